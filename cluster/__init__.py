@@ -1,0 +1,1 @@
+"""The engine: elect, materialise, claim, send, record. See `cluster/README.md` for the protocols."""

@@ -1,0 +1,51 @@
+"""Fixed-bucket histograms: cheap to add to, mergeable over nodes, quantiles good to a bucket."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_MILLIS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 400, 500, 750)
+_SECONDS = (1, 1.5, 2, 3, 5, 7.5, 10, 15, 30, 60, 300, 3600)
+BOUNDS_MS = (*_MILLIS, *(int(s * 1000) for s in _SECONDS))
+"""Upper bounds in ms, inclusive; one more bucket takes what is beyond."""
+
+
+class Histogram:
+    """Counts per bucket."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self, counts: Iterable[int] | None = None) -> None:
+        self.counts = [0] * (len(BOUNDS_MS) + 1)
+        for i, n in enumerate(counts or ()):
+            self.counts[i] = n
+
+    def add(self, value_ms: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(BOUNDS_MS, value_ms)] += 1
+
+    def merge(self, counts: Sequence[int]) -> None:
+        """Add another histogram's counts."""
+        for i, n in enumerate(counts[: len(self.counts)]):
+            self.counts[i] += n
+
+    def total(self) -> int:
+        """How many values were counted."""
+        return sum(self.counts)
+
+    def quantile(self, q: float) -> float | None:
+        """The upper bound of the bucket in which the `q` quantile (0..1) lies, in ms; None when empty."""
+        total = self.total()
+        if not total:
+            return None
+        rank = q * total
+        running = 0
+        for bound, n in zip((*BOUNDS_MS, BOUNDS_MS[-1]), self.counts, strict=True):
+            running += n
+            if running >= rank and n:
+                return float(bound)
+        return float(BOUNDS_MS[-1])

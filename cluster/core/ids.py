@@ -1,0 +1,51 @@
+"""Names that must be stable for ever: execution ids, lanes, spread offsets.
+
+An execution id is the idempotency key of one occurrence, so it is a pure function of job and due time.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import NamedTuple
+
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+LANES = 64
+"""Lanes keep the targets apart: a batch holds one lane, and a slow target fills its own lane only."""
+
+
+class Occurrence(NamedTuple):
+    """What an execution id says."""
+
+    job_id: str
+    due_ms: int
+
+
+def execution_id(job_id: str, due_ms: int) -> str:
+    """`job:0001795651200000`-like: 13 digits, so that ids of one job sort by due time."""
+    return f"{job_id}:{due_ms:013d}"
+
+
+def parse_execution_id(text: str) -> Occurrence | None:
+    """The parts of an execution id, or None if it is not one."""
+    job_id, separator, due = text.rpartition(":")
+    if not separator or len(due) != 13 or not due.isascii() or not due.isdigit() or not JOB_ID.match(job_id):
+        return None
+    return Occurrence(job_id, int(due))
+
+
+def lane_of(host: str) -> int:
+    """The lane of a target host (lower case, with its port), 0..63; the same on every node and release."""
+    return zlib.crc32(host.lower().encode()) % LANES
+
+
+def spread_ms(job_id: str, spread_seconds: int) -> int:
+    """How long after its due time a job sends, in ms: a stable hash of the job id, whole seconds."""
+    if spread_seconds <= 0:
+        return 0
+    return zlib.crc32(job_id.encode()) % spread_seconds * 1000
+
+
+def trigger_ms(now_ms: int) -> int:
+    """The due time of a run asked for by hand: now, but never a whole second, which belong to the schedules."""
+    return now_ms + 1 if now_ms % 1000 == 0 else now_ms

@@ -1,0 +1,103 @@
+"""The leader: one sequential loop of bounded steps, run only while the lease is trusted.
+
+Being sequential is part of the protocol: settling and the main pass of one leader never interleave, so the only rival
+is a leader that lost its lease and does not know it, which terms and history see to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.catchup import CatchUp
+from cluster.core.errors import HoraeError, StoreUnavailable, TermLost
+from cluster.materialise import Materialiser
+from cluster.settle import Settler
+from cluster.sweep import Sweeper
+
+if TYPE_CHECKING:
+    from cluster.census import Census
+    from cluster.clock import Clock
+    from cluster.core.timings import Timings
+    from cluster.elect import Elector
+    from cluster.store.client import Database
+
+log = structlog.get_logger()
+
+BEAT = 0.25
+SWEEP_EVERY = 3.0
+
+
+def new_batch_id() -> str:
+    """A name no other writer will ever choose."""
+    return uuid.uuid4().hex
+
+
+class Leader:
+    """The leader's work on one node; idle while another node leads."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        timings: Timings,
+        elector: Elector,
+        census: Census,
+        retention_days: float = 7.0,
+    ) -> None:
+        self._clock = clock
+        self._timings = timings
+        self._elector = elector
+        self._census = census
+        self.settler = Settler(db, timings, elector.trusted, new_batch_id)
+        self.materialiser = Materialiser(db, timings, elector.trusted, new_batch_id)
+        self.catch_up = CatchUp(db, timings, elector.trusted, new_batch_id, retention_days)
+        self.sweeper = Sweeper(db, clock, timings, elector.trusted, census)
+        self._swept_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; work is done only while the elector holds a trusted term."""
+        self._task = asyncio.get_running_loop().create_task(self._loop())
+
+    async def stop(self) -> None:
+        """Stop the work. The lease may be given up after this, not before."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _loop(self) -> None:
+        while True:
+            if self._elector.term is None:
+                await asyncio.sleep(BEAT)
+                continue
+            more = False
+            try:
+                more = await self.step()
+            except TermLost as exc:
+                log.warning("term_lost", error=str(exc))
+                await asyncio.sleep(BEAT)
+            except StoreUnavailable as exc:
+                log.warning("leader_disturbed", error=str(exc))
+                await asyncio.sleep(BEAT)
+            except HoraeError:
+                log.exception("leader_failed")
+                await asyncio.sleep(BEAT)
+            await asyncio.sleep(0 if more else BEAT)
+
+    async def step(self) -> bool:
+        """Settle, materialise, catch up, sweep: one bounded piece of each. True if there is more to do at once."""
+        now = self._clock.monotonic()
+        nodes = self._census.alive(now, self._timings.batch_lease)
+        settled = await self.settler.step(self._clock.now_ms(), nodes)
+        if settled.more:
+            return True  # every change is settled before the main pass moves a row past it
+        done = await self.materialiser.step(self._clock.now_ms(), nodes)
+        caught = await self.catch_up.step(self._clock.now_ms()) if not done.more else None
+        if now - self._swept_at > SWEEP_EVERY:
+            self._swept_at = now
+            await self.sweeper.step()
+        return done.more or (caught is not None and caught.more)

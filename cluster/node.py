@@ -1,0 +1,202 @@
+"""A node: one process, one event loop. It composes heartbeat, election, leader and worker, and drains them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from cluster.census import Census
+from cluster.clock import Clock
+from cluster.core.errors import StoreUnavailable
+from cluster.core.histogram import Histogram
+from cluster.core.timings import Timings
+from cluster.elect import Elector
+from cluster.leader import Leader
+from cluster.store import nodes, schema, stats
+from cluster.store.client import Database
+from cluster.worker import Worker, WorkerSettings
+
+if TYPE_CHECKING:
+    from cluster.outbound.sender import Sender
+
+log = structlog.get_logger()
+
+BEAT = 1.0
+CENSUS_EVERY = 2
+STATS_EVERY = 5
+RECENT_BEATS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What a node needs to know. `drain_seconds` bounds a clean stop."""
+
+    mongodb_uri: str
+    db_name: str = "horae"
+    timings: Timings = field(default_factory=Timings)
+    slots: int = 256
+    waiting: int = 1024
+    retention_days: float = 7.0
+    drain_seconds: float = 9.0
+
+
+def new_node_id() -> str:
+    """Unique for each process start: it is also the holder's name in every lease."""
+    return f"{platform.node()[:32]}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+class Node:
+    """One of N identical nodes."""
+
+    def __init__(self, settings: NodeSettings, sender: Sender) -> None:
+        self.id = new_node_id()
+        self.settings = settings
+        self.clock = Clock()
+        self.db = Database.open(settings.mongodb_uri, settings.db_name, self.id)
+        self.census = Census()
+        timings = settings.timings
+        self.elector = Elector(self.db, self.clock, timings, self.id, self.id)
+        self.leader = Leader(self.db, self.clock, timings, self.elector, self.census, settings.retention_days)
+        self.worker = Worker(
+            self.db,
+            self.clock,
+            timings,
+            sender,
+            WorkerSettings(self.id, settings.slots, settings.waiting, retention_days=settings.retention_days),
+        )
+        self._sender = sender
+        self._tasks: list[asyncio.Task[None]] = []
+        self._beat_at = float("-inf")
+        self._beats = 0
+        self._drift: deque[list[int]] = deque(maxlen=RECENT_BEATS)
+        self._drift_seen = Histogram()
+        self._drift_rolled = Histogram()
+        self._duration_rolled = Histogram()
+        self._counted: dict[str, int] = {}
+        self.booted = False
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node can serve: the database answers, the schema is there, and it is not draining."""
+        return self.booted and not self.draining and self.clock.monotonic() - self._beat_at < 4 * BEAT
+
+    async def start(self) -> None:
+        """Begin. Returns at once: a database that is away is waited for in the background."""
+        self._tasks.append(asyncio.get_running_loop().create_task(self._boot()))
+
+    async def _boot(self) -> None:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(StoreUnavailable), wait=wait_random_exponential(multiplier=0.2, max=5)
+        ):
+            with attempt:
+                try:
+                    await schema.ensure(self.db)
+                    await self.beat()
+                except StoreUnavailable as exc:
+                    log.warning("database_away", error=str(exc))
+                    raise
+        self.booted = True
+        log.info("node_started", node=self.id, pid=os.getpid())
+        self.worker.start()
+        self.leader.start()
+        for loop in (self._beat_loop(), self._election_loop()):
+            self._tasks.append(asyncio.get_running_loop().create_task(loop))
+
+    async def _beat_loop(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            try:
+                await self.beat()
+            except StoreUnavailable as exc:
+                log.warning("heartbeat_disturbed", error=str(exc))
+
+    async def beat(self) -> None:
+        """One heartbeat: say that we live, learn the database's clock, and now and then look at the others."""
+        started = self.clock.monotonic()
+        now_ms = await nodes.beat(self.db, self.id, self._report())
+        ended = self.clock.monotonic()
+        jumped = self.clock.learn(started, ended, now_ms)
+        self._beat_at = ended
+        if jumped:
+            log.warning("database_clock_jumped", by_ms=round(jumped))
+            self.worker.only_unowned_for_a_lease()
+        if abs(self.clock.wall_offset_ms) > 500 and self._beats % 60 == 0:
+            log.warning("clock_offset", offset_ms=self.clock.wall_offset_ms)
+        if self._beats % CENSUS_EVERY == 0:
+            self.census.take(await nodes.everyone(self.db), self.clock.monotonic())
+            self.elector.eligible = self.census.offset_fits(self.id, ended, self.settings.timings.batch_lease)
+        if self._beats % STATS_EVERY == 0:
+            await self._roll_up()
+        self._beats += 1
+
+    def _report(self) -> dict[str, Any]:
+        self._drift.append(_since(self.worker.drift, self._drift_seen))
+        return {
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "version": version("horae"),
+            "clock_offset_ms": self.clock.wall_offset_ms,
+            "in_flight": self.worker.dispatcher.in_flight,
+            "waiting": self.worker.dispatcher.waiting,
+            "leading": self.elector.term is not None,
+            "draining": self.draining,
+            "counters": {
+                **self.worker.counters,
+                "drift_recent": [sum(column) for column in zip(*self._drift, strict=True)],
+            },
+        }
+
+    async def _roll_up(self) -> None:
+        """Add what was counted since the last roll-up to the minute's document."""
+        now = dict(self.worker.counters)
+        counts = {name: n - self._counted.get(name, 0) for name, n in now.items()}
+        self._counted = now
+        histograms = {
+            "drift": _since(self.worker.drift, self._drift_rolled),
+            "duration": _since(self.worker.duration, self._duration_rolled),
+        }
+        await stats.add(self.db, self.clock.now_ms(), counts, histograms)
+
+    async def _election_loop(self) -> None:
+        while True:
+            await self.elector.step()
+            await asyncio.sleep(self.settings.timings.renew_retry)
+
+    async def drain(self) -> None:
+        """A clean stop: no more claims, unsent work handed back, requests in flight finished, the lease resigned."""
+        if self.draining:
+            return
+        self.draining = True
+        log.info("node_draining", node=self.id)
+        await self.leader.stop()
+        if self.booted:
+            await self.worker.drain(self.settings.drain_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.booted:
+            await self.elector.resign()
+            try:
+                await nodes.forget(self.db, self.id)
+            except StoreUnavailable as exc:
+                log.warning("forget_failed", error=str(exc))
+        await self._sender.aclose()
+        await self.db.close()
+        log.info("node_stopped", node=self.id)
+
+
+def _since(now: Histogram, before: Histogram) -> list[int]:
+    """What was counted since `before`, which becomes `now`."""
+    new = [n - b for n, b in zip(now.counts, before.counts, strict=True)]
+    before.counts[:] = now.counts
+    return new

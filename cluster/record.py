@@ -1,0 +1,128 @@
+"""Recording: what ended goes to history, what is to be tried again moves to another batch. One flush at a time.
+
+Order is what makes a crash harmless. A success: history, then the execution, then the batch. Anything else that ends
+is fenced first, because a node that lost its lease may still report a success, but must not end what another owes.
+A retry: the executions name the new batch, then it is inserted, then the old one may go.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.core.lifecycle import State
+from cluster.core.model import Batch
+from cluster.store import batches, definitions, executions, history
+from cluster.store.door import insist
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cluster.core.model import Ending, Execution, Moved
+    from cluster.store.client import Database
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """What a flush did: second deliveries met, and results that came after the lease was lost."""
+
+    duplicates: int = 0
+    lost: int = 0
+
+
+class Recorder:
+    """Writes results for one node. `seconds` bounds how long one write is repeated while MongoDB is away.
+
+    It is long, because a move may only be repeated under the batch name it began with.
+    """
+
+    def __init__(self, db: Database, retention_days: float, prefetch_ms: int, seconds: float = 3600.0) -> None:
+        self._db = db
+        self._retention_days = retention_days
+        self._prefetch_ms = prefetch_ms
+        self._seconds = seconds
+
+    async def endings(self, ended: Sequence[Ending], exclusive: Sequence[Execution] = ()) -> Flushed:
+        """Record what is final. `exclusive` are those that ran under `overlap: skip`. Safe to repeat."""
+        succeeded = [e for e in ended if e.state is State.SUCCEEDED]
+        others = [e for e in ended if e.state is not State.SUCCEEDED]
+        mine = set[str]()
+        if others:
+            nonce = uuid.uuid4().hex
+            mine = await insist(
+                lambda: executions.fence_endings(self._db, [e.execution for e in others], nonce),
+                seconds=self._seconds,
+                event="fence_endings",
+            )
+        final = succeeded + [e for e in others if e.execution.id in mine]
+        recorded = await insist(
+            lambda: history.record(self._db, final, self._retention_days), seconds=self._seconds, event="record"
+        )
+        held: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+        for e in final:
+            held[e.execution.batch, e.execution.token].append(e.execution.id)
+        await insist(lambda: executions.remove(self._db, held), seconds=self._seconds, event="remove")
+        if exclusive:
+            ids, jobs = [e.id for e in exclusive], [e.job_id for e in exclusive]
+            await insist(
+                lambda: definitions.end_exclusive(self._db, ids, jobs), seconds=self._seconds, event="end_exclusive"
+            )
+        lost = [e for e in others if e.execution.id not in mine]
+        await self._keep_attempts([replace(e.execution, attempts=e.attempts[-1:]) for e in lost if e.attempts])
+        return Flushed(recorded.duplicates, len(lost))
+
+    async def moves(self, moved: Sequence[Moved], *, late: bool = False, claims: int = 0, alone: bool = False) -> int:
+        """Put executions under new batches, by lane, attempt and send time. Returns how many were not ours any more.
+
+        `alone` gives each its own batch; `claims` carries on how often they were claimed.
+        """
+        groups: defaultdict[tuple[object, ...], list[Moved]] = defaultdict(list)
+        for m in moved:
+            key: tuple[object, ...] = (m.execution.lane, len(m.attempts), m.send_ms)
+            groups[(*key, m.execution.id) if alone else key].append(m)
+        lost = 0
+        for group in groups.values():
+            lost += await self._move(group, late=late, claims=claims)
+        return lost
+
+    async def _move(self, group: Sequence[Moved], *, late: bool, claims: int) -> int:
+        name = uuid.uuid4().hex
+        mine = await insist(
+            lambda: executions.move(self._db, group, name), seconds=self._seconds, event="move_executions"
+        )
+        first = group[0]
+        if mine:
+            batch = Batch(
+                name,
+                tuple(sorted(mine)),
+                first.execution.lane,
+                len(first.attempts),
+                first.send_ms,
+                first.send_ms - self._prefetch_ms,
+                late,
+                token=max(m.execution.token for m in group),
+                claims=claims,
+            )
+            await insist(lambda: batches.insert(self._db, [batch]), seconds=self._seconds, event="insert_batch")
+        lost = [m for m in group if m.execution.id not in mine]
+        await self._keep_attempts([replace(m.execution, attempts=m.attempts[-1:]) for m in lost if m.attempts])
+        return len(lost)
+
+    async def _keep_attempts(self, late_results: Sequence[Execution]) -> None:
+        """An attempt that ended after its lease did happened all the same: it is kept where the execution is now."""
+        for execution in late_results:
+            kept = await executions.add_attempt(self._db, execution)
+            log.warning("lease_lost", execution=execution.id, batch=execution.batch, token=execution.token, kept=kept)
+
+    async def finish(self, done: Sequence[Batch]) -> None:
+        """Delete batches of which nothing is open; one that grew meanwhile is handed back for what was added."""
+        left = await insist(lambda: batches.finish(self._db, done), seconds=self._seconds, event="finish_batches")
+        for batch in done:
+            if batch.id in left and await batches.release(self._db, batch, None):
+                log.info("batch_grew", batch=batch.id)

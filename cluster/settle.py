@@ -1,0 +1,106 @@
+"""Settling: a job that was created, changed or resumed gets what it owes between then and where its row has come to.
+
+Jobs are read first and their rows second. Everything before the row's `covered_ms` is written here for this job;
+everything from there on is the main pass's, which reads the job after it was changed. Both write the same ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.core.errors import TermLost
+from cluster.core.lifecycle import JobState
+from cluster.core.planning import MAX_BATCH, Grouping, plan
+from cluster.core.schedule import schedule_from_key
+from cluster.store import backfills, definitions, schedules
+from cluster.store.backfills import Backfill, identity
+from cluster.store.owing import owe
+from cluster.store.schedules import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cluster.core.model import Owing, Term
+    from cluster.core.timings import Timings
+    from cluster.store.client import Database
+
+log = structlog.get_logger()
+
+JOBS = 1000
+GRACE_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What one step did. `more`: as many jobs as fit into one step were waiting."""
+
+    jobs: int = 0
+    executions: int = 0
+    more: bool = False
+
+
+class Settler:
+    """Settling by one leader."""
+
+    def __init__(self, db: Database, timings: Timings, trusted: Callable[[], Term], new_id: Callable[[], str]) -> None:
+        self._db = db
+        self._trusted = trusted
+        self._new_id = new_id
+        self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000))
+
+    async def step(self, now_ms: int, nodes: int) -> Settled:
+        """Settle up to `JOBS` jobs. `nodes` is how many share the work."""
+        jobs = await definitions.unsettled(self._db, JOBS)
+        if not jobs:
+            return Settled()
+        active = [j for j in jobs if j.state is JobState.ACTIVE]
+        rows = await self._rows({j.schedule_key for j in active}, now_ms)
+        owed: list[tuple[Owing, Sequence[int]]] = []
+        for job in active:
+            row = rows.get(job.schedule_key)
+            mine = await self._occurrences(job, now_ms, now_ms + 1 if row is None else row.covered_ms)
+            if mine:
+                owed.append((job, mine))
+        self._trusted()
+        planned = plan(owed, self._grouping, nodes, self._new_id)
+        done = await owe(self._db, planned.executions, planned.batches, self._new_id)
+        self._trusted()
+        await definitions.settle(self._db, [j.change for j in jobs if j.change is not None])
+        log.info("jobs_settled", jobs=len(jobs), executions=done.inserted, reowned=done.reowned)
+        return Settled(len(jobs), len(planned.executions), more=len(jobs) == JOBS)
+
+    async def _rows(self, keys: set[str], now_ms: int) -> dict[str, Row]:
+        """The rows of these schedules, made where missing, on our term. A schedule that is over has none."""
+        if not keys:
+            return {}
+        term = self._trusted()
+        rows = await schedules.stamp(self._db, list(keys), term)
+        fresh = []
+        for key in keys - rows.keys():
+            first = schedule_from_key(key).next_after(now_ms)
+            if first is not None:
+                fresh.append(Row(key, first, term.number))
+        if fresh:
+            await schedules.create(self._db, fresh)
+            rows |= await schedules.stamp(self._db, [r.key for r in fresh], term)
+        if any(r.term > term.number for r in rows.values()):
+            raise TermLost("a schedule carries a newer term")
+        return rows
+
+    async def _occurrences(self, job: Owing, now_ms: int, covered_ms: int) -> list[int]:
+        """What this job owes before its row; what lies too far in the past becomes a range to catch up."""
+        start = max(job.active_from_ms, job.start_ms or 0)
+        if start < now_ms - GRACE_MS:
+            to_ms = min(now_ms, covered_ms)
+            b = Backfill(
+                identity(job.schedule_key, job.id, start), job.schedule_key, job.id, start, to_ms, now_ms, start
+            )
+            await backfills.open_(self._db, b)
+            start = now_ms
+        if start >= covered_ms:
+            return []
+        schedule = schedule_from_key(job.schedule_key)
+        return [t for t in schedule.between(start, covered_ms, 10_000) if job.owes(t)]

@@ -1,0 +1,113 @@
+"""`backfills`: ranges of time that passed while nobody materialised, still to be caught up. Written by the leader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+
+from cluster.store.door import translated
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database, Document
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """Occurrences from `from_ms` to before `to_ms` of one schedule (or of one job of it), found missing at `at_ms`.
+
+    Jobs up to `after` have been seen to for the slice that starts at `cursor_ms`; `counted` says that the ranges that
+    will not run have been recorded.
+    """
+
+    id: str
+    key: str
+    job_id: str | None
+    from_ms: int
+    to_ms: int
+    at_ms: int
+    cursor_ms: int
+    until_ms: int | None = None
+    after: str | None = None
+    counted: bool = False
+
+
+def identity(key: str, job_id: str | None, from_ms: int) -> str:
+    """Deterministic, so that a repeated pass writes the same document."""
+    return f"{job_id or ''}|{from_ms}|{key}"
+
+
+async def open_(db: Database, backfill: Backfill) -> None:
+    """Write a range down; one that exists keeps its progress and may only grow."""
+    b = backfill
+    with translated():
+        await db.work["backfills"].update_one(
+            {"_id": b.id},
+            {
+                "$setOnInsert": {
+                    "key": b.key,
+                    "job_id": b.job_id,
+                    "from": DatetimeMS(b.from_ms),
+                    "at": DatetimeMS(b.at_ms),
+                    "cursor_at": DatetimeMS(b.cursor_ms),
+                    "until": None,
+                    "after": None,
+                    "counted": False,
+                },
+                "$max": {"to": DatetimeMS(b.to_ms)},
+            },
+            upsert=True,
+        )
+
+
+def _backfill(d: Document) -> Backfill:
+    return Backfill(
+        d["_id"],
+        d["key"],
+        d["job_id"],
+        int(d["from"]),
+        int(d["to"]),
+        int(d["at"]),
+        int(d["cursor_at"]),
+        None if d["until"] is None else int(d["until"]),
+        d["after"],
+        d["counted"],
+    )
+
+
+async def oldest(db: Database) -> Backfill | None:
+    """The range whose next occurrence to catch up is the oldest; ranges not counted yet come first."""
+    with translated():
+        d = await db.work["backfills"].find_one({"counted": False})
+        if d is None:
+            d = await db.work["backfills"].find_one({}, sort=[("cursor_at", 1), ("_id", 1)])
+    return None if d is None else _backfill(d)
+
+
+async def progress(db: Database, b: Backfill) -> None:
+    """Keep how far catching up has come. Repeating a slice is harmless, so this needs no fence."""
+    with translated():
+        await db.work["backfills"].update_one(
+            {"_id": b.id},
+            {
+                "$set": {
+                    "cursor_at": DatetimeMS(b.cursor_ms),
+                    "until": None if b.until_ms is None else DatetimeMS(b.until_ms),
+                    "after": b.after,
+                    "counted": b.counted,
+                }
+            },
+        )
+
+
+async def close(db: Database, b: Backfill) -> None:
+    """Everything in the range has been written down."""
+    with translated():
+        await db.work["backfills"].delete_one({"_id": b.id, "to": DatetimeMS(b.to_ms)})
+
+
+async def pending(db: Database) -> int:
+    """How many ranges are open."""
+    with translated():
+        return await db.api["backfills"].count_documents({})

@@ -1,0 +1,238 @@
+"""`batches`: the unit of leasing. A claim is one `findOneAndUpdate`, and it is also the reclaim of an expired lease."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pymongo
+from bson.datetime_ms import DatetimeMS
+from pymongo import DeleteOne, ReturnDocument, UpdateOne
+from pymongo.errors import BulkWriteError
+
+from cluster.core.model import Batch
+from cluster.store.codec import batch_from_document, batch_to_document, instant
+from cluster.store.door import duplicates, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cluster.store.client import Database, Document
+
+
+async def insert(db: Database, batches: Sequence[Batch]) -> None:
+    """Make sure that these batches exist and list their executions.
+
+    Several writers may insert the same batch, each with the executions it knows of (repair after a crash), so one
+    that exists is extended, never replaced.
+    """
+    if not batches:
+        return
+    with translated():
+        try:
+            await db.work["batches"].insert_many([batch_to_document(b) for b in batches], ordered=False)
+        except BulkWriteError as exc:
+            existed = duplicates(exc)
+            if existed is None:
+                raise
+            await db.work["batches"].bulk_write([_extension(batches[i]) for i in existed], ordered=False)
+
+
+def _extension(batch: Batch) -> UpdateOne:
+    rest = {k: v for k, v in batch_to_document(batch).items() if k not in ("_id", "ids")}
+    return UpdateOne(
+        {"_id": batch.id}, {"$addToSet": {"ids": {"$each": list(batch.ids)}}, "$setOnInsert": rest}, upsert=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFilter:
+    """Which batches a node may claim now."""
+
+    late: bool = False
+    saturated_lanes: tuple[int, ...] = ()
+    unowned_only: bool = False
+
+
+async def claim(
+    db: Database, owner: str, lease_seconds: float, which: ClaimFilter, timeout_seconds: float
+) -> Batch | None:
+    """Lease the batch that has been claimable longest, by the database's clock; None if there is none.
+
+    Raises `OutcomeUnknown` when no answer came in time: the batch may then carry our name (see `strays`).
+    """
+    query: Document = {"late": which.late, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
+    if which.saturated_lanes:
+        query["lane"] = {"$nin": list(which.saturated_lanes)}
+    if which.unowned_only:
+        query["owner"] = None
+    update: list[Document] = [
+        {
+            "$set": {
+                "owner": {"$literal": owner},
+                "token": {"$add": ["$token", 1]},
+                "claims": {"$add": ["$claims", 1]},
+                "claimed_at": "$$NOW",
+                "claimable_at": {"$add": ["$$NOW", int(lease_seconds * 1000)]},
+            }
+        }
+    ]
+    with translated(), pymongo.timeout(timeout_seconds):
+        found = await db.work["batches"].find_one_and_update(
+            query, update, sort=[("claimable_at", 1)], return_document=ReturnDocument.AFTER
+        )
+    return None if found is None else batch_from_document(found)
+
+
+async def renew(db: Database, owner: str, held: Iterable[tuple[str, int]], lease_seconds: float) -> set[str]:
+    """Extend the leases of `(batch, token)` pairs. Returns the batches that are no longer ours."""
+    by_token: defaultdict[int, list[str]] = defaultdict(list)
+    for batch, token in held:
+        by_token[token].append(batch)
+    lost: set[str] = set()
+    until = [{"$set": {"claimable_at": {"$add": ["$$NOW", int(lease_seconds * 1000)]}}}]
+    with translated():
+        for token, ids in by_token.items():
+            mine = {"_id": {"$in": ids}, "owner": owner, "token": token}
+            result = await db.control["batches"].update_many(mine, until)
+            if result.matched_count < len(ids):
+                still = await db.control["batches"].find(mine, {"_id": 1}).to_list()
+                lost |= set(ids) - {d["_id"] for d in still}
+    return lost
+
+
+async def release(db: Database, batch: Batch, claimable_ms: int | None) -> bool:
+    """Hand a batch back on its token, claimable at an instant (None: at once). False if it was not ours any more."""
+    at: Any = "$$NOW" if claimable_ms is None else {"$literal": DatetimeMS(claimable_ms)}
+    with translated():
+        result = await db.work["batches"].update_one(
+            {"_id": batch.id, "owner": batch.owner, "token": batch.token},
+            [{"$set": {"owner": None, "claimable_at": at}}],
+        )
+    return result.matched_count > 0
+
+
+async def finish(db: Database, done: Sequence[Batch]) -> set[str]:
+    """Delete batches of which nothing is owed any more. Returns those that could not be: lost, or grown meanwhile."""
+    if not done:
+        return set()
+    with translated():
+        result = await db.work["batches"].bulk_write(
+            [
+                DeleteOne({"_id": b.id, "owner": b.owner, "token": b.token, "ids": {"$size": len(b.ids)}})
+                for b in done
+            ],
+            ordered=False,
+        )
+        if result.deleted_count == len(done):
+            return set()
+        left = await db.work["batches"].find({"_id": {"$in": [b.id for b in done]}}, {"_id": 1}).to_list()
+    return {d["_id"] for d in left}
+
+
+async def existing(db: Database, ids: Iterable[str]) -> set[str]:
+    """Those of `ids` that exist."""
+    with translated():
+        found = await db.work["batches"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
+    return {d["_id"] for d in found}
+
+
+async def strays(db: Database, owner: str) -> list[Batch]:
+    """Every batch that carries this owner's name."""
+    with translated():
+        found = await db.work["batches"].find({"owner": owner}).to_list()
+    return [batch_from_document(d) for d in found]
+
+
+async def owners(db: Database) -> set[str]:
+    """Who holds at least one batch."""
+    with translated():
+        found = await db.work["batches"].distinct("owner", {"owner": {"$ne": None}})
+    return set(found)
+
+
+async def demote(db: Database, overdue_ms: int) -> int:
+    """Turn batches overdue by more than `overdue_ms` into late work, so that a backlog never delays what is due now."""
+    with translated():
+        result = await db.work["batches"].update_many(
+            {"late": False, "$expr": {"$lte": ["$claimable_at", {"$subtract": ["$$NOW", overdue_ms]}]}},
+            {"$set": {"late": True}},
+        )
+    return result.modified_count
+
+
+async def count_late(db: Database, limit: int) -> int:
+    """How many late batches live, counted up to `limit`."""
+    with translated():
+        return await db.work["batches"].count_documents({"late": True}, limit=limit)
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedBatch:
+    """A live lease as operators see it."""
+
+    id: str
+    owner: str
+    token: int
+    claims: int
+    claimed_ms: int | None
+    expires_ms: int
+    lane: int
+    attempt: int
+    late: bool
+    executions: int
+
+
+async def leased(db: Database) -> list[LeasedBatch]:
+    """Every batch that somebody holds, the one that ends first on top."""
+    with translated():
+        found = await db.api["batches"].find({"owner": {"$ne": None}}).sort("claimable_at", 1).to_list()
+    return [
+        LeasedBatch(
+            d["_id"],
+            d["owner"],
+            d["token"],
+            d["claims"],
+            instant(d["claimed_at"]),
+            int(d["claimable_at"]),
+            d["lane"],
+            d["attempt"],
+            d["late"],
+            len(d["ids"]),
+        )
+        for d in found
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is claimable but not claimed, what is leased (in executions), and the oldest instant of the former."""
+
+    ready: int
+    leased: int
+    oldest_ms: int | None
+    late: int
+
+
+async def backlog(db: Database) -> Backlog:
+    """Count executions by what their batches say, by the database's clock."""
+    size = {"$size": "$ids"}
+    ready = {"$and": [{"$eq": ["$owner", None]}, {"$lte": ["$send_at", "$$NOW"]}]}
+    pipeline: list[Document] = [
+        {
+            "$group": {
+                "_id": None,
+                "ready": {"$sum": {"$cond": [ready, size, 0]}},
+                "leased": {"$sum": {"$cond": [{"$ne": ["$owner", None]}, size, 0]}},
+                "late": {"$sum": {"$cond": ["$late", size, 0]}},
+                "oldest": {"$min": {"$cond": [ready, "$send_at", None]}},
+            }
+        }
+    ]
+    with translated():
+        rows = await (await db.api["batches"].aggregate(pipeline)).to_list()
+    if not rows:
+        return Backlog(0, 0, None, 0)
+    row = rows[0]
+    return Backlog(row["ready"], row["leased"], instant(row["oldest"]), row["late"])

@@ -1,0 +1,204 @@
+"""Values to documents and back. Instants are BSON dates in the database and `int` ms in the program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.lifecycle import JobState, State
+from cluster.core.model import Attempt, Batch, Execution, Job, Owing, Retry, Target
+
+if TYPE_CHECKING:
+    from cluster.store.client import Document
+
+date = DatetimeMS
+
+
+def instant(value: Any) -> int | None:
+    """A stored date as ms, None kept."""
+    return None if value is None else int(value)
+
+
+def attempt_to_document(a: Attempt) -> Document:
+    document: Document = {
+        "n": a.number,
+        "sent_at": DatetimeMS(a.sent_ms),
+        "node": a.node,
+        "token": a.token,
+        "ms": round(a.duration_ms, 1),
+        "status": a.status,
+    }
+    if a.error is not None:
+        document["error"] = a.error
+    if a.detail is not None:
+        document["detail"] = a.detail
+    if a.excerpt is not None:
+        document["excerpt"] = a.excerpt
+    return document
+
+
+def attempt_from_document(d: Document) -> Attempt:
+    return Attempt(
+        d["n"],
+        int(d["sent_at"]),
+        d["node"],
+        d["token"],
+        d["ms"],
+        d["status"],
+        d.get("error"),
+        d.get("detail"),
+        d.get("excerpt"),
+    )
+
+
+def execution_to_document(e: Execution) -> Document:
+    return {
+        "_id": e.id,
+        "job_id": e.job_id,
+        "due_at": DatetimeMS(e.due_ms),
+        "send_at": DatetimeMS(e.send_ms),
+        "schedule_version": e.schedule_version,
+        "batch": e.batch,
+        "lane": e.lane,
+        "state": e.state.value,
+        "attempts": [attempt_to_document(a) for a in e.attempts],
+        "trigger": e.trigger,
+        "owner": e.owner,
+        "token": e.token,
+    }
+
+
+def execution_from_document(d: Document) -> Execution:
+    attempts = d["attempts"]
+    return Execution(
+        d["_id"],
+        d["job_id"],
+        int(d["due_at"]),
+        int(d["send_at"]),
+        d["schedule_version"],
+        d["batch"],
+        d["lane"],
+        State(d["state"]),
+        tuple(attempt_from_document(a) for a in attempts) if attempts else (),
+        d["trigger"],
+        d["owner"],
+        d["token"],
+    )
+
+
+def batch_to_document(b: Batch) -> Document:
+    return {
+        "_id": b.id,
+        "ids": list(b.ids),
+        "lane": b.lane,
+        "attempt": b.attempt,
+        "send_at": DatetimeMS(b.send_ms),
+        "claimable_at": DatetimeMS(b.claimable_ms),
+        "late": b.late,
+        "owner": b.owner,
+        "token": b.token,
+        "claims": b.claims,
+        "claimed_at": None,
+    }
+
+
+def batch_from_document(d: Document) -> Batch:
+    return Batch(
+        d["_id"],
+        tuple(d["ids"]),
+        d["lane"],
+        d["attempt"],
+        int(d["send_at"]),
+        int(d["claimable_at"]),
+        d["late"],
+        d["owner"],
+        d["token"],
+        d["claims"],
+    )
+
+
+JOB_FIELDS = dict.fromkeys(
+    (
+        "state",
+        "schedule_version",
+        "active_from",
+        "lane",
+        "url",
+        "headers",
+        "body",
+        "body_kind",
+        "timeout_seconds",
+        "retry",
+        "overlap",
+        "spread_seconds",
+        "signing_secret",
+        "revision",
+    ),
+    1,
+)
+_CONTENT_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8", "none": None}
+
+
+def job_from_document(d: Document) -> Job:
+    retry = d["retry"]
+    return Job(
+        d["_id"],
+        JobState(d["state"]),
+        d["schedule_version"],
+        int(d["active_from"]),
+        d["lane"],
+        Target(
+            d["url"],
+            tuple((name, value) for name, value in d["headers"]),
+            bytes(d["body"]),
+            _CONTENT_TYPES[d["body_kind"]],
+            d["timeout_seconds"],
+        ),
+        Retry(
+            retry["max_attempts"],
+            retry["initial_delay_seconds"],
+            retry["multiplier"],
+            retry["max_delay_seconds"],
+            retry["jitter"],
+        ),
+        d["overlap"] == "skip",
+        d["spread_seconds"],
+        d.get("signing_secret"),
+        d["revision"],
+    )
+
+
+OWING_FIELDS = dict.fromkeys(
+    (
+        "state",
+        "schedule_key",
+        "schedule_version",
+        "active_from",
+        "start_at",
+        "end_at",
+        "lane",
+        "spread_seconds",
+        "catch_up",
+        "catch_up_window_seconds",
+        "unsettled",
+    ),
+    1,
+)
+
+
+def owing_from_document(d: Document) -> Owing:
+    return Owing(
+        d["_id"],
+        d["schedule_key"],
+        d["schedule_version"],
+        int(d["active_from"]),
+        instant(d.get("start_at")),
+        instant(d.get("end_at")),
+        d["lane"],
+        d["spread_seconds"],
+        d["catch_up"],
+        d["catch_up_window_seconds"],
+        JobState(d["state"]),
+        d.get("unsettled"),
+    )

@@ -1,0 +1,177 @@
+"""`executions`: what is owed, and only that. No index but `_id`; every change after a claim names batch and token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+from pymongo import DeleteMany, UpdateOne
+from pymongo.errors import BulkWriteError
+
+from cluster.core.lifecycle import State
+from cluster.store.codec import attempt_to_document, execution_from_document, execution_to_document
+from cluster.store.door import duplicates, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cluster.core.model import Execution, Moved
+    from cluster.store.client import Database
+
+
+async def insert(db: Database, executions: Sequence[Execution]) -> list[str]:
+    """Insert what is owed. Returns the ids that existed already; those documents are untouched."""
+    if not executions:
+        return []
+    documents = [execution_to_document(e) for e in executions]
+    with translated():
+        try:
+            await db.work["executions"].insert_many(documents, ordered=False)
+        except BulkWriteError as exc:
+            existed = duplicates(exc)
+            if existed is None:
+                raise
+            return [executions[i].id for i in existed]
+    return []
+
+
+async def owed(db: Database, ids: Iterable[str]) -> dict[str, Execution]:
+    """Those of `ids` that are still owed."""
+    with translated():
+        found = await db.work["executions"].find({"_id": {"$in": list(ids)}}).to_list()
+    return {d["_id"]: execution_from_document(d) for d in found}
+
+
+async def stamp(db: Database, ids: Sequence[str], batch: str, owner: str, token: int) -> int:
+    """Fence: every execution that names this batch says from now on who holds it. Returns how many do."""
+    with translated():
+        result = await db.work["executions"].update_many(
+            {"_id": {"$in": list(ids)}, "batch": batch},
+            {"$set": {"state": State.LEASED.value, "owner": owner, "token": token}},
+        )
+    return result.matched_count
+
+
+async def remove(db: Database, held: Mapping[tuple[str, int], Sequence[str]]) -> int:
+    """Delete executions that are final in history: `{(batch, token): ids}`. Returns how many were still ours."""
+    if not held:
+        return 0
+    with translated():
+        result = await db.work["executions"].bulk_write(
+            [
+                DeleteMany({"_id": {"$in": list(ids)}, "batch": batch, "token": token})
+                for (batch, token), ids in held.items()
+            ],
+            ordered=False,
+        )
+    return result.deleted_count
+
+
+async def fence_endings(db: Database, endings: Sequence[Execution], nonce: str) -> set[str]:
+    """Mark executions as about to end, on their batch and token. Returns the ids that were still ours.
+
+    A result that is not a success may only become final while the execution is ours: otherwise a node that lost its
+    lease minutes ago could end what another is retrying.
+    """
+    if not endings:
+        return set()
+    ids = [e.id for e in endings]
+    with translated():
+        result = await db.work["executions"].bulk_write(
+            [UpdateOne({"_id": e.id, "batch": e.batch, "token": e.token}, {"$set": {"ending": nonce}}) for e in endings],
+            ordered=False,
+        )
+        if result.matched_count == len(ids):
+            return set(ids)
+        mine = await db.work["executions"].find({"_id": {"$in": ids}, "ending": nonce}, {"_id": 1}).to_list()
+    return {d["_id"] for d in mine}
+
+
+async def move(db: Database, moves: Sequence[Moved], batch: str) -> set[str]:
+    """First half of a move: the executions name `batch` from now on. Returns the ids that were still ours.
+
+    The caller inserts that batch next. If it dies before, the batch they came from still lists them, and whoever
+    reclaims it inserts the missing one.
+    """
+    if not moves:
+        return set()
+    operations = []
+    for m in moves:
+        change: dict[str, dict[str, object]] = {
+            "$set": {
+                "batch": batch,
+                "owner": None,
+                "send_at": DatetimeMS(m.send_ms),
+                "state": (State.RETRYING if m.attempts else State.PENDING).value,
+            }
+        }
+        made = m.attempts[len(m.execution.attempts) :]
+        if made:
+            change["$push"] = {"attempts": {"$each": [attempt_to_document(a) for a in made]}}
+        mine = {"_id": m.execution.id, "batch": m.execution.batch, "token": m.execution.token}
+        operations.append(UpdateOne(mine, change))
+    ids = [m.execution.id for m in moves]
+    with translated():
+        result = await db.work["executions"].bulk_write(operations, ordered=False)
+        if result.matched_count == len(ids):
+            return set(ids)
+        there = await db.work["executions"].find({"_id": {"$in": ids}, "batch": batch}, {"_id": 1}).to_list()
+    return {d["_id"] for d in there}
+
+
+async def reown(db: Database, stale: Sequence[Execution], version: Mapping[str, str], batch: str) -> set[str]:
+    """Give never-sent executions of an older schedule to the present one: new version, new batch.
+
+    `version` maps execution id to the new schedule version. The batch is inserted by the caller next. A node that
+    holds the old batch can no longer end them, because its token names the old batch.
+    """
+    if not stale:
+        return set()
+    with translated():
+        result = await db.work["executions"].bulk_write(
+            [
+                UpdateOne(
+                    {"_id": e.id, "batch": e.batch, "schedule_version": e.schedule_version, "attempts": []},
+                    {
+                        "$set": {
+                            "schedule_version": version[e.id],
+                            "batch": batch,
+                            "owner": None,
+                            "state": State.PENDING.value,
+                        },
+                        "$unset": {"ending": ""},
+                    },
+                )
+                for e in stale
+            ],
+            ordered=False,
+        )
+        ids = [e.id for e in stale]
+        if result.matched_count == len(ids):
+            return set(ids)
+        mine = await db.work["executions"].find({"_id": {"$in": ids}, "batch": batch}, {"_id": 1}).to_list()
+    return {d["_id"] for d in mine}
+
+
+async def add_attempt(db: Database, execution: Execution) -> bool:
+    """Keep the attempts of a node that lost its lease on the execution that somebody else owes now."""
+    with translated():
+        result = await db.work["executions"].update_one(
+            {"_id": execution.id},
+            {"$push": {"attempts": {"$each": [attempt_to_document(a) for a in execution.attempts]}}},
+        )
+    return result.matched_count > 0
+
+
+async def batches_named(db: Database) -> dict[str, int]:
+    """Every batch that an owed execution names, with how many do. One scan of the hot collection: for the sweep."""
+    with translated():
+        cursor = await db.work["executions"].aggregate([{"$group": {"_id": "$batch", "n": {"$sum": 1}}}])
+        return {d["_id"]: d["n"] async for d in cursor}
+
+
+async def naming(db: Database, batches: Sequence[str], limit: int) -> list[Execution]:
+    """Owed executions that name one of these batches."""
+    with translated():
+        found = await db.work["executions"].find({"batch": {"$in": list(batches)}}).limit(limit).to_list()
+    return [execution_from_document(d) for d in found]

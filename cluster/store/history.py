@@ -1,0 +1,164 @@
+"""`history`: what is final. Appended to, and only ever improved: a success replaces a failure, what was sent replaces
+what was not, and what loses is kept as extra attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+from pymongo.errors import BulkWriteError
+
+from cluster.core.lifecycle import SENT_FINAL, State, replaces
+from cluster.store.codec import attempt_to_document
+from cluster.store.door import duplicates, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cluster.core.model import Ending
+    from cluster.store.client import Database, Document
+
+DAY_MS = 86_400_000
+REOPENED = "reopened"
+"""State of a history document whose execution is owed again because somebody asked to retry it."""
+
+
+def _document(e: Ending, retention_days: float) -> Document:
+    x = e.execution
+    return {
+        "_id": x.id,
+        "job_id": x.job_id,
+        "due_at": DatetimeMS(x.due_ms),
+        "send_at": DatetimeMS(x.send_ms),
+        "schedule_version": x.schedule_version,
+        "state": e.state.value,
+        "reason": e.reason,
+        "attempts": [attempt_to_document(a) for a in e.attempts],
+        "drift_ms": e.drift_ms,
+        "ended_at": DatetimeMS(e.ended_ms),
+        "expire_at": DatetimeMS(e.ended_ms + int(retention_days * DAY_MS)),
+        "trigger": x.trigger,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What `record` met: results for what was final already, by others' deliveries."""
+
+    duplicates: int = 0
+
+
+async def record(db: Database, endings: Sequence[Ending], retention_days: float) -> Recorded:
+    """Write final results. Safe to repeat: an attempt that is there already is not added twice."""
+    if not endings:
+        return Recorded()
+    documents = [_document(e, retention_days) for e in endings]
+    with translated():
+        try:
+            await db.work["history"].insert_many(documents, ordered=False)
+        except BulkWriteError as exc:
+            existed = duplicates(exc)
+            if existed is None:
+                raise
+            met = 0
+            for i in existed:
+                met += await _merge(db, documents[i])
+            return Recorded(met)
+    return Recorded()
+
+
+def _same(a: Document, b: Document) -> bool:
+    return (a["n"], a["node"], a["token"], int(a["sent_at"])) == (b["n"], b["node"], b["token"], int(b["sent_at"]))
+
+
+async def _merge(db: Database, new: Document) -> int:
+    """Bring a second final result together with the first. Returns 1 if it is a second delivery, else 0."""
+    history = db.work["history"]
+    while True:
+        old = await history.find_one({"_id": new["_id"]})
+        if old is None:  # its retention ended between the two
+            await history.update_one(
+                {"_id": new["_id"]}, {"$setOnInsert": {k: v for k, v in new.items() if k != "_id"}}, upsert=True
+            )
+            return 0
+        extra = [a for a in new["attempts"] if not any(_same(a, b) for b in old["attempts"])]
+        state = State(new["state"])
+        better = old["state"] == REOPENED or replaces(state, State(old["state"]))
+        if not extra and not better:
+            return 0
+        merged = sorted([*old["attempts"], *extra], key=lambda a: int(a["sent_at"]))
+        change: Document = {"attempts": merged}
+        if better:
+            change |= {k: new[k] for k in ("state", "reason", "ended_at", "expire_at", "schedule_version", "send_at")}
+            change["drift_ms"] = old["drift_ms"] if old["drift_ms"] is not None else new["drift_ms"]
+        result = await history.update_one(
+            {"_id": new["_id"], "state": old["state"], "attempts": {"$size": len(old["attempts"])}}, {"$set": change}
+        )
+        if result.matched_count:
+            was_sent = old["state"] in SENT_FINAL
+            return 1 if extra and was_sent else 0
+
+
+async def settled(db: Database, versions: dict[str, str]) -> set[str]:
+    """Those of `{execution id: schedule version}` that must not be sent: they are final already.
+
+    A cancelled or skipped occurrence is final for the version of the schedule it was cancelled under; if the job was
+    changed or resumed since and owes it again, it is sent.
+    """
+    with translated():
+        found = (
+            await db.work["history"]
+            .find({"_id": {"$in": list(versions)}}, {"state": 1, "schedule_version": 1})
+            .to_list()
+        )
+    return {
+        d["_id"]
+        for d in found
+        if d["state"] in SENT_FINAL
+        or (d["state"] != REOPENED and d["schedule_version"] == versions[d["_id"]])
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class MissedRange:
+    """Occurrences of one job that were owed and will not be sent."""
+
+    job_id: str
+    schedule_version: str
+    first_ms: int
+    last_ms: int
+    count: int
+    reason: str
+
+
+async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int, retention_days: float) -> None:
+    """One document per range under a deterministic id, so that a repeated pass writes it once."""
+    documents: list[Document] = [
+        {
+            "_id": f"{r.job_id}:{r.first_ms:013d}:missed",
+            "job_id": r.job_id,
+            "due_at": DatetimeMS(r.first_ms),
+            "send_at": DatetimeMS(r.first_ms),
+            "schedule_version": r.schedule_version,
+            "state": State.MISSED.value,
+            "reason": r.reason,
+            "attempts": [],
+            "drift_ms": None,
+            "ended_at": DatetimeMS(now_ms),
+            "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS)),
+            "trigger": False,
+            "first_at": DatetimeMS(r.first_ms),
+            "last_at": DatetimeMS(r.last_ms),
+            "count": r.count,
+        }
+        for r in ranges
+    ]
+    if not documents:
+        return
+    with translated():
+        try:
+            await db.work["history"].insert_many(documents, ordered=False)
+        except BulkWriteError as exc:
+            if duplicates(exc) is None:
+                raise

@@ -1,0 +1,97 @@
+"""`leases`: the leader's lease document. Every write is a compare-and-set; none of them compares a clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pymongo.read_concern import ReadConcern
+
+from cluster.core.election import Lease
+from cluster.core.errors import InvariantBroken
+from cluster.store.codec import instant
+from cluster.store.door import translated
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database, Document
+
+LEADER = "leader"
+
+
+def _lease(document: Document | None) -> Lease:
+    if document is None:
+        raise InvariantBroken("the leader's lease document is gone; `horae db check` makes it again")
+    return Lease(document["holder"], document["term"], document["rev"])
+
+
+async def read(db: Database) -> Lease:
+    """The lease as the majority knows it."""
+    with translated():
+        return _lease(await db.control["leases"].find_one({"_id": LEADER}))
+
+
+async def read_linearizable(db: Database) -> Lease:
+    """The lease after every write that was acknowledged or will ever count: settles an unknown outcome."""
+    with translated():
+        leases = db.control.get_collection("leases", read_concern=ReadConcern("linearizable"))
+        return _lease(await leases.find_one({"_id": LEADER}))
+
+
+async def take_over(db: Database, seen: Lease, holder: str, node: str) -> bool:
+    """Become the holder of the next term if nothing has changed since `seen`."""
+    with translated():
+        result = await db.control["leases"].update_one(
+            {"_id": LEADER, "term": seen.term, "rev": seen.rev},
+            [
+                {
+                    "$set": {
+                        "holder": {"$literal": holder},
+                        "node": {"$literal": node},
+                        "term": seen.term + 1,
+                        "rev": seen.rev + 1,
+                        "at": "$$NOW",
+                        "since": "$$NOW",
+                    }
+                }
+            ],
+        )
+    return result.matched_count > 0
+
+
+async def renew(db: Database, holder: str, term: int) -> bool:
+    """Show that the holder of this term lives. False: it is not ours any more."""
+    with translated():
+        result = await db.control["leases"].update_one(
+            {"_id": LEADER, "holder": holder, "term": term},
+            [{"$set": {"rev": {"$add": ["$rev", 1]}, "at": "$$NOW"}}],
+        )
+    return result.matched_count > 0
+
+
+async def resign(db: Database, holder: str, term: int) -> bool:
+    """Give the lease up, so that the next poll of any node takes over."""
+    with translated():
+        result = await db.control["leases"].update_one(
+            {"_id": LEADER, "holder": holder, "term": term}, {"$set": {"holder": None}, "$inc": {"rev": 1}}
+        )
+    return result.matched_count > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """Who leads, since when, in which term, and when it last said so (ms)."""
+
+    holder: str | None
+    node: str | None
+    term: int
+    since_ms: int | None
+    renewed_ms: int | None
+
+
+async def leadership(db: Database) -> Leadership:
+    """The lease as operators see it."""
+    with translated():
+        d = await db.api["leases"].find_one({"_id": LEADER})
+    if d is None:
+        return Leadership(None, None, 0, None, None)
+    return Leadership(d["holder"], d["node"] if d["holder"] else None, d["term"], instant(d["since"]), instant(d["at"]))

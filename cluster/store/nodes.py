@@ -1,0 +1,93 @@
+"""`nodes`: one heartbeat document per process start. Whether a node lives is judged by its `rev` changing, not by time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pymongo import ReturnDocument
+
+from cluster.core.errors import InvariantBroken
+from cluster.store.door import translated
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database, Document
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the others see it."""
+
+    id: str
+    rev: int
+    host: str
+    pid: int
+    version: str
+    started_ms: int
+    seen_ms: int
+    clock_offset_ms: int
+    in_flight: int
+    waiting: int
+    leading: bool
+    draining: bool
+    counters: dict[str, Any]
+
+
+def _node(d: Document) -> Node:
+    return Node(
+        d["_id"],
+        d["rev"],
+        d["host"],
+        d["pid"],
+        d["version"],
+        int(d["started_at"]),
+        int(d["seen_at"]),
+        d["clock_offset_ms"],
+        d["in_flight"],
+        d["waiting"],
+        d["leading"],
+        d["draining"],
+        d.get("counters", {}),
+    )
+
+
+async def beat(db: Database, node_id: str, fields: dict[str, Any]) -> int:
+    """Show that we live; returns the database's clock in ms, read by the same write."""
+    values = {k: {"$literal": v} for k, v in fields.items()}
+    update: list[Document] = [
+        {
+            "$set": {
+                **values,
+                "rev": {"$add": [{"$ifNull": ["$rev", 0]}, 1]},
+                "seen_at": "$$NOW",
+                "started_at": {"$ifNull": ["$started_at", "$$NOW"]},
+            }
+        }
+    ]
+    with translated():
+        found = await db.control["nodes"].find_one_and_update(
+            {"_id": node_id}, update, {"seen_at": 1}, upsert=True, return_document=ReturnDocument.AFTER
+        )
+    if found is None:
+        raise InvariantBroken("an upsert returned no document")
+    return int(found["seen_at"])
+
+
+async def everyone(db: Database) -> list[Node]:
+    """Every node that has not been forgotten, by id."""
+    with translated():
+        return [_node(d) for d in await db.control["nodes"].find().sort("_id", 1).to_list()]
+
+
+async def listing(db: Database) -> tuple[list[Node], int]:
+    """For operators: every node, and the database's clock in ms to judge their age by."""
+    with translated():
+        hello = await db.api.client.admin.command("hello")
+        found = await db.api["nodes"].find().sort("_id", 1).to_list()
+    return [_node(d) for d in found], int(hello["localTime"].timestamp() * 1000)
+
+
+async def forget(db: Database, node_id: str) -> None:
+    """Remove a node that has stopped or has been dead for long."""
+    with translated():
+        await db.control["nodes"].delete_one({"_id": node_id})

@@ -1,0 +1,110 @@
+"""Writing down what is owed: executions first, then the batches they name. The order is the protocol.
+
+A crash in between leaves executions that name a batch which does not exist; running the same step again finds them by
+their ids and inserts the missing batch under the very id they name. So every caller may be repeated from its start.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cluster.core.model import Batch
+from cluster.store import batches, executions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from cluster.core.model import Execution
+    from cluster.store.client import Database
+
+CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What one call wrote: new executions, batches repaired, executions taken over from an older schedule."""
+
+    inserted: int = 0
+    repaired: int = 0
+    reowned: int = 0
+
+
+async def owe(
+    db: Database, planned: Sequence[Execution], its_batches: Sequence[Batch], new_id: Callable[[], str]
+) -> Owed:
+    """Insert executions and then their batches, and repair what an interrupted writer left of the same.
+
+    `planned` names its batches; `new_id` makes ids for batches of executions that are re-owned. Safe to repeat.
+    """
+    existed: set[str] = set()
+    for start in range(0, len(planned), CHUNK):
+        existed.update(await executions.insert(db, planned[start : start + CHUNK]))
+    fresh = [_without(b, existed) for b in its_batches]
+    await batches.insert(db, [b for b in fresh if b.ids])
+    if not existed:
+        return Owed(len(planned))
+    wanted = {e.id: e for e in planned if e.id in existed}
+    found = await executions.owed(db, existed)  # what is not found has ended meanwhile: history knows it
+    stale = [e for e in found.values() if e.schedule_version != wanted[e.id].schedule_version and not e.attempts]
+    reowned = await _reown(db, stale, wanted, new_id)
+    repaired = await repair(db, [e for e in found.values() if e.id not in reowned])
+    return Owed(len(planned) - len(existed), repaired, len(reowned))
+
+
+def _without(batch: Batch, ids: set[str]) -> Batch:
+    return replace(batch, ids=tuple(i for i in batch.ids if i not in ids)) if ids else batch
+
+
+async def _reown(
+    db: Database, stale: Sequence[Execution], wanted: dict[str, Execution], new_id: Callable[[], str]
+) -> set[str]:
+    """Move never-sent executions of an older schedule to the present one, grouped as batches must be."""
+    taken: set[str] = set()
+    groups: defaultdict[tuple[int, int], list[Execution]] = defaultdict(list)
+    for e in stale:
+        groups[wanted[e.id].lane, wanted[e.id].send_ms].append(e)
+    for (lane, send_ms), group in groups.items():
+        name = new_id()
+        mine = await executions.reown(db, group, {e.id: wanted[e.id].schedule_version for e in group}, name)
+        if mine:
+            token = max(e.token for e in group)
+            await batches.insert(
+                db, [Batch(name, tuple(sorted(mine)), lane, 0, send_ms, send_ms - 1000, token=token)]
+            )
+            taken |= mine
+    return taken
+
+
+async def repair(db: Database, owed: Iterable[Execution]) -> int:
+    """Insert every batch that these executions name and that does not exist. Returns how many were missing."""
+    by_batch: defaultdict[str, list[Execution]] = defaultdict(list)
+    for e in owed:
+        by_batch[e.batch].append(e)
+    if not by_batch:
+        return 0
+    missing = set(by_batch) - await batches.existing(db, by_batch)
+    if not missing:
+        return 0
+    # A batch may have ended, its executions with it, between the two reads: only what is owed now counts.
+    still = await executions.owed(db, [e.id for name in missing for e in by_batch[name]])
+    again: defaultdict[str, list[Execution]] = defaultdict(list)
+    for e in still.values():
+        if e.batch in missing:
+            again[e.batch].append(e)
+    await batches.insert(db, [_rebuilt(name, group) for name, group in again.items()])
+    return len(again)
+
+
+def _rebuilt(name: str, group: Sequence[Execution]) -> Batch:
+    first = min(group, key=lambda e: e.send_ms)
+    return Batch(
+        name,
+        tuple(e.id for e in group),
+        first.lane,
+        len(first.attempts),
+        first.send_ms,
+        first.send_ms - 1000,
+        token=max(e.token for e in group),
+    )

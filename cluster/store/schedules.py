@@ -1,0 +1,123 @@
+"""`schedules`: one row per distinct schedule. Written by the leader alone, every write fenced by its term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+from pymongo import DeleteOne, UpdateOne
+from pymongo.errors import BulkWriteError
+
+from cluster.store.door import duplicates, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cluster.core.model import Term
+    from cluster.store.client import Database, Document
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass over the jobs of one row that has not ended: jobs up to `after` have their occurrences before `until_ms`."""
+
+    after: str
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A distinct schedule; everything before `next_ms` is written down for every settled job."""
+
+    key: str
+    next_ms: int
+    term: int
+    unfinished: Pass | None = None
+
+    @property
+    def covered_ms(self) -> int:
+        """A job that joins now must see to its own occurrences before this instant."""
+        return self.unfinished.until_ms if self.unfinished else self.next_ms
+
+
+def _row(d: Document) -> Row:
+    cursor = d["cursor"]
+    return Row(
+        d["_id"],
+        int(d["next_at"]),
+        d["term"],
+        None if cursor is None else Pass(cursor["after"], int(cursor["until"])),
+    )
+
+
+async def due(db: Database, before_ms: int, limit: int) -> list[Row]:
+    """Rows whose next occurrence is at or before an instant, the most urgent first."""
+    with translated():
+        found = (
+            await db.work["schedules"]
+            .find({"next_at": {"$lte": DatetimeMS(before_ms)}})
+            .sort("next_at", 1)
+            .limit(limit)
+            .to_list()
+        )
+    return [_row(d) for d in found]
+
+
+async def stamp(db: Database, keys: Sequence[str], term: Term) -> dict[str, Row]:
+    """Put the term on rows that carry an older one and read them back. A newer term in the answer means: stop."""
+    with translated():
+        await db.work["schedules"].update_many(
+            {"_id": {"$in": list(keys)}, "term": {"$lt": term.number}}, {"$set": {"term": term.number}}
+        )
+        found = await db.work["schedules"].find({"_id": {"$in": list(keys)}}).to_list()
+    return {d["_id"]: _row(d) for d in found}
+
+
+async def create(db: Database, rows: Iterable[Row]) -> None:
+    """Insert rows that do not exist; those that do are left alone."""
+    documents = [{"_id": r.key, "next_at": DatetimeMS(r.next_ms), "cursor": None, "term": r.term} for r in rows]
+    if not documents:
+        return
+    with translated():
+        try:
+            await db.work["schedules"].insert_many(documents, ordered=False)
+        except BulkWriteError as exc:
+            if duplicates(exc) is None:
+                raise
+
+
+async def advance(db: Database, moves: Sequence[tuple[Row, int | None]], term: Term) -> int:
+    """Move rows on to their next occurrence (None: remove the row), each if it is still as it was read in this term.
+
+    Returns how many moved; fewer than asked means that another leader has been at them.
+    """
+    operations: list[UpdateOne | DeleteOne] = []
+    for row, next_ms in moves:
+        mine = {"_id": row.key, "term": term.number, "next_at": DatetimeMS(row.next_ms)}
+        if next_ms is None:
+            operations.append(DeleteOne(mine))
+        else:
+            operations.append(UpdateOne(mine, {"$set": {"next_at": DatetimeMS(next_ms), "cursor": None}}))
+    if not operations:
+        return 0
+    with translated():
+        result = await db.work["schedules"].bulk_write(operations, ordered=False)
+    return result.matched_count + result.deleted_count
+
+
+async def remember(db: Database, row: Row, reached: Pass, term: Term) -> bool:
+    """Keep how far a pass over the jobs of one row has come."""
+    with translated():
+        result = await db.work["schedules"].update_one(
+            {"_id": row.key, "term": term.number, "next_at": DatetimeMS(row.next_ms)},
+            {"$set": {"cursor": {"after": reached.after, "until": DatetimeMS(reached.until_ms)}}},
+        )
+    return result.matched_count > 0
+
+
+async def earliest(db: Database) -> int | None:
+    """The smallest `next_at` of all rows in ms; None when there are no rows."""
+    with translated():
+        d = await db.work["schedules"].find_one({}, {"next_at": 1}, sort=[("next_at", 1)])
+    return None if d is None else int(d["next_at"])

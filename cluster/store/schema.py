@@ -1,0 +1,94 @@
+"""Collections, indexes and the documents that must exist before the first node works.
+
+Every step is idempotent, so any number of nodes may run it at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure
+
+from cluster.core.errors import ConfigurationError
+from cluster.store.door import translated
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database
+
+SCHEMA_VERSION = 1
+
+INDEXES: dict[str, list[IndexModel]] = {
+    "jobs": [
+        IndexModel([("schedule_key", ASCENDING), ("state", ASCENDING), ("_id", ASCENDING)], name="by_schedule"),
+        IndexModel("unsettled", name="unsettled", partialFilterExpression={"unsettled": {"$exists": True}}),
+        IndexModel("ends_at", name="ending", partialFilterExpression={"ends_at": {"$type": "date"}, "state": "active"}),
+        IndexModel([("tags", ASCENDING), ("_id", ASCENDING)], name="by_tag"),
+        IndexModel([("state", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_state"),
+    ],
+    "schedules": [IndexModel("next_at", name="next_at")],
+    "executions": [],
+    "history": [
+        IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
+        IndexModel(
+            [("due_at", DESCENDING), ("_id", DESCENDING)],
+            name="unhappy",
+            partialFilterExpression={"state": {"$in": ["dead", "failed"]}},
+        ),
+    ],
+    "batches": [IndexModel([("late", ASCENDING), ("claimable_at", ASCENDING)], name="claimable")],
+    "leases": [],
+    "nodes": [],
+    "backfills": [IndexModel([("cursor_at", ASCENDING), ("_id", ASCENDING)], name="oldest")],
+    "stats": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "meta": [],
+}
+
+
+async def ensure(db: Database) -> None:
+    """Make what is missing. Raises `ConfigurationError` for a standalone server or a database from the future."""
+    with translated():
+        hello = await db.api.client.admin.command("hello")
+        if "setName" not in hello:
+            raise ConfigurationError([STANDALONE])
+        existing = set(await db.api.list_collection_names())
+        for name, indexes in INDEXES.items():
+            if name not in existing:
+                try:
+                    await db.api.create_collection(name)
+                except (CollectionInvalid, OperationFailure) as exc:
+                    if isinstance(exc, OperationFailure) and exc.code != 48:  # 48: another node made it just now
+                        raise
+            if indexes:
+                await db.api[name].create_indexes(indexes)
+        await _ensure_documents(db)
+
+
+STANDALONE = (
+    "MONGODB_URI points at a standalone mongod, which loses acknowledged writes when it crashes. Horae needs a replica "
+    "set: start mongod with --replSet rs0 and run rs.initiate() once (one member is enough), or unset MONGODB_URI to "
+    "use the embedded one."
+)
+
+
+async def _ensure_documents(db: Database) -> None:
+    for collection, document in (
+        ("leases", {"_id": "leader", "holder": None, "node": None, "term": 0, "rev": 0, "at": None, "since": None}),
+        ("meta", {"_id": "schema", "version": SCHEMA_VERSION}),
+    ):
+        try:
+            await db.api[collection].update_one(
+                {"_id": document["_id"]},
+                {"$setOnInsert": {k: v for k, v in document.items() if k != "_id"}},
+                upsert=True,
+            )
+        except DuplicateKeyError:  # another node was faster
+            continue
+    meta = await db.api["meta"].find_one({"_id": "schema"})
+    if meta is not None and meta["version"] > SCHEMA_VERSION:
+        raise ConfigurationError(
+            [
+                f"the database has schema version {meta['version']}, this release knows {SCHEMA_VERSION}: "
+                "a newer Horae has been here; run that release or a later one"
+            ]
+        )

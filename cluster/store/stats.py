@@ -1,0 +1,35 @@
+"""`stats`: roll-ups per minute, added to with `$inc`. A node that dies takes its last seconds of counting along."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+
+from cluster.store.door import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cluster.store.client import Database
+
+MINUTE_MS = 60_000
+KEPT_MS = 30 * 86_400_000
+
+
+async def add(
+    db: Database, now_ms: int, counts: Mapping[str, int], histograms: Mapping[str, Sequence[int]]
+) -> None:
+    """Add counts (`succeeded`, `retried`, ...) and bucket counts to the minute of `now_ms`."""
+    minute = now_ms - now_ms % MINUTE_MS
+    increments = {name: n for name, n in counts.items() if n}
+    for name, buckets in histograms.items():
+        increments |= {f"{name}.{i}": n for i, n in enumerate(buckets) if n}
+    if not increments:
+        return
+    with translated():
+        await db.work["stats"].update_one(
+            {"_id": DatetimeMS(minute)},
+            {"$inc": increments, "$setOnInsert": {"expire_at": DatetimeMS(minute + KEPT_MS)}},
+            upsert=True,
+        )

@@ -1,0 +1,101 @@
+"""The sweep: what dead nodes held is freed without reading a clock, and nothing owed stays without a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.store import batches, definitions, executions, nodes, schedules
+from cluster.store.owing import repair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.census import Census
+    from cluster.clock import Clock
+    from cluster.core.model import Term
+    from cluster.core.timings import Timings
+    from cluster.store.client import Database
+
+log = structlog.get_logger()
+
+OVERDUE_MS = 15_000
+"""A batch nobody claimed for so long is late work: it goes out behind what is due now."""
+ORPHANS_EVERY = 60.0
+FORGET_AFTER = 600.0
+REPAIRED_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one step found: batches released, demoted, executions without a batch, jobs completed."""
+
+    released: int = 0
+    demoted: int = 0
+    orphans: int = 0
+    completed: int = 0
+
+
+class Sweeper:
+    """The sweep of one leader."""
+
+    def __init__(
+        self, db: Database, clock: Clock, timings: Timings, trusted: Callable[[], Term], census: Census
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._timings = timings
+        self._trusted = trusted
+        self._census = census
+        self._orphans_at = 0.0
+
+    async def step(self) -> Swept:
+        """One sweep."""
+        self._trusted()
+        released = await self._free_dead()
+        demoted = await batches.demote(self._db, OVERDUE_MS)
+        if demoted:
+            log.warning("batches_demoted", batches=demoted)
+        orphans = 0
+        now = self._clock.monotonic()
+        if now - self._orphans_at > ORPHANS_EVERY:
+            self._orphans_at = now
+            orphans = await self.find_orphans()
+        return Swept(released, demoted, orphans, await self._complete())
+
+    async def _free_dead(self) -> int:
+        now = self._clock.monotonic()
+        holders = await batches.owners(self._db)
+        self._census.suspect(holders, now)
+        silent = self._census.silent(now, self._timings.batch_lease)
+        released = 0
+        for owner in holders & silent:
+            for batch in await batches.strays(self._db, owner):
+                released += await batches.release(self._db, batch, None)
+            log.warning("node_silent", node=owner, released=released)
+        for node in self._census.silent(now, FORGET_AFTER):
+            await nodes.forget(self._db, node)
+        return released
+
+    async def find_orphans(self) -> int:
+        """Give owed executions whose batch does not exist a batch. Returns how many batches were missing: 0, always,
+        unless a writer died between its two inserts and nobody came by since."""
+        named = await executions.batches_named(self._db)
+        missing = set(named) - await batches.existing(self._db, named)
+        if not missing:
+            return 0
+        owed = await executions.naming(self._db, sorted(missing)[:REPAIRED_AT_ONCE], REPAIRED_AT_ONCE * 10)
+        found = await repair(self._db, owed)
+        if found:
+            log.error("orphans_found", batches=found)
+        return found
+
+    async def _complete(self) -> int:
+        """Jobs whose end is past are completed, once everything up to now has been written down."""
+        now = self._clock.now_ms()
+        earliest = await schedules.earliest(self._db)
+        if earliest is not None and earliest < now:
+            return 0
+        return await definitions.complete_ended(self._db, now - 1000)

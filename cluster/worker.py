@@ -1,0 +1,391 @@
+"""The worker: claims batches, keeps their leases, has them sent, records what came of it. Every node runs one.
+
+It composes the steps; each loop is a wait and a step. Nothing here decides who owns what: the steps' filters do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.claim import Claimed, Claimer
+from cluster.core.errors import HoraeError, StoreUnavailable
+from cluster.core.histogram import Histogram
+from cluster.core.lifecycle import Event, State, after
+from cluster.core.model import Ending, Moved
+from cluster.core.verdict import Verdict, judge, next_try, rounded_up
+from cluster.dispatch import Answered, Dispatcher, Dropped, Held, Hooks
+from cluster.record import Recorder
+from cluster.store import batches, definitions, executions
+from cluster.store.batches import ClaimFilter
+
+if TYPE_CHECKING:
+    from cluster.clock import Clock
+    from cluster.core.model import Execution
+    from cluster.core.timings import Timings
+    from cluster.outbound.sender import Sender
+    from cluster.store.client import Database
+
+log = structlog.get_logger()
+
+IDLE_LEAST = 0.025
+IDLE_MOST = 0.25
+LINGER = 0.004
+FLUSH_MOST = 512
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What one worker may use. Counts are executions."""
+
+    node: str
+    slots: int = 256
+    waiting: int = 1024
+    unrecorded: int = 4096
+    claimers: int = 2
+    retention_days: float = 7.0
+
+
+class Worker:
+    """Claims, sends and records for one node."""
+
+    def __init__(self, db: Database, clock: Clock, timings: Timings, sender: Sender, settings: WorkerSettings) -> None:
+        self._db = db
+        self._clock = clock
+        self._timings = timings
+        self._settings = settings
+        self._claimer = Claimer(db, clock, timings, settings.node)
+        self._recorder = Recorder(db, settings.retention_days, int(timings.prefetch * 1000))
+        hooks = Hooks(self._answered, self._dropped, self._forget, self._may_overlap)
+        self.dispatcher = Dispatcher(db, clock, sender, settings.node, settings.slots, hooks)
+        self.held: dict[str, Held] = {}
+        self.counters: Counter[str] = Counter()
+        self.drift = Histogram()
+        self.duration = Histogram()
+        self._results: list[Answered | Dropped] = []
+        self._finished: list[Held] = []
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unowned_until = 0.0
+        self._strays = False
+        self._turn = 0
+        self.draining = False
+
+    def start(self) -> None:
+        """Begin to work."""
+        loops = [self._claim_loop() for _ in range(self._settings.claimers)]
+        for work in (*loops, self._renew_loop(), self._record_loop(), self._record_loop(), self._hand_back_loop()):
+            self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    # -- claiming ------------------------------------------------------------------------------------------------
+
+    def only_unowned_for_a_lease(self) -> None:
+        """After trouble with the database or its clock: let owners renew before anybody reclaims."""
+        self._unowned_until = self._clock.monotonic() + self._timings.batch_lease
+
+    async def _claim_loop(self) -> None:
+        idle = IDLE_LEAST
+        while not self.draining:
+            try:
+                found = await self.claim_once()
+            except StoreUnavailable as exc:
+                log.warning("claim_disturbed", error=str(exc))
+                self.only_unowned_for_a_lease()
+                self._strays = True
+                found = False
+                idle = IDLE_MOST
+            except HoraeError:
+                log.exception("claim_failed")
+                found, idle = False, IDLE_MOST
+            idle = IDLE_LEAST if found else min(IDLE_MOST, idle * 1.5)
+            if not found:
+                await asyncio.sleep(idle * random.uniform(0.8, 1.2))  # noqa: S311 - spreads polls, guards nothing
+
+    def _has_room(self) -> bool:
+        return (
+            self.dispatcher.waiting < self._settings.waiting
+            and len(self._results) < self._settings.unrecorded
+            and not self.draining
+        )
+
+    async def claim_once(self) -> bool:
+        """Claim one batch and take it on. False: nothing to claim, or no room."""
+        if not self._has_room():
+            return False
+        if self._strays:
+            await self._hand_back_strays()
+        self._turn += 1
+        late_first = self._turn % 10 == 0
+        for late in (late_first, not late_first):
+            if late and self.dispatcher.waiting >= self._settings.waiting // 4:
+                continue  # late work takes what is idle, and never the room that current work needs
+            which = ClaimFilter(
+                late, self.dispatcher.saturated_lanes(), self._clock.monotonic() < self._unowned_until
+            )
+            claimed = await self._claimer.step(which)
+            if claimed is not None:
+                await self._take_on(claimed)
+                return True
+        return False
+
+    async def _take_on(self, claimed: Claimed) -> None:
+        self.counters["claimed"] += 1
+        self.counters["reclaimed"] += claimed.batch.claims > 1
+        held = Held(claimed.batch, claimed.valid_until)
+        if claimed.must_split:
+            moved = [Moved(e, e.attempts, e.send_ms) for e in claimed.executions]
+            log.warning("batch_split", batch=claimed.batch.id, executions=len(moved), claims=claimed.batch.claims)
+            await self._recorder.moves(moved, late=claimed.batch.late, claims=claimed.batch.claims, alone=True)
+            await self._recorder.finish([claimed.batch])
+            return
+        if claimed.must_give_up:
+            e = claimed.executions[0]
+            reason = f"node_lost: {claimed.batch.claims - 1} nodes were lost while they sent it"
+            log.error("execution_given_up", execution=e.id, claims=claimed.batch.claims)
+            await self._recorder.endings([Ending(e, State.DEAD, self._clock.now_ms(), e.attempts, reason)])
+            await self._recorder.finish([claimed.batch])
+            return
+        if not claimed.executions:
+            await self._recorder.finish([claimed.batch])
+            return
+        self.held[claimed.batch.id] = held
+        self.dispatcher.add(held, claimed.executions)
+
+    async def _hand_back_strays(self) -> None:
+        """After an unknown outcome: batches that carry our name and that we do not hold."""
+        self._strays = False
+        for batch in await batches.strays(self._db, self._settings.node):
+            held = self.held.get(batch.id)
+            if held is None or held.batch.token != batch.token:
+                await batches.release(self._db, batch, None)
+                log.info("stray_released", batch=batch.id, token=batch.token)
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    async def _renew_loop(self) -> None:
+        while True:
+            await asyncio.sleep(self._timings.batch_lease / 3)
+            try:
+                await self.renew_once()
+            except StoreUnavailable as exc:
+                log.warning("renew_disturbed", error=str(exc))
+                self.only_unowned_for_a_lease()
+            except HoraeError:
+                log.exception("renew_failed")
+
+    async def renew_once(self) -> set[str]:
+        """Extend every lease we hold. Returns the batches that were lost."""
+        mine = {i: h for i, h in self.held.items() if not h.lost}
+        if not mine:
+            return set()
+        started = self._clock.monotonic()
+        pairs = [(i, h.batch.token) for i, h in mine.items()]
+        lost = await batches.renew(self._db, self._settings.node, pairs, self._timings.batch_lease)
+        until = started + self._timings.batch_lease - self._timings.margin
+        for batch_id, held in mine.items():
+            if batch_id not in lost:
+                held.valid_until = until
+            elif not held.done:  # what was finished while we asked is not lost
+                held.lost = True
+                unsent = self.dispatcher.withdraw(held)
+                log.warning("lease_lost", batch=batch_id, token=held.batch.token, unsent=len(unsent))
+                self.counters["leases_lost"] += 1
+                if held.done:
+                    self._forget(held)
+        return lost
+
+    def _forget(self, held: Held) -> None:
+        if self.held.get(held.batch.id) is held:
+            del self.held[held.batch.id]
+
+    async def _hand_back_loop(self) -> None:
+        """What waits behind a saturated lane is put back a second later, for a node with room or a better moment."""
+        while not self.draining:
+            await asyncio.sleep(1.0)
+            now = self._clock.now_ms()
+            for held in self.dispatcher.parked():
+                if not held.lost and held.batch.send_ms < now - 1000:
+                    try:
+                        await self._put_back(held, rounded_up(now + 2000))
+                    except StoreUnavailable as exc:
+                        log.warning("hand_back_disturbed", batch=held.batch.id, error=str(exc))
+
+    async def _put_back(self, held: Held, claimable_ms: int | None) -> int:
+        """Give up what is unsent of a batch: the whole batch on its token, or by a move if some of it was sent."""
+        untouched = not held.sending and not held.unrecorded
+        whole = untouched and len(held.waiting) == len(held.batch.ids)
+        unsent = self.dispatcher.withdraw(held)
+        if not unsent:
+            return 0
+        if whole:
+            self._forget(held)
+            await batches.release(self._db, held.batch, claimable_ms)
+            return len(unsent)
+        at = self._clock.now_ms() if claimable_ms is None else claimable_ms
+        # The send time stays what it was; only the batch may be claimed later.
+        moved = [Moved(e, e.attempts, max(e.send_ms, at) if claimable_ms else e.send_ms) for e in unsent]
+        held.unrecorded += 1  # the old batch must outlive the move
+        try:
+            await self._recorder.moves(moved, late=held.batch.late)
+        except BaseException:
+            held.lost = True  # it still lists them: let its lease end, and whoever claims it next will see to them
+            raise
+        finally:
+            held.unrecorded -= 1
+            self._close_if_done(held)
+        return len(unsent)
+
+    # -- recording -----------------------------------------------------------------------------------------------
+
+    def _answered(self, answered: Answered) -> None:
+        self._results.append(answered)
+        self._wake.set()
+
+    def _dropped(self, dropped: Dropped) -> None:
+        self._results.append(dropped)
+        self._wake.set()
+
+    async def _record_loop(self) -> None:
+        while True:
+            await self._wake.wait()
+            if len(self._results) < FLUSH_MOST:
+                await asyncio.sleep(LINGER)  # what finishes within a few ms is written together
+            taken, self._results = self._results[:FLUSH_MOST], self._results[FLUSH_MOST:]
+            if not self._results:
+                self._wake.clear()
+            if not taken and not self._finished:
+                continue
+            while True:
+                try:
+                    await self.record(taken)
+                    break
+                except StoreUnavailable as exc:
+                    # Results are never dropped: the writes are safe to repeat, whoever holds the lease by then.
+                    log.warning("record_disturbed", results=len(taken), error=str(exc))
+                    self.only_unowned_for_a_lease()
+                except HoraeError:
+                    log.exception("record_failed", results=len(taken))
+                    await asyncio.sleep(1.0)
+
+    async def record(self, results: list[Answered | Dropped]) -> None:
+        """Record results: endings, retries, and the batches that are done with them."""
+        ended: list[Ending] = []
+        moved: list[Moved] = []
+        exclusive: list[Execution] = []
+        for result in results:
+            outcome = self._outcome(result)
+            (moved if isinstance(outcome, Moved) else ended).append(outcome)  # type: ignore[arg-type]
+            if isinstance(result, Answered) and result.job.overlap_skip and isinstance(outcome, Ending):
+                exclusive.append(outcome.execution)
+        flushed = await self._recorder.endings(ended, exclusive) if ended else None
+        lost = await self._recorder.moves(moved) if moved else 0
+        for result in results:
+            result.held.unrecorded -= 1
+        self._count(ended, moved, results)
+        self.counters["duplicates"] += flushed.duplicates if flushed else 0
+        self.counters["results_lost"] += lost + (flushed.lost if flushed else 0)
+        for held in {id(r.held): r.held for r in results}.values():
+            self._close_if_done(held)
+        finished, self._finished = self._finished, []
+        try:
+            if finished:
+                await self._recorder.finish([h.batch for h in finished])
+        except StoreUnavailable as exc:
+            # Its lease ends, and whoever claims it finds nothing owed and removes it.
+            log.warning("finish_disturbed", batches=len(finished), error=str(exc))
+
+    def _close_if_done(self, held: Held) -> None:
+        if held.done and self.held.get(held.batch.id) is held:
+            self._forget(held)
+            if not held.lost:
+                self._finished.append(held)
+                self._wake.set()
+
+    def _outcome(self, result: Answered | Dropped) -> Ending | Moved:
+        """What a result means: final, or once more."""
+        now = self._clock.now_ms()
+        execution = result.execution  # as stamped: its batch and token fence everything written about it
+        if isinstance(result, Dropped):
+            event = Event.SKIP if result.skipped else Event.CANCEL
+            return Ending(execution, after(execution.state, event), now, execution.attempts, result.reason)
+        verdict = judge(result.reply.status, result.reply.error)
+        if verdict is Verdict.SUCCESS:
+            state = after(execution.state, Event.SUCCESS)
+            return Ending(execution, state, now, result.attempts, None, result.drift_ms)
+        why = result.reply.error or f"the target answered {result.reply.status}"
+        if verdict is Verdict.REFUSED:
+            state = after(execution.state, Event.REFUSED)
+            return Ending(execution, state, now, result.attempts, why, result.drift_ms)
+        again = next_try(
+            result.job.retry,
+            len(result.attempts),
+            luck=random.random(),  # noqa: S311 - jitter, guards nothing
+            asked_seconds=result.reply.retry_after_s,
+        )
+        if again is None:
+            state = after(execution.state, Event.EXHAUST)
+            reason = f"{len(result.attempts)} attempts were used up; the last one: {why}"
+            return Ending(execution, state, now, result.attempts, reason, result.drift_ms)
+        return Moved(execution, result.attempts, rounded_up(now + again.delay_ms))
+
+    def _count(self, ended: list[Ending], moved: list[Moved], results: list[Answered | Dropped]) -> None:
+        for e in ended:
+            self.counters[e.state.value] += 1
+        self.counters["retried"] += len(moved)
+        for r in results:
+            if isinstance(r, Answered):
+                self.counters["attempts"] += 1
+                self.duration.add(r.reply.duration_ms)
+                if len(r.attempts) == 1:
+                    self.drift.add(r.drift_ms)
+
+    # -- overlap -------------------------------------------------------------------------------------------------
+
+    async def _may_overlap(self, execution: Execution) -> bool:
+        """`overlap: skip` by compare-and-set on the job: one owed execution of a job runs at a time.
+
+        Whoever is named as running and is not owed any more (its node died after recording it) gives way.
+        """
+        instead_of: str | None = None
+        for _ in range(10):
+            running = await definitions.begin_exclusive(self._db, execution.job_id, execution.id, instead_of)
+            if running == execution.id:
+                return True
+            if running is None:
+                instead_of = None
+            elif await executions.owed(self._db, [running]):
+                return False
+            else:
+                instead_of = running
+        return False
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    async def drain(self, seconds: float) -> None:
+        """Stop claiming, hand back what is unsent, finish what is in flight, record it. The rest is the leases'."""
+        self.draining = True
+        deadline = self._clock.monotonic() + seconds
+        self.dispatcher.stopped = True
+        handed = 0
+        for held in list(self.held.values()):
+            try:
+                handed += await self._put_back(held, None)
+            except HoraeError as exc:
+                log.warning("hand_back_disturbed", batch=held.batch.id, error=str(exc))
+        await self.dispatcher.finish(max(0.0, deadline - self._clock.monotonic() - 1.0))
+        while (self._results or self.held) and self._clock.monotonic() < deadline:
+            if not self._wake.is_set() and self._finished:
+                self._wake.set()
+            await asyncio.sleep(0.02)
+        await self.dispatcher.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._results or self._finished:
+            await self.record(self._results)
+        log.info("worker_drained", handed_back=handed, left=len(self.held))
