@@ -22,6 +22,7 @@ from cluster.core.lifecycle import JobState
 from cluster.core.model import Attempt
 from cluster.outbound.headers import delivery_headers
 from cluster.store import definitions
+from cluster.tasks import stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -169,9 +170,7 @@ class Dispatcher:
         self.stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(self._tasks)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -17,6 +17,7 @@ from cluster.core.errors import HoraeError, StoreUnavailable, TermLost
 from cluster.materialise import Materialiser
 from cluster.settle import Settler
 from cluster.sweep import Sweeper
+from cluster.tasks import stop
 
 if TYPE_CHECKING:
     from cluster.census import Census
@@ -66,8 +67,7 @@ class Leader:
     async def stop(self) -> None:
         """Stop the work. The lease may be given up after this, not before."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await stop([self._task])
 
     async def _loop(self) -> None:
         while True:

@@ -23,6 +23,7 @@ from cluster.elect import Elector
 from cluster.leader import Leader
 from cluster.store import nodes, schema, stats
 from cluster.store.client import Database
+from cluster.tasks import stop
 from cluster.worker import Worker, WorkerSettings
 
 if TYPE_CHECKING:
@@ -181,9 +182,7 @@ class Node:
         await self.leader.stop()
         if self.booted:
             await self.worker.drain(self.settings.drain_seconds)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(self._tasks)
         if self.booted:
             await self.elector.resign()
             try:

@@ -23,6 +23,7 @@ from cluster.dispatch import Answered, Dispatcher, Dropped, Held, Hooks
 from cluster.record import Recorder
 from cluster.store import batches, definitions, executions
 from cluster.store.batches import ClaimFilter
+from cluster.tasks import stop
 
 if TYPE_CHECKING:
     from cluster.clock import Clock
@@ -383,9 +384,7 @@ class Worker:
                 self._wake.set()
             await asyncio.sleep(0.02)
         await self.dispatcher.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(self._tasks)
         if self._results or self._finished:
             await self.record(self._results)
         log.info("worker_drained", handed_back=handed, left=len(self.held))
