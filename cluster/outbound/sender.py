@@ -79,7 +79,9 @@ class Sender:
             kind = next((kind for cls, kind in _KINDS if isinstance(exc, cls)), "other")
             return Reply(None, kind, str(exc)[:300], None, None, (time.monotonic() - started) * 1000)
         except Exception as exc:  # noqa: BLE001 - an unknown failure of one request must not stop the node
-            return Reply(None, "other", f"{type(exc).__name__}: {exc}"[:300], None, None, (time.monotonic() - started) * 1000)
+            return Reply(
+                None, "other", f"{type(exc).__name__}: {exc}"[:300], None, None, (time.monotonic() - started) * 1000
+            )
         duration = (time.monotonic() - started) * 1000
         excerpt = content[:EXCERPT].decode("utf-8", "replace") if content else None
         asked = response.headers.get("retry-after") if response.status_code >= 300 else None

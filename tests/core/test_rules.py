@@ -119,7 +119,9 @@ def test_execution_ids_round_trip_and_sort_by_time() -> None:
     assert [parse_execution_id(i) for i in ids] == [("a-b_C", t) for t in (0, 999, 1795651200000, 9999999999999)]
 
 
-@pytest.mark.parametrize("text", ["", "a", "a:1", "a:12345678901234", "a b:1795651200000", ":1795651200000", "a:١٧٩٥٦٥١٢٠٠٠٠٠"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "a:1", "a:12345678901234", "a b:1795651200000", ":1795651200000", "a:١٧٩٥٦٥١٢٠٠٠٠٠"]
+)
 def test_other_texts_are_no_execution_ids(text: str) -> None:
     """A wrong id is told apart before the database is asked."""
     assert parse_execution_id(text) is None

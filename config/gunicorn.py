@@ -1,0 +1,32 @@
+"""gunicorn's settings: its own ASGI worker on uvloop, one worker per node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+DRAIN_SECONDS = 9
+GRACEFUL_SECONDS = 12
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """The options of one `horae serve`."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return {
+        "bind": [f"{host}:{settings.port}"],
+        "workers": settings.nodes,
+        "worker_class": "asgi",
+        "asgi_loop": "uvloop",
+        "asgi_lifespan": "on",
+        "graceful_timeout": GRACEFUL_SECONDS,
+        # A worker whose loop stood still for so long is replaced; its leases have ended long before.
+        "timeout": 60,
+        "keepalive": 30,
+        "proc_name": "horae",
+        "loglevel": "warning",
+        "accesslog": None,
+        "control_socket_disable": True,
+        "preload_app": False,
+    }

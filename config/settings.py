@@ -1,0 +1,158 @@
+"""Settings from the environment or `.env` (INTERFACE, "Settings"). All wrong ones are reported together at start."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from cluster.core import timings
+from cluster.core.errors import ConfigurationError
+from cluster.core.timings import Timings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCOPES = ("read", "write", "admin")
+_KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One key of `HORAE_API_KEYS`. The key itself never shows in logs: only its name does."""
+
+    name: str
+    key: SecretStr
+    scope: Literal["read", "write", "admin"]
+
+
+def _named(name: str, *others: str) -> AliasChoices:
+    return AliasChoices(name, *others)
+
+
+class Settings(BaseSettings):
+    """What one `horae serve` runs with."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    mongodb_uri: SecretStr | None = Field(None, validation_alias="MONGODB_URI")
+    db_name: str = Field("horae", validation_alias="DB_NAME", pattern=r"^[A-Za-z0-9_-]{1,38}$")
+    host: str = Field("127.0.0.1", validation_alias="HOST", min_length=1)
+    port: int = Field(5000, validation_alias="PORT", ge=1, le=65535)
+    nodes: int = Field(2, validation_alias="HORAE_NODES", ge=1, le=64)
+    data_dir: str = Field(".horae", validation_alias="HORAE_DATA_DIR", min_length=1)
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field((), validation_alias="HORAE_API_KEYS")
+    allowed_networks: Annotated[tuple[Any, ...], NoDecode] = Field((), validation_alias="HORAE_ALLOWED_NETWORKS")
+    leader_lease_seconds: float = Field(6, validation_alias="HORAE_LEADER_LEASE_SECONDS", gt=0, le=300)
+    lookahead_seconds: float = Field(15, validation_alias="HORAE_LOOKAHEAD_SECONDS", gt=0, le=600)
+    batch_lease_seconds: float = Field(10, validation_alias="HORAE_BATCH_LEASE_SECONDS", gt=0, le=600)
+    max_in_flight: int = Field(256, validation_alias="HORAE_MAX_IN_FLIGHT", ge=4, le=10_000)
+    retention_days: float = Field(7, validation_alias="HORAE_RETENTION_DAYS", gt=0, le=3650)
+    log_format: Literal["console", "json"] = Field("console", validation_alias="HORAE_LOG_FORMAT")
+
+    @field_validator("mongodb_uri", mode="before")
+    @classmethod
+    def _uri(cls, value: Any) -> Any:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text in (None, ""):
+            return None
+        if not str(text).startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError("must begin with mongodb:// or mongodb+srv://")
+        return text
+
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = []
+        for part in filter(None, (p.strip() for p in value.split(","))):
+            try:
+                found.append(ipaddress.ip_network(part, strict=False))
+            except ValueError:
+                raise ValueError(f"'{part}' is not a network; write CIDRs such as 127.0.0.0/8,10.1.0.0/16") from None
+        return tuple(found)
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _keys(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found: list[ApiKey] = []
+        for number, part in enumerate(filter(None, (p.strip() for p in value.split(","))), 1):
+            # Never quote the part: it carries the key.
+            name, _, rest = part.partition(":")
+            key, _, scope = rest.rpartition(":")
+            if not _KEY_NAME.match(name) or scope not in SCOPES:
+                raise ValueError(f"entry {number} must be name:key:scope, with scope {', '.join(SCOPES)}")
+            if len(key) < 16:
+                raise ValueError(f"entry {number} ('{name}') has a key shorter than 16 characters")
+            if any(name == k.name for k in found):
+                raise ValueError(f"the name '{name}' comes twice")
+            found.append(ApiKey(name, SecretStr(key), scope))  # type: ignore[arg-type]
+        return tuple(found)
+
+    @model_validator(mode="after")
+    def _safe(self) -> Settings:
+        found = timings.problems(self.timings)
+        if not self.api_keys and not loopback(self.host):
+            found.append(
+                f"HOST {self.host} is reachable from other machines and HORAE_API_KEYS is empty: set keys "
+                "(name:key:scope), or listen on 127.0.0.1"
+            )
+        if found:
+            raise ValueError("\n".join(found))
+        return self
+
+    @property
+    def timings(self) -> Timings:
+        """The timings that follow from the settings."""
+        return Timings.of(
+            leader_lease=self.leader_lease_seconds,
+            lookahead=self.lookahead_seconds,
+            batch_lease=self.batch_lease_seconds,
+        )
+
+    @property
+    def uri(self) -> str | None:
+        """The database's address with its secrets; None means embedded."""
+        return None if self.mongodb_uri is None else self.mongodb_uri.get_secret_value()
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
+    """The settings of this process; `overrides` are field names. Raises `ConfigurationError` naming every problem."""
+    given = {k: v for k, v in overrides.items() if v is not None}
+    try:
+        return Settings(_env_file=env_file, **given)
+    except ValidationError as exc:
+        raise ConfigurationError(_problems(exc)) from None  # the cause quotes the values, secrets among them
+
+
+def _problems(exc: ValidationError) -> list[str]:
+    found: list[str] = []
+    for error in exc.errors(include_url=False, include_input=False):
+        message = error["msg"].removeprefix("Value error, ")
+        if error["loc"]:
+            name = str(error["loc"][0])
+            field = Settings.model_fields.get(name)
+            shown = str(field.validation_alias) if field is not None else name
+            found.append(f"{shown}: {message[:1].lower()}{message[1:]}")
+        else:
+            found.extend(message.split("\n"))
+    return found

@@ -1,0 +1,84 @@
+"""One worker process: the REST API and the node on one event loop, started and drained by the ASGI lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from api.app import create_app
+from cluster.node import Node, NodeSettings
+from cluster.outbound.sender import Sender
+from cluster.outbound.transport import AiohttpTransport
+from config import logs
+from config.gunicorn import DRAIN_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from config.settings import Settings
+
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+class Application:
+    """The ASGI callable of one node."""
+
+    def __init__(self, settings: Settings, mongodb_uri: str) -> None:
+        logs.set_up(settings.log_format)
+        self.node = Node(
+            NodeSettings(
+                mongodb_uri,
+                settings.db_name,
+                settings.timings,
+                settings.max_in_flight,
+                retention_days=settings.retention_days,
+                drain_seconds=DRAIN_SECONDS,
+            ),
+            Sender(AiohttpTransport(settings.allowed_networks)),
+        )
+        self._api = create_app(self.node, settings)
+        self._draining: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection, or the lifespan."""
+        if scope["type"] != "lifespan":
+            await self._api(scope, receive, send)
+            return
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.node.start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.drain()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def drain(self) -> asyncio.Task[None]:
+        """Begin to drain the node, once; the task ends when it has stopped."""
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(self.node.drain())
+        return self._draining
+
+
+def prepare_worker(worker: Any) -> None:
+    """gunicorn's `post_worker_init`: drain from the very signal on.
+
+    gunicorn runs the lifespan's shutdown only after idle connections have gone, and on SIGINT not at all; the terminal
+    sends Ctrl-C to every process of its group, so here it is the parent's business alone.
+    """
+    application: Application = worker.asgi
+
+    def terminate() -> None:
+        worker.handle_exit_signal()
+        application.drain().add_done_callback(lambda _: worker.handle_quit_signal())
+
+    worker.loop.add_signal_handler(signal.SIGTERM, terminate)
+    worker.loop.add_signal_handler(signal.SIGINT, lambda: None)

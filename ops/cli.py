@@ -1,0 +1,76 @@
+"""The `horae` command. Exit status: 0 fine, 1 bad news, 2 wrong use."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cluster.core.errors import ConfigurationError, StoreError
+from config import logs
+from config.settings import load
+from ops.inspect import leader_command, leases_command, nodes_command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="horae")
+def cli() -> None:
+    """Scheduled HTTP POST requests: on time, at least once, thousands per second, on MongoDB alone."""
+
+
+@cli.command()
+@click.option("--host", help="Address to listen on (HOST, 127.0.0.1).")
+@click.option("--port", type=int, help="Port to listen on (PORT, 5000).")
+@click.option("--nodes", type=int, help="How many nodes to run here (HORAE_NODES, 2).")
+def serve(host: str | None, port: int | None, nodes: int | None) -> None:
+    """Run nodes: the API and the engine. Without MONGODB_URI an embedded MongoDB is started."""
+    from ops.serve import serve as run
+
+    settings = load(host=host, port=port, nodes=nodes)
+    logs.set_up(settings.log_format)
+    run(settings)
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=5001, show_default=True, help="Port to listen on.")
+@click.option("--log", "log_file", type=click.Path(dir_okay=False), help="Append one JSON line per arrival.")
+def receiver(host: str, port: int, log_file: str | None) -> None:
+    """Run a local target that answers, fails or dawdles by path, and shows what came."""
+    from ops.receiver import run
+
+    run(host, port, log_file)
+
+
+@cli.command()
+@click.option("--port", type=int, help="Port of the API (PORT, 5000).")
+@click.option("--receiver-port", default=5001, show_default=True, help="Port of the receiver.")
+@click.option("--nodes", type=int, help="How many nodes to run (HORAE_NODES, 2).")
+def demo(port: int | None, receiver_port: int, nodes: int | None) -> None:
+    """Everything at once: embedded MongoDB, nodes, a receiver, the sample jobs, and a live line."""
+    from ops.demo import run
+
+    raise SystemExit(run(load(port=port, nodes=nodes), receiver_port))
+
+
+cli.add_command(leases_command)
+cli.add_command(leader_command)
+cli.add_command(nodes_command)
+
+
+def main() -> None:
+    """The entry point: our own errors are sentences, not tracebacks."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    except ConfigurationError as exc:
+        for problem in exc.problems:
+            click.echo(f"horae: {problem}", err=True)
+        sys.exit(2)
+    except StoreError as exc:
+        click.echo(f"horae: the database could not answer: {exc}", err=True)
+        sys.exit(1)

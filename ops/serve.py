@@ -1,0 +1,114 @@
+"""`horae serve`: check everything that can be checked, then run N nodes under gunicorn."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import structlog
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError as UriError
+from pymongo.errors import InvalidURI, OperationFailure, PyMongoError
+
+from cluster.core.errors import ConfigurationError
+from cluster.store.schema import STANDALONE
+from config.gunicorn import options
+from ops.embedded import Embedded
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from ops.asgi import Application
+
+log = structlog.get_logger()
+
+REACH_SECONDS = 8
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises `ConfigurationError` if nothing can listen there."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(address)
+    except OSError as exc:
+        raise ConfigurationError(
+            [f"cannot listen on {host}:{port} ({exc.strerror or exc}): choose another --port, or stop what uses it"]
+        ) from exc
+
+
+def check_database(uri: str) -> None:
+    """Raises `ConfigurationError` for a database that cannot be reached, refuses us, or is a standalone."""
+    try:
+        with MongoClient[dict[str, Any]](
+            uri, serverSelectionTimeoutMS=REACH_SECONDS * 1000, connectTimeoutMS=2000, appname="horae/start"
+        ) as client:
+            hello = client.admin.command("hello")
+            if "setName" not in hello:
+                raise ConfigurationError([STANDALONE])
+            client.get_default_database("horae").command("ping")
+    except (InvalidURI, UriError, ValueError) as exc:
+        raise ConfigurationError([f"MONGODB_URI cannot be read: {exc}"]) from exc
+    except OperationFailure as exc:
+        raise ConfigurationError([f"MongoDB refused us: {exc.details.get('errmsg') if exc.details else exc}"]) from exc
+    except PyMongoError as exc:
+        raise ConfigurationError(
+            [
+                f"MongoDB was not reachable within {REACH_SECONDS} s: check MONGODB_URI (host, port, replicaSet, TLS) "
+                f"and that a primary is up. The driver says: {str(exc).split(',')[0][:200]}"
+            ]
+        ) from exc
+
+
+class _Arbiter(Arbiter):  # type: ignore[misc] # gunicorn is not typed
+    """A first Ctrl-C is a request to end cleanly, as SIGTERM is; a second one means at once."""
+
+    def handle_int(self) -> NoReturn:
+        raise StopIteration
+
+
+class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
+    def __init__(self, settings: Settings, uri: str) -> None:
+        self._settings = settings
+        self._uri = uri
+        super().__init__()
+
+    def load_config(self) -> None:
+        from ops.asgi import prepare_worker
+
+        for name, value in options(self._settings).items():
+            self.cfg.set(name, value)
+        self.cfg.set("post_worker_init", prepare_worker)
+
+    def load(self) -> Application:
+        """Runs in each worker, after the fork: clients and loops are never shared between processes."""
+        from ops.asgi import Application
+
+        return Application(self._settings, self._uri)
+
+    def run(self) -> None:
+        _Arbiter(self).run()
+
+
+def serve(settings: Settings) -> None:
+    """Run until stopped. Raises `ConfigurationError`; ends the process otherwise."""
+    check_port(settings.host, settings.port)
+    embedded: Embedded | None = None
+    if settings.uri is None:
+        embedded = Embedded(Path(settings.data_dir))
+        uri = embedded.acquire().uri
+        embedded.watch()
+    else:
+        uri = settings.uri
+        check_database(uri)
+    master = os.getpid()
+    try:
+        _Gunicorn(settings, uri).run()
+    finally:
+        # A worker leaves through here too, being a fork of this process.
+        if embedded is not None and os.getpid() == master:
+            embedded.release()

@@ -1,0 +1,49 @@
+"""Printing: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def rfc3339(ms: int | None) -> str | None:
+    """An instant as users read it, in UTC with milliseconds."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def as_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; numbers are set right."""
+    shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    body = [list(row) for row in rows]
+    for i, name in enumerate(columns):
+        numeric = bool(body) and all(isinstance(row[i], int | float) for row in body)
+        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in body:
+        shown.add_row(*("-" if cell is None else str(cell) for cell in row))
+    Console().print(shown)
+
+
+def ago(seconds: float) -> str:
+    """A length of time in one unit: `350ms`, `12.3s`, `5m`, `3h`, `2d`."""
+    if seconds < 0:
+        return f"-{ago(-seconds)}"
+    for unit, size, least in (("d", 86400, 172800), ("h", 3600, 7200), ("m", 60, 120)):
+        if seconds >= least:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.1f}s" if seconds >= 1 else f"{seconds * 1000:.0f}ms"
