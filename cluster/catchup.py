@@ -114,15 +114,11 @@ class CatchUp:
             owed = [t for t in dues if job.owes(t)]
             missed = _not_run(job, owed, self._window_start(b, job))
             if missed:
-                ranges.append(
-                    MissedRange(job.id, job.schedule_version, missed[0], missed[-1], len(missed), _why(job))
-                )
+                ranges.append(MissedRange(job.id, job.schedule_version, missed[0], missed[-1], len(missed), _why(job)))
         self._trusted()
         await history.record_missed(self._db, ranges, now_ms, self._retention_days)
         full = b.job_id is None and len(jobs) == JOBS
-        await backfills.progress(
-            self._db, replace(b, after=jobs[-1].id if full else None, counted=not full)
-        )
+        await backfills.progress(self._db, replace(b, after=jobs[-1].id if full else None, counted=not full))
         if ranges:
             log.warning("occurrences_missed", jobs=len(ranges), occurrences=sum(r.count for r in ranges))
         return CaughtUp(missed=sum(r.count for r in ranges), more=True)
@@ -152,8 +148,10 @@ class CatchUp:
         self._trusted()
         await owe(self._db, planned.executions, planned.batches, self._new_id)
         full = b.job_id is None and len(jobs) == JOBS
-        reached = replace(b, after=jobs[-1].id, until_ms=until) if full else replace(
-            b, after=None, until_ms=None, cursor_ms=until
+        reached = (
+            replace(b, after=jobs[-1].id, until_ms=until)
+            if full
+            else replace(b, after=None, until_ms=None, cursor_ms=until)
         )
         await backfills.progress(self._db, reached)
         return CaughtUp(len(planned.executions), more=True)
@@ -175,5 +173,7 @@ def _not_run(job: Owing, owed: list[int], window_start_ms: int) -> list[int]:
 
 def _why(job: Owing) -> str:
     if job.catch_up == "all":
-        return f"nobody was there to send it, and it was older than catchUpWindowSeconds ({job.catch_up_window_seconds})"
+        return (
+            f"nobody was there to send it, and it was older than catchUpWindowSeconds ({job.catch_up_window_seconds})"
+        )
     return f"nobody was there to send it, and catchUp is {job.catch_up}"

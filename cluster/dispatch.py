@@ -212,9 +212,7 @@ class Dispatcher:
                 self._drop(Dropped(held, execution, reason or "the job was deleted"))
                 continue
             number = len(execution.attempts) + 1
-            headers = delivery_headers(
-                execution, job, number, held.batch.token, _traceparent(), self._clock.now_ms()
-            )
+            headers = delivery_headers(execution, job, number, held.batch.token, _traceparent(), self._clock.now_ms())
             request = self._sender.prepare(job.target, headers)
             ready = _Ready(held, execution, job, request, read_at)
             self._line_up(ready)
@@ -313,9 +311,7 @@ class Dispatcher:
             planned = execution.due_ms + (0 if execution.trigger else spread_ms(job.id, job.spread_seconds))
             held.sending.discard(execution.id)
             held.unrecorded += 1
-            self._hooks.answered(
-                Answered(held, execution, job, attempts, reply, attempts[0].sent_ms - planned)
-            )
+            self._hooks.answered(Answered(held, execution, job, attempts, reply, attempts[0].sent_ms - planned))
         except Exception:
             # Whether it was sent is not known. Let the lease end and whoever claims it next decide.
             held.lost = True

@@ -84,9 +84,7 @@ class Materialiser:
         """Put the past into `backfills` and move the rows to now. The range is written before the row moves."""
         moves: list[tuple[Row, int | None]] = []
         for row in overdue:
-            b = Backfill(
-                identity(row.key, None, row.next_ms), row.key, None, row.next_ms, now_ms, now_ms, row.next_ms
-            )
+            b = Backfill(identity(row.key, None, row.next_ms), row.key, None, row.next_ms, now_ms, now_ms, row.next_ms)
             await backfills.open_(self._db, b)
             log.warning("schedule_behind", schedule=row.key, from_ms=row.next_ms, to_ms=now_ms)
             moves.append((row, schedule_from_key(row.key).next_after(now_ms - 1)))

@@ -125,9 +125,7 @@ class Worker:
         for late in (late_first, not late_first):
             if late and self.dispatcher.waiting >= self._settings.waiting // 4:
                 continue  # late work takes what is idle, and never the room that current work needs
-            which = ClaimFilter(
-                late, self.dispatcher.saturated_lanes(), self._clock.monotonic() < self._unowned_until
-            )
+            which = ClaimFilter(late, self.dispatcher.saturated_lanes(), self._clock.monotonic() < self._unowned_until)
             claimed = await self._claimer.step(which)
             if claimed is not None:
                 await self._take_on(claimed)

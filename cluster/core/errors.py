@@ -1,19 +1,19 @@
 """One error tree, named by whose fault it is.
 
-    HoraeError
-    |- CallerError              the request is wrong; retrying it unchanged cannot help
-    |  |- InvalidInput          faults, each with a path and a sentence
-    |  |- NotFound
-    |  |- Conflict              the thing is in a state that forbids this
-    |  `- PreconditionFailed    somebody else changed it first (If-Match)
-    |- ConfigurationError       the operator's settings are wrong: every problem in one message
-    |- StoreError               MongoDB's side
-    |  |- StoreUnavailable      certainly or possibly not applied; ask again
-    |  `- OutcomeUnknown        the write may or may not have been applied
-    |- OwnershipLost            a race, lost: another holder is right and we must stop
-    |  |- TermLost
-    |  `- LeaseLost
-    `- InvariantBroken          our own bug
+HoraeError
+|- CallerError              the request is wrong; retrying it unchanged cannot help
+|  |- InvalidInput          faults, each with a path and a sentence
+|  |- NotFound
+|  |- Conflict              the thing is in a state that forbids this
+|  `- PreconditionFailed    somebody else changed it first (If-Match)
+|- ConfigurationError       the operator's settings are wrong: every problem in one message
+|- StoreError               MongoDB's side
+|  |- StoreUnavailable      certainly or possibly not applied; ask again
+|  `- OutcomeUnknown        the write may or may not have been applied
+|- OwnershipLost            a race, lost: another holder is right and we must stop
+|  |- TermLost
+|  `- LeaseLost
+`- InvariantBroken          our own bug
 """
 
 from __future__ import annotations

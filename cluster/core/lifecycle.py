@@ -1,12 +1,12 @@
 """The life of an execution: one table. A pair that is not in it is an error.
 
-    pending --claim--> leased --send ok--> succeeded
-       ^                 |  `--refused----> failed
-       |                 |  `--used up----> dead
-       `--move/release---+  `--retry------> retrying --claim--> leased
-    pending, leased, retrying --not to be sent--> cancelled | skipped
-    (never materialised) --catch-up--> missed
-    failed, dead --asked again--> retrying
+pending --claim--> leased --send ok--> succeeded
+   ^                 |  `--refused----> failed
+   |                 |  `--used up----> dead
+   `--move/release---+  `--retry------> retrying --claim--> leased
+pending, leased, retrying --not to be sent--> cancelled | skipped
+(never materialised) --catch-up--> missed
+failed, dead --asked again--> retrying
 """
 
 from __future__ import annotations

@@ -119,10 +119,7 @@ async def finish(db: Database, done: Sequence[Batch]) -> set[str]:
         return set()
     with translated():
         result = await db.work["batches"].bulk_write(
-            [
-                DeleteOne({"_id": b.id, "owner": b.owner, "token": b.token, "ids": {"$size": len(b.ids)}})
-                for b in done
-            ],
+            [DeleteOne({"_id": b.id, "owner": b.owner, "token": b.token, "ids": {"$size": len(b.ids)}}) for b in done],
             ordered=False,
         )
         if result.deleted_count == len(done):

@@ -78,7 +78,10 @@ async def fence_endings(db: Database, endings: Sequence[Execution], nonce: str) 
     ids = [e.id for e in endings]
     with translated():
         result = await db.work["executions"].bulk_write(
-            [UpdateOne({"_id": e.id, "batch": e.batch, "token": e.token}, {"$set": {"ending": nonce}}) for e in endings],
+            [
+                UpdateOne({"_id": e.id, "batch": e.batch, "token": e.token}, {"$set": {"ending": nonce}})
+                for e in endings
+            ],
             ordered=False,
         )
         if result.matched_count == len(ids):

@@ -115,8 +115,7 @@ async def settled(db: Database, versions: dict[str, str]) -> set[str]:
     return {
         d["_id"]
         for d in found
-        if d["state"] in SENT_FINAL
-        or (d["state"] != REOPENED and d["schedule_version"] == versions[d["_id"]])
+        if d["state"] in SENT_FINAL or (d["state"] != REOPENED and d["schedule_version"] == versions[d["_id"]])
     }
 
 

@@ -70,9 +70,7 @@ async def _reown(
         mine = await executions.reown(db, group, {e.id: wanted[e.id].schedule_version for e in group}, name)
         if mine:
             token = max(e.token for e in group)
-            await batches.insert(
-                db, [Batch(name, tuple(sorted(mine)), lane, 0, send_ms, send_ms - 1000, token=token)]
-            )
+            await batches.insert(db, [Batch(name, tuple(sorted(mine)), lane, 0, send_ms, send_ms - 1000, token=token)])
             taken |= mine
     return taken
 

@@ -17,9 +17,7 @@ MINUTE_MS = 60_000
 KEPT_MS = 30 * 86_400_000
 
 
-async def add(
-    db: Database, now_ms: int, counts: Mapping[str, int], histograms: Mapping[str, Sequence[int]]
-) -> None:
+async def add(db: Database, now_ms: int, counts: Mapping[str, int], histograms: Mapping[str, Sequence[int]]) -> None:
     """Add counts (`succeeded`, `retried`, ...) and bucket counts to the minute of `now_ms`."""
     minute = now_ms - now_ms % MINUTE_MS
     increments = {name: n for name, n in counts.items() if n}
