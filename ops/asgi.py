@@ -49,7 +49,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection, or the lifespan."""
         if scope["type"] != "lifespan":
-            await self._api(scope, receive, send)
+            await self._api(dict(scope), receive, send)
             return
         while True:
             message = await receive()

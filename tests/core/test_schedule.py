@@ -23,7 +23,7 @@ def ms(text: str) -> int:
 
 
 def following(schedule: Schedule, after_ms: int, count: int) -> list[str]:
-    found = []
+    found: list[str] = []
     for _ in range(count):
         then = schedule.next_after(after_ms)
         if then is None:
@@ -265,7 +265,7 @@ def test_occurrences_only_grow_and_do_not_depend_on_the_path(text: str, timezone
     """Strictly increasing; the same from any starting point; `between`, `is_occurrence` and the key agree."""
     schedule = parse_schedule(text, timezone)
     again = schedule_from_key(schedule.key)
-    found = []
+    found: list[int] = []
     t = schedule.next_after(start)
     while t is not None and len(found) < 8:
         assert t > (found[-1] if found else start)
