@@ -10,6 +10,7 @@ from cluster.core.errors import ConfigurationError, StoreError
 from config import logs
 from config.settings import load
 from ops.inspect import leader_command, leases_command, nodes_command
+from ops.jobs_cli import jobs_group
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -56,6 +57,7 @@ def demo(port: int | None, receiver_port: int, nodes: int | None) -> None:
 cli.add_command(leases_command)
 cli.add_command(leader_command)
 cli.add_command(nodes_command)
+cli.add_command(jobs_group)
 
 
 def main() -> None:

@@ -1,0 +1,35 @@
+"""`/healthz` and `/readyz`: open to everybody, and saying nothing but yes or no."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from api.outgoing import send
+from api.problems import write
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+    from api.services import Services
+
+
+class Healthz:
+    """Whether this process answers."""
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """200 as long as the loop turns."""
+        send(resp, {"status": "ok"})
+
+
+class Readyz:
+    """Whether this node should get requests: the database answers and it is not draining."""
+
+    def __init__(self, services: Services) -> None:
+        self._ready = services.ready
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """200 or 503."""
+        if self._ready():
+            send(resp, {"status": "ready"})
+        else:
+            write(resp, 503, "not-ready", "Not ready", "the database is away, or this node is starting or stopping")

@@ -1,0 +1,53 @@
+"""`POST /schedules/preview`: when a schedule would run, in words and instants, before any job has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from api.incoming import read_json
+from api.jobs import Base
+from api.outgoing import send
+from cluster.core import instants
+from cluster.core.describe import describe, warnings
+from cluster.core.errors import Fault, InvalidInput
+from cluster.core.jobspec import Instant, Model, check_schedule, check_zone
+from cluster.core.jobtext import faults
+from cluster.core.schedule import LONGEST_TEXT, parse_schedule
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+
+class PreviewSpec(Model):
+    """A question."""
+
+    timezone: Annotated[str, AfterValidator(check_zone)] = Field(default="UTC", max_length=64)
+    schedule: Annotated[str, AfterValidator(check_schedule)] = Field(max_length=LONGEST_TEXT)
+    count: int = Field(default=5, ge=1, le=100)
+    after: Instant | None = None
+
+
+class Preview(Base):
+    """`/schedules/preview`."""
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        """The next occurrences, with the zone's offset."""
+        try:
+            asked = PreviewSpec.model_validate(await read_json(req))
+        except ValidationError as exc:
+            raise InvalidInput(faults(exc)) from exc
+        after = self.clock.now_ms() if asked.after is None else asked.after
+        schedule = parse_schedule(asked.schedule, asked.timezone, after)
+        found = schedule.between(after + 1, instants.LATEST_MS, asked.count)
+        if not found:
+            raise InvalidInput([Fault("schedule", "never fires after that time")])
+        send(
+            resp,
+            {
+                "next": [instants.render(t, asked.timezone) for t in found],
+                "description": describe(schedule),
+                "warnings": warnings(schedule, found, after),
+            },
+        )

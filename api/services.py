@@ -1,0 +1,42 @@
+"""What the API is given: values and doors, no singletons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from cluster.core.jobtext import Rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.clock import Clock
+    from cluster.store.client import Database
+    from config.settings import ApiKey
+
+
+class Scope(IntEnum):
+    """What a key may do; a higher one includes the lower ones."""
+
+    READ = 1
+    WRITE = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The part of the settings that the API needs. Without keys everybody may do everything."""
+
+    keys: tuple[ApiKey, ...] = ()
+    rules: Rules = field(default_factory=Rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The doors: database, time, and whether this node can serve."""
+
+    db: Database
+    clock: Clock
+    settings: ApiSettings
+    ready: Callable[[], bool]

@@ -1,0 +1,37 @@
+"""Instants as text and back: RFC 3339 outside, ms since 1970 inside."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
+LATEST_MS = 253_370_764_800_000  # 9999-01-01
+
+
+def render(ms: int, timezone: str | None = None) -> str:
+    """RFC 3339 with milliseconds: in UTC with a `Z`, or in a zone with its offset."""
+    at = _EPOCH + timedelta(milliseconds=ms)
+    if timezone is not None:
+        return at.astimezone(ZoneInfo(timezone)).isoformat(timespec="milliseconds")
+    return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def render_optional(ms: int | None) -> str | None:
+    """`render`, None kept."""
+    return None if ms is None else render(ms)
+
+
+def parse(text: str) -> int:
+    """The instant of an RFC 3339 text, cut to whole ms. Raises `ValueError` with what would be right."""
+    if not _RFC3339.match(text):
+        raise ValueError("must be a time with its offset, such as 2026-12-01T10:00:00Z or 2026-12-01T11:00:00+01:00")
+    try:
+        ms = (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, OverflowError) as exc:
+        raise ValueError(f"is no time: {exc}") from exc
+    if not 0 <= ms < LATEST_MS:
+        raise ValueError("must lie between 1970 and 9998")
+    return ms

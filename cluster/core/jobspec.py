@@ -1,0 +1,259 @@
+"""The job as users write it: one model that validates it, describes it (OpenAPI) and names every fault at once.
+
+A fault carries the dotted path of what is wrong and a sentence that says what would be right. Whether a schedule that
+is right can still fire from now on is not decided here: that needs a clock (`jobchange`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from cluster.core import instants, strictjson
+from cluster.core.definition import Definition
+from cluster.core.ids import JOB_ID, lane_of
+from cluster.core.model import Retry
+from cluster.core.reserved import NAME, VALUE, reserved
+from cluster.core.schedule import LONGEST_TEXT, InvalidSchedule, parse_schedule
+from cluster.core.targets import LONGEST_URL, BadTarget, check_target, parse_target
+
+BODY_LIMIT = 1024 * 1024
+ALERTS_LIMIT = 16 * 1024
+HEADERS_LIMIT = 16 * 1024
+WINDOW_LIMIT = 30 * 86_400
+
+
+def wrong(message: str) -> PydanticCustomError:
+    """A fault of the value being validated."""
+    return PydanticCustomError("horae", "{message}", {"message": message})
+
+
+def check_job_id(job_id: str) -> str:
+    """A job id that may be used. Raises a fault."""
+    if not JOB_ID.match(job_id):
+        raise wrong("must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
+    if job_id == "import":
+        raise wrong("must not be 'import', which is the address of the import")
+    return job_id
+
+
+def _instant(value: Any) -> int:
+    if not isinstance(value, str):
+        raise wrong("must be a time in a string, such as 2026-12-01T10:00:00Z")
+    try:
+        return instants.parse(value)
+    except ValueError as exc:
+        raise wrong(str(exc)) from exc
+
+
+def check_zone(name: str) -> str:
+    """A time zone that is known. Raises a fault."""
+    try:
+        parse_schedule("* * * * * *", name)
+    except InvalidSchedule as exc:
+        raise wrong(exc.message) from exc
+    return name
+
+
+def check_schedule(text: str, info: ValidationInfo) -> str:
+    """A schedule that fires, in the `timezone` validated before it. Raises a fault."""
+    try:
+        parse_schedule(text, info.data.get("timezone", "UTC"))
+    except InvalidSchedule as exc:
+        raise wrong(exc.message) from exc
+    return text
+
+
+def _target(url: str, info: ValidationInfo) -> str:
+    try:
+        check_target(url, (info.context or NO_RULES).get("networks", ()))
+    except BadTarget as exc:
+        raise wrong(str(exc)) from exc
+    return url
+
+
+def _header_name(name: str) -> str:
+    if not NAME.match(name):
+        raise wrong("is no header name: use letters, digits and !#$%&'*+.^_`|~- (RFC 9110)")
+    if reserved(name):
+        raise wrong("is set by Horae or by the connection; leave it out")
+    return name
+
+
+def _header_value(value: str) -> str:
+    if not VALUE.match(value):
+        raise wrong("must be printable Latin-1 without blanks at its ends (RFC 9110)")
+    return value
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    if len({name.lower() for name in headers}) != len(headers):
+        raise wrong("must not hold the same name twice, in upper and lower case")
+    if sum(len(n) + len(v) for n, v in headers.items()) > HEADERS_LIMIT:
+        raise wrong(f"must have at most {HEADERS_LIMIT} characters together")
+    return headers
+
+
+def _tags(tags: list[str]) -> list[str]:
+    if len(set(tags)) != len(tags):
+        raise wrong("must not hold the same tag twice")
+    return tags
+
+
+def _secret(secret: str) -> str:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise wrong("must be whsec_ and the base64 of 24 to 64 random bytes (Standard Webhooks)")
+    return secret
+
+
+def _alerts(value: Any) -> Any:
+    if value is not None and len(strictjson.dumps(value)) > ALERTS_LIMIT:
+        raise wrong(f"must be at most {ALERTS_LIMIT} bytes of JSON")
+    return value
+
+
+def _window(seconds: int, info: ValidationInfo) -> int:
+    most = (info.context or NO_RULES).get("longest_window", WINDOW_LIMIT)
+    if seconds > most:
+        raise wrong(f"must be at most {most}: beyond half of what is kept of the past nobody knows what was sent")
+    return seconds
+
+
+def _after_start(end: int, info: ValidationInfo) -> int:
+    start = info.data.get("start_at")
+    if start is not None and end <= start:
+        raise wrong("must be later than startAt")
+    return end
+
+
+def _longest(seconds: float, info: ValidationInfo) -> float:
+    first = info.data.get("initial_delay_seconds")
+    if first is not None and seconds < first:
+        raise wrong(f"must be at least initialDelaySeconds ({first:g})")
+    return seconds
+
+
+NO_RULES: dict[str, Any] = {}
+Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
+
+
+def camel(name: str) -> str:
+    """The outside name of a field."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+class Model(BaseModel):
+    """camelCase outside, unknown fields refused, no value taken for one of another type."""
+
+    model_config = ConfigDict(alias_generator=camel, extra="forbid", strict=True, frozen=True)
+
+
+class RetrySpec(Model):
+    """When a failed attempt is repeated: initialDelaySeconds * multiplier^(n-1), at most maxDelaySeconds."""
+
+    max_attempts: int = Field(default=5, ge=1, le=100, description="Attempts in all, the first included.")
+    initial_delay_seconds: float = Field(default=1.0, ge=0, le=86_400, allow_inf_nan=False)
+    multiplier: float = Field(default=2.0, ge=1, le=10, allow_inf_nan=False)
+    max_delay_seconds: Annotated[float, AfterValidator(_longest)] = Field(
+        default=300.0, ge=0, le=86_400, allow_inf_nan=False, validate_default=True
+    )
+    jitter: float = Field(
+        default=0.2, ge=0, le=1, allow_inf_nan=False, description="Each delay is varied by up to this part."
+    )
+
+
+_DEFAULT_RETRY = RetrySpec()
+CatchUp = Literal["all", "latest", "none"]
+Overlap = Literal["allow", "skip"]
+
+
+class JobSpec(Model):
+    """A job: when, where to, and how."""
+
+    timezone: Annotated[str, AfterValidator(check_zone)] = Field(
+        default="UTC",
+        max_length=64,
+        description="IANA time zone in which a cron expression is read.",
+        examples=["Europe/Berlin"],
+    )
+    schedule: Annotated[str, AfterValidator(check_schedule)] = Field(
+        max_length=LONGEST_TEXT,
+        description="Cron with seconds first (five fields: second 0), an alias such as `@hourly`, `@every 90s` or "
+        "`@at 2026-12-01T10:00:00Z`.",
+        examples=["31 10-15 1 * * MON-FRI", "0 30 9 * * *", "@every 90s"],
+    )
+    api: Annotated[str, AfterValidator(_target)] = Field(
+        max_length=LONGEST_URL,
+        description="The URL that receives the POST.",
+        examples=["https://api.example.com/webhook"],
+    )
+    type: Literal["ATLEAST_ONCE"] = Field(default="ATLEAST_ONCE", description="The delivery guarantee.")
+    name: str | None = Field(default=None, max_length=200)
+    description: str | None = Field(default=None, max_length=4000)
+    tags: Annotated[list[Tag], AfterValidator(_tags)] = Field(default=[], max_length=32)
+    headers: Annotated[Headers, AfterValidator(_headers)] = Field(default={}, max_length=64)
+    body: Any = Field(default=None, description="Any JSON, sent as JSON, or a string, sent as it is. null: no body.")
+    timeout_seconds: float = Field(default=30.0, ge=0.1, le=900, allow_inf_nan=False)
+    retry: RetrySpec = _DEFAULT_RETRY
+    catch_up: CatchUp = Field(default="all", description="Which occurrences run that nobody was there to send.")
+    catch_up_window_seconds: Annotated[int, AfterValidator(_window)] = Field(default=3600, ge=0, le=WINDOW_LIMIT)
+    overlap: Overlap = Field(default="allow", description="`skip`: not while the run before it is under way.")
+    spread_seconds: int = Field(
+        default=0, ge=0, le=86_400, description="Send up to so much later, always the same for one job."
+    )
+    start_at: Instant | None = None
+    end_at: Annotated[Instant, AfterValidator(_after_start)] | None = None
+    alerts: Annotated[Any, AfterValidator(_alerts)] = None
+    signing_secret: Annotated[str, AfterValidator(_secret)] | None = Field(
+        default=None, max_length=128, description="Write-only. Left out: an earlier one is kept. null: none."
+    )
+
+    def definition(self, kept_secret: str | None) -> Definition:
+        """The checked value. `kept_secret` is the one to keep if this document does not mention any."""
+        body, kind = encode_body(self.body)
+        return Definition(
+            schedule=self.schedule,
+            url=self.api,
+            lane=lane_of(parse_target(self.api).host_port),
+            timezone=self.timezone,
+            name=self.name,
+            description=self.description,
+            tags=tuple(self.tags),
+            headers=tuple(self.headers.items()),
+            body=body,
+            body_kind=kind,
+            timeout_seconds=self.timeout_seconds,
+            retry=_retry(self.retry),
+            catch_up=self.catch_up,
+            catch_up_window_seconds=self.catch_up_window_seconds,
+            overlap=self.overlap,
+            spread_seconds=self.spread_seconds,
+            start_ms=self.start_at,
+            end_ms=self.end_at,
+            alerts=None if self.alerts is None else strictjson.dumps(self.alerts).decode(),
+            signing_secret=self.signing_secret if "signing_secret" in self.model_fields_set else kept_secret,
+        )
+
+
+def _retry(spec: RetrySpec) -> Retry:
+    return Retry(spec.max_attempts, spec.initial_delay_seconds, spec.multiplier, spec.max_delay_seconds, spec.jitter)
+
+
+def encode_body(body: Any) -> tuple[bytes, str]:
+    """The bytes that are sent, and their kind."""
+    if body is None:
+        return b"", "none"
+    if isinstance(body, str):
+        return body.encode(), "text"
+    return strictjson.dumps(body), "json"

@@ -1,0 +1,215 @@
+"""The use cases on jobs: what the API asks for, each one write of one document.
+
+A change is decided on the job as it was read and written on its revision; if somebody was faster it is decided again on
+the newer job, unless the caller named the revision he meant.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cluster.core import jobchange
+from cluster.core.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
+from cluster.core.ids import execution_id, trigger_ms
+from cluster.core.jobchange import Moment
+from cluster.core.jobtext import document, merged, read_spec
+from cluster.core.lifecycle import JobState
+from cluster.core.model import Batch, Execution
+from cluster.store import batches, executions, jobs, reads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cluster.core.definition import Change, StoredJob
+    from cluster.core.jobspec import JobSpec
+    from cluster.store.client import Database
+
+RACES = 8
+"""How often a change is decided again because somebody else was faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What the caller knows of the job: the revision it must have, or that there must be none."""
+
+    revision: int | None = None
+    absent: bool = False
+
+    def check(self, job: StoredJob | None) -> None:
+        """Raises `PreconditionFailed` if it is otherwise."""
+        there = job is not None and job.state is not JobState.DELETED
+        if self.absent and there:
+            raise PreconditionFailed("the job exists already")
+        if self.revision is not None and (job is None or not there or job.revision != self.revision):
+            now = f"is at revision {job.revision}" if job is not None and there else "does not exist"
+            raise PreconditionFailed(f"the job {now}: read it again and repeat the change on what it is now")
+
+
+ANY = Expect()
+
+
+def moment(now_ms: int) -> Moment:
+    """Names for one change made now."""
+    return Moment(now_ms, uuid.uuid4().hex, uuid.uuid4().hex)
+
+
+def new_job_id(now_ms: int) -> str:
+    """Unique, and ascending in time so that a large import appends to the index."""
+    return f"{now_ms:011x}{secrets.token_hex(8)}"
+
+
+async def create(db: Database, job_id: str | None, spec: JobSpec, now_ms: int) -> StoredJob:
+    """A new job, under a chosen or a generated id. Raises `Conflict` if the id is taken."""
+    name = job_id or new_job_id(now_ms)
+    try:
+        job, _ = await put(db, name, spec, now_ms, Expect(absent=True))
+    except PreconditionFailed as exc:
+        raise Conflict(f"the job '{name}' exists already; change it with PUT or PATCH") from exc
+    return job
+
+
+async def put(db: Database, job_id: str, spec: JobSpec, now_ms: int, expect: Expect = ANY) -> tuple[StoredJob, bool]:
+    """Create or replace the job. Returns it, and whether it was created."""
+
+    def decide(old: StoredJob | None, at: Moment) -> Change | None:
+        return jobchange.define(old, job_id, spec.definition(kept_secret(old)), at)
+
+    before, after = await _change(db, job_id, decide, now_ms, expect)
+    return after, before is None or before.state is JobState.DELETED
+
+
+def kept_secret(old: StoredJob | None) -> str | None:
+    """A secret is write-only, so a document that does not mention it does not remove it."""
+    return None if old is None or old.state is JobState.DELETED else old.definition.signing_secret
+
+
+async def patch(
+    db: Database, job_id: str, change: dict[str, Any], context: dict[str, Any], now_ms: int, expect: Expect = ANY
+) -> StoredJob:
+    """Apply a JSON merge patch. `context` is for the model's validators."""
+
+    def decide(old: StoredJob | None, at: Moment) -> Change | None:
+        job = existing(old, job_id)
+        wanted = read_spec(merged(document(job.definition, secret=True), change), context)
+        return jobchange.define(job, job_id, wanted.definition(None), at)
+
+    return (await _change(db, job_id, decide, now_ms, expect))[1]
+
+
+async def pause(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> StoredJob:
+    """Stop owing occurrences."""
+    return (await _change(db, job_id, lambda old, at: jobchange.pause(existing(old, job_id), at), now_ms, expect))[1]
+
+
+async def resume(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> StoredJob:
+    """Owe occurrences again, from now on."""
+    return (await _change(db, job_id, lambda old, at: jobchange.resume(existing(old, job_id), at), now_ms, expect))[1]
+
+
+async def delete(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> None:
+    """Delete the job; its document stays as a tombstone."""
+    await _change(db, job_id, lambda old, at: jobchange.delete(existing(old, job_id), at), now_ms, expect)
+
+
+def existing(job: StoredJob | None, job_id: str) -> StoredJob:
+    """The job, if it is one. Raises `NotFound`."""
+    if job is None or job.state is JobState.DELETED:
+        raise NotFound(f"there is no job '{job_id}'")
+    return job
+
+
+async def _change(
+    db: Database,
+    job_id: str,
+    decide: Callable[[StoredJob | None, Moment], Change | None],
+    now_ms: int,
+    expect: Expect,
+) -> tuple[StoredJob | None, StoredJob]:
+    """Read, decide, write on the revision read. Returns the job before and after."""
+    for _ in range(RACES):
+        old = await jobs.one(db, job_id)
+        expect.check(old)
+        change = decide(old, moment(now_ms))
+        if change is None:
+            return old, existing(old, job_id)
+        written = await (jobs.insert(db, change) if old is None else jobs.update(db, change))
+        if written:
+            return old, change.job
+    raise Conflict(f"job '{job_id}' was changed by others {RACES} times while this change was made")
+
+
+async def trigger(db: Database, job_id: str, now_ms: int) -> str:
+    """Run the job once, now, whatever its schedule says. Returns the execution's id."""
+    job = existing(await jobs.one(db, job_id), job_id)
+    patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
+    due = trigger_ms(now_ms)
+    while True:
+        name = execution_id(job_id, due)
+        batch = uuid.uuid4().hex
+        lane = job.definition.lane
+        execution = Execution(name, job_id, due, due, job.schedule_version, batch, lane, trigger=True)
+        if not await reads.is_final(db, name) and not await executions.insert(patient, [execution]):
+            break
+        due = trigger_ms(due + 1)
+    # A crash here leaves an execution that names no batch: the sweep gives it one within a minute.
+    await batches.insert(patient, [Batch(batch, (name,), lane, 0, due, due)])
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One job of an import: its number in the input (1..), its id if it has one, and the job."""
+
+    number: int
+    job_id: str | None
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of some lines; `refused` are faults by line."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    refused: tuple[tuple[Line, InvalidInput], ...] = ()
+
+
+async def import_chunk(db: Database, lines: Sequence[Line], now_ms: int) -> Imported:
+    """Create or replace the jobs of these lines, as PUT would, in a few writes. Ids must not repeat in one chunk.
+
+    Safe to repeat for lines with ids: what is there already is left alone.
+    """
+    named = [(line, line.job_id or new_job_id(now_ms)) for line in lines]
+    there = await jobs.many(db, [line.job_id for line in lines if line.job_id is not None])
+    fresh: list[Change] = []
+    changed: list[Change] = []
+    refused: list[tuple[Line, InvalidInput]] = []
+    unchanged = revived = 0
+    for line, job_id in named:
+        old = there.get(job_id)
+        try:
+            change = jobchange.define(old, job_id, line.spec.definition(kept_secret(old)), moment(now_ms))
+        except InvalidInput as exc:
+            refused.append((line, exc))
+            continue
+        if change is None:
+            unchanged += 1
+        elif old is None:
+            fresh.append(change)
+        else:
+            changed.append(change)
+            revived += old.state is JobState.DELETED
+    raced = await jobs.insert_many(db, fresh)
+    if not await jobs.update_many(db, changed):
+        # Somebody changed one of them meanwhile. Which ones were written is found out by doing each once more:
+        # what is as it should be is left alone.
+        raced |= {c.job.id for c in changed}
+    for line, job_id in named:
+        if job_id in raced:
+            await put(db, job_id, line.spec, now_ms)
+    created = len(fresh) + revived
+    return Imported(created, len(lines) - created - unchanged - len(refused), unchanged, tuple(refused))

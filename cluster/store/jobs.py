@@ -1,0 +1,210 @@
+"""`jobs` as they are defined and changed through the API. What the engine reads of them is in `store.definitions`.
+
+Every change is one write of one document, made on the revision that was read, so two requests never mix.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bson.binary import Binary
+from bson.datetime_ms import DatetimeMS
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from cluster.core.definition import Definition, StoredJob
+from cluster.core.lifecycle import JobState
+from cluster.core.model import Retry
+from cluster.store.codec import instant
+from cluster.store.door import duplicates, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cluster.core.definition import Change, Period
+    from cluster.store.client import Database, Document
+
+PERIODS_KEPT = 100
+WITHOUT = {"past": 0}
+
+
+def _date(ms: int | None) -> DatetimeMS | None:
+    return None if ms is None else DatetimeMS(ms)
+
+
+def _fields(job: StoredJob) -> Document:
+    """Everything but `_id`, `past` and the leader's mark."""
+    d = job.definition
+    return {
+        "name": d.name,
+        "description": d.description,
+        "tags": list(d.tags),
+        "schedule": d.schedule,
+        "timezone": d.timezone,
+        "anchor": _date(job.anchor_ms),
+        "schedule_key": job.schedule_key,
+        "schedule_version": job.schedule_version,
+        "active_from": DatetimeMS(job.active_from_ms),
+        "start_at": _date(d.start_ms),
+        "end_at": _date(d.end_ms),
+        "ends_at": _date(job.ends_ms),
+        "state": job.state.value,
+        "state_reason": job.state_reason,
+        "revision": job.revision,
+        "lane": d.lane,
+        "url": d.url,
+        "headers": [list(pair) for pair in d.headers],
+        "body": Binary(d.body),
+        "body_kind": d.body_kind,
+        "timeout_seconds": d.timeout_seconds,
+        "retry": {
+            "max_attempts": d.retry.max_attempts,
+            "initial_delay_seconds": d.retry.initial_delay_seconds,
+            "multiplier": d.retry.multiplier,
+            "max_delay_seconds": d.retry.max_delay_seconds,
+            "jitter": d.retry.jitter,
+        },
+        "catch_up": d.catch_up,
+        "catch_up_window_seconds": d.catch_up_window_seconds,
+        "overlap": d.overlap,
+        "spread_seconds": d.spread_seconds,
+        "alerts": d.alerts,
+        "signing_secret": d.signing_secret,
+        "created_at": DatetimeMS(job.created_ms),
+        "updated_at": DatetimeMS(job.updated_ms),
+    }
+
+
+def stored_job(d: Document) -> StoredJob:
+    """A job document as a value."""
+    retry = d["retry"]
+    definition = Definition(
+        schedule=d["schedule"],
+        url=d["url"],
+        lane=d["lane"],
+        timezone=d["timezone"],
+        name=d["name"],
+        description=d["description"],
+        tags=tuple(d["tags"]),
+        headers=tuple((name, value) for name, value in d["headers"]),
+        body=bytes(d["body"]),
+        body_kind=d["body_kind"],
+        timeout_seconds=d["timeout_seconds"],
+        retry=Retry(
+            retry["max_attempts"],
+            retry["initial_delay_seconds"],
+            retry["multiplier"],
+            retry["max_delay_seconds"],
+            retry["jitter"],
+        ),
+        catch_up=d["catch_up"],
+        catch_up_window_seconds=d["catch_up_window_seconds"],
+        overlap=d["overlap"],
+        spread_seconds=d["spread_seconds"],
+        start_ms=instant(d["start_at"]),
+        end_ms=instant(d["end_at"]),
+        alerts=d["alerts"],
+        signing_secret=d["signing_secret"],
+    )
+    return StoredJob(
+        id=d["_id"],
+        definition=definition,
+        state=JobState(d["state"]),
+        revision=d["revision"],
+        anchor_ms=instant(d["anchor"]),
+        schedule_key=d["schedule_key"],
+        schedule_version=d["schedule_version"],
+        active_from_ms=int(d["active_from"]),
+        ends_ms=instant(d["ends_at"]),
+        created_ms=int(d["created_at"]),
+        updated_ms=int(d["updated_at"]),
+        state_reason=d["state_reason"],
+    )
+
+
+def _period(p: Period) -> Document:
+    return {
+        "schedule_version": p.schedule_version,
+        "schedule": p.definition.schedule,
+        "timezone": p.definition.timezone,
+        "anchor": _date(p.anchor_ms),
+        "start_at": _date(p.definition.start_ms),
+        "end_at": _date(p.definition.end_ms),
+        "from": DatetimeMS(p.from_ms),
+        "to": DatetimeMS(p.to_ms),
+    }
+
+
+def _insertion(change: Change) -> Document:
+    document = {"_id": change.job.id, **_fields(change.job), "past": []}
+    if change.mark is not None:
+        document["unsettled"] = change.mark
+    return document
+
+
+def _update(change: Change) -> tuple[Document, Document]:
+    update: Document = {"$set": _fields(change.job)}
+    if change.mark is not None:
+        update["$set"]["unsettled"] = change.mark
+    if change.past is not None:
+        update["$push"] = {"past": {"$each": [_period(change.past)], "$slice": -PERIODS_KEPT}}
+    return {"_id": change.job.id, "revision": change.job.revision - 1}, update
+
+
+async def one(db: Database, job_id: str) -> StoredJob | None:
+    """The job, tombstones included; None if there never was one."""
+    with translated():
+        d = await db.api["jobs"].find_one({"_id": job_id}, WITHOUT)
+    return None if d is None else stored_job(d)
+
+
+async def many(db: Database, job_ids: Iterable[str]) -> dict[str, StoredJob]:
+    """Those of these jobs that exist, tombstones included."""
+    wanted = list(job_ids)
+    if not wanted:
+        return {}
+    with translated():
+        found = await db.api["jobs"].find({"_id": {"$in": wanted}}, WITHOUT).to_list()
+    return {d["_id"]: stored_job(d) for d in found}
+
+
+async def insert(db: Database, change: Change) -> bool:
+    """Write a job that did not exist. False if it exists now."""
+    with translated():
+        try:
+            await db.api["jobs"].insert_one(_insertion(change))
+        except DuplicateKeyError:
+            return False
+    return True
+
+
+async def update(db: Database, change: Change) -> bool:
+    """Write a change on the revision before it. False if the job is at another one."""
+    query, operations = _update(change)
+    with translated():
+        result = await db.api["jobs"].update_one(query, operations)
+    return result.matched_count > 0
+
+
+async def insert_many(db: Database, changes: Sequence[Change]) -> set[str]:
+    """Write jobs that did not exist. Returns the ids of those that did."""
+    if not changes:
+        return set()
+    with translated():
+        try:
+            await db.api["jobs"].insert_many([_insertion(c) for c in changes], ordered=False)
+        except BulkWriteError as exc:
+            existed = duplicates(exc)
+            if existed is None:
+                raise
+            return {changes[i].job.id for i in existed}
+    return set()
+
+
+async def update_many(db: Database, changes: Sequence[Change]) -> bool:
+    """Write changes, each on the revision before it. False if at least one was not applied: look again, one by one."""
+    if not changes:
+        return True
+    with translated():
+        result = await db.api["jobs"].bulk_write([UpdateOne(*_update(c)) for c in changes], ordered=False)
+    return result.matched_count == len(changes)

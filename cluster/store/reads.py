@@ -1,0 +1,193 @@
+"""What the API reads: pages of jobs, and executions wherever they are (owed or final). Nothing is written here.
+
+A result is in `history` before it leaves `executions`, so whoever reads what is owed first and what is final second
+cannot miss it in between.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.run import FINAL_STATES, Run
+from cluster.store.codec import attempt_from_document, instant
+from cluster.store.door import translated
+from cluster.store.history import REOPENED
+from cluster.store.jobs import WITHOUT, stored_job
+from cluster.store.stats import MINUTE_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cluster.core.definition import StoredJob
+    from cluster.core.model import Attempt
+    from cluster.store.client import Database, Document
+
+PAGE_BYTES = 4 * 1024 * 1024
+"""A page ends early when its bodies come to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobsAfter:
+    """Where a page of jobs begins: behind this job in the order of creation, the newest first."""
+
+    created_ms: int
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Which jobs: in one of these states, with this tag, with this text in the name (any case)."""
+
+    states: tuple[str, ...]
+    limit: int
+    tag: str | None = None
+    text: str | None = None
+    after: JobsAfter | None = None
+
+
+async def jobs_page(db: Database, q: JobQuery) -> tuple[list[StoredJob], bool]:
+    """Jobs, the newest first, and whether there are more."""
+    query: Document = {"state": {"$in": list(q.states)}}
+    if q.tag is not None:
+        query["tags"] = {"$eq": q.tag}
+    if q.text is not None:
+        query["name"] = {"$regex": re.escape(q.text), "$options": "i"}
+    if q.after is not None:
+        # The first condition bounds the index; the second leaves out what was created in the same millisecond.
+        at = DatetimeMS(q.after.created_ms)
+        query["created_at"] = {"$lte": at}
+        query["$or"] = [{"created_at": {"$lt": at}}, {"_id": {"$gt": q.after.job_id}}]
+    found: list[StoredJob] = []
+    size = 0
+    with translated():
+        async with (
+            db.api["jobs"].find(query, WITHOUT).sort([("created_at", -1), ("_id", 1)]).limit(q.limit + 1) as rows
+        ):
+            async for d in rows:
+                if len(found) == q.limit or size > PAGE_BYTES:
+                    return found, True
+                found.append(stored_job(d))
+                size += len(d["body"])
+    return found, False
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which executions of one job: before this id, in one of these states (empty: whatever is due)."""
+
+    job_id: str
+    limit: int
+    now_ms: int
+    before: str | None = None
+    states: frozenset[str] = frozenset()
+
+
+async def runs_of(db: Database, q: RunQuery) -> list[Run]:
+    """Executions of one job, the latest due first."""
+    ids: Document = {"$gte": f"{q.job_id}:", "$lt": q.before or f"{q.job_id};"}
+    owed = await _owed(db, ids, q)
+    final: list[Document] = []
+    states = q.states & FINAL_STATES
+    if states or not q.states:
+        query: Document = {"_id": ids}
+        if states:
+            query["state"] = {"$in": list(states)}
+        with translated():
+            final = await db.api["history"].find(query).sort("_id", -1).limit(q.limit).to_list()
+    by_id = {d["_id"]: _owed_run(d, q.now_ms) for d in owed} | {
+        d["_id"]: _final_run(d) for d in final if d["state"] != REOPENED
+    }
+    return sorted(by_id.values(), key=lambda r: r.id, reverse=True)[: q.limit]
+
+
+async def _owed(db: Database, ids: Document, q: RunQuery) -> list[Document]:
+    now = DatetimeMS(q.now_ms)
+    query: Document = {"_id": ids}
+    if not q.states:
+        query["due_at"] = {"$lte": now}  # what only lies ahead is not of interest until somebody asks for it
+    else:
+        wanted: list[Document] = []
+        if "pending" in q.states:
+            wanted += [{"state": "pending"}, {"state": "leased", "send_at": {"$gt": now}}]
+        if "running" in q.states:
+            wanted.append({"state": "leased", "send_at": {"$lte": now}})
+        if "retrying" in q.states:
+            wanted.append({"state": "retrying"})
+        if not wanted:
+            return []
+        query["$or"] = wanted
+    with translated():
+        return await db.api["executions"].find(query).sort("_id", -1).limit(q.limit).to_list()
+
+
+async def run(db: Database, execution_id: str, now_ms: int) -> Run | None:
+    """One execution, owed or final."""
+    with translated():
+        owed = await db.api["executions"].find_one({"_id": execution_id})
+        final = await db.api["history"].find_one({"_id": execution_id})
+    if final is not None and final["state"] != REOPENED:
+        return _final_run(final)
+    return None if owed is None else _owed_run(owed, now_ms)
+
+
+async def is_final(db: Database, execution_id: str) -> bool:
+    """Whether history knows this execution."""
+    with translated():
+        return await db.api["history"].find_one({"_id": execution_id}, {"_id": 1}) is not None
+
+
+async def recent_counts(db: Database, now_ms: int) -> tuple[int, dict[str, int]]:
+    """What was counted in this minute and the one before: since when (ms), and the sums by name."""
+    first = now_ms - now_ms % MINUTE_MS - MINUTE_MS
+    with translated():
+        found = await db.api["stats"].find({"_id": {"$gte": DatetimeMS(first)}}).sort("_id", 1).to_list()
+    counts: dict[str, int] = {}
+    for d in found:
+        for name, n in d.items():
+            if isinstance(n, int):
+                counts[name] = counts.get(name, 0) + n
+    return (int(found[0]["_id"]) if found else first), counts
+
+
+def _owed_run(d: Document, now_ms: int) -> Run:
+    state = d["state"]
+    send_ms = int(d["send_at"])
+    if state == "leased":
+        state = "running" if send_ms <= now_ms else "retrying" if d["attempts"] else "pending"
+    return Run(
+        id=d["_id"],
+        job_id=d["job_id"],
+        state=state,
+        due_ms=int(d["due_at"]),
+        send_ms=send_ms,
+        attempts=_attempts(d["attempts"]),
+        trigger=d["trigger"],
+        schedule_version=d["schedule_version"],
+        node=d["owner"],
+    )
+
+
+def _final_run(d: Document) -> Run:
+    return Run(
+        id=d["_id"],
+        job_id=d["job_id"],
+        state=d["state"],
+        due_ms=int(d["due_at"]),
+        send_ms=int(d["send_at"]),
+        attempts=_attempts(d["attempts"]),
+        trigger=d["trigger"],
+        schedule_version=d["schedule_version"],
+        reason=d["reason"],
+        drift_ms=d["drift_ms"],
+        ended_ms=int(d["ended_at"]),
+        last_ms=instant(d.get("last_at")),
+        count=d.get("count", 1),
+    )
+
+
+def _attempts(found: Sequence[Document]) -> tuple[Attempt, ...]:
+    return tuple(attempt_from_document(a) for a in found)

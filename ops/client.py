@@ -1,0 +1,111 @@
+"""The commands' way to the REST API: plain HTTP with a key, one request at a time. Standard library alone."""
+
+from __future__ import annotations
+
+import os
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+import click
+import orjson
+
+from config.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TIMEOUT_SECONDS = 30
+IMPORT_SECONDS = 600
+PAGE = 500
+
+
+class Refused(click.ClickException):
+    """The API said no. Exit status 1: the command was right, the news is bad."""
+
+    exit_code = 1
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        self.status = status
+        self.problem = problem
+        lines = [f"{problem.get('title', 'refused')} ({status}): {problem.get('detail', '')}".rstrip(": ")]
+        lines += [f"  {e['path'] or '(the whole)'}: {e['message']}" for e in problem.get("errors", [])]
+        super().__init__("\n".join(lines))
+
+
+class Unreachable(click.ClickException):
+    """Nobody answered."""
+
+    exit_code = 1
+
+
+class Client:
+    """One API. `url` is such as http://127.0.0.1:5000; the key comes from HORAE_API_KEY."""
+
+    def __init__(self, url: str | None = None) -> None:
+        if url is None:
+            settings = load()
+            host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "localhost") else settings.host  # noqa: S104
+            url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+        self.url = url.rstrip("/")
+        self._parts = urlsplit(self.url)
+        if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
+            raise click.UsageError(f"'{url}' is no address of an API; write one such as http://127.0.0.1:5000")
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The answer's JSON, None for 204. Raises `Refused` or `Unreachable`."""
+        data = None if body is None else orjson.dumps(body)
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        shown = {k: v for k, v in (query or {}).items() if v is not None}
+        target = path + ("?" + urlencode(shown) if shown else "")
+        return self._send(method, target, data, {"Content-Type": kind, **(headers or {})}, TIMEOUT_SECONDS)
+
+    def upload(self, path: str, file: IO[bytes], kind: str) -> Any:
+        """POST a file as it is, without reading it into memory."""
+        return self._send("POST", path, file, {"Content-Type": kind, "Transfer-Encoding": "chunked"}, IMPORT_SECONDS)
+
+    def jobs(self, **query: Any) -> Iterator[dict[str, Any]]:
+        """Every job that fits, page by page."""
+        cursor = None
+        while True:
+            page = self.call("GET", "/jobs", query={**query, "limit": PAGE, "cursor": cursor})
+            yield from page["items"]
+            cursor = page["nextCursor"]
+            if cursor is None:
+                return
+
+    def _send(self, method: str, target: str, body: Any, headers: dict[str, str], timeout: float) -> Any:
+        make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
+        connection = make(self._parts.hostname or "", self._parts.port, timeout=timeout)
+        key = os.environ.get("HORAE_API_KEY")
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        try:
+            connection.request(
+                method, self._parts.path + target, body, headers, encode_chunked="Transfer-Encoding" in headers
+            )
+            response = connection.getresponse()
+            status, content = response.status, response.read()
+        except (OSError, HTTPException) as exc:
+            raise Unreachable(
+                f"no API answers at {self.url} ({str(exc) or type(exc).__name__}): start one with `horae serve`, or say "
+                "where it is with --url or HORAE_URL"
+            ) from exc
+        finally:
+            connection.close()
+        try:
+            value = orjson.loads(content) if content else None
+        except orjson.JSONDecodeError:
+            value = {"title": "the answer was no JSON: is this Horae?"}
+            status = max(status, 500)
+        if status >= 400:
+            raise Refused(status, value if isinstance(value, dict) else {})
+        return value
