@@ -23,9 +23,11 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import aiohttp
 import httpx
 import uvloop
 
@@ -56,8 +58,6 @@ http {{
 """
 ANSWERS = {"204": "return 204;", "200": "default_type application/json; return 200 '{\"accepted\": true}';"}
 
-Way = "Callable[[int], Awaitable[int | None]]"
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -81,7 +81,7 @@ def nginx(answer: str) -> Iterator[int]:
             port = int(probe.getsockname()[1])
         conf = Path(home, "conf")
         conf.write_text(NGINX.format(home=home, port=port, answer=ANSWERS[answer]), encoding="utf-8")
-        process = subprocess.Popen([program, "-c", str(conf), "-p", home, "-e", f"{home}/errors"])  # noqa: S603
+        process = subprocess.Popen([program, "-c", str(conf), "-p", home, "-e", f"{home}/errors"])
         try:
             for _ in range(200):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -119,9 +119,15 @@ async def ways(url: str, in_flight: int) -> AsyncIterator[dict[str, Callable[[in
     limits = httpx.Limits(max_connections=max(in_flight, 100), max_keepalive_connections=max(in_flight, 100))
     stock = httpx.AsyncClient(trust_env=False, limits=limits, timeout=30)
     below = httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
+    bare = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
     async def whole(n: int) -> int | None:
         return (await sender.send(sender.prepare(job.target, made(job, n)))).status
+
+    async def session(n: int) -> int | None:
+        async with bare.post(url, data=job.target.body, headers=made(job, n)) as response:
+            await response.read()
+            return response.status
 
     async def client(n: int) -> int | None:
         return (await stock.post(url, content=job.target.body, headers=made(job, n))).status_code
@@ -137,11 +143,13 @@ async def ways(url: str, in_flight: int) -> AsyncIterator[dict[str, Callable[[in
     try:
         yield {
             "Horae, headers to reply": whole,
+            "bare aiohttp.ClientSession": session,
             "stock httpx transport": transport,
             "stock httpx.AsyncClient": client,
         }
     finally:
         await sender.aclose()
+        await bare.close()
         await stock.aclose()
         await below.aclose()
 
@@ -185,7 +193,7 @@ async def measure(url: str, plan: Plan) -> dict[str, list[tuple[float, float]]]:
         for _ in range(plan.rounds):
             for name, send in all_ways.items():
                 gc.collect()
-                requests = plan.requests if name.startswith("Horae") else max(500, plan.requests // 10)
+                requests = max(500, plan.requests // 10) if name.startswith("stock") else plan.requests
                 found.setdefault(name, []).append(await cost(send, requests, plan.in_flight))
     return found
 
@@ -198,7 +206,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     plan = Plan(args.requests, args.in_flight, args.rounds)
-    print(f"Python {platform.python_version()}, uvloop {uvloop.__version__}, httpx {httpx.__version__}; ", end="")
+    print(f"Python {platform.python_version()}, uvloop {version('uvloop')}, httpx {httpx.__version__}; ", end="")
     print(f"{plan.in_flight} in flight, medians of {plan.rounds} rounds")
     for answer in ANSWERS:
         with nginx(answer) as port:

@@ -1,7 +1,8 @@
 """Where a job may send: which URLs are well formed, and which addresses may be connected to.
 
 Names are judged after they were resolved, at every new connection, by `allowed`; here at creation only what can be
-seen without asking anybody.
+seen without asking anybody. The tables are our own, because what `ipaddress` calls global differs between releases of
+Python and includes tunnels that end anywhere.
 """
 
 from __future__ import annotations
@@ -16,13 +17,49 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LONGEST_URL = 2048
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?\Z", re.ASCII)
+_LABEL = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?\Z", re.ASCII)
+_BRACKETS = re.compile(r"\[[0-9a-f:.]+\](:[0-9]*)?\Z", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)\Z", re.ASCII)
 _PORTS = {"http": 80, "https": 443}
-# Ranges that reach something other than the public internet although `is_global` says otherwise.
-_TUNNELS = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96"))
+
+# IANA's registries of special addresses for IPv4, and what clouds answer at on addresses that look public.
+_NOT_PUBLIC_4 = tuple(
+    ipaddress.IPv4Network(n)
+    for n in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared by carriers (CGNAT)
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # Azure's host, reachable from its machines alone
+        "169.254.0.0/16",  # link-local, where clouds keep metadata
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarking
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+    )
+)
+# For IPv6 it is the other way round: one range is the public internet, with holes in it. Outside it lie loopback,
+# mapped and compatible forms, NAT64 (64:ff9b::/96), unique local, link-local, site-local and multicast addresses.
+_PUBLIC_6 = ipaddress.IPv6Network("2000::/3")
+_NOT_PUBLIC_6 = tuple(
+    ipaddress.IPv6Network(n)
+    for n in (
+        "2001::/23",  # protocol assignments: Teredo, benchmarking, ORCHID
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "3fff::/20",  # documentation
+    )
+)
 
 
-class BadTarget(ValueError):
+class BadTarget(ValueError):  # noqa: N818 - it names what it is
     """The URL cannot be a target; the message says what would be right."""
 
 
@@ -49,9 +86,9 @@ def parse_target(url: str) -> TargetUrl:
         raise BadTarget(f"cannot be read as a URL: {exc}") from exc
     if parts.scheme not in _PORTS:
         raise BadTarget("must begin with http:// or https://")
-    if parts.username is not None or parts.password is not None:
+    if "@" in parts.netloc:
         raise BadTarget("must not carry a user or password; put an Authorization header instead")
-    if parts.fragment or "#" in url:
+    if "#" in url:
         raise BadTarget("must not have a fragment (#...); it would never be sent")
     if port == 0:
         raise BadTarget("the port must be 1 to 65535")
@@ -59,47 +96,67 @@ def parse_target(url: str) -> TargetUrl:
     address = _literal(parts, host)
     if address is None and not _HOST.match(host):
         raise BadTarget("must name a host, such as https://api.example.com/webhook")
-    name = f"[{host}]" if address is not None and address.version == 6 else host
+    name = f"[{address}]" if address is not None and address.version == 6 else host
     return TargetUrl(url, f"{name}:{port or _PORTS[parts.scheme]}", address)
 
 
 def _literal(parts: SplitResult, host: str) -> IPAddress | None:
-    if "[" in parts.netloc:
+    """The address, if the URL holds one instead of a name. Raises `BadTarget` for one in an odd spelling."""
+    if "[" in parts.netloc or "]" in parts.netloc:
         try:
+            if not _BRACKETS.match(parts.netloc):
+                raise ValueError
             return ipaddress.IPv6Address(host)
         except ValueError as exc:
-            raise BadTarget(f"'{host}' is not an IPv6 address") from exc
-    return _spelled(host)
-
-
-def _spelled(host: str) -> ipaddress.IPv4Address | None:
-    """An IPv4 address in any spelling that `inet_aton` reads: 127.1, 0x7f.1, 2130706433, 0177.0.0.1."""
+            raise BadTarget(f"'{parts.netloc}' is not an IPv6 address") from exc
     labels = host.removesuffix(".").split(".")
-    if not 1 <= len(labels) <= 4 or not labels[-1][:1].isdigit():
+    # As browsers do: what ends in a number is an address or nothing, since resolvers would read it as one.
+    if not _NUMBER.match(labels[-1]):
         return None
-    numbers = []
-    for label in labels:
-        try:
-            octal = len(label) > 1 and label[0] == "0" and label[1].isdigit()
-            numbers.append(int(label, 8 if octal else 0))
-        except ValueError:
-            return None
-    *leading, last = numbers
+    address = inet_aton(host.removesuffix("."))
+    if address is None:
+        raise BadTarget(f"'{host}' ends in a number and is not an IPv4 address")
+    if str(address) != host:
+        raise BadTarget(f"'{host}' is another spelling of {address}: only four decimal numbers are accepted")
+    return address
+
+
+def inet_aton(host: str) -> ipaddress.IPv4Address | None:
+    """An IPv4 address in any spelling that the C library reads: 127.1, 0x7f.1, 2130706433, 0177.0.0.1."""
+    labels = host.split(".")
+    if not 1 <= len(labels) <= 4 or not all(_NUMBER.match(label) for label in labels):
+        return None
+    try:
+        *leading, last = (_number(label) for label in labels)
+    except ValueError:
+        return None
     if any(n > 255 for n in leading) or last >= 256 ** (5 - len(labels)):
         return None
     return ipaddress.IPv4Address(sum(n << (24 - 8 * i) for i, n in enumerate(leading)) + last)
 
 
+def _number(label: str) -> int:
+    if label.startswith("0x"):
+        return int(label[2:] or "0", 16)
+    return int(label, 8 if label.startswith("0") else 10)
+
+
 def allowed(address: IPAddress, networks: tuple[IPNetwork, ...]) -> bool:
     """Whether a connection to this address may be made: it is public, or in one of the allowed networks."""
-    if any(address in network for network in networks if network.version == address.version):
+    if isinstance(address, ipaddress.IPv4Address):
+        return _within(address, networks) or not _within(address, _NOT_PUBLIC_4)
+    if address.scope_id is not None:
+        return False
+    if _within(address, networks):
         return True
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return allowed(address.ipv4_mapped, networks)
-        if address.scope_id is not None or any(address in tunnel for tunnel in _TUNNELS):
-            return False
-    return address.is_global and not address.is_multicast and not address.is_reserved and not address.is_unspecified
+    if address.ipv4_mapped is not None:
+        # What the kernel would do with it: it is the IPv4 address.
+        return allowed(address.ipv4_mapped, networks)
+    return address in _PUBLIC_6 and not _within(address, _NOT_PUBLIC_6)
+
+
+def _within(address: IPAddress, networks: tuple[IPNetwork, ...]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
 
 
 def check_target(url: str, networks: tuple[IPNetwork, ...]) -> TargetUrl:

@@ -22,15 +22,26 @@ def _rfc3339(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=8192)
+def _own(headers: tuple[tuple[str, str], ...], content_type: str | None) -> tuple[tuple[str, str], ...]:
+    """A job's own headers without those it may not set, and what is said unless it says otherwise.
+
+    Answers are kept as they come, so targets are asked not to pack them.
+    """
+    own = [(name, value) for name, value in headers if not reserved(name)]
+    said = {name.lower() for name, _ in own}
+    unless = (("Content-Type", content_type), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
+    own += [(name, value) for name, value in unless if value is not None and name.lower() not in said]
+    return tuple(own)
+
+
 def delivery_headers(
     execution: Execution, job: Job, attempt: int, token: int, traceparent: str, now_ms: int
 ) -> list[tuple[str, str]]:
     """Every header of one attempt, the job's own first."""
     target = job.target
-    headers = [(name, value) for name, value in target.headers if not reserved(name)]
-    if target.content_type is not None and not any(name.lower() == "content-type" for name, _ in headers):
-        headers.append(("Content-Type", target.content_type))
-    headers += [
+    headers = [
+        *_own(target.headers, target.content_type),
         ("User-Agent", USER_AGENT),
         ("Idempotency-Key", execution.id),
         ("Horae-Job-Id", execution.job_id),
@@ -45,11 +56,15 @@ def delivery_headers(
     return headers
 
 
+@lru_cache(maxsize=1024)
+def _key(secret: str) -> bytes:
+    return base64.b64decode(secret.removeprefix("whsec_"))
+
+
 def signature(secret: str, message_id: str, timestamp_s: int, body: bytes) -> list[tuple[str, str]]:
     """Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`, the key being the base64 behind `whsec_`."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
     signed = f"{message_id}.{timestamp_s}.".encode() + body
-    code = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    code = base64.b64encode(hmac.digest(_key(secret), signed, "sha256")).decode()
     return [
         ("webhook-id", message_id),
         ("webhook-timestamp", str(timestamp_s)),
