@@ -16,10 +16,14 @@ from api.jobs import Job, Jobs, Pause, Resume, Trigger
 from api.preview import Preview
 from api.services import ApiSettings, Services
 from cluster.core.jobtext import Rules
+from cluster.store.deadline import within
 
 if TYPE_CHECKING:
     from cluster.node import Node
     from config.settings import Settings
+
+
+ANSWER_SECONDS = 5.0
 
 
 def create_app(node: Node, settings: Settings) -> App[Any, Any]:
@@ -28,9 +32,20 @@ def create_app(node: Node, settings: Settings) -> App[Any, Any]:
     return build(Services(node.db, node.clock, ApiSettings(settings.api_keys, rules), lambda: node.ready))
 
 
+class _Prompt(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
+    """Whatever happens to the database, a request is answered within `ANSWER_SECONDS`; an import has them per chunk."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # type: ignore[override] # ASGI, not WSGI
+        if scope["type"] != "http" or scope["path"] == "/jobs/import":
+            await super().__call__(scope, receive, send)
+            return
+        with within(ANSWER_SECONDS):
+            await super().__call__(scope, receive, send)
+
+
 def build(services: Services) -> App[Any, Any]:
     """The application behind these doors."""
-    app: App[Any, Any] = App(middleware=[Auth(services.settings)])
+    app: App[Any, Any] = _Prompt(middleware=[Auth(services.settings)])
     problems.install(app)
     app.req_options.strip_url_path_trailing_slash = True
     app.add_route("/jobs", Jobs(services))

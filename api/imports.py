@@ -64,7 +64,7 @@ class Tally:
             "updated": self.updated,
             "unchanged": self.unchanged,
             "failed": self.failed,
-            "errors": self.errors,
+            "errors": sorted(self.errors, key=lambda e: int(e["line"])),
             "errorsNotShown": self.failed - len(self.errors),
         }
 

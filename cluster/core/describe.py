@@ -25,7 +25,7 @@ def describe(schedule: Schedule) -> str:
     """One sentence that says when it is due."""
     kind, first, second = (*schedule.key.split("|"), "")[:3]
     if kind == "at":
-        return f"once, at {render(int(first))}"
+        return f"once, at {render(int(first) * 1000)}"
     if kind == "every":
         return f"every {_duration(int(first))}, on a grid that does not creep"
     seconds, minutes, hours, month_days, months, week_days = first.split(" ")

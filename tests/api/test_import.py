@@ -1,0 +1,101 @@
+"""Importing NDJSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from cluster.core.jobspec import BODY_LIMIT
+from cluster.store import jobs as stored
+from tests.api.conftest import job
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.api.conftest import Api
+
+
+async def send(api: Api, *lines: Any) -> dict[str, Any]:
+    raw = b"\n".join(line if isinstance(line, bytes) else orjson.dumps(line) for line in lines)
+    answer = await api.call("POST", "/jobs/import", raw, Content_Type="application/x-ndjson")
+    assert answer.status_code == 200, answer.text
+    return answer.json  # type: ignore[no-any-return]
+
+
+async def test_good_lines_land_and_bad_ones_are_told(api: Api) -> None:
+    """Each bad line is told by its number with all its faults; the others are created."""
+    done = await send(
+        api,
+        job(jobId="a"),
+        b"",
+        b"{nope",
+        job(jobId="b c", schedule="x"),
+        b"[1]",
+        job(schedule="@at 2020-01-01T00:00:00Z"),
+        b'{"schedule":"@daily","schedule":"@daily","api":"http://127.0.0.1/"}',
+        job(),
+    )
+    assert (done["created"], done["failed"]) == (2, 5)
+    assert [e["line"] for e in done["errors"]] == [3, 4, 5, 6, 7]
+    assert [f["path"] for f in done["errors"][1]["errors"]] == ["jobId", "schedule"]
+    assert await api.db.api["jobs"].count_documents({}) == 2
+
+
+async def test_importing_again_changes_nothing(api: Api) -> None:
+    """The same lines again are unchanged, a one-off that has passed included; a changed one is updated."""
+    now = api.clock.now_ms()
+    lines = [job(jobId=f"j{i}", name=str(i)) for i in range(1200)]
+    at = {"jobId": "once", "schedule": f"@at {_second(now + 60_000)}", "api": "http://127.0.0.1:1/"}
+    assert (await send(api, *lines, at))["created"] == 1201
+    api.clock.shift = 120_000
+    lines[3]["name"] = "new"
+    done = await send(api, *lines, at)
+    assert (done["created"], done["updated"], done["unchanged"], done["failed"]) == (0, 1, 1200, 0)
+
+
+def _second(ms: int) -> str:
+    from cluster.core.instants import render
+
+    return render(ms // 1000 * 1000)
+
+
+async def test_the_last_line_of_a_job_counts(api: Api) -> None:
+    """A job that comes twice ends as its last line says; a deleted one is made again."""
+    done = await send(api, job(jobId="a", name="1"), job(jobId="a", name="2"), job(jobId="a", name="3"))
+    assert (done["created"], done["updated"]) == (1, 2)
+    assert (await api.call("GET", "/jobs/a")).json["name"] == "3"
+    await api.call("DELETE", "/jobs/a")
+    assert (await send(api, job(jobId="a")))["created"] == 1
+
+
+async def test_a_race_with_another_change_loses_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that others create or change between an import's read and its write end as the import says."""
+    await api.make(jobId="old", name="before")
+    read = stored.many
+
+    async def many(db: Any, ids: Any) -> Any:
+        found = await read(db, ids)
+        monkeypatch.setattr(stored, "many", read)
+        await api.make(jobId="new", name="by another")
+        await api.call("PATCH", "/jobs/old", {"name": "by another"})
+        return found
+
+    monkeypatch.setattr(stored, "many", many)
+    await send(api, job(jobId="new", name="import"), job(jobId="old", name="import"))
+    for name in ("new", "old"):
+        assert (await api.call("GET", f"/jobs/{name}")).json["name"] == "import"
+
+
+async def test_long_lines_are_refused_and_many_faults_are_counted(api: Api) -> None:
+    """A line beyond the limit is one bad line; of many bad lines the first hundred are shown, the rest counted."""
+    done = await send(api, job(body="x" * BODY_LIMIT), job(jobId="a"), *([b"no"] * 150))
+    assert (done["created"], done["failed"], len(done["errors"]), done["errorsNotShown"]) == (1, 151, 100, 51)
+    assert done["errors"][0]["line"] == 1
+
+
+async def test_only_ndjson_is_imported(api: Api) -> None:
+    """Another content type is 415 and says which one is right."""
+    refused = await api.call("POST", "/jobs/import", job())
+    assert refused.status_code == 415
+    assert "application/x-ndjson" in refused.json["detail"]

@@ -1,0 +1,304 @@
+"""Creating, reading, changing and deleting jobs through the API."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cluster.core.instants import parse, render
+from tests.api.conftest import job, paths
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Api
+
+DAY = 86_400_000
+
+
+async def test_the_smallest_body_makes_a_job(api: Api) -> None:
+    """The documented smallest body answers 201, an id and its address; reading it back shows every default."""
+    body = {
+        "schedule": "31 10-15 1 * * MON-FRI",
+        "api": "https://api.example.com/webhook",
+        "type": "ATLEAST_ONCE",
+    }
+    made = await api.call("POST", "/jobs", body)
+    assert made.status_code == 201
+    assert list(made.json) == ["jobId"]
+    assert made.headers["Location"] == f"/jobs/{made.json['jobId']}"
+    read = await api.call("GET", made.headers["Location"])
+    assert read.status_code == 200
+    assert read.headers["ETag"] == '"1"'
+    shown = read.json
+    assert body.items() <= shown.items()
+    assert (shown["state"], shown["revision"], shown["timezone"]) == ("active", 1, "UTC")
+    assert (shown["timeoutSeconds"], shown["catchUp"], shown["overlap"]) == (30, "all", "allow")
+    assert shown["retry"]["maxAttempts"] == 5
+    assert len(shown["nextRuns"]) == 5
+    assert shown["lastExecution"] is None
+
+
+async def test_everything_comes_back_as_it_was_sent(api: Api) -> None:
+    """Payload, tags and headers with $, dots, NUL and odd Unicode are stored and returned as they were."""
+    fields = {
+        "name": "a.b $set \0 \u202e \U0001f600",
+        "tags": ["$where", "a.b", "\0"],
+        "headers": {"X-A.b": "$1", "x-uml": "\u00e4"},
+        "body": {"$set": {"a.b": 1, "": None, "\0": "\u2028"}, "n": [1.5, -0.0, 2**63, True]},
+        "alerts": {"$or": [{"a.b": "\0"}]},
+    }
+    job_id = await api.make(**fields)
+    shown = (await api.call("GET", f"/jobs/{job_id}")).json
+    assert {name: shown[name] for name in fields} == fields
+    stored = await api.db.api["jobs"].find_one({"_id": job_id})
+    assert stored is not None
+    assert stored["body_kind"] == "json"
+
+
+async def test_a_text_body_is_text(api: Api) -> None:
+    """A string is a text body, the empty one included; null is none."""
+    for body, kind in (("a=1&b=2", "text"), ("", "text"), (None, "none"), (0, "json"), ([], "json")):
+        job_id = await api.make(body=body)
+        stored = await api.db.api["jobs"].find_one({"_id": job_id})
+        assert stored is not None
+        assert stored["body_kind"] == kind
+        assert (await api.call("GET", f"/jobs/{job_id}")).json["body"] == body
+
+
+async def test_every_fault_at_once(api: Api) -> None:
+    """A body with many faults is told of all of them, by path, and nothing is stored."""
+    bad = {
+        "schedule": "61 * * * * *",
+        "timezone": "Mars/Olympus",
+        "api": "ftp://example.com",
+        "type": "EXACTLY_ONCE",
+        "tags": ["a", 3],
+        "headers": {"Host": "x", "X": 1, "Y": "a\nb"},
+        "retry": {"maxAttempts": "3", "nope": 1},
+        "timeoutSeconds": True,
+        "spreadSeconds": 1.5,
+        "startAt": "tomorrow",
+        "signingSecret": "short",
+        "jobId": "a b",
+        "shcedule": "x",
+        "state": "active",
+    }
+    refused = await api.call("POST", "/jobs", bad)
+    assert refused.status_code == 422
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    assert set(paths(refused)) == {
+        "schedule",
+        "timezone",
+        "api",
+        "type",
+        "tags.1",
+        "headers.Host",
+        "headers.X",
+        "headers.Y",
+        "retry.maxAttempts",
+        "retry.nope",
+        "timeoutSeconds",
+        "spreadSeconds",
+        "startAt",
+        "signingSecret",
+        "jobId",
+        "shcedule",
+        "state",
+    }
+    messages = {e["path"]: e["message"] for e in refused.json["errors"]}
+    assert "did you mean schedule" in messages["shcedule"]
+    assert "second" in messages["schedule"]
+    assert await api.db.api["jobs"].count_documents({}) == 0
+
+
+async def test_what_never_runs_is_refused(api: Api) -> None:
+    """A schedule that never fires, or has no occurrence ahead, is a fault with its field."""
+    now = api.clock.now_ms()
+    for fields, path in (
+        ({"schedule": "0 0 0 30 2 *"}, "schedule"),
+        ({"schedule": "@at 2020-01-01T00:00:00Z"}, "schedule"),
+        ({"endAt": render(now - 1000)}, "endAt"),
+        ({"schedule": "0 0 0 1 1 *", "startAt": render(now + 60_000), "endAt": render(now + 61_000)}, "schedule"),
+        ({"startAt": render(now + DAY), "endAt": render(now)}, "endAt"),
+    ):
+        refused = await api.call("POST", "/jobs", job(**fields))
+        assert refused.status_code == 422, fields
+        assert paths(refused) == [path], fields
+
+
+async def test_a_taken_id_is_a_conflict(api: Api) -> None:
+    """POST never overwrites; a deleted id can be used again and is a new job of a higher revision."""
+    await api.make(jobId="a")
+    assert (await api.call("POST", "/jobs", job(jobId="a"))).status_code == 409
+    assert (await api.call("DELETE", "/jobs/a")).status_code == 204
+    await api.make(jobId="a")
+    assert (await api.call("GET", "/jobs/a")).json["revision"] == 3
+
+
+async def test_put_creates_then_replaces_and_is_idempotent(api: Api) -> None:
+    """The first PUT is 201, the same again 200 without a new revision, another one 200 with one."""
+    first = await api.call("PUT", "/jobs/a", job(name="x"))
+    again = await api.call("PUT", "/jobs/a", job(name="x"))
+    other = await api.call("PUT", "/jobs/a", job())
+    assert [r.status_code for r in (first, again, other)] == [201, 200, 200]
+    assert [r.json["revision"] for r in (first, again, other)] == [1, 1, 2]
+    assert other.json["name"] is None
+
+
+async def test_what_a_change_means_to_the_engine(api: Api) -> None:
+    """A new name keeps the schedule's version; a new schedule, time zone, startAt or endAt, and a resume, make one."""
+
+    async def stored() -> tuple[str, int, str | None, int]:
+        d = await api.db.api["jobs"].find_one({"_id": "a"})
+        assert d is not None
+        return d["schedule_version"], int(d["active_from"]), d.get("unsettled"), len(d["past"])
+
+    await api.make(jobId="a")
+    version, since, mark, _ = await stored()
+    await api.call("PATCH", "/jobs/a", {"name": "new", "body": {"a": 1}})
+    assert await stored() == (version, since, mark, 0)
+    await api.call("PATCH", "/jobs/a", {"api": "http://127.0.0.1:5002/elsewhere"})
+    assert (await stored())[:2] == (version, since)
+    assert (await stored())[2] != mark
+    past = 0
+    for change in (
+        {"schedule": "0 0 4 * * *"},
+        {"timezone": "Europe/Berlin"},
+        {"startAt": render(api.clock.now_ms() + DAY)},
+        {"endAt": render(api.clock.now_ms() + 9 * DAY)},
+    ):
+        before = await stored()
+        assert (await api.call("PATCH", "/jobs/a", change)).status_code == 200
+        after = await stored()
+        past += 1
+        assert after[0] != before[0]
+        assert after[1] > before[1]
+        assert after[2] != before[2]
+        assert after[3] == past
+    await api.call("POST", "/jobs/a/pause")
+    paused = await stored()
+    assert paused[3] == past + 1
+    await api.call("POST", "/jobs/a/resume")
+    resumed = await stored()
+    assert resumed[0] != paused[0]
+    assert resumed[3] == past + 1
+
+
+async def test_pause_and_resume_may_be_repeated(api: Api) -> None:
+    """Repeating them changes nothing; a paused job has no next runs."""
+    await api.make(jobId="a")
+    first = await api.call("POST", "/jobs/a/pause")
+    again = await api.call("POST", "/jobs/a/pause")
+    assert (first.json["state"], first.json["revision"], again.json["revision"]) == ("paused", 2, 2)
+    assert first.json["nextRuns"] == []
+    resumed = await api.call("POST", "/jobs/a/resume")
+    again = await api.call("POST", "/jobs/a/resume")
+    assert (resumed.json["state"], resumed.json["revision"], again.json["revision"]) == ("active", 3, 3)
+
+
+async def test_a_job_that_is_over_is_not_resumed(api: Api) -> None:
+    """Resuming a job whose endAt passed during the pause is a conflict that says what to do."""
+    await api.make(jobId="a", endAt=render(api.clock.now_ms() + 2 * DAY))
+    await api.call("POST", "/jobs/a/pause")
+    api.clock.shift = 3 * DAY
+    refused = await api.call("POST", "/jobs/a/resume")
+    assert refused.status_code == 409
+    assert "endAt" in refused.json["detail"]
+
+
+async def test_patch_is_a_merge_patch(api: Api) -> None:
+    """Objects merge, null removes, arrays replace; the result is checked as a whole."""
+    await api.make(jobId="a", body={"a": 1, "b": {"c": 1, "d": 2}}, tags=["x", "y"], retry={"maxAttempts": 2})
+    patched = await api.call(
+        "PATCH", "/jobs/a", {"body": {"a": None, "b": {"c": 3}}, "tags": ["z"], "retry": {"jitter": 0}}
+    )
+    assert patched.json["body"] == {"b": {"c": 3, "d": 2}}
+    assert patched.json["tags"] == ["z"]
+    assert (patched.json["retry"]["maxAttempts"], patched.json["retry"]["jitter"]) == (2, 0)
+    refused = await api.call("PATCH", "/jobs/a", {"schedule": None, "nope": 1})
+    assert paths(refused) == ["schedule", "nope"]
+    assert (await api.call("GET", "/jobs/a")).json["revision"] == 2
+
+
+async def test_the_secret_is_write_only(api: Api) -> None:
+    """It is never shown; a PUT that leaves it out keeps it, null removes it."""
+    secret = "whsec_" + "QUJD" * 10
+    await api.make(jobId="a", signingSecret=secret)
+
+    async def kept() -> str | None:
+        d = await api.db.api["jobs"].find_one({"_id": "a"})
+        assert d is not None
+        return d["signing_secret"]  # type: ignore[no-any-return]
+
+    assert secret not in (await api.call("GET", "/jobs/a")).text
+    await api.call("PUT", "/jobs/a", job(name="n"))
+    await api.call("PATCH", "/jobs/a", {"name": "m"})
+    assert await kept() == secret
+    await api.call("PATCH", "/jobs/a", {"signingSecret": None})
+    assert await kept() is None
+
+
+async def test_a_lost_update_is_refused(api: Api) -> None:
+    """With If-Match a change on an old revision is 412 and changes nothing; If-None-Match: * only creates."""
+    await api.make(jobId="a")
+    await api.call("PATCH", "/jobs/a", {"name": "first"})
+    for method, path, body in (
+        ("PATCH", "/jobs/a", {"name": "second"}),
+        ("PUT", "/jobs/a", job()),
+        ("DELETE", "/jobs/a", None),
+        ("POST", "/jobs/a/pause", None),
+    ):
+        assert (await api.call(method, path, body, If_Match='"1"')).status_code == 412
+    assert (await api.call("PUT", "/jobs/a", job(), If_None_Match="*")).status_code == 412
+    assert (await api.call("PATCH", "/jobs/a", {"name": "x"}, If_Match="W/1")).status_code == 422
+    shown = (await api.call("GET", "/jobs/a")).json
+    assert (shown["name"], shown["state"], shown["revision"]) == ("first", "active", 2)
+    assert (await api.call("PATCH", "/jobs/a", {"name": "third"}, If_Match='"2"')).status_code == 200
+
+
+async def test_changes_at_once_all_count(api: Api) -> None:
+    """Five patches of different fields at the same time are all in the result."""
+    await api.make(jobId="a")
+    changes: list[dict[str, object]] = [
+        {"name": "n"},
+        {"description": "d"},
+        {"tags": ["t"]},
+        {"spreadSeconds": 3},
+        {"body": 1},
+    ]
+    done = await asyncio.gather(*(api.call("PATCH", "/jobs/a", c) for c in changes))
+    assert [r.status_code for r in done] == [200] * 5
+    shown = (await api.call("GET", "/jobs/a")).json
+    assert all(shown[name] == value for c in changes for name, value in c.items())
+    assert shown["revision"] == 6
+
+
+async def test_a_deleted_job_is_gone(api: Api) -> None:
+    """Every address of a deleted job is 404, as is that of one that never was."""
+    await api.make(jobId="a")
+    assert (await api.call("DELETE", "/jobs/a")).status_code == 204
+    for name in ("a", "never", "x" * 65, "a.b"):
+        for method, path, body in (
+            ("GET", "", None),
+            ("PATCH", "", {"name": "x"}),
+            ("DELETE", "", None),
+            ("POST", "/pause", None),
+            ("POST", "/resume", None),
+            ("POST", "/trigger", None),
+            ("GET", "/executions", None),
+        ):
+            assert (await api.call(method, f"/jobs/{name}{path}", body)).status_code == 404, (name, method, path)
+    assert (await api.call("GET", "/jobs")).json["items"] == []
+
+
+async def test_intervals_keep_their_grid(api: Api) -> None:
+    """`@every` counts from startAt or creation; renaming and pausing do not move the grid."""
+    await api.make(jobId="a", schedule="@every 1h")
+    before = (await api.call("GET", "/jobs/a")).json["nextRuns"]
+    await api.call("PATCH", "/jobs/a", {"name": "x"})
+    await api.call("POST", "/jobs/a/pause")
+    await api.call("POST", "/jobs/a/resume")
+    after = (await api.call("GET", "/jobs/a")).json["nextRuns"]
+    assert parse(after[-1]) % 3_600_000 == parse(before[-1]) % 3_600_000
+    start = render(api.clock.now_ms() // 1000 * 1000 + 7_000)
+    patched = (await api.call("PATCH", "/jobs/a", {"startAt": start})).json
+    assert patched["nextRuns"][0] == start

@@ -1,0 +1,73 @@
+"""Pages of jobs, filters, and cursors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.api.conftest import paths
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Api
+
+
+async def walk(api: Api, query: str) -> list[str]:
+    found: list[str] = []
+    cursor = ""
+    while True:
+        page = (await api.call("GET", f"/jobs?{query}{cursor}")).json
+        found += [j["jobId"] for j in page["items"]]
+        if page["nextCursor"] is None:
+            return found
+        cursor = f"&cursor={page['nextCursor']}"
+
+
+async def test_pages_hold_every_job_once(api: Api) -> None:
+    """Walking with any page size shows every job once, the newest first, although many were made in one ms."""
+    lines = b"\n".join(b'{"jobId":"j%03d","schedule":"@daily","api":"http://127.0.0.1:1/"}' % i for i in range(60))
+    await api.call("POST", "/jobs/import", lines, Content_Type="application/x-ndjson")
+    newest = await api.make(jobId="newest")
+    for size in (1, 7, 61, 100):
+        found = await walk(api, f"limit={size}")
+        assert found[0] == newest
+        assert sorted(found[1:]) == [f"j{i:03d}" for i in range(60)]
+
+
+async def test_pages_stay_right_while_jobs_come_and_go(api: Api) -> None:
+    """Jobs made or deleted between two pages make no other job appear twice or not at all."""
+    for i in range(9):
+        await api.make(jobId=f"j{i}")
+    first = (await api.call("GET", "/jobs?limit=4")).json
+    await api.make(jobId="late")
+    await api.call("DELETE", f"/jobs/{first['items'][3]['jobId']}")
+    rest = (await api.call("GET", f"/jobs?limit=50&cursor={first['nextCursor']}")).json
+    assert [j["jobId"] for j in first["items"]] == ["j8", "j7", "j6", "j5"]
+    assert [j["jobId"] for j in rest["items"]] == ["j4", "j3", "j2", "j1", "j0"]
+
+
+async def test_filters(api: Api) -> None:
+    """State, tag and name narrow the page; text in a name is text and no pattern."""
+    await api.make(jobId="a", name="Nightly (invoices)", tags=["x", "y"])
+    await api.make(jobId="b", name="nightly sync", tags=["y"])
+    await api.make(jobId="c", name="other.*")
+    await api.call("POST", "/jobs/b/pause")
+    for query, expected in (
+        ("state=paused", ["b"]),
+        ("state=active,paused", ["c", "b", "a"]),
+        ("tag=y", ["b", "a"]),
+        ("tag=y&state=active", ["a"]),
+        ("q=NIGHTLY", ["b", "a"]),
+        ("q=(inv", ["a"]),
+        ("q=.*", ["c"]),
+        ("tag=%24ne", []),
+    ):
+        assert await walk(api, query) == expected, query
+
+
+async def test_wrong_queries_are_told_all_at_once(api: Api) -> None:
+    """Unknown names, bad values and foreign cursors are faults of the query."""
+    refused = await api.call("GET", "/jobs?limit=0&state=gone&foo=1&tag=&q=a&q=b")
+    assert set(paths(refused)) == {"limit", "state", "foo", "tag", "q"}
+    for cursor in ("x", "bnVsbA", "WyJhIiwxXQ", "WzFd", "%00", "WzEsInhcdTAwMDAiXQ", "Wy0xLCJhIl0"):
+        answer = await api.call("GET", f"/jobs?cursor={cursor}")
+        assert answer.status_code in (200, 422), cursor
+    assert paths(await api.call("GET", "/jobs?cursor=abc")) == ["cursor"]

@@ -1,0 +1,77 @@
+"""Previewing schedules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.api.conftest import paths
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Api
+
+
+async def ask(api: Api, **body: Any) -> Any:
+    return await api.call("POST", "/schedules/preview", body)
+
+
+async def test_the_next_occurrences_with_their_offset(api: Api) -> None:
+    """Instants after `after`, in the zone, across a change of its clocks, which is warned of."""
+    answer = await ask(api, schedule="0 30 2 * * *", timezone="Europe/Berlin", count=3, after="2027-03-27T01:30:00Z")
+    assert answer.json["next"] == [
+        "2027-03-28T03:00:00.000+02:00",
+        "2027-03-29T02:30:00.000+02:00",
+        "2027-03-30T02:30:00.000+02:00",
+    ]
+    assert answer.json["description"] == "at 02:30:00 (Europe/Berlin)"
+    assert any("2027-03-28" in w for w in answer.json["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "description"),
+    [
+        ("* * * * * *", "every second (UTC)"),
+        ("* * * * *", "every minute (UTC)"),
+        ("*/15 * * * *", "every 15 minutes (UTC)"),
+        ("0 5 * * * *", "at minute 5, every hour (UTC)"),
+        ("0 0 9-17 * * MON-FRI", "at minute 0, at hour 9-17, on Mon-Fri (UTC)"),
+        ("0 30 9 L * *", "at 09:30:00, on the last day of the month (UTC)"),
+        ("0 0 12 * JAN,JUL FRI#2", "at 12:00:00, on Fri number 2 of the month, in Jan, Jul (UTC)"),
+        ("0 0 12 * * L5", "at 12:00:00, on the last Fri of the month (UTC)"),
+        ("@every 1h30m", "every 1 hour 30 minutes, on a grid that does not creep"),
+        ("@at 2030-01-01T00:00:00Z", "once, at 2030-01-01T00:00:00.000Z"),
+    ],
+)
+async def test_descriptions(api: Api, schedule: str, description: str) -> None:
+    """Schedules are said in words."""
+    answer = await ask(api, schedule=schedule)
+    assert answer.status_code == 200, answer.text
+    assert answer.json["description"] == description
+
+
+async def test_warnings(api: Api) -> None:
+    """Runs every second, days that not every month has, and both day fields at once are pointed out."""
+    for schedule, word in (
+        ("* * * * * *", "86400 requests a day"),
+        ("0 0 0 31 * *", "not every month"),
+        ("0 0 0 1 * MON", "either fits"),
+        ("0 0 0 29 2 *", "more than a year"),
+    ):
+        answer = await ask(api, schedule=schedule, after="2026-11-23T00:00:00Z")
+        assert any(word in w for w in answer.json["warnings"]), (schedule, answer.json)
+    assert (await ask(api, schedule="0 0 12 * * *")).json["warnings"] == []
+
+
+async def test_what_is_wrong_is_told(api: Api) -> None:
+    """A schedule that is wrong, never fires or has passed is 422, with every other fault."""
+    assert paths(await ask(api, schedule="x", timezone="y", count=0, after="z", foo=1)) == [
+        "timezone",
+        "schedule",
+        "count",
+        "after",
+        "foo",
+    ]
+    assert paths(await ask(api, schedule="0 0 0 30 2 *")) == ["schedule"]
+    assert paths(await ask(api, schedule="@at 2020-01-01T00:00:00Z")) == ["schedule"]
+    assert len((await ask(api, schedule="* * * * * *", count=100)).json["next"]) == 100

@@ -1,0 +1,146 @@
+"""What requests make of jobs: every state with every request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from cluster.core import jobchange
+from cluster.core.definition import Change, Definition, StoredJob
+from cluster.core.errors import Conflict, InvalidInput
+from cluster.core.jobchange import Moment
+from cluster.core.lifecycle import JobState
+
+NOW = 1_900_000_000_500
+HOUR = 3_600_000
+PLAIN = Definition("0 0 3 * * *", "http://127.0.0.1/", 1)
+NAMES = count()
+
+
+def at(now_ms: int = NOW) -> Moment:
+    return Moment(now_ms, f"v{next(NAMES)}", f"m{next(NAMES)}")
+
+
+def made(definition: Definition = PLAIN, state: JobState = JobState.ACTIVE) -> StoredJob:
+    change = jobchange.define(None, "a", definition, at())
+    assert change is not None
+    return replace(change.job, state=state)
+
+
+REQUESTS = {
+    "same": lambda job, m: jobchange.define(job, "a", PLAIN, m),
+    "rename": lambda job, m: jobchange.define(job, "a", replace(PLAIN, name="x"), m),
+    "retime": lambda job, m: jobchange.define(job, "a", replace(PLAIN, schedule="0 0 4 * * *"), m),
+    "pause": jobchange.pause,
+    "resume": jobchange.resume,
+    "delete": jobchange.delete,
+}
+A, P, C, D = JobState.ACTIVE, JobState.PAUSED, JobState.COMPLETED, JobState.DELETED
+# state, request -> state after, new version, past period kept, marked for the leader; None: nothing; str: refused
+TABLE: dict[tuple[JobState, str], tuple[JobState, bool, bool, bool] | str | None] = {
+    (A, "same"): None,
+    (A, "rename"): (A, False, False, False),
+    (A, "retime"): (A, True, True, True),
+    (A, "pause"): (P, False, True, True),
+    (A, "resume"): None,
+    (A, "delete"): (D, False, True, True),
+    (P, "same"): None,
+    (P, "rename"): (P, False, False, False),
+    (P, "retime"): (P, True, False, True),
+    (P, "pause"): None,
+    (P, "resume"): (A, True, False, True),
+    (P, "delete"): (D, False, False, True),
+    (C, "same"): None,
+    (C, "rename"): (C, False, False, False),
+    (C, "retime"): (A, True, True, True),
+    (C, "pause"): "refused",
+    (C, "resume"): "refused",
+    (C, "delete"): (D, False, True, True),
+    (D, "same"): (A, True, False, True),
+    (D, "rename"): (A, True, False, True),
+    (D, "retime"): (A, True, False, True),
+    (D, "pause"): "refused",
+    (D, "resume"): "refused",
+    (D, "delete"): None,
+}
+
+
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_every_state_with_every_request(state: JobState, request_: str) -> None:
+    """Each pair does what the table says; every change raises the revision by one and starts no earlier than now."""
+    old = made(state=state)
+    moment = at(NOW + HOUR)
+    expected = TABLE[state, request_]
+    if isinstance(expected, str):
+        with pytest.raises(Conflict):
+            REQUESTS[request_](old, moment)
+        return
+    change: Change | None = REQUESTS[request_](old, moment)
+    if expected is None:
+        assert change is None
+        return
+    assert change is not None
+    new = change.job
+    fresh = new.schedule_version != old.schedule_version
+    assert (new.state, fresh, change.past is not None, change.mark is not None) == expected
+    assert new.revision == old.revision + 1
+    assert new.updated_ms == moment.now_ms
+    assert new.active_from_ms == (moment.now_ms + 1 if fresh else old.active_from_ms)
+    if change.past is not None:
+        assert (change.past.from_ms, change.past.to_ms) == (old.active_from_ms, moment.now_ms)
+        assert change.past.schedule_version == old.schedule_version
+
+
+def test_what_matters_to_the_leader() -> None:
+    """Lane, spread and catch-up are marked without a new version; name, body and retries are not marked."""
+    old = made()
+    for change, marked in (
+        ({"lane": 2, "url": "http://127.0.0.2/"}, True),
+        ({"spread_seconds": 9}, True),
+        ({"catch_up": "none"}, True),
+        ({"catch_up_window_seconds": 9}, True),
+        ({"body": b"x", "body_kind": "text"}, False),
+        ({"tags": ("x",)}, False),
+        ({"overlap": "skip"}, False),
+    ):
+        made_of = jobchange.define(old, "a", replace(PLAIN, **change), at(NOW + 1))
+        assert made_of is not None
+        assert (made_of.mark is not None) is marked, change
+        assert made_of.job.schedule_version == old.schedule_version
+
+
+def test_the_grid_of_an_interval() -> None:
+    """It starts at startAt or now, survives a change of endAt, and moves with the schedule."""
+    every = Definition("@every 1h", "http://127.0.0.1/", 1)
+    old = made(every)
+    assert old.anchor_ms == NOW
+    later = jobchange.define(old, "a", replace(every, end_ms=NOW + 9 * HOUR), at(NOW + 5000))
+    assert later is not None
+    assert (later.job.anchor_ms, later.job.schedule_key) == (NOW, old.schedule_key)
+    moved = jobchange.define(old, "a", replace(every, schedule="@every 2h"), at(NOW + 5000))
+    assert moved is not None
+    assert moved.job.anchor_ms == NOW + 5000
+    started = jobchange.define(old, "a", replace(every, start_ms=NOW + HOUR), at(NOW + 5000))
+    assert started is not None
+    assert started.job.anchor_ms == NOW + HOUR
+
+
+def test_ends() -> None:
+    """A job ends at its endAt or its one instant; what has no occurrence ahead is refused with the field named."""
+    instant = NOW - NOW % 1000 + HOUR
+    once = Definition("@at 2030-03-17T18:46:40Z", "http://127.0.0.1/", 1)
+    assert made(once).ends_ms == instant
+    assert made(replace(PLAIN, end_ms=NOW + 99 * HOUR)).ends_ms == NOW + 99 * HOUR
+    assert made().ends_ms is None
+    for wanted, path in (
+        (replace(once, end_ms=instant - 1), "schedule"),
+        (replace(PLAIN, end_ms=NOW), "endAt"),
+        (replace(PLAIN, end_ms=NOW + 1), "schedule"),
+        (Definition("@at 2020-01-01T00:00:00Z", "http://127.0.0.1/", 1), "schedule"),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            made(wanted)
+        assert [f.path for f in refused.value.faults] == [path]
