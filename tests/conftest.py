@@ -1,0 +1,39 @@
+"""Fixtures for all tests: one real MongoDB per session, one fresh database per test."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from cluster.store import schema
+from cluster.store.client import Database
+from tests.support import mongo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri() -> Iterator[str]:
+    """The replica set of this session."""
+    with mongo.server() as uri:
+        yield uri
+
+
+@pytest.fixture
+def db_name() -> str:
+    """A name no other test uses."""
+    return f"test_{uuid.uuid4().hex[:12]}"
+
+
+@pytest_asyncio.fixture
+async def database(mongodb_uri: str, db_name: str) -> AsyncIterator[Database]:
+    """A fresh database with its schema, dropped afterwards."""
+    db = Database.open(mongodb_uri, db_name, "test")
+    await schema.ensure(db)
+    yield db
+    await db.api.client.drop_database(db_name)
+    await db.close()

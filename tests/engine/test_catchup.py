@@ -1,0 +1,143 @@
+"""Catching up after nobody led: what each policy owes, oldest first, nothing forgotten, nothing twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.engine.test_materialise import _deliver
+from tests.support.engine import T0, Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database
+
+
+async def after_an_absence(db: Database, seconds: int, *jobs: dict[str, Any]) -> tuple[Crank, Any]:
+    """Jobs materialised at T0, then nobody for so long, then a new leader until it has nothing to do."""
+    clock = Crank()
+    await put_jobs(db, *jobs)
+    leader = await lead(db, clock, "before")
+    await settle_all(leader, clock)
+    clock.now += seconds * 1000
+    leader = await lead(db, clock, "after")
+    await settle_all(leader, clock)
+    return clock, leader
+
+
+def seconds_of(documents: list[dict[str, Any]], job: str) -> list[int]:
+    return [(int(d["due_at"]) - T0) // 1000 for d in documents if d["job_id"] == job]
+
+
+async def test_all_runs_every_occurrence_that_was_missed(database: Database) -> None:
+    """`catchUp: all`: from what was written before to what is due now there is no hole."""
+    await after_an_absence(database, 90, job_document("a"))
+    found = await rows(database, "executions")
+    dues = seconds_of(found, "a")
+    assert dues == list(range(len(dues)))
+    assert dues[-1] >= 90 + 14
+    late = {i for b in await rows(database, "batches") if b["late"] for i in b["ids"]}
+    assert {f"a:{T0 + s * 1000}" for s in range(25, 90)} <= late
+    assert not any(f"a:{T0 + s * 1000}" in late for s in range(91, 104))
+    assert await rows(database, "backfills") == []
+    await check_books(database)
+
+
+async def test_latest_runs_one_and_records_the_rest_as_missed(database: Database) -> None:
+    """`catchUp: latest`: one range with first, last and count."""
+    await after_an_absence(database, 90, job_document("a", catch_up="latest"))
+    (missed,) = await rows(database, "history")
+    dues = seconds_of(await rows(database, "executions"), "a")
+    assert missed["state"] == "missed"
+    assert "latest" in missed["reason"]
+    first, last = (int(missed["first_at"]) - T0) // 1000, (int(missed["last_at"]) - T0) // 1000
+    assert sorted([*dues, *range(first, last + 1)]) == list(range(dues[-1] + 1))
+    assert missed["count"] == last - first + 1
+    assert last == 88
+    await check_books(database)
+
+
+async def test_none_runs_none_and_says_so(database: Database) -> None:
+    """`catchUp: none`: everything that was not written down before is one missed range."""
+    await after_an_absence(database, 90, job_document("a", catch_up="none"))
+    (missed,) = await rows(database, "history")
+    dues = seconds_of(await rows(database, "executions"), "a")
+    first, last = (int(missed["first_at"]) - T0) // 1000, (int(missed["last_at"]) - T0) // 1000
+    assert sorted([*dues, *range(first, last + 1)]) == list(range(dues[-1] + 1))
+    assert last == 89
+
+
+async def test_what_is_older_than_the_window_is_missed(database: Database) -> None:
+    """`catchUpWindowSeconds` counts back from when the gap was found."""
+    await after_an_absence(database, 90, job_document("a", catch_up_window_seconds=30))
+    (missed,) = await rows(database, "history")
+    dues = seconds_of(await rows(database, "executions"), "a")
+    assert (int(missed["last_at"]) - T0) // 1000 == 59
+    assert set(range(60, 104)) <= set(dues)
+    assert "30" in missed["reason"]
+
+
+async def test_a_job_created_while_nobody_led_catches_up_from_its_creation(database: Database) -> None:
+    """Settling puts a long past into a range of the job's own."""
+    clock = Crank(T0 + 60_000)
+    await put_jobs(database, job_document("a"))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    dues = seconds_of(await rows(database, "executions"), "a")
+    assert dues == list(range(len(dues)))
+    assert dues[-1] >= 74
+    await check_books(database)
+
+
+@pytest.mark.parametrize("nth", range(1, 7))
+async def test_a_leader_that_dies_while_catching_up_is_continued(
+    database: Database, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """After any write of the progress; the next leader completes the range, and each occurrence runs once."""
+    from cluster.store import backfills
+
+    class Died(Exception):
+        pass
+
+    calls = 0
+    real = backfills.progress
+
+    async def dying(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            raise Died
+        await real(*args)
+
+    monkeypatch.setattr("cluster.catchup.JOBS", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(backfills, "progress", dying)
+        with pytest.raises(Died):
+            await after_an_absence(database, 60, *(job_document(f"j{i}", "*/5 * * * * *") for i in range(7)))
+    clock = Crank(T0 + 61_000)
+    leader = await lead(database, clock, "third")
+    await settle_all(leader, clock)
+    sent: list[str] = []
+    w = worker(database, lambda r: sent.append(r.headers["idempotency-key"]) or httpx.Response(200))
+    await _deliver(database, w, T0 + 60_000)
+    assert sorted(sent) == sorted(f"j{i}:{T0 + s * 1000}" for i in range(7) for s in range(0, 60, 5))
+
+
+async def test_only_a_bounded_number_of_late_batches_lives_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long gap is fed in behind current work, and the feeding goes on as it is worked off, the oldest first."""
+    monkeypatch.setattr("cluster.catchup.LIVE_BATCHES", 3)
+    clock, leader = await after_an_absence(database, 100, *(job_document(f"j{i}") for i in range(60)))
+    late = [b for b in await rows(database, "batches") if b["late"]]
+    assert 3 <= len(late) <= 3 + 5
+    sent: list[str] = []
+    w = worker(database, lambda r: sent.append(r.headers["idempotency-key"]) or httpx.Response(200))
+    for _ in range(40):
+        await _deliver(database, w, T0 + 100_000)
+        await settle_all(leader, clock)
+    assert len(sent) == len(set(sent))
+    assert {i for i in sent if i.startswith("j0:")} == {f"j0:{T0 + s * 1000}" for s in range(100)}
+    order = [int(i.split(":")[1]) for i in sent if i.startswith("j0:")]
+    assert sum(a > b for a, b in zip(order, order[1:], strict=False)) <= 4
