@@ -36,7 +36,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in body:
         shown.add_row(*("-" if cell is None else str(cell) for cell in row))
-    Console().print(shown)
+    console = Console()
+    # Into a pipe or file, a table is as wide as it needs to be.
+    (console if console.is_terminal else Console(width=200)).print(shown)
 
 
 def ago(seconds: float) -> str:
