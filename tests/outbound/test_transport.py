@@ -1,0 +1,497 @@
+"""The transport against real sockets that misbehave in every way a target can."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from cluster.core.model import Target
+from cluster.outbound.transport import ANSWER_LIMIT, AiohttpTransport
+from tests.outbound.conftest import LOOPBACK, Names, post, sending
+from tests.support.waiting import eventually
+from tests.support.wire import OK, Wire, cut, free_port, hanging, listening, saying, then_closing
+
+if TYPE_CHECKING:
+    from cluster.outbound.sender import Sender
+
+TLS = Path(__file__).parents[1] / "data" / "tls"
+
+
+def connector(sender: Sender):
+    return sender._transport._connector  # type: ignore[attr-defined]
+
+
+async def test_wire_is_exact() -> None:
+    """A request leaves as one piece with Host, Content-Length and the given headers in order, and nothing else."""
+    async with listening(saying(OK)) as wire, sending() as sender:
+        target = Target(wire.url + "?a=%20b", body=b'{"n": 1}', timeout_seconds=5)
+        reply = await sender.send(sender.prepare(target, [("User-Agent", "Horae/1"), ("X-Latin", "h\xe9")]))
+    assert (reply.status, reply.error, reply.excerpt) == (200, None, "ok")
+    assert wire.requests == [
+        b"POST /hook?a=%20b HTTP/1.1\r\nHost: 127.0.0.1:"
+        + str(wire.port).encode()
+        + b'\r\nContent-Length: 8\r\nUser-Agent: Horae/1\r\nX-Latin: h\xe9\r\n\r\n{"n": 1}'
+    ]
+
+
+async def test_empty_body_says_its_length() -> None:
+    """A POST without a body says Content-Length: 0."""
+    async with listening(saying(OK)) as wire, sending() as sender:
+        await post(sender, wire.url, body=b"")
+    assert b"Content-Length: 0\r\n" in wire.requests[0]
+
+
+async def test_any_httpx_client_can_use_it() -> None:
+    """The transport serves a plain httpx.AsyncClient too: it is an httpx transport like any other."""
+    async with (
+        listening(saying(OK)) as wire,
+        httpx.AsyncClient(transport=AiohttpTransport(LOOPBACK)) as client,
+    ):
+        response = await client.post(wire.url, content=b"x", headers={"X-A": "1"})
+        assert (response.status_code, response.text, response.http_version) == (200, "ok", "HTTP/1.1")
+    assert b"content-length: 1\r\n" in wire.requests[0].lower()
+
+
+async def test_connections_are_kept() -> None:
+    """Requests one after another share a connection; closing the sender closes it."""
+    async with listening(saying(OK)) as wire, sending() as sender:
+        for _ in range(5):
+            assert (await post(sender, wire.url)).status == 200
+        assert (wire.connections, wire.open) == (1, 1)
+        await sender.aclose()
+
+        async def closed() -> bool:
+            return wire.open == 0
+
+        await eventually(closed, what="the connection is closed")
+
+
+async def test_connection_close_is_honoured() -> None:
+    """A target that says `Connection: close` is not sent another request on that connection."""
+    answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+    async with listening(saying(answer)) as wire, sending() as sender:
+        assert [(await post(sender, wire.url)).status for _ in range(2)] == [204, 204]
+        assert wire.connections == 2
+
+
+async def test_idle_connections_end() -> None:
+    """An idle connection older than the keep-alive time is not used again."""
+    async with listening(saying(OK)) as wire, sending(keepalive_seconds=0.05) as sender:
+        await post(sender, wire.url)
+        at = time.monotonic()
+
+        async def old() -> bool:
+            return time.monotonic() - at > 0.06
+
+        await eventually(old)
+        await post(sender, wire.url)
+        assert wire.connections == 2
+
+
+async def test_closed_idle_connection_is_noticed() -> None:
+    """A target that closed an idle connection is sent the next request on a new one."""
+    async with listening(then_closing(OK)) as wire, sending() as sender:
+        assert (await post(sender, wire.url)).status == 200
+
+        async def noticed() -> bool:
+            return not any(p.is_connected() for c in connector(sender)._conns.values() for p, _ in c)
+
+        await eventually(noticed)
+        assert (await post(sender, wire.url)).status == 200
+        assert wire.connections == 2
+
+
+async def test_never_sent_twice() -> None:
+    """A kept connection that the target closes after taking the request: one `reset`, no silent second delivery."""
+
+    async def answer(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await wire.request(reader)
+        writer.write(OK)
+        await wire.request(reader)
+
+    async with listening(answer) as wire, sending() as sender:
+        assert (await post(sender, wire.url)).status == 200
+        assert (await post(sender, wire.url)).error == "reset"
+        assert len(wire.requests) == 2
+
+
+async def test_unasked_answer_is_not_taken() -> None:
+    """Bytes that a target sends on an idle connection are never taken as the answer to the next request."""
+    late = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
+
+    async def answer(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await wire.request(reader)
+        writer.write(OK)
+        await writer.drain()
+        if wire.connections == 1:
+            await asked.wait()
+            writer.write(late)
+        await reader.read()
+
+    asked = asyncio.Event()
+    async with listening(answer) as wire, sending() as sender:
+        assert (await post(sender, wire.url)).status == 200
+        (protocol, _), *_ = next(iter(connector(sender)._conns.values()))
+        asked.set()
+
+        async def came() -> bool:
+            return len(protocol) > 0 or not protocol.is_connected()
+
+        await eventually(came)
+        reply = await post(sender, wire.url)
+        assert (reply.status, reply.error) in ((None, "reset"), (200, None))
+        assert (await post(sender, wire.url)).status == 200
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 100000000", b"Transfer-Encoding: chunked"])
+async def test_answers_are_capped(length: bytes) -> None:
+    """64 KiB of an answer are read; then the connection is closed, whatever else is on its way."""
+    stopped = asyncio.Event()
+
+    async def answer(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await wire.request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n")
+        block = b"x" * 10_000
+        piece = block if b"Length" in length else b"2710\r\n" + block + b"\r\n"
+        try:
+            while True:
+                writer.write(piece)
+                await writer.drain()
+        except OSError:
+            stopped.set()
+
+    async with listening(answer) as wire, sending() as sender:
+        request = sender.prepare(Target(wire.url, timeout_seconds=5), [])
+        response = await sender._transport.handle_async_request(request)
+        assert len(await response.aread()) == ANSWER_LIMIT
+        await asyncio.wait_for(stopped.wait(), 5)
+        assert not connector(sender)._acquired
+
+
+async def test_answer_of_just_the_limit_keeps_its_connection() -> None:
+    """An answer that fits is read whole, and its connection is used again."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 65535\r\n\r\n" + b"y" * 65535
+    async with listening(saying(answer)) as wire, sending() as sender:
+        replies = [await post(sender, wire.url) for _ in range(3)]
+        assert [r.excerpt for r in replies] == ["y" * 2048] * 3
+        assert wire.connections == 1
+
+
+async def test_nothing_is_unpacked() -> None:
+    """A packed answer stays packed: 100 MB of zeros cost their 100 kB, of which at most 64 KiB are read."""
+    bomb = gzip.compress(b"\0" * 100_000_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: " + str(len(bomb)).encode() + b"\r\n\r\n"
+    async with listening(saying(head + bomb)) as wire, sending() as sender:
+        reply = await post(sender, wire.url)
+        assert (reply.status, reply.excerpt) == (200, f"({ANSWER_LIMIT} bytes, gzip)")
+
+
+async def test_false_encoding_does_no_harm() -> None:
+    """An answer that only claims to be packed is a success all the same."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nplain"
+    async with listening(saying(answer)) as wire, sending() as sender:
+        assert (await post(sender, wire.url)).excerpt == "(5 bytes, gzip)"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(status: int) -> None:
+    """A redirect is an answer like any other."""
+    answer = f"HTTP/1.1 {status} Moved\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n".encode()
+    async with listening(saying(answer)) as wire, sending() as sender:
+        assert (await post(sender, wire.url)).status == status
+        assert len(wire.requests) == 1
+
+
+async def test_cookies_are_not_kept() -> None:
+    """What a target sets as a cookie does not come back to it."""
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
+    async with listening(saying(answer)) as wire, sending() as sender:
+        for _ in range(2):
+            await post(sender, wire.url)
+        assert b"cookie" not in wire.requests[1].lower()
+
+
+async def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a proxy nor netrc of the environment plays a part."""
+    async with listening(saying(OK)) as wire, listening(saying(OK)) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with sending() as sender:
+            assert (await post(sender, wire.url)).status == 200
+        assert (len(wire.requests), proxy.connections) == (1, 0)
+
+
+async def test_interim_answers_are_passed_over() -> None:
+    """100 and 103 are not the answer."""
+    answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK
+    async with listening(saying(answer)) as wire, sending() as sender:
+        assert [(await post(sender, wire.url)).status for _ in range(2)] == [200, 200]
+
+
+async def test_answer_until_close() -> None:
+    """An answer without a length ends with its connection."""
+    async with listening(then_closing(b"HTTP/1.0 200 OK\r\n\r\nuntil the end")) as wire, sending() as sender:
+        assert (await post(sender, wire.url)).excerpt == "until the end"
+
+
+async def drip(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await wire.request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    while True:
+        writer.write(b".")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def drip_head(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await wire.request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"X-A: b\r\n" if wire.open else b"")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("answer", [hanging, drip, drip_head])
+async def test_total_deadline(answer) -> None:
+    """The deadline is for all of it: a target that is silent, or drips, gets no more time than one that hangs."""
+    async with listening(answer) as wire, sending() as sender:
+        began = time.monotonic()
+        reply = await post(sender, wire.url, seconds=0.3)
+        assert (reply.status, reply.error) == (None, "timeout")
+        assert 0.29 < time.monotonic() - began < 1.5
+        assert reply.duration_ms >= 290
+        assert "0.3 s" in (reply.detail or "")
+        assert not connector(sender)._acquired
+
+
+async def test_connect_deadline() -> None:
+    """Name, TCP and TLS together have the connect deadline, however long the request may take."""
+
+    async def silent(_: Wire, reader: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with listening(silent) as wire, sending(connect=0.2) as sender:
+        began = time.monotonic()
+        reply = await post(sender, f"https://127.0.0.1:{wire.port}/", seconds=30)
+        assert (reply.error, reply.detail) == ("timeout", "no connection in time")
+        assert 0.19 < time.monotonic() - began < 1.5
+
+
+async def test_connect_deadline_of_a_full_backlog() -> None:
+    """A target whose queue of connections is full is a connection that is not made in time."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        crowd = [socket.socket() for _ in range(4)]
+        for each in crowd:
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        async with sending(connect=0.2) as sender:
+            reply = await post(sender, f"http://127.0.0.1:{full.getsockname()[1]}/", seconds=30)
+        for each in crowd:
+            each.close()
+        assert (reply.error, reply.detail) == ("timeout", "no connection in time")
+
+
+async def test_slow_names_count_as_connecting() -> None:
+    """A name server that does not answer is a connection that is not made in time."""
+
+    class Slow(Names):
+        async def resolve(self, *_: object) -> list:  # type: ignore[override]
+            return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async with sending(connect=0.1, resolver=Slow) as sender:
+        assert (await post(sender, "http://slow.test/")).error == "timeout"
+
+
+async def test_refused() -> None:
+    """Nobody listening is `connect`, in the system's words."""
+    async with sending() as sender:
+        reply = await post(sender, f"http://127.0.0.1:{free_port()}/")
+        assert (reply.error, reply.detail) == ("connect", "cannot connect to 127.0.0.1: connection refused")
+
+
+async def test_no_such_name() -> None:
+    """A name that nobody can resolve is `dns`; `.invalid` never can be."""
+    async with sending() as sender:
+        reply = await post(sender, "http://nothing.invalid/", seconds=30)
+        assert reply.error == "dns"
+        assert "nothing.invalid cannot be resolved" in (reply.detail or "")
+
+
+async def test_name_that_is_none() -> None:
+    """What cannot be a name at all is `dns` too, not an error of ours."""
+    async with sending() as sender:
+        assert (await post(sender, f"http://{'a' * 70}.invalid/")).error == "dns"
+
+
+def server_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem")
+    return context
+
+
+def names() -> Names:
+    return Names(target_test=["127.0.0.1"], other_test=["127.0.0.1"])
+
+
+async def test_tls_keeps_the_name() -> None:
+    """The connection goes to the checked address; Host, SNI and the certificate are those of the name."""
+    asked: list[str | None] = []
+    context = server_tls()
+    context.sni_callback = lambda _, name, __: asked.append(name)
+    trusting = ssl.create_default_context(cafile=TLS / "ca.pem")
+    async with listening(saying(OK), context) as wire, sending(resolver=names, ssl_context=trusting) as sender:
+        url = f"https://target.test:{wire.port}/"
+        assert [(await post(sender, url)).status for _ in range(2)] == [200, 200]
+        assert asked == ["target.test"]
+        assert f"Host: target.test:{wire.port}\r\n".encode() in wire.requests[0]
+
+
+async def test_tls_of_a_stranger() -> None:
+    """A certificate that nobody known signed is `tls`, and nothing is sent."""
+    async with listening(saying(OK), server_tls()) as wire, sending(resolver=names) as sender:
+        reply = await post(sender, f"https://target.test:{wire.port}/")
+        assert reply.error == "tls"
+        assert "does not verify" in (reply.detail or "")
+        assert wire.requests == []
+
+
+async def test_tls_of_another_name() -> None:
+    """A certificate for another name is `tls`."""
+    trusting = ssl.create_default_context(cafile=TLS / "ca.pem")
+    async with listening(saying(OK), server_tls()) as wire, sending(resolver=names, ssl_context=trusting) as sender:
+        reply = await post(sender, f"https://other.test:{wire.port}/")
+        assert (reply.error, wire.requests) == ("tls", [])
+
+
+async def test_tls_with_plain_http() -> None:
+    """A target that does not speak TLS is `tls`."""
+
+    async def plain(_: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with listening(plain) as wire, sending() as sender:
+        assert (await post(sender, f"https://127.0.0.1:{wire.port}/")).error == "tls"
+
+
+async def resetting(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await wire.request(reader)
+    cut(writer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        resetting,
+        then_closing(b""),
+        then_closing(b"HTTP/1.1 200 O"),
+        then_closing(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"),
+        then_closing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+    ],
+    ids=["reset", "closed", "in the status line", "in the body", "in the chunks"],
+)
+async def test_reset(answer) -> None:
+    """A connection that ends before the answer does is `reset`: half a success is none."""
+    async with listening(answer) as wire, sending() as sender:
+        reply = await post(sender, wire.url)
+        assert (reply.status, reply.error) == (None, "reset"), reply
+        assert len(wire.requests) == 1
+        assert not connector(sender)._acquired
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"X-A: " + b"a" * 20_000, b"X-A" + b"a" * 20_000 + b": b"],
+    ids=["value", "name"],
+)
+async def test_too_large(head: bytes) -> None:
+    """Headers beyond what is read are `too_large`."""
+    async with listening(saying(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")) as wire, sending() as sender:
+        assert (await post(sender, wire.url)).error == "too_large"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-OpenSSH_9.7\r\n\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: ten\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+    ],
+    ids=["ssh", "no status", "length", "chunk", "101"],
+)
+async def test_not_http(said: bytes) -> None:
+    """What is no answer in HTTP is `protocol`."""
+    async with listening(saying(said)) as wire, sending() as sender:
+        reply = await post(sender, wire.url)
+        assert (reply.status, reply.error) == (None, "protocol"), reply
+        assert not connector(sender)._acquired
+
+
+async def test_nothing_is_smuggled() -> None:
+    """A line break in a header never reaches the wire."""
+    async with listening(saying(OK)) as wire, sending() as sender:
+        request = sender.prepare(Target(wire.url), [("X-A", "b\r\nX-Evil: 1")])
+        assert (await sender.send(request)).error == "protocol"
+        assert wire.connections == 0
+
+
+async def test_cancelled_sends_leak_nothing() -> None:
+    """Requests that are cancelled close their connections, and the sender goes on."""
+    async with listening(hanging) as wire, sending() as sender:
+        tasks = [asyncio.create_task(post(sender, wire.url)) for _ in range(20)]
+
+        async def all_there() -> bool:
+            return len(wire.requests) == 20
+
+        await eventually(all_there)
+        late = [asyncio.create_task(post(sender, wire.url)) for _ in range(20)]  # cancelled while they connect
+        await asyncio.sleep(0)
+        for task in tasks + late:
+            task.cancel()
+        results = await asyncio.gather(*tasks, *late, return_exceptions=True)
+        assert all(isinstance(r, asyncio.CancelledError) for r in results)
+
+        async def gone() -> bool:
+            return wire.open == 0
+
+        await eventually(gone, what="the target sees every connection closed")
+        assert not connector(sender)._acquired
+        assert not connector(sender)._conns
+
+
+async def test_answer_before_the_body_was_read() -> None:
+    """A target that refuses a large body without reading it ends the request; it does not hang."""
+
+    async def answer(_: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with listening(answer) as wire, sending() as sender:
+        reply = await post(sender, wire.url, body=b"b" * 4_000_000)
+        assert reply.status == 413 or reply.error == "reset"
+
+
+async def test_many_at_once() -> None:
+    """200 in flight: all are answered, each on its own connection or one that came free."""
+    async with listening(saying(OK)) as wire, sending() as sender:
+        for _ in range(3):
+            replies = await asyncio.gather(*(post(sender, wire.url) for _ in range(200)))
+            assert {r.status for r in replies} == {200}
+        assert wire.connections <= 200
+        assert len(wire.requests) == 600
