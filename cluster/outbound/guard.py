@@ -30,8 +30,8 @@ RESOLVING_THREADS = 32
 def refuse(host: str, address: str, networks: tuple[IPNetwork, ...]) -> None:
     """Raise `Denied` unless a connection to the address may be made. `host` is what the user wrote."""
     if not allowed(ipaddress.ip_address(address), networks):
-        resolved = "" if host == address else f"{host} resolves to "
-        raise Denied(f"{resolved}{address}{'' if host != address else ' is'}, which is not a public address")
+        what = f"{address} is" if host == address else f"{host} resolves to {address}, which is"
+        raise Denied(f"{what} not a public address")
 
 
 class SystemResolver(AbstractResolver):

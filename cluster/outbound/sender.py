@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 EXCERPT = 2048
 ANSWER_LIMIT = 64 * 1024
 CONNECT_SECONDS = 10.0
+UNFIT = "horae.unfit"
+"""The extension of a request that must not be sent; its value says why."""
 _CHARSETS = frozenset({"iso-8859-1", "latin-1", "iso-8859-15", "windows-1252", "cp1252", "us-ascii"})
 _PICTURES = {n: 0xFFFD for n in (*range(0x20), *range(0x7F, 0xA0)) if n not in (0x09, 0x0A, 0x0D)}
 
@@ -56,8 +58,14 @@ class Sender:
         self._connect_seconds = connect_seconds
 
     def prepare(self, target: Target, headers: Sequence[tuple[str, str]]) -> httpx.Request:
-        """The request for a target, ready to be sent. Raises nothing for a job that was checked."""
-        url, host = _url(target.url)
+        """The request for a target, ready to be sent.
+
+        Raises nothing: a URL that no release should have accepted makes a request that `send` answers with `denied`.
+        """
+        try:
+            url, host = _url(target.url)
+        except httpx.InvalidURL as exc:
+            return httpx.Request("POST", "http://invalid/", extensions={UNFIT: f"the URL cannot be sent to: {exc}"})
         total = target.timeout_seconds
         raw = [(b"Host", host), (b"Content-Length", b"%d" % len(target.body))]
         raw += [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
@@ -72,6 +80,8 @@ class Sender:
 
     async def send(self, request: httpx.Request) -> Reply:
         """Send it. Raises nothing but `CancelledError`."""
+        if UNFIT in request.extensions:
+            return Reply(None, "denied", request.extensions[UNFIT], None, None, 0.0)
         started = time.monotonic()
         try:
             response = await self._transport.handle_async_request(request)

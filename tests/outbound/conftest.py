@@ -25,7 +25,8 @@ LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 @pytest.fixture(params=["uvloop", "asyncio"])
 def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
     if request.param == "uvloop":
-        return uvloop.EventLoopPolicy()
+        policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
+        return policy
     return asyncio.DefaultEventLoopPolicy()
 
 

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TLS = Path(__file__).parents[1] / "data" / "tls"
 
 
-def connector(sender: Sender):
+def connector(sender: Sender) -> Any:
     return sender._transport._connector  # type: ignore[attr-defined]
 
 
@@ -263,7 +263,7 @@ async def drip_head(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.St
 
 
 @pytest.mark.parametrize("answer", [hanging, drip, drip_head])
-async def test_total_deadline(answer) -> None:
+async def test_total_deadline(answer: Any) -> None:
     """The deadline is for all of it: a target that is silent, or drips, gets no more time than one that hangs."""
     async with listening(answer) as wire, sending() as sender:
         began = time.monotonic()
@@ -308,8 +308,8 @@ async def test_slow_names_count_as_connecting() -> None:
     """A name server that does not answer is a connection that is not made in time."""
 
     class Slow(Names):
-        async def resolve(self, *_: object) -> list:  # type: ignore[override]
-            return await asyncio.Event().wait()  # type: ignore[return-value]
+        async def resolve(self, *_: Any, **__: Any) -> Any:
+            await asyncio.Event().wait()
 
     async with sending(connect=0.1, resolver=Slow) as sender:
         assert (await post(sender, "http://slow.test/")).error == "timeout"
@@ -403,7 +403,7 @@ async def resetting(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.St
     ],
     ids=["reset", "closed", "in the status line", "in the body", "in the chunks"],
 )
-async def test_reset(answer) -> None:
+async def test_reset(answer: Any) -> None:
     """A connection that ends before the answer does is `reset`: half a success is none."""
     async with listening(answer) as wire, sending() as sender:
         reply = await post(sender, wire.url)

@@ -1,0 +1,118 @@
+"""The guard on real sockets: what is denied is never connected to, however it is spelled or resolved."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from typing import Any
+
+import pytest
+
+from cluster.outbound.faults import Denied
+from cluster.outbound.guard import GuardedSockets, SystemResolver
+from tests.outbound.conftest import LOOPBACK, Names, post, sending
+from tests.support.wire import OK, listening, saying, then_closing
+
+CLOSE = OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")
+ONE = (ipaddress.ip_network("127.0.0.1/32"),)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "0x7f000001", "0177.0.0.1", "017700000001", "0",
+        "127.0.0.1.", "localhost.", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "１２７.0.0.1", "127。0。0。1", "0.0.0.0",
+    ],
+)  # fmt: skip
+async def test_no_spelling_gets_through(host: str) -> None:
+    """Even a job that nobody checked at creation reaches nothing on this machine."""
+    async with listening(saying(OK)) as wire, sending(networks=()) as sender:
+        reply = await post(sender, f"http://{host}:{wire.port}/")
+        assert reply.status is None
+        assert reply.error in ("denied", "dns", "protocol", "other"), reply
+        assert wire.connections == 0
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "169.254.169.254"]
+)
+async def test_denied(host: str) -> None:
+    """Plain denied addresses are `denied`, in a sentence that names the address."""
+    async with sending(networks=()) as sender:
+        reply = await post(sender, f"http://{host}:9/")
+        assert reply.error == "denied"
+        assert "not a public address" in (reply.detail or "")
+
+
+async def test_one_denied_address_denies_the_name() -> None:
+    """A name with one denied address among good ones is denied, wherever it stands, and nothing is connected to."""
+    async with listening(saying(OK)) as wire:
+        for found in (["127.0.0.1", "10.0.0.1"], ["10.0.0.1", "127.0.0.1"], ["127.0.0.1", "::1"]):
+            async with sending(networks=ONE, resolver=lambda found=found: Names(mixed_test=found)) as sender:
+                reply = await post(sender, f"http://mixed.test:{wire.port}/")
+                assert reply.error == "denied"
+                assert "mixed.test resolves to" in (reply.detail or "")
+        assert wire.connections == 0
+
+
+async def test_rebinding() -> None:
+    """A name that changes to a denied address between two connections is denied at the second."""
+    resolver = Names(moving_test=["127.0.0.1"])
+    async with listening(then_closing(CLOSE)) as wire, sending(networks=ONE, resolver=lambda: resolver) as sender:
+        url = f"http://moving.test:{wire.port}/"
+        assert (await post(sender, url)).status == 200
+        resolver.names["moving.test"] = ["127.0.0.2"]
+        # What was resolved is remembered for 10 s, but as addresses that were checked: forget it here.
+        sender._transport._connector.clear_dns_cache()  # type: ignore[attr-defined]
+        assert (await post(sender, url)).error == "denied"
+        assert (wire.connections, resolver.asked) == (1, ["moving.test"] * 2)
+
+
+async def test_connects_to_what_was_checked() -> None:
+    """One look-up per connection: the address that was checked is the one connected to, not asked for again."""
+    async with listening(saying(OK)) as wire:
+
+        class Changing(Names):
+            async def resolve(self, *args: Any, **kwargs: Any) -> Any:
+                found = await super().resolve(*args, **kwargs)
+                self.names["flip.test"] = ["10.0.0.1"]
+                return found
+
+        resolver = Changing(flip_test=["127.0.0.1"])
+        async with sending(resolver=lambda: resolver) as sender:
+            replies = await asyncio.gather(*(post(sender, f"http://flip.test:{wire.port}/") for _ in range(5)))
+            assert {r.status for r in replies} == {200}
+            assert resolver.asked == ["flip.test"]
+
+
+async def test_second_wall() -> None:
+    """A denied address that comes past the resolver is refused where the socket is made."""
+    wall = GuardedSockets(ONE)
+    made = wall((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)))
+    made.close()
+    for address in ("127.0.0.2", "10.0.0.1", "::1"):
+        with pytest.raises(Denied):
+            wall((socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)))
+
+
+async def test_system_resolver() -> None:
+    """The system's resolver gives the addresses of this machine's own name, and an OSError for no name."""
+    resolver = SystemResolver()
+    found = await resolver.resolve("localhost", 80)
+    assert {r["host"] for r in found} <= {"127.0.0.1", "::1"}
+    assert all(r["port"] == 80 for r in found)
+    with pytest.raises(OSError, match="host name"):
+        await resolver.resolve("a" * 70 + ".test", 80)
+    await resolver.close()
+
+
+async def test_allowed_network() -> None:
+    """What the operator allows is reached, by address and by name."""
+    async with (
+        listening(saying(OK)) as wire,
+        sending(networks=LOOPBACK, resolver=lambda: Names(ok_test=["127.0.0.1"])) as sender,
+    ):
+        assert (await post(sender, wire.url)).status == 200
+        assert (await post(sender, f"http://ok.test:{wire.port}/")).status == 200

@@ -1,0 +1,80 @@
+"""What a target receives."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+
+from cluster.core.lifecycle import JobState
+from cluster.core.model import Execution, Job, Target
+from cluster.outbound.headers import delivery_headers, signature
+from cluster.outbound.sender import Sender
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+EXECUTION = Execution("j:1795651200123", "j", 1_795_651_200_123, 1_795_651_205_123, "v", "b", 0)
+
+
+def job(headers: tuple[tuple[str, str], ...] = (), **more: Any) -> Job:
+    return Job(
+        "j", JobState.ACTIVE, "v", 0, 0, Target("http://t.test/", headers, b'{"a":1}', "application/json"), **more
+    )
+
+
+def test_exactly_these() -> None:
+    """The headers of an attempt, exactly and in order."""
+    assert delivery_headers(EXECUTION, job((("X-Own", "1"),)), 3, 42, TRACE, 0) == [
+        ("X-Own", "1"),
+        ("Content-Type", "application/json"),
+        ("Accept", "*/*"),
+        ("Accept-Encoding", "identity"),
+        ("User-Agent", f"Horae/{version('horae')}"),
+        ("Idempotency-Key", "j:1795651200123"),
+        ("Horae-Job-Id", "j"),
+        ("Horae-Execution-Id", "j:1795651200123"),
+        ("Horae-Scheduled-At", "2026-11-26T00:00:00.123Z"),
+        ("Horae-Attempt", "3"),
+        ("Horae-Fencing-Token", "42"),
+        ("traceparent", TRACE),
+    ]
+
+
+def test_a_job_cannot_pretend() -> None:
+    """A job's header never replaces or repeats one of ours; those that are its own to choose, it chooses."""
+    pretended = ("host", "Content-LENGTH", "user-agent", "idempotency-KEY", "Horae-Attempt", "HORAE-anything",
+                 "TraceParent", "Webhook-Signature", "Transfer-Encoding", "Connection")  # fmt: skip
+    own = (*((name, "evil") for name in pretended), ("content-type", "text/csv"), ("ACCEPT", "text/plain"))
+    request = Sender(httpx.MockTransport(lambda _: httpx.Response(200))).prepare(
+        job().target, delivery_headers(EXECUTION, job(own, signing_secret=SECRET), 1, 1, TRACE, 0)
+    )
+    assert "evil" not in request.headers.values()
+    assert len(request.headers) == len(request.headers.multi_items())
+    assert (request.headers["Content-Type"], request.headers["Accept"]) == ("text/csv", "text/plain")
+
+
+def test_signature_of_the_specification() -> None:
+    """The example that the Standard Webhooks libraries test themselves with."""
+    assert signature(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+    )[2] == ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
+
+
+def test_signature_as_a_receiver_checks_it() -> None:
+    """A receiver that knows the secret gets the same code; the id is stable over attempts, the time is the attempt's."""
+    for attempt, now_ms in ((1, 1_795_651_205_999), (2, 1_795_651_290_000)):
+        sent = dict(delivery_headers(EXECUTION, job(signing_secret=SECRET), attempt, 1, TRACE, now_ms))
+        assert (sent["webhook-id"], sent["webhook-timestamp"]) == (EXECUTION.id, str(now_ms // 1000))
+        signed = b".".join([sent["webhook-id"].encode(), sent["webhook-timestamp"].encode(), b'{"a":1}'])
+        code = hmac.new(bytes(range(32)), signed, hashlib.sha256).digest()
+        assert sent["webhook-signature"] == "v1," + base64.b64encode(code).decode()
+
+
+def test_signed_for_the_time_it_leaves() -> None:
+    """Headers are made a little before the send time; the timestamp is that of sending, never before."""
+    sent = dict(delivery_headers(EXECUTION, job(signing_secret=SECRET), 1, 1, TRACE, EXECUTION.send_ms - 900))
+    assert sent["webhook-timestamp"] == str(EXECUTION.send_ms // 1000)

@@ -1,0 +1,150 @@
+"""The sender over httpx's own MockTransport: every outcome is a value."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from cluster.core.model import Target
+from cluster.outbound import faults
+from cluster.outbound.sender import Reply, Sender
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+TARGET = Target("http://target.test/hook", body=b"{}", timeout_seconds=7)
+
+
+async def reply_to(handler: Callable[[httpx.Request], httpx.Response]) -> Reply:
+    sender = Sender(httpx.MockTransport(handler))
+    return await sender.send(sender.prepare(TARGET, [("A", "b")]))
+
+
+async def test_what_a_transport_is_given() -> None:
+    """A prepared request carries its deadlines, its body and its headers; the connect deadline never exceeds the total."""
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(201, text="made")
+
+    reply = await reply_to(handler)
+    assert reply == Reply(201, None, None, "made", None, reply.duration_ms)
+    (request,) = seen
+    assert (request.method, str(request.url), request.content) == ("POST", TARGET.url, b"{}")
+    assert request.headers.multi_items() == [("host", "target.test"), ("content-length", "2"), ("a", "b")]
+    assert request.extensions["timeout"] == {"connect": 7, "total": 7}
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind"),
+    [
+        (faults.AddressDenied("x"), "denied"),
+        (faults.DnsFailed("x"), "dns"),
+        (faults.TlsFailed("x"), "tls"),
+        (faults.AnswerTooLarge("x"), "too_large"),
+        (httpx.ConnectTimeout("x"), "timeout"),
+        (httpx.ReadTimeout("x"), "timeout"),
+        (httpx.ConnectError("x"), "connect"),
+        (httpx.ReadError("x"), "reset"),
+        (httpx.WriteError("x"), "reset"),
+        (httpx.RemoteProtocolError("x"), "protocol"),
+        (httpx.UnsupportedProtocol("x"), "other"),
+        (httpx.InvalidURL("x"), "other"),
+        (RuntimeError("x"), "other"),
+        (MemoryError(), "other"),
+    ],
+)
+async def test_kinds(exc: Exception, kind: str) -> None:
+    """Every exception of a transport, foreseen or not, becomes one of the kinds."""
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise exc
+
+    reply = await reply_to(handler)
+    assert (reply.status, reply.error, reply.excerpt) == (None, kind, None)
+    assert kind in faults.KINDS
+
+
+async def test_cancellation_passes() -> None:
+    """Only a cancellation leaves `send` as an exception."""
+    sender = Sender(httpx.MockTransport(lambda _: asyncio.sleep(60)))  # type: ignore[arg-type]
+    task = asyncio.create_task(sender.send(sender.prepare(TARGET, [])))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "excerpt"),
+    [
+        ({}, b"", None),
+        ({}, b"plain\n\ttext", "plain\n\ttext"),
+        ({}, "grün €".encode(), "grün €"),
+        ({}, b"a" * 2047 + "€".encode(), "a" * 2047),
+        ({}, b"\xff\xfe\x00ok", "\ufffd\ufffd\ufffdok"),
+        ({}, b"\x1b[31mred\x07\x7f\xc2\x9b", "\ufffd[31mred\ufffd\ufffd\ufffd"),
+        ({}, b"cut\xe2\x82", "cut\ufffd"),
+        ({"content-type": "text/plain; charset=ISO-8859-1"}, b"gr\xfcn", "grün"),
+        ({"content-type": "text/plain; charset=zip"}, b"odd", "odd"),
+        ({"content-type": "text/plain; charset=utf-16"}, b"\x00a", "\ufffda"),
+        ({"content-encoding": "identity"}, b"plain", "plain"),
+    ],
+)
+async def test_excerpts(headers: dict[str, str], content: bytes, excerpt: str | None) -> None:
+    """An excerpt is at most 2 KiB, never splits a character, and can be shown on a terminal without harm."""
+    reply = await reply_to(lambda _: httpx.Response(200, headers=headers, content=content))
+    assert reply.excerpt == excerpt
+
+
+async def test_endless_streams_end() -> None:
+    """Whatever the transport, no more than 64 KiB of an answer are taken."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 5000
+
+    assert (await reply_to(lambda _: httpx.Response(200, content=endless()))).excerpt == "x" * 2048
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "seconds"),
+    [
+        (429, "120", 120.0),
+        (503, " 0 ", 0.0),
+        (503, "-1", None),
+        (503, "soon", None),
+        (503, "1.5", None),
+        (503, "9" * 400, 999_999_999.0),
+        (503, "Fri, 31 Feb 2026 00:00:00 GMT", None),
+        (503, "Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        (503, "٣", None),
+        (200, "120", None),
+        (503, None, None),
+    ],
+)
+async def test_retry_after(status: int, header: str | None, seconds: float | None) -> None:
+    """Retry-After is read as seconds or a date, on failures alone; what is neither is passed over."""
+    headers = [] if header is None else [(b"Retry-After", header.encode())]
+    assert (await reply_to(lambda _: httpx.Response(status, headers=headers))).retry_after_s == seconds
+
+
+async def test_retry_after_date() -> None:
+    """A date means the time from now until then."""
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    reply = await reply_to(lambda _: httpx.Response(503, headers={"Retry-After": at}))
+    assert reply.retry_after_s == pytest.approx(89, abs=3)
+
+
+async def test_unfit_urls_are_refused_not_raised() -> None:
+    """A URL that could never be sent to, however it got into a job, ends as `denied` and reaches no transport."""
+    sender = Sender(httpx.MockTransport(lambda _: httpx.Response(200)))
+    reply = await sender.send(sender.prepare(Target("http://256.1.1.1/"), []))
+    assert (reply.status, reply.error) == (None, "denied")
+    assert "cannot be sent to" in (reply.detail or "")
