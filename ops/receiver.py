@@ -6,18 +6,21 @@
     /hang/...             no answer      /reset/...           the connection is cut
     GET /                 a page         GET /stats           the figures as JSON
 
-Memory is bounded: latest arrivals and the ids of the last 100,000 deliveries.
+Anything else is answered with 200. Memory is bounded: figures, the latest arrivals, and the ids of the last 100,000
+deliveries, by which duplicates are known.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 import signal
+import sys
 import time
 from collections import Counter, OrderedDict, deque
 from datetime import datetime
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 import uvloop
@@ -30,135 +33,155 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REMEMBERED = 100_000
+PATHS = 10_000
 SHOWN = 50
+FLUSH_SECONDS = 0.2
+_QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
 class Receiver:
-    """What came, and how it is answered."""
+    """What came, and how it is answered. `log` gets one line of JSON for every arrival, before it is answered."""
 
-    def __init__(self, log: TextIO | None = None) -> None:
+    def __init__(self, log: BinaryIO | None = None) -> None:
         self._log = log
         self.total = 0
         self.duplicates = 0
         self.by_status: Counter[str] = Counter()
         self.by_path: Counter[str] = Counter()
         self.drift = Histogram()
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._latest: deque[tuple[int, str, str, str]] = deque(maxlen=SHOWN)
 
-    async def post(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        path = request.rel_url.raw_path
+        if request.method == "GET" and path == "/":
+            return web.Response(text=self.page(), content_type="text/html")
+        if request.method == "GET" and path == "/stats":
+            return web.Response(body=orjson.dumps(self.figures()), content_type="application/json")
+        return await self._deliver(request, path)
+
+    async def _deliver(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """Answer as the path asks."""
-        arrived = int(time.time() * 1000)
-        await request.read()
-        kind, _, rest = request.path.lstrip("/").partition("/")
-        argument = rest.partition("/")[0]
-        attempt = int(request.headers.get("Horae-Attempt", "1"))
-        status = self._status(kind, argument, attempt)
-        self._note(request, arrived, attempt, kind, status)
-        if kind == "slow" and argument.isdigit():
-            await asyncio.sleep(int(argument) / 1000)
+        arrived = time.time() * 1000
+        async for _ in request.content.iter_any():
+            pass  # bodies of any size, none of them kept
+        kind, _, rest = path[1:].partition("/")
+        argument = _number(rest.partition("/")[0])
+        attempt = _number(request.headers.get("Horae-Attempt", "1")) or 1
+        status = _status(kind, argument, attempt)
+        self._note(request, path, attempt, arrived, kind if kind in ("hang", "reset") else str(status))
+        if kind == "slow":
+            await asyncio.sleep((argument or 0) / 1000)
         elif kind == "hang":
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()  # ends when the sender gives up: handlers are cancelled then
         elif kind == "reset" and request.transport is not None:
             request.transport.abort()
         return web.Response(status=status, text="ok\n" if status < 300 else f"answering {status} as asked\n")
 
-    @staticmethod
-    def _status(kind: str, argument: str, attempt: int) -> int:
-        if kind == "fail" and argument.isdigit():
-            return 503 if attempt <= int(argument) else 200
-        if kind == "status" and argument.isdigit() and 200 <= int(argument) <= 599:
-            return int(argument)
-        return 200
-
-    def _note(self, request: web.Request, arrived: int, attempt: int, kind: str, status: int) -> None:
-        execution = request.headers.get("Horae-Execution-Id", "")
-        answer = kind if kind in ("hang", "reset") else str(status)
+    def _note(self, request: web.BaseRequest, path: str, attempt: int, arrived: float, answer: str) -> None:
+        headers = request.headers
+        execution = headers.get("Horae-Execution-Id", "")
         self.total += 1
         self.by_status[answer] += 1
-        if request.path in self.by_path or len(self.by_path) < 10_000:
-            self.by_path[request.path] += 1
-        due = request.headers.get("Horae-Scheduled-At")
-        if due and attempt == 1:
-            self.drift.add(arrived - datetime.fromisoformat(due).timestamp() * 1000)
-        key = f"{execution}#{attempt}"
-        if execution and key in self._seen:
-            self.duplicates += 1
-        self._seen[key] = None
-        if len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
-        self._latest.appendleft((arrived, request.path, execution, f"{answer} (attempt {attempt})"))
+        if path in self.by_path or len(self.by_path) < PATHS:
+            self.by_path[path] += 1
+        due = headers.get("Horae-Scheduled-At")
+        if due is not None and attempt == 1:
+            with contextlib.suppress(ValueError):  # whoever sent it: it is answered
+                self.drift.add(max(0.0, arrived - datetime.fromisoformat(due).timestamp() * 1000))
+        if execution:
+            self._remember(headers.get("Idempotency-Key", execution), attempt)
+        self._latest.appendleft((int(arrived), path, execution, f"{answer} (attempt {attempt})"))
         if self._log is not None:
             line = {
-                "arrived": arrived,
+                "arrived": int(arrived),
                 "execution": execution,
                 "attempt": attempt,
-                "token": request.headers.get("Horae-Fencing-Token"),
-                "path": request.path,
+                "token": headers.get("Horae-Fencing-Token"),
+                "path": path,
                 "answer": answer,
             }
-            self._log.write(orjson.dumps(line).decode() + "\n")
+            self._log.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    def _remember(self, key: str, attempt: int) -> None:
+        known = len(self._seen)
+        self._seen[key, attempt] = None
+        if len(self._seen) == known:
+            self.duplicates += 1
+        elif known == REMEMBERED:
+            self._seen.popitem(last=False)
 
     def figures(self) -> dict[str, object]:
-        """The figures so far. Drift is on this process's own clock, in ms, good to a bucket."""
+        """The figures so far. Drift is from the due time of first attempts, on this process's own clock, in ms."""
         return {
             "total": self.total,
             "duplicates": self.duplicates,
             "byStatus": dict(self.by_status),
-            "driftMs": {name: self.drift.quantile(q) for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))},
+            "driftMs": {name: self.drift.quantile(q) for name, q in _QUANTILES},
             "byPath": dict(self.by_path.most_common(500)),
         }
 
-    async def stats(self, _: web.Request) -> web.Response:
-        """GET /stats."""
-        return web.json_response(body=orjson.dumps(self.figures()))
-
-    async def page(self, _: web.Request) -> web.Response:
-        """GET /: a page for people."""
+    def page(self) -> str:
+        """A page for people, which reads itself anew every 2 s."""
         rows = "".join(
             f"<tr><td>{rfc3339(at)}<td>{html.escape(path)}<td>{html.escape(execution)}<td>{html.escape(answer)}"
             for at, path, execution, answer in self._latest
         )
-        body = (
+        answers = ", ".join(f"{n} x {answer}" for answer, n in self.by_status.most_common())
+        drift = ", ".join(f"{name} {self.drift.quantile(q) or 0:.0f} ms" for name, q in _QUANTILES)
+        return (
             "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=2><title>Horae receiver</title>"
-            "<style>body{font:14px system-ui;margin:2em}td{padding:.1em .8em;font-family:monospace}</style>"
-            f"<h1>{self.total} requests</h1><p>{html.escape(str(dict(self.by_status)))}, "
-            f"{self.duplicates} duplicates. <a href=/stats>JSON</a></p><table>{rows}</table>"
+            "<style>body{font:14px system-ui;margin:2em}th,td{padding:.1em .8em;text-align:left}"
+            "td{font-family:monospace}</style>"
+            f"<h1>{self.total} requests</h1><p>{html.escape(answers) or 'Nothing came yet'}."
+            f"<p>Late: {drift}. Delivered twice: {self.duplicates}. <a href=/stats>As JSON</a>"
+            f"<table><tr><th>arrived<th>path<th>execution<th>answer{rows}</table>"
         )
-        return web.Response(text=body, content_type="text/html")
-
-    def application(self) -> web.Application:
-        """The aiohttp application."""
-        application = web.Application(client_max_size=4 * 1024 * 1024)
-        application.router.add_get("/", self.page)
-        application.router.add_get("/stats", self.stats)
-        application.router.add_post("/{path:.*}", self.post)
-        return application
 
 
-async def _serve(host: str, port: int, log: TextIO | None) -> None:
-    receiver = Receiver(log)
-    runner = web.AppRunner(receiver.application(), access_log=None, shutdown_timeout=0.5)
+def _number(text: str) -> int | None:
+    """A small number written in digits, or None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+
+
+def _status(kind: str, argument: int | None, attempt: int) -> int:
+    if argument is not None:
+        if kind == "fail":
+            return 503 if attempt <= argument else 200
+        if kind == "status" and 200 <= argument <= 599:
+            return argument
+    return 200
+
+
+async def _serve(host: str, port: int, log: BinaryIO | None) -> None:
+    # No router and no application: this target must not be what a measurement measures.
+    server = web.Server(Receiver(log).handle, handler_cancellation=True, access_log=None)
+    runner = web.ServerRunner(server, shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, host, port, backlog=1024).start()
+    site = web.TCPSite(runner, host, port, backlog=1024)
+    try:
+        await site.start()
+    except OSError as exc:
+        sys.stderr.write(f"The receiver cannot listen on {host}:{port}: {exc.strerror or exc}. Try another --port.\n")
+        raise SystemExit(2) from exc
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    print(f"receiver on http://{host}:{port}", flush=True)
+    print(f"receiver on {site.name}", flush=True)
     while not stop.is_set():
-        if log is not None:
-            log.flush()
         try:
-            await asyncio.wait_for(stop.wait(), 0.2)
+            await asyncio.wait_for(stop.wait(), FLUSH_SECONDS)
         except TimeoutError:
-            continue
+            if log is not None:
+                log.flush()
     await runner.cleanup()
 
 
 def run(host: str, port: int, log_file: str | Path | None = None) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM. Exit status 2 if the port is taken."""
     if log_file is None:
         uvloop.run(_serve(host, port, None))
         return
-    with open(log_file, "a", buffering=1 << 16, encoding="utf-8") as log:  # noqa: PTH123 - a str is as good
+    with open(log_file, "ab", buffering=1 << 16) as log:  # noqa: PTH123 - a str is as good
         uvloop.run(_serve(host, port, log))
