@@ -45,7 +45,7 @@ class NodeSettings:
     db_name: str = "horae"
     timings: Timings = field(default_factory=Timings)
     slots: int = 256
-    waiting: int = 1024
+    waiting: int = 2048
     retention_days: float = 7.0
     drain_seconds: float = 9.0
 

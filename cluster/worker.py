@@ -46,7 +46,7 @@ class WorkerSettings:
 
     node: str
     slots: int = 256
-    waiting: int = 1024
+    waiting: int = 2048
     unrecorded: int = 4096
     claimers: int = 2
     retention_days: float = 7.0
