@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 KINDS = ("dns", "connect", "tls", "timeout", "reset", "denied", "too_large", "protocol", "other")
 _LONGEST = 300
+_CUT = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
 class DnsFailed(httpx.ConnectError):
@@ -75,17 +76,19 @@ def translated(exc: Exception, request: httpx.Request) -> httpx.HTTPError:
             )
         case aiohttp.ClientSSLError():
             return TlsFailed(f"no TLS session with {host}: {_why(exc.os_error)}", request=request)
+        case aiohttp.ClientConnectorError() if request.url.scheme == "https" and isinstance(exc.os_error, _CUT):
+            return TlsFailed(f"{host} closed the connection instead of agreeing on TLS", request=request)
         case aiohttp.ClientConnectorError():
             return httpx.ConnectError(f"cannot connect to {host}: {_why(exc.os_error)}", request=request)
         case aiohttp.InvalidURL():
-            return httpx.UnsupportedProtocol(f"cannot send to {host}: {exc.description or 'odd URL'}", request=request)
+            return AddressDenied(f"cannot send to {host}: {exc.description or 'not a URL'}", request=request)
         case aiohttp.ClientPayloadError() if "not completed" in str(exc):
             return httpx.ReadError("the connection was closed in the middle of the answer", request=request)
         case aiohttp.ServerDisconnectedError() | ConnectionResetError():
             return httpx.ReadError("the connection was closed before an answer", request=request)
         case OSError():
             return httpx.ReadError(f"the connection broke: {_why(exc)}", request=request)
-        case HttpProcessingError() if isinstance(exc.__cause__, LineTooLong):
+        case HttpProcessingError() if isinstance(exc.__cause__, LineTooLong) or "too many" in exc.message.lower():
             return AnswerTooLarge("the answer's headers are too large", request=request)
         case _:
             return httpx.RemoteProtocolError(f"the answer is not HTTP: {_first_line(exc)}", request=request)

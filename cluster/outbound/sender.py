@@ -90,7 +90,7 @@ class Sender:
             return Reply(None, kind_of(exc), sentence(exc), None, None, (time.monotonic() - started) * 1000)
         duration = (time.monotonic() - started) * 1000
         status = response.status_code
-        asked = response.headers.get("retry-after") if status >= 300 else None
+        asked = _header(response, b"retry-after") if status >= 300 else None
         return Reply(status, None, None, excerpt_of(response, content) if content else None, _seconds(asked), duration)
 
     async def aclose(self) -> None:
@@ -117,14 +117,22 @@ async def _raw(response: httpx.Response) -> bytes:
 
 def excerpt_of(response: httpx.Response, content: bytes) -> str:
     """The beginning of an answer as text that is safe to show: no broken characters, no control characters."""
-    packed = response.headers.get("content-encoding", "identity").strip().lower()
-    if packed not in ("", "identity"):
-        return f"({len(content)} bytes, {_shown(packed[:40])})"
+    packed = _header(response, b"content-encoding")
+    if packed not in (None, "", "identity"):
+        return f"({len(content)} bytes, {_shown(str(packed)[:40])})"
+    if content.isascii():
+        return _shown(content[:EXCERPT].decode("ascii"))
     charset = response.charset_encoding
     if charset is not None and charset.lower() in _CHARSETS:
         return _shown(content[:EXCERPT].decode(charset, "replace"))
     # Not final: a character that the cut splits is left out instead of shown as broken.
     return _shown(codecs.utf_8_decode(content[:EXCERPT], "replace", len(content) <= EXCERPT)[0])
+
+
+def _header(response: httpx.Response, name: bytes) -> str | None:
+    """A header of the answer, trimmed and lower case; httpx's own look-up decodes all of them each time."""
+    found = next((value for key, value in response.headers.raw if key.lower() == name), None)
+    return None if found is None else found.decode("latin-1").strip().lower()
 
 
 def _shown(text: str) -> str:
@@ -135,11 +143,10 @@ def _seconds(retry_after: str | None) -> float | None:
     """`Retry-After` as seconds from now, whether it was seconds or a date; None if it is neither."""
     if retry_after is None:
         return None
-    text = retry_after.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])
     try:
-        at = parsedate_to_datetime(text)
+        at = parsedate_to_datetime(retry_after)
     except (ValueError, TypeError, OverflowError):
         return None
     if at.tzinfo is None:

@@ -6,7 +6,7 @@ besides (cookies, redirects, retries, proxies, decompression, a task to write th
 
 A request is never repeated here, not even when a kept connection turns out to have been closed by the target: whether
 it had acted on the request cannot be known, and a second delivery that nobody recorded is worse than a failed attempt
-that is retried and on record. What makes it rare is not to keep connections for as long as targets commonly do (5 s).
+that is retried and on record. What makes it rare is to keep connections for less time than targets do.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 ANSWER_LIMIT = 64 * 1024
 """So many bytes of an answer's body are read; the connection of a longer one is closed."""
-KEEPALIVE_SECONDS = 4.0
-"""Less than the 5 s after which Node, uvicorn and Apache close an idle connection by default."""
+KEEPALIVE_SECONDS = 1.5
+"""Long enough for a job of every second; less than the 2 s (gunicorn) or 5 s (Node, uvicorn, Apache) after which targets
+close idle connections, which a job of every 2 or 5 s would meet again and again."""
 HOSTS_KEPT = 512
 """Connections of more hosts than this are not kept, so that many targets do not use up the file descriptors."""
 _DNS_SECONDS = 10
@@ -171,7 +172,7 @@ async def _exchange(connection: Connection, wire: bytes) -> tuple[Any, bytes]:
         raise ConnectionResetError
     if protocol.should_close:
         # Bytes that came before anything was asked must not be taken for the answer.
-        raise httpx.ReadError("the target spoke on an idle connection")
+        raise httpx.ReadError("the target spoke before it was asked")
     protocol.set_response_params(
         read_until_eof=True, auto_decompress=False, read_bufsize=ANSWER_LIMIT, timeout_ceil_threshold=_EXACT
     )

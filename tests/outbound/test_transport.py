@@ -387,6 +387,19 @@ async def test_tls_with_plain_http() -> None:
         assert (await post(sender, f"https://127.0.0.1:{wire.port}/")).error == "tls"
 
 
+@pytest.mark.parametrize("reset", [True, False])
+async def test_tls_cut_short(reset: bool) -> None:
+    """A target that hangs up in the middle of the handshake is `tls`."""
+
+    async def answer(_: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(5)
+        if reset:
+            cut(writer)
+
+    async with listening(answer) as wire, sending() as sender:
+        assert (await post(sender, f"https://127.0.0.1:{wire.port}/")).error == "tls"
+
+
 async def resetting(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await wire.request(reader)
     cut(writer)
@@ -414,8 +427,8 @@ async def test_reset(answer: Any) -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [b"X-A: " + b"a" * 20_000, b"X-A" + b"a" * 20_000 + b": b"],
-    ids=["value", "name"],
+    [b"X-A: " + b"a" * 20_000, b"X-A" + b"a" * 20_000 + b": b", b"\r\n".join([b"X-A: b"] * 1000)],
+    ids=["value", "name", "count"],
 )
 async def test_too_large(head: bytes) -> None:
     """Headers beyond what is read are `too_large`."""
