@@ -2,6 +2,11 @@
 
 Being sequential is part of the protocol: settling and the main pass of one leader never interleave, so the only rival
 is a leader that lost its lease and does not know it, which terms and history see to.
+
+The main pass leaves out jobs with an unsettled change: settling writes what they owe up to where their row has come to,
+and clears the mark. A stale leader could clear a mark late, after having read an older row. That is harmless because a
+new leader settles every change it finds *before it moves its first row*: whatever the stale one holds in its hands has
+been settled by then against rows that nobody has moved since, or anew.
 """
 
 from __future__ import annotations
@@ -58,6 +63,7 @@ class Leader:
         self.catch_up = CatchUp(db, timings, elector.trusted, new_batch_id, retention_days)
         self.sweeper = Sweeper(db, clock, timings, elector.trusted, census)
         self._swept_at = 0.0
+        self._settled_in = -1
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -92,12 +98,14 @@ class Leader:
         """Settle, materialise, catch up, sweep: one bounded piece of each. True if there is more to do at once."""
         now = self._clock.monotonic()
         nodes = self._census.alive(now, self._timings.batch_lease)
+        term = self._elector.trusted().number
         settled = await self.settler.step(self._clock.now_ms(), nodes)
-        if settled.more:
-            return True  # every change is settled before the main pass moves a row past it
+        if settled.more and self._settled_in != term:
+            return True
+        self._settled_in = term
         done = await self.materialiser.step(self._clock.now_ms(), nodes)
         caught = await self.catch_up.step(self._clock.now_ms()) if not done.more else None
         if now - self._swept_at > SWEEP_EVERY:
             self._swept_at = now
             await self.sweeper.step()
-        return done.more or (caught is not None and caught.more)
+        return settled.more or done.more or (caught is not None and caught.more)

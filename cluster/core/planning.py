@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from cluster.core.ids import execution_id, spread_ms
@@ -50,22 +51,25 @@ def plan(
 
     `new_id` makes batch ids. Due instants that the job does not owe must have been left out.
     """
-    groups: defaultdict[tuple[int, int], list[Execution]] = defaultdict(list)
+    # (send, due, job): executions are made last, when the batch they name is known.
+    groups: defaultdict[tuple[int, int], list[tuple[int, int, Owing]]] = defaultdict(list)
     for job, dues in owed:
         spread = spread_ms(job.id, job.spread_seconds)
         for due in dues:
             send = due + spread
-            e = Execution(execution_id(job.id, due), job.id, due, send, job.schedule_version, "", job.lane)
-            groups[0 if grouping.late else send // 1000, job.lane].append(e)
+            groups[0 if grouping.late else send // 1000, job.lane].append((send, due, job))
     executions: list[Execution] = []
     batches: list[Batch] = []
-    for (_, lane), group in sorted(groups.items()):
+    for (_, lane), group in sorted(groups.items(), key=itemgetter(0)):
         if grouping.late:
-            group.sort(key=lambda e: e.send_ms)
+            group.sort(key=itemgetter(0))
         size = MAX_BATCH if grouping.late else min(grouping.size, batch_size(len(group), nodes))
         for start in range(0, len(group), size):
             name = new_id()
-            members = [replace(e, batch=name) for e in group[start : start + size]]
+            members = [
+                Execution(execution_id(job.id, due), job.id, due, send, job.schedule_version, name, lane)
+                for send, due, job in group[start : start + size]
+            ]
             send = members[0].send_ms
             executions.extend(members)
             batches.append(

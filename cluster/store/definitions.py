@@ -27,12 +27,13 @@ async def by_id(db: Database, ids: Iterable[str]) -> dict[str, Job]:
 async def owing(
     db: Database, keys: Sequence[str], limit: int, *, after: str | None = None, completed: bool = False
 ) -> list[Owing]:
-    """Active jobs of these schedules, up to `limit`; for one key in order of id, from behind `after`.
+    """Active, settled jobs of these schedules, up to `limit`; for one key in order of id, from behind `after`.
 
-    With `completed`, also those whose end has passed: catching up reaches back before it.
+    What a job with an unsettled change owes is settling's to write (see `cluster.leader` for why that is safe). With
+    `completed`, also those whose end has passed: catching up reaches back before it.
     """
     states = [JobState.ACTIVE.value, JobState.COMPLETED.value] if completed else [JobState.ACTIVE.value]
-    query: Document = {"schedule_key": {"$in": list(keys)}, "state": {"$in": states}}
+    query: Document = {"schedule_key": {"$in": list(keys)}, "state": {"$in": states}, "unsettled": {"$exists": False}}
     if len(keys) == 1:
         query["schedule_key"] = keys[0]
     if not completed:
