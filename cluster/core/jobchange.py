@@ -36,15 +36,9 @@ def define(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -
         return None
     if wanted.timing != old.definition.timing:
         return _retimed(old, wanted, at)
-    before = old.definition
-    matters = (wanted.lane, wanted.spread_seconds, wanted.catch_up, wanted.catch_up_window_seconds) != (
-        before.lane,
-        before.spread_seconds,
-        before.catch_up,
-        before.catch_up_window_seconds,
-    )
-    job = replace(old, definition=wanted, revision=old.revision + 1, updated_ms=at.now_ms)
-    return Change(job, mark=at.mark if matters else None)
+    # What is written ahead already stays as it is; what is written from now on is read from the job as it is then. So
+    # there is nothing to settle, and a mark would make the leader go over everything owed since `active_from` again.
+    return Change(replace(old, definition=wanted, revision=old.revision + 1, updated_ms=at.now_ms))
 
 
 def pause(old: StoredJob, at: Moment) -> Change | None:
@@ -101,8 +95,8 @@ def _past(old: StoredJob, at: Moment) -> Period:
 
 
 def _fresh(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -> StoredJob:
-    anchor, schedule = _anchored(wanted, at.now_ms, None)
-    _must_run(schedule, wanted, at.now_ms)
+    anchor, schedule, from_ms = _anchored(wanted, at.now_ms, None)
+    _must_run(schedule, wanted, from_ms - 1)
     return StoredJob(
         id=job_id,
         definition=wanted,
@@ -111,7 +105,7 @@ def _fresh(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -
         anchor_ms=anchor,
         schedule_key=schedule.key,
         schedule_version=at.version,
-        active_from_ms=at.now_ms + 1,
+        active_from_ms=from_ms,
         ends_ms=_ends(schedule, wanted),
         created_ms=at.now_ms,
         updated_ms=at.now_ms,
@@ -121,8 +115,8 @@ def _fresh(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -
 def _retimed(old: StoredJob, wanted: Definition, at: Moment) -> Change:
     before = old.definition
     kept = old.anchor_ms if wanted.timing[:3] == before.timing[:3] else None
-    anchor, schedule = _anchored(wanted, at.now_ms, kept)
-    _must_run(schedule, wanted, at.now_ms)
+    anchor, schedule, from_ms = _anchored(wanted, at.now_ms, kept)
+    _must_run(schedule, wanted, from_ms - 1)
     job = replace(
         old,
         definition=wanted,
@@ -132,7 +126,7 @@ def _retimed(old: StoredJob, wanted: Definition, at: Moment) -> Change:
         anchor_ms=anchor,
         schedule_key=schedule.key,
         schedule_version=at.version,
-        active_from_ms=at.now_ms + 1,
+        active_from_ms=from_ms,
         ends_ms=_ends(schedule, wanted),
         updated_ms=at.now_ms,
     )
@@ -140,10 +134,17 @@ def _retimed(old: StoredJob, wanted: Definition, at: Moment) -> Change:
     return Change(job, None if old.state is JobState.PAUSED else _past(old, at), at.mark)
 
 
-def _anchored(wanted: Definition, now_ms: int, kept: int | None) -> tuple[int | None, Schedule]:
-    anchor = wanted.start_ms if wanted.start_ms is not None else kept if kept is not None else now_ms
+def _anchored(wanted: Definition, now_ms: int, kept: int | None) -> tuple[int | None, Schedule, int]:
+    """What intervals count from, the schedule, and from when the job owes its occurrences.
+
+    Intervals without a startAt count from their creation (the next whole second), which is no occurrence itself.
+    """
+    fresh = -(-now_ms // 1000) * 1000
+    anchor = wanted.start_ms if wanted.start_ms is not None else kept if kept is not None else fresh
     schedule = parsed(wanted, anchor)
-    return (anchor if schedule.kind == "every" else None), schedule
+    if schedule.kind != "every":
+        return None, schedule, now_ms + 1
+    return anchor, schedule, (fresh if wanted.start_ms is None and kept is None else now_ms) + 1
 
 
 def _ends(schedule: Schedule, wanted: Definition) -> int | None:

@@ -23,7 +23,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("schedule_key", ASCENDING), ("state", ASCENDING), ("_id", ASCENDING)], name="by_schedule"),
         IndexModel("unsettled", name="unsettled", partialFilterExpression={"unsettled": {"$exists": True}}),
         IndexModel("ends_at", name="ending", partialFilterExpression={"ends_at": {"$type": "date"}, "state": "active"}),
-        IndexModel([("tags", ASCENDING), ("_id", ASCENDING)], name="by_tag"),
+        IndexModel([("tags", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_tag_and_age"),
         IndexModel([("state", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_state"),
     ],
     "schedules": [IndexModel("next_at", name="next_at")],
@@ -31,9 +31,9 @@ INDEXES: dict[str, list[IndexModel]] = {
     "history": [
         IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
         IndexModel(
-            [("due_at", DESCENDING), ("_id", DESCENDING)],
-            name="unhappy",
-            partialFilterExpression={"state": {"$in": ["dead", "failed"]}},
+            [("expire_at", DESCENDING), ("_id", DESCENDING)],
+            name="unhappy_by_end",
+            partialFilterExpression={"state": {"$in": ["cancelled", "dead", "failed", "missed", "skipped"]}},
         ),
     ],
     "batches": [IndexModel([("late", ASCENDING), ("claimable_at", ASCENDING)], name="claimable")],

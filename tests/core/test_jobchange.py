@@ -97,35 +97,49 @@ def test_every_state_with_every_request(state: JobState, request_: str) -> None:
 def test_what_matters_to_the_leader() -> None:
     """Lane, spread and catch-up are marked without a new version; name, body and retries are not marked."""
     old = made()
-    for change, marked in (
-        ({"lane": 2, "url": "http://127.0.0.2/"}, True),
-        ({"spread_seconds": 9}, True),
-        ({"catch_up": "none"}, True),
-        ({"catch_up_window_seconds": 9}, True),
-        ({"body": b"x", "body_kind": "text"}, False),
-        ({"tags": ("x",)}, False),
-        ({"overlap": "skip"}, False),
+    for change in (
+        {"lane": 2, "url": "http://127.0.0.2/"},
+        {"spread_seconds": 9},
+        {"catch_up": "none"},
+        {"catch_up_window_seconds": 9},
+        {"body": b"x", "body_kind": "text"},
+        {"tags": ("x",)},
+        {"overlap": "skip"},
     ):
         made_of = jobchange.define(old, "a", replace(PLAIN, **change), at(NOW + 1))
         assert made_of is not None
-        assert (made_of.mark is not None) is marked, change
+        assert made_of.mark is None, change
         assert made_of.job.schedule_version == old.schedule_version
 
 
 def test_the_grid_of_an_interval() -> None:
-    """It starts at startAt or now, survives a change of endAt, and moves with the schedule."""
+    """It starts at startAt or the next second, survives a change of endAt, and moves with the schedule."""
     every = Definition("@every 1h", "http://127.0.0.1/", 1)
     old = made(every)
-    assert old.anchor_ms == NOW
+    second = NOW + 500
+    assert old.anchor_ms == second
     later = jobchange.define(old, "a", replace(every, end_ms=NOW + 9 * HOUR), at(NOW + 5000))
     assert later is not None
-    assert (later.job.anchor_ms, later.job.schedule_key) == (NOW, old.schedule_key)
+    assert (later.job.anchor_ms, later.job.schedule_key) == (second, old.schedule_key)
     moved = jobchange.define(old, "a", replace(every, schedule="@every 2h"), at(NOW + 5000))
     assert moved is not None
-    assert moved.job.anchor_ms == NOW + 5000
+    assert moved.job.anchor_ms == second + 5000
     started = jobchange.define(old, "a", replace(every, start_ms=NOW + HOUR), at(NOW + 5000))
     assert started is not None
     assert started.job.anchor_ms == NOW + HOUR
+
+
+def test_the_first_run_of_an_interval() -> None:
+    """One interval after creation, not at once; with a startAt it is the startAt."""
+    every = Definition("@every 1h", "http://127.0.0.1/", 1)
+    for now in (NOW, NOW + 500):
+        change = jobchange.define(None, "a", every, at(now))
+        assert change is not None
+        schedule = jobchange.parsed(every, change.job.anchor_ms)
+        assert schedule.next_after(change.job.active_from_ms - 1) == NOW + 500 + HOUR
+    started = made(replace(every, start_ms=NOW + 7500))
+    grid = jobchange.parsed(started.definition, started.anchor_ms)
+    assert jobchange.first_run(grid, started.definition, started.active_from_ms - 1) == NOW + 7500
 
 
 def test_ends() -> None:
