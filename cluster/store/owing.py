@@ -14,7 +14,7 @@ from cluster.core.model import Batch
 from cluster.store import batches, executions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cluster.core.model import Execution
     from cluster.store.client import Database
@@ -38,11 +38,15 @@ async def owe(
 
     `planned` names its batches; `new_id` makes ids for batches of executions that are re-owned. Safe to repeat.
     """
+    members: defaultdict[str, list[Execution]] = defaultdict(list)
+    for e in planned:
+        members[e.batch].append(e)
     existed: set[str] = set()
-    for start in range(0, len(planned), CHUNK):
-        existed.update(await executions.insert(db, planned[start : start + CHUNK]))
-    fresh = [_without(b, existed) for b in its_batches]
-    await batches.insert(db, [b for b in fresh if b.ids])
+    for some in _chunks(its_batches):
+        there = await executions.insert(db, [e for b in some for e in members[b.id]])
+        existed.update(there)
+        fresh = [_without(b, set(there)) for b in some]
+        await batches.insert(db, [b for b in fresh if b.ids])
     if not existed:
         return Owed(len(planned))
     wanted = {e.id: e for e in planned if e.id in existed}
@@ -51,6 +55,20 @@ async def owe(
     reowned = await _reown(db, stale, wanted, new_id)
     repaired = await repair(db, [e for e in found.values() if e.id not in reowned])
     return Owed(len(planned) - len(existed), repaired, len(reowned))
+
+
+def _chunks(its_batches: Sequence[Batch]) -> Iterator[list[Batch]]:
+    """Batches in the order given, about `CHUNK` executions at a time: what is to be sent first is claimable first."""
+    some: list[Batch] = []
+    size = 0
+    for batch in its_batches:
+        some.append(batch)
+        size += len(batch.ids)
+        if size >= CHUNK:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def _without(batch: Batch, ids: set[str]) -> Batch:
