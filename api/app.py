@@ -9,7 +9,7 @@ from falcon.asgi import App
 from api import problems
 from api.auth import Auth
 from api.cluster import Cluster
-from api.executions import Execution, JobExecutions
+from api.executions import Execution, Executions, JobExecutions, Retry
 from api.health import Healthz, Readyz
 from api.imports import Import
 from api.jobs import Job, Jobs, Pause, Resume, Trigger
@@ -55,7 +55,9 @@ def build(services: Services) -> App[Any, Any]:
     app.add_route("/jobs/{job_id}/resume", Resume(services))
     app.add_route("/jobs/{job_id}/trigger", Trigger(services))
     app.add_route("/jobs/{job_id}/executions", JobExecutions(services))
+    app.add_route("/executions", Executions(services))
     app.add_route("/executions/{execution_id}", Execution(services))
+    app.add_route("/executions/{execution_id}/retry", Retry(services))
     app.add_route("/schedules/preview", Preview(services))
     app.add_route("/cluster", Cluster(services))
     app.add_route("/healthz", Healthz())

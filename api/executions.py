@@ -5,22 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from api import render
+from api import paging, render
 from api.incoming import Query
 from api.jobs import Base, known
 from api.outgoing import send
 from cluster.core.errors import NotFound
 from cluster.core.ids import parse_execution_id
 from cluster.core.run import STATES
-from cluster.jobs import existing
+from cluster.jobs import existing, retry
+from cluster.store import across, reads
 from cluster.store import jobs as stored
-from cluster.store import reads
+from cluster.store.across import AcrossQuery, Place
 from cluster.store.reads import RunQuery
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
-LAST, MOST = 5, 500
+LAST, PAGE, MOST = 5, 50, 500
 MISSED = ":missed"
 
 
@@ -49,6 +50,36 @@ class JobExecutions(Base):
             )
             resp.set_header("Link", f'</jobs/{name}/executions?{urlencode(following)}>; rel="next"')
         send(resp, [render.run(r) for r in found])
+
+
+class Executions(Base):
+    """`/executions`."""
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """Executions of all jobs: what is owed, then what is final, the latest first."""
+        q = Query(req, ("state", "since", "until", "limit", "cursor"))
+        states, limit, cursor = q.choices("state", STATES), q.number("limit", PAGE, MOST), q.text("cursor", 400)
+        since, until = q.instant("since"), q.instant("until")
+        q.done()
+        after = None
+        if cursor is not None:
+            owed, at, name = paging.decode(cursor, (int, int, str))
+            after = Place(owed == 1, at, name)
+        found, place = await across.page(self.db, AcrossQuery(limit, self.clock.now_ms(), states, since, until, after))
+        following = None if place is None else paging.encode(int(place.owed), place.at_ms, place.id)
+        send(resp, {"items": [render.run(r) | {"jobId": r.job_id} for r in found], "nextCursor": following})
+
+
+class Retry(Base):
+    """`/executions/{executionId}/retry`."""
+
+    async def on_post(self, _req: Request, resp: Response, execution_id: str) -> None:
+        """Send a failed or dead execution again: 202."""
+        if parse_execution_id(execution_id.removesuffix(MISSED)) is None:
+            raise NotFound(f"there is no execution '{execution_id[:96]}'")
+        await retry(self.db, execution_id, self.clock.now_ms(), self.retention_days)
+        resp.set_header("Location", f"/executions/{execution_id}")
+        send(resp, {"executionId": execution_id}, 202)
 
 
 class Execution(Base):

@@ -53,6 +53,7 @@ class Base:
         self.db = services.db
         self.clock = services.clock
         self.context = services.settings.rules.context
+        self.retention_days = services.settings.rules.retention_days
 
     async def show(self, resp: Response, job: StoredJob, status: int = 200) -> None:
         """The job in full, with its ETag."""

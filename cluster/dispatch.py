@@ -308,7 +308,9 @@ class Dispatcher:
                 reply.excerpt,
             )
             attempts = (*execution.attempts, attempt)
-            planned = execution.due_ms + (0 if execution.trigger else spread_ms(job.id, job.spread_seconds))
+            planned = execution.due_ms + spread_ms(job.id, job.spread_seconds)
+            if execution.trigger:  # asked for by hand, maybe long after it was due
+                planned = execution.due_ms if execution.attempts else execution.send_ms
             held.sending.discard(execution.id)
             held.unrecorded += 1
             self._hooks.answered(Answered(held, execution, job, attempts, reply, attempts[0].sent_ms - planned))

@@ -16,9 +16,10 @@ from cluster.core.errors import Conflict, InvalidInput, NotFound, PreconditionFa
 from cluster.core.ids import execution_id, trigger_ms
 from cluster.core.jobchange import Moment
 from cluster.core.jobtext import document, merged, read_spec
-from cluster.core.lifecycle import JobState
+from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Batch, Execution
-from cluster.store import batches, executions, jobs, reads
+from cluster.store import batches, executions, history, jobs, reads
+from cluster.store.owing import owe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,6 +158,29 @@ async def trigger(db: Database, job_id: str, now_ms: int) -> str:
     # A crash here leaves an execution that names no batch: the sweep gives it one within a minute.
     await batches.insert(patient, [Batch(batch, (name,), lane, 0, due, due)])
     return name
+
+
+async def retry(db: Database, execution: str, now_ms: int, retention_days: float) -> None:
+    """Send a failed or dead execution again, under its id, its attempts beginning anew. Safe to repeat.
+
+    First history says that it is reopened, so that the engine lets it through; then it is owed; then its batch is
+    there. Whoever asks again after a crash in between finishes what is missing. Raises `NotFound` or `Conflict`.
+    """
+    run = await reads.run(db, execution, now_ms)
+    if run is None:
+        raise NotFound(f"there is no execution '{execution}', or its retention has ended")
+    job = await jobs.one(db, run.job_id)
+    if job is None or job.state is JobState.DELETED:
+        raise Conflict("its job was deleted: there is nothing left to send")
+    if not await history.reopen(db, execution, now_ms, retention_days):
+        raise Conflict(f"the execution is {run.state}: only what is failed or dead can be sent again")
+    batch = uuid.uuid4().hex
+    lane = job.definition.lane
+    again = Execution(
+        execution, run.job_id, run.due_ms, now_ms, job.schedule_version, batch, lane, State.RETRYING, trigger=True
+    )
+    patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
+    await owe(patient, [again], [Batch(batch, (execution,), lane, 0, now_ms, now_ms)], lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ class Node:
             with attempt:
                 try:
                     await schema.ensure(self.db)
+                    await schema.remember_retention(self.db, self.settings.retention_days)
                     await self.beat()
                 except StoreUnavailable as exc:
                     log.warning("database_away", error=str(exc))

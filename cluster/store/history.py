@@ -1,5 +1,6 @@
 """`history`: what is final. Appended to, and only ever improved: a success replaces a failure, what was sent replaces
-what was not, and what loses is kept as extra attempts."""
+what was not, and what loses is kept as extra attempts.
+"""
 
 from __future__ import annotations
 
@@ -98,6 +99,19 @@ async def _merge(db: Database, new: Document) -> int:
         if result.matched_count:
             was_sent = old["state"] in SENT_FINAL
             return 1 if extra and was_sent else 0
+
+
+async def reopen(db: Database, execution: str, now_ms: int, retention_days: float) -> bool:
+    """Let a failed or dead execution be sent again. True if it is reopened now, by us or before; False if it cannot be.
+
+    Its attempts stay; what comes of the new ones is merged with them by `record`.
+    """
+    with translated():
+        result = await db.api["history"].update_one(
+            {"_id": execution, "state": {"$in": [State.FAILED.value, State.DEAD.value, REOPENED]}},
+            {"$set": {"state": REOPENED, "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS))}},
+        )
+    return result.matched_count > 0
 
 
 async def settled(db: Database, versions: dict[str, str]) -> set[str]:

@@ -7,7 +7,7 @@ cannot miss it in between.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
@@ -98,28 +98,42 @@ async def runs_of(db: Database, q: RunQuery) -> list[Run]:
             query["state"] = {"$in": list(states)}
         with translated():
             final = await db.api["history"].find(query).sort("_id", -1).limit(q.limit).to_list()
-    by_id = {d["_id"]: _owed_run(d, q.now_ms) for d in owed} | {
-        d["_id"]: _final_run(d) for d in final if d["state"] != REOPENED
-    }
+    by_id = merged(owed, final, q.now_ms)
     return sorted(by_id.values(), key=lambda r: r.id, reverse=True)[: q.limit]
 
 
+def merged(owed: Sequence[Document], final: Sequence[Document], now_ms: int) -> dict[str, Run]:
+    """By id. What is final counts, unless it was reopened; then what is owed does, with the attempts before it."""
+    runs = {d["_id"]: owed_run(d, now_ms) for d in owed}
+    for d in final:
+        before = final_run(d)
+        again = runs.get(before.id) if d["state"] == REOPENED else None
+        runs[before.id] = (
+            before if again is None else replace(again, attempts=(*before.attempts, *again.attempts), reason=None)
+        )
+    return runs
+
+
+def owed_states(states: frozenset[str], now_ms: int) -> Document | None:
+    """The condition on `executions` for these outside states (empty: whatever is due); None if none is owed."""
+    now = DatetimeMS(now_ms)
+    if not states:
+        return {"due_at": {"$lte": now}}  # what only lies ahead is not of interest until somebody asks for it
+    wanted: list[Document] = []
+    if "pending" in states:
+        wanted += [{"state": "pending"}, {"state": "leased", "send_at": {"$gt": now}}]
+    if "running" in states:
+        wanted.append({"state": "leased", "send_at": {"$lte": now}})
+    if "retrying" in states:
+        wanted.append({"state": "retrying"})
+    return {"$or": wanted} if wanted else None
+
+
 async def _owed(db: Database, ids: Document, q: RunQuery) -> list[Document]:
-    now = DatetimeMS(q.now_ms)
-    query: Document = {"_id": ids}
-    if not q.states:
-        query["due_at"] = {"$lte": now}  # what only lies ahead is not of interest until somebody asks for it
-    else:
-        wanted: list[Document] = []
-        if "pending" in q.states:
-            wanted += [{"state": "pending"}, {"state": "leased", "send_at": {"$gt": now}}]
-        if "running" in q.states:
-            wanted.append({"state": "leased", "send_at": {"$lte": now}})
-        if "retrying" in q.states:
-            wanted.append({"state": "retrying"})
-        if not wanted:
-            return []
-        query["$or"] = wanted
+    condition = owed_states(q.states, q.now_ms)
+    if condition is None:
+        return []
+    query: Document = {"_id": ids, **condition}
     with translated():
         return await db.api["executions"].find(query).sort("_id", -1).limit(q.limit).to_list()
 
@@ -129,9 +143,7 @@ async def run(db: Database, execution_id: str, now_ms: int) -> Run | None:
     with translated():
         owed = await db.api["executions"].find_one({"_id": execution_id})
         final = await db.api["history"].find_one({"_id": execution_id})
-    if final is not None and final["state"] != REOPENED:
-        return _final_run(final)
-    return None if owed is None else _owed_run(owed, now_ms)
+    return merged([owed] if owed else [], [final] if final else [], now_ms).get(execution_id)
 
 
 async def is_final(db: Database, execution_id: str) -> bool:
@@ -153,7 +165,8 @@ async def recent_counts(db: Database, now_ms: int) -> tuple[int, dict[str, int]]
     return (int(found[0]["_id"]) if found else first), counts
 
 
-def _owed_run(d: Document, now_ms: int) -> Run:
+def owed_run(d: Document, now_ms: int) -> Run:
+    """What is owed, as the outside sees it."""
     state = d["state"]
     send_ms = int(d["send_at"])
     if state == "leased":
@@ -171,11 +184,12 @@ def _owed_run(d: Document, now_ms: int) -> Run:
     )
 
 
-def _final_run(d: Document) -> Run:
+def final_run(d: Document) -> Run:
+    """What is final. One that is to be sent again and is not owed yet (its request broke off) is `retrying`."""
     return Run(
         id=d["_id"],
         job_id=d["job_id"],
-        state=d["state"],
+        state="retrying" if d["state"] == REOPENED else d["state"],
         due_ms=int(d["due_at"]),
         send_ms=int(d["send_at"]),
         attempts=_attempts(d["attempts"]),

@@ -64,6 +64,12 @@ async def ensure(db: Database) -> None:
         await _ensure_documents(db)
 
 
+async def remember_retention(db: Database, days: float) -> None:
+    """Keep the shortest retention that results were ever recorded under: it bounds searches by time (`store.across`)."""
+    with translated():
+        await db.api["meta"].update_one({"_id": "retention"}, {"$min": {"days": days}}, upsert=True)
+
+
 STANDALONE = (
     "MONGODB_URI points at a standalone mongod, which loses acknowledged writes when it crashes. Horae needs a replica "
     "set: start mongod with --replSet rs0 and run rs.initiate() once (one member is enough), or unset MONGODB_URI to "
