@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.store import batches, executions, history
-from cluster.store.batches import ClaimFilter
 from cluster.store.owing import repair
 
 if TYPE_CHECKING:
     from cluster.clock import Clock
     from cluster.core.model import Batch, Execution
     from cluster.core.timings import Timings
+    from cluster.store.batches import ClaimFilter
     from cluster.store.client import Database
 
 log = structlog.get_logger()

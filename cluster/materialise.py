@@ -68,7 +68,7 @@ class Materialiser:
             return Done(rows=len(overdue), more=True)
         unfinished = next((r for r in stamped if r.unfinished), None)
         if unfinished is not None:
-            return await self._page(unfinished, now_ms, nodes)
+            return await self._page(unfinished, nodes)
         return await self._together(stamped, now_ms, nodes)
 
     async def _stamp(self, rows: Sequence[Row]) -> list[Row]:
@@ -100,7 +100,7 @@ class Materialiser:
             if len(jobs) <= JOBS:
                 break
             if len(taken) == 1:
-                return await self._page(taken[0], now_ms, nodes)
+                return await self._page(taken[0], nodes)
             taken = taken[: len(taken) // 2]
         by_key: dict[str, list[Owing]] = {}
         for job in jobs:
@@ -126,7 +126,7 @@ class Materialiser:
         await self._advance(moves)
         return Done(count, len(moves), more=len(moves) < len(rows) or len(rows) == ROWS)
 
-    async def _page(self, row: Row, now_ms: int, nodes: int) -> Done:
+    async def _page(self, row: Row, nodes: int) -> Done:
         """One page of the jobs of one row; the row remembers how far it came."""
         if row.unfinished:
             until, after = row.unfinished.until_ms, row.unfinished.after

@@ -81,7 +81,8 @@ class Sweeper:
 
     async def find_orphans(self) -> int:
         """Give owed executions whose batch does not exist a batch. Returns how many batches were missing: 0, always,
-        unless a writer died between its two inserts and nobody came by since."""
+        unless a writer died between its two inserts and nobody came by since.
+        """
         named = await executions.batches_named(self._db)
         missing = set(named) - await batches.existing(self._db, named)
         if not missing:

@@ -190,13 +190,16 @@ class Worker:
             if batch_id not in lost:
                 held.valid_until = until
             elif not held.done:  # what was finished while we asked is not lost
-                held.lost = True
-                unsent = self.dispatcher.withdraw(held)
-                log.warning("lease_lost", batch=batch_id, token=held.batch.token, unsent=len(unsent))
-                self.counters["leases_lost"] += 1
-                if held.done:
-                    self._forget(held)
+                self._lose(held)
         return lost
+
+    def _lose(self, held: Held) -> None:
+        held.lost = True
+        unsent = self.dispatcher.withdraw(held)
+        log.warning("lease_lost", batch=held.batch.id, token=held.batch.token, unsent=len(unsent))
+        self.counters["leases_lost"] += 1
+        if held.done:
+            self._forget(held)
 
     def _forget(self, held: Held) -> None:
         if self.held.get(held.batch.id) is held:

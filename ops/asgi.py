@@ -69,7 +69,7 @@ class Application:
 
 
 def prepare_worker(worker: Any) -> None:
-    """gunicorn's `post_worker_init`: drain from the very signal on.
+    """Gunicorn's `post_worker_init`: drain from the very signal on.
 
     gunicorn runs the lifespan's shutdown only after idle connections have gone, and on SIGINT not at all; the terminal
     sends Ctrl-C to every process of its group, so here it is the parent's business alone.

@@ -9,6 +9,7 @@ import click
 from cluster.core.errors import ConfigurationError, StoreError
 from config import logs
 from config.settings import load
+from ops.bench import bench_command
 from ops.inspect import leader_command, leases_command, nodes_command
 from ops.jobs_cli import jobs_group
 
@@ -57,6 +58,7 @@ def demo(port: int | None, receiver_port: int, nodes: int | None) -> None:
 cli.add_command(leases_command)
 cli.add_command(leader_command)
 cli.add_command(nodes_command)
+cli.add_command(bench_command)
 cli.add_command(jobs_group)
 
 

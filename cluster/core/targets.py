@@ -59,7 +59,7 @@ _NOT_PUBLIC_6 = tuple(
 )
 
 
-class BadTarget(ValueError):  # noqa: N818 - it names what it is
+class BadTarget(ValueError):
     """The URL cannot be a target; the message says what would be right."""
 
 

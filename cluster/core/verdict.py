@@ -17,6 +17,8 @@ RETRYABLE = frozenset({408, 425, 429})
 
 
 class Verdict(StrEnum):
+    """What one attempt's answer means."""
+
     SUCCESS = "success"
     RETRY = "retry"
     REFUSED = "refused"

@@ -34,7 +34,7 @@ class AnswerTooLarge(httpx.ReadError):
     """The answer's headers are larger than what is read."""
 
 
-class Denied(OSError):  # noqa: N818 - it names what it is
+class Denied(OSError):
     """Carries a refusal through aiohttp, which lets `OSError` pass."""
 
 

@@ -11,13 +11,13 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import DeleteOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from cluster.core.model import Batch
 from cluster.store.codec import batch_from_document, batch_to_document, instant
 from cluster.store.door import duplicates, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from cluster.core.model import Batch
     from cluster.store.client import Database, Document
 
 

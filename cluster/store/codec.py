@@ -21,6 +21,7 @@ def instant(value: Any) -> int | None:
 
 
 def attempt_to_document(a: Attempt) -> Document:
+    """As stored inside executions and history; absent fields are None."""
     document: Document = {
         "n": a.number,
         "sent_at": DatetimeMS(a.sent_ms),
@@ -39,6 +40,7 @@ def attempt_to_document(a: Attempt) -> Document:
 
 
 def attempt_from_document(d: Document) -> Attempt:
+    """The inverse of `attempt_to_document`."""
     return Attempt(
         d["n"],
         int(d["sent_at"]),
@@ -53,6 +55,7 @@ def attempt_from_document(d: Document) -> Attempt:
 
 
 def execution_to_document(e: Execution) -> Document:
+    """As stored in `executions`."""
     return {
         "_id": e.id,
         "job_id": e.job_id,
@@ -70,6 +73,7 @@ def execution_to_document(e: Execution) -> Document:
 
 
 def execution_from_document(d: Document) -> Execution:
+    """The inverse of `execution_to_document`."""
     attempts = d["attempts"]
     return Execution(
         d["_id"],
@@ -88,6 +92,7 @@ def execution_from_document(d: Document) -> Execution:
 
 
 def batch_to_document(b: Batch) -> Document:
+    """As stored in `batches`."""
     return {
         "_id": b.id,
         "ids": list(b.ids),
@@ -104,6 +109,7 @@ def batch_to_document(b: Batch) -> Document:
 
 
 def batch_from_document(d: Document) -> Batch:
+    """The inverse of `batch_to_document`."""
     return Batch(
         d["_id"],
         tuple(d["ids"]),
@@ -141,6 +147,7 @@ _CONTENT_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8
 
 
 def job_from_document(d: Document) -> Job:
+    """A job as dispatch needs it, from a document with `JOB_FIELDS`."""
     retry = d["retry"]
     return Job(
         d["_id"],
@@ -188,6 +195,7 @@ OWING_FIELDS = dict.fromkeys(
 
 
 def owing_from_document(d: Document) -> Owing:
+    """A job as the leader needs it, from a document with `OWING_FIELDS`."""
     return Owing(
         d["_id"],
         d["schedule_key"],

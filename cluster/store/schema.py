@@ -42,6 +42,8 @@ INDEXES: dict[str, list[IndexModel]] = {
     "backfills": [IndexModel([("cursor_at", ASCENDING), ("_id", ASCENDING)], name="oldest")],
     "stats": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "meta": [],
+    "idempotency": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "api_keys": [],
 }
 
 
@@ -94,7 +96,9 @@ async def _ensure_documents(db: Database) -> None:
     if meta is not None and meta["version"] > SCHEMA_VERSION:
         raise ConfigurationError(
             [
-                f"the database has schema version {meta['version']}, this release knows {SCHEMA_VERSION}: "
-                "a newer Horae has been here; run that release or a later one"
+                (
+                    f"the database has schema version {meta['version']}, this release knows {SCHEMA_VERSION}: "
+                    "a newer Horae has been here; run that release or a later one"
+                )
             ]
         )

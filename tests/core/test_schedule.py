@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -273,7 +274,7 @@ def test_occurrences_only_grow_and_do_not_depend_on_the_path(text: str, timezone
         found.append(t)
         t = schedule.next_after(t)
     assert found
-    for a, b in zip(found, found[1:], strict=False):
+    for a, b in itertools.pairwise(found):
         assert again.next_after((a + b) // 2) == b
         assert again.next_after(b - 1) == b
     assert all(schedule.is_occurrence(t) for t in found)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from tests.engine.test_materialise import _deliver
-from tests.support.engine import T0, Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
+from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
 
 if TYPE_CHECKING:
     from cluster.store.client import Database
@@ -119,7 +119,7 @@ async def test_a_leader_that_dies_while_catching_up_is_continued(
     leader = await lead(database, clock, "third")
     await settle_all(leader, clock)
     sent: list[str] = []
-    w = worker(database, lambda r: sent.append(r.headers["idempotency-key"]) or httpx.Response(200))
+    w = worker(database, noting(sent))
     await _deliver(database, w, T0 + 60_000)
     assert sorted(sent) == sorted(f"j{i}:{T0 + s * 1000}" for i in range(7) for s in range(0, 60, 5))
 
@@ -133,11 +133,11 @@ async def test_only_a_bounded_number_of_late_batches_lives_at_once(
     late = [b for b in await rows(database, "batches") if b["late"]]
     assert 3 <= len(late) <= 3 + 5
     sent: list[str] = []
-    w = worker(database, lambda r: sent.append(r.headers["idempotency-key"]) or httpx.Response(200))
+    w = worker(database, noting(sent))
     for _ in range(40):
         await _deliver(database, w, T0 + 100_000)
         await settle_all(leader, clock)
     assert len(sent) == len(set(sent))
     assert {i for i in sent if i.startswith("j0:")} == {f"j0:{T0 + s * 1000}" for s in range(100)}
     order = [int(i.split(":")[1]) for i in sent if i.startswith("j0:")]
-    assert sum(a > b for a, b in zip(order, order[1:], strict=False)) <= 4
+    assert sum(a > b for a, b in itertools.pairwise(order)) <= 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from cluster.core.errors import OutcomeUnknown, TermLost
 from cluster.core.schedule import parse_schedule
 from cluster.store import batches, executions, schedules
-from tests.support.engine import T0, Crank, check_books, job_document, lead, put_jobs, rows, settle_all
+from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
 
 if TYPE_CHECKING:
     from cluster.leader import Leader
@@ -31,9 +32,7 @@ WRITES = [
 
 async def due_of(db: Database, job_id: str) -> list[int]:
     """The due times owed by one job, in s after T0."""
-    return [
-        (int(e["due_at"]) - T0) // 1000 for e in await rows(db, "executions") if e["job_id"] == job_id
-    ]
+    return [(int(e["due_at"]) - T0) // 1000 for e in await rows(db, "executions") if e["job_id"] == job_id]
 
 
 async def crank(leader: Leader, clock: Crank, seconds: int) -> None:
@@ -197,28 +196,18 @@ async def test_a_leader_frozen_at_any_write_and_thawed_after_its_replacement_har
     await settle_all(new, clock)
     await crank(new, clock, 20)
     # What was due meanwhile has been sent and recorded.
-    from tests.support.engine import worker
-
     sent: list[str] = []
-    w = worker(database, lambda r: sent.append(r.headers["idempotency-key"]) or _ok())
+    w = worker(database, noting(sent))
     await _deliver(database, w, T0 + 20_000)
     thaw.set()
-    try:
+    with contextlib.suppress(TermLost):
         await asyncio.wait_for(task, 20)
-    except TermLost:
-        pass
     await crank(new, clock, 2)
     await new.sweeper.find_orphans()
     await check_owed_and_sent(database, sent)
     await _deliver(database, w, T0 + 22_000)
     assert len(sent) == len(set(sent)), "an occurrence was sent twice"
     await check_books_against_history(database)
-
-
-def _ok() -> Any:
-    import httpx
-
-    return httpx.Response(200)
 
 
 async def _deliver(db: Database, w: Any, until_ms: int) -> None:
@@ -291,7 +280,7 @@ async def test_a_batch_that_names_nothing_is_never_left_by_repetition(
     await put_jobs(database, job_document("a"))
     leader = await lead(database, clock)
     real = executions.insert
-    failed = []
+    failed: list[bool] = []
 
     async def applied_but_error(*args: Any) -> Any:
         result = await real(*args)

@@ -6,13 +6,12 @@ import itertools
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.schedule import parse_schedule
 from tests.engine.test_materialise import _deliver
-from tests.support.engine import T0, Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
+from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
 
 if TYPE_CHECKING:
     from cluster.leader import Leader
@@ -43,7 +42,10 @@ async def change(db: Database, kind: str, now: int) -> list[int]:
 
     async def schedule(text: str) -> None:
         await _set(
-            db, schedule=text, schedule_key=parse_schedule(text).key, state="active",
+            db,
+            schedule=text,
+            schedule_key=parse_schedule(text).key,
+            state="active",
             **{**fresh, "schedule_version": uuid.uuid4().hex},
         )
 
@@ -72,7 +74,7 @@ async def change(db: Database, kind: str, now: int) -> list[int]:
     return [(t - T0) // 1000 for t in dues]
 
 
-async def play(db: Database, leader: Leader, clock: Crank, seconds: int) -> None:
+async def play(leader: Leader, clock: Crank, seconds: int) -> None:
     for _ in range(seconds * 2):
         clock.now += 500
         await settle_all(leader, clock)
@@ -90,7 +92,7 @@ async def test_a_change_at_any_point_of_the_pass(
     await put_jobs(database, job_document("a"), job_document("other", "*/5 * * * * *"))
     leader = await lead(database, clock)
     await settle_all(leader, clock)
-    await play(database, leader, clock, 4)
+    await play(leader, clock, 4)
     # Whether by the main pass or by settling, the point must be passed with work to do.
     await put_jobs(database, job_document("c", active_from=clock.now))
     expected: list[int] | None = None
@@ -107,12 +109,12 @@ async def test_a_change_at_any_point_of_the_pass(
 
     changed_at: list[int] = []
     monkeypatch.setattr(owner, name, interrupting)
-    await play(database, leader, clock, 6)
+    await play(leader, clock, 6)
     assert expected is not None, "the point was never passed"
-    await play(database, leader, clock, 14)
+    await play(leader, clock, 14)
     assert not [j for j in await rows(database, "jobs") if "unsettled" in j]
     sent: list[str] = []
-    w = worker(database, lambda r: sent.append(r.headers["idempotency-key"]) or httpx.Response(200))
+    w = worker(database, noting(sent))
     # Nothing before the change was sent here, so those occurrences may run or be cancelled; later ones are exact.
     await _deliver(database, w, T0 + 40_000)
     mine = sorted((int(i.split(":")[1]) - T0) // 1000 for i in sent if i.startswith("a:"))
@@ -131,7 +133,7 @@ async def test_a_job_created_just_before_its_next_occurrence_has_it(database: Da
     await put_jobs(database, job_document("old"))
     leader = await lead(database, clock)
     await settle_all(leader, clock)
-    await play(database, leader, clock, 5)
+    await play(leader, clock, 5)
     clock.now += 200
     await put_jobs(database, job_document("new", active_from=clock.now))
     await settle_all(leader, clock)
@@ -146,7 +148,7 @@ async def test_an_end_completes_the_job_after_its_last_occurrence(database: Data
     await put_jobs(database, job_document("a", end_at=DatetimeMS(end), ends_at=DatetimeMS(end)))
     leader = await lead(database, clock)
     await settle_all(leader, clock)
-    await play(database, leader, clock, 10)
+    await play(leader, clock, 10)
     await leader.sweeper.step()
     dues = [(int(e["due_at"]) - T0) // 1000 for e in await rows(database, "executions")]
     assert dues == list(range(8))
@@ -163,7 +165,7 @@ async def test_at_runs_once_even_if_nobody_led_at_its_time(database: Database) -
     leader = await lead(database, clock)
     await settle_all(leader, clock)
     assert [e["_id"] for e in await rows(database, "executions")] == [f"a:{T0 + 2000}"]
-    await play(database, leader, clock, 3)
+    await play(leader, clock, 3)
     await check_books(database)
 
 

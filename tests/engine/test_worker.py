@@ -18,7 +18,7 @@ from cluster.core.timings import Timings
 from cluster.store import batches, executions, history
 from cluster.store.batches import ClaimFilter
 from cluster.store.owing import owe
-from tests.support.engine import check_books, job_document, put_jobs, rows, worker
+from tests.support.engine import check_books, job_document, noting, put_jobs, rows, worker
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ async def test_nothing_is_sent_after_its_lease_may_have_ended(database: Database
     """Validity counts from before the claim, on the monotonic clock: a worker that slept too long sends nothing."""
     await owed(database, "a")
     sent: list[str] = []
-    w = worker(database, lambda r: sent.append(str(r.url)) or httpx.Response(200), timings=SHORT)
+    w = worker(database, noting(sent), timings=SHORT)
     claimed = await w._claimer.step(ClaimFilter())
     assert claimed is not None
     await w._take_on(replace(claimed, valid_until=w._clock.monotonic() - 0.001))
@@ -205,7 +205,7 @@ async def test_a_stale_owner_cannot_end_what_another_owes(database: Database, st
     stale = worker(database, slow, "stale", timings=SHORT)
     await stale.claim_once()
     heir = worker(database, answering(503), "heir", timings=SHORT)
-    await eventually(lambda: heir.claim_once(), 5)
+    await eventually(heir.claim_once, 5)
     await eventually(lambda: _true(heir._results), 5)
     results, heir._results = heir._results, []
     await heir.record(results)
@@ -239,9 +239,17 @@ async def check_named(db: Database) -> None:
 @pytest.mark.parametrize("status", [404, 500])
 async def test_a_stale_result_does_not_undo_a_success(database: Database, status: int) -> None:
     """The heir's success is recorded first; the stale owner's failure changes nothing of it."""
-    await owed(database, "a", retry={
-        "max_attempts": 1, "initial_delay_seconds": 1.0, "multiplier": 1.0, "max_delay_seconds": 1.0, "jitter": 0.0,
-    })
+    await owed(
+        database,
+        "a",
+        retry={
+            "max_attempts": 1,
+            "initial_delay_seconds": 1.0,
+            "multiplier": 1.0,
+            "max_delay_seconds": 1.0,
+            "jitter": 0.0,
+        },
+    )
     gate = asyncio.Event()
 
     async def slow(_: httpx.Request) -> httpx.Response:
@@ -251,7 +259,7 @@ async def test_a_stale_result_does_not_undo_a_success(database: Database, status
     stale = worker(database, slow, "stale", timings=SHORT)
     await stale.claim_once()
     heir = worker(database, answering(200), "heir", timings=SHORT)
-    await eventually(lambda: heir.claim_once(), 5)
+    await eventually(heir.claim_once, 5)
     await run_dry(heir)
     gate.set()
     await eventually(lambda: _true(stale._results), 5)
@@ -274,7 +282,7 @@ async def test_two_successes_are_one_result_and_a_counted_duplicate(database: Da
     stale = worker(database, slow, "stale", timings=SHORT)
     await stale.claim_once()
     heir = worker(database, answering(200), "heir", timings=SHORT)
-    await eventually(lambda: heir.claim_once(), 5)
+    await eventually(heir.claim_once, 5)
     await run_dry(heir)
     gate.set()
     await eventually(lambda: _true(stale._results), 5)
@@ -540,7 +548,7 @@ async def test_late_work_takes_no_room_from_current_work(database: Database) -> 
     for i in range(12):
         await owed(database, f"now{i}", batch=f"n{i}")
     order: list[str] = []
-    w = worker(database, lambda r: order.append(r.headers["horae-job-id"]) or httpx.Response(200))
+    w = worker(database, noting(order, "horae-job-id"))
     for _ in range(24):
         await w.claim_once()
     await run_dry(w)

@@ -142,3 +142,13 @@ async def check_books(db: Database) -> None:
         assert e["batch"] in batches, f"{e['_id']} names {e['batch']}, which does not exist"
         assert e["_id"] in batches[e["batch"]]["ids"], f"{e['_id']} is not listed by its batch"
         assert e["_id"] not in history, f"{e['_id']} is owed and final"
+
+
+def noting(arrivals: list[str], header: str = "idempotency-key", status: int = 200) -> Callable[[httpx.Request], Any]:
+    """A target that answers one status and notes a header of each request."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        arrivals.append(request.headers[header])
+        return httpx.Response(status)
+
+    return handler
