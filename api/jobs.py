@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from pydantic_core import PydanticCustomError
 
 from api import paging, render
 from api.incoming import Query, expectation, read_object
+from api.once import once, respond
 from api.outgoing import etag, send
 from cluster import jobs
 from cluster.core.errors import Fault, InvalidInput, NotFound
-from cluster.core.ids import JOB_ID
+from cluster.core.ids import JOB_ID, trigger_ms
 from cluster.core.jobspec import check_job_id
 from cluster.core.jobtext import read_spec
 from cluster.core.lifecycle import JobState
+from cluster.store import idempotency, reads
 from cluster.store import jobs as stored
-from cluster.store import reads
+from cluster.store.idempotency import Answer, Mine
 from cluster.store.reads import JobQuery, JobsAfter, RunQuery
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ class Base:
     """What the resources share."""
 
     def __init__(self, services: Services) -> None:
+        self.services = services
         self.db = services.db
         self.clock = services.clock
         self.context = services.settings.rules.context
@@ -82,10 +86,17 @@ class Jobs(Base):
             raise InvalidInput([*faults, *exc.faults]) from exc
         if faults:
             raise InvalidInput(faults)
-        job = await jobs.create(self.db, job_id, spec, self.clock.now_ms())
-        resp.set_header("Location", f"/jobs/{job.id}")
-        resp.set_header("ETag", etag(job.revision))
-        send(resp, {"jobId": job.id}, 201)
+        now_ms = self.clock.now_ms()
+        fresh = job_id or jobs.new_job_id(now_ms)
+
+        async def work(mine: Mine | None) -> Answer:
+            name, again = (fresh, False) if mine is None else (mine.name, mine.again)
+            job = await jobs.create(self.db, name, spec, now_ms, again=again)
+            headers = (("Location", f"/jobs/{job.id}"), ("ETag", etag(job.revision)))
+            return Answer(201, orjson.dumps({"jobId": job.id}), headers)
+
+        answer, replayed = await once(self.services, req, [job_id, body], fresh, work)
+        respond(resp, answer, replayed=replayed)
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """A page of jobs, the newest first."""
@@ -152,8 +163,18 @@ class Resume(Base):
 class Trigger(Base):
     """`/jobs/{jobId}/trigger`."""
 
-    async def on_post(self, _req: Request, resp: Response, job_id: str) -> None:
+    async def on_post(self, req: Request, resp: Response, job_id: str) -> None:
         """Run it once, now: 202 and the execution's id."""
-        execution_id = await jobs.trigger(self.db, known(job_id), self.clock.now_ms())
-        resp.set_header("Location", f"/executions/{execution_id}")
-        send(resp, {"executionId": execution_id}, 202)
+        now_ms = self.clock.now_ms()
+
+        async def work(mine: Mine | None) -> Answer:
+            async def moved(due: int) -> None:
+                if mine is not None:
+                    await idempotency.rename(self.db, mine, str(due))
+
+            earlier = int(mine.name) if mine is not None and mine.again else None
+            name = await jobs.trigger(self.db, known(job_id), now_ms, earlier=earlier, moved=moved)
+            return Answer(202, orjson.dumps({"executionId": name}), (("Location", f"/executions/{name}"),))
+
+        answer, replayed = await once(self.services, req, None, str(trigger_ms(now_ms)), work)
+        respond(resp, answer, replayed=replayed)

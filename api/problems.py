@@ -21,6 +21,7 @@ from cluster.core.errors import (
 )
 from cluster.core.schedule import InvalidSchedule
 from cluster.core.strictjson import NotJson
+from cluster.store.idempotency import InProgress
 
 if TYPE_CHECKING:
     from falcon.asgi import App, Request, Response
@@ -35,6 +36,7 @@ TABLE: tuple[tuple[type[Exception], int, str, str], ...] = (
     (InvalidInput, 422, "invalid-input", "The request has faults"),
     (InvalidSchedule, 422, "invalid-input", "The request has faults"),
     (NotFound, 404, "not-found", "There is no such thing"),
+    (InProgress, 409, "in-progress", "The first request is being worked on"),
     (Conflict, 409, "conflict", "Its state does not allow this"),
     (PreconditionFailed, 412, "precondition-failed", "It was changed meanwhile"),
     (CallerError, 400, "bad-request", "The request is wrong"),
@@ -89,6 +91,8 @@ async def _expected(req: Request, resp: Response, exc: Exception, _params: dict[
         more["imported"] = progress.shown()
     if status >= 500:
         log.warning("request_failed", method=req.method, path=req.path, error=str(exc))
+    if isinstance(exc, InProgress):
+        resp.set_header("Retry-After", "1")
     write(resp, status, slug, title, detail, **more)
 
 

@@ -22,7 +22,7 @@ from cluster.store import batches, executions, history, jobs, reads
 from cluster.store.owing import owe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from cluster.core.definition import Change, StoredJob
     from cluster.core.jobspec import JobSpec
@@ -62,12 +62,15 @@ def new_job_id(now_ms: int) -> str:
     return f"{now_ms:011x}{secrets.token_hex(8)}"
 
 
-async def create(db: Database, job_id: str | None, spec: JobSpec, now_ms: int) -> StoredJob:
-    """A new job, under a chosen or a generated id. Raises `Conflict` if the id is taken."""
-    name = job_id or new_job_id(now_ms)
+async def create(db: Database, job_id: str, spec: JobSpec, now_ms: int, *, again: bool = False) -> StoredJob:
+    """A new job. Raises `Conflict` if the id is taken; with `again`, only if what is there is not the same job."""
+    name = job_id
     try:
         job, _ = await put(db, name, spec, now_ms, Expect(absent=True))
     except PreconditionFailed as exc:
+        there = await jobs.one(db, name) if again else None
+        if there is not None and there.definition == spec.definition(None):
+            return there
         raise Conflict(f"the job '{name}' exists already; change it with PUT or PATCH") from exc
     return job
 
@@ -142,21 +145,40 @@ async def _change(
     raise Conflict(f"job '{job_id}' was changed by others {RACES} times while this change was made")
 
 
-async def trigger(db: Database, job_id: str, now_ms: int) -> str:
-    """Run the job once, now, whatever its schedule says. Returns the execution's id."""
+async def trigger(
+    db: Database,
+    job_id: str,
+    now_ms: int,
+    *,
+    earlier: int | None = None,
+    moved: Callable[[int], Awaitable[None]] | None = None,
+) -> str:
+    """Run the job once, now, whatever its schedule says. Returns the execution's id.
+
+    `earlier` is the due time (ms) under which an earlier request may have done this; `moved` is told when another
+    than `trigger_ms(now_ms)` had to be taken, before it is.
+    """
     job = existing(await jobs.one(db, job_id), job_id)
     patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
-    due = trigger_ms(now_ms)
+    due = trigger_ms(now_ms) if earlier is None else earlier
     while True:
         name = execution_id(job_id, due)
         batch = uuid.uuid4().hex
         lane = job.definition.lane
         execution = Execution(name, job_id, due, due, job.schedule_version, batch, lane, trigger=True)
-        if not await reads.is_final(db, name) and not await executions.insert(patient, [execution]):
+        its_batch = Batch(batch, (name,), lane, 0, due, due)
+        final = await reads.is_final(db, name)
+        if earlier is not None:
+            if not final:
+                await owe(patient, [execution], [its_batch], lambda: uuid.uuid4().hex)
+            return name
+        if not final and not await executions.insert(patient, [execution]):
             break
         due = trigger_ms(due + 1)
+        if moved is not None:
+            await moved(due)
     # A crash here leaves an execution that names no batch: the sweep gives it one within a minute.
-    await batches.insert(patient, [Batch(batch, (name,), lane, 0, due, due)])
+    await batches.insert(patient, [its_batch])
     return name
 
 

@@ -34,7 +34,7 @@ class Answer:
 
     status: int
     body: bytes
-    location: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,12 @@ async def begin(db: Database, key: str, fingerprint: str, name: str, now_ms: int
                 raise InvalidInput([Fault("Idempotency-Key", "was used with another payload: use a new key")])
             if found["answer"] is not None:
                 a = found["answer"]
-                return Answer(a["status"], bytes(a["body"]), a["location"])
+                return Answer(a["status"], bytes(a["body"]), tuple((n, v) for n, v in a["headers"]))
             left_ms = int(found["at"])
             if left_ms > now_ms - LEFT_MS:
-                raise InProgress("the first request with this Idempotency-Key is being worked on: ask again in a second")
+                raise InProgress(
+                    "the first request with this Idempotency-Key is being worked on: ask again in a second"
+                )
             taken = await records.update_one(
                 {"_id": key, "at": found["at"], "answer": None}, {"$set": {"at": DatetimeMS(now_ms)}}
             )
@@ -91,7 +93,7 @@ async def rename(db: Database, mine: Mine, name: str) -> None:
 
 async def finish(db: Database, mine: Mine, answer: Answer) -> None:
     """The work is done: keep the answer."""
-    document = {"status": answer.status, "body": Binary(answer.body), "location": answer.location}
+    document = {"status": answer.status, "body": Binary(answer.body), "headers": [list(h) for h in answer.headers]}
     with translated():
         await db.api["idempotency"].update_one(_held(mine), {"$set": {"answer": document}})
 
