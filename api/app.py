@@ -29,7 +29,8 @@ ANSWER_SECONDS = 5.0
 def create_app(node: Node, settings: Settings) -> App[Any, Any]:
     """The application of one node."""
     rules = Rules(settings.allowed_networks, settings.retention_days)
-    return build(Services(node.db, node.clock, ApiSettings(settings.api_keys, rules), lambda: node.ready))
+    own = ApiSettings(settings.api_keys, rules, settings.requests_per_second)
+    return build(Services(node.db, node.clock, own, lambda: node.ready))
 
 
 class _Prompt(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
@@ -45,7 +46,7 @@ class _Prompt(App):  # type: ignore[type-arg] # Falcon's own class for requests 
 
 def build(services: Services) -> App[Any, Any]:
     """The application behind these doors."""
-    app: App[Any, Any] = _Prompt(middleware=[Auth(services.settings)])
+    app: App[Any, Any] = _Prompt(middleware=[Auth(services)])
     problems.install(app)
     app.req_options.strip_url_path_trailing_slash = True
     app.add_route("/jobs", Jobs(services))

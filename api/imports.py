@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from api.incoming import check_type
+from api.incoming import check_type, steadily
 from api.jobs import Base, named
 from api.outgoing import send
 from api.problems import shown
@@ -78,7 +78,7 @@ class Import(Base):
         tally = req.context.progress = Tally()
         chunk: dict[str, Line] = {}
         number = 0
-        async for raw in lines_of(req.stream):
+        async for raw in lines_of(steadily(req.stream)):
             number += 1
             if number % BREATHE == 0:
                 await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,13 @@ from cluster.core.jobspec import BODY_LIMIT
 from cluster.jobs import Expect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
     from falcon.asgi import Request
 
+BODY_SECONDS = 10.0
+"""A body of at most 1 MiB is here by then, or its sender is holding us up."""
+PIECE_SECONDS = 30.0
 _ETAG = re.compile(r'"(\d{1,15})"\Z', re.ASCII)
 JSON_TYPES = ("application/json", "application/merge-patch+json")
 
@@ -51,12 +55,35 @@ async def read_bytes(req: Request, limit: int) -> bytes:
         raise too_large
     pieces: list[bytes] = []
     size = 0
-    async for piece in req.stream:
-        size += len(piece)
-        if size > limit:
-            raise too_large
-        pieces.append(piece)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in req.stream:
+                size += len(piece)
+                if size > limit:
+                    raise too_large
+                pieces.append(piece)
+    except TimeoutError:
+        raise too_slow() from None
     return b"".join(pieces)
+
+
+def too_slow() -> falcon.HTTPError:
+    """408: the body does not come."""
+    return falcon.HTTPError(408, title="Request Timeout", description="the body came too slowly; send it again")
+
+
+async def steadily(stream: AsyncIterable[bytes], seconds: float = PIECE_SECONDS) -> AsyncIterator[bytes]:
+    """The pieces of a long body. Raises 408 if the next one does not come within so many seconds."""
+    pieces = aiter(stream)
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise too_slow() from None
+        yield piece
 
 
 def expectation(req: Request) -> Expect:

@@ -30,6 +30,8 @@ class ApiSettings:
 
     keys: tuple[ApiKey, ...] = ()
     rules: Rules = field(default_factory=Rules)
+    requests_per_second: float = 0
+    """How many requests one key may make on one node; it may save up twice as many. 0: no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     nodes: int = Field(2, validation_alias="HORAE_NODES", ge=1, le=64)
     data_dir: str = Field(".horae", validation_alias="HORAE_DATA_DIR", min_length=1)
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field((), validation_alias="HORAE_API_KEYS")
+    requests_per_second: float = Field(500, validation_alias="HORAE_REQUESTS_PER_SECOND", ge=0, le=1_000_000)
     allowed_networks: Annotated[tuple[Any, ...], NoDecode] = Field((), validation_alias="HORAE_ALLOWED_NETWORKS")
     leader_lease_seconds: float = Field(6, validation_alias="HORAE_LEADER_LEASE_SECONDS", gt=0, le=300)
     lookahead_seconds: float = Field(15, validation_alias="HORAE_LOOKAHEAD_SECONDS", gt=0, le=600)

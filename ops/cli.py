@@ -12,6 +12,7 @@ from config.settings import load
 from ops.bench import bench_command
 from ops.inspect import leader_command, leases_command, nodes_command
 from ops.jobs_cli import jobs_group
+from ops.keys import keys_group
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -60,6 +61,7 @@ cli.add_command(leader_command)
 cli.add_command(nodes_command)
 cli.add_command(bench_command)
 cli.add_command(jobs_group)
+cli.add_command(keys_group)
 
 
 def main() -> None:

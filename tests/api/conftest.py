@@ -41,9 +41,10 @@ class Api:
         self._conductor = conductor
         self.db = db
         self.clock = clock
+        self.headers: dict[str, str] = {}
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Result:
-        sent = {k.replace("_", "-"): v for k, v in headers.items()}
+        sent = self.headers | {k.replace("_", "-"): v for k, v in headers.items()}
         if body is not None and "Content-Type" not in sent:
             sent["Content-Type"] = "application/json"
         raw = body if isinstance(body, bytes) or body is None else orjson.dumps(body)

@@ -68,7 +68,11 @@ async def test_a_fault_of_ours_says_nothing_of_the_inside(api: Api, monkeypatch:
 async def test_a_database_that_is_away_is_503() -> None:
     """Requests are answered within the API's deadline, with Retry-After, and an import says how far it came."""
     db = Database.open("mongodb://127.0.0.1:1/?replicaSet=x", "x", "x")
-    async for api in serve(db, ready=False):
+    keys = (ApiKey("x", SecretStr("x-key-0123456789"), "admin"),)
+    async for found in serve(db, ready=False):
+        assert (await found.call("GET", "/jobs/a")).status_code == 503
+    async for api in serve(db, ApiSettings(keys, RULES), ready=False):
+        api.headers["Authorization"] = "Bearer x-key-0123456789"
         started = time.monotonic()
         answers = await asyncio.gather(
             api.call("GET", "/jobs/a"),

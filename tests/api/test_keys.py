@@ -1,0 +1,127 @@
+"""Keys made with `horae keys`, and the limits on keys and on guessing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+import pytest_asyncio
+from click.testing import CliRunner
+from pydantic import SecretStr
+
+from api import auth
+from api.limits import MOST_BUCKETS, Buckets
+from api.services import ApiSettings
+from config.settings import ApiKey
+from ops.cli import cli
+from tests.api.conftest import RULES, job, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from click.testing import Result
+
+    from cluster.store.client import Database
+    from tests.api.conftest import Api
+
+ADMIN = "admin-key-0123456789"
+OWN = (ApiKey("boss", SecretStr(ADMIN), "admin"),)
+
+
+@pytest.fixture
+def horae(mongodb_uri: str, db_name: str) -> Callable[..., Result]:
+    environment = {"MONGODB_URI": mongodb_uri, "DB_NAME": db_name}
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, arguments, env=environment)
+
+    return run
+
+
+@pytest_asyncio.fixture
+async def guarded(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    monkeypatch.setattr(auth, "KEPT_SECONDS", 0.0)
+    async for found in serve(database, ApiSettings(OWN, RULES)):
+        yield found
+
+
+async def status(api: Api, key: str | None, method: str = "GET", body: object = None) -> int:
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    return (await api.call(method, "/jobs", body, **headers)).status_code
+
+
+async def test_the_life_of_a_key(guarded: Api, horae: Callable[..., Result], database: Database) -> None:
+    """It is shown once and kept hashed; it opens what its scope says until it is revoked; its last use is told."""
+    made = await asyncio.to_thread(horae, "keys", "create", "--name", "ci", "--scope", "read", "--expires", "1h")
+    assert made.exit_code == 0, made.output
+    key = made.stdout.strip()
+    assert await status(guarded, key) == 200
+    assert await status(guarded, key, "POST", job()) == 403
+    listed = orjson.loads((await asyncio.to_thread(horae, "keys", "list", "--json")).stdout)
+    assert [(k["name"], k["scope"], k["state"]) for k in listed] == [("ci", "read", "live")]
+    assert listed[0]["lastUsedAt"] is not None
+    assert key not in str(listed)
+    assert key.encode() not in orjson.dumps(await database.api["api_keys"].find().to_list(), default=str)
+    assert (await asyncio.to_thread(horae, "keys", "create", "--name", "ci")).exit_code == 1
+    assert (await asyncio.to_thread(horae, "keys", "revoke", "ci")).exit_code == 0
+    assert await status(guarded, key) == 401
+    assert (await asyncio.to_thread(horae, "keys", "revoke", "ci")).exit_code == 1
+    again = (await asyncio.to_thread(horae, "keys", "create", "--name", "ci", "--json")).stdout
+    assert await status(guarded, orjson.loads(again)["key"], "POST", job()) == 201
+
+
+async def test_an_expired_key_opens_nothing(guarded: Api, horae: Callable[..., Result]) -> None:
+    """Beyond its time it is 401, on the cluster's clock."""
+    key = (await asyncio.to_thread(horae, "keys", "create", "--name", "x", "--expires", "1h")).stdout.strip()
+    assert await status(guarded, key) == 200
+    guarded.clock.shift = 3_601_000
+    assert await status(guarded, key) == 401
+    assert (await asyncio.to_thread(horae, "keys", "create", "--name", "y", "--expires", "soon")).exit_code == 2
+
+
+async def test_a_stored_key_closes_an_open_node(database: Database, horae: Callable[..., Result]) -> None:
+    """A node without keys in its settings asks for one as soon as one was made."""
+    made = await asyncio.to_thread(horae, "keys", "create", "--name", "first")
+    async for api in serve(database):
+        assert set(await asyncio.gather(*(status(api, None) for _ in range(8)))) == {401}
+        assert await status(api, made.stdout.strip()) == 200
+
+
+async def test_guessing_is_limited_per_address(guarded: Api) -> None:
+    """After ten wrong keys an address is told to wait, with Retry-After; a caller known from there is not."""
+    assert await status(guarded, ADMIN) == 200
+    for _ in range(auth.FAILURES):
+        assert await status(guarded, "wrong") == 401
+    refused = await guarded.call("GET", "/jobs", Authorization="Bearer wrong")
+    assert refused.status_code == 429
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert await status(guarded, ADMIN) == 200
+    assert (await guarded.call("GET", "/healthz")).status_code == 200
+
+
+async def test_a_key_has_a_rate(database: Database) -> None:
+    """Beyond it 429 with Retry-After; other keys are not touched."""
+    own = (*OWN, ApiKey("other", SecretStr("other-key-0123456789"), "read"))
+    async for api in serve(database, ApiSettings(own, RULES, requests_per_second=2)):
+        assert [await status(api, ADMIN) for _ in range(6)].count(429) >= 1
+        refused = await api.call("GET", "/jobs", Authorization=f"Bearer {ADMIN}")
+        assert refused.status_code in (200, 429)
+        assert await status(api, "other-key-0123456789") == 200
+
+
+def test_buckets() -> None:
+    """A bucket fills again with time, holds no more than its burst, and there are never too many."""
+    now = 0.0
+    buckets = Buckets(2.0, 4.0, lambda: now)
+    assert [buckets.take("a") for _ in range(4)] == [0.0] * 4
+    assert buckets.take("a") == pytest.approx(0.5)
+    now = 0.5
+    assert buckets.take("a") == 0.0
+    now = 100.0
+    assert [buckets.take("a") for _ in range(5)].count(0.0) == 4
+    for i in range(MOST_BUCKETS + 5):
+        buckets.take(str(i))
+    assert len(buckets._buckets) == MOST_BUCKETS
