@@ -72,6 +72,7 @@ class Worker:
         self._finished: list[Held] = []
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._claimers: list[asyncio.Task[None]] = []
         self._unowned_until = 0.0
         self._strays = False
         self._turn = 0
@@ -79,9 +80,10 @@ class Worker:
 
     def start(self) -> None:
         """Begin to work."""
-        loops = [self._claim_loop() for _ in range(self._settings.claimers)]
-        for work in (*loops, self._renew_loop(), self._record_loop(), self._record_loop(), self._hand_back_loop()):
-            self._tasks.append(asyncio.get_running_loop().create_task(work))
+        loop = asyncio.get_running_loop()
+        self._claimers = [loop.create_task(self._claim_loop()) for _ in range(self._settings.claimers)]
+        for work in (self._renew_loop(), self._record_loop(), self._record_loop(), self._hand_back_loop()):
+            self._tasks.append(loop.create_task(work))
 
     # -- claiming ------------------------------------------------------------------------------------------------
 
@@ -373,6 +375,9 @@ class Worker:
         self.draining = True
         deadline = self._clock.monotonic() + seconds
         self.dispatcher.stopped = True
+        if self._claimers:  # a claim under way is finished and handed back with the others
+            await asyncio.wait(self._claimers, timeout=self._timings.operation)
+            await stop(self._claimers)
         handed = 0
         for held in list(self.held.values()):
             try:
@@ -386,6 +391,10 @@ class Worker:
             await asyncio.sleep(0.02)
         await self.dispatcher.close()
         await stop(self._tasks)
-        if self._results or self._finished:
-            await self.record(self._results)
+        try:
+            if self._results or self._finished:
+                await self.record(self._results)
+            await self._hand_back_strays()
+        except HoraeError as exc:
+            log.warning("drain_disturbed", error=str(exc))
         log.info("worker_drained", handed_back=handed, left=len(self.held))
