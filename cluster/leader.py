@@ -58,7 +58,7 @@ class Leader:
         self._timings = timings
         self._elector = elector
         self._census = census
-        self.settler = Settler(db, timings, elector.trusted, new_batch_id)
+        self.settler = Settler(db, timings, elector.trusted, new_batch_id, retention_days)
         self.materialiser = Materialiser(db, timings, elector.trusted, new_batch_id)
         self.catch_up = CatchUp(db, timings, elector.trusted, new_batch_id, retention_days)
         self.sweeper = Sweeper(db, clock, timings, elector.trusted, census)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.errors import TermLost
+from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState
 from cluster.core.planning import MAX_BATCH, Grouping, plan
 from cluster.core.schedule import schedule_from_key
-from cluster.store import backfills, definitions, schedules
+from cluster.store import backfills, definitions, executions, history, schedules
 from cluster.store.backfills import Backfill, identity
+from cluster.store.history import MissedRange
 from cluster.store.owing import owe
 from cluster.store.schedules import Row
 
@@ -45,10 +47,18 @@ class Settled:
 class Settler:
     """Settling by one leader."""
 
-    def __init__(self, db: Database, timings: Timings, trusted: Callable[[], Term], new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        timings: Timings,
+        trusted: Callable[[], Term],
+        new_id: Callable[[], str],
+        retention_days: float,
+    ) -> None:
         self._db = db
         self._trusted = trusted
         self._new_id = new_id
+        self._retention_days = retention_days
         self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000))
 
     async def step(self, now_ms: int, nodes: int) -> Settled:
@@ -56,6 +66,7 @@ class Settler:
         jobs = await definitions.unsettled(self._db, JOBS)
         if not jobs:
             return Settled()
+        await self._record_forgone([j for j in jobs if j.past is not None], now_ms)
         active = [j for j in jobs if j.state is JobState.ACTIVE]
         rows = await self._rows({j.schedule_key for j in active}, now_ms)
         owed: list[tuple[Owing, Sequence[int]]] = []
@@ -104,3 +115,37 @@ class Settler:
             return []
         schedule = schedule_from_key(job.schedule_key)
         return [t for t in schedule.between(start, covered_ms, 10_000) if job.owes(t)]
+
+    async def _record_forgone(self, changed: Sequence[Owing], now_ms: int) -> None:
+        """Occurrences that a job owed before its change and that nobody had written down yet: they are `missed`.
+
+        There are some only if nobody led for longer than the look-ahead, or while catching up. What was written down is
+        cancelled by the node that finds the job changed, which leaves a record too.
+        """
+        keys = {j.past.schedule_key for j in changed if j.past is not None}
+        if not keys:
+            return
+        rows, catching_up = await schedules.known(self._db, keys), await backfills.reached(self._db, keys)
+        ranges = []
+        for job in changed:
+            past = job.past
+            if past is None:
+                continue
+            row = rows.get(past.schedule_key)
+            written = job.past_to_ms - GRACE_MS if row is None else row.next_ms
+            written = min(written, catching_up.get(past.schedule_key, written))
+            start = max(written, past.active_from_ms)
+            if start < job.past_to_ms:
+                ranges += await self._unwritten(past, start, job.past_to_ms)
+        self._trusted()
+        await history.record_missed(self._db, ranges, now_ms, self._retention_days)
+
+    async def _unwritten(self, past: Owing, start_ms: int, to_ms: int) -> list[MissedRange]:
+        dues = [t for t in schedule_from_key(past.schedule_key).between(start_ms, to_ms, 10_000) if past.owes(t)]
+        ids = {execution_id(past.id, t): t for t in dues}
+        there = set(await executions.owed(self._db, ids)) | await history.known(self._db, ids)
+        lost = [t for i, t in ids.items() if i not in there]
+        if not lost:
+            return []
+        reason = "the job was changed before anybody could send it"
+        return [MissedRange(past.id, past.schedule_version, lost[0], lost[-1], len(lost), reason)]

@@ -63,6 +63,9 @@ class Owing:
     state: JobState = JobState.ACTIVE
     change: str | None = None
     """The id of the change that is not settled yet."""
+    past: Owing | None = None
+    """What it owed before that change, if anything; it owed it until `past_to_ms`."""
+    past_to_ms: int = 0
 
     def owes(self, due_ms: int) -> bool:
         """Whether an occurrence of its schedule at this instant is the job's to run."""

@@ -10,6 +10,8 @@ from bson.datetime_ms import DatetimeMS
 from cluster.store.door import translated
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from cluster.store.client import Database, Document
 
 
@@ -105,6 +107,16 @@ async def close(db: Database, b: Backfill) -> None:
     """Everything in the range has been written down."""
     with translated():
         await db.work["backfills"].delete_one({"_id": b.id, "to": DatetimeMS(b.to_ms)})
+
+
+async def reached(db: Database, keys: Collection[str]) -> dict[str, int]:
+    """How far catching up has come for these schedules, in ms: the oldest open range of each. Absent: none is open."""
+    with translated():
+        found = await db.work["backfills"].find({"key": {"$in": list(keys)}}, {"key": 1, "cursor_at": 1}).to_list()
+    oldest: dict[str, int] = {}
+    for d in found:
+        oldest[d["key"]] = min(int(d["cursor_at"]), oldest.get(d["key"], int(d["cursor_at"])))
+    return oldest
 
 
 async def pending(db: Database) -> int:

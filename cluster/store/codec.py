@@ -8,6 +8,7 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Attempt, Batch, Execution, Job, Owing, Retry, Target
+from cluster.core.schedule import parse_schedule
 
 if TYPE_CHECKING:
     from cluster.store.client import Document
@@ -194,8 +195,26 @@ OWING_FIELDS = dict.fromkeys(
 )
 
 
+UNSETTLED_FIELDS = {**OWING_FIELDS, "past": {"$slice": -1}}
+
+
+def _past(job_id: str, d: Document) -> Owing:
+    anchor = instant(d.get("anchor")) or 0
+    return Owing(
+        job_id,
+        parse_schedule(d["schedule"], d["timezone"], anchor).key,
+        d["schedule_version"],
+        int(d["from"]),
+        instant(d.get("start_at")),
+        instant(d.get("end_at")),
+        0,
+        0,
+    )
+
+
 def owing_from_document(d: Document) -> Owing:
-    """A job as the leader needs it, from a document with `OWING_FIELDS`."""
+    """A job as the leader needs it, from a document with `OWING_FIELDS` or `UNSETTLED_FIELDS`."""
+    periods = d.get("past")
     return Owing(
         d["_id"],
         d["schedule_key"],
@@ -209,4 +228,6 @@ def owing_from_document(d: Document) -> Owing:
         d["catch_up_window_seconds"],
         JobState(d["state"]),
         d.get("unsettled"),
+        _past(d["_id"], periods[-1]) if periods else None,
+        int(periods[-1]["to"]) if periods else 0,
     )

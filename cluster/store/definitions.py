@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.lifecycle import JobState
-from cluster.store.codec import JOB_FIELDS, OWING_FIELDS, job_from_document, owing_from_document
+from cluster.store.codec import JOB_FIELDS, OWING_FIELDS, UNSETTLED_FIELDS, job_from_document, owing_from_document
 from cluster.store.door import translated
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ async def owing_one(db: Database, job_id: str) -> Owing | None:
 async def unsettled(db: Database, limit: int) -> list[Owing]:
     """Jobs changed since the leader last looked, whatever their state."""
     with translated():
-        found = await db.work["jobs"].find({"unsettled": {"$exists": True}}, OWING_FIELDS).limit(limit).to_list()
+        found = await db.work["jobs"].find({"unsettled": {"$exists": True}}, UNSETTLED_FIELDS).limit(limit).to_list()
     return [owing_from_document(d) for d in found]
 
 

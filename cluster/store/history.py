@@ -15,7 +15,7 @@ from cluster.store.codec import attempt_to_document
 from cluster.store.door import duplicates, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from cluster.core.model import Ending
     from cluster.store.client import Database, Document
@@ -131,6 +131,13 @@ async def settled(db: Database, versions: dict[str, str]) -> set[str]:
         for d in found
         if d["state"] in SENT_FINAL or (d["state"] != REOPENED and d["schedule_version"] == versions[d["_id"]])
     }
+
+
+async def known(db: Database, ids: Collection[str]) -> set[str]:
+    """Those of these executions that history has something to say about."""
+    with translated():
+        found = await db.work["history"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
+    return {d["_id"] for d in found}
 
 
 @dataclass(frozen=True, slots=True)

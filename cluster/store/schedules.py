@@ -12,7 +12,7 @@ from pymongo.errors import BulkWriteError
 from cluster.store.door import duplicates, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from cluster.core.model import Term
     from cluster.store.client import Database, Document
@@ -114,6 +114,13 @@ async def remember(db: Database, row: Row, reached: Pass, term: Term) -> bool:
             {"$set": {"cursor": {"after": reached.after, "until": DatetimeMS(reached.until_ms)}}},
         )
     return result.matched_count > 0
+
+
+async def known(db: Database, keys: Collection[str]) -> dict[str, Row]:
+    """The rows of these schedules as they are."""
+    with translated():
+        found = await db.work["schedules"].find({"_id": {"$in": list(keys)}}).to_list()
+    return {d["_id"]: _row(d) for d in found}
 
 
 async def earliest(db: Database) -> int | None:

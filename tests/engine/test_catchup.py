@@ -141,3 +141,51 @@ async def test_only_a_bounded_number_of_late_batches_lives_at_once(
     assert {i for i in sent if i.startswith("j0:")} == {f"j0:{T0 + s * 1000}" for s in range(100)}
     order = [int(i.split(":")[1]) for i in sent if i.startswith("j0:")]
     assert sum(a > b for a, b in itertools.pairwise(order)) <= 4
+
+
+@pytest.mark.parametrize("kind", ["pause", "delete", "reschedule"])
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_what_a_change_takes_away_before_it_was_written_is_recorded(
+    database: Database, monkeypatch: pytest.MonkeyPatch, kind: str, when: str
+) -> None:
+    """Nobody led, the job was changed, and its old schedule still owed something: that is a missed range, not a silence.
+    `before` the next leader comes, or `during` its catching up."""
+    import uuid
+
+    from bson.datetime_ms import DatetimeMS
+
+    from cluster.core.schedule import parse_schedule
+
+    monkeypatch.setattr("cluster.catchup.LIVE_BATCHES", 1)
+    clock = Crank()
+    document = job_document("a")
+    await put_jobs(database, document, *(job_document(f"o{i}") for i in range(40)))
+    leader = await lead(database, clock, "first")
+    await settle_all(leader, clock)
+    clock.now += 60_000
+    if when == "during":
+        leader = await lead(database, clock, "second")
+        await settle_all(leader, clock)
+        assert await rows(database, "backfills") != []
+    period = {k: document[k] for k in ("schedule_version", "schedule", "timezone", "anchor", "start_at", "end_at")}
+    period |= {"from": document["active_from"], "to": DatetimeMS(clock.now)}
+    fields: dict[str, Any] = {"unsettled": uuid.uuid4().hex}
+    if kind == "reschedule":
+        fields |= {
+            "schedule": "0 0 0 1 1 *",
+            "schedule_key": parse_schedule("0 0 0 1 1 *").key,
+            "schedule_version": "v2",
+        }
+        fields |= {"active_from": DatetimeMS(clock.now + 1)}
+    else:
+        fields["state"] = {"pause": "paused", "delete": "deleted"}[kind]
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": fields, "$push": {"past": period}})
+    if when == "before":
+        leader = await lead(database, clock, "second")
+    await settle_all(leader, clock)
+    (missed,) = [h for h in await rows(database, "history") if h["state"] == "missed"]
+    first, last = ((int(missed[k]) - T0) // 1000 for k in ("first_at", "last_at"))
+    owed = seconds_of(await rows(database, "executions"), "a")
+    assert "changed" in missed["reason"]
+    assert set(range(60)) <= set(owed) | set(range(first, last + 1))
+    assert missed["count"] == last - first + 1
