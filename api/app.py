@@ -9,9 +9,11 @@ from falcon.asgi import App
 from api import problems
 from api.auth import Auth
 from api.cluster import Cluster
+from api.docs import Asset, OpenApi
 from api.executions import Execution, Executions, JobExecutions, Retry
 from api.health import Healthz, Readyz
 from api.imports import Import
+from api.incoming import Negotiation
 from api.jobs import Job, Jobs, Pause, Resume, Trigger
 from api.preview import Preview
 from api.services import ApiSettings, Services
@@ -46,7 +48,7 @@ class _Prompt(App):  # type: ignore[type-arg] # Falcon's own class for requests 
 
 def build(services: Services) -> App[Any, Any]:
     """The application behind these doors."""
-    app: App[Any, Any] = _Prompt(middleware=[Auth(services)])
+    app: App[Any, Any] = _Prompt(middleware=[Negotiation(), Auth(services)])
     problems.install(app)
     app.req_options.strip_url_path_trailing_slash = True
     app.add_route("/jobs", Jobs(services))
@@ -63,4 +65,8 @@ def build(services: Services) -> App[Any, Any]:
     app.add_route("/cluster", Cluster(services))
     app.add_route("/healthz", Healthz())
     app.add_route("/readyz", Readyz(services))
+    app.add_route("/openapi.json", OpenApi())
+    app.add_route("/docs", Asset("page.html"))
+    app.add_route("/docs/page.css", Asset("page.css"))
+    app.add_route("/docs/page.js", Asset("page.js"))
     return app

@@ -52,7 +52,7 @@ def _needed(req: Request) -> Scope:
 
 def _offered(req: Request) -> bytes:
     scheme, _, presented = (req.get_header("Authorization") or "").partition(" ")
-    return digest(presented.strip()) if scheme.lower() == "bearer" else b""
+    return digest(presented.strip()) if scheme.lower() == "bearer" and presented.strip() else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +104,14 @@ class Auth:
             await self._note(known)
 
     def _identify(self, address: str, offered: bytes) -> _Known:
-        if (address, offered) not in self._good:
+        if offered and (address, offered) not in self._good:
             # Who has guessed too often is not even told whether this one was right.
             _refuse_for(self._failures.wait(address), "too many wrong keys came from this address")
         found = self._find([*self._own, *self._stored], offered)
         if found is None:
             self._good.pop((address, offered), None)
-            self._failures.take(address)
+            if offered:
+                self._failures.take(address)
             raise falcon.HTTPUnauthorized(
                 description="send a key that is known as 'Authorization: Bearer <key>'", challenges=["Bearer"]
             )

@@ -16,13 +16,22 @@ from cluster.jobs import Expect
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
-    from falcon.asgi import Request
+    from falcon.asgi import Request, Response
 
 BODY_SECONDS = 10.0
 """A body of at most 1 MiB is here by then, or its sender is holding us up."""
 PIECE_SECONDS = 30.0
 _ETAG = re.compile(r'"(\d{1,15})"\Z', re.ASCII)
 JSON_TYPES = ("application/json", "application/merge-patch+json")
+
+
+class Negotiation:
+    """Falcon middleware: whoever wants something else than what there is hears it at once."""
+
+    async def process_request(self, req: Request, _resp: Response) -> None:
+        """Raises 406 unless the caller takes JSON."""
+        if not req.path.startswith("/docs") and not req.client_accepts_json:
+            raise falcon.HTTPNotAcceptable(description="answers are JSON: leave out Accept, or send application/json")
 
 
 async def read_json(req: Request) -> Any:

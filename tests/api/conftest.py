@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
 import pytest_asyncio
 from falcon.testing import ASGIConductor
 
@@ -13,9 +15,10 @@ from api.app import build
 from api.services import ApiSettings, Services
 from cluster.clock import Clock
 from cluster.core.jobtext import Rules
+from tests.support import live
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from falcon.testing import Result
 
@@ -80,3 +83,10 @@ async def serve(db: Database, settings: ApiSettings | None = None, *, ready: boo
 async def api(database: Database) -> AsyncIterator[Api]:
     async for found in serve(database):
         yield found
+
+
+@pytest.fixture(scope="session")
+def node_url(mongodb_uri: str) -> Iterator[str]:
+    """A live node without keys, over a socket."""
+    with live.node(mongodb_uri, f"test_{uuid.uuid4().hex[:12]}") as url:
+        yield url

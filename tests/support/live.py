@@ -1,0 +1,65 @@
+"""A whole node in a process of its own, for tests that speak to it over a socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@contextmanager
+def node(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[str]:
+    """The base URL of one node on this database; it is drained at the end."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    known = {k: v for k, v in os.environ.items() if not k.startswith("HORAE_")}
+    settings = {
+        "MONGODB_URI": mongodb_uri,
+        "DB_NAME": db_name,
+        "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "HORAE_LOG_FORMAT": "json",
+        **environment,
+    }
+    with tempfile.TemporaryFile() as log:
+        command = [sys.executable, "-m", "ops", "serve", "--nodes", "1", "--port", str(port)]
+        process = subprocess.Popen(command, cwd=ROOT, env=known | settings, stdout=log, stderr=log)
+
+        def ready() -> bool:
+            assert process.poll() is None, "the node ended"
+            try:
+                with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:
+                    return bool(answer.status == 200)
+            except (URLError, OSError):
+                return False
+
+        try:
+            wait_until(ready, 30, "the node is ready")
+            yield url
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
