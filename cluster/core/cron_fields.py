@@ -1,13 +1,16 @@
 """Cron syntax: what users may write, in one normal form that croniter reads the same way.
 
 Seconds come first; five fields mean second 0. `?` is `*`, `N/step` means from N to the field's end (as Quartz; croniter
-7 reads it as N alone), names become numbers. Whatever croniter would misread is refused here, with the field named.
+7 reads it as N alone), names become numbers, ranges that wrap around are spelled out. Each field is read into the set
+of its values and written back from it, so that equal schedules look equal and croniter meets nothing ambiguous.
+Whatever croniter would misread is refused here, with the field named.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 MONTHS = {
     n: i for i, n in enumerate(["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"], 1)
@@ -17,22 +20,26 @@ DAYS = {n: i for i, n in enumerate(["SUN", "MON", "TUE", "WED", "THU", "FRI", "S
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a cron expression: its name, its range, and the names it knows."""
+    """One field of a cron expression: its name, its range, and the names it knows. Sunday may be written 7."""
 
     name: str
     least: int
     most: int
     names: dict[str, int]
 
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return self.most - self.least + 1
 
-FIELDS = (
-    Field("second", 0, 59, {}),
-    Field("minute", 0, 59, {}),
-    Field("hour", 0, 23, {}),
-    Field("day of month", 1, 31, {}),
-    Field("month", 1, 12, MONTHS),
-    Field("day of week", 0, 7, DAYS),
-)
+
+SECOND = Field("second", 0, 59, {})
+MINUTE = Field("minute", 0, 59, {})
+HOUR = Field("hour", 0, 23, {})
+DAY = Field("day of month", 1, 31, {})
+MONTH = Field("month", 1, 12, MONTHS)
+WEEKDAY = Field("day of week", 0, 6, DAYS)
+FIELDS = (SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY)
 ALIASES = {
     "@yearly": "0 0 0 1 1 *",
     "@annually": "0 0 0 1 1 *",
@@ -53,6 +60,19 @@ class BadCron(ValueError):
     """The expression cannot be read; the message names the field and the fix."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one field says: its values, the steps of its stars (1 for `*` itself), and what no set of values can say."""
+
+    values: frozenset[int]
+    stars: tuple[int, ...] = ()
+    special: tuple[str, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        return 1 in self.stars
+
+
 def normalise(text: str) -> str:
     """Six space-separated fields, seconds first, in croniter's words. Raises `BadCron`."""
     words = text.upper().replace("?", "*").split()
@@ -65,25 +85,49 @@ def normalise(text: str) -> str:
             f"{len(words)} field(s) were given; write six (second minute hour day-of-month month day-of-week), "
             "or five without the second"
         )
-    return " ".join(_field(FIELDS[i], word) for i, word in enumerate(words))
+    second, minute, hour, day, month, weekday = (_read(f, word) for f, word in zip(FIELDS, words, strict=True))
+    # A star in either field makes the schedule follow real time; without one, 0-59 and * differ (see schedule.py).
+    real_time = bool(minute.stars or hour.stars)
+    if any(not d.open and len(d.values) == f.size for f, d in ((DAY, day), (WEEKDAY, weekday))):
+        day = weekday = _Read(frozenset(), (1,))  # either of them fits, and one always does
+    return " ".join(
+        (
+            _write(SECOND, second, stars=True),
+            _write(MINUTE, minute, stars=real_time),
+            _write(HOUR, hour, stars=real_time),
+            _write(DAY, day, stars=True),
+            _write(MONTH, month, stars=True),
+            _write(WEEKDAY, weekday, stars=True),
+        )
+    )
 
 
-def _field(field: Field, word: str) -> str:
-    parts = [_part(field, part) for part in word.split(",")]
-    if len(parts) > 1 and any(p in ("L", "*") or "W" in p for p in parts):
-        raise BadCron(f"{field.name}: '{word}' mixes '*', L or W with other values; write it alone")
-    return ",".join(sorted(set(parts), key=_order))
+def values_of(field: Field, text: str) -> frozenset[int]:
+    """The values that one field of a normal form names; L, W and # name none."""
+    return _read(field, text).values
 
 
-def _order(part: str) -> tuple[int, str]:
-    digits = re.match(r"\d+", part)
-    return (int(digits[0]) if digits else -1, part)
+def _read(field: Field, word: str) -> _Read:
+    parts = word.split(",")
+    special = tuple(sorted({s for part in parts if (s := _special(field, part)) is not None}))
+    plain = [part for part in parts if _special(field, part) is None]
+    alone = [s for s in special if s.endswith("W")] + [p for p in plain if p in ("*", "*/1")]
+    if len(parts) > 1 and alone:
+        raise BadCron(f"{field.name}: '{word}' mixes '*' or W with other values; write it alone")
+    if special and plain and field is WEEKDAY:
+        raise BadCron(f"{field.name}: '{word}' mixes # or L with plain days; make two jobs of it")
+    values: set[int] = set()
+    stars = set()
+    for part in plain:
+        base, first, last, step = _split(field, part)
+        if base == "*":
+            stars.add(step)
+        values |= _span(field, first, last, step)
+    return _Read(frozenset(values), tuple(sorted(stars)), special)
 
 
-def _part(field: Field, part: str) -> str:
-    special = _special(field, part)
-    if special is not None:
-        return special
+def _split(field: Field, part: str) -> tuple[str, int, int, int]:
+    """`base`, first and last value, step of `*`, `*/n`, `a`, `a/n`, `a-b` or `a-b/n`."""
     match = _PART.match(part)
     if match is None:
         raise BadCron(f"{field.name}: '{part}' cannot be read; {_allowed(field)}")
@@ -91,31 +135,65 @@ def _part(field: Field, part: str) -> str:
     if step is not None and not 1 <= int(step) <= field.most:
         raise BadCron(f"{field.name}: the step in '{part}' must be 1 to {field.most}")
     if base == "*":
-        return "*" if step in (None, "1") else f"*/{int(step)}"
-    first, _, last = base.partition("-")
-    low = _value(field, first, part)
-    if not last:
-        if step is None:
-            return str(0 if field.names is DAYS and low == 7 else low)
-        end = 6 if field.names is DAYS else field.most  # "N/step" runs to the field's end
-        return f"{min(low, end)}-{end}/{int(step)}" if low < end else str(low)
-    high = _value(field, last, part)
-    if field.names is DAYS and low == 7:
-        low = 0
-    if low == high:
-        return str(0 if field.names is DAYS and low == 7 else low)
-    return f"{low}-{high}" + ("" if step in (None, "1") else f"/{int(step)}")
+        return base, field.least, field.most, int(step or 1)
+    low, _, high = base.partition("-")
+    first = _value(field, low, part)
+    if high:
+        return base, first, _value(field, high, part), int(step or 1)
+    # "N/step" runs to the field's end
+    return base, first, max(first, field.most) if step else first, int(step or 1)
+
+
+def _span(field: Field, first: int, last: int, step: int) -> set[int]:
+    """The values from `first` to `last`, around the field's end if `last` comes before `first`."""
+    if field is WEEKDAY and first == 7:
+        first = 0 if last < 7 else 7
+    end = last if first <= last else last + field.size
+    return {(v - field.least) % field.size + field.least for v in range(first, end + 1, step)}
+
+
+def _write(field: Field, read: _Read, *, stars: bool) -> str:
+    """The field in its normal form; `stars` says whether `*/n` may stand for the values it names."""
+    if read.open:
+        return "*"
+    if read.stars:
+        covered = {v for n in read.stars for v in range(field.least, field.most + 1, n)}
+        parts = [f"*/{n}" for n in read.stars]
+        return ",".join((*parts, *_list(sorted(read.values - covered)), *read.special))
+    values = sorted(read.values)
+    if stars and len(values) == field.size:
+        return "*"
+    if stars and len(values) > 1 and values[0] == field.least:
+        step = values[1] - values[0]
+        if field.size % step == 0 and values == list(range(field.least, field.most + 1, step)):
+            return f"*/{step}"
+    return ",".join((*_list(values), *read.special))
+
+
+def _list(values: list[int]) -> list[str]:
+    """Sorted values as `7`, `1` and `5`, `10-15` or `10-50/20`, whatever is shortest to say."""
+    steps = {b - a for a, b in pairwise(values)}
+    if len(values) > 2 and len(steps) == 1:
+        step = steps.pop()
+        return [f"{values[0]}-{values[-1]}" + (f"/{step}" if step > 1 else "")]
+    runs: list[list[int]] = []
+    for v in values:
+        if runs and v == runs[-1][-1] + 1:
+            runs[-1].append(v)
+        else:
+            runs.append([v])
+    return [f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs]
 
 
 def _special(field: Field, part: str) -> str | None:
     """`L`, `15W`, `FRI#2`, `L5`: in croniter's words, or None if it is none of these."""
-    if field.name == "day of month":
+    if field is DAY:
         if part == "L":
             return "L"
         if (match := _NEAREST.match(part)) and 1 <= int(match["day"]) <= 31:
             return f"{int(match['day'])}W"
         return None
-    if field.name != "day of week":
+    if field is not WEEKDAY:
         return None
     if match := _NTH.match(part):
         if not 1 <= int(match["n"]) <= 5:
@@ -123,8 +201,10 @@ def _special(field: Field, part: str) -> str | None:
         return f"{_value(field, match['day'], part) % 7}#{match['n']}"
     if match := _LAST_DAY.match(part):
         return f"L{int(match['day']) % 7}"
+    if part.endswith("L") and part[:-1] in DAYS:
+        return f"L{DAYS[part[:-1]]}"
     if part.endswith("L") and len(part) > 1:
-        raise BadCron(f"{field.name}: '{part}' cannot be read; for the last Friday of a month write L5")
+        raise BadCron(f"{field.name}: '{part}' cannot be read; for the last Friday of a month write L5 or FRIL")
     return None
 
 
@@ -134,14 +214,16 @@ def _value(field: Field, word: str, part: str) -> int:
     if not word.isdigit():
         raise BadCron(f"{field.name}: '{part}' cannot be read; {_allowed(field)}")
     value = int(word)
-    if not field.least <= value <= field.most:
-        raise BadCron(f"{field.name}: {value} is outside {field.least} to {field.most}")
+    most = 7 if field is WEEKDAY else field.most
+    if not field.least <= value <= most:
+        raise BadCron(f"{field.name}: {value} is outside {field.least} to {most}")
     return value
 
 
 def _allowed(field: Field) -> str:
-    names = f" or {', '.join(field.names)}" if field.names else ""
+    most = "6 (Sunday is 0)" if field is WEEKDAY else str(field.most)
+    named = f" or {', '.join(field.names)}" if field.names else ""
     extra = {"day of month": ", L for the last day, 15W for the weekday nearest the 15th"}.get(field.name, "")
-    if field.names is DAYS:
+    if field is WEEKDAY:
         extra = ", FRI#2 for the second Friday, L5 for the last one"
-    return f"write *, numbers {field.least} to {field.most}{names}, ranges a-b, lists a,b, steps */n{extra}"
+    return f"write *, numbers {field.least} to {most}{named}, ranges a-b, lists a,b, steps */n{extra}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+
+from cluster.core.zones import zone
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
@@ -15,7 +16,7 @@ def render(ms: int, timezone: str | None = None) -> str:
     """RFC 3339 with milliseconds: in UTC with a `Z`, or in a zone with its offset."""
     at = _EPOCH + timedelta(milliseconds=ms)
     if timezone is not None:
-        return at.astimezone(ZoneInfo(timezone)).isoformat(timespec="milliseconds")
+        return at.astimezone(zone(timezone)).isoformat(timespec="milliseconds")
     return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 

@@ -14,25 +14,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Protocol
-from zoneinfo import ZoneInfoNotFoundError
 
 from croniter import CroniterBadDateError, CroniterError, croniter
 
+from cluster.core import instants
 from cluster.core.cron_fields import ALIASES, BadCron, normalise
 from cluster.core.errors import CallerError
-from cluster.core.zones import last_change, next_change, offset, zone
+from cluster.core.zones import last_change, names, next_change, offset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONGEST_TEXT = 256
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - croniter is fed naive local times, on purpose
-_LAST_INSTANT = 253_370_764_800  # 9999-01-01, in s
-_LONGEST_GAP = 2 * 86_400
-_DURATION = re.compile(r"(\d+)([smhd])")
+_SECOND = timedelta(seconds=1)
+_LATEST = instants.LATEST_MS // 1000
+_YEAR_2000 = 946_684_800
+_NEAR = 4 * 86_400
+"""More than any two offsets differ (26 h), and than any gap or repeated stretch lasts (24 h), together."""
+_DURATION = re.compile(r"(\d+)([smhd])", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -68,64 +71,89 @@ class _Every:
 
 
 class _Cron:
-    """A cron expression in one zone. Local times are naive seconds since 1970-01-01 00:00 local."""
+    """A cron expression in normal form, in one zone. Local times are naive seconds since 1970-01-01 00:00 local.
+
+    Not for several threads at once: croniter objects keep their place.
+    """
 
     def __init__(self, expression: str, timezone: str) -> None:
-        self._matches = croniter(expression, _NAIVE_EPOCH, ret_type=datetime, second_at_beginning=True)
         self._timezone = timezone
-        second, minute, hour, *_ = expression.split(" ")
-        self._fixed = not minute.startswith("*") and not hour.startswith("*")
+        second, minute, hour, day, month, weekday = expression.split(" ")
+        self._fixed = "*" not in minute and "*" not in hour
         self._at_gap_end = second == "0"
+        # Whichever fits: croniter takes both days to be needed when W or # is among them, and thirty days with L to be
+        # every day, so it is asked for one at a time.
+        month_days = [day] if day == "L" else [day.removesuffix(",L")] + ["L"] * day.endswith(",L")
+        days = [(d, "*") for d in month_days if d != "*" or weekday == "*"]
+        days += [("*", weekday)] if weekday != "*" else []
+        alternatives = [
+            croniter(
+                f"{second} {minute} {hour} {d} {month} {w}", _NAIVE_EPOCH, ret_type=datetime, second_at_beginning=True
+            )
+            for d, w in days
+        ]
+        # The 30th of February is looked for once, not at every question. 2000 is a leap year: the 29th is there.
+        self._alternatives = [a for a in alternatives if _next(a, _YEAR_2000) is not None]
 
-    def _match(self, local: int) -> int | None:
-        """The first matching local time at or after `local`."""
-        try:
-            self._matches.set_current(_NAIVE_EPOCH.fromtimestamp(local - 1, UTC).replace(tzinfo=None), force=True)
-            found: datetime = self._matches.get_next(datetime)
-        except (CroniterBadDateError, OverflowError, ValueError):
-            return None
-        return int(found.replace(tzinfo=UTC).timestamp())
+    @property
+    def never(self) -> bool:
+        """Whether no date has such a day and month."""
+        return not self._alternatives
+
+    def match(self, local: int) -> int | None:
+        """The first matching local time at or after `local`; None if there is none within 50 years or before 9999."""
+        found = [m for alternative in self._alternatives if (m := _next(alternative, local)) is not None]
+        return min(found, default=None)
 
     def next_after(self, after: int) -> int | None:
         # Between two changes of the offset, local and real time run side by side: one such stretch at a time.
         start = after + 1
-        while start < _LAST_INSTANT:
-            here = offset(self._timezone, start)
-            found, until = self._in_stretch(start, here)
-            change = next_change(self._timezone, start, _LAST_INSTANT if until is None else until)
-            if found is not None and (change is None or found < change.at):
-                return found
-            if until is None or change is None:
+        while start < _LATEST:
+            found = self._in_stretch(start, offset(self._timezone, start))
+            if found is None:
                 return None
-            start = change.at
+            # Far ahead only the changes just before the match can matter, and those just behind `start`: in between,
+            # no local time that a change skips or repeats can match.
+            far = found - start > 2 * _NEAR
+            change = next_change(self._timezone, start, start + _NEAR if far else found)
+            if change is not None:
+                start = change.at
+            elif far:
+                start = found - _NEAR
+            else:
+                return found if found < _LATEST else None
         return None
 
-    def _in_stretch(self, start: int, here: int) -> tuple[int | None, int | None]:
-        """The first instant from `start` on if the offset never changed again, and how far one must look for a change.
-
-        The second is None when the expression never matches any more.
-        """
+    def _in_stretch(self, start: int, here: int) -> int | None:
+        """The first instant from `start` on if the offset stayed what it is `here`; None if there is no match ever."""
         low = start + here
         moved = None
-        if self._fixed and (change := last_change(self._timezone, start, _LONGEST_GAP)) is not None:
+        if self._fixed and (change := last_change(self._timezone, start, _NEAR)) is not None:
             if change.after < change.before:
                 low = max(low, change.at + change.before)  # the hour that comes twice has had its run
             else:
                 moved = self._from_gap(start, change.at, change.before, change.after)
-        local = self._match(low)
+        local = self.match(low)
         regular = None if local is None else local - here
-        if moved is None or (regular is not None and regular <= moved):
-            return regular, regular
-        return moved, moved
+        return min((t for t in (moved, regular) if t is not None), default=None)
 
     def _from_gap(self, start: int, at: int, before: int, after: int) -> int | None:
         """Where the first local time of a gap that is still to come lies; None if there is none."""
         first = at + before
         if self._at_gap_end:
-            local = self._match(first)
+            local = self.match(first)
             return at if start <= at and local is not None and local < at + after else None
-        local = self._match(max(first, start + before))
+        local = self.match(max(first, start + before))
         return local - before if local is not None and local < at + after else None
+
+
+def _next(matches: croniter[datetime], local: int) -> int | None:
+    try:
+        matches.set_current(_NAIVE_EPOCH + timedelta(seconds=local - 1), force=True)
+        found = matches.get_next(datetime)
+    except (CroniterBadDateError, OverflowError, ValueError):
+        return None
+    return (found - _NAIVE_EPOCH) // _SECOND
 
 
 @dataclass(frozen=True)
@@ -139,10 +167,10 @@ class Schedule:
     _engine: _Engine = field(repr=False, compare=False)
 
     def next_after(self, after_ms: int) -> int | None:
-        """The first occurrence strictly later than an instant, in ms; None if there is none."""
-        after = after_ms // 1000
+        """The first occurrence strictly later than an instant, in ms; None if there is none. Time runs 1970-9998."""
+        after = max(after_ms // 1000, -1)
         found = self._engine.next_after(after)
-        return None if found is None or found <= after else found * 1000
+        return found * 1000 if found is not None and after < found < _LATEST else None
 
     def between(self, start_ms: int, end_ms: int, limit: int) -> list[int]:
         """The occurrences t with `start_ms <= t < end_ms`, ascending, at most `limit`."""
@@ -171,7 +199,9 @@ def parse_schedule(text: str, timezone: str = "UTC", anchor_ms: int = 0) -> Sche
     words = text.split()
     if not words:
         raise InvalidSchedule('must not be empty; write a cron expression such as "0 30 9 * * MON-FRI"')
-    _check_zone(timezone)
+    if timezone not in names():
+        message = f"'{timezone[:64]}' is not an IANA time zone; write one such as Europe/Berlin or UTC"
+        raise InvalidSchedule(message, "timezone")
     kind = words[0].lower()
     if kind == "@every":
         interval = _interval(words[1:])
@@ -196,27 +226,24 @@ def schedule_from_key(key: str) -> Schedule:
     return _cron(first, second, first)
 
 
-def _check_zone(name: str) -> None:
-    try:
-        zone(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
-        message = f"'{name[:64]}' is not an IANA time zone; write one such as Europe/Berlin or UTC"
-        raise InvalidSchedule(message, "timezone") from exc
-
-
 @lru_cache(maxsize=20_000)
 def _cron(expression: str, timezone: str, text: str) -> Schedule:
     try:
         normal = normalise(expression)
-        engine = _Cron(normal, timezone)
     except BadCron as exc:
         raise InvalidSchedule(str(exc)) from exc
+    try:
+        engine = _engine(normal, timezone)
     except (CroniterError, ValueError, KeyError) as exc:
         raise InvalidSchedule(f"'{text}' cannot be read: {exc}") from exc
-    # 2000 is a leap year, so that the 29th of February is found at once.
-    if engine.next_after(946_684_800) is None:
+    if engine.never:
         raise InvalidSchedule(f"'{text}' never fires: no date has this day and month")
     return Schedule(text, timezone, "cron", f"cron|{normal}|{timezone}", engine)
+
+
+@lru_cache(maxsize=10_000)
+def _engine(normal: str, timezone: str) -> _Cron:
+    return _Cron(normal, timezone)
 
 
 def _every(text: str, timezone: str, interval: int, phase: int) -> Schedule:
@@ -240,17 +267,9 @@ def _interval(words: list[str]) -> int:
 
 def _instant(words: list[str]) -> int:
     try:
-        parsed = datetime.fromisoformat(" ".join(words).upper())
+        at = instants.parse(" ".join(words))
     except ValueError as exc:
-        raise InvalidSchedule("@at takes a time such as 2026-12-01T10:00:00Z") from exc
-    if parsed.tzinfo is None:
-        raise InvalidSchedule("@at needs its offset: end the time with Z or +01:00")
-    if parsed.microsecond:
+        raise InvalidSchedule(f"@at takes an instant: it {exc}") from exc
+    if at % 1000:
         raise InvalidSchedule("@at takes whole seconds")
-    try:
-        seconds = int(parsed.timestamp())
-    except (OverflowError, ValueError) as exc:
-        raise InvalidSchedule("@at is outside the years that can be computed with") from exc
-    if not 0 < seconds < _LAST_INSTANT:
-        raise InvalidSchedule("@at must lie between 1970 and 9999")
-    return seconds
+    return at // 1000

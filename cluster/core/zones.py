@@ -1,14 +1,20 @@
-"""Where a time zone's offset changes. `zoneinfo` does not tell, so each year is scanned once and remembered."""
+"""Time zones and where their offsets change. `zoneinfo` does not tell, so stretches are searched and remembered.
+
+The rules come from the locked `tzdata` package, never from the machine: nodes must agree on what is due.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
-from zoneinfo import ZoneInfo
+from importlib.resources import files
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-_GRID = 6 * 3600
-"""No zone has ever changed twice within six hours."""
+_DATA = files("tzdata")
+_GRID = 2 * 86_400
+"""Since 1970 no zone has changed twice within six days (a test reads the zones' data), so two days miss nothing."""
+_STRETCH = 32 * _GRID
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,39 +26,46 @@ class Change:
     after: int
 
 
+@lru_cache(maxsize=1)
+def names() -> frozenset[str]:
+    """Every IANA name, aliases such as `US/Eastern` included."""
+    return frozenset((_DATA / "zones").read_text().split()) - {"Factory"}
+
+
 @lru_cache(maxsize=1024)
 def zone(name: str) -> ZoneInfo:
-    """The zone of that IANA name; raises `ZoneInfoNotFoundError` or `ValueError`."""
-    return ZoneInfo(name)
+    """The zone of that IANA name; raises `ZoneInfoNotFoundError`."""
+    if name not in names():
+        raise ZoneInfoNotFoundError(name)
+    with (_DATA / "zoneinfo" / name).open("rb") as data:
+        return ZoneInfo.from_file(data, key=name)
 
 
 def offset(name: str, at: int) -> int:
-    """Seconds to add to UTC at an instant (s since 1970), rounded down to whole seconds."""
+    """Seconds to add to UTC at an instant (s since 1970)."""
     if name == "UTC":
         return 0
     difference = datetime.fromtimestamp(at, zone(name)).utcoffset()
     return 0 if difference is None else int(difference.total_seconds())
 
 
-@lru_cache(maxsize=4096)
-def changes(name: str, year: int) -> tuple[Change, ...]:
-    """Every change of offset within a UTC year, in order."""
-    if name == "UTC":
-        return ()
-    start = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
-    end = int(datetime(year + 1, 1, 1, tzinfo=UTC).timestamp())
+@lru_cache(maxsize=16_384)
+def _changes(name: str, stretch: int) -> tuple[Change, ...]:
+    """Every change of offset within `[stretch, stretch + 1) * _STRETCH`, in order."""
+    start = stretch * _STRETCH
     found = []
-    before = offset(name, start - 1)
     low = start - 1
-    for high in (*range(start + _GRID, end, _GRID), end - 1):
-        then = offset(name, high)
-        if then != before:
-            found.append(_locate(name, low, high, before, then))
-        low, before = high, then
+    before = offset(name, low)
+    for high in range(low + _GRID, start + _STRETCH, _GRID):
+        after = offset(name, high)
+        if after != before:
+            found.append(_locate(name, low, high))
+        low, before = high, after
     return tuple(found)
 
 
-def _locate(name: str, low: int, high: int, before: int, after: int) -> Change:
+def _locate(name: str, low: int, high: int) -> Change:
+    before, after = offset(name, low), offset(name, high)
     while high - low > 1:
         middle = (low + high) // 2
         if offset(name, middle) == before:
@@ -62,16 +75,12 @@ def _locate(name: str, low: int, high: int, before: int, after: int) -> Change:
     return Change(high, before, after)
 
 
-def _year(at: int) -> int:
-    return datetime.fromtimestamp(at, UTC).year
-
-
 def next_change(name: str, after: int, until: int) -> Change | None:
     """The first change in `(after, until]`."""
     if name == "UTC":
         return None
-    for year in range(_year(after), min(_year(until), 9998) + 1):
-        for change in changes(name, year):
+    for stretch in range(after // _STRETCH, until // _STRETCH + 1):
+        for change in _changes(name, stretch):
             if after < change.at <= until:
                 return change
     return None
@@ -81,8 +90,8 @@ def last_change(name: str, at: int, within: int) -> Change | None:
     """The last change in `(at - within, at]`."""
     if name == "UTC":
         return None
-    for year in range(_year(at), _year(at - within) - 1, -1):
-        for change in reversed(changes(name, year)):
+    for stretch in range(at // _STRETCH, (at - within) // _STRETCH - 1, -1):
+        for change in reversed(_changes(name, stretch)):
             if at - within < change.at <= at:
                 return change
     return None

@@ -37,7 +37,7 @@ async def test_the_next_occurrences_with_their_offset(api: Api) -> None:
         ("0 5 * * * *", "at minute 5, every hour (UTC)"),
         ("0 0 9-17 * * MON-FRI", "at minute 0, at hour 9-17, on Mon-Fri (UTC)"),
         ("0 30 9 L * *", "at 09:30:00, on the last day of the month (UTC)"),
-        ("0 0 12 * JAN,JUL FRI#2", "at 12:00:00, on Fri number 2 of the month, in Jan, Jul (UTC)"),
+        ("0 0 12 * JAN,JUL FRI#2", "at 12:00:00, on the second Fri of the month, in Jan, Jul (UTC)"),
         ("0 0 12 * * L5", "at 12:00:00, on the last Fri of the month (UTC)"),
         ("@every 1h30m", "every 1 hour 30 minutes, on a grid that does not creep"),
         ("@at 2030-01-01T00:00:00Z", "once, at 2030-01-01T00:00:00.000Z"),
