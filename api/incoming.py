@@ -81,12 +81,12 @@ def too_slow() -> falcon.HTTPError:
     return falcon.HTTPError(408, title="Request Timeout", description="the body came too slowly; send it again")
 
 
-async def steadily(stream: AsyncIterable[bytes], seconds: float = PIECE_SECONDS) -> AsyncIterator[bytes]:
+async def steadily(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """The pieces of a long body. Raises 408 if the next one does not come within so many seconds."""
     pieces = aiter(stream)
     while True:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(PIECE_SECONDS):
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return

@@ -111,6 +111,11 @@ async def _unexpected(req: Request, resp: Response, exc: Exception, _params: dic
 
 def _from_falcon(_req: Request, resp: Response, exc: falcon.HTTPError) -> None:
     status = falcon.http_status_to_code(exc.status)
+    detail = exc.description
+    if detail is None and status == 404:
+        detail = "there is nothing at this address; /openapi.json lists what there is, /docs shows it"
+    if detail is None and status == 405:
+        detail = f"this address knows only {dict(exc.headers or {}).get('Allow', 'other methods')}"
     title = exc.title or "Error"
     slug = title.split(" ", 1)[-1].lower().replace(" ", "-")
-    write(resp, status, slug, title.split(" ", 1)[-1] if title[:3].isdigit() else title, exc.description)
+    write(resp, status, slug, title.split(" ", 1)[-1] if title[:3].isdigit() else title, detail)
