@@ -74,6 +74,21 @@ def settle(nodes: Nodes) -> None:
     )
 
 
+def living_leader(nodes: Nodes) -> str:
+    """The leader, once there is one whose process lives."""
+
+    def look() -> str | None:
+        leader = nodes.leader()
+        return leader if leader in nodes.alive() else None
+
+    return wait_until(look, 30, "a living leader")
+
+
+def succeeded(nodes: Nodes, name: str, count: int) -> None:
+    """Wait until a node is gone and its successor is there."""
+    wait_until(lambda: name not in nodes.alive() and len(nodes.alive()) == count, 30, "the node's successor")
+
+
 def wait_past(nodes: Nodes, instant_ms: int) -> None:
     wait_until(lambda: nodes.now_ms() >= instant_ms, 60, "time to pass")
 
@@ -109,13 +124,13 @@ def test_kill_the_leader_then_a_node_then_the_leader(cluster: Callable[..., Node
     wait_past(nodes, start + 2000)
     killed = []
     for victim in ("leader", "other", "leader"):
-        leader = wait_until(lambda: nodes.leader() if nodes.leader() in nodes.alive() else None, 30, "a living leader")
+        leader = living_leader(nodes)
         name = leader if victim == "leader" else next(n for n in nodes.alive() if n != leader)
         killed.append(name)
         nodes.kill(name)
-        wait_until(lambda name=name: name not in nodes.alive() and len(nodes.alive()) == 3, 20, "the node's successor")
+        succeeded(nodes, name, 3)
         wait_past(nodes, nodes.now_ms() + 4000)
-    wait_until(lambda: nodes.leader() in nodes.alive(), 30, "a living leader")
+    living_leader(nodes)
     finish = next_second(nodes) + 1000
     wait_past(nodes, finish)
     late, twice = audit(nodes, receiver, jobs, start, finish)
@@ -165,7 +180,7 @@ def test_a_rolling_stop_loses_and_doubles_nothing(cluster: Callable[..., Nodes],
     wait_past(nodes, start + 2000)
     for name, pid in list(nodes.alive().items()):
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda name=name: name not in nodes.alive() and len(nodes.alive()) == 2, 30, "a successor")
+        succeeded(nodes, name, 2)
     began = time.monotonic()
     finish = next_second(nodes) + 2000
     wait_past(nodes, finish)
@@ -190,7 +205,7 @@ def test_everything_stopped_and_started_again(cluster: Callable[..., Nodes], rec
     wait_past(nodes, nodes.now_ms() + 30_000)
     nodes.start()
     # Nobody resigned, so the dead leader's lease has to end first; only then can anything be written down.
-    wait_until(lambda: nodes.leader() in nodes.alive(), 30, "a living leader")
+    living_leader(nodes)
     back = next_second(nodes)
     finish = back + 8000
     wait_past(nodes, finish)

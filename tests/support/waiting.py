@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], Awaitable[T]], seconds: float = 15.0, what: str = "") -> T:
+async def eventually(condition: Callable[[], Awaitable[T | None]], seconds: float = 15.0, what: str = "") -> T:
     """The first true result of a condition; fails after so many seconds with the last one."""
     deadline = time.monotonic() + seconds
     while True:
@@ -24,7 +24,7 @@ async def eventually(condition: Callable[[], Awaitable[T]], seconds: float = 15.
         await asyncio.sleep(0.02)
 
 
-def wait_until(condition: Callable[[], T], seconds: float = 15.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T | None], seconds: float = 15.0, what: str = "") -> T:
     """The same for code without a loop."""
     deadline = time.monotonic() + seconds
     while True:
