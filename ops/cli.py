@@ -70,7 +70,7 @@ def main() -> None:
         cli.main(standalone_mode=False)
     except click.ClickException as exc:
         exc.show()
-        sys.exit(2)
+        sys.exit(exc.exit_code)
     except click.Abort:
         sys.exit(130)
     except ConfigurationError as exc:

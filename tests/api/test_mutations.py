@@ -127,10 +127,10 @@ async def test_every_kind_of_problem(api: Api, monkeypatch: pytest.MonkeyPatch) 
         ("GET", "/jobs/nope", 404, {}),
         ("DELETE", "/jobs", 405, {}),
         ("GET", "/jobs", 406, {"Accept": "text/html"}),
-        ("POST", "/jobs", 413, {"Content-Type": "application/json", "Content-Length": str(9 * 2**20)}),
+        ("POST", "/jobs", 413, {"Content-Type": "application/json"}),
         ("POST", "/jobs", 415, {"Content-Type": "text/plain"}),
     ):
-        answer = await api.call(method, path, b"{}" if method == "POST" else None, **headers)
+        answer = await api.call(method, path, b" " * (2**20 + 1) if method == "POST" else None, **headers)
         assert answer.status_code == status
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert {"type", "title", "status", "detail"} <= set(answer.json), answer.text

@@ -1,0 +1,168 @@
+"""`horae jobs` against a live node."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from ops.cli import cli
+from ops.client import Client, Refused, Unreachable
+from tests.support.live import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from click.testing import Result
+
+TARGET = "http://127.0.0.1:1/x"
+
+
+@pytest.fixture
+def client(node_url: str) -> Iterator[Client]:
+    found = Client(node_url)
+    yield found
+    for job in list(found.jobs()):
+        found.call("DELETE", f"/jobs/{job['jobId']}")
+
+
+@pytest.fixture
+def jobs(client: Client) -> Callable[..., Result]:
+    def run(*arguments: str, text: str | None = None) -> Result:
+        return CliRunner().invoke(cli, ["jobs", *arguments], input=text, env={"HORAE_URL": client.url})
+
+    return run
+
+
+def test_create_steer_delete(jobs: Callable[..., Result], client: Client) -> None:
+    """A job is made from options or a file, paused, resumed, triggered, shown, listed and deleted."""
+    made = jobs(
+        "create", "--id", "a", "--schedule", "@daily", "--to", TARGET, "--body", '{"n":1}', "--set", 'tags=["x"]'
+    )
+    assert (made.exit_code, made.stdout) == (0, "a\n")
+    shown = client.call("GET", "/jobs/a")
+    assert (shown["body"], shown["tags"]) == ({"n": 1}, ["x"])
+    other = jobs(
+        "create", "--file", "-", "--set", "name=n", text=orjson.dumps({"schedule": "@daily", "api": TARGET}).decode()
+    )
+    assert other.exit_code == 0
+    assert jobs("pause", "a").stdout == "a: paused\n"
+    assert jobs("resume", "a").stdout == "a: active\n"
+    assert jobs("trigger", "a").stdout.startswith("a:")
+    assert "@daily" in jobs("show", "a").stdout
+    assert [j["jobId"] for j in orjson.loads(jobs("list", "--tag", "x", "--json").stdout)] == ["a"]
+    assert "2 job(s)" in jobs("list").stdout
+    mixed = jobs("delete", "nope", "a")
+    assert (mixed.exit_code, mixed.stdout) == (1, "a: deleted\n")
+    assert "nope" in mixed.stderr
+    refused = jobs("create", "--schedule", "x", "--to", "y")
+    assert refused.exit_code == 1
+    assert "schedule:" in refused.output
+    assert "api:" in refused.output
+    assert jobs("create", "--set", "x").exit_code == 2
+
+
+def test_import_tells_bad_lines(jobs: Callable[..., Result]) -> None:
+    """Counts on standard output, each bad line on standard error, exit status 1."""
+    good = orjson.dumps({"jobId": "a", "schedule": "@daily", "api": TARGET}).decode()
+    done = jobs("import", "-", text=f"{good}\n{{}}\n")
+    assert (done.exit_code, done.stdout) == (1, "1 created, 0 updated, 0 unchanged, 1 failed\n")
+    assert "line 2: schedule: is required" in done.stderr
+    assert jobs("import", "-", text=good).exit_code == 0
+
+
+def write(file: Path, *found: dict[str, Any]) -> str:
+    file.write_bytes(b"\n".join(orjson.dumps(j) for j in found))
+    return str(file)
+
+
+def test_apply_is_declarative(jobs: Callable[..., Result], client: Client, tmp_path: Path) -> None:
+    """It shows what changes, changes that and nothing else; applying again does nothing; --prune removes the rest."""
+    a: dict[str, Any] = {
+        "jobId": "a",
+        "schedule": "@daily",
+        "api": TARGET,
+        "retry": {"maxAttempts": 3},
+        "tags": ["git"],
+    }
+    a["endAt"] = "2099-01-01T01:00:00+01:00"
+    b = {"jobId": "b", "schedule": "@hourly", "api": TARGET, "body": {"x": [1]}, "tags": ["git"]}
+    client.call("PUT", "/jobs/by-hand", {"schedule": "@daily", "api": TARGET})
+    file = write(tmp_path / "jobs.ndjson", a, b)
+    dry = jobs("apply", file, "--dry-run")
+    assert dry.exit_code == 1
+    assert "+ a" in dry.stdout
+    assert {j["jobId"] for j in client.jobs()} == {"by-hand"}
+    assert jobs("apply", file).exit_code == 0
+    revision = client.call("GET", "/jobs/a")["revision"]
+    again = jobs("apply", file, "--dry-run")
+    assert (again.exit_code, again.stdout) == (0, "0 to create, 0 to change, 0 to delete, 2 as they should be\n")
+    del b["body"]
+    file = write(tmp_path / "jobs.ndjson", a, {**b, "schedule": "@weekly"})
+    changed = jobs("apply", file, "--prune", "--tag", "git")
+    assert changed.exit_code == 0
+    assert '    schedule: "@hourly" -> "@weekly"' in changed.stdout
+    assert '    body: {"x":[1]} -> null' in changed.stdout
+    assert client.call("GET", "/jobs/b")["body"] is None
+    assert client.call("GET", "/jobs/a")["revision"] == revision
+    file = write(tmp_path / "jobs.ndjson", a)
+    pruned = jobs("apply", file, "--prune", "--tag", "git")
+    assert "- b" in pruned.stdout
+    assert {j["jobId"] for j in client.jobs()} == {"a", "by-hand"}
+    assert jobs("apply", file, "--prune", "--yes").exit_code == 0
+    assert {j["jobId"] for j in client.jobs()} == {"a"}
+    for wrong in ([{"schedule": "@daily"}], [a, a], [[1]]):
+        assert jobs("apply", write(tmp_path / "wrong.ndjson", *wrong)).exit_code == 2
+
+
+def test_export_can_be_applied(jobs: Callable[..., Result], tmp_path: Path) -> None:
+    """What export prints makes the same jobs: nothing is to be changed."""
+    full = {"jobId": "f", "schedule": "0 30 2 * * *", "timezone": "Europe/Berlin", "api": TARGET, "headers": {"X": "1"}}
+    jobs(
+        "import",
+        "-",
+        text=orjson.dumps({**full, "body": "", "retry": {"jitter": 0}, "endAt": "2099-01-01T00:00:00Z"}).decode(),
+    )
+    exported = jobs("export").stdout
+    assert orjson.loads(exported)["retry"]["jitter"] == 0
+    assert "timeoutSeconds" not in exported
+    (tmp_path / "all.ndjson").write_text(exported)
+    assert jobs("apply", str(tmp_path / "all.ndjson"), "--prune", "--dry-run").exit_code == 0
+
+
+def test_the_client_says_what_is_wrong() -> None:
+    """Nobody there, something else there, and a wrong address are sentences."""
+    with pytest.raises(Unreachable, match="horae serve"):
+        Client(f"http://127.0.0.1:{free_port()}").call("GET", "/jobs")
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(Refused, match="is this Horae"):
+        Client(f"http://127.0.0.1:{server.server_port}").call("GET", "/jobs")
+    server.shutdown()
+    server.server_close()
+    done = CliRunner().invoke(cli, ["jobs", "list"], env={"HORAE_URL": "ftp://x"})
+    assert done.exit_code == 2
+    assert "is no address" in done.output
+
+
+def test_pages_are_walked(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client reads every page."""
+    monkeypatch.setattr("ops.client.PAGE", 2)
+    for i in range(5):
+        client.call("PUT", f"/jobs/p{i}", {"schedule": "@daily", "api": TARGET})
+    assert sorted(j["jobId"] for j in client.jobs()) == [f"p{i}" for i in range(5)]
