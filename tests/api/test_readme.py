@@ -1,0 +1,67 @@
+"""The commands of api/README.md, run as they stand there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from api.description import describe
+from tests.support import live
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+README = (Path(__file__).parents[2] / "api" / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+CURL = re.compile(r"((?:printf[^#]*?\|\s*\n\s*)?curl .*?)\n# (\d{3})(?: (.*?))?(?=\n|$)", re.DOTALL)
+
+
+@pytest.fixture
+def fresh(mongodb_uri: str, db_name: str) -> Iterator[str]:
+    with live.node(mongodb_uri, db_name) as url:
+        yield url
+
+
+def test_every_command_does_what_it_says(fresh: str) -> None:
+    """Each curl command answers the status and the text that stand below it."""
+    commands = [found for block in BLOCKS for found in CURL.findall(block)]
+    assert len(commands) == "\n".join(BLOCKS).count("curl -s")
+    execution = ""
+    for command, status, text in commands:
+        # The status is put behind the answer, which is otherwise as a reader sees it.
+        script = command.replace("curl -s", "curl -w '\\n%{http_code}' -s", 1)
+        done = subprocess.run(
+            ["bash", "-c", script],
+            env={"PATH": "/usr/bin:/bin", "HORAE": fresh, "EXECUTION": execution},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        answer, _, got = done.stdout.rpartition("\n")
+        assert got == status, f"{command}\n{answer}"
+        for part in filter(None, re.split(r"\.\.\.", text.strip())):
+            assert part.strip(", }") in answer, f"{command}\n{answer}"
+        triggered = re.search(r'"executionId":"([^"]+)"', answer)
+        if status == "202" and triggered:
+            execution = triggered[1]
+    assert httpx.get(f"{fresh}/jobs").json()["nextCursor"] is None
+
+
+def test_every_operation_has_an_example() -> None:
+    """Each method and address of the description is among the commands."""
+    called = set()
+    for command, *_ in (found for block in BLOCKS for found in CURL.findall(block)):
+        address = re.search(r"\$HORAE(/[^\s\"?]*)", command)
+        assert address is not None
+        method = re.search(r"-X (\w+)", command)
+        kind = method[1] if method else "POST" if " -d " in command or "--data" in command else "GET"
+        path = re.sub(r"/jobs/(?!import)[^/]+", "/jobs/{jobId}", address[1])
+        called.add((kind.lower(), re.sub(r"/executions/[^/]+", "/executions/{executionId}", path)))
+    described = {(method, path) for path, methods in describe()["paths"].items() for method in methods}
+    assert described <= called, described - called
