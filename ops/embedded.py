@@ -11,6 +11,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -60,10 +61,23 @@ def binary() -> str:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
+    """A TCP port on loopback that nobody uses now, outside the range that outgoing connections take theirs from."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        if _is_free(port):
+            return port
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +199,8 @@ class Embedded:
         """The port it had before, if it is still free: then the replica set's own name for it stays right."""
         with suppress(OSError, ValueError):
             port = int((self._dir / "port").read_text())
-            with socket.socket() as s:
-                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                s.bind(("127.0.0.1", port))
-            return port
+            if _is_free(port):
+                return port
         return free_port()
 
 
