@@ -135,7 +135,8 @@ def _period(p: Period) -> Document:
     }
 
 
-def _insertion(change: Change) -> Document:
+def insertion(change: Change) -> Document:
+    """A whole new document."""
     document = {"_id": change.job.id, **_fields(change.job), "past": []}
     if change.mark is not None:
         document["unsettled"] = change.mark
@@ -172,7 +173,7 @@ async def insert(db: Database, change: Change) -> bool:
     """Write a job that did not exist. False if it exists now."""
     with translated():
         try:
-            await db.api["jobs"].insert_one(_insertion(change))
+            await db.api["jobs"].insert_one(insertion(change))
         except DuplicateKeyError:
             return False
     return True
@@ -192,7 +193,7 @@ async def insert_many(db: Database, changes: Sequence[Change]) -> set[str]:
         return set()
     with translated():
         try:
-            await db.api["jobs"].insert_many([_insertion(c) for c in changes], ordered=False)
+            await db.api["jobs"].insert_many([insertion(c) for c in changes], ordered=False)
         except BulkWriteError as exc:
             existed = duplicates(exc)
             if existed is None:
