@@ -6,6 +6,7 @@ the nodes drain, the receiver answers until they have, the embedded MongoDB goes
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -117,10 +118,10 @@ def _ms(value: float | None) -> str:
     return "    -" if value is None else f"{value:3.0f}ms"
 
 
-def load_samples(api: Client) -> dict[str, Any]:
-    """Import the sample dataset; importing it again changes nothing."""
-    with SAMPLES.open("rb") as file:
-        counts: dict[str, Any] = api.upload("/jobs/import", file, "application/x-ndjson")
+def load_samples(api: Client, receiver_port: int) -> dict[str, Any]:
+    """Import the sample dataset, aimed at our receiver; importing it again changes nothing."""
+    lines = SAMPLES.read_bytes().replace(b"http://127.0.0.1:5001/", f"http://127.0.0.1:{receiver_port}/".encode())
+    counts: dict[str, Any] = api.upload("/jobs/import", io.BytesIO(lines), "application/x-ndjson")
     return counts
 
 
@@ -153,7 +154,7 @@ def run(settings: Settings, receiver_port: int) -> int:
             name = demo.ended() or "serve"
             console.print(f"horae: {name} did not come up:\n{demo.complaint(name)}", style="red")
             return 1
-        _explain(settings, receiver_port, load_samples(demo.api))
+        _explain(settings, receiver_port, load_samples(demo.api, receiver_port))
         _watch(demo)
         return 0
     finally:

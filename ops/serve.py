@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 REACH_SECONDS = 8
+FILES = 65_536
 
 
 def check_port(host: str, port: int) -> None:
@@ -66,6 +68,14 @@ def check_database(uri: str) -> None:
         ) from exc
 
 
+def raise_file_limit() -> None:
+    """Every connection to a target is a file: take what the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class _Arbiter(Arbiter):  # type: ignore[misc] # gunicorn is not typed
     """A first Ctrl-C is a request to end cleanly, as SIGTERM is; a second one means at once."""
 
@@ -99,6 +109,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
 def serve(settings: Settings) -> None:
     """Run until stopped. Raises `ConfigurationError`; ends the process otherwise."""
     check_port(settings.host, settings.port)
+    raise_file_limit()
     embedded: Embedded | None = None
     if settings.uri is None:
         embedded = Embedded(Path(settings.data_dir))
