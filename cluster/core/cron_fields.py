@@ -140,8 +140,8 @@ def _split(field: Field, part: str) -> tuple[str, int, int, int]:
     first = _value(field, low, part)
     if high:
         return base, first, _value(field, high, part), int(step or 1)
-    # "N/step" runs to the field's end
-    return base, first, max(first, field.most) if step else first, int(step or 1)
+    # "N/step" runs to the field's end; _span takes a first Sunday written 7 for 0.
+    return base, first, field.most if step else first, int(step or 1)
 
 
 def _span(field: Field, first: int, last: int, step: int) -> set[int]:

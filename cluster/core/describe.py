@@ -61,7 +61,7 @@ def _time(seconds: str, minutes: str, hours: str) -> str:
         parts.append(_part(MINUTE, minutes))
     elif seconds == "0":
         parts.append("every minute")
-    elif seconds.isdigit():
+    elif "*" not in seconds:
         parts.append("of every minute")
     if hours != "*":
         parts.append(_part(HOUR, hours))

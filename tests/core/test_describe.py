@@ -1,0 +1,83 @@
+"""Schedules in words, and their warnings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from hypothesis import given, settings
+
+from cluster.core.describe import describe, warnings
+from cluster.core.schedule import InvalidSchedule, parse_schedule
+from tests.core.test_schedule_dates import MONTH_DAYS, WEEK_DAYS, spelled
+
+NOW = int(datetime.fromisoformat("2026-11-23T12:00:00Z").timestamp() * 1000)
+
+
+def warned(text: str, timezone: str = "UTC") -> list[str]:
+    schedule = parse_schedule(text, timezone)
+    return warnings(schedule, schedule.between(NOW, NOW + 10**13, 5), NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("*/20 * * * * *", "every 20 seconds"),
+        ("50/5 * * * * *", "at second 50, 55 of every minute"),
+        ("5 */2 * * * *", "at second 5, every 2 minutes"),
+        ("31 10-15 1 * * MON-FRI", "at second 31, at minute 10-15, at hour 1, on Mon-Fri"),
+        ("0 0 9,13,17 * * *", "at 09:00:00, 13:00:00, 17:00:00"),
+        ("0 */10 9-17 * * *", "every 10 minutes, at hour 9-17"),
+        ("0 0 6 15,L * *", "at 06:00:00, on day 15 of the month or on the last day of the month"),
+        ("0 0 7 25W * *", "at 07:00:00, on the weekday nearest to day 25"),
+        ("0 0 7 */2 * *", "at 07:00:00, on day 1-31 in steps of 2 of the month"),
+        ("0 0 10 * * TUE#1,THU#3", "at 10:00:00, on the first Tue, the third Thu of the month"),
+        ("0 0 10 13 * FRI-SUN", "at 10:00:00, on day 13 of the month or on Fri-Sun"),
+        ("0 0 8 10 */3 *", "at 08:00:00, on day 10 of the month, in Jan, Apr, Jul, Oct"),
+    ],
+)
+def test_descriptions(text: str, words: str) -> None:
+    """Plain English, with the zone."""
+    assert describe(parse_schedule(text)) == f"{words} (UTC)"
+
+
+@settings(max_examples=150, deadline=None)
+@given(spelled(0, 59, []), spelled(0, 23, []), MONTH_DAYS, WEEK_DAYS)
+def test_everything_can_be_described(minutes: str, hours: str, month_days: str, week_days: str) -> None:
+    """No accepted schedule is too odd for words."""
+    try:
+        schedule = parse_schedule(f"0 {minutes} {hours} {month_days} * {week_days}", "Europe/Berlin")
+    except InvalidSchedule:
+        return
+    said = describe(schedule)
+    assert said.endswith(" (Europe/Berlin)")
+    assert "*" not in said
+    assert "#" not in said
+    warnings(schedule, schedule.between(NOW, NOW + 10**12, 3), NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "timezone", "words"),
+    [
+        ("0 30 2 * * *", "Europe/Berlin", ["the time in the gap runs then instead", "comes twice and runs once"]),
+        ("31 30 2 * * *", "America/New_York", ["runs 1 hour later instead"]),
+        ("0 15 2 * * *", "Australia/Lord_Howe", ["runs then instead"]),
+        ("0 30 2 * * MON-FRI", "Europe/Berlin", []),  # clocks change on Sundays
+        ("0 */5 2 * * *", "Europe/Berlin", []),  # follows real time
+        ("0 0 12 * * *", "Europe/Berlin", []),
+        ("0 0 0 31 1,3 *", "UTC", []),
+        ("0 0 0 31 * *", "UTC", ["not every month has a day 31"]),
+        ("0 0 0 * * FRI#5", "UTC", ["not every month has the fifth Fri"]),
+        ("0 0 0 13 * FRI", "UTC", ["either fits"]),
+        ("0 0 0 29 2 *", "UTC", ["not every month", "more than a year away"]),
+        ("* * 9 * * *", "UTC", ["3600 requests a day"]),
+        ("@every 2s", "Europe/Berlin", ["43200 requests a day", "does not depend on the time zone"]),
+        ("@at 2020-01-01T00:00:00Z", "UTC", ["lies in the past"]),
+    ],
+)
+def test_warnings(text: str, timezone: str, words: list[str]) -> None:
+    """What may surprise is said, once each, and nothing else."""
+    said = warned(text, timezone)
+    assert len(said) == len(words), said
+    for sentence, word in zip(said, words, strict=True):
+        assert word in sentence

@@ -1,0 +1,195 @@
+"""Days, months and spellings: against an evaluator that asks each day in turn and knows nothing of croniter."""
+
+from __future__ import annotations
+
+import calendar
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.core.cron_fields import FIELDS, normalise
+from cluster.core.schedule import InvalidSchedule, parse_schedule, schedule_from_key
+
+DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
+MONTHS = ["", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+
+
+def midnight(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+
+
+def spelled(least: int, most: int, names: list[str]) -> st.SearchStrategy[str]:
+    """Lists of numbers, names, ranges (wrapped ones too), and steps of all three kinds."""
+    number = st.integers(least, most)
+    word = number.flatmap(lambda v: st.sampled_from([str(v), names[v]] if v < len(names) and names[v] else [str(v)]))
+    step = st.integers(1, most - 1)
+    part = st.one_of(
+        word,
+        st.builds("{}-{}".format, word, word),
+        st.builds("{}-{}/{}".format, word, word, step),
+        st.builds("*/{}".format, st.integers(2, most - 1)),
+        st.builds("{}/{}".format, number, step),
+    )
+    return st.lists(part, min_size=1, max_size=3).map(",".join)
+
+
+WEEKDAY = st.sampled_from([*DAYS, *"01234567"])
+MONTH_DAYS = st.one_of(
+    st.sampled_from(["*", "?", "L"]),
+    st.integers(1, 31).map("{}W".format),
+    spelled(1, 31, []),
+    spelled(1, 31, []).map("{},L".format),
+)
+WEEK_DAYS = st.one_of(
+    st.sampled_from(["*", "?"]),
+    spelled(0, 7, DAYS),
+    st.lists(st.builds("{}#{}".format, WEEKDAY, st.integers(1, 5)), min_size=1, max_size=2).map(",".join),
+    st.lists(st.integers(0, 7).map("L{}".format), min_size=1, max_size=2).map(",".join),
+)
+
+
+def values(text: str, least: int, size: int, names: list[str]) -> set[int]:
+    """Walk each part around the circle of the field's values."""
+    found = set()
+    for part in text.split(","):
+        base, _, step = part.partition("/")
+        low, _, high = base.partition("-")
+        first = least if base == "*" else names.index(low) if low in names else int(low)
+        last = least + size - 1 if base == "*" or (step and not high) else first
+        if high:
+            last = names.index(high) if high in names else int(high)
+        if last < first:
+            first = (first - least) % size + least  # 7-2 is 0-2
+            last += size if last < first else 0
+        found |= {(v - least) % size + least for v in range(first, max(first, last) + 1, int(step or 1))}
+    return found
+
+
+def fits_month_day(text: str, day: date) -> bool | None:
+    if text in ("*", "?"):
+        return None
+    last = calendar.monthrange(day.year, day.month)[1]
+    if text.endswith("W"):
+        wanted = min(int(text[:-1]), last)
+        working = [d for d in range(1, last + 1) if day.replace(day=d).weekday() < 5]
+        return day.day == min(working, key=lambda d: (abs(d - wanted), d))
+    numbers = ",".join(part for part in text.split(",") if part != "L")
+    return (numbers != text and day.day == last) or (numbers != "" and day.day in values(numbers, 1, 31, []))
+
+
+def fits_week_day(text: str, day: date) -> bool | None:
+    if text in ("*", "?"):
+        return None
+    weekday = day.isoweekday() % 7
+    if "#" in text:
+        pairs = [part.split("#") for part in text.split(",")]
+        known = {(DAYS.index(name) if name in DAYS else int(name) % 7, int(n)) for name, n in pairs}
+        return (weekday, (day.day - 1) // 7 + 1) in known
+    if text.startswith("L"):
+        last = (day + timedelta(days=7)).month != day.month
+        return last and weekday in {int(part[1:]) % 7 for part in text.split(",")}
+    return weekday in values(text, 0, 7, DAYS)
+
+
+def fits(month_days: str, months: str, week_days: str, day: date) -> bool:
+    if months != "*" and day.month not in values(months, 1, 12, MONTHS):
+        return False
+    answers = [a for a in (fits_month_day(month_days, day), fits_week_day(week_days, day)) if a is not None]
+    return any(answers) if answers else True
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    MONTH_DAYS, st.one_of(st.just("*"), spelled(1, 12, MONTHS)), WEEK_DAYS, st.dates(date(1990, 1, 1), date(2060, 1, 1))
+)
+def test_days_agree_with_asking_each_day(month_days: str, months: str, week_days: str, start: date) -> None:
+    """Lists, names, wrapped ranges, steps, L, W, #, both kinds of day: as written, and from the row's key.
+
+    As the key alone gives what the text asks for, schedules that share a key are due at the same instants.
+    """
+    text = f"0 0 0 {month_days} {months} {week_days}"
+    try:
+        schedule = schedule_from_key(parse_schedule(text).key)
+    except InvalidSchedule as refused:
+        assert "never fires" in refused.message  # noqa: PT017 - the only refusal that is right here
+        assert not any(fits(month_days, months, week_days, date(2000, 1, 1) + timedelta(days=n)) for n in range(1462))
+        return
+    end = start + timedelta(days=800)
+    expected = [d for n in range(800) if fits(month_days, months, week_days, d := start + timedelta(days=n))]
+    assert schedule.between(midnight(start), midnight(end), 1000) == [midnight(d) for d in expected]
+    assert parse_schedule(schedule.text).key == schedule.key, "the normal form is its own normal form"
+
+
+@settings(max_examples=150, deadline=None)
+@given(spelled(0, 59, []), spelled(0, 59, []), spelled(0, 23, []))
+def test_times_agree_with_asking_each_second(seconds: str, minutes: str, hours: str) -> None:
+    """Seconds, minutes and hours, however they are spelled."""
+    parts = ((seconds, 60), (minutes, 60), (hours, 24))
+    s, m, h = (sorted(values(text, 0, size, [])) for text, size in parts)
+    expected = [((hour * 60 + minute) * 60 + second) * 1000 for hour in h for minute in m for second in s]
+    schedule = schedule_from_key(parse_schedule(f"{seconds} {minutes} {hours} * * *").key)
+    assert schedule.between(0, 86_400_000, 300) == expected[:300]
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("0/15 0/20 * ? * *", "*/15 */20 * * * *"),
+        ("0 0-59 9 * * *", "0 0-59 9 * * *"),  # fixed minutes, not a star: they differ when clocks go back
+        ("0 0-59 * * * *", "0 * * * * *"),  # the hour's star makes it follow real time anyway
+        ("0 0 22-2 * * *", "0 0 0-2,22,23 * * *"),
+        ("0 0 0 * * FRI-SUN", "0 0 0 * * 0,5,6"),
+        ("0 0 0 * * 5-7", "0 0 0 * * 0,5,6"),
+        ("0 0 0 * * 0-6", "0 0 0 * * *"),
+        ("0 0 0 * * 7/3", "0 0 0 * * 0-6/3"),
+        ("0 0 0 1-31 * MON", "0 0 0 * * *"),  # either fits, and the first always does
+        ("0 0 0 * * FRIL", "0 0 0 * * L5"),
+        ("0 0 0 L,15 * *", "0 0 0 15,L * *"),
+        ("0 0 0 */10,L * *", "0 0 0 */10,L * *"),
+        ("05 007 09 * * *", "5 7 9 * * *"),
+        ("59/7 * * * * *", "59 * * * * *"),
+    ],
+)
+def test_normal_forms(text: str, normal: str) -> None:
+    """Equal schedules look equal; what differs only when clocks change stays apart."""
+    assert normalise(text) == normal
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.one_of(
+        st.text(alphabet="0123456789*/-,#LW? @JANMOEVRYT", max_size=40),
+        st.lists(st.text(alphabet="0123456789*/-,#LW?", min_size=1, max_size=6), min_size=5, max_size=7).map(" ".join),
+        st.text(max_size=40),
+    ),
+    st.sampled_from(["UTC", "Europe/Berlin"]),
+)
+def test_whatever_is_written_is_read_or_refused_in_a_sentence(text: str, timezone: str) -> None:
+    """No text raises anything but `InvalidSchedule`, and what is accepted has a next run, a key and six fields."""
+    try:
+        schedule = parse_schedule(text, timezone)
+    except InvalidSchedule as refused:
+        assert refused.message  # noqa: PT017 - what raises is not known beforehand
+        return
+    assert schedule_from_key(schedule.key).key == schedule.key
+    if schedule.kind == "cron":
+        assert schedule.next_after(0) is not None
+        assert len(schedule.key.split("|")[1].split(" ")) == len(FIELDS)
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin", "Pacific/Kiritimati"])
+@pytest.mark.parametrize(
+    "text", ["* * * * * *", "0 30 2 * * *", "0 0 0 29 2 *", "@every 7s", "@at 2030-01-01T00:00:00Z"]
+)
+def test_time_has_two_ends(text: str, timezone: str) -> None:
+    """Nothing is due before 1970 or from 9999 on, and no instant is too far away to ask about."""
+    schedule = parse_schedule(text, timezone)
+    first = schedule.next_after(-1)
+    assert first is not None
+    assert first >= 0
+    assert schedule.next_after(-(10**18)) == first
+    for late in (253_370_764_799_000, 253_370_764_800_000, 10**18):
+        assert schedule.next_after(late) is None
+        assert schedule.between(late, late + 10**6, 5) in ([], [late])

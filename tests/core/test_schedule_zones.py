@@ -1,0 +1,197 @@
+"""Time zones: every change of offset there is, and what schedules do around it."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from zoneinfo import ZoneInfo
+
+import pytest
+from cronsim import CronSim
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cluster.core import zones
+from cluster.core.schedule import parse_schedule
+from cluster.core.zones import Change
+
+NAMES = sorted(zones.names())
+# Whole days skipped, changes of half an hour and of three, at midnight, for Ramadan, and with winter as the exception.
+ODD = [
+    "Pacific/Apia",
+    "Pacific/Kiritimati",
+    "Kwajalein",
+    "Antarctica/Casey",
+    "Antarctica/Troll",
+    "Australia/Lord_Howe",
+    "Asia/Ust-Nera",
+    "Africa/Casablanca",
+    "Asia/Gaza",
+    "Asia/Beirut",
+    "America/Sao_Paulo",
+    "America/Havana",
+    "Europe/Dublin",
+    "Asia/Pyongyang",
+]
+EARLY, LATE = 126_230_400, 3_000_000_000  # 1974, when the last odd seconds had gone, to 2065
+DAY = 86_400
+
+
+def changes(name: str) -> list[Change]:
+    found = []
+    at = EARLY
+    while (change := zones.next_change(name, at, LATE)) is not None:
+        found.append(change)
+        at = change.at
+    return found
+
+
+def recorded(name: str) -> list[Change]:
+    """The changes that a zone's data file names, read by hand (RFC 8536, second block), from 1970 on."""
+    data = (files("tzdata") / "zoneinfo" / name).read_bytes()
+    _, _, leaps, times, types, letters = struct.unpack(">6l", data[20:44])
+    at = 44 + times * 5 + types * 6 + letters + leaps * 8 + sum(struct.unpack(">2l", data[20:28]))
+    times, types = struct.unpack(">6l", data[at + 20 : at + 44])[3:5]
+    at += 44
+    instants = struct.unpack(f">{times}q", data[at : at + 8 * times])
+    kinds = data[at + 8 * times : at + 9 * times]
+    at += 9 * times
+    offsets = [struct.unpack(">l", data[at + 6 * n : at + 6 * n + 4])[0] for n in range(types)]
+    found = []
+    before = offsets[0]
+    for instant, kind in zip(instants, kinds, strict=True):
+        if offsets[kind] != before and instant > 0:
+            found.append(Change(instant, before, offsets[kind]))
+        before = offsets[kind]
+    return found
+
+
+def test_every_change_is_found() -> None:
+    """The search misses none of the changes in the data of all zones, and none is closer to the next than six days."""
+    count = 0
+    for name in NAMES:
+        known = recorded(name)
+        at = 0
+        for change in known:
+            assert zones.next_change(name, at, change.at) == change, name
+            assert zones.last_change(name, change.at, 1) == change, name
+            assert change.at - at > 6 * DAY or at == 0, name
+            at = change.at
+        count += len(known)
+    assert count > 10_000
+
+
+def test_zones_come_from_the_locked_data() -> None:
+    """Names that only some machines have are refused, so that nodes cannot disagree."""
+    assert {"UTC", "Europe/Berlin", "US/Eastern"} <= zones.names()
+    for name in ("localtime", "posixrules", "right/Europe/Berlin", "posix/UTC", "Factory", "utc"):
+        assert name not in zones.names()
+
+
+def field(most: int) -> st.SearchStrategy[str]:
+    one = st.integers(0, most)
+    return st.one_of(
+        one.map(str),
+        st.just("*"),
+        st.tuples(one, one).map(lambda p: f"{min(p)}-{max(p)}"),
+        st.lists(one, min_size=2, max_size=4, unique=True).map(lambda v: ",".join(map(str, v))),
+        st.integers(2, most // 2).map("*/{}".format),
+    )
+
+
+def values(text: str, most: int) -> set[int]:
+    found: set[int] = set()
+    for part in text.split(","):
+        base, _, step = part.partition("/")
+        low, _, high = base.partition("-")
+        first, last = (0, most) if base == "*" else (int(low), int(high or low))
+        found |= set(range(first, last + 1, int(step or 1)))
+    return found
+
+
+def walk(fields: list[str], change: Change, start: int, end: int) -> list[int]:
+    """What is due in `[start, end)`, found by walking every minute of it and every minute that the change skips."""
+    second, minute, hour, weekday = fields
+    seconds = values(second, 59)
+    minutes, hours, weekdays = values(minute, 59), values(hour, 23), values(weekday, 6)
+    fixed = "*" not in minute + hour
+
+    def matches(local: int) -> bool:
+        at = datetime.fromtimestamp(local, UTC)
+        return at.minute in minutes and at.hour in hours and at.isoweekday() % 7 in weekdays
+
+    repeated = range(change.at, change.at + change.before - change.after)
+    found = set()
+    for t in range(start, end, 60):
+        local = t + (change.before if t < change.at else change.after)
+        if matches(local) and not (fixed and t in repeated):
+            found |= {t + s for s in seconds}
+    for local in range(change.at + change.before, change.at + change.after, 60):
+        if fixed and matches(local):
+            found |= {change.at} if second == "0" else {local - change.before + s for s in seconds}
+    return sorted(t for t in found if start <= t < end)
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.data())
+def test_around_any_change_of_any_zone(data: st.DataObject) -> None:
+    """Star and fixed times, with and without seconds, are due as a walk over each minute says; the path is no matter."""
+    name = data.draw(st.one_of(st.sampled_from(NAMES), st.sampled_from(ODD)))
+    known = changes(name)
+    assume(known)
+    change = data.draw(st.sampled_from(known))
+    fields = [
+        data.draw(st.sampled_from(["0", "0", "33", "5,40"])),
+        data.draw(st.one_of(st.sampled_from(["0", "30"]), field(59))),
+        data.draw(st.one_of(st.sampled_from(["0", "2", "1-3", "23"]), field(23))),
+        data.draw(st.sampled_from(["*", "*", "0", "1-5"])),
+    ]
+    reach = max(2 * abs(change.after - change.before), 4 * 3600)
+    start, end = change.at - reach, change.at + reach
+    assume(zones.next_change(name, start - 2 * DAY, change.at - 1) is None)
+    expected = walk(fields, change, start, end)
+    second, minute, hour, weekday = fields
+    schedule = parse_schedule(f"{second} {minute} {hour} * * {weekday}", name)
+    assert [t // 1000 for t in schedule.between(start * 1000, end * 1000, 10**6)] == expected
+    for after in data.draw(st.lists(st.integers(start, end - 1), max_size=5)):
+        place = bisect_right(expected, after)
+        found = schedule.next_after(after * 1000 + 7)
+        if place < len(expected):
+            assert found == expected[place] * 1000
+        else:
+            assert found is None or found >= end * 1000
+        assert schedule.is_occurrence(after * 1000) == (after in expected)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.tuples(field(59), field(59), field(23), st.just("*"), st.just("*"), field(6)).map(" ".join),
+    st.sampled_from([*ODD, "Europe/Berlin", "America/New_York", "Asia/Kolkata"]),
+    st.integers(1_700_000_000, 1_900_000_000),
+)
+def test_away_from_changes_an_independent_engine_agrees(text: str, name: str, start: int) -> None:
+    """Where clocks do not change, cronsim finds the same instants."""
+    assume(not text.rpartition(" ")[2].startswith("*/"))
+    assume(zones.next_change(name, start - 3 * DAY, start + 40 * DAY) is None)
+    schedule = parse_schedule(text, name)
+    oracle = CronSim(text, datetime.fromtimestamp(start, ZoneInfo(name)))
+    t: int | None = start * 1000
+    for _ in range(6):
+        assert t is not None
+        t = schedule.next_after(t)
+        assert t == int(next(oracle).timestamp()) * 1000
+
+
+@pytest.mark.parametrize("name", ["Europe/Berlin", "Australia/Lord_Howe", "Africa/Casablanca", "UTC"])
+def test_far_matches_do_not_depend_on_the_path(name: str) -> None:
+    """Years without a match are leapt over; what lies behind them is the same from anywhere before it."""
+    for text in ("0 30 2 29 2 *", "0 0 12 * 2 FRI#5", "33 30 2 28 3 *", "0 30 2 3 10 *"):
+        schedule = parse_schedule(text, name)
+        found = schedule.between(0, 4_000_000_000_000, 20)
+        assert len(found) >= 3
+        for last, t in zip([-1, *found], found, strict=False):
+            for days in (0, 1, 3, 5, 9, 100, 363):
+                after = max(last, t - timedelta(days=days) // timedelta(milliseconds=1) - 1)
+                assert schedule.next_after(after) == t
