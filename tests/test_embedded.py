@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
-    not any((shutil.which("mongod"), module.importlib.util.find_spec("fiftyone"))),
+    not any((shutil.which("mongod"), importlib.util.find_spec("fiftyone"))),
     reason="there is no mongod here: TEST_MONGODB_URI or a container serves the other tests",
 )
 
