@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 CHUNK = 500
+CHUNK_BYTES = 4 * 1024 * 1024
+"""Lines are written when so many, or so much, has come together: long lines must not add up in memory."""
 SHOWN = 100
 BREATHE = 50
 """After so many lines other work on this loop gets its turn: an import must not make executions late."""
@@ -77,7 +79,7 @@ class Import(Base):
         check_type(req, TYPES)
         tally = req.context.progress = Tally()
         chunk: dict[str, Line] = {}
-        number = 0
+        number = size = 0
         async for raw in lines_of(steadily(req.stream)):
             number += 1
             if number % BREATHE == 0:
@@ -88,8 +90,10 @@ class Import(Base):
             if line is None:
                 continue
             # A job that comes twice is written twice, in the order of the lines.
-            if len(chunk) == CHUNK or line.job_id in chunk:
+            if len(chunk) == CHUNK or size > CHUNK_BYTES or line.job_id in chunk:
                 await self._write(chunk, tally)
+                size = 0
+            size += len(raw or b"")
             chunk[line.job_id or f":{number}"] = line
         await self._write(chunk, tally)
         send(resp, tally.shown())

@@ -90,14 +90,20 @@ async def _expected(req: Request, resp: Response, exc: Exception, _params: dict[
     if progress is not None:  # an import that broke off says how far it came
         more["imported"] = progress.shown()
     if status >= 500:
-        log.warning("request_failed", method=req.method, path=req.path, error=str(exc))
+        more["instance"] = _instance()
+        log.warning("request_failed", method=req.method, path=req.path, instance=more["instance"], error=str(exc))
     if isinstance(exc, InProgress):
         resp.set_header("Retry-After", "1")
     write(resp, status, slug, title, detail, **more)
 
 
+def _instance() -> str:
+    """An id for one fault, told outside and logged inside."""
+    return f"urn:uuid:{uuid.uuid4()}"
+
+
 async def _unexpected(req: Request, resp: Response, exc: Exception, _params: dict[str, Any]) -> None:
-    instance = f"urn:uuid:{uuid.uuid4()}"
+    instance = _instance()
     log.error("request_crashed", method=req.method, path=req.path, instance=instance, exc_info=exc)
     write(
         resp,

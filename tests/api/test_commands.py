@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from ops.cli import cli
 from ops.client import Client, Refused, Unreachable
-from tests.support.live import free_port
+from ops.embedded import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

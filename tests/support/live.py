@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
+from ops.embedded import free_port
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 @contextmanager
 def node(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[str]:
     """The base URL of one node on this database; it is drained at the end."""
+    with process(mongodb_uri, db_name, **environment) as (url, _):
+        yield url
+
+
+@contextmanager
+def process(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[tuple[str, int]]:
+    """The same with the id of its master process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     known = {k: v for k, v in os.environ.items() if not k.startswith("HORAE_")}
@@ -43,10 +44,10 @@ def node(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[str]:
     }
     with tempfile.TemporaryFile() as log:
         command = [sys.executable, "-m", "ops", "serve", "--nodes", "1", "--port", str(port)]
-        process = subprocess.Popen(command, cwd=ROOT, env=known | settings, stdout=log, stderr=log)
+        started = subprocess.Popen(command, cwd=ROOT, env=known | settings, stdout=log, stderr=log)
 
         def ready() -> bool:
-            assert process.poll() is None, "the node ended"
+            assert started.poll() is None, "the node ended"
             try:
                 with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:
                     return bool(answer.status == 200)
@@ -55,11 +56,11 @@ def node(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[str]:
 
         try:
             wait_until(ready, 30, "the node is ready")
-            yield url
+            yield url, started.pid
         finally:
-            process.send_signal(signal.SIGTERM)
+            started.send_signal(signal.SIGTERM)
             try:
-                process.wait(20)
+                started.wait(20)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                started.kill()
+                started.wait()
