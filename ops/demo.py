@@ -144,7 +144,7 @@ def _explain(settings: Settings, receiver_port: int, imported: dict[str, Any]) -
 def run(settings: Settings, receiver_port: int) -> int:
     """Run until Ctrl-C. Returns the exit status."""
     demo = Demo(settings, receiver_port)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: demo.stopping.set())
     try:
         demo.start()
