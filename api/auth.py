@@ -168,7 +168,12 @@ def _refuse_for(seconds: float, why: str) -> None:
 def _only_this_machine(req: Request) -> None:
     host = req.host
     origin: Any = req.get_header("Origin")
-    if not loopback(host.strip("[]")) or (origin is not None and urlsplit(origin).netloc != req.netloc):
+    # The peer's address too: were every key revoked, a node that others reach must not open to whoever says localhost.
+    if (
+        not loopback(req.remote_addr)
+        or not loopback(host.strip("[]"))
+        or (origin is not None and urlsplit(origin).netloc != req.netloc)
+    ):
         raise falcon.HTTPForbidden(
             description="this node has no API keys and answers only direct requests to a loopback address; "
             "make keys (HORAE_API_KEYS, `horae keys create`) to use it from elsewhere"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -42,8 +43,10 @@ class JobExecutions(Base):
                 at = q.instant("before")
                 place = None if at is None else f"{name}:{at:013d}"
         q.done()
-        existing(await stored.one(self.db, name), name)
-        found = await reads.runs_of(self.db, RunQuery(name, limit, self.clock.now_ms(), place, states))
+        job, found = await asyncio.gather(
+            stored.one(self.db, name), reads.runs_of(self.db, RunQuery(name, limit, self.clock.now_ms(), place, states))
+        )
+        existing(job, name)
         if len(found) == limit:
             following = {"limit": limit, "before": found[-1].id} | (
                 {"state": ",".join(sorted(states))} if states else {}

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _safe(self) -> Settings:
         found = timings.problems(self.timings)
-        if not self.api_keys and not loopback(self.host):
+        if self.keyless_and_reachable and self.mongodb_uri is None:
             found.append(
                 f"HOST {self.host} is reachable from other machines and HORAE_API_KEYS is empty: set keys "
                 "(name:key:scope), or listen on 127.0.0.1"
@@ -119,6 +119,11 @@ class Settings(BaseSettings):
             lookahead=self.lookahead_seconds,
             batch_lease=self.batch_lease_seconds,
         )
+
+    @property
+    def keyless_and_reachable(self) -> bool:
+        """Whether other machines reach this node and the settings name no key: then a database of ours must hold one."""
+        return not self.api_keys and not loopback(self.host)
 
     @property
     def uri(self) -> str | None:

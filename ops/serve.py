@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -76,6 +77,23 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def check_keys(settings: Settings, uri: str) -> None:
+    """Raises `ConfigurationError` for a node that other machines reach and that would ask nobody for a key."""
+    if not settings.keyless_and_reachable:
+        return
+    now = datetime.now(UTC)
+    with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=REACH_SECONDS * 1000, tz_aware=True) as client:
+        live = client[settings.db_name]["api_keys"].find_one(
+            {"revoked_at": None, "$or": [{"expires_at": None}, {"expires_at": {"$gt": now}}]}
+        )
+    if live is None:
+        problem = (
+            f"HOST {settings.host} is reachable from other machines and there are no API keys: set HORAE_API_KEYS "
+            "(name:key:scope), make one with `horae keys create`, or listen on 127.0.0.1"
+        )
+        raise ConfigurationError([problem])
+
+
 class _Arbiter(Arbiter):  # type: ignore[misc] # gunicorn is not typed
     """A first Ctrl-C is a request to end cleanly, as SIGTERM is; a second one means at once."""
 
@@ -120,6 +138,7 @@ def serve(settings: Settings) -> None:
         check_database(uri)
     master = os.getpid()
     try:
+        check_keys(settings, uri)
         _Gunicorn(settings, uri).run()
     finally:
         # A worker leaves through here too, being a fork of this process.

@@ -14,8 +14,10 @@ from pydantic import SecretStr
 from api import auth
 from api.limits import MOST_BUCKETS, Buckets
 from api.services import ApiSettings
-from config.settings import ApiKey
+from cluster.core.errors import ConfigurationError
+from config.settings import ApiKey, load
 from ops.cli import cli
+from ops.serve import check_keys
 from tests.api.conftest import RULES, job, serve
 
 if TYPE_CHECKING:
@@ -87,6 +89,23 @@ async def test_a_stored_key_closes_an_open_node(database: Database, horae: Calla
     async for api in serve(database):
         assert set(await asyncio.gather(*(status(api, None) for _ in range(8)))) == {401}
         assert await status(api, made.stdout.strip()) == 200
+
+
+async def test_beyond_loopback_a_key_is_needed(
+    database: Database, horae: Callable[..., Result], mongodb_uri: str, db_name: str
+) -> None:
+    """A node that other machines reach does not start without a key, and says so; one in the database will do."""
+    settings = load(None, host="0.0.0.0", db_name=db_name, mongodb_uri=mongodb_uri)
+    with pytest.raises(ConfigurationError, match="no API keys"):
+        await asyncio.to_thread(check_keys, settings, mongodb_uri)
+    await asyncio.to_thread(horae, "keys", "create", "--name", "x")
+    await asyncio.to_thread(check_keys, settings, mongodb_uri)
+    await asyncio.to_thread(horae, "keys", "revoke", "x")
+    with pytest.raises(ConfigurationError):
+        await asyncio.to_thread(check_keys, settings, mongodb_uri)
+    async for api in serve(database):
+        answer = await api._conductor.simulate_get("/jobs", host="localhost", remote_addr="192.0.2.1")
+        assert answer.status_code == 403
 
 
 async def test_guessing_is_limited_per_address(guarded: Api) -> None:
