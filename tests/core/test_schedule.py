@@ -7,7 +7,6 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from cronsim import CronSim
@@ -15,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cluster.core.schedule import InvalidSchedule, Schedule, parse_schedule, schedule_from_key
+from cluster.core.zones import zone
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "cron_dst_debian.json").read_text())["vectors"]
 
@@ -30,7 +30,7 @@ def following(schedule: Schedule, after_ms: int, count: int) -> list[str]:
         if then is None:
             break
         after_ms = then
-        found.append(datetime.fromtimestamp(then / 1000, ZoneInfo(schedule.timezone)).isoformat())
+        found.append(datetime.fromtimestamp(then / 1000, zone(schedule.timezone)).isoformat())
     return found
 
 
@@ -337,7 +337,7 @@ def values(field: str, most: int) -> set[int]:
 
 
 def brute_force(fields: tuple[str, str, str], timezone: str, start: int, end: int) -> list[int]:
-    zone = ZoneInfo(timezone)
+    rules = zone(timezone)
     seconds, minutes, hours = values(fields[0], 59), values(fields[1], 59), values(fields[2], 23)
     fixed = "*" not in fields[1] and "*" not in fields[2]
 
@@ -349,7 +349,7 @@ def brute_force(fields: tuple[str, str, str], timezone: str, start: int, end: in
     previous: datetime | None = None
     # A margin before the window, so that what was seen before a repeated hour is known.
     for t in range(start - 4 * 3600, end):
-        local = datetime.fromtimestamp(t, zone).replace(tzinfo=None)
+        local = datetime.fromtimestamp(t, rules).replace(tzinfo=None)
         if fixed and previous is not None and local - previous > timedelta(seconds=1):
             skipped = previous + timedelta(seconds=1)
             gap = local - skipped

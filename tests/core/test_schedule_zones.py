@@ -6,7 +6,6 @@ import struct
 from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from zoneinfo import ZoneInfo
 
 import pytest
 from cronsim import CronSim
@@ -174,9 +173,9 @@ def test_around_any_change_of_any_zone(data: st.DataObject) -> None:
 def test_away_from_changes_an_independent_engine_agrees(text: str, name: str, start: int) -> None:
     """Where clocks do not change, cronsim finds the same instants."""
     assume(not text.rpartition(" ")[2].startswith("*/"))
-    assume(zones.next_change(name, start - 3 * DAY, start + 40 * DAY) is None)
+    assume(zones.next_change(name, start - 3 * DAY, start + 50 * DAY) is None)
     schedule = parse_schedule(text, name)
-    oracle = CronSim(text, datetime.fromtimestamp(start, ZoneInfo(name)))
+    oracle = CronSim(text, datetime.fromtimestamp(start, zones.zone(name)))
     t: int | None = start * 1000
     for _ in range(6):
         assert t is not None
