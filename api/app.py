@@ -43,7 +43,17 @@ class _Prompt(App):  # type: ignore[type-arg] # Falcon's own class for requests 
             await super().__call__(scope, receive, send)
             return
         with within(ANSWER_SECONDS):
-            await super().__call__(scope, receive, send)
+            if scope["method"] == "HEAD":  # as GET, without the content (RFC 9110)
+                await super().__call__({**scope, "method": "GET"}, receive, _without_content(send))
+            else:
+                await super().__call__(scope, receive, send)
+
+
+def _without_content(send: Any) -> Any:
+    async def headers_only(message: Any) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return headers_only
 
 
 def build(services: Services) -> App[Any, Any]:

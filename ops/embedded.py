@@ -38,6 +38,8 @@ log = structlog.get_logger()
 START_SECONDS = 30.0
 WATCH_SECONDS = 1.0
 CACHE_GB = 1.0
+PORT_SECONDS = 2.0
+"""How long a start waits for the port of the server that was killed just before."""
 
 
 def binary() -> str:
@@ -196,10 +198,16 @@ class Embedded:
         return State(process.pid, port)
 
     def _port(self) -> int:
-        """The port it had before, if it is still free: then the replica set's own name for it stays right."""
+        """The port it had before, if it is still free: then the replica set's own name for it stays right.
+
+        A mongod killed just now may hold it a little longer: its first thread counts as dead while others still end.
+        """
         with suppress(OSError, ValueError):
             port = int((self._dir / "port").read_text())
-            if _is_free(port):
+            deadline = time.monotonic() + PORT_SECONDS
+            while not (free := _is_free(port)) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if free:
                 return port
         return free_port()
 

@@ -14,7 +14,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.run import FINAL_STATES
 from cluster.store.door import translated
 from cluster.store.history import DAY_MS, REOPENED
-from cluster.store.reads import final_run, merged, owed_states
+from cluster.store.reads import IN_LISTS, final_run, merged, owed_states
 
 if TYPE_CHECKING:
     from cluster.core.run import Run
@@ -50,7 +50,11 @@ async def page(db: Database, q: AcrossQuery) -> tuple[list[Run], Place | None]:
         owed = await _owed(db, q)
         ids = [d["_id"] for d in owed]
         with translated():
-            before = await db.api["history"].find({"_id": {"$in": ids}, "state": REOPENED}).to_list() if ids else []
+            before = (
+                await db.api["history"].find({"_id": {"$in": ids}, "state": REOPENED}, IN_LISTS).to_list()
+                if ids
+                else []
+            )
         known = merged(owed, before, q.now_ms)
         runs = [known[i] for i in ids]
         if runs:
@@ -74,7 +78,9 @@ async def _owed(db: Database, q: AcrossQuery) -> list[Document]:
         conditions.append({"$or": [{"due_at": {"$lt": at}}, {"due_at": at, "_id": {"$lt": q.after.id}}]})
     with translated():
         # A scan: what is owed is small and has no index but `_id`, so that claims stay cheap.
-        cursor = db.api["executions"].find({"$and": conditions}).sort([("due_at", -1), ("_id", -1)]).limit(q.limit)
+        cursor = (
+            db.api["executions"].find({"$and": conditions}, IN_LISTS).sort([("due_at", -1), ("_id", -1)]).limit(q.limit)
+        )
         return await cursor.to_list()
 
 
@@ -96,7 +102,9 @@ async def _final(db: Database, q: AcrossQuery, limit: int) -> list[Document]:
     if len(found) < limit:
         left = limit - len(found)
         with translated():
-            rows = await db.api["history"].find({"$and": conditions}).sort("expire_at", -1).limit(left).to_list()
+            rows = (
+                await db.api["history"].find({"$and": conditions}, IN_LISTS).sort("expire_at", -1).limit(left).to_list()
+            )
         if len(rows) == left:
             last = int(rows[-1]["expire_at"])
             rows = [d for d in rows if int(d["expire_at"]) > last]
@@ -110,7 +118,7 @@ async def _alike(
 ) -> list[Document]:
     query: Document = {"$and": [*conditions, {"expire_at": DatetimeMS(at_ms)}, condition]}
     with translated():
-        return await db.api["history"].find(query).sort("_id", -1).limit(limit).to_list()
+        return await db.api["history"].find(query, IN_LISTS).sort("_id", -1).limit(limit).to_list()
 
 
 def _between(field: str, q: AcrossQuery) -> list[Document]:

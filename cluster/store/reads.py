@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from cluster.core.model import Attempt
     from cluster.store.client import Database, Document
 
+IN_LISTS: Document = {"attempts.excerpt": 0}
+"""Lists do not show what targets answered; with a hundred attempts each that would be much to carry."""
 PAGE_BYTES = 4 * 1024 * 1024
 """A page ends early when its bodies come to this."""
 
@@ -97,7 +99,7 @@ async def runs_of(db: Database, q: RunQuery) -> list[Run]:
         if states:
             query["state"] = {"$in": list(states)}
         with translated():
-            final = await db.api["history"].find(query).sort("_id", -1).limit(q.limit).to_list()
+            final = await db.api["history"].find(query, IN_LISTS).sort("_id", -1).limit(q.limit).to_list()
     by_id = merged(owed, final, q.now_ms)
     return sorted(by_id.values(), key=lambda r: r.id, reverse=True)[: q.limit]
 
@@ -135,7 +137,7 @@ async def _owed(db: Database, ids: Document, q: RunQuery) -> list[Document]:
         return []
     query: Document = {"_id": ids, **condition}
     with translated():
-        return await db.api["executions"].find(query).sort("_id", -1).limit(q.limit).to_list()
+        return await db.api["executions"].find(query, IN_LISTS).sort("_id", -1).limit(q.limit).to_list()
 
 
 async def run(db: Database, execution_id: str, now_ms: int) -> Run | None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import httpx
 from pydantic import SecretStr
 
 from api.services import ApiSettings
@@ -121,3 +122,14 @@ async def test_without_keys_a_web_page_gets_nothing(api: Api) -> None:
     assert (await api.call("GET", "/jobs", Origin="http://localhost")).status_code == 200
     evil = await api._conductor.simulate_get("/jobs", host="evil.example")
     assert evil.status_code == 403
+
+
+def test_head_is_get_without_content(node_url: str) -> None:
+    """HEAD answers with the headers of GET and nothing else, for what is there and for what is not."""
+    made = httpx.put(f"{node_url}/jobs/head", json=job())
+    assert made.status_code in (200, 201)
+    for path, status in (("/jobs/head", 200), ("/jobs/nope", 404), ("/healthz", 200)):
+        answer = httpx.head(f"{node_url}{path}")
+        assert (answer.status_code, answer.content) == (status, b"")
+        assert int(answer.headers["Content-Length"]) > 0
+    assert httpx.head(f"{node_url}/jobs/head").headers["ETag"] == made.headers["ETag"]

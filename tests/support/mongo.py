@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
 from cluster.core.errors import ConfigurationError
-from ops.embedded import Embedded, binary
+from ops.embedded import Embedded, binary, free_port
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -39,7 +46,6 @@ def server() -> Iterator[str]:
 
 def container() -> Iterator[str]:
     """A replica set of one in a container: where there is a Docker engine and no mongod."""
-    from pymongo import MongoClient
     from testcontainers.mongodb import MongoDbContainer
 
     with MongoDbContainer("mongo:6.0").with_command("--replSet horae") as mongo:
@@ -47,3 +53,58 @@ def container() -> Iterator[str]:
         with MongoClient[dict[str, object]](uri) as client:
             client.admin.command("replSetInitiate")
         yield uri
+
+
+class ReplicaSet:
+    """Three real members on loopback, to be killed and frozen one by one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.ports = [free_port() for _ in range(3)]
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        for port in self.ports:
+            self.start(port)
+        members = [{"_id": i, "host": f"127.0.0.1:{port}"} for i, port in enumerate(self.ports)]
+        with MongoClient[dict[str, object]]("127.0.0.1", self.ports[0], directConnection=True) as client:
+            wait_until(lambda: _try(lambda: client.admin.command("ping")), 30, "a member")
+            client.admin.command("replSetInitiate", {"_id": "rs", "members": members})
+        wait_until(self.primary, 60, "a primary")
+
+    @property
+    def uri(self) -> str:
+        return f"mongodb://{','.join(f'127.0.0.1:{p}' for p in self.ports)}/?replicaSet=rs"
+
+    def start(self, port: int) -> None:
+        """Start a member, or start it again."""
+        data = self._directory / f"db{port}"
+        data.mkdir(exist_ok=True)
+        command = [binary(), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1", "--replSet", "rs"]
+        command += ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "256"]
+        command += ["--logpath", str(data / "log"), "--logappend"]
+        self.processes[port] = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def primary(self) -> int | None:
+        """The port of the member that takes writes."""
+        for port in self.ports:
+            with MongoClient[dict[str, object]](
+                "127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=300, socketTimeoutMS=1000
+            ) as client:
+                hello = _try(lambda client=client: client.admin.command("hello"))  # type: ignore[misc]
+                if hello and hello.get("isWritablePrimary"):
+                    return port
+        return None
+
+    def stop(self) -> None:
+        """Kill every member."""
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
+def _try(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except PyMongoError:
+        return None
