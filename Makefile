@@ -37,7 +37,7 @@ chaos: setup
 # Re-lock after a change of dependencies. The lock carries names, versions and hashes alone.
 lock:
 	$(PYTHON) -m venv /tmp/horae-lock && /tmp/horae-lock/bin/pip install --quiet uv
-	/tmp/horae-lock/bin/uv pip compile pyproject.toml --extra embedded --extra dev --universal --python-version 3.11 \
+	/tmp/horae-lock/bin/uv pip compile pyproject.toml --extra embedded --extra otel --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements.lock
 
 clean:
