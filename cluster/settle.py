@@ -6,6 +6,7 @@ everything from there on is the main pass's, which reads the job after it was ch
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,22 @@ class Settled:
     more: bool = False
 
 
+class _Firsts:
+    """First occurrences at or after an instant, shared by the jobs of one step: most of an import have few schedules."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, float]] = {}
+
+    def from_(self, key: str, start_ms: int) -> float:
+        """In ms; infinite when there is none."""
+        asked, found = self._known.get(key, (start_ms + 1, 0.0))
+        if not asked <= start_ms <= found:
+            following = schedule_from_key(key).next_after(start_ms - 1)
+            found = math.inf if following is None else following
+            self._known[key] = (start_ms, found)
+        return found
+
+
 class Settler:
     """Settling by one leader."""
 
@@ -70,9 +87,10 @@ class Settler:
         active = [j for j in jobs if j.state is JobState.ACTIVE]
         rows = await self._rows({j.schedule_key for j in active}, now_ms)
         owed: list[tuple[Owing, Sequence[int]]] = []
+        first = _Firsts()
         for job in active:
             row = rows.get(job.schedule_key)
-            mine = await self._occurrences(job, now_ms, now_ms + 1 if row is None else row.covered_ms)
+            mine = await self._occurrences(job, first, now_ms, now_ms + 1 if row is None else row.covered_ms)
             if mine:
                 owed.append((job, mine))
         self._trusted()
@@ -101,15 +119,18 @@ class Settler:
             raise TermLost("a schedule carries a newer term")
         return rows
 
-    async def _occurrences(self, job: Owing, now_ms: int, covered_ms: int) -> list[int]:
+    async def _occurrences(self, job: Owing, first: _Firsts, now_ms: int, covered_ms: int) -> list[int]:
         """What this job owes before its row; what lies too far in the past becomes a range to catch up."""
         start = max(job.active_from_ms, job.start_ms or 0)
+        if first.from_(job.schedule_key, start) >= covered_ms:
+            return []
         if start < now_ms - GRACE_MS:
             to_ms = min(now_ms, covered_ms)
-            b = Backfill(
-                identity(job.schedule_key, job.id, start), job.schedule_key, job.id, start, to_ms, now_ms, start
-            )
-            await backfills.open_(self._db, b)
+            if first.from_(job.schedule_key, start) < to_ms:
+                b = Backfill(
+                    identity(job.schedule_key, job.id, start), job.schedule_key, job.id, start, to_ms, now_ms, start
+                )
+                await backfills.open_(self._db, b)
             start = now_ms
         if start >= covered_ms:
             return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,10 @@ class Application:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self.node.start()
+                # What is loaded now stays: without this each full collection looks through all of it again, and the
+                # requests of that instant leave 50 to 80 ms late.
+                gc.collect()
+                gc.freeze()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.drain()

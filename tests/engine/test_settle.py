@@ -141,6 +141,26 @@ async def test_a_job_created_just_before_its_next_occurrence_has_it(database: Da
     assert dues[:3] == [6, 7, 8]
 
 
+async def test_a_long_import_opens_ranges_for_the_past_alone(database: Database) -> None:
+    """Jobs that are settled long after their creation get a range to catch up if, and only if, they missed something.
+
+    Otherwise an import of a hundred thousand monthly jobs would leave as many empty ranges to be worked through.
+    """
+    clock = Crank()
+    created = clock.now
+    monthly = [job_document(f"m{i}", "0 0 0 1 * *", active_from=created) for i in range(3)]
+    # The one that is younger than the other on the same schedule has missed nothing.
+    minutely = [
+        job_document("old", "0 * * * * *", active_from=created),
+        job_document("young", "0 * * * * *", active_from=created + 90_000),
+    ]
+    await put_jobs(database, *monthly, *minutely)
+    clock.now += 110_000
+    leader = await lead(database, clock)
+    assert (await leader.settler.step(clock.now, 1)).jobs == 5
+    assert [b["job_id"] for b in await rows(database, "backfills")] == ["old"]
+
+
 async def test_an_end_completes_the_job_after_its_last_occurrence(database: Database) -> None:
     """`endAt` is inclusive; nothing later is owed; the state changes when it is past."""
     clock = Crank()
