@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup run test check bench chaos lock clean
+.PHONY: setup run cluster test check bench chaos lock clean
 
 setup: .venv/.ready
 
@@ -18,6 +18,10 @@ setup: .venv/.ready
 
 run: setup
 	@exec $(BIN)/horae demo
+
+# docker-compose.yml's topology from plain processes: three mongods, three nodes, nginx (Debian: nginx-light).
+cluster: setup
+	@exec $(BIN)/horae cluster $(CLUSTER)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -1,11 +1,16 @@
-"""Settings from the environment or `.env` (INTERFACE, "Settings"). All wrong ones are reported together at start."""
+"""Settings from the environment or `.env` (INTERFACE, "Settings"). All wrong ones are reported together at start.
+
+Any of them may lie in a file that `<NAME>_FILE` names, as containers are given their secrets.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,9 +18,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from cluster.core import timings
 from cluster.core.errors import ConfigurationError
 from cluster.core.timings import Timings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SCOPES = ("read", "write", "admin")
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
@@ -143,11 +145,34 @@ def loopback(host: str) -> bool:
 
 def load(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
     """The settings of this process; `overrides` are field names. Raises `ConfigurationError` naming every problem."""
-    given = {k: v for k, v in overrides.items() if v is not None}
+    from_files, problems = _from_files()
+    given = from_files | {k: v for k, v in overrides.items() if v is not None}
     try:
-        return Settings(_env_file=env_file, **given)
+        settings = Settings(_env_file=env_file, **given)
     except ValidationError as exc:
-        raise ConfigurationError(_problems(exc)) from None  # the cause quotes the values, secrets among them
+        problems.extend(_problems(exc))
+    if problems:
+        raise ConfigurationError(problems)  # never with a cause: it quotes the values, secrets among them
+    return settings
+
+
+def _from_files() -> tuple[dict[str, str], list[str]]:
+    """The settings whose `<NAME>_FILE` is set, by field, and what is wrong with them."""
+    found: dict[str, str] = {}
+    problems: list[str] = []
+    for field, info in Settings.model_fields.items():
+        name = str(info.validation_alias)
+        path = os.environ.get(f"{name}_FILE")
+        if not path:
+            continue
+        if os.environ.get(name):
+            problems.append(f"{name} and {name}_FILE are both set: leave one out")
+            continue
+        try:
+            found[field] = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            problems.append(f"{name}_FILE: '{path}' cannot be read ({getattr(exc, 'strerror', None) or 'no text'})")
+    return found, problems
 
 
 def _problems(exc: ValidationError) -> list[str]:

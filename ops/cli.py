@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -54,6 +56,56 @@ def demo(port: int | None, receiver_port: int, nodes: int | None) -> None:
     from ops.demo import run
 
     raise SystemExit(run(load(port=port, nodes=nodes), receiver_port))
+
+
+@cli.command()
+@click.option("--port", type=int, help="Port of nginx (PORT, 5000); the nodes take those 11, 12 and 13 above it.")
+@click.option("--receiver-port", default=5001, show_default=True, help="Port of the receiver.")
+@click.option("--mongo-port", default=27_117, show_default=True, help="First of the three members' ports.")
+@click.option("--samples/--no-samples", default=True, show_default=True, help="Import the sample jobs.")
+def cluster(port: int | None, receiver_port: int, mongo_port: int, *, samples: bool) -> None:
+    """A whole cluster on this machine: three mongods, three serves, nginx in front. Ctrl-C ends all of it."""
+    from ops.local_cluster import Ports, run
+
+    settings = load(port=port)
+    run(settings, Ports(settings.port, receiver_port, mongo_port), samples=samples)
+
+
+@cli.group(context_settings={"help_option_names": ["-h", "--help"]})
+def bootstrap() -> None:
+    """What docker-compose.yml does once: make secrets, then a replica set with TLS, passwords and our user."""
+
+
+def _setting_up(command: Any) -> Any:
+    """The options that both steps share."""
+    for option in (
+        click.option("--db-name", default="horae", show_default=True, envvar="DB_NAME", help="Our database."),
+        click.option("--members", required=True, help="host:port of each member, with commas between."),
+        click.option("--dir", "directory", required=True, help="Where the secrets lie."),
+    ):
+        command = option(command)
+    return command
+
+
+@bootstrap.command("secrets")
+@_setting_up
+def bootstrap_secrets(directory: str, members: str, db_name: str) -> None:
+    """Make the secrets that are missing; those that exist stay."""
+    from ops.bootstrap import make_secrets
+
+    made = make_secrets(Path(directory), members.split(","), db_name)
+    click.echo(f"made {', '.join(made)}" if made else "every secret was there")
+
+
+@bootstrap.command("replica-set")
+@_setting_up
+@click.option("--port", default=27_017, show_default=True, help="The port of the member on this machine.")
+def bootstrap_replica_set(directory: str, members: str, db_name: str, port: int) -> None:
+    """Make the replica set and its users, if they are not there."""
+    from ops.bootstrap import make_replica_set
+
+    make_replica_set(Path(directory), members.split(","), db_name, port)
+    click.echo("the replica set has its users")
 
 
 cli.add_command(leases_command)

@@ -15,10 +15,12 @@ from gunicorn.arbiter import Arbiter
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError as UriError
 from pymongo.errors import InvalidURI, OperationFailure, PyMongoError
+from pymongo.uri_parser import parse_uri
 
 from cluster.core.errors import ConfigurationError
 from cluster.store.schema import STANDALONE
 from config.gunicorn import options
+from config.settings import loopback
 from ops.embedded import Embedded
 
 if TYPE_CHECKING:
@@ -67,6 +69,23 @@ def check_database(uri: str) -> None:
                 )
             ]
         ) from exc
+
+
+def warn_if_plain(uri: str) -> bool:
+    """Log `database_connection_plain` and return True if the database is on another machine and TLS is off.
+
+    Passwords are not sent in the clear even then (SCRAM), but jobs, their headers and bodies are.
+    """
+    try:
+        parsed = parse_uri(uri, connect_timeout=2)
+    except PyMongoError:  # what is wrong with it is said where we connect
+        return False
+    tls = parsed["options"].get("tls", parsed["options"].get("ssl", False))
+    others = [host for host, _ in parsed["nodelist"] if not host.endswith(".sock") and not loopback(host)]
+    if tls or not others:
+        return False
+    log.warning("database_connection_plain", hosts=others, advice="add tls=true to MONGODB_URI")
+    return True
 
 
 def raise_file_limit() -> None:
@@ -136,6 +155,7 @@ def serve(settings: Settings) -> None:
     else:
         uri = settings.uri
         check_database(uri)
+        warn_if_plain(uri)
     master = os.getpid()
     try:
         check_keys(settings, uri)
