@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cluster.core.errors import ConfigurationError
 from config.settings import load, loopback
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = [
     "MONGODB_URI", "DB_NAME", "HOST", "PORT", "HORAE_NODES", "HORAE_DATA_DIR", "HORAE_API_KEYS", "HORAE_ALLOWED_NETWORKS",
@@ -100,3 +104,29 @@ def test_keys_and_networks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_loopback(host: str, local: bool) -> None:
     """Only what other machines cannot reach may go without keys."""
     assert loopback(host) is local
+
+
+def test_any_setting_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As containers are given their secrets: the file's content counts, without the line's end."""
+    (tmp_path / "uri").write_text("mongodb://u:hidden@db/\n")
+    (tmp_path / "keys").write_text("me:0123456789abcdef:admin\n")
+    monkeypatch.setenv("MONGODB_URI_FILE", str(tmp_path / "uri"))
+    monkeypatch.setenv("HORAE_API_KEYS_FILE", str(tmp_path / "keys"))
+    s = load(env_file=None)
+    assert s.uri == "mongodb://u:hidden@db/"
+    assert [k.name for k in s.api_keys] == ["me"]
+
+
+def test_wrong_files_are_named_with_all_the_rest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One that is missing, one that is given twice, one with wrong content; the content is not quoted."""
+    (tmp_path / "keys").write_text("me:hidden:admin")
+    monkeypatch.setenv("MONGODB_URI_FILE", str(tmp_path / "missing"))
+    monkeypatch.setenv("HORAE_API_KEYS_FILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("PORT", "5000")
+    monkeypatch.setenv("PORT_FILE", str(tmp_path / "keys"))
+    with pytest.raises(ConfigurationError) as caught:
+        load(env_file=None)
+    text = "\n".join(caught.value.problems)
+    for words in ("MONGODB_URI_FILE: ", "No such file", "PORT and PORT_FILE are both set", "shorter than 16"):
+        assert words in text
+    assert "hidden" not in text

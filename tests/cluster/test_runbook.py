@@ -1,0 +1,128 @@
+"""ops/RUNBOOK.md: its commands are run as they stand there, and every alert has its place in it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+import click
+import httpx
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from ops.cli import cli
+from tests.support import live
+from tests.support.processes import Receiver, end
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "ops" / "RUNBOOK.md").read_text()
+BLOCKS = re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)
+HEADINGS = re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    """How a reader's browser names a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def steps() -> list[tuple[str, list[str]]]:
+    """Every command with the texts that stand below it."""
+    found: list[tuple[str, list[str]]] = []
+    for line in "\n".join(BLOCKS).splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        elif line.strip():
+            found[-1][1].append(line.strip())
+    return found
+
+
+@pytest.fixture
+def world(mongodb_uri: str, db_name: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A live node with a job that runs and an execution that failed: what the runbook's variables stand for."""
+    receiver = Receiver(tmp_path)
+    try:
+        with live.node(mongodb_uri, db_name) as url:
+            for job, path in (("nightly", "/ok"), ("broken", "/status/404")):
+                body = {"schedule": "0 0 3 * * *", "api": f"{receiver.url}{path}", "type": "ATLEAST_ONCE"}
+                assert httpx.put(f"{url}/jobs/{job}", json=body).status_code == 201
+            execution = httpx.post(f"{url}/jobs/broken/trigger").json()["executionId"]
+            wait_until(
+                lambda: httpx.get(f"{url}/executions/{execution}").json().get("state") == "failed", 20, "the failure"
+            )
+            (node,) = (n["nodeId"] for n in httpx.get(f"{url}/cluster").json()["nodes"])
+            yield {
+                "HORAE_URL": url,
+                "MONGODB_URI": mongodb_uri,
+                "DB_NAME": db_name,
+                "JOB": "nightly",
+                "EXECUTION": execution,
+                "NODE": node,
+                "DIR": str(tmp_path),
+            }
+    finally:
+        end(receiver.process)
+
+
+def run(command: str, world: dict[str, str]) -> tuple[int, str]:
+    """Exit status and output. Our own commands run in this process: starting Python for each takes longer than they do."""
+    words = shlex.split(Template(command).safe_substitute(world))
+    if words[0] == "horae":
+        done = CliRunner().invoke(cli, words[1:], env=world)
+        return done.exit_code, done.output + (str(done.exception) if done.exception else "")
+    shell = subprocess.run(
+        ["bash", "-c", command],
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", **world},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return shell.returncode, shell.stdout + shell.stderr
+
+
+def test_every_command_does_what_it_says(world: dict[str, str]) -> None:
+    """Status 0, and each text that stands below a command is in what it prints."""
+    assert len(steps()) > 20
+    for command, texts in steps():
+        status, output = run(command, world)
+        assert status == 0, f"{command}\n{output}"
+        for text in texts:
+            assert Template(text).safe_substitute(world) in output, f"{command}\n{output}"
+
+
+def test_commands_named_in_its_sentences_exist() -> None:
+    """`horae ...` in the text is a command that there is."""
+    for span in re.findall(r"`horae ([a-z][a-z -]*)", TEXT):
+        group: click.Command = cli
+        for word in span.split():
+            if not isinstance(group, click.Group):
+                break
+            assert word in group.commands, f"there is no `horae {span}`"
+            group = group.commands[word]
+
+
+def test_its_links_lead_somewhere() -> None:
+    """Each link within the page has its heading."""
+    anchors = {anchor(h) for h in HEADINGS}
+    assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
+
+
+def test_every_alert_has_its_place() -> None:
+    """Its heading is the alert's name, the rule links to it, and it tells all four things."""
+    rules = yaml.safe_load((ROOT / "config" / "alerts.yml").read_text())
+    alerts = {r["alert"]: r for group in rules["groups"] for r in group["rules"] if "alert" in r}
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^#)", TEXT, re.DOTALL | re.MULTILINE))
+    for name, rule in alerts.items():
+        assert rule["annotations"]["runbook_url"].endswith(f"ops/RUNBOOK.md#{anchor(name)}"), name
+        for part in ("**See**", "**Why**", "**Do**", "**Worked**"):
+            assert part in sections[name], f"{name} lacks {part}"
+    assert {s for s in sections if s.startswith("Horae")} == set(alerts), "sections of alerts that do not exist"
