@@ -108,7 +108,7 @@ def test_one_command_delivers_through_the_death_of_a_primary_and_a_node(tmp_path
         for name in dead:
             os.kill(before[name], signal.SIGKILL)
         struck = time.time() * 1000
-        due = [int(struck) // 1000 * 1000 + 1000 * i for i in range(-1, 6)]
+        due = [int(struck) // 1000 * 1000 + 1000 * i for i in range(6)]
 
         def recorded() -> bool:
             try:

@@ -76,7 +76,11 @@ def run(command: str, world: dict[str, str]) -> tuple[int, str]:
     """Exit status and output. Our own commands run in this process: starting Python for each takes longer than they do."""
     words = shlex.split(Template(command).safe_substitute(world))
     if words[0] == "horae":
+        target = words[words.index(">") + 1] if ">" in words else None
+        words = words[: words.index(">")] if target else words
         done = CliRunner().invoke(cli, words[1:], env=world)
+        if target:
+            Path(target).write_text(done.stdout)
         return done.exit_code, done.output + (str(done.exception) if done.exception else "")
     shell = subprocess.run(
         ["bash", "-c", command],
