@@ -15,12 +15,17 @@ from api.health import Healthz, Readyz
 from api.imports import Import
 from api.incoming import Negotiation
 from api.jobs import Job, Jobs, Pause, Resume, Trigger
+from api.metrics import Metrics
 from api.preview import Preview
 from api.services import ApiSettings, Services
 from cluster.core.jobtext import Rules
 from cluster.store.deadline import within
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from api.metering import Metering
+    from api.services import Part
     from cluster.node import Node
     from config.settings import Settings
 
@@ -28,11 +33,15 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 
 
-def create_app(node: Node, settings: Settings) -> App[Any, Any]:
-    """The application of one node."""
+def create_app(
+    node: Node, settings: Settings, metering: Metering, parts: Callable[[], Sequence[Part]]
+) -> App[Any, Any]:
+    """The application of one node. `parts` are the readings of all workers behind its port."""
     rules = Rules(settings.allowed_networks, settings.retention_days)
-    own = ApiSettings(settings.api_keys, rules, settings.requests_per_second)
-    return build(Services(node.db, node.clock, own, lambda: node.ready))
+    own = ApiSettings(
+        settings.api_keys, rules, settings.requests_per_second, settings.metrics_open, settings.lookahead_seconds
+    )
+    return build(Services(node.db, node.clock, own, lambda: node.ready, metering, parts))
 
 
 class _Prompt(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
@@ -58,7 +67,7 @@ def _without_content(send: Any) -> Any:
 
 def build(services: Services) -> App[Any, Any]:
     """The application behind these doors."""
-    app: App[Any, Any] = _Prompt(middleware=[Negotiation(), Auth(services)])
+    app: App[Any, Any] = _Prompt(middleware=[services.metering, Negotiation(), Auth(services)])
     problems.install(app)
     app.req_options.strip_url_path_trailing_slash = True
     app.add_route("/jobs", Jobs(services))
@@ -75,6 +84,7 @@ def build(services: Services) -> App[Any, Any]:
     app.add_route("/cluster", Cluster(services))
     app.add_route("/healthz", Healthz())
     app.add_route("/readyz", Readyz(services))
+    app.add_route("/metrics", Metrics(services))
     app.add_route("/openapi.json", OpenApi())
     app.add_route("/docs", Asset("page.html"))
     app.add_route("/docs/page.css", Asset("page.css"))

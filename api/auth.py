@@ -71,6 +71,7 @@ class Auth:
         self._db = services.db
         self._clock = services.clock
         settings = services.settings
+        self._open = OPEN | {"/metrics"} if settings.metrics_open else OPEN
         self._own = [_Known(digest(k.key.get_secret_value()), k.name, _SCOPES[k.scope]) for k in settings.keys]
         self._stored: list[_Known] = []
         self._read_at: float | None = None
@@ -83,7 +84,7 @@ class Auth:
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         """Raises 401 without a key that is known, 403 beyond its scope, 429 beyond its rate or after many failures."""
-        if req.path in OPEN:
+        if req.path in self._open:
             return
         offered = _offered(req)
         if self._find(self._own, offered) is None:

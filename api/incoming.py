@@ -30,7 +30,7 @@ class Negotiation:
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         """Raises 406 unless the caller takes JSON."""
-        if not req.path.startswith("/docs") and not req.client_accepts_json:
+        if not req.path.startswith(("/docs", "/metrics")) and not req.client_accepts_json:
             raise falcon.HTTPNotAcceptable(description="answers are JSON: leave out Accept, or send application/json")
 
 

@@ -246,6 +246,18 @@ def _executions() -> dict[str, Any]:
     }
 
 
+def _metrics() -> Operation:
+    text = {"schema": {"type": "string"}}
+    answers = _answers({200: ("Series by name; config/alerts.yml and config/grafana use them.", None)})
+    answers["200"]["content"] = {"text/plain": text, "application/openmetrics-text": text}
+    return {
+        "operationId": "getMetrics",
+        "summary": "The numbers of every worker behind this port and of the cluster, for Prometheus",
+        "description": "Needs a key with scope read unless HORAE_METRICS_OPEN is true.",
+        "responses": answers,
+    }
+
+
 def _rest() -> dict[str, Any]:
     asked = {"schedule": "0 30 2 * * *", "timezone": "Europe/Berlin", "count": 3, "after": "2027-03-27T00:00:00Z"}
 
@@ -263,6 +275,7 @@ def _rest() -> dict[str, Any]:
             }
         },
         "/cluster": get("getCluster", "Who leads, who works, what waits", "ClusterView", free=False),
+        "/metrics": {"get": _metrics()},
         "/healthz": get("isAlive", "Whether this process answers", "Status"),
         "/readyz": get("isReady", "Whether this node should get requests", "Status"),
     }

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from api.metering import Metering
+from cluster.clock import Clock
 from cluster.core.jobtext import Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from cluster.clock import Clock
     from cluster.store.client import Database
     from config.settings import ApiKey
 
@@ -32,6 +33,22 @@ class ApiSettings:
     rules: Rules = field(default_factory=Rules)
     requests_per_second: float = 0
     """How many requests one key may make on one node; it may save up twice as many. 0: no limit."""
+    metrics_open: bool = False
+    """Whether `/metrics` asks for no key."""
+    lookahead_seconds: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The readings of one worker behind this port: its number, and how many seconds old they are."""
+
+    worker: int
+    age: float
+    readings: dict[str, Any]
+
+
+def _nobody() -> Sequence[Part]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +59,5 @@ class Services:
     clock: Clock
     settings: ApiSettings
     ready: Callable[[], bool]
+    metering: Metering = field(default_factory=lambda: Metering(Clock.monotonic))
+    parts: Callable[[], Sequence[Part]] = _nobody

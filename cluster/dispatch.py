@@ -51,6 +51,8 @@ class Held:
     sending: set[str] = field(default_factory=set)
     unrecorded: int = 0
     lost: bool = False
+    taken_ms: int = 0
+    """When it was claimed, in cluster time."""
 
     @property
     def done(self) -> bool:
@@ -134,6 +136,8 @@ class Dispatcher:
         self._timer: asyncio.TimerHandle | None = None
         self.in_flight = 0
         self.waiting = 0
+        self.lapsed = 0
+        """Batches whose lease ended here before their work was done, and before a renewal said so."""
         self.stopped = False
 
     def add(self, held: Held, executions: Iterable[Execution]) -> None:
@@ -234,6 +238,7 @@ class Dispatcher:
         if held.lost or self._clock.monotonic() >= held.valid_until:
             if not held.lost:
                 log.warning("lease_lapsed", batch=held.batch.id, token=held.batch.token, unsent=len(held.waiting))
+                self.lapsed += 1
             held.lost = True
             self.withdraw(held)
             if held.done:

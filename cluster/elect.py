@@ -36,6 +36,10 @@ class Elector:
         self._node = node
         self._observed = Observed()
         self._term: Term | None = None
+        self.seen_term = 0
+        """The latest term this node knows of, whoever holds it."""
+        self.changes = 0
+        """How often a newer term was met since this node began."""
         self.eligible = True
         """False keeps this node from taking over: its clock disagrees with the others'. It does not depose it."""
 
@@ -68,6 +72,7 @@ class Elector:
         lease = await leases.read(self._db)
         now = self._clock.monotonic()
         self._observed = observe(self._observed, lease, now)
+        self._note(lease.term)
         if not self.eligible or not may_take_over(self._observed, now, self._timings.leader_lease):
             return
         started = self._clock.monotonic()
@@ -78,6 +83,7 @@ class Elector:
             won = await leases.read_linearizable(self._db) == wanted
         if won:
             self._term = Term(wanted.term, self._holder, self._trust(started))
+            self._note(wanted.term)
             log.info("leader_elected", term=wanted.term, node=self._node)
 
     async def _lead(self, term: Term) -> None:
@@ -93,6 +99,11 @@ class Elector:
         self._term = None
         self._observed = Observed()
         log.warning("leader_deposed", term=term.number, node=self._node)
+
+    def _note(self, term: int) -> None:
+        if self.seen_term and term > self.seen_term:
+            self.changes += 1
+        self.seen_term = max(term, self.seen_term)
 
     def _trust(self, started: float) -> float:
         return started + self._timings.leader_lease - self._timings.margin

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -62,6 +63,8 @@ class Leader:
         self.materialiser = Materialiser(db, timings, elector.trusted, new_batch_id)
         self.catch_up = CatchUp(db, timings, elector.trusted, new_batch_id, retention_days)
         self.sweeper = Sweeper(db, clock, timings, elector.trusted, census)
+        self.counters: Counter[str] = Counter()
+        """What this node did while it led."""
         self._swept_at = 0.0
         self._settled_in = -1
         self._task: asyncio.Task[None] | None = None
@@ -103,13 +106,19 @@ class Leader:
         now = self._clock.monotonic()
         nodes = self._census.alive(now, self._timings.batch_lease)
         term = self._elector.trusted().number
+        counters = self.counters
         settled = await self.settler.step(self._clock.now_ms(), nodes)
+        counters.update(settled=settled.jobs, materialised=settled.executions, missed=settled.missed)
         if settled.more and self._settled_in != term:
             return True
         self._settled_in = term
         done = await self.materialiser.step(self._clock.now_ms(), nodes)
+        counters["materialised"] += done.executions
         caught = await self.catch_up.step(self._clock.now_ms()) if not done.more else None
+        if caught is not None:
+            counters.update(caught_up=caught.executions, missed=caught.missed)
         if now - self._swept_at > SWEEP_EVERY:
             self._swept_at = now
-            await self.sweeper.step()
+            swept = await self.sweeper.step()
+            counters.update(released=swept.released, demoted=swept.demoted, orphans=swept.orphans)
         return settled.more or done.more or (caught is not None and caught.more)

@@ -85,11 +85,17 @@ class Node:
         self._counted: dict[str, int] = {}
         self.booted = False
         self.draining = False
+        self.version = version("horae")
+
+    @property
+    def heartbeat_age(self) -> float:
+        """Seconds since the database confirmed a heartbeat; infinite before the first."""
+        return self.clock.monotonic() - self._beat_at
 
     @property
     def ready(self) -> bool:
         """Whether this node can serve: the database answers, the schema is there, and it is not draining."""
-        return self.booted and not self.draining and self.clock.monotonic() - self._beat_at < 4 * BEAT
+        return self.booted and not self.draining and self.heartbeat_age < 4 * BEAT
 
     async def start(self) -> None:
         """Begin. Returns at once: a database that is away is waited for in the background."""
@@ -146,7 +152,7 @@ class Node:
         return {
             "host": platform.node(),
             "pid": os.getpid(),
-            "version": version("horae"),
+            "version": self.version,
             "clock_offset_ms": self.clock.wall_offset_ms,
             "in_flight": self.worker.dispatcher.in_flight,
             "waiting": self.worker.dispatcher.waiting,

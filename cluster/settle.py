@@ -42,6 +42,7 @@ class Settled:
 
     jobs: int = 0
     executions: int = 0
+    missed: int = 0
     more: bool = False
 
 
@@ -83,7 +84,7 @@ class Settler:
         jobs = await definitions.unsettled(self._db, JOBS)
         if not jobs:
             return Settled()
-        await self._record_forgone([j for j in jobs if j.past is not None], now_ms)
+        missed = await self._record_forgone([j for j in jobs if j.past is not None], now_ms)
         active = [j for j in jobs if j.state is JobState.ACTIVE]
         rows = await self._rows({j.schedule_key for j in active}, now_ms)
         owed: list[tuple[Owing, Sequence[int]]] = []
@@ -99,7 +100,7 @@ class Settler:
         self._trusted()
         await definitions.settle(self._db, [j.change for j in jobs if j.change is not None])
         log.info("jobs_settled", jobs=len(jobs), executions=done.inserted, reowned=done.reowned)
-        return Settled(len(jobs), len(planned.executions), more=len(jobs) == JOBS)
+        return Settled(len(jobs), len(planned.executions), missed, more=len(jobs) == JOBS)
 
     async def _rows(self, keys: set[str], now_ms: int) -> dict[str, Row]:
         """The rows of these schedules, made where missing, on our term. A schedule that is over has none."""
@@ -137,15 +138,16 @@ class Settler:
         schedule = schedule_from_key(job.schedule_key)
         return [t for t in schedule.between(start, covered_ms, 10_000) if job.owes(t)]
 
-    async def _record_forgone(self, changed: Sequence[Owing], now_ms: int) -> None:
+    async def _record_forgone(self, changed: Sequence[Owing], now_ms: int) -> int:
         """Occurrences that a job owed before its change and that nobody had written down yet: they are `missed`.
+        Returns how many.
 
         There are some only if nobody led for longer than the look-ahead, or while catching up. What was written down is
         cancelled by the node that finds the job changed, which leaves a record too.
         """
         keys = {j.past.schedule_key for j in changed if j.past is not None}
         if not keys:
-            return
+            return 0
         rows, catching_up = await schedules.known(self._db, keys), await backfills.reached(self._db, keys)
         ranges = []
         for job in changed:
@@ -160,6 +162,7 @@ class Settler:
                 ranges += await self._unwritten(past, start, job.past_to_ms)
         self._trusted()
         await history.record_missed(self._db, ranges, now_ms, self._retention_days)
+        return sum(r.count for r in ranges)
 
     async def _unwritten(self, past: Owing, start_ms: int, to_ms: int) -> list[MissedRange]:
         dues = [t for t in schedule_from_key(past.schedule_key).between(start_ms, to_ms, 10_000) if past.owes(t)]

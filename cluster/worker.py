@@ -68,6 +68,10 @@ class Worker:
         self.counters: Counter[str] = Counter()
         self.drift = Histogram()
         self.duration = Histogram()
+        self.queue = Histogram()
+        """How long executions that were due stood on this node before their requests left."""
+        self.kinds: Counter[str] = Counter()
+        """Attempts by what came of them: `http_2xx` ... or the error kind."""
         self._results: list[Answered | Dropped] = []
         self._finished: list[Held] = []
         self._wake = asyncio.Event()
@@ -137,7 +141,7 @@ class Worker:
     async def _take_on(self, claimed: Claimed) -> None:
         self.counters["claimed"] += 1
         self.counters["reclaimed"] += claimed.batch.claims > 1
-        held = Held(claimed.batch, claimed.valid_until)
+        held = Held(claimed.batch, claimed.valid_until, taken_ms=self._clock.now_ms())
         if claimed.must_split:
             moved = [Moved(e, e.attempts, e.send_ms) for e in claimed.executions]
             log.warning("batch_split", batch=claimed.batch.id, executions=len(moved), claims=claimed.batch.claims)
@@ -149,6 +153,7 @@ class Worker:
             reason = f"node_lost: {claimed.batch.claims - 1} nodes were lost while they sent it"
             log.error("execution_given_up", execution=e.id, claims=claimed.batch.claims)
             await self._recorder.endings([Ending(e, State.DEAD, self._clock.now_ms(), e.attempts, reason)])
+            self.counters["dead"] += 1
             await self._recorder.finish([claimed.batch])
             return
         if not claimed.executions:
@@ -188,6 +193,7 @@ class Worker:
         pairs = [(i, h.batch.token) for i, h in mine.items()]
         lost = await batches.renew(self._db, self._settings.node, pairs, self._timings.batch_lease)
         until = started + self._timings.batch_lease - self._timings.margin
+        self.counters["renewed"] += len(mine) - len(lost)
         for batch_id, held in mine.items():
             if batch_id not in lost:
                 held.valid_until = until
@@ -344,7 +350,9 @@ class Worker:
         for r in results:
             if isinstance(r, Answered):
                 self.counters["attempts"] += 1
+                self.kinds[r.reply.error or f"http_{(r.reply.status or 0) // 100}xx"] += 1
                 self.duration.add(r.reply.duration_ms)
+                self.queue.add(r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.taken_ms))
                 if len(r.attempts) == 1:
                     self.drift.add(r.drift_ms)
 

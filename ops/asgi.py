@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from api.app import create_app
+from api.metering import Metering
 from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
 from cluster.outbound.transport import AiohttpTransport
 from config import logs
 from config.gunicorn import DRAIN_SECONDS
+from ops.desk import Desk
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from config.settings import Settings
+    from ops.board import Board
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,7 +34,7 @@ log = structlog.get_logger()
 class Application:
     """The ASGI callable of one node."""
 
-    def __init__(self, settings: Settings, mongodb_uri: str) -> None:
+    def __init__(self, settings: Settings, mongodb_uri: str, board: Board | None = None) -> None:
         logs.set_up(settings.log_format)
         self.node = Node(
             NodeSettings(
@@ -44,7 +47,10 @@ class Application:
             ),
             Sender(AiohttpTransport(settings.allowed_networks)),
         )
-        self._api = create_app(self.node, settings)
+        metering = Metering(self.node.clock.monotonic)
+        self.desk = Desk(self.node, metering, board)
+        self._telling: asyncio.Task[None] | None = None
+        self._api = create_app(self.node, settings, metering, self.desk.parts)
         self._draining: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,6 +62,7 @@ class Application:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self.node.start()
+                self._telling = asyncio.get_running_loop().create_task(self.desk.run())
                 # What is loaded now stays: without this each full collection looks through all of it again, and the
                 # requests of that instant leave 50 to 80 ms late.
                 gc.collect()
@@ -63,6 +70,8 @@ class Application:
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.drain()
+                if self._telling is not None:
+                    self._telling.cancel()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -80,6 +89,7 @@ def prepare_worker(worker: Any) -> None:
     sends Ctrl-C to every process of its group, so here it is the parent's business alone.
     """
     application: Application = worker.asgi
+    application.desk.slot = worker.slot
 
     def terminate() -> None:
         worker.handle_exit_signal()

@@ -21,6 +21,7 @@ from cluster.core.errors import ConfigurationError
 from cluster.store.schema import STANDALONE
 from config.gunicorn import options
 from config.settings import loopback
+from ops.board import Board
 from ops.embedded import Embedded
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 
 REACH_SECONDS = 8
 FILES = 65_536
+MOST_WORKERS = 64
 
 
 def check_port(host: str, port: int) -> None:
@@ -124,6 +126,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
     def __init__(self, settings: Settings, uri: str) -> None:
         self._settings = settings
         self._uri = uri
+        self._board = Board(MOST_WORKERS)
         super().__init__()
 
     def load_config(self) -> None:
@@ -132,12 +135,24 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
         for name, value in options(self._settings).items():
             self.cfg.set(name, value)
         self.cfg.set("post_worker_init", prepare_worker)
+        # Both run in the master, which alone knows which slots are free.
+        self.cfg.set("pre_fork", self._give_slot)
+        self.cfg.set("child_exit", self._take_slot)
+
+    @staticmethod
+    def _give_slot(arbiter: Any, worker: Any) -> None:
+        used = {w.slot for w in arbiter.WORKERS.values()}
+        worker.slot = next((n for n in range(MOST_WORKERS) if n not in used), None)
+
+    def _take_slot(self, _arbiter: Any, worker: Any) -> None:
+        if worker.slot is not None:
+            self._board.clear(worker.slot)
 
     def load(self) -> Application:
         """Runs in each worker, after the fork: clients and loops are never shared between processes."""
         from ops.asgi import Application
 
-        return Application(self._settings, self._uri)
+        return Application(self._settings, self._uri, self._board)
 
     def run(self) -> None:
         _Arbiter(self).run()

@@ -14,19 +14,26 @@ BOUNDS_MS = (*_MILLIS, *(int(s * 1000) for s in _SECONDS))
 """Upper bounds in ms, inclusive; one more bucket takes what is beyond."""
 
 
+COARSE_MS = (1, 2, 5, 10, 20, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
+"""For what is counted per operation or address: fewer buckets, because each of them is a series."""
+
+
 class Histogram:
-    """Counts per bucket."""
+    """Counts per bucket, and the sum of all values in ms."""
 
-    __slots__ = ("counts",)
+    __slots__ = ("bounds", "counts", "sum")
 
-    def __init__(self, counts: Iterable[int] | None = None) -> None:
-        self.counts = [0] * (len(BOUNDS_MS) + 1)
+    def __init__(self, counts: Iterable[int] | None = None, bounds: tuple[int, ...] = BOUNDS_MS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
         for i, n in enumerate(counts or ()):
             self.counts[i] = n
 
     def add(self, value_ms: float) -> None:
         """Count one value."""
-        self.counts[bisect_left(BOUNDS_MS, value_ms)] += 1
+        self.counts[bisect_left(self.bounds, value_ms)] += 1
+        self.sum += value_ms
 
     def merge(self, counts: Sequence[int]) -> None:
         """Add another histogram's counts."""
@@ -44,8 +51,8 @@ class Histogram:
             return None
         rank = q * total
         running = 0
-        for bound, n in zip((*BOUNDS_MS, BOUNDS_MS[-1]), self.counts, strict=True):
+        for bound, n in zip((*self.bounds, self.bounds[-1]), self.counts, strict=True):
             running += n
             if running >= rank and n:
                 return float(bound)
-        return float(BOUNDS_MS[-1])
+        return float(self.bounds[-1])

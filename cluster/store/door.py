@@ -1,8 +1,12 @@
-"""The door to the driver: its errors become ours here, and writes that are safe to repeat are repeated here."""
+"""The door to the driver: its errors become ours here, and writes that are safe to repeat are repeated here.
+
+Whoever passes is timed under the name of the query that came in: two readings of a clock and one addition each.
+"""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import sys
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -18,9 +22,11 @@ from pymongo.errors import (
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from cluster.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
+from cluster.core.histogram import COARSE_MS, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
+    from types import CodeType, TracebackType
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -29,20 +35,61 @@ _AWAY = (ConnectionFailure, ExecutionTimeout, WTimeoutError)
 DUPLICATE_KEY = 11000
 
 
-@contextmanager
-def translated() -> Iterator[None]:
+class Timing:
+    """How long one query of this process took, and how often which error came of it."""
+
+    __slots__ = ("errors", "name", "times")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.times = Histogram(bounds=COARSE_MS)
+        self.errors: dict[str, int] = {}
+
+
+_timings: dict[CodeType, Timing] = {}
+
+
+def timings() -> dict[str, Timing]:
+    """By `collection.query`: everything that passed this door since the process began."""
+    return {t.name: t for t in _timings.values()}
+
+
+class translated:  # noqa: N801 - it reads as a word: `with translated():`
     """Turn the driver's errors into `StoreUnavailable`, `OutcomeUnknown` or `StoreError`, the cause kept."""
-    try:
-        yield
-    except ServerSelectionTimeoutError as exc:
+
+    __slots__ = ("_started", "_timing")
+
+    def __init__(self) -> None:
+        caller = sys._getframe(1)  # noqa: SLF001 - the query's own name, so that nobody has to say it twice
+        timing = _timings.get(caller.f_code)
+        if timing is None:
+            module = caller.f_globals["__name__"].rpartition(".")[2]
+            timing = _timings[caller.f_code] = Timing(f"{module}.{caller.f_code.co_name.strip('_')}")
+        self._timing = timing
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None) -> None:
+        self._timing.times.add((time.monotonic() - self._started) * 1000)
+        if not isinstance(exc, PyMongoError):
+            return
+        ours = _ours(exc)
+        errors, name = self._timing.errors, _ERROR_NAMES[type(ours)]
+        errors[name] = errors.get(name, 0) + 1
+        raise ours from exc
+
+
+_ERROR_NAMES = {StoreUnavailable: "away", OutcomeUnknown: "outcome_unknown", StoreError: "refused"}
+
+
+def _ours(exc: PyMongoError) -> StoreError:
+    if isinstance(exc, ServerSelectionTimeoutError):
         # Nothing was sent, so nothing was applied.
-        raise StoreUnavailable("no primary could be reached in time") from exc
-    except _AWAY as exc:
-        raise OutcomeUnknown(_reason(exc)) from exc
-    except PyMongoError as exc:
-        if exc.timeout or exc.has_error_label("RetryableWriteError") or _lost_concern(exc):
-            raise OutcomeUnknown(_reason(exc)) from exc
-        raise StoreError(_reason(exc)) from exc
+        return StoreUnavailable("no primary could be reached in time")
+    if isinstance(exc, _AWAY) or exc.timeout or exc.has_error_label("RetryableWriteError") or _lost_concern(exc):
+        return OutcomeUnknown(_reason(exc))
+    return StoreError(_reason(exc))
 
 
 def _lost_concern(exc: PyMongoError) -> bool:

@@ -144,3 +144,13 @@ def test_buckets() -> None:
     for i in range(MOST_BUCKETS + 5):
         buckets.take(str(i))
     assert len(buckets._buckets) == MOST_BUCKETS
+
+
+@pytest.mark.parametrize(("is_open", "without_key"), [(False, 401), (True, 200)])
+async def test_metrics_ask_for_a_key_unless_they_are_open(database: Database, is_open: bool, without_key: int) -> None:
+    """With keys, /metrics needs one that may read; HORAE_METRICS_OPEN lets Prometheus in without."""
+    async for api in serve(database, ApiSettings(OWN, RULES, metrics_open=is_open)):
+        assert (await api.call("GET", "/metrics", Accept="text/plain")).status_code == without_key
+        answer = await api.call("GET", "/metrics", Authorization=f"Bearer {ADMIN}")
+        assert answer.status_code == 200
+        assert "horae_database_up 1.0" in answer.text
