@@ -34,6 +34,8 @@ log = structlog.get_logger()
 BEAT = 1.0
 CENSUS_EVERY = 2
 STATS_EVERY = 5
+DIGEST_EVERY = 30
+DIGEST_HOSTS = 10
 RECENT_BEATS = 10
 
 
@@ -145,6 +147,8 @@ class Node:
             self.elector.eligible = self.census.offset_fits(self.id, ended, self.settings.timings.batch_lease)
         if self._beats % STATS_EVERY == 0:
             await self._roll_up()
+        if self._beats % DIGEST_EVERY == 0:
+            self._tell_failing()
         self._beats += 1
 
     def _report(self) -> dict[str, Any]:
@@ -174,6 +178,22 @@ class Node:
             "duration": _since(self.worker.duration, self._duration_rolled),
         }
         await stats.add(self.db, self.clock.now_ms(), counts, histograms)
+
+    def _tell_failing(self) -> None:
+        """Failed attempts of the last interval, a line per host for the worst and one for the rest."""
+        failing = self.worker.failing.take()
+        for f in failing[:DIGEST_HOSTS]:
+            log.warning(
+                "target_failing",
+                host=f.host,
+                attempts=f.attempts,
+                results=dict(f.results),
+                seconds=DIGEST_EVERY * BEAT,
+                execution=f.execution,
+            )
+        rest = failing[DIGEST_HOSTS:]
+        if rest:
+            log.warning("more_targets_failing", hosts=len(rest), attempts=sum(f.attempts for f in rest))
 
     async def _election_loop(self) -> None:
         while True:

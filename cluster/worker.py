@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.claim import Claimed, Claimer
+from cluster.core.digest import Digest
 from cluster.core.errors import HoraeError, StoreUnavailable
 from cluster.core.histogram import Histogram
 from cluster.core.lifecycle import Event, State, after
@@ -72,6 +73,7 @@ class Worker:
         """How long executions that were due stood on this node before their requests left."""
         self.kinds: Counter[str] = Counter()
         """Attempts by what came of them: `http_2xx` ... or the error kind."""
+        self.failing = Digest()
         self._results: list[Answered | Dropped] = []
         self._finished: list[Held] = []
         self._wake = asyncio.Event()
@@ -350,7 +352,10 @@ class Worker:
         for r in results:
             if isinstance(r, Answered):
                 self.counters["attempts"] += 1
-                self.kinds[r.reply.error or f"http_{(r.reply.status or 0) // 100}xx"] += 1
+                kind = r.reply.error or f"http_{(r.reply.status or 0) // 100}xx"
+                self.kinds[kind] += 1
+                if kind != "http_2xx":
+                    self.failing.add(r.job.target.url, kind, r.execution.id)
                 self.duration.add(r.reply.duration_ms)
                 self.queue.add(r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.taken_ms))
                 if len(r.attempts) == 1:

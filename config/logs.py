@@ -1,4 +1,8 @@
-"""Logging: structlog with fixed event names, as JSON or for people; secrets are blanked on their way out."""
+"""Logging: structlog with fixed event names, as JSON or for people; secrets are blanked on their way out.
+
+The volume is bounded: of one event at most `MOST_LINES` go out per `WINDOW_SECONDS`; the next one that does says how
+many were left out (`suppressed`). All events are listed in ops/EVENTS.md.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +13,67 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from cluster.clock import Clock
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import EventDict, Processor, WrappedLogger
+
+WINDOW_SECONDS = 10.0
+MOST_LINES = 20
+MOST_NAMES = 1000
 
 _SECRET_NAMES = re.compile(r"secret|password|passwd|authorization|api_?key|credential|uri$", re.IGNORECASE)
 _IN_TEXT = (
-    (re.compile(r"(mongodb(?:\+srv)?://)[^@/\s]+@"), r"\1***@"),
+    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^@/\s]+@"), r"\1***@"),
     (re.compile(r"(?i)(bearer|basic)\s+[A-Za-z0-9._~+/=-]+"), r"\1 ***"),
     (re.compile(r"whsec_[A-Za-z0-9+/=]+"), "whsec_***"),
+    (re.compile(r"hk_[A-Za-z0-9_-]{20,}"), "hk_***"),
 )
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Blank values whose name says secret, and credentials inside any text."""
+    """Blank values whose name says secret, and credentials inside any text, however deep."""
     for name, value in event.items():
-        if _SECRET_NAMES.search(name) and value is not None:
-            event[name] = "***"
-        elif isinstance(value, str):
-            event[name] = scrub(value)
+        event[name] = _blanked(name, value)
     return event
+
+
+def _blanked(name: str, value: object) -> object:
+    if value is not None and _SECRET_NAMES.search(name):
+        return "***"
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {k: _blanked(str(k), v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_blanked("", v) for v in value]
+    return value
+
+
+class Bounded:
+    """A processor that lets so many lines of one event through per window and counts the others."""
+
+    def __init__(self, monotonic: Callable[[], float] = Clock.monotonic) -> None:
+        self._monotonic = monotonic
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        """Raises `DropEvent` for what is too much."""
+        name = str(event.get("event"))[:64]
+        now = self._monotonic()
+        began, lines = self._seen.get(name, (now, 0))
+        if now - began >= WINDOW_SECONDS:
+            if lines > MOST_LINES:
+                event["suppressed"] = lines - MOST_LINES
+            began, lines = now, 0
+        if len(self._seen) >= MOST_NAMES:  # names are fixed; foreign loggers' texts are not
+            self._seen.clear()
+        self._seen[name] = (began, lines + 1)
+        if lines >= MOST_LINES:
+            raise structlog.DropEvent
+        return event
 
 
 def scrub(text: str) -> str:
@@ -40,6 +86,7 @@ def scrub(text: str) -> str:
 def set_up(form: str = "console", level: int = logging.INFO) -> None:
     """Send structlog and the standard library's loggers to stderr in one form (`console` or `json`)."""
     shared: list[Processor] = [
+        Bounded(),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -47,6 +47,7 @@ class Application:
             ),
             Sender(AiohttpTransport(settings.allowed_networks)),
         )
+        structlog.contextvars.bind_contextvars(node=self.node.id)  # on every line of this process
         metering = Metering(self.node.clock.monotonic)
         self.desk = Desk(self.node, metering, board)
         self._telling: asyncio.Task[None] | None = None
