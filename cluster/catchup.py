@@ -22,7 +22,7 @@ from cluster.store.owing import owe
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.core.model import Owing, Term
+    from cluster.core.model import Execution, Owing, Term
     from cluster.core.timings import Timings
     from cluster.store.backfills import Backfill
     from cluster.store.client import Database
@@ -61,6 +61,8 @@ class CatchUp:
         self._trusted = trusted
         self._new_id = new_id
         self._retention_days = retention_days
+        self.written: Callable[[Sequence[Execution]], None] = lambda _: None
+        """Told what has been written down; the leader traces it if anybody wants to see it."""
         self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000), late=True)
         self._dues: tuple[str, list[int]] = ("", [])
 
@@ -147,6 +149,7 @@ class CatchUp:
         planned = plan(owed, self._grouping, 1, self._new_id)
         self._trusted()
         await owe(self._db, planned.executions, planned.batches, self._new_id)
+        self.written(planned.executions)
         full = b.job_id is None and len(jobs) == JOBS
         reached = (
             replace(b, after=jobs[-1].id, until_ms=until)

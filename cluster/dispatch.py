@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import os
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import count
@@ -20,6 +19,7 @@ from cluster.core.ids import spread_ms
 from cluster.core.lanes import Lane
 from cluster.core.lifecycle import JobState
 from cluster.core.model import Attempt
+from cluster.core.trace import traceparent
 from cluster.outbound.headers import delivery_headers
 from cluster.store import definitions
 from cluster.tasks import stop
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from cluster.clock import Clock
     from cluster.core.model import Batch, Execution, Job
+    from cluster.core.trace import Trace
     from cluster.outbound.sender import Reply, Sender
     from cluster.store.client import Database
 
@@ -139,6 +140,7 @@ class Dispatcher:
         self.lapsed = 0
         """Batches whose lease ended here before their work was done, and before a renewal said so."""
         self.stopped = False
+        self.trace: Trace | None = None
 
     def add(self, held: Held, executions: Iterable[Execution]) -> None:
         """Take on what a claim brought."""
@@ -216,7 +218,8 @@ class Dispatcher:
                 self._drop(Dropped(held, execution, reason or "the job was deleted"))
                 continue
             number = len(execution.attempts) + 1
-            headers = delivery_headers(execution, job, number, held.batch.token, _traceparent(), self._clock.now_ms())
+            parent = traceparent(execution.id, number, held.batch.token, self.trace)
+            headers = delivery_headers(execution, job, number, held.batch.token, parent, self._clock.now_ms())
             request = self._sender.prepare(job.target, headers)
             ready = _Ready(held, execution, job, request, read_at)
             self._line_up(ready)
@@ -346,8 +349,3 @@ class Dispatcher:
                 room -= 1
         if not queue:
             del self._parked[number]
-
-
-def _traceparent() -> str:
-    """A W3C trace context with a fresh trace, not sampled."""
-    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-00"

@@ -20,15 +20,20 @@ import structlog
 
 from cluster.catchup import CatchUp
 from cluster.core.errors import HoraeError, StoreUnavailable, TermLost
+from cluster.core.trace import written_down
 from cluster.materialise import Materialiser
 from cluster.settle import Settler
 from cluster.sweep import Sweeper
 from cluster.tasks import stop
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cluster.census import Census
     from cluster.clock import Clock
+    from cluster.core.model import Execution
     from cluster.core.timings import Timings
+    from cluster.core.trace import Trace
     from cluster.elect import Elector
     from cluster.store.client import Database
 
@@ -65,9 +70,20 @@ class Leader:
         self.sweeper = Sweeper(db, clock, timings, elector.trusted, census)
         self.counters: Counter[str] = Counter()
         """What this node did while it led."""
+        self._step_ms = 0
         self._swept_at = 0.0
         self._settled_in = -1
         self._task: asyncio.Task[None] | None = None
+
+    def tell(self, trace: Trace | None) -> None:
+        """Let `trace` see what is written down."""
+        if trace is None:
+            return
+
+        def written(executions: Sequence[Execution]) -> None:
+            trace.take(written_down(executions, trace, self._step_ms, self._clock.now_ms()))
+
+        self.settler.written = self.materialiser.written = self.catch_up.written = written
 
     def start(self) -> None:
         """Begin; work is done only while the elector holds a trusted term."""
@@ -105,6 +121,7 @@ class Leader:
         """Settle, materialise, catch up, sweep: one bounded piece of each. True if there is more to do at once."""
         now = self._clock.monotonic()
         nodes = self._census.alive(now, self._timings.batch_lease)
+        self._step_ms = self._clock.now_ms()
         term = self._elector.trusted().number
         counters = self.counters
         settled = await self.settler.step(self._clock.now_ms(), nodes)

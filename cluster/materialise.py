@@ -22,7 +22,7 @@ from cluster.store.schedules import Pass, Row
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.core.model import Owing, Term
+    from cluster.core.model import Execution, Owing, Term
     from cluster.core.timings import Timings
     from cluster.store.client import Database
 
@@ -53,6 +53,8 @@ class Materialiser:
         self._timings = timings
         self._trusted = trusted
         self._new_id = new_id
+        self.written: Callable[[Sequence[Execution]], None] = lambda _: None
+        """Told what has been written down; the leader traces it if anybody wants to see it."""
         self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000))
         self._reach_ms = int((timings.lookahead + timings.stride) * 1000)
 
@@ -155,6 +157,7 @@ class Materialiser:
         self._trusted()
         planned = plan(owed, self._grouping, nodes, self._new_id)
         done = await owe(self._db, planned.executions, planned.batches, self._new_id)
+        self.written(planned.executions)
         if done.repaired or done.reowned:
             log.info("materialise_repaired", batches=done.repaired, reowned=done.reowned)
 

@@ -7,6 +7,7 @@ import os
 import platform
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from cluster.tasks import stop
 from cluster.worker import Worker, WorkerSettings
 
 if TYPE_CHECKING:
+    from cluster.core.trace import Trace
     from cluster.outbound.sender import Sender
 
 log = structlog.get_logger()
@@ -52,6 +54,14 @@ class NodeSettings:
     drain_seconds: float = 9.0
 
 
+MakeTrace = Callable[[str], "Trace | None"]
+"""Who collects the spans of the node of this id, if anybody does."""
+
+
+def _no_trace(_node: str) -> None:
+    return None
+
+
 def new_node_id() -> str:
     """Unique for each process start: it is also the holder's name in every lease."""
     return f"{platform.node()[:32]}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -60,7 +70,7 @@ def new_node_id() -> str:
 class Node:
     """One of N identical nodes."""
 
-    def __init__(self, settings: NodeSettings, sender: Sender) -> None:
+    def __init__(self, settings: NodeSettings, sender: Sender, make_trace: MakeTrace = _no_trace) -> None:
         self.id = new_node_id()
         self.settings = settings
         self.clock = Clock()
@@ -76,6 +86,9 @@ class Node:
             sender,
             WorkerSettings(self.id, settings.slots, settings.waiting, retention_days=settings.retention_days),
         )
+        trace = make_trace(self.id)
+        self.worker.dispatcher.trace = trace
+        self.leader.tell(trace)
         self._sender = sender
         self._tasks: list[asyncio.Task[None]] = []
         self._beat_at = float("-inf")

@@ -26,7 +26,7 @@ from cluster.store.schedules import Row
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.core.model import Owing, Term
+    from cluster.core.model import Execution, Owing, Term
     from cluster.core.timings import Timings
     from cluster.store.client import Database
 
@@ -77,6 +77,8 @@ class Settler:
         self._trusted = trusted
         self._new_id = new_id
         self._retention_days = retention_days
+        self.written: Callable[[Sequence[Execution]], None] = lambda _: None
+        """Told what has been written down; the leader traces it if anybody wants to see it."""
         self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000))
 
     async def step(self, now_ms: int, nodes: int) -> Settled:
@@ -97,6 +99,7 @@ class Settler:
         self._trusted()
         planned = plan(owed, self._grouping, nodes, self._new_id)
         done = await owe(self._db, planned.executions, planned.batches, self._new_id)
+        self.written(planned.executions)
         self._trusted()
         await definitions.settle(self._db, [j.change for j in jobs if j.change is not None])
         log.info("jobs_settled", jobs=len(jobs), executions=done.inserted, reowned=done.reowned)

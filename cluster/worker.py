@@ -19,6 +19,8 @@ from cluster.core.errors import HoraeError, StoreUnavailable
 from cluster.core.histogram import Histogram
 from cluster.core.lifecycle import Event, State, after
 from cluster.core.model import Ending, Moved
+from cluster.core.trace import ended as spans_of_ending
+from cluster.core.trace import trace_id
 from cluster.core.verdict import Verdict, judge, next_try, rounded_up
 from cluster.dispatch import Answered, Dispatcher, Dropped, Held, Hooks
 from cluster.record import Recorder
@@ -299,6 +301,7 @@ class Worker:
         for result in results:
             result.held.unrecorded -= 1
         self._count(ended, moved, results)
+        self._trace(ended)
         self.counters["duplicates"] += flushed.duplicates if flushed else 0
         self.counters["results_lost"] += lost + (flushed.lost if flushed else 0)
         for held in {id(r.held): r.held for r in results}.values():
@@ -360,6 +363,16 @@ class Worker:
                 self.queue.add(r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.taken_ms))
                 if len(r.attempts) == 1:
                     self.drift.add(r.drift_ms)
+
+    def _trace(self, ended: list[Ending]) -> None:
+        trace = self.dispatcher.trace
+        if trace is None:
+            return
+        now = self._clock.now_ms()
+        for e in ended:
+            if trace.wants(trace_id(e.execution.id)):
+                held = self.held.get(e.execution.batch)
+                trace.take(spans_of_ending(e, held.taken_ms if held else 0, now))
 
     # -- overlap -------------------------------------------------------------------------------------------------
 

@@ -17,12 +17,14 @@ from cluster.outbound.transport import AiohttpTransport
 from config import logs
 from config.gunicorn import DRAIN_SECONDS
 from ops.desk import Desk
+from ops.tracing import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from config.settings import Settings
     from ops.board import Board
+    from ops.tracing import Tracing
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -36,6 +38,8 @@ class Application:
 
     def __init__(self, settings: Settings, mongodb_uri: str, board: Board | None = None) -> None:
         logs.set_up(settings.log_format)
+        self._settings = settings
+        self._tracing: Tracing | None = None
         self.node = Node(
             NodeSettings(
                 mongodb_uri,
@@ -46,6 +50,7 @@ class Application:
                 drain_seconds=DRAIN_SECONDS,
             ),
             Sender(AiohttpTransport(settings.allowed_networks)),
+            self._begin_trace,
         )
         structlog.contextvars.bind_contextvars(node=self.node.id)  # on every line of this process
         metering = Metering(self.node.clock.monotonic)
@@ -76,11 +81,20 @@ class Application:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
+    def _begin_trace(self, node: str) -> Tracing | None:
+        self._tracing = tracing(self._settings, node)
+        return self._tracing
+
     def drain(self) -> asyncio.Task[None]:
         """Begin to drain the node, once; the task ends when it has stopped."""
         if self._draining is None:
-            self._draining = asyncio.get_running_loop().create_task(self.node.drain())
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
         return self._draining
+
+    async def _drain(self) -> None:
+        await self.node.drain()
+        if self._tracing is not None:
+            await self._tracing.close()
 
 
 def prepare_worker(worker: Any) -> None:

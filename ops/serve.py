@@ -21,6 +21,7 @@ from cluster.core.errors import ConfigurationError
 from cluster.store.schema import STANDALONE
 from config.gunicorn import options
 from config.settings import loopback
+from ops import tracing
 from ops.board import Board
 from ops.embedded import Embedded
 
@@ -161,6 +162,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
 def serve(settings: Settings) -> None:
     """Run until stopped. Raises `ConfigurationError`; ends the process otherwise."""
     check_port(settings.host, settings.port)
+    tracing.check(settings)
     raise_file_limit()
     embedded: Embedded | None = None
     if settings.uri is None:
