@@ -22,6 +22,7 @@ from cluster.catchup import CatchUp
 from cluster.core.errors import HoraeError, StoreUnavailable, TermLost
 from cluster.core.trace import written_down
 from cluster.materialise import Materialiser
+from cluster.prune import Pruned, Pruner
 from cluster.settle import Settler
 from cluster.sweep import Sweeper
 from cluster.tasks import stop
@@ -73,7 +74,8 @@ class Leader:
         self._step_ms = 0
         self._swept_at = 0.0
         self._settled_in = -1
-        self._task: asyncio.Task[None] | None = None
+        self.pruner: Pruner | None = Pruner(db, clock)
+        self._tasks: list[asyncio.Task[None]] = []
 
     def tell(self, trace: Trace | None) -> None:
         """Let `trace` see what is written down."""
@@ -87,12 +89,28 @@ class Leader:
 
     def start(self) -> None:
         """Begin; work is done only while the elector holds a trusted term."""
-        self._task = asyncio.get_running_loop().create_task(self._loop())
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._loop()))
+        if self.pruner is not None:
+            self._tasks.append(loop.create_task(self._prune_loop(self.pruner)))
 
     async def stop(self) -> None:
         """Stop the work. The lease may be given up after this, not before."""
-        if self._task is not None:
-            await stop([self._task])
+        await stop(self._tasks)
+
+    async def _prune_loop(self, pruner: Pruner) -> None:
+        """Beside the sequential loop, because nothing waits for it and it must not hold that up."""
+        done = Pruned()
+        while True:
+            await asyncio.sleep(pruner.wait(done))
+            done = Pruned()
+            if self._elector.term is None:
+                continue
+            try:
+                done = await pruner.step()
+                self.counters["pruned"] += done.documents
+            except HoraeError as exc:
+                log.warning("prune_disturbed", error=str(exc))
 
     async def _loop(self) -> None:
         while True:

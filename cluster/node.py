@@ -51,6 +51,8 @@ class NodeSettings:
     slots: int = 256
     waiting: int = 2048
     retention_days: float = 7.0
+    paced_retention: bool = True
+    """Whether the leader prunes history bit by bit, or leaves that to MongoDB's TTL alone."""
     drain_seconds: float = 9.0
 
 
@@ -79,6 +81,8 @@ class Node:
         timings = settings.timings
         self.elector = Elector(self.db, self.clock, timings, self.id, self.id)
         self.leader = Leader(self.db, self.clock, timings, self.elector, self.census, settings.retention_days)
+        if not settings.paced_retention:
+            self.leader.pruner = None
         self.worker = Worker(
             self.db,
             self.clock,

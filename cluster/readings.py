@@ -94,6 +94,7 @@ def _leader(node: Node) -> Readings:
         "materialised": counters["materialised"],
         "caught_up": counters["caught_up"],
         "settled": counters["settled"],
+        "pruned": counters["pruned"],
         "released": counters["released"],
         "demoted": counters["demoted"],
         "orphans": counters["orphans"],

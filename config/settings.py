@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     batch_lease_seconds: float = Field(10, validation_alias="HORAE_BATCH_LEASE_SECONDS", gt=0, le=600)
     max_in_flight: int = Field(256, validation_alias="HORAE_MAX_IN_FLIGHT", ge=4, le=10_000)
     retention_days: float = Field(7, validation_alias="HORAE_RETENTION_DAYS", gt=0, le=3650)
+    paced_retention: bool = Field(default=True, validation_alias="HORAE_PACED_RETENTION")
     otlp_endpoint: str | None = Field(
         None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", pattern=r"^(https?://[^\s/]+.*)?$"
     )

@@ -47,6 +47,7 @@ class Application:
                 settings.timings,
                 settings.max_in_flight,
                 retention_days=settings.retention_days,
+                paced_retention=settings.paced_retention,
                 drain_seconds=DRAIN_SECONDS,
             ),
             Sender(AiohttpTransport(settings.allowed_networks)),

@@ -99,7 +99,7 @@ class Target:
 class Cluster:
     """Nodes on a fresh database."""
 
-    def __init__(self, uri: str, mongod: int, target: Target, nodes: int) -> None:
+    def __init__(self, uri: str, mongod: int, target: Target, nodes: int, **settings: str) -> None:
         self.target = target
         self.port = free_port()
         self.db_name = f"bench_{os.getpid()}_{self.port}"
@@ -108,6 +108,7 @@ class Cluster:
             "MONGODB_URI": uri,
             "DB_NAME": self.db_name,
             "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8",
+            **settings,
         }
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         self.process = subprocess.Popen(
@@ -255,10 +256,10 @@ def bed() -> Iterator[tuple[str, int, Target]]:
 
 
 @contextmanager
-def running(the_bed: tuple[str, int, Target], nodes: int = 2) -> Iterator[Cluster]:
-    """Nodes for one case."""
+def running(the_bed: tuple[str, int, Target], nodes: int = 2, **settings: str) -> Iterator[Cluster]:
+    """Nodes for one case, with these settings."""
     uri, mongod, target = the_bed
-    cluster = Cluster(uri, mongod, target, nodes)
+    cluster = Cluster(uri, mongod, target, nodes, **settings)
     try:
         yield cluster
     finally:
@@ -346,6 +347,42 @@ def highest(the_bed: tuple[str, int, Target], start: int, seconds: int, step: in
         rate += step
 
 
+def retention(the_bed: tuple[str, int, Target], rate: int) -> list[Row]:
+    """Three runs at one rate: nothing expires; as much as is recorded expires, and TTL sees to it once a minute; the
+    same, pruned bit by bit by the leader.
+    """
+    return [
+        _expiring(the_bed, rate, "nothing expires", paced="true", filled=False),
+        _expiring(the_bed, rate, "as much expires, by TTL alone", paced="false", filled=True),
+        _expiring(the_bed, rate, "as much expires, pruned bit by bit", paced="true", filled=True),
+    ]
+
+
+def _expiring(the_bed: tuple[str, int, Target], rate: int, name: str, *, paced: str, filled: bool) -> Row:
+    from ops import bench_retention as old
+
+    with running(the_bed, HORAE_PACED_RETENTION=paced) as cluster:
+        cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
+        _wait(cluster.settled, 60, "the leader did not see the jobs")
+        _wait(lambda: _caught_up(cluster), 60, "the nodes never caught up with the rate")
+        if filled:
+            old.fill(cluster.db, _now(cluster), rate, old.SECONDS)
+            _wait(lambda: _caught_up(cluster), 60, "the nodes never caught up with the rate")
+        left, ttl = old.old_left(cluster.db), old.by_ttl(cluster.db)
+        row = measure(cluster, f"{rate}/s, {name}", rate, old.SECONDS)
+        # What leaves must not be taken for what was not done.
+        factor = max(1.0, row.rate * old.SECONDS) / max(1, row.executions)
+        row.rate = row.executions / old.SECONDS
+        row.cpu_node, row.cpu_mongod, row.cpu_target = (
+            None if c is None else c * factor for c in (row.cpu_node, row.cpu_mongod, row.cpu_target)
+        )
+        gone, by_ttl = left - old.old_left(cluster.db), old.by_ttl(cluster.db) - ttl
+        late = old.overdue(cluster.db, _now(cluster))
+        row.extra |= {"gone": gone, "gone_by_ttl": by_ttl, "overdue": late}
+        row.note = f"{gone:,} left, {by_ttl:,} of them by TTL; expired and still there: {late:,}"
+        return row
+
+
 def machine(target: Target) -> dict[str, Any]:
     """What the figures were taken on."""
     from importlib.metadata import version
@@ -366,7 +403,7 @@ def machine(target: Target) -> dict[str, Any]:
     }
 
 
-CASES = ("drift", "throughput", "highest", "herd", "definitions")
+CASES = ("drift", "throughput", "highest", "herd", "definitions", "retention")
 
 
 def _print(facts: dict[str, Any], rows: list[Row]) -> None:
@@ -432,8 +469,10 @@ def bench_command(cases: tuple[str, ...], rate: int, seconds: int, step: int, fo
                 rows.append(highest(the_bed, rate + step, seconds, step))
             elif case == "herd":
                 rows.append(herd(the_bed, 20_000))
-            else:
+            elif case == "definitions":
                 rows.append(definitions(the_bed, 100_000, 1000))
+            else:
+                rows += retention(the_bed, rate)
     if form:
         as_json({"machine": facts, "rows": [asdict(r) for r in rows]})
     else:

@@ -101,6 +101,23 @@ async def _merge(db: Database, new: Document) -> int:
             return 1 if extra and was_sent else 0
 
 
+async def prune(db: Database, now_ms: int, most: int) -> int:
+    """Delete what has expired, the oldest first: about `most`, more only if they expired in the same ms."""
+    expired = {"expire_at": {"$lte": DatetimeMS(now_ms)}}
+    with translated():
+        edge = (
+            await db.work["history"]
+            .find(expired, {"expire_at": 1, "_id": 0})
+            .sort("expire_at", 1)
+            .skip(most - 1)
+            .limit(1)
+            .to_list()
+        )
+        until = edge[0]["expire_at"] if edge else DatetimeMS(now_ms)
+        result = await db.work["history"].delete_many({"expire_at": {"$lte": until}})
+    return result.deleted_count
+
+
 async def reopen(db: Database, execution: str, now_ms: int, retention_days: float) -> bool:
     """Let a failed or dead execution be sent again. True if it is reopened now, by us or before; False if it cannot be.
 
