@@ -79,8 +79,9 @@ class CatchUp:
         return await self._slice(b)
 
     def _window_start(self, b: Backfill, job: Owing) -> int:
+        days = job.retention_days or self._retention_days
         # Never beyond the retention: past it, history cannot tell that an occurrence was sent.
-        window = min(job.catch_up_window_seconds * 1000, int(self._retention_days * history.DAY_MS / 2))
+        window = min(job.catch_up_window_seconds * 1000, int(days * history.DAY_MS / 2))
         return b.at_ms - window
 
     async def _jobs(self, b: Backfill, after: str | None) -> list[Owing]:
@@ -116,7 +117,11 @@ class CatchUp:
             owed = [t for t in dues if job.owes(t)]
             missed = _not_run(job, owed, self._window_start(b, job))
             if missed:
-                ranges.append(MissedRange(job.id, job.schedule_version, missed[0], missed[-1], len(missed), _why(job)))
+                ranges.append(
+                    MissedRange(
+                        job.id, job.schedule_version, missed[0], missed[-1], len(missed), _why(job), job.retention_days
+                    )
+                )
         self._trusted()
         await history.record_missed(self._db, ranges, now_ms, self._retention_days)
         full = b.job_id is None and len(jobs) == JOBS

@@ -81,6 +81,7 @@ class Dropped:
     execution: Execution
     reason: str
     skipped: bool = False
+    retention_days: float | None = None
 
 
 @dataclass(slots=True)
@@ -215,7 +216,8 @@ class Dispatcher:
             job = jobs.get(execution.job_id)
             reason = refusal(execution, job)
             if reason is not None or job is None:
-                self._drop(Dropped(held, execution, reason or "the job was deleted"))
+                kept = None if job is None else job.retention_days
+                self._drop(Dropped(held, execution, reason or "the job was deleted", retention_days=kept))
                 continue
             number = len(execution.attempts) + 1
             parent = traceparent(execution.id, number, held.batch.token, self.trace)
@@ -300,7 +302,8 @@ class Dispatcher:
             if job.overlap_skip and not await self._hooks.may_overlap(execution):
                 held.sending.discard(execution.id)
                 held.unrecorded += 1
-                self._hooks.dropped(Dropped(held, execution, "the run before it had not ended", skipped=True))
+                why = "the run before it had not ended"
+                self._hooks.dropped(Dropped(held, execution, why, skipped=True, retention_days=job.retention_days))
                 return
             sent_ms = self._clock.now_ms()
             reply = await self._sender.send(ready.request)

@@ -18,7 +18,7 @@ from cluster.core.jobchange import Moment
 from cluster.core.jobtext import document, merged, read_spec
 from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Batch, Execution
-from cluster.store import batches, executions, history, jobs, reads
+from cluster.store import batches, executions, history, jobs, reads, schema
 from cluster.store.owing import owe
 
 if TYPE_CHECKING:
@@ -139,10 +139,18 @@ async def _change(
         change = decide(old, moment(now_ms))
         if change is None:
             return old, existing(old, job_id)
+        await _remember_retention(db, [change])
         written = await (jobs.insert(db, change) if old is None else jobs.update(db, change))
         if written:
             return old, change.job
     raise Conflict(f"job '{job_id}' was changed by others {RACES} times while this change was made")
+
+
+async def _remember_retention(db: Database, changes: Sequence[Change]) -> None:
+    """Before anything is recorded under a shorter retention: searches by time rely on knowing the shortest."""
+    days = [c.job.definition.retention_days for c in changes if c.job.definition.retention_days is not None]
+    if days:
+        await schema.remember_retention(db, min(days))
 
 
 async def trigger(
@@ -194,7 +202,7 @@ async def retry(db: Database, execution: str, now_ms: int, retention_days: float
     job = await jobs.one(db, run.job_id)
     if job is None or job.state is JobState.DELETED:
         raise Conflict("its job was deleted: there is nothing left to send")
-    if not await history.reopen(db, execution, now_ms, retention_days):
+    if not await history.reopen(db, execution, now_ms, job.definition.retention_days or retention_days):
         raise Conflict(f"the execution is {run.state}: only what is failed or dead can be sent again")
     batch = uuid.uuid4().hex
     lane = job.definition.lane
@@ -249,6 +257,7 @@ async def import_chunk(db: Database, lines: Sequence[Line], now_ms: int) -> Impo
         else:
             changed.append(change)
             revived += old.state is JobState.DELETED
+    await _remember_retention(db, [*fresh, *changed])
     raced = await jobs.insert_many(db, fresh)
     if not await jobs.update_many(db, changed):
         # Somebody changed one of them meanwhile. Which ones were written is found out by doing each once more:

@@ -7,7 +7,7 @@ everything from there on is the main pass's, which reads the job after it was ch
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -162,7 +162,8 @@ class Settler:
             written = min(written, catching_up.get(past.schedule_key, written))
             start = max(written, past.active_from_ms)
             if start < job.past_to_ms:
-                ranges += await self._unwritten(past, start, job.past_to_ms)
+                found = await self._unwritten(past, start, job.past_to_ms)
+                ranges += [replace(r, retention_days=job.retention_days) for r in found]
         self._trusted()
         await history.record_missed(self._db, ranges, now_ms, self._retention_days)
         return sum(r.count for r in ranges)

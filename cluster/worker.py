@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -293,6 +293,9 @@ class Worker:
         exclusive: list[Execution] = []
         for result in results:
             outcome = self._outcome(result)
+            kept = result.job.retention_days if isinstance(result, Answered) else result.retention_days
+            if kept is not None and isinstance(outcome, Ending):
+                outcome = replace(outcome, retention_days=kept)
             (moved if isinstance(outcome, Moved) else ended).append(outcome)  # type: ignore[arg-type]
             if isinstance(result, Answered) and result.job.overlap_skip and isinstance(outcome, Ending):
                 exclusive.append(outcome.execution)

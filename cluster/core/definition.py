@@ -39,6 +39,8 @@ class Definition:
     alerts: str | None = None
     """Any JSON, as text."""
     signing_secret: str | None = None
+    retention_days: float | None = None
+    """How long its executions are kept; None: as long as the operator says."""
 
     @property
     def timing(self) -> tuple[str, str, int | None, int | None]:

@@ -141,6 +141,13 @@ def _longest(seconds: float, info: ValidationInfo) -> float:
     return seconds
 
 
+def _kept(days: float | None, info: ValidationInfo) -> float | None:
+    least = 2 * info.data.get("catch_up_window_seconds", 0) / 86_400
+    if days is not None and days < least:
+        raise wrong(f"must be at least {least:.3g}: twice catchUpWindowSeconds, or nobody would know what was sent")
+    return days
+
+
 NO_RULES: dict[str, Any] = {}
 Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
@@ -214,6 +221,13 @@ class JobSpec(Model):
     )
     start_at: Instant | None = None
     end_at: Annotated[Instant, AfterValidator(_after_start)] | None = None
+    retention_days: Annotated[float | None, AfterValidator(_kept)] = Field(
+        default=None,
+        ge=0.1,
+        le=3650,
+        allow_inf_nan=False,
+        description="How long its executions are kept after they ended. null: as long as the operator keeps all others.",
+    )
     alerts: Annotated[Any, AfterValidator(_alerts)] = None
     signing_secret: Annotated[str, AfterValidator(_secret)] | None = Field(
         default=None, max_length=128, description="Write-only. Left out: an earlier one is kept. null: none."
@@ -241,6 +255,7 @@ class JobSpec(Model):
             spread_seconds=self.spread_seconds,
             start_ms=self.start_at,
             end_ms=self.end_at,
+            retention_days=self.retention_days,
             alerts=None if self.alerts is None else strictjson.dumps(self.alerts).decode(),
             signing_secret=self.signing_secret if "signing_secret" in self.model_fields_set else kept_secret,
         )

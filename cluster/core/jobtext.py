@@ -131,6 +131,7 @@ def document(d: Definition, *, secret: bool = False) -> dict[str, Any]:
         "spreadSeconds": d.spread_seconds,
         "startAt": instants.render_optional(d.start_ms),
         "endAt": instants.render_optional(d.end_ms),
+        "retentionDays": d.retention_days,
         "alerts": None if d.alerts is None else orjson.loads(d.alerts),
     }
     if secret:

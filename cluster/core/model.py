@@ -44,6 +44,7 @@ class Job:
     spread_seconds: int = 0
     signing_secret: str | None = None
     revision: int = 0
+    retention_days: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Owing:
     past: Owing | None = None
     """What it owed before that change, if anything; it owed it until `past_to_ms`."""
     past_to_ms: int = 0
+    retention_days: float | None = None
 
     def owes(self, due_ms: int) -> bool:
         """Whether an occurrence of its schedule at this instant is the job's to run."""
@@ -145,6 +147,8 @@ class Ending:
     attempts: tuple[Attempt, ...] = ()
     reason: str | None = None
     drift_ms: int | None = None
+    retention_days: float | None = None
+    """How long it is kept; None: as long as all others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,7 @@ JOB_FIELDS = dict.fromkeys(
         "spread_seconds",
         "signing_secret",
         "revision",
+        "retention_days",
     ),
     1,
 )
@@ -174,6 +175,7 @@ def job_from_document(d: Document) -> Job:
         d["spread_seconds"],
         d.get("signing_secret"),
         d["revision"],
+        d.get("retention_days"),
     )
 
 
@@ -190,6 +192,7 @@ OWING_FIELDS = dict.fromkeys(
         "catch_up",
         "catch_up_window_seconds",
         "unsettled",
+        "retention_days",
     ),
     1,
 )
@@ -230,4 +233,5 @@ def owing_from_document(d: Document) -> Owing:
         d.get("unsettled"),
         _past(d["_id"], periods[-1]) if periods else None,
         int(periods[-1]["to"]) if periods else 0,
+        d.get("retention_days"),
     )

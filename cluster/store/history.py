@@ -38,7 +38,7 @@ def _document(e: Ending, retention_days: float) -> Document:
         "attempts": [attempt_to_document(a) for a in e.attempts],
         "drift_ms": e.drift_ms,
         "ended_at": DatetimeMS(e.ended_ms),
-        "expire_at": DatetimeMS(e.ended_ms + int(retention_days * DAY_MS)),
+        "expire_at": DatetimeMS(e.ended_ms + int((e.retention_days or retention_days) * DAY_MS)),
         "trigger": x.trigger,
     }
 
@@ -167,6 +167,7 @@ class MissedRange:
     last_ms: int
     count: int
     reason: str
+    retention_days: float | None = None
 
 
 async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int, retention_days: float) -> None:
@@ -183,7 +184,7 @@ async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int
             "attempts": [],
             "drift_ms": None,
             "ended_at": DatetimeMS(now_ms),
-            "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS)),
+            "expire_at": DatetimeMS(now_ms + int((r.retention_days or retention_days) * DAY_MS)),
             "trigger": False,
             "first_at": DatetimeMS(r.first_ms),
             "last_at": DatetimeMS(r.last_ms),

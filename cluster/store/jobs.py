@@ -70,6 +70,7 @@ def _fields(job: StoredJob) -> Document:
         "spread_seconds": d.spread_seconds,
         "alerts": d.alerts,
         "signing_secret": d.signing_secret,
+        "retention_days": d.retention_days,
         "created_at": DatetimeMS(job.created_ms),
         "updated_at": DatetimeMS(job.updated_ms),
     }
@@ -105,6 +106,7 @@ def stored_job(d: Document) -> StoredJob:
         end_ms=instant(d["end_at"]),
         alerts=d["alerts"],
         signing_secret=d["signing_secret"],
+        retention_days=d.get("retention_days"),
     )
     return StoredJob(
         id=d["_id"],

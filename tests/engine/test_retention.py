@@ -1,0 +1,97 @@
+"""`retentionDays` of a job, from its definition to what is written with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from bson.datetime_ms import DatetimeMS
+
+from cluster import jobs
+from cluster.core.errors import InvalidInput
+from cluster.core.jobtext import Rules, document, read_spec
+from cluster.store import history
+from cluster.store.history import DAY_MS, MissedRange
+from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, settle_all, worker
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database
+
+RULES = Rules()
+SPEC = {"schedule": "@hourly", "api": "https://api.example.com/x"}
+
+
+def test_it_is_read_and_shown() -> None:
+    """As written; null and nothing mean the operator's; no window may reach beyond half of it."""
+    spec = read_spec({**SPEC, "retentionDays": 30, "catchUpWindowSeconds": 86_400}, RULES.context)
+    assert document(spec.definition(None))["retentionDays"] == 30
+    assert read_spec(SPEC, RULES.context).definition(None).retention_days is None
+    for wrong in (0, 0.05, 4000, "7", True):
+        with pytest.raises(InvalidInput) as caught:
+            read_spec({**SPEC, "retentionDays": wrong}, RULES.context)
+        assert [f.path for f in caught.value.faults] == ["retentionDays"]
+    with pytest.raises(InvalidInput) as caught:
+        read_spec({**SPEC, "retentionDays": 1, "catchUpWindowSeconds": 86_400}, RULES.context)
+    assert caught.value.faults[0].message.startswith("must be at least 2: twice catchUpWindowSeconds")
+
+
+async def kept_days(db: Database) -> dict[str, float]:
+    return {h["job_id"]: (int(h["expire_at"]) - int(h["ended_at"])) / DAY_MS for h in await rows(db, "history")}
+
+
+async def test_what_ends_is_kept_as_long_as_its_job_says(database: Database) -> None:
+    """Sent or cancelled, of a job with a retention of its own and of one without."""
+    clock = Crank(T0)
+    made: list[dict[str, Any]] = [
+        job_document("long", retention_days=30.0),
+        job_document("short", retention_days=0.5),
+        job_document("plain"),
+        job_document("paused", retention_days=30.0),
+    ]
+    await put_jobs(database, *made)
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    await database.api["jobs"].update_one({"_id": "paused"}, {"$set": {"state": "paused"}})
+    await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(1)}})
+    w = worker(database, lambda _: httpx.Response(200), clock=clock, retention_days=7.0)
+    w.start()
+    try:
+        clock.now = T0 + 1500
+
+        async def all_four() -> bool:
+            return len(await kept_days(database)) == 4
+
+        from tests.support.waiting import eventually
+
+        await eventually(all_four, 15, "all four are recorded")
+    finally:
+        await w.drain(5)
+    assert await kept_days(database) == {"long": 30, "short": 0.5, "plain": 7, "paused": 30}
+
+
+async def test_missed_ranges_too(database: Database) -> None:
+    """A range of a job with a retention of its own is kept that long."""
+    ranges = [MissedRange("a", "v", T0, T0, 1, "x", 30.0), MissedRange("b", "v", T0, T0, 1, "x")]
+    await history.record_missed(database, ranges, T0, 7.0)
+    assert await kept_days(database) == {"a": 30, "b": 7}
+
+
+async def test_the_shortest_is_known_before_it_is_used(database: Database) -> None:
+    """Searches by time rely on it: creating, changing and importing jobs all tell."""
+
+    async def least() -> float | None:
+        found = await database.api["meta"].find_one({"_id": "retention"})
+        return None if found is None else float(found["days"])
+
+    def spec(days: float | None) -> Any:
+        return read_spec({**SPEC, "retentionDays": days}, RULES.context)
+
+    await jobs.create(database, "a", spec(None), T0)
+    assert await least() is None
+    await jobs.create(database, "b", spec(5), T0)
+    assert await least() == 5
+    await jobs.patch(database, "a", {"retentionDays": 3}, RULES.context, T0)
+    assert await least() == 3
+    await jobs.import_chunk(database, [jobs.Line(1, "c", spec(9)), jobs.Line(2, "d", spec(1))], T0)
+    assert await least() == 1
