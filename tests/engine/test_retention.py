@@ -6,19 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from bson.datetime_ms import DatetimeMS
 
 from cluster import jobs
 from cluster.core.errors import InvalidInput
+from cluster.core.ids import execution_id
 from cluster.core.jobtext import Rules, document, read_spec
+from cluster.core.model import Batch, Execution
 from cluster.store import history
 from cluster.store.history import DAY_MS, MissedRange
-from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, settle_all, worker
+from cluster.store.owing import owe
+from tests.support.engine import T0, job_document, put_jobs, rows, worker
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from cluster.store.client import Database
 
 RULES = Rules()
+DUE = 1_700_000_000_000
+"""In the past on the server's clock: claimable at once."""
 SPEC = {"schedule": "@hourly", "api": "https://api.example.com/x"}
 
 
@@ -42,28 +47,25 @@ async def kept_days(db: Database) -> dict[str, float]:
 
 async def test_what_ends_is_kept_as_long_as_its_job_says(database: Database) -> None:
     """Sent or cancelled, of a job with a retention of its own and of one without."""
-    clock = Crank(T0)
-    made: list[dict[str, Any]] = [
-        job_document("long", retention_days=30.0),
-        job_document("short", retention_days=0.5),
-        job_document("plain"),
-        job_document("paused", retention_days=30.0),
+    made = [
+        job_document("long", active_from=0, retention_days=30.0),
+        job_document("short", active_from=0, retention_days=0.5),
+        job_document("plain", active_from=0),
+        job_document("paused", active_from=0, retention_days=30.0, state="paused"),
     ]
     await put_jobs(database, *made)
-    leader = await lead(database, clock)
-    await settle_all(leader, clock)
-    await database.api["jobs"].update_one({"_id": "paused"}, {"$set": {"state": "paused"}})
-    await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(1)}})
-    w = worker(database, lambda _: httpx.Response(200), clock=clock, retention_days=7.0)
+    due = [
+        Execution(execution_id(d["_id"], DUE), d["_id"], DUE, DUE, d["schedule_version"], "b", d["lane"]) for d in made
+    ]
+    its_batch = Batch("b", tuple(e.id for e in due), due[0].lane, 0, DUE, DUE)
+    await owe(database, due, [its_batch], lambda: "new")
+    w = worker(database, lambda _: httpx.Response(200), retention_days=7.0)
     w.start()
+
+    async def all_four() -> bool:
+        return len(await kept_days(database)) == 4
+
     try:
-        clock.now = T0 + 1500
-
-        async def all_four() -> bool:
-            return len(await kept_days(database)) == 4
-
-        from tests.support.waiting import eventually
-
         await eventually(all_four, 15, "all four are recorded")
     finally:
         await w.drain(5)
