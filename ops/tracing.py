@@ -7,19 +7,28 @@ exporter sends, in a thread of its own. A collector that is away costs spans, ne
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, cast
 
+import structlog
+
+from cluster.clock import Clock
 from cluster.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     from cluster.core.trace import Span
     from config.settings import Settings
 
+log = structlog.get_logger()
+
 EXPORT_SECONDS = 5.0
+TELL_SECONDS = 60.0
 CLOSE_SECONDS = 2.0
 QUEUED = 16_384
 MISSING = (
@@ -51,8 +60,14 @@ class Tracing:
         exporter = OTLPSpanExporter(
             endpoint=url if url.endswith("/v1/traces") else f"{url}/v1/traces", timeout=EXPORT_SECONDS
         )
+        logging.getLogger("opentelemetry").setLevel(
+            logging.CRITICAL
+        )  # several lines per attempt; `traces_lost` sums up
         self._processor: BatchSpanProcessor = BatchSpanProcessor(
-            exporter, max_queue_size=QUEUED, schedule_delay_millis=1000, export_timeout_millis=EXPORT_SECONDS * 1000
+            cast(Any, _Telling(exporter)),
+            max_queue_size=QUEUED,
+            schedule_delay_millis=1000,
+            export_timeout_millis=EXPORT_SECONDS * 1000,
         )
         self._resource = Resource.create(
             {"service.name": "horae", "service.version": version("horae"), "service.instance.id": node}
@@ -90,8 +105,43 @@ class Tracing:
 
     async def close(self) -> None:
         """Export what is queued, for at most `CLOSE_SECONDS`."""
-        closing = asyncio.get_running_loop().run_in_executor(None, self._processor.shutdown)
-        await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        loop, closed = asyncio.get_running_loop(), asyncio.Event()
+
+        def shut_down() -> None:
+            self._processor.shutdown()  # type: ignore[no-untyped-call]
+            with contextlib.suppress(RuntimeError):  # nobody waits any more
+                loop.call_soon_threadsafe(closed.set)
+
+        # A daemon, so that a collector that hangs does not keep the process from ending.
+        threading.Thread(target=shut_down, daemon=True).start()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(closed.wait(), CLOSE_SECONDS)
+
+
+class _Telling:
+    """An exporter that says once a minute how many spans were lost."""
+
+    def __init__(self, exporter: Any) -> None:
+        self._exporter = exporter
+        self._lost = 0
+        self._told: float | None = None
+
+    def export(self, spans: Sequence[Any]) -> Any:
+        """Called in the exporter's own thread."""
+        result = self._exporter.export(spans)
+        if result.name != "SUCCESS":
+            self._lost += len(spans)
+            now = Clock.monotonic()
+            if self._told is None or now - self._told > TELL_SECONDS:
+                log.warning("traces_lost", spans=self._lost)
+                self._told, self._lost = now, 0
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return bool(self._exporter.force_flush(timeout_millis))
 
 
 def tracing(settings: Settings, node: str) -> Tracing | None:
