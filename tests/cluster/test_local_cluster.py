@@ -52,7 +52,12 @@ class Topology:
         ports = ["--port", str(self.front), "--receiver-port", str(self.receiver), "--mongo-port", str(self.mongo)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ops", "cluster", *ports, "--no-samples"],
-            env={**os.environ, "HORAE_DATA_DIR": str(directory), "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "HORAE_DATA_DIR": str(directory),
+                "HORAE_BATCH_LEASE_SECONDS": "5",
+                "PYTHONUNBUFFERED": "1",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
