@@ -120,6 +120,14 @@ def test_its_links_lead_somewhere() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
 
 
+def test_events_and_series_named_in_it_exist() -> None:
+    """What it tells to look for can be found: events are in EVENTS.md, series in the rules or the dashboard."""
+    events = set(re.findall(r"^\| `(\w+)`", (ROOT / "ops" / "EVENTS.md").read_text(), re.MULTILINE))
+    shown = (ROOT / "config/alerts.yml").read_text() + (ROOT / "config/grafana/horae.json").read_text()
+    for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", TEXT):
+        assert name in events or (name.startswith("horae_") and name in shown), name
+
+
 def test_every_alert_has_its_place() -> None:
     """Its heading is the alert's name, the rule links to it, and it tells all four things."""
     rules = yaml.safe_load((ROOT / "config" / "alerts.yml").read_text())
