@@ -11,6 +11,7 @@ from api.auth import Auth
 from api.cluster import Cluster
 from api.docs import Asset, OpenApi
 from api.executions import Execution, Executions, JobExecutions, Retry
+from api.explain import Explain
 from api.health import Healthz, Readyz
 from api.imports import Import
 from api.incoming import Negotiation
@@ -77,6 +78,7 @@ def build(services: Services) -> App[Any, Any]:
     app.add_route("/jobs/{job_id}/resume", Resume(services))
     app.add_route("/jobs/{job_id}/trigger", Trigger(services))
     app.add_route("/jobs/{job_id}/executions", JobExecutions(services))
+    app.add_route("/jobs/{job_id}/explain", Explain(services))
     app.add_route("/executions", Executions(services))
     app.add_route("/executions/{execution_id}", Execution(services))
     app.add_route("/executions/{execution_id}/retry", Retry(services))

@@ -28,6 +28,7 @@ _ANSWERS = (
     views.Execution,
     views.ExecutionInFull,
     views.ExecutionPage,
+    views.Explanations,
     views.Imported,
     views.Previewed,
     views.ClusterView,

@@ -207,6 +207,14 @@ def _job() -> dict[str, Any]:
                 "responses": _answers({200: ("Executions.", "[Execution]")}, {200: ["Link"]}),
             }
         },
+        "/jobs/{jobId}/explain": {
+            "get": {
+                "operationId": "explainJob",
+                "summary": "Why it did or did not run then; without a time, its last run and its next",
+                "parameters": [named, _query("at", TIME, "The second that is asked about.", "2026-12-01T10:00:00Z")],
+                "responses": _answers({200: ("Sentences with times.", "Explanations")}),
+            }
+        },
     }
 
 

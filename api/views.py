@@ -103,6 +103,34 @@ class ExecutionPage(View):
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null: this was the last.")
 
 
+class FactView(View):
+    """Something that happened, or (without a time) is so now."""
+
+    at: Time | None
+    text: str
+
+
+class Explanation(View):
+    """Why there is or is not an execution, and what became of it."""
+
+    state: str = Field(
+        description="That of the execution; or notDue, paused, deleted, absent, ahead, waiting, expired, unknown."
+    )
+    summary: str
+    scheduled_at: Time | None
+    execution_id: ExecutionId | None
+    facts: list[FactView] = Field(description="By time.")
+
+
+class Explanations(View):
+    """Of the occurrences of a second, or of the last run and the next."""
+
+    job_id: str
+    job_state: str
+    at: Time | None
+    explanations: list[Explanation]
+
+
 class BadLine(View):
     """A line of an import that did not land."""
 

@@ -12,6 +12,7 @@ from cluster.core.errors import ConfigurationError, StoreError
 from config import logs
 from config.settings import load
 from ops.bench import bench_command
+from ops.explain_cli import explain_command
 from ops.inspect import leader_command, leases_command, nodes_command
 from ops.jobs_cli import jobs_group
 from ops.keys import keys_group
@@ -111,6 +112,7 @@ def bootstrap_replica_set(directory: str, members: str, db_name: str, port: int)
 cli.add_command(leases_command)
 cli.add_command(leader_command)
 cli.add_command(nodes_command)
+cli.add_command(explain_command)
 cli.add_command(bench_command)
 cli.add_command(jobs_group)
 cli.add_command(keys_group)

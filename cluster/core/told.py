@@ -1,0 +1,28 @@
+"""Sentences with times, and lengths of time in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.core.instants import render
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One fact: what happened, and when (ms; None: it is so now)."""
+
+    at_ms: int | None
+    text: str
+
+
+def length(ms: float) -> str:
+    """`120 ms`, `1.5 s`, `12 min`, `3 h`, `2 days`."""
+    for unit, size, least in (("days", 86_400_000, 172_800_000), ("h", 3_600_000, 7_200_000), ("min", 60_000, 120_000)):
+        if ms >= least:
+            return f"{ms / size:.0f} {unit}"
+    return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"
+
+
+def local(ms: int, timezone: str) -> str:
+    """In brackets, the same instant in a zone; nothing for UTC."""
+    return "" if timezone == "UTC" else f" ({render(ms, timezone)})"
