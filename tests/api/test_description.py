@@ -105,7 +105,7 @@ def test_the_description_is_complete() -> None:
     document = describe()
     assert document["openapi"] == "3.1.0"
     names = [o["operationId"] for _, _, o in OPERATIONS]
-    assert len(names) == len(set(names)) == 19
+    assert len(names) == len(set(names)) == 20
     assert set(document["components"]["schemas"]["Execution"]["properties"]["state"]["enum"]) == STATES
     references = set(re.findall(r"#/components/(\w+)/(\w+)", str(document)))
     assert all(name in document["components"][kind] for kind, name in references)
