@@ -27,6 +27,7 @@ import orjson
 import psutil
 from pymongo import MongoClient
 
+from ops import bench_api
 from ops.client import Client, Refused, Unreachable
 from ops.embedded import Embedded, free_port
 from ops.tables import as_json, table
@@ -331,6 +332,24 @@ def definitions(the_bed: tuple[str, int, Target], size: int, distinct: int) -> R
         return row
 
 
+def reads(the_bed: tuple[str, int, Target]) -> list[Row]:
+    """How long reads of the API take with much stored: on an idle node, and while it sends 1,000 requests a second."""
+    with running(the_bed, nodes=1) as cluster:
+        bench_api.fill(cluster.db)
+        idle = bench_api.rows(cluster.api.url)
+        cluster.load(cluster.job(n, "* * * * * *") for n in range(1000))
+        _wait(cluster.settled, 60, "the leader did not see the jobs")
+        _wait(lambda: _caught_up(cluster), 60, "the node never caught up with the rate")
+        busy = bench_api.rows(cluster.api.url)
+    found = []
+    for when, timings in (("idle node", idle), ("the node sends 1,000/s", busy)):
+        for t in timings:
+            row = Row(f"{t['read']}, {when}", executions=t["requests"], note="how long the answer took, in ms")
+            row.p50, row.p95, row.p99, row.longest = t["p50Ms"], t["p95Ms"], t["p99Ms"], t["longestMs"]
+            found.append(row)
+    return found
+
+
 def highest(the_bed: tuple[str, int, Target], start: int, seconds: int, step: int) -> Row:
     """The highest rate that holds: nothing missing and p99 under a second."""
     best = Row("highest rate that holds", note=f"not even {start}/s")
@@ -403,7 +422,7 @@ def machine(target: Target) -> dict[str, Any]:
     }
 
 
-CASES = ("drift", "throughput", "highest", "herd", "definitions", "retention")
+CASES = ("drift", "throughput", "highest", "herd", "definitions", "reads", "retention")
 
 
 def _print(facts: dict[str, Any], rows: list[Row]) -> None:
@@ -471,6 +490,8 @@ def bench_command(cases: tuple[str, ...], rate: int, seconds: int, step: int, fo
                 rows.append(herd(the_bed, 20_000))
             elif case == "definitions":
                 rows.append(definitions(the_bed, 100_000, 1000))
+            elif case == "reads":
+                rows += reads(the_bed)
             else:
                 rows += retention(the_bed, rate)
     if form:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from ops.bench_api import rows
+from ops.bench_api import fill, rows
 from tests.support import live
 
 
@@ -15,7 +15,8 @@ from tests.support import live
 def test_rows(mongodb_uri: str, db_name: str, jobs: int) -> None:
     """With a small database every kind of read is measured, and pages hold what was stored."""
     with live.node(mongodb_uri, db_name) as url, MongoClient[dict[str, Any]](mongodb_uri) as client:
-        found = rows(url, client[db_name], jobs=jobs, executions=3000, requests=20)
+        fill(client[db_name], jobs=jobs, executions=3000)
+        found = rows(url, jobs=jobs, requests=20)
         assert len(found) == 7
         assert all(0 < row["p50Ms"] <= row["p99Ms"] <= row["longestMs"] for row in found)
         assert client[db_name]["history"].count_documents({"state": "failed"}) == 8
