@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 log = structlog.get_logger()
+LOOK_SECONDS = 0.5
 
 
 class Application:
@@ -111,5 +113,12 @@ def prepare_worker(worker: Any) -> None:
         worker.handle_exit_signal()
         application.drain().add_done_callback(lambda _: worker.handle_quit_signal())
 
+    async def follow_arbiter() -> None:
+        while os.getppid() == worker.ppid:
+            await asyncio.sleep(LOOK_SECONDS)
+        log.warning("arbiter_gone")
+        terminate()  # gunicorn would see it too, but wait for idle connections before it drains
+
+    worker.following = worker.loop.create_task(follow_arbiter())
     worker.loop.add_signal_handler(signal.SIGTERM, terminate)
     worker.loop.add_signal_handler(signal.SIGINT, lambda: None)

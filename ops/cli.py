@@ -13,6 +13,7 @@ from config import logs
 from config.settings import load
 from ops.bench import bench_command
 from ops.explain_cli import explain_command
+from ops.follow import follow_parent
 from ops.inspect import leader_command, leases_command, nodes_command
 from ops.jobs_cli import jobs_group
 from ops.keys import keys_group
@@ -22,6 +23,7 @@ from ops.keys import keys_group
 @click.version_option(package_name="horae")
 def cli() -> None:
     """Scheduled HTTP POST requests: on time, at least once, thousands per second, on MongoDB alone."""
+    follow_parent()
 
 
 @cli.command()

@@ -1,7 +1,8 @@
 """`make run`: MongoDB, nodes, a receiver and the sample jobs in one command, with a live line of what is delivered.
 
 Every process is a child in a session of its own, so that Ctrl-C reaches this one alone, which ends the others in order:
-the nodes drain, the receiver answers until they have, the embedded MongoDB goes last.
+the nodes drain, the receiver answers until they have, the embedded MongoDB goes last. If this one is killed, they see
+it and end by themselves.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rich.console import Console
 
 import config
 from ops.client import Client, Refused, Unreachable
+from ops.follow import with_parent
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -50,7 +52,7 @@ class Demo:
         self._run("serve", "serve", "--port", str(self._settings.port), "--nodes", str(self._settings.nodes))
 
     def _run(self, name: str, *arguments: str) -> None:
-        environment = {"HORAE_ALLOWED_NETWORKS": "127.0.0.0/8", **os.environ}
+        environment = with_parent({"HORAE_ALLOWED_NETWORKS": "127.0.0.0/8", **os.environ})
         with (self._logs / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ops", *arguments],
