@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from cluster.core.errors import OwnershipLost, StoreError
 from cluster.core.lifecycle import JobState
 from cluster.core.planning import MAX_BATCH, Grouping, plan
 from cluster.core.schedule import schedule_from_key
+from cluster.quarantine import Quarantine
 from cluster.store import backfills, batches, definitions, history
+from cluster.store.definitions import Page
 from cluster.store.history import MissedRange
 from cluster.store.owing import owe
 
@@ -33,8 +36,9 @@ LIVE_BATCHES = 64
 """Late batches alive at once: enough to keep every node busy, few enough that current work never waits for them."""
 JOBS = 1000
 SLICE_MS = 10_000
-COUNTED = 100_000
-"""The most occurrences counted for one missed range; a longer one says so."""
+COUNTED = 20_000
+"""The most occurrences looked at in one step: what is due now waits for no more than that. A longer range makes several
+missed ranges of a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +68,25 @@ class CatchUp:
         self.written: Callable[[Sequence[Execution]], None] = lambda _: None
         """Told what has been written down; the leader traces it if anybody wants to see it."""
         self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000), late=True)
-        self._dues: tuple[str, list[int]] = ("", [])
+        self._dues: tuple[tuple[str, int], list[int]] = (("", 0), [])
+        self.quarantine = Quarantine("backfill")
 
     async def step(self, now_ms: int) -> CaughtUp:
         """One page of jobs of the oldest range, if there is room for late work."""
-        b = await backfills.oldest(self._db)
+        b, unreadable = await backfills.oldest(self._db, self.quarantine.ids())
+        self.quarantine.add(unreadable)
         if b is None:
-            self._dues = ("", [])
-            return CaughtUp()
+            self._dues = (("", 0), [])
+            return CaughtUp(more=bool(unreadable))
+        try:
+            return await self._one(b, now_ms)
+        except (OwnershipLost, StoreError):  # the database is at fault, not one of these
+            raise
+        except Exception as exc:  # the other ranges are caught up all the same
+            self.quarantine.failed(b.id, exc)
+            return CaughtUp(more=True)
+
+    async def _one(self, b: Backfill, now_ms: int) -> CaughtUp:
         if not b.counted:
             return await self._count(b, now_ms)
         if await batches.count_late(self._db, LIVE_BATCHES) >= LIVE_BATCHES:
@@ -84,48 +99,59 @@ class CatchUp:
         window = min(job.catch_up_window_seconds * 1000, int(days * history.DAY_MS / 2))
         return b.at_ms - window
 
-    async def _jobs(self, b: Backfill, after: str | None) -> list[Owing]:
+    async def _jobs(self, b: Backfill, after: str | None) -> Page:
         if b.job_id is not None:
             job = await definitions.owing_one(self._db, b.job_id)
             running = job is not None and job.state in (JobState.ACTIVE, JobState.COMPLETED)
-            return [job] if job is not None and running and job.schedule_key == b.key and after is None else []
+            return Page([job] if job is not None and running and job.schedule_key == b.key and after is None else [])
         return await definitions.owing(self._db, [b.key], JOBS, after=after, completed=True)
 
-    async def _occurrences(self, b: Backfill) -> list[int]:
-        """Every occurrence of the range, up to `COUNTED`; computed in small pieces, since a range may be weeks."""
-        if self._dues[0] == b.id and b.after is not None:
+    async def _segment(self, b: Backfill, start_ms: int) -> list[int]:
+        """The next occurrences of a range, at most `COUNTED`: a range may be weeks of seconds."""
+        if self._dues[0] == (b.id, start_ms):
             return self._dues[1]
         schedule = schedule_from_key(b.key)
         dues: list[int] = []
-        start = b.from_ms
+        start = start_ms
         while len(dues) < COUNTED:
-            piece = schedule.between(start, b.to_ms, 500)
+            piece = schedule.between(start, b.to_ms, min(500, COUNTED - len(dues)))
             dues.extend(piece)
             if len(piece) < 500:
                 break
             start = piece[-1] + 1
             await asyncio.sleep(0)  # other work on this loop must not wait for a long range
-        self._dues = (b.id, dues)
+        self._dues = ((b.id, start_ms), dues)
         return dues
 
     async def _count(self, b: Backfill, now_ms: int) -> CaughtUp:
-        """Record what will not run, for one page of jobs."""
-        jobs = await self._jobs(b, b.after)
-        dues = await self._occurrences(b)
-        ranges = []
-        for job in jobs:
+        """Record what will not run: one page of jobs for one segment of the range, segment by segment."""
+        start = b.from_ms if b.counted_ms is None else b.counted_ms
+        dues = await self._segment(b, start)
+        if not dues:
+            runs = b.to_ms if b.runs_ms is None else b.runs_ms  # slices in which nothing will run are not gone through
+            await backfills.progress(self._db, replace(b, after=None, counted=True, cursor_ms=max(b.cursor_ms, runs)))
+            return CaughtUp(more=True)
+        page = await self._jobs(b, b.after)
+        ranges = [
+            MissedRange(u.job_id, "", dues[0], dues[-1], len(dues), f"the job's document could not be read: {u.why}")
+            for u in page.unreadable
+        ]
+        runs_ms = b.runs_ms
+        for job in page.jobs:
             owed = [t for t in dues if job.owes(t)]
-            missed = _not_run(job, owed, self._window_start(b, job))
+            missed, will_run = _parted(job, owed, self._window_start(b, job), later=_owes_between(b, job, dues[-1] + 1))
             if missed:
                 ranges.append(
                     MissedRange(
                         job.id, job.schedule_version, missed[0], missed[-1], len(missed), _why(job), job.retention_days
                     )
                 )
+            if will_run:
+                runs_ms = will_run[0] if runs_ms is None else min(runs_ms, will_run[0])
         self._trusted()
         await history.record_missed(self._db, ranges, now_ms, self._retention_days)
-        full = b.job_id is None and len(jobs) == JOBS
-        await backfills.progress(self._db, replace(b, after=jobs[-1].id if full else None, counted=not full))
+        reached = start if page.last is not None else dues[-1] + 1
+        await backfills.progress(self._db, replace(b, after=page.last, counted_ms=reached, runs_ms=runs_ms))
         if ranges:
             log.warning("occurrences_missed", jobs=len(ranges), occurrences=sum(r.count for r in ranges))
         return CaughtUp(missed=sum(r.count for r in ranges), more=True)
@@ -140,43 +166,48 @@ class CatchUp:
             return CaughtUp(more=True)
         until = b.until_ms or min(b.to_ms, first[0] + SLICE_MS)
         dues = schedule.between(first[0], until, SLICE_MS // 1000 + 1)
-        jobs = await self._jobs(b, b.after)
+        page = await self._jobs(b, b.after)
         owed: list[tuple[Owing, Sequence[int]]] = []
-        for job in jobs:
+        for job in page.jobs:
             start = self._window_start(b, job)
             mine = [t for t in dues if t >= start and job.owes(t)]
             if job.catch_up == "none":
                 mine = []
             elif job.catch_up == "latest" and mine:
-                mine = mine[-1:] if not _later(schedule.between(until, b.to_ms, 500), job) else []
+                mine = mine[-1:] if not _owes_between(b, job, until) else []
             if mine:
                 owed.append((job, mine))
         planned = plan(owed, self._grouping, 1, self._new_id)
         self._trusted()
         await owe(self._db, planned.executions, planned.batches, self._new_id)
         self.written(planned.executions)
-        full = b.job_id is None and len(jobs) == JOBS
         reached = (
-            replace(b, after=jobs[-1].id, until_ms=until)
-            if full
+            replace(b, after=page.last, until_ms=until)
+            if page.last is not None
             else replace(b, after=None, until_ms=None, cursor_ms=until)
         )
         await backfills.progress(self._db, reached)
         return CaughtUp(len(planned.executions), more=True)
 
 
-def _later(dues: list[int], job: Owing) -> bool:
-    return any(job.owes(t) for t in dues)
+def _owes_between(b: Backfill, job: Owing, start_ms: int) -> bool:
+    """Whether the job owes anything of the range from an instant on."""
+    start = max(start_ms, job.active_from_ms, job.start_ms or 0)
+    first = schedule_from_key(b.key).next_after(start - 1)
+    return first is not None and first < b.to_ms and job.owes(first)
 
 
-def _not_run(job: Owing, owed: list[int], window_start_ms: int) -> list[int]:
-    """The occurrences that the job's policy leaves out, in order."""
+def _parted(job: Owing, owed: list[int], window_start_ms: int, *, later: bool) -> tuple[list[int], list[int]]:
+    """The occurrences of a segment that the job's policy leaves out, and those that will run, in order.
+
+    `later`: the job owes some behind this segment.
+    """
     if job.catch_up == "none":
-        return owed
-    inside = [t for t in owed if t >= window_start_ms]
+        return owed, []
+    outside = sum(t < window_start_ms for t in owed)
     if job.catch_up == "latest":
-        return [t for t in owed if not inside or t != inside[-1]]
-    return owed[: len(owed) - len(inside)]
+        outside = len(owed) if later else max(outside, len(owed) - 1)
+    return owed[:outside], owed[outside:]
 
 
 def _why(job: Owing) -> str:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cluster.store.nodes import Node
+    from cluster.store.nodes import Beat
 
 OFFSET_LIMIT_MS = 2000
+BLIND_SECONDS = 5.0
+"""Between two readings further apart than this nobody was watched: the silence may have been ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +30,42 @@ class Census:
     def __init__(self) -> None:
         self._seen: dict[str, Seen] = {}
         self._offsets: dict[str, int] = {}
+        self._suspects: dict[str, Seen] = {}
+        self._taken_at = float("-inf")
 
-    def take(self, nodes: Iterable[Node], now: float) -> None:
-        """Take in a reading of all heartbeats at monotonic `now` (seconds)."""
+    def take(self, nodes: Iterable[Beat], now: float) -> None:
+        """Take in a reading of all heartbeats at monotonic `now` (seconds).
+
+        After a time without readings (the database was away, or this process stood still) everybody's silence is
+        counted anew: while we did not look, the others may have been alive or as blind as we were.
+        """
+        blind = now - self._taken_at > BLIND_SECONDS
         present = {}
         for node in nodes:
             before = self._seen.get(node.id)
-            present[node.id] = before if before is not None and before.rev == node.rev else Seen(node.rev, now)
+            same = before is not None and before.rev == node.rev and not blind
+            present[node.id] = before if same and before is not None else Seen(node.rev, now)
             self._offsets[node.id] = node.clock_offset_ms
         self._seen = present
+        self._suspects = {} if blind else {i: seen for i, seen in self._suspects.items() if i not in present}
+        self._offsets = {i: ms for i, ms in self._offsets.items() if i in present}
+        self._taken_at = now
 
     def suspect(self, owners: Iterable[str], now: float) -> None:
-        """Holders of batches without a heartbeat document: counted as silent from now on."""
-        for owner in owners:
-            self._seen.setdefault(owner, Seen(-1, now))
+        """Holders of batches without a heartbeat document: counted as silent from when they were met first."""
+        held = set(owners)
+        self._suspects = {i: seen for i, seen in self._suspects.items() if i in held}
+        for owner in held - self._seen.keys():
+            self._suspects.setdefault(owner, Seen(-1, now))
 
     def silent(self, now: float, seconds: float) -> set[str]:
-        """Nodes whose heartbeat has not changed for `seconds`."""
-        return {node for node, seen in self._seen.items() if now - seen.at > seconds}
+        """Nodes whose heartbeat has not changed for `seconds`, as far as it was watched: up to the last reading."""
+        until = min(now, self._taken_at)
+        return {i for found in (self._seen, self._suspects) for i, seen in found.items() if until - seen.at > seconds}
 
     def alive(self, now: float, seconds: float) -> int:
         """How many nodes live, at least one."""
-        return max(1, len(self._seen) - len(self.silent(now, seconds)))
+        return max(1, len(self._seen.keys() - self.silent(now, seconds)))
 
     def offset_fits(self, me: str, now: float, seconds: float) -> bool:
         """Whether this node's wall clock agrees with the others'. With fewer than two others nobody can tell."""

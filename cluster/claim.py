@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
+from cluster.core.errors import StoreUnavailable
 from cluster.store import batches, executions, history
 from cluster.store.owing import repair
 
@@ -31,6 +32,8 @@ class Claimed:
     batch: Batch
     executions: tuple[Execution, ...]
     valid_until: float
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Executions of it whose documents cannot be read, and why."""
 
     @property
     def must_split(self) -> bool:
@@ -56,13 +59,20 @@ class Claimer:
         """Claim one batch; None if there is none. Raises `StoreUnavailable`: the batch may carry our name then."""
         started = self._clock.monotonic()
         lease = self._timings.batch_lease
-        batch = await batches.claim(self._db, self._owner, lease, which, lease / 2)
+        try:
+            batch = await batches.claim(self._db, self._owner, lease, which, lease / 2)
+        except StoreUnavailable:
+            raise
+        except Exception as exc:  # the claim itself cannot fail, so the document must be at fault
+            if not await self._rebuild_unsound(exc):
+                raise
+            return None
         if batch is None:
             return None
         if batch.claims > 1:
             log.info("batch_reclaimed", batch=batch.id, token=batch.token, claims=batch.claims, size=len(batch.ids))
         await executions.stamp(self._db, batch.ids, batch.id, self._owner, batch.token)
-        found = await executions.owed(self._db, batch.ids)
+        found, unreadable = await executions.read(self._db, batch.ids)
         ours = [e for e in found.values() if e.batch == batch.id and e.token == batch.token]
         if batch.claims > 1:
             # Its last owner may have died inside a move: the batch they went to must exist.
@@ -75,4 +85,14 @@ class Claimer:
             batch,
             tuple(e for e in ours if e.id not in done),
             started + lease - self._timings.margin,
+            unreadable,
         )
+
+    async def _rebuild_unsound(self, exc: Exception) -> bool:
+        """Batches that cannot be claimed or read are made anew from the executions that name them."""
+        unsound = await batches.discard_unsound(self._db)
+        if unsound:
+            log.error("batches_unsound", batches=unsound, error=str(exc)[:200])
+            owed, _ = await executions.naming(self._db, unsound, 10_000)
+            await repair(self._db, owed)
+        return bool(unsound)

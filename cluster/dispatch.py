@@ -17,7 +17,7 @@ import structlog
 
 from cluster.core.ids import spread_ms
 from cluster.core.lanes import Lane
-from cluster.core.lifecycle import JobState
+from cluster.core.lifecycle import Event, JobState
 from cluster.core.model import Attempt
 from cluster.core.trace import traceparent
 from cluster.outbound.headers import delivery_headers
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cluster.core.trace import Trace
     from cluster.outbound.sender import Reply, Sender
     from cluster.store.client import Database
+    from cluster.store.definitions import Read
 
 log = structlog.get_logger()
 
@@ -75,12 +76,12 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """An execution that must not be sent: the reason, and whether `overlap: skip` is it."""
+    """An execution that must not be sent: the reason, and the event that this is in its life."""
 
     held: Held
     execution: Execution
     reason: str
-    skipped: bool = False
+    event: Event = Event.CANCEL
     retention_days: float | None = None
 
 
@@ -201,31 +202,43 @@ class Dispatcher:
                 return
             read_at = self._clock.monotonic()
             try:
-                jobs = await definitions.by_id(self._db, {e.job_id for e in wanted})
+                read = await definitions.by_id(self._db, {e.job_id for e in wanted})
             except Exception as exc:  # whatever it was, the batch is still ours: try again until its lease ends
                 log.warning("jobs_unread", batch=held.batch.id, error=str(exc))
                 await asyncio.sleep(0.25)
                 continue
-            self._sort_out(held, wanted, jobs, read_at)
+            self._sort_out(held, wanted, read, read_at)
             return
 
-    def _sort_out(self, held: Held, wanted: list[Execution], jobs: dict[str, Job], read_at: float) -> None:
+    def _sort_out(self, held: Held, wanted: list[Execution], read: Read, read_at: float) -> None:
         for execution in wanted:
             if execution.id not in held.waiting:
                 continue
-            job = jobs.get(execution.job_id)
-            reason = refusal(execution, job)
-            if reason is not None or job is None:
-                kept = None if job is None else job.retention_days
-                self._drop(Dropped(held, execution, reason or "the job was deleted", retention_days=kept))
-                continue
-            number = len(execution.attempts) + 1
-            parent = traceparent(execution.id, number, held.batch.token, self.trace)
-            headers = delivery_headers(execution, job, number, held.batch.token, parent, self._clock.now_ms())
-            request = self._sender.prepare(job.target, headers)
-            ready = _Ready(held, execution, job, request, read_at)
-            self._line_up(ready)
+            try:
+                self._decide(held, execution, read, read_at)
+            except Exception as exc:  # one that cannot be made ready must not keep its batch waiting for ever
+                log.exception("execution_unsendable", execution=execution.id)
+                why = f"its request could not be made: {type(exc).__name__}: {str(exc)[:200]}"
+                self._drop(Dropped(held, execution, why, Event.EXHAUST))
         self._pump()
+
+    def _decide(self, held: Held, execution: Execution, read: Read, read_at: float) -> None:
+        """Whether an execution goes out for its job as it is now, and its request if it does."""
+        if execution.job_id in read.unreadable:
+            why = f"the job's document could not be read: {read.unreadable[execution.job_id]}"
+            self._drop(Dropped(held, execution, why, Event.EXHAUST))
+            return
+        job = read.jobs.get(execution.job_id)
+        reason = refusal(execution, job)
+        if reason is not None or job is None:
+            kept = None if job is None else job.retention_days
+            self._drop(Dropped(held, execution, reason or "the job was deleted", retention_days=kept))
+            return
+        number = len(execution.attempts) + 1
+        parent = traceparent(execution.id, number, held.batch.token, self.trace)
+        headers = delivery_headers(execution, job, number, held.batch.token, parent, self._clock.now_ms())
+        request = self._sender.prepare(job.target, headers)
+        self._line_up(_Ready(held, execution, job, request, read_at))
 
     def _line_up(self, ready: _Ready) -> None:
         # What is late already stands behind what became due before it got here, not in front of everything.
@@ -303,7 +316,7 @@ class Dispatcher:
                 held.sending.discard(execution.id)
                 held.unrecorded += 1
                 why = "the run before it had not ended"
-                self._hooks.dropped(Dropped(held, execution, why, skipped=True, retention_days=job.retention_days))
+                self._hooks.dropped(Dropped(held, execution, why, Event.SKIP, job.retention_days))
                 return
             sent_ms = self._clock.now_ms()
             reply = await self._sender.send(ready.request)

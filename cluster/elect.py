@@ -7,6 +7,7 @@ leader writes carries the term.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ class Elector:
         """How often a newer term was met since this node began."""
         self.eligible = True
         """False keeps this node from taking over: its clock disagrees with the others'. It does not depose it."""
+        self._aside_until = 0.0
 
     @property
     def term(self) -> Term | None:
@@ -73,7 +75,9 @@ class Elector:
         now = self._clock.monotonic()
         self._observed = observe(self._observed, lease, now)
         self._note(lease.term)
-        if not self.eligible or not may_take_over(self._observed, now, self._timings.leader_lease):
+        if not self.eligible or now < self._aside_until:
+            return
+        if not may_take_over(self._observed, now, self._timings.leader_lease):
             return
         started = self._clock.monotonic()
         wanted = Lease(self._holder, lease.term + 1, lease.rev + 1)
@@ -107,6 +111,15 @@ class Elector:
 
     def _trust(self, started: float) -> float:
         return started + self._timings.leader_lease - self._timings.margin
+
+    async def step_aside(self, seconds: float) -> None:
+        """Give the lease up and do not stand for election for so long (monotonic)."""
+        self._aside_until = self._clock.monotonic() + seconds
+        await self.resign()
+
+    async def retire(self) -> None:
+        """Give the lease up for good: this process is stopping, and another should not wait for that."""
+        await self.step_aside(math.inf)
 
     async def resign(self) -> None:
         """Give the lease up; the work must have stopped. A failure is left to the lease."""

@@ -11,24 +11,24 @@ been settled by then against rows that nobody has moved since, or anew.
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import uuid
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from cluster.catchup import CatchUp
-from cluster.core.errors import HoraeError, StoreUnavailable, TermLost
+from cluster.core.errors import HoraeError, OwnershipLost, StoreUnavailable, TermLost
 from cluster.core.trace import written_down
 from cluster.materialise import Materialiser
 from cluster.prune import Pruned, Pruner
 from cluster.settle import Settler
 from cluster.sweep import Sweeper
-from cluster.tasks import stop
+from cluster.tasks import Loop, stop
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from cluster.census import Census
     from cluster.clock import Clock
@@ -38,10 +38,15 @@ if TYPE_CHECKING:
     from cluster.elect import Elector
     from cluster.store.client import Database
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 BEAT = 0.25
 SWEEP_EVERY = 3.0
+PAUSE = 5.0
+"""Before a step that failed unexpectedly is tried again (s)."""
+ASIDE_LEASES = 3
+"""For so many leases a leader whose work failed does not stand for election again."""
 
 
 def new_batch_id() -> str:
@@ -66,16 +71,18 @@ class Leader:
         self._elector = elector
         self._census = census
         self.settler = Settler(db, timings, elector.trusted, new_batch_id, retention_days)
-        self.materialiser = Materialiser(db, timings, elector.trusted, new_batch_id)
+        self.materialiser = Materialiser(db, timings, elector.trusted, new_batch_id, retention_days)
         self.catch_up = CatchUp(db, timings, elector.trusted, new_batch_id, retention_days)
-        self.sweeper = Sweeper(db, clock, timings, elector.trusted, census)
+        self.sweeper = Sweeper(db, clock, timings, elector.trusted, census, retention_days)
         self.counters: Counter[str] = Counter()
         """What this node did while it led."""
         self._step_ms = 0
         self._swept_at = 0.0
         self._settled_in = -1
+        self._fails_since: float | None = None
+        self._not_before: dict[str, float] = {}
         self.pruner: Pruner | None = Pruner(db, clock)
-        self._tasks: list[asyncio.Task[None]] = []
+        self.loops = [Loop("lead", self._turn)]
 
     def tell(self, trace: Trace | None) -> None:
         """Let `trace` see what is written down."""
@@ -89,47 +96,54 @@ class Leader:
 
     def start(self) -> None:
         """Begin; work is done only while the elector holds a trusted term."""
-        loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._loop()))
         if self.pruner is not None:
-            self._tasks.append(loop.create_task(self._prune_loop(self.pruner)))
+            self.loops.append(Loop("prune", functools.partial(self._prune_turn, self.pruner)))
+        for loop in self.loops:
+            loop.start()
 
     async def stop(self) -> None:
         """Stop the work. The lease may be given up after this, not before."""
-        await stop(self._tasks)
+        await stop(loop.task for loop in self.loops if loop.task is not None)
 
-    async def _prune_loop(self, pruner: Pruner) -> None:
+    async def _prune_turn(self, pruner: Pruner) -> float:
         """Beside the sequential loop, because nothing waits for it and it must not hold that up."""
         done = Pruned()
-        while True:
-            await asyncio.sleep(pruner.wait(done))
-            done = Pruned()
-            if self._elector.term is None:
-                continue
+        if self._elector.term is not None:
             try:
                 done = await pruner.step()
                 self.counters["pruned"] += done.documents
             except HoraeError as exc:
                 log.warning("prune_disturbed", error=str(exc))
+        return pruner.wait(done)
 
-    async def _loop(self) -> None:
-        while True:
-            if self._elector.term is None:
-                await asyncio.sleep(BEAT)
-                continue
-            more = False
-            try:
-                more = await self.step()
-            except TermLost as exc:
-                log.warning("term_lost", error=str(exc))
-                await asyncio.sleep(BEAT)
-            except StoreUnavailable as exc:
-                log.warning("leader_disturbed", error=str(exc))
-                await asyncio.sleep(BEAT)
-            except HoraeError:
-                log.exception("leader_failed")
-                await asyncio.sleep(BEAT)
-            await asyncio.sleep(0 if more else self._until_beat())
+    async def _turn(self) -> float:
+        if self._elector.term is None:
+            self._fails_since = None
+            return BEAT
+        try:
+            more = await self.step()
+        except TermLost as exc:
+            log.warning("term_lost", error=str(exc))
+            return BEAT
+        except StoreUnavailable as exc:
+            log.warning("leader_disturbed", error=str(exc))
+            return BEAT
+        except Exception:  # a leader that cannot lead must not keep others from it
+            log.exception("leader_failed")
+            await self._step_aside()
+            return BEAT
+        self._fails_since = None
+        return 0 if more else self._until_beat()
+
+    async def _step_aside(self) -> None:
+        """Give the lease up when every step has failed for a lease: another node may fare better."""
+        now = self._clock.monotonic()
+        if self._fails_since is None:
+            self._fails_since = now
+        elif now - self._fails_since > self._timings.leader_lease:
+            self._fails_since = None
+            log.error("leader_steps_aside", seconds=ASIDE_LEASES * self._timings.leader_lease)
+            await self._elector.step_aside(ASIDE_LEASES * self._timings.leader_lease)
 
     def _until_beat(self) -> float:
         """Beats fall between the quarters of a second: most sends are due on a full one and want the loop then."""
@@ -149,11 +163,32 @@ class Leader:
         self._settled_in = term
         done = await self.materialiser.step(self._clock.now_ms(), nodes)
         counters["materialised"] += done.executions
-        caught = await self.catch_up.step(self._clock.now_ms()) if not done.more else None
+        # What is due now comes first and must not depend on these two.
+        caught = await self._apart("catch_up", now, lambda: self.catch_up.step(self._clock.now_ms()), done.more)
         if caught is not None:
             counters.update(caught_up=caught.executions, missed=caught.missed)
         if now - self._swept_at > SWEEP_EVERY:
             self._swept_at = now
-            swept = await self.sweeper.step()
-            counters.update(released=swept.released, demoted=swept.demoted, orphans=swept.orphans)
+            swept = await self._apart("sweep", now, self.sweeper.step)
+            if swept is not None:
+                counters.update(released=swept.released, demoted=swept.demoted, orphans=swept.orphans)
         return settled.more or done.more or (caught is not None and caught.more)
+
+    async def _apart(
+        self,
+        name: str,
+        now: float,
+        step: Callable[[], Awaitable[T]],
+        skip: bool = False,  # noqa: FBT001, FBT002
+    ) -> T | None:
+        """A step whose failure is said and does not stop the others; it is tried again after a pause."""
+        if skip or now < self._not_before.get(name, 0.0):
+            return None
+        try:
+            return await step()
+        except (OwnershipLost, StoreUnavailable):
+            raise
+        except Exception:  # see the docstring
+            self._not_before[name] = now + PAUSE
+            log.exception("leader_step_failed", step=name)
+            return None

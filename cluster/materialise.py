@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.errors import TermLost
+from cluster.core.errors import OwnershipLost, StoreError, TermLost
 from cluster.core.planning import MAX_BATCH, Grouping, plan
 from cluster.core.schedule import schedule_from_key
-from cluster.store import backfills, definitions, schedules
+from cluster.quarantine import Quarantine
+from cluster.store import backfills, definitions, history, schedules
 from cluster.store.backfills import Backfill, identity
+from cluster.store.definitions import Page
+from cluster.store.history import MissedRange
 from cluster.store.owing import owe
 from cluster.store.schedules import Pass, Row
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from cluster.core.model import Execution, Owing, Term
     from cluster.core.timings import Timings
     from cluster.store.client import Database
+    from cluster.store.definitions import Unreadable
 
 log = structlog.get_logger()
 
@@ -48,7 +52,14 @@ class Done:
 class Materialiser:
     """The main pass of one leader."""
 
-    def __init__(self, db: Database, timings: Timings, trusted: Callable[[], Term], new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        timings: Timings,
+        trusted: Callable[[], Term],
+        new_id: Callable[[], str],
+        retention_days: float,
+    ) -> None:
         self._db = db
         self._timings = timings
         self._trusted = trusted
@@ -57,12 +68,35 @@ class Materialiser:
         """Told what has been written down; the leader traces it if anybody wants to see it."""
         self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000))
         self._reach_ms = int((timings.lookahead + timings.stride) * 1000)
+        self._retention_days = retention_days
+        self.quarantine = Quarantine("schedule")
+        """Schedules that cannot be materialised. They do not move, so what they owe is caught up later."""
 
     async def step(self, now_ms: int, nodes: int) -> Done:
         """Write down the next chunk of what comes due within the look-ahead. `nodes` is how many share the work."""
-        rows = await schedules.due(self._db, now_ms + int(self._timings.lookahead * 1000), ROWS)
+        before = now_ms + int(self._timings.lookahead * 1000)
+        rows, unreadable = await schedules.due(self._db, before, ROWS, self.quarantine.ids())
+        self.quarantine.add(unreadable)
         if not rows:
-            return Done()
+            return Done(more=bool(unreadable))
+        return await self._isolated(rows, now_ms, nodes)
+
+    async def _isolated(self, rows: Sequence[Row], now_ms: int, nodes: int) -> Done:
+        """Write these down; if that fails, find the row it fails for by halving and set it aside."""
+        try:
+            return await self._chunk(rows, now_ms, nodes)
+        except (OwnershipLost, StoreError):  # the database is at fault, not one of these
+            raise
+        except Exception as exc:
+            if len(rows) == 1:
+                self.quarantine.failed(rows[0].key, exc)
+                return Done(more=True)
+        half = len(rows) // 2
+        a = await self._isolated(rows[:half], now_ms, nodes)
+        b = await self._isolated(rows[half:], now_ms, nodes)
+        return Done(a.executions + b.executions, a.rows + b.rows, more=True)
+
+    async def _chunk(self, rows: Sequence[Row], now_ms: int, nodes: int) -> Done:
         stamped = await self._stamp(rows)
         overdue = [r for r in stamped if r.next_ms < now_ms - GRACE_MS]
         if overdue:
@@ -70,7 +104,7 @@ class Materialiser:
             return Done(rows=len(overdue), more=True)
         unfinished = next((r for r in stamped if r.unfinished), None)
         if unfinished is not None:
-            return await self._page(unfinished, nodes)
+            return await self._page(unfinished, now_ms, nodes)
         return await self._together(stamped, now_ms, nodes)
 
     async def _stamp(self, rows: Sequence[Row]) -> list[Row]:
@@ -84,38 +118,45 @@ class Materialiser:
 
     async def _catch_up_later(self, overdue: Sequence[Row], now_ms: int) -> None:
         """Put the past into `backfills` and move the rows to now. The range is written before the row moves."""
+        ranges: list[Backfill] = []
         moves: list[tuple[Row, int | None]] = []
         for row in overdue:
-            b = Backfill(identity(row.key, None, row.next_ms), row.key, None, row.next_ms, now_ms, now_ms, row.next_ms)
-            await backfills.open_(self._db, b)
-            log.warning("schedule_behind", schedule=row.key, from_ms=row.next_ms, to_ms=now_ms)
+            start = row.next_ms
+            ranges.append(Backfill(identity(row.key, None, start), row.key, None, start, now_ms, now_ms, start))
             moves.append((row, schedule_from_key(row.key).next_after(now_ms - 1)))
+        # Together: with very many schedules behind, those that are due now must not wait for them one by one.
+        await backfills.open_(self._db, *ranges)
+        log.warning("schedules_behind", schedules=len(overdue), first=overdue[0].key, from_ms=overdue[0].next_ms)
         await self._advance(moves)
 
     async def _together(self, rows: Sequence[Row], now_ms: int, nodes: int) -> Done:
         """Many rows with few jobs each in one go; a row with too many jobs gets a pass of its own."""
-        jobs: list[Owing] = []
+        page = Page([])
         taken = list(rows)
         while taken:
             # Sorted pages need one key; a group is read whole or not at all.
-            jobs = await definitions.owing(self._db, [r.key for r in taken], JOBS + 1)
-            if len(jobs) <= JOBS:
+            page = await definitions.owing(self._db, [r.key for r in taken], JOBS + 1)
+            if page.last is None:
                 break
             if len(taken) == 1:
-                return await self._page(taken[0], nodes)
+                return await self._page(taken[0], now_ms, nodes)
             taken = taken[: len(taken) // 2]
         by_key: dict[str, list[Owing]] = {}
-        for job in jobs:
+        for job in page.jobs:
             by_key.setdefault(job.schedule_key, []).append(job)
+        lost: dict[str | None, list[Unreadable]] = {}
+        for unreadable in page.unreadable:
+            lost.setdefault(unreadable.key, []).append(unreadable)
         owed: list[tuple[Owing, Sequence[int]]] = []
         moves: list[tuple[Row, int | None]] = []
         count = 0
         for row in taken:
             members = by_key.get(row.key, [])
-            if not members:
+            if not members and row.key not in lost:
                 moves.append((row, None))  # settling makes the row anew when a job needs it
                 continue
             dues, then = self._occurrences(row, now_ms)
+            await self._forgo(lost.get(row.key, ()), dues, now_ms)
             for job in members:
                 mine = [t for t in dues if job.owes(t)]
                 if mine:
@@ -128,7 +169,7 @@ class Materialiser:
         await self._advance(moves)
         return Done(count, len(moves), more=len(moves) < len(rows) or len(rows) == ROWS)
 
-    async def _page(self, row: Row, nodes: int) -> Done:
+    async def _page(self, row: Row, now_ms: int, nodes: int) -> Done:
         """One page of the jobs of one row; the row remembers how far it came."""
         if row.unfinished:
             until, after = row.unfinished.until_ms, row.unfinished.after
@@ -136,16 +177,28 @@ class Materialiser:
             until, after = row.next_ms + 1000, None
         schedule = schedule_from_key(row.key)
         dues = schedule.between(row.next_ms, until, OCCURRENCES)
-        jobs = await definitions.owing(self._db, [row.key], JOBS, after=after)
-        owed = [(job, mine) for job in jobs if (mine := [t for t in dues if job.owes(t)])]
+        page = await definitions.owing(self._db, [row.key], JOBS, after=after)
+        owed = [(job, mine) for job in page.jobs if (mine := [t for t in dues if job.owes(t)])]
+        await self._forgo(page.unreadable, dues, now_ms)
         await self._write(owed, nodes)
         count = sum(len(mine) for _, mine in owed)
-        if len(jobs) == JOBS:
-            if not await schedules.remember(self._db, row, Pass(jobs[-1].id, until), self._trusted()):
+        if page.last is not None:
+            if not await schedules.remember(self._db, row, Pass(page.last, until), self._trusted()):
                 raise TermLost("a schedule was moved by another leader")
             return Done(count, 0, more=True)
         await self._advance([(row, schedule.next_after(until - 1))])
         return Done(count, 1, more=True)
+
+    async def _forgo(self, lost: Sequence[Unreadable], dues: Sequence[int], now_ms: int) -> None:
+        """What jobs owe whose documents cannot be read is `missed`, with the reason; the row goes on for the others."""
+        if not lost or not dues:
+            return
+        ranges = [
+            MissedRange(u.job_id, "", dues[0], dues[-1], len(dues), f"the job's document could not be read: {u.why}")
+            for u in lost
+        ]
+        self._trusted()
+        await history.record_missed(self._db, ranges, now_ms, self._retention_days)
 
     def _occurrences(self, row: Row, now_ms: int) -> tuple[list[int], int | None]:
         """The row's occurrences up to the end of the stride, and the first one behind them."""

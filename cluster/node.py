@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
+import random
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -13,21 +13,22 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from cluster.census import Census
 from cluster.clock import Clock
-from cluster.core.errors import StoreUnavailable
+from cluster.core.errors import ConfigurationError, StoreUnavailable
 from cluster.core.histogram import Histogram
 from cluster.core.timings import Timings
 from cluster.elect import Elector
 from cluster.leader import Leader
 from cluster.store import nodes, schema, stats
 from cluster.store.client import Database
-from cluster.tasks import stop
+from cluster.tasks import Loop, stop
 from cluster.worker import Worker, WorkerSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+
     from cluster.core.trace import Trace
     from cluster.outbound.sender import Sender
 
@@ -39,6 +40,11 @@ STATS_EVERY = 5
 DIGEST_EVERY = 30
 DIGEST_HOSTS = 10
 RECENT_BEATS = 10
+SOUND_SECONDS = 10.0
+"""A loop that has failed at every turn for so long is not doing its work."""
+BOOT_PAUSE = 0.25
+BOOT_PAUSE_MOST = 5.0
+LEAST_DRAIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,8 @@ class Node:
         self.worker.dispatcher.trace = trace
         self.leader.tell(trace)
         self._sender = sender
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loops = [Loop("boot", self._boot_turn), Loop("beat", self._beat_turn), Loop("election", self._elect_turn)]
+        self._boot_pause = BOOT_PAUSE
         self._beat_at = float("-inf")
         self._beats = 0
         self._drift: deque[list[int]] = deque(maxlen=RECENT_BEATS)
@@ -113,39 +120,47 @@ class Node:
 
     @property
     def ready(self) -> bool:
-        """Whether this node can serve: the database answers, the schema is there, and it is not draining."""
-        return self.booted and not self.draining and self.heartbeat_age < 4 * BEAT
+        """Whether this node can serve: the database answers, every loop runs, and it is not draining."""
+        if not self.booted or self.draining or self.heartbeat_age >= 4 * BEAT:
+            return False
+        return not self.broken_loops()
+
+    def broken_loops(self) -> list[str]:
+        """The loops of a node that has booted that have ended or fail at every turn."""
+        loops = [*self._loops, *self.worker.loops, *self.leader.loops]
+        return sorted({loop.name for loop in loops if not loop.sound(SOUND_SECONDS)})
 
     async def start(self) -> None:
         """Begin. Returns at once: a database that is away is waited for in the background."""
-        self._tasks.append(asyncio.get_running_loop().create_task(self._boot()))
+        self._loops[0].start()
 
-    async def _boot(self) -> None:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(StoreUnavailable), wait=wait_random_exponential(multiplier=0.2, max=5)
-        ):
-            with attempt:
-                try:
-                    await schema.ensure(self.db)
-                    await schema.remember_retention(self.db, self.settings.retention_days)
-                    await self.beat()
-                except StoreUnavailable as exc:
-                    log.warning("database_away", error=str(exc))
-                    raise
+    async def _boot_turn(self) -> float | None:
+        """One attempt to begin; whatever keeps this node from it is said, and it tries again."""
+        try:
+            await schema.ensure(self.db)
+            await schema.remember_retention(self.db, self.settings.retention_days)
+            await self.beat()
+        except StoreUnavailable as exc:
+            log.warning("database_away", error=str(exc))
+            self._boot_pause = min(BOOT_PAUSE_MOST, 2 * self._boot_pause)
+            return self._boot_pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts, guards nothing
+        except ConfigurationError as exc:
+            log.error("node_misconfigured", problems=exc.problems)  # noqa: TRY400 - the sentences say it all
+            return BOOT_PAUSE_MOST
         self.booted = True
         log.info("node_started", node=self.id, pid=os.getpid())
         self.worker.start()
         self.leader.start()
-        for loop in (self._beat_loop(), self._election_loop()):
-            self._tasks.append(asyncio.get_running_loop().create_task(loop))
+        for loop in self._loops[1:]:
+            loop.start()
+        return None
 
-    async def _beat_loop(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT)
-            try:
-                await self.beat()
-            except StoreUnavailable as exc:
-                log.warning("heartbeat_disturbed", error=str(exc))
+    async def _beat_turn(self) -> float:
+        try:
+            await self.beat()
+        except StoreUnavailable as exc:
+            log.warning("heartbeat_disturbed", error=str(exc))
+        return BEAT
 
     async def beat(self) -> None:
         """One heartbeat: say that we live, learn the database's clock, and now and then look at the others."""
@@ -212,30 +227,42 @@ class Node:
         if rest:
             log.warning("more_targets_failing", hosts=len(rest), attempts=sum(f.attempts for f in rest))
 
-    async def _election_loop(self) -> None:
-        while True:
-            await self.elector.step()
-            await asyncio.sleep(self.settings.timings.renew_retry)
+    async def _elect_turn(self) -> float:
+        await self.elector.step()
+        return self.settings.timings.renew_retry
 
     async def drain(self) -> None:
-        """A clean stop: no more claims, unsent work handed back, requests in flight finished, the lease resigned."""
+        """A clean stop: no more claims, unsent work handed back, requests in flight finished, the lease resigned.
+
+        Whatever goes wrong on the way, the next step is taken, and it ends about when `drain_seconds` are over.
+        """
         if self.draining:
             return
         self.draining = True
+        deadline = self.clock.monotonic() + self.settings.drain_seconds
         log.info("node_draining", node=self.id)
-        await self.leader.stop()
+        await _stopped(self._loops[:1])  # before asking whether it has booted
+        steps: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         if self.booted:
-            await self.worker.drain(self.settings.drain_seconds)
-        await stop(self._tasks)
+            steps += [
+                ("leader", self.leader.stop),
+                ("lease", self.elector.retire),
+                ("worker", lambda: self.worker.drain(max(LEAST_DRAIN, deadline - self.clock.monotonic()))),
+            ]
+        steps.append(("loops", lambda: _stopped(self._loops)))
         if self.booted:
-            await self.elector.resign()
+            steps.append(("heartbeat", lambda: nodes.forget(self.db, self.id)))
+        steps += [("sender", self._sender.aclose), ("database", self.db.close)]
+        for name, step in steps:
             try:
-                await nodes.forget(self.db, self.id)
-            except StoreUnavailable as exc:
-                log.warning("forget_failed", error=str(exc))
-        await self._sender.aclose()
-        await self.db.close()
+                await step()
+            except Exception as exc:  # whatever it was, the rest must be stopped too
+                log.warning("drain_step_failed", step=name, error=str(exc))
         log.info("node_stopped", node=self.id)
+
+
+async def _stopped(loops: Iterable[Loop]) -> None:
+    await stop(loop.task for loop in loops if loop.task is not None)
 
 
 def _since(now: Histogram, before: Histogram) -> list[int]:

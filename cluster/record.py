@@ -16,6 +16,7 @@ import structlog
 
 from cluster.core.lifecycle import State
 from cluster.core.model import Batch
+from cluster.core.planning import MAX_BATCH
 from cluster.store import batches, definitions, executions, history
 from cluster.store.door import insist
 
@@ -77,6 +78,12 @@ class Recorder:
         await self._keep_attempts([replace(e.execution, attempts=e.attempts[-1:]) for e in lost if e.attempts])
         return Flushed(recorded.duplicates, len(lost))
 
+    async def bury(self, batch: Batch, unreadable: dict[str, str], now_ms: int) -> None:
+        """Executions of a held batch whose documents cannot be read: dead, with the reason, and owed no more."""
+        log.error("executions_unreadable", batch=batch.id, executions=sorted(unreadable))
+        await history.bury(self._db, unreadable, now_ms, self._retention_days)
+        await executions.remove(self._db, {(batch.id, batch.token): sorted(unreadable)})
+
     async def moves(self, moved: Sequence[Moved], *, late: bool = False, claims: int = 0, alone: bool = False) -> int:
         """Put executions under new batches, by lane, attempt and send time. Returns how many were not ours any more.
 
@@ -88,7 +95,8 @@ class Recorder:
             groups[(*key, m.execution.id) if alone else key].append(m)
         lost = 0
         for group in groups.values():
-            lost += await self._move(group, late=late, claims=claims)
+            for start in range(0, len(group), MAX_BATCH):
+                lost += await self._move(group[start : start + MAX_BATCH], late=late, claims=claims)
         return lost
 
     async def _move(self, group: Sequence[Moved], *, late: bool, claims: int) -> int:

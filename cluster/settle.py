@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.errors import TermLost
+from cluster.core.errors import InvariantBroken, OwnershipLost, StoreError, TermLost
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState
 from cluster.core.planning import MAX_BATCH, Grouping, plan
 from cluster.core.schedule import schedule_from_key
+from cluster.quarantine import Quarantine
 from cluster.store import backfills, definitions, executions, history, schedules
 from cluster.store.backfills import Backfill, identity
 from cluster.store.history import MissedRange
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 
 JOBS = 1000
 GRACE_MS = 10_000
+AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,33 @@ class Settler:
         self.written: Callable[[Sequence[Execution]], None] = lambda _: None
         """Told what has been written down; the leader traces it if anybody wants to see it."""
         self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000))
+        self.quarantine = Quarantine("job")
+        """Jobs that cannot be settled. They keep their marks, so nothing they owe is forgotten."""
 
     async def step(self, now_ms: int, nodes: int) -> Settled:
         """Settle up to `JOBS` jobs. `nodes` is how many share the work."""
-        jobs = await definitions.unsettled(self._db, JOBS)
-        if not jobs:
-            return Settled()
-        missed = await self._record_forgone([j for j in jobs if j.past is not None], now_ms)
+        page = await definitions.unsettled(self._db, JOBS, self.quarantine.ids())
+        self.quarantine.add({u.job_id: u.why for u in page.unreadable})
+        done = await self._isolated(page.jobs, now_ms, nodes) if page.jobs else Settled()
+        return replace(done, more=page.last is not None)
+
+    async def _isolated(self, jobs: list[Owing], now_ms: int, nodes: int) -> Settled:
+        """Settle these; if that fails, find the job it fails for by halving and set it aside."""
+        try:
+            return await self._settle(jobs, now_ms, nodes)
+        except (OwnershipLost, StoreError):  # the database is at fault, not one of these jobs
+            raise
+        except Exception as exc:
+            if len(jobs) == 1:
+                self.quarantine.failed(jobs[0].id, exc)
+                return Settled()
+        half = len(jobs) // 2
+        a = await self._isolated(jobs[:half], now_ms, nodes)
+        b = await self._isolated(jobs[half:], now_ms, nodes)
+        return Settled(a.jobs + b.jobs, a.executions + b.executions, a.missed + b.missed)
+
+    async def _settle(self, jobs: list[Owing], now_ms: int, nodes: int) -> Settled:
+        missed = await self._record_forgone([j for j in jobs if j.pasts], now_ms)
         active = [j for j in jobs if j.state is JobState.ACTIVE]
         rows = await self._rows({j.schedule_key for j in active}, now_ms)
         owed: list[tuple[Owing, Sequence[int]]] = []
@@ -103,7 +125,7 @@ class Settler:
         self._trusted()
         await definitions.settle(self._db, [j.change for j in jobs if j.change is not None])
         log.info("jobs_settled", jobs=len(jobs), executions=done.inserted, reowned=done.reowned)
-        return Settled(len(jobs), len(planned.executions), missed, more=len(jobs) == JOBS)
+        return Settled(len(jobs), len(planned.executions), missed)
 
     async def _rows(self, keys: set[str], now_ms: int) -> dict[str, Row]:
         """The rows of these schedules, made where missing, on our term. A schedule that is over has none."""
@@ -119,6 +141,9 @@ class Settler:
         if fresh:
             await schedules.create(self._db, fresh)
             rows |= await schedules.stamp(self._db, [r.key for r in fresh], term)
+            for row in fresh:
+                if row.key not in rows:  # without knowing where it has come to, nothing may be called settled
+                    raise InvariantBroken(f"the row of schedule {row.key} cannot be read")
         if any(r.term > term.number for r in rows.values()):
             raise TermLost("a schedule carries a newer term")
         return rows
@@ -142,36 +167,37 @@ class Settler:
         return [t for t in schedule.between(start, covered_ms, 10_000) if job.owes(t)]
 
     async def _record_forgone(self, changed: Sequence[Owing], now_ms: int) -> int:
-        """Occurrences that a job owed before its change and that nobody had written down yet: they are `missed`.
+        """Occurrences that a job owed before its changes and that nobody had written down yet: they are `missed`.
         Returns how many.
 
         There are some only if nobody led for longer than the look-ahead, or while catching up. What was written down is
-        cancelled by the node that finds the job changed, which leaves a record too.
+        cancelled by the node that finds the job changed, which leaves a record too. A job may have been changed several
+        times since, so every period is looked at that history can still tell about.
         """
-        keys = {j.past.schedule_key for j in changed if j.past is not None}
+        told_ms = now_ms - int(self._retention_days * history.DAY_MS / 2)
+        pasts = [(j, past, to_ms) for j in changed for past, to_ms in j.pasts if to_ms > told_ms]
+        keys = {past.schedule_key for _, past, _ in pasts}
         if not keys:
             return 0
         rows, catching_up = await schedules.known(self._db, keys), await backfills.reached(self._db, keys)
-        ranges = []
-        for job in changed:
-            past = job.past
-            if past is None:
-                continue
+        ranges: list[MissedRange] = []
+        for job, past, to_ms in pasts:
             row = rows.get(past.schedule_key)
-            written = job.past_to_ms - GRACE_MS if row is None else row.next_ms
+            written = to_ms - GRACE_MS if row is None else row.next_ms
             written = min(written, catching_up.get(past.schedule_key, written))
             start = max(written, past.active_from_ms)
-            if start < job.past_to_ms:
-                found = await self._unwritten(past, start, job.past_to_ms)
+            while start <= to_ms:  # what is due at the very instant of a change is the earlier schedule's
+                dues = schedule_from_key(past.schedule_key).between(start, to_ms + 1, AT_ONCE)
+                found = await self._unwritten(past, [t for t in dues if past.owes(t)])
                 ranges += [replace(r, retention_days=job.retention_days) for r in found]
+                start = dues[-1] + 1 if len(dues) == AT_ONCE else to_ms + 1
         self._trusted()
         await history.record_missed(self._db, ranges, now_ms, self._retention_days)
         return sum(r.count for r in ranges)
 
-    async def _unwritten(self, past: Owing, start_ms: int, to_ms: int) -> list[MissedRange]:
-        dues = [t for t in schedule_from_key(past.schedule_key).between(start_ms, to_ms, 10_000) if past.owes(t)]
+    async def _unwritten(self, past: Owing, dues: Sequence[int]) -> list[MissedRange]:
         ids = {execution_id(past.id, t): t for t in dues}
-        there = set(await executions.owed(self._db, ids)) | await history.known(self._db, ids)
+        there = set(await executions.owed(self._db, ids)) | await history.known(self._db, ids) if ids else set[str]()
         lost = [t for i, t in ids.items() if i not in there]
         if not lost:
             return []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.store import batches, definitions, executions, nodes, schedules
+from cluster.store import batches, definitions, executions, history, nodes, schedules
 from cluster.store.owing import repair
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ OVERDUE_MS = 15_000
 """A batch nobody claimed for so long is late work: it goes out behind what is due now."""
 ORPHANS_EVERY = 60.0
 FORGET_AFTER = 600.0
+TOMBSTONES_EVERY = 600.0
+TOMBSTONES_AT_ONCE = 5000
+TOMBSTONE_GRACE_MS = 3_600_000
+"""Tombstones outlive the retention by this: what a job owed just before it was deleted may have been recorded later."""
 REPAIRED_AT_ONCE = 1000
 
 
@@ -42,14 +46,22 @@ class Sweeper:
     """The sweep of one leader."""
 
     def __init__(
-        self, db: Database, clock: Clock, timings: Timings, trusted: Callable[[], Term], census: Census
+        self,
+        db: Database,
+        clock: Clock,
+        timings: Timings,
+        trusted: Callable[[], Term],
+        census: Census,
+        retention_days: float = 7.0,
     ) -> None:
         self._db = db
         self._clock = clock
         self._timings = timings
         self._trusted = trusted
         self._census = census
+        self._retention_days = retention_days
         self._orphans_at = 0.0
+        self._tombstones_at = float("-inf")
 
     async def step(self) -> Swept:
         """One sweep."""
@@ -63,7 +75,20 @@ class Sweeper:
         if now - self._orphans_at > ORPHANS_EVERY:
             self._orphans_at = now
             orphans = await self.find_orphans()
+        if now - self._tombstones_at > TOMBSTONES_EVERY:
+            await self.forget_deleted()
         return Swept(released, demoted, orphans, await self._complete())
+
+    async def forget_deleted(self) -> int:
+        """Remove what is left of jobs deleted so long ago that nothing they owed is within the retention."""
+        kept_ms = int(self._retention_days * history.DAY_MS) + TOMBSTONE_GRACE_MS
+        before_ms = self._clock.now_ms() - kept_ms
+        removed = await definitions.forget_deleted(self._db, before_ms, TOMBSTONES_AT_ONCE, self._retention_days)
+        if removed:
+            log.info("tombstones_removed", jobs=removed)
+        if removed < TOMBSTONES_AT_ONCE:  # else there are more: they are next sweep's
+            self._tombstones_at = self._clock.monotonic()
+        return removed
 
     async def _free_dead(self) -> int:
         now = self._clock.monotonic()
@@ -87,7 +112,11 @@ class Sweeper:
         missing = set(named) - await batches.existing(self._db, named)
         if not missing:
             return 0
-        owed = await executions.naming(self._db, sorted(missing)[:REPAIRED_AT_ONCE], REPAIRED_AT_ONCE * 10)
+        some = sorted(missing, key=str)[:REPAIRED_AT_ONCE]
+        owed, unreadable = await executions.naming(self._db, some, REPAIRED_AT_ONCE * 10)
+        if unreadable:  # nobody can hold them: there is no such batch
+            await history.bury(self._db, unreadable, self._clock.now_ms(), self._retention_days)
+            await executions.discard(self._db, unreadable)
         found = await repair(self._db, owed)
         if found:
             log.error("orphans_found", batches=found)

@@ -1,12 +1,67 @@
-"""Stopping tasks for certain."""
+"""Tasks that go on whatever happens, and tasks that stop for certain."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+import structlog
+
+from cluster.clock import Clock
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
+
+log = structlog.get_logger()
+
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 5.0
+
+
+class Loop:
+    """One turn after another. What goes wrong in a turn is logged, and after a pause the next one comes.
+
+    `turn` does one bounded step, treats what it knows how to treat, and returns the seconds to wait before the next
+    one; None ends the loop. What reaches this class is a bug or a document nobody foresaw: it must never end the loop
+    silently, because a node without one of its loops looks alive and does nothing.
+    """
+
+    def __init__(self, name: str, turn: Callable[[], Awaitable[float | None]]) -> None:
+        self.name = name
+        self.task: asyncio.Task[None] | None = None
+        self.failing_since: float | None = None
+        """Monotonic seconds of the first of the turns that have failed in a row; None if the last one did not."""
+        self._turn = turn
+        self._ended = False
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin. The task ends when it is cancelled or a turn returns None."""
+        self.task = asyncio.get_running_loop().create_task(self._run(), name=self.name)
+        return self.task
+
+    def sound(self, seconds: float) -> bool:
+        """Whether it runs and has not been failing for so long."""
+        if self._ended or self.task is None or self.task.done():
+            return self._ended
+        return self.failing_since is None or Clock.monotonic() - self.failing_since < seconds
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                wait = await self._turn()
+            except Exception:  # whatever it was: see the class
+                if self.failing_since is None:
+                    self.failing_since = Clock.monotonic()
+                log.exception("loop_failed", loop=self.name, pause_s=pause)
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, 2 * pause)
+                continue
+            pause, self.failing_since = FIRST_PAUSE, None
+            if wait is None:
+                self._ended = True
+                return
+            await asyncio.sleep(wait)
 
 
 async def stop(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from cluster.claim import Claimed, Claimer
 from cluster.core.digest import Digest
-from cluster.core.errors import HoraeError, StoreUnavailable
+from cluster.core.errors import HoraeError, StoreError, StoreUnavailable
 from cluster.core.histogram import Histogram
 from cluster.core.lifecycle import Event, State, after
 from cluster.core.model import Ending, Moved
@@ -26,9 +26,11 @@ from cluster.dispatch import Answered, Dispatcher, Dropped, Held, Hooks
 from cluster.record import Recorder
 from cluster.store import batches, definitions, executions
 from cluster.store.batches import ClaimFilter
-from cluster.tasks import stop
+from cluster.tasks import Loop, stop
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from cluster.clock import Clock
     from cluster.core.model import Execution
     from cluster.core.timings import Timings
@@ -39,8 +41,13 @@ log = structlog.get_logger()
 
 IDLE_LEAST = 0.025
 IDLE_MOST = 0.25
+RENEW_AGAIN = 0.5
+"""After a renewal that failed: a lease is too short to wait for the next third of it."""
 LINGER = 0.004
 FLUSH_MOST = 512
+RECORD_AGAIN = 1.0
+RECORD_TRIES = 10
+HAND_BACK_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +86,27 @@ class Worker:
         self._results: list[Answered | Dropped] = []
         self._finished: list[Held] = []
         self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._claimers: list[asyncio.Task[None]] = []
+        self.loops: list[Loop] = []
+        self._claimers: list[Loop] = []
         self._unowned_until = 0.0
         self._strays = False
+        self._primary: tuple[str, int] | None = None
+        self._claiming = 0
+        self._handing_back = False
         self._turn = 0
         self.draining = False
 
     def start(self) -> None:
         """Begin to work."""
-        loop = asyncio.get_running_loop()
-        self._claimers = [loop.create_task(self._claim_loop()) for _ in range(self._settings.claimers)]
-        for work in (self._renew_loop(), self._record_loop(), self._record_loop(), self._hand_back_loop()):
-            self._tasks.append(loop.create_task(work))
+        self._claimers = [Loop("claim", self._claim_turns()) for _ in range(self._settings.claimers)]
+        self.loops = [
+            *self._claimers,
+            Loop("renew", self._renew_turn),
+            *(Loop("record", self._record_turn) for _ in range(2)),
+            Loop("hand_back", self._hand_back_turn),
+        ]
+        for loop in self.loops:
+            loop.start()
 
     # -- claiming ------------------------------------------------------------------------------------------------
 
@@ -99,23 +114,29 @@ class Worker:
         """After trouble with the database or its clock: let owners renew before anybody reclaims."""
         self._unowned_until = self._clock.monotonic() + self._timings.batch_lease
 
-    async def _claim_loop(self) -> None:
+    def _claim_turns(self) -> Callable[[], Awaitable[float | None]]:
+        """The turns of one claimer, which polls ever less often while there is nothing to claim."""
         idle = IDLE_LEAST
-        while not self.draining:
+
+        async def turn() -> float | None:
+            nonlocal idle
+            if self.draining:
+                return None
+            found = False
             try:
                 found = await self.claim_once()
             except StoreUnavailable as exc:
                 log.warning("claim_disturbed", error=str(exc))
                 self.only_unowned_for_a_lease()
                 self._strays = True
-                found = False
                 idle = IDLE_MOST
-            except HoraeError:
-                log.exception("claim_failed")
-                found, idle = False, IDLE_MOST
+            except Exception:
+                self._strays = True  # whatever it was, a batch may carry our name
+                raise
             idle = IDLE_LEAST if found else min(IDLE_MOST, idle * 1.5)
-            if not found:
-                await asyncio.sleep(idle * random.uniform(0.8, 1.2))  # noqa: S311 - spreads polls, guards nothing
+            return 0.0 if found else idle * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
+
+        return turn
 
     def _has_room(self) -> bool:
         return (
@@ -126,10 +147,24 @@ class Worker:
 
     async def claim_once(self) -> bool:
         """Claim one batch and take it on. False: nothing to claim, or no room."""
-        if not self._has_room():
+        if not self._has_room() or self._handing_back:
             return False
         if self._strays:
-            await self._hand_back_strays()
+            if self._claiming:
+                return False  # what the other claimer has just claimed carries our name and is no stray
+            self._handing_back = True
+            try:
+                await self._hand_back_strays()
+            finally:
+                self._handing_back = False
+        self._claiming += 1
+        try:
+            return await self._claim()
+        finally:
+            self._claiming -= 1
+
+    async def _claim(self) -> bool:
+        self._look_for_failover()
         self._turn += 1
         late_first = self._turn % 10 == 0
         for late in (late_first, not late_first):
@@ -142,10 +177,21 @@ class Worker:
                 return True
         return False
 
+    def _look_for_failover(self) -> None:
+        """Another primary, maybe with another clock: leases that look ended to it may be alive."""
+        primary = self._db.primary()
+        if primary is not None and primary != self._primary:
+            if self._primary is not None:
+                log.warning("primary_changed", primary=f"{primary[0]}:{primary[1]}")
+                self.only_unowned_for_a_lease()
+            self._primary = primary
+
     async def _take_on(self, claimed: Claimed) -> None:
         self.counters["claimed"] += 1
         self.counters["reclaimed"] += claimed.batch.claims > 1
         held = Held(claimed.batch, claimed.valid_until, taken_ms=self._clock.now_ms())
+        if claimed.unreadable:
+            await self._recorder.bury(claimed.batch, claimed.unreadable, self._clock.now_ms())
         if claimed.must_split:
             moved = [Moved(e, e.attempts, e.send_ms) for e in claimed.executions]
             log.warning("batch_split", batch=claimed.batch.id, executions=len(moved), claims=claimed.batch.claims)
@@ -177,16 +223,14 @@ class Worker:
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
-    async def _renew_loop(self) -> None:
-        while True:
-            await asyncio.sleep(self._timings.batch_lease / 3)
-            try:
-                await self.renew_once()
-            except StoreUnavailable as exc:
-                log.warning("renew_disturbed", error=str(exc))
-                self.only_unowned_for_a_lease()
-            except HoraeError:
-                log.exception("renew_failed")
+    async def _renew_turn(self) -> float:
+        try:
+            await self.renew_once()
+        except StoreUnavailable as exc:
+            log.warning("renew_disturbed", error=str(exc))
+            self.only_unowned_for_a_lease()
+            return RENEW_AGAIN
+        return self._timings.batch_lease / 3
 
     async def renew_once(self) -> set[str]:
         """Extend every lease we hold. Returns the batches that were lost."""
@@ -217,17 +261,18 @@ class Worker:
         if self.held.get(held.batch.id) is held:
             del self.held[held.batch.id]
 
-    async def _hand_back_loop(self) -> None:
+    async def _hand_back_turn(self) -> float | None:
         """What waits behind a saturated lane is put back a second later, for a node with room or a better moment."""
-        while not self.draining:
-            await asyncio.sleep(1.0)
-            now = self._clock.now_ms()
-            for held in self.dispatcher.parked():
-                if not held.lost and held.batch.send_ms < now - 1000:
-                    try:
-                        await self._put_back(held, rounded_up(now + 2000))
-                    except StoreUnavailable as exc:
-                        log.warning("hand_back_disturbed", batch=held.batch.id, error=str(exc))
+        if self.draining:
+            return None
+        now = self._clock.now_ms()
+        for held in self.dispatcher.parked():
+            if not held.lost and held.batch.send_ms < now - 1000:
+                try:
+                    await self._put_back(held, rounded_up(now + 2000))
+                except StoreUnavailable as exc:
+                    log.warning("hand_back_disturbed", batch=held.batch.id, error=str(exc))
+        return 1.0
 
     async def _put_back(self, held: Held, claimable_ms: int | None) -> int:
         """Give up what is unsent of a batch: the whole batch on its token, or by a move if some of it was sent."""
@@ -264,27 +309,64 @@ class Worker:
         self._results.append(dropped)
         self._wake.set()
 
-    async def _record_loop(self) -> None:
+    async def _record_turn(self) -> float:
+        await self._wake.wait()
+        if len(self._results) < FLUSH_MOST:
+            await asyncio.sleep(LINGER)  # what finishes within a few ms is written together
+        taken, self._results = self._results[:FLUSH_MOST], self._results[FLUSH_MOST:]
+        if not self._results:
+            self._wake.clear()
+        if taken or self._finished:
+            await self._record_surely(taken)
+        return 0.0
+
+    async def _record_surely(self, results: list[Answered | Dropped]) -> None:
+        """Record results, all together or, if that fails for another reason than the database, each by itself.
+
+        Results are never dropped: the writes are safe to repeat, whoever holds the lease by then.
+        """
+        refused = 0
         while True:
-            await self._wake.wait()
-            if len(self._results) < FLUSH_MOST:
-                await asyncio.sleep(LINGER)  # what finishes within a few ms is written together
-            taken, self._results = self._results[:FLUSH_MOST], self._results[FLUSH_MOST:]
-            if not self._results:
-                self._wake.clear()
-            if not taken and not self._finished:
-                continue
-            while True:
-                try:
-                    await self.record(taken)
+            try:
+                await self.record(results)
+                return
+            except StoreUnavailable as exc:
+                log.warning("record_disturbed", results=len(results), error=str(exc))
+                self.only_unowned_for_a_lease()
+            except Exception as exc:
+                log.exception("record_failed", results=len(results))
+                failure = exc
+                refused += 1
+                # A database that refuses everything (a full disk) may soon not; what is our own fault stays so.
+                if not isinstance(exc, StoreError) or refused > RECORD_TRIES:
                     break
-                except StoreUnavailable as exc:
-                    # Results are never dropped: the writes are safe to repeat, whoever holds the lease by then.
-                    log.warning("record_disturbed", results=len(taken), error=str(exc))
-                    self.only_unowned_for_a_lease()
-                except HoraeError:
-                    log.exception("record_failed", results=len(taken))
-                    await asyncio.sleep(1.0)
+            await asyncio.sleep(RECORD_AGAIN)
+        if len(results) == 1:
+            await self._record_bare(results[0], failure)
+        for result in results if len(results) > 1 else ():
+            await self._record_surely([result])
+
+    async def _record_bare(self, result: Answered | Dropped, failure: Exception) -> None:
+        """A result that cannot be recorded as it is ends all the same: with a reason, without what the target said.
+
+        If not even that can be written, its lease ends, and whoever claims it next tries again, ten times at most.
+        """
+        held, execution = result.held, result.execution
+        attempts, state = execution.attempts, State.DEAD
+        if isinstance(result, Answered):
+            attempts = tuple(replace(a, detail=None, excerpt=None) for a in result.attempts)
+            if judge(result.reply.status, result.reply.error) is Verdict.SUCCESS:
+                state = State.SUCCEEDED
+        reason = f"what came of it could not be recorded: {type(failure).__name__}: {str(failure)[:200]}"
+        try:
+            await self._recorder.endings([Ending(execution, state, self._clock.now_ms(), attempts, reason)])
+        except Exception:
+            log.exception("result_given_up", execution=execution.id, batch=held.batch.id)
+            self.counters["results_lost"] += 1
+            held.lost = True
+            self.dispatcher.withdraw(held)
+        held.unrecorded -= 1
+        self._close_if_done(held)
 
     async def record(self, results: list[Answered | Dropped]) -> None:
         """Record results: endings, retries, and the batches that are done with them."""
@@ -329,8 +411,7 @@ class Worker:
         now = self._clock.now_ms()
         execution = result.execution  # as stamped: its batch and token fence everything written about it
         if isinstance(result, Dropped):
-            event = Event.SKIP if result.skipped else Event.CANCEL
-            return Ending(execution, after(execution.state, event), now, execution.attempts, result.reason)
+            return Ending(execution, after(execution.state, result.event), now, execution.attempts, result.reason)
         verdict = judge(result.reply.status, result.reply.error)
         if verdict is Verdict.SUCCESS:
             state = after(execution.state, Event.SUCCESS)
@@ -400,30 +481,45 @@ class Worker:
     # -- stopping ------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> None:
-        """Stop claiming, hand back what is unsent, finish what is in flight, record it. The rest is the leases'."""
+        """Stop claiming, hand back what is unsent, finish what is in flight, record it. The rest is the leases'.
+
+        Ends after `seconds` and a moment, whatever the database or the targets do.
+        """
         self.draining = True
         deadline = self._clock.monotonic() + seconds
         self.dispatcher.stopped = True
-        if self._claimers:  # a claim under way is finished and handed back with the others
-            await asyncio.wait(self._claimers, timeout=self._timings.operation)
-            await stop(self._claimers)
-        handed = 0
-        for held in list(self.held.values()):
-            try:
-                handed += await self._put_back(held, None)
-            except HoraeError as exc:
-                log.warning("hand_back_disturbed", batch=held.batch.id, error=str(exc))
+        work = asyncio.get_running_loop().create_task(self._wind_down(deadline))
+        try:
+            await asyncio.wait({work}, timeout=seconds)
+        finally:
+            in_time = work.done()
+            await stop([work])
+            await self.dispatcher.close()
+            await stop(loop.task for loop in self.loops if loop.task is not None)
+        if not in_time or (not work.cancelled() and work.exception() is not None):
+            log.warning("drain_cut_short", left=len(self.held), exc_info=work.exception() if in_time else None)
+        log.info("worker_drained", left=len(self.held))
+
+    async def _wind_down(self, deadline: float) -> None:
+        claimers = [loop.task for loop in self._claimers if loop.task is not None]
+        if claimers:  # a claim under way is finished and handed back with the others
+            await asyncio.wait(claimers, timeout=self._timings.operation)
+            await stop(claimers)
+        everything = list(self.held.values())
+        for i in range(0, len(everything), HAND_BACK_AT_ONCE):
+            await asyncio.gather(*(self._put_back_quietly(h) for h in everything[i : i + HAND_BACK_AT_ONCE]))
         await self.dispatcher.finish(max(0.0, deadline - self._clock.monotonic() - 1.0))
-        while (self._results or self.held) and self._clock.monotonic() < deadline:
+        while (self._results or self.held) and self._clock.monotonic() < deadline - 0.2:
             if not self._wake.is_set() and self._finished:
                 self._wake.set()
             await asyncio.sleep(0.02)
-        await self.dispatcher.close()
-        await stop(self._tasks)
+        await stop(loop.task for loop in self.loops if loop.task is not None)
+        if self._results or self._finished:
+            await self.record(self._results)
+        await self._hand_back_strays()
+
+    async def _put_back_quietly(self, held: Held) -> None:
         try:
-            if self._results or self._finished:
-                await self.record(self._results)
-            await self._hand_back_strays()
+            await self._put_back(held, None)
         except HoraeError as exc:
-            log.warning("drain_disturbed", error=str(exc))
-        log.info("worker_drained", handed_back=handed, left=len(self.held))
+            log.warning("hand_back_disturbed", batch=held.batch.id, error=str(exc))

@@ -4,7 +4,7 @@ pending --claim--> leased --send ok--> succeeded
    ^                 |  `--refused----> failed
    |                 |  `--used up----> dead
    `--move/release---+  `--retry------> retrying --claim--> leased
-pending, leased, retrying --not to be sent--> cancelled | skipped
+pending, leased, retrying --not to be sent--> cancelled | skipped; --cannot be sent--> dead
 (never materialised) --catch-up--> missed
 failed, dead --asked again--> retrying
 """

@@ -64,9 +64,8 @@ class Owing:
     state: JobState = JobState.ACTIVE
     change: str | None = None
     """The id of the change that is not settled yet."""
-    past: Owing | None = None
-    """What it owed before that change, if anything; it owed it until `past_to_ms`."""
-    past_to_ms: int = 0
+    pasts: tuple[tuple[Owing, int], ...] = ()
+    """What it owed before its latest changes, the oldest first, each with the instant (ms) until which it did."""
     retention_days: float | None = None
 
     def owes(self, due_ms: int) -> bool:

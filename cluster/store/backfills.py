@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
+from pymongo import UpdateOne
 
 from cluster.store.door import translated
+from cluster.store.legible import legible
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from cluster.store.client import Database, Document
 
@@ -20,7 +22,8 @@ class Backfill:
     """Occurrences from `from_ms` to before `to_ms` of one schedule (or of one job of it), found missing at `at_ms`.
 
     Jobs up to `after` have been seen to for the slice that starts at `cursor_ms`; `counted` says that the ranges that
-    will not run have been recorded.
+    will not run have been recorded, which has come to `counted_ms`. The first occurrence that will run is at or behind
+    `runs_ms` (None: none has been met yet).
     """
 
     id: str
@@ -33,6 +36,8 @@ class Backfill:
     until_ms: int | None = None
     after: str | None = None
     counted: bool = False
+    counted_ms: int | None = None
+    runs_ms: int | None = None
 
 
 def identity(key: str, job_id: str | None, from_ms: int) -> str:
@@ -40,11 +45,10 @@ def identity(key: str, job_id: str | None, from_ms: int) -> str:
     return f"{job_id or ''}|{from_ms}|{key}"
 
 
-async def open_(db: Database, backfill: Backfill) -> None:
-    """Write a range down; one that exists keeps its progress and may only grow."""
-    b = backfill
-    with translated():
-        await db.work["backfills"].update_one(
+async def open_(db: Database, *ranges: Backfill) -> None:
+    """Write ranges down; one that exists keeps its progress and may only grow."""
+    operations = [
+        UpdateOne(
             {"_id": b.id},
             {
                 "$setOnInsert": {
@@ -61,6 +65,10 @@ async def open_(db: Database, backfill: Backfill) -> None:
             },
             upsert=True,
         )
+        for b in ranges
+    ]
+    with translated():
+        await db.work["backfills"].bulk_write(operations, ordered=False)
 
 
 def _backfill(d: Document) -> Backfill:
@@ -72,19 +80,34 @@ def _backfill(d: Document) -> Backfill:
         int(d["to"]),
         int(d["at"]),
         int(d["cursor_at"]),
-        None if d["until"] is None else int(d["until"]),
+        _instant(d["until"]),
         d["after"],
         d["counted"],
+        _instant(d.get("counted_at")),
+        _instant(d.get("runs_at")),
     )
 
 
-async def oldest(db: Database) -> Backfill | None:
-    """The range whose next occurrence to catch up is the oldest; ranges not counted yet come first."""
+def _instant(value: DatetimeMS | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _date(ms: int | None) -> DatetimeMS | None:
+    return None if ms is None else DatetimeMS(ms)
+
+
+async def oldest(db: Database, without: Sequence[str] = ()) -> tuple[Backfill | None, dict[str, str]]:
+    """The range whose next occurrence to catch up is the oldest, but `without` these; ranges not counted come first.
+
+    If it cannot be read, its id and why.
+    """
+    query: Document = {"_id": {"$nin": list(without)}} if without else {}
     with translated():
-        d = await db.work["backfills"].find_one({"counted": False})
+        d = await db.work["backfills"].find_one({**query, "counted": False})
         if d is None:
-            d = await db.work["backfills"].find_one({}, sort=[("cursor_at", 1), ("_id", 1)])
-    return None if d is None else _backfill(d)
+            d = await db.work["backfills"].find_one(query, sort=[("cursor_at", 1), ("_id", 1)])
+    found, poison = legible("backfill", [] if d is None else [d], _backfill)
+    return (found[0] if found else None), poison
 
 
 async def progress(db: Database, b: Backfill) -> None:
@@ -95,9 +118,11 @@ async def progress(db: Database, b: Backfill) -> None:
             {
                 "$set": {
                     "cursor_at": DatetimeMS(b.cursor_ms),
-                    "until": None if b.until_ms is None else DatetimeMS(b.until_ms),
+                    "until": _date(b.until_ms),
                     "after": b.after,
                     "counted": b.counted,
+                    "counted_at": _date(b.counted_ms),
+                    "runs_at": _date(b.runs_ms),
                 }
             },
         )

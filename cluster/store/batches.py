@@ -11,8 +11,10 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import DeleteOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
+from cluster.core.errors import InvariantBroken
 from cluster.store.codec import batch_from_document, batch_to_document, instant
 from cluster.store.door import duplicates, translated
+from cluster.store.legible import values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,7 +84,42 @@ async def claim(
         found = await db.work["batches"].find_one_and_update(
             query, update, sort=[("claimable_at", 1)], return_document=ReturnDocument.AFTER
         )
-    return None if found is None else batch_from_document(found)
+    if found is None:
+        return None
+    batch = batch_from_document(found)
+    if (
+        found["claims"] is None or found["token"] is None
+    ):  # null + 1 is null: nobody could tell his claim from another's
+        raise InvariantBroken(f"batch {batch.id} cannot count its claims")
+    return batch
+
+
+PEEKED = 100
+
+
+async def discard_unsound(db: Database) -> list[str]:
+    """Delete those of the batches claimable first that no claim can take or read. Returns their ids.
+
+    Without this, the one that has been claimable longest would fail every claim of every node. A batch holds nothing
+    that its executions do not say as well, so the caller has it rebuilt from them (`owing.repair`).
+    """
+    with translated():
+        found: list[Document] = []
+        for late in (False, True):
+            found += await db.work["batches"].find({"late": late}).sort("claimable_at", 1).limit(PEEKED).to_list()
+        unsound = [d["_id"] for d in found if not _sound(d)]
+        if unsound:
+            await db.work["batches"].delete_many({"_id": {"$in": unsound}})
+    return unsound
+
+
+def _sound(d: Document) -> bool:
+    try:
+        b = batch_from_document(d)
+    except Exception:
+        return False
+    numbers = (b.token, b.claims, b.lane, b.attempt)
+    return all(isinstance(n, int) for n in numbers) and all(isinstance(i, str) for i in (b.id, *b.ids))
 
 
 async def renew(db: Database, owner: str, held: Iterable[tuple[str, int]], lease_seconds: float) -> set[str]:
@@ -128,6 +165,13 @@ async def finish(db: Database, done: Sequence[Batch]) -> set[str]:
     return {d["_id"] for d in left}
 
 
+async def listed(db: Database, ids: Iterable[str]) -> dict[str, set[str]]:
+    """Those of `ids` that exist, each with the executions it lists."""
+    with translated():
+        found = await db.work["batches"].find({"_id": {"$in": list(ids)}}, {"ids": 1}).to_list()
+    return {d["_id"]: set(d["ids"]) for d in found}
+
+
 async def existing(db: Database, ids: Iterable[str]) -> set[str]:
     """Those of `ids` that exist."""
     with translated():
@@ -139,7 +183,7 @@ async def strays(db: Database, owner: str) -> list[Batch]:
     """Every batch that carries this owner's name."""
     with translated():
         found = await db.work["batches"].find({"owner": owner}).to_list()
-    return [batch_from_document(d) for d in found]
+    return values("batch", found, batch_from_document)
 
 
 async def owners(db: Database) -> set[str]:

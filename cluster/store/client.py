@@ -68,6 +68,13 @@ class Database:
         ]
         return cls(handles[0], handles[1], handles[2], clients)
 
+    def primary(self) -> tuple[str, int] | None:
+        """The address of the member that takes the work client's writes, as the driver knows it now; costs nothing."""
+        servers = self.work.client.topology_description.server_descriptions()
+        writable = (address for address, server in servers.items() if server.is_writable)
+        found = next(writable, None)
+        return None if found is None else (found[0], found[1] or 0)
+
     async def close(self) -> None:
         """Close every connection."""
         for client in self._clients:

@@ -198,7 +198,7 @@ OWING_FIELDS = dict.fromkeys(
 )
 
 
-UNSETTLED_FIELDS = {**OWING_FIELDS, "past": {"$slice": -1}}
+UNSETTLED_FIELDS = {**OWING_FIELDS, "past": 1}
 
 
 def _past(job_id: str, d: Document) -> Owing:
@@ -217,7 +217,7 @@ def _past(job_id: str, d: Document) -> Owing:
 
 def owing_from_document(d: Document) -> Owing:
     """A job as the leader needs it, from a document with `OWING_FIELDS` or `UNSETTLED_FIELDS`."""
-    periods = d.get("past")
+    periods = d.get("past") or ()
     return Owing(
         d["_id"],
         d["schedule_key"],
@@ -225,13 +225,12 @@ def owing_from_document(d: Document) -> Owing:
         int(d["active_from"]),
         instant(d.get("start_at")),
         instant(d.get("end_at")),
-        d["lane"],
-        d["spread_seconds"],
+        int(d["lane"]),
+        int(d["spread_seconds"]),
         d["catch_up"],
-        d["catch_up_window_seconds"],
+        int(d["catch_up_window_seconds"]),
         JobState(d["state"]),
         d.get("unsettled"),
-        _past(d["_id"], periods[-1]) if periods else None,
-        int(periods[-1]["to"]) if periods else 0,
+        tuple((_past(d["_id"], p), int(p["to"])) for p in periods),
         d.get("retention_days"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
@@ -9,6 +10,8 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.lifecycle import JobState
 from cluster.store.codec import JOB_FIELDS, OWING_FIELDS, UNSETTLED_FIELDS, job_from_document, owing_from_document
 from cluster.store.door import translated
+from cluster.store.history import DAY_MS
+from cluster.store.legible import legible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,16 +20,55 @@ if TYPE_CHECKING:
     from cluster.store.client import Database, Document
 
 
-async def by_id(db: Database, ids: Iterable[str]) -> dict[str, Job]:
-    """The jobs as they are now; ids that do not exist are absent."""
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The jobs as they are now, by id; ids that do not exist are absent. `unreadable` says why they cannot be read."""
+
+    jobs: dict[str, Job]
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+async def by_id(db: Database, ids: Iterable[str]) -> Read:
+    """The jobs as dispatch needs them."""
     with translated():
         found = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, JOB_FIELDS).to_list()
-    return {d["_id"]: job_from_document(d) for d in found}
+    jobs, unreadable = legible("job", found, job_from_document)
+    return Read({j.id: j for j in jobs}, unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A job whose document cannot be read, the key of its schedule if that can, and why."""
+
+    job_id: str
+    key: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs that owe. `last` is the last one looked at if the page is full: there may be more behind it.
+
+    What cannot be read is not among `jobs`, so their number says nothing about that.
+    """
+
+    jobs: list[Owing]
+    last: str | None = None
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+def _page(found: list[Document], limit: int) -> Page:
+    jobs, poison = legible("job", found, owing_from_document)
+    last = found[-1]["_id"] if len(found) == limit else None
+    if not poison:
+        return Page(jobs, last)
+    keys = {d["_id"]: d.get("schedule_key") for d in found if d["_id"] in poison}
+    return Page(jobs, last, tuple(Unreadable(i, keys.get(i), why) for i, why in poison.items()))
 
 
 async def owing(
     db: Database, keys: Sequence[str], limit: int, *, after: str | None = None, completed: bool = False
-) -> list[Owing]:
+) -> Page:
     """Active, settled jobs of these schedules, up to `limit`; for one key in order of id, from behind `after`.
 
     What a job with an unsettled change owes is settling's to write (see `cluster.leader` for why that is safe). With
@@ -45,7 +87,7 @@ async def owing(
         if len(keys) == 1:
             cursor = cursor.sort("_id", 1)
         found = await cursor.to_list()
-    return [owing_from_document(d) for d in found]
+    return _page(found, limit)
 
 
 async def owing_one(db: Database, job_id: str) -> Owing | None:
@@ -55,11 +97,14 @@ async def owing_one(db: Database, job_id: str) -> Owing | None:
     return None if d is None else owing_from_document(d)
 
 
-async def unsettled(db: Database, limit: int) -> list[Owing]:
-    """Jobs changed since the leader last looked, whatever their state."""
+async def unsettled(db: Database, limit: int, without: Sequence[str] = ()) -> Page:
+    """Jobs changed since the leader last looked, whatever their state, but `without` these."""
+    query: Document = {"unsettled": {"$exists": True}}
+    if without:
+        query["_id"] = {"$nin": list(without)}
     with translated():
-        found = await db.work["jobs"].find({"unsettled": {"$exists": True}}, UNSETTLED_FIELDS).limit(limit).to_list()
-    return [owing_from_document(d) for d in found]
+        found = await db.work["jobs"].find(query, UNSETTLED_FIELDS).limit(limit).to_list()
+    return _page(found, limit)
 
 
 async def settle(db: Database, changes: Sequence[str]) -> None:
@@ -80,6 +125,29 @@ async def complete_ended(db: Database, before_ms: int) -> int:
             {"$set": {"state": JobState.COMPLETED.value}, "$inc": {"revision": 1}},
         )
     return result.modified_count
+
+
+async def forget_deleted(db: Database, before_ms: int, limit: int, retention_days: float) -> int:
+    """Remove settled tombstones of jobs deleted before an instant, some at a time. Returns how many.
+
+    Jobs that keep their history for longer than `retention_days` keep their tombstones for so much longer.
+
+    A job made again under the same id meanwhile is not `deleted` any more, and each document is judged as it is
+    removed.
+    """
+    days = {"$subtract": [{"$ifNull": ["$retention_days", retention_days]}, retention_days]}
+    longer = {"$toLong": {"$multiply": [DAY_MS, {"$max": [0, days]}]}}
+    gone: Document = {
+        "state": JobState.DELETED.value,
+        "updated_at": {"$lt": DatetimeMS(before_ms)},
+        "unsettled": {"$exists": False},
+        "$expr": {"$lt": ["$updated_at", {"$subtract": [DatetimeMS(before_ms), longer]}]},
+    }
+    with translated():
+        found = await db.work["jobs"].find(gone, {"_id": 1}).limit(limit).to_list()
+        if not found:
+            return 0
+        return (await db.work["jobs"].delete_many({**gone, "_id": {"$in": [d["_id"] for d in found]}})).deleted_count
 
 
 async def begin_exclusive(db: Database, job_id: str, execution_id: str, instead_of: str | None) -> str | None:

@@ -11,6 +11,7 @@ from pymongo.errors import BulkWriteError
 from cluster.core.lifecycle import State
 from cluster.store.codec import attempt_to_document, execution_from_document, execution_to_document
 from cluster.store.door import duplicates, translated
+from cluster.store.legible import legible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,9 +38,21 @@ async def insert(db: Database, executions: Sequence[Execution]) -> list[str]:
 
 async def owed(db: Database, ids: Iterable[str]) -> dict[str, Execution]:
     """Those of `ids` that are still owed."""
+    return (await read(db, ids))[0]
+
+
+async def read(db: Database, ids: Iterable[str]) -> tuple[dict[str, Execution], dict[str, str]]:
+    """Those of `ids` that are still owed; and those whose documents cannot be read, with why."""
     with translated():
         found = await db.work["executions"].find({"_id": {"$in": list(ids)}}).to_list()
-    return {d["_id"]: execution_from_document(d) for d in found}
+    executions, unreadable = legible("execution", found, execution_from_document)
+    return {e.id: e for e in executions}, unreadable
+
+
+async def discard(db: Database, ids: Iterable[str]) -> int:
+    """Delete documents that nobody can read and nobody can hold. History says what they were."""
+    with translated():
+        return (await db.work["executions"].delete_many({"_id": {"$in": list(ids)}})).deleted_count
 
 
 async def stamp(db: Database, ids: Sequence[str], batch: str, owner: str, token: int) -> int:
@@ -157,13 +170,17 @@ async def reown(db: Database, stale: Sequence[Execution], version: Mapping[str, 
 
 
 async def add_attempt(db: Database, execution: Execution) -> bool:
-    """Keep the attempts of a node that lost its lease on the execution that somebody else owes now."""
+    """Keep an attempt of a node that lost its lease on the execution that somebody else owes now. Safe to repeat."""
+    kept = False
     with translated():
-        result = await db.work["executions"].update_one(
-            {"_id": execution.id},
-            {"$push": {"attempts": {"$each": [attempt_to_document(a) for a in execution.attempts]}}},
-        )
-    return result.matched_count > 0
+        for a in execution.attempts:
+            document = attempt_to_document(a)
+            there = {"$elemMatch": {name: document[name] for name in ("n", "node", "token", "sent_at")}}
+            result = await db.work["executions"].update_one(
+                {"_id": execution.id, "attempts": {"$not": there}}, {"$push": {"attempts": document}}
+            )
+            kept = kept or result.matched_count > 0
+    return kept
 
 
 async def batches_named(db: Database) -> dict[str, int]:
@@ -173,8 +190,8 @@ async def batches_named(db: Database) -> dict[str, int]:
         return {d["_id"]: d["n"] async for d in cursor}
 
 
-async def naming(db: Database, batches: Sequence[str], limit: int) -> list[Execution]:
-    """Owed executions that name one of these batches."""
+async def naming(db: Database, batches: Sequence[str], limit: int) -> tuple[list[Execution], dict[str, str]]:
+    """Owed executions that name one of these batches; and those whose documents cannot be read, with why."""
     with translated():
         found = await db.work["executions"].find({"batch": {"$in": list(batches)}}).limit(limit).to_list()
-    return [execution_from_document(d) for d in found]
+    return legible("execution", found, execution_from_document)

@@ -118,6 +118,41 @@ async def prune(db: Database, now_ms: int, most: int) -> int:
     return result.deleted_count
 
 
+async def bury(db: Database, unreadable: dict[str, str], now_ms: int, retention_days: float) -> None:
+    """Executions whose documents cannot be read end as `dead`, with the reason; what is final already stays.
+
+    The caller deletes them next. They can be sent again on request: all that is needed for it is in the id and the job.
+    """
+    documents = []
+    for name, why in unreadable.items():
+        job, _, due = name.rpartition(":")
+        at = DatetimeMS(int(due) if due.isdigit() else now_ms)
+        documents.append(
+            {
+                "_id": name,
+                "job_id": job or name,
+                "due_at": at,
+                "send_at": at,
+                "schedule_version": "",
+                "state": State.DEAD.value,
+                "reason": f"its document could not be read: {why}",
+                "attempts": [],
+                "drift_ms": None,
+                "ended_at": DatetimeMS(now_ms),
+                "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS)),
+                "trigger": False,
+            }
+        )
+    if not documents:
+        return
+    with translated():
+        try:
+            await db.work["history"].insert_many(documents, ordered=False)
+        except BulkWriteError as exc:
+            if duplicates(exc) is None:
+                raise
+
+
 async def reopen(db: Database, execution: str, now_ms: int, retention_days: float) -> bool:
     """Let a failed or dead execution be sent again. True if it is reopened now, by us or before; False if it cannot be.
 

@@ -9,6 +9,7 @@ from pymongo import ReturnDocument
 
 from cluster.core.errors import InvariantBroken
 from cluster.store.door import translated
+from cluster.store.legible import values
 
 if TYPE_CHECKING:
     from cluster.store.client import Database, Document
@@ -73,10 +74,25 @@ async def beat(db: Database, node_id: str, fields: dict[str, Any]) -> int:
     return int(found["seen_at"])
 
 
-async def everyone(db: Database) -> list[Node]:
-    """Every node that has not been forgotten, by id."""
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What the census needs of a heartbeat, whatever release wrote it."""
+
+    id: str
+    rev: int
+    clock_offset_ms: int
+
+
+def _beat(d: Document) -> Beat:
+    rev, offset = d.get("rev"), d.get("clock_offset_ms")
+    return Beat(str(d["_id"]), rev if isinstance(rev, int) else 0, offset if isinstance(offset, int) else 0)
+
+
+async def everyone(db: Database) -> list[Beat]:
+    """The heartbeat of every node that has not been forgotten, by id."""
+    fields = {"rev": 1, "clock_offset_ms": 1}
     with translated():
-        return [_node(d) for d in await db.control["nodes"].find().sort("_id", 1).to_list()]
+        return [_beat(d) for d in await db.control["nodes"].find({}, fields).sort("_id", 1).to_list()]
 
 
 async def listing(db: Database) -> tuple[list[Node], int]:
@@ -84,7 +100,7 @@ async def listing(db: Database) -> tuple[list[Node], int]:
     with translated():
         hello = await db.api.client.admin.command("hello")
         found = await db.api["nodes"].find().sort("_id", 1).to_list()
-    return [_node(d) for d in found], int(hello["localTime"].timestamp() * 1000)
+    return values("node", found, _node), int(hello["localTime"].timestamp() * 1000)
 
 
 async def forget(db: Database, node_id: str) -> None:

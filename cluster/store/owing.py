@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cluster.core.model import Batch
+from cluster.core.planning import MAX_BATCH
 from cluster.store import batches, executions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cluster.core.model import Execution
     from cluster.store.client import Database
 
+K = TypeVar("K")
 CHUNK = 1000
 
 
@@ -83,7 +85,7 @@ async def _reown(
     groups: defaultdict[tuple[int, int], list[Execution]] = defaultdict(list)
     for e in stale:
         groups[wanted[e.id].lane, wanted[e.id].send_ms].append(e)
-    for (lane, send_ms), group in groups.items():
+    for (lane, send_ms), group in _small(groups):
         name = new_id()
         mine = await executions.reown(db, group, {e.id: wanted[e.id].schedule_version for e in group}, name)
         if mine:
@@ -93,24 +95,36 @@ async def _reown(
     return taken
 
 
+def _small(groups: Mapping[K, Sequence[Execution]]) -> Iterator[tuple[K, Sequence[Execution]]]:
+    """The groups in pieces that fit into a batch."""
+    for key, group in groups.items():
+        for start in range(0, len(group), MAX_BATCH):
+            yield key, group[start : start + MAX_BATCH]
+
+
 async def repair(db: Database, owed: Iterable[Execution]) -> int:
-    """Insert every batch that these executions name and that does not exist. Returns how many were missing."""
+    """Make sure that every batch these executions name exists and lists them. Returns how many were missing.
+
+    Existing is not enough: two nodes that find parts of one unfinished move each know of their part alone, and the
+    second one meets the batch that the first one made.
+    """
     by_batch: defaultdict[str, list[Execution]] = defaultdict(list)
     for e in owed:
         by_batch[e.batch].append(e)
     if not by_batch:
         return 0
-    missing = set(by_batch) - await batches.existing(db, by_batch)
-    if not missing:
+    listed = await batches.listed(db, by_batch)
+    suspects = [e for name, group in by_batch.items() for e in group if e.id not in listed.get(name, ())]
+    if not suspects:
         return 0
     # A batch may have ended, its executions with it, between the two reads: only what is owed now counts.
-    still = await executions.owed(db, [e.id for name in missing for e in by_batch[name]])
+    still = await executions.owed(db, [e.id for e in suspects])
     again: defaultdict[str, list[Execution]] = defaultdict(list)
     for e in still.values():
-        if e.batch in missing:
+        if e.batch in by_batch:
             again[e.batch].append(e)
     await batches.insert(db, [_rebuilt(name, group) for name, group in again.items()])
-    return len(again)
+    return len(again.keys() - listed.keys())
 
 
 def _rebuilt(name: str, group: Sequence[Execution]) -> Batch:

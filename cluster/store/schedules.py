@@ -10,6 +10,7 @@ from pymongo import DeleteOne, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.store.door import duplicates, translated
+from cluster.store.legible import legible, values
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -51,17 +52,19 @@ def _row(d: Document) -> Row:
     )
 
 
-async def due(db: Database, before_ms: int, limit: int) -> list[Row]:
-    """Rows whose next occurrence is at or before an instant, the most urgent first."""
+async def due(
+    db: Database, before_ms: int, limit: int, without: Sequence[str] = ()
+) -> tuple[list[Row], dict[str, str]]:
+    """Rows whose next occurrence is at or before an instant, the most urgent first, but `without` these.
+
+    Also those that cannot be read, and why.
+    """
+    query: Document = {"next_at": {"$lte": DatetimeMS(before_ms)}}
+    if without:
+        query["_id"] = {"$nin": list(without)}
     with translated():
-        found = (
-            await db.work["schedules"]
-            .find({"next_at": {"$lte": DatetimeMS(before_ms)}})
-            .sort("next_at", 1)
-            .limit(limit)
-            .to_list()
-        )
-    return [_row(d) for d in found]
+        found = await db.work["schedules"].find(query).sort("next_at", 1).limit(limit).to_list()
+    return legible("schedule", found, _row)
 
 
 async def stamp(db: Database, keys: Sequence[str], term: Term) -> dict[str, Row]:
@@ -71,7 +74,7 @@ async def stamp(db: Database, keys: Sequence[str], term: Term) -> dict[str, Row]
             {"_id": {"$in": list(keys)}, "term": {"$lt": term.number}}, {"$set": {"term": term.number}}
         )
         found = await db.work["schedules"].find({"_id": {"$in": list(keys)}}).to_list()
-    return {d["_id"]: _row(d) for d in found}
+    return {r.key: r for r in values("schedule", found, _row)}
 
 
 async def create(db: Database, rows: Iterable[Row]) -> None:
@@ -120,11 +123,11 @@ async def known(db: Database, keys: Collection[str]) -> dict[str, Row]:
     """The rows of these schedules as they are."""
     with translated():
         found = await db.work["schedules"].find({"_id": {"$in": list(keys)}}).to_list()
-    return {d["_id"]: _row(d) for d in found}
+    return {r.key: r for r in values("schedule", found, _row)}
 
 
 async def earliest(db: Database) -> int | None:
     """The smallest `next_at` of all rows in ms; None when there are no rows."""
     with translated():
-        d = await db.work["schedules"].find_one({}, {"next_at": 1}, sort=[("next_at", 1)])
+        d = await db.work["schedules"].find_one({"next_at": {"$type": "date"}}, {"next_at": 1}, sort=[("next_at", 1)])
     return None if d is None else int(d["next_at"])

@@ -97,7 +97,7 @@ async def test_a_leader_that_dies_while_catching_up_is_continued(
     """After any write of the progress; the next leader completes the range, and each occurrence runs once."""
     from cluster.store import backfills
 
-    class Died(Exception):
+    class Died(BaseException):
         pass
 
     calls = 0
@@ -189,3 +189,62 @@ async def test_what_a_change_takes_away_before_it_was_written_is_recorded(
     assert "changed" in missed["reason"]
     assert set(range(60)) <= set(owed) | set(range(first, last + 1))
     assert missed["count"] == last - first + 1
+
+
+@pytest.mark.parametrize("policy", ["all", "latest", "none"])
+async def test_a_long_absence_is_counted_to_its_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """Longer than one step may count: it makes several missed ranges that leave no hole, and what runs is the same."""
+    monkeypatch.setattr("cluster.catchup.COUNTED", 17)
+    monkeypatch.setattr("cluster.catchup.JOBS", 2)
+    jobs = [job_document(f"j{i}", catch_up=policy, catch_up_window_seconds=20) for i in range(3)]
+    await after_an_absence(database, 120, *jobs)
+    history, owed = await rows(database, "history"), await rows(database, "executions")
+    for i in range(3):
+        ranges = [h for h in history if h["job_id"] == f"j{i}"]
+        assert len(ranges) > 3
+        missed: list[int] = []
+        for h in ranges:
+            first, last = ((int(h[k]) - T0) // 1000 for k in ("first_at", "last_at"))
+            assert h["count"] == last - first + 1
+            missed += range(first, last + 1)
+        dues = seconds_of(owed, f"j{i}")
+        assert sorted(missed + dues) == list(range(dues[-1] + 1)), "a hole, or the same twice"
+        late = [d for d in dues if 40 <= d < 120]
+        assert late == {"all": list(range(100, 120)), "latest": [119], "none": []}[policy]
+    assert await rows(database, "backfills") == []
+    await check_books(database)
+
+
+async def test_every_change_while_nobody_led_is_accounted_for(database: Database) -> None:
+    """Changed three times in the dark: each earlier schedule's occurrences are missed ranges, not only the last one's."""
+    import uuid
+
+    from bson.datetime_ms import DatetimeMS
+
+    clock = Crank()
+    document = job_document("a")
+    await put_jobs(database, document, job_document("keeps the row"))
+    leader = await lead(database, clock, "first")
+    await settle_all(leader, clock)
+    before = seconds_of(await rows(database, "executions"), "a")
+    start = document["active_from"]
+    for i, end in enumerate((40_000, 50_000, 60_000)):
+        period = {k: document[k] for k in ("schedule", "timezone", "anchor", "start_at", "end_at")}
+        period |= {"schedule_version": f"v{i}", "from": start, "to": DatetimeMS(T0 + end)}
+        start = DatetimeMS(T0 + end + 1)
+        change = {"schedule_version": f"v{i + 1}", "active_from": start, "unsettled": uuid.uuid4().hex}
+        await database.api["jobs"].update_one({"_id": "a"}, {"$set": change, "$push": {"past": period}})
+    clock.now += 60_500
+    leader = await lead(database, clock, "second")
+    await settle_all(leader, clock)
+    missed: list[int] = []
+    for h in await rows(database, "history"):
+        if h["job_id"] == "a" and h["state"] == "missed":
+            missed += range(*((int(h[k]) - T0) // 1000 for k in ("first_at", "last_at")))
+            missed.append((int(h["last_at"]) - T0) // 1000)
+    owed = seconds_of(await rows(database, "executions"), "a")
+    assert set(range(60)) <= set(missed) | set(before) | set(owed)
+    assert len(missed) == len(set(missed))
+    await check_books(database)

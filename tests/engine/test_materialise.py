@@ -102,7 +102,7 @@ async def test_many_jobs_on_one_schedule_are_paged(database: Database, monkeypat
     await check_books(database)
 
 
-class Crashed(Exception):
+class Crashed(BaseException):
     pass
 
 
@@ -259,7 +259,7 @@ async def test_a_stale_leader_cannot_move_a_row(database: Database) -> None:
     await put_jobs(database, job_document("a"))
     old = await lead(database, clock, "old")
     await settle_all(old, clock)
-    row = (await schedules.due(database, clock.now + 10**9, 10))[0]
+    row = (await schedules.due(database, clock.now + 10**9, 10))[0][0]
     stale = old.materialiser._trusted()
     new = await lead(database, clock, "new")
     clock.now += 6000

@@ -1,0 +1,130 @@
+"""Each fence by itself: a write under an old token or term changes nothing, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from cluster.core.errors import TermLost
+from cluster.core.model import Term
+from cluster.store import batches, schedules
+from cluster.store.batches import ClaimFilter
+from cluster.store.schedules import Row
+from tests.engine.test_materialise import due_of
+from tests.engine.test_worker import answering, owed, run_dry
+from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, worker
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database
+
+KEY = "cron|* * * * * *|UTC"
+
+
+async def test_a_stale_token_renews_releases_and_finishes_nothing(database: Database) -> None:
+    """The batch has been claimed by another node since, or by this one again."""
+    await owed(database, "a")
+    first = await worker(database, answering(200), "first")._claimer.step(ClaimFilter())
+    assert first is not None
+    for holder in ("second", "first"):
+        await database.api["batches"].update_one({"_id": "b"}, {"$set": {"owner": holder}, "$inc": {"token": 1}})
+        before = await rows(database, "batches")
+        assert await batches.renew(database, "first", [("b", first.batch.token)], 100) == {"b"}
+        assert await batches.release(database, first.batch, None) is False
+        assert await batches.finish(database, [first.batch]) == {"b"}
+        assert await rows(database, "batches") == before
+
+
+def term(number: int) -> Term:
+    return Term(number, "anybody", float("inf"))
+
+
+async def test_an_old_term_stamps_and_moves_no_row(database: Database) -> None:
+    """And reads back the newer term, which means: stop."""
+    await schedules.create(database, [Row(KEY, T0, 3)])
+    assert (await schedules.stamp(database, [KEY], term(2)))[KEY].term == 3
+    row = (await schedules.stamp(database, [KEY], term(4)))[KEY]
+    assert row.term == 4
+    assert await schedules.advance(database, [(row, T0 + 1000)], term(3)) == 0
+    assert await schedules.advance(database, [(row, None)], term(3)) == 0
+    assert await schedules.advance(database, [(replace(row, next_ms=T0 - 1000), T0 + 1000)], term(4)) == 0
+    assert (await schedules.known(database, [KEY]))[KEY].next_ms == T0
+    assert await schedules.advance(database, [(row, T0 + 1000)], term(4)) == 1
+    await schedules.create(database, [Row(KEY, T0, 9)])
+    assert (await schedules.known(database, [KEY]))[KEY] == Row(KEY, T0 + 1000, 4)
+
+
+async def test_a_leader_that_meets_a_newer_term_writes_nothing(database: Database) -> None:
+    """Neither executions nor the row: the successor has been here."""
+    clock = Crank()
+    document = job_document("a")
+    del document["unsettled"]
+    await put_jobs(database, document)
+    leader = await lead(database, clock)
+    await schedules.create(database, [Row(KEY, T0, 99)])
+    with pytest.raises(TermLost):
+        await leader.materialiser.step(clock.now, 1)
+    assert await rows(database, "executions") == []
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"unsettled": "x"}})
+    with pytest.raises(TermLost):
+        await leader.settler.step(clock.now, 1)
+    assert await rows(database, "executions") == []
+    assert [j["_id"] for j in await rows(database, "jobs") if "unsettled" in j] == ["a"]
+
+
+async def test_a_new_leader_settles_everything_before_its_first_row_moves(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a stale leader that clears a mark late would leave a hole behind a row that has moved meanwhile."""
+    monkeypatch.setattr("cluster.settle.JOBS", 2)
+    clock = Crank()
+    await put_jobs(database, *(job_document(f"j{i}") for i in range(7)))
+    await schedules.create(database, [Row(KEY, T0, 0)])
+    leader = await lead(database, clock)
+    real = schedules.advance
+    unsettled_then: list[int] = []
+
+    async def watching(*args: Any) -> int:
+        unsettled_then.append(len([j for j in await rows(database, "jobs") if "unsettled" in j]))
+        return await real(*args)
+
+    monkeypatch.setattr(schedules, "advance", watching)
+    for _ in range(8):
+        await leader.step()
+    assert unsettled_then
+    assert unsettled_then[0] == 0
+    assert (await due_of(database, "j6"))[:2] == [0, 1]
+
+
+async def test_a_job_read_long_ago_is_read_again_before_its_execution_leaves(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was paused while its execution stood behind a slow one: it must not be sent."""
+    monkeypatch.setattr("cluster.dispatch.STALE_SECONDS", 0.1)
+    await owed(database, "a", "b")
+    gate, sent = asyncio.Event(), list[str]()
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers["horae-job-id"])
+        await gate.wait()
+        return httpx.Response(200)
+
+    w = worker(database, slow, slots=1)
+    await w.claim_once()
+    await eventually(lambda: _is(sent), 5)
+    (other,) = {"a", "b"} - set(sent)
+    await database.api["jobs"].update_one({"_id": other}, {"$set": {"state": "paused"}})
+    await asyncio.sleep(0.15)  # the reading grows old: that is what this is about
+    gate.set()
+    await run_dry(w)
+    found = {h["job_id"]: h["state"] for h in await rows(database, "history")}
+    assert found == {sent[0]: "succeeded", other: "cancelled"}
+    assert len(sent) == 1
+
+
+async def _is(value: Any) -> Any:
+    return value
