@@ -65,10 +65,16 @@ class ReplicaSet:
         for port in self.ports:
             self.start(port)
         members = [{"_id": i, "host": f"127.0.0.1:{port}"} for i, port in enumerate(self.ports)]
-        with MongoClient[dict[str, object]]("127.0.0.1", self.ports[0], directConnection=True) as client:
-            wait_until(lambda: _try(lambda: client.admin.command("ping")), 30, "a member")
-            client.admin.command("replSetInitiate", {"_id": "rs", "members": members})
-        wait_until(self.primary, 60, "a primary")
+        try:
+            for port in self.ports:
+                with MongoClient[dict[str, object]]("127.0.0.1", port, directConnection=True) as client:
+                    wait_until(lambda client=client: _try(lambda: client.admin.command("ping")), 30, "a member")  # type: ignore[misc]
+            with MongoClient[dict[str, object]]("127.0.0.1", self.ports[0], directConnection=True) as client:
+                client.admin.command("replSetInitiate", {"_id": "rs", "members": members})
+            wait_until(self.primary, 60, "a primary")
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def uri(self) -> str:
