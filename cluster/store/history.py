@@ -101,21 +101,25 @@ async def _merge(db: Database, new: Document) -> int:
             return 1 if extra and was_sent else 0
 
 
-async def prune(db: Database, now_ms: int, most: int) -> int:
-    """Delete what has expired, the oldest first: about `most`, more only if they expired in the same ms."""
-    expired = {"expire_at": {"$lte": DatetimeMS(now_ms)}}
+async def prune(db: Database, after_ms: int, now_ms: int, most: int) -> tuple[int, int]:
+    """Delete what expired between `after_ms` and `now_ms`, the oldest first: about `most`, more only if they expired
+    in the same ms. Returns how many, and up to which instant everything is gone.
+
+    `after_ms` is there for speed: without it each call would walk again over the index entries of what is deleted.
+    """
+    since = DatetimeMS(after_ms)
     with translated():
         edge = (
             await db.work["history"]
-            .find(expired, {"expire_at": 1, "_id": 0})
+            .find({"expire_at": {"$gte": since, "$lte": DatetimeMS(now_ms)}}, {"expire_at": 1, "_id": 0})
             .sort("expire_at", 1)
             .skip(most - 1)
             .limit(1)
             .to_list()
         )
-        until = edge[0]["expire_at"] if edge else DatetimeMS(now_ms)
-        result = await db.work["history"].delete_many({"expire_at": {"$lte": until}})
-    return result.deleted_count
+        until = int(edge[0]["expire_at"]) if edge else now_ms
+        result = await db.work["history"].delete_many({"expire_at": {"$gte": since, "$lte": DatetimeMS(until)}})
+    return result.deleted_count, until
 
 
 async def bury(db: Database, unreadable: dict[str, str], now_ms: int, retention_days: float) -> None:

@@ -53,6 +53,19 @@ async def test_a_step_is_bounded_and_takes_the_oldest_first(
     assert await left(database) == []
 
 
+async def test_what_expires_behind_its_back_goes_within_a_minute(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on from where it was, for speed; now and then it looks from the very beginning."""
+    await fill(database, 3)
+    pruner = Pruner(database, Crank(T0))
+    assert (await pruner.step()).documents == 3
+    await database.api["history"].insert_one({"_id": "late", "expire_at": DatetimeMS(T0 - 1000)})
+    assert (await pruner.step()).documents == 0
+    monkeypatch.setattr(prune, "AFRESH_SECONDS", 0.0)
+    assert (await pruner.step()).documents == 1
+
+
 async def test_many_that_expire_in_one_ms_do_not_hold_it_up(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
