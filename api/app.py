@@ -42,7 +42,7 @@ def create_app(
     own = ApiSettings(
         settings.api_keys, rules, settings.requests_per_second, settings.metrics_open, settings.lookahead_seconds
     )
-    return build(Services(node.db, node.clock, own, lambda: node.ready, metering, parts))
+    return build(Services(node.db, node.clock, own, lambda: node.ready, metering, parts, lambda: node.unready))
 
 
 class _Prompt(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses

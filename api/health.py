@@ -26,10 +26,12 @@ class Readyz:
 
     def __init__(self, services: Services) -> None:
         self._ready = services.ready
+        self._unready = services.unready
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """200 or 503."""
         if self._ready():
             send(resp, {"status": "ready"})
         else:
-            write(resp, 503, "not-ready", "Not ready", "the database is away, or this node is starting or stopping")
+            why = self._unready() or "the database is away, or this node is starting or stopping"
+            write(resp, 503, "not-ready", "Not ready", why)

@@ -51,6 +51,10 @@ def _nobody() -> Sequence[Part]:
     return ()
 
 
+def _unknown() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The doors: database, time, and whether this node can serve."""
@@ -61,3 +65,5 @@ class Services:
     ready: Callable[[], bool]
     metering: Metering = field(default_factory=lambda: Metering(Clock.monotonic))
     parts: Callable[[], Sequence[Part]] = _nobody
+    unready: Callable[[], str | None] = _unknown
+    """Why it cannot serve, in a sentence that anybody may read."""

@@ -97,6 +97,8 @@ class Elector:
         except OutcomeUnknown:
             seen = await leases.read_linearizable(self._db)
             ours = (seen.holder, seen.term) == (term.holder, term.number)
+        if self._term is not term:
+            return  # resigned while we asked
         if ours:
             self._term = replace(term, trusted_until=self._trust(started))
             return

@@ -110,6 +110,7 @@ class Node:
         self._duration_rolled = Histogram()
         self._counted: dict[str, int] = {}
         self.booted = False
+        self._held_up = "it is making its collections sure"
         self.draining = False
         self.version = version("horae")
 
@@ -121,9 +122,22 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether this node can serve: the database answers, every loop runs, and it is not draining."""
-        if not self.booted or self.draining or self.heartbeat_age >= 4 * BEAT:
-            return False
-        return not self.broken_loops()
+        return self.unready is None
+
+    @property
+    def unready(self) -> str | None:
+        """Why this node cannot serve, in a sentence that anybody may read; None: it can."""
+        if self.draining:
+            return "this node is stopping"
+        if not self.booted:
+            return f"this node is starting: {self._held_up}"
+        if self.heartbeat_age >= 4 * BEAT:
+            return f"MongoDB has not answered this node for {self.heartbeat_age:.0f} s; it keeps trying"
+        if self.worker.resting:
+            return "an operator drained this node: `horae nodes undrain` takes that back"
+        if broken := self.broken_loops():
+            return f"a part of this node has stopped or fails again and again: {', '.join(broken)}; see its log"
+        return None
 
     def broken_loops(self) -> list[str]:
         """The loops of a node that has booted that have ended or fail at every turn."""
@@ -141,10 +155,12 @@ class Node:
             await schema.remember_retention(self.db, self.settings.retention_days)
             await self.beat()
         except StoreUnavailable as exc:
+            self._held_up = "MongoDB does not answer; it keeps trying"
             log.warning("database_away", error=str(exc))
             self._boot_pause = min(BOOT_PAUSE_MOST, 2 * self._boot_pause)
             return self._boot_pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts, guards nothing
         except ConfigurationError as exc:
+            self._held_up = "its configuration does not fit the database: see its log"
             log.error("node_misconfigured", problems=exc.problems)  # noqa: TRY400 - the sentences say it all
             return BOOT_PAUSE_MOST
         self.booted = True
@@ -175,13 +191,35 @@ class Node:
         if abs(self.clock.wall_offset_ms) > 500 and self._beats % 60 == 0:
             log.warning("clock_offset", offset_ms=self.clock.wall_offset_ms)
         if self._beats % CENSUS_EVERY == 0:
-            self.census.take(await nodes.everyone(self.db), self.clock.monotonic())
+            everyone = await nodes.everyone(self.db)
+            self.census.take(everyone, self.clock.monotonic())
+            await self._obey(next((n for n in everyone if n.id == self.id), None))
             self.elector.eligible = self.census.offset_fits(self.id, ended, self.settings.timings.batch_lease)
         if self._beats % STATS_EVERY == 0:
             await self._roll_up()
         if self._beats % DIGEST_EVERY == 0:
             self._tell_failing()
         self._beats += 1
+
+    async def _obey(self, me: nodes.Beat | None) -> None:
+        """What operators asked of this node: to stand aside (and come back), to give up leading.
+
+        A write of the leader's that is under way when it resigns is a stale leader's, which harms nothing.
+        """
+        if me is None or self.draining:
+            return
+        term = self.elector.term
+        lease = self.settings.timings.leader_lease
+        if me.drain_asked:
+            await self.elector.step_aside(lease)  # renewed at each census
+            if not self.worker.resting:
+                log.info("node_resting", held=len(self.worker.held))
+            await self.worker.rest()  # each time: also what a claim brought that was under way
+        elif term is not None and me.resign_term == term.number:
+            await self.elector.step_aside(lease)
+        if not me.drain_asked and self.worker.resting:
+            self.worker.resting = False
+            log.info("node_back")
 
     def _report(self) -> dict[str, Any]:
         self._drift.append(_since(self.worker.drift, self._drift_seen))
@@ -193,7 +231,7 @@ class Node:
             "in_flight": self.worker.dispatcher.in_flight,
             "waiting": self.worker.dispatcher.waiting,
             "leading": self.elector.term is not None,
-            "draining": self.draining,
+            "draining": self.draining or self.worker.resting,
             "counters": {
                 **self.worker.counters,
                 "drift_recent": [sum(column) for column in zip(*self._drift, strict=True)],

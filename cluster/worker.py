@@ -95,6 +95,8 @@ class Worker:
         self._handing_back = False
         self._turn = 0
         self.draining = False
+        self.resting = False
+        """Nothing is claimed for the time being."""
 
     def start(self) -> None:
         """Begin to work."""
@@ -143,6 +145,7 @@ class Worker:
             self.dispatcher.waiting < self._settings.waiting
             and len(self._results) < self._settings.unrecorded
             and not self.draining
+            and not self.resting
         )
 
     async def claim_once(self) -> bool:
@@ -505,9 +508,7 @@ class Worker:
         if claimers:  # a claim under way is finished and handed back with the others
             await asyncio.wait(claimers, timeout=self._timings.operation)
             await stop(claimers)
-        everything = list(self.held.values())
-        for i in range(0, len(everything), HAND_BACK_AT_ONCE):
-            await asyncio.gather(*(self._put_back_quietly(h) for h in everything[i : i + HAND_BACK_AT_ONCE]))
+        await self._put_back_everything()
         await self.dispatcher.finish(max(0.0, deadline - self._clock.monotonic() - 1.0))
         while (self._results or self.held) and self._clock.monotonic() < deadline - 0.2:
             if not self._wake.is_set() and self._finished:
@@ -517,6 +518,16 @@ class Worker:
         if self._results or self._finished:
             await self.record(self._results)
         await self._hand_back_strays()
+
+    async def rest(self) -> None:
+        """Claim nothing more and hand back what is unsent; what is in flight ends as it would."""
+        self.resting = True
+        await self._put_back_everything()
+
+    async def _put_back_everything(self) -> None:
+        everything = list(self.held.values())
+        for i in range(0, len(everything), HAND_BACK_AT_ONCE):
+            await asyncio.gather(*(self._put_back_quietly(h) for h in everything[i : i + HAND_BACK_AT_ONCE]))
 
     async def _put_back_quietly(self, held: Held) -> None:
         try:

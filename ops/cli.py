@@ -17,6 +17,8 @@ from ops.follow import follow_parent
 from ops.inspect import leader_command, leases_command, nodes_command
 from ops.jobs_cli import jobs_group
 from ops.keys import keys_group
+from ops.runs import backlog_command, executions_group
+from ops.steer import drain_command, release_command, resign_command, undrain_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -115,6 +117,12 @@ cli.add_command(leases_command)
 cli.add_command(leader_command)
 cli.add_command(nodes_command)
 cli.add_command(explain_command)
+cli.add_command(executions_group)
+cli.add_command(backlog_command)
+leases_command.add_command(release_command)
+leader_command.add_command(resign_command)
+nodes_command.add_command(drain_command)
+nodes_command.add_command(undrain_command)
 cli.add_command(bench_command)
 cli.add_command(jobs_group)
 cli.add_command(keys_group)

@@ -82,10 +82,13 @@ def _node(n: Node, now: int) -> dict[str, Any]:
     }
 
 
-@click.command("leases")
+@click.group("leases", invoke_without_command=True)
 @click.option("--json", "form", is_flag=True, help="Print JSON.")
-def leases_command(form: bool) -> None:  # noqa: FBT001 - click passes options by name
+@click.pass_context
+def leases_command(context: click.Context, form: bool) -> None:  # noqa: FBT001 - click passes options by name
     """Who leads since when in which term, and every live batch lease. Exit 1 if nobody leads."""
+    if context.invoked_subcommand is not None:
+        return
 
     async def read(db: Database) -> tuple[Leadership, list[LeasedBatch], int]:
         (_, now) = await nodes.listing(db)
@@ -126,10 +129,13 @@ def _print_leader(leader: Leadership, now: int) -> None:
     click.echo(f"Leader {leader.node} in term {leader.term} since {since}, renewed {renewed} ago.")
 
 
-@click.command("leader")
+@click.group("leader", invoke_without_command=True)
 @click.option("--json", "form", is_flag=True, help="Print JSON.")
-def leader_command(form: bool) -> None:  # noqa: FBT001
+@click.pass_context
+def leader_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
     """Who leads. Exit 1 if nobody does, or the leader has not renewed its lease for long."""
+    if context.invoked_subcommand is not None:
+        return
 
     async def read(db: Database) -> tuple[Leadership, int]:
         (_, now) = await nodes.listing(db)
@@ -144,10 +150,13 @@ def leader_command(form: bool) -> None:  # noqa: FBT001
     raise SystemExit(0 if leader.holder and fresh else 1)
 
 
-@click.command("nodes")
+@click.group("nodes", invoke_without_command=True)
 @click.option("--json", "form", is_flag=True, help="Print JSON.")
-def nodes_command(form: bool) -> None:  # noqa: FBT001
+@click.pass_context
+def nodes_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
     """Every node with its last heartbeat. Exit 1 if one is silent, or there is none."""
+    if context.invoked_subcommand is not None:
+        return
     found, now = reading(nodes.listing)
     if form:
         as_json([_node(n, now) for n in found])

@@ -68,7 +68,10 @@ def test_a_taken_port_is_a_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / ".horae").exists()
 
 
-@pytest.mark.parametrize("command", ["serve", "receiver", "demo", "leases", "nodes", "leader", "jobs", "bench"])
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "receiver", "demo", "leases", "nodes", "leader", "jobs", "bench", "explain", "executions", "backlog"],
+)
 def test_every_command_helps(tmp_path: Path, command: str) -> None:
     """With `--help`, status 0."""
     done = horae(command, "--help", cwd=tmp_path)

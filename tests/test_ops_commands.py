@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
-from cluster.core.instants import render
+from cluster.core.instants import parse, render
 from cluster.store import schema
 from cluster.store.client import Database
 from ops.cli import cli
+from tests.support import live
 from tests.support.engine import job_document, put_jobs
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -26,11 +30,11 @@ class Ops:
     """Commands, and the database behind them."""
 
     def __init__(self, uri: str, name: str) -> None:
-        self._uri = uri
-        self._name = name
+        self.uri = uri
+        self.name = name
 
     def __call__(self, *arguments: str, text: str | None = None) -> Result:
-        environment = {"MONGODB_URI": self._uri, "DB_NAME": self._name}
+        environment = {"MONGODB_URI": self.uri, "DB_NAME": self.name}
         return CliRunner().invoke(cli, list(arguments), env=environment, input=text)
 
     def json(self, *arguments: str) -> Any:
@@ -40,7 +44,7 @@ class Ops:
         """Use the database."""
 
         async def once() -> Any:
-            db = Database.open(self._uri, self._name, "test")
+            db = Database.open(self.uri, self.name, "test")
             try:
                 return await use(db)
             finally:
@@ -75,3 +79,93 @@ def test_explain(ops: Ops) -> None:
     wrong = ops("explain", "a", "yesterday")
     assert wrong.exit_code == 2
     assert "03:00" in wrong.output
+
+
+@pytest.fixture
+def two(ops: Ops) -> Iterator[tuple[Ops, str, str]]:
+    """Two live nodes, and where they answer."""
+    with live.process(ops.uri, ops.name) as (first, _), live.process(ops.uri, ops.name) as (second, _):
+        yield ops, first, second
+
+
+def test_drain_resign_release(two: tuple[Ops, str, str]) -> None:
+    """A drained node claims and leads nothing, stays up and says why it is not ready; undrained it works again. A
+    leader that resigns is followed by the other. A released batch is claimable, and its token fences the release.
+    """
+    ops, *urls = two
+    wait_until(lambda: (ops.json("leader") or {}).get("nodeId"), 15, "a leader")
+    job = {"schedule": "* * * * * *", "api": "http://127.0.0.1:1/x", "retry": {"maxAttempts": 1}}
+    httpx.put(f"{urls[0]}/jobs/a", json=job).raise_for_status()
+    leader = ops.json("leader")["nodeId"]
+    other = next(n["nodeId"] for n in ops.json("nodes") if n["nodeId"] != leader)
+    drained = ops("nodes", "drain", leader, "--json")
+    assert drained.exit_code == 0, drained.output
+    assert json.loads(drained.stdout) == {
+        "nodeId": leader, "done": True, "draining": True, "inFlight": 0, "waiting": 0, "leading": False
+    }  # fmt: skip
+    wait_until(lambda: ops.json("leader")["nodeId"] == other, 15, "the other leads")
+    answers = [httpx.get(f"{url}/readyz") for url in urls]
+    assert sorted(a.status_code for a in answers) == [200, 503]
+    assert any("horae nodes undrain" in a.text for a in answers)
+    assert [httpx.get(f"{url}/healthz").status_code for url in urls] == [200, 200]
+    since = int(time.time() * 1000)
+
+    def delivered() -> set[str]:
+        found = json.loads(ops("executions", "--url", urls[0], "list", "--job", "a", "--limit", "20", "--json").stdout)
+        return {r["node"] for r in found if r["state"] == "dead" and parse(r["scheduledAt"]) > since}
+
+    wait_until(delivered, 15, "something is sent meanwhile")
+    assert delivered() == {other}
+    assert ops("nodes", "undrain", leader).exit_code == 0
+    wait_until(lambda: all(httpx.get(f"{url}/readyz").status_code == 200 for url in urls), 10, "both are ready")
+    resigned = ops("leader", "resign", "--yes", "--json")
+    assert resigned.exit_code == 0, resigned.output
+    told = json.loads(resigned.stdout)
+    assert (told["nodeId"], told["leader"], told["resigned"]) == (other, leader, True)
+    assert ops("nodes", "drain", "nobody").exit_code == 1
+    check_executions(ops, urls[1])
+
+
+def test_release(ops: Ops) -> None:
+    """It asks first, names what may happen, and does nothing if the lease has changed since."""
+    lease = {"ids": ["a:1"], "lane": 1, "attempt": 0, "late": False, "owner": "gone", "token": 3, "claims": 3}
+    times = dict.fromkeys(("send_at", "claimable_at", "claimed_at"), datetime(2040, 1, 1, tzinfo=UTC))
+    ops.on(lambda db: db.api["batches"].insert_one({"_id": "b123", **lease, **times}))
+    asked = ops("leases", "release", "b1", text="n\n")
+    assert asked.exit_code == 1
+    assert "may reach the target twice" in asked.output
+    assert ops.json("leases")["batches"][0]["owner"] == "gone"
+    done = ops("leases", "release", "b1", "--yes")
+    assert (done.exit_code, done.stdout) == (0, "released b123\n")
+    assert ops.json("leases")["batches"] == []
+    again = ops("leases", "release", "b1", "--yes")
+    assert again.exit_code == 1
+    assert "no leased batch 'b1'" in again.output
+
+
+def test_backlog(ops: Ops) -> None:
+    """From the database; exit 1 when the oldest waits too long."""
+    assert ops("backlog").exit_code == 0
+    waiting = {"ids": ["a:1", "a:2"], "lane": 1, "attempt": 0, "late": True, "owner": None, "token": 0, "claims": 0}
+    times = dict.fromkeys(("send_at", "claimable_at"), datetime(2024, 1, 1, tzinfo=UTC))
+    ops.on(lambda db: db.api["batches"].insert_one({"_id": "b", **waiting, **times, "claimed_at": None}))
+    late = ops("backlog", "--json")
+    assert late.exit_code == 1
+    told = json.loads(late.stdout)
+    assert (told["ready"], told["late"], told["oldestDueAt"]) == (2, 2, "2024-01-01T00:00:00.000Z")
+    assert "2 due and not claimed" in ops("backlog").stdout
+
+
+def check_executions(ops: Ops, node_url: str) -> None:
+    """Listed, shown, retried through the API."""
+    body = {"schedule": "@daily", "api": "http://127.0.0.1:1/x", "retry": {"maxAttempts": 1}}
+    httpx.put(f"{node_url}/jobs/ops-runs", json=body).raise_for_status()
+    name: str = httpx.post(f"{node_url}/jobs/ops-runs/trigger").json()["executionId"]
+    run = ("executions", "--url", node_url)
+    wait_until(lambda: json.loads(ops(*run, "show", name, "--json").stdout)["state"] == "dead", 15, "it is dead")
+    assert "1 attempt(s)" in ops(*run, "show", name).stdout
+    assert ops(*run, "list", "--state", "dead").exit_code == 0
+    assert [r["executionId"] for r in json.loads(ops(*run, "list", "--job", "ops-runs", "--json").stdout)] == [name]
+    assert ops(*run, "list", "--job", "x", "--since", "2026-01-01T00:00:00Z").exit_code == 2
+    assert ops(*run, "retry", name).stdout == f"{name}: owed again\n"
+    assert ops(*run, "retry", "a:1").exit_code == 1

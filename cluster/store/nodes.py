@@ -81,16 +81,26 @@ class Beat:
     id: str
     rev: int
     clock_offset_ms: int
+    drain_asked: bool = False
+    """An operator wants it to stand aside."""
+    resign_term: int = 0
+    """An operator wants it to give up leading if this is its term."""
 
 
 def _beat(d: Document) -> Beat:
     rev, offset = d.get("rev"), d.get("clock_offset_ms")
-    return Beat(str(d["_id"]), rev if isinstance(rev, int) else 0, offset if isinstance(offset, int) else 0)
+    return Beat(
+        str(d["_id"]),
+        rev if isinstance(rev, int) else 0,
+        offset if isinstance(offset, int) else 0,
+        d.get("drain_asked") is True,
+        term if isinstance(term := d.get("resign_term"), int) else 0,
+    )
 
 
 async def everyone(db: Database) -> list[Beat]:
     """The heartbeat of every node that has not been forgotten, by id."""
-    fields = {"rev": 1, "clock_offset_ms": 1}
+    fields = {"rev": 1, "clock_offset_ms": 1, "drain_asked": 1, "resign_term": 1}
     with translated():
         return [_beat(d) for d in await db.control["nodes"].find({}, fields).sort("_id", 1).to_list()]
 
@@ -107,3 +117,17 @@ async def forget(db: Database, node_id: str) -> None:
     """Remove a node that has stopped or has been dead for long."""
     with translated():
         await db.control["nodes"].delete_one({"_id": node_id})
+
+
+async def ask(db: Database, node_id: str, *, drain: bool) -> bool:
+    """Ask a node to stand aside, or take that back. It looks every two seconds. False: it has no heartbeat document."""
+    with translated():
+        result = await db.api["nodes"].update_one({"_id": node_id}, {"$set": {"drain_asked": drain}})
+    return result.matched_count > 0
+
+
+async def ask_to_resign(db: Database, node_id: str, term: int) -> bool:
+    """Ask a node to give up leading in exactly this term. False: it has no heartbeat document."""
+    with translated():
+        result = await db.api["nodes"].update_one({"_id": node_id}, {"$set": {"resign_term": term}})
+    return result.matched_count > 0
