@@ -1,18 +1,23 @@
 """The processes of a local cluster: started in order, started again when they die, ended in the reverse order.
 
 Each is a child in a session of its own, so that Ctrl-C reaches the parent alone, which ends the others in their order.
+If the parent is killed, ours see it and drain; the others are ended by Linux.
 Which process has which id stands in `processes.json`, for whoever wants to kill one.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from ops.follow import with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +36,8 @@ class Child:
     port: int
     stage: int
     environment: Mapping[str, str] = field(default_factory=dict)
+    follows: bool = False
+    """Whether it looks after its parent by itself (`ops.follow`)."""
     process: subprocess.Popen[bytes] | None = None
     ended_at: float | None = None
 
@@ -38,6 +45,12 @@ class Child:
     def alive(self) -> bool:
         """Whether it runs now."""
         return self.process is not None and self.process.poll() is None
+
+
+def _end_with_parent() -> None:
+    """Runs in the child before its program: SIGTERM when the parent is gone. Nothing where there is no Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 class Children:
@@ -58,11 +71,12 @@ class Children:
         with self.log(child.name).open("ab") as log:
             child.process = subprocess.Popen(
                 child.command,
-                env={**os.environ, **child.environment},
+                env=with_parent({**os.environ, **child.environment}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=None if child.follows else _end_with_parent,  # noqa: PLW1509 - one call, and no threads here
             )
         child.ended_at = None
         listing = {c.name: {"pid": c.process.pid, "port": c.port} for c in self.all if c.process is not None}

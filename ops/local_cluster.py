@@ -164,7 +164,8 @@ class LocalCluster:
             "MONGODB_URI": self.uri,
             "DB_NAME": self._db_name,
         }
-        self.children.start(Child(name, [sys.executable, "-m", "ops", *arguments], port, stage, environment))
+        command = [sys.executable, "-m", "ops", *arguments]
+        self.children.start(Child(name, command, port, stage, environment, follows=True))
 
     def _initiated(self) -> bool:
         """Make the set of the members, once all of them answer."""
