@@ -142,7 +142,7 @@ def _summary(job: Schema) -> Schema:
             if name != "signingSecret"
         },
         "state": {"type": "string", "enum": ["active", "paused", "completed"]},
-        "stateReason": {"type": ["string", "null"]},
+        "stateReason": {"type": ["string", "null"], "description": "Why it was paused, unless somebody asked for it."},
         "revision": {"type": "integer", "description": "Grows with every change; the ETag."},
         "createdAt": time,
         "updatedAt": time,

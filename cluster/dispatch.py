@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from cluster.core.ids import spread_ms
 from cluster.core.lanes import Lane
 from cluster.core.lifecycle import Event, JobState
 from cluster.core.model import Attempt
+from cluster.core.outcome import planned_ms, too_old
 from cluster.core.trace import traceparent
 from cluster.outbound.headers import delivery_headers
 from cluster.store import definitions
@@ -234,6 +234,10 @@ class Dispatcher:
             kept = None if job is None else job.retention_days
             self._drop(Dropped(held, execution, reason or "the job was deleted", retention_days=kept))
             return
+        old = too_old(execution, job, self._clock.now_ms())
+        if old is not None:
+            self._drop(Dropped(held, execution, old, Event.EXHAUST, job.retention_days))
+            return
         number = len(execution.attempts) + 1
         parent = traceparent(execution.id, number, held.batch.token, self.trace)
         headers = delivery_headers(execution, job, number, held.batch.token, parent, self._clock.now_ms())
@@ -332,9 +336,7 @@ class Dispatcher:
                 reply.excerpt,
             )
             attempts = (*execution.attempts, attempt)
-            planned = execution.due_ms + spread_ms(job.id, job.spread_seconds)
-            if execution.trigger:  # asked for by hand, maybe long after it was due
-                planned = execution.due_ms if execution.attempts else execution.send_ms
+            planned = planned_ms(execution, job)
             held.sending.discard(execution.id)
             held.unrecorded += 1
             self._hooks.answered(Answered(held, execution, job, attempts, reply, attempts[0].sent_ms - planned))

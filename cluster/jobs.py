@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.core import jobchange
-from cluster.core.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
+from cluster.core.errors import CallerError, Conflict, InvalidInput, NotFound, PreconditionFailed
 from cluster.core.ids import execution_id, trigger_ms
 from cluster.core.jobchange import Moment
 from cluster.core.jobtext import document, merged, read_spec
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from cluster.core.definition import Change, StoredJob
     from cluster.core.jobspec import JobSpec
+    from cluster.core.model import Job
     from cluster.store.client import Database
 
 RACES = 8
@@ -106,6 +107,22 @@ async def patch(
 async def pause(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> StoredJob:
     """Stop owing occurrences."""
     return (await _change(db, job_id, lambda old, at: jobchange.pause(existing(old, job_id), at), now_ms, expect))[1]
+
+
+async def pause_gone(db: Database, sent: Job, now_ms: int, reason: str) -> bool:
+    """Pause a job whose target answered 410, as it was sent. False if it has another target by now, or does not run."""
+
+    def decide(old: StoredJob | None, at: Moment) -> Change | None:
+        job = existing(old, sent.id)
+        if job.state is not JobState.ACTIVE or job.definition.url != sent.target.url:
+            return None
+        return jobchange.pause(job, at, reason)
+
+    try:
+        before, after = await _change(db, sent.id, decide, now_ms, ANY)
+    except CallerError:  # it was deleted, or it is being changed again and again: the next 410 will tell
+        return False
+    return before is not None and before.revision != after.revision
 
 
 async def resume(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> StoredJob:
@@ -207,7 +224,16 @@ async def retry(db: Database, execution: str, now_ms: int, retention_days: float
     batch = uuid.uuid4().hex
     lane = job.definition.lane
     again = Execution(
-        execution, run.job_id, run.due_ms, now_ms, job.schedule_version, batch, lane, State.RETRYING, trigger=True
+        execution,
+        run.job_id,
+        run.due_ms,
+        now_ms,
+        job.schedule_version,
+        batch,
+        lane,
+        State.RETRYING,
+        trigger=True,
+        asked_ms=now_ms,
     )
     patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
     await owe(patient, [again], [Batch(batch, (execution,), lane, 0, now_ms, now_ms)], lambda: uuid.uuid4().hex)

@@ -17,22 +17,25 @@ from cluster.claim import Claimed, Claimer
 from cluster.core.digest import Digest
 from cluster.core.errors import HoraeError, StoreError, StoreUnavailable
 from cluster.core.histogram import Histogram
-from cluster.core.lifecycle import Event, State, after
+from cluster.core.lifecycle import State, after
 from cluster.core.model import Ending, Moved
+from cluster.core.outcome import Heard, outcome
 from cluster.core.trace import ended as spans_of_ending
 from cluster.core.trace import trace_id
-from cluster.core.verdict import Verdict, judge, next_try, rounded_up
+from cluster.core.verdict import Verdict, rounded_up
 from cluster.dispatch import Answered, Dispatcher, Dropped, Held, Hooks
+from cluster.jobs import pause_gone
 from cluster.record import Recorder
 from cluster.store import batches, definitions, executions
 from cluster.store.batches import ClaimFilter
+from cluster.store.door import insist
 from cluster.tasks import Loop, stop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cluster.clock import Clock
-    from cluster.core.model import Execution
+    from cluster.core.model import Execution, Job
     from cluster.core.timings import Timings
     from cluster.outbound.sender import Sender
     from cluster.store.client import Database
@@ -376,16 +379,22 @@ class Worker:
         ended: list[Ending] = []
         moved: list[Moved] = []
         exclusive: list[Execution] = []
+        gone: dict[str, Job] = {}
         for result in results:
-            outcome = self._outcome(result)
+            becomes, verdict = self._outcome(result)
             kept = result.job.retention_days if isinstance(result, Answered) else result.retention_days
-            if kept is not None and isinstance(outcome, Ending):
-                outcome = replace(outcome, retention_days=kept)
-            (moved if isinstance(outcome, Moved) else ended).append(outcome)  # type: ignore[arg-type]
-            if isinstance(result, Answered) and result.job.overlap_skip and isinstance(outcome, Ending):
-                exclusive.append(outcome.execution)
+            if kept is not None and isinstance(becomes, Ending):
+                becomes = replace(becomes, retention_days=kept)
+            (moved if isinstance(becomes, Moved) else ended).append(becomes)  # type: ignore[arg-type]
+            if isinstance(result, Answered):
+                if result.job.overlap_skip and isinstance(becomes, Ending):
+                    exclusive.append(becomes.execution)
+                if verdict is Verdict.GONE:
+                    gone[result.job.id] = result.job
         flushed = await self._recorder.endings(ended, exclusive) if ended else None
         lost = await self._recorder.moves(moved) if moved else 0
+        for job in gone.values():
+            await self._pause_gone(job)
         for result in results:
             result.held.unrecorded -= 1
         self._count(ended, moved, results)
@@ -409,31 +418,24 @@ class Worker:
                 self._finished.append(held)
                 self._wake.set()
 
-    def _outcome(self, result: Answered | Dropped) -> Ending | Moved:
+    async def _pause_gone(self, job: Job) -> None:
+        """410: nothing will ever be there again. If we die before this, the next occurrence is answered 410 too."""
+        reason = f"{job.target.url} answered 410 Gone; resume the job when its target is back"
+        if await insist(
+            lambda: pause_gone(self._db, job, self._clock.now_ms(), reason), seconds=3600.0, event="pause_gone"
+        ):
+            log.warning("job_paused_gone", job=job.id)
+
+    def _outcome(self, result: Answered | Dropped) -> tuple[Ending | Moved, Verdict | None]:
         """What a result means: final, or once more."""
         now = self._clock.now_ms()
-        execution = result.execution  # as stamped: its batch and token fence everything written about it
+        execution = result.execution
         if isinstance(result, Dropped):
-            return Ending(execution, after(execution.state, result.event), now, execution.attempts, result.reason)
-        verdict = judge(result.reply.status, result.reply.error)
-        if verdict is Verdict.SUCCESS:
-            state = after(execution.state, Event.SUCCESS)
-            return Ending(execution, state, now, result.attempts, None, result.drift_ms)
-        why = result.reply.error or f"the target answered {result.reply.status}"
-        if verdict is Verdict.REFUSED:
-            state = after(execution.state, Event.REFUSED)
-            return Ending(execution, state, now, result.attempts, why, result.drift_ms)
-        again = next_try(
-            result.job.retry,
-            len(result.attempts),
-            luck=random.random(),  # noqa: S311 - jitter, guards nothing
-            asked_seconds=result.reply.retry_after_s,
-        )
-        if again is None:
-            state = after(execution.state, Event.EXHAUST)
-            reason = f"{len(result.attempts)} attempts were used up; the last one: {why}"
-            return Ending(execution, state, now, result.attempts, reason, result.drift_ms)
-        return Moved(execution, result.attempts, rounded_up(now + again.delay_ms))
+            state = after(execution.state, result.event)
+            return Ending(execution, state, now, execution.attempts, result.reason), None
+        luck = random.random()  # noqa: S311 - jitter, guards nothing
+        heard = Heard(result.attempts, now, result.drift_ms, luck, result.reply.retry_after_s)
+        return outcome(execution, result.job, heard)
 
     def _count(self, ended: list[Ending], moved: list[Moved], results: list[Answered | Dropped]) -> None:
         for e in ended:

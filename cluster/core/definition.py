@@ -30,6 +30,8 @@ class Definition:
     """`none`, `json` (the bytes are JSON) or `text` (the bytes are UTF-8 and sent as they are)."""
     timeout_seconds: float = 30.0
     retry: Retry = DEFAULT_RETRY
+    success_codes: tuple[int | str, ...] | None = None
+    """As written: statuses, and classes such as `2xx`; None: 2xx."""
     catch_up: str = "all"
     catch_up_window_seconds: int = 3600
     overlap: str = "allow"

@@ -41,13 +41,13 @@ def define(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -
     return Change(replace(old, definition=wanted, revision=old.revision + 1, updated_ms=at.now_ms))
 
 
-def pause(old: StoredJob, at: Moment) -> Change | None:
-    """Owe nothing from now on. Raises `Conflict` for a job that has ended."""
+def pause(old: StoredJob, at: Moment, reason: str | None = None) -> Change | None:
+    """Owe nothing from now on. `reason` is shown with the job. Raises `Conflict` for a job that has ended."""
     if old.state is JobState.PAUSED:
         return None
     if old.state is not JobState.ACTIVE:
         raise Conflict(f"the job is {old.state}: there is nothing to pause")
-    job = replace(old, state=JobState.PAUSED, revision=old.revision + 1, updated_ms=at.now_ms)
+    job = replace(old, state=JobState.PAUSED, state_reason=reason, revision=old.revision + 1, updated_ms=at.now_ms)
     return Change(job, _past(old, at), at.mark)
 
 

@@ -104,6 +104,19 @@ def _tags(tags: list[str]) -> list[str]:
     return tags
 
 
+def _code(code: Any) -> Any:
+    number = isinstance(code, int) and not isinstance(code, bool) and 200 <= code <= 599
+    if not number and code not in CLASSES:
+        raise wrong("must be a status from 200 to 599, or one of 2xx, 3xx, 4xx, 5xx")
+    return code
+
+
+def _codes(found: list[int | str]) -> list[int | str]:
+    if len(set(found)) != len(found):
+        raise wrong("must not hold the same status twice")
+    return found
+
+
 def _secret(secret: str) -> str:
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
@@ -149,6 +162,14 @@ def _kept(days: float | None, info: ValidationInfo) -> float | None:
 
 
 NO_RULES: dict[str, Any] = {}
+CLASSES = ("2xx", "3xx", "4xx", "5xx")
+Code = Annotated[
+    Any,
+    BeforeValidator(_code),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 200, "maximum": 599}, {"type": "string", "enum": list(CLASSES)}]}
+    ),
+]
 Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
@@ -177,6 +198,13 @@ class RetrySpec(Model):
     )
     jitter: float = Field(
         default=0.2, ge=0, le=1, allow_inf_nan=False, description="Each delay is varied by up to this part."
+    )
+    max_age_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=30 * 86_400,
+        allow_inf_nan=False,
+        description="No attempt begins later than this after it was due. null: attempts alone are counted.",
     )
 
 
@@ -213,6 +241,13 @@ class JobSpec(Model):
     body: Any = Field(default=None, description="Any JSON, sent as JSON, or a string, sent as it is. null: no body.")
     timeout_seconds: float = Field(default=30.0, ge=0.1, le=900, allow_inf_nan=False)
     retry: RetrySpec = _DEFAULT_RETRY
+    success_codes: Annotated[list[Code], AfterValidator(_codes)] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="The statuses that count as success, instead of 2xx: numbers, or classes such as `2xx`.",
+        examples=[[200, 202, 404]],
+    )
     catch_up: CatchUp = Field(default="all", description="Which occurrences run that nobody was there to send.")
     catch_up_window_seconds: Annotated[int, AfterValidator(_window)] = Field(default=3600, ge=0, le=WINDOW_LIMIT)
     overlap: Overlap = Field(default="allow", description="`skip`: not while the run before it is under way.")
@@ -249,6 +284,7 @@ class JobSpec(Model):
             body_kind=kind,
             timeout_seconds=self.timeout_seconds,
             retry=_retry(self.retry),
+            success_codes=None if self.success_codes is None else tuple(self.success_codes),
             catch_up=self.catch_up,
             catch_up_window_seconds=self.catch_up_window_seconds,
             overlap=self.overlap,
@@ -262,7 +298,14 @@ class JobSpec(Model):
 
 
 def _retry(spec: RetrySpec) -> Retry:
-    return Retry(spec.max_attempts, spec.initial_delay_seconds, spec.multiplier, spec.max_delay_seconds, spec.jitter)
+    return Retry(
+        spec.max_attempts,
+        spec.initial_delay_seconds,
+        spec.multiplier,
+        spec.max_delay_seconds,
+        spec.jitter,
+        spec.max_age_seconds,
+    )
 
 
 def encode_body(body: Any) -> tuple[bytes, str]:

@@ -43,6 +43,7 @@ _LIMITS = {
     "string_too_short": ("min_length", "must have at least {} character(s)"),
     "too_long": ("max_length", "must have at most {} entries"),
     "greater_than_equal": ("ge", "must be at least {}"),
+    "greater_than": ("gt", "must be more than {}"),
     "less_than_equal": ("le", "must be at most {}"),
 }
 
@@ -124,7 +125,9 @@ def document(d: Definition, *, secret: bool = False) -> dict[str, Any]:
             "multiplier": d.retry.multiplier,
             "maxDelaySeconds": d.retry.max_delay_seconds,
             "jitter": d.retry.jitter,
+            "maxAgeSeconds": d.retry.max_age_seconds,
         },
+        "successCodes": None if d.success_codes is None else list(d.success_codes),
         "catchUp": d.catch_up,
         "catchUpWindowSeconds": d.catch_up_window_seconds,
         "overlap": d.overlap,

@@ -16,6 +16,8 @@ class Retry:
     multiplier: float = 2.0
     max_delay_seconds: float = 300.0
     jitter: float = 0.2
+    max_age_seconds: float | None = None
+    """No attempt begins later than this after the execution was to be sent. None: attempts alone are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Job:
     signing_secret: str | None = None
     revision: int = 0
     retention_days: float | None = None
+    success_codes: frozenset[int] | None = None
+    """The statuses that count as success; None: 2xx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ class Execution:
     """Asked for by hand: runs although the job is paused, whatever its schedule says."""
     owner: str | None = None
     token: int = 0
+    asked_ms: int | None = None
+    """When somebody asked to send it again after it had failed; its age and drift count from then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,18 @@
 """What an attempt's answer means, and what happens next. One table, by status; a missing answer is always retried.
 
-2xx succeeds. 408, 425, 429 and 5xx ask to come again. Everything else that answers has understood and refused:
-sending the same once more cannot help, so it fails at once.
+| answer | verdict |
+|---|---|
+| 2xx, or one of the job's own `successCodes` and nothing else | success |
+| 408, 425, 429, 5xx, no answer at all | retry: it may go better later |
+| 410 | gone: it fails, and so will every later one, so the job is paused |
+| anything else, or an address that the guard denies | refused: the same once more cannot help, it fails at once |
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,20 +26,33 @@ class Verdict(StrEnum):
 
     SUCCESS = "success"
     RETRY = "retry"
+    GONE = "gone"
     REFUSED = "refused"
 
 
-def judge(status: int | None, error: str | None) -> Verdict:
-    """The verdict on one attempt. `denied` (the guard refused the address) fails at once: no retry changes it."""
+def judge(status: int | None, error: str | None, success: frozenset[int] | None = None) -> Verdict:
+    """The verdict on one attempt. `success` are the statuses that the job counts as one; None: 2xx.
+
+    `denied` (the guard refused the address) fails at once: no retry changes it.
+    """
     if error is not None:
         return Verdict.REFUSED if error == "denied" else Verdict.RETRY
     if status is None:
         return Verdict.RETRY
-    if 200 <= status < 300:
+    if 200 <= status < 300 if success is None else status in success:
         return Verdict.SUCCESS
     if status >= 500 or status in RETRYABLE:
         return Verdict.RETRY
-    return Verdict.REFUSED
+    return Verdict.GONE if status == 410 else Verdict.REFUSED
+
+
+@lru_cache(maxsize=256)
+def codes(written: tuple[int | str, ...]) -> frozenset[int]:
+    """The statuses that `successCodes` means: numbers, and classes such as `2xx`."""
+    found: set[int] = set()
+    for code in written:
+        found |= {code} if isinstance(code, int) else set(range(int(code[0]) * 100, int(code[0]) * 100 + 100))
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)

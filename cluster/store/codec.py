@@ -9,6 +9,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Attempt, Batch, Execution, Job, Owing, Retry, Target
 from cluster.core.schedule import parse_schedule
+from cluster.core.verdict import codes
 
 if TYPE_CHECKING:
     from cluster.store.client import Document
@@ -70,6 +71,7 @@ def execution_to_document(e: Execution) -> Document:
         "trigger": e.trigger,
         "owner": e.owner,
         "token": e.token,
+        **({} if e.asked_ms is None else {"asked_at": DatetimeMS(e.asked_ms)}),
     }
 
 
@@ -89,6 +91,7 @@ def execution_from_document(d: Document) -> Execution:
         d["trigger"],
         d["owner"],
         d["token"],
+        instant(d.get("asked_at")),
     )
 
 
@@ -142,6 +145,7 @@ JOB_FIELDS = dict.fromkeys(
         "signing_secret",
         "revision",
         "retention_days",
+        "success_codes",
     ),
     1,
 )
@@ -170,12 +174,14 @@ def job_from_document(d: Document) -> Job:
             retry["multiplier"],
             retry["max_delay_seconds"],
             retry["jitter"],
+            retry.get("max_age_seconds"),
         ),
         d["overlap"] == "skip",
         d["spread_seconds"],
         d.get("signing_secret"),
         d["revision"],
         d.get("retention_days"),
+        codes(tuple(own)) if (own := d.get("success_codes")) is not None else None,
     )
 
 

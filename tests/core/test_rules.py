@@ -13,7 +13,7 @@ from cluster.core.lanes import Lane
 from cluster.core.lifecycle import FINAL, OWED, RANK, TABLE, Event, State, after, replaces
 from cluster.core.model import Retry
 from cluster.core.timings import Timings, problems
-from cluster.core.verdict import Verdict, judge, next_try, rounded_up
+from cluster.core.verdict import Verdict, codes, judge, next_try, rounded_up
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
@@ -54,13 +54,21 @@ def test_a_success_is_never_replaced_and_replaces_all_else(new: State, old: Stat
 
 @pytest.mark.parametrize("status", range(100, 600))
 def test_verdict_of_every_status(status: int) -> None:
-    """2xx succeeds; 408, 425, 429 and 5xx are tried again; all else is refused at once."""
+    """2xx succeeds; 408, 425, 429 and 5xx are tried again; 410 is gone for good; all else is refused at once."""
     expected = Verdict.REFUSED
     if 200 <= status <= 299:
         expected = Verdict.SUCCESS
     elif status in (408, 425, 429) or status >= 500:
         expected = Verdict.RETRY
+    elif status == 410:
+        expected = Verdict.GONE
     assert judge(status, None) is expected
+    # A job's own codes say what success is, and nothing else changes: what was a success is then like any answer.
+    own = codes(("2xx", 404, 410, 503))
+    assert judge(status, None, own) is (Verdict.SUCCESS if status in (404, 410, 503) else expected)
+    other = codes((202,))
+    without = Verdict.REFUSED if expected is Verdict.SUCCESS else expected
+    assert judge(status, None, other) is (Verdict.SUCCESS if status == 202 else without)
 
 
 @pytest.mark.parametrize("error", ["dns", "connect", "tls", "timeout", "reset", "too_large", "protocol", "other"])

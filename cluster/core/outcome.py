@@ -1,0 +1,73 @@
+"""What an attempt means for its execution: final, or once more. Values in, values out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster.core.ids import spread_ms
+from cluster.core.lifecycle import Event, after
+from cluster.core.model import Ending, Moved
+from cluster.core.verdict import Verdict, judge, next_try, rounded_up
+
+if TYPE_CHECKING:
+    from cluster.core.model import Attempt, Execution, Job
+
+
+def planned_ms(execution: Execution, job: Job) -> int:
+    """When its first attempt was to leave: drift and age count from there."""
+    if execution.asked_ms is not None:
+        return execution.asked_ms
+    return execution.due_ms if execution.trigger else execution.due_ms + spread_ms(job.id, job.spread_seconds)
+
+
+def too_old(execution: Execution, job: Job, at_ms: int) -> str | None:
+    """Why no attempt may begin at that instant: the sentence about `maxAgeSeconds`; None if one may."""
+    age = job.retry.max_age_seconds
+    if age is None or at_ms <= planned_ms(execution, job) + age * 1000:
+        return None
+    return f"maxAgeSeconds ({age:g}) passed before it could be sent{' again' if execution.attempts else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of one attempt, and with what luck (in [0, 1)) the next one is placed within the jitter."""
+
+    attempts: tuple[Attempt, ...]
+    """All of them, the new one last."""
+    now_ms: int
+    drift_ms: int
+    luck: float
+    asked_seconds: float | None = None
+    """The target's `Retry-After`."""
+
+
+def outcome(execution: Execution, job: Job, heard: Heard) -> tuple[Ending | Moved, Verdict]:
+    """What becomes of an execution after an attempt, and the verdict that says so.
+
+    The execution is given as it was stamped: its batch and token fence everything written about it.
+    """
+    last = heard.attempts[-1]
+    verdict = judge(last.status, last.error, job.success_codes)
+
+    def ending(event: Event, reason: str | None) -> Ending:
+        state = after(execution.state, event)
+        return Ending(execution, state, heard.now_ms, heard.attempts, reason, heard.drift_ms)
+
+    if verdict is Verdict.SUCCESS:
+        return ending(Event.SUCCESS, None), verdict
+    why = last.error or f"the target answered {last.status}"
+    if verdict is Verdict.GONE:
+        return ending(Event.REFUSED, f"{why}: it is gone for good, so the job is paused"), verdict
+    if verdict is Verdict.REFUSED:
+        return ending(Event.REFUSED, why), verdict
+    again = next_try(job.retry, len(heard.attempts), luck=heard.luck, asked_seconds=heard.asked_seconds)
+    if again is None:
+        reason = f"{len(heard.attempts)} attempts were used up; the last one: {why}"
+        return ending(Event.EXHAUST, reason), verdict
+    send_ms = rounded_up(heard.now_ms + again.delay_ms)
+    old = too_old(execution, job, send_ms)
+    if old is not None:
+        reason = f"{len(heard.attempts)} attempts, then {old}; the last one: {why}"
+        return ending(Event.EXHAUST, reason), verdict
+    return Moved(execution, heard.attempts, send_ms), verdict
