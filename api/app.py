@@ -18,6 +18,8 @@ from api.incoming import Negotiation
 from api.jobs import Job, Jobs, Pause, Resume, Trigger
 from api.metrics import Metrics
 from api.preview import Preview
+from api.queues import Queue, Queues
+from api.retries import Retries, RetryMany
 from api.services import ApiSettings, Services
 from cluster.core.jobtext import Rules
 from cluster.store.deadline import within
@@ -80,8 +82,12 @@ def build(services: Services) -> App[Any, Any]:
     app.add_route("/jobs/{job_id}/executions", JobExecutions(services))
     app.add_route("/jobs/{job_id}/explain", Explain(services))
     app.add_route("/executions", Executions(services))
+    app.add_route("/executions/retry", RetryMany(services))
+    app.add_route("/executions/retry/{retry_id}", Retries(services))
     app.add_route("/executions/{execution_id}", Execution(services))
     app.add_route("/executions/{execution_id}/retry", Retry(services))
+    app.add_route("/queues", Queues(services))
+    app.add_route("/queues/{name}", Queue(services))
     app.add_route("/schedules/preview", Preview(services))
     app.add_route("/cluster", Cluster(services))
     app.add_route("/healthz", Healthz())

@@ -8,11 +8,12 @@ from api.jobs import Base
 from api.outgoing import send
 from cluster.core.histogram import Histogram
 from cluster.core.instants import render, render_optional
-from cluster.store import batches, leases, nodes, reads
+from cluster.store import batches, breakers, leases, nodes, reads
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
+    from cluster.core.breaker import Breaker
     from cluster.store.nodes import Node
 
 RATED = ("succeeded", "failed", "dead", "retried", "attempts")
@@ -42,6 +43,7 @@ class Cluster(Base):
                     "late": waiting.late,
                     "oldestDueAt": render_optional(waiting.oldest_ms),
                 },
+                "breakers": [_breaker(b, now_ms) for b in await breakers.listing(self.db)],
                 "rates": await self._rates(present, now_ms),
             },
         )
@@ -58,6 +60,17 @@ class Cluster(Base):
             "driftMsP50": drift.quantile(0.5),
             "driftMsP99": drift.quantile(0.99),
         }
+
+
+def _breaker(b: Breaker, now_ms: int) -> dict[str, Any]:
+    return {
+        "host": b.host,
+        "state": "half-open" if b.half_open else "open",
+        "openedAt": render(b.opened_ms),
+        "triedAgainAt": render(max(b.until_ms, now_ms)),
+        "opens": b.opens,
+        "reason": b.why,
+    }
 
 
 def _node(n: Node) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from pydantic.json_schema import models_json_schema
 from api import views
 from api.operations import operations
 from api.preview import PreviewSpec
+from api.queues import QueueSpec
+from api.retries import RetrySpecMany
 from cluster.core.jobspec import JobSpec
 
 ID_PATTERN = "^(?!import$)[A-Za-z0-9_-]{1,64}$"
@@ -32,6 +34,10 @@ _ANSWERS = (
     views.Imported,
     views.Previewed,
     views.ClusterView,
+    views.QueueView,
+    views.Counted,
+    views.Retried,
+    views.QueueList,
     views.Status,
 )
 Schema = dict[str, Any]
@@ -65,7 +71,7 @@ def describe() -> Schema:
 
 def _schemas() -> dict[str, Schema]:
     made: dict[str, Schema] = {}
-    for models, mode in (((JobSpec, PreviewSpec), "validation"), (_ANSWERS, "serialization")):
+    for models, mode in (((JobSpec, PreviewSpec, QueueSpec, RetrySpecMany), "validation"), (_ANSWERS, "serialization")):
         _, found = models_json_schema(
             [(m, mode) for m in models],  # type: ignore[misc] # the mode is one of two words
             ref_template="#/components/schemas/{model}",

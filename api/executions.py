@@ -52,7 +52,7 @@ class JobExecutions(Base):
                 {"state": ",".join(sorted(states))} if states else {}
             )
             resp.set_header("Link", f'</jobs/{name}/executions?{urlencode(following)}>; rel="next"')
-        send(resp, [render.run(r) for r in found])
+        send(resp, [render.run(r) for r in await reads.explained(self.db, found)])
 
 
 class Executions(Base):
@@ -70,7 +70,8 @@ class Executions(Base):
             after = Place(owed == 1, at, name)
         found, place = await across.page(self.db, AcrossQuery(limit, self.clock.now_ms(), states, since, until, after))
         following = None if place is None else paging.encode(int(place.owed), place.at_ms, place.id)
-        send(resp, {"items": [render.run(r) | {"jobId": r.job_id} for r in found], "nextCursor": following})
+        shown = await reads.explained(self.db, found)
+        send(resp, {"items": [render.run(r) | {"jobId": r.job_id} for r in shown], "nextCursor": following})
 
 
 class Retry(Base):
@@ -95,4 +96,4 @@ class Execution(Base):
             run = await reads.run(self.db, execution_id, self.clock.now_ms())
         if run is None:
             raise NotFound(f"there is no execution '{execution_id[:96]}', or its retention has ended")
-        send(resp, render.run_in_full(run))
+        send(resp, render.run_in_full((await reads.explained(self.db, [run]))[0]))

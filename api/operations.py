@@ -108,7 +108,7 @@ def _answers(answers: dict[int, tuple[str, str | None]], headers: dict[int, list
 
 def operations() -> dict[str, Any]:
     """All of them, by path and method."""
-    return {**_jobs(), **_job(), **_executions(), **_rest()}
+    return {**_jobs(), **_job(), **_executions(), **_queues(), **_rest()}
 
 
 def _jobs() -> dict[str, Any]:
@@ -235,6 +235,40 @@ def _executions() -> dict[str, Any]:
                 "responses": _answers({200: ("The page.", "ExecutionPage")}),
             }
         },
+        "/executions/retry": {
+            "post": {
+                "operationId": "retryExecutions",
+                "summary": "Send many failed or dead ones again, behind what is due; or only count them",
+                "requestBody": _body(
+                    ["application/json"],
+                    _ref("RetrySpecMany"),
+                    {
+                        "count first": {"filter": {"state": ["dead"], "error": "timeout"}, "dryRun": True},
+                        "of one job": {"filter": {"jobId": "nightly-invoices"}, "maxPerSecond": 20},
+                    },
+                ),
+                "responses": _answers(
+                    {200: ("So many fit (`dryRun`).", "Counted"), 202: ("They will be sent.", "Retried")},
+                    {202: ["Location"]},
+                ),
+            }
+        },
+        "/executions/retry/{retryId}": {
+            "get": {
+                "operationId": "getRetry",
+                "summary": "How far sending many again is",
+                "parameters": [
+                    {
+                        "name": "retryId",
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+                        "example": "4f9c3ef0a3e94f2bb0f8d9a8f2a1c7de",
+                    }
+                ],
+                "responses": _answers({200: ("So far.", "Retried")}),
+            }
+        },
         "/executions/{executionId}": {
             "get": {
                 "operationId": "getExecution",
@@ -263,6 +297,45 @@ def _metrics() -> Operation:
         "summary": "The numbers of every worker behind this port and of the cluster, for Prometheus",
         "description": "Needs a key with scope read unless HORAE_METRICS_OPEN is true.",
         "responses": answers,
+    }
+
+
+def _queues() -> dict[str, Any]:
+    named = {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$"},
+        "example": "mail",
+    }
+    shown = _answers({200: ("The queue.", "QueueView")})
+    put = _answers({200: ("Replaced.", "QueueView"), 201: ("Made.", "QueueView")}, {201: ["Location"]})
+    return {
+        "/queues": {
+            "get": {
+                "operationId": "listQueues",
+                "summary": "Every queue: limits that jobs share",
+                "responses": _answers({200: ("The queues.", "QueueList")}),
+            }
+        },
+        "/queues/{name}": {
+            "put": {
+                "operationId": "putQueue",
+                "summary": "Make a queue or replace its limits",
+                "parameters": [named],
+                "requestBody": _body(
+                    ["application/json"], _ref("QueueSpec"), {"both": {"maxPerSecond": 20, "maxConcurrent": 5}}
+                ),
+                "responses": put,
+            },
+            "get": {"operationId": "getQueue", "summary": "One queue", "parameters": [named], "responses": shown},
+            "delete": {
+                "operationId": "deleteQueue",
+                "summary": "End its limits; jobs that name it are free then",
+                "parameters": [named],
+                "responses": _answers({204: ("It is gone.", None)}),
+            },
+        },
     }
 
 

@@ -96,6 +96,37 @@ class ExecutionInFull(Execution):
     attempts: list[Attempt]
 
 
+class Counted(View):
+    """What would be sent again."""
+
+    dry_run: bool
+    matched: int
+
+
+class RetriedFilter(View):
+    """The filter as it was understood."""
+
+    job_id: str | None
+    tag: str | None
+    state: list[str]
+    since: Time | None
+    until: Time | None
+    error: str | None
+    status: int | None
+
+
+class Retried(View):
+    """A request to send many again, and how far it is."""
+
+    retry_id: str
+    state: Literal["running", "done"]
+    matched: int = Field(description="How many fitted when it was asked for.")
+    sent: int = Field(description="How many have been handed to the nodes so far.")
+    max_per_second: float
+    created_at: Time
+    filter: RetriedFilter
+
+
 class ExecutionPage(View):
     """A page of executions of all jobs."""
 
@@ -158,6 +189,22 @@ class Previewed(View):
     warnings: list[str]
 
 
+class QueueView(View):
+    """A queue: limits that jobs share."""
+
+    name: str
+    max_per_second: float | None
+    max_concurrent: int | None
+    running: int | None = Field(description="How many run now, if that is limited.")
+    updated_at: Time
+
+
+class QueueList(View):
+    """Every queue, by name."""
+
+    items: list[QueueView]
+
+
 class Leader(View):
     """Who leads."""
 
@@ -192,12 +239,24 @@ class Backlog(View):
     oldest_due_at: Time | None
 
 
+class BreakerView(View):
+    """A host to which nothing is sent for a while, because too many attempts failed."""
+
+    host: str
+    state: Literal["open", "half-open"] = Field(description="half-open: one request is finding out.")
+    opened_at: Time
+    tried_again_at: Time = Field(description="When the next request may find out whether it is back.")
+    opens: int = Field(description="How often it opened in a row.")
+    reason: str
+
+
 class ClusterView(View):
     """The cluster as the database knows it."""
 
     leader: Leader
     nodes: list[NodeView]
     backlog: Backlog
+    breakers: list[BreakerView]
     rates: dict[str, Any]
 
 

@@ -7,6 +7,7 @@ at most a second before it sends for them. What comes of a request is handed on 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
@@ -15,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from cluster.core.lanes import Lane
+from cluster.core.breaker import Gate
+from cluster.core.errors import StoreError
+from cluster.core.lanes import Lanes
 from cluster.core.lifecycle import Event, JobState
 from cluster.core.model import Attempt
 from cluster.core.outcome import planned_ms, too_old
+from cluster.core.permits import STALE_MS
 from cluster.core.trace import traceparent
 from cluster.outbound.headers import delivery_headers
 from cluster.store import definitions
@@ -27,9 +31,12 @@ from cluster.tasks import stop
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from cluster.breakers import Breakers
     from cluster.clock import Clock
+    from cluster.core.breaker import Breaker
     from cluster.core.model import Batch, Execution, Job
     from cluster.core.trace import Trace
+    from cluster.gates import Gates
     from cluster.outbound.sender import Reply, Sender
     from cluster.store.client import Database
     from cluster.store.definitions import Read
@@ -38,6 +45,13 @@ log = structlog.get_logger()
 
 STALE_SECONDS = 1.0
 """A job read longer ago than this is read again before its execution is sent."""
+LOOK_SECONDS = 0.05
+"""How often everything that waits for its host is looked at; the host of a request that ended is looked at at once."""
+ASKED = 256
+"""So many permits are asked for at once."""
+REREAD_MS = 150
+ASK_SECONDS = 0.1
+"""How often a limit on what runs at once is asked for again; what ends on this node is known at once."""
 LEAD_SECONDS = 0.05
 LEAD_PER_EXECUTION = 0.0004
 LEAD_MOST = 0.9
@@ -92,6 +106,29 @@ class _Ready:
     job: Job
     request: Any
     read_at: float
+    parked_at: float = 0.0
+    permit_ms: int | None = None
+    """The instant for which its limit lets it through; None: not asked yet, or in vain."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """Executions that wait for permits of one limit; one task asks for them. `wake` is set when some came back."""
+
+    waiting: deque[_Ready] = field(default_factory=deque)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    again_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Executions of one batch that may not be sent now; `until_ms` if it is known until when."""
+
+    held: Held
+    executions: tuple[Execution, ...]
+    until_ms: int | None
+    host: str | None = None
+    """The host they wait for; None: they wait for their limit."""
 
 
 def refusal(execution: Execution, job: Job | None) -> str | None:
@@ -121,20 +158,35 @@ class Hooks:
     """Awaitable deciding `overlap: skip`: whether this execution may run now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the dispatcher asks and tells."""
+
+    db: Database
+    clock: Clock
+    sender: Sender
+    breakers: Breakers
+    gates: Gates
+
+
 class Dispatcher:
     """The slots of one node."""
 
-    def __init__(self, db: Database, clock: Clock, sender: Sender, node: str, slots: int, hooks: Hooks) -> None:
-        self._db = db
-        self._clock = clock
-        self._sender = sender
+    def __init__(self, doors: Doors, node: str, slots: int, hooks: Hooks) -> None:
+        self._db = doors.db
+        self._clock = doors.clock
+        self._sender = doors.sender
+        self._breakers = doors.breakers
         self._node = node
         self._slots = slots
         self._hooks = hooks
         self._heap: list[tuple[int, int, _Ready]] = []
-        self._parked: dict[int, deque[_Ready]] = {}
+        self._parked: dict[str, deque[_Ready]] = {}
         self._order = count()
-        self._lanes: dict[int, Lane] = {}
+        self._lanes = Lanes(slots)
+        self._gates = doors.gates
+        self._lines: dict[str, _Line] = {}
+        self._looked_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.in_flight = 0
@@ -150,21 +202,48 @@ class Dispatcher:
         self.waiting += len(held.waiting)
         self._spawn(self._prepare(held, None))
 
-    def saturated_lanes(self) -> tuple[int, ...]:
-        """Lanes of which nothing more should be claimed here now."""
-        now = self._clock.monotonic()
-        return tuple(n for n, lane in self._lanes.items() if lane.saturated(self._slots, now))
+    def hosts_held(self) -> tuple[str, ...]:
+        """Hosts for which nothing more should be claimed here now."""
+        return tuple({*self._lanes.full(self._clock.monotonic()), *self._breakers.held(), *self._parked})
 
-    def withdraw(self, held: Held) -> list[Execution]:
+    def hosts_slow(self) -> list[str]:
+        """Hosts that use all they may and are slow."""
+        return self._lanes.slow(self._clock.monotonic())
+
+    def withdraw(self, held: Held, only: Iterable[Execution] | None = None) -> list[Execution]:
         """Take back what has not been sent of a batch; it will not be sent by this node under this lease."""
-        taken = list(held.waiting.values())
+        wanted = list(held.waiting.values()) if only is None else only
+        taken = [e for e in wanted if held.waiting.pop(e.id, None) is not None]
         self.waiting -= len(taken)
-        held.waiting.clear()
         return taken
 
-    def parked(self) -> list[Held]:
-        """Batches of which something waits behind a saturated lane."""
-        return list({r.held for q in self._parked.values() for r in q if r.execution.id in r.held.waiting})
+    def parked(self, seconds: float, limited_seconds: float) -> list[Parked]:
+        """What waits because a breaker is open, or for so long already for its slow host, or its limit."""
+        now = self._clock.monotonic()
+        since = now - seconds
+        found: list[Parked] = []
+        for host, queue in self._parked.items():
+            until = self._breakers.until_ms(host)
+            groups: dict[Held, list[Execution]] = {}
+            for r in queue:
+                if r.execution.id in r.held.waiting and not r.held.lost and (until is not None or r.parked_at <= since):
+                    groups.setdefault(r.held, []).append(r.execution)
+            found += [Parked(held, tuple(members), until, host) for held, members in groups.items()]
+        return found + self._behind_gates(now - limited_seconds)
+
+    def _behind_gates(self, since: float) -> list[Parked]:
+        found: list[Parked] = []
+        for line in self._lines.values():
+            groups: dict[Held, list[Execution]] = {}
+            for r in line.waiting:
+                if r.execution.id in r.held.waiting and not r.held.lost and r.parked_at <= since:
+                    groups.setdefault(r.held, []).append(r.execution)
+            found += [Parked(held, tuple(members), line.again_ms) for held, members in groups.items()]
+        return found
+
+    def gates_shut(self) -> tuple[str, ...]:
+        """Limits that something waits for here already: nothing more should be claimed for them."""
+        return tuple(self._lines)
 
     async def finish(self, seconds: float) -> None:
         """Wait until nothing is in flight, at most so long."""
@@ -190,8 +269,11 @@ class Dispatcher:
         if not task.cancelled() and (exc := task.exception()) is not None:
             log.error("dispatch_failed", exc_info=exc)
 
-    async def _prepare(self, held: Held, only: set[str] | None) -> None:
-        """Shortly before the send time, read the jobs, decide, and make the requests ready."""
+    async def _prepare(self, held: Held, only: dict[str, int | None] | None) -> None:
+        """Shortly before the send time, read the jobs, decide, and make the requests ready.
+
+        `only`: these, with the permits they have got already.
+        """
         lead = min(LEAD_MOST, LEAD_SECONDS + LEAD_PER_EXECUTION * self.waiting)
         delay = self._clock.until(held.batch.send_ms) - lead
         if delay > 0:
@@ -207,23 +289,26 @@ class Dispatcher:
                 log.warning("jobs_unread", batch=held.batch.id, error=str(exc))
                 await asyncio.sleep(0.25)
                 continue
-            self._sort_out(held, wanted, read, read_at)
+            self._sort_out(held, wanted, (read, read_at), only or {})
             return
 
-    def _sort_out(self, held: Held, wanted: list[Execution], read: Read, read_at: float) -> None:
+    def _sort_out(
+        self, held: Held, wanted: list[Execution], known: tuple[Read, float], permits: dict[str, int | None]
+    ) -> None:
         for execution in wanted:
             if execution.id not in held.waiting:
                 continue
             try:
-                self._decide(held, execution, read, read_at)
+                self._decide(held, execution, known, permits.get(execution.id))
             except Exception as exc:  # one that cannot be made ready must not keep its batch waiting for ever
                 log.exception("execution_unsendable", execution=execution.id)
                 why = f"its request could not be made: {type(exc).__name__}: {str(exc)[:200]}"
                 self._drop(Dropped(held, execution, why, Event.EXHAUST))
         self._pump()
 
-    def _decide(self, held: Held, execution: Execution, read: Read, read_at: float) -> None:
+    def _decide(self, held: Held, execution: Execution, known: tuple[Read, float], permit_ms: int | None) -> None:
         """Whether an execution goes out for its job as it is now, and its request if it does."""
+        read, read_at = known
         if execution.job_id in read.unreadable:
             why = f"the job's document could not be read: {read.unreadable[execution.job_id]}"
             self._drop(Dropped(held, execution, why, Event.EXHAUST))
@@ -242,7 +327,7 @@ class Dispatcher:
         parent = traceparent(execution.id, number, held.batch.token, self.trace)
         headers = delivery_headers(execution, job, number, held.batch.token, parent, self._clock.now_ms())
         request = self._sender.prepare(job.target, headers)
-        self._line_up(_Ready(held, execution, job, request, read_at))
+        self._line_up(_Ready(held, execution, job, request, read_at, permit_ms=permit_ms))
 
     def _line_up(self, ready: _Ready) -> None:
         # What is late already stands behind what became due before it got here, not in front of everything.
@@ -298,32 +383,136 @@ class Dispatcher:
             return
         now = self._clock.monotonic()
         if now - ready.read_at > STALE_SECONDS:
-            self._spawn(self._prepare(held, {execution.id}))
+            self._spawn(self._prepare(held, {execution.id: ready.permit_ms}))
             return
-        lane = self._lanes.get(execution.lane)
-        if lane is None:
-            lane = self._lanes[execution.lane] = Lane()
-        if lane.saturated(self._slots, now):
-            self._parked.setdefault(execution.lane, deque()).append(ready)
+        host = ready.job.host
+        gate = self._breakers.gate(host)
+        if gate is Gate.HOLD or not self._lanes.room(host, now):
+            self._park(ready)
+        elif ready.job.gate is not None and not self._permitted(ready):
             return
+        elif gate is Gate.PROBE:
+            self._spawn(self._probe(ready))
+        else:
+            self._launch(ready, None)
+
+    def _permitted(self, ready: _Ready) -> bool:
+        """Whether its limit lets it through now; if not, it waits for a permit or for the instant of the one it has."""
+        now_ms = self._clock.now_ms()
+        if ready.permit_ms is not None:
+            if now_ms < ready.permit_ms:
+                heapq.heappush(self._heap, (ready.permit_ms, next(self._order), ready))
+                self._wake_at(ready.permit_ms)
+                return False
+            if now_ms <= ready.permit_ms + STALE_MS:
+                return True
+            ready.permit_ms = None
+        name = str(ready.job.gate)
+        ready.parked_at = self._clock.monotonic()
+        line = self._lines.get(name)
+        if line is None:
+            line = self._lines[name] = _Line()
+            self._spawn(self._ask(name, line))
+        line.waiting.append(ready)
+        return False
+
+    async def _ask(self, name: str, line: _Line) -> None:
+        """Ask for permits until nobody waits for them here."""
+        try:
+            while not self.stopped:
+                asked = [r for r in line.waiting if r.execution.id in r.held.waiting and not r.held.lost]
+                line.waiting.clear()
+                line.wake.clear()
+                if not asked:
+                    return
+                again_ms, unserved = await self._ask_for(name, asked[:ASKED])
+                # Whoever came meanwhile stands behind those who asked before.
+                line.waiting.extendleft(reversed([*unserved, *asked[ASKED:]]))
+                line.again_ms = again_ms
+                self._pump()
+                if unserved:
+                    pause = ASK_SECONDS if again_ms is None else max(0.0, self._clock.until(again_ms))
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(line.wake.wait(), min(pause, 1.0))
+        finally:
+            self._lines.pop(name, None)
+            for r in line.waiting:  # only if something went wrong: they begin anew
+                self._line_up(r)
+
+    async def _ask_for(self, name: str, asked: list[_Ready]) -> tuple[int | None, list[_Ready]]:
+        """Permits for some. Returns when to ask again, and who got none."""
+        try:
+            limits = await self._gates.limits(asked[0].job)
+            if not limits.any:
+                at, again_ms = dict.fromkeys((r.execution.id for r in asked), self._clock.now_ms()), None
+            else:
+                granted = await self._gates.ask(name, limits, [r.execution.id for r in asked])
+                at, again_ms = granted.at_ms, granted.again_ms
+        except StoreError as exc:
+            log.warning("permits_disturbed", gate=name, error=str(exc))
+            return self._clock.now_ms() + 500, asked
+        for r in asked:
+            instant = at.get(r.execution.id)
+            if instant is not None:
+                r.permit_ms = instant
+                # Early enough to read its job again, if it will have been read too long ago by then.
+                heapq.heappush(self._heap, (instant - REREAD_MS, next(self._order), r))
+        return again_ms, [r for r in asked if r.execution.id not in at]
+
+    def permits_back(self, gates: Iterable[str]) -> None:
+        """Something that ran under these limits has ended: whoever waits may ask at once."""
+        for name in gates:
+            line = self._lines.get(name)
+            if line is not None:
+                line.wake.set()
+
+    def _park(self, ready: _Ready) -> None:
+        ready.parked_at = self._clock.monotonic()
+        if ready.permit_ms is not None and ready.job.gate is not None:
+            # Others may use it meanwhile. If this is not done, it counts as soon as the lease is given back.
+            ready.permit_ms = None
+            self._spawn(self._gates.give_back({ready.job.gate: [ready.execution.id]}))
+        self._parked.setdefault(ready.job.host, deque()).append(ready)
+
+    def _launch(self, ready: _Ready, probe: Breaker | None) -> None:
+        held, execution = ready.held, ready.execution
         del held.waiting[execution.id]
         held.sending.add(execution.id)
         self.waiting -= 1
         self.in_flight += 1
-        lane.begin(execution.id, now)
-        self._spawn(self._send(ready, lane))
+        self._lanes.begin(ready.job.host, execution.id, self._clock.monotonic())
+        self._spawn(self._send(ready, probe))
 
-    async def _send(self, ready: _Ready, lane: Lane) -> None:
+    async def _probe(self, ready: _Ready) -> None:
+        """One request finds out whether the host is back, if this node wins it; whatever else there is waits."""
+        won = None
+        try:
+            won = await self._breakers.probe(ready.job.host, ready.job.target.timeout_seconds)
+        except StoreError as exc:
+            log.warning("probe_disturbed", host=ready.job.host, error=str(exc))
+        if ready.execution.id not in ready.held.waiting or self.stopped or self._gone(ready.held):
+            if won is not None:
+                await self._breakers.abandoned(won)
+        elif won is None:
+            self._park(ready)
+        else:
+            self._launch(ready, won)
+
+    async def _send(self, ready: _Ready, probe: Breaker | None) -> None:
         held, execution, job = ready.held, ready.execution, ready.job
+        reply = None
         try:
             if job.overlap_skip and not await self._hooks.may_overlap(execution):
                 held.sending.discard(execution.id)
                 held.unrecorded += 1
+                if job.gate is not None:
+                    self._spawn(self._gates.give_back({job.gate: [execution.id]}))
                 why = "the run before it had not ended"
                 self._hooks.dropped(Dropped(held, execution, why, Event.SKIP, job.retention_days))
                 return
             sent_ms = self._clock.now_ms()
             reply = await self._sender.send(ready.request)
+            self._breakers.note(job.host, reply.status, reply.error)
             attempt = Attempt(
                 len(execution.attempts) + 1,
                 sent_ms,
@@ -349,21 +538,52 @@ class Dispatcher:
             if held.lost and held.done:
                 self._hooks.forgotten(held)
             self.in_flight -= 1
-            lane.end(execution.id, self._clock.monotonic())
-            self._unpark(execution.lane)
+            self._lanes.end(job.host, execution.id, self._clock.monotonic())
+            self._unpark(job.host)
             self._pump()
+            if probe is not None:
+                await self._after_probe(probe, reply)
 
-    def _unpark(self, number: int) -> None:
-        """Slots of a lane came free: what waited longest goes back in line."""
-        queue = self._parked.get(number)
+    async def _after_probe(self, probe: Breaker, reply: Reply | None) -> None:
+        try:
+            if reply is None:
+                await self._breakers.abandoned(probe)
+            elif await self._breakers.probed(probe, reply.status, reply.error):
+                self.reconsider()
+        except StoreError as exc:  # it stays half-open until its time is over; then another probe is sent
+            log.warning("probe_disturbed", host=probe.host, error=str(exc))
+
+    def reconsider(self) -> None:
+        """A breaker has changed: what waits may go."""
+        self._unpark()
+        self._pump()
+
+    def _unpark(self, host: str | None = None) -> None:
+        """Slots came free: what waits longest for this host may go, and now and then what waits for any."""
+        if not self._parked or self.stopped:
+            return
+        now = self._clock.monotonic()
+        if host is None or now - self._looked_at > LOOK_SECONDS:
+            self._looked_at = now
+            for name in list(self._parked):
+                self._unpark_one(name, now)
+        else:
+            self._unpark_one(host, now)
+
+    def _unpark_one(self, host: str, now: float) -> None:
+        queue = self._parked.pop(host, None)
         if queue is None:
             return
-        lane = self._lanes[number]
-        room = lane.limit(self._slots, self._clock.monotonic()) - lane.running
-        while queue and room > 0:
-            ready = queue.popleft()
-            if ready.execution.id in ready.held.waiting:
-                self._line_up(ready)
-                room -= 1
-        if not queue:
-            del self._parked[number]
+        while queue:
+            if queue[0].execution.id not in queue[0].held.waiting:
+                queue.popleft()
+                continue
+            gate = self._breakers.gate(host)
+            if gate is Gate.HOLD or self.in_flight >= self._slots or not self._lanes.room(host, now):
+                break
+            self._start(queue.popleft())
+            if gate is Gate.PROBE:
+                break
+        if queue:  # what could not go meanwhile stands behind it
+            queue.extend(self._parked.get(host, ()))
+            self._parked[host] = queue

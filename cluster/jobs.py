@@ -18,6 +18,7 @@ from cluster.core.jobchange import Moment
 from cluster.core.jobtext import document, merged, read_spec
 from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Batch, Execution
+from cluster.core.permits import batch_gate, gate_of
 from cluster.store import batches, executions, history, jobs, reads, schema
 from cluster.store.owing import owe
 
@@ -190,8 +191,10 @@ async def trigger(
         name = execution_id(job_id, due)
         batch = uuid.uuid4().hex
         lane = job.definition.lane
-        execution = Execution(name, job_id, due, due, job.schedule_version, batch, lane, trigger=True)
-        its_batch = Batch(batch, (name,), lane, 0, due, due)
+        host = job.definition.host
+        execution = Execution(name, job_id, due, due, job.schedule_version, batch, lane, trigger=True, host=host)
+        execution = replace(execution, gate=gate_of(job_id, job.definition.queue, job.definition.limits))
+        its_batch = Batch(batch, (name,), lane, 0, due, due, host=host, gate=batch_gate(execution.gate))
         final = await reads.is_final(db, name)
         if earlier is not None:
             if not final:
@@ -234,9 +237,16 @@ async def retry(db: Database, execution: str, now_ms: int, retention_days: float
         State.RETRYING,
         trigger=True,
         asked_ms=now_ms,
+        host=job.definition.host,
+        gate=gate_of(run.job_id, job.definition.queue, job.definition.limits),
     )
     patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
-    await owe(patient, [again], [Batch(batch, (execution,), lane, 0, now_ms, now_ms)], lambda: uuid.uuid4().hex)
+    await owe(
+        patient,
+        [again],
+        [Batch(batch, (execution,), lane, 0, now_ms, now_ms, host=again.host, gate=batch_gate(again.gate))],
+        lambda: uuid.uuid4().hex,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from cluster.core.errors import HoraeError, OwnershipLost, StoreUnavailable, Ter
 from cluster.core.trace import written_down
 from cluster.materialise import Materialiser
 from cluster.prune import Pruned, Pruner
+from cluster.replay import Replayer
 from cluster.settle import Settler
 from cluster.sweep import Sweeper
 from cluster.tasks import Loop, stop
@@ -43,6 +44,7 @@ log = structlog.get_logger()
 
 BEAT = 0.25
 SWEEP_EVERY = 3.0
+REPLAY_EVERY = 1.0
 PAUSE = 5.0
 """Before a step that failed unexpectedly is tried again (s)."""
 ASIDE_LEASES = 3
@@ -73,11 +75,13 @@ class Leader:
         self.settler = Settler(db, timings, elector.trusted, new_batch_id, retention_days)
         self.materialiser = Materialiser(db, timings, elector.trusted, new_batch_id, retention_days)
         self.catch_up = CatchUp(db, timings, elector.trusted, new_batch_id, retention_days)
+        self.replayer = Replayer(db, elector.trusted, new_batch_id, retention_days)
         self.sweeper = Sweeper(db, clock, timings, elector.trusted, census, retention_days)
         self.counters: Counter[str] = Counter()
         """What this node did while it led."""
         self._step_ms = 0
         self._swept_at = 0.0
+        self._replayed_at = 0.0
         self._settled_in = -1
         self._fails_since: float | None = None
         self._not_before: dict[str, float] = {}
@@ -163,7 +167,10 @@ class Leader:
         self._settled_in = term
         done = await self.materialiser.step(self._clock.now_ms(), nodes)
         counters["materialised"] += done.executions
-        # What is due now comes first and must not depend on these two.
+        if now - self._replayed_at >= REPLAY_EVERY:
+            self._replayed_at = now
+            await self._apart("replay", now, lambda: self.replayer.step(self._clock.now_ms()))
+        # What is due now comes first and must not depend on these.
         caught = await self._apart("catch_up", now, lambda: self.catch_up.step(self._clock.now_ms()), done.more)
         if caught is not None:
             counters.update(caught_up=caught.executions, missed=caught.missed)

@@ -16,7 +16,8 @@ import structlog
 
 from cluster.core.lifecycle import State
 from cluster.core.model import Batch
-from cluster.core.planning import MAX_BATCH
+from cluster.core.permits import batch_gate
+from cluster.core.planning import MAX_BATCH, by_host
 from cluster.store import batches, definitions, executions, history
 from cluster.store.door import insist
 
@@ -35,6 +36,27 @@ class Flushed:
 
     duplicates: int = 0
     lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How executions move: as late work, each alone, how often they were claimed, and from when they may be claimed.
+
+    `claimable_ms` None: shortly before they are to be sent. `apart`: in batches of their own for each limit.
+    """
+
+    late: bool = False
+    claims: int = 0
+    alone: bool = False
+    claimable_ms: int | None = None
+    apart: bool = False
+
+
+AGAIN = Way()
+
+
+def _host(m: Moved) -> str:
+    return m.execution.host
 
 
 class Recorder:
@@ -84,22 +106,26 @@ class Recorder:
         await history.bury(self._db, unreadable, now_ms, self._retention_days)
         await executions.remove(self._db, {(batch.id, batch.token): sorted(unreadable)})
 
-    async def moves(self, moved: Sequence[Moved], *, late: bool = False, claims: int = 0, alone: bool = False) -> int:
-        """Put executions under new batches, by lane, attempt and send time. Returns how many were not ours any more.
+    async def moves(self, moved: Sequence[Moved], way: Way = AGAIN) -> int:
+        """Put executions under new batches, by lane, attempt, send time, limit and host.
 
-        `alone` gives each its own batch; `claims` carries on how often they were claimed.
+        Returns how many were not ours any more.
         """
         groups: defaultdict[tuple[object, ...], list[Moved]] = defaultdict(list)
         for m in moved:
-            key: tuple[object, ...] = (m.execution.lane, len(m.attempts), m.send_ms)
-            groups[(*key, m.execution.id) if alone else key].append(m)
+            # What is put back keeps its send times, of which a late batch has many.
+            at = m.send_ms if way.claimable_ms is None else None
+            gate = m.execution.gate if way.apart else batch_gate(m.execution.gate)
+            key: tuple[object, ...] = (m.execution.lane, len(m.attempts), at, gate)
+            groups[(*key, m.execution.id) if way.alone else key].append(m)
         lost = 0
         for group in groups.values():
-            for start in range(0, len(group), MAX_BATCH):
-                lost += await self._move(group[start : start + MAX_BATCH], late=late, claims=claims)
+            for host, share in by_host(group, _host):
+                for start in range(0, len(share), MAX_BATCH):
+                    lost += await self._move(share[start : start + MAX_BATCH], host, way)
         return lost
 
-    async def _move(self, group: Sequence[Moved], *, late: bool, claims: int) -> int:
+    async def _move(self, group: Sequence[Moved], host: str, way: Way) -> int:
         name = uuid.uuid4().hex
         mine = await insist(
             lambda: executions.move(self._db, group, name), seconds=self._seconds, event="move_executions"
@@ -112,10 +138,13 @@ class Recorder:
                 first.execution.lane,
                 len(first.attempts),
                 first.send_ms,
-                first.send_ms - self._prefetch_ms,
-                late,
+                first.send_ms - self._prefetch_ms if way.claimable_ms is None else way.claimable_ms,
+                way.late,
                 token=max(m.execution.token for m in group),
-                claims=claims,
+                claims=way.claims,
+                host=host,
+                gate=first.execution.gate if way.apart else batch_gate(first.execution.gate),
+                held=way.claimable_ms is not None,
             )
             await insist(lambda: batches.insert(self._db, [batch]), seconds=self._seconds, event="insert_batch")
         lost = [m for m in group if m.execution.id not in mine]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.store import batches, definitions, executions, history, nodes, schedules
+from cluster.store import batches, breakers, definitions, executions, history, nodes, schedules
 from cluster.store.owing import repair
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-OVERDUE_MS = 15_000
-"""A batch nobody claimed for so long is late work: it goes out behind what is due now."""
 ORPHANS_EVERY = 60.0
 FORGET_AFTER = 600.0
 TOMBSTONES_EVERY = 600.0
@@ -67,7 +65,8 @@ class Sweeper:
         """One sweep."""
         self._trusted()
         released = await self._free_dead()
-        demoted = await batches.demote(self._db, OVERDUE_MS)
+        await self._put_off()
+        demoted = await batches.demote(self._db)
         if demoted:
             log.warning("batches_demoted", batches=demoted)
         orphans = 0
@@ -103,6 +102,13 @@ class Sweeper:
         for node in self._census.silent(now, FORGET_AFTER):
             await nodes.forget(self._db, node)
         return released
+
+    async def _put_off(self) -> None:
+        """What is claimable for a host that nobody may send to waits until it may be tried again."""
+        now = self._clock.now_ms()
+        for breaker in await breakers.everyone(self._db):
+            if breaker.until_ms > now:
+                await batches.put_off(self._db, breaker.host, breaker.until_ms)
 
     async def find_orphans(self) -> int:
         """Give owed executions whose batch does not exist a batch. Returns how many batches were missing: 0, always,

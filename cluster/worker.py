@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from cluster.breakers import Breakers
 from cluster.claim import Claimed, Claimer
 from cluster.core.digest import Digest
 from cluster.core.errors import HoraeError, StoreError, StoreUnavailable
@@ -22,10 +23,11 @@ from cluster.core.model import Ending, Moved
 from cluster.core.outcome import Heard, outcome
 from cluster.core.trace import ended as spans_of_ending
 from cluster.core.trace import trace_id
-from cluster.core.verdict import Verdict, rounded_up
-from cluster.dispatch import Answered, Dispatcher, Dropped, Held, Hooks
+from cluster.core.verdict import Verdict, judge, rounded_up
+from cluster.dispatch import Answered, Dispatcher, Doors, Dropped, Held, Hooks
+from cluster.gates import Gates
 from cluster.jobs import pause_gone
-from cluster.record import Recorder
+from cluster.record import Recorder, Way
 from cluster.store import batches, definitions, executions
 from cluster.store.batches import ClaimFilter
 from cluster.store.door import insist
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from cluster.clock import Clock
     from cluster.core.model import Execution, Job
     from cluster.core.timings import Timings
+    from cluster.dispatch import Parked
     from cluster.outbound.sender import Sender
     from cluster.store.client import Database
 
@@ -51,6 +54,7 @@ FLUSH_MOST = 512
 RECORD_AGAIN = 1.0
 RECORD_TRIES = 10
 HAND_BACK_AT_ONCE = 16
+LATE_APART_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,10 @@ class Worker:
         self._claimer = Claimer(db, clock, timings, settings.node)
         self._recorder = Recorder(db, settings.retention_days, int(timings.prefetch * 1000))
         hooks = Hooks(self._answered, self._dropped, self._forget, self._may_overlap)
-        self.dispatcher = Dispatcher(db, clock, sender, settings.node, settings.slots, hooks)
+        self.breakers = Breakers(db, clock, settings.node)
+        self.gates = Gates(db, clock)
+        doors = Doors(db, clock, sender, self.breakers, self.gates)
+        self.dispatcher = Dispatcher(doors, settings.node, settings.slots, hooks)
         self.held: dict[str, Held] = {}
         self.counters: Counter[str] = Counter()
         self.drift = Histogram()
@@ -176,7 +183,8 @@ class Worker:
         for late in (late_first, not late_first):
             if late and self.dispatcher.waiting >= self._settings.waiting // 4:
                 continue  # late work takes what is idle, and never the room that current work needs
-            which = ClaimFilter(late, self.dispatcher.saturated_lanes(), self._clock.monotonic() < self._unowned_until)
+            unowned = self._clock.monotonic() < self._unowned_until
+            which = ClaimFilter(late, self.dispatcher.hosts_held(), self.dispatcher.gates_shut(), unowned_only=unowned)
             claimed = await self._claimer.step(which)
             if claimed is not None:
                 await self._take_on(claimed)
@@ -201,7 +209,7 @@ class Worker:
         if claimed.must_split:
             moved = [Moved(e, e.attempts, e.send_ms) for e in claimed.executions]
             log.warning("batch_split", batch=claimed.batch.id, executions=len(moved), claims=claimed.batch.claims)
-            await self._recorder.moves(moved, late=claimed.batch.late, claims=claimed.batch.claims, alone=True)
+            await self._recorder.moves(moved, Way(claimed.batch.late, claimed.batch.claims, alone=True))
             await self._recorder.finish([claimed.batch])
             return
         if claimed.must_give_up:
@@ -268,35 +276,56 @@ class Worker:
             del self.held[held.batch.id]
 
     async def _hand_back_turn(self) -> float | None:
-        """What waits behind a saturated lane is put back a second later, for a node with room or a better moment."""
         if self.draining:
             return None
-        now = self._clock.now_ms()
-        for held in self.dispatcher.parked():
-            if not held.lost and held.batch.send_ms < now - 1000:
-                try:
-                    await self._put_back(held, rounded_up(now + 2000))
-                except StoreUnavailable as exc:
-                    log.warning("hand_back_disturbed", batch=held.batch.id, error=str(exc))
+        try:
+            await self.look_after_waiting()
+        except StoreUnavailable as exc:
+            log.warning("hand_back_disturbed", error=str(exc))
         return 1.0
 
-    async def _put_back(self, held: Held, claimable_ms: int | None) -> int:
-        """Give up what is unsent of a batch: the whole batch on its token, or by a move if some of it was sent."""
-        untouched = not held.sending and not held.unrecorded
-        whole = untouched and len(held.waiting) == len(held.batch.ids)
-        unsent = self.dispatcher.withdraw(held)
+    async def look_after_waiting(self) -> None:
+        """Share breakers; put back what waits for its host, for a better moment or a node with room.
+
+        So executions wait in the database and not in memory, and take no room from others.
+        """
+        await self.breakers.step()
+        self.dispatcher.reconsider()
+        now = self._clock.now_ms()
+        crowded = self.dispatcher.waiting > self._settings.waiting // 4
+        for parked in self.dispatcher.parked(1.0, 1.0 if crowded else 10.0):
+            at = now + 2000 if parked.until_ms is None else max(parked.until_ms, now + 1000)
+            await self._put_back(parked.held, rounded_up(at), parked)
+        slow = self.dispatcher.hosts_slow()
+        if slow:
+            await batches.spread_late(self._db, "host", slow, LATE_APART_MS)
+        shut = self.dispatcher.gates_shut()
+        if shut:
+            await batches.spread_late(self._db, "gate", shut, LATE_APART_MS // 5)
+
+    async def _put_back(self, held: Held, claimable_ms: int | None, only: Parked | None = None) -> int:
+        """Give up what is unsent of a batch (`only`: these of it): the whole batch on its token, or by a move."""
+        open_ = len(held.waiting) if only is None else len(only.executions)
+        untouched = not held.sending and not held.unrecorded and open_ == len(held.batch.ids)
+        # A batch of several hosts is taken apart, so that what is held back for one of them does not come along again.
+        alike = only is None or (
+            held.batch.host == only.host if only.host is not None else held.batch.gate == only.executions[0].gate
+        )
+        whole = untouched and alike
+        unsent = self.dispatcher.withdraw(held, None if only is None else only.executions)
         if not unsent:
             return 0
         if whole:
             self._forget(held)
-            await batches.release(self._db, held.batch, claimable_ms)
+            await batches.release(self._db, held.batch, claimable_ms, untouched=True)
             return len(unsent)
-        at = self._clock.now_ms() if claimable_ms is None else claimable_ms
-        # The send time stays what it was; only the batch may be claimed later.
-        moved = [Moved(e, e.attempts, max(e.send_ms, at) if claimable_ms else e.send_ms) for e in unsent]
+        overdue = held.batch.send_ms < self._clock.now_ms() - batches.OVERDUE_MS
+        way = Way(held.batch.late or overdue, claimable_ms=claimable_ms, apart=only is not None and only.host is None)
         held.unrecorded += 1  # the old batch must outlive the move
         try:
-            await self._recorder.moves(moved, late=held.batch.late)
+            # The host is where the job sends now, whatever it was when this was written down.
+            now = unsent if only is None or only.host is None else [replace(e, host=only.host) for e in unsent]
+            await self._recorder.moves([Moved(e, e.attempts, e.send_ms) for e in now], way)
         except BaseException:
             held.lost = True  # it still lists them: let its lease end, and whoever claims it next will see to them
             raise
@@ -361,7 +390,7 @@ class Worker:
         attempts, state = execution.attempts, State.DEAD
         if isinstance(result, Answered):
             attempts = tuple(replace(a, detail=None, excerpt=None) for a in result.attempts)
-            if judge(result.reply.status, result.reply.error) is Verdict.SUCCESS:
+            if judge(result.reply.status, result.reply.error, result.job.success_codes) is Verdict.SUCCESS:
                 state = State.SUCCEEDED
         reason = f"what came of it could not be recorded: {type(failure).__name__}: {str(failure)[:200]}"
         try:
@@ -395,6 +424,7 @@ class Worker:
         lost = await self._recorder.moves(moved) if moved else 0
         for job in gone.values():
             await self._pause_gone(job)
+        await self._give_back(results)
         for result in results:
             result.held.unrecorded -= 1
         self._count(ended, moved, results)
@@ -417,6 +447,20 @@ class Worker:
             if not held.lost:
                 self._finished.append(held)
                 self._wake.set()
+
+    async def _give_back(self, results: list[Answered | Dropped]) -> None:
+        """Let others run that share a limit with what has ended. What is not given back counts until its lease ends."""
+        held: dict[str, list[str]] = {}
+        for r in results:
+            if isinstance(r, Answered) and r.job.gate is not None:
+                held.setdefault(r.job.gate, []).append(r.execution.id)
+        if not held:
+            return
+        try:
+            await self.gates.give_back(held)
+        except StoreUnavailable as exc:
+            log.warning("permits_disturbed", error=str(exc))
+        self.dispatcher.permits_back(held)
 
     async def _pause_gone(self, job: Job) -> None:
         """410: nothing will ever be there again. If we die before this, the next occurrence is answered 410 too."""

@@ -201,8 +201,10 @@ def _now(cluster: Cluster) -> datetime:
     return now.replace(tzinfo=UTC)
 
 
-def measure(cluster: Cluster, name: str, expected_per_second: int, seconds: int) -> Row:
-    """Let every-second jobs run for so many whole seconds and look at what came of each."""
+def measure(
+    cluster: Cluster, name: str, expected_per_second: int, seconds: int, which: dict[str, Any] | None = None
+) -> Row:
+    """Let every-second jobs run for so many whole seconds and look at what came of each (`which`: of these alone)."""
     start = _now(cluster).replace(microsecond=0) + timedelta(seconds=1)
     end = start + timedelta(seconds=seconds)
     _wait(lambda: _now(cluster) >= start, 5, "time stands still")
@@ -213,7 +215,7 @@ def measure(cluster: Cluster, name: str, expected_per_second: int, seconds: int)
         time.sleep(0.5)
     after = cluster.db["history"].estimated_document_count()
     spent = [b - a for a, b in zip(cpu, cluster.cpu(), strict=True)]
-    window = {"due_at": {"$gte": start, "$lt": end}}
+    window = {"due_at": {"$gte": start, "$lt": end}, **(which or {})}
     _wait(
         lambda: cluster.db["executions"].count_documents(window, limit=1) == 0,
         60,
@@ -281,6 +283,33 @@ def steady(the_bed: tuple[str, int, Target], rate: int, seconds: int, name: str 
             row.extra["target_requests"] = (cluster.target.requests() or 0) - sent
             row.extra["recorded"] = cluster.db["history"].estimated_document_count() - recorded
         return row
+
+
+def isolation(the_bed: tuple[str, int, Target], healthy: int, hanging: int, seconds: int) -> Row:
+    """What answers is on time although others hang for half a minute, from the first second they do."""
+    from ops.bench_isolation import HEALTHY, Hanging, unaccounted
+
+    other = Hanging()
+    try:
+        with running(the_bed) as cluster:
+            cluster.load(cluster.job(n, "* * * * * *") for n in range(healthy))
+            _wait(cluster.settled, 60, "the leader did not see the jobs")
+            _wait(lambda: _caught_up(cluster), 60, "the nodes never caught up with the rate")
+            cluster.load(other.jobs(hanging))
+            _wait(cluster.settled, 60, "the leader did not see the jobs")
+            start = _now(cluster).replace(microsecond=0) + timedelta(seconds=1)
+            name = f"{healthy}/s to one target while {hanging}/s go to one that hangs for 30 s: the former"
+            row = measure(cluster, name, healthy, seconds, HEALTHY)
+            row.rate = row.executions / seconds
+            window = {"due_at": {"$gte": start, "$lt": start + timedelta(seconds=seconds)}}
+            lost = unaccounted(cluster.db, window, hanging * seconds)
+            open_ = cluster.db["breakers"].count_documents({})
+            row.missing += lost
+            row.extra |= {"hanging_lost": lost, "breakers_open": open_}
+            row.note = f"of those that hang {lost} were lost; breakers open at the end: {open_}"
+            return row
+    finally:
+        other.stop()
 
 
 def _caught_up(cluster: Cluster) -> bool:
@@ -422,7 +451,7 @@ def machine(target: Target) -> dict[str, Any]:
     }
 
 
-CASES = ("drift", "throughput", "highest", "herd", "definitions", "reads", "retention")
+CASES = ("drift", "throughput", "isolation", "highest", "herd", "definitions", "reads", "retention")
 
 
 def _print(facts: dict[str, Any], rows: list[Row]) -> None:
@@ -484,6 +513,8 @@ def bench_command(cases: tuple[str, ...], rate: int, seconds: int, step: int, fo
                 rows.append(steady(the_bed, 100, seconds))
             elif case == "throughput":
                 rows.append(steady(the_bed, rate, seconds))
+            elif case == "isolation":
+                rows.append(isolation(the_bed, 1000, 500, max(seconds, 45)))
             elif case == "highest":
                 rows.append(highest(the_bed, rate + step, seconds, step))
             elif case == "herd":

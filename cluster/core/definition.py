@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.core.model import Retry
+from cluster.core.permits import FREE, Limits
 
 if TYPE_CHECKING:
     from cluster.core.lifecycle import JobState
@@ -20,6 +21,8 @@ class Definition:
     schedule: str
     url: str
     lane: int
+    host: str = ""
+    """Host and port of the URL."""
     timezone: str = "UTC"
     name: str | None = None
     description: str | None = None
@@ -43,6 +46,10 @@ class Definition:
     signing_secret: str | None = None
     retention_days: float | None = None
     """How long its executions are kept; None: as long as the operator says."""
+    queue: str | None = None
+    """The queue whose limits it shares."""
+    limits: Limits = FREE
+    """Its own, if it is in no queue."""
 
     @property
     def timing(self) -> tuple[str, str, int | None, int | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
@@ -17,6 +18,7 @@ from cluster.core import instants, strictjson
 from cluster.core.definition import Definition
 from cluster.core.ids import JOB_ID, lane_of
 from cluster.core.model import Retry
+from cluster.core.permits import Limits
 from cluster.core.reserved import NAME, VALUE, reserved
 from cluster.core.schedule import LONGEST_TEXT, InvalidSchedule, parse_schedule
 from cluster.core.targets import LONGEST_URL, BadTarget, check_target, parse_target
@@ -147,6 +149,19 @@ def _after_start(end: int, info: ValidationInfo) -> int:
     return end
 
 
+def check_queue(name: str) -> str:
+    """A queue's name that may be used. Raises a fault."""
+    if not QUEUE_NAME.match(name):
+        raise wrong("must be 1 to 64 of the characters A-Z a-z 0-9 _ - and, not in front, .")
+    return name
+
+
+def _queue(name: str, info: ValidationInfo) -> str:
+    if info.data.get("max_per_second") is not None or info.data.get("max_concurrent") is not None:
+        raise wrong("must not stand beside maxPerSecond or maxConcurrent: give the limits to the queue")
+    return check_queue(name)
+
+
 def _longest(seconds: float, info: ValidationInfo) -> float:
     first = info.data.get("initial_delay_seconds")
     if first is not None and seconds < first:
@@ -162,6 +177,7 @@ def _kept(days: float | None, info: ValidationInfo) -> float | None:
 
 
 NO_RULES: dict[str, Any] = {}
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}\Z")
 CLASSES = ("2xx", "3xx", "4xx", "5xx")
 Code = Annotated[
     Any,
@@ -263,6 +279,17 @@ class JobSpec(Model):
         allow_inf_nan=False,
         description="How long its executions are kept after they ended. null: as long as the operator keeps all others.",
     )
+    max_per_second: float | None = Field(
+        default=None, ge=0.001, le=100_000, allow_inf_nan=False, description="Requests a second, all nodes together."
+    )
+    max_concurrent: int | None = Field(
+        default=None, ge=1, le=10_000, description="Requests at once, all nodes together."
+    )
+    queue: Annotated[str, AfterValidator(_queue)] | None = Field(
+        default=None,
+        max_length=64,
+        description="Shares the limits of this queue (`PUT /queues/{name}`), instead of limits of its own.",
+    )
     alerts: Annotated[Any, AfterValidator(_alerts)] = None
     signing_secret: Annotated[str, AfterValidator(_secret)] | None = Field(
         default=None, max_length=128, description="Write-only. Left out: an earlier one is kept. null: none."
@@ -271,10 +298,12 @@ class JobSpec(Model):
     def definition(self, kept_secret: str | None) -> Definition:
         """The checked value. `kept_secret` is the one to keep if this document does not mention any."""
         body, kind = encode_body(self.body)
+        host = parse_target(self.api).host_port
         return Definition(
             schedule=self.schedule,
             url=self.api,
-            lane=lane_of(parse_target(self.api).host_port),
+            lane=lane_of(host),
+            host=host,
             timezone=self.timezone,
             name=self.name,
             description=self.description,
@@ -294,6 +323,8 @@ class JobSpec(Model):
             retention_days=self.retention_days,
             alerts=None if self.alerts is None else strictjson.dumps(self.alerts).decode(),
             signing_secret=self.signing_secret if "signing_secret" in self.model_fields_set else kept_secret,
+            queue=self.queue,
+            limits=Limits(self.max_per_second, self.max_concurrent),
         )
 
 

@@ -36,11 +36,13 @@ _TYPES = {
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "missing": "is required",
+    "string_pattern_mismatch": "must have none but the characters that are allowed there",
     "finite_number": "must be a finite number",
 }
 _LIMITS = {
     "string_too_long": ("max_length", "must have at most {} characters"),
     "string_too_short": ("min_length", "must have at least {} character(s)"),
+    "too_short": ("min_length", "must have at least {} entry"),
     "too_long": ("max_length", "must have at most {} entries"),
     "greater_than_equal": ("ge", "must be at least {}"),
     "greater_than": ("gt", "must be more than {}"),
@@ -135,6 +137,9 @@ def document(d: Definition, *, secret: bool = False) -> dict[str, Any]:
         "startAt": instants.render_optional(d.start_ms),
         "endAt": instants.render_optional(d.end_ms),
         "retentionDays": d.retention_days,
+        "maxPerSecond": d.limits.per_second,
+        "maxConcurrent": d.limits.concurrent,
+        "queue": d.queue,
         "alerts": None if d.alerts is None else orjson.loads(d.alerts),
     }
     if secret:

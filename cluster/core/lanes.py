@@ -1,7 +1,13 @@
-"""How many slots a lane may use: trust is earned by quick answers and lost by slow ones.
+"""How many slots a target host may use on one node: trust is earned by quick answers and lost by slow ones.
 
-A lane starts with a quarter of a node's slots. Once enough of its recent answers came within a second it may use three
-quarters, so that there is always room for another lane.
+| host | may use |
+|---|---|
+| trusted: enough of its latest answers came within a second, and its oldest request is not older | three quarters |
+| any other | a quarter, while all of these together use less than half |
+| any other with nothing under way that never was slow | one slot, while all of these together use less than 7/8 |
+
+So whatever hangs, however many hosts do, an eighth of the slots is left for those that answer, and a host that nobody
+knows yet may always show what it can do. The same name on another port is another host.
 """
 
 from __future__ import annotations
@@ -9,10 +15,13 @@ from __future__ import annotations
 SLOW_SECONDS = 1.0
 REMEMBERED = 64
 PROOF = 16
+HOSTS = 4096
+"""So many idle hosts are remembered; one that was forgotten begins anew."""
+RECOUNT_SECONDS = 0.02
 
 
 class Lane:
-    """One lane on one node: what runs now and how the latest requests went. Times are monotonic seconds."""
+    """One host on one node: what runs now and how the latest requests went. Times are monotonic seconds."""
 
     __slots__ = ("_latest", "_slow", "running", "started")
 
@@ -36,14 +45,68 @@ class Lane:
         if len(self._latest) > REMEMBERED:
             self._slow -= self._latest.pop(0)
 
-    def limit(self, slots: int, now: float) -> int:
-        """How many of a node's slots this lane may use now."""
-        trusted = len(self._latest) >= PROOF and self._slow * 20 <= len(self._latest)
-        if trusted and self.started:
-            # Insertion order is start order: a hanging target shows in its oldest request before any answer comes.
-            trusted = now - next(iter(self.started.values())) <= SLOW_SECONDS
-        return max(1, slots - slots // 4 if trusted else slots // 4)
+    def _hangs(self, now: float) -> bool:
+        # Insertion order is start order: a hanging target shows in its oldest request before any answer comes.
+        return bool(self.started) and now - next(iter(self.started.values())) > SLOW_SECONDS
 
-    def saturated(self, slots: int, now: float) -> bool:
-        """Whether it may not start another request now."""
-        return self.running >= self.limit(slots, now)
+    def trusted(self, now: float) -> bool:
+        """Whether it has shown that it answers quickly, and still does."""
+        return len(self._latest) >= PROOF and self._slow * 20 <= len(self._latest) and not self._hangs(now)
+
+    def slow(self, now: float) -> bool:
+        """Whether it has shown that it does not."""
+        return self._slow * 20 > len(self._latest) or self._hangs(now)
+
+
+class Lanes:
+    """All target hosts of one node, and its slots."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._hosts: dict[str, Lane] = {}
+        self._doubtful = 0
+        self._counted_at = float("-inf")
+
+    def begin(self, host: str, execution_id: str, now: float) -> None:
+        """A request to this host left."""
+        lane = self._hosts.get(host)
+        if lane is None:
+            if len(self._hosts) >= HOSTS:
+                self._hosts = {h: known for h, known in self._hosts.items() if known.running}
+            lane = self._hosts[host] = Lane()
+        lane.begin(execution_id, now)
+        self._doubtful += not lane.trusted(now)
+
+    def end(self, host: str, execution_id: str, now: float) -> None:
+        """A request to this host ended."""
+        lane = self._hosts[host]
+        self._doubtful = max(0, self._doubtful - (not lane.trusted(now)))
+        lane.end(execution_id, now)
+
+    def room(self, host: str, now: float) -> bool:
+        """Whether one more request to this host may start now."""
+        lane = self._hosts.get(host)
+        running = 0 if lane is None else lane.running
+        if lane is not None and lane.trusted(now):
+            return running < max(1, self._slots - self._slots // 4)
+        doubtful = self._count(now)
+        if running == 0 and (lane is None or not lane.slow(now)):
+            return doubtful < max(1, self._slots - self._slots // 8)
+        return running < max(1, self._slots // 4) and doubtful < max(1, self._slots // 2)
+
+    def full(self, now: float) -> list[str]:
+        """Hosts with requests under way that may start no other one."""
+        return [host for host, lane in self._hosts.items() if lane.running and not self.room(host, now)]
+
+    def slow(self, now: float) -> list[str]:
+        """Hosts that may start no other request because they are slow."""
+        return [host for host in self.full(now) if self._hosts[host].slow(now)]
+
+    def _count(self, now: float) -> int:
+        """Requests under way to hosts that are not trusted; a few ms old, since there may be as many hosts as slots."""
+        if now - self._counted_at > RECOUNT_SECONDS:
+            self._counted_at = now
+            self._doubtful = sum(
+                lane.running for lane in self._hosts.values() if lane.running and not lane.trusted(now)
+            )
+        return self._doubtful

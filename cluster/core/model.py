@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.core.lifecycle import JobState, State
+from cluster.core.permits import FREE, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ class Job:
     retention_days: float | None = None
     success_codes: frozenset[int] | None = None
     """The statuses that count as success; None: 2xx."""
+    host: str = ""
+    """Host and port of the target: what slots and breakers go by."""
+    gate: str | None = None
+    """Whose limits it passes: its queue's (`q:name`), its own (`j:id`), none (None)."""
+    limits: Limits = FREE
+    """Its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class Owing:
     pasts: tuple[tuple[Owing, int], ...] = ()
     """What it owed before its latest changes, the oldest first, each with the instant (ms) until which it did."""
     retention_days: float | None = None
+    host: str = ""
+    gate: str | None = None
 
     def owes(self, due_ms: int) -> bool:
         """Whether an occurrence of its schedule at this instant is the job's to run."""
@@ -115,6 +124,9 @@ class Execution:
     token: int = 0
     asked_ms: int | None = None
     """When somebody asked to send it again after it had failed; its age and drift count from then."""
+    host: str = ""
+    """The target's host and port when it was written down; empty if that is not known."""
+    gate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +143,12 @@ class Batch:
     owner: str | None = None
     token: int = 0
     claims: int = 0
+    host: str = ""
+    """The one host that all of it goes to; empty if there are several."""
+    gate: str | None = None
+    """The one limit that all of it passes."""
+    held: bool = False
+    """Put back because it may not be sent now; until it is claimed again it takes nobody's place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from cluster.store.client import Database, Document
 
 
+OVERDUE_MS = 15_000
+"""A batch nobody claimed for so long is late work: it goes out behind what is due now."""
+SPREAD_MOST_MS = 300_000
+SPREAD_LEAST = 16
+
+
 async def insert(db: Database, batches: Sequence[Batch]) -> None:
     """Make sure that these batches exist and list their executions.
 
@@ -53,7 +59,9 @@ class ClaimFilter:
     """Which batches a node may claim now."""
 
     late: bool = False
-    saturated_lanes: tuple[int, ...] = ()
+    hosts_held: tuple[str, ...] = ()
+    """Hosts that this node may not send to now: what goes to one of them alone is left for later, or to others."""
+    gates_shut: tuple[str, ...] = ()
     unowned_only: bool = False
 
 
@@ -65,8 +73,10 @@ async def claim(
     Raises `OutcomeUnknown` when no answer came in time: the batch may then carry our name (see `strays`).
     """
     query: Document = {"late": which.late, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
-    if which.saturated_lanes:
-        query["lane"] = {"$nin": list(which.saturated_lanes)}
+    if which.hosts_held:
+        query["host"] = {"$nin": list(which.hosts_held)}
+    if which.gates_shut:
+        query["gate"] = {"$nin": list(which.gates_shut)}
     if which.unowned_only:
         query["owner"] = None
     update: list[Document] = [
@@ -76,6 +86,7 @@ async def claim(
                 "token": {"$add": ["$token", 1]},
                 "claims": {"$add": ["$claims", 1]},
                 "claimed_at": "$$NOW",
+                "held": "$$REMOVE",
                 "claimable_at": {"$add": ["$$NOW", int(lease_seconds * 1000)]},
             }
         }
@@ -139,13 +150,21 @@ async def renew(db: Database, owner: str, held: Iterable[tuple[str, int]], lease
     return lost
 
 
-async def release(db: Database, batch: Batch, claimable_ms: int | None) -> bool:
-    """Hand a batch back on its token, claimable at an instant (None: at once). False if it was not ours any more."""
+async def release(db: Database, batch: Batch, claimable_ms: int | None, *, untouched: bool = False) -> bool:
+    """Hand a batch back on its token, claimable at an instant (None: at once). False if it was not ours any more.
+
+    `untouched`: nothing of it was sent, so that this claim does not count against it.
+    """
     at: Any = "$$NOW" if claimable_ms is None else {"$literal": DatetimeMS(claimable_ms)}
+    change: Document = {"owner": None, "claimable_at": at}
+    if untouched:
+        change["claims"] = max(0, batch.claims - 1)
+        change["held"] = claimable_ms is not None or "$$REMOVE"
+        change["late"] = {"$or": ["$late", {"$lte": ["$send_at", {"$subtract": ["$$NOW", OVERDUE_MS]}]}]}
     with translated():
         result = await db.work["batches"].update_one(
             {"_id": batch.id, "owner": batch.owner, "token": batch.token},
-            [{"$set": {"owner": None, "claimable_at": at}}],
+            [{"$set": change}],
         )
     return result.matched_count > 0
 
@@ -193,7 +212,7 @@ async def owners(db: Database) -> set[str]:
     return set(found)
 
 
-async def demote(db: Database, overdue_ms: int) -> int:
+async def demote(db: Database, overdue_ms: int = OVERDUE_MS) -> int:
     """Turn batches overdue by more than `overdue_ms` into late work, so that a backlog never delays what is due now."""
     with translated():
         result = await db.work["batches"].update_many(
@@ -204,9 +223,60 @@ async def demote(db: Database, overdue_ms: int) -> int:
 
 
 async def count_late(db: Database, limit: int) -> int:
-    """How many late batches live, counted up to `limit`."""
+    """How many late batches live, counted up to `limit`.
+
+    What is held back for its target's sake is not counted: it would keep others from catching up.
+    """
     with translated():
-        return await db.work["batches"].count_documents({"late": True}, limit=limit)
+        return await db.work["batches"].count_documents({"late": True, "held": {"$ne": True}}, limit=limit)
+
+
+def _waiting_for(host: str) -> Document:
+    return {"late": {"$in": [False, True]}, "owner": None, "host": host}
+
+
+async def put_off(db: Database, host: str, until_ms: int) -> int:
+    """What is claimable for a host whose breaker is open becomes claimable when it may be tried again.
+
+    Claims leave it out anyway; this keeps them from walking over it. What is overdue is late work from then on.
+    """
+    overdue = {"$lte": ["$send_at", {"$subtract": ["$$NOW", OVERDUE_MS]}]}
+    change = {"claimable_at": {"$literal": DatetimeMS(until_ms)}, "late": {"$or": ["$late", overdue]}, "held": True}
+    with translated():
+        result = await db.work["batches"].update_many(
+            {**_waiting_for(host), "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}, [{"$set": change}]
+        )
+    return result.modified_count
+
+
+async def release_held(db: Database, host: str) -> int:
+    """What was put off for a host is claimable now."""
+    with translated():
+        result = await db.work["batches"].update_many(
+            {
+                **_waiting_for(host),
+                "$expr": {"$and": [{"$lte": ["$send_at", "$$NOW"]}, {"$gt": ["$claimable_at", "$$NOW"]}]},
+            },
+            [{"$set": {"claimable_at": "$$NOW", "held": "$$REMOVE"}}],
+        )
+    return result.modified_count
+
+
+async def spread_late(db: Database, field: str, names: Sequence[str], apart_ms: int) -> int:
+    """Late batches that nobody may take now come back one by one, about `apart_ms` apart, a few minutes at most.
+
+    So a long backlog of one slow host (`field` is `host`) or limit (`gate`) is not walked over by every claim.
+    """
+    query = {"late": True, "owner": None, field: {"$in": list(names)}, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
+    with translated():
+        waiting = await db.work["batches"].count_documents(query, limit=SPREAD_MOST_MS // apart_ms)
+        if waiting < SPREAD_LEAST:
+            return 0
+        later = {"$multiply": [{"$rand": {}}, waiting * apart_ms]}
+        result = await db.work["batches"].update_many(
+            query, [{"$set": {"claimable_at": {"$add": ["$$NOW", {"$toLong": later}]}, "held": True}}]
+        )
+    return result.modified_count
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Attempt, Batch, Execution, Job, Owing, Retry, Target
+from cluster.core.permits import FREE, Limits
 from cluster.core.schedule import parse_schedule
 from cluster.core.verdict import codes
 
@@ -71,6 +72,8 @@ def execution_to_document(e: Execution) -> Document:
         "trigger": e.trigger,
         "owner": e.owner,
         "token": e.token,
+        "host": e.host,
+        **({} if e.gate is None else {"gate": e.gate}),
         **({} if e.asked_ms is None else {"asked_at": DatetimeMS(e.asked_ms)}),
     }
 
@@ -92,6 +95,8 @@ def execution_from_document(d: Document) -> Execution:
         d["owner"],
         d["token"],
         instant(d.get("asked_at")),
+        d.get("host", ""),
+        d.get("gate"),
     )
 
 
@@ -109,6 +114,9 @@ def batch_to_document(b: Batch) -> Document:
         "token": b.token,
         "claims": b.claims,
         "claimed_at": None,
+        "host": b.host,
+        **({} if b.gate is None else {"gate": b.gate}),
+        **({"held": True} if b.held else {}),
     }
 
 
@@ -125,6 +133,8 @@ def batch_from_document(d: Document) -> Batch:
         d["owner"],
         d["token"],
         d["claims"],
+        d.get("host", ""),
+        d.get("gate"),
     )
 
 
@@ -146,10 +156,21 @@ JOB_FIELDS = dict.fromkeys(
         "revision",
         "retention_days",
         "success_codes",
+        "host",
+        "gate",
+        "max_per_second",
+        "max_concurrent",
     ),
     1,
 )
 _CONTENT_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8", "none": None}
+
+
+def limits_from(d: Document) -> Limits:
+    """A job's own limits."""
+    if d.get("gate") is None:
+        return FREE
+    return Limits(d.get("max_per_second"), d.get("max_concurrent"))
 
 
 def job_from_document(d: Document) -> Job:
@@ -182,6 +203,9 @@ def job_from_document(d: Document) -> Job:
         d["revision"],
         d.get("retention_days"),
         codes(tuple(own)) if (own := d.get("success_codes")) is not None else None,
+        d.get("host") or f"lane {d['lane']}",  # written before hosts were
+        d.get("gate"),
+        limits_from(d),
     )
 
 
@@ -199,6 +223,8 @@ OWING_FIELDS = dict.fromkeys(
         "catch_up_window_seconds",
         "unsettled",
         "retention_days",
+        "host",
+        "gate",
     ),
     1,
 )
@@ -239,4 +265,6 @@ def owing_from_document(d: Document) -> Owing:
         d.get("unsettled"),
         tuple((_past(d["_id"], p), int(p["to"])) for p in periods),
         d.get("retention_days"),
+        d.get("host", ""),
+        d.get("gate"),
     )

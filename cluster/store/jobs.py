@@ -15,7 +15,8 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from cluster.core.definition import Definition, StoredJob
 from cluster.core.lifecycle import JobState
 from cluster.core.model import Retry
-from cluster.store.codec import instant
+from cluster.core.permits import gate_of
+from cluster.store.codec import instant, limits_from
 from cluster.store.door import duplicates, translated
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ def _fields(job: StoredJob) -> Document:
         "state_reason": job.state_reason,
         "revision": job.revision,
         "lane": d.lane,
+        "host": d.host,
+        "queue": d.queue,
+        "max_per_second": d.limits.per_second,
+        "max_concurrent": d.limits.concurrent,
+        "gate": gate_of(job.id, d.queue, d.limits),
         "url": d.url,
         "headers": [list(pair) for pair in d.headers],
         "body": Binary(d.body),
@@ -85,6 +91,7 @@ def stored_job(d: Document) -> StoredJob:
         schedule=d["schedule"],
         url=d["url"],
         lane=d["lane"],
+        host=d.get("host", ""),
         timezone=d["timezone"],
         name=d["name"],
         description=d["description"],
@@ -111,6 +118,8 @@ def stored_job(d: Document) -> StoredJob:
         alerts=d["alerts"],
         signing_secret=d["signing_secret"],
         retention_days=d.get("retention_days"),
+        queue=d.get("queue"),
+        limits=limits_from(d),
     )
     return StoredJob(
         id=d["_id"],

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.core.model import Batch
+from cluster.core.permits import batch_gate
 from cluster.core.planning import MAX_BATCH
 from cluster.store import batches, executions
 
@@ -82,15 +83,19 @@ async def _reown(
 ) -> set[str]:
     """Move never-sent executions of an older schedule to the present one, grouped as batches must be."""
     taken: set[str] = set()
-    groups: defaultdict[tuple[int, int], list[Execution]] = defaultdict(list)
+    groups: defaultdict[tuple[int, int, str, str | None], list[Execution]] = defaultdict(list)
     for e in stale:
-        groups[wanted[e.id].lane, wanted[e.id].send_ms].append(e)
-    for (lane, send_ms), group in _small(groups):
+        now = wanted[e.id]
+        groups[now.lane, now.send_ms, now.host, batch_gate(now.gate)].append(e)
+    for (lane, send_ms, host, gate), group in _small(groups):
         name = new_id()
         mine = await executions.reown(db, group, {e.id: wanted[e.id].schedule_version for e in group}, name)
         if mine:
             token = max(e.token for e in group)
-            await batches.insert(db, [Batch(name, tuple(sorted(mine)), lane, 0, send_ms, send_ms - 1000, token=token)])
+            batch = Batch(
+                name, tuple(sorted(mine)), lane, 0, send_ms, send_ms - 1000, token=token, host=host, gate=gate
+            )
+            await batches.insert(db, [batch])
             taken |= mine
     return taken
 
@@ -137,4 +142,6 @@ def _rebuilt(name: str, group: Sequence[Execution]) -> Batch:
         first.send_ms,
         first.send_ms - 1000,
         token=max(e.token for e in group),
+        host=first.host if all(e.host == first.host for e in group) else "",
+        gate=batch_gate(first.gate) if all(e.gate == first.gate for e in group) else None,
     )

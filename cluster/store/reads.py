@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.run import FINAL_STATES, Run
+from cluster.core.run import FINAL_STATES, OWED_STATES, Run
 from cluster.store.codec import attempt_from_document, instant
 from cluster.store.door import translated
 from cluster.store.history import REOPENED
@@ -146,6 +146,27 @@ async def run(db: Database, execution_id: str, now_ms: int) -> Run | None:
         owed = await db.api["executions"].find_one({"_id": execution_id})
         final = await db.api["history"].find_one({"_id": execution_id})
     return merged([owed] if owed else [], [final] if final else [], now_ms).get(execution_id)
+
+
+async def explained(db: Database, runs: Sequence[Run]) -> list[Run]:
+    """The same, with the reason of what waits because the breaker of its host is open."""
+    owed = {r.job_id for r in runs if r.state in OWED_STATES}
+    if not owed:
+        return list(runs)
+    with translated():
+        held = {d["_id"]: d async for d in db.api["breakers"].find({}, {"until": 1, "why": 1})}
+        if not held:
+            return list(runs)
+        query = {"_id": {"$in": list(owed)}, "host": {"$in": list(held)}}
+        hosts = {d["_id"]: d["host"] async for d in db.api["jobs"].find(query, {"host": 1})}
+    return [
+        replace(
+            r, reason=f"held back: the circuit breaker of {hosts[r.job_id]} is open ({held[hosts[r.job_id]]['why']})"
+        )
+        if r.state in OWED_STATES and r.reason is None and r.job_id in hosts
+        else r
+        for r in runs
+    ]
 
 
 async def is_final(db: Database, execution_id: str) -> bool:

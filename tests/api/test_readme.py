@@ -31,13 +31,13 @@ def test_every_command_does_what_it_says(fresh: str) -> None:
     """Each curl command answers the status and the text that stand below it."""
     commands = [found for block in BLOCKS for found in CURL.findall(block)]
     assert len(commands) == "\n".join(BLOCKS).count("curl -s")
-    execution = ""
+    execution = retried = ""
     for command, status, text in commands:
         # The status is put behind the answer, which is otherwise as a reader sees it.
         script = command.replace("curl -s", "curl -w '\\n%{http_code}' -s", 1)
         done = subprocess.run(
             ["bash", "-c", script],
-            env={"PATH": "/usr/bin:/bin", "HORAE": fresh, "EXECUTION": execution},
+            env={"PATH": "/usr/bin:/bin", "HORAE": fresh, "EXECUTION": execution, "RETRY": retried},
             capture_output=True,
             text=True,
             check=True,
@@ -48,6 +48,8 @@ def test_every_command_does_what_it_says(fresh: str) -> None:
         for part in filter(None, re.split(r"\.\.\.", text.strip())):
             assert part.strip(", }") in answer, f"{command}\n{answer}"
         triggered = re.search(r'"executionId":"([^"]+)"', answer)
+        again = re.search(r'"retryId":"([^"]+)"', answer)
+        retried = again[1] if again else retried
         if status == "202" and triggered:
             execution = triggered[1]
     assert httpx.get(f"{fresh}/jobs").json()["nextCursor"] is None
@@ -62,6 +64,8 @@ def test_every_operation_has_an_example() -> None:
         method = re.search(r"-X (\w+)", command)
         kind = method[1] if method else "POST" if " -d " in command or "--data" in command else "GET"
         path = re.sub(r"/jobs/(?!import)[^/]+", "/jobs/{jobId}", address[1])
-        called.add((kind.lower(), re.sub(r"/executions/[^/]+", "/executions/{executionId}", path)))
+        path = re.sub(r"/executions/retry/.+", "/executions/retry/{retryId}", path)
+        path = re.sub(r"/queues/.+", "/queues/{name}", path)
+        called.add((kind.lower(), re.sub(r"/executions/(?!retry)[^/]+", "/executions/{executionId}", path)))
     described = {(method, path) for path, methods in describe()["paths"].items() for method in methods}
     assert described <= called, described - called

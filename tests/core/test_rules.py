@@ -9,7 +9,6 @@ import pytest
 from cluster.core.errors import InvariantBroken
 from cluster.core.histogram import BOUNDS_MS, Histogram
 from cluster.core.ids import execution_id, lane_of, parse_execution_id, spread_ms, trigger_ms
-from cluster.core.lanes import Lane
 from cluster.core.lifecycle import FINAL, OWED, RANK, TABLE, Event, State, after, replaces
 from cluster.core.model import Retry
 from cluster.core.timings import Timings, problems
@@ -167,26 +166,6 @@ def test_the_default_timings_are_safe() -> None:
 def test_each_unsafe_inequality_is_named(timings: Timings, words: str) -> None:
     """An operator reads which setting is wrong and against what."""
     assert any(words in p for p in problems(timings))
-
-
-def test_a_lane_earns_its_slots_and_loses_them() -> None:
-    """A quarter at first, three quarters after quick answers, a quarter again when the oldest request hangs."""
-    lane = Lane()
-    assert lane.limit(256, 0.0) == 64
-    for i in range(20):
-        lane.begin(str(i), i)
-        lane.end(str(i), i + 0.1)
-    assert lane.limit(256, 20.0) == 192
-    lane.begin("hanging", 20.0)
-    assert lane.limit(256, 20.9) == 192
-    assert lane.limit(256, 21.1) == 64
-    lane.end("hanging", 50.0)
-    assert lane.limit(256, 50.0) == 192
-    for i in range(4):
-        lane.begin(str(i), 60)
-        lane.end(str(i), 90)
-    assert lane.limit(256, 100.0) == 64
-    assert lane.running == 0
 
 
 def test_histograms_merge_and_answer() -> None:

@@ -110,11 +110,11 @@ async def test_a_worker_survives_unexpected_errors_in_every_loop(
     monkeypatch.setattr(w, "renew_once", failing(counted, 1, KeyError("a document nobody foresaw")))
     calls = [0]
 
-    def odd() -> Any:
+    def odd(*seconds: float) -> Any:
         calls[0] += 1
         if calls[0] == 1:
             raise ValueError("odd")
-        return parked()
+        return parked(*seconds)
 
     monkeypatch.setattr(w.dispatcher, "parked", odd)
     w.start()

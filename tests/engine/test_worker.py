@@ -34,8 +34,10 @@ async def owed(db: Database, *jobs: str, batch: str = "b", **fields: Any) -> lis
     """One execution a job, due long ago, in one batch."""
     documents = [job_document(j, active_from=0, schedule_version="v1", **fields) for j in jobs]
     await put_jobs(db, *documents)
-    found = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", batch, documents[0]["lane"]) for j in jobs]
-    await owe(db, found, [Batch(batch, tuple(e.id for e in found), found[0].lane, 0, DUE, DUE)], lambda: "new")
+    lane, host, gate = documents[0]["lane"], documents[0]["host"], documents[0].get("gate")
+    found = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", batch, lane, host=host, gate=gate) for j in jobs]
+    its_batch = Batch(batch, tuple(e.id for e in found), lane, 0, DUE, DUE, host=host, gate=gate)
+    await owe(db, found, [its_batch], lambda: "new")
     return found
 
 

@@ -14,6 +14,7 @@ from cluster.clock import Clock
 from cluster.core.ids import lane_of
 from cluster.core.model import Term
 from cluster.core.schedule import parse_schedule
+from cluster.core.targets import parse_target
 from cluster.core.timings import Timings
 from cluster.elect import Elector
 from cluster.leader import Leader
@@ -53,6 +54,7 @@ def job_document(job_id: str, schedule: str = "* * * * * *", **fields: Any) -> d
         "state_reason": None,
         "revision": 1,
         "lane": lane_of(httpx.URL(url).netloc.decode()),
+        "host": parse_target(url).host_port,
         "url": url,
         "headers": [],
         "body": b"",

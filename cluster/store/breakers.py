@@ -1,0 +1,76 @@
+"""`breakers`: one document per host whose breaker is not closed, written when that changes and at no other time.
+
+Every change is a compare-and-set on `rev`, so of several nodes that would send the probe one does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+from pymongo.errors import DuplicateKeyError
+
+from cluster.core.breaker import Breaker
+from cluster.store.door import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cluster.store.client import Database, Document
+
+
+def _breaker(d: Document) -> Breaker:
+    return Breaker(
+        d["_id"], d["half_open"], int(d["until"]), d["opens"], d["rev"], int(d["opened_at"]), d["why"], d["node"]
+    )
+
+
+def _fields(b: Breaker) -> Document:
+    return {
+        "half_open": b.half_open,
+        "until": DatetimeMS(b.until_ms),
+        "opens": b.opens,
+        "rev": b.rev,
+        "opened_at": DatetimeMS(b.opened_ms),
+        "why": b.why,
+        "node": b.node,
+    }
+
+
+async def everyone(db: Database) -> list[Breaker]:
+    """Every breaker that is not closed."""
+    with translated():
+        return [_breaker(d) for d in await db.work["breakers"].find().to_list()]
+
+
+async def listing(db: Database, hosts: Collection[str] | None = None) -> list[Breaker]:
+    """For operators: those of these hosts, or all, by host."""
+    query = {} if hosts is None else {"_id": {"$in": list(hosts)}}
+    with translated():
+        return [_breaker(d) for d in await db.api["breakers"].find(query).sort("_id", 1).to_list()]
+
+
+async def trip(db: Database, fresh: Breaker) -> bool:
+    """Open a breaker that was closed. False if another node was faster."""
+    with translated():
+        try:
+            await db.work["breakers"].insert_one({"_id": fresh.host, **_fields(fresh)})
+        except DuplicateKeyError:
+            return False
+    return True
+
+
+async def change(db: Database, seen: Breaker, then: Breaker) -> Breaker | None:
+    """Compare-and-set. Returns what is now in force if it was us, None if somebody else changed it first."""
+    then = replace(then, rev=seen.rev + 1)
+    with translated():
+        result = await db.work["breakers"].update_one({"_id": seen.host, "rev": seen.rev}, {"$set": _fields(then)})
+    return then if result.matched_count else None
+
+
+async def close(db: Database, seen: Breaker) -> bool:
+    """Close it. False if somebody else changed it first."""
+    with translated():
+        result = await db.work["breakers"].delete_one({"_id": seen.host, "rev": seen.rev})
+    return result.deleted_count > 0

@@ -1,0 +1,69 @@
+"""`queues`: names that jobs share limits under. A name that is not here limits nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+from pymongo import ReturnDocument
+
+from cluster.core.permits import Limits
+from cluster.store.door import translated
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database, Document
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue as it is kept."""
+
+    name: str
+    limits: Limits
+    updated_ms: int
+
+
+def _queue(d: Document) -> Queue:
+    return Queue(d["_id"], Limits(d["max_per_second"], d["max_concurrent"]), int(d["updated_at"]))
+
+
+async def limits(db: Database, name: str) -> Limits:
+    """For the engine: the limits of a queue; none if there is no such queue."""
+    with translated():
+        d = await db.work["queues"].find_one({"_id": name})
+    return Limits() if d is None else _queue(d).limits
+
+
+async def put(db: Database, queue: Queue) -> bool:
+    """Make or replace a queue. True if it was made."""
+    fields = {
+        "max_per_second": queue.limits.per_second,
+        "max_concurrent": queue.limits.concurrent,
+        "updated_at": DatetimeMS(queue.updated_ms),
+    }
+    with translated():
+        before = await db.api["queues"].find_one_and_update(
+            {"_id": queue.name}, {"$set": fields}, upsert=True, return_document=ReturnDocument.BEFORE
+        )
+    return before is None
+
+
+async def one(db: Database, name: str) -> Queue | None:
+    """The queue; None if there is none."""
+    with translated():
+        d = await db.api["queues"].find_one({"_id": name})
+    return None if d is None else _queue(d)
+
+
+async def listing(db: Database) -> list[Queue]:
+    """Every queue, by name."""
+    with translated():
+        return [_queue(d) for d in await db.api["queues"].find().sort("_id", 1).to_list()]
+
+
+async def delete(db: Database, name: str) -> bool:
+    """End a queue's limits. False if there was none."""
+    with translated():
+        result = await db.api["queues"].delete_one({"_id": name})
+    return result.deleted_count > 0

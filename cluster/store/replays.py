@@ -1,0 +1,194 @@
+"""`replays`: requests to send many failed or dead executions again, and how far the leader has come with each.
+
+A page is written down here before anything is reopened, so whoever leads next after a crash finishes exactly that page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.lifecycle import JobState, State
+from cluster.store.codec import instant
+from cluster.store.door import translated
+from cluster.store.history import DAY_MS, REOPENED
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database, Document
+
+KEPT_MS = 7 * DAY_MS
+REPLAYABLE = (State.FAILED.value, State.DEAD.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which ones: all that is given must fit. Instants (ms) are about when they ended; `error` and `status` about the
+    last attempt.
+    """
+
+    states: tuple[str, ...] = REPLAYABLE
+    job_id: str | None = None
+    tag: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    error: str | None = None
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One request. `page` are the ids that are being reopened; `after` is behind the last one looked at."""
+
+    id: str
+    which: Filter
+    per_second: float
+    created_ms: int
+    matched: int
+    sent: int = 0
+    next_ms: int = 0
+    after: tuple[int, str] | None = None
+    page: tuple[str, ...] = ()
+    done: bool = False
+    rev: int = 0
+
+
+def _replay(d: Document) -> Replay:
+    w = d["which"]
+    return Replay(
+        d["_id"],
+        Filter(
+            tuple(w["states"]), w["job_id"], w["tag"], instant(w["since"]), instant(w["until"]), w["error"], w["status"]
+        ),
+        d["per_second"],
+        int(d["created_at"]),
+        d["matched"],
+        d["sent"],
+        int(d["next_at"]),
+        None if d["after"] is None else (int(d["after"]["expire_at"]), d["after"]["id"]),
+        tuple(d["page"]),
+        d["done"],
+        d["rev"],
+    )
+
+
+def _fields(r: Replay) -> Document:
+    w = r.which
+    return {
+        "which": {
+            "states": list(w.states),
+            "job_id": w.job_id,
+            "tag": w.tag,
+            "since": None if w.since_ms is None else DatetimeMS(w.since_ms),
+            "until": None if w.until_ms is None else DatetimeMS(w.until_ms),
+            "error": w.error,
+            "status": w.status,
+        },
+        "per_second": r.per_second,
+        "created_at": DatetimeMS(r.created_ms),
+        "matched": r.matched,
+        "sent": r.sent,
+        "next_at": DatetimeMS(r.next_ms),
+        "after": None if r.after is None else {"expire_at": DatetimeMS(r.after[0]), "id": r.after[1]},
+        "page": list(r.page),
+        "done": r.done,
+        "rev": r.rev,
+        "expire_at": DatetimeMS(r.created_ms + KEPT_MS),
+    }
+
+
+async def insert(db: Database, replay: Replay) -> None:
+    """Ask for it."""
+    with translated():
+        await db.api["replays"].insert_one({"_id": replay.id, **_fields(replay)})
+
+
+async def one(db: Database, replay_id: str) -> Replay | None:
+    """How far it is."""
+    with translated():
+        d = await db.api["replays"].find_one({"_id": replay_id})
+    return None if d is None else _replay(d)
+
+
+async def oldest(db: Database) -> Replay | None:
+    """The one the leader works on."""
+    with translated():
+        found = await db.work["replays"].find({"done": False}).sort("created_at", 1).limit(1).to_list()
+    return _replay(found[0]) if found else None
+
+
+async def write(db: Database, replay: Replay) -> Replay | None:
+    """Remember how far it is, by compare-and-set. None if another leader was faster."""
+    then = replace(replay, rev=replay.rev + 1)
+    with translated():
+        result = await db.work["replays"].update_one({"_id": replay.id, "rev": replay.rev}, {"$set": _fields(then)})
+    return then if result.matched_count else None
+
+
+def _query(which: Filter, before_ms: int) -> Document:
+    # What ended after the request is not sent again by it: what fails once more must not go round for ever.
+    ended: Document = {"$lt": DatetimeMS(min(before_ms, which.until_ms or before_ms))}
+    if which.since_ms is not None:
+        ended["$gte"] = DatetimeMS(which.since_ms)
+    query: Document = {"state": {"$in": list(which.states)}, "ended_at": ended}
+    if which.job_id is not None:
+        query["_id"] = {"$gte": f"{which.job_id}:", "$lt": f"{which.job_id};"}
+    last = [(n, v) for n, v in (("error", which.error), ("status", which.status)) if v is not None]
+    if last:
+        of_last = [
+            {"$eq": [{"$let": {"vars": {"last": {"$last": "$attempts"}}, "in": f"$$last.{name}"}}, value]}
+            for name, value in last
+        ]
+        query["$expr"] = {"$and": of_last}
+    return query
+
+
+async def count(db: Database, which: Filter, before_ms: int) -> int:
+    """How many it would send again, those of deleted jobs left out."""
+    pipeline: list[Document] = [
+        {"$match": _query(which, before_ms)},
+        {"$group": {"_id": "$job_id", "n": {"$sum": 1}}},
+    ]
+    with translated():
+        by_job = {d["_id"]: d["n"] async for d in await db.api["history"].aggregate(pipeline)}
+        total = 0
+        names = list(by_job)
+        for start in range(0, len(names), 10_000):
+            jobs: Document = {"_id": {"$in": names[start : start + 10_000]}, "state": {"$ne": JobState.DELETED.value}}
+            if which.tag is not None:
+                jobs["tags"] = which.tag
+            total += sum([by_job[d["_id"]] async for d in db.api["jobs"].find(jobs, {"_id": 1})])
+    return total
+
+
+async def following(db: Database, replay: Replay, limit: int) -> list[tuple[int, str, str]]:
+    """The next of them, as `(end of retention in ms, id, job id)`, the latest first."""
+    query: Document = {"$and": [_query(replay.which, replay.created_ms)]}
+    if replay.after is not None:
+        at = DatetimeMS(replay.after[0])
+        query["$and"].append({"$or": [{"expire_at": {"$lt": at}}, {"expire_at": at, "_id": {"$lt": replay.after[1]}}]})
+    with translated():
+        found = (
+            await db.work["history"]
+            .find(query, {"expire_at": 1, "job_id": 1})
+            .sort([("expire_at", -1), ("_id", -1)])
+            .limit(limit)
+            .to_list()
+        )
+    return [(int(d["expire_at"]), d["_id"], d["job_id"]) for d in found]
+
+
+async def reopen(db: Database, replay: Replay, now_ms: int, retention_days: float) -> list[tuple[str, str, int]]:
+    """Let this page be sent again. Returns `(id, job id, due in ms)` of those that may; safe to repeat.
+
+    What has been sent since and has failed once more ended after the request, and is left alone.
+    """
+    before = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
+    with translated():
+        await db.work["history"].update_many(
+            {**before, "state": {"$in": list(REPLAYABLE)}},
+            {"$set": {"state": REOPENED, "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS))}},
+        )
+        found = await db.work["history"].find({**before, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
+    return [(d["_id"], d["job_id"], int(d["due_at"])) for d in found]

@@ -1,0 +1,292 @@
+"""One slow or broken target harms nobody else: slots by host, breakers shared through MongoDB, waiting in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from bson.datetime_ms import DatetimeMS
+
+from cluster.clock import Clock
+from cluster.core.breaker import LEAST
+from cluster.core.ids import execution_id
+from cluster.core.model import Batch, Execution
+from cluster.store import batches
+from cluster.store.batches import ClaimFilter
+from cluster.store.owing import owe
+from cluster.sweep import Sweeper
+from tests.engine.test_worker import DUE, answering, owed, run_dry
+from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, worker
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database
+    from cluster.worker import Worker
+
+BAD, GOOD = "http://bad.example:81/x", "http://bad.example:82/x"
+PATIENT = {
+    "max_attempts": 9,
+    "initial_delay_seconds": 60.0,
+    "multiplier": 1.0,
+    "max_delay_seconds": 60.0,
+    "jitter": 0.0,
+}
+
+
+def down(seen: list[str], *, up: bool = False) -> Any:
+    """bad.example:81 cannot be connected to until `state["up"]`; everything else answers 200."""
+    state = {"up": up}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        if request.url.port == 81 and not state["up"]:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200)
+
+    handler.state = state  # type: ignore[attr-defined]
+    return handler
+
+
+async def drain(w: Worker, seconds: float = 10) -> None:
+    """Let the worker's own loops work until it holds nothing."""
+    await eventually(lambda: _idle(w), seconds, "the worker to have nothing left")
+
+
+async def _idle(w: Worker) -> bool:
+    return not w.held and not w._results
+
+
+async def trip(db: Database, w: Worker) -> None:
+    """Send so many failing requests that the breaker of bad.example:81 opens, and share it."""
+    await owed(db, *(f"t{i}" for i in range(LEAST)), batch="trip", url=BAD, retry=PATIENT)
+    await run_dry(w)
+    await w.breakers.step()
+
+
+async def shift(db: Database, **change: Any) -> None:
+    await db.api["breakers"].update_many({}, {"$set": change, "$inc": {"rev": 1}})
+
+
+async def test_a_breaker_opens_and_what_waits_uses_up_no_attempt(database: Database) -> None:
+    """After 20 failures nothing more is sent; what is held back waits in the database with its attempts untouched,
+    is not demoted to failure, and the same host on another port is served."""
+    seen: list[str] = []
+    w = worker(database, down(seen))
+    await trip(database, w)
+    (breaker,) = await rows(database, "breakers")
+    assert (breaker["_id"], breaker["half_open"], breaker["opens"]) == ("bad.example:81", False, 1)
+    assert "20 of 20 attempts failed, the last one: connect" in breaker["why"]
+    await owed(database, "held", batch="b1", url=BAD)
+    await owed(database, "fine", batch="b2", url=GOOD)
+    # One batch of both hosts, as many hosts with little share one.
+    await put_jobs(database, *(job_document(j, active_from=0, schedule_version="v1", url=u) for j, u in MIXED))
+    mixed = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", "b3", 0) for j, _ in MIXED]
+    await owe(database, mixed, [Batch("b3", tuple(e.id for e in mixed), 0, 0, DUE, DUE)], lambda: "new")
+    del seen[:]
+    while await w.claim_once():
+        pass
+    await eventually(lambda: _done(w, 2), 5, "what goes to the other port")
+    results, w._results = w._results, []
+    await w.record(results)
+    await w.look_after_waiting()
+    await run_dry(w)
+    assert seen == [GOOD, GOOD]
+    assert {h["job_id"] for h in await rows(database, "history")} == {"fine", "mixed-good"}
+    waiting = {e["job_id"]: e for e in await rows(database, "executions") if not e["job_id"].startswith("t")}
+    assert {j: (e["state"], e["attempts"]) for j, e in waiting.items()} == {
+        "held": ("leased" if waiting["held"]["owner"] else "pending", []),
+        "mixed-bad": ("pending", []),
+    }
+    assert waiting["mixed-bad"]["send_at"] == waiting["mixed-bad"]["due_at"], "it is late, and says so"
+    apart = next(b for b in await rows(database, "batches") if waiting["mixed-bad"]["batch"] == b["_id"])
+    assert apart["owner"] is None
+    assert apart["claimable_at"] >= breaker["until"]
+    await check_books(database)
+
+
+MIXED = (("mixed-bad", BAD), ("mixed-good", GOOD))
+
+
+async def _done(w: Worker, results: int) -> bool:
+    return len(w._results) >= results
+
+
+async def test_one_probe_in_the_cluster_then_everything(database: Database) -> None:
+    """When the time is over one request of one node goes out; its success closes the breaker for all nodes."""
+    seen: list[str] = []
+    target = down(seen)
+    workers = [worker(database, target, f"w{i}") for i in range(3)]
+    await trip(database, workers[0])
+    del seen[:]
+    for i in range(3):
+        await owed(database, *(f"p{i}-{k}" for k in range(4)), batch=f"p{i}", url=BAD, retry=PATIENT)
+    await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
+    for w in workers:
+        await w.breakers.step()
+    await asyncio.gather(*(w.claim_once() for w in workers))
+    assert sum(len(w.held) for w in workers) == 3
+    await eventually(lambda: _answered(workers, 1), 5, "the probe")
+    await eventually(lambda: _reopened(database), 5, "the verdict on the probe")
+    assert len(seen) == 1, "half-open means one probe in the whole cluster"
+    (breaker,) = await rows(database, "breakers")
+    assert (breaker["half_open"], breaker["opens"]) == (False, 2)
+    assert 9.0 <= (int(breaker["until"]) - Clock().now_ms()) / 1000 <= 10.1, "twice as long"
+    # It is back. Again one probe, and then all of it.
+    target.state["up"] = True
+    await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
+    for w in workers:
+        results, w._results = w._results, []
+        await w.record(results)
+        await w.look_after_waiting()
+        await w.look_after_waiting()
+    await eventually(lambda: _closed(database), 5, "the breaker to close")
+    await database.api["batches"].update_many(
+        {"send_at": DatetimeMS(DUE), "owner": None}, {"$set": {"claimable_at": DatetimeMS(DUE)}}
+    )
+    for w in workers:
+        await w.breakers.step()
+        w.dispatcher.reconsider()
+        await run_dry(w)
+    probes = {f"p{i}-{k}" for i in range(3) for k in range(4)}
+    final = {h["job_id"]: (h["state"], len(h["attempts"])) for h in await rows(database, "history")}
+    owed_now = {e["job_id"]: len(e["attempts"]) for e in await rows(database, "executions") if e["job_id"] in probes}
+    assert all(final.get(j) == ("succeeded", 1) or owed_now.get(j) == 1 for j in probes)
+    assert list(owed_now.values()) in ([1], []), "only the probe that failed has used an attempt"
+    await check_books(database)
+
+
+async def _answered(workers: list[Worker], results: int) -> bool:
+    return sum(len(w._results) for w in workers) >= results
+
+
+async def _reopened(db: Database) -> bool:
+    return [b["opens"] for b in await rows(db, "breakers")] == [2]
+
+
+async def _closed(db: Database) -> bool:
+    return not await rows(db, "breakers")
+
+
+async def test_the_death_of_the_probing_node_keeps_nothing_shut(database: Database) -> None:
+    """A half-open breaker whose node was never heard of again lets another node probe when its time is over."""
+    w = worker(database, answering(200))
+    await database.api["breakers"].insert_one(
+        {
+            "_id": "bad.example:81",
+            "half_open": True,
+            "until": DatetimeMS(Clock().now_ms() + 60_000),
+            "opens": 3,
+            "rev": 7,
+            "opened_at": DatetimeMS(DUE),
+            "why": "?",
+            "node": "dead",
+        }
+    )
+    await w.breakers.step()
+    assert w.dispatcher.hosts_held() == ("bad.example:81",)
+    await owed(database, "a", url=BAD)
+    assert not await w.claim_once()
+    await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
+    await w.breakers.step()
+    await run_dry(w)
+    await eventually(lambda: _closed(database), 5, "the breaker to close")
+    assert [h["state"] for h in await rows(database, "history")] == ["succeeded"]
+
+
+async def test_what_is_held_back_is_put_off_and_no_hindrance(database: Database) -> None:
+    """Batches of a held host are not walked over, become late work, do not count against catching up, and are claimable
+    at once when the breaker closes."""
+    leader = await lead(database, Crank(DUE))
+    until = Clock().now_ms() + 60_000
+    await database.api["breakers"].insert_one(
+        {
+            "_id": "bad.example:81",
+            "half_open": False,
+            "until": DatetimeMS(until),
+            "opens": 1,
+            "rev": 1,
+            "opened_at": DatetimeMS(DUE),
+            "why": "?",
+            "node": "n",
+        }
+    )
+    for i in range(3):
+        await owed(database, f"a{i}", batch=f"b{i}", url=BAD)
+    await owed(database, "fine", batch="good", url=GOOD)
+    assert isinstance(leader.sweeper, Sweeper)
+    await leader.sweeper.step()
+    held = [b for b in await rows(database, "batches") if b["host"] == "bad.example:81"]
+    assert [(int(b["claimable_at"]), b["late"]) for b in held] == [(until, True)] * 3
+    assert await batches.count_late(database, 64) == 1, "the other one is overdue"
+    assert await batches.release_held(database, "bad.example:81") == 3
+    assert await batches.count_late(database, 64) == 4
+
+
+async def test_being_handed_back_does_not_count_as_killing_nodes(database: Database) -> None:
+    """However often a batch comes back untouched, it is neither split nor given up as `node_lost`."""
+    await owed(database, "a", "b", url=BAD)
+    w = worker(database, answering(200))
+    for i in range(15):
+        claimed = await w._claimer.step(ClaimFilter(late=i > 0))  # overdue: it comes back as late work
+        assert claimed is not None
+        assert claimed.batch.claims == 1
+        await w._take_on(claimed)
+        await w._put_back(w.held["b"], None)
+    await run_dry(w)
+    assert [h["state"] for h in await rows(database, "history")] == ["succeeded"] * 2
+
+
+async def test_a_hanging_host_leaves_slots_and_batches_to_the_others(database: Database) -> None:
+    """Two hosts in one lane: one never answers. All of the other's executions go through while it hangs; what the
+    hanging one could not take waits in the database, where another node may claim it."""
+    forever = asyncio.Event()
+    done: list[str] = []
+
+    async def target(request: httpx.Request) -> httpx.Response:
+        if request.url.port == 81:
+            await forever.wait()
+        else:
+            done.append(request.headers["horae-job-id"])
+        return httpx.Response(200)
+
+    w = worker(database, target, slots=32)
+    for n in range(4):
+        await owed(database, *(f"h{n}-{i}" for i in range(20)), batch=f"h{n}", url=BAD, lane=5)
+    names = [f"g{n}-{i}" for n in range(10) for i in range(20)]
+    for n in range(10):
+        await owed(database, *names[n * 20 : n * 20 + 20], batch=f"g{n}", url=GOOD, lane=5)
+    w.start()
+    await eventually(lambda: _true(set(done) == set(names)), 10, "all of the healthy host")
+    await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "a quarter of the slots, and no more, to hang")
+    await eventually(lambda: _put_back(database, 72), 10, "what could not go to be put back")
+    forever.set()
+    await eventually(lambda: _recorded(database, 280), 20, "everything")
+    await w.drain(5)
+    assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+async def _put_back(db: Database, count: int) -> bool:
+    found = await db.api["batches"].find({"owner": None}).to_list()
+    return sum(len(b["ids"]) for b in found) >= count
+
+
+async def _recorded(db: Database, count: int) -> bool:
+    return await db.api["history"].count_documents({}) == count
+
+
+async def test_a_long_backlog_of_a_slow_host_is_not_walked_over(database: Database) -> None:
+    """Late batches that nobody may take now come back little by little."""
+    for i in range(40):
+        await owed(database, f"a{i}", batch=f"b{i}", url=BAD)
+    await database.api["batches"].update_many({}, {"$set": {"late": True}})
+    assert await batches.spread_late(database, "host", ["other:1"], 500) == 0
+    assert await batches.spread_late(database, "host", ["bad.example:81"], 500) == 40
+    now = Clock().now_ms()
+    at = [int(b["claimable_at"]) - now for b in await rows(database, "batches")]
+    assert -1000 < min(at) < max(at) <= 20_000
+    assert len(set(at)) > 30

@@ -1,0 +1,269 @@
+"""Limits that all nodes keep together, against real workers and a real database; and runs that must not overlap."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from bson.datetime_ms import DatetimeMS
+
+from cluster.clock import Clock
+from cluster.core.ids import execution_id
+from cluster.core.model import Batch, Execution
+from cluster.core.permits import Limits
+from cluster.core.timings import Timings
+from cluster.store import permits, queues
+from cluster.store.owing import owe
+from cluster.store.queues import Queue
+from tests.engine.test_worker import DUE, answering, owed, run_dry
+from tests.support.engine import check_books, job_document, put_jobs, rows, worker
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database
+    from cluster.worker import Worker
+
+SHORT = Timings(batch_lease=1.5, margin=0.3)
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+async def _recorded(db: Database, count: int) -> bool:
+    return await db.api["history"].count_documents({}) >= count
+
+
+class Target:
+    """Counts what is under way at once, for each job and in all, and when it came (monotonic seconds)."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.now: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.came: list[float] = []
+        self._seconds = seconds
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.came.append(asyncio.get_running_loop().time())
+        names = (request.headers["horae-job-id"], "all")
+        for name in names:
+            self.now[name] += 1
+            self.most[name] = max(self.most[name], self.now[name])
+        await asyncio.sleep(self._seconds)
+        for name in names:
+            self.now[name] -= 1
+        return httpx.Response(200)
+
+
+async def drain_all(workers: list[Worker]) -> None:
+    for w in workers:
+        await w.drain(3)
+
+
+async def test_a_queue_keeps_its_rate_over_three_nodes(database: Database) -> None:
+    """40 a second for 60 executions of many jobs, all due at once, three nodes: no 250 ms has more of them than that and
+    what a node may be late by, and every one is delivered, once."""
+    await queues.put(database, Queue("mail", Limits(40.0), 0))
+    for n in range(6):
+        await owed(database, *(f"j{n}-{i}" for i in range(10)), batch=f"b{n}", queue="mail", gate="q:mail")
+    target = Target()
+    workers = [worker(database, target, f"w{i}") for i in range(3)]
+    for w in workers:
+        w.start()
+    await eventually(lambda: _recorded(database, 60), 20, "all of them")
+    await drain_all(workers)
+    came = sorted(target.came)
+    assert len(came) == 60
+    assert max(sum(t <= other < t + 0.25 for other in came) for t in came) <= 15
+    assert came[-1] - came[0] >= 59 / 40 - 0.1
+    assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
+
+
+@pytest.mark.parametrize(
+    "limits", [{"queue": "few", "gate": "q:few"}, {"max_concurrent": 2, "gate": "j:same"}], ids=["queue", "job"]
+)
+async def test_no_more_at_once_than_allowed_over_three_nodes(database: Database, limits: dict[str, Any]) -> None:
+    """Two at once, three nodes, 24 executions, for a queue or a job of its own: never three, and all of them run."""
+    await queues.put(database, Queue("few", Limits(None, 2), 0))
+    await put_jobs(database, document := job_document("same", active_from=0, schedule_version="v1", **limits))
+    for n in range(6):
+        found = [
+            Execution(
+                execution_id("same", t), "same", t, t, "v1", f"b{n}", 0, host=document["host"], gate=limits["gate"]
+            )
+            for t in range(DUE + n * 10_000, DUE + n * 10_000 + 4000, 1000)
+        ]
+        await owe(database, found, [Batch(f"b{n}", tuple(e.id for e in found), 0, 0, DUE, DUE)], lambda: "new")
+    target = Target(0.05)
+    workers = [worker(database, target, f"w{i}") for i in range(3)]
+    for w in workers:
+        w.start()
+    await eventually(lambda: _recorded(database, 24), 25, "all of them")
+    await drain_all(workers)
+    assert target.most["all"] == 2
+    assert len(target.came) == 24
+    assert (await permits.read(database, limits["gate"])).held == frozenset()
+    assert await rows(database, "executions") == []
+
+
+async def test_the_death_of_a_node_gives_its_permits_back(database: Database) -> None:
+    """A node dies with the only permit in its hand: when its lease is over the next one runs, and no sooner."""
+    await queues.put(database, Queue("one", Limits(None, 1), 0))
+    await owed(database, "first", batch="b1", queue="one", gate="q:one")
+    forever = asyncio.Event()
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await forever.wait()
+        return httpx.Response(200)
+
+    mortal = worker(database, hang, "mortal", timings=SHORT)
+    await mortal.claim_once()
+    await eventually(lambda: _true(mortal.dispatcher.in_flight == 1), 5, "it is under way")
+    died = Clock().now_ms()
+    await owed(database, "second", batch="b2", queue="one", gate="q:one")
+    heir = worker(database, target := Target(), "heir", timings=SHORT)
+    heir.start()
+    await eventually(lambda: _recorded(database, 2), 20, "both")
+    await heir.drain(3)
+    assert target.most["all"] == 1
+    sent = [int(h["attempts"][0]["sent_at"]) for h in await rows(database, "history")]
+    assert min(sent) - died > 1000
+    await mortal.dispatcher.close()
+    await check_books(database)
+
+
+async def test_a_queue_that_is_not_there_limits_nothing(database: Database) -> None:
+    """Neither before it is made nor after it was deleted; and a change is in force within seconds."""
+    await owed(database, *(f"j{i}" for i in range(20)), queue="free", gate="q:free")
+    target = Target(0.05)
+    w = worker(database, target)
+    await run_dry(w)
+    assert target.most["all"] == 20
+    assert await rows(database, "permits") == []
+
+
+async def test_what_is_limited_takes_no_room_from_others(database: Database) -> None:
+    """One a minute, 300 waiting: others go out at once, and what waits is put back into the database untouched."""
+    await queues.put(database, Queue("slow", Limits(1 / 60), 0))
+    for n in range(3):
+        await owed(database, *(f"s{n}-{i}" for i in range(100)), batch=f"s{n}", queue="slow", gate="q:slow")
+    w = worker(database, answering(200), waiting=256)
+    w.start()
+    await eventually(lambda: _recorded(database, 1), 5, "the first of them")
+    await owed(database, *(f"f{i}" for i in range(50)), batch="f")
+    await eventually(lambda: _recorded(database, 51), 5, "those that are free")
+    await eventually(lambda: _true(w.dispatcher.waiting == 0), 10, "what waits to be put back")
+    await w.drain(3)
+    left = await rows(database, "executions")
+    assert len(left) == 299
+    assert all(e["attempts"] == [] for e in left)
+    assert not [b for b in await rows(database, "batches") if b["owner"] is not None]
+    await check_books(database)
+
+
+async def test_three_nodes_never_overlap_a_job_that_skips(database: Database) -> None:
+    """A slow target, an occurrence every 50 ms, three nodes: never two at once, and every occurrence is either
+    delivered or recorded as skipped with the reason."""
+    await put_jobs(database, job_document("a", active_from=0, schedule_version="v1", overlap="skip"))
+    target = Target(0.2)
+    workers = [worker(database, target, f"w{i}") for i in range(3)]
+    start = Clock().now_ms() + 300
+    dues = [start + 50 * i for i in range(40)]
+    for i, due in enumerate(dues):
+        e = Execution(execution_id("a", due), "a", due, due, "v1", f"b{i}", 0)
+        await owe(database, [e], [Batch(f"b{i}", (e.id,), 0, 0, due, due - 1000)], lambda: "new")
+    for w in workers:
+        w.start()
+    await eventually(lambda: _recorded(database, 40), 20, "all of them")
+    await drain_all(workers)
+    found = await rows(database, "history")
+    states = Counter(h["state"] for h in found)
+    assert target.most["a"] == 1
+    assert states["succeeded"] >= 5
+    assert states["skipped"] == 40 - states["succeeded"]
+    assert {h["reason"] for h in found if h["state"] == "skipped"} == {"the run before it had not ended"}
+    assert len({h["attempts"][0]["node"] for h in found if h["attempts"]}) > 1, "more than one node took part"
+
+
+async def test_the_death_of_the_node_that_runs_lets_the_next_one_run(database: Database) -> None:
+    """Its run is taken over when the lease ends and delivered; what is due before that is skipped; nothing is stuck."""
+    await put_jobs(database, job_document("a", active_from=0, schedule_version="v1", overlap="skip"))
+
+    async def due_now(name: str) -> None:
+        due = Clock().now_ms()
+        e = Execution(execution_id("a", due), "a", due, due, "v1", name, 0)
+        await owe(database, [e], [Batch(name, (e.id,), 0, 0, due, due)], lambda: "new")
+
+    forever = asyncio.Event()
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await forever.wait()
+        return httpx.Response(200)
+
+    await due_now("b1")
+    mortal = worker(database, hang, "mortal", timings=SHORT)
+    await mortal.claim_once()
+    await eventually(lambda: _true(mortal.dispatcher.in_flight == 1), 5, "it is under way")
+    heir = worker(database, target := Target(), "heir", timings=SHORT)
+    heir.start()
+    await due_now("b2")
+    await eventually(lambda: _recorded(database, 2), 15, "the second skipped, the first taken over")
+    await due_now("b3")
+    await eventually(lambda: _recorded(database, 3), 5, "the third")
+    await heir.drain(3)
+    assert [h["state"] for h in await rows(database, "history")] == ["succeeded", "skipped", "succeeded"]
+    assert len(target.came) == 2
+    await mortal.dispatcher.close()
+
+
+async def test_edges_of_start_and_end(database: Database) -> None:
+    """An occurrence on the very ms of startAt or endAt is owed; a ms outside it is not. What has been settled agrees
+    with what the main pass wrote."""
+    from tests.support.engine import T0, Crank, lead, settle_all
+
+    start, end = T0 + 5000, T0 + 8000
+    edges = {
+        "on": (start, end),
+        "inside": (start + 1, end - 1),
+        "outside": (start - 1, end + 1),
+    }
+    for name, (first, last) in edges.items():
+        await put_jobs(
+            database,
+            job_document(name, start_at=DatetimeMS(first), end_at=DatetimeMS(last), ends_at=DatetimeMS(last)),
+        )
+    clock = Crank()
+    await settle_all(await lead(database, clock), clock)
+    found: dict[str, list[int]] = {name: [] for name in edges}
+    for e in await rows(database, "executions"):
+        found[e["job_id"]].append((int(e["due_at"]) - T0) // 1000)
+    assert found == {"on": [5, 6, 7, 8], "inside": [6, 7], "outside": [5, 6, 7, 8]}
+
+
+async def test_a_herd_is_spread_by_a_stable_hash(database: Database) -> None:
+    """1,000 jobs of one second with `spreadSeconds` 10: each second of ten gets about its share, a job always the same
+    one, and the due time in the id stays what it is."""
+    from tests.support.engine import T0, Crank, lead, settle_all
+
+    due = T0 + 10_000
+    jobs = [job_document(f"j{i}", "@at " + _at(due), spread_seconds=10, ends_at=DatetimeMS(due)) for i in range(1000)]
+    await put_jobs(database, *jobs)
+    clock = Crank()
+    await settle_all(await lead(database, clock), clock)
+    found = await rows(database, "executions")
+    late = Counter((int(e["send_at"]) - int(e["due_at"])) // 1000 for e in found)
+    assert sorted(late) == list(range(10))
+    assert all(60 <= n <= 140 for n in late.values()), late
+    assert {e["_id"] for e in found} == {f"j{i}:{due}" for i in range(1000)}
+    from cluster.core.ids import spread_ms
+
+    assert all(int(e["send_at"]) - int(e["due_at"]) == spread_ms(e["job_id"], 10) for e in found)
+
+
+def _at(ms: int) -> str:
+    from cluster.core.instants import render
+
+    return render(ms)
