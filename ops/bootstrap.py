@@ -38,7 +38,7 @@ def make_secrets(directory: Path, members: Sequence[str], db_name: str) -> list[
     """Write what is missing; the names of the files written. `members` are `host:port`, as clients reach them.
 
     ca.pem and mongo.pem (certificate and key of every member), mongo-key (what members prove to each other),
-    root-password, horae-password, mongodb-uri and api-keys (for MONGODB_URI_FILE and HORAE_API_KEYS_FILE).
+    root-password, horae-password, and what the nodes read: mongodb-uri, secret-key, api-keys.
     """
     directory.mkdir(parents=True, exist_ok=True)
     made: list[str] = []
@@ -70,6 +70,7 @@ def make_secrets(directory: Path, members: Sequence[str], db_name: str) -> list[
     keep("horae-password", secrets.token_hex(24), SETUP)
     password = quote((directory / "horae-password").read_text().strip(), safe="")
     keep("mongodb-uri", _uri(members, directory, f"horae:{password}@", db_name), HORAE)
+    keep("secret-key", base64.b64encode(os.urandom(32)).decode(), HORAE)
     keep("api-keys", f"admin:{secrets.token_hex(24)}:admin", HORAE)
     return made
 

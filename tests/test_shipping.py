@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 MANIFESTS = sorted((ROOT / "config" / "kubernetes").glob("*.yaml"))
 COMPOSE = shutil.which("docker-compose")
 NAMES = {str(field.validation_alias) for field in Settings.model_fields.values()}
-KNOWN = NAMES | {f"{name}_FILE" for name in NAMES}
+KNOWN = NAMES | {f"{name}_FILE" for name in NAMES} | {"HORAE_SECRET_KEY_FILE"}
 
 
 def pinned(lock: str) -> dict[str, str]:
