@@ -227,6 +227,7 @@ class Node:
             "host": platform.node(),
             "pid": os.getpid(),
             "version": self.version,
+            "schema": schema.SCHEMA_VERSION,
             "clock_offset_ms": self.clock.wall_offset_ms,
             "in_flight": self.worker.dispatcher.in_flight,
             "waiting": self.worker.dispatcher.waiting,

@@ -12,6 +12,7 @@ from cluster.core.errors import ConfigurationError, StoreError
 from config import logs
 from config.settings import load
 from ops.bench import bench_command
+from ops.db_cli import db_group
 from ops.explain_cli import explain_command
 from ops.follow import follow_parent
 from ops.inspect import leader_command, leases_command, nodes_command
@@ -119,6 +120,7 @@ cli.add_command(nodes_command)
 cli.add_command(explain_command)
 cli.add_command(executions_group)
 cli.add_command(backlog_command)
+cli.add_command(db_group)
 leases_command.add_command(release_command)
 leader_command.add_command(resign_command)
 nodes_command.add_command(drain_command)

@@ -18,7 +18,7 @@ from pymongo.errors import InvalidURI, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from cluster.core.errors import ConfigurationError
-from cluster.store.schema import STANDALONE
+from cluster.store.schema import STANDALONE, unfit
 from config.gunicorn import options
 from config.settings import loopback
 from ops import tracing
@@ -89,6 +89,15 @@ def warn_if_plain(uri: str) -> bool:
         return False
     log.warning("database_connection_plain", hosts=others, advice="add tls=true to MONGODB_URI")
     return True
+
+
+def check_schema(uri: str, db_name: str) -> None:
+    """Raises `ConfigurationError` for a database that another release's schema was written to."""
+    with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=REACH_SECONDS * 1000) as client:
+        meta = client[db_name]["meta"].find_one({"_id": "schema"})
+    problem = unfit(None if meta is None else int(meta["version"]))
+    if problem is not None:
+        raise ConfigurationError([problem])
 
 
 def raise_file_limit() -> None:
@@ -175,6 +184,7 @@ def serve(settings: Settings) -> None:
         warn_if_plain(uri)
     master = os.getpid()
     try:
+        check_schema(uri, settings.db_name)
         check_keys(settings, uri)
         _Gunicorn(settings, uri).run()
     finally:

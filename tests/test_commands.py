@@ -70,7 +70,20 @@ def test_a_taken_port_is_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "receiver", "demo", "leases", "nodes", "leader", "jobs", "bench", "explain", "executions", "backlog"],
+    [
+        "serve",
+        "receiver",
+        "demo",
+        "leases",
+        "nodes",
+        "leader",
+        "jobs",
+        "bench",
+        "explain",
+        "executions",
+        "backlog",
+        "db",
+    ],
 )
 def test_every_command_helps(tmp_path: Path, command: str) -> None:
     """With `--help`, status 0."""

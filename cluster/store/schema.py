@@ -1,6 +1,12 @@
 """Collections, indexes and the documents that must exist before the first node works.
 
 Every step is idempotent, so any number of nodes may run it at once.
+
+The version in `meta` says what documents look like. A release works on its own version and on the one before, and never
+raises it by itself: nodes of two neighbouring releases run side by side until an operator runs `horae db migrate`.
+
+    1  the first one
+    2  every job carries `host`
 """
 
 from __future__ import annotations
@@ -16,7 +22,9 @@ from cluster.store.door import translated
 if TYPE_CHECKING:
     from cluster.store.client import Database
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+OLDEST_VERSION = 1
+"""What this release still works on."""
 
 INDEXES: dict[str, list[IndexModel]] = {
     "jobs": [
@@ -97,12 +105,28 @@ async def _ensure_documents(db: Database) -> None:
         except DuplicateKeyError:  # another node was faster
             continue
     meta = await db.api["meta"].find_one({"_id": "schema"})
-    if meta is not None and meta["version"] > SCHEMA_VERSION:
-        raise ConfigurationError(
-            [
-                (
-                    f"the database has schema version {meta['version']}, this release knows {SCHEMA_VERSION}: "
-                    "a newer Horae has been here; run that release or a later one"
-                )
-            ]
+    problem = unfit(None if meta is None else meta["version"])
+    if problem is not None:
+        raise ConfigurationError([problem])
+
+
+def unfit(version: int | None) -> str | None:
+    """Why this release cannot work on a database of this version, in a sentence; None: it can."""
+    if version is None or OLDEST_VERSION <= version <= SCHEMA_VERSION:
+        return None
+    if version > SCHEMA_VERSION:
+        return (
+            f"the database has schema version {version}, this release knows {SCHEMA_VERSION}: a newer Horae has been here; "
+            "run that release or a later one"
         )
+    return (
+        f"the database has schema version {version}, this release works on {OLDEST_VERSION} and {SCHEMA_VERSION}: run "
+        "`horae db migrate` of the releases between, one after the other"
+    )
+
+
+async def version_of(db: Database) -> int | None:
+    """The database's schema version; None: it has none yet."""
+    with translated():
+        meta = await db.api["meta"].find_one({"_id": "schema"})
+    return None if meta is None else int(meta["version"])
