@@ -1,0 +1,160 @@
+"""The checker finds what it is for: one hand-made bad history for every rule, and a clean one with none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.calls import Call, targets
+from tests.chaos.checker import Fault, Leader, Recorded, Run, Seen, Target, check, figures
+from tests.chaos.saved import load, save, timeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+T = 1_700_000_000_000
+
+
+def good() -> Run:
+    """Two deliveries, one of them retried; a leader that changes; one fault in the past."""
+    return Run(
+        targets=(Target("a:1", T), Target("b:1", T + 1000), Target("c:1", T, "may"), Target("d:1", T, "must-not")),
+        seen=(Seen("a:1", 1, 1, T + 3), Seen("b:1", 1, 1, T + 1003, "503"), Seen("b:1", 2, 2, T + 1900)),
+        recorded=(
+            Recorded("a:1", "succeeded", ((1, 1, 200),)),
+            Recorded("b:1", "succeeded", ((1, 1, 503), (2, 2, 200))),
+        ),
+        faults=(Fault("kill", T - 100_000, T - 90_000),),
+        leaders=(Leader(T, 1, "n1", T + 10), Leader(T + 1, 1, None, T + 10), Leader(T + 2, 2, "n2", T + 20)),
+    )
+
+
+def rules(run: Run) -> set[str]:
+    return {v.rule for v in check(run)}
+
+
+def more(run: Run, *seen: Seen) -> Run:
+    return replace(run, seen=(*run.seen, *seen))
+
+
+def test_a_good_history_is_clean() -> None:
+    """No rule cries without a reason, and the figures are those of the run."""
+    assert check(good()) == []
+    assert figures(good()) == {
+        "faults": 1,
+        "executions audited": 2,
+        "missing": 0,
+        "delivered again": 0,
+        "longest lateness ms": 3,
+    }
+
+
+RETURNED = Seen("a:1", 1, 2, T + 700)
+BAD: dict[str, Run] = {
+    "miss": replace(good(), seen=good().seen[1:], recorded=good().recorded[1:]),
+    "phantom": more(good(), Seen("x:1", 1, 1, T)),
+    "early": replace(good(), seen=(Seen("a:1", 1, 1, T - 21), *good().seen[1:])),
+    "late": replace(good(), seen=(Seen("a:1", 1, 1, T + 2001), *good().seen[1:])),
+    "duplicate": more(good(), RETURNED),
+    "one token": more(good(), Seen("a:1", 1, 1, T + 9)),
+    "history": replace(good(), recorded=good().recorded[:1]),
+    "term": replace(good(), leaders=(Leader(T, 1, "n1"), Leader(T + 1, 1, "n2"))),
+    "cursor": replace(good(), leaders=(Leader(T, 1, "n1", T + 20), Leader(T + 1, 1, "n1", T + 10))),
+    "progress": replace(good(), seen=(), faults=(Fault("kill", T - 50, T - 1),)),
+    "orphan": replace(good(), owed=("a:1",)),
+}
+
+
+@pytest.mark.parametrize("rule", sorted(BAD))
+def test_each_rule_catches_its_bad_history(rule: str) -> None:
+    """Of an otherwise good history each rule finds the one thing that is wrong, by its name."""
+    assert rule in rules(BAD[rule])
+
+
+def test_an_old_token_after_a_newer_one_is_caught() -> None:
+    """A retry that was not delivered yet, under a token that somebody else has overtaken."""
+    run = replace(
+        good(),
+        seen=(good().seen[0], Seen("b:1", 1, 2, T + 1003, "503"), Seen("b:1", 2, 1, T + 1900)),
+        recorded=(good().recorded[0], Recorded("b:1", "succeeded", ((1, 2, 503), (2, 1, 200)))),
+    )
+    assert rules(run) == {"stale"}
+
+
+def test_terms_never_go_back() -> None:
+    """A smaller term read after a greater one is a lease that was lost."""
+    assert rules(replace(good(), leaders=(Leader(T, 2, "n1"), Leader(T + 1, 1, "n0")))) == {"term"}
+
+
+def test_what_must_not_come_is_a_phantom() -> None:
+    """An occurrence of a paused or deleted job is not owed."""
+    assert "phantom" in rules(more(good(), Seen("d:1", 1, 1, T)))
+
+
+def test_history_with_what_nobody_owed_is_a_phantom() -> None:
+    """An execution that was only recorded counts too."""
+    run = good()
+    assert rules(replace(run, recorded=(*run.recorded, Recorded("x:1", "cancelled", ())))) == {"phantom"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Recorded("a:1", "succeeded", ((1, 1, 201),)),
+        Recorded("a:1", "succeeded", ((1, 1, 200), (2, 2, 200))),
+        Recorded("a:1", "dead", ((1, 1, 200),)),
+        Recorded("c:1", "succeeded", ()),
+    ],
+    ids=["another status", "an attempt that never came", "dead, but accepted", "succeeded, but never sent"],
+)
+def test_history_that_contradicts_the_receiver(record: Recorded) -> None:
+    """Each kind of untruth in history is found."""
+    kept = tuple(r for r in good().recorded if r.execution != record.execution)
+    assert rules(replace(good(), recorded=(*kept, record))) == {"history"}
+
+
+def test_a_fault_explains_a_duplicate_and_lateness_but_not_one_token() -> None:
+    """Within a fault and its recovery another token and lateness pass; the same token twice never does."""
+    felt = replace(good(), faults=(Fault("kill", T - 1000, T),))
+    assert check(more(felt, RETURNED)) == []
+    assert check(replace(felt, seen=(Seen("a:1", 1, 1, T + 12_000), *felt.seen[1:]))) == []
+    assert rules(more(felt, Seen("a:1", 1, 1, T + 9))) == {"one token"}
+    over = replace(good(), faults=(Fault("kill", T - 40_000, T - 30_001 + 700),))
+    assert rules(more(over, RETURNED)) == {"duplicate"}
+
+
+def test_what_is_owed_follows_from_the_calls_and_their_answers() -> None:
+    """Must between a confirmed start and a stop; must not after a confirmed stop; may where nobody can know."""
+    calls = [
+        Call("create", "j", T, T + 100, "ok"),
+        Call("pause", "j", T + 10_000, T + 10_100, "ok"),
+        Call("resume", "j", T + 20_000, T + 25_000, "unknown"),
+    ]
+    duty = {t.due_ms - T: t.duty for t in targets(calls, T - 2000, T + 30_000)}
+    assert duty[-1000] == "must-not"
+    assert duty[1000] == "may"
+    assert duty[5000] == "must"
+    assert duty[9000] == duty[10_000] == "may"
+    assert duty[15_000] == "must-not"
+    assert duty[21_000] == duty[29_000] == "may"
+
+
+def test_a_failed_call_changed_nothing() -> None:
+    """A refused delete leaves the job running; an unknown one leaves it open."""
+    start = Call("create", "j", T, T + 100, "ok")
+    failed = targets([start, Call("delete", "j", T + 5000, T + 5100, "failed")], T + 9000, T + 10_000)
+    unknown = targets([start, Call("delete", "j", T + 5000, T + 5100, "unknown")], T + 9000, T + 10_000)
+    assert [t.duty for t in failed] == ["must"]
+    assert [t.duty for t in unknown] == ["may"]
+
+
+def test_a_saved_run_gives_the_same_verdict(tmp_path: Path) -> None:
+    """What is written down can be checked again, and drawn."""
+    file = tmp_path / "run.json"
+    for run in (good(), *BAD.values()):
+        save(run, file)
+        assert load(file) == run
+        assert check(load(file)) == check(run)
+    assert timeline(good()).startswith("<svg")
