@@ -54,6 +54,7 @@ class Arrival:
     attempt: int
     token: int
     path: str
+    answer: str = "200"
 
 
 class Receiver:
@@ -85,7 +86,8 @@ class Receiver:
                 d = json.loads(line)
             except ValueError:
                 continue  # being written
-            found.append(Arrival(d["arrived"], d["execution"], d["attempt"], int(d["token"] or 0), d["path"]))
+            token = int(d["token"] or 0)
+            found.append(Arrival(d["arrived"], d["execution"], d["attempt"], token, d["path"], d["answer"]))
         return found
 
     def by_execution(self) -> dict[str, list[Arrival]]:

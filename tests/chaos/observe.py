@@ -1,0 +1,138 @@
+"""What happens in a run, written down for the checker: who led, which calls were made, what is in the database."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import httpx
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from tests.chaos.calls import Call, targets
+from tests.chaos.checker import Bounds, Fault, Leader, Recorded, Run, Seen, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.support.processes import Nodes, Receiver
+
+BACKLOG_MS = 60_000
+"""A stop cancels what is not sent yet; in a run with faults that can be so old."""
+
+
+def now_ms() -> int:
+    """The clock of this process, which is the receiver's too."""
+    return int(time.time() * 1000)
+
+
+class Watch:
+    """Reads the leader's lease and the horizon, linearizably, and makes calls about jobs of its own, until stopped."""
+
+    def __init__(self, nodes: Nodes, receiver: Receiver, uri: str, seed: int) -> None:
+        self._nodes, self._receiver, self._dice = nodes, receiver, random.Random(seed)
+        self._client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True, serverSelectionTimeoutMS=1000)
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._every, args=(0.2, self._look))]
+        self._threads += [threading.Thread(target=self._every, args=(0.7, self._call))]
+        self.leaders: list[Leader] = []
+        self.calls: list[Call] = []
+        self._made = 0
+        self._runs: dict[str, bool] = {}
+        for t in self._threads:
+            t.start()
+
+    def end(self) -> None:
+        """Stop watching and calling."""
+        self._ended.set()
+        for t in self._threads:
+            t.join(30)
+        self._client.close()
+
+    def _every(self, seconds: float, step: Callable[[], None]) -> None:
+        while not self._ended.wait(seconds):
+            step()
+
+    def _look(self) -> None:
+        leases = self._client[self._nodes.db.name].get_collection("leases", read_concern=ReadConcern("linearizable"))
+        try:
+            d = leases.find_one({"_id": "leader"}, max_time_ms=1000)
+        except PyMongoError:
+            return
+        if d is not None:
+            self.leaders.append(Leader(now_ms(), d["term"], d["holder"]))
+
+    def _call(self) -> None:
+        verb: Literal["create", "pause", "resume", "delete"]
+        if len(self._runs) < 4 or not self._dice.randrange(4):
+            self._made += 1
+            job, verb = f"h{self._made}", "create"
+        else:
+            job = self._dice.choice(sorted(self._runs))
+            verb = "delete" if not self._dice.randrange(3) else "pause" if self._runs[job] else "resume"
+        begun = now_ms()
+        outcome = self._ask(verb, job)
+        self.calls.append(Call(verb, job, begun, now_ms(), outcome))
+        if verb == "delete":
+            self._runs.pop(job, None)
+        else:
+            self._runs[job] = verb != "pause"
+
+    def _ask(self, verb: str, job: str) -> Literal["ok", "failed", "unknown"]:
+        body = {
+            "jobId": job,
+            "schedule": "* * * * * *",
+            "api": f"{self._receiver.url}/ok/{job}",
+            "type": "ATLEAST_ONCE",
+        }
+        url = f"{self._nodes.url}/jobs"
+        try:
+            if verb == "create":
+                answer = httpx.post(url, json=body, timeout=10)
+            elif verb == "delete":
+                answer = httpx.delete(f"{url}/{job}", timeout=10)
+            else:
+                answer = httpx.post(f"{url}/{job}/{verb}", timeout=10)
+        except httpx.HTTPError:
+            return "unknown"
+        # An earlier call without an answer may have been done, so a conflict or a 404 says nothing certain.
+        return "ok" if answer.is_success else "unknown"
+
+
+def collect(
+    nodes: Nodes,
+    receiver: Receiver,
+    watch: Watch,
+    steady: int,
+    span: tuple[int, int],
+    faults: Sequence[Fault],
+    *,
+    bounds: Bounds | None = None,
+) -> Run:
+    """The run between two whole seconds: `steady` jobs j0, j1, … that must always come, and those of the watch."""
+    start, end = span
+    due = {"$gte": datetime.fromtimestamp(start / 1000, UTC), "$lt": datetime.fromtimestamp(end / 1000, UTC)}
+    owed = [Target(f"j{i}:{t}", t) for i in range(steady) for t in range(start, end, 1000)]
+    owed += targets(watch.calls, start, end, BACKLOG_MS if faults else 3000)
+    recorded = [
+        Recorded(h["_id"], h["state"], tuple((a["n"], a["token"], a.get("status")) for a in h["attempts"]))
+        for h in nodes.db["history"].find({"due_at": due}, {"state": 1, "attempts": 1})
+    ]
+    seen = [
+        Seen(a.execution, a.attempt, a.token, a.at_ms, a.answer)
+        for a in receiver.arrivals()
+        if start <= int(a.execution.split(":")[1]) < end
+    ]
+    return Run(
+        tuple(owed),
+        tuple(seen),
+        tuple(recorded),
+        tuple(faults),
+        tuple(watch.leaders),
+        tuple(d["_id"] for d in nodes.db["executions"].find({"due_at": due}, {"_id": 1})),
+        bounds or Bounds(),
+    )

@@ -1,0 +1,43 @@
+"""A real run without a fault has nothing to explain: no violation of any rule, while jobs come and go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.checker import check, figures
+from tests.chaos.observe import Watch, collect
+from tests.cluster.test_cluster import every_second, next_second, recorded_until, settle, wait_past
+from tests.support.processes import Nodes, Receiver, end
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_a_quiet_run_is_clean(tmp_path: Path, mongodb_uri: str, db_name: str) -> None:
+    """Every occurrence that must come has come once and on time, none that must not; terms stay, nothing is owed."""
+    receiver = Receiver(tmp_path)
+    nodes = Nodes(tmp_path, mongodb_uri, db_name, 1)
+    watch = Watch(nodes, receiver, mongodb_uri, 1)
+    try:
+        nodes.load(every_second(receiver, 10))
+        settle(nodes)
+        start = next_second(nodes) + 2000
+        finish = start + 10_000
+        wait_past(nodes, finish)
+        watch.end()
+        wait_until(lambda: recorded_until(nodes, finish), 30, "everything due is recorded")
+        wait_until(lambda: f"j9:{finish - 1000}" in receiver.by_execution() or None, 5, "the last arrivals")
+        run = collect(nodes, receiver, watch, 10, (start, finish), [])
+        assert check(run) == []
+        assert figures(run)["executions audited"] >= 100
+        assert {c.outcome for c in watch.calls} == {"ok"}
+        assert watch.leaders
+    finally:
+        watch.end()
+        nodes.close()
+        end(receiver.process)
