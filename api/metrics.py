@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from api.series import AGE, CLUSTER, INFO, WORKER
 from cluster.core.errors import StoreError
-from cluster.store import batches, schedules
+from cluster.store import batches, breakers, schedules
 from cluster.store.deadline import within
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from api.series import Series
     from api.services import Part, Services
+    from cluster.core.breaker import Breaker
 
+MOST_HOSTS = 50
 DATABASE_SECONDS = 2.0
 """A scrape must not hang because the database does."""
 
@@ -50,6 +52,7 @@ class Metrics:
             with within(DATABASE_SECONDS):
                 waiting = await batches.backlog(self._services.db)
                 earliest = await schedules.earliest(self._services.db)
+                not_closed = await breakers.listing(self._services.db)
         except StoreError:
             return found
         now = self._services.clock.now_ms()
@@ -60,7 +63,15 @@ class Metrics:
             "backlog": {"ready": waiting.ready, "leased": waiting.leased, "late": waiting.late},
             "oldest_due_ms": 0 if waiting.oldest_ms is None else max(0, now - waiting.oldest_ms),
             "ahead_ms": ahead,
+            "breakers_open": len(not_closed),
+            "breakers": _by_host(not_closed),
         }
+
+
+def _by_host(not_closed: Sequence[Breaker]) -> dict[str, int]:
+    """Those that opened first: when half the world is away, one series per host would be one too many."""
+    shown = sorted(not_closed, key=lambda b: b.opened_ms)[:MOST_HOSTS]
+    return {f"{b.host} {'half_open' if b.half_open else 'open'}": 1 for b in shown}
 
 
 class _Readings(Collector):

@@ -84,6 +84,8 @@ CLUSTER: tuple[Series, ...] = (
     _gauge("backlog", "backlog_executions", "Executions: ready and not leased, leased, late work.", "state"),
     _gauge("oldest_due_ms", "oldest_due_age_seconds", "Age of the oldest that is due and not leased.", scale=0.001),
     _gauge("ahead_ms", "materialised_ahead_seconds", "How far ahead everything is written down.", scale=0.001),
+    _gauge("breakers_open", "breakers_open", "Hosts whose circuit breaker is not closed."),
+    _gauge("breakers", "breaker_state", "1 for each of these hosts, 50 at most.", "host", "state"),
     _gauge("lookahead_ms", "lookahead_seconds", "How far ahead it should be (HORAE_LOOKAHEAD_SECONDS).", scale=0.001),
 )
 """Of the whole cluster, read from the database: every node says the same, so take the maximum and never the sum."""

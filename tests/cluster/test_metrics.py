@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 import yaml
+from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.metrics import exposition
+from api.metrics import MOST_HOSTS, _by_host, exposition
 from api.series import CLUSTER, WORKER, names
+from cluster.core.breaker import Breaker
 from ops.board import SLOT_BYTES, Board
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
@@ -25,19 +27,20 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 ROOT = Path(__file__).parents[2]
-GOOD, BAD = 60, 4
+GOOD, TWICE, BAD = 52, 8, 4
+SUCCEEDED, ALL = GOOD + TWICE, GOOD + TWICE + BAD
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 @pytest.fixture(scope="module")
 def nodes(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """Two workers that have sent `GOOD` executions that succeed, each tried twice, and `BAD` ones that fail."""
+    """Two workers that have sent `GOOD` executions that succeed at once, `TWICE` at the second try, `BAD` that fail."""
     directory = tmp_path_factory.mktemp("metrics")
     receiver = Receiver(directory)
     made = Nodes(directory, mongodb_uri, f"test_{uuid.uuid4().hex[:12]}", 2)
     try:
-        for path, kind, count in (("fail/1", "good", GOOD), ("status/404", "bad", BAD)):
-            at = (made.now_ms() // 1000 + 1) * 1000
+        at = (made.now_ms() // 1000 + 5) * 1000
+        for path, kind, count in (("ok", "good", GOOD), ("fail/1", "twice", TWICE), ("status/404", "bad", BAD)):
             made.load(
                 [
                     {
@@ -49,7 +52,7 @@ def nodes(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                     for n in range(count)
                 ]
             )
-        wait_until(lambda: made.db["history"].count_documents({}) == GOOD + BAD, 30, "all executions are final")
+        wait_until(lambda: made.db["history"].count_documents({}) == ALL, 40, "all executions are final")
         yield made
     finally:
         made.close()
@@ -84,22 +87,20 @@ def values(samples: Samples, name: str, label: str) -> set[str]:
 
 def test_whoever_answers_speaks_for_all_workers(nodes: Nodes) -> None:
     """The sums are what history says, in every scrape, and no counter of any worker ever goes back."""
-    wait_until(
-        lambda: total(scrape(nodes), "horae_executions_total") == GOOD + BAD, 10, "both workers have told their counts"
-    )
+    wait_until(lambda: total(scrape(nodes), "horae_executions_total") == ALL, 10, "both workers have told their counts")
     before: Samples = {}
     for _ in range(12):
         now = scrape(nodes)
         assert values(now, "horae_executions_total", "worker") == {"0", "1"}
-        assert total(now, "horae_executions_total", outcome="succeeded") == GOOD
+        assert total(now, "horae_executions_total", outcome="succeeded") == SUCCEEDED
         assert total(now, "horae_executions_total", outcome="failed") == BAD
-        assert total(now, "horae_attempts_total", result="http_2xx") == GOOD
-        assert total(now, "horae_attempts_total", result="http_5xx") == GOOD
+        assert total(now, "horae_attempts_total", result="http_2xx") == SUCCEEDED
+        assert total(now, "horae_attempts_total", result="http_5xx") == TWICE
         assert total(now, "horae_attempts_total", result="http_4xx") == BAD
-        assert total(now, "horae_retries_total") == GOOD
-        assert total(now, "horae_attempt_duration_seconds_count") == 2 * GOOD + BAD
-        assert total(now, "horae_queue_seconds_count") == 2 * GOOD + BAD
-        assert total(now, "horae_drift_seconds_count") == GOOD + BAD
+        assert total(now, "horae_retries_total") == TWICE
+        assert total(now, "horae_attempt_duration_seconds_count") == ALL + TWICE
+        assert total(now, "horae_queue_seconds_count") == ALL + TWICE
+        assert total(now, "horae_drift_seconds_count") == ALL
         assert total(now, "horae_duplicates_total") == 0
         assert total(now, "horae_leading") == 1
         for (name, labels), value in before.items():
@@ -110,14 +111,14 @@ def test_whoever_answers_speaks_for_all_workers(nodes: Nodes) -> None:
     assert total(before, "horae_oldest_due_age_seconds") == 0
     assert 10 < total(before, "horae_materialised_ahead_seconds") <= total(before, "horae_lookahead_seconds") == 15
     assert total(before, "horae_batches_total", event="leased") > 0
-    assert total(before, "horae_materialised_total") + total(before, "horae_settled_jobs_total") >= GOOD + BAD
+    assert total(before, "horae_materialised_total") + total(before, "horae_settled_jobs_total") >= ALL
 
 
 def test_every_series_is_there(nodes: Nodes) -> None:
     """A live scrape has every series of the table and none beside it; only errors may have none to show."""
     live = {name for name, _ in scrape(nodes)}
     assert live - names() == set()
-    assert names() - live <= {"horae_mongodb_errors_total"}
+    assert names() - live <= {"horae_mongodb_errors_total", "horae_breaker_state"}
 
 
 def test_rules_and_panels_name_what_is_there(nodes: Nodes) -> None:
@@ -178,12 +179,25 @@ def test_the_board_never_shows_half_a_text() -> None:
 
 def test_without_a_database_a_scrape_says_so() -> None:
     """What the database would have told has no sample, and `horae_database_up` is 0: nothing is made up."""
-    from prometheus_client.exposition import generate_latest
-
     text = exposition(generate_latest, [], {"database_up": 0, "lookahead_ms": 15_000}).decode()
     assert "horae_database_up 0.0" in text
     assert "horae_lookahead_seconds 15.0" in text
     assert not re.search(r"^horae_(backlog|oldest|materialised_ahead)", text, re.MULTILINE)
+
+
+def test_breakers_are_shown_within_bounds() -> None:
+    """Each host with its state; of very many those that opened first, and how many there are in all."""
+    many = [
+        Breaker(f"h{n}:443", half_open=n == 0, until_ms=0, opens=1, rev=1, opened_ms=n, why="", node="n")
+        for n in range(200)
+    ]
+    shown = _by_host(many[::-1])
+    assert len(shown) == MOST_HOSTS
+    text = exposition(generate_latest, [], {"breakers_open": 200, "breakers": shown}).decode()
+    assert "horae_breakers_open 200.0" in text
+    assert 'horae_breaker_state{host="h0:443",state="half_open"} 1.0' in text
+    assert 'horae_breaker_state{host="h49:443",state="open"} 1.0' in text
+    assert "h50:443" not in text
 
 
 def test_the_table_has_no_name_twice() -> None:
