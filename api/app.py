@@ -40,7 +40,7 @@ def create_app(
     node: Node, settings: Settings, metering: Metering, parts: Callable[[], Sequence[Part]]
 ) -> App[Any, Any]:
     """The application of one node. `parts` are the readings of all workers behind its port."""
-    rules = Rules(settings.allowed_networks, settings.retention_days)
+    rules = Rules(settings.allowed_networks, settings.retention_days, bool(settings.secret_keys))
     own = ApiSettings(
         settings.api_keys, rules, settings.requests_per_second, settings.metrics_open, settings.lookahead_seconds
     )

@@ -145,7 +145,7 @@ def _summary(job: Schema) -> Schema:
         **{
             name: {k: v for k, v in field.items() if k != "default"}
             for name, field in job["properties"].items()
-            if name != "signingSecret"
+            if name not in ("signingSecret", "previousSigningSecret")
         },
         "state": {"type": "string", "enum": ["active", "paused", "completed"]},
         "stateReason": {"type": ["string", "null"], "description": "Why it was paused, unless somebody asked for it."},

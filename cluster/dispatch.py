@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from cluster.core.lifecycle import Event, JobState
 from cluster.core.model import Attempt
 from cluster.core.outcome import planned_ms, too_old
 from cluster.core.permits import STALE_MS
+from cluster.core.templates import filled
 from cluster.core.trace import traceparent
 from cluster.outbound.headers import delivery_headers
 from cluster.store import definitions
@@ -325,6 +326,8 @@ class Dispatcher:
             return
         number = len(execution.attempts) + 1
         parent = traceparent(execution.id, number, held.batch.token, self.trace)
+        if job.target.templated:
+            job = replace(job, target=filled(job.target, execution, number))
         headers = delivery_headers(execution, job, number, held.batch.token, parent, self._clock.now_ms())
         request = self._sender.prepare(job.target, headers)
         self._line_up(_Ready(held, execution, job, request, read_at, permit_ms=permit_ms))

@@ -25,7 +25,7 @@ from cluster.store.owing import owe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from cluster.core.definition import Change, StoredJob
+    from cluster.core.definition import Change, Definition, StoredJob
     from cluster.core.jobspec import JobSpec
     from cluster.core.model import Job
     from cluster.store.client import Database
@@ -81,15 +81,15 @@ async def put(db: Database, job_id: str, spec: JobSpec, now_ms: int, expect: Exp
     """Create or replace the job. Returns it, and whether it was created."""
 
     def decide(old: StoredJob | None, at: Moment) -> Change | None:
-        return jobchange.define(old, job_id, spec.definition(kept_secret(old)), at)
+        return jobchange.define(old, job_id, spec.definition(kept(old)), at)
 
     before, after = await _change(db, job_id, decide, now_ms, expect)
     return after, before is None or before.state is JobState.DELETED
 
 
-def kept_secret(old: StoredJob | None) -> str | None:
-    """A secret is write-only, so a document that does not mention it does not remove it."""
-    return None if old is None or old.state is JobState.DELETED else old.definition.signing_secret
+def kept(old: StoredJob | None) -> Definition | None:
+    """Where a document's marks find their secrets. They are write-only: not to mention one does not remove it."""
+    return None if old is None or old.state is JobState.DELETED else old.definition
 
 
 async def patch(
@@ -99,8 +99,8 @@ async def patch(
 
     def decide(old: StoredJob | None, at: Moment) -> Change | None:
         job = existing(old, job_id)
-        wanted = read_spec(merged(document(job.definition, secret=True), change), context)
-        return jobchange.define(job, job_id, wanted.definition(None), at)
+        wanted = read_spec(merged(document(job.definition, marks=True), change), context)
+        return jobchange.define(job, job_id, wanted.definition(kept(job), whole=True), at)
 
     return (await _change(db, job_id, decide, now_ms, expect))[1]
 
@@ -282,7 +282,7 @@ async def import_chunk(db: Database, lines: Sequence[Line], now_ms: int) -> Impo
     for line, job_id in named:
         old = there.get(job_id)
         try:
-            change = jobchange.define(old, job_id, line.spec.definition(kept_secret(old)), moment(now_ms))
+            change = jobchange.define(old, job_id, line.spec.definition(kept(old)), moment(now_ms))
         except InvalidInput as exc:
             refused.append((line, exc))
             continue

@@ -23,6 +23,7 @@ from cluster.elect import Elector
 from cluster.leader import Leader
 from cluster.store import nodes, schema, stats
 from cluster.store.client import Database
+from cluster.store.vault import Vault
 from cluster.tasks import Loop, stop
 from cluster.worker import Worker, WorkerSettings
 
@@ -60,6 +61,8 @@ class NodeSettings:
     paced_retention: bool = True
     """Whether the leader prunes history bit by bit, or leaves that to MongoDB's TTL alone."""
     drain_seconds: float = 9.0
+    secret_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """The first one encrypts what is secret, all of them decrypt."""
 
 
 MakeTrace = Callable[[str], "Trace | None"]
@@ -82,7 +85,7 @@ class Node:
         self.id = new_node_id()
         self.settings = settings
         self.clock = Clock()
-        self.db = Database.open(settings.mongodb_uri, settings.db_name, self.id)
+        self.db = Database.open(settings.mongodb_uri, settings.db_name, self.id, Vault(settings.secret_keys))
         self.census = Census()
         timings = settings.timings
         self.elector = Elector(self.db, self.clock, timings, self.id, self.id)

@@ -5,6 +5,8 @@ Any of them may lie in a file that `<NAME>_FILE` names, as containers are given 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import os
 import re
@@ -19,6 +21,7 @@ from cluster.core import timings
 from cluster.core.errors import ConfigurationError
 from cluster.core.timings import Timings
 
+SECRET_KEY_BYTES = 32
 SCOPES = ("read", "write", "admin")
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
@@ -50,6 +53,7 @@ class Settings(BaseSettings):
     nodes: int = Field(2, validation_alias="HORAE_NODES", ge=1, le=64)
     data_dir: str = Field(".horae", validation_alias="HORAE_DATA_DIR", min_length=1)
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field((), validation_alias="HORAE_API_KEYS")
+    secret_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), validation_alias="HORAE_SECRET_KEY", repr=False)
     requests_per_second: float = Field(500, validation_alias="HORAE_REQUESTS_PER_SECOND", ge=0, le=1_000_000)
     allowed_networks: Annotated[tuple[Any, ...], NoDecode] = Field((), validation_alias="HORAE_ALLOWED_NETWORKS")
     leader_lease_seconds: float = Field(6, validation_alias="HORAE_LEADER_LEASE_SECONDS", gt=0, le=300)
@@ -105,6 +109,22 @@ class Settings(BaseSettings):
             if any(name == k.name for k in found):
                 raise ValueError(f"the name '{name}' comes twice")
             found.append(ApiKey(name, SecretStr(key), scope))  # type: ignore[arg-type]
+        return tuple(found)
+
+    @field_validator("secret_keys", mode="before")
+    @classmethod
+    def _secret_keys(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found: list[bytes] = []
+        for number, part in enumerate(filter(None, (p.strip() for p in value.split(","))), 1):
+            try:
+                key = base64.b64decode(part, validate=True)
+            except (binascii.Error, ValueError):
+                key = b""
+            if len(key) != SECRET_KEY_BYTES:  # never quote the part: it is the key
+                raise ValueError(f"entry {number} must be the base64 of 32 random bytes: openssl rand -base64 32")
+            found.append(key)
         return tuple(found)
 
     @model_validator(mode="after")

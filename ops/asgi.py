@@ -51,6 +51,7 @@ class Application:
                 retention_days=settings.retention_days,
                 paced_retention=settings.paced_retention,
                 drain_seconds=DRAIN_SECONDS,
+                secret_keys=settings.secret_keys,
             ),
             Sender(AiohttpTransport(settings.allowed_networks)),
             self._begin_trace,

@@ -20,6 +20,7 @@ from ops.jobs_cli import jobs_group
 from ops.keys import keys_group
 from ops.runs import backlog_command, executions_group
 from ops.steer import drain_command, release_command, resign_command, undrain_command
+from ops.secrets import secrets_group
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -128,6 +129,7 @@ nodes_command.add_command(undrain_command)
 cli.add_command(bench_command)
 cli.add_command(jobs_group)
 cli.add_command(keys_group)
+cli.add_command(secrets_group)
 
 
 def main() -> None:

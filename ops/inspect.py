@@ -10,6 +10,7 @@ import click
 
 from cluster.store import batches, leases, nodes
 from cluster.store.client import Database
+from cluster.store.vault import Vault
 from config.settings import load
 from ops.embedded import locate
 from ops.tables import ago, as_json, rfc3339, table
@@ -31,7 +32,7 @@ def reading(read: Callable[[Database], Awaitable[T]]) -> T:
     uri = locate(Path(settings.data_dir), settings.uri)
 
     async def once() -> T:
-        db = Database.open(uri, settings.db_name, "ops")
+        db = Database.open(uri, settings.db_name, "ops", Vault(settings.secret_keys))
         try:
             return await read(db)
         finally:

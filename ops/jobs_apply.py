@@ -118,7 +118,7 @@ def _instant(value: Any) -> Any:
 
 
 def _differing(old: Job, new: Job) -> dict[str, tuple[Any, Any]]:
-    names = [n for n in dict.fromkeys([*old, *new]) if n not in ("signingSecret", "type")]
+    names = [n for n in dict.fromkeys([*old, *new]) if n not in ("signingSecret", "previousSigningSecret", "type")]
     return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import resource
 import socket
+import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,7 +23,7 @@ from pymongo.uri_parser import parse_uri
 from cluster.core.errors import ConfigurationError
 from cluster.store.schema import STANDALONE, unfit
 from config.gunicorn import options
-from config.settings import loopback
+from config.settings import SECRET_KEY_BYTES, loopback
 from ops import tracing
 from ops.board import Board
 from ops.embedded import Embedded
@@ -125,6 +128,26 @@ def check_keys(settings: Settings, uri: str) -> None:
         raise ConfigurationError([problem])
 
 
+def own_key(directory: Path) -> bytes:
+    """The key that an embedded database's secrets are encrypted with: made once, beside it, for its owner alone."""
+    path = directory / "secret-key"
+    with suppress(FileExistsError):
+        directory.mkdir(parents=True, exist_ok=True)
+        handle, fresh = tempfile.mkstemp(dir=directory, prefix="secret-key.")  # mode 0600
+        with os.fdopen(handle, "wb") as file:
+            file.write(base64.b64encode(os.urandom(SECRET_KEY_BYTES)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)  # whole or not at all, and never over an older one
+        finally:
+            Path(fresh).unlink()
+    key = base64.b64decode(path.read_bytes().strip())
+    if len(key) != SECRET_KEY_BYTES:
+        raise ConfigurationError([f"{path} is no key: put back the one the database was used with, or remove it"])
+    return key
+
+
 class _Arbiter(Arbiter):  # type: ignore[misc] # gunicorn is not typed
     """A first Ctrl-C is a request to end cleanly, as SIGTERM is; a second one means at once."""
 
@@ -178,6 +201,8 @@ def serve(settings: Settings) -> None:
         embedded = Embedded(Path(settings.data_dir))
         uri = embedded.acquire().uri
         embedded.watch()
+        if not settings.secret_keys:
+            settings = settings.model_copy(update={"secret_keys": (own_key(Path(settings.data_dir)),)})
     else:
         uri = settings.uri
         check_database(uri)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cluster.core.model import Retry
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from cluster.core.lifecycle import JobState
 
 DEFAULT_RETRY = Retry()
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """What the `Authorization` header says. `kind` is `basic` or `bearer`; a bearer has no user."""
+
+    kind: str
+    user: str
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,9 @@ class Definition:
     description: str | None = None
     tags: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Headers whose values are never shown again."""
+    auth: Auth | None = None
     body: bytes = b""
     body_kind: str = "none"
     """`none`, `json` (the bytes are JSON) or `text` (the bytes are UTF-8 and sent as they are)."""
@@ -43,13 +55,19 @@ class Definition:
     end_ms: int | None = None
     alerts: str | None = None
     """Any JSON, as text."""
-    signing_secret: str | None = None
+    signing_secret: str | None = field(default=None, repr=False)
+    previous_signing_secret: str | None = field(default=None, repr=False)
+    """Signed with as well while receivers change over."""
     retention_days: float | None = None
     """How long its executions are kept; None: as long as the operator says."""
     queue: str | None = None
     """The queue whose limits it shares."""
     limits: Limits = FREE
     """Its own, if it is in no queue."""
+
+    def without_secrets(self) -> Definition:
+        """The same with nothing left that must not be shown."""
+        return replace(self, secret_headers=(), auth=None, signing_secret=None, previous_signing_secret=None)
 
     @property
     def timing(self) -> tuple[str, str, int | None, int | None]:

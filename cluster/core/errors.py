@@ -10,6 +10,7 @@ HoraeError
 |- StoreError               MongoDB's side
 |  |- StoreUnavailable      certainly or possibly not applied; ask again
 |  `- OutcomeUnknown        the write may or may not have been applied
+|- SecretUnreadable         what is stored encrypted opens with none of the keys this node was given
 |- OwnershipLost            a race, lost: another holder is right and we must stop
 |  |- TermLost
 |  `- LeaseLost
@@ -79,6 +80,10 @@ class StoreUnavailable(StoreError):
 
 class OutcomeUnknown(StoreUnavailable):
     """The write was sent and no answer came back."""
+
+
+class SecretUnreadable(HoraeError):
+    """None of the keys opens it; the message names the key's id, never the secret."""
 
 
 class OwnershipLost(HoraeError):

@@ -75,7 +75,13 @@ def delete(old: StoredJob, at: Moment) -> Change | None:
     """Owe nothing and be found no more."""
     if old.state is JobState.DELETED:
         return None
-    job = replace(old, state=JobState.DELETED, revision=old.revision + 1, updated_ms=at.now_ms)
+    job = replace(
+        old,
+        definition=old.definition.without_secrets(),
+        state=JobState.DELETED,
+        revision=old.revision + 1,
+        updated_ms=at.now_ms,
+    )
     return Change(job, _past(old, at) if old.state is not JobState.PAUSED else None, at.mark)
 
 

@@ -6,32 +6,25 @@ is right can still fire from now on is not decided here: that needs a clock (`jo
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
-from cluster.core import instants, strictjson
+from cluster.core import instants, strictjson, templates
 from cluster.core.definition import Definition
+from cluster.core.errors import Fault, InvalidInput
+from cluster.core.hidden import Given, Keep
+from cluster.core.hiddenspec import NOTHING_KEPT, AuthSpec, Headers, SigningSecret, split_headers, wrong
 from cluster.core.ids import JOB_ID, lane_of
 from cluster.core.model import Retry
 from cluster.core.permits import Limits
-from cluster.core.reserved import NAME, VALUE, reserved
 from cluster.core.schedule import LONGEST_TEXT, InvalidSchedule, parse_schedule
 from cluster.core.targets import LONGEST_URL, BadTarget, check_target, parse_target
 
 BODY_LIMIT = 1024 * 1024
 ALERTS_LIMIT = 16 * 1024
-HEADERS_LIMIT = 16 * 1024
 WINDOW_LIMIT = 30 * 86_400
-
-
-def wrong(message: str) -> PydanticCustomError:
-    """A fault of the value being validated."""
-    return PydanticCustomError("horae", "{message}", {"message": message})
 
 
 def check_job_id(job_id: str) -> str:
@@ -78,28 +71,6 @@ def _target(url: str, info: ValidationInfo) -> str:
     return url
 
 
-def _header_name(name: str) -> str:
-    if not NAME.match(name):
-        raise wrong("is no header name: use letters, digits and !#$%&'*+.^_`|~- (RFC 9110)")
-    if reserved(name):
-        raise wrong("is set by Horae or by the connection; leave it out")
-    return name
-
-
-def _header_value(value: str) -> str:
-    if not VALUE.match(value):
-        raise wrong("must be printable Latin-1 without blanks at its ends (RFC 9110)")
-    return value
-
-
-def _headers(headers: dict[str, str]) -> dict[str, str]:
-    if len({name.lower() for name in headers}) != len(headers):
-        raise wrong("must not hold the same name twice, in upper and lower case")
-    if sum(len(n) + len(v) for n, v in headers.items()) > HEADERS_LIMIT:
-        raise wrong(f"must have at most {HEADERS_LIMIT} characters together")
-    return headers
-
-
 def _tags(tags: list[str]) -> list[str]:
     if len(set(tags)) != len(tags):
         raise wrong("must not hold the same tag twice")
@@ -119,20 +90,22 @@ def _codes(found: list[int | str]) -> list[int | str]:
     return found
 
 
-def _secret(secret: str) -> str:
-    try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
-        raise wrong("must be whsec_ and the base64 of 24 to 64 random bytes (Standard Webhooks)")
-    return secret
-
-
 def _alerts(value: Any) -> Any:
     if value is not None and len(strictjson.dumps(value)) > ALERTS_LIMIT:
         raise wrong(f"must be at most {ALERTS_LIMIT} bytes of JSON")
     return value
+
+
+def _body(body: Any) -> Any:
+    if (name := templates.unknown_in(body)) is not None:
+        raise wrong(templates.complaint(name))
+    return body
+
+
+def _one_authorization(auth: AuthSpec | None, info: ValidationInfo) -> AuthSpec | None:
+    if auth is not None and any(name.lower() == "authorization" for name in info.data.get("headers", ())):
+        raise wrong("sets the Authorization header, and so does headers: leave one out")
+    return auth
 
 
 def _window(seconds: int, info: ValidationInfo) -> int:
@@ -188,7 +161,6 @@ Code = Annotated[
 ]
 Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
-Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
 
 
 def camel(name: str) -> str:
@@ -253,8 +225,17 @@ class JobSpec(Model):
     name: str | None = Field(default=None, max_length=200)
     description: str | None = Field(default=None, max_length=4000)
     tags: Annotated[list[Tag], AfterValidator(_tags)] = Field(default=[], max_length=32)
-    headers: Annotated[Headers, AfterValidator(_headers)] = Field(default={}, max_length=64)
-    body: Any = Field(default=None, description="Any JSON, sent as JSON, or a string, sent as it is. null: no body.")
+    headers: Headers = Field(
+        default={},
+        max_length=64,
+        description='A value is a string, or `{"secret": "..."}`, which reads back as `{"secret": true}`; whoever '
+        "sends that back keeps what is stored. `{{scheduledAt}}`, `{{executionId}}`, `{{jobId}}` and `{{attempt}}` are "
+        "filled in, here and in the body.",
+    )
+    auth: Annotated[AuthSpec | None, AfterValidator(_one_authorization)] = None
+    body: Annotated[Any, AfterValidator(_body)] = Field(
+        default=None, description="Any JSON, sent as JSON, or a string, sent as it is. null: no body."
+    )
     timeout_seconds: float = Field(default=30.0, ge=0.1, le=900, allow_inf_nan=False)
     retry: RetrySpec = _DEFAULT_RETRY
     success_codes: Annotated[list[Code], AfterValidator(_codes)] | None = Field(
@@ -291,14 +272,21 @@ class JobSpec(Model):
         description="Shares the limits of this queue (`PUT /queues/{name}`), instead of limits of its own.",
     )
     alerts: Annotated[Any, AfterValidator(_alerts)] = None
-    signing_secret: Annotated[str, AfterValidator(_secret)] | None = Field(
-        default=None, max_length=128, description="Write-only. Left out: an earlier one is kept. null: none."
+    signing_secret: SigningSecret = Field(
+        default=None, description="Write-only. Left out: an earlier one is kept. null: none."
+    )
+    previous_signing_secret: SigningSecret = Field(
+        default=None, description="Write-only. While receivers change over: signed with both."
     )
 
-    def definition(self, kept_secret: str | None) -> Definition:
-        """The checked value. `kept_secret` is the one to keep if this document does not mention any."""
+    def definition(self, kept: Definition | None, *, whole: bool = False) -> Definition:
+        """The checked value. `kept` is what the job was: secrets that this only marks, or does not mention, are its.
+
+        With `whole` nothing is left unmentioned by accident. Raises `InvalidInput` for a mark without a secret.
+        """
         body, kind = encode_body(self.body)
         host = parse_target(self.api).host_port
+        plain, secret = split_headers(self.headers, kept)
         return Definition(
             schedule=self.schedule,
             url=self.api,
@@ -308,7 +296,9 @@ class JobSpec(Model):
             name=self.name,
             description=self.description,
             tags=tuple(self.tags),
-            headers=tuple(self.headers.items()),
+            headers=plain,
+            secret_headers=secret,
+            auth=None if self.auth is None else self.auth.value(kept),
             body=body,
             body_kind=kind,
             timeout_seconds=self.timeout_seconds,
@@ -322,10 +312,20 @@ class JobSpec(Model):
             end_ms=self.end_at,
             retention_days=self.retention_days,
             alerts=None if self.alerts is None else strictjson.dumps(self.alerts).decode(),
-            signing_secret=self.signing_secret if "signing_secret" in self.model_fields_set else kept_secret,
+            signing_secret=self._signed_with("signing_secret", kept, whole=whole),
+            previous_signing_secret=self._signed_with("previous_signing_secret", kept, whole=whole),
             queue=self.queue,
             limits=Limits(self.max_per_second, self.max_concurrent),
         )
+
+    def _signed_with(self, field: str, kept: Definition | None, *, whole: bool) -> str | None:
+        given = getattr(self, field)
+        old: str | None = None if kept is None else getattr(kept, field)
+        if isinstance(given, Given):
+            return given.value
+        if isinstance(given, Keep) and old is None:
+            raise InvalidInput([Fault(camel(field), NOTHING_KEPT)])
+        return old if isinstance(given, Keep) or not (whole or field in self.model_fields_set) else None
 
 
 def _retry(spec: RetrySpec) -> Retry:

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from cluster.core import instants
 from cluster.core.errors import Fault, InvalidInput
+from cluster.core.hidden import MARK
 from cluster.core.jobspec import WINDOW_LIMIT, JobSpec, camel
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from cluster.core.definition import Definition
+    from cluster.core.definition import Auth, Definition
     from cluster.core.targets import IPNetwork
 
 MOST_FAULTS = 100
@@ -56,12 +57,14 @@ class Rules:
 
     networks: tuple[IPNetwork, ...] = ()
     retention_days: float = 7.0
+    sealing: bool = True
+    """Whether there is a key, so that secrets may be stored."""
 
     @property
     def context(self) -> dict[str, Any]:
         """For the model's validators."""
         window = max(3600, int(self.retention_days * DAY_SECONDS / 2))
-        return {"networks": self.networks, "longest_window": min(WINDOW_LIMIT, window)}
+        return {"networks": self.networks, "longest_window": min(WINDOW_LIMIT, window), "sealing": self.sealing}
 
 
 def read_spec(value: Any, context: dict[str, Any]) -> JobSpec:
@@ -108,8 +111,11 @@ def _unknown(loc: list[str]) -> str:
     return f"is not known; did you mean {close[0]}?" if close and len(loc) == 1 else "is not known; leave it out"
 
 
-def document(d: Definition, *, secret: bool = False) -> dict[str, Any]:
-    """A definition as its user would write it, defaults included. The secret is shown for patching alone."""
+def document(d: Definition, *, marks: bool = False) -> dict[str, Any]:
+    """A definition as its user would write it, defaults included. Secrets show as marks.
+
+    With `marks` also those that are not shown at all: that is what a patch is applied to.
+    """
     shown: dict[str, Any] = {
         "name": d.name,
         "description": d.description,
@@ -118,7 +124,8 @@ def document(d: Definition, *, secret: bool = False) -> dict[str, Any]:
         "timezone": d.timezone,
         "api": d.url,
         "type": "ATLEAST_ONCE",
-        "headers": dict(d.headers),
+        "headers": {**dict(d.headers), **{name: MARK for name, _ in d.secret_headers}},
+        "auth": _auth(d.auth),
         "body": decode_body(d.body, d.body_kind),
         "timeoutSeconds": d.timeout_seconds,
         "retry": {
@@ -142,9 +149,18 @@ def document(d: Definition, *, secret: bool = False) -> dict[str, Any]:
         "queue": d.queue,
         "alerts": None if d.alerts is None else orjson.loads(d.alerts),
     }
-    if secret:
-        shown["signingSecret"] = d.signing_secret
+    if marks:
+        shown["signingSecret"] = d.signing_secret and MARK
+        shown["previousSigningSecret"] = d.previous_signing_secret and MARK
     return shown
+
+
+def _auth(auth: Auth | None) -> dict[str, Any] | None:
+    if auth is None:
+        return None
+    if auth.kind == "basic":
+        return {"type": "basic", "username": auth.user, "password": MARK}
+    return {"type": "bearer", "token": MARK}
 
 
 def decode_body(body: bytes, kind: str) -> Any:

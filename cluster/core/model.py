@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.core.lifecycle import JobState, State
 from cluster.core.permits import FREE, Limits
@@ -26,10 +26,14 @@ class Target:
     """The request a job makes. `body` is sent as it is; `content_type` is None when a header or nothing says it."""
 
     url: str
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes = b""
     content_type: str | None = None
     timeout_seconds: float = 30.0
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What must not show in anything that is kept of the answer."""
+    templated: bool = False
+    """Whether the body or a header holds names to be filled in for each attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Job:
     retry: Retry = Retry()
     overlap_skip: bool = False
     spread_seconds: int = 0
-    signing_secret: str | None = None
+    signing_secret: str | None = field(default=None, repr=False)
+    previous_signing_secret: str | None = field(default=None, repr=False)
     revision: int = 0
     retention_days: float | None = None
     success_codes: frozenset[int] | None = None

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from cluster.core.reserved import reserved
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cluster.core.model import Execution, Job
 
 USER_AGENT = f"Horae/{version('horae')}"
@@ -40,8 +42,9 @@ def delivery_headers(
 ) -> list[tuple[str, str]]:
     """Every header of one attempt, the job's own first."""
     target = job.target
+    own = _own.__wrapped__ if target.templated else _own  # what differs each time is not worth remembering
     headers = [
-        *_own(target.headers, target.content_type),
+        *own(target.headers, target.content_type),
         ("User-Agent", USER_AGENT),
         ("Idempotency-Key", execution.id),
         ("Horae-Job-Id", execution.job_id),
@@ -52,7 +55,8 @@ def delivery_headers(
         ("traceparent", traceparent),
     ]
     if job.signing_secret is not None:
-        headers += signature(job.signing_secret, execution.id, max(now_ms, execution.send_ms) // 1000, target.body)
+        secrets = [s for s in (job.signing_secret, job.previous_signing_secret) if s is not None]
+        headers += signature(secrets, execution.id, max(now_ms, execution.send_ms) // 1000, target.body)
     return headers
 
 
@@ -61,12 +65,15 @@ def _key(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix("whsec_"))
 
 
-def signature(secret: str, message_id: str, timestamp_s: int, body: bytes) -> list[tuple[str, str]]:
-    """Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`, the key being the base64 behind `whsec_`."""
+def signature(secrets: Sequence[str], message_id: str, timestamp_s: int, body: bytes) -> list[tuple[str, str]]:
+    """Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`, the key being the base64 behind `whsec_`.
+
+    One signature for each secret: two while receivers change over.
+    """
     signed = f"{message_id}.{timestamp_s}.".encode() + body
-    code = base64.b64encode(hmac.digest(_key(secret), signed, "sha256")).decode()
+    codes = [base64.b64encode(hmac.digest(_key(s), signed, "sha256")).decode() for s in secrets]
     return [
         ("webhook-id", message_id),
         ("webhook-timestamp", str(timestamp_s)),
-        ("webhook-signature", f"v1,{code}"),
+        ("webhook-signature", " ".join(f"v1,{code}" for code in codes)),
     ]

@@ -5,6 +5,7 @@ before the send time, the second at it. Whatever happens, the result is a value.
 from __future__ import annotations
 
 import codecs
+import json
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,9 @@ ANSWER_LIMIT = 64 * 1024
 CONNECT_SECONDS = 10.0
 UNFIT = "horae.unfit"
 """The extension of a request that must not be sent; its value says why."""
+SECRETS = "horae.secrets"
+"""The extension that names what must not be kept of an answer."""
+LEAST_SECRET = 4
 _CHARSETS = frozenset({"iso-8859-1", "latin-1", "iso-8859-15", "windows-1252", "cp1252", "us-ascii"})
 _PICTURES = {n: 0xFFFD for n in (*range(0x20), *range(0x7F, 0xA0)) if n not in (0x09, 0x0A, 0x0D)}
 
@@ -75,7 +79,10 @@ class Sender:
             headers=raw,
             # A stream, not content: then httpx takes the headers as they are, which costs half as much.
             stream=httpx.ByteStream(target.body),
-            extensions={"timeout": {"connect": min(self._connect_seconds, total), "total": total}},
+            extensions={
+                "timeout": {"connect": min(self._connect_seconds, total), "total": total},
+                SECRETS: target.secrets,
+            },
         )
 
     async def send(self, request: httpx.Request) -> Reply:
@@ -89,6 +96,8 @@ class Sender:
         except Exception as exc:
             return Reply(None, kind_of(exc), sentence(exc), None, None, (time.monotonic() - started) * 1000)
         duration = (time.monotonic() - started) * 1000
+        if content and (secrets := request.extensions.get(SECRETS)):
+            content = without(content, secrets)
         status = response.status_code
         asked = _header(response, b"retry-after") if status >= 300 else None
         return Reply(status, None, None, excerpt_of(response, content) if content else None, _seconds(asked), duration)
@@ -113,6 +122,14 @@ async def _raw(response: httpx.Response) -> bytes:
                 break
         await response.aclose()
     return b"".join(pieces)[:ANSWER_LIMIT]
+
+
+def without(content: bytes, secrets: Sequence[str]) -> bytes:
+    """What a target that repeats its request says, without the secrets; those under 4 characters hide nothing."""
+    for secret in sorted((s for s in secrets if len(s) >= LEAST_SECRET), key=len, reverse=True):
+        for form in {secret, json.dumps(secret)[1:-1]}:
+            content = content.replace(form.encode(), b"(secret)")
+    return content
 
 
 def excerpt_of(response: httpx.Response, content: bytes) -> str:

@@ -14,6 +14,8 @@ from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from cluster.store.vault import NO_KEYS, Vault
+
 if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
@@ -47,9 +49,10 @@ class Database:
     work: AsyncDatabase[Document]
     api: AsyncDatabase[Document]
     _clients: tuple[AsyncMongoClient[Document], ...]
+    vault: Vault = NO_KEYS
 
     @classmethod
-    def open(cls, uri: str, name: str, node: str) -> Database:
+    def open(cls, uri: str, name: str, node: str, vault: Vault = NO_KEYS) -> Database:
         """Clients for the database `name`; connections are made by the first operations. Raises nothing by itself."""
         clients = (
             _client(uri, f"horae/{node}/control", 2000, pool=8),
@@ -66,7 +69,7 @@ class Database:
             )
             for client in clients
         ]
-        return cls(handles[0], handles[1], handles[2], clients)
+        return cls(handles[0], handles[1], handles[2], clients, vault)
 
     def primary(self) -> tuple[str, int] | None:
         """The address of the member that takes the work client's writes, as the driver knows it now; costs nothing."""

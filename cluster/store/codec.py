@@ -11,9 +11,13 @@ from cluster.core.model import Attempt, Batch, Execution, Job, Owing, Retry, Tar
 from cluster.core.permits import FREE, Limits
 from cluster.core.schedule import parse_schedule
 from cluster.core.verdict import codes
+from cluster.store import sealing
+from cluster.store.sealing import authorization
+from cluster.store.vault import NO_KEYS
 
 if TYPE_CHECKING:
     from cluster.store.client import Document
+    from cluster.store.vault import Vault
 
 date = DatetimeMS
 
@@ -146,6 +150,8 @@ JOB_FIELDS = dict.fromkeys(
         "lane",
         "url",
         "headers",
+        "secret_headers",
+        "auth",
         "body",
         "body_kind",
         "timeout_seconds",
@@ -153,6 +159,7 @@ JOB_FIELDS = dict.fromkeys(
         "overlap",
         "spread_seconds",
         "signing_secret",
+        "previous_signing_secret",
         "revision",
         "retention_days",
         "success_codes",
@@ -173,8 +180,27 @@ def limits_from(d: Document) -> Limits:
     return Limits(d.get("max_per_second"), d.get("max_concurrent"))
 
 
-def job_from_document(d: Document) -> Job:
-    """A job as dispatch needs it, from a document with `JOB_FIELDS`."""
+def target_from_document(d: Document, vault: Vault) -> Target:
+    """Where a job sends, its secrets opened. Raises `SecretUnreadable`."""
+    headers = tuple((name, value) for name, value in d["headers"])
+    body = bytes(d["body"])
+    templated = b"{{" in body or any("{{" in value for _, value in headers)
+    secrets: tuple[str, ...] = ()
+    if d.get("secret_headers") or d.get("auth"):
+        hidden = sealing.open_headers(vault, d)
+        auth = sealing.open_auth(vault, d)
+        headers += hidden
+        secrets = tuple(value for _, value in hidden)
+        if auth is not None:
+            said = authorization(auth)
+            headers += (("Authorization", said),)
+            secrets += (auth.secret, said.partition(" ")[2])
+    kind = _CONTENT_TYPES[d["body_kind"]]
+    return Target(d["url"], headers, body, kind, d["timeout_seconds"], secrets, templated)
+
+
+def job_from_document(d: Document, vault: Vault = NO_KEYS) -> Job:
+    """A job as dispatch needs it, from a document with `JOB_FIELDS`. Raises `SecretUnreadable`."""
     retry = d["retry"]
     return Job(
         d["_id"],
@@ -182,13 +208,7 @@ def job_from_document(d: Document) -> Job:
         d["schedule_version"],
         int(d["active_from"]),
         d["lane"],
-        Target(
-            d["url"],
-            tuple((name, value) for name, value in d["headers"]),
-            bytes(d["body"]),
-            _CONTENT_TYPES[d["body_kind"]],
-            d["timeout_seconds"],
-        ),
+        target_from_document(d, vault),
         Retry(
             retry["max_attempts"],
             retry["initial_delay_seconds"],
@@ -199,7 +219,8 @@ def job_from_document(d: Document) -> Job:
         ),
         d["overlap"] == "skip",
         d["spread_seconds"],
-        d.get("signing_secret"),
+        vault.open_optional(d.get("signing_secret"), d["_id"], "signingSecret"),
+        vault.open_optional(d.get("previous_signing_secret"), d["_id"], "previousSigningSecret"),
         d["revision"],
         d.get("retention_days"),
         codes(tuple(own)) if (own := d.get("success_codes")) is not None else None,

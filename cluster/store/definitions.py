@@ -32,7 +32,7 @@ async def by_id(db: Database, ids: Iterable[str]) -> Read:
     """The jobs as dispatch needs them."""
     with translated():
         found = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, JOB_FIELDS).to_list()
-    jobs, unreadable = legible("job", found, job_from_document)
+    jobs, unreadable = legible("job", found, lambda d: job_from_document(d, db.vault))
     return Read({j.id: j for j in jobs}, unreadable)
 
 

@@ -40,7 +40,7 @@ async def life(db: Database, job_id: str) -> tuple[StoredJob, list[Span], bool] 
         d = await db.api["jobs"].find_one({"_id": job_id})
     if d is None:
         return None
-    return stored_job(d), [_span(p) for p in d.get("past", ())], "unsettled" in d
+    return stored_job(d, db.vault), [_span(p) for p in d.get("past", ())], "unsettled" in d
 
 
 async def runs_between(db: Database, job_id: str, from_ms: int, to_ms: int, now_ms: int) -> list[Run]:

@@ -16,14 +16,17 @@ from cluster.core.definition import Definition, StoredJob
 from cluster.core.lifecycle import JobState
 from cluster.core.model import Retry
 from cluster.core.permits import gate_of
+from cluster.store import sealing
 from cluster.store.codec import instant, limits_from
 from cluster.store.door import duplicates, translated
+from cluster.store.vault import NO_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cluster.core.definition import Change, Period
     from cluster.store.client import Database, Document
+    from cluster.store.vault import Vault
 
 PERIODS_KEPT = 100
 WITHOUT = {"past": 0}
@@ -33,7 +36,7 @@ def _date(ms: int | None) -> DatetimeMS | None:
     return None if ms is None else DatetimeMS(ms)
 
 
-def _fields(job: StoredJob) -> Document:
+def _fields(job: StoredJob, vault: Vault) -> Document:
     """Everything but `_id`, `past` and the leader's mark."""
     d = job.definition
     return {
@@ -77,15 +80,15 @@ def _fields(job: StoredJob) -> Document:
         "overlap": d.overlap,
         "spread_seconds": d.spread_seconds,
         "alerts": d.alerts,
-        "signing_secret": d.signing_secret,
+        **sealing.fields(d, job.id, vault),
         "retention_days": d.retention_days,
         "created_at": DatetimeMS(job.created_ms),
         "updated_at": DatetimeMS(job.updated_ms),
     }
 
 
-def stored_job(d: Document) -> StoredJob:
-    """A job document as a value."""
+def stored_job(d: Document, vault: Vault = NO_KEYS) -> StoredJob:
+    """A job document as a value. A secret that no key opens stays locked, and is written back as it is."""
     retry = d["retry"]
     definition = Definition(
         schedule=d["schedule"],
@@ -116,7 +119,7 @@ def stored_job(d: Document) -> StoredJob:
         start_ms=instant(d["start_at"]),
         end_ms=instant(d["end_at"]),
         alerts=d["alerts"],
-        signing_secret=d["signing_secret"],
+        **sealing.values(d, vault),
         retention_days=d.get("retention_days"),
         queue=d.get("queue"),
         limits=limits_from(d),
@@ -150,16 +153,16 @@ def _period(p: Period) -> Document:
     }
 
 
-def insertion(change: Change) -> Document:
+def insertion(change: Change, vault: Vault = NO_KEYS) -> Document:
     """A whole new document."""
-    document = {"_id": change.job.id, **_fields(change.job), "past": []}
+    document = {"_id": change.job.id, **_fields(change.job, vault), "past": []}
     if change.mark is not None:
         document["unsettled"] = change.mark
     return document
 
 
-def _update(change: Change) -> tuple[Document, Document]:
-    update: Document = {"$set": _fields(change.job)}
+def _update(change: Change, vault: Vault) -> tuple[Document, Document]:
+    update: Document = {"$set": _fields(change.job, vault)}
     if change.mark is not None:
         update["$set"]["unsettled"] = change.mark
     if change.past is not None:
@@ -171,7 +174,7 @@ async def one(db: Database, job_id: str) -> StoredJob | None:
     """The job, tombstones included; None if there never was one."""
     with translated():
         d = await db.api["jobs"].find_one({"_id": job_id}, WITHOUT)
-    return None if d is None else stored_job(d)
+    return None if d is None else stored_job(d, db.vault)
 
 
 async def many(db: Database, job_ids: Iterable[str]) -> dict[str, StoredJob]:
@@ -181,14 +184,14 @@ async def many(db: Database, job_ids: Iterable[str]) -> dict[str, StoredJob]:
         return {}
     with translated():
         found = await db.api["jobs"].find({"_id": {"$in": wanted}}, WITHOUT).to_list()
-    return {d["_id"]: stored_job(d) for d in found}
+    return {d["_id"]: stored_job(d, db.vault) for d in found}
 
 
 async def insert(db: Database, change: Change) -> bool:
     """Write a job that did not exist. False if it exists now."""
     with translated():
         try:
-            await db.api["jobs"].insert_one(insertion(change))
+            await db.api["jobs"].insert_one(insertion(change, db.vault))
         except DuplicateKeyError:
             return False
     return True
@@ -196,7 +199,7 @@ async def insert(db: Database, change: Change) -> bool:
 
 async def update(db: Database, change: Change) -> bool:
     """Write a change on the revision before it. False if the job is at another one."""
-    query, operations = _update(change)
+    query, operations = _update(change, db.vault)
     with translated():
         result = await db.api["jobs"].update_one(query, operations)
     return result.matched_count > 0
@@ -208,7 +211,7 @@ async def insert_many(db: Database, changes: Sequence[Change]) -> set[str]:
         return set()
     with translated():
         try:
-            await db.api["jobs"].insert_many([insertion(c) for c in changes], ordered=False)
+            await db.api["jobs"].insert_many([insertion(c, db.vault) for c in changes], ordered=False)
         except BulkWriteError as exc:
             existed = duplicates(exc)
             if existed is None:
@@ -222,5 +225,5 @@ async def update_many(db: Database, changes: Sequence[Change]) -> bool:
     if not changes:
         return True
     with translated():
-        result = await db.api["jobs"].bulk_write([UpdateOne(*_update(c)) for c in changes], ordered=False)
+        result = await db.api["jobs"].bulk_write([UpdateOne(*_update(c, db.vault)) for c in changes], ordered=False)
     return result.matched_count == len(changes)

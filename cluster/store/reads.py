@@ -72,7 +72,7 @@ async def jobs_page(db: Database, q: JobQuery) -> tuple[list[StoredJob], bool]:
             async for d in rows:
                 if len(found) == q.limit or size > PAGE_BYTES:
                     return found, True
-                found.append(stored_job(d))
+                found.append(stored_job(d, db.vault))
                 size += len(d["body"])
     return found, False
 

@@ -40,6 +40,7 @@ def process(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[tupl
         "DB_NAME": db_name,
         "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8",
         "HORAE_LOG_FORMAT": "json",
+        "HORAE_SECRET_KEY": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         **environment,
     }
     with tempfile.TemporaryFile() as log:
