@@ -19,8 +19,8 @@ from ops.inspect import leader_command, leases_command, nodes_command
 from ops.jobs_cli import jobs_group
 from ops.keys import keys_group
 from ops.runs import backlog_command, executions_group
-from ops.steer import drain_command, release_command, resign_command, undrain_command
 from ops.secrets import secrets_group
+from ops.steer import drain_command, release_command, resign_command, undrain_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -6,6 +6,7 @@ lies under `cluster/` in the data directory.
 
 from __future__ import annotations
 
+import base64
 import os
 import pwd
 import shutil
@@ -28,7 +29,7 @@ from ops.children import Child, Children
 from ops.client import Client, Refused, Unreachable
 from ops.demo import line, load_samples
 from ops.embedded import binary
-from ops.serve import check_port
+from ops.serve import check_port, own_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +160,7 @@ class LocalCluster:
     def _horae(self, name: str, stage: int, port: int, *arguments: str) -> None:
         environment = {
             "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "HORAE_SECRET_KEY": base64.b64encode(own_key(self._directory)).decode(),
             **os.environ,
             "HOST": "127.0.0.1",
             "MONGODB_URI": self.uri,

@@ -107,7 +107,7 @@ def test_wrong_limits_are_named(fields: dict[str, object], paths: list[str]) -> 
 def test_limits_read_as_they_were_written(fields: dict[str, object]) -> None:
     """A document made of the definition says the same again."""
     first = read_spec({**JOB, **fields}, {}).definition(None)
-    shown = document(first, secret=True)
+    shown = document(first, marks=True)
     assert read_spec(shown, {}).definition(None) == first
     for name, value in fields.items():
         assert shown[name] == value or (isinstance(value, dict) and value.items() <= shown[name].items())
