@@ -271,7 +271,9 @@ class JobSpec(Model):
         max_length=64,
         description="Shares the limits of this queue (`PUT /queues/{name}`), instead of limits of its own.",
     )
-    alerts: Annotated[Any, AfterValidator(_alerts)] = None
+    alerts: Annotated[Any, AfterValidator(_alerts)] = Field(
+        default=None, description="Any JSON. Kept with the job, and not acted upon yet."
+    )
     signing_secret: SigningSecret = Field(
         default=None, description="Write-only. Left out: an earlier one is kept. null: none."
     )
