@@ -144,7 +144,7 @@ def test_horae_runs_with_exactly_that_user(secured: Secured, receiver: Receiver)
 
         wait_until(succeeded, 20, "a delivery on record")
         assert httpx.get(f"{url}/cluster").json()["leader"]["nodeId"]
-        for arguments in (["nodes"], ["leader"], ["leases"]):
+        for arguments in (["nodes"], ["leader"], ["leases"], ["backlog"], ["explain", "tick"]):
             done = horae(*arguments, "--json", **environment)
             assert done.exit_code == 0, done.output
             assert json.loads(done.stdout)
