@@ -15,12 +15,14 @@ from ops.bench import bench_command
 from ops.db_cli import db_group
 from ops.explain_cli import explain_command
 from ops.follow import follow_parent
+from ops.herd_cli import herd_command
 from ops.inspect import leader_command, leases_command, nodes_command
 from ops.jobs_cli import jobs_group
 from ops.keys import keys_group
 from ops.runs import backlog_command, executions_group
 from ops.secrets import secrets_group
 from ops.steer import drain_command, release_command, resign_command, undrain_command
+from ops.top import top_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -122,6 +124,8 @@ cli.add_command(explain_command)
 cli.add_command(executions_group)
 cli.add_command(backlog_command)
 cli.add_command(db_group)
+cli.add_command(herd_command)
+cli.add_command(top_command)
 leases_command.add_command(release_command)
 leader_command.add_command(resign_command)
 nodes_command.add_command(drain_command)

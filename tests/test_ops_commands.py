@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -169,3 +169,32 @@ def check_executions(ops: Ops, node_url: str) -> None:
     assert ops(*run, "list", "--job", "x", "--since", "2026-01-01T00:00:00Z").exit_code == 2
     assert ops(*run, "retry", name).stdout == f"{name}: owed again\n"
     assert ops(*run, "retry", "a:1").exit_code == 1
+
+
+def test_herd(ops: Ops) -> None:
+    """Per distinct schedule, in the next hour; the worst second is named, and what spreading would make of it."""
+    jobs = [job_document(f"m{i}", "0 * * * * *") for i in range(30)] + [job_document("s", "30 * * * * *")]
+    ops.on(lambda db: put_jobs(db, *jobs, job_document("p", "0 * * * * *", state="paused")))
+    told = ops.json("herd")
+    assert (told["jobs"], told["distinctSchedules"], told["sends"]) == (31, 2, 1860)
+    assert told["worst"][0]["sends"] == 30
+    assert told["worst"][0]["at"].endswith(":00.000Z")
+    assert told["worstSecondIfSpread"]["10"] == 3
+    assert "the worst seconds" in ops("herd").stdout
+
+
+def test_top(ops: Ops) -> None:
+    """One look: rates, backlog, nodes, hosts that fail. Exit 1 while nobody leads."""
+    ops.on(lambda db: put_jobs(db, {**job_document("a"), "host": "bad.example.com:443"}))
+    now = datetime.now(UTC)
+    bad = {"job_id": "a", "state": "dead", "ended_at": now, "expire_at": now + timedelta(days=1)}
+    ops.on(lambda db: db.api["history"].insert_one({"_id": "a:1", **bad}))
+    seen = ops("top", "--json")
+    assert seen.exit_code == 1
+    told = json.loads(seen.stdout)
+    assert told["failingHosts"] == [
+        {"host": "bad.example.com:443", "endedBadly": 1, "waitForRetry": 0, "breaker": None}
+    ]
+    drawn = ops("top", "--once")
+    assert "NOBODY LEADS" in drawn.stdout
+    assert "bad.example.com" in drawn.stdout
