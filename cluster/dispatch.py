@@ -46,6 +46,8 @@ log = structlog.get_logger()
 
 STALE_SECONDS = 1.0
 """A job read longer ago than this is read again before its execution is sent."""
+UNPARKED = 4
+"""So many may go for one that ended. Their jobs may have to be read again first, so that nobody knows yet who will."""
 LOOK_SECONDS = 0.05
 """How often everything that waits for its host is looked at; the host of a request that ended is looked at at once."""
 ASKED = 256
@@ -385,13 +387,13 @@ class Dispatcher:
         if execution.id not in held.waiting or self._gone(held):
             return
         now = self._clock.monotonic()
-        if now - ready.read_at > STALE_SECONDS:
-            self._spawn(self._prepare(held, {execution.id: ready.permit_ms}))
-            return
         host = ready.job.host
         gate = self._breakers.gate(host)
         if gate is Gate.HOLD or not self._lanes.room(host, now):
             self._park(ready)
+        elif now - ready.read_at > STALE_SECONDS:
+            # Only for what has room: a read for each of hundreds that wait would use up every connection.
+            self._spawn(self._prepare(held, {execution.id: ready.permit_ms}))
         elif ready.job.gate is not None and not self._permitted(ready):
             return
         elif gate is Gate.PROBE:
@@ -577,10 +579,12 @@ class Dispatcher:
         queue = self._parked.pop(host, None)
         if queue is None:
             return
-        while queue:
+        started = 0
+        while queue and started < UNPARKED:
             if queue[0].execution.id not in queue[0].held.waiting:
                 queue.popleft()
                 continue
+            started += 1
             gate = self._breakers.gate(host)
             if gate is Gate.HOLD or self.in_flight >= self._slots or not self._lanes.room(host, now):
                 break

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from bson.datetime_ms import DatetimeMS
 
+from cluster import dispatch
 from cluster.clock import Clock
 from cluster.core.breaker import LEAST
 from cluster.core.ids import execution_id
 from cluster.core.model import Batch, Execution
-from cluster.store import batches
+from cluster.store import batches, definitions
 from cluster.store.batches import ClaimFilter
 from cluster.store.owing import owe
 from cluster.sweep import Sweeper
@@ -21,6 +22,8 @@ from tests.support.engine import Crank, check_books, job_document, lead, put_job
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
+    import pytest
+
     from cluster.store.client import Database
     from cluster.worker import Worker
 
@@ -290,3 +293,36 @@ async def test_a_long_backlog_of_a_slow_host_is_not_walked_over(database: Databa
     at = [int(b["claimable_at"]) - now for b in await rows(database, "batches")]
     assert -1000 < min(at) < max(at) <= 20_000
     assert len(set(at)) > 30
+
+
+async def test_what_waits_for_its_host_is_not_read_again_and_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 executions behind a slow host, their jobs read too long ago: each one that ends has a few read, not all."""
+    await owed(database, *(f"a{i}" for i in range(300)), url=BAD)
+    reads: list[int] = []
+    real = definitions.by_id
+
+    async def counted(db: Database, ids: Any) -> Any:
+        reads.append(1)
+        return await real(db, ids)
+
+    monkeypatch.setattr(definitions, "by_id", counted)
+    free = asyncio.Semaphore(0)
+
+    async def target(_: httpx.Request) -> httpx.Response:
+        await free.acquire()
+        return httpx.Response(200)
+
+    monkeypatch.setattr(dispatch, "STALE_SECONDS", 60.0)
+    w = worker(database, target, slots=32)
+    await w.claim_once()
+    await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "a quarter of the slots")
+    monkeypatch.setattr(dispatch, "STALE_SECONDS", 0.0)
+    del reads[:]
+    monkeypatch.setattr(dispatch, "LOOK_SECONDS", 60.0)
+    w.dispatcher._looked_at = w._clock.monotonic()
+    free.release()
+    await eventually(lambda: _true(len(w._results) == 1), 5, "one that ended")
+    assert len(reads) <= dispatch.UNPARKED
+    await w.dispatcher.close()
