@@ -53,6 +53,7 @@ LOOK_SECONDS = 0.05
 ASKED = 256
 """So many permits are asked for at once."""
 REREAD_MS = 150
+REREAD = 256
 ASK_SECONDS = 0.1
 """How often a limit on what runs at once is asked for again; what ends on this node is known at once."""
 LEAD_SECONDS = 0.05
@@ -190,6 +191,8 @@ class Dispatcher:
         self._gates = doors.gates
         self._lines: dict[str, _Line] = {}
         self._looked_at = 0.0
+        self._stale: list[_Ready] = []
+        self._rereading = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.in_flight = 0
@@ -203,7 +206,7 @@ class Dispatcher:
         """Take on what a claim brought."""
         held.waiting.update((e.id, e) for e in executions)
         self.waiting += len(held.waiting)
-        self._spawn(self._prepare(held, None))
+        self._spawn(self._prepare(held))
 
     def hosts_held(self) -> tuple[str, ...]:
         """Hosts for which nothing more should be claimed here now."""
@@ -272,17 +275,14 @@ class Dispatcher:
         if not task.cancelled() and (exc := task.exception()) is not None:
             log.error("dispatch_failed", exc_info=exc)
 
-    async def _prepare(self, held: Held, only: dict[str, int | None] | None) -> None:
-        """Shortly before the send time, read the jobs, decide, and make the requests ready.
-
-        `only`: these, with the permits they have got already.
-        """
+    async def _prepare(self, held: Held) -> None:
+        """Shortly before the send time, read the jobs, decide, and make the requests ready."""
         lead = min(LEAD_MOST, LEAD_SECONDS + LEAD_PER_EXECUTION * self.waiting)
         delay = self._clock.until(held.batch.send_ms) - lead
         if delay > 0:
             await asyncio.sleep(delay)
         while not self.stopped:
-            wanted = [e for i, e in held.waiting.items() if only is None or i in only]
+            wanted = list(held.waiting.values())
             if not wanted or self._gone(held):
                 return
             read_at = self._clock.monotonic()
@@ -292,7 +292,7 @@ class Dispatcher:
                 log.warning("jobs_unread", batch=held.batch.id, error=str(exc))
                 await asyncio.sleep(0.25)
                 continue
-            self._sort_out(held, wanted, (read, read_at), only or {})
+            self._sort_out(held, wanted, (read, read_at), {})
             return
 
     def _sort_out(
@@ -392,14 +392,40 @@ class Dispatcher:
         if gate is Gate.HOLD or not self._lanes.room(host, now):
             self._park(ready)
         elif now - ready.read_at > STALE_SECONDS:
-            # Only for what has room: a read for each of hundreds that wait would use up every connection.
-            self._spawn(self._prepare(held, {execution.id: ready.permit_ms}))
+            # Only for what has room, and together: a read for each of hundreds would use up every connection.
+            self._stale.append(ready)
+            if not self._rereading:
+                self._rereading = True
+                self._spawn(self._reread())
         elif ready.job.gate is not None and not self._permitted(ready):
             return
         elif gate is Gate.PROBE:
             self._spawn(self._probe(ready))
         else:
             self._launch(ready, None)
+
+    async def _reread(self) -> None:
+        """Read the jobs of what is to be sent and has waited for more than a moment; many in one read."""
+        try:
+            while self._stale and not self.stopped:
+                taken, self._stale = self._stale[:REREAD], self._stale[REREAD:]
+                taken = [r for r in taken if r.execution.id in r.held.waiting and not self._gone(r.held)]
+                if not taken:
+                    continue
+                read_at = self._clock.monotonic()
+                try:
+                    read = await definitions.by_id(self._db, {r.execution.job_id for r in taken})
+                except (
+                    Exception
+                ) as exc:  # whatever it was, the batches are still ours: try again until their leases end
+                    log.warning("jobs_unread", batch=taken[0].held.batch.id, error=str(exc))
+                    self._stale = taken + self._stale
+                    await asyncio.sleep(0.25)
+                    continue
+                for r in taken:
+                    self._sort_out(r.held, [r.execution], (read, read_at), {r.execution.id: r.permit_ms})
+        finally:
+            self._rereading = False
 
     def _permitted(self, ready: _Ready) -> bool:
         """Whether its limit lets it through now; if not, it waits for a permit or for the instant of the one it has."""
