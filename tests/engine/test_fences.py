@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from cluster.core.errors import TermLost
-from cluster.core.model import Term
-from cluster.store import batches, schedules
+from cluster.core.model import Moved, Term
+from cluster.store import batches, executions, schedules
 from cluster.store.batches import ClaimFilter
 from cluster.store.schedules import Row
 from tests.engine.test_materialise import due_of
@@ -37,6 +37,21 @@ async def test_a_stale_token_renews_releases_and_finishes_nothing(database: Data
         assert await batches.release(database, first.batch, None) is False
         assert await batches.finish(database, [first.batch]) == {"b"}
         assert await rows(database, "batches") == before
+
+
+@pytest.mark.parametrize("since", [{"token": 2, "owner": "heir"}, {"batch": "another"}])
+async def test_a_stale_owner_moves_ends_and_removes_nothing(database: Database, since: dict[str, Any]) -> None:
+    """The execution was claimed by another node since, or moved to another batch: it stays exactly as it is."""
+    await owed(database, "a")
+    stale = await worker(database, answering(200), "stale")._claimer.step(ClaimFilter())
+    assert stale is not None
+    (e,) = stale.executions
+    await database.api["executions"].update_one({"_id": e.id}, {"$set": since})
+    before = await rows(database, "executions")
+    assert await executions.move(database, [Moved(e, e.attempts, T0)], "new") == set()
+    assert await executions.fence_endings(database, [e], "nonce") == set()
+    assert await executions.remove(database, {(e.batch, e.token): [e.id]}) == 0
+    assert await rows(database, "executions") == before
 
 
 def term(number: int) -> Term:
