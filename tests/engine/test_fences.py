@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from cluster.core.errors import TermLost
-from cluster.core.model import Moved, Term
+from cluster.core.model import Batch, Moved, Term
 from cluster.store import batches, executions, schedules
 from cluster.store.batches import ClaimFilter
+from cluster.store.owing import owe, repair
 from cluster.store.schedules import Row
 from tests.engine.test_materialise import due_of
 from tests.engine.test_worker import answering, owed, run_dry
@@ -52,6 +53,37 @@ async def test_a_stale_owner_moves_ends_and_removes_nothing(database: Database, 
     assert await executions.fence_endings(database, [e], "nonce") == set()
     assert await executions.remove(database, {(e.batch, e.token): [e.id]}) == 0
     assert await rows(database, "executions") == before
+
+
+async def test_a_batch_is_never_there_before_its_executions_name_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claimed in between it would be found empty and removed, and its executions would wait for the sweep. This holds
+    for what the leader writes, for re-owning, for moves and for repair."""
+    real = batches.insert
+    seen: list[int] = []
+
+    async def watching(db: Database, inserted: Any) -> None:
+        for b in inserted:
+            named = {e["_id"] for e in await rows(db, "executions") if e["batch"] == b.id}
+            assert set(b.ids) <= named, f"{b.id} lists executions that do not name it"
+            seen.append(len(b.ids))
+        await real(db, inserted)
+
+    monkeypatch.setattr(batches, "insert", watching)
+    a, b = await owed(database, "a", "b")
+    changed = [replace(e, schedule_version="v2", batch="planned") for e in (a, b)]
+    names = iter(("reowned",))
+    await owe(database, changed, [Batch("planned", (a.id, b.id), 0, 0, a.due_ms, a.due_ms)], lambda: next(names))
+    w = worker(database, answering(503))
+    claimed = await w._claimer.step(ClaimFilter())
+    while claimed is not None and not claimed.executions:
+        claimed = await w._claimer.step(ClaimFilter())
+    assert claimed is not None
+    await w._recorder.moves([Moved(e, e.attempts, T0) for e in claimed.executions])
+    await database.api["batches"].delete_many({})
+    await repair(database, (await executions.owed(database, [a.id, b.id])).values())
+    assert seen == [2, 2, 2, 2]
 
 
 def term(number: int) -> Term:
