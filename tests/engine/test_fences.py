@@ -11,7 +11,7 @@ import pytest
 
 from cluster.core.errors import TermLost
 from cluster.core.model import Batch, Moved, Term
-from cluster.store import batches, executions, schedules
+from cluster.store import batches, definitions, executions, schedules
 from cluster.store.batches import ClaimFilter
 from cluster.store.owing import owe, repair
 from cluster.store.schedules import Row
@@ -145,6 +145,15 @@ async def test_a_new_leader_settles_everything_before_its_first_row_moves(
     assert unsettled_then
     assert unsettled_then[0] == 0
     assert (await due_of(database, "j6"))[:2] == [0, 1]
+
+
+async def test_the_main_pass_leaves_unsettled_jobs_to_settling(database: Database) -> None:
+    """Both would write the same occurrences, twice the work for every import."""
+    settled = job_document("settled")
+    del settled["unsettled"]
+    await put_jobs(database, settled, job_document("unsettled"))
+    page = await definitions.owing(database, [KEY], 10)
+    assert [j.id for j in page.jobs] == ["settled"]
 
 
 async def test_a_job_read_long_ago_is_read_again_before_its_execution_leaves(
