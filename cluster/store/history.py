@@ -43,6 +43,18 @@ def _document(e: Ending, retention_days: float) -> Document:
     }
 
 
+async def _add(db: Database, documents: list[Document]) -> None:
+    """Insert documents of deterministic ids; those that exist are left alone, so that a step may be repeated."""
+    if not documents:
+        return
+    with translated():
+        try:
+            await db.work["history"].insert_many(documents, ordered=False)
+        except BulkWriteError as exc:
+            if duplicates(exc) is None:
+                raise
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """What `record` met: results for what was final already, by others' deliveries."""
@@ -147,14 +159,7 @@ async def bury(db: Database, unreadable: dict[str, str], now_ms: int, retention_
                 "trigger": False,
             }
         )
-    if not documents:
-        return
-    with translated():
-        try:
-            await db.work["history"].insert_many(documents, ordered=False)
-        except BulkWriteError as exc:
-            if duplicates(exc) is None:
-                raise
+    await _add(db, documents)
 
 
 async def reopen(db: Database, execution: str, now_ms: int, retention_days: float) -> bool:
@@ -231,11 +236,4 @@ async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int
         }
         for r in ranges
     ]
-    if not documents:
-        return
-    with translated():
-        try:
-            await db.work["history"].insert_many(documents, ordered=False)
-        except BulkWriteError as exc:
-            if duplicates(exc) is None:
-                raise
+    await _add(db, documents)
