@@ -95,6 +95,16 @@ def _schemas() -> dict[str, Schema]:
         "properties": {
             "items": {"type": "array", "items": {"$ref": "#/components/schemas/JobSummary"}},
             "nextCursor": {"type": ["string", "null"], "description": "Pass it as `cursor`; null: the last page."},
+            "unreadable": {
+                "type": "array",
+                "description": "There only if jobs of this page are stored in a form that cannot be read.",
+                "items": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["jobId", "reason"],
+                    "properties": {"jobId": {"type": "string"}, "reason": {"type": "string"}},
+                },
+            },
         },
     }
     return made

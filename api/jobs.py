@@ -105,12 +105,12 @@ class Jobs(Base):
         limit, cursor = q.number("limit", PAGE, PAGE_MOST), q.text("cursor", 400)
         q.done()
         after = None if cursor is None else JobsAfter(*paging.decode(cursor, (int, str)))
-        page, more = await reads.jobs_page(
-            self.db, JobQuery(tuple(sorted(states)) or SHOWN_STATES, limit, tag, text, after)
-        )
-        last = page[-1] if more else None
-        following = None if last is None else paging.encode(last.created_ms, last.id)
-        send(resp, {"items": [render.job(j) for j in page], "nextCursor": following})
+        page = await reads.jobs_page(self.db, JobQuery(tuple(sorted(states)) or SHOWN_STATES, limit, tag, text, after))
+        following = None if page.after is None else paging.encode(page.after.created_ms, page.after.job_id)
+        answer: dict[str, Any] = {"items": [render.job(j) for j in page.jobs], "nextCursor": following}
+        if page.unreadable:
+            answer["unreadable"] = [{"jobId": i, "reason": why} for i, why in page.unreadable.items()]
+        send(resp, answer)
 
 
 class Job(Base):

@@ -18,6 +18,7 @@ from cluster.core.errors import (
     OutcomeUnknown,
     PreconditionFailed,
     StoreUnavailable,
+    Unreadable,
 )
 from cluster.core.schedule import InvalidSchedule
 from cluster.core.strictjson import NotJson
@@ -42,6 +43,7 @@ TABLE: tuple[tuple[type[Exception], int, str, str], ...] = (
     (CallerError, 400, "bad-request", "The request is wrong"),
     (OutcomeUnknown, 503, "outcome-unknown", "It may or may not have been done"),
     (StoreUnavailable, 503, "database-away", "The database cannot be reached"),
+    (Unreadable, 500, "unreadable", "What is stored cannot be read"),
 )
 """The first row that fits counts. Whatever fits none is a fault of ours: 500."""
 

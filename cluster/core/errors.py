@@ -10,6 +10,7 @@ HoraeError
 |- StoreError               MongoDB's side
 |  |- StoreUnavailable      certainly or possibly not applied; ask again
 |  `- OutcomeUnknown        the write may or may not have been applied
+|- Unreadable             a stored document is not what this release understands
 |- SecretUnreadable         what is stored encrypted opens with none of the keys this node was given
 |- OwnershipLost            a race, lost: another holder is right and we must stop
 |  |- TermLost
@@ -80,6 +81,10 @@ class StoreUnavailable(StoreError):
 
 class OutcomeUnknown(StoreUnavailable):
     """The write was sent and no answer came back."""
+
+
+class Unreadable(HoraeError):
+    """A stored document cannot be read: a hand in the database, another release, or a bug; the message says which."""
 
 
 class SecretUnreadable(HoraeError):

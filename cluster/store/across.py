@@ -14,6 +14,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.run import FINAL_STATES
 from cluster.store.door import translated
 from cluster.store.history import DAY_MS, REOPENED
+from cluster.store.legible import values
 from cluster.store.reads import IN_LISTS, final_run, merged, owed_states
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ async def page(db: Database, q: AcrossQuery) -> tuple[list[Run], Place | None]:
     """Executions, and the place behind the last of them if there may be more."""
     runs: list[Run] = []
     place: Place | None = None
+    owed: list[Document] = []
     if q.after is None or q.after.owed:
         owed = await _owed(db, q)
         ids = [d["_id"] for d in owed]
@@ -56,16 +58,17 @@ async def page(db: Database, q: AcrossQuery) -> tuple[list[Run], Place | None]:
                 else []
             )
         known = merged(owed, before, q.now_ms)
-        runs = [known[i] for i in ids]
-        if runs:
-            place = Place(True, runs[-1].due_ms, runs[-1].id)  # noqa: FBT003
-    left = q.limit - len(runs)
+        runs = [known[i] for i in ids if i in known]
+        if owed:
+            place = Place(True, int(owed[-1]["due_at"]), ids[-1])  # noqa: FBT003
+    left = q.limit - len(owed)
     if left > 0:
         final = await _final(db, q, left)
-        runs += [final_run(d) for d in final]
+        left -= len(final)
+        runs += values("history", final, final_run)
         if final:
             place = Place(False, int(final[-1]["expire_at"]), final[-1]["_id"])  # noqa: FBT003
-    return runs, place if len(runs) == q.limit else None
+    return runs, place if left <= 0 else None
 
 
 async def _owed(db: Database, q: AcrossQuery) -> list[Document]:

@@ -19,6 +19,7 @@ from cluster.core.permits import gate_of
 from cluster.store import sealing
 from cluster.store.codec import instant, limits_from
 from cluster.store.door import duplicates, translated
+from cluster.store.legible import one_value
 from cluster.store.vault import NO_KEYS
 
 if TYPE_CHECKING:
@@ -171,20 +172,20 @@ def _update(change: Change, vault: Vault) -> tuple[Document, Document]:
 
 
 async def one(db: Database, job_id: str) -> StoredJob | None:
-    """The job, tombstones included; None if there never was one."""
+    """The job, tombstones included; None if there never was one. Raises `Unreadable`."""
     with translated():
         d = await db.api["jobs"].find_one({"_id": job_id}, WITHOUT)
-    return None if d is None else stored_job(d, db.vault)
+    return None if d is None else one_value("job", d, lambda d: stored_job(d, db.vault))
 
 
 async def many(db: Database, job_ids: Iterable[str]) -> dict[str, StoredJob]:
-    """Those of these jobs that exist, tombstones included."""
+    """Those of these jobs that exist, tombstones included. Raises `Unreadable`."""
     wanted = list(job_ids)
     if not wanted:
         return {}
     with translated():
         found = await db.api["jobs"].find({"_id": {"$in": wanted}}, WITHOUT).to_list()
-    return {d["_id"]: stored_job(d, db.vault) for d in found}
+    return {d["_id"]: one_value("job", d, lambda d: stored_job(d, db.vault)) for d in found}
 
 
 async def insert(db: Database, change: Change) -> bool:

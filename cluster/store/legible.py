@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from cluster.core.errors import Unreadable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -36,6 +38,14 @@ def legible(
             poison[str(d.get("_id"))] = why
             log.error("document_unreadable", kind=kind, id=str(d.get("_id")), error=why)  # noqa: TRY400 - said in `error`
     return values, poison
+
+
+def one_value(kind: str, document: Document, decode: Callable[[Document], T]) -> T:
+    """The value of one document somebody asked for by its id. Raises `Unreadable`, which names it."""
+    found, poison = legible(kind, [document], decode)
+    for document_id, why in poison.items():
+        raise Unreadable(f"{kind} '{document_id}' is stored in a form that cannot be read: {why}")
+    return found[0]
 
 
 def values(kind: str, documents: Iterable[Document], decode: Callable[[Document], T]) -> list[T]:

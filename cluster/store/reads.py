@@ -17,6 +17,7 @@ from cluster.store.codec import attempt_from_document, instant
 from cluster.store.door import translated
 from cluster.store.history import REOPENED
 from cluster.store.jobs import WITHOUT, stored_job
+from cluster.store.legible import legible, one_value, values
 from cluster.store.stats import MINUTE_MS
 
 if TYPE_CHECKING:
@@ -51,8 +52,20 @@ class JobQuery:
     after: JobsAfter | None = None
 
 
-async def jobs_page(db: Database, q: JobQuery) -> tuple[list[StoredJob], bool]:
-    """Jobs, the newest first, and whether there are more."""
+@dataclass(frozen=True, slots=True)
+class JobsPage:
+    """Jobs, the newest first; `unreadable` says of those among them that cannot be read why.
+
+    `after` is the place behind the last, None on the last page.
+    """
+
+    jobs: tuple[StoredJob, ...]
+    unreadable: dict[str, str]
+    after: JobsAfter | None
+
+
+async def jobs_page(db: Database, q: JobQuery) -> JobsPage:
+    """Jobs, the newest first. One that cannot be read keeps nobody from seeing the others."""
     query: Document = {"state": {"$in": list(q.states)}}
     if q.tag is not None:
         query["tags"] = {"$eq": q.tag}
@@ -63,18 +76,23 @@ async def jobs_page(db: Database, q: JobQuery) -> tuple[list[StoredJob], bool]:
         at = DatetimeMS(q.after.created_ms)
         query["created_at"] = {"$lte": at}
         query["$or"] = [{"created_at": {"$lt": at}}, {"_id": {"$gt": q.after.job_id}}]
-    found: list[StoredJob] = []
+    found: list[Document] = []
     size = 0
+    more = False
     with translated():
         async with (
             db.api["jobs"].find(query, WITHOUT).sort([("created_at", -1), ("_id", 1)]).limit(q.limit + 1) as rows
         ):
             async for d in rows:
-                if len(found) == q.limit or size > PAGE_BYTES:
-                    return found, True
-                found.append(stored_job(d, db.vault))
-                size += len(d["body"])
-    return found, False
+                more = len(found) == q.limit or size > PAGE_BYTES
+                if more:
+                    break
+                found.append(d)
+                size += len(d.get("body") or b"")
+    jobs, poison = legible("job", found, lambda d: stored_job(d, db.vault))
+    # What the index sorted by is a date, or such a document would not have been found at its place.
+    last = JobsAfter(instant(found[-1]["created_at"]) or 0, found[-1]["_id"]) if more else None
+    return JobsPage(tuple(jobs), poison, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +124,10 @@ async def runs_of(db: Database, q: RunQuery) -> list[Run]:
 
 def merged(owed: Sequence[Document], final: Sequence[Document], now_ms: int) -> dict[str, Run]:
     """By id. What is final counts, unless it was reopened; then what is owed does, with the attempts before it."""
-    runs = {d["_id"]: owed_run(d, now_ms) for d in owed}
-    for d in final:
-        before = final_run(d)
-        again = runs.get(before.id) if d["state"] == REOPENED else None
+    runs = {r.id: r for r in values("execution", owed, lambda d: owed_run(d, now_ms))}
+    reopened = {d["_id"] for d in final if d.get("state") == REOPENED}
+    for before in values("history", final, final_run):
+        again = runs.get(before.id) if before.id in reopened else None
         runs[before.id] = (
             before if again is None else replace(again, attempts=(*before.attempts, *again.attempts), reason=None)
         )
@@ -141,11 +159,16 @@ async def _owed(db: Database, ids: Document, q: RunQuery) -> list[Document]:
 
 
 async def run(db: Database, execution_id: str, now_ms: int) -> Run | None:
-    """One execution, owed or final."""
+    """One execution, owed or final. Raises `Unreadable`."""
     with translated():
         owed = await db.api["executions"].find_one({"_id": execution_id})
         final = await db.api["history"].find_one({"_id": execution_id})
-    return merged([owed] if owed else [], [final] if final else [], now_ms).get(execution_id)
+    found = merged([owed] if owed else [], [final] if final else [], now_ms).get(execution_id)
+    if found is None and final is not None:
+        return one_value("history", final, final_run)
+    if found is None and owed is not None:
+        return one_value("execution", owed, lambda d: owed_run(d, now_ms))
+    return found
 
 
 async def explained(db: Database, runs: Sequence[Run]) -> list[Run]:

@@ -201,3 +201,19 @@ async def check_books_reopened(api: Api) -> None:
     assert batch["ids"] == [owed["_id"]]
     assert owed["trigger"] is True
     assert owed["due_at"] == DatetimeMS(int(owed["_id"].rpartition(":")[2]))
+
+
+async def test_an_execution_that_cannot_be_read_hides_no_other(api: Api) -> None:
+    """It is left out of pages and said in the log; asked for by its id, it is a problem that names it."""
+    expected = await fill(api, api.clock.now_ms(), 20)
+    spoiled = expected[4]
+    await api.db.api["history"].update_one({"_id": spoiled}, {"$unset": {"send_at": ""}})
+    shown = [r["executionId"] for r in await walk(api, "limit=5")]
+    assert shown == [e for e in expected if e != spoiled]
+    job = spoiled.split(":")[0]
+    await api.make(jobId=job)
+    listed = (await api.call("GET", f"/jobs/{job}/executions")).json
+    assert {r["executionId"] for r in listed} == {e for e in expected if e.startswith(f"{job}:") and e != spoiled}
+    answer = await api.call("GET", f"/executions/{spoiled}")
+    assert (answer.status_code, answer.json["type"]) == (500, "urn:horae:problem:unreadable")
+    assert spoiled in answer.json["detail"]

@@ -44,6 +44,23 @@ async def test_pages_stay_right_while_jobs_come_and_go(api: Api) -> None:
     assert [j["jobId"] for j in rest["items"]] == ["j4", "j3", "j2", "j1", "j0"]
 
 
+async def test_what_cannot_be_read_hides_nothing_else(api: Api) -> None:
+    """A job or an execution that somebody spoiled in the database is named; all others are listed, page by page."""
+    for i in range(6):
+        await api.make(jobId=f"j{i}")
+    await api.db.api["jobs"].update_one({"_id": "j3"}, {"$unset": {"schedule_version": ""}})
+    first = (await api.call("GET", "/jobs?limit=3")).json
+    assert [j["jobId"] for j in first["items"]] == ["j5", "j4"]
+    assert [u["jobId"] for u in first["unreadable"]] == ["j3"]
+    assert "schedule_version" in first["unreadable"][0]["reason"]
+    rest = (await api.call("GET", f"/jobs?limit=3&cursor={first['nextCursor']}")).json
+    assert [j["jobId"] for j in rest["items"]] == ["j2", "j1", "j0"]
+    assert "unreadable" not in rest
+    answer = await api.call("GET", "/jobs/j3")
+    assert (answer.status_code, answer.json["type"]) == (500, "urn:horae:problem:unreadable")
+    assert "j3" in answer.json["detail"]
+
+
 async def test_filters(api: Api) -> None:
     """State, tag and name narrow the page; text in a name is text and no pattern."""
     await api.make(jobId="a", name="Nightly (invoices)", tags=["x", "y"])
