@@ -56,6 +56,8 @@ REREAD_MS = 150
 REREAD = 256
 ASK_SECONDS = 0.1
 """How often a limit on what runs at once is asked for again; what ends on this node is known at once."""
+STUCK_SECONDS = 1.0
+"""No slot free and none freed for so long: what waits here is better sent by another node."""
 LEAD_SECONDS = 0.05
 LEAD_PER_EXECUTION = 0.0004
 LEAD_MOST = 0.9
@@ -195,6 +197,7 @@ class Dispatcher:
         self._rereading = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._freed_at = 0.0
         self.in_flight = 0
         self.waiting = 0
         self.lapsed = 0
@@ -250,6 +253,15 @@ class Dispatcher:
     def gates_shut(self) -> tuple[str, ...]:
         """Limits that something waits for here already: nothing more should be claimed for them."""
         return tuple(self._lines)
+
+    def stuck(self) -> bool:
+        """Whether every slot hangs: nobody knows when one comes free."""
+        return self.in_flight >= self._slots and self._clock.monotonic() - self._freed_at > STUCK_SECONDS
+
+    def overdue(self) -> list[Held]:
+        """Batches of which something is due and waits for a slot."""
+        now_ms = self._clock.now_ms()
+        return list({r.held: None for at, _, r in self._heap if at <= now_ms and r.execution.id in r.held.waiting})
 
     async def finish(self, seconds: float) -> None:
         """Wait until nothing is in flight, at most so long."""
@@ -569,6 +581,7 @@ class Dispatcher:
             if held.lost and held.done:
                 self._hooks.forgotten(held)
             self.in_flight -= 1
+            self._freed_at = self._clock.monotonic()
             self._lanes.end(job.host, execution.id, self._clock.monotonic())
             self._unpark(job.host)
             self._pump()

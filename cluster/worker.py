@@ -156,6 +156,7 @@ class Worker:
             and len(self._results) < self._settings.unrecorded
             and not self.draining
             and not self.resting
+            and not self.dispatcher.stuck()
         )
 
     async def claim_once(self) -> bool:
@@ -296,6 +297,8 @@ class Worker:
         for parked in self.dispatcher.parked(1.0, 1.0 if crowded else 10.0):
             at = now + 2000 if parked.until_ms is None else max(parked.until_ms, now + 1000)
             await self._put_back(parked.held, rounded_up(at), parked)
+        for held in self.dispatcher.overdue() if self.dispatcher.stuck() else ():
+            await self._put_back(held, None)
         slow = self.dispatcher.hosts_slow()
         if slow:
             await batches.spread_late(self._db, "host", slow, LATE_APART_MS)

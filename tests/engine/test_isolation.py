@@ -329,3 +329,38 @@ async def test_what_waits_for_its_host_is_not_read_again_and_again(
     await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "the next one to go")
     assert 1 <= len(reads) <= dispatch.UNPARKED
     await w.dispatcher.close()
+
+
+async def test_a_node_whose_slots_all_hang_leaves_its_work_to_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is due and waits for a slot there goes back, unsent and at once claimable; it claims nothing more."""
+    monkeypatch.setattr(dispatch, "STUCK_SECONDS", 0.05)
+    release = asyncio.Event()
+    hung: list[str] = []
+
+    async def hangs(request: httpx.Request) -> httpx.Response:
+        hung.append(str(request.url))
+        await release.wait()
+        return httpx.Response(200)
+
+    full = worker(database, hangs, "full", slots=1)
+    await owed(database, "first", "second", batch="b0", url="http://hangs.example/")
+    assert await full.claim_once()
+    await eventually(lambda: _stuck(full), 5, "its only slot to hang while something is due")
+    assert len(hung) == 1
+    await full.look_after_waiting()
+    (left,) = (b for b in await rows(database, "batches") if b["owner"] is None)
+    assert not await full.claim_once(), "it has no room"
+    seen: list[str] = []
+    await run_dry(worker(database, down(seen), "free"))
+    assert (len(left["ids"]), len(seen)) == (1, 1)
+    release.set()
+    await run_dry(full)
+    assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
+    assert len(hung) + len(seen) == 2
+    await check_books(database)
+
+
+async def _stuck(w: Worker) -> bool:
+    return w.dispatcher.stuck() and bool(w.dispatcher.overdue())
