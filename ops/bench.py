@@ -1,281 +1,32 @@
 """`horae bench`: the figures of the README, on this machine: real nodes, real MongoDB, real sockets, w=majority.
 
-Each case starts its own nodes on a fresh database of one embedded MongoDB. The target is nginx where there is one, else
-our receiver. Lateness is what the nodes recorded (when the request left, after its send time); nginx's own count of
-requests is compared with what was recorded.
+Each case starts its own nodes on a fresh database of one embedded MongoDB.
 """
 
 from __future__ import annotations
 
 import os
-import platform
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
 
 import click
-import orjson
-import psutil
 from pymongo import MongoClient
 
 from ops import bench_api
-from ops.client import Client, Refused, Unreachable
-from ops.embedded import Embedded, free_port
+from ops.bench_bed import Row, Target, bed, caught_up, lateness, machine, measure, now, running, wait
 from ops.tables import as_json, table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-NGINX = """
-worker_processes 1; daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; keepalive_requests 100000000; client_body_temp_path {dir}/body;
-  server {{ listen 127.0.0.1:{port}; location = /status {{ stub_status; }} location / {{ return 200 "ok"; }} }}
-}}
-"""
-
-
-@dataclass(slots=True)
-class Row:
-    """One line of the table. CPU is in microseconds per execution, memory in MB, lateness in ms."""
-
-    case: str
-    rate: float = 0.0
-    executions: int = 0
-    missing: int = 0
-    twice: int = 0
-    p50: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-    longest: float | None = None
-    earliest: float | None = None
-    cpu_node: float | None = None
-    cpu_mongod: float | None = None
-    cpu_target: float | None = None
-    node_mb: float | None = None
-    note: str = ""
-    extra: dict[str, float] = field(default_factory=dict)
-
-
-class Target:
-    """What the jobs call: nginx, or the receiver."""
-
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-        self.kind = "nginx" if nginx else "horae receiver"
-        if nginx:
-            config = directory / "nginx.conf"
-            config.write_text(NGINX.format(dir=directory, port=self.port))
-            command = [nginx, "-c", str(config), "-p", str(directory)]
-        else:
-            command = [sys.executable, "-m", "ops", "receiver", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-
-    def requests(self) -> int | None:
-        """How many POSTs nginx has answered (the look itself not counted)."""
-        if self.kind != "nginx":
-            return None
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=5) as answer:
-            return int(answer.read().split()[9])
-
-    def stop(self) -> None:
-        """End it."""
-        self.process.terminate()
-        self.process.wait(5)
-
-
-class Cluster:
-    """Nodes on a fresh database."""
-
-    def __init__(self, uri: str, mongod: int, target: Target, nodes: int, **settings: str) -> None:
-        self.target = target
-        self.port = free_port()
-        self.db_name = f"bench_{os.getpid()}_{self.port}"
-        environment = {
-            **os.environ,
-            "MONGODB_URI": uri,
-            "DB_NAME": self.db_name,
-            "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8",
-            **settings,
-        }
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ops", "serve", "--port", str(self.port), "--nodes", str(nodes)],
-            env=environment,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.api = Client(f"http://127.0.0.1:{self.port}")
-        self._mongod = psutil.Process(mongod)
-        self.client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True)
-        self.db = self.client[self.db_name]
-        _wait(self._ready, 60, "the nodes did not come up")
-
-    def _ready(self) -> bool:
-        try:
-            self.api.call("GET", "/readyz")
-        except (Refused, Unreachable):
-            return False
-        return len(self.nodes()) > 0
-
-    def nodes(self) -> list[psutil.Process]:
-        """The node processes."""
-        return psutil.Process(self.process.pid).children()
-
-    def load(self, jobs: Iterable[dict[str, Any]]) -> float:
-        """Import jobs; returns how many seconds it took."""
-        with tempfile.TemporaryFile() as file:
-            for job in jobs:
-                file.write(orjson.dumps(job) + b"\n")
-            file.seek(0)
-            started = time.monotonic()
-            done = self.api.upload("/jobs/import", file, "application/x-ndjson")
-            if done["failed"]:
-                raise click.ClickException(f"the jobs were refused: {done['errors'][:1]}")
-            return time.monotonic() - started
-
-    def job(self, number: int, schedule: str) -> dict[str, Any]:
-        """A job that calls the target."""
-        return {
-            "jobId": f"j{number}",
-            "schedule": schedule,
-            "api": f"http://127.0.0.1:{self.target.port}/j{number}",
-            "type": "ATLEAST_ONCE",
-            "body": {"n": number},
-        }
-
-    def cpu(self) -> tuple[float, float, float]:
-        """CPU seconds so far of nodes, mongod and target."""
-        target = [psutil.Process(self.target.process.pid)]
-        target += target[0].children()
-        return (
-            sum(sum(p.cpu_times()[:2]) for p in self.nodes()),
-            sum(self._mongod.cpu_times()[:2]),
-            sum(sum(p.cpu_times()[:2]) for p in target),
-        )
-
-    def memory(self) -> float:
-        """The largest node, in MB."""
-        return max(p.memory_info().rss for p in self.nodes()) / 2**20
-
-    def settled(self) -> bool:
-        """Whether the leader has seen every job."""
-        return self.db["jobs"].count_documents({"unsettled": {"$exists": True}}, limit=1) == 0
-
-    def stop(self) -> None:
-        """Drain the nodes and drop the database."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.client.drop_database(self.db_name)
-        self.client.close()
-        self._log.close()
-
-
-def _wait(condition: Any, seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise click.ClickException(what)
-        time.sleep(0.1)
-
-
-def _now(cluster: Cluster) -> datetime:
-    now: datetime = cluster.client.admin.command("hello")["localTime"]
-    return now.replace(tzinfo=UTC)
-
-
-def measure(
-    cluster: Cluster, name: str, expected_per_second: int, seconds: int, which: dict[str, Any] | None = None
-) -> Row:
-    """Let every-second jobs run for so many whole seconds and look at what came of each (`which`: of these alone)."""
-    start = _now(cluster).replace(microsecond=0) + timedelta(seconds=1)
-    end = start + timedelta(seconds=seconds)
-    _wait(lambda: _now(cluster) >= start, 5, "time stands still")
-    cpu, before = cluster.cpu(), cluster.db["history"].estimated_document_count()
-    memory = 0.0
-    while _now(cluster) < end:
-        memory = max(memory, cluster.memory())
-        time.sleep(0.5)
-    after = cluster.db["history"].estimated_document_count()
-    spent = [b - a for a, b in zip(cpu, cluster.cpu(), strict=True)]
-    window = {"due_at": {"$gte": start, "$lt": end}, **(which or {})}
-    _wait(
-        lambda: cluster.db["executions"].count_documents(window, limit=1) == 0,
-        60,
-        "executions are still owed a minute after they were due",
-    )
-    row = Row(name, node_mb=memory)
-    done = max(1, after - before)
-    row.rate = (after - before) / seconds
-    row.cpu_node, row.cpu_mongod, row.cpu_target = (s / done * 1e6 for s in spent)
-    _lateness(cluster, row, window)
-    row.missing = expected_per_second * seconds - row.executions
-    return row
-
-
-def _lateness(cluster: Cluster, row: Row, window: dict[str, Any]) -> None:
-    drifts: list[int] = []
-    for h in cluster.db["history"].find({**window, "state": "succeeded"}, {"drift_ms": 1, "attempts.n": 1}):
-        drifts.append(h["drift_ms"])
-        row.twice += len(h["attempts"]) > 1
-    drifts.sort()
-    row.executions = len(drifts)
-    if drifts:
-        row.p50, row.p95, row.p99 = (float(drifts[int(len(drifts) * q)]) for q in (0.5, 0.95, 0.99))
-        row.longest, row.earliest = float(drifts[-1]), float(drifts[0])
-
-
-@contextmanager
-def bed() -> Iterator[tuple[str, int, Target]]:
-    """An embedded MongoDB and a target for all cases."""
-    directory = Path(tempfile.mkdtemp(prefix="horae-bench-"))
-    directory.chmod(0o755)
-    embedded = Embedded(directory)
-    target = Target(directory)
-    try:
-        state = embedded.acquire()
-        yield state.uri, state.pid, target
-    finally:
-        target.stop()
-        embedded.release()
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextmanager
-def running(the_bed: tuple[str, int, Target], nodes: int = 2, **settings: str) -> Iterator[Cluster]:
-    """Nodes for one case, with these settings."""
-    uri, mongod, target = the_bed
-    cluster = Cluster(uri, mongod, target, nodes, **settings)
-    try:
-        yield cluster
-    finally:
-        cluster.stop()
 
 
 def steady(the_bed: tuple[str, int, Target], rate: int, seconds: int, name: str = "") -> Row:
     """`rate` jobs due every second."""
     with running(the_bed) as cluster:
         cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
-        _wait(cluster.settled, 60, "the leader did not see the jobs")
+        wait(cluster.settled, 60, "the leader did not see the jobs")
         # Importing and settling are behind us when the look-ahead is full again.
-        _wait(lambda: _caught_up(cluster), 60, "the nodes never caught up with the rate")
+        wait(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
         sent = cluster.target.requests()
         recorded = cluster.db["history"].estimated_document_count()
         row = measure(cluster, name or f"{rate}/s, all due on the same instant of each second", rate, seconds)
@@ -293,11 +44,11 @@ def isolation(the_bed: tuple[str, int, Target], healthy: int, hanging: int, seco
     try:
         with running(the_bed) as cluster:
             cluster.load(cluster.job(n, "* * * * * *") for n in range(healthy))
-            _wait(cluster.settled, 60, "the leader did not see the jobs")
-            _wait(lambda: _caught_up(cluster), 60, "the nodes never caught up with the rate")
+            wait(cluster.settled, 60, "the leader did not see the jobs")
+            wait(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
             cluster.load(other.jobs(hanging))
-            _wait(cluster.settled, 60, "the leader did not see the jobs")
-            start = _now(cluster).replace(microsecond=0) + timedelta(seconds=1)
+            wait(cluster.settled, 60, "the leader did not see the jobs")
+            start = now(cluster).replace(microsecond=0) + timedelta(seconds=1)
             name = f"{healthy}/s to one target while {hanging}/s go to one that hangs for 30 s: the former"
             row = measure(cluster, name, healthy, seconds, HEALTHY)
             row.rate = row.executions / seconds
@@ -312,30 +63,20 @@ def isolation(the_bed: tuple[str, int, Target], healthy: int, hanging: int, seco
         other.stop()
 
 
-def _caught_up(cluster: Cluster) -> bool:
-    """Whether the rush after an import is over: at no look within four seconds was anything owed for 0.9 s."""
-    for _ in range(5):
-        time.sleep(0.83)  # not a second, so that the looks fall at different times of it
-        late = {"due_at": {"$lt": _now(cluster) - timedelta(seconds=0.9)}}
-        if cluster.db["executions"].count_documents(late, limit=1):
-            return False
-    return True
-
-
 def herd(the_bed: tuple[str, int, Target], size: int) -> Row:
     """`size` jobs due at one instant."""
     with running(the_bed) as cluster:
-        at = (_now(cluster) + timedelta(seconds=25)).replace(microsecond=0)
+        at = (now(cluster) + timedelta(seconds=25)).replace(microsecond=0)
         schedule = f"@at {at.isoformat().replace('+00:00', 'Z')}"
         cluster.load(cluster.job(n, schedule) for n in range(size))
-        _wait(lambda: _now(cluster) >= at, 60, "time stands still")
+        wait(lambda: now(cluster) >= at, 60, "time stands still")
         cpu = cluster.cpu()
-        _wait(
+        wait(
             lambda: cluster.db["history"].estimated_document_count() >= size, 120, "the herd was not delivered in 120 s"
         )
         spent = [b - a for a, b in zip(cpu, cluster.cpu(), strict=True)]
         row = Row(f"{size:,} due at one instant", node_mb=cluster.memory())
-        _lateness(cluster, row, {})
+        lateness(cluster, row, {})
         row.missing = size - row.executions
         row.cpu_node, row.cpu_mongod, row.cpu_target = (s / size * 1e6 for s in spent)
         if row.longest:
@@ -347,13 +88,13 @@ def herd(the_bed: tuple[str, int, Target], size: int) -> Row:
 def definitions(the_bed: tuple[str, int, Target], size: int, distinct: int) -> Row:
     """`size` jobs on `distinct` schedules, none due: what does merely having them cost?"""
     with running(the_bed) as cluster:
-        month = (_now(cluster).month + 5) % 12 + 1
+        month = (now(cluster).month + 5) % 12 + 1
         took = cluster.load(
             cluster.job(n, f"{n % distinct % 60} {n % distinct // 60} 3 1 {month} *") for n in range(size)
         )
         row = Row(f"{size:,} jobs on {distinct:,} schedules, none due")
         started = time.monotonic()
-        _wait(cluster.settled, 300, "the jobs were not settled")
+        wait(cluster.settled, 300, "the jobs were not settled")
         row.extra |= {"import_seconds": round(took, 1), "settle_seconds": round(time.monotonic() - started, 1)}
         time.sleep(3)
         cpu, began = cluster.cpu(), time.monotonic()
@@ -371,8 +112,8 @@ def reads(the_bed: tuple[str, int, Target]) -> list[Row]:
         bench_api.fill(cluster.db)
         idle = bench_api.rows(cluster.api.url)
         cluster.load(cluster.job(n, "* * * * * *") for n in range(1000))
-        _wait(cluster.settled, 60, "the leader did not see the jobs")
-        _wait(lambda: _caught_up(cluster), 60, "the node never caught up with the rate")
+        wait(cluster.settled, 60, "the leader did not see the jobs")
+        wait(lambda: caught_up(cluster), 60, "the node never caught up with the rate")
         busy = bench_api.rows(cluster.api.url)
     found = []
     for when, timings in (("idle node", idle), ("the node sends 1,000/s", busy)):
@@ -415,11 +156,11 @@ def _expiring(the_bed: tuple[str, int, Target], rate: int, name: str, *, paced: 
 
     with running(the_bed, HORAE_PACED_RETENTION=paced) as cluster:
         cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
-        _wait(cluster.settled, 60, "the leader did not see the jobs")
-        _wait(lambda: _caught_up(cluster), 60, "the nodes never caught up with the rate")
+        wait(cluster.settled, 60, "the leader did not see the jobs")
+        wait(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
         if filled:
-            old.fill(cluster.db, _now(cluster), rate, old.SECONDS)
-            _wait(lambda: _caught_up(cluster), 60, "the nodes never caught up with the rate")
+            old.fill(cluster.db, now(cluster), rate, old.SECONDS)
+            wait(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
         left, ttl = old.old_left(cluster.db), old.by_ttl(cluster.db)
         row = measure(cluster, f"{rate}/s, {name}", rate, old.SECONDS)
         # What leaves must not be taken for what was not done.
@@ -429,33 +170,43 @@ def _expiring(the_bed: tuple[str, int, Target], rate: int, name: str, *, paced: 
             None if c is None else c * factor for c in (row.cpu_node, row.cpu_mongod, row.cpu_target)
         )
         gone, by_ttl = left - old.old_left(cluster.db), old.by_ttl(cluster.db) - ttl
-        late = old.overdue(cluster.db, _now(cluster))
+        late = old.overdue(cluster.db, now(cluster))
         row.extra |= {"gone": gone, "gone_by_ttl": by_ttl, "overdue": late}
         row.note = f"{gone:,} left, {by_ttl:,} of them by TTL; expired and still there: {late:,}"
         return row
 
 
-def machine(target: Target) -> dict[str, Any]:
-    """What the figures were taken on."""
-    from importlib.metadata import version
+def startup(the_bed: tuple[str, int, Target]) -> Row:
+    """How long a node takes until it is ready, the database running."""
+    from ops.bench_lifecycle import starts
 
-    model = "unknown"
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return {
-        "cpu": model,
-        "cores": psutil.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "python": platform.python_version(),
-        "horae": version("horae"),
-        "pymongo": version("pymongo"),
-        "target": target.kind,
-        "write_concern": "majority, journaled, replica set of one member on the same machine",
-    }
+    uri, _, _ = the_bed
+    name = f"bench_start_{os.getpid()}"
+    first, median, longest = starts(uri, name)
+    with MongoClient[dict[str, Any]](uri) as client:
+        client.drop_database(name)
+    row = Row("one node, from the command to ready", executions=6, p50=median * 1000, longest=longest * 1000)
+    row.note = f"how long it took, in ms; {first:.2f} s on an empty database"
+    return row
 
 
-CASES = ("drift", "throughput", "isolation", "highest", "herd", "definitions", "reads", "retention")
+def drain(the_bed: tuple[str, int, Target], rate: int, seconds: int) -> Row:
+    """SIGTERM to one node after the other under load: nothing lost, nothing twice."""
+    from ops.bench_lifecycle import Terminating
+
+    with running(the_bed) as cluster:
+        cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
+        wait(cluster.settled, 60, "the leader did not see the jobs")
+        wait(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
+        with Terminating(cluster.nodes, seconds / 4) as terminating:
+            row = measure(cluster, f"{rate}/s while each node is stopped with SIGTERM in turn", rate, seconds)
+        row.rate = row.executions / seconds
+        row.cpu_node = None  # of the nodes that ended nothing is known any more
+        row.note = f"the nodes took {', '.join(f'{t:.1f}' for t in terminating.took)} s to end"
+        return row
+
+
+CASES = ("drift", "throughput", "isolation", "highest", "herd", "definitions", "reads", "retention", "startup", "drain")
 
 
 def _print(facts: dict[str, Any], rows: list[Row]) -> None:
@@ -498,6 +249,24 @@ def _print(facts: dict[str, Any], rows: list[Row]) -> None:
     )
 
 
+def run_case(case: str, the_bed: tuple[str, int, Target], rate: int, seconds: int, step: int) -> list[Row]:
+    """The rows of one case."""
+    several = {"reads": lambda: reads(the_bed), "retention": lambda: retention(the_bed, rate)}
+    if case in several:
+        return several[case]()
+    single = {
+        "drift": lambda: steady(the_bed, 100, seconds),
+        "throughput": lambda: steady(the_bed, rate, seconds),
+        "isolation": lambda: isolation(the_bed, 1000, 500, max(seconds, 45)),
+        "highest": lambda: highest(the_bed, rate + step, seconds, step),
+        "herd": lambda: herd(the_bed, 20_000),
+        "definitions": lambda: definitions(the_bed, 100_000, 1000),
+        "startup": lambda: startup(the_bed),
+        "drain": lambda: drain(the_bed, 1000, max(seconds, 20)),
+    }
+    return [single[case]()]
+
+
 @click.command("bench")
 @click.option("--case", "cases", multiple=True, type=click.Choice(CASES), help="Only these cases (default: all).")
 @click.option("--rate", default=3000, show_default=True, help="Jobs due every second in the throughput case.")
@@ -513,22 +282,7 @@ def bench_command(cases: tuple[str, ...], rate: int, seconds: int, step: int, fo
         for case in wanted:
             if not form:
                 print(f"... {case}", file=sys.stderr, flush=True)
-            if case == "drift":
-                rows.append(steady(the_bed, 100, seconds))
-            elif case == "throughput":
-                rows.append(steady(the_bed, rate, seconds))
-            elif case == "isolation":
-                rows.append(isolation(the_bed, 1000, 500, max(seconds, 45)))
-            elif case == "highest":
-                rows.append(highest(the_bed, rate + step, seconds, step))
-            elif case == "herd":
-                rows.append(herd(the_bed, 20_000))
-            elif case == "definitions":
-                rows.append(definitions(the_bed, 100_000, 1000))
-            elif case == "reads":
-                rows += reads(the_bed)
-            else:
-                rows += retention(the_bed, rate)
+            rows += run_case(case, the_bed, rate, seconds, step)
     if form:
         as_json({"machine": facts, "rows": [asdict(r) for r in rows]})
     else:

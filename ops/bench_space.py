@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ops.bench import bed, running
+from ops.bench_bed import bed, running
 from ops.tables import as_json
 
 if TYPE_CHECKING:
