@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import random
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from cluster.census import Census
 from cluster.clock import Clock
@@ -29,6 +29,8 @@ from cluster.worker import Worker, WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
+
+    from tenacity import RetryCallState
 
     from cluster.core.trace import Trace
     from cluster.outbound.sender import Sender
@@ -104,7 +106,6 @@ class Node:
         self.leader.tell(trace)
         self._sender = sender
         self._loops = [Loop("boot", self._boot_turn), Loop("beat", self._beat_turn), Loop("election", self._elect_turn)]
-        self._boot_pause = BOOT_PAUSE
         self._beat_at = float("-inf")
         self._beats = 0
         self._drift: deque[list[int]] = deque(maxlen=RECENT_BEATS)
@@ -151,28 +152,32 @@ class Node:
         """Begin. Returns at once: a database that is away is waited for in the background."""
         self._loops[0].start()
 
-    async def _boot_turn(self) -> float | None:
-        """One attempt to begin; whatever keeps this node from it is said, and it tries again."""
-        try:
-            await schema.ensure(self.db)
-            await schema.remember_retention(self.db, self.settings.retention_days)
-            await self.beat()
-        except StoreUnavailable as exc:
-            self._held_up = "MongoDB does not answer; it keeps trying"
-            log.warning("database_away", error=str(exc))
-            self._boot_pause = min(BOOT_PAUSE_MOST, 2 * self._boot_pause)
-            return self._boot_pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts, guards nothing
-        except ConfigurationError as exc:
-            self._held_up = "its configuration does not fit the database: see its log"
-            log.error("node_misconfigured", problems=exc.problems)  # noqa: TRY400 - the sentences say it all
-            return BOOT_PAUSE_MOST
+    async def _boot_turn(self) -> None:
+        """Begin, however long the database is away; whatever keeps this node from it is said."""
+        async for attempt in AsyncRetrying(
+            wait=wait_random_exponential(multiplier=BOOT_PAUSE, max=BOOT_PAUSE_MOST),
+            retry=retry_if_exception_type((StoreUnavailable, ConfigurationError)),
+            before_sleep=self._say_what_holds_up,
+        ):
+            with attempt:
+                await schema.ensure(self.db)
+                await schema.remember_retention(self.db, self.settings.retention_days)
+                await self.beat()
         self.booted = True
         log.info("node_started", node=self.id, pid=os.getpid())
         self.worker.start()
         self.leader.start()
         for loop in self._loops[1:]:
             loop.start()
-        return None
+
+    def _say_what_holds_up(self, attempt: RetryCallState) -> None:
+        exc = attempt.outcome.exception() if attempt.outcome else None
+        if isinstance(exc, ConfigurationError):
+            self._held_up = "its configuration does not fit the database: see its log"
+            log.error("node_misconfigured", problems=exc.problems)
+        else:
+            self._held_up = "MongoDB does not answer; it keeps trying"
+            log.warning("database_away", error=str(exc))
 
     async def _beat_turn(self) -> float:
         try:

@@ -13,10 +13,12 @@ import httpx
 import orjson
 import psutil
 
+from cluster.node import Node, NodeSettings
+from cluster.outbound.sender import Sender
 from ops.embedded import Embedded
 from tests.api.conftest import job
 from tests.support import live
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +55,13 @@ def test_a_database_that_stands_still() -> None:
                         assert time.monotonic() - started < 6
                         assert answer.status_code == 503
                         assert answer.headers["Retry-After"] == "2"
+                    said = wait_until(lambda: unready(client, url), 15, "/readyz to say so")
+                    assert "MongoDB has not answered" in said
                 finally:
                     os.kill(state.pid, signal.SIGCONT)
+                wait_until(
+                    lambda: client.get(f"{url}/readyz").status_code == 200, 15, "the node to come back by itself"
+                )
 
                 def answered() -> httpx.Response | None:
                     got = client.post(f"{url}/jobs", json=job(), headers=keyed)
@@ -68,6 +75,40 @@ def test_a_database_that_stands_still() -> None:
                 assert sorted(names) == sorted(["a", made.json()["jobId"]])
         finally:
             embedded.release()
+
+
+async def test_a_database_that_is_away_when_a_node_begins() -> None:
+    """The node says so, keeps trying, and begins by itself once the database answers."""
+    with tempfile.TemporaryDirectory(prefix="horae-test-") as directory:
+        embedded = Embedded(Path(directory))
+        state = embedded.acquire()
+        node = Node(NodeSettings(state.uri, "late", drain_seconds=1), Sender(httpx.MockTransport(answers)))
+        os.kill(state.pid, signal.SIGSTOP)
+        try:
+            await node.start()
+            await eventually(lambda: says(node, "MongoDB does not answer; it keeps trying"), 20, "it to say so")
+            assert not node.ready
+            os.kill(state.pid, signal.SIGCONT)
+            await eventually(lambda: says(node, None), 20, "it to begin")
+            assert node.ready
+        finally:
+            os.kill(state.pid, signal.SIGCONT)
+            await node.drain()
+            embedded.release()
+
+
+async def says(node: Node, what: str | None) -> bool:
+    return node.unready is None if what is None else what in (node.unready or "")
+
+
+def answers(_: httpx.Request) -> httpx.Response:
+    return httpx.Response(200)
+
+
+def unready(client: httpx.Client, url: str) -> str | None:
+    """Why the node is not ready, None if it is."""
+    answer = client.get(f"{url}/readyz")
+    return None if answer.status_code == 200 else str(answer.json()["detail"])
 
 
 def lines(count: int, size: int) -> Iterator[bytes]:
