@@ -23,6 +23,7 @@ from ops.runs import backlog_command, executions_group
 from ops.secrets import secrets_group
 from ops.steer import drain_command, release_command, resign_command, undrain_command
 from ops.top import top_command
+from ops.verify_cli import verify_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -126,6 +127,7 @@ cli.add_command(backlog_command)
 cli.add_command(db_group)
 cli.add_command(herd_command)
 cli.add_command(top_command)
+cli.add_command(verify_command)
 leases_command.add_command(release_command)
 leader_command.add_command(resign_command)
 nodes_command.add_command(drain_command)

@@ -1,0 +1,328 @@
+"""What `horae verify` says about one job: every occurrence it owed, by the oracle, against every record there is.
+
+Pure, and fed in order of due time, so that it holds a few records whatever the range. The law: what is due is asked of
+`oracle` alone; nothing here knows `cluster.core.schedule`, which is what is being judged.
+
+Lenient in one place: within `SEAM_MS` of a change of the job both its schedules are right. A change carries the clock
+of the node that took the request, its write may take the 5 s of the API's deadline, and a node that sends has read the
+job up to a second before. What a job *owes* is judged without any leniency: a change never excuses a missing record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from cluster.core.ids import execution_id, spread_ms
+from cluster.core.instants import render
+from cluster.core.oracle import occurrences
+from cluster.core.records import contradictions, repeated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cluster.core.records import Record
+
+Kind = Literal["missing", "unexpected", "early", "late", "duplicate", "orphan", "contradiction", "redelivered"]
+KINDS: tuple[Kind, ...] = (
+    "missing",
+    "unexpected",
+    "early",
+    "late",
+    "duplicate",
+    "orphan",
+    "contradiction",
+    "redelivered",
+)
+TOLD: frozenset[Kind] = frozenset({"redelivered"})
+"""Told, but no finding: at least once means that a lost lease or a dead node costs a second delivery."""
+SEAM_MS = 10_000
+EARLY_MS = 100
+"""Nodes know the database's clock to within a few ms; a reading of it that was slow costs more."""
+SETTLE_MS = 120_000
+"""A change is settled within a second while somebody leads; this long it may wait for a leader without a finding."""
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with one execution, or (`redelivered`) that is worth to be told."""
+
+    kind: Kind
+    job_id: str
+    execution: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """One schedule of a job and the time it held: from `from_ms` up to and with `to_ms` (None: it still holds)."""
+
+    version: str
+    schedule: str
+    timezone: str
+    anchor_ms: int | None
+    start_ms: int | None
+    end_ms: int | None
+    from_ms: int
+    to_ms: int | None
+
+    def dues(self, since_ms: int, until_ms: int) -> Iterator[int]:
+        """What it says within `since_ms <= t <= until_ms`, `startAt` and `endAt` kept, whenever it held."""
+        low = max(since_ms, self.start_ms or 0)
+        high = until_ms if self.end_ms is None else min(until_ms, self.end_ms)
+        return occurrences(self.schedule, self.timezone, self.anchor_ms or 0, low, high + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedJob:
+    """A job with all its periods, the oldest first, and where the leader has come to with what it owes now."""
+
+    id: str
+    periods: tuple[Period, ...]
+    spread_seconds: int = 0
+    retention_days: float | None = None
+    unsettled_ms: int | None = None
+    """When the change was made that the leader has not looked at yet; None: it has."""
+    known_from_ms: int = 0
+    """Earlier periods are not kept any more."""
+    written_to_ms: int | None = None
+    """Where the row of its present schedule stands: from there on nothing is written down yet. None: no row."""
+    catching_up: tuple[tuple[int, int], ...] = ()
+    """Ranges `from <= t < to` that are still to be caught up."""
+    exists: bool = True
+    plain: bool = True
+    """Whether 2xx is what it calls a success."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is looked at: `since_ms <= due <= until_ms`, as of `now_ms`; what counts as late."""
+
+    since_ms: int
+    until_ms: int
+    now_ms: int
+    late_ms: int
+    retention_days: float
+
+
+@dataclass(slots=True)
+class Missed:
+    """A range that is recorded as missed. `open`: how many it speaks for cannot be told from here."""
+
+    first_ms: int
+    last_ms: int
+    count: int
+    open: bool = False
+    used: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """How much was looked at."""
+
+    jobs: int = 0
+    occurrences: int = 0
+    executions: int = 0
+    missed: int = 0
+    waiting: int = 0
+    findings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    longest_late_ms: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Take in what was counted elsewhere."""
+        self.jobs += other.jobs
+        self.occurrences += other.occurrences
+        self.executions += other.executions
+        self.missed += other.missed
+        self.waiting += other.waiting
+        self.longest_late_ms = max(self.longest_late_ms, other.longest_late_ms)
+        for kind, n in other.findings.items():
+            self.findings[kind] += n
+
+
+class Judge:
+    """Judges one job. `see` is called in order of due time, once for each execution; then `finish`.
+
+    The constructor raises `ValueError` or `KeyError` for a schedule that cannot be read.
+    """
+
+    def __init__(self, job: AuditedJob, bounds: Bounds, found: Callable[[Finding], None]) -> None:
+        self._job = job
+        self._bounds = bounds
+        self._found = found
+        self._spread = spread_ms(job.id, job.spread_seconds)
+        self._ranges: list[Missed] = []
+        days = job.retention_days or bounds.retention_days
+        # What expired is not missing: results are kept from when they ended, so for at least so long after the due time.
+        self._kept_ms = max(bounds.now_ms - int(days * DAY_MS), job.known_from_ms)
+        for p in job.periods:  # one that cannot be read is met now, and not on the way
+            any(p.dues(bounds.since_ms, bounds.since_ms))
+        self._expected = self._owed_dues()
+        self._due: int | None = None
+        self._period: Period | None = None
+        self._advance()
+        self.tally = Tally(jobs=int(job.exists))
+
+    def _owed_dues(self) -> Iterator[tuple[int, Period]]:
+        """Every occurrence the job owed in the range, ascending."""
+        last = self._bounds.since_ms - 1
+        for p in self._job.periods:
+            until = self._bounds.until_ms if p.to_ms is None else min(self._bounds.until_ms, p.to_ms)
+            for t in p.dues(max(last + 1, p.from_ms), until):
+                last = t
+                yield t, p
+
+    def _advance(self) -> None:
+        self._due, self._period = next(self._expected, (None, None))
+
+    def missed(self, found: Missed) -> None:
+        """A range of occurrences that are recorded as missed."""
+        self._pass(found.first_ms)
+        self._ranges.append(found)
+
+    def see(self, due_ms: int, final: Record | None, owed: Record | None) -> None:
+        """What history has under one id, and what is still owed under it."""
+        if self._due is not None and self._due < due_ms:
+            self._pass(due_ms)
+        period = None
+        if self._due == due_ms:
+            period = self._period
+            self.tally.occurrences += 1
+            self._advance()
+        self.tally.executions += 1
+        if final is not None:
+            self._final(final, owed, period)
+        if owed is not None:
+            self._owed(owed, final, period)
+
+    def finish(self) -> None:
+        """There is no more."""
+        self._pass(self._bounds.until_ms + 1)
+
+    def _tell(self, kind: Kind, due_ms: int, text: str) -> None:
+        self.tally.findings[kind] += 1
+        self._found(Finding(kind, self._job.id, execution_id(self._job.id, due_ms), text))
+
+    def _pass(self, before_ms: int) -> None:
+        """Everything owed before an instant has no record of its own."""
+        while self._due is not None and self._due < before_ms:
+            due, period = self._due, self._period
+            self._advance()
+            self.tally.occurrences += 1
+            if period is not None:
+                self._unrecorded(due, period)
+
+    def _unrecorded(self, due: int, period: Period) -> None:
+        if due < self._kept_ms:
+            return
+        self._ranges = [r for r in self._ranges if r.last_ms >= due]
+        for r in self._ranges:
+            if r.first_ms <= due and (r.open or r.used < r.count):
+                r.used += 1
+                self.tally.missed += 1
+                return
+        why = self._waits(due, period)
+        if why is None:
+            full = any(r.first_ms <= due for r in self._ranges)
+            more = "; a missed range covers it, but counts fewer" if full else ""
+            self._tell("missing", due, f"owed by `{_said(period)}`, and there is no record of it{more}")
+        elif self._lateness(due + self._spread):
+            self._tell("late", due, f"not sent yet: {why}")
+        else:
+            self.tally.waiting += 1
+
+    def _lateness(self, planned_ms: int) -> bool:
+        late = self._bounds.now_ms - planned_ms
+        self.tally.longest_late_ms = max(self.tally.longest_late_ms, late)
+        return late > self._bounds.late_ms
+
+    def _waits(self, due: int, period: Period) -> str | None:
+        """Why there may be no record of it yet; None: there should be one."""
+        job = self._job
+        if job.unsettled_ms is not None and self._bounds.now_ms - job.unsettled_ms <= SETTLE_MS:
+            return "the leader has not looked at the job's last change yet"
+        if period.to_ms is not None:
+            return None
+        if any(a <= due < b for a, b in job.catching_up):
+            return "it is being caught up"
+        if job.written_to_ms is not None and due >= job.written_to_ms:
+            return f"its schedule is written down up to {render(job.written_to_ms)} only"
+        return None
+
+    def _final(self, r: Record, owed: Record | None, period: Period | None) -> None:
+        for text in contradictions(r):
+            self._tell("contradiction", r.due_ms, text)
+        if r.attempts:
+            self._sent(r)
+            if period is None:
+                self._unexpected(r)
+        if r.state == "reopened":
+            if owed is None:
+                self._tell("orphan", r.due_ms, "it is to be sent again, and nobody owes it")
+        elif owed is None:
+            if r.state == "cancelled" and period is not None:
+                self._cancelled(r, period)
+        elif r.state in ("succeeded", "failed", "dead") and self._bounds.now_ms - r.ended_ms > self._bounds.late_ms:
+            self._tell("contradiction", r.due_ms, f"it is {r.state} since {render(r.ended_ms)} and still owed")
+
+    def _cancelled(self, r: Record, period: Period) -> None:
+        """Only a change of the job cancels what it owed, and the schedule that holds now owes it still."""
+        if period.to_ms is not None or r.trigger or abs(r.due_ms - period.from_ms) <= SEAM_MS:
+            return
+        if r.version == period.version:
+            text = f"cancelled ({r.reason}), but the schedule it was due by still holds"
+            self._tell("contradiction", r.due_ms, text)
+        elif self._waits(r.due_ms, period) is None:
+            text = f"cancelled under an earlier schedule; owed by `{_said(period)}` since, and not sent"
+            self._tell("missing", r.due_ms, text)
+
+    def _sent(self, r: Record) -> None:
+        first = r.attempts[0]
+        if first.sent_ms < r.due_ms - EARLY_MS:
+            self._tell("early", r.due_ms, f"{first.node} sent it {r.due_ms - first.sent_ms} ms before it was due")
+        planned = r.due_ms if r.trigger else r.due_ms + self._spread
+        late = first.sent_ms - planned
+        if late > self._bounds.late_ms and len(r.attempts) == 1 and r.send_ms > planned:
+            # Asked for by hand after it had ended unsent, or written down under another spreadSeconds.
+            late = first.sent_ms - r.send_ms
+        self.tally.longest_late_ms = max(self.tally.longest_late_ms, late)
+        if late > self._bounds.late_ms:
+            self._tell("late", r.due_ms, f"{first.node} sent it {late / 1000:.1f} s late")
+        if len(r.attempts) > 1:
+            for text, explained in repeated(r, plain=self._job.plain):
+                self._tell("redelivered" if explained else "duplicate", r.due_ms, text)
+
+    def _unexpected(self, r: Record) -> None:
+        if r.trigger and r.due_ms % 1000:
+            return
+        if not self._job.exists:
+            self._tell("unexpected", r.due_ms, "there is no such job")
+            return
+        if r.due_ms < self._job.known_from_ms:
+            return
+        for p in self._job.periods:
+            near = p.from_ms - SEAM_MS <= r.due_ms and (p.to_ms is None or r.due_ms <= p.to_ms + SEAM_MS)
+            if near and any(True for _ in p.dues(r.due_ms, r.due_ms)):
+                return
+        self._tell("unexpected", r.due_ms, "no schedule that the job had then is due at this instant")
+
+    def _owed(self, r: Record, final: Record | None, period: Period | None) -> None:
+        if final is None:
+            for text in contradictions(r):
+                self._tell("contradiction", r.due_ms, text)
+            if r.attempts:
+                self._sent(r)
+            if period is None:
+                self._unexpected(r)
+        if not r.batch_lists:
+            self._tell("orphan", r.due_ms, f"it is {r.state}, and its batch does not exist or does not list it")
+        elif final is None or final.state in ("reopened", "cancelled", "skipped"):
+            planned = r.send_ms if r.attempts or r.asked else max(r.due_ms + (0 if r.trigger else self._spread), 0)
+            if self._lateness(max(planned, r.send_ms)):
+                what = f"{len(r.attempts)} attempts" if r.attempts else "never sent"
+                self._tell("late", r.due_ms, f"still owed ({r.state}, {what}), to be sent at {render(r.send_ms)}")
+
+
+def _said(p: Period) -> str:
+    return p.schedule if p.timezone == "UTC" else f"{p.schedule} {p.timezone}"

@@ -1,0 +1,114 @@
+"""Records of one execution as the auditor reads them, and what in one record cannot be true together with the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster.core.instants import render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SENT = ("succeeded", "failed")
+"""Final, and never without a request. `dead` may be: what nobody can send ends so."""
+KNOWN = frozenset(
+    {"pending", "leased", "retrying", "succeeded", "failed", "dead", "cancelled", "skipped", "missed", "reopened"}
+)
+FINAL = KNOWN - {"pending", "leased", "retrying", "reopened"}
+SLACK_MS = 1000
+"""Two nodes' readings of the database's clock, and the rounding of durations."""
+
+
+@dataclass(slots=True)
+class Sent:
+    """One request: attempt number, when it left (ms), by which node, under which token, for how long (ms)."""
+
+    number: int
+    sent_ms: int
+    node: str
+    token: int
+    duration_ms: float
+    status: int | None
+
+
+@dataclass(slots=True)
+class Record:
+    """One document of `history` or `executions`; `attempts` by time. `ended_ms` is 0 while it is owed."""
+
+    id: str
+    due_ms: int
+    send_ms: int
+    version: str
+    state: str
+    attempts: list[Sent]
+    trigger: bool
+    ended_ms: int = 0
+    reason: str | None = None
+    drift_ms: int | None = None
+    asked: bool = False
+    """Owed again because somebody asked."""
+    batch: str = ""
+    batch_lists: bool = True
+    """Whether the batch it names exists and lists it."""
+    said_job: str = ""
+    said_due_ms: int = 0
+    """What the document says besides its id."""
+
+
+def contradictions(r: Record) -> Iterator[str]:
+    """What in this record cannot be; nothing, for a sound one."""
+    if r.state not in KNOWN:
+        yield f"its state is '{r.state}', which does not exist"
+        return
+    if r.said_due_ms != r.due_ms or not r.id.startswith(f"{r.said_job}:"):
+        yield f"its id and its fields differ: job {r.said_job}, due {render(r.said_due_ms)}"
+    if r.state == "missed" or (r.state == "skipped" and r.attempts):
+        yield f"it is {r.state}, but {'was sent' if r.attempts else 'stands alone, not as a range'}"
+    if r.state in SENT and not r.attempts:
+        yield f"it is {r.state}, but no request was ever made"
+    elif r.state == "succeeded" and all(a.status is None for a in r.attempts):
+        yield "it succeeded, but no request was ever answered"
+    if r.state in FINAL and r.attempts and r.ended_ms + SLACK_MS < r.attempts[0].sent_ms:
+        yield f"it ended at {render(r.ended_ms)}, before its first request left"
+    for a in r.attempts:
+        if a.number < 1 or a.token < 1 or a.duration_ms < 0:
+            yield f"attempt {a.number} under token {a.token} took {a.duration_ms} ms"
+    if r.drift_ms is not None and len(r.attempts) == 1 and r.state in SENT:
+        seen = r.attempts[0].sent_ms - r.send_ms
+        # A change of spreadSeconds between writing it down and sending moves one of the two by whole seconds.
+        if abs(seen - r.drift_ms) > SLACK_MS and (seen - r.drift_ms) % 1000:
+            yield f"its drift is said to be {r.drift_ms} ms, and its request left {seen} ms after its send time"
+
+
+def repeated(r: Record, *, plain: bool) -> Iterator[tuple[str, bool]]:
+    """Requests that brought the same attempt once more, or came after a success; and whether that is explained.
+
+    A larger token explains it: the batch was claimed once more, because the one that held it died, froze or lost its
+    lease. So does a request by hand, which begins anew with attempt 1 after one that failed. `plain`: 2xx is a success
+    for this job, and nothing else is.
+    """
+    before: dict[int, Sent] = {}
+    done: Sent | None = None
+    again = False
+    for a in r.attempts:
+        first = before.get(a.number)
+        if first is not None and _asked_again(first, a):
+            before, done, again = {}, None, False
+        elif first is not None:
+            how = f"attempt {a.number} by {a.node} (token {a.token}) at {render(a.sent_ms)} after {first.node}'s"
+            if a.token != first.token:
+                again = True
+                yield f"{how} (token {first.token}): the batch was claimed again, its first lease had ended", True
+            else:
+                yield f"{how} under the same token: nothing explains a second delivery", False
+        elif done is not None and not again:
+            yield f"attempt {a.number} by {a.node} at {render(a.sent_ms)}, after attempt {done.number} succeeded", False
+        before[a.number] = a
+        if plain and done is None and a.status is not None and 200 <= a.status < 300:
+            done = a
+
+
+def _asked_again(first: Sent, a: Sent) -> bool:
+    failed = first.status is None or not 200 <= first.status < 300
+    return a.number == 1 and failed and a.token <= first.token and a.sent_ms >= first.sent_ms + first.duration_ms

@@ -1,0 +1,123 @@
+"""The auditor's own reading of schedules: right by the recorded vectors, and the same as the engine's on anything."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cronsim import CronSim
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.core import zones
+from cluster.core.oracle import occurrences
+from cluster.core.schedule import InvalidSchedule, parse_schedule
+from tests.core.test_schedule_zones import ODD
+
+VECTORS = json.loads((Path(__file__).parents[1] / "data" / "cron_dst_debian.json").read_text())["vectors"]
+HOUR, DAY = 3_600_000, 86_400_000
+FROM, TO = 1_600_000_000, 1_950_000_000  # 2020 to 2031: rules are known, tables are not used up
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", *ODD]
+
+
+def _ms(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp()) * 1000
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
+def test_debian(vector: dict[str, Any]) -> None:
+    """Around changes of the clock it fires as Debian's cron was seen to."""
+    after = _ms(vector["after"])
+    wanted = [_ms(t) for t in vector["next"]]
+    found = occurrences(vector["schedule"], vector["timezone"], 0, after + 1, after + 400 * DAY)
+    assert list(islice(found, len(wanted))) == wanted
+
+
+def _field(least: int, most: int, names: list[str] | None = None) -> st.SearchStrategy[str]:
+    number = st.integers(least, most)
+    word = number.map(str) if names is None else st.one_of(number.map(str), st.sampled_from(names))
+    step = st.integers(1, most).map(str)
+    part = st.one_of(
+        word,
+        st.tuples(word, word).map("-".join),
+        st.tuples(word, step).map("/".join),
+        st.tuples(word, word, step).map(lambda p: f"{p[0]}-{p[1]}/{p[2]}"),
+        st.tuples(st.just("*"), step).map("/".join),
+    )
+    return st.one_of(st.just("*"), st.lists(part, min_size=1, max_size=3).map(",".join))
+
+
+DAYS = st.one_of(
+    _field(1, 31),
+    st.just("L"),
+    st.just("?"),
+    st.integers(1, 31).map(lambda d: f"{d}W"),
+    st.integers(1, 31).map(lambda d: f"{d},L"),
+)
+WEEKDAYS = st.one_of(
+    _field(0, 7, ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]),
+    st.tuples(st.integers(0, 7), st.integers(1, 5)).map(lambda p: f"{p[0]}#{p[1]}"),
+    st.sampled_from(["FRIL", "L5", "L0", "L7", "MON#1,TUE#3", "?"]),
+)
+CRON = st.tuples(
+    st.one_of(st.just("0"), _field(0, 59)),
+    _field(0, 59),
+    _field(0, 23),
+    DAYS,
+    st.one_of(st.just("*"), _field(1, 12, ["JAN", "FEB", "MAR", "JUL", "OCT", "DEC"])),
+    WEEKDAYS,
+).map(" ".join)
+EVERY = st.tuples(st.integers(1, 5), st.sampled_from("smhd")).map(lambda p: f"@every {p[0]}{p[1]}")
+ALIAS = st.sampled_from(["@hourly", "@daily", "@weekly", "@monthly", "@yearly", "@midnight", "@annually"])
+
+
+def _disagreement(text: str, zone: str, anchor: int, start: int, width: int) -> str | None:
+    try:
+        schedule = parse_schedule(text, zone, anchor)
+    except InvalidSchedule:
+        return None
+    engine = schedule.between(start, start + width, 300)
+    end = engine[-1] + 1 if len(engine) == 300 else start + width
+    oracle = list(islice(occurrences(text, zone, anchor, start, end), 301))
+    return None if oracle == engine else f"{text} {zone} from {start}: {oracle[:5]} and not {engine[:5]}"
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.one_of(CRON, EVERY, ALIAS), st.sampled_from(ZONES), st.integers(FROM, TO), st.integers(0, 2**40))
+def test_any_time(text: str, zone: str, at: int, anchor: int) -> None:
+    """Whatever is written, and in whatever zone, it reads a schedule as the engine does."""
+    assert _disagreement(text, zone, anchor, at * 1000 + 1, 3 * DAY) is None
+    assert _disagreement(text, zone, anchor, at * 1000, HOUR) is None
+
+
+@settings(max_examples=120, deadline=None)
+@given(CRON, st.sampled_from([*ODD, "Europe/Berlin", "America/New_York"]), st.integers(FROM, TO))
+def test_changes_of_the_clock(text: str, zone: str, at: int) -> None:
+    """On the days around a change of a zone's offset too."""
+    change = zones.next_change(zone, at, TO + 40_000_000)
+    if change is not None:
+        assert _disagreement(text, zone, 0, (change.at - 86_400) * 1000, 2 * DAY) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 59), st.integers(0, 23), st.integers(1, 31), st.integers(0, 6), st.integers(FROM, TO))
+def test_another_author(minute: int, hour: int, day: int, weekday: int, at: int) -> None:
+    """With plain fields, day of month or day of week, it agrees with cronsim, which knows neither of us."""
+    text = f"{minute} {hour} {day} * {weekday}"
+    start = datetime.fromisoformat("1970-01-01") + timedelta(seconds=at)
+    theirs = list(islice(CronSim(text, start), 5))
+    found = islice(occurrences(text, "UTC", 0, at * 1000 + 1, at * 1000 + 400 * DAY), 5)
+    epoch = datetime.fromisoformat("1970-01-01")
+    assert [epoch + timedelta(milliseconds=t) for t in found] == theirs
+
+
+def test_at() -> None:
+    """`@at` is one instant, whatever the zone, and nothing else."""
+    at = _ms("2030-06-01T10:00:00+00:00")
+    for text in ("@at 2030-06-01T10:00:00Z", "@at 2030-06-01T12:00:00+02:00"):
+        assert list(occurrences(text, "Asia/Tokyo", 0, at - DAY, at + DAY)) == [at]
+        assert list(occurrences(text, "UTC", 0, at + 1, at + DAY)) == []
