@@ -170,8 +170,8 @@ class Settler:
         """Occurrences that a job owed before its changes and that nobody had written down yet: they are `missed`.
         Returns how many.
 
-        There are some only if nobody led for longer than the look-ahead, or while catching up. What was written down is
-        cancelled by the node that finds the job changed, which leaves a record too. A job may have been changed several
+        There are some only if nobody led for longer than the look-ahead, while catching up, or if a job was changed
+        twice before the leader looked at it. What was written down is cancelled by the node that finds the job changed, which leaves a record too. A job may have been changed several
         times since, so every period is looked at that history can still tell about.
         """
         told_ms = now_ms - int(self._retention_days * history.DAY_MS / 2)
@@ -185,7 +185,8 @@ class Settler:
             row = rows.get(past.schedule_key)
             written = to_ms - GRACE_MS if row is None else row.next_ms
             written = min(written, catching_up.get(past.schedule_key, written))
-            start = max(written, past.active_from_ms)
+            # One that ended before it was settled: what it owed was nobody's to write, wherever the row had come to.
+            start = past.active_from_ms if past.change is not None else max(written, past.active_from_ms)
             while start <= to_ms:  # what is due at the very instant of a change is the earlier schedule's
                 dues = schedule_from_key(past.schedule_key).between(start, to_ms + 1, AT_ONCE)
                 found = await self._unwritten(past, [t for t in dues if past.owes(t)])

@@ -92,6 +92,8 @@ class StoredJob:
     created_ms: int
     updated_ms: int
     state_reason: str | None = None
+    mark: str | None = None
+    """The change that the leader has not looked at yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class Period:
     anchor_ms: int | None
     from_ms: int
     to_ms: int
+    mark: str | None = None
+    """The leader had not looked at the change it began with when it ended: nothing it owed may be written down."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def first_run(schedule: Schedule, definition: Definition, now_ms: int) -> int | 
 
 
 def _past(old: StoredJob, at: Moment) -> Period:
-    return Period(old.schedule_version, old.definition, old.anchor_ms, old.active_from_ms, at.now_ms)
+    return Period(old.schedule_version, old.definition, old.anchor_ms, old.active_from_ms, at.now_ms, old.mark)
 
 
 def _fresh(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -> StoredJob:

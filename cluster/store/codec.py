@@ -265,6 +265,7 @@ def _past(job_id: str, d: Document) -> Owing:
         instant(d.get("end_at")),
         0,
         0,
+        change=d.get("unsettled"),
     )
 
 

@@ -138,6 +138,7 @@ def stored_job(d: Document, vault: Vault = NO_KEYS) -> StoredJob:
         created_ms=int(d["created_at"]),
         updated_ms=int(d["updated_at"]),
         state_reason=d["state_reason"],
+        mark=d.get("unsettled"),
     )
 
 
@@ -151,6 +152,7 @@ def _period(p: Period) -> Document:
         "end_at": _date(p.definition.end_ms),
         "from": DatetimeMS(p.from_ms),
         "to": DatetimeMS(p.to_ms),
+        **({} if p.mark is None else {"unsettled": p.mark}),
     }
 
 
