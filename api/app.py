@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from falcon.asgi import App
 
 from api import problems
+from api.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
 from api.auth import Auth
 from api.cluster import Cluster
 from api.docs import Asset, OpenApi
@@ -40,7 +41,9 @@ def create_app(
     node: Node, settings: Settings, metering: Metering, parts: Callable[[], Sequence[Part]]
 ) -> App[Any, Any]:
     """The application of one node. `parts` are the readings of all workers behind its port."""
-    rules = Rules(settings.allowed_networks, settings.retention_days, bool(settings.secret_keys))
+    rules = Rules(
+        settings.allowed_networks, settings.retention_days, bool(settings.secret_keys), bool(settings.smtp_host)
+    )
     own = ApiSettings(
         settings.api_keys, rules, settings.requests_per_second, settings.metrics_open, settings.lookahead_seconds
     )
@@ -86,6 +89,11 @@ def build(services: Services) -> App[Any, Any]:
     app.add_route("/executions/retry/{retry_id}", Retries(services))
     app.add_route("/executions/{execution_id}", Execution(services))
     app.add_route("/executions/{execution_id}/retry", Retry(services))
+    app.add_route("/alerts", Alerts(services))
+    app.add_route("/alerts/default", DefaultRules(services))
+    app.add_route("/channels", Channels(services))
+    app.add_route("/channels/{name}", Channel(services))
+    app.add_route("/channels/{name}/test", ChannelTest(services))
     app.add_route("/queues", Queues(services))
     app.add_route("/queues/{name}", Queue(services))
     app.add_route("/schedules/preview", Preview(services))

@@ -13,6 +13,7 @@ from api.operations import operations
 from api.preview import PreviewSpec
 from api.queues import QueueSpec
 from api.retries import RetrySpecMany
+from cluster.core.alertspec import AlertSpec, ChannelSpec
 from cluster.core.jobspec import JobSpec
 
 ID_PATTERN = "^(?!import$)[A-Za-z0-9_-]{1,64}$"
@@ -38,6 +39,10 @@ _ANSWERS = (
     views.Counted,
     views.Retried,
     views.QueueList,
+    views.IncidentPage,
+    views.DefaultAlerts,
+    views.ChannelView,
+    views.ChannelList,
     views.Status,
 )
 Schema = dict[str, Any]
@@ -71,7 +76,10 @@ def describe() -> Schema:
 
 def _schemas() -> dict[str, Schema]:
     made: dict[str, Schema] = {}
-    for models, mode in (((JobSpec, PreviewSpec, QueueSpec, RetrySpecMany), "validation"), (_ANSWERS, "serialization")):
+    for models, mode in (
+        ((JobSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
+        (_ANSWERS, "serialization"),
+    ):
         _, found = models_json_schema(
             [(m, mode) for m in models],  # type: ignore[misc] # the mode is one of two words
             ref_template="#/components/schemas/{model}",
@@ -124,7 +132,7 @@ def _untitle(schema: Any) -> None:
 
 def _no_made_up_defaults(made: dict[str, Schema]) -> None:
     """In answers a default only says that a field may be absent."""
-    for model in ("Problem", "Execution", "ExecutionInFull"):
+    for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView"):
         schema = made[model]
         optional = {name for name, p in schema["properties"].items() if "default" in p}
         for name in optional:

@@ -77,7 +77,9 @@ def _once() -> Operation:
 
 def _path(name: str, example: str) -> Operation:
     pattern = (
-        "^[A-Za-z0-9_-]{1,64}(:[0-9]{13})(:missed)?$" if name == "executionId" else "^(?!import$)[A-Za-z0-9_-]{1,64}$"
+        "^(alert\\.)?[A-Za-z0-9_-]{1,64}(:[0-9]{13})(:missed)?$"
+        if name == "executionId"
+        else "^(?!import$)[A-Za-z0-9_-]{1,64}$"
     )
     return {
         "name": name,
@@ -108,7 +110,7 @@ def _answers(answers: dict[int, tuple[str, str | None]], headers: dict[int, list
 
 def operations() -> dict[str, Any]:
     """All of them, by path and method."""
-    return {**_jobs(), **_job(), **_executions(), **_queues(), **_rest()}
+    return {**_jobs(), **_job(), **_executions(), **_alerts(), **_channels(), **_queues(), **_rest()}
 
 
 def _jobs() -> dict[str, Any]:
@@ -297,6 +299,90 @@ def _metrics() -> Operation:
         "summary": "The numbers of every worker behind this port and of the cluster, for Prometheus",
         "description": "Needs a key with scope read unless HORAE_METRICS_OPEN is true.",
         "responses": answers,
+    }
+
+
+def _alerts() -> dict[str, Any]:
+    rules = {"channels": [], "onDead": False}
+    shown = _answers({200: ("The rules.", "DefaultAlerts")})
+    return {
+        "/alerts": {
+            "get": {
+                "operationId": "listIncidents",
+                "summary": "What is wrong with which job, the latest first",
+                "parameters": [
+                    _states(["open", "closed"], "open"),
+                    _query("jobId", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}, "Only of this job."),
+                    _limit(50),
+                    _cursor(),
+                ],
+                "responses": _answers({200: ("The page.", "IncidentPage")}),
+            }
+        },
+        "/alerts/default": {
+            "get": {
+                "operationId": "getDefaultAlerts",
+                "summary": "The alert rules of all jobs without rules of their own",
+                "responses": shown,
+            },
+            "put": {
+                "operationId": "putDefaultAlerts",
+                "summary": "Replace them; in force within a few seconds",
+                "requestBody": _body(["application/json"], _ref("AlertSpec"), {"nobody is told": rules}),
+                "responses": shown,
+            },
+            "delete": {
+                "operationId": "deleteDefaultAlerts",
+                "summary": "No rules but those of each job",
+                "responses": _answers({204: ("They are gone.", None)}),
+            },
+        },
+    }
+
+
+def _channels() -> dict[str, Any]:
+    named = {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+        "example": "ops",
+    }
+    shown = _answers({200: ("The channel.", "ChannelView")})
+    put = _answers({200: ("Replaced.", "ChannelView"), 201: ("Made.", "ChannelView")}, {201: ["Location"]})
+    webhook = {"type": "webhook", "url": "https://api.example.com/alerts"}
+    return {
+        "/channels": {
+            "get": {
+                "operationId": "listChannels",
+                "summary": "Every channel that alerts may go to",
+                "responses": _answers({200: ("The channels.", "ChannelList")}),
+            }
+        },
+        "/channels/{name}": {
+            "put": {
+                "operationId": "putChannel",
+                "summary": "Make or replace a channel",
+                "parameters": [named],
+                "requestBody": _body(["application/json"], _ref("ChannelSpec"), {"a webhook": webhook}),
+                "responses": put,
+            },
+            "get": {"operationId": "getChannel", "summary": "One channel", "parameters": [named], "responses": shown},
+            "delete": {
+                "operationId": "deleteChannel",
+                "summary": "Remove a channel that no rules name",
+                "parameters": [named],
+                "responses": _answers({204: ("It is gone.", None)}),
+            },
+        },
+        "/channels/{name}/test": {
+            "post": {
+                "operationId": "testChannel",
+                "summary": "Send the channel an alert that says it is a test",
+                "parameters": [named],
+                "responses": _answers({202: ("It is owed.", "Triggered")}),
+            }
+        },
     }
 
 

@@ -12,8 +12,9 @@ from api.outgoing import send
 from cluster.core import instants
 from cluster.core.describe import describe, warnings
 from cluster.core.errors import Fault, InvalidInput
-from cluster.core.jobspec import Instant, Model, check_schedule, check_zone
+from cluster.core.jobspec import Instant, check_schedule, check_zone
 from cluster.core.jobtext import faults
+from cluster.core.outside import Model
 from cluster.core.schedule import LONGEST_TEXT, parse_schedule
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from api.jobs import Base
 from api.outgoing import send
 from cluster.core.errors import Fault, InvalidInput, NotFound
 from cluster.core.instants import render
-from cluster.core.jobspec import Model, check_queue
+from cluster.core.jobspec import check_queue
 from cluster.core.jobtext import faults
+from cluster.core.outside import Model
 from cluster.core.permits import QUEUE, Limits
 from cluster.store import permits, queues
 from cluster.store.queues import Queue as Stored

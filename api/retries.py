@@ -12,8 +12,9 @@ from api.jobs import Base
 from api.outgoing import send
 from cluster.core.errors import InvalidInput, NotFound
 from cluster.core.instants import render, render_optional
-from cluster.core.jobspec import Instant, Model, Tag
+from cluster.core.jobspec import Instant, Tag
 from cluster.core.jobtext import faults
+from cluster.core.outside import Model
 from cluster.store import replays
 from cluster.store.replays import REPLAYABLE, Filter, Replay
 

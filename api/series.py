@@ -62,6 +62,12 @@ WORKER: tuple[Series, ...] = (
     _count("caught_up", "caught_up", "Executions written down late, while leading."),
     _count("settled", "settled_jobs", "Changes of jobs taken in, while leading."),
     _count("pruned", "history_pruned", "Executions whose retention had ended, deleted while leading."),
+    _count("incidents", "incidents", "Troubles of jobs that alert rules look for, while leading.", "event"),
+    _count(
+        "alerts",
+        "alerts",
+        "Alerts made, one per channel; what came of them is in `horae_executions`.",
+    ),
     _count("released", "batches_released", "Batches taken from silent nodes, while leading."),
     _count("demoted", "batches_demoted", "Batches nobody claimed in time, made late work, while leading."),
     _count("orphans", "orphans", "Batches that were missing and had to be made again: should stay 0."),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.core.jobspec import camel
+from cluster.core.outside import camel
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-12-01T10:00:00.000Z"])]
 ExecutionId = Annotated[str, Field(examples=["nightly-invoices:1795651200000"])]
@@ -203,6 +203,49 @@ class QueueList(View):
     """Every queue, by name."""
 
     items: list[QueueView]
+
+
+class IncidentView(View):
+    """One trouble of one job, from its beginning to its end."""
+
+    job_id: str
+    kind: Literal["failing", "missed", "drift", "noRun"]
+    state: Literal["open", "closed"]
+    detail: str
+    execution_id: str | None = Field(description="The execution that showed it last.")
+    opened_at: Time
+    last_seen_at: Time
+    closed_at: Time | None
+
+
+class IncidentPage(View):
+    """Incidents, the latest opened first."""
+
+    items: list[IncidentView]
+    next_cursor: str | None
+
+
+class DefaultAlerts(View):
+    """The rules of all jobs without rules of their own; null: none."""
+
+    alerts: dict[str, Any] | None
+
+
+class ChannelView(View):
+    """Where alerts go; what is secret shows as `{"secret": true}`."""
+
+    name: str
+    type: Literal["webhook", "slack", "email"]
+    url: str | dict[str, bool] = Field(default="", description="Of a webhook or of Slack.")
+    to: list[str] = Field(default=[], description="Of email.")
+    signing_secret: dict[str, bool] | None = Field(default=None, description="Of a webhook: whether there is one.")
+    updated_at: Time
+
+
+class ChannelList(View):
+    """Every channel, by name."""
+
+    items: list[ChannelView]
 
 
 class Leader(View):

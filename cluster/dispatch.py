@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from cluster.core.alerts import Watch
 from cluster.core.breaker import Gate
 from cluster.core.errors import StoreError
 from cluster.core.lanes import Lanes
@@ -63,6 +64,10 @@ LEAD_PER_EXECUTION = 0.0004
 LEAD_MOST = 0.9
 
 
+CERTAINLY = Watch(marks=True)
+"""What failed before its job could be read is marked for alerts; whoever decides on them reads the job again."""
+
+
 @dataclass(eq=False, slots=True)
 class Held:
     """A batch this node holds: what is still open of it. `valid_until` is monotonic seconds, moved by renewals."""
@@ -103,6 +108,7 @@ class Dropped:
     reason: str
     event: Event = Event.CANCEL
     retention_days: float | None = None
+    watch: Watch | None = CERTAINLY
 
 
 @dataclass(slots=True)
@@ -336,7 +342,7 @@ class Dispatcher:
             return
         old = too_old(execution, job, self._clock.now_ms())
         if old is not None:
-            self._drop(Dropped(held, execution, old, Event.EXHAUST, job.retention_days))
+            self._drop(Dropped(held, execution, old, Event.EXHAUST, job.retention_days, job.watch))
             return
         number = len(execution.attempts) + 1
         parent = traceparent(execution.id, number, held.batch.token, self.trace)

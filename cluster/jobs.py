@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.core import jobchange
-from cluster.core.errors import CallerError, Conflict, InvalidInput, NotFound, PreconditionFailed
+from cluster.core.errors import CallerError, Conflict, Fault, InvalidInput, NotFound, PreconditionFailed
 from cluster.core.ids import execution_id, trigger_ms
 from cluster.core.jobchange import Moment
 from cluster.core.jobtext import document, merged, read_spec
 from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Batch, Execution
 from cluster.core.permits import batch_gate, gate_of
-from cluster.store import batches, executions, history, jobs, reads, schema
+from cluster.store import batches, channels, executions, history, jobs, reads, schema
 from cluster.store.owing import owe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from cluster.core.definition import Change, Definition, StoredJob
     from cluster.core.jobspec import JobSpec
@@ -83,6 +83,7 @@ async def put(db: Database, job_id: str, spec: JobSpec, now_ms: int, expect: Exp
     def decide(old: StoredJob | None, at: Moment) -> Change | None:
         return jobchange.define(old, job_id, spec.definition(kept(old)), at)
 
+    await _check(db, spec)
     before, after = await _change(db, job_id, decide, now_ms, expect)
     return after, before is None or before.state is JobState.DELETED
 
@@ -96,6 +97,10 @@ async def patch(
     db: Database, job_id: str, change: dict[str, Any], context: dict[str, Any], now_ms: int, expect: Expect = ANY
 ) -> StoredJob:
     """Apply a JSON merge patch. `context` is for the model's validators."""
+    rules = change.get("alerts")
+    named_now = rules.get("channels") if isinstance(rules, dict) else None
+    if isinstance(named_now, list) and all(isinstance(n, str) for n in named_now):
+        await check_channels(db, {"alerts": named_now})
 
     def decide(old: StoredJob | None, at: Moment) -> Change | None:
         job = existing(old, job_id)
@@ -103,6 +108,27 @@ async def patch(
         return jobchange.define(job, job_id, wanted.definition(kept(job), whole=True), at)
 
     return (await _change(db, job_id, decide, now_ms, expect))[1]
+
+
+async def check_channels(db: Database, named: Mapping[str, Iterable[str]]) -> None:
+    """Raises `InvalidInput` for names that are no channels. `named` maps the path of some rules to their channels."""
+    wanted = {name for names in named.values() for name in names}
+    if not wanted:
+        return
+    there = await channels.existing(db, wanted)
+    missing = [
+        Fault(f"{path}.channels.{i}".lstrip("."), f"there is no channel '{name}': make it with PUT /channels/{name}")
+        for path, names in named.items()
+        for i, name in enumerate(names)
+        if name not in there
+    ]
+    if missing:
+        raise InvalidInput(missing)
+
+
+async def _check(db: Database, spec: JobSpec) -> None:
+    if spec.alerts is not None:
+        await check_channels(db, {"alerts": spec.alerts.channels})
 
 
 async def pause(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> StoredJob:
@@ -282,6 +308,7 @@ async def import_chunk(db: Database, lines: Sequence[Line], now_ms: int) -> Impo
     for line, job_id in named:
         old = there.get(job_id)
         try:
+            await _check(db, line.spec)
             change = jobchange.define(old, job_id, line.spec.definition(kept(old)), moment(now_ms))
         except InvalidInput as exc:
             refused.append((line, exc))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from cluster.alerting import Alerter
 from cluster.catchup import CatchUp
 from cluster.core.errors import HoraeError, OwnershipLost, StoreUnavailable, TermLost
 from cluster.core.trace import written_down
@@ -45,6 +46,7 @@ log = structlog.get_logger()
 BEAT = 0.25
 SWEEP_EVERY = 3.0
 REPLAY_EVERY = 1.0
+ALERT_EVERY = 1.0
 PAUSE = 5.0
 """Before a step that failed unexpectedly is tried again (s)."""
 ASIDE_LEASES = 3
@@ -86,7 +88,8 @@ class Leader:
         self._fails_since: float | None = None
         self._not_before: dict[str, float] = {}
         self.pruner: Pruner | None = Pruner(db, clock)
-        self.loops = [Loop("lead", self._turn)]
+        self.alerter = Alerter(db, clock, retention_days)
+        self.loops = [Loop("lead", self._turn), Loop("alert", self._alert_turn)]
 
     def tell(self, trace: Trace | None) -> None:
         """Let `trace` see what is written down."""
@@ -119,6 +122,18 @@ class Leader:
             except HoraeError as exc:
                 log.warning("prune_disturbed", error=str(exc))
         return pruner.wait(done)
+
+    async def _alert_turn(self) -> float:
+        """Beside the sequential loop, because an alert must never delay a job. Its writes need no trust in the term."""
+        if self._elector.term is None:
+            return ALERT_EVERY
+        try:
+            done = await self.alerter.step()
+        except HoraeError as exc:
+            log.warning("alerts_disturbed", error=str(exc))
+            return ALERT_EVERY
+        self.counters.update(incidents_opened=done.opened, incidents_closed=done.closed, alerts=done.alerts)
+        return 0.05 if done.more else ALERT_EVERY
 
     async def _turn(self) -> float:
         if self._elector.term is None:

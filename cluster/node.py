@@ -16,12 +16,13 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from cluster.census import Census
 from cluster.clock import Clock
+from cluster.core.alerts import NOT_WATCHED, watch
 from cluster.core.errors import ConfigurationError, StoreUnavailable
 from cluster.core.histogram import Histogram
 from cluster.core.timings import Timings
 from cluster.elect import Elector
 from cluster.leader import Leader
-from cluster.store import nodes, schema, stats
+from cluster.store import incidents, nodes, schema, stats
 from cluster.store.client import Database
 from cluster.store.vault import Vault
 from cluster.tasks import Loop, stop
@@ -200,6 +201,8 @@ class Node:
             log.warning("clock_offset", offset_ms=self.clock.wall_offset_ms)
         if self._beats % CENSUS_EVERY == 0:
             everyone = await nodes.everyone(self.db)
+            spec = await incidents.default_rules(self.db)
+            self.worker.watch_all = NOT_WATCHED if spec is None else watch(spec.rules())
             self.census.take(everyone, self.clock.monotonic())
             await self._obey(next((n for n in everyone if n.id == self.id), None))
             self.elector.eligible = self.census.offset_fits(self.id, ended, self.settings.timings.batch_lease)

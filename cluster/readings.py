@@ -95,6 +95,8 @@ def _leader(node: Node) -> Readings:
         "caught_up": counters["caught_up"],
         "settled": counters["settled"],
         "pruned": counters["pruned"],
+        "incidents": {"opened": counters["incidents_opened"], "closed": counters["incidents_closed"]},
+        "alerts": counters["alerts"],
         "released": counters["released"],
         "demoted": counters["demoted"],
         "orphans": counters["orphans"],

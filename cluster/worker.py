@@ -15,6 +15,7 @@ import structlog
 
 from cluster.breakers import Breakers
 from cluster.claim import Claimed, Claimer
+from cluster.core.alerts import NOT_WATCHED, marked
 from cluster.core.digest import Digest
 from cluster.core.errors import HoraeError, StoreError, StoreUnavailable
 from cluster.core.histogram import Histogram
@@ -104,6 +105,8 @@ class Worker:
         self._claiming = 0
         self._handing_back = False
         self._turn = 0
+        self.watch_all = NOT_WATCHED
+        """What is marked of jobs without alert rules of their own."""
         self.draining = False
         self.resting = False
         """Nothing is claimed for the time being."""
@@ -217,7 +220,7 @@ class Worker:
             e = claimed.executions[0]
             reason = f"node_lost: {claimed.batch.claims - 1} nodes were lost while they sent it"
             log.error("execution_given_up", execution=e.id, claims=claimed.batch.claims)
-            await self._recorder.endings([Ending(e, State.DEAD, self._clock.now_ms(), e.attempts, reason)])
+            await self._recorder.endings([Ending(e, State.DEAD, self._clock.now_ms(), e.attempts, reason, mark=True)])
             self.counters["dead"] += 1
             await self._recorder.finish([claimed.batch])
             return
@@ -397,7 +400,7 @@ class Worker:
                 state = State.SUCCEEDED
         reason = f"what came of it could not be recorded: {type(failure).__name__}: {str(failure)[:200]}"
         try:
-            await self._recorder.endings([Ending(execution, state, self._clock.now_ms(), attempts, reason)])
+            await self._recorder.endings([Ending(execution, state, self._clock.now_ms(), attempts, reason, mark=True)])
         except Exception:
             log.exception("result_given_up", execution=execution.id, batch=held.batch.id)
             self.counters["results_lost"] += 1
@@ -417,6 +420,8 @@ class Worker:
             kept = result.job.retention_days if isinstance(result, Answered) else result.retention_days
             if kept is not None and isinstance(becomes, Ending):
                 becomes = replace(becomes, retention_days=kept)
+            if isinstance(becomes, Ending) and self._marked(result, becomes):
+                becomes = replace(becomes, mark=True)
             (moved if isinstance(becomes, Moved) else ended).append(becomes)  # type: ignore[arg-type]
             if isinstance(result, Answered):
                 if result.job.overlap_skip and isinstance(becomes, Ending):
@@ -443,6 +448,11 @@ class Worker:
         except StoreUnavailable as exc:
             # Its lease ends, and whoever claims it finds nothing owed and removes it.
             log.warning("finish_disturbed", batches=len(finished), error=str(exc))
+
+    def _marked(self, result: Answered | Dropped, ending: Ending) -> bool:
+        """Whether alerts are to be decided on it."""
+        watched = result.job.watch if isinstance(result, Answered) else result.watch
+        return marked(self.watch_all if watched is None else watched, ending.state, ending.drift_ms)
 
     def _close_if_done(self, held: Held) -> None:
         if held.done and self.held.get(held.batch.id) is held:

@@ -62,6 +62,14 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(256, validation_alias="HORAE_MAX_IN_FLIGHT", ge=4, le=10_000)
     retention_days: float = Field(7, validation_alias="HORAE_RETENTION_DAYS", gt=0, le=3650)
     paced_retention: bool = Field(default=True, validation_alias="HORAE_PACED_RETENTION")
+    smtp_host: str | None = Field(None, validation_alias="HORAE_SMTP_HOST")
+    smtp_port: int = Field(587, validation_alias="HORAE_SMTP_PORT", ge=1, le=65535)
+    smtp_security: Literal["starttls", "tls", "plain"] = Field("starttls", validation_alias="HORAE_SMTP_SECURITY")
+    smtp_user: str | None = Field(None, validation_alias="HORAE_SMTP_USER")
+    smtp_password: SecretStr | None = Field(None, validation_alias="HORAE_SMTP_PASSWORD")
+    smtp_from: str | None = Field(
+        None, validation_alias="HORAE_SMTP_FROM", pattern=r"^([^<>@\r\n]* <)?[^<>@\s]+@[^<>@\s]+>?$"
+    )
     otlp_endpoint: str | None = Field(
         None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", pattern=r"^(https?://[^\s/]+.*)?$"
     )
@@ -135,6 +143,16 @@ class Settings(BaseSettings):
                 f"HOST {self.host} is reachable from other machines and HORAE_API_KEYS is empty: set keys "
                 "(name:key:scope), or listen on 127.0.0.1"
             )
+        if self.smtp_host and not self.smtp_from:
+            found.append(
+                "HORAE_SMTP_HOST is set and HORAE_SMTP_FROM is not: say who alerts come from, horae@example.com"
+            )
+        if self.smtp_user and self.smtp_security == "plain" and not loopback(self.smtp_host or ""):
+            found.append(
+                "HORAE_SMTP_SECURITY is plain: the password would cross the network in the clear; use starttls"
+            )
+        if (self.smtp_user is None) != (self.smtp_password is None):
+            found.append("HORAE_SMTP_USER and HORAE_SMTP_PASSWORD belong together: set both or none")
         if found:
             raise ValueError("\n".join(found))
         return self

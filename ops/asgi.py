@@ -13,6 +13,7 @@ import structlog
 from api.app import create_app
 from api.metering import Metering
 from cluster.node import Node, NodeSettings
+from cluster.outbound.mail import MailServer
 from cluster.outbound.sender import Sender
 from cluster.outbound.transport import AiohttpTransport
 from config import logs
@@ -35,6 +36,20 @@ log = structlog.get_logger()
 LOOK_SECONDS = 0.5
 
 
+def mail_server(settings: Settings) -> MailServer | None:
+    """Where alerts by mail are handed in, if the operator says so."""
+    if not settings.smtp_host:
+        return None
+    return MailServer(
+        settings.smtp_host,
+        settings.smtp_from or "",
+        settings.smtp_port,
+        settings.smtp_security,
+        settings.smtp_user,
+        settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+    )
+
+
 class Application:
     """The ASGI callable of one node."""
 
@@ -53,7 +68,7 @@ class Application:
                 drain_seconds=DRAIN_SECONDS,
                 secret_keys=settings.secret_keys,
             ),
-            Sender(AiohttpTransport(settings.allowed_networks)),
+            Sender(AiohttpTransport(settings.allowed_networks), mail=mail_server(settings)),
             self._begin_trace,
         )
         structlog.contextvars.bind_contextvars(node=self.node.id)  # on every line of this process

@@ -9,7 +9,8 @@ import click
 import orjson
 
 from cluster.core import instants
-from cluster.core.jobspec import JobSpec, RetrySpec, camel
+from cluster.core.jobspec import JobSpec, RetrySpec
+from cluster.core.outside import camel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,6 +10,8 @@ import zlib
 from typing import NamedTuple
 
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_ANY_JOB = re.compile(r"(alert\.)?[A-Za-z0-9_-]{1,64}\Z")
+"""Jobs that carry an alert have names that no user can choose."""
 LANES = 64
 """Lanes keep the targets apart: a batch holds one lane, and a slow target fills its own lane only."""
 
@@ -29,7 +31,7 @@ def execution_id(job_id: str, due_ms: int) -> str:
 def parse_execution_id(text: str) -> Occurrence | None:
     """The parts of an execution id, or None if it is not one."""
     job_id, separator, due = text.rpartition(":")
-    if not separator or len(due) != 13 or not due.isascii() or not due.isdigit() or not JOB_ID.match(job_id):
+    if not separator or len(due) != 13 or not due.isascii() or not due.isdigit() or not _ANY_JOB.match(job_id):
         return None
     return Occurrence(job_id, int(due))
 

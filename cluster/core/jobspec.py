@@ -9,21 +9,22 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from cluster.core import instants, strictjson, templates
+from cluster.core.alertspec import AlertSpec
 from cluster.core.definition import Definition
 from cluster.core.errors import Fault, InvalidInput
 from cluster.core.hidden import Given, Keep
 from cluster.core.hiddenspec import NOTHING_KEPT, AuthSpec, Headers, SigningSecret, split_headers, wrong
 from cluster.core.ids import JOB_ID, lane_of
 from cluster.core.model import Retry
+from cluster.core.outside import Model, camel
 from cluster.core.permits import Limits
 from cluster.core.schedule import LONGEST_TEXT, InvalidSchedule, parse_schedule
 from cluster.core.targets import LONGEST_URL, BadTarget, check_target, parse_target
 
 BODY_LIMIT = 1024 * 1024
-ALERTS_LIMIT = 16 * 1024
 WINDOW_LIMIT = 30 * 86_400
 
 
@@ -88,12 +89,6 @@ def _codes(found: list[int | str]) -> list[int | str]:
     if len(set(found)) != len(found):
         raise wrong("must not hold the same status twice")
     return found
-
-
-def _alerts(value: Any) -> Any:
-    if value is not None and len(strictjson.dumps(value)) > ALERTS_LIMIT:
-        raise wrong(f"must be at most {ALERTS_LIMIT} bytes of JSON")
-    return value
 
 
 def _body(body: Any) -> Any:
@@ -161,18 +156,6 @@ Code = Annotated[
 ]
 Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
-
-
-def camel(name: str) -> str:
-    """The outside name of a field."""
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
-class Model(BaseModel):
-    """camelCase outside, unknown fields refused, no value taken for one of another type."""
-
-    model_config = ConfigDict(alias_generator=camel, extra="forbid", strict=True, frozen=True)
 
 
 class RetrySpec(Model):
@@ -271,8 +254,8 @@ class JobSpec(Model):
         max_length=64,
         description="Shares the limits of this queue (`PUT /queues/{name}`), instead of limits of its own.",
     )
-    alerts: Annotated[Any, AfterValidator(_alerts)] = Field(
-        default=None, description="Any JSON. Kept with the job, and not acted upon yet."
+    alerts: AlertSpec | None = Field(
+        default=None, description="Who is told when something is wrong. null: the rules of `PUT /alerts/default`."
     )
     signing_secret: SigningSecret = Field(
         default=None, description="Write-only. Left out: an earlier one is kept. null: none."
@@ -313,7 +296,7 @@ class JobSpec(Model):
             start_ms=self.start_at,
             end_ms=self.end_at,
             retention_days=self.retention_days,
-            alerts=None if self.alerts is None else strictjson.dumps(self.alerts).decode(),
+            alerts=None if self.alerts is None else self.alerts.text(),
             signing_secret=self._signed_with("signing_secret", kept, whole=whole),
             previous_signing_secret=self._signed_with("previous_signing_secret", kept, whole=whole),
             queue=self.queue,

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from cluster.core import instants
 from cluster.core.errors import Fault, InvalidInput
 from cluster.core.hidden import MARK
-from cluster.core.jobspec import WINDOW_LIMIT, JobSpec, camel
+from cluster.core.jobspec import WINDOW_LIMIT, JobSpec
+from cluster.core.outside import camel
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -59,12 +60,19 @@ class Rules:
     retention_days: float = 7.0
     sealing: bool = True
     """Whether there is a key, so that secrets may be stored."""
+    mail: bool = False
+    """Whether there is a mail server, so that alerts may go there."""
 
     @property
     def context(self) -> dict[str, Any]:
         """For the model's validators."""
         window = max(3600, int(self.retention_days * DAY_SECONDS / 2))
-        return {"networks": self.networks, "longest_window": min(WINDOW_LIMIT, window), "sealing": self.sealing}
+        return {
+            "networks": self.networks,
+            "longest_window": min(WINDOW_LIMIT, window),
+            "sealing": self.sealing,
+            "mail": self.mail,
+        }
 
 
 def read_spec(value: Any, context: dict[str, Any]) -> JobSpec:
@@ -82,7 +90,9 @@ def faults(exc: ValidationError) -> list[Fault]:
 
 def _fault(e: ErrorDetails) -> Fault:
     loc = [str(part)[:128] for part in e["loc"] if part != "[key]"]
-    if e["type"] == "horae" and loc[-1] == "max_delay_seconds":  # a default that does not fit is named from inside
+    if (
+        e["type"] == "horae" and loc and loc[-1] == "max_delay_seconds"
+    ):  # a default that does not fit is named from inside
         loc[-1] = camel(loc[-1])
     return Fault(".".join(loc), _message(e, loc))
 

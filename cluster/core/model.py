@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cluster.core.lifecycle import JobState, State
 from cluster.core.permits import FREE, Limits
+
+if TYPE_CHECKING:
+    from cluster.core.alerts import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,10 @@ class Job:
     """Whose limits it passes: its queue's (`q:name`), its own (`j:id`), none (None)."""
     limits: Limits = FREE
     """Its own."""
+    watch: Watch | None = None
+    """Which of its results alerts are decided on; None: those that the rules of all jobs say."""
+    channel: str | None = None
+    """The channel it carries an alert to, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +185,8 @@ class Ending:
     drift_ms: int | None = None
     retention_days: float | None = None
     """How long it is kept; None: as long as all others."""
+    mark: bool = False
+    """Whether alerts are to be decided on it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import httpx
 
 from cluster.outbound.faults import kind_of, sentence
+from cluster.outbound.mail import hand_in, letter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.core.model import Target
+    from cluster.outbound.mail import MailServer
 
 EXCERPT = 2048
 ANSWER_LIMIT = 64 * 1024
@@ -29,6 +31,8 @@ UNFIT = "horae.unfit"
 """The extension of a request that must not be sent; its value says why."""
 SECRETS = "horae.secrets"
 """The extension that names what must not be kept of an answer."""
+MAIL = "horae.mail"
+"""The extension of a request that is a mail; its value is the letter."""
 LEAST_SECRET = 4
 _CHARSETS = frozenset({"iso-8859-1", "latin-1", "iso-8859-15", "windows-1252", "cp1252", "us-ascii"})
 _PICTURES = {n: 0xFFFD for n in (*range(0x20), *range(0x7F, 0xA0)) if n not in (0x09, 0x0A, 0x0D)}
@@ -57,8 +61,14 @@ def _url(text: str) -> tuple[httpx.URL, bytes]:
 class Sender:
     """Sends over any httpx transport; `connect_seconds` bounds the making of a connection."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, connect_seconds: float = CONNECT_SECONDS) -> None:
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        connect_seconds: float = CONNECT_SECONDS,
+        mail: MailServer | None = None,
+    ) -> None:
         self._transport = transport
+        self._mail = mail
         self._connect_seconds = connect_seconds
 
     def prepare(self, target: Target, headers: Sequence[tuple[str, str]]) -> httpx.Request:
@@ -66,6 +76,16 @@ class Sender:
 
         Raises nothing: a URL that no release should have accepted makes a request that `send` answers with `denied`.
         """
+        if target.url.startswith("mailto:"):
+            execution = next((value for name, value in headers if name == "Horae-Execution-Id"), "")
+            return httpx.Request(
+                "POST",
+                "http://mail/",
+                extensions={
+                    MAIL: letter(target.url, target.body, execution),
+                    "timeout": {"total": target.timeout_seconds},
+                },
+            )
         try:
             url, host = _url(target.url)
         except httpx.InvalidURL as exc:
@@ -90,6 +110,12 @@ class Sender:
         if UNFIT in request.extensions:
             return Reply(None, "denied", request.extensions[UNFIT], None, None, 0.0)
         started = time.monotonic()
+        if MAIL in request.extensions:
+            if self._mail is None:
+                return Reply(None, "denied", "this node has no mail server: set HORAE_SMTP_HOST", None, None, 0.0)
+            seconds = request.extensions["timeout"]["total"]
+            status, error, detail = await hand_in(self._mail, request.extensions[MAIL], seconds)
+            return Reply(status, error, detail, None, None, (time.monotonic() - started) * 1000)
         try:
             response = await self._transport.handle_async_request(request)
             content = await _raw(response)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.alerts import NOT_WATCHED, Watch
 from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Attempt, Batch, Execution, Job, Owing, Retry, Target
 from cluster.core.permits import FREE, Limits
@@ -167,6 +168,8 @@ JOB_FIELDS = dict.fromkeys(
         "gate",
         "max_per_second",
         "max_concurrent",
+        "watch",
+        "channel",
     ),
     1,
 )
@@ -227,7 +230,17 @@ def job_from_document(d: Document, vault: Vault = NO_KEYS) -> Job:
         d.get("host") or f"lane {d['lane']}",  # written before hosts were
         d.get("gate"),
         limits_from(d),
+        watch_from(d),
+        d.get("channel"),
     )
+
+
+def watch_from(d: Document) -> Watch | None:
+    """Which results of a job are marked for alerts."""
+    if d.get("channel") is not None:
+        return NOT_WATCHED
+    own = d.get("watch")
+    return None if own is None else Watch(own["marks"], own["drift_over_ms"])
 
 
 OWING_FIELDS = dict.fromkeys(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.lifecycle import JobState
+from cluster.store import channels
+from cluster.store.alertjobs import addressed
 from cluster.store.codec import JOB_FIELDS, OWING_FIELDS, UNSETTLED_FIELDS, job_from_document, owing_from_document
 from cluster.store.door import translated
 from cluster.store.history import DAY_MS
@@ -33,7 +35,24 @@ async def by_id(db: Database, ids: Iterable[str]) -> Read:
     with translated():
         found = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, JOB_FIELDS).to_list()
     jobs, unreadable = legible("job", found, lambda d: job_from_document(d, db.vault))
-    return Read({j.id: j for j in jobs}, unreadable)
+    read = Read({j.id: j for j in jobs}, unreadable)
+    carriers = [j for j in jobs if j.channel is not None]
+    if carriers:
+        await _address(db, read, carriers)
+    return read
+
+
+async def _address(db: Database, read: Read, carriers: Sequence[Job]) -> None:
+    """Alerts go to where their channel is now."""
+    known, locked = await channels.for_sending(db, {str(j.channel) for j in carriers})
+    for job in carriers:
+        name = str(job.channel)
+        channel = known.get(name)
+        if channel is None:
+            del read.jobs[job.id]
+            read.unreadable[job.id] = locked.get(name, f"there is no channel '{name}' any more")
+        else:
+            read.jobs[job.id] = addressed(job, channel)
 
 
 @dataclass(frozen=True, slots=True)

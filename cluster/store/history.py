@@ -27,6 +27,7 @@ REOPENED = "reopened"
 
 def _document(e: Ending, retention_days: float) -> Document:
     x = e.execution
+    marked: Document = {"mark": True} if e.mark else {}
     return {
         "_id": x.id,
         "job_id": x.job_id,
@@ -40,6 +41,7 @@ def _document(e: Ending, retention_days: float) -> Document:
         "ended_at": DatetimeMS(e.ended_ms),
         "expire_at": DatetimeMS(e.ended_ms + int((e.retention_days or retention_days) * DAY_MS)),
         "trigger": x.trigger,
+        **marked,
     }
 
 
@@ -105,6 +107,8 @@ async def _merge(db: Database, new: Document) -> int:
         if better:
             change |= {k: new[k] for k in ("state", "reason", "ended_at", "expire_at", "schedule_version", "send_at")}
             change["drift_ms"] = old["drift_ms"] if old["drift_ms"] is not None else new["drift_ms"]
+            if "mark" in new:
+                change["mark"] = True
         result = await history.update_one(
             {"_id": new["_id"], "state": old["state"], "attempts": {"$size": len(old["attempts"])}}, {"$set": change}
         )
@@ -157,6 +161,7 @@ async def bury(db: Database, unreadable: dict[str, str], now_ms: int, retention_
                 "ended_at": DatetimeMS(now_ms),
                 "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS)),
                 "trigger": False,
+                "mark": True,
             }
         )
     await _add(db, documents)
@@ -233,6 +238,7 @@ async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int
             "first_at": DatetimeMS(r.first_ms),
             "last_at": DatetimeMS(r.last_ms),
             "count": r.count,
+            "mark": True,  # few, and whoever writes them does not know the rules of the job
         }
         for r in ranges
     ]

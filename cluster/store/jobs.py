@@ -12,6 +12,8 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from cluster.core.alerts import watch
+from cluster.core.alertspec import rules_of
 from cluster.core.definition import Definition, StoredJob
 from cluster.core.lifecycle import JobState
 from cluster.core.model import Retry
@@ -81,10 +83,25 @@ def _fields(job: StoredJob, vault: Vault) -> Document:
         "overlap": d.overlap,
         "spread_seconds": d.spread_seconds,
         "alerts": d.alerts,
+        "watch": _watch(d.alerts),
         **sealing.fields(d, job.id, vault),
         "retention_days": d.retention_days,
         "created_at": DatetimeMS(job.created_ms),
         "updated_at": DatetimeMS(job.updated_ms),
+    }
+
+
+def _watch(alerts: str | None) -> Document | None:
+    """What of the rules is looked for, or needed by whoever records: the rest is in `alerts` alone."""
+    rules = rules_of(alerts)
+    if rules is None:
+        return None
+    watched = watch(rules)
+    return {
+        "channels": list(rules.channels),
+        "marks": watched.marks,
+        "drift_over_ms": watched.drift_over_ms,
+        "no_run_ms": rules.no_run_ms,
     }
 
 

@@ -66,7 +66,8 @@ class JobsPage:
 
 async def jobs_page(db: Database, q: JobQuery) -> JobsPage:
     """Jobs, the newest first. One that cannot be read keeps nobody from seeing the others."""
-    query: Document = {"state": {"$in": list(q.states)}}
+    # Jobs that carry an alert are the engine's: they show as executions.
+    query: Document = {"state": {"$in": list(q.states)}, "channel": None}
     if q.tag is not None:
         query["tags"] = {"$eq": q.tag}
     if q.text is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.core.errors import SecretUnreadable
-from cluster.store import sealing
+from cluster.store import channels, sealing
 from cluster.store.door import translated
 from cluster.store.jobs import stored_job
 
@@ -62,7 +62,8 @@ async def rotate(db: Database, *, dry_run: bool = False) -> Rotated:
                 continue
             sealed += done
         if len(found) < PAGE:
-            return Rotated(sealed, current, tuple(locked))
+            of_channels = await channels.rotate(db, dry_run=dry_run)
+            return Rotated(sealed + of_channels[0], current + of_channels[1], (*locked, *of_channels[2]))
         after = found[-1]["_id"]
 
 

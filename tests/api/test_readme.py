@@ -66,6 +66,7 @@ def test_every_operation_has_an_example() -> None:
         path = re.sub(r"/jobs/(?!import)[^/]+", "/jobs/{jobId}", address[1])
         path = re.sub(r"/executions/retry/.+", "/executions/retry/{retryId}", path)
         path = re.sub(r"/queues/.+", "/queues/{name}", path)
+        path = re.sub(r"/channels/[^/]+", "/channels/{name}", path)
         called.add((kind.lower(), re.sub(r"/executions/(?!retry)[^/]+", "/executions/{executionId}", path)))
     described = {(method, path) for path, methods in describe()["paths"].items() for method in methods}
     assert described <= called, described - called

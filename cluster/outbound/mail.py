@@ -1,0 +1,88 @@
+"""Alerts by mail. The same door as HTTP has: whatever happens, the result is a value."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.utils import format_datetime, localtime
+
+import aiosmtplib
+import orjson
+
+from cluster.outbound.faults import sentence
+
+ACCEPTED = 250
+TRANSIENT = range(400, 500)
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where mail is handed in. `security`: `starttls`, `tls` (from the first byte) or `plain`."""
+
+    host: str
+    sender: str
+    port: int = 587
+    security: str = "starttls"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One mail. `id` is the execution's: a reader that gets it twice can tell."""
+
+    to: tuple[str, ...]
+    subject: str
+    text: str
+    id: str
+
+
+def letter(address: str, body: bytes, execution: str) -> Letter:
+    """From `mailto:a@b,c@d` and the JSON of an alert."""
+    said = orjson.loads(body)
+    return Letter(tuple(address.removeprefix("mailto:").split(",")), said["subject"], said["text"], execution)
+
+
+def _message(mail: Letter, sender: str) -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = ", ".join(mail.to)
+    message["Subject"] = " ".join(mail.subject.split())
+    message["Date"] = format_datetime(localtime())
+    message["Message-ID"] = f"<{mail.id.replace(':', '.')}@{sender.rpartition('@')[2].rstrip('>')}>"
+    message["Horae-Execution-Id"] = mail.id
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(mail.text)
+    return message
+
+
+async def hand_in(server: MailServer, mail: Letter, seconds: float) -> tuple[int | None, str | None, str | None]:
+    """`(status, error kind, sentence)`: 250 is a success as any 2xx; what the server refuses for good is `denied`."""
+    try:
+        refused, _ = await aiosmtplib.send(
+            _message(mail, server.sender),
+            hostname=server.host,
+            port=server.port,
+            username=server.user,
+            password=server.password,
+            use_tls=server.security == "tls",
+            start_tls=server.security == "starttls",
+            tls_context=ssl.create_default_context() if server.security != "plain" else None,
+            timeout=seconds,
+        )
+    except aiosmtplib.SMTPResponseException as exc:
+        kind = "other" if exc.code in TRANSIENT else "denied"
+        return None, kind, f"the mail server answered {exc.code}: {exc.message[:200]}"
+    except aiosmtplib.SMTPRecipientsRefused as exc:
+        kind = "other" if any(r.code in TRANSIENT for r in exc.recipients) else "denied"
+        first = exc.recipients[0]
+        return None, kind, f"the mail server refused {first.recipient}: {first.code} {first.message[:200]}"
+    except aiosmtplib.SMTPTimeoutError as exc:
+        return None, "timeout", sentence(exc)
+    except (aiosmtplib.SMTPException, OSError) as exc:
+        kind = "tls" if isinstance(exc.__cause__, ssl.SSLError) or isinstance(exc, ssl.SSLError) else "connect"
+        return None, kind, sentence(exc)
+    if refused:  # the others got it: once more would send it to them twice
+        return ACCEPTED, None, f"refused for {', '.join(sorted(refused))}"
+    return ACCEPTED, None, None

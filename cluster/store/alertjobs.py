@@ -1,0 +1,98 @@
+"""Jobs that carry one alert to one channel: ordinary ones that run once, and say which channel they go to.
+
+Where the channel is, and what signs for it, is read when the alert is sent: it may have been mended by then, and no
+secret of it is copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pymongo.errors import DuplicateKeyError
+
+from cluster.core import jobchange, strictjson
+from cluster.core.definition import Definition
+from cluster.core.ids import execution_id, lane_of
+from cluster.core.instants import render
+from cluster.core.jobchange import Moment
+from cluster.core.model import Retry
+from cluster.core.targets import parse_target
+from cluster.store.door import translated
+from cluster.store.jobs import insertion
+
+if TYPE_CHECKING:
+    from cluster.core.model import Job
+    from cluster.store.channels import Channel
+    from cluster.store.client import Database
+
+PERSISTENT = Retry(max_attempts=12, initial_delay_seconds=2.0, multiplier=2.0, max_delay_seconds=600.0)
+MAIL_HOST = "mail"
+
+
+def host_of(channel: Channel) -> str:
+    """What slots and breakers go by."""
+    return MAIL_HOST if channel.url is None else parse_target(channel.url).host_port
+
+
+def body_for(channel: Channel, said: dict[str, Any]) -> dict[str, Any]:
+    """What this kind of channel is sent."""
+    if channel.kind == "slack":
+        return {"text": said["text"]}
+    if channel.kind == "email":
+        return {"subject": said["text"].partition("\n")[0][:200], "text": _letter(said)}
+    return said
+
+
+def _letter(said: dict[str, Any]) -> str:
+    lines = [said["text"], ""]
+    lines += [f"{name}: {said[name]}" for name in ("jobId", "executionId", "since", "at") if said.get(name)]
+    return "\n".join(lines) + "\n"
+
+
+async def insert(db: Database, job_id: str, channel: Channel, said: dict[str, Any], at_ms: int) -> bool:
+    """Make the job; it is due at the full second from `at_ms` on. False if it is there already.
+
+    The same call always makes the same job.
+    """
+    due_ms = _due(at_ms)
+    host = host_of(channel)
+    definition = Definition(
+        schedule=f"@at {render(due_ms)}",
+        url=f"channel:{channel.name}",
+        lane=lane_of(host),
+        host=host,
+        name=f"alert: {said['text'][:150]}",
+        body=strictjson.dumps(body_for(channel, said)),
+        body_kind="json",
+        retry=PERSISTENT,
+        catch_up="all",
+        catch_up_window_seconds=86_400,
+        alerts=None,
+    )
+    change = jobchange.define(None, job_id, definition, Moment(due_ms - 1, job_id, f"alert-{job_id}"))
+    if change is None:  # never: there is nothing it could be the same as
+        return False
+    document = {**insertion(change, db.vault), "channel": channel.name}
+    with translated():
+        try:
+            await db.work["jobs"].insert_one(document)
+        except DuplicateKeyError:
+            return False
+    return True
+
+
+def execution_of(job_id: str, at_ms: int) -> str:
+    """The execution that such a job owes."""
+    return execution_id(job_id, _due(at_ms))
+
+
+def _due(at_ms: int) -> int:
+    return -(-at_ms // 1000) * 1000
+
+
+def addressed(job: Job, channel: Channel) -> Job:
+    """The job as it is sent: to where the channel is now."""
+    hidden = (channel.address,) if channel.kind == "slack" else ()
+    target = replace(job.target, url=channel.address, secrets=hidden)
+    return replace(job, target=target, host=host_of(channel), signing_secret=channel.signing_secret)

@@ -1,0 +1,75 @@
+"""Alerts end to end: real nodes, a real webhook, a real mail server, and a leader that is killed in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import orjson
+import pytest
+from standardwebhooks import Webhook
+
+from tests.support.ears import Ear, PostOffice
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.processes import Nodes
+
+pytestmark = pytest.mark.timeout(120)
+SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
+
+
+def test_a_job_that_always_fails_alerts_once_on_each_channel_and_once_when_it_is_well(
+    cluster: Callable[..., Nodes],
+) -> None:
+    """Whoever leads. The webhook is signed; a channel that is down gets its alert when it is back; no job waits."""
+    with Ear(status={"job": 503, "chat": 500}) as ear, PostOffice() as office:
+        nodes = cluster(
+            2,
+            HORAE_SMTP_HOST="127.0.0.1",
+            HORAE_SMTP_PORT=str(office.port),
+            HORAE_SMTP_SECURITY="plain",
+            HORAE_SMTP_FROM="horae@example.com",
+            HORAE_SECRET_KEY="AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        )
+        for name, channel in (
+            ("hook", {"type": "webhook", "url": f"{ear.url}/hook", "signingSecret": SECRET}),
+            ("chat", {"type": "slack", "url": f"{ear.url}/chat"}),
+            ("mail", {"type": "email", "to": ["ops@example.com"]}),
+        ):
+            assert httpx.put(f"{nodes.url}/channels/{name}", json=channel).status_code == 201
+        rules = {"channels": ["hook", "chat", "mail"], "onDead": True}
+        job = {"schedule": "* * * * * *", "api": f"{ear.url}/job", "retry": {"maxAttempts": 1}, "alerts": rules}
+        assert httpx.put(f"{nodes.url}/jobs/bad", json=job).status_code == 201
+        wait_until(lambda: ear.at("/hook") and ear.at("/chat") and office.letters, 30, "the first alerts")
+        leader = nodes.leader()
+        assert leader is not None
+        nodes.kill(leader)
+        wait_until(lambda: nodes.leader() not in (None, leader), 30, "another leader")
+        ear.status["chat"] = 200
+        sent = len(ear.at("/job"))
+        wait_until(lambda: len(ear.at("/job")) > sent + 3, 20, "the job to fail on")
+        ear.status["job"] = 200
+        wait_until(lambda: len(ear.at("/hook")) == 2 and len(office.letters) == 2, 30, "the word that it is well")
+        alerts = {"_id": {"$regex": "^alert"}}
+        wait_until(lambda: nodes.db["history"].count_documents({**alerts, "state": "succeeded"}) == 6, 60, "all alerts")
+        assert nodes.db["executions"].count_documents(alerts) == 0
+        said = [orjson.loads(c.body) for c in ear.at("/hook")]
+        assert [s["type"] for s in said] == ["failing.began", "failing.over"]
+        assert said[0]["since"] == said[1]["since"]
+        for c in ear.at("/hook"):
+            Webhook(SECRET).verify(c.body, c.headers)
+        assert [letter["Subject"].split()[0] for letter in office.letters] == ["Job", "Over:"]
+        spoken = {c.headers["idempotency-key"]: orjson.loads(c.body)["text"] for c in ear.at("/chat")}
+        assert [t.split()[0] for t in spoken.values()] == ["Job", "Over:"]
+        assert listed(nodes, "closed") == [("bad", "failing")]
+        assert listed(nodes, "open") == []
+        late = nodes.db["history"].count_documents({"job_id": "bad", "drift_ms": {"$gt": 11_000}})
+        assert late == 0, "nothing but the lease of the killed node may delay the job"
+
+
+def listed(nodes: Nodes, state: str) -> list[tuple[Any, Any]]:
+    items = httpx.get(f"{nodes.url}/alerts?state={state}").json()["items"]
+    return [(i["jobId"], i["kind"]) for i in items]

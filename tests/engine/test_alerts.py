@@ -1,0 +1,240 @@
+"""Alerts on a real MongoDB: decided once, said once, whoever dies in between; and they cost others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import orjson
+import pytest
+
+from cluster.alerting import Alerter
+from cluster.core.alerts import watch
+from cluster.core.alertspec import AlertSpec
+from cluster.core.errors import StoreUnavailable
+from cluster.core.ids import execution_id
+from cluster.core.jobspec import JobSpec
+from cluster.core.model import Batch, Execution
+from cluster.jobs import put
+from cluster.store import alertjobs, channels, incidents
+from cluster.store.channels import Channel
+from cluster.store.owing import owe
+from tests.engine.test_worker import DUE, answering, owed, run_dry
+from tests.support.engine import Crank, check_books, lead, rows, settle_all, worker
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database
+
+RULES = {"channels": ["ops", "chat"], "onDead": True}
+OPS, CHAT = "http://ops.example/alerts", "http://chat.example/secret-path"
+
+
+def recently() -> Crank:
+    """Not the future of other tests: the database's clock decides what may be claimed."""
+    return Crank(int(time.time() * 1000) - 120_000)
+
+
+async def prepared(db: Database, job: str = "bad", **fields: Any) -> None:
+    """Two channels, and a job with rules of which an execution is dead."""
+    await channels.put(db, Channel("ops", "webhook", OPS))
+    await channels.put(db, Channel("chat", "webhook", CHAT))
+    await owed(db, job, batch=f"b-{job}", retry={**ONCE}, **fields)
+    spec = AlertSpec.model_validate(RULES)
+    await db.api["jobs"].update_many({}, {"$unset": {"unsettled": ""}})  # the leader is to see the alerts alone
+    await db.api["jobs"].update_one(
+        {"_id": job},
+        {
+            "$set": {
+                "alerts": spec.text(),
+                "watch": {"channels": RULES["channels"], "marks": True, "drift_over_ms": None},
+            }
+        },
+    )
+
+
+ONCE = {"max_attempts": 1, "initial_delay_seconds": 1.0, "multiplier": 1.0, "max_delay_seconds": 1.0, "jitter": 0.0}
+
+
+async def told(db: Database) -> list[str]:
+    """The channels that alerts are owed to, by alert."""
+    return sorted(d["channel"] for d in await rows(db, "jobs") if d.get("channel"))
+
+
+async def test_a_dead_execution_is_told_once_on_each_channel_and_its_end_once(database: Database) -> None:
+    """The alerts are jobs that run once, through the same engine; what they say is in their bodies."""
+    clock = recently()
+    await prepared(database)
+    await run_dry(worker(database, answering(503), clock=clock))
+    alerter = Alerter(database, clock, 7)
+    for _ in range(3):
+        await alerter.step()
+    assert await told(database) == ["chat", "ops"]
+    (incident,) = await rows(database, "incidents")
+    assert (incident["_id"], incident["open"]) == ("bad:failing", True)
+    assert all("mark" not in h for h in await rows(database, "history"))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    came: list[tuple[str, Any]] = []
+
+    def target(request: httpx.Request) -> httpx.Response:
+        came.append((str(request.url), orjson.loads(request.read())))
+        return httpx.Response(200)
+
+    clock.now += 2000
+    await run_dry(worker(database, target, clock=clock))
+    assert sorted(url for url, _ in came) == [CHAT, OPS]
+    assert {body["type"] for _, body in came} == {"failing.began"}
+    assert came[0][1]["jobId"] == "bad"
+    assert "503" in came[0][1]["detail"]
+    await owed_again(database)
+    clock.now += 5000
+    await run_dry(worker(database, answering(200), clock=clock))
+    for _ in range(3):
+        await alerter.step()
+    assert (await rows(database, "incidents"))[0]["open"] is False
+    assert await told(database) == ["chat", "chat", "ops", "ops"]
+
+
+@pytest.mark.parametrize("dies_after", range(1, 12))
+async def test_a_leader_that_dies_between_any_two_writes_is_repaired_by_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch, dies_after: int
+) -> None:
+    """One alert for each channel, whichever write was its last."""
+    clock = recently()
+    await prepared(database)
+    await run_dry(worker(database, answering(503), clock=clock))
+    left = dies_after
+
+    def dying(real: Any) -> Any:
+        async def call(*args: Any, **more: Any) -> Any:
+            nonlocal left
+            result = await real(*args, **more)
+            left -= 1
+            if left == 0:
+                raise StoreUnavailable("the leader is no more")
+            return result
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for module, name in (
+            (incidents, "marks"),
+            (incidents, "ruled"),
+            (incidents, "of_job"),
+            (incidents, "write"),
+            (incidents, "unmark"),
+            (incidents, "with_unsent"),
+            (alertjobs, "insert"),
+        ):
+            patch.setattr(module, name, dying(getattr(module, name)))
+        with pytest.raises(StoreUnavailable):
+            for _ in range(3):
+                await Alerter(database, clock, 7).step()
+    clock.now += 1500
+    successors = [Alerter(database, clock, 7), Alerter(database, clock, 7)]
+    for _ in range(2):
+        await asyncio.gather(*(s.step() for s in successors))  # one of them is stale and does not know
+    assert await told(database) == ["chat", "ops"]
+    (incident,) = await rows(database, "incidents")
+    assert "unsent" not in incident
+    assert incident["open"]
+
+
+async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Database) -> None:
+    """And not for a job that wants none, and never for an alert that could not be delivered."""
+    clock = recently()
+    await prepared(database)
+    await owed(database, "plain", batch="b-plain", retry=ONCE)
+    await owed(database, "mute", batch="b-mute", retry=ONCE)
+    mute = AlertSpec.model_validate({"channels": []})
+    none = {"channels": [], "marks": False, "drift_over_ms": None, "no_run_ms": None}
+    await database.api["jobs"].update_one({"_id": "mute"}, {"$set": {"alerts": mute.text(), "watch": none}})
+    await incidents.set_default(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
+    w = worker(database, answering(503), clock=clock)
+
+    w.watch_all = watch(AlertSpec.model_validate(RULES).rules())
+    await run_dry(w)
+    alerter = Alerter(database, clock, 7)
+    await alerter.step()
+    assert {i["_id"] for i in await rows(database, "incidents")} == {"bad:failing", "plain:failing"}
+    assert await told(database) == ["chat", "chat", "ops"]
+    await database.api["jobs"].update_many({"channel": None}, {"$unset": {"unsettled": ""}})
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    await database.api["jobs"].update_many({"channel": {"$exists": True}}, {"$set": {"retry": ONCE}})
+    clock.now += 2000
+    await run_dry(w)
+    await alerter.step()
+    dead = [h for h in await rows(database, "history") if h["job_id"].startswith("alert.")]
+    assert {h["state"] for h in dead} == {"dead"}
+    assert len(await rows(database, "incidents")) == 2, "an alert about an alert"
+    await check_books(database)
+
+
+async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: Database) -> None:
+    """Channels are read when an alert is sent; what was mended by then is used, what is gone is said."""
+    clock = recently()
+    await prepared(database)
+    await run_dry(worker(database, answering(503), clock=clock))
+    await Alerter(database, clock, 7).step()
+    await settle_all(await lead(database, clock), clock)
+    await channels.delete(database, "ops")
+    await channels.put(database, Channel("chat", "webhook", "http://mended.example/"))
+    came: list[str] = []
+
+    def target(request: httpx.Request) -> httpx.Response:
+        came.append(str(request.url))
+        return httpx.Response(200)
+
+    clock.now += 2000
+    await run_dry(worker(database, target, clock=clock))
+    assert came == ["http://mended.example/"]
+    ended = {h["state"]: h["reason"] for h in await rows(database, "history") if h["job_id"].startswith("alert.")}
+    assert ended["succeeded"] is None
+    assert "no channel 'ops'" in ended["dead"]
+
+
+async def test_nothing_has_run_for_too_long(database: Database) -> None:
+    """`noRunForSeconds` counts from the activation, and from the last success; a success ends it."""
+    clock = recently()
+    await channels.put(database, Channel("ops", "webhook", OPS))
+    alerts = {"channels": ["ops"], "noRunForSeconds": 60}
+    spec = JobSpec.model_validate({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts})
+    await put(database, "quiet", spec, clock.now)
+    alerter = Alerter(database, clock, 7)
+    clock.now += 59_000
+    await alerter.step()
+    assert await rows(database, "incidents") == []
+    clock.now += 10_000
+    await alerter.step()
+    (incident,) = await rows(database, "incidents")
+    assert incident["_id"] == "quiet:noRun"
+    clock.now += 10_000
+    await alerter.step()
+    assert await told(database) == ["ops"]
+
+
+async def test_alert_jobs_are_removed_when_their_time_is_over(database: Database) -> None:
+    """They are not left behind for ever; jobs of users stay."""
+    clock = recently()
+    await prepared(database)
+    await run_dry(worker(database, answering(503), clock=clock))
+    alerter = Alerter(database, clock, 1)
+    await alerter.step()
+    await database.api["jobs"].update_many(
+        {"channel": {"$exists": True}}, {"$set": {"state": "completed"}, "$unset": {"unsettled": ""}}
+    )
+    clock.now += 86_400_000 + 61_000
+    await alerter.step()
+    await alerter.step()
+    assert [j["_id"] for j in await rows(database, "jobs") if not j.get("channel")] == ["bad"]
+    assert await told(database) == []
+
+
+async def owed_again(db: Database) -> None:
+    """The next occurrence of the same job."""
+    later = DUE + 60_000
+    execution = Execution(execution_id("bad", later), "bad", later, later, "v1", "b2", 0)
+    await owe(db, [execution], [Batch("b2", (execution.id,), 0, 0, later, later)], lambda: "new")

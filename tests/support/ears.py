@@ -1,0 +1,91 @@
+"""What alerts arrive at in tests: an HTTP server that keeps what came and answers as told, and a real SMTP server."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+
+from aiosmtpd.controller import Controller
+
+from ops.embedded import free_port
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
+
+
+@dataclass
+class Came:
+    """One request."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Ear:
+    """The server: `status` by first part of the path, 200 unless said otherwise."""
+
+    status: dict[str, int] = field(default_factory=dict)
+    came: list[Came] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        ear = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+                ear.came.append(Came(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                self.send_response(ear.status.get(self.path.split("/")[1], 200))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def at(self, path: str) -> list[Came]:
+        return [c for c in self.came if c.path == path]
+
+
+class PostOffice:
+    """An SMTP server; `answer` is what it says to each message, `refuse` to these recipients."""
+
+    def __init__(self) -> None:
+        self.letters: list[EmailMessage] = []
+        self.answer = "250 OK"
+        self.refuse: dict[str, str] = {}
+        self.port = free_port()
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+
+    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:  # noqa: N802
+        if address in self.refuse:
+            return self.refuse[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
+        if self.answer.startswith("250"):
+            letter = message_from_bytes(envelope.content, policy=policy.default)
+            self.letters.append(letter)
+        return self.answer
+
+    def __enter__(self) -> Self:
+        self._controller.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._controller.stop()
