@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from api import paging
 from api.incoming import Query, read_object
 from api.jobs import Base
+from api.jobs import named as job_named
 from api.outgoing import send
 from cluster.core.alerts import ALERT_PREFIX, Incident
 from cluster.core.alertspec import AlertSpec, ChannelSpec, check_channel
@@ -52,6 +53,8 @@ class Alerts(Base):
         states, job_id = q.choices("state", tuple(STATES)), q.text("jobId", 64)
         limit, cursor = q.number("limit", PAGE, PAGE_MOST), q.text("cursor", 400)
         q.done()
+        if job_id is not None:
+            job_named(job_id)
         at = None if cursor is None else paging.decode(cursor, (int, str))
         wanted = [STATES[s] for s in sorted(states or {"open"})]
         found = await incidents.page(self.db, wanted, limit + 1, job_id, None if at is None else (at[0], at[1]))

@@ -70,7 +70,7 @@ def _if_match() -> Operation:
 def _once() -> Operation:
     return _header(
         "Idempotency-Key",
-        {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
         "The same request again within 24 h is answered as the first was and done once. Another payload: 422.",
     )
 
