@@ -43,6 +43,7 @@ SILENT_EVERY_MS = 5000
 FORGET_EVERY_MS = 60_000
 FORGOTTEN = 500
 DAY_MS = 86_400_000
+LONGER_MS = 4 * 3_600_000
 RACES = 5
 
 
@@ -67,7 +68,8 @@ class Alerter:
     def __init__(self, db: Database, clock: Clock, keep_days: float) -> None:
         self._db = db
         self._clock = clock
-        self._keep_ms = int(max(1.0, keep_days) * DAY_MS)
+        # As tombstones: what it sent must not be known for longer than the job is.
+        self._keep_ms = int(max(1.0, keep_days) * DAY_MS) + LONGER_MS
         self._default: Rules | None = None
         self._silent_at = 0
         self._silent_after = ""

@@ -11,6 +11,7 @@ import click
 from cluster.core.errors import ConfigurationError, StoreError
 from config import logs
 from config.settings import load
+from ops.alerts_cli import alerts_command
 from ops.bench import bench_command
 from ops.db_cli import db_group
 from ops.explain_cli import explain_command
@@ -121,6 +122,7 @@ def bootstrap_replica_set(directory: str, members: str, db_name: str, port: int)
 cli.add_command(leases_command)
 cli.add_command(leader_command)
 cli.add_command(nodes_command)
+cli.add_command(alerts_command)
 cli.add_command(explain_command)
 cli.add_command(executions_group)
 cli.add_command(backlog_command)

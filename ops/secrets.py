@@ -46,7 +46,9 @@ def rotate_command(*, dry_run: bool, form: bool) -> None:
         as_json({"keyId": key_id(keys[0]), "rotated": done.sealed, "current": done.current, "locked": locked})
     else:
         verb = "would be" if dry_run else "were"
-        click.echo(f"{done.sealed} job(s) {verb} encrypted with key {key_id(keys[0])}; {done.current} had been before")
+        click.echo(
+            f"{done.sealed} job(s) and channel(s) {verb} encrypted with key {key_id(keys[0])}; {done.current} had been before"
+        )
         for job, why in done.locked:
             click.echo(f"horae: job {job}: {why}", err=True)
     if done.locked:

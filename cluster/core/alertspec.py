@@ -119,8 +119,21 @@ class ChannelSpec(Model):
     url: Annotated[str, AfterValidator(_url)] | None = Field(
         default=None,
         max_length=LONGEST_URL,
-        description="Of a webhook or of Slack. That of Slack is a secret and is never shown again.",
+        description='Of a webhook or of Slack. That of Slack is a secret: it reads as `{"secret": true}`, and whoever '
+        "sends that back keeps what is stored.",
         examples=["https://api.example.com/alerts"],
+        json_schema_extra={
+            "anyOf": [
+                {"type": "string", "maxLength": LONGEST_URL},
+                {
+                    "type": "object",
+                    "properties": {"secret": {"const": True}},
+                    "required": ["secret"],
+                    "additionalProperties": False,
+                },
+                {"type": "null"},
+            ]
+        },
     )
     to: Annotated[list[Annotated[str, AfterValidator(_address)]], AfterValidator(_different)] | None = Field(
         default=None, min_length=1, max_length=20, description="Mail addresses.", examples=[["ops@example.com"]]

@@ -56,7 +56,12 @@ def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 def mutations(count: int) -> list[bytes]:
     luck = random.Random(20261123)
     made = list(RAW)
-    base: dict[str, Any] = {**FULL_JOB, "alerts": {"a": [1]}, "startAt": "2027-01-01T00:00:00Z", "spreadSeconds": 3}
+    base: dict[str, Any] = {
+        **FULL_JOB,
+        "alerts": {"channels": []},
+        "startAt": "2027-01-01T00:00:00Z",
+        "spreadSeconds": 3,
+    }
     good = orjson.dumps(base)
     while len(made) < count:
         way = luck.randrange(6)

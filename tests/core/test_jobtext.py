@@ -35,7 +35,13 @@ def test_any_json_is_read_as_it_was_written(value: Any) -> None:
     assert strictjson.loads(json.dumps(value).encode()) == value
 
 
-@given(body=JSON, name=st.none() | TEXT, tags=st.lists(TEXT.filter(bool), max_size=4, unique=True), alerts=JSON)
+ALERTS = st.none() | st.fixed_dictionaries(
+    {"channels": st.just(["a", "b-2"]), "onDead": st.just(True)},
+    optional={"afterFailures": st.integers(1, 100), "onMissed": st.booleans(), "remindAfterSeconds": st.none()},
+)
+
+
+@given(body=JSON, name=st.none() | TEXT, tags=st.lists(TEXT.filter(bool), max_size=4, unique=True), alerts=ALERTS)
 def test_a_definition_reads_as_it_was_written(body: Any, name: str | None, tags: list[str], alerts: Any) -> None:
     """A document made of a definition defines the same job again."""
     value = {

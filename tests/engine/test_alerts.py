@@ -226,7 +226,7 @@ async def test_alert_jobs_are_removed_when_their_time_is_over(database: Database
     await database.api["jobs"].update_many(
         {"channel": {"$exists": True}}, {"$set": {"state": "completed"}, "$unset": {"unsettled": ""}}
     )
-    clock.now += 86_400_000 + 61_000
+    clock.now += 86_400_000 + 4 * 3_600_000 + 61_000
     await alerter.step()
     await alerter.step()
     assert [j["_id"] for j in await rows(database, "jobs") if not j.get("channel")] == ["bad"]

@@ -196,8 +196,8 @@ async def test_rotation(database: Database, mongodb_uri: str, db_name: str) -> N
         assert result.exit_code == 1
         return result.output
 
-    assert "1 job(s) were encrypted" in await rotate()
-    assert "0 job(s) were encrypted with key" in (again := await rotate())
+    assert "1 job(s) and channel(s) were encrypted" in await rotate()
+    assert "0 job(s) and channel(s) were encrypted with key" in (again := await rotate())
     assert "job lost" in again
     fresh = replace(database, vault=Vault((bytes([7]) * 32,)))
     job = await stored.one(fresh, "j")
