@@ -136,7 +136,7 @@ class _Run:
             look.unjudged.add(u.id)
         wanted = audit.ranges(ids, bounds.since_ms, bounds.until_ms, before)
         due = (bounds.since_ms, bounds.until_ms)
-        async for page in audit.pages(self._db, "executions", wanted, due):
+        async for page in audit.pages(self._db, "executions", audit.whole(wanted), due):
             records = [r for d in page if (r := look.read(d)) is not None]
             await audit.with_batches(self._db, records)
             look.owed.update((r.id, r) for r in records)

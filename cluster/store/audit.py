@@ -61,7 +61,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Execution ids `first <= id < last`; `job` None: between jobs, where no record should be."""
+    """Execution ids `first <= id < last`; `job` None: of whatever job, or between jobs, where no record should be."""
 
     job: str | None
     first: str
@@ -179,10 +179,15 @@ def ranges(ids: Iterable[str], since_ms: int, until_ms: int, before: str | None)
     return found
 
 
+def whole(wanted: Sequence[Range]) -> list[Range]:
+    """One range over all of these: what is owed is so little that looking at all of it costs less than many ranges."""
+    return [Range(None, wanted[0].first, wanted[-1].last)]
+
+
 async def pages(
     db: Database, collection: str, wanted: Sequence[Range], due: tuple[int, int]
 ) -> AsyncIterator[list[Document]]:
-    """The documents of these ranges, which are in order, ascending by id. `due`: of strangers, those due then."""
+    """The documents of these ranges, which are in order, ascending by id. `due`: where no job is named, those due then."""
     left = list(wanted)
     while left:
         query: Document = {"$or": [_query(r, due) for r in left]} if len(left) > 1 else _query(left[0], due)
