@@ -15,7 +15,7 @@ from typing import Any
 import click
 from pymongo import MongoClient
 
-from ops import bench_api
+from ops import bench_api, bench_verify
 from ops.bench_bed import Row, Target, bed, caught_up, lateness, machine, measure, now, running, wait
 from ops.tables import as_json, table
 
@@ -206,7 +206,19 @@ def drain(the_bed: tuple[str, int, Target], rate: int, seconds: int) -> Row:
         return row
 
 
-CASES = ("drift", "throughput", "isolation", "highest", "herd", "definitions", "reads", "retention", "startup", "drain")
+CASES = (
+    "drift",
+    "throughput",
+    "isolation",
+    "highest",
+    "herd",
+    "definitions",
+    "reads",
+    "retention",
+    "startup",
+    "drain",
+    "verify",
+)
 
 
 def _print(facts: dict[str, Any], rows: list[Row]) -> None:
@@ -251,7 +263,11 @@ def _print(facts: dict[str, Any], rows: list[Row]) -> None:
 
 def run_case(case: str, the_bed: tuple[str, int, Target], rate: int, seconds: int, step: int) -> list[Row]:
     """The rows of one case."""
-    several = {"reads": lambda: reads(the_bed), "retention": lambda: retention(the_bed, rate)}
+    several = {
+        "reads": lambda: reads(the_bed),
+        "retention": lambda: retention(the_bed, rate),
+        "verify": lambda: bench_verify.rows(the_bed),
+    }
     if case in several:
         return several[case]()
     single = {

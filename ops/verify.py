@@ -123,6 +123,10 @@ class _Run:
             look = await self._look(ids, self._before, bounds)
             if known is not None:
                 look.keep(known)
+            strangers = {f.job_id for f in look.findings} - set(ids)
+            if strangers:  # a job that was made since the list of jobs was read is judged next time
+                there, _ = await audit.audited(self._db, list(strangers))
+                look.forget(set(there))
         if self._before is not None:
             self._before = ids[-1]
         self.report.tally.add(look.tally)
@@ -178,7 +182,14 @@ class _Look:
 
     def keep(self, known: set[tuple[Any, str]]) -> None:
         """Forget what was not found before."""
-        self.findings = [f for f in self.findings if (f.kind, f.execution) in known]
+        self._only([f for f in self.findings if (f.kind, f.execution) in known])
+
+    def forget(self, jobs: set[str]) -> None:
+        """Forget what was found of these jobs."""
+        self._only([f for f in self.findings if f.job_id not in jobs])
+
+    def _only(self, findings: list[Finding]) -> None:
+        self.findings = findings
         self.tally.findings = dict.fromkeys(KINDS, 0)
         for f in self.findings:
             self.tally.findings[f.kind] += 1
