@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson.datetime_ms import DatetimeMS
 from click.testing import CliRunner
+from pymongo import MongoClient
 
 from cluster.core.instants import render
 from cluster.store import audit, schema
 from cluster.store.client import Database
+from ops import bench_verify
 from ops.cli import cli
 from tests.engine.test_verify import final
 from tests.support.engine import job_document, put_jobs
@@ -87,6 +90,17 @@ def test_exit_status_and_output(verifier: Verifier) -> None:
     later = verifier("--since", render(verifier.began + 8000), "--until", render(verifier.began + 20_000), "--json")
     assert later.exit_code == 0
     assert json.loads(later.stdout)["occurrences"] == 13
+
+
+def test_the_bench_of_it(mongodb_uri: str, db_name: str) -> None:
+    """What the bench writes is what a good run leaves, all of it is looked at, and memory is measured."""
+    shape = bench_verify.Shape(30, 20, 60)
+    with MongoClient[dict[str, Any]](mongodb_uri) as client:
+        since = bench_verify.fill(client[db_name], shape, int(time.time() * 1000))
+        done = bench_verify.run(mongodb_uri, db_name, since)
+        client.drop_database(db_name)
+    assert (done.report["clean"], done.report["executions"], done.report["jobs"]) == (True, 600, 30)
+    assert 10 < done.peak_mb < 500
 
 
 @pytest.mark.parametrize(

@@ -344,6 +344,26 @@ async def test_what_a_live_cluster_moves_between_two_looks_is_no_finding(databas
     assert report.clean
 
 
+async def test_a_job_made_meanwhile_is_no_stranger(database: Database) -> None:
+    """A run of a job that was made after the list of jobs was read is not called unexpected."""
+    b = Books(database)
+    b.job("a")
+    fresh = job_document("b")
+    b.add(final(fresh, AT))
+    looks = 0
+
+    async def clock(db: Database) -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            await put_jobs(db, fresh)
+        return NOW
+
+    await b.verified()
+    assert (await verify(database, Scope(T0, again_seconds=0.01), clock=clock)).clean
+    assert looks == 2
+
+
 async def test_many_pages(database: Database, monkeypatch: Any) -> None:
     """Pages and groups of jobs of any size change nothing: each record is looked at once."""
     from ops import verify as command
