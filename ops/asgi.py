@@ -18,6 +18,7 @@ from cluster.outbound.sender import Sender
 from cluster.outbound.transport import AiohttpTransport
 from config import logs
 from config.gunicorn import DRAIN_SECONDS
+from ops import heads
 from ops.desk import Desk
 from ops.tracing import tracing
 
@@ -122,6 +123,7 @@ def prepare_worker(worker: Any) -> None:
     gunicorn runs the lifespan's shutdown only after idle connections have gone, and on SIGINT not at all; the terminal
     sends Ctrl-C to every process of its group, so here it is the parent's business alone.
     """
+    heads.install()
     application: Application = worker.asgi
     application.desk.slot = worker.slot
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
 from ops.embedded import Embedded
+from ops.heads import HEAD_SECONDS
 from tests.api.conftest import job
 from tests.support import live
 from tests.support.waiting import eventually, wait_until
@@ -134,3 +136,19 @@ def test_a_large_import_takes_little_memory(mongodb_uri: str, db_name: str) -> N
         assert answer.json()["failed"] == 0
         assert answer.json()["created"] == 20
         assert most - before < 80 * 2**20
+
+
+def test_who_never_says_what_he_wants_is_hung_up_on(mongodb_uri: str, db_name: str) -> None:
+    """Half a request line, or nothing at all, keeps a connection for seconds; one that is used stays open."""
+    with live.node(mongodb_uri, db_name) as url, httpx.Client() as client:
+        port = int(url.rpartition(":")[2])
+        assert client.get(f"{url}/healthz").status_code == 200
+        half, nothing = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
+        half.sendall(b"GET /jobs HT")
+        for waiting in (half, nothing):
+            waiting.settimeout(HEAD_SECONDS + 10)
+            assert waiting.recv(100) == b""
+            waiting.close()
+        before = client.get(f"{url}/healthz").extensions["network_stream"].get_extra_info("client_addr")
+        again = client.get(f"{url}/healthz").extensions["network_stream"].get_extra_info("client_addr")
+        assert before == again
