@@ -21,6 +21,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from tests.chaos.audited import audited, wrong
 from tests.chaos.checker import Bounds, Fault, Run, check, figures
 from tests.chaos.observe import Watch, collect, now_ms
 from tests.chaos.saved import save, timeline
@@ -179,7 +180,11 @@ def test_mixed_faults(tmp_path: Path) -> None:
         wait_until(lambda: recorded_until(nodes, finish), 60, "everything due is recorded")
         last = f"j{RATE - 1}:{finish - 1000}"
         wait_until(lambda: last in receiver.by_execution() or None, 10, "the receiver's log")
-        judge(collect(nodes, receiver, watch, RATE, (start, finish), done))
+        run = collect(nodes, receiver, watch, RATE, (start, finish), done)
+        report = audited(mongo.uri, "chaos", start - 60_000, 60)
+        print(json.dumps({"verify": report.tally.findings, "occurrences": report.tally.occurrences}))
+        judge(run)
+        assert not wrong(report, "late"), wrong(report, "late")[:20]
     finally:
         watch.end()
         nodes.close()

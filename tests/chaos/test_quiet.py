@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.chaos.audited import audited, wrong
 from tests.chaos.checker import check, figures
 from tests.chaos.observe import Watch, collect
 from tests.cluster.test_cluster import every_second, next_second, recorded_until, settle, wait_past
@@ -37,6 +38,10 @@ def test_a_quiet_run_is_clean(tmp_path: Path, mongodb_uri: str, db_name: str) ->
         assert figures(run)["executions audited"] >= 100
         assert {c.outcome for c in watch.calls} == {"ok"}
         assert watch.leaders
+        report = audited(mongodb_uri, db_name, start - 60_000, 5)
+        assert wrong(report) == []
+        assert report.tally.findings["redelivered"] == 0
+        assert report.tally.occurrences >= figures(run)["executions audited"]
     finally:
         watch.end()
         nodes.close()

@@ -1,0 +1,31 @@
+"""The second opinion at the end of a run: what `horae verify` finds in the database, whatever the receiver saw."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cluster.store.client import Database
+from ops.verify import Scope, verify
+
+if TYPE_CHECKING:
+    from cluster.core.audit import Finding
+    from ops.verify import Report
+
+
+def audited(uri: str, name: str, since_ms: int, late_seconds: float) -> Report:
+    """The auditor's report on everything due since then."""
+
+    async def once() -> Report:
+        db = Database.open(uri, name, "audit")
+        try:
+            return await verify(db, Scope(since_ms, late_seconds=late_seconds))
+        finally:
+            await db.close()
+
+    return asyncio.run(once())
+
+
+def wrong(report: Report, *tolerated: str) -> list[Finding]:
+    """Its findings but those of kinds that the run explains: second deliveries always, `late` where there were faults."""
+    return [f for f in report.findings if f.kind not in ("redelivered", *tolerated)]
