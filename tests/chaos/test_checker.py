@@ -99,6 +99,13 @@ def test_history_with_what_nobody_owed_is_a_phantom() -> None:
     assert rules(replace(run, recorded=(*run.recorded, Recorded("x:1", "cancelled", ())))) == {"phantom"}
 
 
+def test_a_missed_range_is_named_after_what_was_owed() -> None:
+    """A range that begins with an occurrence of a job is none; one of a job that nobody made is."""
+    run = good()
+    assert rules(replace(run, recorded=(*run.recorded, Recorded("c:1:missed", "missed", ())))) == set()
+    assert rules(replace(run, recorded=(*run.recorded, Recorded("x:1:missed", "missed", ())))) == {"phantom"}
+
+
 @pytest.mark.parametrize(
     "record",
     [
