@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
 import pytest
 
 from cluster.core.errors import ConfigurationError
-from config.settings import load, loopback
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from config.settings import Settings, load, loopback
 
 NAMES = [
     "MONGODB_URI", "DB_NAME", "HOST", "PORT", "HORAE_NODES", "HORAE_DATA_DIR", "HORAE_API_KEYS", "HORAE_ALLOWED_NETWORKS",
@@ -130,3 +128,10 @@ def test_wrong_files_are_named_with_all_the_rest(monkeypatch: pytest.MonkeyPatch
     for words in ("MONGODB_URI_FILE: ", "No such file", "PORT and PORT_FILE are both set", "shorter than 16"):
         assert words in text
     assert "hidden" not in text
+
+
+def test_every_setting_is_listed() -> None:
+    """config/README.md has a row for each setting, and none for anything else."""
+    text = (Path(__file__).parents[1] / "config" / "README.md").read_text()
+    listed = re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE)
+    assert sorted(listed) == sorted(str(f.validation_alias) for f in Settings.model_fields.values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
 from cluster.core import jobchange, strictjson
@@ -73,7 +74,9 @@ async def insert(db: Database, job_id: str, channel: Channel, said: dict[str, An
     change = jobchange.define(None, job_id, definition, Moment(due_ms - 1, job_id, f"alert-{job_id}"))
     if change is None:  # never: there is nothing it could be the same as
         return False
-    document = {**insertion(change, db.vault), "channel": channel.name}
+    # Lists of jobs leave these out; as the oldest of all they are not even passed over by a page of the newest.
+    oldest = DatetimeMS(0)
+    document = {**insertion(change, db.vault), "channel": channel.name, "created_at": oldest}
     with translated():
         try:
             await db.work["jobs"].insert_one(document)

@@ -1,0 +1,173 @@
+"""Overlap and limits kept by three real nodes together, also when the one that held them is killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+import pytest
+
+from tests.cluster.test_cluster import next_second, settle, wait_past
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.processes import Nodes
+
+pytestmark = pytest.mark.timeout(150)
+
+
+@dataclass
+class Slow:
+    """A target that takes its time and remembers from when to when each request ran, by its own clock."""
+
+    seconds: float
+    runs: list[tuple[float, float, str]] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)
+    now: int = 0
+    most: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    url: str = ""
+
+    def __enter__(self) -> Self:
+        slow = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"] or 0))
+                began = time.monotonic()
+                with slow.lock:
+                    slow.begun.append(began)
+                    slow.now += 1
+                    slow.most = max(slow.most, slow.now)
+                time.sleep(slow.seconds)
+                with slow.lock:
+                    slow.now -= 1
+                    slow.runs.append((began, time.monotonic(), self.headers["Idempotency-Key"]))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None: ...
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128
+            daemon_threads = True
+
+            def handle_error(self, *_: Any) -> None: ...  # who asked was killed
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def slow() -> Iterator[Callable[[float], Slow]]:
+    opened: list[Slow] = []
+
+    def make(seconds: float) -> Slow:
+        opened.append(Slow(seconds).__enter__())
+        return opened[-1]
+
+    yield make
+    for s in opened:
+        s.__exit__()
+
+
+def put(nodes: Nodes, path: str, body: dict[str, Any]) -> None:
+    assert httpx.put(f"{nodes.url}{path}", json=body, timeout=10).status_code in (200, 201)
+
+
+def holder(nodes: Nodes, job: str) -> str | None:
+    """The node that has a run of this job in its hands."""
+    found = nodes.db["executions"].find_one({"job_id": job, "state": "leased", "send_at": {"$lte": _now(nodes)}})
+    return None if found is None else found["owner"]
+
+
+def _now(nodes: Nodes) -> Any:
+    return nodes.client.admin.command("hello")["localTime"]
+
+
+def test_never_two_at_once_whoever_dies(cluster: Callable[..., Nodes], slow: Callable[[float], Slow]) -> None:
+    """A job every second, a target that takes 2.5 s: one run at a time, the others skipped with the reason; the death
+    of the node that holds the running one delays the next by a lease and breaks nothing."""
+    target = slow(2.5)
+    nodes = cluster(3)
+    put(nodes, "/jobs/solo", {"schedule": "* * * * * *", "api": target.url, "overlap": "skip"})
+    settle(nodes)
+    wait_until(lambda: len(target.runs) >= 3, 30, "the first runs")
+    victim = wait_until(lambda: holder(nodes, "solo") if target.now else None, 20, "a run under way")
+    begun = len(target.begun)
+    nodes.kill(victim)
+    wait_until(lambda: len(target.begun) >= begun + 3, 60, "runs after the death")
+    assert httpx.post(f"{nodes.url}/jobs/solo/pause", timeout=10).status_code == 200
+    wait_until(lambda: target.now == 0 and not holder(nodes, "solo"), 30, "the last run to end")
+    wait_past(nodes, next_second(nodes) + 1000)
+    runs = sorted(target.runs)
+    for (_, ended, name), (began, _, following) in pairwise(runs):
+        assert began >= ended, f"{following} began while {name} ran"
+    assert target.most == 1
+    states = {h["_id"]: h for h in nodes.db["history"].find({"job_id": "solo", "state": {"$ne": "cancelled"}})}
+    for _, _, name in runs:
+        assert states[name]["state"] == "succeeded"
+    skipped = [h for h in states.values() if h["state"] == "skipped"]
+    assert len(skipped) >= len(runs)
+    assert {h["reason"] for h in skipped} == {"the run before it had not ended"}
+    due = sorted(int(name.split(":")[1]) for name in states)
+    assert due == list(range(due[0], due[-1] + 1000, 1000)), "an occurrence has neither run nor been skipped"
+
+
+def test_a_queue_holds_over_all_nodes_whoever_dies(
+    cluster: Callable[..., Nodes], slow: Callable[[float], Slow]
+) -> None:
+    """Ten jobs every two seconds through a queue of three at once: never four, none lost, and the permits of a killed
+    node come back."""
+    target = slow(0.3)
+    nodes = cluster(3)
+    put(nodes, "/queues/three", {"maxConcurrent": 3})
+    for i in range(10):
+        put(nodes, f"/jobs/q{i}", {"schedule": "*/2 * * * * *", "api": target.url, "queue": "three"})
+    settle(nodes)
+    wait_until(lambda: len(target.runs) >= 20, 40, "the first runs")
+    victim = wait_until(lambda: next((n for i in range(10) if (n := holder(nodes, f"q{i}"))), None), 20, "a holder")
+    nodes.kill(victim)
+    before = len(target.runs)
+    wait_until(lambda: len(target.runs) >= before + 30, 60, "runs after the death")
+    for i in range(10):
+        assert httpx.post(f"{nodes.url}/jobs/q{i}/pause", timeout=10).status_code == 200
+    wait_until(lambda: nodes.db["executions"].count_documents({}) == 0, 60, "what was owed to end")
+    assert target.most <= 3
+    succeeded = {h["_id"] for h in nodes.db["history"].find({"state": "succeeded"})}
+    assert {name for _, _, name in target.runs} == succeeded
+    assert nodes.db["history"].count_documents({"state": {"$in": ["failed", "dead", "missed"]}}) == 0
+
+
+def test_a_rate_is_kept_by_all_nodes_together(cluster: Callable[..., Nodes], slow: Callable[[float], Slow]) -> None:
+    """Sixty jobs due at one instant through a queue of twenty a second: it takes three seconds, evenly, none lost."""
+    target = slow(0.0)
+    nodes = cluster(3)
+    put(nodes, "/queues/twenty", {"maxPerSecond": 20})
+    at = next_second(nodes) + 6000
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at / 1000))
+    jobs = [{"jobId": f"r{i}", "schedule": f"@at {stamp}", "api": target.url, "queue": "twenty"} for i in range(60)]
+    nodes.load(jobs)
+    wait_until(lambda: len(target.runs) >= 60, 40, "all of them")
+    begun = sorted(target.begun)
+    assert begun[-1] - begun[0] >= 2.5
+    for i, first in enumerate(begun):
+        inside = sum(1 for other in begun[i:] if other < first + 1.0)
+        assert inside <= 22, f"{inside} within a second"
+    assert len(target.runs) == 60
