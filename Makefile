@@ -29,8 +29,8 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Most tests wait for real processes, so two at a time take half as long; PYTEST="-n 0 -k leader" and the like choose.
-PYTEST ?= -n 2 --dist loadfile
+# Most tests wait for real processes, so three at a time take a third as long; PYTEST="-n 0 -k leader" and the like choose.
+PYTEST ?= -n 3 --dist loadfile
 test: check
 	$(BIN)/pytest $(PYTEST)
 
