@@ -19,7 +19,7 @@ from tests.support import live
 if TYPE_CHECKING:
     from tests.api.conftest import Api
 
-SECONDS = 30
+SECONDS = 18
 CONFIG = """
 [output.sanitization]
 enabled = false

@@ -192,7 +192,7 @@ def test_a_rolling_stop_loses_and_doubles_nothing(cluster: Callable[..., Nodes],
     assert nodes.db["batches"].count_documents({"owner": {"$ne": None}}) == 0
 
 
-@pytest.mark.parametrize("away_s", [30, pytest.param(90, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("away_s", [15, pytest.param(90, marks=pytest.mark.chaos)])
 def test_everything_stopped_and_started_again(cluster: Callable[..., Nodes], receiver: Receiver, away_s: int) -> None:
     """kill -9 of all nodes; what was missed meanwhile is sent once per occurrence, behind what is due now."""
     nodes = cluster(2)

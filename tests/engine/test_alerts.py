@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,9 +19,12 @@ from cluster.core.ids import execution_id
 from cluster.core.jobspec import JobSpec
 from cluster.core.model import Batch, Execution
 from cluster.jobs import put
-from cluster.store import alertjobs, channels, incidents
+from cluster.store import alertjobs, channels, history, incidents
 from cluster.store.channels import Channel
+from cluster.store.history import MissedRange
 from cluster.store.owing import owe
+from cluster.store.rotation import rotate
+from cluster.store.vault import Vault
 from tests.engine.test_worker import DUE, answering, owed, run_dry
 from tests.support.engine import Crank, check_books, lead, rows, settle_all, worker
 
@@ -238,3 +242,41 @@ async def owed_again(db: Database) -> None:
     later = DUE + 60_000
     execution = Execution(execution_id("bad", later), "bad", later, later, "v1", "b2", 0)
     await owe(db, [execution], [Batch("b2", (execution.id,), 0, 0, later, later)], lambda: "new")
+
+
+async def test_missed_and_late_are_told(database: Database) -> None:
+    """What is recorded as missed, and what left later than its budget, each opens an incident of its own kind."""
+    clock = recently()
+    await channels.put(database, Channel("ops", "webhook", OPS))
+    spec = AlertSpec.model_validate({"channels": ["ops"], "onMissed": True, "driftOverMs": 100})
+    marks = {"channels": ["ops"], "marks": True, "drift_over_ms": 100, "no_run_ms": None}
+    await owed(database, "late", batch="b")
+    await database.api["jobs"].update_one({"_id": "late"}, {"$set": {"alerts": spec.text(), "watch": marks}})
+    await run_dry(worker(database, answering(200), clock=clock))
+    gap = MissedRange("late", "v1", DUE - 9000, DUE - 5000, 5, "nobody was there")
+    await history.record_missed(database, [gap], clock.now, 7)
+    done = await Alerter(database, clock, 7).step()
+    assert (done.opened, done.alerts) == (2, 2)
+    found = {i["_id"]: i["detail"] for i in await rows(database, "incidents")}
+    assert found["late:missed"] == "5 occurrence(s) were missed: nobody was there"
+    assert "100 are allowed" in found["late:drift"]
+
+
+async def test_secrets_of_channels_are_rotated(database: Database) -> None:
+    """With the keys of jobs; what no key opens is told, and its alert ends with the reason."""
+    old, new = b"o" * 32, b"n" * 32
+    before = replace(database, vault=Vault((old,)))
+    await channels.put(before, Channel("chat", "slack", CHAT))
+    await channels.put(before, Channel("ops", "webhook", OPS, signing_secret="whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"))
+    await channels.put(before, Channel("plain", "webhook", OPS))
+    both = replace(database, vault=Vault((new, old)))
+    assert (await rotate(both, dry_run=True)).sealed == 2
+    assert (await rotate(both)).sealed == 2
+    done = await rotate(replace(database, vault=Vault((new,))))
+    assert (done.sealed, done.current, done.locked) == (0, 2, ())
+    opened, locked = await channels.for_sending(replace(database, vault=Vault((new,))), ["chat", "ops", "plain"])
+    assert (opened["chat"].url, locked) == (CHAT, {})
+    lost = await rotate(replace(database, vault=Vault((b"x" * 32,))))
+    assert [name for name, _ in lost.locked] == ["channel chat", "channel ops"]
+    opened, locked = await channels.for_sending(replace(database, vault=Vault((b"x" * 32,))), ["chat", "plain"])
+    assert (set(opened), set(locked)) == ({"plain"}, {"chat"})
