@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -156,7 +157,10 @@ def _duplicates(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
         numbers: set[int] = set()
         done = False
         newest = 0
+        latest: dict[int, tuple[int, int]] = {}  # the least and the greatest token of each attempt
         for s in came:
+            low, high = latest.get(s.attempt, (s.token, s.token))
+            latest[s.attempt] = (min(low, s.token), max(high, s.token))
             if (s.attempt, s.token) in keys:
                 yield Violation("one token", f"{execution} attempt {s.attempt} came twice under token {s.token}")
             elif (s.attempt in numbers or done) and not _felt(run, s.at_ms):
@@ -167,6 +171,10 @@ def _duplicates(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
             numbers.add(s.attempt)
             newest = max(newest, s.token)
             done = done or s.answer.startswith("2")
+        order = sorted(latest.items())
+        for (n, (_, before)), (m, (after, _)) in pairwise(order):
+            if after <= before:
+                yield Violation("order", f"{execution} attempt {m} has token {after}, attempt {n} has {before}")
 
 
 def _history(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:

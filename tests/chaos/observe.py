@@ -106,7 +106,7 @@ class Watch:
 def collect(
     nodes: Nodes,
     receiver: Receiver,
-    watch: Watch,
+    watch: Watch | None,
     steady: int,
     span: tuple[int, int],
     faults: Sequence[Fault],
@@ -117,22 +117,28 @@ def collect(
     start, end = span
     due = {"$gte": datetime.fromtimestamp(start / 1000, UTC), "$lt": datetime.fromtimestamp(end / 1000, UTC)}
     owed = [Target(f"j{i}:{t}", t) for i in range(steady) for t in range(start, end, 1000)]
-    owed += targets(watch.calls, start, end, BACKLOG_MS if faults else 3000)
+    if watch is not None:
+        owed += targets(watch.calls, start, end, BACKLOG_MS if faults else 3000)
     recorded = [
-        Recorded(h["_id"], h["state"], tuple((a["n"], a["token"], a.get("status")) for a in h["attempts"]))
+        Recorded(_occurrence(h["_id"]), h["state"], tuple((a["n"], a["token"], a.get("status")) for a in h["attempts"]))
         for h in nodes.db["history"].find({"due_at": due}, {"state": 1, "attempts": 1})
     ]
     seen = [
-        Seen(a.execution, a.attempt, a.token, a.at_ms, a.answer)
+        Seen(_occurrence(a.execution), a.attempt, a.token, a.at_ms, a.answer)
         for a in receiver.arrivals()
-        if start <= int(a.execution.split(":")[1]) < end
+        if start <= int(_occurrence(a.execution).split(":")[1]) < end
     ]
     return Run(
         tuple(owed),
         tuple(seen),
         tuple(recorded),
         tuple(faults),
-        tuple(watch.leaders),
-        tuple(d["_id"] for d in nodes.db["executions"].find({"due_at": due}, {"_id": 1})),
+        tuple(watch.leaders if watch else ()),
+        tuple(_occurrence(d["_id"]) for d in nodes.db["executions"].find({"due_at": due}, {"_id": 1})),
         bounds or Bounds(),
     )
+
+
+def _occurrence(execution: str) -> str:
+    """What an execution id names. The build without unique ids adds something to it, which must not give it away."""
+    return execution.partition("~")[0]

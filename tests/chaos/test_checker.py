@@ -59,6 +59,7 @@ BAD: dict[str, Run] = {
     "late": replace(good(), seen=(Seen("a:1", 1, 1, T + 2001), *good().seen[1:])),
     "duplicate": more(good(), RETURNED),
     "one token": more(good(), Seen("a:1", 1, 1, T + 9)),
+    "order": replace(more(good(), Seen("b:1", 1, 2, T + 1500, "503")), faults=(Fault("freeze", T - 5000, T + 5000),)),
     "history": replace(good(), recorded=good().recorded[:1]),
     "term": replace(good(), leaders=(Leader(T, 1, "n1"), Leader(T + 1, 1, "n2"))),
     "cursor": replace(good(), leaders=(Leader(T, 1, "n1", T + 20), Leader(T + 1, 1, "n1", T + 10))),
@@ -80,7 +81,7 @@ def test_an_old_token_after_a_newer_one_is_caught() -> None:
         seen=(good().seen[0], Seen("b:1", 1, 2, T + 1003, "503"), Seen("b:1", 2, 1, T + 1900)),
         recorded=(good().recorded[0], Recorded("b:1", "succeeded", ((1, 2, 503), (2, 1, 200)))),
     )
-    assert rules(run) == {"stale"}
+    assert rules(run) == {"stale", "order"}
 
 
 def test_terms_never_go_back() -> None:

@@ -1,0 +1,47 @@
+"""What `hook/sitecustomize.py` does to nodes, from the outside: which build they are, and where they are stopped."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.support.mongo import ReplicaSet
+
+HOOK = Path(__file__).parent / "hook"
+
+
+def hooked(points: Path, build: str = "") -> dict[str, str]:
+    """The environment of nodes that can be stopped at points, and are of a broken build if one is named."""
+    return {"PYTHONPATH": str(HOOK), "HORAE_POINTS": str(points), "HORAE_BREAK": build}
+
+
+def at_point(points: Path, point: str, what: str, seconds: float = 0) -> None:
+    """`kill` or `block` the next process that comes to a function; returns when that is over."""
+    file = points / point
+    staged = points / "staged"
+    staged.write_text(f"{what} {seconds}")
+    staged.rename(file)
+    wait_until(lambda: not file.exists() or None, 60, f"somebody at {point}")
+    time.sleep(seconds)
+
+
+def cut_off(mongo: ReplicaSet, primary: int, seconds: float) -> None:
+    """The primary sees nobody for so long, takes what it takes, and dies; the two others go on without all that.
+
+    They are killed, not frozen: what the primary streams to a frozen member waits in its socket and is read later.
+    """
+    others = [p for p in mongo.ports if p != primary]
+    for port in others:
+        mongo.processes[port].kill()
+        mongo.processes[port].wait()
+    time.sleep(seconds)
+    mongo.processes[primary].kill()
+    mongo.processes[primary].wait()
+    for port in others:
+        mongo.start(port)
+    wait_until(mongo.primary, 60, "a new primary")
+    mongo.start(primary)
