@@ -95,8 +95,10 @@ class Elector:
         try:
             ours = await leases.renew(self._db, term.holder, term.number)
         except OutcomeUnknown:
-            seen = await leases.read_linearizable(self._db)
-            ours = (seen.holder, seen.term) == (term.holder, term.number)
+            # That the document is still ours does not say that others saw it change, and it is the change that they
+            # count from. So only a renewal that is known to have been applied is trusted, from its own start.
+            started = self._clock.monotonic()
+            ours = await leases.renew(self._db, term.holder, term.number)
         if self._term is not term:
             return  # resigned while we asked
         if ours:

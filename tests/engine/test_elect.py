@@ -114,10 +114,10 @@ async def test_an_unknown_outcome_of_a_take_over_is_settled_by_a_read(
 
 
 @pytest.mark.parametrize("applied", [True, False])
-async def test_an_unknown_outcome_of_a_renewal_is_settled_by_a_read(
+async def test_an_unknown_outcome_of_a_renewal_does_not_end_the_term(
     database: Database, monkeypatch: pytest.MonkeyPatch, *, applied: bool
 ) -> None:
-    """The trust counts from the start of the attempt, not from the answer."""
+    """What was trusted before still is."""
     a = elector(database, "a")
     assert await a.step()
     real = leases.renew
@@ -129,6 +129,49 @@ async def test_an_unknown_outcome_of_a_renewal_is_settled_by_a_read(
 
     monkeypatch.setattr(leases, "renew", unanswered)
     assert await a.step()
+
+
+async def test_a_renewal_that_was_not_applied_is_not_trusted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others count from the last change they saw; that the lease is still ours is no change."""
+    clock = Skipping()
+    a = elector(database, "a", clock)
+    before = await a.step()
+    assert before
+
+    async def unanswered(*_: Any) -> bool:
+        raise OutcomeUnknown("no answer")
+
+    monkeypatch.setattr(leases, "renew", unanswered)
+    clock.ahead += 0.3
+    await a.step()
+    clock.ahead = before.trusted_until - Clock.monotonic()
+    assert a.term is None
+
+
+async def test_a_renewal_whose_answer_was_lost_is_made_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one is counted from its own start."""
+    clock = Skipping()
+    a = elector(database, "a", clock)
+    before = await a.step()
+    assert before
+    real, calls = leases.renew, []
+
+    async def first_unanswered(*args: Any) -> bool:
+        calls.append(args)
+        if len(calls) == 1:
+            raise OutcomeUnknown("no answer")
+        return await real(*args)
+
+    monkeypatch.setattr(leases, "renew", first_unanswered)
+    clock.ahead += 0.3
+    after = await a.step()
+    assert after
+    assert after.trusted_until > before.trusted_until
+    assert len(calls) == 2
 
 
 async def test_after_an_error_a_take_over_waits_for_two_more_looks(
