@@ -1,0 +1,436 @@
+"""The store's functions in memory, as the steps call them, and three ways for each to lie about what it did.
+
+Every function here bears the name of its twin in `cluster.store`, takes the same arguments and gives the same answer;
+`test_model.py` holds it to that against a real MongoDB. What it adds: before and after it takes effect others may run,
+and it may end in "not applied, and error", "applied, but error" or "applied later, and error now". A write of many
+documents may also stop half way, as MongoDB's may.
+"""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.election import Lease
+from cluster.core.errors import OutcomeUnknown, StoreUnavailable
+from cluster.core.lifecycle import SENT_FINAL, State, replaces
+from cluster.store.definitions import Page
+from cluster.store.history import Recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    import pytest
+
+    from cluster.core.model import Attempt, Batch, Ending, Execution, Owing
+    from cluster.store.batches import ClaimFilter
+    from cluster.store.schedules import Row
+
+
+@types.coroutine
+def turn(seconds: float = 0.0) -> Generator[float, None, None]:
+    """Let others run; come back after so many seconds of virtual time."""
+    yield seconds
+
+
+@dataclass(slots=True)
+class Final:
+    """A history document."""
+
+    state: State
+    version: str
+    attempts: list[Attempt]
+
+
+@dataclass
+class Store:
+    """The documents. `fault` is asked once per call: None, "lost", "applied", "later" or "half"."""
+
+    now_ms: Callable[[], int]
+    fault: Callable[[], str | None] = lambda: None
+    executions: dict[str, Execution] = field(default_factory=dict)
+    batches: dict[str, Batch] = field(default_factory=dict)
+    history: dict[str, Final] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+    jobs: list[Owing] = field(default_factory=list)
+    lease: Lease = field(default_factory=lambda: Lease(None, 0, 0))
+    lease_at_ms: int = 0
+    endings: dict[str, str] = field(default_factory=dict)
+    postponed: list[Callable[[], Any]] = field(default_factory=list)
+
+    async def read(self, effect: Callable[[], Any]) -> Any:
+        """A query: a fault is an error and nothing else."""
+        await turn()
+        if self.fault() is not None:
+            raise StoreUnavailable("simulated")
+        answer = effect()
+        await turn()
+        return answer
+
+    async def write(self, *effects: Callable[[], Any]) -> list[Any]:
+        """A write of some documents, each changed atomically, all in order. The answers of each."""
+        await turn()
+        fault = self.fault()
+        if fault == "lost":
+            raise StoreUnavailable("simulated: not applied")
+        if fault == "later":
+            self.postponed.extend(effects)
+            raise OutcomeUnknown("simulated: applied later")
+        if fault == "half":
+            for effect in effects[: len(effects) // 2]:
+                effect()
+            raise OutcomeUnknown("simulated: half applied")
+        answers = [effect() for effect in effects]
+        await turn()
+        if fault == "applied":
+            raise OutcomeUnknown("simulated: applied")
+        return answers
+
+
+# -- leases --------------------------------------------------------------------------------------------------------
+
+
+async def lease_read(db: Store) -> Lease:
+    answer: Lease = await db.read(lambda: db.lease)
+    return answer
+
+
+async def take_over(db: Store, seen: Lease, holder: str, _node: str) -> bool:
+    def effect() -> bool:
+        if (db.lease.term, db.lease.rev) != (seen.term, seen.rev):
+            return False
+        db.lease, db.lease_at_ms = Lease(holder, seen.term + 1, seen.rev + 1), db.now_ms()
+        return True
+
+    return bool((await db.write(effect))[0])
+
+
+def _while_held(db: Store, holder: str, term: int, *, resign: bool) -> bool:
+    if (db.lease.holder, db.lease.term) != (holder, term):
+        return False
+    db.lease = Lease(None if resign else holder, term, db.lease.rev + 1)
+    db.lease_at_ms = db.lease_at_ms if resign else db.now_ms()
+    return True
+
+
+async def lease_renew(db: Store, holder: str, term: int) -> bool:
+    return bool((await db.write(lambda: _while_held(db, holder, term, resign=False)))[0])
+
+
+async def resign(db: Store, holder: str, term: int) -> bool:
+    return bool((await db.write(lambda: _while_held(db, holder, term, resign=True)))[0])
+
+
+# -- executions ----------------------------------------------------------------------------------------------------
+
+
+async def insert_executions(db: Store, executions: Sequence[Execution]) -> list[str]:
+    def effect(e: Execution) -> bool:
+        fresh = e.id not in db.executions
+        db.executions.setdefault(e.id, e)
+        return fresh
+
+    if not executions:
+        return []
+    fresh = await db.write(*(lambda e=e: effect(e) for e in executions))
+    return [e.id for e, new in zip(executions, fresh, strict=True) if not new]
+
+
+async def read_executions(db: Store, ids: Sequence[str]) -> tuple[dict[str, Execution], dict[str, str]]:
+    wanted = sorted(ids)  # a set's order would make one seed another run tomorrow
+    return await db.read(lambda: {i: db.executions[i] for i in wanted if i in db.executions}), {}
+
+
+async def owed(db: Store, ids: Sequence[str]) -> dict[str, Execution]:
+    return (await read_executions(db, ids))[0]
+
+
+def _change(db: Store, e: Execution, **changes: Any) -> bool:
+    """Change it if it still carries this batch and token."""
+    now = db.executions.get(e.id)
+    if now is None or (now.batch, now.token) != (e.batch, e.token):
+        return False
+    db.executions[e.id] = replace(now, **changes)
+    return True
+
+
+async def stamp(db: Store, ids: Sequence[str], batch: str, owner: str, token: int) -> int:
+    def effect(i: str) -> bool:
+        now = db.executions.get(i)
+        if now is None or now.batch != batch:
+            return False
+        db.executions[i] = replace(now, state=State.LEASED, owner=owner, token=token)
+        return True
+
+    return sum(await db.write(*(lambda i=i: effect(i) for i in ids)))
+
+
+async def remove(db: Store, held: dict[tuple[str, int], Sequence[str]]) -> int:
+    def effect(i: str, batch: str, token: int) -> bool:
+        now = db.executions.get(i)
+        if now is None or (now.batch, now.token) != (batch, token):
+            return False
+        del db.executions[i]
+        return True
+
+    each = [(i, *key) for key, ids in held.items() for i in ids]
+    return sum(await db.write(*(lambda x=x: effect(*x) for x in each))) if each else 0
+
+
+async def fence_endings(db: Store, endings: Sequence[Execution], nonce: str) -> set[str]:
+    def effect(e: Execution) -> bool:
+        if not _change(db, e):
+            return False
+        db.endings[e.id] = nonce
+        return True
+
+    if not endings:
+        return set()
+    matched = await db.write(*(lambda e=e: effect(e) for e in endings))
+    if all(matched):
+        return {e.id for e in endings}
+    mine = [e.id for e in endings]
+    found: set[str] = await db.read(lambda: {i for i in mine if i in db.executions and db.endings.get(i) == nonce})
+    return found
+
+
+async def move(db: Store, moves: Sequence[Any], batch: str) -> set[str]:
+    def effect(m: Any) -> bool:
+        state = State.RETRYING if m.attempts else State.PENDING
+        now = db.executions.get(m.execution.id)
+        made = () if now is None else (*now.attempts, *m.attempts[len(m.execution.attempts) :])
+        return _change(db, m.execution, batch=batch, owner=None, send_ms=m.send_ms, state=state, attempts=made)
+
+    if not moves:
+        return set()
+    matched = await db.write(*(lambda m=m: effect(m) for m in moves))
+    ids = [m.execution.id for m in moves]
+    if all(matched):
+        return set(ids)
+    found: set[str] = await db.read(lambda: {i for i in ids if i in db.executions and db.executions[i].batch == batch})
+    return found
+
+
+async def add_attempt(db: Store, execution: Execution) -> bool:
+    def effect(a: Attempt) -> bool:
+        now = db.executions.get(execution.id)
+        if now is None or any(_same(a, b) for b in now.attempts):
+            return False
+        db.executions[execution.id] = replace(now, attempts=(*now.attempts, a))
+        return True
+
+    kept = [(await db.write(partial(effect, a)))[0] for a in execution.attempts]
+    return any(kept)
+
+
+# -- batches -------------------------------------------------------------------------------------------------------
+
+
+async def insert_batches(db: Store, batches: Sequence[Batch]) -> None:
+    def effect(b: Batch) -> None:
+        there = db.batches.get(b.id)
+        more = () if there is None else tuple(i for i in b.ids if i not in there.ids)
+        db.batches[b.id] = b if there is None else replace(there, ids=there.ids + more)
+
+    if batches:
+        await db.write(*(lambda b=b: effect(b) for b in batches))
+
+
+async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter, _timeout: float) -> Batch | None:
+    def effect() -> Batch | None:
+        now = db.now_ms()
+        fit = [
+            b
+            for b in db.batches.values()
+            if b.late == which.late and b.claimable_ms <= now and not (which.unowned_only and b.owner is not None)
+        ]
+        if not fit:
+            return None
+        b = min(fit, key=lambda b: b.claimable_ms)
+        until = now + int(lease_seconds * 1000)
+        claimed = replace(b, owner=owner, token=b.token + 1, claims=b.claims + 1, claimable_ms=until, held=False)
+        db.batches[b.id] = claimed
+        return claimed
+
+    answer: Batch | None = (await db.write(effect))[0]
+    return answer
+
+
+def held_still(db: Store, name: str, owner: str | None, token: int) -> Batch | None:
+    b = db.batches.get(name)
+    return b if b is not None and (b.owner, b.token) == (owner, token) else None
+
+
+async def renew_batches(db: Store, owner: str, held: Sequence[tuple[str, int]], lease_seconds: float) -> set[str]:
+    def effect(name: str, token: int) -> bool:
+        b = held_still(db, name, owner, token)
+        if b is not None:
+            db.batches[name] = replace(b, claimable_ms=db.now_ms() + int(lease_seconds * 1000))
+        return b is not None
+
+    pairs = list(held)
+    mine = await db.write(*(lambda x=x: effect(*x) for x in pairs))
+    return {name for (name, _), ours in zip(pairs, mine, strict=True) if not ours}
+
+
+async def release(db: Store, batch: Batch, claimable_ms: int | None) -> bool:
+    def effect() -> bool:
+        b = held_still(db, batch.id, batch.owner, batch.token)
+        if b is None:
+            return False
+        at = db.now_ms() if claimable_ms is None else claimable_ms
+        db.batches[b.id] = replace(b, owner=None, claimable_ms=at)
+        return True
+
+    return bool((await db.write(effect))[0])
+
+
+async def finish(db: Store, done: Sequence[Batch]) -> set[str]:
+    def effect(b: Batch) -> bool:
+        there = held_still(db, b.id, b.owner, b.token)
+        if there is not None and len(there.ids) == len(b.ids):
+            del db.batches[b.id]
+        return b.id not in db.batches
+
+    if not done:
+        return set()
+    gone = await db.write(*(lambda b=b: effect(b) for b in done))
+    return {b.id for b, left in zip(done, gone, strict=True) if not left}
+
+
+async def listed(db: Store, ids: Sequence[str]) -> dict[str, set[str]]:
+    wanted = list(ids)
+    found: dict[str, set[str]] = await db.read(lambda: {i: set(db.batches[i].ids) for i in wanted if i in db.batches})
+    return found
+
+
+# -- history -------------------------------------------------------------------------------------------------------
+
+
+def _same(a: Attempt, b: Attempt) -> bool:
+    return (a.number, a.node, a.token, a.sent_ms) == (b.number, b.node, b.token, b.sent_ms)
+
+
+async def record(db: Store, endings: Sequence[Ending], _retention_days: float) -> Recorded:
+    def effect(e: Ending) -> int:
+        old = db.history.get(e.execution.id)
+        if old is None:
+            db.history[e.execution.id] = Final(e.state, e.execution.schedule_version, list(e.attempts))
+            return 0
+        extra = [a for a in e.attempts if not any(_same(a, b) for b in old.attempts)]
+        merged = sorted([*old.attempts, *extra], key=lambda a: a.sent_ms)
+        better = replaces(e.state, old.state)
+        state, version = (e.state, e.execution.schedule_version) if better else (old.state, old.version)
+        db.history[e.execution.id] = Final(state, version, merged)
+        return 1 if extra and old.state in SENT_FINAL else 0
+
+    if not endings:
+        return Recorded()
+    return Recorded(sum(await db.write(*(lambda e=e: effect(e) for e in endings))))
+
+
+async def settled(db: Store, versions: dict[str, str]) -> set[str]:
+    def final(i: str) -> bool:
+        there = db.history.get(i)
+        return there is not None and (there.state in SENT_FINAL or there.version == versions[i])
+
+    found: set[str] = await db.read(lambda: set(filter(final, versions)))
+    return found
+
+
+# -- schedules and jobs --------------------------------------------------------------------------------------------
+
+
+async def due(db: Store, before_ms: int, limit: int, without: Sequence[str] = ()) -> tuple[list[Row], dict[str, str]]:
+    def effect() -> list[Row]:
+        fit = [r for r in db.rows.values() if r.next_ms <= before_ms and r.key not in without]
+        return sorted(fit, key=lambda r: r.next_ms)[:limit]
+
+    return await db.read(effect), {}
+
+
+async def stamp_rows(db: Store, keys: Sequence[str], term: Any) -> dict[str, Row]:
+    def effect(key: str) -> None:
+        if key in db.rows and db.rows[key].term < term.number:
+            db.rows[key] = replace(db.rows[key], term=term.number)
+
+    await db.write(*(lambda k=k: effect(k) for k in keys))
+    found: dict[str, Row] = await db.read(lambda: {k: db.rows[k] for k in keys if k in db.rows})
+    return found
+
+
+async def advance(db: Store, moves: Sequence[tuple[Row, int | None]], term: Any) -> int:
+    def effect(row: Row, next_ms: int | None) -> bool:
+        there = db.rows.get(row.key)
+        if there is None or (there.term, there.next_ms) != (term.number, row.next_ms):
+            return False
+        if next_ms is None:
+            del db.rows[row.key]
+        else:
+            db.rows[row.key] = replace(there, next_ms=next_ms, unfinished=None)
+        return True
+
+    return sum(await db.write(*(lambda m=m: effect(*m) for m in moves))) if moves else 0
+
+
+async def owing(db: Store, keys: Sequence[str], _limit: int, **_: Any) -> Page:
+    return Page(await db.read(lambda: [j for j in db.jobs if j.schedule_key in keys]))
+
+
+TWINS: dict[str, dict[str, Any]] = {
+    "leases": {
+        "read": lease_read,
+        "read_linearizable": lease_read,
+        "take_over": take_over,
+        "renew": lease_renew,
+        "resign": resign,
+    },
+    "executions": {
+        "insert": insert_executions,
+        "read": read_executions,
+        "owed": owed,
+        "stamp": stamp,
+        "remove": remove,
+        "fence_endings": fence_endings,
+        "move": move,
+        "add_attempt": add_attempt,
+    },
+    "batches": {
+        "insert": insert_batches,
+        "claim": claim,
+        "renew": renew_batches,
+        "release": release,
+        "finish": finish,
+        "listed": listed,
+    },
+    "history": {"record": record, "settled": settled},
+    "schedules": {"due": due, "stamp": stamp_rows, "advance": advance},
+    "definitions": {"owing": owing},
+}
+
+
+class Silent:
+    """A log that says nothing."""
+
+    def __getattr__(self, _: str) -> Any:
+        return lambda *_, **__: None
+
+
+async def _insist(write: Callable[[], Any], **_: Any) -> Any:
+    while True:
+        try:
+            return await write()
+        except StoreUnavailable:
+            await turn(0.1)
+
+
+def install(patch: pytest.MonkeyPatch) -> None:
+    """Put the twins in the place of the store's functions, for the steps of this process."""
+    for module, functions in TWINS.items():
+        for name, function in functions.items():
+            patch.setattr(f"cluster.store.{module}.{name}", function)
+    for step in ("elect", "claim", "record", "materialise", "quarantine"):
+        patch.setattr(f"cluster.{step}.log", Silent())
+    patch.setattr("cluster.record.insist", _insist)

@@ -1,0 +1,280 @@
+"""Three scenarios, each of the real steps: who leads, what is written down, and the life of a batch.
+
+The invariants are DESIGN section 8's, as far as each scenario can see them.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from cluster.claim import Claimed, Claimer
+from cluster.core.errors import StoreUnavailable
+from cluster.core.ids import execution_id
+from cluster.core.lifecycle import SENT_FINAL, JobState, State
+from cluster.core.model import Attempt, Batch, Ending, Execution, Job, Moved, Owing, Retry, Target, Term
+from cluster.core.outcome import Heard, outcome
+from cluster.core.schedule import parse_schedule
+from cluster.core.timings import Timings
+from cluster.elect import Elector
+from cluster.materialise import Materialiser
+from cluster.record import Recorder
+from cluster.store import batches
+from cluster.store.batches import ClaimFilter
+from cluster.store.owing import owe, repair
+from cluster.store.schedules import Row
+from tests.simulation.model import turn
+from tests.simulation.world import START_MS, Broken, World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TIMINGS = Timings()
+STEP_SECONDS = 1.5
+
+
+def _any(value: Any) -> Any:
+    """Twins stand in for the store and the clock; the steps cannot tell."""
+    return value
+
+
+class Election:
+    """Three candidates. At most one trusts its term at any time; a term has one holder; terms only grow."""
+
+    def __init__(self, seed: int, trouble: float = 0.06) -> None:
+        self.world = World(seed, trouble)
+        self._electors: dict[str, Elector] = {}
+        self._holders: dict[int, str | None] = {}
+        self._highest = 0
+        self._jump_at = self.world.random.random() * 25
+
+    def run(self) -> World:
+        for n in range(3):
+            self._begin(f"n{n}")
+        self.world.run(18.0, self._check, self._begin)
+        return self.world
+
+    def _begin(self, name: str) -> None:
+        w = self.world
+        self._electors[name] = elector = Elector(_any(w.store), _any(w.clock()), TIMINGS, f"{name}@{w.steps}", name)
+        w.spawn(name, self._stand(elector))
+
+    async def _stand(self, elector: Elector) -> None:
+        while True:
+            await elector.step()
+            await turn(STEP_SECONDS)
+
+    def _check(self) -> None:
+        w, lease = self.world, self.world.store.lease
+        if w.now > self._jump_at:
+            w.skew_ms = 300_000
+        trusting = [n for n, e in self._electors.items() if e.term is not None]
+        if len(trusting) > 1:
+            raise Broken(f"{trusting} lead at once")
+        if lease.term < self._highest:
+            raise Broken("the term went back")
+        self._highest = lease.term
+        if lease.holder is not None and self._holders.setdefault(lease.term, lease.holder) != lease.holder:
+            raise Broken(f"term {lease.term} has two holders")
+
+
+KEY = parse_schedule("@every 10s").key
+JOBS = tuple(Owing(f"j{n}", KEY, "v1", START_MS + n * 10_000, None, None, lane=0, spread_seconds=0) for n in range(2))
+
+
+class WritingDown:
+    """Leaders one after the other, the old one not knowing it yet: every due occurrence is there once, none is lost."""
+
+    def __init__(self, seed: int, trouble: float = 0.06, materialiser: type[Materialiser] = Materialiser) -> None:
+        self.world = World(seed, trouble)
+        self._materialiser = materialiser
+        self._ids = count()
+        self._terms = count(1)
+        self._first = parse_schedule("@every 10s").next_after(START_MS - 1) or 0
+        self.world.store.rows[KEY] = Row(KEY, self._first, 0)
+        self.world.store.jobs.extend(JOBS)
+
+    def run(self) -> World:
+        self._begin("")
+        self.world.spawn("second", self._later(self.world.random.random() * 8))
+        self.world.run(24.0, self._check, self._begin)
+        self._mended()
+        return self.world
+
+    def _begin(self, _: str) -> None:
+        term = Term(next(self._terms), "x", 0.0)
+        if term.number < 6:
+            self.world.spawn(f"t{term.number}", self._lead(term))
+
+    async def _later(self, seconds: float) -> None:
+        await turn(seconds)
+        self._begin("")
+
+    async def _lead(self, term: Term) -> None:
+        """Trusts its term for ever: a leader that was frozen just after it asked is no better."""
+        w = self.world
+        step = self._materialiser(_any(w.store), TIMINGS, lambda: term, lambda: f"b{next(self._ids)}", 1.0).step
+        for _ in range(3):
+            await step(w.clock().now_ms(), 2)
+            await turn(6.0)
+
+    def _check(self) -> None:
+        store = self.world.store
+        there = {(e.job_id, e.due_ms) for e in store.executions.values()}
+        if len(there) < len(store.executions):
+            raise Broken("one occurrence is owed twice")
+        for due in range(self._first, store.rows[KEY].next_ms, 10_000):
+            for job in JOBS:
+                if job.owes(due) and (job.id, due) not in there:
+                    raise Broken(f"{job.id} at {due} is lost: its row has moved on")
+
+    def _mended(self) -> None:
+        """What the sweep does once a minute: after it each execution is listed by the batch it names."""
+        w = self.world
+        w.trouble = 0.0
+        while w.store.postponed:
+            w.store.postponed.pop()()
+        w.spawn("sweep", repair(_any(w.store), list(w.store.executions.values())))
+        w.run(w.now + 100, self._check)
+        for e in w.store.executions.values():
+            if e.batch not in w.store.batches or e.id not in w.store.batches[e.batch].ids:
+                raise Broken(f"{e.id} is owed by no batch")
+
+
+JOB = Job("j", JobState.ACTIVE, "v1", 0, 0, Target("http://t/"), Retry(max_attempts=2, jitter=0.0))
+RECORD_MS = 4000
+
+
+class BatchLife:
+    """Two writers of one occurrence, two nodes: claim, send, record, retry. See the checks for what must hold."""
+
+    def __init__(self, seed: int, trouble: float = 0.06, claimer: type[Claimer] = Claimer) -> None:
+        self.world = World(seed, trouble)
+        self._claimer = claimer
+        self._ids = count()
+        self._holds: dict[str, tuple[Any, float, str]] = {}
+        """By node: its clock, until when it trusts its lease, and the batch."""
+        self._owners: dict[str, str | None] = {}
+        self._heard: set[str] = set()
+        self.sent: list[tuple[str, int]] = []
+        self._before: dict[str, Execution] = {}
+        self._succeeded: set[str] = set()
+
+    def run(self) -> World:
+        w = self.world
+        for name in ("first", "second")[: 2 if w.trouble else 1]:
+            w.spawn(name, self._write(w.random.random() * 3))
+        for n in range(2):
+            self._begin(f"n{n}")
+        w.run(30.0, self._check, self._begin)
+        self._mended()
+        return w
+
+    def _begin(self, name: str) -> None:
+        if name.startswith("n"):
+            self._holds.pop(name, None)
+            owner = self._owners[name] = f"{name}@{self.world.steps}"
+            self.world.spawn(name, self._node(name, owner))
+
+    async def _write(self, after: float) -> None:
+        await turn(after)
+        name = f"w{next(self._ids)}"
+        ids = [execution_id("j", START_MS + 1000 * n) for n in range(2)]
+        planned = [Execution(i, "j", START_MS, START_MS, "v1", name, 0) for i in ids]
+        batch = Batch(name, tuple(ids), 0, 0, START_MS, START_MS - 1000)
+        await owe(_any(self.world.store), planned, [batch], lambda: f"w{next(self._ids)}")
+
+    async def _node(self, name: str, owner: str) -> None:
+        w = self.world
+        clock = _any(w.clock())
+        claimer = self._claimer(_any(w.store), clock, TIMINGS, owner)
+        recorder = Recorder(_any(w.store), 1.0, 1000)
+        while True:
+            final = {i for i, f in w.store.history.items() if f.state in SENT_FINAL}
+            try:
+                claimed = await claimer.step(ClaimFilter())
+            except StoreUnavailable:
+                claimed = None
+            if claimed is None:
+                await turn(2.0)
+                continue
+            self._holds[name] = (clock, claimed.valid_until, claimed.batch.id)
+            results = await self._send(name, owner, claimed, final)
+            await self._record(recorder, claimed, results)
+            self._holds.pop(name, None)
+
+    async def _send(self, name: str, owner: str, claimed: Claimed, final: set[str]) -> list[Ending | Moved]:
+        """The requests that left before the lease ended, and what came of each."""
+        w, clock = self.world, self._holds[name][0]
+        results: list[Ending | Moved] = []
+        for e in claimed.executions:
+            if clock.monotonic() >= self._holds[name][1]:
+                break
+            self._may_send(name, e, final)
+            number, at = len(e.attempts) + 1, clock.now_ms()
+            self.sent.append((e.id, number))
+            await turn(w.random.random() * 3)
+            status = w.random.choice((200, 200, 500, 404))
+            if status == 200:
+                self._heard.add(e.id)
+            made = Attempt(number, at, owner, e.token, 1.0, status)
+            results.append(outcome(e, JOB, Heard((*e.attempts, made), clock.now_ms(), 0, 0.5))[0])
+            if w.random.random() < 0.3 and not await self._renew(name, owner, claimed.batch):
+                break
+        return results
+
+    async def _renew(self, name: str, owner: str, batch: Batch) -> bool:
+        clock = self._holds[name][0]
+        started = clock.monotonic()
+        try:
+            lost = await batches.renew(_any(self.world.store), owner, [(batch.id, batch.token)], TIMINGS.batch_lease)
+        except StoreUnavailable:
+            return True
+        if not lost:
+            self._holds[name] = (clock, started + TIMINGS.batch_lease - TIMINGS.margin, batch.id)
+        return not lost
+
+    def _may_send(self, name: str, e: Execution, final: set[str]) -> None:
+        batch = self._holds[name][2]
+        for other, (theirs, until, held) in self._holds.items():
+            if other != name and held == batch and theirs.monotonic() < until:
+                raise Broken(f"{name} and {other} trust their lease of one batch")
+        if e.id in final:
+            raise Broken(f"{e.id} is sent again although it was final before it was claimed")
+
+    async def _record(self, recorder: Recorder, claimed: Claimed, results: Sequence[Ending | Moved]) -> None:
+        """Late results too: it is the fences that must hold, not the node's good manners."""
+        await recorder.endings([r for r in results if isinstance(r, Ending)])
+        await recorder.moves([r for r in results if isinstance(r, Moved)])
+        if len(results) == len(claimed.executions):
+            await recorder.finish([claimed.batch])
+
+    def _check(self) -> None:
+        store = self.world.store
+        if store.executions != self._before:
+            for i, e in self._before.items():
+                if i not in store.executions and i not in store.history:
+                    raise Broken(f"{i} is neither owed nor final")
+                if i not in store.executions and self._owners.get(self.world.acting, e.owner) != e.owner:
+                    raise Broken(f"{i} was ended by a node that did not hold it")
+            self._before = dict(store.executions)
+        for i, f in store.history.items():
+            if f.state is State.SUCCEEDED:
+                if i not in self._heard:
+                    raise Broken(f"{i} succeeded although no success was heard")
+                self._succeeded.add(i)
+            elif i in self._succeeded:
+                raise Broken(f"the success of {i} was undone")
+
+    def _mended(self) -> None:
+        """No more trouble, and a sweep: everything ends within the leases, and nothing is left behind."""
+        w = self.world
+        w.trouble = 0.0
+        while w.store.postponed:
+            w.store.postponed.pop()()
+        w.spawn("sweep", repair(_any(w.store), list(w.store.executions.values())))
+        for n in range(2):
+            self._begin(f"n{n}")
+        w.run(w.now + 60, self._check, self._begin)
+        if w.store.executions or w.store.batches:
+            raise Broken(f"left behind: {[*w.store.executions, *w.store.batches]}")

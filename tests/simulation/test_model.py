@@ -1,0 +1,201 @@
+"""The model is kept honest: the same random calls to it and to a real MongoDB get the same answers.
+
+Not compared is `definitions.owing`, which in the model is a filter by key and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cluster.core.election import Lease
+from cluster.core.errors import OutcomeUnknown, StoreUnavailable
+from cluster.core.ids import execution_id
+from cluster.core.lifecycle import State
+from cluster.core.model import Attempt, Batch, Ending, Execution, Moved, Term
+from cluster.store import batches, executions, history, leases, schedules
+from cluster.store.batches import ClaimFilter
+from cluster.store.schedules import Row
+from tests.simulation.model import TWINS, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from cluster.store.client import Database
+
+MODULES: dict[str, Any] = {
+    "leases": leases,
+    "executions": executions,
+    "batches": batches,
+    "history": history,
+    "schedules": schedules,
+}
+CALLS = 250
+IDS = [execution_id("j", 1000 * n) for n in range(4)]
+NAMES = ["b0", "b1", "b2"]
+KEYS = ["@every|10|", "@every|20|"]
+LONG_AGO = 1_000_000
+FINAL = [State.SUCCEEDED, State.FAILED, State.DEAD, State.CANCELLED]
+
+
+class Caller:
+    """Makes up calls from few names, so that they meet; some as a stale owner would make them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.at = LONG_AGO
+        self.seen: list[Execution] = []
+        self.claimed: list[Batch] = []
+        self.leases = [Lease(None, 0, 0)]
+
+    def _execution(self) -> Execution:
+        r = self.random
+        if self.seen and r.random() < 0.8:
+            return r.choice(self.seen)
+        return Execution(r.choice(IDS), "j", 1000, 1000, r.choice(["v1", "v2"]), r.choice(NAMES), 0)
+
+    def _attempt(self) -> Attempt:
+        r = self.random
+        return Attempt(r.randint(1, 2), r.randint(1, 3) * 1000, r.choice("ab"), r.randint(1, 2), 1.0, 500)
+
+    def _batch(self) -> Batch:
+        self.at += 1
+        some = tuple(self.random.sample(IDS, 2))
+        return Batch(self.random.choice(NAMES), some, 0, 0, 1000, self.at, late=self.random.random() < 0.3)
+
+    def _held(self) -> Batch:
+        return self.random.choice(self.claimed) if self.claimed else replace(self._batch(), owner="a", token=1)
+
+    def call(self) -> tuple[str, str, tuple[Any, ...]]:
+        """Module, function and arguments, the database left out."""
+        module = self.random.choice(["executions"] * 3 + ["batches"] * 3 + ["history"] * 2 + ["leases", "schedules"])
+        name, args = getattr(self, f"_{module}")()
+        return module, name, args
+
+    def _executions(self) -> tuple[str, tuple[Any, ...]]:
+        r, e = self.random, self._execution()
+        few = list({x.id: x for x in (e, self._execution())}.values())
+        made = (*e.attempts, self._attempt()) if r.random() < 0.7 else e.attempts
+        return r.choice(
+            [
+                ("insert", (few,)),
+                ("read", (IDS,)),
+                ("owed", (IDS[:2],)),
+                ("stamp", (IDS, r.choice(NAMES), r.choice("ab"), r.randint(1, 3))),
+                ("remove", ({(e.batch, e.token): [e.id]},)),
+                ("fence_endings", (few, f"n{r.random()}")),
+                ("move", ([Moved(e, made, 2000)], r.choice(NAMES))),
+                ("add_attempt", (replace(e, attempts=(self._attempt(),)),)),
+            ]
+        )
+
+    def _batches(self) -> tuple[str, tuple[Any, ...]]:
+        r, b = self.random, self._held()
+        self.at += 1
+        return r.choice(
+            [
+                ("insert", ([self._batch()],)),
+                (
+                    "claim",
+                    (r.choice("ab"), 100.0, ClaimFilter(late=r.random() < 0.3, unowned_only=r.random() < 0.3), 5.0),
+                ),
+                ("renew", (b.owner or "a", [(b.id, b.token)], 100.0)),
+                ("release", (b, self.at)),
+                ("finish", ([b],)),
+                ("listed", (NAMES,)),
+            ]
+        )
+
+    def _history(self) -> tuple[str, tuple[Any, ...]]:
+        r, e = self.random, self._execution()
+        ending = Ending(e, r.choice(FINAL), 5000, (self._attempt(),))
+        return r.choice([("record", ([ending], 1e6)), ("settled", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),))])
+
+    def _leases(self) -> tuple[str, tuple[Any, ...]]:
+        r, seen = self.random, self.random.choice(self.leases[-3:])
+        return r.choice(
+            [
+                ("read", ()),
+                ("read_linearizable", ()),
+                ("take_over", (seen, r.choice("ab"), "n")),
+                ("renew", (r.choice("ab"), seen.term)),
+                ("resign", (r.choice("ab"), seen.term)),
+            ]
+        )
+
+    def _schedules(self) -> tuple[str, tuple[Any, ...]]:
+        r = self.random
+        term = Term(r.randint(1, 4), "a", 0.0)
+        row = Row(r.choice(KEYS), r.choice([10_000, 20_000]), 0)
+        return r.choice(
+            [
+                ("due", (r.choice([10_000, 30_000]), 5)),
+                ("stamp", (KEYS, term)),
+                ("advance", ([(row, r.choice([10_000, 20_000, 20_000]))], term)),
+            ]
+        )
+
+    def learn(self, answer: Any) -> None:
+        if isinstance(answer, Batch):
+            self.claimed = [*self.claimed[-3:], answer]
+        elif isinstance(answer, Lease):
+            self.leases.append(answer)
+        elif isinstance(answer, tuple) and answer and isinstance(answer[0], dict):
+            self.seen = [*self.seen[-3:], *answer[0].values()]
+
+
+def at_once(call: Coroutine[Any, Any, Any]) -> Any:
+    """The answer of a twin with nobody else about."""
+    try:
+        while True:
+            call.send(None)
+    except StopIteration as end:
+        return end.value
+
+
+def comparable(answer: Any) -> Any:
+    """Without the instants that the two clocks gave, and in an order of its own where the store promises none."""
+    if isinstance(answer, Batch):
+        return replace(answer, claimable_ms=0, ids=tuple(sorted(answer.ids)))
+    return sorted(answer) if isinstance(answer, list) and answer and isinstance(answer[0], str) else answer
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_model_answers_as_mongodb_does(database: Database, seed: int) -> None:
+    """Call by call, each on what the calls before it left behind."""
+    store, caller, met = Store(lambda: 2_000_000_000_000), Caller(seed), set()
+    store.lease = await leases.read(database)
+    rows = [Row(k, 10_000, 0) for k in KEYS]
+    await schedules.create(database, rows)
+    store.rows = {r.key: r for r in rows}
+    for n in range(CALLS):
+        module, name, args = caller.call()
+        real = await getattr(MODULES[module], name)(database, *args)
+        ours = at_once(TWINS[module][name](store, *args))
+        assert comparable(ours) == comparable(real), f"seed {seed}, call {n}: {module}.{name}{args}"
+        caller.learn(real)
+        met.add((module, name))
+    documents = {d["_id"]: d async for d in database.api["history"].find()}
+    assert {i: (f.state, f.version, len(f.attempts)) for i, f in store.history.items()} == {
+        i: (d["state"], d["schedule_version"], len(d["attempts"])) for i, d in documents.items()
+    }
+    assert met == {(m, f) for m in MODULES for f in TWINS[m]}
+
+
+@pytest.mark.parametrize(
+    ("fault", "then", "in_the_end"), [("lost", 0, 0), ("applied", 2, 2), ("later", 0, 2), ("half", 1, 1)]
+)
+def test_the_ways_of_lying(fault: str, then: int, in_the_end: int) -> None:
+    """What is there when the error is raised, and after what was postponed has taken effect."""
+    store = Store(lambda: 0, lambda: fault)
+    two = [Execution(i, "j", 0, 0, "v1", "b", 0) for i in IDS[:2]]
+    with pytest.raises(StoreUnavailable) as raised:
+        at_once(TWINS["executions"]["insert"](store, two))
+    assert isinstance(raised.value, OutcomeUnknown) is (fault != "lost")
+    assert len(store.executions) == then
+    for effect in store.postponed:
+        effect()
+    assert len(store.executions) == in_the_end
