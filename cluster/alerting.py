@@ -132,13 +132,20 @@ class Alerter:
         ruled = await incidents.ruled(self._db, {i.job_id for i in found}, self._default)
         for incident in found:
             job = ruled.get(incident.job_id)
-            latest = await incidents.latest(self._db, incident.job_id, 1)
             rules = None if job is None else job.rules
+            latest = await self._judged_by(incident, rules, now)
             active = job is not None and job.active
-            after = alerts.checked(incident, rules, latest[0] if latest else None, now, active=active)
+            after = alerts.checked(incident, rules, latest, now, active=active)
             if await incidents.write(self._db, after) and not after.open:
                 done.closed += 1
                 log.info("incident_closed", job=incident.job_id, kind=incident.kind.value)
+
+    async def _judged_by(self, incident: Incident, rules: Rules | None, now: int) -> Result | None:
+        """The result that says whether it is over. A silence ends by the same question that it began by."""
+        if incident.kind is Kind.NO_RUN and rules is not None and rules.no_run_ms is not None:
+            return await incidents.success_since(self._db, incident.job_id, now - rules.no_run_ms)
+        found = await incidents.latest(self._db, incident.job_id, 1)
+        return found[0] if found else None
 
     async def _look_for_silence(self, done: Done) -> None:
         """Jobs that should have succeeded long ago: a page at a time, round and round."""
@@ -155,7 +162,7 @@ class Alerter:
         rules = job.rules
         if rules is None or rules.no_run_ms is None or now - job.active_from_ms < rules.no_run_ms:
             return 0
-        if await incidents.succeeded_since(self._db, job.id, now - rules.no_run_ms):
+        if await incidents.success_since(self._db, job.id, now - rules.no_run_ms) is not None:
             return 0
         detail = f"nothing has succeeded for {rules.no_run_ms // 1000} s"
         return await self._seen(job.id, Trouble(Kind.NO_RUN, now, detail), rules)

@@ -231,10 +231,17 @@ def seen(before: Incident | None, job_id: str, trouble: Trouble, rules: Rules, n
 
 
 def over(incident: Incident, rules: Rules | None, latest: Result | None, now_ms: int) -> bool:
-    """Whether it has ended. `latest` is the latest sent execution of the job; no rules: nobody wants to know any more."""
+    """Whether it has ended. `latest` is the latest sent execution of the job, for a silence the latest success within
+    `no_run_ms`; no rules: nobody wants to know any more.
+    """
     if rules is None or not rules.of(incident.kind):
         return True
-    if latest is None or latest.state != State.SUCCEEDED.value or latest.ended_ms <= incident.bad_ms:
+    if latest is None or latest.state != State.SUCCEEDED.value:
+        return False
+    if incident.kind is Kind.NO_RUN:
+        # Not by `bad_ms`, which is when the leader looked: a success may have ended before and been recorded after.
+        return True
+    if latest.ended_ms <= incident.bad_ms:
         return False
     if incident.kind is not Kind.DRIFT:
         return True

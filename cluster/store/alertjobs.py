@@ -6,6 +6,7 @@ secret of it is copied.
 
 from __future__ import annotations
 
+import html
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ def host_of(channel: Channel) -> str:
 def body_for(channel: Channel, said: dict[str, Any]) -> dict[str, Any]:
     """What this kind of channel is sent."""
     if channel.kind == "slack":
-        return {"text": said["text"]}
+        # Unescaped, a name or an answer could hold a link or a word that wakes everybody (`<!channel>`).
+        return {"text": html.escape(said["text"], quote=False)}
     if channel.kind == "email":
         return {"subject": said["text"].partition("\n")[0][:200], "text": _letter(said)}
     return said

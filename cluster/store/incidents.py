@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 
 from cluster.core.alerts import SENT, Incident, Kind, Notice, Result, Rules, Said
 from cluster.core.alertspec import AlertSpec, rules_of
-from cluster.core.lifecycle import JobState
+from cluster.core.lifecycle import JobState, State
 from cluster.store.codec import instant
 from cluster.store.door import translated
 from cluster.store.history import DAY_MS
@@ -199,11 +199,12 @@ async def latest(db: Database, job_id: str, count: int) -> list[Result]:
     return [_result(d) for d in found]
 
 
-async def succeeded_since(db: Database, job_id: str, since_ms: int) -> bool:
-    """Whether an execution that was due since then has succeeded."""
-    query = {"_id": {"$gte": f"{job_id}:{since_ms:013d}", "$lt": f"{job_id};"}, "state": "succeeded"}
+async def success_since(db: Database, job_id: str, since_ms: int) -> Result | None:
+    """The latest due of the executions that were due since then and have succeeded."""
+    query = {"_id": {"$gte": f"{job_id}:{since_ms:013d}", "$lt": f"{job_id};"}, "state": State.SUCCEEDED.value}
     with translated():
-        return await db.work["history"].find_one(query, {"_id": 1}) is not None
+        d = await db.work["history"].find_one(query, RESULT_FIELDS, sort=[("_id", -1)])
+    return None if d is None else _result(d)
 
 
 class Ruled:

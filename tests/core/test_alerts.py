@@ -93,7 +93,7 @@ OVER: dict[Kind, list[tuple[Result | None, int, bool]]] = {
         (result("succeeded", 2000, 101), QUIET_MS, False),
         (result("succeeded", 2000, 5), QUIET_MS, True),
     ],
-    Kind.NO_RUN: [(None, 9000, False), (result("succeeded", 2000), 9000, True)],
+    Kind.NO_RUN: [(None, 9000, False), (result("succeeded", 900), 9000, True), (result("succeeded", 2000), 9000, True)],
 }
 
 

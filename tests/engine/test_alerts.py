@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import orjson
 import pytest
+from bson.datetime_ms import DatetimeMS
 
 from cluster.alerting import Alerter
 from cluster.core.alerts import watch
@@ -177,6 +178,15 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
     await check_books(database)
 
 
+def test_what_slack_would_take_for_a_command_is_text() -> None:
+    """A name or an answer that holds `<!channel>` wakes nobody; the other channels get it as it is."""
+    said = {"text": "Job <!channel> & co is failing"}
+    assert alertjobs.body_for(Channel("chat", "slack", CHAT), said) == {
+        "text": "Job &lt;!channel&gt; &amp; co is failing"
+    }
+    assert alertjobs.body_for(Channel("ops", "webhook", OPS), said) == said
+
+
 async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: Database) -> None:
     """Channels are read when an alert is sent; what was mended by then is used, what is gone is said."""
     clock = recently()
@@ -218,6 +228,39 @@ async def test_nothing_has_run_for_too_long(database: Database) -> None:
     clock.now += 10_000
     await alerter.step()
     assert await told(database) == ["ops"]
+
+
+@pytest.mark.parametrize("later", [None, "failed"])
+async def test_a_success_that_was_recorded_late_ends_the_silence(database: Database, later: str | None) -> None:
+    """What succeeded just before the leader found the job silent ends the incident, also if the next one failed."""
+    clock = recently()
+    await channels.put(database, Channel("ops", "webhook", OPS))
+    alerts = {"channels": ["ops"], "noRunForSeconds": 60}
+    spec = JobSpec.model_validate({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts})
+    await put(database, "quiet", spec, clock.now)
+    alerter = Alerter(database, clock, 7)
+    clock.now += 70_000
+    await alerter.step()
+    ended = [("succeeded", clock.now - 500), *([(later, clock.now + 500)] if later else [])]
+    for state, at in ended:
+        await database.work["history"].insert_one(
+            {
+                "_id": execution_id("quiet", at - 100),
+                "job_id": "quiet",
+                "state": state,
+                "ended_at": DatetimeMS(at),
+                "drift_ms": 0,
+                "reason": None,
+                "attempts": [],
+            }
+        )
+    clock.now += 6000
+    await alerter.step()
+    (incident,) = await rows(database, "incidents")
+    assert incident["open"] is False
+    clock.now += 6000
+    await alerter.step()
+    assert await told(database) == ["ops", "ops"], "once when it began and once when it was over"
 
 
 async def test_alert_jobs_are_removed_when_their_time_is_over(database: Database) -> None:
