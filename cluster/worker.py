@@ -464,8 +464,11 @@ class Worker:
     async def _give_back(self, results: list[Answered | Dropped]) -> None:
         """Let others run that share a limit with what has ended. What is not given back counts until its lease ends."""
         held: dict[str, list[str]] = {}
+        now = self._clock.monotonic()
         for r in results:
-            if isinstance(r, Answered) and r.job.gate is not None:
+            # Past its lease another node may send it under the same permit; if none does, the permit is swept.
+            ours = not r.held.lost and now < r.held.valid_until
+            if ours and isinstance(r, Answered) and r.job.gate is not None:
                 held.setdefault(r.job.gate, []).append(r.execution.id)
         if not held:
             return

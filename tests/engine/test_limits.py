@@ -135,6 +135,38 @@ async def test_the_death_of_a_node_gives_its_permits_back(database: Database) ->
     await check_books(database)
 
 
+async def test_a_node_that_stood_still_gives_no_permit_back_that_is_anothers_by_now(database: Database) -> None:
+    """Its lease ran out, another node sends the same execution under the same permit: the late answer frees nothing."""
+    await queues.put(database, Queue("one", Limits(None, 1), 0))
+    await owed(database, "first", batch="b1", queue="one", gate="q:one")
+    late, forever = asyncio.Event(), asyncio.Event()
+    heir_has_it = asyncio.Event()
+
+    async def slow(_: httpx.Request) -> httpx.Response:
+        await late.wait()
+        return httpx.Response(200)
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        heir_has_it.set()
+        await forever.wait()
+        return httpx.Response(200)
+
+    stalled = worker(database, slow, "stalled", timings=SHORT)
+    await stalled.claim_once()
+    await eventually(lambda: _true(stalled.dispatcher.in_flight == 1), 5, "it is under way")
+    heir = worker(database, hang, "heir", timings=SHORT)
+    heir.start()
+    await asyncio.wait_for(heir_has_it.wait(), 15)
+    late.set()
+    await eventually(lambda: _true(bool(stalled._results)), 5, "the late answer")
+    results, stalled._results = stalled._results, []
+    await stalled.record(results)
+    assert (await permits.read(database, "q:one")).held == {results[0].execution.id}
+    forever.set()
+    await heir.drain(3)
+    await stalled.dispatcher.close()
+
+
 async def test_a_queue_that_is_not_there_limits_nothing(database: Database) -> None:
     """Neither before it is made nor after it was deleted; and a change is in force within seconds."""
     await owed(database, *(f"j{i}" for i in range(20)), queue="free", gate="q:free")
