@@ -29,8 +29,8 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Most tests wait for real processes, so three at a time take a third as long; PYTEST="-n 0 -k leader" and the like choose.
-PYTEST ?= -n 3 --dist loadfile
+# Most tests wait for real processes, so several at a time take a fraction of it; PYTEST="-n 0 -k leader" and the like choose.
+PYTEST ?= -n 4 --dist loadfile
 test: check
 	$(BIN)/pytest $(PYTEST)
 

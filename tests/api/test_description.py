@@ -28,6 +28,10 @@ enabled = false
 expected-statuses = ["2xx", 404, 409, 412, 422]  # no schema can say what a schedule is
 [checks.negative_data_rejection]
 expected-statuses = ["4xx"]
+
+[[operations]]
+include-path = "/jobs/{jobId}/explain"
+checks.use_after_free.enabled = false  # why a deleted job did not run is what it is asked for
 """
 OPERATIONS = [
     (path, method, operation) for path, methods in describe()["paths"].items() for method, operation in methods.items()
