@@ -56,10 +56,13 @@ async def discard(db: Database, ids: Iterable[str]) -> int:
 
 
 async def stamp(db: Database, ids: Sequence[str], batch: str, owner: str, token: int) -> int:
-    """Fence: every execution that names this batch says from now on who holds it. Returns how many do."""
+    """Fence: every execution that names this batch says from now on who holds it. Returns how many do.
+
+    Whoever stood still between claim and stamp for longer than his lease must not take back what the next one holds.
+    """
     with translated():
         result = await db.work["executions"].update_many(
-            {"_id": {"$in": list(ids)}, "batch": batch},
+            {"_id": {"$in": list(ids)}, "batch": batch, "$or": [{"owner": None}, {"token": {"$lte": token}}]},
             {"$set": {"state": State.LEASED.value, "owner": owner, "token": token}},
         )
     return result.matched_count

@@ -55,6 +55,19 @@ async def test_a_stale_owner_moves_ends_and_removes_nothing(database: Database, 
     assert await rows(database, "executions") == before
 
 
+async def test_who_stands_still_before_his_stamp_takes_nothing_back(database: Database) -> None:
+    """Claimed, frozen for longer than the lease, thawed: the stamp of the next holder stays, and so do his results."""
+    await owed(database, "a")
+    sleepy = await batches.claim(database, "sleepy", 0.0, ClaimFilter(), 5.0)
+    assert sleepy is not None
+    heir = await worker(database, answering(200), "heir")._claimer.step(ClaimFilter())
+    assert heir is not None
+    before = await rows(database, "executions")
+    assert (before[0]["owner"], before[0]["token"]) == ("heir", sleepy.token + 1)
+    assert await executions.stamp(database, sleepy.ids, sleepy.id, "sleepy", sleepy.token) == 0
+    assert await rows(database, "executions") == before
+
+
 async def test_a_batch_is_never_there_before_its_executions_name_it(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

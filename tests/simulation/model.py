@@ -156,10 +156,15 @@ def _change(db: Store, e: Execution, **changes: Any) -> bool:
     return True
 
 
+def executions_stamp_filter(now: Execution, token: int) -> bool:
+    """Whom a stamp may take: what nobody holds, or somebody under an older token, or this one."""
+    return now.owner is None or now.token <= token
+
+
 async def stamp(db: Store, ids: Sequence[str], batch: str, owner: str, token: int) -> int:
     def effect(i: str) -> bool:
         now = db.executions.get(i)
-        if now is None or now.batch != batch:
+        if now is None or now.batch != batch or not executions_stamp_filter(now, token):
             return False
         db.executions[i] = replace(now, state=State.LEASED, owner=owner, token=token)
         return True

@@ -257,6 +257,9 @@ class BatchLife:
                     raise Broken(f"{i} is neither owed nor final")
                 if i not in store.executions and self._owners.get(self.world.acting, e.owner) != e.owner:
                     raise Broken(f"{i} was ended by a node that did not hold it")
+                now = store.executions.get(i)
+                if now is not None and now.batch == e.batch and now.owner is not None and now.token < e.token:
+                    raise Broken(f"{i} was taken back by a node that had lost it")
             self._before = dict(store.executions)
         for i, f in store.history.items():
             if f.state is State.SUCCEEDED:
@@ -270,8 +273,10 @@ class BatchLife:
         """No more trouble, and a sweep: everything ends within the leases, and nothing is left behind."""
         w = self.world
         w.trouble = 0.0
+        w.acting = ""  # what takes effect now was written before, by whoever held it then
         while w.store.postponed:
             w.store.postponed.pop()()
+            self._check()
         w.spawn("sweep", repair(_any(w.store), list(w.store.executions.values())))
         for n in range(2):
             self._begin(f"n{n}")
