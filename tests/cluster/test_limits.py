@@ -146,6 +146,9 @@ def test_a_queue_holds_over_all_nodes_whoever_dies(
     nodes.kill(victim)
     before = len(target.runs)
     wait_until(lambda: len(target.runs) >= before + 30, 60, "runs after the death")
+    # What it had in its hands is sent again when its lease has ended; a pause before that would cancel it.
+    wait_until(lambda: nodes.db["executions"].count_documents({"owner": victim}) == 0, 30, "its leases to end")
+    wait_until(lambda: nodes.db["executions"].count_documents({"token": {"$gt": 1}}) == 0, 30, "its work to be done")
     for i in range(10):
         assert httpx.post(f"{nodes.url}/jobs/q{i}/pause", timeout=10).status_code == 200
     wait_until(lambda: nodes.db["executions"].count_documents({}) == 0, 60, "what was owed to end")
