@@ -68,7 +68,7 @@ class DefaultRules(Base):
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """They, or null."""
-        spec = await incidents.default_rules(self.db)
+        spec = await incidents.default_spec(self.db)
         send(resp, {"alerts": None if spec is None else spec.model_dump(by_alias=True)})
 
     async def on_put(self, req: Request, resp: Response) -> None:

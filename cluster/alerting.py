@@ -74,17 +74,20 @@ class Alerter:
         self._silent_at = 0
         self._silent_after = ""
         self._forget_at = 0
+        self._told_after = ""
 
     async def step(self) -> Done:
         """One bounded piece of each."""
         done = Done()
-        spec = await incidents.default_rules(self._db)
-        self._default = None if spec is None else spec.rules()
+        self._default = await incidents.default_rules(self._db)
         await self._look_at_marks(done)
         await self._look_at_open(done)
         await self._look_for_silence(done)
-        for incident in await incidents.with_unsent(self._db, INCIDENTS):
+        unsent = await incidents.with_unsent(self._db, self._told_after, INCIDENTS)
+        for incident in unsent:
             done.alerts += await self._tell(incident)
+        # Round and round: what waits for its channel's key must not keep others from being told.
+        self._told_after = unsent[-1].id if len(unsent) == INCIDENTS else ""
         now = self._clock.now_ms()
         if now - self._forget_at > FORGET_EVERY_MS:
             forgotten = await incidents.forget_told(self._db, now - self._keep_ms, FORGOTTEN)
@@ -92,9 +95,9 @@ class Alerter:
         return done
 
     async def _look_at_marks(self, done: Done) -> None:
-        marks = await incidents.marks(self._db, MARKS)
-        done.marks = len(marks)
-        if not marks:
+        marks, looked_at = await incidents.marks(self._db, MARKS)
+        done.marks = len(looked_at)
+        if not looked_at:
             return
         by_job = alerts.grouped(marks)
         ruled = await incidents.ruled(self._db, by_job, self._default)
@@ -103,7 +106,7 @@ class Alerter:
             if job is not None and job.rules is not None:
                 for trouble in alerts.troubles(job.rules, results, await self._latest(job.rules, job_id)):
                     done.opened += await self._seen(job_id, trouble, job.rules)
-        await incidents.unmark(self._db, [r.id for r in marks])
+        await incidents.unmark(self._db, looked_at)
 
     async def _latest(self, rules: Rules, job_id: str) -> Sequence[Result]:
         if rules.after_failures is None:
@@ -168,20 +171,22 @@ class Alerter:
         return await self._seen(job.id, Trouble(Kind.NO_RUN, now, detail), rules)
 
     async def _tell(self, incident: Incident) -> int:
-        """Make the jobs that say what is to be said, then note that it is."""
+        """Make the jobs that say what is to be said, then note that it is. What no key opens yet stays to be said."""
         names = {name for notice in incident.unsent for name in notice.channels}
         known, locked = await channels.for_sending(self._db, names)
+        for name in names - known.keys():
+            why = locked.get(name, "there is no such channel")
+            log.error("alert_undeliverable", channel=name, job=incident.job_id, why=why)
         job = (await incidents.ruled(self._db, [incident.job_id], None)).get(incident.job_id)
         made = 0
         for notice in incident.unsent:
             for name in notice.channels:
-                channel = known.get(name)
-                if channel is None:
-                    why = locked.get(name, "there is no such channel")
-                    log.error("alert_undeliverable", channel=name, job=incident.job_id, why=why)
-                    continue
-                made += await self._carry(incident, notice, channel, None if job is None else job.name)
-        await incidents.write(self._db, replace(incident, unsent=()))
+                if name in known:
+                    made += await self._carry(incident, notice, known[name], None if job is None else job.name)
+        waiting = (replace(n, channels=tuple(c for c in n.channels if c in locked)) for n in incident.unsent)
+        left = tuple(n for n in waiting if n.channels)
+        if left != incident.unsent:
+            await incidents.write(self._db, replace(incident, unsent=left))
         return made
 
     async def _carry(self, incident: Incident, notice: Notice, channel: channels.Channel, name: str | None) -> int:

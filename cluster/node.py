@@ -201,11 +201,11 @@ class Node:
             log.warning("clock_offset", offset_ms=self.clock.wall_offset_ms)
         if self._beats % CENSUS_EVERY == 0:
             everyone = await nodes.everyone(self.db)
-            spec = await incidents.default_rules(self.db)
-            self.worker.watch_all = NOT_WATCHED if spec is None else watch(spec.rules())
             self.census.take(everyone, self.clock.monotonic())
             await self._obey(next((n for n in everyone if n.id == self.id), None))
             self.elector.eligible = self.census.offset_fits(self.id, ended, self.settings.timings.batch_lease)
+            default = await incidents.default_rules(self.db)
+            self.worker.watch_all = NOT_WATCHED if default is None else watch(default)
         if self._beats % STATS_EVERY == 0:
             await self._roll_up()
         if self._beats % DIGEST_EVERY == 0:

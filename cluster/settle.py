@@ -171,8 +171,9 @@ class Settler:
         Returns how many.
 
         There are some only if nobody led for longer than the look-ahead, while catching up, or if a job was changed
-        twice before the leader looked at it. What was written down is cancelled by the node that finds the job changed, which leaves a record too. A job may have been changed several
-        times since, so every period is looked at that history can still tell about.
+        twice before the leader looked at it. What was written down is cancelled by the node that finds the job changed,
+        which leaves a record too. A job may have been changed several times since, so every period is looked at that
+        history can still tell about.
         """
         told_ms = now_ms - int(self._retention_days * history.DAY_MS / 2)
         pasts = [(j, past, to_ms) for j in changed for past, to_ms in j.pasts if to_ms > told_ms]

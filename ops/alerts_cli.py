@@ -23,7 +23,7 @@ MOST = 500
 async def _read(db: Database) -> tuple[list[Incident], list[Channel], AlertSpec | None, int]:
     _, now = await nodes.listing(db)
     found = await incidents.page(db, [True], MOST)
-    return found, await channels.listing(db), await incidents.default_rules(db), now
+    return found, await channels.listing(db), await incidents.default_spec(db), now
 
 
 @click.command("alerts")

@@ -123,34 +123,24 @@ def _open_range(b: Document) -> tuple[int, int]:
     return int(b["cursor_at"] if b["counted"] else b["from"]), int(b["to"])
 
 
+def _period(d: Document, from_ms: int, to_ms: int | None) -> Period:
+    return Period(
+        d["schedule_version"],
+        d["schedule"],
+        d["timezone"],
+        instant(d.get("anchor")),
+        instant(d.get("start_at")),
+        instant(d.get("end_at")),
+        from_ms,
+        to_ms,
+    )
+
+
 def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int, int]]) -> AuditedJob:
     past = d.get("past") or []
-    periods = [
-        Period(
-            p["schedule_version"],
-            p["schedule"],
-            p["timezone"],
-            instant(p.get("anchor")),
-            instant(p.get("start_at")),
-            instant(p.get("end_at")),
-            int(p["from"]),
-            int(p["to"]),
-        )
-        for p in past
-    ]
+    periods = [_period(p, int(p["from"]), int(p["to"])) for p in past]
     if d["state"] in ("active", "completed"):
-        periods.append(
-            Period(
-                d["schedule_version"],
-                d["schedule"],
-                d["timezone"],
-                instant(d.get("anchor")),
-                instant(d.get("start_at")),
-                instant(d.get("end_at")),
-                int(d["active_from"]),
-                None,
-            )
-        )
+        periods.append(_period(d, int(d["active_from"]), None))
     return AuditedJob(
         d["_id"],
         tuple(periods),

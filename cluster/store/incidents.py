@@ -17,6 +17,7 @@ from cluster.core.lifecycle import JobState, State
 from cluster.store.codec import instant
 from cluster.store.door import translated
 from cluster.store.history import DAY_MS
+from cluster.store.legible import one_value, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -124,20 +125,15 @@ async def unchecked(db: Database, before_ms: int, limit: int) -> list[Incident]:
             .limit(limit)
             .to_list()
         )
-    return [_incident(d) for d in found]
+    return values("incident", found, _incident)
 
 
-async def with_unsent(db: Database, limit: int) -> list[Incident]:
-    """Those of which something is to be said."""
+async def with_unsent(db: Database, after: str, limit: int) -> list[Incident]:
+    """Those of which something is to be said, in order of id."""
+    query: Document = {"unsent": {"$exists": True}, "_id": {"$gt": after}}
     with translated():
-        found = await db.work["incidents"].find({"unsent": {"$exists": True}}).limit(limit).to_list()
-    return [_incident(d) for d in found]
-
-
-async def count_open(db: Database) -> int:
-    """How many are open."""
-    with translated():
-        return int(await db.api["incidents"].count_documents({"open": True}))
+        found = await db.work["incidents"].find(query).sort("_id", 1).limit(limit).to_list()
+    return values("incident", found, _incident)
 
 
 async def page(
@@ -152,7 +148,7 @@ async def page(
         query["$or"] = [{"opened_at": {"$lt": at}}, {"opened_at": at, "_id": {"$gt": after[1]}}]
     with translated():
         found = await db.api["incidents"].find(query).sort([("opened_at", -1), ("_id", 1)]).limit(limit).to_list()
-    return [_incident(d) for d in found]
+    return values("incident", found, _incident)
 
 
 # -- what they are decided on --------------------------------------------------------------------------------------
@@ -178,11 +174,11 @@ def _result(d: Document) -> Result:
     return Result(d["_id"], d["job_id"], d["state"], int(d["ended_at"]), d["drift_ms"], why, d.get("count", 1))
 
 
-async def marks(db: Database, limit: int) -> list[Result]:
-    """Results that alerts are to be decided on, the oldest first."""
+async def marks(db: Database, limit: int) -> tuple[list[Result], list[str]]:
+    """Results that alerts are to be decided on, the oldest first; and the ids of all that were looked at."""
     with translated():
         found = await db.work["history"].find({"mark": True}, RESULT_FIELDS).sort("ended_at", 1).limit(limit).to_list()
-    return [_result(d) for d in found]
+    return values("history", found, _result), [d["_id"] for d in found]
 
 
 async def unmark(db: Database, ids: Iterable[str]) -> None:
@@ -196,7 +192,7 @@ async def latest(db: Database, job_id: str, count: int) -> list[Result]:
     query = {"_id": {"$gte": f"{job_id}:", "$lt": f"{job_id};"}, "state": {"$in": sorted(SENT)}}
     with translated():
         found = await db.work["history"].find(query, RESULT_FIELDS).sort("_id", -1).limit(count).to_list()
-    return [_result(d) for d in found]
+    return values("history", found, _result)
 
 
 async def success_since(db: Database, job_id: str, since_ms: int) -> Result | None:
@@ -231,7 +227,7 @@ async def ruled(db: Database, job_ids: Iterable[str], default: Rules | None) -> 
     """These jobs with their rules."""
     with translated():
         found = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, RULED_FIELDS).to_list()
-    return {d["_id"]: Ruled(d, default) for d in found}
+    return {r.id: r for r in values("job", found, lambda d: Ruled(d, default))}
 
 
 async def to_be_heard_of(db: Database, after: str, limit: int) -> list[Ruled]:
@@ -239,14 +235,21 @@ async def to_be_heard_of(db: Database, after: str, limit: int) -> list[Ruled]:
     query = {"watch.no_run_ms": {"$gt": 0}, "state": JobState.ACTIVE.value, "_id": {"$gt": after}}
     with translated():
         found = await db.work["jobs"].find(query, RULED_FIELDS).sort("_id", 1).limit(limit).to_list()
-    return [Ruled(d, None) for d in found]
+    return values("job", found, lambda d: Ruled(d, None))
 
 
-async def default_rules(db: Database) -> AlertSpec | None:
-    """The rules of all jobs without rules of their own."""
+async def default_rules(db: Database) -> Rules | None:
+    """For the engine: the rules of all jobs without rules of their own; none if what is stored cannot be read."""
     with translated():
         d = await db.work["meta"].find_one({"_id": DEFAULT})
-    return None if d is None else AlertSpec.model_validate(orjson.loads(d["rules"]))
+    return None if d is None else rules_of(d.get("rules"))
+
+
+async def default_spec(db: Database) -> AlertSpec | None:
+    """For users: the same as it was written."""
+    with translated():
+        d = await db.api["meta"].find_one({"_id": DEFAULT})
+    return None if d is None else one_value("meta", d, lambda d: AlertSpec.model_validate(orjson.loads(d["rules"])))
 
 
 async def set_default(db: Database, spec: AlertSpec | None) -> bool:

@@ -323,3 +323,42 @@ async def test_secrets_of_channels_are_rotated(database: Database) -> None:
     assert [name for name, _ in lost.locked] == ["channel chat", "channel ops"]
     opened, locked = await channels.for_sending(replace(database, vault=Vault((b"x" * 32,))), ["chat", "plain"])
     assert (set(opened), set(locked)) == ({"plain"}, {"chat"})
+
+
+async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> None:
+    """Neither a spoiled result, job or incident nor spoiled rules of all jobs; and the heartbeat needs none of them."""
+    clock = recently()
+    await prepared(database)
+    await owed(database, "spoiled", batch="b-spoiled", retry=ONCE)
+    w = worker(database, answering(503), clock=clock)
+    w.watch_all = watch(AlertSpec.model_validate(RULES).rules())
+    await run_dry(w)
+    await database.api["history"].insert_one({"_id": "x:1", "mark": True, "ended_at": DatetimeMS(1), "job_id": "x"})
+    await database.api["jobs"].update_one({"_id": "spoiled"}, {"$unset": {"active_from": ""}})
+    await database.api["incidents"].insert_one(
+        {"_id": "y:failing", "open": True, "checked_at": DatetimeMS(1), "unsent": []}
+    )
+    await database.api["meta"].insert_one({"_id": incidents.DEFAULT, "rules": '{"of another release": 1}'})
+    assert await incidents.default_rules(database) is None
+    alerter = Alerter(database, clock, 7)
+    await alerter.step()
+    await alerter.step()
+    assert await told(database) == ["chat", "ops"]
+    assert await database.api["history"].count_documents({"mark": True}) == 0
+
+
+async def test_what_no_key_opens_is_said_once_one_does(database: Database) -> None:
+    """An alert to a channel that is sealed with a key this node lacks waits for the key; the others go out at once."""
+    clock = recently()
+    await prepared(database)
+    sealed = replace(database, vault=Vault((b"k" * 32,)))
+    await channels.put(sealed, Channel("chat", "slack", CHAT))
+    await run_dry(worker(database, answering(503), clock=clock))
+    without = Alerter(database, clock, 7)
+    await without.step()
+    await without.step()
+    assert await told(database) == ["ops"]
+    for _ in range(2):
+        await Alerter(sealed, clock, 7).step()
+    assert await told(database) == ["chat", "ops"]
+    assert "unsent" not in (await rows(database, "incidents"))[0]
