@@ -7,6 +7,7 @@ address that is refused) is a subclass of its nearest exception, so that code th
 from __future__ import annotations
 
 import os
+import re
 import ssl
 
 import aiohttp
@@ -15,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 KINDS = ("dns", "connect", "tls", "timeout", "reset", "denied", "too_large", "protocol", "other")
 _LONGEST = 300
+_QUOTED = re.compile(r"""[:'"`]| b['"]""")
 _CUT = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
@@ -91,7 +93,7 @@ def translated(exc: Exception, request: httpx.Request) -> httpx.HTTPError:
         case HttpProcessingError() if isinstance(exc.__cause__, LineTooLong) or "too many" in exc.message.lower():
             return AnswerTooLarge("the answer's headers are too large", request=request)
         case _:
-            return httpx.RemoteProtocolError(f"the answer is not HTTP: {_first_line(exc)}", request=request)
+            return httpx.RemoteProtocolError(f"the answer is not HTTP: {_unquoted(exc)}", request=request)
 
 
 def _refusal(exc: Exception) -> Denied | None:
@@ -113,6 +115,11 @@ def _why(exc: BaseException) -> str:
     if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
         return os.strerror(exc.errno).lower()
     return _first_line(exc)
+
+
+def _unquoted(exc: BaseException) -> str:
+    """What a parser complains of, without the bytes that it quotes: a target may have repeated a secret."""
+    return _QUOTED.split(_first_line(exc), maxsplit=1)[0].rstrip()
 
 
 def _first_line(exc: BaseException) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ MAIL = "horae.mail"
 """The extension of a request that is a mail; its value is the letter."""
 LEAST_SECRET = 4
 _CHARSETS = frozenset({"iso-8859-1", "latin-1", "iso-8859-15", "windows-1252", "cp1252", "us-ascii"})
+# Our own reading: that of the standard library, which httpx uses, fails on some parameters (`charset*0=a; charset*=b`).
+_CHARSET = re.compile(r"""[^;"]*;\s*charset="?([a-z0-9_-]{1,40})"?\s*(?:;|\Z)""", re.ASCII)
 _PICTURES = {n: 0xFFFD for n in (*range(0x20), *range(0x7F, 0xA0)) if n not in (0x09, 0x0A, 0x0D)}
 
 
@@ -114,13 +117,18 @@ class Sender:
             if self._mail is None:
                 return Reply(None, "denied", "this node has no mail server: set HORAE_SMTP_HOST", None, None, 0.0)
             seconds = request.extensions["timeout"]["total"]
-            status, error, detail = await hand_in(self._mail, request.extensions[MAIL], seconds)
+            try:
+                status, error, detail = await hand_in(self._mail, request.extensions[MAIL], seconds)
+            except Exception as exc:  # what no part of it foresaw
+                status, error, detail = None, kind_of(exc), sentence(exc)
             return Reply(status, error, detail, None, None, (time.monotonic() - started) * 1000)
         try:
             response = await self._transport.handle_async_request(request)
             content = await _raw(response)
         except Exception as exc:
-            return Reply(None, kind_of(exc), sentence(exc), None, None, (time.monotonic() - started) * 1000)
+            # What it complains of may be what the target said, and that what the target was told.
+            said = without(sentence(exc).encode(), request.extensions.get(SECRETS, ())).decode("utf-8", "replace")
+            return Reply(None, kind_of(exc), said, None, None, (time.monotonic() - started) * 1000)
         duration = (time.monotonic() - started) * 1000
         if content and (secrets := request.extensions.get(SECRETS)):
             content = without(content, secrets)
@@ -153,8 +161,9 @@ async def _raw(response: httpx.Response) -> bytes:
 def without(content: bytes, secrets: Sequence[str]) -> bytes:
     """What a target that repeats its request says, without the secrets; those under 4 characters hide nothing."""
     for secret in sorted((s for s in secrets if len(s) >= LEAST_SECRET), key=len, reverse=True):
-        for form in {secret, json.dumps(secret)[1:-1]}:
-            content = content.replace(form.encode(), b"(secret)")
+        # Header values go out as Latin-1, and come back as that or as what the target makes of them.
+        for form in {secret.encode(), secret.encode("latin-1", "replace"), json.dumps(secret)[1:-1].encode()}:
+            content = content.replace(form, b"(secret)")
     return content
 
 
@@ -165,9 +174,9 @@ def excerpt_of(response: httpx.Response, content: bytes) -> str:
         return f"({len(content)} bytes, {_shown(str(packed)[:40])})"
     if content.isascii():
         return _shown(content[:EXCERPT].decode("ascii"))
-    charset = response.charset_encoding
-    if charset is not None and charset.lower() in _CHARSETS:
-        return _shown(content[:EXCERPT].decode(charset, "replace"))
+    named = _CHARSET.match(_header(response, b"content-type") or "")
+    if named is not None and named[1] in _CHARSETS:
+        return _shown(content[:EXCERPT].decode(named[1], "replace"))
     # Not final: a character that the cut splits is left out instead of shown as broken.
     return _shown(codecs.utf_8_decode(content[:EXCERPT], "replace", len(content) <= EXCERPT)[0])
 
@@ -187,7 +196,7 @@ def _seconds(retry_after: str | None) -> float | None:
     if retry_after is None:
         return None
     if retry_after.isascii() and retry_after.isdigit():
-        return float(retry_after[:9])
+        return float(retry_after.lstrip("0")[:9] or 0)
     try:
         at = parsedate_to_datetime(retry_after)
     except (ValueError, TypeError, OverflowError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
@@ -98,6 +99,7 @@ def _due(at_ms: int) -> int:
 
 def addressed(job: Job, channel: Channel) -> Job:
     """The job as it is sent: to where the channel is now."""
-    hidden = (channel.address,) if channel.kind == "slack" else ()
+    # A server that repeats its request names the path alone.
+    hidden = (channel.address, urlsplit(channel.address).path) if channel.kind == "slack" else ()
     target = replace(job.target, url=channel.address, secrets=hidden)
     return replace(job, target=target, host=host_of(channel), signing_secret=channel.signing_secret)

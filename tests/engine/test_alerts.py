@@ -325,6 +325,24 @@ async def test_secrets_of_channels_are_rotated(database: Database) -> None:
     assert (set(opened), set(locked)) == ({"plain"}, {"chat"})
 
 
+async def test_the_address_of_a_chat_is_not_kept_of_its_answers(database: Database) -> None:
+    """Whoever knows it may post there: a server that repeats its request, whole or in part, puts it into no history."""
+    clock = recently()
+    await prepared(database)
+    await channels.put(database, Channel("chat", "slack", CHAT))
+    await run_dry(worker(database, answering(503), clock=clock))
+    await Alerter(database, clock, 7).step()
+    await settle_all(await lead(database, clock), clock)
+
+    def repeats(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(404, text=f"POST {request.url.raw_path.decode()} at {request.url}: not found")
+
+    clock.now += 2000
+    await run_dry(worker(database, repeats, clock=clock))
+    (chat,) = [h for h in await rows(database, "history") if "secret)" in str(h["attempts"])]
+    assert chat["attempts"][0]["excerpt"] == "POST (secret) at (secret): not found"
+
+
 async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> None:
     """Neither a spoiled result, job or incident nor spoiled rules of all jobs; and the heartbeat needs none of them."""
     clock = recently()

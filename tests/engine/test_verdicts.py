@@ -85,6 +85,26 @@ async def test_every_cell_of_the_table(database: Database) -> None:
     assert not final.keys() & again.keys()
 
 
+async def test_an_odd_answer_is_the_trouble_of_nobody_else(database: Database) -> None:
+    """A content type that breaks a reader is an answer like any other: it is recorded, and so are the others of its batch."""
+
+    async def odd(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            kind = b"text/plain; charset*0=a; charset*=b" if b"odd" in await wire.request(reader) else b"text/plain"
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: " + kind + b"\r\n\r\n\xc3\xa4")
+            await writer.drain()
+
+    names = ["odd", *(f"fine{i}" for i in range(5))]
+    async with listening(odd) as wire:
+        await owed(database, *names, url=wire.url)
+        w = real_worker(database)
+        await run_dry(w)
+        await w.dispatcher.close()
+    assert len(wire.requests) == len(names)
+    found = {h["job_id"]: (h["state"], len(h["attempts"])) for h in await rows(database, "history")}
+    assert found == dict.fromkeys(names, ("succeeded", 1))
+
+
 async def test_gone_pauses_the_job_with_a_reason(database: Database) -> None:
     """After 410 the job is paused and says why; one that was given another target meanwhile is left alone."""
     await owed(database, "gone", batch="b1", url="http://a.example/x")

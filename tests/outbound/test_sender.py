@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.core.model import Target
 from cluster.outbound import faults
@@ -95,12 +98,61 @@ async def test_cancellation_passes() -> None:
         ({"content-type": "text/plain; charset=zip"}, b"odd", "odd"),
         ({"content-type": "text/plain; charset=utf-16"}, b"\x00a", "\ufffda"),
         ({"content-encoding": "identity"}, b"plain", "plain"),
+        ({"content-type": 'text/plain; CHARSET="Windows-1252"; x=y'}, b"gr\xfcn", "grün"),
+        ({"content-type": "text/plain; charset*0=a; charset*=b"}, b"gr\xc3\xbcn", "grün"),
+        ({"content-type": "text/plain; x=charset=latin-1"}, b"gr\xfcn", "gr\ufffdn"),
     ],
 )
 async def test_excerpts(headers: dict[str, str], content: bytes, excerpt: str | None) -> None:
     """An excerpt is at most 2 KiB, never splits a character, and can be shown on a terminal without harm."""
     reply = await reply_to(lambda _: httpx.Response(200, headers=headers, content=content))
     assert reply.excerpt == excerpt
+
+
+@given(
+    st.lists(st.sampled_from(["=utf-8", "*=a", "*0=b", "*1*=''%e4", '="', "; charset", ";", "*", "=", "\xff", " "])),
+    st.text(st.characters(max_codepoint=0xFF, exclude_characters="\r\n\0"), max_size=40),
+)
+async def test_whatever_a_target_says_the_result_is_a_value(of_type: list[str], later: str) -> None:
+    """No header that passes a parser makes `send` raise: then nobody would know what came of the request."""
+    said = [
+        (b"Content-Type", b"text/plain; charset" + "".join(of_type).encode("latin-1")),
+        (b"Retry-After", later.encode("latin-1")),
+        (b"Content-Encoding", b"identity"),
+    ]
+    for status in (200, 503):
+        reply = await reply_to(lambda _, status=status: httpx.Response(status, headers=said, content=b"h\xe4llo"))
+        assert reply.status == status
+
+
+SECRET = "schlüssel-0123"
+
+
+@pytest.mark.parametrize(
+    ("headers", "content"),
+    [
+        ({}, SECRET.encode()),
+        ({"content-type": "text/plain; charset=latin-1"}, SECRET.encode("latin-1")),
+        ({}, json.dumps(SECRET).encode()),
+    ],
+    ids=["utf-8", "as it was sent", "json"],
+)
+async def test_an_answer_that_repeats_a_secret(headers: dict[str, str], content: bytes) -> None:
+    """Header values go out as Latin-1, and may come back so."""
+    sender = Sender(httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=b"you said " + content)))
+    reply = await sender.send(sender.prepare(Target("http://a.test/", secrets=(SECRET,)), [("X-Key", SECRET)]))
+    assert (reply.excerpt or "").strip('"').replace('"', "") == "you said (secret)"
+
+
+async def test_an_error_that_repeats_a_secret() -> None:
+    """What a transport complains of may be what the target said, and that what it was told."""
+
+    def broken(_: httpx.Request) -> httpx.Response:
+        raise httpx.RemoteProtocolError(f"the answer is not HTTP: {SECRET!r}")
+
+    sender = Sender(httpx.MockTransport(broken))
+    reply = await sender.send(sender.prepare(Target("http://a.test/", secrets=(SECRET,)), []))
+    assert (reply.error, reply.detail) == ("protocol", "the answer is not HTTP: '(secret)'")
 
 
 async def test_endless_streams_end() -> None:
@@ -118,6 +170,7 @@ async def test_endless_streams_end() -> None:
     [
         (429, "120", 120.0),
         (503, " 0 ", 0.0),
+        (503, "00000000030", 30.0),
         (503, "-1", None),
         (503, "soon", None),
         (503, "1.5", None),

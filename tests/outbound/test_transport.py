@@ -455,6 +455,25 @@ async def test_not_http(said: bytes) -> None:
         assert not connector(sender)._acquired
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nX-You-Said: canary-1\0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncanary-1 canary-1\r\n\r\n",
+        b"canary-1 canary-1 canary-1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: canary-1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ncanary-1\r\n",
+    ],
+    ids=["value", "name", "status line", "length", "chunk"],
+)
+async def test_what_is_not_http_is_not_quoted(said: bytes) -> None:
+    """A target that repeats what it was sent may repeat a secret, in whatever form: what we say of it holds none of it."""
+    async with listening(saying(said)) as wire, sending() as sender:
+        reply = await post(sender, wire.url)
+        assert reply.error == "protocol"
+        assert "canary" not in (reply.detail or "")
+
+
 async def test_nothing_is_smuggled() -> None:
     """A line break in a header never reaches the wire."""
     async with listening(saying(OK)) as wire, sending() as sender:
