@@ -120,9 +120,8 @@ async def test_whatever_a_target_says_the_result_is_a_value(of_type: list[str], 
         (b"Retry-After", later.encode("latin-1")),
         (b"Content-Encoding", b"identity"),
     ]
-    for status in (200, 503):
-        reply = await reply_to(lambda _, status=status: httpx.Response(status, headers=said, content=b"h\xe4llo"))
-        assert reply.status == status
+    reply = await reply_to(lambda _: httpx.Response(503, headers=said, content=b"h\xe4llo"))
+    assert reply.status == 503
 
 
 SECRET = "schlüssel-0123"
