@@ -59,7 +59,7 @@ class Gates:
                 log.info("permits_freed", gate=gate, executions=len(gone))
                 await permits.write(self._db, gate, seen, replace(seen, held=seen.held - gone))
                 continue
-            if not found.at_ms or await permits.write(self._db, gate, seen, found.then):
+            if found.then == seen or await permits.write(self._db, gate, seen, found.then):
                 return found
             await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311 - spreads the racers, guards nothing
         return Granted({}, seen, self._clock.now_ms() + 50)

@@ -56,6 +56,8 @@ RECORD_AGAIN = 1.0
 RECORD_TRIES = 10
 HAND_BACK_AT_ONCE = 16
 LATE_APART_MS = 500
+LIMITED_MOST_MS = 30_000
+"""What waits for its limit is put back for so long at most, however slow the limit is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +301,8 @@ class Worker:
         crowded = self.dispatcher.waiting > self._settings.waiting // 4
         for parked in self.dispatcher.parked(1.0, 1.0 if crowded else 10.0):
             at = now + 2000 if parked.until_ms is None else max(parked.until_ms, now + 1000)
+            if parked.host is None:  # a limit may be raised, which wakes nobody
+                at = min(at, now + LIMITED_MOST_MS)
             await self._put_back(parked.held, rounded_up(at), parked)
         for held in self.dispatcher.overdue() if self.dispatcher.stuck() else ():
             await self._put_back(held, None)

@@ -67,15 +67,18 @@ class Granted:
 
 
 def grant(seen: Permits, limits: Limits, wanted: Sequence[str], now_ms: int) -> Granted:
-    """Permits for these executions, in order, as far as they go. Whoever holds one already keeps it."""
+    """Permits for these executions, in order, as far as they go. Whoever holds one already keeps it.
+
+    `then` may differ from `seen` although nobody got one, and is to be kept all the same.
+    """
     held = set(seen.held)
-    free_ms = seen.next_ms
+    free_ms = _explained(seen.next_ms, limits, now_ms)
     at: dict[str, int] = {}
     again = None
     for name in wanted:
         if limits.concurrent is not None and name not in held and len(held) >= limits.concurrent:
             continue  # one behind it may have a permit from before
-        instant = max(free_ms, float(now_ms))
+        instant = float(now_ms) if limits.per_second is None else max(free_ms, float(now_ms))
         if limits.per_second is not None:
             if instant > now_ms + HORIZON_MS:
                 again = int(instant) - HORIZON_MS // 2
@@ -85,3 +88,15 @@ def grant(seen: Permits, limits: Limits, wanted: Sequence[str], now_ms: int) -> 
         if limits.concurrent is not None:
             held.add(name)
     return Granted(at, replace(seen, next_ms=free_ms, held=frozenset(held)), again)
+
+
+def _explained(next_ms: float, limits: Limits, now_ms: int) -> float:
+    """The first free instant, sooner if it is so late that only a slower rate of before explains it.
+
+    What was given out before lies within the horizon of whoever asked, whose clock may differ a little: that is why
+    there is room for a second horizon before anything is moved.
+    """
+    if limits.per_second is None:
+        return next_ms
+    latest = now_ms + HORIZON_MS + 1000 / limits.per_second
+    return latest if next_ms > latest + HORIZON_MS else next_ms

@@ -62,6 +62,41 @@ def test_both_limits_hold_together() -> None:
     assert found.then.held == {"a", "b", "c"}
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from([0.001, 0.1, 2.0, 50.0]), st.integers(0, 3000), st.integers(0, 9)), max_size=40)
+)
+def test_a_rate_that_changes(steps: list[tuple[float, int, int]]) -> None:
+    """Under rates that are raised and lowered: no instant comes sooner after the one before than the fastest rate
+    meanwhile allows, and nothing waits for an instant that only a rate of before explains."""
+    seen, now, last, before = Permits(), 1_000_000, -1e9, 0.0
+    for rate, pause, count in steps:
+        now += pause
+        found = grant(seen, Limits(rate), [f"e{i}" for i in range(count)], now)
+        before = max(rate, before)
+        for at in sorted(found.at_ms.values()):
+            assert at - last >= 1000 / before - 1
+            last, before = at, rate
+        if found.again_ms is not None:
+            assert found.again_ms <= now + 2 * HORIZON_MS + 1000 / rate
+        seen = found.then
+        # However slow it was, it is soon as fast as it may be now.
+        waited, patient = now, seen
+        for _ in range(9):
+            one = grant(patient, Limits(50.0), ["x"], waited)
+            if one.at_ms:
+                break
+            patient, waited = one.then, int(one.again_ms or 0)
+        assert one.at_ms
+        assert one.at_ms["x"] <= now + 3 * HORIZON_MS
+
+
+def test_a_rate_that_is_taken_away() -> None:
+    """What is left limits how many run at once and nothing else."""
+    slow = grant(Permits(), Limits(0.001), ["a"], 10_000).then
+    found = grant(slow, Limits(None, 2), ["b", "c", "d"], 10_001)
+    assert found.at_ms == {"b": 10_001, "c": 10_001}
+
+
 def test_whose_limits_a_job_passes() -> None:
     """Its queue's; else its own, for which it shares batches with others until it has to wait; else none."""
     assert gate_of("j", None, FREE) is None

@@ -177,6 +177,39 @@ async def test_a_queue_that_is_not_there_limits_nothing(database: Database) -> N
     assert await rows(database, "permits") == []
 
 
+async def test_a_rate_that_is_raised_is_in_force_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in 1,000 s, then many a second: what waits on a node goes within seconds, and what was put back is not put
+    back for as long as the old rate would have had it wait."""
+    await queues.put(database, Queue("slow", Limits(0.001), 0))
+    await owed(database, *(f"j{i}" for i in range(6)), queue="slow", gate="q:slow")
+    w = worker(database, target := Target())
+    await w.claim_once()
+    await eventually(lambda: _true(bool(w._results)), 5, "the first one")
+    (line,) = w.dispatcher._lines.values()
+    await eventually(
+        lambda: _true(line.again_ms is not None and len(line.waiting) == 5), 5, "the others to be told when"
+    )
+    results, w._results = w._results, []
+    await w.record(results)
+
+    async def put_back() -> dict[str, Any] | None:
+        for ready in line.waiting:  # empty while permits are asked for
+            ready.parked_at = float("-inf")
+        await w.look_after_waiting()
+        return await database.api["batches"].find_one({"owner": None})
+
+    batch = await eventually(put_back, 5, "what waits to be put back")
+    assert len(batch["ids"]) == 5
+    assert int(batch["claimable_at"]) < Clock().now_ms() + 60_000
+    await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    monkeypatch.setattr("cluster.gates.KNOWN_SECONDS", 0.0)
+    await queues.put(database, Queue("slow", Limits(100.0), 0))
+    w.start()
+    await eventually(lambda: _recorded(database, 6), 15, "all of them")
+    await w.drain(3)
+    assert len(target.came) == 6
+
+
 async def test_what_is_limited_takes_no_room_from_others(database: Database) -> None:
     """One a minute, 300 waiting: others go out at once, and what waits is put back into the database untouched."""
     await queues.put(database, Queue("slow", Limits(1 / 60), 0))
