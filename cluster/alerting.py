@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core import alerts
-from cluster.core.alerts import Kind, Trouble
+from cluster.core.alerts import RUNS, Kind, Standing, Trouble
 from cluster.store import alertjobs, channels, incidents
 
 if TYPE_CHECKING:
@@ -137,8 +137,10 @@ class Alerter:
             job = ruled.get(incident.job_id)
             rules = None if job is None else job.rules
             latest = await self._judged_by(incident, rules, now)
-            active = job is not None and job.active
-            after = alerts.checked(incident, rules, latest, now, active=active)
+            standing = RUNS if job is None else Standing(job.active, job.ended)
+            if standing.ended and latest is None:
+                standing = replace(standing, forgotten=not await incidents.has_history(self._db, incident.job_id))
+            after = alerts.checked(incident, rules, latest, now, standing)
             if await incidents.write(self._db, after) and not after.open:
                 done.closed += 1
                 log.info("incident_closed", job=incident.job_id, kind=incident.kind.value)

@@ -9,6 +9,9 @@ An incident is one trouble of one job, from its beginning to its end. There is a
 | drift | a first attempt left too late (`driftOverMs`) | for a minute none did, and the latest one was in time |
 | noRun | nothing has succeeded for too long (`noRunForSeconds`) | something succeeds |
 
+That of a job that has ended (it ran for the last time) is over without a word when history holds nothing more of the
+job: until then its executions may be retried. Incidents of jobs that do not run are looked at ever less often.
+
 Of each incident there is one alert when it begins, one when it is over (`onRecovery`), and one every
 `remindAfterSeconds` between. What an alert says and its id follow from the incident, so that making it twice makes one.
 """
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 QUIET_MS = 60_000
+PAUSED_MOST_MS, ENDED_MOST_MS = 60_000, 600_000
+"""The incident of a job that does not run is looked at again after a tenth of its age, at most after so long."""
 BAD = frozenset({State.FAILED.value, State.DEAD.value})
 SENT = BAD | {State.SUCCEEDED.value}
 """States that say how a target did."""
@@ -115,6 +120,20 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What may still come of a job: `active` if it runs, `ended` if it never will by itself, `forgotten` if history
+    holds nothing of it either, so that nobody can retry it.
+    """
+
+    active: bool = True
+    ended: bool = False
+    forgotten: bool = False
+
+
+RUNS = Standing()
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """A reason to open an incident, or to keep it open."""
 
@@ -177,7 +196,9 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One trouble. `bad_ms`: when it was last seen; `told_ms`: when it was last told; `number`: of the last notice."""
+    """One trouble. `bad_ms`: when it was last seen; `told_ms`: when it was last told; `number`: of the last notice;
+    `checked_ms`: when it was last looked at, and later than that if the next look may wait.
+    """
 
     job_id: str
     kind: Kind
@@ -249,16 +270,22 @@ def over(incident: Incident, rules: Rules | None, latest: Result | None, now_ms:
     return in_time and now_ms - incident.bad_ms >= QUIET_MS
 
 
-def checked(incident: Incident, rules: Rules | None, latest: Result | None, now_ms: int, *, active: bool) -> Incident:
+def checked(
+    incident: Incident, rules: Rules | None, latest: Result | None, now_ms: int, job: Standing = RUNS
+) -> Incident:
     """The incident after a look at its job."""
+    if job.ended and job.forgotten:
+        return replace(incident, open=False, closed_ms=now_ms, checked_ms=now_ms)
     if over(incident, rules, latest, now_ms):
         tell = rules is not None and rules.of(incident.kind) and rules.on_recovery
         said = _say(incident, Said.OVER, rules.channels, now_ms) if tell and rules is not None else incident
         return replace(said, open=False, closed_ms=now_ms, checked_ms=now_ms)
     again = rules is not None and rules.remind_ms is not None and now_ms - incident.told_ms >= rules.remind_ms
-    if again and active and rules is not None:
+    if again and job.active and rules is not None:
         incident = _say(incident, Said.REMINDER, rules.channels, now_ms)
-    return replace(incident, checked_ms=now_ms)
+    # What does not run must not keep others waiting for their turn, however much of it there is.
+    most = 0 if job.active else ENDED_MOST_MS if job.ended else PAUSED_MOST_MS
+    return replace(incident, checked_ms=now_ms + min(most, (now_ms - incident.opened_ms) // 10))
 
 
 def _say(incident: Incident, said: Said, channels: tuple[str, ...], now_ms: int) -> Incident:

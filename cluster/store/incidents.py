@@ -203,15 +203,23 @@ async def success_since(db: Database, job_id: str, since_ms: int) -> Result | No
     return None if d is None else _result(d)
 
 
+async def has_history(db: Database, job_id: str) -> bool:
+    """Whether anything of the job is kept, what is being sent again included."""
+    query = {"_id": {"$gte": f"{job_id}:", "$lt": f"{job_id};"}}
+    with translated():
+        return await db.work["history"].find_one(query, {"_id": 1}) is not None
+
+
 class Ruled:
     """A job with its rules, as alerts need it. `rules` is None if the job is gone or nobody is to be told."""
 
-    __slots__ = ("active", "active_from_ms", "id", "name", "rules")
+    __slots__ = ("active", "active_from_ms", "ended", "id", "name", "rules")
 
     def __init__(self, d: Document, default: Rules | None) -> None:
         self.id: str = d["_id"]
         self.name: str | None = d.get("name")
         self.active = d["state"] == JobState.ACTIVE.value
+        self.ended = d["state"] == JobState.COMPLETED.value
         self.active_from_ms = int(d["active_from"])
         own = rules_of(d.get("alerts"))
         rules = default if d.get("alerts") is None else own

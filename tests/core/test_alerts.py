@@ -16,6 +16,7 @@ from cluster.core.alerts import (
     Result,
     Rules,
     Said,
+    Standing,
     Trouble,
     checked,
     marked,
@@ -102,10 +103,10 @@ def test_when_each_kind_is_over(kind: Kind, case: tuple[Result | None, int, bool
     """Only a later good result ends it; a job or rule that is gone ends it without a word."""
     latest, after, ends = case
     incident = opened(kind)
-    found = checked(incident, replace(ALL, remind_ms=None), latest, 1000 + after, active=True)
+    found = checked(incident, replace(ALL, remind_ms=None), latest, 1000 + after)
     assert found.open is not ends
     assert [n.said for n in found.unsent] == [Said.BEGAN, *([Said.OVER] if ends else [])]
-    quiet = checked(incident, None, latest, 2000, active=True)
+    quiet = checked(incident, None, latest, 2000)
     assert not quiet.open
     assert [n.said for n in quiet.unsent] == [Said.BEGAN]
 
@@ -115,10 +116,10 @@ def test_reminders_come_as_often_as_asked_and_not_for_a_paused_job() -> None:
     incident = opened(Kind.FAILING)
     at = 1000
     for _ in range(3):
-        assert len(checked(incident, ALL, None, at + 59_999, active=True).unsent) == len(incident.unsent)
-        assert len(checked(incident, ALL, None, at + 60_000, active=False).unsent) == len(incident.unsent)
+        assert len(checked(incident, ALL, None, at + 59_999).unsent) == len(incident.unsent)
+        assert len(checked(incident, ALL, None, at + 60_000, Standing(active=False)).unsent) == len(incident.unsent)
         at += 60_000
-        incident = checked(incident, ALL, None, at, active=True)
+        incident = checked(incident, ALL, None, at)
     assert [(n.said, n.number) for n in incident.unsent[1:]] == [(Said.REMINDER, n) for n in (1, 2, 3)]
 
 
@@ -134,9 +135,9 @@ def test_one_word_at_the_beginning_and_one_at_the_end(events: list[tuple[str, in
         if event != "good" and last is not None:
             incident = seen(incident, "j", last, ALL, now) or incident
         elif event == "good" and incident is not None and incident.open:
-            incident = checked(incident, ALL, result("succeeded", now), now, active=True)
+            incident = checked(incident, ALL, result("succeeded", now), now)
         elif incident is not None and incident.open:
-            incident = checked(incident, ALL, None, now, active=True)
+            incident = checked(incident, ALL, None, now)
     if incident is None:
         return
     said = [n.said for n in incident.unsent if n.said is not Said.REMINDER]

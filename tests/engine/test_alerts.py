@@ -13,7 +13,7 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.alerting import Alerter
-from cluster.core.alerts import watch
+from cluster.core.alerts import Kind, Trouble, seen, watch
 from cluster.core.alertspec import AlertSpec
 from cluster.core.errors import StoreUnavailable
 from cluster.core.ids import execution_id
@@ -27,7 +27,7 @@ from cluster.store.owing import owe
 from cluster.store.rotation import rotate
 from cluster.store.vault import Vault
 from tests.engine.test_worker import DUE, answering, owed, run_dry
-from tests.support.engine import Crank, check_books, lead, rows, settle_all, worker
+from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
 
 if TYPE_CHECKING:
     from cluster.store.client import Database
@@ -323,6 +323,80 @@ async def test_secrets_of_channels_are_rotated(database: Database) -> None:
     assert [name for name, _ in lost.locked] == ["channel chat", "channel ops"]
     opened, locked = await channels.for_sending(replace(database, vault=Vault((b"x" * 32,))), ["chat", "plain"])
     assert (set(opened), set(locked)) == ({"plain"}, {"chat"})
+
+
+async def ended_for_good(db: Database, clock: Crank, count: int) -> None:
+    """Jobs that have run for the only time, in vain, and have an incident each."""
+    spec = AlertSpec.model_validate(RULES)
+    await put_jobs(
+        db, *(job_document(f"once{i}", active_from=0, state="completed", alerts=spec.text()) for i in range(count))
+    )
+    for i in range(count):
+        trouble = Trouble(Kind.FAILING, clock.now, "503", f"once{i}:{DUE}")
+        found = seen(None, f"once{i}", trouble, spec.rules(), clock.now)
+        assert found is not None
+        assert await incidents.write(db, replace(found, unsent=()))
+        await final(db, f"once{i}", "dead", DUE, clock.now)
+
+
+async def final(db: Database, job: str, state: str, due: int, ended: int) -> None:
+    await db.work["history"].update_one(
+        {"_id": execution_id(job, due)},
+        {
+            "$set": {
+                "job_id": job,
+                "state": state,
+                "ended_at": DatetimeMS(ended),
+                "drift_ms": 0,
+                "reason": None,
+                "attempts": [],
+            }
+        },
+        upsert=True,
+    )
+
+
+async def test_what_ended_for_good_keeps_no_other_incident_from_its_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Incidents of jobs that ran once and are dead stay until somebody retries them; however many they are, another
+    incident's end is seen at once."""
+    monkeypatch.setattr("cluster.alerting.INCIDENTS", 5)
+    clock = recently()
+    await prepared(database)
+    await run_dry(worker(database, answering(503), clock=clock))
+    await ended_for_good(database, clock, 60)
+    alerter = Alerter(database, clock, 7)
+    for _ in range(150):
+        await alerter.step()
+        clock.now += 2000
+    await owed_again(database)
+    await run_dry(worker(database, answering(200), clock=clock))
+    for _ in range(3):
+        await alerter.step()
+        clock.now += 2000
+    still = {i["job_id"] for i in await rows(database, "incidents") if i["open"]}
+    assert still == {f"once{i}" for i in range(60)}
+
+
+async def test_the_incident_of_a_job_that_has_ended(database: Database) -> None:
+    """A retry that succeeds ends it, with a word; that its execution has left history ends it without one."""
+    clock = recently()
+    await prepared(database, "other")
+    await ended_for_good(database, clock, 2)
+    alerter = Alerter(database, clock, 7)
+    for state in ("dead", history.REOPENED, history.REOPENED):
+        await final(database, "once0", state, DUE, clock.now)
+        clock.now += 600_000
+        await alerter.step()
+    await final(database, "once0", "succeeded", DUE, clock.now)
+    await database.api["history"].delete_many({"job_id": "once1"})
+    for _ in range(2):
+        clock.now += 300_000
+        await alerter.step()
+    found = {i["job_id"]: (i["open"], i["number"]) for i in await rows(database, "incidents")}
+    assert found == {"once0": (False, 1), "once1": (False, 0)}
+    assert await told(database) == ["chat", "ops"]
 
 
 async def test_the_address_of_a_chat_is_not_kept_of_its_answers(database: Database) -> None:
