@@ -54,8 +54,8 @@ class Replayer:
         self._retention_days = retention_days
 
     async def step(self, now_ms: int) -> Replayed:
-        """The next page of the oldest request, if its time has come and there is room."""
-        replay = await replays.oldest(self._db)
+        """The next page of the request whose turn it is, if its time has come and there is room."""
+        replay = await replays.foremost(self._db)
         if replay is None:
             return Replayed()
         if not replay.page:

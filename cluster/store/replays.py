@@ -111,10 +111,18 @@ async def one(db: Database, replay_id: str) -> Replay | None:
     return None if d is None else _replay(d)
 
 
-async def oldest(db: Database) -> Replay | None:
-    """The one the leader works on."""
+async def foremost(db: Database) -> Replay | None:
+    """The one the leader works on: one that a dead leader left in the middle of a page, else the one whose time comes
+    first, so that a slow one keeps no other waiting.
+    """
+    order: list[Document] = [
+        {"$match": {"done": False}},
+        {"$set": {"begun": {"$gt": [{"$size": "$page"}, 0]}}},
+        {"$sort": {"begun": -1, "next_at": 1, "created_at": 1}},
+        {"$limit": 1},
+    ]
     with translated():
-        found = await db.work["replays"].find({"done": False}).sort("created_at", 1).limit(1).to_list()
+        found = await (await db.work["replays"].aggregate(order)).to_list()
     return _replay(found[0]) if found else None
 
 

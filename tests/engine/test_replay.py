@@ -99,6 +99,23 @@ async def test_it_keeps_its_rate_and_leaves_room(database: Database) -> None:
     assert (await leader.replayer.step(NOW + 9000)).executions == 10
 
 
+async def test_a_slow_request_keeps_no_other_waiting(database: Database) -> None:
+    """Each is worked on when its time has come; what the one has begun the other does not send a second time."""
+    await fill(database)
+    leader = await lead(database, Crank(NOW))
+    await replays.insert(database, Replay("slow", Filter(job_id="a"), 0.1, NOW, 20))
+    await replays.insert(database, Replay("same", Filter(job_id="a", states=("dead",)), 5.0, NOW, 15))
+    await replays.insert(database, Replay("fast", Filter(job_id="b"), 100.0, NOW + 1, 20))
+    for ms in range(0, 9000, 250):
+        await leader.replayer.step(NOW + ms)
+    done = {r["_id"]: (r["done"], r["sent"]) for r in await rows(database, "replays")}
+    assert done["fast"] == (True, 20)
+    assert done["slow"] == (False, 1)
+    assert done["same"][0]
+    owed_now = [e["_id"] for e in await rows(database, "executions")]
+    assert len(owed_now) == len(set(owed_now)) == 20 + 1 + done["same"][1]
+
+
 async def test_what_fails_again_does_not_go_round(database: Database) -> None:
     """Each is sent once more with fresh attempts; what is dead again stays so, with all attempts it ever had."""
     await fill(database)
