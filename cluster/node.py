@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from cluster.census import Census
 from cluster.clock import Clock
 from cluster.core.alerts import NOT_WATCHED, watch
-from cluster.core.errors import ConfigurationError, StoreUnavailable
+from cluster.core.errors import ConfigurationError, StoreError, StoreUnavailable
 from cluster.core.histogram import Histogram
 from cluster.core.timings import Timings
 from cluster.elect import Elector
@@ -157,7 +157,7 @@ class Node:
         """Begin, however long the database is away; whatever keeps this node from it is said."""
         async for attempt in AsyncRetrying(
             wait=wait_random_exponential(multiplier=BOOT_PAUSE, max=BOOT_PAUSE_MOST),
-            retry=retry_if_exception_type((StoreUnavailable, ConfigurationError)),
+            retry=retry_if_exception_type((StoreError, ConfigurationError)),
             before_sleep=self._say_what_holds_up,
         ):
             with attempt:
@@ -177,7 +177,10 @@ class Node:
             self._held_up = "its configuration does not fit the database: see its log"
             log.error("node_misconfigured", problems=exc.problems)
         else:
-            self._held_up = "MongoDB does not answer; it keeps trying"
+            away = isinstance(exc, StoreUnavailable)
+            self._held_up = (
+                f"MongoDB {'does not answer' if away else 'refuses this node, see its log'}; it keeps trying"
+            )
             log.warning("database_away", error=str(exc))
 
     async def _beat_turn(self) -> float:

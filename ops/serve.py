@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-REACH_SECONDS = 8
+REACH_SECONDS = 3
 FILES = 65_536
 MOST_WORKERS = 64
 
@@ -52,8 +52,12 @@ def check_port(host: str, port: int) -> None:
         ) from exc
 
 
-def check_database(uri: str) -> None:
-    """Raises `ConfigurationError` for a database that cannot be reached, refuses us, or is a standalone."""
+def check_database(uri: str) -> str | None:
+    """None for a database that fits, a sentence for one that is away.
+
+    Away is nothing to end for: machines that start together start in any order, and nodes wait by themselves. Raises
+    `ConfigurationError` for what waiting does not mend: a URI that is none, a refusal, a false certificate, a standalone.
+    """
     try:
         with MongoClient[dict[str, Any]](
             uri, serverSelectionTimeoutMS=REACH_SECONDS * 1000, connectTimeoutMS=2000, appname="horae/start"
@@ -65,16 +69,20 @@ def check_database(uri: str) -> None:
     except (InvalidURI, UriError, ValueError) as exc:
         raise ConfigurationError([f"MONGODB_URI cannot be read: {exc}"]) from exc
     except OperationFailure as exc:
-        raise ConfigurationError([f"MongoDB refused us: {exc.details.get('errmsg') if exc.details else exc}"]) from exc
+        raise ConfigurationError([_refusal(exc)]) from exc
     except PyMongoError as exc:
-        raise ConfigurationError(
-            [
-                (
-                    f"MongoDB was not reachable within {REACH_SECONDS} s: check MONGODB_URI (host, port, replicaSet, TLS) "
-                    f"and that a primary is up. The driver says: {str(exc).split(',')[0][:200]}"
-                )
-            ]
-        ) from exc
+        why = str(exc).split(",")[0].partition(" (configured")[0][:200]
+        if "certificate verify failed" in why:
+            raise ConfigurationError([f"MongoDB shows a certificate that is not trusted: {why}"]) from exc
+        return (
+            f"not reachable within {REACH_SECONDS} s: check MONGODB_URI (host, port, replicaSet, TLS) and that a primary "
+            f"is up. The driver says: {why}"
+        )
+    return None
+
+
+def _refusal(exc: OperationFailure) -> str:
+    return f"MongoDB refused us: {exc.details.get('errmsg') if exc.details else exc}"
 
 
 def warn_if_plain(uri: str) -> bool:
@@ -92,6 +100,17 @@ def warn_if_plain(uri: str) -> bool:
         return False
     log.warning("database_connection_plain", hosts=others, advice="add tls=true to MONGODB_URI")
     return True
+
+
+def check_contents(uri: str, settings: Settings) -> None:
+    """Schema and keys. A database that goes away meanwhile is waited for by the nodes. Raises `ConfigurationError`."""
+    try:
+        check_schema(uri, settings.db_name)
+        check_keys(settings, uri)
+    except OperationFailure as exc:
+        raise ConfigurationError([_refusal(exc)]) from exc
+    except PyMongoError as exc:
+        log.warning("database_away", error=str(exc)[:200])
 
 
 def check_schema(uri: str, db_name: str) -> None:
@@ -197,6 +216,7 @@ def serve(settings: Settings) -> None:
     tracing.check(settings)
     raise_file_limit()
     embedded: Embedded | None = None
+    away: str | None = None
     if settings.uri is None:
         embedded = Embedded(Path(settings.data_dir))
         uri = embedded.acquire().uri
@@ -205,12 +225,16 @@ def serve(settings: Settings) -> None:
             settings = settings.model_copy(update={"secret_keys": (own_key(Path(settings.data_dir)),)})
     else:
         uri = settings.uri
-        check_database(uri)
+        away = check_database(uri)
         warn_if_plain(uri)
     master = os.getpid()
     try:
-        check_schema(uri, settings.db_name)
-        check_keys(settings, uri)
+        if away is None:
+            check_contents(uri, settings)
+        else:
+            # Nodes look at the schema themselves before they begin, and without a key that is known the API serves
+            # nobody from another machine (api/auth.py): so the port may open, for /readyz to say what is missing.
+            log.warning("database_away", error=away)
         _Gunicorn(settings, uri).run()
     finally:
         # A worker leaves through here too, being a fork of this process.

@@ -5,6 +5,7 @@ Whoever passes is timed under the name of the query that came in: two readings o
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -86,10 +87,16 @@ _ERROR_NAMES = {StoreUnavailable: "away", OutcomeUnknown: "outcome_unknown", Sto
 def _ours(exc: PyMongoError) -> StoreError:
     if isinstance(exc, ServerSelectionTimeoutError):
         # Nothing was sent, so nothing was applied.
-        return StoreUnavailable("no primary could be reached in time")
+        return StoreUnavailable(f"no primary could be reached in time ({_first_cause(exc)})")
     if isinstance(exc, _AWAY) or exc.timeout or exc.has_error_label("RetryableWriteError") or _lost_concern(exc):
         return OutcomeUnknown(_reason(exc))
     return StoreError(_reason(exc))
+
+
+def _first_cause(exc: PyMongoError) -> str:
+    """What the first servers said: refused, a name that is none, a certificate. Topology descriptions are left out."""
+    text = str(exc).partition(", Timeout: ")[0]
+    return re.sub(r" \(configured timeouts: [^)]*\)", "", text)[:200]
 
 
 def _lost_concern(exc: PyMongoError) -> bool:

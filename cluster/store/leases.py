@@ -20,7 +20,7 @@ LEADER = "leader"
 
 def _lease(document: Document | None) -> Lease:
     if document is None:
-        raise InvariantBroken("the leader's lease document is gone; `horae db check` makes it again")
+        raise InvariantBroken("the leader's lease document is gone; a node makes it again when it starts")
     return Lease(document["holder"], document["term"], document["rev"])
 
 

@@ -14,13 +14,11 @@ import httpx
 import orjson
 import psutil
 
-from cluster.node import Node, NodeSettings
-from cluster.outbound.sender import Sender
 from ops.embedded import Embedded
 from ops.heads import HEAD_SECONDS
 from tests.api.conftest import job
 from tests.support import live
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,32 +77,32 @@ def test_a_database_that_stands_still() -> None:
             embedded.release()
 
 
-async def test_a_database_that_is_away_when_a_node_begins() -> None:
-    """The node says so, keeps trying, and begins by itself once the database answers."""
+def test_a_database_that_is_away_when_a_node_begins() -> None:
+    """`serve` does not end: /readyz says so within seconds, asked for jobs it answers 503, and once the database answers
+    the node begins by itself.
+    """
     with tempfile.TemporaryDirectory(prefix="horae-test-") as directory:
         embedded = Embedded(Path(directory))
         state = embedded.acquire()
-        node = Node(NodeSettings(state.uri, "late", drain_seconds=1), Sender(httpx.MockTransport(answers)))
         os.kill(state.pid, signal.SIGSTOP)
         try:
-            await node.start()
-            await eventually(lambda: says(node, "MongoDB does not answer; it keeps trying"), 20, "it to say so")
-            assert not node.ready
-            os.kill(state.pid, signal.SIGCONT)
-            await eventually(lambda: says(node, None), 20, "it to begin")
-            assert node.ready
+            with live.begun(state.uri, "late") as (url, serve), httpx.Client(timeout=10) as client:
+
+                def said() -> str | None:
+                    assert serve.poll() is None, "it ended"
+                    try:
+                        return unready(client, url)
+                    except httpx.ConnectError:
+                        return None
+
+                wait_until(lambda: "MongoDB does not answer; it keeps trying" in (said() or ""), 20, "it to say so")
+                assert client.get(f"{url}/healthz").status_code == 200
+                assert client.get(f"{url}/jobs").status_code == 503
+                os.kill(state.pid, signal.SIGCONT)
+                wait_until(lambda: said() is None, 20, "it to begin")
         finally:
             os.kill(state.pid, signal.SIGCONT)
-            await node.drain()
             embedded.release()
-
-
-async def says(node: Node, what: str | None) -> bool:
-    return node.unready is None if what is None else what in (node.unready or "")
-
-
-def answers(_: httpx.Request) -> httpx.Response:
-    return httpx.Response(200)
 
 
 def unready(client: httpx.Client, url: str) -> str | None:

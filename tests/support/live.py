@@ -32,6 +32,23 @@ def node(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[str]:
 @contextmanager
 def process(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[tuple[str, int]]:
     """The same with the id of its master process."""
+    with begun(mongodb_uri, db_name, **environment) as (url, started):
+
+        def ready() -> bool:
+            assert started.poll() is None, "the node ended"
+            try:
+                with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:
+                    return bool(answer.status == 200)
+            except (URLError, OSError):
+                return False
+
+        wait_until(ready, 30, "the node is ready")
+        yield url, started.pid
+
+
+@contextmanager
+def begun(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same, not waited for: where it will answer, and its master process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     known = {k: v for k, v in os.environ.items() if not k.startswith("HORAE_")}
@@ -46,18 +63,8 @@ def process(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[tupl
     with tempfile.TemporaryFile() as log:
         command = [sys.executable, "-m", "ops", "serve", "--nodes", "1", "--port", str(port)]
         started = subprocess.Popen(command, cwd=ROOT, env=known | settings, stdout=log, stderr=log)
-
-        def ready() -> bool:
-            assert started.poll() is None, "the node ended"
-            try:
-                with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:
-                    return bool(answer.status == 200)
-            except (URLError, OSError):
-                return False
-
         try:
-            wait_until(ready, 30, "the node is ready")
-            yield url, started.pid
+            yield url, started
         finally:
             started.send_signal(signal.SIGTERM)
             try:
