@@ -11,9 +11,11 @@ import click
 from cluster.store import backfills, batches, nodes
 from ops.client import Client, Refused
 from ops.inspect import reading
-from ops.tables import ago, as_json, rfc3339, table
+from ops.tables import ago, as_json, plain, rfc3339, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cluster.store.batches import Backlog
     from cluster.store.client import Database
 
@@ -45,23 +47,12 @@ def _client(context: click.Context) -> Client:
 @click.pass_context
 def list_command(context: click.Context, /, limit: int, form: bool, **given: str | None) -> None:  # noqa: FBT001
     """What is owed, then what is final, the latest first. The reasons stand beside."""
-    client = _client(context)
-    found: list[dict[str, Any]] = []
-    if given["job"] is not None:
-        if given["since"] is not None:
-            raise click.UsageError("--since goes without --job; use --until and --limit")
-        query = {"state": given["state"], "before": given["before"], "limit": min(limit, PAGE)}
-        found = client.call("GET", f"/jobs/{quote(given['job'], safe='')}/executions", query=query)
-    else:
-        query = {"state": given["state"], "since": given["since"], "until": given["before"]}
-        cursor = None
-        while len(found) < limit:
-            size = min(PAGE, limit - len(found))
-            page = client.call("GET", "/executions", query={**query, "limit": size, "cursor": cursor})
-            found += page["items"]
-            cursor = page["nextCursor"]
-            if cursor is None:
-                break
+    try:
+        found = _listed(_client(context), limit, given)
+    except Refused as exc:
+        if exc.status == 422:  # a state or a time that is none
+            raise click.UsageError(exc.message) from exc
+        raise
     if form:
         as_json(found)
         return
@@ -84,6 +75,27 @@ def list_command(context: click.Context, /, limit: int, form: bool, **given: str
     )
 
 
+def _listed(client: Client, limit: int, given: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """At most `limit`, page by page. Raises `Refused`."""
+    found: list[dict[str, Any]] = []
+    if given["job"] is not None:
+        if given["since"] is not None:
+            raise click.UsageError("--since goes without --job; use --until and --limit")
+        query = {"state": given["state"], "before": given["before"], "limit": min(limit, PAGE)}
+        found = client.call("GET", f"/jobs/{quote(given['job'], safe='')}/executions", query=query)
+    else:
+        query = {"state": given["state"], "since": given["since"], "until": given["before"]}
+        cursor = None
+        while len(found) < limit:
+            size = min(PAGE, limit - len(found))
+            page = client.call("GET", "/executions", query={**query, "limit": size, "cursor": cursor})
+            found += page["items"]
+            cursor = page["nextCursor"]
+            if cursor is None:
+                break
+    return found
+
+
 @executions_group.command("show")
 @click.argument("execution_id", metavar="EXECUTION")
 @JSON
@@ -96,7 +108,7 @@ def show_command(context: click.Context, execution_id: str, form: bool) -> None:
         return
     for name in ("executionId", "jobId", "state", "reason", "scheduledAt", "sendAt", "endedAt", "driftMs", "node"):
         if run.get(name) is not None:
-            click.echo(f"{name:>12}  {run[name]}")
+            click.echo(f"{name:>12}  {plain(run[name])}")
     table(
         f"{len(run['attempts'])} attempt(s)",
         ["attempt", "sent", "took ms", "status", "error", "node", "token"],

@@ -28,7 +28,14 @@ WAIT_SECONDS = 30.0
 LOOK_SECONDS = 0.25
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
 JSON = click.option("--json", "form", is_flag=True, help="Print JSON.")
-WAIT = click.option("--wait", "seconds", default=WAIT_SECONDS, show_default=True, help="Seconds to wait; 0: do not.")
+WAIT = click.option(
+    "--wait",
+    "seconds",
+    default=WAIT_SECONDS,
+    show_default=True,
+    type=click.FloatRange(0, 3600),
+    help="Seconds to wait; 0: do not.",
+)
 T = TypeVar("T")
 
 
@@ -44,7 +51,7 @@ def only(kind: str, found: Sequence[T], name: str, named: Callable[[T], str]) ->
     if len(fits) == 1:
         return fits[0]
     if fits:
-        raise Unknown(f"several {kind} begin with '{name}': {', '.join(named(x) for x in fits[:5])}")
+        raise Unknown(f"more than one {kind} begins with '{name}': {', '.join(named(x) for x in fits[:5])}")
     known = ", ".join(named(x) for x in found[:5]) or "there is none"
     raise Unknown(f"there is no {kind} '{name}' now ({known})")
 
@@ -54,7 +61,14 @@ def agreed(text: str, *, yes: bool) -> None:
     click.echo(text, err=True)
     if yes:
         return
-    if not click.confirm("Do it?", err=True):
+    try:
+        sure = click.confirm("Do it?", err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        click.echo("", err=True)
+        raise click.UsageError("nobody was there to be asked, so nothing was done: say --yes") from None
+    if not sure:
         raise SystemExit(1)
 
 

@@ -10,6 +10,7 @@ import orjson
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,10 +36,15 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         numeric = bool(body) and all(isinstance(row[i], int | float) for row in body)
         shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in body:
-        shown.add_row(*("-" if cell is None else str(cell) for cell in row))
+        shown.add_row(*(Text("-" if cell is None else plain(cell)) for cell in row))
     console = Console()
     # Into a pipe or file, a table is as wide as it needs to be.
     (console if console.is_terminal else Console(width=200)).print(shown)
+
+
+def plain(cell: object) -> str:
+    """Text that steers no terminal: answers of targets and names of jobs are written by others."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(cell))
 
 
 def ago(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from cluster.core.instants import parse, render
 from cluster.store import schema
 from cluster.store.client import Database
 from ops.cli import cli
+from ops.tables import table
 from tests.support import live
 from tests.support.engine import job_document, put_jobs
 from tests.support.waiting import wait_until
@@ -143,6 +145,25 @@ def test_release(ops: Ops) -> None:
     assert "no leased batch 'b1'" in again.output
 
 
+def test_whoever_cannot_be_asked_has_to_say_yes(ops: Ops) -> None:
+    """From a script, without --yes: nothing is done, a sentence, exit 2. A time to wait is a sensible number."""
+    ops.on(lambda db: db.api["leases"].update_one({"_id": "leader"}, {"$set": {"holder": "x", "node": "x", "term": 4}}))
+    silent = ops("leader", "resign", text="")
+    assert silent.exit_code == 2
+    assert "say --yes" in silent.output
+    for wrong in ("-5", "soon", "1e9"):
+        assert ops("leader", "resign", "--yes", "--wait", wrong).exit_code == 2
+    assert ops.json("leader")["term"] == 4
+
+
+def test_names_of_others_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers of targets and names of jobs are shown as they are: brackets stay, control characters do not."""
+    table("t", ["a"], [("closing [/b] and [ssl: x]",), ("\x1b]0;owned\x07 \x1b[31mred",), (None,)])
+    shown = capsys.readouterr().out
+    assert "closing [/b] and [ssl: x]" in shown
+    assert not re.search(r"[\x00-\x08\x0b-\x1f]", shown)
+
+
 def test_backlog(ops: Ops) -> None:
     """From the database; exit 1 when the oldest waits too long."""
     assert ops("backlog").exit_code == 0
@@ -167,6 +188,9 @@ def check_executions(ops: Ops, node_url: str) -> None:
     assert ops(*run, "list", "--state", "dead").exit_code == 0
     assert [r["executionId"] for r in json.loads(ops(*run, "list", "--job", "ops-runs", "--json").stdout)] == [name]
     assert ops(*run, "list", "--job", "x", "--since", "2026-01-01T00:00:00Z").exit_code == 2
+    for wrong in (["--state", "bogus"], ["--since", "yesterday"], ["--until", "soon"], ["--limit", "0"]):
+        refused = ops(*run, "list", *wrong)
+        assert (refused.exit_code, "Traceback" in refused.output) == (2, False), refused.output
     assert ops(*run, "retry", name).stdout == f"{name}: owed again\n"
     assert ops(*run, "retry", "a:1").exit_code == 1
 
