@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cluster.core.breaker import Breaker
     from cluster.store.nodes import Node
 
+MOST_BREAKERS = 100
+"""Those that opened first; `breakersInAll` tells how many there are."""
 RATED = ("succeeded", "failed", "dead", "retried", "attempts")
 
 
@@ -27,6 +29,7 @@ class Cluster(Base):
         leader = await leases.leadership(self.db)
         present, now_ms = await nodes.listing(self.db)
         waiting = await batches.backlog(self.db)
+        in_all, not_closed = await breakers.first(self.db, MOST_BREAKERS)
         send(
             resp,
             {
@@ -43,7 +46,8 @@ class Cluster(Base):
                     "late": waiting.late,
                     "oldestDueAt": render_optional(waiting.oldest_ms),
                 },
-                "breakers": [_breaker(b, now_ms) for b in await breakers.listing(self.db)],
+                "breakers": [_breaker(b, now_ms) for b in not_closed],
+                "breakersInAll": in_all,
                 "rates": await self._rates(present, now_ms),
             },
         )

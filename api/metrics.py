@@ -52,7 +52,7 @@ class Metrics:
             with within(DATABASE_SECONDS):
                 waiting = await batches.backlog(self._services.db)
                 earliest = await schedules.earliest(self._services.db)
-                not_closed = await breakers.listing(self._services.db)
+                open_in_all, shown = await breakers.first(self._services.db, MOST_HOSTS)
         except StoreError:
             return found
         now = self._services.clock.now_ms()
@@ -63,14 +63,13 @@ class Metrics:
             "backlog": {"ready": waiting.ready, "leased": waiting.leased, "late": waiting.late},
             "oldest_due_ms": 0 if waiting.oldest_ms is None else max(0, now - waiting.oldest_ms),
             "ahead_ms": ahead,
-            "breakers_open": len(not_closed),
-            "breakers": _by_host(not_closed),
+            "breakers_open": open_in_all,
+            "breakers": _by_host(shown),
         }
 
 
-def _by_host(not_closed: Sequence[Breaker]) -> dict[str, int]:
+def _by_host(shown: Sequence[Breaker]) -> dict[str, int]:
     """Those that opened first: when half the world is away, one series per host would be one too many."""
-    shown = sorted(not_closed, key=lambda b: b.opened_ms)[:MOST_HOSTS]
     return {f"{b.host} {'half_open' if b.half_open else 'open'}": 1 for b in shown}
 
 

@@ -300,6 +300,7 @@ class ClusterView(View):
     nodes: list[NodeView]
     backlog: Backlog
     breakers: list[BreakerView]
+    breakers_in_all: int = Field(description="At most 100 are listed, those that opened first.")
     rates: dict[str, Any]
 
 

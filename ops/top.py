@@ -74,7 +74,10 @@ async def look(db: Database, lease_ms: int) -> dict[str, Any]:
     for n in present:
         drift.merge(n.counters.get("drift_recent", ()))
     renewed_ago = None if leader.node is None or leader.renewed_ms is None else max(0, now - leader.renewed_ms)
-    hosts = _hosts(await failing.hosts(db, now - FAILING_MS), await breakers.listing(db))
+    bad = (await failing.hosts(db, now - FAILING_MS))[:HOSTS]
+    in_all, opened_first = await breakers.first(db, HOSTS)
+    not_closed = {b.host: b for b in (*await breakers.listing(db, [h for h, *_ in bad]), *opened_first)}
+    hosts = _hosts(bad, list(not_closed.values()))
     return {
         "at": rfc3339(now),
         "leader": {
@@ -97,7 +100,7 @@ async def look(db: Database, lease_ms: int) -> dict[str, Any]:
         },
         "nodes": [_node(n, now) for n in present],
         "failingHosts": hosts[:HOSTS],
-        "failingHostsInAll": len(hosts),
+        "failingHostsInAll": max(len(hosts), in_all),
     }
 
 

@@ -44,11 +44,19 @@ async def everyone(db: Database) -> list[Breaker]:
         return [_breaker(d) for d in await db.work["breakers"].find().to_list()]
 
 
-async def listing(db: Database, hosts: Collection[str] | None = None) -> list[Breaker]:
-    """For operators: those of these hosts, or all, by host."""
-    query = {} if hosts is None else {"_id": {"$in": list(hosts)}}
+async def listing(db: Database, hosts: Collection[str]) -> list[Breaker]:
+    """For operators: those of these hosts, by host."""
     with translated():
-        return [_breaker(d) for d in await db.api["breakers"].find(query).sort("_id", 1).to_list()]
+        found = await db.api["breakers"].find({"_id": {"$in": list(hosts)}}).sort("_id", 1).to_list()
+    return [_breaker(d) for d in found]
+
+
+async def first(db: Database, most: int) -> tuple[int, list[Breaker]]:
+    """For operators: how many there are in all, and those that opened first. Bounded: half the world may be away."""
+    with translated():
+        found = await db.api["breakers"].find().sort([("opened_at", 1), ("_id", 1)]).limit(most).to_list()
+        in_all = len(found) if len(found) < most else await db.api["breakers"].count_documents({})
+    return in_all, [_breaker(d) for d in found]
 
 
 async def trip(db: Database, fresh: Breaker) -> bool:

@@ -88,7 +88,9 @@ async def test_breakers_are_visible(api: Api) -> None:
         {"_id": "127.0.0.1:5999", "half_open": False, "until": DatetimeMS(now + 5000), "opens": 2, "rev": 1,
          "opened_at": DatetimeMS(now), "why": "20 of 20 attempts failed", "node": "n"}
     )  # fmt: skip
-    (shown,) = (await api.call("GET", "/cluster")).json["breakers"]
+    cluster = (await api.call("GET", "/cluster")).json
+    (shown,) = cluster["breakers"]
+    assert cluster["breakersInAll"] == 1
     assert (shown["host"], shown["state"], shown["opens"]) == ("127.0.0.1:5999", "open", 2)
     held = await api.call("GET", f"/executions/a:{now - 1000:013d}")
     assert "breaker of 127.0.0.1:5999 is open (20 of 20" in held.json["reason"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import MOST_HOSTS, _by_host, exposition
 from api.series import CLUSTER, WORKER, names
-from cluster.core.breaker import Breaker
+from cluster.store import breakers
 from ops.board import SLOT_BYTES, Board
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prometheus_client.metrics_core import Metric
+
+    from cluster.store.client import Database
 
 ROOT = Path(__file__).parents[2]
 GOOD, TWICE, BAD = 52, 8, 4
@@ -60,8 +63,6 @@ def nodes(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def _rfc3339(ms: int) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -185,19 +186,22 @@ def test_without_a_database_a_scrape_says_so() -> None:
     assert not re.search(r"^horae_(backlog|oldest|materialised_ahead)", text, re.MULTILINE)
 
 
-def test_breakers_are_shown_within_bounds() -> None:
-    """Each host with its state; of very many those that opened first, and how many there are in all."""
+async def test_breakers_are_shown_within_bounds(database: Database) -> None:
+    """Of very many hosts those that opened first, each with its state, and how many there are in all."""
+    opened = datetime(2026, 1, 1, tzinfo=UTC)
+    common = {"until": opened, "opens": 1, "rev": 1, "why": "", "node": "n"}
     many = [
-        Breaker(f"h{n}:443", half_open=n == 0, until_ms=0, opens=1, rev=1, opened_ms=n, why="", node="n")
-        for n in range(200)
+        {"_id": f"h{n}:443", "half_open": n == 0, "opened_at": opened + timedelta(seconds=n), **common}
+        for n in range(10_000)
     ]
-    shown = _by_host(many[::-1])
-    assert len(shown) == MOST_HOSTS
-    text = exposition(generate_latest, [], {"breakers_open": 200, "breakers": shown}).decode()
-    assert "horae_breakers_open 200.0" in text
+    await database.api["breakers"].insert_many(many[::-1])
+    in_all, first = await breakers.first(database, MOST_HOSTS)
+    text = exposition(generate_latest, [], {"breakers_open": in_all, "breakers": _by_host(first)}).decode()
+    assert "horae_breakers_open 10000.0" in text
+    assert text.count("horae_breaker_state{") == MOST_HOSTS
     assert 'horae_breaker_state{host="h0:443",state="half_open"} 1.0' in text
     assert 'horae_breaker_state{host="h49:443",state="open"} 1.0' in text
-    assert "h50:443" not in text
+    assert [b.host for b in await breakers.listing(database, ["h9999:443", "none"])] == ["h9999:443"]
 
 
 def test_the_table_has_no_name_twice() -> None:

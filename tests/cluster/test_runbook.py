@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -54,6 +55,13 @@ def world(mongodb_uri: str, db_name: str, tmp_path: Path) -> Iterator[dict[str, 
             for job, path in (("nightly", "/ok"), ("broken", "/status/404")):
                 body = {"schedule": "0 0 3 * * *", "api": f"{receiver.url}{path}", "type": "ATLEAST_ONCE"}
                 assert httpx.put(f"{url}/jobs/{job}", json=body).status_code == 201
+            stuck = {
+                "schedule": "@daily",
+                "api": f"{receiver.url}/hang",
+                "timeoutSeconds": 4,
+                "retry": {"maxAttempts": 1},
+            }
+            httpx.put(f"{url}/jobs/stuck", json=stuck).raise_for_status()
             execution = httpx.post(f"{url}/jobs/broken/trigger").json()["executionId"]
             wait_until(
                 lambda: httpx.get(f"{url}/executions/{execution}").json().get("state") == "failed", 20, "the failure"
@@ -67,9 +75,21 @@ def world(mongodb_uri: str, db_name: str, tmp_path: Path) -> Iterator[dict[str, 
                 "EXECUTION": execution,
                 "NODE": node,
                 "DIR": str(tmp_path),
+                "HORAE_SECRET_KEY": live.SECRET_KEY,
             }
     finally:
         end(receiver.process)
+
+
+def held(world: dict[str, str]) -> str:
+    """A batch that the node holds now: its only execution gets no answer."""
+    httpx.post(f"{world['HORAE_URL']}/jobs/stuck/trigger").raise_for_status()
+
+    def found() -> str | None:
+        batches = json.loads(run("horae leases --json", world)[1])["batches"]
+        return batches[0]["batch"] if batches else None
+
+    return wait_until(found, 10, "a batch that is held")
 
 
 def run(command: str, world: dict[str, str]) -> tuple[int, str]:
@@ -97,21 +117,43 @@ def test_every_command_does_what_it_says(world: dict[str, str]) -> None:
     """Status 0, and each text that stands below a command is in what it prints."""
     assert len(steps()) > 20
     for command, texts in steps():
+        if "$BATCH" in command:
+            world["BATCH"] = held(world)
         status, output = run(command, world)
         assert status == 0, f"{command}\n{output}"
         for text in texts:
             assert Template(text).safe_substitute(world) in output, f"{command}\n{output}"
 
 
-def test_commands_named_in_its_sentences_exist() -> None:
-    """`horae ...` in the text is a command that there is."""
-    for span in re.findall(r"`horae ([a-z][a-z -]*)", TEXT):
-        group: click.Command = cli
-        for word in span.split():
-            if not isinstance(group, click.Group):
-                break
-            assert word in group.commands, f"there is no `horae {span}`"
-            group = group.commands[word]
+def path(words: list[str]) -> tuple[str, ...]:
+    """The command that these words call, without its arguments. Fails if there is none."""
+    group: click.Command = cli
+    found: list[str] = []
+    for word in words:
+        if not isinstance(group, click.Group) or (found and word not in group.commands):
+            break
+        assert word in group.commands, f"there is no `horae {word}`"
+        group = group.commands[word]
+        found.append(word)
+    return tuple(found)
+
+
+def test_each_command_in_its_sentences_is_run_as_well() -> None:
+    """`horae ...` in the text stands in a block too, so that the test above runs it."""
+    in_blocks = {path(command.split()[1:]) for command, _ in steps() if command.startswith("horae ")}
+    text = re.sub(r"```console\n.*?```", "", TEXT, flags=re.DOTALL)
+    spoken = {path(span.split()) for span in re.findall(r"`horae\s([a-z][a-z\s-]*)", text)}
+    assert spoken <= in_blocks, spoken - in_blocks
+
+
+def test_every_fault_tells_all_four() -> None:
+    """What you see, why, what to do, how to know that it worked."""
+    faults = TEXT[TEXT.index("# Faults\n") : TEXT.index("\n# Capacity")]
+    sections = faults.split("\n## ")[1:]
+    assert len(sections) > 12
+    for section in sections:
+        for part in ("**See**", "**Why**", "**Do**", "**Worked**"):
+            assert part in section, f"{section.splitlines()[0]} lacks {part}"
 
 
 def test_its_links_lead_somewhere() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
+SECRET_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def begun(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[tuple[
         "DB_NAME": db_name,
         "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8",
         "HORAE_LOG_FORMAT": "json",
-        "HORAE_SECRET_KEY": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "HORAE_SECRET_KEY": SECRET_KEY,
         **environment,
     }
     with tempfile.TemporaryFile() as log:
