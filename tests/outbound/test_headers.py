@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import httpx
+import pytest
+from standardwebhooks import Webhook
 
 from cluster.core.lifecycle import JobState
 from cluster.core.model import Execution, Job, Target
@@ -72,6 +75,15 @@ def test_signature_as_a_receiver_checks_it() -> None:
         signed = b".".join([sent["webhook-id"].encode(), sent["webhook-timestamp"].encode(), b'{"a":1}'])
         code = hmac.new(bytes(range(32)), signed, hashlib.sha256).digest()
         assert sent["webhook-signature"] == "v1," + base64.b64encode(code).decode()
+
+
+@pytest.mark.parametrize("body", ["", '{"a":1}', "plain", '{"ü":"€\\u0000"}', "{{executionId}}\r\n"])
+def test_signature_as_the_package_makes_it(body: str) -> None:
+    """Byte for byte what `standardwebhooks` signs, once for each secret, the empty body included."""
+    other = "whsec_" + base64.b64encode(bytes(range(100, 124))).decode()
+    sent = dict(signature([SECRET, other], EXECUTION.id, 1_795_651_205, body.encode()))
+    at = datetime.fromtimestamp(1_795_651_205, UTC)
+    assert sent["webhook-signature"].split(" ") == [Webhook(s).sign(EXECUTION.id, at, body) for s in (SECRET, other)]
 
 
 def test_signed_for_the_time_it_leaves() -> None:
