@@ -48,6 +48,7 @@ _NOT_PUBLIC_4 = tuple(
 # For IPv6 it is the other way round: one range is the public internet, with holes in it. Outside it lie loopback,
 # mapped and compatible forms, NAT64 (64:ff9b::/96), unique local, link-local, site-local and multicast addresses.
 _PUBLIC_6 = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NOT_PUBLIC_6 = tuple(
     ipaddress.IPv6Network(n)
     for n in (
@@ -147,11 +148,12 @@ def allowed(address: IPAddress, networks: tuple[IPNetwork, ...]) -> bool:
         return _within(address, networks) or not _within(address, _NOT_PUBLIC_4)
     if address.scope_id is not None:
         return False
-    if _within(address, networks):
-        return True
     if address.ipv4_mapped is not None:
         # What the kernel would do with it: it is the IPv4 address.
         return allowed(address.ipv4_mapped, networks)
+    if _within(address, networks):
+        # Whoever allows NAT64 means the way, not every place that it leads to.
+        return address not in _NAT64 or allowed(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF), networks)
     return address in _PUBLIC_6 and not _within(address, _NOT_PUBLIC_6)
 
 

@@ -59,6 +59,26 @@ def test_allowed_networks() -> None:
 
 
 @pytest.mark.parametrize(
+    ("networks", "address", "is_allowed"),
+    [
+        ("64:ff9b::/96", "64:ff9b::8.8.8.8", True),
+        ("64:ff9b::/96", "64:ff9b::10.0.0.1", False),
+        ("64:ff9b::/96", "64:ff9b::169.254.169.254", False),
+        ("64:ff9b::/96 10.0.0.0/8", "64:ff9b::10.0.0.1", True),
+        ("10.0.0.0/8", "64:ff9b::10.0.0.1", False),
+        ("::/0", "::ffff:10.0.0.1", False),
+        ("::/0", "::ffff:8.8.8.8", True),
+        ("::/0", "64:ff9b::127.0.0.1", False),
+        ("::/0", "fc00::1", True),
+    ],
+)
+def test_what_is_inside_is_judged_too(networks: str, address: str, is_allowed: bool) -> None:
+    """Whoever allows NAT64, or all of IPv6, has not allowed the IPv4 addresses that hide in it."""
+    found = tuple(ipaddress.ip_network(n) for n in networks.split())
+    assert allowed(ipaddress.ip_address(address), found) is is_allowed
+
+
+@pytest.mark.parametrize(
     ("url", "host_port"),
     [
         ("https://API.Example.com/webhook", "api.example.com:443"),
