@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 ORPHANS_EVERY = 60.0
 FORGET_AFTER = 600.0
+UNWANTED_MS = 600_000
+"""A breaker that nobody has wanted to probe for so long is closed."""
 TOMBSTONES_EVERY = 600.0
 TOMBSTONES_AT_ONCE = 5000
 TOMBSTONE_GRACE_MS = 3_600_000
@@ -109,6 +111,9 @@ class Sweeper:
         for breaker in await breakers.everyone(self._db):
             if breaker.until_ms > now:
                 await batches.put_off(self._db, breaker.host, breaker.until_ms)
+            elif breaker.until_ms < now - UNWANTED_MS and await breakers.close(self._db, breaker):
+                # Its jobs are gone. Whatever comes for the host after all may find out like anything else.
+                log.info("breaker_forgotten", host=breaker.host)
 
     async def find_orphans(self) -> int:
         """Give owed executions whose batch does not exist a batch. Returns how many batches were missing: 0, always,

@@ -226,6 +226,19 @@ async def test_what_is_held_back_is_put_off_and_no_hindrance(database: Database)
     assert await batches.count_late(database, 64) == 4
 
 
+async def test_a_breaker_that_nobody_wants_to_pass_is_forgotten(database: Database) -> None:
+    """Its jobs were deleted, or sent elsewhere: long after its time it is closed, and says so to nobody any more."""
+    clock = Crank(DUE)
+    leader = await lead(database, clock)
+    for host, ago in (("forgotten:81", 700_000), ("recent:81", 500_000), ("probed:81", -5000)):
+        fields = {"half_open": host == "probed:81", "until": DatetimeMS(DUE - ago), "opens": 1, "rev": 1}
+        await database.api["breakers"].insert_one(
+            {"_id": host, **fields, "opened_at": DatetimeMS(DUE - 900_000), "why": "?", "node": "n"}
+        )
+    await leader.sweeper.step()
+    assert [b["_id"] for b in await rows(database, "breakers")] == ["probed:81", "recent:81"]
+
+
 async def test_being_handed_back_does_not_count_as_killing_nodes(database: Database) -> None:
     """However often a batch comes back untouched, it is neither split nor given up as `node_lost`."""
     await owed(database, "a", "b", url=BAD)
