@@ -8,6 +8,7 @@ documents may also stop half way, as MongoDB's may.
 
 from __future__ import annotations
 
+import asyncio
 import types
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,23 +17,30 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.election import Lease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
 from cluster.core.lifecycle import SENT_FINAL, State, replaces
-from cluster.store.definitions import Page
+from cluster.store.batches import OVERDUE_MS
 from cluster.store.history import Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    import pytest
-
     from cluster.core.model import Attempt, Batch, Ending, Execution, Owing
+    from cluster.core.permits import Permits
+    from cluster.store.backfills import Backfill
     from cluster.store.batches import ClaimFilter
+    from cluster.store.client import Document
+    from cluster.store.history import MissedRange
     from cluster.store.schedules import Row
 
 
 @types.coroutine
-def turn(seconds: float = 0.0) -> Generator[float, None, None]:
-    """Let others run; come back after so many seconds of virtual time."""
-    yield seconds
+def turn(seconds: float = 0.0) -> Generator[float | None, None, None]:
+    """Let others run; come back after so many seconds of virtual time. Serves `World.run` and `VirtualLoop`."""
+    if asyncio._get_running_loop() is None:
+        yield seconds
+    elif seconds > 0.0:
+        yield from asyncio.sleep(seconds).__await__()
+    else:
+        yield None
 
 
 @dataclass(slots=True)
@@ -42,36 +50,49 @@ class Final:
     state: State
     version: str
     attempts: list[Attempt]
+    reason: str | None = None
 
 
 @dataclass
 class Store:
-    """The documents. `fault` is asked once per call: None, "lost", "applied", "later" or "half"."""
+    """The documents. `fault` is asked once per call: None, "lost", "applied", "later" or "half"; `pause` is how long
+    (s) the way there and the way back take.
+    """
 
     now_ms: Callable[[], int]
     fault: Callable[[], str | None] = lambda: None
+    pause: Callable[[], float] = lambda: 0.0
     executions: dict[str, Execution] = field(default_factory=dict)
     batches: dict[str, Batch] = field(default_factory=dict)
     history: dict[str, Final] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     jobs: list[Owing] = field(default_factory=list)
+    """Jobs that nobody changes."""
+    documents: dict[str, Document] = field(default_factory=dict)
+    """Jobs as they are kept, replaced whole by each change."""
+    backfills: dict[str, Backfill] = field(default_factory=dict)
+    missed: dict[str, MissedRange] = field(default_factory=dict)
+    permits: dict[str, Permits] = field(default_factory=dict)
     lease: Lease = field(default_factory=lambda: Lease(None, 0, 0))
     lease_at_ms: int = 0
     endings: dict[str, str] = field(default_factory=dict)
     postponed: list[Callable[[], Any]] = field(default_factory=list)
 
+    def primary(self) -> None:
+        """Which member is primary is not known."""
+
     async def read(self, effect: Callable[[], Any]) -> Any:
         """A query: a fault is an error and nothing else."""
-        await turn()
+        await turn(self.pause())
         if self.fault() is not None:
             raise StoreUnavailable("simulated")
         answer = effect()
-        await turn()
+        await turn(self.pause())
         return answer
 
     async def write(self, *effects: Callable[[], Any]) -> list[Any]:
         """A write of some documents, each changed atomically, all in order. The answers of each."""
-        await turn()
+        await turn(self.pause())
         fault = self.fault()
         if fault == "lost":
             raise StoreUnavailable("simulated: not applied")
@@ -83,7 +104,7 @@ class Store:
                 effect()
             raise OutcomeUnknown("simulated: half applied")
         answers = [effect() for effect in effects]
-        await turn()
+        await turn(self.pause())
         if fault == "applied":
             raise OutcomeUnknown("simulated: applied")
         return answers
@@ -249,7 +270,11 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
         fit = [
             b
             for b in db.batches.values()
-            if b.late == which.late and b.claimable_ms <= now and not (which.unowned_only and b.owner is not None)
+            if b.late == which.late
+            and b.claimable_ms <= now
+            and not (which.unowned_only and b.owner is not None)
+            and b.host not in which.hosts_held
+            and b.gate not in which.gates_shut
         ]
         if not fit:
             return None
@@ -280,13 +305,16 @@ async def renew_batches(db: Store, owner: str, held: Sequence[tuple[str, int]], 
     return {name for (name, _), ours in zip(pairs, mine, strict=True) if not ours}
 
 
-async def release(db: Store, batch: Batch, claimable_ms: int | None) -> bool:
+async def release(db: Store, batch: Batch, claimable_ms: int | None, *, untouched: bool = False) -> bool:
     def effect() -> bool:
         b = held_still(db, batch.id, batch.owner, batch.token)
         if b is None:
             return False
-        at = db.now_ms() if claimable_ms is None else claimable_ms
-        db.batches[b.id] = replace(b, owner=None, claimable_ms=at)
+        b = replace(b, owner=None, claimable_ms=db.now_ms() if claimable_ms is None else claimable_ms)
+        if untouched:
+            late = b.late or b.send_ms <= db.now_ms() - OVERDUE_MS
+            b = replace(b, claims=max(0, batch.claims - 1), held=claimable_ms is not None, late=late)
+        db.batches[b.id] = b
         return True
 
     return bool((await db.write(effect))[0])
@@ -322,13 +350,13 @@ async def record(db: Store, endings: Sequence[Ending], _retention_days: float) -
     def effect(e: Ending) -> int:
         old = db.history.get(e.execution.id)
         if old is None:
-            db.history[e.execution.id] = Final(e.state, e.execution.schedule_version, list(e.attempts))
+            db.history[e.execution.id] = Final(e.state, e.execution.schedule_version, list(e.attempts), e.reason)
             return 0
         extra = [a for a in e.attempts if not any(_same(a, b) for b in old.attempts)]
         merged = sorted([*old.attempts, *extra], key=lambda a: a.sent_ms)
         better = replaces(e.state, old.state)
         state, version = (e.state, e.execution.schedule_version) if better else (old.state, old.version)
-        db.history[e.execution.id] = Final(state, version, merged)
+        db.history[e.execution.id] = Final(state, version, merged, e.reason if better else old.reason)
         return 1 if extra and old.state in SENT_FINAL else 0
 
     if not endings:
@@ -378,64 +406,3 @@ async def advance(db: Store, moves: Sequence[tuple[Row, int | None]], term: Any)
         return True
 
     return sum(await db.write(*(lambda m=m: effect(*m) for m in moves))) if moves else 0
-
-
-async def owing(db: Store, keys: Sequence[str], _limit: int, **_: Any) -> Page:
-    return Page(await db.read(lambda: [j for j in db.jobs if j.schedule_key in keys]))
-
-
-TWINS: dict[str, dict[str, Any]] = {
-    "leases": {
-        "read": lease_read,
-        "read_linearizable": lease_read,
-        "take_over": take_over,
-        "renew": lease_renew,
-        "resign": resign,
-    },
-    "executions": {
-        "insert": insert_executions,
-        "read": read_executions,
-        "owed": owed,
-        "stamp": stamp,
-        "remove": remove,
-        "fence_endings": fence_endings,
-        "move": move,
-        "add_attempt": add_attempt,
-    },
-    "batches": {
-        "insert": insert_batches,
-        "claim": claim,
-        "renew": renew_batches,
-        "release": release,
-        "finish": finish,
-        "listed": listed,
-    },
-    "history": {"record": record, "settled": settled},
-    "schedules": {"due": due, "stamp": stamp_rows, "advance": advance},
-    "definitions": {"owing": owing},
-}
-
-
-class Silent:
-    """A log that says nothing."""
-
-    def __getattr__(self, _: str) -> Any:
-        return lambda *_, **__: None
-
-
-async def _insist(write: Callable[[], Any], **_: Any) -> Any:
-    while True:
-        try:
-            return await write()
-        except StoreUnavailable:
-            await turn(0.1)
-
-
-def install(patch: pytest.MonkeyPatch) -> None:
-    """Put the twins in the place of the store's functions, for the steps of this process."""
-    for module, functions in TWINS.items():
-        for name, function in functions.items():
-            patch.setattr(f"cluster.store.{module}.{name}", function)
-    for step in ("elect", "claim", "record", "materialise", "quarantine"):
-        patch.setattr(f"cluster.{step}.log", Silent())
-    patch.setattr("cluster.record.insist", _insist)

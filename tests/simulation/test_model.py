@@ -1,6 +1,6 @@
 """The model is kept honest: the same random calls to it and to a real MongoDB get the same answers.
 
-Not compared is `definitions.owing`, which in the model is a filter by key and nothing else.
+Jobs are made and changed by the product's own `jobchange`, so they are such as it writes.
 """
 
 from __future__ import annotations
@@ -11,15 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cluster.core import jobchange
+from cluster.core.definition import Change, Definition, StoredJob
 from cluster.core.election import Lease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
 from cluster.core.ids import execution_id
-from cluster.core.lifecycle import State
+from cluster.core.jobchange import Moment
+from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Attempt, Batch, Ending, Execution, Moved, Term
-from cluster.store import batches, executions, history, leases, schedules
+from cluster.core.permits import Limits, Permits
+from cluster.store import (
+    backfills,
+    batches,
+    definitions,
+    executions,
+    history,
+    jobs,
+    leases,
+    permits,
+    schedules,
+)
+from cluster.store.backfills import Backfill
 from cluster.store.batches import ClaimFilter
+from cluster.store.definitions import Page
+from cluster.store.history import MissedRange
 from cluster.store.schedules import Row
-from tests.simulation.model import TWINS, Store
+from tests.simulation.model import Store
+from tests.simulation.twins import TWINS
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -32,8 +50,13 @@ MODULES: dict[str, Any] = {
     "batches": batches,
     "history": history,
     "schedules": schedules,
+    "jobs": jobs,
+    "definitions": definitions,
+    "backfills": backfills,
+    "permits": permits,
 }
-CALLS = 250
+OFTEN = ["executions"] * 3 + ["batches"] * 3 + ["history"] * 2 + ["jobs"] * 3 + ["definitions"] * 2
+CALLS = 500
 IDS = [execution_id("j", 1000 * n) for n in range(4)]
 NAMES = ["b0", "b1", "b2"]
 KEYS = ["@every|10|", "@every|20|"]
@@ -50,6 +73,8 @@ class Caller:
         self.seen: list[Execution] = []
         self.claimed: list[Batch] = []
         self.leases = [Lease(None, 0, 0)]
+        self.jobs: list[StoredJob] = []
+        self.permits = [Permits()]
 
     def _execution(self) -> Execution:
         r = self.random
@@ -64,14 +89,15 @@ class Caller:
     def _batch(self) -> Batch:
         self.at += 1
         some = tuple(self.random.sample(IDS, 2))
-        return Batch(self.random.choice(NAMES), some, 0, 0, 1000, self.at, late=self.random.random() < 0.3)
+        host = self.random.choice(["", "h"])
+        return Batch(self.random.choice(NAMES), some, 0, 0, 1000, self.at, late=self.random.random() < 0.3, host=host)
 
     def _held(self) -> Batch:
         return self.random.choice(self.claimed) if self.claimed else replace(self._batch(), owner="a", token=1)
 
     def call(self) -> tuple[str, str, tuple[Any, ...]]:
         """Module, function and arguments, the database left out."""
-        module = self.random.choice(["executions"] * 3 + ["batches"] * 3 + ["history"] * 2 + ["leases", "schedules"])
+        module = self.random.choice([*OFTEN, "leases", "schedules", "backfills", "permits"])
         name, args = getattr(self, f"_{module}")()
         return module, name, args
 
@@ -89,6 +115,7 @@ class Caller:
                 ("fence_endings", (few, f"n{r.random()}")),
                 ("move", ([Moved(e, made, 2000)], r.choice(NAMES))),
                 ("add_attempt", (replace(e, attempts=(self._attempt(),)),)),
+                ("reown", ([e], {e.id: r.choice(["v1", "v2"])}, r.choice(NAMES))),
             ]
         )
 
@@ -98,21 +125,32 @@ class Caller:
         return r.choice(
             [
                 ("insert", ([self._batch()],)),
-                (
-                    "claim",
-                    (r.choice("ab"), 100.0, ClaimFilter(late=r.random() < 0.3, unowned_only=r.random() < 0.3), 5.0),
-                ),
+                ("claim", (r.choice("ab"), 100.0, self._filter(), 5.0)),
                 ("renew", (b.owner or "a", [(b.id, b.token)], 100.0)),
                 ("release", (b, self.at)),
                 ("finish", ([b],)),
                 ("listed", (NAMES,)),
+                ("strays", (r.choice("ab"),)),
+                ("count_late", (r.randint(1, 2),)),
             ]
         )
 
+    def _filter(self) -> ClaimFilter:
+        r = self.random
+        return ClaimFilter(r.random() < 0.3, ("h",) if r.random() < 0.2 else (), (), r.random() < 0.3)
+
     def _history(self) -> tuple[str, tuple[Any, ...]]:
         r, e = self.random, self._execution()
-        ending = Ending(e, r.choice(FINAL), 5000, (self._attempt(),))
-        return r.choice([("record", ([ending], 1e6)), ("settled", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),))])
+        ending = Ending(e, r.choice(FINAL), 5000, (self._attempt(),), r.choice(["x", "y"]))
+        first = r.choice([1000, 2000])
+        return r.choice(
+            [
+                ("record", ([ending], 1e6)),
+                ("settled", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),)),
+                ("known", (IDS,)),
+                ("record_missed", ([MissedRange("m", "v1", first, first + 1000, 2, "why")], 5000, 1e6)),
+            ]
+        )
 
     def _leases(self) -> tuple[str, tuple[Any, ...]]:
         r, seen = self.random, self.random.choice(self.leases[-3:])
@@ -134,7 +172,73 @@ class Caller:
             [
                 ("due", (r.choice([10_000, 30_000]), 5)),
                 ("stamp", (KEYS, term)),
-                ("advance", ([(row, r.choice([10_000, 20_000, 20_000]))], term)),
+                ("advance", ([(row, r.choice([10_000, 20_000, 20_000, None]))], term)),
+                ("create", ([row],)),
+                ("known", (KEYS,)),
+            ]
+        )
+
+    def _jobs(self) -> tuple[str, tuple[Any, ...]]:
+        r = self.random
+        self.at += 1
+        at = Moment(self.at, f"v{self.at}", f"m{self.at}")
+        if not self.jobs or r.random() < 0.3:
+            return "one", (r.choice(["j0", "j1"]),)
+        old = r.choice(self.jobs[-3:])
+        overlap = r.choice(["allow", "skip"])
+        wanted = Definition(r.choice(["@every 10s", "@every 20s"]), "http://t/", 0, overlap=overlap, limits=Limits(5.0))
+        change = self._change(old, wanted, at)
+        return ("one", (old.id,)) if change is None else ("update", (change,))
+
+    def _change(self, old: StoredJob, wanted: Definition, at: Moment) -> Change | None:
+        r = self.random
+        if old.state is JobState.DELETED or r.random() < 0.4:
+            return jobchange.define(old, old.id, wanted, at)
+        if old.state is JobState.PAUSED:
+            return jobchange.resume(old, at)
+        return r.choice([jobchange.pause, jobchange.delete])(old, at)
+
+    def _definitions(self) -> tuple[str, tuple[Any, ...]]:
+        r = self.random
+        keys = sorted({j.schedule_key for j in self.jobs})
+        names, runs = ["j0", "j1"], ["e0", "e1"]
+        return r.choice(
+            [
+                ("by_id", (names,)),
+                ("owing", (keys[:1], r.randint(1, 3))),
+                ("owing_one", (r.choice(names),)),
+                ("unsettled", (3, r.choice([[], ["j0"]]))),
+                ("settle", ([j.mark for j in self.jobs[-2:] if j.mark is not None],)),
+                ("begin_exclusive", (r.choice(names), r.choice(runs), r.choice([None, *runs]))),
+                ("end_exclusive", ([r.choice(runs)], names)),
+            ]
+        )
+
+    def _backfills(self) -> tuple[str, tuple[Any, ...]]:
+        r = self.random
+        start = r.choice([1000, 2000])
+        b = Backfill(f"b{start}", KEYS[0], None, start, start + r.choice([5000, 9000]), 9000, start)
+        further = replace(b, cursor_ms=r.choice([3000, 4000]), counted=r.random() < 0.7, after=r.choice([None, "x"]))
+        return r.choice(
+            [
+                ("open_", (b,)),
+                ("oldest", ()),
+                ("progress", (further,)),
+                ("close", (b,)),
+                ("reached", (KEYS,)),
+            ]
+        )
+
+    def _permits(self) -> tuple[str, tuple[Any, ...]]:
+        r = self.random
+        seen = r.choice(self.permits[-2:])
+        then = Permits(seen.next_ms + 100, frozenset(r.sample(IDS, 2)))
+        return r.choice(
+            [
+                ("read", ("g",)),
+                ("write", ("g", seen, then)),
+                ("give_back", ({"g": r.sample(IDS, 1)},)),
+                ("live", (IDS,)),
             ]
         )
 
@@ -143,6 +247,10 @@ class Caller:
             self.claimed = [*self.claimed[-3:], answer]
         elif isinstance(answer, Lease):
             self.leases.append(answer)
+        elif isinstance(answer, StoredJob):
+            self.jobs.append(answer)
+        elif isinstance(answer, Permits):
+            self.permits.append(answer)
         elif isinstance(answer, tuple) and answer and isinstance(answer[0], dict):
             self.seen = [*self.seen[-3:], *answer[0].values()]
 
@@ -160,6 +268,10 @@ def comparable(answer: Any) -> Any:
     """Without the instants that the two clocks gave, and in an order of its own where the store promises none."""
     if isinstance(answer, Batch):
         return replace(answer, claimable_ms=0, ids=tuple(sorted(answer.ids)))
+    if isinstance(answer, Page):
+        return sorted(answer.jobs, key=lambda j: j.id), answer.last if len(answer.jobs) == 1 else None
+    if isinstance(answer, list) and answer and isinstance(answer[0], Batch):
+        return sorted((comparable(b) for b in answer), key=lambda b: b.id)
     return sorted(answer) if isinstance(answer, list) and answer and isinstance(answer[0], str) else answer
 
 
@@ -171,6 +283,12 @@ async def test_the_model_answers_as_mongodb_does(database: Database, seed: int) 
     rows = [Row(k, 10_000, 0) for k in KEYS]
     await schedules.create(database, rows)
     store.rows = {r.key: r for r in rows}
+    for n in range(2):
+        made = jobchange.define(None, f"j{n}", Definition("@every 10s", "http://t/", 0), Moment(1000, f"v{n}", f"m{n}"))
+        assert made is not None
+        assert at_once(TWINS["jobs"]["insert"](store, made)) is await jobs.insert(database, made) is True
+        assert at_once(TWINS["jobs"]["insert"](store, made)) is await jobs.insert(database, made) is False
+        met.add(("jobs", "insert"))
     for n in range(CALLS):
         module, name, args = caller.call()
         real = await getattr(MODULES[module], name)(database, *args)
@@ -179,8 +297,10 @@ async def test_the_model_answers_as_mongodb_does(database: Database, seed: int) 
         caller.learn(real)
         met.add((module, name))
     documents = {d["_id"]: d async for d in database.api["history"].find()}
-    assert {i: (f.state, f.version, len(f.attempts)) for i, f in store.history.items()} == {
-        i: (d["state"], d["schedule_version"], len(d["attempts"])) for i, d in documents.items()
+    missed = {i: documents.pop(i) for i in list(documents) if documents[i]["state"] == State.MISSED}
+    assert store.missed.keys() == missed.keys()
+    assert {i: (f.state, f.version, len(f.attempts), f.reason) for i, f in store.history.items()} == {
+        i: (d["state"], d["schedule_version"], len(d["attempts"]), d["reason"]) for i, d in documents.items()
     }
     assert met == {(m, f) for m in MODULES for f in TWINS[m]}
 

@@ -1,6 +1,6 @@
 """At least 100,000 different interleavings of the real steps, and every invariant asked after each step of each.
 
-A failure names its seed: `Election(816).run()` with `model.install` is that run again, step by step.
+A failure names its seed: `Election(816).run()` with `twins.install` is that run again, step by step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cluster.core.errors import OutcomeUnknown
 from cluster.elect import Elector
 from cluster.materialise import Materialiser
 from cluster.store import executions, history
-from tests.simulation import model
+from tests.simulation import model, twins
 from tests.simulation.scenarios import TIMINGS, BatchLife, Election, WritingDown
 from tests.simulation.world import START_MS, Broken
 
@@ -31,7 +31,7 @@ BROKEN_RUNS = 20_000
 
 @pytest.fixture(autouse=True)
 def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    model.install(monkeypatch)
+    twins.install(monkeypatch)
 
 
 def explore(scenario: Callable[[int], Any], runs: int) -> set[int]:

@@ -1,0 +1,279 @@
+"""The rest of the store's functions in memory: jobs as documents, ranges to catch up, missed ranges, permits.
+
+Jobs are kept as the very documents that the product writes and are read through its own codec, so that only the
+database itself is modelled: filters, order, and what a write of many documents may leave undone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cluster.core.lifecycle import JobState, State
+from cluster.core.permits import Permits
+from cluster.store import jobs
+from cluster.store.codec import job_from_document, owing_from_document
+from cluster.store.definitions import Page, Read
+from cluster.store.vault import NO_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from cluster.core.definition import Change, StoredJob
+    from cluster.core.model import Batch, Execution, Job, Owing
+    from cluster.store.backfills import Backfill
+    from cluster.store.client import Document
+    from cluster.store.history import MissedRange
+    from cluster.store.schedules import Row
+    from tests.simulation.model import Store
+
+# -- jobs, as they are defined -------------------------------------------------------------------------------------
+
+
+async def job_one(db: Store, job_id: str) -> StoredJob | None:
+    d: Document | None = await db.read(lambda: db.documents.get(job_id))
+    return None if d is None else jobs.stored_job(d)
+
+
+async def job_insert(db: Store, change: Change) -> bool:
+    def effect() -> bool:
+        fresh = change.job.id not in db.documents
+        db.documents.setdefault(change.job.id, jobs.insertion(change))
+        return fresh
+
+    return bool((await db.write(effect))[0])
+
+
+async def job_update(db: Store, change: Change) -> bool:
+    query, operations = jobs._update(change, NO_KEYS)
+
+    def effect() -> bool:
+        d = db.documents.get(query["_id"])
+        if d is None or d["revision"] != query["revision"]:
+            return False
+        past = operations.get("$push", {}).get("past", {"$each": []})["$each"]
+        db.documents[d["_id"]] = {**d, **operations["$set"], "past": [*d["past"], *past][-jobs.PERIODS_KEPT :]}
+        return True
+
+    return bool((await db.write(effect))[0])
+
+
+# -- jobs, as the engine reads them --------------------------------------------------------------------------------
+
+
+async def by_id(db: Store, ids: Iterable[str]) -> Read:
+    wanted = sorted(ids)
+    found: list[Job] = await db.read(lambda: [job_from_document(db.documents[i]) for i in wanted if i in db.documents])
+    return Read({j.id: j for j in found})
+
+
+async def _page(db: Store, fits: Callable[[Document], bool], limit: int, *, pasts: bool = False) -> Page:
+    def effect() -> list[Owing]:
+        found = [d for _, d in sorted(db.documents.items()) if fits(d)][:limit]
+        return [owing_from_document(d if pasts else {**d, "past": []}) for d in found]
+
+    page: list[Owing] = await db.read(effect)
+    return Page(page, page[-1].id if len(page) == limit else None)
+
+
+async def owing(
+    db: Store, keys: Sequence[str], limit: int, *, after: str | None = None, completed: bool = False
+) -> Page:
+    states = {JobState.ACTIVE, JobState.COMPLETED} if completed else {JobState.ACTIVE}
+    if db.jobs:
+        return Page(await db.read(lambda: [j for j in db.jobs if j.schedule_key in keys]))
+    return await _page(
+        db,
+        lambda d: (
+            d["schedule_key"] in keys
+            and d["state"] in states
+            and "unsettled" not in d
+            and (after is None or d["_id"] > after)
+        ),
+        limit,
+    )
+
+
+async def owing_one(db: Store, job_id: str) -> Owing | None:
+    d: Document | None = await db.read(lambda: db.documents.get(job_id))
+    return None if d is None else owing_from_document({**d, "past": []})
+
+
+async def unsettled(db: Store, limit: int, without: Sequence[str] = ()) -> Page:
+    return await _page(db, lambda d: "unsettled" in d and d["_id"] not in without, limit, pasts=True)
+
+
+async def settle(db: Store, changes: Sequence[str]) -> None:
+    def effect(job_id: str) -> None:
+        d = db.documents[job_id]
+        if d.get("unsettled") in changes:
+            db.documents[job_id] = {k: v for k, v in d.items() if k != "unsettled"}
+
+    await db.write(*(lambda i=i: effect(i) for i in sorted(db.documents)))
+
+
+async def begin_exclusive(db: Store, job_id: str, execution_id: str, instead_of: str | None) -> str | None:
+    def effect() -> bool:
+        d = db.documents.get(job_id)
+        if d is None or d.get("running") not in (instead_of, execution_id):
+            return False
+        db.documents[job_id] = {**d, "running": execution_id}
+        return True
+
+    if (await db.write(effect))[0]:
+        return execution_id
+    found: str | None = await db.read(lambda: db.documents.get(job_id, {}).get("running"))
+    return found
+
+
+async def end_exclusive(db: Store, execution_ids: Sequence[str], job_ids: Sequence[str]) -> None:
+    def effect(job_id: str) -> None:
+        d = db.documents.get(job_id)
+        if d is not None and d.get("running") in execution_ids:
+            db.documents[job_id] = {**d, "running": None}
+
+    await db.write(*(lambda i=i: effect(i) for i in sorted(set(job_ids))))
+
+
+# -- ranges ----------------------------------------------------------------------------------------------------------
+
+
+async def backfills_open(db: Store, *ranges: Backfill) -> None:
+    def effect(b: Backfill) -> None:
+        there = db.backfills.get(b.id)
+        db.backfills[b.id] = b if there is None else replace(there, to_ms=max(there.to_ms, b.to_ms))
+
+    await db.write(*(lambda b=b: effect(b) for b in ranges))
+
+
+async def backfills_oldest(db: Store, without: Sequence[str] = ()) -> tuple[Backfill | None, dict[str, str]]:
+    def effect() -> Backfill | None:
+        fit = [b for b in db.backfills.values() if b.id not in without]
+        uncounted = [b for b in fit if not b.counted]
+        return uncounted[0] if uncounted else min(fit, key=lambda b: (b.cursor_ms, b.id), default=None)
+
+    return await db.read(effect), {}
+
+
+async def backfills_progress(db: Store, b: Backfill) -> None:
+    def effect() -> None:
+        there = db.backfills.get(b.id)
+        if there is not None:
+            db.backfills[b.id] = replace(b, to_ms=there.to_ms)
+
+    await db.write(effect)
+
+
+async def backfills_close(db: Store, b: Backfill) -> None:
+    def effect() -> None:
+        there = db.backfills.get(b.id)
+        if there is not None and there.to_ms == b.to_ms:
+            del db.backfills[b.id]
+
+    await db.write(effect)
+
+
+async def backfills_reached(db: Store, keys: Collection[str]) -> dict[str, int]:
+    def effect() -> dict[str, int]:
+        open_ = [b for b in db.backfills.values() if b.key in keys]
+        return {k: min(b.cursor_ms for b in open_ if b.key == k) for k in {b.key for b in open_}}
+
+    found: dict[str, int] = await db.read(effect)
+    return found
+
+
+async def record_missed(db: Store, ranges: Iterable[MissedRange], _now_ms: int, _retention_days: float) -> None:
+    def effect(r: MissedRange) -> None:
+        db.missed.setdefault(f"{r.job_id}:{r.first_ms:013d}:missed", r)
+
+    some = list(ranges)
+    if some:
+        await db.write(*(lambda r=r: effect(r) for r in some))
+
+
+async def known(db: Store, ids: Collection[str]) -> set[str]:
+    wanted = list(ids)
+    found: set[str] = await db.read(lambda: {i for i in wanted if i in db.history})
+    return found
+
+
+async def rows_create(db: Store, rows: Iterable[Row]) -> None:
+    some = list(rows)
+    if some:
+        await db.write(*(lambda r=r: db.rows.setdefault(r.key, r) for r in some))
+
+
+async def rows_known(db: Store, keys: Collection[str]) -> dict[str, Row]:
+    found: dict[str, Row] = await db.read(lambda: {k: db.rows[k] for k in keys if k in db.rows})
+    return found
+
+
+async def reown(db: Store, stale: Sequence[Execution], version: Mapping[str, str], batch: str) -> set[str]:
+    def effect(e: Execution) -> bool:
+        now = db.executions.get(e.id)
+        seen = (e.batch, e.schedule_version, ())
+        if now is None or (now.batch, now.schedule_version, now.attempts) != seen:
+            return False
+        changed = replace(now, schedule_version=version[e.id], batch=batch, owner=None, state=State.PENDING)
+        db.executions[e.id] = changed
+        db.endings.pop(e.id, None)
+        return True
+
+    if not stale:
+        return set()
+    matched = await db.write(*(lambda e=e: effect(e) for e in stale))
+    ids = [e.id for e in stale]
+    if all(matched):
+        return set(ids)
+    found: set[str] = await db.read(lambda: {i for i in ids if i in db.executions and db.executions[i].batch == batch})
+    return found
+
+
+# -- batches and permits ---------------------------------------------------------------------------------------------
+
+
+async def strays(db: Store, owner: str) -> list[Batch]:
+    found: list[Batch] = await db.read(lambda: [b for b in db.batches.values() if b.owner == owner])
+    return found
+
+
+async def count_late(db: Store, limit: int) -> int:
+    found: int = await db.read(lambda: sum(b.late and not b.held for b in db.batches.values()))
+    return min(found, limit)
+
+
+async def permits_read(db: Store, gate: str) -> Permits:
+    found: Permits = await db.read(lambda: db.permits.get(gate, Permits()))
+    return found
+
+
+async def permits_write(db: Store, gate: str, seen: Permits, then: Permits) -> bool:
+    def effect() -> bool:
+        if db.permits.get(gate, Permits()).rev != seen.rev:
+            return False
+        db.permits[gate] = replace(then, rev=seen.rev + 1)
+        return True
+
+    return bool((await db.write(effect))[0])
+
+
+async def permits_give_back(db: Store, held: Mapping[str, Collection[str]]) -> None:
+    def effect(gate: str, ids: Collection[str]) -> None:
+        there = db.permits.get(gate)
+        if there is not None and there.held & set(ids):
+            db.permits[gate] = replace(there, held=there.held - set(ids), rev=there.rev + 1)
+
+    await db.write(*(lambda g=g, ids=ids: effect(g, ids) for g, ids in held.items()))
+
+
+async def permits_live(db: Store, ids: Collection[str]) -> set[str]:
+    def leased(i: str) -> bool:
+        e = db.executions.get(i)
+        b = None if e is None else db.batches.get(e.batch)
+        if e is None or b is None or e.state is not State.LEASED:
+            return False
+        return b.owner is not None and b.token == e.token and b.claimable_ms > db.now_ms()
+
+    wanted = list(ids)
+    found: set[str] = await db.read(lambda: {i for i in wanted if leased(i)})
+    return found
