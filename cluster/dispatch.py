@@ -22,7 +22,7 @@ from cluster.core.errors import StoreError
 from cluster.core.lanes import Lanes
 from cluster.core.lifecycle import Event, JobState
 from cluster.core.model import Attempt
-from cluster.core.outcome import planned_ms, too_old
+from cluster.core.outcome import next_number, planned_ms, too_old, used_up
 from cluster.core.permits import STALE_MS
 from cluster.core.templates import filled
 from cluster.core.trace import traceparent
@@ -198,6 +198,8 @@ class Dispatcher:
         self._lanes = Lanes(slots)
         self._gates = doors.gates
         self._lines: dict[str, _Line] = {}
+        self._returning: dict[str, asyncio.Task[None]] = {}
+        """Permits on their way back, by execution."""
         self._looked_at = 0.0
         self._stale: list[_Ready] = []
         self._rereading = False
@@ -283,10 +285,11 @@ class Dispatcher:
             self._timer.cancel()
         await stop(self._tasks)
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -340,11 +343,11 @@ class Dispatcher:
             kept = None if job is None else job.retention_days
             self._drop(Dropped(held, execution, reason or "the job was deleted", retention_days=kept))
             return
-        old = too_old(execution, job, self._clock.now_ms())
-        if old is not None:
-            self._drop(Dropped(held, execution, old, Event.EXHAUST, job.retention_days, job.watch))
+        over = used_up(execution, job) or too_old(execution, job, self._clock.now_ms())
+        if over is not None:
+            self._drop(Dropped(held, execution, over, Event.EXHAUST, job.retention_days, job.watch))
             return
-        number = len(execution.attempts) + 1
+        number = next_number(execution.attempts)
         parent = traceparent(execution.id, number, held.batch.token, self.trace)
         if job.target.templated:
             job = replace(job, target=filled(job.target, execution, number))
@@ -495,6 +498,10 @@ class Dispatcher:
             if not limits.any:
                 at, again_ms = dict.fromkeys((r.execution.id for r in asked), self._clock.now_ms()), None
             else:
+                # A permit that is being given back must not be found on the list and used, and then be taken off it.
+                back = [t for r in asked if (t := self._returning.get(r.execution.id)) is not None]
+                if back:
+                    await asyncio.wait(back)
                 granted = await self._gates.ask(name, limits, [r.execution.id for r in asked])
                 at, again_ms = granted.at_ms, granted.again_ms
         except StoreError as exc:
@@ -520,7 +527,9 @@ class Dispatcher:
         if ready.permit_ms is not None and ready.job.gate is not None:
             # Others may use it meanwhile. If this is not done, it counts as soon as the lease is given back.
             ready.permit_ms = None
-            self._spawn(self._gates.give_back({ready.job.gate: [ready.execution.id]}))
+            name = ready.execution.id
+            self._returning[name] = task = self._spawn(self._gates.give_back({ready.job.gate: [name]}))
+            task.add_done_callback(lambda _: self._returning.pop(name, None))
         self._parked.setdefault(ready.job.host, deque()).append(ready)
 
     def _launch(self, ready: _Ready, probe: Breaker | None) -> None:
@@ -552,18 +561,21 @@ class Dispatcher:
         reply = None
         try:
             if job.overlap_skip and not await self._hooks.may_overlap(execution):
-                held.sending.discard(execution.id)
-                held.unrecorded += 1
-                if job.gate is not None:
-                    self._spawn(self._gates.give_back({job.gate: [execution.id]}))
                 why = "the run before it had not ended"
-                self._hooks.dropped(Dropped(held, execution, why, Event.SKIP, job.retention_days))
+                self._drop_launched(ready, Dropped(held, execution, why, Event.SKIP, job.retention_days))
+                return
+            # Nothing is awaited between this and the request: to get here may have taken longer than the lease.
+            if self._gone(held):
                 return
             sent_ms = self._clock.now_ms()
+            old = too_old(execution, job, sent_ms)
+            if old is not None:
+                self._drop_launched(ready, Dropped(held, execution, old, Event.EXHAUST, job.retention_days, job.watch))
+                return
             reply = await self._sender.send(ready.request)
             self._breakers.note(job.host, reply.status, reply.error)
             attempt = Attempt(
-                len(execution.attempts) + 1,
+                next_number(execution.attempts),
                 sent_ms,
                 self._node,
                 held.batch.token,
@@ -593,6 +605,14 @@ class Dispatcher:
             self._pump()
             if probe is not None:
                 await self._after_probe(probe, reply)
+
+    def _drop_launched(self, ready: _Ready, dropped: Dropped) -> None:
+        """It has its slot, and maybe its permit, but must not be sent."""
+        ready.held.sending.discard(ready.execution.id)
+        ready.held.unrecorded += 1
+        if ready.job.gate is not None:
+            self._spawn(self._gates.give_back({ready.job.gate: [ready.execution.id]}))
+        self._hooks.dropped(dropped)
 
     async def _after_probe(self, probe: Breaker, reply: Reply | None) -> None:
         try:

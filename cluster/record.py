@@ -90,15 +90,29 @@ class Recorder:
         held: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
         for e in final:
             held[e.execution.batch, e.execution.token].append(e.execution.id)
-        await insist(lambda: executions.remove(self._db, held), seconds=self._seconds, event="remove")
+        removed = await insist(lambda: executions.remove(self._db, held), seconds=self._seconds, event="remove")
         if exclusive:
-            ids, jobs = [e.id for e in exclusive], [e.job_id for e in exclusive]
-            await insist(
-                lambda: definitions.end_exclusive(self._db, ids, jobs), seconds=self._seconds, event="end_exclusive"
-            )
+            await self._end_exclusive(exclusive, certain=removed == len(ended))
         lost = [e for e in others if e.execution.id not in mine]
         await self._keep_attempts([replace(e.execution, attempts=e.attempts[-1:]) for e in lost if e.attempts])
         return Flushed(recorded.duplicates, len(lost))
+
+    async def _end_exclusive(self, ran: Sequence[Execution], *, certain: bool) -> None:
+        """Let the next occurrences of these jobs run. What is owed still has lost its lease here: another may be
+        sending it by now, and whoever ends it lets the next one run. `certain`: none of these is owed.
+        """
+        ids = [e.id for e in ran]
+        still = (
+            {}
+            if certain
+            else await insist(lambda: executions.owed(self._db, ids), seconds=self._seconds, event="still_owed")
+        )
+        gone = [e for e in ran if e.id not in still]
+        if gone:
+            ids, jobs = [e.id for e in gone], [e.job_id for e in gone]
+            await insist(
+                lambda: definitions.end_exclusive(self._db, ids, jobs), seconds=self._seconds, event="end_exclusive"
+            )
 
     async def bury(self, batch: Batch, unreadable: dict[str, str], now_ms: int) -> None:
         """Executions of a held batch whose documents cannot be read: dead, with the reason, and owed no more."""

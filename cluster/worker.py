@@ -418,9 +418,11 @@ class Worker:
         ended: list[Ending] = []
         moved: list[Moved] = []
         exclusive: list[Execution] = []
+        again: list[bool] = []
         gone: dict[str, Job] = {}
         for result in results:
             becomes, verdict = self._outcome(result)
+            again.append(isinstance(becomes, Moved))
             kept = result.job.retention_days if isinstance(result, Answered) else result.retention_days
             if kept is not None and isinstance(becomes, Ending):
                 becomes = replace(becomes, retention_days=kept)
@@ -433,10 +435,12 @@ class Worker:
                 if verdict is Verdict.GONE:
                     gone[result.job.id] = result.job
         flushed = await self._recorder.endings(ended, exclusive) if ended else None
+        # What is tried again gives its permit back first: another node may get it again as soon as it has moved.
+        await self._give_back([r for r, m in zip(results, again, strict=True) if m])
         lost = await self._recorder.moves(moved) if moved else 0
         for job in gone.values():
             await self._pause_gone(job)
-        await self._give_back(results)
+        await self._give_back([r for r, m in zip(results, again, strict=True) if not m])
         for result in results:
             result.held.unrecorded -= 1
         self._count(ended, moved, results)

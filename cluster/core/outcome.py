@@ -11,6 +11,8 @@ from cluster.core.model import Ending, Moved
 from cluster.core.verdict import Verdict, judge, next_try, rounded_up
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cluster.core.model import Attempt, Execution, Job
 
 
@@ -27,6 +29,24 @@ def too_old(execution: Execution, job: Job, at_ms: int) -> str | None:
     if age is None or at_ms <= planned_ms(execution, job) + age * 1000:
         return None
     return f"maxAgeSeconds ({age:g}) passed before it could be sent{' again' if execution.attempts else ''}"
+
+
+def next_number(attempts: Sequence[Attempt]) -> int:
+    """The number of the attempt that comes after these. What was delivered twice under one number counts once."""
+    return max((a.number for a in attempts), default=0) + 1
+
+
+def used_up(execution: Execution, job: Job) -> str | None:
+    """Why no attempt may follow those made: the sentence about `maxAttempts`; None if one may.
+
+    An execution may come to a node like this: the last answer came late, to one that had lost its lease, and was kept.
+    """
+    made = next_number(execution.attempts) - 1
+    return _exhausted(made, execution.attempts[-1]) if made >= job.retry.max_attempts else None
+
+
+def _exhausted(made: int, last: Attempt) -> str:
+    return f"{made} attempts were used up; the last one: {last.error or f'the target answered {last.status}'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +81,12 @@ def outcome(execution: Execution, job: Job, heard: Heard) -> tuple[Ending | Move
         return ending(Event.REFUSED, f"{why}: it is gone for good, so the job is paused"), verdict
     if verdict is Verdict.REFUSED:
         return ending(Event.REFUSED, why), verdict
-    again = next_try(job.retry, len(heard.attempts), luck=heard.luck, asked_seconds=heard.asked_seconds)
+    again = next_try(job.retry, last.number, luck=heard.luck, asked_seconds=heard.asked_seconds)
     if again is None:
-        reason = f"{len(heard.attempts)} attempts were used up; the last one: {why}"
-        return ending(Event.EXHAUST, reason), verdict
+        return ending(Event.EXHAUST, _exhausted(last.number, last)), verdict
     send_ms = rounded_up(heard.now_ms + again.delay_ms)
     old = too_old(execution, job, send_ms)
     if old is not None:
-        reason = f"{len(heard.attempts)} attempts, then {old}; the last one: {why}"
+        reason = f"{last.number} attempts, then {old}; the last one: {why}"
         return ending(Event.EXHAUST, reason), verdict
     return Moved(execution, heard.attempts, send_ms), verdict

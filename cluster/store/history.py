@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
+from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.lifecycle import SENT_FINAL, State, replaces
@@ -220,7 +221,11 @@ class MissedRange:
 
 
 async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int, retention_days: float) -> None:
-    """One document per range under a deterministic id, so that a repeated pass writes it once."""
+    """One document per range under an id of its job and first instant, so that a repeated pass writes it once.
+
+    What begins where a known range of the job begins and reaches further extends it: the rest of what was being caught
+    up when the job was changed, say.
+    """
     documents: list[Document] = [
         {
             "_id": f"{r.job_id}:{r.first_ms:013d}:missed",
@@ -243,3 +248,16 @@ async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int
         for r in ranges
     ]
     await _add(db, documents)
+    longer = [
+        UpdateOne(
+            {"_id": d["_id"], "last_at": {"$lt": d["last_at"]}},
+            {
+                "$set": {"last_at": d["last_at"], "mark": True},
+                "$max": {"count": d["count"], "expire_at": d["expire_at"]},
+            },
+        )
+        for d in documents
+    ]
+    if longer:
+        with translated():
+            await db.work["history"].bulk_write(longer, ordered=False)

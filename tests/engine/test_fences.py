@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from cluster.core.errors import TermLost
-from cluster.core.model import Batch, Moved, Term
+from cluster.core.lifecycle import State
+from cluster.core.model import Attempt, Batch, Ending, Moved, Term
+from cluster.record import Recorder
 from cluster.store import batches, definitions, executions, schedules
 from cluster.store.batches import ClaimFilter
 from cluster.store.owing import owe, repair
@@ -66,6 +68,24 @@ async def test_who_stands_still_before_his_stamp_takes_nothing_back(database: Da
     assert (before[0]["owner"], before[0]["token"]) == ("heir", sleepy.token + 1)
     assert await executions.stamp(database, sleepy.ids, sleepy.id, "sleepy", sleepy.token) == 0
     assert await rows(database, "executions") == before
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_who_lost_his_lease_lets_no_next_run_begin(database: Database, status: int) -> None:
+    """`overlap: skip`: his answer came late, another node is sending the same run by now, and names it as running."""
+    (e,) = await owed(database, "a", overlap="skip", running="a:0000000000000")
+    stale = await worker(database, answering(200), "stale")._claimer.step(ClaimFilter())
+    assert stale is not None
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"running": e.id}})
+    await database.api["executions"].update_one({"_id": e.id}, {"$set": {"token": 2, "owner": "heir"}})
+    made = (Attempt(1, T0, "stale", 1, 1.0, status),)
+    state = State.SUCCEEDED if status == 200 else State.FAILED
+    recorder = Recorder(database, 7.0, 1000)
+    await recorder.endings([Ending(stale.executions[0], state, T0, made, "why")], stale.executions)
+    assert (await rows(database, "jobs"))[0]["running"] == e.id
+    (held,) = (await executions.owed(database, [e.id])).values()
+    await recorder.endings([Ending(held, state, T0, made, "why")], [held])
+    assert (await rows(database, "jobs"))[0]["running"] is None
 
 
 async def test_a_batch_is_never_there_before_its_executions_name_it(

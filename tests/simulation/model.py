@@ -77,6 +77,8 @@ class Store:
     lease_at_ms: int = 0
     endings: dict[str, str] = field(default_factory=dict)
     postponed: list[Callable[[], Any]] = field(default_factory=list)
+    writes: int = 0
+    """Grows with whatever takes effect."""
 
     def primary(self) -> None:
         """Which member is primary is not known."""
@@ -90,11 +92,14 @@ class Store:
         await turn(self.pause())
         return answer
 
-    async def write(self, *effects: Callable[[], Any]) -> list[Any]:
-        """A write of some documents, each changed atomically, all in order. The answers of each."""
+    async def write(self, *effects: Callable[[], Any], timely: bool = False) -> list[Any]:
+        """A write of some documents, each changed atomically, all in order. The answers of each.
+
+        `timely`: it is never applied later.
+        """
         await turn(self.pause())
         fault = self.fault()
-        if fault == "lost":
+        if fault == "lost" or (timely and fault == "later"):
             raise StoreUnavailable("simulated: not applied")
         if fault == "later":
             self.postponed.extend(effects)
@@ -102,8 +107,10 @@ class Store:
         if fault == "half":
             for effect in effects[: len(effects) // 2]:
                 effect()
+            self.writes += 1
             raise OutcomeUnknown("simulated: half applied")
         answers = [effect() for effect in effects]
+        self.writes += 1
         await turn(self.pause())
         if fault == "applied":
             raise OutcomeUnknown("simulated: applied")

@@ -148,7 +148,14 @@ class Caller:
                 ("record", ([ending], 1e6)),
                 ("settled", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),)),
                 ("known", (IDS,)),
-                ("record_missed", ([MissedRange("m", "v1", first, first + 1000, 2, "why")], 5000, 1e6)),
+                (
+                    "record_missed",
+                    (
+                        [MissedRange("m", "v1", first, first + 1000 * r.randint(1, 3), r.randint(2, 4), "why")],
+                        5000,
+                        1e6,
+                    ),
+                ),
             ]
         )
 
@@ -298,7 +305,9 @@ async def test_the_model_answers_as_mongodb_does(database: Database, seed: int) 
         met.add((module, name))
     documents = {d["_id"]: d async for d in database.api["history"].find()}
     missed = {i: documents.pop(i) for i in list(documents) if documents[i]["state"] == State.MISSED}
-    assert store.missed.keys() == missed.keys()
+    assert {i: (r.last_ms, r.count) for i, r in store.missed.items()} == {
+        i: (int(d["last_at"]), d["count"]) for i, d in missed.items()
+    }
     assert {i: (f.state, f.version, len(f.attempts), f.reason) for i, f in store.history.items()} == {
         i: (d["state"], d["schedule_version"], len(d["attempts"]), d["reason"]) for i, d in documents.items()
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING, Any
 
+from cluster.core.breaker import Gate
 from cluster.core.errors import StoreUnavailable
 from tests.simulation import model as m
 from tests.simulation import model_jobs as j
@@ -79,6 +81,41 @@ LOGGING = (
 )
 
 
+class Luck:
+    """Stands for the module `random`: each run draws from its own seed."""
+
+    def __init__(self) -> None:
+        self.source = Random(0)
+
+    def random(self) -> float:
+        return self.source.random()
+
+    def uniform(self, low: float, high: float) -> float:
+        return self.source.uniform(low, high)
+
+
+LUCK = Luck()
+
+
+class NoBreakers:
+    """Breakers are not modelled: none ever opens."""
+
+    def __init__(self, *_: Any) -> None:
+        self.held: Callable[[], list[str]] = list
+
+    def gate(self, _: str) -> Gate:
+        return Gate.PASS
+
+    def until_ms(self, _: str) -> None:
+        """Until when it is open."""
+
+    def note(self, *_: Any) -> None:
+        """What came of a request."""
+
+    async def step(self) -> set[str]:
+        return set()
+
+
 class Silent:
     """A log that says nothing."""
 
@@ -103,3 +140,8 @@ def install(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(f"cluster.{step}.log", Silent())
     for step in ("record", "worker"):
         patch.setattr(f"cluster.{step}.insist", _insist)
+    for step in ("worker", "gates"):
+        patch.setattr(f"cluster.{step}.random", LUCK)
+    patch.setattr("cluster.worker.Breakers", NoBreakers)
+    patch.setattr("cluster.worker.IDLE_LEAST", 0.4)  # fewer polls make more runs
+    patch.setattr("cluster.worker.IDLE_MOST", 1.6)

@@ -36,6 +36,10 @@ class NodeClock:
     def now_ms(self) -> int:
         return START_MS + int(self._world.now * 1000)
 
+    def until(self, instant_ms: float) -> float:
+        """Seconds until a cluster instant."""
+        return (instant_ms - START_MS) / 1000 - self._world.now
+
 
 class World:
     """Actors and the time they share. `trouble` in 0..1 is how often anything goes wrong."""
@@ -85,6 +89,7 @@ class World:
         if self.store.postponed and random() < 0.1:
             self.acting = ""
             self.store.postponed.pop(int(random() * len(self.store.postponed)))()
+            self.store.writes += 1
             return
         i = ready[int(random() * len(ready))]
         name, actor, _ = self._actors[i]

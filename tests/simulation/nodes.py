@@ -1,0 +1,241 @@
+"""Whole workers (`cluster.worker`, `cluster.dispatch`, `cluster.gates`, as they are) on virtual machines.
+
+They share the store of `model.py` and send to a target that answers with luck, late or not at all. Nodes freeze, die
+and are stopped with SIGTERM between any two callbacks. Of the product nothing is replaced here but the store's
+functions, the breakers (none ever opens) and the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import copy_context
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from cluster.core import jobchange
+from cluster.core.definition import Definition
+from cluster.core.ids import parse_execution_id
+from cluster.core.jobchange import Moment
+from cluster.core.lifecycle import State
+from cluster.core.model import Retry
+from cluster.core.permits import Limits
+from cluster.core.planning import Grouping, plan
+from cluster.core.timings import Timings
+from cluster.outbound.sender import Reply
+from cluster.store import jobs
+from cluster.store.codec import owing_from_document
+from cluster.store.owing import owe, repair
+from cluster.worker import Worker, WorkerSettings
+from tests.simulation.loop import NODE, VirtualLoop
+from tests.simulation.model import turn
+from tests.simulation.rules import Rules
+from tests.simulation.twins import LUCK
+from tests.simulation.world import START_MS, Broken, World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cluster.core.model import Target
+    from cluster.dispatch import Held
+
+TIMINGS = Timings()
+SLOW_SECONDS = 4.5
+DEFINITIONS = {
+    "skip": Definition("@every 3s", "http://t/", 0, overlap="skip", retry=Retry(3, 1.0, 2.0, 300.0, 0.2)),
+    "gate": Definition("@every 3s", "http://t/", 0, limits=Limits(concurrent=1), retry=Retry(2, 1.0, 1.0, 9.0, 0.0)),
+    "tried": Definition("@every 3s", "http://t/", 0, retry=Retry(4, 1.0, 3.0, 5.0, 0.5, max_age_seconds=12.0)),
+}
+DUES = tuple(START_MS + 2000 + 3000 * n for n in range(4))
+STORM_SECONDS = 25.0
+
+
+class Wire:
+    """A node's way to the target, in the place of `outbound.sender.Sender`."""
+
+    def __init__(self, machines: Machines, node: str) -> None:
+        self._machines = machines
+        self._node = node
+
+    def prepare(self, _: Target, headers: Sequence[tuple[str, str]]) -> dict[str, str]:
+        return dict(headers)
+
+    async def send(self, request: dict[str, str]) -> Reply:
+        return await self._machines.answer(self._node, request)
+
+
+class Machines:
+    """Two nodes, three jobs: one with `overlap: skip`, one with `maxConcurrent` 1, one with `maxAgeSeconds`."""
+
+    def __init__(self, seed: int, trouble: float = 0.03, names: Sequence[str] = tuple(DEFINITIONS)) -> None:
+        self.world = w = World(seed, trouble)
+        self.troubled = trouble > 0.0
+        LUCK.source = w.random
+        w.store.pause = self._slow
+        self.loop = VirtualLoop(w)  # type: ignore[abstract]  # sockets and the like
+        self.workers: dict[str, Worker] = {}
+        self._current: dict[str, str] = {}
+        self._batches = count()
+        self._begun = count()
+        self._names = names
+        self.rules = Rules(self, {n: DEFINITIONS[n] for n in names})
+        at = Moment(START_MS - 60_000, "v1", "m")
+        for name in names:
+            made = jobchange.define(None, name, DEFINITIONS[name], at)
+            if made is not None:
+                w.store.documents[name] = {k: v for k, v in jobs.insertion(made).items() if k != "unsettled"}
+
+    def _slow(self) -> float:
+        w = self.world
+        return w.random.random() * SLOW_SECONDS if w.random.random() < w.trouble else 0.0
+
+    def run(self) -> World:
+        """Storm, then calm: everything ends, nothing is left behind, and whoever comes next may run."""
+        try:
+            self._in(None, self.owe(DUES))
+            for n in range(2):
+                self.begin(f"n{n}")
+            if self.world.trouble or self.world.random.random() < 0.5:
+                self._in(None, self._sigterm())
+            self.loop.run(STORM_SECONDS, self.rules.after, self._between)
+            self._mended()
+        finally:
+            for worker in self.workers.values():
+                worker.dispatcher.stopped = True
+            self.loop.failure = None
+            self.loop.close()
+        return self.world
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+
+    def begin(self, name: str) -> str:
+        """A new process of this node."""
+        owner = f"{name}@{next(self._begun)}"
+        store: Any = self.world.store
+        clock: Any = self.world.clock()
+        wire: Any = Wire(self, owner)
+        worker = Worker(store, clock, TIMINGS, wire, WorkerSettings(owner, slots=8, waiting=64, claimers=1))
+        self.workers[owner] = worker
+        self._current[name] = owner
+        context = copy_context()
+        context.run(NODE.set, owner)
+        self.loop.call_soon(worker.start, context=context)
+        return owner
+
+    def _in(self, owner: str | None, work: Any) -> asyncio.Task[Any]:
+        context = copy_context()
+        context.run(NODE.set, owner or "")
+        return self.loop.create_task(work, context=context)
+
+    def die(self, owner: str) -> None:
+        """kill -9, and a new process some seconds later."""
+        name = owner.partition("@")[0]
+        self.loop.kill(owner)
+        if self._current.get(name) == owner:
+            del self._current[name]
+            self._in(None, self._again(name, self.world.random.random() * 6))
+
+    async def _again(self, name: str, after: float) -> None:
+        await turn(after)
+        self.begin(name)
+
+    def _between(self, node: str) -> None:
+        w = self.world
+        w.steps += 1
+        w.trail = hash((w.trail, node, w.now))
+        if not w.trouble:
+            return
+        random = w.random.random
+        if w.store.postponed and random() < 0.05:
+            self.rules.after(node)
+            w.store.postponed.pop(int(random() * len(w.store.postponed)))()
+            self.rules.after("")
+        if node and random() < w.trouble / 60:
+            self.die(node)
+        elif node and random() < w.trouble / 15:
+            self.loop.frozen[node] = w.now + random() * 16
+
+    async def _sigterm(self) -> None:
+        """A rolling restart of one node, as `cluster.node` does it."""
+        w = self.world
+        await turn(1 + w.random.random() * 12)
+        if not self._current:
+            return
+        owner = self._current.pop(min(self._current))
+        worker = self.workers[owner]
+        await self._in(owner, worker.drain(6.0))
+        if not w.trouble:
+            self.rules.drained(owner)
+        self.loop.kill(owner)
+        self.begin(owner.partition("@")[0])
+
+    # -- work ----------------------------------------------------------------------------------------------------
+
+    async def owe(self, dues: Sequence[int]) -> None:
+        """What a leader writes down; its own troubles are another scenario's."""
+        store: Any = self.world.store
+        owed = [(owing_from_document(store.documents[n]), dues) for n in self._names]
+        planned = plan(owed, Grouping(128, 1000), 2, lambda: f"w{next(self._batches)}")
+        fault, store.fault = store.fault, lambda: None
+        try:
+            await owe(store, planned.executions, planned.batches, lambda: f"w{next(self._batches)}")
+        finally:
+            store.fault = fault
+
+    def held(self, owner: str, execution: str) -> Held | None:
+        """Under which lease a node sends this now."""
+        return next((h for h in self.workers[owner].held.values() if execution in h.sending), None)
+
+    async def answer(self, node: str, request: dict[str, str]) -> Reply:
+        """The target: notes what arrived, and answers."""
+        w = self.world
+        random = w.random.random
+        execution, number = request["Horae-Execution-Id"], int(request["Horae-Attempt"])
+        seconds = random() * 5 if random() < 0.2 else random() * 0.4
+        status = w.random.choice((200, 200, 200, 500, 503, 404))
+        asked = random() * 8 if status == 503 else None
+        token = int(request["Horae-Fencing-Token"])
+        try:
+            self.rules.arrived(node, (execution, number, token), w.now + seconds, asked)
+        except Broken as exc:  # the worker would take it for an answer
+            self.loop.failure = str(exc)
+        await asyncio.sleep(seconds)
+        self.rules.answered(execution, status)
+        return Reply(status, None, None, None, asked, seconds * 1000)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _mended(self) -> None:
+        """No more trouble, new processes, a sweep: all ends within the leases, and the next occurrences may run."""
+        w = self.world
+        w.trouble = 0.0
+        while w.store.postponed:
+            w.store.postponed.pop()()
+            self.rules.after("")
+        store: Any = w.store
+        if self.troubled:
+            for owner in self.workers:
+                self.loop.kill(owner)
+            self._current.clear()
+            for n in range(2):
+                self.begin(f"n{n}")
+            self._in(None, repair(store, list(w.store.executions.values())))
+        late = START_MS + int(w.now) * 1000 + 40_000
+        self._in(None, self.owe([late]))
+        until = w.now + 120
+        while w.now < until and (
+            w.store.executions or w.store.batches or f"{self._names[0]}:{late:013d}" not in w.store.history
+        ):
+            self.loop.run(w.now + 5, self.rules.after, self._between)
+        left = [*w.store.executions, *w.store.batches]
+        if left:
+            raise Broken(f"left behind: {left}")
+        for name in self._names:
+            for due in (*DUES, late):
+                self._ended(f"{name}:{due:013d}")
+            if w.store.history[f"{name}:{late:013d}"].state in (State.SKIPPED, State.CANCELLED):
+                raise Broken(f"{name} runs no more: the last one to run has left its mark for ever")
+
+    def _ended(self, execution: str) -> None:
+        known = parse_execution_id(execution)
+        if execution not in self.world.store.history or known is None:
+            raise Broken(f"{execution} is neither owed nor final")

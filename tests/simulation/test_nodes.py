@@ -1,0 +1,199 @@
+"""Whole workers in virtual time: overlap, limits, back-off, drain, splitting, lateness. See `nodes.py` and `rules.py`.
+
+A failure names its seed: `Machines(816).run()` with `twins.install` is that run again, callback by callback.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cluster.dispatch import Dispatcher
+from cluster.record import Recorder
+from cluster.worker import Worker
+from tests.simulation import twins
+from tests.simulation.nodes import Machines
+from tests.simulation.test_simulation import explore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.dispatch import Answered, Dropped, Held
+
+STORMS, QUIET = 400, 60
+BROKEN_RUNS = 1500
+
+
+@pytest.fixture(autouse=True)
+def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    twins.install(monkeypatch)
+
+
+def _quiet(seed: int) -> Machines:
+    return Machines(seed, trouble=0.0)
+
+
+@pytest.mark.timeout(300)
+def test_no_storm_breaks_a_rule() -> None:
+    """Faults, freezes, deaths and a SIGTERM: the rules hold after each callback, and in the end all is as it should."""
+    assert len(explore(Machines, STORMS)) == STORMS
+
+
+@pytest.mark.timeout(300)
+def test_in_peace_nothing_is_sent_twice_and_a_stopped_node_leaves_nothing_behind() -> None:
+    """Invariant 4, and drain."""
+    assert len(explore(_quiet, QUIET)) == QUIET
+
+
+# -- broken rules, each found ----------------------------------------------------------------------------------------
+
+
+def _lease_not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
+    """Between taking a slot and the request nobody asks whether the lease has ended meanwhile."""
+    real = Dispatcher._gone
+    patch.setattr(Dispatcher, "_gone", lambda self, held: not held.sending and real(self, held))
+
+
+def _late_answer_ends_overlap(patch: pytest.MonkeyPatch) -> None:
+    """Whoever reports an ending lets the next occurrence run, also if he had lost his lease."""
+    real = Recorder._end_exclusive
+
+    async def end(self: Recorder, ran: Any, *, certain: bool) -> None:
+        await real(self, ran, certain=certain or True)
+
+    patch.setattr(Recorder, "_end_exclusive", end)
+
+
+def _always_gives_way(patch: pytest.MonkeyPatch) -> None:
+    """Whoever is named as running gives way, whether it is still owed or not."""
+
+    async def nobody(*_: Any) -> dict[str, Any]:
+        return {}
+
+    patch.setattr("cluster.worker.executions", _With(nobody))
+
+
+def _never_gives_way(patch: pytest.MonkeyPatch) -> None:
+    """Whoever is named as running is believed to run, although its node died after recording it."""
+
+    async def all_of_them(_: Any, ids: Any) -> dict[str, Any]:
+        return dict.fromkeys(ids)
+
+    patch.setattr("cluster.worker.executions", _With(all_of_them))
+
+
+class _With:
+    """Stands for `cluster.store.executions` as `cluster.worker` uses it."""
+
+    def __init__(self, owed: Callable[..., Any]) -> None:
+        self.owed = owed
+
+
+def _permit_taken_back_late(patch: pytest.MonkeyPatch) -> None:
+    """A permit on its way back is asked for again, granted, and then taken off the list."""
+    real = Dispatcher._ask_for
+
+    async def ask(self: Dispatcher, name: str, asked: Any) -> Any:
+        self._returning.clear()
+        return await real(self, name, asked)
+
+    patch.setattr(Dispatcher, "_ask_for", ask)
+
+
+def _permit_given_back_after_the_move(patch: pytest.MonkeyPatch) -> None:
+    """Another node sends the retry under the permit, and then it is given back."""
+    real, kept = Worker._give_back, list[Any]()
+
+    async def back(self: Worker, results: list[Answered | Dropped]) -> None:
+        kept.append(results)
+        if len(kept) == 2:  # the first call is for what moves
+            both, kept[:] = [*kept[0], *kept[1]], []
+            await real(self, both)
+
+    patch.setattr(Worker, "_give_back", back)
+
+
+def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
+    """What a dead node held under a limit is never freed."""
+
+    async def live(_: Any, ids: Any) -> set[str]:
+        return set(ids)
+
+    patch.setattr("cluster.store.permits.live", live)
+
+
+def _kept_attempts_not_counted(patch: pytest.MonkeyPatch) -> None:
+    """An attempt whose answer came late, and was kept, does not use up one of `maxAttempts`."""
+    patch.setattr("cluster.dispatch.used_up", lambda *_: None)
+
+
+def _one_attempt_too_many(patch: pytest.MonkeyPatch) -> None:
+    """`next_try` counts from nought."""
+    from cluster.core import verdict
+
+    real = verdict.next_try
+    patch.setattr("cluster.core.outcome.next_try", lambda retry, made, **k: real(retry, made - 1, **k))
+    patch.setattr("cluster.dispatch.used_up", lambda *_: None)
+
+
+def _retry_after_ignored(patch: pytest.MonkeyPatch) -> None:
+    """The target's `Retry-After` is not heeded."""
+    from cluster.core import verdict
+
+    real = verdict.next_try
+    patch.setattr(
+        "cluster.core.outcome.next_try",
+        lambda retry, made, *, luck, asked_seconds: real(retry, made, luck=luck, asked_seconds=asked_seconds and None),
+    )
+
+
+def _jitter_doubled(patch: pytest.MonkeyPatch) -> None:
+    """Delays are spread twice as far as the policy says."""
+    from cluster.core import verdict
+
+    real = verdict.next_try
+    patch.setattr(
+        "cluster.core.outcome.next_try", lambda retry, made, *, luck, **k: real(retry, made, luck=2 * luck - 0.5, **k)
+    )
+
+
+def _age_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """`maxAgeSeconds` is not looked at before a request leaves."""
+    patch.setattr("cluster.dispatch.too_old", lambda *_: None)
+
+
+def _drain_forgets(patch: pytest.MonkeyPatch) -> None:
+    """A node that stops drops what it has not sent, and does not hand it back."""
+
+    async def put_back(self: Worker, held: Held, *_: Any) -> int:
+        return len(self.dispatcher.withdraw(held))
+
+    patch.setattr(Worker, "_put_back", put_back)
+
+
+BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Any], str, int]] = {
+    "lease not looked at again before the request": (_lease_not_looked_at_again, Machines, "lease of .* has ended", 0),
+    "a late answer ends the overlap": (_late_answer_ends_overlap, Machines, "does not overlap", 390),
+    "whoever runs gives way": (_always_gives_way, _quiet, "does not overlap", 0),
+    "the dead never give way": (_never_gives_way, Machines, "left its mark for ever", 0),
+    "a permit on its way back is used": (_permit_taken_back_late, Machines, "more than maxConcurrent", 1270),
+    "permits given back after the move": (_permit_given_back_after_the_move, Machines, "more than maxConcurrent", 1345),
+    "permits of the dead are kept": (_permits_of_the_dead_kept, Machines, "left behind", 0),
+    "kept attempts are not counted": (_kept_attempts_not_counted, Machines, "sent for the", 1480),
+    "one attempt too many": (_one_attempt_too_many, _quiet, "sent for the", 0),
+    "Retry-After ignored": (_retry_after_ignored, _quiet, "too early", 0),
+    "jitter doubled": (_jitter_doubled, _quiet, "too early|longer than its back-off", 0),
+    "age forgotten": (_age_forgotten, Machines, "older than maxAgeSeconds", 0),
+    "a stopping node hands nothing back": (_drain_forgets, _quiet, "still holds|left behind", 30),
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of README.md: with the rule broken, some seed shows what it was for."""
+    broken, scenario, finding, first = BROKEN[rule]
+    broken(monkeypatch)
+    with pytest.raises(Exception, match=finding) as found:
+        explore(scenario, BROKEN_RUNS, first)
+    print(rule, "->", found.value)
