@@ -30,6 +30,9 @@ TOMBSTONES_AT_ONCE = 5000
 TOMBSTONE_GRACE_MS = 3_600_000
 """Tombstones outlive the retention by this: what a job owed just before it was deleted may have been recorded later."""
 REPAIRED_AT_ONCE = 1000
+HOSTS_AT_ONCE = 500
+"""Put off in one sweep; the rest has its turn in the next, those that wait the longest first."""
+FORGOTTEN_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +109,19 @@ class Sweeper:
         return released
 
     async def _put_off(self) -> None:
-        """What is claimable for a host that nobody may send to waits until it may be tried again."""
+        """What is claimable for a host that nobody may send to waits until it may be tried again.
+
+        A few operations, however many hosts are away: with our own way out broken that is all of them, and the leader
+        has to go on writing down what comes due.
+        """
+        waiting = await batches.hosts_waiting(self._db, HOSTS_AT_ONCE)
         now = self._clock.now_ms()
-        for breaker in await breakers.everyone(self._db):
-            if breaker.until_ms > now:
-                await batches.put_off(self._db, breaker.host, breaker.until_ms)
-            elif breaker.until_ms < now - UNWANTED_MS and await breakers.close(self._db, breaker):
-                # Its jobs are gone. Whatever comes for the host after all may find out like anything else.
+        until = {b.host: b.until_ms for b in await breakers.listing(self._db, waiting) if b.until_ms > now}
+        if until:
+            await batches.put_off(self._db, until)
+        for breaker in await breakers.unwanted(self._db, now - UNWANTED_MS, FORGOTTEN_AT_ONCE):
+            # Its jobs are gone. Whatever comes for the host after all may find out like anything else.
+            if await breakers.close(self._db, breaker):
                 log.info("breaker_forgotten", host=breaker.host)
 
     async def find_orphans(self) -> int:

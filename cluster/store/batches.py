@@ -17,7 +17,7 @@ from cluster.store.door import duplicates, translated
 from cluster.store.legible import values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cluster.core.model import Batch
     from cluster.store.client import Database, Document
@@ -231,20 +231,44 @@ async def count_late(db: Database, limit: int) -> int:
         return await db.work["batches"].count_documents({"late": True, "held": {"$ne": True}}, limit=limit)
 
 
-def _waiting_for(host: str) -> Document:
+def _waiting_for(host: str | Document) -> Document:
     return {"late": {"$in": [False, True]}, "owner": None, "host": host}
 
 
-async def put_off(db: Database, host: str, until_ms: int) -> int:
-    """What is claimable for a host whose breaker is open becomes claimable when it may be tried again.
+async def hosts_waiting(db: Database, most: int) -> list[str]:
+    """The hosts of what could be claimed now: that many at most, those that wait the longest."""
+    pipeline: list[Document] = [
+        {
+            "$match": {
+                "late": {"$in": [False, True]},
+                "owner": None,
+                "host": {"$gt": ""},
+                "$expr": {"$lte": ["$claimable_at", "$$NOW"]},
+            }
+        },
+        {"$group": {"_id": "$host", "since": {"$min": "$claimable_at"}}},
+        {"$sort": {"since": 1, "_id": 1}},
+        {"$limit": most},
+    ]
+    with translated():
+        found = await (await db.work["batches"].aggregate(pipeline)).to_list()
+    return [d["_id"] for d in found]
+
+
+async def put_off(db: Database, until_ms: Mapping[str, int]) -> int:
+    """What is claimable for hosts whose breakers are open becomes claimable when each may be tried again. One write.
 
     Claims leave it out anyway; this keeps them from walking over it. What is overdue is late work from then on.
     """
+    hosts = list(until_ms)
     overdue = {"$lte": ["$send_at", {"$subtract": ["$$NOW", OVERDUE_MS]}]}
-    change = {"claimable_at": {"$literal": DatetimeMS(until_ms)}, "late": {"$or": ["$late", overdue]}, "held": True}
+    # Lists and not an object: the name of a host has dots in it.
+    place = {"$indexOfArray": [{"$literal": hosts}, "$host"]}
+    until = {"$arrayElemAt": [{"$literal": [DatetimeMS(until_ms[host]) for host in hosts]}, place]}
+    change = {"claimable_at": until, "late": {"$or": ["$late", overdue]}, "held": True}
     with translated():
         result = await db.work["batches"].update_many(
-            {**_waiting_for(host), "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}, [{"$set": change}]
+            {**_waiting_for({"$in": hosts}), "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}, [{"$set": change}]
         )
     return result.modified_count
 

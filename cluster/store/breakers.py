@@ -59,6 +59,13 @@ async def first(db: Database, most: int) -> tuple[int, list[Breaker]]:
     return in_all, [_breaker(d) for d in found]
 
 
+async def unwanted(db: Database, before_ms: int, most: int) -> list[Breaker]:
+    """Those whose time was over before then and whom nobody has tried since: so many at most."""
+    with translated():
+        found = await db.work["breakers"].find({"until": {"$lt": DatetimeMS(before_ms)}}).limit(most).to_list()
+    return [_breaker(d) for d in found]
+
+
 async def trip(db: Database, fresh: Breaker) -> bool:
     """Open a breaker that was closed. False if another node was faster."""
     with translated():

@@ -13,7 +13,7 @@ from cluster.clock import Clock
 from cluster.core.breaker import LEAST
 from cluster.core.ids import execution_id
 from cluster.core.model import Batch, Execution
-from cluster.store import batches, definitions
+from cluster.store import batches, definitions, door
 from cluster.store.batches import ClaimFilter
 from cluster.store.owing import owe
 from cluster.sweep import Sweeper
@@ -237,6 +237,30 @@ async def test_a_breaker_that_nobody_wants_to_pass_is_forgotten(database: Databa
         )
     await leader.sweeper.step()
     assert [b["_id"] for b in await rows(database, "breakers")] == ["probed:81", "recent:81"]
+
+
+async def test_ten_thousand_open_breakers_do_not_hold_the_leader_up(database: Database) -> None:
+    """One reading of what waits, one of breakers, one write, whoever is away; each host waits for its own time."""
+    leader = await lead(database, Crank(DUE))
+    first = Clock().now_ms() + 60_000
+    common = {"half_open": False, "opens": 1, "rev": 1, "opened_at": DatetimeMS(DUE), "why": "?", "node": "n"}
+    await database.api["breakers"].insert_many(
+        [{"_id": f"h{i}.example:81", "until": DatetimeMS(first + i), **common} for i in range(10_000)]
+    )
+    for i in (3, 7, 9_999):
+        await owed(database, f"a{i}", batch=f"b{i}", url=f"http://h{i}.example:81/x")
+    await owed(database, "fine", batch="good", url=GOOD)
+    assert isinstance(leader.sweeper, Sweeper)
+    before = operations()
+    await leader.sweeper.step()
+    assert operations() - before < 20
+    found = {b["host"]: int(b["claimable_at"]) for b in await rows(database, "batches") if b.get("held")}
+    assert found == {f"h{i}.example:81": first + i for i in (3, 7, 9_999)}
+
+
+def operations() -> int:
+    """How often this process has asked the database."""
+    return sum(sum(t.times.counts) for t in door.timings().values())
 
 
 async def test_being_handed_back_does_not_count_as_killing_nodes(database: Database) -> None:
