@@ -236,19 +236,19 @@ async def test_three_nodes_never_overlap_a_job_that_skips(database: Database) ->
     target = Target(0.2)
     workers = [worker(database, target, f"w{i}") for i in range(3)]
     start = Clock().now_ms() + 300
-    dues = [start + 50 * i for i in range(40)]
+    dues = [start + 50 * i for i in range(80)]
     for i, due in enumerate(dues):
         e = Execution(execution_id("a", due), "a", due, due, "v1", f"b{i}", 0)
         await owe(database, [e], [Batch(f"b{i}", (e.id,), 0, 0, due, due - 1000)], lambda: "new")
     for w in workers:
         w.start()
-    await eventually(lambda: _recorded(database, 40), 20, "all of them")
+    await eventually(lambda: _recorded(database, 80), 30, "all of them")
     await drain_all(workers)
     found = await rows(database, "history")
     states = Counter(h["state"] for h in found)
     assert target.most["a"] == 1
-    assert states["succeeded"] >= 5
-    assert states["skipped"] == 40 - states["succeeded"]
+    assert states["succeeded"] >= 4
+    assert states["skipped"] == 80 - states["succeeded"]
     assert {h["reason"] for h in found if h["state"] == "skipped"} == {"the run before it had not ended"}
     assert len({h["attempts"][0]["node"] for h in found if h["attempts"]}) > 1, "more than one node took part"
 
