@@ -51,11 +51,13 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Fault:
-    """What was done to the cluster, from its start until it was undone."""
+    """What was done to the cluster, from its start until it was undone. `after_ms`: how much longer it may be felt
+    than others, for a reason that is known."""
 
     kind: str
     start_ms: int
     end_ms: int
+    after_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def figures(run: Run) -> dict[str, int]:
 
 def _felt(run: Run, at_ms: int) -> bool:
     """Whether an instant lies in a fault or in the time its recovery is given."""
-    return any(f.start_ms <= at_ms <= f.end_ms + run.bounds.recovery_ms for f in run.faults)
+    return any(f.start_ms <= at_ms <= f.end_ms + f.after_ms + run.bounds.recovery_ms for f in run.faults)
 
 
 def _targets(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
@@ -219,7 +221,7 @@ def _leaders(leaders: tuple[Leader, ...]) -> Iterator[Violation]:
 def _progress(run: Run) -> Iterator[Violation]:
     if not run.faults:
         return
-    healed = max(f.end_ms for f in run.faults)
+    healed = max(f.end_ms + f.after_ms for f in run.faults)
     until = healed + run.bounds.recovery_ms
     if any(t.duty == "must" and healed <= t.due_ms <= until - run.bounds.late_ms for t in run.targets) and not any(
         healed <= s.at_ms <= until for s in run.seen

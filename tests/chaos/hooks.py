@@ -12,11 +12,24 @@ if TYPE_CHECKING:
     from tests.support.mongo import ReplicaSet
 
 HOOK = Path(__file__).parent / "hook"
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+"""Debian: apt-get install faketime."""
 
 
 def hooked(points: Path, build: str = "") -> dict[str, str]:
     """The environment of nodes that can be stopped at points, and are of a broken build if one is named."""
     return {"PYTHONPATH": str(HOOK), "HORAE_POINTS": str(points), "HORAE_BREAK": build}
+
+
+def clocked(clocks: Path) -> dict[str, str]:
+    """The environment of nodes whose wall clock can be set: a file named by the pid, such as `+60s`, read each second."""
+    return {
+        "LD_PRELOAD": str(FAKETIME),
+        "HORAE_CLOCKS": str(clocks),
+        "FAKETIME_TIMESTAMP_FILE": str(clocks / "none"),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 def at_point(points: Path, point: str, what: str, seconds: float = 0) -> None:

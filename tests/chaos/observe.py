@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from tests.chaos.calls import Call, targets
+from tests.chaos.calls import Call, Trigger, Verb, targets, triggered
 from tests.chaos.checker import Bounds, Fault, Leader, Recorded, Run, Seen, Target
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 BACKLOG_MS = 60_000
 """A stop cancels what is not sent yet; in a run with faults that can be so old."""
+ROW = "cron|* * * * * *|UTC"
+"""The row of the schedule that every steady job has."""
+PATIENT = {"maxAttempts": 20, "maxDelaySeconds": 4}
+"""A target that is down for a while must not make an execution dead."""
 
 
 def now_ms() -> int:
@@ -31,16 +35,28 @@ def now_ms() -> int:
 
 
 class Watch:
-    """Reads the leader's lease and the horizon, linearizably, and makes calls about jobs of its own, until stopped."""
+    """Reads the leader's lease and the horizon, linearizably, and makes calls, until stopped.
 
-    def __init__(self, nodes: Nodes, receiver: Receiver, uri: str, seed: int) -> None:
+    The calls are about jobs of its own; the first `steady` jobs (j0, j1, …) are triggered now and then. Not `calls`:
+    it reads only.
+    """
+
+    def __init__(
+        self, nodes: Nodes, receiver: Receiver, uri: str, seed: int, steady: int = 0, *, calls: bool = True
+    ) -> None:
         self._nodes, self._receiver, self._dice = nodes, receiver, random.Random(seed)
         self._client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True, serverSelectionTimeoutMS=1000)
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._every, args=(0.2, self._look))]
-        self._threads += [threading.Thread(target=self._every, args=(0.7, self._call))]
+        if calls:
+            self._threads += [threading.Thread(target=self._every, args=(0.7, self._call))]
+        if calls and steady:
+            self._threads += [threading.Thread(target=self._every, args=(1.1, self._trigger))]
         self.leaders: list[Leader] = []
         self.calls: list[Call] = []
+        self.triggers: list[Trigger] = []
+        self._steady = steady
+        self._pick = random.Random(seed + 1)
         self._made = 0
         self._runs: dict[str, bool] = {}
         for t in self._threads:
@@ -58,36 +74,46 @@ class Watch:
             step()
 
     def _look(self) -> None:
-        leases = self._client[self._nodes.db.name].get_collection("leases", read_concern=ReadConcern("linearizable"))
+        db = self._client[self._nodes.db.name]
+        linear = ReadConcern("linearizable")
         try:
-            d = leases.find_one({"_id": "leader"}, max_time_ms=1000)
+            d = db.get_collection("leases", read_concern=linear).find_one({"_id": "leader"}, max_time_ms=1000)
+            if d is None:
+                return
+            read = now_ms()
+            row = db.get_collection("schedules", read_concern=linear).find_one({"_id": ROW}, max_time_ms=1000)
         except PyMongoError:
             return
-        if d is not None:
-            self.leaders.append(Leader(now_ms(), d["term"], d["holder"]))
+        cursor = int(row["next_at"].timestamp() * 1000) if row else None
+        self.leaders.append(Leader(read, d["term"], d["holder"], cursor))
 
     def _call(self) -> None:
-        verb: Literal["create", "pause", "resume", "delete"]
+        verb: Verb
         if len(self._runs) < 4 or not self._dice.randrange(4):
             self._made += 1
             job, verb = f"h{self._made}", "create"
         else:
             job = self._dice.choice(sorted(self._runs))
-            verb = "delete" if not self._dice.randrange(3) else "pause" if self._runs[job] else "resume"
+            verb = "delete" if not self._dice.randrange(4) else "pause" if self._runs[job] else "resume"
+            if verb != "delete" and not self._dice.randrange(3):
+                verb = "change"
+        step = self._dice.choice((1, 2, 3))
         begun = now_ms()
-        outcome = self._ask(verb, job)
-        self.calls.append(Call(verb, job, begun, now_ms(), outcome))
+        outcome = self._ask(verb, job, step)
+        self.calls.append(Call(verb, job, begun, now_ms(), outcome, step))
         if verb == "delete":
             self._runs.pop(job, None)
-        else:
+        elif verb != "change":
             self._runs[job] = verb != "pause"
 
-    def _ask(self, verb: str, job: str) -> Literal["ok", "failed", "unknown"]:
+    def _ask(self, verb: Verb, job: str, step: int) -> Literal["ok", "failed", "unknown"]:
+        schedule = f"*/{step} * * * * *"
         body = {
             "jobId": job,
-            "schedule": "* * * * * *",
+            "schedule": schedule,
             "api": f"{self._receiver.url}/ok/{job}",
             "type": "ATLEAST_ONCE",
+            "retry": PATIENT,
         }
         url = f"{self._nodes.url}/jobs"
         try:
@@ -95,12 +121,28 @@ class Watch:
                 answer = httpx.post(url, json=body, timeout=10)
             elif verb == "delete":
                 answer = httpx.delete(f"{url}/{job}", timeout=10)
+            elif verb == "change":
+                answer = httpx.patch(f"{url}/{job}", json={"schedule": schedule}, timeout=10)
             else:
                 answer = httpx.post(f"{url}/{job}/{verb}", timeout=10)
         except httpx.HTTPError:
             return "unknown"
         # An earlier call without an answer may have been done, so a conflict or a 404 says nothing certain.
         return "ok" if answer.is_success else "unknown"
+
+    def _trigger(self) -> None:
+        """Trigger a job until that is answered, with one idempotency key: it runs once, however often it is asked."""
+        job = f"j{self._pick.randrange(self._steady)}"
+        begun, execution = now_ms(), None
+        key = {"Idempotency-Key": f"{job}-{begun}"}
+        while execution is None and not self._ended.wait(0.2) and now_ms() - begun < 60_000:
+            try:
+                answer = httpx.post(f"{self._nodes.url}/jobs/{job}/trigger", headers=key, timeout=5)
+            except httpx.HTTPError:
+                continue
+            if answer.status_code == 202:
+                execution = answer.json()["executionId"]
+        self.triggers.append(Trigger(job, begun, now_ms(), execution))
 
 
 def collect(
@@ -119,14 +161,16 @@ def collect(
     owed = [Target(f"j{i}:{t}", t) for i in range(steady) for t in range(start, end, 1000)]
     if watch is not None:
         owed += targets(watch.calls, start, end, BACKLOG_MS if faults else 3000)
-    recorded = [
-        Recorded(_occurrence(h["_id"]), h["state"], tuple((a["n"], a["token"], a.get("status")) for a in h["attempts"]))
-        for h in nodes.db["history"].find({"due_at": due}, {"state": 1, "attempts": 1})
-    ]
     seen = [
         Seen(_occurrence(a.execution), a.attempt, a.token, a.at_ms, a.answer)
         for a in receiver.arrivals()
         if start <= int(_occurrence(a.execution).split(":")[1]) < end
+    ]
+    if watch is not None:
+        owed += triggered(watch.triggers, {s.execution for s in seen}, start, end)
+    recorded = [
+        Recorded(_occurrence(h["_id"]), h["state"], tuple((a["n"], a["token"], a.get("status")) for a in h["attempts"]))
+        for h in nodes.db["history"].find({"due_at": due}, {"state": 1, "attempts": 1})
     ]
     return Run(
         tuple(owed),

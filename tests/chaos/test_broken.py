@@ -10,13 +10,12 @@ import contextlib
 import json
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.chaos.checker import Fault, Run, check, figures
-from tests.chaos.hooks import at_point, cut_off, hooked
+from tests.chaos.hooks import FAKETIME, at_point, cut_off, hooked
 from tests.chaos.observe import collect, now_ms
 from tests.cluster.test_cluster import every_second, next_second, recorded_until, settle, wait_past
 from tests.support.mongo import ReplicaSet
@@ -25,12 +24,12 @@ from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 CHOSEN = frozenset((os.environ.get("BROKEN") or "").replace(",", " ").split())
 JOBS = 20
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 TIMINGS = {
     "HORAE_LEADER_LEASE_SECONDS": "3",
     "HORAE_LOOKAHEAD_SECONDS": "8",

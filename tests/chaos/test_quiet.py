@@ -23,7 +23,7 @@ def test_a_quiet_run_is_clean(tmp_path: Path, mongodb_uri: str, db_name: str) ->
     """Every occurrence that must come has come once and on time, none that must not; terms stay, nothing is owed."""
     receiver = Receiver(tmp_path)
     nodes = Nodes(tmp_path, mongodb_uri, db_name, 1)
-    watch = Watch(nodes, receiver, mongodb_uri, 1)
+    watch = Watch(nodes, receiver, mongodb_uri, 1, 10)
     try:
         nodes.load(every_second(receiver, 10))
         settle(nodes)
@@ -37,7 +37,9 @@ def test_a_quiet_run_is_clean(tmp_path: Path, mongodb_uri: str, db_name: str) ->
         assert check(run) == []
         assert figures(run)["executions audited"] >= 100
         assert {c.outcome for c in watch.calls} == {"ok"}
-        assert watch.leaders
+        assert watch.triggers
+        assert all(t.execution for t in watch.triggers)
+        assert watch.leaders[-1].cursor_ms
         report = audited(mongodb_uri, db_name, start - 60_000, 5)
         assert wrong(report) == []
         assert report.tally.findings["redelivered"] == 0

@@ -89,8 +89,8 @@ def succeeded(nodes: Nodes, name: str, count: int) -> None:
     wait_until(lambda: name not in nodes.alive() and len(nodes.alive()) == count, 30, "the node's successor")
 
 
-def wait_past(nodes: Nodes, instant_ms: int) -> None:
-    wait_until(lambda: nodes.now_ms() >= instant_ms, 60, "time to pass")
+def wait_past(nodes: Nodes, instant_ms: int, seconds: float = 60) -> None:
+    wait_until(lambda: nodes.now_ms() >= instant_ms, seconds, "time to pass")
 
 
 def test_ten_thousand_executions_on_three_nodes(cluster: Callable[..., Nodes], receiver: Receiver) -> None:

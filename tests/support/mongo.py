@@ -18,7 +18,7 @@ from ops.embedded import Embedded, binary, free_port
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -56,15 +56,27 @@ def container() -> Iterator[str]:
 
 
 class ReplicaSet:
-    """Three real members on loopback, to be killed and frozen one by one."""
+    """Three real members on loopback, to be killed and frozen one by one.
 
-    def __init__(self, directory: Path) -> None:
+    `front`: where others find a member, by its own port, if something stands before it. `environment`: what a member
+    is started with, by its port.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        ports: Sequence[int] = (),
+        front: Mapping[int, int] | None = None,
+        environment: Mapping[int, dict[str, str]] | None = None,
+    ) -> None:
         self._directory = directory
-        self.ports = [free_port() for _ in range(3)]
+        self.ports = list(ports) or [free_port() for _ in range(3)]
+        self._front = front or {}
+        self._environment = environment or {}
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         for port in self.ports:
             self.start(port)
-        members = [{"_id": i, "host": f"127.0.0.1:{port}"} for i, port in enumerate(self.ports)]
+        members = [{"_id": i, "host": self.host(port)} for i, port in enumerate(self.ports)]
         try:
             for port in self.ports:
                 with MongoClient[dict[str, object]]("127.0.0.1", port, directConnection=True) as client:
@@ -76,19 +88,31 @@ class ReplicaSet:
             self.stop()
             raise
 
+    def host(self, port: int) -> str:
+        """What others call a member."""
+        return f"127.0.0.1:{self._front.get(port, port)}"
+
     @property
     def uri(self) -> str:
-        return f"mongodb://{','.join(f'127.0.0.1:{p}' for p in self.ports)}/?replicaSet=rs"
+        return f"mongodb://{','.join(self.host(p) for p in self.ports)}/?replicaSet=rs"
+
+    def data(self, port: int) -> Path:
+        """Where a member keeps its files."""
+        return self._directory / f"db{port}"
 
     def start(self, port: int) -> None:
         """Start a member, or start it again."""
-        data = self._directory / f"db{port}"
+        data = self.data(port)
         data.mkdir(exist_ok=True)
         command = [binary(), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1", "--replSet", "rs"]
         command += ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "256"]
         command += ["--logpath", str(data / "log"), "--logappend"]
         self.processes[port] = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            env={**os.environ, **self._environment.get(port, {})},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def primary(self) -> int | None:

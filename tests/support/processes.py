@@ -58,25 +58,31 @@ class Arrival:
 
 
 class Receiver:
-    """`horae receiver` with its log."""
+    """`horae receiver` with its log. `front`: the port at which others find it, if something stands before it."""
 
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
+    def __init__(self, directory: Path, port: int | None = None, front: int | None = None) -> None:
+        self.port = port or free_port()
+        self._front = front or self.port
+        self._directory = directory
         self._log = directory / "arrivals.ndjson"
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or start it again with the same log."""
         self.process = _start(
-            ["receiver", "--port", str(self.port), "--log", str(self._log)], directory / "receiver.log"
+            ["receiver", "--port", str(self.port), "--log", str(self._log)], self._directory / "receiver.log"
         )
         wait_until(self._up, 15, "the receiver")
 
     def _up(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/stats").status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self.port}/stats").status_code == 200
         except httpx.HTTPError:
             return False
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self._front}"
 
     def arrivals(self) -> list[Arrival]:
         """Everything that has come so far."""

@@ -4,6 +4,7 @@ Nothing of the product knows of this. `HORAE_BREAK` names an entry of `broken.js
 while their module is imported, and an error if a text is not there exactly once. `HORAE_POINTS` is a folder: when it
 has a file named like a point (`cluster.store.schedules.advance`), the next process that comes to that function takes
 the file away and does what it says before it goes on: `kill`, or `block 12`: the event loop stands still for 12 s.
+`HORAE_CLOCKS` is a folder: under libfaketime, a node's wall clock is off by what the file named by its pid says.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 POINTS = {
     "cluster.store.schedules": ("advance",),
     "cluster.store.executions": ("insert", "move"),
+    "cluster.store.batches": ("renew",),
 }
 
 
@@ -87,6 +90,21 @@ class Finder(importlib.abc.MetaPathFinder):
         spec.loader = loader
         return spec
 
+
+def own_clock() -> None:
+    """Each process of its own from now on, the nodes being forks of one."""
+    os.environ["FAKETIME_TIMESTAMP_FILE"] = str(Path(os.environ["HORAE_CLOCKS"]) / str(os.getpid()))
+
+
+def sleep(seconds: Any) -> None:
+    """time.sleep that works: the real one asks for a clock that libfaketime does not serve."""
+    select.select([], [], [], seconds)
+
+
+if os.environ.get("HORAE_CLOCKS"):
+    own_clock()
+    time.sleep = sleep
+    os.register_at_fork(after_in_child=own_clock)
 
 name = os.environ.get("HORAE_BREAK")
 if name or os.environ.get("HORAE_POINTS"):
