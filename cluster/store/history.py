@@ -29,6 +29,8 @@ REOPENED = "reopened"
 def _document(e: Ending, retention_days: float) -> Document:
     x = e.execution
     marked: Document = {"mark": True} if e.mark else {}
+    # A primary whose clock is behind the last one's takes cluster time back: no run ends before its requests did.
+    ended_ms = max([e.ended_ms, *(a.sent_ms + int(a.duration_ms) for a in e.attempts)])
     return {
         "_id": x.id,
         "job_id": x.job_id,
@@ -39,8 +41,8 @@ def _document(e: Ending, retention_days: float) -> Document:
         "reason": e.reason,
         "attempts": [attempt_to_document(a) for a in e.attempts],
         "drift_ms": e.drift_ms,
-        "ended_at": DatetimeMS(e.ended_ms),
-        "expire_at": DatetimeMS(e.ended_ms + int((e.retention_days or retention_days) * DAY_MS)),
+        "ended_at": DatetimeMS(ended_ms),
+        "expire_at": DatetimeMS(ended_ms + int((e.retention_days or retention_days) * DAY_MS)),
         "trigger": x.trigger,
         **marked,
     }

@@ -88,6 +88,15 @@ async def test_who_lost_his_lease_lets_no_next_run_begin(database: Database, sta
     assert (await rows(database, "jobs"))[0]["running"] is None
 
 
+async def test_no_run_ends_before_its_requests_did(database: Database) -> None:
+    """A primary whose clock is behind took cluster time back by five minutes while the request was under way."""
+    (e,) = await owed(database, "a")
+    made = (Attempt(1, T0, "a", 1, 1500.4, 503), Attempt(2, T0 + 3000, "a", 1, 250.0, 200))
+    await Recorder(database, 7.0, 1000).endings([Ending(e, State.SUCCEEDED, T0 - 300_000, made)], [e])
+    (run,) = await rows(database, "history")
+    assert int(run["ended_at"]) == T0 + 3250
+
+
 async def test_a_batch_is_never_there_before_its_executions_name_it(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
