@@ -70,6 +70,8 @@ class CatchUp:
         self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000), late=True)
         self._dues: tuple[tuple[str, int], list[int]] = (("", 0), [])
         self.quarantine = Quarantine("backfill")
+        self.unsettleable: Callable[[], Sequence[str]] = list
+        """Jobs that settling has set aside: nothing waits for them."""
 
     async def step(self, now_ms: int) -> CaughtUp:
         """One page of jobs of the oldest range, if there is room for late work."""
@@ -106,6 +108,13 @@ class CatchUp:
             return Page([job] if job is not None and running and job.schedule_key == b.key and after is None else [])
         return await definitions.owing(self._db, [b.key], JOBS, after=after, completed=True)
 
+    async def _changing(self, b: Backfill) -> bool:
+        """Asked after its jobs were read: whether settling has to see first how far this range has come.
+
+        A job that was changed meanwhile is not among them, or not as it was. What it owed before is settling's to tell.
+        """
+        return bool(await definitions.changing(self._db, [b.key], JOBS, self.unsettleable()))
+
     async def _segment(self, b: Backfill, start_ms: int) -> list[int]:
         """The next occurrences of a range, at most `COUNTED`: a range may be weeks of seconds."""
         if self._dues[0] == (b.id, start_ms):
@@ -132,6 +141,8 @@ class CatchUp:
             await backfills.progress(self._db, replace(b, after=None, counted=True, cursor_ms=max(b.cursor_ms, runs)))
             return CaughtUp(more=True)
         page = await self._jobs(b, b.after)
+        if await self._changing(b):
+            return CaughtUp()
         ranges = [
             MissedRange(u.job_id, "", dues[0], dues[-1], len(dues), f"the job's document could not be read: {u.why}")
             for u in page.unreadable
@@ -167,6 +178,8 @@ class CatchUp:
         until = b.until_ms or min(b.to_ms, first[0] + SLICE_MS)
         dues = schedule.between(first[0], until, SLICE_MS // 1000 + 1)
         page = await self._jobs(b, b.after)
+        if await self._changing(b):
+            return CaughtUp()
         owed: list[tuple[Owing, Sequence[int]]] = []
         for job in page.jobs:
             start = self._window_start(b, job)

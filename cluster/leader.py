@@ -77,6 +77,7 @@ class Leader:
         self.settler = Settler(db, timings, elector.trusted, new_batch_id, retention_days)
         self.materialiser = Materialiser(db, timings, elector.trusted, new_batch_id, retention_days)
         self.catch_up = CatchUp(db, timings, elector.trusted, new_batch_id, retention_days)
+        self.materialiser.unsettleable = self.catch_up.unsettleable = self.settler.quarantine.ids
         self.replayer = Replayer(db, elector.trusted, new_batch_id, retention_days)
         self.sweeper = Sweeper(db, clock, timings, elector.trusted, census, retention_days)
         self.counters: Counter[str] = Counter()

@@ -36,6 +36,7 @@ ROWS = 200
 JOBS = 5000
 """Jobs read in one step; with it the executions of one step are bounded by `JOBS` x occurrences in one stride."""
 OCCURRENCES = 20_000
+CHANGING = 1000
 GRACE_MS = 10_000
 """A row further behind than this is caught up as late work instead of being sent as if it were due now."""
 
@@ -71,6 +72,8 @@ class Materialiser:
         self._retention_days = retention_days
         self.quarantine = Quarantine("schedule")
         """Schedules that cannot be materialised. They do not move, so what they owe is caught up later."""
+        self.unsettleable: Callable[[], Sequence[str]] = list
+        """Jobs that settling has set aside: nothing waits for them."""
 
     async def step(self, now_ms: int, nodes: int) -> Done:
         """Write down the next chunk of what comes due within the look-ahead. `nodes` is how many share the work."""
@@ -150,7 +153,10 @@ class Materialiser:
         owed: list[tuple[Owing, Sequence[int]]] = []
         moves: list[tuple[Row, int | None]] = []
         count = 0
+        changing = await self._changing(taken, now_ms)
         for row in taken:
+            if row.key in changing:
+                continue
             members = by_key.get(row.key, [])
             if not members and row.key not in lost:
                 moves.append((row, None))  # settling makes the row anew when a job needs it
@@ -169,6 +175,18 @@ class Materialiser:
         await self._advance(moves)
         return Done(count, len(moves), more=len(moves) < len(rows) or len(rows) == ROWS)
 
+    async def _changing(self, rows: Sequence[Row], now_ms: int) -> set[str]:
+        """Asked after their jobs were read: those rows which settling has to see where they are.
+
+        A job that was changed after this turn's settling is left out of the pass. What it owed before the change and
+        this row has not come to is settling's to tell, and it goes by the row. Such a change is at most as old as our
+        trust in the term, so a row that is further ahead than that cannot be meant.
+        """
+        behind = [r.key for r in rows if r.next_ms < now_ms + int(self._timings.leader_lease * 1000)]
+        if not behind:
+            return set()
+        return await definitions.changing(self._db, behind, CHANGING, self.unsettleable())
+
     async def _page(self, row: Row, now_ms: int, nodes: int) -> Done:
         """One page of the jobs of one row; the row remembers how far it came."""
         if row.unfinished:
@@ -178,6 +196,8 @@ class Materialiser:
         schedule = schedule_from_key(row.key)
         dues = schedule.between(row.next_ms, until, OCCURRENCES)
         page = await definitions.owing(self._db, [row.key], JOBS, after=after)
+        if await self._changing([row], now_ms):
+            return Done(more=True)
         owed = [(job, mine) for job in page.jobs if (mine := [t for t in dues if job.owes(t)])]
         await self._forgo(page.unreadable, dues, now_ms)
         await self._write(owed, nodes)

@@ -16,7 +16,7 @@ from cluster.store.history import DAY_MS
 from cluster.store.legible import legible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from cluster.core.model import Job, Owing
     from cluster.store.client import Database, Document
@@ -124,6 +124,18 @@ async def unsettled(db: Database, limit: int, without: Sequence[str] = ()) -> Pa
     with translated():
         found = await db.work["jobs"].find(query, UNSETTLED_FIELDS).limit(limit).to_list()
     return _page(found, limit)
+
+
+async def changing(db: Database, keys: Collection[str], limit: int, without: Sequence[str] = ()) -> set[str]:
+    """Those of these schedules that a job with an unsettled change (but `without` these jobs) owed under before it.
+
+    What it owed is told by settling, as far as their rows and ranges have not come. So where these are behind the time
+    of the change, they must not move on before. Only the first `limit` such jobs are looked at.
+    """
+    query: Document = {"unsettled": {"$exists": True}, "past.0": {"$exists": True}, "_id": {"$nin": list(without)}}
+    with translated():
+        found = await db.work["jobs"].find(query, UNSETTLED_FIELDS).limit(limit).to_list()
+    return {past.schedule_key for job in _page(found, limit).jobs for past, _ in job.pasts} & set(keys)
 
 
 async def settle(db: Database, changes: Sequence[str]) -> None:

@@ -103,6 +103,13 @@ async def unsettled(db: Store, limit: int, without: Sequence[str] = ()) -> Page:
     return await _page(db, lambda d: "unsettled" in d and d["_id"] not in without, limit, pasts=True)
 
 
+async def changing(db: Store, keys: Collection[str], limit: int, without: Sequence[str] = ()) -> set[str]:
+    page = await _page(
+        db, lambda d: "unsettled" in d and bool(d["past"]) and d["_id"] not in without, limit, pasts=True
+    )
+    return {past.schedule_key for job in page.jobs for past, _ in job.pasts} & set(keys)
+
+
 async def settle(db: Store, changes: Sequence[str]) -> None:
     def effect(job_id: str) -> None:
         d = db.documents[job_id]

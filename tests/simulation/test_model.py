@@ -215,6 +215,7 @@ class Caller:
                 ("owing", (keys[:1], r.randint(1, 3))),
                 ("owing_one", (r.choice(names),)),
                 ("unsettled", (3, r.choice([[], ["j0"]]))),
+                ("changing", (keys, 10, r.choice([[], ["j0"]]))),
                 ("settle", ([j.mark for j in self.jobs[-2:] if j.mark is not None],)),
                 ("begin_exclusive", (r.choice(names), r.choice(runs), r.choice([None, *runs]))),
                 ("end_exclusive", ([r.choice(runs)], names)),

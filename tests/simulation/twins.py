@@ -59,6 +59,7 @@ TWINS: dict[str, dict[str, Any]] = {
         "owing_one": j.owing_one,
         "unsettled": j.unsettled,
         "settle": j.settle,
+        "changing": j.changing,
         "begin_exclusive": j.begin_exclusive,
         "end_exclusive": j.end_exclusive,
     },

@@ -1,0 +1,135 @@
+"""Jobs that change while leaders come, go, stand still and stay away. See `changing.py`.
+
+A failure names its seed: `Changing(816).run()` with `twins.install` is that run again, step by step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cluster.catchup import CatchUp
+from cluster.core import jobchange
+from cluster.materialise import Materialiser
+from cluster.settle import Settler
+from tests.simulation import model_jobs, twins
+from tests.simulation.changing import Changing
+from tests.simulation.test_simulation import explore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RUNS, QUIET = 350, 50
+BROKEN_RUNS = 1500
+
+
+@pytest.fixture(autouse=True)
+def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    twins.install(monkeypatch)
+
+
+@pytest.mark.timeout(300)
+def test_whatever_a_job_owed_is_told_or_owed() -> None:
+    """Invariants 1 and 6, with changes inside the look-ahead, absences and catching up, after each write."""
+    assert len(explore(Changing, RUNS)) >= RUNS * 0.99
+
+
+def _quiet(seed: int) -> Changing:
+    return Changing(seed, trouble=0.0)
+
+
+def test_in_peace_all_that_a_job_owes_as_it_is_now_is_sent() -> None:
+    """Also what was written down under an older schedule, or cancelled under one."""
+    assert len(explore(_quiet, QUIET)) == QUIET
+
+
+async def _nothing(*_: Any, **__: Any) -> Any:
+    return set()
+
+
+def _marks_of_later_changes_too(patch: pytest.MonkeyPatch) -> None:
+    """Settling clears the marks of whatever change a job carries by now."""
+
+    async def settle(db: Any, _: Any) -> None:
+        marks = [d["unsettled"] for d in db.documents.values() if "unsettled" in d]
+        await model_jobs.settle(db, marks)
+
+    patch.setattr("cluster.store.definitions.settle", settle)
+
+
+def _forgone_not_told(patch: pytest.MonkeyPatch) -> None:
+    """What a job owed before its change, and nobody had written down, is told by nobody."""
+
+    async def forgone(*_: Any) -> int:
+        return 0
+
+    patch.setattr(Settler, "_record_forgone", forgone)
+
+
+def _rows_go_on(patch: pytest.MonkeyPatch) -> None:
+    """Rows and ranges move on past a change that settling has not seen. The engine did until this found it."""
+    patch.setattr(Materialiser, "_changing", _nothing)
+
+
+def _ranges_go_on(patch: pytest.MonkeyPatch) -> None:
+    """The same for ranges that are caught up."""
+    patch.setattr(CatchUp, "_changing", _nothing)
+
+
+def _shorter_range_stays(patch: pytest.MonkeyPatch) -> None:
+    """Of two missed ranges that begin together the first stays as it is. It did until this found it."""
+
+    async def record(db: Any, ranges: Any, *_: Any) -> None:
+        some = list(ranges)
+        await db.write(*(lambda r=r: db.missed.setdefault((r.job_id, r.first_ms), r) for r in some))
+
+    patch.setattr("cluster.store.history.record_missed", record)
+
+
+def _left_out_not_counted(patch: pytest.MonkeyPatch) -> None:
+    """What the policy will not run is not counted before the range is gone through."""
+
+    async def count(self: CatchUp, b: Any, _: int) -> Any:
+        return await self._slice(replace(b, counted=True))
+
+    patch.setattr(CatchUp, "_count", count)
+
+
+def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:
+    """A resumed job keeps the version of its schedule, so that what a node cancels for the pause stays cancelled."""
+    real = jobchange.resume
+
+    def resume(old: Any, at: Any) -> Any:
+        change = real(old, at)
+        return change and replace(change, job=replace(change.job, schedule_version=old.schedule_version))
+
+    patch.setattr(jobchange, "resume", resume)
+
+
+def _never_taken_over(patch: pytest.MonkeyPatch) -> None:
+    """What was written down under an older schedule is not taken over by the new one that owes it too."""
+    patch.setattr("cluster.store.owing._reown", _nothing)
+
+
+BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Any], str, int]] = {
+    "marks of later changes cleared too": (_marks_of_later_changes_too, Changing, "nobody knows", 0),
+    "what was owed before a change is not told": (_forgone_not_told, Changing, "nobody knows", 0),
+    "rows go on past unsettled changes": (_rows_go_on, Changing, "nobody knows", 2470),
+    "ranges go on past unsettled changes": (_ranges_go_on, Changing, "nobody knows", 5570),
+    "the shorter of two missed ranges stays": (_shorter_range_stays, Changing, "nobody knows", 725),
+    "left out and not counted": (_left_out_not_counted, Changing, "nobody knows", 0),
+    "resumed under the same version": (_resumed_under_the_same_version, _quiet, "was not sent", 310),
+    "never taken over by the new version": (_never_taken_over, _quiet, "was not sent", 0),
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of README.md: with the rule broken, some seed shows what it was for."""
+    broken, scenario, finding, first = BROKEN[rule]
+    broken(monkeypatch)
+    with pytest.raises(Exception, match=finding) as found:
+        explore(scenario, BROKEN_RUNS, first)
+    print(rule, "->", found.value)
