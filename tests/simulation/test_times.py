@@ -165,7 +165,7 @@ class Across:
             await turn(1.0)
 
 
-RUNS: dict[type[Any], int] = {Succession: 500, Loss: 100, Across: 120}
+RUNS: dict[type[Any], int] = {Succession: 500, Loss: 100, Across: 60}
 
 
 @pytest.mark.timeout(300)
