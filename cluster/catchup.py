@@ -93,7 +93,7 @@ class CatchUp:
             return await self._count(b, now_ms)
         if await batches.count_late(self._db, LIVE_BATCHES) >= LIVE_BATCHES:
             return CaughtUp()
-        return await self._slice(b)
+        return await self._slice(b, now_ms)
 
     def _window_start(self, b: Backfill, job: Owing) -> int:
         days = job.retention_days or self._retention_days
@@ -167,7 +167,7 @@ class CatchUp:
             log.warning("occurrences_missed", jobs=len(ranges), occurrences=sum(r.count for r in ranges))
         return CaughtUp(missed=sum(r.count for r in ranges), more=True)
 
-    async def _slice(self, b: Backfill) -> CaughtUp:
+    async def _slice(self, b: Backfill, now_ms: int) -> CaughtUp:
         """Write down one page of jobs of one slice of time."""
         schedule = schedule_from_key(b.key)
         first = schedule.between(b.cursor_ms, b.to_ms, 1)
@@ -181,17 +181,23 @@ class CatchUp:
         if await self._changing(b):
             return CaughtUp()
         owed: list[tuple[Owing, Sequence[int]]] = []
+        left_out: list[tuple[Owing, list[int]]] = []
         for job in page.jobs:
             start = self._window_start(b, job)
-            mine = [t for t in dues if t >= start and job.owes(t)]
+            every = [t for t in dues if job.owes(t)]
+            mine = [t for t in every if t >= start]
             if job.catch_up == "none":
                 mine = []
             elif job.catch_up == "latest" and mine:
                 mine = mine[-1:] if not _owes_between(b, job, until) else []
             if mine:
                 owed.append((job, mine))
+            if len(mine) < len(every):
+                left_out.append((job, every[: len(every) - len(mine)]))
+        missed = await self._untold(b, left_out)
         planned = plan(owed, self._grouping, 1, self._new_id)
         self._trusted()
+        await history.record_missed(self._db, missed, now_ms, self._retention_days)
         await owe(self._db, planned.executions, planned.batches, self._new_id)
         self.written(planned.executions)
         reached = (
@@ -200,7 +206,23 @@ class CatchUp:
             else replace(b, after=None, until_ms=None, cursor_ms=until)
         )
         await backfills.progress(self._db, reached)
-        return CaughtUp(len(planned.executions), more=True)
+        return CaughtUp(len(planned.executions), sum(r.count for r in missed), more=True)
+
+    async def _untold(self, b: Backfill, left_out: Sequence[tuple[Owing, list[int]]]) -> list[MissedRange]:
+        """What will not run and was not counted as missed: the job's policy was another when the range was counted."""
+        if not left_out:
+            return []
+        told = await history.missed(self._db, [j.id for j, _ in left_out], b.from_ms, b.to_ms)
+        found = []
+        for job, dues in left_out:
+            known = told.get(job.id, ())
+            rest = [t for t in dues if not any(first <= t <= last for first, last in known)]
+            if rest:
+                why = f"catchUp was changed to {job.catch_up} while this was being caught up"
+                found.append(
+                    MissedRange(job.id, job.schedule_version, rest[0], rest[-1], len(rest), why, job.retention_days)
+                )
+        return found
 
 
 def _owes_between(b: Backfill, job: Owing, start_ms: int) -> bool:

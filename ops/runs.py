@@ -81,8 +81,14 @@ def _listed(client: Client, limit: int, given: Mapping[str, str | None]) -> list
     if given["job"] is not None:
         if given["since"] is not None:
             raise click.UsageError("--since goes without --job; use --until and --limit")
-        query = {"state": given["state"], "before": given["before"], "limit": min(limit, PAGE)}
-        found = client.call("GET", f"/jobs/{quote(given['job'], safe='')}/executions", query=query)
+        path, before = f"/jobs/{quote(given['job'], safe='')}/executions", given["before"]
+        while len(found) < limit:
+            size = min(PAGE, limit - len(found))
+            runs = client.call("GET", path, query={"state": given["state"], "before": before, "limit": size})
+            found += runs
+            if len(runs) < size:
+                break
+            before = runs[-1]["executionId"]
     else:
         query = {"state": given["state"], "since": given["since"], "until": given["before"]}
         cursor = None

@@ -8,6 +8,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -187,6 +188,11 @@ def check_executions(ops: Ops, node_url: str) -> None:
     assert "1 attempt(s)" in ops(*run, "show", name).stdout
     assert ops(*run, "list", "--state", "dead").exit_code == 0
     assert [r["executionId"] for r in json.loads(ops(*run, "list", "--job", "ops-runs", "--json").stdout)] == [name]
+    again: str = httpx.post(f"{node_url}/jobs/ops-runs/trigger").json()["executionId"]
+    with patch("ops.runs.PAGE", 1):  # more than a page of one job
+        found = json.loads(ops(*run, "list", "--job", "ops-runs", "--limit", "5", "--json").stdout)
+        assert [r["executionId"] for r in found] == [again, name]
+        assert len(json.loads(ops(*run, "list", "--job", "ops-runs", "--limit", "1", "--json").stdout)) == 1
     assert ops(*run, "list", "--job", "x", "--since", "2026-01-01T00:00:00Z").exit_code == 2
     for wrong in (["--state", "bogus"], ["--since", "yesterday"], ["--until", "soon"], ["--limit", "0"]):
         refused = ops(*run, "list", *wrong)

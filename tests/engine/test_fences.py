@@ -114,6 +114,7 @@ async def test_a_batch_is_never_there_before_its_executions_name_it(
 
     monkeypatch.setattr(batches, "insert", watching)
     a, b = await owed(database, "a", "b")
+    await database.api["jobs"].update_many({}, {"$set": {"schedule_version": "v2"}})
     changed = [replace(e, schedule_version="v2", batch="planned") for e in (a, b)]
     names = iter(("reowned",))
     await owe(database, changed, [Batch("planned", (a.id, b.id), 0, 0, a.due_ms, a.due_ms)], lambda: next(names))
@@ -126,6 +127,20 @@ async def test_a_batch_is_never_there_before_its_executions_name_it(
     await database.api["batches"].delete_many({})
     await repair(database, (await executions.owed(database, [a.id, b.id])).values())
     assert seen == [2, 2, 2, 2]
+
+
+async def test_a_leader_that_stood_still_takes_nothing_back_to_an_older_schedule(database: Database) -> None:
+    """It read the job, stood still while the job was changed and the next leader gave its execution to the new version,
+    and goes on. The node that claimed it then would cancel it, though the job owes it."""
+    (e,) = await owed(database, "a")
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    for version, taken in (("v2", 1), ("v1", 0)):
+        planned = replace(e, schedule_version=version, batch=f"planned-{version}")
+        its_batch = Batch(planned.batch, (e.id,), 0, 0, e.due_ms, e.due_ms)
+        done = await owe(database, [planned], [its_batch], lambda version=version: f"reowned-{version}")
+        assert done.reowned == taken
+    (found,) = await rows(database, "executions")
+    assert (found["schedule_version"], found["batch"]) == ("v2", "reowned-v2")
 
 
 def term(number: int) -> Term:

@@ -238,6 +238,7 @@ async def _results(w: Any) -> Any:
 async def test_no_batch_is_larger_than_a_batch_may_be(database: Database) -> None:
     """Three hundred executions that fail together, and that a change of schedule takes over together."""
     found = await owed(database, *(f"j{i:03}" for i in range(300)))
+    await database.api["jobs"].update_many({}, {"$set": {"schedule_version": "v2"}})
     renewed = [replace(e, schedule_version="v2", batch="planned") for e in found]
     names = iter(f"new-{i}" for i in range(10))
     its_batch = Batch("planned", tuple(e.id for e in renewed), 0, 0, DUE, DUE)

@@ -110,6 +110,14 @@ async def changing(db: Store, keys: Collection[str], limit: int, without: Sequen
     return {past.schedule_key for job in page.jobs for past, _ in job.pasts} & set(keys)
 
 
+async def versions(db: Store, ids: Collection[str]) -> dict[str, str]:
+    wanted = sorted(ids)
+    found: dict[str, str] = await db.read(
+        lambda: {i: db.documents[i]["schedule_version"] for i in wanted if i in db.documents}
+    )
+    return found
+
+
 async def settle(db: Store, changes: Sequence[str]) -> None:
     def effect(job_id: str) -> None:
         d = db.documents[job_id]
@@ -199,6 +207,18 @@ async def record_missed(db: Store, ranges: Iterable[MissedRange], _now_ms: int, 
     some = list(ranges)
     if some:
         await db.write(*(lambda r=r: effect(r) for r in some))
+
+
+async def missed(db: Store, job_ids: Collection[str], start_ms: int, end_ms: int) -> dict[str, list[tuple[int, int]]]:
+    def effect() -> dict[str, list[tuple[int, int]]]:
+        found: dict[str, list[tuple[int, int]]] = {}
+        for m in db.missed.values():
+            if m.job_id in job_ids and start_ms <= m.first_ms <= end_ms:
+                found.setdefault(m.job_id, []).append((m.first_ms, m.last_ms))
+        return found
+
+    found: dict[str, list[tuple[int, int]]] = await db.read(effect)
+    return found
 
 
 async def known(db: Store, ids: Collection[str]) -> set[str]:

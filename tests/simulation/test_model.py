@@ -148,6 +148,7 @@ class Caller:
                 ("record", ([ending], 1e6)),
                 ("settled", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),)),
                 ("known", (IDS,)),
+                ("missed", (["m"], r.choice([0, 1500]), r.choice([1500, 9000]))),
                 (
                     "record_missed",
                     (
@@ -216,6 +217,7 @@ class Caller:
                 ("owing_one", (r.choice(names),)),
                 ("unsettled", (3, r.choice([[], ["j0"]]))),
                 ("changing", (keys, 10, r.choice([[], ["j0"]]))),
+                ("versions", ([*names, "gone"],)),
                 ("settle", ([j.mark for j in self.jobs[-2:] if j.mark is not None],)),
                 ("begin_exclusive", (r.choice(names), r.choice(runs), r.choice([None, *runs]))),
                 ("end_exclusive", ([r.choice(runs)], names)),

@@ -44,7 +44,13 @@ TWINS: dict[str, dict[str, Any]] = {
         "strays": j.strays,
         "count_late": j.count_late,
     },
-    "history": {"record": m.record, "settled": m.settled, "known": j.known, "record_missed": j.record_missed},
+    "history": {
+        "record": m.record,
+        "settled": m.settled,
+        "known": j.known,
+        "record_missed": j.record_missed,
+        "missed": j.missed,
+    },
     "schedules": {
         "due": m.due,
         "stamp": m.stamp_rows,
@@ -60,6 +66,7 @@ TWINS: dict[str, dict[str, Any]] = {
         "unsettled": j.unsettled,
         "settle": j.settle,
         "changing": j.changing,
+        "versions": j.versions,
         "begin_exclusive": j.begin_exclusive,
         "end_exclusive": j.end_exclusive,
     },
