@@ -137,7 +137,7 @@ async def test_a_leader_that_stood_still_takes_nothing_back_to_an_older_schedule
     for version, taken in (("v2", 1), ("v1", 0)):
         planned = replace(e, schedule_version=version, batch=f"planned-{version}")
         its_batch = Batch(planned.batch, (e.id,), 0, 0, e.due_ms, e.due_ms)
-        done = await owe(database, [planned], [its_batch], lambda version=version: f"reowned-{version}")
+        done = await owe(database, [planned], [its_batch], iter([f"reowned-{version}"]).__next__)
         assert done.reowned == taken
     (found,) = await rows(database, "executions")
     assert (found["schedule_version"], found["batch"]) == ("v2", "reowned-v2")
