@@ -10,10 +10,11 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from cluster.core.errors import StoreUnavailable
 from cluster.core.model import Batch
 from cluster.core.permits import batch_gate
 from cluster.core.planning import MAX_BATCH
-from cluster.store import batches, definitions, executions
+from cluster.store import batches, definitions, executions, history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 CHUNK = 1000
+ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,26 @@ async def owe(
 ) -> Owed:
     """Insert executions and then their batches, and repair what an interrupted writer left of the same.
 
-    `planned` names its batches; `new_id` makes ids for batches of executions that are re-owned. Safe to repeat.
+    `planned` names its batches; `new_id` makes ids for batches of executions that are re-owned. Safe to repeat. Raises
+    `StoreUnavailable` if nodes kept changing the executions of an older schedule meanwhile.
     """
+    total = Owed()
+    for _ in range(ROUNDS):
+        done, lost = await _owe_once(db, planned, its_batches, new_id)
+        total = Owed(total.inserted + done.inserted, total.repaired + done.repaired, total.reowned + done.reowned)
+        if not lost:
+            return total
+        names = {b.id: new_id() for b in its_batches}
+        planned = [replace(e, batch=names[e.batch]) for e in planned if e.id in lost]
+        its_batches = [replace(b, id=names[b.id], ids=tuple(i for i in b.ids if i in lost)) for b in its_batches]
+        its_batches = [b for b in its_batches if b.ids]
+    raise StoreUnavailable(f"{len(planned)} executions of an older schedule kept changing hands")
+
+
+async def _owe_once(
+    db: Database, planned: Sequence[Execution], its_batches: Sequence[Batch], new_id: Callable[[], str]
+) -> tuple[Owed, set[str]]:
+    """What was written, and the ids of what has to be written once more."""
     members: defaultdict[str, list[Execution]] = defaultdict(list)
     for e in planned:
         members[e.batch].append(e)
@@ -51,13 +71,30 @@ async def owe(
         fresh = [_without(b, set(there)) for b in some]
         await batches.insert(db, [b for b in fresh if b.ids])
     if not existed:
-        return Owed(len(planned))
+        return Owed(len(planned)), existed
     wanted = {e.id: e for e in planned if e.id in existed}
-    found = await executions.owed(db, existed)  # what is not found has ended meanwhile: history knows it
+    found, unreadable = await executions.read(db, existed)
     stale = [e for e in found.values() if e.schedule_version != wanted[e.id].schedule_version and not e.attempts]
-    reowned = await _reown(db, await _older(db, stale, wanted), wanted, new_id)
+    older = await _older(db, stale, wanted)
+    reowned = await _reown(db, older, wanted, new_id)
     repaired = await repair(db, [e for e in found.values() if e.id not in reowned])
-    return Owed(len(planned) - len(existed), repaired, len(reowned))
+    unsure = (existed - found.keys() - unreadable.keys()) | ({e.id for e in older} - reowned)
+    lost = await _lost(db, {i: wanted[i].schedule_version for i in unsure})
+    return Owed(len(planned) - len(existed), repaired, len(reowned)), lost
+
+
+async def _lost(db: Database, versions: dict[str, str]) -> set[str]:
+    """Of executions that were there and could not be taken over, those that nobody will send for this version.
+
+    One that is gone has ended. Usually it was sent; but a node that met it under the older schedule cancelled it just
+    then, and the present schedule owes it still. Or it was moved to another batch just then, still under the older one.
+    """
+    if not versions:
+        return set()
+    there = await executions.owed(db, versions)
+    moved = {e.id for e in there.values() if e.schedule_version != versions[e.id] and not e.attempts}
+    gone = {i: version for i, version in versions.items() if i not in there}
+    return moved | (gone.keys() - await history.settled(db, gone) if gone else set())
 
 
 def _chunks(its_batches: Sequence[Batch]) -> Iterator[list[Batch]]:

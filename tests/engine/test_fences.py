@@ -143,6 +143,65 @@ async def test_a_leader_that_stood_still_takes_nothing_back_to_an_older_schedule
     assert (found["schedule_version"], found["batch"]) == ("v2", "reowned-v2")
 
 
+@pytest.mark.parametrize("between", ["read", "reown"])
+async def test_what_a_node_cancels_while_the_leader_takes_it_over_is_owed_still(
+    database: Database, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    """The job was changed, and its execution comes due before the leader has settled that: a node cancels it for the
+    older schedule between two steps of the leader, who found it there. The present schedule owes it too.
+    """
+    (e,) = await owed(database, "a")
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    real = getattr(executions, between)
+    calls = 0
+
+    async def late(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await run_dry(worker(database, answering(200)))
+            assert [h["state"] for h in await rows(database, "history")] == ["cancelled"]
+        return await real(*args)
+
+    w = worker(database, answering(200))
+    planned = replace(e, schedule_version="v2", batch="planned")
+    its_batch = Batch("planned", (e.id,), 0, 0, e.due_ms, e.due_ms)
+    with monkeypatch.context() as patch:
+        patch.setattr(executions, between, late)
+        await owe(database, [planned], [its_batch], iter(["first", "second", "third"]).__next__)
+    await run_dry(w)
+    (run,) = await rows(database, "history")
+    assert (run["state"], run["schedule_version"]) == ("succeeded", "v2")
+    assert await rows(database, "executions") == []
+
+
+async def test_what_is_moved_while_the_leader_takes_it_over_is_taken_over(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that stops hands it back in another batch, between two steps of the leader."""
+    (e,) = await owed(database, "a")
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    real = executions.reown
+    calls = 0
+
+    async def late(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await database.api["executions"].update_one({"_id": e.id}, {"$set": {"batch": "moved"}})
+            await batches.insert(database, [Batch("moved", (e.id,), 0, 0, e.due_ms, e.due_ms)])
+        return await real(*args)
+
+    monkeypatch.setattr(executions, "reown", late)
+    planned = replace(e, schedule_version="v2", batch="planned")
+    its_batch = Batch("planned", (e.id,), 0, 0, e.due_ms, e.due_ms)
+    done = await owe(database, [planned], [its_batch], iter("abcd").__next__)
+    assert done.reowned == 1
+    await run_dry(worker(database, answering(200)))
+    (run,) = await rows(database, "history")
+    assert (run["state"], run["schedule_version"]) == ("succeeded", "v2")
+
+
 def term(number: int) -> Term:
     return Term(number, "anybody", float("inf"))
 
