@@ -103,7 +103,7 @@ class Node:
             WorkerSettings(self.id, settings.slots, settings.waiting, retention_days=settings.retention_days),
         )
         trace = make_trace(self.id)
-        self.worker.dispatcher.trace = trace
+        self.worker.tell(trace)
         self.leader.tell(trace)
         self._sender = sender
         self._loops = [Loop("boot", self._boot_turn), Loop("beat", self._beat_turn), Loop("election", self._elect_turn)]
@@ -208,7 +208,7 @@ class Node:
             await self._obey(next((n for n in everyone if n.id == self.id), None))
             self.elector.eligible = self.census.offset_fits(self.id, ended, self.settings.timings.batch_lease)
             default = await incidents.default_rules(self.db)
-            self.worker.watch_all = NOT_WATCHED if default is None else watch(default)
+            self.worker.results.watch_all = NOT_WATCHED if default is None else watch(default)
         if self._beats % STATS_EVERY == 0:
             await self._roll_up()
         if self._beats % DIGEST_EVERY == 0:
@@ -236,7 +236,7 @@ class Node:
             log.info("node_back")
 
     def _report(self) -> dict[str, Any]:
-        self._drift.append(_since(self.worker.drift, self._drift_seen))
+        self._drift.append(_since(self.worker.tally.drift, self._drift_seen))
         return {
             "host": platform.node(),
             "pid": os.getpid(),
@@ -248,25 +248,25 @@ class Node:
             "leading": self.elector.term is not None,
             "draining": self.draining or self.worker.resting,
             "counters": {
-                **self.worker.counters,
+                **self.worker.tally.counters,
                 "drift_recent": [sum(column) for column in zip(*self._drift, strict=True)],
             },
         }
 
     async def _roll_up(self) -> None:
         """Add what was counted since the last roll-up to the minute's document."""
-        now = dict(self.worker.counters)
+        now = dict(self.worker.tally.counters)
         counts = {name: n - self._counted.get(name, 0) for name, n in now.items()}
         self._counted = now
         histograms = {
-            "drift": _since(self.worker.drift, self._drift_rolled),
-            "duration": _since(self.worker.duration, self._duration_rolled),
+            "drift": _since(self.worker.tally.drift, self._drift_rolled),
+            "duration": _since(self.worker.tally.duration, self._duration_rolled),
         }
         await stats.add(self.db, self.clock.now_ms(), counts, histograms)
 
     def _tell_failing(self) -> None:
         """Failed attempts of the last interval, a line per host for the worst and one for the rest."""
-        failing = self.worker.failing.take()
+        failing = self.worker.tally.failing.take()
         for f in failing[:DIGEST_HOSTS]:
             log.warning(
                 "target_failing",

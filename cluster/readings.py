@@ -61,12 +61,13 @@ def of(node: Node, pulse: Pulse) -> Readings:
 
 
 def _worker(node: Node) -> Readings:
-    worker, counters = node.worker, node.worker.counters
+    dispatcher, tally = node.worker.dispatcher, node.worker.tally
+    counters = tally.counters
     ended = {state: counters[state] for state in sorted(FINAL_STATES)}
     ended["missed"] += node.leader.counters["missed"]
     return {
         "executions": ended,
-        "attempts": {**dict.fromkeys(RESULTS, 0), **worker.kinds},
+        "attempts": {**dict.fromkeys(RESULTS, 0), **tally.kinds},
         "retries": counters["retried"],
         "duplicates": counters["duplicates"],
         "results_lost": counters["results_lost"],
@@ -74,13 +75,13 @@ def _worker(node: Node) -> Readings:
             "leased": counters["claimed"],
             "renewed": counters["renewed"],
             "reclaimed": counters["reclaimed"],
-            "lost": counters["leases_lost"] + worker.dispatcher.lapsed,
+            "lost": counters["leases_lost"] + dispatcher.lapsed,
         },
-        "drift": _histogram(worker.drift),
-        "queue": _histogram(worker.queue),
-        "duration": _histogram(worker.duration),
-        "in_flight": worker.dispatcher.in_flight,
-        "waiting": worker.dispatcher.waiting,
+        "drift": _histogram(tally.drift),
+        "queue": _histogram(tally.queue),
+        "duration": _histogram(tally.duration),
+        "in_flight": dispatcher.in_flight,
+        "waiting": dispatcher.waiting,
         "slots": node.settings.slots,
     }
 

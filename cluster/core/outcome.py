@@ -1,4 +1,4 @@
-"""What an attempt means for its execution: final, or once more. Values in, values out."""
+"""Why an attempt may not begin, and what one that was made means for its execution. Values in, values out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.core.ids import spread_ms
-from cluster.core.lifecycle import Event, after
+from cluster.core.lifecycle import Event, JobState, after
 from cluster.core.model import Ending, Moved
 from cluster.core.verdict import Verdict, judge, next_try, rounded_up
 
@@ -21,6 +21,21 @@ def planned_ms(execution: Execution, job: Job) -> int:
     if execution.asked_ms is not None:
         return execution.asked_ms
     return execution.due_ms if execution.trigger else execution.due_ms + spread_ms(job.id, job.spread_seconds)
+
+
+def refusal(execution: Execution, job: Job | None) -> str | None:
+    """Why this execution must not be sent for the job as it is now; None if it may (DESIGN 5, "Send")."""
+    if job is None or job.state is JobState.DELETED:
+        return "the job was deleted"
+    if execution.trigger:
+        return None
+    if job.state is JobState.PAUSED:
+        return "the job was paused"
+    if job.schedule_version != execution.schedule_version:
+        return "the schedule was changed"
+    if execution.due_ms < job.active_from_ms:
+        return "the job was changed or resumed after this was due"
+    return None
 
 
 def too_old(execution: Execution, job: Job, at_ms: int) -> str | None:

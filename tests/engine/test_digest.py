@@ -24,9 +24,9 @@ async def test_failures_are_counted_and_not_logged(database: Database) -> None:
     with capture_logs() as lines:
         await run_dry(w)
     assert not [line for line in lines if line["log_level"] in ("warning", "error")]
-    assert w.kinds == {"http_4xx": 40}
-    assert w.queue.total() == w.duration.total() == 40
-    [failing] = w.failing.take()
+    assert w.tally.kinds == {"http_4xx": 40}
+    assert w.tally.queue.total() == w.tally.duration.total() == 40
+    [failing] = w.tally.failing.take()
     assert (failing.host, failing.attempts, dict(failing.results)) == ("127.0.0.1:9", 40, {"http_4xx": 40})
     assert failing.execution.startswith("j")
 
@@ -36,7 +36,7 @@ async def test_the_worst_hosts_get_a_line_each() -> None:
     node = Node(NodeSettings("mongodb://127.0.0.1:9"), Sender(httpx.MockTransport(lambda _: httpx.Response(200))))
     for n in range(30):
         for _ in range(n + 1):
-            node.worker.failing.add(f"https://h{n}.example/x", "timeout", f"j{n}:1")
+            node.worker.tally.failing.add(f"https://h{n}.example/x", "timeout", f"j{n}:1")
     with capture_logs() as lines:
         node._tell_failing()
         node._tell_failing()

@@ -106,10 +106,10 @@ async def test_delivered_twice_and_a_lease_lost(database: Database) -> None:
     assert state == "succeeded"
     assert "claimed once without a result" in said
     waiting.set()
-    while not stale._results:
+    while not stale.results.unrecorded:
         await asyncio.sleep(0.01)
-    results, stale._results = stale._results, []
-    await stale.record(results)
+    results, stale.results.unrecorded = stale.results.unrecorded, []
+    await stale.results.record(results)
     _, said = await told(database, DUE)
     assert re.search(r"delivered twice: stale, which is no longer .* lease \(token 1\) ended.*heir claimed", said), said
     await stale.dispatcher.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from bson.datetime_ms import DatetimeMS
 
-from cluster import dispatch
+from cluster import dispatch, parking
 from cluster.clock import Clock
 from cluster.core.breaker import LEAST
 from cluster.core.ids import execution_id
@@ -57,7 +57,7 @@ async def drain(w: Worker, seconds: float = 10) -> None:
 
 
 async def _idle(w: Worker) -> bool:
-    return not w.held and not w._results
+    return not w.held and not w.results.unrecorded
 
 
 async def trip(db: Database, w: Worker) -> None:
@@ -90,9 +90,9 @@ async def test_a_breaker_opens_and_what_waits_uses_up_no_attempt(database: Datab
     while await w.claim_once():
         pass
     await eventually(lambda: _done(w, 2), 5, "what goes to the other port")
-    results, w._results = w._results, []
-    await w.record(results)
-    await w.look_after_waiting()
+    results, w.results.unrecorded = w.results.unrecorded, []
+    await w.results.record(results)
+    await w.hand_back.look_after_waiting()
     await run_dry(w)
     assert seen == [GOOD, GOOD]
     assert {h["job_id"] for h in await rows(database, "history")} == {"fine", "mixed-good"}
@@ -112,7 +112,7 @@ MIXED = (("mixed-bad", BAD), ("mixed-good", GOOD))
 
 
 async def _done(w: Worker, results: int) -> bool:
-    return len(w._results) >= results
+    return len(w.results.unrecorded) >= results
 
 
 async def test_one_probe_in_the_cluster_then_everything(database: Database) -> None:
@@ -139,10 +139,10 @@ async def test_one_probe_in_the_cluster_then_everything(database: Database) -> N
     target.state["up"] = True
     await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
     for w in workers:
-        results, w._results = w._results, []
-        await w.record(results)
-        await w.look_after_waiting()
-        await w.look_after_waiting()
+        results, w.results.unrecorded = w.results.unrecorded, []
+        await w.results.record(results)
+        await w.hand_back.look_after_waiting()
+        await w.hand_back.look_after_waiting()
     await eventually(lambda: _closed(database), 5, "the breaker to close")
     await database.api["batches"].update_many(
         {"send_at": DatetimeMS(DUE), "owner": None}, {"$set": {"claimable_at": DatetimeMS(DUE)}}
@@ -160,7 +160,7 @@ async def test_one_probe_in_the_cluster_then_everything(database: Database) -> N
 
 
 async def _answered(workers: list[Worker], results: int) -> bool:
-    return sum(len(w._results) for w in workers) >= results
+    return sum(len(w.results.unrecorded) for w in workers) >= results
 
 
 async def _reopened(db: Database) -> bool:
@@ -272,7 +272,7 @@ async def test_being_handed_back_does_not_count_as_killing_nodes(database: Datab
         assert claimed is not None
         assert claimed.batch.claims == 1
         await w._take_on(claimed)
-        await w._put_back(w.held["b"], None)
+        await w.hand_back.put_back(w.held["b"], None)
     await run_dry(w)
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded"] * 2
 
@@ -355,16 +355,16 @@ async def test_what_waits_for_its_host_is_not_read_again_and_again(
     w = worker(database, target, slots=32)
     await w.claim_once()
     await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "a quarter of the slots")
-    for waiting in w.dispatcher._parked.values():
+    for waiting in w.dispatcher._parking._parked.values():
         for ready in waiting:
             ready.read_at = float("-inf")
     del reads[:]
-    monkeypatch.setattr(dispatch, "LOOK_SECONDS", 60.0)
-    w.dispatcher._looked_at = w._clock.monotonic()
+    monkeypatch.setattr(parking, "LOOK_SECONDS", 60.0)
+    w.dispatcher._parking._looked_at = w._clock.monotonic()
     free.release()
-    await eventually(lambda: _true(len(w._results) == 1), 5, "one that ended")
+    await eventually(lambda: _true(len(w.results.unrecorded) == 1), 5, "one that ended")
     await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "the next one to go")
-    assert 1 <= len(reads) <= dispatch.UNPARKED
+    assert 1 <= len(reads) <= parking.UNPARKED
     await w.dispatcher.close()
 
 
@@ -386,7 +386,7 @@ async def test_a_node_whose_slots_all_hang_leaves_its_work_to_others(
     assert await full.claim_once()
     await eventually(lambda: _stuck(full), 5, "its only slot to hang while something is due")
     assert len(hung) == 1
-    await full.look_after_waiting()
+    await full.hand_back.look_after_waiting()
     (left,) = (b for b in await rows(database, "batches") if b["owner"] is None)
     assert not await full.claim_once(), "it has no room"
     seen: list[str] = []

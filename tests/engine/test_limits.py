@@ -158,9 +158,9 @@ async def test_a_node_that_stood_still_gives_no_permit_back_that_is_anothers_by_
     heir.start()
     await asyncio.wait_for(heir_has_it.wait(), 15)
     late.set()
-    await eventually(lambda: _true(bool(stalled._results)), 5, "the late answer")
-    results, stalled._results = stalled._results, []
-    await stalled.record(results)
+    await eventually(lambda: _true(bool(stalled.results.unrecorded)), 5, "the late answer")
+    results, stalled.results.unrecorded = stalled.results.unrecorded, []
+    await stalled.results.record(results)
     assert (await permits.read(database, "q:one")).held == {results[0].execution.id}
     forever.set()
     await heir.drain(3)
@@ -184,18 +184,18 @@ async def test_a_rate_that_is_raised_is_in_force_at_once(database: Database, mon
     await owed(database, *(f"j{i}" for i in range(6)), queue="slow", gate="q:slow")
     w = worker(database, target := Target())
     await w.claim_once()
-    await eventually(lambda: _true(bool(w._results)), 5, "the first one")
-    (line,) = w.dispatcher._lines.values()
+    await eventually(lambda: _true(bool(w.results.unrecorded)), 5, "the first one")
+    (line,) = w.dispatcher._lines._lines.values()
     await eventually(
         lambda: _true(line.again_ms is not None and len(line.waiting) == 5), 5, "the others to be told when"
     )
-    results, w._results = w._results, []
-    await w.record(results)
+    results, w.results.unrecorded = w.results.unrecorded, []
+    await w.results.record(results)
 
     async def put_back() -> dict[str, Any] | None:
         for ready in line.waiting:  # empty while permits are asked for
             ready.parked_at = float("-inf")
-        await w.look_after_waiting()
+        await w.hand_back.look_after_waiting()
         return await database.api["batches"].find_one({"owner": None})
 
     batch = await eventually(put_back, 5, "what waits to be put back")

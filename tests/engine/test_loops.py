@@ -168,7 +168,7 @@ async def test_a_result_that_can_never_be_recorded_is_left_to_the_lease(
     monkeypatch.setattr(w._recorder, "endings", never)
     with capture_logs() as logs:
         w.start()
-        await eventually(lambda: _is(w.counters["results_lost"] == 1), 10)
+        await eventually(lambda: _is(w.tally.counters["results_lost"] == 1), 10)
     assert [line["execution"] for line in logs if line["event"] == "result_given_up"] == [f"a:{DUE}"]
     assert not w.held
     assert [e["_id"] for e in await rows(database, "executions")] == [f"a:{DUE}"]

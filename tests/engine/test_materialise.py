@@ -234,9 +234,9 @@ async def run_dry(w: Any) -> None:
         pass
     while w.held:
         await asyncio.sleep(0.005)
-        results, w._results = w._results, []
-        await w.record(results)
-    await w.record([])
+        results, w.results.unrecorded = w.results.unrecorded, []
+        await w.results.record(results)
+    await w.results.record([])
 
 
 async def check_owed_and_sent(db: Database, sent: list[str]) -> None:

@@ -224,7 +224,7 @@ async def test_an_attempt_that_is_kept_is_kept_once(database: Database) -> None:
     stale = worker(database, answering(503), "stale")
     await stale.claim_once()
     await eventually(lambda: _results(stale), 5)
-    attempts = stale._results[0].attempts  # type: ignore[union-attr]
+    attempts = stale.results.unrecorded[0].attempts  # type: ignore[union-attr]
     for _ in range(3):
         await executions.add_attempt(database, replace(a, attempts=attempts))
     (found,) = await rows(database, "executions")
@@ -232,7 +232,7 @@ async def test_an_attempt_that_is_kept_is_kept_once(database: Database) -> None:
 
 
 async def _results(w: Any) -> Any:
-    return w._results
+    return w.results.unrecorded
 
 
 async def test_no_batch_is_larger_than_a_batch_may_be(database: Database) -> None:

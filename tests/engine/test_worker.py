@@ -47,9 +47,9 @@ async def run_dry(w: Worker) -> None:
         pass
     while w.held:
         await asyncio.sleep(0.005)
-        results, w._results = w._results, []
-        await w.record(results)
-    await w.record([])
+        results, w.results.unrecorded = w.results.unrecorded, []
+        await w.results.record(results)
+    await w.results.record([])
 
 
 async def retries_now(db: Database) -> None:
@@ -208,15 +208,15 @@ async def test_a_stale_owner_cannot_end_what_another_owes(database: Database, st
     await stale.claim_once()
     heir = worker(database, answering(503), "heir", timings=SHORT)
     await eventually(heir.claim_once, 5)
-    await eventually(lambda: _true(heir._results), 5)
-    results, heir._results = heir._results, []
-    await heir.record(results)
+    await eventually(lambda: _true(heir.results.unrecorded), 5)
+    results, heir.results.unrecorded = heir.results.unrecorded, []
+    await heir.results.record(results)
     (execution,) = await rows(database, "executions")
     assert execution["state"] == "retrying"
     gate.set()
-    await eventually(lambda: _true(stale._results), 5)
-    results, stale._results = stale._results, []
-    await stale.record(results)
+    await eventually(lambda: _true(stale.results.unrecorded), 5)
+    results, stale.results.unrecorded = stale.results.unrecorded, []
+    await stale.results.record(results)
     final = await rows(database, "history")
     still_owed = await rows(database, "executions")
     assert len(still_owed) == 1
@@ -264,9 +264,9 @@ async def test_a_stale_result_does_not_undo_a_success(database: Database, status
     await eventually(heir.claim_once, 5)
     await run_dry(heir)
     gate.set()
-    await eventually(lambda: _true(stale._results), 5)
-    results, stale._results = stale._results, []
-    await stale.record(results)
+    await eventually(lambda: _true(stale.results.unrecorded), 5)
+    results, stale.results.unrecorded = stale.results.unrecorded, []
+    await stale.results.record(results)
     (found,) = await rows(database, "history")
     assert found["state"] == "succeeded"
     assert await rows(database, "executions") == []
@@ -287,12 +287,12 @@ async def test_two_successes_are_one_result_and_a_counted_duplicate(database: Da
     await eventually(heir.claim_once, 5)
     await run_dry(heir)
     gate.set()
-    await eventually(lambda: _true(stale._results), 5)
-    results, stale._results = stale._results, []
-    await stale.record(results)
+    await eventually(lambda: _true(stale.results.unrecorded), 5)
+    results, stale.results.unrecorded = stale.results.unrecorded, []
+    await stale.results.record(results)
     (found,) = await rows(database, "history")
     assert sorted(a["node"] for a in found["attempts"]) == ["heir", "stale"]
-    assert stale.counters["duplicates"] == 1
+    assert stale.tally.counters["duplicates"] == 1
 
 
 async def test_recording_the_same_twice_changes_nothing(database: Database) -> None:
@@ -300,15 +300,15 @@ async def test_recording_the_same_twice_changes_nothing(database: Database) -> N
     await owed(database, "a")
     w = worker(database, answering(200))
     await w.claim_once()
-    await eventually(lambda: _true(w._results), 5)
-    results = list(w._results)
-    await w.record(results)
+    await eventually(lambda: _true(w.results.unrecorded), 5)
+    results = list(w.results.unrecorded)
+    await w.results.record(results)
     before = await rows(database, "history")
     for r in results:
         r.held.unrecorded += 1
-    await w.record(results)
+    await w.results.record(results)
     assert await rows(database, "history") == before
-    assert w.counters["duplicates"] == 0
+    assert w.tally.counters["duplicates"] == 0
 
 
 WRITES = [
@@ -523,7 +523,7 @@ async def test_overlap_skip_never_runs_two_at_once(database: Database) -> None:
         e = Execution(execution_id("a", due), "a", due, due, "v1", f"b{i}", document["lane"])
         await owe(database, [e], [Batch(f"b{i}", (e.id,), e.lane, 0, due, due)], lambda: "new")
         await w.claim_once()
-    await eventually(lambda: _true(sum(len(w._results) for w in workers) == 2), 5)
+    await eventually(lambda: _true(sum(len(w.results.unrecorded) for w in workers) == 2), 5)
     gate.set()
     for w in workers:
         await run_dry(w)

@@ -18,8 +18,8 @@ from cluster.core.errors import CallerError, StoreUnavailable, TermLost
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Attempt, Ending, Term
+from cluster.core.outcome import refusal
 from cluster.core.timings import Timings
-from cluster.dispatch import refusal
 from cluster.leader import Leader
 from cluster.record import Recorder
 from cluster.store import definitions

@@ -1,4 +1,4 @@
-"""Whole workers (`cluster.worker`, `cluster.dispatch`, `cluster.gates`, as they are) on virtual machines.
+"""Whole workers (`cluster.worker` and all below it, as it is) on virtual machines.
 
 They share the store of `model.py` and send to a target that answers with luck, late or not at all. Nodes freeze, die
 and are stopped with SIGTERM between any two callbacks. Of the product nothing is replaced here but the store's
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.core.model import Target
-    from cluster.dispatch import Held
+    from cluster.held import Held
 
 TIMINGS = Timings()
 SLOW_SECONDS = 4.5
@@ -100,7 +100,7 @@ class Machines:
             self._mended()
         finally:
             for worker in self.workers.values():
-                worker.dispatcher.stopped = True
+                worker.dispatcher.halt()
             self.loop.failure = None
             self.loop.close()
         return self.world

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.dispatch import Dispatcher
+from cluster.handback import HandBack
+from cluster.lines import Lines
 from cluster.record import Recorder
-from cluster.worker import Worker
+from cluster.results import Results
+from cluster.unsent import Unsent
 from tests.simulation import twins
 from tests.simulation.nodes import Machines
 from tests.simulation.test_simulation import explore
@@ -19,7 +21,7 @@ from tests.simulation.test_simulation import explore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.dispatch import Answered, Dropped, Held
+    from cluster.held import Answered, Dropped, Held
 
 STORMS, QUIET = 250, 60
 BROKEN_RUNS = 10_000
@@ -51,8 +53,8 @@ def test_in_peace_nothing_is_sent_twice_and_a_stopped_node_leaves_nothing_behind
 
 def _lease_not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
     """Between taking a slot and the request nobody asks whether the lease has ended meanwhile."""
-    real = Dispatcher._gone
-    patch.setattr(Dispatcher, "_gone", lambda self, held: not held.sending and real(self, held))
+    real = Unsent.gone
+    patch.setattr(Unsent, "gone", lambda self, held: not held.sending and real(self, held))
 
 
 def _late_answer_ends_overlap(patch: pytest.MonkeyPatch) -> None:
@@ -71,7 +73,7 @@ def _always_gives_way(patch: pytest.MonkeyPatch) -> None:
     async def nobody(*_: Any) -> dict[str, Any]:
         return {}
 
-    patch.setattr("cluster.worker.executions", _With(nobody))
+    patch.setattr("cluster.overlap.executions", _With(nobody))
 
 
 def _never_gives_way(patch: pytest.MonkeyPatch) -> None:
@@ -80,11 +82,11 @@ def _never_gives_way(patch: pytest.MonkeyPatch) -> None:
     async def all_of_them(_: Any, ids: Any) -> dict[str, Any]:
         return dict.fromkeys(ids)
 
-    patch.setattr("cluster.worker.executions", _With(all_of_them))
+    patch.setattr("cluster.overlap.executions", _With(all_of_them))
 
 
 class _With:
-    """Stands for `cluster.store.executions` as `cluster.worker` uses it."""
+    """Stands for `cluster.store.executions` as `cluster.overlap` uses it."""
 
     def __init__(self, owed: Callable[..., Any]) -> None:
         self.owed = owed
@@ -92,26 +94,26 @@ class _With:
 
 def _permit_taken_back_late(patch: pytest.MonkeyPatch) -> None:
     """A permit on its way back is asked for again, granted, and then taken off the list."""
-    real = Dispatcher._ask_for
+    real = Lines._ask_for
 
-    async def ask(self: Dispatcher, name: str, asked: Any) -> Any:
+    async def ask(self: Lines, name: str, asked: Any) -> Any:
         self._returning.clear()
         return await real(self, name, asked)
 
-    patch.setattr(Dispatcher, "_ask_for", ask)
+    patch.setattr(Lines, "_ask_for", ask)
 
 
 def _permit_given_back_after_the_move(patch: pytest.MonkeyPatch) -> None:
     """Another node sends the retry under the permit, and then it is given back."""
-    real, kept = Worker._give_back, list[Any]()
+    real, kept = Results._give_back, list[Any]()
 
-    async def back(self: Worker, results: list[Answered | Dropped]) -> None:
+    async def back(self: Results, results: list[Answered | Dropped]) -> None:
         kept.append(results)
         if len(kept) == 2:  # the first call is for what moves
             both, kept[:] = [*kept[0], *kept[1]], []
             await real(self, both)
 
-    patch.setattr(Worker, "_give_back", back)
+    patch.setattr(Results, "_give_back", back)
 
 
 def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
@@ -125,7 +127,7 @@ def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
 
 def _kept_attempts_not_counted(patch: pytest.MonkeyPatch) -> None:
     """An attempt whose answer came late, and was kept, does not use up one of `maxAttempts`."""
-    patch.setattr("cluster.dispatch.used_up", lambda *_: None)
+    patch.setattr("cluster.prepare.used_up", lambda *_: None)
 
 
 def _one_attempt_too_many(patch: pytest.MonkeyPatch) -> None:
@@ -134,7 +136,7 @@ def _one_attempt_too_many(patch: pytest.MonkeyPatch) -> None:
 
     real = verdict.next_try
     patch.setattr("cluster.core.outcome.next_try", lambda retry, made, **k: real(retry, made - 1, **k))
-    patch.setattr("cluster.dispatch.used_up", lambda *_: None)
+    patch.setattr("cluster.prepare.used_up", lambda *_: None)
 
 
 def _retry_after_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -160,16 +162,17 @@ def _jitter_doubled(patch: pytest.MonkeyPatch) -> None:
 
 def _age_forgotten(patch: pytest.MonkeyPatch) -> None:
     """`maxAgeSeconds` is not looked at before a request leaves."""
+    patch.setattr("cluster.prepare.too_old", lambda *_: None)
     patch.setattr("cluster.dispatch.too_old", lambda *_: None)
 
 
 def _drain_forgets(patch: pytest.MonkeyPatch) -> None:
     """A node that stops drops what it has not sent, and does not hand it back."""
 
-    async def put_back(self: Worker, held: Held, *_: Any) -> int:
-        return len(self.dispatcher.withdraw(held))
+    async def put_back(self: HandBack, held: Held, *_: Any) -> int:
+        return len(self._dispatcher.withdraw(held))
 
-    patch.setattr(Worker, "_put_back", put_back)
+    patch.setattr(HandBack, "put_back", put_back)
 
 
 # What, how it is looked for, what is found, and whether that takes more than some hundred runs.

@@ -85,7 +85,8 @@ TWINS: dict[str, dict[str, Any]] = {
     },
 }
 LOGGING = (
-    "elect claim record materialise quarantine settle catchup leader worker dispatch gates breakers tasks store.door"
+    "elect claim record materialise quarantine settle catchup leader worker results handback dispatch prepare lines "
+    "unsent gates breakers tasks store.door"
 )
 
 
@@ -146,9 +147,9 @@ def install(patch: pytest.MonkeyPatch) -> None:
             patch.setattr(f"cluster.store.{module}.{name}", function)
     for step in LOGGING.split():
         patch.setattr(f"cluster.{step}.log", Silent())
-    for step in ("record", "worker"):
+    for step in ("record", "results"):
         patch.setattr(f"cluster.{step}.insist", _insist)
-    for step in ("worker", "gates"):
+    for step in ("worker", "results", "gates"):
         patch.setattr(f"cluster.{step}.random", LUCK)
     patch.setattr("cluster.worker.Breakers", NoBreakers)
     patch.setattr("cluster.worker.IDLE_LEAST", 0.4)  # fewer polls make more runs
