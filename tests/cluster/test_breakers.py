@@ -5,17 +5,18 @@ from __future__ import annotations
 import socket
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.cluster.test_cluster import settle
 from tests.cluster.test_limits import put
+from tests.support.ears import Listening
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from http.server import BaseHTTPRequestHandler
 
     from tests.support.processes import Nodes
 
@@ -24,51 +25,27 @@ JOBS = 30
 
 
 @dataclass
-class Moody:
+class Moody(Listening):
     """A target that is `down` (closes what connects), `hangs`, or is `up`; it counts what came in each mood."""
 
     mood: str = "down"
     came: dict[str, list[str]] = field(default_factory=lambda: {"down": [], "hangs": [], "up": []})
     released: threading.Event = field(default_factory=threading.Event)
-    url: str = ""
 
-    def __enter__(self) -> Self:
-        moody = self
+    def heard(self, request: BaseHTTPRequestHandler, _: bytes, /) -> None:
+        mood = self.mood
+        self.came[mood].append(request.headers["Idempotency-Key"])
+        if mood == "hangs":
+            self.released.wait(60)
+        if mood == "up":
+            self.answer(request)
+        else:
+            request.close_connection = True
+            request.connection.shutdown(socket.SHUT_RDWR)
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"] or 0))
-                mood = moody.mood
-                moody.came[mood].append(self.headers["Idempotency-Key"])
-                if mood == "hangs":
-                    moody.released.wait(60)
-                if mood != "up":
-                    self.close_connection = True
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    return
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None: ...
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 128
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None: ...  # who asked was killed
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(*error)
 
 
 def breaker(nodes: Nodes, **query: Any) -> dict[str, Any] | None:

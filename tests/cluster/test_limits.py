@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from tests.cluster.test_cluster import next_second, settle, wait_past
+from tests.support.ears import Listening
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from http.server import BaseHTTPRequestHandler
 
     from tests.support.processes import Nodes
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.timeout(150)
 
 
 @dataclass
-class Slow:
+class Slow(Listening):
     """A target that takes its time and remembers from when to when each request ran, by its own clock."""
 
     seconds: float
@@ -33,45 +34,18 @@ class Slow:
     now: int = 0
     most: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
-    url: str = ""
 
-    def __enter__(self) -> Self:
-        slow = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"] or 0))
-                began = time.monotonic()
-                with slow.lock:
-                    slow.begun.append(began)
-                    slow.now += 1
-                    slow.most = max(slow.most, slow.now)
-                time.sleep(slow.seconds)
-                with slow.lock:
-                    slow.now -= 1
-                    slow.runs.append((began, time.monotonic(), self.headers["Idempotency-Key"]))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None: ...
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 128
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None: ...  # who asked was killed
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def heard(self, request: BaseHTTPRequestHandler, _: bytes, /) -> None:
+        began = time.monotonic()
+        with self.lock:
+            self.begun.append(began)
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(self.seconds)
+        with self.lock:
+            self.now -= 1
+            self.runs.append((began, time.monotonic(), request.headers["Idempotency-Key"]))
+        self.answer(request)
 
 
 @pytest.fixture

@@ -25,30 +25,40 @@ class Came:
     body: bytes
 
 
-@dataclass
-class Ear:
-    """The server: `status` by first part of the path, 200 unless said otherwise."""
+class Listening:
+    """An HTTP server with a thread for each request, from `with` to its end."""
 
-    status: dict[str, int] = field(default_factory=dict)
-    came: list[Came] = field(default_factory=list)
+    url: str = ""
+
+    def heard(self, request: BaseHTTPRequestHandler, body: bytes, /) -> None:
+        """A POST has come; answer it, or not."""
+        raise NotImplementedError
+
+    @staticmethod
+    def answer(request: BaseHTTPRequestHandler, status: int = 200) -> None:
+        """Answer with a status and nothing else."""
+        request.send_response(status)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
 
     def __enter__(self) -> Self:
-        ear = self
+        listening = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-                ear.came.append(Came(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-                self.send_response(ear.status.get(self.path.split("/")[1], 200))
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                listening.heard(self, self.rfile.read(int(self.headers["Content-Length"] or 0)))
 
             def log_message(self, *_: Any) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128
+            daemon_threads = True
+
+            def handle_error(self, *_: Any) -> None: ...  # who asked was killed
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         return self
@@ -56,6 +66,18 @@ class Ear:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+@dataclass
+class Ear(Listening):
+    """Keeps what came. `status` by first part of the path, 200 unless said otherwise."""
+
+    status: dict[str, int] = field(default_factory=dict)
+    came: list[Came] = field(default_factory=list)
+
+    def heard(self, request: BaseHTTPRequestHandler, body: bytes, /) -> None:
+        self.came.append(Came(request.path, {k.lower(): v for k, v in request.headers.items()}, body))
+        self.answer(request, self.status.get(request.path.split("/")[1], 200))
 
     def at(self, path: str) -> list[Came]:
         return [c for c in self.came if c.path == path]
