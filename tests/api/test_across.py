@@ -35,7 +35,8 @@ async def fill(api: Api, now: int, count: int = 60) -> list[str]:
     endings = []
     for i in range(count):
         x = execution(f"j{i % 7}", now - 100_000 + i)
-        endings.append(Ending(x, FINAL[i % 5], now - 50_000 + luck.randrange(count // 10) * 1000, (attempt(1, now),)))
+        ended = now - 50_000 + luck.randrange(count // 10) * 1000
+        endings.append(Ending(x, FINAL[i % 5], ended, (attempt(1, now - 90_000),)))
     await history.record(api.db, endings, 7)
     return [e.execution.id for e in sorted(endings, key=lambda e: (e.ended_ms, e.execution.id), reverse=True)]
 

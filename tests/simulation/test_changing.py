@@ -111,6 +111,7 @@ def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:
 def _never_taken_over(patch: pytest.MonkeyPatch) -> None:
     """What was written down under an older schedule is not taken over by the new one that owes it too."""
     patch.setattr("cluster.store.owing._reown", _nothing)
+    patch.setattr("cluster.store.owing._lost", _nothing)
 
 
 # What, how it is looked for, what is found, and whether that takes more than some hundred runs.
