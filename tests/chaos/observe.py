@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -135,13 +136,13 @@ class Watch:
         job = f"j{self._pick.randrange(self._steady)}"
         begun, execution = now_ms(), None
         key = {"Idempotency-Key": f"{job}-{begun}"}
-        while execution is None and not self._ended.wait(0.2) and now_ms() - begun < 60_000:
-            try:
+        while execution is None and now_ms() - begun < 60_000:
+            with suppress(httpx.HTTPError):
                 answer = httpx.post(f"{self._nodes.url}/jobs/{job}/trigger", headers=key, timeout=5)
-            except httpx.HTTPError:
-                continue
-            if answer.status_code == 202:
-                execution = answer.json()["executionId"]
+                if answer.status_code == 202:
+                    execution = answer.json()["executionId"]
+            if execution is None and self._ended.wait(0.2):
+                break
         self.triggers.append(Trigger(job, begun, now_ms(), execution))
 
 
