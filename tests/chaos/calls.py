@@ -4,42 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from tests.chaos.checker import Duty, Target
+from tests.chaos.checker import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tests.chaos.checker import Call, Duty, Trigger
+
 SETTLING_MS = 3000
 """How long before or after a call's answer an occurrence is left open: the change travels to the nodes."""
-
-Verb = Literal["create", "pause", "resume", "delete", "change"]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of the API about a job that runs every `step` seconds (create and change say which).
-
-    `unknown`: no answer came, it may have been done.
-    """
-
-    verb: Verb
-    job: str
-    invoked_ms: int
-    answered_ms: int
-    outcome: Literal["ok", "failed", "unknown"]
-    step: int = 1
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """One run asked for by hand, with an idempotency key, until it was answered. `execution`: None if it never was."""
-
-    job: str
-    invoked_ms: int
-    answered_ms: int
-    execution: str | None
 
 
 @dataclass(frozen=True)

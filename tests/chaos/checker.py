@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Duty = Literal["must", "may", "must-not"]
+Verb = Literal["create", "pause", "resume", "delete", "change"]
 
 EARLY_MS = 20
 """Two clocks of one machine, and rounding."""
@@ -47,6 +48,7 @@ class Recorded:
     execution: str
     state: str
     attempts: tuple[tuple[int, int, int | None], ...]
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,31 @@ class Leader:
 
 
 @dataclass(frozen=True)
+class Call:
+    """One call of the API about a job that runs every `step` seconds (create and change say which).
+
+    `unknown`: no answer came, it may have been done.
+    """
+
+    verb: Verb
+    job: str
+    invoked_ms: int
+    answered_ms: int
+    outcome: Literal["ok", "failed", "unknown"]
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """One run asked for by hand, with an idempotency key, until it was answered. `execution`: None if it never was."""
+
+    job: str
+    invoked_ms: int
+    answered_ms: int
+    execution: str | None
+
+
+@dataclass(frozen=True)
 class Bounds:
     """`late_ms`: lateness without a fault. `recovery_ms`: how long after its end a fault may still be felt."""
 
@@ -80,7 +107,9 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Run:
-    """All that is known of one run. `owed`: executions due by its end that the database still owes."""
+    """All that is known of one run. `owed`: executions due by its end that the database still owes.
+
+    `calls` and `triggers` are what `targets` follow from (`calls.py`); nothing is judged by them here."""
 
     targets: tuple[Target, ...]
     seen: tuple[Seen, ...]
@@ -89,6 +118,8 @@ class Run:
     leaders: tuple[Leader, ...] = ()
     owed: tuple[str, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
+    calls: tuple[Call, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from tests.chaos.calls import Call, Trigger, Verb, targets, triggered
-from tests.chaos.checker import Bounds, Fault, Leader, Recorded, Run, Seen, Target
+from tests.chaos.calls import targets, triggered
+from tests.chaos.checker import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -170,8 +170,13 @@ def collect(
     if watch is not None:
         owed += triggered(watch.triggers, {s.execution for s in seen}, start, end)
     recorded = [
-        Recorded(_occurrence(h["_id"]), h["state"], tuple((a["n"], a["token"], a.get("status")) for a in h["attempts"]))
-        for h in nodes.db["history"].find({"due_at": due}, {"state": 1, "attempts": 1})
+        Recorded(
+            _occurrence(h["_id"]),
+            h["state"],
+            tuple((a["n"], a["token"], a.get("status")) for a in h["attempts"]),
+            h.get("reason"),
+        )
+        for h in nodes.db["history"].find({"due_at": due}, {"state": 1, "attempts": 1, "reason": 1})
     ]
     return Run(
         tuple(owed),
@@ -181,6 +186,8 @@ def collect(
         tuple(watch.leaders if watch else ()),
         tuple(_occurrence(d["_id"]) for d in nodes.db["executions"].find({"due_at": due}, {"_id": 1})),
         bounds or Bounds(),
+        tuple(watch.calls if watch else ()),
+        tuple(watch.triggers if watch else ()),
     )
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.calls import Call, targets
-from tests.chaos.checker import Fault, Leader, Recorded, Run, Seen, Target, check, figures
+from tests.chaos.calls import targets
+from tests.chaos.checker import Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger, check, figures
 from tests.chaos.saved import load, save, timeline
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def test_a_failed_call_changed_nothing() -> None:
 def test_a_saved_run_gives_the_same_verdict(tmp_path: Path) -> None:
     """What is written down can be checked again, and drawn."""
     file = tmp_path / "run.json"
-    for run in (good(), *BAD.values()):
+    asked = (Call("create", "c", T - 9000, T - 8900, "ok", 2),), (Trigger("a", T, T + 5, None),)
+    for run in (replace(good(), calls=asked[0], triggers=asked[1]), *BAD.values()):
         save(run, file)
         assert load(file) == run
         assert check(load(file)) == check(run)
