@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.audit import KINDS, TOLD, AuditedJob, Bounds, Finding, Judge, Tally
+from cluster.core.audit import AuditedJob, Bounds, Judge
+from cluster.core.findings import KINDS, TOLD, Finding, Tally
 from cluster.core.ids import parse_execution_id
 from cluster.store import audit
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.core.audit import KINDS, TOLD
+from cluster.core.findings import KINDS, TOLD
 from cluster.core.ids import JOB_ID
 from cluster.store import audit
 from config.settings import load
@@ -17,7 +17,7 @@ from ops.tables import as_json, rfc3339, table
 from ops.verify import Report, Scope, told, verify
 
 if TYPE_CHECKING:
-    from cluster.core.audit import Tally
+    from cluster.core.findings import Tally
     from cluster.store.client import Database
 
 DAY_MS = 86_400_000

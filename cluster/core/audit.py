@@ -3,55 +3,34 @@
 Pure, and fed in order of due time, so that it holds a few records whatever the range. The law: what is due is asked of
 `oracle` alone; nothing here knows `cluster.core.schedule`, which is what is being judged.
 
-Lenient in one place: within `SEAM_MS` of a change of the job both its schedules are right. A change carries the clock
-of the node that took the request, its write may take the 5 s of the API's deadline, and a node that sends has read the
-job up to a second before. What a job *owes* is judged without any leniency: a change never excuses a missing record.
+Lenient in one place: for `SEAM_MS` after a change of the job its earlier schedule may still be sent. A change carries the
+clock of the node that took the request, its write may take the 5 s of the API's deadline, and a node that sends has read
+the job up to a second before. What a job *owes* is judged without any leniency: a change never excuses a missing record,
+and what is cancelled must have been cancelled by a change that came after it was due.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from cluster.core.findings import Finding, Kind, Tally
 from cluster.core.ids import execution_id, spread_ms
 from cluster.core.instants import render
 from cluster.core.oracle import occurrences
-from cluster.core.records import contradictions, repeated
+from cluster.core.records import SLACK_MS, contradictions, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cluster.core.records import Record
 
-Kind = Literal["missing", "unexpected", "early", "late", "duplicate", "orphan", "contradiction", "redelivered"]
-KINDS: tuple[Kind, ...] = (
-    "missing",
-    "unexpected",
-    "early",
-    "late",
-    "duplicate",
-    "orphan",
-    "contradiction",
-    "redelivered",
-)
-TOLD: frozenset[Kind] = frozenset({"redelivered"})
-"""Told, but no finding: at least once means that a lost lease or a dead node costs a second delivery."""
 SEAM_MS = 10_000
 EARLY_MS = 100
 """Nodes know the database's clock to within a few ms; a reading of it that was slow costs more."""
 SETTLE_MS = 120_000
 """A change is settled within a second while somebody leads; this long it may wait for a leader without a finding."""
 DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong with one execution, or (`redelivered`) that is worth to be told."""
-
-    kind: Kind
-    job_id: str
-    execution: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,30 +94,6 @@ class Missed:
     count: int
     open: bool = False
     used: int = 0
-
-
-@dataclass(slots=True)
-class Tally:
-    """How much was looked at."""
-
-    jobs: int = 0
-    occurrences: int = 0
-    executions: int = 0
-    missed: int = 0
-    waiting: int = 0
-    findings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
-    longest_late_ms: int = 0
-
-    def add(self, other: Tally) -> None:
-        """Take in what was counted elsewhere."""
-        self.jobs += other.jobs
-        self.occurrences += other.occurrences
-        self.executions += other.executions
-        self.missed += other.missed
-        self.waiting += other.waiting
-        self.longest_late_ms = max(self.longest_late_ms, other.longest_late_ms)
-        for kind, n in other.findings.items():
-            self.findings[kind] += n
 
 
 class Judge:
@@ -267,15 +222,33 @@ class Judge:
             self._tell("contradiction", r.due_ms, f"it is {r.state} since {render(r.ended_ms)} and still owed")
 
     def _cancelled(self, r: Record, period: Period) -> None:
-        """Only a change of the job cancels what it owed, and the schedule that holds now owes it still."""
-        if period.to_ms is not None or r.trigger or abs(r.due_ms - period.from_ms) <= SEAM_MS:
+        """Only a change of the job cancels what it owed, and the schedule that holds then owes what it owes."""
+        if r.trigger:
             return
-        if r.version == period.version:
+        if period.to_ms is not None:
+            self._cancelled_before(r, period, period.to_ms)
+        elif r.version == period.version:
             text = f"cancelled ({r.reason}), but the schedule it was due by still holds"
             self._tell("contradiction", r.due_ms, text)
-        elif self._waits(r.due_ms, period) is None:
+        elif self._waits(r.due_ms, period) is None and not self._sent_across(r, period):
             text = f"cancelled under an earlier schedule; owed by `{_said(period)}` since, and not sent"
             self._tell("missing", r.due_ms, text)
+
+    def _cancelled_before(self, r: Record, period: Period, to_ms: int) -> None:
+        """The schedule it was due by was changed later on: was that what cancelled it?"""
+        held_ms = to_ms - max(r.ended_ms, r.due_ms)
+        if r.version == period.version:
+            if held_ms > SLACK_MS:
+                text = f"cancelled ({r.reason}) at {render(r.ended_ms)}; the schedule it was due by held until {render(to_ms)}"
+                self._tell("contradiction", r.due_ms, text)
+        elif held_ms > SETTLE_MS:  # had it been less, no leader need have come to what the schedule owed
+            text = f"cancelled under an earlier schedule; owed by `{_said(period)}` until {render(to_ms)}, and not sent"
+            self._tell("missing", r.due_ms, text)
+
+    @staticmethod
+    def _sent_across(r: Record, period: Period) -> bool:
+        """A request under the earlier schedule had left when the change was written: it is ended, not taken over."""
+        return bool(r.attempts) and r.due_ms <= period.from_ms + SEAM_MS
 
     def _sent(self, r: Record) -> None:
         first = r.attempts[0]
@@ -302,7 +275,7 @@ class Judge:
         if r.due_ms < self._job.known_from_ms:
             return
         for p in self._job.periods:
-            near = p.from_ms - SEAM_MS <= r.due_ms and (p.to_ms is None or r.due_ms <= p.to_ms + SEAM_MS)
+            near = p.from_ms <= r.due_ms and (p.to_ms is None or r.due_ms <= p.to_ms + SEAM_MS)
             if near and any(True for _ in p.dues(r.due_ms, r.due_ms)):
                 return
         self._tell("unexpected", r.due_ms, "no schedule that the job had then is due at this instant")

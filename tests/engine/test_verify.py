@@ -323,6 +323,47 @@ async def test_changes_within_the_range(database: Database) -> None:
     }
 
 
+async def test_a_change_a_moment_before_excuses_nothing(database: Database) -> None:
+    """What is due half a second after a change is owed by the new schedule; only what the old one sent may be its."""
+    unsent: dict[str, Any] = {
+        "attempts": [],
+        "drift_ms": None,
+        "state": "cancelled",
+        "reason": "the schedule was changed",
+    }
+
+    def make(b: Books) -> None:
+        def changed(name: str, at: int, **fields: Any) -> dict[str, Any]:
+            job = b.job(name, active_from=at + 1)
+            job["past"] = [past(job, at, schedule_version="old", **{"from": DatetimeMS(T0)})]
+            b.change(job, AT, **fields)
+            return job
+
+        changed("lost-just-then", AT - 500, **unsent, schedule_version="old")
+        changed("lost-at-once", AT - 500, **unsent)
+        failed = {**unsent, "attempts": [attempt(AT + 20, status=503)], "schedule_version": "old"}
+        changed("between-attempts", AT - 500, **failed)
+        changed("long-after-the-change", AT - 30_000, **failed)
+        late = DatetimeMS(AT + 30_020)
+        changed("by-the-change", AT + 30_000, **unsent, schedule_version="old", ended_at=late)
+        changed("before-the-change", AT + 30_000, **unsent, schedule_version="old")
+        twice = changed("long-held", T0 + 9 * MINUTE - 1, **unsent, schedule_version="old")
+        twice["past"] = [{**twice["past"][0], "to": DatetimeMS(AT - 1)}, twice["past"][0] | {"schedule_version": "mid"}]
+        twice["past"][1]["from"] = DatetimeMS(AT)
+        soon = changed("made-later", T0 - 1)
+        del soon["past"]
+        soon["active_from"] = DatetimeMS(T0 + 500)
+
+    assert await _on(database, make) == {
+        "lost-just-then": ["missing"],
+        "lost-at-once": ["contradiction"],
+        "long-after-the-change": ["missing"],
+        "before-the-change": ["contradiction"],
+        "long-held": ["missing"],
+        "made-later": ["unexpected"],
+    }
+
+
 async def test_what_a_live_cluster_moves_between_two_looks_is_no_finding(database: Database) -> None:
     """A result that comes between the first look and the second one is not missing."""
     b = Books(database)

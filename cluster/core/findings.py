@@ -1,0 +1,54 @@
+"""What `horae verify` may say: the kinds of findings, one finding, and how much was looked at. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["missing", "unexpected", "early", "late", "duplicate", "orphan", "contradiction", "redelivered"]
+KINDS: tuple[Kind, ...] = (
+    "missing",
+    "unexpected",
+    "early",
+    "late",
+    "duplicate",
+    "orphan",
+    "contradiction",
+    "redelivered",
+)
+TOLD: frozenset[Kind] = frozenset({"redelivered"})
+"""Told, but no finding: at least once means that a lost lease or a dead node costs a second delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with one execution, or (`redelivered`) that is worth to be told."""
+
+    kind: Kind
+    job_id: str
+    execution: str
+    text: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """How much was looked at."""
+
+    jobs: int = 0
+    occurrences: int = 0
+    executions: int = 0
+    missed: int = 0
+    waiting: int = 0
+    findings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    longest_late_ms: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Take in what was counted elsewhere."""
+        self.jobs += other.jobs
+        self.occurrences += other.occurrences
+        self.executions += other.executions
+        self.missed += other.missed
+        self.waiting += other.waiting
+        self.longest_late_ms = max(self.longest_late_ms, other.longest_late_ms)
+        for kind, n in other.findings.items():
+            self.findings[kind] += n
