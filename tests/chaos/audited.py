@@ -9,7 +9,7 @@ from cluster.store.client import Database
 from ops.verify import Scope, verify
 
 if TYPE_CHECKING:
-    from cluster.core.audit import Finding
+    from cluster.core.findings import Finding
     from ops.verify import Report
 
 

@@ -1,7 +1,13 @@
-"""What follows from the calls made: which occurrences must come, may come and must not come. Pure."""
+"""What follows from the calls made: which occurrences must come, may come and must not come. Pure.
+
+A stop or a change cancels what is due and not sent yet. Whether it did is not guessed: what was owed and did not come has
+to have a record that says so, written after the call.
+"""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,10 +17,16 @@ from tests.chaos.checker import Target
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tests.chaos.checker import Call, Duty, Trigger
+    from tests.chaos.checker import Call, Duty, Recorded, Trigger
 
+CLOCKS_MS = 250
+"""Between the clocks of the caller and of the node that took the call."""
 SETTLING_MS = 3000
-"""How long before or after a call's answer an occurrence is left open: the change travels to the nodes."""
+"""How long after a stop or a change what it ended may still come: a node sends by what it read of the job before."""
+LATER_MS = 30_000
+"""A call without an answer may be done so much later: the network held it, or the primary stood still."""
+OVER_MS = 120_000
+"""So long after the last call about a job that was stopped by it, nothing of it is written ahead any more."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +52,96 @@ class _State:
 _NOTHING = _State(False, 1)
 
 
-def targets(calls: Iterable[Call], start_ms: int, end_ms: int, backlog_ms: int = SETTLING_MS) -> list[Target]:
+def targets(calls: Iterable[Call], recorded: Iterable[Recorded], start_ms: int, end_ms: int) -> list[Target]:
     """Every second of every job from `start_ms` until before `end_ms`, with its duty.
 
-    A stop or a change may cancel what was due up to `backlog_ms` before it and was not sent yet.
+    What comes before a job was made, or long after it was stopped for good, has no target: nobody owes it.
     """
     by_job: defaultdict[str, list[Call]] = defaultdict(list)
     for c in calls:
         if c.outcome != "failed":
             by_job[c.job].append(c)
+    forgone = _Forgone(recorded)
     found = []
     for job, made in by_job.items():
         made.sort(key=lambda c: c.invoked_ms)
-        found += [Target(f"{job}:{t}", t, _duty(made, t, backlog_ms)) for t in range(start_ms, end_ms, 1000)]
+        surely, hardly = _History(made, CLOCKS_MS), _History(made, SETTLING_MS)
+        begin = max(start_ms, made[0].invoked_ms // 1000 * 1000)
+        end = min(end_ms, made[-1].answered_ms + OVER_MS) if made[-1].verb in ("pause", "delete") else end_ms
+        for t in range(begin, end, 1000):
+            duty: Duty = "may"
+            if surely.owing(t) == {True} and not _excused(made, t, forgone.at(job, t)):
+                duty = "must"
+            elif hardly.owing(t) == {False}:
+                duty = "must-not"
+            found.append(Target(f"{job}:{t}", t, duty))
     return found
+
+
+class _History:
+    """What a job may have been like at each instant, if an answered call holds from `slack_ms` after its answer."""
+
+    def __init__(self, made: Sequence[Call], slack_ms: int) -> None:
+        moments = {c.invoked_ms - CLOCKS_MS for c in made} | {c.answered_ms + slack_ms for c in made}
+        self._moments = sorted(moments)
+        self._states = [_states(made, at, slack_ms) for at in self._moments]
+
+    def owing(self, due_ms: int) -> set[bool]:
+        """Whether it owes this second, as far as one can know."""
+        place = bisect_right(self._moments, due_ms) - 1
+        states = self._states[place] if place >= 0 else {_NOTHING}
+        return {s.owes(due_ms) for s in states}
+
+
+def _states(made: Sequence[Call], at_ms: int, slack_ms: int) -> set[_State]:
+    states = {_NOTHING}
+    unanswered: list[Call] = []
+    for c in made:
+        if c.invoked_ms - CLOCKS_MS > at_ms:
+            break
+        after = {s.after(c) for s in states}
+        if c.outcome == "ok" and c.answered_ms + slack_ms <= at_ms:
+            states = after
+            for u in unanswered:
+                if u.invoked_ms + LATER_MS > c.invoked_ms:
+                    states |= {s.after(u) for s in states}
+        else:
+            states |= after
+        if c.outcome == "unknown":
+            unanswered.append(c)
+    return states
+
+
+class _Forgone:
+    """When it was recorded that an occurrence is not sent, for those of which it was."""
+
+    def __init__(self, recorded: Iterable[Recorded]) -> None:
+        self._cancelled: dict[str, int] = {}
+        self._ranges: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        for r in recorded:
+            if r.state == "cancelled":
+                self._cancelled[r.execution] = r.ended_ms
+            elif r.state == "missed" and r.last_ms is not None:
+                job, first = r.execution.split(":")[:2]
+                self._ranges[job].append((int(first), r.last_ms))
+
+    def at(self, job: str, due_ms: int) -> float | None:
+        """In ms; None: it is not recorded. A range may be extended later, and does not say when: at any time."""
+        if any(first <= due_ms <= last for first, last in self._ranges[job]):
+            return math.inf
+        return self._cancelled.get(f"{job}:{due_ms}")
+
+
+def _excused(made: Sequence[Call], due_ms: int, forgone_ms: float | None) -> bool:
+    """Whether a stop or a change that may have come after it was due can have been why it is recorded as not sent."""
+    if forgone_ms is None:
+        return False
+    return any(
+        c.verb not in ("create", "resume")
+        and c.invoked_ms - CLOCKS_MS <= forgone_ms
+        and (c.answered_ms if c.outcome == "ok" else c.invoked_ms + LATER_MS) + CLOCKS_MS > due_ms
+        for c in made
+    )
 
 
 def triggered(triggers: Iterable[Trigger], seen: Iterable[str], start_ms: int, end_ms: int) -> list[Target]:
@@ -76,20 +164,3 @@ def triggered(triggers: Iterable[Trigger], seen: Iterable[str], start_ms: int, e
             unanswered[job].remove(max(asked))
             found[execution] = Target(execution, due, "may")
     return list(found.values())
-
-
-def _duty(made: Sequence[Call], due_ms: int, backlog_ms: int) -> Duty:
-    states = {_NOTHING}
-    for c in made:
-        # What is started or resumed owes from then on; a stop or a change also concerns what was not sent yet.
-        if c.invoked_ms > due_ms + (0 if c.verb in ("create", "resume") else backlog_ms):
-            continue
-        after = {s.after(c) for s in states}
-        if c.outcome == "ok" and c.answered_ms + SETTLING_MS <= due_ms:
-            states = after
-        else:
-            states |= after
-            if c.verb == "change" and due_ms <= c.answered_ms + SETTLING_MS:
-                states.add(_NOTHING)  # owed under the schedule from before the change, and cancelled by it
-    owing = {s.owes(due_ms) for s in states}
-    return "may" if len(owing) == 2 else "must" if owing == {True} else "must-not"

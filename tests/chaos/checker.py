@@ -43,12 +43,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A document of `history`. `attempts`: number, token and status (None when no answer came)."""
+    """A document of `history`. `attempts`: number, token and status (None when no answer came).
+
+    `ended_ms`: when it became final, by the node's clock. `last_ms`: the last occurrence of a missed range."""
 
     execution: str
     state: str
     attempts: tuple[tuple[int, int, int | None], ...]
     reason: str | None = None
+    ended_ms: int = 0
+    last_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,9 @@ def _felt(run: Run, at_ms: int) -> bool:
     return any(f.start_ms <= at_ms <= f.end_ms + f.after_ms + run.bounds.recovery_ms for f in run.faults)
 
 
+FORGONE = frozenset({"cancelled", "skipped", "missed"})
+
+
 def _targets(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
     known = {t.execution: t for t in run.targets}
     for execution, came in by_id.items():
@@ -179,9 +186,12 @@ def _targets(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
             yield Violation("early", f"{execution} came {target.due_ms - came[0].at_ms} ms early")
         elif came[0].at_ms - target.due_ms > run.bounds.late_ms and not _felt(run, came[0].at_ms):
             yield Violation("late", f"{execution} came {came[0].at_ms - target.due_ms} ms late, far from any fault")
+    forgone = {r.execution: r.state for r in run.recorded if r.state in FORGONE}
     for t in run.targets:
         if t.duty == "must" and t.execution not in by_id:
             yield Violation("miss", f"{t.execution} never came")
+        elif t.duty == "must" and t.execution in forgone:
+            yield Violation("miss", f"{t.execution} was owed, and is recorded as {forgone[t.execution]}")
 
 
 def _duplicates(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
@@ -229,7 +239,7 @@ def _history(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
                 yield Violation(
                     "history", f"{r.execution} attempt {number}/{token}: {status} recorded, {said} answered"
                 )
-        if r.state in ("failed", "dead") and any(s.answer.startswith("2") and not _felt(run, s.at_ms) for s in came):
+        if r.state != "succeeded" and any(s.answer.startswith("2") and not _felt(run, s.at_ms) for s in came):
             yield Violation("history", f"{r.execution} is recorded as {r.state}, but the receiver accepted it")
     for execution in by_id:
         if execution in known and execution not in records:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from tests.support.processes import Nodes, Receiver
 
-BACKLOG_MS = 60_000
-"""A stop cancels what is not sent yet; in a run with faults that can be so old."""
 ROW = "cron|* * * * * *|UTC"
 """The row of the schedule that every steady job has."""
 PATIENT = {"maxAttempts": 20, "maxDelaySeconds": 4}
@@ -159,9 +157,13 @@ def collect(
     """The run between two whole seconds: `steady` jobs j0, j1, … that must always come, and those of the watch."""
     start, end = span
     due = {"$gte": datetime.fromtimestamp(start / 1000, UTC), "$lt": datetime.fromtimestamp(end / 1000, UTC)}
+    recorded = [_recorded(h) for h in nodes.db["history"].find({"due_at": due}, _OF_HISTORY)]
     owed = [Target(f"j{i}:{t}", t) for i in range(steady) for t in range(start, end, 1000)]
     if watch is not None:
-        owed += targets(watch.calls, start, end, BACKLOG_MS if faults else 3000)
+        # A missed range may begin before the span.
+        before = {"state": "missed", "due_at": {"$lt": due["$gte"]}}
+        earlier = [_recorded(h) for h in nodes.db["history"].find(before, _OF_HISTORY)]
+        owed += targets(watch.calls, recorded + earlier, start, end)
     seen = [
         Seen(_occurrence(a.execution), a.attempt, a.token, a.at_ms, a.answer)
         for a in receiver.arrivals()
@@ -169,15 +171,6 @@ def collect(
     ]
     if watch is not None:
         owed += triggered(watch.triggers, {s.execution for s in seen}, start, end)
-    recorded = [
-        Recorded(
-            _occurrence(h["_id"]),
-            h["state"],
-            tuple((a["n"], a["token"], a.get("status")) for a in h["attempts"]),
-            h.get("reason"),
-        )
-        for h in nodes.db["history"].find({"due_at": due}, {"state": 1, "attempts": 1, "reason": 1})
-    ]
     return Run(
         tuple(owed),
         tuple(seen),
@@ -189,6 +182,21 @@ def collect(
         tuple(watch.calls if watch else ()),
         tuple(watch.triggers if watch else ()),
     )
+
+
+_OF_HISTORY = dict.fromkeys(("state", "attempts", "reason", "ended_at", "last_at"), 1)
+
+
+def _recorded(d: dict[str, Any]) -> Recorded:
+    attempts = tuple((a["n"], a["token"], a.get("status")) for a in d["attempts"])
+    ended, last = _ms(d["ended_at"]), d.get("last_at")
+    return Recorded(
+        _occurrence(d["_id"]), d["state"], attempts, d.get("reason"), ended, None if last is None else _ms(last)
+    )
+
+
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
 
 
 def _occurrence(execution: str) -> str:

@@ -23,10 +23,7 @@ def load(file: Path) -> Run:
     return Run(
         tuple(Target(**t) for t in d["targets"]),
         tuple(Seen(**s) for s in d["seen"]),
-        tuple(
-            Recorded(r["execution"], r["state"], tuple((n, k, s) for n, k, s in r["attempts"]), r["reason"])
-            for r in d["recorded"]
-        ),
+        tuple(Recorded(**{**r, "attempts": tuple((n, k, s) for n, k, s in r["attempts"])}) for r in d["recorded"]),
         tuple(Fault(**f) for f in d["faults"]),
         tuple(Leader(**x) for x in d["leaders"]),
         tuple(d["owed"]),

@@ -133,29 +133,91 @@ def test_a_fault_explains_a_duplicate_and_lateness_but_not_one_token() -> None:
     assert rules(more(over, RETURNED)) == {"duplicate"}
 
 
+def duties(calls: list[Call], *recorded: Recorded) -> dict[int, str]:
+    """By due time, counted from T."""
+    return {t.due_ms - T: t.duty for t in targets(calls, recorded, T - 2000, T + 60_000)}
+
+
+def cancelled(due: int, ended: int) -> Recorded:
+    return Recorded(f"j:{T + due}", "cancelled", (), "the schedule was changed", T + ended)
+
+
+CREATED = Call("create", "j", T, T + 100, "ok")
+
+
 def test_what_is_owed_follows_from_the_calls_and_their_answers() -> None:
     """Must between a confirmed start and a stop; must not after a confirmed stop; may where nobody can know."""
-    calls = [
-        Call("create", "j", T, T + 100, "ok"),
-        Call("pause", "j", T + 10_000, T + 10_100, "ok"),
-        Call("resume", "j", T + 20_000, T + 25_000, "unknown"),
-    ]
-    duty = {t.due_ms - T: t.duty for t in targets(calls, T - 2000, T + 30_000)}
-    assert duty[-1000] == "must-not"
-    assert duty[1000] == "may"
-    assert duty[5000] == "must"
-    assert duty[9000] == duty[10_000] == "may"
+    duty = duties(
+        [
+            CREATED,
+            Call("pause", "j", T + 10_100, T + 10_200, "ok"),
+            Call("resume", "j", T + 20_000, T + 25_000, "unknown"),
+        ]
+    )
+    assert -1000 not in duty
+    assert duty[0] == "may"
+    assert duty[1000] == duty[5000] == duty[9000] == "must"
+    assert duty[10_000] == duty[11_000] == duty[13_000] == "may"
+    assert duty[14_000] == duty[19_000] == "must-not"
+    assert duty[20_000] == duty[29_000] == duty[59_000] == "may"
+
+
+def test_what_is_long_over_has_no_target() -> None:
+    """Two minutes after a job was stopped for good nothing of it is expected, so whatever comes is a phantom."""
+    calls = [CREATED, Call("delete", "j", T + 5000, T + 5100, "ok")]
+    found = targets(calls, (), T, T + 300_000)
+    assert max(t.due_ms for t in found) == T + 125_000
+
+
+def test_only_a_record_written_after_a_stop_excuses_what_did_not_come() -> None:
+    """What was due before a stop has to come, unless history says that it was cancelled, later than the stop was asked."""
+    calls = [CREATED, Call("delete", "j", T + 20_100, T + 20_200, "ok")]
+    assert duties(calls)[9000] == "must"
+    assert duties(calls, cancelled(9000, 20_300))[9000] == "may"
+    assert duties(calls, cancelled(9000, 19_000))[9000] == "must"
+    assert duties(calls, cancelled(9000, 20_300))[8000] == "must"
+
+
+def test_a_range_that_is_recorded_as_missed_excuses_all_of_it() -> None:
+    """If the job was stopped after that; a job that was never stopped has nothing to miss."""
+    missed = Recorded(f"j:{T + 4000}:missed", "missed", (), "changed", T + 9000, T + 6000)
+    stopped = duties([CREATED, Call("pause", "j", T + 8100, T + 8200, "ok")], missed)
+    assert [stopped[t] for t in (3000, 4000, 6000, 7000)] == ["must", "may", "may", "must"]
+    assert duties([CREATED], missed)[5000] == "must"
+
+
+def test_what_both_schedules_owe_is_owed_by_a_changed_job() -> None:
+    """A change excuses what was due before it, and never what the new schedule owes after it was answered."""
+    calls = [CREATED, Call("change", "j", T + 10_100, T + 10_200, "ok", 2)]
+    duty = duties(calls, *(cancelled(due, 10_300) for due in (9000, 12_000, 13_000)))
+    assert duty[9000] == "may"
+    assert duty[12_000] == "must"
+    assert duty[13_000] == "may"
+    assert duty[14_000] == "must"
     assert duty[15_000] == "must-not"
-    assert duty[21_000] == duty[29_000] == "may"
+
+
+def test_a_call_that_was_never_answered_may_be_done_later() -> None:
+    """Even after one that was answered: the network held it back. Not for ever."""
+    lost = Call("pause", "j", T + 5000, T + 10_000, "unknown")
+    soon, later = (Call("resume", "j", T + at, T + at + 100, "ok") for at in (12_000, 40_000))
+    assert duties([CREATED, lost, soon])[20_000] == "may"
+    assert duties([CREATED, lost, later])[41_000] == "must"
 
 
 def test_a_failed_call_changed_nothing() -> None:
     """A refused delete leaves the job running; an unknown one leaves it open."""
-    start = Call("create", "j", T, T + 100, "ok")
-    failed = targets([start, Call("delete", "j", T + 5000, T + 5100, "failed")], T + 9000, T + 10_000)
-    unknown = targets([start, Call("delete", "j", T + 5000, T + 5100, "unknown")], T + 9000, T + 10_000)
-    assert [t.duty for t in failed] == ["must"]
-    assert [t.duty for t in unknown] == ["may"]
+    for outcome, duty in (("failed", "must"), ("unknown", "may")):
+        made = Call("delete", "j", T + 5000, T + 5100, outcome)  # type: ignore[arg-type]
+        assert duties([CREATED, made])[9000] == duty
+
+
+def test_what_was_owed_and_is_recorded_as_cancelled_is_a_miss() -> None:
+    """Also if it came once: nobody may end it before it succeeded."""
+    run = good()
+    seen = (run.seen[0], Seen("b:1", 1, 1, T + 1003, "503"))
+    recorded = (run.recorded[0], Recorded("b:1", "cancelled", ((1, 1, 503),), "the schedule was changed", T + 1500))
+    assert rules(replace(run, seen=seen, recorded=recorded)) == {"miss"}
 
 
 def test_a_saved_run_gives_the_same_verdict(tmp_path: Path) -> None:
