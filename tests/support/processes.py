@@ -84,10 +84,17 @@ class Receiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._front}"
 
-    def arrivals(self) -> list[Arrival]:
-        """Everything that has come so far."""
+    def logged(self) -> int:
+        """How long the log is now, in bytes, up to the last whole line."""
+        return self._log.read_bytes().rfind(b"\n") + 1
+
+    def arrivals(self, since: int = 0) -> list[Arrival]:
+        """Everything that has come so far; `since`: after the log was so long."""
         found = []
-        for line in self._log.read_text().splitlines():
+        with self._log.open("rb") as log:
+            log.seek(since)
+            lines = log.read().splitlines()
+        for line in lines:
             try:
                 d = json.loads(line)
             except ValueError:
