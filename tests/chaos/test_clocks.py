@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.checker import Fault, check, figures
-from tests.chaos.faults import Faults, led_by
 from tests.chaos.hooks import FAKETIME
 from tests.chaos.observe import now_ms
+from tests.chaos.of_members import led_by
 from tests.chaos.test_faults import CHOSEN, NODES, SEED, tormented
 
 if TYPE_CHECKING:
     import random
     from pathlib import Path
+
+    from tests.chaos.faults import Faults
 
 OFF = 300
 WRONG_FOR = 25

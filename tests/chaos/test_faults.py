@@ -13,6 +13,7 @@ import json
 import os
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +23,11 @@ import pytest
 from ops.embedded import free_port
 from tests.chaos.audited import audited, wrong
 from tests.chaos.checker import Bounds, Fault, Run, check, figures
-from tests.chaos.faults import Cluster, Faults, done, no_disk, small_disk
+from tests.chaos.faults import Faults, done, group
+from tests.chaos.hand import Cluster
 from tests.chaos.hooks import FAKETIME, clocked, hooked
 from tests.chaos.observe import PATIENT, Watch, collect
+from tests.chaos.of_members import no_disk, small_disk
 from tests.chaos.saved import save, timeline
 from tests.chaos.wire import Wire
 from tests.cluster.test_cluster import every_second, next_second, recorded_until, settle, wait_past
@@ -46,15 +49,22 @@ FULL = bool({"wrong_clock", "full_disk"} & CHOSEN) or not CHOSEN
 
 
 def torment(faults: Faults, dice: random.Random) -> list[Fault]:
-    """One fault after the other for `MINUTES`."""
+    """One fault after the other for `MINUTES`; every third comes with another one, done to something else meanwhile."""
     felt: list[Fault] = []
-    kinds = faults.kinds(CHOSEN)
+    # The second hand has dice of its own, or the choice would depend on which of the two threw first.
+    second = Faults(replace(faults.cluster, dice=random.Random(dice.random())))
     began = time.monotonic()
-    while time.monotonic() - began < MINUTES * 60:
-        fault = dice.choice(kinds)
-        print(round(time.monotonic() - began, 1), fault.__name__, flush=True)
-        felt.append(done(fault))
-        time.sleep(dice.uniform(2, 15))
+    with ThreadPoolExecutor(1) as hand:
+        while time.monotonic() - began < MINUTES * 60:
+            fault, other = dice.choice(faults.kinds(CHOSEN)), dice.choice(second.kinds(CHOSEN))
+            together = dice.randrange(3) == 0 and group(fault.__name__) != group(other.__name__)
+            names = f"{fault.__name__} with {other.__name__}" if together else fault.__name__
+            print(round(time.monotonic() - began, 1), names, flush=True)
+            meanwhile = hand.submit(done, other) if together else None
+            felt.append(done(fault))
+            if meanwhile is not None:
+                felt.append(meanwhile.result())
+            time.sleep(dice.uniform(2, 15))
     return felt
 
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chaos.checker import Fault
-    from tests.chaos.faults import Cluster, Faults
+    from tests.chaos.faults import Faults
+    from tests.chaos.hand import Cluster
 
 TIMES = int(os.environ.get("RECOVERY") or 0)
 JOBS = 20

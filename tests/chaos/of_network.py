@@ -1,0 +1,75 @@
+"""Faults of the network, between nodes, members and the target."""
+
+from __future__ import annotations
+
+import time
+
+from tests.chaos.hand import Hand
+from tests.chaos.wire import Rule, Way
+from tests.support.waiting import wait_until
+
+
+class OfNetwork(Hand):
+    """The wire has one set of rules, so only one of these can be done at a time."""
+
+    def _rule(self, low: float, high: float, *rules: Rule) -> None:
+        self._wire.rule(*rules)
+        try:
+            time.sleep(self._dice.uniform(low, high))
+        finally:
+            self._wire.rule()
+
+    def cut_primary(self) -> None:
+        """One node does not reach the primary; the others do."""
+        port, pid = wait_until(self._mongo.primary, 60, "a primary"), self._node()
+        if pid is not None:
+            self._rule(3, 18, Rule("hold", (port,), (pid,)))
+
+    def isolate_leader(self) -> None:
+        """The leader reaches no member at all; its requests go out as before."""
+        pid = self._node(leading=True)
+        if pid is not None:
+            self._rule(3, 18, Rule("hold", tuple(self._mongo.ports), (pid,)))
+
+    def one_way(self) -> None:
+        """What one node asks is done, but no answer comes; or its questions get lost, and answers would not."""
+        ways: tuple[Way, ...] = ("to", "from")
+        pid, way = self._node(), self._dice.choice(ways)
+        if pid is not None:
+            self._rule(3, 18, Rule("hold", tuple(self._mongo.ports), (pid,), way))
+
+    def delay_node(self) -> None:
+        """Everything between one node and the database takes longer, by up to half a second each way."""
+        pid = self._node()
+        if pid is not None:
+            amount = self._dice.uniform(50, 500)
+            self._rule(5, 15, Rule("delay", tuple(self._mongo.ports), (pid,), amount=amount))
+
+    def drip_node(self) -> None:
+        """One node gets from the database, and brings there, a few thousand bytes a second."""
+        pid = self._node()
+        if pid is not None:
+            amount = self._dice.uniform(2000, 20_000)
+            self._rule(5, 15, Rule("drip", tuple(self._mongo.ports), (pid,), amount=amount))
+
+    def part_primary(self) -> None:
+        """The primary and the two others do not see each other; nodes see all three."""
+        port = wait_until(self._mongo.primary, 60, "a primary")
+        others = [p for p in self._mongo.ports if p != port]
+        pids = {p: self._mongo.processes[p].pid for p in self._mongo.ports}
+        away = Rule("hold", (port,), tuple(pids[p] for p in others))
+        back = Rule("hold", tuple(others), (pids[port],))
+        self._rule(5, 20, away, back)
+
+    def slow_receiver(self) -> None:
+        """Each way to the target takes longer, by up to two seconds."""
+        self._rule(3, 15, Rule("delay", (self._receiver.port,), amount=self._dice.uniform(200, 2000)))
+
+    def reset_receiver(self) -> None:
+        """Connections to the target break, and new ones do too."""
+        self._rule(1, 8, Rule("reset", (self._receiver.port,)))
+
+    def lose_answers(self) -> None:
+        """The target takes requests and answers them; the answers are lost, and then the connections break."""
+        self._rule(2, 8, Rule("hold", (self._receiver.port,), way="from"))
+        self._rule(0.1, 0.3, Rule("reset", (self._receiver.port,)))

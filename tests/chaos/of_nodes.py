@@ -1,0 +1,73 @@
+"""Faults of the nodes."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import time
+
+from tests.chaos.hand import Hand
+from tests.chaos.hooks import at_point
+from tests.support.waiting import wait_until
+
+
+class OfNodes(Hand):
+    """Processes that die, stand still, stop, block or read a wrong clock."""
+
+    def kill_leader(self) -> None:
+        self._signal(self._node(leading=True), signal.SIGKILL)
+
+    def kill_node(self) -> None:
+        self._signal(self._node(leading=False), signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """Every node at once. The arbiter starts new ones; nobody resigned, so the leader's lease has to end first."""
+        for pid in self._alive().values():
+            self._signal(pid, signal.SIGKILL)
+
+    def freeze_node(self) -> None:
+        pid = self._node()
+        if pid is None:
+            return
+        self._signal(pid, signal.SIGSTOP)
+        time.sleep(self._dice.uniform(3, 18))
+        self._signal(pid, signal.SIGCONT)
+
+    def freeze_all(self) -> None:
+        pids = list(self._alive().values())
+        for pid in pids:
+            self._signal(pid, signal.SIGSTOP)
+        time.sleep(self._dice.uniform(3, 18))
+        for pid in pids:
+            self._signal(pid, signal.SIGCONT)
+
+    def stop_node(self) -> None:
+        self._signal(self._node(), signal.SIGTERM)
+
+    def rolling_restart(self) -> None:
+        for name, pid in sorted(self._alive().items()):
+            count = len(self._alive())
+            self._signal(pid, signal.SIGTERM)
+            wait_until(functools.partial(self._replaced, name, count), 60, name)
+
+    def _replaced(self, name: str, count: int) -> bool:
+        alive = self._alive()
+        return name not in alive and len(alive) >= count
+
+    def block_leader(self) -> None:
+        """The leader's event loop stands still between two writes, for longer than its lease or not."""
+        at_point(self._points, "cluster.store.schedules.advance", "block", self._dice.uniform(3, 15))
+
+    def block_node(self) -> None:
+        """The event loop of any node stands still when it is about to renew its leases, for longer than them or not."""
+        at_point(self._points, "cluster.store.batches.renew", "block", self._dice.uniform(3, 35))
+
+    def wrong_clock(self) -> None:
+        """One node's wall clock goes off by a minute, either way, and comes back."""
+        pid = self._node()
+        if pid is None:
+            return
+        file = self.cluster.clocks / str(pid)
+        file.write_text(self._dice.choice(("+60s", "-60s")))
+        time.sleep(self._dice.uniform(5, 20))
+        file.write_text("+0s")
