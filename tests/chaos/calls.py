@@ -12,19 +12,19 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.chaos.checker import Target
+from tests.chaos.evidence import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tests.chaos.checker import Call, Duty, Recorded, Trigger
+    from tests.chaos.evidence import Call, Duty, Recorded, Trigger
 
 CLOCKS_MS = 250
 """Between the clocks of the caller and of the node that took the call."""
 SETTLING_MS = 3000
 """How long after a stop or a change what it ended may still come: a node sends by what it read of the job before."""
-LATER_MS = 30_000
-"""A call without an answer may be done so much later: the network held it, or the primary stood still."""
+LATER_MS = 60_000
+"""A call without an answer may be done so much later: the network held it, or the primary or the node stood still."""
 OVER_MS = 120_000
 """So long after the last call about a job that was stopped by it, nothing of it is written ahead any more."""
 
@@ -59,7 +59,7 @@ def targets(calls: Iterable[Call], recorded: Iterable[Recorded], start_ms: int, 
     """
     by_job: defaultdict[str, list[Call]] = defaultdict(list)
     for c in calls:
-        if c.outcome != "failed":
+        if c.outcome in ("ok", "unknown") or (c.outcome == "absent" and c.verb == "delete"):
             by_job[c.job].append(c)
     forgone = _Forgone(recorded)
     found = []
@@ -67,7 +67,8 @@ def targets(calls: Iterable[Call], recorded: Iterable[Recorded], start_ms: int, 
         made.sort(key=lambda c: c.invoked_ms)
         surely, hardly = _History(made, CLOCKS_MS), _History(made, SETTLING_MS)
         begin = max(start_ms, made[0].invoked_ms // 1000 * 1000)
-        end = min(end_ms, made[-1].answered_ms + OVER_MS) if made[-1].verb in ("pause", "delete") else end_ms
+        over = _over(made)
+        end = end_ms if over is None else min(end_ms, over + OVER_MS)
         for t in range(begin, end, 1000):
             duty: Duty = "may"
             if surely.owing(t) == {True} and not _excused(made, t, forgone.at(job, t)):
@@ -76,6 +77,13 @@ def targets(calls: Iterable[Call], recorded: Iterable[Recorded], start_ms: int, 
                 duty = "must-not"
             found.append(Target(f"{job}:{t}", t, duty))
     return found
+
+
+def _over(made: Sequence[Call]) -> int | None:
+    """When a job was stopped for good; None if it was not, as far as one can know."""
+    last = made[-1]
+    doubtful = any(c.outcome != "ok" and c.invoked_ms + LATER_MS > last.invoked_ms for c in made)
+    return last.answered_ms if last.verb in ("pause", "delete") and not doubtful else None
 
 
 class _History:
@@ -107,7 +115,7 @@ def _states(made: Sequence[Call], at_ms: int, slack_ms: int) -> set[_State]:
                     states |= {s.after(u) for s in states}
         else:
             states |= after
-        if c.outcome == "unknown":
+        if c.outcome != "ok":
             unanswered.append(c)
     return states
 

@@ -6,124 +6,20 @@ clock, what the database says at the end, what was done to the cluster, and who 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-Duty = Literal["must", "may", "must-not"]
-Verb = Literal["create", "pause", "resume", "delete", "change"]
+    from tests.chaos.evidence import Call, Effect, Leader, Run, Seen
 
 EARLY_MS = 20
 """Two clocks of one machine, and rounding."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """One occurrence and whether it has to be delivered."""
-
-    execution: str
-    due_ms: int
-    duty: Duty = "must"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One POST as the receiver logged it. `answer`: a status in digits, or `hang`, `reset`, `cut`."""
-
-    execution: str
-    attempt: int
-    token: int
-    at_ms: int
-    answer: str = "200"
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A document of `history`. `attempts`: number, token and status (None when no answer came).
-
-    `ended_ms`: when it became final, by the node's clock. `last_ms`: the last occurrence of a missed range."""
-
-    execution: str
-    state: str
-    attempts: tuple[tuple[int, int, int | None], ...]
-    reason: str | None = None
-    ended_ms: int = 0
-    last_ms: int | None = None
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What was done to the cluster, from its start until it was undone. `after_ms`: how much longer it may be felt
-    than others, for a reason that is known."""
-
-    kind: str
-    start_ms: int
-    end_ms: int
-    after_ms: int = 0
-
-
-@dataclass(frozen=True)
-class Leader:
-    """The leader's lease and the horizon, read at one instant, in the order of reading."""
-
-    at_ms: int
-    term: int
-    holder: str | None
-    cursor_ms: int | None = None
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of the API about a job that runs every `step` seconds (create and change say which).
-
-    `unknown`: no answer came, it may have been done.
-    """
-
-    verb: Verb
-    job: str
-    invoked_ms: int
-    answered_ms: int
-    outcome: Literal["ok", "failed", "unknown"]
-    step: int = 1
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """One run asked for by hand, with an idempotency key, until it was answered. `execution`: None if it never was."""
-
-    job: str
-    invoked_ms: int
-    answered_ms: int
-    execution: str | None
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """`late_ms`: lateness without a fault. `recovery_ms`: how long after its end a fault may still be felt."""
-
-    late_ms: int = 2000
-    recovery_ms: int = 30_000
-
-
-@dataclass(frozen=True)
-class Run:
-    """All that is known of one run. `owed`: executions due by its end that the database still owes.
-
-    `calls` and `triggers` are what `targets` follow from (`calls.py`); nothing is judged by them here."""
-
-    targets: tuple[Target, ...]
-    seen: tuple[Seen, ...]
-    recorded: tuple[Recorded, ...]
-    faults: tuple[Fault, ...] = ()
-    leaders: tuple[Leader, ...] = ()
-    owed: tuple[str, ...] = ()
-    bounds: Bounds = field(default_factory=Bounds)
-    calls: tuple[Call, ...] = ()
-    triggers: tuple[Trigger, ...] = ()
+IN_FLIGHT_MS = 2000
+"""A request that came so long before a fault may have been under way when it began."""
 
 
 @dataclass(frozen=True)
@@ -139,39 +35,80 @@ def check(run: Run) -> list[Violation]:
     by_id: defaultdict[str, list[Seen]] = defaultdict(list)
     for s in sorted(run.seen, key=lambda s: s.at_ms):
         by_id[s.execution].append(s)
+    felt = _Felt(run)
     return [
         *_targets(run, by_id),
-        *_duplicates(run, by_id),
-        *_history(run, by_id),
+        *_lateness(run, by_id, felt),
+        *_duplicates(by_id, felt),
+        *_history(run, by_id, felt),
+        *_calls(run.calls),
         *_leaders(run.leaders),
         *_progress(run),
         *(Violation("orphan", f"{execution} is still owed at the end") for execution in run.owed),
+        *(Violation("verify", finding) for finding in run.verified),
     ]
 
 
 def figures(run: Run) -> dict[str, int]:
-    """What a report states: faults, executions audited, deliveries that came again, the longest lateness (ms)."""
+    """What a report states. `delivered again`: an attempt that had come before, or any after a 2xx. Lateness in ms."""
     first: dict[str, int] = {}
+    numbers: defaultdict[str, set[int]] = defaultdict(set)
+    accepted: set[str] = set()
     again = 0
     for s in sorted(run.seen, key=lambda s: s.at_ms):
-        again += s.attempt == 1 and s.execution in first
+        again += s.attempt in numbers[s.execution] or s.execution in accepted
+        numbers[s.execution].add(s.attempt)
         first.setdefault(s.execution, s.at_ms)
+        if s.answer.startswith("2"):
+            accepted.add(s.execution)
     must = [t for t in run.targets if t.duty == "must"]
+    felt = _Felt(run)
     return {
         "faults": len(run.faults),
+        "kinds of faults": len({f.kind for f in run.faults}),
         "executions audited": len(must),
+        "far from any fault": sum(n for due, n in Counter(t.due_ms for t in must).items() if not felt.at(due)),
         "missing": sum(t.execution not in first for t in must),
         "delivered again": again,
         "longest lateness ms": max((first[t.execution] - t.due_ms for t in must if t.execution in first), default=0),
     }
 
 
-def _felt(run: Run, at_ms: int) -> bool:
-    """Whether an instant lies in a fault or in the time its recovery is given."""
-    return any(f.start_ms <= at_ms <= f.end_ms + f.after_ms + run.bounds.recovery_ms for f in run.faults)
+class _Felt:
+    """When which faults may be felt."""
+
+    def __init__(self, run: Run) -> None:
+        self._faults = run.faults
+        self._recovery_ms = run.bounds.recovery_ms
+
+    def _spans(self, effect: Effect | None) -> list[tuple[int, int]]:
+        faults = [f for f in self._faults if effect is None or effect in f.explains]
+        return [(f.start_ms, f.end_ms + f.after_ms + self._recovery_ms) for f in faults]
+
+    def at(self, at_ms: int, effect: Effect | None = None) -> bool:
+        """Whether an instant lies in a fault that may have this effect (None: any), or in its recovery."""
+        return any(low <= at_ms <= high for low, high in self._spans(effect))
+
+    def excuses(self, due_ms: int, late_ms: int, came_ms: int) -> bool:
+        """Whether faults can be why it came so late.
+
+        From when it was late until it came one or another must have been felt; and the time in which none of them
+        was going on must not be longer than a recovery takes: what is not sent then is stuck, whatever is felt.
+        """
+        after = max((f.after_ms for f in self._faults if f.start_ms <= came_ms and f.end_ms >= due_ms), default=0)
+        healthy = _uncovered(due_ms, came_ms, [(f.start_ms, f.end_ms) for f in self._faults])
+        return _uncovered(due_ms + late_ms, came_ms, self._spans("late")) == 0 and healthy <= self._recovery_ms + after
 
 
-FORGONE = frozenset({"cancelled", "skipped", "missed"})
+def _uncovered(start: int, end: int, spans: Iterable[tuple[int, int]]) -> int:
+    """How much of a time (ms) lies in none of these."""
+    left, at = 0, start
+    for low, high in sorted(spans):
+        if low >= end:
+            break
+        left += max(0, low - at)
+        at = max(at, high)
+    return left + max(0, end - at)
 
 
 def _targets(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
@@ -184,17 +121,23 @@ def _targets(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
             yield Violation("phantom", f"{execution} must not have come")
         elif came[0].at_ms < target.due_ms - EARLY_MS:
             yield Violation("early", f"{execution} came {target.due_ms - came[0].at_ms} ms early")
-        elif came[0].at_ms - target.due_ms > run.bounds.late_ms and not _felt(run, came[0].at_ms):
-            yield Violation("late", f"{execution} came {came[0].at_ms - target.due_ms} ms late, far from any fault")
-    forgone = {r.execution: r.state for r in run.recorded if r.state in FORGONE}
+    states = {r.execution: r.state for r in run.recorded}
     for t in run.targets:
         if t.duty == "must" and t.execution not in by_id:
             yield Violation("miss", f"{t.execution} never came")
-        elif t.duty == "must" and t.execution in forgone:
-            yield Violation("miss", f"{t.execution} was owed, and is recorded as {forgone[t.execution]}")
+        elif t.duty == "must" and states.get(t.execution, "succeeded") != "succeeded":
+            yield Violation("miss", f"{t.execution} was owed, and is recorded as {states[t.execution]}")
 
 
-def _duplicates(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
+def _lateness(run: Run, by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation]:
+    bound = run.bounds.late_ms
+    for t in run.targets:
+        came = by_id.get(t.execution)
+        if came and came[0].at_ms - t.due_ms > bound and not felt.excuses(t.due_ms, bound, came[0].at_ms):
+            yield Violation("late", f"{t.execution} came {came[0].at_ms - t.due_ms} ms late, and no fault explains it")
+
+
+def _duplicates(by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation]:
     for execution, came in by_id.items():
         keys: set[tuple[int, int]] = set()
         numbers: set[int] = set()
@@ -206,9 +149,9 @@ def _duplicates(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
             latest[s.attempt] = (min(low, s.token), max(high, s.token))
             if (s.attempt, s.token) in keys:
                 yield Violation("one token", f"{execution} attempt {s.attempt} came twice under token {s.token}")
-            elif (s.attempt in numbers or done) and not _felt(run, s.at_ms):
+            elif (s.attempt in numbers or done) and not felt.at(s.at_ms, "again"):
                 yield Violation("duplicate", f"{execution} came again at {s.at_ms}, and no fault explains it")
-            elif s.token < newest and not _felt(run, s.at_ms):
+            elif s.token < newest and not felt.at(s.at_ms, "stale"):
                 yield Violation("stale", f"{execution} came under token {s.token} after {newest}")
             keys.add((s.attempt, s.token))
             numbers.add(s.attempt)
@@ -220,7 +163,7 @@ def _duplicates(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
                 yield Violation("order", f"{execution} attempt {m} has token {after}, attempt {n} has {before}")
 
 
-def _history(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
+def _history(run: Run, by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation]:
     known = {t.execution for t in run.targets}
     records = {r.execution: r for r in run.recorded}
     if len(records) != len(run.recorded):
@@ -239,24 +182,43 @@ def _history(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
                 yield Violation(
                     "history", f"{r.execution} attempt {number}/{token}: {status} recorded, {said} answered"
                 )
-        if r.state != "succeeded" and any(s.answer.startswith("2") and not _felt(run, s.at_ms) for s in came):
+        # Its answer may be lost, and the job changed before it was sent again; nothing else undoes a success.
+        lost = r.state == "cancelled" and any(
+            felt.at(s.at_ms + lag, "again") for s in came for lag in (0, IN_FLIGHT_MS)
+        )
+        if r.state != "succeeded" and not lost and any(s.answer.startswith("2") for s in came):
             yield Violation("history", f"{r.execution} is recorded as {r.state}, but the receiver accepted it")
     for execution in by_id:
         if execution in known and execution not in records:
             yield Violation("history", f"{execution} came and is not in history")
 
 
+def _calls(calls: tuple[Call, ...]) -> Iterator[Violation]:
+    made: set[str] = set()
+    for c in sorted(calls, key=lambda c: c.invoked_ms):
+        if c.verb == "create" and c.outcome == "ok":
+            made.add(c.job)
+        elif c.verb == "delete":
+            made.discard(c.job)
+        elif c.outcome == "absent" and c.job in made:
+            yield Violation(
+                "lost", f"{c.job} was created, that was acknowledged, and at {c.invoked_ms} there is no such job"
+            )
+
+
 def _leaders(leaders: tuple[Leader, ...]) -> Iterator[Violation]:
     holders: dict[int, str] = {}
-    term, cursor = 0, 0
+    term, cursor, on_it = 0, 0, 0
     for seen in leaders:
         if seen.term < term:
             yield Violation("term", f"term {seen.term} was read after {term}")
         if seen.cursor_ms is not None and seen.cursor_ms < cursor:
             yield Violation("cursor", f"the horizon went back from {cursor} to {seen.cursor_ms}")
+        if seen.cursor_term is not None and seen.cursor_term < on_it:
+            yield Violation("cursor", f"the horizon went back from term {on_it} to {seen.cursor_term}")
         if seen.holder is not None and holders.setdefault(seen.term, seen.holder) != seen.holder:
             yield Violation("term", f"term {seen.term} had {holders[seen.term]} and {seen.holder}")
-        term, cursor = max(term, seen.term), max(cursor, seen.cursor_ms or 0)
+        term, cursor, on_it = max(term, seen.term), max(cursor, seen.cursor_ms or 0), max(on_it, seen.cursor_term or 0)
 
 
 def _progress(run: Run) -> Iterator[Violation]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tests.chaos.checker import Fault
+from tests.chaos.evidence import Fault
 from tests.chaos.hooks import FAKETIME
 from tests.chaos.of_members import OfMembers
 from tests.chaos.of_network import OfNetwork
@@ -15,9 +15,23 @@ from tests.chaos.of_target import OfTarget
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.chaos.evidence import Effect
+
 BREAKER_MS = 60_000
 """The circuit breaker of a target that failed again and again waits up to a minute before it tries it once more."""
 FELT_BY_THE_BREAKER = frozenset({"freeze_receiver", "stop_receiver", "slow_receiver", "reset_receiver", "lose_answers"})
+EXPLAINS: dict[str, tuple[Effect, ...]] = {
+    "wrong_clock": (),
+    "lose_secondary": ("late",),
+    "stop_node": ("late",),
+    "rolling_restart": ("late",),
+    "slow_receiver": ("late", "stale"),
+    "freeze_receiver": ("late", "stale"),
+    **dict.fromkeys(("freeze_node", "freeze_leader", "freeze_all"), ("late", "again", "stale")),
+    **dict.fromkeys(("block_node", "block_leader"), ("late", "again", "stale")),
+}
+"""What a fault may be the reason of. Those not named: lateness, and that something is sent again. An old token after a
+newer one has to have been on its way when its sender, or the target, stood still."""
 GROUPS = (OfNodes, OfMembers, OfNetwork, OfTarget)
 
 
@@ -46,4 +60,5 @@ def done(kind: Callable[[], None]) -> Fault:
     start = int(time.time() * 1000)
     kind()
     name = kind.__name__
-    return Fault(name, start, int(time.time() * 1000), BREAKER_MS if name in FELT_BY_THE_BREAKER else 0)
+    after = BREAKER_MS if name in FELT_BY_THE_BREAKER else 0
+    return Fault(name, start, int(time.time() * 1000), after, EXPLAINS.get(name, ("late", "again")))

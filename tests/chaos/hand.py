@@ -55,12 +55,16 @@ class Hand:
     def _alive(self) -> dict[str, int]:
         return self._seen()[0]
 
-    def _node(self, *, leading: bool | None = None) -> int | None:
-        alive, leader = self._seen()
-        names = [n for n in alive if leading is None or (n == leader) is leading]
-        return alive[self._dice.choice(sorted(names))] if names else None
+    def _victim(self, *, leading: bool | None = None) -> int:
+        """The pid of a node that lives, and leads or does not if that is asked; there is one soon, or the run fails."""
 
-    def _signal(self, pid: int | None, number: int) -> None:
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):  # it may have died of another fault meanwhile
-                os.kill(pid, number)
+        def choose() -> int | None:
+            alive, leader = self._seen()
+            names = [n for n in alive if leading is None or (n == leader) is leading]
+            return alive[self._dice.choice(sorted(names))] if names else None
+
+        return wait_until(choose, 60, "a node to be hurt")
+
+    def _signal(self, pid: int, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it may have died of another fault meanwhile
+            os.kill(pid, number)

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from tests.chaos.calls import targets, triggered
-from tests.chaos.checker import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger, Verb
+from tests.chaos.evidence import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import time
@@ -37,16 +38,21 @@ class OfMembers(Hand):
         port = wait_until(self._mongo.primary, 60, "a primary")
         process = self._mongo.processes[port]
         process.send_signal(signal.SIGSTOP)
-        time.sleep(self._dice.uniform(2, 15))
+        time.sleep(self._dice.uniform(2, 22))  # from 10 s on the others elect another
         process.send_signal(signal.SIGCONT)
+        wait_until(self._mongo.primary, 60, "a primary")
 
     def step_down(self) -> None:
         port = wait_until(self._mongo.primary, 60, "a primary")
-        with MongoClient[dict[str, Any]]("127.0.0.1", port, directConnection=True) as client:
-            try:
-                client.admin.command("replSetStepDown", 10)
-            except PyMongoError:
-                return
+
+        def stepped_down() -> bool:
+            with MongoClient[dict[str, Any]]("127.0.0.1", port, directConnection=True) as client:
+                with contextlib.suppress(PyMongoError):  # refused while no other member has caught up
+                    client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
+                return not client.admin.command("hello")["isWritablePrimary"]
+
+        wait_until(stepped_down, 60, "a primary that steps down")
+        wait_until(self._mongo.primary, 60, "a new primary")
 
     def lose_secondary(self) -> None:
         self._lose(1)
@@ -60,7 +66,7 @@ class OfMembers(Hand):
         for p in lost:
             self._mongo.processes[p].kill()
             self._mongo.processes[p].wait()
-        time.sleep(self._dice.uniform(2, 12))
+        time.sleep(self._dice.uniform(2, 18))  # without a majority for 10 s the primary steps down
         for p in lost:
             self._mongo.start(p)
         wait_until(self._mongo.primary, 60, "a primary")

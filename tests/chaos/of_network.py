@@ -21,36 +21,27 @@ class OfNetwork(Hand):
 
     def cut_primary(self) -> None:
         """One node does not reach the primary; the others do."""
-        port, pid = wait_until(self._mongo.primary, 60, "a primary"), self._node()
-        if pid is not None:
-            self._rule(3, 18, Rule("hold", (port,), (pid,)))
+        port = wait_until(self._mongo.primary, 60, "a primary")
+        self._rule(3, 18, Rule("hold", (port,), (self._victim(),)))
 
     def isolate_leader(self) -> None:
         """The leader reaches no member at all; its requests go out as before."""
-        pid = self._node(leading=True)
-        if pid is not None:
-            self._rule(3, 18, Rule("hold", tuple(self._mongo.ports), (pid,)))
+        self._rule(3, 18, Rule("hold", tuple(self._mongo.ports), (self._victim(leading=True),)))
 
     def one_way(self) -> None:
         """What one node asks is done, but no answer comes; or its questions get lost, and answers would not."""
         ways: tuple[Way, ...] = ("to", "from")
-        pid, way = self._node(), self._dice.choice(ways)
-        if pid is not None:
-            self._rule(3, 18, Rule("hold", tuple(self._mongo.ports), (pid,), way))
+        self._rule(3, 18, Rule("hold", tuple(self._mongo.ports), (self._victim(),), self._dice.choice(ways)))
 
     def delay_node(self) -> None:
         """Everything between one node and the database takes longer, by up to half a second each way."""
-        pid = self._node()
-        if pid is not None:
-            amount = self._dice.uniform(50, 500)
-            self._rule(5, 15, Rule("delay", tuple(self._mongo.ports), (pid,), amount=amount))
+        amount = self._dice.uniform(50, 500)
+        self._rule(5, 15, Rule("delay", tuple(self._mongo.ports), (self._victim(),), amount=amount))
 
     def drip_node(self) -> None:
         """One node gets from the database, and brings there, a few thousand bytes a second."""
-        pid = self._node()
-        if pid is not None:
-            amount = self._dice.uniform(2000, 20_000)
-            self._rule(5, 15, Rule("drip", tuple(self._mongo.ports), (pid,), amount=amount))
+        amount = self._dice.uniform(20_000, 2000)
+        self._rule(5, 15, Rule("drip", tuple(self._mongo.ports), (self._victim(),), amount=amount))
 
     def part_primary(self) -> None:
         """The primary and the two others do not see each other; nodes see all three."""
@@ -70,6 +61,10 @@ class OfNetwork(Hand):
         self._rule(1, 8, Rule("reset", (self._receiver.port,)))
 
     def lose_answers(self) -> None:
-        """The target takes requests and answers them; the answers are lost, and then the connections break."""
-        self._rule(2, 8, Rule("hold", (self._receiver.port,), way="from"))
-        self._rule(0.1, 0.3, Rule("reset", (self._receiver.port,)))
+        """The target takes requests and answers them; the answers are lost when the connections break."""
+        self._wire.rule(Rule("hold", (self._receiver.port,), way="from"))
+        try:
+            time.sleep(self._dice.uniform(2, 8))
+            self._rule(0.1, 0.3, Rule("reset", (self._receiver.port,)))
+        finally:
+            self._wire.rule()

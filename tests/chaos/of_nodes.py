@@ -15,26 +15,26 @@ class OfNodes(Hand):
     """Processes that die, stand still, stop, block or read a wrong clock."""
 
     def kill_leader(self) -> None:
-        self._signal(self._node(leading=True), signal.SIGKILL)
+        self._signal(self._victim(leading=True), signal.SIGKILL)
 
     def kill_node(self) -> None:
-        self._signal(self._node(leading=False), signal.SIGKILL)
+        self._signal(self._victim(leading=False), signal.SIGKILL)
 
     def kill_all(self) -> None:
         """Every node at once. The arbiter starts new ones; nobody resigned, so the leader's lease has to end first."""
         for pid in self._alive().values():
             self._signal(pid, signal.SIGKILL)
 
+    def freeze_leader(self) -> None:
+        self._freeze([self._victim(leading=True)])
+
     def freeze_node(self) -> None:
-        pid = self._node()
-        if pid is None:
-            return
-        self._signal(pid, signal.SIGSTOP)
-        time.sleep(self._dice.uniform(3, 18))
-        self._signal(pid, signal.SIGCONT)
+        self._freeze([self._victim(leading=False)])
 
     def freeze_all(self) -> None:
-        pids = list(self._alive().values())
+        self._freeze(list(self._alive().values()))
+
+    def _freeze(self, pids: list[int]) -> None:
         for pid in pids:
             self._signal(pid, signal.SIGSTOP)
         time.sleep(self._dice.uniform(3, 18))
@@ -42,7 +42,7 @@ class OfNodes(Hand):
             self._signal(pid, signal.SIGCONT)
 
     def stop_node(self) -> None:
-        self._signal(self._node(), signal.SIGTERM)
+        self._signal(self._victim(), signal.SIGTERM)
 
     def rolling_restart(self) -> None:
         for name, pid in sorted(self._alive().items()):
@@ -64,10 +64,7 @@ class OfNodes(Hand):
 
     def wrong_clock(self) -> None:
         """One node's wall clock goes off by a minute, either way, and comes back."""
-        pid = self._node()
-        if pid is None:
-            return
-        file = self.cluster.clocks / str(pid)
+        file = self.cluster.clocks / str(self._victim())
         file.write_text(self._dice.choice(("+60s", "-60s")))
         time.sleep(self._dice.uniform(5, 20))
         file.write_text("+0s")

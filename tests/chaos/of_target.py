@@ -18,7 +18,7 @@ class OfTarget(Hand):
         self._receiver.process.send_signal(signal.SIGCONT)
 
     def stop_receiver(self) -> None:
-        """The target is stopped: connections are refused."""
+        """The target is stopped: every connection is closed at once."""
         self._receiver.process.send_signal(signal.SIGTERM)
         self._receiver.process.wait(10)
         time.sleep(self._dice.uniform(2, 15))

@@ -7,7 +7,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.chaos.checker import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger, check, figures
+from tests.chaos.checker import check, figures
+from tests.chaos.evidence import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger
 
 WIDTH, HEIGHT = 1600, 420
 
@@ -24,12 +25,13 @@ def load(file: Path) -> Run:
         tuple(Target(**t) for t in d["targets"]),
         tuple(Seen(**s) for s in d["seen"]),
         tuple(Recorded(**{**r, "attempts": tuple((n, k, s) for n, k, s in r["attempts"])}) for r in d["recorded"]),
-        tuple(Fault(**f) for f in d["faults"]),
+        tuple(Fault(**{**f, "explains": tuple(f["explains"])}) for f in d["faults"]),
         tuple(Leader(**x) for x in d["leaders"]),
         tuple(d["owed"]),
         Bounds(**d["bounds"]),
         tuple(Call(**c) for c in d["calls"]),
         tuple(Trigger(**t) for t in d["triggers"]),
+        tuple(d["verified"]),
     )
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.chaos.checker import Fault, Run, check, figures
+from tests.chaos.checker import check, figures
+from tests.chaos.evidence import Fault, Run
 from tests.chaos.hooks import FAKETIME, at_point, cut_off, hooked
 from tests.chaos.observe import collect, now_ms
 from tests.cluster.test_cluster import every_second, next_second, recorded_until, settle, wait_past

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.checker import Fault, check, figures
+from tests.chaos.checker import check, figures
+from tests.chaos.evidence import Fault
 from tests.chaos.hooks import FAKETIME
 from tests.chaos.observe import now_ms
 from tests.chaos.of_members import led_by

@@ -22,7 +22,8 @@ import pytest
 
 from ops.embedded import free_port
 from tests.chaos.audited import audited, wrong
-from tests.chaos.checker import Bounds, Fault, Run, check, figures
+from tests.chaos.checker import check, figures
+from tests.chaos.evidence import Bounds, Fault, Run
 from tests.chaos.faults import Faults, done, group
 from tests.chaos.hand import Cluster
 from tests.chaos.hooks import FAKETIME, clocked, hooked

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.chaos.checker import Fault
+    from tests.chaos.evidence import Fault
     from tests.chaos.faults import Faults
     from tests.chaos.hand import Cluster
 

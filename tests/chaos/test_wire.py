@@ -93,6 +93,18 @@ def test_what_is_held_one_way_arrives_when_the_rule_is_gone(ends: Ends) -> None:
     assert ends.far.recv(100) == b""
 
 
+def test_what_is_held_when_the_connection_breaks_is_lost(ends: Ends) -> None:
+    """The answer was given, and never arrives: not even a byte of it, before the break or after."""
+    ends.wire.rule(Rule("hold", (ends.port,), way="from"))
+    ends.near.sendall(b"question")
+    assert ends.far.recv(100) == b"question"
+    ends.far.sendall(b"answer")
+    assert comes(ends.near) is None
+    ends.wire.rule(Rule("reset", (ends.port,)))
+    with pytest.raises(ConnectionResetError):
+        ends.near.recv(100)
+
+
 def test_a_rule_for_another_process_or_port_leaves_this_one_alone(ends: Ends) -> None:
     """Also on a connection that is made while there is a rule."""
     ends.wire.rule(Rule("hold", (ends.port,), (1,)), Rule("hold", (1,)))

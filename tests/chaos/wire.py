@@ -5,7 +5,8 @@ Whoever connects is known by the process that holds the other end of the socket,
 input are the rules from then on, each is answered by a line. Linux only (/proc).
 
 A rule that holds keeps what was sent, and lets it go when the rule is taken away, as TCP does after a partition: what
-a peer sent before it gave up arrives late, and its connection is found closed only then.
+a peer sent before it gave up arrives late, and its connection is found closed only then. If a reset takes its place,
+what was kept is lost.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class _Rules:
         self.now: tuple[Rule, ...] = ()
         self.changed = asyncio.Event()
         self._peers: dict[int, frozenset[int]] = {}
+        self._looking = asyncio.Lock()
 
     async def set(self, rules: tuple[Rule, ...]) -> None:
         self.now = rules
@@ -100,8 +102,9 @@ class _Rules:
 
         Not without such a rule: with thousands of closed connections around, looking takes a tenth of a second.
         """
-        pids = {pid for r in self.now for pid in r.pids}
-        self._peers = await asyncio.to_thread(local_ports, pids) if pids else {}
+        async with self._looking:  # or an older look, which ends later, hides what a newer one has found
+            pids = {pid for r in self.now for pid in r.pids}
+            self._peers = await asyncio.to_thread(local_ports, pids) if pids else {}
 
     def of(self, port: int, peer: int, way: str) -> Iterator[Rule]:
         """The rules for what passes between a member and the process that has this port."""
@@ -174,6 +177,8 @@ class _Connection:
                 if at > loop.time():
                     await asyncio.sleep(at - loop.time())
                 await self._let(way)
+                if self._any("reset", "both"):
+                    return  # what was held when the connection broke is lost
                 if not data:
                     writer.close()
                     await writer.wait_closed()
