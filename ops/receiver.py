@@ -3,8 +3,11 @@
     /ok/...               200            /status/<code>/...   that status, always
     /fail/<n>/...         503 for the first n attempts of an execution, then 200
     /slow/<ms>/...        200 after so long
-    /hang/...             no answer      /reset/...           the connection is cut
+    /hang/...             no answer      /reset/...           the connection breaks instead of an answer
+    /cut/...              200, and the connection breaks in the middle of the body
     GET /                 a page         GET /stats           the figures as JSON
+
+`/hang/<n>/...`, `/reset/<n>/...`, `/cut/<n>/...` do so for the first n attempts of an execution; then they answer 200.
 
 Anything else is answered with 200. Memory is bounded: figures, the latest arrivals, and the ids of the last 100,000
 deliveries, by which duplicates are known.
@@ -36,6 +39,8 @@ REMEMBERED = 100_000
 PATHS = 10_000
 SHOWN = 50
 FLUSH_SECONDS = 0.2
+BROKEN = frozenset({"hang", "reset", "cut"})
+"""Answers that have no status, or not all of it."""
 _QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
@@ -70,13 +75,17 @@ class Receiver:
         argument = _number(rest.partition("/")[0])
         attempt = _number(request.headers.get("Horae-Attempt", "1")) or 1
         status = _status(kind, argument, attempt)
-        self._note(request, path, attempt, arrived, kind if kind in ("hang", "reset") else str(status))
+        if kind in BROKEN and argument is not None and attempt > argument:
+            kind = "ok"
+        self._note(request, path, attempt, arrived, kind if kind in BROKEN else str(status))
         if kind == "slow":
             await asyncio.sleep((argument or 0) / 1000)
         elif kind == "hang":
             await asyncio.Event().wait()  # ends when the sender gives up: handlers are cancelled then
         elif kind == "reset" and request.transport is not None:
             request.transport.abort()
+        elif kind == "cut":
+            return await _cut(request)
         return web.Response(status=status, text="ok\n" if status < 300 else f"answering {status} as asked\n")
 
     def _note(self, request: web.BaseRequest, path: str, attempt: int, arrived: float, answer: str) -> None:
@@ -138,6 +147,17 @@ class Receiver:
             f"<p>Late: {drift}. Delivered twice: {self.duplicates}. <a href=/stats>As JSON</a>"
             f"<table><tr><th>arrived<th>path<th>execution<th>answer{rows}</table>"
         )
+
+
+async def _cut(request: web.BaseRequest) -> web.StreamResponse:
+    """An answer that ends before it is complete."""
+    response = web.StreamResponse(status=200)
+    response.content_length = 1000
+    await response.prepare(request)
+    await response.write(b"ok")
+    if request.transport is not None:
+        request.transport.close()  # what is written is sent first
+    return response
 
 
 def _number(text: str) -> int | None:

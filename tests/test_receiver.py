@@ -81,6 +81,12 @@ def test_answers_as_the_path_asks(client: httpx.Client) -> None:
         post(client, "/reset/a")
     with pytest.raises(httpx.ReadTimeout):
         client.post("/hang/a", timeout=0.2)
+    with pytest.raises(httpx.RemoteProtocolError):
+        post(client, "/cut/a")
+    with pytest.raises(httpx.RemoteProtocolError):
+        post(client, "/cut/1/a")
+    for path in ("/cut/1/a", "/reset/1/a", "/hang/1/a"):
+        assert post(client, path, attempt="2").status_code == 200
     assert client.post("/ok/big", content=b"x" * 5_000_000).status_code == 200
 
 

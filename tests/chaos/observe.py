@@ -16,6 +16,7 @@ from pymongo.read_concern import ReadConcern
 
 from tests.chaos.calls import targets, triggered
 from tests.chaos.evidence import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger, Verb
+from tests.cluster.test_cluster import every_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,8 +25,20 @@ if TYPE_CHECKING:
 
 ROW = "cron|* * * * * *|UTC"
 """The row of the schedule that every steady job has."""
+LEFT_ALONE = 4
+"""Of so many jobs made one is never touched again: it has to run to the end."""
+LEFT_STEP = 10
 PATIENT = {"maxAttempts": 20, "maxDelaySeconds": 4}
 """A target that is down for a while must not make an execution dead."""
+
+
+def steady_jobs(receiver: Receiver, count: int) -> list[dict[str, Any]]:
+    """Jobs j0, j1, … of every second; of the first of every forty some answers fail, break, or are cut short."""
+    trouble = {0: "fail/1", 1: "fail/2", 2: "reset/1", 3: "cut/1"}
+    return [
+        {**job, "api": f"{receiver.url}/{trouble.get(i % 40, 'ok')}/{i}", "retry": PATIENT}
+        for i, job in enumerate(every_second(receiver, count))
+    ]
 
 
 def now_ms() -> int:
@@ -46,6 +59,7 @@ class Watch:
         self._nodes, self._receiver, self._dice = nodes, receiver, random.Random(seed)
         self._client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True, serverSelectionTimeoutMS=1000)
         self._ended = threading.Event()
+        self._failed: list[BaseException] = []
         self._threads = [threading.Thread(target=self._every, args=(0.2, self._look))]
         if calls:
             self._threads += [threading.Thread(target=self._every, args=(0.7, self._call))]
@@ -62,15 +76,20 @@ class Watch:
             t.start()
 
     def end(self) -> None:
-        """Stop watching and calling."""
+        """Stop watching and calling. Raises what any of it failed with: nothing must go unwatched."""
         self._ended.set()
         for t in self._threads:
             t.join(30)
         self._client.close()
+        if self._failed:
+            raise self._failed[0]
 
     def _every(self, seconds: float, step: Callable[[], None]) -> None:
-        while not self._ended.wait(seconds):
-            step()
+        try:
+            while not self._ended.wait(seconds):
+                step()
+        except BaseException as exc:
+            self._failed.append(exc)
 
     def _look(self) -> None:
         db = self._client[self._nodes.db.name]
@@ -83,8 +102,8 @@ class Watch:
             row = db.get_collection("schedules", read_concern=linear).find_one({"_id": ROW}, max_time_ms=1000)
         except PyMongoError:
             return
-        cursor = int(row["next_at"].timestamp() * 1000) if row else None
-        self.leaders.append(Leader(read, d["term"], d["holder"], cursor))
+        cursor, on_it = (_ms(row["next_at"]), row["term"]) if row else (None, None)
+        self.leaders.append(Leader(read, d["term"], d["holder"], cursor, on_it))
 
     def _call(self) -> None:
         verb: Verb
@@ -96,16 +115,18 @@ class Watch:
             verb = "delete" if not self._dice.randrange(4) else "pause" if self._runs[job] else "resume"
             if verb != "delete" and not self._dice.randrange(3):
                 verb = "change"
-        step = self._dice.choice((1, 2, 3))
+        step = LEFT_STEP if verb == "create" and not self._made % LEFT_ALONE else self._dice.choice((1, 2, 3))
         begun = now_ms()
         outcome = self._ask(verb, job, step)
         self.calls.append(Call(verb, job, begun, now_ms(), outcome, step))
         if verb == "delete":
             self._runs.pop(job, None)
+        elif verb == "create" and step == LEFT_STEP:
+            pass
         elif verb != "change":
             self._runs[job] = verb != "pause"
 
-    def _ask(self, verb: Verb, job: str, step: int) -> Literal["ok", "failed", "unknown"]:
+    def _ask(self, verb: Verb, job: str, step: int) -> Literal["ok", "unknown", "absent"]:
         schedule = f"*/{step} * * * * *"
         body = {
             "jobId": job,
@@ -126,8 +147,8 @@ class Watch:
                 answer = httpx.post(f"{url}/{job}/{verb}", timeout=10)
         except httpx.HTTPError:
             return "unknown"
-        # An earlier call without an answer may have been done, so a conflict or a 404 says nothing certain.
-        return "ok" if answer.is_success else "unknown"
+        # An earlier call without an answer may have been done, so a conflict says nothing certain.
+        return "ok" if answer.is_success else "absent" if answer.status_code == 404 else "unknown"
 
     def _trigger(self) -> None:
         """Trigger a job until that is answered, with one idempotency key: it runs once, however often it is asked."""

@@ -8,8 +8,8 @@ import pytest
 
 from tests.chaos.audited import audited, wrong
 from tests.chaos.checker import check, figures
-from tests.chaos.observe import Watch, collect
-from tests.cluster.test_cluster import every_second, next_second, recorded_until, settle, wait_past
+from tests.chaos.observe import Watch, collect, steady_jobs
+from tests.cluster.test_cluster import next_second, recorded_until, settle, wait_past
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
 
@@ -25,7 +25,7 @@ def test_a_quiet_run_is_clean(tmp_path: Path, mongodb_uri: str, db_name: str) ->
     nodes = Nodes(tmp_path, mongodb_uri, db_name, 1)
     watch = Watch(nodes, receiver, mongodb_uri, 1, 10)
     try:
-        nodes.load(every_second(receiver, 10))
+        nodes.load(steady_jobs(receiver, 10))
         settle(nodes)
         start = next_second(nodes) + 2000
         finish = start + 10_000
