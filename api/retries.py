@@ -32,9 +32,10 @@ class RetryFilter(Model):
     )
     since: Instant | None = Field(default=None, description="Ended since then ...")
     until: Instant | None = Field(default=None, description="... and before then.")
-    error: Literal["dns", "connect", "tls", "timeout", "reset", "denied", "too_large", "protocol", "other"] | None = (
-        Field(default=None, description="The last attempt ended with this kind of error.")
-    )
+    error: (
+        Literal["dns", "connect", "tls", "timeout", "stalled", "reset", "denied", "too_large", "protocol", "other"]
+        | None
+    ) = Field(default=None, description="The last attempt ended with this kind of error.")
     status: int | None = Field(default=None, ge=100, le=599, description="The last attempt was answered with this.")
 
 

@@ -79,7 +79,10 @@ class Attempt(View):
     sent_at: Time
     duration_ms: float
     status: int | None
-    error: Literal["dns", "connect", "tls", "timeout", "reset", "denied", "too_large", "protocol", "other"] | None
+    error: (
+        Literal["dns", "connect", "tls", "timeout", "stalled", "reset", "denied", "too_large", "protocol", "other"]
+        | None
+    )
     detail: str | None
     response_excerpt: str | None
     node: str

@@ -267,7 +267,7 @@ class Dispatcher:
 
     async def _after_probe(self, probe: Breaker, reply: Reply | None) -> None:
         try:
-            if reply is None:
+            if reply is None or reply.error == "stalled":
                 await self._breakers.abandoned(probe)
             elif await self._breakers.probed(probe, reply.status, reply.error):
                 self.reconsider()

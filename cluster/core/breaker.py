@@ -58,8 +58,10 @@ def open_ms(opens: int) -> int:
 
 
 def broken(status: int | None, error: str | None) -> bool:
-    """Whether an attempt says that something is wrong with the host. A refusal by our own guard does not."""
-    return error not in (None, "denied") or (status is not None and status >= 500)
+    """Whether an attempt says that something is wrong with the host. A refusal by our own guard does not, nor does a
+    node that stood still while the answer came.
+    """
+    return error not in (None, "denied", "stalled") or (status is not None and status >= 500)
 
 
 class Window:

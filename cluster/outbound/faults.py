@@ -14,7 +14,7 @@ import aiohttp
 import httpx
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-KINDS = ("dns", "connect", "tls", "timeout", "reset", "denied", "too_large", "protocol", "other")
+KINDS = ("dns", "connect", "tls", "timeout", "stalled", "reset", "denied", "too_large", "protocol", "other")
 _LONGEST = 300
 _QUOTED = re.compile(r"""[:'"`]| b['"]""")
 _CUT = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)

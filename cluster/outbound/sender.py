@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 EXCERPT = 2048
 ANSWER_LIMIT = 64 * 1024
 CONNECT_SECONDS = 10.0
+STOOD_STILL_SECONDS = 1.0
+"""A time-out that is noticed so much too late was missed by a node that did nothing at all meanwhile."""
 UNFIT = "horae.unfit"
 """The extension of a request that must not be sent; its value says why."""
 SECRETS = "horae.secrets"
@@ -44,7 +46,7 @@ _PICTURES = {n: 0xFFFD for n in (*range(0x20), *range(0x7F, 0xA0)) if n not in (
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came of one request: a status, or an error kind
-    (`dns connect tls timeout reset denied too_large protocol other`) with a sentence.
+    (`dns connect tls timeout stalled reset denied too_large protocol other`) with a sentence.
     """
 
     status: int | None
@@ -126,9 +128,11 @@ class Sender:
             response = await self._transport.handle_async_request(request)
             content = await _raw(response)
         except Exception as exc:
+            waited = time.monotonic() - started
+            kind, why = _failure(exc, request, waited)
             # What it complains of may be what the target said, and that what the target was told.
-            said = without(sentence(exc).encode(), request.extensions.get(SECRETS, ())).decode("utf-8", "replace")
-            return Reply(None, kind_of(exc), said, None, None, (time.monotonic() - started) * 1000)
+            said = without(why.encode(), request.extensions.get(SECRETS, ())).decode("utf-8", "replace")
+            return Reply(None, kind, said, None, None, waited * 1000)
         duration = (time.monotonic() - started) * 1000
         if content and (secrets := request.extensions.get(SECRETS)):
             content = without(content, secrets)
@@ -139,6 +143,18 @@ class Sender:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
+
+
+def _failure(exc: Exception, request: httpx.Request, waited: float) -> tuple[str, str]:
+    """The kind of an exception after so many seconds, and a sentence."""
+    kind, why = kind_of(exc), sentence(exc)
+    if kind == "timeout":
+        limits = request.extensions["timeout"]
+        late = waited - limits["connect" if isinstance(exc, httpx.ConnectTimeout) else "total"]
+        if late >= STOOD_STILL_SECONDS:
+            # Time-outs are noticed before what came meanwhile is read, so this says nothing about the target.
+            return "stalled", f"this node stood still for {late:.1f} s: {why}"
+    return kind, why
 
 
 async def _raw(response: httpx.Response) -> bytes:

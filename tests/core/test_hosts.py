@@ -106,6 +106,7 @@ def test_few_slots_are_still_used(slots: int) -> None:
         (None, "tls", True),
         (None, "reset", True),
         (None, "denied", False),
+        (None, "stalled", False),
     ],
 )
 def test_what_counts_against_a_host(status: int | None, error: str | None, counts: bool) -> None:

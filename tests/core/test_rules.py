@@ -70,7 +70,9 @@ def test_verdict_of_every_status(status: int) -> None:
     assert judge(status, None, other) is (Verdict.SUCCESS if status == 202 else without)
 
 
-@pytest.mark.parametrize("error", ["dns", "connect", "tls", "timeout", "reset", "too_large", "protocol", "other"])
+@pytest.mark.parametrize(
+    "error", ["dns", "connect", "tls", "timeout", "stalled", "reset", "too_large", "protocol", "other"]
+)
 def test_no_answer_is_tried_again(error: str) -> None:
     """A failure to get an answer says nothing about the next time."""
     assert judge(None, error) is Verdict.RETRY

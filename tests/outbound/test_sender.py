@@ -6,7 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -72,6 +72,23 @@ async def test_kinds(exc: Exception, kind: str) -> None:
     reply = await reply_to(handler)
     assert (reply.status, reply.error, reply.excerpt) == (None, kind, None)
     assert kind in faults.KINDS
+
+
+@pytest.mark.parametrize("exc", [httpx.ConnectTimeout("x"), httpx.ReadTimeout("x")])
+async def test_a_node_that_stood_still_does_not_blame_the_target(exc: Exception, monkeypatch: Any) -> None:
+    """A time-out that is noticed seconds too late is `stalled`: the answer may have come meanwhile."""
+    now = [100.0]
+    monkeypatch.setattr("cluster.outbound.sender.time.monotonic", lambda: now[0])
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        now[0] += 7 + still
+        raise exc
+
+    for still, kind in ((0.9, "timeout"), (5.0, "stalled")):
+        reply = await reply_to(handler)
+        assert (reply.status, reply.error) == (None, kind)
+        assert reply.duration_ms == pytest.approx((7 + still) * 1000)
+    assert reply.detail == "this node stood still for 5.0 s: x"
 
 
 async def test_cancellation_passes() -> None:
