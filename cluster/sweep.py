@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from cluster.census import Census
     from cluster.clock import Clock
-    from cluster.core.model import Term
+    from cluster.core.model import Batch, Term
     from cluster.core.timings import Timings
     from cluster.store.client import Database
 
@@ -45,6 +46,14 @@ class Swept:
     completed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A batch as it was read, and when it was first read so (monotonic)."""
+
+    batch: Batch
+    since: float
+
+
 class Sweeper:
     """The sweep of one leader."""
 
@@ -63,6 +72,7 @@ class Sweeper:
         self._trusted = trusted
         self._census = census
         self._retention_days = retention_days
+        self._watched: dict[str, _Watched] = {}
         self._orphans_at = 0.0
         self._tombstones_at = float("-inf")
 
@@ -95,18 +105,34 @@ class Sweeper:
         return removed
 
     async def _free_dead(self) -> int:
+        """Free what silent nodes hold, once it has not been renewed for a lease on this clock.
+
+        That the node is silent is not enough: one that was cut off, and is back, may have claimed a batch a moment
+        before its first heartbeat. Whoever trusts a lease has written it: a claim sets the token, a renewal
+        `claimable_at`. So a batch that was read twice, a lease apart, and is the same is trusted by nobody, and the
+        release names both once more.
+        """
         now = self._clock.monotonic()
+        lease = self._timings.batch_lease
         holders = await batches.owners(self._db)
         self._census.suspect(holders, now)
-        silent = self._census.silent(now, self._timings.batch_lease)
-        released = 0
-        for owner in holders & silent:
+        watched: dict[str, _Watched] = {}
+        for owner in holders & self._census.silent(now, lease / 3):
             for batch in await batches.strays(self._db, owner):
-                released += await batches.release(self._db, batch, None)
+                before = self._watched.get(batch.id)
+                same = before is not None and before.batch == batch
+                watched[batch.id] = before if same and before is not None else _Watched(batch, self._clock.monotonic())
+        self._watched = watched
+        freed: Counter[str] = Counter()
+        silent = self._census.silent(now, lease)
+        for w in watched.values():
+            if w.batch.owner in silent and now - w.since > lease and await batches.release_unrenewed(self._db, w.batch):
+                freed[w.batch.owner] += 1
+        for owner, released in freed.items():
             log.warning("node_silent", node=owner, released=released)
         for node in self._census.silent(now, FORGET_AFTER):
             await nodes.forget(self._db, node)
-        return released
+        return freed.total()
 
     async def _put_off(self) -> None:
         """What is claimable for a host that nobody may send to waits until it may be tried again.

@@ -169,6 +169,21 @@ async def release(db: Database, batch: Batch, claimable_ms: int | None, *, untou
     return result.matched_count > 0
 
 
+async def release_unrenewed(db: Database, batch: Batch) -> bool:
+    """Free a batch of somebody who seems to be dead. False if it was renewed, or changed hands, since it was read."""
+    with translated():
+        result = await db.work["batches"].update_one(
+            {
+                "_id": batch.id,
+                "owner": batch.owner,
+                "token": batch.token,
+                "claimable_at": DatetimeMS(batch.claimable_ms),
+            },
+            [{"$set": {"owner": None, "claimable_at": "$$NOW"}}],
+        )
+    return result.matched_count > 0
+
+
 async def finish(db: Database, done: Sequence[Batch]) -> set[str]:
     """Delete batches of which nothing is owed any more. Returns those that could not be: lost, or grown meanwhile."""
     if not done:

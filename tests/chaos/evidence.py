@@ -55,6 +55,8 @@ class Fault:
     """How much longer than others it may be felt, for a reason that is known."""
     explains: tuple[Effect, ...] = ("late", "again", "stale")
     """What it may be the reason of: lateness, a second delivery, an old token after a newer one."""
+    group: str = ""
+    """What it was done to: nodes, members, network, target."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ EXPLAINS: dict[str, tuple[Effect, ...]] = {
 }
 """What a fault may be the reason of. Those not named: lateness, and that something is sent again. An old token after a
 newer one has to have been on its way when its sender, or the target, stood still."""
-GROUPS = (OfNodes, OfMembers, OfNetwork, OfTarget)
+GROUPS = {"nodes": OfNodes, "members": OfMembers, "network": OfNetwork, "target": OfTarget}
 
 
 class Faults(OfNodes, OfMembers, OfNetwork, OfTarget):
@@ -40,7 +40,7 @@ class Faults(OfNodes, OfMembers, OfNetwork, OfTarget):
 
     def kinds(self, chosen: frozenset[str] = frozenset()) -> list[Callable[[], None]]:
         """Those that can be done here, or the chosen ones of them."""
-        names = [n for g in GROUPS for n in vars(g) if not n.startswith("_")]
+        names = [n for g in GROUPS.values() for n in vars(g) if not n.startswith("_")]
         lacking = {
             *([] if FAKETIME.exists() else ["wrong_clock"]),
             *(["full_disk"] if self.cluster.small is None else []),
@@ -50,9 +50,9 @@ class Faults(OfNodes, OfMembers, OfNetwork, OfTarget):
         return [getattr(self, n) for n in found]
 
 
-def group(name: str) -> type:
+def group(name: str) -> str:
     """What a fault is done to. Two of one group must not be done at once: they would undo each other."""
-    return next(g for g in GROUPS if name in vars(g))
+    return next(g for g, faults in GROUPS.items() if name in vars(faults))
 
 
 def done(kind: Callable[[], None]) -> Fault:
@@ -61,4 +61,4 @@ def done(kind: Callable[[], None]) -> Fault:
     kind()
     name = kind.__name__
     after = BREAKER_MS if name in FELT_BY_THE_BREAKER else 0
-    return Fault(name, start, int(time.time() * 1000), after, EXPLAINS.get(name, ("late", "again")))
+    return Fault(name, start, int(time.time() * 1000), after, EXPLAINS.get(name, ("late", "again")), group(name))

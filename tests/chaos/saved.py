@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 from tests.chaos.checker import check, figures
 from tests.chaos.evidence import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger
 
-WIDTH, HEIGHT = 1600, 420
+WIDTH, HEIGHT, LEFT = 1600, 400, 130
+ROW, LANE = 72, 84
+GROUPS = (("nodes", 262, "#b33"), ("members", 284, "#383"), ("network", 306, "#36a"), ("target", 328, "#a60"))
+TERMS = 350
 
 
 def save(run: Run, file: Path) -> None:
@@ -38,44 +42,62 @@ def load(file: Path) -> Run:
 def timeline(run: Run) -> str:
     """An SVG: what was due and what came in each second, the longest lateness, the faults and the terms."""
     at = [*(t.due_ms for t in run.targets), *(s.at_ms for s in run.seen)]
-    low, high = min(at), max(at) + 1
-    due, came, late = [dict[int, int]() for _ in range(3)]
+    low, high = min(at) // 1000, max(at) // 1000 + 1
+    due = Counter(t.due_ms // 1000 for t in run.targets if t.duty == "must")
+    came = Counter(s.at_ms // 1000 for s in run.seen)
     when = {t.execution: t.due_ms for t in run.targets}
-    for t in run.targets:
-        if t.duty == "must":
-            due[t.due_ms // 1000] = due.get(t.due_ms // 1000, 0) + 1
+    first: dict[str, int] = {}
     for s in run.seen:
-        came[s.at_ms // 1000] = came.get(s.at_ms // 1000, 0) + 1
-        if s.attempt == 1 and s.execution in when:
-            second = when[s.execution] // 1000
-            late[second] = max(late.get(second, 0), s.at_ms - when[s.execution])
+        if s.execution in when:
+            first[s.execution] = min(s.at_ms, first.get(s.execution, s.at_ms))
+    late: Counter[int] = Counter()
+    for execution, ms in first.items():
+        second = when[execution] // 1000
+        late[second] = max(late[second], ms - when[execution])
 
-    def x(ms: int) -> float:
-        return round((ms - low) / (high - low) * WIDTH, 1)
+    def x(second: float) -> float:
+        return round(LEFT + (second - low) / (high - low) * (WIDTH - LEFT), 1)
 
-    def line(values: dict[int, int], base: int, colour: str) -> str:
-        top = max([1, *values.values()])
-        points = " ".join(f"{x(k * 1000)},{base - v / top * 100:.0f}" for k, v in sorted(values.items()))
-        return f'<polyline points="{points}" fill="none" stroke="{colour}"/>'
+    def row(values: Counter[int], top: int, text: str, colour: str, unit: str) -> list[str]:
+        most = max([1, *values.values()])
+        points = " ".join(f"{x(k)},{top + ROW - values[k] / most * ROW:.0f}" for k in range(low, high + 1))
+        area = f"{x(low)},{top + ROW} {points} {x(high)},{top + ROW}"
+        return [
+            f'<polygon points="{area}" fill="{colour}" fill-opacity=".25" stroke="{colour}" stroke-width=".7"/>',
+            *_label(top, text, f"most: {most:,} {unit}"),
+        ]
 
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif">']
-    for f in run.faults:
-        width = max(1.0, x(f.end_ms) - x(f.start_ms))
-        parts.append(
-            f'<rect x="{x(f.start_ms)}" width="{width}" height="{HEIGHT}" fill="#f002"><title>{f.kind}</title></rect>'
-        )
-    terms = {seen.term: seen.at_ms for seen in reversed(run.leaders)}
-    parts += [f'<text x="{x(ms)}" y="410" font-size="10">term {term}</text>' for term, ms in sorted(terms.items())]
-    parts += [line(due, 120, "#888"), line(came, 240, "#06c"), line(late, 370, "#c40")]
-    parts += [
-        f'<text x="4" y="{y}" font-size="11">{text}</text>'
-        for y, text in (
-            (14, "due in each second"),
-            (134, f"arrivals in each second (most: {max([0, *came.values()])})"),
-            (264, f"longest lateness of what was due then (most: {max([0, *late.values()])} ms)"),
-        )
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
     ]
+    for minute in range(0, (high - low) // 60 + 1, max(1, (high - low) // 900)):
+        at_x = x(low + minute * 60)
+        parts.append(f'<path d="M{at_x} 0V{HEIGHT - 16}" stroke="#ddd" stroke-width=".5"/>')
+        parts.append(f'<text x="{at_x}" y="{HEIGHT - 4}" fill="#666">{minute} min</text>')
+    parts += row(due, 6, "had to come", "#777", "a second")
+    parts += row(came, 6 + LANE, "came", "#06c", "a second")
+    parts += row(late, 6 + 2 * LANE, "latest", "#c40", "ms")
+    for name, top, colour in GROUPS:
+        parts += _label(top - 4, name, "")
+        for f in (f for f in run.faults if f.group == name):
+            width = max(1.5, round((f.end_ms - f.start_ms) / 1000 / (high - low) * (WIDTH - LEFT), 1))
+            title = f"{f.kind}, {(f.end_ms - f.start_ms) / 1000:.1f} s"
+            parts.append(
+                f'<rect x="{x(f.start_ms / 1000)}" y="{top}" width="{width}" height="12" fill="{colour}">'
+                f"<title>{title}</title></rect>"
+            )
+    parts += _label(TERMS - 4, "terms", f"{len({seen.term for seen in run.leaders})} of them")
+    terms = {seen.term: seen.at_ms / 1000 for seen in reversed(run.leaders)}
+    parts += [f'<path d="M{x(ms)} {TERMS}v12" stroke="#111"><title>{term}</title></path>' for term, ms in terms.items()]
     return "\n".join([*parts, "</svg>"])
+
+
+def _label(top: int, text: str, more: str) -> list[str]:
+    return [
+        f'<text x="4" y="{top + 14}" font-weight="bold">{text}</text>',
+        f'<text x="4" y="{top + 28}" fill="#666">{more}</text>',
+    ]
 
 
 def main() -> int:

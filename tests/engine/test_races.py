@@ -172,6 +172,41 @@ def test_a_holder_without_a_heartbeat_is_silent_in_the_end() -> None:
     assert census.silent(14.0, 10) == set(), "it holds nothing any more"
 
 
+async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node was cut off, is back, and has claimed a batch before its next heartbeat: that batch has an owner. What it
+    has held and not renewed for a lease has none; if it renews that just before it is freed, it has."""
+    clock, now = Crank(), [1000.0]
+    leader = await lead(database, clock)
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    census = leader._census
+
+    async def silently(seconds: int) -> int:
+        released = 0
+        for _ in range(seconds):
+            now[0] += 1
+            census.take([Beat("w", 1, 0)], now[0])
+            released += (await leader.sweeper.step()).released
+        return released
+
+    w = worker(database, answering(200))
+    await owed(database, "old", batch="old")
+    assert await w._claimer.step(ClaimFilter())
+    assert await silently(9) == 0
+    await owed(database, "new", batch="new")
+    assert await w._claimer.step(ClaimFilter())
+    assert await silently(8) == 1
+    assert {b["_id"]: b["owner"] for b in await rows(database, "batches")} == {"old": None, "new": "w"}
+    assert await batches.renew(database, "w", [("new", 1)], 30) == set()
+    assert await silently(9) == 0, "it was renewed, so it is trusted"
+    (held,) = await batches.strays(database, "w")
+    await batches.renew(database, "w", [("new", 1)], 30)
+    assert not await batches.release_unrenewed(database, held), "renewed after it was read"
+    assert await silently(12) == 1
+    assert [b["owner"] for b in await rows(database, "batches")] == [None, None]
+
+
 async def test_tombstones_go_after_the_retention_and_not_before(database: Database) -> None:
     """The auditor needs what a deleted job owed for as long as its executions are kept."""
     clock = Crank()
