@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EARLY_MS = 20
 """Two clocks of one machine, and rounding."""
+OWNERS_MS = 500
+"""An owner stops a second before anybody else may begin."""
 IN_FLIGHT_MS = 2000
 """A request that came so long before a fault may have been under way when it began."""
 
@@ -144,17 +146,21 @@ def _duplicates(by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation
         done = False
         newest = 0
         latest: dict[int, tuple[int, int]] = {}  # the least and the greatest token of each attempt
+        last: dict[int, int] = {}
         for s in came:
             low, high = latest.get(s.attempt, (s.token, s.token))
             latest[s.attempt] = (min(low, s.token), max(high, s.token))
             if (s.attempt, s.token) in keys:
                 yield Violation("one token", f"{execution} attempt {s.attempt} came twice under token {s.token}")
+            elif s.at_ms - last.get(s.attempt, 0) < OWNERS_MS and not felt.at(s.at_ms, "stale"):
+                yield Violation("two owners", f"{execution} attempt {s.attempt} came twice in {OWNERS_MS} ms")
             elif (s.attempt in numbers or done) and not felt.at(s.at_ms, "again"):
                 yield Violation("duplicate", f"{execution} came again at {s.at_ms}, and no fault explains it")
             elif s.token < newest and not felt.at(s.at_ms, "stale"):
                 yield Violation("stale", f"{execution} came under token {s.token} after {newest}")
             keys.add((s.attempt, s.token))
             numbers.add(s.attempt)
+            last[s.attempt] = s.at_ms
             newest = max(newest, s.token)
             done = done or s.answer.startswith("2")
         order = sorted(latest.items())

@@ -54,6 +54,7 @@ def test_a_good_history_is_clean() -> None:
     }
 
 
+PREVIOUS = Fault("kill", T - 5000, T - 4000, explains=("late", "again"))
 RETURNED = Seen("a:1", 1, 2, T + 700)
 BAD: dict[str, Run] = {
     "miss": replace(good(), seen=good().seen[1:], recorded=good().recorded[1:]),
@@ -61,6 +62,7 @@ BAD: dict[str, Run] = {
     "early": replace(good(), seen=(Seen("a:1", 1, 1, T - 21), *good().seen[1:])),
     "late": replace(good(), seen=(Seen("a:1", 1, 1, T + 2001), *good().seen[1:])),
     "duplicate": more(good(), RETURNED),
+    "two owners": replace(more(good(), Seen("a:1", 1, 2, T + 400)), faults=(PREVIOUS,)),
     "one token": more(good(), Seen("a:1", 1, 1, T + 9)),
     "order": replace(more(good(), Seen("b:1", 1, 2, T + 1500, "503")), faults=(Fault("freeze", T - 5000, T + 5000),)),
     "history": replace(good(), recorded=good().recorded[:1]),
