@@ -135,6 +135,11 @@ class Dispatcher:
             self._parking.unpark(host)
             self._queue.pump()
 
+    def clock_jumped(self) -> None:
+        """What was lined up by another time than it is now is lined up anew."""
+        if not self._queue.stopped:
+            self._queue.retime()
+
     def halt(self) -> None:
         """Start nothing more."""
         self._queue.stopped = True

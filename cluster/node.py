@@ -199,7 +199,7 @@ class Node:
         self._beat_at = ended
         if jumped:
             log.warning("database_clock_jumped", by_ms=round(jumped))
-            self.worker.only_unowned_for_a_lease()
+            self.worker.clock_jumped()
         if abs(self.clock.wall_offset_ms) > 500 and self._beats % 60 == 0:
             log.warning("clock_offset", offset_ms=self.clock.wall_offset_ms)
         if self._beats % CENSUS_EVERY == 0:

@@ -17,6 +17,7 @@ from cluster.core.templates import filled
 from cluster.core.trace import traceparent
 from cluster.held import Dropped, Ready
 from cluster.outbound.headers import delivery_headers
+from cluster.runqueue import LOOK_AGAIN_SECONDS
 from cluster.store import definitions
 
 if TYPE_CHECKING:
@@ -66,9 +67,8 @@ class Preparer:
     async def _prepare(self, held: Held) -> None:
         """Shortly before the send time, read the jobs, decide, and make the requests ready."""
         lead = min(LEAD_MOST, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)
-        delay = self._clock.until(held.batch.send_ms) - lead
-        if delay > 0:
-            await asyncio.sleep(delay)
+        while (delay := self._clock.until(held.batch.send_ms) - lead) > 0:  # noqa: ASYNC110 - time passes, or jumps
+            await asyncio.sleep(min(delay, LOOK_AGAIN_SECONDS))
         while not self._queue.stopped:
             wanted = list(held.waiting.values())
             if not wanted or self._unsent.gone(held):

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from cluster.held import Held, Ready
 
 
+LOOK_AGAIN_SECONDS = 1.0
+"""Cluster time may jump while something waits for an instant of it: nobody waits for longer without looking again."""
+
+
 class RunQueue:
     """`free` says whether there is a slot; `start` is given what is due. Instants are cluster time (ms)."""
 
@@ -50,12 +54,21 @@ class RunQueue:
     def wake_at(self, instant_ms: int) -> None:
         """Look again at this instant at the latest."""
         loop = asyncio.get_running_loop()
-        at = loop.time() + max(0.0, self._clock.until(instant_ms))
+        at = loop.time() + min(max(0.0, self._clock.until(instant_ms)), LOOK_AGAIN_SECONDS)
         if self._timer is not None:
             if self._timer.when() <= at:
                 return
             self._timer.cancel()
         self._timer = loop.call_at(at, self._alarm)
+
+    def retime(self) -> None:
+        """Cluster time has jumped: what was put off to the time of before is late by the time of now."""
+        now_ms = self._clock.now_ms()
+        self._heap = [
+            (min(at, max(now_ms, r.execution.send_ms, r.permit_ms or 0)), place, r) for at, place, r in self._heap
+        ]
+        heapq.heapify(self._heap)
+        self.pump()
 
     def overdue(self) -> list[Held]:
         """Batches of which something is due and waits for a slot."""

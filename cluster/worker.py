@@ -121,6 +121,11 @@ class Worker:
         """After trouble with the database or its clock: let owners renew before anybody reclaims."""
         self._unowned_until = self._clock.monotonic() + self._timings.batch_lease
 
+    def clock_jumped(self) -> None:
+        """Cluster time is another than was thought: what waits for an instant of it looks again, and owners come first."""
+        self.only_unowned_for_a_lease()
+        self.dispatcher.clock_jumped()
+
     def _claim_turns(self) -> Callable[[], Awaitable[float | None]]:
         """The turns of one claimer, which polls ever less often while there is nothing to claim."""
         idle = IDLE_LEAST

@@ -15,10 +15,12 @@ from cluster.core.errors import OutcomeUnknown
 from cluster.core.ids import execution_id
 from cluster.core.model import Batch, Execution
 from cluster.core.timings import Timings
+from cluster.held import Held, Ready
+from cluster.runqueue import RunQueue
 from cluster.store import batches, executions, history
 from cluster.store.batches import ClaimFilter
 from cluster.store.owing import owe
-from tests.support.engine import check_books, job_document, noting, put_jobs, rows, worker
+from tests.support.engine import Crank, check_books, job_document, noting, put_jobs, rows, worker
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -585,3 +587,30 @@ async def test_history_says_which_ids_are_final(database: Database) -> None:
         ]
     )
     assert await history.settled(database, dict.fromkeys("scdrx", "v1")) == {"s", "c"}
+
+
+async def test_what_waits_for_its_time_goes_when_the_clock_is_put_right(database: Database) -> None:
+    """A primary was five minutes behind, and what was claimed by its time waits for five minutes no longer once another
+    one leads: neither for its jobs to be read, nor in the queue."""
+    await owed(database, "a")
+    clock, seen = Crank(DUE - 300_000), list[str]()
+    w = worker(database, noting(seen), clock=clock)
+    assert await w.claim_once()
+    clock.now = DUE
+    await eventually(lambda: _noted(seen, 1), 5, "the request")
+    # Ahead: what waited for a slot was late by a time that never came.
+    queue = RunQueue(clock, lambda: True, lambda r: seen.append(r.execution.id))
+    (execution,) = await owed(database, "b", batch="later")
+    clock.now = DUE + 300_000
+    held = Held(Batch("later", (execution.id,), 0, 0, DUE, DUE), 0.0, {execution.id: execution})
+    queue.line_up(Ready(held, execution, None, None, 0.0))  # type: ignore[arg-type]
+    clock.now = DUE + 1000
+    queue.pump()
+    assert seen[1:] == []
+    queue.retime()
+    assert seen[1:] == [execution.id]
+    queue.close()
+
+
+async def _noted(seen: list[str], count: int) -> bool:
+    return len(seen) >= count
