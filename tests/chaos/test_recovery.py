@@ -22,10 +22,9 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
-from tests.chaos.checker import check, figures
 from tests.chaos.faults import done
 from tests.chaos.observe import now_ms
-from tests.chaos.test_faults import CHOSEN, NODES, SAVED, SEED, tormented
+from tests.chaos.test_faults import CHOSEN, NODES, SAVED, SEED, judge, tormented
 from tests.cluster.test_cluster import every_second
 from tests.support.waiting import wait_until
 
@@ -168,7 +167,4 @@ def test_how_long_each_fault_is_felt(tmp_path: Path) -> None:
             client.end()
             print(table(found))
 
-    run = tormented(tmp_path, JOBS, NODES, SEED, pain, full=True, dice=Steady(SEED), jobs=every_second)
-    print(json.dumps(figures(run)))
-    violations = check(run)
-    assert not violations, violations[:20]
+    judge(tormented(tmp_path, JOBS, NODES, SEED, pain, full=True, dice=Steady(SEED), jobs=every_second))
