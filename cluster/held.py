@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cluster.core.model import Attempt, Batch, Execution, Job
+    from cluster.core.permits import Permit
     from cluster.outbound.sender import Reply
 
 CERTAINLY = Watch(marks=True)
@@ -61,8 +62,8 @@ class Ready:
     read_at: float
     """When its job was read; this and `parked_at` are monotonic seconds."""
     parked_at: float = 0.0
-    permit_ms: int | None = None
-    """The instant for which its limit lets it through; None: not asked yet, or in vain."""
+    permit: Permit | None = None
+    """None: not asked for yet, or in vain."""
 
     @property
     def unsent(self) -> bool:
@@ -100,6 +101,7 @@ class Answered:
     attempts: tuple[Attempt, ...]
     reply: Reply
     drift_ms: int
+    permit: Permit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,14 +92,11 @@ class Store:
         await turn(self.pause())
         return answer
 
-    async def write(self, *effects: Callable[[], Any], timely: bool = False) -> list[Any]:
-        """A write of some documents, each changed atomically, all in order. The answers of each.
-
-        `timely`: it is never applied later.
-        """
+    async def write(self, *effects: Callable[[], Any]) -> list[Any]:
+        """A write of some documents, each changed atomically, all in order. The answers of each."""
         await turn(self.pause())
         fault = self.fault()
-        if fault == "lost" or (timely and fault == "later"):
+        if fault == "lost":
             raise StoreUnavailable("simulated: not applied")
         if fault == "later":
             self.postponed.extend(effects)

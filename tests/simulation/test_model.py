@@ -19,7 +19,7 @@ from cluster.core.ids import execution_id
 from cluster.core.jobchange import Moment
 from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Attempt, Batch, Ending, Execution, Moved, Term
-from cluster.core.permits import Limits, Permits
+from cluster.core.permits import Limits, Permit, Permits
 from cluster.store import (
     backfills,
     batches,
@@ -242,12 +242,13 @@ class Caller:
     def _permits(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random
         seen = r.choice(self.permits[-2:])
-        then = Permits(seen.next_ms + 100, frozenset(r.sample(IDS, 2)))
+        then = Permits(seen.next_ms + 100, {i: r.choice(["", "x", "y"]) for i in r.sample(IDS, 2)})
+        back = [Permit("g", i, 0, r.choice(["x", "y", None])) for i in r.sample(IDS, 2)]
         return r.choice(
             [
                 ("read", ("g",)),
                 ("write", ("g", seen, then)),
-                ("give_back", ({"g": r.sample(IDS, 1)},)),
+                ("give_back", (back,)),
                 ("live", (IDS,)),
             ]
         )
