@@ -66,6 +66,8 @@ class Lines:
         """Whether its limit lets it through now; if not, it waits for a permit or for the instant of the one it has."""
         now_ms = self._clock.now_ms()
         name = str(ready.job.gate)
+        if ready.permit is not None and ready.permit.gate != name:
+            self.return_permit(ready)  # its job was given other limits while it waited for its instant
         permit = ready.permit
         if permit is not None:
             if now_ms < permit.at_ms:

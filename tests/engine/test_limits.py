@@ -229,6 +229,30 @@ async def test_nodes_of_the_release_before_keep_the_same_list(database: Database
     assert (await permits.read(database, "q:two")).held == {"b": "", "c": ""}
 
 
+async def test_a_job_that_is_moved_to_another_queue_asks_there(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it has a permit of the one that it left, for an instant that has not come yet."""
+    await queues.put(database, Queue("one", Limits(1.0, 5), 0))
+    await queues.put(database, Queue("other", Limits(None, 1), 0))
+    await owed(database, "a", "b", queue="one", gate="q:one")
+    monkeypatch.setattr("cluster.dispatch.STALE_SECONDS", 0.1)
+    w = worker(database, target := Target())
+    w.start()
+    await eventually(lambda: _true(bool(target.came)), 5, "the first of them")
+
+    async def both_permitted() -> bool:
+        return (await permits.read(database, "q:one")).next_ms > target_ms + 1000
+
+    target_ms = Clock().now_ms()
+    await eventually(both_permitted, 5, "the second to have its permit")
+    await database.api["jobs"].update_many({}, {"$set": {"queue": "other", "gate": "q:other"}})
+    await eventually(lambda: _recorded(database, 2), 5, "both")
+    await w.drain(3)
+    assert (await permits.read(database, "q:other")).rev > 0
+    assert (await permits.read(database, "q:one")).held == {}
+
+
 async def test_a_queue_that_is_not_there_limits_nothing(database: Database) -> None:
     """Neither before it is made nor after it was deleted; and a change is in force within seconds."""
     await owed(database, *(f"j{i}" for i in range(20)), queue="free", gate="q:free")
