@@ -197,6 +197,9 @@ class Worker:
             self._primary = primary
 
     async def _take_on(self, claimed: Claimed) -> None:
+        newer = self.held.get(claimed.batch.id)
+        if newer is not None and newer.batch.token > claimed.batch.token:
+            return  # this claim took longer than its lease, and our other claimer has made the next one
         self.tally.counters["claimed"] += 1
         self.tally.counters["reclaimed"] += claimed.batch.claims > 1
         held = Held(claimed.batch, claimed.valid_until, taken_ms=self._clock.now_ms())
