@@ -231,7 +231,7 @@ class Worker:
         for batch in await batches.strays(self._db, self._settings.node):
             held = self.held.get(batch.id)
             if held is None or held.batch.token != batch.token:
-                await batches.release(self._db, batch, None)
+                await batches.release(self._db, batch, None, untouched=True)
                 log.info("stray_released", batch=batch.id, token=batch.token)
 
     # -- keeping -------------------------------------------------------------------------------------------------

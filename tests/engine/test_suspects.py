@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.store import batches
 from cluster.store.batches import ClaimFilter
 from tests.engine.test_worker import DUE, SHORT, answering, owed
-from tests.support.engine import worker
+from tests.support.engine import rows, worker
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -19,6 +20,16 @@ async def claimed_before(db: Database, times: int, **query: Any) -> None:
     """As if nodes that have died since had claimed these batches so often."""
     change = {"owner": None, "claims": times, "token": times, "claimable_at": DatetimeMS(DUE)}
     await db.api["batches"].update_many(query, {"$set": change})
+
+
+async def test_a_claim_whose_answer_never_came_is_not_counted(database: Database) -> None:
+    """The node lives and hands it back: nobody was lost with it, however often that happens."""
+    await owed(database, "a", "b")
+    w = worker(database, answering(200), "w")
+    for i in range(15):  # overdue: it comes back as late work
+        assert await batches.claim(database, "w", 60.0, ClaimFilter(late=i > 0), 5.0) is not None
+        await w._hand_back_strays()
+    assert [(b["owner"], b["claims"]) for b in await rows(database, "batches")] == [(None, 0)]
 
 
 async def test_a_claim_that_took_longer_than_its_lease_does_not_displace_the_next_one(database: Database) -> None:
