@@ -76,7 +76,7 @@ class Claimer:
         ours = [e for e in found.values() if e.batch == batch.id and e.token == batch.token]
         if batch.claims > 1:
             # Its last owner may have died inside a move: the batch they went to must exist.
-            await repair(self._db, [e for e in found.values() if e.batch != batch.id])
+            await repair(self._db, [e for e in found.values() if e.batch != batch.id], batch.claims)
         done = await history.settled(self._db, {e.id: e.schedule_version for e in ours})
         if done:
             await executions.remove(self._db, {(batch.id, batch.token): sorted(done)})

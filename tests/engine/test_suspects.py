@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from bson.datetime_ms import DatetimeMS
 
+from cluster.claim import SPLIT_AFTER
+from cluster.held import Parked
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
-from tests.engine.test_worker import DUE, SHORT, answering, owed
-from tests.support.engine import rows, worker
+from tests.engine.test_worker import DUE, SHORT, answering, owed, run_dry
+from tests.support.engine import check_books, rows, worker
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
+    from cluster.core.model import Batch
     from cluster.store.client import Database
 
 
@@ -43,6 +47,50 @@ async def test_a_claim_that_took_longer_than_its_lease_does_not_displace_the_nex
     await w._take_on(slow)
     assert w.held["b"].batch.token == later.batch.token
     assert await w.renew_once() == set()
+
+
+async def test_what_is_put_back_in_part_keeps_its_count(database: Database) -> None:
+    """Otherwise what waits for its host now and then, and kills every node that sends it, would never be given up."""
+    await owed(database, "a", "b")
+    await claimed_before(database, 3)
+    w = worker(database, answering(200))
+    claimed = await w._claimer.step(ClaimFilter())
+    assert claimed is not None
+    await w._take_on(claimed)
+    assert await w.hand_back.put_back(w.held["b"], None, Parked(w.held["b"], (claimed.executions[0],), None, "h")) == 1
+    assert [b["claims"] for b in await rows(database, "batches") if b["_id"] != "b"] == [3]
+    await run_dry(w)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["unsent", "answered"])
+async def test_what_moved_when_its_node_died_keeps_its_count_unless_it_was_answered(
+    database: Database, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """The node dies before it has inserted the batch that they go to; whoever claims the old one inserts it."""
+    await owed(database, "a", "b")
+    await claimed_before(database, SPLIT_AFTER - ended)
+    insert = batches.insert
+
+    async def dies(_: Database, made: list[Batch]) -> None:
+        raise RuntimeError(f"killed before {made}")
+
+    monkeypatch.setattr(batches, "insert", dies)
+    mortal = worker(database, answering(503), "mortal")
+    with pytest.raises(RuntimeError):
+        await mortal.claim_once()
+        await eventually(lambda: _both(mortal.results.unrecorded), 5, "the answers")
+        await mortal.results.record(mortal.results.unrecorded)
+    moved = [e["_id"] for e in await rows(database, "executions") if e["batch"] != "b"]
+    assert moved
+    monkeypatch.setattr(batches, "insert", insert)
+    await database.api["batches"].update_one({"_id": "b"}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    before = (await rows(database, "batches"))[0]["claims"]
+    heir = worker(database, answering(200), "heir")
+    assert await heir._claimer.step(ClaimFilter()) is not None
+    rebuilt = [b["claims"] for b in await rows(database, "batches") if b["_id"] != "b"]
+    assert rebuilt == [0 if ended else before + 1] * len(rebuilt)
+    assert rebuilt
+    await check_books(database)
 
 
 async def _both(results: list[Any]) -> bool:
