@@ -6,6 +6,7 @@ without an await between. Nothing here reads a clock or the database.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from cluster.core.alerts import Watch
 from cluster.core.lifecycle import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cluster.core.model import Attempt, Batch, Execution, Job
     from cluster.core.permits import Permit
@@ -49,6 +50,28 @@ class Holdings(dict[str, Held]):
         """It is not held any more. One that was claimed again meanwhile under the same id stays."""
         if self.get(held.batch.id) is held:
             del self[held.batch.id]
+
+
+class Suspect:
+    """The one execution on this node, at most, that nodes were lost with before: if this one is lost, it is to blame."""
+
+    def __init__(self) -> None:
+        self._held: Held | None = None
+        self._asking = False
+
+    @contextmanager
+    def asking(self) -> Iterator[bool]:
+        """Whether what is claimed meanwhile may be one: not while one is held, nor while another claim may bring one."""
+        may = not self._asking and (self._held is None or self._held.done)
+        self._asking |= may
+        try:
+            yield may
+        finally:
+            self._asking &= not may
+
+    def take(self, held: Held) -> None:
+        """It is held from now on, until nothing of it is open."""
+        self._held = held
 
 
 @dataclass(slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson.datetime_ms import DatetimeMS
 
-from cluster.claim import SPLIT_AFTER
+from cluster.claim import ALONE_AFTER, SPLIT_AFTER
 from cluster.held import Parked
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
@@ -24,6 +25,24 @@ async def claimed_before(db: Database, times: int, **query: Any) -> None:
     """As if nodes that have died since had claimed these batches so often."""
     change = {"owner": None, "claims": times, "token": times, "claimable_at": DatetimeMS(DUE)}
     await db.api["batches"].update_many(query, {"$set": change})
+
+
+async def test_of_what_nodes_were_lost_with_a_node_holds_one_at_a_time(database: Database) -> None:
+    """If that one kills the node as well, no other is counted for it. What is fresh is claimed all the same."""
+    await owed(database, "a", batch="b1")
+    await owed(database, "b", batch="b2")
+    await claimed_before(database, ALONE_AFTER)
+    w = worker(database, answering(200))
+    assert sorted(await asyncio.gather(w.claim_once(), w.claim_once())) == [False, True], "two claimers ask at once"
+    assert not await w.claim_once()
+    await owed(database, "fresh", batch="b3")
+    assert await w.claim_once()
+    assert len(w.held) == 2
+    assert await worker(database, answering(200), "other").claim_once(), "another node may have the other one"
+    await claimed_before(database, ALONE_AFTER, owner="other")
+    await run_dry(w)
+    await run_dry(w)
+    assert {h["job_id"] for h in await rows(database, "history")} == {"a", "b", "fresh"}
 
 
 async def test_a_claim_whose_answer_never_came_is_not_counted(database: Database) -> None:

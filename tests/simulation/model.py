@@ -279,6 +279,7 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             and not (which.unowned_only and b.owner is not None)
             and b.host not in which.hosts_held
             and b.gate not in which.gates_shut
+            and not (which.claims_most is not None and b.claims > which.claims_most)
         ]
         if not fit:
             return None

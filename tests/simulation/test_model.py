@@ -56,7 +56,7 @@ MODULES: dict[str, Any] = {
     "permits": permits,
 }
 OFTEN = ["executions"] * 3 + ["batches"] * 3 + ["history"] * 2 + ["jobs"] * 3 + ["definitions"] * 2
-CALLS = 500
+CALLS = 600
 IDS = [execution_id("j", 1000 * n) for n in range(4)]
 NAMES = ["b0", "b1", "b2"]
 KEYS = ["@every|10|", "@every|20|"]
@@ -137,7 +137,8 @@ class Caller:
 
     def _filter(self) -> ClaimFilter:
         r = self.random
-        return ClaimFilter(r.random() < 0.3, ("h",) if r.random() < 0.2 else (), (), r.random() < 0.3)
+        most = 1 if r.random() < 0.2 else None
+        return ClaimFilter(r.random() < 0.3, ("h",) if r.random() < 0.2 else (), (), r.random() < 0.3, most)
 
     def _history(self) -> tuple[str, tuple[Any, ...]]:
         r, e = self.random, self._execution()
