@@ -46,7 +46,7 @@ class Poisoned(Machines):
         self.troubled = True  # what it does to nodes is trouble enough to be sent again for
         self._in_peace = trouble == 0.0
         self._taken = Counter[tuple[str, int]]()
-        """By execution and number of the attempt that was to be made: how many nodes that held it died of the other."""
+        """By execution and number of the attempt to be made: how many nodes were killed that held it too."""
 
     async def answer(self, node: str, request: dict[str, str]) -> Reply:
         """Sooner or later it kills the node, before an answer is heard."""
@@ -60,8 +60,10 @@ class Poisoned(Machines):
         return await never
 
     def _kill(self, node: str) -> None:
+        held = [h for h in self.workers[node].held.values() if not h.lost]
+        along = {i for h in held for i in (*h.waiting, *h.sending)} - {POISON}
         for e in self.world.store.executions.values():
-            if (e.owner, e.state) == (node, State.LEASED):
+            if e.id in along:
                 self._taken[e.id, next_number(e.attempts)] += 1
         self.die(node)
 
@@ -72,11 +74,10 @@ class Poisoned(Machines):
             if i == POISON and not lost:
                 raise Broken(f"{i} kills nodes and is {final.state}: {final.reason}")
             # In a storm so many nodes may lose their leases of one execution that it is given up for nobody's fault.
-            if i != POISON and final.state is not State.SUCCEEDED and (self._in_peace or not lost):
-                raise Broken(f"{i} harmed nobody and is {final.state}: {final.reason}")
-        for (i, _), times in self._taken.items():
-            if i != POISON and times > ALONE_AFTER:
-                raise Broken(f"{i} was on {times} nodes that {POISON} killed")
+            times = max((n for (other, _), n in self._taken.items() if other == i), default=0)
+            fate = lost and not self._in_peace and times <= ALONE_AFTER
+            if i != POISON and final.state is not State.SUCCEEDED and not fate:
+                raise Broken(f"{i} harmed nobody, was on {times} nodes that died, and is {final.state}: {final.reason}")
         killed = len(self.rules.sent[POISON])
         if self._in_peace and killed > GIVE_UP_AFTER:
             raise Broken(f"{POISON} killed {killed} nodes")

@@ -37,7 +37,7 @@ def _quiet(seed: int) -> Poisoned:
 @pytest.mark.timeout(300)
 def test_in_a_storm_whoever_kills_nodes_is_given_up_and_takes_nobody_along() -> None:
     """Writes are lost, late and half done while a batch is split and its singles are claimed: nothing owed is lost, and
-    none of the others is on more of the nodes that die than the rule says."""
+    none of the others is given up for the nodes that it killed."""
     assert len(explore(Poisoned, STORMS)) == STORMS
 
 
@@ -102,7 +102,7 @@ def _never_given_up(patch: pytest.MonkeyPatch) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Any], str]] = {
-    "never split": (_never_split, _quiet, "was on .* nodes"),
+    "never split": (_never_split, _quiet, "killed .* nodes"),
     "removed before the split": (_removed_before_the_split, Poisoned, "owed by no batch"),
     "a split begins anew": (_split_begins_anew, _quiet, "killed .* nodes"),
     "what is put back begins anew": (_put_back_begins_anew, _quiet, "killed .* nodes"),
