@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 SPLIT_AFTER = 5
 """A batch claimed more often than this is split, so that one request that kills its node does not take others along."""
+ALONE_AFTER = 7
+"""What was claimed more often than this is held by its node with no other such: innocents would be given up with it."""
 GIVE_UP_AFTER = 10
 
 
@@ -39,6 +41,11 @@ class Claimed:
     def must_split(self) -> bool:
         """Whether its executions must go on one by one."""
         return self.batch.claims > SPLIT_AFTER and len(self.executions) > 1
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it must have no other such beside it."""
+        return self.batch.claims > ALONE_AFTER
 
     @property
     def must_give_up(self) -> bool:
@@ -76,7 +83,7 @@ class Claimer:
         ours = [e for e in found.values() if e.batch == batch.id and e.token == batch.token]
         if batch.claims > 1:
             # Its last owner may have died inside a move: the batch they went to must exist.
-            await repair(self._db, [e for e in found.values() if e.batch != batch.id])
+            await repair(self._db, [e for e in found.values() if e.batch != batch.id], batch.claims)
         done = await history.settled(self._db, {e.id: e.schedule_version for e in ours})
         if done:
             await executions.remove(self._db, {(batch.id, batch.token): sorted(done)})

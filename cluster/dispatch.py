@@ -247,7 +247,8 @@ class Dispatcher:
             planned = planned_ms(execution, job)
             held.sending.discard(execution.id)
             held.unrecorded += 1
-            self._hooks.answered(Answered(held, execution, job, attempts, reply, attempts[0].sent_ms - planned))
+            drift_ms = attempts[0].sent_ms - planned
+            self._hooks.answered(Answered(held, execution, job, attempts, reply, drift_ms, ready.permit))
         except Exception:
             # Whether it was sent is not known. Let the lease end and whoever claims it next decide.
             held.lost = True
@@ -267,7 +268,7 @@ class Dispatcher:
         """It has its slot, and maybe its permit, but must not be sent."""
         ready.held.sending.discard(ready.execution.id)
         ready.held.unrecorded += 1
-        self._lines.unused(ready)
+        self._lines.return_permit(ready)
         self._hooks.dropped(dropped)
 
     async def _after_probe(self, probe: Breaker, reply: Reply | None) -> None:

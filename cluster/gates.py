@@ -13,10 +13,11 @@ from cluster.core.permits import QUEUE, Granted, Limits, grant
 from cluster.store import permits, queues
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from cluster.clock import Clock
     from cluster.core.model import Job
+    from cluster.core.permits import Permit
     from cluster.store.client import Database
 
 log = structlog.get_logger()
@@ -44,8 +45,11 @@ class Gates:
             self._known[job.gate] = known
         return known[0]
 
-    async def ask(self, gate: str, limits: Limits, wanted: Sequence[str]) -> Granted:
-        """Permits for these executions, as far as they go. Raises `StoreUnavailable`: some may be lost then, no more."""
+    async def ask(self, gate: str, limits: Limits, wanted: Mapping[str, str]) -> Granted:
+        """Permits for these executions under these marks, as far as they go.
+
+        Raises `StoreUnavailable`: some may be lost then, no more.
+        """
         swept = False
         for _ in range(RACES):
             seen = await permits.read(self._db, gate)
@@ -53,17 +57,18 @@ class Gates:
             if limits.concurrent is not None and not found.at_ms and found.again_ms is None and not swept:
                 # All are taken. Some may be those of nodes that died.
                 swept = True
-                gone = seen.held - await permits.live(self._db, seen.held)
+                gone = seen.held.keys() - await permits.live(self._db, seen.held)
                 if not gone:
                     return found
                 log.info("permits_freed", gate=gate, executions=len(gone))
-                await permits.write(self._db, gate, seen, replace(seen, held=seen.held - gone))
+                left = {name: mark for name, mark in seen.held.items() if name not in gone}
+                await permits.write(self._db, gate, seen, replace(seen, held=left))
                 continue
             if found.then == seen or await permits.write(self._db, gate, seen, found.then):
                 return found
             await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311 - spreads the racers, guards nothing
         return Granted({}, seen, self._clock.now_ms() + 50)
 
-    async def give_back(self, held: Mapping[str, Collection[str]]) -> None:
-        """These executions run no more."""
-        await permits.give_back(self._db, held)
+    async def give_back(self, back: Collection[Permit]) -> None:
+        """Nobody runs under these any more."""
+        await permits.give_back(self._db, back)

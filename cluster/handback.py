@@ -95,7 +95,12 @@ class HandBack:
             await batches.release(self._db, held.batch, claimable_ms, untouched=True)
             return len(unsent)
         overdue = held.batch.send_ms < self._clock.now_ms() - batches.OVERDUE_MS
-        way = Way(held.batch.late or overdue, claimable_ms=claimable_ms, apart=only is not None and only.host is None)
+        way = Way(
+            held.batch.late or overdue,
+            claims=max(0, held.batch.claims - 1),  # as if this claim had not been, as when a whole batch is released
+            claimable_ms=claimable_ms,
+            apart=only is not None and only.host is None,
+        )
         held.unrecorded += 1  # the old batch must outlive the move
         try:
             # The host is where the job sends now, whatever it was when this was written down.

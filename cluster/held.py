@@ -6,6 +6,7 @@ without an await between. Nothing here reads a clock or the database.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from cluster.core.alerts import Watch
 from cluster.core.lifecycle import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cluster.core.model import Attempt, Batch, Execution, Job
+    from cluster.core.permits import Permit
     from cluster.outbound.sender import Reply
 
 CERTAINLY = Watch(marks=True)
@@ -50,6 +52,28 @@ class Holdings(dict[str, Held]):
             del self[held.batch.id]
 
 
+class Suspect:
+    """The one execution on this node, at most, that nodes were lost with before: if this one is lost, it is to blame."""
+
+    def __init__(self) -> None:
+        self._held: Held | None = None
+        self._asking = False
+
+    @contextmanager
+    def asking(self) -> Iterator[bool]:
+        """Whether what is claimed meanwhile may be one: not while one is held, nor while another claim may bring one."""
+        may = not self._asking and (self._held is None or self._held.done)
+        self._asking |= may
+        try:
+            yield may
+        finally:
+            self._asking &= not may
+
+    def take(self, held: Held) -> None:
+        """It is held from now on, until nothing of it is open."""
+        self._held = held
+
+
 @dataclass(slots=True)
 class Ready:
     """An execution whose request is made: it waits for its send time, a slot, its host or its limit."""
@@ -61,8 +85,8 @@ class Ready:
     read_at: float
     """When its job was read; this and `parked_at` are monotonic seconds."""
     parked_at: float = 0.0
-    permit_ms: int | None = None
-    """The instant for which its limit lets it through; None: not asked yet, or in vain."""
+    permit: Permit | None = None
+    """None: not asked for yet, or in vain."""
 
     @property
     def unsent(self) -> bool:
@@ -100,6 +124,7 @@ class Answered:
     attempts: tuple[Attempt, ...]
     reply: Reply
     drift_ms: int
+    permit: Permit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 from collections import deque
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from cluster.core.errors import StoreError
-from cluster.core.permits import STALE_MS
+from cluster.core.permits import STALE_MS, Granted, Permit, Permits
 from cluster.held import by_batch
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ class Lines:
         self._queue = queue
         self._spawn = spawn
         self._lines: dict[str, Line] = {}
-        self._returning: dict[str, asyncio.Task[None]] = {}
-        """Permits on their way back, by execution."""
 
     def shut(self) -> tuple[str, ...]:
         """Limits that something waits for here already: nothing more should be claimed for them."""
@@ -66,15 +65,17 @@ class Lines:
     def permitted(self, ready: Ready) -> bool:
         """Whether its limit lets it through now; if not, it waits for a permit or for the instant of the one it has."""
         now_ms = self._clock.now_ms()
-        if ready.permit_ms is not None:
-            if now_ms < ready.permit_ms:
-                self._queue.put(ready.permit_ms, ready)
-                self._queue.wake_at(ready.permit_ms)
-                return False
-            if now_ms <= ready.permit_ms + STALE_MS:
-                return True
-            ready.permit_ms = None
         name = str(ready.job.gate)
+        if ready.permit is not None and ready.permit.gate != name:
+            self.return_permit(ready)  # its job was given other limits while it waited for its instant
+        permit = ready.permit
+        if permit is not None:
+            if now_ms < permit.at_ms:
+                self._queue.put(permit.at_ms, ready)
+                self._queue.wake_at(permit.at_ms)
+                return False
+            if now_ms <= permit.at_ms + STALE_MS:
+                return True
         ready.parked_at = self._clock.monotonic()
         line = self._lines.get(name)
         if line is None:
@@ -84,18 +85,13 @@ class Lines:
         return False
 
     def return_permit(self, ready: Ready) -> None:
-        """It has to wait for its host: others may use its permit meanwhile, and it asks for another one later."""
-        if ready.permit_ms is not None and ready.job.gate is not None:
-            # If this is not done, the permit counts until the lease is given back.
-            ready.permit_ms = None
-            name = ready.execution.id
-            self._returning[name] = task = self._spawn(self._gates.give_back({ready.job.gate: [name]}))
-            task.add_done_callback(lambda _: self._returning.pop(name, None))
+        """It will not be sent now, if ever: others may use its permit, and it asks for another one if it needs one.
 
-    def unused(self, ready: Ready) -> None:
-        """It will not be sent, and maybe has a permit."""
-        if ready.job.gate is not None:
-            self._spawn(self._gates.give_back({ready.job.gate: [ready.execution.id]}))
+        If this is not done, the permit counts until the lease is given back.
+        """
+        permit, ready.permit = ready.permit, None
+        if permit is not None and permit.mark is not None:
+            self._spawn(self._gates.give_back([permit]))
 
     def some_back(self, gates: Iterable[str]) -> None:
         """Something that ran under these limits has ended: whoever waits may ask at once."""
@@ -132,21 +128,23 @@ class Lines:
         try:
             limits = await self._gates.limits(asked[0].job)
             if not limits.any:
-                at, again_ms = dict.fromkeys((r.execution.id for r in asked), self._clock.now_ms()), None
+                at = dict.fromkeys((r.execution.id for r in asked), self._clock.now_ms())
+                granted = Granted(at, Permits())
             else:
-                # A permit that is being given back must not be found on the list and used, and then be taken off it.
-                back = [t for r in asked if (t := self._returning.get(r.execution.id)) is not None]
-                if back:
-                    await asyncio.wait(back)
-                granted = await self._gates.ask(name, limits, [r.execution.id for r in asked])
-                at, again_ms = granted.at_ms, granted.again_ms
+                granted = await self._gates.ask(name, limits, {r.execution.id: _mark(r) for r in asked})
         except StoreError as exc:
             log.warning("permits_disturbed", gate=name, error=str(exc))
             return self._clock.now_ms() + 500, asked
         for r in asked:
-            instant = at.get(r.execution.id)
+            instant = granted.at_ms.get(r.execution.id)
             if instant is not None:
-                r.permit_ms = instant
+                r.permit = Permit(name, r.execution.id, instant, granted.then.held.get(r.execution.id))
                 # Early enough to read its job again, if it will have been read too long ago by then.
                 self._queue.put(instant - REREAD_MS, r)
-        return again_ms, [r for r in asked if r.execution.id not in at]
+        return granted.again_ms, [r for r in asked if r.execution.id not in granted.at_ms]
+
+
+def _mark(ready: Ready) -> str:
+    """A new one, unless it has a permit that it came too late for: it may keep that for a later instant."""
+    known = None if ready.permit is None else ready.permit.mark
+    return known or token_hex(8)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.core.model import Execution
+    from cluster.core.permits import Permit
     from cluster.core.trace import Trace
     from cluster.doors import Doors
     from cluster.held import Held
@@ -102,12 +103,12 @@ class Preparer:
                     await asyncio.sleep(0.25)
                     continue
                 for r in taken:
-                    self._sort_out(r.held, [r.execution], (read, read_at), {r.execution.id: r.permit_ms})
+                    self._sort_out(r.held, [r.execution], (read, read_at), {r.execution.id: r.permit})
         finally:
             self._rereading = False
 
     def _sort_out(
-        self, held: Held, wanted: list[Execution], known: tuple[Read, float], permits: dict[str, int | None]
+        self, held: Held, wanted: list[Execution], known: tuple[Read, float], permits: dict[str, Permit | None]
     ) -> None:
         for execution in wanted:
             if execution.id not in held.waiting:
@@ -120,7 +121,7 @@ class Preparer:
                 self._unsent.drop(Dropped(held, execution, why, Event.EXHAUST))
         self._queue.pump()
 
-    def _decide(self, held: Held, execution: Execution, known: tuple[Read, float], permit_ms: int | None) -> None:
+    def _decide(self, held: Held, execution: Execution, known: tuple[Read, float], permit: Permit | None) -> None:
         """Whether an execution goes out for its job as it is now, and its request if it does."""
         read, read_at = known
         if execution.job_id in read.unreadable:
@@ -143,4 +144,4 @@ class Preparer:
             job = replace(job, target=filled(job.target, execution, number))
         headers = delivery_headers(execution, job, number, held.batch.token, parent, self._clock.now_ms())
         request = self._sender.prepare(job.target, headers)
-        self._queue.line_up(Ready(held, execution, job, request, read_at, permit_ms=permit_ms))
+        self._queue.line_up(Ready(held, execution, job, request, read_at, permit=permit))

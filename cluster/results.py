@@ -111,11 +111,9 @@ class Results:
         ended: list[Ending] = []
         moved: list[Moved] = []
         exclusive: list[Execution] = []
-        again: list[bool] = []
         gone: dict[str, Job] = {}
         for result in results:
             becomes, verdict = self._outcome(result)
-            again.append(isinstance(becomes, Moved))
             kept = result.job.retention_days if isinstance(result, Answered) else result.retention_days
             if kept is not None and isinstance(becomes, Ending):
                 becomes = replace(becomes, retention_days=kept)
@@ -128,12 +126,11 @@ class Results:
                 if verdict is Verdict.GONE:
                     gone[result.job.id] = result.job
         flushed = await self._recorder.endings(ended, exclusive) if ended else None
-        # What is tried again gives its permit back first: another node may get it again as soon as it has moved.
-        await self._give_back([r for r, m in zip(results, again, strict=True) if m])
+        # Before what is tried again moves: nodes of the release before would use the permit that they find.
+        await self._give_back(results)
         lost = await self._recorder.moves(moved) if moved else 0
         for job in gone.values():
             await self._pause_gone(job)
-        await self._give_back([r for r, m in zip(results, again, strict=True) if not m])
         for result in results:
             result.held.unrecorded -= 1
         self._tally.note(ended, moved, results)
@@ -216,20 +213,14 @@ class Results:
 
     async def _give_back(self, results: list[Answered | Dropped]) -> None:
         """Let others run that share a limit with what has ended. What is not given back counts until its lease ends."""
-        held: dict[str, list[str]] = {}
-        now = self._clock.monotonic()
-        for r in results:
-            # Past its lease another node may send it under the same permit; if none does, the permit is swept.
-            ours = not r.held.lost and now < r.held.valid_until
-            if ours and isinstance(r, Answered) and r.job.gate is not None:
-                held.setdefault(r.job.gate, []).append(r.execution.id)
-        if not held:
+        back = [r.permit for r in results if isinstance(r, Answered) and r.permit is not None]
+        if not back:
             return
         try:
-            await self._gates.give_back(held)
+            await self._gates.give_back(back)
         except StoreUnavailable as exc:
             log.warning("permits_disturbed", error=str(exc))
-        self._dispatcher.permits_back(held)
+        self._dispatcher.permits_back({p.gate for p in back})
 
     async def _pause_gone(self, job: Job) -> None:
         """410: nothing will ever be there again. If we die before this, the next occurrence is answered 410 too."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.breakers import Breakers
-from cluster.claim import Claimed, Claimer
+from cluster.claim import ALONE_AFTER, Claimed, Claimer
 from cluster.core.errors import StoreUnavailable
 from cluster.core.lifecycle import State
 from cluster.core.model import Ending, Moved
@@ -22,7 +22,7 @@ from cluster.dispatch import Dispatcher, Hooks
 from cluster.doors import Doors
 from cluster.gates import Gates
 from cluster.handback import HandBack
-from cluster.held import Held, Holdings
+from cluster.held import Held, Holdings, Suspect
 from cluster.overlap import may_overlap
 from cluster.record import Recorder, Way
 from cluster.results import Results
@@ -86,6 +86,7 @@ class Worker:
         self.loops: list[Loop] = []
         self._claimers: list[Loop] = []
         self._unowned_until = 0.0
+        self._suspect = Suspect()
         self._strays = False
         self._primary: tuple[str, int] | None = None
         self._claiming = 0
@@ -184,13 +185,16 @@ class Worker:
         for late in (late_first, not late_first):
             if late and self.dispatcher.waiting >= self._settings.waiting // 4:
                 continue  # late work takes what is idle, and never the room that current work needs
-            unowned = self._clock.monotonic() < self._unowned_until
-            which = ClaimFilter(late, self.dispatcher.hosts_held(), self.dispatcher.gates_shut(), unowned_only=unowned)
-            claimed = await self._claimer.step(which)
-            if claimed is not None:
-                await self._take_on(claimed)
-                return True
+            with self._suspect.asking() as may_be_one:
+                claimed = await self._claimer.step(self._which(None if may_be_one else ALONE_AFTER - 1, late=late))
+                if claimed is not None:
+                    await self._take_on(claimed)
+                    return True
         return False
+
+    def _which(self, claims_most: int | None, *, late: bool) -> ClaimFilter:
+        unowned = self._clock.monotonic() < self._unowned_until
+        return ClaimFilter(late, self.dispatcher.hosts_held(), self.dispatcher.gates_shut(), unowned, claims_most)
 
     def _look_for_failover(self) -> None:
         """Another primary, maybe with another clock: leases that look ended to it may be alive."""
@@ -202,6 +206,9 @@ class Worker:
             self._primary = primary
 
     async def _take_on(self, claimed: Claimed) -> None:
+        newer = self.held.get(claimed.batch.id)
+        if newer is not None and newer.batch.token > claimed.batch.token:
+            return  # this claim took longer than its lease, and our other claimer has made the next one
         self.tally.counters["claimed"] += 1
         self.tally.counters["reclaimed"] += claimed.batch.claims > 1
         held = Held(claimed.batch, claimed.valid_until, taken_ms=self._clock.now_ms())
@@ -226,6 +233,8 @@ class Worker:
             return
         self.held[claimed.batch.id] = held
         self.dispatcher.add(held, claimed.executions)
+        if claimed.suspect:
+            self._suspect.take(held)
 
     async def _hand_back_strays(self) -> None:
         """After an unknown outcome: batches that carry our name and that we do not hold."""
@@ -233,7 +242,7 @@ class Worker:
         for batch in await batches.strays(self._db, self._settings.node):
             held = self.held.get(batch.id)
             if held is None or held.batch.token != batch.token:
-                await batches.release(self._db, batch, None)
+                await batches.release(self._db, batch, None, untouched=True)
                 log.info("stray_released", batch=batch.id, token=batch.token)
 
     # -- keeping -------------------------------------------------------------------------------------------------

@@ -3,15 +3,16 @@
 A rate is kept by instants: each permit is for an instant of its own, one interval after the one before, so that no
 second has more of them than the limit, whoever asks. A node that dies takes its unused instants along, and no more.
 What runs at once is a list of executions; a name on it counts while its node holds the lease it was entered under.
+Beside each name stands the mark of its permit: whoever gives one back late takes nothing from the next attempt.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
 HORIZON_MS = 1000
 """Instants further ahead than this are left to whoever asks later, maybe another node."""
@@ -49,11 +50,23 @@ def batch_gate(gate: str | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to send one execution at an instant (cluster time, ms), under one gate."""
+
+    gate: str
+    execution: str
+    at_ms: int
+    mark: str | None
+    """Tells it from every other permit of this execution; None: it stands on no list, and is not given back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Permits:
     """What was given out for one gate. `next_ms` is the first instant (cluster time, ms) that is still free."""
 
     next_ms: float = 0.0
-    held: frozenset[str] = frozenset()
+    held: Mapping[str, str] = field(default_factory=dict)
+    """Who may run, each with the mark of its permit; empty where a node of the release before entered the name."""
     rev: int = 0
 
 
@@ -66,16 +79,18 @@ class Granted:
     again_ms: int | None = None
 
 
-def grant(seen: Permits, limits: Limits, wanted: Sequence[str], now_ms: int) -> Granted:
-    """Permits for these executions, in order, as far as they go. Whoever holds one already keeps it.
+def grant(seen: Permits, limits: Limits, wanted: Mapping[str, str], now_ms: int) -> Granted:
+    """Permits for these executions, in order, as far as they go; each under the mark that is wanted for it.
 
+    Whoever is on the list already keeps its place. If it is there under another mark, that permit is void from now on:
+    it was that of an attempt that has ended, or of a node that has lost its lease, or was never answered.
     `then` may differ from `seen` although nobody got one, and is to be kept all the same.
     """
-    held = set(seen.held)
+    held = dict(seen.held)
     free_ms = _explained(seen.next_ms, limits, now_ms)
     at: dict[str, int] = {}
     again = None
-    for name in wanted:
+    for name, mark in wanted.items():
         if limits.concurrent is not None and name not in held and len(held) >= limits.concurrent:
             continue  # one behind it may have a permit from before
         instant = float(now_ms) if limits.per_second is None else max(free_ms, float(now_ms))
@@ -86,8 +101,8 @@ def grant(seen: Permits, limits: Limits, wanted: Sequence[str], now_ms: int) -> 
             free_ms = instant + 1000 / limits.per_second
         at[name] = -int(-instant // 1)  # never before its instant
         if limits.concurrent is not None:
-            held.add(name)
-    return Granted(at, replace(seen, next_ms=free_ms, held=frozenset(held)), again)
+            held[name] = mark
+    return Granted(at, replace(seen, next_ms=free_ms, held=held), again)
 
 
 def _explained(next_ms: float, limits: Limits, now_ms: int) -> float:

@@ -63,6 +63,8 @@ class ClaimFilter:
     """Hosts that this node may not send to now: what goes to one of them alone is left for later, or to others."""
     gates_shut: tuple[str, ...] = ()
     unowned_only: bool = False
+    claims_most: int | None = None
+    """What was claimed more often than this is left to others, or for later."""
 
 
 async def claim(
@@ -79,6 +81,8 @@ async def claim(
         query["gate"] = {"$nin": list(which.gates_shut)}
     if which.unowned_only:
         query["owner"] = None
+    if which.claims_most is not None:
+        query["claims"] = {"$lte": which.claims_most}
     update: list[Document] = [
         {
             "$set": {

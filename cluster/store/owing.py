@@ -157,8 +157,11 @@ def _small(groups: Mapping[K, Sequence[Execution]]) -> Iterator[tuple[K, Sequenc
             yield key, group[start : start + MAX_BATCH]
 
 
-async def repair(db: Database, owed: Iterable[Execution]) -> int:
+async def repair(db: Database, owed: Iterable[Execution], claims: int = 0) -> int:
     """Make sure that every batch these executions name exists and lists them. Returns how many were missing.
+
+    `claims` is how often the batch was claimed that they were moving from, if that is known. What was answered there
+    begins anew; what was split, because it may kill nodes, does not.
 
     Existing is not enough: two nodes that find parts of one unfinished move each know of their part alone, and the
     second one meets the batch that the first one made.
@@ -178,11 +181,11 @@ async def repair(db: Database, owed: Iterable[Execution]) -> int:
     for e in still.values():
         if e.batch in by_batch:
             again[e.batch].append(e)
-    await batches.insert(db, [_rebuilt(name, group) for name, group in again.items()])
+    await batches.insert(db, [_rebuilt(name, group, claims) for name, group in again.items()])
     return len(again.keys() - listed.keys())
 
 
-def _rebuilt(name: str, group: Sequence[Execution]) -> Batch:
+def _rebuilt(name: str, group: Sequence[Execution], claims: int) -> Batch:
     first = min(group, key=lambda e: e.send_ms)
     return Batch(
         name,
@@ -192,6 +195,7 @@ def _rebuilt(name: str, group: Sequence[Execution]) -> Batch:
         first.send_ms,
         first.send_ms - 1000,
         token=max(e.token for e in group),
+        claims=0 if any(a.token == e.token for e in group for a in e.attempts) else claims,
         host=first.host if all(e.host == first.host for e in group) else "",
         gate=batch_gate(first.gate) if all(e.gate == first.gate for e in group) else None,
     )

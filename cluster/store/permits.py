@@ -1,7 +1,12 @@
-"""`permits`: what was given out under each limit. Compare-and-set on `rev`; jobs without limits never come here."""
+"""`permits`: what was given out under each limit. Compare-and-set on `rev`; jobs without limits never come here.
+
+`held` names executions, `marks` their permits as `execution#mark`. Nodes of the release before know `held` alone: a name
+without a mark is theirs, a mark without its name is void. So both releases count the same, whoever wrote last.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pymongo.errors import DuplicateKeyError
@@ -11,21 +16,29 @@ from cluster.core.permits import Permits
 from cluster.store.door import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable
 
-    from cluster.store.client import Database
+    from cluster.core.permits import Permit
+    from cluster.store.client import Database, Document
+
+BETWEEN = "#"
+"""Between execution and mark; neither has one in it."""
 
 
 async def read(db: Database, gate: str) -> Permits:
     """What is given out under this limit."""
     with translated():
         d = await db.work["permits"].find_one({"_id": gate})
-    return Permits() if d is None else Permits(d["next_ms"], frozenset(d["held"]), d["rev"])
+    if d is None:
+        return Permits()
+    marks = dict(m.split(BETWEEN) for m in d.get("marks", ()))
+    return Permits(d["next_ms"], {i: marks.get(i, "") for i in d["held"]}, d["rev"])
 
 
 async def write(db: Database, gate: str, seen: Permits, then: Permits) -> bool:
     """Compare-and-set. False if somebody else was faster."""
-    fields = {"next_ms": then.next_ms, "held": sorted(then.held), "rev": seen.rev + 1}
+    marks = sorted(_marked(i, mark) for i, mark in then.held.items() if mark)
+    fields = {"next_ms": then.next_ms, "held": sorted(then.held), "marks": marks, "rev": seen.rev + 1}
     with translated():
         if seen.rev == 0:
             try:
@@ -37,13 +50,26 @@ async def write(db: Database, gate: str, seen: Permits, then: Permits) -> bool:
     return result.matched_count > 0
 
 
-async def give_back(db: Database, held: Mapping[str, Collection[str]]) -> None:
-    """These executions run no more: `{gate: ids}`. Safe to repeat."""
+async def give_back(db: Database, back: Iterable[Permit]) -> None:
+    """Nobody runs under these permits any more. Safe to repeat, and at any time: what is void by now stays void."""
+    marks: defaultdict[str, list[str]] = defaultdict(list)
+    for p in back:
+        if p.mark is not None:
+            marks[p.gate].append(_marked(p.execution, p.mark))
     with translated():
-        for gate, ids in held.items():
-            await db.work["permits"].update_one(
-                {"_id": gate, "held": {"$in": list(ids)}}, {"$pull": {"held": {"$in": list(ids)}}, "$inc": {"rev": 1}}
-            )
+        for gate, mine in marks.items():
+            names = {"$arrayElemAt": [{"$split": ["$$this", BETWEEN]}, 0]}
+            theirs = {"$map": {"input": {"$setIntersection": ["$marks", mine]}, "in": names}}
+            change: Document = {
+                "held": {"$setDifference": ["$held", theirs]},
+                "marks": {"$setDifference": ["$marks", mine]},
+                "rev": {"$add": ["$rev", 1]},
+            }
+            await db.work["permits"].update_one({"_id": gate, "marks": {"$in": mine}}, [{"$set": change}])
+
+
+def _marked(execution: str, mark: str) -> str:
+    return f"{execution}{BETWEEN}{mark}"
 
 
 async def live(db: Database, ids: Collection[str]) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,15 @@ from cluster.core.errors import InvalidInput
 from cluster.core.jobtext import document, read_spec
 from cluster.core.permits import FREE, HORIZON_MS, Limits, Permits, batch_gate, gate_of, grant
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 JOB = {"schedule": "@daily", "api": "https://a.example/"}
+
+
+def marked(names: Iterable[str]) -> dict[str, str]:
+    """Each under a mark of its own."""
+    return {name: f"{name}'s" for name in names}
 
 
 @given(
@@ -25,7 +35,7 @@ def test_no_second_has_more_instants_than_the_rate(rate: float, steps: list[tupl
         now += pause
         wanted = [f"e{n + i}" for i in range(count)]
         n += count
-        found = grant(seen, Limits(rate), wanted, now)
+        found = grant(seen, Limits(rate), marked(wanted), now)
         seen = found.then
         assert all(now <= at <= now + HORIZON_MS + 1 for at in found.at_ms.values())
         assert list(found.at_ms) == wanted[: len(found.at_ms)], "in the order in which they wait"
@@ -45,21 +55,21 @@ def test_never_more_at_once_than_allowed(most: int, steps: list[tuple[int, int]]
     on it and asks again (another node took its execution over) keeps its place."""
     seen, n = Permits(), 0
     for count, back in steps:
-        wanted = [f"e{n + i}" for i in range(count)] + sorted(seen.held)
+        wanted = dict.fromkeys([*(f"e{n + i}" for i in range(count)), *sorted(seen.held)], f"m{n}")
         n += count
         found = grant(seen, Limits(None, most), wanted, 1000)
         assert len(found.then.held) <= most
-        assert seen.held <= found.at_ms.keys()
-        assert set(found.at_ms) == found.then.held
-        seen = Permits(0.0, frozenset(sorted(found.then.held)[back:]), seen.rev + 1)
+        assert seen.held.keys() <= found.at_ms.keys()
+        assert {name: wanted[name] for name in found.at_ms} == found.then.held, "whatever it was before"
+        seen = Permits(0.0, dict(sorted(found.then.held.items())[back:]), seen.rev + 1)
 
 
 def test_both_limits_hold_together() -> None:
     """Three at once and two a second: two now, the third half a second later, the fourth when one has ended."""
-    found = grant(Permits(), Limits(2, 3), ["a", "b", "c", "d"], 10_000)
+    found = grant(Permits(), Limits(2, 3), marked("abcd"), 10_000)
     assert found.at_ms == {"a": 10_000, "b": 10_500, "c": 11_000}
     assert found.again_ms is None
-    assert found.then.held == {"a", "b", "c"}
+    assert found.then.held == marked("abc")
 
 
 @given(
@@ -71,7 +81,7 @@ def test_a_rate_that_changes(steps: list[tuple[float, int, int]]) -> None:
     seen, now, last, before = Permits(), 1_000_000, -1e9, 0.0
     for rate, pause, count in steps:
         now += pause
-        found = grant(seen, Limits(rate), [f"e{i}" for i in range(count)], now)
+        found = grant(seen, Limits(rate), marked(f"e{i}" for i in range(count)), now)
         before = max(rate, before)
         for at in sorted(found.at_ms.values()):
             assert at - last >= 1000 / before - 1
@@ -82,7 +92,7 @@ def test_a_rate_that_changes(steps: list[tuple[float, int, int]]) -> None:
         # However slow it was, it is soon as fast as it may be now.
         waited, patient = now, seen
         for _ in range(9):
-            one = grant(patient, Limits(50.0), ["x"], waited)
+            one = grant(patient, Limits(50.0), marked("x"), waited)
             if one.at_ms:
                 break
             patient, waited = one.then, int(one.again_ms or 0)
@@ -92,8 +102,8 @@ def test_a_rate_that_changes(steps: list[tuple[float, int, int]]) -> None:
 
 def test_a_rate_that_is_taken_away() -> None:
     """What is left limits how many run at once and nothing else."""
-    slow = grant(Permits(), Limits(0.001), ["a"], 10_000).then
-    found = grant(slow, Limits(None, 2), ["b", "c", "d"], 10_001)
+    slow = grant(Permits(), Limits(0.001), marked("a"), 10_000).then
+    found = grant(slow, Limits(None, 2), marked("bcd"), 10_001)
     assert found.at_ms == {"b": 10_001, "c": 10_001}
 
 

@@ -11,9 +11,10 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.clock import Clock
+from cluster.core.errors import OutcomeUnknown
 from cluster.core.ids import execution_id
 from cluster.core.model import Batch, Execution
-from cluster.core.permits import Limits
+from cluster.core.permits import Limits, Permit, grant
 from cluster.core.timings import Timings
 from cluster.store import permits, queues
 from cluster.store.owing import owe
@@ -105,7 +106,7 @@ async def test_no_more_at_once_than_allowed_over_three_nodes(database: Database,
     await drain_all(workers)
     assert target.most["all"] == 2
     assert len(target.came) == 24
-    assert (await permits.read(database, limits["gate"])).held == frozenset()
+    assert (await permits.read(database, limits["gate"])).held == {}
     assert await rows(database, "executions") == []
 
 
@@ -161,10 +162,95 @@ async def test_a_node_that_stood_still_gives_no_permit_back_that_is_anothers_by_
     await eventually(lambda: _true(bool(stalled.results.unrecorded)), 5, "the late answer")
     results, stalled.results.unrecorded = stalled.results.unrecorded, []
     await stalled.results.record(results)
-    assert (await permits.read(database, "q:one")).held == {results[0].execution.id}
+    assert (await permits.read(database, "q:one")).held.keys() == {results[0].execution.id}
     forever.set()
     await heir.drain(3)
     await stalled.dispatcher.close()
+
+
+async def test_a_permit_that_is_given_back_late_is_not_that_of_the_next_attempt(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MongoDB applies a give-back after its answer was given up and the same execution is sent again: it takes back its
+    own permit alone, and nobody else runs meanwhile."""
+    await queues.put(database, Queue("one", Limits(None, 1), 0))
+    await owed(database, "first", batch="b1", queue="one", gate="q:one")
+    under_way: list[Any] = []
+    give_back = permits.give_back
+
+    async def given_up(_: Database, back: Any) -> None:
+        under_way.append(back)
+        raise OutcomeUnknown("no answer in time")
+
+    again, forever = asyncio.Event(), asyncio.Event()
+    target = Target()
+
+    async def fails_and_hangs(request: httpx.Request) -> httpx.Response:
+        await target(request)
+        if len(target.came) == 1:
+            return httpx.Response(503)
+        again.set()
+        await forever.wait()
+        return httpx.Response(200)
+
+    monkeypatch.setattr(permits, "give_back", given_up)
+    w = worker(database, fails_and_hangs)
+    w.start()
+    await asyncio.wait_for(again.wait(), 15)
+    await owed(database, "second", batch="b2", queue="one", gate="q:one")
+    (late,) = under_way
+    await give_back(database, late)
+    other = worker(database, target, "other")
+    other.start()
+    await eventually(lambda: _true(bool(other.dispatcher.gates_shut()) or len(target.came) > 2), 5, "the second")
+    await asyncio.sleep(0.3)  # time enough to be let through
+    assert len(target.came) == 2, "the second runs beside the first"
+    monkeypatch.setattr(permits, "give_back", give_back)
+    forever.set()
+    await eventually(lambda: _recorded(database, 2), 15, "both")
+    await drain_all([w, other])
+    assert len(target.came) == 3
+
+
+async def test_nodes_of_the_release_before_keep_the_same_list(database: Database) -> None:
+    """They know names alone. What they enter counts, what they take off is off, and no mark brings it back."""
+    one = database.api["permits"]
+    await one.insert_one({"_id": "q:two", "next_ms": 0.0, "held": ["a", "b"], "rev": 1})
+    seen = await permits.read(database, "q:two")
+    assert seen.held == {"a": "", "b": ""}
+    granted = grant(seen, Limits(None, 2), {"a": "x", "c": "y"}, 1000)
+    assert granted.at_ms == {"a": 1000}
+    assert await permits.write(database, "q:two", seen, granted.then)
+    assert (await permits.read(database, "q:two")).held == {"a": "x", "b": ""}
+    assert (await permits.running(database, ["q:two"])) == {"q:two": 2}
+    await one.update_one({"_id": "q:two", "rev": 2}, {"$set": {"next_ms": 0.0, "held": ["b", "c"], "rev": 3}})
+    assert (await permits.read(database, "q:two")).held == {"b": "", "c": ""}
+    await permits.give_back(database, [Permit("q:two", "a", 1000, "x")])
+    assert (await permits.read(database, "q:two")).held == {"b": "", "c": ""}
+
+
+async def test_a_job_that_is_moved_to_another_queue_asks_there(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it has a permit of the one that it left, for an instant that has not come yet."""
+    await queues.put(database, Queue("one", Limits(1.0, 5), 0))
+    await queues.put(database, Queue("other", Limits(None, 1), 0))
+    await owed(database, "a", "b", queue="one", gate="q:one")
+    monkeypatch.setattr("cluster.dispatch.STALE_SECONDS", 0.1)
+    w = worker(database, target := Target())
+    w.start()
+    await eventually(lambda: _true(bool(target.came)), 5, "the first of them")
+
+    async def both_permitted() -> bool:
+        return (await permits.read(database, "q:one")).next_ms > target_ms + 1000
+
+    target_ms = Clock().now_ms()
+    await eventually(both_permitted, 5, "the second to have its permit")
+    await database.api["jobs"].update_many({}, {"$set": {"queue": "other", "gate": "q:other"}})
+    await eventually(lambda: _recorded(database, 2), 5, "both")
+    await w.drain(3)
+    assert (await permits.read(database, "q:other")).rev > 0
+    assert (await permits.read(database, "q:one")).held == {}
 
 
 async def test_a_queue_that_is_not_there_limits_nothing(database: Database) -> None:

@@ -92,14 +92,11 @@ class Store:
         await turn(self.pause())
         return answer
 
-    async def write(self, *effects: Callable[[], Any], timely: bool = False) -> list[Any]:
-        """A write of some documents, each changed atomically, all in order. The answers of each.
-
-        `timely`: it is never applied later.
-        """
+    async def write(self, *effects: Callable[[], Any]) -> list[Any]:
+        """A write of some documents, each changed atomically, all in order. The answers of each."""
         await turn(self.pause())
         fault = self.fault()
-        if fault == "lost" or (timely and fault == "later"):
+        if fault == "lost":
             raise StoreUnavailable("simulated: not applied")
         if fault == "later":
             self.postponed.extend(effects)
@@ -282,6 +279,7 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             and not (which.unowned_only and b.owner is not None)
             and b.host not in which.hosts_held
             and b.gate not in which.gates_shut
+            and not (which.claims_most is not None and b.claims > which.claims_most)
         ]
         if not fit:
             return None

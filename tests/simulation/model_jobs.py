@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cluster.core.definition import Change, StoredJob
     from cluster.core.model import Batch, Execution, Job, Owing
+    from cluster.core.permits import Permit
     from cluster.store.backfills import Backfill
     from cluster.store.client import Document
     from cluster.store.history import MissedRange
@@ -287,14 +288,19 @@ async def permits_write(db: Store, gate: str, seen: Permits, then: Permits) -> b
     return bool((await db.write(effect))[0])
 
 
-async def permits_give_back(db: Store, held: Mapping[str, Collection[str]]) -> None:
-    def effect(gate: str, ids: Collection[str]) -> None:
-        there = db.permits.get(gate)
-        if there is not None and there.held & set(ids):
-            db.permits[gate] = replace(there, held=there.held - set(ids), rev=there.rev + 1)
+async def permits_give_back(db: Store, back: Iterable[Permit]) -> None:
+    def effect(gate: str, mine: set[tuple[str, str | None]]) -> None:
+        there = db.permits.get(gate, Permits())
+        left = {i: mark for i, mark in there.held.items() if not mark or (i, mark) not in mine}
+        if len(left) < len(there.held):
+            db.permits[gate] = replace(there, held=left, rev=there.rev + 1)
 
-    # See README.md, "Left open": one that comes late lets one more run than the limit says.
-    await db.write(*(lambda g=g, ids=ids: effect(g, ids) for g, ids in held.items()), timely=True)
+    by_gate: dict[str, set[tuple[str, str | None]]] = {}
+    for p in back:
+        if p.mark is not None:
+            by_gate.setdefault(p.gate, set()).add((p.execution, p.mark))
+    if by_gate:
+        await db.write(*(lambda g=g, mine=mine: effect(g, mine) for g, mine in by_gate.items()))
 
 
 async def permits_live(db: Store, ids: Collection[str]) -> set[str]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster.core import jobchange
 from cluster.core.definition import Definition
-from cluster.core.ids import parse_execution_id
+from cluster.core.ids import execution_id
 from cluster.core.jobchange import Moment
 from cluster.core.lifecycle import State
 from cluster.core.model import Retry
@@ -33,12 +33,11 @@ from tests.simulation.twins import LUCK
 from tests.simulation.world import START_MS, Broken, World
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cluster.core.model import Target
     from cluster.held import Held
 
-TIMINGS = Timings()
 SLOW_SECONDS = 4.5
 DEFINITIONS = {
     "skip": Definition("@every 3s", "http://t/", 0, overlap="skip", retry=Retry(3, 1.0, 2.0, 300.0, 0.2)),
@@ -66,7 +65,15 @@ class Wire:
 class Machines:
     """Two nodes, three jobs: one with `overlap: skip`, one with `maxConcurrent` 1, one with `maxAgeSeconds`."""
 
-    def __init__(self, seed: int, trouble: float = 0.03, names: Sequence[str] = tuple(DEFINITIONS)) -> None:
+    timings: ClassVar = Timings()
+    definitions: ClassVar[Mapping[str, Definition]] = DEFINITIONS
+    dues: ClassVar[tuple[int, ...]] = DUES
+    storm_seconds: ClassVar = STORM_SECONDS
+    statuses: ClassVar[tuple[int, ...]] = (200, 200, 200, 500, 503, 404)
+    claimers: ClassVar = 1
+    mortal: ClassVar = True
+
+    def __init__(self, seed: int, trouble: float = 0.03) -> None:
         self.world = w = World(seed, trouble)
         self.troubled = trouble > 0.0
         LUCK.source = w.random
@@ -76,11 +83,12 @@ class Machines:
         self._current: dict[str, str] = {}
         self._batches = count()
         self._begun = count()
-        self._names = names
-        self.rules = Rules(self, {n: DEFINITIONS[n] for n in names})
+        self.owing = False
+        """Whether something is being written down, and its batches may not be there yet."""
+        self.rules = Rules(self, self.definitions)
         at = Moment(START_MS - 60_000, "v1", "m")
-        for name in names:
-            made = jobchange.define(None, name, DEFINITIONS[name], at)
+        for name, definition in self.definitions.items():
+            made = jobchange.define(None, name, definition, at)
             if made is not None:
                 w.store.documents[name] = {k: v for k, v in jobs.insertion(made).items() if k != "unsettled"}
 
@@ -91,12 +99,13 @@ class Machines:
     def run(self) -> World:
         """Storm, then calm: everything ends, nothing is left behind, and whoever comes next may run."""
         try:
-            self._in(None, self.owe(DUES))
+            self._in(None, self.owe(self.dues))
             for n in range(2):
                 self.begin(f"n{n}")
             if self.world.trouble or self.world.random.random() < 0.5:
                 self._in(None, self._sigterm())
-            self.loop.run(STORM_SECONDS, self.rules.after, self._between)
+            self.loop.run(self.storm_seconds, self.rules.after, self._between)
+            self._calm()
             self._mended()
         finally:
             for worker in self.workers.values():
@@ -113,7 +122,8 @@ class Machines:
         store: Any = self.world.store
         clock: Any = self.world.clock()
         wire: Any = Wire(self, owner)
-        worker = Worker(store, clock, TIMINGS, wire, WorkerSettings(owner, slots=8, waiting=64, claimers=1))
+        settings = WorkerSettings(owner, slots=8, waiting=64, claimers=self.claimers)
+        worker = Worker(store, clock, self.timings, wire, settings)
         self.workers[owner] = worker
         self._current[name] = owner
         context = copy_context()
@@ -149,7 +159,7 @@ class Machines:
             self.rules.after(node)
             w.store.postponed.pop(int(random() * len(w.store.postponed)))()
             self.rules.after("")
-        if node and random() < w.trouble / 60:
+        if node and self.mortal and random() < w.trouble / 60:
             self.die(node)
         elif node and random() < w.trouble / 15:
             self.loop.frozen[node] = w.now + random() * 16
@@ -173,13 +183,13 @@ class Machines:
     async def owe(self, dues: Sequence[int]) -> None:
         """What a leader writes down; its own troubles are another scenario's."""
         store: Any = self.world.store
-        owed = [(owing_from_document(store.documents[n]), dues) for n in self._names]
+        owed = [(owing_from_document(store.documents[n]), dues) for n in self.definitions]
         planned = plan(owed, Grouping(128, 1000), 2, lambda: f"w{next(self._batches)}")
-        fault, store.fault = store.fault, lambda: None
+        fault, store.fault, self.owing = store.fault, lambda: None, True
         try:
             await owe(store, planned.executions, planned.batches, lambda: f"w{next(self._batches)}")
         finally:
-            store.fault = fault
+            store.fault, self.owing = fault, False
 
     def held(self, owner: str, execution: str) -> Held | None:
         """Under which lease a node sends this now."""
@@ -191,7 +201,7 @@ class Machines:
         random = w.random.random
         execution, number = request["Horae-Execution-Id"], int(request["Horae-Attempt"])
         seconds = random() * 5 if random() < 0.2 else random() * 0.4
-        status = w.random.choice((200, 200, 200, 500, 503, 404))
+        status = w.random.choice(self.statuses)
         asked = random() * 8 if status == 503 else None
         token = int(request["Horae-Fencing-Token"])
         try:
@@ -204,8 +214,8 @@ class Machines:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def _mended(self) -> None:
-        """No more trouble, new processes, a sweep: all ends within the leases, and the next occurrences may run."""
+    def _calm(self) -> None:
+        """No more trouble; new processes, and a sweep."""
         w = self.world
         w.trouble = 0.0
         while w.store.postponed:
@@ -219,23 +229,27 @@ class Machines:
             for n in range(2):
                 self.begin(f"n{n}")
             self._in(None, repair(store, list(w.store.executions.values())))
+
+    def _mended(self) -> None:
+        """All ends within the leases, and the next occurrences may run."""
+        w = self.world
         late = START_MS + int(w.now) * 1000 + 40_000
         self._in(None, self.owe([late]))
-        until = w.now + 120
-        while w.now < until and (
-            w.store.executions or w.store.batches or f"{self._names[0]}:{late:013d}" not in w.store.history
-        ):
-            self.loop.run(w.now + 5, self.rules.after, self._between)
-        left = [*w.store.executions, *w.store.batches]
-        if left:
-            raise Broken(f"left behind: {left}")
-        for name in self._names:
-            for due in (*DUES, late):
-                self._ended(f"{name}:{due:013d}")
-            if w.store.history[f"{name}:{late:013d}"].state in (State.SKIPPED, State.CANCELLED):
+        self._all_ends([*self.dues, late], 120)
+        for name in self.definitions:
+            if w.store.history[execution_id(name, late)].state in (State.SKIPPED, State.CANCELLED):
                 raise Broken(f"{name} runs no more: the last one to run has left its mark for ever")
 
-    def _ended(self, execution: str) -> None:
-        known = parse_execution_id(execution)
-        if execution not in self.world.store.history or known is None:
-            raise Broken(f"{execution} is neither owed nor final")
+    def _all_ends(self, dues: Sequence[int], seconds: float) -> None:
+        """What these instants owe is final within so many seconds, and nothing is left behind."""
+        w, store = self.world, self.world.store
+        all_of_it = [execution_id(name, due) for name in self.definitions for due in dues]
+        until = w.now + seconds
+        while w.now < until and (store.executions or store.batches or all_of_it[-1] not in store.history):
+            self.loop.run(w.now + 5, self.rules.after, self._between)
+        left = [*store.executions, *store.batches]
+        if left:
+            raise Broken(f"left behind: {left}")
+        lost = [i for i in all_of_it if i not in store.history]
+        if lost:
+            raise Broken(f"{lost} are neither owed nor final")

@@ -47,6 +47,7 @@ class Rules:
     _heard: set[str] = field(default_factory=set)
     _before: dict[str, Execution] = field(default_factory=dict)
     _final: dict[str, Final] = field(default_factory=dict)
+    _writes: int = 0
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -151,11 +152,22 @@ class Rules:
             for i, e in self._before.items():
                 self._changed(i, e, store.executions.get(i), node)
             self._before = dict(store.executions)
+        if store.writes != self._writes and not self.machines.owing:
+            self._writes = store.writes
+            self._listed()
         if store.history != self._final:
             for i, f in store.history.items():
                 if self._final.get(i) is not f:
                     self._ended(i, self._final.get(i), f)
             self._final = dict(store.history)
+
+    def _listed(self) -> None:
+        """Invariant 1: who claims some batch next sends it, or makes sure of the batch that it names."""
+        store = self.machines.world.store
+        listed = {i for b in store.batches.values() for i in b.ids}
+        lost = store.executions.keys() - listed
+        if lost:
+            raise Broken(f"{sorted(lost)} are owed by no batch")
 
     def _changed(self, i: str, e: Execution, now: Execution | None, node: str) -> None:
         if now is None:

@@ -19,7 +19,7 @@ from cluster.core.ids import execution_id
 from cluster.core.jobchange import Moment
 from cluster.core.lifecycle import JobState, State
 from cluster.core.model import Attempt, Batch, Ending, Execution, Moved, Term
-from cluster.core.permits import Limits, Permits
+from cluster.core.permits import Limits, Permit, Permits
 from cluster.store import (
     backfills,
     batches,
@@ -56,7 +56,7 @@ MODULES: dict[str, Any] = {
     "permits": permits,
 }
 OFTEN = ["executions"] * 3 + ["batches"] * 3 + ["history"] * 2 + ["jobs"] * 3 + ["definitions"] * 2
-CALLS = 500
+CALLS = 600
 IDS = [execution_id("j", 1000 * n) for n in range(4)]
 NAMES = ["b0", "b1", "b2"]
 KEYS = ["@every|10|", "@every|20|"]
@@ -137,7 +137,8 @@ class Caller:
 
     def _filter(self) -> ClaimFilter:
         r = self.random
-        return ClaimFilter(r.random() < 0.3, ("h",) if r.random() < 0.2 else (), (), r.random() < 0.3)
+        most = 1 if r.random() < 0.2 else None
+        return ClaimFilter(r.random() < 0.3, ("h",) if r.random() < 0.2 else (), (), r.random() < 0.3, most)
 
     def _history(self) -> tuple[str, tuple[Any, ...]]:
         r, e = self.random, self._execution()
@@ -242,12 +243,13 @@ class Caller:
     def _permits(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random
         seen = r.choice(self.permits[-2:])
-        then = Permits(seen.next_ms + 100, frozenset(r.sample(IDS, 2)))
+        then = Permits(seen.next_ms + 100, {i: r.choice(["", "x", "y"]) for i in r.sample(IDS, 2)})
+        back = [Permit("g", i, 0, r.choice(["x", "y", None])) for i in r.sample(IDS, 2)]
         return r.choice(
             [
                 ("read", ("g",)),
                 ("write", ("g", seen, then)),
-                ("give_back", ({"g": r.sample(IDS, 1)},)),
+                ("give_back", (back,)),
                 ("live", (IDS,)),
             ]
         )

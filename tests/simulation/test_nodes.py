@@ -5,14 +5,13 @@ A failure names its seed: `Machines(816).run()` with `twins.install` is that run
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cluster.handback import HandBack
-from cluster.lines import Lines
 from cluster.record import Recorder
-from cluster.results import Results
 from cluster.unsent import Unsent
 from tests.simulation import twins
 from tests.simulation.nodes import Machines
@@ -21,7 +20,8 @@ from tests.simulation.test_simulation import explore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.held import Answered, Dropped, Held
+    from cluster.core.model import Retry
+    from cluster.held import Held
 
 STORMS, QUIET = 250, 60
 BROKEN_RUNS = 10_000
@@ -92,28 +92,9 @@ class _With:
         self.owed = owed
 
 
-def _permit_taken_back_late(patch: pytest.MonkeyPatch) -> None:
-    """A permit on its way back is asked for again, granted, and then taken off the list."""
-    real = Lines._ask_for
-
-    async def ask(self: Lines, name: str, asked: Any) -> Any:
-        self._returning.clear()
-        return await real(self, name, asked)
-
-    patch.setattr(Lines, "_ask_for", ask)
-
-
-def _permit_given_back_after_the_move(patch: pytest.MonkeyPatch) -> None:
-    """Another node sends the retry under the permit, and then it is given back."""
-    real, kept = Results._give_back, list[Any]()
-
-    async def back(self: Results, results: list[Answered | Dropped]) -> None:
-        kept.append(results)
-        if len(kept) == 2:  # the first call is for what moves
-            both, kept[:] = [*kept[0], *kept[1]], []
-            await real(self, both)
-
-    patch.setattr(Results, "_give_back", back)
+def _permits_name_executions(patch: pytest.MonkeyPatch) -> None:
+    """A permit is told by its execution alone: what the engine did until a give-back was applied late."""
+    patch.setattr("cluster.lines.token_hex", lambda _: "the same")
 
 
 def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
@@ -131,11 +112,13 @@ def _kept_attempts_not_counted(patch: pytest.MonkeyPatch) -> None:
 
 
 def _one_attempt_too_many(patch: pytest.MonkeyPatch) -> None:
-    """`next_try` counts from nought."""
+    """`maxAttempts` counts what follows the first."""
     from cluster.core import verdict
 
-    real = verdict.next_try
-    patch.setattr("cluster.core.outcome.next_try", lambda retry, made, **k: real(retry, made - 1, **k))
+    def next_try(retry: Retry, made: int, **k: Any) -> Any:
+        return verdict.next_try(replace(retry, max_attempts=retry.max_attempts + 1), made, **k)
+
+    patch.setattr("cluster.core.outcome.next_try", next_try)
     patch.setattr("cluster.prepare.used_up", lambda *_: None)
 
 
@@ -186,15 +169,14 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], An
     "a late answer ends the overlap": (_late_answer_ends_overlap, Machines, "does not overlap", True),
     "whoever runs gives way": (_always_gives_way, _quiet, "does not overlap", False),
     "the dead never give way": (_never_gives_way, Machines, "left its mark for ever", False),
-    "a permit on its way back is used": (_permit_taken_back_late, Machines, "more than maxConcurrent", True),
-    "permits given back after the move": (_permit_given_back_after_the_move, Machines, "more than maxConcurrent", True),
+    "permits name executions": (_permits_name_executions, Machines, "more than maxConcurrent", True),
     "permits of the dead are kept": (_permits_of_the_dead_kept, Machines, "left behind", False),
     "kept attempts are not counted": (_kept_attempts_not_counted, Machines, "sent for the", True),
     "one attempt too many": (_one_attempt_too_many, _quiet, "sent for the", False),
     "Retry-After ignored": (_retry_after_ignored, _quiet, "too early", False),
     "jitter doubled": (_jitter_doubled, _quiet, "too early|longer than its back-off", False),
     "age forgotten": (_age_forgotten, Machines, "older than maxAgeSeconds", False),
-    "a stopping node hands nothing back": (_drain_forgets, _quiet, "still holds|left behind", False),
+    "a stopping node hands nothing back": (_drain_forgets, _quiet, "owed by no batch", False),
 }
 
 

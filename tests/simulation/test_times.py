@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,7 +20,7 @@ from cluster.materialise import Materialiser
 from cluster.store.schedules import Row
 from tests.simulation import twins
 from tests.simulation.model import turn
-from tests.simulation.nodes import DUES, Machines
+from tests.simulation.nodes import DEFINITIONS, DUES, Machines
 from tests.simulation.scenarios import JOBS, KEY
 from tests.simulation.test_simulation import explore
 from tests.simulation.world import START_MS, Broken, World
@@ -96,8 +96,10 @@ def _twins(*values: Any) -> list[Any]:
 class Loss(Machines):
     """One of two nodes dies: nothing leaves later than one lease and a second after it was due."""
 
+    definitions: ClassVar = {"tried": DEFINITIONS["tried"]}
+
     def __init__(self, seed: int) -> None:
-        super().__init__(seed, 0.0, ("tried",))
+        super().__init__(seed, 0.0)
         self.troubled = True
 
     def run(self) -> World:
@@ -183,7 +185,7 @@ def test_a_look_ahead_shorter_than_a_change_of_leader_is_found() -> None:
 
 def test_a_lease_twice_as_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead node's work waits for its lease."""
-    monkeypatch.setattr("tests.simulation.nodes.TIMINGS", replace(Timings(), batch_lease=20.0))
+    monkeypatch.setattr(Loss, "timings", replace(Timings(), batch_lease=20.0))
     with pytest.raises(Broken, match="s late"):
         explore(Loss, 200)
 

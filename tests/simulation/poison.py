@@ -1,0 +1,83 @@
+"""One batch of six executions, and the request of one of them kills the node that sends it, each time.
+
+Its batch is claimed until it is split, what is left of it one by one until the one to blame is given up, and the store
+lies meanwhile as everywhere. The others harm nobody, and are delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, ClassVar
+
+from cluster.claim import ALONE_AFTER, GIVE_UP_AFTER
+from cluster.core.definition import Definition
+from cluster.core.ids import execution_id
+from cluster.core.lifecycle import State
+from cluster.core.model import Retry
+from cluster.core.outcome import next_number
+from cluster.core.timings import Timings
+from tests.simulation.nodes import Machines
+from tests.simulation.world import START_MS, Broken
+
+if TYPE_CHECKING:
+    from cluster.outbound.sender import Reply
+
+DUE = START_MS + 2000
+POISON = execution_id("k", DUE)
+JOB = Definition("@every 3s", "http://t/", 0, retry=Retry(50, 1.0, 1.0, 1.0, 0.0))
+CALM_SECONDS = 300.0
+
+
+class Poisoned(Machines):
+    """Two nodes with two claimers each, and leases as short as they may be, so that there are many of them."""
+
+    timings: ClassVar = Timings(batch_lease=4.5)
+    definitions: ClassVar = dict.fromkeys(("a", "f", "k", "p", "u", "z"), JOB)
+    dues: ClassVar = (DUE,)
+    storm_seconds: ClassVar = 60.0
+    statuses: ClassVar = (200, 200, 200, 503)
+    claimers: ClassVar = 2
+    mortal: ClassVar = False
+    """Whoever dies here dies of that one."""
+
+    def __init__(self, seed: int, trouble: float = 0.03) -> None:
+        super().__init__(seed, trouble)
+        self.troubled = True  # what it does to nodes is trouble enough to be sent again for
+        self._in_peace = trouble == 0.0
+        self._taken = Counter[tuple[str, int]]()
+        """By execution and number of the attempt to be made: how many nodes were killed that held it too."""
+
+    async def answer(self, node: str, request: dict[str, str]) -> Reply:
+        """Sooner or later it kills the node, before an answer is heard."""
+        reply = super().answer(node, request)
+        if request["Horae-Execution-Id"] != POISON:
+            return await reply
+        loop, random = asyncio.get_running_loop(), self.world.random.random
+        loop.call_later(random() if random() < 0.5 else 0.0, self._kill, node)
+        await reply
+        never: asyncio.Future[Reply] = loop.create_future()
+        return await never
+
+    def _kill(self, node: str) -> None:
+        held = [h for h in self.workers[node].held.values() if not h.lost]
+        along = {i for h in held for i in (*h.waiting, *h.sending)} - {POISON}
+        for e in self.world.store.executions.values():
+            if e.id in along:
+                self._taken[e.id, next_number(e.attempts)] += 1
+        self.die(node)
+
+    def _mended(self) -> None:
+        self._all_ends(self.dues, CALM_SECONDS)
+        for i, final in self.world.store.history.items():
+            lost = final.state is State.DEAD and "node_lost" in str(final.reason)
+            if i == POISON and not lost:
+                raise Broken(f"{i} kills nodes and is {final.state}: {final.reason}")
+            # In a storm so many nodes may lose their leases of one execution that it is given up for nobody's fault.
+            times = max((n for (other, _), n in self._taken.items() if other == i), default=0)
+            fate = lost and not self._in_peace and times <= ALONE_AFTER
+            if i != POISON and final.state is not State.SUCCEEDED and not fate:
+                raise Broken(f"{i} harmed nobody, was on {times} nodes that died, and is {final.state}: {final.reason}")
+        killed = len(self.rules.sent[POISON])
+        if self._in_peace and killed > GIVE_UP_AFTER:
+            raise Broken(f"{POISON} killed {killed} nodes")

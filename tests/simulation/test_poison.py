@@ -1,0 +1,122 @@
+"""Batches that kill nodes, in virtual time: split, singled out, given up, and nobody else with them. See `poison.py`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cluster.claim import Claimed
+from cluster.held import Suspect
+from cluster.record import AGAIN, Recorder, Way
+from cluster.worker import Worker
+from tests.simulation import twins
+from tests.simulation.poison import Poisoned
+from tests.simulation.test_simulation import explore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cluster.core.model import Moved
+
+STORMS, QUIET = 100, 40
+BROKEN_RUNS = 10_000
+
+
+@pytest.fixture(autouse=True)
+def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    twins.install(monkeypatch)
+
+
+def _quiet(seed: int) -> Poisoned:
+    return Poisoned(seed, trouble=0.0)
+
+
+@pytest.mark.timeout(300)
+def test_in_a_storm_whoever_kills_nodes_is_given_up_and_takes_nobody_along() -> None:
+    """Writes are lost, late and half done while a batch is split and its singles are claimed: nothing owed is lost, and
+    none of the others is given up for the nodes that it killed."""
+    assert len(explore(Poisoned, STORMS)) == STORMS
+
+
+@pytest.mark.timeout(300)
+def test_in_peace_ten_nodes_die_at_most_and_all_others_are_delivered() -> None:
+    """Also if one of the nodes is stopped, and hands back what it has not sent."""
+    assert len(explore(_quiet, QUIET)) == QUIET
+
+
+# -- broken rules, each found ----------------------------------------------------------------------------------------
+
+
+def _never_split(patch: pytest.MonkeyPatch) -> None:
+    """Its executions stay together."""
+    patch.setattr(Claimed, "must_split", property(lambda _: False))
+
+
+def _removed_before_the_split(patch: pytest.MonkeyPatch) -> None:
+    """The old batch goes before its executions have others."""
+    real = Worker._take_on
+
+    async def take_on(self: Worker, claimed: Claimed) -> None:
+        if claimed.must_split:
+            await self._recorder.finish([claimed.batch])
+        await real(self, claimed)
+
+    patch.setattr(Worker, "_take_on", take_on)
+
+
+def _moved_with(patch: pytest.MonkeyPatch, change: Callable[[Way], Way]) -> None:
+    real = Recorder.moves
+
+    async def moves(self: Recorder, moved: Sequence[Moved], way: Way = AGAIN) -> int:
+        return await real(self, moved, change(way))
+
+    patch.setattr(Recorder, "moves", moves)
+
+
+def _split_begins_anew(patch: pytest.MonkeyPatch) -> None:
+    """Singles do not know how often they were claimed together."""
+    _moved_with(patch, lambda way: replace(way, claims=0) if way.alone else way)
+
+
+def _put_back_begins_anew(patch: pytest.MonkeyPatch) -> None:
+    """What is put back in part was never claimed: what the engine did until this found it."""
+    _moved_with(patch, lambda way: way if way.alone else replace(way, claims=0))
+
+
+def _side_by_side(patch: pytest.MonkeyPatch) -> None:
+    """Several that nodes were lost with are on one node: what the engine did until this found it."""
+
+    @contextmanager
+    def asking(_: Suspect) -> Iterator[bool]:
+        yield True
+
+    patch.setattr(Suspect, "asking", asking)
+
+
+def _never_given_up(patch: pytest.MonkeyPatch) -> None:
+    """Nothing is ever given up."""
+    patch.setattr(Claimed, "must_give_up", property(lambda _: False))
+
+
+BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Any], str]] = {
+    "never split": (_never_split, _quiet, "killed .* nodes"),
+    "removed before the split": (_removed_before_the_split, Poisoned, "owed by no batch"),
+    "a split begins anew": (_split_begins_anew, _quiet, "killed .* nodes"),
+    "what is put back begins anew": (_put_back_begins_anew, _quiet, "killed .* nodes"),
+    "side by side": (_side_by_side, _quiet, "harmed nobody"),
+    "never given up": (_never_given_up, _quiet, "left behind"),
+}
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of README.md: with the rule broken, some seed shows what it was for."""
+    broken, scenario, finding = BROKEN[rule]
+    broken(monkeypatch)
+    with pytest.raises(Exception, match=finding) as found:
+        explore(scenario, BROKEN_RUNS)
+    print(rule, "->", found.value)
