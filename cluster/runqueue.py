@@ -64,9 +64,7 @@ class RunQueue:
     def retime(self) -> None:
         """Cluster time has jumped: what was put off to the time of before is late by the time of now."""
         now_ms = self._clock.now_ms()
-        self._heap = [
-            (min(at, max(now_ms, r.execution.send_ms, r.permit_ms or 0)), place, r) for at, place, r in self._heap
-        ]
+        self._heap = [(min(at, max(now_ms, r.execution.send_ms)), place, r) for at, place, r in self._heap]
         heapq.heapify(self._heap)
         self.pump()
 
