@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.mongo import ReplicaSet
 
-SMALL_DISK_MB = 900
+SMALL_DISK_MB = 1600
 """What a member with a disk of its own is given: its oplog, its journal, and some room to be filled up."""
 
 
