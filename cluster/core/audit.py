@@ -11,6 +11,7 @@ and what is cancelled must have been cancelled by a change that came after it wa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from cluster.core.findings import Finding, Kind, Tally
 from cluster.core.ids import execution_id, spread_ms
 from cluster.core.instants import render
 from cluster.core.oracle import occurrences
-from cluster.core.records import SLACK_MS, contradictions, repeated
+from cluster.core.records import PLAIN, SLACK_MS, Successes, contradictions, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 SEAM_MS = 10_000
 EARLY_MS = 100
 """Nodes know the database's clock to within a few ms; a reading of it that was slow costs more."""
+REREAD_MS = 30_000
+"""So long after a change a request may leave by the definition before it: see `SEAM_MS`, and a job that was read is sent
+within the lease of its batch, whatever it is asked meanwhile.
+"""
 SETTLE_MS = 120_000
 """A change is settled within a second while somebody leads; this long it may wait for a leader without a finding."""
 DAY_MS = 86_400_000
@@ -70,8 +75,10 @@ class AuditedJob:
     catching_up: tuple[tuple[int, int], ...] = ()
     """Ranges `from <= t < to` that are still to be caught up."""
     exists: bool = True
-    plain: bool = True
-    """Whether 2xx is what it calls a success."""
+    success_codes: frozenset[int] | None = None
+    """The statuses that it calls a success; None: 2xx."""
+    defined_ms: int = 0
+    """What was sent from then on was sent by its definition as it is now. Only its timing is kept of earlier ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,9 @@ class Judge:
         self._found = found
         self._spread = spread_ms(job.id, job.spread_seconds)
         self._ranges: list[Missed] = []
+        self._defined_ms = job.defined_ms if job.exists else math.inf
+        codes = PLAIN if job.success_codes is None else job.success_codes
+        self._successes = Successes(codes, self._defined_ms)
         days = job.retention_days or bounds.retention_days
         # What expired is not missing: results are kept from when they ended, so for at least so long after the due time.
         self._kept_ms = max(bounds.now_ms - int(days * DAY_MS), job.known_from_ms)
@@ -206,7 +216,7 @@ class Judge:
         return None
 
     def _final(self, r: Record, owed: Record | None, period: Period | None) -> None:
-        for text in contradictions(r):
+        for text in contradictions(r, self._successes):
             self._tell("contradiction", r.due_ms, text)
         if r.attempts:
             self._sent(r)
@@ -263,7 +273,7 @@ class Judge:
         if late > self._bounds.late_ms:
             self._tell("late", r.due_ms, f"{first.node} sent it {late / 1000:.1f} s late")
         if len(r.attempts) > 1:
-            for text, explained in repeated(r, plain=self._job.plain):
+            for text, explained in repeated(r, self._successes):
                 self._tell("redelivered" if explained else "duplicate", r.due_ms, text)
 
     def _unexpected(self, r: Record) -> None:
@@ -282,7 +292,7 @@ class Judge:
 
     def _owed(self, r: Record, final: Record | None, period: Period | None) -> None:
         if final is None:
-            for text in contradictions(r):
+            for text in contradictions(r, self._successes):
                 self._tell("contradiction", r.due_ms, text)
             if r.attempts:
                 self._sent(r)

@@ -16,6 +16,8 @@ KNOWN = frozenset(
     {"pending", "leased", "retrying", "succeeded", "failed", "dead", "cancelled", "skipped", "missed", "reopened"}
 )
 FINAL = KNOWN - {"pending", "leased", "retrying", "reopened"}
+PLAIN = frozenset(range(200, 300))
+"""The successes of a job without `successCodes`."""
 SLACK_MS = 1000
 """Two nodes' readings of the database's clock, and the rounding of durations."""
 
@@ -30,6 +32,24 @@ class Sent:
     token: int
     duration_ms: float
     status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Successes:
+    """What a job calls a success: these statuses, for all that left from `since_ms` on. Where they are kept is with the
+    job alone, as it is now; so what left before it was changed may have been judged by others.
+    """
+
+    codes: frozenset[int]
+    since_ms: float
+
+    def sure(self, a: Sent) -> bool:
+        """Whether this request was answered by a success."""
+        return a.status in self.codes and a.sent_ms >= self.since_ms
+
+    def possible(self, a: Sent) -> bool:
+        """Whether it may have been."""
+        return a.status in self.codes or (a.status is not None and a.sent_ms < self.since_ms)
 
 
 @dataclass(slots=True)
@@ -56,19 +76,19 @@ class Record:
     """What the document says besides its id."""
 
 
-def contradictions(r: Record) -> Iterator[str]:
+def contradictions(r: Record, successes: Successes) -> Iterator[str]:
     """What in this record cannot be; nothing, for a sound one."""
     if r.state not in KNOWN:
         yield f"its state is '{r.state}', which does not exist"
         return
     if r.said_due_ms != r.due_ms or not r.id.startswith(f"{r.said_job}:"):
         yield f"its id and its fields differ: job {r.said_job}, due {render(r.said_due_ms)}"
-    if r.state == "missed" or (r.state == "skipped" and r.attempts):
-        yield f"it is {r.state}, but {'was sent' if r.attempts else 'stands alone, not as a range'}"
+    if r.state == "missed":
+        yield f"it is missed, but {'was sent' if r.attempts else 'stands alone, not as a range'}"
     if r.state in SENT and not r.attempts:
         yield f"it is {r.state}, but no request was ever made"
-    elif r.state == "succeeded" and all(a.status is None for a in r.attempts):
-        yield "it succeeded, but no request was ever answered"
+    elif (wrong := _misjudged(r, successes)) is not None:
+        yield wrong
     if r.state in FINAL and r.attempts and r.ended_ms + SLACK_MS < r.attempts[0].sent_ms:
         yield f"it ended at {render(r.ended_ms)}, before its first request left"
     for a in r.attempts:
@@ -81,19 +101,36 @@ def contradictions(r: Record) -> Iterator[str]:
             yield f"its drift is said to be {r.drift_ms} ms, and its request left {seen} ms after its send time"
 
 
-def repeated(r: Record, *, plain: bool) -> Iterator[tuple[str, bool]]:
+def _misjudged(r: Record, successes: Successes) -> str | None:
+    """How its state and the answers to its requests contradict each other.
+
+    No record but a `succeeded` one holds a success, whatever came first: a success is written down by whoever heard it,
+    lease or no lease, takes the place of all else, is never replaced, and nobody may ask for it again. An attempt that is
+    kept with what is owed, by a retry or after a lost lease, is one that was none.
+    """
+    if r.state == "succeeded":
+        if any(successes.possible(a) for a in r.attempts):
+            return None
+        heard = ", ".join(str(a.status) for a in r.attempts if a.status is not None)
+        return f"it succeeded, but {f'no answer was a success: {heard}' if heard else 'no request was ever answered'}"
+    for a in r.attempts:
+        if successes.sure(a):
+            return f"it is {r.state}, but attempt {a.number} was answered {a.status}, a success"
+    return None
+
+
+def repeated(r: Record, successes: Successes) -> Iterator[tuple[str, bool]]:
     """Requests that brought the same attempt once more, or came after a success; and whether that is explained.
 
     A larger token explains it: the batch was claimed once more, because the one that held it died, froze or lost its
-    lease. So does a request by hand, which begins anew with attempt 1 after one that failed. `plain`: 2xx is a success
-    for this job, and nothing else is.
+    lease. So does a request by hand, which begins anew with attempt 1 after one that failed.
     """
     before: dict[int, Sent] = {}
     done: Sent | None = None
     again = False
     for a in r.attempts:
         first = before.get(a.number)
-        if first is not None and _asked_again(first, a):
+        if first is not None and _asked_again(first, a, successes):
             before, done, again = {}, None, False
         elif first is not None:
             how = f"attempt {a.number} by {a.node} (token {a.token}) at {render(a.sent_ms)} after {first.node}'s"
@@ -105,10 +142,10 @@ def repeated(r: Record, *, plain: bool) -> Iterator[tuple[str, bool]]:
         elif done is not None and not again:
             yield f"attempt {a.number} by {a.node} at {render(a.sent_ms)}, after attempt {done.number} succeeded", False
         before[a.number] = a
-        if plain and done is None and a.status is not None and 200 <= a.status < 300:
+        if done is None and successes.sure(a):
             done = a
 
 
-def _asked_again(first: Sent, a: Sent) -> bool:
-    failed = first.status is None or not 200 <= first.status < 300
-    return a.number == 1 and failed and a.token <= first.token and a.sent_ms >= first.sent_ms + first.duration_ms
+def _asked_again(first: Sent, a: Sent, successes: Successes) -> bool:
+    ended = a.sent_ms >= first.sent_ms + first.duration_ms
+    return a.number == 1 and ended and a.token <= first.token and not successes.sure(first)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.audit import AuditedJob, Missed, Period
+from cluster.core.audit import REREAD_MS, AuditedJob, Missed, Period
 from cluster.core.records import Record, Sent
+from cluster.core.verdict import codes
 from cluster.store import batches
 from cluster.store.codec import instant
 from cluster.store.door import translated
@@ -41,6 +42,8 @@ _FIELDS = dict.fromkeys(
         "retention_days",
         "success_codes",
         "unsettled",
+        "revision",
+        "created_at",
         "updated_at",
         "past",
     ),
@@ -141,6 +144,7 @@ def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int
     periods = [_period(p, int(p["from"]), int(p["to"])) for p in past]
     if d["state"] in ("active", "completed"):
         periods.append(_period(d, int(d["active_from"]), None))
+    own = d.get("success_codes")
     return AuditedJob(
         d["_id"],
         tuple(periods),
@@ -150,8 +154,17 @@ def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int
         int(past[0]["from"]) if len(past) >= PERIODS_KEPT else 0,
         written_to_ms,
         tuple(catching_up),
-        plain=d.get("success_codes") is None,
+        success_codes=None if own is None else codes(tuple(own)),
+        defined_ms=_defined_ms(d),
     )
+
+
+def _defined_ms(d: Document) -> int:
+    """From when on what is sent goes by the job's definition as it is now, as far as its document tells."""
+    untouched = d["revision"] == 1 and d["created_at"] == d["updated_at"]
+    # The one change there was has paused, completed or deleted it, and changed nothing else.
+    ended = d["revision"] == 2 and d["state"] != "active"
+    return 0 if untouched or ended else int(d["updated_at"]) + REREAD_MS
 
 
 def ranges(ids: Iterable[str], since_ms: int, until_ms: int, before: str | None) -> list[Range]:

@@ -1,0 +1,90 @@
+"""`horae verify`, rule by rule: what is wrong, and beside it what looks alike and is what the engine leaves behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bson.datetime_ms import DatetimeMS
+
+from tests.engine.test_verify import (
+    AT,
+    DUES,
+    MINUTE,
+    NOW,
+    Books,
+    attempt,
+    kinds,
+    owed,
+    past,
+)
+from tests.engine.test_verify import batch as batch_of
+
+if TYPE_CHECKING:
+    from cluster.store.client import Database
+
+HOUR = 60 * MINUTE
+CHANGED: dict[str, Any] = {"revision": 2, "updated_at": DatetimeMS(NOW)}
+"""Of a job that was changed a moment ago: nobody knows how it was defined before."""
+
+
+def says(b: Books, name: str, *attempts: dict[str, Any], job: dict[str, Any] | None = None, **fields: Any) -> None:
+    """A job of this name, and what the record that is looked at says."""
+    first = int(attempts[0]["sent_at"]) if attempts else AT
+    ended = max([AT, *(int(a["sent_at"]) for a in attempts)]) + 10
+    fields = {"drift_ms": first - AT if attempts else None, "ended_at": DatetimeMS(ended), **fields}
+    b.change(b.job(name, **(job or {})), AT, attempts=list(attempts), **fields)
+
+
+def answer(b: Books, name: str, status: int) -> None:
+    """All other requests of this job were answered so."""
+    for d in b.history.values():
+        if d["job_id"] == name and int(d["due_at"]) != AT:
+            d["attempts"] = [{**a, "status": status} for a in d["attempts"]]
+
+
+async def test_a_success_is_a_success_and_nothing_else_is(database: Database) -> None:
+    """Whatever was answered by a success succeeded, and nothing else did; unless the job may have had other codes then."""
+    b = Books(database)
+    ok, no, refused = attempt(AT + 20), attempt(AT + 20, status=503), attempt(AT + 20, status=404)
+    second = attempt(AT + 2000, 2, 2)
+    later: dict[str, Any] = {"send_at": DatetimeMS(AT + 2000)}
+    own: dict[str, Any] = {"success_codes": [404, "3xx"]}
+
+    says(b, "failed-answered", ok, state="failed")
+    says(b, "dead-answered", no, second, state="dead")
+    says(b, "skipped-answered", ok, state="skipped", job={"overlap": "skip"}, **later)
+    says(b, "reopened-answered", ok, state="reopened")
+    says(b, "succeeded-503", no, attempt(AT + 2000, 2, 2, status=503), **later)
+    says(b, "succeeded-other", ok, job=own)
+    says(b, "failed-own", refused, state="failed", job=own)
+    for name, sent in (("owed-answered", ok), ("owed-failed", no)):
+        waiting = b.job(name)
+        b.drop(waiting, AT)
+        again = {"state": "retrying", "attempts": [sent], "send_at": DatetimeMS(NOW + 5000)}
+        b.owed.append(owed(waiting, AT, name, **again))
+        b.batches.append(batch_of(name, f"{name}:{AT:013d}"))
+
+    says(b, "succeeded-own", attempt(AT + 20, status=302), job=own)
+    says(b, "failed-by-own", ok, state="failed", job=own)
+    says(b, "failed-before-change", ok, state="failed", job=CHANGED)
+    says(b, "succeeded-before-change", refused, job=CHANGED)
+    says(b, "replaced", no, second, **later)
+    asked = [ok, attempt(AT + 90_000, status=404)]
+    says(b, "asked-again-own", *asked, job=own, send_at=DatetimeMS(AT + 89_000))
+    paused = b.job("cancelled-between", state="paused", revision=2, updated_at=DatetimeMS(AT + 1000))
+    paused["past"] = [past(paused, AT + 1000)]
+    b.drop(paused, *[d for d in DUES if d > AT])
+    b.change(paused, AT, state="cancelled", attempts=[no], reason="the job was paused", **later)
+    for name in ("succeeded-other", "failed-own", "succeeded-own", "failed-by-own", "asked-again-own"):
+        answer(b, name, 404)
+
+    assert kinds(await b.verified()) == {
+        "failed-answered": ["contradiction"],
+        "dead-answered": ["contradiction"],
+        "skipped-answered": ["contradiction"],
+        "reopened-answered": ["contradiction", "orphan"],
+        "succeeded-503": ["contradiction"],
+        "succeeded-other": ["contradiction"],
+        "failed-own": ["contradiction"],
+        "owed-answered": ["contradiction"],
+    }
