@@ -24,7 +24,7 @@ from cluster.core.records import PLAIN, SLACK_MS, Successes, contradictions, rep
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cluster.core.records import Record
+    from cluster.core.records import Lease, Record
 
 SEAM_MS = 10_000
 EARLY_MS = 100
@@ -90,6 +90,7 @@ class Bounds:
     now_ms: int
     late_ms: int
     retention_days: float
+    lease: Lease
 
 
 @dataclass(slots=True)
@@ -273,7 +274,8 @@ class Judge:
         if late > self._bounds.late_ms:
             self._tell("late", r.due_ms, f"{first.node} sent it {late / 1000:.1f} s late")
         if len(r.attempts) > 1:
-            for text, explained in repeated(r, self._successes):
+            changed = any(r.due_ms - SEAM_MS < p.from_ms <= r.due_ms for p in self._job.periods[1:])
+            for text, explained in repeated(r, self._successes, self._bounds.lease, changed=changed):
                 self._tell("redelivered" if explained else "duplicate", r.due_ms, text)
 
     def _unexpected(self, r: Record) -> None:

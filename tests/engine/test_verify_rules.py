@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.timings import Timings
 from tests.engine.test_verify import (
     AT,
     DUES,
@@ -13,11 +14,13 @@ from tests.engine.test_verify import (
     NOW,
     Books,
     attempt,
+    judged,
     kinds,
     owed,
     past,
 )
 from tests.engine.test_verify import batch as batch_of
+from tests.support.engine import T0
 
 if TYPE_CHECKING:
     from cluster.store.client import Database
@@ -88,3 +91,46 @@ async def test_a_success_is_a_success_and_nothing_else_is(database: Database) ->
         "failed-own": ["contradiction"],
         "owed-answered": ["contradiction"],
     }
+
+
+async def test_second_deliveries(database: Database) -> None:
+    """A token that was given up stays so; what no lease explains says so; requests by hand and changes are no findings."""
+    b = Books(database)
+    first = attempt(AT + 20, token=2)
+    failed = attempt(AT + 20, token=2, status=503)
+
+    says(b, "back-again", first, attempt(AT + 60_000))
+    says(b, "back-again-failed", failed, attempt(AT + 60_000))
+    says(b, "same-token-failed", failed, attempt(AT + 60_000, token=2))
+
+    says(b, "by-lease", attempt(AT + 20, node="n1"), attempt(AT + 9500, token=2, node="n2"))
+    says(b, "by-hand", attempt(AT + 20), attempt(AT + 70, token=2, node="n2"))
+    says(b, "did-not-know", first, attempt(AT + 3000))
+    says(b, "asked", failed, attempt(AT + 60_000), send_at=DatetimeMS(AT + 59_000))
+    lost = [attempt(AT + 20) | {"ms": 90_000.0}, attempt(AT + 12_000, token=2, status=503)]
+    says(b, "asked-meanwhile", *lost, attempt(AT + 60_000))
+    for name, kept in (("both-schedules", "old"), ("both-schedules-later", "older")):
+        changed = b.job(name, active_from=AT - 500)
+        changed["past"] = [past(changed, AT - 501, schedule_version="old", **{"from": DatetimeMS(T0)})]
+        sent = [first, attempt(AT + (300 if kept == "old" else 20_000), node="n2")]
+        b.change(changed, AT, attempts=sent, ended_at=DatetimeMS(AT + 20_010))
+
+    report = await b.verified()
+    assert kinds(report) == {
+        "back-again": ["duplicate"],
+        "back-again-failed": ["duplicate"],
+        "same-token-failed": ["duplicate"],
+        "by-lease": ["redelivered"],
+        "by-hand": ["redelivered"],
+        "did-not-know": ["redelivered"],
+        "asked-meanwhile": ["redelivered"],
+        "both-schedules": ["redelivered"],
+        "both-schedules-later": ["redelivered"],
+    }
+    told = {f.job_id: f.text for f in report.findings}
+    assert "its first lease had ended" in told["by-lease"]
+    assert "sooner than a lease ends by itself" in told["by-hand"]
+    assert "did not know yet" in told["did-not-know"]
+    assert "the job was changed just then" in told["both-schedules"]
+    short = await judged(database, job="by-hand", timings=Timings(margin=0.01))
+    assert "its first lease had ended" in short.findings[0].text
