@@ -30,8 +30,8 @@ SEAM_MS = 10_000
 EARLY_MS = 100
 """Nodes know the database's clock to within a few ms; a reading of it that was slow costs more."""
 REREAD_MS = 30_000
-"""So long after a change a request may leave by the definition before it: see `SEAM_MS`, and a job that was read is sent
-within the lease of its batch, whatever it is asked meanwhile.
+"""So long after a change it may still be gone by the definition before it: its write may take as long as said above, and a
+job that was read is sent, or skipped, within the lease of its batch, whatever has to be asked meanwhile.
 """
 SETTLE_MS = 120_000
 """A change is settled within a second while somebody leads; this long it may wait for a leader without a finding."""
@@ -77,6 +77,9 @@ class AuditedJob:
     exists: bool = True
     success_codes: frozenset[int] | None = None
     """The statuses that it calls a success; None: 2xx."""
+    overlap_skip: bool = False
+    catch_up_ms: int | None = None
+    """How far back it is caught up; None: not all of it is."""
     defined_ms: int = 0
     """What was sent from then on was sent by its definition as it is now. Only its timing is kept of earlier ones."""
 
@@ -101,6 +104,8 @@ class Missed:
     last_ms: int
     count: int
     open: bool = False
+    ended_ms: int = 0
+    """When it was written down first."""
     used: int = 0
 
 
@@ -119,6 +124,7 @@ class Judge:
         self._defined_ms = job.defined_ms if job.exists else math.inf
         codes = PLAIN if job.success_codes is None else job.success_codes
         self._successes = Successes(codes, self._defined_ms)
+        self._shortest_days = min(job.retention_days or bounds.retention_days, bounds.retention_days)
         days = job.retention_days or bounds.retention_days
         # What expired is not missing: results are kept from when they ended, so for at least so long after the due time.
         self._kept_ms = max(bounds.now_ms - int(days * DAY_MS), job.known_from_ms)
@@ -146,6 +152,22 @@ class Judge:
         """A range of occurrences that are recorded as missed."""
         self._pass(found.first_ms)
         self._ranges.append(found)
+        if self._was_to_run(found):
+            text = f"recorded as missed at {render(found.ended_ms)}, when the job was to be caught up that far"
+            self._tell("contradiction", found.first_ms, text)
+
+    def _was_to_run(self, m: Missed) -> bool:
+        """Whether its first occurrence was within what `catchUp: all` runs, when it was written down as missed.
+
+        The window ends where catching up began, which is before anything of it is written down; half the retention
+        bounds it, of which the shortest is known. Legally missed within it is what nobody could read (`open`: no version
+        is known), and what a job owed before it was changed: only what the present definition owed all along is judged.
+        """
+        last = self._job.periods[-1] if self._job.periods else None
+        if m.open or self._job.catch_up_ms is None or last is None or last.to_ms is not None:
+            return False
+        window_ms = min(self._job.catch_up_ms, int(self._shortest_days * DAY_MS / 2))
+        return m.first_ms >= max(self._defined_ms, last.from_ms, m.ended_ms - window_ms + SLACK_MS)
 
     def see(self, due_ms: int, final: Record | None, owed: Record | None) -> None:
         """What history has under one id, and what is still owed under it."""
@@ -223,6 +245,8 @@ class Judge:
             self._sent(r)
             if period is None:
                 self._unexpected(r)
+        if r.state == "skipped":
+            self._skipped(r)
         if r.state == "reopened":
             if owed is None:
                 self._tell("orphan", r.due_ms, "it is to be sent again, and nobody owes it")
@@ -231,6 +255,19 @@ class Judge:
                 self._cancelled(r, period)
         elif r.state in ("succeeded", "failed", "dead") and self._bounds.now_ms - r.ended_ms > self._bounds.late_ms:
             self._tell("contradiction", r.due_ms, f"it is {r.state} since {render(r.ended_ms)} and still owed")
+
+    def _skipped(self, r: Record) -> None:
+        """Only a job with `overlap: skip` skips, and it skips no run that was begun.
+
+        A run that was begun may be skipped when it is tried again: if it was asked for by hand, or if `overlap` was set
+        in between. Its send time is a later one then, or the job was changed after it was sent.
+        """
+        if self._defined_ms > r.send_ms:
+            return
+        if not self._job.overlap_skip:
+            self._tell("contradiction", r.due_ms, "it is skipped, but runs of this job may overlap")
+        elif r.attempts and r.send_ms <= r.attempts[0].sent_ms:
+            self._tell("contradiction", r.due_ms, "it is skipped, but was sent")
 
     def _cancelled(self, r: Record, period: Period) -> None:
         """Only a change of the job cancels what it owed, and the schedule that holds then owes what it owes."""

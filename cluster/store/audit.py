@@ -41,6 +41,9 @@ _FIELDS = dict.fromkeys(
         "spread_seconds",
         "retention_days",
         "success_codes",
+        "overlap",
+        "catch_up",
+        "catch_up_window_seconds",
         "unsettled",
         "revision",
         "created_at",
@@ -155,6 +158,8 @@ def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int
         written_to_ms,
         tuple(catching_up),
         success_codes=None if own is None else codes(tuple(own)),
+        overlap_skip=d["overlap"] == "skip",
+        catch_up_ms=int(d["catch_up_window_seconds"]) * 1000 if d["catch_up"] == "all" else None,
         defined_ms=_defined_ms(d),
     )
 
@@ -238,7 +243,8 @@ async def with_batches(db: Database, owed: Sequence[Record]) -> None:
 
 def missed_range(d: Document) -> Missed:
     """A document of `history` whose id ends in `:missed`."""
-    return Missed(int(d["first_at"]), int(d["last_at"]), int(d["count"]), open=not d["schedule_version"])
+    first, last, ended = int(d["first_at"]), int(d["last_at"]), int(d["ended_at"])
+    return Missed(first, last, int(d["count"]), open=not d["schedule_version"], ended_ms=ended)
 
 
 def record(d: Document, due_ms: int) -> Record:

@@ -16,6 +16,7 @@ from tests.engine.test_verify import (
     attempt,
     judged,
     kinds,
+    missed,
     owed,
     past,
 )
@@ -134,3 +135,35 @@ async def test_second_deliveries(database: Database) -> None:
     assert "the job was changed just then" in told["both-schedules"]
     short = await judged(database, job="by-hand", timings=Timings(margin=0.01))
     assert "its first lease had ended" in short.findings[0].text
+
+
+async def test_skipped_and_missed_by_the_policies_of_the_job(database: Database) -> None:
+    """Only `overlap: skip` skips, and what `catchUp: all` runs is not missed; unless the job may have been another."""
+    b = Books(database)
+
+    def gap(name: str, ended: int, **job: Any) -> dict[str, Any]:
+        made = b.job(name, **job)
+        b.drop(made, AT)
+        b.add({**missed(made, AT, AT, 1), "ended_at": DatetimeMS(ended)})
+        return made
+
+    says(b, "skipped", state="skipped")
+    gap("given-up-on", AT + 11_000)
+
+    says(b, "overlapping", state="skipped", job={"overlap": "skip"})
+    says(b, "overlapped-then", state="skipped", job=CHANGED)
+    asked = attempt(AT + 20, status=503)
+    says(b, "skipped-when-asked", asked, state="skipped", job={"overlap": "skip"}, send_at=DatetimeMS(AT + 90_000))
+    says(b, "skipped-between", asked, state="skipped", job=CHANGED)
+    gap("too-old", AT + 61_000, catch_up_window_seconds=60)
+    gap("beyond-half-the-retention", AT + 10 * MINUTE, retention_days=20 / 1440)
+    gap("not-caught-up", AT + 11_000, catch_up="none")
+    gap("policy-changed", AT + 11_000, **CHANGED)
+    unread = gap("unread", AT + 11_000)
+    b.history[f"unread:{AT:013d}:missed"]["schedule_version"] = ""
+    deleted = gap("deleted", AT + 11_000, state="deleted", revision=2, updated_at=DatetimeMS(AT + 10_000))
+    deleted["past"] = [past(deleted, AT + 10_000)]
+    b.drop(deleted, *[d for d in DUES if d > AT + 10_000])
+
+    assert unread["catch_up"] == "all"
+    assert kinds(await b.verified()) == {"skipped": ["contradiction"], "given-up-on": ["contradiction"]}
