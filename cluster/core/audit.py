@@ -19,7 +19,7 @@ from cluster.core.findings import Finding, Kind, Tally
 from cluster.core.ids import execution_id, spread_ms
 from cluster.core.instants import render
 from cluster.core.oracle import occurrences
-from cluster.core.records import PLAIN, SLACK_MS, Successes, contradictions, repeated
+from cluster.core.records import PLAIN, SENT, SLACK_MS, Successes, contradictions, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +33,10 @@ REREAD_MS = 30_000
 """So long after a change it may still be gone by the definition before it: its write may take as long as said above, and a
 job that was read is sent, or skipped, within the lease of its batch, whatever has to be asked meanwhile.
 """
+AHEAD_MS = 900_000
+"""Nothing is written down so long before it is due: the longest look-ahead there may be, and a stride."""
+PREFETCH_MS = 1000
+"""So long before its send time an execution may be claimed."""
 SETTLE_MS = 120_000
 """A change is settled within a second while somebody leads; this long it may wait for a leader without a finding."""
 DAY_MS = 86_400_000
@@ -300,8 +304,9 @@ class Judge:
 
     def _sent(self, r: Record) -> None:
         first = r.attempts[0]
-        if first.sent_ms < r.due_ms - EARLY_MS:
-            self._tell("early", r.due_ms, f"{first.node} sent it {r.due_ms - first.sent_ms} ms before it was due")
+        early = self._earliest_ms(r) - first.sent_ms
+        if early > EARLY_MS:
+            self._tell("early", r.due_ms, f"{first.node} sent it {early} ms before its send time")
         planned = r.due_ms if r.trigger else r.due_ms + self._spread
         late = first.sent_ms - planned
         if late > self._bounds.late_ms and len(r.attempts) == 1 and r.send_ms > planned:
@@ -314,6 +319,16 @@ class Judge:
             changed = any(r.due_ms - SEAM_MS < p.from_ms <= r.due_ms for p in self._job.periods[1:])
             for text, explained in repeated(r, self._successes, self._bounds.lease, changed=changed):
                 self._tell("redelivered" if explained else "duplicate", r.due_ms, text)
+
+    def _earliest_ms(self, r: Record) -> int:
+        """Before this its first request had no right to leave, whatever `spreadSeconds` was when it was written down."""
+        planned = r.due_ms
+        if not r.trigger and r.due_ms - AHEAD_MS >= self._defined_ms:
+            planned += self._spread
+        # With more than one attempt, or before another one, what it says is when it was to be sent once more. It says a
+        # little less than planned where it could not be sent, ended when it was claimed, and was asked for at once.
+        says_so = len(r.attempts) == 1 and r.state in SENT and r.send_ms >= planned - PREFETCH_MS
+        return r.send_ms if says_so else planned
 
     def _unexpected(self, r: Record) -> None:
         if r.trigger and r.due_ms % 1000:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.ids import spread_ms
 from cluster.core.timings import Timings
 from tests.engine.test_verify import (
     AT,
@@ -14,6 +15,7 @@ from tests.engine.test_verify import (
     NOW,
     Books,
     attempt,
+    final,
     judged,
     kinds,
     missed,
@@ -167,3 +169,41 @@ async def test_skipped_and_missed_by_the_policies_of_the_job(database: Database)
 
     assert unread["catch_up"] == "all"
     assert kinds(await b.verified()) == {"skipped": ["contradiction"], "given-up-on": ["contradiction"]}
+
+
+async def test_early_is_before_the_planned_send_time(database: Database) -> None:
+    """A job with `spreadSeconds` is sent at its own time; what was written down before a change goes by what it says."""
+    b = Books(database)
+
+    def spread(name: str, sent: int, job: dict[str, Any] | None = None, **fields: Any) -> None:
+        """Its records are right, but for one that was sent `sent` ms after it was due."""
+        made = b.job(name, spread_seconds=300, **(job or {}))
+        shift = spread_ms(name, 300)
+        assert shift > 5000
+        for due in DUES:
+            at = due + shift
+            b.change(made, due, send_at=DatetimeMS(at), attempts=[attempt(at + 20)], ended_at=DatetimeMS(at + 30))
+        fields = {"attempts": [attempt(AT + sent)], "drift_ms": sent - shift, **fields}
+        b.change(made, AT, **fields)
+
+    spread("at-once", 20)
+    tried = attempt(AT + 20, status=503)
+    again: dict[str, Any] = {"attempts": [tried, attempt(AT + 400_000, 2, 2)], "send_at": DatetimeMS(AT + 400_000)}
+    spread("at-once-then-again", 20, **again)
+    spread("as-if-none", 20, send_at=DatetimeMS(AT))
+    says(b, "before-what-it-says", attempt(AT + 20), send_at=DatetimeMS(AT + 7000), drift_ms=-6980, job=CHANGED)
+
+    spread("punctual", spread_ms("punctual", 300) + 20)
+    spread("spread-since", 20, job=CHANGED, send_at=DatetimeMS(AT))
+    spread("spread-since-again", 20, job=CHANGED, **again)
+    says(b, "asked-before-it-was-due", attempt(AT - 380), send_at=DatetimeMS(AT - 400), drift_ms=20)
+    says(b, "spread-before", attempt(AT + 7020), send_at=DatetimeMS(AT + 7000), job=CHANGED)
+    says(b, "put-off", attempt(AT + 20, status=503), state="dead", send_at=DatetimeMS(AT + 60_000))
+    b.add(final({"_id": "put-off", "schedule_version": ""}, AT + 7123, trigger=True))
+
+    assert kinds(await b.verified(late_seconds=400.0)) == {
+        "at-once": ["early"],
+        "at-once-then-again": ["early"],
+        "as-if-none": ["early"],
+        "before-what-it-says": ["early"],
+    }
