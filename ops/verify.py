@@ -79,9 +79,10 @@ async def verify(
     began = time.perf_counter()
     now = await clock(db)
     until = now if scope.until_ms is None else min(scope.until_ms, now)
-    days = await audit.retention_days(db, scope.retention_days)
+    days = scope.retention_days
+    shortest = await audit.shortest_days(db, days)
     lease = Lease(int(scope.timings.batch_lease * 1000), int(scope.timings.margin * 1000))
-    bounds = Bounds(scope.since_ms, until, now, int(scope.late_seconds * 1000), days, lease)
+    bounds = Bounds(scope.since_ms, until, now, int(scope.late_seconds * 1000), days, shortest, lease)
     early = await audit.missed_before(db, [scope.job] if scope.job else [], scope.since_ms)
     run = _Run(db, bounds, early, scope, clock)
     if scope.job is not None:

@@ -96,7 +96,10 @@ class Bounds:
     until_ms: int
     now_ms: int
     late_ms: int
-    retention_days: float
+    configured_days: float
+    """How long results are kept, of jobs that do not say it themselves."""
+    shortest_days: float
+    """The shortest that any results were ever kept for, as far as that is known."""
     lease: Lease
 
 
@@ -128,10 +131,13 @@ class Judge:
         self._defined_ms = job.defined_ms if job.exists else math.inf
         codes = PLAIN if job.success_codes is None else job.success_codes
         self._successes = Successes(codes, self._defined_ms)
-        self._shortest_days = min(job.retention_days or bounds.retention_days, bounds.retention_days)
-        days = job.retention_days or bounds.retention_days
+        own = job.retention_days
+        self._shortest_days = bounds.shortest_days if own is None else min(own, bounds.shortest_days)
+        # What nobody could read or send is kept for as long as the operator says, whatever the job does.
+        days = bounds.shortest_days if own is None else min(own, bounds.configured_days)
         # What expired is not missing: results are kept from when they ended, so for at least so long after the due time.
-        self._kept_ms = max(bounds.now_ms - int(days * DAY_MS), job.known_from_ms)
+        self._kept_ms = bounds.now_ms - int(days * DAY_MS)
+        self._surely_kept_ms = bounds.now_ms - int(self._shortest_days * DAY_MS)
         for p in job.periods:  # one that cannot be read is met now, and not on the way
             any(p.dues(bounds.since_ms, bounds.since_ms))
         self._expected = self._owed_dues()
@@ -206,7 +212,9 @@ class Judge:
                 self._unrecorded(due, period)
 
     def _unrecorded(self, due: int, period: Period) -> None:
-        if due < self._kept_ms:
+        # What a job's own retention was before it was changed, nobody knows.
+        kept_ms = self._kept_ms if due >= self._defined_ms else self._surely_kept_ms
+        if due < kept_ms or due < self._job.known_from_ms:
             return
         self._ranges = [r for r in self._ranges if r.last_ms >= due]
         for r in self._ranges:

@@ -81,7 +81,7 @@ async def now_ms(db: Database) -> int:
     return int(hello["localTime"].timestamp() * 1000)
 
 
-async def retention_days(db: Database, configured: float) -> float:
+async def shortest_days(db: Database, configured: float) -> float:
     """The shortest time that anything was ever recorded for, as far as that is known."""
     with translated():
         found = await db.work["meta"].find_one({"_id": "retention"})

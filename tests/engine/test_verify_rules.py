@@ -10,6 +10,7 @@ from cluster.core.ids import spread_ms
 from cluster.core.timings import Timings
 from tests.engine.test_verify import (
     AT,
+    DAY,
     DUES,
     MINUTE,
     NOW,
@@ -207,3 +208,25 @@ async def test_early_is_before_the_planned_send_time(database: Database) -> None
         "as-if-none": ["early"],
         "before-what-it-says": ["early"],
     }
+
+
+async def test_a_retention_that_was_raised(database: Database) -> None:
+    """What expired under the shorter one is not missing; of a job that always had its own, everything is looked at."""
+    b = Books(database)
+    minutes = 1 / 1440
+    await database.api["meta"].update_one({"_id": "retention"}, {"$set": {"days": 4 * minutes}}, upsert=True)
+    raised = b.job("raised", retention_days=30.0, revision=2, updated_at=DatetimeMS(NOW - 1000))
+    b.drop(raised, *[d for d in DUES if d < NOW - 4 * MINUTE])
+    lost = b.job("lost-since", retention_days=30.0, revision=2, updated_at=DatetimeMS(NOW - 1000))
+    b.drop(lost, NOW - 2 * MINUTE)
+    always = b.job("always", retention_days=30.0)
+    b.drop(always, AT)
+    long_ago = b.job("long-ago", retention_days=30.0, revision=2, updated_at=DatetimeMS(T0))
+    b.drop(long_ago, AT)
+    shared = b.job("shared")
+    b.drop(shared, AT)
+
+    report = await b.verified()
+    assert kinds(report) == {"lost-since": ["missing"], "always": ["missing"], "long-ago": ["missing"]}
+    late = await judged(database, now=NOW + 8 * DAY, until_ms=NOW, job="always")
+    assert kinds(late) == {}, "what was given up is kept for as long as the operator says, and no longer"
