@@ -39,7 +39,7 @@ def verify_command(since: str, until: str | None, job_id: str | None, late: floa
     \b
     missing        owed by the schedule, and there is no record of it
     unexpected     sent, and no schedule the job had then is due at that instant
-    early, late    sent before it was due; sent, or still owed, later than --late after its send time
+    early, late    sent before its send time; sent, or still owed, later than --late after it
     duplicate      sent twice, and no lost lease explains it (redelivered, no finding: one does)
     orphan         still owed, and no batch lists it, so nobody will send it
     contradiction  a record that cannot be true, or a document that cannot be read

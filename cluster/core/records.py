@@ -163,7 +163,8 @@ def _why_again(first: Sent, a: Sent, lease: Lease, *, changed: bool) -> tuple[st
 
     The tokens of an execution grow: its batch's with every claim, and a batch that executions move to goes on from the
     largest that one of them brings along. They begin anew only where it is written down anew: by hand, after it failed;
-    or by the schedule that took over, after the one before had ended it. So a larger one is a later claim.
+    or by the schedule that took over, after the one before had ended it. (A move of retries that two nodes repair after a
+    crash may go on from a smaller one; that is the next attempt's.) So a larger one is a later claim.
 
     A lease that ends by itself keeps the two apart: its holder sends nothing in the last `margin_ms` of it, counted from
     before it asked, and nobody claims before the end. What comes sooner is told in words of its own and yet is no

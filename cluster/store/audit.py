@@ -217,7 +217,10 @@ def _query(r: Range, due: tuple[int, int]) -> Document:
 
 
 async def missed_before(db: Database, ids: Sequence[str], since_ms: int) -> dict[str, list[Missed]]:
-    """Missed ranges of these jobs (all: none named) that begin before an instant and reach it."""
+    """Missed ranges of these jobs (all: none named) that begin before an instant and reach it.
+
+    One or two of each job at most, whatever the range: those of one job do not overlap, but for what a change of it left.
+    """
     query: Document = {
         "state": "missed",
         "expire_at": {"$gt": DatetimeMS(since_ms)},
