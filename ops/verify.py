@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.audit import AuditedJob, Bounds, Judge
 from cluster.core.findings import KINDS, TOLD, Finding, Tally
 from cluster.core.ids import parse_execution_id
+from cluster.core.records import Lease
+from cluster.core.timings import Timings
 from cluster.store import audit
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Scope:
     late_seconds: float = 60.0
     retention_days: float = 7.0
     """As configured; jobs may have their own."""
+    timings: Timings = field(default_factory=Timings)
+    """As configured: how long leases last."""
     again_seconds: float = 1.5
     """Between the two looks: longer than a result takes from history to being owed no more."""
 
@@ -75,8 +79,10 @@ async def verify(
     began = time.perf_counter()
     now = await clock(db)
     until = now if scope.until_ms is None else min(scope.until_ms, now)
-    days = await audit.retention_days(db, scope.retention_days)
-    bounds = Bounds(scope.since_ms, until, now, int(scope.late_seconds * 1000), days)
+    days = scope.retention_days
+    shortest = await audit.shortest_days(db, days)
+    lease = Lease(int(scope.timings.batch_lease * 1000), int(scope.timings.margin * 1000))
+    bounds = Bounds(scope.since_ms, until, now, int(scope.late_seconds * 1000), days, shortest, lease)
     early = await audit.missed_before(db, [scope.job] if scope.job else [], scope.since_ms)
     run = _Run(db, bounds, early, scope, clock)
     if scope.job is not None:

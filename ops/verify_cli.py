@@ -39,7 +39,7 @@ def verify_command(since: str, until: str | None, job_id: str | None, late: floa
     \b
     missing        owed by the schedule, and there is no record of it
     unexpected     sent, and no schedule the job had then is due at that instant
-    early, late    sent before it was due; sent, or still owed, later than --late after its send time
+    early, late    sent before its send time; sent, or still owed, later than --late after it
     duplicate      sent twice, and no lost lease explains it (redelivered, no finding: one does)
     orphan         still owed, and no batch lists it, so nobody will send it
     contradiction  a record that cannot be true, or a document that cannot be read
@@ -50,11 +50,13 @@ def verify_command(since: str, until: str | None, job_id: str | None, late: floa
         raise click.BadParameter("must be more than 0", param_hint="--late")
     if job_id is not None and not JOB_ID.match(job_id):
         raise click.BadParameter(f"'{job_id}' is no job id", param_hint="--job")
-    days = load().retention_days
+    settings = load()
 
     async def run(db: Database) -> Report | None:
         now = await audit.now_ms(db)
-        scope = Scope(moment(since, now), None if until is None else moment(until, now), job_id, late, days)
+        up_to = None if until is None else moment(until, now)
+        days, timings = settings.retention_days, settings.timings
+        scope = Scope(moment(since, now), up_to, job_id, late, days, timings=timings)
         if scope.until_ms is not None and scope.until_ms < scope.since_ms:
             raise click.BadParameter("lies before --since", param_hint="--until")
         if job_id is not None and not (await audit.audited(db, [job_id]))[0]:

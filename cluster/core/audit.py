@@ -11,6 +11,7 @@ and what is cancelled must have been cancelled by a change that came after it wa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,16 +19,24 @@ from cluster.core.findings import Finding, Kind, Tally
 from cluster.core.ids import execution_id, spread_ms
 from cluster.core.instants import render
 from cluster.core.oracle import occurrences
-from cluster.core.records import SLACK_MS, contradictions, repeated
+from cluster.core.records import PLAIN, SENT, SLACK_MS, Successes, contradictions, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cluster.core.records import Record
+    from cluster.core.records import Lease, Record
 
 SEAM_MS = 10_000
 EARLY_MS = 100
 """Nodes know the database's clock to within a few ms; a reading of it that was slow costs more."""
+REREAD_MS = 30_000
+"""So long after a change it may still be gone by the definition before it: its write may take as long as said above, and a
+job that was read is sent, or skipped, within the lease of its batch, whatever has to be asked meanwhile.
+"""
+AHEAD_MS = 900_000
+"""Nothing is written down so long before it is due: the longest look-ahead there may be, and a stride."""
+PREFETCH_MS = 1000
+"""So long before its send time an execution may be claimed."""
 SETTLE_MS = 120_000
 """A change is settled within a second while somebody leads; this long it may wait for a leader without a finding."""
 DAY_MS = 86_400_000
@@ -70,8 +79,13 @@ class AuditedJob:
     catching_up: tuple[tuple[int, int], ...] = ()
     """Ranges `from <= t < to` that are still to be caught up."""
     exists: bool = True
-    plain: bool = True
-    """Whether 2xx is what it calls a success."""
+    success_codes: frozenset[int] | None = None
+    """The statuses that it calls a success; None: 2xx."""
+    overlap_skip: bool = False
+    catch_up_ms: int | None = None
+    """How far back it is caught up; None: not all of it is."""
+    defined_ms: int = 0
+    """What was sent from then on was sent by its definition as it is now. Only its timing is kept of earlier ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,11 @@ class Bounds:
     until_ms: int
     now_ms: int
     late_ms: int
-    retention_days: float
+    configured_days: float
+    """How long results are kept, of jobs that do not say it themselves."""
+    shortest_days: float
+    """The shortest that any results were ever kept for, as far as that is known."""
+    lease: Lease
 
 
 @dataclass(slots=True)
@@ -93,6 +111,8 @@ class Missed:
     last_ms: int
     count: int
     open: bool = False
+    ended_ms: int = 0
+    """When it was written down first."""
     used: int = 0
 
 
@@ -108,9 +128,16 @@ class Judge:
         self._found = found
         self._spread = spread_ms(job.id, job.spread_seconds)
         self._ranges: list[Missed] = []
-        days = job.retention_days or bounds.retention_days
+        self._defined_ms = job.defined_ms if job.exists else math.inf
+        codes = PLAIN if job.success_codes is None else job.success_codes
+        self._successes = Successes(codes, self._defined_ms)
+        own = job.retention_days
+        self._shortest_days = bounds.shortest_days if own is None else min(own, bounds.shortest_days)
+        # What nobody could read or send is kept for as long as the operator says, whatever the job does.
+        days = bounds.shortest_days if own is None else min(own, bounds.configured_days)
         # What expired is not missing: results are kept from when they ended, so for at least so long after the due time.
-        self._kept_ms = max(bounds.now_ms - int(days * DAY_MS), job.known_from_ms)
+        self._kept_ms = bounds.now_ms - int(days * DAY_MS)
+        self._surely_kept_ms = bounds.now_ms - int(self._shortest_days * DAY_MS)
         for p in job.periods:  # one that cannot be read is met now, and not on the way
             any(p.dues(bounds.since_ms, bounds.since_ms))
         self._expected = self._owed_dues()
@@ -135,6 +162,22 @@ class Judge:
         """A range of occurrences that are recorded as missed."""
         self._pass(found.first_ms)
         self._ranges.append(found)
+        if self._was_to_run(found):
+            text = f"recorded as missed at {render(found.ended_ms)}, when the job was to be caught up that far"
+            self._tell("contradiction", found.first_ms, text)
+
+    def _was_to_run(self, m: Missed) -> bool:
+        """Whether its first occurrence was within what `catchUp: all` runs, when it was written down as missed.
+
+        The window ends where catching up began, which is before anything of it is written down; half the retention
+        bounds it, of which the shortest is known. Legally missed within it is what nobody could read (`open`: no version
+        is known), and what a job owed before it was changed: only what the present definition owed all along is judged.
+        """
+        last = self._job.periods[-1] if self._job.periods else None
+        if m.open or self._job.catch_up_ms is None or last is None or last.to_ms is not None:
+            return False
+        window_ms = min(self._job.catch_up_ms, int(self._shortest_days * DAY_MS / 2))
+        return m.first_ms >= max(self._defined_ms, last.from_ms, m.ended_ms - window_ms + SLACK_MS)
 
     def see(self, due_ms: int, final: Record | None, owed: Record | None) -> None:
         """What history has under one id, and what is still owed under it."""
@@ -169,7 +212,9 @@ class Judge:
                 self._unrecorded(due, period)
 
     def _unrecorded(self, due: int, period: Period) -> None:
-        if due < self._kept_ms:
+        # What a job's own retention was before it was changed, nobody knows.
+        kept_ms = self._kept_ms if due >= self._defined_ms else self._surely_kept_ms
+        if due < kept_ms or due < self._job.known_from_ms:
             return
         self._ranges = [r for r in self._ranges if r.last_ms >= due]
         for r in self._ranges:
@@ -206,12 +251,14 @@ class Judge:
         return None
 
     def _final(self, r: Record, owed: Record | None, period: Period | None) -> None:
-        for text in contradictions(r):
+        for text in contradictions(r, self._successes):
             self._tell("contradiction", r.due_ms, text)
         if r.attempts:
             self._sent(r)
             if period is None:
                 self._unexpected(r)
+        if r.state == "skipped":
+            self._skipped(r)
         if r.state == "reopened":
             if owed is None:
                 self._tell("orphan", r.due_ms, "it is to be sent again, and nobody owes it")
@@ -220,6 +267,19 @@ class Judge:
                 self._cancelled(r, period)
         elif r.state in ("succeeded", "failed", "dead") and self._bounds.now_ms - r.ended_ms > self._bounds.late_ms:
             self._tell("contradiction", r.due_ms, f"it is {r.state} since {render(r.ended_ms)} and still owed")
+
+    def _skipped(self, r: Record) -> None:
+        """Only a job with `overlap: skip` skips, and it skips no run that was begun.
+
+        A run that was begun may be skipped when it is tried again: if it was asked for by hand, or if `overlap` was set
+        in between. Its send time is a later one then, or the job was changed after it was sent.
+        """
+        if self._defined_ms > r.send_ms:
+            return
+        if not self._job.overlap_skip:
+            self._tell("contradiction", r.due_ms, "it is skipped, but runs of this job may overlap")
+        elif r.attempts and r.send_ms <= r.attempts[0].sent_ms:
+            self._tell("contradiction", r.due_ms, "it is skipped, but was sent")
 
     def _cancelled(self, r: Record, period: Period) -> None:
         """Only a change of the job cancels what it owed, and the schedule that holds then owes what it owes."""
@@ -252,8 +312,9 @@ class Judge:
 
     def _sent(self, r: Record) -> None:
         first = r.attempts[0]
-        if first.sent_ms < r.due_ms - EARLY_MS:
-            self._tell("early", r.due_ms, f"{first.node} sent it {r.due_ms - first.sent_ms} ms before it was due")
+        early = self._earliest_ms(r) - first.sent_ms
+        if early > EARLY_MS:
+            self._tell("early", r.due_ms, f"{first.node} sent it {early} ms before its send time")
         planned = r.due_ms if r.trigger else r.due_ms + self._spread
         late = first.sent_ms - planned
         if late > self._bounds.late_ms and len(r.attempts) == 1 and r.send_ms > planned:
@@ -263,8 +324,19 @@ class Judge:
         if late > self._bounds.late_ms:
             self._tell("late", r.due_ms, f"{first.node} sent it {late / 1000:.1f} s late")
         if len(r.attempts) > 1:
-            for text, explained in repeated(r, plain=self._job.plain):
+            changed = any(r.due_ms - SEAM_MS < p.from_ms <= r.due_ms for p in self._job.periods[1:])
+            for text, explained in repeated(r, self._successes, self._bounds.lease, changed=changed):
                 self._tell("redelivered" if explained else "duplicate", r.due_ms, text)
+
+    def _earliest_ms(self, r: Record) -> int:
+        """Before this its first request had no right to leave, whatever `spreadSeconds` was when it was written down."""
+        planned = r.due_ms
+        if not r.trigger and r.due_ms - AHEAD_MS >= self._defined_ms:
+            planned += self._spread
+        # With more than one attempt, or before another one, what it says is when it was to be sent once more. It says a
+        # little less than planned where it could not be sent, ended when it was claimed, and was asked for at once.
+        says_so = len(r.attempts) == 1 and r.state in SENT and r.send_ms >= planned - PREFETCH_MS
+        return r.send_ms if says_so else planned
 
     def _unexpected(self, r: Record) -> None:
         if r.trigger and r.due_ms % 1000:
@@ -282,7 +354,7 @@ class Judge:
 
     def _owed(self, r: Record, final: Record | None, period: Period | None) -> None:
         if final is None:
-            for text in contradictions(r):
+            for text in contradictions(r, self._successes):
                 self._tell("contradiction", r.due_ms, text)
             if r.attempts:
                 self._sent(r)

@@ -16,8 +16,13 @@ KNOWN = frozenset(
     {"pending", "leased", "retrying", "succeeded", "failed", "dead", "cancelled", "skipped", "missed", "reopened"}
 )
 FINAL = KNOWN - {"pending", "leased", "retrying", "reopened"}
+PLAIN = frozenset(range(200, 300))
+"""The successes of a job without `successCodes`."""
 SLACK_MS = 1000
 """Two nodes' readings of the database's clock, and the rounding of durations."""
+
+CLOSE_MS = 10
+"""Two nodes' readings of that clock when nothing is wrong."""
 
 
 @dataclass(slots=True)
@@ -30,6 +35,32 @@ class Sent:
     token: int
     duration_ms: float
     status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Successes:
+    """What a job calls a success: these statuses, for all that left from `since_ms` on. Where they are kept is with the
+    job alone, as it is now; so what left before it was changed may have been judged by others.
+    """
+
+    codes: frozenset[int]
+    since_ms: float
+
+    def sure(self, a: Sent) -> bool:
+        """Whether this request was answered by a success."""
+        return a.status in self.codes and a.sent_ms >= self.since_ms
+
+    def possible(self, a: Sent) -> bool:
+        """Whether it may have been."""
+        return a.status in self.codes or (a.status is not None and a.sent_ms < self.since_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long a batch is leased, and how long before the end its holder sends nothing more, in ms."""
+
+    lasts_ms: int
+    margin_ms: int
 
 
 @dataclass(slots=True)
@@ -56,19 +87,19 @@ class Record:
     """What the document says besides its id."""
 
 
-def contradictions(r: Record) -> Iterator[str]:
+def contradictions(r: Record, successes: Successes) -> Iterator[str]:
     """What in this record cannot be; nothing, for a sound one."""
     if r.state not in KNOWN:
         yield f"its state is '{r.state}', which does not exist"
         return
     if r.said_due_ms != r.due_ms or not r.id.startswith(f"{r.said_job}:"):
         yield f"its id and its fields differ: job {r.said_job}, due {render(r.said_due_ms)}"
-    if r.state == "missed" or (r.state == "skipped" and r.attempts):
-        yield f"it is {r.state}, but {'was sent' if r.attempts else 'stands alone, not as a range'}"
+    if r.state == "missed":
+        yield f"it is missed, but {'was sent' if r.attempts else 'stands alone, not as a range'}"
     if r.state in SENT and not r.attempts:
         yield f"it is {r.state}, but no request was ever made"
-    elif r.state == "succeeded" and all(a.status is None for a in r.attempts):
-        yield "it succeeded, but no request was ever answered"
+    elif (wrong := _misjudged(r, successes)) is not None:
+        yield wrong
     if r.state in FINAL and r.attempts and r.ended_ms + SLACK_MS < r.attempts[0].sent_ms:
         yield f"it ended at {render(r.ended_ms)}, before its first request left"
     for a in r.attempts:
@@ -81,34 +112,86 @@ def contradictions(r: Record) -> Iterator[str]:
             yield f"its drift is said to be {r.drift_ms} ms, and its request left {seen} ms after its send time"
 
 
-def repeated(r: Record, *, plain: bool) -> Iterator[tuple[str, bool]]:
+def _misjudged(r: Record, successes: Successes) -> str | None:
+    """How its state and the answers to its requests contradict each other.
+
+    No record but a `succeeded` one holds a success, whatever came first: a success is written down by whoever heard it,
+    lease or no lease, takes the place of all else, is never replaced, and nobody may ask for it again. An attempt that is
+    kept with what is owed, by a retry or after a lost lease, is one that was none.
+    """
+    if r.state == "succeeded":
+        if any(successes.possible(a) for a in r.attempts):
+            return None
+        heard = ", ".join(str(a.status) for a in r.attempts if a.status is not None)
+        return f"it succeeded, but {f'no answer was a success: {heard}' if heard else 'no request was ever answered'}"
+    for a in r.attempts:
+        if successes.sure(a):
+            return f"it is {r.state}, but attempt {a.number} was answered {a.status}, a success"
+    return None
+
+
+def repeated(r: Record, successes: Successes, lease: Lease, *, changed: bool) -> Iterator[tuple[str, bool]]:
     """Requests that brought the same attempt once more, or came after a success; and whether that is explained.
 
-    A larger token explains it: the batch was claimed once more, because the one that held it died, froze or lost its
-    lease. So does a request by hand, which begins anew with attempt 1 after one that failed. `plain`: 2xx is a success
-    for this job, and nothing else is.
+    `changed`: another schedule of the job took over just before this was due, so that both may have sent it. A request by
+    hand is no second delivery: it begins anew with attempt 1 after one that failed.
     """
     before: dict[int, Sent] = {}
     done: Sent | None = None
     again = False
     for a in r.attempts:
         first = before.get(a.number)
-        if first is not None and _asked_again(first, a):
+        if first is not None and _asked_again(r, first, a, successes, done):
             before, done, again = {}, None, False
         elif first is not None:
-            how = f"attempt {a.number} by {a.node} (token {a.token}) at {render(a.sent_ms)} after {first.node}'s"
-            if a.token != first.token:
-                again = True
-                yield f"{how} (token {first.token}): the batch was claimed again, its first lease had ended", True
-            else:
-                yield f"{how} under the same token: nothing explains a second delivery", False
+            why, explained = _why_again(first, a, lease, changed=changed)
+            again = again or explained
+            when = f"{a.sent_ms - first.sent_ms} ms after {first.node}'s (token {first.token})"
+            yield f"attempt {a.number} by {a.node} (token {a.token}), {when}: {why}", explained
         elif done is not None and not again:
             yield f"attempt {a.number} by {a.node} at {render(a.sent_ms)}, after attempt {done.number} succeeded", False
         before[a.number] = a
-        if plain and done is None and a.status is not None and 200 <= a.status < 300:
+        if done is None and successes.sure(a):
             done = a
 
 
-def _asked_again(first: Sent, a: Sent) -> bool:
-    failed = first.status is None or not 200 <= first.status < 300
-    return a.number == 1 and failed and a.token <= first.token and a.sent_ms >= first.sent_ms + first.duration_ms
+_ENDED_OTHERWISE = "it was released by hand, or the database's clock was set forward, or two nodes held it at once"
+
+
+def _why_again(first: Sent, a: Sent, lease: Lease, *, changed: bool) -> tuple[str, bool]:
+    """What explains that an attempt was made twice, and whether anything does.
+
+    The tokens of an execution grow: its batch's with every claim, and a batch that executions move to goes on from the
+    largest that one of them brings along. They begin anew only where it is written down anew: by hand, after it failed;
+    or by the schedule that took over, after the one before had ended it. (A move of retries that two nodes repair after a
+    crash may go on from a smaller one; that is the next attempt's.) So a larger one is a later claim.
+
+    A lease that ends by itself keeps the two apart: its holder sends nothing in the last `margin_ms` of it, counted from
+    before it asked, and nobody claims before the end. What comes sooner is told in words of its own and yet is no
+    finding, for there are legal ways to any distance, and none leaves a trace in what is recorded: `horae leases release`
+    ends a lease in the midst of a request, and so do a primary whose clock is ahead and the sweep, of a node that lives
+    and whose heartbeat does not get through. After each of them the old holder sends on until it learns of it, under the
+    smaller token: when its next renewal is refused, or what it last believed in is over, in any case within a lease.
+    """
+    apart_ms = a.sent_ms - first.sent_ms
+    if a.token > first.token and apart_ms >= lease.margin_ms:
+        return "the batch was claimed again, its first lease had ended", True
+    if changed:
+        return "the job was changed just then, and both its schedules sent it", True
+    if a.token > first.token:
+        return f"sooner than a lease ends by itself: {_ENDED_OTHERWISE}", True
+    if a.token == first.token:
+        return "under the same token nothing explains a second delivery", False
+    if apart_ms < lease.lasts_ms:
+        return "whoever had lost the lease did not know yet", True
+    return "the lease of the smaller token was over by then, and nothing explains a second delivery", False
+
+
+def _asked_again(r: Record, first: Sent, a: Sent, successes: Successes, done: Sent | None) -> bool:
+    """Whether somebody asked for this one after the first had failed.
+
+    Its send time is that of the request then; unless a success that came late (`done`) took the place of what was asked.
+    """
+    answered_ms = first.sent_ms + first.duration_ms
+    asked = a.number == 1 and a.token <= first.token and a.sent_ms >= answered_ms and not successes.sure(first)
+    return asked and (done is not None or r.send_ms >= answered_ms - CLOSE_MS)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.audit import AuditedJob, Missed, Period
+from cluster.core.audit import REREAD_MS, AuditedJob, Missed, Period
 from cluster.core.records import Record, Sent
+from cluster.core.verdict import codes
 from cluster.store import batches
 from cluster.store.codec import instant
 from cluster.store.door import translated
@@ -40,7 +41,12 @@ _FIELDS = dict.fromkeys(
         "spread_seconds",
         "retention_days",
         "success_codes",
+        "overlap",
+        "catch_up",
+        "catch_up_window_seconds",
         "unsettled",
+        "revision",
+        "created_at",
         "updated_at",
         "past",
     ),
@@ -75,7 +81,7 @@ async def now_ms(db: Database) -> int:
     return int(hello["localTime"].timestamp() * 1000)
 
 
-async def retention_days(db: Database, configured: float) -> float:
+async def shortest_days(db: Database, configured: float) -> float:
     """The shortest time that anything was ever recorded for, as far as that is known."""
     with translated():
         found = await db.work["meta"].find_one({"_id": "retention"})
@@ -141,6 +147,7 @@ def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int
     periods = [_period(p, int(p["from"]), int(p["to"])) for p in past]
     if d["state"] in ("active", "completed"):
         periods.append(_period(d, int(d["active_from"]), None))
+    own = d.get("success_codes")
     return AuditedJob(
         d["_id"],
         tuple(periods),
@@ -150,8 +157,19 @@ def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int
         int(past[0]["from"]) if len(past) >= PERIODS_KEPT else 0,
         written_to_ms,
         tuple(catching_up),
-        plain=d.get("success_codes") is None,
+        success_codes=None if own is None else codes(tuple(own)),
+        overlap_skip=d["overlap"] == "skip",
+        catch_up_ms=int(d["catch_up_window_seconds"]) * 1000 if d["catch_up"] == "all" else None,
+        defined_ms=_defined_ms(d),
     )
+
+
+def _defined_ms(d: Document) -> int:
+    """From when on what is sent goes by the job's definition as it is now, as far as its document tells."""
+    untouched = d["revision"] == 1 and d["created_at"] == d["updated_at"]
+    # The one change there was has paused, completed or deleted it, and changed nothing else.
+    ended = d["revision"] == 2 and d["state"] != "active"
+    return 0 if untouched or ended else int(d["updated_at"]) + REREAD_MS
 
 
 def ranges(ids: Iterable[str], since_ms: int, until_ms: int, before: str | None) -> list[Range]:
@@ -199,7 +217,10 @@ def _query(r: Range, due: tuple[int, int]) -> Document:
 
 
 async def missed_before(db: Database, ids: Sequence[str], since_ms: int) -> dict[str, list[Missed]]:
-    """Missed ranges of these jobs (all: none named) that begin before an instant and reach it."""
+    """Missed ranges of these jobs (all: none named) that begin before an instant and reach it.
+
+    One or two of each job at most, whatever the range: those of one job do not overlap, but for what a change of it left.
+    """
     query: Document = {
         "state": "missed",
         "expire_at": {"$gt": DatetimeMS(since_ms)},
@@ -225,7 +246,8 @@ async def with_batches(db: Database, owed: Sequence[Record]) -> None:
 
 def missed_range(d: Document) -> Missed:
     """A document of `history` whose id ends in `:missed`."""
-    return Missed(int(d["first_at"]), int(d["last_at"]), int(d["count"]), open=not d["schedule_version"])
+    first, last, ended = int(d["first_at"]), int(d["last_at"]), int(d["ended_at"])
+    return Missed(first, last, int(d["count"]), open=not d["schedule_version"], ended_ms=ended)
 
 
 def record(d: Document, due_ms: int) -> Record:

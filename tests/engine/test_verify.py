@@ -164,9 +164,9 @@ def _bad_records(b: Books) -> dict[str, list[str]]:
     wrong("elsewhere", due_at=DatetimeMS(AT + 1000))
     wrong("garbled", attempts="none")
     wrong("drifting", drift_ms=30_017)
-    wrong("reopened", state="reopened")
+    wrong("reopened", state="reopened", attempts=[attempt(AT + 20, status=503)])
     wrong("cancelled", state="cancelled", attempts=[], drift_ms=None, reason="the schedule was changed")
-    short = b.job("short")
+    short = b.job("short", catch_up="none")
     b.drop(short, AT, AT + MINUTE, AT + 2 * MINUTE)
     b.add(missed(short, AT, AT + 2 * MINUTE, 2))
     b.add(final(job_document("stranger"), AT))
@@ -257,8 +257,9 @@ async def test_a_right_database_has_no_finding(database: Database) -> None:
     b.change(b.job("unsendable"), AT, state="dead", attempts=[], drift_ms=None)
     b.add(final(b.job("by-hand"), AT + 7123, trigger=True))
     asked = [*tries, attempt(AT + 200_000)]
-    b.change(b.job("asked-again"), AT, attempts=asked, ended_at=DatetimeMS(AT + 200_010))
-    gone = b.job("outage")
+    when: dict[str, Any] = {"send_at": DatetimeMS(AT + 199_000), "ended_at": DatetimeMS(AT + 200_010)}
+    b.change(b.job("asked-again"), AT, attempts=asked, **when)
+    gone = b.job("outage", catch_up="none")
     b.drop(gone, AT, AT + MINUTE)
     b.add(missed(gone, AT, AT + MINUTE, 2))
     before = b.job("outage-before", active_from=T0 - 10 * MINUTE)

@@ -121,6 +121,11 @@ async def _trigger(c: Cluster) -> None:
     await use_cases.trigger(c.db, "a", c.clock.now_ms())
 
 
+async def _success_codes(c: Cluster) -> None:
+    """What was a success so far fails from now on."""
+    await use_cases.patch(c.db, "a", {"successCodes": [404]}, CONTEXT, c.clock.now_ms())
+
+
 CHANGES = [
     _pause_and_resume,
     _pause_at_once_resumed,
@@ -132,6 +137,7 @@ CHANGES = [
     _every,
     _end,
     _trigger,
+    _success_codes,
 ]
 
 
