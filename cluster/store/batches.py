@@ -48,9 +48,19 @@ async def insert(db: Database, batches: Sequence[Batch]) -> None:
 
 
 def _extension(batch: Batch) -> UpdateOne:
+    """What is added to a batch that exists may come from one with a greater token, and tokens of an execution only grow.
+
+    Its token itself may be an owner's by now, and stays; the next claim begins above the `floor`.
+    """
     rest = {k: v for k, v in batch_to_document(batch).items() if k not in ("_id", "ids")}
     return UpdateOne(
-        {"_id": batch.id}, {"$addToSet": {"ids": {"$each": list(batch.ids)}}, "$setOnInsert": rest}, upsert=True
+        {"_id": batch.id},
+        {
+            "$addToSet": {"ids": {"$each": list(batch.ids)}},
+            "$max": {"floor": batch.token},
+            "$setOnInsert": rest,
+        },
+        upsert=True,
     )
 
 
@@ -87,7 +97,7 @@ async def claim(
         {
             "$set": {
                 "owner": {"$literal": owner},
-                "token": {"$add": ["$token", 1]},
+                "token": {"$add": [{"$max": ["$token", "$floor"]}, 1]},
                 "claims": {"$add": ["$claims", 1]},
                 "claimed_at": "$$NOW",
                 "held": "$$REMOVE",

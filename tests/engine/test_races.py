@@ -50,6 +50,28 @@ async def test_both_halves_of_an_unfinished_move_are_found(database: Database) -
     assert sorted(sent) == [a.id, b.id]
 
 
+async def test_a_token_never_goes_down_when_two_batches_move_into_one(database: Database) -> None:
+    """One flush moves what was leased under token 1 and what was under token 6, and the node dies. Whoever makes the new
+    batch knows of the first alone; the next attempt of the second has a greater token all the same."""
+    await owed(database, "a", batch="b1")
+    (b,) = await owed(database, "b", batch="b2")
+    await database.api["batches"].update_one({"_id": "b2"}, {"$set": {"token": 5}})
+    dying = worker(database, answering(503), "dying")
+    held = [await dying._claimer.step(ClaimFilter()), await dying._claimer.step(ClaimFilter())]
+    stamped = [e for c in held if c is not None for e in c.executions]
+    assert {e.token for e in stamped} == {1, 6}
+    await executions.move(database, [Moved(e, e.attempts, DUE) for e in stamped], "new")
+    first, second = (next(e for e in stamped if e.token == token) for token in (1, 6))
+    await repair(database, [replace(first, batch="new")])
+    await repair(database, [replace(second, batch="new")])
+    await database.api["batches"].delete_many({"_id": {"$ne": "new"}})
+    await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    tokens: list[str] = []
+    await run_dry(worker(database, noting(tokens, "horae-fencing-token"), "heir"))
+    assert tokens == ["7", "7"]
+    assert {h["_id"] for h in await rows(database, "history")} >= {b.id}
+
+
 async def test_repair_extends_a_batch_that_exists_and_touches_one_that_lists_all(database: Database) -> None:
     """The number it returns is that of missing batches alone."""
     a, b = await owed(database, "a", "b")

@@ -64,6 +64,8 @@ class Store:
     pause: Callable[[], float] = lambda: 0.0
     executions: dict[str, Execution] = field(default_factory=dict)
     batches: dict[str, Batch] = field(default_factory=dict)
+    floors: dict[str, int] = field(default_factory=dict)
+    """Tokens above which the next claim of a batch has to begin."""
     history: dict[str, Final] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     jobs: list[Owing] = field(default_factory=list)
@@ -263,6 +265,8 @@ async def insert_batches(db: Store, batches: Sequence[Batch]) -> None:
         there = db.batches.get(b.id)
         more = () if there is None else tuple(i for i in b.ids if i not in there.ids)
         db.batches[b.id] = b if there is None else replace(there, ids=there.ids + more)
+        if there is not None:
+            db.floors[b.id] = max(b.token, db.floors.get(b.id, 0))
 
     if batches:
         await db.write(*(lambda b=b: effect(b) for b in batches))
@@ -285,7 +289,14 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             return None
         b = min(fit, key=lambda b: b.claimable_ms)
         until = now + int(lease_seconds * 1000)
-        claimed = replace(b, owner=owner, token=b.token + 1, claims=b.claims + 1, claimable_ms=until, held=False)
+        claimed = replace(
+            b,
+            owner=owner,
+            token=max(b.token, db.floors.get(b.id, 0)) + 1,
+            claims=b.claims + 1,
+            claimable_ms=until,
+            held=False,
+        )
         db.batches[b.id] = claimed
         return claimed
 
