@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.audit import AuditedJob, Bounds, Judge
+from cluster.core.audit import Judge
+from cluster.core.audited import AuditedJob, Bounds
 from cluster.core.findings import KINDS, TOLD, Finding, Tally
 from cluster.core.ids import parse_execution_id
 from cluster.core.records import Lease
@@ -22,7 +23,7 @@ from cluster.store import audit
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from cluster.core.audit import Missed
+    from cluster.core.audited import Missed
     from cluster.core.records import Record
     from cluster.store.client import Database, Document
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.audit import REREAD_MS, AuditedJob, Missed, Period
+from cluster.core.audit import REREAD_MS
+from cluster.core.audited import AuditedJob, Missed, Period
 from cluster.core.records import Record, Sent
 from cluster.core.verdict import codes
 from cluster.store import batches
