@@ -41,6 +41,8 @@ log = structlog.get_logger()
 
 STALE_SECONDS = 1.0
 """A job read longer ago than this is read again before its execution is sent."""
+DRAW_SECONDS = 0.02
+"""Until the rest of a batch waits for its host too, when the first of it finds that the host may be probed."""
 STUCK_SECONDS = 1.0
 """No slot free and none freed for so long: what waits here is better sent by another node."""
 
@@ -74,6 +76,7 @@ class Dispatcher:
         self._parking = Parking(clock, doors.breakers, self._lanes, self._free, self._start)
         self._lines = Lines(clock, doors.gates, self._queue, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._drawing: set[str] = set()
         self._freed_at = 0.0
         self.in_flight = 0
 
@@ -115,7 +118,8 @@ class Dispatcher:
     def parked(self, seconds: float, limited_seconds: float) -> list[Parked]:
         """What waits because a breaker is open, or for so long already for its slow host, or its limit."""
         now = self._clock.monotonic()
-        return self._parking.parked(now - seconds) + self._lines.parked(now - limited_seconds)
+        parked = [p for p in self._parking.parked(now - seconds) if p.host not in self._drawing]
+        return parked + self._lines.parked(now - limited_seconds)
 
     def stuck(self) -> bool:
         """Whether every slot hangs: nobody knows when one comes free."""
@@ -185,7 +189,10 @@ class Dispatcher:
         elif ready.job.gate is not None and not self._lines.permitted(ready):
             return
         elif gate is Gate.PROBE:
-            self._spawn(self._probe(ready))
+            self._park(ready)
+            if host not in self._drawing:
+                self._drawing.add(host)
+                self._spawn(self._draw(host))
         else:
             self._launch(ready, None)
 
@@ -198,6 +205,18 @@ class Dispatcher:
         self.in_flight += 1
         self._lanes.begin(ready.job.host, ready.execution.id, self._clock.monotonic())
         self._spawn(self._send(ready, probe))
+
+    async def _draw(self, host: str) -> None:
+        """Let chance decide which of those that wait for a host is its probe.
+
+        Were it the first, it would be the same one each time, and one job whose own endpoint fails would keep the host
+        from all the others.
+        """
+        await asyncio.sleep(DRAW_SECONDS)
+        self._drawing.discard(host)
+        ready = self._parking.draw(host)
+        if ready is not None:
+            await self._probe(ready)
 
     async def _probe(self, ready: Ready) -> None:
         """One request finds out whether the host is back, if this node wins it; whatever else there is waits."""

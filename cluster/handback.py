@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 HAND_BACK_AT_ONCE = 16
 LATE_APART_MS = 500
+BEHIND_MS = 500
 LIMITED_MOST_MS = 30_000
 """What waits for its limit is put back for so long at most, however slow the limit is."""
 
@@ -62,7 +63,8 @@ class HandBack:
         now = self._clock.now_ms()
         crowded = self._dispatcher.waiting > self._crowd
         for parked in self._dispatcher.parked(1.0, 1.0 if crowded else 10.0):
-            at = now + 2000 if parked.until_ms is None else max(parked.until_ms, now + 1000)
+            # What was here when the host was probed in vain stands behind what was not: others are drawn next time.
+            at = now + 2000 if parked.until_ms is None else max(parked.until_ms + BEHIND_MS, now + 1000)
             if parked.host is None:  # a limit may be raised, which wakes nobody
                 at = min(at, now + LIMITED_MOST_MS)
             await self.put_back(parked.held, rounded_up(at), parked)

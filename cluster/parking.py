@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,14 @@ class Parking:
         """It waits behind what waits for its host already."""
         ready.parked_at = self._clock.monotonic()
         self._parked.setdefault(ready.job.host, deque()).append(ready)
+
+    def draw(self, host: str) -> Ready | None:
+        """One of those that wait for this host, by chance; None if there is none any more."""
+        queue = [r for r in self._parked.pop(host, ()) if r.execution.id in r.held.waiting]
+        drawn = queue.pop(random.randrange(len(queue))) if queue else None  # noqa: S311 - no secret depends on it
+        if queue:
+            self._parked[host] = deque(queue)
+        return drawn
 
     def parked(self, since: float) -> list[Parked]:
         """What waits because a breaker is open, or since that instant (monotonic seconds) for its slow host."""

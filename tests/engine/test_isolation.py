@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -195,6 +196,56 @@ async def test_the_death_of_the_probing_node_keeps_nothing_shut(database: Databa
     await run_dry(w)
     await eventually(lambda: _closed(database), 5, "the breaker to close")
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded"]
+
+
+async def test_one_job_that_fails_does_not_keep_its_host_from_the_others(database: Database) -> None:
+    """The host is back, but one endpoint of it fails always: it is not the probe each time, neither of those that wait on
+    a node, nor because its batch is claimed first again."""
+    seen: list[str] = []
+
+    def target(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.path)
+        return httpx.Response(503 if request.url.path == "/broken" else 200)
+
+    w = worker(database, target)
+    await owed(database, "a", batch="a", url=BAD.replace("/x", "/broken"), retry=PATIENT)
+    await owed(database, *(f"b{i}" for i in range(9)), batch="b", url=BAD, retry=PATIENT)
+    opened = {"_id": "bad.example:81", "half_open": False, "until": DatetimeMS(Clock().now_ms() - 1), "opens": 1}
+    more = {"rev": 1, "opened_at": DatetimeMS(DUE), "why": "?", "node": "n"}
+    await database.api["breakers"].insert_one({**opened, **more})
+    await w.breakers.step()
+    assert await w.claim_once()
+    await eventually(lambda: _reopened(database), 5, "the probe of the job that fails")
+    assert seen == ["/broken"]
+    # What waits on the node when a probe was in vain stands behind what waits in the database.
+    await shift(database, until=DatetimeMS(Clock().now_ms() + 60_000))
+    document = {"host": "", "claimable_at": DatetimeMS(DUE)}
+    await database.api["batches"].update_one({"_id": "b"}, {"$set": document})  # or it would not be claimed
+    assert await w.claim_once()
+    await eventually(lambda: _parked(w), 5, "what may not be sent now")
+    await w.hand_back.look_after_waiting()
+    (breaker,) = await rows(database, "breakers")
+    put_back = [b for b in await rows(database, "batches") if b["host"] == "bad.example:81" and len(b["ids"]) == 9]
+    assert [int(b["claimable_at"]) > int(breaker["until"]) for b in put_back] == [True]
+    # Of ten that wait here nine are well. Whichever is drawn, it is not always the first.
+    drawn: set[str] = set()
+    for _ in range(100):
+        parking = w.dispatcher._parking
+        for place, job in enumerate("abcdefghij"):
+            parking.park(_ready(job, place))
+        drawn.add(parking.draw("h").execution.job_id)  # type: ignore[union-attr]
+        parking._parked.clear()
+    assert len(drawn) > 3
+
+
+async def _parked(w: Worker) -> bool:
+    return "bad.example:81" in w.dispatcher._parking.hosts()
+
+
+def _ready(job: str, place: int) -> Any:
+    execution = Execution(execution_id(job, DUE + place), job, DUE, DUE, "v1", "b", 0)
+    held = SimpleNamespace(waiting={execution.id: execution})
+    return SimpleNamespace(execution=execution, held=held, job=SimpleNamespace(host="h"), parked_at=0.0)
 
 
 async def test_what_is_held_back_is_put_off_and_no_hindrance(database: Database) -> None:
