@@ -277,13 +277,17 @@ class Judge:
                 return
         self._tell("unexpected", r.due_ms, "no schedule that the job had then is due at this instant")
 
+    def _outlived(self, r: Record) -> bool:
+        """Written down ahead under a schedule that has ended since: it is cancelled when its time comes."""
+        return any(p.version == r.version and p.to_ms is not None and p.to_ms < r.due_ms for p in self._job.periods)
+
     def _owed(self, r: Record, final: Record | None, period: Period | None) -> None:
         if final is None:
             for text in contradictions(r, self._successes):
                 self._tell("contradiction", r.due_ms, text)
             if r.attempts:
                 self._sent(r)
-            if period is None:
+            if period is None and (r.attempts or not self._outlived(r)):
                 self._unexpected(r)
         if not r.batch_lists:
             self._tell("orphan", r.due_ms, f"it is {r.state}, and its batch does not exist or does not list it")

@@ -365,6 +365,25 @@ async def test_a_change_a_moment_before_excuses_nothing(database: Database) -> N
     }
 
 
+async def test_what_a_change_has_outlived_waits_to_be_cancelled(database: Database) -> None:
+    """It was written down ahead, and its host is away: nobody has met it yet. Once it is sent it is unexpected."""
+
+    def make(b: Books) -> None:
+        for name, attempts in (("waits", []), ("sent", [attempt(AT + 13_020, status=503)])):
+            job = b.job(name, active_from=AT - 1000 + 1)
+            job["past"] = [
+                past(job, AT - 1000, schedule="* * * * * *", schedule_version="old", **{"from": DatetimeMS(AT - 2000)})
+            ]
+            b.drop(job, *(due for due in DUES if due <= AT - 1000))
+            for due in (AT - 2000, AT - 1000):
+                b.add(final({"_id": name, "schedule_version": "old"}, due))
+            again = {"attempts": attempts, "schedule_version": "old", "send_at": DatetimeMS(NOW)}
+            b.owed.append(owed(job, AT + 13_000, name, **again))
+            b.batches.append(batch(name, f"{name}:{AT + 13_000:013d}"))
+
+    assert await _on(database, make) == {"sent": ["unexpected"]}
+
+
 async def test_what_a_live_cluster_moves_between_two_looks_is_no_finding(database: Database) -> None:
     """A result that comes between the first look and the second one is not missing."""
     b = Books(database)
