@@ -16,6 +16,7 @@ from tests.chaos.hooks import FAKETIME
 from tests.chaos.observe import now_ms
 from tests.chaos.of_members import led_by
 from tests.chaos.test_faults import CHOSEN, NODES, SEED, judge, tormented
+from tests.cluster.test_cluster import every_second
 
 if TYPE_CHECKING:
     import random
@@ -52,7 +53,16 @@ def test_a_primary_with_a_wrong_clock(off: int, tmp_path: Path) -> None:
         "LD_PRELOAD": str(FAKETIME),
         "FAKETIME": f"{off:+d}s",
     }
+    # Targets that answer at once: an attempt by one clock and the next by another contradict each other in history.
     run = tormented(
-        tmp_path, 20, NODES, SEED, pain, calls=False, members={1: wrong}, before=lambda m: led_by(m, m.ports[0])
+        tmp_path,
+        20,
+        NODES,
+        SEED,
+        pain,
+        calls=False,
+        members={1: wrong},
+        before=lambda m: led_by(m, m.ports[0]),
+        jobs=every_second,
     )
     judge(run, excused=("early",) if off > 0 else ())

@@ -151,7 +151,7 @@ class Machines:
     def _between(self, node: str) -> None:
         w = self.world
         w.steps += 1
-        w.trail = hash((w.trail, node, w.now))
+        w.note(node)
         if not w.trouble:
             return
         random = w.random.random

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from cluster.core.election import Observed
     from cluster.core.model import Execution
 
-RUNS: dict[type[Any], int] = {Election: 86_000, WritingDown: 11_000, BatchLife: 4_000}
+RUNS: dict[type[Any], int] = {Election: 86_000, WritingDown: 11_500, BatchLife: 4_000}
+DIFFERENT: dict[type[Any], float] = {Election: 0.995, WritingDown: 0.96, BatchLife: 0.995}
+"""How much of it must be interleavings of their own: other actors in other order, or other answers of the store."""
 LEAST = 100_000
 BROKEN_RUNS = 20_000
 
@@ -52,7 +54,7 @@ def explore(scenario: Callable[[int], Any], runs: int) -> set[int]:
 def test_no_interleaving_breaks_an_invariant(scenario: type[Any]) -> None:
     """Faults, freezes and deaths between any two steps: the invariants hold, and hardly two runs were the same."""
     different = explore(scenario, RUNS[scenario])
-    assert len(different) >= RUNS[scenario] * 0.995
+    assert len(different) >= RUNS[scenario] * DIFFERENT[scenario]
 
 
 def test_a_stamp_that_comes_late_is_found_if_it_takes_back_what_the_next_one_holds(
@@ -67,7 +69,7 @@ def test_a_stamp_that_comes_late_is_found_if_it_takes_back_what_the_next_one_hol
 
 def test_a_hundred_thousand_are_explored() -> None:
     """What the test above asks for of each scenario adds up."""
-    assert sum(int(n * 0.995) for n in RUNS.values()) >= LEAST
+    assert sum(int(n * DIFFERENT[scenario]) for scenario, n in RUNS.items()) >= LEAST
 
 
 def test_in_a_quiet_cluster_each_attempt_is_delivered_once() -> None:

@@ -51,6 +51,7 @@ class World:
         self.trouble = trouble
         self.steps = 0
         self.trail = 0
+        """Who made a step after whom, what the store answered, who died: not when. Equal trails are one interleaving."""
         self.acting = ""
         """Who made the last step; empty if a write that was postponed took effect."""
         self.store = Store(self.db_ms, self._fault)
@@ -64,7 +65,13 @@ class World:
         return NodeClock(self, self.random.random() * 1000)
 
     def _fault(self) -> str | None:
-        return self.random.choice(FAULTS) if self.random.random() < self.trouble else None
+        fault = self.random.choice(FAULTS) if self.random.random() < self.trouble else None
+        if fault is not None:
+            self.note(fault)
+        return fault
+
+    def note(self, what: str) -> None:
+        self.trail = hash((self.trail, what))
 
     def spawn(self, name: str, actor: Coroutine[Any, Any, Any]) -> None:
         self._actors.append((name, actor, self.now))
@@ -88,6 +95,7 @@ class World:
             return
         if self.store.postponed and random() < 0.1:
             self.acting = ""
+            self.note("applied now")
             self.store.postponed.pop(int(random() * len(self.store.postponed)))()
             self.store.writes += 1
             return
@@ -95,8 +103,9 @@ class World:
         name, actor, _ = self._actors[i]
         self.steps += 1
         self.acting = name
-        self.trail = hash((self.trail, name, self.now))
+        self.note(name)
         if random() < self.trouble / 12:
+            self.note("died")
             del self._actors[i]
             actor.close()
             died(name)
