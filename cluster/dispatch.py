@@ -77,6 +77,8 @@ class Dispatcher:
         self._lines = Lines(clock, doors.gates, self._queue, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
         self._drawing: set[str] = set()
+        self._drawn: dict[str, str] = {}
+        """By host, the execution that is to be its probe."""
         self._freed_at = 0.0
         self.in_flight = 0
 
@@ -183,16 +185,19 @@ class Dispatcher:
         gate = self._breakers.gate(host)
         if gate is Gate.HOLD or not self._lanes.room(host, now):
             self._park(ready)
+        elif gate is Gate.PROBE and self._drawn.get(host) != ready.execution.id:
+            self._park(ready)
+            if host not in self._drawing:
+                self._drawing.add(host)
+                self._spawn(self._draw(host))
         elif now - ready.read_at > STALE_SECONDS:
             # Only for what has room, and together: a read for each of hundreds would use up every connection.
             self._preparer.again(ready)
         elif ready.job.gate is not None and not self._lines.permitted(ready):
             return
         elif gate is Gate.PROBE:
-            self._park(ready)
-            if host not in self._drawing:
-                self._drawing.add(host)
-                self._spawn(self._draw(host))
+            del self._drawn[host]
+            self._spawn(self._probe(ready))
         else:
             self._launch(ready, None)
 
@@ -216,7 +221,11 @@ class Dispatcher:
         self._drawing.discard(host)
         ready = self._parking.draw(host)
         if ready is not None:
-            await self._probe(ready)
+            # It goes the way of all others: its job may have to be read again, and its limit has to let it through. If
+            # nothing comes of it, the next one that comes along has another drawn.
+            self._drawn[host] = ready.execution.id
+            self._queue.line_up(ready)
+            self._queue.pump()
 
     async def _probe(self, ready: Ready) -> None:
         """One request finds out whether the host is back, if this node wins it; whatever else there is waits."""

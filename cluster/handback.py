@@ -29,6 +29,9 @@ log = structlog.get_logger()
 HAND_BACK_AT_ONCE = 16
 LATE_APART_MS = 500
 BEHIND_MS = 500
+FAR_MS = 5000
+"""Nothing is claimed so long before it is due, unless by a clock that was wrong: it takes no room until it is."""
+EARLIER_MS = 1000
 LIMITED_MOST_MS = 30_000
 """What waits for its limit is put back for so long at most, however slow the limit is."""
 
@@ -63,13 +66,16 @@ class HandBack:
         now = self._clock.now_ms()
         crowded = self._dispatcher.waiting > self._crowd
         for parked in self._dispatcher.parked(1.0, 1.0 if crowded else 10.0):
-            # What was here when the host was probed in vain stands behind what was not: others are drawn next time.
+            # What was here when the host was probed in vain stands behind what was not, so that others are drawn next
+            # time. (Not if the breaker stays open for longer than was known here; then it is chance alone.)
             at = now + 2000 if parked.until_ms is None else max(parked.until_ms + BEHIND_MS, now + 1000)
             if parked.host is None:  # a limit may be raised, which wakes nobody
                 at = min(at, now + LIMITED_MOST_MS)
             await self.put_back(parked.held, rounded_up(at), parked)
         for held in self._dispatcher.overdue() if self._dispatcher.stuck() else ():
             await self.put_back(held, None)
+        for held in [h for h in self._held.values() if h.batch.send_ms > now + FAR_MS and not h.batch.late]:
+            await self.put_back(held, held.batch.send_ms - EARLIER_MS)
         slow = self._dispatcher.hosts_slow()
         if slow:
             await batches.spread_late(self._db, "host", slow, LATE_APART_MS)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from cluster.core.errors import StoreError
-from cluster.core.permits import STALE_MS, Granted, Permit, Permits
+from cluster.core.permits import HORIZON_MS, STALE_MS, Granted, Permit, Permits
 from cluster.held import by_batch
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ log = structlog.get_logger()
 
 ASKED = 256
 """So many permits are asked for at once."""
+FAR_MS = 2 * HORIZON_MS
+"""Permits are for instants nearer than this."""
 ASK_SECONDS = 0.1
 """How often a limit on what runs at once is asked for again; what ends on this node is known at once."""
 REREAD_MS = 150
@@ -70,12 +72,13 @@ class Lines:
             self.return_permit(ready)  # its job was given other limits while it waited for its instant
         permit = ready.permit
         if permit is not None:
-            if now_ms < permit.at_ms:
+            if now_ms < permit.at_ms <= now_ms + FAR_MS:
                 self._queue.put(permit.at_ms, ready)
                 self._queue.wake_at(permit.at_ms)
                 return False
-            if now_ms <= permit.at_ms + STALE_MS:
+            if permit.at_ms <= now_ms <= permit.at_ms + STALE_MS:
                 return True
+            # It came too late for its instant; or that is one of a clock that was wrong, and is so far off for no limit.
         ready.parked_at = self._clock.monotonic()
         line = self._lines.get(name)
         if line is None:

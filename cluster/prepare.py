@@ -68,8 +68,10 @@ class Preparer:
     async def _prepare(self, held: Held) -> None:
         """Shortly before the send time, read the jobs, decide, and make the requests ready."""
         lead = min(LEAD_MOST, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)
-        while (delay := self._clock.until(held.batch.send_ms) - lead) > 0:  # noqa: ASYNC110 - time passes, or jumps
+        while (delay := self._clock.until(held.batch.send_ms) - lead) > 0:
             await asyncio.sleep(min(delay, LOOK_AGAIN_SECONDS))
+            if self._queue.stopped or not held.waiting:
+                return
         while not self._queue.stopped:
             wanted = list(held.waiting.values())
             if not wanted or self._unsent.gone(held):

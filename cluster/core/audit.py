@@ -190,7 +190,10 @@ class Judge:
         elif owed is None:
             if r.state == "cancelled" and period is not None:
                 self._cancelled(r, period)
-        elif r.state in ("succeeded", "failed", "dead") and self._bounds.now_ms - r.ended_ms > self._bounds.late_ms:
+        elif (  # a success that came late leaves the retry of another owner to be found superfluous when it is due
+            r.state in ("succeeded", "failed", "dead")
+            and self._bounds.now_ms - max(r.ended_ms, owed.send_ms) > self._bounds.late_ms
+        ):
             self._tell("contradiction", r.due_ms, f"it is {r.state} since {render(r.ended_ms)} and still owed")
 
     def _skipped(self, r: Record) -> None:

@@ -141,7 +141,7 @@ def repeated(r: Record, successes: Successes, lease: Lease, *, changed: bool) ->
     again = False
     for a in r.attempts:
         first = before.get(a.number)
-        if first is not None and _asked_again(r, first, a, successes, done):
+        if first is not None and _asked_again(r, before, a, successes, done):
             before, done, again = {}, None, False
         elif first is not None:
             why, explained = _why_again(first, a, lease, changed=changed)
@@ -187,11 +187,15 @@ def _why_again(first: Sent, a: Sent, lease: Lease, *, changed: bool) -> tuple[st
     return "the lease of the smaller token was over by then, and nothing explains a second delivery", False
 
 
-def _asked_again(r: Record, first: Sent, a: Sent, successes: Successes, done: Sent | None) -> bool:
+def _asked_again(r: Record, before: dict[int, Sent], a: Sent, successes: Successes, done: Sent | None) -> bool:
     """Whether somebody asked for this one after the first had failed.
 
     Its send time is that of the request then; unless a success that came late (`done`) took the place of what was asked.
+    Tokens tell nothing: one that is put back before it is sent is claimed once more. But who was at a later attempt and
+    begins with the first anew was asked to.
     """
+    first, later = before[a.number], max(before) > 1
     answered_ms = first.sent_ms + first.duration_ms
-    asked = a.number == 1 and a.token <= first.token and a.sent_ms >= answered_ms and not successes.sure(first)
+    asked = a.number == 1 and a.sent_ms >= answered_ms and not successes.sure(first)
+    asked = asked and (later or a.token <= first.token)
     return asked and (done is not None or r.send_ms >= answered_ms - CLOSE_MS)

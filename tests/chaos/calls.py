@@ -6,7 +6,6 @@ to have a record that says so, written after the call.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ SETTLING_MS = 3000
 """How long after a stop or a change what it ended may still come: a node sends by what it read of the job before."""
 LATER_MS = 60_000
 """A call without an answer may be done so much later: the network held it, or the primary or the node stood still."""
+UNSETTLED_MS = 15_000
+"""What a change of leader may take, and a little more."""
 OVER_MS = 120_000
 """So long after the last call about a job that was stopped by it, nothing of it is written ahead any more."""
 
@@ -125,25 +126,30 @@ class _Forgone:
 
     def __init__(self, recorded: Iterable[Recorded]) -> None:
         self._cancelled: dict[str, int] = {}
-        self._ranges: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._ranges: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
         for r in recorded:
             if r.state == "cancelled":
                 self._cancelled[r.execution] = r.ended_ms
             elif r.state == "missed" and r.last_ms is not None:
                 job, first = r.execution.split(":")[:2]
-                self._ranges[job].append((int(first), r.last_ms))
+                self._ranges[job].append((int(first), r.last_ms, r.ended_ms))
 
-    def at(self, job: str, due_ms: int) -> float | None:
-        """In ms; None: it is not recorded. A range may be extended later, and does not say when: at any time."""
-        if any(first <= due_ms <= last for first, last in self._ranges[job]):
-            return math.inf
+    def at(self, job: str, due_ms: int) -> int | None:
+        """In ms; None: it is not recorded. A range may be extended later, and does not say when: soon after its end."""
+        for first, last, ended in self._ranges[job]:
+            if first <= due_ms <= last:
+                return max(ended, last) + LATER_MS
         return self._cancelled.get(f"{job}:{due_ms}")
 
 
-def _excused(made: Sequence[Call], due_ms: int, forgone_ms: float | None) -> bool:
+def _excused(made: Sequence[Call], due_ms: int, forgone_ms: int | None) -> bool:
     """Whether a stop or a change that may have come after it was due can have been why it is recorded as not sent."""
     if forgone_ms is None:
         return False
+    # A node may cancel it for an older schedule before any leader has come to what the present one owes; if the job is
+    # stopped by then, nobody owes it any more.
+    if any(c.verb == "change" and forgone_ms - UNSETTLED_MS <= c.invoked_ms <= forgone_ms for c in made):
+        forgone_ms += UNSETTLED_MS
     return any(
         c.verb not in ("create", "resume")
         and c.invoked_ms - CLOCKS_MS <= forgone_ms

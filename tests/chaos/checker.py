@@ -20,6 +20,7 @@ EARLY_MS = 20
 """Two clocks of one machine, and rounding."""
 OWNERS_MS = 500
 """An owner stops a second before anybody else may begin."""
+ON_ITS_WAY_MS = 5000
 IN_FLIGHT_MS = 2000
 """A request that came so long before a fault may have been under way when it began."""
 
@@ -85,6 +86,8 @@ class _Felt:
 
     def _spans(self, effect: Effect | None) -> list[tuple[int, int]]:
         faults = [f for f in self._faults if effect is None or effect in f.explains]
+        if effect == "stale":  # what was on its way is there as soon as everybody goes on
+            return [(f.start_ms, f.end_ms + ON_ITS_WAY_MS) for f in faults]
         return [(f.start_ms, f.end_ms + f.after_ms + self._recovery_ms) for f in faults]
 
     def at(self, at_ms: int, effect: Effect | None = None) -> bool:
@@ -97,7 +100,9 @@ class _Felt:
         From when it was late until it came one or another must have been felt; and the time in which none of them
         was going on must not be longer than a recovery takes: what is not sent then is stuck, whatever is felt.
         """
-        after = max((f.after_ms for f in self._faults if f.start_ms <= came_ms and f.end_ms >= due_ms), default=0)
+        after = max(
+            (f.after_ms for f in self._faults if f.start_ms <= came_ms and f.end_ms + f.after_ms >= due_ms), default=0
+        )
         healthy = _uncovered(due_ms, came_ms, [(f.start_ms, f.end_ms) for f in self._faults])
         return _uncovered(due_ms + late_ms, came_ms, self._spans("late")) == 0 and healthy <= self._recovery_ms + after
 
@@ -204,7 +209,7 @@ def _calls(calls: tuple[Call, ...]) -> Iterator[Violation]:
     for c in sorted(calls, key=lambda c: c.invoked_ms):
         if c.verb == "create" and c.outcome == "ok":
             made.add(c.job)
-        elif c.verb == "delete":
+        elif c.verb == "delete" and c.outcome != "absent":
             made.discard(c.job)
         elif c.outcome == "absent" and c.job in made:
             yield Violation(

@@ -166,7 +166,8 @@ def tormented(
     finally:
         wire.rule()
         if watch is not None:
-            watch.end()
+            with suppress(BaseException):  # it was raised above, if anybody is to know
+                watch.end()
         if nodes is not None:
             SAVED.mkdir(exist_ok=True)
             (SAVED / f"run-{SEED}.log").write_text(nodes.log())

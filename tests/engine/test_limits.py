@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -20,7 +21,7 @@ from cluster.store import permits, queues
 from cluster.store.owing import owe
 from cluster.store.queues import Queue
 from tests.engine.test_worker import DUE, answering, owed, run_dry
-from tests.support.engine import check_books, job_document, put_jobs, rows, worker
+from tests.support.engine import Crank, check_books, job_document, put_jobs, rows, worker
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -418,3 +419,55 @@ def _at(ms: int) -> str:
     from cluster.core.instants import render
 
     return render(ms)
+
+
+async def test_the_probe_of_a_host_keeps_to_its_limit(database: Database) -> None:
+    """Whose request probes a host that was away is drawn, and has to have a permit like any other."""
+    await queues.put(database, Queue("mail", Limits(None, 1), 0))
+    target = Target(0.6)
+    running, w = worker(database, target, "running"), worker(database, target)
+    await owed(database, "r", batch="r", url="http://good.example:82/x", queue="mail", gate="q:mail")
+    assert await running.claim_once()
+    await eventually(lambda: _true(target.now["all"] == 1), 5, "the one that may run")
+    opened = {"_id": "bad.example:81", "half_open": False, "until": DatetimeMS(DUE), "opens": 1, "rev": 1}
+    await database.api["breakers"].insert_one({**opened, "opened_at": DatetimeMS(DUE), "why": "?", "node": "n"})
+    await w.breakers.step()
+    await owed(database, "p", batch="p", url="http://bad.example:81/x", queue="mail", gate="q:mail")
+    assert await w.claim_once()
+    await eventually(lambda: _true(target.now["r"] == 0 and bool(target.came)), 5, "the end of the one that may run")
+    results, running.results.unrecorded = running.results.unrecorded, []
+    await running.results.record(results)
+    await eventually(lambda: _true(len(target.came) == 2), 5, "the probe")
+    assert target.most["all"] == 1
+    await run_dry(w)
+
+
+async def test_a_permit_of_a_time_that_never_came_is_asked_for_anew(database: Database) -> None:
+    """The clock was five minutes ahead when it was given out, and is right again."""
+    clock, target = Crank(DUE + 300_000), Target()
+    w = worker(database, target, clock=clock)
+    lines = w.dispatcher._lines
+    far = Permit("j:a", "a", DUE + 300_400, "mark")
+    ready = SimpleNamespace(permit=far, job=SimpleNamespace(gate="j:a"), unsent=False, parked_at=0.0)
+    clock.now = DUE
+    assert not lines.permitted(ready)  # type: ignore[arg-type]
+    assert list(lines._lines["j:a"].waiting) == [ready], "it asks again, and keeps its mark"
+    near = SimpleNamespace(permit=Permit("j:b", "b", DUE + 400, "mark"), job=SimpleNamespace(gate="j:b"), held=None)
+    near.execution = SimpleNamespace(send_ms=DUE)
+    assert not lines.permitted(near)  # type: ignore[arg-type]
+    assert "j:b" not in lines._lines, "it waits for its instant"
+    await w.dispatcher.close()
+
+
+async def test_what_is_due_only_in_minutes_takes_no_room(database: Database) -> None:
+    """It was claimed by a clock that was ahead, which is right again: it waits in the database, claimable in time."""
+    clock = Crank(DUE - 300_000)
+    w = worker(database, answering(200), clock=clock)
+    await owed(database, "a")
+    assert await w.claim_once()
+    assert w.held
+    await w.hand_back.look_after_waiting()
+    assert not w.held
+    (batch,) = await rows(database, "batches")
+    assert (batch["owner"], int(batch["claimable_at"])) == (None, DUE - 1000)
+    await check_books(database)

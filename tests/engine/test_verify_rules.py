@@ -111,6 +111,10 @@ async def test_second_deliveries(database: Database) -> None:
     says(b, "by-hand", attempt(AT + 20), attempt(AT + 70, token=2, node="n2"))
     says(b, "did-not-know", first, attempt(AT + 3000))
     says(b, "asked", failed, attempt(AT + 60_000), send_at=DatetimeMS(AT + 59_000))
+    # Put back before it was sent, what is asked for by hand is claimed more often than the first attempt had been.
+    tries = [attempt(AT + 20, status=503), attempt(AT + 3000, 2, 9, status=503)]
+    later = [attempt(AT + 60_000, token=2, status=503), attempt(AT + 63_000, 2, 3)]
+    says(b, "asked-and-put-back", *tries, *later, send_at=DatetimeMS(AT + 62_000), ended_at=DatetimeMS(AT + 63_010))
     lost = [attempt(AT + 20) | {"ms": 90_000.0}, attempt(AT + 12_000, token=2, status=503)]
     says(b, "asked-meanwhile", *lost, attempt(AT + 60_000))
     for name, kept in (("both-schedules", "old"), ("both-schedules-later", "older")):
