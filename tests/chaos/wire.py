@@ -90,6 +90,7 @@ class _Rules:
         self.changed = asyncio.Event()
         self._peers: dict[int, frozenset[int]] = {}
         self._looking = asyncio.Lock()
+        self._next: asyncio.Future[None] | None = None
 
     async def set(self, rules: tuple[Rule, ...]) -> None:
         self.now = rules
@@ -98,11 +99,18 @@ class _Rules:
         self.changed = asyncio.Event()
 
     async def look(self) -> None:
-        """Learn which ports the processes have that a rule names; again with each connection while there is one.
+        """Learn which ports the processes have that a rule names; again with each connection that one may concern.
 
-        Not without such a rule: with thousands of closed connections around, looking takes a tenth of a second.
+        With thousands of closed connections around, looking takes a tenth of a second: those that come meanwhile share
+        the next look.
         """
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._look())
+        await asyncio.shield(self._next)
+
+    async def _look(self) -> None:
         async with self._looking:  # or an older look, which ends later, hides what a newer one has found
+            self._next = None
             pids = {pid for r in self.now for pid in r.pids}
             self._peers = await asyncio.to_thread(local_ports, pids) if pids else {}
 
@@ -232,7 +240,7 @@ async def _main(links: list[tuple[int, int]]) -> None:
     tasks: set[asyncio.Task[None]] = set()
 
     async def accept(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if any(r.pids for r in rules.now):
+        if any(r.pids and (not r.ports or port in r.ports) for r in rules.now):
             await rules.look()
         await _Connection(rules, port, writer.get_extra_info("peername")[1]).run(reader, writer)
 
