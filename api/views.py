@@ -79,9 +79,9 @@ class Attempt(View):
     sent_at: Time
     duration_ms: float
     status: int | None
-    error: (
-        Literal["dns", "connect", "tls", "timeout", "stalled", "reset", "denied", "too_large", "protocol", "other"]
-        | None
+    error: str | None = Field(
+        description="`dns`, `connect`, `tls`, `timeout`, `stalled` (this node stood still), `reset`, `denied`, `too_large`, "
+        "`protocol`, `other`, or what a node of a later release says."
     )
     detail: str | None
     response_excerpt: str | None
