@@ -27,7 +27,9 @@ class RunQueue:
         self._start = start
         self._heap: list[tuple[int, int, Ready]] = []
         self._order = count()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._wakes_at = 0.0
+        """When the timer goes off, on the loop's clock. uvloop's handle does not say it if that is at once."""
         self.stopped = False
         """Nothing more is started."""
 
@@ -56,9 +58,10 @@ class RunQueue:
         loop = asyncio.get_running_loop()
         at = loop.time() + min(max(0.0, self._clock.until(instant_ms)), LOOK_AGAIN_SECONDS)
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._wakes_at <= at:
                 return
             self._timer.cancel()
+        self._wakes_at = at
         self._timer = loop.call_at(at, self._alarm)
 
     def retime(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import uvloop
 from bson.datetime_ms import DatetimeMS
 
 from cluster.claim import GIVE_UP_AFTER, SPLIT_AFTER
@@ -614,3 +615,23 @@ async def test_what_waits_for_its_time_goes_when_the_clock_is_put_right(database
 
 async def _noted(seen: list[str], count: int) -> bool:
     return len(seen) >= count
+
+
+def test_the_run_queue_wakes_at_once_on_the_loop_that_nodes_use() -> None:
+    """uvloop has another handle for what is called at once; a second look at the queue met it and failed."""
+
+    async def look() -> list[str]:
+        started: list[str] = []
+        clock = Crank(DUE)
+        queue = RunQueue(clock, lambda: True, lambda r: started.append(r.execution.id))
+        execution = Execution("a:1", "a", DUE, DUE + 1, "v1", "b", 0)
+        queue.line_up(Ready(Held(Batch("b", ("a:1",), 0, 0, DUE, DUE), 0.0), execution, None, None, 0.0))  # type: ignore[arg-type]
+        clock.until = lambda _: 0.0001  # type: ignore[assignment]
+        queue.pump()
+        queue.pump()
+        clock.now += 1
+        await eventually(lambda: _noted(started, 1), 5, "the alarm")
+        queue.close()
+        return started
+
+    assert uvloop.run(look()) == ["a:1"]
