@@ -15,10 +15,11 @@ from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
     ExecutionTimeout,
+    InvalidOperation,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
-    WTimeoutError,
+    WriteConcernError,
 )
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = structlog.get_logger()
 
-_AWAY = (ConnectionFailure, ExecutionTimeout, WTimeoutError)
+_AWAY = (ConnectionFailure, ExecutionTimeout, WriteConcernError)
+"""What leaves open whether it was done. A write concern error says that it was, on a primary that no majority follows any
+more (it stepped down meanwhile) or not soon enough: it may be undone yet."""
 DUPLICATE_KEY = 11000
 
 
@@ -88,6 +91,8 @@ def _ours(exc: PyMongoError) -> StoreError:
     if isinstance(exc, ServerSelectionTimeoutError):
         # Nothing was sent, so nothing was applied.
         return StoreUnavailable(f"no primary could be reached in time ({_first_cause(exc)})")
+    if isinstance(exc, InvalidOperation) and "after close" in str(exc):
+        return StoreUnavailable("this node is stopping, and has no connection to the database any more")
     if isinstance(exc, _AWAY) or exc.timeout or exc.has_error_label("RetryableWriteError") or _lost_concern(exc):
         return OutcomeUnknown(_reason(exc))
     return StoreError(_reason(exc))
