@@ -30,7 +30,7 @@ def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     twins.install(monkeypatch)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_whatever_a_job_owed_is_told_or_owed() -> None:
     """Invariants 1 and 6, with changes inside the look-ahead, absences and catching up, after each write."""
     assert len(explore(Changing, RUNS)) >= RUNS * 0.99

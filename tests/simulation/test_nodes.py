@@ -36,13 +36,13 @@ def _quiet(seed: int) -> Machines:
     return Machines(seed, trouble=0.0)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_no_storm_breaks_a_rule() -> None:
     """Faults, freezes, deaths and a SIGTERM: the rules hold after each callback, and in the end all is as it should."""
     assert len(explore(Machines, STORMS)) == STORMS
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_in_peace_nothing_is_sent_twice_and_a_stopped_node_leaves_nothing_behind() -> None:
     """Invariant 4, and drain."""
     assert len(explore(_quiet, QUIET)) == QUIET

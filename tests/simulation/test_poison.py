@@ -34,14 +34,14 @@ def _quiet(seed: int) -> Poisoned:
     return Poisoned(seed, trouble=0.0)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_in_a_storm_whoever_kills_nodes_is_given_up_and_takes_nobody_along() -> None:
     """Writes are lost, late and half done while a batch is split and its singles are claimed: nothing owed is lost, and
     none of the others is given up for the nodes that it killed."""
     assert len(explore(Poisoned, STORMS)) == STORMS
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_in_peace_ten_nodes_die_at_most_and_all_others_are_delivered() -> None:
     """Also if one of the nodes is stopped, and hands back what it has not sent."""
     assert len(explore(_quiet, QUIET)) == QUIET

@@ -49,7 +49,7 @@ def explore(scenario: Callable[[int], Any], runs: int) -> set[int]:
     return trails
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("scenario", RUNS)
 def test_no_interleaving_breaks_an_invariant(scenario: type[Any]) -> None:
     """Faults, freezes and deaths between any two steps: the invariants hold, and hardly two runs were the same."""

@@ -170,7 +170,7 @@ class Across:
 RUNS: dict[type[Any], int] = {Succession: 500, Loss: 100, Across: 60}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("scenario", RUNS)
 def test_everything_comes_when_it_should(scenario: type[Any]) -> None:
     """Invariant 5 and DESIGN section 6."""
