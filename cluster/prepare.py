@@ -68,7 +68,8 @@ class Preparer:
     async def _prepare(self, held: Held) -> None:
         """Shortly before the send time, read the jobs, decide, and make the requests ready."""
         lead = min(LEAD_MOST, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)
-        while (delay := self._clock.until(held.batch.send_ms) - lead) > 0:
+        # A millisecond is near enough; what a sum of floats leaves over would never pass on a clock that is not real.
+        while (delay := self._clock.until(held.batch.send_ms) - lead) > 0.001:
             await asyncio.sleep(min(delay, LOOK_AGAIN_SECONDS))
             if self._queue.stopped or not held.waiting:
                 return
