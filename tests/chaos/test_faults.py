@@ -33,7 +33,7 @@ from tests.chaos.observe import Watch, collect, steady_jobs
 from tests.chaos.of_members import no_disk, small_disk
 from tests.chaos.saved import save, timeline
 from tests.chaos.wire import Wire
-from tests.cluster.test_cluster import next_second, recorded_until, settle, wait_past
+from tests.cluster.test_cluster import every_second, next_second, recorded_until, settle, wait_past
 from tests.support.mongo import ReplicaSet
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
@@ -202,7 +202,7 @@ def test_a_short_mix(tmp_path: Path) -> None:
             time.sleep(3)
         return felt
 
-    run = tormented(tmp_path, 15, 2, 17, pain)
+    run = tormented(tmp_path, 15, 2, 17, pain, jobs=every_second)
     # Beside other tests on two cores a second is nothing: only the bound of lateness is wider than in a run of its own.
     found = check(replace(run, bounds=replace(run.bounds, late_ms=5000)))
     assert not found, found[:20]
