@@ -70,15 +70,16 @@ def test_one_probe_in_the_cluster_and_its_node_is_killed(cluster: Callable[..., 
         opened = wait_until(lambda: breaker(nodes, half_open=False), 40, "the breaker to open")
         target.mood = "hangs"
         probing = wait_until(lambda: breaker(nodes, half_open=True), 40, "a probe")
+        before = len(target.came["hangs"])
         owed = nodes.db["executions"].count_documents({})
         wait_until(lambda: nodes.db["executions"].count_documents({}) > owed + JOBS, 20, "more to become owed")
         assert breaker(nodes, half_open=True, rev=probing["rev"]), "it must still be half-open"
         # What had left before the others knew of the breaker may still have come; the probe alone came since.
-        assert len(target.came["hangs"]) == 1, opened
+        assert len(target.came["hangs"]) - before <= 1, opened
         nodes.kill(probing["node"])
         target.mood = "up"
         wait_until(lambda: not breaker(nodes), 40, "another node to probe, and the breaker to close")
         held_back = {"due_at": {"$lt": now(nodes)}}
         wait_until(lambda: nodes.db["executions"].count_documents(held_back) == 0, 60, "what was owed to be sent")
         assert nodes.db["history"].count_documents({**held_back, "state": {"$ne": "succeeded"}}) == 0
-        assert target.came["hangs"][0] in target.came["up"], "the probe was an execution, and is sent again"
+        assert target.came["hangs"][-1] in target.came["up"], "the probe was an execution, and is sent again"
