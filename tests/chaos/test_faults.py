@@ -41,6 +41,8 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from tests.chaos.checker import Violation
+
 SEED = int(os.environ.get("SEED") or time.time())
 MINUTES = float(os.environ.get("MINUTES") or 5)
 RATE = int(os.environ.get("RATE") or 100)
@@ -181,6 +183,17 @@ def tormented(
             no_disk(small)
 
 
+def known(run: Run, violation: Violation) -> tuple[Any, ...]:
+    """What a run knows of the execution that a violation names first: calls, record, arrivals, and the faults."""
+    execution = violation.what.partition(" ")[0]
+    return (
+        [c for c in run.calls if c.job == execution.partition(":")[0]],
+        [r for r in run.recorded if r.execution == execution],
+        [s for s in run.seen if s.execution == execution],
+        [(f.kind, f.start_ms, f.end_ms) for f in run.faults],
+    )
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(7200)
 def test_mixed_faults(tmp_path: Path) -> None:
@@ -204,6 +217,8 @@ def test_a_short_mix(tmp_path: Path) -> None:
 
     run = tormented(tmp_path, 15, 2, 17, pain, jobs=every_second)
     # Beside other tests on two cores a second is nothing: only the bound of lateness is wider than in a run of its own.
-    found = check(replace(run, bounds=replace(run.bounds, late_ms=5000)))
-    assert not found, found[:20]
+    run = replace(run, bounds=replace(run.bounds, late_ms=5000))
+    save(run, SAVED / "run-short.json")
+    found = check(run)
+    assert not found, (found[:20], *(known(run, v) for v in found[:3]))
     assert figures(run)["missing"] == 0
