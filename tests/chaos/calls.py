@@ -146,9 +146,9 @@ def _excused(made: Sequence[Call], due_ms: int, forgone_ms: int | None) -> bool:
     """Whether a stop or a change that may have come after it was due can have been why it is recorded as not sent."""
     if forgone_ms is None:
         return False
-    # A node may cancel it for an older schedule before any leader has come to what the present one owes; if the job is
-    # stopped by then, nobody owes it any more.
-    if any(c.verb == "change" and forgone_ms - UNSETTLED_MS <= c.invoked_ms <= forgone_ms for c in made):
+    # A node may cancel what was written ahead before a change, or before a pause that is over, and no leader has come yet
+    # to what the job owes now; if it is stopped by then, nobody owes it any more.
+    if any(c.verb in ("change", "resume") and forgone_ms - UNSETTLED_MS <= c.invoked_ms <= forgone_ms for c in made):
         forgone_ms += UNSETTLED_MS
     return any(
         c.verb not in ("create", "resume")

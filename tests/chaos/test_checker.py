@@ -240,6 +240,23 @@ def test_what_both_schedules_owe_is_owed_by_a_changed_job() -> None:
     assert duty[15_000] == "must-not"
 
 
+def test_what_was_cancelled_before_a_leader_came_to_it_is_not_owed_by_a_job_that_is_stopped_by_then() -> None:
+    """After a resume, as after a change, a leader writes down what is owed; without one that takes an election."""
+    calls = [
+        CREATED,
+        Call("pause", "j", T + 10_100, T + 10_200, "ok"),
+        Call("resume", "j", T + 20_100, T + 20_200, "ok"),
+        Call("pause", "j", T + 27_100, T + 27_200, "ok"),
+    ]
+    assert duties(calls, cancelled(23_000, 22_900))[23_000] == "may"
+    assert duties(calls[:3], cancelled(23_000, 22_900))[23_000] == "must"
+    assert (
+        duties([*calls[:3], Call("pause", "j", T + 60_100, T + 60_200, "ok")], cancelled(23_000, 22_900))[23_000]
+        == "must"
+    )
+    assert duties(calls)[23_000] == "must"
+
+
 def test_a_call_that_was_never_answered_may_be_done_later() -> None:
     """Even after one that was answered: the network held it back. Not for ever."""
     lost = Call("pause", "j", T + 5000, T + 10_000, "unknown")
