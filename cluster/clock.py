@@ -7,32 +7,21 @@ last learnt, carried on by the monotonic clock, so that a step of this machine's
 from __future__ import annotations
 
 import time
-from collections import deque
-from dataclasses import dataclass
 
-SAMPLES_KEPT_SECONDS = 20.0
+DRIFT_MS = 0.5
+"""By how much two clocks may part in a second: 500 ppm is the most by which a clock is slewed."""
+EARLY_MOST_MS = 5.0
+"""Cluster time is ahead of the database's clock by no more than this, however long its readings take."""
 JUMP_MS = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One reading of the database's clock: its middle on our monotonic clock (s), the reading (ms), the trip (s)."""
-
-    at: float
-    server_ms: int
-    trip: float
-
-    @property
-    def offset_ms(self) -> float:
-        """Server time minus monotonic time."""
-        return self.server_ms - self.at * 1000
 
 
 class Clock:
     """Monotonic time and cluster time of one node."""
 
     def __init__(self) -> None:
-        self._samples: deque[Sample] = deque()
+        self._read_at: float | None = None
+        # Between these is what to add to monotonic time (ms).
+        self._low = self._high = 0.0
         # Until the first reading the wall clock serves; the node is not ready before that reading.
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
 
@@ -57,19 +46,23 @@ class Clock:
     def learn(self, started: float, ended: float, server_ms: int) -> float:
         """Take in a reading made between two monotonic instants. Returns by how many ms the clock jumped, or 0.
 
-        The reading with the shortest trip of the last 20 s counts, since half its trip bounds the error. A reading
-        that contradicts the others by more than 2 s is a jump of the database's clock: the others are forgotten.
+        Nobody knows when in between it was made, so a reading bounds the offset from both sides, and all of them
+        together do so more closely than the shortest trip; bounds widen as they age. A reading that contradicts them is
+        believed: the database's clock was set, or another member is the primary. By more than 2 s it is a jump.
         """
-        sample = Sample((started + ended) / 2, server_ms, ended - started)
-        jump = sample.offset_ms - self._offset_ms
-        jumped = bool(self._samples) and abs(jump) > JUMP_MS + sample.trip * 1000
-        if jumped:
-            self._samples.clear()
-        self._samples.append(sample)
-        while self._samples and ended - self._samples[0].at > SAMPLES_KEPT_SECONDS:
-            self._samples.popleft()
-        self._offset_ms = min(self._samples, key=lambda s: s.trip).offset_ms
-        return jump if jumped else 0.0
+        low, high = server_ms - ended * 1000, server_ms + 1 - started * 1000
+        apart = 0.0
+        if self._read_at is not None:
+            aged = (ended - self._read_at) * DRIFT_MS
+            known_low, known_high = self._low - aged, self._high + aged
+            apart = max(low - known_high, known_low - high)
+            if apart <= 0:
+                low, high = max(low, known_low), min(high, known_high)
+        before = self._offset_ms
+        self._low, self._high, self._read_at = low, high, ended
+        # The middle, unless that may be early: what is sent a little late is on time, what is sent early never is.
+        self._offset_ms = low + min((high - low) / 2, EARLY_MOST_MS)
+        return self._offset_ms - before if apart > JUMP_MS else 0.0
 
     @property
     def wall_offset_ms(self) -> int:

@@ -1,0 +1,110 @@
+"""Cluster time, as one node learns it from readings of which nobody knows when on their way they were made."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.clock import DRIFT_MS, EARLY_MOST_MS, JUMP_MS, Clock
+
+SERVER = 1_795_000_000_000
+
+
+@dataclass
+class Bench:
+    """A clock whose monotonic time is turned by hand, and a database whose clock is right by definition."""
+
+    clock: Clock
+    at: float = 100.0
+    server: float = float(SERVER)
+
+    def pass_(self, seconds: float, ppm: float = 0.0) -> None:
+        self.at += seconds
+        self.server += seconds * 1000 + seconds * ppm / 1000
+
+    def read(self, before: float, after: float) -> float:
+        """A reading, so many seconds after it was asked for, of which the answer takes so many."""
+        started = self.at
+        self.pass_(before)
+        reading = int(self.server)
+        self.pass_(after)
+        return self.clock.learn(started, self.at, reading)
+
+    @property
+    def ahead_ms(self) -> float:
+        return -self.clock.until(self.server) * 1000
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench(Clock())
+    monkeypatch.setattr(time, "monotonic", lambda: made.at)
+    return made
+
+
+def test_after_a_stand_still_one_slow_reading_does_not_make_it_early(bench: Bench) -> None:
+    """A node stood still for half a minute, and its next question left late: 90 ms, the reading at their end."""
+    bench.read(0.001, 0.001)
+    bench.pass_(25)
+    bench.read(0.09, 0)
+    assert -15 <= bench.ahead_ms <= EARLY_MOST_MS + 0.1
+
+
+def test_a_first_reading_that_took_long_does_not_make_it_early(bench: Bench) -> None:
+    """A node that starts on a busy machine is late rather than early, and exact with the first short trip."""
+    bench.read(0.8, 0.0)
+    assert bench.ahead_ms <= EARLY_MOST_MS + 0.1
+    bench.read(0.001, 0.001)
+    assert abs(bench.ahead_ms) <= 2
+
+
+def test_another_primary_whose_clock_differs_a_little_is_believed_at_once(bench: Bench) -> None:
+    """That is no jump."""
+    bench.read(0.001, 0.001)
+    for step in (300, -300):
+        bench.server += step
+        bench.pass_(1)
+        assert bench.read(0.001, 0.001) == 0
+        assert abs(bench.ahead_ms) <= 3
+
+
+@pytest.mark.parametrize("step", [JUMP_MS + 100, -JUMP_MS - 100, 300_000, -300_000])
+def test_more_than_two_seconds_are_a_jump(bench: Bench, step: int) -> None:
+    """It is told by how much, and only once."""
+    bench.read(0.001, 0.001)
+    bench.pass_(1)
+    bench.server += step
+    assert bench.read(0.001, 0.001) == pytest.approx(step, abs=5)
+    bench.pass_(1)
+    assert bench.read(0.001, 0.001) == 0
+
+
+def test_a_reading_that_took_long_is_no_jump(bench: Bench) -> None:
+    """Ten seconds on the way say nothing about the clock."""
+    bench.read(0.001, 0.001)
+    for before, after in ((10, 0), (0, 10)):
+        assert bench.read(before, after) == 0
+        assert -15 <= bench.ahead_ms <= EARLY_MOST_MS + 0.1
+
+
+TRIP = st.floats(0, 0.5)
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), TRIP, TRIP, st.floats(-1, 1)), min_size=1, max_size=30))
+def test_never_early_and_as_late_as_the_best_reading_allows(steps: list[tuple[float, float, float, float]]) -> None:
+    """Whatever the trips, with clocks that part as fast as they may: ahead by 5 ms at most, behind by what is known."""
+    with pytest.MonkeyPatch.context() as patch:
+        bench = Bench(Clock())
+        patch.setattr(time, "monotonic", lambda: bench.at)
+        known = float("inf")
+        for wait, before, after, slew in steps:
+            ppm = slew * DRIFT_MS * 1000 * 0.99
+            bench.pass_(wait, ppm)
+            bench.read(before, after)
+            widened = 2 * DRIFT_MS * (wait + before + after)
+            known = min(known + widened, (before + after) * 1000)
+            assert -known - 2 - widened <= bench.ahead_ms <= EARLY_MOST_MS + 2 + widened
