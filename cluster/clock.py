@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 
 DRIFT_MS = 0.5
-"""By how much two clocks may part in a second: 500 ppm is the most by which a clock is slewed."""
+"""By how much two clocks may part in a second: 500 ppm, by which ntpd and the kernel slew a clock at most."""
 EARLY_MOST_MS = 5.0
-"""Cluster time is ahead of the database's clock by no more than this, however long its readings take."""
+"""When a reading is taken in, cluster time is ahead of it by no more than this, however long the reading took."""
 JUMP_MS = 2000
+NARROW_MS = 100
+"""So close together bounds say where the clock is, and not only where it is not."""
 
 
 class Clock:
@@ -22,6 +24,8 @@ class Clock:
         self._read_at: float | None = None
         # Between these is what to add to monotonic time (ms).
         self._low = self._high = 0.0
+        self._settled_ms: float | None = None
+        """The offset when it was last known well, or a jump was told: from it jumps are counted."""
         # Until the first reading the wall clock serves; the node is not ready before that reading.
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
 
@@ -48,7 +52,8 @@ class Clock:
 
         Nobody knows when in between it was made, so a reading bounds the offset from both sides, and all of them
         together do so more closely than the shortest trip; bounds widen as they age. A reading that contradicts them is
-        believed: the database's clock was set, or another member is the primary. By more than 2 s it is a jump.
+        believed: the database's clock was set, or another member is the primary. By more than 2 s it is a jump; if its
+        first reading takes so long that this is not sure, the next one tells.
         """
         low, high = server_ms - ended * 1000, server_ms + 1 - started * 1000
         apart = 0.0
@@ -58,11 +63,15 @@ class Clock:
             apart = max(low - known_high, known_low - high)
             if apart <= 0:
                 low, high = max(low, known_low), min(high, known_high)
-        before = self._offset_ms
         self._low, self._high, self._read_at = low, high, ended
         # The middle, unless that may be early: what is sent a little late is on time, what is sent early never is.
         self._offset_ms = low + min((high - low) / 2, EARLY_MOST_MS)
-        return self._offset_ms - before if apart > JUMP_MS else 0.0
+        narrow = high - low <= NARROW_MS
+        jump = 0.0 if self._settled_ms is None else self._offset_ms - self._settled_ms
+        jumped = apart > JUMP_MS or (narrow and abs(jump) > JUMP_MS)
+        if jumped or narrow:
+            self._settled_ms = self._offset_ms
+        return jump if jumped else 0.0
 
     @property
     def wall_offset_ms(self) -> int:

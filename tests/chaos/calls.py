@@ -25,7 +25,7 @@ SETTLING_MS = 3000
 LATER_MS = 60_000
 """A call without an answer may be done so much later: the network held it, or the primary or the node stood still."""
 UNSETTLED_MS = 15_000
-"""What a change of leader may take, and a little more."""
+"""What a change of leader may take, and a little more: so long after a call the leader may not have come to the job."""
 OVER_MS = 120_000
 """So long after the last call about a job that was stopped by it, nothing of it is written ahead any more."""
 
@@ -53,8 +53,14 @@ class _State:
 _NOTHING = _State(False, 1)
 
 
-def targets(calls: Iterable[Call], recorded: Iterable[Recorded], start_ms: int, end_ms: int) -> list[Target]:
-    """Every second of every job from `start_ms` until before `end_ms`, with its duty.
+def targets(
+    calls: Iterable[Call],
+    recorded: Iterable[Recorded],
+    start_ms: int,
+    end_ms: int,
+    hurt: Sequence[tuple[int, int]] = (),
+) -> list[Target]:
+    """Every second of every job from `start_ms` until before `end_ms`, with its duty. `hurt`: when a leader may be lacking.
 
     What comes before a job was made, or long after it was stopped for good, has no target: nobody owes it.
     """
@@ -72,7 +78,9 @@ def targets(calls: Iterable[Call], recorded: Iterable[Recorded], start_ms: int, 
         end = end_ms if over is None else min(end_ms, over + OVER_MS)
         for t in range(begin, end, 1000):
             duty: Duty = "may"
-            if surely.owing(t) == {True} and not _excused(made, t, forgone.at(job, t)):
+            if surely.owing(t) == {True} and not (
+                _excused(made, t, forgone.at(job, t)) or _not_come_to(made, forgone.cancelled(job, t), hurt)
+            ):
                 duty = "must"
             elif hardly.owing(t) == {False}:
                 duty = "must-not"
@@ -134,6 +142,10 @@ class _Forgone:
                 job, first = r.execution.split(":")[:2]
                 self._ranges[job].append((int(first), r.last_ms, r.ended_ms))
 
+    def cancelled(self, job: str, due_ms: int) -> int | None:
+        """In ms; None: it is not recorded as cancelled."""
+        return self._cancelled.get(f"{job}:{due_ms}")
+
     def at(self, job: str, due_ms: int) -> int | None:
         """In ms; None: it is not recorded. A range may be extended later, and does not say when: soon after its end."""
         for first, last, ended in self._ranges[job]:
@@ -146,16 +158,35 @@ def _excused(made: Sequence[Call], due_ms: int, forgone_ms: int | None) -> bool:
     """Whether a stop or a change that may have come after it was due can have been why it is recorded as not sent."""
     if forgone_ms is None:
         return False
-    # A node may cancel what was written ahead before a change, or before a pause that is over, and no leader has come yet
-    # to what the job owes now; if it is stopped by then, nobody owes it any more.
-    if any(c.verb in ("change", "resume") and forgone_ms - UNSETTLED_MS <= c.invoked_ms <= forgone_ms for c in made):
-        forgone_ms += UNSETTLED_MS
     return any(
         c.verb not in ("create", "resume")
         and c.invoked_ms - CLOCKS_MS <= forgone_ms
         and (c.answered_ms if c.outcome == "ok" else c.invoked_ms + LATER_MS) + CLOCKS_MS > due_ms
         for c in made
     )
+
+
+def _not_come_to(made: Sequence[Call], cancelled_ms: int | None, hurt: Sequence[tuple[int, int]]) -> bool:
+    """Whether a job was stopped before a leader had come to what it owes since it was changed or resumed.
+
+    A node may cancel what was written ahead for the time before that; then the leader writes it down again, unless the
+    job is stopped by then. Without a fault a leader comes within a moment.
+    """
+    if cancelled_ms is None:
+        return False
+    for begun in made:
+        if begun.verb in ("change", "resume") and begun.invoked_ms - CLOCKS_MS <= cancelled_ms:
+            came = begun.answered_ms + SETTLING_MS
+            if any(low <= came and high >= begun.invoked_ms for low, high in hurt):
+                came = begun.answered_ms + UNSETTLED_MS
+            if any(
+                c.verb not in ("create", "resume")
+                and begun.invoked_ms < c.invoked_ms <= came
+                and c.invoked_ms > cancelled_ms
+                for c in made
+            ):
+                return True
+    return False
 
 
 def triggered(triggers: Iterable[Trigger], seen: Iterable[str], start_ms: int, end_ms: int) -> list[Target]:

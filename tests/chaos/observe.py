@@ -184,7 +184,9 @@ def collect(
         # A missed range may begin before the span.
         before = {"state": "missed", "due_at": {"$lt": due["$gte"]}}
         earlier = [_recorded(h) for h in nodes.db["history"].find(before, _OF_HISTORY)]
-        owed += targets(watch.calls, recorded + earlier, start, end)
+        recovery = (bounds or Bounds()).recovery_ms
+        hurt = [(f.start_ms, f.end_ms + f.after_ms + recovery) for f in faults if "late" in f.explains]
+        owed += targets(watch.calls, recorded + earlier, start, end, hurt)
     seen = [
         Seen(_occurrence(a.execution), a.attempt, a.token, a.at_ms, a.answer)
         for a in receiver.arrivals()

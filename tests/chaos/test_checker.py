@@ -15,6 +15,8 @@ from tests.chaos.saved import load, save, timeline
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.chaos.evidence import Verb
+
 T = 1_700_000_000_000
 
 
@@ -176,9 +178,10 @@ def test_nothing_undoes_a_success_but_the_loss_of_its_answer() -> None:
         assert rules(replace(hurt, recorded=(record, hurt.recorded[1]))) == found
 
 
-def duties(calls: list[Call], *recorded: Recorded) -> dict[int, str]:
+def duties(calls: list[Call], *recorded: Recorded, hurt: tuple[int, int] | None = None) -> dict[int, str]:
     """By due time, counted from T."""
-    return {t.due_ms - T: t.duty for t in targets(calls, recorded, T - 2000, T + 90_000)}
+    spans = [] if hurt is None else [(T + hurt[0], T + hurt[1])]
+    return {t.due_ms - T: t.duty for t in targets(calls, recorded, T - 2000, T + 90_000, spans)}
 
 
 def cancelled(due: int, ended: int) -> Recorded:
@@ -240,21 +243,26 @@ def test_what_both_schedules_owe_is_owed_by_a_changed_job() -> None:
     assert duty[15_000] == "must-not"
 
 
-def test_what_was_cancelled_before_a_leader_came_to_it_is_not_owed_by_a_job_that_is_stopped_by_then() -> None:
-    """After a resume, as after a change, a leader writes down what is owed; without one that takes an election."""
-    calls = [
-        CREATED,
-        Call("pause", "j", T + 10_100, T + 10_200, "ok"),
-        Call("resume", "j", T + 20_100, T + 20_200, "ok"),
-        Call("pause", "j", T + 27_100, T + 27_200, "ok"),
-    ]
-    assert duties(calls, cancelled(23_000, 22_900))[23_000] == "may"
-    assert duties(calls[:3], cancelled(23_000, 22_900))[23_000] == "must"
-    assert (
-        duties([*calls[:3], Call("pause", "j", T + 60_100, T + 60_200, "ok")], cancelled(23_000, 22_900))[23_000]
-        == "must"
-    )
-    assert duties(calls)[23_000] == "must"
+@pytest.mark.parametrize("verb", ["resume", "change"])
+def test_what_was_cancelled_before_a_leader_came_to_it_is_not_owed_by_a_job_that_is_stopped_by_then(verb: Verb) -> None:
+    """A leader writes down what is owed since a resume or a change: within a moment, or within an election."""
+
+    def duty(stopped: int, hurt: tuple[int, int] | None = None) -> str:
+        calls = [
+            CREATED,
+            *([Call("pause", "j", T + 10_100, T + 10_200, "ok")] if verb == "resume" else []),
+            Call(verb, "j", T + 20_100, T + 20_200, "ok"),
+            Call("pause", "j", T + stopped, T + stopped + 100, "ok"),
+        ]
+        return duties(calls, cancelled(21_000, 20_950), hurt=hurt)[21_000]
+
+    assert duty(23_000) == "may"
+    assert duty(24_000) == "must"
+    assert duty(24_000, (19_000, 22_000)) == "may"
+    assert duty(35_000, (19_000, 22_000)) == "may"
+    assert duty(36_000, (19_000, 22_000)) == "must"
+    assert duty(24_000, (30_000, 40_000)) == "must"
+    assert duty(24_000, (1000, 20_000)) == "must"
 
 
 def test_a_call_that_was_never_answered_may_be_done_later() -> None:

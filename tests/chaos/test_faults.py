@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ import pytest
 from ops.embedded import free_port
 from tests.chaos.audited import audited, wrong
 from tests.chaos.checker import check, figures
-from tests.chaos.evidence import Bounds, Fault, Run
+from tests.chaos.evidence import Bounds, Fault, Recorded, Run
 from tests.chaos.faults import Faults, done, group
 from tests.chaos.hand import Cluster
 from tests.chaos.hooks import FAKETIME, clocked, hooked
@@ -184,14 +185,22 @@ def tormented(
 
 
 def known(run: Run, violation: Violation) -> tuple[Any, ...]:
-    """What a run knows of the execution that a violation names first: calls, record, arrivals, and the faults."""
-    execution = violation.what.partition(" ")[0]
+    """What a run knows of the execution that a violation names: calls, records, arrivals, and the faults."""
+    named = re.search(r"(\S+):(\d{13})", violation.what)
+    job, due = (named[1], int(named[2])) if named else ("", 0)
     return (
-        [c for c in run.calls if c.job == execution.partition(":")[0]],
-        [r for r in run.recorded if r.execution == execution],
-        [s for s in run.seen if s.execution == execution],
+        violation,
+        [c for c in run.calls if c.job == job],
+        [r for r in run.recorded if r.execution == f"{job}:{due}" or _within(r, job, due)],
+        [s for s in run.seen if s.execution == f"{job}:{due}"],
         [(f.kind, f.start_ms, f.end_ms) for f in run.faults],
     )
+
+
+def _within(record: Recorded, job: str, due_ms: int) -> bool:
+    """Whether it is a missed range that this occurrence is in."""
+    of, first = record.execution.split(":")[:2]
+    return of == job and record.last_ms is not None and int(first) <= due_ms <= record.last_ms
 
 
 @pytest.mark.chaos

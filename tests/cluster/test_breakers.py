@@ -76,6 +76,7 @@ def test_one_probe_in_the_cluster_and_its_node_is_killed(cluster: Callable[..., 
         # By then every job has owed two more.
         wait_past(nodes, next_second(nodes) + 1500)
         assert breaker(nodes, half_open=True, rev=probing["rev"]), "it must still be half-open"
+        assert nodes.db["executions"].count_documents({"due_at": {"$lt": now(nodes)}}) > JOBS, "much must be held back"
         assert len(target.came["hangs"]) == 1, opened
         nodes.kill(probing["node"])
         target.mood = "up"
