@@ -47,6 +47,9 @@ IDLE_LEAST = 0.025
 IDLE_MOST = 0.25
 RENEW_AGAIN = 0.5
 """After a renewal that failed: a lease is too short to wait for the next third of it."""
+BEHIND_MS = 1000
+BEHIND_SECONDS = 1.0
+"""What was claimed so recently should have been sent a second before: there is a backlog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class WorkerSettings:
     waiting: int = 2048
     unrecorded: int = 4096
     claimers: int = 2
+    spare_claimers: int = 4
+    """These claim too while there is a backlog."""
     retention_days: float = 7.0
 
 
@@ -90,6 +95,7 @@ class Worker:
         self._strays = False
         self._primary: tuple[str, int] | None = None
         self._claiming = 0
+        self._behind_until = 0.0
         self._handing_back = False
         self._turn = 0
         self.draining = False
@@ -103,7 +109,12 @@ class Worker:
 
     def start(self) -> None:
         """Begin to work."""
-        self._claimers = [Loop("claim", self._claim_turns()) for _ in range(self._settings.claimers)]
+        self._claimers = [
+            *(Loop("claim", self._claim_turns()) for _ in range(self._settings.claimers)),
+            # A claim waits for the database most of its time. A backlog is often one of small batches, after an outage all
+            # the more of retries, so that it is these waits that it is worked off by.
+            *(Loop("claim", self._claim_turns(spare=True)) for _ in range(self._settings.spare_claimers)),
+        ]
         self.loops = [
             *self._claimers,
             Loop("renew", self._renew_turn),
@@ -127,14 +138,19 @@ class Worker:
         self.only_unowned_for_a_lease()
         self.dispatcher.clock_jumped()
 
-    def _claim_turns(self) -> Callable[[], Awaitable[float | None]]:
-        """The turns of one claimer, which polls ever less often while there is nothing to claim."""
+    def _claim_turns(self, *, spare: bool = False) -> Callable[[], Awaitable[float | None]]:
+        """The turns of one claimer, which polls ever less often while there is nothing to claim.
+
+        `spare`: it claims while there is a backlog alone.
+        """
         idle = IDLE_LEAST
 
         async def turn() -> float | None:
             nonlocal idle
             if self.draining:
                 return None
+            if spare and self._clock.monotonic() > self._behind_until:
+                return IDLE_MOST
             found = False
             try:
                 found = await self.claim_once()
@@ -211,7 +227,10 @@ class Worker:
             return  # this claim took longer than its lease, and our other claimer has made the next one
         self.tally.counters["claimed"] += 1
         self.tally.counters["reclaimed"] += claimed.batch.claims > 1
-        held = Held(claimed.batch, claimed.valid_until, taken_ms=self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        if claimed.batch.send_ms < now_ms - BEHIND_MS:
+            self._behind_until = self._clock.monotonic() + BEHIND_SECONDS
+        held = Held(claimed.batch, claimed.valid_until, taken_ms=now_ms)
         if claimed.unreadable:
             await self._recorder.bury(claimed.batch, claimed.unreadable, self._clock.now_ms())
         if claimed.must_split:

@@ -122,7 +122,7 @@ class Machines:
         store: Any = self.world.store
         clock: Any = self.world.clock()
         wire: Any = Wire(self, owner)
-        settings = WorkerSettings(owner, slots=8, waiting=64, claimers=self.claimers)
+        settings = WorkerSettings(owner, slots=8, waiting=64, claimers=self.claimers, spare_claimers=0)
         worker = Worker(store, clock, self.timings, wire, settings)
         self.workers[owner] = worker
         self._current[name] = owner
