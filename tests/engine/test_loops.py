@@ -240,8 +240,9 @@ async def test_readiness_tells_of_a_loop_that_does_not_run(node: Node) -> None:
     """Every loop is watched; the node is ready only while all of them run."""
     await node.start()
     await eventually(lambda: _is(node.ready), 10)
-    assert len([*node._loops, *node.worker.loops, *node.leader.loops]) == 12
-    for loop in (node.leader.loops[0], node.worker.loops[2], node._loops[2]):
+    assert len([*node._loops, *node.worker.loops, *node.leader.loops]) == 16
+    renew = next(loop for loop in node.worker.loops if loop.name == "renew")
+    for loop in (node.leader.loops[0], renew, node._loops[2]):
         assert loop.task is not None
         await stop([loop.task])
         assert not node.ready
