@@ -125,6 +125,40 @@ async def test_retry_then_success(database: Database) -> None:
     assert (found["state"], [a["status"] for a in found["attempts"]]) == ("succeeded", [500, 200])
 
 
+async def test_a_backlog_is_claimed_by_more_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What should have gone a second ago brings the spare claimers; once all is on time there are two again."""
+    claim, now, counts = batches.claim, 0, list[int]()
+
+    async def slow(*args: Any) -> Batch | None:
+        nonlocal now
+        now += 1
+        counts.append(now)
+        await asyncio.sleep(0.05)
+        try:
+            return await claim(*args)
+        finally:
+            now -= 1
+
+    monkeypatch.setattr(batches, "claim", slow)
+    w = worker(database, answering(200))
+    w.start()
+    await eventually(lambda: _true(len(counts) > 20), 15, "many polls")
+    assert max(counts) == 2
+    for i in range(30):
+        await owed(database, f"j{i}", batch=f"b{i}")
+    await eventually(lambda: _in_history(database, 30), 15, "the backlog")
+    assert max(counts) == 6
+    await eventually(lambda: _true(now <= 2 and Crank.monotonic() > w._behind_until + 0.5), 15, "its end")
+    counts.clear()
+    await eventually(lambda: _true(len(counts) > 20), 15, "many polls")
+    assert max(counts) == 2
+    await w.drain(5)
+
+
+async def _in_history(db: Database, count: int) -> bool:
+    return await db.api["history"].count_documents({}) >= count
+
+
 async def test_two_workers_never_hold_one_batch(database: Database) -> None:
     """Many claimers at once: each batch goes to one of them, with one token."""
     for i in range(30):
