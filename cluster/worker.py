@@ -18,6 +18,7 @@ from cluster.claim import ALONE_AFTER, Claimed, Claimer
 from cluster.core.errors import StoreUnavailable
 from cluster.core.lifecycle import State
 from cluster.core.model import Ending, Moved
+from cluster.core.planning import MAX_BATCH
 from cluster.dispatch import Dispatcher, Hooks
 from cluster.doors import Doors
 from cluster.gates import Gates
@@ -199,8 +200,9 @@ class Worker:
         self._turn += 1
         late_first = self._turn % 10 == 0
         for late in (late_first, not late_first):
-            if late and self.dispatcher.waiting >= self._settings.waiting // 4:
-                continue  # late work takes what is idle, and never the room that current work needs
+            # Late work takes what is idle, and never the room that current work needs; other claims may bring as much.
+            if late and self.dispatcher.waiting + (self._claiming - 1) * MAX_BATCH >= self._settings.waiting // 4:
+                continue
             with self._suspect.asking() as may_be_one:
                 claimed = await self._claimer.step(self._which(None if may_be_one else ALONE_AFTER - 1, late=late))
                 if claimed is not None:
