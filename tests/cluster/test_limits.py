@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -144,10 +145,13 @@ def test_a_rate_is_kept_by_all_nodes_together(cluster: Callable[..., Nodes], slo
     wait_until(lambda: len(target.runs) >= 60, 40, "all of them")
     begun = sorted(target.begun)
     assert begun[-1] - begun[0] >= 2.5
-    for i, first in enumerate(begun):
-        inside = sum(1 for other in begun[i:] if other < first + 1.0)
-        assert inside <= 24, f"{inside} within a second"  # permits are used up to a tenth of a second late
+    assert most_within_a_second(begun) <= 24  # permits are used up to a tenth of a second late
     assert len(target.runs) == 60
+
+
+def most_within_a_second(instants: list[float]) -> int:
+    ordered = sorted(instants)
+    return max(bisect_left(ordered, first + 1.0) - i for i, first in enumerate(ordered))
 
 
 def test_a_rate_is_kept_when_a_node_is_killed(cluster: Callable[..., Nodes], slow: Callable[[float], Slow]) -> None:
@@ -167,10 +171,11 @@ def test_a_rate_is_kept_when_a_node_is_killed(cluster: Callable[..., Nodes], slo
     held = nodes.db["executions"].count_documents({"owner": victim})
     assert held, "the dead node must have something in its hands"
     wait_until(lambda: nodes.db["history"].count_documents({"state": "succeeded"}) == 120, 60, "all of them")
-    begun = sorted(target.begun)
-    for i, first in enumerate(begun):
-        # A permit may be used 100 ms after its instant, and threads of this machine take their time.
-        inside = sum(1 for other in begun[i:] if other < first + 1.0)
-        assert inside <= 24, f"{inside} within a second"
+    # A permit may be used 100 ms after its instant. What is on its way when a busy machine stands still for half a second
+    # comes to the target together with what follows, and is still less than the permits of a dead node would add.
+    left = [a["sent_at"].timestamp() for h in nodes.db["history"].find() for a in h["attempts"]]
+    assert len(left) >= 120
+    assert most_within_a_second(left) <= 24
+    assert most_within_a_second(target.begun) <= 36
     assert len({name for _, _, name in target.runs}) == 120
     wait_until(lambda: nodes.db["executions"].count_documents({}) == 0, 10, "what was owed to be removed")
