@@ -139,7 +139,7 @@ async def move(db: Database, moves: Sequence[Moved], batch: str) -> set[str]:
 
 
 async def reown(db: Database, stale: Sequence[Execution], version: Mapping[str, str], batch: str) -> set[str]:
-    """Give never-sent executions of an older schedule to the present one: new version, new batch.
+    """Give executions of an older schedule to the present one: new version, new batch; attempts stay.
 
     `version` maps execution id to the new schedule version. The batch is inserted by the caller next. A node that
     holds the old batch can no longer end them, because its token names the old batch.
@@ -150,13 +150,18 @@ async def reown(db: Database, stale: Sequence[Execution], version: Mapping[str, 
         result = await db.work["executions"].bulk_write(
             [
                 UpdateOne(
-                    {"_id": e.id, "batch": e.batch, "schedule_version": e.schedule_version, "attempts": []},
+                    {
+                        "_id": e.id,
+                        "batch": e.batch,
+                        "schedule_version": e.schedule_version,
+                        "attempts": {"$size": len(e.attempts)},
+                    },
                     {
                         "$set": {
                             "schedule_version": version[e.id],
                             "batch": batch,
                             "owner": None,
-                            "state": State.PENDING.value,
+                            "state": (State.RETRYING if e.attempts else State.PENDING).value,
                         },
                         "$unset": {"ending": ""},
                     },

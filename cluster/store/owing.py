@@ -74,7 +74,7 @@ async def _owe_once(
         return Owed(len(planned)), existed
     wanted = {e.id: e for e in planned if e.id in existed}
     found, unreadable = await executions.read(db, existed)
-    stale = [e for e in found.values() if e.schedule_version != wanted[e.id].schedule_version and not e.attempts]
+    stale = [e for e in found.values() if e.schedule_version != wanted[e.id].schedule_version]
     older = await _older(db, stale, wanted)
     reowned = await _reown(db, older, wanted, new_id)
     repaired = await repair(db, [e for e in found.values() if e.id not in reowned])
@@ -92,7 +92,7 @@ async def _lost(db: Database, versions: dict[str, str]) -> set[str]:
     if not versions:
         return set()
     there = await executions.owed(db, versions)
-    moved = {e.id for e in there.values() if e.schedule_version != versions[e.id] and not e.attempts}
+    moved = {e.id for e in there.values() if e.schedule_version != versions[e.id]}
     gone = {i: version for i, version in versions.items() if i not in there}
     return moved | (gone.keys() - await history.settled(db, gone) if gone else set())
 
@@ -131,19 +131,22 @@ async def _older(db: Database, found: Sequence[Execution], wanted: Mapping[str, 
 async def _reown(
     db: Database, stale: Sequence[Execution], wanted: dict[str, Execution], new_id: Callable[[], str]
 ) -> set[str]:
-    """Move never-sent executions of an older schedule to the present one, grouped as batches must be."""
+    """Move executions of an older schedule to the present one, grouped as batches must be.
+
+    What failed under the older one, in the moment in which the job was changed, is tried again when it was to be.
+    """
     taken: set[str] = set()
-    groups: defaultdict[tuple[int, int, str, str | None], list[Execution]] = defaultdict(list)
+    groups: defaultdict[tuple[int, int, int, str, str | None], list[Execution]] = defaultdict(list)
     for e in stale:
-        now = wanted[e.id]
-        groups[now.lane, now.send_ms, now.host, batch_gate(now.gate)].append(e)
-    for (lane, send_ms, host, gate), group in _small(groups):
+        now, made = wanted[e.id], len(e.attempts)
+        groups[now.lane, made, e.send_ms if made else now.send_ms, now.host, batch_gate(now.gate)].append(e)
+    for (lane, made, send_ms, host, gate), group in _small(groups):
         name = new_id()
         mine = await executions.reown(db, group, {e.id: wanted[e.id].schedule_version for e in group}, name)
         if mine:
             token = max(e.token for e in group)
             batch = Batch(
-                name, tuple(sorted(mine)), lane, 0, send_ms, send_ms - 1000, token=token, host=host, gate=gate
+                name, tuple(sorted(mine)), lane, made, send_ms, send_ms - 1000, token=token, host=host, gate=gate
             )
             await batches.insert(db, [batch])
             taken |= mine

@@ -300,3 +300,40 @@ async def test_a_job_read_long_ago_is_read_again_before_its_execution_leaves(
 
 async def _is(value: Any) -> Any:
     return value
+
+
+@pytest.mark.parametrize("first", ["the leader", "the node"])
+async def test_what_failed_once_under_the_old_schedule_is_tried_again_under_the_new_one(
+    database: Database, first: str
+) -> None:
+    """Sent in the moment in which its job was changed, answered 503, and owed by the new schedule too: whether the leader
+    comes to the job before the node tries again or after it gave up, it goes on, with the attempt that was made."""
+    (e,) = await owed(database, "a")
+    node = worker(database, answering(503))
+    claimed = await node._claimer.step(ClaimFilter())
+    assert claimed is not None
+    made = (Attempt(1, e.due_ms, "a", claimed.batch.token, 1.0, 503),)
+    await node._recorder.moves([Moved(claimed.executions[0], made, e.due_ms)])
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+
+    async def settle() -> int:
+        planned = replace(e, schedule_version="v2", batch="planned")
+        its_batch = Batch("planned", (e.id,), 0, 0, e.due_ms, e.due_ms)
+        return (await owe(database, [planned], [its_batch], iter(["reowned"]).__next__)).reowned
+
+    if first == "the leader":
+        assert await settle() == 1
+        (found,) = await rows(database, "executions")
+        assert (found["schedule_version"], found["batch"], found["state"]) == ("v2", "reowned", "retrying")
+        assert [a["n"] for a in found["attempts"]] == [1]
+        (batch,) = [b for b in await rows(database, "batches") if b["_id"] == "reowned"]
+        assert (batch["attempt"], int(batch["send_at"])) == (1, int(found["send_at"]))
+    await run_dry(worker(database, answering(200)))
+    if first == "the node":
+        assert (await rows(database, "history"))[0]["state"] == "cancelled"
+        assert await settle() == 0
+        await run_dry(worker(database, answering(200)))
+    (run,) = await rows(database, "history")
+    assert (run["state"], run["schedule_version"]) == ("succeeded", "v2")
+    assert [a["status"] for a in run["attempts"]] == [503, 200]
+    assert await rows(database, "executions") == []

@@ -242,10 +242,11 @@ async def rows_known(db: Store, keys: Collection[str]) -> dict[str, Row]:
 async def reown(db: Store, stale: Sequence[Execution], version: Mapping[str, str], batch: str) -> set[str]:
     def effect(e: Execution) -> bool:
         now = db.executions.get(e.id)
-        seen = (e.batch, e.schedule_version, ())
-        if now is None or (now.batch, now.schedule_version, now.attempts) != seen:
+        seen = (e.batch, e.schedule_version, len(e.attempts))
+        if now is None or (now.batch, now.schedule_version, len(now.attempts)) != seen:
             return False
-        changed = replace(now, schedule_version=version[e.id], batch=batch, owner=None, state=State.PENDING)
+        state = State.RETRYING if e.attempts else State.PENDING
+        changed = replace(now, schedule_version=version[e.id], batch=batch, owner=None, state=state)
         db.executions[e.id] = changed
         db.endings.pop(e.id, None)
         return True
