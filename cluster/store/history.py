@@ -270,7 +270,7 @@ async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int
         UpdateOne(
             {"_id": d["_id"], "last_at": {"$lt": d["last_at"]}},
             {
-                "$set": {"last_at": d["last_at"], "mark": True},
+                "$set": {"last_at": d["last_at"], "extended_at": DatetimeMS(now_ms), "mark": True},
                 "$max": {"count": d["count"], "expire_at": d["expire_at"]},
             },
         )

@@ -16,7 +16,7 @@ from tests.chaos.evidence import Target
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tests.chaos.evidence import Call, Duty, Recorded, Trigger
+    from tests.chaos.evidence import Call, Duty, Recorded, Run, Trigger
 
 CLOCKS_MS = 250
 """Between the clocks of the caller and of the node that took the call."""
@@ -53,6 +53,17 @@ class _State:
 _NOTHING = _State(False, 1)
 
 
+def owed(run: Run) -> tuple[Target, ...]:
+    """All that has a target in a run: its steady jobs, those of the calls, and the runs asked for by hand."""
+    start, end = run.span
+    hurt = [(f.start_ms, f.end_ms + f.after_ms + run.bounds.recovery_ms) for f in run.faults if "late" in f.explains]
+    return (
+        *(Target(f"j{i}:{t}", t) for i in range(run.steady) for t in range(start, end, 1000)),
+        *targets(run.calls, run.recorded + run.earlier, start, end, hurt),
+        *triggered(run.triggers, {s.execution for s in run.seen}, start, end),
+    )
+
+
 def targets(
     calls: Iterable[Call],
     recorded: Iterable[Recorded],
@@ -68,7 +79,7 @@ def targets(
     for c in calls:
         if c.outcome in ("ok", "unknown") or (c.outcome == "absent" and c.verb == "delete"):
             by_job[c.job].append(c)
-    forgone = _Forgone(recorded)
+    forgone = _Forgone(recorded, hurt)
     found = []
     for job, made in by_job.items():
         made.sort(key=lambda c: c.invoked_ms)
@@ -132,7 +143,8 @@ def _states(made: Sequence[Call], at_ms: int, slack_ms: int) -> set[_State]:
 class _Forgone:
     """When it was recorded that an occurrence is not sent, for those of which it was."""
 
-    def __init__(self, recorded: Iterable[Recorded]) -> None:
+    def __init__(self, recorded: Iterable[Recorded], hurt: Sequence[tuple[int, int]]) -> None:
+        self._hurt = hurt
         self._cancelled: dict[str, int] = {}
         self._ranges: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
         for r in recorded:
@@ -140,17 +152,21 @@ class _Forgone:
                 self._cancelled[r.execution] = r.ended_ms
             elif r.state == "missed" and r.last_ms is not None:
                 job, first = r.execution.split(":")[:2]
-                self._ranges[job].append((int(first), r.last_ms, r.ended_ms))
+                self._ranges[job].append((int(first), r.last_ms, max(r.ended_ms, r.extended_ms or 0)))
 
     def cancelled(self, job: str, due_ms: int) -> int | None:
         """In ms; None: it is not recorded as cancelled."""
         return self._cancelled.get(f"{job}:{due_ms}")
 
     def at(self, job: str, due_ms: int) -> int | None:
-        """In ms; None: it is not recorded. A range may be extended later, and does not say when: soon after its end."""
+        """In ms, at the latest; None: it is not recorded. Of a range that grew: when it did last.
+
+        A range bears the time at which the leader began to look at jobs; a job may have been stopped until it was read.
+        """
         for first, last, ended in self._ranges[job]:
             if first <= due_ms <= last:
-                return max(ended, last) + LATER_MS
+                slow = any(low <= ended <= high for low, high in self._hurt)
+                return ended + (UNSETTLED_MS if slow else SETTLING_MS)
         return self._cancelled.get(f"{job}:{due_ms}")
 
 

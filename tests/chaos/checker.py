@@ -6,7 +6,7 @@ clock, what the database says at the end, what was done to the cluster, and who 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -34,46 +34,55 @@ class Violation:
 
 
 def check(run: Run) -> list[Violation]:
-    """Every violation of every rule; an empty list is a clean run."""
+    """Every violation of every rule that holds in this run; an empty list is a clean run."""
     by_id: defaultdict[str, list[Seen]] = defaultdict(list)
     for s in sorted(run.seen, key=lambda s: s.at_ms):
         by_id[s.execution].append(s)
     felt = _Felt(run)
-    return [
+    found = [
         *_targets(run, by_id),
         *_lateness(run, by_id, felt),
         *_duplicates(by_id, felt),
         *_history(run, by_id, felt),
         *_calls(run.calls),
         *_leaders(run.leaders),
-        *_progress(run),
+        *_progress(run, by_id),
         *(Violation("orphan", f"{execution} is still owed at the end") for execution in run.owed),
         *(Violation("verify", finding) for finding in run.verified),
     ]
+    return [v for v in found if v.rule not in run.excused]
 
 
 def figures(run: Run) -> dict[str, int]:
-    """What a report states. `delivered again`: an attempt that had come before, or any after a 2xx. Lateness in ms."""
+    """What a report states. `delivered again`: an attempt that had come before, or any after a 2xx; `by another claim`:
+    the former. Lateness in ms, and beside it that of what was due far from any fault.
+    """
     first: dict[str, int] = {}
     numbers: defaultdict[str, set[int]] = defaultdict(set)
     accepted: set[str] = set()
-    again = 0
+    again = claimed = 0
     for s in sorted(run.seen, key=lambda s: s.at_ms):
+        claimed += s.attempt in numbers[s.execution]
         again += s.attempt in numbers[s.execution] or s.execution in accepted
         numbers[s.execution].add(s.attempt)
         first.setdefault(s.execution, s.at_ms)
         if s.answer.startswith("2"):
             accepted.add(s.execution)
     must = [t for t in run.targets if t.duty == "must"]
-    felt = _Felt(run)
+    far = _Felt(run).far({t.due_ms for t in must})
+    calm = sorted(first[t.execution] - t.due_ms for t in must if t.due_ms in far and t.execution in first) or [0]
     return {
         "faults": len(run.faults),
         "kinds of faults": len({f.kind for f in run.faults}),
         "executions audited": len(must),
-        "far from any fault": sum(n for due, n in Counter(t.due_ms for t in must).items() if not felt.at(due)),
+        "far from any fault": sum(t.due_ms in far for t in must),
         "missing": sum(t.execution not in first for t in must),
         "delivered again": again,
+        "by another claim": claimed,
         "longest lateness ms": max((first[t.execution] - t.due_ms for t in must if t.execution in first), default=0),
+        "far from faults, median ms": calm[len(calm) // 2],
+        "far from faults, p99 ms": calm[min(len(calm) - 1, len(calm) * 99 // 100)],
+        "far from faults, longest ms": calm[-1],
     }
 
 
@@ -88,11 +97,21 @@ class _Felt:
         faults = [f for f in self._faults if effect is None or effect in f.explains]
         if effect == "stale":  # what was on its way is there as soon as everybody goes on
             return [(f.start_ms, f.end_ms + ON_ITS_WAY_MS) for f in faults]
+        if effect == "again":  # a breaker that waits loses nothing
+            return [(f.start_ms, f.end_ms + self._recovery_ms) for f in faults]
         return [(f.start_ms, f.end_ms + f.after_ms + self._recovery_ms) for f in faults]
 
     def at(self, at_ms: int, effect: Effect | None = None) -> bool:
         """Whether an instant lies in a fault that may have this effect (None: any), or in its recovery."""
         return any(low <= at_ms <= high for low, high in self._spans(effect))
+
+    def lost(self, seen: Seen) -> bool:
+        """Whether a fault can be why nobody knew of this request, or of its answer."""
+        return any(self.at(seen.at_ms + lag, "again") for lag in (0, IN_FLIGHT_MS))
+
+    def far(self, instants: Iterable[int]) -> set[int]:
+        """Those in which no fault may be felt."""
+        return {t for t in instants if not self.at(t)}
 
     def excuses(self, due_ms: int, late_ms: int, came_ms: int) -> bool:
         """Whether faults can be why it came so late.
@@ -100,10 +119,11 @@ class _Felt:
         From when it was late until it came one or another must have been felt; and the time in which none of them
         was going on must not be longer than a recovery takes: what is not sent then is stuck, whatever is felt.
         """
+        faults = [f for f in self._faults if "late" in f.explains]
         after = max(
-            (f.after_ms for f in self._faults if f.start_ms <= came_ms and f.end_ms + f.after_ms >= due_ms), default=0
+            (f.after_ms for f in faults if f.start_ms <= came_ms and f.end_ms + f.after_ms >= due_ms), default=0
         )
-        healthy = _uncovered(due_ms, came_ms, [(f.start_ms, f.end_ms) for f in self._faults])
+        healthy = _uncovered(due_ms, came_ms, [(f.start_ms, f.end_ms) for f in faults])
         return _uncovered(due_ms + late_ms, came_ms, self._spans("late")) == 0 and healthy <= self._recovery_ms + after
 
 
@@ -147,31 +167,34 @@ def _lateness(run: Run, by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[V
 def _duplicates(by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation]:
     for execution, came in by_id.items():
         keys: set[tuple[int, int]] = set()
-        numbers: set[int] = set()
-        done = False
+        before: dict[int, Seen] = {}  # the last arrival of each attempt
+        done: Seen | None = None
         newest = 0
         latest: dict[int, tuple[int, int]] = {}  # the least and the greatest token of each attempt
-        last: dict[int, int] = {}
         for s in came:
             low, high = latest.get(s.attempt, (s.token, s.token))
             latest[s.attempt] = (min(low, s.token), max(high, s.token))
             if (s.attempt, s.token) in keys:
                 yield Violation("one token", f"{execution} attempt {s.attempt} came twice under token {s.token}")
-            elif s.at_ms - last.get(s.attempt, 0) < OWNERS_MS and not felt.at(s.at_ms, "stale"):
+            elif (
+                s.attempt in before and s.at_ms - before[s.attempt].at_ms < OWNERS_MS and not felt.at(s.at_ms, "stale")
+            ):
                 yield Violation("two owners", f"{execution} attempt {s.attempt} came twice in {OWNERS_MS} ms")
-            elif (s.attempt in numbers or done) and not felt.at(s.at_ms, "again"):
+            elif (first := before.get(s.attempt, done)) is not None and not (
+                # The one before has to have been lost on somebody; and a fault must still be felt when it comes again.
+                felt.lost(first) and felt.at(s.at_ms, "late")
+            ):
                 yield Violation("duplicate", f"{execution} came again at {s.at_ms}, and no fault explains it")
             elif s.token < newest and not felt.at(s.at_ms, "stale"):
                 yield Violation("stale", f"{execution} came under token {s.token} after {newest}")
             keys.add((s.attempt, s.token))
-            numbers.add(s.attempt)
-            last[s.attempt] = s.at_ms
+            before[s.attempt] = s
             newest = max(newest, s.token)
-            done = done or s.answer.startswith("2")
+            done = s if s.answer.startswith("2") else done
         order = sorted(latest.items())
-        for (n, (_, before)), (m, (after, _)) in pairwise(order):
-            if after <= before:
-                yield Violation("order", f"{execution} attempt {m} has token {after}, attempt {n} has {before}")
+        for (n, (_, high)), (m, (low, _)) in pairwise(order):
+            if low <= high:
+                yield Violation("order", f"{execution} attempt {m} has token {low}, attempt {n} has {high}")
 
 
 def _history(run: Run, by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation]:
@@ -187,16 +210,23 @@ def _history(run: Run, by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Vi
             yield Violation("phantom", f"history has {r.execution}, which nobody owed")
         if r.state == "succeeded" and not any(s.answer.startswith("2") for s in came):
             yield Violation("history", f"{r.execution} is recorded as succeeded, but the receiver never said so")
-        for number, token, status in r.attempts:
-            if status is not None and answers.get((number, token)) != str(status):
-                said = answers.get((number, token))
+        told = {(number, token): status for number, token, status in r.attempts}
+        for (number, token), status in told.items():
+            said = answers.get((number, token))
+            if status is not None and said != str(status):
                 yield Violation(
                     "history", f"{r.execution} attempt {number}/{token}: {status} recorded, {said} answered"
                 )
+        for s in came:
+            if told.get((s.attempt, s.token)) is None and s.answer.isdigit() and not felt.lost(s):
+                recorded = "no answer" if (s.attempt, s.token) in told else "nothing"
+                yield Violation(
+                    "history", f"{r.execution} attempt {s.attempt}/{s.token}: {recorded} recorded, {s.answer} answered"
+                )
+            elif (s.attempt, s.token) not in told and not felt.lost(s):
+                yield Violation("history", f"{r.execution} attempt {s.attempt}/{s.token} came and is not recorded")
         # Its answer may be lost, and the job changed before it was sent again; nothing else undoes a success.
-        lost = r.state == "cancelled" and any(
-            felt.at(s.at_ms + lag, "again") for s in came for lag in (0, IN_FLIGHT_MS)
-        )
+        lost = r.state == "cancelled" and any(felt.lost(s) for s in came)
         if r.state != "succeeded" and not lost and any(s.answer.startswith("2") for s in came):
             yield Violation("history", f"{r.execution} is recorded as {r.state}, but the receiver accepted it")
     for execution in by_id:
@@ -232,12 +262,12 @@ def _leaders(leaders: tuple[Leader, ...]) -> Iterator[Violation]:
         term, cursor, on_it = max(term, seen.term), max(cursor, seen.cursor_ms or 0), max(on_it, seen.cursor_term or 0)
 
 
-def _progress(run: Run) -> Iterator[Violation]:
+def _progress(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
+    """Of what is due after the last fault is over, something has come when its recovery is."""
     if not run.faults:
         return
     healed = max(f.end_ms + f.after_ms for f in run.faults)
     until = healed + run.bounds.recovery_ms
-    if any(t.duty == "must" and healed <= t.due_ms <= until - run.bounds.late_ms for t in run.targets) and not any(
-        healed <= s.at_ms <= until for s in run.seen
-    ):
+    due = [t.execution for t in run.targets if t.duty == "must" and healed <= t.due_ms <= until - run.bounds.late_ms]
+    if due and not any(by_id[e][0].at_ms <= until for e in due if e in by_id):
         yield Violation("progress", f"nothing came within {run.bounds.recovery_ms} ms of the last fault's end")

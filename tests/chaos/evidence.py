@@ -34,7 +34,8 @@ class Seen:
 class Recorded:
     """A document of `history`. `attempts`: number, token and status (None when no answer came).
 
-    `ended_ms`: when it became final, by the node's clock. `last_ms`: the last occurrence of a missed range."""
+    `ended_ms`: when it became final, by the node's clock. `last_ms`: the last occurrence of a missed range;
+    `extended_ms`: when that was moved, if it was."""
 
     execution: str
     state: str
@@ -42,6 +43,7 @@ class Recorded:
     reason: str | None = None
     ended_ms: int = 0
     last_ms: int | None = None
+    extended_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,3 +122,11 @@ class Run:
     triggers: tuple[Trigger, ...] = ()
     verified: tuple[str, ...] = ()
     """What `horae verify` finds wrong in the database at the end."""
+    span: tuple[int, int] = (0, 0)
+    """From which whole second until before which other the run is judged."""
+    steady: int = 0
+    """So many jobs j0, j1, … run in every second and are left alone."""
+    earlier: tuple[Recorded, ...] = ()
+    """Missed ranges that begin before the span."""
+    excused: tuple[str, ...] = ()
+    """Rules that do not hold in this run."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from tests.chaos.evidence import Fault
 from tests.chaos.hooks import FAKETIME
+from tests.chaos.observe import now_ms
 from tests.chaos.of_members import OfMembers
 from tests.chaos.of_network import OfNetwork
 from tests.chaos.of_nodes import OfNodes
@@ -49,16 +49,16 @@ class Faults(OfNodes, OfMembers, OfNetwork, OfTarget):
         assert not chosen - set(found), f"there are {', '.join(names)}; not here: {', '.join(lacking) or 'none'}"
         return [getattr(self, n) for n in found]
 
+    def done(self, kind: Callable[[], None]) -> Fault:
+        """Do it, and write down what was done and when."""
+        name, start = kind.__name__, now_ms()
+        kind()
+        after = BREAKER_MS if name in FELT_BY_THE_BREAKER else 0
+        fault = Fault(name, start, now_ms(), after, EXPLAINS.get(name, ("late", "again")), group(name))
+        self.cluster.felt.append(fault)
+        return fault
+
 
 def group(name: str) -> str:
     """What a fault is done to. Two of one group must not be done at once: they would undo each other."""
     return next(g for g, faults in GROUPS.items() if name in vars(faults))
-
-
-def done(kind: Callable[[], None]) -> Fault:
-    """Do it, and say what was done and when."""
-    start = int(time.time() * 1000)
-    kind()
-    name = kind.__name__
-    after = BREAKER_MS if name in FELT_BY_THE_BREAKER else 0
-    return Fault(name, start, int(time.time() * 1000), after, EXPLAINS.get(name, ("late", "again")), group(name))

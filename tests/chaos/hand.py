@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pymongo.errors import PyMongoError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import random
     from pathlib import Path
 
+    from tests.chaos.evidence import Fault
     from tests.chaos.wire import Wire
     from tests.support.mongo import ReplicaSet
     from tests.support.processes import Nodes, Receiver
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cluster:
-    """All that can be hurt. `small`: the member that has a small disk of its own, if one could be mounted."""
+    """All that can be hurt. `small`: the member that has a small disk of its own, if one could be mounted.
+
+    `felt`: what was done to it.
+    """
 
     nodes: Nodes
     mongo: ReplicaSet
@@ -32,6 +36,7 @@ class Cluster:
     clocks: Path
     dice: random.Random
     small: int | None = None
+    felt: list[Fault] = field(default_factory=list)
 
 
 class Hand:

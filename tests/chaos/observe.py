@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +15,8 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from tests.chaos.calls import targets, triggered
-from tests.chaos.evidence import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger, Verb
+from tests.chaos.calls import owed
+from tests.chaos.evidence import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Trigger, Verb
 from tests.cluster.test_cluster import every_second
 
 if TYPE_CHECKING:
@@ -178,44 +179,35 @@ def collect(
     """The run between two whole seconds: `steady` jobs j0, j1, … that must always come, and those of the watch."""
     start, end = span
     due = {"$gte": datetime.fromtimestamp(start / 1000, UTC), "$lt": datetime.fromtimestamp(end / 1000, UTC)}
-    recorded = [_recorded(h) for h in nodes.db["history"].find({"due_at": due}, _OF_HISTORY)]
-    owed = [Target(f"j{i}:{t}", t) for i in range(steady) for t in range(start, end, 1000)]
-    if watch is not None:
-        # A missed range may begin before the span.
-        before = {"state": "missed", "due_at": {"$lt": due["$gte"]}}
-        earlier = [_recorded(h) for h in nodes.db["history"].find(before, _OF_HISTORY)]
-        recovery = (bounds or Bounds()).recovery_ms
-        hurt = [(f.start_ms, f.end_ms + f.after_ms + recovery) for f in faults if "late" in f.explains]
-        owed += targets(watch.calls, recorded + earlier, start, end, hurt)
-    seen = [
-        Seen(_occurrence(a.execution), a.attempt, a.token, a.at_ms, a.answer)
-        for a in receiver.arrivals()
-        if start <= int(_occurrence(a.execution).split(":")[1]) < end
-    ]
-    if watch is not None:
-        owed += triggered(watch.triggers, {s.execution for s in seen}, start, end)
-    return Run(
-        tuple(owed),
-        tuple(seen),
-        tuple(recorded),
+    before = {"state": "missed", "due_at": {"$lt": due["$gte"]}}
+    run = Run(
+        (),
+        tuple(
+            Seen(_occurrence(a.execution), a.attempt, a.token, a.at_ms, a.answer)
+            for a in receiver.arrivals()
+            if start <= int(_occurrence(a.execution).split(":")[1]) < end
+        ),
+        tuple(_recorded(h) for h in nodes.db["history"].find({"due_at": due}, _OF_HISTORY)),
         tuple(faults),
         tuple(watch.leaders if watch else ()),
         tuple(_occurrence(d["_id"]) for d in nodes.db["executions"].find({"due_at": due}, {"_id": 1})),
         bounds or Bounds(),
         tuple(watch.calls if watch else ()),
         tuple(watch.triggers if watch else ()),
+        span=span,
+        steady=steady,
+        earlier=tuple(_recorded(h) for h in nodes.db["history"].find(before, _OF_HISTORY)),
     )
+    return replace(run, targets=owed(run))
 
 
-_OF_HISTORY = dict.fromkeys(("state", "attempts", "reason", "ended_at", "last_at"), 1)
+_OF_HISTORY = dict.fromkeys(("state", "attempts", "reason", "ended_at", "last_at", "extended_at"), 1)
 
 
 def _recorded(d: dict[str, Any]) -> Recorded:
     attempts = tuple((a["n"], a["token"], a.get("status")) for a in d["attempts"])
-    ended, last = _ms(d["ended_at"]), d.get("last_at")
-    return Recorded(
-        _occurrence(d["_id"]), d["state"], attempts, d.get("reason"), ended, None if last is None else _ms(last)
-    )
+    last, extended = (_ms(d[f]) if d.get(f) is not None else None for f in ("last_at", "extended_at"))
+    return Recorded(_occurrence(d["_id"]), d["state"], attempts, d.get("reason"), _ms(d["ended_at"]), last, extended)
 
 
 def _ms(at: datetime) -> int:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.calls import targets
+from tests.chaos.calls import owed, targets
 from tests.chaos.checker import check, figures
 from tests.chaos.evidence import Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger
-from tests.chaos.saved import load, save, timeline
+from tests.chaos.saved import load, main, save, timeline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,11 @@ def test_a_good_history_is_clean() -> None:
         "far from any fault": 2,
         "missing": 0,
         "delivered again": 0,
+        "by another claim": 0,
         "longest lateness ms": 3,
+        "far from faults, median ms": 3,
+        "far from faults, p99 ms": 3,
+        "far from faults, longest ms": 3,
     }
 
 
@@ -134,6 +138,52 @@ def test_history_that_contradicts_the_receiver(record: Recorded) -> None:
     assert rules(replace(good(), recorded=(*kept, record))) - {"miss"} == {"history"}
 
 
+def test_every_request_that_came_is_recorded_as_it_was_answered() -> None:
+    """Outside of faults history knows all of them, and what was answered; inside it may have lost the last of a node."""
+    run, failed = good(), Seen("a:1", 1, 1, T + 3, "503")
+    twice = replace(run, seen=(failed, Seen("a:1", 2, 2, T + 900), *run.seen[1:]))
+    kept = run.recorded[1]
+    for attempts in (((2, 2, 200),), ((1, 1, None), (2, 2, 200))):
+        untold = replace(twice, recorded=(Recorded("a:1", "succeeded", attempts), kept))
+        assert rules(untold) == {"history"}
+        assert check(replace(untold, faults=(Fault("kill", T + 1500, T + 1600),))) == []
+        assert rules(replace(untold, faults=(Fault("kill", T + 2500, T + 2600),))) == {"history"}
+        assert rules(replace(untold, faults=(Fault("slow", T, T + 1600, explains=("late",)),))) == {"history"}
+    silent = replace(twice, seen=(replace(failed, answer="cut"), *twice.seen[1:]))
+    assert check(replace(silent, recorded=(Recorded("a:1", "succeeded", ((1, 1, None), (2, 2, 200))), kept))) == []
+
+
+def test_a_breaker_that_waits_explains_lateness_alone() -> None:
+    """Half a minute after its target is well again nothing is lost on anybody, however long the breaker may wait."""
+    slow = Fault("stop", T - 60_000, T - 40_000, 60_000)
+    again = replace(more(good(), RETURNED), faults=(slow,))
+    assert "duplicate" in rules(again)
+    late = (Seen("a:1", 1, 1, T + 15_000), *good().seen[1:])
+    assert check(replace(good(), seen=late, faults=(slow,))) == []
+
+
+def test_what_was_known_to_have_come_does_not_come_again_because_of_a_later_fault() -> None:
+    """The first delivery has to have been lost: what comes again in a fault long after it was made is a duplicate."""
+    later = replace(good(), faults=(Fault("kill", T + 20_000, T + 21_000),))
+    assert "duplicate" in rules(more(later, Seen("a:1", 1, 2, T + 22_000)))
+    assert "duplicate" in rules(more(later, Seen("a:1", 2, 2, T + 22_000)))
+
+
+def test_a_fault_that_delays_nothing_does_not_stop_the_clock_of_lateness() -> None:
+    """Two minutes with a wrong clock on a node are two minutes in which nothing was wrong with sending."""
+    came = (Seen("a:1", 1, 1, T + 130_000), *good().seen[1:])
+    felt = tuple(Fault("kill", T + at, T + at + 1000) for at in range(0, 130_000, 15_000))
+    clock = Fault("wrong_clock", T, T + 129_000, explains=())
+    assert "late" in rules(replace(good(), seen=came, faults=(*felt, clock)))
+
+
+def test_progress_is_something_that_was_due_after_the_last_fault() -> None:
+    """What was due before it and comes now is no progress."""
+    fault = Fault("kill", T - 50, T + 500)
+    old = (Seen("a:1", 1, 1, T + 600), Seen("b:1", 1, 1, T + 40_000))
+    assert "progress" in rules(replace(good(), seen=old, faults=(fault,)))
+
+
 def test_a_fault_explains_a_duplicate_and_lateness_but_not_one_token() -> None:
     """Within a fault and its recovery another token and lateness pass; the same token twice never does."""
     felt = replace(good(), faults=(Fault("kill", T - 1000, T),))
@@ -141,13 +191,13 @@ def test_a_fault_explains_a_duplicate_and_lateness_but_not_one_token() -> None:
     assert check(replace(felt, seen=(Seen("a:1", 1, 1, T + 12_000), *felt.seen[1:]))) == []
     assert rules(more(felt, Seen("a:1", 1, 1, T + 9))) == {"one token"}
     over = replace(good(), faults=(Fault("kill", T - 40_000, T - 30_001 + 700),))
-    assert rules(more(over, RETURNED)) == {"duplicate"}
+    assert rules(more(over, RETURNED)) == {"duplicate", "history"}
 
 
 def test_a_fault_explains_only_what_it_can_be_the_reason_of() -> None:
     """Two owners at once are not explained by a slow target, nor an old token by a primary that stepped down."""
     slow = replace(good(), faults=(Fault("slow", T - 1000, T + 5000, explains=("late",)),))
-    assert rules(more(slow, RETURNED)) == {"duplicate"}
+    assert rules(more(slow, RETURNED)) == {"duplicate", "history"}
     old = (Seen("a:1", 1, 2, T + 3), Seen("b:1", 1, 3, T + 1003, "503"), Seen("b:1", 2, 2, T + 1900))
     records = (Recorded("a:1", "succeeded", ((1, 2, 200),)), Recorded("b:1", "succeeded", ((1, 3, 503), (2, 2, 200))))
     stepped = replace(good(), seen=old, recorded=records, faults=(Fault("step", T, T + 9, explains=("late", "again")),))
@@ -243,6 +293,22 @@ def test_what_both_schedules_owe_is_owed_by_a_changed_job() -> None:
     assert duty[15_000] == "must-not"
 
 
+def test_a_range_is_excused_by_nothing_that_was_asked_for_long_after_it_was_written() -> None:
+    """Within a moment: until the leader had read the job; where it was hurt that may take as long as an election."""
+
+    def duty(ended: int, extended: int | None = None, hurt: tuple[int, int] | None = None) -> str:
+        later = None if extended is None else T + extended
+        missed = Recorded(f"j:{T + 4000}:missed", "missed", (), "changed", T + ended, T + 6000, later)
+        return duties([CREATED, Call("pause", "j", T + 20_100, T + 20_200, "ok")], missed, hurt=hurt)[6000]
+
+    assert duty(20_300) == duty(18_000) == "may"
+    assert duty(16_000) == "must"
+    assert duty(9000, 20_300) == "may"
+    assert duty(9000, 16_000) == "must"
+    assert duty(16_000, None, (10_000, 17_000)) == "may"
+    assert duty(4500, None, (1000, 17_000)) == "must"
+
+
 @pytest.mark.parametrize("verb", ["resume", "change"])
 def test_what_was_cancelled_before_a_leader_came_to_it_is_not_owed_by_a_job_that_is_stopped_by_then(verb: Verb) -> None:
     """A leader writes down what is owed since a resume or a change: within a moment, or within an election."""
@@ -296,13 +362,43 @@ def test_what_was_owed_and_is_recorded_as_cancelled_is_a_miss() -> None:
     assert rules(replace(run, seen=seen, recorded=recorded)) == {"miss"}
 
 
-def test_a_saved_run_gives_the_same_verdict(tmp_path: Path) -> None:
-    """What is written down can be checked again, and drawn."""
+def test_a_saved_run_gives_the_same_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is written down can be checked again, with what was excused in it, and drawn; beside it stands what was found."""
     file = tmp_path / "run.json"
     asked = (Call("create", "c", T - 9000, T - 8900, "ok", 2),), (Trigger("a", T, T + 5, None),)
     explained = (Fault("slow", T, T + 5, 7, ("late",)),)
-    for run in (replace(good(), calls=asked[0], triggers=asked[1], faults=explained), *BAD.values()):
-        save(run, file)
+    full = replace(good(), calls=asked[0], triggers=asked[1], faults=explained, earlier=(good().recorded[0],))
+    for run in (full, replace(BAD["early"], excused=("early",)), *BAD.values()):
+        found = save(run, file)
         assert load(file) == run
-        assert check(load(file)) == check(run)
+        assert found == check(load(file)) == check(run)
+        assert main([str(file)]) == (1 if found else 0)
+        told = capsys.readouterr().out
+        assert "the saved verdict" not in told
+        assert all(f"{v.rule}: {v.what}" in told for v in found)
+    assert check(replace(BAD["early"], excused=("early",))) == []
+    file.write_text(file.read_text().replace('"what": "', '"what": "not '))
+    main([str(file)])
+    assert "the saved verdict was another" in capsys.readouterr().out
     assert timeline(good()).startswith("<svg")
+
+
+def test_what_was_owed_is_worked_out_again_from_a_saved_run(tmp_path: Path) -> None:
+    """With its span and its calls a saved run is judged by the checker of today, not by targets of the past."""
+    run = replace(
+        good(),
+        span=(T, T + 3000),
+        steady=1,
+        seen=(Seen("j:1700000001000", 1, 1, T + 1001),),
+        calls=(Call("create", "j", T - 9000, T - 8900, "ok"), Call("delete", "j", T + 1900, T + 1950, "ok")),
+        triggers=(Trigger("j0", T, T + 5, f"j0:{T + 5}"),),
+    )
+    due = {t.execution: t.duty for t in owed(run)}
+    assert due == {
+        **{f"j0:{T + at}": "must" for at in (0, 5, 1000, 2000)},
+        f"j:{T}": "must",
+        f"j:{T + 1000}": "must",
+        f"j:{T + 2000}": "may",
+    }
+    save(run, tmp_path / "run.json")
+    assert owed(load(tmp_path / "run.json")) == owed(run)

@@ -22,7 +22,6 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
-from tests.chaos.faults import done
 from tests.chaos.observe import now_ms
 from tests.chaos.test_faults import CHOSEN, NODES, SAVED, SEED, judge, tormented
 from tests.cluster.test_cluster import every_second
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.chaos.evidence import Fault
     from tests.chaos.faults import Faults
     from tests.chaos.hand import Cluster
 
@@ -114,11 +112,11 @@ def recover(cluster: Cluster, since: int, logged: int) -> dict[int, float]:
     return wait_until(calm, 180, "deliveries on time")
 
 
-def measured(faults: Faults, client: Client, kind: Callable[[], None], found: Recovery) -> Fault:
+def measured(faults: Faults, client: Client, kind: Callable[[], None], found: Recovery) -> None:
     """One fault, and how long it was felt."""
     logged = faults.cluster.receiver.logged()
     time.sleep(3)  # what was due just before the fault counts too, and is to be in this part of the log
-    felt = done(kind)
+    felt = faults.done(kind)
     start, end = felt.start_ms, felt.end_ms
     late = recover(faults.cluster, start // 1000 * 1000 - 1000, logged)
     behind = [t for t, ms in late.items() if ms > ON_TIME_MS]
@@ -127,7 +125,6 @@ def measured(faults: Faults, client: Client, kind: Callable[[], None], found: Re
     found.latest.append(int(max(late.values())))
     found.database.append(client.longest_gap(start, now_ms()))
     print(kind.__name__, found.lasted[-1], found.recovered[-1], found.latest[-1], found.database[-1], flush=True)
-    return felt
 
 
 def table(found: dict[str, Recovery]) -> str:
@@ -151,18 +148,16 @@ def test_how_long_each_fault_is_felt(tmp_path: Path) -> None:
     found: dict[str, Recovery] = {}
     SAVED.mkdir(exist_ok=True)
 
-    def pain(faults: Faults, _: random.Random) -> list[Fault]:
+    def pain(faults: Faults, _: random.Random) -> None:
         client = Client(faults.cluster.mongo.uri)
         try:
-            felt = []
             for kind in faults.kinds(CHOSEN):
                 one = found.setdefault(kind.__name__, Recovery())
                 for _time in range(TIMES):
-                    felt.append(measured(faults, client, kind, one))
+                    measured(faults, client, kind, one)
                     (SAVED / f"recovery-{SEED}.json").write_text(
                         json.dumps({k: vars(r) for k, r in found.items()}, indent=1)
                     )
-            return felt
         finally:
             client.end()
             print(table(found))

@@ -278,6 +278,7 @@ async def test_every_change_while_nobody_led_is_accounted_for(database: Database
 async def test_missed_ranges_that_begin_together_are_told_as_far_as_the_longer_one_reaches(database: Database) -> None:
     """The policy left two out; then the job was changed, and what was still to be caught up is missed as well."""
     for last, count in ((T0 + 1000, 2), (T0 + 4000, 5), (T0 + 2000, 3)):
-        await history.record_missed(database, [MissedRange("a", "v1", T0, last, count, "why")], T0, 7.0)
+        await history.record_missed(database, [MissedRange("a", "v1", T0, last, count, "why")], last, 7.0)
     (found,) = await rows(database, "history")
     assert (int(found["last_at"]), found["count"]) == (T0 + 4000, 5)
+    assert (int(found["ended_at"]), int(found["extended_at"])) == (T0 + 1000, T0 + 4000)
