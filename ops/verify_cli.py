@@ -92,6 +92,7 @@ def shown(report: Report) -> dict[str, Any]:
         "waiting": t.waiting,
         "longestLateMs": t.longest_late_ms,
         "counts": t.findings,
+        "ended": t.ended,
         "findings": [
             {"kind": f.kind, "jobId": f.job_id, "executionId": f.execution, "text": f.text} for f in report.findings
         ],
@@ -109,6 +110,7 @@ def _print(report: Report) -> None:
         f"{t.missed} are recorded as missed, {t.waiting} wait to be written down; "
         f"the longest delay was {t.longest_late_ms / 1000:.1f} s."
     )
+    click.echo(f"How they ended: {', '.join(f'{n} {state}' for state, n in t.ended.items())}.")
     for kind in KINDS:
         some = [f for f in report.findings if f.kind == kind]
         if some:

@@ -12,6 +12,7 @@ from bson.datetime_ms import DatetimeMS
 from click.testing import CliRunner
 from pymongo import MongoClient
 
+from cluster.core.findings import ENDED
 from cluster.core.instants import render
 from cluster.store import audit, schema
 from cluster.store.client import Database
@@ -79,6 +80,7 @@ def test_exit_status_and_output(verifier: Verifier) -> None:
     assert clean.exit_code == 0, clean.output
     assert f"1 jobs, {SECONDS} occurrences" in clean.stdout
     assert "Nothing is missing" in clean.stdout
+    assert f"How they ended: {SECONDS} succeeded, 0 failed, 0 dead" in clean.stdout
     verifier.lose(7)
     bad = verifier("--job", "second")
     assert bad.exit_code == 1
@@ -87,6 +89,7 @@ def test_exit_status_and_output(verifier: Verifier) -> None:
     found = json.loads(verifier("--since", "10m", "--json").stdout)
     assert (found["clean"], found["counts"]["missing"], found["executions"]) == (False, 1, SECONDS - 1)
     assert [f["kind"] for f in found["findings"]] == ["missing"]
+    assert found["ended"] == {**dict.fromkeys(ENDED, 0), "succeeded": SECONDS - 1}
     later = verifier("--since", render(verifier.began + 8000), "--until", render(verifier.began + 20_000), "--json")
     assert later.exit_code == 0
     assert json.loads(later.stdout)["occurrences"] == 13

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cluster.core.findings import Finding, Kind, Tally
 from cluster.core.ids import execution_id, spread_ms
 from cluster.core.instants import render
-from cluster.core.records import PLAIN, SENT, SLACK_MS, Successes, contradictions, repeated
+from cluster.core.records import PLAIN, SENT, SENT_FINAL, SLACK_MS, Successes, contradictions, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,6 +115,8 @@ class Judge:
             self._advance()
         self.tally.executions += 1
         if final is not None:
+            if final.state in self.tally.ended and (owed is None or final.state in SENT_FINAL):
+                self.tally.ended[final.state] += 1
             self._final(final, owed, period)
         if owed is not None:
             self._owed(owed, final, period)
@@ -146,6 +148,7 @@ class Judge:
             if r.first_ms <= due and (r.open or r.used < r.count):
                 r.used += 1
                 self.tally.missed += 1
+                self.tally.ended["missed"] += 1
                 return
         why = self._waits(due, period)
         if why is None:
@@ -191,8 +194,7 @@ class Judge:
             if r.state == "cancelled" and period is not None:
                 self._cancelled(r, period)
         elif (  # a success that came late leaves the retry of another owner to be found superfluous when it is due
-            r.state in ("succeeded", "failed", "dead")
-            and self._bounds.now_ms - max(r.ended_ms, owed.send_ms) > self._bounds.late_ms
+            r.state in SENT_FINAL and self._bounds.now_ms - max(r.ended_ms, owed.send_ms) > self._bounds.late_ms
         ):
             self._tell("contradiction", r.due_ms, f"it is {r.state} since {render(r.ended_ms)} and still owed")
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 SENT = ("succeeded", "failed")
 """Final, and never without a request. `dead` may be: what nobody can send ends so."""
+SENT_FINAL = (*SENT, "dead")
+"""Final for good: what was cancelled or skipped may be owed again by another schedule."""
 KNOWN = frozenset(
     {"pending", "leased", "retrying", "succeeded", "failed", "dead", "cancelled", "skipped", "missed", "reopened"}
 )

@@ -1,0 +1,54 @@
+"""What the auditor says about single records, as values: no database, one job that is due every minute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.core.audit import Judge
+from cluster.core.audited import AuditedJob, Bounds, Period
+from cluster.core.findings import Finding, Tally
+from cluster.core.records import Lease, Record, Sent
+
+T = 1_800_000_000_000
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+NOW = T + 10 * MINUTE
+ALWAYS = Period("v1", "0 * * * * *", "UTC", None, None, None, T - HOUR, None)
+
+
+def judged(final: Record | None = None, owed: Record | None = None, **job: Any) -> tuple[list[str], Tally]:
+    """The kinds of what is found of the one occurrence at T."""
+    found: list[Finding] = []
+    bounds = Bounds(T, T + MINUTE - 1, NOW, MINUTE, 7, 7, Lease(10_000, 1000))
+    judge = Judge(AuditedJob("j", (ALWAYS,), written_to_ms=T + HOUR, **job), bounds, found.append)
+    judge.see(T, final, owed)
+    judge.finish()
+    return [f.kind for f in found], judge.tally
+
+
+def kinds(final: Record | None = None, owed: Record | None = None, **job: Any) -> list[str]:
+    return judged(final, owed, **job)[0]
+
+
+def record(state: str, *attempts: Sent, **fields: Any) -> Record:
+    ended = 0 if state in ("pending", "leased", "retrying") else max([T, *(a.sent_ms for a in attempts)]) + 10
+    said: dict[str, Any] = {"send_ms": T, "version": "v1", "ended_ms": ended, "trigger": False, **fields}
+    return Record(f"j:{T}", T, state=state, attempts=list(attempts), said_job="j", said_due_ms=T, **said)
+
+
+def sent(number: int, after_ms: int, token: int, status: int | None = 500) -> Sent:
+    return Sent(number, T + after_ms, "n", token, 5.0, status)
+
+
+def test_how_executions_ended_is_counted() -> None:
+    """A cluster in which all is dead has no finding, and can be told from one in which all went well."""
+    for state, attempts in (("succeeded", [sent(1, 20, 1, 200)]), ("dead", [sent(1, 20, 1)]), ("dead", [])):
+        found, tally = judged(record(state, *attempts))
+        assert found == []
+        assert {k: n for k, n in tally.ended.items() if n} == {state: 1}
+    total = Tally()
+    total.add(tally)
+    total.add(tally)
+    assert total.ended["dead"] == 2
+    again = record("pending", version="v2")
+    assert sum(judged(record("cancelled"), again)[1].ended.values()) == 0, "it is owed by another schedule"
