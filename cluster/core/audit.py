@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from cluster.core.audited import RETRY_MOST_S
 from cluster.core.findings import Finding, Kind, Tally
 from cluster.core.ids import execution_id, spread_ms
 from cluster.core.instants import render
@@ -38,7 +39,11 @@ PREFETCH_MS = 1000
 """So long before its send time an execution may be claimed."""
 SETTLE_MS = 120_000
 """A change is settled within a second while somebody leads; this long it may wait for a leader without a finding."""
+CLOCK_MS = 3_600_000
+"""Retries count from the database's clock then, which may have been ahead: so far it is no matter of ours."""
 DAY_MS = 86_400_000
+SPREAD_MOST_MS = DAY_MS
+"""The largest `spreadSeconds` that any job can have."""
 
 
 class Judge:
@@ -296,11 +301,33 @@ class Judge:
                 self._unexpected(r)
         if not r.batch_lists:
             self._tell("orphan", r.due_ms, f"it is {r.state}, and its batch does not exist or does not list it")
+        elif r.send_ms > self._latest_ms(r):
+            text = f"it is {r.state}, and to be sent at {render(r.send_ms)}: nothing puts it off so far"
+            self._tell("contradiction", r.due_ms, text)
         elif final is None or final.state in ("reopened", "cancelled", "skipped"):
             planned = r.send_ms if r.attempts or r.asked else max(r.due_ms + (0 if r.trigger else self._spread), 0)
             if self._lateness(max(planned, r.send_ms)):
                 what = f"{len(r.attempts)} attempts" if r.attempts else "never sent"
                 self._tell("late", r.due_ms, f"still owed ({r.state}, {what}), to be sent at {render(r.send_ms)}")
+
+    def _latest_ms(self, r: Record) -> int:
+        """Later than this no writer of what is owed puts its send time.
+
+        It is planned at its due time and the job's spread, or asked for by hand at once. Only a retry puts it off: by
+        back-off or `Retry-After`, from when the answer was recorded, which may be long after it came and is past by now.
+        What is handed back, parked for a breaker or a limit, moved or taken over by another schedule keeps its send time;
+        it is the batch that becomes claimable later. (A past send time of whatever kind is judged by how late it is.)
+        """
+        now = self._bounds.now_ms
+        if r.attempts:
+            known = r.attempts[-1].sent_ms >= self._defined_ms
+            return now + int((self._job.longest_wait_s if known else RETRY_MOST_S) * 1000) + CLOCK_MS
+        if r.asked:
+            return now + CLOCK_MS
+        if r.trigger:
+            return max(now, r.due_ms)
+        known = r.due_ms - AHEAD_MS >= self._defined_ms
+        return max(now, r.due_ms + (self._spread if known else SPREAD_MOST_MS))
 
 
 def _said(p: Period) -> str:

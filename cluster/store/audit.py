@@ -45,6 +45,7 @@ _FIELDS = dict.fromkeys(
         "overlap",
         "catch_up",
         "catch_up_window_seconds",
+        "retry",
         "unsettled",
         "revision",
         "created_at",
@@ -161,6 +162,7 @@ def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int
         success_codes=None if own is None else codes(tuple(own)),
         overlap_skip=d["overlap"] == "skip",
         catch_up_ms=int(d["catch_up_window_seconds"]) * 1000 if d["catch_up"] == "all" else None,
+        longest_wait_s=float(d["retry"]["max_delay_seconds"]) * (1 + float(d["retry"]["jitter"])),
         defined_ms=_defined_ms(d),
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 from cluster.core.audit import Judge
 from cluster.core.audited import AuditedJob, Bounds, Period
 from cluster.core.findings import Finding, Tally
+from cluster.core.ids import spread_ms
 from cluster.core.records import Lease, Record, Sent
 
 T = 1_800_000_000_000
@@ -52,3 +53,32 @@ def test_how_executions_ended_is_counted() -> None:
     assert total.ended["dead"] == 2
     again = record("pending", version="v2")
     assert sum(judged(record("cancelled"), again)[1].ended.values()) == 0, "it is owed by another schedule"
+
+
+def test_nothing_is_put_off_for_ever() -> None:
+    """A send time that no writer of what is owed can have made is told, however far ahead it lies; a legal one is not."""
+    day, ahead = 24 * HOUR, NOW + 365 * 24 * HOUR
+    failed = sent(1, 20, 1, 503)
+    changed = {"defined_ms": NOW}
+    for wrong, job in (
+        (record("pending", send_ms=ahead), {}),
+        (record("pending", send_ms=NOW + 1), {}),
+        (record("pending", send_ms=T + day + 1), changed),
+        (record("pending", send_ms=NOW + 2, trigger=True), {}),
+        (record("retrying", send_ms=NOW + 2 * HOUR, trigger=True, asked=True), {}),
+        (record("retrying", failed, send_ms=ahead), {}),
+        (record("retrying", failed, send_ms=ahead), changed),
+        (record("retrying", failed, send_ms=NOW + 2 * HOUR), {"longest_wait_s": 360.0}),
+    ):
+        assert kinds(None, wrong, **job) == ["contradiction"], wrong
+    spread = spread_ms("j", 86_400)
+    assert spread > HOUR
+    for right, job in (
+        (record("pending", send_ms=T + spread), {"spread_seconds": 86_400}),
+        (record("pending", send_ms=T + spread), changed),
+        (record("pending", send_ms=NOW), {}),
+        (record("retrying", send_ms=NOW, trigger=True, asked=True), {}),
+        (record("retrying", failed, send_ms=NOW + 300_000), {"longest_wait_s": 360.0}),
+        (record("retrying", failed, send_ms=NOW + 2 * day), changed | {"longest_wait_s": 360.0}),
+    ):
+        assert kinds(None, right, **job) == [], right
