@@ -258,7 +258,7 @@ def record(d: Document, due_ms: int) -> Record:
     attempts = [Sent(a["n"], int(a["sent_at"]), a["node"], a["token"], a["ms"], a["status"]) for a in d["attempts"]]
     if len(attempts) > 1:
         attempts.sort(key=lambda a: a.sent_ms)
-    ended = d.get("ended_at")
+    ended, asked = d.get("ended_at"), d.get("asked_at")
     return Record(
         d["_id"],
         due_ms,
@@ -270,7 +270,9 @@ def record(d: Document, due_ms: int) -> Record:
         0 if ended is None else int(ended),
         d.get("reason"),
         d.get("drift_ms"),
-        d.get("asked_at") is not None,
+        asked is not None,
+        None if asked is None else int(asked),
+        ended is not None and "asked_at" in d,
         d.get("batch", ""),
         said_job=d["job_id"],
         said_due_ms=int(d["due_at"]),

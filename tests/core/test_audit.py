@@ -82,3 +82,29 @@ def test_nothing_is_put_off_for_ever() -> None:
         (record("retrying", failed, send_ms=NOW + 2 * day), changed | {"longest_wait_s": 360.0}),
     ):
         assert kinds(None, right, **job) == [], right
+
+
+def test_attempts_begin_anew_only_when_somebody_asked() -> None:
+    """Where records keep who asked, a second first attempt is a duplicate unless somebody asked after the first."""
+    tries = (sent(1, 20, 1), sent(2, 1000, 2), sent(1, 3000, 2, 200))
+    kept: dict[str, Any] = {"send_ms": T + 2900, "asked_kept": True}
+    assert kinds(record("succeeded", *tries, send_ms=T + 2900)) == [], "of a release that kept nothing"
+    assert kinds(record("succeeded", *tries, **kept)) == ["duplicate"]
+    claimed = (*tries[:2], sent(1, 3000, 3, 200))
+    assert kinds(record("succeeded", *claimed, **kept)) == ["duplicate"], "a later claim goes on with the third"
+    stale = (sent(1, 20, 5), sent(2, 1000, 6), sent(1, 3000, 4), sent(3, 4000, 7, 200))
+    assert kinds(record("succeeded", *stale, send_ms=T + 3900, asked_kept=True)) == ["redelivered"], (
+        "had lost its lease"
+    )
+    assert kinds(record("succeeded", *tries, **kept, asked_ms=T + 2900)) == []
+    assert kinds(record("succeeded", *tries, **kept, asked_ms=T + 1)) == ["duplicate"], "that was before any was sent"
+    more = (*tries[:2], sent(1, 3000, 2), sent(2, 4000, 3), sent(1, 6000, 3, 200))
+    later = kept | {"send_ms": T + 5900}
+    assert kinds(record("succeeded", *more, **later, asked_ms=T + 5900)) == [], "the last time alone is kept"
+    assert kinds(record("succeeded", *more, **later, asked_ms=T + 2900)) == ["duplicate"], "twice anew, asked once"
+
+
+def test_a_second_delivery_by_lease_is_none_of_that() -> None:
+    """Whether or not somebody asked is no matter where a later token explains a second delivery."""
+    tries = (sent(1, 20, 1, None), sent(1, 12_000, 2, 200))
+    assert kinds(record("succeeded", *tries, asked_kept=True)) == ["redelivered"]
