@@ -60,7 +60,8 @@ class Judge:
         self._ranges: list[Missed] = []
         self._defined_ms = job.defined_ms if job.exists else math.inf
         codes = PLAIN if job.success_codes is None else job.success_codes
-        self._successes = Successes(codes, self._defined_ms)
+        since_ms = self._defined_ms if job.codes_ms is None else min(self._defined_ms, job.codes_ms)
+        self._successes = Successes(codes, since_ms if job.exists else math.inf)
         own = job.retention_days
         self._shortest_days = bounds.shortest_days if own is None else min(own, bounds.shortest_days)
         # What nobody could read or send is kept for as long as the operator says, whatever the job does.

@@ -63,6 +63,8 @@ class AuditedJob:
     """The longest that it waits between two attempts, jitter and `Retry-After` included."""
     defined_ms: int = 0
     """What was sent from then on was sent by its definition as it is now. Only its timing is kept of earlier ones."""
+    codes_ms: int | None = None
+    """The same of its `successCodes` alone; None: nobody knows, so as of all of it."""
 
 
 @dataclass(frozen=True, slots=True)

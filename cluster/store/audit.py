@@ -42,6 +42,7 @@ _FIELDS = dict.fromkeys(
         "spread_seconds",
         "retention_days",
         "success_codes",
+        "codes_at",
         "overlap",
         "catch_up",
         "catch_up_window_seconds",
@@ -164,6 +165,7 @@ def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int
         catch_up_ms=int(d["catch_up_window_seconds"]) * 1000 if d["catch_up"] == "all" else None,
         longest_wait_s=float(d["retry"]["max_delay_seconds"]) * (1 + float(d["retry"]["jitter"])),
         defined_ms=_defined_ms(d),
+        codes_ms=None if d.get("codes_at") is None else int(d["codes_at"]) + REREAD_MS,
     )
 
 

@@ -108,3 +108,16 @@ def test_a_second_delivery_by_lease_is_none_of_that() -> None:
     """Whether or not somebody asked is no matter where a later token explains a second delivery."""
     tries = (sent(1, 20, 1, None), sent(1, 12_000, 2, 200))
     assert kinds(record("succeeded", *tries, asked_kept=True)) == ["redelivered"]
+
+
+def test_a_change_of_something_else_leaves_the_successes_judged() -> None:
+    """Since when `successCodes` are what they are is kept by itself: a new name of the job hides nothing."""
+    after = record("succeeded", sent(1, 0, 1, 200), sent(2, 1000, 2, 200))
+    dead = record("dead", sent(1, 0, 1, 200))
+    changed: dict[str, Any] = {"defined_ms": T + MINUTE}
+    for unknown in (changed, {**changed, "codes_ms": T + MINUTE}):
+        assert kinds(after, **unknown) == []
+        assert kinds(dead, **unknown) == []
+    for known in ({}, {**changed, "codes_ms": T - 1}):
+        assert kinds(after, **known) == ["duplicate"]
+        assert kinds(dead, **known) == ["contradiction"]
