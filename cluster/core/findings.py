@@ -8,14 +8,15 @@ from typing import Literal
 Kind = Literal["missing", "unexpected", "early", "late", "duplicate", "orphan", "contradiction", "redelivered"]
 KINDS: tuple[Kind, ...] = (
     "missing",
+    "orphan",
+    "duplicate",
     "unexpected",
+    "contradiction",
     "early",
     "late",
-    "duplicate",
-    "orphan",
-    "contradiction",
     "redelivered",
 )
+"""The gravest first: so they are shown."""
 ENDED = ("succeeded", "failed", "dead", "cancelled", "skipped", "missed")
 """How executions end."""
 TOLD: frozenset[Kind] = frozenset({"redelivered"})
