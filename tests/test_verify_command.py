@@ -121,3 +121,11 @@ def test_wrong_use(verifier: Verifier, arguments: tuple[str, ...], named: str) -
     result = verifier(*arguments)
     assert result.exit_code == 2
     assert named in result.stderr
+
+
+def test_help_says_what_it_proves() -> None:
+    """What no finding proves, and the kinds of findings one beside the other."""
+    said = CliRunner().invoke(cli, ["verify", "--help"]).stdout
+    assert "No finding proves" in said
+    assert "nothing was lost" not in said
+    assert "\n  orphan         still owed, and no batch lists it" in said
