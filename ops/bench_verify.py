@@ -101,6 +101,7 @@ def _runs(job: dict[str, Any], dues: range) -> Iterator[dict[str, Any]]:
             "ended_at": DatetimeMS(due + 50),
             "expire_at": DatetimeMS(due + 7 * DAY_MS),
             "trigger": False,
+            "asked_at": None,
         }
 
 

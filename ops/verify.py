@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.core.audit import Judge
 from cluster.core.audited import AuditedJob, Bounds
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from cluster.core.audited import Missed
+    from cluster.core.findings import Kind
     from cluster.core.records import Record
     from cluster.store.client import Database, Document
 
 CHUNK = 100
 KEPT = 1000
-"""Findings kept to be told; all are counted."""
-COMPARED = 20_000
-"""Findings of one look at a few jobs that are kept to be compared with the next look's."""
+"""Findings of each kind kept to be told; all are counted."""
+COMPARED = 5000
+"""Findings of each kind, of one look at a few jobs, that are kept to be compared with the next look's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Scope:
 
 @dataclass(slots=True)
 class Report:
-    """What was seen. `findings` are the first `KEPT` of those counted in `tally.findings`."""
+    """What was seen. `findings` are those counted in `tally.findings`, the first `KEPT` of each kind, the gravest first."""
 
     since_ms: int
     until_ms: int
@@ -98,6 +100,7 @@ async def verify(
                 if progress is not None:
                     progress(run.report.tally)
         await run.chunk([*chunk, "~"])  # nothing is called so: with it the gap behind the last job is looked at
+    run.report.findings.sort(key=lambda f: KINDS.index(f.kind))
     run.report.seconds = time.perf_counter() - began
     return run.report
 
@@ -118,6 +121,7 @@ class _Run:
         self._early = early
         self._again_seconds = scope.again_seconds
         self._clock = clock
+        self._kept: Counter[Kind] = Counter()
         self._before: str | None = "" if scope.job is None else None
         self.report = Report(bounds.since_ms, bounds.until_ms)
 
@@ -127,10 +131,9 @@ class _Run:
         if look.findings:
             await asyncio.sleep(self._again_seconds)
             bounds = replace(self._bounds, now_ms=await self._clock(self._db))
-            known = None if len(look.findings) >= COMPARED else {(f.kind, f.execution) for f in look.findings}
+            known, full = {(f.kind, f.execution) for f in look.findings}, look.full
             look = await self._look(ids, self._before, bounds)
-            if known is not None:
-                look.keep(known)
+            look.keep(known, full)
             strangers = {f.job_id for f in look.findings} - set(ids)
             if strangers:  # a job that was made since the list of jobs was read is judged next time
                 there, _ = await audit.audited(self._db, list(strangers))
@@ -138,7 +141,10 @@ class _Run:
         if self._before is not None:
             self._before = ids[-1]
         self.report.tally.add(look.tally)
-        self.report.findings += look.findings[: KEPT - len(self.report.findings)]
+        for f in look.findings:
+            self._kept[f.kind] += 1
+            if self._kept[f.kind] <= KEPT:
+                self.report.findings.append(f)
 
     async def _look(self, ids: Sequence[str], before: str | None, bounds: Bounds) -> _Look:
         jobs, unreadable = await audit.audited(self._db, ids)
@@ -171,6 +177,7 @@ class _Look:
         self.findings: list[Finding] = []
         self.unjudged: set[str] = set()
         self.tally = Tally()
+        self._kept: Counter[Kind] = Counter()
         self._jobs = jobs
         self._bounds = bounds
         self._early = early
@@ -185,22 +192,30 @@ class _Look:
         self._found(finding)
 
     def _found(self, finding: Finding) -> None:
-        if len(self.findings) < COMPARED:
+        self._kept[finding.kind] += 1
+        if self._kept[finding.kind] <= COMPARED:
             self.findings.append(finding)
 
-    def keep(self, known: set[tuple[Any, str]]) -> None:
-        """Forget what was not found before."""
-        self._only([f for f in self.findings if (f.kind, f.execution) in known])
+    @property
+    def full(self) -> set[Kind]:
+        """The kinds of which there may be more than are kept here."""
+        return {kind for kind, n in self._kept.items() if n >= COMPARED}
+
+    def keep(self, known: set[tuple[Kind, str]], full: set[Kind]) -> None:
+        """Forget what was not found before; of these kinds, or where it is too much to be compared, nothing."""
+        full |= self.full
+        self._only([f for f in self.findings if f.kind in full or (f.kind, f.execution) in known])
 
     def forget(self, jobs: set[str]) -> None:
         """Forget what was found of these jobs."""
         self._only([f for f in self.findings if f.job_id not in jobs])
 
     def _only(self, findings: list[Finding]) -> None:
-        self.findings = findings
-        self.tally.findings = dict.fromkeys(KINDS, 0)
         for f in self.findings:
+            self.tally.findings[f.kind] -= 1
+        for f in findings:
             self.tally.findings[f.kind] += 1
+        self.findings = findings
 
     def read(self, d: Document) -> Record | None:
         """A document as a record; one that cannot be read is told."""

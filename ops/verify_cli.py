@@ -31,7 +31,12 @@ SHOWN = 20
 @click.option("--late", default=60.0, show_default=True, metavar="SECONDS", help="What is later than this is late.")
 @click.option("--json", "form", is_flag=True, help="Print JSON.")
 def verify_command(since: str, until: str | None, job_id: str | None, late: float, form: bool) -> None:  # noqa: FBT001
-    r"""Prove that nothing was lost: recompute all that was owed, compare it with every record. Exit 1 on a finding.
+    """Recompute all that was owed, and compare it with every record there is. Exit 1 on a finding.
+
+    No finding proves: each occurrence that the jobs in the database owed within the range is on record (as whatever it
+    ended: look at the counts), within a missed range, or still owed by a batch and not late; and no record contradicts
+    another. It does not prove that a target acted, nor that nothing was removed together with its job:
+    ops/decisions/0015 lists what cannot be seen.
 
     TIME is such as 2026-12-01T10:00:00Z, 2026-12-01 10:00 or 10:00 (UTC), or 10m: so long ago. Changes nothing, and
     asks one page at a time, so it may run beside a working cluster.
@@ -43,7 +48,7 @@ def verify_command(since: str, until: str | None, job_id: str | None, late: floa
     duplicate      sent twice, and no lost lease explains it (redelivered, no finding: one does)
     orphan         still owed, and no batch lists it, so nobody will send it
     contradiction  a record that cannot be true, or a document that cannot be read
-    """
+    """  # noqa: D301 - click looks for the character itself
     moment(since, DAY_MS)  # a wrong one is told before anything is asked
     moment(until or "1s", DAY_MS)
     if late <= 0:
@@ -92,6 +97,7 @@ def shown(report: Report) -> dict[str, Any]:
         "waiting": t.waiting,
         "longestLateMs": t.longest_late_ms,
         "counts": t.findings,
+        "ended": t.ended,
         "findings": [
             {"kind": f.kind, "jobId": f.job_id, "executionId": f.execution, "text": f.text} for f in report.findings
         ],
@@ -109,6 +115,7 @@ def _print(report: Report) -> None:
         f"{t.missed} are recorded as missed, {t.waiting} wait to be written down; "
         f"the longest delay was {t.longest_late_ms / 1000:.1f} s."
     )
+    click.echo(f"How they ended: {', '.join(f'{n} {state}' for state, n in t.ended.items())}.")
     for kind in KINDS:
         some = [f for f in report.findings if f.kind == kind]
         if some:

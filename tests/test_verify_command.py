@@ -12,6 +12,7 @@ from bson.datetime_ms import DatetimeMS
 from click.testing import CliRunner
 from pymongo import MongoClient
 
+from cluster.core.findings import ENDED
 from cluster.core.instants import render
 from cluster.store import audit, schema
 from cluster.store.client import Database
@@ -79,6 +80,7 @@ def test_exit_status_and_output(verifier: Verifier) -> None:
     assert clean.exit_code == 0, clean.output
     assert f"1 jobs, {SECONDS} occurrences" in clean.stdout
     assert "Nothing is missing" in clean.stdout
+    assert f"How they ended: {SECONDS} succeeded, 0 failed, 0 dead" in clean.stdout
     verifier.lose(7)
     bad = verifier("--job", "second")
     assert bad.exit_code == 1
@@ -87,6 +89,7 @@ def test_exit_status_and_output(verifier: Verifier) -> None:
     found = json.loads(verifier("--since", "10m", "--json").stdout)
     assert (found["clean"], found["counts"]["missing"], found["executions"]) == (False, 1, SECONDS - 1)
     assert [f["kind"] for f in found["findings"]] == ["missing"]
+    assert found["ended"] == {**dict.fromkeys(ENDED, 0), "succeeded": SECONDS - 1}
     later = verifier("--since", render(verifier.began + 8000), "--until", render(verifier.began + 20_000), "--json")
     assert later.exit_code == 0
     assert json.loads(later.stdout)["occurrences"] == 13
@@ -118,3 +121,11 @@ def test_wrong_use(verifier: Verifier, arguments: tuple[str, ...], named: str) -
     result = verifier(*arguments)
     assert result.exit_code == 2
     assert named in result.stderr
+
+
+def test_help_says_what_it_proves() -> None:
+    """What no finding proves, and the kinds of findings one beside the other."""
+    said = CliRunner().invoke(cli, ["verify", "--help"]).stdout
+    assert "No finding proves" in said
+    assert "nothing was lost" not in said
+    assert "\n  orphan         still owed, and no batch lists it" in said

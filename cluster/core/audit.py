@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from cluster.core.audited import RETRY_MOST_S
 from cluster.core.findings import Finding, Kind, Tally
 from cluster.core.ids import execution_id, spread_ms
 from cluster.core.instants import render
-from cluster.core.records import PLAIN, SENT, SLACK_MS, Successes, contradictions, repeated
+from cluster.core.records import PLAIN, SENT, SENT_FINAL, SLACK_MS, Successes, contradictions, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +39,11 @@ PREFETCH_MS = 1000
 """So long before its send time an execution may be claimed."""
 SETTLE_MS = 120_000
 """A change is settled within a second while somebody leads; this long it may wait for a leader without a finding."""
+CLOCK_MS = 3_600_000
+"""Retries count from the database's clock then, which may have been ahead: so far it is no matter of ours."""
 DAY_MS = 86_400_000
+SPREAD_MOST_MS = DAY_MS
+"""The largest `spreadSeconds` that any job can have."""
 
 
 class Judge:
@@ -55,7 +60,8 @@ class Judge:
         self._ranges: list[Missed] = []
         self._defined_ms = job.defined_ms if job.exists else math.inf
         codes = PLAIN if job.success_codes is None else job.success_codes
-        self._successes = Successes(codes, self._defined_ms)
+        since_ms = self._defined_ms if job.codes_ms is None else min(self._defined_ms, job.codes_ms)
+        self._successes = Successes(codes, since_ms if job.exists else math.inf)
         own = job.retention_days
         self._shortest_days = bounds.shortest_days if own is None else min(own, bounds.shortest_days)
         # What nobody could read or send is kept for as long as the operator says, whatever the job does.
@@ -115,6 +121,8 @@ class Judge:
             self._advance()
         self.tally.executions += 1
         if final is not None:
+            if final.state in self.tally.ended and (owed is None or final.state in SENT_FINAL):
+                self.tally.ended[final.state] += 1
             self._final(final, owed, period)
         if owed is not None:
             self._owed(owed, final, period)
@@ -146,6 +154,7 @@ class Judge:
             if r.first_ms <= due and (r.open or r.used < r.count):
                 r.used += 1
                 self.tally.missed += 1
+                self.tally.ended["missed"] += 1
                 return
         why = self._waits(due, period)
         if why is None:
@@ -191,8 +200,7 @@ class Judge:
             if r.state == "cancelled" and period is not None:
                 self._cancelled(r, period)
         elif (  # a success that came late leaves the retry of another owner to be found superfluous when it is due
-            r.state in ("succeeded", "failed", "dead")
-            and self._bounds.now_ms - max(r.ended_ms, owed.send_ms) > self._bounds.late_ms
+            r.state in SENT_FINAL and self._bounds.now_ms - max(r.ended_ms, owed.send_ms) > self._bounds.late_ms
         ):
             self._tell("contradiction", r.due_ms, f"it is {r.state} since {render(r.ended_ms)} and still owed")
 
@@ -294,11 +302,33 @@ class Judge:
                 self._unexpected(r)
         if not r.batch_lists:
             self._tell("orphan", r.due_ms, f"it is {r.state}, and its batch does not exist or does not list it")
+        elif r.send_ms > self._latest_ms(r):
+            text = f"it is {r.state}, and to be sent at {render(r.send_ms)}: nothing puts it off so far"
+            self._tell("contradiction", r.due_ms, text)
         elif final is None or final.state in ("reopened", "cancelled", "skipped"):
             planned = r.send_ms if r.attempts or r.asked else max(r.due_ms + (0 if r.trigger else self._spread), 0)
             if self._lateness(max(planned, r.send_ms)):
                 what = f"{len(r.attempts)} attempts" if r.attempts else "never sent"
                 self._tell("late", r.due_ms, f"still owed ({r.state}, {what}), to be sent at {render(r.send_ms)}")
+
+    def _latest_ms(self, r: Record) -> int:
+        """Later than this no writer of what is owed puts its send time.
+
+        It is planned at its due time and the job's spread, or asked for by hand at once. Only a retry puts it off: by
+        back-off or `Retry-After`, from when the answer was recorded, which may be long after it came and is past by now.
+        What is handed back, parked for a breaker or a limit, moved or taken over by another schedule keeps its send time;
+        it is the batch that becomes claimable later. (A past send time of whatever kind is judged by how late it is.)
+        """
+        now = self._bounds.now_ms
+        if r.attempts:
+            known = r.attempts[-1].sent_ms >= self._defined_ms
+            return now + int((self._job.longest_wait_s if known else RETRY_MOST_S) * 1000) + CLOCK_MS
+        if r.asked:
+            return now + CLOCK_MS
+        if r.trigger:
+            return max(now, r.due_ms)
+        known = r.due_ms - AHEAD_MS >= self._defined_ms
+        return max(now, r.due_ms + (self._spread if known else SPREAD_MOST_MS))
 
 
 def _said(p: Period) -> str:

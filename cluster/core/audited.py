@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from cluster.core.records import Lease
 
 
+RETRY_MOST_S = 2 * 86_400.0
+"""The longest wait between two attempts that any job can have: a day, with all of the jitter."""
+
+
 @dataclass(frozen=True, slots=True)
 class Period:
     """One schedule of a job and the time it held: from `from_ms` up to and with `to_ms` (None: it still holds)."""
@@ -55,8 +59,12 @@ class AuditedJob:
     overlap_skip: bool = False
     catch_up_ms: int | None = None
     """How far back it is caught up; None: not all of it is."""
+    longest_wait_s: float = RETRY_MOST_S
+    """The longest that it waits between two attempts, jitter and `Retry-After` included."""
     defined_ms: int = 0
     """What was sent from then on was sent by its definition as it is now. Only its timing is kept of earlier ones."""
+    codes_ms: int | None = None
+    """The same of its `successCodes` alone; None: nobody knows, so as of all of it."""
 
 
 @dataclass(frozen=True, slots=True)

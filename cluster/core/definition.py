@@ -94,6 +94,8 @@ class StoredJob:
     state_reason: str | None = None
     mark: str | None = None
     """The change that the leader has not looked at yet."""
+    codes_ms: int | None = None
+    """When its `successCodes` became what they are; None: before that was kept."""
 
 
 @dataclass(frozen=True, slots=True)

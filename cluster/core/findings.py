@@ -8,14 +8,17 @@ from typing import Literal
 Kind = Literal["missing", "unexpected", "early", "late", "duplicate", "orphan", "contradiction", "redelivered"]
 KINDS: tuple[Kind, ...] = (
     "missing",
+    "orphan",
+    "duplicate",
     "unexpected",
+    "contradiction",
     "early",
     "late",
-    "duplicate",
-    "orphan",
-    "contradiction",
     "redelivered",
 )
+"""The gravest first: so they are shown."""
+ENDED = ("succeeded", "failed", "dead", "cancelled", "skipped", "missed")
+"""How executions end."""
 TOLD: frozenset[Kind] = frozenset({"redelivered"})
 """Told, but no finding: at least once means that a lost lease or a dead node costs a second delivery."""
 
@@ -41,6 +44,8 @@ class Tally:
     waiting: int = 0
     findings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     longest_late_ms: int = 0
+    ended: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDED, 0))
+    """Executions by how they ended; those that are still owed are in none. `missed`: occurrences within missed ranges."""
 
     def add(self, other: Tally) -> None:
         """Take in what was counted elsewhere."""
@@ -52,3 +57,5 @@ class Tally:
         self.longest_late_ms = max(self.longest_late_ms, other.longest_late_ms)
         for kind, n in other.findings.items():
             self.findings[kind] += n
+        for state, n in other.ended.items():
+            self.ended[state] += n

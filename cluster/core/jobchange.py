@@ -38,7 +38,9 @@ def define(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -
         return _retimed(old, wanted, at)
     # What is written ahead already stays as it is; what is written from now on is read from the job as it is then. So
     # there is nothing to settle, and a mark would make the leader go over everything owed since `active_from` again.
-    return Change(replace(old, definition=wanted, revision=old.revision + 1, updated_ms=at.now_ms))
+    codes_ms = _codes_ms(old, wanted, at)
+    job = replace(old, definition=wanted, revision=old.revision + 1, updated_ms=at.now_ms, codes_ms=codes_ms)
+    return Change(job)
 
 
 def pause(old: StoredJob, at: Moment, reason: str | None = None) -> Change | None:
@@ -115,7 +117,12 @@ def _fresh(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -
         ends_ms=_ends(schedule, wanted),
         created_ms=at.now_ms,
         updated_ms=at.now_ms,
+        codes_ms=at.now_ms,
     )
+
+
+def _codes_ms(old: StoredJob, wanted: Definition, at: Moment) -> int | None:
+    return old.codes_ms if wanted.success_codes == old.definition.success_codes else at.now_ms
 
 
 def _retimed(old: StoredJob, wanted: Definition, at: Moment) -> Change:
@@ -135,6 +142,7 @@ def _retimed(old: StoredJob, wanted: Definition, at: Moment) -> Change:
         active_from_ms=from_ms,
         ends_ms=_ends(schedule, wanted),
         updated_ms=at.now_ms,
+        codes_ms=_codes_ms(old, wanted, at),
     )
     # What a paused job owed ended with the pause, so that period is in the past already.
     return Change(job, None if old.state is JobState.PAUSED else _past(old, at), at.mark)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import calendar
 import re
+from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -92,9 +93,9 @@ def _read(text: str) -> _Cron:
 
 
 @lru_cache(maxsize=64)
-def _times(hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]) -> list[int]:
-    """Seconds of the day, ascending. At most 86,400 of them, so few are kept."""
-    return [h * 3600 + m * 60 + s for h in hours for m in minutes for s in seconds]
+def _times(hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]) -> array[int]:
+    """Seconds of the day, ascending. At most 86,400 of them, 4 bytes each: all that are kept take 22 MB at most."""
+    return array("i", (h * 3600 + m * 60 + s for h in hours for m in minutes for s in seconds))
 
 
 def _number(word: str, names: list[str] | None) -> int:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 SENT = ("succeeded", "failed")
 """Final, and never without a request. `dead` may be: what nobody can send ends so."""
+SENT_FINAL = (*SENT, "dead")
+"""Final for good: what was cancelled or skipped may be owed again by another schedule."""
 KNOWN = frozenset(
     {"pending", "leased", "retrying", "succeeded", "failed", "dead", "cancelled", "skipped", "missed", "reopened"}
 )
@@ -79,6 +81,10 @@ class Record:
     drift_ms: int | None = None
     asked: bool = False
     """Owed again because somebody asked."""
+    asked_ms: int | None = None
+    """When somebody last asked to send it once more, as it says; None with `asked_kept`: nobody did."""
+    asked_kept: bool = False
+    """Whether it would say so: a final one of a release that keeps it."""
     batch: str = ""
     batch_lists: bool = True
     """Whether the batch it names exists and lists it."""
@@ -144,7 +150,10 @@ def repeated(r: Record, successes: Successes, lease: Lease, *, changed: bool) ->
         if first is not None and _asked_again(r, before, a, successes, done):
             before, done, again = {}, None, False
         elif first is not None:
-            why, explained = _why_again(first, a, lease, changed=changed)
+            if r.asked_kept and not changed and _anew(before, a):
+                why, explained = "it began anew, and nobody had asked for that", False
+            else:
+                why, explained = _why_again(first, a, lease, changed=changed)
             again = again or explained
             when = f"{a.sent_ms - first.sent_ms} ms after {first.node}'s (token {first.token})"
             yield f"attempt {a.number} by {a.node} (token {a.token}), {when}: {why}", explained
@@ -187,14 +196,28 @@ def _why_again(first: Sent, a: Sent, lease: Lease, *, changed: bool) -> tuple[st
     return "the lease of the smaller token was over by then, and nothing explains a second delivery", False
 
 
+def _anew(before: dict[int, Sent], a: Sent) -> bool:
+    """Whether the latest claim sent an earlier attempt than the last: no lease explains that.
+
+    Attempts stay with what is owed until it ends, so who claims it goes on with the next one. Only what is written down
+    once more begins with the first. (Who has lost his lease may send an earlier one late: under a smaller token.)
+    """
+    return max(before) > a.number and a.token >= max(b.token for b in before.values())
+
+
 def _asked_again(r: Record, before: dict[int, Sent], a: Sent, successes: Successes, done: Sent | None) -> bool:
     """Whether somebody asked for this one after the first had failed.
 
     Its send time is that of the request then; unless a success that came late (`done`) took the place of what was asked.
     Tokens tell nothing: one that is put back before it is sent is claimed once more. But who was at a later attempt and
     begins with the first anew was asked to.
+
+    Where records keep when somebody asked, it must have been after the first was sent. They keep the last time alone: what
+    began anew before that is judged by the above.
     """
     first, later = before[a.number], max(before) > 1
+    if r.asked_kept and (r.asked_ms is None or r.asked_ms < first.sent_ms - CLOSE_MS):
+        return False
     answered_ms = first.sent_ms + first.duration_ms
     asked = a.number == 1 and a.sent_ms >= answered_ms and not successes.sure(first)
     asked = asked and (later or a.token <= first.token)

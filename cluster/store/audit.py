@@ -42,9 +42,11 @@ _FIELDS = dict.fromkeys(
         "spread_seconds",
         "retention_days",
         "success_codes",
+        "codes_at",
         "overlap",
         "catch_up",
         "catch_up_window_seconds",
+        "retry",
         "unsettled",
         "revision",
         "created_at",
@@ -161,7 +163,9 @@ def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int
         success_codes=None if own is None else codes(tuple(own)),
         overlap_skip=d["overlap"] == "skip",
         catch_up_ms=int(d["catch_up_window_seconds"]) * 1000 if d["catch_up"] == "all" else None,
+        longest_wait_s=float(d["retry"]["max_delay_seconds"]) * (1 + float(d["retry"]["jitter"])),
         defined_ms=_defined_ms(d),
+        codes_ms=None if d.get("codes_at") is None else int(d["codes_at"]) + REREAD_MS,
     )
 
 
@@ -256,7 +260,7 @@ def record(d: Document, due_ms: int) -> Record:
     attempts = [Sent(a["n"], int(a["sent_at"]), a["node"], a["token"], a["ms"], a["status"]) for a in d["attempts"]]
     if len(attempts) > 1:
         attempts.sort(key=lambda a: a.sent_ms)
-    ended = d.get("ended_at")
+    ended, asked = d.get("ended_at"), d.get("asked_at")
     return Record(
         d["_id"],
         due_ms,
@@ -268,7 +272,9 @@ def record(d: Document, due_ms: int) -> Record:
         0 if ended is None else int(ended),
         d.get("reason"),
         d.get("drift_ms"),
-        d.get("asked_at") is not None,
+        asked is not None,
+        None if asked is None else int(asked),
+        ended is not None and "asked_at" in d,
         d.get("batch", ""),
         said_job=d["job_id"],
         said_due_ms=int(d["due_at"]),

@@ -44,6 +44,8 @@ def _document(e: Ending, retention_days: float) -> Document:
         "ended_at": DatetimeMS(ended_ms),
         "expire_at": DatetimeMS(ended_ms + int((e.retention_days or retention_days) * DAY_MS)),
         "trigger": x.trigger,
+        # Null: nobody did. Absent: written by a release that did not keep it.
+        "asked_at": None if x.asked_ms is None else DatetimeMS(x.asked_ms),
         **marked,
     }
 
@@ -100,6 +102,7 @@ async def _merge(db: Database, new: Document) -> int:
                 {"_id": new["_id"]}, {"$setOnInsert": {k: v for k, v in new.items() if k != "_id"}}, upsert=True
             )
             return 0
+        asked = new.get("asked_at")
         extra = [a for a in new["attempts"] if not any(_same(a, b) for b in old["attempts"])]
         state = State(new["state"])
         better = old["state"] == REOPENED or replaces(state, State(old["state"]))
@@ -112,8 +115,11 @@ async def _merge(db: Database, new: Document) -> int:
             change["drift_ms"] = old["drift_ms"] if old["drift_ms"] is not None else new["drift_ms"]
             if "mark" in new:
                 change["mark"] = True
+        update: Document = {"$set": change}
+        if asked is not None:  # a request that is kept already may be a later one
+            update["$max"] = {"asked_at": asked}
         result = await history.update_one(
-            {"_id": new["_id"], "state": old["state"], "attempts": {"$size": len(old["attempts"])}}, {"$set": change}
+            {"_id": new["_id"], "state": old["state"], "attempts": {"$size": len(old["attempts"])}}, update
         )
         if result.matched_count:
             was_sent = old["state"] in SENT_FINAL
@@ -170,15 +176,24 @@ async def bury(db: Database, unreadable: dict[str, str], now_ms: int, retention_
     await _add(db, documents)
 
 
+def reopening(now_ms: int, retention_days: float) -> Document:
+    """The update that reopens a final record because somebody asked at that instant."""
+    return {
+        "$set": {"state": REOPENED, "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS))},
+        "$max": {"asked_at": DatetimeMS(now_ms)},
+    }
+
+
 async def reopen(db: Database, execution: str, now_ms: int, retention_days: float) -> bool:
     """Let a failed or dead execution be sent again. True if it is reopened now, by us or before; False if it cannot be.
 
-    Its attempts stay; what comes of the new ones is merged with them by `record`.
+    Its attempts stay; what comes of the new ones is merged with them by `record`. That somebody asked is kept here as well
+    as with what is owed: a success that comes late may take the place of that.
     """
     with translated():
         result = await db.api["history"].update_one(
             {"_id": execution, "state": {"$in": [State.FAILED.value, State.DEAD.value, REOPENED]}},
-            {"$set": {"state": REOPENED, "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS))}},
+            reopening(now_ms, retention_days),
         )
     return result.matched_count > 0
 

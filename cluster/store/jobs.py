@@ -78,6 +78,7 @@ def _fields(job: StoredJob, vault: Vault) -> Document:
             "max_age_seconds": d.retry.max_age_seconds,
         },
         "success_codes": None if d.success_codes is None else list(d.success_codes),
+        "codes_at": _date(job.codes_ms),
         "catch_up": d.catch_up,
         "catch_up_window_seconds": d.catch_up_window_seconds,
         "overlap": d.overlap,
@@ -156,6 +157,7 @@ def stored_job(d: Document, vault: Vault = NO_KEYS) -> StoredJob:
         updated_ms=int(d["updated_at"]),
         state_reason=d["state_reason"],
         mark=d.get("unsettled"),
+        codes_ms=instant(d.get("codes_at")),
     )
 
 

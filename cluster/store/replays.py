@@ -13,7 +13,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.lifecycle import JobState, State
 from cluster.store.codec import instant
 from cluster.store.door import translated
-from cluster.store.history import DAY_MS, REOPENED
+from cluster.store.history import DAY_MS, REOPENED, reopening
 
 if TYPE_CHECKING:
     from cluster.store.client import Database, Document
@@ -195,8 +195,7 @@ async def reopen(db: Database, replay: Replay, now_ms: int, retention_days: floa
     before = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
     with translated():
         await db.work["history"].update_many(
-            {**before, "state": {"$in": list(REPLAYABLE)}},
-            {"$set": {"state": REOPENED, "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS))}},
+            {**before, "state": {"$in": list(REPLAYABLE)}}, reopening(now_ms, retention_days)
         )
         found = await db.work["history"].find({**before, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
     return [(d["_id"], d["job_id"], int(d["due_at"])) for d in found]

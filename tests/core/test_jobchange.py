@@ -158,3 +158,26 @@ def test_ends() -> None:
         with pytest.raises(InvalidInput) as refused:
             made(wanted)
         assert [f.path for f in refused.value.faults] == [path]
+
+
+def test_since_when_success_codes_are_what_they_are() -> None:
+    """Set at creation and when they change, and by nothing else; of a job from before this was kept nobody knows."""
+    job = made()
+    assert job.codes_ms == NOW
+    codes = replace(PLAIN, success_codes=(404,))
+    retimed = replace(PLAIN, schedule="0 0 4 * * *")
+    for wanted, since in (
+        (replace(PLAIN, name="x"), NOW),
+        (retimed, NOW),
+        (codes, NOW + 9),
+        (replace(retimed, success_codes=(404,)), NOW + 9),
+    ):
+        change = jobchange.define(job, "a", wanted, at(NOW + 9))
+        assert change is not None
+        assert change.job.codes_ms == since
+        older = jobchange.define(replace(job, codes_ms=None), "a", wanted, at(NOW + 9))
+        assert older is not None
+        assert older.job.codes_ms == (None if since == NOW else since)
+    paused = jobchange.pause(job, at(NOW + 9))
+    assert paused is not None
+    assert paused.job.codes_ms == NOW

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.core import zones
-from cluster.core.oracle import occurrences
+from cluster.core.oracle import _times, occurrences
 from cluster.core.schedule import InvalidSchedule, parse_schedule
 from tests.core.test_schedule_zones import ODD
 
@@ -121,3 +121,12 @@ def test_at() -> None:
     for text in ("@at 2030-06-01T10:00:00Z", "@at 2030-06-01T12:00:00+02:00"):
         assert list(occurrences(text, "Asia/Tokyo", 0, at - DAY, at + DAY)) == [at]
         assert list(occurrences(text, "UTC", 0, at + 1, at + DAY)) == []
+
+
+def test_times_of_a_day_are_kept_small() -> None:
+    """Every second of a day takes 4 bytes, so that all schedules whose times are kept take some 22 MB."""
+    every = _times(tuple(range(24)), tuple(range(60)), tuple(range(60)))
+    assert list(every) == list(range(86_400))
+    most = _times.cache_info().maxsize
+    assert most is not None
+    assert memoryview(every).nbytes * most < 23_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.ids import spread_ms
@@ -442,3 +443,24 @@ async def test_many_pages(database: Database, monkeypatch: Any) -> None:
     assert kinds(report) == {"a-b": ["missing"], "a1": ["unexpected"], "zz": ["unexpected"]}
     assert (report.tally.jobs, report.tally.executions) == (9, 9 * len(DUES) + 1)
     assert [i async for i in audit.ids_in_order(database)] == sorted(names, key=lambda n: f"{n}:")
+
+
+@pytest.mark.parametrize("compared", [2, 5000])
+async def test_a_flood_of_one_kind_hides_no_other(database: Database, monkeypatch: Any, compared: int) -> None:
+    """So many of each kind are told, the gravest first, whatever came before them; all are counted."""
+    from ops import verify as command
+
+    monkeypatch.setattr(command, "KEPT", 2)
+    monkeypatch.setattr(command, "COMPARED", compared)
+    monkeypatch.setattr(command, "CHUNK", 2)
+    b = Books(database)
+    for name in ("a", "b"):
+        job = b.job(name)
+        for due in list(DUES)[:4]:
+            b.change(job, due, attempts=[attempt(due + 20), attempt(due + 9000, token=2, node="n2")])
+        for due in list(DUES)[4:7]:
+            b.change(job, due, attempts=[attempt(due + 61_000)], drift_ms=61_000, ended_at=DatetimeMS(due + 61_010))
+    b.drop(b.job("z"), AT)
+    report = await b.verified()
+    assert [f.kind for f in report.findings] == ["missing", "late", "late", "redelivered", "redelivered"]
+    assert {k: n for k, n in report.tally.findings.items() if n} == {"missing": 1, "late": 6, "redelivered": 8}

@@ -37,10 +37,12 @@ class Cluster:
         self.worker = its_worker
 
     @classmethod
-    async def begin(cls, db: Database) -> Cluster:
+    async def begin(
+        cls, db: Database, target: Callable[[httpx.Request], httpx.Response] = lambda _: httpx.Response(200)
+    ) -> Cluster:
         clock = Crank()
         leader = await lead(db, clock)
-        return cls(db, clock, leader, worker(db, lambda _: httpx.Response(200), clock=clock))
+        return cls(db, clock, leader, worker(db, target, clock=clock))
 
     async def run(self, seconds: int) -> None:
         """So much time passes: the leader leads, and what is due is sent."""

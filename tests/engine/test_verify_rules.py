@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.audit import REREAD_MS
 from cluster.core.ids import spread_ms
 from cluster.core.timings import Timings
+from cluster.store import audit
 from tests.engine.test_verify import (
     AT,
     DAY,
@@ -234,3 +236,32 @@ async def test_a_retention_that_was_raised(database: Database) -> None:
     assert kinds(report) == {"lost-since": ["missing"], "always": ["missing"], "long-ago": ["missing"]}
     late = await judged(database, now=NOW + 8 * DAY, until_ms=NOW, job="always")
     assert kinds(late) == {}, "what was given up is kept for as long as the operator says, and no longer"
+
+
+async def test_a_change_of_something_else_hides_no_success(database: Database) -> None:
+    """A job that was changed a moment ago is judged by its `successCodes` for as long as they are what they are."""
+    b = Books(database)
+    ok = attempt(AT + 20)
+    says(b, "renamed", ok, state="dead", job={**CHANGED, "codes_at": DatetimeMS(T0)})
+    says(b, "other-codes", ok, state="dead", job={**CHANGED, "codes_at": DatetimeMS(AT)})
+    says(b, "of-an-older-release", ok, state="dead", job=CHANGED)
+    assert kinds(await b.verified()) == {"renamed": ["contradiction"]}
+
+
+async def test_what_a_change_leaves_with_the_job(database: Database) -> None:
+    """Since when the codes hold is written with the job and read with it, and it is in no answer of the API."""
+    from cluster import jobs as use_cases
+    from cluster.core.jobtext import document, read_spec
+    from tests.engine.test_verify_live import CONTEXT, EACH
+
+    await use_cases.put(database, "a", read_spec(EACH, CONTEXT), T0)
+    for change, now, since in (
+        ({"name": "x"}, 1000, 0),
+        ({"successCodes": [404]}, 2000, 2000),
+        ({"name": "y"}, 3000, 2000),
+    ):
+        job = await use_cases.patch(database, "a", change, CONTEXT, T0 + now)
+        assert job.codes_ms == T0 + since
+        stored = (await audit.audited(database, ["a"]))[0]["a"]
+        assert (stored.codes_ms, stored.defined_ms) == (T0 + since + REREAD_MS, T0 + now + REREAD_MS)
+        assert not any("codesAt" in name or "codes_at" in name for name in document(job.definition, marks=True))

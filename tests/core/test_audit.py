@@ -1,0 +1,123 @@
+"""What the auditor says about single records, as values: no database, one job that is due every minute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.core.audit import Judge
+from cluster.core.audited import AuditedJob, Bounds, Period
+from cluster.core.findings import Finding, Tally
+from cluster.core.ids import spread_ms
+from cluster.core.records import Lease, Record, Sent
+
+T = 1_800_000_000_000
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+NOW = T + 10 * MINUTE
+ALWAYS = Period("v1", "0 * * * * *", "UTC", None, None, None, T - HOUR, None)
+
+
+def judged(final: Record | None = None, owed: Record | None = None, **job: Any) -> tuple[list[str], Tally]:
+    """The kinds of what is found of the one occurrence at T."""
+    found: list[Finding] = []
+    bounds = Bounds(T, T + MINUTE - 1, NOW, MINUTE, 7, 7, Lease(10_000, 1000))
+    judge = Judge(AuditedJob("j", (ALWAYS,), written_to_ms=T + HOUR, **job), bounds, found.append)
+    judge.see(T, final, owed)
+    judge.finish()
+    return [f.kind for f in found], judge.tally
+
+
+def kinds(final: Record | None = None, owed: Record | None = None, **job: Any) -> list[str]:
+    return judged(final, owed, **job)[0]
+
+
+def record(state: str, *attempts: Sent, **fields: Any) -> Record:
+    ended = 0 if state in ("pending", "leased", "retrying") else max([T, *(a.sent_ms for a in attempts)]) + 10
+    said: dict[str, Any] = {"send_ms": T, "version": "v1", "ended_ms": ended, "trigger": False, **fields}
+    return Record(f"j:{T}", T, state=state, attempts=list(attempts), said_job="j", said_due_ms=T, **said)
+
+
+def sent(number: int, after_ms: int, token: int, status: int | None = 500) -> Sent:
+    return Sent(number, T + after_ms, "n", token, 5.0, status)
+
+
+def test_how_executions_ended_is_counted() -> None:
+    """A cluster in which all is dead has no finding, and can be told from one in which all went well."""
+    for state, attempts in (("succeeded", [sent(1, 20, 1, 200)]), ("dead", [sent(1, 20, 1)]), ("dead", [])):
+        found, tally = judged(record(state, *attempts))
+        assert found == []
+        assert {k: n for k, n in tally.ended.items() if n} == {state: 1}
+    total = Tally()
+    total.add(tally)
+    total.add(tally)
+    assert total.ended["dead"] == 2
+    again = record("pending", version="v2")
+    assert sum(judged(record("cancelled"), again)[1].ended.values()) == 0, "it is owed by another schedule"
+
+
+def test_nothing_is_put_off_for_ever() -> None:
+    """A send time that no writer of what is owed can have made is told, however far ahead it lies; a legal one is not."""
+    day, ahead = 24 * HOUR, NOW + 365 * 24 * HOUR
+    failed = sent(1, 20, 1, 503)
+    changed = {"defined_ms": NOW}
+    for wrong, job in (
+        (record("pending", send_ms=ahead), {}),
+        (record("pending", send_ms=NOW + 1), {}),
+        (record("pending", send_ms=T + day + 1), changed),
+        (record("pending", send_ms=NOW + 2, trigger=True), {}),
+        (record("retrying", send_ms=NOW + 2 * HOUR, trigger=True, asked=True), {}),
+        (record("retrying", failed, send_ms=ahead), {}),
+        (record("retrying", failed, send_ms=ahead), changed),
+        (record("retrying", failed, send_ms=NOW + 2 * HOUR), {"longest_wait_s": 360.0}),
+    ):
+        assert kinds(None, wrong, **job) == ["contradiction"], wrong
+    spread = spread_ms("j", 86_400)
+    assert spread > HOUR
+    for right, job in (
+        (record("pending", send_ms=T + spread), {"spread_seconds": 86_400}),
+        (record("pending", send_ms=T + spread), changed),
+        (record("pending", send_ms=NOW), {}),
+        (record("retrying", send_ms=NOW, trigger=True, asked=True), {}),
+        (record("retrying", failed, send_ms=NOW + 300_000), {"longest_wait_s": 360.0}),
+        (record("retrying", failed, send_ms=NOW + 2 * day), changed | {"longest_wait_s": 360.0}),
+    ):
+        assert kinds(None, right, **job) == [], right
+
+
+def test_attempts_begin_anew_only_when_somebody_asked() -> None:
+    """Where records keep who asked, a second first attempt is a duplicate unless somebody asked after the first."""
+    tries = (sent(1, 20, 1), sent(2, 1000, 2), sent(1, 3000, 2, 200))
+    kept: dict[str, Any] = {"send_ms": T + 2900, "asked_kept": True}
+    assert kinds(record("succeeded", *tries, send_ms=T + 2900)) == [], "of a release that kept nothing"
+    assert kinds(record("succeeded", *tries, **kept)) == ["duplicate"]
+    claimed = (*tries[:2], sent(1, 3000, 3, 200))
+    assert kinds(record("succeeded", *claimed, **kept)) == ["duplicate"], "a later claim goes on with the third"
+    stale = (sent(1, 20, 5), sent(2, 1000, 6), sent(1, 3000, 4), sent(3, 4000, 7, 200))
+    assert kinds(record("succeeded", *stale, send_ms=T + 3900, asked_kept=True)) == ["redelivered"], (
+        "had lost its lease"
+    )
+    assert kinds(record("succeeded", *tries, **kept, asked_ms=T + 2900)) == []
+    assert kinds(record("succeeded", *tries, **kept, asked_ms=T + 1)) == ["duplicate"], "that was before any was sent"
+    more = (*tries[:2], sent(1, 3000, 2), sent(2, 4000, 3), sent(1, 6000, 3, 200))
+    later = kept | {"send_ms": T + 5900}
+    assert kinds(record("succeeded", *more, **later, asked_ms=T + 5900)) == [], "the last time alone is kept"
+    assert kinds(record("succeeded", *more, **later, asked_ms=T + 2900)) == ["duplicate"], "twice anew, asked once"
+
+
+def test_a_second_delivery_by_lease_is_none_of_that() -> None:
+    """Whether or not somebody asked is no matter where a later token explains a second delivery."""
+    tries = (sent(1, 20, 1, None), sent(1, 12_000, 2, 200))
+    assert kinds(record("succeeded", *tries, asked_kept=True)) == ["redelivered"]
+
+
+def test_a_change_of_something_else_leaves_the_successes_judged() -> None:
+    """Since when `successCodes` are what they are is kept by itself: a new name of the job hides nothing."""
+    after = record("succeeded", sent(1, 0, 1, 200), sent(2, 1000, 2, 200))
+    dead = record("dead", sent(1, 0, 1, 200))
+    changed: dict[str, Any] = {"defined_ms": T + MINUTE}
+    for unknown in (changed, {**changed, "codes_ms": T + MINUTE}):
+        assert kinds(after, **unknown) == []
+        assert kinds(dead, **unknown) == []
+    for known in ({}, {**changed, "codes_ms": T - 1}):
+        assert kinds(after, **known) == ["duplicate"]
+        assert kinds(dead, **known) == ["contradiction"]
