@@ -226,7 +226,7 @@ class Judge:
         elif r.version == period.version:
             text = f"cancelled ({r.reason}), but the schedule it was due by still holds"
             self._tell("contradiction", r.due_ms, text)
-        elif self._waits(r.due_ms, period) is None and not self._sent_across(r, period):
+        elif self._waits(r.due_ms, period) is None:
             text = f"cancelled under an earlier schedule; owed by `{_said(period)}` since, and not sent"
             self._tell("missing", r.due_ms, text)
 
@@ -240,11 +240,6 @@ class Judge:
         elif held_ms > SETTLE_MS:  # had it been less, no leader need have come to what the schedule owed
             text = f"cancelled under an earlier schedule; owed by `{_said(period)}` until {render(to_ms)}, and not sent"
             self._tell("missing", r.due_ms, text)
-
-    @staticmethod
-    def _sent_across(r: Record, period: Period) -> bool:
-        """A request under the earlier schedule had left when the change was written: it is ended, not taken over."""
-        return bool(r.attempts) and r.due_ms <= period.from_ms + SEAM_MS
 
     def _sent(self, r: Record) -> None:
         first = r.attempts[0]

@@ -359,6 +359,7 @@ async def test_a_change_a_moment_before_excuses_nothing(database: Database) -> N
     assert await _on(database, make) == {
         "lost-just-then": ["missing"],
         "lost-at-once": ["contradiction"],
+        "between-attempts": ["missing"],
         "long-after-the-change": ["missing"],
         "before-the-change": ["contradiction"],
         "long-held": ["missing"],
