@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CHUNK = 100
 KEPT = 1000
-"""Findings of each kind kept to be told; all are counted."""
+"""Findings of each kind kept to be told, if nobody asks for more; all are counted."""
 COMPARED = 5000
 """Findings of each kind, of one look at a few jobs, that are kept to be compared with the next look's."""
 
@@ -51,11 +51,13 @@ class Scope:
     """As configured: how long leases last."""
     again_seconds: float = 1.5
     """Between the two looks: longer than a result takes from history to being owed no more."""
+    kept: int = KEPT
+    """Findings of each kind kept to be told."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What was seen. `findings` are those counted in `tally.findings`, the first `KEPT` of each kind, the gravest first."""
+    """What was seen. `findings` are those counted in `tally.findings`, the first `Scope.kept` of each kind, the gravest first."""
 
     since_ms: int
     until_ms: int
@@ -120,6 +122,7 @@ class _Run:
         self._bounds = bounds
         self._early = early
         self._again_seconds = scope.again_seconds
+        self._most = scope.kept
         self._clock = clock
         self._kept: Counter[Kind] = Counter()
         self._before: str | None = "" if scope.job is None else None
@@ -143,7 +146,7 @@ class _Run:
         self.report.tally.add(look.tally)
         for f in look.findings:
             self._kept[f.kind] += 1
-            if self._kept[f.kind] <= KEPT:
+            if self._kept[f.kind] <= self._most:
                 self.report.findings.append(f)
 
     async def _look(self, ids: Sequence[str], before: str | None, bounds: Bounds) -> _Look:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from cluster.core.findings import KINDS, Finding
 from cluster.store.client import Database
 from ops.verify import Scope, verify
 
 if TYPE_CHECKING:
-    from cluster.core.findings import Finding
     from ops.verify import Report
 
 
@@ -19,7 +20,7 @@ def audited(uri: str, name: str, since_ms: int, late_seconds: float) -> Report:
     async def once() -> Report:
         db = Database.open(uri, name, "audit")
         try:
-            return await verify(db, Scope(since_ms, late_seconds=late_seconds))
+            return await verify(db, Scope(since_ms, late_seconds=late_seconds, kept=1_000_000))
         finally:
             await db.close()
 
@@ -29,9 +30,16 @@ def audited(uri: str, name: str, since_ms: int, late_seconds: float) -> Report:
 def wrong(report: Report, *, late: bool = False) -> list[Finding]:
     """What it finds wrong, and second deliveries that no lease explains that ended by itself: nobody freed any by hand.
 
-    `late`: but what was sent late, which the checker judges, as it does the other second deliveries.
+    `late`: but what was sent late, which the checker judges, as it does the other second deliveries. What was counted and
+    not kept is wrong whatever it was.
     """
-    return [f for f in report.findings if not _explained(f) and not (late and _sent_late(f))]
+    kept = Counter(f.kind for f in report.findings)
+    untold = [
+        Finding(k, "", "", f"{report.tally.findings[k] - kept[k]} more were counted than are kept")
+        for k in KINDS
+        if report.tally.findings[k] > kept[k]
+    ]
+    return [*(f for f in report.findings if not _explained(f) and not (late and _sent_late(f))), *untold]
 
 
 def _explained(finding: Finding) -> bool:
