@@ -27,7 +27,8 @@ class Leases:
     _seen: dict[str, Batch] = field(default_factory=dict)
     _ended: set[tuple[str, int]] = field(default_factory=set)
     """Batch and token of each lease that ended while it was held."""
-    _died: dict[str, int] = field(default_factory=dict)
+    deaths: dict[str, int] = field(default_factory=dict)
+    """When each owner died that has."""
     _touched: dict[str, int] = field(default_factory=dict)
     """When a write that was under way at its holder's death prolonged a batch."""
     _sent: dict[tuple[str, int], list[tuple[str, str, int]]] = field(default_factory=dict)
@@ -37,7 +38,7 @@ class Leases:
     _writes: int = -1
 
     def died(self, owner: str) -> None:
-        self._died.setdefault(owner, self.store.now_ms())
+        self.deaths.setdefault(owner, self.store.now_ms())
         self._writes = -1
 
     def sent(self, owner: str, batch: str, e: tuple[str, int, int]) -> None:
@@ -46,7 +47,7 @@ class Leases:
         self.after(late=False)
         before = self._sent.setdefault((execution, number), [])
         for other, theirs, old in before:
-            if not self._over(theirs, old) and other not in self._died:
+            if not self._over(theirs, old) and other not in self.deaths:
                 raise Broken(f"attempt {number} of {execution} is sent again by {owner}: {other} lives, held its lease")
         before.append((owner, batch, token))
 
@@ -72,7 +73,7 @@ class Leases:
         self._seen = dict(batches)
         for i in [i for i in self._holders if i not in self.store.executions]:
             del self._holders[i]  # a writer that was away may owe it once more: that one nobody has held
-        if self._died:
+        if self.deaths:
             for b in batches.values():
                 self._freed_in_time(b)
             for e in self.store.executions.values():
@@ -81,7 +82,7 @@ class Leases:
     def _changed(self, b: Batch, was: Batch | None, now: int, *, late: bool) -> None:
         if b.owner is None:
             return
-        if late and b.owner in self._died and (was is None or was.claimable_ms != b.claimable_ms):
+        if late and b.owner in self.deaths and (was is None or was.claimable_ms != b.claimable_ms):
             self._touched[b.id] = now
         for i in b.ids:
             e = self.store.executions.get(i)
@@ -89,15 +90,15 @@ class Leases:
                 self._holders[i] = b.owner
 
     def _freed_in_time(self, b: Batch) -> None:
-        if b.owner is None or b.owner not in self._died:
+        if b.owner is None or b.owner not in self.deaths:
             return
-        since = max(self._died[b.owner], self._touched.get(b.id, 0))
+        since = max(self.deaths[b.owner], self._touched.get(b.id, 0))
         if b.claimable_ms > since + self.lease_ms:
             raise Broken(f"{b.id} is not claimable within a lease of the death of {b.owner}")
 
     def _claimable(self, e: Execution, now: int) -> None:
         """What a dead node held is listed by a batch that somebody holds, or may claim in time or when it is retried."""
-        died = self._died.get(self._holders.get(e.id, ""))
+        died = self.deaths.get(self._holders.get(e.id, ""))
         if died is None:
             return
         latest = max(died + self.lease_ms, now)

@@ -161,6 +161,7 @@ class BatchLife:
         self.sent: list[tuple[str, int]] = []
         self._before: dict[str, Execution] = {}
         self._succeeded: set[str] = set()
+        self._seen = (-1, 0)
         self._leases = Leases(self.world.store, int(TIMINGS.batch_lease * 1000))
 
     def run(self) -> World:
@@ -257,6 +258,9 @@ class BatchLife:
 
     def _check(self) -> None:
         store = self.world.store
+        if (store.writes, len(self._leases.deaths)) == self._seen:
+            return  # no document has changed, and nobody has died
+        self._seen = (store.writes, len(self._leases.deaths))
         if store.executions != self._before:
             for i, e in self._before.items():
                 if i not in store.executions and i not in store.history:
