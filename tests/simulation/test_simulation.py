@@ -57,17 +57,17 @@ def explore(scenario: Callable[[int], Any], runs: int) -> set[int]:
     return trails
 
 
-def first_to_show(finding: str, scenario: Callable[[int], Any]) -> Broken:
+def first_to_show(finding: str, scenario: Callable[[int], Any], runs: int = BROKEN_RUNS) -> Broken:
     """The first seed that breaks this invariant; what else the rule was for may show before."""
     others: list[str] = []
-    for seed in range(FIRST, FIRST + BROKEN_RUNS):
+    for seed in range(FIRST, FIRST + runs):
         try:
             scenario(seed).run()
         except Broken as exc:
             if re.search(finding, str(exc)):
                 return Broken(f"seed {seed} (SIMULATION_SEED={SHIFT}): {exc}")
             others.append(f"seed {seed}: {exc}")
-    raise AssertionError(f"{finding} is shown by none of {BROKEN_RUNS} from {FIRST} on, but {others[:5]}")
+    raise AssertionError(f"{finding} is shown by none of {runs} from {FIRST} on, but {others[:5]}")
 
 
 @pytest.mark.timeout(900)
