@@ -140,6 +140,7 @@ class Machines:
         """kill -9, and a new process some seconds later."""
         name = owner.partition("@")[0]
         self.loop.kill(owner)
+        self.rules.leases.died(owner)
         if self._current.get(name) == owner:
             del self._current[name]
             self._in(None, self._again(name, self.world.random.random() * 6))
@@ -158,6 +159,7 @@ class Machines:
         if w.store.postponed and random() < 0.05:
             self.rules.after(node)
             w.store.postponed.pop(int(random() * len(w.store.postponed)))()
+            w.store.writes += 1
             self.rules.after("")
         if node and self.mortal and random() < w.trouble / 60:
             self.die(node)
@@ -176,6 +178,7 @@ class Machines:
         if not w.trouble:
             self.rules.drained(owner)
         self.loop.kill(owner)
+        self.rules.leases.died(owner)
         self.begin(owner.partition("@")[0])
 
     # -- work ----------------------------------------------------------------------------------------------------
@@ -220,11 +223,13 @@ class Machines:
         w.trouble = 0.0
         while w.store.postponed:
             w.store.postponed.pop()()
+            w.store.writes += 1
             self.rules.after("")
         store: Any = w.store
         if self.troubled:
             for owner in self.workers:
                 self.loop.kill(owner)
+                self.rules.leases.died(owner)
             self._current.clear()
             for n in range(2):
                 self.begin(f"n{n}")

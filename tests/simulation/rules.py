@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cluster.core.lifecycle import State
+from tests.simulation.leases import Leases
 from tests.simulation.world import START_MS, Broken
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Rules:
     _final: dict[str, Final] = field(default_factory=dict)
     _writes: int = 0
 
+    def __post_init__(self) -> None:
+        machines = self.machines
+        self.leases = Leases(machines.world.store, int(machines.timings.batch_lease * 1000))
+
     # -- requests ------------------------------------------------------------------------------------------------
 
     def arrived(self, node: str, what: tuple[str, int, int], until: float, asked: float | None) -> None:
@@ -69,6 +74,8 @@ class Rules:
             self._within_limit(job, execution)
         if not w.trouble and any(n == number for n, _, _ in self.sent.get(execution, ())) and not self._in_storm:
             raise Broken(f"attempt {number} of {execution} is sent twice, and nothing was wrong")
+        held = self.machines.held(node, execution)
+        self.leases.sent(node, "" if held is None else held.batch.id, what)
         self.sent.setdefault(execution, []).append((number, token, w.now))
         self._flights = [f for f in self._flights if f.until > w.now]
         self._flights.append(Flight(job, execution, token, until))
@@ -148,6 +155,7 @@ class Rules:
     def after(self, node: str) -> None:
         """The documents after a callback of this node ("" if it was none's)."""
         store = self.machines.world.store
+        self.leases.after(late=not node)
         if store.executions != self._before:
             for i, e in self._before.items():
                 self._changed(i, e, store.executions.get(i), node)

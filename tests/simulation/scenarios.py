@@ -23,6 +23,7 @@ from cluster.store import batches
 from cluster.store.batches import ClaimFilter
 from cluster.store.owing import owe, repair
 from cluster.store.schedules import Row
+from tests.simulation.leases import Leases
 from tests.simulation.model import turn
 from tests.simulation.world import START_MS, Broken, World
 
@@ -160,6 +161,8 @@ class BatchLife:
         self.sent: list[tuple[str, int]] = []
         self._before: dict[str, Execution] = {}
         self._succeeded: set[str] = set()
+        self._seen = (-1, 0)
+        self._leases = Leases(self.world.store, int(TIMINGS.batch_lease * 1000))
 
     def run(self) -> World:
         w = self.world
@@ -174,6 +177,8 @@ class BatchLife:
     def _begin(self, name: str) -> None:
         if name.startswith("n"):
             self._holds.pop(name, None)
+            if name in self._owners:
+                self._leases.died(str(self._owners[name]))
             owner = self._owners[name] = f"{name}@{self.world.steps}"
             self.world.spawn(name, self._node(name, owner))
 
@@ -213,6 +218,7 @@ class BatchLife:
                 break
             self._may_send(name, e, final)
             number, at = len(e.attempts) + 1, clock.now_ms()
+            self._leases.sent(owner, e.batch, (e.id, number, e.token))
             self.sent.append((e.id, number))
             await turn(w.random.random() * 3)
             status = w.random.choice((200, 200, 500, 404))
@@ -252,6 +258,9 @@ class BatchLife:
 
     def _check(self) -> None:
         store = self.world.store
+        if (store.writes, len(self._leases.deaths)) == self._seen:
+            return  # no document has changed, and nobody has died
+        self._seen = (store.writes, len(self._leases.deaths))
         if store.executions != self._before:
             for i, e in self._before.items():
                 if i not in store.executions and i not in store.history:
@@ -269,6 +278,7 @@ class BatchLife:
                 self._succeeded.add(i)
             elif i in self._succeeded:
                 raise Broken(f"the success of {i} was undone")
+        self._leases.after(late=not self.world.acting)
 
     def _mended(self) -> None:
         """No more trouble, and a sweep: everything ends within the leases, and nothing is left behind."""
@@ -277,10 +287,11 @@ class BatchLife:
         w.acting = ""  # what takes effect now was written before, by whoever held it then
         while w.store.postponed:
             w.store.postponed.pop()()
+            w.store.writes += 1
             self._check()
         w.spawn("sweep", repair(_any(w.store), list(w.store.executions.values())))
         for n in range(2):
             self._begin(f"n{n}")
-        w.run(w.now + 60, self._check, self._begin)
+        w.run(w.now + 60, self._check, self._begin, lambda: not (w.store.executions or w.store.batches))
         if w.store.executions or w.store.batches:
             raise Broken(f"left behind: {[*w.store.executions, *w.store.batches]}")

@@ -76,13 +76,21 @@ class World:
     def spawn(self, name: str, actor: Coroutine[Any, Any, Any]) -> None:
         self._actors.append((name, actor, self.now))
 
-    def run(self, until: float, check: Callable[[], None], died: Callable[[str], None] = lambda _: None) -> None:
-        """Let the actors run until that time, or until all have ended."""
+    def run(
+        self,
+        until: float,
+        check: Callable[[], None],
+        died: Callable[[str], None] = lambda _: None,
+        done: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Let the actors run until that time, or until all have ended, or all is done and no sweep is under way."""
         random = self.random.random
         try:
             while self._actors and self.now < until:
                 self._step(random, died)
                 check()
+                if done() and all(name != "sweep" for name, _, _ in self._actors):
+                    break
         finally:
             for _, actor, _ in self._actors:
                 actor.close()
