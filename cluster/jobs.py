@@ -239,8 +239,8 @@ async def trigger(
 async def retry(db: Database, execution: str, now_ms: int, retention_days: float) -> None:
     """Send a failed or dead execution again, under its id, its attempts beginning anew. Safe to repeat.
 
-    First history says that it is reopened, so that the engine lets it through; then it is owed; then its batch is
-    there. Whoever asks again after a crash in between finishes what is missing. Raises `NotFound` or `Conflict`.
+    What its end has left behind goes first. Then history says that it is reopened, so that the engine lets it through; then
+    it is owed; then its batch is there. Whoever asks again after a crash in between finishes what is missing. Raises `NotFound` or `Conflict`.
     """
     run = await reads.run(db, execution, now_ms)
     if run is None:
@@ -248,6 +248,9 @@ async def retry(db: Database, execution: str, now_ms: int, retention_days: float
     job = await jobs.one(db, run.job_id)
     if job is None or job.state is JobState.DELETED:
         raise Conflict("its job was deleted: there is nothing left to send")
+    patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
+    if run.state in (State.FAILED.value, State.DEAD.value) and run.ended_ms is not None:
+        await executions.remove_ended(patient, {execution: run.ended_ms})
     if not await history.reopen(db, execution, now_ms, job.definition.retention_days or retention_days):
         raise Conflict(f"the execution is {run.state}: only what is failed or dead can be sent again")
     batch = uuid.uuid4().hex
@@ -266,7 +269,6 @@ async def retry(db: Database, execution: str, now_ms: int, retention_days: float
         host=job.definition.host,
         gate=gate_of(run.job_id, job.definition.queue, job.definition.limits),
     )
-    patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
     await owe(
         patient,
         [again],

@@ -74,6 +74,8 @@ class Judge:
         self._expected = self._owed_dues()
         self._due: int | None = None
         self._period: Period | None = None
+        self._doubts: list[tuple[int, str]] = []
+        """Cancelled, and owed all the same: missing, unless a missed range covers it. One that begins with it comes next."""
         self._advance()
         self.tally = Tally(jobs=int(job.exists))
 
@@ -91,8 +93,11 @@ class Judge:
 
     def missed(self, found: Missed) -> None:
         """A range of occurrences that are recorded as missed."""
+        if any(due < found.first_ms for due, _ in self._doubts):
+            self._resolve()
         self._pass(found.first_ms)
         self._ranges.append(found)
+        self._resolve()
         if self._was_to_run(found):
             text = f"recorded as missed at {render(found.ended_ms)}, when the job was to be caught up that far"
             self._tell("contradiction", found.first_ms, text)
@@ -112,6 +117,7 @@ class Judge:
 
     def see(self, due_ms: int, final: Record | None, owed: Record | None) -> None:
         """What history has under one id, and what is still owed under it."""
+        self._resolve()
         if self._due is not None and self._due < due_ms:
             self._pass(due_ms)
         period = None
@@ -129,6 +135,7 @@ class Judge:
 
     def finish(self) -> None:
         """There is no more."""
+        self._resolve()
         self._pass(self._bounds.until_ms + 1)
 
     def _tell(self, kind: Kind, due_ms: int, text: str) -> None:
@@ -149,13 +156,10 @@ class Judge:
         kept_ms = self._kept_ms if due >= self._defined_ms else self._surely_kept_ms
         if due < kept_ms or due < self._job.known_from_ms:
             return
-        self._ranges = [r for r in self._ranges if r.last_ms >= due]
-        for r in self._ranges:
-            if r.first_ms <= due and (r.open or r.used < r.count):
-                r.used += 1
-                self.tally.missed += 1
-                self.tally.ended["missed"] += 1
-                return
+        if self._in_a_range(due):
+            self.tally.missed += 1
+            self.tally.ended["missed"] += 1
+            return
         why = self._waits(due, period)
         if why is None:
             full = any(r.first_ms <= due for r in self._ranges)
@@ -165,6 +169,20 @@ class Judge:
             self._tell("late", due, f"not sent yet: {why}")
         else:
             self.tally.waiting += 1
+
+    def _in_a_range(self, due: int) -> bool:
+        self._ranges = [r for r in self._ranges if r.last_ms >= due]
+        for r in self._ranges:
+            if r.first_ms <= due and (r.open or r.used < r.count):
+                r.used += 1
+                return True
+        return False
+
+    def _resolve(self) -> None:
+        for due, text in self._doubts:
+            if not self._in_a_range(due):
+                self._tell("missing", due, text)
+        self._doubts.clear()
 
     def _lateness(self, planned_ms: int) -> bool:
         late = self._bounds.now_ms - planned_ms
@@ -228,7 +246,7 @@ class Judge:
             self._tell("contradiction", r.due_ms, text)
         elif self._waits(r.due_ms, period) is None:
             text = f"cancelled under an earlier schedule; owed by `{_said(period)}` since, and not sent"
-            self._tell("missing", r.due_ms, text)
+            self._doubts.append((r.due_ms, text))
 
     def _cancelled_before(self, r: Record, period: Period, to_ms: int) -> None:
         """The schedule it was due by was changed later on: was that what cancelled it?"""
@@ -239,7 +257,7 @@ class Judge:
                 self._tell("contradiction", r.due_ms, text)
         elif held_ms > SETTLE_MS:  # had it been less, no leader need have come to what the schedule owed
             text = f"cancelled under an earlier schedule; owed by `{_said(period)}` until {render(to_ms)}, and not sent"
-            self._tell("missing", r.due_ms, text)
+            self._doubts.append((r.due_ms, text))
 
     def _sent(self, r: Record) -> None:
         first = r.attempts[0]

@@ -95,7 +95,7 @@ def execution_from_document(d: Document) -> Execution:
         d["batch"],
         d["lane"],
         State(d["state"]),
-        tuple(attempt_from_document(a) for a in attempts) if attempts else (),
+        () if attempts == [] else tuple(attempt_from_document(a) for a in attempts),
         d["trigger"],
         d["owner"],
         d["token"],

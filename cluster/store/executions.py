@@ -83,6 +83,25 @@ async def remove(db: Database, held: Mapping[tuple[str, int], Sequence[str]]) ->
     return result.deleted_count
 
 
+async def remove_ended(db: Database, ended: Mapping[str, int]) -> int:
+    """Delete what is left of executions that history calls failed or dead: `{id: when they ended, ms}`.
+
+    Whoever ended one deletes it in a moment; asked for again before that, it would be taken for owed already, and then be
+    deleted. What somebody has asked for since they ended is not touched.
+    """
+    if not ended:
+        return 0
+    with translated():
+        result = await db.work["executions"].bulk_write(
+            [
+                DeleteMany({"_id": name, "$or": [{"asked_at": None}, {"asked_at": {"$lt": DatetimeMS(ms)}}]})
+                for name, ms in ended.items()
+            ],
+            ordered=False,
+        )
+    return result.deleted_count
+
+
 async def fence_endings(db: Database, endings: Sequence[Execution], nonce: str) -> set[str]:
     """Mark executions as about to end, on their batch and token. Returns the ids that were still ours.
 
@@ -138,11 +157,13 @@ async def move(db: Database, moves: Sequence[Moved], batch: str) -> set[str]:
     return {d["_id"] for d in there}
 
 
-async def reown(db: Database, stale: Sequence[Execution], version: Mapping[str, str], batch: str) -> set[str]:
+async def reown(db: Database, stale: Sequence[Execution], wanted: Mapping[str, Execution], batch: str) -> set[str]:
     """Give executions of an older schedule to the present one: new version, new batch; attempts stay.
 
-    `version` maps execution id to the new schedule version. The batch is inserted by the caller next. A node that
-    holds the old batch can no longer end them, because its token names the old batch.
+    `wanted` maps execution id to what the present schedule owes. What was never sent is sent when that says, and what was,
+    when it was to be tried again. The batch is inserted by the caller next. A node that holds the old batch can no longer
+    end them, because its token names the old batch; one that has claimed it since they were read is asked about again, for
+    the new batch begins with the token that they had.
     """
     if not stale:
         return set()
@@ -153,15 +174,20 @@ async def reown(db: Database, stale: Sequence[Execution], version: Mapping[str, 
                     {
                         "_id": e.id,
                         "batch": e.batch,
+                        "token": e.token,
                         "schedule_version": e.schedule_version,
                         "attempts": {"$size": len(e.attempts)},
                     },
                     {
                         "$set": {
-                            "schedule_version": version[e.id],
+                            "schedule_version": wanted[e.id].schedule_version,
                             "batch": batch,
                             "owner": None,
-                            "state": (State.RETRYING if e.attempts else State.PENDING).value,
+                            **(
+                                {"state": State.RETRYING.value}
+                                if e.attempts
+                                else {"state": State.PENDING.value, "send_at": DatetimeMS(wanted[e.id].send_ms)}
+                            ),
                         },
                         "$unset": {"ending": ""},
                     },

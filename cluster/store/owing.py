@@ -17,7 +17,7 @@ from cluster.core.planning import MAX_BATCH
 from cluster.store import batches, definitions, executions, history
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from cluster.core.model import Execution
     from cluster.store.client import Database
@@ -74,13 +74,19 @@ async def _owe_once(
         return Owed(len(planned)), existed
     wanted = {e.id: e for e in planned if e.id in existed}
     found, unreadable = await executions.read(db, existed)
-    stale = [e for e in found.values() if e.schedule_version != wanted[e.id].schedule_version]
+    stale = [e for e in found.values() if not wanted[e.id].trigger and _stale(e, wanted[e.id].schedule_version)]
     older = await _older(db, stale, wanted)
-    reowned = await _reown(db, older, wanted, new_id)
+    late = {b.id for b in its_batches if b.late}
+    reowned = await _reown(db, older, wanted, late, new_id)
     repaired = await repair(db, [e for e in found.values() if e.id not in reowned])
     unsure = (existed - found.keys() - unreadable.keys()) | ({e.id for e in older} - reowned)
     lost = await _lost(db, {i: wanted[i].schedule_version for i in unsure})
     return Owed(len(planned) - len(existed), repaired, len(reowned)), lost
+
+
+def _stale(e: Execution, version: str) -> bool:
+    """Whether nobody will send this for that version. What was asked for by hand is sent under any."""
+    return e.schedule_version != version and not e.trigger
 
 
 async def _lost(db: Database, versions: dict[str, str]) -> set[str]:
@@ -92,7 +98,7 @@ async def _lost(db: Database, versions: dict[str, str]) -> set[str]:
     if not versions:
         return set()
     there = await executions.owed(db, versions)
-    moved = {e.id for e in there.values() if e.schedule_version != versions[e.id]}
+    moved = {e.id for e in there.values() if _stale(e, versions[e.id])}
     gone = {i: version for i, version in versions.items() if i not in there}
     return moved | (gone.keys() - await history.settled(db, gone) if gone else set())
 
@@ -129,26 +135,29 @@ async def _older(db: Database, found: Sequence[Execution], wanted: Mapping[str, 
 
 
 async def _reown(
-    db: Database, stale: Sequence[Execution], wanted: dict[str, Execution], new_id: Callable[[], str]
+    db: Database,
+    stale: Sequence[Execution],
+    wanted: dict[str, Execution],
+    late: Collection[str],
+    new_id: Callable[[], str],
 ) -> set[str]:
-    """Move executions of an older schedule to the present one, grouped as batches must be.
+    """Move executions of an older schedule to the present one, grouped as batches must be. `late`: batches planned so.
 
     What failed under the older one, in the moment in which the job was changed, is tried again when it was to be.
     """
     taken: set[str] = set()
-    groups: defaultdict[tuple[int, int, int, str, str | None], list[Execution]] = defaultdict(list)
+    groups: defaultdict[tuple[int, bool, int, int, str, str | None], list[Execution]] = defaultdict(list)
     for e in stale:
         now, made = wanted[e.id], len(e.attempts)
-        groups[now.lane, made, e.send_ms if made else now.send_ms, now.host, batch_gate(now.gate)].append(e)
-    for (lane, made, send_ms, host, gate), group in _small(groups):
+        send_ms = e.send_ms if made else now.send_ms
+        groups[now.lane, now.batch in late, made, send_ms, now.host, batch_gate(now.gate)].append(e)
+    for (lane, behind, made, send_ms, host, gate), group in _small(groups):
         name = new_id()
-        mine = await executions.reown(db, group, {e.id: wanted[e.id].schedule_version for e in group}, name)
+        mine = await executions.reown(db, group, {e.id: wanted[e.id] for e in group}, name)
         if mine:
-            token = max(e.token for e in group)
-            batch = Batch(
-                name, tuple(sorted(mine)), lane, made, send_ms, send_ms - 1000, token=token, host=host, gate=gate
-            )
-            await batches.insert(db, [batch])
+            token, ids = max(e.token for e in group), tuple(sorted(mine))
+            batch = Batch(name, ids, lane, made, send_ms, send_ms - 1000, token=token, host=host, gate=gate)
+            await batches.insert(db, [replace(batch, late=behind)])
             taken |= mine
     return taken
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.lifecycle import JobState, State
+from cluster.store import executions
 from cluster.store.codec import instant
 from cluster.store.door import translated
 from cluster.store.history import DAY_MS, REOPENED, reopening
@@ -194,8 +195,10 @@ async def reopen(db: Database, replay: Replay, now_ms: int, retention_days: floa
     """
     before = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
     with translated():
-        await db.work["history"].update_many(
-            {**before, "state": {"$in": list(REPLAYABLE)}}, reopening(now_ms, retention_days)
-        )
+        over = {**before, "state": {"$in": list(REPLAYABLE)}}
+        ended = await db.work["history"].find(over, {"ended_at": 1}).to_list()
+    await executions.remove_ended(db, {d["_id"]: int(d["ended_at"]) for d in ended})
+    with translated():
+        await db.work["history"].update_many(over, reopening(now_ms, retention_days))
         found = await db.work["history"].find({**before, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
     return [(d["_id"], d["job_id"], int(d["due_at"])) for d in found]

@@ -21,8 +21,11 @@ EARLY_MS = 20
 OWNERS_MS = 500
 """An owner stops a second before anybody else may begin."""
 ON_ITS_WAY_MS = 5000
-IN_FLIGHT_MS = 2000
-"""A request that came so long before a fault may have been under way when it began."""
+IN_FLIGHT_MS = 3000
+"""A request that came so long before a fault may have been under way when it began: answers take up to 2 s at worst."""
+LOST_MS = 12_000
+"""So long after a fault's end what came may still be lost on its sender: a lease, which it may have lost unknowingly, its
+margin, and a second to write results down."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ class _Felt:
         faults = [f for f in self._faults if effect is None or effect in f.explains]
         if effect == "stale":  # what was on its way is there as soon as everybody goes on
             return [(f.start_ms, f.end_ms + ON_ITS_WAY_MS) for f in faults]
-        if effect == "again":  # a breaker that waits loses nothing
-            return [(f.start_ms, f.end_ms + self._recovery_ms) for f in faults]
+        if effect == "again":
+            return [(f.start_ms, f.end_ms + LOST_MS) for f in faults]
         return [(f.start_ms, f.end_ms + f.after_ms + self._recovery_ms) for f in faults]
 
     def at(self, at_ms: int, effect: Effect | None = None) -> bool:

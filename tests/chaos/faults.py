@@ -50,12 +50,14 @@ class Faults(OfNodes, OfMembers, OfNetwork, OfTarget):
         return [getattr(self, n) for n in found]
 
     def done(self, kind: Callable[[], None]) -> Fault:
-        """Do it, and write down what was done and when."""
+        """Do it, and write down what was done and when, also if it went wrong half way."""
         name, start = kind.__name__, now_ms()
-        kind()
-        after = BREAKER_MS if name in FELT_BY_THE_BREAKER else 0
-        fault = Fault(name, start, now_ms(), after, EXPLAINS.get(name, ("late", "again")), group(name))
-        self.cluster.felt.append(fault)
+        try:
+            kind()
+        finally:
+            after = BREAKER_MS if name in FELT_BY_THE_BREAKER else 0
+            fault = Fault(name, start, now_ms(), after, EXPLAINS.get(name, ("late", "again")), group(name))
+            self.cluster.felt.append(fault)
         return fault
 
 

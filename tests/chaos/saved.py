@@ -45,10 +45,11 @@ def load(file: Path) -> Run:
         tuple(Call(**c) for c in d["calls"]),
         tuple(Trigger(**t) for t in d["triggers"]),
         tuple(d["verified"]),
-        (d["span"][0], d["span"][1]),
-        d["steady"],
-        _records(d["earlier"]),
-        tuple(d["excused"]),
+        # A run that was saved before these were known has none of them.
+        (d["span"][0], d["span"][1]) if "span" in d else (0, 0),
+        d.get("steady", 0),
+        _records(d.get("earlier", [])),
+        tuple(d.get("excused", ())),
     )
 
 
@@ -128,8 +129,8 @@ def main(arguments: list[str]) -> int:
     print(json.dumps(figures(run), indent=2))
     for v in found:
         print(f"{v.rule}: {v.what}")
-    then = json.loads(file.read_text())["verdict"]["violations"]
-    if then != [asdict(v) for v in found]:
+    then = json.loads(file.read_text()).get("verdict", {}).get("violations")
+    if then is not None and then != [asdict(v) for v in found]:
         print(f"the saved verdict was another: {len(then)} violations, now {len(found)}")
     return 1 if found else 0
 

@@ -147,14 +147,14 @@ def test_every_request_that_came_is_recorded_as_it_was_answered() -> None:
         untold = replace(twice, recorded=(Recorded("a:1", "succeeded", attempts), kept))
         assert rules(untold) == {"history"}
         assert check(replace(untold, faults=(Fault("kill", T + 1500, T + 1600),))) == []
-        assert rules(replace(untold, faults=(Fault("kill", T + 2500, T + 2600),))) == {"history"}
+        assert rules(replace(untold, faults=(Fault("kill", T + 3500, T + 3600),))) == {"history"}
         assert rules(replace(untold, faults=(Fault("slow", T, T + 1600, explains=("late",)),))) == {"history"}
     silent = replace(twice, seen=(replace(failed, answer="cut"), *twice.seen[1:]))
     assert check(replace(silent, recorded=(Recorded("a:1", "succeeded", ((1, 1, None), (2, 2, 200))), kept))) == []
 
 
 def test_a_breaker_that_waits_explains_lateness_alone() -> None:
-    """Half a minute after its target is well again nothing is lost on anybody, however long the breaker may wait."""
+    """A lease after its target is well again nothing is lost on anybody, however long the breaker may wait."""
     slow = Fault("stop", T - 60_000, T - 40_000, 60_000)
     again = replace(more(good(), RETURNED), faults=(slow,))
     assert "duplicate" in rules(again)
@@ -190,7 +190,7 @@ def test_a_fault_explains_a_duplicate_and_lateness_but_not_one_token() -> None:
     assert check(more(felt, RETURNED)) == []
     assert check(replace(felt, seen=(Seen("a:1", 1, 1, T + 12_000), *felt.seen[1:]))) == []
     assert rules(more(felt, Seen("a:1", 1, 1, T + 9))) == {"one token"}
-    over = replace(good(), faults=(Fault("kill", T - 40_000, T - 30_001 + 700),))
+    over = replace(good(), faults=(Fault("kill", T - 40_000, T - 12_000 + 2),))
     assert rules(more(over, RETURNED)) == {"duplicate", "history"}
 
 

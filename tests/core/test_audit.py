@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.core.audit import Judge
-from cluster.core.audited import AuditedJob, Bounds, Period
+from cluster.core.audited import AuditedJob, Bounds, Missed, Period
 from cluster.core.findings import Finding, Tally
 from cluster.core.ids import spread_ms
 from cluster.core.records import Lease, Record, Sent
@@ -121,3 +121,32 @@ def test_a_change_of_something_else_leaves_the_successes_judged() -> None:
     for known in ({}, {**changed, "codes_ms": T - 1}):
         assert kinds(after, **known) == ["duplicate"]
         assert kinds(dead, **known) == ["contradiction"]
+
+
+def test_a_missed_range_covers_what_was_cancelled_under_an_earlier_schedule() -> None:
+    """Nobody led after the change; a node cancelled it, and then the leader counted it as missed. Once for each counted."""
+    old = Period("v1", "0 * * * * *", "UTC", None, None, None, T - HOUR, T - 1500)
+    new = Period("v2", "0 */1 * * * *", "UTC", None, None, None, T - 1499, None)
+
+    def found(*ranges: Missed) -> list[str]:
+        told: list[Finding] = []
+        bounds = Bounds(T, T + 2 * MINUTE - 1, NOW, MINUTE, 7, 7, Lease(10_000, 1000))
+        judge = Judge(AuditedJob("j", (old, new), written_to_ms=T + HOUR, defined_ms=T), bounds, told.append)
+        for m in ranges:
+            if m.first_ms < T:
+                judge.missed(m)
+        judge.see(T, record("cancelled", sent(1, 20, 1)), None)
+        for m in ranges:
+            if m.first_ms >= T:
+                judge.missed(m)
+        judge.finish()
+        return [f"{f.kind} {(int(f.execution.partition(':')[2]) - T) // MINUTE}" for f in told]
+
+    def missed(first: int, last: int, count: int) -> Missed:
+        return Missed(T + first * MINUTE, T + last * MINUTE, count, open=False, ended_ms=NOW)
+
+    assert found() == ["missing 0", "missing 1"]
+    assert found(missed(0, 0, 1)) == ["missing 1"]
+    assert found(missed(0, 1, 2)) == found(missed(-1, 1, 3)) == []
+    assert found(missed(0, 1, 1)) == ["missing 1"]
+    assert found(missed(1, 1, 1)) == ["missing 0"]

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from bson.datetime_ms import DatetimeMS
 
+from cluster import jobs as use_cases
 from cluster.core.errors import TermLost
 from cluster.core.lifecycle import State
 from cluster.core.model import Attempt, Batch, Ending, Moved, Term
 from cluster.record import Recorder
-from cluster.store import batches, definitions, executions, schedules
+from cluster.store import batches, definitions, executions, history, replays, schedules
 from cluster.store.batches import ClaimFilter
 from cluster.store.owing import owe, repair
+from cluster.store.replays import Filter, Replay
 from cluster.store.schedules import Row
 from tests.engine.test_materialise import due_of
 from tests.engine.test_worker import answering, owed, run_dry
@@ -337,3 +340,87 @@ async def test_what_failed_once_under_the_old_schedule_is_tried_again_under_the_
     assert (run["state"], run["schedule_version"]) == ("succeeded", "v2")
     assert [a["status"] for a in run["attempts"]] == [503, 200]
     assert await rows(database, "executions") == []
+
+
+async def test_what_was_asked_for_by_hand_is_nobodys_to_take_over(database: Database) -> None:
+    """It is sent under any schedule. Asked for once more after a change, or met by the leader who writes down what the
+    present schedule owes, it stays where it is: its node may be sending it."""
+    (e,) = await owed(database, "a")
+    asked = {"trigger": True, "asked_at": DatetimeMS(T0), "token": 1, "owner": "n", "state": "leased"}
+    await database.api["executions"].update_one({"_id": e.id}, {"$set": asked})
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    before = await rows(database, "executions")
+    for again in (replace(e, trigger=True, asked_ms=T0 + 5), e):
+        planned = replace(again, schedule_version="v2", batch="planned")
+        done = await owe(database, [planned], [Batch("planned", (e.id,), 0, 0, T0, T0)], iter(["reowned"]).__next__)
+        assert (done.inserted, done.reowned) == (0, 0)
+        assert await rows(database, "executions") == before
+
+
+async def test_what_is_claimed_before_it_is_taken_over_brings_its_token_along(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that began with the token read before would give the next owner the token that the last one has."""
+    (e,) = await owed(database, "a")
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    real, claims = executions.reown, [1]
+
+    async def late(*arguments: Any) -> set[str]:
+        if claims:
+            claims.pop()
+            assert await worker(database, answering(200), "first")._claimer.step(ClaimFilter()) is not None
+        return await real(*arguments)
+
+    monkeypatch.setattr(executions, "reown", late)
+    planned = replace(e, schedule_version="v2", batch="planned")
+    names = iter(["one", "two", "three"])
+    done = await owe(database, [planned], [Batch("planned", (e.id,), 0, 0, T0, T0)], names.__next__)
+    assert done.reowned == 1
+    heir = await worker(database, answering(200), "heir")._claimer.step(ClaimFilter())
+    while heir is not None and not heir.executions:
+        heir = await worker(database, answering(200), "heir")._claimer.step(ClaimFilter())
+    assert heir is not None
+    assert (heir.batch.token, heir.executions[0].token) == (2, 2)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_is_taken_over_is_sent_when_the_present_schedule_says(database: Database, late: bool) -> None:
+    """Its spread may be another, and it may be behind all that is due now: the batch and what it lists agree."""
+    (e,) = await owed(database, "a")
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    planned = replace(e, schedule_version="v2", batch="planned", send_ms=e.send_ms + 1800)
+    its_batch = Batch("planned", (e.id,), 0, 0, planned.send_ms, planned.send_ms, late=late)
+    assert (await owe(database, [planned], [its_batch], iter(["reowned"]).__next__)).reowned == 1
+    (found,) = await rows(database, "executions")
+    (batch,) = [b for b in await rows(database, "batches") if b["_id"] == "reowned"]
+    assert int(found["send_at"]) == int(batch["send_at"]) == planned.send_ms
+    assert batch["late"] is late
+
+
+@pytest.mark.parametrize("way", ["by itself", "replayed"])
+async def test_what_is_asked_for_while_its_end_is_being_written_is_sent_again(database: Database, way: str) -> None:
+    """It is dead in history, and its node has not deleted yet what was owed: that does not stand for the new one."""
+    (e,) = await owed(database, "a")
+    node = worker(database, answering(500), "node")
+    claimed = await node._claimer.step(ClaimFilter())
+    assert claimed is not None
+    x = claimed.executions[0]
+    made = (Attempt(1, T0, "node", x.token, 1.0, 500),)
+    await history.record(database, [Ending(x, State.DEAD, T0 + 10, made, "used up")], 3650)
+    if way == "by itself":
+        await use_cases.retry(database, e.id, T0 + 100, 3650)
+    else:
+        page = Replay("r", Filter(), 10.0, T0 + 100, 0, page=(e.id,))
+        ((name, _, _),) = await replays.reopen(database, page, T0 + 100, 3650)
+        again = replace(e, trigger=True, asked_ms=T0 + 100, batch="again", state=State.RETRYING)
+        await owe(database, [again], [Batch("again", (name,), 0, 0, T0, T0)], iter(["never"]).__next__)
+    await executions.remove(database, {(x.batch, x.token): [x.id]})
+    (found,) = await rows(database, "executions")
+    assert (int(found["asked_at"]), found["attempts"]) == (T0 + 100, [])
+    await database.api["executions"].update_one({"_id": e.id}, {"$set": {"send_at": DatetimeMS(e.due_ms)}})
+    await database.api["batches"].update_many(
+        {}, {"$set": {"claimable_at": DatetimeMS(e.due_ms), "send_at": DatetimeMS(e.due_ms)}}
+    )
+    await run_dry(worker(database, answering(200)))
+    (run,) = await rows(database, "history")
+    assert run["state"] == "succeeded"

@@ -82,6 +82,8 @@ class Leases:
     def _changed(self, b: Batch, was: Batch | None, now: int, *, late: bool) -> None:
         if b.owner is None:
             return
+        if b.claimable_ms > now:  # renewed after its end, with nobody faster: it is held again
+            self._ended.discard((b.id, b.token))
         if late and b.owner in self.deaths and (was is None or was.claimable_ms != b.claimable_ms):
             self._touched[b.id] = now
         for i in b.ids:

@@ -239,14 +239,15 @@ async def rows_known(db: Store, keys: Collection[str]) -> dict[str, Row]:
     return found
 
 
-async def reown(db: Store, stale: Sequence[Execution], version: Mapping[str, str], batch: str) -> set[str]:
+async def reown(db: Store, stale: Sequence[Execution], wanted: Mapping[str, Execution], batch: str) -> set[str]:
     def effect(e: Execution) -> bool:
         now = db.executions.get(e.id)
-        seen = (e.batch, e.schedule_version, len(e.attempts))
-        if now is None or (now.batch, now.schedule_version, len(now.attempts)) != seen:
+        seen = (e.batch, e.token, e.schedule_version, len(e.attempts))
+        if now is None or (now.batch, now.token, now.schedule_version, len(now.attempts)) != seen:
             return False
-        state = State.RETRYING if e.attempts else State.PENDING
-        changed = replace(now, schedule_version=version[e.id], batch=batch, owner=None, state=state)
+        version, state = wanted[e.id].schedule_version, State.RETRYING if e.attempts else State.PENDING
+        send_ms = now.send_ms if e.attempts else wanted[e.id].send_ms
+        changed = replace(now, schedule_version=version, batch=batch, owner=None, state=state, send_ms=send_ms)
         db.executions[e.id] = changed
         db.endings.pop(e.id, None)
         return True

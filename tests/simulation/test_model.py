@@ -115,7 +115,10 @@ class Caller:
                 ("fence_endings", (few, f"n{r.random()}")),
                 ("move", ([Moved(e, made, 2000)], r.choice(NAMES))),
                 ("add_attempt", (replace(e, attempts=(self._attempt(),)),)),
-                ("reown", ([e], {e.id: r.choice(["v1", "v2"])}, r.choice(NAMES))),
+                (
+                    "reown",
+                    ([e], {e.id: replace(e, schedule_version=r.choice(["v1", "v2"]), send_ms=3000)}, r.choice(NAMES)),
+                ),
             ]
         )
 
