@@ -1,7 +1,7 @@
 """Users change jobs while leaders come, go and stay away: settling, the main pass and catching up, as they are.
 
 The leader's step is `cluster.leader.Leader.step`, the changes are `cluster.jobs`; a short driver stands for the worker
-(claim, last check, record). What is owed is computed by the oracle of `horae verify`, not by the engine's schedules.
+(claim, last check, record; some attempts fail and are made again). What is owed is computed by the oracle of `horae verify`, not by the engine's schedules.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from cluster.core.definition import Definition
 from cluster.core.errors import CallerError, StoreUnavailable, TermLost
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState, State
-from cluster.core.model import Attempt, Ending, Term
-from cluster.core.outcome import refusal
+from cluster.core.model import Attempt, Ending, Moved, Term
+from cluster.core.outcome import next_number, refusal
 from cluster.core.timings import Timings
 from cluster.leader import Leader
 from cluster.record import Recorder
@@ -35,6 +35,8 @@ TIMINGS = Timings()
 SCHEDULES = ("@every 5s", "@every 8s", "*/4 * * * * *", "7-59/10 * * * * *")
 LAST_MS = START_MS + 400_000
 NAMES = ("j0", "j1")
+FAILING, FAILURES = 0.2, 2
+"""How often an attempt fails, and after how many of them none does any more."""
 Period = tuple[str, str, int, int, int]
 """Schedule, time zone, anchor, from and to (ms; to is included)."""
 
@@ -164,11 +166,17 @@ class Changing:
             except StoreUnavailable:
                 await turn(1.0)
                 continue
-            endings = []
+            endings, moves = [], []
             for e in claimed.executions:
-                why = refusal(e, read.jobs.get(e.job_id))
-                made = () if why else (Attempt(1, clock.now_ms(), owner, e.token, 1.0, 200),)
-                endings.append(Ending(e, State.CANCELLED if why else State.SUCCEEDED, clock.now_ms(), made, why))
+                now, why = clock.now_ms(), refusal(e, read.jobs.get(e.job_id))
+                fails = not why and len(e.attempts) < FAILURES and w.random.random() < FAILING
+                made = Attempt(next_number(e.attempts), now, owner, e.token, 1.0, 503 if fails else 200)
+                if fails:
+                    moves.append(Moved(e, (*e.attempts, made), now + 2000))
+                else:
+                    kept = e.attempts if why else (*e.attempts, made)
+                    endings.append(Ending(e, State.CANCELLED if why else State.SUCCEEDED, now, kept, why))
+            await recorder.moves(moves)
             await recorder.endings(endings)
             await recorder.finish([claimed.batch])
 
