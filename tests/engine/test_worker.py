@@ -126,7 +126,7 @@ async def test_retry_then_success(database: Database) -> None:
 
 
 async def test_a_backlog_is_claimed_by_more_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What should have gone a second ago brings the spare claimers; once all is on time there are two again."""
+    """What should have gone a second ago brings the spare claimers; once all is on time there are two at most again."""
     claim, now, counts = batches.claim, 0, list[int]()
 
     async def slow(*args: Any) -> Batch | None:
@@ -143,7 +143,7 @@ async def test_a_backlog_is_claimed_by_more_at_once(database: Database, monkeypa
     w = worker(database, answering(200))
     w.start()
     await eventually(lambda: _true(len(counts) > 20), 15, "many polls")
-    assert max(counts) == 2
+    assert max(counts) <= 2
     for i in range(30):
         await owed(database, f"j{i}", batch=f"b{i}")
     await eventually(lambda: _in_history(database, 30), 15, "the backlog")
@@ -151,7 +151,7 @@ async def test_a_backlog_is_claimed_by_more_at_once(database: Database, monkeypa
     await eventually(lambda: _true(now <= 2 and Crank.monotonic() > w._behind_until + 0.5), 15, "its end")
     counts.clear()
     await eventually(lambda: _true(len(counts) > 20), 15, "many polls")
-    assert max(counts) == 2
+    assert max(counts) <= 2
     await w.drain(5)
 
 
