@@ -239,8 +239,9 @@ async def trigger(
 async def retry(db: Database, execution: str, now_ms: int, retention_days: float) -> None:
     """Send a failed or dead execution again, under its id, its attempts beginning anew. Safe to repeat.
 
-    What its end has left behind goes first. Then history says that it is reopened, so that the engine lets it through; then
-    it is owed; then its batch is there. Whoever asks again after a crash in between finishes what is missing. Raises `NotFound` or `Conflict`.
+    What its end has left behind goes first. Then history says that it is reopened, so that the engine lets it through;
+    then it is owed; then its batch is there. Whoever asks again after a crash in between finishes what is missing.
+    Raises `NotFound` or `Conflict`.
     """
     run = await reads.run(db, execution, now_ms)
     if run is None:

@@ -33,9 +33,9 @@ SHOWN = 20
 def verify_command(since: str, until: str | None, job_id: str | None, late: float, form: bool) -> None:  # noqa: FBT001
     """Recompute all that was owed, and compare it with every record there is. Exit 1 on a finding.
 
-    No finding proves: each occurrence that the jobs in the database owed within the range is on record (as whatever it
+    If nothing is found, each occurrence that the jobs in the database owed within the range is on record (as whatever it
     ended: look at the counts), within a missed range, or still owed by a batch and not late; and no record contradicts
-    another. It does not prove that a target acted, nor that nothing was removed together with its job:
+    another. That does not prove that a target acted, nor that nothing was removed together with its job:
     ops/decisions/0015 lists what cannot be seen.
 
     TIME is such as 2026-12-01T10:00:00Z, 2026-12-01 10:00 or 10:00 (UTC), or 10m: so long ago. Changes nothing, and

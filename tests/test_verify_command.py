@@ -124,8 +124,8 @@ def test_wrong_use(verifier: Verifier, arguments: tuple[str, ...], named: str) -
 
 
 def test_help_says_what_it_proves() -> None:
-    """What no finding proves, and the kinds of findings one beside the other."""
+    """What is proven if nothing is found, and the kinds of findings one beside the other."""
     said = CliRunner().invoke(cli, ["verify", "--help"]).stdout
-    assert "No finding proves" in said
+    assert "If nothing is found" in said
     assert "nothing was lost" not in said
     assert "\n  orphan         still owed, and no batch lists it" in said

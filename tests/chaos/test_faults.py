@@ -170,10 +170,12 @@ def tormented(
             # Whatever broke it off: what was seen until then is worth a look. What was due last need not have come.
             with suppress(Exception):
                 watch.end()
-            with suppress(Exception):
-                broken = collect(nodes, receiver, watch, rate, (start, now_ms() // 1000 * 1000), felt)
-                save(broken, SAVED / f"run-{SEED}.json")
-                print(f"broken off, and saved: {SAVED / f'run-{SEED}.json'}", flush=True)
+            file = SAVED / f"run-{SEED}.json"
+            try:
+                save(collect(nodes, receiver, watch, rate, (start, now_ms() // 1000 * 1000), felt), file)
+                print(f"broken off, and saved: {file}", flush=True)
+            except Exception as exc:
+                print(f"broken off, and not saved: {exc!r}", flush=True)
         raise
     finally:
         wire.rule()
