@@ -33,7 +33,8 @@ CHUNK = 100
 KEPT = 1000
 """Findings of each kind kept to be told, if nobody asks for more; all are counted."""
 COMPARED = 5000
-"""Findings of each kind, of one look at a few jobs, that are kept to be compared with the next look's."""
+"""Findings of each kind, of one look at a few jobs, that are kept to be compared with the next look's; more if more
+are to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ class _Run:
 
     async def _look(self, ids: Sequence[str], before: str | None, bounds: Bounds) -> _Look:
         jobs, unreadable = await audit.audited(self._db, ids)
-        look = _Look(jobs, bounds, self._early)
+        look = _Look(jobs, bounds, self._early, max(COMPARED, self._most))
         for u in unreadable:
             look.tell(Finding("contradiction", u.id, u.id, f"the job's document cannot be read: {u.why}"))
             look.unjudged.add(u.id)
@@ -173,7 +174,9 @@ class _Run:
 class _Look:
     """One look at a few jobs: history in order, merged with what is owed."""
 
-    def __init__(self, jobs: dict[str, AuditedJob], bounds: Bounds, early: dict[str, list[Missed]]) -> None:
+    def __init__(
+        self, jobs: dict[str, AuditedJob], bounds: Bounds, early: dict[str, list[Missed]], compared: int
+    ) -> None:
         self.owed: dict[str, Record] = {}
         self.order: list[str] = []
         self.ids: list[str] = []
@@ -184,6 +187,7 @@ class _Look:
         self._jobs = jobs
         self._bounds = bounds
         self._early = early
+        self._compared = compared
         self._at = 0
         self._next_job = 0
         self._judge: Judge | None = None
@@ -196,13 +200,13 @@ class _Look:
 
     def _found(self, finding: Finding) -> None:
         self._kept[finding.kind] += 1
-        if self._kept[finding.kind] <= COMPARED:
+        if self._kept[finding.kind] <= self._compared:
             self.findings.append(finding)
 
     @property
     def full(self) -> set[Kind]:
         """The kinds of which there may be more than are kept here."""
-        return {kind for kind, n in self._kept.items() if n >= COMPARED}
+        return {kind for kind, n in self._kept.items() if n >= self._compared}
 
     def keep(self, known: set[tuple[Kind, str]], full: set[Kind]) -> None:
         """Forget what was not found before; of these kinds, or where it is too much to be compared, nothing."""
