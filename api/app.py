@@ -6,30 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 from falcon.asgi import App
 
-from api import problems
-from api.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
-from api.auth import Auth
-from api.cluster import Cluster
-from api.docs import Asset, OpenApi
-from api.executions import Execution, Executions, JobExecutions, Retry
-from api.explain import Explain
-from api.health import Healthz, Readyz
-from api.imports import Import
-from api.incoming import Negotiation
-from api.jobs import Job, Jobs, Pause, Resume, Trigger
-from api.metrics import Metrics
-from api.preview import Preview
-from api.queues import Queue, Queues
-from api.retries import Retries, RetryMany
-from api.services import ApiSettings, Services
-from cluster.core.jobtext import Rules
-from cluster.store.deadline import within
+from api.http import problems
+from api.http.auth import Auth
+from api.http.context import ApiSettings, Services
+from api.http.requests import Negotiation
+from api.openapi.routes import Asset, OpenApi
+from api.resources.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
+from api.resources.cluster import Cluster
+from api.resources.executions import Execution, Executions, JobExecutions, Retry
+from api.resources.explain import Explain
+from api.resources.health import Healthz, Readyz
+from api.resources.imports import Import
+from api.resources.jobs import Job, Jobs, Pause, Resume, Trigger
+from api.resources.metrics import Metrics
+from api.resources.preview import Preview
+from api.resources.queues import Queue, Queues
+from api.resources.replays import Retries, RetryMany
+from cluster.core.documents.job_json import Rules
+from cluster.store.mongo.deadlines import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from api.metering import Metering
-    from api.services import Part
+    from api.http.context import Part
+    from api.http.request_metrics import Metering
     from cluster.node import Node
     from config.settings import Settings
 

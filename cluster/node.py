@@ -14,26 +14,27 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from cluster.census import Census
 from cluster.clock import Clock
 from cluster.core.alerts import NOT_WATCHED, watch
 from cluster.core.errors import ConfigurationError, StoreError, StoreUnavailable
 from cluster.core.histogram import Histogram
 from cluster.core.timings import Timings
-from cluster.elect import Elector
-from cluster.leader import Leader
-from cluster.store import incidents, nodes, schema, stats
-from cluster.store.client import Database
-from cluster.store.vault import Vault
-from cluster.tasks import Loop, stop
-from cluster.worker import Worker, WorkerSettings
+from cluster.leader.elector import Elector
+from cluster.leader.leader import Leader
+from cluster.leader.liveness import Census
+from cluster.loops import Loop, stop
+from cluster.store import incidents, nodes, stats
+from cluster.store.mongo import schema
+from cluster.store.mongo.client import Database
+from cluster.store.mongo.encryption import Vault
+from cluster.worker.worker import Worker, WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
     from tenacity import RetryCallState
 
-    from cluster.core.trace import Trace
+    from cluster.core.execution.trace import Trace
     from cluster.outbound.sender import Sender
 
 log = structlog.get_logger()

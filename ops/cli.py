@@ -11,20 +11,20 @@ import click
 from cluster.core.errors import ConfigurationError, StoreError
 from config import logs
 from config.settings import load
-from ops.alerts_cli import alerts_command
-from ops.bench import bench_command
-from ops.db_cli import db_group
-from ops.explain_cli import explain_command
-from ops.follow import follow_parent
-from ops.herd_cli import herd_command
-from ops.inspect import leader_command, leases_command, nodes_command
-from ops.jobs_cli import jobs_group
-from ops.keys import keys_group
-from ops.runs import backlog_command, executions_group
-from ops.secrets import secrets_group
-from ops.steer import drain_command, release_command, resign_command, undrain_command
-from ops.top import top_command
-from ops.verify_cli import verify_command
+from ops.bench.command import bench_command
+from ops.commands.alerts import alerts_command
+from ops.commands.api_keys import keys_group
+from ops.commands.db import db_group
+from ops.commands.executions import backlog_command, executions_group
+from ops.commands.explain import explain_command
+from ops.commands.herd import herd_command
+from ops.commands.jobs import jobs_group
+from ops.commands.operate import drain_command, release_command, resign_command, undrain_command
+from ops.commands.secrets import secrets_group
+from ops.commands.status import leader_command, leases_command, nodes_command
+from ops.commands.top import top_command
+from ops.commands.verify import verify_command
+from ops.support.parent_watch import follow_parent
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -40,7 +40,7 @@ def cli() -> None:
 @click.option("--nodes", type=int, help="How many nodes to run here (HORAE_NODES, 2).")
 def serve(host: str | None, port: int | None, nodes: int | None) -> None:
     """Run nodes: the API and the engine. Without MONGODB_URI an embedded MongoDB is started."""
-    from ops.serve import serve as run
+    from ops.server.serve import serve as run
 
     settings = load(host=host, port=port, nodes=nodes)
     logs.set_up(settings.log_format)
@@ -53,7 +53,7 @@ def serve(host: str | None, port: int | None, nodes: int | None) -> None:
 @click.option("--log", "log_file", type=click.Path(dir_okay=False), help="Append one JSON line per arrival.")
 def receiver(host: str, port: int, log_file: str | None) -> None:
     """Run a local target that answers, fails or dawdles by path, and shows what came."""
-    from ops.receiver import run
+    from ops.local.receiver import run
 
     run(host, port, log_file)
 
@@ -64,7 +64,7 @@ def receiver(host: str, port: int, log_file: str | None) -> None:
 @click.option("--nodes", type=int, help="How many nodes to run (HORAE_NODES, 2).")
 def demo(port: int | None, receiver_port: int, nodes: int | None) -> None:
     """Everything at once: embedded MongoDB, nodes, a receiver, the sample jobs, and a live line."""
-    from ops.demo import run
+    from ops.local.demo import run
 
     raise SystemExit(run(load(port=port, nodes=nodes), receiver_port))
 
@@ -76,7 +76,7 @@ def demo(port: int | None, receiver_port: int, nodes: int | None) -> None:
 @click.option("--samples/--no-samples", default=True, show_default=True, help="Import the sample jobs.")
 def cluster(port: int | None, receiver_port: int, mongo_port: int, *, samples: bool) -> None:
     """A whole cluster on this machine: three mongods, three serves, nginx in front. Ctrl-C ends all of it."""
-    from ops.local_cluster import Ports, run
+    from ops.local.local_cluster import Ports, run
 
     settings = load(port=port)
     run(settings, Ports(settings.port, receiver_port, mongo_port), samples=samples)
@@ -102,7 +102,7 @@ def _setting_up(command: Any) -> Any:
 @_setting_up
 def bootstrap_secrets(directory: str, members: str, db_name: str) -> None:
     """Make the secrets that are missing; those that exist stay."""
-    from ops.bootstrap import make_secrets
+    from ops.local.bootstrap import make_secrets
 
     made = make_secrets(Path(directory), members.split(","), db_name)
     click.echo(f"made {', '.join(made)}" if made else "every secret was there")
@@ -113,7 +113,7 @@ def bootstrap_secrets(directory: str, members: str, db_name: str) -> None:
 @click.option("--port", default=27_017, show_default=True, help="The port of the member on this machine.")
 def bootstrap_replica_set(directory: str, members: str, db_name: str, port: int) -> None:
     """Make the replica set and its users, if they are not there."""
-    from ops.bootstrap import make_replica_set
+    from ops.local.bootstrap import make_replica_set
 
     make_replica_set(Path(directory), members.split(","), db_name, port)
     click.echo("the replica set has its users")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from cluster.store import schema
-from cluster.store.client import Database
-from cluster.store.vault import Vault
+from cluster.store.mongo import schema
+from cluster.store.mongo.client import Database
+from cluster.store.mongo.encryption import Vault
 from tests.support import mongo
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from cluster.core.reserved import reserved
+from cluster.core.documents.header_rules import reserved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.core.model import Execution, Job
+    from cluster.core.execution.model import Execution, Job
 
 USER_AGENT = f"Horae/{version('horae')}"
 

@@ -10,7 +10,7 @@ from email.utils import format_datetime, localtime
 import aiosmtplib
 import orjson
 
-from cluster.outbound.faults import sentence
+from cluster.outbound.errors import sentence
 
 ACCEPTED = 250
 TRANSIENT = range(400, 500)

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from cluster.outbound.faults import kind_of, sentence
+from cluster.outbound.errors import kind_of, sentence
 from cluster.outbound.mail import hand_in, letter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.core.model import Target
+    from cluster.core.execution.model import Target
     from cluster.outbound.mail import MailServer
 
 EXCERPT = 2048

@@ -21,8 +21,8 @@ import httpx
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from cluster.outbound.faults import translated
-from cluster.outbound.guard import GuardedResolver, GuardedSockets, SystemResolver
+from cluster.outbound.address_guard import GuardedResolver, GuardedSockets, SystemResolver
+from cluster.outbound.errors import translated
 
 if TYPE_CHECKING:
     import ssl

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
 
-from cluster.store.door import translated
-from cluster.store.legible import legible
+from cluster.store.mongo.decoding import legible
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from cluster.store.client import Database, Document
+    from cluster.store.mongo.client import Database, Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,15 @@ from pymongo import DeleteOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.errors import InvariantBroken
-from cluster.store.codec import batch_from_document, batch_to_document, instant
-from cluster.store.door import duplicates, translated
-from cluster.store.legible import values
+from cluster.store.mongo.codec import batch_from_document, batch_to_document, instant
+from cluster.store.mongo.decoding import values
+from cluster.store.mongo.operation import duplicates, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cluster.core.model import Batch
-    from cluster.store.client import Database, Document
+    from cluster.core.execution.model import Batch
+    from cluster.store.mongo.client import Database, Document
 
 
 OVERDUE_MS = 15_000

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
-from cluster.core.breaker import Breaker
-from cluster.store.door import translated
+from cluster.core.limits.circuit_breaker import Breaker
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from cluster.store.client import Database, Document
+    from cluster.store.mongo.client import Database, Document
 
 
 def _breaker(d: Document) -> Breaker:

@@ -9,13 +9,13 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import ReturnDocument
 
 from cluster.core.errors import SecretUnreadable
-from cluster.store.door import translated
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cluster.store.client import Database, Document
-    from cluster.store.vault import Vault
+    from cluster.store.mongo.client import Database, Document
+    from cluster.store.mongo.encryption import Vault
 
 SEALED = {"signing_secret": "signingSecret", "secret_url": "url"}
 

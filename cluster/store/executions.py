@@ -9,15 +9,15 @@ from pymongo import DeleteMany, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.lifecycle import State
-from cluster.store.codec import attempt_to_document, execution_from_document, execution_to_document
-from cluster.store.door import duplicates, translated
-from cluster.store.legible import legible
+from cluster.store.mongo.codec import attempt_to_document, execution_from_document, execution_to_document
+from cluster.store.mongo.decoding import legible
+from cluster.store.mongo.operation import duplicates, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cluster.core.model import Execution, Moved
-    from cluster.store.client import Database
+    from cluster.core.execution.model import Execution, Moved
+    from cluster.store.mongo.client import Database
 
 
 async def insert(db: Database, executions: Sequence[Execution]) -> list[str]:

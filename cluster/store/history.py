@@ -12,14 +12,14 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.lifecycle import SENT_FINAL, State, replaces
-from cluster.store.codec import attempt_to_document
-from cluster.store.door import duplicates, translated
+from cluster.store.mongo.codec import attempt_to_document
+from cluster.store.mongo.operation import duplicates, translated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from cluster.core.model import Ending
-    from cluster.store.client import Database, Document
+    from cluster.core.execution.model import Ending
+    from cluster.store.mongo.client import Database, Document
 
 DAY_MS = 86_400_000
 REOPENED = "reopened"

@@ -14,10 +14,10 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
 from cluster.core.errors import Conflict, Fault, InvalidInput
-from cluster.store.door import translated
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
-    from cluster.store.client import Database
+    from cluster.store.mongo.client import Database
 
 KEPT_MS = 86_400_000
 LEFT_MS = 10_000

@@ -12,17 +12,17 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
 from cluster.core.alerts import SENT, Incident, Kind, Notice, Result, Rules, Said
-from cluster.core.alertspec import AlertSpec, rules_of
+from cluster.core.documents.alerts import AlertSpec, rules_of
 from cluster.core.lifecycle import JobState, State
-from cluster.store.codec import instant
-from cluster.store.door import translated
 from cluster.store.history import DAY_MS
-from cluster.store.legible import one_value, values
+from cluster.store.mongo.codec import instant
+from cluster.store.mongo.decoding import one_value, values
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cluster.store.client import Database, Document
+    from cluster.store.mongo.client import Database, Document
 
 KEPT_MS = 30 * DAY_MS
 DEFAULT = "alerts"

@@ -13,23 +13,23 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from cluster.core.alerts import watch
-from cluster.core.alertspec import rules_of
-from cluster.core.definition import Definition, StoredJob
+from cluster.core.documents.alerts import rules_of
+from cluster.core.execution.model import Retry
+from cluster.core.job.definition import Definition, StoredJob
 from cluster.core.lifecycle import JobState
-from cluster.core.model import Retry
-from cluster.core.permits import gate_of
-from cluster.store import sealing
-from cluster.store.codec import instant, limits_from
-from cluster.store.door import duplicates, translated
-from cluster.store.legible import one_value
-from cluster.store.vault import NO_KEYS
+from cluster.core.limits.permits import gate_of
+from cluster.store.mongo import job_secrets as sealing
+from cluster.store.mongo.codec import instant, limits_from
+from cluster.store.mongo.decoding import one_value
+from cluster.store.mongo.encryption import NO_KEYS
+from cluster.store.mongo.operation import duplicates, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cluster.core.definition import Change, Period
-    from cluster.store.client import Database, Document
-    from cluster.store.vault import Vault
+    from cluster.core.job.definition import Change, Period
+    from cluster.store.mongo.client import Database, Document
+    from cluster.store.mongo.encryption import Vault
 
 PERIODS_KEPT = 100
 WITHOUT = {"past": 0}

@@ -9,11 +9,11 @@ from pymongo.read_concern import ReadConcern
 
 from cluster.core.election import Lease
 from cluster.core.errors import InvariantBroken
-from cluster.store.codec import instant
-from cluster.store.door import translated
+from cluster.store.mongo.codec import instant
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
-    from cluster.store.client import Database, Document
+    from cluster.store.mongo.client import Database, Document
 
 LEADER = "leader"
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pymongo import ReturnDocument
 
 from cluster.core.errors import InvariantBroken
-from cluster.store.door import translated
-from cluster.store.legible import values
+from cluster.store.mongo.decoding import values
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
-    from cluster.store.client import Database, Document
+    from cluster.store.mongo.client import Database, Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from pymongo.errors import DuplicateKeyError
 
 from cluster.core.lifecycle import State
-from cluster.core.permits import Permits
-from cluster.store.door import translated
+from cluster.core.limits.permits import Permits
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from cluster.core.permits import Permit
-    from cluster.store.client import Database, Document
+    from cluster.core.limits.permits import Permit
+    from cluster.store.mongo.client import Database, Document
 
 BETWEEN = "#"
 """Between execution and mark; neither has one in it."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 from pymongo import ReturnDocument
 
-from cluster.core.permits import Limits
-from cluster.store.door import translated
+from cluster.core.limits.permits import Limits
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
-    from cluster.store.client import Database, Document
+    from cluster.store.mongo.client import Database, Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.lifecycle import JobState, State
 from cluster.store import executions
-from cluster.store.codec import instant
-from cluster.store.door import translated
 from cluster.store.history import DAY_MS, REOPENED, reopening
+from cluster.store.mongo.codec import instant
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
-    from cluster.store.client import Database, Document
+    from cluster.store.mongo.client import Database, Document
 
 KEPT_MS = 7 * DAY_MS
 REPLAYABLE = (State.FAILED.value, State.DEAD.value)

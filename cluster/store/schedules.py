@@ -9,14 +9,14 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import DeleteOne, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from cluster.store.door import duplicates, translated
-from cluster.store.legible import legible, values
+from cluster.store.mongo.decoding import legible, values
+from cluster.store.mongo.operation import duplicates, translated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from cluster.core.model import Term
-    from cluster.store.client import Database, Document
+    from cluster.core.execution.model import Term
+    from cluster.store.mongo.client import Database, Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.store.door import translated
+from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cluster.store.client import Database
+    from cluster.store.mongo.client import Database
 
 MINUTE_MS = 60_000
 KEPT_MS = 30 * 86_400_000

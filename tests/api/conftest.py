@@ -12,9 +12,9 @@ import pytest_asyncio
 from falcon.testing import ASGIConductor
 
 from api.app import build
-from api.services import ApiSettings, Services
+from api.http.context import ApiSettings, Services
 from cluster.clock import Clock
-from cluster.core.jobtext import Rules
+from cluster.core.documents.job_json import Rules
 from tests.support import live
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from falcon.testing import Result
 
-    from cluster.store.client import Database
+    from cluster.store.mongo.client import Database
 
 RULES = Rules((ipaddress.ip_network("127.0.0.0/8"),))
 TARGET = "http://127.0.0.1:5001/ok"

@@ -9,13 +9,13 @@ import httpx
 import pytest_asyncio
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.execution.model import Ending, Execution
 from cluster.core.instants import render
 from cluster.core.lifecycle import State
-from cluster.core.model import Ending, Execution
 from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
 from cluster.store import executions, history
-from cluster.store.schema import remember_retention
+from cluster.store.mongo.schema import remember_retention
 from tests.api.conftest import paths
 from tests.api.test_executions import attempt, execution
 from tests.support.engine import check_books

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from ops.cli import cli
-from ops.client import Client, Refused, Unreachable
-from ops.embedded import free_port
+from ops.support.client import Client, Refused, Unreachable
+from ops.support.embedded_mongodb import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -162,7 +162,7 @@ def test_the_client_says_what_is_wrong() -> None:
 
 def test_pages_are_walked(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client reads every page."""
-    monkeypatch.setattr("ops.client.PAGE", 2)
+    monkeypatch.setattr("ops.support.client.PAGE", 2)
     for i in range(5):
         client.call("PUT", f"/jobs/p{i}", {"schedule": "@daily", "api": TARGET})
     assert sorted(j["jobId"] for j in client.jobs()) == [f"p{i}" for i in range(5)]

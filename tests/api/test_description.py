@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from api.description import describe
-from cluster.core.run import STATES
+from api.openapi.document import describe
+from cluster.core.execution.view import STATES
 from tests.support import live
 
 if TYPE_CHECKING:

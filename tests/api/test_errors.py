@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import httpx
 from pydantic import SecretStr
 
-from api.services import ApiSettings
-from cluster.core.jobspec import BODY_LIMIT
+from api.http.context import ApiSettings
+from cluster.core.documents.job import BODY_LIMIT
 from cluster.store import jobs as stored
-from cluster.store.client import Database
+from cluster.store.mongo.client import Database
 from config.settings import ApiKey
 from tests.api.conftest import RULES, job, serve
 

@@ -8,9 +8,9 @@ import httpx
 import pytest_asyncio
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.instants import parse, render
 from cluster.core.lifecycle import State
-from cluster.core.model import Attempt, Ending, Execution
 from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
 from cluster.store import executions, history

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from cluster.core.jobspec import BODY_LIMIT
+from cluster.core.documents.job import BODY_LIMIT
 from cluster.store import jobs as stored
 from tests.api.conftest import job
 

@@ -11,13 +11,13 @@ import pytest_asyncio
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from api import auth
-from api.limits import MOST_BUCKETS, Buckets
-from api.services import ApiSettings
+from api.http import auth
+from api.http.context import ApiSettings
+from api.http.rate_limit import MOST_BUCKETS, Buckets
 from cluster.core.errors import ConfigurationError
 from config.settings import ApiKey, load
 from ops.cli import cli
-from ops.serve import check_keys
+from ops.server.serve import check_keys
 from tests.api.conftest import RULES, job, serve
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from cluster.store.client import Database
+    from cluster.store.mongo.client import Database
     from tests.api.conftest import Api
 
 ADMIN = "admin-key-0123456789"

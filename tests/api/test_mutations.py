@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from structlog.testing import capture_logs
 
-from api import incoming
 from api.app import build
-from api.operations import FULL_JOB
-from api.services import ApiSettings, Services
+from api.http import requests as incoming
+from api.http.context import ApiSettings, Services
+from api.openapi.operations import FULL_JOB
 from cluster.core.errors import StoreError
 from cluster.store import jobs as stored
 from tests.api.conftest import RULES

@@ -14,8 +14,8 @@ import httpx
 import orjson
 import psutil
 
-from ops.embedded import Embedded
-from ops.heads import HEAD_SECONDS
+from ops.server.header_timeout import HEAD_SECONDS
+from ops.support.embedded_mongodb import Embedded
 from tests.api.conftest import job
 from tests.support import live
 from tests.support.waiting import wait_until

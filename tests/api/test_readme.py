@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from api.description import describe
+from api.openapi.document import describe
 from tests.support import live
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cluster.core.execution.model import Ending
 from cluster.core.lifecycle import State
-from cluster.core.model import Ending
 from cluster.store import history
 from tests.api.conftest import paths
 from tests.api.test_executions import attempt, execution

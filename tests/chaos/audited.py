@@ -6,12 +6,12 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from cluster.core.findings import KINDS, Finding
-from cluster.store.client import Database
-from ops.verify import Scope, verify
+from cluster.core.verify.findings import KINDS, Finding
+from cluster.store.mongo.client import Database
+from cluster.usecases.verify import Scope, verify
 
 if TYPE_CHECKING:
-    from ops.verify import Report
+    from cluster.usecases.verify import Report
 
 
 def audited(uri: str, name: str, since_ms: int, late_seconds: float) -> Report:

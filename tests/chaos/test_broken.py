@@ -18,10 +18,10 @@ from tests.chaos.checker import check, figures
 from tests.chaos.evidence import Fault, Run
 from tests.chaos.hooks import FAKETIME, at_point, cut_off, hooked
 from tests.chaos.observe import collect, now_ms
-from tests.cluster.test_cluster import every_second, next_second, recorded_until, settle, wait_past
 from tests.support.mongo import ReplicaSet
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
+from tests.system.test_cluster import every_second, next_second, recorded_until, settle, wait_past
 
 if TYPE_CHECKING:
     from collections.abc import Callable

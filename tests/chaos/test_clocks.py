@@ -18,9 +18,9 @@ from tests.chaos.hooks import FAKETIME, clocked, hooked
 from tests.chaos.observe import now_ms
 from tests.chaos.of_members import led_by
 from tests.chaos.test_faults import CHOSEN, NODES, SEED, judge, tormented
-from tests.cluster.test_cluster import every_second
 from tests.support.processes import Nodes
 from tests.support.waiting import wait_until
+from tests.system.test_cluster import every_second
 
 if TYPE_CHECKING:
     import random

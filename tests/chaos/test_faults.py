@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ops.embedded import free_port
+from ops.support.embedded_mongodb import free_port
 from tests.chaos.audited import audited, wrong
 from tests.chaos.checker import figures
 from tests.chaos.evidence import Bounds
@@ -34,10 +34,10 @@ from tests.chaos.observe import Watch, collect, now_ms, steady_jobs
 from tests.chaos.of_members import no_disk, small_disk
 from tests.chaos.saved import save, timeline
 from tests.chaos.wire import Wire
-from tests.cluster.test_cluster import every_second, next_second, recorded_until, settle, wait_past
 from tests.support.mongo import ReplicaSet
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
+from tests.system.test_cluster import every_second, next_second, recorded_until, settle, wait_past
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -24,8 +24,8 @@ from pymongo.write_concern import WriteConcern
 
 from tests.chaos.observe import now_ms
 from tests.chaos.test_faults import CHOSEN, NODES, SAVED, SEED, judge, tormented
-from tests.cluster.test_cluster import every_second
 from tests.support.waiting import wait_until
+from tests.system.test_cluster import every_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ops.embedded import free_port
+from ops.support.embedded_mongodb import free_port
 from tests.chaos.wire import Rule, Wire
 from tests.support.waiting import wait_until
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 
 import uvloop
 
-from ops.embedded import free_port
+from ops.support.embedded_mongodb import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

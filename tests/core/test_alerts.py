@@ -25,8 +25,8 @@ from cluster.core.alerts import (
     troubles,
     watch,
 )
-from cluster.core.alertspec import AlertSpec, ChannelSpec
-from cluster.core.jobtext import faults
+from cluster.core.documents.alerts import AlertSpec, ChannelSpec
+from cluster.core.documents.job_json import faults
 from cluster.core.lifecycle import State
 
 ALL = Rules(("ops",), on_dead=True, on_missed=True, drift_over_ms=100, no_run_ms=5000, remind_ms=60_000)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.core.audit import Judge
-from cluster.core.audited import AuditedJob, Bounds, Missed, Period
-from cluster.core.findings import Finding, Tally
 from cluster.core.ids import spread_ms
-from cluster.core.records import Lease, Record, Sent
+from cluster.core.verify.findings import Finding, Tally
+from cluster.core.verify.judge import Judge
+from cluster.core.verify.records import Lease, Record, Sent
+from cluster.core.verify.subjects import AuditedJob, Bounds, Missed, Period
 
 T = 1_800_000_000_000
 MINUTE = 60_000

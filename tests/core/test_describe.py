@@ -7,8 +7,8 @@ from datetime import datetime
 import pytest
 from hypothesis import given, settings
 
-from cluster.core.describe import describe, warnings
-from cluster.core.schedule import InvalidSchedule, parse_schedule
+from cluster.core.schedule.describe import describe, warnings
+from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule
 from tests.core.test_schedule_dates import MONTH_DAYS, WEEK_DAYS, spelled
 
 NOW = int(datetime.fromisoformat("2026-11-23T12:00:00Z").timestamp() * 1000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.core.herd import Herd, bars, forecast
+from cluster.core.schedule.forecast import Herd, bars, forecast
 
 T0 = 1_900_000_020_000 - 1_900_000_020_000 % 60_000
 MINUTELY = "cron|0 * * * * *|UTC"

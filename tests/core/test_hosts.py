@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.breaker import LEAST, WINDOW_SECONDS, Breaker, Gate, Window, broken, open_ms
-from cluster.core.lanes import HOSTS, Lanes
-from cluster.core.model import Owing
-from cluster.core.planning import MIN_BATCH, Grouping, by_host, plan
+from cluster.core.execution.model import Owing
+from cluster.core.execution.planning import MIN_BATCH, Grouping, by_host, plan
+from cluster.core.limits.circuit_breaker import LEAST, WINDOW_SECONDS, Breaker, Gate, Window, broken, open_ms
+from cluster.core.limits.host_slots import HOSTS, Lanes
 
 SLOTS = 256
 

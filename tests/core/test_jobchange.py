@@ -7,10 +7,10 @@ from itertools import count
 
 import pytest
 
-from cluster.core import jobchange
-from cluster.core.definition import Change, Definition, StoredJob
 from cluster.core.errors import Conflict, InvalidInput
-from cluster.core.jobchange import Moment
+from cluster.core.job import changes as jobchange
+from cluster.core.job.changes import Moment
+from cluster.core.job.definition import Change, Definition, StoredJob
 from cluster.core.lifecycle import JobState
 
 NOW = 1_900_000_000_500

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core import instants, strictjson
+from cluster.core import instants
+from cluster.core.documents import strict_json as strictjson
+from cluster.core.documents.job import JobSpec
+from cluster.core.documents.job_json import document, merged, read_spec
 from cluster.core.errors import Fault, InvalidInput
-from cluster.core.jobspec import JobSpec
-from cluster.core.jobtext import document, merged, read_spec
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 JSON = st.recursive(

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.core import zones
-from cluster.core.oracle import _times, occurrences
-from cluster.core.schedule import InvalidSchedule, parse_schedule
+from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule
+from cluster.core.verify.oracle import _times, occurrences
 from tests.core.test_schedule_zones import ODD
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "cron_dst_debian.json").read_text())["vectors"]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.core.documents.job_json import document, read_spec
 from cluster.core.errors import InvalidInput
-from cluster.core.jobtext import document, read_spec
-from cluster.core.permits import FREE, HORIZON_MS, Limits, Permits, batch_gate, gate_of, grant
+from cluster.core.limits.permits import FREE, HORIZON_MS, Limits, Permits, batch_gate, gate_of, grant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

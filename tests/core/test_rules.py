@@ -7,12 +7,12 @@ import itertools
 import pytest
 
 from cluster.core.errors import InvariantBroken
+from cluster.core.execution.model import Retry
+from cluster.core.execution.verdict import Verdict, codes, judge, next_try, rounded_up
 from cluster.core.histogram import BOUNDS_MS, Histogram
 from cluster.core.ids import execution_id, lane_of, parse_execution_id, spread_ms, trigger_ms
 from cluster.core.lifecycle import FINAL, OWED, RANK, TABLE, Event, State, after, replaces
-from cluster.core.model import Retry
 from cluster.core.timings import Timings, problems
-from cluster.core.verdict import Verdict, codes, judge, next_try, rounded_up
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))

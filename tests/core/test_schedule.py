@@ -13,7 +13,7 @@ from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cluster.core.schedule import InvalidSchedule, Schedule, parse_schedule, schedule_from_key
+from cluster.core.schedule.schedule import InvalidSchedule, Schedule, parse_schedule, schedule_from_key
 from cluster.core.zones import zone
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "cron_dst_debian.json").read_text())["vectors"]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.core.cron_fields import FIELDS, normalise
-from cluster.core.schedule import InvalidSchedule, parse_schedule, schedule_from_key
+from cluster.core.schedule.cron_syntax import FIELDS, normalise
+from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule, schedule_from_key
 
 DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 MONTHS = ["", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]

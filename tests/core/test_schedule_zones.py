@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cluster.core import zones
-from cluster.core.schedule import parse_schedule
+from cluster.core.schedule.schedule import parse_schedule
 from cluster.core.zones import Change
 
 NAMES = sorted(zones.names())

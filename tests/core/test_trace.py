@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from cluster.core.execution.model import Attempt, Ending, Execution
+from cluster.core.execution.trace import Trace, ended, trace_id, traceparent, written_down
 from cluster.core.lifecycle import State
-from cluster.core.model import Attempt, Ending, Execution
-from cluster.core.trace import Trace, ended, trace_id, traceparent, written_down
 
 EXECUTION = Execution("job:1900000020000", "job", 1_900_000_020_000, 1_900_000_020_000, "v", "b", 3)
 ATTEMPTS = (

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from cluster.core.model import Target
+from cluster.core.execution.model import Target
 from cluster.outbound.sender import Reply, Sender
 from cluster.outbound.transport import AiohttpTransport
 

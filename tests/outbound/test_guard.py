@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cluster.outbound.faults import Denied
-from cluster.outbound.guard import GuardedSockets, SystemResolver
+from cluster.outbound.address_guard import GuardedSockets, SystemResolver
+from cluster.outbound.errors import Denied
 from tests.outbound.conftest import LOOPBACK, Names, post, sending
 from tests.support.wire import OK, listening, saying, then_closing
 

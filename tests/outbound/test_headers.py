@@ -13,8 +13,8 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
+from cluster.core.execution.model import Execution, Job, Target
 from cluster.core.lifecycle import JobState
-from cluster.core.model import Execution, Job, Target
 from cluster.outbound.headers import delivery_headers, signature
 from cluster.outbound.sender import Sender
 

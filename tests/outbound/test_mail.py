@@ -8,11 +8,11 @@ import httpx
 import orjson
 import pytest
 
-from cluster.core.model import Target
-from cluster.core.verdict import Verdict, judge
+from cluster.core.execution.model import Target
+from cluster.core.execution.verdict import Verdict, judge
 from cluster.outbound.mail import MailServer
 from cluster.outbound.sender import Sender
-from ops.embedded import free_port
+from ops.support.embedded_mongodb import free_port
 from tests.support.ears import PostOffice
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.model import Target
-from cluster.outbound import faults
+from cluster.core.execution.model import Target
+from cluster.outbound import errors as faults
 from cluster.outbound.sender import Reply, Sender
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from cluster.core.model import Target
+from cluster.core.execution.model import Target
 from cluster.outbound.transport import ANSWER_LIMIT, AiohttpTransport
 from tests.outbound.conftest import LOOPBACK, Names, post, sending
 from tests.support.waiting import eventually

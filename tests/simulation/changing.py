@@ -1,6 +1,6 @@
 """Users change jobs while leaders come, go and stay away: settling, the main pass and catching up, as they are.
 
-The leader's step is `cluster.leader.Leader.step`, the changes are `cluster.jobs`; a short driver stands for the worker
+The leader's step is `cluster.leader.Leader.step`, the changes are `cluster.usecases.jobs`; a short driver stands for the worker
 (claim, last check, record; some attempts fail and are made again). What is owed is computed by the oracle of `horae verify`, not by the engine's schedules.
 """
 
@@ -10,26 +10,27 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from cluster import jobs
-from cluster.claim import Claimer
-from cluster.core import jobchange, oracle
-from cluster.core.definition import Definition
 from cluster.core.errors import CallerError, StoreUnavailable, TermLost
+from cluster.core.execution.model import Attempt, Ending, Moved, Term
+from cluster.core.execution.outcome import next_number, refusal
 from cluster.core.ids import execution_id
+from cluster.core.job import changes as jobchange
+from cluster.core.job.definition import Definition
 from cluster.core.lifecycle import JobState, State
-from cluster.core.model import Attempt, Ending, Moved, Term
-from cluster.core.outcome import next_number, refusal
 from cluster.core.timings import Timings
-from cluster.leader import Leader
-from cluster.record import Recorder
-from cluster.store import definitions
+from cluster.core.verify import oracle
+from cluster.leader.leader import Leader
+from cluster.store import engine_jobs as definitions
 from cluster.store.batches import ClaimFilter
-from cluster.store.owing import repair
+from cluster.store.enqueue import repair
+from cluster.usecases import jobs
+from cluster.worker.claim import Claimer
+from cluster.worker.record import Recorder
 from tests.simulation.model import turn
 from tests.simulation.world import START_MS, Broken, World
 
 if TYPE_CHECKING:
-    from cluster.store.client import Document
+    from cluster.store.mongo.client import Document
 
 TIMINGS = Timings()
 SCHEDULES = ("@every 5s", "@every 8s", "*/4 * * * * *", "7-59/10 * * * * *")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.world import Broken
 
 if TYPE_CHECKING:
-    from cluster.core.model import Batch, Execution
+    from cluster.core.execution.model import Batch, Execution
     from tests.simulation.model import Store
 
 PREFETCH_MS = 1000

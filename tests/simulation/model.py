@@ -23,12 +23,12 @@ from cluster.store.history import Recorded
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from cluster.core.model import Attempt, Batch, Ending, Execution, Owing
-    from cluster.core.permits import Permits
+    from cluster.core.execution.model import Attempt, Batch, Ending, Execution, Owing
+    from cluster.core.limits.permits import Permits
     from cluster.store.backfills import Backfill
     from cluster.store.batches import ClaimFilter
-    from cluster.store.client import Document
     from cluster.store.history import MissedRange
+    from cluster.store.mongo.client import Document
     from cluster.store.schedules import Row
 
 

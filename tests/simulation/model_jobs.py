@@ -10,21 +10,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cluster.core.lifecycle import JobState, State
-from cluster.core.permits import Permits
+from cluster.core.limits.permits import Permits
 from cluster.store import jobs
-from cluster.store.codec import job_from_document, owing_from_document
-from cluster.store.definitions import Page, Read
-from cluster.store.vault import NO_KEYS
+from cluster.store.engine_jobs import Page, Read
+from cluster.store.mongo.codec import job_from_document, owing_from_document
+from cluster.store.mongo.encryption import NO_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from cluster.core.definition import Change, StoredJob
-    from cluster.core.model import Batch, Execution, Job, Owing
-    from cluster.core.permits import Permit
+    from cluster.core.execution.model import Batch, Execution, Job, Owing
+    from cluster.core.job.definition import Change, StoredJob
+    from cluster.core.limits.permits import Permit
     from cluster.store.backfills import Backfill
-    from cluster.store.client import Document
     from cluster.store.history import MissedRange
+    from cluster.store.mongo.client import Document
     from cluster.store.schedules import Row
     from tests.simulation.model import Store
 

@@ -12,20 +12,20 @@ from contextvars import copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cluster.core import jobchange
-from cluster.core.definition import Definition
+from cluster.core.execution.model import Retry
+from cluster.core.execution.planning import Grouping, plan
 from cluster.core.ids import execution_id
-from cluster.core.jobchange import Moment
+from cluster.core.job import changes as jobchange
+from cluster.core.job.changes import Moment
+from cluster.core.job.definition import Definition
 from cluster.core.lifecycle import State
-from cluster.core.model import Retry
-from cluster.core.permits import Limits
-from cluster.core.planning import Grouping, plan
+from cluster.core.limits.permits import Limits
 from cluster.core.timings import Timings
 from cluster.outbound.sender import Reply
 from cluster.store import jobs
-from cluster.store.codec import owing_from_document
-from cluster.store.owing import owe, repair
-from cluster.worker import Worker, WorkerSettings
+from cluster.store.enqueue import owe, repair
+from cluster.store.mongo.codec import owing_from_document
+from cluster.worker.worker import Worker, WorkerSettings
 from tests.simulation.loop import NODE, VirtualLoop
 from tests.simulation.model import turn
 from tests.simulation.rules import Rules
@@ -35,8 +35,8 @@ from tests.simulation.world import START_MS, Broken, World
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cluster.core.model import Target
-    from cluster.held import Held
+    from cluster.core.execution.model import Target
+    from cluster.worker.leases import Held
 
 SLOW_SECONDS = 4.5
 DEFINITIONS = {

@@ -10,13 +10,13 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
-from cluster.claim import ALONE_AFTER, GIVE_UP_AFTER
-from cluster.core.definition import Definition
+from cluster.core.execution.model import Retry
+from cluster.core.execution.outcome import next_number
 from cluster.core.ids import execution_id
+from cluster.core.job.definition import Definition
 from cluster.core.lifecycle import State
-from cluster.core.model import Retry
-from cluster.core.outcome import next_number
 from cluster.core.timings import Timings
+from cluster.worker.claim import ALONE_AFTER, GIVE_UP_AFTER
 from tests.simulation.nodes import Machines
 from tests.simulation.world import START_MS, Broken
 

@@ -15,8 +15,8 @@ from tests.simulation.world import START_MS, Broken
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cluster.core.definition import Definition
-    from cluster.core.model import Execution, Retry
+    from cluster.core.execution.model import Execution, Retry
+    from cluster.core.job.definition import Definition
     from tests.simulation.model import Final
     from tests.simulation.nodes import Machines
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from cluster.claim import Claimed, Claimer
 from cluster.core.errors import StoreUnavailable
+from cluster.core.execution.model import Attempt, Batch, Ending, Execution, Job, Moved, Owing, Retry, Target, Term
+from cluster.core.execution.outcome import Heard, outcome
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import SENT_FINAL, JobState, State
-from cluster.core.model import Attempt, Batch, Ending, Execution, Job, Moved, Owing, Retry, Target, Term
-from cluster.core.outcome import Heard, outcome
-from cluster.core.schedule import parse_schedule
+from cluster.core.schedule.schedule import parse_schedule
 from cluster.core.timings import Timings
-from cluster.elect import Elector
-from cluster.materialise import Materialiser
-from cluster.record import Recorder
+from cluster.leader.elector import Elector
+from cluster.leader.materialise import Materialiser
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
-from cluster.store.owing import owe, repair
+from cluster.store.enqueue import owe, repair
 from cluster.store.schedules import Row
+from cluster.worker.claim import Claimed, Claimer
+from cluster.worker.record import Recorder
 from tests.simulation.leases import Leases
 from tests.simulation.model import turn
 from tests.simulation.world import START_MS, Broken, World

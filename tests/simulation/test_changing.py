@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.catchup import CatchUp
-from cluster.core import jobchange
-from cluster.materialise import Materialiser
-from cluster.settle import Settler
+from cluster.core.job import changes as jobchange
+from cluster.leader.catch_up import CatchUp
+from cluster.leader.materialise import Materialiser
+from cluster.leader.settle import Settler
 from tests.simulation import model_jobs, twins
 from tests.simulation.changing import Changing
 from tests.simulation.test_simulation import explore, first_to_show
@@ -56,7 +56,7 @@ def _marks_of_later_changes_too(patch: pytest.MonkeyPatch) -> None:
         marks = [d["unsettled"] for d in db.documents.values() if "unsettled" in d]
         await model_jobs.settle(db, marks)
 
-    patch.setattr("cluster.store.definitions.settle", settle)
+    patch.setattr("cluster.store.engine_jobs.settle", settle)
 
 
 def _forgone_not_told(patch: pytest.MonkeyPatch) -> None:
@@ -110,8 +110,8 @@ def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:
 
 def _never_taken_over(patch: pytest.MonkeyPatch) -> None:
     """What was written down under an older schedule is not taken over by the new one that owes it too."""
-    patch.setattr("cluster.store.owing._reown", _nothing)
-    patch.setattr("cluster.store.owing._lost", _nothing)
+    patch.setattr("cluster.store.enqueue._reown", _nothing)
+    patch.setattr("cluster.store.enqueue._lost", _nothing)
 
 
 # What, how it is looked for, what is found, and whether that takes more than some hundred runs.

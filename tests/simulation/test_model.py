@@ -11,29 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.core import jobchange
-from cluster.core.definition import Change, Definition, StoredJob
 from cluster.core.election import Lease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
+from cluster.core.execution.model import Attempt, Batch, Ending, Execution, Moved, Term
 from cluster.core.ids import execution_id
-from cluster.core.jobchange import Moment
+from cluster.core.job import changes as jobchange
+from cluster.core.job.changes import Moment
+from cluster.core.job.definition import Change, Definition, StoredJob
 from cluster.core.lifecycle import JobState, State
-from cluster.core.model import Attempt, Batch, Ending, Execution, Moved, Term
-from cluster.core.permits import Limits, Permit, Permits
-from cluster.store import (
-    backfills,
-    batches,
-    definitions,
-    executions,
-    history,
-    jobs,
-    leases,
-    permits,
-    schedules,
-)
+from cluster.core.limits.permits import Limits, Permit, Permits
+from cluster.store import backfills, batches, executions, history, jobs, leases, permits, schedules
+from cluster.store import engine_jobs as definitions
 from cluster.store.backfills import Backfill
 from cluster.store.batches import ClaimFilter
-from cluster.store.definitions import Page
+from cluster.store.engine_jobs import Page
 from cluster.store.history import MissedRange
 from cluster.store.schedules import Row
 from tests.simulation.model import Store
@@ -42,7 +33,7 @@ from tests.simulation.twins import TWINS
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from cluster.store.client import Database
+    from cluster.store.mongo.client import Database
 
 MODULES: dict[str, Any] = {
     "leases": leases,

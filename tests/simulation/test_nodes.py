@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.handback import HandBack
-from cluster.record import AGAIN, Recorder, Way
-from cluster.unsent import Unsent
+from cluster.worker.pending import Unsent
+from cluster.worker.record import AGAIN, Recorder, Way
+from cluster.worker.release import HandBack
 from tests.simulation import model, twins
 from tests.simulation.nodes import Machines
 from tests.simulation.test_simulation import explore, first_to_show
@@ -20,8 +20,8 @@ from tests.simulation.test_simulation import explore, first_to_show
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.core.model import Moved, Retry
-    from cluster.held import Held
+    from cluster.core.execution.model import Moved, Retry
+    from cluster.worker.leases import Held
 
 STORMS, QUIET = 250, 60
 BROKEN_RUNS = 10_000
@@ -73,7 +73,7 @@ def _always_gives_way(patch: pytest.MonkeyPatch) -> None:
     async def nobody(*_: Any) -> dict[str, Any]:
         return {}
 
-    patch.setattr("cluster.overlap.executions", _With(nobody))
+    patch.setattr("cluster.worker.overlap.executions", _With(nobody))
 
 
 def _never_gives_way(patch: pytest.MonkeyPatch) -> None:
@@ -82,11 +82,11 @@ def _never_gives_way(patch: pytest.MonkeyPatch) -> None:
     async def all_of_them(_: Any, ids: Any) -> dict[str, Any]:
         return dict.fromkeys(ids)
 
-    patch.setattr("cluster.overlap.executions", _With(all_of_them))
+    patch.setattr("cluster.worker.overlap.executions", _With(all_of_them))
 
 
 class _With:
-    """Stands for `cluster.store.executions` as `cluster.overlap` uses it."""
+    """Stands for `cluster.store.executions` as `cluster.worker.overlap` uses it."""
 
     def __init__(self, owed: Callable[..., Any]) -> None:
         self.owed = owed
@@ -94,7 +94,7 @@ class _With:
 
 def _permits_name_executions(patch: pytest.MonkeyPatch) -> None:
     """A permit is told by its execution alone: what the engine did until a give-back was applied late."""
-    patch.setattr("cluster.lines.token_hex", lambda _: "the same")
+    patch.setattr("cluster.worker.limit_queues.token_hex", lambda _: "the same")
 
 
 def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
@@ -108,45 +108,46 @@ def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
 
 def _kept_attempts_not_counted(patch: pytest.MonkeyPatch) -> None:
     """An attempt whose answer came late, and was kept, does not use up one of `maxAttempts`."""
-    patch.setattr("cluster.prepare.used_up", lambda *_: None)
+    patch.setattr("cluster.worker.prepare.used_up", lambda *_: None)
 
 
 def _one_attempt_too_many(patch: pytest.MonkeyPatch) -> None:
     """`maxAttempts` counts what follows the first."""
-    from cluster.core import verdict
+    from cluster.core.execution import verdict
 
     def next_try(retry: Retry, made: int, **k: Any) -> Any:
         return verdict.next_try(replace(retry, max_attempts=retry.max_attempts + 1), made, **k)
 
-    patch.setattr("cluster.core.outcome.next_try", next_try)
-    patch.setattr("cluster.prepare.used_up", lambda *_: None)
+    patch.setattr("cluster.core.execution.outcome.next_try", next_try)
+    patch.setattr("cluster.worker.prepare.used_up", lambda *_: None)
 
 
 def _retry_after_ignored(patch: pytest.MonkeyPatch) -> None:
     """The target's `Retry-After` is not heeded."""
-    from cluster.core import verdict
+    from cluster.core.execution import verdict
 
     real = verdict.next_try
     patch.setattr(
-        "cluster.core.outcome.next_try",
+        "cluster.core.execution.outcome.next_try",
         lambda retry, made, *, luck, asked_seconds: real(retry, made, luck=luck, asked_seconds=asked_seconds and None),
     )
 
 
 def _jitter_doubled(patch: pytest.MonkeyPatch) -> None:
     """Delays are spread twice as far as the policy says."""
-    from cluster.core import verdict
+    from cluster.core.execution import verdict
 
     real = verdict.next_try
     patch.setattr(
-        "cluster.core.outcome.next_try", lambda retry, made, *, luck, **k: real(retry, made, luck=2 * luck - 0.5, **k)
+        "cluster.core.execution.outcome.next_try",
+        lambda retry, made, *, luck, **k: real(retry, made, luck=2 * luck - 0.5, **k),
     )
 
 
 def _age_forgotten(patch: pytest.MonkeyPatch) -> None:
     """`maxAgeSeconds` is not looked at before a request leaves."""
-    patch.setattr("cluster.prepare.too_old", lambda *_: None)
-    patch.setattr("cluster.dispatch.too_old", lambda *_: None)
+    patch.setattr("cluster.worker.prepare.too_old", lambda *_: None)
+    patch.setattr("cluster.worker.dispatch.too_old", lambda *_: None)
 
 
 def _drain_forgets(patch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.claim import Claimed
-from cluster.held import Suspect
-from cluster.record import AGAIN, Recorder, Way
-from cluster.worker import Worker
+from cluster.worker.claim import Claimed
+from cluster.worker.leases import Suspect
+from cluster.worker.record import AGAIN, Recorder, Way
+from cluster.worker.worker import Worker
 from tests.simulation import twins
 from tests.simulation.poison import Poisoned
 from tests.simulation.test_simulation import explore, first_to_show
@@ -19,7 +19,7 @@ from tests.simulation.test_simulation import explore, first_to_show
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cluster.core.model import Moved
+    from cluster.core.execution.model import Moved
 
 STORMS, QUIET = 100, 40
 BROKEN_RUNS = 10_000

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.claim import Claimed, Claimer
 from cluster.core.errors import OutcomeUnknown
-from cluster.core.schedule import schedule_from_key
-from cluster.elect import Elector
-from cluster.materialise import Materialiser
-from cluster.record import Recorder
+from cluster.core.schedule.schedule import schedule_from_key
+from cluster.leader.elector import Elector
+from cluster.leader.materialise import Materialiser
 from cluster.store import batches, executions, history
+from cluster.worker.claim import Claimed, Claimer
+from cluster.worker.record import Recorder
 from tests.simulation import model, twins
 from tests.simulation.scenarios import TIMINGS, BatchLife, Election, WritingDown
 from tests.simulation.world import START_MS, Broken
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.core.election import Observed
-    from cluster.core.model import Execution, Moved
+    from cluster.core.execution.model import Execution, Moved
 
 RUNS: dict[type[Any], int] = {Election: 62_200, WritingDown: 16_000, BatchLife: 23_000}
 DIFFERENT: dict[type[Any], float] = {Election: 0.995, WritingDown: 0.96, BatchLife: 0.995}
@@ -125,7 +125,7 @@ def _by_clocks(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
         now[:] = [made.world.store]
         return made
 
-    patch.setattr("cluster.elect.may_take_over", judged)
+    patch.setattr("cluster.leader.elector.may_take_over", judged)
     return scenario
 
 
@@ -201,7 +201,7 @@ def _no_unique_id(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
         used.append(due_ms)
         return f"{job}:{due_ms}:{len(used)}"
 
-    patch.setattr("cluster.core.planning.execution_id", anyhow)
+    patch.setattr("cluster.core.execution.planning.execution_id", anyhow)
     return WritingDown
 
 

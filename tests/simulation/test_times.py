@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cluster.core import oracle
 from cluster.core.errors import TermLost
-from cluster.core.model import Owing, Term
-from cluster.core.schedule import parse_schedule
+from cluster.core.execution.model import Owing, Term
+from cluster.core.schedule.schedule import parse_schedule
 from cluster.core.timings import Timings
-from cluster.elect import Elector
-from cluster.materialise import Materialiser
+from cluster.core.verify import oracle
+from cluster.leader.elector import Elector
+from cluster.leader.materialise import Materialiser
 from cluster.store.schedules import Row
 from tests.simulation import twins
 from tests.simulation.model import turn
@@ -205,6 +205,6 @@ def test_a_lease_twice_as_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_times_lost_in_a_gap_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fixed times that a change of the clocks skips."""
-    monkeypatch.setattr("cluster.core.schedule._Cron._from_gap", lambda *_: None)
+    monkeypatch.setattr("cluster.core.schedule.schedule._Cron._from_gap", lambda *_: None)
     with pytest.raises(Broken, match=r"30 2 |1,2|1-3"):
         explore(Across, 200)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.breaker import Gate
 from cluster.core.errors import StoreUnavailable
+from cluster.core.limits.circuit_breaker import Gate
 from tests.simulation import model as m
 from tests.simulation import model_jobs as j
 
@@ -151,6 +151,6 @@ def install(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(f"cluster.{step}.insist", _insist)
     for step in ("worker", "results", "gates"):
         patch.setattr(f"cluster.{step}.random", LUCK)
-    patch.setattr("cluster.worker.Breakers", NoBreakers)
-    patch.setattr("cluster.worker.IDLE_LEAST", 0.4)  # fewer polls make more runs
-    patch.setattr("cluster.worker.IDLE_MOST", 1.6)
+    patch.setattr("cluster.worker.worker.Breakers", NoBreakers)
+    patch.setattr("cluster.worker.worker.IDLE_LEAST", 0.4)  # fewer polls make more runs
+    patch.setattr("cluster.worker.worker.IDLE_MOST", 1.6)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiosmtpd.controller import Controller
 
-from ops.embedded import free_port
+from ops.support.embedded_mongodb import free_port
 
 if TYPE_CHECKING:
     from email.message import EmailMessage

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from bson.datetime_ms import DatetimeMS
 
-from cluster.census import Census
 from cluster.clock import Clock
+from cluster.core.execution.model import Term
 from cluster.core.ids import lane_of
-from cluster.core.model import Term
-from cluster.core.schedule import parse_schedule
+from cluster.core.schedule.schedule import parse_schedule
 from cluster.core.targets import parse_target
 from cluster.core.timings import Timings
-from cluster.elect import Elector
-from cluster.leader import Leader
+from cluster.leader.elector import Elector
+from cluster.leader.leader import Leader
+from cluster.leader.liveness import Census
 from cluster.outbound.sender import Sender
 from cluster.store import leases
-from cluster.worker import Worker, WorkerSettings
+from cluster.worker.worker import Worker, WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.store.client import Database
+    from cluster.store.mongo.client import Database
 
 T0 = 1_900_000_020_000
 """An instant well in the future, so that nothing written for it is due on the server's clock."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
-from ops.embedded import free_port
+from ops.support.embedded_mongodb import free_port
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from cluster.core.errors import ConfigurationError
-from ops.embedded import Embedded, binary, free_port
+from ops.support.embedded_mongodb import Embedded, binary, free_port
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from pymongo import MongoClient
 
-from ops.embedded import free_port
+from ops.support.embedded_mongodb import free_port
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -1,0 +1,49 @@
+"""`/openapi.json` and `/docs`: the description, and a page that draws it. Every asset comes from this server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from api.openapi.document import describe
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+PAGE = Path(__file__).with_name("page")
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'"
+
+
+class OpenApi:
+    """`/openapi.json`."""
+
+    def __init__(self) -> None:
+        self._document = orjson.dumps(describe())
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """The description."""
+        resp.content_type = "application/json"
+        resp.data = self._document
+
+
+class Asset:
+    """One file of the page."""
+
+    def __init__(self, name: str) -> None:
+        file = PAGE / name
+        self._type = TYPES[file.suffix]
+        self._content = file.read_bytes()
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """The file, with a policy that lets the page load nothing from elsewhere."""
+        resp.content_type = self._type
+        resp.data = self._content
+        resp.set_header("Content-Security-Policy", POLICY)
+        resp.set_header("X-Content-Type-Options", "nosniff")

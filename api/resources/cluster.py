@@ -1,0 +1,94 @@
+"""`/cluster`: who leads, who works, what is waiting, how fast it goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from api.http.responses import send
+from api.resources.jobs import Base
+from cluster.core.histogram import Histogram
+from cluster.core.instants import render, render_optional
+from cluster.store import batches, breakers, leases, nodes
+from cluster.store.queries import jobs_and_executions as reads
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+    from cluster.core.limits.circuit_breaker import Breaker
+    from cluster.store.nodes import Node
+
+MOST_BREAKERS = 100
+"""Those that opened first; `breakersInAll` tells how many there are."""
+RATED = ("succeeded", "failed", "dead", "retried", "attempts")
+
+
+class Cluster(Base):
+    """`/cluster`."""
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """The cluster as the database knows it; any node answers the same."""
+        leader = await leases.leadership(self.db)
+        present, now_ms = await nodes.listing(self.db)
+        waiting = await batches.backlog(self.db)
+        in_all, not_closed = await breakers.first(self.db, MOST_BREAKERS)
+        send(
+            resp,
+            {
+                "leader": {
+                    "nodeId": leader.node,
+                    "term": leader.term,
+                    "since": render_optional(leader.since_ms),
+                    "renewedAt": render_optional(leader.renewed_ms),
+                },
+                "nodes": [_node(n) for n in present],
+                "backlog": {
+                    "ready": waiting.ready,
+                    "leased": waiting.leased,
+                    "late": waiting.late,
+                    "oldestDueAt": render_optional(waiting.oldest_ms),
+                },
+                "breakers": [_breaker(b, now_ms) for b in not_closed],
+                "breakersInAll": in_all,
+                "rates": await self._rates(present, now_ms),
+            },
+        )
+
+    async def _rates(self, present: list[Node], now_ms: int) -> dict[str, Any]:
+        since, counts = await reads.recent_counts(self.db, now_ms)
+        seconds = max(1.0, (now_ms - since) / 1000)
+        drift = Histogram()
+        for n in present:
+            drift.merge(n.counters.get("drift_recent", ()))
+        return {
+            "windowSeconds": round(seconds, 1),
+            **{f"{name}PerSecond": round(counts.get(name, 0) / seconds, 2) for name in RATED},
+            "driftMsP50": drift.quantile(0.5),
+            "driftMsP99": drift.quantile(0.99),
+        }
+
+
+def _breaker(b: Breaker, now_ms: int) -> dict[str, Any]:
+    return {
+        "host": b.host,
+        "state": "half-open" if b.half_open else "open",
+        "openedAt": render(b.opened_ms),
+        "triedAgainAt": render(max(b.until_ms, now_ms)),
+        "opens": b.opens,
+        "reason": b.why,
+    }
+
+
+def _node(n: Node) -> dict[str, Any]:
+    return {
+        "nodeId": n.id,
+        "host": n.host,
+        "pid": n.pid,
+        "version": n.version,
+        "startedAt": render(n.started_ms),
+        "seenAt": render(n.seen_ms),
+        "clockOffsetMs": n.clock_offset_ms,
+        "inFlight": n.in_flight,
+        "waiting": n.waiting,
+        "leading": n.leading,
+        "draining": n.draining,
+    }

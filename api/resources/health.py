@@ -1,0 +1,37 @@
+"""`/healthz` and `/readyz`: open to everybody, and saying nothing but yes or no."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from api.http.problems import write
+from api.http.responses import send
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+    from api.http.context import Services
+
+
+class Healthz:
+    """Whether this process answers."""
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """200 as long as the loop turns."""
+        send(resp, {"status": "ok"})
+
+
+class Readyz:
+    """Whether this node should get requests: the database answers and it is not draining."""
+
+    def __init__(self, services: Services) -> None:
+        self._ready = services.ready
+        self._unready = services.unready
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """200 or 503."""
+        if self._ready():
+            send(resp, {"status": "ready"})
+        else:
+            why = self._unready() or "the database is away, or this node is starting or stopping"
+            write(resp, 503, "not-ready", "Not ready", why)

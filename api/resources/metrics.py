@@ -1,0 +1,135 @@
+"""`/metrics`: the readings of every worker behind this port, and the state of the cluster, in Prometheus' words."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from api.resources.metric_series import AGE, CLUSTER, INFO, WORKER
+from cluster.core.errors import StoreError
+from cluster.store import batches, breakers, schedules
+from cluster.store.mongo.deadlines import within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from falcon.asgi import Request, Response
+    from prometheus_client.metrics_core import Metric
+
+    from api.http.context import Part, Services
+    from api.resources.metric_series import Series
+    from cluster.core.limits.circuit_breaker import Breaker
+
+MOST_HOSTS = 50
+DATABASE_SECONDS = 2.0
+"""A scrape must not hang because the database does."""
+
+
+class Metrics:
+    """`/metrics`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """Text for Prometheus, as OpenMetrics if it asks for that."""
+        cluster = await self._cluster()
+        encode, kind = choose_encoder(req.accept)
+        # In a thread: it is some ms of work, and who waits for the loop may be due now.
+        resp.data = await asyncio.to_thread(exposition, encode, self._services.parts(), cluster)
+        resp.content_type = kind
+
+    async def _cluster(self) -> dict[str, Any]:
+        lookahead_ms = int(self._services.settings.lookahead_seconds * 1000)
+        found: dict[str, Any] = {"lookahead_ms": lookahead_ms, "database_up": 0}
+        try:
+            with within(DATABASE_SECONDS):
+                waiting = await batches.backlog(self._services.db)
+                earliest = await schedules.earliest(self._services.db)
+                open_in_all, shown = await breakers.first(self._services.db, MOST_HOSTS)
+        except StoreError:
+            return found
+        now = self._services.clock.now_ms()
+        ahead = lookahead_ms if earliest is None else min(lookahead_ms, earliest - now)
+        return {
+            **found,
+            "database_up": 1,
+            "backlog": {"ready": waiting.ready, "leased": waiting.leased, "late": waiting.late},
+            "oldest_due_ms": 0 if waiting.oldest_ms is None else max(0, now - waiting.oldest_ms),
+            "ahead_ms": ahead,
+            "breakers_open": open_in_all,
+            "breakers": _by_host(shown),
+        }
+
+
+def _by_host(shown: Sequence[Breaker]) -> dict[str, int]:
+    """Those that opened first: when half the world is away, one series per host would be one too many."""
+    return {f"{b.host} {'half_open' if b.half_open else 'open'}": 1 for b in shown}
+
+
+class _Readings(Collector):
+    """Hands the families to the encoder; made for one scrape."""
+
+    def __init__(self, parts: Sequence[Part], cluster: Mapping[str, Any]) -> None:
+        self._parts = parts
+        self._cluster = cluster
+
+    def collect(self) -> Iterable[Metric]:
+        """Every family with its samples."""
+        for s in WORKER:
+            metric = _family(s, ("worker", *s.labels))
+            for part in self._parts:
+                _add(metric, s, part.readings.get(s.key), (str(part.worker),))
+            yield metric
+        for s in CLUSTER:
+            metric = _family(s, s.labels)
+            _add(metric, s, self._cluster.get(s.key), ())
+            yield metric
+        info = GaugeMetricFamily(INFO[0], INFO[1], labels=INFO[2])
+        age = GaugeMetricFamily(AGE[0], AGE[1], labels=("worker",))
+        for part in self._parts:
+            r = part.readings
+            info.add_metric([str(part.worker), r["node"], r["version"], str(r["pid"])], 1)
+            age.add_metric([str(part.worker)], round(part.age, 3))
+        yield info
+        yield age
+
+
+def _family(s: Series, labels: Sequence[str]) -> Metric:
+    made = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}[s.kind]
+    family: Metric = made(s.name, s.help, labels=labels)
+    return family
+
+
+def _add(metric: Any, s: Series, value: Any, labels: tuple[str, ...]) -> None:
+    """One reading, or one per label value. What is not known (the database is away) has no sample."""
+    if value is None:
+        return
+    if s.labels:
+        for key, inner in sorted(value.items()):
+            _sample(metric, s, inner, (*labels, *key.split(" ")))
+    else:
+        _sample(metric, s, value, labels)
+
+
+def _sample(metric: Any, s: Series, value: Any, labels: tuple[str, ...]) -> None:
+    if s.kind != "histogram":
+        metric.add_metric(labels, value * s.scale)
+        return
+    bounds = [*(f"{b * s.scale:.12g}" for b in s.bounds), "+Inf"]
+    buckets = list(zip(bounds, accumulate(value["counts"]), strict=True))
+    metric.add_metric(labels, buckets, value["sum"] * s.scale)
+
+
+def exposition(encode: Any, parts: Sequence[Part], cluster: Mapping[str, Any]) -> bytes:
+    """All of it as text, by the encoder that the scraper chose."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Readings(parts, cluster))
+    text: bytes = encode(registry)
+    return text

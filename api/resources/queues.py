@@ -1,0 +1,95 @@
+"""`/queues`: names under which jobs share limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from api.http.requests import Query, read_object
+from api.http.responses import send
+from api.resources.jobs import Base
+from cluster.core.documents.base import Model
+from cluster.core.documents.job import check_queue
+from cluster.core.documents.job_json import faults
+from cluster.core.errors import Fault, InvalidInput, NotFound
+from cluster.core.instants import render
+from cluster.core.limits.permits import QUEUE, Limits
+from cluster.store import permits, queues
+from cluster.store.queues import Queue as Stored
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+
+class QueueSpec(Model):
+    """The limits of a queue, all nodes together."""
+
+    max_per_second: float | None = Field(
+        default=None, ge=0.001, le=100_000, allow_inf_nan=False, description="Requests a second."
+    )
+    max_concurrent: int | None = Field(default=None, ge=1, le=10_000, description="Requests at once.")
+
+
+def _named(name: str) -> str:
+    try:
+        return check_queue(name)
+    except PydanticCustomError as exc:
+        raise InvalidInput([Fault("name", exc.message())]) from exc
+
+
+def _shown(q: Stored, running: int) -> dict[str, Any]:
+    return {
+        "name": q.name,
+        "maxPerSecond": q.limits.per_second,
+        "maxConcurrent": q.limits.concurrent,
+        "running": running if q.limits.concurrent is not None else None,
+        "updatedAt": render(q.updated_ms),
+    }
+
+
+class Queues(Base):
+    """`/queues`."""
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """Every queue, by name."""
+        Query(req, ()).done()
+        found = await queues.listing(self.db)
+        running = await permits.running(self.db, [QUEUE + q.name for q in found])
+        send(resp, {"items": [_shown(q, running.get(QUEUE + q.name, 0)) for q in found]})
+
+
+class Queue(Base):
+    """`/queues/{name}`."""
+
+    async def on_get(self, _req: Request, resp: Response, name: str) -> None:
+        """One queue."""
+        await self._show(resp, await queues.one(self.db, name), name)
+
+    async def on_put(self, req: Request, resp: Response, name: str) -> None:
+        """Make it or replace its limits; in force within two seconds."""
+        known = _named(name)
+        body = await read_object(req)
+        try:
+            spec = QueueSpec.model_validate(body)
+        except ValidationError as exc:
+            raise InvalidInput(faults(exc)) from exc
+        queue = Stored(known, Limits(spec.max_per_second, spec.max_concurrent), self.clock.now_ms())
+        made = await queues.put(self.db, queue)
+        if made:
+            resp.set_header("Location", f"/queues/{known}")
+        await self._show(resp, queue, name, 201 if made else 200)
+
+    async def on_delete(self, _req: Request, resp: Response, name: str) -> None:
+        """End its limits; jobs that name it are free then."""
+        if not await queues.delete(self.db, name):
+            raise NotFound(f"there is no queue '{name[:64]}'")
+        await permits.forget(self.db, QUEUE + name)
+        resp.status = 204
+
+    async def _show(self, resp: Response, queue: Stored | None, name: str, status: int = 200) -> None:
+        if queue is None:
+            raise NotFound(f"there is no queue '{name[:64]}'")
+        running = await permits.running(self.db, [QUEUE + queue.name])
+        send(resp, _shown(queue, running.get(QUEUE + queue.name, 0)), status)

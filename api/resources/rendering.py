@@ -1,0 +1,107 @@
+"""Values as the JSON that callers see. Times are RFC 3339 in UTC with milliseconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.documents.job_json import document
+from cluster.core.instants import render, render_optional
+from cluster.core.job.changes import parsed
+from cluster.core.lifecycle import JobState
+
+if TYPE_CHECKING:
+    from cluster.core.execution.model import Attempt
+    from cluster.core.execution.view import Run
+    from cluster.core.job.definition import StoredJob
+
+NEXT_RUNS = 5
+
+
+def job(j: StoredJob) -> dict[str, Any]:
+    """A job as a page of jobs shows it."""
+    return {
+        "jobId": j.id,
+        **document(j.definition),
+        "state": j.state.value,
+        "stateReason": j.state_reason,
+        "revision": j.revision,
+        "createdAt": render(j.created_ms),
+        "updatedAt": render(j.updated_ms),
+    }
+
+
+def job_in_full(j: StoredJob, last: Run | None, now_ms: int) -> dict[str, Any]:
+    """A job with what comes next and what came last."""
+    return job(j) | {
+        "activeFrom": render(j.active_from_ms),
+        "nextRuns": [render(t) for t in next_runs(j, now_ms, NEXT_RUNS)],
+        "lastExecution": None if last is None else run(last),
+    }
+
+
+def next_runs(j: StoredJob, now_ms: int, count: int) -> list[int]:
+    """The next occurrences that the job will owe, as it is now; none unless it is active."""
+    if j.state is not JobState.ACTIVE:
+        return []
+    d = j.definition
+    end = d.end_ms + 1 if d.end_ms is not None else 2**62
+    start = max(now_ms + 1, j.active_from_ms, d.start_ms or 0)
+    return parsed(d, j.anchor_ms).between(start, end, count)
+
+
+def run(r: Run) -> dict[str, Any]:
+    """An execution as lists show it: its last attempt counts."""
+    last = r.attempts[-1] if r.attempts else None
+    shown: dict[str, Any] = {
+        "timestamp": render(last.sent_ms if last else r.ended_ms if r.ended_ms is not None else r.due_ms),
+        "status": last.status if last else None,
+        "duration": f"{last.duration_ms:.0f}ms" if last else None,
+        "executionId": r.id,
+        "scheduledAt": render(r.due_ms),
+        "state": r.state,
+        "attempt": len(r.attempts),
+        "driftMs": r.drift_ms,
+        "error": _error(last) if r.state != "succeeded" else None,
+        "node": last.node if last else r.node,
+    }
+    if r.reason is not None:
+        shown["reason"] = r.reason
+    if r.state == "missed":
+        shown |= {"missedCount": r.count, "missedUntil": render(r.last_ms if r.last_ms is not None else r.due_ms)}
+    return shown
+
+
+def run_in_full(r: Run) -> dict[str, Any]:
+    """An execution with every attempt."""
+    return run(r) | {
+        "jobId": r.job_id,
+        "reason": r.reason,
+        "sendAt": render(r.send_ms),
+        "endedAt": render_optional(r.ended_ms),
+        "trigger": r.trigger,
+        "scheduleVersion": r.schedule_version,
+        "attempts": [_attempt(a) for a in r.attempts],
+    }
+
+
+def _error(a: Attempt | None) -> str | None:
+    """One sentence on what went wrong with an attempt."""
+    if a is None:
+        return None
+    if a.error is not None:
+        return f"{a.error}: {a.detail}" if a.detail else a.error
+    return None if a.status is None or 200 <= a.status < 300 else f"the target answered {a.status}"
+
+
+def _attempt(a: Attempt) -> dict[str, Any]:
+    return {
+        "attempt": a.number,
+        "sentAt": render(a.sent_ms),
+        "durationMs": a.duration_ms,
+        "status": a.status,
+        "error": a.error,
+        "detail": a.detail,
+        "responseExcerpt": a.excerpt,
+        "node": a.node,
+        "token": a.token,
+    }

@@ -1,0 +1,105 @@
+"""`/executions/retry`: sending many failed or dead executions again."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from api.http.requests import read_object
+from api.http.responses import send
+from api.resources.jobs import Base
+from cluster.core.documents.base import Model
+from cluster.core.documents.job import Instant, Tag
+from cluster.core.documents.job_json import faults
+from cluster.core.errors import InvalidInput, NotFound
+from cluster.core.instants import render, render_optional
+from cluster.store import replays
+from cluster.store.replays import REPLAYABLE, Filter, Replay
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+
+class RetryFilter(Model):
+    """Which ones: all that is given must fit."""
+
+    job_id: str | None = Field(default=None, pattern="^[A-Za-z0-9_-]{1,64}$", description="Of this job.")
+    tag: Tag | None = Field(default=None, description="Of jobs with this tag.")
+    state: Annotated[list[Literal["failed", "dead"]], Field(min_length=1, max_length=2)] = Field(
+        default=["failed", "dead"], description="In these states."
+    )
+    since: Instant | None = Field(default=None, description="Ended since then ...")
+    until: Instant | None = Field(default=None, description="... and before then.")
+    error: (
+        Literal["dns", "connect", "tls", "timeout", "stalled", "reset", "denied", "too_large", "protocol", "other"]
+        | None
+    ) = Field(default=None, description="The last attempt ended with this kind of error.")
+    status: int | None = Field(default=None, ge=100, le=599, description="The last attempt was answered with this.")
+
+
+class RetrySpecMany(Model):
+    """What to send again, and how fast."""
+
+    filter: RetryFilter
+    dry_run: bool = Field(default=False, description="Only count.")
+    max_per_second: float = Field(
+        default=50.0, ge=0.1, le=1000, allow_inf_nan=False, description="At most so many a second, behind what is due."
+    )
+
+
+def _shown(r: Replay) -> dict[str, Any]:
+    w = r.which
+    return {
+        "retryId": r.id,
+        "state": "done" if r.done else "running",
+        "matched": r.matched,
+        "sent": r.sent,
+        "maxPerSecond": r.per_second,
+        "createdAt": render(r.created_ms),
+        "filter": {
+            "jobId": w.job_id,
+            "tag": w.tag,
+            "state": list(w.states),
+            "since": render_optional(w.since_ms),
+            "until": render_optional(w.until_ms),
+            "error": w.error,
+            "status": w.status,
+        },
+    }
+
+
+class RetryMany(Base):
+    """`/executions/retry`."""
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        """Count them (`dryRun`: 200), or have them sent again (202)."""
+        body = await read_object(req)
+        try:
+            spec = RetrySpecMany.model_validate(body)
+        except ValidationError as exc:
+            raise InvalidInput(faults(exc)) from exc
+        f = spec.filter
+        states = tuple(s for s in REPLAYABLE if s in f.state)
+        which = Filter(states, f.job_id, f.tag, f.since, f.until, f.error, f.status)
+        now_ms = self.clock.now_ms()
+        matched = await replays.count(self.db, which, now_ms)
+        if spec.dry_run:
+            send(resp, {"dryRun": True, "matched": matched})
+            return
+        replay = Replay(uuid.uuid4().hex, which, spec.max_per_second, now_ms, matched)
+        await replays.insert(self.db, replay)
+        resp.set_header("Location", f"/executions/retry/{replay.id}")
+        send(resp, _shown(replay), 202)
+
+
+class Retries(Base):
+    """`/executions/retry/{retryId}`."""
+
+    async def on_get(self, _req: Request, resp: Response, retry_id: str) -> None:
+        """How far it is."""
+        replay = await replays.one(self.db, retry_id)
+        if replay is None:
+            raise NotFound(f"there is no such request '{retry_id[:64]}', or it is older than a week")
+        send(resp, _shown(replay))

@@ -1,0 +1,335 @@
+"""The job as users write it: one model that validates it, describes it (OpenAPI) and names every fault at once.
+
+A fault carries the dotted path of what is wrong and a sentence that says what would be right. Whether a schedule that
+is right can still fire from now on is not decided here: that needs a clock (`jobchange`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
+
+from cluster.core import instants
+from cluster.core.documents import strict_json as strictjson
+from cluster.core.documents.alerts import AlertSpec
+from cluster.core.documents.base import Model, camel
+from cluster.core.documents.secret_fields import NOTHING_KEPT, AuthSpec, Headers, SigningSecret, split_headers, wrong
+from cluster.core.documents.secret_marks import Given, Keep
+from cluster.core.errors import Fault, InvalidInput
+from cluster.core.execution import templates
+from cluster.core.execution.model import Retry
+from cluster.core.ids import JOB_ID, lane_of
+from cluster.core.job.definition import Definition
+from cluster.core.limits.permits import Limits
+from cluster.core.schedule.schedule import LONGEST_TEXT, InvalidSchedule, parse_schedule
+from cluster.core.targets import LONGEST_URL, BadTarget, check_target, parse_target
+
+BODY_LIMIT = 1024 * 1024
+WINDOW_LIMIT = 30 * 86_400
+
+
+def check_job_id(job_id: str) -> str:
+    """A job id that may be used. Raises a fault."""
+    if not JOB_ID.match(job_id):
+        raise wrong("must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
+    if job_id == "import":
+        raise wrong("must not be 'import', which is the address of the import")
+    return job_id
+
+
+def _instant(value: Any) -> int:
+    if not isinstance(value, str):
+        raise wrong("must be a time in a string, such as 2026-12-01T10:00:00Z")
+    try:
+        return instants.parse(value)
+    except ValueError as exc:
+        raise wrong(str(exc)) from exc
+
+
+def check_zone(name: str) -> str:
+    """A time zone that is known. Raises a fault."""
+    try:
+        parse_schedule("* * * * * *", name)
+    except InvalidSchedule as exc:
+        raise wrong(exc.message) from exc
+    return name
+
+
+def check_schedule(text: str, info: ValidationInfo) -> str:
+    """A schedule that fires, in the `timezone` validated before it. Raises a fault."""
+    try:
+        parse_schedule(text, info.data.get("timezone", "UTC"))
+    except InvalidSchedule as exc:
+        raise wrong(exc.message) from exc
+    return text
+
+
+def _target(url: str, info: ValidationInfo) -> str:
+    try:
+        check_target(url, (info.context or NO_RULES).get("networks", ()))
+    except BadTarget as exc:
+        raise wrong(str(exc)) from exc
+    return url
+
+
+def _tags(tags: list[str]) -> list[str]:
+    if len(set(tags)) != len(tags):
+        raise wrong("must not hold the same tag twice")
+    return tags
+
+
+def _code(code: Any) -> Any:
+    number = isinstance(code, int) and not isinstance(code, bool) and 200 <= code <= 599
+    if not number and code not in CLASSES:
+        raise wrong("must be a status from 200 to 599, or one of 2xx, 3xx, 4xx, 5xx")
+    return code
+
+
+def _codes(found: list[int | str]) -> list[int | str]:
+    if len(set(found)) != len(found):
+        raise wrong("must not hold the same status twice")
+    return found
+
+
+def _body(body: Any) -> Any:
+    if (name := templates.unknown_in(body)) is not None:
+        raise wrong(templates.complaint(name))
+    return body
+
+
+def _one_authorization(auth: AuthSpec | None, info: ValidationInfo) -> AuthSpec | None:
+    if auth is not None and any(name.lower() == "authorization" for name in info.data.get("headers", ())):
+        raise wrong("sets the Authorization header, and so does headers: leave one out")
+    return auth
+
+
+def _window(seconds: int, info: ValidationInfo) -> int:
+    most = (info.context or NO_RULES).get("longest_window", WINDOW_LIMIT)
+    if seconds > most:
+        raise wrong(f"must be at most {most}: beyond half of what is kept of the past nobody knows what was sent")
+    return seconds
+
+
+def _after_start(end: int, info: ValidationInfo) -> int:
+    start = info.data.get("start_at")
+    if start is not None and end <= start:
+        raise wrong("must be later than startAt")
+    return end
+
+
+def check_queue(name: str) -> str:
+    """A queue's name that may be used. Raises a fault."""
+    if not QUEUE_NAME.match(name):
+        raise wrong("must be 1 to 64 of the characters A-Z a-z 0-9 _ - and, not in front, .")
+    return name
+
+
+def _queue(name: str, info: ValidationInfo) -> str:
+    if info.data.get("max_per_second") is not None or info.data.get("max_concurrent") is not None:
+        raise wrong("must not stand beside maxPerSecond or maxConcurrent: give the limits to the queue")
+    return check_queue(name)
+
+
+def _longest(seconds: float, info: ValidationInfo) -> float:
+    first = info.data.get("initial_delay_seconds")
+    if first is not None and seconds < first:
+        raise wrong(f"must be at least initialDelaySeconds ({first:g})")
+    return seconds
+
+
+def _kept(days: float | None, info: ValidationInfo) -> float | None:
+    least = 2 * info.data.get("catch_up_window_seconds", 0) / 86_400
+    if days is not None and days < least:
+        raise wrong(f"must be at least {least:.3g}: twice catchUpWindowSeconds, or nobody would know what was sent")
+    return days
+
+
+NO_RULES: dict[str, Any] = {}
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}\Z")
+CLASSES = ("2xx", "3xx", "4xx", "5xx")
+Code = Annotated[
+    Any,
+    BeforeValidator(_code),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 200, "maximum": 599}, {"type": "string", "enum": list(CLASSES)}]}
+    ),
+]
+Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class RetrySpec(Model):
+    """When a failed attempt is repeated: initialDelaySeconds * multiplier^(n-1), at most maxDelaySeconds."""
+
+    max_attempts: int = Field(default=5, ge=1, le=100, description="Attempts in all, the first included.")
+    initial_delay_seconds: float = Field(default=1.0, ge=0, le=86_400, allow_inf_nan=False)
+    multiplier: float = Field(default=2.0, ge=1, le=10, allow_inf_nan=False)
+    max_delay_seconds: Annotated[float, AfterValidator(_longest)] = Field(
+        default=300.0, ge=0, le=86_400, allow_inf_nan=False, validate_default=True
+    )
+    jitter: float = Field(
+        default=0.2, ge=0, le=1, allow_inf_nan=False, description="Each delay is varied by up to this part."
+    )
+    max_age_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=30 * 86_400,
+        allow_inf_nan=False,
+        description="No attempt begins later than this after it was due. null: attempts alone are counted.",
+    )
+
+
+_DEFAULT_RETRY = RetrySpec()
+CatchUp = Literal["all", "latest", "none"]
+Overlap = Literal["allow", "skip"]
+
+
+class JobSpec(Model):
+    """A job: when, where to, and how."""
+
+    timezone: Annotated[str, AfterValidator(check_zone)] = Field(
+        default="UTC",
+        max_length=64,
+        description="IANA time zone in which a cron expression is read.",
+        examples=["Europe/Berlin"],
+    )
+    schedule: Annotated[str, AfterValidator(check_schedule)] = Field(
+        max_length=LONGEST_TEXT,
+        description="Cron with seconds first (five fields: second 0), an alias such as `@hourly`, `@every 90s` or "
+        "`@at 2026-12-01T10:00:00Z`.",
+        examples=["31 10-15 1 * * MON-FRI", "0 30 9 * * *", "@every 90s"],
+    )
+    api: Annotated[str, AfterValidator(_target)] = Field(
+        max_length=LONGEST_URL,
+        description="The URL that receives the POST.",
+        examples=["https://api.example.com/webhook"],
+    )
+    type: Literal["ATLEAST_ONCE"] = Field(default="ATLEAST_ONCE", description="The delivery guarantee.")
+    name: str | None = Field(default=None, max_length=200)
+    description: str | None = Field(default=None, max_length=4000)
+    tags: Annotated[list[Tag], AfterValidator(_tags)] = Field(default=[], max_length=32)
+    headers: Headers = Field(
+        default={},
+        max_length=64,
+        description='A value is a string, or `{"secret": "..."}`, which reads back as `{"secret": true}`; whoever '
+        "sends that back keeps what is stored. `{{scheduledAt}}`, `{{executionId}}`, `{{jobId}}` and `{{attempt}}` are "
+        "filled in, here and in the body.",
+    )
+    auth: Annotated[AuthSpec | None, AfterValidator(_one_authorization)] = None
+    body: Annotated[Any, AfterValidator(_body)] = Field(
+        default=None, description="Any JSON, sent as JSON, or a string, sent as it is. null: no body."
+    )
+    timeout_seconds: float = Field(default=30.0, ge=0.1, le=900, allow_inf_nan=False)
+    retry: RetrySpec = _DEFAULT_RETRY
+    success_codes: Annotated[list[Code], AfterValidator(_codes)] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="The statuses that count as success, instead of 2xx: numbers, or classes such as `2xx`.",
+        examples=[[200, 202, 404]],
+    )
+    catch_up: CatchUp = Field(default="all", description="Which occurrences run that nobody was there to send.")
+    catch_up_window_seconds: Annotated[int, AfterValidator(_window)] = Field(default=3600, ge=0, le=WINDOW_LIMIT)
+    overlap: Overlap = Field(default="allow", description="`skip`: not while the run before it is under way.")
+    spread_seconds: int = Field(
+        default=0, ge=0, le=86_400, description="Send up to so much later, always the same for one job."
+    )
+    start_at: Instant | None = None
+    end_at: Annotated[Instant, AfterValidator(_after_start)] | None = None
+    retention_days: Annotated[float | None, AfterValidator(_kept)] = Field(
+        default=None,
+        ge=0.1,
+        le=3650,
+        allow_inf_nan=False,
+        description="How long its executions are kept after they ended. null: as long as the operator keeps all others.",
+    )
+    max_per_second: float | None = Field(
+        default=None, ge=0.001, le=100_000, allow_inf_nan=False, description="Requests a second, all nodes together."
+    )
+    max_concurrent: int | None = Field(
+        default=None, ge=1, le=10_000, description="Requests at once, all nodes together."
+    )
+    queue: Annotated[str, AfterValidator(_queue)] | None = Field(
+        default=None,
+        max_length=64,
+        description="Shares the limits of this queue (`PUT /queues/{name}`), instead of limits of its own.",
+    )
+    alerts: AlertSpec | None = Field(
+        default=None, description="Who is told when something is wrong. null: the rules of `PUT /alerts/default`."
+    )
+    signing_secret: SigningSecret = Field(
+        default=None, description="Write-only. Left out: an earlier one is kept. null: none."
+    )
+    previous_signing_secret: SigningSecret = Field(
+        default=None, description="Write-only. While receivers change over: signed with both."
+    )
+
+    def definition(self, kept: Definition | None, *, whole: bool = False) -> Definition:
+        """The checked value. `kept` is what the job was: secrets that this only marks, or does not mention, are its.
+
+        With `whole` nothing is left unmentioned by accident. Raises `InvalidInput` for a mark without a secret.
+        """
+        body, kind = encode_body(self.body)
+        host = parse_target(self.api).host_port
+        plain, secret = split_headers(self.headers, kept)
+        return Definition(
+            schedule=self.schedule,
+            url=self.api,
+            lane=lane_of(host),
+            host=host,
+            timezone=self.timezone,
+            name=self.name,
+            description=self.description,
+            tags=tuple(self.tags),
+            headers=plain,
+            secret_headers=secret,
+            auth=None if self.auth is None else self.auth.value(kept),
+            body=body,
+            body_kind=kind,
+            timeout_seconds=self.timeout_seconds,
+            retry=_retry(self.retry),
+            success_codes=None if self.success_codes is None else tuple(self.success_codes),
+            catch_up=self.catch_up,
+            catch_up_window_seconds=self.catch_up_window_seconds,
+            overlap=self.overlap,
+            spread_seconds=self.spread_seconds,
+            start_ms=self.start_at,
+            end_ms=self.end_at,
+            retention_days=self.retention_days,
+            alerts=None if self.alerts is None else self.alerts.text(),
+            signing_secret=self._signed_with("signing_secret", kept, whole=whole),
+            previous_signing_secret=self._signed_with("previous_signing_secret", kept, whole=whole),
+            queue=self.queue,
+            limits=Limits(self.max_per_second, self.max_concurrent),
+        )
+
+    def _signed_with(self, field: str, kept: Definition | None, *, whole: bool) -> str | None:
+        given = getattr(self, field)
+        old: str | None = None if kept is None else getattr(kept, field)
+        if isinstance(given, Given):
+            return given.value
+        if isinstance(given, Keep) and old is None:
+            raise InvalidInput([Fault(camel(field), NOTHING_KEPT)])
+        return old if isinstance(given, Keep) or not (whole or field in self.model_fields_set) else None
+
+
+def _retry(spec: RetrySpec) -> Retry:
+    return Retry(
+        spec.max_attempts,
+        spec.initial_delay_seconds,
+        spec.multiplier,
+        spec.max_delay_seconds,
+        spec.jitter,
+        spec.max_age_seconds,
+    )
+
+
+def encode_body(body: Any) -> tuple[bytes, str]:
+    """The bytes that are sent, and their kind."""
+    if body is None:
+        return b"", "none"
+    if isinstance(body, str):
+        return body.encode(), "text"
+    return strictjson.dumps(body), "json"

@@ -1,0 +1,193 @@
+"""Jobs as JSON values in both directions: reading a document with all its faults, and writing one from a value."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import ValidationError
+
+from cluster.core import instants
+from cluster.core.documents.base import camel
+from cluster.core.documents.job import WINDOW_LIMIT, JobSpec
+from cluster.core.documents.secret_marks import MARK
+from cluster.core.errors import Fault, InvalidInput
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from cluster.core.job.definition import Auth, Definition
+    from cluster.core.targets import IPNetwork
+
+MOST_FAULTS = 100
+DAY_SECONDS = 86_400
+_KNOWN = [camel(name) for name in JobSpec.model_fields]
+READ_ONLY = frozenset(
+    {"jobId", "state", "stateReason", "revision", "createdAt", "updatedAt", "activeFrom", "nextRuns", "lastExecution"}
+)
+_TYPES = {
+    "string_type": "must be a string",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be an array",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "missing": "is required",
+    "string_pattern_mismatch": "must have none but the characters that are allowed there",
+    "finite_number": "must be a finite number",
+}
+_LIMITS = {
+    "string_too_long": ("max_length", "must have at most {} characters"),
+    "string_too_short": ("min_length", "must have at least {} character(s)"),
+    "too_short": ("min_length", "must have at least {} entry"),
+    "too_long": ("max_length", "must have at most {} entries"),
+    "greater_than_equal": ("ge", "must be at least {}"),
+    "greater_than": ("gt", "must be more than {}"),
+    "less_than_equal": ("le", "must be at most {}"),
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the operator's settings add: allowed networks, and the retention that bounds the catch-up window."""
+
+    networks: tuple[IPNetwork, ...] = ()
+    retention_days: float = 7.0
+    sealing: bool = True
+    """Whether there is a key, so that secrets may be stored."""
+    mail: bool = False
+    """Whether there is a mail server, so that alerts may go there."""
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """For the model's validators."""
+        window = max(3600, int(self.retention_days * DAY_SECONDS / 2))
+        return {
+            "networks": self.networks,
+            "longest_window": min(WINDOW_LIMIT, window),
+            "sealing": self.sealing,
+            "mail": self.mail,
+        }
+
+
+def read_spec(value: Any, context: dict[str, Any]) -> JobSpec:
+    """The job in a JSON value. Raises `InvalidInput` with every fault."""
+    try:
+        return JobSpec.model_validate(value, context=context)
+    except ValidationError as exc:
+        raise InvalidInput(faults(exc)) from exc
+
+
+def faults(exc: ValidationError) -> list[Fault]:
+    """What pydantic found, in our words."""
+    return [_fault(e) for e in exc.errors(include_url=False, include_input=False)[:MOST_FAULTS]]
+
+
+def _fault(e: ErrorDetails) -> Fault:
+    loc = [str(part)[:128] for part in e["loc"] if part != "[key]"]
+    if (
+        e["type"] == "horae" and loc and loc[-1] == "max_delay_seconds"
+    ):  # a default that does not fit is named from inside
+        loc[-1] = camel(loc[-1])
+    return Fault(".".join(loc), _message(e, loc))
+
+
+def _message(e: ErrorDetails, loc: list[str]) -> str:
+    kind, context = e["type"], e.get("ctx", {})
+    if kind in _TYPES:
+        return _TYPES[kind]
+    if kind in _LIMITS:
+        name, sentence = _LIMITS[kind]
+        return sentence.format(context[name])
+    if kind == "literal_error":
+        return f"must be {context['expected'].replace(chr(39), chr(34))}"
+    if kind == "extra_forbidden":
+        return _unknown(loc)
+    return e["msg"]
+
+
+def _unknown(loc: list[str]) -> str:
+    name = loc[-1]
+    if len(loc) == 1 and name in READ_ONLY:
+        return "is set by Horae; leave it out"
+    if len(loc) == 1 and name in ("url", "endpoint", "target"):
+        return "is not known; the target's URL is called api"
+    close = difflib.get_close_matches(name, _KNOWN, 1)
+    return f"is not known; did you mean {close[0]}?" if close and len(loc) == 1 else "is not known; leave it out"
+
+
+def document(d: Definition, *, marks: bool = False) -> dict[str, Any]:
+    """A definition as its user would write it, defaults included. Secrets show as marks.
+
+    With `marks` also those that are not shown at all: that is what a patch is applied to.
+    """
+    shown: dict[str, Any] = {
+        "name": d.name,
+        "description": d.description,
+        "tags": list(d.tags),
+        "schedule": d.schedule,
+        "timezone": d.timezone,
+        "api": d.url,
+        "type": "ATLEAST_ONCE",
+        "headers": {**dict(d.headers), **{name: MARK for name, _ in d.secret_headers}},
+        "auth": _auth(d.auth),
+        "body": decode_body(d.body, d.body_kind),
+        "timeoutSeconds": d.timeout_seconds,
+        "retry": {
+            "maxAttempts": d.retry.max_attempts,
+            "initialDelaySeconds": d.retry.initial_delay_seconds,
+            "multiplier": d.retry.multiplier,
+            "maxDelaySeconds": d.retry.max_delay_seconds,
+            "jitter": d.retry.jitter,
+            "maxAgeSeconds": d.retry.max_age_seconds,
+        },
+        "successCodes": None if d.success_codes is None else list(d.success_codes),
+        "catchUp": d.catch_up,
+        "catchUpWindowSeconds": d.catch_up_window_seconds,
+        "overlap": d.overlap,
+        "spreadSeconds": d.spread_seconds,
+        "startAt": instants.render_optional(d.start_ms),
+        "endAt": instants.render_optional(d.end_ms),
+        "retentionDays": d.retention_days,
+        "maxPerSecond": d.limits.per_second,
+        "maxConcurrent": d.limits.concurrent,
+        "queue": d.queue,
+        "alerts": None if d.alerts is None else orjson.loads(d.alerts),
+    }
+    if marks:
+        shown["signingSecret"] = d.signing_secret and MARK
+        shown["previousSigningSecret"] = d.previous_signing_secret and MARK
+    return shown
+
+
+def _auth(auth: Auth | None) -> dict[str, Any] | None:
+    if auth is None:
+        return None
+    if auth.kind == "basic":
+        return {"type": "basic", "username": auth.user, "password": MARK}
+    return {"type": "bearer", "token": MARK}
+
+
+def decode_body(body: bytes, kind: str) -> Any:
+    """The body as its user wrote it."""
+    if kind == "none":
+        return None
+    return body.decode() if kind == "text" else orjson.loads(body)
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """A JSON merge patch applied (RFC 7396): null removes, objects merge, everything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result

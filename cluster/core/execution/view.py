@@ -1,0 +1,34 @@
+"""An execution as the outside sees it, owed or final."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cluster.core.execution.model import Attempt
+
+OWED_STATES = frozenset({"pending", "running", "retrying"})
+FINAL_STATES = frozenset({"succeeded", "failed", "dead", "cancelled", "skipped", "missed"})
+STATES = OWED_STATES | FINAL_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution, or one range of missed ones (`count` of them, from `due_ms` to `last_ms`)."""
+
+    id: str
+    job_id: str
+    state: str
+    due_ms: int
+    send_ms: int
+    attempts: tuple[Attempt, ...]
+    trigger: bool
+    schedule_version: str
+    reason: str | None = None
+    drift_ms: int | None = None
+    ended_ms: int | None = None
+    last_ms: int | None = None
+    count: int = 1
+    node: str | None = None
+    """Who holds it now, if it is owed."""

@@ -1,0 +1,176 @@
+"""What a request makes of a job: decided here with values, written elsewhere as one document.
+
+    absent, deleted --define--> active
+    active, paused  --define--> same state; a new schedule version if its timing changed
+    completed       --define--> active if its timing changed, else completed
+    active          --pause---> paused --resume--> active (a new version: nothing is owed for the pause)
+    any             --delete--> deleted (the document stays as a tombstone until the leader has settled it)
+
+None means that nothing changes, so every function may be repeated with the same request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cluster.core.errors import Conflict, Fault, InvalidInput
+from cluster.core.job.definition import Change, Definition, Period, StoredJob
+from cluster.core.lifecycle import JobState
+from cluster.core.schedule.schedule import Schedule, parse_schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a change happens (cluster time, ms), and the unique names it may use."""
+
+    now_ms: int
+    version: str
+    mark: str
+
+
+def define(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -> Change | None:
+    """Create the job, create it again, or replace its definition. Raises `InvalidInput` if it would never run."""
+    if old is None or old.state is JobState.DELETED:
+        return Change(_fresh(old, job_id, wanted, at), mark=at.mark)
+    if wanted == old.definition:
+        return None
+    if wanted.timing != old.definition.timing:
+        return _retimed(old, wanted, at)
+    # What is written ahead already stays as it is; what is written from now on is read from the job as it is then. So
+    # there is nothing to settle, and a mark would make the leader go over everything owed since `active_from` again.
+    codes_ms = _codes_ms(old, wanted, at)
+    job = replace(old, definition=wanted, revision=old.revision + 1, updated_ms=at.now_ms, codes_ms=codes_ms)
+    return Change(job)
+
+
+def pause(old: StoredJob, at: Moment, reason: str | None = None) -> Change | None:
+    """Owe nothing from now on. `reason` is shown with the job. Raises `Conflict` for a job that has ended."""
+    if old.state is JobState.PAUSED:
+        return None
+    if old.state is not JobState.ACTIVE:
+        raise Conflict(f"the job is {old.state}: there is nothing to pause")
+    job = replace(old, state=JobState.PAUSED, state_reason=reason, revision=old.revision + 1, updated_ms=at.now_ms)
+    return Change(job, _past(old, at), at.mark)
+
+
+def resume(old: StoredJob, at: Moment) -> Change | None:
+    """Owe again, from now on. Raises `Conflict` for a job whose schedule is over."""
+    if old.state is JobState.ACTIVE:
+        return None
+    if old.state is not JobState.PAUSED:
+        raise Conflict(f"the job is {old.state}: give it a schedule or an endAt that lies ahead")
+    if first_run(parsed(old.definition, old.anchor_ms), old.definition, at.now_ms) is None:
+        raise Conflict("its schedule has no occurrence left: give it a schedule or an endAt that lies ahead")
+    job = replace(
+        old,
+        state=JobState.ACTIVE,
+        state_reason=None,
+        schedule_version=at.version,
+        active_from_ms=at.now_ms + 1,
+        revision=old.revision + 1,
+        updated_ms=at.now_ms,
+    )
+    return Change(job, mark=at.mark)
+
+
+def delete(old: StoredJob, at: Moment) -> Change | None:
+    """Owe nothing and be found no more."""
+    if old.state is JobState.DELETED:
+        return None
+    job = replace(
+        old,
+        definition=old.definition.without_secrets(),
+        state=JobState.DELETED,
+        revision=old.revision + 1,
+        updated_ms=at.now_ms,
+    )
+    return Change(job, _past(old, at) if old.state is not JobState.PAUSED else None, at.mark)
+
+
+def parsed(definition: Definition, anchor_ms: int | None) -> Schedule:
+    """The schedule of a checked definition."""
+    return parse_schedule(definition.schedule, definition.timezone, anchor_ms or 0)
+
+
+def first_run(schedule: Schedule, definition: Definition, now_ms: int) -> int | None:
+    """The first occurrence after `now_ms` that lies between its startAt and endAt; None if there is none."""
+    found = schedule.next_after(max(now_ms, (definition.start_ms or 0) - 1))
+    return None if found is None or (definition.end_ms is not None and found > definition.end_ms) else found
+
+
+def _past(old: StoredJob, at: Moment) -> Period:
+    return Period(old.schedule_version, old.definition, old.anchor_ms, old.active_from_ms, at.now_ms, old.mark)
+
+
+def _fresh(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -> StoredJob:
+    anchor, schedule, from_ms = _anchored(wanted, at.now_ms, None)
+    _must_run(schedule, wanted, from_ms - 1)
+    return StoredJob(
+        id=job_id,
+        definition=wanted,
+        state=JobState.ACTIVE,
+        revision=1 if old is None else old.revision + 1,
+        anchor_ms=anchor,
+        schedule_key=schedule.key,
+        schedule_version=at.version,
+        active_from_ms=from_ms,
+        ends_ms=_ends(schedule, wanted),
+        created_ms=at.now_ms,
+        updated_ms=at.now_ms,
+        codes_ms=at.now_ms,
+    )
+
+
+def _codes_ms(old: StoredJob, wanted: Definition, at: Moment) -> int | None:
+    return old.codes_ms if wanted.success_codes == old.definition.success_codes else at.now_ms
+
+
+def _retimed(old: StoredJob, wanted: Definition, at: Moment) -> Change:
+    before = old.definition
+    kept = old.anchor_ms if wanted.timing[:3] == before.timing[:3] else None
+    anchor, schedule, from_ms = _anchored(wanted, at.now_ms, kept)
+    _must_run(schedule, wanted, from_ms - 1)
+    job = replace(
+        old,
+        definition=wanted,
+        state=JobState.PAUSED if old.state is JobState.PAUSED else JobState.ACTIVE,
+        state_reason=old.state_reason if old.state is JobState.PAUSED else None,
+        revision=old.revision + 1,
+        anchor_ms=anchor,
+        schedule_key=schedule.key,
+        schedule_version=at.version,
+        active_from_ms=from_ms,
+        ends_ms=_ends(schedule, wanted),
+        updated_ms=at.now_ms,
+        codes_ms=_codes_ms(old, wanted, at),
+    )
+    # What a paused job owed ended with the pause, so that period is in the past already.
+    return Change(job, None if old.state is JobState.PAUSED else _past(old, at), at.mark)
+
+
+def _anchored(wanted: Definition, now_ms: int, kept: int | None) -> tuple[int | None, Schedule, int]:
+    """What intervals count from, the schedule, and from when the job owes its occurrences.
+
+    Intervals without a startAt count from their creation (the next whole second), which is no occurrence itself.
+    """
+    fresh = -(-now_ms // 1000) * 1000
+    anchor = wanted.start_ms if wanted.start_ms is not None else kept if kept is not None else fresh
+    schedule = parsed(wanted, anchor)
+    if schedule.kind != "every":
+        return None, schedule, now_ms + 1
+    return anchor, schedule, (fresh if wanted.start_ms is None and kept is None else now_ms) + 1
+
+
+def _ends(schedule: Schedule, wanted: Definition) -> int | None:
+    return schedule.next_after(0) if schedule.kind == "at" else wanted.end_ms
+
+
+def _must_run(schedule: Schedule, wanted: Definition, now_ms: int) -> None:
+    if schedule.kind != "at" and wanted.end_ms is None:
+        return  # cron and intervals never end by themselves, and what never fires at all was refused when it was read
+    if first_run(schedule, wanted, now_ms) is None:
+        if schedule.kind == "at" and wanted.start_ms is None and wanted.end_ms is None:
+            raise InvalidInput([Fault("schedule", "lies in the past: it would never run")])
+        if wanted.end_ms is not None and wanted.end_ms <= now_ms:
+            raise InvalidInput([Fault("endAt", "lies in the past: it would never run")])
+        raise InvalidInput([Fault("schedule", "has no occurrence ahead between startAt and endAt: it would never run")])

@@ -1,0 +1,123 @@
+"""A job as a value: what its user defined, and what Horae keeps beside it. No syntax here: `jobspec` reads that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from cluster.core.execution.model import Retry
+from cluster.core.limits.permits import FREE, Limits
+
+if TYPE_CHECKING:
+    from cluster.core.lifecycle import JobState
+
+DEFAULT_RETRY = Retry()
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """What the `Authorization` header says. `kind` is `basic` or `bearer`; a bearer has no user."""
+
+    kind: str
+    user: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A checked definition. Instants are ms since 1970; two jobs that were defined alike compare equal."""
+
+    schedule: str
+    url: str
+    lane: int
+    host: str = ""
+    """Host and port of the URL."""
+    timezone: str = "UTC"
+    name: str | None = None
+    description: str | None = None
+    tags: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Headers whose values are never shown again."""
+    auth: Auth | None = None
+    body: bytes = b""
+    body_kind: str = "none"
+    """`none`, `json` (the bytes are JSON) or `text` (the bytes are UTF-8 and sent as they are)."""
+    timeout_seconds: float = 30.0
+    retry: Retry = DEFAULT_RETRY
+    success_codes: tuple[int | str, ...] | None = None
+    """As written: statuses, and classes such as `2xx`; None: 2xx."""
+    catch_up: str = "all"
+    catch_up_window_seconds: int = 3600
+    overlap: str = "allow"
+    spread_seconds: int = 0
+    start_ms: int | None = None
+    end_ms: int | None = None
+    alerts: str | None = None
+    """Any JSON, as text."""
+    signing_secret: str | None = field(default=None, repr=False)
+    previous_signing_secret: str | None = field(default=None, repr=False)
+    """Signed with as well while receivers change over."""
+    retention_days: float | None = None
+    """How long its executions are kept; None: as long as the operator says."""
+    queue: str | None = None
+    """The queue whose limits it shares."""
+    limits: Limits = FREE
+    """Its own, if it is in no queue."""
+
+    def without_secrets(self) -> Definition:
+        """The same with nothing left that must not be shown."""
+        return replace(self, secret_headers=(), auth=None, signing_secret=None, previous_signing_secret=None)
+
+    @property
+    def timing(self) -> tuple[str, str, int | None, int | None]:
+        """What a schedule version stands for: while this stays the same, so does the version."""
+        return (self.schedule, self.timezone, self.start_ms, self.end_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job as it is kept."""
+
+    id: str
+    definition: Definition
+    state: JobState
+    revision: int
+    anchor_ms: int | None
+    """What `@every` counts from."""
+    schedule_key: str
+    schedule_version: str
+    active_from_ms: int
+    ends_ms: int | None
+    created_ms: int
+    updated_ms: int
+    state_reason: str | None = None
+    mark: str | None = None
+    """The change that the leader has not looked at yet."""
+    codes_ms: int | None = None
+    """When its `successCodes` became what they are; None: before that was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A schedule and the time it held: the auditor needs what was owed in the past."""
+
+    schedule_version: str
+    definition: Definition
+    anchor_ms: int | None
+    from_ms: int
+    to_ms: int
+    mark: str | None = None
+    """The leader had not looked at the change it began with when it ended: nothing it owed may be written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write of one job document.
+
+    The job as it will be, the period that ends, and the leader's mark if the change matters to the leader.
+    """
+
+    job: StoredJob
+    past: Period | None = None
+    mark: str | None = None

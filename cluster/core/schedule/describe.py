@@ -1,0 +1,213 @@
+"""A schedule in words, and what may surprise its user. Pure: instants in, sentences out."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from cluster.core.instants import render
+from cluster.core.schedule.cron_syntax import (
+    DAY,
+    DAYS,
+    FIELDS,
+    HOUR,
+    MINUTE,
+    MONTH,
+    MONTHS,
+    SECOND,
+    WEEKDAY,
+    Field,
+    values_of,
+)
+from cluster.core.schedule.schedule import schedule_from_key
+from cluster.core.zones import Change, next_change
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from cluster.core.schedule.schedule import Schedule
+
+_NAMES = {
+    WEEKDAY.name: {v: k.capitalize() for k, v in DAYS.items()} | {7: "Sun"},
+    MONTH.name: {v: k.capitalize() for k, v in MONTHS.items()},
+}
+_UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+_ORDINALS = {"1": "first", "2": "second", "3": "third", "4": "fourth", "5": "fifth"}
+_SHORTEST = {m: 28 if m == 2 else 30 if m in (4, 6, 9, 11) else 31 for m in range(1, 13)}
+_YEAR = 366 * 86_400
+_LISTED = 6
+_TIMES = 4
+OFTEN_SECONDS = 10
+
+
+def describe(schedule: Schedule) -> str:
+    """One sentence that says when it is due."""
+    kind, first, second = (*schedule.key.split("|"), "")[:3]
+    if kind == "at":
+        return f"once, at {render(int(first) * 1000)}"
+    if kind == "every":
+        return f"every {_duration(int(first))}, on a grid that does not creep"
+    seconds, minutes, hours, month_days, months, week_days = first.split(" ")
+    words = [_time(seconds, minutes, hours)]
+    days = []
+    if month_days != "*":
+        days.append(f"on {_month_days(month_days)}")
+    if week_days != "*":
+        days.append(f"on {_week_days(week_days)}")
+    if days:
+        words.append(" or ".join(days))
+    if months != "*":
+        words.append(f"in {_list(MONTH, values_of(MONTH, months))}")
+    return f"{', '.join(words)} ({second})"
+
+
+def _time(seconds: str, minutes: str, hours: str) -> str:
+    every = [sorted(values_of(f, text)) for f, text in zip(FIELDS, (seconds, minutes, hours), strict=False)]
+    if len(every[0]) * len(every[1]) * len(every[2]) <= _TIMES:
+        times = [f"{h:02}:{m:02}:{s:02}" for h in every[2] for m in every[1] for s in every[0]]
+        return f"at {', '.join(times)}"
+    parts = []
+    if seconds != "0":
+        parts.append(_part(SECOND, seconds))
+    if minutes != "*":
+        parts.append(_part(MINUTE, minutes))
+    elif seconds == "0":
+        parts.append("every minute")
+    elif "*" not in seconds:
+        parts.append("of every minute")
+    if hours != "*":
+        parts.append(_part(HOUR, hours))
+    elif minutes.isdigit():
+        parts.append("every hour")
+    return ", ".join(parts).replace(", of every", " of every")
+
+
+def _part(field: Field, text: str) -> str:
+    if text == "*":
+        return f"every {field.name}"
+    values = values_of(field, text)
+    if text.startswith("*/") and text[2:].isdigit() and field.size % int(text[2:]) == 0:
+        return f"every {text[2:]} {field.name}s"
+    return f"at {field.name} {_list(field, values)}"
+
+
+def _list(field: Field, values: Collection[int]) -> str:
+    """Values as people say them: `3, 7`, `Mon-Fri`, `1-31 in steps of 2`. A week that wraps around ends on Sunday."""
+    names = _NAMES.get(field.name, {})
+    if field is WEEKDAY and 0 in values and 6 in values:
+        values = [v or 7 for v in values]
+    ordered = sorted(values)
+    steps = {b - a for a, b in pairwise(ordered)}
+    if len(ordered) > _LISTED and len(steps) == 1 and steps != {1}:
+        return f"{ordered[0]}-{ordered[-1]} in steps of {steps.pop()}"
+    runs: list[list[int]] = []
+    for v in ordered:
+        if runs and v == runs[-1][-1] + 1:
+            runs[-1].append(v)
+        else:
+            runs.append([v])
+    said: list[str] = []
+    for run in runs:
+        words = [names.get(v, str(v)) for v in run]
+        said += [f"{words[0]}-{words[-1]}"] if len(run) > 2 else words
+    return ", ".join(said)
+
+
+def _month_days(text: str) -> str:
+    if text.endswith("W"):
+        return f"the weekday nearest to day {text[:-1]}"
+    said = []
+    if values := values_of(DAY, text):
+        said.append(f"day {_list(DAY, values)} of the month")
+    if text == "L" or text.endswith(",L"):
+        said.append("the last day of the month")
+    return " or on ".join(said)
+
+
+def _week_days(text: str) -> str:
+    if values := values_of(WEEKDAY, text):
+        return _list(WEEKDAY, values)
+    names = _NAMES[WEEKDAY.name]
+    said = []
+    for part in text.split(","):
+        if part.startswith("L"):
+            said.append(f"the last {names[int(part[1:])]}")
+        else:
+            day, _, n = part.partition("#")
+            said.append(f"the {_ORDINALS[n]} {names[int(day)]}")
+    return f"{', '.join(said)} of the month"
+
+
+def _duration(seconds: int) -> str:
+    said = []
+    for name, size in _UNITS:
+        n, seconds = divmod(seconds, size)
+        if n:
+            said.append(f"{n} {name}{'s' if n > 1 else ''}")
+    return " ".join(said)
+
+
+def warnings(schedule: Schedule, occurrences: Sequence[int], after_ms: int) -> list[str]:
+    """What may surprise: `occurrences` are the next ones in ms, ascending."""
+    kind, first, *_ = schedule.key.split("|")
+    if kind == "at":
+        return [] if occurrences else ["lies in the past: it would never run"]
+    said = []
+    gaps = [b - a for a, b in pairwise(occurrences)]
+    if gaps and min(gaps) < OFTEN_SECONDS * 1000:
+        said.append(f"runs as often as every {min(gaps) // 1000} s: {_per_day(kind, first)} requests a day")
+    if kind == "every":
+        if schedule.timezone != "UTC":
+            said.append("an interval does not depend on the time zone")
+        return said
+    *_, month_days, months, week_days = first.split(" ")
+    if month_days != "*" and week_days != "*":
+        said.append("day of month and day of week are both restricted: it runs when either fits")
+    said += _rare(month_days, months, week_days)
+    if occurrences and occurrences[0] - after_ms > _YEAR * 1000:
+        said.append(f"its next run is more than a year away: {render(occurrences[0])}")
+    return said + _moved(schedule, after_ms)
+
+
+def _per_day(kind: str, first: str) -> int:
+    if kind == "every":
+        return 86_400 // int(first)
+    seconds, minutes, hours, *_ = first.split(" ")
+    return len(values_of(SECOND, seconds)) * len(values_of(MINUTE, minutes)) * len(values_of(HOUR, hours))
+
+
+def _rare(month_days: str, months: str, week_days: str) -> list[str]:
+    """Days that some of the months named do not have."""
+    said = []
+    days = values_of(DAY, month_days)
+    if days and "L" not in month_days and any(_SHORTEST[m] < min(days) for m in values_of(MONTH, months)):
+        said.append(f"not every month has a day {_list(DAY, days)}; L is the last day of any month")
+    if "#5" in week_days and all(part.endswith("#5") for part in week_days.split(",")):
+        said.append(f"not every month has {_week_days(week_days).removesuffix(' of the month')}; see L5")
+    return said
+
+
+def _moved(schedule: Schedule, after_ms: int) -> list[str]:
+    """Changes of the clocks within a year that move a fixed time, or that it comes twice at."""
+    _, expression, name = schedule.key.split("|")
+    second, minute, hour, *_ = expression.split(" ")
+    if "*" in minute or "*" in hour:
+        return []
+    local = schedule_from_key(f"cron|{expression}|UTC")  # what the fields say, before any zone
+    said = []
+    at = after_ms // 1000
+    end = at + _YEAR
+    while (change := next_change(name, at, end)) is not None:
+        at = change.at
+        first, last = sorted((change.at + change.before, change.at + change.after))
+        if local.between(first * 1000, last * 1000, 1):
+            said.append(_change(name, change, moved_by=0 if second == "0" else change.after - change.before))
+    return said
+
+
+def _change(name: str, change: Change, moved_by: int) -> str:
+    when = render(change.at * 1000, name)
+    if change.after < change.before:
+        return f"clocks go back at {when}: the time comes twice and runs once"
+    how = f"{_duration(moved_by)} later" if moved_by else "then"
+    return f"clocks go forward at {when}: the time in the gap runs {how} instead"

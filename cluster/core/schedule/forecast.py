@@ -1,0 +1,85 @@
+"""How many jobs are due in each second of a stretch of time, and what spreading them would do. Pure.
+
+Computed per distinct schedule, so a hundred thousand jobs on `0 * * * * *` cost as much as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster.core.schedule.schedule import schedule_from_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, slots=True)
+class Herd:
+    """So many jobs share a schedule and a spread."""
+
+    key: str
+    spread_seconds: int
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Sends per second from `from_ms` on; `left_out` jobs could not be computed in the time there was."""
+
+    from_ms: int
+    per_second: list[float]
+    left_out: int
+
+    def worst(self, count: int) -> list[tuple[int, float]]:
+        """The seconds with the most, as instants (ms) with their number, the worst first."""
+        found = sorted(range(len(self.per_second)), key=lambda i: (-self.per_second[i], i))[:count]
+        return [(self.from_ms + i * 1000, self.per_second[i]) for i in found if self.per_second[i] > 0]
+
+    def buckets(self, seconds: int) -> list[float]:
+        """Sums over so many seconds each."""
+        return [sum(self.per_second[i : i + seconds]) for i in range(0, len(self.per_second), seconds)]
+
+    def spread(self, seconds: int) -> float:
+        """The worst second if every job were spread over so many seconds on top: a moving mean."""
+        worst = total = 0.0
+        for i, n in enumerate(self.per_second):
+            total += n - (self.per_second[i - seconds] if i >= seconds else 0)
+            worst = max(worst, total / seconds)
+        return worst
+
+
+def forecast(herds: Iterable[Herd], from_ms: int, seconds: int, go_on: Callable[[], bool]) -> Forecast:
+    """Count the sends of these jobs in `seconds` from `from_ms` (a whole second) on, the largest herds first.
+
+    `go_on` says whether there is time for another schedule. What a spread moves in from before `from_ms` is counted.
+    """
+    # Steps up and down, summed up at the end: a spread is two of them however long it is.
+    steps = [0.0] * (seconds + 1)
+    left_out = 0
+    for herd in sorted(herds, key=lambda h: -h.jobs):
+        if not go_on():
+            left_out += herd.jobs
+            continue
+        width = max(1, herd.spread_seconds)
+        begin = from_ms - (width - 1) * 1000
+        share = herd.jobs / width
+        for due in schedule_from_key(herd.key).between(begin, from_ms + seconds * 1000, seconds + width):
+            first = (due - from_ms) // 1000
+            steps[max(0, first)] += share
+            steps[min(seconds, first + width)] -= share
+    per_second, level = [], 0.0
+    for step in steps[:seconds]:
+        level += step
+        per_second.append(round(max(0.0, level), 3))
+    return Forecast(from_ms, per_second, left_out)
+
+
+def bars(values: Sequence[float]) -> str:
+    """A line of blocks as high as the values, the highest full; a blank for none."""
+    most = max(values, default=0)
+    if most <= 0:
+        return " " * len(values)
+    return "".join(" " if v <= 0 else BARS[min(7, int(v / most * 8))] for v in values)

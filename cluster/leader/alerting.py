@@ -1,0 +1,201 @@
+"""Alerts: what was recorded becomes incidents, incidents become executions like any other.
+
+The leader does this, in a loop of its own, so that no alert delays a job. An alert is a job that runs once, under an id
+that follows from the incident; from there on it is leased, sent, retried and recorded as everything is. The order of
+writes:
+
+1. the incident, with what is to be said of it (one compare-and-set);
+2. the results that were looked at lose their mark;
+3. the jobs that say it, one per channel (insert: what is there already stays);
+4. the incident again, with nothing left to be said.
+
+A crash after any of them is repaired by whoever leads next, and a stale leader's writes are the same or fail: a result
+looked at twice changes nothing, and a job made twice is one job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.core import alerts
+from cluster.core.alerts import RUNS, Kind, Standing, Trouble
+from cluster.store import alert_jobs as alertjobs
+from cluster.store import channels, incidents
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cluster.clock import Clock
+    from cluster.core.alerts import Incident, Notice, Result, Rules
+    from cluster.store.incidents import Ruled
+    from cluster.store.mongo.client import Database
+
+log = structlog.get_logger()
+
+MARKS = 500
+INCIDENTS = 100
+CHECK_MS = 2000
+"""How often an open incident is looked at."""
+SILENT = 200
+SILENT_EVERY_MS = 5000
+FORGET_EVERY_MS = 60_000
+FORGOTTEN = 500
+DAY_MS = 86_400_000
+LONGER_MS = 4 * 3_600_000
+RACES = 5
+
+
+@dataclass(slots=True)
+class Done:
+    """What one step did."""
+
+    marks: int = 0
+    opened: int = 0
+    closed: int = 0
+    alerts: int = 0
+
+    @property
+    def more(self) -> bool:
+        """Whether there is probably more to do at once."""
+        return self.marks >= MARKS
+
+
+class Alerter:
+    """Alerts, by one leader. `keep_days` is how long a job that carried an alert stays."""
+
+    def __init__(self, db: Database, clock: Clock, keep_days: float) -> None:
+        self._db = db
+        self._clock = clock
+        # As tombstones: what it sent must not be known for longer than the job is.
+        self._keep_ms = int(max(1.0, keep_days) * DAY_MS) + LONGER_MS
+        self._default: Rules | None = None
+        self._silent_at = 0
+        self._silent_after = ""
+        self._forget_at = 0
+        self._told_after = ""
+
+    async def step(self) -> Done:
+        """One bounded piece of each."""
+        done = Done()
+        self._default = await incidents.default_rules(self._db)
+        await self._look_at_marks(done)
+        await self._look_at_open(done)
+        await self._look_for_silence(done)
+        unsent = await incidents.with_unsent(self._db, self._told_after, INCIDENTS)
+        for incident in unsent:
+            done.alerts += await self._tell(incident)
+        # Round and round: what waits for its channel's key must not keep others from being told.
+        self._told_after = unsent[-1].id if len(unsent) == INCIDENTS else ""
+        now = self._clock.now_ms()
+        if now - self._forget_at > FORGET_EVERY_MS:
+            forgotten = await incidents.forget_told(self._db, now - self._keep_ms, FORGOTTEN)
+            self._forget_at = now if forgotten < FORGOTTEN else 0
+        return done
+
+    async def _look_at_marks(self, done: Done) -> None:
+        marks, looked_at = await incidents.marks(self._db, MARKS)
+        done.marks = len(looked_at)
+        if not looked_at:
+            return
+        by_job = alerts.grouped(marks)
+        ruled = await incidents.ruled(self._db, by_job, self._default)
+        for job_id, results in by_job.items():
+            job = ruled.get(job_id)
+            if job is not None and job.rules is not None:
+                for trouble in alerts.troubles(job.rules, results, await self._latest(job.rules, job_id)):
+                    done.opened += await self._seen(job_id, trouble, job.rules)
+        await incidents.unmark(self._db, looked_at)
+
+    async def _latest(self, rules: Rules, job_id: str) -> Sequence[Result]:
+        if rules.after_failures is None:
+            return ()
+        return await incidents.latest(self._db, job_id, rules.after_failures)
+
+    async def _seen(self, job_id: str, trouble: Trouble, rules: Rules) -> int:
+        """Open the incident, or note that it goes on. Returns 1 if it was opened."""
+        for _ in range(RACES):
+            before = await incidents.of_job(self._db, job_id, trouble.kind)
+            after = alerts.seen(before, job_id, trouble, rules, self._clock.now_ms())
+            if after is None:
+                return 0
+            if await incidents.write(self._db, after):
+                if before is not None and before.open:
+                    return 0
+                log.warning("incident_opened", job=job_id, kind=trouble.kind.value, detail=trouble.detail)
+                return 1
+        return 0  # another leader is at it
+
+    async def _look_at_open(self, done: Done) -> None:
+        now = self._clock.now_ms()
+        found = await incidents.unchecked(self._db, now - CHECK_MS, INCIDENTS)
+        if not found:
+            return
+        ruled = await incidents.ruled(self._db, {i.job_id for i in found}, self._default)
+        for incident in found:
+            job = ruled.get(incident.job_id)
+            rules = None if job is None else job.rules
+            latest = await self._judged_by(incident, rules, now)
+            standing = RUNS if job is None else Standing(job.active, job.ended)
+            if standing.ended and latest is None:
+                standing = replace(standing, forgotten=not await incidents.has_history(self._db, incident.job_id))
+            after = alerts.checked(incident, rules, latest, now, standing)
+            if await incidents.write(self._db, after) and not after.open:
+                done.closed += 1
+                log.info("incident_closed", job=incident.job_id, kind=incident.kind.value)
+
+    async def _judged_by(self, incident: Incident, rules: Rules | None, now: int) -> Result | None:
+        """The result that says whether it is over. A silence ends by the same question that it began by."""
+        if incident.kind is Kind.NO_RUN and rules is not None and rules.no_run_ms is not None:
+            return await incidents.success_since(self._db, incident.job_id, now - rules.no_run_ms)
+        found = await incidents.latest(self._db, incident.job_id, 1)
+        return found[0] if found else None
+
+    async def _look_for_silence(self, done: Done) -> None:
+        """Jobs that should have succeeded long ago: a page at a time, round and round."""
+        now = self._clock.now_ms()
+        if now - self._silent_at < SILENT_EVERY_MS and not self._silent_after:
+            return
+        found = await incidents.to_be_heard_of(self._db, self._silent_after, SILENT)
+        self._silent_after = found[-1].id if len(found) == SILENT else ""
+        self._silent_at = now
+        for job in found:
+            done.opened += await self._silent(job, now)
+
+    async def _silent(self, job: Ruled, now: int) -> int:
+        rules = job.rules
+        if rules is None or rules.no_run_ms is None or now - job.active_from_ms < rules.no_run_ms:
+            return 0
+        if await incidents.success_since(self._db, job.id, now - rules.no_run_ms) is not None:
+            return 0
+        detail = f"nothing has succeeded for {rules.no_run_ms // 1000} s"
+        return await self._seen(job.id, Trouble(Kind.NO_RUN, now, detail), rules)
+
+    async def _tell(self, incident: Incident) -> int:
+        """Make the jobs that say what is to be said, then note that it is. What no key opens yet stays to be said."""
+        names = {name for notice in incident.unsent for name in notice.channels}
+        known, locked = await channels.for_sending(self._db, names)
+        for name in names - known.keys():
+            why = locked.get(name, "there is no such channel")
+            log.error("alert_undeliverable", channel=name, job=incident.job_id, why=why)
+        job = (await incidents.ruled(self._db, [incident.job_id], None)).get(incident.job_id)
+        made = 0
+        for notice in incident.unsent:
+            for name in notice.channels:
+                if name in known:
+                    made += await self._carry(incident, notice, known[name], None if job is None else job.name)
+        waiting = (replace(n, channels=tuple(c for c in n.channels if c in locked)) for n in incident.unsent)
+        left = tuple(n for n in waiting if n.channels)
+        if left != incident.unsent:
+            await incidents.write(self._db, replace(incident, unsent=left))
+        return made
+
+    async def _carry(self, incident: Incident, notice: Notice, channel: channels.Channel, name: str | None) -> int:
+        said = alerts.payload(incident, notice, name)
+        job_id = incident.job_of(notice, channel.name)
+        if not await alertjobs.insert(self._db, job_id, channel, said, notice.at_ms):
+            return 0
+        log.info("alert_queued", alert=job_id, channel=channel.name, job=incident.job_id, said=notice.said.value)
+        return 1

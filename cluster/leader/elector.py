@@ -1,0 +1,137 @@
+"""One step of the election: observe, take over, renew, resign. The rules are in `core.election`.
+
+What holds: at most one holder per term, and this node trusts its term only until `start of the last successful attempt
++ lease - margin` on its own monotonic clock. What does not: a frozen holder cannot know that it lost; so everything a
+leader writes carries the term.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.core.election import Lease, Observed, disturbed, may_take_over, observe
+from cluster.core.errors import OutcomeUnknown, StoreUnavailable, TermLost
+from cluster.core.execution.model import Term
+from cluster.store import leases
+
+if TYPE_CHECKING:
+    from cluster.clock import Clock
+    from cluster.core.timings import Timings
+    from cluster.store.mongo.client import Database
+
+log = structlog.get_logger()
+
+
+class Elector:
+    """One candidate. `step()` is called about once a second and returns the term held, if any."""
+
+    def __init__(self, db: Database, clock: Clock, timings: Timings, holder: str, node: str) -> None:
+        self._db = db
+        self._clock = clock
+        self._timings = timings
+        self._holder = holder
+        self._node = node
+        self._observed = Observed()
+        self._term: Term | None = None
+        self.seen_term = 0
+        """The latest term this node knows of, whoever holds it."""
+        self.changes = 0
+        """How often a newer term was met since this node began."""
+        self.eligible = True
+        """False keeps this node from taking over: its clock disagrees with the others'. It does not depose it."""
+        self._aside_until = 0.0
+
+    @property
+    def term(self) -> Term | None:
+        """The term held and still trusted, else None."""
+        term = self._term
+        return term if term is not None and self._clock.monotonic() < term.trusted_until else None
+
+    def trusted(self) -> Term:
+        """The term held now; raises `TermLost`. Leader steps ask before every write."""
+        term = self.term
+        if term is None:
+            raise TermLost("the leader lease is not trusted any more")
+        return term
+
+    async def step(self) -> Term | None:
+        """Renew if we lead, else observe and take over when it is time. Never raises for a database that is away."""
+        try:
+            if self._term is None:
+                await self._follow()
+            else:
+                await self._lead(self._term)
+        except StoreUnavailable as exc:
+            self._observed = disturbed(self._observed)
+            log.warning("election_disturbed", error=str(exc), leading=self._term is not None)
+        return self.term
+
+    async def _follow(self) -> None:
+        lease = await leases.read(self._db)
+        now = self._clock.monotonic()
+        self._observed = observe(self._observed, lease, now)
+        self._note(lease.term)
+        if not self.eligible or now < self._aside_until:
+            return
+        if not may_take_over(self._observed, now, self._timings.leader_lease):
+            return
+        started = self._clock.monotonic()
+        wanted = Lease(self._holder, lease.term + 1, lease.rev + 1)
+        try:
+            won = await leases.take_over(self._db, lease, self._holder, self._node)
+        except OutcomeUnknown:
+            won = await leases.read_linearizable(self._db) == wanted
+        if won:
+            self._term = Term(wanted.term, self._holder, self._trust(started))
+            self._note(wanted.term)
+            log.info("leader_elected", term=wanted.term, node=self._node)
+
+    async def _lead(self, term: Term) -> None:
+        started = self._clock.monotonic()
+        try:
+            ours = await leases.renew(self._db, term.holder, term.number)
+        except OutcomeUnknown:
+            # That the document is still ours does not say that others saw it change, and it is the change that they
+            # count from. So only a renewal that is known to have been applied is trusted, from its own start.
+            started = self._clock.monotonic()
+            ours = await leases.renew(self._db, term.holder, term.number)
+        if self._term is not term:
+            return  # resigned while we asked
+        if ours:
+            self._term = replace(term, trusted_until=self._trust(started))
+            return
+        self._term = None
+        self._observed = Observed()
+        log.warning("leader_deposed", term=term.number, node=self._node)
+
+    def _note(self, term: int) -> None:
+        if self.seen_term and term > self.seen_term:
+            self.changes += 1
+        self.seen_term = max(term, self.seen_term)
+
+    def _trust(self, started: float) -> float:
+        return started + self._timings.leader_lease - self._timings.margin
+
+    async def step_aside(self, seconds: float) -> None:
+        """Give the lease up and do not stand for election for so long (monotonic)."""
+        self._aside_until = self._clock.monotonic() + seconds
+        await self.resign()
+
+    async def retire(self) -> None:
+        """Give the lease up for good: this process is stopping, and another should not wait for that."""
+        await self.step_aside(math.inf)
+
+    async def resign(self) -> None:
+        """Give the lease up; the work must have stopped. A failure is left to the lease."""
+        term, self._term = self._term, None
+        if term is None:
+            return
+        try:
+            await leases.resign(self._db, term.holder, term.number)
+            log.info("leader_resigned", term=term.number, node=self._node)
+        except StoreUnavailable as exc:
+            log.warning("resign_failed", term=term.number, error=str(exc))

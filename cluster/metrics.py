@@ -1,0 +1,124 @@
+"""What one node has counted, as plain numbers: read when somebody asks, so that counting stays one addition.
+
+Nothing here knows how the numbers are shown. Durations are ms, histograms `{"counts": per bucket, "sum": ms}`, instants
+never appear. Every key is there from the start, also when nothing was counted yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.execution.view import FINAL_STATES
+from cluster.core.histogram import COARSE_MS, Histogram
+from cluster.outbound.errors import KINDS
+from cluster.store.mongo import operation as door
+
+if TYPE_CHECKING:
+    from cluster.node import Node
+
+Readings = dict[str, Any]
+RESULTS = ("http_2xx", "http_3xx", "http_4xx", "http_5xx", *KINDS)
+PULSE_SECONDS = 0.25
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Pulse:
+    """How late the event loop wakes who asked to be woken: everything on this node waits at least that long."""
+
+    def __init__(self) -> None:
+        self.lag = Histogram(bounds=COARSE_MS)
+
+    async def run(self) -> None:
+        """Feel it four times a second, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + PULSE_SECONDS
+            await asyncio.sleep(PULSE_SECONDS)
+            self.lag.add(max(0.0, (loop.time() - due) * 1000))
+
+
+def of(node: Node, pulse: Pulse) -> Readings:
+    """Everything that this node and its process have counted since they began."""
+    return {
+        "node": node.id,
+        "pid": os.getpid(),
+        "version": node.version,
+        **_worker(node),
+        **_leader(node),
+        "ready": int(node.ready),
+        "draining": int(node.draining),
+        "clock_offset_ms": node.clock.wall_offset_ms,
+        "heartbeat_age_ms": node.heartbeat_age * 1000 if node.booted else 0,
+        "loop_lag": _histogram(pulse.lag),
+        **_store(),
+        **_process(),
+    }
+
+
+def _worker(node: Node) -> Readings:
+    dispatcher, tally = node.worker.dispatcher, node.worker.tally
+    counters = tally.counters
+    ended = {state: counters[state] for state in sorted(FINAL_STATES)}
+    ended["missed"] += node.leader.counters["missed"]
+    return {
+        "executions": ended,
+        "attempts": {**dict.fromkeys(RESULTS, 0), **tally.kinds},
+        "retries": counters["retried"],
+        "duplicates": counters["duplicates"],
+        "results_lost": counters["results_lost"],
+        "batches": {
+            "leased": counters["claimed"],
+            "renewed": counters["renewed"],
+            "reclaimed": counters["reclaimed"],
+            "lost": counters["leases_lost"] + dispatcher.lapsed,
+        },
+        "drift": _histogram(tally.drift),
+        "queue": _histogram(tally.queue),
+        "duration": _histogram(tally.duration),
+        "in_flight": dispatcher.in_flight,
+        "waiting": dispatcher.waiting,
+        "slots": node.settings.slots,
+    }
+
+
+def _leader(node: Node) -> Readings:
+    counters, elector = node.leader.counters, node.elector
+    return {
+        "leading": int(elector.term is not None),
+        "term": elector.seen_term,
+        "leader_changes": elector.changes,
+        "materialised": counters["materialised"],
+        "caught_up": counters["caught_up"],
+        "settled": counters["settled"],
+        "pruned": counters["pruned"],
+        "incidents": {"opened": counters["incidents_opened"], "closed": counters["incidents_closed"]},
+        "alerts": counters["alerts"],
+        "released": counters["released"],
+        "demoted": counters["demoted"],
+        "orphans": counters["orphans"],
+    }
+
+
+def _store() -> Readings:
+    timings = door.timings()
+    return {
+        "operations": {name: _histogram(t.times) for name, t in timings.items()},
+        "operation_errors": {f"{name} {kind}": n for name, t in timings.items() for kind, n in t.errors.items()},
+    }
+
+
+def _process() -> Readings:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    memory = used.ru_maxrss * 1024
+    with suppress(OSError):  # not Linux: the most it ever had has to do
+        memory = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE
+    return {"cpu_ms": (used.ru_utime + used.ru_stime) * 1000, "memory_bytes": memory}
+
+
+def _histogram(h: Histogram) -> Readings:
+    return {"counts": list(h.counts), "sum": h.sum}

@@ -1,0 +1,99 @@
+"""What `horae db check` asks of MongoDB. What our user may not see is None: readWrite on one database is enough to work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pymongo.errors import OperationFailure
+
+from cluster.store.mongo.operation import translated
+from cluster.store.mongo.schema import INDEXES, version_of
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+
+FORBIDDEN = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the replica set. `lag_ms`: how far its last write is behind the primary's."""
+
+    name: str
+    state: str
+    healthy: bool
+    lag_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The database as it is now. Instants and lengths in ms."""
+
+    server: str
+    set_name: str | None
+    schema_version: int | None
+    missing_collections: list[str]
+    missing_indexes: list[str]
+    members: list[Member] | None
+    oplog_window_ms: int | None
+    now_ms: int
+    round_trip_ms: float
+
+
+async def look(db: Database, monotonic: Any) -> Health:
+    """One look. `monotonic` gives seconds."""
+    with translated():
+        started = monotonic()
+        hello = await db.api.client.admin.command("hello")
+        trip = (monotonic() - started) * 1000
+        server = (await db.api.client.admin.command("buildInfo"))["version"]
+        there = set(await db.api.list_collection_names())
+        missing = []
+        for name, wanted in INDEXES.items():
+            if name in there and wanted:
+                known = set(await db.api[name].index_information())
+                missing += [f"{name}.{i.document['name']}" for i in wanted if i.document["name"] not in known]
+        members = await _members(db)
+        window = await _oplog(db)
+    return Health(
+        server,
+        hello.get("setName"),
+        await version_of(db),
+        sorted(set(INDEXES) - there),
+        missing,
+        members,
+        window,
+        int(hello["localTime"].timestamp() * 1000),
+        trip,
+    )
+
+
+async def _members(db: Database) -> list[Member] | None:
+    try:
+        status = await db.api.client.admin.command("replSetGetStatus")
+    except OperationFailure as exc:
+        if exc.code != FORBIDDEN:
+            raise
+        return None
+    written = {m["name"]: m["optimeDate"] for m in status["members"] if m.get("optimeDate")}
+    primary = next((m["name"] for m in status["members"] if m["stateStr"] == "PRIMARY"), None)
+    found = []
+    for m in status["members"]:
+        lag = None
+        if primary in written and m["name"] in written and m["stateStr"] in ("PRIMARY", "SECONDARY"):
+            lag = max(0, int((written[primary] - written[m["name"]]).total_seconds() * 1000))
+        found.append(Member(m["name"], m["stateStr"], bool(m["health"]), lag))
+    return found
+
+
+async def _oplog(db: Database) -> int | None:
+    oplog = db.api.client["local"]["oplog.rs"]
+    try:
+        first = await oplog.find_one({}, {"ts": 1}, sort=[("$natural", 1)])
+        last = await oplog.find_one({}, {"ts": 1}, sort=[("$natural", -1)])
+    except OperationFailure as exc:
+        if exc.code != FORBIDDEN:
+            raise
+        return None
+    return None if first is None or last is None else (last["ts"].time - first["ts"].time) * 1000

@@ -1,0 +1,84 @@
+"""Sealing every stored secret again with the first key. Each job is one write on what was read, so it may be stopped
+and begun again at any time, while nodes run and jobs change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster.core.errors import SecretUnreadable
+from cluster.store import channels
+from cluster.store.jobs import stored_job
+from cluster.store.mongo import job_secrets as sealing
+from cluster.store.mongo.operation import translated
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database, Document
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """Jobs with secrets: how many were sealed again, how many had been, and what no key opens, by job."""
+
+    sealed: int = 0
+    current: int = 0
+    locked: tuple[tuple[str, str], ...] = ()
+
+
+def _with_secrets() -> Document:
+    return {
+        "$or": [
+            *({name: {"$type": "string"}} for name in sealing.SIGNING),
+            {"secret_headers.0": {"$exists": True}},
+            {"auth": {"$type": "object"}},
+        ]
+    }
+
+
+async def rotate(db: Database, *, dry_run: bool = False) -> Rotated:
+    """Go over every job with secrets. With `dry_run` nothing is written, and `sealed` is what would be."""
+    sealed = current = 0
+    locked: list[tuple[str, str]] = []
+    after = ""
+    while True:
+        with translated():
+            found = (
+                await db.work["jobs"]
+                .find({**_with_secrets(), "_id": {"$gt": after}})
+                .sort("_id", 1)
+                .limit(PAGE)
+                .to_list()
+            )
+        for d in found:
+            if not sealing.stale(d, db.vault):
+                current += 1
+                continue
+            try:
+                done = dry_run or await _again(db, d)
+            except SecretUnreadable as exc:
+                locked.append((d["_id"], str(exc)))
+                continue
+            sealed += done
+        if len(found) < PAGE:
+            of_channels = await channels.rotate(db, dry_run=dry_run)
+            return Rotated(sealed + of_channels[0], current + of_channels[1], (*locked, *of_channels[2]))
+        after = found[-1]["_id"]
+
+
+async def _again(db: Database, d: Document) -> bool:
+    """Seal one job's secrets again; False if it has none any more."""
+    job_id = d["_id"]
+    while sealing.stale(d, db.vault):
+        sealing.check(d, db.vault)
+        fresh = sealing.fields(stored_job(d, db.vault).definition, job_id, db.vault)
+        # On the very secrets that were read: a change made meanwhile wins, and is looked at again.
+        same: Document = {"_id": job_id, **{name: d.get(name) for name in sealing.NAMES}}
+        with translated():
+            result = await db.work["jobs"].update_one(same, {"$set": fresh})
+            if result.matched_count:
+                return True
+            d = await db.work["jobs"].find_one({"_id": job_id}) or {}
+    return False

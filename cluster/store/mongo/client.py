@@ -1,0 +1,84 @@
+"""Three clients per process, so that a flood of claims cannot starve a renewal.
+
+control: leader lease, heartbeat, batch renewal (2 s).  work: materialise, claim, record (15 s).  api: requests (5 s).
+All write with majority and journal, read with majority from the primary, and retry within their deadline (DESIGN 7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import AsyncMongoClient, ReadPreference
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from cluster.store.mongo.encryption import NO_KEYS, Vault
+
+if TYPE_CHECKING:
+    from pymongo.asynchronous.database import AsyncDatabase
+
+Document = dict[str, Any]
+
+CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_MS)
+"""Dates arrive as `DatetimeMS`, whose `int()` is our instant: no datetime objects on the hot path."""
+
+
+def _client(uri: str, appname: str, timeout_ms: int, *, pool: int) -> AsyncMongoClient[Document]:
+    return AsyncMongoClient(
+        uri,
+        appname=appname,
+        timeoutMS=timeout_ms,
+        connectTimeoutMS=2000,
+        heartbeatFrequencyMS=2000,
+        serverSelectionTimeoutMS=5000,
+        maxIdleTimeMS=60000,
+        maxPoolSize=pool,
+        retryWrites=True,
+        retryReads=True,
+        tz_aware=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One logical database through three clients; `control`, `work` and `api` are its handles."""
+
+    control: AsyncDatabase[Document]
+    work: AsyncDatabase[Document]
+    api: AsyncDatabase[Document]
+    _clients: tuple[AsyncMongoClient[Document], ...]
+    vault: Vault = NO_KEYS
+
+    @classmethod
+    def open(cls, uri: str, name: str, node: str, vault: Vault = NO_KEYS) -> Database:
+        """Clients for the database `name`; connections are made by the first operations. Raises nothing by itself."""
+        clients = (
+            _client(uri, f"horae/{node}/control", 2000, pool=8),
+            _client(uri, f"horae/{node}/work", 15000, pool=32),
+            _client(uri, f"horae/{node}/api", 5000, pool=32),
+        )
+        handles = [
+            client.get_database(
+                name,
+                codec_options=CODEC,
+                read_preference=ReadPreference.PRIMARY,
+                write_concern=WriteConcern(w="majority", j=True),
+                read_concern=ReadConcern("majority"),
+            )
+            for client in clients
+        ]
+        return cls(handles[0], handles[1], handles[2], clients, vault)
+
+    def primary(self) -> tuple[str, int] | None:
+        """The address of the member that takes the work client's writes, as the driver knows it now; costs nothing."""
+        servers = self.work.client.topology_description.server_descriptions()
+        writable = (address for address, server in servers.items() if server.is_writable)
+        found = next(writable, None)
+        return None if found is None else (found[0], found[1] or 0)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for client in self._clients:
+            await client.close()

@@ -1,0 +1,147 @@
+"""Collections, indexes and the documents that must exist before the first node works.
+
+Every step is idempotent, so any number of nodes may run it at once.
+
+The version in `meta` says what documents look like. A release works on its own version and on the one before, and never
+raises it by itself: nodes of two neighbouring releases run side by side until an operator runs `horae db migrate`.
+
+    1  the first one
+    2  every job carries `host`
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure
+
+from cluster.core.errors import ConfigurationError
+from cluster.store.mongo.operation import translated
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+
+SCHEMA_VERSION = 2
+OLDEST_VERSION = 1
+"""What this release still works on."""
+
+INDEXES: dict[str, list[IndexModel]] = {
+    "jobs": [
+        IndexModel([("schedule_key", ASCENDING), ("state", ASCENDING), ("_id", ASCENDING)], name="by_schedule"),
+        IndexModel("unsettled", name="unsettled", partialFilterExpression={"unsettled": {"$exists": True}}),
+        IndexModel("ends_at", name="ending", partialFilterExpression={"ends_at": {"$type": "date"}, "state": "active"}),
+        IndexModel([("tags", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_tag_and_age"),
+        IndexModel([("state", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_state"),
+        IndexModel("watch.channels", name="by_channel", partialFilterExpression={"watch.channels": {"$exists": True}}),
+        IndexModel(
+            [("_id", ASCENDING), ("watch.no_run_ms", ASCENDING)],
+            name="to_be_heard_of",
+            partialFilterExpression={"watch.no_run_ms": {"$gt": 0}},
+        ),
+        IndexModel("updated_at", name="alerts_told", partialFilterExpression={"channel": {"$exists": True}}),
+    ],
+    "schedules": [IndexModel("next_at", name="next_at")],
+    "executions": [],
+    "history": [
+        IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
+        IndexModel(
+            [("expire_at", DESCENDING), ("_id", DESCENDING)],
+            name="unhappy_by_end",
+            partialFilterExpression={"state": {"$in": ["cancelled", "dead", "failed", "missed", "skipped"]}},
+        ),
+        IndexModel("ended_at", name="marked", partialFilterExpression={"mark": True}),
+    ],
+    "batches": [IndexModel([("late", ASCENDING), ("claimable_at", ASCENDING)], name="claimable")],
+    "leases": [],
+    "breakers": [],
+    "queues": [],
+    "channels": [],
+    "incidents": [
+        IndexModel([("open", ASCENDING), ("checked_at", ASCENDING)], name="open"),
+        IndexModel([("opened_at", DESCENDING), ("_id", ASCENDING)], name="by_age"),
+        IndexModel("unsent", name="unsent", partialFilterExpression={"unsent": {"$exists": True}}),
+        IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
+    ],
+    "replays": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "permits": [],
+    "nodes": [],
+    "backfills": [IndexModel([("cursor_at", ASCENDING), ("_id", ASCENDING)], name="oldest")],
+    "stats": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "meta": [],
+    "idempotency": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "api_keys": [],
+}
+
+
+async def ensure(db: Database) -> None:
+    """Make what is missing. Raises `ConfigurationError` for a standalone server or a database from the future."""
+    with translated():
+        hello = await db.api.client.admin.command("hello")
+        if "setName" not in hello:
+            raise ConfigurationError([STANDALONE])
+        existing = set(await db.api.list_collection_names())
+        for name, indexes in INDEXES.items():
+            if name not in existing:
+                try:
+                    await db.api.create_collection(name)
+                except (CollectionInvalid, OperationFailure) as exc:
+                    if isinstance(exc, OperationFailure) and exc.code != 48:  # 48: another node made it just now
+                        raise
+            if indexes:
+                await db.api[name].create_indexes(indexes)
+        await _ensure_documents(db)
+
+
+async def remember_retention(db: Database, days: float) -> None:
+    """Keep the shortest retention that results were ever recorded under: it bounds searches by time (`store.across`)."""
+    with translated():
+        await db.api["meta"].update_one({"_id": "retention"}, {"$min": {"days": days}}, upsert=True)
+
+
+STANDALONE = (
+    "MONGODB_URI points at a standalone mongod, which loses acknowledged writes when it crashes. Horae needs a replica "
+    "set: start mongod with --replSet rs0 and run rs.initiate() once (one member is enough), or unset MONGODB_URI to "
+    "use the embedded one."
+)
+
+
+async def _ensure_documents(db: Database) -> None:
+    for collection, document in (
+        ("leases", {"_id": "leader", "holder": None, "node": None, "term": 0, "rev": 0, "at": None, "since": None}),
+        ("meta", {"_id": "schema", "version": SCHEMA_VERSION}),
+    ):
+        try:
+            await db.api[collection].update_one(
+                {"_id": document["_id"]},
+                {"$setOnInsert": {k: v for k, v in document.items() if k != "_id"}},
+                upsert=True,
+            )
+        except DuplicateKeyError:  # another node was faster
+            continue
+    meta = await db.api["meta"].find_one({"_id": "schema"})
+    problem = unfit(None if meta is None else meta["version"])
+    if problem is not None:
+        raise ConfigurationError([problem])
+
+
+def unfit(version: int | None) -> str | None:
+    """Why this release cannot work on a database of this version, in a sentence; None: it can."""
+    if version is None or OLDEST_VERSION <= version <= SCHEMA_VERSION:
+        return None
+    if version > SCHEMA_VERSION:
+        return (
+            f"the database has schema version {version}, this release knows {SCHEMA_VERSION}: a newer Horae has been here; "
+            "run that release or a later one"
+        )
+    return (
+        f"the database has schema version {version}, this release works on {OLDEST_VERSION} and {SCHEMA_VERSION}: run "
+        "`horae db migrate` of the releases between, one after the other"
+    )
+
+
+async def version_of(db: Database) -> int | None:
+    """The database's schema version; None: it has none yet."""
+    with translated():
+        meta = await db.api["meta"].find_one({"_id": "schema"})
+    return None if meta is None else int(meta["version"])

@@ -1,0 +1,143 @@
+"""Executions of all jobs, for the API: first what is owed, the latest due first, then what is final, the latest end first.
+
+What ends while somebody walks the pages goes from the first part to the top of the second: it may be seen in both, and
+is never left out. The second part is in the order of `expire_at`, which the retention needs an index on anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.execution.view import FINAL_STATES
+from cluster.store.history import DAY_MS, REOPENED
+from cluster.store.mongo.decoding import values
+from cluster.store.mongo.operation import translated
+from cluster.store.queries.jobs_and_executions import IN_LISTS, final_run, merged, owed_states
+
+if TYPE_CHECKING:
+    from cluster.core.execution.view import Run
+    from cluster.store.mongo.client import Database, Document
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Behind which execution a page begins: `at_ms` is its due time (owed) or when its retention ends (final)."""
+
+    owed: bool
+    at_ms: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AcrossQuery:
+    """Which executions: in these states (empty: whatever is due or final), due (owed) or ended (final) in that time."""
+
+    limit: int
+    now_ms: int
+    states: frozenset[str] = frozenset()
+    since_ms: int | None = None
+    until_ms: int | None = None
+    after: Place | None = None
+
+
+async def page(db: Database, q: AcrossQuery) -> tuple[list[Run], Place | None]:
+    """Executions, and the place behind the last of them if there may be more."""
+    runs: list[Run] = []
+    place: Place | None = None
+    owed: list[Document] = []
+    if q.after is None or q.after.owed:
+        owed = await _owed(db, q)
+        ids = [d["_id"] for d in owed]
+        with translated():
+            before = (
+                await db.api["history"].find({"_id": {"$in": ids}, "state": REOPENED}, IN_LISTS).to_list()
+                if ids
+                else []
+            )
+        known = merged(owed, before, q.now_ms)
+        runs = [known[i] for i in ids if i in known]
+        if owed:
+            place = Place(True, int(owed[-1]["due_at"]), ids[-1])  # noqa: FBT003
+    left = q.limit - len(owed)
+    if left > 0:
+        final = await _final(db, q, left)
+        left -= len(final)
+        runs += values("history", final, final_run)
+        if final:
+            place = Place(False, int(final[-1]["expire_at"]), final[-1]["_id"])  # noqa: FBT003
+    return runs, place if left <= 0 else None
+
+
+async def _owed(db: Database, q: AcrossQuery) -> list[Document]:
+    condition = owed_states(q.states, q.now_ms)
+    if condition is None:
+        return []
+    conditions = [condition, *_between("due_at", q)]
+    if q.after is not None:
+        at = DatetimeMS(q.after.at_ms)
+        conditions.append({"$or": [{"due_at": {"$lt": at}}, {"due_at": at, "_id": {"$lt": q.after.id}}]})
+    with translated():
+        # A scan: what is owed is small and has no index but `_id`, so that claims stay cheap.
+        cursor = (
+            db.api["executions"].find({"$and": conditions}, IN_LISTS).sort([("due_at", -1), ("_id", -1)]).limit(q.limit)
+        )
+        return await cursor.to_list()
+
+
+async def _final(db: Database, q: AcrossQuery, limit: int) -> list[Document]:
+    states = q.states & FINAL_STATES
+    if q.states and not states:
+        return []
+    conditions: list[Document] = [
+        {"state": {"$in": sorted(states)} if states else {"$ne": REOPENED}},
+        *_between("ended_at", q),
+        *await _bound(db, q),
+    ]
+    found: list[Document] = []
+    place = None if q.after is None or q.after.owed else q.after
+    if place is not None:
+        # The rest of those that share the place's instant: the index knows no order among them.
+        found = await _alike(db, conditions, place.at_ms, {"_id": {"$lt": place.id}}, limit)
+        conditions.append({"expire_at": {"$lt": DatetimeMS(place.at_ms)}})
+    if len(found) < limit:
+        left = limit - len(found)
+        with translated():
+            rows = (
+                await db.api["history"].find({"$and": conditions}, IN_LISTS).sort("expire_at", -1).limit(left).to_list()
+            )
+        if len(rows) == left:
+            last = int(rows[-1]["expire_at"])
+            rows = [d for d in rows if int(d["expire_at"]) > last]
+            rows += await _alike(db, conditions, last, {}, left - len(rows))
+        found += sorted(rows, key=lambda d: (int(d["expire_at"]), d["_id"]), reverse=True)
+    return found
+
+
+async def _alike(
+    db: Database, conditions: list[Document], at_ms: int, condition: Document, limit: int
+) -> list[Document]:
+    query: Document = {"$and": [*conditions, {"expire_at": DatetimeMS(at_ms)}, condition]}
+    with translated():
+        return await db.api["history"].find(query, IN_LISTS).sort("_id", -1).limit(limit).to_list()
+
+
+def _between(field: str, q: AcrossQuery) -> list[Document]:
+    bounds: Document = {}
+    if q.since_ms is not None:
+        bounds["$gte"] = DatetimeMS(q.since_ms)
+    if q.until_ms is not None:
+        bounds["$lt"] = DatetimeMS(q.until_ms)
+    return [{field: bounds}] if bounds else []
+
+
+async def _bound(db: Database, q: AcrossQuery) -> list[Document]:
+    """What ended since then expires no earlier than the shortest retention after it: this ends the walk of the index."""
+    if q.since_ms is None:
+        return []
+    with translated():
+        known = await db.api["meta"].find_one({"_id": "retention"})
+    least = 0.0 if known is None else float(known["days"])
+    return [{"expire_at": {"$gte": DatetimeMS(q.since_ms + int(least * DAY_MS))}}]

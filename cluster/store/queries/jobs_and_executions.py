@@ -1,0 +1,254 @@
+"""What the API reads: pages of jobs, and executions wherever they are (owed or final). Nothing is written here.
+
+A result is in `history` before it leaves `executions`, so whoever reads what is owed first and what is final second
+cannot miss it in between.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.execution.view import FINAL_STATES, OWED_STATES, Run
+from cluster.store.history import REOPENED
+from cluster.store.jobs import WITHOUT, stored_job
+from cluster.store.mongo.codec import attempt_from_document, instant
+from cluster.store.mongo.decoding import legible, one_value, values
+from cluster.store.mongo.operation import translated
+from cluster.store.stats import MINUTE_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cluster.core.execution.model import Attempt
+    from cluster.core.job.definition import StoredJob
+    from cluster.store.mongo.client import Database, Document
+
+IN_LISTS: Document = {"attempts.excerpt": 0}
+"""Lists do not show what targets answered; with a hundred attempts each that would be much to carry."""
+PAGE_BYTES = 4 * 1024 * 1024
+"""A page ends early when its bodies come to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobsAfter:
+    """Where a page of jobs begins: behind this job in the order of creation, the newest first."""
+
+    created_ms: int
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Which jobs: in one of these states, with this tag, with this text in the name (any case)."""
+
+    states: tuple[str, ...]
+    limit: int
+    tag: str | None = None
+    text: str | None = None
+    after: JobsAfter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobsPage:
+    """Jobs, the newest first; `unreadable` says of those among them that cannot be read why.
+
+    `after` is the place behind the last, None on the last page.
+    """
+
+    jobs: tuple[StoredJob, ...]
+    unreadable: dict[str, str]
+    after: JobsAfter | None
+
+
+async def jobs_page(db: Database, q: JobQuery) -> JobsPage:
+    """Jobs, the newest first. One that cannot be read keeps nobody from seeing the others."""
+    # Jobs that carry an alert are the engine's: they show as executions.
+    query: Document = {"state": {"$in": list(q.states)}, "channel": None}
+    if q.tag is not None:
+        query["tags"] = {"$eq": q.tag}
+    if q.text is not None:
+        query["name"] = {"$regex": re.escape(q.text), "$options": "i"}
+    if q.after is not None:
+        # The first condition bounds the index; the second leaves out what was created in the same millisecond.
+        at = DatetimeMS(q.after.created_ms)
+        query["created_at"] = {"$lte": at}
+        query["$or"] = [{"created_at": {"$lt": at}}, {"_id": {"$gt": q.after.job_id}}]
+    found: list[Document] = []
+    size = 0
+    more = False
+    with translated():
+        async with (
+            db.api["jobs"].find(query, WITHOUT).sort([("created_at", -1), ("_id", 1)]).limit(q.limit + 1) as rows
+        ):
+            async for d in rows:
+                more = len(found) == q.limit or size > PAGE_BYTES
+                if more:
+                    break
+                found.append(d)
+                size += len(d.get("body") or b"")
+    jobs, poison = legible("job", found, lambda d: stored_job(d, db.vault))
+    # What the index sorted by is a date, or such a document would not have been found at its place.
+    last = JobsAfter(instant(found[-1]["created_at"]) or 0, found[-1]["_id"]) if more else None
+    return JobsPage(tuple(jobs), poison, last)
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which executions of one job: before this id, in one of these states (empty: whatever is due)."""
+
+    job_id: str
+    limit: int
+    now_ms: int
+    before: str | None = None
+    states: frozenset[str] = frozenset()
+
+
+async def runs_of(db: Database, q: RunQuery) -> list[Run]:
+    """Executions of one job, the latest due first."""
+    ids: Document = {"$gte": f"{q.job_id}:", "$lt": q.before or f"{q.job_id};"}
+    owed = await _owed(db, ids, q)
+    final: list[Document] = []
+    states = q.states & FINAL_STATES
+    if states or not q.states:
+        query: Document = {"_id": ids}
+        if states:
+            query["state"] = {"$in": list(states)}
+        with translated():
+            final = await db.api["history"].find(query, IN_LISTS).sort("_id", -1).limit(q.limit).to_list()
+    by_id = merged(owed, final, q.now_ms)
+    return sorted(by_id.values(), key=lambda r: r.id, reverse=True)[: q.limit]
+
+
+def merged(owed: Sequence[Document], final: Sequence[Document], now_ms: int) -> dict[str, Run]:
+    """By id. What is final counts, unless it was reopened; then what is owed does, with the attempts before it."""
+    runs = {r.id: r for r in values("execution", owed, lambda d: owed_run(d, now_ms))}
+    reopened = {d["_id"] for d in final if d.get("state") == REOPENED}
+    for before in values("history", final, final_run):
+        again = runs.get(before.id) if before.id in reopened else None
+        runs[before.id] = (
+            before if again is None else replace(again, attempts=(*before.attempts, *again.attempts), reason=None)
+        )
+    return runs
+
+
+def owed_states(states: frozenset[str], now_ms: int) -> Document | None:
+    """The condition on `executions` for these outside states (empty: whatever is due); None if none is owed."""
+    now = DatetimeMS(now_ms)
+    if not states:
+        return {"due_at": {"$lte": now}}  # what only lies ahead is not of interest until somebody asks for it
+    wanted: list[Document] = []
+    if "pending" in states:
+        wanted += [{"state": "pending"}, {"state": "leased", "send_at": {"$gt": now}}]
+    if "running" in states:
+        wanted.append({"state": "leased", "send_at": {"$lte": now}})
+    if "retrying" in states:
+        wanted.append({"state": "retrying"})
+    return {"$or": wanted} if wanted else None
+
+
+async def _owed(db: Database, ids: Document, q: RunQuery) -> list[Document]:
+    condition = owed_states(q.states, q.now_ms)
+    if condition is None:
+        return []
+    query: Document = {"_id": ids, **condition}
+    with translated():
+        return await db.api["executions"].find(query, IN_LISTS).sort("_id", -1).limit(q.limit).to_list()
+
+
+async def run(db: Database, execution_id: str, now_ms: int) -> Run | None:
+    """One execution, owed or final. Raises `Unreadable`."""
+    with translated():
+        owed = await db.api["executions"].find_one({"_id": execution_id})
+        final = await db.api["history"].find_one({"_id": execution_id})
+    found = merged([owed] if owed else [], [final] if final else [], now_ms).get(execution_id)
+    if found is None and final is not None:
+        return one_value("history", final, final_run)
+    if found is None and owed is not None:
+        return one_value("execution", owed, lambda d: owed_run(d, now_ms))
+    return found
+
+
+async def explained(db: Database, runs: Sequence[Run]) -> list[Run]:
+    """The same, with the reason of what waits because the breaker of its host is open."""
+    owed = {r.job_id for r in runs if r.state in OWED_STATES}
+    if not owed:
+        return list(runs)
+    with translated():
+        held = {d["_id"]: d async for d in db.api["breakers"].find({}, {"until": 1, "why": 1})}
+        if not held:
+            return list(runs)
+        query = {"_id": {"$in": list(owed)}, "host": {"$in": list(held)}}
+        hosts = {d["_id"]: d["host"] async for d in db.api["jobs"].find(query, {"host": 1})}
+    return [
+        replace(
+            r, reason=f"held back: the circuit breaker of {hosts[r.job_id]} is open ({held[hosts[r.job_id]]['why']})"
+        )
+        if r.state in OWED_STATES and r.reason is None and r.job_id in hosts
+        else r
+        for r in runs
+    ]
+
+
+async def is_final(db: Database, execution_id: str) -> bool:
+    """Whether history knows this execution."""
+    with translated():
+        return await db.api["history"].find_one({"_id": execution_id}, {"_id": 1}) is not None
+
+
+async def recent_counts(db: Database, now_ms: int) -> tuple[int, dict[str, int]]:
+    """What was counted in this minute and the one before: since when (ms), and the sums by name."""
+    first = now_ms - now_ms % MINUTE_MS - MINUTE_MS
+    with translated():
+        found = await db.api["stats"].find({"_id": {"$gte": DatetimeMS(first)}}).sort("_id", 1).to_list()
+    counts: dict[str, int] = {}
+    for d in found:
+        for name, n in d.items():
+            if isinstance(n, int):
+                counts[name] = counts.get(name, 0) + n
+    return (int(found[0]["_id"]) if found else first), counts
+
+
+def owed_run(d: Document, now_ms: int) -> Run:
+    """What is owed, as the outside sees it."""
+    state = d["state"]
+    send_ms = int(d["send_at"])
+    if state == "leased":
+        state = "running" if send_ms <= now_ms else "retrying" if d["attempts"] else "pending"
+    return Run(
+        id=d["_id"],
+        job_id=d["job_id"],
+        state=state,
+        due_ms=int(d["due_at"]),
+        send_ms=send_ms,
+        attempts=_attempts(d["attempts"]),
+        trigger=d["trigger"],
+        schedule_version=d["schedule_version"],
+        node=d["owner"],
+    )
+
+
+def final_run(d: Document) -> Run:
+    """What is final. One that is to be sent again and is not owed yet (its request broke off) is `retrying`."""
+    return Run(
+        id=d["_id"],
+        job_id=d["job_id"],
+        state="retrying" if d["state"] == REOPENED else d["state"],
+        due_ms=int(d["due_at"]),
+        send_ms=int(d["send_at"]),
+        attempts=_attempts(d["attempts"]),
+        trigger=d["trigger"],
+        schedule_version=d["schedule_version"],
+        reason=d["reason"],
+        drift_ms=d["drift_ms"],
+        ended_ms=int(d["ended_at"]),
+        last_ms=instant(d.get("last_at")),
+        count=d.get("count", 1),
+    )
+
+
+def _attempts(found: Sequence[Document]) -> tuple[Attempt, ...]:
+    return tuple(attempt_from_document(a) for a in found)

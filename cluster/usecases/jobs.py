@@ -1,0 +1,338 @@
+"""The use cases on jobs: what the API asks for, each one write of one document.
+
+A change is decided on the job as it was read and written on its revision; if somebody was faster it is decided again on
+the newer job, unless the caller named the revision he meant.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.documents.job_json import document, merged, read_spec
+from cluster.core.errors import CallerError, Conflict, Fault, InvalidInput, NotFound, PreconditionFailed
+from cluster.core.execution.model import Batch, Execution
+from cluster.core.ids import execution_id, trigger_ms
+from cluster.core.job import changes as jobchange
+from cluster.core.job.changes import Moment
+from cluster.core.lifecycle import JobState, State
+from cluster.core.limits.permits import batch_gate, gate_of
+from cluster.store import batches, channels, executions, history, jobs
+from cluster.store.enqueue import owe
+from cluster.store.mongo import schema
+from cluster.store.queries import jobs_and_executions as reads
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from cluster.core.documents.job import JobSpec
+    from cluster.core.execution.model import Job
+    from cluster.core.job.definition import Change, Definition, StoredJob
+    from cluster.store.mongo.client import Database
+
+RACES = 8
+"""How often a change is decided again because somebody else was faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What the caller knows of the job: the revision it must have, or that there must be none."""
+
+    revision: int | None = None
+    absent: bool = False
+
+    def check(self, job: StoredJob | None) -> None:
+        """Raises `PreconditionFailed` if it is otherwise."""
+        there = job is not None and job.state is not JobState.DELETED
+        if self.absent and there:
+            raise PreconditionFailed("the job exists already")
+        if self.revision is not None and (job is None or not there or job.revision != self.revision):
+            now = f"is at revision {job.revision}" if job is not None and there else "does not exist"
+            raise PreconditionFailed(f"the job {now}: read it again and repeat the change on what it is now")
+
+
+ANY = Expect()
+
+
+def moment(now_ms: int) -> Moment:
+    """Names for one change made now."""
+    return Moment(now_ms, uuid.uuid4().hex, uuid.uuid4().hex)
+
+
+def new_job_id(now_ms: int) -> str:
+    """Unique, and ascending in time so that a large import appends to the index."""
+    return f"{now_ms:011x}{secrets.token_hex(8)}"
+
+
+async def create(db: Database, job_id: str, spec: JobSpec, now_ms: int, *, again: bool = False) -> StoredJob:
+    """A new job. Raises `Conflict` if the id is taken; with `again`, only if what is there is not the same job."""
+    name = job_id
+    try:
+        job, _ = await put(db, name, spec, now_ms, Expect(absent=True))
+    except PreconditionFailed as exc:
+        there = await jobs.one(db, name) if again else None
+        if there is not None and there.definition == spec.definition(None):
+            return there
+        raise Conflict(f"the job '{name}' exists already; change it with PUT or PATCH") from exc
+    return job
+
+
+async def put(db: Database, job_id: str, spec: JobSpec, now_ms: int, expect: Expect = ANY) -> tuple[StoredJob, bool]:
+    """Create or replace the job. Returns it, and whether it was created."""
+
+    def decide(old: StoredJob | None, at: Moment) -> Change | None:
+        return jobchange.define(old, job_id, spec.definition(kept(old)), at)
+
+    await _check(db, spec)
+    before, after = await _change(db, job_id, decide, now_ms, expect)
+    return after, before is None or before.state is JobState.DELETED
+
+
+def kept(old: StoredJob | None) -> Definition | None:
+    """Where a document's marks find their secrets. They are write-only: not to mention one does not remove it."""
+    return None if old is None or old.state is JobState.DELETED else old.definition
+
+
+async def patch(
+    db: Database, job_id: str, change: dict[str, Any], context: dict[str, Any], now_ms: int, expect: Expect = ANY
+) -> StoredJob:
+    """Apply a JSON merge patch. `context` is for the model's validators."""
+    rules = change.get("alerts")
+    named_now = rules.get("channels") if isinstance(rules, dict) else None
+    if isinstance(named_now, list) and all(isinstance(n, str) for n in named_now):
+        await check_channels(db, {"alerts": named_now})
+
+    def decide(old: StoredJob | None, at: Moment) -> Change | None:
+        job = existing(old, job_id)
+        wanted = read_spec(merged(document(job.definition, marks=True), change), context)
+        return jobchange.define(job, job_id, wanted.definition(kept(job), whole=True), at)
+
+    return (await _change(db, job_id, decide, now_ms, expect))[1]
+
+
+async def check_channels(db: Database, named: Mapping[str, Iterable[str]]) -> None:
+    """Raises `InvalidInput` for names that are no channels. `named` maps the path of some rules to their channels."""
+    wanted = {name for names in named.values() for name in names}
+    if not wanted:
+        return
+    there = await channels.existing(db, wanted)
+    missing = [
+        Fault(f"{path}.channels.{i}".lstrip("."), f"there is no channel '{name}': make it with PUT /channels/{name}")
+        for path, names in named.items()
+        for i, name in enumerate(names)
+        if name not in there
+    ]
+    if missing:
+        raise InvalidInput(missing)
+
+
+async def _check(db: Database, spec: JobSpec) -> None:
+    if spec.alerts is not None:
+        await check_channels(db, {"alerts": spec.alerts.channels})
+
+
+async def pause(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> StoredJob:
+    """Stop owing occurrences."""
+    return (await _change(db, job_id, lambda old, at: jobchange.pause(existing(old, job_id), at), now_ms, expect))[1]
+
+
+async def pause_gone(db: Database, sent: Job, now_ms: int, reason: str) -> bool:
+    """Pause a job whose target answered 410, as it was sent. False if it has another target by now, or does not run."""
+
+    def decide(old: StoredJob | None, at: Moment) -> Change | None:
+        job = existing(old, sent.id)
+        if job.state is not JobState.ACTIVE or job.definition.url != sent.target.url:
+            return None
+        return jobchange.pause(job, at, reason)
+
+    try:
+        before, after = await _change(db, sent.id, decide, now_ms, ANY)
+    except CallerError:  # it was deleted, or it is being changed again and again: the next 410 will tell
+        return False
+    return before is not None and before.revision != after.revision
+
+
+async def resume(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> StoredJob:
+    """Owe occurrences again, from now on."""
+    return (await _change(db, job_id, lambda old, at: jobchange.resume(existing(old, job_id), at), now_ms, expect))[1]
+
+
+async def delete(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> None:
+    """Delete the job; its document stays as a tombstone."""
+    await _change(db, job_id, lambda old, at: jobchange.delete(existing(old, job_id), at), now_ms, expect)
+
+
+def existing(job: StoredJob | None, job_id: str) -> StoredJob:
+    """The job, if it is one. Raises `NotFound`."""
+    if job is None or job.state is JobState.DELETED:
+        raise NotFound(f"there is no job '{job_id}'")
+    return job
+
+
+async def _change(
+    db: Database,
+    job_id: str,
+    decide: Callable[[StoredJob | None, Moment], Change | None],
+    now_ms: int,
+    expect: Expect,
+) -> tuple[StoredJob | None, StoredJob]:
+    """Read, decide, write on the revision read. Returns the job before and after."""
+    for _ in range(RACES):
+        old = await jobs.one(db, job_id)
+        expect.check(old)
+        change = decide(old, moment(now_ms))
+        if change is None:
+            return old, existing(old, job_id)
+        await _remember_retention(db, [change])
+        written = await (jobs.insert(db, change) if old is None else jobs.update(db, change))
+        if written:
+            return old, change.job
+    raise Conflict(f"job '{job_id}' was changed by others {RACES} times while this change was made")
+
+
+async def _remember_retention(db: Database, changes: Sequence[Change]) -> None:
+    """Before anything is recorded under a shorter retention: searches by time rely on knowing the shortest."""
+    days = [c.job.definition.retention_days for c in changes if c.job.definition.retention_days is not None]
+    if days:
+        await schema.remember_retention(db, min(days))
+
+
+async def trigger(
+    db: Database,
+    job_id: str,
+    now_ms: int,
+    *,
+    earlier: int | None = None,
+    moved: Callable[[int], Awaitable[None]] | None = None,
+) -> str:
+    """Run the job once, now, whatever its schedule says. Returns the execution's id.
+
+    `earlier` is the due time (ms) under which an earlier request may have done this; `moved` is told when another
+    than `trigger_ms(now_ms)` had to be taken, before it is.
+    """
+    job = existing(await jobs.one(db, job_id), job_id)
+    patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
+    due = trigger_ms(now_ms) if earlier is None else earlier
+    while True:
+        name = execution_id(job_id, due)
+        batch = uuid.uuid4().hex
+        lane = job.definition.lane
+        host = job.definition.host
+        execution = Execution(name, job_id, due, due, job.schedule_version, batch, lane, trigger=True, host=host)
+        execution = replace(execution, gate=gate_of(job_id, job.definition.queue, job.definition.limits))
+        its_batch = Batch(batch, (name,), lane, 0, due, due, host=host, gate=batch_gate(execution.gate))
+        final = await reads.is_final(db, name)
+        if earlier is not None:
+            if not final:
+                await owe(patient, [execution], [its_batch], lambda: uuid.uuid4().hex)
+            return name
+        if not final and not await executions.insert(patient, [execution]):
+            break
+        due = trigger_ms(due + 1)
+        if moved is not None:
+            await moved(due)
+    # A crash here leaves an execution that names no batch: the sweep gives it one within a minute.
+    await batches.insert(patient, [its_batch])
+    return name
+
+
+async def retry(db: Database, execution: str, now_ms: int, retention_days: float) -> None:
+    """Send a failed or dead execution again, under its id, its attempts beginning anew. Safe to repeat.
+
+    What its end has left behind goes first. Then history says that it is reopened, so that the engine lets it through;
+    then it is owed; then its batch is there. Whoever asks again after a crash in between finishes what is missing.
+    Raises `NotFound` or `Conflict`.
+    """
+    run = await reads.run(db, execution, now_ms)
+    if run is None:
+        raise NotFound(f"there is no execution '{execution}', or its retention has ended")
+    job = await jobs.one(db, run.job_id)
+    if job is None or job.state is JobState.DELETED:
+        raise Conflict("its job was deleted: there is nothing left to send")
+    patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
+    if run.state in (State.FAILED.value, State.DEAD.value) and run.ended_ms is not None:
+        await executions.remove_ended(patient, {execution: run.ended_ms})
+    if not await history.reopen(db, execution, now_ms, job.definition.retention_days or retention_days):
+        raise Conflict(f"the execution is {run.state}: only what is failed or dead can be sent again")
+    batch = uuid.uuid4().hex
+    lane = job.definition.lane
+    again = Execution(
+        execution,
+        run.job_id,
+        run.due_ms,
+        now_ms,
+        job.schedule_version,
+        batch,
+        lane,
+        State.RETRYING,
+        trigger=True,
+        asked_ms=now_ms,
+        host=job.definition.host,
+        gate=gate_of(run.job_id, job.definition.queue, job.definition.limits),
+    )
+    await owe(
+        patient,
+        [again],
+        [Batch(batch, (execution,), lane, 0, now_ms, now_ms, host=again.host, gate=batch_gate(again.gate))],
+        lambda: uuid.uuid4().hex,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One job of an import: its number in the input (1..), its id if it has one, and the job."""
+
+    number: int
+    job_id: str | None
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of some lines; `refused` are faults by line."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    refused: tuple[tuple[Line, InvalidInput], ...] = ()
+
+
+async def import_chunk(db: Database, lines: Sequence[Line], now_ms: int) -> Imported:
+    """Create or replace the jobs of these lines, as PUT would, in a few writes. Ids must not repeat in one chunk.
+
+    Safe to repeat for lines with ids: what is there already is left alone.
+    """
+    named = [(line, line.job_id or new_job_id(now_ms)) for line in lines]
+    there = await jobs.many(db, [line.job_id for line in lines if line.job_id is not None])
+    fresh: list[Change] = []
+    changed: list[Change] = []
+    refused: list[tuple[Line, InvalidInput]] = []
+    unchanged = revived = 0
+    for line, job_id in named:
+        old = there.get(job_id)
+        try:
+            await _check(db, line.spec)
+            change = jobchange.define(old, job_id, line.spec.definition(kept(old)), moment(now_ms))
+        except InvalidInput as exc:
+            refused.append((line, exc))
+            continue
+        if change is None:
+            unchanged += 1
+        elif old is None:
+            fresh.append(change)
+        else:
+            changed.append(change)
+            revived += old.state is JobState.DELETED
+    await _remember_retention(db, [*fresh, *changed])
+    raced = await jobs.insert_many(db, fresh)
+    if not await jobs.update_many(db, changed):
+        # Somebody changed one of them meanwhile. Which ones were written is found out by doing each once more:
+        # what is as it should be is left alone.
+        raced |= {c.job.id for c in changed}
+    for line, job_id in named:
+        if job_id in raced:
+            await put(db, job_id, line.spec, now_ms)
+    created = len(fresh) + revived
+    return Imported(created, len(lines) - created - unchanged - len(refused), unchanged, tuple(refused))

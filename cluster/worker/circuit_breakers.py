@@ -1,0 +1,148 @@
+"""The circuit breakers as one node knows them: what it saw itself, and what all nodes share through MongoDB.
+
+Sending asks a dict and nothing else. The database is written to when a breaker changes and read once a second; a
+breaker that this node opens holds here at once, and on the other nodes within a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.core.limits.circuit_breaker import LEAST, Breaker, Gate, Window, broken, open_ms
+from cluster.store import batches
+from cluster.store import breakers as shared
+
+if TYPE_CHECKING:
+    from cluster.clock import Clock
+    from cluster.store.mongo.client import Database
+
+log = structlog.get_logger()
+
+PROBE_MARGIN_MS = 5_000
+WINDOWS = 4096
+
+
+class Breakers:
+    """The breakers of one node."""
+
+    def __init__(self, db: Database, clock: Clock, node: str) -> None:
+        self._db = db
+        self._clock = clock
+        self._node = node
+        self._windows: dict[str, Window] = {}
+        self._open: dict[str, Breaker] = {}
+        self._probing: set[str] = set()
+        self._tripped: set[str] = set()
+        self.opened = 0
+
+    def gate(self, host: str) -> Gate:
+        """What may happen with one more request to this host."""
+        if not self._open:
+            return Gate.PASS
+        known = self._open.get(host)
+        if known is None:
+            return Gate.PASS
+        return Gate.HOLD if host in self._probing else known.gate(self._clock.now_ms())
+
+    def held(self) -> list[str]:
+        """Hosts to which nothing may be sent now."""
+        return [host for host in self._open if self.gate(host) is Gate.HOLD]
+
+    def until_ms(self, host: str) -> int | None:
+        """Until when a host is held back; None if it is not."""
+        known = self._open.get(host)
+        return None if known is None else known.until_ms
+
+    def note(self, host: str, status: int | None, error: str | None) -> None:
+        """An attempt ended. Opens the breaker here if too many failed; `share` tells the others."""
+        if host in self._open:
+            return
+        failed = broken(status, error)
+        window = self._windows.get(host)
+        if window is None:
+            if not failed:
+                return  # whoever never fails costs nothing
+            if len(self._windows) >= WINDOWS:
+                self._forget()
+            window = self._windows[host] = Window()
+        now = self._clock.monotonic()
+        window.add(now, failed=failed)
+        if not window.failed:
+            del self._windows[host]
+        elif window.trips():
+            why = f"{window.failed} of {window.total} attempts failed, the last one: {error or status}"
+            at = self._clock.now_ms()
+            self._open[host] = Breaker(
+                host, half_open=False, until_ms=at + open_ms(1), opens=1, rev=1, opened_ms=at, why=why, node=self._node
+            )
+            self._tripped.add(host)
+            del self._windows[host]
+
+    def _forget(self) -> None:
+        now = self._clock.monotonic()
+        for window in self._windows.values():
+            window.forget(now)
+        self._windows = {h: w for h, w in self._windows.items() if w.total >= LEAST // 2}
+
+    async def step(self) -> set[str]:
+        """Share what was opened here, learn what the others opened. Returns the hosts that were closed meanwhile."""
+        tripped, before = set(self._tripped), set(self._open)
+        for host in tripped:
+            if await shared.trip(self._db, self._open[host]):
+                self.opened += 1
+                log.warning("breaker_opened", host=host, why=self._open[host].why)
+            self._tripped.discard(host)
+        now_open = {b.host: b for b in await shared.everyone(self._db)}
+        for host, known in self._open.items():  # opened or changed here while we asked
+            if host in self._tripped or (host in now_open and known.rev > now_open[host].rev):
+                now_open[host] = known
+        self._open = now_open
+        for host in now_open:
+            self._windows.pop(host, None)
+        return before - now_open.keys()
+
+    async def probe(self, host: str, timeout_seconds: float) -> Breaker | None:
+        """Ask to send the one request that finds out whether the host is back. None: not now, or not this node."""
+        seen = self._open.get(host)
+        if seen is None or host in self._probing or host in self._tripped:
+            return None
+        self._probing.add(host)
+        won = None
+        try:
+            until = self._clock.now_ms() + int(timeout_seconds * 1000) + PROBE_MARGIN_MS
+            won = await shared.change(self._db, seen, replace(seen, half_open=True, until_ms=until, node=self._node))
+        finally:
+            if won is None:
+                self._probing.discard(host)
+        if won is not None:
+            self._open[host] = won
+            log.info("breaker_probed", host=host)
+        return won
+
+    async def probed(self, won: Breaker, status: int | None, error: str | None) -> bool:
+        """What came of the probe that was `won`: close, or stay open for longer. True if it is closed now."""
+        host = won.host
+        self._probing.discard(host)
+        if not broken(status, error):
+            if await shared.close(self._db, won):
+                log.info("breaker_closed", host=host, opens=won.opens)
+                await batches.release_held(self._db, host)
+            self._open.pop(host, None)
+            return True
+        opens = won.opens + 1
+        until = self._clock.now_ms() + open_ms(opens)
+        then = await shared.change(self._db, won, replace(won, half_open=False, until_ms=until, opens=opens))
+        if then is not None:
+            self._open[host] = then
+            log.info("breaker_stays_open", host=host, opens=opens, why=error or str(status))
+        return False
+
+    async def abandoned(self, won: Breaker) -> None:
+        """The probe was not sent after all: somebody else may."""
+        self._probing.discard(won.host)
+        then = await shared.change(self._db, won, replace(won, half_open=False, until_ms=self._clock.now_ms()))
+        if then is not None:
+            self._open[won.host] = then

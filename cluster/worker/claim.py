@@ -1,0 +1,105 @@
+"""One step: lease a batch, fence its executions, leave out what is final already. Claim and reclaim are one query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.core.errors import StoreUnavailable
+from cluster.store import batches, executions, history
+from cluster.store.enqueue import repair
+
+if TYPE_CHECKING:
+    from cluster.clock import Clock
+    from cluster.core.execution.model import Batch, Execution
+    from cluster.core.timings import Timings
+    from cluster.store.batches import ClaimFilter
+    from cluster.store.mongo.client import Database
+
+log = structlog.get_logger()
+
+SPLIT_AFTER = 5
+"""A batch claimed more often than this is split, so that one request that kills its node does not take others along."""
+ALONE_AFTER = 7
+"""What was claimed more often than this is held by its node with no other such: innocents would be given up with it."""
+GIVE_UP_AFTER = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A batch that is ours until `valid_until` (monotonic, margin taken off), and what is to be done with it."""
+
+    batch: Batch
+    executions: tuple[Execution, ...]
+    valid_until: float
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Executions of it whose documents cannot be read, and why."""
+
+    @property
+    def must_split(self) -> bool:
+        """Whether its executions must go on one by one."""
+        return self.batch.claims > SPLIT_AFTER and len(self.executions) > 1
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it must have no other such beside it."""
+        return self.batch.claims > ALONE_AFTER
+
+    @property
+    def must_give_up(self) -> bool:
+        """Whether this one execution has taken too many nodes with it."""
+        return self.batch.claims > GIVE_UP_AFTER and len(self.executions) == 1
+
+
+class Claimer:
+    """Claims for one node."""
+
+    def __init__(self, db: Database, clock: Clock, timings: Timings, owner: str) -> None:
+        self._db = db
+        self._clock = clock
+        self._timings = timings
+        self._owner = owner
+
+    async def step(self, which: ClaimFilter) -> Claimed | None:
+        """Claim one batch; None if there is none. Raises `StoreUnavailable`: the batch may carry our name then."""
+        started = self._clock.monotonic()
+        lease = self._timings.batch_lease
+        try:
+            batch = await batches.claim(self._db, self._owner, lease, which, lease / 2)
+        except StoreUnavailable:
+            raise
+        except Exception as exc:  # the claim itself cannot fail, so the document must be at fault
+            if not await self._rebuild_unsound(exc):
+                raise
+            return None
+        if batch is None:
+            return None
+        if batch.claims > 1:
+            log.info("batch_reclaimed", batch=batch.id, token=batch.token, claims=batch.claims, size=len(batch.ids))
+        await executions.stamp(self._db, batch.ids, batch.id, self._owner, batch.token)
+        found, unreadable = await executions.read(self._db, batch.ids)
+        ours = [e for e in found.values() if e.batch == batch.id and e.token == batch.token]
+        if batch.claims > 1:
+            # Its last owner may have died inside a move: the batch they went to must exist.
+            await repair(self._db, [e for e in found.values() if e.batch != batch.id], batch.claims)
+        done = await history.settled(self._db, {e.id: e.schedule_version for e in ours})
+        if done:
+            await executions.remove(self._db, {(batch.id, batch.token): sorted(done)})
+            log.info("executions_already_final", batch=batch.id, executions=len(done))
+        return Claimed(
+            batch,
+            tuple(e for e in ours if e.id not in done),
+            started + lease - self._timings.margin,
+            unreadable,
+        )
+
+    async def _rebuild_unsound(self, exc: Exception) -> bool:
+        """Batches that cannot be claimed or read are made anew from the executions that name them."""
+        unsound = await batches.discard_unsound(self._db)
+        if unsound:
+            log.error("batches_unsound", batches=unsound, error=str(exc)[:200])
+            owed, _ = await executions.naming(self._db, unsound, 10_000)
+            await repair(self._db, owed)
+        return bool(unsound)

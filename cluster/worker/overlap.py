@@ -1,0 +1,31 @@
+"""`overlap: skip` by compare-and-set on the job: one owed execution of a job runs at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.store import engine_jobs as definitions
+from cluster.store import executions
+
+if TYPE_CHECKING:
+    from cluster.core.execution.model import Execution
+    from cluster.store.mongo.client import Database
+
+
+async def may_overlap(db: Database, execution: Execution) -> bool:
+    """Whether this execution may run now.
+
+    Whoever is named as running and is not owed any more (its node died after recording it) gives way.
+    """
+    instead_of: str | None = None
+    for _ in range(10):
+        running = await definitions.begin_exclusive(db, execution.job_id, execution.id, instead_of)
+        if running == execution.id:
+            return True
+        if running is None:
+            instead_of = None
+        elif await executions.owed(db, [running]):
+            return False
+        else:
+            instead_of = running
+    return False

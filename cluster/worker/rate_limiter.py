@@ -1,0 +1,74 @@
+"""Permits for executions under a limit: asked for shortly before they are sent, by compare-and-set, many in one write."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.core.limits.permits import QUEUE, Granted, Limits, grant
+from cluster.store import permits, queues
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from cluster.clock import Clock
+    from cluster.core.execution.model import Job
+    from cluster.core.limits.permits import Permit
+    from cluster.store.mongo.client import Database
+
+log = structlog.get_logger()
+
+KNOWN_SECONDS = 1.0
+RACES = 20
+
+
+class Gates:
+    """The limits of the cluster as one node asks for them."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+        self._known: dict[str, tuple[Limits, float]] = {}
+
+    async def limits(self, job: Job) -> Limits:
+        """What limits this job now; that of a queue may have been read up to a second ago."""
+        if job.gate is None or not job.gate.startswith(QUEUE):
+            return job.limits
+        now = self._clock.monotonic()
+        known = self._known.get(job.gate)
+        if known is None or now - known[1] > KNOWN_SECONDS:
+            known = (await queues.limits(self._db, job.gate.removeprefix(QUEUE)), now)
+            self._known[job.gate] = known
+        return known[0]
+
+    async def ask(self, gate: str, limits: Limits, wanted: Mapping[str, str]) -> Granted:
+        """Permits for these executions under these marks, as far as they go.
+
+        Raises `StoreUnavailable`: some may be lost then, no more.
+        """
+        swept = False
+        for _ in range(RACES):
+            seen = await permits.read(self._db, gate)
+            found = grant(seen, limits, wanted, self._clock.now_ms())
+            if limits.concurrent is not None and not found.at_ms and found.again_ms is None and not swept:
+                # All are taken. Some may be those of nodes that died.
+                swept = True
+                gone = seen.held.keys() - await permits.live(self._db, seen.held)
+                if not gone:
+                    return found
+                log.info("permits_freed", gate=gate, executions=len(gone))
+                left = {name: mark for name, mark in seen.held.items() if name not in gone}
+                await permits.write(self._db, gate, seen, replace(seen, held=left))
+                continue
+            if found.then == seen or await permits.write(self._db, gate, seen, found.then):
+                return found
+            await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311 - spreads the racers, guards nothing
+        return Granted({}, seen, self._clock.now_ms() + 50)
+
+    async def give_back(self, back: Collection[Permit]) -> None:
+        """Nobody runs under these any more."""
+        await permits.give_back(self._db, back)

@@ -1,0 +1,180 @@
+"""Recording: what ended goes to history, what is to be tried again moves to another batch. One flush at a time.
+
+Order is what makes a crash harmless. A success: history, then the execution, then the batch. Anything else that ends
+is fenced first, because a node that lost its lease may still report a success, but must not end what another owes.
+A retry: the executions name the new batch, then it is inserted, then the old one may go.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.core.execution.model import Batch
+from cluster.core.execution.planning import MAX_BATCH, by_host
+from cluster.core.lifecycle import State
+from cluster.core.limits.permits import batch_gate
+from cluster.store import batches, executions, history
+from cluster.store import engine_jobs as definitions
+from cluster.store.mongo.operation import insist
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cluster.core.execution.model import Ending, Execution, Moved
+    from cluster.store.mongo.client import Database
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """What a flush did: second deliveries met, and results that came after the lease was lost."""
+
+    duplicates: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How executions move: as late work, each alone, how often they were claimed, and from when they may be claimed.
+
+    `claimable_ms` None: shortly before they are to be sent. `apart`: in batches of their own for each limit.
+    """
+
+    late: bool = False
+    claims: int = 0
+    alone: bool = False
+    claimable_ms: int | None = None
+    apart: bool = False
+
+
+AGAIN = Way()
+
+
+def _host(m: Moved) -> str:
+    return m.execution.host
+
+
+class Recorder:
+    """Writes results for one node. `seconds` bounds how long one write is repeated while MongoDB is away.
+
+    It is long, because a move may only be repeated under the batch name it began with.
+    """
+
+    def __init__(self, db: Database, retention_days: float, prefetch_ms: int, seconds: float = 3600.0) -> None:
+        self._db = db
+        self._retention_days = retention_days
+        self._prefetch_ms = prefetch_ms
+        self._seconds = seconds
+
+    async def endings(self, ended: Sequence[Ending], exclusive: Sequence[Execution] = ()) -> Flushed:
+        """Record what is final. `exclusive` are those that ran under `overlap: skip`. Safe to repeat."""
+        succeeded = [e for e in ended if e.state is State.SUCCEEDED]
+        others = [e for e in ended if e.state is not State.SUCCEEDED]
+        mine = set[str]()
+        if others:
+            nonce = uuid.uuid4().hex
+            mine = await insist(
+                lambda: executions.fence_endings(self._db, [e.execution for e in others], nonce),
+                seconds=self._seconds,
+                event="fence_endings",
+            )
+        final = succeeded + [e for e in others if e.execution.id in mine]
+        recorded = await insist(
+            lambda: history.record(self._db, final, self._retention_days), seconds=self._seconds, event="record"
+        )
+        held: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+        for e in final:
+            held[e.execution.batch, e.execution.token].append(e.execution.id)
+        removed = await insist(lambda: executions.remove(self._db, held), seconds=self._seconds, event="remove")
+        if exclusive:
+            await self._end_exclusive(exclusive, certain=removed == len(ended))
+        lost = [e for e in others if e.execution.id not in mine]
+        await self._keep_attempts([replace(e.execution, attempts=e.attempts[-1:]) for e in lost if e.attempts])
+        return Flushed(recorded.duplicates, len(lost))
+
+    async def _end_exclusive(self, ran: Sequence[Execution], *, certain: bool) -> None:
+        """Let the next occurrences of these jobs run. What is owed still has lost its lease here: another may be
+        sending it by now, and whoever ends it lets the next one run. `certain`: none of these is owed.
+        """
+        ids = [e.id for e in ran]
+        still = (
+            {}
+            if certain
+            else await insist(lambda: executions.owed(self._db, ids), seconds=self._seconds, event="still_owed")
+        )
+        gone = [e for e in ran if e.id not in still]
+        if gone:
+            ids, jobs = [e.id for e in gone], [e.job_id for e in gone]
+            await insist(
+                lambda: definitions.end_exclusive(self._db, ids, jobs), seconds=self._seconds, event="end_exclusive"
+            )
+
+    async def bury(self, batch: Batch, unreadable: dict[str, str], now_ms: int) -> None:
+        """Executions of a held batch whose documents cannot be read: dead, with the reason, and owed no more."""
+        log.error("executions_unreadable", batch=batch.id, executions=sorted(unreadable))
+        await history.bury(self._db, unreadable, now_ms, self._retention_days)
+        await executions.remove(self._db, {(batch.id, batch.token): sorted(unreadable)})
+
+    async def moves(self, moved: Sequence[Moved], way: Way = AGAIN) -> int:
+        """Put executions under new batches, by lane, attempt, send time, limit and host.
+
+        Returns how many were not ours any more.
+        """
+        groups: defaultdict[tuple[object, ...], list[Moved]] = defaultdict(list)
+        for m in moved:
+            # What is put back keeps its send times, of which a late batch has many.
+            at = m.send_ms if way.claimable_ms is None else None
+            gate = m.execution.gate if way.apart else batch_gate(m.execution.gate)
+            key: tuple[object, ...] = (m.execution.lane, len(m.attempts), at, gate)
+            groups[(*key, m.execution.id) if way.alone else key].append(m)
+        lost = 0
+        for group in groups.values():
+            for host, share in by_host(group, _host):
+                for start in range(0, len(share), MAX_BATCH):
+                    lost += await self._move(share[start : start + MAX_BATCH], host, way)
+        return lost
+
+    async def _move(self, group: Sequence[Moved], host: str, way: Way) -> int:
+        name = uuid.uuid4().hex
+        mine = await insist(
+            lambda: executions.move(self._db, group, name), seconds=self._seconds, event="move_executions"
+        )
+        first = group[0]
+        if mine:
+            batch = Batch(
+                name,
+                tuple(sorted(mine)),
+                first.execution.lane,
+                len(first.attempts),
+                first.send_ms,
+                first.send_ms - self._prefetch_ms if way.claimable_ms is None else way.claimable_ms,
+                way.late,
+                token=max(m.execution.token for m in group),
+                claims=way.claims,
+                host=host,
+                gate=first.execution.gate if way.apart else batch_gate(first.execution.gate),
+                held=way.claimable_ms is not None,
+            )
+            await insist(lambda: batches.insert(self._db, [batch]), seconds=self._seconds, event="insert_batch")
+        lost = [m for m in group if m.execution.id not in mine]
+        await self._keep_attempts([replace(m.execution, attempts=m.attempts[-1:]) for m in lost if m.attempts])
+        return len(lost)
+
+    async def _keep_attempts(self, late_results: Sequence[Execution]) -> None:
+        """An attempt that ended after its lease did happened all the same: it is kept where the execution is now."""
+        for execution in late_results:
+            kept = await executions.add_attempt(self._db, execution)
+            log.warning("lease_lost", execution=execution.id, batch=execution.batch, token=execution.token, kept=kept)
+
+    async def finish(self, done: Sequence[Batch]) -> None:
+        """Delete batches of which nothing is open; one that grew meanwhile is handed back for what was added."""
+        left = await insist(lambda: batches.finish(self._db, done), seconds=self._seconds, event="finish_batches")
+        for batch in done:
+            if batch.id in left and await batches.release(self._db, batch, None):
+                log.info("batch_grew", batch=batch.id)

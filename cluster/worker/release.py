@@ -1,0 +1,135 @@
+"""Handing back: what this node holds and will not send soon goes back into the database, for a better moment or node.
+
+So executions wait in the database and not in memory, and take no room from others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.core.errors import HoraeError, StoreUnavailable
+from cluster.core.execution.model import Moved
+from cluster.core.execution.verdict import rounded_up
+from cluster.store import batches
+from cluster.worker.record import Way
+
+if TYPE_CHECKING:
+    from cluster.worker.context import Doors
+    from cluster.worker.dispatch import Dispatcher
+    from cluster.worker.leases import Held, Holdings, Parked
+    from cluster.worker.record import Recorder
+    from cluster.worker.results import Results
+
+log = structlog.get_logger()
+
+HAND_BACK_AT_ONCE = 16
+LATE_APART_MS = 500
+BEHIND_MS = 500
+FAR_MS = 5000
+"""Nothing is claimed so long before it is due, unless by a clock that was wrong: it takes no room until it is."""
+EARLIER_MS = 1000
+LIMITED_MOST_MS = 30_000
+"""What waits for its limit is put back for so long at most, however slow the limit is."""
+
+
+class HandBack:
+    """Puts back what one node has not sent. `crowd`: with more executions waiting they may wait for less long."""
+
+    def __init__(
+        self, doors: Doors, recorder: Recorder, dispatcher: Dispatcher, results: Results, held: Holdings, crowd: int
+    ) -> None:
+        self._db = doors.db
+        self._clock = doors.clock
+        self._breakers = doors.breakers
+        self._recorder = recorder
+        self._dispatcher = dispatcher
+        self._results = results
+        self._held = held
+        self._crowd = crowd
+
+    async def turn(self) -> float:
+        """Once a second. A database that is away is no reason to stop."""
+        try:
+            await self.look_after_waiting()
+        except StoreUnavailable as exc:
+            log.warning("hand_back_disturbed", error=str(exc))
+        return 1.0
+
+    async def look_after_waiting(self) -> None:
+        """Share breakers; put back what waits for its host, for a better moment or a node with room."""
+        await self._breakers.step()
+        self._dispatcher.reconsider()
+        now = self._clock.now_ms()
+        crowded = self._dispatcher.waiting > self._crowd
+        for parked in self._dispatcher.parked(1.0, 1.0 if crowded else 10.0):
+            # What was here when the host was probed in vain stands behind what was not, so that others are drawn next
+            # time. (Not if the breaker stays open for longer than was known here; then it is chance alone.)
+            at = now + 2000 if parked.until_ms is None else max(parked.until_ms + BEHIND_MS, now + 1000)
+            if parked.host is None:  # a limit may be raised, which wakes nobody
+                at = min(at, now + LIMITED_MOST_MS)
+            await self.put_back(parked.held, rounded_up(at), parked)
+        for held in self._dispatcher.overdue() if self._dispatcher.stuck() else ():
+            await self.put_back(held, None)
+        for held in [h for h in self._held.values() if h.batch.send_ms > now + FAR_MS and not h.batch.late]:
+            await self.put_back(held, held.batch.send_ms - EARLIER_MS)
+        slow = self._dispatcher.hosts_slow()
+        if slow:
+            await batches.spread_late(self._db, "host", slow, LATE_APART_MS)
+        shut = self._dispatcher.gates_shut()
+        if shut:
+            await batches.spread_late(self._db, "gate", shut, LATE_APART_MS // 5)
+
+    async def put_back(self, held: Held, claimable_ms: int | None, only: Parked | None = None) -> int:
+        """Give up what is unsent of a batch (`only`: these of it): the whole batch on its token, or by a move.
+
+        Returns how many executions. They may be claimed from `claimable_ms` (cluster time); None: as before, or at once.
+        """
+        open_ = len(held.waiting) if only is None else len(only.executions)
+        untouched = not held.sending and not held.unrecorded and open_ == len(held.batch.ids)
+        # A batch of several hosts is taken apart, so that what is held back for one of them does not come along again.
+        alike = only is None or (
+            held.batch.host == only.host if only.host is not None else held.batch.gate == only.executions[0].gate
+        )
+        whole = untouched and alike
+        unsent = self._dispatcher.withdraw(held, None if only is None else only.executions)
+        if not unsent:
+            return 0
+        if whole:
+            self._held.forget(held)
+            await batches.release(self._db, held.batch, claimable_ms, untouched=True)
+            return len(unsent)
+        overdue = held.batch.send_ms < self._clock.now_ms() - batches.OVERDUE_MS
+        way = Way(
+            held.batch.late or overdue,
+            claims=max(0, held.batch.claims - 1),  # as if this claim had not been, as when a whole batch is released
+            claimable_ms=claimable_ms,
+            apart=only is not None and only.host is None,
+        )
+        held.unrecorded += 1  # the old batch must outlive the move
+        try:
+            # The host is where the job sends now, whatever it was when this was written down.
+            now = unsent if only is None or only.host is None else [replace(e, host=only.host) for e in unsent]
+            await self._recorder.moves([Moved(e, e.attempts, e.send_ms) for e in now], way)
+        except BaseException:
+            held.lost = True  # it still lists them: let its lease end, and whoever claims it next will see to them
+            raise
+        finally:
+            held.unrecorded -= 1
+            self._results.close_if_done(held)
+        return len(unsent)
+
+    async def put_back_everything(self) -> None:
+        """Give up all that is unsent. What cannot be put back now is left to its lease."""
+        everything = list(self._held.values())
+        for i in range(0, len(everything), HAND_BACK_AT_ONCE):
+            await asyncio.gather(*(self._put_back_quietly(h) for h in everything[i : i + HAND_BACK_AT_ONCE]))
+
+    async def _put_back_quietly(self, held: Held) -> None:
+        try:
+            await self.put_back(held, None)
+        except HoraeError as exc:
+            log.warning("hand_back_disturbed", batch=held.batch.id, error=str(exc))

@@ -1,0 +1,87 @@
+"""The run queue of one node: what is ready to be sent, by the instant from which it may go, with one timer for the first."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.clock import Clock
+    from cluster.worker.leases import Held, Ready
+
+
+LOOK_AGAIN_SECONDS = 1.0
+"""Cluster time may jump while something waits for an instant of it: nobody waits for longer without looking again."""
+
+
+class RunQueue:
+    """`free` says whether there is a slot; `start` is given what is due. Instants are cluster time (ms)."""
+
+    def __init__(self, clock: Clock, free: Callable[[], bool], start: Callable[[Ready], None]) -> None:
+        self._clock = clock
+        self._free = free
+        self._start = start
+        self._heap: list[tuple[int, int, Ready]] = []
+        self._order = count()
+        self._timer: asyncio.Handle | None = None
+        self._wakes_at = 0.0
+        """When the timer goes off, on the loop's clock. uvloop's handle does not say it if that is at once."""
+        self.stopped = False
+        """Nothing more is started."""
+
+    def line_up(self, ready: Ready) -> None:
+        """It may go at its send time."""
+        # What is late already stands behind what became due before it got here, not in front of everything.
+        self.put(max(ready.execution.send_ms, self._clock.now_ms()), ready)
+
+    def put(self, at_ms: int, ready: Ready) -> None:
+        """It may go from this instant; `pump` or `wake_at` see to it."""
+        heapq.heappush(self._heap, (at_ms, next(self._order), ready))
+
+    def pump(self) -> None:
+        """Start everything that is due, while there are slots."""
+        if self.stopped:
+            return
+        now_ms = self._clock.now_ms()
+        heap = self._heap
+        while heap and heap[0][0] <= now_ms and self._free():
+            self._start(heapq.heappop(heap)[2])
+        if heap and heap[0][0] > now_ms:
+            self.wake_at(heap[0][0])
+
+    def wake_at(self, instant_ms: int) -> None:
+        """Look again at this instant at the latest."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + min(max(0.0, self._clock.until(instant_ms)), LOOK_AGAIN_SECONDS)
+        if self._timer is not None:
+            if self._wakes_at <= at:
+                return
+            self._timer.cancel()
+        self._wakes_at = at
+        self._timer = loop.call_at(at, self._alarm)
+
+    def retime(self) -> None:
+        """Cluster time has jumped: what was put off to the time of before is late by the time of now."""
+        now_ms = self._clock.now_ms()
+        self._heap = [(min(at, max(now_ms, r.execution.send_ms)), place, r) for at, place, r in self._heap]
+        heapq.heapify(self._heap)
+        self.pump()
+
+    def overdue(self) -> list[Held]:
+        """Batches of which something is due and waits for a slot."""
+        now_ms = self._clock.now_ms()
+        return list({r.held: None for at, _, r in self._heap if at <= now_ms and r.execution.id in r.held.waiting})
+
+    def close(self) -> None:
+        """Nothing is looked at again."""
+        self.stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _alarm(self) -> None:
+        self._timer = None
+        self.pump()

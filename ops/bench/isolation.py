@@ -1,0 +1,59 @@
+"""For `horae bench --case isolation`: a target that takes every request and answers none for half a minute."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from ops.support.client import Client, Refused, Unreachable
+from ops.support.embedded_mongodb import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo.database import Database
+
+HANG_MS = 30_000
+HEALTHY = {"job_id": {"$regex": "^j"}}
+HANGING = {"job_id": {"$regex": "^h"}}
+
+
+class Hanging:
+    """Our receiver on a port of its own, where `/slow/30000` answers after 30 s."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        command = [sys.executable, "-m", "ops", "receiver", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + 20
+        while not self._answers() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            Client(f"http://127.0.0.1:{self.port}").call("GET", "/stats")
+        except (Refused, Unreachable):
+            return False
+        return True
+
+    def jobs(self, count: int) -> Iterator[dict[str, Any]]:
+        """Jobs of every second that call it."""
+        for n in range(count):
+            url = f"http://127.0.0.1:{self.port}/slow/{HANG_MS}/{n}"
+            yield {"jobId": f"h{n}", "schedule": "* * * * * *", "api": url, "type": "ATLEAST_ONCE"}
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(5)
+
+
+def unaccounted(database: Database[dict[str, Any]], window: dict[str, Any], expected: int) -> int:
+    """How many occurrences within a window are neither owed nor final. A result leaves one after it is in the other."""
+    owed = {d["_id"] for d in database["executions"].find({**window, **HANGING}, {"_id": 1})}
+    final = {d["_id"] for d in database["history"].find({**window, **HANGING}, {"_id": 1})}
+    return expected - len(owed | final)

@@ -1,0 +1,54 @@
+"""What one execution costs in bytes: kept in history, its indexes, and the oplog. `python -m ops.bench.space`.
+
+The runbook's capacity planning stands on these figures. Real nodes on a fresh embedded MongoDB, small bodies, targets
+that answer a few bytes; what a target answers is kept too, up to 2 KiB of it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ops.bench.testbed import bed, running
+from ops.support.output import as_json
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+
+
+def _size(client: MongoClient[dict[str, Any]], database: str, collection: str) -> dict[str, float]:
+    found = client[database].command("collStats", collection)
+    return {k: float(found.get(k, 0)) for k in ("count", "size", "storageSize", "totalIndexSize")}
+
+
+@click.command()
+@click.option("--rate", default=500, show_default=True, help="Jobs due every second.")
+@click.option("--seconds", default=40, show_default=True, help="How long.")
+def main(rate: int, seconds: int) -> None:
+    """Measure bytes per execution."""
+    with bed() as the_bed, running(the_bed) as cluster:
+        client, name = cluster.client, cluster.db.name
+        cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
+        time.sleep(5)  # what importing writes to the oplog is not ours to count
+        before, recorded = _size(client, "local", "oplog.rs"), _size(client, name, "history")["count"]
+        time.sleep(seconds)
+        after, final = _size(client, "local", "oplog.rs"), _size(client, name, "history")["count"]
+        client.admin.command("fsync")
+        history = _size(client, name, "history")
+        done = final - recorded
+        as_json(
+            {
+                "executions": int(done),
+                "historyBytes": round(history["size"] / history["count"]),
+                "historyBytesOnDisk": round(history["storageSize"] / history["count"]),
+                "historyIndexBytesOnDisk": round(history["totalIndexSize"] / history["count"]),
+                "oplogBytes": round((after["size"] - before["size"]) / done),
+                "owedBytesAtOnce": int(_size(client, name, "executions")["size"]),
+            }
+        )
+
+
+if __name__ == "__main__":
+    main()

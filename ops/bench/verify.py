@@ -1,0 +1,153 @@
+"""For `horae bench --case verify`: how long `horae verify` takes, and the most memory it uses, on much history.
+
+The documents are written directly, as a run that went well leaves them; the command runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from bson.datetime_ms import DatetimeMS
+from pymongo import MongoClient
+
+from cluster.core.documents.job_json import read_spec
+from cluster.core.instants import render
+from cluster.core.job import changes as jobchange
+from cluster.core.job.changes import Moment
+from cluster.store.history import DAY_MS
+from cluster.store.jobs import insertion
+from ops.bench.testbed import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo.database import Database
+
+    from ops.bench.testbed import Target
+
+CHUNK = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """So many jobs, each due so often, `interval` seconds apart, up to the last full hour."""
+
+    jobs: int
+    each: int
+    interval: int
+
+    @property
+    def executions(self) -> int:
+        """All of them."""
+        return self.jobs * self.each
+
+
+DENSE = Shape(1000, 1000, 1)
+SPARSE = Shape(100_000, 10, 60)
+
+
+def fill(database: Database[dict[str, Any]], shape: Shape, now_ms: int) -> int:
+    """Write jobs and history. Returns since when they were due, ms."""
+    end = now_ms // 3_600_000 * 3_600_000
+    began = end - shape.each * shape.interval * 1000
+    jobs: list[dict[str, Any]] = []
+    documents: list[dict[str, Any]] = []
+    for number in range(shape.jobs):
+        job = _job(f"verify-{number:06d}", shape, began, end)
+        jobs.append(job)
+        documents += _runs(job, range(began, end, shape.interval * 1000))
+        if len(documents) >= CHUNK:
+            database["jobs"].insert_many(jobs)
+            database["history"].insert_many(documents, ordered=False)
+            jobs, documents = [], []
+    if jobs:
+        database["jobs"].insert_many(jobs)
+        database["history"].insert_many(documents, ordered=False)
+    return began
+
+
+def _job(name: str, shape: Shape, began: int, end: int) -> dict[str, Any]:
+    schedule = "* * * * * *" if shape.interval == 1 else "0 * * * * *"
+    body = {"schedule": schedule, "api": "https://example.com/x", "type": "ATLEAST_ONCE", "endAt": render(end - 1)}
+    wanted = read_spec(body, {}).definition(None)
+    change = jobchange.define(None, name, wanted, Moment(began - 1, uuid.uuid4().hex, ""))
+    if change is None:
+        raise RuntimeError("a new job is always a change")
+    job = insertion(change)
+    del job["unsettled"]
+    return job
+
+
+def _runs(job: dict[str, Any], dues: range) -> Iterator[dict[str, Any]]:
+    for due in dues:
+        answer = {"n": 1, "sent_at": DatetimeMS(due + 40), "node": "host-4711-0badcafe", "token": 1, "ms": 3.2}
+        yield {
+            "_id": f"{job['_id']}:{due:013d}",
+            "job_id": job["_id"],
+            "due_at": DatetimeMS(due),
+            "send_at": DatetimeMS(due),
+            "schedule_version": job["schedule_version"],
+            "state": "succeeded",
+            "reason": None,
+            "attempts": [{**answer, "status": 200, "excerpt": "ok"}],
+            "drift_ms": 40,
+            "ended_at": DatetimeMS(due + 50),
+            "expire_at": DatetimeMS(due + 7 * DAY_MS),
+            "trigger": False,
+            "asked_at": None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What the command said, how long it took altogether (s), its CPU time (s) and the most memory it used (MB)."""
+
+    report: dict[str, Any]
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def run(uri: str, name: str, since_ms: int) -> Verified:
+    """`horae verify` on everything since then."""
+    with tempfile.TemporaryFile() as out:
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "ops", "verify", "--since", render(since_ms), "--json"]
+        child = os.posix_spawn(
+            sys.executable,
+            command,
+            {**os.environ, "MONGODB_URI": uri, "DB_NAME": name},
+            file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)],
+        )
+        _, _, used = os.wait4(child, 0)
+        seconds = time.perf_counter() - began
+        out.seek(0)
+        report: dict[str, Any] = orjson.loads(out.read())
+    return Verified(report, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def rows(the_bed: tuple[str, int, Target]) -> list[Row]:
+    """A million executions of few jobs, and a million of very many."""
+    uri, _, _ = the_bed
+    found = []
+    for shape in (DENSE, SPARSE):
+        name = f"bench_{uuid.uuid4().hex[:12]}"
+        with MongoClient[dict[str, Any]](uri) as client:
+            since = fill(client[name], shape, int(time.time() * 1000))
+            done = run(uri, name, since)
+            client.drop_database(name)
+        row = Row(f"verify {shape.executions:,} executions of {shape.jobs:,} jobs")
+        row.executions, row.missing = done.report["executions"], done.report["counts"]["missing"]
+        row.rate, row.node_mb = row.executions / done.seconds, done.peak_mb
+        row.note = (
+            f"{done.seconds:.0f} s, {done.cpu_seconds:.0f} s of its CPU, {'' if done.report['clean'] else 'NOT '}clean"
+        )
+        found.append(row)
+    return found

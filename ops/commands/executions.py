@@ -1,0 +1,171 @@
+"""`horae executions` (through the REST API) and `horae backlog` (from the database)."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from cluster.store import backfills, batches, nodes
+from ops.commands.status import reading
+from ops.support.client import Client, Refused
+from ops.support.output import ago, as_json, plain, rfc3339, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cluster.store.batches import Backlog
+    from cluster.store.mongo.client import Database
+
+JSON = click.option("--json", "form", is_flag=True, help="Print JSON.")
+LATE_MS = 15_000
+PAGE = 500
+
+
+@click.group("executions")
+@click.option("--url", envvar="HORAE_URL", help="Where the API is (HORAE_URL; else HOST and PORT).")
+@click.pass_context
+def executions_group(context: click.Context, url: str | None) -> None:
+    """Executions, through the REST API. A key is taken from HORAE_API_KEY."""
+    context.obj = lambda: Client(url)
+
+
+def _client(context: click.Context) -> Client:
+    client: Client = context.obj()
+    return client
+
+
+@executions_group.command("list")
+@click.option("--job", help="Only of this job, the latest due first.")
+@click.option("--state", help="failed, dead, missed, ... or several with commas.")
+@click.option("--since", help="Only ended (or, not ended yet, due) since then (RFC 3339); not with --job.")
+@click.option("--until", "before", help="Only before then.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@JSON
+@click.pass_context
+def list_command(context: click.Context, /, limit: int, form: bool, **given: str | None) -> None:  # noqa: FBT001
+    """What is owed, then what is final, the latest first. The reasons stand beside."""
+    try:
+        found = _listed(_client(context), limit, given)
+    except Refused as exc:
+        if exc.status == 422:  # a state or a time that is none
+            raise click.UsageError(exc.message) from exc
+        raise
+    if form:
+        as_json(found)
+        return
+    table(
+        f"{len(found)} execution(s)",
+        ["execution", "scheduled", "state", "status", "attempt", "late ms", "node", "error or reason"],
+        [
+            (
+                r["executionId"],
+                r["scheduledAt"],
+                r["state"],
+                r["status"],
+                r["attempt"],
+                r["driftMs"],
+                r["node"],
+                r.get("reason") or r["error"],
+            )
+            for r in found
+        ],
+    )
+
+
+def _listed(client: Client, limit: int, given: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """At most `limit`, page by page. Raises `Refused`."""
+    found: list[dict[str, Any]] = []
+    if given["job"] is not None:
+        if given["since"] is not None:
+            raise click.UsageError("--since goes without --job; use --until and --limit")
+        path, before = f"/jobs/{quote(given['job'], safe='')}/executions", given["before"]
+        while len(found) < limit:
+            size = min(PAGE, limit - len(found))
+            runs = client.call("GET", path, query={"state": given["state"], "before": before, "limit": size})
+            found += runs
+            if len(runs) < size:
+                break
+            before = runs[-1]["executionId"]
+    else:
+        query = {"state": given["state"], "since": given["since"], "until": given["before"]}
+        cursor = None
+        while len(found) < limit:
+            size = min(PAGE, limit - len(found))
+            page = client.call("GET", "/executions", query={**query, "limit": size, "cursor": cursor})
+            found += page["items"]
+            cursor = page["nextCursor"]
+            if cursor is None:
+                break
+    return found
+
+
+@executions_group.command("show")
+@click.argument("execution_id", metavar="EXECUTION")
+@JSON
+@click.pass_context
+def show_command(context: click.Context, execution_id: str, form: bool) -> None:  # noqa: FBT001
+    """One execution with every attempt. `horae explain` tells the same in sentences."""
+    run: dict[str, Any] = _client(context).call("GET", "/executions/" + quote(execution_id, safe=""))
+    if form:
+        as_json(run)
+        return
+    for name in ("executionId", "jobId", "state", "reason", "scheduledAt", "sendAt", "endedAt", "driftMs", "node"):
+        if run.get(name) is not None:
+            click.echo(f"{name:>12}  {plain(run[name])}")
+    table(
+        f"{len(run['attempts'])} attempt(s)",
+        ["attempt", "sent", "took ms", "status", "error", "node", "token"],
+        [
+            (a["attempt"], a["sentAt"], a["durationMs"], a["status"], a["detail"] or a["error"], a["node"], a["token"])
+            for a in run["attempts"]
+        ],
+    )
+
+
+@executions_group.command("retry")
+@click.argument("execution_ids", nargs=-1, required=True, metavar="EXECUTION...")
+@click.pass_context
+def retry_command(context: click.Context, execution_ids: tuple[str, ...]) -> None:
+    """Send failed or dead ones again, under their ids, with fresh attempts. Exit 1 if one could not be."""
+    client = _client(context)
+    failed = False
+    for name in execution_ids:
+        try:
+            client.call("POST", f"/executions/{quote(name, safe='')}/retry")
+            click.echo(f"{name}: owed again")
+        except Refused as exc:
+            click.echo(f"{name}: {exc.message}", err=True)
+            failed = True
+    sys.exit(1 if failed else 0)
+
+
+@click.command("backlog")
+@JSON
+def backlog_command(form: bool) -> None:  # noqa: FBT001
+    """What waits, in executions, and how long the oldest has. Exit 1 if that is more than 15 s."""
+
+    async def read(db: Database) -> tuple[Backlog, int, int]:
+        _, now = await nodes.listing(db)
+        return await batches.backlog(db), await backfills.pending(db), now
+
+    waiting, ranges, now = reading(read)
+    age = None if waiting.oldest_ms is None else max(0, now - waiting.oldest_ms)
+    if form:
+        as_json(
+            {
+                "ready": waiting.ready,
+                "leased": waiting.leased,
+                "late": waiting.late,
+                "oldestDueAt": rfc3339(waiting.oldest_ms),
+                "oldestAgeMs": age,
+                "rangesToCatchUp": ranges,
+            }
+        )
+    else:
+        oldest = "nothing waits" if age is None else f"the oldest has waited {ago(age / 1000)}"
+        click.echo(f"{waiting.ready} due and not claimed ({oldest}), {waiting.leased} in the hands of nodes.")
+        click.echo(f"{waiting.late} of all are late work; {ranges} range(s) of the past are still to be caught up.")
+    sys.exit(1 if age is not None and age > LATE_MS else 0)

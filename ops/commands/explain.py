@@ -1,0 +1,106 @@
+"""`horae explain`: why a job did or did not run, read from the database, so it works when no node does."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from api.resources.explain import shown
+from cluster.core import instants
+from cluster.core.errors import NotFound
+from cluster.store import nodes
+from cluster.usecases.explain import why
+from config.settings import load
+from ops.commands.status import reading
+from ops.support.output import as_json
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+
+DAY_MS = 86_400_000
+AGO = re.compile(r"-?(\d{1,7})([smhd])\Z")
+CLOCK = re.compile(r"(\d\d):(\d\d)(?::(\d\d))?\Z")
+NAKED = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?)\Z")
+UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
+BAD = (
+    "notDue",
+    "failed",
+    "dead",
+    "missed",
+    "skipped",
+    "cancelled",
+    "unknown",
+    "expired",
+    "paused",
+    "deleted",
+    "absent",
+)
+"""Exit status 1: it did not run."""
+
+
+def moment(text: str, now_ms: int) -> int:
+    """An instant as people write it, in ms. UTC unless an offset is written. Raises `BadParameter`."""
+    text = text.strip()
+    if (ago := AGO.match(text)) is not None:
+        return now_ms - int(ago[1]) * UNITS[ago[2]]
+    if (
+        (clock := CLOCK.match(text)) is not None
+        and int(clock[1]) < 24
+        and int(clock[2]) < 60
+        and int(clock[3] or 0) < 60
+    ):
+        at = now_ms - now_ms % DAY_MS + int(clock[1]) * UNITS["h"] + int(clock[2]) * UNITS["m"]
+        at += int(clock[3] or 0) * 1000
+        return at if at <= now_ms else at - DAY_MS
+    if (naked := NAKED.match(text)) is not None:
+        text = f"{naked[1]}T{naked[2]}{':00' if naked[2].count(':') == 1 else ''}Z"
+    try:
+        return instants.parse(text)
+    except ValueError as exc:
+        raise click.BadParameter(
+            f"'{text}' {exc}; or 10m (so long ago), 03:00 (the last one, UTC), 2026-12-01 03:00 (UTC)",
+            param_hint="TIME",
+        ) from exc
+
+
+@click.command("explain")
+@click.argument("job_id", metavar="JOB")
+@click.argument("at", metavar="[TIME]", required=False)
+@click.option("--json", "form", is_flag=True, help="Print JSON.")
+def explain_command(job_id: str, at: str | None, form: bool) -> None:  # noqa: FBT001 - click passes options by name
+    """Why JOB did or did not run at TIME; without TIME, its last run and its next. Exit 1 if it did not run well.
+
+    TIME is such as 2026-12-01T10:00:00Z, 2026-12-01 10:00 or 10:00 (UTC), or 10m: so long ago.
+    """
+    moment(at or "1s", DAY_MS)  # a wrong one is told before anything is asked
+    retention_days = load().retention_days
+
+    async def read(db: Database) -> dict[str, Any] | None:
+        _, now_ms = await nodes.listing(db)
+        try:
+            return shown(await why(db, job_id, None if at is None else moment(at, now_ms), retention_days))
+        except NotFound as exc:
+            click.echo(f"horae: {exc}", err=True)
+            return None
+
+    answer = reading(read)
+    if answer is None:
+        raise SystemExit(1)
+    if form:
+        as_json(answer)
+    else:
+        _tell(answer)
+    first = answer["explanations"][-1 if len(answer["explanations"]) > 1 and at is not None else 0]
+    raise SystemExit(1 if first["state"] in BAD else 0)
+
+
+def _tell(answer: dict[str, Any]) -> None:
+    click.echo(f"{answer['jobId']} is {answer['jobState']}.")
+    for e in answer["explanations"]:
+        click.echo("")
+        name = f"{e['executionId']}: " if e["executionId"] else ""
+        click.secho(f"{name}{e['summary']}", bold=True)
+        for fact in e["facts"]:
+            click.echo(f"  {fact['at'] or 'now':<24}  {fact['text']}")

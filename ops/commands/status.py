@@ -1,0 +1,184 @@
+"""`horae leases`, `nodes`, `leader`: who holds what, read from the database."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cluster.store import batches, leases, nodes
+from cluster.store.mongo.client import Database
+from cluster.store.mongo.encryption import Vault
+from config.settings import load
+from ops.support.embedded_mongodb import locate
+from ops.support.output import ago, as_json, rfc3339, table
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cluster.store.batches import LeasedBatch
+    from cluster.store.leases import Leadership
+    from cluster.store.nodes import Node
+
+SILENT_MS = 5000
+T = TypeVar("T")
+
+
+def reading(read: Callable[[Database], Awaitable[T]]) -> T:
+    """Run one reading against the configured database, or the embedded one that runs now."""
+    settings = load()
+    uri = locate(Path(settings.data_dir), settings.uri)
+
+    async def once() -> T:
+        db = Database.open(uri, settings.db_name, "ops", Vault(settings.secret_keys))
+        try:
+            return await read(db)
+        finally:
+            await db.close()
+
+    return asyncio.run(once())
+
+
+def _lease(leader: Leadership, now: int) -> dict[str, Any]:
+    return {
+        "nodeId": leader.node,
+        "term": leader.term,
+        "since": rfc3339(leader.since_ms),
+        "renewed": rfc3339(leader.renewed_ms),
+        "renewedAgoMs": None if leader.renewed_ms is None else now - leader.renewed_ms,
+    }
+
+
+def _batch(b: LeasedBatch, now: int) -> dict[str, Any]:
+    return {
+        "batch": b.id,
+        "owner": b.owner,
+        "token": b.token,
+        "claims": b.claims,
+        "ageMs": None if b.claimed_ms is None else now - b.claimed_ms,
+        "expiresInMs": b.expires_ms - now,
+        "executions": b.executions,
+        "attempt": b.attempt + 1,
+        "lane": b.lane,
+        "late": b.late,
+    }
+
+
+def _node(n: Node, now: int) -> dict[str, Any]:
+    return {
+        "nodeId": n.id,
+        "host": n.host,
+        "pid": n.pid,
+        "version": n.version,
+        "startedAt": rfc3339(n.started_ms),
+        "seenAt": rfc3339(n.seen_ms),
+        "silentMs": now - n.seen_ms,
+        "clockOffsetMs": n.clock_offset_ms,
+        "inFlight": n.in_flight,
+        "waiting": n.waiting,
+        "leading": n.leading,
+        "draining": n.draining,
+    }
+
+
+@click.group("leases", invoke_without_command=True)
+@click.option("--json", "form", is_flag=True, help="Print JSON.")
+@click.pass_context
+def leases_command(context: click.Context, form: bool) -> None:  # noqa: FBT001 - click passes options by name
+    """Who leads since when in which term, and every live batch lease. Exit 1 if nobody leads."""
+    if context.invoked_subcommand is not None:
+        return
+
+    async def read(db: Database) -> tuple[Leadership, list[LeasedBatch], int]:
+        (_, now) = await nodes.listing(db)
+        return await leases.leadership(db), await batches.leased(db), now
+
+    leader, held, now = reading(read)
+    if form:
+        as_json({"leader": _lease(leader, now), "batches": [_batch(b, now) for b in held]})
+    else:
+        _print_leader(leader, now)
+        table(
+            f"{len(held)} batch lease(s)",
+            ["batch", "owner", "token", "claims", "age", "expires in", "executions", "attempt", "late"],
+            [
+                (
+                    b.id[:12],
+                    b.owner,
+                    b.token,
+                    b.claims,
+                    None if b.claimed_ms is None else ago((now - b.claimed_ms) / 1000),
+                    ago((b.expires_ms - now) / 1000),
+                    b.executions,
+                    b.attempt + 1,
+                    "late" if b.late else "",
+                )
+                for b in held
+            ],
+        )
+    raise SystemExit(0 if leader.holder else 1)
+
+
+def _print_leader(leader: Leadership, now: int) -> None:
+    if leader.holder is None:
+        click.echo(f"Nobody leads (last term {leader.term}).")
+        return
+    since = "?" if leader.since_ms is None else f"{rfc3339(leader.since_ms)} ({ago((now - leader.since_ms) / 1000)})"
+    renewed = "?" if leader.renewed_ms is None else ago((now - leader.renewed_ms) / 1000)
+    click.echo(f"Leader {leader.node} in term {leader.term} since {since}, renewed {renewed} ago.")
+
+
+@click.group("leader", invoke_without_command=True)
+@click.option("--json", "form", is_flag=True, help="Print JSON.")
+@click.pass_context
+def leader_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
+    """Who leads. Exit 1 if nobody does, or the leader has not renewed its lease for long."""
+    if context.invoked_subcommand is not None:
+        return
+
+    async def read(db: Database) -> tuple[Leadership, int]:
+        (_, now) = await nodes.listing(db)
+        return await leases.leadership(db), now
+
+    leader, now = reading(read)
+    if form:
+        as_json(_lease(leader, now))
+    else:
+        _print_leader(leader, now)
+    fresh = leader.renewed_ms is not None and now - leader.renewed_ms < load().leader_lease_seconds * 1000
+    raise SystemExit(0 if leader.holder and fresh else 1)
+
+
+@click.group("nodes", invoke_without_command=True)
+@click.option("--json", "form", is_flag=True, help="Print JSON.")
+@click.pass_context
+def nodes_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
+    """Every node with its last heartbeat. Exit 1 if one is silent, or there is none."""
+    if context.invoked_subcommand is not None:
+        return
+    found, now = reading(nodes.listing)
+    if form:
+        as_json([_node(n, now) for n in found])
+    else:
+        table(
+            f"{len(found)} node(s)",
+            ["node", "host", "pid", "version", "up", "seen", "offset ms", "in flight", "waiting", "role"],
+            [
+                (
+                    n.id,
+                    n.host,
+                    n.pid,
+                    n.version,
+                    ago((now - n.started_ms) / 1000),
+                    f"{ago((now - n.seen_ms) / 1000)} ago",
+                    n.clock_offset_ms,
+                    n.in_flight,
+                    n.waiting,
+                    "draining" if n.draining else "leader" if n.leading else "",
+                )
+                for n in found
+            ],
+        )
+    raise SystemExit(0 if found and all(now - n.seen_ms < SILENT_MS for n in found) else 1)

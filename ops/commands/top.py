@@ -1,0 +1,128 @@
+"""`horae top`: what is seen of the cluster in one look. Reads alone; `ops/commands/top_view.py` draws it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from cluster.core.histogram import Histogram
+from cluster.store import batches, breakers, leases, nodes
+from cluster.store.mongo.client import Database
+from cluster.store.queries import failing_hosts as failing
+from cluster.store.queries import jobs_and_executions as reads
+from config.settings import load
+from ops.commands.status import SILENT_MS
+from ops.commands.top_view import drawn, watch
+from ops.support.embedded_mongodb import locate
+from ops.support.output import as_json, rfc3339
+
+if TYPE_CHECKING:
+    from cluster.core.limits.circuit_breaker import Breaker
+    from cluster.store.nodes import Node
+
+FAILING_MS = 300_000
+HOSTS = 10
+
+
+@click.command("top")
+@click.option(
+    "--interval", default=2.0, show_default=True, type=click.FloatRange(0.5, 60), help="Seconds between looks."
+)
+@click.option("--once", is_flag=True, help="Look once and end.")
+@click.option("--json", "form", is_flag=True, help="Look once and print JSON.")
+def top_command(interval: float, once: bool, form: bool) -> None:  # noqa: FBT001 - click passes options by name
+    """A live view of the cluster; Ctrl-C ends it. With --once or --json, exit 1 if nobody leads or a node is silent.
+
+    It goes on while MongoDB is away and says so.
+    """
+    settings = load()
+    uri = locate(Path(settings.data_dir), settings.uri)
+    lease_ms = int(settings.leader_lease_seconds * 1000)
+
+    async def run() -> int:
+        db = Database.open(uri, settings.db_name, "ops")
+        try:
+            if not (once or form):
+                await watch(lambda: look(db, lease_ms), interval, Console())
+                return 0
+            seen = await look(db, lease_ms)
+            if form:
+                as_json(seen)
+            else:
+                Console().print(drawn(seen))
+            return 0 if seen["leader"]["sound"] and all(n["silentMs"] < SILENT_MS for n in seen["nodes"]) else 1
+        finally:
+            await db.close()
+
+    try:
+        sys.exit(asyncio.run(run()))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(0)
+
+
+async def look(db: Database, lease_ms: int) -> dict[str, Any]:
+    """Everything at once, as JSON shows it. A leader that has not renewed for `lease_ms` is not `sound`."""
+    present, now = await nodes.listing(db)
+    leader = await leases.leadership(db)
+    waiting = await batches.backlog(db)
+    since, counts = await reads.recent_counts(db, now)
+    seconds = max(1.0, (now - since) / 1000)
+    drift = Histogram()
+    for n in present:
+        drift.merge(n.counters.get("drift_recent", ()))
+    renewed_ago = None if leader.node is None or leader.renewed_ms is None else max(0, now - leader.renewed_ms)
+    bad = (await failing.hosts(db, now - FAILING_MS))[:HOSTS]
+    in_all, opened_first = await breakers.first(db, HOSTS)
+    not_closed = {b.host: b for b in (*await breakers.listing(db, [h for h, *_ in bad]), *opened_first)}
+    hosts = _hosts(bad, list(not_closed.values()))
+    return {
+        "at": rfc3339(now),
+        "leader": {
+            "nodeId": leader.node,
+            "term": leader.term,
+            "since": rfc3339(leader.since_ms),
+            "renewedAgoMs": renewed_ago,
+            "sound": renewed_ago is not None and renewed_ago < lease_ms,
+        },
+        "ratesPerSecond": {
+            name: round(counts.get(name, 0) / seconds, 1)
+            for name in ("attempts", "succeeded", "retried", "failed", "dead")
+        },
+        "driftMs": {"p50": drift.quantile(0.5), "p99": drift.quantile(0.99)},
+        "backlog": {
+            "ready": waiting.ready,
+            "leased": waiting.leased,
+            "late": waiting.late,
+            "oldestAgeMs": None if waiting.oldest_ms is None else max(0, now - waiting.oldest_ms),
+        },
+        "nodes": [_node(n, now) for n in present],
+        "failingHosts": hosts[:HOSTS],
+        "failingHostsInAll": max(len(hosts), in_all),
+    }
+
+
+def _hosts(bad: list[tuple[str, int, int]], not_closed: list[Breaker]) -> list[dict[str, Any]]:
+    """Those that fail most first, then those that nothing is sent to."""
+    why = {b.host: b.why for b in not_closed}
+    known = {h for h, *_ in bad}
+    rows = [*bad, *((h, 0, 0) for h in why if h not in known)]
+    return [{"host": h, "endedBadly": lost, "waitForRetry": waits, "breaker": why.get(h)} for h, lost, waits in rows]
+
+
+def _node(n: Node, now: int) -> dict[str, Any]:
+    silent = now - n.seen_ms
+    # What a silent node said last of itself is no news: two leaders would be shown after one was killed.
+    role = "silent" if silent >= SILENT_MS else "drained" if n.draining else "leader" if n.leading else ""
+    return {
+        "nodeId": n.id,
+        "silentMs": silent,
+        "inFlight": n.in_flight,
+        "waiting": n.waiting,
+        "clockOffsetMs": n.clock_offset_ms,
+        "role": role,
+    }

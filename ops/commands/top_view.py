@@ -1,0 +1,168 @@
+"""The picture of `horae top`: drawn for the height there is, redrawn when that changes, kept while MongoDB is away."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cluster.core.errors import StoreUnavailable
+from ops.support.output import ago, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from rich.console import Console, RenderableType
+
+Seen = dict[str, Any]
+AROUND = 13
+"""Lines that are no row of a table: the head of 4 to 6, one for trouble, two titles, blanks, what is left out."""
+LEAST_ROWS = 2
+REDRAW_SECONDS = 1.0
+ORDER = ("silent", "leader", "drained", "")
+
+
+class _Latest:
+    """What was seen last, and since when nothing could be."""
+
+    def __init__(self) -> None:
+        self.seen: Seen | None = None
+        self.away_since = 0.0
+        self.why: str | None = None
+        self.changed = asyncio.Event()
+
+    async def look(self, look: Callable[[], Awaitable[Seen]], interval: float) -> None:
+        """Again and again. A database that is away is waited for; a refusal is raised."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + interval
+            try:
+                self.seen = await look()
+                self.why = None
+            except StoreUnavailable as exc:
+                if self.why is None:
+                    self.away_since = time.monotonic()
+                self.why = str(exc)
+            self.changed.set()
+            await asyncio.sleep(max(0.0, due - loop.time()))
+
+    def picture(self, height: int | None) -> RenderableType:
+        """Of that many lines at most; None: of as many as it takes."""
+        parts: list[RenderableType] = []
+        if self.why is not None:
+            away = ago(time.monotonic() - self.away_since)
+            parts.append(Text(f"MongoDB DOES NOT ANSWER for {away}: {plain(self.why)}", "bold red", no_wrap=True))
+        if self.seen is None:
+            parts.append(Text("nothing was seen yet"))
+        else:
+            parts.append(drawn(self.seen, height))
+        return Group(*parts)
+
+
+async def watch(look: Callable[[], Awaitable[Seen]], interval: float, console: Console) -> None:
+    """Look every `interval` seconds and show it, until cancelled. Without a terminal, pictures follow each other."""
+    latest = _Latest()
+    loop = asyncio.get_running_loop()
+    this = asyncio.current_task()
+    assert this is not None
+    loop.add_signal_handler(signal.SIGTERM, this.cancel)  # not death: the terminal is given back as it was
+    looking = asyncio.create_task(latest.look(look, interval))
+    looking.add_done_callback(lambda _: latest.changed.set())
+    try:
+        if not console.is_terminal:
+            while not looking.done():
+                await latest.changed.wait()
+                latest.changed.clear()
+                console.print(latest.picture(None))
+        else:
+            loop.add_signal_handler(signal.SIGWINCH, latest.changed.set)
+            with Live(latest.picture(None), console=console, screen=True, auto_refresh=False) as live:
+                while not looking.done():
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(latest.changed.wait(), REDRAW_SECONDS)
+                    latest.changed.clear()
+                    live.update(latest.picture(console.size.height), refresh=True)
+        looking.result()
+    finally:
+        looking.cancel()
+
+
+def drawn(seen: Seen, height: int | None = None) -> RenderableType:
+    """One look. In `height` lines, the nodes and hosts that are well are left out first and counted."""
+    rates, drift, waiting = seen["ratesPerSecond"], seen["driftMs"], seen["backlog"]
+    age = waiting["oldestAgeMs"]
+    lines = [
+        Text(f"{seen['at']}   ").append(*_leader(seen["leader"])),
+        Text("per second: " + ", ".join(f"{n:,} {name}" for name, n in rates.items())),
+        Text(f"late by: p50 {_ms(drift['p50'])}, p99 {_ms(drift['p99'])}"),
+        Text(
+            f"backlog: {waiting['ready']:,} due, {waiting['leased']:,} with nodes, {waiting['late']:,} late work"
+            + (f", the oldest waits {ago(age / 1000)}" if age is not None else "")
+        ),
+    ]
+    rows = None if height is None else max(2 * LEAST_ROWS, height - AROUND)
+    hosts = seen["failingHosts"]
+    most_hosts = None if rows is None else max(LEAST_ROWS, min(len(hosts), rows // 2))
+    most_nodes = None if rows is None else max(LEAST_ROWS, rows - min(len(hosts), most_hosts or 0))
+    parts: list[RenderableType] = [*lines, Text(""), *_nodes(seen["nodes"], most_nodes), Text("")]
+    parts += _hosts(hosts[:most_hosts], seen["failingHostsInAll"])
+    return Group(*parts)
+
+
+def _leader(leader: Seen) -> tuple[str, str]:
+    if leader["nodeId"] is None:
+        return "NOBODY LEADS", "bold red"
+    renewed = f"renewed {ago(leader['renewedAgoMs'] / 1000)} ago"
+    if not leader["sound"]:
+        return f"NOBODY LEADS: {leader['nodeId']} does not renew term {leader['term']} ({renewed})", "bold red"
+    return f"{leader['nodeId']} leads in term {leader['term']}, {renewed}", ""
+
+
+def _table(*columns: str) -> Table:
+    """The first column may be cut, numbers may not."""
+    made = Table(box=None, pad_edge=False)
+    for n, name in enumerate(columns):
+        numeric = name in ("in flight", "waiting", "offset ms", "bad in 5 min", "wait for retry")
+        made.add_column(name, justify="right" if numeric else "left", no_wrap=True, overflow="ellipsis")
+        made.columns[n].min_width = len(name) if numeric else 8
+    return made
+
+
+def _nodes(nodes: list[Seen], most: int | None) -> list[RenderableType]:
+    if not nodes:
+        return [Text("NO NODE RUNS", "bold red")]
+    shown = _table("node", "seen", "in flight", "waiting", "offset ms", "role")
+    ordered = sorted(nodes, key=lambda n: (ORDER.index(n["role"]), n["nodeId"]))
+    for n in ordered[:most]:
+        cells = (
+            n["nodeId"],
+            f"{ago(n['silentMs'] / 1000)} ago",
+            n["inFlight"],
+            n["waiting"],
+            n["clockOffsetMs"],
+            n["role"],
+        )
+        shown.add_row(*(Text(plain(c)) for c in cells), style="red" if n["role"] == "silent" else None)
+    left_out = ordered[len(ordered) if most is None else most :]
+    return [shown, Text(f"and {len(left_out)} more node(s)")] if left_out else [shown]
+
+
+def _hosts(hosts: list[Seen], in_all: int) -> list[RenderableType]:
+    if not hosts:
+        return [Text("no host fails")]
+    shown = _table("failing host", "bad in 5 min", "wait for retry", "breaker")
+    for h in hosts:
+        cells = (h["host"], h["endedBadly"], h["waitForRetry"], h["breaker"] or "closed")
+        shown.add_row(*(Text(plain(c)) for c in cells))
+    return [shown, Text(f"and {in_all - len(hosts)} more host(s)")] if in_all > len(hosts) else [shown]
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f} ms"

@@ -1,0 +1,60 @@
+"""The desk of one worker: collects its readings, pins them to the board, and reads everybody's off it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import orjson
+import structlog
+
+from api.http.context import Part
+from cluster import metrics as readings
+
+if TYPE_CHECKING:
+    from api.http.request_metrics import Metering
+    from cluster.node import Node
+    from ops.server.shared_slots import Board
+
+log = structlog.get_logger()
+
+EVERY = 1.0
+
+
+class Desk:
+    """One worker's. `slot` None: not on a board, it speaks for itself alone."""
+
+    def __init__(self, node: Node, metering: Metering, board: Board | None) -> None:
+        self._node = node
+        self._metering = metering
+        self._board = board
+        self._pulse = readings.Pulse()
+        self.slot: int | None = None
+
+    def parts(self) -> list[Part]:
+        """The readings of every worker here, this one's as of now."""
+        own = {**readings.of(self._node, self._pulse), **self._metering.readings()}
+        mine = Part(self.slot or 0, 0.0, own)
+        if self._board is None or self.slot is None:
+            return [mine]
+        self._pin(own)
+        others = [Part(slot, age, orjson.loads(text)) for slot, age, text in self._board.read() if slot != self.slot]
+        return sorted([mine, *others], key=lambda p: p.worker)
+
+    def _pin(self, own: readings.Readings) -> None:
+        if self._board is None or self.slot is None:
+            return
+        try:
+            self._board.write(self.slot, orjson.dumps(own))
+        except ValueError as exc:
+            log.warning("readings_too_large", error=str(exc))
+
+    async def run(self) -> None:
+        """Keep the board up to date, until cancelled."""
+        feeling = asyncio.get_running_loop().create_task(self._pulse.run())
+        try:
+            while True:
+                self._pin({**readings.of(self._node, self._pulse), **self._metering.readings()})
+                await asyncio.sleep(EVERY)
+        finally:
+            feeling.cancel()

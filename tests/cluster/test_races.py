@@ -1,0 +1,315 @@
+"""Races between nodes, and between the loops of one node, that leave an execution unlisted or a batch with two owners."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.execution.model import Batch, Moved
+from cluster.core.execution.planning import MAX_BATCH
+from cluster.leader.liveness import BLIND_SECONDS, Census
+from cluster.store import batches, executions
+from cluster.store import engine_jobs as definitions
+from cluster.store.batches import ClaimFilter
+from cluster.store.enqueue import owe, repair
+from cluster.store.history import DAY_MS
+from cluster.store.nodes import Beat
+from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, worker
+from tests.support.waiting import eventually
+from tests.worker.test_worker import DUE, answering, owed, run_dry
+
+if TYPE_CHECKING:
+    import pytest
+
+    from cluster.store.mongo.client import Database
+
+
+async def test_both_halves_of_an_unfinished_move_are_found(database: Database) -> None:
+    """Retries of two batches move to one new batch, and the node dies before inserting it. Whoever reclaims the first
+    old batch makes the new one with what he knows; whoever reclaims the second must add what he knows."""
+    (a,) = await owed(database, "a", batch="b1")
+    (b,) = await owed(database, "b", batch="b2")
+    dying = worker(database, answering(503), "dying")
+    held = [await dying._claimer.step(ClaimFilter()), await dying._claimer.step(ClaimFilter())]
+    stamped = [e for c in held if c is not None for e in c.executions]
+    assert {e.id for e in stamped} == {a.id, b.id}
+    await executions.move(database, [Moved(e, e.attempts, DUE) for e in stamped], "new")
+    await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    sent: list[str] = []
+    heir = worker(database, noting(sent), "heir")
+    for _ in range(2):  # both old batches are reclaimed before the new one can be
+        assert await heir._claimer.step(ClaimFilter()) is not None
+        await database.api["batches"].update_many(
+            {"_id": "new"}, {"$set": {"claimable_at": DatetimeMS(T0), "send_at": DatetimeMS(DUE)}}
+        )
+    await check_books(database)
+    await database.api["batches"].update_many({"_id": "new"}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    await run_dry(heir)
+    assert sorted(sent) == [a.id, b.id]
+
+
+async def test_a_token_never_goes_down_when_two_batches_move_into_one(database: Database) -> None:
+    """One flush moves what was leased under token 1 and what was under token 6, and the node dies. Whoever makes the new
+    batch knows of the first alone; the next attempt of the second has a greater token all the same."""
+    await owed(database, "a", batch="b1")
+    (b,) = await owed(database, "b", batch="b2")
+    await database.api["batches"].update_one({"_id": "b2"}, {"$set": {"token": 5}})
+    dying = worker(database, answering(503), "dying")
+    held = [await dying._claimer.step(ClaimFilter()), await dying._claimer.step(ClaimFilter())]
+    stamped = [e for c in held if c is not None for e in c.executions]
+    assert {e.token for e in stamped} == {1, 6}
+    await executions.move(database, [Moved(e, e.attempts, DUE) for e in stamped], "new")
+    first, second = (next(e for e in stamped if e.token == token) for token in (1, 6))
+    await repair(database, [replace(first, batch="new")])
+    await repair(database, [replace(second, batch="new")])
+    await database.api["batches"].delete_many({"_id": {"$ne": "new"}})
+    await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    tokens: list[str] = []
+    await run_dry(worker(database, noting(tokens, "horae-fencing-token"), "heir"))
+    assert tokens == ["7", "7"]
+    assert {h["_id"] for h in await rows(database, "history")} >= {b.id}
+
+
+async def test_repair_extends_a_batch_that_exists_and_touches_one_that_lists_all(database: Database) -> None:
+    """The number it returns is that of missing batches alone."""
+    a, b = await owed(database, "a", "b")
+    await database.api["batches"].update_one({"_id": "b"}, {"$set": {"ids": [a.id]}})
+    assert await repair(database, [a, b]) == 0
+    (batch,) = await rows(database, "batches")
+    assert sorted(batch["ids"]) == [a.id, b.id]
+    assert await repair(database, [a, b]) == 0
+    assert (await rows(database, "batches")) == [batch]
+    await database.api["batches"].delete_many({})
+    assert await repair(database, [a, b]) == 1
+
+
+async def test_what_another_claimer_is_just_claiming_is_no_stray(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an unknown outcome one claimer hands back strays while the other is between its claim and taking it on: the
+    batch carries our name and is not held yet. Handed back, it would have two owners at once."""
+    await owed(database, "a")
+    w = worker(database, answering(200))
+    claimed, go_on = asyncio.Event(), asyncio.Event()
+    real = executions.stamp
+
+    async def slowly(*args: Any) -> int:
+        claimed.set()
+        await go_on.wait()
+        return await real(*args)
+
+    monkeypatch.setattr(executions, "stamp", slowly)
+    first = asyncio.create_task(w.claim_once())
+    await asyncio.wait_for(claimed.wait(), 5)
+    w._strays = True
+    assert not await w.claim_once()
+    (batch,) = await rows(database, "batches")
+    assert batch["owner"] == "w", "it was handed back while its owner was about to send it"
+    go_on.set()
+    assert await first
+    assert await w.renew_once() == set()
+    assert not await w.claim_once(), "there was nothing to claim"
+    assert not w._strays, "the strays were never looked for"
+    await run_dry(w)
+
+
+async def test_nobody_claims_while_strays_are_looked_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise what is claimed between the reading and the handing back would be handed back too."""
+    await owed(database, "a")
+    w = worker(database, answering(200))
+    looking, go_on = asyncio.Event(), asyncio.Event()
+    real = batches.strays
+
+    async def slowly(*args: Any) -> Any:
+        looking.set()
+        await go_on.wait()
+        return await real(*args)
+
+    monkeypatch.setattr(batches, "strays", slowly)
+    w._strays = True
+    first = asyncio.create_task(w.claim_once())
+    await asyncio.wait_for(looking.wait(), 5)
+    assert not await w.claim_once()
+    assert (await rows(database, "batches"))[0]["owner"] is None
+    go_on.set()
+    assert await first
+    await run_dry(w)
+
+
+async def test_a_changed_primary_stops_reclaiming_for_a_lease(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one's clock may be ahead, so that leases look ended to it that are not; owners renew first."""
+    await owed(database, "a", batch="owned")
+    other = worker(database, answering(200), "other")
+    assert await other._claimer.step(ClaimFilter()) is not None
+    w = worker(database, answering(200))
+    assert not await w.claim_once()
+    await database.api["batches"].update_one({"_id": "owned"}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    monkeypatch.setattr(type(database), "primary", lambda _: ("elsewhere", 27017))
+    assert not await w.claim_once(), "it was reclaimed by another clock"
+    await owed(database, "b", batch="free")
+    assert await w.claim_once()
+
+
+def beats(*revs: int) -> list[Beat]:
+    return [Beat(f"n{i}", rev, 0) for i, rev in enumerate(revs)]
+
+
+def test_silence_while_nobody_looked_is_nobodys_silence() -> None:
+    """The database was away for a minute, or we stood still: nobody is called dead for that."""
+    census = Census()
+    census.take(beats(1, 1), 100.0)
+    assert census.silent(160.0, 10) == set(), "nothing was read for a minute: nothing is known"
+    census.take(beats(1, 1), 160.0)
+    assert census.silent(160.0, 10) == set()
+    for i in range(1, 7):
+        census.take(beats(1 + i, 1), 160.0 + 2 * i)
+    assert census.silent(172.0, 10) == {"n1"}
+    assert census.alive(172.0, 10) == 1
+
+
+def test_short_gaps_between_readings_hide_nobodys_silence() -> None:
+    """A reading that failed once does not begin the count anew."""
+    census = Census()
+    now = 0.0
+    while now < 11:
+        census.take(beats(5), now)
+        now += BLIND_SECONDS - 0.1
+    assert census.silent(now, 10) == set() or now - BLIND_SECONDS > 10
+    census.take(beats(5), now)
+    assert census.silent(now, 10) == {"n0"}
+
+
+def test_a_holder_without_a_heartbeat_is_silent_in_the_end() -> None:
+    """It was forgotten, or never wrote one: the readings in between must not begin its count anew."""
+    census = Census()
+    for i in range(8):
+        census.take(beats(i), 2.0 * i)
+        census.suspect({"ghost"}, 2.0 * i)
+    assert census.silent(14.0, 10) == {"ghost"}
+    census.suspect(set(), 14.0)
+    assert census.silent(14.0, 10) == set(), "it holds nothing any more"
+
+
+async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node was cut off, is back, and has claimed a batch before its next heartbeat: that batch has an owner. What it
+    has held and not renewed for a lease has none; if it renews that just before it is freed, it has."""
+    clock, now = Crank(), [1000.0]
+    leader = await lead(database, clock)
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    census = leader._census
+
+    async def silently(seconds: int) -> int:
+        released = 0
+        for _ in range(seconds):
+            now[0] += 1
+            census.take([Beat("w", 1, 0)], now[0])
+            released += (await leader.sweeper.step()).released
+        return released
+
+    w = worker(database, answering(200))
+    await owed(database, "old", batch="old")
+    assert await w._claimer.step(ClaimFilter())
+    assert await silently(9) == 0
+    await owed(database, "new", batch="new")
+    assert await w._claimer.step(ClaimFilter())
+    assert await silently(8) == 1
+    assert {b["_id"]: b["owner"] for b in await rows(database, "batches")} == {"old": None, "new": "w"}
+    assert await batches.renew(database, "w", [("new", 1)], 30) == set()
+    assert await silently(9) == 0, "it was renewed, so it is trusted"
+    (held,) = await batches.strays(database, "w")
+    await batches.renew(database, "w", [("new", 1)], 30)
+    assert not await batches.release_unrenewed(database, held), "renewed after it was read"
+    assert await silently(12) == 1
+    assert [b["owner"] for b in await rows(database, "batches")] == [None, None]
+
+
+async def test_tombstones_go_after_the_retention_and_not_before(database: Database) -> None:
+    """The auditor needs what a deleted job owed for as long as its executions are kept."""
+    clock = Crank()
+    day = DAY_MS
+    documents = [
+        job_document("fresh", state="deleted", updated_at=DatetimeMS(T0 - 6 * day)),
+        job_document("old", state="deleted", updated_at=DatetimeMS(T0 - 8 * day)),
+        job_document("keeps more", state="deleted", updated_at=DatetimeMS(T0 - 8 * day), retention_days=30.0),
+        job_document("keeps less", state="deleted", updated_at=DatetimeMS(T0 - 6 * day), retention_days=1.0),
+        job_document("unsettled", state="deleted", updated_at=DatetimeMS(T0 - 8 * day)),
+        job_document("active", updated_at=DatetimeMS(T0 - 8 * day)),
+    ]
+    for d in documents:
+        if d["_id"] != "unsettled":
+            del d["unsettled"]
+    await put_jobs(database, *documents)
+    leader = await lead(database, clock)
+    assert await leader.sweeper.forget_deleted() == 1
+    assert sorted(j["_id"] for j in await rows(database, "jobs")) == [
+        "active",
+        "fresh",
+        "keeps less",
+        "keeps more",
+        "unsettled",
+    ]
+
+
+async def test_a_job_made_again_is_not_taken_for_its_tombstone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made again between the finding and the removing."""
+    document = job_document("a", state="deleted", updated_at=DatetimeMS(0))
+    del document["unsettled"]
+    await put_jobs(database, document)
+    collection = type(database.work["jobs"])
+    real = collection.delete_many
+
+    async def meanwhile(self: Any, *args: Any, **kwargs: Any) -> Any:
+        await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"state": "active"}})
+        return await real(self, *args, **kwargs)
+
+    monkeypatch.setattr(collection, "delete_many", meanwhile)
+    assert await definitions.forget_deleted(database, T0, 10, 7.0) == 0
+    assert [j["state"] for j in await rows(database, "jobs")] == ["active"]
+
+
+async def test_an_attempt_that_is_kept_is_kept_once(database: Database) -> None:
+    """A flush that is repeated must not use up attempts of the execution it lost."""
+    (a,) = await owed(database, "a")
+    stale = worker(database, answering(503), "stale")
+    await stale.claim_once()
+    await eventually(lambda: _results(stale), 5)
+    attempts = stale.results.unrecorded[0].attempts  # type: ignore[union-attr]
+    for _ in range(3):
+        await executions.add_attempt(database, replace(a, attempts=attempts))
+    (found,) = await rows(database, "executions")
+    assert len(found["attempts"]) == 1
+
+
+async def _results(w: Any) -> Any:
+    return w.results.unrecorded
+
+
+async def test_no_batch_is_larger_than_a_batch_may_be(database: Database) -> None:
+    """Three hundred executions that fail together, and that a change of schedule takes over together."""
+    found = await owed(database, *(f"j{i:03}" for i in range(300)))
+    await database.api["jobs"].update_many({}, {"$set": {"schedule_version": "v2"}})
+    renewed = [replace(e, schedule_version="v2", batch="planned") for e in found]
+    names = iter(f"new-{i}" for i in range(10))
+    its_batch = Batch("planned", tuple(e.id for e in renewed), 0, 0, DUE, DUE)
+    assert (await owe(database, renewed, [its_batch], lambda: next(names))).reowned == 300
+    sizes = [len(b["ids"]) for b in await rows(database, "batches") if b["_id"].startswith("new")]
+    assert sum(sizes) == 300
+    assert max(sizes) <= MAX_BATCH
+    w = worker(database, answering(503))
+    while (claimed := await w._claimer.step(ClaimFilter())) is not None:
+        await w._recorder.moves([Moved(e, e.attempts, T0) for e in claimed.executions])
+        await w._recorder.finish([claimed.batch])
+    await database.api["executions"].update_many({}, {"$set": {"token": 9, "batch": "together"}})
+    everything = await executions.owed(database, [e.id for e in found])
+    await w._recorder.moves([Moved(e, e.attempts, T0) for e in everything.values()])
+    sizes = [len(b["ids"]) for b in await rows(database, "batches") if b["token"] == 9]
+    assert (sum(sizes), max(sizes) <= MAX_BATCH) == (300, True)

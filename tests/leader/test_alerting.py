@@ -1,0 +1,457 @@
+"""Alerts on a real MongoDB: decided once, said once, whoever dies in between; and they cost others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import orjson
+import pytest
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.alerts import Kind, Trouble, seen, watch
+from cluster.core.documents.alerts import AlertSpec
+from cluster.core.documents.job import JobSpec
+from cluster.core.errors import StoreUnavailable
+from cluster.core.execution.model import Batch, Execution
+from cluster.core.ids import execution_id
+from cluster.leader.alerting import Alerter
+from cluster.store import alert_jobs as alertjobs
+from cluster.store import channels, history, incidents
+from cluster.store.channels import Channel
+from cluster.store.enqueue import owe
+from cluster.store.history import MissedRange
+from cluster.store.maintenance.rotate_secrets import rotate
+from cluster.store.mongo.encryption import Vault
+from cluster.usecases.jobs import put
+from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
+from tests.worker.test_worker import DUE, answering, owed, run_dry
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+
+RULES = {"channels": ["ops", "chat"], "onDead": True}
+OPS, CHAT = "http://ops.example/alerts", "http://chat.example/secret-path"
+
+
+def recently() -> Crank:
+    """Not the future of other tests: the database's clock decides what may be claimed."""
+    return Crank(int(time.time() * 1000) - 120_000)
+
+
+async def prepared(db: Database, job: str = "bad", **fields: Any) -> None:
+    """Two channels, and a job with rules of which an execution is dead."""
+    await channels.put(db, Channel("ops", "webhook", OPS))
+    await channels.put(db, Channel("chat", "webhook", CHAT))
+    await owed(db, job, batch=f"b-{job}", retry={**ONCE}, **fields)
+    spec = AlertSpec.model_validate(RULES)
+    await db.api["jobs"].update_many({}, {"$unset": {"unsettled": ""}})  # the leader is to see the alerts alone
+    await db.api["jobs"].update_one(
+        {"_id": job},
+        {
+            "$set": {
+                "alerts": spec.text(),
+                "watch": {"channels": RULES["channels"], "marks": True, "drift_over_ms": None},
+            }
+        },
+    )
+
+
+ONCE = {"max_attempts": 1, "initial_delay_seconds": 1.0, "multiplier": 1.0, "max_delay_seconds": 1.0, "jitter": 0.0}
+
+
+async def told(db: Database) -> list[str]:
+    """The channels that alerts are owed to, by alert."""
+    return sorted(d["channel"] for d in await rows(db, "jobs") if d.get("channel"))
+
+
+async def test_a_dead_execution_is_told_once_on_each_channel_and_its_end_once(database: Database) -> None:
+    """The alerts are jobs that run once, through the same engine; what they say is in their bodies."""
+    clock = recently()
+    await prepared(database)
+    await run_dry(worker(database, answering(503), clock=clock))
+    alerter = Alerter(database, clock, 7)
+    for _ in range(3):
+        await alerter.step()
+    assert await told(database) == ["chat", "ops"]
+    (incident,) = await rows(database, "incidents")
+    assert (incident["_id"], incident["open"]) == ("bad:failing", True)
+    assert all("mark" not in h for h in await rows(database, "history"))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    came: list[tuple[str, Any]] = []
+
+    def target(request: httpx.Request) -> httpx.Response:
+        came.append((str(request.url), orjson.loads(request.read())))
+        return httpx.Response(200)
+
+    clock.now += 2000
+    await run_dry(worker(database, target, clock=clock))
+    assert sorted(url for url, _ in came) == [CHAT, OPS]
+    assert {body["type"] for _, body in came} == {"failing.began"}
+    assert came[0][1]["jobId"] == "bad"
+    assert "503" in came[0][1]["detail"]
+    await owed_again(database)
+    clock.now += 5000
+    await run_dry(worker(database, answering(200), clock=clock))
+    for _ in range(3):
+        await alerter.step()
+    assert (await rows(database, "incidents"))[0]["open"] is False
+    assert await told(database) == ["chat", "chat", "ops", "ops"]
+
+
+@pytest.mark.parametrize("dies_after", range(1, 12))
+async def test_a_leader_that_dies_between_any_two_writes_is_repaired_by_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch, dies_after: int
+) -> None:
+    """One alert for each channel, whichever write was its last."""
+    clock = recently()
+    await prepared(database)
+    await run_dry(worker(database, answering(503), clock=clock))
+    left = dies_after
+
+    def dying(real: Any) -> Any:
+        async def call(*args: Any, **more: Any) -> Any:
+            nonlocal left
+            result = await real(*args, **more)
+            left -= 1
+            if left == 0:
+                raise StoreUnavailable("the leader is no more")
+            return result
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for module, name in (
+            (incidents, "marks"),
+            (incidents, "ruled"),
+            (incidents, "of_job"),
+            (incidents, "write"),
+            (incidents, "unmark"),
+            (incidents, "with_unsent"),
+            (alertjobs, "insert"),
+        ):
+            patch.setattr(module, name, dying(getattr(module, name)))
+        with pytest.raises(StoreUnavailable):
+            for _ in range(3):
+                await Alerter(database, clock, 7).step()
+    clock.now += 1500
+    successors = [Alerter(database, clock, 7), Alerter(database, clock, 7)]
+    for _ in range(2):
+        await asyncio.gather(*(s.step() for s in successors))  # one of them is stale and does not know
+    assert await told(database) == ["chat", "ops"]
+    (incident,) = await rows(database, "incidents")
+    assert "unsent" not in incident
+    assert incident["open"]
+
+
+async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Database) -> None:
+    """And not for a job that wants none, and never for an alert that could not be delivered."""
+    clock = recently()
+    await prepared(database)
+    await owed(database, "plain", batch="b-plain", retry=ONCE)
+    await owed(database, "mute", batch="b-mute", retry=ONCE)
+    mute = AlertSpec.model_validate({"channels": []})
+    none = {"channels": [], "marks": False, "drift_over_ms": None, "no_run_ms": None}
+    await database.api["jobs"].update_one({"_id": "mute"}, {"$set": {"alerts": mute.text(), "watch": none}})
+    await incidents.set_default(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
+    w = worker(database, answering(503), clock=clock)
+
+    w.results.watch_all = watch(AlertSpec.model_validate(RULES).rules())
+    await run_dry(w)
+    alerter = Alerter(database, clock, 7)
+    await alerter.step()
+    assert {i["_id"] for i in await rows(database, "incidents")} == {"bad:failing", "plain:failing"}
+    assert await told(database) == ["chat", "chat", "ops"]
+    await database.api["jobs"].update_many({"channel": None}, {"$unset": {"unsettled": ""}})
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    await database.api["jobs"].update_many({"channel": {"$exists": True}}, {"$set": {"retry": ONCE}})
+    clock.now += 2000
+    await run_dry(w)
+    await alerter.step()
+    dead = [h for h in await rows(database, "history") if h["job_id"].startswith("alert.")]
+    assert {h["state"] for h in dead} == {"dead"}
+    assert len(await rows(database, "incidents")) == 2, "an alert about an alert"
+    await check_books(database)
+
+
+def test_what_slack_would_take_for_a_command_is_text() -> None:
+    """A name or an answer that holds `<!channel>` wakes nobody; the other channels get it as it is."""
+    said = {"text": "Job <!channel> & co is failing"}
+    assert alertjobs.body_for(Channel("chat", "slack", CHAT), said) == {
+        "text": "Job &lt;!channel&gt; &amp; co is failing"
+    }
+    assert alertjobs.body_for(Channel("ops", "webhook", OPS), said) == said
+
+
+async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: Database) -> None:
+    """Channels are read when an alert is sent; what was mended by then is used, what is gone is said."""
+    clock = recently()
+    await prepared(database)
+    await run_dry(worker(database, answering(503), clock=clock))
+    await Alerter(database, clock, 7).step()
+    await settle_all(await lead(database, clock), clock)
+    await channels.delete(database, "ops")
+    await channels.put(database, Channel("chat", "webhook", "http://mended.example/"))
+    came: list[str] = []
+
+    def target(request: httpx.Request) -> httpx.Response:
+        came.append(str(request.url))
+        return httpx.Response(200)
+
+    clock.now += 2000
+    await run_dry(worker(database, target, clock=clock))
+    assert came == ["http://mended.example/"]
+    ended = {h["state"]: h["reason"] for h in await rows(database, "history") if h["job_id"].startswith("alert.")}
+    assert ended["succeeded"] is None
+    assert "no channel 'ops'" in ended["dead"]
+
+
+async def test_nothing_has_run_for_too_long(database: Database) -> None:
+    """`noRunForSeconds` counts from the activation, and from the last success; a success ends it."""
+    clock = recently()
+    await channels.put(database, Channel("ops", "webhook", OPS))
+    alerts = {"channels": ["ops"], "noRunForSeconds": 60}
+    spec = JobSpec.model_validate({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts})
+    await put(database, "quiet", spec, clock.now)
+    alerter = Alerter(database, clock, 7)
+    clock.now += 59_000
+    await alerter.step()
+    assert await rows(database, "incidents") == []
+    clock.now += 10_000
+    await alerter.step()
+    (incident,) = await rows(database, "incidents")
+    assert incident["_id"] == "quiet:noRun"
+    clock.now += 10_000
+    await alerter.step()
+    assert await told(database) == ["ops"]
+
+
+@pytest.mark.parametrize("later", [None, "failed"])
+async def test_a_success_that_was_recorded_late_ends_the_silence(database: Database, later: str | None) -> None:
+    """What succeeded just before the leader found the job silent ends the incident, also if the next one failed."""
+    clock = recently()
+    await channels.put(database, Channel("ops", "webhook", OPS))
+    alerts = {"channels": ["ops"], "noRunForSeconds": 60}
+    spec = JobSpec.model_validate({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts})
+    await put(database, "quiet", spec, clock.now)
+    alerter = Alerter(database, clock, 7)
+    clock.now += 70_000
+    await alerter.step()
+    ended = [("succeeded", clock.now - 500), *([(later, clock.now + 500)] if later else [])]
+    for state, at in ended:
+        await database.work["history"].insert_one(
+            {
+                "_id": execution_id("quiet", at - 100),
+                "job_id": "quiet",
+                "state": state,
+                "ended_at": DatetimeMS(at),
+                "drift_ms": 0,
+                "reason": None,
+                "attempts": [],
+            }
+        )
+    clock.now += 6000
+    await alerter.step()
+    (incident,) = await rows(database, "incidents")
+    assert incident["open"] is False
+    clock.now += 6000
+    await alerter.step()
+    assert await told(database) == ["ops", "ops"], "once when it began and once when it was over"
+
+
+async def test_alert_jobs_are_removed_when_their_time_is_over(database: Database) -> None:
+    """They are not left behind for ever; jobs of users stay."""
+    clock = recently()
+    await prepared(database)
+    await run_dry(worker(database, answering(503), clock=clock))
+    alerter = Alerter(database, clock, 1)
+    await alerter.step()
+    await database.api["jobs"].update_many(
+        {"channel": {"$exists": True}}, {"$set": {"state": "completed"}, "$unset": {"unsettled": ""}}
+    )
+    clock.now += 86_400_000 + 4 * 3_600_000 + 61_000
+    await alerter.step()
+    await alerter.step()
+    assert [j["_id"] for j in await rows(database, "jobs") if not j.get("channel")] == ["bad"]
+    assert await told(database) == []
+
+
+async def owed_again(db: Database) -> None:
+    """The next occurrence of the same job."""
+    later = DUE + 60_000
+    execution = Execution(execution_id("bad", later), "bad", later, later, "v1", "b2", 0)
+    await owe(db, [execution], [Batch("b2", (execution.id,), 0, 0, later, later)], lambda: "new")
+
+
+async def test_missed_and_late_are_told(database: Database) -> None:
+    """What is recorded as missed, and what left later than its budget, each opens an incident of its own kind."""
+    clock = recently()
+    await channels.put(database, Channel("ops", "webhook", OPS))
+    spec = AlertSpec.model_validate({"channels": ["ops"], "onMissed": True, "driftOverMs": 100})
+    marks = {"channels": ["ops"], "marks": True, "drift_over_ms": 100, "no_run_ms": None}
+    await owed(database, "late", batch="b")
+    await database.api["jobs"].update_one({"_id": "late"}, {"$set": {"alerts": spec.text(), "watch": marks}})
+    await run_dry(worker(database, answering(200), clock=clock))
+    gap = MissedRange("late", "v1", DUE - 9000, DUE - 5000, 5, "nobody was there")
+    await history.record_missed(database, [gap], clock.now, 7)
+    done = await Alerter(database, clock, 7).step()
+    assert (done.opened, done.alerts) == (2, 2)
+    found = {i["_id"]: i["detail"] for i in await rows(database, "incidents")}
+    assert found["late:missed"] == "5 occurrence(s) were missed: nobody was there"
+    assert "100 are allowed" in found["late:drift"]
+
+
+async def test_secrets_of_channels_are_rotated(database: Database) -> None:
+    """With the keys of jobs; what no key opens is told, and its alert ends with the reason."""
+    old, new = b"o" * 32, b"n" * 32
+    before = replace(database, vault=Vault((old,)))
+    await channels.put(before, Channel("chat", "slack", CHAT))
+    await channels.put(before, Channel("ops", "webhook", OPS, signing_secret="whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"))
+    await channels.put(before, Channel("plain", "webhook", OPS))
+    both = replace(database, vault=Vault((new, old)))
+    assert (await rotate(both, dry_run=True)).sealed == 2
+    assert (await rotate(both)).sealed == 2
+    done = await rotate(replace(database, vault=Vault((new,))))
+    assert (done.sealed, done.current, done.locked) == (0, 2, ())
+    opened, locked = await channels.for_sending(replace(database, vault=Vault((new,))), ["chat", "ops", "plain"])
+    assert (opened["chat"].url, locked) == (CHAT, {})
+    lost = await rotate(replace(database, vault=Vault((b"x" * 32,))))
+    assert [name for name, _ in lost.locked] == ["channel chat", "channel ops"]
+    opened, locked = await channels.for_sending(replace(database, vault=Vault((b"x" * 32,))), ["chat", "plain"])
+    assert (set(opened), set(locked)) == ({"plain"}, {"chat"})
+
+
+async def ended_for_good(db: Database, clock: Crank, count: int) -> None:
+    """Jobs that have run for the only time, in vain, and have an incident each."""
+    spec = AlertSpec.model_validate(RULES)
+    await put_jobs(
+        db, *(job_document(f"once{i}", active_from=0, state="completed", alerts=spec.text()) for i in range(count))
+    )
+    for i in range(count):
+        trouble = Trouble(Kind.FAILING, clock.now, "503", f"once{i}:{DUE}")
+        found = seen(None, f"once{i}", trouble, spec.rules(), clock.now)
+        assert found is not None
+        assert await incidents.write(db, replace(found, unsent=()))
+        await final(db, f"once{i}", "dead", DUE, clock.now)
+
+
+async def final(db: Database, job: str, state: str, due: int, ended: int) -> None:
+    await db.work["history"].update_one(
+        {"_id": execution_id(job, due)},
+        {
+            "$set": {
+                "job_id": job,
+                "state": state,
+                "ended_at": DatetimeMS(ended),
+                "drift_ms": 0,
+                "reason": None,
+                "attempts": [],
+            }
+        },
+        upsert=True,
+    )
+
+
+async def test_what_ended_for_good_keeps_no_other_incident_from_its_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Incidents of jobs that ran once and are dead stay until somebody retries them; however many they are, another
+    incident's end is seen at once."""
+    monkeypatch.setattr("cluster.leader.alerting.INCIDENTS", 5)
+    clock = recently()
+    await prepared(database)
+    await run_dry(worker(database, answering(503), clock=clock))
+    await ended_for_good(database, clock, 60)
+    alerter = Alerter(database, clock, 7)
+    for _ in range(150):
+        await alerter.step()
+        clock.now += 2000
+    await owed_again(database)
+    await run_dry(worker(database, answering(200), clock=clock))
+    for _ in range(3):
+        await alerter.step()
+        clock.now += 2000
+    still = {i["job_id"] for i in await rows(database, "incidents") if i["open"]}
+    assert still == {f"once{i}" for i in range(60)}
+
+
+async def test_the_incident_of_a_job_that_has_ended(database: Database) -> None:
+    """A retry that succeeds ends it, with a word; that its execution has left history ends it without one."""
+    clock = recently()
+    await prepared(database, "other")
+    await ended_for_good(database, clock, 2)
+    alerter = Alerter(database, clock, 7)
+    for state in ("dead", history.REOPENED, history.REOPENED):
+        await final(database, "once0", state, DUE, clock.now)
+        clock.now += 600_000
+        await alerter.step()
+    await final(database, "once0", "succeeded", DUE, clock.now)
+    await database.api["history"].delete_many({"job_id": "once1"})
+    for _ in range(2):
+        clock.now += 300_000
+        await alerter.step()
+    found = {i["job_id"]: (i["open"], i["number"]) for i in await rows(database, "incidents")}
+    assert found == {"once0": (False, 1), "once1": (False, 0)}
+    assert await told(database) == ["chat", "ops"]
+
+
+async def test_the_address_of_a_chat_is_not_kept_of_its_answers(database: Database) -> None:
+    """Whoever knows it may post there: a server that repeats its request, whole or in part, puts it into no history."""
+    clock = recently()
+    await prepared(database)
+    await channels.put(database, Channel("chat", "slack", CHAT))
+    await run_dry(worker(database, answering(503), clock=clock))
+    await Alerter(database, clock, 7).step()
+    await settle_all(await lead(database, clock), clock)
+
+    def repeats(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(404, text=f"POST {request.url.raw_path.decode()} at {request.url}: not found")
+
+    clock.now += 2000
+    await run_dry(worker(database, repeats, clock=clock))
+    (chat,) = [h for h in await rows(database, "history") if "secret)" in str(h["attempts"])]
+    assert chat["attempts"][0]["excerpt"] == "POST (secret) at (secret): not found"
+
+
+async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> None:
+    """Neither a spoiled result, job or incident nor spoiled rules of all jobs; and the heartbeat needs none of them."""
+    clock = recently()
+    await prepared(database)
+    await owed(database, "spoiled", batch="b-spoiled", retry=ONCE)
+    w = worker(database, answering(503), clock=clock)
+    w.results.watch_all = watch(AlertSpec.model_validate(RULES).rules())
+    await run_dry(w)
+    await database.api["history"].insert_one({"_id": "x:1", "mark": True, "ended_at": DatetimeMS(1), "job_id": "x"})
+    await database.api["jobs"].update_one({"_id": "spoiled"}, {"$unset": {"active_from": ""}})
+    await database.api["incidents"].insert_one(
+        {"_id": "y:failing", "open": True, "checked_at": DatetimeMS(1), "unsent": []}
+    )
+    await database.api["meta"].insert_one({"_id": incidents.DEFAULT, "rules": '{"of another release": 1}'})
+    assert await incidents.default_rules(database) is None
+    alerter = Alerter(database, clock, 7)
+    await alerter.step()
+    await alerter.step()
+    assert await told(database) == ["chat", "ops"]
+    assert await database.api["history"].count_documents({"mark": True}) == 0
+
+
+async def test_what_no_key_opens_is_said_once_one_does(database: Database) -> None:
+    """An alert to a channel that is sealed with a key this node lacks waits for the key; the others go out at once."""
+    clock = recently()
+    await prepared(database)
+    sealed = replace(database, vault=Vault((b"k" * 32,)))
+    await channels.put(sealed, Channel("chat", "slack", CHAT))
+    await run_dry(worker(database, answering(503), clock=clock))
+    without = Alerter(database, clock, 7)
+    await without.step()
+    await without.step()
+    assert await told(database) == ["ops"]
+    for _ in range(2):
+        await Alerter(sealed, clock, 7).step()
+    assert await told(database) == ["chat", "ops"]
+    assert "unsent" not in (await rows(database, "incidents"))[0]

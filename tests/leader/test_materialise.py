@@ -1,0 +1,301 @@
+"""The leader's passes against a real database: complete, repeatable from any point, fenced by term."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cluster.core.errors import OutcomeUnknown, TermLost
+from cluster.core.schedule.schedule import parse_schedule
+from cluster.store import batches, executions, schedules
+from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
+
+if TYPE_CHECKING:
+    from cluster.leader.leader import Leader
+    from cluster.store.mongo.client import Database
+
+WRITES = [
+    ("executions", "insert", 1),
+    ("executions", "insert", 2),
+    ("batches", "insert", 1),
+    ("batches", "insert", 2),
+    ("schedules", "advance", 1),
+    ("schedules", "advance", 2),
+    ("schedules", "stamp", 1),
+    ("schedules", "stamp", 2),
+    ("schedules", "create", 1),
+    ("definitions", "settle", 1),
+]
+
+
+async def due_of(db: Database, job_id: str) -> list[int]:
+    """The due times owed by one job, in s after T0."""
+    return [(int(e["due_at"]) - T0) // 1000 for e in await rows(db, "executions") if e["job_id"] == job_id]
+
+
+async def crank(leader: Leader, clock: Crank, seconds: int) -> None:
+    for _ in range(seconds * 2):
+        clock.now += 500
+        await settle_all(leader, clock)
+
+
+async def test_everything_owed_within_the_look_ahead_is_written_once(database: Database) -> None:
+    """From the job's start on, at least a look-ahead far, without a hole and each under a batch that lists it."""
+    clock = Crank()
+    await put_jobs(database, job_document("a"), job_document("b", "*/5 * * * * *"), job_document("c", "@every 7s"))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    await crank(leader, clock, 12)
+    for job, expected in (("a", range(100)), ("b", range(0, 100, 5))):
+        found = await due_of(database, job)
+        assert found == list(expected)[: len(found)]
+        assert found[-1] >= 12 + 15 - 5
+    every = parse_schedule("@every 7s").between(T0, T0 + 100_000, 100)
+    found = await due_of(database, "c")
+    assert found == [(t - T0) // 1000 for t in every][: len(found)]
+    await check_books(database)
+
+
+async def test_a_row_without_active_jobs_is_removed_and_made_again(database: Database) -> None:
+    """Settling and the main pass hand over in both directions without losing an occurrence."""
+    clock = Crank()
+    await put_jobs(database, job_document("a"))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"state": "paused", "unsettled": "p"}})
+    await crank(leader, clock, 8)
+    assert await rows(database, "schedules") == []
+    await put_jobs(database, job_document("b", active_from=clock.now + 1))
+    await settle_all(leader, clock)
+    await crank(leader, clock, 3)
+    found = await due_of(database, "b")
+    assert found == list(range(9, 9 + len(found)))
+    assert len(found) >= 15
+    await check_books(database)
+
+
+async def test_many_jobs_on_one_schedule_are_paged(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row with more jobs than one step takes is done page by page, and a job created meanwhile is not missed."""
+    monkeypatch.setattr("cluster.leader.materialise.JOBS", 10)
+    clock = Crank()
+    await put_jobs(database, *(job_document(f"j{i:03}", "*/2 * * * * *") for i in range(35)))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    for tick in range(40):
+        clock.now += 500
+        await leader.step()
+        if tick == 5:
+            # Its id lies behind the cursor of the pass that is under way.
+            await put_jobs(database, job_document("j000a", "*/2 * * * * *", active_from=clock.now))
+            joined = clock.now
+    await settle_all(leader, clock)
+    for i in range(35):
+        found = await due_of(database, f"j{i:03}")
+        assert found == list(range(0, 2 * len(found), 2))
+        assert found[-1] >= 20 + 13
+    late = await due_of(database, "j000a")
+    first = -(-(joined - T0) // 2000) * 2
+    assert late == list(range(first, first + 2 * len(late), 2))
+    assert late[-1] >= 20 + 13
+    await check_books(database)
+
+
+class Crashed(BaseException):
+    pass
+
+
+def crash_after(monkeypatch: pytest.MonkeyPatch, module: str, name: str, nth: int) -> list[int]:
+    """Make the nth call of a store function do its work and then never return: the process died there."""
+    import importlib
+
+    owner = importlib.import_module(f"cluster.store.{module}")
+    real = getattr(owner, name)
+    calls = [0]
+
+    async def dying(*args: Any, **kwargs: Any) -> Any:
+        result = await real(*args, **kwargs)
+        calls[0] += 1
+        if calls[0] == nth:
+            raise Crashed
+        return result
+
+    monkeypatch.setattr(owner, name, dying)
+    return calls
+
+
+@pytest.mark.parametrize(("module", "name", "nth"), WRITES)
+async def test_a_crash_after_any_write_is_repaired_by_running_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch, module: str, name: str, nth: int
+) -> None:
+    """The next leader finds what the dead one left half done and completes it; nothing is lost or doubled."""
+    clock = Crank()
+    await put_jobs(database, job_document("a"), job_document("b", "*/3 * * * * *"))
+    leader = await lead(database, clock, "a")
+    with monkeypatch.context() as patch:
+        calls = crash_after(patch, module, name, nth)
+        try:
+            await settle_all(leader, clock)
+            await crank(leader, clock, 6)
+        except Crashed:
+            pass
+    assert calls[0] == nth, "the write this is about was never reached"
+    clock.now += 3000
+    leader = await lead(database, clock, "b")
+    await settle_all(leader, clock)
+    await leader.sweeper.find_orphans()
+    await crank(leader, clock, 3)
+    for job, step in (("a", 1), ("b", 3)):
+        found = await due_of(database, job)
+        assert found == list(range(0, step * len(found), step))
+        assert found[-1] >= 15
+    await check_books(database)
+
+
+@pytest.mark.parametrize(("module", "name", "nth"), WRITES)
+async def test_a_leader_frozen_at_any_write_and_thawed_after_its_replacement_harms_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch, module: str, name: str, nth: int
+) -> None:
+    """It wakes before the write it was about to make, 20 s and a whole term later, and goes on as far as it can."""
+    import asyncio
+    import importlib
+
+    clock = Crank()
+    await put_jobs(database, job_document("a"), job_document("b", "*/3 * * * * *"))
+    old = await lead(database, clock, "old")
+    owner = importlib.import_module(f"cluster.store.{module}")
+    real = getattr(owner, name)
+    frozen, thaw = asyncio.Event(), asyncio.Event()
+    calls = [0]
+
+    async def freezing(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == nth:
+            frozen.set()
+            await thaw.wait()
+        return await real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, freezing)
+
+    async def reign() -> None:
+        await settle_all(old, clock)
+        own = Crank(clock.now)
+        for _ in range(12):
+            own.now += 500
+            await old.settler.step(own.now, 1)
+            await old.materialiser.step(own.now, 1)
+
+    task = asyncio.create_task(reign())
+    waiting = asyncio.create_task(frozen.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+    waiting.cancel()
+    assert frozen.is_set(), "the write this is about was never reached"
+    monkeypatch.setattr(owner, name, real)
+    new = await lead(database, clock, "new")
+    await settle_all(new, clock)
+    await crank(new, clock, 20)
+    # What was due meanwhile has been sent and recorded.
+    sent: list[str] = []
+    w = worker(database, noting(sent))
+    await _deliver(database, w, T0 + 20_000)
+    thaw.set()
+    with contextlib.suppress(TermLost):
+        await asyncio.wait_for(task, 20)
+    await crank(new, clock, 2)
+    await new.sweeper.find_orphans()
+    await check_owed_and_sent(database, sent)
+    await _deliver(database, w, T0 + 22_000)
+    assert len(sent) == len(set(sent)), "an occurrence was sent twice"
+    await check_books_against_history(database)
+
+
+async def _deliver(db: Database, w: Any, until_ms: int) -> None:
+    """Have everything due before an instant claimed and sent, whatever the server's clock says."""
+    from bson.datetime_ms import DatetimeMS
+
+    await db.api["batches"].update_many(
+        {"send_at": {"$lt": DatetimeMS(until_ms)}}, {"$set": {"claimable_at": DatetimeMS(0)}}
+    )
+    await db.api["executions"].update_many(
+        {"send_at": {"$lt": DatetimeMS(until_ms)}}, {"$set": {"send_at": DatetimeMS(0)}}
+    )
+    await db.api["batches"].update_many(
+        {"send_at": {"$lt": DatetimeMS(until_ms)}}, {"$set": {"send_at": DatetimeMS(0)}}
+    )
+    await run_dry(w)
+
+
+async def run_dry(w: Any) -> None:
+    """Crank a worker by hand until nothing is claimable and everything it held is recorded."""
+    import asyncio
+
+    while await w.claim_once():
+        pass
+    while w.held:
+        await asyncio.sleep(0.005)
+        results, w.results.unrecorded = w.results.unrecorded, []
+        await w.results.record(results)
+    await w.results.record([])
+
+
+async def check_owed_and_sent(db: Database, sent: list[str]) -> None:
+    known = {e["_id"] for e in await rows(db, "executions")} | {h["_id"] for h in await rows(db, "history")}
+    for job, step in (("a", 1), ("b", 3)):
+        for s in range(0, 30, step):
+            assert f"{job}:{T0 + s * 1000}" in known, f"{job} at +{s} s is lost"
+    assert len(sent) == len(set(sent))
+
+
+async def check_books_against_history(db: Database) -> None:
+    for h in await rows(db, "history"):
+        assert h["state"] == "succeeded"
+        assert len(h["attempts"]) == 1
+
+
+async def test_a_stale_leader_cannot_move_a_row(database: Database) -> None:
+    """A row stamped by a newer term ignores the older one, and the older one notices."""
+    clock = Crank()
+    await put_jobs(database, job_document("a"))
+    old = await lead(database, clock, "old")
+    await settle_all(old, clock)
+    row = (await schedules.due(database, clock.now + 10**9, 10))[0][0]
+    stale = old.materialiser._trusted()
+    new = await lead(database, clock, "new")
+    clock.now += 6000
+    await settle_all(new, clock)
+    assert await schedules.advance(database, [(row, row.next_ms + 1)], stale) == 0
+    clock.now += 1000
+    with pytest.raises(TermLost):
+        clock.now += 10_000
+        await old.materialiser.step(clock.now, 1)
+    await check_books(database)
+
+
+async def test_a_batch_that_names_nothing_is_never_left_by_repetition(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An insert that reported failure but was applied is found on the next pass."""
+    clock = Crank()
+    await put_jobs(database, job_document("a"))
+    leader = await lead(database, clock)
+    real = executions.insert
+    failed: list[bool] = []
+
+    async def applied_but_error(*args: Any) -> Any:
+        result = await real(*args)
+        if not failed:
+            failed.append(True)
+            raise OutcomeUnknown("no answer")
+        return result
+
+    monkeypatch.setattr(executions, "insert", applied_but_error)
+    with pytest.raises(OutcomeUnknown):
+        await settle_all(leader, clock)
+        await crank(leader, clock, 6)
+    await settle_all(leader, clock)
+    await crank(leader, clock, 4)
+    found = await due_of(database, "a")
+    assert found == list(range(len(found)))
+    await check_books(database)
+    assert await batches.existing(database, [e["batch"] for e in await rows(database, "executions")])

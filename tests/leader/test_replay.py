@@ -1,0 +1,187 @@
+"""Sending many dead executions again: exactly those that fit, at a rate, behind what is due, whoever leads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.errors import StoreUnavailable
+from cluster.core.execution.model import Attempt, Ending, Execution
+from cluster.core.ids import execution_id
+from cluster.core.lifecycle import State
+from cluster.store import batches, executions, history, replays
+from cluster.store.replays import Filter, Replay
+from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, worker
+from tests.worker.test_worker import owed, run_dry
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+
+NOW = T0
+BEFORE = 1_700_000_000_000
+
+
+def ended(job: str, i: int, state: State, *, status: int | None = 503, error: str | None = None) -> Ending:
+    due = BEFORE + i * 1000
+    x = Execution(execution_id(job, due), job, due, due, "v1", "b", 0)
+    attempts = (Attempt(1, due, "n", 1, 5.0, 500), Attempt(2, due + 100, "n", 2, 5.0, status, error))
+    return Ending(x, state, due + 200, attempts, "used up", 3)
+
+
+async def fill(db: Database) -> None:
+    """Three jobs, one of them deleted, one tagged; dead, failed and succeeded ones of each."""
+    await put_jobs(
+        db,
+        job_document("a", active_from=0, schedule_version="v9", tags=["t"]),
+        job_document("b", active_from=0, schedule_version="v9", state="paused"),
+        job_document("gone", active_from=0, state="deleted", tags=["t"]),
+    )
+    found: list[Ending] = []
+    for job in ("a", "b", "gone"):
+        found += [ended(job, i, State.DEAD) for i in range(10)]
+        found += [ended(job, 10 + i, State.DEAD, status=None, error="timeout") for i in range(5)]
+        found += [ended(job, 20 + i, State.FAILED, status=404) for i in range(5)]
+        found += [ended(job, 30 + i, State.SUCCEEDED, status=200) for i in range(5)]
+    await history.record(db, found, 3650)
+
+
+FILTERS: list[tuple[dict[str, Any], int]] = [
+    ({}, 40),
+    ({"states": ("dead",)}, 30),
+    ({"states": ("failed",)}, 10),
+    ({"job_id": "a"}, 20),
+    ({"job_id": "gone"}, 0),
+    ({"tag": "t"}, 20),
+    ({"tag": "none"}, 0),
+    ({"error": "timeout"}, 10),
+    ({"status": 503}, 20),
+    ({"status": 404, "job_id": "b"}, 5),
+    ({"status": 500}, 0),
+    ({"since_ms": BEFORE + 10_000, "until_ms": BEFORE + 15_000}, 10),
+    ({"tag": "t", "states": ("dead",), "error": "timeout"}, 5),
+]
+
+
+@pytest.mark.parametrize(("which", "count"), FILTERS)
+async def test_what_is_counted_is_what_is_sent(database: Database, which: dict[str, Any], count: int) -> None:
+    """A dry run's count and the executions that become owed are the same; nothing else is touched."""
+    await fill(database)
+    chosen = Filter(**which)
+    assert await replays.count(database, chosen, NOW) == count
+    leader = await lead(database, Crank(NOW))
+    await replays.insert(database, Replay("r", chosen, 1000.0, NOW, count))
+    await leader.replayer.step(NOW)
+    await leader.replayer.step(NOW + 5000)
+    found = await rows(database, "executions")
+    assert len(found) == count
+    assert [r["done"] for r in await rows(database, "replays")] == [True]
+    assert [r["sent"] for r in await rows(database, "replays")] == [count]
+    assert all(b["late"] for b in await rows(database, "batches"))
+    reopened = {h["_id"] for h in await rows(database, "history") if h["state"] == history.REOPENED}
+    assert reopened == {e["_id"] for e in found}
+
+
+async def test_it_keeps_its_rate_and_leaves_room(database: Database) -> None:
+    """Ten a second: ten, then none until a second has passed; and none while much late work is waiting."""
+    await fill(database)
+    leader = await lead(database, Crank(NOW))
+    await replays.insert(database, Replay("r", Filter(), 10.0, NOW, 40))
+    sent = [(await leader.replayer.step(NOW + ms)).executions for ms in (0, 250, 500, 999, 1000, 1250, 2000)]
+    assert sent == [10, 0, 0, 0, 10, 0, 10]
+    for i in range(40):
+        await owed(database, f"late{i}", batch=f"l{i}")
+    await database.api["batches"].update_many({}, {"$set": {"late": True}})
+    assert (await leader.replayer.step(NOW + 9000)).executions == 0
+    await database.api["batches"].delete_many({"_id": {"$regex": "^l"}})
+    await database.api["batches"].update_many({}, {"$set": {"late": False}})
+    assert (await leader.replayer.step(NOW + 9000)).executions == 10
+
+
+async def test_a_slow_request_keeps_no_other_waiting(database: Database) -> None:
+    """Each is worked on when its time has come; what the one has begun the other does not send a second time."""
+    await fill(database)
+    leader = await lead(database, Crank(NOW))
+    await replays.insert(database, Replay("slow", Filter(job_id="a"), 0.1, NOW, 20))
+    await replays.insert(database, Replay("same", Filter(job_id="a", states=("dead",)), 5.0, NOW, 15))
+    await replays.insert(database, Replay("fast", Filter(job_id="b"), 100.0, NOW + 1, 20))
+    for ms in range(0, 9000, 250):
+        await leader.replayer.step(NOW + ms)
+    done = {r["_id"]: (r["done"], r["sent"]) for r in await rows(database, "replays")}
+    assert done["fast"] == (True, 20)
+    assert done["slow"] == (False, 1)
+    assert done["same"][0]
+    owed_now = [e["_id"] for e in await rows(database, "executions")]
+    assert len(owed_now) == len(set(owed_now)) == 20 + 1 + done["same"][1]
+
+
+async def test_what_fails_again_does_not_go_round(database: Database) -> None:
+    """Each is sent once more with fresh attempts; what is dead again stays so, with all attempts it ever had."""
+    await fill(database)
+    leader = await lead(database, Crank(NOW))
+    now = (await lead_time(database)) + 1
+    await replays.insert(database, Replay("r", Filter(job_id="a"), 1000.0, now, 20))
+    arrivals: list[str] = []
+    w = worker(database, noting(arrivals, "idempotency-key", 404))
+    for second in range(4):
+        await leader.replayer.step(now + second * 1000)
+        await run_dry(w)
+    assert len(arrivals) == len(set(arrivals)) == 20
+    found = [h for h in await rows(database, "history") if h["job_id"] == "a" and h["state"] != "succeeded"]
+    assert {(h["state"], len(h["attempts"])) for h in found} == {("failed", 3)}
+    assert await rows(database, "executions") == []
+
+
+async def lead_time(db: Database) -> int:
+    hello = await db.api.client.admin.command("hello")
+    return int(hello["localTime"].timestamp() * 1000)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(replays, "write"), (replays, "reopen"), (executions, "insert"), (batches, "insert")],
+    ids=["write", "reopen", "executions", "batches"],
+)
+async def test_a_leader_that_dies_at_any_write_loses_and_doubles_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: bool
+) -> None:
+    """Its successor finishes the page: every one that fits is sent exactly once more."""
+    await fill(database)
+    now = await lead_time(database)
+    leader = await lead(database, Crank(now))
+    await replays.insert(database, Replay("r", Filter(), 15.0, now, 40))
+    real = getattr(module, name)
+
+    async def dying(*args: Any, **kwargs: Any) -> Any:
+        if not before:
+            await real(*args, **kwargs)
+        raise StoreUnavailable("the process ends here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, dying)
+        with pytest.raises(StoreUnavailable):
+            await leader.replayer.step(now)
+    heir = await lead(database, Crank(now), "heir")
+    arrivals: list[str] = []
+    w = worker(database, noting(arrivals))
+    for _ in range(6):
+        await database.api["replays"].update_one({}, {"$set": {"next_at": DatetimeMS(0)}})
+        await heir.replayer.step(now)
+        await run_dry(w)
+        await check_books(database)
+    assert len(arrivals) == len(set(arrivals)) == 40
+    states = {h["state"] for h in await rows(database, "history") if h["job_id"] != "gone"}
+    assert states == {"succeeded"}
+    assert [(r["done"], r["sent"]) for r in await rows(database, "replays")] == [(True, 40)]
+
+
+async def test_what_was_deleted_meanwhile_is_left_alone(database: Database) -> None:
+    """Between counting and sending a job may go."""
+    await fill(database)
+    leader = await lead(database, Crank(NOW))
+    await replays.insert(database, Replay("r", Filter(), 1000.0, NOW, 40))
+    await database.api["jobs"].update_one({"_id": "b"}, {"$set": {"state": "deleted"}})
+    await leader.replayer.step(NOW)
+    assert {e["job_id"] for e in await rows(database, "executions")} == {"a"}

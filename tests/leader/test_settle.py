@@ -1,0 +1,202 @@
+"""Changes inside the look-ahead window, at every point of the leader's pass: what is owed runs, what is not does not."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.schedule.schedule import parse_schedule
+from tests.leader.test_materialise import _deliver
+from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
+
+if TYPE_CHECKING:
+    from cluster.leader.leader import Leader
+    from cluster.store.mongo.client import Database
+
+POINTS = [
+    ("definitions", "unsettled"),
+    ("schedules", "stamp"),
+    ("definitions", "owing"),
+    ("executions", "insert"),
+    ("batches", "insert"),
+    ("schedules", "advance"),
+    ("definitions", "settle"),
+]
+CHANGES = ["reschedule", "pause", "resume", "delete", "recreate", "reschedule_back"]
+
+
+def _set(db: Database, **fields: Any) -> Any:
+    return db.api["jobs"].update_one(
+        {"_id": "a"}, {"$set": {**fields, "unsettled": uuid.uuid4().hex}, "$inc": {"revision": 1}}
+    )
+
+
+async def change(db: Database, kind: str, now: int) -> list[int]:
+    """Change job `a` as the use cases do. Returns the due times (s after T0) it owes from now on, up to +40 s."""
+    fresh = {"schedule_version": uuid.uuid4().hex, "active_from": DatetimeMS(now + 1)}
+    every_second, every_third = "* * * * * *", "*/3 * * * * *"
+
+    async def schedule(text: str) -> None:
+        await _set(
+            db,
+            schedule=text,
+            schedule_key=parse_schedule(text).key,
+            state="active",
+            **{**fresh, "schedule_version": uuid.uuid4().hex},
+        )
+
+    if kind == "reschedule":
+        await schedule(every_third)
+        text = every_third
+    elif kind == "pause":
+        await _set(db, state="paused")
+        return []
+    elif kind == "delete":
+        await _set(db, state="deleted")
+        return []
+    elif kind == "resume":
+        await _set(db, state="paused")
+        await _set(db, state="active", **fresh)
+        text = every_second
+    elif kind == "recreate":
+        await _set(db, state="deleted")
+        await schedule(every_third)
+        text = every_third
+    else:
+        await schedule(every_third)
+        await schedule(every_second)
+        text = every_second
+    dues = parse_schedule(text).between(now + 1, T0 + 40_000, 100)
+    return [(t - T0) // 1000 for t in dues]
+
+
+async def play(leader: Leader, clock: Crank, seconds: int) -> None:
+    for _ in range(seconds * 2):
+        clock.now += 500
+        await settle_all(leader, clock)
+
+
+@pytest.mark.parametrize(("point", "kind"), list(itertools.product(POINTS, CHANGES)))
+async def test_a_change_at_any_point_of_the_pass(
+    database: Database, monkeypatch: pytest.MonkeyPatch, point: tuple[str, str], kind: str
+) -> None:
+    """The change lands just before one step of the leader, while 15 s are written ahead. Afterwards exactly what the
+    job owes is delivered: every occurrence from the change on, none twice, none that it does not owe."""
+    import importlib
+
+    clock = Crank()
+    await put_jobs(database, job_document("a"), job_document("other", "*/5 * * * * *"))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    await play(leader, clock, 4)
+    # Whether by the main pass or by settling, the point must be passed with work to do.
+    await put_jobs(database, job_document("c", active_from=clock.now))
+    expected: list[int] | None = None
+    module, name = point
+    owner = importlib.import_module(f"cluster.store.{module}")
+    real = getattr(owner, name)
+
+    async def interrupting(*args: Any, **kwargs: Any) -> Any:
+        nonlocal expected
+        if expected is None:
+            changed_at.append(clock.now)
+            expected = await change(database, kind, clock.now)
+        return await real(*args, **kwargs)
+
+    changed_at: list[int] = []
+    monkeypatch.setattr(owner, name, interrupting)
+    await play(leader, clock, 6)
+    assert expected is not None, "the point was never passed"
+    await play(leader, clock, 14)
+    assert not [j for j in await rows(database, "jobs") if "unsettled" in j]
+    sent: list[str] = []
+    w = worker(database, noting(sent))
+    # Nothing before the change was sent here, so those occurrences may run or be cancelled; later ones are exact.
+    await _deliver(database, w, T0 + 40_000)
+    mine = sorted((int(i.split(":")[1]) - T0) // 1000 for i in sent if i.startswith("a:"))
+    after = [s for s in mine if T0 + s * 1000 > changed_at[0]]
+    horizon = 24 + 15
+    assert after == [s for s in expected if s <= max(after, default=-1)]
+    if expected:
+        assert max(after) >= horizon - 5
+    assert len(sent) == len(set(sent))
+    await check_books(database)
+
+
+async def test_a_job_created_just_before_its_next_occurrence_has_it(database: Database) -> None:
+    """The row is 15 s ahead already; settling writes what lies before it."""
+    clock = Crank()
+    await put_jobs(database, job_document("old"))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    await play(leader, clock, 5)
+    clock.now += 200
+    await put_jobs(database, job_document("new", active_from=clock.now))
+    await settle_all(leader, clock)
+    dues = [(int(e["due_at"]) - T0) // 1000 for e in await rows(database, "executions") if e["job_id"] == "new"]
+    assert dues[:3] == [6, 7, 8]
+
+
+async def test_a_long_import_opens_ranges_for_the_past_alone(database: Database) -> None:
+    """Jobs that are settled long after their creation get a range to catch up if, and only if, they missed something.
+
+    Otherwise an import of a hundred thousand monthly jobs would leave as many empty ranges to be worked through.
+    """
+    clock = Crank()
+    created = clock.now
+    monthly = [job_document(f"m{i}", "0 0 0 1 * *", active_from=created) for i in range(3)]
+    # The one that is younger than the other on the same schedule has missed nothing.
+    minutely = [
+        job_document("old", "0 * * * * *", active_from=created),
+        job_document("young", "0 * * * * *", active_from=created + 90_000),
+    ]
+    await put_jobs(database, *monthly, *minutely)
+    clock.now += 110_000
+    leader = await lead(database, clock)
+    assert (await leader.settler.step(clock.now, 1)).jobs == 5
+    assert [b["job_id"] for b in await rows(database, "backfills")] == ["old"]
+
+
+async def test_an_end_completes_the_job_after_its_last_occurrence(database: Database) -> None:
+    """`endAt` is inclusive; nothing later is owed; the state changes when it is past."""
+    clock = Crank()
+    end = T0 + 7000
+    await put_jobs(database, job_document("a", end_at=DatetimeMS(end), ends_at=DatetimeMS(end)))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    await play(leader, clock, 10)
+    await leader.sweeper.step()
+    dues = [(int(e["due_at"]) - T0) // 1000 for e in await rows(database, "executions")]
+    assert dues == list(range(8))
+    (job,) = await rows(database, "jobs")
+    assert job["state"] == "completed"
+
+
+async def test_at_runs_once_even_if_nobody_led_at_its_time(database: Database) -> None:
+    """A one-off whose instant passed a moment before it was settled is not forgotten."""
+    clock = Crank(T0 + 3000)
+    at = "@at 2030-03-17T17:47:02Z"
+    assert parse_schedule(at).next_after(0) == T0 + 2000
+    await put_jobs(database, job_document("a", at, active_from=T0 + 1000, ends_at=DatetimeMS(T0 + 2000)))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    assert [e["_id"] for e in await rows(database, "executions")] == [f"a:{T0 + 2000}"]
+    await play(leader, clock, 3)
+    await check_books(database)
+
+
+async def test_spread_moves_the_sending_and_not_the_id(database: Database) -> None:
+    """`due_at` and the id are nominal; `send_at` is up to `spreadSeconds` later, the same every time."""
+    clock = Crank()
+    await put_jobs(database, *(job_document(f"j{i}", "0 * * * * *", spread_seconds=30) for i in range(40)))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    found = await rows(database, "executions")
+    offsets = [(int(e["send_at"]) - int(e["due_at"])) // 1000 for e in found]
+    assert all(0 <= o < 30 for o in offsets)
+    assert len(set(offsets)) > 10
+    assert all(e["_id"] == f"{e['job_id']}:{int(e['due_at'])}" for e in found)

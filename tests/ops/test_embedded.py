@@ -1,0 +1,183 @@
+"""The embedded MongoDB: started, joined, left, killed, and there again with its data."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from pymongo import MongoClient
+
+from cluster.core.errors import ConfigurationError
+from ops.server.serve import check_database, check_port
+from ops.support import embedded_mongodb as module
+from ops.support.embedded_mongodb import Embedded, binary, free_port, locate
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(
+    not any((shutil.which("mongod"), importlib.util.find_spec("fiftyone"))),
+    reason="there is no mongod here: TEST_MONGODB_URI or a container serves the other tests",
+)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    state = Embedded(tmp_path).running()
+    if state is not None:
+        psutil.Process(state.pid).kill()
+
+
+def value(uri: str) -> Any:
+    with MongoClient[dict[str, Any]](uri) as client:
+        return client["t"]["c"].find_one({"_id": 1})
+
+
+def test_it_keeps_its_data_and_leaves_no_process(directory: Path) -> None:
+    """Stopped with its last user, started again with the same port and data."""
+    first = Embedded(directory)
+    state = first.acquire()
+    with MongoClient[dict[str, Any]](state.uri) as client:
+        assert client.admin.command("hello")["setName"] == "horae"
+        client["t"]["c"].insert_one({"_id": 1})
+    first.release()
+    assert not psutil.pid_exists(state.pid)
+    again = Embedded(directory)
+    assert again.acquire().port == state.port
+    assert value(state.uri) is not None
+    again.release()
+    assert again.running() is None
+
+
+def test_a_second_user_joins_and_the_last_one_out_stops_it(directory: Path) -> None:
+    """Whoever leaves first leaves it running."""
+    first, second = Embedded(directory), Embedded(directory)
+    state = first.acquire()
+    assert second.acquire() == state
+    first.release()
+    assert second.running() == state
+    second.release()
+    assert second.running() is None
+
+
+@pytest.mark.parametrize("same_port", [True, False])
+def test_it_recovers_after_kill_9_of_everything(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, same_port: bool
+) -> None:
+    """Also when its port has been taken meanwhile: the set's own name for itself is corrected."""
+    code = f"from pathlib import Path; from ops.embedded import Embedded; import time; Embedded(Path({str(directory)!r})).acquire(); print('up', flush=True); time.sleep(600)"
+    starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert starter.stdout is not None
+    assert starter.stdout.readline() == b"up\n"
+    state = Embedded(directory).running()
+    assert state is not None
+    with MongoClient[dict[str, Any]](state.uri) as client:
+        client["t"].get_collection("c").insert_one({"_id": 1})
+    starter.kill()
+    os.kill(state.pid, signal.SIGKILL)
+    starter.wait()
+    wait_until(lambda: Embedded(directory).running() is None, 10, "mongod to be gone")
+    if not same_port:
+        port = free_port()
+        monkeypatch.setattr(Embedded, "_port", lambda _: port)
+    again = Embedded(directory)
+    now = again.acquire()
+    assert (now.port == state.port) is same_port
+    assert value(now.uri) is not None
+    again.release()
+
+
+def test_one_whose_starter_was_killed_is_joined_and_stopped_at_last(directory: Path) -> None:
+    """kill -9 of `serve` leaves mongod running; the next clean exit takes it along."""
+    code = f"from pathlib import Path; from ops.embedded import Embedded; import os; Embedded(Path({str(directory)!r})).acquire(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], check=False)
+    state = Embedded(directory).running()
+    assert state is not None
+    heir = Embedded(directory)
+    assert heir.acquire() == state
+    heir.release()
+    assert not psutil.pid_exists(state.pid)
+
+
+def test_it_is_started_again_when_it_dies(directory: Path) -> None:
+    """While somebody uses it."""
+    e = Embedded(directory)
+    state = e.acquire()
+    e.watch()
+    os.kill(state.pid, signal.SIGKILL)
+
+    def back() -> bool:
+        now = e.running()
+        return now is not None and now.pid != state.pid
+
+    wait_until(back, 20, "a new mongod")
+    check_database(state.uri)
+    e.release()
+    assert e.running() is None
+
+
+def test_a_standalone_is_refused(tmp_path: Path) -> None:
+    """With a sentence that says what to do."""
+    port = free_port()
+    process = subprocess.Popen(
+        [binary(), "--dbpath", str(tmp_path), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: module._answers(port), 20, "mongod")
+        with pytest.raises(ConfigurationError, match="--replSet"):
+            check_database(f"mongodb://127.0.0.1:{port}/")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("mongodb://", "cannot be read"),
+        ("mongodb://127.0.0.1/?noSuchOption=:x:&replicaSet", "cannot be read"),
+    ],
+)
+def test_a_database_that_cannot_be_had_is_a_sentence(monkeypatch: pytest.MonkeyPatch, uri: str, words: str) -> None:
+    """Within seconds, without a traceback."""
+    monkeypatch.setattr("ops.server.serve.REACH_SECONDS", 1)
+    with pytest.raises(ConfigurationError, match=words):
+        check_database(uri)
+
+
+def test_a_database_that_is_away_is_no_reason_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, with what the driver heard; the nodes wait for it (tests/api/test_outage.py)."""
+    monkeypatch.setattr("ops.server.serve.REACH_SECONDS", 1)
+    said = check_database("mongodb://127.0.0.1:1/?replicaSet=x")
+    assert said is not None
+    assert "not reachable" in said
+    assert "Connection refused" in said
+
+
+def test_a_taken_port_is_a_sentence() -> None:
+    """Before anything is started."""
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        with pytest.raises(ConfigurationError, match="choose another --port"):
+            check_port("127.0.0.1", s.getsockname()[1])
+
+
+def test_commands_say_when_there_is_no_database(tmp_path: Path) -> None:
+    """Instead of starting one."""
+    with pytest.raises(ConfigurationError, match="horae serve"):
+        locate(tmp_path, None)
+    assert locate(tmp_path, "mongodb://x/") == "mongodb://x/"

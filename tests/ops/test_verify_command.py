@@ -1,0 +1,132 @@
+"""`horae verify` as an operator uses it: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from bson.datetime_ms import DatetimeMS
+from click.testing import CliRunner
+from pymongo import MongoClient
+
+from cluster.core.instants import render
+from cluster.core.verify.findings import ENDED
+from cluster.store.mongo import schema
+from cluster.store.mongo.client import Database
+from cluster.store.queries import verify_records as audit
+from ops.bench import verify as bench_verify
+from ops.cli import cli
+from tests.support.engine import job_document, put_jobs
+from tests.usecases.test_verify import final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from click.testing import Result
+
+SECONDS = 30
+
+
+class Verifier:
+    """A database with one job that was due every second for half a minute, two minutes ago; and the command on it."""
+
+    def __init__(self, uri: str, name: str) -> None:
+        self._environment = {"MONGODB_URI": uri, "DB_NAME": name}
+        self._uri = uri
+        self._name = name
+        self.began = asyncio.run(self._fill())
+
+    async def _fill(self) -> int:
+        db = Database.open(self._uri, self._name, "test")
+        await schema.ensure(db)
+        began = await audit.now_ms(db) // 1000 * 1000 - 120_000
+        end = DatetimeMS(began + SECONDS * 1000 - 1)
+        job = job_document("second", active_from=began, end_at=end, ends_at=end, state="completed")
+        job.pop("unsettled")
+        await put_jobs(db, job)
+        await db.api["history"].insert_many([final(job, began + n * 1000) for n in range(SECONDS)])
+        await db.close()
+        return began
+
+    def lose(self, second: int) -> None:
+        async def once() -> None:
+            db = Database.open(self._uri, self._name, "test")
+            await db.api["history"].delete_one({"_id": f"second:{self.began + second * 1000:013d}"})
+            await db.close()
+
+        asyncio.run(once())
+
+    def __call__(self, *arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["verify", *arguments], env=self._environment)
+
+
+@pytest.fixture
+def verifier(mongodb_uri: str, db_name: str) -> Iterator[Verifier]:
+    yield Verifier(mongodb_uri, db_name)
+
+    async def drop() -> None:
+        db = Database.open(mongodb_uri, db_name, "test")
+        await db.api.client.drop_database(db_name)
+        await db.close()
+
+    asyncio.run(drop())
+
+
+def test_exit_status_and_output(verifier: Verifier) -> None:
+    """0 and a sentence when all is there; 1 and the execution's id when one is lost; the range is kept to."""
+    clean = verifier()
+    assert clean.exit_code == 0, clean.output
+    assert f"1 jobs, {SECONDS} occurrences" in clean.stdout
+    assert "Nothing is missing" in clean.stdout
+    assert f"How they ended: {SECONDS} succeeded, 0 failed, 0 dead" in clean.stdout
+    verifier.lose(7)
+    bad = verifier("--job", "second")
+    assert bad.exit_code == 1
+    assert f"second:{verifier.began + 7000:013d}" in bad.stdout
+    assert "FOUND: 1 missing." in bad.stdout
+    found = json.loads(verifier("--since", "10m", "--json").stdout)
+    assert (found["clean"], found["counts"]["missing"], found["executions"]) == (False, 1, SECONDS - 1)
+    assert [f["kind"] for f in found["findings"]] == ["missing"]
+    assert found["ended"] == {**dict.fromkeys(ENDED, 0), "succeeded": SECONDS - 1}
+    later = verifier("--since", render(verifier.began + 8000), "--until", render(verifier.began + 20_000), "--json")
+    assert later.exit_code == 0
+    assert json.loads(later.stdout)["occurrences"] == 13
+
+
+def test_the_bench_of_it(mongodb_uri: str, db_name: str) -> None:
+    """What the bench writes is what a good run leaves, all of it is looked at, and memory is measured."""
+    shape = bench_verify.Shape(30, 20, 60)
+    with MongoClient[dict[str, Any]](mongodb_uri) as client:
+        since = bench_verify.fill(client[db_name], shape, int(time.time() * 1000))
+        done = bench_verify.run(mongodb_uri, db_name, since)
+        client.drop_database(db_name)
+    assert (done.report["clean"], done.report["executions"], done.report["jobs"]) == (True, 600, 30)
+    assert 10 < done.peak_mb < 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--since", "yesterday"), "TIME"),
+        (("--since", "1m", "--until", "10m"), "--until"),
+        (("--late", "0"), "--late"),
+        (("--job", "no such thing"), "--job"),
+        (("--job", "absent"), "absent"),
+    ],
+)
+def test_wrong_use(verifier: Verifier, arguments: tuple[str, ...], named: str) -> None:
+    """Exit 2, and the option that is wrong is named."""
+    result = verifier(*arguments)
+    assert result.exit_code == 2
+    assert named in result.stderr
+
+
+def test_help_says_what_it_proves() -> None:
+    """What is proven if nothing is found, and the kinds of findings one beside the other."""
+    said = CliRunner().invoke(cli, ["verify", "--help"]).stdout
+    assert "If nothing is found" in said
+    assert "nothing was lost" not in said
+    assert "\n  orphan         still owed, and no batch lists it" in said

@@ -1,0 +1,230 @@
+"""Secrets at rest: what is stored, what is sent, what the wrong key does, and that no canary is found anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import bson
+import orjson
+import pytest
+from click.testing import CliRunner
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from cluster.clock import Clock
+from cluster.core.documents.job_json import Rules, document, read_spec
+from cluster.core.errors import InvalidInput, SecretUnreadable
+from cluster.core.timings import Timings
+from cluster.outbound.sender import Sender
+from cluster.outbound.transport import AiohttpTransport
+from cluster.store import jobs as stored
+from cluster.store.maintenance import rotate_secrets as rotation
+from cluster.store.mongo.encryption import Vault
+from cluster.usecases import jobs
+from cluster.worker.worker import Worker, WorkerSettings
+from ops.cli import cli
+from tests.api.conftest import RULES
+from tests.support.waiting import eventually
+from tests.support.wire import listening
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+    from tests.support.wire import Wire
+
+NEW = "whsec_" + base64.b64encode(b"canary-new-0123456789-abcdefghij").decode()
+OLD = "whsec_" + base64.b64encode(b"canary-old-0123456789-abcdefghij").decode()
+CANARIES = ("canary-header-0", "canary-password-0", "canary-token-0", NEW, OLD, NEW[6:], OLD[6:])
+SPEC: dict[str, Any] = {
+    "schedule": "0 0 3 * * *",
+    "api": "http://127.0.0.1:1/x",
+    "headers": {"X-Api-Key": {"secret": "canary-header-0"}, "X-Run": "{{executionId}}/{{attempt}}"},
+    "auth": {"type": "basic", "username": "me", "password": "canary-password-0"},
+    "signingSecret": NEW,
+    "previousSigningSecret": OLD,
+    "body": {"run": "{{ executionId }}", "job": ["{{jobId}}"], "at": "{{scheduledAt}}", "try": "n{{attempt}}"},
+}
+
+
+async def make(db: Database, **fields: Any) -> None:
+    await jobs.put(db, "j", read_spec({**SPEC, **fields}, RULES.context), Clock().now_ms())
+
+
+async def run_once(db: Database) -> dict[str, Any]:
+    """Trigger the job, let a real worker send it over a real socket; what history holds then."""
+    clock = Clock()
+    name = await jobs.trigger(db, "j", clock.now_ms())
+    sender = Sender(AiohttpTransport(RULES.networks))
+    worker = Worker(db, clock, Timings(), sender, WorkerSettings("w"))
+    worker.start()
+    try:
+        return await eventually(lambda: db.api["history"].find_one({"_id": name}), 15, "the run is final")
+    finally:
+        await worker.drain(5)
+        await sender.aclose()
+
+
+async def dump(db: Database) -> bytes:
+    """Every byte of the database."""
+    found = b""
+    for name in await db.api.list_collection_names():
+        found += b"".join(bson.encode(d) for d in await db.api[name].find().to_list())
+    return found
+
+
+async def echo(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A target that repeats everything it was sent."""
+    said = await wire.request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(said) + said)
+    await writer.drain()
+
+
+def parsed(raw: bytes) -> tuple[dict[str, str], bytes]:
+    """The headers, names in lower case, and the body of a request."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    lines = (line.partition(": ") for line in head.decode("latin-1").split("\r\n")[1:])
+    return {name.lower(): value for name, _, value in lines}, body
+
+
+async def test_what_a_receiver_gets(database: Database) -> None:
+    """Secrets arrive in the clear, names are filled in, and both signatures verify over the bytes that arrived."""
+    async with listening(echo) as wire:
+        await make(database, api=wire.url)
+        run = await run_once(database)
+    headers, body = parsed(wire.requests[0])
+    name = run["_id"]
+    assert headers["x-api-key"] == "canary-header-0"
+    assert headers["authorization"] == "Basic " + base64.b64encode(b"me:canary-password-0").decode()
+    assert headers["x-run"] == f"{name}/1"
+    sent = orjson.loads(body)
+    assert sent == {"run": name, "job": ["j"], "at": headers["horae-scheduled-at"], "try": "n1"}
+    assert headers["webhook-id"] == name
+    assert len(headers["webhook-signature"].split()) == 2
+    for secret in (NEW, OLD):
+        assert Webhook(secret).verify(body.decode(), headers) == sent
+    with pytest.raises(WebhookVerificationError):
+        Webhook(NEW).verify(body.decode() + " ", headers)
+
+
+async def test_no_canary_is_found(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not in the database, its history of an echoing target included, nor in what is shown, exported or logged."""
+    async with listening(echo) as wire:
+        await make(database, api=wire.url)
+        await make(database, api=wire.url, schedule="0 0 4 * * *", auth={"type": "bearer", "token": "canary-token-0"})
+        run = await run_once(database)
+    assert "(secret)" in run["attempts"][0]["excerpt"]
+    job = await stored.one(database, "j")
+    assert job is not None
+    printed = capsys.readouterr()
+    shown = str(document(job.definition, marks=True)) + repr(job) + printed.out + printed.err
+    everything = await dump(database) + shown.encode()
+    assert [c for c in CANARIES if c.encode() in everything] == []
+    await jobs.delete(database, "j", Clock().now_ms())
+    assert b"sealed:" not in await dump(database)
+
+
+async def test_marks_keep_what_is_stored(database: Database) -> None:
+    """What was read can be sent back, by PUT and in a patch, and nothing changes; a mark without a secret is a fault."""
+    await make(database)
+    before = await stored.one(database, "j")
+    assert before is not None
+    back = document(before.definition)
+    assert back["headers"]["X-Api-Key"] == {"secret": True}
+    assert back["auth"] == {"type": "basic", "username": "me", "password": {"secret": True}}
+    after, created = await jobs.put(database, "j", read_spec(back, RULES.context), Clock().now_ms())
+    assert (after, created) == (before, False)
+    patched = await jobs.patch(database, "j", {"name": "n"}, RULES.context, Clock().now_ms())
+    assert patched.definition == replace(before.definition, name="n")
+    with pytest.raises(InvalidInput, match=r"headers\.X-Api-Key: holds no secret yet"):
+        await jobs.put(database, "other", read_spec(back, RULES.context), Clock().now_ms())
+    fewer = await jobs.patch(database, "j", {"headers": {"X-Api-Key": None}, "auth": None, "signingSecret": None,
+                                             "previousSigningSecret": None}, RULES.context, Clock().now_ms())  # fmt: skip
+    assert fewer.definition == replace(before.definition.without_secrets(), name="n")
+
+
+async def test_a_secret_stays_with_its_job(database: Database) -> None:
+    """Sealed text that is moved to another job or field does not open; each sealing differs."""
+    vault = database.vault
+    sealed = vault.seal("s3cret", "a", "auth")
+    assert vault.open(sealed, "a", "auth") == "s3cret"
+    assert vault.seal("s3cret", "a", "auth") != sealed
+    for job_id, field in (("b", "auth"), ("a", "headers.X")):
+        with pytest.raises(SecretUnreadable):
+            vault.open(sealed, job_id, field)
+
+
+async def test_the_wrong_key_is_said(database: Database) -> None:
+    """A run ends as dead with the key's id; the job can be read, changed and paused, and keeps what it cannot open."""
+    await make(database)
+    other = replace(database, vault=Vault((bytes([1]) * 32,)))
+    run = await run_once(other)
+    assert run["state"] == "dead"
+    assert "HORAE_SECRET_KEY does not hold" in run["reason"]
+    await jobs.patch(other, "j", {"name": "n"}, RULES.context, Clock().now_ms())
+    await jobs.pause(other, "j", Clock().now_ms())
+    job = await stored.one(database, "j")
+    assert job is not None
+    assert job.definition.signing_secret == NEW
+    assert job.definition.secret_headers == (("X-Api-Key", "canary-header-0"),)
+
+
+async def test_no_key_no_secrets(database: Database) -> None:
+    """Without a key a job with secrets is refused, each of them named; without secrets it is not."""
+    with pytest.raises(InvalidInput) as refused:
+        read_spec(SPEC, Rules(RULES.networks, sealing=False).context)
+    assert {f.path for f in refused.value.faults} == {
+        "headers.X-Api-Key", "auth.password", "signingSecret", "previousSigningSecret"
+    }  # fmt: skip
+    bare = replace(database, vault=Vault())
+    with pytest.raises(InvalidInput, match="HORAE_SECRET_KEY"):
+        await make(bare)
+    plain = {"schedule": "0 0 3 * * *", "api": SPEC["api"]}
+    await jobs.put(bare, "p", read_spec(plain, RULES.context), Clock().now_ms())
+
+
+async def test_rotation(database: Database, mongodb_uri: str, db_name: str) -> None:
+    """With new,old every secret is sealed again, what no key opens is named, and a second run finds nothing to do."""
+    await make(database)
+    lost = replace(database, vault=Vault((bytes([9]) * 32,)))
+    await jobs.put(lost, "lost", read_spec(SPEC, RULES.context), Clock().now_ms())
+    keys = ",".join(base64.b64encode(bytes([n]) * 32).decode() for n in (7, 0))
+    environment = {"MONGODB_URI": mongodb_uri, "DB_NAME": db_name, "HORAE_SECRET_KEY": keys}
+
+    async def rotate() -> str:
+        result = await asyncio.to_thread(CliRunner().invoke, cli, ["secrets", "rotate"], env=environment)
+        assert result.exit_code == 1
+        return result.output
+
+    assert "1 job(s) and channel(s) were encrypted" in await rotate()
+    assert "0 job(s) and channel(s) were encrypted with key" in (again := await rotate())
+    assert "job lost" in again
+    fresh = replace(database, vault=Vault((bytes([7]) * 32,)))
+    job = await stored.one(fresh, "j")
+    assert job is not None
+    assert (job.definition.signing_secret, job.revision) == (NEW, 1)
+    assert (await rotation.rotate(fresh)).locked[0][0] == "lost"
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "words"),
+    [
+        ({"body": {"a": ["{{nope}}"]}}, "body", "scheduledAt.*executionId.*jobId.*attempt"),
+        ({"body": "x {{ 1 + 1 }}"}, "body", "not known"),
+        ({"headers": {"X": "{{secret}}"}}, "headers.X", "not known"),
+        ({"headers": {"X": {"secret": 3}}}, "headers.X", "must be a string"),
+        ({"headers": {"X": {"secret": "a\nb"}}}, "headers.X", "printable"),
+        ({"headers": {"authorization": "x"}, "auth": {"type": "bearer", "token": "t"}}, "auth", "leave one out"),
+        ({"auth": {"type": "basic", "username": "a"}}, "auth", "username and password"),
+        ({"auth": {"type": "basic", "username": "a:b", "password": "p"}}, "auth", "colon"),
+        ({"auth": {"type": "bearer", "token": "a b"}}, "auth", "blanks"),
+        ({"auth": {"type": "digest"}}, "auth.type", "basic"),
+        ({"previousSigningSecret": "whsec_x"}, "previousSigningSecret", "whsec_"),
+    ],
+)
+def test_faults(fields: dict[str, Any], path: str, words: str) -> None:
+    """What is wrong is named with its field, and the fault never repeats a value."""
+    plain = {"schedule": "0 0 3 * * *", "api": SPEC["api"]}
+    with pytest.raises(InvalidInput, match=words) as refused:
+        read_spec({**plain, **fields}, RULES.context)
+    assert [f.path for f in refused.value.faults] == [path]

@@ -1,0 +1,105 @@
+"""Processes whose parent is killed end by themselves, cleanly; and a second SIGTERM does not spoil the first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import pytest
+
+from ops.support.embedded_mongodb import Embedded, free_port
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.support.processes import Nodes, Receiver
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def _gone(processes: list[psutil.Process]) -> bool:
+    return not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_nodes_drain_when_their_arbiter_is_killed(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
+    """Not left behind serving, and not held up by an idle connection: what they hold is handed back, the lease free."""
+    nodes = cluster(2)
+    nodes.load(
+        [
+            {"jobId": f"j{i}", "schedule": "* * * * * *", "api": f"{receiver.url}/ok/{i}", "type": "ATLEAST_ONCE"}
+            for i in range(20)
+        ]
+    )
+    wait_until(lambda: len(receiver.arrivals()) >= 40, 20, "the first runs")
+    workers = [psutil.Process(pid) for pid in nodes.alive().values()]
+    with httpx.Client() as idle:
+        assert idle.get(f"{nodes.url}/healthz").status_code == 200
+        began = time.monotonic()
+        nodes.process.kill()
+        nodes.process.wait(5)
+        wait_until(lambda: _gone(workers), 12, "the workers' end")
+        assert time.monotonic() - began < 12
+    assert nodes.db["batches"].count_documents({"owner": {"$ne": None}}) == 0
+    assert nodes.leader() is None
+    assert nodes.db["nodes"].count_documents({}) == 0
+
+
+def test_a_second_sigterm_changes_nothing(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
+    """To every process, as an impatient supervisor sends it, while a request is in flight: it is still finished."""
+    nodes = cluster(1)
+    nodes.load(
+        [{"jobId": "slow", "schedule": "* * * * * *", "api": f"{receiver.url}/slow/2000", "type": "ATLEAST_ONCE"}]
+    )
+    wait_until(lambda: len(receiver.arrivals()) >= 1, 20, "a request in flight")
+    pids = [*nodes.alive().values(), nodes.process.pid]
+    for _ in range(2):
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: "node_draining" in nodes.log(), 5, "the drain")
+    assert nodes.process.wait(14) == 0
+    sent = {a.execution for a in receiver.arrivals()}
+    final = {h["_id"] for h in nodes.db["history"].find({"state": "succeeded"})}
+    assert sent == final, "a request was cut off, or its result was not recorded"
+    assert nodes.db["batches"].count_documents({"owner": {"$ne": None}}) == 0
+    assert nodes.leader() is None
+
+
+def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
+    """Nodes, receiver and the embedded MongoDB see that it is gone and end as they would have been asked to."""
+    ports = [free_port(), free_port()]
+    with (tmp_path / "demo.log").open("wb") as log:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "ops", "demo", "--port", str(ports[0]), "--receiver-port", str(ports[1])],
+            env={**os.environ, "HORAE_DATA_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    family: list[psutil.Process] = []
+    try:
+        wait_until(lambda: _arrived(ports[1]) > 20, 60, "deliveries")
+        family = psutil.Process(demo.pid).children(recursive=True)
+        family += [psutil.Process(state.pid)] if (state := Embedded(tmp_path).running()) else []
+        assert len(family) >= 5
+        demo.kill()
+        demo.wait(5)
+        wait_until(lambda: _gone(family), 25, "the end of everything it started")
+    finally:
+        for process in family:
+            if process.is_running():
+                process.kill()
+
+
+def _arrived(port: int) -> int:
+    try:
+        return int(httpx.get(f"http://127.0.0.1:{port}/stats").json()["total"])
+    except httpx.HTTPError:
+        return 0

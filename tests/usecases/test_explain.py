@@ -1,0 +1,223 @@
+"""`explain` on what the engine and the use cases really wrote: each reason, in sentences with times."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.documents.job_json import Rules, read_spec
+from cluster.core.errors import NotFound
+from cluster.store import backfills, batches, history, leases, nodes
+from cluster.store.backfills import Backfill
+from cluster.store.history import MissedRange
+from cluster.usecases import jobs
+from cluster.usecases.explain import why
+from tests.support.engine import Crank, job_document, lead, put_jobs, settle_all, worker
+from tests.worker.test_worker import DUE, SHORT, answering, owed, retries_now, run_dry
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cluster.store.mongo.client import Database
+    from cluster.usecases.explain import Answer
+
+LONG = 100_000.0
+"""Days of retention: what is written at DUE is not too old to be known."""
+SPEC = {"schedule": "0 0 3 * * *", "api": "https://api.example.com/x"}
+DAY = 86_400_000
+
+
+async def told(db: Database, at_ms: int | None, job: str = "a") -> tuple[str, str]:
+    """The state, and everything that is said, of the last explanation."""
+    answer = await why(db, job, at_ms, LONG)
+    return answer.found[-1].state, text(answer)
+
+
+def text(answer: Answer) -> str:
+    return "\n".join([x for e in answer.found for x in (e.summary, *(s.text for s in e.sentences))])
+
+
+def spec(**fields: Any) -> Any:
+    return read_spec({**SPEC, **fields}, Rules(()).context)
+
+
+async def test_success_late_and_retried(database: Database) -> None:
+    """Every request with its node, token and answer; why there was another; how late the first was."""
+    await owed(database, "a")
+    w = worker(database, answering(503, 200))
+    await run_dry(w)
+    state, said = await told(database, DUE)
+    assert state == "retrying"
+    assert "nobody holds it" in said
+    await retries_now(database)
+    await run_dry(w)
+    state, said = await told(database, DUE + 400)
+    assert state == "succeeded"
+    assert "due by `* * * * * *`" in said
+    assert "w sent attempt 1 of at most 3 (token 1)" in said
+    assert "days late" in said
+    assert "the target answered 503" in said
+    assert "by the job's retry policy" in said
+    assert "after 2 requests" in said
+
+
+@pytest.mark.parametrize(("status", "state", "words"), [(404, "failed", "refused"), (503, "dead", "given up")])
+async def test_failures(database: Database, status: int, state: str, words: str) -> None:
+    """Refused at once, or used up; then asked for again by hand."""
+    await owed(database, "a")
+    w = worker(database, answering(*[status] * (1 if state == "failed" else 3), 200))
+    for _ in range(3):
+        await run_dry(w)
+        await retries_now(database)
+    found, said = await told(database, DUE)
+    assert found == state
+    assert words in said
+    await jobs.retry(database, f"a:{DUE}", DUE + 5000, LONG)
+    while (await told(database, DUE))[0] != "succeeded":
+        await retries_now(database)
+        await run_dry(w)
+    assert "somebody asked to send it again" in (await told(database, DUE))[1]
+
+
+async def test_delivered_twice_and_a_lease_lost(database: Database) -> None:
+    """The stale owner's answer arrives after the heir's: both requests are told, and whose lease ended."""
+    await owed(database, "a")
+    waiting = asyncio.Event()
+
+    async def slow(_: httpx.Request) -> httpx.Response:
+        await waiting.wait()
+        return httpx.Response(200)
+
+    stale = worker(database, slow, "stale", timings=SHORT)
+    assert await stale.claim_once()
+    while not stale.dispatcher.in_flight:
+        await asyncio.sleep(0.01)
+    _, said = await told(database, DUE)
+    assert "the lease of stale on its batch b (token 1, claimed 1 times)" in said
+    assert "stale has shown no heartbeat lately" in said
+    await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    await run_dry(worker(database, answering(200), "heir"))
+    state, said = await told(database, DUE)
+    assert state == "succeeded"
+    assert "claimed once without a result" in said
+    waiting.set()
+    while not stale.results.unrecorded:
+        await asyncio.sleep(0.01)
+    results, stale.results.unrecorded = stale.results.unrecorded, []
+    await stale.results.record(results)
+    _, said = await told(database, DUE)
+    assert re.search(r"delivered twice: stale, which is no longer .* lease \(token 1\) ended.*heir claimed", said), said
+    await stale.dispatcher.close()
+
+
+async def test_cancelled_by_a_pause_and_a_pause(database: Database) -> None:
+    """What was due while it was paused was not owed; what was written ahead was cancelled, and when that happened."""
+    await owed(database, "a")
+    await jobs.pause(database, "a", DUE + 5000)
+    await run_dry(worker(database, answering(200)))
+    state, said = await told(database, DUE)
+    assert state == "cancelled"
+    assert "It was not sent: the job was paused." in said
+    assert (await told(database, DUE + DAY))[0] == "paused"
+    assert "nothing is caught up" in (await told(database, None))[1]
+    await jobs.resume(database, "a", DUE + 2 * DAY)
+    state, said = await told(database, DUE + DAY)
+    assert state == "paused"
+    assert "it was resumed" in said
+
+
+async def test_changed_created_deleted(database: Database) -> None:
+    """Each version of the schedule answers for its own time."""
+    await jobs.create(database, "a", spec(), DUE)
+    assert (await told(database, DUE - 1000))[1].startswith("The job did not exist")
+    await jobs.put(database, "a", spec(schedule="0 0 4 * * *", timezone="Europe/Berlin"), DUE + DAY)
+    state, said = await told(database, DUE + DAY // 2 + 1234)
+    assert "from `0 0 3 * * *` to `0 0 4 * * * Europe/Berlin`" in said
+    assert "It was not due at" in said
+    assert state in ("waiting", "notDue")
+    midnight = DUE - DUE % DAY
+    state, said = await told(database, midnight + 2 * DAY + 3 * 3_600_000)
+    assert (state, "Europe/Berlin" in said) == ("waiting", True), said
+    await jobs.delete(database, "a", DUE + 3 * DAY)
+    assert (await told(database, DUE + 4 * DAY))[0] == "deleted"
+    with pytest.raises(NotFound):
+        await why(database, "never", None, LONG)
+
+
+async def test_missed_and_caught_up(database: Database) -> None:
+    """A range covers each of its occurrences; an open one says how far catching up has come; a lost one is admitted."""
+    await put_jobs(database, job_document("a", active_from=0, schedule_version="v"))
+    ranges = [MissedRange("a", "v", DUE, DUE + 9000, 10, "catchUp is none")]
+    await history.record_missed(database, ranges, DUE + 60_000, LONG)
+    for at in (DUE, DUE + 4000):
+        state, said = await told(database, at)
+        assert state == "missed"
+        assert "It was missed: catchUp is none." in said
+        assert "10 occurrences" in said
+    key = "cron|* * * * * *|UTC"
+    b = Backfill("x", key, None, DUE + 20_000, DUE + 30_000, DUE + 60_000, DUE + 22_000)
+    await backfills.open_(database, b)
+    state, said = await told(database, DUE + 25_000)
+    assert state == "waiting"
+    assert "catching up has come so far" in said
+    await database.api["jobs"].update_one({"_id": "a"}, {"$unset": {"unsettled": ""}})
+    assert "has not written it down yet" in (await told(database, DUE + 40_000))[1]
+    await database.api["schedules"].insert_one(
+        {"_id": key, "next_at": DatetimeMS(DUE + DAY), "cursor": None, "term": 1}
+    )
+    assert (await told(database, DUE + 40_000))[0] == "unknown"
+    expired = await why(database, "a", DUE + 40_000, 1)
+    assert expired.found[-1].state == "expired"
+
+
+async def test_skipped_names_the_run_before(database: Database) -> None:
+    """Which run was under way."""
+    (first,) = await owed(database, "a", overlap="skip")
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"running": f"a:{DUE - 1000}"}})
+    await database.api["executions"].insert_one(
+        {
+            **(await database.api["executions"].find_one({"_id": first.id}) or {}),
+            "_id": f"a:{DUE - 1000}",
+            "due_at": DatetimeMS(DUE - 1000),
+            "batch": "other",
+        }
+    )
+    await run_dry(worker(database, answering(200)))
+    state, said = await told(database, DUE)
+    assert state == "skipped"
+    assert f"the run a:{DUE - 1000} is pending" in said
+
+
+async def test_what_lies_ahead_and_waits(database: Database) -> None:
+    """Ahead, owed with a batch, nobody leads, a breaker in the way."""
+    clock = Crank()
+    await put_jobs(database, job_document("a", "*/30 * * * * *"))
+    ahead = clock.now + 3600_000 - clock.now % 30_000
+    state, said = await told(database, ahead)
+    assert state == "ahead"
+    assert "nobody leads" in said
+    leader = await lead(database, clock)
+    await nodes.beat(
+        database,
+        "a",
+        {"host": "h", "pid": 1, "version": "1"}
+        | dict.fromkeys(("clock_offset_ms", "in_flight", "waiting"), 0)
+        | dict.fromkeys(("leading", "draining"), False),
+    )
+    assert (await leases.leadership(database)).node == "a"
+    await settle_all(leader, clock)
+    due = clock.now - clock.now % 30_000
+    due += 30_000 if due < clock.now else 0
+    state, said = await told(database, due)
+    assert state == "pending"
+    assert "It is owed and will be sent at" in said
+    await database.api["breakers"].insert_one(
+        {"_id": "127.0.0.1:1", "opened_at": DatetimeMS(DUE), "until": DatetimeMS(due * 2), "why": "20 of 20 failed"}
+    )
+    assert "the circuit breaker of 127.0.0.1:1 is open" in (await told(database, due))[1]
+    assert (await batches.backlog(database)).ready == 0

@@ -1,0 +1,116 @@
+"""What kills nodes, against a real database: who is counted for it, who runs beside it, and who is not to blame."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from bson.datetime_ms import DatetimeMS
+
+from cluster.store import batches
+from cluster.store.batches import ClaimFilter
+from cluster.worker.claim import ALONE_AFTER, SPLIT_AFTER
+from cluster.worker.leases import Parked
+from tests.support.engine import check_books, rows, worker
+from tests.support.waiting import eventually
+from tests.worker.test_worker import DUE, SHORT, answering, owed, run_dry
+
+if TYPE_CHECKING:
+    from cluster.core.execution.model import Batch
+    from cluster.store.mongo.client import Database
+
+
+async def claimed_before(db: Database, times: int, **query: Any) -> None:
+    """As if nodes that have died since had claimed these batches so often."""
+    change = {"owner": None, "claims": times, "token": times, "claimable_at": DatetimeMS(DUE)}
+    await db.api["batches"].update_many(query, {"$set": change})
+
+
+async def test_of_what_nodes_were_lost_with_a_node_holds_one_at_a_time(database: Database) -> None:
+    """If that one kills the node as well, no other is counted for it. What is fresh is claimed all the same."""
+    await owed(database, "a", batch="b1")
+    await owed(database, "b", batch="b2")
+    await claimed_before(database, ALONE_AFTER)
+    w = worker(database, answering(200))
+    assert sorted(await asyncio.gather(w.claim_once(), w.claim_once())) == [False, True], "two claimers ask at once"
+    assert not await w.claim_once()
+    await owed(database, "fresh", batch="b3")
+    assert await w.claim_once()
+    assert len(w.held) == 2
+    assert await worker(database, answering(200), "other").claim_once(), "another node may have the other one"
+    await claimed_before(database, ALONE_AFTER, owner="other")
+    await run_dry(w)
+    await run_dry(w)
+    assert {h["job_id"] for h in await rows(database, "history")} == {"a", "b", "fresh"}
+
+
+async def test_a_claim_whose_answer_never_came_is_not_counted(database: Database) -> None:
+    """The node lives and hands it back: nobody was lost with it, however often that happens."""
+    await owed(database, "a", "b")
+    w = worker(database, answering(200), "w")
+    for i in range(15):  # overdue: it comes back as late work
+        assert await batches.claim(database, "w", 60.0, ClaimFilter(late=i > 0), 5.0) is not None
+        await w._hand_back_strays()
+    assert [(b["owner"], b["claims"]) for b in await rows(database, "batches")] == [(None, 0)]
+
+
+async def test_a_claim_that_took_longer_than_its_lease_does_not_displace_the_next_one(database: Database) -> None:
+    """Two claimers of one node: the batch is held under the later claim, and its lease is renewed."""
+    await owed(database, "a")
+    w = worker(database, answering(200), timings=SHORT)
+    slow = await w._claimer.step(ClaimFilter())
+    assert slow is not None
+    later = await eventually(lambda: w._claimer.step(ClaimFilter()), 5)
+    await w._take_on(later)
+    await w._take_on(slow)
+    assert w.held["b"].batch.token == later.batch.token
+    assert await w.renew_once() == set()
+
+
+async def test_what_is_put_back_in_part_keeps_its_count(database: Database) -> None:
+    """Otherwise what waits for its host now and then, and kills every node that sends it, would never be given up."""
+    await owed(database, "a", "b")
+    await claimed_before(database, 3)
+    w = worker(database, answering(200))
+    claimed = await w._claimer.step(ClaimFilter())
+    assert claimed is not None
+    await w._take_on(claimed)
+    assert await w.hand_back.put_back(w.held["b"], None, Parked(w.held["b"], (claimed.executions[0],), None, "h")) == 1
+    assert [b["claims"] for b in await rows(database, "batches") if b["_id"] != "b"] == [3]
+    await run_dry(w)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["unsent", "answered"])
+async def test_what_moved_when_its_node_died_keeps_its_count_unless_it_was_answered(
+    database: Database, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """The node dies before it has inserted the batch that they go to; whoever claims the old one inserts it."""
+    await owed(database, "a", "b")
+    await claimed_before(database, SPLIT_AFTER - ended)
+    insert = batches.insert
+
+    async def dies(_: Database, made: list[Batch]) -> None:
+        raise RuntimeError(f"killed before {made}")
+
+    monkeypatch.setattr(batches, "insert", dies)
+    mortal = worker(database, answering(503), "mortal")
+    with pytest.raises(RuntimeError):
+        await mortal.claim_once()
+        await eventually(lambda: _both(mortal.results.unrecorded), 5, "the answers")
+        await mortal.results.record(mortal.results.unrecorded)
+    moved = [e["_id"] for e in await rows(database, "executions") if e["batch"] != "b"]
+    assert moved
+    monkeypatch.setattr(batches, "insert", insert)
+    await database.api["batches"].update_one({"_id": "b"}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    before = (await rows(database, "batches"))[0]["claims"]
+    heir = worker(database, answering(200), "heir")
+    assert await heir._claimer.step(ClaimFilter()) is not None
+    rebuilt = [b["claims"] for b in await rows(database, "batches") if b["_id"] != "b"]
+    assert rebuilt == [0 if ended else before + 1] * len(rebuilt)
+    assert rebuilt
+    await check_books(database)
+
+
+async def _both(results: list[Any]) -> bool:
+    return len(results) == 2
