@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.execution.view import FINAL_STATES
 from cluster.core.histogram import COARSE_MS, Histogram
 from cluster.outbound.errors import KINDS
-from cluster.store.mongo import operation as door
+from cluster.store.mongo import operation
 
 if TYPE_CHECKING:
     from cluster.node import Node
@@ -105,7 +105,7 @@ def _leader(node: Node) -> Readings:
 
 
 def _store() -> Readings:
-    timings = door.timings()
+    timings = operation.timings()
     return {
         "operations": {name: _histogram(t.times) for name, t in timings.items()},
         "operation_errors": {f"{name} {kind}": n for name, t in timings.items() for kind, n in t.errors.items()},

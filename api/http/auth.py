@@ -20,7 +20,7 @@ import structlog
 from api.http.context import Scope
 from api.http.rate_limit import MOST_BUCKETS, Buckets
 from cluster.core.errors import StoreError
-from cluster.store import api_keys as keys
+from cluster.store import api_keys
 from cluster.store.mongo.deadlines import within
 from config.settings import loopback
 
@@ -139,7 +139,7 @@ class Auth:
             self._read_at = now  # others go on with what is known; before the first reading everybody waits for it
         try:
             with within(READ_SECONDS):
-                found = await keys.listing(self._db)
+                found = await api_keys.listing(self._db)
         except StoreError:
             if self._read_at is None and not self._own:
                 raise
@@ -156,7 +156,7 @@ class Auth:
             return
         self._noted[known.name] = now
         try:
-            await keys.used(self._db, known.name, self._clock.now_ms())
+            await api_keys.used(self._db, known.name, self._clock.now_ms())
         except StoreError as exc:
             log.warning("key_use_not_noted", key=known.name, error=str(exc))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 
 from cluster.core import instants
-from cluster.core.documents import strict_json as strictjson
+from cluster.core.documents import strict_json
 from cluster.core.documents.job import BODY_LIMIT
 from cluster.core.errors import Fault, InvalidInput
 from cluster.usecases.jobs import Expect
@@ -38,7 +38,7 @@ class Negotiation:
 async def read_json(req: Request) -> Any:
     """The body as a JSON value. Raises 415, 413, `NotJson` (400) or `InvalidInput` (422)."""
     check_type(req, JSON_TYPES)
-    return strictjson.loads(await read_bytes(req, BODY_LIMIT))
+    return strict_json.loads(await read_bytes(req, BODY_LIMIT))
 
 
 async def read_object(req: Request) -> dict[str, Any]:

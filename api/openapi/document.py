@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from api.openapi import schemas as views
+from api.openapi import schemas
 from api.openapi.operations import operations
 from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
@@ -25,25 +25,25 @@ alone and needs none. A `503` is answered with `Retry-After`: the write was done
 repeating the request is safe for PUT, PATCH with `If-Match`, DELETE, and for POST with an `Idempotency-Key`.
 """
 _ANSWERS = (
-    views.Problem,
-    views.Created,
-    views.Triggered,
-    views.Execution,
-    views.ExecutionInFull,
-    views.ExecutionPage,
-    views.Explanations,
-    views.Imported,
-    views.Previewed,
-    views.ClusterView,
-    views.QueueView,
-    views.Counted,
-    views.Retried,
-    views.QueueList,
-    views.IncidentPage,
-    views.DefaultAlerts,
-    views.ChannelView,
-    views.ChannelList,
-    views.Status,
+    schemas.Problem,
+    schemas.Created,
+    schemas.Triggered,
+    schemas.Execution,
+    schemas.ExecutionInFull,
+    schemas.ExecutionPage,
+    schemas.Explanations,
+    schemas.Imported,
+    schemas.Previewed,
+    schemas.ClusterView,
+    schemas.QueueView,
+    schemas.Counted,
+    schemas.Retried,
+    schemas.QueueList,
+    schemas.IncidentPage,
+    schemas.DefaultAlerts,
+    schemas.ChannelView,
+    schemas.ChannelList,
+    schemas.Status,
 )
 Schema = dict[str, Any]
 

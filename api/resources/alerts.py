@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from api.http import cursors as paging
+from api.http import cursors
 from api.http.requests import Query, read_object
 from api.http.responses import send
 from api.resources.jobs import Base
@@ -20,8 +20,7 @@ from cluster.core.documents.secret_fields import NOTHING_KEPT
 from cluster.core.documents.secret_marks import MARK, Given, Keep
 from cluster.core.errors import Conflict, Fault, InvalidInput, NotFound
 from cluster.core.instants import render
-from cluster.store import alert_jobs as alertjobs
-from cluster.store import channels, incidents
+from cluster.store import alert_jobs, channels, incidents
 from cluster.store.channels import Channel as Stored
 from cluster.usecases.jobs import check_channels
 
@@ -56,11 +55,11 @@ class Alerts(Base):
         q.done()
         if job_id is not None:
             job_named(job_id)
-        at = None if cursor is None else paging.decode(cursor, (int, str))
+        at = None if cursor is None else cursors.decode(cursor, (int, str))
         wanted = [STATES[s] for s in sorted(states or {"open"})]
         found = await incidents.page(self.db, wanted, limit + 1, job_id, None if at is None else (at[0], at[1]))
         page = found[:limit]
-        following = paging.encode(page[-1].opened_ms, page[-1].id) if len(found) > limit else None
+        following = cursors.encode(page[-1].opened_ms, page[-1].id) if len(found) > limit else None
         send(resp, {"items": [_shown_incident(i) for i in page], "nextCursor": following})
 
 
@@ -175,8 +174,8 @@ class ChannelTest(Base):
         at = render(now)
         said = {"type": "test", "jobId": None, "executionId": None, "since": at, "at": at, "text": text}
         job_id = ALERT_PREFIX + hashlib.sha256(f"test:{channel.name}:{now}".encode()).hexdigest()[:24]
-        await alertjobs.insert(self.db, job_id, channel, said, now)
-        send(resp, {"executionId": alertjobs.execution_of(job_id, now)}, 202)
+        await alert_jobs.insert(self.db, job_id, channel, said, now)
+        send(resp, {"executionId": alert_jobs.execution_of(job_id, now)}, 202)
 
 
 async def found(base: Base, name: str) -> Stored:

@@ -9,7 +9,7 @@ from api.resources.jobs import Base
 from cluster.core.histogram import Histogram
 from cluster.core.instants import render, render_optional
 from cluster.store import batches, breakers, leases, nodes
-from cluster.store.queries import jobs_and_executions as reads
+from cluster.store.queries import jobs_and_executions
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -54,7 +54,7 @@ class Cluster(Base):
         )
 
     async def _rates(self, present: list[Node], now_ms: int) -> dict[str, Any]:
-        since, counts = await reads.recent_counts(self.db, now_ms)
+        since, counts = await jobs_and_executions.recent_counts(self.db, now_ms)
         seconds = max(1.0, (now_ms - since) / 1000)
         drift = Histogram()
         for n in present:

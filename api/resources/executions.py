@@ -6,17 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from api.http import cursors as paging
+from api.http import cursors
 from api.http.requests import Query
 from api.http.responses import send
-from api.resources import rendering as render
+from api.resources import rendering
 from api.resources.jobs import Base, known
 from cluster.core.errors import NotFound
 from cluster.core.execution.view import STATES
 from cluster.core.ids import parse_execution_id
-from cluster.store import jobs as stored
-from cluster.store.queries import execution_pages as across
-from cluster.store.queries import jobs_and_executions as reads
+from cluster.store import jobs
+from cluster.store.queries import execution_pages, jobs_and_executions
 from cluster.store.queries.execution_pages import AcrossQuery, Place
 from cluster.store.queries.jobs_and_executions import RunQuery
 from cluster.usecases.jobs import existing, retry
@@ -46,7 +45,8 @@ class JobExecutions(Base):
                 place = None if at is None else f"{name}:{at:013d}"
         q.done()
         job, found = await asyncio.gather(
-            stored.one(self.db, name), reads.runs_of(self.db, RunQuery(name, limit, self.clock.now_ms(), place, states))
+            jobs.one(self.db, name),
+            jobs_and_executions.runs_of(self.db, RunQuery(name, limit, self.clock.now_ms(), place, states)),
         )
         existing(job, name)
         if len(found) == limit:
@@ -54,7 +54,7 @@ class JobExecutions(Base):
                 {"state": ",".join(sorted(states))} if states else {}
             )
             resp.set_header("Link", f'</jobs/{name}/executions?{urlencode(following)}>; rel="next"')
-        send(resp, [render.run(r) for r in await reads.explained(self.db, found)])
+        send(resp, [rendering.run(r) for r in await jobs_and_executions.explained(self.db, found)])
 
 
 class Executions(Base):
@@ -68,12 +68,14 @@ class Executions(Base):
         q.done()
         after = None
         if cursor is not None:
-            owed, at, name = paging.decode(cursor, (int, int, str))
+            owed, at, name = cursors.decode(cursor, (int, int, str))
             after = Place(owed == 1, at, name)
-        found, place = await across.page(self.db, AcrossQuery(limit, self.clock.now_ms(), states, since, until, after))
-        following = None if place is None else paging.encode(int(place.owed), place.at_ms, place.id)
-        shown = await reads.explained(self.db, found)
-        send(resp, {"items": [render.run(r) | {"jobId": r.job_id} for r in shown], "nextCursor": following})
+        found, place = await execution_pages.page(
+            self.db, AcrossQuery(limit, self.clock.now_ms(), states, since, until, after)
+        )
+        following = None if place is None else cursors.encode(int(place.owed), place.at_ms, place.id)
+        shown = await jobs_and_executions.explained(self.db, found)
+        send(resp, {"items": [rendering.run(r) | {"jobId": r.job_id} for r in shown], "nextCursor": following})
 
 
 class Retry(Base):
@@ -95,7 +97,7 @@ class Execution(Base):
         """One execution with every attempt."""
         run = None
         if parse_execution_id(execution_id.removesuffix(MISSED)) is not None:
-            run = await reads.run(self.db, execution_id, self.clock.now_ms())
+            run = await jobs_and_executions.run(self.db, execution_id, self.clock.now_ms())
         if run is None:
             raise NotFound(f"there is no execution '{execution_id[:96]}', or its retention has ended")
-        send(resp, render.run_in_full((await reads.explained(self.db, [run]))[0]))
+        send(resp, rendering.run_in_full((await jobs_and_executions.explained(self.db, [run]))[0]))

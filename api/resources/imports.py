@@ -9,7 +9,7 @@ from api.http.problems import shown
 from api.http.requests import check_type, steadily
 from api.http.responses import send
 from api.resources.jobs import Base, named
-from cluster.core.documents import strict_json as strictjson
+from cluster.core.documents import strict_json
 from cluster.core.documents.job import BODY_LIMIT
 from cluster.core.documents.job_json import read_spec
 from cluster.core.errors import CallerError, Fault, InvalidInput
@@ -103,7 +103,7 @@ class Import(Base):
         try:
             if raw is None:
                 raise InvalidInput([Fault("", f"a line may have at most {BODY_LIMIT} bytes")])
-            value = strictjson.loads(raw)
+            value = strict_json.loads(raw)
             if not isinstance(value, dict):
                 raise InvalidInput([Fault("", "must be an object")])
             faults: list[Fault] = []

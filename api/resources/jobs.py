@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic_core import PydanticCustomError
 
-from api.http import cursors as paging
+from api.http import cursors
 from api.http.idempotency import once, respond
 from api.http.requests import Query, expectation, read_object
 from api.http.responses import etag, send
-from api.resources import rendering as render
+from api.resources import rendering
 from cluster.core.documents.job import check_job_id
 from cluster.core.documents.job_json import read_spec
 from cluster.core.errors import Fault, InvalidInput, NotFound
@@ -20,7 +20,7 @@ from cluster.core.lifecycle import JobState
 from cluster.store import idempotency
 from cluster.store import jobs as stored
 from cluster.store.idempotency import Answer, Mine
-from cluster.store.queries import jobs_and_executions as reads
+from cluster.store.queries import jobs_and_executions
 from cluster.store.queries.jobs_and_executions import JobQuery, JobsAfter, RunQuery
 from cluster.usecases import jobs
 
@@ -64,9 +64,9 @@ class Base:
     async def show(self, resp: Response, job: StoredJob, status: int = 200) -> None:
         """The job in full, with its ETag."""
         now_ms = self.clock.now_ms()
-        last = await reads.runs_of(self.db, RunQuery(job.id, 1, now_ms))
+        last = await jobs_and_executions.runs_of(self.db, RunQuery(job.id, 1, now_ms))
         resp.set_header("ETag", etag(job.revision))
-        send(resp, render.job_in_full(job, last[0] if last else None, now_ms), status)
+        send(resp, rendering.job_in_full(job, last[0] if last else None, now_ms), status)
 
 
 class Jobs(Base):
@@ -106,10 +106,12 @@ class Jobs(Base):
         states, tag, text = q.choices("state", SHOWN_STATES), q.text("tag", 64), q.text("q")
         limit, cursor = q.number("limit", PAGE, PAGE_MOST), q.text("cursor", 400)
         q.done()
-        after = None if cursor is None else JobsAfter(*paging.decode(cursor, (int, str)))
-        page = await reads.jobs_page(self.db, JobQuery(tuple(sorted(states)) or SHOWN_STATES, limit, tag, text, after))
-        following = None if page.after is None else paging.encode(page.after.created_ms, page.after.job_id)
-        answer: dict[str, Any] = {"items": [render.job(j) for j in page.jobs], "nextCursor": following}
+        after = None if cursor is None else JobsAfter(*cursors.decode(cursor, (int, str)))
+        page = await jobs_and_executions.jobs_page(
+            self.db, JobQuery(tuple(sorted(states)) or SHOWN_STATES, limit, tag, text, after)
+        )
+        following = None if page.after is None else cursors.encode(page.after.created_ms, page.after.job_id)
+        answer: dict[str, Any] = {"items": [rendering.job(j) for j in page.jobs], "nextCursor": following}
         if page.unreadable:
             answer["unreadable"] = [{"jobId": i, "reason": why} for i, why in page.unreadable.items()]
         send(resp, answer)

@@ -22,8 +22,7 @@ import structlog
 
 from cluster.core import alerts
 from cluster.core.alerts import RUNS, Kind, Standing, Trouble
-from cluster.store import alert_jobs as alertjobs
-from cluster.store import channels, incidents
+from cluster.store import alert_jobs, channels, incidents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,7 +194,7 @@ class Alerter:
     async def _carry(self, incident: Incident, notice: Notice, channel: channels.Channel, name: str | None) -> int:
         said = alerts.payload(incident, notice, name)
         job_id = incident.job_of(notice, channel.name)
-        if not await alertjobs.insert(self._db, job_id, channel, said, notice.at_ms):
+        if not await alert_jobs.insert(self._db, job_id, channel, said, notice.at_ms):
             return 0
         log.info("alert_queued", alert=job_id, channel=channel.name, job=incident.job_id, said=notice.said.value)
         return 1

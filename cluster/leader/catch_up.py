@@ -17,8 +17,7 @@ from cluster.core.execution.planning import MAX_BATCH, Grouping, plan
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.quarantine import Quarantine
-from cluster.store import backfills, batches, history
-from cluster.store import engine_jobs as definitions
+from cluster.store import backfills, batches, engine_jobs, history
 from cluster.store.engine_jobs import Page
 from cluster.store.enqueue import owe
 from cluster.store.history import MissedRange
@@ -104,17 +103,17 @@ class CatchUp:
 
     async def _jobs(self, b: Backfill, after: str | None) -> Page:
         if b.job_id is not None:
-            job = await definitions.owing_one(self._db, b.job_id)
+            job = await engine_jobs.owing_one(self._db, b.job_id)
             running = job is not None and job.state in (JobState.ACTIVE, JobState.COMPLETED)
             return Page([job] if job is not None and running and job.schedule_key == b.key and after is None else [])
-        return await definitions.owing(self._db, [b.key], JOBS, after=after, completed=True)
+        return await engine_jobs.owing(self._db, [b.key], JOBS, after=after, completed=True)
 
     async def _changing(self, b: Backfill) -> bool:
         """Asked after its jobs were read: whether settling has to see first how far this range has come.
 
         A job that was changed meanwhile is not among them, or not as it was. What it owed before is settling's to tell.
         """
-        return bool(await definitions.changing(self._db, [b.key], JOBS, self.unsettleable()))
+        return bool(await engine_jobs.changing(self._db, [b.key], JOBS, self.unsettleable()))
 
     async def _segment(self, b: Backfill, start_ms: int) -> list[int]:
         """The next occurrences of a range, at most `COUNTED`: a range may be weeks of seconds."""

@@ -15,8 +15,7 @@ from cluster.core.errors import OwnershipLost, StoreError, TermLost
 from cluster.core.execution.planning import MAX_BATCH, Grouping, plan
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.quarantine import Quarantine
-from cluster.store import backfills, history, schedules
-from cluster.store import engine_jobs as definitions
+from cluster.store import backfills, engine_jobs, history, schedules
 from cluster.store.backfills import Backfill, identity
 from cluster.store.engine_jobs import Page
 from cluster.store.enqueue import owe
@@ -139,7 +138,7 @@ class Materialiser:
         taken = list(rows)
         while taken:
             # Sorted pages need one key; a group is read whole or not at all.
-            page = await definitions.owing(self._db, [r.key for r in taken], JOBS + 1)
+            page = await engine_jobs.owing(self._db, [r.key for r in taken], JOBS + 1)
             if page.last is None:
                 break
             if len(taken) == 1:
@@ -186,7 +185,7 @@ class Materialiser:
         behind = [r.key for r in rows if r.next_ms < now_ms + int(self._timings.leader_lease * 1000)]
         if not behind:
             return set()
-        return await definitions.changing(self._db, behind, CHANGING, self.unsettleable())
+        return await engine_jobs.changing(self._db, behind, CHANGING, self.unsettleable())
 
     async def _page(self, row: Row, now_ms: int, nodes: int) -> Done:
         """One page of the jobs of one row; the row remembers how far it came."""
@@ -196,7 +195,7 @@ class Materialiser:
             until, after = row.next_ms + 1000, None
         schedule = schedule_from_key(row.key)
         dues = schedule.between(row.next_ms, until, OCCURRENCES)
-        page = await definitions.owing(self._db, [row.key], JOBS, after=after)
+        page = await engine_jobs.owing(self._db, [row.key], JOBS, after=after)
         if await self._changing([row], now_ms):
             return Done(more=True)
         owed = [(job, mine) for job in page.jobs if (mine := [t for t in dues if job.owes(t)])]

@@ -18,8 +18,7 @@ from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.quarantine import Quarantine
-from cluster.store import backfills, executions, history, schedules
-from cluster.store import engine_jobs as definitions
+from cluster.store import backfills, engine_jobs, executions, history, schedules
 from cluster.store.backfills import Backfill, identity
 from cluster.store.enqueue import owe
 from cluster.store.history import MissedRange
@@ -88,7 +87,7 @@ class Settler:
 
     async def step(self, now_ms: int, nodes: int) -> Settled:
         """Settle up to `JOBS` jobs. `nodes` is how many share the work."""
-        page = await definitions.unsettled(self._db, JOBS, self.quarantine.ids())
+        page = await engine_jobs.unsettled(self._db, JOBS, self.quarantine.ids())
         self.quarantine.add({u.job_id: u.why for u in page.unreadable})
         done = await self._isolated(page.jobs, now_ms, nodes) if page.jobs else Settled()
         return replace(done, more=page.last is not None)
@@ -124,7 +123,7 @@ class Settler:
         done = await owe(self._db, planned.executions, planned.batches, self._new_id)
         self.written(planned.executions)
         self._trusted()
-        await definitions.settle(self._db, [j.change for j in jobs if j.change is not None])
+        await engine_jobs.settle(self._db, [j.change for j in jobs if j.change is not None])
         log.info("jobs_settled", jobs=len(jobs), executions=done.inserted, reowned=done.reowned)
         return Settled(len(jobs), len(planned.executions), missed)
 

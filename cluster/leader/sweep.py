@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.store import batches, breakers, executions, history, nodes, schedules
-from cluster.store import engine_jobs as definitions
+from cluster.store import batches, breakers, engine_jobs, executions, history, nodes, schedules
 from cluster.store.enqueue import repair
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class Sweeper:
         """Remove what is left of jobs deleted so long ago that nothing they owed is within the retention."""
         kept_ms = int(self._retention_days * history.DAY_MS) + TOMBSTONE_GRACE_MS
         before_ms = self._clock.now_ms() - kept_ms
-        removed = await definitions.forget_deleted(self._db, before_ms, TOMBSTONES_AT_ONCE, self._retention_days)
+        removed = await engine_jobs.forget_deleted(self._db, before_ms, TOMBSTONES_AT_ONCE, self._retention_days)
         if removed:
             log.info("tombstones_removed", jobs=removed)
         if removed < TOMBSTONES_AT_ONCE:  # else there are more: they are next sweep's
@@ -175,4 +174,4 @@ class Sweeper:
         earliest = await schedules.earliest(self._db)
         if earliest is not None and earliest < now:
             return 0
-        return await definitions.complete_ended(self._db, now - 1000)
+        return await engine_jobs.complete_ended(self._db, now - 1000)

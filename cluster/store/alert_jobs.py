@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
-from cluster.core.documents import strict_json as strictjson
+from cluster.core.documents import strict_json
 from cluster.core.execution.model import Retry
 from cluster.core.ids import execution_id, lane_of
 from cluster.core.instants import render
-from cluster.core.job import changes as jobchange
+from cluster.core.job import changes
 from cluster.core.job.changes import Moment
 from cluster.core.job.definition import Definition
 from cluster.core.targets import parse_target
@@ -68,14 +68,14 @@ async def insert(db: Database, job_id: str, channel: Channel, said: dict[str, An
         lane=lane_of(host),
         host=host,
         name=f"alert: {said['text'][:150]}",
-        body=strictjson.dumps(body_for(channel, said)),
+        body=strict_json.dumps(body_for(channel, said)),
         body_kind="json",
         retry=PERSISTENT,
         catch_up="all",
         catch_up_window_seconds=86_400,
         alerts=None,
     )
-    change = jobchange.define(None, job_id, definition, Moment(due_ms - 1, job_id, f"alert-{job_id}"))
+    change = changes.define(None, job_id, definition, Moment(due_ms - 1, job_id, f"alert-{job_id}"))
     if change is None:  # never: there is nothing it could be the same as
         return False
     # Lists of jobs leave these out; as the oldest of all they are not even passed over by a page of the newest.

@@ -14,8 +14,7 @@ from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Batch
 from cluster.core.execution.planning import MAX_BATCH
 from cluster.core.limits.permits import batch_gate
-from cluster.store import batches, executions, history
-from cluster.store import engine_jobs as definitions
+from cluster.store import batches, engine_jobs, executions, history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -131,7 +130,7 @@ async def _older(db: Database, found: Sequence[Execution], wanted: Mapping[str, 
     """
     if not found:
         return []
-    now = await definitions.versions(db, {e.job_id for e in found})
+    now = await engine_jobs.versions(db, {e.job_id for e in found})
     return [e for e in found if now.get(e.job_id) == wanted[e.id].schedule_version]
 
 

@@ -18,7 +18,7 @@ from cluster.core.execution.model import Retry
 from cluster.core.job.definition import Definition, StoredJob
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import gate_of
-from cluster.store.mongo import job_secrets as sealing
+from cluster.store.mongo import job_secrets
 from cluster.store.mongo.codec import instant, limits_from
 from cluster.store.mongo.decoding import one_value
 from cluster.store.mongo.encryption import NO_KEYS
@@ -85,7 +85,7 @@ def _fields(job: StoredJob, vault: Vault) -> Document:
         "spread_seconds": d.spread_seconds,
         "alerts": d.alerts,
         "watch": _watch(d.alerts),
-        **sealing.fields(d, job.id, vault),
+        **job_secrets.fields(d, job.id, vault),
         "retention_days": d.retention_days,
         "created_at": DatetimeMS(job.created_ms),
         "updated_at": DatetimeMS(job.updated_ms),
@@ -138,7 +138,7 @@ def stored_job(d: Document, vault: Vault = NO_KEYS) -> StoredJob:
         start_ms=instant(d["start_at"]),
         end_ms=instant(d["end_at"]),
         alerts=d["alerts"],
-        **sealing.values(d, vault),
+        **job_secrets.values(d, vault),
         retention_days=d.get("retention_days"),
         queue=d.get("queue"),
         limits=limits_from(d),

@@ -11,7 +11,7 @@ from cluster.core.explain.explain import Asked, Cluster, Explained, Leading, exp
 from cluster.core.explain.timeline import Span, at_time, spans_of
 from cluster.core.lifecycle import JobState
 from cluster.store import leases, nodes
-from cluster.store.queries import explain_facts as facts
+from cluster.store.queries import explain_facts
 
 if TYPE_CHECKING:
     from cluster.core.execution.view import Run
@@ -48,7 +48,7 @@ async def why(db: Database, job_id: str, at_ms: int | None, retention_days: floa
 
     Raises `NotFound` for a job that never was, or whose tombstone has gone.
     """
-    life = await facts.life(db, job_id)
+    life = await explain_facts.life(db, job_id)
     if life is None:
         raise NotFound(f"there is no job '{job_id}', or it was deleted long ago")
     job, past, unsettled = life
@@ -68,19 +68,19 @@ async def _cluster(db: Database, job: StoredJob, retention_days: float) -> Clust
         Leading(leader.node, leader.renewed_ms),
         frozenset(n.id for n in present if now_ms - n.seen_ms < FRESH_MS),
         retention_days,
-        await facts.breaker_of(db, (f"{host}:{port}", url.netloc.lower(), host)),
+        await explain_facts.breaker_of(db, (f"{host}:{port}", url.netloc.lower(), host)),
     )
 
 
 async def _at(case: _Case, at_ms: int) -> list[Explained]:
     second = at_ms - at_ms % 1000
-    runs = await facts.runs_between(case.db, case.job.id, second, second + 1000, case.now.now_ms)
+    runs = await explain_facts.runs_between(case.db, case.job.id, second, second + 1000, case.now.now_ms)
     if runs:
         return [await _run(case, r, r.due_ms) for r in runs[:MOST]]
     held = at_time(case.spans, second)
     if isinstance(held, Span) and held.owes(second) and held.from_ms <= second and held.parsed.is_occurrence(second):
         return [await _due(case, held, second)]
-    missed = await facts.missed_at(case.db, case.job.id, second)
+    missed = await explain_facts.missed_at(case.db, case.job.id, second)
     if missed is not None and isinstance(held, Span) and held.parsed.is_occurrence(second):
         return [await _run(case, missed, second)]
     found = [explain_idle(case.job, case.spans, at_ms, held, case.now.now_ms)]
@@ -92,18 +92,18 @@ async def _at(case: _Case, at_ms: int) -> list[Explained]:
 
 async def _due(case: _Case, span: Span, due_ms: int) -> Explained:
     """An occurrence that has no execution of its own."""
-    missed = await facts.missed_at(case.db, case.job.id, due_ms)
+    missed = await explain_facts.missed_at(case.db, case.job.id, due_ms)
     if missed is not None:
         return await _run(case, missed, due_ms)
     key = span.parsed.key
     asked = Asked(
         due_ms,
-        caught_up_to_ms=await facts.catching_up(case.db, key, case.job.id, due_ms),
-        written_to_ms=await facts.written_to(case.db, key),
+        caught_up_to_ms=await explain_facts.catching_up(case.db, key, case.job.id, due_ms),
+        written_to_ms=await explain_facts.written_to(case.db, key),
         unsettled=case.unsettled,
     )
     # It may have been written down between the two readings.
-    runs = await facts.runs_between(case.db, case.job.id, due_ms, due_ms + 1, case.now.now_ms)
+    runs = await explain_facts.runs_between(case.db, case.job.id, due_ms, due_ms + 1, case.now.now_ms)
     if runs:
         return await _run(case, runs[0], due_ms)
     return explain(case.job, case.spans, span, asked, case.now)
@@ -113,9 +113,9 @@ async def _run(case: _Case, run: Run, due_ms: int) -> Explained:
     held = next((s for s in case.spans if s.version == run.schedule_version), None)
     asked = Asked(due_ms, run)
     if run.state in OWED:
-        asked = replace(asked, batch=await facts.batch_of(case.db, run))
+        asked = replace(asked, batch=await explain_facts.batch_of(case.db, run))
     if run.state == "skipped":
-        asked = replace(asked, other=await facts.under_way(case.db, run, case.now.now_ms))
+        asked = replace(asked, other=await explain_facts.under_way(case.db, run, case.now.now_ms))
     return explain(case.job, case.spans, held, asked, case.now)
 
 
@@ -123,7 +123,7 @@ async def _last_and_next(case: _Case) -> list[Explained]:
     now_ms = case.now.now_ms
     found = []
     held = at_time(case.spans, now_ms)
-    last = await facts.latest_run(case.db, case.job.id, now_ms)
+    last = await explain_facts.latest_run(case.db, case.job.id, now_ms)
     before = held.last_before(now_ms, now_ms) if isinstance(held, Span) else None
     if isinstance(held, Span) and before is not None and before >= held.from_ms and (not last or last.due_ms < before):
         covers = last is not None and last.last_ms is not None and last.last_ms >= before

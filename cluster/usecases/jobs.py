@@ -22,7 +22,7 @@ from cluster.core.limits.permits import batch_gate, gate_of
 from cluster.store import batches, channels, executions, history, jobs
 from cluster.store.enqueue import owe
 from cluster.store.mongo import schema
-from cluster.store.queries import jobs_and_executions as reads
+from cluster.store.queries import jobs_and_executions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -223,7 +223,7 @@ async def trigger(
         execution = Execution(name, job_id, due, due, job.schedule_version, batch, lane, trigger=True, host=host)
         execution = replace(execution, gate=gate_of(job_id, job.definition.queue, job.definition.limits))
         its_batch = Batch(batch, (name,), lane, 0, due, due, host=host, gate=batch_gate(execution.gate))
-        final = await reads.is_final(db, name)
+        final = await jobs_and_executions.is_final(db, name)
         if earlier is not None:
             if not final:
                 await owe(patient, [execution], [its_batch], lambda: uuid.uuid4().hex)
@@ -245,7 +245,7 @@ async def retry(db: Database, execution: str, now_ms: int, retention_days: float
     then it is owed; then its batch is there. Whoever asks again after a crash in between finishes what is missing.
     Raises `NotFound` or `Conflict`.
     """
-    run = await reads.run(db, execution, now_ms)
+    run = await jobs_and_executions.run(db, execution, now_ms)
     if run is None:
         raise NotFound(f"there is no execution '{execution}', or its retention has ended")
     job = await jobs.one(db, run.job_id)

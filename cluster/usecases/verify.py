@@ -19,7 +19,7 @@ from cluster.core.verify.findings import KINDS, TOLD, Finding, Tally
 from cluster.core.verify.judge import Judge
 from cluster.core.verify.records import Lease
 from cluster.core.verify.subjects import AuditedJob, Bounds
-from cluster.store.queries import verify_records as audit
+from cluster.store.queries import verify_records
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -76,7 +76,7 @@ async def verify(
     db: Database,
     scope: Scope,
     progress: Callable[[Tally], None] | None = None,
-    clock: Callable[[Database], Awaitable[int]] = audit.now_ms,
+    clock: Callable[[Database], Awaitable[int]] = verify_records.now_ms,
 ) -> Report:
     """Judge everything in the scope. `progress` is told how much was seen, now and then.
 
@@ -86,16 +86,16 @@ async def verify(
     now = await clock(db)
     until = now if scope.until_ms is None else min(scope.until_ms, now)
     days = scope.retention_days
-    shortest = await audit.shortest_days(db, days)
+    shortest = await verify_records.shortest_days(db, days)
     lease = Lease(int(scope.timings.batch_lease * 1000), int(scope.timings.margin * 1000))
     bounds = Bounds(scope.since_ms, until, now, int(scope.late_seconds * 1000), days, shortest, lease)
-    early = await audit.missed_before(db, [scope.job] if scope.job else [], scope.since_ms)
+    early = await verify_records.missed_before(db, [scope.job] if scope.job else [], scope.since_ms)
     run = _Run(db, bounds, early, scope, clock)
     if scope.job is not None:
         await run.chunk([scope.job])
     else:
         chunk: list[str] = []
-        async for name in audit.ids_in_order(db):
+        async for name in verify_records.ids_in_order(db):
             chunk.append(name)
             if len(chunk) == CHUNK:
                 await run.chunk(chunk)
@@ -140,7 +140,7 @@ class _Run:
             look.keep(known, full)
             strangers = {f.job_id for f in look.findings} - set(ids)
             if strangers:  # a job that was made since the list of jobs was read is judged next time
-                there, _ = await audit.audited(self._db, list(strangers))
+                there, _ = await verify_records.audited(self._db, list(strangers))
                 look.forget(set(there))
         if self._before is not None:
             self._before = ids[-1]
@@ -151,20 +151,20 @@ class _Run:
                 self.report.findings.append(f)
 
     async def _look(self, ids: Sequence[str], before: str | None, bounds: Bounds) -> _Look:
-        jobs, unreadable = await audit.audited(self._db, ids)
+        jobs, unreadable = await verify_records.audited(self._db, ids)
         look = _Look(jobs, bounds, self._early, max(COMPARED, self._most))
         for u in unreadable:
             look.tell(Finding("contradiction", u.id, u.id, f"the job's document cannot be read: {u.why}"))
             look.unjudged.add(u.id)
-        wanted = audit.ranges(ids, bounds.since_ms, bounds.until_ms, before)
+        wanted = verify_records.ranges(ids, bounds.since_ms, bounds.until_ms, before)
         due = (bounds.since_ms, bounds.until_ms)
-        async for page in audit.pages(self._db, "executions", audit.whole(wanted), due):
+        async for page in verify_records.pages(self._db, "executions", verify_records.whole(wanted), due):
             records = [r for d in page if (r := look.read(d)) is not None]
-            await audit.with_batches(self._db, records)
+            await verify_records.with_batches(self._db, records)
             look.owed.update((r.id, r) for r in records)
         look.order = sorted(look.owed)
         look.ids = list(ids)
-        async for page in audit.pages(self._db, "history", wanted, due):
+        async for page in verify_records.pages(self._db, "history", wanted, due):
             for d in page:
                 look.final(d)
         look.finish()
@@ -232,7 +232,7 @@ class _Look:
             self.tell(Finding("unexpected", name.rpartition(":")[0] or name, name, "no execution has such an id"))
             return None
         try:
-            return audit.record(d, where.due_ms)
+            return verify_records.record(d, where.due_ms)
         except Exception as exc:
             why = f"its document cannot be read: {type(exc).__name__}: {str(exc)[:200]}"
             self.tell(Finding("contradiction", where.job_id, name, why))
@@ -248,7 +248,7 @@ class _Look:
             return
         if due.endswith(":missed"):
             try:
-                judge.missed(audit.missed_range(d))
+                judge.missed(verify_records.missed_range(d))
             except Exception as exc:
                 self.tell(Finding("contradiction", job, name, f"its document cannot be read: {type(exc).__name__}"))
             return

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.limits.circuit_breaker import LEAST, Breaker, Gate, Window, broken, open_ms
-from cluster.store import batches
-from cluster.store import breakers as shared
+from cluster.store import batches, breakers
 
 if TYPE_CHECKING:
     from cluster.clock import Clock
@@ -91,11 +90,11 @@ class Breakers:
         """Share what was opened here, learn what the others opened. Returns the hosts that were closed meanwhile."""
         tripped, before = set(self._tripped), set(self._open)
         for host in tripped:
-            if await shared.trip(self._db, self._open[host]):
+            if await breakers.trip(self._db, self._open[host]):
                 self.opened += 1
                 log.warning("breaker_opened", host=host, why=self._open[host].why)
             self._tripped.discard(host)
-        now_open = {b.host: b for b in await shared.everyone(self._db)}
+        now_open = {b.host: b for b in await breakers.everyone(self._db)}
         for host, known in self._open.items():  # opened or changed here while we asked
             if host in self._tripped or (host in now_open and known.rev > now_open[host].rev):
                 now_open[host] = known
@@ -113,7 +112,7 @@ class Breakers:
         won = None
         try:
             until = self._clock.now_ms() + int(timeout_seconds * 1000) + PROBE_MARGIN_MS
-            won = await shared.change(self._db, seen, replace(seen, half_open=True, until_ms=until, node=self._node))
+            won = await breakers.change(self._db, seen, replace(seen, half_open=True, until_ms=until, node=self._node))
         finally:
             if won is None:
                 self._probing.discard(host)
@@ -127,14 +126,14 @@ class Breakers:
         host = won.host
         self._probing.discard(host)
         if not broken(status, error):
-            if await shared.close(self._db, won):
+            if await breakers.close(self._db, won):
                 log.info("breaker_closed", host=host, opens=won.opens)
                 await batches.release_held(self._db, host)
             self._open.pop(host, None)
             return True
         opens = won.opens + 1
         until = self._clock.now_ms() + open_ms(opens)
-        then = await shared.change(self._db, won, replace(won, half_open=False, until_ms=until, opens=opens))
+        then = await breakers.change(self._db, won, replace(won, half_open=False, until_ms=until, opens=opens))
         if then is not None:
             self._open[host] = then
             log.info("breaker_stays_open", host=host, opens=opens, why=error or str(status))
@@ -143,6 +142,6 @@ class Breakers:
     async def abandoned(self, won: Breaker) -> None:
         """The probe was not sent after all: somebody else may."""
         self._probing.discard(won.host)
-        then = await shared.change(self._db, won, replace(won, half_open=False, until_ms=self._clock.now_ms()))
+        then = await breakers.change(self._db, won, replace(won, half_open=False, until_ms=self._clock.now_ms()))
         if then is not None:
             self._open[won.host] = then

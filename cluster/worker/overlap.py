@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster.store import engine_jobs as definitions
-from cluster.store import executions
+from cluster.store import engine_jobs, executions
 
 if TYPE_CHECKING:
     from cluster.core.execution.model import Execution
@@ -19,7 +18,7 @@ async def may_overlap(db: Database, execution: Execution) -> bool:
     """
     instead_of: str | None = None
     for _ in range(10):
-        running = await definitions.begin_exclusive(db, execution.job_id, execution.id, instead_of)
+        running = await engine_jobs.begin_exclusive(db, execution.job_id, execution.id, instead_of)
         if running == execution.id:
             return True
         if running is None:

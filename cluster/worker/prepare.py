@@ -16,7 +16,7 @@ from cluster.core.execution.templates import filled
 from cluster.core.execution.trace import traceparent
 from cluster.core.lifecycle import Event
 from cluster.outbound.headers import delivery_headers
-from cluster.store import engine_jobs as definitions
+from cluster.store import engine_jobs
 from cluster.worker.leases import Dropped, Ready
 from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
 
@@ -79,7 +79,7 @@ class Preparer:
                 return
             read_at = self._clock.monotonic()
             try:
-                read = await definitions.by_id(self._db, {e.job_id for e in wanted})
+                read = await engine_jobs.by_id(self._db, {e.job_id for e in wanted})
             except Exception as exc:  # whatever it was, the batch is still ours: try again until its lease ends
                 log.warning("jobs_unread", batch=held.batch.id, error=str(exc))
                 await asyncio.sleep(0.25)
@@ -97,7 +97,7 @@ class Preparer:
                     continue
                 read_at = self._clock.monotonic()
                 try:
-                    read = await definitions.by_id(self._db, {r.execution.job_id for r in taken})
+                    read = await engine_jobs.by_id(self._db, {r.execution.job_id for r in taken})
                 except (
                     Exception
                 ) as exc:  # whatever it was, the batches are still ours: try again until their leases end

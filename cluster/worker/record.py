@@ -18,8 +18,7 @@ from cluster.core.execution.model import Batch
 from cluster.core.execution.planning import MAX_BATCH, by_host
 from cluster.core.lifecycle import State
 from cluster.core.limits.permits import batch_gate
-from cluster.store import batches, executions, history
-from cluster.store import engine_jobs as definitions
+from cluster.store import batches, engine_jobs, executions, history
 from cluster.store.mongo.operation import insist
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class Recorder:
         if gone:
             ids, jobs = [e.id for e in gone], [e.job_id for e in gone]
             await insist(
-                lambda: definitions.end_exclusive(self._db, ids, jobs), seconds=self._seconds, event="end_exclusive"
+                lambda: engine_jobs.end_exclusive(self._db, ids, jobs), seconds=self._seconds, event="end_exclusive"
             )
 
     async def bury(self, batch: Batch, unreadable: dict[str, str], now_ms: int) -> None:

@@ -17,7 +17,7 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.documents.job_json import read_spec
 from cluster.core.instants import render
-from cluster.core.job import changes as jobchange
+from cluster.core.job import changes
 from cluster.core.job.changes import Moment
 from cluster.store.history import DAY_MS
 from cluster.store.jobs import insertion
@@ -100,7 +100,7 @@ def fill_jobs(database: Database[dict[str, Any]], count: int, now_ms: int) -> No
         },
         {},
     )
-    change = jobchange.define(None, "x", spec.definition(None), Moment(now_ms, "v", "m"))
+    change = changes.define(None, "x", spec.definition(None), Moment(now_ms, "v", "m"))
     if change is None:
         raise RuntimeError("a new job is a change")
     template = insertion(replace(change, mark=None))

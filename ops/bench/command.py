@@ -15,8 +15,7 @@ from typing import Any
 import click
 from pymongo import MongoClient
 
-from ops.bench import api as bench_api
-from ops.bench import verify as bench_verify
+from ops.bench import api, verify
 from ops.bench.testbed import Row, Target, bed, caught_up, lateness, machine, measure, now, running, wait
 from ops.support.output import as_json, table
 
@@ -110,12 +109,12 @@ def definitions(the_bed: tuple[str, int, Target], size: int, distinct: int) -> R
 def reads(the_bed: tuple[str, int, Target]) -> list[Row]:
     """How long reads of the API take with much stored: on an idle node, and while it sends 1,000 requests a second."""
     with running(the_bed, nodes=1) as cluster:
-        bench_api.fill(cluster.db)
-        idle = bench_api.rows(cluster.api.url)
+        api.fill(cluster.db)
+        idle = api.rows(cluster.api.url)
         cluster.load(cluster.job(n, "* * * * * *") for n in range(1000))
         wait(cluster.settled, 60, "the leader did not see the jobs")
         wait(lambda: caught_up(cluster), 60, "the node never caught up with the rate")
-        busy = bench_api.rows(cluster.api.url)
+        busy = api.rows(cluster.api.url)
     found = []
     for when, timings in (("idle node", idle), ("the node sends 1,000/s", busy)):
         for t in timings:
@@ -267,7 +266,7 @@ def run_case(case: str, the_bed: tuple[str, int, Target], rate: int, seconds: in
     several = {
         "reads": lambda: reads(the_bed),
         "retention": lambda: retention(the_bed, rate),
-        "verify": lambda: bench_verify.rows(the_bed),
+        "verify": lambda: verify.rows(the_bed),
     }
     if case in several:
         return several[case]()

@@ -19,7 +19,7 @@ from pymongo import MongoClient
 
 from cluster.core.documents.job_json import read_spec
 from cluster.core.instants import render
-from cluster.core.job import changes as jobchange
+from cluster.core.job import changes
 from cluster.core.job.changes import Moment
 from cluster.store.history import DAY_MS
 from cluster.store.jobs import insertion
@@ -77,7 +77,7 @@ def _job(name: str, shape: Shape, began: int, end: int) -> dict[str, Any]:
     schedule = "* * * * * *" if shape.interval == 1 else "0 * * * * *"
     body = {"schedule": schedule, "api": "https://example.com/x", "type": "ATLEAST_ONCE", "endAt": render(end - 1)}
     wanted = read_spec(body, {}).definition(None)
-    change = jobchange.define(None, name, wanted, Moment(began - 1, uuid.uuid4().hex, ""))
+    change = changes.define(None, name, wanted, Moment(began - 1, uuid.uuid4().hex, ""))
     if change is None:
         raise RuntimeError("a new job is always a change")
     job = insertion(change)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cluster.store import api_keys as keys
+from cluster.store import api_keys
 from cluster.store.api_keys import StoredKey
 from ops.commands.status import reading
 from ops.support.output import as_json, rfc3339, table
@@ -61,7 +61,7 @@ def create_command(name: str, scope: str, seconds: int | None, form: bool) -> No
         now,
         None if seconds is None else now + seconds * 1000,
     )
-    if not reading(lambda db: keys.create(db, key)):
+    if not reading(lambda db: api_keys.create(db, key)):
         click.echo(f"horae: a key is called '{name}' already: choose another name, or revoke it first", err=True)
         sys.exit(1)
     if form:
@@ -75,7 +75,7 @@ def create_command(name: str, scope: str, seconds: int | None, form: bool) -> No
 @JSON
 def list_command(form: bool) -> None:  # noqa: FBT001
     """Every key that was made here, without the keys themselves. Those of HORAE_API_KEYS are not listed."""
-    found = reading(keys.listing)
+    found = reading(api_keys.listing)
     now = _now_ms()
     shown = [
         {
@@ -101,7 +101,7 @@ def revoke_command(name: str) -> None:
     """End a key: no node takes it two seconds from now."""
 
     async def end(db: Database) -> bool:
-        return await keys.revoke(db, name, _now_ms())
+        return await api_keys.revoke(db, name, _now_ms())
 
     if not reading(end):
         click.echo(f"horae: there is no live key called '{name}'", err=True)

@@ -9,7 +9,7 @@ import click
 
 from cluster.core.schedule.forecast import bars, forecast
 from cluster.store import nodes
-from cluster.store.queries import schedule_load as herds
+from cluster.store.queries import schedule_load
 from ops.commands.status import reading
 from ops.support.output import as_json, rfc3339, table
 
@@ -30,7 +30,7 @@ def herd_command(day: bool, form: bool) -> None:  # noqa: FBT001 - click passes 
 
     async def read(db: Database) -> tuple[list[Herd], int]:
         _, now = await nodes.listing(db)
-        return await herds.active(db), now
+        return await schedule_load.active(db), now
 
     found, now = reading(read)
     seconds = 86_400 if day else 3600

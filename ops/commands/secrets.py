@@ -10,7 +10,7 @@ from functools import partial
 import click
 
 from cluster.core.errors import ConfigurationError
-from cluster.store.maintenance import rotate_secrets as rotation
+from cluster.store.maintenance import rotate_secrets
 from cluster.store.mongo.encryption import key_id
 from config.settings import SECRET_KEY_BYTES, load
 from ops.commands.status import reading
@@ -40,7 +40,7 @@ def rotate_command(*, dry_run: bool, form: bool) -> None:
     keys = load().secret_keys
     if not keys:
         raise ConfigurationError(["HORAE_SECRET_KEY is empty: there is no key to encrypt with"])
-    done = reading(partial(rotation.rotate, dry_run=dry_run))
+    done = reading(partial(rotate_secrets.rotate, dry_run=dry_run))
     if form:
         locked = [{"jobId": job, "why": why} for job, why in done.locked]
         as_json({"keyId": key_id(keys[0]), "rotated": done.sealed, "current": done.current, "locked": locked})

@@ -13,8 +13,7 @@ from rich.console import Console
 from cluster.core.histogram import Histogram
 from cluster.store import batches, breakers, leases, nodes
 from cluster.store.mongo.client import Database
-from cluster.store.queries import failing_hosts as failing
-from cluster.store.queries import jobs_and_executions as reads
+from cluster.store.queries import failing_hosts, jobs_and_executions
 from config.settings import load
 from ops.commands.status import SILENT_MS
 from ops.commands.top_view import drawn, watch
@@ -70,13 +69,13 @@ async def look(db: Database, lease_ms: int) -> dict[str, Any]:
     present, now = await nodes.listing(db)
     leader = await leases.leadership(db)
     waiting = await batches.backlog(db)
-    since, counts = await reads.recent_counts(db, now)
+    since, counts = await jobs_and_executions.recent_counts(db, now)
     seconds = max(1.0, (now - since) / 1000)
     drift = Histogram()
     for n in present:
         drift.merge(n.counters.get("drift_recent", ()))
     renewed_ago = None if leader.node is None or leader.renewed_ms is None else max(0, now - leader.renewed_ms)
-    bad = (await failing.hosts(db, now - FAILING_MS))[:HOSTS]
+    bad = (await failing_hosts.hosts(db, now - FAILING_MS))[:HOSTS]
     in_all, opened_first = await breakers.first(db, HOSTS)
     not_closed = {b.host: b for b in (*await breakers.listing(db, [h for h, *_ in bad]), *opened_first)}
     hosts = _hosts(bad, list(not_closed.values()))

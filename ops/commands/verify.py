@@ -9,7 +9,7 @@ import click
 
 from cluster.core.ids import JOB_ID
 from cluster.core.verify.findings import KINDS, TOLD
-from cluster.store.queries import verify_records as audit
+from cluster.store.queries import verify_records
 from cluster.usecases.verify import Report, Scope, told, verify
 from config.settings import load
 from ops.commands.explain import moment
@@ -58,13 +58,13 @@ def verify_command(since: str, until: str | None, job_id: str | None, late: floa
     settings = load()
 
     async def run(db: Database) -> Report | None:
-        now = await audit.now_ms(db)
+        now = await verify_records.now_ms(db)
         up_to = None if until is None else moment(until, now)
         days, timings = settings.retention_days, settings.timings
         scope = Scope(moment(since, now), up_to, job_id, late, days, timings=timings)
         if scope.until_ms is not None and scope.until_ms < scope.since_ms:
             raise click.BadParameter("lies before --since", param_hint="--until")
-        if job_id is not None and not (await audit.audited(db, [job_id]))[0]:
+        if job_id is not None and not (await verify_records.audited(db, [job_id]))[0]:
             return None
         return await verify(db, scope, None if form or not sys.stderr.isatty() else _progress)
 

@@ -18,7 +18,7 @@ from cluster.outbound.sender import Sender
 from cluster.outbound.transport import AiohttpTransport
 from config import logs
 from config.gunicorn import DRAIN_SECONDS
-from ops.server import header_timeout as heads
+from ops.server import header_timeout
 from ops.server.tracing import tracing
 from ops.server.worker_metrics import Desk
 
@@ -123,7 +123,7 @@ def prepare_worker(worker: Any) -> None:
     gunicorn runs the lifespan's shutdown only after idle connections have gone, and on SIGINT not at all; the terminal
     sends Ctrl-C to every process of its group, so here it is the parent's business alone.
     """
-    heads.install()
+    header_timeout.install()
     application: Application = worker.asgi
     application.desk.slot = worker.slot
 

@@ -9,7 +9,7 @@ import orjson
 import structlog
 
 from api.http.context import Part
-from cluster import metrics as readings
+from cluster import metrics
 
 if TYPE_CHECKING:
     from api.http.request_metrics import Metering
@@ -28,12 +28,12 @@ class Desk:
         self._node = node
         self._metering = metering
         self._board = board
-        self._pulse = readings.Pulse()
+        self._pulse = metrics.Pulse()
         self.slot: int | None = None
 
     def parts(self) -> list[Part]:
         """The readings of every worker here, this one's as of now."""
-        own = {**readings.of(self._node, self._pulse), **self._metering.readings()}
+        own = {**metrics.of(self._node, self._pulse), **self._metering.readings()}
         mine = Part(self.slot or 0, 0.0, own)
         if self._board is None or self.slot is None:
             return [mine]
@@ -41,7 +41,7 @@ class Desk:
         others = [Part(slot, age, orjson.loads(text)) for slot, age, text in self._board.read() if slot != self.slot]
         return sorted([mine, *others], key=lambda p: p.worker)
 
-    def _pin(self, own: readings.Readings) -> None:
+    def _pin(self, own: metrics.Readings) -> None:
         if self._board is None or self.slot is None:
             return
         try:
@@ -54,7 +54,7 @@ class Desk:
         feeling = asyncio.get_running_loop().create_task(self._pulse.run())
         try:
             while True:
-                self._pin({**readings.of(self._node, self._pulse), **self._metering.readings()})
+                self._pin({**metrics.of(self._node, self._pulse), **self._metering.readings()})
                 await asyncio.sleep(EVERY)
         finally:
             feeling.cancel()

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from api.http.context import ApiSettings
 from cluster.core.documents.job import BODY_LIMIT
-from cluster.store import jobs as stored
+from cluster.store import jobs
 from cluster.store.mongo.client import Database
 from config.settings import ApiKey
 from tests.api.conftest import RULES, job, serve
@@ -59,7 +59,7 @@ async def test_a_fault_of_ours_says_nothing_of_the_inside(api: Api, monkeypatch:
     async def broken(*_: object) -> None:
         raise RuntimeError("inside")
 
-    monkeypatch.setattr(stored, "one", broken)
+    monkeypatch.setattr(jobs, "one", broken)
     answer = await api.call("GET", "/jobs/a")
     assert answer.status_code == 500
     assert answer.json["instance"].startswith("urn:uuid:")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from cluster.core.documents.job import BODY_LIMIT
-from cluster.store import jobs as stored
+from cluster.store import jobs
 from tests.api.conftest import job
 
 if TYPE_CHECKING:
@@ -72,16 +72,16 @@ async def test_the_last_line_of_a_job_counts(api: Api) -> None:
 async def test_a_race_with_another_change_loses_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that others create or change between an import's read and its write end as the import says."""
     await api.make(jobId="old", name="before")
-    read = stored.many
+    read = jobs.many
 
     async def many(db: Any, ids: Any) -> Any:
         found = await read(db, ids)
-        monkeypatch.setattr(stored, "many", read)
+        monkeypatch.setattr(jobs, "many", read)
         await api.make(jobId="new", name="by another")
         await api.call("PATCH", "/jobs/old", {"name": "by another"})
         return found
 
-    monkeypatch.setattr(stored, "many", many)
+    monkeypatch.setattr(jobs, "many", many)
     await send(api, job(jobId="new", name="import"), job(jobId="old", name="import"))
     for name in ("new", "old"):
         assert (await api.call("GET", f"/jobs/{name}")).json["name"] == "import"

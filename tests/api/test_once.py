@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cluster.core.errors import OutcomeUnknown
-from cluster.store import batches, executions
-from cluster.store import jobs as stored
+from cluster.store import batches, executions, jobs
 from tests.api.conftest import job, paths
 
 if TYPE_CHECKING:
@@ -76,14 +75,14 @@ async def test_a_creation_with_unknown_outcome_is_taken_over(
     api: Api, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]
 ) -> None:
     """503 after the write was applied: the same request again answers 201, and there is one job."""
-    insert = stored.insert
+    insert = jobs.insert
 
     async def applied(*args: Any) -> bool:
         await insert(*args)
-        monkeypatch.setattr(stored, "insert", insert)
+        monkeypatch.setattr(jobs, "insert", insert)
         raise OutcomeUnknown("no answer")
 
-    monkeypatch.setattr(stored, "insert", applied)
+    monkeypatch.setattr(jobs, "insert", applied)
     assert (await api.call("POST", "/jobs", body, **KEY)).status_code == 503
     made = await api.call("POST", "/jobs", body, **KEY)
     assert made.status_code == 201

@@ -13,13 +13,12 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.errors import TermLost
 from cluster.core.execution.model import Attempt, Batch, Ending, Moved, Term
 from cluster.core.lifecycle import State
-from cluster.store import batches, executions, history, replays, schedules
-from cluster.store import engine_jobs as definitions
+from cluster.store import batches, engine_jobs, executions, history, replays, schedules
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import owe, repair
 from cluster.store.replays import Filter, Replay
 from cluster.store.schedules import Row
-from cluster.usecases import jobs as use_cases
+from cluster.usecases import jobs
 from cluster.worker.record import Recorder
 from tests.leader.test_materialise import due_of
 from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, worker
@@ -272,7 +271,7 @@ async def test_the_main_pass_leaves_unsettled_jobs_to_settling(database: Databas
     settled = job_document("settled")
     del settled["unsettled"]
     await put_jobs(database, settled, job_document("unsettled"))
-    page = await definitions.owing(database, [KEY], 10)
+    page = await engine_jobs.owing(database, [KEY], 10)
     assert [j.id for j in page.jobs] == ["settled"]
 
 
@@ -409,7 +408,7 @@ async def test_what_is_asked_for_while_its_end_is_being_written_is_sent_again(da
     made = (Attempt(1, T0, "node", x.token, 1.0, 500),)
     await history.record(database, [Ending(x, State.DEAD, T0 + 10, made, "used up")], 3650)
     if way == "by itself":
-        await use_cases.retry(database, e.id, T0 + 100, 3650)
+        await jobs.retry(database, e.id, T0 + 100, 3650)
     else:
         page = Replay("r", Filter(), 10.0, T0 + 100, 0, page=(e.id,))
         ((name, _, _),) = await replays.reopen(database, page, T0 + 100, 3650)

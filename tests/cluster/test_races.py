@@ -11,8 +11,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.execution.model import Batch, Moved
 from cluster.core.execution.planning import MAX_BATCH
 from cluster.leader.liveness import BLIND_SECONDS, Census
-from cluster.store import batches, executions
-from cluster.store import engine_jobs as definitions
+from cluster.store import batches, engine_jobs, executions
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import owe, repair
 from cluster.store.history import DAY_MS
@@ -272,7 +271,7 @@ async def test_a_job_made_again_is_not_taken_for_its_tombstone(
         return await real(self, *args, **kwargs)
 
     monkeypatch.setattr(collection, "delete_many", meanwhile)
-    assert await definitions.forget_deleted(database, T0, 10, 7.0) == 0
+    assert await engine_jobs.forget_deleted(database, T0, 10, 7.0) == 0
     assert [j["state"] for j in await rows(database, "jobs")] == ["active"]
 
 

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from cluster.core.errors import Conflict, InvalidInput
-from cluster.core.job import changes as jobchange
+from cluster.core.job import changes
 from cluster.core.job.changes import Moment
 from cluster.core.job.definition import Change, Definition, StoredJob
 from cluster.core.lifecycle import JobState
@@ -24,18 +24,18 @@ def at(now_ms: int = NOW) -> Moment:
 
 
 def made(definition: Definition = PLAIN, state: JobState = JobState.ACTIVE) -> StoredJob:
-    change = jobchange.define(None, "a", definition, at())
+    change = changes.define(None, "a", definition, at())
     assert change is not None
     return replace(change.job, state=state)
 
 
 REQUESTS = {
-    "same": lambda job, m: jobchange.define(job, "a", PLAIN, m),
-    "rename": lambda job, m: jobchange.define(job, "a", replace(PLAIN, name="x"), m),
-    "retime": lambda job, m: jobchange.define(job, "a", replace(PLAIN, schedule="0 0 4 * * *"), m),
-    "pause": jobchange.pause,
-    "resume": jobchange.resume,
-    "delete": jobchange.delete,
+    "same": lambda job, m: changes.define(job, "a", PLAIN, m),
+    "rename": lambda job, m: changes.define(job, "a", replace(PLAIN, name="x"), m),
+    "retime": lambda job, m: changes.define(job, "a", replace(PLAIN, schedule="0 0 4 * * *"), m),
+    "pause": changes.pause,
+    "resume": changes.resume,
+    "delete": changes.delete,
 }
 A, P, C, D = JobState.ACTIVE, JobState.PAUSED, JobState.COMPLETED, JobState.DELETED
 # state, request -> state after, new version, past period kept, marked for the leader; None: nothing; str: refused
@@ -106,7 +106,7 @@ def test_what_matters_to_the_leader() -> None:
         {"tags": ("x",)},
         {"overlap": "skip"},
     ):
-        made_of = jobchange.define(old, "a", replace(PLAIN, **change), at(NOW + 1))
+        made_of = changes.define(old, "a", replace(PLAIN, **change), at(NOW + 1))
         assert made_of is not None
         assert made_of.mark is None, change
         assert made_of.job.schedule_version == old.schedule_version
@@ -118,13 +118,13 @@ def test_the_grid_of_an_interval() -> None:
     old = made(every)
     second = NOW + 500
     assert old.anchor_ms == second
-    later = jobchange.define(old, "a", replace(every, end_ms=NOW + 9 * HOUR), at(NOW + 5000))
+    later = changes.define(old, "a", replace(every, end_ms=NOW + 9 * HOUR), at(NOW + 5000))
     assert later is not None
     assert (later.job.anchor_ms, later.job.schedule_key) == (second, old.schedule_key)
-    moved = jobchange.define(old, "a", replace(every, schedule="@every 2h"), at(NOW + 5000))
+    moved = changes.define(old, "a", replace(every, schedule="@every 2h"), at(NOW + 5000))
     assert moved is not None
     assert moved.job.anchor_ms == second + 5000
-    started = jobchange.define(old, "a", replace(every, start_ms=NOW + HOUR), at(NOW + 5000))
+    started = changes.define(old, "a", replace(every, start_ms=NOW + HOUR), at(NOW + 5000))
     assert started is not None
     assert started.job.anchor_ms == NOW + HOUR
 
@@ -133,13 +133,13 @@ def test_the_first_run_of_an_interval() -> None:
     """One interval after creation, not at once; with a startAt it is the startAt."""
     every = Definition("@every 1h", "http://127.0.0.1/", 1)
     for now in (NOW, NOW + 500):
-        change = jobchange.define(None, "a", every, at(now))
+        change = changes.define(None, "a", every, at(now))
         assert change is not None
-        schedule = jobchange.parsed(every, change.job.anchor_ms)
+        schedule = changes.parsed(every, change.job.anchor_ms)
         assert schedule.next_after(change.job.active_from_ms - 1) == NOW + 500 + HOUR
     started = made(replace(every, start_ms=NOW + 7500))
-    grid = jobchange.parsed(started.definition, started.anchor_ms)
-    assert jobchange.first_run(grid, started.definition, started.active_from_ms - 1) == NOW + 7500
+    grid = changes.parsed(started.definition, started.anchor_ms)
+    assert changes.first_run(grid, started.definition, started.active_from_ms - 1) == NOW + 7500
 
 
 def test_ends() -> None:
@@ -172,12 +172,12 @@ def test_since_when_success_codes_are_what_they_are() -> None:
         (codes, NOW + 9),
         (replace(retimed, success_codes=(404,)), NOW + 9),
     ):
-        change = jobchange.define(job, "a", wanted, at(NOW + 9))
+        change = changes.define(job, "a", wanted, at(NOW + 9))
         assert change is not None
         assert change.job.codes_ms == since
-        older = jobchange.define(replace(job, codes_ms=None), "a", wanted, at(NOW + 9))
+        older = changes.define(replace(job, codes_ms=None), "a", wanted, at(NOW + 9))
         assert older is not None
         assert older.job.codes_ms == (None if since == NOW else since)
-    paused = jobchange.pause(job, at(NOW + 9))
+    paused = changes.pause(job, at(NOW + 9))
     assert paused is not None
     assert paused.job.codes_ms == NOW

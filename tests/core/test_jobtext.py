@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.core import instants
-from cluster.core.documents import strict_json as strictjson
+from cluster.core.documents import strict_json
 from cluster.core.documents.job import JobSpec
 from cluster.core.documents.job_json import document, merged, read_spec
 from cluster.core.errors import Fault, InvalidInput
@@ -32,8 +32,8 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_json_is_read_as_it_was_written(value: Any) -> None:
     """What orjson or Python's json writes is read back as the same value."""
-    assert strictjson.loads(orjson.dumps(value)) == value
-    assert strictjson.loads(json.dumps(value).encode()) == value
+    assert strict_json.loads(orjson.dumps(value)) == value
+    assert strict_json.loads(json.dumps(value).encode()) == value
 
 
 ALERTS = st.none() | st.fixed_dictionaries(
@@ -61,19 +61,19 @@ def test_a_definition_reads_as_it_was_written(body: Any, name: str | None, tags:
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     """No bytes lead to another error than the two that say what is wrong."""
-    with contextlib.suppress(strictjson.NotJson, InvalidInput):
-        strictjson.loads(raw)
+    with contextlib.suppress(strict_json.NotJson, InvalidInput):
+        strict_json.loads(raw)
 
 
 def test_what_would_lose_something_is_refused() -> None:
     """Names that come twice, numbers beyond 64 bits and deep nesting are faults."""
     for raw in (b'{"a":1,"a":1}', b'[{"b":{"a":1,"a":2}}]', b"18446744073709551616", b"-9223372036854775809"):
         with pytest.raises(InvalidInput):
-            strictjson.loads(raw)
-    assert strictjson.loads(b"18446744073709551615") == 2**64 - 1
-    assert strictjson.loads(b"[" * 64 + b"]" * 64) is not None
+            strict_json.loads(raw)
+    assert strict_json.loads(b"18446744073709551615") == 2**64 - 1
+    assert strict_json.loads(b"[" * 64 + b"]" * 64) is not None
     with pytest.raises(InvalidInput):
-        strictjson.loads(b"[" * 65 + b"]" * 65)
+        strict_json.loads(b"[" * 65 + b"]" * 65)
 
 
 def test_merge_patch_examples() -> None:

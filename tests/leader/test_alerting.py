@@ -19,8 +19,7 @@ from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.leader.alerting import Alerter
-from cluster.store import alert_jobs as alertjobs
-from cluster.store import channels, history, incidents
+from cluster.store import alert_jobs, channels, history, incidents
 from cluster.store.channels import Channel
 from cluster.store.enqueue import owe
 from cluster.store.history import MissedRange
@@ -132,7 +131,7 @@ async def test_a_leader_that_dies_between_any_two_writes_is_repaired_by_the_next
             (incidents, "write"),
             (incidents, "unmark"),
             (incidents, "with_unsent"),
-            (alertjobs, "insert"),
+            (alert_jobs, "insert"),
         ):
             patch.setattr(module, name, dying(getattr(module, name)))
         with pytest.raises(StoreUnavailable):
@@ -182,10 +181,10 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
 def test_what_slack_would_take_for_a_command_is_text() -> None:
     """A name or an answer that holds `<!channel>` wakes nobody; the other channels get it as it is."""
     said = {"text": "Job <!channel> & co is failing"}
-    assert alertjobs.body_for(Channel("chat", "slack", CHAT), said) == {
+    assert alert_jobs.body_for(Channel("chat", "slack", CHAT), said) == {
         "text": "Job &lt;!channel&gt; &amp; co is failing"
     }
-    assert alertjobs.body_for(Channel("ops", "webhook", OPS), said) == said
+    assert alert_jobs.body_for(Channel("ops", "webhook", OPS), said) == said
 
 
 async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: Database) -> None:

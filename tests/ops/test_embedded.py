@@ -16,7 +16,7 @@ from pymongo import MongoClient
 
 from cluster.core.errors import ConfigurationError
 from ops.server.serve import check_database, check_port
-from ops.support import embedded_mongodb as module
+from ops.support import embedded_mongodb
 from ops.support.embedded_mongodb import Embedded, binary, free_port, locate
 from tests.support.waiting import wait_until
 
@@ -134,7 +134,7 @@ def test_a_standalone_is_refused(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: module._answers(port), 20, "mongod")
+        wait_until(lambda: embedded_mongodb._answers(port), 20, "mongod")
         with pytest.raises(ConfigurationError, match="--replSet"):
             check_database(f"mongodb://127.0.0.1:{port}/")
     finally:

@@ -16,8 +16,8 @@ from cluster.core.instants import render
 from cluster.core.verify.findings import ENDED
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
-from cluster.store.queries import verify_records as audit
-from ops.bench import verify as bench_verify
+from cluster.store.queries import verify_records
+from ops.bench import verify
 from ops.cli import cli
 from tests.support.engine import job_document, put_jobs
 from tests.usecases.test_verify import final
@@ -42,7 +42,7 @@ class Verifier:
     async def _fill(self) -> int:
         db = Database.open(self._uri, self._name, "test")
         await schema.ensure(db)
-        began = await audit.now_ms(db) // 1000 * 1000 - 120_000
+        began = await verify_records.now_ms(db) // 1000 * 1000 - 120_000
         end = DatetimeMS(began + SECONDS * 1000 - 1)
         job = job_document("second", active_from=began, end_at=end, ends_at=end, state="completed")
         job.pop("unsettled")
@@ -98,10 +98,10 @@ def test_exit_status_and_output(verifier: Verifier) -> None:
 
 def test_the_bench_of_it(mongodb_uri: str, db_name: str) -> None:
     """What the bench writes is what a good run leaves, all of it is looked at, and memory is measured."""
-    shape = bench_verify.Shape(30, 20, 60)
+    shape = verify.Shape(30, 20, 60)
     with MongoClient[dict[str, Any]](mongodb_uri) as client:
-        since = bench_verify.fill(client[db_name], shape, int(time.time() * 1000))
-        done = bench_verify.run(mongodb_uri, db_name, since)
+        since = verify.fill(client[db_name], shape, int(time.time() * 1000))
+        done = verify.run(mongodb_uri, db_name, since)
         client.drop_database(db_name)
     assert (done.report["clean"], done.report["executions"], done.report["jobs"]) == (True, 600, 30)
     assert 10 < done.peak_mb < 500

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.core.execution.model import Target
-from cluster.outbound import errors as faults
+from cluster.outbound import errors
 from cluster.outbound.sender import Reply, Sender
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ async def test_what_a_transport_is_given() -> None:
 @pytest.mark.parametrize(
     ("exc", "kind"),
     [
-        (faults.AddressDenied("x"), "denied"),
-        (faults.DnsFailed("x"), "dns"),
-        (faults.TlsFailed("x"), "tls"),
-        (faults.AnswerTooLarge("x"), "too_large"),
+        (errors.AddressDenied("x"), "denied"),
+        (errors.DnsFailed("x"), "dns"),
+        (errors.TlsFailed("x"), "tls"),
+        (errors.AnswerTooLarge("x"), "too_large"),
         (httpx.ConnectTimeout("x"), "timeout"),
         (httpx.ReadTimeout("x"), "timeout"),
         (httpx.ConnectError("x"), "connect"),
@@ -71,7 +71,7 @@ async def test_kinds(exc: Exception, kind: str) -> None:
 
     reply = await reply_to(handler)
     assert (reply.status, reply.error, reply.excerpt) == (None, kind, None)
-    assert kind in faults.KINDS
+    assert kind in errors.KINDS
 
 
 @pytest.mark.parametrize("exc", [httpx.ConnectTimeout("x"), httpx.ReadTimeout("x")])

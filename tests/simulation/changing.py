@@ -14,13 +14,13 @@ from cluster.core.errors import CallerError, StoreUnavailable, TermLost
 from cluster.core.execution.model import Attempt, Ending, Moved, Term
 from cluster.core.execution.outcome import next_number, refusal
 from cluster.core.ids import execution_id
-from cluster.core.job import changes as jobchange
+from cluster.core.job import changes
 from cluster.core.job.definition import Definition
 from cluster.core.lifecycle import JobState, State
 from cluster.core.timings import Timings
 from cluster.core.verify import oracle
 from cluster.leader.leader import Leader
-from cluster.store import engine_jobs as definitions
+from cluster.store import engine_jobs
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import repair
 from cluster.usecases import jobs
@@ -107,7 +107,7 @@ class Changing:
             act: Any = random.choice(
                 (
                     lambda n, wanted=wanted, now=now: jobs._change(
-                        db, n, lambda old, at: jobchange.define(old, n, wanted, at), now, jobs.ANY
+                        db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.ANY
                     ),
                     lambda n, now=now: jobs.pause(db, n, now),
                     lambda n, now=now: jobs.resume(db, n, now),
@@ -121,7 +121,7 @@ class Changing:
     def _create(self, wanted: Definition) -> Any:
         db: Any = self.world.store
         now = self.world.clock().now_ms()
-        return lambda n: jobs._change(db, n, lambda old, at: jobchange.define(old, n, wanted, at), now, jobs.ANY)
+        return lambda n: jobs._change(db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.ANY)
 
     def _definition(self) -> Definition:
         choice = self.world.random.choice
@@ -163,7 +163,7 @@ class Changing:
                     await turn(0.7)
                     continue
                 await turn(clock.until(claimed.batch.send_ms))
-                read = await definitions.by_id(_any(w.store), {e.job_id for e in claimed.executions})
+                read = await engine_jobs.by_id(_any(w.store), {e.job_id for e in claimed.executions})
             except StoreUnavailable:
                 await turn(1.0)
                 continue

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cluster.core.execution.model import Retry
 from cluster.core.execution.planning import Grouping, plan
 from cluster.core.ids import execution_id
-from cluster.core.job import changes as jobchange
+from cluster.core.job import changes
 from cluster.core.job.changes import Moment
 from cluster.core.job.definition import Definition
 from cluster.core.lifecycle import State
@@ -88,7 +88,7 @@ class Machines:
         self.rules = Rules(self, self.definitions)
         at = Moment(START_MS - 60_000, "v1", "m")
         for name, definition in self.definitions.items():
-            made = jobchange.define(None, name, definition, at)
+            made = changes.define(None, name, definition, at)
             if made is not None:
                 w.store.documents[name] = {k: v for k, v in jobs.insertion(made).items() if k != "unsettled"}
 

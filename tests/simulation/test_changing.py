@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.core.job import changes as jobchange
+from cluster.core.job import changes
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.materialise import Materialiser
 from cluster.leader.settle import Settler
@@ -99,13 +99,13 @@ def _left_out_not_told(patch: pytest.MonkeyPatch) -> None:
 
 def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:
     """A resumed job keeps the version of its schedule, so that what a node cancels for the pause stays cancelled."""
-    real = jobchange.resume
+    real = changes.resume
 
     def resume(old: Any, at: Any) -> Any:
         change = real(old, at)
         return change and replace(change, job=replace(change.job, schedule_version=old.schedule_version))
 
-    patch.setattr(jobchange, "resume", resume)
+    patch.setattr(changes, "resume", resume)
 
 
 def _never_taken_over(patch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,12 @@ from cluster.core.election import Lease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
 from cluster.core.execution.model import Attempt, Batch, Ending, Execution, Moved, Term
 from cluster.core.ids import execution_id
-from cluster.core.job import changes as jobchange
+from cluster.core.job import changes
 from cluster.core.job.changes import Moment
 from cluster.core.job.definition import Change, Definition, StoredJob
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Limits, Permit, Permits
-from cluster.store import backfills, batches, executions, history, jobs, leases, permits, schedules
-from cluster.store import engine_jobs as definitions
+from cluster.store import backfills, batches, engine_jobs, executions, history, jobs, leases, permits, schedules
 from cluster.store.backfills import Backfill
 from cluster.store.batches import ClaimFilter
 from cluster.store.engine_jobs import Page
@@ -42,7 +41,7 @@ MODULES: dict[str, Any] = {
     "history": history,
     "schedules": schedules,
     "jobs": jobs,
-    "definitions": definitions,
+    "definitions": engine_jobs,
     "backfills": backfills,
     "permits": permits,
 }
@@ -196,10 +195,10 @@ class Caller:
     def _change(self, old: StoredJob, wanted: Definition, at: Moment) -> Change | None:
         r = self.random
         if old.state is JobState.DELETED or r.random() < 0.4:
-            return jobchange.define(old, old.id, wanted, at)
+            return changes.define(old, old.id, wanted, at)
         if old.state is JobState.PAUSED:
-            return jobchange.resume(old, at)
-        return r.choice([jobchange.pause, jobchange.delete])(old, at)
+            return changes.resume(old, at)
+        return r.choice([changes.pause, changes.delete])(old, at)
 
     def _definitions(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random
@@ -290,7 +289,7 @@ async def test_the_model_answers_as_mongodb_does(database: Database, seed: int) 
     await schedules.create(database, rows)
     store.rows = {r.key: r for r in rows}
     for n in range(2):
-        made = jobchange.define(None, f"j{n}", Definition("@every 10s", "http://t/", 0), Moment(1000, f"v{n}", f"m{n}"))
+        made = changes.define(None, f"j{n}", Definition("@every 10s", "http://t/", 0), Moment(1000, f"v{n}", f"m{n}"))
         assert made is not None
         assert at_once(TWINS["jobs"]["insert"](store, made)) is await jobs.insert(database, made) is True
         assert at_once(TWINS["jobs"]["insert"](store, made)) is await jobs.insert(database, made) is False

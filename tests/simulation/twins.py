@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.errors import StoreUnavailable
 from cluster.core.limits.circuit_breaker import Gate
-from tests.simulation import model as m
-from tests.simulation import model_jobs as j
+from tests.simulation import model, model_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,71 +16,71 @@ if TYPE_CHECKING:
 
 TWINS: dict[str, dict[str, Any]] = {
     "leases": {
-        "read": m.lease_read,
-        "read_linearizable": m.lease_read,
-        "take_over": m.take_over,
-        "renew": m.lease_renew,
-        "resign": m.resign,
+        "read": model.lease_read,
+        "read_linearizable": model.lease_read,
+        "take_over": model.take_over,
+        "renew": model.lease_renew,
+        "resign": model.resign,
     },
     "executions": {
-        "insert": m.insert_executions,
-        "read": m.read_executions,
-        "owed": m.owed,
-        "stamp": m.stamp,
-        "remove": m.remove,
-        "fence_endings": m.fence_endings,
-        "move": m.move,
-        "add_attempt": m.add_attempt,
-        "reown": j.reown,
+        "insert": model.insert_executions,
+        "read": model.read_executions,
+        "owed": model.owed,
+        "stamp": model.stamp,
+        "remove": model.remove,
+        "fence_endings": model.fence_endings,
+        "move": model.move,
+        "add_attempt": model.add_attempt,
+        "reown": model_jobs.reown,
     },
     "batches": {
-        "insert": m.insert_batches,
-        "claim": m.claim,
-        "renew": m.renew_batches,
-        "release": m.release,
-        "finish": m.finish,
-        "listed": m.listed,
-        "strays": j.strays,
-        "count_late": j.count_late,
+        "insert": model.insert_batches,
+        "claim": model.claim,
+        "renew": model.renew_batches,
+        "release": model.release,
+        "finish": model.finish,
+        "listed": model.listed,
+        "strays": model_jobs.strays,
+        "count_late": model_jobs.count_late,
     },
     "history": {
-        "record": m.record,
-        "settled": m.settled,
-        "known": j.known,
-        "record_missed": j.record_missed,
-        "missed": j.missed,
+        "record": model.record,
+        "settled": model.settled,
+        "known": model_jobs.known,
+        "record_missed": model_jobs.record_missed,
+        "missed": model_jobs.missed,
     },
     "schedules": {
-        "due": m.due,
-        "stamp": m.stamp_rows,
-        "advance": m.advance,
-        "create": j.rows_create,
-        "known": j.rows_known,
+        "due": model.due,
+        "stamp": model.stamp_rows,
+        "advance": model.advance,
+        "create": model_jobs.rows_create,
+        "known": model_jobs.rows_known,
     },
-    "jobs": {"one": j.job_one, "insert": j.job_insert, "update": j.job_update},
+    "jobs": {"one": model_jobs.job_one, "insert": model_jobs.job_insert, "update": model_jobs.job_update},
     "definitions": {
-        "by_id": j.by_id,
-        "owing": j.owing,
-        "owing_one": j.owing_one,
-        "unsettled": j.unsettled,
-        "settle": j.settle,
-        "changing": j.changing,
-        "versions": j.versions,
-        "begin_exclusive": j.begin_exclusive,
-        "end_exclusive": j.end_exclusive,
+        "by_id": model_jobs.by_id,
+        "owing": model_jobs.owing,
+        "owing_one": model_jobs.owing_one,
+        "unsettled": model_jobs.unsettled,
+        "settle": model_jobs.settle,
+        "changing": model_jobs.changing,
+        "versions": model_jobs.versions,
+        "begin_exclusive": model_jobs.begin_exclusive,
+        "end_exclusive": model_jobs.end_exclusive,
     },
     "backfills": {
-        "open_": j.backfills_open,
-        "oldest": j.backfills_oldest,
-        "progress": j.backfills_progress,
-        "close": j.backfills_close,
-        "reached": j.backfills_reached,
+        "open_": model_jobs.backfills_open,
+        "oldest": model_jobs.backfills_oldest,
+        "progress": model_jobs.backfills_progress,
+        "close": model_jobs.backfills_close,
+        "reached": model_jobs.backfills_reached,
     },
     "permits": {
-        "read": j.permits_read,
-        "write": j.permits_write,
-        "give_back": j.permits_give_back,
-        "live": j.permits_live,
+        "read": model_jobs.permits_read,
+        "write": model_jobs.permits_write,
+        "give_back": model_jobs.permits_give_back,
+        "live": model_jobs.permits_live,
     },
 }
 LOGGING = (
@@ -137,7 +136,7 @@ async def _insist(write: Callable[[], Any], **_: Any) -> Any:
         try:
             return await write()
         except StoreUnavailable:
-            await m.turn(0.1)
+            await model.turn(0.1)
 
 
 def install(patch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from cluster.core.timings import Timings
 from cluster.outbound.sender import Sender
 from cluster.outbound.transport import AiohttpTransport
 from cluster.store import jobs as stored
-from cluster.store.maintenance import rotate_secrets as rotation
+from cluster.store.maintenance import rotate_secrets
 from cluster.store.mongo.encryption import Vault
 from cluster.usecases import jobs
 from cluster.worker.worker import Worker, WorkerSettings
@@ -203,7 +203,7 @@ async def test_rotation(database: Database, mongodb_uri: str, db_name: str) -> N
     job = await stored.one(fresh, "j")
     assert job is not None
     assert (job.definition.signing_secret, job.revision) == (NEW, 1)
-    assert (await rotation.rotate(fresh)).locked[0][0] == "lost"
+    assert (await rotate_secrets.rotate(fresh)).locked[0][0] == "lost"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.ids import spread_ms
-from cluster.store.queries import verify_records as audit
+from cluster.store.queries import verify_records
 from cluster.usecases.verify import Report, Scope, verify
 from tests.support.engine import T0, job_document, put_jobs
 
@@ -431,8 +431,8 @@ async def test_many_pages(database: Database, monkeypatch: Any) -> None:
     """Pages and groups of jobs of any size change nothing: each record is looked at once."""
     from cluster.usecases import verify as command
 
-    monkeypatch.setattr(audit, "PAGE", 7)
-    monkeypatch.setattr(audit, "JOBS", 2)
+    monkeypatch.setattr(verify_records, "PAGE", 7)
+    monkeypatch.setattr(verify_records, "JOBS", 2)
     monkeypatch.setattr(command, "CHUNK", 3)
     b = Books(database)
     names = ["a", "a-", "a-b", "a0", "a_", "aa", "b", "B", "b-c-d"]
@@ -443,7 +443,7 @@ async def test_many_pages(database: Database, monkeypatch: Any) -> None:
     report = await b.verified()
     assert kinds(report) == {"a-b": ["missing"], "a1": ["unexpected"], "zz": ["unexpected"]}
     assert (report.tally.jobs, report.tally.executions) == (9, 9 * len(DUES) + 1)
-    assert [i async for i in audit.ids_in_order(database)] == sorted(names, key=lambda n: f"{n}:")
+    assert [i async for i in verify_records.ids_in_order(database)] == sorted(names, key=lambda n: f"{n}:")
 
 
 @pytest.mark.parametrize("compared", [2, 5000])

@@ -11,7 +11,7 @@ from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
 from cluster.store import history, replays
 from cluster.store.replays import Filter, Replay
-from cluster.usecases import jobs as use_cases
+from cluster.usecases import jobs
 from tests.support.engine import T0, job_document, put_jobs, rows
 from tests.usecases.test_verify_live import EACH, Cluster
 
@@ -33,7 +33,7 @@ async def test_what_was_asked_for_is_explained_and_nothing_else(database: Databa
     status = 200
     c.clock.now += 123
     asked = c.clock.now
-    await use_cases.retry(database, dead[0]["_id"], asked, 3650)
+    await jobs.retry(database, dead[0]["_id"], asked, 3650)
     await c.run(2)
     sent = await database.api["history"].find_one({"_id": dead[0]["_id"]})
     assert sent is not None

@@ -10,7 +10,7 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.documents.job_json import read_spec
-from cluster.usecases import jobs as use_cases
+from cluster.usecases import jobs
 from tests.leader.test_materialise import run_dry
 from tests.support.engine import T0, Crank, lead, rows, settle_all, worker
 from tests.usecases.test_verify import judged, kinds
@@ -61,7 +61,7 @@ class Cluster:
         await run_dry(self.worker)
 
     async def put(self, job: str, body: dict[str, Any]) -> None:
-        await use_cases.put(self.db, job, read_spec(body, CONTEXT), self.clock.now_ms())
+        await jobs.put(self.db, job, read_spec(body, CONTEXT), self.clock.now_ms())
 
     async def findings(self) -> dict[str, list[str]]:
         report = await judged(self.db, now=self.clock.now, since=T0 - 60_000, late_seconds=3.0)
@@ -70,15 +70,15 @@ class Cluster:
 
 
 async def _pause_and_resume(c: Cluster) -> None:
-    await use_cases.pause(c.db, "a", c.clock.now_ms())
+    await jobs.pause(c.db, "a", c.clock.now_ms())
     await c.run(4)
-    await use_cases.resume(c.db, "a", c.clock.now_ms())
+    await jobs.resume(c.db, "a", c.clock.now_ms())
 
 
 async def _pause_at_once_resumed(c: Cluster) -> None:
-    await use_cases.pause(c.db, "a", c.clock.now_ms())
+    await jobs.pause(c.db, "a", c.clock.now_ms())
     c.clock.now += 100
-    await use_cases.resume(c.db, "a", c.clock.now_ms())
+    await jobs.resume(c.db, "a", c.clock.now_ms())
 
 
 async def _new_schedule(c: Cluster) -> None:
@@ -92,24 +92,24 @@ async def _and_back(c: Cluster) -> None:
 
 
 async def _delete(c: Cluster) -> None:
-    await use_cases.delete(c.db, "a", c.clock.now_ms())
+    await jobs.delete(c.db, "a", c.clock.now_ms())
 
 
 async def _recreate(c: Cluster) -> None:
-    await use_cases.delete(c.db, "a", c.clock.now_ms())
+    await jobs.delete(c.db, "a", c.clock.now_ms())
     await c.run(3)
     await c.put("a", THIRD)
 
 
 async def _time_zone(c: Cluster) -> None:
     change = {"timezone": "Asia/Kathmandu", "schedule": "*/2 * * * * *"}
-    await use_cases.patch(c.db, "a", change, CONTEXT, c.clock.now_ms())
+    await jobs.patch(c.db, "a", change, CONTEXT, c.clock.now_ms())
 
 
 async def _every(c: Cluster) -> None:
     await c.put("a", {**EACH, "schedule": "@every 2s"})
     await c.run(3)
-    await use_cases.patch(c.db, "a", {"name": "the anchor stays"}, CONTEXT, c.clock.now_ms())
+    await jobs.patch(c.db, "a", {"name": "the anchor stays"}, CONTEXT, c.clock.now_ms())
 
 
 async def _end(c: Cluster) -> None:
@@ -120,12 +120,12 @@ async def _end(c: Cluster) -> None:
 
 async def _trigger(c: Cluster) -> None:
     c.clock.now += 123
-    await use_cases.trigger(c.db, "a", c.clock.now_ms())
+    await jobs.trigger(c.db, "a", c.clock.now_ms())
 
 
 async def _success_codes(c: Cluster) -> None:
     """What was a success so far fails from now on."""
-    await use_cases.patch(c.db, "a", {"successCodes": [404]}, CONTEXT, c.clock.now_ms())
+    await jobs.patch(c.db, "a", {"successCodes": [404]}, CONTEXT, c.clock.now_ms())
 
 
 CHANGES = [

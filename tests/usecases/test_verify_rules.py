@@ -9,7 +9,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.ids import spread_ms
 from cluster.core.timings import Timings
 from cluster.core.verify.judge import REREAD_MS
-from cluster.store.queries import verify_records as audit
+from cluster.store.queries import verify_records
 from tests.support.engine import T0
 from tests.usecases.test_verify import (
     AT,
@@ -19,6 +19,7 @@ from tests.usecases.test_verify import (
     NOW,
     Books,
     attempt,
+    batch,
     final,
     judged,
     kinds,
@@ -26,7 +27,6 @@ from tests.usecases.test_verify import (
     owed,
     past,
 )
-from tests.usecases.test_verify import batch as batch_of
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -71,7 +71,7 @@ async def test_a_success_is_a_success_and_nothing_else_is(database: Database) ->
         b.drop(waiting, AT)
         again = {"state": "retrying", "attempts": [sent], "send_at": DatetimeMS(NOW + 5000)}
         b.owed.append(owed(waiting, AT, name, **again))
-        b.batches.append(batch_of(name, f"{name}:{AT:013d}"))
+        b.batches.append(batch(name, f"{name}:{AT:013d}"))
 
     says(b, "succeeded-own", attempt(AT + 20, status=302), job=own)
     says(b, "failed-by-own", ok, state="failed", job=own)
@@ -251,17 +251,17 @@ async def test_a_change_of_something_else_hides_no_success(database: Database) -
 async def test_what_a_change_leaves_with_the_job(database: Database) -> None:
     """Since when the codes hold is written with the job and read with it, and it is in no answer of the API."""
     from cluster.core.documents.job_json import document, read_spec
-    from cluster.usecases import jobs as use_cases
+    from cluster.usecases import jobs
     from tests.usecases.test_verify_live import CONTEXT, EACH
 
-    await use_cases.put(database, "a", read_spec(EACH, CONTEXT), T0)
+    await jobs.put(database, "a", read_spec(EACH, CONTEXT), T0)
     for change, now, since in (
         ({"name": "x"}, 1000, 0),
         ({"successCodes": [404]}, 2000, 2000),
         ({"name": "y"}, 3000, 2000),
     ):
-        job = await use_cases.patch(database, "a", change, CONTEXT, T0 + now)
+        job = await jobs.patch(database, "a", change, CONTEXT, T0 + now)
         assert job.codes_ms == T0 + since
-        stored = (await audit.audited(database, ["a"]))[0]["a"]
+        stored = (await verify_records.audited(database, ["a"]))[0]["a"]
         assert (stored.codes_ms, stored.defined_ms) == (T0 + since + REREAD_MS, T0 + now + REREAD_MS)
         assert not any("codesAt" in name or "codes_at" in name for name in document(job.definition, marks=True))

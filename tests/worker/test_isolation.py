@@ -14,13 +14,11 @@ from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.core.limits.circuit_breaker import LEAST
 from cluster.leader.sweep import Sweeper
-from cluster.store import batches
-from cluster.store import engine_jobs as definitions
+from cluster.store import batches, engine_jobs
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import owe
-from cluster.store.mongo import operation as door
-from cluster.worker import dispatch
-from cluster.worker import host_queues as parking
+from cluster.store.mongo import operation
+from cluster.worker import dispatch, host_queues
 from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, worker
 from tests.support.waiting import eventually
 from tests.worker.test_worker import DUE, answering, owed, run_dry
@@ -233,11 +231,11 @@ async def test_one_job_that_fails_does_not_keep_its_host_from_the_others(databas
     # Of ten that wait here nine are well. Whichever is drawn, it is not always the first.
     drawn: set[str] = set()
     for _ in range(100):
-        parking = w.dispatcher._parking
+        host_queues = w.dispatcher._parking
         for place, job in enumerate("abcdefghij"):
-            parking.park(_ready(job, place))
-        drawn.add(parking.draw("h").execution.job_id)  # type: ignore[union-attr]
-        parking._parked.clear()
+            host_queues.park(_ready(job, place))
+        drawn.add(host_queues.draw("h").execution.job_id)  # type: ignore[union-attr]
+        host_queues._parked.clear()
     assert len(drawn) > 3
 
 
@@ -314,7 +312,7 @@ async def test_ten_thousand_open_breakers_do_not_hold_the_leader_up(database: Da
 
 def operations() -> int:
     """How often this process has asked the database."""
-    return sum(sum(t.times.counts) for t in door.timings().values())
+    return sum(sum(t.times.counts) for t in operation.timings().values())
 
 
 async def test_being_handed_back_does_not_count_as_killing_nodes(database: Database) -> None:
@@ -392,13 +390,13 @@ async def test_what_waits_for_its_host_is_not_read_again_and_again(
     """300 executions behind a slow host, their jobs read too long ago: each one that ends has a few read, not all."""
     await owed(database, *(f"a{i}" for i in range(300)), url=BAD)
     reads: list[int] = []
-    real = definitions.by_id
+    real = engine_jobs.by_id
 
     async def counted(db: Database, ids: Any) -> Any:
         reads.append(1)
         return await real(db, ids)
 
-    monkeypatch.setattr(definitions, "by_id", counted)
+    monkeypatch.setattr(engine_jobs, "by_id", counted)
     free = asyncio.Semaphore(0)
 
     async def target(_: httpx.Request) -> httpx.Response:
@@ -413,12 +411,12 @@ async def test_what_waits_for_its_host_is_not_read_again_and_again(
         for ready in waiting:
             ready.read_at = float("-inf")
     del reads[:]
-    monkeypatch.setattr(parking, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(host_queues, "LOOK_SECONDS", 60.0)
     w.dispatcher._parking._looked_at = w._clock.monotonic()
     free.release()
     await eventually(lambda: _true(len(w.results.unrecorded) == 1), 5, "one that ended")
     await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "the next one to go")
-    assert 1 <= len(reads) <= parking.UNPARKED
+    assert 1 <= len(reads) <= host_queues.UNPARKED
     await w.dispatcher.close()
 
 

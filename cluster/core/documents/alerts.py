@@ -9,7 +9,7 @@ import orjson
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from cluster.core.alerts import Rules
-from cluster.core.documents import strict_json as strictjson
+from cluster.core.documents import strict_json
 from cluster.core.documents.base import Model
 from cluster.core.documents.secret_fields import SigningSecret, wrong
 from cluster.core.targets import LONGEST_URL, BadTarget, check_target
@@ -76,7 +76,7 @@ class AlertSpec(Model):
 
     def text(self) -> str:
         """As it is stored with the job."""
-        return strictjson.dumps(self.model_dump(by_alias=True)).decode()
+        return strict_json.dumps(self.model_dump(by_alias=True)).decode()
 
     def rules(self) -> Rules:
         """For the engine."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from cluster.core import instants
-from cluster.core.documents import strict_json as strictjson
+from cluster.core.documents import strict_json
 from cluster.core.documents.alerts import AlertSpec
 from cluster.core.documents.base import Model, camel
 from cluster.core.documents.secret_fields import NOTHING_KEPT, AuthSpec, Headers, SigningSecret, split_headers, wrong
@@ -332,4 +332,4 @@ def encode_body(body: Any) -> tuple[bytes, str]:
         return b"", "none"
     if isinstance(body, str):
         return body.encode(), "text"
-    return strictjson.dumps(body), "json"
+    return strict_json.dumps(body), "json"

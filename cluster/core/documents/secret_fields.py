@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from cluster.core.documents import secret_marks as hidden
+from cluster.core.documents import secret_marks
 from cluster.core.documents.header_rules import NAME, VALUE, reserved
 from cluster.core.documents.secret_marks import NEEDS_KEY, Given, Keep
 from cluster.core.errors import Fault, InvalidInput
@@ -47,7 +47,7 @@ def _header_name(name: str) -> str:
 
 
 def _header_value(value: Any, info: ValidationInfo) -> str | Given | Keep:
-    found = hidden.parse(value)
+    found = secret_marks.parse(value)
     if found is None:
         raise wrong('must be a string, or {"secret": "..."} for a value that is never shown again')
     if isinstance(found, Keep):
@@ -63,7 +63,7 @@ def _header_value(value: Any, info: ValidationInfo) -> str | Given | Keep:
     return found
 
 
-HeaderValue = Annotated[Any, AfterValidator(_header_value), WithJsonSchema(hidden.SCHEMA)]
+HeaderValue = Annotated[Any, AfterValidator(_header_value), WithJsonSchema(secret_marks.SCHEMA)]
 
 
 def _headers(headers: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ Headers = Annotated[
 
 
 def _hidden(value: Any, info: ValidationInfo) -> Given | Keep | None:
-    found = hidden.parse(value)
+    found = secret_marks.parse(value)
     if value is None:
         return None
     if isinstance(found, Keep):
@@ -96,7 +96,9 @@ def _hidden(value: Any, info: ValidationInfo) -> Given | Keep | None:
     return Given(text)
 
 
-Hidden = Annotated[Any, AfterValidator(_hidden), WithJsonSchema({"anyOf": [*hidden.SCHEMA["anyOf"], {"type": "null"}]})]
+Hidden = Annotated[
+    Any, AfterValidator(_hidden), WithJsonSchema({"anyOf": [*secret_marks.SCHEMA["anyOf"], {"type": "null"}]})
+]
 
 
 class AuthSpec(BaseModel):
@@ -135,7 +137,7 @@ class AuthSpec(BaseModel):
 
 
 def _signing(value: Any, info: ValidationInfo) -> Given | Keep | None:
-    found = hidden.parse(value)
+    found = secret_marks.parse(value)
     if value is None:
         return None
     if isinstance(found, Keep):

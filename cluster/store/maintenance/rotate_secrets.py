@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cluster.core.errors import SecretUnreadable
 from cluster.store import channels
 from cluster.store.jobs import stored_job
-from cluster.store.mongo import job_secrets as sealing
+from cluster.store.mongo import job_secrets
 from cluster.store.mongo.operation import translated
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Rotated:
 def _with_secrets() -> Document:
     return {
         "$or": [
-            *({name: {"$type": "string"}} for name in sealing.SIGNING),
+            *({name: {"$type": "string"}} for name in job_secrets.SIGNING),
             {"secret_headers.0": {"$exists": True}},
             {"auth": {"$type": "object"}},
         ]
@@ -53,7 +53,7 @@ async def rotate(db: Database, *, dry_run: bool = False) -> Rotated:
                 .to_list()
             )
         for d in found:
-            if not sealing.stale(d, db.vault):
+            if not job_secrets.stale(d, db.vault):
                 current += 1
                 continue
             try:
@@ -71,11 +71,11 @@ async def rotate(db: Database, *, dry_run: bool = False) -> Rotated:
 async def _again(db: Database, d: Document) -> bool:
     """Seal one job's secrets again; False if it has none any more."""
     job_id = d["_id"]
-    while sealing.stale(d, db.vault):
-        sealing.check(d, db.vault)
-        fresh = sealing.fields(stored_job(d, db.vault).definition, job_id, db.vault)
+    while job_secrets.stale(d, db.vault):
+        job_secrets.check(d, db.vault)
+        fresh = job_secrets.fields(stored_job(d, db.vault).definition, job_id, db.vault)
         # On the very secrets that were read: a change made meanwhile wins, and is looked at again.
-        same: Document = {"_id": job_id, **{name: d.get(name) for name in sealing.NAMES}}
+        same: Document = {"_id": job_id, **{name: d.get(name) for name in job_secrets.NAMES}}
         with translated():
             result = await db.work["jobs"].update_one(same, {"$set": fresh})
             if result.matched_count:

@@ -12,7 +12,7 @@ from cluster.core.execution.verdict import codes
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import FREE, Limits
 from cluster.core.schedule.schedule import parse_schedule
-from cluster.store.mongo import job_secrets as sealing
+from cluster.store.mongo import job_secrets
 from cluster.store.mongo.encryption import NO_KEYS
 from cluster.store.mongo.job_secrets import authorization
 
@@ -190,8 +190,8 @@ def target_from_document(d: Document, vault: Vault) -> Target:
     templated = b"{{" in body or any("{{" in value for _, value in headers)
     secrets: tuple[str, ...] = ()
     if d.get("secret_headers") or d.get("auth"):
-        hidden = sealing.open_headers(vault, d)
-        auth = sealing.open_auth(vault, d)
+        hidden = job_secrets.open_headers(vault, d)
+        auth = job_secrets.open_auth(vault, d)
         headers += hidden
         secrets = tuple(value for _, value in hidden)
         if auth is not None:
