@@ -32,7 +32,7 @@ WRITES = [
     ("schedules", "stamp"),
     ("schedules", "create"),
     ("executions", "reown"),
-    ("definitions", "settle"),
+    ("engine_jobs", "settle"),
     ("backfills", "open_"),
     ("backfills", "progress"),
     ("history", "record_missed"),

@@ -26,7 +26,7 @@ WRITES = [
     ("schedules", "stamp", 1),
     ("schedules", "stamp", 2),
     ("schedules", "create", 1),
-    ("definitions", "settle", 1),
+    ("engine_jobs", "settle", 1),
 ]
 
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
 POINTS = [
-    ("definitions", "unsettled"),
+    ("engine_jobs", "unsettled"),
     ("schedules", "stamp"),
-    ("definitions", "owing"),
+    ("engine_jobs", "owing"),
     ("executions", "insert"),
     ("batches", "insert"),
     ("schedules", "advance"),
-    ("definitions", "settle"),
+    ("engine_jobs", "settle"),
 ]
 CHANGES = ["reschedule", "pause", "resume", "delete", "recreate", "reschedule_back"]
 

@@ -41,11 +41,11 @@ MODULES: dict[str, Any] = {
     "history": history,
     "schedules": schedules,
     "jobs": jobs,
-    "definitions": engine_jobs,
+    "engine_jobs": engine_jobs,
     "backfills": backfills,
     "permits": permits,
 }
-OFTEN = ["executions"] * 3 + ["batches"] * 3 + ["history"] * 2 + ["jobs"] * 3 + ["definitions"] * 2
+OFTEN = ["executions"] * 3 + ["batches"] * 3 + ["history"] * 2 + ["jobs"] * 3 + ["engine_jobs"] * 2
 CALLS = 600
 IDS = [execution_id("j", 1000 * n) for n in range(4)]
 NAMES = ["b0", "b1", "b2"]

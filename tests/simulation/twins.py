@@ -58,7 +58,7 @@ TWINS: dict[str, dict[str, Any]] = {
         "known": model_jobs.rows_known,
     },
     "jobs": {"one": model_jobs.job_one, "insert": model_jobs.job_insert, "update": model_jobs.job_update},
-    "definitions": {
+    "engine_jobs": {
         "by_id": model_jobs.by_id,
         "owing": model_jobs.owing,
         "owing_one": model_jobs.owing_one,
@@ -84,8 +84,9 @@ TWINS: dict[str, dict[str, Any]] = {
     },
 }
 LOGGING = (
-    "elect claim record materialise quarantine settle catchup leader worker results handback dispatch prepare lines "
-    "unsent gates breakers tasks store.door"
+    "leader.elector leader.materialise leader.quarantine leader.settle leader.catch_up leader.leader "
+    "worker.claim worker.record worker.worker worker.results worker.release worker.dispatch worker.prepare "
+    "worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers loops store.mongo.operation"
 )
 
 
@@ -146,9 +147,9 @@ def install(patch: pytest.MonkeyPatch) -> None:
             patch.setattr(f"cluster.store.{module}.{name}", function)
     for step in LOGGING.split():
         patch.setattr(f"cluster.{step}.log", Silent())
-    for step in ("record", "results"):
+    for step in ("worker.record", "worker.results"):
         patch.setattr(f"cluster.{step}.insist", _insist)
-    for step in ("worker", "results", "gates"):
+    for step in ("worker.worker", "worker.results", "worker.rate_limiter"):
         patch.setattr(f"cluster.{step}.random", LUCK)
     patch.setattr("cluster.worker.worker.Breakers", NoBreakers)
     patch.setattr("cluster.worker.worker.IDLE_LEAST", 0.4)  # fewer polls make more runs
