@@ -2,81 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
 import pytest
 import pytest_asyncio
-from falcon.testing import ASGIConductor
 
-from api.app import build
-from api.http.context import ApiSettings, Services
-from cluster.clock import Clock
-from cluster.core.documents.job_json import Rules
 from tests.support import live
+from tests.support.api_client import Api, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from falcon.testing import Result
-
     from cluster.store.mongo.client import Database
-
-RULES = Rules((ipaddress.ip_network("127.0.0.0/8"),))
-TARGET = "http://127.0.0.1:5001/ok"
-
-
-class Shifted(Clock):
-    """Cluster time that a test can move."""
-
-    shift = 0
-
-    def now_ms(self) -> int:
-        return super().now_ms() + self.shift
-
-
-class Api:
-    """Requests as curl would send them."""
-
-    def __init__(self, conductor: ASGIConductor, db: Database, clock: Shifted) -> None:
-        self._conductor = conductor
-        self.db = db
-        self.clock = clock
-        self.headers: dict[str, str] = {}
-
-    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Result:
-        sent = self.headers | {k.replace("_", "-"): v for k, v in headers.items()}
-        if body is not None and "Content-Type" not in sent:
-            sent["Content-Type"] = "application/json"
-        raw = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
-        path, _, query = path.partition("?")
-        return await self._conductor.simulate_request(
-            method, path, query_string=query, body=raw, headers=sent, host="localhost"
-        )
-
-    async def make(self, **fields: Any) -> str:
-        """A job; its id."""
-        made = await self.call("POST", "/jobs", job(**fields))
-        assert made.status_code == 201, made.text
-        return str(made.json["jobId"])
-
-
-def job(**fields: Any) -> dict[str, Any]:
-    return {"schedule": "0 0 3 * * *", "api": TARGET, **fields}
-
-
-def paths(result: Result) -> list[str]:
-    """Where the faults of an answer are."""
-    return [e["path"] for e in result.json["errors"]]
-
-
-async def serve(db: Database, settings: ApiSettings | None = None, *, ready: bool = True) -> AsyncIterator[Api]:
-    clock = Shifted()
-    app = build(Services(db, clock, settings or ApiSettings(rules=RULES), lambda: ready))
-    async with ASGIConductor(app) as conductor:
-        yield Api(conductor, db, clock)
 
 
 @pytest_asyncio.fixture

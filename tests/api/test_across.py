@@ -16,15 +16,15 @@ from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
 from cluster.store import executions, history
 from cluster.store.mongo.schema import remember_retention
-from tests.api.conftest import paths
-from tests.api.test_executions import attempt, execution
+from tests.support.api_client import paths
 from tests.support.engine import check_books
+from tests.support.execution_values import attempt, execution
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 FINAL = (State.SUCCEEDED, State.FAILED, State.DEAD, State.CANCELLED, State.SKIPPED)
 

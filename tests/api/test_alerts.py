@@ -8,10 +8,10 @@ import bson
 
 from cluster.core.alerts import Incident, Kind
 from cluster.store import incidents
-from tests.api.conftest import job, paths
+from tests.support.api_client import job, paths
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 SECRET = "whsec_" + "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktMTIzNA=="
 HOOK = {"type": "webhook", "url": "http://127.0.0.1:9/x", "signingSecret": SECRET}

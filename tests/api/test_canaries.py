@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import bson
 
-from tests.api.conftest import job
+from tests.support.api_client import job
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 SIGNING = "whsec_" + base64.b64encode(b"canary-signing-0123456789-abcdef").decode()
 CANARIES = ("canary-header-1", "canary-password-1", "canary-token-1", SIGNING, SIGNING[6:])

@@ -17,7 +17,7 @@ from cluster.core.execution.view import STATES
 from tests.support import live
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 SECONDS = 18
 CONFIG = """

@@ -14,12 +14,12 @@ from cluster.core.documents.job import BODY_LIMIT
 from cluster.store import jobs
 from cluster.store.mongo.client import Database
 from config.settings import ApiKey
-from tests.api.conftest import RULES, job, serve
+from tests.support.api_client import RULES, job, serve
 
 if TYPE_CHECKING:
     import pytest
 
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 
 async def test_every_error_is_a_problem(api: Api) -> None:

@@ -8,27 +8,20 @@ import httpx
 import pytest_asyncio
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.execution.model import Attempt, Ending, Execution
+from cluster.core.execution.model import Attempt, Ending
 from cluster.core.instants import parse, render
 from cluster.core.lifecycle import State
 from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
 from cluster.store import executions, history
 from cluster.store.history import MissedRange
+from tests.support.execution_values import attempt, execution
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.api.conftest import Api
-
-
-def execution(job_id: str, due: int, **fields: Any) -> Execution:
-    return Execution(f"{job_id}:{due:013d}", job_id, due, due, "v", "b", 0, **fields)
-
-
-def attempt(number: int, sent: int, status: int | None = 200, error: str | None = None) -> Attempt:
-    return Attempt(number, sent, "node-1", 7, 119.6, status, error, "the reason" if error else None, "ok")
+    from tests.support.api_client import Api
 
 
 async def final(api: Api, due: int, state: State, *attempts: Attempt, reason: str | None = None) -> None:

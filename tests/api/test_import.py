@@ -8,12 +8,12 @@ import orjson
 
 from cluster.core.documents.job import BODY_LIMIT
 from cluster.store import jobs
-from tests.api.conftest import job
+from tests.support.api_client import job
 
 if TYPE_CHECKING:
     import pytest
 
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 
 async def send(api: Api, *lines: Any) -> dict[str, Any]:

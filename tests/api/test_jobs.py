@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from cluster.core.instants import parse, render
-from tests.api.conftest import job, paths
+from tests.support.api_client import job, paths
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 DAY = 86_400_000
 

@@ -18,7 +18,7 @@ from cluster.core.errors import ConfigurationError
 from config.settings import ApiKey, load
 from ops.cli import cli
 from ops.server.serve import check_keys
-from tests.api.conftest import RULES, job, serve
+from tests.support.api_client import RULES, job, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from click.testing import Result
 
     from cluster.store.mongo.client import Database
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 ADMIN = "admin-key-0123456789"
 OWN = (ApiKey("boss", SecretStr(ADMIN), "admin"),)

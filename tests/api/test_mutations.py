@@ -15,14 +15,14 @@ from api.http.context import ApiSettings, Services
 from api.openapi.operations import FULL_JOB
 from cluster.core.errors import StoreError
 from cluster.store import jobs
-from tests.api.conftest import RULES
+from tests.support.api_client import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
 
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 ODD: list[Any] = [
     None, True, False, 0, -1, 2**63, 2**64 - 1, -(2**63), 1e308, -0.0, 0.1, "", " ", "\0", "\u202e", "\ufeff", "\U0001f600",

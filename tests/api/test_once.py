@@ -9,10 +9,10 @@ import pytest
 
 from cluster.core.errors import OutcomeUnknown
 from cluster.store import batches, executions, jobs
-from tests.api.conftest import job, paths
+from tests.support.api_client import job, paths
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 KEY = {"Idempotency_Key": "order 7"}
 

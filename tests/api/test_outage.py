@@ -16,8 +16,8 @@ import psutil
 
 from ops.server.header_timeout import HEAD_SECONDS
 from ops.support.embedded_mongodb import Embedded
-from tests.api.conftest import job
 from tests.support import live
+from tests.support.api_client import job
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

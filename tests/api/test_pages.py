@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.api.conftest import paths
+from tests.support.api_client import paths
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 
 async def walk(api: Api, query: str) -> list[str]:

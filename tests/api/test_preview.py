@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.api.conftest import paths
+from tests.support.api_client import paths
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 
 async def ask(api: Api, **body: Any) -> Any:

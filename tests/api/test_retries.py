@@ -9,11 +9,11 @@ import pytest
 from cluster.core.execution.model import Ending
 from cluster.core.lifecycle import State
 from cluster.store import history
-from tests.api.conftest import paths
-from tests.api.test_executions import attempt, execution
+from tests.support.api_client import paths
+from tests.support.execution_values import attempt, execution
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Api
+    from tests.support.api_client import Api
 
 
 async def test_count_first_then_send(api: Api) -> None:

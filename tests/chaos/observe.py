@@ -17,7 +17,7 @@ from pymongo.read_concern import ReadConcern
 
 from tests.chaos.calls import owed
 from tests.chaos.evidence import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Trigger, Verb
-from tests.system.test_cluster import every_second
+from tests.support.cluster_progress import every_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.evidence import Fault
+from tests.chaos.fault_run import CHOSEN, NODES, SEED, judge, tormented
 from tests.chaos.hooks import FAKETIME, clocked, hooked
 from tests.chaos.observe import now_ms
 from tests.chaos.of_members import led_by
-from tests.chaos.test_faults import CHOSEN, NODES, SEED, judge, tormented
+from tests.support.cluster_progress import every_second
 from tests.support.processes import Nodes
 from tests.support.waiting import wait_until
-from tests.system.test_cluster import every_second
 
 if TYPE_CHECKING:
     import random

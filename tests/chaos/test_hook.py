@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.broken_builds import BUILDS
 from tests.chaos.hooks import HOOK
-from tests.chaos.test_broken import BUILDS
 
 ROOT = Path(__file__).parents[2]
 BROKEN: dict[str, dict[str, list[list[str]]]] = json.loads((HOOK / "broken.json").read_text())

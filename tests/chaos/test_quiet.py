@@ -10,9 +10,9 @@ import pytest
 from tests.chaos.audited import audited, wrong
 from tests.chaos.checker import check, figures
 from tests.chaos.observe import Watch, collect
+from tests.support.cluster_progress import every_second, next_second, recorded_until, settle, wait_past
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
-from tests.system.test_cluster import every_second, next_second, recorded_until, settle, wait_past
 
 if TYPE_CHECKING:
     from pathlib import Path

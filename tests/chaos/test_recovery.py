@@ -22,10 +22,10 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
+from tests.chaos.fault_run import CHOSEN, NODES, SAVED, SEED, judge, tormented
 from tests.chaos.observe import now_ms
-from tests.chaos.test_faults import CHOSEN, NODES, SAVED, SEED, judge, tormented
+from tests.support.cluster_progress import every_second
 from tests.support.waiting import wait_until
-from tests.system.test_cluster import every_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable

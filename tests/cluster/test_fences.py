@@ -20,10 +20,10 @@ from cluster.store.replays import Filter, Replay
 from cluster.store.schedules import Row
 from cluster.usecases import jobs
 from cluster.worker.record import Recorder
-from tests.leader.test_materialise import due_of
 from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, worker
+from tests.support.leaders import due_of
 from tests.support.waiting import eventually
-from tests.worker.test_worker import answering, owed, run_dry
+from tests.support.workers import answering, owed, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database

@@ -17,7 +17,7 @@ from cluster.store import leases, nodes
 from cluster.store.mongo import schema
 from tests.support.engine import Crank, job_document, lead, put_jobs, rows, worker
 from tests.support.waiting import eventually
-from tests.worker.test_worker import DUE, answering, owed
+from tests.support.workers import DUE, answering, owed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

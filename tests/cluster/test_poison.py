@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from cluster.core.ids import execution_id
 from cluster.core.schedule.schedule import parse_schedule
 from cluster.store import batches, executions
-from tests.leader.test_materialise import crank, due_of
 from tests.support.engine import T0, Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
-from tests.worker.test_worker import DUE, answering, owed, run_dry
+from tests.support.leaders import crank, due_of
+from tests.support.workers import DUE, answering, owed, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database

@@ -18,7 +18,7 @@ from cluster.store.history import DAY_MS
 from cluster.store.nodes import Beat
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, worker
 from tests.support.waiting import eventually
-from tests.worker.test_worker import DUE, answering, owed, run_dry
+from tests.support.workers import DUE, answering, owed, run_dry
 
 if TYPE_CHECKING:
     import pytest

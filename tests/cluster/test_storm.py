@@ -17,8 +17,9 @@ from cluster.core.documents.job_json import read_spec
 from cluster.core.errors import Conflict, NotFound, OwnershipLost
 from cluster.core.schedule.schedule import parse_schedule
 from cluster.usecases import jobs
-from tests.leader.test_materialise import Crashed, _deliver
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
+from tests.support.leaders import Crashed
+from tests.support.workers import deliver_until
 
 if TYPE_CHECKING:
     from cluster.leader.leader import Leader
@@ -116,12 +117,12 @@ async def test_whatever_happens_to_a_job_every_occurrence_is_accounted_for(
             if not await reign(leader, dice, patch) or dice.random() < 0.1:
                 leader = await lead(database, clock, f"leader-{i + 1}")
         if dice.random() < 0.5:
-            await _deliver(database, w, clock.now)
+            await deliver_until(database, w, clock.now)
     leader = await lead(database, clock, "the last one")
     await settle_all(leader, clock)
     await leader.sweeper.find_orphans()
     for _ in range(30):
-        await _deliver(database, w, clock.now)
+        await deliver_until(database, w, clock.now)
         await settle_all(leader, clock)
     assert len(sent) == len(set(sent)), "something was sent twice"
     assert await rows(database, "backfills") == []

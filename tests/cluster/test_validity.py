@@ -17,7 +17,7 @@ from cluster.store import batches, leases, nodes
 from cluster.store.batches import ClaimFilter
 from tests.support.engine import worker
 from tests.support.waiting import eventually
-from tests.worker.test_worker import answering, owed
+from tests.support.workers import answering, owed
 
 if TYPE_CHECKING:
     import pytest

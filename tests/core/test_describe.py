@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from cluster.core.schedule.describe import describe, warnings
 from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule
-from tests.core.test_schedule_dates import MONTH_DAYS, WEEK_DAYS, spelled
+from tests.support.cron_texts import MONTH_DAYS, WEEK_DAYS, spelled
 
 NOW = int(datetime.fromisoformat("2026-11-23T12:00:00Z").timestamp() * 1000)
 

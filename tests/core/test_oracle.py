@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from cluster.core import zones
 from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule
 from cluster.core.verify.oracle import _times, occurrences
-from tests.core.test_schedule_zones import ODD
+from tests.support.odd_zones import ODD_ZONES
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "cron_dst_debian.json").read_text())["vectors"]
 HOUR, DAY = 3_600_000, 86_400_000
 FROM, TO = 1_600_000_000, 1_950_000_000  # 2020 to 2031: rules are known, tables are not used up
-ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", *ODD]
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", *ODD_ZONES]
 
 
 def _ms(text: str) -> int:
@@ -95,7 +95,7 @@ def test_any_time(text: str, zone: str, at: int, anchor: int) -> None:
 
 
 @settings(max_examples=120, deadline=None)
-@given(CRON, st.sampled_from([*ODD, "Europe/Berlin", "America/New_York"]), st.integers(FROM, TO))
+@given(CRON, st.sampled_from([*ODD_ZONES, "Europe/Berlin", "America/New_York"]), st.integers(FROM, TO))
 def test_changes_of_the_clock(text: str, zone: str, at: int) -> None:
     """On the days around a change of a zone's offset too."""
     change = zones.next_change(zone, at, TO + 40_000_000)

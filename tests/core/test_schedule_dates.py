@@ -11,43 +11,11 @@ from hypothesis import strategies as st
 
 from cluster.core.schedule.cron_syntax import FIELDS, normalise
 from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule, schedule_from_key
-
-DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
-MONTHS = ["", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+from tests.support.cron_texts import DAYS, MONTH_DAYS, MONTHS, WEEK_DAYS, spelled
 
 
 def midnight(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
-
-
-def spelled(least: int, most: int, names: list[str]) -> st.SearchStrategy[str]:
-    """Lists of numbers, names, ranges (wrapped ones too), and steps of all three kinds."""
-    number = st.integers(least, most)
-    word = number.flatmap(lambda v: st.sampled_from([str(v), names[v]] if v < len(names) and names[v] else [str(v)]))
-    step = st.integers(1, most - 1)
-    part = st.one_of(
-        word,
-        st.builds("{}-{}".format, word, word),
-        st.builds("{}-{}/{}".format, word, word, step),
-        st.builds("*/{}".format, st.integers(2, most - 1)),
-        st.builds("{}/{}".format, number, step),
-    )
-    return st.lists(part, min_size=1, max_size=3).map(",".join)
-
-
-WEEKDAY = st.sampled_from([*DAYS, *"01234567"])
-MONTH_DAYS = st.one_of(
-    st.sampled_from(["*", "?", "L"]),
-    st.integers(1, 31).map("{}W".format),
-    spelled(1, 31, []),
-    spelled(1, 31, []).map("{},L".format),
-)
-WEEK_DAYS = st.one_of(
-    st.sampled_from(["*", "?"]),
-    spelled(0, 7, DAYS),
-    st.lists(st.builds("{}#{}".format, WEEKDAY, st.integers(1, 5)), min_size=1, max_size=2).map(",".join),
-    st.lists(st.integers(0, 7).map("L{}".format), min_size=1, max_size=2).map(",".join),
-)
 
 
 def values(text: str, least: int, size: int, names: list[str]) -> set[int]:

@@ -27,7 +27,7 @@ from cluster.store.maintenance.rotate_secrets import rotate
 from cluster.store.mongo.encryption import Vault
 from cluster.usecases.jobs import put
 from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
-from tests.worker.test_worker import DUE, answering, owed, run_dry
+from tests.support.workers import DUE, answering, owed, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database

@@ -9,8 +9,8 @@ import pytest
 
 from cluster.store import history
 from cluster.store.history import MissedRange
-from tests.leader.test_materialise import _deliver
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
+from tests.support.workers import deliver_until
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -145,7 +145,7 @@ async def test_a_leader_that_dies_while_catching_up_is_continued(
     await settle_all(leader, clock)
     sent: list[str] = []
     w = worker(database, noting(sent))
-    await _deliver(database, w, T0 + 60_000)
+    await deliver_until(database, w, T0 + 60_000)
     assert sorted(sent) == sorted(f"j{i}:{T0 + s * 1000}" for i in range(7) for s in range(0, 60, 5))
 
 
@@ -160,7 +160,7 @@ async def test_only_a_bounded_number_of_late_batches_lives_at_once(
     sent: list[str] = []
     w = worker(database, noting(sent))
     for _ in range(40):
-        await _deliver(database, w, T0 + 100_000)
+        await deliver_until(database, w, T0 + 100_000)
         await settle_all(leader, clock)
     assert len(sent) == len(set(sent))
     assert {i for i in sent if i.startswith("j0:")} == {f"j0:{T0 + s * 1000}" for s in range(100)}

@@ -11,9 +11,10 @@ from cluster.core.errors import OutcomeUnknown, TermLost
 from cluster.core.schedule.schedule import parse_schedule
 from cluster.store import batches, executions, schedules
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
+from tests.support.leaders import Crashed, crank, crash_after, due_of
+from tests.support.workers import deliver_until
 
 if TYPE_CHECKING:
-    from cluster.leader.leader import Leader
     from cluster.store.mongo.client import Database
 
 WRITES = [
@@ -28,17 +29,6 @@ WRITES = [
     ("schedules", "create", 1),
     ("engine_jobs", "settle", 1),
 ]
-
-
-async def due_of(db: Database, job_id: str) -> list[int]:
-    """The due times owed by one job, in s after T0."""
-    return [(int(e["due_at"]) - T0) // 1000 for e in await rows(db, "executions") if e["job_id"] == job_id]
-
-
-async def crank(leader: Leader, clock: Crank, seconds: int) -> None:
-    for _ in range(seconds * 2):
-        clock.now += 500
-        await settle_all(leader, clock)
 
 
 async def test_everything_owed_within_the_look_ahead_is_written_once(database: Database) -> None:
@@ -100,29 +90,6 @@ async def test_many_jobs_on_one_schedule_are_paged(database: Database, monkeypat
     assert late == list(range(first, first + 2 * len(late), 2))
     assert late[-1] >= 20 + 13
     await check_books(database)
-
-
-class Crashed(BaseException):
-    pass
-
-
-def crash_after(monkeypatch: pytest.MonkeyPatch, module: str, name: str, nth: int) -> list[int]:
-    """Make the nth call of a store function do its work and then never return: the process died there."""
-    import importlib
-
-    owner = importlib.import_module(f"cluster.store.{module}")
-    real = getattr(owner, name)
-    calls = [0]
-
-    async def dying(*args: Any, **kwargs: Any) -> Any:
-        result = await real(*args, **kwargs)
-        calls[0] += 1
-        if calls[0] == nth:
-            raise Crashed
-        return result
-
-    monkeypatch.setattr(owner, name, dying)
-    return calls
 
 
 @pytest.mark.parametrize(("module", "name", "nth"), WRITES)
@@ -198,45 +165,16 @@ async def test_a_leader_frozen_at_any_write_and_thawed_after_its_replacement_har
     # What was due meanwhile has been sent and recorded.
     sent: list[str] = []
     w = worker(database, noting(sent))
-    await _deliver(database, w, T0 + 20_000)
+    await deliver_until(database, w, T0 + 20_000)
     thaw.set()
     with contextlib.suppress(TermLost):
         await asyncio.wait_for(task, 20)
     await crank(new, clock, 2)
     await new.sweeper.find_orphans()
     await check_owed_and_sent(database, sent)
-    await _deliver(database, w, T0 + 22_000)
+    await deliver_until(database, w, T0 + 22_000)
     assert len(sent) == len(set(sent)), "an occurrence was sent twice"
     await check_books_against_history(database)
-
-
-async def _deliver(db: Database, w: Any, until_ms: int) -> None:
-    """Have everything due before an instant claimed and sent, whatever the server's clock says."""
-    from bson.datetime_ms import DatetimeMS
-
-    await db.api["batches"].update_many(
-        {"send_at": {"$lt": DatetimeMS(until_ms)}}, {"$set": {"claimable_at": DatetimeMS(0)}}
-    )
-    await db.api["executions"].update_many(
-        {"send_at": {"$lt": DatetimeMS(until_ms)}}, {"$set": {"send_at": DatetimeMS(0)}}
-    )
-    await db.api["batches"].update_many(
-        {"send_at": {"$lt": DatetimeMS(until_ms)}}, {"$set": {"send_at": DatetimeMS(0)}}
-    )
-    await run_dry(w)
-
-
-async def run_dry(w: Any) -> None:
-    """Crank a worker by hand until nothing is claimable and everything it held is recorded."""
-    import asyncio
-
-    while await w.claim_once():
-        pass
-    while w.held:
-        await asyncio.sleep(0.005)
-        results, w.results.unrecorded = w.results.unrecorded, []
-        await w.results.record(results)
-    await w.results.record([])
 
 
 async def check_owed_and_sent(db: Database, sent: list[str]) -> None:

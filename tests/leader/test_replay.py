@@ -14,7 +14,7 @@ from cluster.core.lifecycle import State
 from cluster.store import batches, executions, history, replays
 from cluster.store.replays import Filter, Replay
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, worker
-from tests.worker.test_worker import owed, run_dry
+from tests.support.workers import owed, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database

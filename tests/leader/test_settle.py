@@ -10,8 +10,8 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.schedule.schedule import parse_schedule
-from tests.leader.test_materialise import _deliver
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
+from tests.support.workers import deliver_until
 
 if TYPE_CHECKING:
     from cluster.leader.leader import Leader
@@ -116,7 +116,7 @@ async def test_a_change_at_any_point_of_the_pass(
     sent: list[str] = []
     w = worker(database, noting(sent))
     # Nothing before the change was sent here, so those occurrences may run or be cancelled; later ones are exact.
-    await _deliver(database, w, T0 + 40_000)
+    await deliver_until(database, w, T0 + 40_000)
     mine = sorted((int(i.split(":")[1]) - T0) // 1000 for i in sent if i.startswith("a:"))
     after = [s for s in mine if T0 + s * 1000 > changed_at[0]]
     horizon = 24 + 15

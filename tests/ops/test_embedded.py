@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,16 +16,14 @@ from cluster.core.errors import ConfigurationError
 from ops.server.serve import check_database, check_port
 from ops.support import embedded_mongodb
 from ops.support.embedded_mongodb import Embedded, binary, free_port, locate
+from tests.support.mongo import needs_mongod
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(
-    not any((shutil.which("mongod"), importlib.util.find_spec("fiftyone"))),
-    reason="there is no mongod here: TEST_MONGODB_URI or a container serves the other tests",
-)
+pytestmark = needs_mongod
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from cluster.store.queries import verify_records
 from ops.bench import verify
 from ops.cli import cli
 from tests.support.engine import job_document, put_jobs
-from tests.usecases.test_verify import final
+from tests.support.verify_records import final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

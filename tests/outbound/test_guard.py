@@ -11,7 +11,7 @@ import pytest
 
 from cluster.outbound.address_guard import GuardedSockets, SystemResolver
 from cluster.outbound.errors import Denied
-from tests.outbound.conftest import LOOPBACK, Names, post, sending
+from tests.support.real_sender import LOOPBACK, Names, post, sending
 from tests.support.wire import OK, listening, saying, then_closing
 
 CLOSE = OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")

@@ -15,7 +15,7 @@ import pytest
 
 from cluster.core.execution.model import Target
 from cluster.outbound.transport import ANSWER_LIMIT, AiohttpTransport
-from tests.outbound.conftest import LOOPBACK, Names, post, sending
+from tests.support.real_sender import LOOPBACK, Names, post, sending
 from tests.support.waiting import eventually
 from tests.support.wire import OK, Wire, cut, free_port, hanging, listening, saying, then_closing
 

@@ -16,7 +16,7 @@ from cluster.leader.materialise import Materialiser
 from cluster.leader.settle import Settler
 from tests.simulation import model_jobs, twins
 from tests.simulation.changing import Changing
-from tests.simulation.test_simulation import explore, first_to_show
+from tests.simulation.explore import explore, first_to_show
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from cluster.worker.pending import Unsent
 from cluster.worker.record import AGAIN, Recorder, Way
 from cluster.worker.release import HandBack
 from tests.simulation import model, twins
+from tests.simulation.explore import explore, first_to_show
 from tests.simulation.nodes import Machines
-from tests.simulation.test_simulation import explore, first_to_show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,8 +13,8 @@ from cluster.worker.leases import Suspect
 from cluster.worker.record import AGAIN, Recorder, Way
 from cluster.worker.worker import Worker
 from tests.simulation import twins
+from tests.simulation.explore import explore, first_to_show
 from tests.simulation.poison import Poisoned
-from tests.simulation.test_simulation import explore, first_to_show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

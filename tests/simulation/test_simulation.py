@@ -6,8 +6,6 @@ with `twins.install` is that run again, step by step. `SIMULATION_SEED=3` runs o
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from cluster.store import batches, executions, history
 from cluster.worker.claim import Claimed, Claimer
 from cluster.worker.record import Recorder
 from tests.simulation import model, twins
+from tests.simulation.explore import FIRST, SHIFT, explore, first_to_show
 from tests.simulation.scenarios import TIMINGS, BatchLife, Election, WritingDown
 from tests.simulation.world import START_MS, Broken
 
@@ -34,40 +33,11 @@ RUNS: dict[type[Any], int] = {Election: 62_200, WritingDown: 16_000, BatchLife: 
 DIFFERENT: dict[type[Any], float] = {Election: 0.995, WritingDown: 0.96, BatchLife: 0.995}
 """How much of it must be interleavings of their own: other actors in other order, or other answers of the store."""
 LEAST = 100_000
-BROKEN_RUNS = 20_000
-SHIFT = int(os.environ.get("SIMULATION_SEED", "0"))
-FIRST = SHIFT * 1_000_000
-"""The first seed of each scenario."""
 
 
 @pytest.fixture(autouse=True)
 def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     twins.install(monkeypatch)
-
-
-def explore(scenario: Callable[[int], Any], runs: int) -> set[int]:
-    """The trails of so many runs; a broken invariant fails with the seed."""
-    trails = set()
-    for seed in range(FIRST, FIRST + runs):
-        try:
-            trails.add(scenario(seed).run().trail)
-        except Broken as exc:
-            name = getattr(scenario, "__name__", "scenario")
-            raise Broken(f"seed {seed} of {name} (SIMULATION_SEED={SHIFT}): {exc}") from exc
-    return trails
-
-
-def first_to_show(finding: str, scenario: Callable[[int], Any], runs: int = BROKEN_RUNS) -> Broken:
-    """The first seed that breaks this invariant; what else the rule was for may show before."""
-    others: list[str] = []
-    for seed in range(FIRST, FIRST + runs):
-        try:
-            scenario(seed).run()
-        except Broken as exc:
-            if re.search(finding, str(exc)):
-                return Broken(f"seed {seed} (SIMULATION_SEED={SHIFT}): {exc}")
-            others.append(f"seed {seed}: {exc}")
-    raise AssertionError(f"{finding} is shown by none of {runs} from {FIRST} on, but {others[:5]}")
 
 
 @pytest.mark.timeout(900)

@@ -19,10 +19,10 @@ from cluster.leader.elector import Elector
 from cluster.leader.materialise import Materialiser
 from cluster.store.schedules import Row
 from tests.simulation import twins
+from tests.simulation.explore import explore
 from tests.simulation.model import turn
 from tests.simulation.nodes import DEFINITIONS, DUES, Machines
 from tests.simulation.scenarios import JOBS, KEY
-from tests.simulation.test_simulation import explore
 from tests.simulation.world import START_MS, Broken, World
 
 HOUR = 3_600_000

@@ -25,7 +25,7 @@ from cluster.store.mongo.encryption import Vault
 from cluster.usecases import jobs
 from cluster.worker.worker import Worker, WorkerSettings
 from ops.cli import cli
-from tests.api.conftest import RULES
+from tests.support.api_client import RULES
 from tests.support.waiting import eventually
 from tests.support.wire import listening
 

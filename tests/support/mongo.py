@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
+
+needs_mongod = pytest.mark.skipif(
+    not any((shutil.which("mongod"), importlib.util.find_spec("fiftyone"))),
+    reason="there is no mongod here: TEST_MONGODB_URI or a container serves the other tests",
+)
 
 
 @contextmanager

@@ -170,6 +170,9 @@ class Nodes:
     def post(self, path: str, body: Any = None) -> httpx.Response:
         return httpx.post(f"{self.url}{path}", json=body, timeout=30)
 
+    def put(self, path: str, body: Any) -> None:
+        assert httpx.put(f"{self.url}{path}", json=body, timeout=10).status_code in (200, 201)
+
     def load(self, jobs: list[dict[str, Any]]) -> None:
         body = "\n".join(json.dumps(j) for j in jobs)
         answer = httpx.post(

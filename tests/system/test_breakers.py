@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.cluster_progress import next_second, settle, wait_past
 from tests.support.ears import Listening
 from tests.support.waiting import wait_until
-from tests.system.test_cluster import next_second, settle, wait_past
-from tests.system.test_limits import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +66,7 @@ def test_one_probe_in_the_cluster_and_its_node_is_killed(cluster: Callable[..., 
         retry = {"maxAttempts": 50, "initialDelaySeconds": 1, "multiplier": 1, "maxDelaySeconds": 2}
         job = {"schedule": "* * * * * *", "api": target.url, "timeoutSeconds": 5, "retry": retry}
         for i in range(JOBS):
-            put(nodes, f"/jobs/b{i}", job)
+            nodes.put(f"/jobs/b{i}", job)
         settle(nodes)
         opened = wait_until(lambda: breaker(nodes, half_open=False), 40, "the breaker to open")
         wait_past(nodes, int(opened["opened_at"].timestamp() * 1000) + KNOWN_MS)

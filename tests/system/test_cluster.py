@@ -6,11 +6,12 @@ import os
 import signal
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from tests.support.cluster_progress import every_second, next_second, recorded_until, settle, wait_past
 from tests.support.processes import end
 from tests.support.waiting import wait_until
 
@@ -20,19 +21,6 @@ if TYPE_CHECKING:
     from tests.support.processes import Nodes, Receiver
 
 pytestmark = pytest.mark.timeout(180)
-
-
-def every_second(receiver: Receiver, count: int) -> list[dict[str, Any]]:
-    return [
-        {"jobId": f"j{i}", "schedule": "* * * * * *", "api": f"{receiver.url}/ok/{i}", "type": "ATLEAST_ONCE"}
-        for i in range(count)
-    ]
-
-
-def recorded_until(nodes: Nodes, until_ms: int) -> bool:
-    """Whether nothing due before an instant is owed any more."""
-    due = {"due_at": {"$lt": datetime.fromtimestamp(until_ms / 1000, UTC)}}
-    return nodes.db["executions"].count_documents(due, limit=1) == 0
 
 
 def audit(nodes: Nodes, receiver: Receiver, jobs: int, start_ms: int, end_ms: int) -> tuple[int, int]:
@@ -64,16 +52,6 @@ def _date(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-def next_second(nodes: Nodes) -> int:
-    return nodes.now_ms() // 1000 * 1000 + 1000
-
-
-def settle(nodes: Nodes) -> None:
-    wait_until(
-        lambda: nodes.db["jobs"].count_documents({"unsettled": {"$exists": True}}, limit=1) == 0, 20, "settled jobs"
-    )
-
-
 def living_leader(nodes: Nodes) -> str:
     """The leader, once there is one whose process lives."""
 
@@ -87,10 +65,6 @@ def living_leader(nodes: Nodes) -> str:
 def succeeded(nodes: Nodes, name: str, count: int) -> None:
     """Wait until a node is gone and its successor is there."""
     wait_until(lambda: name not in nodes.alive() and len(nodes.alive()) == count, 30, "the node's successor")
-
-
-def wait_past(nodes: Nodes, instant_ms: int, seconds: float = 60) -> None:
-    wait_until(lambda: nodes.now_ms() >= instant_ms, seconds, "time to pass")
 
 
 def test_ten_thousand_executions_on_three_nodes(cluster: Callable[..., Nodes], receiver: Receiver) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.support.cluster_progress import next_second, settle, wait_past
 from tests.support.ears import Listening
 from tests.support.waiting import wait_until
-from tests.system.test_cluster import next_second, settle, wait_past
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,10 +62,6 @@ def slow() -> Iterator[Callable[[float], Slow]]:
         s.__exit__()
 
 
-def put(nodes: Nodes, path: str, body: dict[str, Any]) -> None:
-    assert httpx.put(f"{nodes.url}{path}", json=body, timeout=10).status_code in (200, 201)
-
-
 def holder(nodes: Nodes, job: str) -> str | None:
     """The node that has a run of this job in its hands."""
     found = nodes.db["executions"].find_one({"job_id": job, "state": "leased", "send_at": {"$lte": _now(nodes)}})
@@ -81,7 +77,7 @@ def test_never_two_at_once_whoever_dies(cluster: Callable[..., Nodes], slow: Cal
     of the node that holds the running one delays the next by a lease and breaks nothing."""
     target = slow(2.5)
     nodes = cluster(3)
-    put(nodes, "/jobs/solo", {"schedule": "* * * * * *", "api": target.url, "overlap": "skip"})
+    nodes.put("/jobs/solo", {"schedule": "* * * * * *", "api": target.url, "overlap": "skip"})
     settle(nodes)
     wait_until(lambda: len(target.runs) >= 3, 30, "the first runs")
     victim = wait_until(lambda: holder(nodes, "solo") if target.now else None, 20, "a run under way")
@@ -112,9 +108,9 @@ def test_a_queue_holds_over_all_nodes_whoever_dies(
     node come back."""
     target = slow(0.3)
     nodes = cluster(3)
-    put(nodes, "/queues/three", {"maxConcurrent": 3})
+    nodes.put("/queues/three", {"maxConcurrent": 3})
     for i in range(10):
-        put(nodes, f"/jobs/q{i}", {"schedule": "*/2 * * * * *", "api": target.url, "queue": "three"})
+        nodes.put(f"/jobs/q{i}", {"schedule": "*/2 * * * * *", "api": target.url, "queue": "three"})
     settle(nodes)
     wait_until(lambda: len(target.runs) >= 20, 40, "the first runs")
     victim = wait_until(lambda: next((n for i in range(10) if (n := holder(nodes, f"q{i}"))), None), 20, "a holder")
@@ -137,7 +133,7 @@ def test_a_rate_is_kept_by_all_nodes_together(cluster: Callable[..., Nodes], slo
     """Sixty jobs due at one instant through a queue of twenty a second: it takes three seconds, evenly, none lost."""
     target = slow(0.0)
     nodes = cluster(3)
-    put(nodes, "/queues/twenty", {"maxPerSecond": 20})
+    nodes.put("/queues/twenty", {"maxPerSecond": 20})
     at = next_second(nodes) + 6000
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at / 1000))
     jobs = [{"jobId": f"r{i}", "schedule": f"@at {stamp}", "api": target.url, "queue": "twenty"} for i in range(60)]
@@ -159,7 +155,7 @@ def test_a_rate_is_kept_when_a_node_is_killed(cluster: Callable[..., Nodes], slo
     permits for waits for its lease, asks again, and no second has more of them than before."""
     target = slow(0.0)
     nodes = cluster(3)
-    put(nodes, "/queues/twenty", {"maxPerSecond": 20})
+    nodes.put("/queues/twenty", {"maxPerSecond": 20})
     at = next_second(nodes) + 6000
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at / 1000))
     jobs = [{"jobId": f"r{i}", "schedule": f"@at {stamp}", "api": target.url, "queue": "twenty"} for i in range(120)]

@@ -21,8 +21,8 @@ from ops.cli import cli
 from ops.local import bootstrap
 from ops.server.serve import check_database, warn_if_plain
 from ops.support.embedded_mongodb import binary, free_port
-from tests.ops.test_embedded import pytestmark as needs_mongod
 from tests.support import live
+from tests.support.mongo import needs_mongod
 from tests.support.processes import Receiver, end
 from tests.support.waiting import wait_until
 

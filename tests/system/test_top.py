@@ -19,7 +19,7 @@ from rich.console import Console
 
 from ops.commands.top_view import drawn
 from ops.support.embedded_mongodb import Embedded
-from tests.ops.test_embedded import pytestmark as needs_mongod
+from tests.support.mongo import needs_mongod
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
 

@@ -18,7 +18,7 @@ from cluster.store.history import MissedRange
 from cluster.usecases import jobs
 from cluster.usecases.explain import why
 from tests.support.engine import Crank, job_document, lead, put_jobs, settle_all, worker
-from tests.worker.test_worker import DUE, SHORT, answering, owed, retries_now, run_dry
+from tests.support.workers import DUE, SHORT, answering, owed, retries_now, run_dry
 
 if TYPE_CHECKING:
     from typing import Any

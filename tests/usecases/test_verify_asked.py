@@ -12,8 +12,8 @@ from cluster.core.lifecycle import State
 from cluster.store import history, replays
 from cluster.store.replays import Filter, Replay
 from cluster.usecases import jobs
+from tests.support.cranked_cluster import EACH, Cluster
 from tests.support.engine import T0, job_document, put_jobs, rows
-from tests.usecases.test_verify_live import EACH, Cluster
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database

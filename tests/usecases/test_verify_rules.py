@@ -11,7 +11,7 @@ from cluster.core.timings import Timings
 from cluster.core.verify.judge import REREAD_MS
 from cluster.store.queries import verify_records
 from tests.support.engine import T0
-from tests.usecases.test_verify import (
+from tests.support.verify_records import (
     AT,
     DAY,
     DUES,
@@ -252,7 +252,7 @@ async def test_what_a_change_leaves_with_the_job(database: Database) -> None:
     """Since when the codes hold is written with the job and read with it, and it is in no answer of the API."""
     from cluster.core.documents.job_json import document, read_spec
     from cluster.usecases import jobs
-    from tests.usecases.test_verify_live import CONTEXT, EACH
+    from tests.support.cranked_cluster import CONTEXT, EACH
 
     await jobs.put(database, "a", read_spec(EACH, CONTEXT), T0)
     for change, now, since in (

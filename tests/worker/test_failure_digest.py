@@ -11,7 +11,7 @@ from cluster.core.histogram import Histogram
 from cluster.node import DIGEST_HOSTS, Node, NodeSettings
 from cluster.outbound.sender import Sender
 from tests.support.engine import worker
-from tests.worker.test_worker import owed, run_dry
+from tests.support.workers import owed, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database

@@ -21,7 +21,7 @@ from cluster.store.mongo import operation
 from cluster.worker import dispatch, host_queues
 from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, worker
 from tests.support.waiting import eventually
-from tests.worker.test_worker import DUE, answering, owed, run_dry
+from tests.support.workers import DUE, answering, owed, run_dry
 
 if TYPE_CHECKING:
     import pytest

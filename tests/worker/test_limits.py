@@ -22,7 +22,7 @@ from cluster.store.enqueue import owe
 from cluster.store.queues import Queue
 from tests.support.engine import Crank, check_books, job_document, put_jobs, rows, worker
 from tests.support.waiting import eventually
-from tests.worker.test_worker import DUE, answering, owed, run_dry
+from tests.support.workers import DUE, answering, owed, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database

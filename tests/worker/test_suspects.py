@@ -14,7 +14,7 @@ from cluster.worker.claim import ALONE_AFTER, SPLIT_AFTER
 from cluster.worker.leases import Parked
 from tests.support.engine import check_books, rows, worker
 from tests.support.waiting import eventually
-from tests.worker.test_worker import DUE, SHORT, answering, owed, run_dry
+from tests.support.workers import DUE, SHORT, answering, owed, run_dry
 
 if TYPE_CHECKING:
     from cluster.core.execution.model import Batch

@@ -16,7 +16,7 @@ from cluster.outbound.transport import AiohttpTransport
 from cluster.worker.worker import Worker, WorkerSettings
 from tests.support.engine import rows, worker
 from tests.support.wire import cut, free_port, listening
-from tests.worker.test_worker import DUE, answering, owed, retries_now, run_dry
+from tests.support.workers import DUE, answering, owed, retries_now, run_dry
 
 if TYPE_CHECKING:
     import asyncio

@@ -14,7 +14,6 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.errors import OutcomeUnknown
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
-from cluster.core.timings import Timings
 from cluster.store import batches, executions, history
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import owe
@@ -23,52 +22,10 @@ from cluster.worker.leases import Held, Ready
 from cluster.worker.run_queue import RunQueue
 from tests.support.engine import Crank, check_books, job_document, noting, put_jobs, rows, worker
 from tests.support.waiting import eventually
+from tests.support.workers import DUE, SHORT, answering, owed, retries_now, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
-    from cluster.worker.worker import Worker
-
-DUE = 1_700_000_000_000
-"""In the past on the server's clock: claimable at once."""
-SHORT = Timings(batch_lease=0.9, margin=0.2)
-
-
-async def owed(db: Database, *jobs: str, batch: str = "b", **fields: Any) -> list[Execution]:
-    """One execution a job, due long ago, in one batch."""
-    documents = [job_document(j, active_from=0, schedule_version="v1", **fields) for j in jobs]
-    await put_jobs(db, *documents)
-    lane, host, gate = documents[0]["lane"], documents[0]["host"], documents[0].get("gate")
-    found = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", batch, lane, host=host, gate=gate) for j in jobs]
-    its_batch = Batch(batch, tuple(e.id for e in found), lane, 0, DUE, DUE, host=host, gate=gate)
-    await owe(db, found, [its_batch], lambda: "new")
-    return found
-
-
-async def run_dry(w: Worker) -> None:
-    """Claim, send and record until nothing is left that can be done now."""
-    while await w.claim_once():
-        pass
-    while w.held:
-        await asyncio.sleep(0.005)
-        results, w.results.unrecorded = w.results.unrecorded, []
-        await w.results.record(results)
-    await w.results.record([])
-
-
-async def retries_now(db: Database) -> None:
-    """Let what waits for its back-off be claimable and due."""
-    await db.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE), "send_at": DatetimeMS(DUE)}})
-    await db.api["executions"].update_many({}, {"$set": {"send_at": DatetimeMS(DUE)}})
-
-
-def answering(*statuses: int) -> Any:
-    """Statuses in turn, the last one for ever."""
-    queue = list(statuses)
-
-    def handler(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(queue.pop(0) if len(queue) > 1 else queue[0], text="body")
-
-    return handler
 
 
 async def test_a_success_is_in_history_with_its_attempt(database: Database) -> None:

@@ -1,0 +1,38 @@
+"""Jobs for whole clusters, and waiting for what a cluster has to do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.support.processes import Nodes, Receiver
+
+
+def every_second(receiver: Receiver, count: int) -> list[dict[str, Any]]:
+    return [
+        {"jobId": f"j{i}", "schedule": "* * * * * *", "api": f"{receiver.url}/ok/{i}", "type": "ATLEAST_ONCE"}
+        for i in range(count)
+    ]
+
+
+def recorded_until(nodes: Nodes, until_ms: int) -> bool:
+    """Whether nothing due before an instant is owed any more."""
+    due = {"due_at": {"$lt": datetime.fromtimestamp(until_ms / 1000, UTC)}}
+    return nodes.db["executions"].count_documents(due, limit=1) == 0
+
+
+def next_second(nodes: Nodes) -> int:
+    return nodes.now_ms() // 1000 * 1000 + 1000
+
+
+def settle(nodes: Nodes) -> None:
+    wait_until(
+        lambda: nodes.db["jobs"].count_documents({"unsettled": {"$exists": True}}, limit=1) == 0, 20, "settled jobs"
+    )
+
+
+def wait_past(nodes: Nodes, instant_ms: int, seconds: float = 60) -> None:
+    wait_until(lambda: nodes.now_ms() >= instant_ms, seconds, "time to pass")
