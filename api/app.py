@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from falcon.asgi import App
 
 from api.http import problems
-from api.http.auth import Auth
+from api.http.auth import ApiKeyAuth
 from api.http.context import ApiSettings, Services
-from api.http.requests import Negotiation
-from api.openapi.routes import Asset, OpenApi
+from api.http.requests import ContentNegotiation
+from api.openapi.routes import DocsAsset, OpenApiDocument
 from api.resources.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
 from api.resources.cluster import Cluster
-from api.resources.executions import Execution, Executions, JobExecutions, Retry
+from api.resources.executions import Execution, Executions, JobExecutions, ReplayExecution
 from api.resources.explain import Explain
 from api.resources.health import Healthz, Readyz
 from api.resources.imports import Import
@@ -21,33 +21,40 @@ from api.resources.jobs import Job, Jobs, Pause, Resume, Trigger
 from api.resources.metrics import Metrics
 from api.resources.preview import Preview
 from api.resources.queues import Queue, Queues
-from api.resources.replays import Retries, RetryMany
-from cluster.core.documents.job_json import Rules
+from api.resources.replays import ReplayMany, ReplayStatus
+from cluster.core.documents.job_json import DocumentLimits
 from cluster.store.mongo.deadlines import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from api.http.context import Part
-    from api.http.request_metrics import Metering
+    from api.http.context import WorkerReadings
+    from api.http.request_metrics import RequestMetrics
     from cluster.node import Node
     from config.settings import Settings
 
 
-ANSWER_SECONDS = 5.0
+REQUEST_SECONDS = 5.0
 
 
 def create_app(
-    node: Node, settings: Settings, metering: Metering, parts: Callable[[], Sequence[Part]]
+    node: Node,
+    settings: Settings,
+    request_metrics: RequestMetrics,
+    worker_readings: Callable[[], Sequence[WorkerReadings]],
 ) -> App[Any, Any]:
     """The application of one node. `parts` are the readings of all workers behind its port."""
-    rules = Rules(
+    rules = DocumentLimits(
         settings.allowed_networks, settings.retention_days, bool(settings.secret_keys), bool(settings.smtp_host)
     )
     own = ApiSettings(
         settings.api_keys, rules, settings.requests_per_second, settings.metrics_open, settings.lookahead_seconds
     )
-    return build(Services(node.db, node.clock, own, lambda: node.ready, metering, parts, lambda: node.unready))
+    return build_app(
+        Services(
+            node.db, node.clock, own, lambda: node.ready, request_metrics, worker_readings, lambda: node.unready_reason
+        )
+    )
 
 
 class _Prompt(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
@@ -57,7 +64,7 @@ class _Prompt(App):  # type: ignore[type-arg] # Falcon's own class for requests 
         if scope["type"] != "http" or scope["path"] == "/jobs/import":
             await super().__call__(scope, receive, send)
             return
-        with within(ANSWER_SECONDS):
+        with within(REQUEST_SECONDS):
             if scope["method"] == "HEAD":  # as GET, without the content (RFC 9110)
                 await super().__call__({**scope, "method": "GET"}, receive, _without_content(send))
             else:
@@ -71,10 +78,10 @@ def _without_content(send: Any) -> Any:
     return headers_only
 
 
-def build(services: Services) -> App[Any, Any]:
+def build_app(services: Services) -> App[Any, Any]:
     """The application behind these doors."""
-    app: App[Any, Any] = _Prompt(middleware=[services.metering, Negotiation(), Auth(services)])
-    problems.install(app)
+    app: App[Any, Any] = _Prompt(middleware=[services.request_metrics, ContentNegotiation(), ApiKeyAuth(services)])
+    problems.install_error_handlers(app)
     app.req_options.strip_url_path_trailing_slash = True
     app.add_route("/jobs", Jobs(services))
     app.add_route("/jobs/import", Import(services))
@@ -85,10 +92,10 @@ def build(services: Services) -> App[Any, Any]:
     app.add_route("/jobs/{job_id}/executions", JobExecutions(services))
     app.add_route("/jobs/{job_id}/explain", Explain(services))
     app.add_route("/executions", Executions(services))
-    app.add_route("/executions/retry", RetryMany(services))
-    app.add_route("/executions/retry/{retry_id}", Retries(services))
+    app.add_route("/executions/retry", ReplayMany(services))
+    app.add_route("/executions/retry/{retry_id}", ReplayStatus(services))
     app.add_route("/executions/{execution_id}", Execution(services))
-    app.add_route("/executions/{execution_id}/retry", Retry(services))
+    app.add_route("/executions/{execution_id}/retry", ReplayExecution(services))
     app.add_route("/alerts", Alerts(services))
     app.add_route("/alerts/default", DefaultRules(services))
     app.add_route("/channels", Channels(services))
@@ -101,8 +108,8 @@ def build(services: Services) -> App[Any, Any]:
     app.add_route("/healthz", Healthz())
     app.add_route("/readyz", Readyz(services))
     app.add_route("/metrics", Metrics(services))
-    app.add_route("/openapi.json", OpenApi())
-    app.add_route("/docs", Asset("page.html"))
-    app.add_route("/docs/page.css", Asset("page.css"))
-    app.add_route("/docs/page.js", Asset("page.js"))
+    app.add_route("/openapi.json", OpenApiDocument())
+    app.add_route("/docs", DocsAsset("page.html"))
+    app.add_route("/docs/page.css", DocsAsset("page.css"))
+    app.add_route("/docs/page.js", DocsAsset("page.js"))
     return app

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
-DRIFT_MS = 0.5
+SKEW_MS_PER_SECOND = 0.5
 """By how much two clocks may part in a second: 500 ppm, by which ntpd and the kernel slew a clock at most."""
-EARLY_MOST_MS = 5.0
+MOST_EARLY_MS = 5.0
 """When a reading is taken in, cluster time is ahead of it by no more than this, however long the reading took."""
 JUMP_MS = 2000
 NARROW_MS = 100
@@ -43,11 +43,11 @@ class Clock:
         """Cluster time in ms since 1970."""
         return int(time.monotonic() * 1000 + self._offset_ms)
 
-    def until(self, instant_ms: float) -> float:
+    def seconds_until(self, instant_ms: float) -> float:
         """Seconds from now until a cluster instant; negative if it has passed."""
         return (instant_ms - self._offset_ms) / 1000 - time.monotonic()
 
-    def learn(self, started: float, ended: float, server_ms: int) -> float:
+    def observe(self, started: float, ended: float, server_ms: int) -> float:
         """Take in a reading made between two monotonic instants. Returns by how many ms the clock jumped, or 0.
 
         Nobody knows when in between it was made, so a reading bounds the offset from both sides, and all of them
@@ -58,14 +58,14 @@ class Clock:
         low, high = server_ms - ended * 1000, server_ms + 1 - started * 1000
         apart = 0.0
         if self._read_at is not None:
-            aged = (ended - self._read_at) * DRIFT_MS
+            aged = (ended - self._read_at) * SKEW_MS_PER_SECOND
             known_low, known_high = self._low - aged, self._high + aged
             apart = max(low - known_high, known_low - high)
             if apart <= 0:
                 low, high = max(low, known_low), min(high, known_high)
         self._low, self._high, self._read_at = low, high, ended
         # The middle, unless that may be early: what is sent a little late is on time, what is sent early never is.
-        self._offset_ms = low + min((high - low) / 2, EARLY_MOST_MS)
+        self._offset_ms = low + min((high - low) / 2, MOST_EARLY_MS)
         narrow = high - low <= NARROW_MS
         jump = 0.0 if self._settled_ms is None else self._offset_ms - self._settled_ms
         jumped = apart > JUMP_MS or (narrow and abs(jump) > JUMP_MS)

@@ -39,7 +39,7 @@ class Loop:
         self.task = asyncio.get_running_loop().create_task(self._run(), name=self.name)
         return self.task
 
-    def sound(self, seconds: float) -> bool:
+    def healthy(self, seconds: float) -> bool:
         """Whether it runs and has not been failing for so long."""
         if self._ended or self.task is None or self.task.done():
             return self._ended
@@ -64,7 +64,7 @@ class Loop:
             await asyncio.sleep(wait)
 
 
-async def stop(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel tasks until they have ended.
 
     Once is not enough: on Python 3.11 `wait_for`, which the driver uses, loses a cancellation that arrives together

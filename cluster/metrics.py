@@ -15,34 +15,34 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.execution.view import FINAL_STATES
 from cluster.core.histogram import COARSE_MS, Histogram
-from cluster.outbound.errors import KINDS
+from cluster.outbound.errors import ERROR_KINDS
 from cluster.store.mongo import operation
 
 if TYPE_CHECKING:
     from cluster.node import Node
 
 Readings = dict[str, Any]
-RESULTS = ("http_2xx", "http_3xx", "http_4xx", "http_5xx", *KINDS)
-PULSE_SECONDS = 0.25
+RESULTS = ("http_2xx", "http_3xx", "http_4xx", "http_5xx", *ERROR_KINDS)
+LOOP_LAG_EVERY_SECONDS = 0.25
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Pulse:
+class LoopLag:
     """How late the event loop wakes who asked to be woken: everything on this node waits at least that long."""
 
     def __init__(self) -> None:
-        self.lag = Histogram(bounds=COARSE_MS)
+        self.histogram = Histogram(bounds=COARSE_MS)
 
     async def run(self) -> None:
         """Feel it four times a second, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + PULSE_SECONDS
-            await asyncio.sleep(PULSE_SECONDS)
-            self.lag.add(max(0.0, (loop.time() - due) * 1000))
+            due = loop.time() + LOOP_LAG_EVERY_SECONDS
+            await asyncio.sleep(LOOP_LAG_EVERY_SECONDS)
+            self.histogram.add(max(0.0, (loop.time() - due) * 1000))
 
 
-def of(node: Node, pulse: Pulse) -> Readings:
+def gather(node: Node, pulse: LoopLag) -> Readings:
     """Everything that this node and its process have counted since they began."""
     return {
         "node": node.id,
@@ -51,23 +51,23 @@ def of(node: Node, pulse: Pulse) -> Readings:
         **_worker(node),
         **_leader(node),
         "ready": int(node.ready),
-        "draining": int(node.draining),
+        "draining": int(node.shutting_down),
         "clock_offset_ms": node.clock.wall_offset_ms,
         "heartbeat_age_ms": node.heartbeat_age * 1000 if node.booted else 0,
-        "loop_lag": _histogram(pulse.lag),
+        "loop_lag": _histogram(pulse.histogram),
         **_store(),
         **_process(),
     }
 
 
 def _worker(node: Node) -> Readings:
-    dispatcher, tally = node.worker.dispatcher, node.worker.tally
+    dispatcher, tally = node.worker.dispatcher, node.worker.stats
     counters = tally.counters
     ended = {state: counters[state] for state in sorted(FINAL_STATES)}
     ended["missed"] += node.leader.counters["missed"]
     return {
         "executions": ended,
-        "attempts": {**dict.fromkeys(RESULTS, 0), **tally.kinds},
+        "attempts": {**dict.fromkeys(RESULTS, 0), **tally.attempt_results},
         "retries": counters["retried"],
         "duplicates": counters["duplicates"],
         "results_lost": counters["results_lost"],
@@ -75,10 +75,10 @@ def _worker(node: Node) -> Readings:
             "leased": counters["claimed"],
             "renewed": counters["renewed"],
             "reclaimed": counters["reclaimed"],
-            "lost": counters["leases_lost"] + dispatcher.lapsed,
+            "lost": counters["leases_lost"] + dispatcher.lapsed_leases,
         },
         "drift": _histogram(tally.drift),
-        "queue": _histogram(tally.queue),
+        "queue": _histogram(tally.queue_time),
         "duration": _histogram(tally.duration),
         "in_flight": dispatcher.in_flight,
         "waiting": dispatcher.waiting,
@@ -90,8 +90,8 @@ def _leader(node: Node) -> Readings:
     counters, elector = node.leader.counters, node.elector
     return {
         "leading": int(elector.term is not None),
-        "term": elector.seen_term,
-        "leader_changes": elector.changes,
+        "term": elector.latest_term,
+        "leader_changes": elector.leader_changes,
         "materialised": counters["materialised"],
         "caught_up": counters["caught_up"],
         "settled": counters["settled"],

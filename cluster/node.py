@@ -15,18 +15,18 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from cluster.clock import Clock
-from cluster.core.alerts import NOT_WATCHED, watch
+from cluster.core.alerts import NOT_WATCHED, watch_of
 from cluster.core.errors import ConfigurationError, StoreError, StoreUnavailable
 from cluster.core.histogram import Histogram
 from cluster.core.timings import Timings
 from cluster.leader.elector import Elector
 from cluster.leader.leader import Leader
-from cluster.leader.liveness import Census
-from cluster.loops import Loop, stop
+from cluster.leader.liveness import Liveness
+from cluster.loops import Loop, cancel_and_wait
 from cluster.store import incidents, nodes, stats
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
-from cluster.store.mongo.encryption import Vault
+from cluster.store.mongo.encryption import Keyring
 from cluster.worker.worker import Worker, WorkerSettings
 
 if TYPE_CHECKING:
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
-    from cluster.core.execution.trace import Trace
+    from cluster.core.execution.trace import SpanCollector
     from cluster.outbound.sender import Sender
 
 log = structlog.get_logger()
 
-BEAT = 1.0
+HEARTBEAT_SECONDS = 1.0
 CENSUS_EVERY = 2
 STATS_EVERY = 5
 DIGEST_EVERY = 30
 DIGEST_HOSTS = 10
 RECENT_BEATS = 10
-SOUND_SECONDS = 10.0
+HEALTHY_SECONDS = 10.0
 """A loop that has failed at every turn for so long is not doing its work."""
 BOOT_PAUSE = 0.25
 BOOT_PAUSE_MOST = 5.0
-LEAST_DRAIN = 1.0
+LEAST_SHUTDOWN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,12 @@ class NodeSettings:
     retention_days: float = 7.0
     paced_retention: bool = True
     """Whether the leader prunes history bit by bit, or leaves that to MongoDB's TTL alone."""
-    drain_seconds: float = 9.0
+    shutdown_seconds: float = 9.0
     secret_keys: tuple[bytes, ...] = field(default=(), repr=False)
     """The first one encrypts what is secret, all of them decrypt."""
 
 
-MakeTrace = Callable[[str], "Trace | None"]
+MakeTrace = Callable[[str], "SpanCollector | None"]
 """Who collects the spans of the node of this id, if anybody does."""
 
 
@@ -89,11 +89,11 @@ class Node:
         self.id = new_node_id()
         self.settings = settings
         self.clock = Clock()
-        self.db = Database.open(settings.mongodb_uri, settings.db_name, self.id, Vault(settings.secret_keys))
-        self.census = Census()
+        self.db = Database.open(settings.mongodb_uri, settings.db_name, self.id, Keyring(settings.secret_keys))
+        self.liveness = Liveness()
         timings = settings.timings
         self.elector = Elector(self.db, self.clock, timings, self.id, self.id)
-        self.leader = Leader(self.db, self.clock, timings, self.elector, self.census, settings.retention_days)
+        self.leader = Leader(self.db, self.clock, timings, self.elector, self.liveness, settings.retention_days)
         if not settings.paced_retention:
             self.leader.pruner = None
         self.worker = Worker(
@@ -104,8 +104,8 @@ class Node:
             WorkerSettings(self.id, settings.slots, settings.waiting, retention_days=settings.retention_days),
         )
         trace = make_trace(self.id)
-        self.worker.tell(trace)
-        self.leader.tell(trace)
+        self.worker.set_tracer(trace)
+        self.leader.set_tracer(trace)
         self._sender = sender
         self._loops = [Loop("boot", self._boot_turn), Loop("beat", self._beat_turn), Loop("election", self._elect_turn)]
         self._beat_at = float("-inf")
@@ -117,7 +117,7 @@ class Node:
         self._counted: dict[str, int] = {}
         self.booted = False
         self._held_up = "it is making its collections sure"
-        self.draining = False
+        self.shutting_down = False
         self.version = version("horae")
 
     @property
@@ -128,18 +128,18 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether this node can serve: the database answers, every loop runs, and it is not draining."""
-        return self.unready is None
+        return self.unready_reason is None
 
     @property
-    def unready(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """Why this node cannot serve, in a sentence that anybody may read; None: it can."""
-        if self.draining:
+        if self.shutting_down:
             return "this node is stopping"
         if not self.booted:
             return f"this node is starting: {self._held_up}"
-        if self.heartbeat_age >= 4 * BEAT:
+        if self.heartbeat_age >= 4 * HEARTBEAT_SECONDS:
             return f"MongoDB has not answered this node for {self.heartbeat_age:.0f} s; it keeps trying"
-        if self.worker.resting:
+        if self.worker.draining:
             return "an operator drained this node: `horae nodes undrain` takes that back"
         if broken := self.broken_loops():
             return f"a part of this node has stopped or fails again and again: {', '.join(broken)}; see its log"
@@ -148,7 +148,7 @@ class Node:
     def broken_loops(self) -> list[str]:
         """The loops of a node that has booted that have ended or fail at every turn."""
         loops = [*self._loops, *self.worker.loops, *self.leader.loops]
-        return sorted({loop.name for loop in loops if not loop.sound(SOUND_SECONDS)})
+        return sorted({loop.name for loop in loops if not loop.healthy(HEALTHY_SECONDS)})
 
     async def start(self) -> None:
         """Begin. Returns at once: a database that is away is waited for in the background."""
@@ -159,11 +159,11 @@ class Node:
         async for attempt in AsyncRetrying(
             wait=wait_random_exponential(multiplier=BOOT_PAUSE, max=BOOT_PAUSE_MOST),
             retry=retry_if_exception_type((StoreError, ConfigurationError)),
-            before_sleep=self._say_what_holds_up,
+            before_sleep=self._log_boot_problem,
         ):
             with attempt:
                 await schema.ensure(self.db)
-                await schema.remember_retention(self.db, self.settings.retention_days)
+                await schema.record_retention(self.db, self.settings.retention_days)
                 await self.beat()
         self.booted = True
         log.info("node_started", node=self.id, pid=os.getpid())
@@ -172,7 +172,7 @@ class Node:
         for loop in self._loops[1:]:
             loop.start()
 
-    def _say_what_holds_up(self, attempt: RetryCallState) -> None:
+    def _log_boot_problem(self, attempt: RetryCallState) -> None:
         exc = attempt.outcome.exception() if attempt.outcome else None
         if isinstance(exc, ConfigurationError):
             self._held_up = "its configuration does not fit the database: see its log"
@@ -182,70 +182,70 @@ class Node:
             self._held_up = (
                 f"MongoDB {'does not answer' if away else 'refuses this node, see its log'}; it keeps trying"
             )
-            log.warning("database_away", error=str(exc))
+            log.warning("database_unavailable_at_start", error=str(exc))
 
     async def _beat_turn(self) -> float:
         try:
             await self.beat()
         except StoreUnavailable as exc:
-            log.warning("heartbeat_disturbed", error=str(exc))
-        return BEAT
+            log.warning("heartbeat_unavailable", error=str(exc))
+        return HEARTBEAT_SECONDS
 
     async def beat(self) -> None:
         """One heartbeat: say that we live, learn the database's clock, and now and then look at the others."""
         started = self.clock.monotonic()
-        now_ms = await nodes.beat(self.db, self.id, self._report())
+        now_ms = await nodes.write_heartbeat(self.db, self.id, self._report())
         ended = self.clock.monotonic()
         self._beat_at = ended
         self._learn(started, ended, now_ms)
         # The write read the clock when it began and then waited for a majority; this bounds the clock much closer.
         started = self.clock.monotonic()
-        now = await nodes.clock(self.db)
+        now = await nodes.primary_clock_ms(self.db)
         if now is not None:
             self._learn(started, self.clock.monotonic(), now)
         if abs(self.clock.wall_offset_ms) > 500 and self._beats % 60 == 0:
             log.warning("clock_offset", offset_ms=self.clock.wall_offset_ms)
         if self._beats % CENSUS_EVERY == 0:
-            everyone = await nodes.everyone(self.db)
-            self.census.take(everyone, self.clock.monotonic())
-            await self._obey(next((n for n in everyone if n.id == self.id), None))
-            self.elector.eligible = self.census.offset_fits(self.id, ended, self.settings.timings.batch_lease)
+            everyone = await nodes.heartbeats(self.db)
+            self.liveness.observe(everyone, self.clock.monotonic())
+            await self._apply_operator_requests(next((n for n in everyone if n.id == self.id), None))
+            self.elector.eligible = self.liveness.clock_agrees(self.id, ended, self.settings.timings.batch_lease)
             default = await incidents.default_rules(self.db)
-            self.worker.results.watch_all = NOT_WATCHED if default is None else watch(default)
+            self.worker.results.default_watch = NOT_WATCHED if default is None else watch_of(default)
         if self._beats % STATS_EVERY == 0:
             await self._roll_up()
         if self._beats % DIGEST_EVERY == 0:
-            self._tell_failing()
+            self._log_failing_hosts()
         self._beats += 1
 
     def _learn(self, started: float, ended: float, server_ms: int) -> None:
-        jumped = self.clock.learn(started, ended, server_ms)
+        jumped = self.clock.observe(started, ended, server_ms)
         if jumped:
             log.warning("database_clock_jumped", by_ms=round(jumped))
             self.worker.clock_jumped()
 
-    async def _obey(self, me: nodes.Beat | None) -> None:
+    async def _apply_operator_requests(self, me: nodes.NodeHeartbeat | None) -> None:
         """What operators asked of this node: to stand aside (and come back), to give up leading.
 
         A write of the leader's that is under way when it resigns is a stale leader's, which harms nothing.
         """
-        if me is None or self.draining:
+        if me is None or self.shutting_down:
             return
         term = self.elector.term
         lease = self.settings.timings.leader_lease
-        if me.drain_asked:
+        if me.drain_requested:
             await self.elector.step_aside(lease)  # renewed at each census
-            if not self.worker.resting:
-                log.info("node_resting", held=len(self.worker.held))
-            await self.worker.rest()  # each time: also what a claim brought that was under way
+            if not self.worker.draining:
+                log.info("node_drained", held=len(self.worker.held))
+            await self.worker.drain()  # each time: also what a claim brought that was under way
         elif term is not None and me.resign_term == term.number:
             await self.elector.step_aside(lease)
-        if not me.drain_asked and self.worker.resting:
-            self.worker.resting = False
-            log.info("node_back")
+        if not me.drain_requested and self.worker.draining:
+            self.worker.draining = False
+            log.info("node_undrained")
 
     def _report(self) -> dict[str, Any]:
-        self._drift.append(_since(self.worker.tally.drift, self._drift_seen))
+        self._drift.append(_since(self.worker.stats.drift, self._drift_seen))
         return {
             "host": platform.node(),
             "pid": os.getpid(),
@@ -255,34 +255,34 @@ class Node:
             "in_flight": self.worker.dispatcher.in_flight,
             "waiting": self.worker.dispatcher.waiting,
             "leading": self.elector.term is not None,
-            "draining": self.draining or self.worker.resting,
+            "draining": self.shutting_down or self.worker.draining,
             "counters": {
-                **self.worker.tally.counters,
+                **self.worker.stats.counters,
                 "drift_recent": [sum(column) for column in zip(*self._drift, strict=True)],
             },
         }
 
     async def _roll_up(self) -> None:
         """Add what was counted since the last roll-up to the minute's document."""
-        now = dict(self.worker.tally.counters)
+        now = dict(self.worker.stats.counters)
         counts = {name: n - self._counted.get(name, 0) for name, n in now.items()}
         self._counted = now
         histograms = {
-            "drift": _since(self.worker.tally.drift, self._drift_rolled),
-            "duration": _since(self.worker.tally.duration, self._duration_rolled),
+            "drift": _since(self.worker.stats.drift, self._drift_rolled),
+            "duration": _since(self.worker.stats.duration, self._duration_rolled),
         }
         await stats.add(self.db, self.clock.now_ms(), counts, histograms)
 
-    def _tell_failing(self) -> None:
+    def _log_failing_hosts(self) -> None:
         """Failed attempts of the last interval, a line per host for the worst and one for the rest."""
-        failing = self.worker.tally.failing.take()
+        failing = self.worker.stats.failures.take()
         for f in failing[:DIGEST_HOSTS]:
             log.warning(
                 "target_failing",
                 host=f.host,
                 attempts=f.attempts,
                 results=dict(f.results),
-                seconds=DIGEST_EVERY * BEAT,
+                seconds=DIGEST_EVERY * HEARTBEAT_SECONDS,
                 execution=f.execution,
             )
         rest = failing[DIGEST_HOSTS:]
@@ -293,38 +293,41 @@ class Node:
         await self.elector.step()
         return self.settings.timings.renew_retry
 
-    async def drain(self) -> None:
+    async def shutdown(self) -> None:
         """A clean stop: no more claims, unsent work handed back, requests in flight finished, the lease resigned.
 
         Whatever goes wrong on the way, the next step is taken, and it ends about when `drain_seconds` are over.
         """
-        if self.draining:
+        if self.shutting_down:
             return
-        self.draining = True
-        deadline = self.clock.monotonic() + self.settings.drain_seconds
-        log.info("node_draining", node=self.id)
+        self.shutting_down = True
+        deadline = self.clock.monotonic() + self.settings.shutdown_seconds
+        log.info("node_stopping", node=self.id)
         await _stopped(self._loops[:1])  # before asking whether it has booted
         steps: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         if self.booted:
             steps += [
                 ("leader", self.leader.stop),
                 ("lease", self.elector.retire),
-                ("worker", lambda: self.worker.drain(max(LEAST_DRAIN, deadline - self.clock.monotonic()))),
+                (
+                    "worker",
+                    lambda: self.worker.shutdown(max(LEAST_SHUTDOWN_SECONDS, deadline - self.clock.monotonic())),
+                ),
             ]
         steps.append(("loops", lambda: _stopped(self._loops)))
         if self.booted:
-            steps.append(("heartbeat", lambda: nodes.forget(self.db, self.id)))
+            steps.append(("heartbeat", lambda: nodes.delete(self.db, self.id)))
         steps += [("sender", self._sender.aclose), ("database", self.db.close)]
         for name, step in steps:
             try:
                 await step()
             except Exception as exc:  # whatever it was, the rest must be stopped too
-                log.warning("drain_step_failed", step=name, error=str(exc))
+                log.warning("shutdown_step_failed", step=name, error=str(exc))
         log.info("node_stopped", node=self.id)
 
 
 async def _stopped(loops: Iterable[Loop]) -> None:
-    await stop(loop.task for loop in loops if loop.task is not None)
+    await cancel_and_wait(loop.task for loop in loops if loop.task is not None)
 
 
 def _since(now: Histogram, before: Histogram) -> list[int]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from config.settings import Settings
 
-DRAIN_SECONDS = 9
+SHUTDOWN_SECONDS = 9
 GRACEFUL_SECONDS = 12
 
 
-def options(settings: Settings) -> dict[str, Any]:
+def gunicorn_options(settings: Settings) -> dict[str, Any]:
     """The options of one `horae serve`."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 WINDOW_SECONDS = 10.0
-MOST_LINES = 20
-MOST_NAMES = 1000
+MAX_LINES = 20
+MAX_NAMES = 1000
 
 _SECRET_NAMES = re.compile(r"secret|password|passwd|authorization|api_?key|credential|uri$", re.IGNORECASE)
 _IN_TEXT = (
@@ -33,7 +33,7 @@ _IN_TEXT = (
 )
 
 
-def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Blank values whose name says secret, and credentials inside any text, however deep."""
     for name, value in event.items():
         event[name] = _blanked(name, value)
@@ -44,7 +44,7 @@ def _blanked(name: str, value: object) -> object:
     if value is not None and _SECRET_NAMES.search(name):
         return "***"
     if isinstance(value, str):
-        return scrub(value)
+        return scrub_text(value)
     if isinstance(value, dict):
         return {k: _blanked(str(k), v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -52,7 +52,7 @@ def _blanked(name: str, value: object) -> object:
     return value
 
 
-class Bounded:
+class LineLimit:
     """A processor that lets so many lines of one event through per window and counts the others."""
 
     def __init__(self, monotonic: Callable[[], float] = Clock.monotonic) -> None:
@@ -65,38 +65,42 @@ class Bounded:
         now = self._monotonic()
         began, lines = self._seen.get(name, (now, 0))
         if now - began >= WINDOW_SECONDS:
-            if lines > MOST_LINES:
-                event["suppressed"] = lines - MOST_LINES
+            if lines > MAX_LINES:
+                event["suppressed"] = lines - MAX_LINES
             began, lines = now, 0
-        if len(self._seen) >= MOST_NAMES:  # names are fixed; foreign loggers' texts are not
+        if len(self._seen) >= MAX_NAMES:  # names are fixed; foreign loggers' texts are not
             self._seen.clear()
         self._seen[name] = (began, lines + 1)
-        if lines >= MOST_LINES:
+        if lines >= MAX_LINES:
             raise structlog.DropEvent
         return event
 
 
-def scrub(text: str) -> str:
+def scrub_text(text: str) -> str:
     """The text without credentials of the shapes that we know."""
     for pattern, replacement in _IN_TEXT:
         text = pattern.sub(replacement, text)
     return text
 
 
-def set_up(form: str = "console", level: int = logging.INFO) -> None:
+def configure_logging(form: str = "console", level: int = logging.INFO) -> None:
     """Send structlog and the standard library's loggers to stderr in one form (`console` or `json`)."""
     shared: list[Processor] = [
-        Bounded(),
+        LineLimit(),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if form == "json":
-        ending: list[Processor] = [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
+        ending: list[Processor] = [
+            structlog.processors.format_exc_info,
+            redact_event,
+            structlog.processors.JSONRenderer(),
+        ]
     else:
         ending = [
             structlog.processors.format_exc_info,
-            redact,
+            redact_event,
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24),
         ]
     structlog.configure(

@@ -137,7 +137,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe(self) -> Settings:
-        found = timings.problems(self.timings)
+        found = timings.timing_problems(self.timings)
         if self.keyless_and_reachable and self.mongodb_uri is None:
             found.append(
                 f"HOST {self.host} is reachable from other machines and HORAE_API_KEYS is empty: set keys "
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
             found.append(
                 "HORAE_SMTP_HOST is set and HORAE_SMTP_FROM is not: say who alerts come from, horae@example.com"
             )
-        if self.smtp_user and self.smtp_security == "plain" and not loopback(self.smtp_host or ""):
+        if self.smtp_user and self.smtp_security == "plain" and not is_loopback(self.smtp_host or ""):
             found.append(
                 "HORAE_SMTP_SECURITY is plain: the password would cross the network in the clear; use starttls"
             )
@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     @property
     def timings(self) -> Timings:
         """The timings that follow from the settings."""
-        return Timings.of(
+        return Timings.from_settings(
             leader_lease=self.leader_lease_seconds,
             lookahead=self.lookahead_seconds,
             batch_lease=self.batch_lease_seconds,
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     @property
     def keyless_and_reachable(self) -> bool:
         """Whether other machines reach this node and the settings name no key: then a database of ours must hold one."""
-        return not self.api_keys and not loopback(self.host)
+        return not self.api_keys and not is_loopback(self.host)
 
     @property
     def uri(self) -> str | None:
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         return None if self.mongodb_uri is None else self.mongodb_uri.get_secret_value()
 
 
-def loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether only this machine can reach that address."""
     if host == "localhost":
         return True
@@ -187,7 +187,7 @@ def loopback(host: str) -> bool:
         return False
 
 
-def load(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
+def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
     """The settings of this process; `overrides` are field names. Raises `ConfigurationError` naming every problem."""
     from_files, problems = _from_files()
     given = from_files | {k: v for k, v in overrides.items() if v is not None}

@@ -10,7 +10,7 @@ import click
 
 from cluster.core.errors import ConfigurationError, StoreError
 from config import logs
-from config.settings import load
+from config.settings import load_settings
 from ops.bench.command import bench_command
 from ops.commands.alerts import alerts_command
 from ops.commands.api_keys import keys_group
@@ -24,14 +24,14 @@ from ops.commands.secrets import secrets_group
 from ops.commands.status import leader_command, leases_command, nodes_command
 from ops.commands.top import top_command
 from ops.commands.verify import verify_command
-from ops.support.parent_watch import follow_parent
+from ops.support.parent_watch import end_with_parent
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="horae")
 def cli() -> None:
     """Scheduled HTTP POST requests: on time, at least once, thousands per second, on MongoDB alone."""
-    follow_parent()
+    end_with_parent()
 
 
 @cli.command()
@@ -42,8 +42,8 @@ def serve(host: str | None, port: int | None, nodes: int | None) -> None:
     """Run nodes: the API and the engine. Without MONGODB_URI an embedded MongoDB is started."""
     from ops.server.serve import serve as run
 
-    settings = load(host=host, port=port, nodes=nodes)
-    logs.set_up(settings.log_format)
+    settings = load_settings(host=host, port=port, nodes=nodes)
+    logs.configure_logging(settings.log_format)
     run(settings)
 
 
@@ -66,7 +66,7 @@ def demo(port: int | None, receiver_port: int, nodes: int | None) -> None:
     """Everything at once: embedded MongoDB, nodes, a receiver, the sample jobs, and a live line."""
     from ops.local.demo import run
 
-    raise SystemExit(run(load(port=port, nodes=nodes), receiver_port))
+    raise SystemExit(run(load_settings(port=port, nodes=nodes), receiver_port))
 
 
 @cli.command()
@@ -78,7 +78,7 @@ def cluster(port: int | None, receiver_port: int, mongo_port: int, *, samples: b
     """A whole cluster on this machine: three mongods, three serves, nginx in front. Ctrl-C ends all of it."""
     from ops.local.local_cluster import Ports, run
 
-    settings = load(port=port)
+    settings = load_settings(port=port)
     run(settings, Ports(settings.port, receiver_port, mongo_port), samples=samples)
 
 

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
-from cluster.store.mongo.encryption import Vault
+from cluster.store.mongo.encryption import Keyring
 from tests.support import mongo
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def db_name() -> str:
 @pytest_asyncio.fixture
 async def database(mongodb_uri: str, db_name: str) -> AsyncIterator[Database]:
     """A fresh database with its schema, dropped afterwards."""
-    db = Database.open(mongodb_uri, db_name, "test", Vault((bytes(32),)))
+    db = Database.open(mongodb_uri, db_name, "test", Keyring((bytes(32),)))
     await schema.ensure(db)
     yield db
     await db.api.client.drop_database(db_name)

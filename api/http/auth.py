@@ -18,11 +18,11 @@ import falcon
 import structlog
 
 from api.http.context import Scope
-from api.http.rate_limit import MOST_BUCKETS, Buckets
+from api.http.rate_limit import MAX_BUCKETS, TokenBuckets
 from cluster.core.errors import StoreError
 from cluster.store import api_keys
 from cluster.store.mongo.deadlines import within
-from config.settings import loopback
+from config.settings import is_loopback
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css"})
 READ_ONLY_POSTS = frozenset({"/schedules/preview"})
-KEPT_SECONDS = 2.0
+KEYS_CACHED_SECONDS = 2.0
 """A key made or revoked is known to every node after so long."""
-READ_SECONDS = 2.0
-USED_SECONDS = 60.0
-FAILURES, FAILURES_PER_SECOND = 10, 0.2
+READ_KEYS_SECONDS = 2.0
+RECORD_USE_SECONDS = 60.0
+FAILURE_BURST, FAILURES_PER_SECOND = 10, 0.2
 _SCOPES = {"read": Scope.READ, "write": Scope.WRITE, "admin": Scope.ADMIN}
 
 
-def digest(key: str) -> bytes:
+def key_digest(key: str) -> bytes:
     """What is kept of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
@@ -52,7 +52,7 @@ def _needed(req: Request) -> Scope:
 
 def _offered(req: Request) -> bytes:
     scheme, _, presented = (req.get_header("Authorization") or "").partition(" ")
-    return digest(presented.strip()) if scheme.lower() == "bearer" and presented.strip() else b""
+    return key_digest(presented.strip()) if scheme.lower() == "bearer" and presented.strip() else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +64,23 @@ class _Known:
     stored: bool = False
 
 
-class Auth:
+class ApiKeyAuth:
     """Falcon middleware."""
 
     def __init__(self, services: Services) -> None:
         self._db = services.db
         self._clock = services.clock
         settings = services.settings
-        self._open = OPEN | {"/metrics"} if settings.metrics_open else OPEN
-        self._own = [_Known(digest(k.key.get_secret_value()), k.name, _SCOPES[k.scope]) for k in settings.keys]
+        self._open = OPEN_PATHS | {"/metrics"} if settings.metrics_open else OPEN_PATHS
+        self._own = [_Known(key_digest(k.key.get_secret_value()), k.name, _SCOPES[k.scope]) for k in settings.keys]
         self._stored: list[_Known] = []
         self._read_at: float | None = None
         self._noted: dict[str, float] = {}
         monotonic = services.clock.monotonic
-        self._failures = Buckets(FAILURES_PER_SECOND, FAILURES, monotonic)
+        self._failures = TokenBuckets(FAILURES_PER_SECOND, FAILURE_BURST, monotonic)
         self._good: OrderedDict[tuple[str, bytes], None] = OrderedDict()
         rate = settings.requests_per_second
-        self._requests = Buckets(rate, max(1.0, 2 * rate), monotonic) if rate else None
+        self._requests = TokenBuckets(rate, max(1.0, 2 * rate), monotonic) if rate else None
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         """Raises 401 without a key that is known, 403 beyond its scope, 429 beyond its rate or after many failures."""
@@ -107,7 +107,7 @@ class Auth:
     def _identify(self, address: str, offered: bytes) -> _Known:
         if offered and (address, offered) not in self._good:
             # Who has guessed too often is not even told whether this one was right.
-            _refuse_for(self._failures.wait(address), "too many wrong keys came from this address")
+            _refuse_for(self._failures.seconds_until_token(address), "too many wrong keys came from this address")
         found = self._find([*self._own, *self._stored], offered)
         if found is None:
             self._good.pop((address, offered), None)
@@ -117,7 +117,7 @@ class Auth:
                 description="send a key that is known as 'Authorization: Bearer <key>'", challenges=["Bearer"]
             )
         self._good[address, offered] = None
-        if len(self._good) > MOST_BUCKETS:
+        if len(self._good) > MAX_BUCKETS:
             self._good.popitem(last=False)
         return found
 
@@ -134,12 +134,12 @@ class Auth:
         """Learn which keys the database knows. While it is away, those known before and those of the settings serve."""
         now = self._clock.monotonic()
         if self._read_at is not None:
-            if now - self._read_at < KEPT_SECONDS:
+            if now - self._read_at < KEYS_CACHED_SECONDS:
                 return
             self._read_at = now  # others go on with what is known; before the first reading everybody waits for it
         try:
-            with within(READ_SECONDS):
-                found = await api_keys.listing(self._db)
+            with within(READ_KEYS_SECONDS):
+                found = await api_keys.list_all(self._db)
         except StoreError:
             if self._read_at is None and not self._own:
                 raise
@@ -147,18 +147,18 @@ class Auth:
         self._read_at = now
         now_ms = self._clock.now_ms()
         self._stored = [
-            _Known(k.digest, k.name, _SCOPES[k.scope], k.expires_ms, stored=True) for k in found if k.live(now_ms)
+            _Known(k.digest, k.name, _SCOPES[k.scope], k.expires_ms, stored=True) for k in found if k.is_active(now_ms)
         ]
 
     async def _note(self, known: _Known) -> None:
         now = self._clock.monotonic()
-        if now - self._noted.get(known.name, -USED_SECONDS) < USED_SECONDS:
+        if now - self._noted.get(known.name, -RECORD_USE_SECONDS) < RECORD_USE_SECONDS:
             return
         self._noted[known.name] = now
         try:
-            await api_keys.used(self._db, known.name, self._clock.now_ms())
+            await api_keys.record_use(self._db, known.name, self._clock.now_ms())
         except StoreError as exc:
-            log.warning("key_use_not_noted", key=known.name, error=str(exc))
+            log.warning("api_key_use_not_recorded", key=known.name, error=str(exc))
 
 
 def _refuse_for(seconds: float, why: str) -> None:
@@ -171,8 +171,8 @@ def _only_this_machine(req: Request) -> None:
     origin: Any = req.get_header("Origin")
     # The peer's address too: were every key revoked, a node that others reach must not open to whoever says localhost.
     if (
-        not loopback(req.remote_addr)
-        or not loopback(host.strip("[]"))
+        not is_loopback(req.remote_addr)
+        or not is_loopback(host.strip("[]"))
         or (origin is not None and urlsplit(origin).netloc != req.netloc)
     ):
         raise falcon.HTTPForbidden(

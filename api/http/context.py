@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from api.http.request_metrics import Metering
+from api.http.request_metrics import RequestMetrics
 from cluster.clock import Clock
-from cluster.core.documents.job_json import Rules
+from cluster.core.documents.job_json import DocumentLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class ApiSettings:
     """The part of the settings that the API needs. Without keys everybody may do everything."""
 
     keys: tuple[ApiKey, ...] = ()
-    rules: Rules = field(default_factory=Rules)
+    rules: DocumentLimits = field(default_factory=DocumentLimits)
     requests_per_second: float = 0
     """How many requests one key may make on one node; it may save up twice as many. 0: no limit."""
     metrics_open: bool = False
@@ -39,15 +39,15 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WorkerReadings:
     """The readings of one worker behind this port: its number, and how many seconds old they are."""
 
     worker: int
-    age: float
+    age_seconds: float
     readings: dict[str, Any]
 
 
-def _nobody() -> Sequence[Part]:
+def _nobody() -> Sequence[WorkerReadings]:
     return ()
 
 
@@ -62,8 +62,8 @@ class Services:
     db: Database
     clock: Clock
     settings: ApiSettings
-    ready: Callable[[], bool]
-    metering: Metering = field(default_factory=lambda: Metering(Clock.monotonic))
-    parts: Callable[[], Sequence[Part]] = _nobody
-    unready: Callable[[], str | None] = _unknown
+    is_ready: Callable[[], bool]
+    request_metrics: RequestMetrics = field(default_factory=lambda: RequestMetrics(Clock.monotonic))
+    worker_readings: Callable[[], Sequence[WorkerReadings]] = _nobody
+    unready_reason: Callable[[], str | None] = _unknown
     """Why it cannot serve, in a sentence that anybody may read."""

@@ -14,7 +14,7 @@ import orjson
 
 from cluster.core.errors import CallerError, Fault, InvalidInput, StoreError
 from cluster.store import idempotency
-from cluster.store.idempotency import Answer, Mine
+from cluster.store.idempotency import Reservation, StoredResponse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,39 +24,43 @@ if TYPE_CHECKING:
     from api.http.context import Services
 
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?\Z")
-HEADER = "Idempotency-Key"
+IDEMPOTENCY_HEADER = "Idempotency-Key"
 
 
-async def once(
-    services: Services, req: Request, payload: Any, name: str, work: Callable[[Mine | None], Awaitable[Answer]]
-) -> tuple[Answer, bool]:
+async def run_once(
+    services: Services,
+    req: Request,
+    payload: Any,
+    name: str,
+    work: Callable[[Reservation | None], Awaitable[StoredResponse]],
+) -> tuple[StoredResponse, bool]:
     """The answer of `work`, or the one that was given before; and whether it was given before.
 
     `name` is what a first request will do its work under; `work` gets it back, or the one of the request before.
     """
-    given = req.get_header(HEADER)
+    given = req.get_header(IDEMPOTENCY_HEADER)
     if given is None:
         return await work(None), False
     if not _KEY.match(given):
-        raise InvalidInput([Fault(HEADER, "must have 1 to 255 printable ASCII characters")])
+        raise InvalidInput([Fault(IDEMPOTENCY_HEADER, "must have 1 to 255 printable ASCII characters")])
     who = getattr(req.context, "key_name", "")
     key = _digest(who, req.method, req.path, given)
-    begun = await idempotency.begin(services.db, key, _digest(_canonical(payload)), name, services.clock.now_ms())
-    if isinstance(begun, Answer):
+    begun = await idempotency.reserve(services.db, key, _digest(_canonical(payload)), name, services.clock.now_ms())
+    if isinstance(begun, StoredResponse):
         return begun, True
     try:
         answer = await work(begun)
     except CallerError:
-        await idempotency.forget(services.db, begun)
+        await idempotency.release(services.db, begun)
         raise
     except StoreError:
-        await idempotency.leave(services.db, begun)
+        await idempotency.abandon(services.db, begun)
         raise
-    await idempotency.finish(services.db, begun, answer)
+    await idempotency.store_response(services.db, begun, answer)
     return answer, False
 
 
-def respond(resp: Response, answer: Answer, *, replayed: bool) -> None:
+def send_stored(resp: Response, answer: StoredResponse, *, replayed: bool) -> None:
     """Send it."""
     resp.status = answer.status
     resp.content_type = "application/json"

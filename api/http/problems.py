@@ -19,7 +19,7 @@ from cluster.core.errors import (
     OutcomeUnknown,
     PreconditionFailed,
     StoreUnavailable,
-    Unreadable,
+    UnreadableDocument,
 )
 from cluster.core.schedule.schedule import InvalidSchedule
 from cluster.store.idempotency import InProgress
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 
-TABLE: tuple[tuple[type[Exception], int, str, str], ...] = (
+PROBLEMS: tuple[tuple[type[Exception], int, str, str], ...] = (
     (NotJson, 400, "not-json", "The body is not JSON"),
     (InvalidInput, 422, "invalid-input", "The request has faults"),
     (InvalidSchedule, 422, "invalid-input", "The request has faults"),
@@ -43,7 +43,7 @@ TABLE: tuple[tuple[type[Exception], int, str, str], ...] = (
     (CallerError, 400, "bad-request", "The request is wrong"),
     (OutcomeUnknown, 503, "outcome-unknown", "It may or may not have been done"),
     (StoreUnavailable, 503, "database-away", "The database cannot be reached"),
-    (Unreadable, 500, "unreadable", "What is stored cannot be read"),
+    (UnreadableDocument, 500, "unreadable", "What is stored cannot be read"),
 )
 """The first row that fits counts. Whatever fits none is a fault of ours: 500."""
 
@@ -53,7 +53,7 @@ _DETAILS = {
 }
 
 
-def write(resp: Response, status: int, slug: str, title: str, detail: str | None, **more: Any) -> None:
+def write_problem(resp: Response, status: int, slug: str, title: str, detail: str | None, **more: Any) -> None:
     """Make this response a problem."""
     problem: dict[str, Any] = {"type": f"urn:horae:problem:{slug}", "title": title, "status": status}
     if detail:
@@ -66,27 +66,27 @@ def write(resp: Response, status: int, slug: str, title: str, detail: str | None
         resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
 
 
-def shown(faults: tuple[Fault, ...]) -> list[dict[str, str]]:
+def faults_json(faults: tuple[Fault, ...]) -> list[dict[str, str]]:
     """Faults as the outside sees them."""
     return [{"path": f.path, "message": f.message} for f in faults]
 
 
-def install(app: App[Any, Any]) -> None:
+def install_error_handlers(app: App[Any, Any]) -> None:
     """Let every error of this application become a problem."""
     app.add_error_handler(Exception, _unexpected)
-    for error, *_ in TABLE:
+    for error, *_ in PROBLEMS:
         app.add_error_handler(error, _expected)
     app.set_error_serializer(_from_falcon)
 
 
 async def _expected(req: Request, resp: Response, exc: Exception, _params: dict[str, Any]) -> None:
-    _, status, slug, title = next(row for row in TABLE if isinstance(exc, row[0]))
+    _, status, slug, title = next(row for row in PROBLEMS if isinstance(exc, row[0]))
     if isinstance(exc, InvalidSchedule):
         exc = InvalidInput([Fault(exc.field, exc.message)])
     more: dict[str, Any] = {}
     detail = _DETAILS.get(slug, str(exc))
     if isinstance(exc, InvalidInput):
-        more["errors"] = shown(exc.faults)
+        more["errors"] = faults_json(exc.faults)
         detail = f"{len(exc.faults)} fault(s); nothing was changed"
     progress = getattr(req.context, "progress", None)
     if progress is not None:  # an import that broke off says how far it came
@@ -96,7 +96,7 @@ async def _expected(req: Request, resp: Response, exc: Exception, _params: dict[
         log.warning("request_failed", method=req.method, path=req.path, instance=more["instance"], error=str(exc))
     if isinstance(exc, InProgress):
         resp.set_header("Retry-After", "1")
-    write(resp, status, slug, title, detail, **more)
+    write_problem(resp, status, slug, title, detail, **more)
 
 
 def _instance() -> str:
@@ -107,7 +107,7 @@ def _instance() -> str:
 async def _unexpected(req: Request, resp: Response, exc: Exception, _params: dict[str, Any]) -> None:
     instance = _instance()
     log.error("request_crashed", method=req.method, path=req.path, instance=instance, exc_info=exc)
-    write(
+    write_problem(
         resp,
         500,
         "internal",
@@ -126,4 +126,4 @@ def _from_falcon(_req: Request, resp: Response, exc: falcon.HTTPError) -> None:
         detail = f"this address knows only {dict(exc.headers or {}).get('Allow', 'other methods')}"
     title = exc.title or "Error"
     slug = title.split(" ", 1)[-1].lower().replace(" ", "-")
-    write(resp, status, slug, title.split(" ", 1)[-1] if title[:3].isdigit() else title, detail)
+    write_problem(resp, status, slug, title.split(" ", 1)[-1] if title[:3].isdigit() else title, detail)

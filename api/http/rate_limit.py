@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_BUCKETS = 10_000
+MAX_BUCKETS = 10_000
 
 
 @dataclass(slots=True)
@@ -18,7 +18,7 @@ class _Bucket:
     at: float
 
 
-class Buckets:
+class TokenBuckets:
     """One bucket for each name: `burst` tokens at most, `rate` new ones a second. `clock` gives monotonic seconds."""
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
@@ -27,20 +27,20 @@ class Buckets:
         self._clock = clock
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def wait(self, name: str) -> float:
+    def seconds_until_token(self, name: str) -> float:
         """Seconds until there is a token; 0 if there is one."""
         bucket = self._filled(name)
         return 0.0 if bucket is None or bucket.tokens >= 1 else (1 - bucket.tokens) / self._rate
 
     def take(self, name: str) -> float:
         """Take a token. Seconds until there is one if there is none."""
-        missing = self.wait(name)
+        missing = self.seconds_until_token(name)
         if missing > 0:
             return missing
         bucket = self._filled(name)
         if bucket is None:
             bucket = self._buckets[name] = _Bucket(self._burst, self._clock())
-            if len(self._buckets) > MOST_BUCKETS:
+            if len(self._buckets) > MAX_BUCKETS:
                 self._buckets.popitem(last=False)
         bucket.tokens -= 1
         return 0.0

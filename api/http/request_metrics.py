@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Metering:
+class RequestMetrics:
     """Requests by method, route and status, and how long each route took. `monotonic` gives seconds."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

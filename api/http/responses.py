@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from falcon.asgi import Response
 
 
-def send(resp: Response, value: Any, status: int = 200) -> None:
+def send_json(resp: Response, value: Any, status: int = 200) -> None:
     """A JSON response."""
     resp.status = status
     resp.content_type = "application/json"

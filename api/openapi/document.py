@@ -17,7 +17,7 @@ from cluster.core.documents.alerts import AlertSpec, ChannelSpec
 from cluster.core.documents.job import JobSpec
 
 ID_PATTERN = "^(?!import$)[A-Za-z0-9_-]{1,64}$"
-TEXT = """Scheduled HTTP POST requests: on time, at least once.
+API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
 
 Times are RFC 3339 in UTC with milliseconds. Every error is `application/problem+json` (RFC 9457); bad input is told
 with every fault at once. A key is sent as `Authorization: Bearer <key>`; a node without keys listens on this machine
@@ -48,14 +48,14 @@ _ANSWERS = (
 Schema = dict[str, Any]
 
 
-def describe() -> Schema:
+def openapi_document() -> Schema:
     """The whole document."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Horae",
             "version": version("horae"),
-            "description": TEXT,
+            "description": API_DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

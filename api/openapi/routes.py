@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from api.openapi.document import describe
+from api.openapi.document import openapi_document
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -21,11 +21,11 @@ TYPES = {
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'"
 
 
-class OpenApi:
+class OpenApiDocument:
     """`/openapi.json`."""
 
     def __init__(self) -> None:
-        self._document = orjson.dumps(describe())
+        self._document = orjson.dumps(openapi_document())
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """The description."""
@@ -33,7 +33,7 @@ class OpenApi:
         resp.data = self._document
 
 
-class Asset:
+class DocsAsset:
     """One file of the page."""
 
     def __init__(self, name: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.core.documents.base import camel
+from cluster.core.documents.base import to_camel
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-12-01T10:00:00.000Z"])]
 ExecutionId = Annotated[str, Field(examples=["nightly-invoices:1795651200000"])]
@@ -18,7 +18,7 @@ ExecutionState = Literal[
 class View(BaseModel):
     """camelCase outside, nothing but what is named."""
 
-    model_config = ConfigDict(alias_generator=camel, extra="forbid")
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
 class Fault(View):

@@ -9,20 +9,20 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from api.http import cursors
-from api.http.requests import Query, read_object
-from api.http.responses import send
-from api.resources.jobs import Base
-from api.resources.jobs import named as job_named
+from api.http.requests import QueryParameters, read_object
+from api.http.responses import send_json
+from api.resources.jobs import Resource
+from api.resources.jobs import checked_job_id as job_named
 from cluster.core.alerts import ALERT_PREFIX, Incident
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec, check_channel
-from cluster.core.documents.job_json import faults
-from cluster.core.documents.secret_fields import NOTHING_KEPT
-from cluster.core.documents.secret_marks import MARK, Given, Keep
+from cluster.core.documents.job_json import faults_of
+from cluster.core.documents.secret_fields import NO_STORED_SECRET
+from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER, KeepSecret, SecretValue
 from cluster.core.errors import Conflict, Fault, InvalidInput, NotFound
-from cluster.core.instants import render
+from cluster.core.instants import format_instant
 from cluster.store import alert_jobs, channels, incidents
 from cluster.store.channels import Channel as Stored
-from cluster.usecases.jobs import check_channels
+from cluster.usecases.jobs import require_channels
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -38,21 +38,21 @@ def _shown_incident(i: Incident) -> dict[str, Any]:
         "state": "open" if i.open else "closed",
         "detail": i.detail,
         "executionId": i.execution,
-        "openedAt": render(i.opened_ms),
-        "lastSeenAt": render(i.bad_ms),
-        "closedAt": None if i.closed_ms is None else render(i.closed_ms),
+        "openedAt": format_instant(i.opened_ms),
+        "lastSeenAt": format_instant(i.last_symptom_ms),
+        "closedAt": None if i.closed_ms is None else format_instant(i.closed_ms),
     }
 
 
-class Alerts(Base):
+class Alerts(Resource):
     """`/alerts`."""
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """What is wrong now (or was), the latest first."""
-        q = Query(req, ("state", "jobId", "limit", "cursor"))
+        q = QueryParameters(req, ("state", "jobId", "limit", "cursor"))
         states, job_id = q.choices("state", tuple(STATES)), q.text("jobId", 64)
         limit, cursor = q.number("limit", PAGE, PAGE_MOST), q.text("cursor", 400)
-        q.done()
+        q.raise_faults()
         if job_id is not None:
             job_named(job_id)
         at = None if cursor is None else cursors.decode(cursor, (int, str))
@@ -60,16 +60,16 @@ class Alerts(Base):
         found = await incidents.page(self.db, wanted, limit + 1, job_id, None if at is None else (at[0], at[1]))
         page = found[:limit]
         following = cursors.encode(page[-1].opened_ms, page[-1].id) if len(found) > limit else None
-        send(resp, {"items": [_shown_incident(i) for i in page], "nextCursor": following})
+        send_json(resp, {"items": [_shown_incident(i) for i in page], "nextCursor": following})
 
 
-class DefaultRules(Base):
+class DefaultRules(Resource):
     """`/alerts/default`: the rules of all jobs that have none of their own."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """They, or null."""
-        spec = await incidents.default_spec(self.db)
-        send(resp, {"alerts": None if spec is None else spec.model_dump(by_alias=True)})
+        spec = await incidents.default_rules_spec(self.db)
+        send_json(resp, {"alerts": None if spec is None else spec.model_dump(by_alias=True)})
 
     async def on_put(self, req: Request, resp: Response) -> None:
         """Replace them; in force within a few seconds."""
@@ -77,20 +77,20 @@ class DefaultRules(Base):
         try:
             spec = AlertSpec.model_validate(body)
         except ValidationError as exc:
-            raise InvalidInput(faults(exc)) from exc
+            raise InvalidInput(faults_of(exc)) from exc
         if spec.no_run_for_seconds is not None:
             raise InvalidInput([Fault("noRunForSeconds", "belongs to a job: how often each one runs differs")])
-        await check_channels(self.db, {"": spec.channels})
-        await incidents.set_default(self.db, spec)
-        send(resp, {"alerts": spec.model_dump(by_alias=True)})
+        await require_channels(self.db, {"": spec.channels})
+        await incidents.set_default_rules(self.db, spec)
+        send_json(resp, {"alerts": spec.model_dump(by_alias=True)})
 
     async def on_delete(self, _req: Request, resp: Response) -> None:
         """No rules but those of each job."""
-        await incidents.set_default(self.db, None)
+        await incidents.set_default_rules(self.db, None)
         resp.status = 204
 
 
-def named(name: str) -> str:
+def checked_channel_name(name: str) -> str:
     """A channel's name from outside. Raises `InvalidInput`."""
     try:
         return check_channel(name)
@@ -103,39 +103,44 @@ def _shown(c: Stored) -> dict[str, Any]:
     if c.kind == "email":
         shown["to"] = list(c.to)
     else:
-        shown["url"] = MARK if c.kind == "slack" else c.url
+        shown["url"] = SECRET_PLACEHOLDER if c.kind == "slack" else c.url
     if c.kind == "webhook":
-        shown["signingSecret"] = MARK if c.signing_secret is not None else None
-    return {**shown, "updatedAt": render(c.updated_ms)}
+        shown["signingSecret"] = SECRET_PLACEHOLDER if c.signing_secret is not None else None
+    return {**shown, "updatedAt": format_instant(c.updated_ms)}
 
 
-class Channels(Base):
+class Channels(Resource):
     """`/channels`."""
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Every channel, by name."""
-        Query(req, ()).done()
-        send(resp, {"items": [_shown(c) for c in await channels.listing(self.db)]})
+        QueryParameters(req, ()).raise_faults()
+        send_json(resp, {"items": [_shown(c) for c in await channels.list_all(self.db)]})
 
 
-class Channel(Base):
+class Channel(Resource):
     """`/channels/{name}`."""
 
     async def on_get(self, _req: Request, resp: Response, name: str) -> None:
         """One channel."""
-        send(resp, _shown(await found(self, name)))
+        send_json(resp, _shown(await channel_or_not_found(self, name)))
 
     async def on_put(self, req: Request, resp: Response, name: str) -> None:
         """Make or replace it. A secret that is not mentioned is kept."""
-        known = named(name)
+        known = checked_channel_name(name)
         body = await read_object(req)
-        before = await channels.one(self.db, known)
-        if before is not None and before.kind == "slack" and body.get("url") == MARK and body.get("type") == "slack":
+        before = await channels.get(self.db, known)
+        if (
+            before is not None
+            and before.kind == "slack"
+            and body.get("url") == SECRET_PLACEHOLDER
+            and body.get("type") == "slack"
+        ):
             body = {**body, "url": before.url}
         try:
-            spec = ChannelSpec.model_validate(body, context=self.context)
+            spec = ChannelSpec.model_validate(body, context=self.validation_context)
         except ValidationError as exc:
-            raise InvalidInput(faults(exc)) from exc
+            raise InvalidInput(faults_of(exc)) from exc
         channel = Stored(
             known,
             spec.type,
@@ -146,13 +151,13 @@ class Channel(Base):
         )
         if await channels.put(self.db, channel):
             resp.set_header("Location", f"/channels/{known}")
-            send(resp, _shown(channel), 201)
+            send_json(resp, _shown(channel), 201)
         else:
-            send(resp, _shown(channel))
+            send_json(resp, _shown(channel))
 
     async def on_delete(self, _req: Request, resp: Response, name: str) -> None:
         """Remove it. Refused while a job's rules, or the default ones, name it."""
-        channel = await found(self, name)
+        channel = await channel_or_not_found(self, name)
         default = await incidents.default_rules(self.db)
         user = await channels.used_by(self.db, channel.name)
         if default is not None and channel.name in default.channels:
@@ -163,24 +168,24 @@ class Channel(Base):
         resp.status = 204
 
 
-class ChannelTest(Base):
+class ChannelTest(Resource):
     """`/channels/{name}/test`."""
 
     async def on_post(self, _req: Request, resp: Response, name: str) -> None:
         """Send it an alert that says it is a test: 202 and the execution, which tells what came of it."""
-        channel = await found(self, name)
+        channel = await channel_or_not_found(self, name)
         now = self.clock.now_ms()
         text = f"Test: this is how alerts of Horae arrive at the channel {channel.name}"
-        at = render(now)
+        at = format_instant(now)
         said = {"type": "test", "jobId": None, "executionId": None, "since": at, "at": at, "text": text}
         job_id = ALERT_PREFIX + hashlib.sha256(f"test:{channel.name}:{now}".encode()).hexdigest()[:24]
         await alert_jobs.insert(self.db, job_id, channel, said, now)
-        send(resp, {"executionId": alert_jobs.execution_of(job_id, now)}, 202)
+        send_json(resp, {"executionId": alert_jobs.execution_id_of(job_id, now)}, 202)
 
 
-async def found(base: Base, name: str) -> Stored:
+async def channel_or_not_found(base: Resource, name: str) -> Stored:
     """The channel. Raises `NotFound`."""
-    channel = await channels.one(base.db, name)
+    channel = await channels.get(base.db, name)
     if channel is None:
         raise NotFound(f"there is no channel '{name[:64]}'")
     return channel
@@ -189,10 +194,10 @@ async def found(base: Base, name: str) -> Stored:
 def _secret(spec: ChannelSpec, before: Stored | None) -> str | None:
     old = None if before is None else before.signing_secret
     given = spec.signing_secret
-    if isinstance(given, Given):
+    if isinstance(given, SecretValue):
         return given.value
-    if isinstance(given, Keep):
+    if isinstance(given, KeepSecret):
         if old is None:
-            raise InvalidInput([Fault("signingSecret", NOTHING_KEPT)])
+            raise InvalidInput([Fault("signingSecret", NO_STORED_SECRET)])
         return old
     return None if "signing_secret" in spec.model_fields_set else old

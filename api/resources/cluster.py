@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from api.http.responses import send
-from api.resources.jobs import Base
+from api.http.responses import send_json
+from api.resources.jobs import Resource
 from cluster.core.histogram import Histogram
-from cluster.core.instants import render, render_optional
+from cluster.core.instants import format_instant, format_optional_instant
 from cluster.store import batches, breakers, leases, nodes
 from cluster.store.queries import jobs_and_executions
 
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from cluster.core.limits.circuit_breaker import Breaker
-    from cluster.store.nodes import Node
+    from cluster.store.nodes import NodeStatus
 
 MOST_BREAKERS = 100
 """Those that opened first; `breakersInAll` tells how many there are."""
 RATED = ("succeeded", "failed", "dead", "retried", "attempts")
 
 
-class Cluster(Base):
+class Cluster(Resource):
     """`/cluster`."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """The cluster as the database knows it; any node answers the same."""
         leader = await leases.leadership(self.db)
-        present, now_ms = await nodes.listing(self.db)
+        present, now_ms = await nodes.nodes_and_clock(self.db)
         waiting = await batches.backlog(self.db)
-        in_all, not_closed = await breakers.first(self.db, MOST_BREAKERS)
-        send(
+        in_all, not_closed = await breakers.earliest_opened(self.db, MOST_BREAKERS)
+        send_json(
             resp,
             {
                 "leader": {
                     "nodeId": leader.node,
                     "term": leader.term,
-                    "since": render_optional(leader.since_ms),
-                    "renewedAt": render_optional(leader.renewed_ms),
+                    "since": format_optional_instant(leader.since_ms),
+                    "renewedAt": format_optional_instant(leader.renewed_ms),
                 },
                 "nodes": [_node(n) for n in present],
                 "backlog": {
                     "ready": waiting.ready,
                     "leased": waiting.leased,
                     "late": waiting.late,
-                    "oldestDueAt": render_optional(waiting.oldest_ms),
+                    "oldestDueAt": format_optional_instant(waiting.oldest_ms),
                 },
                 "breakers": [_breaker(b, now_ms) for b in not_closed],
                 "breakersInAll": in_all,
@@ -53,7 +53,7 @@ class Cluster(Base):
             },
         )
 
-    async def _rates(self, present: list[Node], now_ms: int) -> dict[str, Any]:
+    async def _rates(self, present: list[NodeStatus], now_ms: int) -> dict[str, Any]:
         since, counts = await jobs_and_executions.recent_counts(self.db, now_ms)
         seconds = max(1.0, (now_ms - since) / 1000)
         drift = Histogram()
@@ -71,21 +71,21 @@ def _breaker(b: Breaker, now_ms: int) -> dict[str, Any]:
     return {
         "host": b.host,
         "state": "half-open" if b.half_open else "open",
-        "openedAt": render(b.opened_ms),
-        "triedAgainAt": render(max(b.until_ms, now_ms)),
+        "openedAt": format_instant(b.opened_ms),
+        "triedAgainAt": format_instant(max(b.until_ms, now_ms)),
         "opens": b.opens,
         "reason": b.why,
     }
 
 
-def _node(n: Node) -> dict[str, Any]:
+def _node(n: NodeStatus) -> dict[str, Any]:
     return {
         "nodeId": n.id,
         "host": n.host,
         "pid": n.pid,
         "version": n.version,
-        "startedAt": render(n.started_ms),
-        "seenAt": render(n.seen_ms),
+        "startedAt": format_instant(n.started_ms),
+        "seenAt": format_instant(n.seen_ms),
         "clockOffsetMs": n.clock_offset_ms,
         "inFlight": n.in_flight,
         "waiting": n.waiting,

@@ -4,43 +4,45 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from api.http.requests import Query
-from api.http.responses import send
-from api.resources.jobs import Base, known
-from cluster.core.instants import render_optional
-from cluster.usecases.explain import why
+from api.http.requests import QueryParameters
+from api.http.responses import send_json
+from api.resources.jobs import Resource, job_id_or_not_found
+from cluster.core.instants import format_optional_instant
+from cluster.usecases.explain import explain_job
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
-    from cluster.usecases.explain import Answer
+    from cluster.usecases.explain import JobExplanation
 
 
-class Explain(Base):
+class Explain(Resource):
     """`/jobs/{jobId}/explain`."""
 
     async def on_get(self, req: Request, resp: Response, job_id: str) -> None:
         """What became of the occurrences of that second, or why there are none; without `at` the last run and the next."""
-        q = Query(req, ("at",))
+        q = QueryParameters(req, ("at",))
         at_ms = q.instant("at")
-        q.done()
-        send(resp, shown(await why(self.db, known(job_id), at_ms, self.retention_days)))
+        q.raise_faults()
+        send_json(
+            resp, explanation_json(await explain_job(self.db, job_id_or_not_found(job_id), at_ms, self.retention_days))
+        )
 
 
-def shown(answer: Answer) -> dict[str, Any]:
+def explanation_json(answer: JobExplanation) -> dict[str, Any]:
     """The answer as JSON."""
     return {
         "jobId": answer.job_id,
         "jobState": answer.state,
-        "at": render_optional(answer.at_ms),
+        "at": format_optional_instant(answer.at_ms),
         "explanations": [
             {
                 "state": e.state,
                 "summary": e.summary,
-                "scheduledAt": render_optional(e.due_ms),
+                "scheduledAt": format_optional_instant(e.due_ms),
                 "executionId": e.execution,
-                "facts": [{"at": render_optional(s.at_ms), "text": s.text} for s in e.sentences],
+                "facts": [{"at": format_optional_instant(s.at_ms), "text": s.text} for s in e.sentences],
             }
-            for e in answer.found
+            for e in answer.occurrences
         ],
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.http.problems import write
-from api.http.responses import send
+from api.http.problems import write_problem
+from api.http.responses import send_json
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -18,20 +18,20 @@ class Healthz:
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """200 as long as the loop turns."""
-        send(resp, {"status": "ok"})
+        send_json(resp, {"status": "ok"})
 
 
 class Readyz:
     """Whether this node should get requests: the database answers and it is not draining."""
 
     def __init__(self, services: Services) -> None:
-        self._ready = services.ready
-        self._unready = services.unready
+        self._ready = services.is_ready
+        self._unready = services.unready_reason
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """200 or 503."""
         if self._ready():
-            send(resp, {"status": "ready"})
+            send_json(resp, {"status": "ready"})
         else:
             why = self._unready() or "the database is away, or this node is starting or stopping"
-            write(resp, 503, "not-ready", "Not ready", why)
+            write_problem(resp, 503, "not-ready", "Not ready", why)

@@ -19,7 +19,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 class Series:
     """One family. `labels` are read from the readings' keys, several of them separated by blanks; `scale` multiplies."""
 
-    key: str
+    readings_key: str
     name: str
     kind: Kind
     help: str
@@ -100,7 +100,7 @@ INFO = ("horae_node_info", "The node of a worker: 1.", ("worker", "node", "versi
 AGE = ("horae_readings_age_seconds", "How long ago a worker last told its numbers: 1 s, unless its loop stands still.")
 
 
-def names() -> frozenset[str]:
+def sample_names() -> frozenset[str]:
     """Every sample name that a scrape can have."""
     found = {INFO[0], AGE[0]}
     for s in (*WORKER, *CLUSTER):

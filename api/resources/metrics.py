@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
     from prometheus_client.metrics_core import Metric
 
-    from api.http.context import Part, Services
+    from api.http.context import Services, WorkerReadings
     from api.resources.metric_series import Series
     from cluster.core.limits.circuit_breaker import Breaker
 
-MOST_HOSTS = 50
+MAX_HOSTS = 50
 DATABASE_SECONDS = 2.0
 """A scrape must not hang because the database does."""
 
@@ -42,7 +42,7 @@ class Metrics:
         cluster = await self._cluster()
         encode, kind = choose_encoder(req.accept)
         # In a thread: it is some ms of work, and who waits for the loop may be due now.
-        resp.data = await asyncio.to_thread(exposition, encode, self._services.parts(), cluster)
+        resp.data = await asyncio.to_thread(render_exposition, encode, self._services.worker_readings(), cluster)
         resp.content_type = kind
 
     async def _cluster(self) -> dict[str, Any]:
@@ -51,8 +51,8 @@ class Metrics:
         try:
             with within(DATABASE_SECONDS):
                 waiting = await batches.backlog(self._services.db)
-                earliest = await schedules.earliest(self._services.db)
-                open_in_all, shown = await breakers.first(self._services.db, MOST_HOSTS)
+                earliest = await schedules.earliest_next_ms(self._services.db)
+                open_in_all, shown = await breakers.earliest_opened(self._services.db, MAX_HOSTS)
         except StoreError:
             return found
         now = self._services.clock.now_ms()
@@ -64,11 +64,11 @@ class Metrics:
             "oldest_due_ms": 0 if waiting.oldest_ms is None else max(0, now - waiting.oldest_ms),
             "ahead_ms": ahead,
             "breakers_open": open_in_all,
-            "breakers": _by_host(shown),
+            "breakers": _breaker_states(shown),
         }
 
 
-def _by_host(shown: Sequence[Breaker]) -> dict[str, int]:
+def _breaker_states(shown: Sequence[Breaker]) -> dict[str, int]:
     """Those that opened first: when half the world is away, one series per host would be one too many."""
     return {f"{b.host} {'half_open' if b.half_open else 'open'}": 1 for b in shown}
 
@@ -76,7 +76,7 @@ def _by_host(shown: Sequence[Breaker]) -> dict[str, int]:
 class _Readings(Collector):
     """Hands the families to the encoder; made for one scrape."""
 
-    def __init__(self, parts: Sequence[Part], cluster: Mapping[str, Any]) -> None:
+    def __init__(self, parts: Sequence[WorkerReadings], cluster: Mapping[str, Any]) -> None:
         self._parts = parts
         self._cluster = cluster
 
@@ -85,18 +85,18 @@ class _Readings(Collector):
         for s in WORKER:
             metric = _family(s, ("worker", *s.labels))
             for part in self._parts:
-                _add(metric, s, part.readings.get(s.key), (str(part.worker),))
+                _add(metric, s, part.readings.get(s.readings_key), (str(part.worker),))
             yield metric
         for s in CLUSTER:
             metric = _family(s, s.labels)
-            _add(metric, s, self._cluster.get(s.key), ())
+            _add(metric, s, self._cluster.get(s.readings_key), ())
             yield metric
         info = GaugeMetricFamily(INFO[0], INFO[1], labels=INFO[2])
         age = GaugeMetricFamily(AGE[0], AGE[1], labels=("worker",))
         for part in self._parts:
             r = part.readings
             info.add_metric([str(part.worker), r["node"], r["version"], str(r["pid"])], 1)
-            age.add_metric([str(part.worker)], round(part.age, 3))
+            age.add_metric([str(part.worker)], round(part.age_seconds, 3))
         yield info
         yield age
 
@@ -127,7 +127,7 @@ def _sample(metric: Any, s: Series, value: Any, labels: tuple[str, ...]) -> None
     metric.add_metric(labels, buckets, value["sum"] * s.scale)
 
 
-def exposition(encode: Any, parts: Sequence[Part], cluster: Mapping[str, Any]) -> bytes:
+def render_exposition(encode: Any, parts: Sequence[WorkerReadings], cluster: Mapping[str, Any]) -> bytes:
     """All of it as text, by the encoder that the scraper chose."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Readings(parts, cluster))

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from api.http.requests import Query, read_object
-from api.http.responses import send
-from api.resources.jobs import Base
+from api.http.requests import QueryParameters, read_object
+from api.http.responses import send_json
+from api.resources.jobs import Resource
 from cluster.core.documents.base import Model
 from cluster.core.documents.job import check_queue
-from cluster.core.documents.job_json import faults
+from cluster.core.documents.job_json import faults_of
 from cluster.core.errors import Fault, InvalidInput, NotFound
-from cluster.core.instants import render
-from cluster.core.limits.permits import QUEUE, Limits
+from cluster.core.instants import format_instant
+from cluster.core.limits.permits import QUEUE_PREFIX, Limits
 from cluster.store import permits, queues
 from cluster.store.queues import Queue as Stored
 
@@ -45,27 +45,27 @@ def _shown(q: Stored, running: int) -> dict[str, Any]:
         "maxPerSecond": q.limits.per_second,
         "maxConcurrent": q.limits.concurrent,
         "running": running if q.limits.concurrent is not None else None,
-        "updatedAt": render(q.updated_ms),
+        "updatedAt": format_instant(q.updated_ms),
     }
 
 
-class Queues(Base):
+class Queues(Resource):
     """`/queues`."""
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Every queue, by name."""
-        Query(req, ()).done()
-        found = await queues.listing(self.db)
-        running = await permits.running(self.db, [QUEUE + q.name for q in found])
-        send(resp, {"items": [_shown(q, running.get(QUEUE + q.name, 0)) for q in found]})
+        QueryParameters(req, ()).raise_faults()
+        found = await queues.list_all(self.db)
+        running = await permits.running_counts(self.db, [QUEUE_PREFIX + q.name for q in found])
+        send_json(resp, {"items": [_shown(q, running.get(QUEUE_PREFIX + q.name, 0)) for q in found]})
 
 
-class Queue(Base):
+class Queue(Resource):
     """`/queues/{name}`."""
 
     async def on_get(self, _req: Request, resp: Response, name: str) -> None:
         """One queue."""
-        await self._show(resp, await queues.one(self.db, name), name)
+        await self._show(resp, await queues.get(self.db, name), name)
 
     async def on_put(self, req: Request, resp: Response, name: str) -> None:
         """Make it or replace its limits; in force within two seconds."""
@@ -74,7 +74,7 @@ class Queue(Base):
         try:
             spec = QueueSpec.model_validate(body)
         except ValidationError as exc:
-            raise InvalidInput(faults(exc)) from exc
+            raise InvalidInput(faults_of(exc)) from exc
         queue = Stored(known, Limits(spec.max_per_second, spec.max_concurrent), self.clock.now_ms())
         made = await queues.put(self.db, queue)
         if made:
@@ -85,11 +85,11 @@ class Queue(Base):
         """End its limits; jobs that name it are free then."""
         if not await queues.delete(self.db, name):
             raise NotFound(f"there is no queue '{name[:64]}'")
-        await permits.forget(self.db, QUEUE + name)
+        await permits.delete(self.db, QUEUE_PREFIX + name)
         resp.status = 204
 
     async def _show(self, resp: Response, queue: Stored | None, name: str, status: int = 200) -> None:
         if queue is None:
             raise NotFound(f"there is no queue '{name[:64]}'")
-        running = await permits.running(self.db, [QUEUE + queue.name])
-        send(resp, _shown(queue, running.get(QUEUE + queue.name, 0)), status)
+        running = await permits.running_counts(self.db, [QUEUE_PREFIX + queue.name])
+        send_json(resp, _shown(queue, running.get(QUEUE_PREFIX + queue.name, 0)), status)

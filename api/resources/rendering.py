@@ -4,38 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.documents.job_json import document
-from cluster.core.instants import render, render_optional
-from cluster.core.job.changes import parsed
+from cluster.core.documents.job_json import job_document
+from cluster.core.instants import format_instant, format_optional_instant
+from cluster.core.job.changes import schedule_of
 from cluster.core.lifecycle import JobState
 
 if TYPE_CHECKING:
     from cluster.core.execution.model import Attempt
-    from cluster.core.execution.view import Run
+    from cluster.core.execution.view import ExecutionView
     from cluster.core.job.definition import StoredJob
 
 NEXT_RUNS = 5
 
 
-def job(j: StoredJob) -> dict[str, Any]:
+def job_json(j: StoredJob) -> dict[str, Any]:
     """A job as a page of jobs shows it."""
     return {
         "jobId": j.id,
-        **document(j.definition),
+        **job_document(j.definition),
         "state": j.state.value,
         "stateReason": j.state_reason,
         "revision": j.revision,
-        "createdAt": render(j.created_ms),
-        "updatedAt": render(j.updated_ms),
+        "createdAt": format_instant(j.created_ms),
+        "updatedAt": format_instant(j.updated_ms),
     }
 
 
-def job_in_full(j: StoredJob, last: Run | None, now_ms: int) -> dict[str, Any]:
+def full_job_json(j: StoredJob, last: ExecutionView | None, now_ms: int) -> dict[str, Any]:
     """A job with what comes next and what came last."""
-    return job(j) | {
-        "activeFrom": render(j.active_from_ms),
-        "nextRuns": [render(t) for t in next_runs(j, now_ms, NEXT_RUNS)],
-        "lastExecution": None if last is None else run(last),
+    return job_json(j) | {
+        "activeFrom": format_instant(j.active_from_ms),
+        "nextRuns": [format_instant(t) for t in next_runs(j, now_ms, NEXT_RUNS)],
+        "lastExecution": None if last is None else execution_json(last),
     }
 
 
@@ -46,18 +46,18 @@ def next_runs(j: StoredJob, now_ms: int, count: int) -> list[int]:
     d = j.definition
     end = d.end_ms + 1 if d.end_ms is not None else 2**62
     start = max(now_ms + 1, j.active_from_ms, d.start_ms or 0)
-    return parsed(d, j.anchor_ms).between(start, end, count)
+    return schedule_of(d, j.anchor_ms).between(start, end, count)
 
 
-def run(r: Run) -> dict[str, Any]:
+def execution_json(r: ExecutionView) -> dict[str, Any]:
     """An execution as lists show it: its last attempt counts."""
     last = r.attempts[-1] if r.attempts else None
     shown: dict[str, Any] = {
-        "timestamp": render(last.sent_ms if last else r.ended_ms if r.ended_ms is not None else r.due_ms),
+        "timestamp": format_instant(last.sent_ms if last else r.ended_ms if r.ended_ms is not None else r.due_ms),
         "status": last.status if last else None,
         "duration": f"{last.duration_ms:.0f}ms" if last else None,
         "executionId": r.id,
-        "scheduledAt": render(r.due_ms),
+        "scheduledAt": format_instant(r.due_ms),
         "state": r.state,
         "attempt": len(r.attempts),
         "driftMs": r.drift_ms,
@@ -67,17 +67,20 @@ def run(r: Run) -> dict[str, Any]:
     if r.reason is not None:
         shown["reason"] = r.reason
     if r.state == "missed":
-        shown |= {"missedCount": r.count, "missedUntil": render(r.last_ms if r.last_ms is not None else r.due_ms)}
+        shown |= {
+            "missedCount": r.count,
+            "missedUntil": format_instant(r.last_ms if r.last_ms is not None else r.due_ms),
+        }
     return shown
 
 
-def run_in_full(r: Run) -> dict[str, Any]:
+def full_execution_json(r: ExecutionView) -> dict[str, Any]:
     """An execution with every attempt."""
-    return run(r) | {
+    return execution_json(r) | {
         "jobId": r.job_id,
         "reason": r.reason,
-        "sendAt": render(r.send_ms),
-        "endedAt": render_optional(r.ended_ms),
+        "sendAt": format_instant(r.send_ms),
+        "endedAt": format_optional_instant(r.ended_ms),
         "trigger": r.trigger,
         "scheduleVersion": r.schedule_version,
         "attempts": [_attempt(a) for a in r.attempts],
@@ -96,7 +99,7 @@ def _error(a: Attempt | None) -> str | None:
 def _attempt(a: Attempt) -> dict[str, Any]:
     return {
         "attempt": a.number,
-        "sentAt": render(a.sent_ms),
+        "sentAt": format_instant(a.sent_ms),
         "durationMs": a.duration_ms,
         "status": a.status,
         "error": a.error,

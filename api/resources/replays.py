@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from api.http.requests import read_object
-from api.http.responses import send
-from api.resources.jobs import Base
+from api.http.responses import send_json
+from api.resources.jobs import Resource
 from cluster.core.documents.base import Model
 from cluster.core.documents.job import Instant, Tag
-from cluster.core.documents.job_json import faults
+from cluster.core.documents.job_json import faults_of
 from cluster.core.errors import InvalidInput, NotFound
-from cluster.core.instants import render, render_optional
+from cluster.core.instants import format_instant, format_optional_instant
 from cluster.store import replays
-from cluster.store.replays import REPLAYABLE, Filter, Replay
+from cluster.store.replays import REPLAYABLE, Replay, ReplayFilter
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -50,27 +50,27 @@ class RetrySpecMany(Model):
 
 
 def _shown(r: Replay) -> dict[str, Any]:
-    w = r.which
+    w = r.criteria
     return {
         "retryId": r.id,
         "state": "done" if r.done else "running",
         "matched": r.matched,
         "sent": r.sent,
         "maxPerSecond": r.per_second,
-        "createdAt": render(r.created_ms),
+        "createdAt": format_instant(r.created_ms),
         "filter": {
             "jobId": w.job_id,
             "tag": w.tag,
             "state": list(w.states),
-            "since": render_optional(w.since_ms),
-            "until": render_optional(w.until_ms),
+            "since": format_optional_instant(w.since_ms),
+            "until": format_optional_instant(w.until_ms),
             "error": w.error,
             "status": w.status,
         },
     }
 
 
-class RetryMany(Base):
+class ReplayMany(Resource):
     """`/executions/retry`."""
 
     async def on_post(self, req: Request, resp: Response) -> None:
@@ -79,27 +79,27 @@ class RetryMany(Base):
         try:
             spec = RetrySpecMany.model_validate(body)
         except ValidationError as exc:
-            raise InvalidInput(faults(exc)) from exc
+            raise InvalidInput(faults_of(exc)) from exc
         f = spec.filter
         states = tuple(s for s in REPLAYABLE if s in f.state)
-        which = Filter(states, f.job_id, f.tag, f.since, f.until, f.error, f.status)
+        which = ReplayFilter(states, f.job_id, f.tag, f.since, f.until, f.error, f.status)
         now_ms = self.clock.now_ms()
-        matched = await replays.count(self.db, which, now_ms)
+        matched = await replays.count_matching(self.db, which, now_ms)
         if spec.dry_run:
-            send(resp, {"dryRun": True, "matched": matched})
+            send_json(resp, {"dryRun": True, "matched": matched})
             return
         replay = Replay(uuid.uuid4().hex, which, spec.max_per_second, now_ms, matched)
         await replays.insert(self.db, replay)
         resp.set_header("Location", f"/executions/retry/{replay.id}")
-        send(resp, _shown(replay), 202)
+        send_json(resp, _shown(replay), 202)
 
 
-class Retries(Base):
+class ReplayStatus(Resource):
     """`/executions/retry/{retryId}`."""
 
     async def on_get(self, _req: Request, resp: Response, retry_id: str) -> None:
         """How far it is."""
-        replay = await replays.one(self.db, retry_id)
+        replay = await replays.get(self.db, retry_id)
         if replay is None:
             raise NotFound(f"there is no such request '{retry_id[:64]}', or it is older than a week")
-        send(resp, _shown(replay))
+        send_json(resp, _shown(replay))

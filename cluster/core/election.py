@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class LeaderLease:
     """The lease document."""
 
     holder: str | None
@@ -20,28 +20,28 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class LeaseObservation:
     """What a candidate remembers: the last change, when it saw it first, and how often unchanged since an error."""
 
-    lease: Lease | None = None
-    seen: float = 0.0
+    lease: LeaderLease | None = None
+    unchanged_since: float = 0.0
     confirmations_due: int = 0
 
 
-def observe(before: Observed, lease: Lease, now: float) -> Observed:
+def observe(before: LeaseObservation, lease: LeaderLease, now: float) -> LeaseObservation:
     """Take in one successful read at monotonic `now` (seconds)."""
     if before.lease is None or (lease.term, lease.rev) != (before.lease.term, before.lease.rev):
-        return Observed(lease, now, 0)
+        return LeaseObservation(lease, now, 0)
     return replace(before, lease=lease, confirmations_due=max(0, before.confirmations_due - 1))
 
 
-def disturbed(before: Observed) -> Observed:
+def read_failed(before: LeaseObservation) -> LeaseObservation:
     """A read failed: the silence may be ours, so two more unchanged reads are needed before a take-over."""
     return replace(before, confirmations_due=2)
 
 
-def may_take_over(observed: Observed, now: float, lease_seconds: float) -> bool:
+def may_take_over(observed: LeaseObservation, now: float, lease_seconds: float) -> bool:
     """Whether a compare-and-set on the observed `(term, rev)` is due."""
     if observed.lease is None or observed.confirmations_due:
         return False
-    return observed.lease.holder is None or now - observed.seen > lease_seconds
+    return observed.lease.holder is None or now - observed.unchanged_since > lease_seconds

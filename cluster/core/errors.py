@@ -83,11 +83,11 @@ class OutcomeUnknown(StoreUnavailable):
     """The write was sent and no answer came back."""
 
 
-class Unreadable(HoraeError):
+class UnreadableDocument(HoraeError):
     """A stored document cannot be read: a hand in the database, another release, or a bug; the message says which."""
 
 
-class SecretUnreadable(HoraeError):
+class UndecryptableSecret(HoraeError):
     """None of the keys opens it; the message names the key's id, never the secret."""
 
 

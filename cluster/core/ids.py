@@ -48,6 +48,6 @@ def spread_ms(job_id: str, spread_seconds: int) -> int:
     return zlib.crc32(job_id.encode()) % spread_seconds * 1000
 
 
-def trigger_ms(now_ms: int) -> int:
+def trigger_due_ms(now_ms: int) -> int:
     """The due time of a run asked for by hand: now, but never a whole second, which belong to the schedules."""
     return now_ms + 1 if now_ms % 1000 == 0 else now_ms

@@ -12,7 +12,7 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]
 LATEST_MS = 253_370_764_800_000  # 9999-01-01
 
 
-def render(ms: int, timezone: str | None = None) -> str:
+def format_instant(ms: int, timezone: str | None = None) -> str:
     """RFC 3339 with milliseconds: in UTC with a `Z`, or in a zone with its offset."""
     at = _EPOCH + timedelta(milliseconds=ms)
     if timezone is not None:
@@ -20,12 +20,12 @@ def render(ms: int, timezone: str | None = None) -> str:
     return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def render_optional(ms: int | None) -> str | None:
+def format_optional_instant(ms: int | None) -> str | None:
     """`render`, None kept."""
-    return None if ms is None else render(ms)
+    return None if ms is None else format_instant(ms)
 
 
-def parse(text: str) -> int:
+def parse_instant(text: str) -> int:
     """The instant of an RFC 3339 text, cut to whole ms. Raises `ValueError` with what would be right."""
     if not _RFC3339.match(text):
         raise ValueError("must be a time with its offset, such as 2026-12-01T10:00:00Z or 2026-12-01T11:00:00+01:00")

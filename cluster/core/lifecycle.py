@@ -50,7 +50,7 @@ class Event(StrEnum):
     EXHAUST = "exhaust"
     CANCEL = "cancel"
     SKIP = "skip"
-    REOPEN = "reopen"
+    REPLAY = "reopen"
 
 
 OWED = frozenset({State.PENDING, State.LEASED, State.RETRYING})
@@ -58,7 +58,7 @@ FINAL = frozenset(State) - OWED
 SENT_FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.DEAD})
 """Final after at least one attempt left this cluster: such an occurrence is never sent again unless asked for."""
 
-TABLE: dict[tuple[State, Event], State] = {
+TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.PENDING, Event.CLAIM): State.LEASED,
     (State.RETRYING, Event.CLAIM): State.LEASED,
     (State.LEASED, Event.CLAIM): State.LEASED,  # the lease of a dead node ran out
@@ -69,20 +69,20 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.LEASED, Event.EXHAUST): State.DEAD,
     (State.LEASED, Event.CANCEL): State.CANCELLED,
     (State.LEASED, Event.SKIP): State.SKIPPED,
-    (State.FAILED, Event.REOPEN): State.RETRYING,
-    (State.DEAD, Event.REOPEN): State.RETRYING,
+    (State.FAILED, Event.REPLAY): State.RETRYING,
+    (State.DEAD, Event.REPLAY): State.RETRYING,
 }
 
 
-def after(state: State, event: Event) -> State:
+def next_state(state: State, event: Event) -> State:
     """The state that follows; raises `InvariantBroken` for a pair that cannot happen."""
     try:
-        return TABLE[state, event]
+        return TRANSITIONS[state, event]
     except KeyError:
         raise InvariantBroken(f"an execution that is {state} cannot {event}") from None
 
 
-RANK = {
+FINAL_RANK = {
     State.SUCCEEDED: 2,
     State.FAILED: 1,
     State.DEAD: 1,
@@ -97,4 +97,4 @@ def replaces(new: State, old: State) -> bool:
 
     The first stays, except that what was sent replaces what was not, and a success replaces a failure.
     """
-    return RANK[new] > RANK[old]
+    return FINAL_RANK[new] > FINAL_RANK[old]

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-LONGEST_URL = 2048
+MAX_URL_LENGTH = 2048
 _LABEL = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?\Z", re.ASCII)
 _BRACKETS = re.compile(r"\[[0-9a-f:.]+\](:[0-9]*)?\Z", re.ASCII | re.IGNORECASE)
@@ -60,7 +60,7 @@ _NOT_PUBLIC_6 = tuple(
 )
 
 
-class BadTarget(ValueError):
+class InvalidTarget(ValueError):
     """The URL cannot be a target; the message says what would be right."""
 
 
@@ -76,27 +76,29 @@ class TargetUrl:
 @lru_cache(maxsize=8192)
 def parse_target(url: str) -> TargetUrl:
     """Check a URL as far as text can tell. Raises `BadTarget`."""
-    if not url or len(url) > LONGEST_URL:
-        raise BadTarget(f"must have 1 to {LONGEST_URL} characters")
+    if not url or len(url) > MAX_URL_LENGTH:
+        raise InvalidTarget(f"must have 1 to {MAX_URL_LENGTH} characters")
     if any(ord(c) <= 0x20 or ord(c) >= 0x7F or c == "\\" for c in url):
-        raise BadTarget("must be ASCII without blanks: write other characters percent-encoded, host names as punycode")
+        raise InvalidTarget(
+            "must be ASCII without blanks: write other characters percent-encoded, host names as punycode"
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise BadTarget(f"cannot be read as a URL: {exc}") from exc
+        raise InvalidTarget(f"cannot be read as a URL: {exc}") from exc
     if parts.scheme not in _PORTS:
-        raise BadTarget("must begin with http:// or https://")
+        raise InvalidTarget("must begin with http:// or https://")
     if "@" in parts.netloc:
-        raise BadTarget("must not carry a user or password; put an Authorization header instead")
+        raise InvalidTarget("must not carry a user or password; put an Authorization header instead")
     if "#" in url:
-        raise BadTarget("must not have a fragment (#...); it would never be sent")
+        raise InvalidTarget("must not have a fragment (#...); it would never be sent")
     if port == 0:
-        raise BadTarget("the port must be 1 to 65535")
+        raise InvalidTarget("the port must be 1 to 65535")
     host = (parts.hostname or "").lower()
     address = _literal(parts, host)
     if address is None and not _HOST.match(host):
-        raise BadTarget("must name a host, such as https://api.example.com/webhook")
+        raise InvalidTarget("must name a host, such as https://api.example.com/webhook")
     name = f"[{address}]" if address is not None and address.version == 6 else host
     return TargetUrl(url, f"{name}:{port or _PORTS[parts.scheme]}", address)
 
@@ -109,16 +111,16 @@ def _literal(parts: SplitResult, host: str) -> IPAddress | None:
                 raise ValueError
             return ipaddress.IPv6Address(host)
         except ValueError as exc:
-            raise BadTarget(f"'{parts.netloc}' is not an IPv6 address") from exc
+            raise InvalidTarget(f"'{parts.netloc}' is not an IPv6 address") from exc
     labels = host.removesuffix(".").split(".")
     # As browsers do: what ends in a number is an address or nothing, since resolvers would read it as one.
     if not _NUMBER.match(labels[-1]):
         return None
     address = inet_aton(host.removesuffix("."))
     if address is None:
-        raise BadTarget(f"'{host}' ends in a number and is not an IPv4 address")
+        raise InvalidTarget(f"'{host}' ends in a number and is not an IPv4 address")
     if str(address) != host:
-        raise BadTarget(f"'{host}' is another spelling of {address}: only four decimal numbers are accepted")
+        raise InvalidTarget(f"'{host}' is another spelling of {address}: only four decimal numbers are accepted")
     return address
 
 
@@ -142,7 +144,7 @@ def _number(label: str) -> int:
     return int(label, 8 if label.startswith("0") else 10)
 
 
-def allowed(address: IPAddress, networks: tuple[IPNetwork, ...]) -> bool:
+def address_allowed(address: IPAddress, networks: tuple[IPNetwork, ...]) -> bool:
     """Whether a connection to this address may be made: it is public, or in one of the allowed networks."""
     if isinstance(address, ipaddress.IPv4Address):
         return _within(address, networks) or not _within(address, _NOT_PUBLIC_4)
@@ -150,10 +152,10 @@ def allowed(address: IPAddress, networks: tuple[IPNetwork, ...]) -> bool:
         return False
     if address.ipv4_mapped is not None:
         # What the kernel would do with it: it is the IPv4 address.
-        return allowed(address.ipv4_mapped, networks)
+        return address_allowed(address.ipv4_mapped, networks)
     if _within(address, networks):
         # Whoever allows NAT64 means the way, not every place that it leads to.
-        return address not in _NAT64 or allowed(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF), networks)
+        return address not in _NAT64 or address_allowed(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF), networks)
     return address in _PUBLIC_6 and not _within(address, _NOT_PUBLIC_6)
 
 
@@ -164,8 +166,8 @@ def _within(address: IPAddress, networks: tuple[IPNetwork, ...]) -> bool:
 def check_target(url: str, networks: tuple[IPNetwork, ...]) -> TargetUrl:
     """`parse_target`, and a literal address must be one that may be connected to. Raises `BadTarget`."""
     target = parse_target(url)
-    if target.address is not None and not allowed(target.address, networks):
-        raise BadTarget(
+    if target.address is not None and not address_allowed(target.address, networks):
+        raise InvalidTarget(
             f"{target.address} is not a public address; an operator can allow it with HORAE_ALLOWED_NETWORKS"
         )
     return target

@@ -28,7 +28,7 @@ class Timings:
     """How far beyond the look-ahead a schedule is advanced at once, so that its jobs are read once per stride."""
 
     @classmethod
-    def of(cls, *, leader_lease: float, lookahead: float, batch_lease: float) -> Timings:
+    def from_settings(cls, *, leader_lease: float, lookahead: float, batch_lease: float) -> Timings:
         """The timings that follow from the three settings users may change."""
         return cls(
             leader_lease=leader_lease,
@@ -40,7 +40,7 @@ class Timings:
         )
 
 
-def problems(t: Timings) -> list[str]:
+def timing_problems(t: Timings) -> list[str]:
     """What is unsafe about these timings: one sentence per broken inequality, with its numbers. Empty if none is."""
     found = []
     if not t.leader_lease > t.renew_deadline:

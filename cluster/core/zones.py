@@ -18,7 +18,7 @@ _STRETCH = 32 * _GRID
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class OffsetChange:
     """At instant `at` (s since 1970) the offset from UTC goes from `before` to `after` seconds."""
 
     at: int
@@ -27,7 +27,7 @@ class Change:
 
 
 @lru_cache(maxsize=1)
-def names() -> frozenset[str]:
+def zone_names() -> frozenset[str]:
     """Every IANA name, aliases such as `US/Eastern` included."""
     return frozenset((_DATA / "zones").read_text().split()) - {"Factory"}
 
@@ -35,7 +35,7 @@ def names() -> frozenset[str]:
 @lru_cache(maxsize=1024)
 def zone(name: str) -> ZoneInfo:
     """The zone of that IANA name; raises `ZoneInfoNotFoundError`."""
-    if name not in names():
+    if name not in zone_names():
         raise ZoneInfoNotFoundError(name)
     with (_DATA / "zoneinfo" / name).open("rb") as data:
         return ZoneInfo.from_file(data, key=name)
@@ -50,7 +50,7 @@ def offset(name: str, at: int) -> int:
 
 
 @lru_cache(maxsize=16_384)
-def _changes(name: str, stretch: int) -> tuple[Change, ...]:
+def _changes(name: str, stretch: int) -> tuple[OffsetChange, ...]:
     """Every change of offset within `[stretch, stretch + 1) * _STRETCH`, in order."""
     start = stretch * _STRETCH
     found = []
@@ -64,7 +64,7 @@ def _changes(name: str, stretch: int) -> tuple[Change, ...]:
     return tuple(found)
 
 
-def _locate(name: str, low: int, high: int) -> Change:
+def _locate(name: str, low: int, high: int) -> OffsetChange:
     before, after = offset(name, low), offset(name, high)
     while high - low > 1:
         middle = (low + high) // 2
@@ -72,10 +72,10 @@ def _locate(name: str, low: int, high: int) -> Change:
             low = middle
         else:
             high = middle
-    return Change(high, before, after)
+    return OffsetChange(high, before, after)
 
 
-def next_change(name: str, after: int, until: int) -> Change | None:
+def next_change(name: str, after: int, until: int) -> OffsetChange | None:
     """The first change in `(after, until]`."""
     if name == "UTC":
         return None
@@ -86,7 +86,7 @@ def next_change(name: str, after: int, until: int) -> Change | None:
     return None
 
 
-def last_change(name: str, at: int, within: int) -> Change | None:
+def last_change(name: str, at: int, within: int) -> OffsetChange | None:
     """The last change in `(at - within, at]`."""
     if name == "UTC":
         return None

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core import alerts
-from cluster.core.alerts import RUNS, Kind, Standing, Trouble
+from cluster.core.alerts import ACTIVE, IncidentKind, JobStanding, Symptom
 from cluster.store import alert_jobs, channels, incidents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.clock import Clock
-    from cluster.core.alerts import Incident, Notice, Result, Rules
-    from cluster.store.incidents import Ruled
+    from cluster.core.alerts import AlertRules, Incident, Notice, RecordedResult
+    from cluster.store.incidents import JobAlertRules
     from cluster.store.mongo.client import Database
 
 log = structlog.get_logger()
@@ -48,10 +48,10 @@ RACES = 5
 
 
 @dataclass(slots=True)
-class Done:
+class Alerted:
     """What one step did."""
 
-    marks: int = 0
+    pending: int = 0
     opened: int = 0
     closed: int = 0
     alerts: int = 0
@@ -59,7 +59,7 @@ class Done:
     @property
     def more(self) -> bool:
         """Whether there is probably more to do at once."""
-        return self.marks >= MARKS
+        return self.pending >= MARKS
 
 
 class Alerter:
@@ -70,54 +70,54 @@ class Alerter:
         self._clock = clock
         # As tombstones: what it sent must not be known for longer than the job is.
         self._keep_ms = int(max(1.0, keep_days) * DAY_MS) + LONGER_MS
-        self._default: Rules | None = None
+        self._default: AlertRules | None = None
         self._silent_at = 0
         self._silent_after = ""
         self._forget_at = 0
         self._told_after = ""
 
-    async def step(self) -> Done:
+    async def step(self) -> Alerted:
         """One bounded piece of each."""
-        done = Done()
+        done = Alerted()
         self._default = await incidents.default_rules(self._db)
         await self._look_at_marks(done)
         await self._look_at_open(done)
         await self._look_for_silence(done)
-        unsent = await incidents.with_unsent(self._db, self._told_after, INCIDENTS)
+        unsent = await incidents.with_unsent_notices(self._db, self._told_after, INCIDENTS)
         for incident in unsent:
             done.alerts += await self._tell(incident)
         # Round and round: what waits for its channel's key must not keep others from being told.
         self._told_after = unsent[-1].id if len(unsent) == INCIDENTS else ""
         now = self._clock.now_ms()
         if now - self._forget_at > FORGET_EVERY_MS:
-            forgotten = await incidents.forget_told(self._db, now - self._keep_ms, FORGOTTEN)
+            forgotten = await incidents.delete_ended_alert_jobs(self._db, now - self._keep_ms, FORGOTTEN)
             self._forget_at = now if forgotten < FORGOTTEN else 0
         return done
 
-    async def _look_at_marks(self, done: Done) -> None:
-        marks, looked_at = await incidents.marks(self._db, MARKS)
-        done.marks = len(looked_at)
+    async def _look_at_marks(self, done: Alerted) -> None:
+        marks, looked_at = await incidents.alert_pending_results(self._db, MARKS)
+        done.pending = len(looked_at)
         if not looked_at:
             return
-        by_job = alerts.grouped(marks)
-        ruled = await incidents.ruled(self._db, by_job, self._default)
+        by_job = alerts.by_job(marks)
+        ruled = await incidents.alert_rules_of(self._db, by_job, self._default)
         for job_id, results in by_job.items():
             job = ruled.get(job_id)
             if job is not None and job.rules is not None:
-                for trouble in alerts.troubles(job.rules, results, await self._latest(job.rules, job_id)):
+                for trouble in alerts.symptoms(job.rules, results, await self._latest(job.rules, job_id)):
                     done.opened += await self._seen(job_id, trouble, job.rules)
-        await incidents.unmark(self._db, looked_at)
+        await incidents.clear_alert_pending(self._db, looked_at)
 
-    async def _latest(self, rules: Rules, job_id: str) -> Sequence[Result]:
+    async def _latest(self, rules: AlertRules, job_id: str) -> Sequence[RecordedResult]:
         if rules.after_failures is None:
             return ()
-        return await incidents.latest(self._db, job_id, rules.after_failures)
+        return await incidents.latest_results(self._db, job_id, rules.after_failures)
 
-    async def _seen(self, job_id: str, trouble: Trouble, rules: Rules) -> int:
+    async def _seen(self, job_id: str, trouble: Symptom, rules: AlertRules) -> int:
         """Open the incident, or note that it goes on. Returns 1 if it was opened."""
         for _ in range(RACES):
-            before = await incidents.of_job(self._db, job_id, trouble.kind)
-            after = alerts.seen(before, job_id, trouble, rules, self._clock.now_ms())
+            before = await incidents.get(self._db, job_id, trouble.kind)
+            after = alerts.with_symptom(before, job_id, trouble, rules, self._clock.now_ms())
             if after is None:
                 return 0
             if await incidents.write(self._db, after):
@@ -127,74 +127,74 @@ class Alerter:
                 return 1
         return 0  # another leader is at it
 
-    async def _look_at_open(self, done: Done) -> None:
+    async def _look_at_open(self, done: Alerted) -> None:
         now = self._clock.now_ms()
-        found = await incidents.unchecked(self._db, now - CHECK_MS, INCIDENTS)
+        found = await incidents.due_for_check(self._db, now - CHECK_MS, INCIDENTS)
         if not found:
             return
-        ruled = await incidents.ruled(self._db, {i.job_id for i in found}, self._default)
+        ruled = await incidents.alert_rules_of(self._db, {i.job_id for i in found}, self._default)
         for incident in found:
             job = ruled.get(incident.job_id)
             rules = None if job is None else job.rules
             latest = await self._judged_by(incident, rules, now)
-            standing = RUNS if job is None else Standing(job.active, job.ended)
+            standing = ACTIVE if job is None else JobStanding(job.active, job.ended)
             if standing.ended and latest is None:
                 standing = replace(standing, forgotten=not await incidents.has_history(self._db, incident.job_id))
-            after = alerts.checked(incident, rules, latest, now, standing)
+            after = alerts.after_check(incident, rules, latest, now, standing)
             if await incidents.write(self._db, after) and not after.open:
                 done.closed += 1
                 log.info("incident_closed", job=incident.job_id, kind=incident.kind.value)
 
-    async def _judged_by(self, incident: Incident, rules: Rules | None, now: int) -> Result | None:
+    async def _judged_by(self, incident: Incident, rules: AlertRules | None, now: int) -> RecordedResult | None:
         """The result that says whether it is over. A silence ends by the same question that it began by."""
-        if incident.kind is Kind.NO_RUN and rules is not None and rules.no_run_ms is not None:
-            return await incidents.success_since(self._db, incident.job_id, now - rules.no_run_ms)
-        found = await incidents.latest(self._db, incident.job_id, 1)
+        if incident.kind is IncidentKind.NO_RUN and rules is not None and rules.no_run_ms is not None:
+            return await incidents.latest_success_since(self._db, incident.job_id, now - rules.no_run_ms)
+        found = await incidents.latest_results(self._db, incident.job_id, 1)
         return found[0] if found else None
 
-    async def _look_for_silence(self, done: Done) -> None:
+    async def _look_for_silence(self, done: Alerted) -> None:
         """Jobs that should have succeeded long ago: a page at a time, round and round."""
         now = self._clock.now_ms()
         if now - self._silent_at < SILENT_EVERY_MS and not self._silent_after:
             return
-        found = await incidents.to_be_heard_of(self._db, self._silent_after, SILENT)
+        found = await incidents.silence_candidates(self._db, self._silent_after, SILENT)
         self._silent_after = found[-1].id if len(found) == SILENT else ""
         self._silent_at = now
         for job in found:
             done.opened += await self._silent(job, now)
 
-    async def _silent(self, job: Ruled, now: int) -> int:
+    async def _silent(self, job: JobAlertRules, now: int) -> int:
         rules = job.rules
         if rules is None or rules.no_run_ms is None or now - job.active_from_ms < rules.no_run_ms:
             return 0
-        if await incidents.success_since(self._db, job.id, now - rules.no_run_ms) is not None:
+        if await incidents.latest_success_since(self._db, job.id, now - rules.no_run_ms) is not None:
             return 0
         detail = f"nothing has succeeded for {rules.no_run_ms // 1000} s"
-        return await self._seen(job.id, Trouble(Kind.NO_RUN, now, detail), rules)
+        return await self._seen(job.id, Symptom(IncidentKind.NO_RUN, now, detail), rules)
 
     async def _tell(self, incident: Incident) -> int:
         """Make the jobs that say what is to be said, then note that it is. What no key opens yet stays to be said."""
-        names = {name for notice in incident.unsent for name in notice.channels}
+        names = {name for notice in incident.pending_notices for name in notice.channels}
         known, locked = await channels.for_sending(self._db, names)
         for name in names - known.keys():
             why = locked.get(name, "there is no such channel")
             log.error("alert_undeliverable", channel=name, job=incident.job_id, why=why)
-        job = (await incidents.ruled(self._db, [incident.job_id], None)).get(incident.job_id)
+        job = (await incidents.alert_rules_of(self._db, [incident.job_id], None)).get(incident.job_id)
         made = 0
-        for notice in incident.unsent:
+        for notice in incident.pending_notices:
             for name in notice.channels:
                 if name in known:
                     made += await self._carry(incident, notice, known[name], None if job is None else job.name)
-        waiting = (replace(n, channels=tuple(c for c in n.channels if c in locked)) for n in incident.unsent)
+        waiting = (replace(n, channels=tuple(c for c in n.channels if c in locked)) for n in incident.pending_notices)
         left = tuple(n for n in waiting if n.channels)
-        if left != incident.unsent:
-            await incidents.write(self._db, replace(incident, unsent=left))
+        if left != incident.pending_notices:
+            await incidents.write(self._db, replace(incident, pending_notices=left))
         return made
 
     async def _carry(self, incident: Incident, notice: Notice, channel: channels.Channel, name: str | None) -> int:
-        said = alerts.payload(incident, notice, name)
-        job_id = incident.job_of(notice, channel.name)
+        said = alerts.webhook_payload(incident, notice, name)
+        job_id = incident.notice_job_id(notice, channel.name)
         if not await alert_jobs.insert(self._db, job_id, channel, said, notice.at_ms):
             return 0
-        log.info("alert_queued", alert=job_id, channel=channel.name, job=incident.job_id, said=notice.said.value)
+        log.info("alert_queued", alert=job_id, channel=channel.name, job=incident.job_id, said=notice.kind.value)
         return 1

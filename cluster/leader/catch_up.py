@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.errors import OwnershipLost, StoreError
-from cluster.core.execution.planning import MAX_BATCH, Grouping, plan
+from cluster.core.execution.planning import MAX_BATCH, Grouping, plan_batches
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.quarantine import Quarantine
 from cluster.store import backfills, batches, engine_jobs, history
-from cluster.store.engine_jobs import Page
-from cluster.store.enqueue import owe
+from cluster.store.engine_jobs import JobSchedulePage
+from cluster.store.enqueue import insert_owed
 from cluster.store.history import MissedRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.core.execution.model import Execution, Owing, Term
+    from cluster.core.execution.model import Execution, JobSchedule, Term
     from cluster.core.timings import Timings
     from cluster.store.backfills import Backfill
     from cluster.store.mongo.client import Database
@@ -85,35 +85,37 @@ class CatchUp:
         except (OwnershipLost, StoreError):  # the database is at fault, not one of these
             raise
         except Exception as exc:  # the other ranges are caught up all the same
-            self.quarantine.failed(b.id, exc)
+            self.quarantine.add_failure(b.id, exc)
             return CaughtUp(more=True)
 
     async def _one(self, b: Backfill, now_ms: int) -> CaughtUp:
-        if not b.counted:
+        if not b.missed_recorded:
             return await self._count(b, now_ms)
         if await batches.count_late(self._db, LIVE_BATCHES) >= LIVE_BATCHES:
             return CaughtUp()
         return await self._slice(b, now_ms)
 
-    def _window_start(self, b: Backfill, job: Owing) -> int:
+    def _window_start(self, b: Backfill, job: JobSchedule) -> int:
         days = job.retention_days or self._retention_days
         # Never beyond the retention: past it, history cannot tell that an occurrence was sent.
         window = min(job.catch_up_window_seconds * 1000, int(days * history.DAY_MS / 2))
         return b.at_ms - window
 
-    async def _jobs(self, b: Backfill, after: str | None) -> Page:
+    async def _jobs(self, b: Backfill, after: str | None) -> JobSchedulePage:
         if b.job_id is not None:
-            job = await engine_jobs.owing_one(self._db, b.job_id)
+            job = await engine_jobs.get_schedule(self._db, b.job_id)
             running = job is not None and job.state in (JobState.ACTIVE, JobState.COMPLETED)
-            return Page([job] if job is not None and running and job.schedule_key == b.key and after is None else [])
-        return await engine_jobs.owing(self._db, [b.key], JOBS, after=after, completed=True)
+            return JobSchedulePage(
+                [job] if job is not None and running and job.schedule_key == b.key and after is None else []
+            )
+        return await engine_jobs.of_schedules(self._db, [b.key], JOBS, after=after, include_completed=True)
 
     async def _changing(self, b: Backfill) -> bool:
         """Asked after its jobs were read: whether settling has to see first how far this range has come.
 
         A job that was changed meanwhile is not among them, or not as it was. What it owed before is settling's to tell.
         """
-        return bool(await engine_jobs.changing(self._db, [b.key], JOBS, self.unsettleable()))
+        return bool(await engine_jobs.keys_with_pending_change(self._db, [b.key], JOBS, self.unsettleable()))
 
     async def _segment(self, b: Backfill, start_ms: int) -> list[int]:
         """The next occurrences of a range, at most `COUNTED`: a range may be weeks of seconds."""
@@ -134,11 +136,15 @@ class CatchUp:
 
     async def _count(self, b: Backfill, now_ms: int) -> CaughtUp:
         """Record what will not run: one page of jobs for one segment of the range, segment by segment."""
-        start = b.from_ms if b.counted_ms is None else b.counted_ms
+        start = b.from_ms if b.missed_recorded_ms is None else b.missed_recorded_ms
         dues = await self._segment(b, start)
         if not dues:
-            runs = b.to_ms if b.runs_ms is None else b.runs_ms  # slices in which nothing will run are not gone through
-            await backfills.progress(self._db, replace(b, after=None, counted=True, cursor_ms=max(b.cursor_ms, runs)))
+            runs = (
+                b.to_ms if b.first_run_ms is None else b.first_run_ms
+            )  # slices in which nothing will run are not gone through
+            await backfills.save_progress(
+                self._db, replace(b, after=None, missed_recorded=True, cursor_ms=max(b.cursor_ms, runs))
+            )
             return CaughtUp(more=True)
         page = await self._jobs(b, b.after)
         if await self._changing(b):
@@ -147,7 +153,7 @@ class CatchUp:
             MissedRange(u.job_id, "", dues[0], dues[-1], len(dues), f"the job's document could not be read: {u.why}")
             for u in page.unreadable
         ]
-        runs_ms = b.runs_ms
+        runs_ms = b.first_run_ms
         for job in page.jobs:
             owed = [t for t in dues if job.owes(t)]
             missed, will_run = _parted(job, owed, self._window_start(b, job), later=_owes_between(b, job, dues[-1] + 1))
@@ -162,7 +168,9 @@ class CatchUp:
         self._trusted()
         await history.record_missed(self._db, ranges, now_ms, self._retention_days)
         reached = start if page.last is not None else dues[-1] + 1
-        await backfills.progress(self._db, replace(b, after=page.last, counted_ms=reached, runs_ms=runs_ms))
+        await backfills.save_progress(
+            self._db, replace(b, after=page.last, missed_recorded_ms=reached, first_run_ms=runs_ms)
+        )
         if ranges:
             log.warning("occurrences_missed", jobs=len(ranges), occurrences=sum(r.count for r in ranges))
         return CaughtUp(missed=sum(r.count for r in ranges), more=True)
@@ -180,8 +188,8 @@ class CatchUp:
         page = await self._jobs(b, b.after)
         if await self._changing(b):
             return CaughtUp()
-        owed: list[tuple[Owing, Sequence[int]]] = []
-        left_out: list[tuple[Owing, list[int]]] = []
+        owed: list[tuple[JobSchedule, Sequence[int]]] = []
+        left_out: list[tuple[JobSchedule, list[int]]] = []
         for job in page.jobs:
             start = self._window_start(b, job)
             every = [t for t in dues if job.owes(t)]
@@ -195,24 +203,24 @@ class CatchUp:
             if len(mine) < len(every):
                 left_out.append((job, every[: len(every) - len(mine)]))
         missed = await self._untold(b, left_out)
-        planned = plan(owed, self._grouping, 1, self._new_id)
+        planned = plan_batches(owed, self._grouping, 1, self._new_id)
         self._trusted()
         await history.record_missed(self._db, missed, now_ms, self._retention_days)
-        await owe(self._db, planned.executions, planned.batches, self._new_id)
+        await insert_owed(self._db, planned.executions, planned.batches, self._new_id)
         self.written(planned.executions)
         reached = (
             replace(b, after=page.last, until_ms=until)
             if page.last is not None
             else replace(b, after=None, until_ms=None, cursor_ms=until)
         )
-        await backfills.progress(self._db, reached)
+        await backfills.save_progress(self._db, reached)
         return CaughtUp(len(planned.executions), sum(r.count for r in missed), more=True)
 
-    async def _untold(self, b: Backfill, left_out: Sequence[tuple[Owing, list[int]]]) -> list[MissedRange]:
+    async def _untold(self, b: Backfill, left_out: Sequence[tuple[JobSchedule, list[int]]]) -> list[MissedRange]:
         """What will not run and was not counted as missed: the job's policy was another when the range was counted."""
         if not left_out:
             return []
-        told = await history.missed(self._db, [j.id for j, _ in left_out], b.from_ms, b.to_ms)
+        told = await history.missed_ranges(self._db, [j.id for j, _ in left_out], b.from_ms, b.to_ms)
         found = []
         for job, dues in left_out:
             known = told.get(job.id, ())
@@ -225,14 +233,14 @@ class CatchUp:
         return found
 
 
-def _owes_between(b: Backfill, job: Owing, start_ms: int) -> bool:
+def _owes_between(b: Backfill, job: JobSchedule, start_ms: int) -> bool:
     """Whether the job owes anything of the range from an instant on."""
     start = max(start_ms, job.active_from_ms, job.start_ms or 0)
     first = schedule_from_key(b.key).next_after(start - 1)
     return first is not None and first < b.to_ms and job.owes(first)
 
 
-def _parted(job: Owing, owed: list[int], window_start_ms: int, *, later: bool) -> tuple[list[int], list[int]]:
+def _parted(job: JobSchedule, owed: list[int], window_start_ms: int, *, later: bool) -> tuple[list[int], list[int]]:
     """The occurrences of a segment that the job's policy leaves out, and those that will run, in order.
 
     `later`: the job owes some behind this segment.
@@ -245,7 +253,7 @@ def _parted(job: Owing, owed: list[int], window_start_ms: int, *, later: bool) -
     return owed[:outside], owed[outside:]
 
 
-def _why(job: Owing) -> str:
+def _why(job: JobSchedule) -> str:
     if job.catch_up == "all":
         return (
             f"nobody was there to send it, and it was older than catchUpWindowSeconds ({job.catch_up_window_seconds})"

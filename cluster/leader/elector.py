@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.election import Lease, Observed, disturbed, may_take_over, observe
+from cluster.core.election import LeaderLease, LeaseObservation, may_take_over, observe, read_failed
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable, TermLost
 from cluster.core.execution.model import Term
 from cluster.store import leases
@@ -35,11 +35,11 @@ class Elector:
         self._timings = timings
         self._holder = holder
         self._node = node
-        self._observed = Observed()
+        self._observed = LeaseObservation()
         self._term: Term | None = None
-        self.seen_term = 0
+        self.latest_term = 0
         """The latest term this node knows of, whoever holds it."""
-        self.changes = 0
+        self.leader_changes = 0
         """How often a newer term was met since this node began."""
         self.eligible = True
         """False keeps this node from taking over: its clock disagrees with the others'. It does not depose it."""
@@ -51,7 +51,7 @@ class Elector:
         term = self._term
         return term if term is not None and self._clock.monotonic() < term.trusted_until else None
 
-    def trusted(self) -> Term:
+    def trusted_term(self) -> Term:
         """The term held now; raises `TermLost`. Leader steps ask before every write."""
         term = self.term
         if term is None:
@@ -66,8 +66,8 @@ class Elector:
             else:
                 await self._lead(self._term)
         except StoreUnavailable as exc:
-            self._observed = disturbed(self._observed)
-            log.warning("election_disturbed", error=str(exc), leading=self._term is not None)
+            self._observed = read_failed(self._observed)
+            log.warning("election_unavailable", error=str(exc), leading=self._term is not None)
         return self.term
 
     async def _follow(self) -> None:
@@ -80,7 +80,7 @@ class Elector:
         if not may_take_over(self._observed, now, self._timings.leader_lease):
             return
         started = self._clock.monotonic()
-        wanted = Lease(self._holder, lease.term + 1, lease.rev + 1)
+        wanted = LeaderLease(self._holder, lease.term + 1, lease.rev + 1)
         try:
             won = await leases.take_over(self._db, lease, self._holder, self._node)
         except OutcomeUnknown:
@@ -105,13 +105,13 @@ class Elector:
             self._term = replace(term, trusted_until=self._trust(started))
             return
         self._term = None
-        self._observed = Observed()
+        self._observed = LeaseObservation()
         log.warning("leader_deposed", term=term.number, node=self._node)
 
     def _note(self, term: int) -> None:
-        if self.seen_term and term > self.seen_term:
-            self.changes += 1
-        self.seen_term = max(term, self.seen_term)
+        if self.latest_term and term > self.latest_term:
+            self.leader_changes += 1
+        self.latest_term = max(term, self.latest_term)
 
     def _trust(self, started: float) -> float:
         return started + self._timings.leader_lease - self._timings.margin

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from cluster.core.errors import HoraeError, OwnershipLost, StoreUnavailable, TermLost
-from cluster.core.execution.trace import written_down
+from cluster.core.execution.trace import materialise_spans
 from cluster.leader.alerting import Alerter
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.materialise import Materialiser
@@ -27,29 +27,29 @@ from cluster.leader.prune import Pruned, Pruner
 from cluster.leader.replay import Replayer
 from cluster.leader.settle import Settler
 from cluster.leader.sweep import Sweeper
-from cluster.loops import Loop, stop
+from cluster.loops import Loop, cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from cluster.clock import Clock
     from cluster.core.execution.model import Execution
-    from cluster.core.execution.trace import Trace
+    from cluster.core.execution.trace import SpanCollector
     from cluster.core.timings import Timings
     from cluster.leader.elector import Elector
-    from cluster.leader.liveness import Census
+    from cluster.leader.liveness import Liveness
     from cluster.store.mongo.client import Database
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
-BEAT = 0.25
+STEP_SECONDS = 0.25
 SWEEP_EVERY = 3.0
 REPLAY_EVERY = 1.0
 ALERT_EVERY = 1.0
-PAUSE = 5.0
+FAILED_STEP_PAUSE = 5.0
 """Before a step that failed unexpectedly is tried again (s)."""
-ASIDE_LEASES = 3
+STEP_ASIDE_LEASES = 3
 """For so many leases a leader whose work failed does not stand for election again."""
 
 
@@ -67,19 +67,19 @@ class Leader:
         clock: Clock,
         timings: Timings,
         elector: Elector,
-        census: Census,
+        census: Liveness,
         retention_days: float = 7.0,
     ) -> None:
         self._clock = clock
         self._timings = timings
         self._elector = elector
         self._census = census
-        self.settler = Settler(db, timings, elector.trusted, new_batch_id, retention_days)
-        self.materialiser = Materialiser(db, timings, elector.trusted, new_batch_id, retention_days)
-        self.catch_up = CatchUp(db, timings, elector.trusted, new_batch_id, retention_days)
+        self.settler = Settler(db, timings, elector.trusted_term, new_batch_id, retention_days)
+        self.materialiser = Materialiser(db, timings, elector.trusted_term, new_batch_id, retention_days)
+        self.catch_up = CatchUp(db, timings, elector.trusted_term, new_batch_id, retention_days)
         self.materialiser.unsettleable = self.catch_up.unsettleable = self.settler.quarantine.ids
-        self.replayer = Replayer(db, elector.trusted, new_batch_id, retention_days)
-        self.sweeper = Sweeper(db, clock, timings, elector.trusted, census, retention_days)
+        self.replayer = Replayer(db, elector.trusted_term, new_batch_id, retention_days)
+        self.sweeper = Sweeper(db, clock, timings, elector.trusted_term, census, retention_days)
         self.counters: Counter[str] = Counter()
         """What this node did while it led."""
         self._step_ms = 0
@@ -92,13 +92,13 @@ class Leader:
         self.alerter = Alerter(db, clock, retention_days)
         self.loops = [Loop("lead", self._turn), Loop("alert", self._alert_turn)]
 
-    def tell(self, trace: Trace | None) -> None:
+    def set_tracer(self, trace: SpanCollector | None) -> None:
         """Let `trace` see what is written down."""
         if trace is None:
             return
 
         def written(executions: Sequence[Execution]) -> None:
-            trace.take(written_down(executions, trace, self._step_ms, self._clock.now_ms()))
+            trace.take(materialise_spans(executions, trace, self._step_ms, self._clock.now_ms()))
 
         self.settler.written = self.materialiser.written = self.catch_up.written = written
 
@@ -111,7 +111,7 @@ class Leader:
 
     async def stop(self) -> None:
         """Stop the work. The lease may be given up after this, not before."""
-        await stop(loop.task for loop in self.loops if loop.task is not None)
+        await cancel_and_wait(loop.task for loop in self.loops if loop.task is not None)
 
     async def _prune_turn(self, pruner: Pruner) -> float:
         """Beside the sequential loop, because nothing waits for it and it must not hold that up."""
@@ -121,8 +121,8 @@ class Leader:
                 done = await pruner.step()
                 self.counters["pruned"] += done.documents
             except HoraeError as exc:
-                log.warning("prune_disturbed", error=str(exc))
-        return pruner.wait(done)
+                log.warning("prune_unavailable", error=str(exc))
+        return pruner.seconds_until_next(done)
 
     async def _alert_turn(self) -> float:
         """Beside the sequential loop, because an alert must never delay a job. Its writes need no trust in the term."""
@@ -131,7 +131,7 @@ class Leader:
         try:
             done = await self.alerter.step()
         except HoraeError as exc:
-            log.warning("alerts_disturbed", error=str(exc))
+            log.warning("alerts_unavailable", error=str(exc))
             return ALERT_EVERY
         self.counters.update(incidents_opened=done.opened, incidents_closed=done.closed, alerts=done.alerts)
         return 0.05 if done.more else ALERT_EVERY
@@ -139,19 +139,19 @@ class Leader:
     async def _turn(self) -> float:
         if self._elector.term is None:
             self._fails_since = None
-            return BEAT
+            return STEP_SECONDS
         try:
             more = await self.step()
         except TermLost as exc:
             log.warning("term_lost", error=str(exc))
-            return BEAT
+            return STEP_SECONDS
         except StoreUnavailable as exc:
-            log.warning("leader_disturbed", error=str(exc))
-            return BEAT
+            log.warning("leader_unavailable", error=str(exc))
+            return STEP_SECONDS
         except Exception:  # a leader that cannot lead must not keep others from it
             log.exception("leader_failed")
             await self._step_aside()
-            return BEAT
+            return STEP_SECONDS
         self._fails_since = None
         return 0 if more else self._until_beat()
 
@@ -162,19 +162,19 @@ class Leader:
             self._fails_since = now
         elif now - self._fails_since > self._timings.leader_lease:
             self._fails_since = None
-            log.error("leader_steps_aside", seconds=ASIDE_LEASES * self._timings.leader_lease)
-            await self._elector.step_aside(ASIDE_LEASES * self._timings.leader_lease)
+            log.error("leader_stepped_aside", seconds=STEP_ASIDE_LEASES * self._timings.leader_lease)
+            await self._elector.step_aside(STEP_ASIDE_LEASES * self._timings.leader_lease)
 
     def _until_beat(self) -> float:
         """Beats fall between the quarters of a second: most sends are due on a full one and want the loop then."""
-        return BEAT - (self._clock.now_ms() / 1000 - BEAT / 2) % BEAT
+        return STEP_SECONDS - (self._clock.now_ms() / 1000 - STEP_SECONDS / 2) % STEP_SECONDS
 
     async def step(self) -> bool:
         """Settle, materialise, catch up, sweep: one bounded piece of each. True if there is more to do at once."""
         now = self._clock.monotonic()
-        nodes = self._census.alive(now, self._timings.batch_lease)
+        nodes = self._census.live_count(now, self._timings.batch_lease)
         self._step_ms = self._clock.now_ms()
-        term = self._elector.trusted().number
+        term = self._elector.trusted_term().number
         counters = self.counters
         settled = await self.settler.step(self._clock.now_ms(), nodes)
         counters.update(settled=settled.jobs, materialised=settled.executions, missed=settled.missed)
@@ -212,6 +212,6 @@ class Leader:
         except (OwnershipLost, StoreUnavailable):
             raise
         except Exception:  # see the docstring
-            self._not_before[name] = now + PAUSE
+            self._not_before[name] = now + FAILED_STEP_PAUSE
             log.exception("leader_step_failed", step=name)
             return None

@@ -55,7 +55,7 @@ class Pruner:
                 return Pruned(found)
         return Pruned(found, more=True)
 
-    def wait(self, last: Pruned) -> float:
+    def seconds_until_next(self, last: Pruned) -> float:
         """Seconds until the next step: in the middle of the next second, or of a later one if there was nothing."""
         if last.more:
             return 0.05

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-AGAIN_SECONDS = 60.0
+QUARANTINE_SECONDS = 60.0
 
 
 class Quarantine:
@@ -29,10 +29,10 @@ class Quarantine:
     def add(self, poison: Mapping[str, str]) -> None:
         """Set these ids aside; the values say why."""
         for name, why in poison.items():
-            self._until[name] = Clock.monotonic() + AGAIN_SECONDS
-            log.error("set_aside", kind=self._kind, id=name, error=why, seconds=AGAIN_SECONDS)
+            self._until[name] = Clock.monotonic() + QUARANTINE_SECONDS
+            log.error("document_quarantined", kind=self._kind, id=name, error=why, seconds=QUARANTINE_SECONDS)
 
-    def failed(self, name: str, exc: Exception) -> None:
+    def add_failure(self, name: str, exc: Exception) -> None:
         """Set aside what an unexpected error came of."""
         self.add({name: f"{type(exc).__name__}: {str(exc)[:200]}"})
 

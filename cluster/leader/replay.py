@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.execution.model import Batch, Execution
-from cluster.core.execution.planning import MAX_BATCH, by_host
+from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import JobState, State
-from cluster.core.limits.permits import batch_gate, gate_of
+from cluster.core.limits.permits import batch_limit_key, limit_key_of
 from cluster.store import batches, jobs, replays
-from cluster.store.enqueue import owe
+from cluster.store.enqueue import insert_owed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ class Replayer:
 
     async def step(self, now_ms: int) -> Replayed:
         """The next page of the request whose turn it is, if its time has come and there is room."""
-        replay = await replays.foremost(self._db)
+        replay = await replays.next_due(self._db)
         if replay is None:
             return Replayed()
         if not replay.page:
@@ -66,19 +66,19 @@ class Replayer:
                 return Replayed()
             replay = turned
         self._trusted()
-        again = await replays.reopen(self._db, replay, now_ms, self._retention_days)
+        again = await replays.reopen_page(self._db, replay, now_ms, self._retention_days)
         await self._owe(again, now_ms)
-        await replays.write(self._db, replace(replay, page=()))
+        await replays.save(self._db, replace(replay, page=()))
         return Replayed(len(again))
 
     async def _turn(self, replay: Replay, now_ms: int) -> Replay | None:
         """Write down the next page, or that there is none. None if another leader was faster."""
-        found = await replays.following(self._db, replay, PAGE)
+        found = await replays.next_page(self._db, replay, PAGE)
         self._trusted()
         if not found:
             log.info("replay_done", replay=replay.id, sent=replay.sent)
-            return await replays.write(self._db, replace(replay, done=True))
-        known = await jobs.many(self._db, {job for _, _, job in found})
+            return await replays.save(self._db, replace(replay, done=True))
+        known = await jobs.get_many(self._db, {job for _, _, job in found})
         most = max(1, int(replay.per_second))
         page: list[str] = []
         after = replay.after
@@ -90,20 +90,20 @@ class Replayer:
                 page.append(name)
         pause = int(len(page) * 1000 / replay.per_second)
         sent = replay.sent + len(page)
-        return await replays.write(
+        return await replays.save(
             self._db, replace(replay, page=tuple(page), after=after, sent=sent, next_ms=now_ms + pause)
         )
 
     @staticmethod
     def _fits(replay: Replay, job: StoredJob | None) -> bool:
         """What history does not know about: whether the job is still there, and its tags."""
-        tag = replay.which.tag
+        tag = replay.criteria.tag
         there = job is not None and job.state is not JobState.DELETED
         return there and (tag is None or (job is not None and tag in job.definition.tags))
 
     async def _owe(self, again: Sequence[tuple[str, str, int]], now_ms: int) -> None:
         """Executions first, then their batches; what is owed already is left as it is."""
-        known = await jobs.many(self._db, {job for _, job, _ in again})
+        known = await jobs.get_many(self._db, {job for _, job, _ in again})
         groups: defaultdict[tuple[int, str | None], list[Execution]] = defaultdict(list)
         for name, job_id, due in again:
             job = known.get(job_id)
@@ -120,20 +120,20 @@ class Replayer:
                 d.lane,
                 State.RETRYING,
                 trigger=True,
-                asked_ms=now_ms,
+                replayed_ms=now_ms,
                 host=d.host,
-                gate=gate_of(job_id, d.queue, d.limits),
+                limit_key=limit_key_of(job_id, d.queue, d.limits),
             )
-            groups[d.lane, batch_gate(execution.gate)].append(execution)
+            groups[d.lane, batch_limit_key(execution.limit_key)].append(execution)
         owed: list[Execution] = []
         its_batches: list[Batch] = []
         for (lane, gate), group in groups.items():
-            for host, share in by_host(group, lambda e: e.host):
+            for host, share in group_by_host(group, lambda e: e.host):
                 for start in range(0, len(share), MAX_BATCH):
                     batch = self._new_id()
                     members = [replace(e, batch=batch) for e in share[start : start + MAX_BATCH]]
                     owed += members
                     ids = tuple(e.id for e in members)
-                    its_batches.append(Batch(batch, ids, lane, 0, now_ms, now_ms, late=True, host=host, gate=gate))
+                    its_batches.append(Batch(batch, ids, lane, 0, now_ms, now_ms, late=True, host=host, limit_key=gate))
         self._trusted()
-        await owe(self._db, owed, its_batches, self._new_id)
+        await insert_owed(self._db, owed, its_batches, self._new_id)

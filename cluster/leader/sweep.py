@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.store import batches, breakers, engine_jobs, executions, history, nodes, schedules
-from cluster.store.enqueue import repair
+from cluster.store.enqueue import repair_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cluster.clock import Clock
     from cluster.core.execution.model import Batch, Term
     from cluster.core.timings import Timings
-    from cluster.leader.liveness import Census
+    from cluster.leader.liveness import Liveness
     from cluster.store.mongo.client import Database
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ class Sweeper:
         clock: Clock,
         timings: Timings,
         trusted: Callable[[], Term],
-        census: Census,
+        census: Liveness,
         retention_days: float = 7.0,
     ) -> None:
         self._db = db
@@ -81,23 +81,23 @@ class Sweeper:
         self._trusted()
         released = await self._free_dead()
         await self._put_off()
-        demoted = await batches.demote(self._db)
+        demoted = await batches.demote_overdue(self._db)
         if demoted:
             log.warning("batches_demoted", batches=demoted)
         orphans = 0
         now = self._clock.monotonic()
         if now - self._orphans_at > ORPHANS_EVERY:
             self._orphans_at = now
-            orphans = await self.find_orphans()
+            orphans = await self.repair_orphans()
         if now - self._tombstones_at > TOMBSTONES_EVERY:
-            await self.forget_deleted()
+            await self.remove_tombstones()
         return Swept(released, demoted, orphans, await self._complete())
 
-    async def forget_deleted(self) -> int:
+    async def remove_tombstones(self) -> int:
         """Remove what is left of jobs deleted so long ago that nothing they owed is within the retention."""
         kept_ms = int(self._retention_days * history.DAY_MS) + TOMBSTONE_GRACE_MS
         before_ms = self._clock.now_ms() - kept_ms
-        removed = await engine_jobs.forget_deleted(self._db, before_ms, TOMBSTONES_AT_ONCE, self._retention_days)
+        removed = await engine_jobs.delete_tombstones(self._db, before_ms, TOMBSTONES_AT_ONCE, self._retention_days)
         if removed:
             log.info("tombstones_removed", jobs=removed)
         if removed < TOMBSTONES_AT_ONCE:  # else there are more: they are next sweep's
@@ -115,23 +115,23 @@ class Sweeper:
         now = self._clock.monotonic()
         lease = self._timings.batch_lease
         holders = await batches.owners(self._db)
-        self._census.suspect(holders, now)
+        self._census.watch_owners(holders, now)
         watched: dict[str, _Watched] = {}
-        for owner in holders & self._census.silent(now, lease / 3):
-            for batch in await batches.strays(self._db, owner):
+        for owner in holders & self._census.silent_nodes(now, lease / 3):
+            for batch in await batches.owned_by(self._db, owner):
                 before = self._watched.get(batch.id)
                 same = before is not None and before.batch == batch
                 watched[batch.id] = before if same and before is not None else _Watched(batch, self._clock.monotonic())
         self._watched = watched
         freed: Counter[str] = Counter()
-        silent = self._census.silent(now, lease)
+        silent = self._census.silent_nodes(now, lease)
         for w in watched.values():
             if w.batch.owner in silent and now - w.since > lease and await batches.release_unrenewed(self._db, w.batch):
                 freed[w.batch.owner] += 1
         for owner, released in freed.items():
             log.warning("node_silent", node=owner, released=released)
-        for node in self._census.silent(now, FORGET_AFTER):
-            await nodes.forget(self._db, node)
+        for node in self._census.silent_nodes(now, FORGET_AFTER):
+            await nodes.delete(self._db, node)
         return freed.total()
 
     async def _put_off(self) -> None:
@@ -142,36 +142,36 @@ class Sweeper:
         """
         waiting = await batches.hosts_waiting(self._db, HOSTS_AT_ONCE)
         now = self._clock.now_ms()
-        until = {b.host: b.until_ms for b in await breakers.listing(self._db, waiting) if b.until_ms > now}
+        until = {b.host: b.until_ms for b in await breakers.of_hosts(self._db, waiting) if b.until_ms > now}
         if until:
-            await batches.put_off(self._db, until)
-        for breaker in await breakers.unwanted(self._db, now - UNWANTED_MS, FORGOTTEN_AT_ONCE):
+            await batches.defer_hosts(self._db, until)
+        for breaker in await breakers.expired_unprobed(self._db, now - UNWANTED_MS, FORGOTTEN_AT_ONCE):
             # Its jobs are gone. Whatever comes for the host after all may find out like anything else.
             if await breakers.close(self._db, breaker):
-                log.info("breaker_forgotten", host=breaker.host)
+                log.info("breaker_expired", host=breaker.host)
 
-    async def find_orphans(self) -> int:
+    async def repair_orphans(self) -> int:
         """Give owed executions whose batch does not exist a batch. Returns how many batches were missing: 0, always,
         unless a writer died between its two inserts and nobody came by since.
         """
-        named = await executions.batches_named(self._db)
-        missing = set(named) - await batches.existing(self._db, named)
+        named = await executions.count_by_batch(self._db)
+        missing = set(named) - await batches.existing_ids(self._db, named)
         if not missing:
             return 0
         some = sorted(missing, key=str)[:REPAIRED_AT_ONCE]
-        owed, unreadable = await executions.naming(self._db, some, REPAIRED_AT_ONCE * 10)
+        owed, unreadable = await executions.of_batches(self._db, some, REPAIRED_AT_ONCE * 10)
         if unreadable:  # nobody can hold them: there is no such batch
-            await history.bury(self._db, unreadable, self._clock.now_ms(), self._retention_days)
-            await executions.discard(self._db, unreadable)
-        found = await repair(self._db, owed)
+            await history.insert_unreadable(self._db, unreadable, self._clock.now_ms(), self._retention_days)
+            await executions.delete_unreadable(self._db, unreadable)
+        found = await repair_batches(self._db, owed)
         if found:
-            log.error("orphans_found", batches=found)
+            log.error("orphans_repaired", batches=found)
         return found
 
     async def _complete(self) -> int:
         """Jobs whose end is past are completed, once everything up to now has been written down."""
         now = self._clock.now_ms()
-        earliest = await schedules.earliest(self._db)
+        earliest = await schedules.earliest_next_ms(self._db)
         if earliest is not None and earliest < now:
             return 0
         return await engine_jobs.complete_ended(self._db, now - 1000)

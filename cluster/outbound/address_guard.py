@@ -18,27 +18,27 @@ from typing import TYPE_CHECKING
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from cluster.core.targets import IPNetwork, allowed
-from cluster.outbound.errors import Denied
+from cluster.core.targets import IPNetwork, address_allowed
+from cluster.outbound.errors import ConnectionDenied
 
 if TYPE_CHECKING:
     from aiohttp import AddrInfoType
 
-RESOLVING_THREADS = 32
+RESOLVER_THREADS = 32
 
 
-def refuse(host: str, address: str, networks: tuple[IPNetwork, ...]) -> None:
+def require_allowed(host: str, address: str, networks: tuple[IPNetwork, ...]) -> None:
     """Raise `Denied` unless a connection to the address may be made. `host` is what the user wrote."""
-    if not allowed(ipaddress.ip_address(address), networks):
+    if not address_allowed(ipaddress.ip_address(address), networks):
         what = f"{address} is" if host == address else f"{host} resolves to {address}, which is"
-        raise Denied(f"{what} not a public address")
+        raise ConnectionDenied(f"{what} not a public address")
 
 
 class SystemResolver(AbstractResolver):
     """The system's resolver, in threads of its own: a name server that hangs must hold up nothing but look-ups."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(RESOLVING_THREADS, "resolve")
+        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, "resolve")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -83,7 +83,7 @@ class GuardedResolver(AbstractResolver):
         """As `AbstractResolver.resolve`; raises `Denied` if any address is denied."""
         found = await self._below.resolve(host, port, family)
         for result in found:
-            refuse(host, result["host"], self._networks)
+            require_allowed(host, result["host"], self._networks)
         return found
 
     async def close(self) -> None:
@@ -100,5 +100,5 @@ class GuardedSockets:
     def __call__(self, info: AddrInfoType) -> socket.socket:
         """A socket that is about to be connected to `info`'s address. Raises `Denied`."""
         family, kind, protocol, _, address = info
-        refuse(str(address[0]), str(address[0]), self._networks)
+        require_allowed(str(address[0]), str(address[0]), self._networks)
         return socket.socket(family, kind, protocol)

@@ -14,7 +14,7 @@ import aiohttp
 import httpx
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-KINDS = ("dns", "connect", "tls", "timeout", "stalled", "reset", "denied", "too_large", "protocol", "other")
+ERROR_KINDS = ("dns", "connect", "tls", "timeout", "stalled", "reset", "denied", "too_large", "protocol", "other")
 _LONGEST = 300
 _QUOTED = re.compile(r"""[:'"`]| b['"]""")
 _CUT = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
@@ -36,7 +36,7 @@ class AnswerTooLarge(httpx.ReadError):
     """The answer's headers are larger than what is read."""
 
 
-class Denied(OSError):
+class ConnectionDenied(OSError):
     """Carries a refusal through aiohttp, which lets `OSError` pass."""
 
 
@@ -52,18 +52,18 @@ _TABLE: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-def kind_of(exc: Exception) -> str:
+def error_kind(exc: Exception) -> str:
     """The kind of error, one of `KINDS`."""
     return next((kind for cls, kind in _TABLE if isinstance(exc, cls)), "other")
 
 
-def sentence(exc: Exception) -> str:
+def error_text(exc: Exception) -> str:
     """What is kept of an exception beside its kind, at most 300 characters."""
     text = str(exc) if isinstance(exc, httpx.HTTPError) else f"{type(exc).__name__}: {exc}"
     return text[:_LONGEST]
 
 
-def translated(exc: Exception, request: httpx.Request) -> httpx.HTTPError:
+def to_httpx_error(exc: Exception, request: httpx.Request) -> httpx.HTTPError:
     """An exception of aiohttp or the system as one of httpx's."""
     refusal = _refusal(exc)
     if refusal is not None:
@@ -96,11 +96,11 @@ def translated(exc: Exception, request: httpx.Request) -> httpx.HTTPError:
             return httpx.RemoteProtocolError(f"the answer is not HTTP: {_unquoted(exc)}", request=request)
 
 
-def _refusal(exc: Exception) -> Denied | None:
+def _refusal(exc: Exception) -> ConnectionDenied | None:
     """The guard's refusal, if one is behind it."""
     cause: BaseException | None = exc
     while cause is not None:
-        if isinstance(cause, Denied):
+        if isinstance(cause, ConnectionDenied):
             return cause
         cause = getattr(cause, "os_error", None) or cause.__cause__
     return None

@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from cluster.core.documents.header_rules import reserved
+from cluster.core.documents.header_rules import is_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ def _own(headers: tuple[tuple[str, str], ...], content_type: str | None) -> tupl
 
     Answers are kept as they come, so targets are asked not to pack them.
     """
-    own = [(name, value) for name, value in headers if not reserved(name)]
+    own = [(name, value) for name, value in headers if not is_reserved(name)]
     said = {name.lower() for name, _ in own}
     unless = (("Content-Type", content_type), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
     own += [(name, value) for name, value in unless if value is not None and name.lower() not in said]
@@ -56,7 +56,7 @@ def delivery_headers(
     ]
     if job.signing_secret is not None:
         secrets = [s for s in (job.signing_secret, job.previous_signing_secret) if s is not None]
-        headers += signature(secrets, execution.id, max(now_ms, execution.send_ms) // 1000, target.body)
+        headers += signature_headers(secrets, execution.id, max(now_ms, execution.send_ms) // 1000, target.body)
     return headers
 
 
@@ -65,7 +65,7 @@ def _key(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix("whsec_"))
 
 
-def signature(secrets: Sequence[str], message_id: str, timestamp_s: int, body: bytes) -> list[tuple[str, str]]:
+def signature_headers(secrets: Sequence[str], message_id: str, timestamp_s: int, body: bytes) -> list[tuple[str, str]]:
     """Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`, the key being the base64 behind `whsec_`.
 
     One signature for each secret: two while receivers change over.

@@ -10,7 +10,7 @@ from email.utils import format_datetime, localtime
 import aiosmtplib
 import orjson
 
-from cluster.outbound.errors import sentence
+from cluster.outbound.errors import error_text
 
 ACCEPTED = 250
 TRANSIENT = range(400, 500)
@@ -29,7 +29,7 @@ class MailServer:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class MailMessage:
     """One mail. `id` is the execution's: a reader that gets it twice can tell."""
 
     to: tuple[str, ...]
@@ -38,13 +38,13 @@ class Letter:
     id: str
 
 
-def letter(address: str, body: bytes, execution: str) -> Letter:
+def alert_message(address: str, body: bytes, execution: str) -> MailMessage:
     """From `mailto:a@b,c@d` and the JSON of an alert."""
     said = orjson.loads(body)
-    return Letter(tuple(address.removeprefix("mailto:").split(",")), said["subject"], said["text"], execution)
+    return MailMessage(tuple(address.removeprefix("mailto:").split(",")), said["subject"], said["text"], execution)
 
 
-def _message(mail: Letter, sender: str) -> EmailMessage:
+def _message(mail: MailMessage, sender: str) -> EmailMessage:
     message = EmailMessage()
     message["From"] = sender
     message["To"] = ", ".join(mail.to)
@@ -57,7 +57,7 @@ def _message(mail: Letter, sender: str) -> EmailMessage:
     return message
 
 
-async def hand_in(server: MailServer, mail: Letter, seconds: float) -> tuple[int | None, str | None, str | None]:
+async def submit(server: MailServer, mail: MailMessage, seconds: float) -> tuple[int | None, str | None, str | None]:
     """`(status, error kind, sentence)`: 250 is a success as any 2xx; what the server refuses for good is `denied`."""
     try:
         refused, _ = await aiosmtplib.send(
@@ -79,10 +79,10 @@ async def hand_in(server: MailServer, mail: Letter, seconds: float) -> tuple[int
         first = exc.recipients[0]
         return None, kind, f"the mail server refused {first.recipient}: {first.code} {first.message[:200]}"
     except aiosmtplib.SMTPTimeoutError as exc:
-        return None, "timeout", sentence(exc)
+        return None, "timeout", error_text(exc)
     except (aiosmtplib.SMTPException, OSError) as exc:
         kind = "tls" if isinstance(exc.__cause__, ssl.SSLError) or isinstance(exc, ssl.SSLError) else "connect"
-        return None, kind, sentence(exc)
+        return None, kind, error_text(exc)
     if refused:  # the others got it: once more would send it to them twice
         return ACCEPTED, None, f"refused for {', '.join(sorted(refused))}"
     return ACCEPTED, None, None

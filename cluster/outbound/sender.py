@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from cluster.outbound.errors import kind_of, sentence
-from cluster.outbound.mail import hand_in, letter
+from cluster.outbound.errors import error_kind, error_text
+from cluster.outbound.mail import alert_message, submit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Target
     from cluster.outbound.mail import MailServer
 
-EXCERPT = 2048
+EXCERPT_CHARS = 2048
 ANSWER_LIMIT = 64 * 1024
 CONNECT_SECONDS = 10.0
-STOOD_STILL_SECONDS = 1.0
+STALL_SECONDS = 1.0
 """A time-out that is noticed so much too late was missed by a node that did nothing at all meanwhile."""
-UNFIT = "horae.unfit"
+UNSENDABLE = "horae.unfit"
 """The extension of a request that must not be sent; its value says why."""
 SECRETS = "horae.secrets"
 """The extension that names what must not be kept of an answer."""
 MAIL = "horae.mail"
 """The extension of a request that is a mail; its value is the letter."""
-LEAST_SECRET = 4
+MIN_SECRET_CHARS = 4
 _CHARSETS = frozenset({"iso-8859-1", "latin-1", "iso-8859-15", "windows-1252", "cp1252", "us-ascii"})
 # Our own reading: that of the standard library, which httpx uses, fails on some parameters (`charset*0=a; charset*=b`).
 _CHARSET = re.compile(r"""[^;"]*;\s*charset="?([a-z0-9_-]{1,40})"?\s*(?:;|\Z)""", re.ASCII)
@@ -87,14 +87,16 @@ class Sender:
                 "POST",
                 "http://mail/",
                 extensions={
-                    MAIL: letter(target.url, target.body, execution),
+                    MAIL: alert_message(target.url, target.body, execution),
                     "timeout": {"total": target.timeout_seconds},
                 },
             )
         try:
             url, host = _url(target.url)
         except httpx.InvalidURL as exc:
-            return httpx.Request("POST", "http://invalid/", extensions={UNFIT: f"the URL cannot be sent to: {exc}"})
+            return httpx.Request(
+                "POST", "http://invalid/", extensions={UNSENDABLE: f"the URL cannot be sent to: {exc}"}
+            )
         total = target.timeout_seconds
         raw = [(b"Host", host), (b"Content-Length", b"%d" % len(target.body))]
         raw += [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
@@ -112,17 +114,17 @@ class Sender:
 
     async def send(self, request: httpx.Request) -> Reply:
         """Send it. Raises nothing but `CancelledError`."""
-        if UNFIT in request.extensions:
-            return Reply(None, "denied", request.extensions[UNFIT], None, None, 0.0)
+        if UNSENDABLE in request.extensions:
+            return Reply(None, "denied", request.extensions[UNSENDABLE], None, None, 0.0)
         started = time.monotonic()
         if MAIL in request.extensions:
             if self._mail is None:
                 return Reply(None, "denied", "this node has no mail server: set HORAE_SMTP_HOST", None, None, 0.0)
             seconds = request.extensions["timeout"]["total"]
             try:
-                status, error, detail = await hand_in(self._mail, request.extensions[MAIL], seconds)
+                status, error, detail = await submit(self._mail, request.extensions[MAIL], seconds)
             except Exception as exc:  # what no part of it foresaw
-                status, error, detail = None, kind_of(exc), sentence(exc)
+                status, error, detail = None, error_kind(exc), error_text(exc)
             return Reply(status, error, detail, None, None, (time.monotonic() - started) * 1000)
         try:
             response = await self._transport.handle_async_request(request)
@@ -131,11 +133,11 @@ class Sender:
             waited = time.monotonic() - started
             kind, why = _failure(exc, request, waited)
             # What it complains of may be what the target said, and that what the target was told.
-            said = without(why.encode(), request.extensions.get(SECRETS, ())).decode("utf-8", "replace")
+            said = redact(why.encode(), request.extensions.get(SECRETS, ())).decode("utf-8", "replace")
             return Reply(None, kind, said, None, None, waited * 1000)
         duration = (time.monotonic() - started) * 1000
         if content and (secrets := request.extensions.get(SECRETS)):
-            content = without(content, secrets)
+            content = redact(content, secrets)
         status = response.status_code
         asked = _header(response, b"retry-after") if status >= 300 else None
         return Reply(status, None, None, excerpt_of(response, content) if content else None, _seconds(asked), duration)
@@ -147,11 +149,11 @@ class Sender:
 
 def _failure(exc: Exception, request: httpx.Request, waited: float) -> tuple[str, str]:
     """The kind of an exception after so many seconds, and a sentence."""
-    kind, why = kind_of(exc), sentence(exc)
+    kind, why = error_kind(exc), error_text(exc)
     if kind == "timeout":
         limits = request.extensions["timeout"]
         late = waited - limits["connect" if isinstance(exc, httpx.ConnectTimeout) else "total"]
-        if late >= STOOD_STILL_SECONDS:
+        if late >= STALL_SECONDS:
             # Time-outs are noticed before what came meanwhile is read, so this says nothing about the target.
             return "stalled", f"this node stood still for {late:.1f} s: {why}"
     return kind, why
@@ -174,9 +176,9 @@ async def _raw(response: httpx.Response) -> bytes:
     return b"".join(pieces)[:ANSWER_LIMIT]
 
 
-def without(content: bytes, secrets: Sequence[str]) -> bytes:
+def redact(content: bytes, secrets: Sequence[str]) -> bytes:
     """What a target that repeats its request says, without the secrets; those under 4 characters hide nothing."""
-    for secret in sorted((s for s in secrets if len(s) >= LEAST_SECRET), key=len, reverse=True):
+    for secret in sorted((s for s in secrets if len(s) >= MIN_SECRET_CHARS), key=len, reverse=True):
         # Header values go out as Latin-1, and come back as that or as what the target makes of them.
         for form in {secret.encode(), secret.encode("latin-1", "replace"), json.dumps(secret)[1:-1].encode()}:
             content = content.replace(form, b"(secret)")
@@ -189,12 +191,12 @@ def excerpt_of(response: httpx.Response, content: bytes) -> str:
     if packed not in (None, "", "identity"):
         return f"({len(content)} bytes, {_shown(str(packed)[:40])})"
     if content.isascii():
-        return _shown(content[:EXCERPT].decode("ascii"))
+        return _shown(content[:EXCERPT_CHARS].decode("ascii"))
     named = _CHARSET.match(_header(response, b"content-type") or "")
     if named is not None and named[1] in _CHARSETS:
-        return _shown(content[:EXCERPT].decode(named[1], "replace"))
+        return _shown(content[:EXCERPT_CHARS].decode(named[1], "replace"))
     # Not final: a character that the cut splits is left out instead of shown as broken.
-    return _shown(codecs.utf_8_decode(content[:EXCERPT], "replace", len(content) <= EXCERPT)[0])
+    return _shown(codecs.utf_8_decode(content[:EXCERPT_CHARS], "replace", len(content) <= EXCERPT_CHARS)[0])
 
 
 def _header(response: httpx.Response, name: bytes) -> str | None:

@@ -22,7 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from cluster.outbound.address_guard import GuardedResolver, GuardedSockets, SystemResolver
-from cluster.outbound.errors import translated
+from cluster.outbound.errors import to_httpx_error
 
 if TYPE_CHECKING:
     import ssl
@@ -39,7 +39,7 @@ ANSWER_LIMIT = 64 * 1024
 KEEPALIVE_SECONDS = 1.5
 """Long enough for a job of every second; less than the 2 s (gunicorn) or 5 s (Node, uvicorn, Apache) after which targets
 close idle connections, which a job of every 2 or 5 s would meet again and again."""
-HOSTS_KEPT = 512
+MAX_IDLE_HOSTS = 512
 """Connections of more hosts than this are not kept, so that many targets do not use up the file descriptors."""
 _DNS_SECONDS = 10
 _FORGETFUL = 4096
@@ -98,9 +98,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 raise httpx.ConnectTimeout("no connection in time", request=request) from exc
             if exc.errno is None:
                 raise httpx.ReadTimeout(f"no complete answer within {total:g} s", request=request) from exc
-            raise translated(exc, request) from exc
+            raise to_httpx_error(exc, request) from exc
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as exc:
-            raise translated(exc, request) from exc
+            raise to_httpx_error(exc, request) from exc
         except httpx.HTTPError as exc:
             exc.request = request
             raise
@@ -132,7 +132,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def _give_back(self, connection: Connection) -> None:
         """Keep the connection if the answer was read to its end, else close it."""
         connector = self._connector
-        if connector is None or len(connector._conns) > HOSTS_KEPT:  # noqa: SLF001 - how many hosts have idle ones
+        if connector is None or len(connector._conns) > MAX_IDLE_HOSTS:  # noqa: SLF001 - how many hosts have idle ones
             connection.close()
         else:
             connection.release()

@@ -15,38 +15,38 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
 from cluster.core.documents import strict_json
-from cluster.core.execution.model import Retry
+from cluster.core.execution.model import RetryPolicy
 from cluster.core.ids import execution_id, lane_of
-from cluster.core.instants import render
+from cluster.core.instants import format_instant
 from cluster.core.job import changes
-from cluster.core.job.changes import Moment
+from cluster.core.job.changes import ChangeStamp
 from cluster.core.job.definition import Definition
 from cluster.core.targets import parse_target
-from cluster.store.jobs import insertion
-from cluster.store.mongo.operation import translated
+from cluster.store.jobs import new_document
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from cluster.core.execution.model import Job
     from cluster.store.channels import Channel
     from cluster.store.mongo.client import Database
 
-PERSISTENT = Retry(max_attempts=12, initial_delay_seconds=2.0, multiplier=2.0, max_delay_seconds=600.0)
+ALERT_RETRY = RetryPolicy(max_attempts=12, initial_delay_seconds=2.0, multiplier=2.0, max_delay_seconds=600.0)
 MAIL_HOST = "mail"
 
 
-def host_of(channel: Channel) -> str:
+def channel_host(channel: Channel) -> str:
     """What slots and breakers go by."""
     return MAIL_HOST if channel.url is None else parse_target(channel.url).host_port
 
 
-def body_for(channel: Channel, said: dict[str, Any]) -> dict[str, Any]:
+def body_of(channel: Channel, content: dict[str, Any]) -> dict[str, Any]:
     """What this kind of channel is sent."""
     if channel.kind == "slack":
         # Unescaped, a name or an answer could hold a link or a word that wakes everybody (`<!channel>`).
-        return {"text": html.escape(said["text"], quote=False)}
+        return {"text": html.escape(content["text"], quote=False)}
     if channel.kind == "email":
-        return {"subject": said["text"].partition("\n")[0][:200], "text": _letter(said)}
-    return said
+        return {"subject": content["text"].partition("\n")[0][:200], "text": _letter(content)}
+    return content
 
 
 def _letter(said: dict[str, Any]) -> str:
@@ -55,33 +55,33 @@ def _letter(said: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def insert(db: Database, job_id: str, channel: Channel, said: dict[str, Any], at_ms: int) -> bool:
+async def insert(db: Database, job_id: str, channel: Channel, content: dict[str, Any], at_ms: int) -> bool:
     """Make the job; it is due at the full second from `at_ms` on. False if it is there already.
 
     The same call always makes the same job.
     """
     due_ms = _due(at_ms)
-    host = host_of(channel)
+    host = channel_host(channel)
     definition = Definition(
-        schedule=f"@at {render(due_ms)}",
+        schedule=f"@at {format_instant(due_ms)}",
         url=f"channel:{channel.name}",
         lane=lane_of(host),
         host=host,
-        name=f"alert: {said['text'][:150]}",
-        body=strict_json.dumps(body_for(channel, said)),
+        name=f"alert: {content['text'][:150]}",
+        body=strict_json.dumps(body_of(channel, content)),
         body_kind="json",
-        retry=PERSISTENT,
+        retry=ALERT_RETRY,
         catch_up="all",
         catch_up_window_seconds=86_400,
         alerts=None,
     )
-    change = changes.define(None, job_id, definition, Moment(due_ms - 1, job_id, f"alert-{job_id}"))
+    change = changes.define(None, job_id, definition, ChangeStamp(due_ms - 1, job_id, f"alert-{job_id}"))
     if change is None:  # never: there is nothing it could be the same as
         return False
     # Lists of jobs leave these out; as the oldest of all they are not even passed over by a page of the newest.
     oldest = DatetimeMS(0)
-    document = {**insertion(change, db.vault), "channel": channel.name, "created_at": oldest}
-    with translated():
+    document = {**new_document(change, db.keyring), "channel": channel.name, "created_at": oldest}
+    with operation():
         try:
             await db.work["jobs"].insert_one(document)
         except DuplicateKeyError:
@@ -89,7 +89,7 @@ async def insert(db: Database, job_id: str, channel: Channel, said: dict[str, An
     return True
 
 
-def execution_of(job_id: str, at_ms: int) -> str:
+def execution_id_of(job_id: str, at_ms: int) -> str:
     """The execution that such a job owes."""
     return execution_id(job_id, _due(at_ms))
 
@@ -98,9 +98,9 @@ def _due(at_ms: int) -> int:
     return -(-at_ms // 1000) * 1000
 
 
-def addressed(job: Job, channel: Channel) -> Job:
+def with_address(job: Job, channel: Channel) -> Job:
     """The job as it is sent: to where the channel is now."""
     # A server that repeats its request names the path alone.
     hidden = (channel.address, urlsplit(channel.address).path) if channel.kind == "slack" else ()
     target = replace(job.target, url=channel.address, secrets=hidden)
-    return replace(job, target=target, host=host_of(channel), signing_secret=channel.signing_secret)
+    return replace(job, target=target, host=channel_host(channel), signing_secret=channel.signing_secret)

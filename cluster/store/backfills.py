@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
 
-from cluster.store.mongo.decoding import legible
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.decoding import decode_each
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -35,17 +35,17 @@ class Backfill:
     cursor_ms: int
     until_ms: int | None = None
     after: str | None = None
-    counted: bool = False
-    counted_ms: int | None = None
-    runs_ms: int | None = None
+    missed_recorded: bool = False
+    missed_recorded_ms: int | None = None
+    first_run_ms: int | None = None
 
 
-def identity(key: str, job_id: str | None, from_ms: int) -> str:
+def backfill_id(key: str, job_id: str | None, from_ms: int) -> str:
     """Deterministic, so that a repeated pass writes the same document."""
     return f"{job_id or ''}|{from_ms}|{key}"
 
 
-async def open_(db: Database, *ranges: Backfill) -> None:
+async def open_ranges(db: Database, *ranges: Backfill) -> None:
     """Write ranges down; one that exists keeps its progress and may only grow."""
     operations = [
         UpdateOne(
@@ -67,7 +67,7 @@ async def open_(db: Database, *ranges: Backfill) -> None:
         )
         for b in ranges
     ]
-    with translated():
+    with operation():
         await db.work["backfills"].bulk_write(operations, ordered=False)
 
 
@@ -96,23 +96,23 @@ def _date(ms: int | None) -> DatetimeMS | None:
     return None if ms is None else DatetimeMS(ms)
 
 
-async def oldest(db: Database, without: Sequence[str] = ()) -> tuple[Backfill | None, dict[str, str]]:
+async def oldest(db: Database, exclude: Sequence[str] = ()) -> tuple[Backfill | None, dict[str, str]]:
     """The range whose next occurrence to catch up is the oldest, but `without` these; ranges not counted come first.
 
     If it cannot be read, its id and why.
     """
-    query: Document = {"_id": {"$nin": list(without)}} if without else {}
-    with translated():
+    query: Document = {"_id": {"$nin": list(exclude)}} if exclude else {}
+    with operation():
         d = await db.work["backfills"].find_one({**query, "counted": False})
         if d is None:
             d = await db.work["backfills"].find_one(query, sort=[("cursor_at", 1), ("_id", 1)])
-    found, poison = legible("backfill", [] if d is None else [d], _backfill)
+    found, poison = decode_each("backfill", [] if d is None else [d], _backfill)
     return (found[0] if found else None), poison
 
 
-async def progress(db: Database, b: Backfill) -> None:
+async def save_progress(db: Database, b: Backfill) -> None:
     """Keep how far catching up has come. Repeating a slice is harmless, so this needs no fence."""
-    with translated():
+    with operation():
         await db.work["backfills"].update_one(
             {"_id": b.id},
             {
@@ -120,9 +120,9 @@ async def progress(db: Database, b: Backfill) -> None:
                     "cursor_at": DatetimeMS(b.cursor_ms),
                     "until": _date(b.until_ms),
                     "after": b.after,
-                    "counted": b.counted,
-                    "counted_at": _date(b.counted_ms),
-                    "runs_at": _date(b.runs_ms),
+                    "counted": b.missed_recorded,
+                    "counted_at": _date(b.missed_recorded_ms),
+                    "runs_at": _date(b.first_run_ms),
                 }
             },
         )
@@ -130,13 +130,13 @@ async def progress(db: Database, b: Backfill) -> None:
 
 async def close(db: Database, b: Backfill) -> None:
     """Everything in the range has been written down."""
-    with translated():
+    with operation():
         await db.work["backfills"].delete_one({"_id": b.id, "to": DatetimeMS(b.to_ms)})
 
 
-async def reached(db: Database, keys: Collection[str]) -> dict[str, int]:
+async def reached_by_schedule(db: Database, keys: Collection[str]) -> dict[str, int]:
     """How far catching up has come for these schedules, in ms: the oldest open range of each. Absent: none is open."""
-    with translated():
+    with operation():
         found = await db.work["backfills"].find({"key": {"$in": list(keys)}}, {"key": 1, "cursor_at": 1}).to_list()
     oldest: dict[str, int] = {}
     for d in found:
@@ -144,7 +144,7 @@ async def reached(db: Database, keys: Collection[str]) -> dict[str, int]:
     return oldest
 
 
-async def pending(db: Database) -> int:
+async def count_open(db: Database) -> int:
     """How many ranges are open."""
-    with translated():
+    with operation():
         return await db.api["backfills"].count_documents({})

@@ -13,8 +13,8 @@ from pymongo.errors import BulkWriteError
 
 from cluster.core.errors import InvariantBroken
 from cluster.store.mongo.codec import batch_from_document, batch_to_document, instant
-from cluster.store.mongo.decoding import values
-from cluster.store.mongo.operation import duplicates, translated
+from cluster.store.mongo.decoding import decode_readable
+from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 OVERDUE_MS = 15_000
 """A batch nobody claimed for so long is late work: it goes out behind what is due now."""
-SPREAD_MOST_MS = 300_000
-SPREAD_LEAST = 16
+MAX_SPREAD_MS = 300_000
+MIN_SPREAD_BATCHES = 16
 
 
 async def insert(db: Database, batches: Sequence[Batch]) -> None:
@@ -37,7 +37,7 @@ async def insert(db: Database, batches: Sequence[Batch]) -> None:
     """
     if not batches:
         return
-    with translated():
+    with operation():
         try:
             await db.work["batches"].insert_many([batch_to_document(b) for b in batches], ordered=False)
         except BulkWriteError as exc:
@@ -69,11 +69,11 @@ class ClaimFilter:
     """Which batches a node may claim now."""
 
     late: bool = False
-    hosts_held: tuple[str, ...] = ()
+    hosts_blocked: tuple[str, ...] = ()
     """Hosts that this node may not send to now: what goes to one of them alone is left for later, or to others."""
-    gates_shut: tuple[str, ...] = ()
+    limits_saturated: tuple[str, ...] = ()
     unowned_only: bool = False
-    claims_most: int | None = None
+    max_claims: int | None = None
     """What was claimed more often than this is left to others, or for later."""
 
 
@@ -85,14 +85,14 @@ async def claim(
     Raises `OutcomeUnknown` when no answer came in time: the batch may then carry our name (see `strays`).
     """
     query: Document = {"late": which.late, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
-    if which.hosts_held:
-        query["host"] = {"$nin": list(which.hosts_held)}
-    if which.gates_shut:
-        query["gate"] = {"$nin": list(which.gates_shut)}
+    if which.hosts_blocked:
+        query["host"] = {"$nin": list(which.hosts_blocked)}
+    if which.limits_saturated:
+        query["gate"] = {"$nin": list(which.limits_saturated)}
     if which.unowned_only:
         query["owner"] = None
-    if which.claims_most is not None:
-        query["claims"] = {"$lte": which.claims_most}
+    if which.max_claims is not None:
+        query["claims"] = {"$lte": which.max_claims}
     update: list[Document] = [
         {
             "$set": {
@@ -105,7 +105,7 @@ async def claim(
             }
         }
     ]
-    with translated(), pymongo.timeout(timeout_seconds):
+    with operation(), pymongo.timeout(timeout_seconds):
         found = await db.work["batches"].find_one_and_update(
             query, update, sort=[("claimable_at", 1)], return_document=ReturnDocument.AFTER
         )
@@ -119,19 +119,19 @@ async def claim(
     return batch
 
 
-PEEKED = 100
+PEEK_LIMIT = 100
 
 
-async def discard_unsound(db: Database) -> list[str]:
+async def delete_corrupt(db: Database) -> list[str]:
     """Delete those of the batches claimable first that no claim can take or read. Returns their ids.
 
     Without this, the one that has been claimable longest would fail every claim of every node. A batch holds nothing
     that its executions do not say as well, so the caller has it rebuilt from them (`owing.repair`).
     """
-    with translated():
+    with operation():
         found: list[Document] = []
         for late in (False, True):
-            found += await db.work["batches"].find({"late": late}).sort("claimable_at", 1).limit(PEEKED).to_list()
+            found += await db.work["batches"].find({"late": late}).sort("claimable_at", 1).limit(PEEK_LIMIT).to_list()
         unsound = [d["_id"] for d in found if not _sound(d)]
         if unsound:
             await db.work["batches"].delete_many({"_id": {"$in": unsound}})
@@ -154,7 +154,7 @@ async def renew(db: Database, owner: str, held: Iterable[tuple[str, int]], lease
         by_token[token].append(batch)
     lost: set[str] = set()
     until = [{"$set": {"claimable_at": {"$add": ["$$NOW", int(lease_seconds * 1000)]}}}]
-    with translated():
+    with operation():
         for token, ids in by_token.items():
             mine = {"_id": {"$in": ids}, "owner": owner, "token": token}
             result = await db.control["batches"].update_many(mine, until)
@@ -164,18 +164,18 @@ async def renew(db: Database, owner: str, held: Iterable[tuple[str, int]], lease
     return lost
 
 
-async def release(db: Database, batch: Batch, claimable_ms: int | None, *, untouched: bool = False) -> bool:
+async def release(db: Database, batch: Batch, claimable_ms: int | None, *, nothing_sent: bool = False) -> bool:
     """Hand a batch back on its token, claimable at an instant (None: at once). False if it was not ours any more.
 
     `untouched`: nothing of it was sent, so that this claim does not count against it.
     """
     at: Any = "$$NOW" if claimable_ms is None else {"$literal": DatetimeMS(claimable_ms)}
     change: Document = {"owner": None, "claimable_at": at}
-    if untouched:
+    if nothing_sent:
         change["claims"] = max(0, batch.claims - 1)
         change["held"] = claimable_ms is not None or "$$REMOVE"
         change["late"] = {"$or": ["$late", {"$lte": ["$send_at", {"$subtract": ["$$NOW", OVERDUE_MS]}]}]}
-    with translated():
+    with operation():
         result = await db.work["batches"].update_one(
             {"_id": batch.id, "owner": batch.owner, "token": batch.token},
             [{"$set": change}],
@@ -185,7 +185,7 @@ async def release(db: Database, batch: Batch, claimable_ms: int | None, *, untou
 
 async def release_unrenewed(db: Database, batch: Batch) -> bool:
     """Free a batch of somebody who seems to be dead. False if it was renewed, or changed hands, since it was read."""
-    with translated():
+    with operation():
         result = await db.work["batches"].update_one(
             {
                 "_id": batch.id,
@@ -198,52 +198,55 @@ async def release_unrenewed(db: Database, batch: Batch) -> bool:
     return result.matched_count > 0
 
 
-async def finish(db: Database, done: Sequence[Batch]) -> set[str]:
+async def delete_finished(db: Database, finished: Sequence[Batch]) -> set[str]:
     """Delete batches of which nothing is owed any more. Returns those that could not be: lost, or grown meanwhile."""
-    if not done:
+    if not finished:
         return set()
-    with translated():
+    with operation():
         result = await db.work["batches"].bulk_write(
-            [DeleteOne({"_id": b.id, "owner": b.owner, "token": b.token, "ids": {"$size": len(b.ids)}}) for b in done],
+            [
+                DeleteOne({"_id": b.id, "owner": b.owner, "token": b.token, "ids": {"$size": len(b.ids)}})
+                for b in finished
+            ],
             ordered=False,
         )
-        if result.deleted_count == len(done):
+        if result.deleted_count == len(finished):
             return set()
-        left = await db.work["batches"].find({"_id": {"$in": [b.id for b in done]}}, {"_id": 1}).to_list()
+        left = await db.work["batches"].find({"_id": {"$in": [b.id for b in finished]}}, {"_id": 1}).to_list()
     return {d["_id"] for d in left}
 
 
-async def listed(db: Database, ids: Iterable[str]) -> dict[str, set[str]]:
+async def executions_listed(db: Database, ids: Iterable[str]) -> dict[str, set[str]]:
     """Those of `ids` that exist, each with the executions it lists."""
-    with translated():
+    with operation():
         found = await db.work["batches"].find({"_id": {"$in": list(ids)}}, {"ids": 1}).to_list()
     return {d["_id"]: set(d["ids"]) for d in found}
 
 
-async def existing(db: Database, ids: Iterable[str]) -> set[str]:
+async def existing_ids(db: Database, ids: Iterable[str]) -> set[str]:
     """Those of `ids` that exist."""
-    with translated():
+    with operation():
         found = await db.work["batches"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
     return {d["_id"] for d in found}
 
 
-async def strays(db: Database, owner: str) -> list[Batch]:
+async def owned_by(db: Database, owner: str) -> list[Batch]:
     """Every batch that carries this owner's name."""
-    with translated():
+    with operation():
         found = await db.work["batches"].find({"owner": owner}).to_list()
-    return values("batch", found, batch_from_document)
+    return decode_readable("batch", found, batch_from_document)
 
 
 async def owners(db: Database) -> set[str]:
     """Who holds at least one batch."""
-    with translated():
+    with operation():
         found = await db.work["batches"].distinct("owner", {"owner": {"$ne": None}})
     return set(found)
 
 
-async def demote(db: Database, overdue_ms: int = OVERDUE_MS) -> int:
+async def demote_overdue(db: Database, overdue_ms: int = OVERDUE_MS) -> int:
     """Turn batches overdue by more than `overdue_ms` into late work, so that a backlog never delays what is due now."""
-    with translated():
+    with operation():
         result = await db.work["batches"].update_many(
             {"late": False, "$expr": {"$lte": ["$claimable_at", {"$subtract": ["$$NOW", overdue_ms]}]}},
             {"$set": {"late": True}},
@@ -256,7 +259,7 @@ async def count_late(db: Database, limit: int) -> int:
 
     What is held back for its target's sake is not counted: it would keep others from catching up.
     """
-    with translated():
+    with operation():
         return await db.work["batches"].count_documents({"late": True, "held": {"$ne": True}}, limit=limit)
 
 
@@ -264,7 +267,7 @@ def _waiting_for(host: str | Document) -> Document:
     return {"late": {"$in": [False, True]}, "owner": None, "host": host}
 
 
-async def hosts_waiting(db: Database, most: int) -> list[str]:
+async def hosts_waiting(db: Database, limit: int) -> list[str]:
     """The hosts of what could be claimed now: that many at most, those that wait the longest."""
     pipeline: list[Document] = [
         {
@@ -277,14 +280,14 @@ async def hosts_waiting(db: Database, most: int) -> list[str]:
         },
         {"$group": {"_id": "$host", "since": {"$min": "$claimable_at"}}},
         {"$sort": {"since": 1, "_id": 1}},
-        {"$limit": most},
+        {"$limit": limit},
     ]
-    with translated():
+    with operation():
         found = await (await db.work["batches"].aggregate(pipeline)).to_list()
     return [d["_id"] for d in found]
 
 
-async def put_off(db: Database, until_ms: Mapping[str, int]) -> int:
+async def defer_hosts(db: Database, until_ms: Mapping[str, int]) -> int:
     """What is claimable for hosts whose breakers are open becomes claimable when each may be tried again. One write.
 
     Claims leave it out anyway; this keeps them from walking over it. What is overdue is late work from then on.
@@ -295,16 +298,16 @@ async def put_off(db: Database, until_ms: Mapping[str, int]) -> int:
     place = {"$indexOfArray": [{"$literal": hosts}, "$host"]}
     until = {"$arrayElemAt": [{"$literal": [DatetimeMS(until_ms[host]) for host in hosts]}, place]}
     change = {"claimable_at": until, "late": {"$or": ["$late", overdue]}, "held": True}
-    with translated():
+    with operation():
         result = await db.work["batches"].update_many(
             {**_waiting_for({"$in": hosts}), "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}, [{"$set": change}]
         )
     return result.modified_count
 
 
-async def release_held(db: Database, host: str) -> int:
+async def release_deferred(db: Database, host: str) -> int:
     """What was put off for a host is claimable now."""
-    with translated():
+    with operation():
         result = await db.work["batches"].update_many(
             {
                 **_waiting_for(host),
@@ -315,17 +318,17 @@ async def release_held(db: Database, host: str) -> int:
     return result.modified_count
 
 
-async def spread_late(db: Database, field: str, names: Sequence[str], apart_ms: int) -> int:
+async def spread_late(db: Database, field: str, names: Sequence[str], interval_ms: int) -> int:
     """Late batches that nobody may take now come back one by one, about `apart_ms` apart, a few minutes at most.
 
     So a long backlog of one slow host (`field` is `host`) or limit (`gate`) is not walked over by every claim.
     """
     query = {"late": True, "owner": None, field: {"$in": list(names)}, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
-    with translated():
-        waiting = await db.work["batches"].count_documents(query, limit=SPREAD_MOST_MS // apart_ms)
-        if waiting < SPREAD_LEAST:
+    with operation():
+        waiting = await db.work["batches"].count_documents(query, limit=MAX_SPREAD_MS // interval_ms)
+        if waiting < MIN_SPREAD_BATCHES:
             return 0
-        later = {"$multiply": [{"$rand": {}}, waiting * apart_ms]}
+        later = {"$multiply": [{"$rand": {}}, waiting * interval_ms]}
         result = await db.work["batches"].update_many(
             query, [{"$set": {"claimable_at": {"$add": ["$$NOW", {"$toLong": later}]}, "held": True}}]
         )
@@ -348,9 +351,9 @@ class LeasedBatch:
     executions: int
 
 
-async def leased(db: Database) -> list[LeasedBatch]:
+async def list_leased(db: Database) -> list[LeasedBatch]:
     """Every batch that somebody holds, the one that ends first on top."""
-    with translated():
+    with operation():
         found = await db.api["batches"].find({"owner": {"$ne": None}}).sort("claimable_at", 1).to_list()
     return [
         LeasedBatch(
@@ -394,7 +397,7 @@ async def backlog(db: Database) -> Backlog:
             }
         }
     ]
-    with translated():
+    with operation():
         rows = await (await db.api["batches"].aggregate(pipeline)).to_list()
     if not rows:
         return Backlog(0, 0, None, 0)

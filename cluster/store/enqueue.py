@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Batch
 from cluster.core.execution.planning import MAX_BATCH
-from cluster.core.limits.permits import batch_gate
+from cluster.core.limits.permits import batch_limit_key
 from cluster.store import batches, engine_jobs, executions, history
 
 if TYPE_CHECKING:
@@ -28,38 +28,40 @@ ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class Enqueued:
     """What one call wrote: new executions, batches repaired, executions taken over from an older schedule."""
 
     inserted: int = 0
     repaired: int = 0
-    reowned: int = 0
+    adopted: int = 0
 
 
-async def owe(
-    db: Database, planned: Sequence[Execution], its_batches: Sequence[Batch], new_id: Callable[[], str]
-) -> Owed:
+async def insert_owed(
+    db: Database, planned: Sequence[Execution], planned_batches: Sequence[Batch], new_id: Callable[[], str]
+) -> Enqueued:
     """Insert executions and then their batches, and repair what an interrupted writer left of the same.
 
     `planned` names its batches; `new_id` makes ids for batches of executions that are re-owned. Safe to repeat. Raises
     `StoreUnavailable` if nodes kept changing the executions of an older schedule meanwhile.
     """
-    total = Owed()
+    total = Enqueued()
     for _ in range(ROUNDS):
-        done, lost = await _owe_once(db, planned, its_batches, new_id)
-        total = Owed(total.inserted + done.inserted, total.repaired + done.repaired, total.reowned + done.reowned)
+        done, lost = await _owe_once(db, planned, planned_batches, new_id)
+        total = Enqueued(total.inserted + done.inserted, total.repaired + done.repaired, total.adopted + done.adopted)
         if not lost:
             return total
-        names = {b.id: new_id() for b in its_batches}
+        names = {b.id: new_id() for b in planned_batches}
         planned = [replace(e, batch=names[e.batch]) for e in planned if e.id in lost]
-        its_batches = [replace(b, id=names[b.id], ids=tuple(i for i in b.ids if i in lost)) for b in its_batches]
-        its_batches = [b for b in its_batches if b.ids]
+        planned_batches = [
+            replace(b, id=names[b.id], ids=tuple(i for i in b.ids if i in lost)) for b in planned_batches
+        ]
+        planned_batches = [b for b in planned_batches if b.ids]
     raise StoreUnavailable(f"{len(planned)} executions of an older schedule kept changing hands")
 
 
 async def _owe_once(
     db: Database, planned: Sequence[Execution], its_batches: Sequence[Batch], new_id: Callable[[], str]
-) -> tuple[Owed, set[str]]:
+) -> tuple[Enqueued, set[str]]:
     """What was written, and the ids of what has to be written once more."""
     members: defaultdict[str, list[Execution]] = defaultdict(list)
     for e in planned:
@@ -71,17 +73,17 @@ async def _owe_once(
         fresh = [_without(b, set(there)) for b in some]
         await batches.insert(db, [b for b in fresh if b.ids])
     if not existed:
-        return Owed(len(planned)), existed
+        return Enqueued(len(planned)), existed
     wanted = {e.id: e for e in planned if e.id in existed}
-    found, unreadable = await executions.read(db, existed)
+    found, unreadable = await executions.read_owed(db, existed)
     stale = [e for e in found.values() if not wanted[e.id].trigger and _stale(e, wanted[e.id].schedule_version)]
     older = await _older(db, stale, wanted)
     late = {b.id for b in its_batches if b.late}
     reowned = await _reown(db, older, wanted, late, new_id)
-    repaired = await repair(db, [e for e in found.values() if e.id not in reowned])
+    repaired = await repair_batches(db, [e for e in found.values() if e.id not in reowned])
     unsure = (existed - found.keys() - unreadable.keys()) | ({e.id for e in older} - reowned)
     lost = await _lost(db, {i: wanted[i].schedule_version for i in unsure})
-    return Owed(len(planned) - len(existed), repaired, len(reowned)), lost
+    return Enqueued(len(planned) - len(existed), repaired, len(reowned)), lost
 
 
 def _stale(e: Execution, version: str) -> bool:
@@ -100,7 +102,7 @@ async def _lost(db: Database, versions: dict[str, str]) -> set[str]:
     there = await executions.owed(db, versions)
     moved = {e.id for e in there.values() if _stale(e, versions[e.id])}
     gone = {i: version for i, version in versions.items() if i not in there}
-    return moved | (gone.keys() - await history.settled(db, gone) if gone else set())
+    return moved | (gone.keys() - await history.final_ids(db, gone) if gone else set())
 
 
 def _chunks(its_batches: Sequence[Batch]) -> Iterator[list[Batch]]:
@@ -130,7 +132,7 @@ async def _older(db: Database, found: Sequence[Execution], wanted: Mapping[str, 
     """
     if not found:
         return []
-    now = await engine_jobs.versions(db, {e.job_id for e in found})
+    now = await engine_jobs.schedule_versions(db, {e.job_id for e in found})
     return [e for e in found if now.get(e.job_id) == wanted[e.id].schedule_version]
 
 
@@ -150,13 +152,13 @@ async def _reown(
     for e in stale:
         now, made = wanted[e.id], len(e.attempts)
         send_ms = e.send_ms if made else now.send_ms
-        groups[now.lane, now.batch in late, made, send_ms, now.host, batch_gate(now.gate)].append(e)
+        groups[now.lane, now.batch in late, made, send_ms, now.host, batch_limit_key(now.limit_key)].append(e)
     for (lane, behind, made, send_ms, host, gate), group in _small(groups):
         name = new_id()
-        mine = await executions.reown(db, group, {e.id: wanted[e.id] for e in group}, name)
+        mine = await executions.adopt(db, group, {e.id: wanted[e.id] for e in group}, name)
         if mine:
             token, ids = max(e.token for e in group), tuple(sorted(mine))
-            batch = Batch(name, ids, lane, made, send_ms, send_ms - 1000, token=token, host=host, gate=gate)
+            batch = Batch(name, ids, lane, made, send_ms, send_ms - 1000, token=token, host=host, limit_key=gate)
             await batches.insert(db, [replace(batch, late=behind)])
             taken |= mine
     return taken
@@ -169,7 +171,7 @@ def _small(groups: Mapping[K, Sequence[Execution]]) -> Iterator[tuple[K, Sequenc
             yield key, group[start : start + MAX_BATCH]
 
 
-async def repair(db: Database, owed: Iterable[Execution], claims: int = 0) -> int:
+async def repair_batches(db: Database, owed: Iterable[Execution], claims: int = 0) -> int:
     """Make sure that every batch these executions name exists and lists them. Returns how many were missing.
 
     `claims` is how often the batch was claimed that they were moving from, if that is known. What was answered there
@@ -183,7 +185,7 @@ async def repair(db: Database, owed: Iterable[Execution], claims: int = 0) -> in
         by_batch[e.batch].append(e)
     if not by_batch:
         return 0
-    listed = await batches.listed(db, by_batch)
+    listed = await batches.executions_listed(db, by_batch)
     suspects = [e for name, group in by_batch.items() for e in group if e.id not in listed.get(name, ())]
     if not suspects:
         return 0
@@ -209,5 +211,5 @@ def _rebuilt(name: str, group: Sequence[Execution], claims: int) -> Batch:
         token=max(e.token for e in group),
         claims=0 if any(a.token == e.token for e in group for a in e.attempts) else claims,
         host=first.host if all(e.host == first.host for e in group) else "",
-        gate=batch_gate(first.gate) if all(e.gate == first.gate for e in group) else None,
+        limit_key=batch_limit_key(first.limit_key) if all(e.limit_key == first.limit_key for e in group) else None,
     )

@@ -10,13 +10,13 @@ from pymongo.errors import BulkWriteError
 
 from cluster.core.lifecycle import State
 from cluster.store.mongo.codec import attempt_to_document, execution_from_document, execution_to_document
-from cluster.store.mongo.decoding import legible
-from cluster.store.mongo.operation import duplicates, translated
+from cluster.store.mongo.decoding import decode_each
+from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cluster.core.execution.model import Execution, Moved
+    from cluster.core.execution.model import Execution, Rescheduled
     from cluster.store.mongo.client import Database
 
 
@@ -25,7 +25,7 @@ async def insert(db: Database, executions: Sequence[Execution]) -> list[str]:
     if not executions:
         return []
     documents = [execution_to_document(e) for e in executions]
-    with translated():
+    with operation():
         try:
             await db.work["executions"].insert_many(documents, ordered=False)
         except BulkWriteError as exc:
@@ -38,20 +38,20 @@ async def insert(db: Database, executions: Sequence[Execution]) -> list[str]:
 
 async def owed(db: Database, ids: Iterable[str]) -> dict[str, Execution]:
     """Those of `ids` that are still owed."""
-    return (await read(db, ids))[0]
+    return (await read_owed(db, ids))[0]
 
 
-async def read(db: Database, ids: Iterable[str]) -> tuple[dict[str, Execution], dict[str, str]]:
+async def read_owed(db: Database, ids: Iterable[str]) -> tuple[dict[str, Execution], dict[str, str]]:
     """Those of `ids` that are still owed; and those whose documents cannot be read, with why."""
-    with translated():
+    with operation():
         found = await db.work["executions"].find({"_id": {"$in": list(ids)}}).to_list()
-    executions, unreadable = legible("execution", found, execution_from_document)
+    executions, unreadable = decode_each("execution", found, execution_from_document)
     return {e.id: e for e in executions}, unreadable
 
 
-async def discard(db: Database, ids: Iterable[str]) -> int:
+async def delete_unreadable(db: Database, ids: Iterable[str]) -> int:
     """Delete documents that nobody can read and nobody can hold. History says what they were."""
-    with translated():
+    with operation():
         return (await db.work["executions"].delete_many({"_id": {"$in": list(ids)}})).deleted_count
 
 
@@ -60,7 +60,7 @@ async def stamp(db: Database, ids: Sequence[str], batch: str, owner: str, token:
 
     Whoever stood still between claim and stamp for longer than his lease must not take back what the next one holds.
     """
-    with translated():
+    with operation():
         result = await db.work["executions"].update_many(
             {"_id": {"$in": list(ids)}, "batch": batch, "$or": [{"owner": None}, {"token": {"$lte": token}}]},
             {"$set": {"state": State.LEASED.value, "owner": owner, "token": token}},
@@ -68,11 +68,11 @@ async def stamp(db: Database, ids: Sequence[str], batch: str, owner: str, token:
     return result.matched_count
 
 
-async def remove(db: Database, held: Mapping[tuple[str, int], Sequence[str]]) -> int:
+async def delete_final(db: Database, held: Mapping[tuple[str, int], Sequence[str]]) -> int:
     """Delete executions that are final in history: `{(batch, token): ids}`. Returns how many were still ours."""
     if not held:
         return 0
-    with translated():
+    with operation():
         result = await db.work["executions"].bulk_write(
             [
                 DeleteMany({"_id": {"$in": list(ids)}, "batch": batch, "token": token})
@@ -83,7 +83,7 @@ async def remove(db: Database, held: Mapping[tuple[str, int], Sequence[str]]) ->
     return result.deleted_count
 
 
-async def remove_ended(db: Database, ended: Mapping[str, int]) -> int:
+async def delete_ended(db: Database, ended: Mapping[str, int]) -> int:
     """Delete what is left of executions that history calls failed or dead: `{id: when they ended, ms}`.
 
     Whoever ended one deletes it in a moment; asked for again before that, it would be taken for owed already, and then be
@@ -91,7 +91,7 @@ async def remove_ended(db: Database, ended: Mapping[str, int]) -> int:
     """
     if not ended:
         return 0
-    with translated():
+    with operation():
         result = await db.work["executions"].bulk_write(
             [
                 DeleteMany({"_id": name, "$or": [{"asked_at": None}, {"asked_at": {"$lt": DatetimeMS(ms)}}]})
@@ -111,7 +111,7 @@ async def fence_endings(db: Database, endings: Sequence[Execution], nonce: str) 
     if not endings:
         return set()
     ids = [e.id for e in endings]
-    with translated():
+    with operation():
         result = await db.work["executions"].bulk_write(
             [
                 UpdateOne({"_id": e.id, "batch": e.batch, "token": e.token}, {"$set": {"ending": nonce}})
@@ -125,7 +125,7 @@ async def fence_endings(db: Database, endings: Sequence[Execution], nonce: str) 
     return {d["_id"] for d in mine}
 
 
-async def move(db: Database, moves: Sequence[Moved], batch: str) -> set[str]:
+async def move(db: Database, moves: Sequence[Rescheduled], batch: str) -> set[str]:
     """First half of a move: the executions name `batch` from now on. Returns the ids that were still ours.
 
     The caller inserts that batch next. If it dies before, the batch they came from still lists them, and whoever
@@ -149,7 +149,7 @@ async def move(db: Database, moves: Sequence[Moved], batch: str) -> set[str]:
         mine = {"_id": m.execution.id, "batch": m.execution.batch, "token": m.execution.token}
         operations.append(UpdateOne(mine, change))
     ids = [m.execution.id for m in moves]
-    with translated():
+    with operation():
         result = await db.work["executions"].bulk_write(operations, ordered=False)
         if result.matched_count == len(ids):
             return set(ids)
@@ -157,7 +157,7 @@ async def move(db: Database, moves: Sequence[Moved], batch: str) -> set[str]:
     return {d["_id"] for d in there}
 
 
-async def reown(db: Database, stale: Sequence[Execution], wanted: Mapping[str, Execution], batch: str) -> set[str]:
+async def adopt(db: Database, stale: Sequence[Execution], wanted: Mapping[str, Execution], batch: str) -> set[str]:
     """Give executions of an older schedule to the present one: new version, new batch; attempts stay.
 
     `wanted` maps execution id to what the present schedule owes. What was never sent is sent when that says, and what was,
@@ -167,7 +167,7 @@ async def reown(db: Database, stale: Sequence[Execution], wanted: Mapping[str, E
     """
     if not stale:
         return set()
-    with translated():
+    with operation():
         result = await db.work["executions"].bulk_write(
             [
                 UpdateOne(
@@ -203,10 +203,10 @@ async def reown(db: Database, stale: Sequence[Execution], wanted: Mapping[str, E
     return {d["_id"] for d in mine}
 
 
-async def add_attempt(db: Database, execution: Execution) -> bool:
+async def add_attempts(db: Database, execution: Execution) -> bool:
     """Keep an attempt of a node that lost its lease on the execution that somebody else owes now. Safe to repeat."""
     kept = False
-    with translated():
+    with operation():
         for a in execution.attempts:
             document = attempt_to_document(a)
             there = {"$elemMatch": {name: document[name] for name in ("n", "node", "token", "sent_at")}}
@@ -217,15 +217,15 @@ async def add_attempt(db: Database, execution: Execution) -> bool:
     return kept
 
 
-async def batches_named(db: Database) -> dict[str, int]:
+async def count_by_batch(db: Database) -> dict[str, int]:
     """Every batch that an owed execution names, with how many do. One scan of the hot collection: for the sweep."""
-    with translated():
+    with operation():
         cursor = await db.work["executions"].aggregate([{"$group": {"_id": "$batch", "n": {"$sum": 1}}}])
         return {d["_id"]: d["n"] async for d in cursor}
 
 
-async def naming(db: Database, batches: Sequence[str], limit: int) -> tuple[list[Execution], dict[str, str]]:
+async def of_batches(db: Database, batches: Sequence[str], limit: int) -> tuple[list[Execution], dict[str, str]]:
     """Owed executions that name one of these batches; and those whose documents cannot be read, with why."""
-    with translated():
+    with operation():
         found = await db.work["executions"].find({"batch": {"$in": list(batches)}}).limit(limit).to_list()
-    return legible("execution", found, execution_from_document)
+    return decode_each("execution", found, execution_from_document)

@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError
 
 from cluster.core.lifecycle import SENT_FINAL, State, replaces
 from cluster.store.mongo.codec import attempt_to_document
-from cluster.store.mongo.operation import duplicates, translated
+from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -28,7 +28,7 @@ REOPENED = "reopened"
 
 def _document(e: Ending, retention_days: float) -> Document:
     x = e.execution
-    marked: Document = {"mark": True} if e.mark else {}
+    marked: Document = {"mark": True} if e.alert_pending else {}
     # A primary whose clock is behind the last one's takes cluster time back: no run ends before its requests did.
     ended_ms = max([e.ended_ms, *(a.sent_ms + int(a.duration_ms) for a in e.attempts)])
     return {
@@ -45,7 +45,7 @@ def _document(e: Ending, retention_days: float) -> Document:
         "expire_at": DatetimeMS(ended_ms + int((e.retention_days or retention_days) * DAY_MS)),
         "trigger": x.trigger,
         # Null: nobody did. Absent: written by a release that did not keep it.
-        "asked_at": None if x.asked_ms is None else DatetimeMS(x.asked_ms),
+        "asked_at": None if x.replayed_ms is None else DatetimeMS(x.replayed_ms),
         **marked,
     }
 
@@ -54,7 +54,7 @@ async def _add(db: Database, documents: list[Document]) -> None:
     """Insert documents of deterministic ids; those that exist are left alone, so that a step may be repeated."""
     if not documents:
         return
-    with translated():
+    with operation():
         try:
             await db.work["history"].insert_many(documents, ordered=False)
         except BulkWriteError as exc:
@@ -74,7 +74,7 @@ async def record(db: Database, endings: Sequence[Ending], retention_days: float)
     if not endings:
         return Recorded()
     documents = [_document(e, retention_days) for e in endings]
-    with translated():
+    with operation():
         try:
             await db.work["history"].insert_many(documents, ordered=False)
         except BulkWriteError as exc:
@@ -126,19 +126,19 @@ async def _merge(db: Database, new: Document) -> int:
             return 1 if extra and was_sent else 0
 
 
-async def prune(db: Database, after_ms: int, now_ms: int, most: int) -> tuple[int, int]:
+async def prune(db: Database, after_ms: int, now_ms: int, limit: int) -> tuple[int, int]:
     """Delete what expired between `after_ms` and `now_ms`, the oldest first: about `most`, more only if they expired
     in the same ms. Returns how many, and up to which instant everything is gone.
 
     `after_ms` is there for speed: without it each call would walk again over the index entries of what is deleted.
     """
     since = DatetimeMS(after_ms)
-    with translated():
+    with operation():
         edge = (
             await db.work["history"]
             .find({"expire_at": {"$gte": since, "$lte": DatetimeMS(now_ms)}}, {"expire_at": 1, "_id": 0})
             .sort("expire_at", 1)
-            .skip(most - 1)
+            .skip(limit - 1)
             .limit(1)
             .to_list()
         )
@@ -147,7 +147,7 @@ async def prune(db: Database, after_ms: int, now_ms: int, most: int) -> tuple[in
     return result.deleted_count, until
 
 
-async def bury(db: Database, unreadable: dict[str, str], now_ms: int, retention_days: float) -> None:
+async def insert_unreadable(db: Database, unreadable: dict[str, str], now_ms: int, retention_days: float) -> None:
     """Executions whose documents cannot be read end as `dead`, with the reason; what is final already stays.
 
     The caller deletes them next. They can be sent again on request: all that is needed for it is in the id and the job.
@@ -176,7 +176,7 @@ async def bury(db: Database, unreadable: dict[str, str], now_ms: int, retention_
     await _add(db, documents)
 
 
-def reopening(now_ms: int, retention_days: float) -> Document:
+def reopen_update(now_ms: int, retention_days: float) -> Document:
     """The update that reopens a final record because somebody asked at that instant."""
     return {
         "$set": {"state": REOPENED, "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS))},
@@ -190,21 +190,21 @@ async def reopen(db: Database, execution: str, now_ms: int, retention_days: floa
     Its attempts stay; what comes of the new ones is merged with them by `record`. That somebody asked is kept here as well
     as with what is owed: a success that comes late may take the place of that.
     """
-    with translated():
+    with operation():
         result = await db.api["history"].update_one(
             {"_id": execution, "state": {"$in": [State.FAILED.value, State.DEAD.value, REOPENED]}},
-            reopening(now_ms, retention_days),
+            reopen_update(now_ms, retention_days),
         )
     return result.matched_count > 0
 
 
-async def settled(db: Database, versions: dict[str, str]) -> set[str]:
+async def final_ids(db: Database, versions: dict[str, str]) -> set[str]:
     """Those of `{execution id: schedule version}` that must not be sent: they are final already.
 
     A cancelled or skipped occurrence is final for the version of the schedule it was cancelled under; if the job was
     changed or resumed since and owes it again, it is sent.
     """
-    with translated():
+    with operation():
         found = (
             await db.work["history"]
             .find({"_id": {"$in": list(versions)}}, {"state": 1, "schedule_version": 1})
@@ -217,9 +217,9 @@ async def settled(db: Database, versions: dict[str, str]) -> set[str]:
     }
 
 
-async def known(db: Database, ids: Collection[str]) -> set[str]:
+async def existing_ids(db: Database, ids: Collection[str]) -> set[str]:
     """Those of these executions that history has something to say about."""
-    with translated():
+    with operation():
         found = await db.work["history"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
     return {d["_id"] for d in found}
 
@@ -237,7 +237,7 @@ class MissedRange:
     retention_days: float | None = None
 
 
-async def missed(
+async def missed_ranges(
     db: Database, job_ids: Collection[str], start_ms: int, end_ms: int
 ) -> dict[str, list[tuple[int, int]]]:
     """By job, the first and the last instant of each missed range that begins between two instants."""
@@ -247,7 +247,7 @@ async def missed(
         "state": State.MISSED.value,
     }
     found: dict[str, list[tuple[int, int]]] = {}
-    with translated():
+    with operation():
         async for d in db.work["history"].find(query, {"job_id": 1, "first_at": 1, "last_at": 1}):
             found.setdefault(d["job_id"], []).append((int(d["first_at"]), int(d["last_at"])))
     return found
@@ -292,5 +292,5 @@ async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int
         for d in documents
     ]
     if longer:
-        with translated():
+        with operation():
             await db.work["history"].bulk_write(longer, ordered=False)

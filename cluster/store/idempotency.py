@@ -14,13 +14,13 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
 from cluster.core.errors import Conflict, Fault, InvalidInput
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
-KEPT_MS = 86_400_000
-LEFT_MS = 10_000
+RETENTION_MS = 86_400_000
+ABANDONED_MS = 10_000
 """A request is answered within 5 s, so a record that is in work for longer was left behind."""
 
 
@@ -29,7 +29,7 @@ class InProgress(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredResponse:
     """What was answered."""
 
     status: int
@@ -38,16 +38,16 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Mine:
+class Reservation:
     """The right to do the work. `again`: an earlier request may have done it, or a part of it, under `name`."""
 
     key: str
     at_ms: int
     name: str
-    again: bool = False
+    takeover: bool = False
 
 
-async def begin(db: Database, key: str, fingerprint: str, name: str, now_ms: int) -> Mine | Answer:
+async def reserve(db: Database, key: str, fingerprint: str, name: str, now_ms: int) -> Reservation | StoredResponse:
     """The right to do the work, or its answer. Raises `InvalidInput` for another payload, or `InProgress`."""
     records = db.api["idempotency"]
     fresh = {
@@ -56,13 +56,13 @@ async def begin(db: Database, key: str, fingerprint: str, name: str, now_ms: int
         "name": name,
         "at": DatetimeMS(now_ms),
         "answer": None,
-        "expire_at": DatetimeMS(now_ms + KEPT_MS),
+        "expire_at": DatetimeMS(now_ms + RETENTION_MS),
     }
     while True:
-        with translated():
+        with operation():
             try:
                 await records.insert_one(fresh)
-                return Mine(key, now_ms, name)
+                return Reservation(key, now_ms, name)
             except DuplicateKeyError:
                 pass
             found = await records.find_one({"_id": key})
@@ -72,9 +72,9 @@ async def begin(db: Database, key: str, fingerprint: str, name: str, now_ms: int
                 raise InvalidInput([Fault("Idempotency-Key", "was used with another payload: use a new key")])
             if found["answer"] is not None:
                 a = found["answer"]
-                return Answer(a["status"], bytes(a["body"]), tuple((n, v) for n, v in a["headers"]))
+                return StoredResponse(a["status"], bytes(a["body"]), tuple((n, v) for n, v in a["headers"]))
             left_ms = int(found["at"])
-            if left_ms > now_ms - LEFT_MS:
+            if left_ms > now_ms - ABANDONED_MS:
                 raise InProgress(
                     "the first request with this Idempotency-Key is being worked on: ask again in a second"
                 )
@@ -82,33 +82,37 @@ async def begin(db: Database, key: str, fingerprint: str, name: str, now_ms: int
                 {"_id": key, "at": found["at"], "answer": None}, {"$set": {"at": DatetimeMS(now_ms)}}
             )
             if taken.matched_count:
-                return Mine(key, now_ms, found["name"], again=True)
+                return Reservation(key, now_ms, found["name"], takeover=True)
 
 
-async def rename(db: Database, mine: Mine, name: str) -> None:
+async def rename(db: Database, reservation: Reservation, name: str) -> None:
     """The work will be done under another name."""
-    with translated():
-        await db.api["idempotency"].update_one(_held(mine), {"$set": {"name": name}})
+    with operation():
+        await db.api["idempotency"].update_one(_held(reservation), {"$set": {"name": name}})
 
 
-async def finish(db: Database, mine: Mine, answer: Answer) -> None:
+async def store_response(db: Database, reservation: Reservation, response: StoredResponse) -> None:
     """The work is done: keep the answer."""
-    document = {"status": answer.status, "body": Binary(answer.body), "headers": [list(h) for h in answer.headers]}
-    with translated():
-        await db.api["idempotency"].update_one(_held(mine), {"$set": {"answer": document}})
+    document = {
+        "status": response.status,
+        "body": Binary(response.body),
+        "headers": [list(h) for h in response.headers],
+    }
+    with operation():
+        await db.api["idempotency"].update_one(_held(reservation), {"$set": {"answer": document}})
 
 
-async def forget(db: Database, mine: Mine) -> None:
+async def release(db: Database, reservation: Reservation) -> None:
     """Nothing was done: the key is free again."""
-    with translated():
-        await db.api["idempotency"].delete_one(_held(mine))
+    with operation():
+        await db.api["idempotency"].delete_one(_held(reservation))
 
 
-async def leave(db: Database, mine: Mine) -> None:
+async def abandon(db: Database, reservation: Reservation) -> None:
     """Whether it was done is not known: the next request may take over at once."""
-    with translated():
-        await db.api["idempotency"].update_one(_held(mine), {"$set": {"at": DatetimeMS(0)}})
+    with operation():
+        await db.api["idempotency"].update_one(_held(reservation), {"$set": {"at": DatetimeMS(0)}})
 
 
-def _held(mine: Mine) -> dict[str, object]:
+def _held(mine: Reservation) -> dict[str, object]:
     return {"_id": mine.key, "at": DatetimeMS(mine.at_ms), "answer": None}

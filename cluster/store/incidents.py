@@ -11,28 +11,28 @@ import orjson
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
-from cluster.core.alerts import SENT, Incident, Kind, Notice, Result, Rules, Said
-from cluster.core.documents.alerts import AlertSpec, rules_of
+from cluster.core.alerts import SENT_STATES, AlertRules, Incident, IncidentKind, Notice, NoticeKind, RecordedResult
+from cluster.core.documents.alerts import AlertSpec, parse_alert_rules
 from cluster.core.lifecycle import JobState, State
 from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import instant
-from cluster.store.mongo.decoding import one_value, values
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.decoding import decode_one, decode_readable
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cluster.store.mongo.client import Database, Document
 
-KEPT_MS = 30 * DAY_MS
-DEFAULT = "alerts"
+RETENTION_MS = 30 * DAY_MS
+DEFAULT_RULES_ID = "alerts"
 """The document of `meta` that holds the rules of all jobs without rules of their own."""
 
 
 def _incident(d: Document) -> Incident:
     return Incident(
         d["job_id"],
-        Kind(d["kind"]),
+        IncidentKind(d["kind"]),
         d["open"],
         int(d["opened_at"]),
         int(d["bad_at"]),
@@ -44,7 +44,7 @@ def _incident(d: Document) -> Incident:
         d["number"],
         tuple(
             Notice(
-                Said(n["said"]),
+                NoticeKind(n["said"]),
                 n["number"],
                 int(n["at"]),
                 tuple(n["channels"]),
@@ -64,20 +64,20 @@ def _update(i: Incident) -> Document:
         "kind": i.kind.value,
         "open": i.open,
         "opened_at": DatetimeMS(i.opened_ms),
-        "bad_at": DatetimeMS(i.bad_ms),
+        "bad_at": DatetimeMS(i.last_symptom_ms),
         "detail": i.detail,
         "execution": i.execution,
-        "told_at": DatetimeMS(i.told_ms),
+        "told_at": DatetimeMS(i.notified_ms),
         "checked_at": DatetimeMS(i.checked_ms),
         "closed_at": None if i.closed_ms is None else DatetimeMS(i.closed_ms),
         "number": i.number,
         "rev": i.rev + 1,
     }
     gone: Document = {}
-    if i.unsent:
+    if i.pending_notices:
         fields["unsent"] = [
             {
-                "said": n.said.value,
+                "said": n.kind.value,
                 "number": n.number,
                 "at": DatetimeMS(n.at_ms),
                 "channels": list(n.channels),
@@ -85,12 +85,12 @@ def _update(i: Incident) -> Document:
                 "detail": n.detail,
                 "execution": n.execution,
             }
-            for n in i.unsent
+            for n in i.pending_notices
         ]
     else:
         gone["unsent"] = ""
-    if i.closed_ms is not None and not i.unsent:
-        fields["expire_at"] = DatetimeMS(i.closed_ms + KEPT_MS)
+    if i.closed_ms is not None and not i.pending_notices:
+        fields["expire_at"] = DatetimeMS(i.closed_ms + RETENTION_MS)
     else:
         gone["expire_at"] = ""
     return {"$set": fields, "$unset": gone} if gone else {"$set": fields}
@@ -98,7 +98,7 @@ def _update(i: Incident) -> Document:
 
 async def write(db: Database, incident: Incident) -> bool:
     """Compare-and-set on the `rev` it was read with (0: there was none). False if somebody was faster."""
-    with translated():
+    with operation():
         try:
             result = await db.work["incidents"].update_one(
                 {"_id": incident.id, "rev": incident.rev}, _update(incident), upsert=incident.rev == 0
@@ -108,16 +108,16 @@ async def write(db: Database, incident: Incident) -> bool:
     return result.matched_count > 0 or result.upserted_id is not None
 
 
-async def of_job(db: Database, job_id: str, kind: Kind) -> Incident | None:
+async def get(db: Database, job_id: str, kind: IncidentKind) -> Incident | None:
     """The latest one of this kind."""
-    with translated():
+    with operation():
         d = await db.work["incidents"].find_one({"_id": f"{job_id}:{kind.value}"})
     return None if d is None else _incident(d)
 
 
-async def unchecked(db: Database, before_ms: int, limit: int) -> list[Incident]:
+async def due_for_check(db: Database, before_ms: int, limit: int) -> list[Incident]:
     """Open ones that were not looked at since then."""
-    with translated():
+    with operation():
         found = (
             await db.work["incidents"]
             .find({"open": True, "checked_at": {"$lt": DatetimeMS(before_ms)}})
@@ -125,15 +125,15 @@ async def unchecked(db: Database, before_ms: int, limit: int) -> list[Incident]:
             .limit(limit)
             .to_list()
         )
-    return values("incident", found, _incident)
+    return decode_readable("incident", found, _incident)
 
 
-async def with_unsent(db: Database, after: str, limit: int) -> list[Incident]:
+async def with_unsent_notices(db: Database, after: str, limit: int) -> list[Incident]:
     """Those of which something is to be said, in order of id."""
     query: Document = {"unsent": {"$exists": True}, "_id": {"$gt": after}}
-    with translated():
+    with operation():
         found = await db.work["incidents"].find(query).sort("_id", 1).limit(limit).to_list()
-    return values("incident", found, _incident)
+    return decode_readable("incident", found, _incident)
 
 
 async def page(
@@ -146,9 +146,9 @@ async def page(
     if after is not None:
         at = DatetimeMS(after[0])
         query["$or"] = [{"opened_at": {"$lt": at}}, {"opened_at": at, "_id": {"$gt": after[1]}}]
-    with translated():
+    with operation():
         found = await db.api["incidents"].find(query).sort([("opened_at", -1), ("_id", 1)]).limit(limit).to_list()
-    return values("incident", found, _incident)
+    return decode_readable("incident", found, _incident)
 
 
 # -- what they are decided on --------------------------------------------------------------------------------------
@@ -164,41 +164,41 @@ RESULT_FIELDS = {
 }
 
 
-def _result(d: Document) -> Result:
+def _result(d: Document) -> RecordedResult:
     why = d["reason"]
     if why is None and d["attempts"]:
         last = d["attempts"][-1]
         why = f"HTTP {last['status']}" if last.get("error") is None else last["error"]
         if last.get("detail"):
             why += f" ({last['detail'][:200]})"
-    return Result(d["_id"], d["job_id"], d["state"], int(d["ended_at"]), d["drift_ms"], why, d.get("count", 1))
+    return RecordedResult(d["_id"], d["job_id"], d["state"], int(d["ended_at"]), d["drift_ms"], why, d.get("count", 1))
 
 
-async def marks(db: Database, limit: int) -> tuple[list[Result], list[str]]:
+async def alert_pending_results(db: Database, limit: int) -> tuple[list[RecordedResult], list[str]]:
     """Results that alerts are to be decided on, the oldest first; and the ids of all that were looked at."""
-    with translated():
+    with operation():
         found = await db.work["history"].find({"mark": True}, RESULT_FIELDS).sort("ended_at", 1).limit(limit).to_list()
-    return values("history", found, _result), [d["_id"] for d in found]
+    return decode_readable("history", found, _result), [d["_id"] for d in found]
 
 
-async def unmark(db: Database, ids: Iterable[str]) -> None:
+async def clear_alert_pending(db: Database, ids: Iterable[str]) -> None:
     """They have been looked at."""
-    with translated():
+    with operation():
         await db.work["history"].update_many({"_id": {"$in": list(ids)}}, {"$unset": {"mark": ""}})
 
 
-async def latest(db: Database, job_id: str, count: int) -> list[Result]:
+async def latest_results(db: Database, job_id: str, count: int) -> list[RecordedResult]:
     """The job's latest sent executions that are final, the latest due first."""
-    query = {"_id": {"$gte": f"{job_id}:", "$lt": f"{job_id};"}, "state": {"$in": sorted(SENT)}}
-    with translated():
+    query = {"_id": {"$gte": f"{job_id}:", "$lt": f"{job_id};"}, "state": {"$in": sorted(SENT_STATES)}}
+    with operation():
         found = await db.work["history"].find(query, RESULT_FIELDS).sort("_id", -1).limit(count).to_list()
-    return values("history", found, _result)
+    return decode_readable("history", found, _result)
 
 
-async def success_since(db: Database, job_id: str, since_ms: int) -> Result | None:
+async def latest_success_since(db: Database, job_id: str, since_ms: int) -> RecordedResult | None:
     """The latest due of the executions that were due since then and have succeeded."""
     query = {"_id": {"$gte": f"{job_id}:{since_ms:013d}", "$lt": f"{job_id};"}, "state": State.SUCCEEDED.value}
-    with translated():
+    with operation():
         d = await db.work["history"].find_one(query, RESULT_FIELDS, sort=[("_id", -1)])
     return None if d is None else _result(d)
 
@@ -206,22 +206,22 @@ async def success_since(db: Database, job_id: str, since_ms: int) -> Result | No
 async def has_history(db: Database, job_id: str) -> bool:
     """Whether anything of the job is kept, what is being sent again included."""
     query = {"_id": {"$gte": f"{job_id}:", "$lt": f"{job_id};"}}
-    with translated():
+    with operation():
         return await db.work["history"].find_one(query, {"_id": 1}) is not None
 
 
-class Ruled:
+class JobAlertRules:
     """A job with its rules, as alerts need it. `rules` is None if the job is gone or nobody is to be told."""
 
     __slots__ = ("active", "active_from_ms", "ended", "id", "name", "rules")
 
-    def __init__(self, d: Document, default: Rules | None) -> None:
+    def __init__(self, d: Document, default: AlertRules | None) -> None:
         self.id: str = d["_id"]
         self.name: str | None = d.get("name")
         self.active = d["state"] == JobState.ACTIVE.value
         self.ended = d["state"] == JobState.COMPLETED.value
         self.active_from_ms = int(d["active_from"])
-        own = rules_of(d.get("alerts"))
+        own = parse_alert_rules(d.get("alerts"))
         rules = default if d.get("alerts") is None else own
         carries_alert = d.get("channel") is not None
         gone = d["state"] == JobState.DELETED.value
@@ -231,45 +231,45 @@ class Ruled:
 RULED_FIELDS = {"name": 1, "state": 1, "active_from": 1, "alerts": 1, "channel": 1}
 
 
-async def ruled(db: Database, job_ids: Iterable[str], default: Rules | None) -> dict[str, Ruled]:
+async def alert_rules_of(db: Database, job_ids: Iterable[str], default: AlertRules | None) -> dict[str, JobAlertRules]:
     """These jobs with their rules."""
-    with translated():
+    with operation():
         found = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, RULED_FIELDS).to_list()
-    return {r.id: r for r in values("job", found, lambda d: Ruled(d, default))}
+    return {r.id: r for r in decode_readable("job", found, lambda d: JobAlertRules(d, default))}
 
 
-async def to_be_heard_of(db: Database, after: str, limit: int) -> list[Ruled]:
+async def silence_candidates(db: Database, after: str, limit: int) -> list[JobAlertRules]:
     """Active jobs with a `noRunForSeconds` rule, in order of id."""
     query = {"watch.no_run_ms": {"$gt": 0}, "state": JobState.ACTIVE.value, "_id": {"$gt": after}}
-    with translated():
+    with operation():
         found = await db.work["jobs"].find(query, RULED_FIELDS).sort("_id", 1).limit(limit).to_list()
-    return values("job", found, lambda d: Ruled(d, None))
+    return decode_readable("job", found, lambda d: JobAlertRules(d, None))
 
 
-async def default_rules(db: Database) -> Rules | None:
+async def default_rules(db: Database) -> AlertRules | None:
     """For the engine: the rules of all jobs without rules of their own; none if what is stored cannot be read."""
-    with translated():
-        d = await db.work["meta"].find_one({"_id": DEFAULT})
-    return None if d is None else rules_of(d.get("rules"))
+    with operation():
+        d = await db.work["meta"].find_one({"_id": DEFAULT_RULES_ID})
+    return None if d is None else parse_alert_rules(d.get("rules"))
 
 
-async def default_spec(db: Database) -> AlertSpec | None:
+async def default_rules_spec(db: Database) -> AlertSpec | None:
     """For users: the same as it was written."""
-    with translated():
-        d = await db.api["meta"].find_one({"_id": DEFAULT})
-    return None if d is None else one_value("meta", d, lambda d: AlertSpec.model_validate(orjson.loads(d["rules"])))
+    with operation():
+        d = await db.api["meta"].find_one({"_id": DEFAULT_RULES_ID})
+    return None if d is None else decode_one("meta", d, lambda d: AlertSpec.model_validate(orjson.loads(d["rules"])))
 
 
-async def set_default(db: Database, spec: AlertSpec | None) -> bool:
+async def set_default_rules(db: Database, spec: AlertSpec | None) -> bool:
     """Replace or end them. Whether there were any."""
-    with translated():
+    with operation():
         if spec is None:
-            return (await db.api["meta"].delete_one({"_id": DEFAULT})).deleted_count > 0
-        update: Any = {"$set": {"rules": spec.text()}}
-        return (await db.api["meta"].update_one({"_id": DEFAULT}, update, upsert=True)).matched_count > 0
+            return (await db.api["meta"].delete_one({"_id": DEFAULT_RULES_ID})).deleted_count > 0
+        update: Any = {"$set": {"rules": spec.to_json()}}
+        return (await db.api["meta"].update_one({"_id": DEFAULT_RULES_ID}, update, upsert=True)).matched_count > 0
 
 
-async def forget_told(db: Database, before_ms: int, limit: int) -> int:
+async def delete_ended_alert_jobs(db: Database, before_ms: int, limit: int) -> int:
     """Remove jobs that carried an alert and ended before then."""
     query: Document = {
         "channel": {"$exists": True},
@@ -277,7 +277,7 @@ async def forget_told(db: Database, before_ms: int, limit: int) -> int:
         "updated_at": {"$lt": DatetimeMS(before_ms)},
         "unsettled": {"$exists": False},
     }
-    with translated():
+    with operation():
         found = [d["_id"] async for d in db.work["jobs"].find(query, {"_id": 1}).limit(limit)]
         if found:
             await db.work["jobs"].delete_many({**query, "_id": {"$in": found}})

@@ -12,34 +12,34 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from cluster.core.alerts import watch
-from cluster.core.documents.alerts import rules_of
-from cluster.core.execution.model import Retry
+from cluster.core.alerts import watch_of
+from cluster.core.documents.alerts import parse_alert_rules
+from cluster.core.execution.model import RetryPolicy
 from cluster.core.job.definition import Definition, StoredJob
 from cluster.core.lifecycle import JobState
-from cluster.core.limits.permits import gate_of
+from cluster.core.limits.permits import limit_key_of
 from cluster.store.mongo import job_secrets
-from cluster.store.mongo.codec import instant, limits_from
-from cluster.store.mongo.decoding import one_value
+from cluster.store.mongo.codec import instant, limits_from_document
+from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.encryption import NO_KEYS
-from cluster.store.mongo.operation import duplicates, translated
+from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cluster.core.job.definition import Change, Period
+    from cluster.core.job.definition import JobChange, PastSchedule
     from cluster.store.mongo.client import Database, Document
-    from cluster.store.mongo.encryption import Vault
+    from cluster.store.mongo.encryption import Keyring
 
-PERIODS_KEPT = 100
-WITHOUT = {"past": 0}
+MAX_PERIODS = 100
+WITHOUT_PERIODS = {"past": 0}
 
 
 def _date(ms: int | None) -> DatetimeMS | None:
     return None if ms is None else DatetimeMS(ms)
 
 
-def _fields(job: StoredJob, vault: Vault) -> Document:
+def _fields(job: StoredJob, vault: Keyring) -> Document:
     """Everything but `_id`, `past` and the leader's mark."""
     d = job.definition
     return {
@@ -63,7 +63,7 @@ def _fields(job: StoredJob, vault: Vault) -> Document:
         "queue": d.queue,
         "max_per_second": d.limits.per_second,
         "max_concurrent": d.limits.concurrent,
-        "gate": gate_of(job.id, d.queue, d.limits),
+        "gate": limit_key_of(job.id, d.queue, d.limits),
         "url": d.url,
         "headers": [list(pair) for pair in d.headers],
         "body": Binary(d.body),
@@ -78,14 +78,14 @@ def _fields(job: StoredJob, vault: Vault) -> Document:
             "max_age_seconds": d.retry.max_age_seconds,
         },
         "success_codes": None if d.success_codes is None else list(d.success_codes),
-        "codes_at": _date(job.codes_ms),
+        "codes_at": _date(job.success_codes_since_ms),
         "catch_up": d.catch_up,
         "catch_up_window_seconds": d.catch_up_window_seconds,
         "overlap": d.overlap,
         "spread_seconds": d.spread_seconds,
         "alerts": d.alerts,
         "watch": _watch(d.alerts),
-        **job_secrets.fields(d, job.id, vault),
+        **job_secrets.encrypted_fields(d, job.id, vault),
         "retention_days": d.retention_days,
         "created_at": DatetimeMS(job.created_ms),
         "updated_at": DatetimeMS(job.updated_ms),
@@ -94,19 +94,19 @@ def _fields(job: StoredJob, vault: Vault) -> Document:
 
 def _watch(alerts: str | None) -> Document | None:
     """What of the rules is looked for, or needed by whoever records: the rest is in `alerts` alone."""
-    rules = rules_of(alerts)
+    rules = parse_alert_rules(alerts)
     if rules is None:
         return None
-    watched = watch(rules)
+    watched = watch_of(rules)
     return {
         "channels": list(rules.channels),
-        "marks": watched.marks,
+        "marks": watched.failures,
         "drift_over_ms": watched.drift_over_ms,
         "no_run_ms": rules.no_run_ms,
     }
 
 
-def stored_job(d: Document, vault: Vault = NO_KEYS) -> StoredJob:
+def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
     """A job document as a value. A secret that no key opens stays locked, and is written back as it is."""
     retry = d["retry"]
     definition = Definition(
@@ -122,7 +122,7 @@ def stored_job(d: Document, vault: Vault = NO_KEYS) -> StoredJob:
         body=bytes(d["body"]),
         body_kind=d["body_kind"],
         timeout_seconds=d["timeout_seconds"],
-        retry=Retry(
+        retry=RetryPolicy(
             retry["max_attempts"],
             retry["initial_delay_seconds"],
             retry["multiplier"],
@@ -138,10 +138,10 @@ def stored_job(d: Document, vault: Vault = NO_KEYS) -> StoredJob:
         start_ms=instant(d["start_at"]),
         end_ms=instant(d["end_at"]),
         alerts=d["alerts"],
-        **job_secrets.values(d, vault),
+        **job_secrets.definition_fields(d, keyring),
         retention_days=d.get("retention_days"),
         queue=d.get("queue"),
-        limits=limits_from(d),
+        limits=limits_from_document(d),
     )
     return StoredJob(
         id=d["_id"],
@@ -156,12 +156,12 @@ def stored_job(d: Document, vault: Vault = NO_KEYS) -> StoredJob:
         created_ms=int(d["created_at"]),
         updated_ms=int(d["updated_at"]),
         state_reason=d["state_reason"],
-        mark=d.get("unsettled"),
-        codes_ms=instant(d.get("codes_at")),
+        change_id=d.get("unsettled"),
+        success_codes_since_ms=instant(d.get("codes_at")),
     )
 
 
-def _period(p: Period) -> Document:
+def _period(p: PastSchedule) -> Document:
     return {
         "schedule_version": p.schedule_version,
         "schedule": p.definition.schedule,
@@ -171,69 +171,69 @@ def _period(p: Period) -> Document:
         "end_at": _date(p.definition.end_ms),
         "from": DatetimeMS(p.from_ms),
         "to": DatetimeMS(p.to_ms),
-        **({} if p.mark is None else {"unsettled": p.mark}),
+        **({} if p.change_id is None else {"unsettled": p.change_id}),
     }
 
 
-def insertion(change: Change, vault: Vault = NO_KEYS) -> Document:
+def new_document(change: JobChange, keyring: Keyring = NO_KEYS) -> Document:
     """A whole new document."""
-    document = {"_id": change.job.id, **_fields(change.job, vault), "past": []}
-    if change.mark is not None:
-        document["unsettled"] = change.mark
+    document = {"_id": change.job.id, **_fields(change.job, keyring), "past": []}
+    if change.change_id is not None:
+        document["unsettled"] = change.change_id
     return document
 
 
-def _update(change: Change, vault: Vault) -> tuple[Document, Document]:
+def _update(change: JobChange, vault: Keyring) -> tuple[Document, Document]:
     update: Document = {"$set": _fields(change.job, vault)}
-    if change.mark is not None:
-        update["$set"]["unsettled"] = change.mark
+    if change.change_id is not None:
+        update["$set"]["unsettled"] = change.change_id
     if change.past is not None:
-        update["$push"] = {"past": {"$each": [_period(change.past)], "$slice": -PERIODS_KEPT}}
+        update["$push"] = {"past": {"$each": [_period(change.past)], "$slice": -MAX_PERIODS}}
     return {"_id": change.job.id, "revision": change.job.revision - 1}, update
 
 
-async def one(db: Database, job_id: str) -> StoredJob | None:
+async def get(db: Database, job_id: str) -> StoredJob | None:
     """The job, tombstones included; None if there never was one. Raises `Unreadable`."""
-    with translated():
-        d = await db.api["jobs"].find_one({"_id": job_id}, WITHOUT)
-    return None if d is None else one_value("job", d, lambda d: stored_job(d, db.vault))
+    with operation():
+        d = await db.api["jobs"].find_one({"_id": job_id}, WITHOUT_PERIODS)
+    return None if d is None else decode_one("job", d, lambda d: stored_job(d, db.keyring))
 
 
-async def many(db: Database, job_ids: Iterable[str]) -> dict[str, StoredJob]:
+async def get_many(db: Database, job_ids: Iterable[str]) -> dict[str, StoredJob]:
     """Those of these jobs that exist, tombstones included. Raises `Unreadable`."""
     wanted = list(job_ids)
     if not wanted:
         return {}
-    with translated():
-        found = await db.api["jobs"].find({"_id": {"$in": wanted}}, WITHOUT).to_list()
-    return {d["_id"]: one_value("job", d, lambda d: stored_job(d, db.vault)) for d in found}
+    with operation():
+        found = await db.api["jobs"].find({"_id": {"$in": wanted}}, WITHOUT_PERIODS).to_list()
+    return {d["_id"]: decode_one("job", d, lambda d: stored_job(d, db.keyring)) for d in found}
 
 
-async def insert(db: Database, change: Change) -> bool:
+async def insert(db: Database, change: JobChange) -> bool:
     """Write a job that did not exist. False if it exists now."""
-    with translated():
+    with operation():
         try:
-            await db.api["jobs"].insert_one(insertion(change, db.vault))
+            await db.api["jobs"].insert_one(new_document(change, db.keyring))
         except DuplicateKeyError:
             return False
     return True
 
 
-async def update(db: Database, change: Change) -> bool:
+async def update(db: Database, change: JobChange) -> bool:
     """Write a change on the revision before it. False if the job is at another one."""
-    query, operations = _update(change, db.vault)
-    with translated():
+    query, operations = _update(change, db.keyring)
+    with operation():
         result = await db.api["jobs"].update_one(query, operations)
     return result.matched_count > 0
 
 
-async def insert_many(db: Database, changes: Sequence[Change]) -> set[str]:
+async def insert_many(db: Database, changes: Sequence[JobChange]) -> set[str]:
     """Write jobs that did not exist. Returns the ids of those that did."""
     if not changes:
         return set()
-    with translated():
+    with operation():
         try:
-            await db.api["jobs"].insert_many([insertion(c, db.vault) for c in changes], ordered=False)
+            await db.api["jobs"].insert_many([new_document(c, db.keyring) for c in changes], ordered=False)
         except BulkWriteError as exc:
             existed = duplicates(exc)
             if existed is None:
@@ -242,10 +242,10 @@ async def insert_many(db: Database, changes: Sequence[Change]) -> set[str]:
     return set()
 
 
-async def update_many(db: Database, changes: Sequence[Change]) -> bool:
+async def update_many(db: Database, changes: Sequence[JobChange]) -> bool:
     """Write changes, each on the revision before it. False if at least one was not applied: look again, one by one."""
     if not changes:
         return True
-    with translated():
-        result = await db.api["jobs"].bulk_write([UpdateOne(*_update(c, db.vault)) for c in changes], ordered=False)
+    with operation():
+        result = await db.api["jobs"].bulk_write([UpdateOne(*_update(c, db.keyring)) for c in changes], ordered=False)
     return result.matched_count == len(changes)

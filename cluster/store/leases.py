@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pymongo.read_concern import ReadConcern
 
-from cluster.core.election import Lease
+from cluster.core.election import LeaderLease
 from cluster.core.errors import InvariantBroken
 from cluster.store.mongo.codec import instant
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 LEADER = "leader"
 
 
-def _lease(document: Document | None) -> Lease:
+def _lease(document: Document | None) -> LeaderLease:
     if document is None:
         raise InvariantBroken("the leader's lease document is gone; a node makes it again when it starts")
-    return Lease(document["holder"], document["term"], document["rev"])
+    return LeaderLease(document["holder"], document["term"], document["rev"])
 
 
-async def read(db: Database) -> Lease:
+async def read(db: Database) -> LeaderLease:
     """The lease as the majority knows it."""
-    with translated():
+    with operation():
         return _lease(await db.control["leases"].find_one({"_id": LEADER}))
 
 
-async def read_linearizable(db: Database) -> Lease:
+async def read_linearizable(db: Database) -> LeaderLease:
     """The lease after every write that was acknowledged or will ever count: settles an unknown outcome."""
-    with translated():
+    with operation():
         leases = db.control.get_collection("leases", read_concern=ReadConcern("linearizable"))
         return _lease(await leases.find_one({"_id": LEADER}))
 
 
-async def take_over(db: Database, seen: Lease, holder: str, node: str) -> bool:
+async def take_over(db: Database, seen: LeaderLease, holder: str, node: str) -> bool:
     """Become the holder of the next term if nothing has changed since `seen`."""
-    with translated():
+    with operation():
         result = await db.control["leases"].update_one(
             {"_id": LEADER, "term": seen.term, "rev": seen.rev},
             [
@@ -60,7 +60,7 @@ async def take_over(db: Database, seen: Lease, holder: str, node: str) -> bool:
 
 async def renew(db: Database, holder: str, term: int) -> bool:
     """Show that the holder of this term lives. False: it is not ours any more."""
-    with translated():
+    with operation():
         result = await db.control["leases"].update_one(
             {"_id": LEADER, "holder": holder, "term": term},
             [{"$set": {"rev": {"$add": ["$rev", 1]}, "at": "$$NOW"}}],
@@ -70,7 +70,7 @@ async def renew(db: Database, holder: str, term: int) -> bool:
 
 async def resign(db: Database, holder: str, term: int) -> bool:
     """Give the lease up, so that the next poll of any node takes over."""
-    with translated():
+    with operation():
         result = await db.control["leases"].update_one(
             {"_id": LEADER, "holder": holder, "term": term}, {"$set": {"holder": None}, "$inc": {"rev": 1}}
         )
@@ -90,7 +90,7 @@ class Leadership:
 
 async def leadership(db: Database) -> Leadership:
     """The lease as operators see it."""
-    with translated():
+    with operation():
         d = await db.api["leases"].find_one({"_id": LEADER})
     if d is None:
         return Leadership(None, None, 0, None, None)

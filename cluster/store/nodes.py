@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from pymongo import ReturnDocument
 
 from cluster.core.errors import InvariantBroken
-from cluster.store.mongo.decoding import values
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.decoding import decode_readable
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeStatus:
     """A node as the others see it."""
 
     id: str
@@ -34,8 +34,8 @@ class Node:
     counters: dict[str, Any]
 
 
-def _node(d: Document) -> Node:
-    return Node(
+def _node(d: Document) -> NodeStatus:
+    return NodeStatus(
         d["_id"],
         d["rev"],
         d["host"],
@@ -52,7 +52,7 @@ def _node(d: Document) -> Node:
     )
 
 
-async def beat(db: Database, node_id: str, fields: dict[str, Any]) -> int:
+async def write_heartbeat(db: Database, node_id: str, fields: dict[str, Any]) -> int:
     """Show that we live; returns the database's clock in ms, read by the same write."""
     values = {k: {"$literal": v} for k, v in fields.items()}
     update: list[Document] = [
@@ -65,7 +65,7 @@ async def beat(db: Database, node_id: str, fields: dict[str, Any]) -> int:
             }
         }
     ]
-    with translated():
+    with operation():
         found = await db.control["nodes"].find_one_and_update(
             {"_id": node_id}, update, {"seen_at": 1}, upsert=True, return_document=ReturnDocument.AFTER
         )
@@ -74,29 +74,29 @@ async def beat(db: Database, node_id: str, fields: dict[str, Any]) -> int:
     return int(found["seen_at"])
 
 
-async def clock(db: Database) -> int | None:
+async def primary_clock_ms(db: Database) -> int | None:
     """The primary's clock in ms, by a question that waits for no other member; None if who answered is none."""
-    with translated():
+    with operation():
         hello = await db.control.client.admin.command("hello")
     return int(hello["localTime"].timestamp() * 1000) if hello["isWritablePrimary"] else None
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class NodeHeartbeat:
     """What the census needs of a heartbeat, whatever release wrote it."""
 
     id: str
     rev: int
     clock_offset_ms: int
-    drain_asked: bool = False
+    drain_requested: bool = False
     """An operator wants it to stand aside."""
     resign_term: int = 0
     """An operator wants it to give up leading if this is its term."""
 
 
-def _beat(d: Document) -> Beat:
+def _beat(d: Document) -> NodeHeartbeat:
     rev, offset = d.get("rev"), d.get("clock_offset_ms")
-    return Beat(
+    return NodeHeartbeat(
         str(d["_id"]),
         rev if isinstance(rev, int) else 0,
         offset if isinstance(offset, int) else 0,
@@ -105,36 +105,36 @@ def _beat(d: Document) -> Beat:
     )
 
 
-async def everyone(db: Database) -> list[Beat]:
+async def heartbeats(db: Database) -> list[NodeHeartbeat]:
     """The heartbeat of every node that has not been forgotten, by id."""
     fields = {"rev": 1, "clock_offset_ms": 1, "drain_asked": 1, "resign_term": 1}
-    with translated():
+    with operation():
         return [_beat(d) for d in await db.control["nodes"].find({}, fields).sort("_id", 1).to_list()]
 
 
-async def listing(db: Database) -> tuple[list[Node], int]:
+async def nodes_and_clock(db: Database) -> tuple[list[NodeStatus], int]:
     """For operators: every node, and the database's clock in ms to judge their age by."""
-    with translated():
+    with operation():
         hello = await db.api.client.admin.command("hello")
         found = await db.api["nodes"].find().sort("_id", 1).to_list()
-    return values("node", found, _node), int(hello["localTime"].timestamp() * 1000)
+    return decode_readable("node", found, _node), int(hello["localTime"].timestamp() * 1000)
 
 
-async def forget(db: Database, node_id: str) -> None:
+async def delete(db: Database, node_id: str) -> None:
     """Remove a node that has stopped or has been dead for long."""
-    with translated():
+    with operation():
         await db.control["nodes"].delete_one({"_id": node_id})
 
 
-async def ask(db: Database, node_id: str, *, drain: bool) -> bool:
+async def request_drain(db: Database, node_id: str, *, drain: bool) -> bool:
     """Ask a node to stand aside, or take that back. It looks every two seconds. False: it has no heartbeat document."""
-    with translated():
+    with operation():
         result = await db.api["nodes"].update_one({"_id": node_id}, {"$set": {"drain_asked": drain}})
     return result.matched_count > 0
 
 
-async def ask_to_resign(db: Database, node_id: str, term: int) -> bool:
+async def request_resign(db: Database, node_id: str, term: int) -> bool:
     """Ask a node to give up leading in exactly this term. False: it has no heartbeat document."""
-    with translated():
+    with operation():
         result = await db.api["nodes"].update_one({"_id": node_id}, {"$set": {"resign_term": term}})
     return result.matched_count > 0

@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 
 from cluster.core.lifecycle import State
 from cluster.core.limits.permits import Permits
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -21,44 +21,44 @@ if TYPE_CHECKING:
     from cluster.core.limits.permits import Permit
     from cluster.store.mongo.client import Database, Document
 
-BETWEEN = "#"
+SEPARATOR = "#"
 """Between execution and mark; neither has one in it."""
 
 
-async def read(db: Database, gate: str) -> Permits:
+async def read(db: Database, limit_key: str) -> Permits:
     """What is given out under this limit."""
-    with translated():
-        d = await db.work["permits"].find_one({"_id": gate})
+    with operation():
+        d = await db.work["permits"].find_one({"_id": limit_key})
     if d is None:
         return Permits()
-    marks = dict(m.split(BETWEEN) for m in d.get("marks", ()))
+    marks = dict(m.split(SEPARATOR) for m in d.get("marks", ()))
     return Permits(d["next_ms"], {i: marks.get(i, "") for i in d["held"]}, d["rev"])
 
 
-async def write(db: Database, gate: str, seen: Permits, then: Permits) -> bool:
+async def write(db: Database, limit_key: str, seen: Permits, then: Permits) -> bool:
     """Compare-and-set. False if somebody else was faster."""
-    marks = sorted(_marked(i, mark) for i, mark in then.held.items() if mark)
-    fields = {"next_ms": then.next_ms, "held": sorted(then.held), "marks": marks, "rev": seen.rev + 1}
-    with translated():
+    marks = sorted(_marked(i, mark) for i, mark in then.granted.items() if mark)
+    fields = {"next_ms": then.next_ms, "held": sorted(then.granted), "marks": marks, "rev": seen.rev + 1}
+    with operation():
         if seen.rev == 0:
             try:
-                await db.work["permits"].insert_one({"_id": gate, **fields})
+                await db.work["permits"].insert_one({"_id": limit_key, **fields})
             except DuplicateKeyError:
                 return False
             return True
-        result = await db.work["permits"].update_one({"_id": gate, "rev": seen.rev}, {"$set": fields})
+        result = await db.work["permits"].update_one({"_id": limit_key, "rev": seen.rev}, {"$set": fields})
     return result.matched_count > 0
 
 
-async def give_back(db: Database, back: Iterable[Permit]) -> None:
+async def release(db: Database, permits: Iterable[Permit]) -> None:
     """Nobody runs under these permits any more. Safe to repeat, and at any time: what is void by now stays void."""
     marks: defaultdict[str, list[str]] = defaultdict(list)
-    for p in back:
-        if p.mark is not None:
-            marks[p.gate].append(_marked(p.execution, p.mark))
-    with translated():
+    for p in permits:
+        if p.permit_id is not None:
+            marks[p.limit_key].append(_marked(p.execution, p.permit_id))
+    with operation():
         for gate, mine in marks.items():
-            names = {"$arrayElemAt": [{"$split": ["$$this", BETWEEN]}, 0]}
+            names = {"$arrayElemAt": [{"$split": ["$$this", SEPARATOR]}, 0]}
             theirs = {"$map": {"input": {"$setIntersection": ["$marks", mine]}, "in": names}}
             change: Document = {
                 "held": {"$setDifference": ["$held", theirs]},
@@ -69,12 +69,12 @@ async def give_back(db: Database, back: Iterable[Permit]) -> None:
 
 
 def _marked(execution: str, mark: str) -> str:
-    return f"{execution}{BETWEEN}{mark}"
+    return f"{execution}{SEPARATOR}{mark}"
 
 
-async def live(db: Database, ids: Collection[str]) -> set[str]:
+async def leased_ids(db: Database, ids: Collection[str]) -> set[str]:
     """Those of these executions that a node holds a lease for now. What no node holds, no node is sending."""
-    with translated():
+    with operation():
         found = (
             await db.work["executions"]
             .find({"_id": {"$in": list(ids)}, "state": State.LEASED.value}, {"batch": 1, "token": 1})
@@ -96,14 +96,14 @@ async def live(db: Database, ids: Collection[str]) -> set[str]:
     return {d["_id"] for d in found if (d["batch"], d["token"]) in leased}
 
 
-async def running(db: Database, gates: Collection[str]) -> dict[str, int]:
+async def running_counts(db: Database, limit_keys: Collection[str]) -> dict[str, int]:
     """For operators: how many executions run under each of these limits."""
-    with translated():
-        found = await db.api["permits"].find({"_id": {"$in": list(gates)}}).to_list()
+    with operation():
+        found = await db.api["permits"].find({"_id": {"$in": list(limit_keys)}}).to_list()
     return {d["_id"]: len(d["held"]) for d in found}
 
 
-async def forget(db: Database, gate: str) -> None:
+async def delete(db: Database, limit_key: str) -> None:
     """Nothing is limited here any more."""
-    with translated():
-        await db.api["permits"].delete_one({"_id": gate})
+    with operation():
+        await db.api["permits"].delete_one({"_id": limit_key})

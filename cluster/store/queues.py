@@ -9,7 +9,7 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import ReturnDocument
 
 from cluster.core.limits.permits import Limits
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
@@ -28,9 +28,9 @@ def _queue(d: Document) -> Queue:
     return Queue(d["_id"], Limits(d["max_per_second"], d["max_concurrent"]), int(d["updated_at"]))
 
 
-async def limits(db: Database, name: str) -> Limits:
+async def limits_of(db: Database, name: str) -> Limits:
     """For the engine: the limits of a queue; none if there is no such queue."""
-    with translated():
+    with operation():
         d = await db.work["queues"].find_one({"_id": name})
     return Limits() if d is None else _queue(d).limits
 
@@ -42,28 +42,28 @@ async def put(db: Database, queue: Queue) -> bool:
         "max_concurrent": queue.limits.concurrent,
         "updated_at": DatetimeMS(queue.updated_ms),
     }
-    with translated():
+    with operation():
         before = await db.api["queues"].find_one_and_update(
             {"_id": queue.name}, {"$set": fields}, upsert=True, return_document=ReturnDocument.BEFORE
         )
     return before is None
 
 
-async def one(db: Database, name: str) -> Queue | None:
+async def get(db: Database, name: str) -> Queue | None:
     """The queue; None if there is none."""
-    with translated():
+    with operation():
         d = await db.api["queues"].find_one({"_id": name})
     return None if d is None else _queue(d)
 
 
-async def listing(db: Database) -> list[Queue]:
+async def list_all(db: Database) -> list[Queue]:
     """Every queue, by name."""
-    with translated():
+    with operation():
         return [_queue(d) for d in await db.api["queues"].find().sort("_id", 1).to_list()]
 
 
 async def delete(db: Database, name: str) -> bool:
     """End a queue's limits. False if there was none."""
-    with translated():
+    with operation():
         result = await db.api["queues"].delete_one({"_id": name})
     return result.deleted_count > 0

@@ -12,19 +12,19 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.lifecycle import JobState, State
 from cluster.store import executions
-from cluster.store.history import DAY_MS, REOPENED, reopening
+from cluster.store.history import DAY_MS, REOPENED, reopen_update
 from cluster.store.mongo.codec import instant
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
-KEPT_MS = 7 * DAY_MS
+RETENTION_MS = 7 * DAY_MS
 REPLAYABLE = (State.FAILED.value, State.DEAD.value)
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class ReplayFilter:
     """Which ones: all that is given must fit. Instants (ms) are about when they ended; `error` and `status` about the
     last attempt.
     """
@@ -43,7 +43,7 @@ class Replay:
     """One request. `page` are the ids that are being reopened; `after` is behind the last one looked at."""
 
     id: str
-    which: Filter
+    criteria: ReplayFilter
     per_second: float
     created_ms: int
     matched: int
@@ -59,7 +59,7 @@ def _replay(d: Document) -> Replay:
     w = d["which"]
     return Replay(
         d["_id"],
-        Filter(
+        ReplayFilter(
             tuple(w["states"]), w["job_id"], w["tag"], instant(w["since"]), instant(w["until"]), w["error"], w["status"]
         ),
         d["per_second"],
@@ -75,7 +75,7 @@ def _replay(d: Document) -> Replay:
 
 
 def _fields(r: Replay) -> Document:
-    w = r.which
+    w = r.criteria
     return {
         "which": {
             "states": list(w.states),
@@ -95,24 +95,24 @@ def _fields(r: Replay) -> Document:
         "page": list(r.page),
         "done": r.done,
         "rev": r.rev,
-        "expire_at": DatetimeMS(r.created_ms + KEPT_MS),
+        "expire_at": DatetimeMS(r.created_ms + RETENTION_MS),
     }
 
 
 async def insert(db: Database, replay: Replay) -> None:
     """Ask for it."""
-    with translated():
+    with operation():
         await db.api["replays"].insert_one({"_id": replay.id, **_fields(replay)})
 
 
-async def one(db: Database, replay_id: str) -> Replay | None:
+async def get(db: Database, replay_id: str) -> Replay | None:
     """How far it is."""
-    with translated():
+    with operation():
         d = await db.api["replays"].find_one({"_id": replay_id})
     return None if d is None else _replay(d)
 
 
-async def foremost(db: Database) -> Replay | None:
+async def next_due(db: Database) -> Replay | None:
     """The one the leader works on: one that a dead leader left in the middle of a page, else the one whose time comes
     first, so that a slow one keeps no other waiting.
     """
@@ -122,20 +122,20 @@ async def foremost(db: Database) -> Replay | None:
         {"$sort": {"begun": -1, "next_at": 1, "created_at": 1}},
         {"$limit": 1},
     ]
-    with translated():
+    with operation():
         found = await (await db.work["replays"].aggregate(order)).to_list()
     return _replay(found[0]) if found else None
 
 
-async def write(db: Database, replay: Replay) -> Replay | None:
+async def save(db: Database, replay: Replay) -> Replay | None:
     """Remember how far it is, by compare-and-set. None if another leader was faster."""
     then = replace(replay, rev=replay.rev + 1)
-    with translated():
+    with operation():
         result = await db.work["replays"].update_one({"_id": replay.id, "rev": replay.rev}, {"$set": _fields(then)})
     return then if result.matched_count else None
 
 
-def _query(which: Filter, before_ms: int) -> Document:
+def _query(which: ReplayFilter, before_ms: int) -> Document:
     # What ended after the request is not sent again by it: what fails once more must not go round for ever.
     ended: Document = {"$lt": DatetimeMS(min(before_ms, which.until_ms or before_ms))}
     if which.since_ms is not None:
@@ -153,31 +153,31 @@ def _query(which: Filter, before_ms: int) -> Document:
     return query
 
 
-async def count(db: Database, which: Filter, before_ms: int) -> int:
+async def count_matching(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
     """How many it would send again, those of deleted jobs left out."""
     pipeline: list[Document] = [
-        {"$match": _query(which, before_ms)},
+        {"$match": _query(criteria, before_ms)},
         {"$group": {"_id": "$job_id", "n": {"$sum": 1}}},
     ]
-    with translated():
+    with operation():
         by_job = {d["_id"]: d["n"] async for d in await db.api["history"].aggregate(pipeline)}
         total = 0
         names = list(by_job)
         for start in range(0, len(names), 10_000):
             jobs: Document = {"_id": {"$in": names[start : start + 10_000]}, "state": {"$ne": JobState.DELETED.value}}
-            if which.tag is not None:
-                jobs["tags"] = which.tag
+            if criteria.tag is not None:
+                jobs["tags"] = criteria.tag
             total += sum([by_job[d["_id"]] async for d in db.api["jobs"].find(jobs, {"_id": 1})])
     return total
 
 
-async def following(db: Database, replay: Replay, limit: int) -> list[tuple[int, str, str]]:
+async def next_page(db: Database, replay: Replay, limit: int) -> list[tuple[int, str, str]]:
     """The next of them, as `(end of retention in ms, id, job id)`, the latest first."""
-    query: Document = {"$and": [_query(replay.which, replay.created_ms)]}
+    query: Document = {"$and": [_query(replay.criteria, replay.created_ms)]}
     if replay.after is not None:
         at = DatetimeMS(replay.after[0])
         query["$and"].append({"$or": [{"expire_at": {"$lt": at}}, {"expire_at": at, "_id": {"$lt": replay.after[1]}}]})
-    with translated():
+    with operation():
         found = (
             await db.work["history"]
             .find(query, {"expire_at": 1, "job_id": 1})
@@ -188,17 +188,17 @@ async def following(db: Database, replay: Replay, limit: int) -> list[tuple[int,
     return [(int(d["expire_at"]), d["_id"], d["job_id"]) for d in found]
 
 
-async def reopen(db: Database, replay: Replay, now_ms: int, retention_days: float) -> list[tuple[str, str, int]]:
+async def reopen_page(db: Database, replay: Replay, now_ms: int, retention_days: float) -> list[tuple[str, str, int]]:
     """Let this page be sent again. Returns `(id, job id, due in ms)` of those that may; safe to repeat.
 
     What has been sent since and has failed once more ended after the request, and is left alone.
     """
     before = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
-    with translated():
+    with operation():
         over = {**before, "state": {"$in": list(REPLAYABLE)}}
         ended = await db.work["history"].find(over, {"ended_at": 1}).to_list()
-    await executions.remove_ended(db, {d["_id"]: int(d["ended_at"]) for d in ended})
-    with translated():
-        await db.work["history"].update_many(over, reopening(now_ms, retention_days))
+    await executions.delete_ended(db, {d["_id"]: int(d["ended_at"]) for d in ended})
+    with operation():
+        await db.work["history"].update_many(over, reopen_update(now_ms, retention_days))
         found = await db.work["history"].find({**before, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
     return [(d["_id"], d["job_id"], int(d["due_at"])) for d in found]

@@ -9,8 +9,8 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import DeleteOne, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from cluster.store.mongo.decoding import legible, values
-from cluster.store.mongo.operation import duplicates, translated
+from cluster.store.mongo.decoding import decode_each, decode_readable
+from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class PassCursor:
     """A pass over the jobs of one row that has not ended: jobs up to `after` have their occurrences before `until_ms`."""
 
     after: str
@@ -28,13 +28,13 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ScheduleRow:
     """A distinct schedule; everything before `next_ms` is written down for every settled job."""
 
     key: str
     next_ms: int
     term: int
-    unfinished: Pass | None = None
+    unfinished: PassCursor | None = None
 
     @property
     def covered_ms(self) -> int:
@@ -42,47 +42,47 @@ class Row:
         return self.unfinished.until_ms if self.unfinished else self.next_ms
 
 
-def _row(d: Document) -> Row:
+def _row(d: Document) -> ScheduleRow:
     cursor = d["cursor"]
-    return Row(
+    return ScheduleRow(
         d["_id"],
         int(d["next_at"]),
         d["term"],
-        None if cursor is None else Pass(cursor["after"], int(cursor["until"])),
+        None if cursor is None else PassCursor(cursor["after"], int(cursor["until"])),
     )
 
 
 async def due(
-    db: Database, before_ms: int, limit: int, without: Sequence[str] = ()
-) -> tuple[list[Row], dict[str, str]]:
+    db: Database, before_ms: int, limit: int, exclude: Sequence[str] = ()
+) -> tuple[list[ScheduleRow], dict[str, str]]:
     """Rows whose next occurrence is at or before an instant, the most urgent first, but `without` these.
 
     Also those that cannot be read, and why.
     """
     query: Document = {"next_at": {"$lte": DatetimeMS(before_ms)}}
-    if without:
-        query["_id"] = {"$nin": list(without)}
-    with translated():
+    if exclude:
+        query["_id"] = {"$nin": list(exclude)}
+    with operation():
         found = await db.work["schedules"].find(query).sort("next_at", 1).limit(limit).to_list()
-    return legible("schedule", found, _row)
+    return decode_each("schedule", found, _row)
 
 
-async def stamp(db: Database, keys: Sequence[str], term: Term) -> dict[str, Row]:
+async def stamp(db: Database, keys: Sequence[str], term: Term) -> dict[str, ScheduleRow]:
     """Put the term on rows that carry an older one and read them back. A newer term in the answer means: stop."""
-    with translated():
+    with operation():
         await db.work["schedules"].update_many(
             {"_id": {"$in": list(keys)}, "term": {"$lt": term.number}}, {"$set": {"term": term.number}}
         )
         found = await db.work["schedules"].find({"_id": {"$in": list(keys)}}).to_list()
-    return {r.key: r for r in values("schedule", found, _row)}
+    return {r.key: r for r in decode_readable("schedule", found, _row)}
 
 
-async def create(db: Database, rows: Iterable[Row]) -> None:
+async def insert_missing(db: Database, rows: Iterable[ScheduleRow]) -> None:
     """Insert rows that do not exist; those that do are left alone."""
     documents = [{"_id": r.key, "next_at": DatetimeMS(r.next_ms), "cursor": None, "term": r.term} for r in rows]
     if not documents:
         return
-    with translated():
+    with operation():
         try:
             await db.work["schedules"].insert_many(documents, ordered=False)
         except BulkWriteError as exc:
@@ -90,7 +90,7 @@ async def create(db: Database, rows: Iterable[Row]) -> None:
                 raise
 
 
-async def advance(db: Database, moves: Sequence[tuple[Row, int | None]], term: Term) -> int:
+async def advance(db: Database, moves: Sequence[tuple[ScheduleRow, int | None]], term: Term) -> int:
     """Move rows on to their next occurrence (None: remove the row), each if it is still as it was read in this term.
 
     Returns how many moved; fewer than asked means that another leader has been at them.
@@ -104,14 +104,14 @@ async def advance(db: Database, moves: Sequence[tuple[Row, int | None]], term: T
             operations.append(UpdateOne(mine, {"$set": {"next_at": DatetimeMS(next_ms), "cursor": None}}))
     if not operations:
         return 0
-    with translated():
+    with operation():
         result = await db.work["schedules"].bulk_write(operations, ordered=False)
     return result.matched_count + result.deleted_count
 
 
-async def remember(db: Database, row: Row, reached: Pass, term: Term) -> bool:
+async def save_cursor(db: Database, row: ScheduleRow, reached: PassCursor, term: Term) -> bool:
     """Keep how far a pass over the jobs of one row has come."""
-    with translated():
+    with operation():
         result = await db.work["schedules"].update_one(
             {"_id": row.key, "term": term.number, "next_at": DatetimeMS(row.next_ms)},
             {"$set": {"cursor": {"after": reached.after, "until": DatetimeMS(reached.until_ms)}}},
@@ -119,15 +119,15 @@ async def remember(db: Database, row: Row, reached: Pass, term: Term) -> bool:
     return result.matched_count > 0
 
 
-async def known(db: Database, keys: Collection[str]) -> dict[str, Row]:
+async def get_many(db: Database, keys: Collection[str]) -> dict[str, ScheduleRow]:
     """The rows of these schedules as they are."""
-    with translated():
+    with operation():
         found = await db.work["schedules"].find({"_id": {"$in": list(keys)}}).to_list()
-    return {r.key: r for r in values("schedule", found, _row)}
+    return {r.key: r for r in decode_readable("schedule", found, _row)}
 
 
-async def earliest(db: Database) -> int | None:
+async def earliest_next_ms(db: Database) -> int | None:
     """The smallest `next_at` of all rows in ms; None when there are no rows."""
-    with translated():
+    with operation():
         d = await db.work["schedules"].find_one({"next_at": {"$type": "date"}}, {"next_at": 1}, sort=[("next_at", 1)])
     return None if d is None else int(d["next_at"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
 MINUTE_MS = 60_000
-KEPT_MS = 30 * 86_400_000
+RETENTION_MS = 30 * 86_400_000
 
 
 async def add(db: Database, now_ms: int, counts: Mapping[str, int], histograms: Mapping[str, Sequence[int]]) -> None:
@@ -25,9 +25,9 @@ async def add(db: Database, now_ms: int, counts: Mapping[str, int], histograms: 
         increments |= {f"{name}.{i}": n for i, n in enumerate(buckets) if n}
     if not increments:
         return
-    with translated():
+    with operation():
         await db.work["stats"].update_one(
             {"_id": DatetimeMS(minute)},
-            {"$inc": increments, "$setOnInsert": {"expire_at": DatetimeMS(minute + KEPT_MS)}},
+            {"$inc": increments, "$setOnInsert": {"expire_at": DatetimeMS(minute + RETENTION_MS)}},
             upsert=True,
         )

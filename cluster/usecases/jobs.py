@@ -11,16 +11,16 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.documents.job_json import document, merged, read_spec
+from cluster.core.documents.job_json import job_document, merge_patch, read_spec
 from cluster.core.errors import CallerError, Conflict, Fault, InvalidInput, NotFound, PreconditionFailed
 from cluster.core.execution.model import Batch, Execution
-from cluster.core.ids import execution_id, trigger_ms
+from cluster.core.ids import execution_id, trigger_due_ms
 from cluster.core.job import changes as jobchange
-from cluster.core.job.changes import Moment
+from cluster.core.job.changes import ChangeStamp
 from cluster.core.lifecycle import JobState, State
-from cluster.core.limits.permits import batch_gate, gate_of
+from cluster.core.limits.permits import batch_limit_key, limit_key_of
 from cluster.store import batches, channels, executions, history, jobs
-from cluster.store.enqueue import owe
+from cluster.store.enqueue import insert_owed
 from cluster.store.mongo import schema
 from cluster.store.queries import jobs_and_executions
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cluster.core.documents.job import JobSpec
     from cluster.core.execution.model import Job
-    from cluster.core.job.definition import Change, Definition, StoredJob
+    from cluster.core.job.definition import Definition, JobChange, StoredJob
     from cluster.store.mongo.client import Database
 
 RACES = 8
@@ -37,7 +37,7 @@ RACES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Expect:
+class Precondition:
     """What the caller knows of the job: the revision it must have, or that there must be none."""
 
     revision: int | None = None
@@ -53,12 +53,12 @@ class Expect:
             raise PreconditionFailed(f"the job {now}: read it again and repeat the change on what it is now")
 
 
-ANY = Expect()
+NO_PRECONDITION = Precondition()
 
 
-def moment(now_ms: int) -> Moment:
+def new_moment(now_ms: int) -> ChangeStamp:
     """Names for one change made now."""
-    return Moment(now_ms, uuid.uuid4().hex, uuid.uuid4().hex)
+    return ChangeStamp(now_ms, uuid.uuid4().hex, uuid.uuid4().hex)
 
 
 def new_job_id(now_ms: int) -> str:
@@ -66,27 +66,29 @@ def new_job_id(now_ms: int) -> str:
     return f"{now_ms:011x}{secrets.token_hex(8)}"
 
 
-async def create(db: Database, job_id: str, spec: JobSpec, now_ms: int, *, again: bool = False) -> StoredJob:
+async def create(db: Database, job_id: str, spec: JobSpec, now_ms: int, *, repeated: bool = False) -> StoredJob:
     """A new job. Raises `Conflict` if the id is taken; with `again`, only if what is there is not the same job."""
     name = job_id
     try:
-        job, _ = await put(db, name, spec, now_ms, Expect(absent=True))
+        job, _ = await put(db, name, spec, now_ms, Precondition(absent=True))
     except PreconditionFailed as exc:
-        there = await jobs.one(db, name) if again else None
-        if there is not None and there.definition == spec.definition(None):
+        there = await jobs.get(db, name) if repeated else None
+        if there is not None and there.definition == spec.to_definition(None):
             return there
         raise Conflict(f"the job '{name}' exists already; change it with PUT or PATCH") from exc
     return job
 
 
-async def put(db: Database, job_id: str, spec: JobSpec, now_ms: int, expect: Expect = ANY) -> tuple[StoredJob, bool]:
+async def put(
+    db: Database, job_id: str, spec: JobSpec, now_ms: int, precondition: Precondition = NO_PRECONDITION
+) -> tuple[StoredJob, bool]:
     """Create or replace the job. Returns it, and whether it was created."""
 
-    def decide(old: StoredJob | None, at: Moment) -> Change | None:
-        return jobchange.define(old, job_id, spec.definition(kept(old)), at)
+    def decide(old: StoredJob | None, at: ChangeStamp) -> JobChange | None:
+        return jobchange.define(old, job_id, spec.to_definition(kept(old)), at)
 
     await _check(db, spec)
-    before, after = await _change(db, job_id, decide, now_ms, expect)
+    before, after = await _change(db, job_id, decide, now_ms, precondition)
     return after, before is None or before.state is JobState.DELETED
 
 
@@ -96,28 +98,33 @@ def kept(old: StoredJob | None) -> Definition | None:
 
 
 async def patch(
-    db: Database, job_id: str, change: dict[str, Any], context: dict[str, Any], now_ms: int, expect: Expect = ANY
+    db: Database,
+    job_id: str,
+    change: dict[str, Any],
+    context: dict[str, Any],
+    now_ms: int,
+    precondition: Precondition = NO_PRECONDITION,
 ) -> StoredJob:
     """Apply a JSON merge patch. `context` is for the model's validators."""
     rules = change.get("alerts")
     named_now = rules.get("channels") if isinstance(rules, dict) else None
     if isinstance(named_now, list) and all(isinstance(n, str) for n in named_now):
-        await check_channels(db, {"alerts": named_now})
+        await require_channels(db, {"alerts": named_now})
 
-    def decide(old: StoredJob | None, at: Moment) -> Change | None:
-        job = existing(old, job_id)
-        wanted = read_spec(merged(document(job.definition, marks=True), change), context)
-        return jobchange.define(job, job_id, wanted.definition(kept(job), whole=True), at)
+    def decide(old: StoredJob | None, at: ChangeStamp) -> JobChange | None:
+        job = require_job(old, job_id)
+        wanted = read_spec(merge_patch(job_document(job.definition, write_only=True), change), context)
+        return jobchange.define(job, job_id, wanted.to_definition(kept(job), complete=True), at)
 
-    return (await _change(db, job_id, decide, now_ms, expect))[1]
+    return (await _change(db, job_id, decide, now_ms, precondition))[1]
 
 
-async def check_channels(db: Database, named: Mapping[str, Iterable[str]]) -> None:
+async def require_channels(db: Database, named: Mapping[str, Iterable[str]]) -> None:
     """Raises `InvalidInput` for names that are no channels. `named` maps the path of some rules to their channels."""
     wanted = {name for names in named.values() for name in names}
     if not wanted:
         return
-    there = await channels.existing(db, wanted)
+    there = await channels.existing_names(db, wanted)
     missing = [
         Fault(f"{path}.channels.{i}".lstrip("."), f"there is no channel '{name}': make it with PUT /channels/{name}")
         for path, names in named.items()
@@ -130,41 +137,45 @@ async def check_channels(db: Database, named: Mapping[str, Iterable[str]]) -> No
 
 async def _check(db: Database, spec: JobSpec) -> None:
     if spec.alerts is not None:
-        await check_channels(db, {"alerts": spec.alerts.channels})
+        await require_channels(db, {"alerts": spec.alerts.channels})
 
 
-async def pause(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> StoredJob:
+async def pause(db: Database, job_id: str, now_ms: int, precondition: Precondition = NO_PRECONDITION) -> StoredJob:
     """Stop owing occurrences."""
-    return (await _change(db, job_id, lambda old, at: jobchange.pause(existing(old, job_id), at), now_ms, expect))[1]
+    return (
+        await _change(db, job_id, lambda old, at: jobchange.pause(require_job(old, job_id), at), now_ms, precondition)
+    )[1]
 
 
-async def pause_gone(db: Database, sent: Job, now_ms: int, reason: str) -> bool:
+async def pause_for_gone_target(db: Database, sent: Job, now_ms: int, reason: str) -> bool:
     """Pause a job whose target answered 410, as it was sent. False if it has another target by now, or does not run."""
 
-    def decide(old: StoredJob | None, at: Moment) -> Change | None:
-        job = existing(old, sent.id)
+    def decide(old: StoredJob | None, at: ChangeStamp) -> JobChange | None:
+        job = require_job(old, sent.id)
         if job.state is not JobState.ACTIVE or job.definition.url != sent.target.url:
             return None
         return jobchange.pause(job, at, reason)
 
     try:
-        before, after = await _change(db, sent.id, decide, now_ms, ANY)
+        before, after = await _change(db, sent.id, decide, now_ms, NO_PRECONDITION)
     except CallerError:  # it was deleted, or it is being changed again and again: the next 410 will tell
         return False
     return before is not None and before.revision != after.revision
 
 
-async def resume(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> StoredJob:
+async def resume(db: Database, job_id: str, now_ms: int, precondition: Precondition = NO_PRECONDITION) -> StoredJob:
     """Owe occurrences again, from now on."""
-    return (await _change(db, job_id, lambda old, at: jobchange.resume(existing(old, job_id), at), now_ms, expect))[1]
+    return (
+        await _change(db, job_id, lambda old, at: jobchange.resume(require_job(old, job_id), at), now_ms, precondition)
+    )[1]
 
 
-async def delete(db: Database, job_id: str, now_ms: int, expect: Expect = ANY) -> None:
+async def delete(db: Database, job_id: str, now_ms: int, precondition: Precondition = NO_PRECONDITION) -> None:
     """Delete the job; its document stays as a tombstone."""
-    await _change(db, job_id, lambda old, at: jobchange.delete(existing(old, job_id), at), now_ms, expect)
+    await _change(db, job_id, lambda old, at: jobchange.delete(require_job(old, job_id), at), now_ms, precondition)
 
 
-def existing(job: StoredJob | None, job_id: str) -> StoredJob:
+def require_job(job: StoredJob | None, job_id: str) -> StoredJob:
     """The job, if it is one. Raises `NotFound`."""
     if job is None or job.state is JobState.DELETED:
         raise NotFound(f"there is no job '{job_id}'")
@@ -174,17 +185,17 @@ def existing(job: StoredJob | None, job_id: str) -> StoredJob:
 async def _change(
     db: Database,
     job_id: str,
-    decide: Callable[[StoredJob | None, Moment], Change | None],
+    decide: Callable[[StoredJob | None, ChangeStamp], JobChange | None],
     now_ms: int,
-    expect: Expect,
+    expect: Precondition,
 ) -> tuple[StoredJob | None, StoredJob]:
     """Read, decide, write on the revision read. Returns the job before and after."""
     for _ in range(RACES):
-        old = await jobs.one(db, job_id)
+        old = await jobs.get(db, job_id)
         expect.check(old)
-        change = decide(old, moment(now_ms))
+        change = decide(old, new_moment(now_ms))
         if change is None:
-            return old, existing(old, job_id)
+            return old, require_job(old, job_id)
         await _remember_retention(db, [change])
         written = await (jobs.insert(db, change) if old is None else jobs.update(db, change))
         if written:
@@ -192,11 +203,11 @@ async def _change(
     raise Conflict(f"job '{job_id}' was changed by others {RACES} times while this change was made")
 
 
-async def _remember_retention(db: Database, changes: Sequence[Change]) -> None:
+async def _remember_retention(db: Database, changes: Sequence[JobChange]) -> None:
     """Before anything is recorded under a shorter retention: searches by time rely on knowing the shortest."""
     days = [c.job.definition.retention_days for c in changes if c.job.definition.retention_days is not None]
     if days:
-        await schema.remember_retention(db, min(days))
+        await schema.record_retention(db, min(days))
 
 
 async def trigger(
@@ -204,56 +215,56 @@ async def trigger(
     job_id: str,
     now_ms: int,
     *,
-    earlier: int | None = None,
-    moved: Callable[[int], Awaitable[None]] | None = None,
+    reserved_due_ms: int | None = None,
+    on_due_moved: Callable[[int], Awaitable[None]] | None = None,
 ) -> str:
     """Run the job once, now, whatever its schedule says. Returns the execution's id.
 
     `earlier` is the due time (ms) under which an earlier request may have done this; `moved` is told when another
     than `trigger_ms(now_ms)` had to be taken, before it is.
     """
-    job = existing(await jobs.one(db, job_id), job_id)
+    job = require_job(await jobs.get(db, job_id), job_id)
     patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
-    due = trigger_ms(now_ms) if earlier is None else earlier
+    due = trigger_due_ms(now_ms) if reserved_due_ms is None else reserved_due_ms
     while True:
         name = execution_id(job_id, due)
         batch = uuid.uuid4().hex
         lane = job.definition.lane
         host = job.definition.host
         execution = Execution(name, job_id, due, due, job.schedule_version, batch, lane, trigger=True, host=host)
-        execution = replace(execution, gate=gate_of(job_id, job.definition.queue, job.definition.limits))
-        its_batch = Batch(batch, (name,), lane, 0, due, due, host=host, gate=batch_gate(execution.gate))
+        execution = replace(execution, limit_key=limit_key_of(job_id, job.definition.queue, job.definition.limits))
+        its_batch = Batch(batch, (name,), lane, 0, due, due, host=host, limit_key=batch_limit_key(execution.limit_key))
         final = await jobs_and_executions.is_final(db, name)
-        if earlier is not None:
+        if reserved_due_ms is not None:
             if not final:
-                await owe(patient, [execution], [its_batch], lambda: uuid.uuid4().hex)
+                await insert_owed(patient, [execution], [its_batch], lambda: uuid.uuid4().hex)
             return name
         if not final and not await executions.insert(patient, [execution]):
             break
-        due = trigger_ms(due + 1)
-        if moved is not None:
-            await moved(due)
+        due = trigger_due_ms(due + 1)
+        if on_due_moved is not None:
+            await on_due_moved(due)
     # A crash here leaves an execution that names no batch: the sweep gives it one within a minute.
     await batches.insert(patient, [its_batch])
     return name
 
 
-async def retry(db: Database, execution: str, now_ms: int, retention_days: float) -> None:
+async def replay(db: Database, execution: str, now_ms: int, retention_days: float) -> None:
     """Send a failed or dead execution again, under its id, its attempts beginning anew. Safe to repeat.
 
     What its end has left behind goes first. Then history says that it is reopened, so that the engine lets it through;
     then it is owed; then its batch is there. Whoever asks again after a crash in between finishes what is missing.
     Raises `NotFound` or `Conflict`.
     """
-    run = await jobs_and_executions.run(db, execution, now_ms)
+    run = await jobs_and_executions.get_execution(db, execution, now_ms)
     if run is None:
         raise NotFound(f"there is no execution '{execution}', or its retention has ended")
-    job = await jobs.one(db, run.job_id)
+    job = await jobs.get(db, run.job_id)
     if job is None or job.state is JobState.DELETED:
         raise Conflict("its job was deleted: there is nothing left to send")
     patient = replace(db, work=db.api)  # a caller waits for this: the API's deadline, not the engine's
     if run.state in (State.FAILED.value, State.DEAD.value) and run.ended_ms is not None:
-        await executions.remove_ended(patient, {execution: run.ended_ms})
+        await executions.delete_ended(patient, {execution: run.ended_ms})
     if not await history.reopen(db, execution, now_ms, job.definition.retention_days or retention_days):
         raise Conflict(f"the execution is {run.state}: only what is failed or dead can be sent again")
     batch = uuid.uuid4().hex
@@ -268,20 +279,31 @@ async def retry(db: Database, execution: str, now_ms: int, retention_days: float
         lane,
         State.RETRYING,
         trigger=True,
-        asked_ms=now_ms,
+        replayed_ms=now_ms,
         host=job.definition.host,
-        gate=gate_of(run.job_id, job.definition.queue, job.definition.limits),
+        limit_key=limit_key_of(run.job_id, job.definition.queue, job.definition.limits),
     )
-    await owe(
+    await insert_owed(
         patient,
         [again],
-        [Batch(batch, (execution,), lane, 0, now_ms, now_ms, host=again.host, gate=batch_gate(again.gate))],
+        [
+            Batch(
+                batch,
+                (execution,),
+                lane,
+                0,
+                now_ms,
+                now_ms,
+                host=again.host,
+                limit_key=batch_limit_key(again.limit_key),
+            )
+        ],
         lambda: uuid.uuid4().hex,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ImportLine:
     """One job of an import: its number in the input (1..), its id if it has one, and the job."""
 
     number: int
@@ -290,31 +312,31 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """What became of some lines; `refused` are faults by line."""
 
     created: int = 0
     updated: int = 0
     unchanged: int = 0
-    refused: tuple[tuple[Line, InvalidInput], ...] = ()
+    refused: tuple[tuple[ImportLine, InvalidInput], ...] = ()
 
 
-async def import_chunk(db: Database, lines: Sequence[Line], now_ms: int) -> Imported:
+async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -> ImportResult:
     """Create or replace the jobs of these lines, as PUT would, in a few writes. Ids must not repeat in one chunk.
 
     Safe to repeat for lines with ids: what is there already is left alone.
     """
     named = [(line, line.job_id or new_job_id(now_ms)) for line in lines]
-    there = await jobs.many(db, [line.job_id for line in lines if line.job_id is not None])
-    fresh: list[Change] = []
-    changed: list[Change] = []
-    refused: list[tuple[Line, InvalidInput]] = []
+    there = await jobs.get_many(db, [line.job_id for line in lines if line.job_id is not None])
+    fresh: list[JobChange] = []
+    changed: list[JobChange] = []
+    refused: list[tuple[ImportLine, InvalidInput]] = []
     unchanged = revived = 0
     for line, job_id in named:
         old = there.get(job_id)
         try:
             await _check(db, line.spec)
-            change = jobchange.define(old, job_id, line.spec.definition(kept(old)), moment(now_ms))
+            change = jobchange.define(old, job_id, line.spec.to_definition(kept(old)), new_moment(now_ms))
         except InvalidInput as exc:
             refused.append((line, exc))
             continue
@@ -335,4 +357,4 @@ async def import_chunk(db: Database, lines: Sequence[Line], now_ms: int) -> Impo
         if job_id in raced:
             await put(db, job_id, line.spec, now_ms)
     created = len(fresh) + revived
-    return Imported(created, len(lines) - created - unchanged - len(refused), unchanged, tuple(refused))
+    return ImportResult(created, len(lines) - created - unchanged - len(refused), unchanged, tuple(refused))

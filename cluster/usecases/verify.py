@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING
 
 from cluster.core.ids import parse_execution_id
 from cluster.core.timings import Timings
-from cluster.core.verify.findings import KINDS, TOLD, Finding, Tally
-from cluster.core.verify.judge import Judge
-from cluster.core.verify.records import Lease
-from cluster.core.verify.subjects import AuditedJob, Bounds
+from cluster.core.verify.findings import KINDS, NOTES, Finding, VerifyCounts
+from cluster.core.verify.judge import JobVerifier
+from cluster.core.verify.records import BatchLeaseTimings
+from cluster.core.verify.subjects import Bounds, VerifiedJob
 from cluster.store.queries import verify_records
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from cluster.core.verify.findings import Kind
+    from cluster.core.verify.findings import FindingKind
     from cluster.core.verify.records import Record
-    from cluster.core.verify.subjects import Missed
+    from cluster.core.verify.subjects import MissedRecord
     from cluster.store.mongo.client import Database, Document
 
 CHUNK = 100
-KEPT = 1000
+MAX_FINDINGS = 1000
 """Findings of each kind kept to be told, if nobody asks for more; all are counted."""
 COMPARED = 5000
 """Findings of each kind, of one look at a few jobs, that are kept to be compared with the next look's; more if more
@@ -50,34 +50,34 @@ class Scope:
     """As configured; jobs may have their own."""
     timings: Timings = field(default_factory=Timings)
     """As configured: how long leases last."""
-    again_seconds: float = 1.5
+    recheck_seconds: float = 1.5
     """Between the two looks: longer than a result takes from history to being owed no more."""
-    kept: int = KEPT
+    max_findings: int = MAX_FINDINGS
     """Findings of each kind kept to be told."""
 
 
 @dataclass(slots=True)
-class Report:
+class VerifyReport:
     """What was seen. `findings` are those counted in `tally.findings`, the first `Scope.kept` of each kind, the gravest first."""
 
     since_ms: int
     until_ms: int
-    tally: Tally = field(default_factory=Tally)
+    tally: VerifyCounts = field(default_factory=VerifyCounts)
     findings: list[Finding] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def clean(self) -> bool:
         """Whether nothing is wrong. Second deliveries that are explained are told, and not wrong."""
-        return not any(n for kind, n in self.tally.findings.items() if kind not in TOLD)
+        return not any(n for kind, n in self.tally.findings.items() if kind not in NOTES)
 
 
 async def verify(
     db: Database,
     scope: Scope,
-    progress: Callable[[Tally], None] | None = None,
+    progress: Callable[[VerifyCounts], None] | None = None,
     clock: Callable[[Database], Awaitable[int]] = verify_records.now_ms,
-) -> Report:
+) -> VerifyReport:
     """Judge everything in the scope. `progress` is told how much was seen, now and then.
 
     At the end of a run that is known from its beginning to its end, `Scope(since_ms=its beginning)` is all it takes.
@@ -86,8 +86,8 @@ async def verify(
     now = await clock(db)
     until = now if scope.until_ms is None else min(scope.until_ms, now)
     days = scope.retention_days
-    shortest = await verify_records.shortest_days(db, days)
-    lease = Lease(int(scope.timings.batch_lease * 1000), int(scope.timings.margin * 1000))
+    shortest = await verify_records.shortest_retention_days(db, days)
+    lease = BatchLeaseTimings(int(scope.timings.batch_lease * 1000), int(scope.timings.margin * 1000))
     bounds = Bounds(scope.since_ms, until, now, int(scope.late_seconds * 1000), days, shortest, lease)
     early = await verify_records.missed_before(db, [scope.job] if scope.job else [], scope.since_ms)
     run = _Run(db, bounds, early, scope, clock)
@@ -115,19 +115,19 @@ class _Run:
         self,
         db: Database,
         bounds: Bounds,
-        early: dict[str, list[Missed]],
+        early: dict[str, list[MissedRecord]],
         scope: Scope,
         clock: Callable[[Database], Awaitable[int]],
     ) -> None:
         self._db = db
         self._bounds = bounds
         self._early = early
-        self._again_seconds = scope.again_seconds
-        self._most = scope.kept
+        self._again_seconds = scope.recheck_seconds
+        self._most = scope.max_findings
         self._clock = clock
-        self._kept: Counter[Kind] = Counter()
+        self._kept: Counter[FindingKind] = Counter()
         self._before: str | None = "" if scope.job is None else None
-        self.report = Report(bounds.since_ms, bounds.until_ms)
+        self.report = VerifyReport(bounds.since_ms, bounds.until_ms)
 
     async def chunk(self, ids: Sequence[str]) -> None:
         """Judge these jobs, which are the next ones in order, and what lies between them."""
@@ -140,7 +140,7 @@ class _Run:
             look.keep(known, full)
             strangers = {f.job_id for f in look.findings} - set(ids)
             if strangers:  # a job that was made since the list of jobs was read is judged next time
-                there, _ = await verify_records.audited(self._db, list(strangers))
+                there, _ = await verify_records.jobs_to_verify(self._db, list(strangers))
                 look.forget(set(there))
         if self._before is not None:
             self._before = ids[-1]
@@ -151,16 +151,16 @@ class _Run:
                 self.report.findings.append(f)
 
     async def _look(self, ids: Sequence[str], before: str | None, bounds: Bounds) -> _Look:
-        jobs, unreadable = await verify_records.audited(self._db, ids)
+        jobs, unreadable = await verify_records.jobs_to_verify(self._db, ids)
         look = _Look(jobs, bounds, self._early, max(COMPARED, self._most))
         for u in unreadable:
             look.tell(Finding("contradiction", u.id, u.id, f"the job's document cannot be read: {u.why}"))
             look.unjudged.add(u.id)
         wanted = verify_records.ranges(ids, bounds.since_ms, bounds.until_ms, before)
         due = (bounds.since_ms, bounds.until_ms)
-        async for page in verify_records.pages(self._db, "executions", verify_records.whole(wanted), due):
+        async for page in verify_records.pages(self._db, "executions", verify_records.spanning_range(wanted), due):
             records = [r for d in page if (r := look.read(d)) is not None]
-            await verify_records.with_batches(self._db, records)
+            await verify_records.look_up_batches(self._db, records)
             look.owed.update((r.id, r) for r in records)
         look.order = sorted(look.owed)
         look.ids = list(ids)
@@ -175,22 +175,22 @@ class _Look:
     """One look at a few jobs: history in order, merged with what is owed."""
 
     def __init__(
-        self, jobs: dict[str, AuditedJob], bounds: Bounds, early: dict[str, list[Missed]], compared: int
+        self, jobs: dict[str, VerifiedJob], bounds: Bounds, early: dict[str, list[MissedRecord]], compared: int
     ) -> None:
         self.owed: dict[str, Record] = {}
         self.order: list[str] = []
         self.ids: list[str] = []
         self.findings: list[Finding] = []
         self.unjudged: set[str] = set()
-        self.tally = Tally()
-        self._kept: Counter[Kind] = Counter()
+        self.tally = VerifyCounts()
+        self._kept: Counter[FindingKind] = Counter()
         self._jobs = jobs
         self._bounds = bounds
         self._early = early
         self._compared = compared
         self._at = 0
         self._next_job = 0
-        self._judge: Judge | None = None
+        self._judge: JobVerifier | None = None
         self._name: str | None = None
 
     def tell(self, finding: Finding) -> None:
@@ -204,11 +204,11 @@ class _Look:
             self.findings.append(finding)
 
     @property
-    def full(self) -> set[Kind]:
+    def full(self) -> set[FindingKind]:
         """The kinds of which there may be more than are kept here."""
         return {kind for kind, n in self._kept.items() if n >= self._compared}
 
-    def keep(self, known: set[tuple[Kind, str]], full: set[Kind]) -> None:
+    def keep(self, known: set[tuple[FindingKind, str]], full: set[FindingKind]) -> None:
         """Forget what was not found before; of these kinds, or where it is too much to be compared, nothing."""
         full |= self.full
         self._only([f for f in self.findings if f.kind in full or (f.kind, f.execution) in known])
@@ -232,7 +232,7 @@ class _Look:
             self.tell(Finding("unexpected", name.rpartition(":")[0] or name, name, "no execution has such an id"))
             return None
         try:
-            return verify_records.record(d, where.due_ms)
+            return verify_records.record_from_document(d, where.due_ms)
         except Exception as exc:
             why = f"its document cannot be read: {type(exc).__name__}: {str(exc)[:200]}"
             self.tell(Finding("contradiction", where.job_id, name, why))
@@ -248,7 +248,7 @@ class _Look:
             return
         if due.endswith(":missed"):
             try:
-                judge.missed(verify_records.missed_range(d))
+                judge.add_missed(verify_records.missed_from_document(d))
             except Exception as exc:
                 self.tell(Finding("contradiction", job, name, f"its document cannot be read: {type(exc).__name__}"))
             return
@@ -258,9 +258,9 @@ class _Look:
             self._at += 1
         record = self.read(d)
         if record is not None:
-            judge.see(record.due_ms, record, owed)
+            judge.check(record.due_ms, record, owed)
         elif len(due) == 13 and due.isdigit():
-            judge.see(int(due), None, owed)
+            judge.check(int(due), None, owed)
 
     def finish(self) -> None:
         """There is no more of these jobs."""
@@ -276,15 +276,15 @@ class _Look:
             self._at += 1
             judge = self._judge_of(record.id.partition(":")[0])
             if judge is not None:
-                judge.see(record.due_ms, None, record)
+                judge.check(record.due_ms, None, record)
 
     def _done(self) -> None:
         if self._judge is not None:
             self._judge.finish()
-            self.tally.add(self._judge.tally)
+            self.tally.add(self._judge.counts)
             self._judge = self._name = None
 
-    def _judge_of(self, name: str) -> Judge | None:
+    def _judge_of(self, name: str) -> JobVerifier | None:
         """The judge of this job; every job before it, in order, is judged to its end first."""
         if name == self._name:
             return self._judge
@@ -304,15 +304,15 @@ class _Look:
             return
         job = self._jobs.get(name)
         try:
-            self._judge = Judge(job or AuditedJob(name, (), exists=False), self._bounds, self._found)
+            self._judge = JobVerifier(job or VerifiedJob(name, (), exists=False), self._bounds, self._found)
         except Exception as exc:
             why = f"{type(exc).__name__}: {str(exc)[:200]}"
             self.tell(Finding("contradiction", name, name, f"the job's schedule cannot be read: {why}"))
             return
         for r in self._early.get(name, ()):
-            self._judge.missed(r)
+            self._judge.add_missed(r)
 
 
-def told(kinds: Iterable[str], tally: Tally) -> str:
+def describe_counts(kinds: Iterable[str], tally: VerifyCounts) -> str:
     """Counts in words: `2 missing, 1 late`."""
     return ", ".join(f"{tally.findings[k]} {k}" for k in kinds if tally.findings[k])

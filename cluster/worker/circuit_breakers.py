@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.limits.circuit_breaker import LEAST, Breaker, Gate, Window, broken, open_ms
+from cluster.core.limits.circuit_breaker import (
+    MIN_ATTEMPTS,
+    Admission,
+    AttemptWindow,
+    Breaker,
+    is_host_failure,
+    open_duration_ms,
+)
 from cluster.store import batches, breakers
 
 if TYPE_CHECKING:
@@ -21,61 +28,68 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PROBE_MARGIN_MS = 5_000
-WINDOWS = 4096
+MAX_WINDOWS = 4096
 
 
-class Breakers:
+class CircuitBreakers:
     """The breakers of one node."""
 
     def __init__(self, db: Database, clock: Clock, node: str) -> None:
         self._db = db
         self._clock = clock
         self._node = node
-        self._windows: dict[str, Window] = {}
+        self._windows: dict[str, AttemptWindow] = {}
         self._open: dict[str, Breaker] = {}
         self._probing: set[str] = set()
         self._tripped: set[str] = set()
         self.opened = 0
 
-    def gate(self, host: str) -> Gate:
+    def admission(self, host: str) -> Admission:
         """What may happen with one more request to this host."""
         if not self._open:
-            return Gate.PASS
+            return Admission.ALLOW
         known = self._open.get(host)
         if known is None:
-            return Gate.PASS
-        return Gate.HOLD if host in self._probing else known.gate(self._clock.now_ms())
+            return Admission.ALLOW
+        return Admission.HOLD if host in self._probing else known.admission(self._clock.now_ms())
 
-    def held(self) -> list[str]:
+    def hosts_blocked(self) -> list[str]:
         """Hosts to which nothing may be sent now."""
-        return [host for host in self._open if self.gate(host) is Gate.HOLD]
+        return [host for host in self._open if self.admission(host) is Admission.HOLD]
 
-    def until_ms(self, host: str) -> int | None:
+    def open_until_ms(self, host: str) -> int | None:
         """Until when a host is held back; None if it is not."""
         known = self._open.get(host)
         return None if known is None else known.until_ms
 
-    def note(self, host: str, status: int | None, error: str | None) -> None:
+    def record_attempt(self, host: str, status: int | None, error: str | None) -> None:
         """An attempt ended. Opens the breaker here if too many failed; `share` tells the others."""
         if host in self._open:
             return
-        failed = broken(status, error)
+        failed = is_host_failure(status, error)
         window = self._windows.get(host)
         if window is None:
             if not failed:
                 return  # whoever never fails costs nothing
-            if len(self._windows) >= WINDOWS:
+            if len(self._windows) >= MAX_WINDOWS:
                 self._forget()
-            window = self._windows[host] = Window()
+            window = self._windows[host] = AttemptWindow()
         now = self._clock.monotonic()
         window.add(now, failed=failed)
         if not window.failed:
             del self._windows[host]
-        elif window.trips():
+        elif window.should_open():
             why = f"{window.failed} of {window.total} attempts failed, the last one: {error or status}"
             at = self._clock.now_ms()
             self._open[host] = Breaker(
-                host, half_open=False, until_ms=at + open_ms(1), opens=1, rev=1, opened_ms=at, why=why, node=self._node
+                host,
+                half_open=False,
+                until_ms=at + open_duration_ms(1),
+                opens=1,
+                rev=1,
+                opened_ms=at,
+                why=why,
+                node=self._node,
             )
             self._tripped.add(host)
             del self._windows[host]
@@ -83,10 +97,10 @@ class Breakers:
     def _forget(self) -> None:
         now = self._clock.monotonic()
         for window in self._windows.values():
-            window.forget(now)
-        self._windows = {h: w for h, w in self._windows.items() if w.total >= LEAST // 2}
+            window.expire(now)
+        self._windows = {h: w for h, w in self._windows.items() if w.total >= MIN_ATTEMPTS // 2}
 
-    async def step(self) -> set[str]:
+    async def synchronise(self) -> set[str]:
         """Share what was opened here, learn what the others opened. Returns the hosts that were closed meanwhile."""
         tripped, before = set(self._tripped), set(self._open)
         for host in tripped:
@@ -94,7 +108,7 @@ class Breakers:
                 self.opened += 1
                 log.warning("breaker_opened", host=host, why=self._open[host].why)
             self._tripped.discard(host)
-        now_open = {b.host: b for b in await breakers.everyone(self._db)}
+        now_open = {b.host: b for b in await breakers.list_all(self._db)}
         for host, known in self._open.items():  # opened or changed here while we asked
             if host in self._tripped or (host in now_open and known.rev > now_open[host].rev):
                 now_open[host] = known
@@ -103,7 +117,7 @@ class Breakers:
             self._windows.pop(host, None)
         return before - now_open.keys()
 
-    async def probe(self, host: str, timeout_seconds: float) -> Breaker | None:
+    async def acquire_probe(self, host: str, timeout_seconds: float) -> Breaker | None:
         """Ask to send the one request that finds out whether the host is back. None: not now, or not this node."""
         seen = self._open.get(host)
         if seen is None or host in self._probing or host in self._tripped:
@@ -112,7 +126,9 @@ class Breakers:
         won = None
         try:
             until = self._clock.now_ms() + int(timeout_seconds * 1000) + PROBE_MARGIN_MS
-            won = await breakers.change(self._db, seen, replace(seen, half_open=True, until_ms=until, node=self._node))
+            won = await breakers.replace_if_unchanged(
+                self._db, seen, replace(seen, half_open=True, until_ms=until, node=self._node)
+            )
         finally:
             if won is None:
                 self._probing.discard(host)
@@ -121,27 +137,31 @@ class Breakers:
             log.info("breaker_probed", host=host)
         return won
 
-    async def probed(self, won: Breaker, status: int | None, error: str | None) -> bool:
+    async def finish_probe(self, won: Breaker, status: int | None, error: str | None) -> bool:
         """What came of the probe that was `won`: close, or stay open for longer. True if it is closed now."""
         host = won.host
         self._probing.discard(host)
-        if not broken(status, error):
+        if not is_host_failure(status, error):
             if await breakers.close(self._db, won):
                 log.info("breaker_closed", host=host, opens=won.opens)
-                await batches.release_held(self._db, host)
+                await batches.release_deferred(self._db, host)
             self._open.pop(host, None)
             return True
         opens = won.opens + 1
-        until = self._clock.now_ms() + open_ms(opens)
-        then = await breakers.change(self._db, won, replace(won, half_open=False, until_ms=until, opens=opens))
+        until = self._clock.now_ms() + open_duration_ms(opens)
+        then = await breakers.replace_if_unchanged(
+            self._db, won, replace(won, half_open=False, until_ms=until, opens=opens)
+        )
         if then is not None:
             self._open[host] = then
             log.info("breaker_stays_open", host=host, opens=opens, why=error or str(status))
         return False
 
-    async def abandoned(self, won: Breaker) -> None:
+    async def abandon_probe(self, won: Breaker) -> None:
         """The probe was not sent after all: somebody else may."""
         self._probing.discard(won.host)
-        then = await breakers.change(self._db, won, replace(won, half_open=False, until_ms=self._clock.now_ms()))
+        then = await breakers.replace_if_unchanged(
+            self._db, won, replace(won, half_open=False, until_ms=self._clock.now_ms())
+        )
         if then is not None:
             self._open[won.host] = then

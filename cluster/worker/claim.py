@@ -9,7 +9,7 @@ import structlog
 
 from cluster.core.errors import StoreUnavailable
 from cluster.store import batches, executions, history
-from cluster.store.enqueue import repair
+from cluster.store.enqueue import repair_batches
 
 if TYPE_CHECKING:
     from cluster.clock import Clock
@@ -22,13 +22,13 @@ log = structlog.get_logger()
 
 SPLIT_AFTER = 5
 """A batch claimed more often than this is split, so that one request that kills its node does not take others along."""
-ALONE_AFTER = 7
+SUSPECT_AFTER = 7
 """What was claimed more often than this is held by its node with no other such: innocents would be given up with it."""
 GIVE_UP_AFTER = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedBatch:
     """A batch that is ours until `valid_until` (monotonic, margin taken off), and what is to be done with it."""
 
     batch: Batch
@@ -45,7 +45,7 @@ class Claimed:
     @property
     def suspect(self) -> bool:
         """Whether it must have no other such beside it."""
-        return self.batch.claims > ALONE_AFTER
+        return self.batch.claims > SUSPECT_AFTER
 
     @property
     def must_give_up(self) -> bool:
@@ -62,7 +62,7 @@ class Claimer:
         self._timings = timings
         self._owner = owner
 
-    async def step(self, which: ClaimFilter) -> Claimed | None:
+    async def step(self, which: ClaimFilter) -> ClaimedBatch | None:
         """Claim one batch; None if there is none. Raises `StoreUnavailable`: the batch may carry our name then."""
         started = self._clock.monotonic()
         lease = self._timings.batch_lease
@@ -79,16 +79,16 @@ class Claimer:
         if batch.claims > 1:
             log.info("batch_reclaimed", batch=batch.id, token=batch.token, claims=batch.claims, size=len(batch.ids))
         await executions.stamp(self._db, batch.ids, batch.id, self._owner, batch.token)
-        found, unreadable = await executions.read(self._db, batch.ids)
+        found, unreadable = await executions.read_owed(self._db, batch.ids)
         ours = [e for e in found.values() if e.batch == batch.id and e.token == batch.token]
         if batch.claims > 1:
             # Its last owner may have died inside a move: the batch they went to must exist.
-            await repair(self._db, [e for e in found.values() if e.batch != batch.id], batch.claims)
-        done = await history.settled(self._db, {e.id: e.schedule_version for e in ours})
+            await repair_batches(self._db, [e for e in found.values() if e.batch != batch.id], batch.claims)
+        done = await history.final_ids(self._db, {e.id: e.schedule_version for e in ours})
         if done:
-            await executions.remove(self._db, {(batch.id, batch.token): sorted(done)})
+            await executions.delete_final(self._db, {(batch.id, batch.token): sorted(done)})
             log.info("executions_already_final", batch=batch.id, executions=len(done))
-        return Claimed(
+        return ClaimedBatch(
             batch,
             tuple(e for e in ours if e.id not in done),
             started + lease - self._timings.margin,
@@ -97,9 +97,9 @@ class Claimer:
 
     async def _rebuild_unsound(self, exc: Exception) -> bool:
         """Batches that cannot be claimed or read are made anew from the executions that name them."""
-        unsound = await batches.discard_unsound(self._db)
+        unsound = await batches.delete_corrupt(self._db)
         if unsound:
-            log.error("batches_unsound", batches=unsound, error=str(exc)[:200])
-            owed, _ = await executions.naming(self._db, unsound, 10_000)
-            await repair(self._db, owed)
+            log.error("batches_corrupt", batches=unsound, error=str(exc)[:200])
+            owed, _ = await executions.of_batches(self._db, unsound, 10_000)
+            await repair_batches(self._db, owed)
         return bool(unsound)

@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from cluster.clock import Clock
     from cluster.outbound.sender import Sender
     from cluster.store.mongo.client import Database
-    from cluster.worker.circuit_breakers import Breakers
-    from cluster.worker.rate_limiter import Gates
+    from cluster.worker.circuit_breakers import CircuitBreakers
+    from cluster.worker.rate_limiter import RateLimiter
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class WorkerContext:
     """The database, the time, the targets, and what all nodes share about hosts and limits."""
 
     db: Database
     clock: Clock
     sender: Sender
-    breakers: Breakers
-    gates: Gates
+    breakers: CircuitBreakers
+    rate_limiter: RateLimiter

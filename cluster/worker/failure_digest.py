@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-MOST_HOSTS = 200
+MAX_HOSTS = 200
 OTHERS = "others"
 """Hosts beyond `MOST_HOSTS` within one interval are counted together under this name."""
 
 
 @dataclass(slots=True)
-class Failing:
+class FailingHost:
     """The failed attempts at one host: how many, of which kinds, and the execution that failed last."""
 
     host: str
@@ -21,23 +21,23 @@ class Failing:
     execution: str = ""
 
 
-class Digest:
+class FailureDigest:
     """Failures since it was last taken. Bounded: it holds counts, never requests."""
 
     def __init__(self) -> None:
-        self._hosts: dict[str, Failing] = {}
+        self._hosts: dict[str, FailingHost] = {}
 
     def add(self, url: str, result: str, execution: str) -> None:
         """One failed attempt. Of the URL only host and port are kept: the rest may hold secrets."""
         host = urlsplit(url).netloc.rpartition("@")[2]
-        if host not in self._hosts and len(self._hosts) >= MOST_HOSTS:
+        if host not in self._hosts and len(self._hosts) >= MAX_HOSTS:
             host = OTHERS
-        failing = self._hosts.setdefault(host, Failing(host))
+        failing = self._hosts.setdefault(host, FailingHost(host))
         failing.attempts += 1
         failing.results[result] += 1
         failing.execution = execution
 
-    def take(self) -> list[Failing]:
+    def take(self) -> list[FailingHost]:
         """All hosts that failed, the worst first; counting begins anew."""
         taken, self._hosts = self._hosts, {}
         return sorted(taken.values(), key=lambda f: -f.attempts)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.alerts import Watch
+from cluster.core.alerts import ResultWatch
 from cluster.core.lifecycle import Event
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from cluster.core.limits.permits import Permit
     from cluster.outbound.sender import Reply
 
-CERTAINLY = Watch(marks=True)
+WATCH_FAILURES = ResultWatch(failures=True)
 """What failed before its job could be read is marked for alerts; whoever decides on them reads the job again."""
 
 
 @dataclass(eq=False, slots=True)
-class Held:
+class HeldBatch:
     """A batch this node holds: what is still open of it. `valid_until` is monotonic seconds, moved by renewals."""
 
     batch: Batch
@@ -34,7 +34,7 @@ class Held:
     sending: set[str] = field(default_factory=set)
     unrecorded: int = 0
     lost: bool = False
-    taken_ms: int = 0
+    claimed_ms: int = 0
     """When it was claimed, in cluster time."""
 
     @property
@@ -43,24 +43,24 @@ class Held:
         return not self.waiting and not self.sending and not self.unrecorded
 
 
-class Holdings(dict[str, Held]):
+class HeldBatches(dict[str, HeldBatch]):
     """The batches that one node holds, by id."""
 
-    def forget(self, held: Held) -> None:
+    def forget(self, held: HeldBatch) -> None:
         """It is not held any more. One that was claimed again meanwhile under the same id stays."""
         if self.get(held.batch.id) is held:
             del self[held.batch.id]
 
 
-class Suspect:
+class SuspectSlot:
     """The one execution on this node, at most, that nodes were lost with before: if this one is lost, it is to blame."""
 
     def __init__(self) -> None:
-        self._held: Held | None = None
+        self._held: HeldBatch | None = None
         self._asking = False
 
     @contextmanager
-    def asking(self) -> Iterator[bool]:
+    def claiming(self) -> Iterator[bool]:
         """Whether what is claimed meanwhile may be one: not while one is held, nor while another claim may bring one."""
         may = not self._asking and (self._held is None or self._held.done)
         self._asking |= may
@@ -69,22 +69,22 @@ class Suspect:
         finally:
             self._asking &= not may
 
-    def take(self, held: Held) -> None:
+    def hold(self, held: HeldBatch) -> None:
         """It is held from now on, until nothing of it is open."""
         self._held = held
 
 
 @dataclass(slots=True)
-class Ready:
+class ReadyExecution:
     """An execution whose request is made: it waits for its send time, a slot, its host or its limit."""
 
-    held: Held
+    held: HeldBatch
     execution: Execution
     job: Job
     request: Any
     read_at: float
     """When its job was read; this and `parked_at` are monotonic seconds."""
-    parked_at: float = 0.0
+    waiting_since: float = 0.0
     permit: Permit | None = None
     """None: not asked for yet, or in vain."""
 
@@ -95,30 +95,32 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class Deferral:
     """Executions of one batch that may not be sent now; `until_ms` if it is known until when."""
 
-    held: Held
+    held: HeldBatch
     executions: tuple[Execution, ...]
     until_ms: int | None
     host: str | None = None
     """The host they wait for; None: they wait for their limit."""
 
 
-def by_batch(waiting: Iterable[Ready], since: float, until_ms: int | None, host: str | None = None) -> list[Parked]:
+def deferrals_by_batch(
+    waiting: Iterable[ReadyExecution], since: float, until_ms: int | None, host: str | None = None
+) -> list[Deferral]:
     """What of this has waited since that instant (monotonic seconds) or longer, batch by batch."""
-    groups: dict[Held, list[Execution]] = {}
+    groups: dict[HeldBatch, list[Execution]] = {}
     for r in waiting:
-        if r.unsent and r.parked_at <= since:
+        if r.unsent and r.waiting_since <= since:
             groups.setdefault(r.held, []).append(r.execution)
-    return [Parked(held, tuple(members), until_ms, host) for held, members in groups.items()]
+    return [Deferral(held, tuple(members), until_ms, host) for held, members in groups.items()]
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class FinishedRequest:
     """A request that ended: the execution with the attempt appended, the job as it was sent, and the reply."""
 
-    held: Held
+    held: HeldBatch
     execution: Execution
     job: Job
     attempts: tuple[Attempt, ...]
@@ -128,12 +130,12 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class DroppedExecution:
     """An execution that must not be sent: the reason, and the event that this is in its life."""
 
-    held: Held
+    held: HeldBatch
     execution: Execution
     reason: str
     event: Event = Event.CANCEL
     retention_days: float | None = None
-    watch: Watch | None = CERTAINLY
+    watch: ResultWatch | None = WATCH_FAILURES

@@ -6,42 +6,47 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cluster.core.histogram import Histogram
-from cluster.worker.failure_digest import Digest
-from cluster.worker.leases import Answered
+from cluster.worker.failure_digest import FailureDigest
+from cluster.worker.leases import FinishedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.core.execution.model import Ending, Moved
-    from cluster.worker.leases import Dropped
+    from cluster.core.execution.model import Ending, Rescheduled
+    from cluster.worker.leases import DroppedExecution
 
 
-class Tally:
+class WorkerStats:
     """Counts and histograms (ms) of one worker. They only grow."""
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
         self.drift = Histogram()
         self.duration = Histogram()
-        self.queue = Histogram()
+        self.queue_time = Histogram()
         """How long executions that were due stood on this node before their requests left."""
-        self.kinds: Counter[str] = Counter()
+        self.attempt_results: Counter[str] = Counter()
         """Attempts by what came of them: `http_2xx` ... or the error kind."""
-        self.failing = Digest()
+        self.failures = FailureDigest()
 
-    def note(self, ended: Sequence[Ending], moved: Sequence[Moved], results: Sequence[Answered | Dropped]) -> None:
+    def record(
+        self,
+        ended: Sequence[Ending],
+        moved: Sequence[Rescheduled],
+        results: Sequence[FinishedRequest | DroppedExecution],
+    ) -> None:
         """These results were recorded, and became these."""
         for e in ended:
             self.counters[e.state.value] += 1
         self.counters["retried"] += len(moved)
         for r in results:
-            if isinstance(r, Answered):
+            if isinstance(r, FinishedRequest):
                 self.counters["attempts"] += 1
                 kind = r.reply.error or f"http_{(r.reply.status or 0) // 100}xx"
-                self.kinds[kind] += 1
+                self.attempt_results[kind] += 1
                 if kind != "http_2xx":
-                    self.failing.add(r.job.target.url, kind, r.execution.id)
+                    self.failures.add(r.job.target.url, kind, r.execution.id)
                 self.duration.add(r.reply.duration_ms)
-                self.queue.add(r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.taken_ms))
+                self.queue_time.add(r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.claimed_ms))
                 if len(r.attempts) == 1:
                     self.drift.add(r.drift_ms)

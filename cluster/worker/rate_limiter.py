@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.limits.permits import QUEUE, Granted, Limits, grant
+from cluster.core.limits.permits import QUEUE_PREFIX, Grant, Limits, grant
 from cluster.store import permits, queues
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 KNOWN_SECONDS = 1.0
-RACES = 20
+MAX_RACES = 20
 
 
-class Gates:
+class RateLimiter:
     """The limits of the cluster as one node asks for them."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
@@ -34,41 +34,41 @@ class Gates:
         self._clock = clock
         self._known: dict[str, tuple[Limits, float]] = {}
 
-    async def limits(self, job: Job) -> Limits:
+    async def limits_of(self, job: Job) -> Limits:
         """What limits this job now; that of a queue may have been read up to a second ago."""
-        if job.gate is None or not job.gate.startswith(QUEUE):
+        if job.limit_key is None or not job.limit_key.startswith(QUEUE_PREFIX):
             return job.limits
         now = self._clock.monotonic()
-        known = self._known.get(job.gate)
+        known = self._known.get(job.limit_key)
         if known is None or now - known[1] > KNOWN_SECONDS:
-            known = (await queues.limits(self._db, job.gate.removeprefix(QUEUE)), now)
-            self._known[job.gate] = known
+            known = (await queues.limits_of(self._db, job.limit_key.removeprefix(QUEUE_PREFIX)), now)
+            self._known[job.limit_key] = known
         return known[0]
 
-    async def ask(self, gate: str, limits: Limits, wanted: Mapping[str, str]) -> Granted:
+    async def acquire(self, limit_key: str, limits: Limits, wanted: Mapping[str, str]) -> Grant:
         """Permits for these executions under these marks, as far as they go.
 
         Raises `StoreUnavailable`: some may be lost then, no more.
         """
         swept = False
-        for _ in range(RACES):
-            seen = await permits.read(self._db, gate)
+        for _ in range(MAX_RACES):
+            seen = await permits.read(self._db, limit_key)
             found = grant(seen, limits, wanted, self._clock.now_ms())
-            if limits.concurrent is not None and not found.at_ms and found.again_ms is None and not swept:
+            if limits.concurrent is not None and not found.at_ms and found.ask_again_ms is None and not swept:
                 # All are taken. Some may be those of nodes that died.
                 swept = True
-                gone = seen.held.keys() - await permits.live(self._db, seen.held)
+                gone = seen.granted.keys() - await permits.leased_ids(self._db, seen.granted)
                 if not gone:
                     return found
-                log.info("permits_freed", gate=gate, executions=len(gone))
-                left = {name: mark for name, mark in seen.held.items() if name not in gone}
-                await permits.write(self._db, gate, seen, replace(seen, held=left))
+                log.info("permits_freed", gate=limit_key, executions=len(gone))
+                left = {name: mark for name, mark in seen.granted.items() if name not in gone}
+                await permits.write(self._db, limit_key, seen, replace(seen, granted=left))
                 continue
-            if found.then == seen or await permits.write(self._db, gate, seen, found.then):
+            if found.permits == seen or await permits.write(self._db, limit_key, seen, found.permits):
                 return found
             await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311 - spreads the racers, guards nothing
-        return Granted({}, seen, self._clock.now_ms() + 50)
+        return Grant({}, seen, self._clock.now_ms() + 50)
 
-    async def give_back(self, back: Collection[Permit]) -> None:
+    async def release(self, back: Collection[Permit]) -> None:
         """Nobody runs under these any more."""
-        await permits.give_back(self._db, back)
+        await permits.release(self._db, back)

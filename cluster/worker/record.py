@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.execution.model import Batch
-from cluster.core.execution.planning import MAX_BATCH, by_host
+from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import State
-from cluster.core.limits.permits import batch_gate
+from cluster.core.limits.permits import batch_limit_key
 from cluster.store import batches, engine_jobs, executions, history
-from cluster.store.mongo.operation import insist
+from cluster.store.mongo.operation import retry_while_unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.core.execution.model import Ending, Execution, Moved
+    from cluster.core.execution.model import Ending, Execution, Rescheduled
     from cluster.store.mongo.client import Database
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Flushed:
+class FlushResult:
     """What a flush did: second deliveries met, and results that came after the lease was lost."""
 
     duplicates: int = 0
@@ -39,7 +39,7 @@ class Flushed:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class MoveOptions:
     """How executions move: as late work, each alone, how often they were claimed, and from when they may be claimed.
 
     `claimable_ms` None: shortly before they are to be sent. `apart`: in batches of their own for each limit.
@@ -47,15 +47,15 @@ class Way:
 
     late: bool = False
     claims: int = 0
-    alone: bool = False
+    one_per_batch: bool = False
     claimable_ms: int | None = None
-    apart: bool = False
+    by_limit: bool = False
 
 
-AGAIN = Way()
+AS_RETRY = MoveOptions()
 
 
-def _host(m: Moved) -> str:
+def _host(m: Rescheduled) -> str:
     return m.execution.host
 
 
@@ -71,31 +71,33 @@ class Recorder:
         self._prefetch_ms = prefetch_ms
         self._seconds = seconds
 
-    async def endings(self, ended: Sequence[Ending], exclusive: Sequence[Execution] = ()) -> Flushed:
+    async def record_final(self, ended: Sequence[Ending], exclusive: Sequence[Execution] = ()) -> FlushResult:
         """Record what is final. `exclusive` are those that ran under `overlap: skip`. Safe to repeat."""
         succeeded = [e for e in ended if e.state is State.SUCCEEDED]
         others = [e for e in ended if e.state is not State.SUCCEEDED]
         mine = set[str]()
         if others:
             nonce = uuid.uuid4().hex
-            mine = await insist(
+            mine = await retry_while_unavailable(
                 lambda: executions.fence_endings(self._db, [e.execution for e in others], nonce),
                 seconds=self._seconds,
-                event="fence_endings",
+                during="fence_endings",
             )
         final = succeeded + [e for e in others if e.execution.id in mine]
-        recorded = await insist(
-            lambda: history.record(self._db, final, self._retention_days), seconds=self._seconds, event="record"
+        recorded = await retry_while_unavailable(
+            lambda: history.record(self._db, final, self._retention_days), seconds=self._seconds, during="record"
         )
         held: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
         for e in final:
             held[e.execution.batch, e.execution.token].append(e.execution.id)
-        removed = await insist(lambda: executions.remove(self._db, held), seconds=self._seconds, event="remove")
+        removed = await retry_while_unavailable(
+            lambda: executions.delete_final(self._db, held), seconds=self._seconds, during="remove"
+        )
         if exclusive:
             await self._end_exclusive(exclusive, certain=removed == len(ended))
         lost = [e for e in others if e.execution.id not in mine]
         await self._keep_attempts([replace(e.execution, attempts=e.attempts[-1:]) for e in lost if e.attempts])
-        return Flushed(recorded.duplicates, len(lost))
+        return FlushResult(recorded.duplicates, len(lost))
 
     async def _end_exclusive(self, ran: Sequence[Execution], *, certain: bool) -> None:
         """Let the next occurrences of these jobs run. What is owed still has lost its lease here: another may be
@@ -105,44 +107,46 @@ class Recorder:
         still = (
             {}
             if certain
-            else await insist(lambda: executions.owed(self._db, ids), seconds=self._seconds, event="still_owed")
+            else await retry_while_unavailable(
+                lambda: executions.owed(self._db, ids), seconds=self._seconds, during="still_owed"
+            )
         )
         gone = [e for e in ran if e.id not in still]
         if gone:
             ids, jobs = [e.id for e in gone], [e.job_id for e in gone]
-            await insist(
-                lambda: engine_jobs.end_exclusive(self._db, ids, jobs), seconds=self._seconds, event="end_exclusive"
+            await retry_while_unavailable(
+                lambda: engine_jobs.end_exclusive(self._db, ids, jobs), seconds=self._seconds, during="end_exclusive"
             )
 
-    async def bury(self, batch: Batch, unreadable: dict[str, str], now_ms: int) -> None:
+    async def record_unreadable(self, batch: Batch, unreadable: dict[str, str], now_ms: int) -> None:
         """Executions of a held batch whose documents cannot be read: dead, with the reason, and owed no more."""
         log.error("executions_unreadable", batch=batch.id, executions=sorted(unreadable))
-        await history.bury(self._db, unreadable, now_ms, self._retention_days)
-        await executions.remove(self._db, {(batch.id, batch.token): sorted(unreadable)})
+        await history.insert_unreadable(self._db, unreadable, now_ms, self._retention_days)
+        await executions.delete_final(self._db, {(batch.id, batch.token): sorted(unreadable)})
 
-    async def moves(self, moved: Sequence[Moved], way: Way = AGAIN) -> int:
+    async def reschedule(self, moved: Sequence[Rescheduled], options: MoveOptions = AS_RETRY) -> int:
         """Put executions under new batches, by lane, attempt, send time, limit and host.
 
         Returns how many were not ours any more.
         """
-        groups: defaultdict[tuple[object, ...], list[Moved]] = defaultdict(list)
+        groups: defaultdict[tuple[object, ...], list[Rescheduled]] = defaultdict(list)
         for m in moved:
             # What is put back keeps its send times, of which a late batch has many.
-            at = m.send_ms if way.claimable_ms is None else None
-            gate = m.execution.gate if way.apart else batch_gate(m.execution.gate)
+            at = m.send_ms if options.claimable_ms is None else None
+            gate = m.execution.limit_key if options.by_limit else batch_limit_key(m.execution.limit_key)
             key: tuple[object, ...] = (m.execution.lane, len(m.attempts), at, gate)
-            groups[(*key, m.execution.id) if way.alone else key].append(m)
+            groups[(*key, m.execution.id) if options.one_per_batch else key].append(m)
         lost = 0
         for group in groups.values():
-            for host, share in by_host(group, _host):
+            for host, share in group_by_host(group, _host):
                 for start in range(0, len(share), MAX_BATCH):
-                    lost += await self._move(share[start : start + MAX_BATCH], host, way)
+                    lost += await self._move(share[start : start + MAX_BATCH], host, options)
         return lost
 
-    async def _move(self, group: Sequence[Moved], host: str, way: Way) -> int:
+    async def _move(self, group: Sequence[Rescheduled], host: str, way: MoveOptions) -> int:
         name = uuid.uuid4().hex
-        mine = await insist(
-            lambda: executions.move(self._db, group, name), seconds=self._seconds, event="move_executions"
+        mine = await retry_while_unavailable(
+            lambda: executions.move(self._db, group, name), seconds=self._seconds, during="move_executions"
         )
         first = group[0]
         if mine:
@@ -157,10 +161,12 @@ class Recorder:
                 token=max(m.execution.token for m in group),
                 claims=way.claims,
                 host=host,
-                gate=first.execution.gate if way.apart else batch_gate(first.execution.gate),
-                held=way.claimable_ms is not None,
+                limit_key=first.execution.limit_key if way.by_limit else batch_limit_key(first.execution.limit_key),
+                deferred=way.claimable_ms is not None,
             )
-            await insist(lambda: batches.insert(self._db, [batch]), seconds=self._seconds, event="insert_batch")
+            await retry_while_unavailable(
+                lambda: batches.insert(self._db, [batch]), seconds=self._seconds, during="insert_batch"
+            )
         lost = [m for m in group if m.execution.id not in mine]
         await self._keep_attempts([replace(m.execution, attempts=m.attempts[-1:]) for m in lost if m.attempts])
         return len(lost)
@@ -168,12 +174,14 @@ class Recorder:
     async def _keep_attempts(self, late_results: Sequence[Execution]) -> None:
         """An attempt that ended after its lease did happened all the same: it is kept where the execution is now."""
         for execution in late_results:
-            kept = await executions.add_attempt(self._db, execution)
+            kept = await executions.add_attempts(self._db, execution)
             log.warning("lease_lost", execution=execution.id, batch=execution.batch, token=execution.token, kept=kept)
 
-    async def finish(self, done: Sequence[Batch]) -> None:
+    async def delete_finished(self, done: Sequence[Batch]) -> None:
         """Delete batches of which nothing is open; one that grew meanwhile is handed back for what was added."""
-        left = await insist(lambda: batches.finish(self._db, done), seconds=self._seconds, event="finish_batches")
+        left = await retry_while_unavailable(
+            lambda: batches.delete_finished(self._db, done), seconds=self._seconds, during="finish_batches"
+        )
         for batch in done:
             if batch.id in left and await batches.release(self._db, batch, None):
                 log.info("batch_grew", batch=batch.id)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.clock import Clock
-    from cluster.worker.leases import Held, Ready
+    from cluster.worker.leases import HeldBatch, ReadyExecution
 
 
 LOOK_AGAIN_SECONDS = 1.0
@@ -21,11 +21,11 @@ LOOK_AGAIN_SECONDS = 1.0
 class RunQueue:
     """`free` says whether there is a slot; `start` is given what is due. Instants are cluster time (ms)."""
 
-    def __init__(self, clock: Clock, free: Callable[[], bool], start: Callable[[Ready], None]) -> None:
+    def __init__(self, clock: Clock, free: Callable[[], bool], start: Callable[[ReadyExecution], None]) -> None:
         self._clock = clock
         self._free = free
         self._start = start
-        self._heap: list[tuple[int, int, Ready]] = []
+        self._heap: list[tuple[int, int, ReadyExecution]] = []
         self._order = count()
         self._timer: asyncio.Handle | None = None
         self._wakes_at = 0.0
@@ -33,16 +33,16 @@ class RunQueue:
         self.stopped = False
         """Nothing more is started."""
 
-    def line_up(self, ready: Ready) -> None:
+    def enqueue(self, ready: ReadyExecution) -> None:
         """It may go at its send time."""
         # What is late already stands behind what became due before it got here, not in front of everything.
         self.put(max(ready.execution.send_ms, self._clock.now_ms()), ready)
 
-    def put(self, at_ms: int, ready: Ready) -> None:
+    def put(self, at_ms: int, ready: ReadyExecution) -> None:
         """It may go from this instant; `pump` or `wake_at` see to it."""
         heapq.heappush(self._heap, (at_ms, next(self._order), ready))
 
-    def pump(self) -> None:
+    def start_due(self) -> None:
         """Start everything that is due, while there are slots."""
         if self.stopped:
             return
@@ -56,7 +56,7 @@ class RunQueue:
     def wake_at(self, instant_ms: int) -> None:
         """Look again at this instant at the latest."""
         loop = asyncio.get_running_loop()
-        at = loop.time() + min(max(0.0, self._clock.until(instant_ms)), LOOK_AGAIN_SECONDS)
+        at = loop.time() + min(max(0.0, self._clock.seconds_until(instant_ms)), LOOK_AGAIN_SECONDS)
         if self._timer is not None:
             if self._wakes_at <= at:
                 return
@@ -69,9 +69,9 @@ class RunQueue:
         now_ms = self._clock.now_ms()
         self._heap = [(min(at, max(now_ms, r.execution.send_ms)), place, r) for at, place, r in self._heap]
         heapq.heapify(self._heap)
-        self.pump()
+        self.start_due()
 
-    def overdue(self) -> list[Held]:
+    def overdue_batches(self) -> list[HeldBatch]:
         """Batches of which something is due and waits for a slot."""
         now_ms = self._clock.now_ms()
         return list({r.held: None for at, _, r in self._heap if at <= now_ms and r.execution.id in r.held.waiting})
@@ -84,4 +84,4 @@ class RunQueue:
 
     def _alarm(self) -> None:
         self._timer = None
-        self.pump()
+        self.start_due()

@@ -14,39 +14,39 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.errors import StoreUnavailable
-from cluster.core.execution.model import Ending, Moved
+from cluster.core.execution.model import Ending, Rescheduled
 from cluster.core.execution.planning import MAX_BATCH
 from cluster.core.lifecycle import State
-from cluster.loops import Loop, stop
+from cluster.loops import Loop, cancel_and_wait
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
-from cluster.worker.circuit_breakers import Breakers
-from cluster.worker.claim import ALONE_AFTER, Claimed, Claimer
-from cluster.worker.context import Doors
-from cluster.worker.dispatch import Dispatcher, Hooks
-from cluster.worker.leases import Held, Holdings, Suspect
-from cluster.worker.metrics import Tally
+from cluster.worker.circuit_breakers import CircuitBreakers
+from cluster.worker.claim import SUSPECT_AFTER, ClaimedBatch, Claimer
+from cluster.worker.context import WorkerContext
+from cluster.worker.dispatch import Dispatcher, DispatchHooks
+from cluster.worker.leases import HeldBatch, HeldBatches, SuspectSlot
+from cluster.worker.metrics import WorkerStats
 from cluster.worker.overlap import may_overlap
-from cluster.worker.rate_limiter import Gates
-from cluster.worker.record import Recorder, Way
-from cluster.worker.release import HandBack
+from cluster.worker.rate_limiter import RateLimiter
+from cluster.worker.record import MoveOptions, Recorder
+from cluster.worker.release import Releaser
 from cluster.worker.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cluster.clock import Clock
-    from cluster.core.execution.trace import Trace
+    from cluster.core.execution.trace import SpanCollector
     from cluster.core.timings import Timings
     from cluster.outbound.sender import Sender
     from cluster.store.mongo.client import Database
-    from cluster.worker.leases import Answered, Dropped
+    from cluster.worker.leases import DroppedExecution, FinishedRequest
 
 log = structlog.get_logger()
 
-IDLE_LEAST = 0.025
-IDLE_MOST = 0.25
-RENEW_AGAIN = 0.5
+MIN_IDLE = 0.025
+MAX_IDLE = 0.25
+RENEW_RETRY_SECONDS = 0.5
 """After a renewal that failed: a lease is too short to wait for the next third of it."""
 BEHIND_MS = 1000
 BEHIND_SECONDS = 1.0
@@ -77,35 +77,31 @@ class Worker:
         self._settings = settings
         self._claimer = Claimer(db, clock, timings, settings.node)
         self._recorder = Recorder(db, settings.retention_days, int(timings.prefetch * 1000))
-        self.held = Holdings()
-        self.tally = Tally()
-        self.breakers = Breakers(db, clock, settings.node)
-        doors = Doors(db, clock, sender, self.breakers, Gates(db, clock))
-        hooks = Hooks(self._ended, self._ended, self.held.forget, partial(may_overlap, db))
+        self.held = HeldBatches()
+        self.stats = WorkerStats()
+        self.breakers = CircuitBreakers(db, clock, settings.node)
+        doors = WorkerContext(db, clock, sender, self.breakers, RateLimiter(db, clock))
+        hooks = DispatchHooks(self._ended, self._ended, self.held.forget, partial(may_overlap, db))
         self.dispatcher = Dispatcher(doors, settings.node, settings.slots, hooks)
-        self.results = Results(
-            doors, self._recorder, self.dispatcher, self.held, self.tally, self.only_unowned_for_a_lease
-        )
-        self.hand_back = HandBack(
-            doors, self._recorder, self.dispatcher, self.results, self.held, settings.waiting // 4
-        )
+        self.results = Results(doors, self._recorder, self.dispatcher, self.held, self.stats, self.pause_reclaiming)
+        self.releaser = Releaser(doors, self._recorder, self.dispatcher, self.results, self.held, settings.waiting // 4)
         self.loops: list[Loop] = []
         self._claimers: list[Loop] = []
         self._unowned_until = 0.0
-        self._suspect = Suspect()
+        self._suspect = SuspectSlot()
         self._strays = False
         self._primary: tuple[str, int] | None = None
         self._claiming = 0
         self._behind_until = 0.0
         self._handing_back = False
         self._turn = 0
+        self.shutting_down = False
         self.draining = False
-        self.resting = False
         """Nothing is claimed for the time being."""
 
-    def tell(self, trace: Trace | None) -> None:
+    def set_tracer(self, trace: SpanCollector | None) -> None:
         """What is sent and recorded is told to this trace."""
-        self.dispatcher.tell(trace)
+        self.dispatcher.set_tracer(trace)
         self.results.trace = trace
 
     def start(self) -> None:
@@ -125,18 +121,18 @@ class Worker:
         for loop in self.loops:
             loop.start()
 
-    def _ended(self, result: Answered | Dropped) -> None:
+    def _ended(self, result: FinishedRequest | DroppedExecution) -> None:
         self.results.add(result)
 
     # -- claiming ------------------------------------------------------------------------------------------------
 
-    def only_unowned_for_a_lease(self) -> None:
+    def pause_reclaiming(self) -> None:
         """After trouble with the database or its clock: let owners renew before anybody reclaims."""
         self._unowned_until = self._clock.monotonic() + self._timings.batch_lease
 
     def clock_jumped(self) -> None:
         """Cluster time is another than was thought: what waits for an instant of it looks again, and owners come first."""
-        self.only_unowned_for_a_lease()
+        self.pause_reclaiming()
         self.dispatcher.clock_jumped()
 
     def _claim_turns(self, *, spare: bool = False) -> Callable[[], Awaitable[float | None]]:
@@ -144,26 +140,26 @@ class Worker:
 
         `spare`: it claims while there is a backlog alone.
         """
-        idle = IDLE_LEAST
+        idle = MIN_IDLE
 
         async def turn() -> float | None:
             nonlocal idle
-            if self.draining:
+            if self.shutting_down:
                 return None
             if spare and self._clock.monotonic() > self._behind_until:
-                return IDLE_MOST
+                return MAX_IDLE
             found = False
             try:
                 found = await self.claim_once()
             except StoreUnavailable as exc:
-                log.warning("claim_disturbed", error=str(exc))
-                self.only_unowned_for_a_lease()
+                log.warning("claim_unavailable", error=str(exc))
+                self.pause_reclaiming()
                 self._strays = True
-                idle = IDLE_MOST
+                idle = MAX_IDLE
             except Exception:
                 self._strays = True  # whatever it was, a batch may carry our name
                 raise
-            idle = IDLE_LEAST if found else min(IDLE_MOST, idle * 1.5)
+            idle = MIN_IDLE if found else min(MAX_IDLE, idle * 1.5)
             return 0.0 if found else idle * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
 
         return turn
@@ -172,8 +168,8 @@ class Worker:
         return (
             self.dispatcher.waiting < self._settings.waiting
             and len(self.results.unrecorded) < self._settings.unrecorded
+            and not self.shutting_down
             and not self.draining
-            and not self.resting
             and not self.dispatcher.stuck()
         )
 
@@ -203,8 +199,8 @@ class Worker:
             # Late work takes what is idle, and never the room that current work needs; other claims may bring as much.
             if late and self.dispatcher.waiting + (self._claiming - 1) * MAX_BATCH >= self._settings.waiting // 4:
                 continue
-            with self._suspect.asking() as may_be_one:
-                claimed = await self._claimer.step(self._which(None if may_be_one else ALONE_AFTER - 1, late=late))
+            with self._suspect.claiming() as may_be_one:
+                claimed = await self._claimer.step(self._which(None if may_be_one else SUSPECT_AFTER - 1, late=late))
                 if claimed is not None:
                     await self._take_on(claimed)
                     return True
@@ -212,7 +208,9 @@ class Worker:
 
     def _which(self, claims_most: int | None, *, late: bool) -> ClaimFilter:
         unowned = self._clock.monotonic() < self._unowned_until
-        return ClaimFilter(late, self.dispatcher.hosts_held(), self.dispatcher.gates_shut(), unowned, claims_most)
+        return ClaimFilter(
+            late, self.dispatcher.hosts_blocked(), self.dispatcher.saturated_limits(), unowned, claims_most
+        )
 
     def _look_for_failover(self) -> None:
         """Another primary, maybe with another clock: leases that look ended to it may be alive."""
@@ -220,50 +218,54 @@ class Worker:
         if primary is not None and primary != self._primary:
             if self._primary is not None:
                 log.warning("primary_changed", primary=f"{primary[0]}:{primary[1]}")
-                self.only_unowned_for_a_lease()
+                self.pause_reclaiming()
             self._primary = primary
 
-    async def _take_on(self, claimed: Claimed) -> None:
+    async def _take_on(self, claimed: ClaimedBatch) -> None:
         newer = self.held.get(claimed.batch.id)
         if newer is not None and newer.batch.token > claimed.batch.token:
             return  # this claim took longer than its lease, and our other claimer has made the next one
-        self.tally.counters["claimed"] += 1
-        self.tally.counters["reclaimed"] += claimed.batch.claims > 1
+        self.stats.counters["claimed"] += 1
+        self.stats.counters["reclaimed"] += claimed.batch.claims > 1
         now_ms = self._clock.now_ms()
         if claimed.batch.send_ms < now_ms - BEHIND_MS:
             self._behind_until = self._clock.monotonic() + BEHIND_SECONDS
-        held = Held(claimed.batch, claimed.valid_until, taken_ms=now_ms)
+        held = HeldBatch(claimed.batch, claimed.valid_until, claimed_ms=now_ms)
         if claimed.unreadable:
-            await self._recorder.bury(claimed.batch, claimed.unreadable, self._clock.now_ms())
+            await self._recorder.record_unreadable(claimed.batch, claimed.unreadable, self._clock.now_ms())
         if claimed.must_split:
-            moved = [Moved(e, e.attempts, e.send_ms) for e in claimed.executions]
+            moved = [Rescheduled(e, e.attempts, e.send_ms) for e in claimed.executions]
             log.warning("batch_split", batch=claimed.batch.id, executions=len(moved), claims=claimed.batch.claims)
-            await self._recorder.moves(moved, Way(claimed.batch.late, claimed.batch.claims, alone=True))
-            await self._recorder.finish([claimed.batch])
+            await self._recorder.reschedule(
+                moved, MoveOptions(claimed.batch.late, claimed.batch.claims, one_per_batch=True)
+            )
+            await self._recorder.delete_finished([claimed.batch])
             return
         if claimed.must_give_up:
             e = claimed.executions[0]
             reason = f"node_lost: {claimed.batch.claims - 1} nodes were lost while they sent it"
             log.error("execution_given_up", execution=e.id, claims=claimed.batch.claims)
-            await self._recorder.endings([Ending(e, State.DEAD, self._clock.now_ms(), e.attempts, reason, mark=True)])
-            self.tally.counters["dead"] += 1
-            await self._recorder.finish([claimed.batch])
+            await self._recorder.record_final(
+                [Ending(e, State.DEAD, self._clock.now_ms(), e.attempts, reason, alert_pending=True)]
+            )
+            self.stats.counters["dead"] += 1
+            await self._recorder.delete_finished([claimed.batch])
             return
         if not claimed.executions:
-            await self._recorder.finish([claimed.batch])
+            await self._recorder.delete_finished([claimed.batch])
             return
         self.held[claimed.batch.id] = held
         self.dispatcher.add(held, claimed.executions)
         if claimed.suspect:
-            self._suspect.take(held)
+            self._suspect.hold(held)
 
     async def _hand_back_strays(self) -> None:
         """After an unknown outcome: batches that carry our name and that we do not hold."""
         self._strays = False
-        for batch in await batches.strays(self._db, self._settings.node):
+        for batch in await batches.owned_by(self._db, self._settings.node):
             held = self.held.get(batch.id)
             if held is None or held.batch.token != batch.token:
-                await batches.release(self._db, batch, None, untouched=True)
+                await batches.release(self._db, batch, None, nothing_sent=True)
                 log.info("stray_released", batch=batch.id, token=batch.token)
 
     # -- keeping -------------------------------------------------------------------------------------------------
@@ -272,9 +274,9 @@ class Worker:
         try:
             await self.renew_once()
         except StoreUnavailable as exc:
-            log.warning("renew_disturbed", error=str(exc))
-            self.only_unowned_for_a_lease()
-            return RENEW_AGAIN
+            log.warning("renew_unavailable", error=str(exc))
+            self.pause_reclaiming()
+            return RENEW_RETRY_SECONDS
         return self._timings.batch_lease / 3
 
     async def renew_once(self) -> set[str]:
@@ -286,7 +288,7 @@ class Worker:
         pairs = [(i, h.batch.token) for i, h in mine.items()]
         lost = await batches.renew(self._db, self._settings.node, pairs, self._timings.batch_lease)
         until = started + self._timings.batch_lease - self._timings.margin
-        self.tally.counters["renewed"] += len(mine) - len(lost)
+        self.stats.counters["renewed"] += len(mine) - len(lost)
         for batch_id, held in mine.items():
             if batch_id not in lost:
                 held.valid_until = until
@@ -294,25 +296,25 @@ class Worker:
                 self._lose(held)
         return lost
 
-    def _lose(self, held: Held) -> None:
+    def _lose(self, held: HeldBatch) -> None:
         held.lost = True
         unsent = self.dispatcher.withdraw(held)
         log.warning("lease_lost", batch=held.batch.id, token=held.batch.token, unsent=len(unsent))
-        self.tally.counters["leases_lost"] += 1
+        self.stats.counters["leases_lost"] += 1
         if held.done:
             self.held.forget(held)
 
     async def _hand_back_turn(self) -> float | None:
-        return None if self.draining else await self.hand_back.turn()
+        return None if self.shutting_down else await self.releaser.turn()
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
-    async def drain(self, seconds: float) -> None:
+    async def shutdown(self, seconds: float) -> None:
         """Stop claiming, hand back what is unsent, finish what is in flight, record it. The rest is the leases'.
 
         Ends after `seconds` and a moment, whatever the database or the targets do.
         """
-        self.draining = True
+        self.shutting_down = True
         deadline = self._clock.monotonic() + seconds
         self.dispatcher.halt()
         work = asyncio.get_running_loop().create_task(self._wind_down(deadline))
@@ -320,28 +322,28 @@ class Worker:
             await asyncio.wait({work}, timeout=seconds)
         finally:
             in_time = work.done()
-            await stop([work])
+            await cancel_and_wait([work])
             await self.dispatcher.close()
-            await stop(loop.task for loop in self.loops if loop.task is not None)
+            await cancel_and_wait(loop.task for loop in self.loops if loop.task is not None)
         if not in_time or (not work.cancelled() and work.exception() is not None):
-            log.warning("drain_cut_short", left=len(self.held), exc_info=work.exception() if in_time else None)
-        log.info("worker_drained", left=len(self.held))
+            log.warning("shutdown_cut_short", left=len(self.held), exc_info=work.exception() if in_time else None)
+        log.info("worker_stopped", left=len(self.held))
 
     async def _wind_down(self, deadline: float) -> None:
         claimers = [loop.task for loop in self._claimers if loop.task is not None]
         if claimers:  # a claim under way is finished and handed back with the others
             await asyncio.wait(claimers, timeout=self._timings.operation)
-            await stop(claimers)
-        await self.hand_back.put_back_everything()
-        await self.dispatcher.finish(max(0.0, deadline - self._clock.monotonic() - 1.0))
+            await cancel_and_wait(claimers)
+        await self.releaser.release_all()
+        await self.dispatcher.wait_in_flight(max(0.0, deadline - self._clock.monotonic() - 1.0))
         while (self.results.unrecorded or self.held) and self._clock.monotonic() < deadline - 0.2:
-            self.results.nudge()
+            self.results.wake_if_finished()
             await asyncio.sleep(0.02)
-        await stop(loop.task for loop in self.loops if loop.task is not None)
-        await self.results.record_rest()
+        await cancel_and_wait(loop.task for loop in self.loops if loop.task is not None)
+        await self.results.record_remaining()
         await self._hand_back_strays()
 
-    async def rest(self) -> None:
+    async def drain(self) -> None:
         """Claim nothing more and hand back what is unsent; what is in flight ends as it would."""
-        self.resting = True
-        await self.hand_back.put_back_everything()
+        self.draining = True
+        await self.releaser.release_all()

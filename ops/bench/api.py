@@ -16,11 +16,11 @@ import orjson
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.documents.job_json import read_spec
-from cluster.core.instants import render
+from cluster.core.instants import format_instant
 from cluster.core.job import changes
-from cluster.core.job.changes import Moment
+from cluster.core.job.changes import ChangeStamp
 from cluster.store.history import DAY_MS
-from cluster.store.jobs import insertion
+from cluster.store.jobs import new_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ def rows(base_url: str, *, jobs: int = JOBS, requests: int = 400) -> list[dict[s
     def some() -> str:
         return f"bench-{luck.randrange(jobs):06d}"
 
-    since = render(now_ms - 3_600_000)
+    since = format_instant(now_ms - 3_600_000)
     reads: dict[str, Callable[[], str]] = {
         "GET /jobs/{id}": lambda: f"/jobs/{some()}",
         "GET /jobs, a page of 50": lambda: "/jobs?limit=50",
@@ -100,10 +100,10 @@ def fill_jobs(database: Database[dict[str, Any]], count: int, now_ms: int) -> No
         },
         {},
     )
-    change = changes.define(None, "x", spec.definition(None), Moment(now_ms, "v", "m"))
+    change = changes.define(None, "x", spec.to_definition(None), ChangeStamp(now_ms, "v", "m"))
     if change is None:
         raise RuntimeError("a new job is a change")
-    template = insertion(replace(change, mark=None))
+    template = new_document(replace(change, change_id=None))
 
     def documents() -> Iterator[dict[str, Any]]:
         for i in range(count):

@@ -16,17 +16,28 @@ import click
 from pymongo import MongoClient
 
 from ops.bench import api, verify
-from ops.bench.testbed import Row, Target, bed, caught_up, lateness, machine, measure, now, running, wait
-from ops.support.output import as_json, table
+from ops.bench.testbed import (
+    Row,
+    Target,
+    add_lateness,
+    caught_up,
+    database_now,
+    machine_facts,
+    measure,
+    open_testbed,
+    running_cluster,
+    wait_for,
+)
+from ops.support.output import print_json, print_table
 
 
 def steady(the_bed: tuple[str, int, Target], rate: int, seconds: int, name: str = "") -> Row:
     """`rate` jobs due every second."""
-    with running(the_bed) as cluster:
+    with running_cluster(the_bed) as cluster:
         cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
-        wait(cluster.settled, 60, "the leader did not see the jobs")
+        wait_for(cluster.settled, 60, "the leader did not see the jobs")
         # Importing and settling are behind us when the look-ahead is full again.
-        wait(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
+        wait_for(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
         sent = cluster.target.requests()
         recorded = cluster.db["history"].estimated_document_count()
         row = measure(cluster, name or f"{rate}/s, all due on the same instant of each second", rate, seconds)
@@ -38,22 +49,22 @@ def steady(the_bed: tuple[str, int, Target], rate: int, seconds: int, name: str 
 
 def isolation(the_bed: tuple[str, int, Target], healthy: int, hanging: int, seconds: int) -> Row:
     """What answers is on time although others hang for half a minute, from the first second they do."""
-    from ops.bench.isolation import HEALTHY, Hanging, unaccounted
+    from ops.bench.isolation import HEALTHY, HangingTarget, lost_executions
 
-    other = Hanging()
+    other = HangingTarget()
     try:
-        with running(the_bed) as cluster:
+        with running_cluster(the_bed) as cluster:
             cluster.load(cluster.job(n, "* * * * * *") for n in range(healthy))
-            wait(cluster.settled, 60, "the leader did not see the jobs")
-            wait(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
+            wait_for(cluster.settled, 60, "the leader did not see the jobs")
+            wait_for(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
             cluster.load(other.jobs(hanging))
-            wait(cluster.settled, 60, "the leader did not see the jobs")
-            start = now(cluster).replace(microsecond=0) + timedelta(seconds=1)
+            wait_for(cluster.settled, 60, "the leader did not see the jobs")
+            start = database_now(cluster).replace(microsecond=0) + timedelta(seconds=1)
             name = f"{healthy}/s to one target while {hanging}/s go to one that hangs for 30 s: the former"
             row = measure(cluster, name, healthy, seconds, HEALTHY)
             row.rate = row.executions / seconds
             window = {"due_at": {"$gte": start, "$lt": start + timedelta(seconds=seconds)}}
-            lost = unaccounted(cluster.db, window, hanging * seconds)
+            lost = lost_executions(cluster.db, window, hanging * seconds)
             open_ = cluster.db["breakers"].count_documents({})
             row.missing += lost
             row.extra |= {"hanging_lost": lost, "breakers_open": open_}
@@ -65,18 +76,18 @@ def isolation(the_bed: tuple[str, int, Target], healthy: int, hanging: int, seco
 
 def herd(the_bed: tuple[str, int, Target], size: int) -> Row:
     """`size` jobs due at one instant."""
-    with running(the_bed) as cluster:
-        at = (now(cluster) + timedelta(seconds=25)).replace(microsecond=0)
+    with running_cluster(the_bed) as cluster:
+        at = (database_now(cluster) + timedelta(seconds=25)).replace(microsecond=0)
         schedule = f"@at {at.isoformat().replace('+00:00', 'Z')}"
         cluster.load(cluster.job(n, schedule) for n in range(size))
-        wait(lambda: now(cluster) >= at, 60, "time stands still")
+        wait_for(lambda: database_now(cluster) >= at, 60, "time stands still")
         cpu = cluster.cpu()
-        wait(
+        wait_for(
             lambda: cluster.db["history"].estimated_document_count() >= size, 120, "the herd was not delivered in 120 s"
         )
         spent = [b - a for a, b in zip(cpu, cluster.cpu(), strict=True)]
         row = Row(f"{size:,} due at one instant", node_mb=cluster.memory())
-        lateness(cluster, row, {})
+        add_lateness(cluster, row, {})
         row.missing = size - row.executions
         row.cpu_node, row.cpu_mongod, row.cpu_target = (s / size * 1e6 for s in spent)
         if row.longest:
@@ -87,14 +98,14 @@ def herd(the_bed: tuple[str, int, Target], size: int) -> Row:
 
 def definitions(the_bed: tuple[str, int, Target], size: int, distinct: int) -> Row:
     """`size` jobs on `distinct` schedules, none due: what does merely having them cost?"""
-    with running(the_bed) as cluster:
-        month = (now(cluster).month + 5) % 12 + 1
+    with running_cluster(the_bed) as cluster:
+        month = (database_now(cluster).month + 5) % 12 + 1
         took = cluster.load(
             cluster.job(n, f"{n % distinct % 60} {n % distinct // 60} 3 1 {month} *") for n in range(size)
         )
         row = Row(f"{size:,} jobs on {distinct:,} schedules, none due")
         started = time.monotonic()
-        wait(cluster.settled, 300, "the jobs were not settled")
+        wait_for(cluster.settled, 300, "the jobs were not settled")
         row.extra |= {"import_seconds": round(took, 1), "settle_seconds": round(time.monotonic() - started, 1)}
         time.sleep(3)
         cpu, began = cluster.cpu(), time.monotonic()
@@ -108,12 +119,12 @@ def definitions(the_bed: tuple[str, int, Target], size: int, distinct: int) -> R
 
 def reads(the_bed: tuple[str, int, Target]) -> list[Row]:
     """How long reads of the API take with much stored: on an idle node, and while it sends 1,000 requests a second."""
-    with running(the_bed, nodes=1) as cluster:
+    with running_cluster(the_bed, nodes=1) as cluster:
         api.fill(cluster.db)
         idle = api.rows(cluster.api.url)
         cluster.load(cluster.job(n, "* * * * * *") for n in range(1000))
-        wait(cluster.settled, 60, "the leader did not see the jobs")
-        wait(lambda: caught_up(cluster), 60, "the node never caught up with the rate")
+        wait_for(cluster.settled, 60, "the leader did not see the jobs")
+        wait_for(lambda: caught_up(cluster), 60, "the node never caught up with the rate")
         busy = api.rows(cluster.api.url)
     found = []
     for when, timings in (("idle node", idle), ("the node sends 1,000/s", busy)):
@@ -154,14 +165,14 @@ def retention(the_bed: tuple[str, int, Target], rate: int) -> list[Row]:
 def _expiring(the_bed: tuple[str, int, Target], rate: int, name: str, *, paced: str, filled: bool) -> Row:
     from ops.bench import retention as old
 
-    with running(the_bed, HORAE_PACED_RETENTION=paced) as cluster:
+    with running_cluster(the_bed, HORAE_PACED_RETENTION=paced) as cluster:
         cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
-        wait(cluster.settled, 60, "the leader did not see the jobs")
-        wait(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
+        wait_for(cluster.settled, 60, "the leader did not see the jobs")
+        wait_for(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
         if filled:
-            old.fill(cluster.db, now(cluster), rate, old.SECONDS)
-            wait(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
-        left, ttl = old.old_left(cluster.db), old.by_ttl(cluster.db)
+            old.fill(cluster.db, database_now(cluster), rate, old.SECONDS)
+            wait_for(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
+        left, ttl = old.expiring_left(cluster.db), old.deleted_by_ttl(cluster.db)
         row = measure(cluster, f"{rate}/s, {name}", rate, old.SECONDS)
         # What leaves must not be taken for what was not done.
         factor = max(1.0, row.rate * old.SECONDS) / max(1, row.executions)
@@ -169,8 +180,8 @@ def _expiring(the_bed: tuple[str, int, Target], rate: int, name: str, *, paced: 
         row.cpu_node, row.cpu_mongod, row.cpu_target = (
             None if c is None else c * factor for c in (row.cpu_node, row.cpu_mongod, row.cpu_target)
         )
-        gone, by_ttl = left - old.old_left(cluster.db), old.by_ttl(cluster.db) - ttl
-        late = old.overdue(cluster.db, now(cluster))
+        gone, by_ttl = left - old.expiring_left(cluster.db), old.deleted_by_ttl(cluster.db) - ttl
+        late = old.overdue(cluster.db, database_now(cluster))
         row.extra |= {"gone": gone, "gone_by_ttl": by_ttl, "overdue": late}
         row.note = f"{gone:,} left, {by_ttl:,} of them by TTL; expired and still there: {late:,}"
         return row
@@ -178,11 +189,11 @@ def _expiring(the_bed: tuple[str, int, Target], rate: int, name: str, *, paced: 
 
 def startup(the_bed: tuple[str, int, Target]) -> Row:
     """How long a node takes until it is ready, the database running."""
-    from ops.bench.lifecycle import starts
+    from ops.bench.lifecycle import start_times
 
     uri, _, _ = the_bed
     name = f"bench_start_{os.getpid()}"
-    first, median, longest = starts(uri, name)
+    first, median, longest = start_times(uri, name)
     with MongoClient[dict[str, Any]](uri) as client:
         client.drop_database(name)
     row = Row("one node, from the command to ready", executions=6, p50=median * 1000, longest=longest * 1000)
@@ -194,10 +205,10 @@ def drain(the_bed: tuple[str, int, Target], rate: int, seconds: int) -> Row:
     """SIGTERM to one node after the other under load: nothing lost, nothing twice."""
     from ops.bench.lifecycle import Terminating
 
-    with running(the_bed) as cluster:
+    with running_cluster(the_bed) as cluster:
         cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
-        wait(cluster.settled, 60, "the leader did not see the jobs")
-        wait(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
+        wait_for(cluster.settled, 60, "the leader did not see the jobs")
+        wait_for(lambda: caught_up(cluster), 60, "the nodes never caught up with the rate")
         with Terminating(cluster.nodes, seconds / 4) as terminating:
             row = measure(cluster, f"{rate}/s while each node is stopped with SIGTERM in turn", rate, seconds)
         row.rate = row.executions / seconds
@@ -223,7 +234,7 @@ CASES = (
 
 def _print(facts: dict[str, Any], rows: list[Row]) -> None:
     print(", ".join(f"{k} {v}" for k, v in facts.items()))
-    table(
+    print_table(
         "Horae",
         [
             "case",
@@ -293,14 +304,14 @@ def bench_command(cases: tuple[str, ...], rate: int, seconds: int, step: int, fo
     """Measure throughput, lateness, CPU and memory on this machine. Takes about ten minutes."""
     wanted = cases or CASES
     rows: list[Row] = []
-    with bed() as the_bed:
-        facts = machine(the_bed[2])
+    with open_testbed() as the_bed:
+        facts = machine_facts(the_bed[2])
         for case in wanted:
             if not form:
                 print(f"... {case}", file=sys.stderr, flush=True)
             rows += run_case(case, the_bed, rate, seconds, step)
     if form:
-        as_json({"machine": facts, "rows": [asdict(r) for r in rows]})
+        print_json({"machine": facts, "rows": [asdict(r) for r in rows]})
     else:
         _print(facts, rows)
     raise SystemExit(1 if any(r.missing for r in rows) else 0)

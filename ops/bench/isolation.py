@@ -20,7 +20,7 @@ HEALTHY = {"job_id": {"$regex": "^j"}}
 HANGING = {"job_id": {"$regex": "^h"}}
 
 
-class Hanging:
+class HangingTarget:
     """Our receiver on a port of its own, where `/slow/30000` answers after 30 s."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Hanging:
         self.process.wait(5)
 
 
-def unaccounted(database: Database[dict[str, Any]], window: dict[str, Any], expected: int) -> int:
+def lost_executions(database: Database[dict[str, Any]], window: dict[str, Any], expected: int) -> int:
     """How many occurrences within a window are neither owed nor final. A result leaves one after it is in the other."""
     owed = {d["_id"] for d in database["executions"].find({**window, **HANGING}, {"_id": 1})}
     final = {d["_id"] for d in database["history"].find({**window, **HANGING}, {"_id": 1})}

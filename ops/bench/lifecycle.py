@@ -48,7 +48,7 @@ def start_seconds(uri: str, db_name: str) -> float:
         process.wait(30)
 
 
-def starts(uri: str, db_name: str, runs: int = 5) -> tuple[float, float, float]:
+def start_times(uri: str, db_name: str, runs: int = 5) -> tuple[float, float, float]:
     """(on an empty database, median, longest) of starts one after another, in seconds."""
     first = start_seconds(uri, db_name)
     others = [start_seconds(uri, db_name) for _ in range(runs)]

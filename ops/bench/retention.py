@@ -41,7 +41,7 @@ def _old(samples: list[dict[str, Any]], began: datetime, rate: int, count: int) 
         }
 
 
-def old_left(database: Database[dict[str, Any]]) -> int:
+def expiring_left(database: Database[dict[str, Any]]) -> int:
     """How much of it is still there."""
     return database["history"].count_documents({"_id": {"$gte": "old", "$lt": "ole"}})
 
@@ -51,6 +51,6 @@ def overdue(database: Database[dict[str, Any]], now: datetime) -> int:
     return database["history"].count_documents({"expire_at": {"$lt": now}})
 
 
-def by_ttl(database: Database[dict[str, Any]]) -> int:
+def deleted_by_ttl(database: Database[dict[str, Any]]) -> int:
     """How many documents MongoDB's TTL has deleted since it started."""
     return int(database.client.admin.command("serverStatus")["metrics"]["ttl"]["deletedDocuments"])

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ops.bench.testbed import bed, running
-from ops.support.output import as_json
+from ops.bench.testbed import open_testbed, running_cluster
+from ops.support.output import print_json
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -28,7 +28,7 @@ def _size(client: MongoClient[dict[str, Any]], database: str, collection: str) -
 @click.option("--seconds", default=40, show_default=True, help="How long.")
 def main(rate: int, seconds: int) -> None:
     """Measure bytes per execution."""
-    with bed() as the_bed, running(the_bed) as cluster:
+    with open_testbed() as the_bed, running_cluster(the_bed) as cluster:
         client, name = cluster.client, cluster.db.name
         cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
         time.sleep(5)  # what importing writes to the oplog is not ours to count
@@ -38,7 +38,7 @@ def main(rate: int, seconds: int) -> None:
         client.admin.command("fsync")
         history = _size(client, name, "history")
         done = final - recorded
-        as_json(
+        print_json(
             {
                 "executions": int(done),
                 "historyBytes": round(history["size"] / history["count"]),

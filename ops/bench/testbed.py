@@ -27,7 +27,7 @@ import psutil
 from pymongo import MongoClient
 
 from ops.support.client import Client, Refused, Unreachable
-from ops.support.embedded_mongodb import Embedded, free_port
+from ops.support.embedded_mongodb import EmbeddedMongod, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -120,7 +120,7 @@ class Cluster:
         self._mongod = psutil.Process(mongod)
         self.client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True)
         self.db = self.client[self.db_name]
-        wait(self._ready, 60, "the nodes did not come up")
+        wait_for(self._ready, 60, "the nodes did not come up")
 
     def _ready(self) -> bool:
         try:
@@ -189,7 +189,7 @@ class Cluster:
         self._log.close()
 
 
-def wait(condition: Any, seconds: float, what: str) -> None:
+def wait_for(condition: Any, seconds: float, what: str) -> None:
     """Until the condition holds; after so many seconds the bench ends with this sentence."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -198,7 +198,7 @@ def wait(condition: Any, seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
-def now(cluster: Cluster) -> datetime:
+def database_now(cluster: Cluster) -> datetime:
     """The database's clock."""
     at: datetime = cluster.client.admin.command("hello")["localTime"]
     return at.replace(tzinfo=UTC)
@@ -208,18 +208,18 @@ def measure(
     cluster: Cluster, name: str, expected_per_second: int, seconds: int, which: dict[str, Any] | None = None
 ) -> Row:
     """Let every-second jobs run for so many whole seconds and look at what came of each (`which`: of these alone)."""
-    start = now(cluster).replace(microsecond=0) + timedelta(seconds=1)
+    start = database_now(cluster).replace(microsecond=0) + timedelta(seconds=1)
     end = start + timedelta(seconds=seconds)
-    wait(lambda: now(cluster) >= start, 5, "time stands still")
+    wait_for(lambda: database_now(cluster) >= start, 5, "time stands still")
     cpu, before = cluster.cpu(), cluster.db["history"].estimated_document_count()
     memory = 0.0
-    while now(cluster) < end:
+    while database_now(cluster) < end:
         memory = max(memory, cluster.memory())
         time.sleep(0.5)
     after = cluster.db["history"].estimated_document_count()
     spent = [b - a for a, b in zip(cpu, cluster.cpu(), strict=True)]
     window = {"due_at": {"$gte": start, "$lt": end}, **(which or {})}
-    wait(
+    wait_for(
         lambda: cluster.db["executions"].count_documents(window, limit=1) == 0,
         60,
         "executions are still owed a minute after they were due",
@@ -228,12 +228,12 @@ def measure(
     done = max(1, after - before)
     row.rate = (after - before) / seconds
     row.cpu_node, row.cpu_mongod, row.cpu_target = (s / done * 1e6 for s in spent)
-    lateness(cluster, row, window)
+    add_lateness(cluster, row, window)
     row.missing = expected_per_second * seconds - row.executions
     return row
 
 
-def lateness(cluster: Cluster, row: Row, window: dict[str, Any]) -> None:
+def add_lateness(cluster: Cluster, row: Row, window: dict[str, Any]) -> None:
     """Fill in how late what succeeded was, and how much needed more than one attempt."""
     drifts: list[int] = []
     for h in cluster.db["history"].find({**window, "state": "succeeded"}, {"drift_ms": 1, "attempts.n": 1}):
@@ -247,11 +247,11 @@ def lateness(cluster: Cluster, row: Row, window: dict[str, Any]) -> None:
 
 
 @contextmanager
-def bed() -> Iterator[tuple[str, int, Target]]:
+def open_testbed() -> Iterator[tuple[str, int, Target]]:
     """An embedded MongoDB and a target for all cases."""
     directory = Path(tempfile.mkdtemp(prefix="horae-bench-"))
     directory.chmod(0o755)
-    embedded = Embedded(directory)
+    embedded = EmbeddedMongod(directory)
     target = Target(directory)
     try:
         state = embedded.acquire()
@@ -263,7 +263,7 @@ def bed() -> Iterator[tuple[str, int, Target]]:
 
 
 @contextmanager
-def running(the_bed: tuple[str, int, Target], nodes: int = 2, **settings: str) -> Iterator[Cluster]:
+def running_cluster(the_bed: tuple[str, int, Target], nodes: int = 2, **settings: str) -> Iterator[Cluster]:
     """Nodes for one case, with these settings."""
     uri, mongod, target = the_bed
     cluster = Cluster(uri, mongod, target, nodes, **settings)
@@ -277,13 +277,13 @@ def caught_up(cluster: Cluster) -> bool:
     """Whether the rush after an import is over: at no look within four seconds was anything owed for 0.9 s."""
     for _ in range(5):
         time.sleep(0.83)  # not a second, so that the looks fall at different times of it
-        late = {"due_at": {"$lt": now(cluster) - timedelta(seconds=0.9)}}
+        late = {"due_at": {"$lt": database_now(cluster) - timedelta(seconds=0.9)}}
         if cluster.db["executions"].count_documents(late, limit=1):
             return False
     return True
 
 
-def machine(target: Target) -> dict[str, Any]:
+def machine_facts(target: Target) -> dict[str, Any]:
     """What the figures were taken on."""
     from importlib.metadata import version
 

@@ -60,7 +60,7 @@ ANSWERS = {"204": "return 204;", "200": "default_type application/json; return 2
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Measurement:
     """How much is measured."""
 
     requests: int
@@ -105,13 +105,13 @@ def execution(n: int) -> Execution:
     return Execution(f"bench:{due}", "bench", due, due, "v", "batch", 0)
 
 
-def made(job: Job, n: int) -> list[tuple[str, str]]:
+def delivery_headers_of(job: Job, n: int) -> list[tuple[str, str]]:
     """The headers of the n-th delivery."""
     return delivery_headers(execution(n), job, 1, 1, TRACE, 0)
 
 
 @contextlib.asynccontextmanager
-async def ways(url: str, in_flight: int) -> AsyncIterator[dict[str, Callable[[int], Awaitable[int | None]]]]:
+async def senders(url: str, in_flight: int) -> AsyncIterator[dict[str, Callable[[int], Awaitable[int | None]]]]:
     """Each way to send the n-th request; every one returns the status."""
     job = job_for(url)
     ours = AiohttpTransport(LOOPBACK)
@@ -122,18 +122,18 @@ async def ways(url: str, in_flight: int) -> AsyncIterator[dict[str, Callable[[in
     bare = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
     async def whole(n: int) -> int | None:
-        return (await sender.send(sender.prepare(job.target, made(job, n)))).status
+        return (await sender.send(sender.prepare(job.target, delivery_headers_of(job, n)))).status
 
     async def session(n: int) -> int | None:
-        async with bare.post(url, data=job.target.body, headers=made(job, n)) as response:
+        async with bare.post(url, data=job.target.body, headers=delivery_headers_of(job, n)) as response:
             await response.read()
             return response.status
 
     async def client(n: int) -> int | None:
-        return (await stock.post(url, content=job.target.body, headers=made(job, n))).status_code
+        return (await stock.post(url, content=job.target.body, headers=delivery_headers_of(job, n))).status_code
 
     async def transport(n: int) -> int | None:
-        request = httpx.Request("POST", url, content=job.target.body, headers=made(job, n))
+        request = httpx.Request("POST", url, content=job.target.body, headers=delivery_headers_of(job, n))
         request.extensions["timeout"] = {"connect": 10, "read": 30, "write": 30, "pool": 30}
         response = await below.handle_async_request(request)
         await response.aread()
@@ -184,10 +184,10 @@ def preparing(url: str, times: int = 20_000) -> tuple[float, float]:
     return (first - cpu) / times * 1e6, (time.process_time() - first) / times * 1e6
 
 
-async def measure(url: str, plan: Plan) -> dict[str, list[tuple[float, float]]]:
+async def measure(url: str, plan: Measurement) -> dict[str, list[tuple[float, float]]]:
     """Every way, round by round."""
     found: dict[str, list[tuple[float, float]]] = {}
-    async with ways(url, plan.in_flight) as all_ways:
+    async with senders(url, plan.in_flight) as all_ways:
         for send in all_ways.values():
             await cost(send, plan.in_flight * 4, plan.in_flight)
         for _ in range(plan.rounds):
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    plan = Plan(args.requests, args.in_flight, args.rounds)
+    plan = Measurement(args.requests, args.in_flight, args.rounds)
     print(f"Python {platform.python_version()}, uvloop {version('uvloop')}, httpx {httpx.__version__}; ", end="")
     print(f"{plan.in_flight} in flight, medians of {plan.rounds} rounds")
     for answer in ANSWERS:

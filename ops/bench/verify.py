@@ -18,11 +18,11 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import MongoClient
 
 from cluster.core.documents.job_json import read_spec
-from cluster.core.instants import render
+from cluster.core.instants import format_instant
 from cluster.core.job import changes
-from cluster.core.job.changes import Moment
+from cluster.core.job.changes import ChangeStamp
 from cluster.store.history import DAY_MS
-from cluster.store.jobs import insertion
+from cluster.store.jobs import new_document
 from ops.bench.testbed import Row
 
 if TYPE_CHECKING:
@@ -75,12 +75,17 @@ def fill(database: Database[dict[str, Any]], shape: Shape, now_ms: int) -> int:
 
 def _job(name: str, shape: Shape, began: int, end: int) -> dict[str, Any]:
     schedule = "* * * * * *" if shape.interval == 1 else "0 * * * * *"
-    body = {"schedule": schedule, "api": "https://example.com/x", "type": "ATLEAST_ONCE", "endAt": render(end - 1)}
-    wanted = read_spec(body, {}).definition(None)
-    change = changes.define(None, name, wanted, Moment(began - 1, uuid.uuid4().hex, ""))
+    body = {
+        "schedule": schedule,
+        "api": "https://example.com/x",
+        "type": "ATLEAST_ONCE",
+        "endAt": format_instant(end - 1),
+    }
+    wanted = read_spec(body, {}).to_definition(None)
+    change = changes.define(None, name, wanted, ChangeStamp(began - 1, uuid.uuid4().hex, ""))
     if change is None:
         raise RuntimeError("a new job is always a change")
-    job = insertion(change)
+    job = new_document(change)
     del job["unsettled"]
     return job
 
@@ -106,7 +111,7 @@ def _runs(job: dict[str, Any], dues: range) -> Iterator[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifyRun:
     """What the command said, how long it took altogether (s), its CPU time (s) and the most memory it used (MB)."""
 
     report: dict[str, Any]
@@ -115,11 +120,11 @@ class Verified:
     peak_mb: float
 
 
-def run(uri: str, name: str, since_ms: int) -> Verified:
+def run_verify(uri: str, name: str, since_ms: int) -> VerifyRun:
     """`horae verify` on everything since then."""
     with tempfile.TemporaryFile() as out:
         began = time.perf_counter()
-        command = [sys.executable, "-m", "ops", "verify", "--since", render(since_ms), "--json"]
+        command = [sys.executable, "-m", "ops", "verify", "--since", format_instant(since_ms), "--json"]
         child = os.posix_spawn(
             sys.executable,
             command,
@@ -130,7 +135,7 @@ def run(uri: str, name: str, since_ms: int) -> Verified:
         seconds = time.perf_counter() - began
         out.seek(0)
         report: dict[str, Any] = orjson.loads(out.read())
-    return Verified(report, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return VerifyRun(report, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def rows(the_bed: tuple[str, int, Target]) -> list[Row]:
@@ -141,7 +146,7 @@ def rows(the_bed: tuple[str, int, Target]) -> list[Row]:
         name = f"bench_{uuid.uuid4().hex[:12]}"
         with MongoClient[dict[str, Any]](uri) as client:
             since = fill(client[name], shape, int(time.time() * 1000))
-            done = run(uri, name, since)
+            done = run_verify(uri, name, since)
             client.drop_database(name)
         row = Row(f"verify {shape.executions:,} executions of {shape.jobs:,} jobs")
         row.executions, row.missing = done.report["executions"], done.report["counts"]["missing"]

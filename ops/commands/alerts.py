@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.store import channels, incidents, nodes
-from ops.commands.status import reading
-from ops.support.output import ago, as_json, rfc3339, table
+from ops.commands.status import read_database
+from ops.support.output import duration, print_json, print_table, rfc3339
 
 if TYPE_CHECKING:
     from cluster.core.alerts import Incident
@@ -21,18 +21,18 @@ MOST = 500
 
 
 async def _read(db: Database) -> tuple[list[Incident], list[Channel], AlertSpec | None, int]:
-    _, now = await nodes.listing(db)
+    _, now = await nodes.nodes_and_clock(db)
     found = await incidents.page(db, [True], MOST)
-    return found, await channels.listing(db), await incidents.default_spec(db), now
+    return found, await channels.list_all(db), await incidents.default_rules_spec(db), now
 
 
 @click.command("alerts")
 @click.option("--json", "form", is_flag=True, help="Print JSON.")
 def alerts_command(*, form: bool) -> None:
     """Open incidents, channels, and the rules of jobs without rules of their own. Exit status 1 if anything is wrong."""
-    found, known, default, now = reading(_read)
+    found, known, default, now = read_database(_read)
     if form:
-        as_json(
+        print_json(
             {
                 "open": [_shown(i) for i in found],
                 "channels": [{"name": c.name, "type": c.kind} for c in known],
@@ -40,10 +40,13 @@ def alerts_command(*, form: bool) -> None:
             }
         )
     else:
-        table(
+        print_table(
             "Open incidents",
             ["job", "kind", "since", "detail", "execution"],
-            [(i.job_id, i.kind.value, ago((now - i.opened_ms) / 1000), i.detail, i.execution or "-") for i in found],
+            [
+                (i.job_id, i.kind.value, duration((now - i.opened_ms) / 1000), i.detail, i.execution or "-")
+                for i in found
+            ],
         )
         names = ", ".join(f"{c.name} ({c.kind})" for c in known) or "none; make one with PUT /channels/{name}"
         click.echo(f"Channels: {names}")
@@ -60,5 +63,5 @@ def _shown(i: Incident) -> dict[str, Any]:
         "detail": i.detail,
         "executionId": i.execution,
         "openedAt": rfc3339(i.opened_ms),
-        "lastSeenAt": rfc3339(i.bad_ms),
+        "lastSeenAt": rfc3339(i.last_symptom_ms),
     }

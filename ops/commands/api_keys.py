@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cluster.store import api_keys
-from cluster.store.api_keys import StoredKey
-from ops.commands.status import reading
-from ops.support.output import as_json, rfc3339, table
+from cluster.store.api_keys import StoredApiKey
+from ops.commands.status import read_database
+from ops.support.output import print_json, print_table, rfc3339
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -54,18 +54,18 @@ def create_command(name: str, scope: str, seconds: int | None, form: bool) -> No
         raise click.BadParameter("write 1 to 64 of the characters A-Z a-z 0-9 _ . -", param_hint="--name")
     secret = f"hk_{secrets.token_urlsafe(32)}"
     now = _now_ms()
-    key = StoredKey(
+    key = StoredApiKey(
         name,
         hashlib.sha256(secret.encode()).digest(),
         scope,
         now,
         None if seconds is None else now + seconds * 1000,
     )
-    if not reading(lambda db: api_keys.create(db, key)):
+    if not read_database(lambda db: api_keys.create(db, key)):
         click.echo(f"horae: a key is called '{name}' already: choose another name, or revoke it first", err=True)
         sys.exit(1)
     if form:
-        as_json({"name": name, "scope": scope, "expiresAt": rfc3339(key.expires_ms), "key": secret})
+        print_json({"name": name, "scope": scope, "expiresAt": rfc3339(key.expires_ms), "key": secret})
         return
     click.echo(secret)
     click.echo("This is the only time it is shown. Send it as 'Authorization: Bearer <key>'.", err=True)
@@ -75,13 +75,13 @@ def create_command(name: str, scope: str, seconds: int | None, form: bool) -> No
 @JSON
 def list_command(form: bool) -> None:  # noqa: FBT001
     """Every key that was made here, without the keys themselves. Those of HORAE_API_KEYS are not listed."""
-    found = reading(api_keys.listing)
+    found = read_database(api_keys.list_all)
     now = _now_ms()
     shown = [
         {
             "name": k.name,
             "scope": k.scope,
-            "state": "revoked" if k.revoked_ms is not None else "live" if k.live(now) else "expired",
+            "state": "revoked" if k.revoked_ms is not None else "live" if k.is_active(now) else "expired",
             "createdAt": rfc3339(k.created_ms),
             "expiresAt": rfc3339(k.expires_ms),
             "lastUsedAt": rfc3339(k.used_ms),
@@ -89,10 +89,10 @@ def list_command(form: bool) -> None:  # noqa: FBT001
         for k in found
     ]
     if form:
-        as_json(shown)
+        print_json(shown)
         return
     columns = ["name", "scope", "state", "created", "expires", "last used"]
-    table(f"{len(shown)} key(s)", columns, [list(k.values()) for k in shown])
+    print_table(f"{len(shown)} key(s)", columns, [list(k.values()) for k in shown])
 
 
 @keys_group.command("revoke")
@@ -103,7 +103,7 @@ def revoke_command(name: str) -> None:
     async def end(db: Database) -> bool:
         return await api_keys.revoke(db, name, _now_ms())
 
-    if not reading(end):
+    if not read_database(end):
         click.echo(f"horae: there is no live key called '{name}'", err=True)
         sys.exit(1)
     click.echo(f"revoked '{name}'")

@@ -13,13 +13,13 @@ from cluster.store import nodes
 from cluster.store.maintenance import health
 from cluster.store.maintenance.migrate import Migrated, migrate
 from cluster.store.mongo import schema
-from ops.commands.status import reading
-from ops.support.output import ago, as_json, table
+from ops.commands.status import read_database
+from ops.support.output import duration, print_json, print_table
 
 if TYPE_CHECKING:
     from cluster.store.maintenance.health import Health
     from cluster.store.mongo.client import Database
-    from cluster.store.nodes import Node
+    from cluster.store.nodes import NodeStatus
 
 JSON = click.option("--json", "form", is_flag=True, help="Print JSON.")
 OLDEST_SERVER = (5, 0)
@@ -41,23 +41,23 @@ def db_group() -> None:
 def check_command(form: bool) -> None:  # noqa: FBT001 - click passes options by name
     """Indexes, versions, members of the replica set, oplog, clocks. Changes nothing. Exit 1 if something is bad."""
 
-    async def look(db: Database) -> tuple[Health, list[Node], float]:
-        seen = await health.look(db, time.monotonic)
-        return seen, (await nodes.listing(db))[0], time.time() * 1000
+    async def look(db: Database) -> tuple[Health, list[NodeStatus], float]:
+        seen = await health.read_health(db, time.monotonic)
+        return seen, (await nodes.nodes_and_clock(db))[0], time.time() * 1000
 
-    seen, present, here = reading(look)
+    seen, present, here = read_database(look)
     found = [*_schema(seen), *_servers(seen), *_clocks(seen, present, here)]
     bad = any(level == "bad" for level, *_ in found)
     if form:
-        as_json({"ok": not bad, "findings": [dict(zip(("level", "what", "seen"), f, strict=True)) for f in found]})
+        print_json({"ok": not bad, "findings": [dict(zip(("level", "what", "seen"), f, strict=True)) for f in found]})
     else:
-        table("MongoDB", ["", "what", "seen"], found)
+        print_table("MongoDB", ["", "what", "seen"], found)
     sys.exit(1 if bad else 0)
 
 
 def _schema(h: Health) -> list[Finding]:
     known = schema.SCHEMA_VERSION
-    problem = schema.unfit(h.schema_version)
+    problem = schema.version_problem(h.schema_version)
     if h.schema_version is None:
         first: Finding = ("bad", "schema", "no version: this is no database of Horae; `horae serve` makes it one")
     elif problem is not None:
@@ -83,7 +83,7 @@ def _servers(h: Health) -> list[Finding]:
         found.append(("unknown", "members", "our user may not ask (it needs clusterMonitor for this alone)"))
     else:
         for m in h.members:
-            lag = "" if m.lag_ms is None else f", {ago(m.lag_ms / 1000)} behind"
+            lag = "" if m.lag_ms is None else f", {duration(m.lag_ms / 1000)} behind"
             fine = m.healthy and m.state in ("PRIMARY", "SECONDARY", "ARBITER")
             level = "bad" if not fine else "warn" if (m.lag_ms or 0) > LAG_MS else "ok"
             found.append((level, f"member {m.name}", f"{m.state}{lag}" if m.healthy else f"{m.state}, not reachable"))
@@ -94,7 +94,7 @@ def _servers(h: Health) -> list[Finding]:
     if h.oplog_window_ms is None:
         found.append(("unknown", "oplog", "our user may not read it"))
     else:
-        window = f"holds {ago(h.oplog_window_ms / 1000)} of writes so far"
+        window = f"holds {duration(h.oplog_window_ms / 1000)} of writes so far"
         # A young set has a short one; it is bad news only where a member is behind.
         behind = max((m.lag_ms or 0 for m in h.members or ()), default=0)
         short = behind > 0 and h.oplog_window_ms < min(WINDOW_MS, 10 * behind)
@@ -102,7 +102,7 @@ def _servers(h: Health) -> list[Finding]:
     return found
 
 
-def _clocks(h: Health, present: list[Node], here_ms: float) -> list[Finding]:
+def _clocks(h: Health, present: list[NodeStatus], here_ms: float) -> list[Finding]:
     def judged(offset: float, limit: int) -> str:
         return "bad" if abs(offset) > limit else "warn" if abs(offset) > OFFSET_MS else "ok"
 
@@ -135,13 +135,13 @@ def migrate_command(form: bool) -> None:  # noqa: FBT001
         except Conflict as exc:
             return exc
 
-    done = reading(run)
+    done = read_database(run)
     if isinstance(done, Conflict):
         click.echo(f"horae: {done}", err=True)
         sys.exit(1)
     if form:
         shown: dict[str, Any] = {"from": done.before, "to": done.after, "changed": done.changed}
-        as_json(shown)
+        print_json(shown)
     elif done.before == done.after:
         click.echo(f"schema version {done.after}: nothing to do")
     else:

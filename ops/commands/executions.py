@@ -9,9 +9,9 @@ from urllib.parse import quote
 import click
 
 from cluster.store import backfills, batches, nodes
-from ops.commands.status import reading
+from ops.commands.status import read_database
 from ops.support.client import Client, Refused
-from ops.support.output import ago, as_json, plain, rfc3339, table
+from ops.support.output import duration, print_json, print_table, printable, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,9 +54,9 @@ def list_command(context: click.Context, /, limit: int, form: bool, **given: str
             raise click.UsageError(exc.message) from exc
         raise
     if form:
-        as_json(found)
+        print_json(found)
         return
-    table(
+    print_table(
         f"{len(found)} execution(s)",
         ["execution", "scheduled", "state", "status", "attempt", "late ms", "node", "error or reason"],
         [
@@ -110,12 +110,12 @@ def show_command(context: click.Context, execution_id: str, form: bool) -> None:
     """One execution with every attempt. `horae explain` tells the same in sentences."""
     run: dict[str, Any] = _client(context).call("GET", "/executions/" + quote(execution_id, safe=""))
     if form:
-        as_json(run)
+        print_json(run)
         return
     for name in ("executionId", "jobId", "state", "reason", "scheduledAt", "sendAt", "endedAt", "driftMs", "node"):
         if run.get(name) is not None:
-            click.echo(f"{name:>12}  {plain(run[name])}")
-    table(
+            click.echo(f"{name:>12}  {printable(run[name])}")
+    print_table(
         f"{len(run['attempts'])} attempt(s)",
         ["attempt", "sent", "took ms", "status", "error", "node", "token"],
         [
@@ -148,13 +148,13 @@ def backlog_command(form: bool) -> None:  # noqa: FBT001
     """What waits, in executions, and how long the oldest has. Exit 1 if that is more than 15 s."""
 
     async def read(db: Database) -> tuple[Backlog, int, int]:
-        _, now = await nodes.listing(db)
-        return await batches.backlog(db), await backfills.pending(db), now
+        _, now = await nodes.nodes_and_clock(db)
+        return await batches.backlog(db), await backfills.count_open(db), now
 
-    waiting, ranges, now = reading(read)
+    waiting, ranges, now = read_database(read)
     age = None if waiting.oldest_ms is None else max(0, now - waiting.oldest_ms)
     if form:
-        as_json(
+        print_json(
             {
                 "ready": waiting.ready,
                 "leased": waiting.leased,
@@ -165,7 +165,7 @@ def backlog_command(form: bool) -> None:  # noqa: FBT001
             }
         )
     else:
-        oldest = "nothing waits" if age is None else f"the oldest has waited {ago(age / 1000)}"
+        oldest = "nothing waits" if age is None else f"the oldest has waited {duration(age / 1000)}"
         click.echo(f"{waiting.ready} due and not claimed ({oldest}), {waiting.leased} in the hands of nodes.")
         click.echo(f"{waiting.late} of all are late work; {ranges} range(s) of the past are still to be caught up.")
     sys.exit(1 if age is not None and age > LATE_MS else 0)

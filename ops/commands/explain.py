@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from api.resources.explain import shown
+from api.resources.explain import explanation_json
 from cluster.core import instants
 from cluster.core.errors import NotFound
 from cluster.store import nodes
-from cluster.usecases.explain import why
-from config.settings import load
-from ops.commands.status import reading
-from ops.support.output import as_json
+from cluster.usecases.explain import explain_job
+from config.settings import load_settings
+from ops.commands.status import read_database
+from ops.support.output import print_json
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -24,7 +24,7 @@ AGO = re.compile(r"-?(\d{1,7})([smhd])\Z")
 CLOCK = re.compile(r"(\d\d):(\d\d)(?::(\d\d))?\Z")
 NAKED = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?)\Z")
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
-BAD = (
+NOT_WELL_STATES = (
     "notDue",
     "failed",
     "dead",
@@ -40,7 +40,7 @@ BAD = (
 """Exit status 1: it did not run."""
 
 
-def moment(text: str, now_ms: int) -> int:
+def parse_moment(text: str, now_ms: int) -> int:
     """An instant as people write it, in ms. UTC unless an offset is written. Raises `BadParameter`."""
     text = text.strip()
     if (ago := AGO.match(text)) is not None:
@@ -57,7 +57,7 @@ def moment(text: str, now_ms: int) -> int:
     if (naked := NAKED.match(text)) is not None:
         text = f"{naked[1]}T{naked[2]}{':00' if naked[2].count(':') == 1 else ''}Z"
     try:
-        return instants.parse(text)
+        return instants.parse_instant(text)
     except ValueError as exc:
         raise click.BadParameter(
             f"'{text}' {exc}; or 10m (so long ago), 03:00 (the last one, UTC), 2026-12-01 03:00 (UTC)",
@@ -74,26 +74,28 @@ def explain_command(job_id: str, at: str | None, form: bool) -> None:  # noqa: F
 
     TIME is such as 2026-12-01T10:00:00Z, 2026-12-01 10:00 or 10:00 (UTC), or 10m: so long ago.
     """
-    moment(at or "1s", DAY_MS)  # a wrong one is told before anything is asked
-    retention_days = load().retention_days
+    parse_moment(at or "1s", DAY_MS)  # a wrong one is told before anything is asked
+    retention_days = load_settings().retention_days
 
     async def read(db: Database) -> dict[str, Any] | None:
-        _, now_ms = await nodes.listing(db)
+        _, now_ms = await nodes.nodes_and_clock(db)
         try:
-            return shown(await why(db, job_id, None if at is None else moment(at, now_ms), retention_days))
+            return explanation_json(
+                await explain_job(db, job_id, None if at is None else parse_moment(at, now_ms), retention_days)
+            )
         except NotFound as exc:
             click.echo(f"horae: {exc}", err=True)
             return None
 
-    answer = reading(read)
+    answer = read_database(read)
     if answer is None:
         raise SystemExit(1)
     if form:
-        as_json(answer)
+        print_json(answer)
     else:
         _tell(answer)
     first = answer["explanations"][-1 if len(answer["explanations"]) > 1 and at is not None else 0]
-    raise SystemExit(1 if first["state"] in BAD else 0)
+    raise SystemExit(1 if first["state"] in NOT_WELL_STATES else 0)
 
 
 def _tell(answer: dict[str, Any]) -> None:

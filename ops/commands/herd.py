@@ -10,11 +10,11 @@ import click
 from cluster.core.schedule.forecast import bars, forecast
 from cluster.store import nodes
 from cluster.store.queries import schedule_load
-from ops.commands.status import reading
-from ops.support.output import as_json, rfc3339, table
+from ops.commands.status import read_database
+from ops.support.output import print_json, print_table, rfc3339
 
 if TYPE_CHECKING:
-    from cluster.core.schedule.forecast import Forecast, Herd
+    from cluster.core.schedule.forecast import Forecast, JobGroup
     from cluster.store.mongo.client import Database
 
 SPREADS = (10, 60, 300)
@@ -28,27 +28,27 @@ COMPUTE_SECONDS = 20.0
 def herd_command(day: bool, form: bool) -> None:  # noqa: FBT001 - click passes options by name
     """A picture of how many jobs are due per second and minute, the worst seconds, and what spreadSeconds would do."""
 
-    async def read(db: Database) -> tuple[list[Herd], int]:
-        _, now = await nodes.listing(db)
-        return await schedule_load.active(db), now
+    async def read(db: Database) -> tuple[list[JobGroup], int]:
+        _, now = await nodes.nodes_and_clock(db)
+        return await schedule_load.jobs_by_schedule(db), now
 
-    found, now = reading(read)
+    found, now = read_database(read)
     seconds = 86_400 if day else 3600
     until = time.monotonic() + COMPUTE_SECONDS
     seen = forecast(found, now - now % 1000 + 1000, seconds, lambda: time.monotonic() < until)
     jobs = sum(h.jobs for h in found)
     if form:
-        as_json(
+        print_json(
             {
                 "from": rfc3339(seen.from_ms),
                 "seconds": seconds,
                 "jobs": jobs,
                 "distinctSchedules": len({h.key for h in found}),
                 "sends": round(sum(seen.per_second)),
-                "worst": [{"at": rfc3339(at), "sends": n} for at, n in seen.worst(WORST)],
+                "worst": [{"at": rfc3339(at), "sends": n} for at, n in seen.busiest(WORST)],
                 "perMinute": [round(n, 1) for n in seen.buckets(60)],
-                "worstSecondIfSpread": {str(s): round(seen.spread(s), 1) for s in SPREADS},
-                "jobsLeftOut": seen.left_out,
+                "worstSecondIfSpread": {str(s): round(seen.busiest_if_spread(s), 1) for s in SPREADS},
+                "jobsLeftOut": seen.jobs_not_counted,
             }
         )
     else:
@@ -60,8 +60,10 @@ def _picture(seen: Forecast, jobs: int, distinct: int, *, day: bool) -> None:
     click.echo(
         f"{jobs} active job(s) on {distinct} distinct schedule(s): {total:.0f} sends in the next {'day' if day else 'hour'}."
     )
-    if seen.left_out:
-        click.echo(f"{seen.left_out} of the jobs are not counted: there was no time for all schedules.", err=True)
+    if seen.jobs_not_counted:
+        click.echo(
+            f"{seen.jobs_not_counted} of the jobs are not counted: there was no time for all schedules.", err=True
+        )
     if total <= 0:
         return
     rows = seen.buckets(900 if day else 60)
@@ -73,10 +75,10 @@ def _picture(seen: Forecast, jobs: int, distinct: int, *, day: bool) -> None:
         folded[(seen.from_ms // 1000 + i) % 60] += n
     click.echo("\nby second of the minute, 0 to 59, all together")
     click.echo(f"{bars(folded)}\n")
-    worst = seen.worst(WORST)
-    table("the worst seconds", ["at", "sends"], [(rfc3339(at), round(n)) for at, n in worst])
-    table(
+    worst = seen.busiest(WORST)
+    print_table("the worst seconds", ["at", "sends"], [(rfc3339(at), round(n)) for at, n in worst])
+    print_table(
         "the worst second if every job had",
         ["spreadSeconds", "sends"],
-        [("as it is", round(worst[0][1])), *((str(s), round(seen.spread(s), 1)) for s in SPREADS)],
+        [("as it is", round(worst[0][1])), *((str(s), round(seen.busiest_if_spread(s), 1)) for s in SPREADS)],
     )

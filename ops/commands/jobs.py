@@ -11,9 +11,9 @@ from urllib.parse import quote
 import click
 import orjson
 
-from ops.commands.jobs_apply import definition, plan, read, told
+from ops.commands.jobs_apply import definition, make_plan, plan_lines, read_jobs
 from ops.support.client import Client, Refused
-from ops.support.output import as_json, table
+from ops.support.output import print_json, print_table
 
 NDJSON = "application/x-ndjson"
 JSON = click.option("--json", "form", is_flag=True, help="Print JSON.")
@@ -44,7 +44,7 @@ def import_command(context: click.Context, file: IO[bytes], form: bool) -> None:
     """Create or replace one job for each line of FILE (NDJSON; - is standard input). Exit 1 if lines were bad."""
     done = _client(context).upload("/jobs/import", file, NDJSON)
     if form:
-        as_json(done)
+        print_json(done)
     else:
         counts = ", ".join(f"{done[name]} {name}" for name in ("created", "updated", "unchanged", "failed"))
         click.echo(counts)
@@ -90,7 +90,7 @@ def create_command(context: click.Context, /, form: bool, **given: Any) -> None:
     headers = {"Idempotency-Key": uuid.uuid4().hex}
     made = _client(context).call("POST", "/jobs", job, headers=headers)
     if form:
-        as_json(made)
+        print_json(made)
     else:
         click.echo(made["jobId"])
 
@@ -149,17 +149,17 @@ def export_command(context: click.Context, tag: str | None) -> None:
 @click.pass_context
 def apply_command(context: click.Context, /, files: tuple[Path, ...], tag: str | None, **flags: bool) -> None:
     """Make the jobs as FILES say (JSON or NDJSON): shows what will change, then changes that and nothing else."""
-    wanted = read(files)
+    wanted = read_jobs(files)
     if tag is not None:
         untagged = [j["jobId"] for j in wanted if tag not in (j.get("tags") or [])]
         if untagged:
             raise click.UsageError(f"--tag {tag}: these jobs do not have that tag: {', '.join(untagged[:10])}")
     client = _client(context)
-    made = plan(wanted, {j["jobId"]: j for j in client.jobs(tag=tag)}, prune=flags["prune"])
-    for text in told(made):
+    made = make_plan(wanted, {j["jobId"]: j for j in client.jobs(tag=tag)}, prune=flags["prune"])
+    for text in plan_lines(made):
         click.echo(text)
     counts = f"{len(made.create)} to create, {len(made.change)} to change, {len(made.delete)} to delete"
-    click.echo(f"{counts}, {len(made.same)} as they should be")
+    click.echo(f"{counts}, {len(made.unchanged)} as they should be")
     if flags["dry_run"]:
         sys.exit(0 if made.empty else 1)
     if made.delete and not flags["yes"] and sys.stdin.isatty():
@@ -180,10 +180,10 @@ def list_command(context: click.Context, state: str | None, tag: str | None, tex
     """Every job, the newest first."""
     found = _client(context).jobs(state=state, tag=tag, q=text)
     if form:
-        as_json(list(found))
+        print_json(list(found))
         return
     rows = [(j["jobId"], j["name"], j["state"], j["schedule"], j["timezone"], j["api"]) for j in found]
-    table(f"{len(rows)} job(s)", ["job", "name", "state", "schedule", "time zone", "api"], rows)
+    print_table(f"{len(rows)} job(s)", ["job", "name", "state", "schedule", "time zone", "api"], rows)
 
 
 @jobs_group.command("show")
@@ -197,13 +197,13 @@ def show_command(context: click.Context, job_id: str, count: int, form: bool) ->
     job: dict[str, Any] = client.call("GET", _path(job_id))
     runs: list[dict[str, Any]] = client.call("GET", _path(job_id) + "/executions", query={"limit": count})
     if form:
-        as_json({**job, "executions": runs})
+        print_json({**job, "executions": runs})
         return
     for name in ("jobId", "name", "state", "schedule", "timezone", "api", "tags", "createdAt", "revision"):
         if job[name] not in (None, []):
             click.echo(f"{name:>12}  {', '.join(job[name]) if isinstance(job[name], list) else job[name]}")
     click.echo(f"{'next':>12}  {', '.join(job['nextRuns']) or 'never'}")
-    table(
+    print_table(
         f"{len(runs)} execution(s)",
         ["scheduled", "sent", "state", "status", "took", "attempt", "late ms", "error or reason"],
         [

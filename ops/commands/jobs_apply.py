@@ -9,29 +9,29 @@ import click
 import orjson
 
 from cluster.core import instants
-from cluster.core.documents.base import camel
+from cluster.core.documents.base import to_camel
 from cluster.core.documents.job import JobSpec, RetrySpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-FIELDS = frozenset(camel(name) for name in JobSpec.model_fields)
+FIELDS = frozenset(to_camel(name) for name in JobSpec.model_fields)
 Job = dict[str, Any]
 RETRY: Job = RetrySpec().model_dump(by_alias=True)
-DEFAULTS = {camel(n): f.get_default() for n, f in JobSpec.model_fields.items() if not f.is_required()} | {
+DEFAULTS = {to_camel(n): f.get_default() for n, f in JobSpec.model_fields.items() if not f.is_required()} | {
     "retry": RETRY
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ApplyPlan:
     """Jobs to create, to change (with the fields that differ, before and after), to delete, and those that fit."""
 
     create: list[Job] = field(default_factory=list)
     change: list[tuple[Job, dict[str, tuple[Any, Any]]]] = field(default_factory=list)
     delete: list[str] = field(default_factory=list)
-    same: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -39,7 +39,7 @@ class Plan:
         return not (self.create or self.change or self.delete)
 
 
-def read(files: Iterable[Path]) -> list[Job]:
+def read_jobs(files: Iterable[Path]) -> list[Job]:
     """The jobs of files: one JSON object or array each, or NDJSON. Every job needs its `jobId`."""
     found: dict[str, Job] = {}
     for file in files:
@@ -82,13 +82,13 @@ def definition(job: Job) -> Job:
     return {"jobId": job["jobId"], **kept}
 
 
-def plan(wanted: Iterable[Job], there: dict[str, Job], *, prune: bool) -> Plan:
+def make_plan(wanted: Iterable[Job], existing: dict[str, Job], *, prune: bool) -> ApplyPlan:
     """What makes `there` as `wanted`. A secret cannot be compared, because it is never shown: it is taken as the same."""
-    made = Plan()
+    made = ApplyPlan()
     names = set()
     for job in wanted:
         names.add(job["jobId"])
-        old = there.get(job["jobId"])
+        old = existing.get(job["jobId"])
         if old is None:
             made.create.append(job)
             continue
@@ -96,9 +96,9 @@ def plan(wanted: Iterable[Job], there: dict[str, Job], *, prune: bool) -> Plan:
         if differing:
             made.change.append((job, differing))
         else:
-            made.same.append(job["jobId"])
+            made.unchanged.append(job["jobId"])
     if prune:
-        made.delete.extend(sorted(set(there) - names))
+        made.delete.extend(sorted(set(existing) - names))
     return made
 
 
@@ -113,7 +113,7 @@ def _complete(job: Job) -> Job:
 def _instant(value: Any) -> Any:
     """A time as the API shows it; what is none stays, for the API to refuse."""
     try:
-        return instants.render(instants.parse(value))
+        return instants.format_instant(instants.parse_instant(value))
     except (TypeError, ValueError):
         return value
 
@@ -123,7 +123,7 @@ def _differing(old: Job, new: Job) -> dict[str, tuple[Any, Any]]:
     return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
 
 
-def told(made: Plan) -> list[str]:
+def plan_lines(made: ApplyPlan) -> list[str]:
     """The plan for people, a line each."""
     lines = [f"+ {j['jobId']}  {j.get('schedule')}  {j.get('api')}" for j in made.create]
     for job, differing in made.change:

@@ -14,15 +14,15 @@ import click
 
 from cluster.core.execution.model import Batch
 from cluster.store import batches, leases, nodes
-from ops.commands.status import SILENT_MS, reading
-from ops.support.output import ago, as_json
+from ops.commands.status import SILENT_MS, read_database
+from ops.support.output import duration, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from cluster.store.batches import LeasedBatch
     from cluster.store.mongo.client import Database
-    from cluster.store.nodes import Node
+    from cluster.store.nodes import NodeStatus
 
 WAIT_SECONDS = 30.0
 LOOK_SECONDS = 0.25
@@ -39,24 +39,24 @@ WAIT = click.option(
 T = TypeVar("T")
 
 
-class Unknown(click.ClickException):
+class NoMatch(click.ClickException):
     """There is no such thing, or several. Exit status 1."""
 
     exit_code = 1
 
 
-def only(kind: str, found: Sequence[T], name: str, named: Callable[[T], str]) -> T:
+def select_one(kind: str, found: Sequence[T], name: str, named: Callable[[T], str]) -> T:
     """The one of this name, or the only one that begins so. Raises `Unknown`."""
     fits = [x for x in found if named(x) == name] or [x for x in found if name and named(x).startswith(name)]
     if len(fits) == 1:
         return fits[0]
     if fits:
-        raise Unknown(f"more than one {kind} begins with '{name}': {', '.join(named(x) for x in fits[:5])}")
+        raise NoMatch(f"more than one {kind} begins with '{name}': {', '.join(named(x) for x in fits[:5])}")
     known = ", ".join(named(x) for x in found[:5]) or "there is none"
-    raise Unknown(f"there is no {kind} '{name}' now ({known})")
+    raise NoMatch(f"there is no {kind} '{name}' now ({known})")
 
 
-def agreed(text: str, *, yes: bool) -> None:
+def confirm(text: str, *, yes: bool) -> None:
     """Say what will happen and ask. Without a terminal, `--yes` is needed."""
     click.echo(text, err=True)
     if yes:
@@ -82,15 +82,19 @@ def release_command(batch: str, yes: bool, form: bool) -> None:  # noqa: FBT001 
     For a node that is stuck; a dead one loses its leases by itself. Exit 1 if the lease has changed meanwhile.
     """
 
-    async def look(db: Database) -> tuple[list[LeasedBatch], list[Node], int]:
-        return await batches.leased(db), *await nodes.listing(db)
+    async def look(db: Database) -> tuple[list[LeasedBatch], list[NodeStatus], int]:
+        return await batches.list_leased(db), *await nodes.nodes_and_clock(db)
 
-    held, present, now = reading(look)
-    b = only("leased batch", held, batch, lambda x: x.id)
+    held, present, now = read_database(look)
+    b = select_one("leased batch", held, batch, lambda x: x.id)
     owner = next((n for n in present if n.id == b.owner), None)
-    sign = "has no heartbeat" if owner is None else f"showed its last heartbeat {ago((now - owner.seen_ms) / 1000)} ago"
-    ends = ago((b.expires_ms - now) / 1000)
-    agreed(
+    sign = (
+        "has no heartbeat"
+        if owner is None
+        else f"showed its last heartbeat {duration((now - owner.seen_ms) / 1000)} ago"
+    )
+    ends = duration((b.expires_ms - now) / 1000)
+    confirm(
         f"Batch {b.id}: {b.executions} execution(s), held by {b.owner} (token {b.token}), which {sign}. The lease ends by "
         f"itself in {ends}.\nReleased, another node may send what is left of it at once. What {b.owner} is sending now may "
         "reach the target twice, under the same Idempotency-Key; what it has not sent it will not send.",
@@ -101,9 +105,9 @@ def release_command(batch: str, yes: bool, form: bool) -> None:  # noqa: FBT001 
         fenced = Batch(b.id, (), b.lane, b.attempt, 0, 0, owner=b.owner, token=b.token)
         return await batches.release(db, fenced, None)
 
-    done = reading(release)
+    done = read_database(release)
     if form:
-        as_json({"batch": b.id, "owner": b.owner, "token": b.token, "released": done})
+        print_json({"batch": b.id, "owner": b.owner, "token": b.token, "released": done})
     else:
         click.echo(f"released {b.id}" if done else f"{b.id} is no longer held under token {b.token}: nothing was done")
     sys.exit(0 if done else 1)
@@ -116,30 +120,32 @@ def release_command(batch: str, yes: bool, form: bool) -> None:  # noqa: FBT001 
 def resign_command(yes: bool, seconds: float, form: bool) -> None:  # noqa: FBT001
     """Ask the leader to give up leading; another node takes over. Nothing is late by that. Exit 1 if it did not."""
 
-    async def look(db: Database) -> tuple[leases.Leadership, list[Node], int]:
-        return await leases.leadership(db), *await nodes.listing(db)
+    async def look(db: Database) -> tuple[leases.Leadership, list[NodeStatus], int]:
+        return await leases.leadership(db), *await nodes.nodes_and_clock(db)
 
-    leader, present, now = reading(look)
+    leader, present, now = read_database(look)
     if leader.node is None:
-        raise Unknown("nobody leads now")
+        raise NoMatch("nobody leads now")
     others = [n for n in present if n.id != leader.node and now - n.seen_ms < SILENT_MS and not n.draining]
     heir = (
         f"one of {len(others)} other node(s) takes over within seconds"
         if others
         else "THERE IS NO OTHER NODE: nobody writes ahead until this one stands again, a leader lease later"
     )
-    agreed(f"{leader.node} (term {leader.term}) resigns; {heir}. What is due now has been written ahead.", yes=yes)
+    confirm(f"{leader.node} (term {leader.term}) resigns; {heir}. What is due now has been written ahead.", yes=yes)
     name, term = leader.node, leader.term
 
     async def ask(db: Database) -> leases.Leadership:
-        if not await nodes.ask_to_resign(db, name, term):
-            raise Unknown(f"{name} has no heartbeat document: it is gone, and the next leader takes over by itself")
-        return await until(lambda: leases.leadership(db), lambda seen: seen.term > term and bool(seen.node), seconds)
+        if not await nodes.request_resign(db, name, term):
+            raise NoMatch(f"{name} has no heartbeat document: it is gone, and the next leader takes over by itself")
+        return await poll_until(
+            lambda: leases.leadership(db), lambda seen: seen.term > term and bool(seen.node), seconds
+        )
 
-    seen = reading(ask)
+    seen = read_database(ask)
     changed = seen.term > term
     if form:
-        as_json({"nodeId": name, "term": term, "resigned": changed, "leader": seen.node, "leaderTerm": seen.term})
+        print_json({"nodeId": name, "term": term, "resigned": changed, "leader": seen.node, "leaderTerm": seen.term})
     elif changed:
         click.echo(f"{seen.node} leads in term {seen.term}")
     else:
@@ -147,7 +153,7 @@ def resign_command(yes: bool, seconds: float, form: bool) -> None:  # noqa: FBT0
     sys.exit(0 if changed or not seconds else 1)
 
 
-async def until(look: Callable[[], Awaitable[T]], fits: Callable[[T], bool], seconds: float) -> T:
+async def poll_until(look: Callable[[], Awaitable[T]], fits: Callable[[T], bool], seconds: float) -> T:
     """Look until it fits, at most so long. Returns the last look."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
@@ -169,11 +175,11 @@ def drain_command(node: str, yes: bool, seconds: float, form: bool) -> None:  # 
     What it has not sent is handed to others, what it is sending is finished, its /readyz answers 503. It lasts until
     `undrain`, or until the node is started anew. Exit 1 if it was not idle in time.
     """
-    present, now = reading(nodes.listing)
-    found = only("node", present, node, lambda n: n.id)
+    present, now = read_database(nodes.nodes_and_clock)
+    found = select_one("node", present, node, lambda n: n.id)
     others = [n for n in present if n.id != found.id and now - n.seen_ms < SILENT_MS and not n.draining]
     if not others:
-        agreed(f"{found.id} is the only node that works: nothing is sent until it is undrained.", yes=yes)
+        confirm(f"{found.id} is the only node that works: nothing is sent until it is undrained.", yes=yes)
     _ask(found.id, seconds, form=form, drain=True)
 
 
@@ -183,30 +189,30 @@ def drain_command(node: str, yes: bool, seconds: float, form: bool) -> None:  # 
 @JSON
 def undrain_command(node: str, seconds: float, form: bool) -> None:  # noqa: FBT001
     """Let NODE work again. Exit 1 if it did not in time."""
-    present, _ = reading(nodes.listing)
-    _ask(only("node", present, node, lambda n: n.id).id, seconds, form=form, drain=False)
+    present, _ = read_database(nodes.nodes_and_clock)
+    _ask(select_one("node", present, node, lambda n: n.id).id, seconds, form=form, drain=False)
 
 
 def _ask(name: str, seconds: float, *, form: bool, drain: bool) -> None:
-    def done(n: Node | None) -> bool:
+    def done(n: NodeStatus | None) -> bool:
         if n is None:
             return True
         return n.draining and not (n.in_flight or n.waiting or n.leading) if drain else not n.draining
 
-    async def ask(db: Database) -> Node | None:
-        async def look() -> Node | None:
-            present, _ = await nodes.listing(db)
+    async def ask(db: Database) -> NodeStatus | None:
+        async def look() -> NodeStatus | None:
+            present, _ = await nodes.nodes_and_clock(db)
             return next((n for n in present if n.id == name), None)
 
-        if not await nodes.ask(db, name, drain=drain):
-            raise Unknown(f"{name} is gone")
-        return await until(look, done, seconds)
+        if not await nodes.request_drain(db, name, drain=drain):
+            raise NoMatch(f"{name} is gone")
+        return await poll_until(look, done, seconds)
 
-    n = reading(ask)
+    n = read_database(ask)
     ok = n is not None and done(n)
     what = {"draining": n.draining, "inFlight": n.in_flight, "waiting": n.waiting, "leading": n.leading} if n else {}
     if form:
-        as_json({"nodeId": name, "done": ok, **what})
+        print_json({"nodeId": name, "done": ok, **what})
     elif n is None:
         click.echo(f"{name} has stopped meanwhile")
     elif ok:

@@ -12,9 +12,9 @@ import click
 from cluster.core.errors import ConfigurationError
 from cluster.store.maintenance import rotate_secrets
 from cluster.store.mongo.encryption import key_id
-from config.settings import SECRET_KEY_BYTES, load
-from ops.commands.status import reading
-from ops.support.output import as_json
+from config.settings import SECRET_KEY_BYTES, load_settings
+from ops.commands.status import read_database
+from ops.support.output import print_json
 
 
 @click.group("secrets")
@@ -37,19 +37,19 @@ def rotate_command(*, dry_run: bool, form: bool) -> None:
     Give all nodes "new,old" first, run this, then take the old key away. It may be stopped and run again. Exit status 1
     if there are secrets that no key opens.
     """
-    keys = load().secret_keys
+    keys = load_settings().secret_keys
     if not keys:
         raise ConfigurationError(["HORAE_SECRET_KEY is empty: there is no key to encrypt with"])
-    done = reading(partial(rotate_secrets.rotate, dry_run=dry_run))
+    done = read_database(partial(rotate_secrets.rotate, dry_run=dry_run))
     if form:
-        locked = [{"jobId": job, "why": why} for job, why in done.locked]
-        as_json({"keyId": key_id(keys[0]), "rotated": done.sealed, "current": done.current, "locked": locked})
+        locked = [{"jobId": job, "why": why} for job, why in done.undecryptable]
+        print_json({"keyId": key_id(keys[0]), "rotated": done.reencrypted, "current": done.current, "locked": locked})
     else:
         verb = "would be" if dry_run else "were"
         click.echo(
-            f"{done.sealed} job(s) and channel(s) {verb} encrypted with key {key_id(keys[0])}; {done.current} had been before"
+            f"{done.reencrypted} job(s) and channel(s) {verb} encrypted with key {key_id(keys[0])}; {done.current} had been before"
         )
-        for job, why in done.locked:
+        for job, why in done.undecryptable:
             click.echo(f"horae: job {job}: {why}", err=True)
-    if done.locked:
+    if done.undecryptable:
         sys.exit(1)

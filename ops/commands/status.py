@@ -10,29 +10,29 @@ import click
 
 from cluster.store import batches, leases, nodes
 from cluster.store.mongo.client import Database
-from cluster.store.mongo.encryption import Vault
-from config.settings import load
-from ops.support.embedded_mongodb import locate
-from ops.support.output import ago, as_json, rfc3339, table
+from cluster.store.mongo.encryption import Keyring
+from config.settings import load_settings
+from ops.support.embedded_mongodb import database_uri
+from ops.support.output import duration, print_json, print_table, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cluster.store.batches import LeasedBatch
     from cluster.store.leases import Leadership
-    from cluster.store.nodes import Node
+    from cluster.store.nodes import NodeStatus
 
 SILENT_MS = 5000
 T = TypeVar("T")
 
 
-def reading(read: Callable[[Database], Awaitable[T]]) -> T:
+def read_database(read: Callable[[Database], Awaitable[T]]) -> T:
     """Run one reading against the configured database, or the embedded one that runs now."""
-    settings = load()
-    uri = locate(Path(settings.data_dir), settings.uri)
+    settings = load_settings()
+    uri = database_uri(Path(settings.data_dir), settings.uri)
 
     async def once() -> T:
-        db = Database.open(uri, settings.db_name, "ops", Vault(settings.secret_keys))
+        db = Database.open(uri, settings.db_name, "ops", Keyring(settings.secret_keys))
         try:
             return await read(db)
         finally:
@@ -66,7 +66,7 @@ def _batch(b: LeasedBatch, now: int) -> dict[str, Any]:
     }
 
 
-def _node(n: Node, now: int) -> dict[str, Any]:
+def _node(n: NodeStatus, now: int) -> dict[str, Any]:
     return {
         "nodeId": n.id,
         "host": n.host,
@@ -92,15 +92,15 @@ def leases_command(context: click.Context, form: bool) -> None:  # noqa: FBT001 
         return
 
     async def read(db: Database) -> tuple[Leadership, list[LeasedBatch], int]:
-        (_, now) = await nodes.listing(db)
-        return await leases.leadership(db), await batches.leased(db), now
+        (_, now) = await nodes.nodes_and_clock(db)
+        return await leases.leadership(db), await batches.list_leased(db), now
 
-    leader, held, now = reading(read)
+    leader, held, now = read_database(read)
     if form:
-        as_json({"leader": _lease(leader, now), "batches": [_batch(b, now) for b in held]})
+        print_json({"leader": _lease(leader, now), "batches": [_batch(b, now) for b in held]})
     else:
         _print_leader(leader, now)
-        table(
+        print_table(
             f"{len(held)} batch lease(s)",
             ["batch", "owner", "token", "claims", "age", "expires in", "executions", "attempt", "late"],
             [
@@ -109,8 +109,8 @@ def leases_command(context: click.Context, form: bool) -> None:  # noqa: FBT001 
                     b.owner,
                     b.token,
                     b.claims,
-                    None if b.claimed_ms is None else ago((now - b.claimed_ms) / 1000),
-                    ago((b.expires_ms - now) / 1000),
+                    None if b.claimed_ms is None else duration((now - b.claimed_ms) / 1000),
+                    duration((b.expires_ms - now) / 1000),
                     b.executions,
                     b.attempt + 1,
                     "late" if b.late else "",
@@ -125,8 +125,10 @@ def _print_leader(leader: Leadership, now: int) -> None:
     if leader.holder is None:
         click.echo(f"Nobody leads (last term {leader.term}).")
         return
-    since = "?" if leader.since_ms is None else f"{rfc3339(leader.since_ms)} ({ago((now - leader.since_ms) / 1000)})"
-    renewed = "?" if leader.renewed_ms is None else ago((now - leader.renewed_ms) / 1000)
+    since = (
+        "?" if leader.since_ms is None else f"{rfc3339(leader.since_ms)} ({duration((now - leader.since_ms) / 1000)})"
+    )
+    renewed = "?" if leader.renewed_ms is None else duration((now - leader.renewed_ms) / 1000)
     click.echo(f"Leader {leader.node} in term {leader.term} since {since}, renewed {renewed} ago.")
 
 
@@ -139,15 +141,15 @@ def leader_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
         return
 
     async def read(db: Database) -> tuple[Leadership, int]:
-        (_, now) = await nodes.listing(db)
+        (_, now) = await nodes.nodes_and_clock(db)
         return await leases.leadership(db), now
 
-    leader, now = reading(read)
+    leader, now = read_database(read)
     if form:
-        as_json(_lease(leader, now))
+        print_json(_lease(leader, now))
     else:
         _print_leader(leader, now)
-    fresh = leader.renewed_ms is not None and now - leader.renewed_ms < load().leader_lease_seconds * 1000
+    fresh = leader.renewed_ms is not None and now - leader.renewed_ms < load_settings().leader_lease_seconds * 1000
     raise SystemExit(0 if leader.holder and fresh else 1)
 
 
@@ -158,11 +160,11 @@ def nodes_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
     """Every node with its last heartbeat. Exit 1 if one is silent, or there is none."""
     if context.invoked_subcommand is not None:
         return
-    found, now = reading(nodes.listing)
+    found, now = read_database(nodes.nodes_and_clock)
     if form:
-        as_json([_node(n, now) for n in found])
+        print_json([_node(n, now) for n in found])
     else:
-        table(
+        print_table(
             f"{len(found)} node(s)",
             ["node", "host", "pid", "version", "up", "seen", "offset ms", "in flight", "waiting", "role"],
             [
@@ -171,8 +173,8 @@ def nodes_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
                     n.host,
                     n.pid,
                     n.version,
-                    ago((now - n.started_ms) / 1000),
-                    f"{ago((now - n.seen_ms) / 1000)} ago",
+                    duration((now - n.started_ms) / 1000),
+                    f"{duration((now - n.seen_ms) / 1000)} ago",
                     n.clock_offset_ms,
                     n.in_flight,
                     n.waiting,

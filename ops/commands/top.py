@@ -14,15 +14,15 @@ from cluster.core.histogram import Histogram
 from cluster.store import batches, breakers, leases, nodes
 from cluster.store.mongo.client import Database
 from cluster.store.queries import failing_hosts, jobs_and_executions
-from config.settings import load
+from config.settings import load_settings
 from ops.commands.status import SILENT_MS
-from ops.commands.top_view import drawn, watch
-from ops.support.embedded_mongodb import locate
-from ops.support.output import as_json, rfc3339
+from ops.commands.top_view import render, watch
+from ops.support.embedded_mongodb import database_uri
+from ops.support.output import print_json, rfc3339
 
 if TYPE_CHECKING:
     from cluster.core.limits.circuit_breaker import Breaker
-    from cluster.store.nodes import Node
+    from cluster.store.nodes import NodeStatus
 
 FAILING_MS = 300_000
 HOSTS = 10
@@ -39,21 +39,21 @@ def top_command(interval: float, once: bool, form: bool) -> None:  # noqa: FBT00
 
     It goes on while MongoDB is away and says so.
     """
-    settings = load()
-    uri = locate(Path(settings.data_dir), settings.uri)
+    settings = load_settings()
+    uri = database_uri(Path(settings.data_dir), settings.uri)
     lease_ms = int(settings.leader_lease_seconds * 1000)
 
     async def run() -> int:
         db = Database.open(uri, settings.db_name, "ops")
         try:
             if not (once or form):
-                await watch(lambda: look(db, lease_ms), interval, Console())
+                await watch(lambda: read_snapshot(db, lease_ms), interval, Console())
                 return 0
-            seen = await look(db, lease_ms)
+            seen = await read_snapshot(db, lease_ms)
             if form:
-                as_json(seen)
+                print_json(seen)
             else:
-                Console().print(drawn(seen))
+                Console().print(render(seen))
             return 0 if seen["leader"]["sound"] and all(n["silentMs"] < SILENT_MS for n in seen["nodes"]) else 1
         finally:
             await db.close()
@@ -64,9 +64,9 @@ def top_command(interval: float, once: bool, form: bool) -> None:  # noqa: FBT00
         sys.exit(0)
 
 
-async def look(db: Database, lease_ms: int) -> dict[str, Any]:
+async def read_snapshot(db: Database, lease_ms: int) -> dict[str, Any]:
     """Everything at once, as JSON shows it. A leader that has not renewed for `lease_ms` is not `sound`."""
-    present, now = await nodes.listing(db)
+    present, now = await nodes.nodes_and_clock(db)
     leader = await leases.leadership(db)
     waiting = await batches.backlog(db)
     since, counts = await jobs_and_executions.recent_counts(db, now)
@@ -75,9 +75,9 @@ async def look(db: Database, lease_ms: int) -> dict[str, Any]:
     for n in present:
         drift.merge(n.counters.get("drift_recent", ()))
     renewed_ago = None if leader.node is None or leader.renewed_ms is None else max(0, now - leader.renewed_ms)
-    bad = (await failing_hosts.hosts(db, now - FAILING_MS))[:HOSTS]
-    in_all, opened_first = await breakers.first(db, HOSTS)
-    not_closed = {b.host: b for b in (*await breakers.listing(db, [h for h, *_ in bad]), *opened_first)}
+    bad = (await failing_hosts.failing_hosts(db, now - FAILING_MS))[:HOSTS]
+    in_all, opened_first = await breakers.earliest_opened(db, HOSTS)
+    not_closed = {b.host: b for b in (*await breakers.of_hosts(db, [h for h, *_ in bad]), *opened_first)}
     hosts = _hosts(bad, list(not_closed.values()))
     return {
         "at": rfc3339(now),
@@ -113,7 +113,7 @@ def _hosts(bad: list[tuple[str, int, int]], not_closed: list[Breaker]) -> list[d
     return [{"host": h, "endedBadly": lost, "waitForRetry": waits, "breaker": why.get(h)} for h, lost, waits in rows]
 
 
-def _node(n: Node, now: int) -> dict[str, Any]:
+def _node(n: NodeStatus, now: int) -> dict[str, Any]:
     silent = now - n.seen_ms
     # What a silent node said last of itself is no news: two leaders would be shown after one was killed.
     role = "silent" if silent >= SILENT_MS else "drained" if n.draining else "leader" if n.leading else ""

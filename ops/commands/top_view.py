@@ -14,14 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.core.errors import StoreUnavailable
-from ops.support.output import ago, plain
+from ops.support.output import duration, printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rich.console import Console, RenderableType
 
-Seen = dict[str, Any]
+Snapshot = dict[str, Any]
 AROUND = 13
 """Lines that are no row of a table: the head of 4 to 6, one for trouble, two titles, blanks, what is left out."""
 LEAST_ROWS = 2
@@ -33,12 +33,12 @@ class _Latest:
     """What was seen last, and since when nothing could be."""
 
     def __init__(self) -> None:
-        self.seen: Seen | None = None
+        self.seen: Snapshot | None = None
         self.away_since = 0.0
         self.why: str | None = None
         self.changed = asyncio.Event()
 
-    async def look(self, look: Callable[[], Awaitable[Seen]], interval: float) -> None:
+    async def look(self, look: Callable[[], Awaitable[Snapshot]], interval: float) -> None:
         """Again and again. A database that is away is waited for; a refusal is raised."""
         loop = asyncio.get_running_loop()
         while True:
@@ -57,16 +57,16 @@ class _Latest:
         """Of that many lines at most; None: of as many as it takes."""
         parts: list[RenderableType] = []
         if self.why is not None:
-            away = ago(time.monotonic() - self.away_since)
-            parts.append(Text(f"MongoDB DOES NOT ANSWER for {away}: {plain(self.why)}", "bold red", no_wrap=True))
+            away = duration(time.monotonic() - self.away_since)
+            parts.append(Text(f"MongoDB DOES NOT ANSWER for {away}: {printable(self.why)}", "bold red", no_wrap=True))
         if self.seen is None:
             parts.append(Text("nothing was seen yet"))
         else:
-            parts.append(drawn(self.seen, height))
+            parts.append(render(self.seen, height))
         return Group(*parts)
 
 
-async def watch(look: Callable[[], Awaitable[Seen]], interval: float, console: Console) -> None:
+async def watch(look: Callable[[], Awaitable[Snapshot]], interval: float, console: Console) -> None:
     """Look every `interval` seconds and show it, until cancelled. Without a terminal, pictures follow each other."""
     latest = _Latest()
     loop = asyncio.get_running_loop()
@@ -94,7 +94,7 @@ async def watch(look: Callable[[], Awaitable[Seen]], interval: float, console: C
         looking.cancel()
 
 
-def drawn(seen: Seen, height: int | None = None) -> RenderableType:
+def render(seen: Snapshot, height: int | None = None) -> RenderableType:
     """One look. In `height` lines, the nodes and hosts that are well are left out first and counted."""
     rates, drift, waiting = seen["ratesPerSecond"], seen["driftMs"], seen["backlog"]
     age = waiting["oldestAgeMs"]
@@ -104,7 +104,7 @@ def drawn(seen: Seen, height: int | None = None) -> RenderableType:
         Text(f"late by: p50 {_ms(drift['p50'])}, p99 {_ms(drift['p99'])}"),
         Text(
             f"backlog: {waiting['ready']:,} due, {waiting['leased']:,} with nodes, {waiting['late']:,} late work"
-            + (f", the oldest waits {ago(age / 1000)}" if age is not None else "")
+            + (f", the oldest waits {duration(age / 1000)}" if age is not None else "")
         ),
     ]
     rows = None if height is None else max(2 * LEAST_ROWS, height - AROUND)
@@ -116,10 +116,10 @@ def drawn(seen: Seen, height: int | None = None) -> RenderableType:
     return Group(*parts)
 
 
-def _leader(leader: Seen) -> tuple[str, str]:
+def _leader(leader: Snapshot) -> tuple[str, str]:
     if leader["nodeId"] is None:
         return "NOBODY LEADS", "bold red"
-    renewed = f"renewed {ago(leader['renewedAgoMs'] / 1000)} ago"
+    renewed = f"renewed {duration(leader['renewedAgoMs'] / 1000)} ago"
     if not leader["sound"]:
         return f"NOBODY LEADS: {leader['nodeId']} does not renew term {leader['term']} ({renewed})", "bold red"
     return f"{leader['nodeId']} leads in term {leader['term']}, {renewed}", ""
@@ -135,7 +135,7 @@ def _table(*columns: str) -> Table:
     return made
 
 
-def _nodes(nodes: list[Seen], most: int | None) -> list[RenderableType]:
+def _nodes(nodes: list[Snapshot], most: int | None) -> list[RenderableType]:
     if not nodes:
         return [Text("NO NODE RUNS", "bold red")]
     shown = _table("node", "seen", "in flight", "waiting", "offset ms", "role")
@@ -143,24 +143,24 @@ def _nodes(nodes: list[Seen], most: int | None) -> list[RenderableType]:
     for n in ordered[:most]:
         cells = (
             n["nodeId"],
-            f"{ago(n['silentMs'] / 1000)} ago",
+            f"{duration(n['silentMs'] / 1000)} ago",
             n["inFlight"],
             n["waiting"],
             n["clockOffsetMs"],
             n["role"],
         )
-        shown.add_row(*(Text(plain(c)) for c in cells), style="red" if n["role"] == "silent" else None)
+        shown.add_row(*(Text(printable(c)) for c in cells), style="red" if n["role"] == "silent" else None)
     left_out = ordered[len(ordered) if most is None else most :]
     return [shown, Text(f"and {len(left_out)} more node(s)")] if left_out else [shown]
 
 
-def _hosts(hosts: list[Seen], in_all: int) -> list[RenderableType]:
+def _hosts(hosts: list[Snapshot], in_all: int) -> list[RenderableType]:
     if not hosts:
         return [Text("no host fails")]
     shown = _table("failing host", "bad in 5 min", "wait for retry", "breaker")
     for h in hosts:
         cells = (h["host"], h["endedBadly"], h["waitForRetry"], h["breaker"] or "closed")
-        shown.add_row(*(Text(plain(c)) for c in cells))
+        shown.add_row(*(Text(printable(c)) for c in cells))
     return [shown, Text(f"and {in_all - len(hosts)} more host(s)")] if in_all > len(hosts) else [shown]
 
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.core.ids import JOB_ID
-from cluster.core.verify.findings import KINDS, TOLD
+from cluster.core.verify.findings import KINDS, NOTES
 from cluster.store.queries import verify_records
-from cluster.usecases.verify import Report, Scope, told, verify
-from config.settings import load
-from ops.commands.explain import moment
-from ops.commands.status import reading
-from ops.support.output import as_json, rfc3339, table
+from cluster.usecases.verify import Scope, VerifyReport, describe_counts, verify
+from config.settings import load_settings
+from ops.commands.explain import parse_moment
+from ops.commands.status import read_database
+from ops.support.output import print_json, print_table, rfc3339
 
 if TYPE_CHECKING:
-    from cluster.core.verify.findings import Tally
+    from cluster.core.verify.findings import VerifyCounts
     from cluster.store.mongo.client import Database
 
 DAY_MS = 86_400_000
@@ -49,41 +49,41 @@ def verify_command(since: str, until: str | None, job_id: str | None, late: floa
     orphan         still owed, and no batch lists it, so nobody will send it
     contradiction  a record that cannot be true, or a document that cannot be read
     """  # noqa: D301 - click looks for the character itself
-    moment(since, DAY_MS)  # a wrong one is told before anything is asked
-    moment(until or "1s", DAY_MS)
+    parse_moment(since, DAY_MS)  # a wrong one is told before anything is asked
+    parse_moment(until or "1s", DAY_MS)
     if late <= 0:
         raise click.BadParameter("must be more than 0", param_hint="--late")
     if job_id is not None and not JOB_ID.match(job_id):
         raise click.BadParameter(f"'{job_id}' is no job id", param_hint="--job")
-    settings = load()
+    settings = load_settings()
 
-    async def run(db: Database) -> Report | None:
+    async def run(db: Database) -> VerifyReport | None:
         now = await verify_records.now_ms(db)
-        up_to = None if until is None else moment(until, now)
+        up_to = None if until is None else parse_moment(until, now)
         days, timings = settings.retention_days, settings.timings
-        scope = Scope(moment(since, now), up_to, job_id, late, days, timings=timings)
+        scope = Scope(parse_moment(since, now), up_to, job_id, late, days, timings=timings)
         if scope.until_ms is not None and scope.until_ms < scope.since_ms:
             raise click.BadParameter("lies before --since", param_hint="--until")
-        if job_id is not None and not (await verify_records.audited(db, [job_id]))[0]:
+        if job_id is not None and not (await verify_records.jobs_to_verify(db, [job_id]))[0]:
             return None
         return await verify(db, scope, None if form or not sys.stderr.isatty() else _progress)
 
-    report = reading(run)
+    report = read_database(run)
     if report is None:
         click.echo(f"horae: there is no job '{job_id}', and no trace of one", err=True)
         sys.exit(2)
     if form:
-        as_json(shown(report))
+        print_json(report_json(report))
     else:
         _print(report)
     sys.exit(0 if report.clean else 1)
 
 
-def _progress(tally: Tally) -> None:
+def _progress(tally: VerifyCounts) -> None:
     click.echo(f"\r{tally.jobs} jobs, {tally.executions} executions", nl=False, err=True)
 
 
-def shown(report: Report) -> dict[str, Any]:
+def report_json(report: VerifyReport) -> dict[str, Any]:
     """The report as JSON has it."""
     t = report.tally
     return {
@@ -105,7 +105,7 @@ def shown(report: Report) -> dict[str, Any]:
     }
 
 
-def _print(report: Report) -> None:
+def _print(report: VerifyReport) -> None:
     t = report.tally
     click.echo(
         f"{t.jobs} jobs, {t.occurrences} occurrences due from {rfc3339(report.since_ms)} to {rfc3339(report.until_ms)}, "
@@ -120,10 +120,10 @@ def _print(report: Report) -> None:
         some = [f for f in report.findings if f.kind == kind]
         if some:
             more = f", the first {min(SHOWN, len(some))}" if t.findings[kind] > SHOWN else ""
-            table(
+            print_table(
                 f"{kind}: {t.findings[kind]}{more}",
                 ["execution", "what"],
                 [(f.execution, f.text) for f in some[:SHOWN]],
             )
-    bad = told((k for k in KINDS if k not in TOLD), t)
+    bad = describe_counts((k for k in KINDS if k not in NOTES), t)
     click.secho(f"FOUND: {bad}." if bad else "Nothing is missing, nothing is there that should not be.", bold=True)

@@ -64,11 +64,11 @@ class Demo:
             )
         self._processes.append((name, process))
 
-    def ended(self) -> str | None:
+    def ended_process(self) -> str | None:
         """The name of a process that has ended by itself."""
         return next((name for name, process in self._processes if process.poll() is not None), None)
 
-    def complaint(self, name: str) -> str:
+    def last_log_lines(self, name: str) -> str:
         """The last lines of a process's log."""
         return "\n".join((self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-5:])
 
@@ -76,7 +76,7 @@ class Demo:
         """Until the nodes can serve; False if they ended or took too long."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and not self.stopping.is_set():
-            if self.ended():
+            if self.ended_process():
                 return False
             if self._is_ready():
                 return True
@@ -103,7 +103,7 @@ class Demo:
                 process.wait(5)
 
 
-def line(cluster: dict[str, Any]) -> str:
+def status_line(cluster: dict[str, Any]) -> str:
     """The live line for one reading of `GET /cluster`."""
     rates, backlog = cluster["rates"], cluster["backlog"]
     leader = cluster["leader"]["nodeId"] or "none"
@@ -153,8 +153,8 @@ def run(settings: Settings, receiver_port: int) -> int:
         if not demo.wait_ready():
             if demo.stopping.is_set():
                 return 0
-            name = demo.ended() or "serve"
-            console.print(f"horae: {name} did not come up:\n{demo.complaint(name)}", style="red")
+            name = demo.ended_process() or "serve"
+            console.print(f"horae: {name} did not come up:\n{demo.last_log_lines(name)}", style="red")
             return 1
         _explain(settings, receiver_port, load_samples(demo.api, receiver_port))
         _watch(demo)
@@ -174,11 +174,11 @@ def _watch(demo: Demo) -> None:
             console.print(f"the API did not answer: {exc}", style="yellow")
             continue
         if live:
-            console.print(line(cluster), end="\r", soft_wrap=True)
+            console.print(status_line(cluster), end="\r", soft_wrap=True)
         elif time.monotonic() - shown > 5:
             shown = time.monotonic()
-            console.print(line(cluster), soft_wrap=True)
-        name = demo.ended()
+            console.print(status_line(cluster), soft_wrap=True)
+        name = demo.ended_process()
         if name is not None:
-            console.print(f"\n{name} ended; starting it again is up to you\n{demo.complaint(name)}", style="red")
+            console.print(f"\n{name} ended; starting it again is up to you\n{demo.last_log_lines(name)}", style="red")
             return

@@ -25,11 +25,11 @@ from rich.console import Console
 
 import config
 from cluster.core.errors import ConfigurationError
-from ops.local.demo import line, load_samples
+from ops.local.demo import load_samples, status_line
 from ops.local.processes import Child, Children
-from ops.server.serve import check_port, own_key
+from ops.server.serve import check_port, embedded_secret_key
 from ops.support.client import Client, Refused, Unreachable
-from ops.support.embedded_mongodb import binary
+from ops.support.embedded_mongodb import mongod_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ class Ports:
             check_port("127.0.0.1", port)
 
 
-def nginx() -> str:
+def nginx_binary() -> str:
     """The nginx to run. Raises `ConfigurationError` with what to install."""
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
@@ -143,14 +143,24 @@ class LocalCluster:
                 return False
         conf = self._directory / "nginx.conf"
         conf.write_text(nginx_conf(self._directory, self._ports))
-        command = [nginx(), "-p", str(self._directory), "-e", "stderr", "-c", str(conf)]
+        command = [nginx_binary(), "-p", str(self._directory), "-e", "stderr", "-c", str(conf)]
         self.children.start(Child("nginx", command, self._ports.front, FRONT))
         return self._wait("nginx", lambda: _is_ready(self.api))
 
     def _mongod(self, name: str, port: int) -> None:
         data = self._directory / f"mongo-{port}"  # the set knows its members by port, so the data belongs to it
         data.mkdir(exist_ok=True)
-        command = [binary(), "--dbpath", str(data), "--replSet", "horae", "--port", str(port), "--bind_ip", "127.0.0.1"]
+        command = [
+            mongod_binary(),
+            "--dbpath",
+            str(data),
+            "--replSet",
+            "horae",
+            "--port",
+            str(port),
+            "--bind_ip",
+            "127.0.0.1",
+        ]
         command += ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "512"]
         command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
         # A member that is told to end lets its clients go on for 15 s; ours have ended before.
@@ -160,14 +170,14 @@ class LocalCluster:
     def _horae(self, name: str, stage: int, port: int, *arguments: str) -> None:
         environment = {
             "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8",
-            "HORAE_SECRET_KEY": base64.b64encode(own_key(self._directory)).decode(),
+            "HORAE_SECRET_KEY": base64.b64encode(embedded_secret_key(self._directory)).decode(),
             **os.environ,
             "HOST": "127.0.0.1",
             "MONGODB_URI": self.uri,
             "DB_NAME": self._db_name,
         }
         command = [sys.executable, "-m", "ops", *arguments]
-        self.children.start(Child(name, command, port, stage, environment, follows=True))
+        self.children.start(Child(name, command, port, stage, environment, follows_parent=True))
 
     def _initiated(self) -> bool:
         """Make the set of the members, once all of them answer."""
@@ -199,15 +209,17 @@ class LocalCluster:
         while not self.stopping.is_set():
             if ready():
                 return True
-            ended = self.children.ended()
+            ended = self.children.ended_child()
             if ended is not None or time.monotonic() > deadline:
                 name = name if ended is None else ended.name
-                log = self.children.log(name)
-                raise ConfigurationError([f"{name} did not come up; {log} ends with:\n{self.children.complaint(name)}"])
+                log = self.children.log_path(name)
+                raise ConfigurationError(
+                    [f"{name} did not come up; {log} ends with:\n{self.children.last_log_lines(name)}"]
+                )
             self.stopping.wait(0.1)
         return False
 
-    def show(self) -> None:
+    def print_overview(self) -> None:
         """Say where everything is."""
         console.print("\n  A cluster runs: three MongoDB members, three nodes, nginx in front.\n")
         for what, where in (
@@ -230,12 +242,12 @@ class LocalCluster:
         """Start again what dies and show what is delivered, until told to stop."""
         shown = 0.0
         while not self.stopping.wait(1.0):
-            self.children.revive(lambda text: console.print(f"\n{text}", style="yellow"))
+            self.children.restart_dead(lambda text: console.print(f"\n{text}", style="yellow"))
             if not console.is_terminal and time.monotonic() - shown < 5:
                 continue
             shown = time.monotonic()
             try:
-                text = line(self.api.call("GET", "/cluster"))
+                text = status_line(self.api.call("GET", "/cluster"))
             except (Refused, Unreachable) as exc:
                 text = f"the API did not answer: {exc}"
             console.print(text, end="\r" if console.is_terminal else "\n", soft_wrap=True)
@@ -251,8 +263,8 @@ def _is_ready(api: Client) -> bool:
 
 def run(settings: Settings, ports: Ports, *, samples: bool) -> None:
     """Run until Ctrl-C. Raises `ConfigurationError` for what is missing or does not come up."""
-    nginx()
-    binary()
+    nginx_binary()
+    mongod_binary()
     ports.check()
     local = LocalCluster(Path(settings.data_dir) / "cluster", ports, settings.db_name)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -260,7 +272,7 @@ def run(settings: Settings, ports: Ports, *, samples: bool) -> None:
     try:
         if not local.start():
             return
-        local.show()
+        local.print_overview()
         if samples:
             load_samples(local.api, ports.receiver)
         local.watch()

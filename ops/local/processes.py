@@ -36,7 +36,7 @@ class Child:
     port: int
     stage: int
     environment: Mapping[str, str] = field(default_factory=dict)
-    follows: bool = False
+    follows_parent: bool = False
     """Whether it looks after its parent by itself (`ops.support.parent_watch`)."""
     process: subprocess.Popen[bytes] | None = None
     ended_at: float | None = None
@@ -68,7 +68,7 @@ class Children:
         self._spawn(child)
 
     def _spawn(self, child: Child) -> None:
-        with self.log(child.name).open("ab") as log:
+        with self.log_path(child.name).open("ab") as log:
             child.process = subprocess.Popen(
                 child.command,
                 env=with_parent({**os.environ, **child.environment}),
@@ -76,7 +76,7 @@ class Children:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=None if child.follows else _end_with_parent,  # noqa: PLW1509 - one call, and no threads here
+                preexec_fn=None if child.follows_parent else _end_with_parent,  # noqa: PLW1509 - one call, and no threads here
             )
         child.ended_at = None
         listing = {c.name: {"pid": c.process.pid, "port": c.port} for c in self.all if c.process is not None}
@@ -84,29 +84,29 @@ class Children:
         new.write_text(json.dumps(listing, indent=2))
         new.replace(self._directory / "processes.json")
 
-    def log(self, name: str) -> Path:
+    def log_path(self, name: str) -> Path:
         """Where its output goes."""
         return self._logs / f"{name}.log"
 
-    def ended(self) -> Child | None:
+    def ended_child(self) -> Child | None:
         """One that has ended by itself."""
         return next((c for c in self.all if not c.alive), None)
 
-    def complaint(self, name: str) -> str:
+    def last_log_lines(self, name: str) -> str:
         """The last lines of its log."""
-        return "\n".join(self.log(name).read_text(errors="replace").splitlines()[-5:])
+        return "\n".join(self.log_path(name).read_text(errors="replace").splitlines()[-5:])
 
-    def revive(self, say: Callable[[str], None]) -> None:
+    def restart_dead(self, report: Callable[[str], None]) -> None:
         """Start again what has been dead for `RESTART_SECONDS`; `say` is told of each death and each new start."""
         for child in self.all:
             if child.alive:
                 continue
             if child.ended_at is None:
                 child.ended_at = time.monotonic()
-                say(f"{child.name} ended; it is started again in {RESTART_SECONDS:.0f} s")
+                report(f"{child.name} ended; it is started again in {RESTART_SECONDS:.0f} s")
             elif time.monotonic() - child.ended_at >= RESTART_SECONDS:
                 self._spawn(child)
-                say(f"{child.name} runs again")
+                report(f"{child.name} runs again")
 
     def stop(self, seconds: float) -> None:
         """End all, the latest stage first, each stage within `seconds`; SIGKILL for what takes longer."""

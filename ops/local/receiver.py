@@ -63,7 +63,7 @@ class Receiver:
         if request.method == "GET" and path == "/":
             return web.Response(text=self.page(), content_type="text/html")
         if request.method == "GET" and path == "/stats":
-            return web.Response(body=orjson.dumps(self.figures()), content_type="application/json")
+            return web.Response(body=orjson.dumps(self.stats()), content_type="application/json")
         return await self._deliver(request, path)
 
     async def _deliver(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
@@ -121,7 +121,7 @@ class Receiver:
         elif known == REMEMBERED:
             self._seen.popitem(last=False)
 
-    def figures(self) -> dict[str, object]:
+    def stats(self) -> dict[str, object]:
         """The figures so far. Drift is from the due time of first attempts, on this process's own clock, in ms."""
         return {
             "total": self.total,

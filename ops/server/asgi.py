@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from api.app import create_app
-from api.http.request_metrics import Metering
+from api.http.request_metrics import RequestMetrics
 from cluster.node import Node, NodeSettings
 from cluster.outbound.mail import MailServer
 from cluster.outbound.sender import Sender
 from cluster.outbound.transport import AiohttpTransport
 from config import logs
-from config.gunicorn import DRAIN_SECONDS
+from config.gunicorn import SHUTDOWN_SECONDS
 from ops.server import header_timeout
-from ops.server.tracing import tracing
-from ops.server.worker_metrics import Desk
+from ops.server.tracing import start_tracing
+from ops.server.worker_metrics import MetricsExchange
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from config.settings import Settings
-    from ops.server.shared_slots import Board
+    from ops.server.shared_slots import SharedSlots
     from ops.server.tracing import Tracing
 
     Scope = MutableMapping[str, Any]
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 log = structlog.get_logger()
-LOOK_SECONDS = 0.5
+PARENT_CHECK_SECONDS = 0.5
 
 
 def mail_server(settings: Settings) -> MailServer | None:
@@ -54,8 +54,8 @@ def mail_server(settings: Settings) -> MailServer | None:
 class Application:
     """The ASGI callable of one node."""
 
-    def __init__(self, settings: Settings, mongodb_uri: str, board: Board | None = None) -> None:
-        logs.set_up(settings.log_format)
+    def __init__(self, settings: Settings, mongodb_uri: str, shared_slots: SharedSlots | None = None) -> None:
+        logs.configure_logging(settings.log_format)
         self._settings = settings
         self._tracing: Tracing | None = None
         self.node = Node(
@@ -66,17 +66,17 @@ class Application:
                 settings.max_in_flight,
                 retention_days=settings.retention_days,
                 paced_retention=settings.paced_retention,
-                drain_seconds=DRAIN_SECONDS,
+                shutdown_seconds=SHUTDOWN_SECONDS,
                 secret_keys=settings.secret_keys,
             ),
             Sender(AiohttpTransport(settings.allowed_networks), mail=mail_server(settings)),
             self._begin_trace,
         )
         structlog.contextvars.bind_contextvars(node=self.node.id)  # on every line of this process
-        metering = Metering(self.node.clock.monotonic)
-        self.desk = Desk(self.node, metering, board)
+        metering = RequestMetrics(self.node.clock.monotonic)
+        self.metrics_exchange = MetricsExchange(self.node, metering, shared_slots)
         self._telling: asyncio.Task[None] | None = None
-        self._api = create_app(self.node, settings, metering, self.desk.parts)
+        self._api = create_app(self.node, settings, metering, self.metrics_exchange.worker_readings)
         self._draining: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,31 +88,31 @@ class Application:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self.node.start()
-                self._telling = asyncio.get_running_loop().create_task(self.desk.run())
+                self._telling = asyncio.get_running_loop().create_task(self.metrics_exchange.run())
                 # What is loaded now stays: without this each full collection looks through all of it again, and the
                 # requests of that instant leave 50 to 80 ms late.
                 gc.collect()
                 gc.freeze()
                 await send({"type": "lifespan.startup.complete"})
             else:
-                await self.drain()
+                await self.shut_down()
                 if self._telling is not None:
                     self._telling.cancel()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
     def _begin_trace(self, node: str) -> Tracing | None:
-        self._tracing = tracing(self._settings, node)
+        self._tracing = start_tracing(self._settings, node)
         return self._tracing
 
-    def drain(self) -> asyncio.Task[None]:
+    def shut_down(self) -> asyncio.Task[None]:
         """Begin to drain the node, once; the task ends when it has stopped."""
         if self._draining is None:
             self._draining = asyncio.get_running_loop().create_task(self._drain())
         return self._draining
 
     async def _drain(self) -> None:
-        await self.node.drain()
+        await self.node.shutdown()
         if self._tracing is not None:
             await self._tracing.close()
 
@@ -125,16 +125,16 @@ def prepare_worker(worker: Any) -> None:
     """
     header_timeout.install()
     application: Application = worker.asgi
-    application.desk.slot = worker.slot
+    application.metrics_exchange.slot = worker.slot
 
     def terminate() -> None:
         worker.handle_exit_signal()
-        application.drain().add_done_callback(lambda _: worker.handle_quit_signal())
+        application.shut_down().add_done_callback(lambda _: worker.handle_quit_signal())
 
     async def follow_arbiter() -> None:
         while os.getppid() == worker.ppid:
-            await asyncio.sleep(LOOK_SECONDS)
-        log.warning("arbiter_gone")
+            await asyncio.sleep(PARENT_CHECK_SECONDS)
+        log.warning("parent_exited")
         terminate()  # gunicorn would see it too, but wait for idle connections before it drains
 
     worker.following = worker.loop.create_task(follow_arbiter())

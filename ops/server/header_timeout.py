@@ -10,16 +10,16 @@ from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 
-HEAD_SECONDS = 10.0
+HEADER_SECONDS = 10.0
 
 
-class Bounded(ASGIProtocol):  # type: ignore[misc] # gunicorn is not typed
+class HeaderTimeoutProtocol(ASGIProtocol):  # type: ignore[misc] # gunicorn is not typed
     """gunicorn's protocol; the head of the first request must have come within `HEAD_SECONDS`."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin to count."""
         super().connection_made(transport)
-        self._too_slow = self.worker.loop.call_later(HEAD_SECONDS, self._look, transport)
+        self._too_slow = self.worker.loop.call_later(HEADER_SECONDS, self._look, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """There is nothing to close any more."""
@@ -35,4 +35,4 @@ def install() -> None:
     """Let workers of this process use it; call before they listen."""
     from gunicorn.workers import gasgi
 
-    gasgi.ASGIProtocol = Bounded
+    gasgi.ASGIProtocol = HeaderTimeoutProtocol

@@ -21,12 +21,12 @@ from pymongo.errors import InvalidURI, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from cluster.core.errors import ConfigurationError
-from cluster.store.mongo.schema import STANDALONE, unfit
-from config.gunicorn import options
-from config.settings import SECRET_KEY_BYTES, loopback
+from cluster.store.mongo.schema import STANDALONE_PROBLEM, version_problem
+from config.gunicorn import gunicorn_options
+from config.settings import SECRET_KEY_BYTES, is_loopback
 from ops.server import tracing
-from ops.server.shared_slots import Board
-from ops.support.embedded_mongodb import Embedded
+from ops.server.shared_slots import SharedSlots
+from ops.support.embedded_mongodb import EmbeddedMongod
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 REACH_SECONDS = 3
-FILES = 65_536
-MOST_WORKERS = 64
+FILE_LIMIT = 65_536
+MAX_WORKERS = 64
 
 
 def check_port(host: str, port: int) -> None:
@@ -64,7 +64,7 @@ def check_database(uri: str) -> str | None:
         ) as client:
             hello = client.admin.command("hello")
             if "setName" not in hello:
-                raise ConfigurationError([STANDALONE])
+                raise ConfigurationError([STANDALONE_PROBLEM])
             client.get_default_database("horae").command("ping")
     except (InvalidURI, UriError, ValueError) as exc:
         raise ConfigurationError([f"MONGODB_URI cannot be read: {exc}"]) from exc
@@ -85,8 +85,8 @@ def _refusal(exc: OperationFailure) -> str:
     return f"MongoDB refused us: {exc.details.get('errmsg') if exc.details else exc}"
 
 
-def warn_if_plain(uri: str) -> bool:
-    """Log `database_connection_plain` and return True if the database is on another machine and TLS is off.
+def warn_if_unencrypted(uri: str) -> bool:
+    """Log `database_connection_unencrypted` and return True if the database is on another machine and TLS is off.
 
     Passwords are not sent in the clear even then (SCRAM), but jobs, their headers and bodies are.
     """
@@ -95,29 +95,29 @@ def warn_if_plain(uri: str) -> bool:
     except PyMongoError:  # what is wrong with it is said where we connect
         return False
     tls = parsed["options"].get("tls", parsed["options"].get("ssl", False))
-    others = [host for host, _ in parsed["nodelist"] if not host.endswith(".sock") and not loopback(host)]
+    others = [host for host, _ in parsed["nodelist"] if not host.endswith(".sock") and not is_loopback(host)]
     if tls or not others:
         return False
-    log.warning("database_connection_plain", hosts=others, advice="add tls=true to MONGODB_URI")
+    log.warning("database_connection_unencrypted", hosts=others, advice="add tls=true to MONGODB_URI")
     return True
 
 
-def check_contents(uri: str, settings: Settings) -> None:
+def check_schema_and_keys(uri: str, settings: Settings) -> None:
     """Schema and keys. A database that goes away meanwhile is waited for by the nodes. Raises `ConfigurationError`."""
     try:
         check_schema(uri, settings.db_name)
-        check_keys(settings, uri)
+        check_api_keys(settings, uri)
     except OperationFailure as exc:
         raise ConfigurationError([_refusal(exc)]) from exc
     except PyMongoError as exc:
-        log.warning("database_away", error=str(exc)[:200])
+        log.warning("database_unavailable_at_start", error=str(exc)[:200])
 
 
 def check_schema(uri: str, db_name: str) -> None:
     """Raises `ConfigurationError` for a database that another release's schema was written to."""
     with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=REACH_SECONDS * 1000) as client:
         meta = client[db_name]["meta"].find_one({"_id": "schema"})
-    problem = unfit(None if meta is None else int(meta["version"]))
+    problem = version_problem(None if meta is None else int(meta["version"]))
     if problem is not None:
         raise ConfigurationError([problem])
 
@@ -125,12 +125,12 @@ def check_schema(uri: str, db_name: str) -> None:
 def raise_file_limit() -> None:
     """Every connection to a target is a file: take what the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    wanted = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def check_keys(settings: Settings, uri: str) -> None:
+def check_api_keys(settings: Settings, uri: str) -> None:
     """Raises `ConfigurationError` for a node that other machines reach and that would ask nobody for a key."""
     if not settings.keyless_and_reachable:
         return
@@ -147,7 +147,7 @@ def check_keys(settings: Settings, uri: str) -> None:
         raise ConfigurationError([problem])
 
 
-def own_key(directory: Path) -> bytes:
+def embedded_secret_key(directory: Path) -> bytes:
     """The key that an embedded database's secrets are encrypted with: made once, beside it, for its owner alone."""
     path = directory / "secret-key"
     with suppress(FileExistsError):
@@ -178,13 +178,13 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
     def __init__(self, settings: Settings, uri: str) -> None:
         self._settings = settings
         self._uri = uri
-        self._board = Board(MOST_WORKERS)
+        self._board = SharedSlots(MAX_WORKERS)
         super().__init__()
 
     def load_config(self) -> None:
         from ops.server.asgi import prepare_worker
 
-        for name, value in options(self._settings).items():
+        for name, value in gunicorn_options(self._settings).items():
             self.cfg.set(name, value)
         self.cfg.set("post_worker_init", prepare_worker)
         # Both run in the master, which alone knows which slots are free.
@@ -194,7 +194,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
     @staticmethod
     def _give_slot(arbiter: Any, worker: Any) -> None:
         used = {w.slot for w in arbiter.WORKERS.values()}
-        worker.slot = next((n for n in range(MOST_WORKERS) if n not in used), None)
+        worker.slot = next((n for n in range(MAX_WORKERS) if n not in used), None)
 
     def _take_slot(self, _arbiter: Any, worker: Any) -> None:
         if worker.slot is not None:
@@ -213,28 +213,28 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
 def serve(settings: Settings) -> None:
     """Run until stopped. Raises `ConfigurationError`; ends the process otherwise."""
     check_port(settings.host, settings.port)
-    tracing.check(settings)
+    tracing.check_tracing(settings)
     raise_file_limit()
-    embedded: Embedded | None = None
+    embedded: EmbeddedMongod | None = None
     away: str | None = None
     if settings.uri is None:
-        embedded = Embedded(Path(settings.data_dir))
+        embedded = EmbeddedMongod(Path(settings.data_dir))
         uri = embedded.acquire().uri
         embedded.watch()
         if not settings.secret_keys:
-            settings = settings.model_copy(update={"secret_keys": (own_key(Path(settings.data_dir)),)})
+            settings = settings.model_copy(update={"secret_keys": (embedded_secret_key(Path(settings.data_dir)),)})
     else:
         uri = settings.uri
         away = check_database(uri)
-        warn_if_plain(uri)
+        warn_if_unencrypted(uri)
     master = os.getpid()
     try:
         if away is None:
-            check_contents(uri, settings)
+            check_schema_and_keys(uri, settings)
         else:
             # Nodes look at the schema themselves before they begin, and without a key that is known the API serves
             # nobody from another machine (api/http/auth.py): so the port may open, for /readyz to say what is missing.
-            log.warning("database_away", error=away)
+            log.warning("database_unavailable_at_start", error=away)
         _Gunicorn(settings, uri).run()
     finally:
         # A worker leaves through here too, being a fork of this process.

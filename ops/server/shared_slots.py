@@ -23,7 +23,7 @@ TRIES = 5
 _HEAD = struct.Struct("<dII")  # when, on the clock all processes of a machine share; length; checksum
 
 
-class Board:
+class SharedSlots:
     """Slots 0 .. `slots`-1. Memory is taken only by what is written."""
 
     def __init__(self, slots: int) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 EXPORT_SECONDS = 5.0
-TELL_SECONDS = 60.0
+LOG_LOSSES_SECONDS = 60.0
 CLOSE_SECONDS = 2.0
 QUEUED = 16_384
 MISSING = (
@@ -36,7 +36,7 @@ MISSING = (
 )
 
 
-def check(settings: Settings) -> None:
+def check_tracing(settings: Settings) -> None:
     """Raises `ConfigurationError` if traces are wanted and cannot be had."""
     if settings.otlp_endpoint:
         try:
@@ -132,7 +132,7 @@ class _Telling:
         if result.name != "SUCCESS":
             self._lost += len(spans)
             now = Clock.monotonic()
-            if self._told is None or now - self._told > TELL_SECONDS:
+            if self._told is None or now - self._told > LOG_LOSSES_SECONDS:
                 log.warning("traces_lost", spans=self._lost)
                 self._told, self._lost = now, 0
         return result
@@ -144,7 +144,7 @@ class _Telling:
         return bool(self._exporter.force_flush(timeout_millis))
 
 
-def tracing(settings: Settings, node: str) -> Tracing | None:
+def start_tracing(settings: Settings, node: str) -> Tracing | None:
     """The collector of this process; None if nobody wants traces, and then nothing of it is even loaded."""
     if not settings.otlp_endpoint:
         return None

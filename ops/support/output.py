@@ -23,12 +23,12 @@ def rfc3339(ms: int | None) -> str | None:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def as_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Print one JSON document."""
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; numbers are set right."""
     shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     body = [list(row) for row in rows]
@@ -36,21 +36,21 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         numeric = bool(body) and all(isinstance(row[i], int | float) for row in body)
         shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in body:
-        shown.add_row(*(Text("-" if cell is None else plain(cell)) for cell in row))
+        shown.add_row(*(Text("-" if cell is None else printable(cell)) for cell in row))
     console = Console()
     # Into a pipe or file, a table is as wide as it needs to be.
     (console if console.is_terminal else Console(width=200)).print(shown)
 
 
-def plain(cell: object) -> str:
+def printable(cell: object) -> str:
     """Text that steers no terminal: answers of targets and names of jobs are written by others."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(cell))
 
 
-def ago(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A length of time in one unit: `350ms`, `12.3s`, `5m`, `3h`, `2d`."""
     if seconds < 0:
-        return f"-{ago(-seconds)}"
+        return f"-{duration(-seconds)}"
     for unit, size, least in (("d", 86400, 172800), ("h", 3600, 7200), ("m", 60, 120)):
         if seconds >= least:
             return f"{seconds / size:.0f}{unit}"

@@ -10,24 +10,24 @@ import signal
 import threading
 import time
 
-PARENT = "_HORAE_PARENT"
+PARENT_VARIABLE = "_HORAE_PARENT"
 """Set by a parent for its child: the id of the process whose end is the child's."""
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 
 
 def with_parent(environment: dict[str, str]) -> dict[str, str]:
     """The environment of a child that is to end when this process does."""
-    return {**environment, PARENT: str(os.getpid())}
+    return {**environment, PARENT_VARIABLE: str(os.getpid())}
 
 
-def follow_parent() -> None:
+def end_with_parent() -> None:
     """Ask this process to end cleanly (SIGTERM) when its parent is gone, if the parent wished so."""
-    parent = os.environ.pop(PARENT, None)  # it is about this process, not about its children
+    parent = os.environ.pop(PARENT_VARIABLE, None)  # it is about this process, not about its children
     if parent is not None and parent.isdigit():
         threading.Thread(target=_watch, args=(int(parent),), name="parent-watch", daemon=True).start()
 
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(CHECK_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

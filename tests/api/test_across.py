@@ -10,12 +10,12 @@ import pytest_asyncio
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.model import Ending, Execution
-from cluster.core.instants import render
+from cluster.core.instants import format_instant
 from cluster.core.lifecycle import State
 from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
 from cluster.store import executions, history
-from cluster.store.mongo.schema import remember_retention
+from cluster.store.mongo.schema import record_retention
 from tests.support.api_client import paths
 from tests.support.engine import check_books
 from tests.support.execution_values import attempt, execution
@@ -69,13 +69,13 @@ async def test_filters(api: Api) -> None:
     """States, and the time of the end, narrow the list; the bound of the index cuts nothing off."""
     now = api.clock.now_ms()
     expected = await fill(api, now)
-    await remember_retention(api.db, 7)
+    await record_retention(api.db, 7)
     every = {e["executionId"]: e for e in await walk(api, "limit=7")}
     for states in ("failed", "dead,failed", "succeeded", "cancelled,skipped"):
         wanted = [i for i in expected if every[i]["state"] in states.split(",")]
         assert [e["executionId"] for e in await walk(api, f"limit=5&state={states}")] == wanted
     shown = {i: (await api.call("GET", f"/executions/{i}")).json["endedAt"] for i in expected}
-    since, until = render(now - 49_000), render(now - 46_000)
+    since, until = format_instant(now - 49_000), format_instant(now - 46_000)
     wanted = [i for i in expected if since <= shown[i] < until]
     assert 0 < len(wanted) < len(expected)
     assert [e["executionId"] for e in await walk(api, f"limit=4&since={since}&until={until}")] == wanted
@@ -126,7 +126,7 @@ async def node(mongodb_uri: str, db_name: str, api: Api, target: Target) -> Asyn
     found = Node(NodeSettings(mongodb_uri, db_name), Sender(httpx.MockTransport(target)))
     await found.start()
     yield found
-    await found.drain()
+    await found.shutdown()
 
 
 async def test_a_failed_one_is_sent_again(api: Api, node: Node, target: Target) -> None:  # noqa: ARG001

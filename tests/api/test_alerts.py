@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import bson
 
-from cluster.core.alerts import Incident, Kind
+from cluster.core.alerts import Incident, IncidentKind
 from cluster.store import incidents
 from tests.support.api_client import job, paths
 
@@ -94,7 +94,7 @@ async def test_rules_name_channels_that_exist(api: Api) -> None:
 async def test_incidents_are_pages(api: Api) -> None:
     """The latest first, by state and job, each once."""
     for i in range(7):
-        found = Incident(f"j{i}", Kind.FAILING, i % 2 == 0, 1000 + i // 2, 1000, "d", closed_ms=None)
+        found = Incident(f"j{i}", IncidentKind.FAILING, i % 2 == 0, 1000 + i // 2, 1000, "d", closed_ms=None)
         assert await incidents.write(api.db, found)
     seen: list[str] = []
     cursor = ""

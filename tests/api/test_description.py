@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from api.openapi.document import describe
+from api.openapi.document import openapi_document
 from cluster.core.execution.view import STATES
 from tests.support import live
 
@@ -30,7 +30,9 @@ expected-statuses = ["2xx", 404, 409, 412, 422]  # no schema can say what a sche
 expected-statuses = ["4xx"]
 """
 OPERATIONS = [
-    (path, method, operation) for path, methods in describe()["paths"].items() for method, operation in methods.items()
+    (path, method, operation)
+    for path, methods in openapi_document()["paths"].items()
+    for method, operation in methods.items()
 ]
 
 
@@ -114,7 +116,7 @@ async def test_every_example_works(api: Api, path: str, method: str, operation: 
 
 def test_the_description_is_complete() -> None:
     """It is valid OpenAPI 3.1, names every state, and every operation has a name, a summary and its errors."""
-    document = describe()
+    document = openapi_document()
     assert document["openapi"] == "3.1.0"
     names = [o["operationId"] for _, _, o in OPERATIONS]
     assert len(names) == len(set(names)) == 35

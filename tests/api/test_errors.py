@@ -59,7 +59,7 @@ async def test_a_fault_of_ours_says_nothing_of_the_inside(api: Api, monkeypatch:
     async def broken(*_: object) -> None:
         raise RuntimeError("inside")
 
-    monkeypatch.setattr(jobs, "one", broken)
+    monkeypatch.setattr(jobs, "get", broken)
     answer = await api.call("GET", "/jobs/a")
     assert answer.status_code == 500
     assert answer.json["instance"].startswith("urn:uuid:")

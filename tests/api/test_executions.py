@@ -9,7 +9,7 @@ import pytest_asyncio
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.model import Attempt, Ending
-from cluster.core.instants import parse, render
+from cluster.core.instants import format_instant, parse_instant
 from cluster.core.lifecycle import State
 from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
@@ -43,11 +43,11 @@ async def test_a_list_shows_the_latest_first(api: Api) -> None:
     assert [e["state"] for e in listed.json] == ["retrying"] + ["succeeded"] * 4
     assert listed.json[0]["error"] == "the target answered 503"
     assert listed.json[1] == {
-        "timestamp": render(now - 60_000 + 6),
+        "timestamp": format_instant(now - 60_000 + 6),
         "status": 200,
         "duration": "120ms",
         "executionId": f"a:{now - 60_000 + 6:013d}",
-        "scheduledAt": render(now - 60_000 + 6),
+        "scheduledAt": format_instant(now - 60_000 + 6),
         "state": "succeeded",
         "attempt": 1,
         "driftMs": 12,
@@ -55,7 +55,7 @@ async def test_a_list_shows_the_latest_first(api: Api) -> None:
         "node": "node-1",
     }
     ahead = (await api.call("GET", "/jobs/a/executions?state=pending")).json
-    assert [e["scheduledAt"] for e in ahead] == [render(now + 60_000)]
+    assert [e["scheduledAt"] for e in ahead] == [format_instant(now + 60_000)]
     shown = (await api.call("GET", "/jobs/a")).json
     assert shown["lastExecution"]["state"] == "retrying"
 
@@ -74,7 +74,7 @@ async def test_walking_back(api: Api) -> None:
         link = page.headers.get("Link", "")
         path = link.partition("<")[2].partition(">")[0]
     assert seen == [f"a:{now - 60_000 + i:013d}" for i in range(6, -1, -1)]
-    older = (await api.call("GET", f"/jobs/a/executions?before={render(now - 60_000 + 2)}")).json
+    older = (await api.call("GET", f"/jobs/a/executions?before={format_instant(now - 60_000 + 2)}")).json
     assert [e["executionId"] for e in older] == seen[-2:]
     for before in ("x", "b:0000000000001", "a:1"):
         assert (await api.call("GET", f"/jobs/a/executions?before={before}")).status_code == 422
@@ -102,7 +102,7 @@ async def test_filters_by_state(api: Api) -> None:
     dead = (await api.call("GET", "/jobs/a/executions?state=dead")).json[0]
     assert (dead["error"], dead["reason"]) == ("timeout: the reason", "5 attempts used up")
     missed = (await api.call("GET", "/jobs/a/executions?state=missed")).json[0]
-    assert (missed["missedCount"], missed["missedUntil"]) == (3, render(now - 2))
+    assert (missed["missedCount"], missed["missedUntil"]) == (3, format_instant(now - 2))
     assert (await api.call("GET", f"/executions/{missed['executionId']}")).json["reason"] == "nobody was there"
 
 
@@ -144,7 +144,7 @@ async def test_triggers_never_meet(api: Api) -> None:
         batch = await api.db.api["batches"].find_one({"_id": owed["batch"]})
         assert batch is not None
         assert batch["ids"] == [owed["_id"]]
-        assert owed["due_at"] == DatetimeMS(parse(render(int(owed["due_at"]))))
+        assert owed["due_at"] == DatetimeMS(parse_instant(format_instant(int(owed["due_at"]))))
 
 
 @pytest_asyncio.fixture
@@ -153,7 +153,7 @@ async def node(mongodb_uri: str, db_name: str, api: Api) -> AsyncIterator[Node]:
     found = Node(NodeSettings(mongodb_uri, db_name), Sender(transport))
     await found.start()
     yield found
-    await found.drain()
+    await found.shutdown()
 
 
 async def test_with_a_real_node(api: Api, node: Node) -> None:

@@ -55,9 +55,9 @@ async def test_importing_again_changes_nothing(api: Api) -> None:
 
 
 def _second(ms: int) -> str:
-    from cluster.core.instants import render
+    from cluster.core.instants import format_instant
 
-    return render(ms // 1000 * 1000)
+    return format_instant(ms // 1000 * 1000)
 
 
 async def test_the_last_line_of_a_job_counts(api: Api) -> None:
@@ -72,16 +72,16 @@ async def test_the_last_line_of_a_job_counts(api: Api) -> None:
 async def test_a_race_with_another_change_loses_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that others create or change between an import's read and its write end as the import says."""
     await api.make(jobId="old", name="before")
-    read = jobs.many
+    read = jobs.get_many
 
     async def many(db: Any, ids: Any) -> Any:
         found = await read(db, ids)
-        monkeypatch.setattr(jobs, "many", read)
+        monkeypatch.setattr(jobs, "get_many", read)
         await api.make(jobId="new", name="by another")
         await api.call("PATCH", "/jobs/old", {"name": "by another"})
         return found
 
-    monkeypatch.setattr(jobs, "many", many)
+    monkeypatch.setattr(jobs, "get_many", many)
     await send(api, job(jobId="new", name="import"), job(jobId="old", name="import"))
     for name in ("new", "old"):
         assert (await api.call("GET", f"/jobs/{name}")).json["name"] == "import"

@@ -13,11 +13,11 @@ from pydantic import SecretStr
 
 from api.http import auth
 from api.http.context import ApiSettings
-from api.http.rate_limit import MOST_BUCKETS, Buckets
+from api.http.rate_limit import MAX_BUCKETS, TokenBuckets
 from cluster.core.errors import ConfigurationError
-from config.settings import ApiKey, load
+from config.settings import ApiKey, load_settings
 from ops.cli import cli
-from ops.server.serve import check_keys
+from ops.server.serve import check_api_keys
 from tests.support.api_client import RULES, job, serve
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def horae(mongodb_uri: str, db_name: str) -> Callable[..., Result]:
 
 @pytest_asyncio.fixture
 async def guarded(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
-    monkeypatch.setattr(auth, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(auth, "KEYS_CACHED_SECONDS", 0.0)
     async for found in serve(database, ApiSettings(OWN, RULES)):
         yield found
 
@@ -95,14 +95,14 @@ async def test_beyond_loopback_a_key_is_needed(
     database: Database, horae: Callable[..., Result], mongodb_uri: str, db_name: str
 ) -> None:
     """A node that other machines reach does not start without a key, and says so; one in the database will do."""
-    settings = load(None, host="0.0.0.0", db_name=db_name, mongodb_uri=mongodb_uri)
+    settings = load_settings(None, host="0.0.0.0", db_name=db_name, mongodb_uri=mongodb_uri)
     with pytest.raises(ConfigurationError, match="no API keys"):
-        await asyncio.to_thread(check_keys, settings, mongodb_uri)
+        await asyncio.to_thread(check_api_keys, settings, mongodb_uri)
     await asyncio.to_thread(horae, "keys", "create", "--name", "x")
-    await asyncio.to_thread(check_keys, settings, mongodb_uri)
+    await asyncio.to_thread(check_api_keys, settings, mongodb_uri)
     await asyncio.to_thread(horae, "keys", "revoke", "x")
     with pytest.raises(ConfigurationError):
-        await asyncio.to_thread(check_keys, settings, mongodb_uri)
+        await asyncio.to_thread(check_api_keys, settings, mongodb_uri)
     async for api in serve(database):
         answer = await api._conductor.simulate_get("/jobs", host="localhost", remote_addr="192.0.2.1")
         assert answer.status_code == 403
@@ -111,7 +111,7 @@ async def test_beyond_loopback_a_key_is_needed(
 async def test_guessing_is_limited_per_address(guarded: Api) -> None:
     """After ten wrong keys an address is told to wait, with Retry-After; a caller known from there is not."""
     assert await status(guarded, ADMIN) == 200
-    for _ in range(auth.FAILURES):
+    for _ in range(auth.FAILURE_BURST):
         assert await status(guarded, "wrong") == 401
     refused = await guarded.call("GET", "/jobs", Authorization="Bearer wrong")
     assert refused.status_code == 429
@@ -134,16 +134,16 @@ async def test_a_key_has_a_rate(database: Database) -> None:
 def test_buckets() -> None:
     """A bucket fills again with time, holds no more than its burst, and there are never too many."""
     now = 0.0
-    buckets = Buckets(2.0, 4.0, lambda: now)
+    buckets = TokenBuckets(2.0, 4.0, lambda: now)
     assert [buckets.take("a") for _ in range(4)] == [0.0] * 4
     assert buckets.take("a") == pytest.approx(0.5)
     now = 0.5
     assert buckets.take("a") == 0.0
     now = 100.0
     assert [buckets.take("a") for _ in range(5)].count(0.0) == 4
-    for i in range(MOST_BUCKETS + 5):
+    for i in range(MAX_BUCKETS + 5):
         buckets.take(str(i))
-    assert len(buckets._buckets) == MOST_BUCKETS
+    assert len(buckets._buckets) == MAX_BUCKETS
 
 
 @pytest.mark.parametrize(("is_open", "without_key"), [(False, 401), (True, 200)])

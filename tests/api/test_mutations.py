@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from structlog.testing import capture_logs
 
-from api.app import build
+from api.app import build_app
 from api.http import requests
 from api.http.context import ApiSettings, Services
 from api.openapi.operations import FULL_JOB
@@ -148,7 +148,7 @@ async def test_every_kind_of_problem(api: Api, monkeypatch: pytest.MonkeyPatch) 
         raise StoreError("the inside")
 
     for fault in (broken, store_fault):
-        monkeypatch.setattr(jobs, "one", fault)
+        monkeypatch.setattr(jobs, "get", fault)
         with capture_logs() as logs:
             answer = await api.call("GET", "/jobs/a")
         assert answer.status_code == 500
@@ -159,8 +159,8 @@ async def test_every_kind_of_problem(api: Api, monkeypatch: pytest.MonkeyPatch) 
 async def test_slow_bodies(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that does not come ends as 408, an import that stalls too; nothing waits for ever."""
     monkeypatch.setattr(requests, "BODY_SECONDS", 0.05)
-    monkeypatch.setattr(requests, "PIECE_SECONDS", 0.05)
-    app: Callable[..., Any] = build(Services(api.db, api.clock, ApiSettings(rules=RULES), lambda: True))
+    monkeypatch.setattr(requests, "CHUNK_SECONDS", 0.05)
+    app: Callable[..., Any] = build_app(Services(api.db, api.clock, ApiSettings(rules=RULES), lambda: True))
     for path, kind in (("/jobs", b"application/json"), ("/jobs/import", b"application/x-ndjson")):
         pieces = iter([{"type": "http.request", "body": b'{"a"', "more_body": True}])
         sent: list[dict[str, Any]] = []

@@ -107,7 +107,7 @@ async def test_a_trigger_with_unknown_outcome_is_taken_over(api: Api, monkeypatc
     made = await api.call("POST", "/jobs/a/trigger", **KEY)
     assert made.json == {"executionId": f"a:{now + 1:013d}"}
     owed = await executions.owed(api.db, [made.json["executionId"]])
-    assert await batches.existing(api.db, [e.batch for e in owed.values()])
+    assert await batches.existing_ids(api.db, [e.batch for e in owed.values()])
     assert await count(api, "executions") == 2
 
 

@@ -14,8 +14,8 @@ import httpx
 import orjson
 import psutil
 
-from ops.server.header_timeout import HEAD_SECONDS
-from ops.support.embedded_mongodb import Embedded
+from ops.server.header_timeout import HEADER_SECONDS
+from ops.support.embedded_mongodb import EmbeddedMongod
 from tests.support import live
 from tests.support.api_client import job
 from tests.support.waiting import wait_until
@@ -38,7 +38,7 @@ def test_what_was_written_is_read_on_any_node(mongodb_uri: str, db_name: str) ->
 def test_a_database_that_stands_still() -> None:
     """Writes answer 503 within 6 s and have happened or not; with an Idempotency-Key asking again makes one job."""
     with tempfile.TemporaryDirectory(prefix="horae-test-") as directory:
-        embedded = Embedded(Path(directory))
+        embedded = EmbeddedMongod(Path(directory))
         state = embedded.acquire()
         try:
             with live.node(state.uri, "frozen") as url, httpx.Client(timeout=10) as client:
@@ -82,7 +82,7 @@ def test_a_database_that_is_away_when_a_node_begins() -> None:
     the node begins by itself.
     """
     with tempfile.TemporaryDirectory(prefix="horae-test-") as directory:
-        embedded = Embedded(Path(directory))
+        embedded = EmbeddedMongod(Path(directory))
         state = embedded.acquire()
         os.kill(state.pid, signal.SIGSTOP)
         try:
@@ -144,7 +144,7 @@ def test_who_never_says_what_he_wants_is_hung_up_on(mongodb_uri: str, db_name: s
         half, nothing = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
         half.sendall(b"GET /jobs HT")
         for waiting in (half, nothing):
-            waiting.settimeout(HEAD_SECONDS + 10)
+            waiting.settimeout(HEADER_SECONDS + 10)
             assert waiting.recv(100) == b""
             waiting.close()
         before = client.get(f"{url}/healthz").extensions["network_stream"].get_extra_info("client_addr")

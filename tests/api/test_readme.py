@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from api.openapi.document import describe
+from api.openapi.document import openapi_document
 from tests.support import live
 
 if TYPE_CHECKING:
@@ -68,5 +68,5 @@ def test_every_operation_has_an_example() -> None:
         path = re.sub(r"/queues/.+", "/queues/{name}", path)
         path = re.sub(r"/channels/[^/]+", "/channels/{name}", path)
         called.add((kind.lower(), re.sub(r"/executions/(?!retry)[^/]+", "/executions/{executionId}", path)))
-    described = {(method, path) for path, methods in describe()["paths"].items() for method in methods}
+    described = {(method, path) for path, methods in openapi_document()["paths"].items() for method in methods}
     assert described <= called, described - called

@@ -11,23 +11,23 @@ from cluster.store.mongo.client import Database
 from cluster.usecases.verify import Scope, verify
 
 if TYPE_CHECKING:
-    from cluster.usecases.verify import Report
+    from cluster.usecases.verify import VerifyReport
 
 
-def audited(uri: str, name: str, since_ms: int, late_seconds: float) -> Report:
+def audited(uri: str, name: str, since_ms: int, late_seconds: float) -> VerifyReport:
     """The auditor's report on everything due since then."""
 
-    async def once() -> Report:
+    async def once() -> VerifyReport:
         db = Database.open(uri, name, "audit")
         try:
-            return await verify(db, Scope(since_ms, late_seconds=late_seconds, kept=1_000_000))
+            return await verify(db, Scope(since_ms, late_seconds=late_seconds, max_findings=1_000_000))
         finally:
             await db.close()
 
     return asyncio.run(once())
 
 
-def wrong(report: Report, *, late: bool = False) -> list[Finding]:
+def wrong(report: VerifyReport, *, late: bool = False) -> list[Finding]:
     """What it finds wrong, and second deliveries that no lease explains that ended by itself: nobody freed any by hand.
 
     `late`: but what was sent late, which the checker judges, as it does the other second deliveries. What was counted and

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.clock import DRIFT_MS, EARLY_MOST_MS, JUMP_MS, Clock
+from cluster.clock import JUMP_MS, MOST_EARLY_MS, SKEW_MS_PER_SECOND, Clock
 
 SERVER = 1_795_000_000_000
 
@@ -32,11 +32,11 @@ class Bench:
         self.pass_(before)
         reading = int(self.server)
         self.pass_(after)
-        return self.clock.learn(started, self.at, reading)
+        return self.clock.observe(started, self.at, reading)
 
     @property
     def ahead_ms(self) -> float:
-        return -self.clock.until(self.server) * 1000
+        return -self.clock.seconds_until(self.server) * 1000
 
 
 @pytest.fixture
@@ -51,13 +51,13 @@ def test_after_a_stand_still_one_slow_reading_does_not_make_it_early(bench: Benc
     bench.read(0.001, 0.001)
     bench.pass_(25)
     bench.read(0.09, 0)
-    assert -15 <= bench.ahead_ms <= EARLY_MOST_MS + 0.1
+    assert -15 <= bench.ahead_ms <= MOST_EARLY_MS + 0.1
 
 
 def test_a_first_reading_that_took_long_does_not_make_it_early(bench: Bench) -> None:
     """A node that starts on a busy machine is late rather than early, and exact with the first short trip."""
     bench.read(0.8, 0.0)
-    assert bench.ahead_ms <= EARLY_MOST_MS + 0.1
+    assert bench.ahead_ms <= MOST_EARLY_MS + 0.1
     bench.read(0.001, 0.001)
     assert abs(bench.ahead_ms) <= 2
 
@@ -102,7 +102,7 @@ def test_bounds_age(bench: Bench) -> None:
     for _ in range(3):
         bench.pass_(30, -495)
         bench.read(0.3, 0.3)
-    assert bench.ahead_ms <= EARLY_MOST_MS + 0.1
+    assert bench.ahead_ms <= MOST_EARLY_MS + 0.1
 
 
 def test_a_reading_that_took_long_is_no_jump(bench: Bench) -> None:
@@ -110,7 +110,7 @@ def test_a_reading_that_took_long_is_no_jump(bench: Bench) -> None:
     bench.read(0.001, 0.001)
     for before, after in ((10, 0), (0, 10)):
         assert bench.read(before, after) == 0
-        assert -15 <= bench.ahead_ms <= EARLY_MOST_MS + 0.1
+        assert -15 <= bench.ahead_ms <= MOST_EARLY_MS + 0.1
 
 
 TRIP = st.floats(0, 0.5)
@@ -124,9 +124,9 @@ def test_never_early_and_as_late_as_the_best_reading_allows(steps: list[tuple[fl
         patch.setattr(time, "monotonic", lambda: bench.at)
         known = float("inf")
         for wait, before, after, slew in steps:
-            ppm = slew * DRIFT_MS * 1000 * 0.99
+            ppm = slew * SKEW_MS_PER_SECOND * 1000 * 0.99
             bench.pass_(wait, ppm)
             bench.read(before, after)
-            widened = 2 * DRIFT_MS * (wait + before + after)
+            widened = 2 * SKEW_MS_PER_SECOND * (wait + before + after)
             known = min(known + widened, after * 1000 + 1)
-            assert -known - 0.1 <= bench.ahead_ms <= EARLY_MOST_MS + 0.1
+            assert -known - 0.1 <= bench.ahead_ms <= MOST_EARLY_MS + 0.1

@@ -11,13 +11,13 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.errors import TermLost
-from cluster.core.execution.model import Attempt, Batch, Ending, Moved, Term
+from cluster.core.execution.model import Attempt, Batch, Ending, Rescheduled, Term
 from cluster.core.lifecycle import State
 from cluster.store import batches, engine_jobs, executions, history, replays, schedules
 from cluster.store.batches import ClaimFilter
-from cluster.store.enqueue import owe, repair
-from cluster.store.replays import Filter, Replay
-from cluster.store.schedules import Row
+from cluster.store.enqueue import insert_owed, repair_batches
+from cluster.store.replays import Replay, ReplayFilter
+from cluster.store.schedules import ScheduleRow
 from cluster.usecases import jobs
 from cluster.worker.record import Recorder
 from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, worker
@@ -41,7 +41,7 @@ async def test_a_stale_token_renews_releases_and_finishes_nothing(database: Data
         before = await rows(database, "batches")
         assert await batches.renew(database, "first", [("b", first.batch.token)], 100) == {"b"}
         assert await batches.release(database, first.batch, None) is False
-        assert await batches.finish(database, [first.batch]) == {"b"}
+        assert await batches.delete_finished(database, [first.batch]) == {"b"}
         assert await rows(database, "batches") == before
 
 
@@ -54,9 +54,9 @@ async def test_a_stale_owner_moves_ends_and_removes_nothing(database: Database, 
     (e,) = stale.executions
     await database.api["executions"].update_one({"_id": e.id}, {"$set": since})
     before = await rows(database, "executions")
-    assert await executions.move(database, [Moved(e, e.attempts, T0)], "new") == set()
+    assert await executions.move(database, [Rescheduled(e, e.attempts, T0)], "new") == set()
     assert await executions.fence_endings(database, [e], "nonce") == set()
-    assert await executions.remove(database, {(e.batch, e.token): [e.id]}) == 0
+    assert await executions.delete_final(database, {(e.batch, e.token): [e.id]}) == 0
     assert await rows(database, "executions") == before
 
 
@@ -84,10 +84,10 @@ async def test_who_lost_his_lease_lets_no_next_run_begin(database: Database, sta
     made = (Attempt(1, T0, "stale", 1, 1.0, status),)
     state = State.SUCCEEDED if status == 200 else State.FAILED
     recorder = Recorder(database, 7.0, 1000)
-    await recorder.endings([Ending(stale.executions[0], state, T0, made, "why")], stale.executions)
+    await recorder.record_final([Ending(stale.executions[0], state, T0, made, "why")], stale.executions)
     assert (await rows(database, "jobs"))[0]["running"] == e.id
     (held,) = (await executions.owed(database, [e.id])).values()
-    await recorder.endings([Ending(held, state, T0, made, "why")], [held])
+    await recorder.record_final([Ending(held, state, T0, made, "why")], [held])
     assert (await rows(database, "jobs"))[0]["running"] is None
 
 
@@ -95,7 +95,7 @@ async def test_no_run_ends_before_its_requests_did(database: Database) -> None:
     """A primary whose clock is behind took cluster time back by five minutes while the request was under way."""
     (e,) = await owed(database, "a")
     made = (Attempt(1, T0, "a", 1, 1500.4, 503), Attempt(2, T0 + 3000, "a", 1, 250.0, 200))
-    await Recorder(database, 7.0, 1000).endings([Ending(e, State.SUCCEEDED, T0 - 300_000, made)], [e])
+    await Recorder(database, 7.0, 1000).record_final([Ending(e, State.SUCCEEDED, T0 - 300_000, made)], [e])
     (run,) = await rows(database, "history")
     assert int(run["ended_at"]) == T0 + 3250
 
@@ -120,15 +120,17 @@ async def test_a_batch_is_never_there_before_its_executions_name_it(
     await database.api["jobs"].update_many({}, {"$set": {"schedule_version": "v2"}})
     changed = [replace(e, schedule_version="v2", batch="planned") for e in (a, b)]
     names = iter(("reowned",))
-    await owe(database, changed, [Batch("planned", (a.id, b.id), 0, 0, a.due_ms, a.due_ms)], lambda: next(names))
+    await insert_owed(
+        database, changed, [Batch("planned", (a.id, b.id), 0, 0, a.due_ms, a.due_ms)], lambda: next(names)
+    )
     w = worker(database, answering(503))
     claimed = await w._claimer.step(ClaimFilter())
     while claimed is not None and not claimed.executions:
         claimed = await w._claimer.step(ClaimFilter())
     assert claimed is not None
-    await w._recorder.moves([Moved(e, e.attempts, T0) for e in claimed.executions])
+    await w._recorder.reschedule([Rescheduled(e, e.attempts, T0) for e in claimed.executions])
     await database.api["batches"].delete_many({})
-    await repair(database, (await executions.owed(database, [a.id, b.id])).values())
+    await repair_batches(database, (await executions.owed(database, [a.id, b.id])).values())
     assert seen == [2, 2, 2, 2]
 
 
@@ -140,8 +142,8 @@ async def test_a_leader_that_stood_still_takes_nothing_back_to_an_older_schedule
     for version, taken in (("v2", 1), ("v1", 0)):
         planned = replace(e, schedule_version=version, batch=f"planned-{version}")
         its_batch = Batch(planned.batch, (e.id,), 0, 0, e.due_ms, e.due_ms)
-        done = await owe(database, [planned], [its_batch], iter([f"reowned-{version}"]).__next__)
-        assert done.reowned == taken
+        done = await insert_owed(database, [planned], [its_batch], iter([f"reowned-{version}"]).__next__)
+        assert done.adopted == taken
     (found,) = await rows(database, "executions")
     assert (found["schedule_version"], found["batch"]) == ("v2", "reowned-v2")
 
@@ -171,7 +173,7 @@ async def test_what_a_node_cancels_while_the_leader_takes_it_over_is_owed_still(
     its_batch = Batch("planned", (e.id,), 0, 0, e.due_ms, e.due_ms)
     with monkeypatch.context() as patch:
         patch.setattr(executions, between, late)
-        await owe(database, [planned], [its_batch], iter(["first", "second", "third"]).__next__)
+        await insert_owed(database, [planned], [its_batch], iter(["first", "second", "third"]).__next__)
     await run_dry(w)
     (run,) = await rows(database, "history")
     assert (run["state"], run["schedule_version"]) == ("succeeded", "v2")
@@ -184,7 +186,7 @@ async def test_what_is_moved_while_the_leader_takes_it_over_is_taken_over(
     """A node that stops hands it back in another batch, between two steps of the leader."""
     (e,) = await owed(database, "a")
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
-    real = executions.reown
+    real = executions.adopt
     calls = 0
 
     async def late(*args: Any) -> Any:
@@ -195,11 +197,11 @@ async def test_what_is_moved_while_the_leader_takes_it_over_is_taken_over(
             await batches.insert(database, [Batch("moved", (e.id,), 0, 0, e.due_ms, e.due_ms)])
         return await real(*args)
 
-    monkeypatch.setattr(executions, "reown", late)
+    monkeypatch.setattr(executions, "adopt", late)
     planned = replace(e, schedule_version="v2", batch="planned")
     its_batch = Batch("planned", (e.id,), 0, 0, e.due_ms, e.due_ms)
-    done = await owe(database, [planned], [its_batch], iter("abcd").__next__)
-    assert done.reowned == 1
+    done = await insert_owed(database, [planned], [its_batch], iter("abcd").__next__)
+    assert done.adopted == 1
     await run_dry(worker(database, answering(200)))
     (run,) = await rows(database, "history")
     assert (run["state"], run["schedule_version"]) == ("succeeded", "v2")
@@ -211,17 +213,17 @@ def term(number: int) -> Term:
 
 async def test_an_old_term_stamps_and_moves_no_row(database: Database) -> None:
     """And reads back the newer term, which means: stop."""
-    await schedules.create(database, [Row(KEY, T0, 3)])
+    await schedules.insert_missing(database, [ScheduleRow(KEY, T0, 3)])
     assert (await schedules.stamp(database, [KEY], term(2)))[KEY].term == 3
     row = (await schedules.stamp(database, [KEY], term(4)))[KEY]
     assert row.term == 4
     assert await schedules.advance(database, [(row, T0 + 1000)], term(3)) == 0
     assert await schedules.advance(database, [(row, None)], term(3)) == 0
     assert await schedules.advance(database, [(replace(row, next_ms=T0 - 1000), T0 + 1000)], term(4)) == 0
-    assert (await schedules.known(database, [KEY]))[KEY].next_ms == T0
+    assert (await schedules.get_many(database, [KEY]))[KEY].next_ms == T0
     assert await schedules.advance(database, [(row, T0 + 1000)], term(4)) == 1
-    await schedules.create(database, [Row(KEY, T0, 9)])
-    assert (await schedules.known(database, [KEY]))[KEY] == Row(KEY, T0 + 1000, 4)
+    await schedules.insert_missing(database, [ScheduleRow(KEY, T0, 9)])
+    assert (await schedules.get_many(database, [KEY]))[KEY] == ScheduleRow(KEY, T0 + 1000, 4)
 
 
 async def test_a_leader_that_meets_a_newer_term_writes_nothing(database: Database) -> None:
@@ -231,7 +233,7 @@ async def test_a_leader_that_meets_a_newer_term_writes_nothing(database: Databas
     del document["unsettled"]
     await put_jobs(database, document)
     leader = await lead(database, clock)
-    await schedules.create(database, [Row(KEY, T0, 99)])
+    await schedules.insert_missing(database, [ScheduleRow(KEY, T0, 99)])
     with pytest.raises(TermLost):
         await leader.materialiser.step(clock.now, 1)
     assert await rows(database, "executions") == []
@@ -249,7 +251,7 @@ async def test_a_new_leader_settles_everything_before_its_first_row_moves(
     monkeypatch.setattr("cluster.leader.settle.JOBS", 2)
     clock = Crank()
     await put_jobs(database, *(job_document(f"j{i}") for i in range(7)))
-    await schedules.create(database, [Row(KEY, T0, 0)])
+    await schedules.insert_missing(database, [ScheduleRow(KEY, T0, 0)])
     leader = await lead(database, clock)
     real = schedules.advance
     unsettled_then: list[int] = []
@@ -271,7 +273,7 @@ async def test_the_main_pass_leaves_unsettled_jobs_to_settling(database: Databas
     settled = job_document("settled")
     del settled["unsettled"]
     await put_jobs(database, settled, job_document("unsettled"))
-    page = await engine_jobs.owing(database, [KEY], 10)
+    page = await engine_jobs.of_schedules(database, [KEY], 10)
     assert [j.id for j in page.jobs] == ["settled"]
 
 
@@ -316,13 +318,13 @@ async def test_what_failed_once_under_the_old_schedule_is_tried_again_under_the_
     claimed = await node._claimer.step(ClaimFilter())
     assert claimed is not None
     made = (Attempt(1, e.due_ms, "a", claimed.batch.token, 1.0, 503),)
-    await node._recorder.moves([Moved(claimed.executions[0], made, e.due_ms)])
+    await node._recorder.reschedule([Rescheduled(claimed.executions[0], made, e.due_ms)])
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
 
     async def settle() -> int:
         planned = replace(e, schedule_version="v2", batch="planned")
         its_batch = Batch("planned", (e.id,), 0, 0, e.due_ms, e.due_ms)
-        return (await owe(database, [planned], [its_batch], iter(["reowned"]).__next__)).reowned
+        return (await insert_owed(database, [planned], [its_batch], iter(["reowned"]).__next__)).adopted
 
     if first == "the leader":
         assert await settle() == 1
@@ -350,10 +352,12 @@ async def test_what_was_asked_for_by_hand_is_nobodys_to_take_over(database: Data
     await database.api["executions"].update_one({"_id": e.id}, {"$set": asked})
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
     before = await rows(database, "executions")
-    for again in (replace(e, trigger=True, asked_ms=T0 + 5), e):
+    for again in (replace(e, trigger=True, replayed_ms=T0 + 5), e):
         planned = replace(again, schedule_version="v2", batch="planned")
-        done = await owe(database, [planned], [Batch("planned", (e.id,), 0, 0, T0, T0)], iter(["reowned"]).__next__)
-        assert (done.inserted, done.reowned) == (0, 0)
+        done = await insert_owed(
+            database, [planned], [Batch("planned", (e.id,), 0, 0, T0, T0)], iter(["reowned"]).__next__
+        )
+        assert (done.inserted, done.adopted) == (0, 0)
         assert await rows(database, "executions") == before
 
 
@@ -363,7 +367,7 @@ async def test_what_is_claimed_before_it_is_taken_over_brings_its_token_along(
     """A batch that began with the token read before would give the next owner the token that the last one has."""
     (e,) = await owed(database, "a")
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
-    real, claims = executions.reown, [1]
+    real, claims = executions.adopt, [1]
 
     async def late(*arguments: Any) -> set[str]:
         if claims:
@@ -371,11 +375,11 @@ async def test_what_is_claimed_before_it_is_taken_over_brings_its_token_along(
             assert await worker(database, answering(200), "first")._claimer.step(ClaimFilter()) is not None
         return await real(*arguments)
 
-    monkeypatch.setattr(executions, "reown", late)
+    monkeypatch.setattr(executions, "adopt", late)
     planned = replace(e, schedule_version="v2", batch="planned")
     names = iter(["one", "two", "three"])
-    done = await owe(database, [planned], [Batch("planned", (e.id,), 0, 0, T0, T0)], names.__next__)
-    assert done.reowned == 1
+    done = await insert_owed(database, [planned], [Batch("planned", (e.id,), 0, 0, T0, T0)], names.__next__)
+    assert done.adopted == 1
     heir = await worker(database, answering(200), "heir")._claimer.step(ClaimFilter())
     while heir is not None and not heir.executions:
         heir = await worker(database, answering(200), "heir")._claimer.step(ClaimFilter())
@@ -390,7 +394,7 @@ async def test_what_is_taken_over_is_sent_when_the_present_schedule_says(databas
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
     planned = replace(e, schedule_version="v2", batch="planned", send_ms=e.send_ms + 1800)
     its_batch = Batch("planned", (e.id,), 0, 0, planned.send_ms, planned.send_ms, late=late)
-    assert (await owe(database, [planned], [its_batch], iter(["reowned"]).__next__)).reowned == 1
+    assert (await insert_owed(database, [planned], [its_batch], iter(["reowned"]).__next__)).adopted == 1
     (found,) = await rows(database, "executions")
     (batch,) = [b for b in await rows(database, "batches") if b["_id"] == "reowned"]
     assert int(found["send_at"]) == int(batch["send_at"]) == planned.send_ms
@@ -408,13 +412,13 @@ async def test_what_is_asked_for_while_its_end_is_being_written_is_sent_again(da
     made = (Attempt(1, T0, "node", x.token, 1.0, 500),)
     await history.record(database, [Ending(x, State.DEAD, T0 + 10, made, "used up")], 3650)
     if way == "by itself":
-        await jobs.retry(database, e.id, T0 + 100, 3650)
+        await jobs.replay(database, e.id, T0 + 100, 3650)
     else:
-        page = Replay("r", Filter(), 10.0, T0 + 100, 0, page=(e.id,))
-        ((name, _, _),) = await replays.reopen(database, page, T0 + 100, 3650)
-        again = replace(e, trigger=True, asked_ms=T0 + 100, batch="again", state=State.RETRYING)
-        await owe(database, [again], [Batch("again", (name,), 0, 0, T0, T0)], iter(["never"]).__next__)
-    await executions.remove(database, {(x.batch, x.token): [x.id]})
+        page = Replay("r", ReplayFilter(), 10.0, T0 + 100, 0, page=(e.id,))
+        ((name, _, _),) = await replays.reopen_page(database, page, T0 + 100, 3650)
+        again = replace(e, trigger=True, replayed_ms=T0 + 100, batch="again", state=State.RETRYING)
+        await insert_owed(database, [again], [Batch("again", (name,), 0, 0, T0, T0)], iter(["never"]).__next__)
+    await executions.delete_final(database, {(x.batch, x.token): [x.id]})
     (found,) = await rows(database, "executions")
     assert (int(found["asked_at"]), found["attempts"]) == (T0 + 100, [])
     await database.api["executions"].update_one({"_id": e.id}, {"$set": {"send_at": DatetimeMS(e.due_ms)}})

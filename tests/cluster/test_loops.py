@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from cluster.core.errors import ConfigurationError
 from cluster.core.timings import Timings
-from cluster.loops import Loop, stop
+from cluster.loops import Loop, cancel_and_wait
 from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
 from cluster.store import leases, nodes
@@ -64,14 +64,14 @@ async def test_an_unexpected_error_does_not_end_a_loop(monkeypatch: pytest.Monke
     with capture_logs() as logs:
         loop.start()
         await eventually(lambda: _is(turns > 5), 5)
-        assert loop.sound(0.0)
+        assert loop.healthy(0.0)
         assert loop.task is not None
-        await stop([loop.task])
+        await cancel_and_wait([loop.task])
     assert [line["loop"] for line in logs if line["event"] == "loop_failed"] == ["testing"] * 3
     assert all(line["exc_info"] for line in logs if line["event"] == "loop_failed")
     assert failing_at[1] is not None
     assert failing_at[-1] is None
-    assert not loop.sound(1000.0), "a loop that was cancelled does not run"
+    assert not loop.healthy(1000.0), "a loop that was cancelled does not run"
 
 
 async def test_a_loop_that_fails_for_long_is_not_sound_and_one_that_ended_by_itself_is() -> None:
@@ -87,11 +87,11 @@ async def test_a_loop_that_fails_for_long_is_not_sound_and_one_that_ended_by_its
     broken.start()
     done.start()
     await eventually(lambda: _is(broken.failing_since is not None and done.task is not None and done.task.done()), 5)
-    assert broken.sound(1000.0)
-    assert not broken.sound(0.0)
-    assert done.sound(0.0)
+    assert broken.healthy(1000.0)
+    assert not broken.healthy(0.0)
+    assert done.healthy(0.0)
     assert broken.task is not None
-    await stop([broken.task])
+    await cancel_and_wait([broken.task])
 
 
 async def test_a_worker_survives_unexpected_errors_in_every_loop(
@@ -101,7 +101,7 @@ async def test_a_worker_survives_unexpected_errors_in_every_loop(
     await owed(database, "a", "b")
     w = worker(database, answering(200), timings=Timings(batch_lease=1.5, margin=0.2))
     renewals: list[int] = []
-    renew, parked = w.renew_once, w.dispatcher.parked
+    renew, parked = w.renew_once, w.dispatcher.deferrals
 
     async def counted() -> set[str]:
         renewals.append(1)
@@ -122,8 +122,8 @@ async def test_a_worker_survives_unexpected_errors_in_every_loop(
     await eventually(lambda: rows(database, "history"), 10)
     await eventually(lambda: _is(len(renewals) >= 2 and calls[0] >= 2), 10)
     # The counts say that the second turn has begun; a loop is sound again only when that turn has ended.
-    await eventually(lambda: _is(all(loop.sound(0.0) for loop in w.loops)), 10)
-    await w.drain(2)
+    await eventually(lambda: _is(all(loop.healthy(0.0) for loop in w.loops)), 10)
+    await w.shutdown(2)
     assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
 
 
@@ -133,7 +133,7 @@ async def test_one_result_that_cannot_be_recorded_keeps_no_other_from_it(
     """The flush fails as a whole, the results go one by one, and the bad one ends with what is known of it."""
     await owed(database, "a", "bad", "c")
     w = worker(database, answering(200))
-    real = w._recorder.endings
+    real = w._recorder.record_final
 
     async def picky(ended: Any, exclusive: Any = ()) -> Any:
         if any(e.execution.job_id == "bad" and e.attempts[0].excerpt for e in ended):
@@ -149,7 +149,7 @@ async def test_one_result_that_cannot_be_recorded_keeps_no_other_from_it(
     assert "could not be recorded" in found["bad"]["reason"]
     await eventually(lambda: _is(not w.held), 5)
     assert await rows(database, "executions") == []
-    await w.drain(2)
+    await w.shutdown(2)
 
 
 async def _all_final(db: Database, count: int) -> bool:
@@ -169,11 +169,11 @@ async def test_a_result_that_can_never_be_recorded_is_left_to_the_lease(
     monkeypatch.setattr(w._recorder, "endings", never)
     with capture_logs() as logs:
         w.start()
-        await eventually(lambda: _is(w.tally.counters["results_lost"] == 1), 10)
-    assert [line["execution"] for line in logs if line["event"] == "result_given_up"] == [f"a:{DUE}"]
+        await eventually(lambda: _is(w.stats.counters["results_lost"] == 1), 10)
+    assert [line["execution"] for line in logs if line["event"] == "result_abandoned"] == [f"a:{DUE}"]
     assert not w.held
     assert [e["_id"] for e in await rows(database, "executions")] == [f"a:{DUE}"]
-    await w.drain(1)
+    await w.shutdown(1)
 
 
 async def test_a_leader_whose_work_always_fails_gives_way(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,10 +191,10 @@ async def test_a_leader_whose_work_always_fails_gives_way(database: Database, mo
         await eventually(lambda: _resigned(database), 10)
         await leader.stop()
     assert "leader_failed" in [line["event"] for line in logs]
-    assert "leader_steps_aside" in [line["event"] for line in logs]
+    assert "leader_stepped_aside" in [line["event"] for line in logs]
     assert await leader._elector.step() is None, "it took the lease again at once"
     other = await lead(database, Crank(), "other", timings)
-    assert other._elector.trusted().number == term + 1
+    assert other._elector.trusted_term().number == term + 1
 
 
 async def _resigned(db: Database) -> bool:
@@ -224,9 +224,9 @@ async def test_what_is_due_now_depends_on_neither_catching_up_nor_the_sweep(
 @pytest_asyncio.fixture
 async def node(mongodb_uri: str, db_name: str) -> AsyncIterator[Node]:
     """A whole node in this process, not started."""
-    n = Node(NodeSettings(mongodb_uri, db_name, drain_seconds=2), Sender(httpx.MockTransport(answering(200))))
+    n = Node(NodeSettings(mongodb_uri, db_name, shutdown_seconds=2), Sender(httpx.MockTransport(answering(200))))
     yield n
-    await n.drain()
+    await n.shutdown()
     await _dropped(mongodb_uri, db_name)
 
 
@@ -245,7 +245,7 @@ async def test_readiness_tells_of_a_loop_that_does_not_run(node: Node) -> None:
     renew = next(loop for loop in node.worker.loops if loop.name == "renew")
     for loop in (node.leader.loops[0], renew, node._loops[2]):
         assert loop.task is not None
-        await stop([loop.task])
+        await cancel_and_wait([loop.task])
         assert not node.ready
         assert node.broken_loops() == [loop.name]
         loop.start()
@@ -254,7 +254,7 @@ async def test_readiness_tells_of_a_loop_that_does_not_run(node: Node) -> None:
 
 async def test_the_heartbeat_survives_what_nobody_foresaw(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """The heartbeat document of another release may lack anything; without a heartbeat this node would count as dead."""
-    monkeypatch.setattr(nodes, "everyone", failing(nodes.everyone, 1, KeyError("load")))
+    monkeypatch.setattr(nodes, "heartbeats", failing(nodes.heartbeats, 1, KeyError("load")))
     await node.start()
     await node.db.api["nodes"].insert_one({"_id": "of another release", "rev": "seven"})
     await eventually(lambda: _is(node.ready), 10)
@@ -298,7 +298,7 @@ async def test_the_lease_is_given_up_before_the_drain_and_not_taken_again(
     await node.start()
     await eventually(lambda: _is(node.elector.term), 10)
     holders: list[str | None] = []
-    real = node.worker.drain
+    real = node.worker.shutdown
 
     async def slow(seconds: float) -> None:
         holders.append((await leases.read(node.db)).holder)
@@ -307,7 +307,7 @@ async def test_the_lease_is_given_up_before_the_drain_and_not_taken_again(
         await real(seconds)
 
     monkeypatch.setattr(node.worker, "drain", slow)
-    await node.drain()
+    await node.shutdown()
     assert holders == [None, None]
 
 
@@ -330,14 +330,19 @@ async def test_a_drain_ends_in_time_although_the_database_is_away(
     w = worker(database, slow)
     w.start()
     await eventually(lambda: _is(len(w.held) == 2), 5)
-    for module, name in (("batches", "release"), ("executions", "move"), ("history", "record"), ("batches", "strays")):
+    for module, name in (
+        ("batches", "release"),
+        ("executions", "move"),
+        ("history", "record"),
+        ("batches", "owned_by"),
+    ):
         monkeypatch.setattr(f"cluster.store.{module}.{name}", hang)
     gate.set()
     began = asyncio.get_running_loop().time()
     with capture_logs() as logs:
-        await w.drain(1.0)
+        await w.shutdown(1.0)
     assert asyncio.get_running_loop().time() - began < 2.5
-    assert "drain_cut_short" in [line["event"] for line in logs]
+    assert "shutdown_cut_short" in [line["event"] for line in logs]
     assert len(await rows(database, "executions")) == 2
 
 
@@ -351,8 +356,8 @@ async def test_a_drain_goes_on_when_one_of_its_steps_fails(node: Node, monkeypat
 
     monkeypatch.setattr(node.worker, "drain", broken)
     with capture_logs() as logs:
-        await node.drain()
-    assert [line["step"] for line in logs if line["event"] == "drain_step_failed"] == ["worker"]
+        await node.shutdown()
+    assert [line["step"] for line in logs if line["event"] == "shutdown_step_failed"] == ["worker"]
     assert logs[-1]["event"] == "node_stopped"
     monkeypatch.undo()
-    await stop(loop.task for loop in node.worker.loops if loop.task is not None)
+    await cancel_and_wait(loop.task for loop in node.worker.loops if loop.task is not None)

@@ -49,7 +49,7 @@ async def test_a_job_that_cannot_be_settled_keeps_its_mark_and_nobody_waiting(
     with capture_logs() as logs:
         await settle_all(leader, clock)
         await crank(leader, clock, 2)
-    assert set(_names(logs, "set_aside")) == {"bad"}
+    assert set(_names(logs, "document_quarantined")) == {"bad"}
     assert len(await due_of(database, "a")) > 15
     assert len(await due_of(database, "c")) > 15
     assert await due_of(database, "bad") == []
@@ -101,7 +101,7 @@ async def test_a_schedule_row_that_cannot_be_done_stops_no_other(database: Datab
     with capture_logs() as logs:
         await settle_all(leader, clock)
         await crank(leader, clock, 12)
-    assert set(_names(logs, "set_aside")) == {row["_id"]}
+    assert set(_names(logs, "document_quarantined")) == {row["_id"]}
     dues = await due_of(database, "a")
     assert dues == list(range(len(dues)))
     assert dues[-1] >= 12 + 10
@@ -156,7 +156,7 @@ async def test_an_unreadable_execution_without_a_batch_is_found_by_the_sweep(dat
     await database.api["batches"].delete_many({})
     await database.api["executions"].update_one({"_id": execution_id("bad", DUE)}, {"$unset": {"lane": ""}})
     leader = await lead(database, Crank())
-    assert await leader.sweeper.find_orphans() == 1
+    assert await leader.sweeper.repair_orphans() == 1
     assert [(h["job_id"], h["state"]) for h in await rows(database, "history")] == [("bad", "dead")]
     assert [e["job_id"] for e in await rows(database, "executions")] == ["a"]
     await check_books(database)
@@ -176,7 +176,7 @@ async def test_a_batch_that_cannot_be_claimed_is_made_anew(database: Database, s
     with capture_logs() as logs:
         for _ in range(3):
             await run_dry(w)
-    assert [line["batches"] for line in logs if line["event"] == "batches_unsound"] == [["bad"]]
+    assert [line["batches"] for line in logs if line["event"] == "batches_corrupt"] == [["bad"]]
     assert {h["_id"]: h["state"] for h in await rows(database, "history")} == {
         execution_id(j, DUE): "succeeded" for j in "abc"
     }
@@ -205,5 +205,5 @@ async def test_a_job_that_cannot_be_sent_for_is_dead_and_its_batch_goes_on(
 async def test_an_unsound_batch_is_never_taken_for_one_that_is_sound(database: Database) -> None:
     """Only what no claim can take is thrown away."""
     await owed(database, "a", batch="good")
-    assert await batches.discard_unsound(database) == []
+    assert await batches.delete_corrupt(database) == []
     assert [b["_id"] for b in await rows(database, "batches")] == ["good"]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.execution.model import Batch, Moved
+from cluster.core.execution.model import Batch, Rescheduled
 from cluster.core.execution.planning import MAX_BATCH
-from cluster.leader.liveness import BLIND_SECONDS, Census
+from cluster.leader.liveness import BLIND_SECONDS, Liveness
 from cluster.store import batches, engine_jobs, executions
 from cluster.store.batches import ClaimFilter
-from cluster.store.enqueue import owe, repair
+from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.history import DAY_MS
-from cluster.store.nodes import Beat
+from cluster.store.nodes import NodeHeartbeat
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, worker
 from tests.support.waiting import eventually
 from tests.support.workers import DUE, answering, owed, run_dry
@@ -35,7 +35,7 @@ async def test_both_halves_of_an_unfinished_move_are_found(database: Database) -
     held = [await dying._claimer.step(ClaimFilter()), await dying._claimer.step(ClaimFilter())]
     stamped = [e for c in held if c is not None for e in c.executions]
     assert {e.id for e in stamped} == {a.id, b.id}
-    await executions.move(database, [Moved(e, e.attempts, DUE) for e in stamped], "new")
+    await executions.move(database, [Rescheduled(e, e.attempts, DUE) for e in stamped], "new")
     await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
     sent: list[str] = []
     heir = worker(database, noting(sent), "heir")
@@ -60,10 +60,10 @@ async def test_a_token_never_goes_down_when_two_batches_move_into_one(database: 
     held = [await dying._claimer.step(ClaimFilter()), await dying._claimer.step(ClaimFilter())]
     stamped = [e for c in held if c is not None for e in c.executions]
     assert {e.token for e in stamped} == {1, 6}
-    await executions.move(database, [Moved(e, e.attempts, DUE) for e in stamped], "new")
+    await executions.move(database, [Rescheduled(e, e.attempts, DUE) for e in stamped], "new")
     first, second = (next(e for e in stamped if e.token == token) for token in (1, 6))
-    await repair(database, [replace(first, batch="new")])
-    await repair(database, [replace(second, batch="new")])
+    await repair_batches(database, [replace(first, batch="new")])
+    await repair_batches(database, [replace(second, batch="new")])
     await database.api["batches"].delete_many({"_id": {"$ne": "new"}})
     await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
     tokens: list[str] = []
@@ -76,13 +76,13 @@ async def test_repair_extends_a_batch_that_exists_and_touches_one_that_lists_all
     """The number it returns is that of missing batches alone."""
     a, b = await owed(database, "a", "b")
     await database.api["batches"].update_one({"_id": "b"}, {"$set": {"ids": [a.id]}})
-    assert await repair(database, [a, b]) == 0
+    assert await repair_batches(database, [a, b]) == 0
     (batch,) = await rows(database, "batches")
     assert sorted(batch["ids"]) == [a.id, b.id]
-    assert await repair(database, [a, b]) == 0
+    assert await repair_batches(database, [a, b]) == 0
     assert (await rows(database, "batches")) == [batch]
     await database.api["batches"].delete_many({})
-    assert await repair(database, [a, b]) == 1
+    assert await repair_batches(database, [a, b]) == 1
 
 
 async def test_what_another_claimer_is_just_claiming_is_no_stray(
@@ -120,14 +120,14 @@ async def test_nobody_claims_while_strays_are_looked_for(database: Database, mon
     await owed(database, "a")
     w = worker(database, answering(200))
     looking, go_on = asyncio.Event(), asyncio.Event()
-    real = batches.strays
+    real = batches.owned_by
 
     async def slowly(*args: Any) -> Any:
         looking.set()
         await go_on.wait()
         return await real(*args)
 
-    monkeypatch.setattr(batches, "strays", slowly)
+    monkeypatch.setattr(batches, "owned_by", slowly)
     w._strays = True
     first = asyncio.create_task(w.claim_once())
     await asyncio.wait_for(looking.wait(), 5)
@@ -154,44 +154,44 @@ async def test_a_changed_primary_stops_reclaiming_for_a_lease(
     assert await w.claim_once()
 
 
-def beats(*revs: int) -> list[Beat]:
-    return [Beat(f"n{i}", rev, 0) for i, rev in enumerate(revs)]
+def beats(*revs: int) -> list[NodeHeartbeat]:
+    return [NodeHeartbeat(f"n{i}", rev, 0) for i, rev in enumerate(revs)]
 
 
 def test_silence_while_nobody_looked_is_nobodys_silence() -> None:
     """The database was away for a minute, or we stood still: nobody is called dead for that."""
-    census = Census()
-    census.take(beats(1, 1), 100.0)
-    assert census.silent(160.0, 10) == set(), "nothing was read for a minute: nothing is known"
-    census.take(beats(1, 1), 160.0)
-    assert census.silent(160.0, 10) == set()
+    census = Liveness()
+    census.observe(beats(1, 1), 100.0)
+    assert census.silent_nodes(160.0, 10) == set(), "nothing was read for a minute: nothing is known"
+    census.observe(beats(1, 1), 160.0)
+    assert census.silent_nodes(160.0, 10) == set()
     for i in range(1, 7):
-        census.take(beats(1 + i, 1), 160.0 + 2 * i)
-    assert census.silent(172.0, 10) == {"n1"}
-    assert census.alive(172.0, 10) == 1
+        census.observe(beats(1 + i, 1), 160.0 + 2 * i)
+    assert census.silent_nodes(172.0, 10) == {"n1"}
+    assert census.live_count(172.0, 10) == 1
 
 
 def test_short_gaps_between_readings_hide_nobodys_silence() -> None:
     """A reading that failed once does not begin the count anew."""
-    census = Census()
+    census = Liveness()
     now = 0.0
     while now < 11:
-        census.take(beats(5), now)
+        census.observe(beats(5), now)
         now += BLIND_SECONDS - 0.1
-    assert census.silent(now, 10) == set() or now - BLIND_SECONDS > 10
-    census.take(beats(5), now)
-    assert census.silent(now, 10) == {"n0"}
+    assert census.silent_nodes(now, 10) == set() or now - BLIND_SECONDS > 10
+    census.observe(beats(5), now)
+    assert census.silent_nodes(now, 10) == {"n0"}
 
 
 def test_a_holder_without_a_heartbeat_is_silent_in_the_end() -> None:
     """It was forgotten, or never wrote one: the readings in between must not begin its count anew."""
-    census = Census()
+    census = Liveness()
     for i in range(8):
-        census.take(beats(i), 2.0 * i)
-        census.suspect({"ghost"}, 2.0 * i)
-    assert census.silent(14.0, 10) == {"ghost"}
-    census.suspect(set(), 14.0)
-    assert census.silent(14.0, 10) == set(), "it holds nothing any more"
+        census.observe(beats(i), 2.0 * i)
+        census.watch_owners({"ghost"}, 2.0 * i)
+    assert census.silent_nodes(14.0, 10) == {"ghost"}
+    census.watch_owners(set(), 14.0)
+    assert census.silent_nodes(14.0, 10) == set(), "it holds nothing any more"
 
 
 async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
@@ -208,7 +208,7 @@ async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
         released = 0
         for _ in range(seconds):
             now[0] += 1
-            census.take([Beat("w", 1, 0)], now[0])
+            census.observe([NodeHeartbeat("w", 1, 0)], now[0])
             released += (await leader.sweeper.step()).released
         return released
 
@@ -222,7 +222,7 @@ async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
     assert {b["_id"]: b["owner"] for b in await rows(database, "batches")} == {"old": None, "new": "w"}
     assert await batches.renew(database, "w", [("new", 1)], 30) == set()
     assert await silently(9) == 0, "it was renewed, so it is trusted"
-    (held,) = await batches.strays(database, "w")
+    (held,) = await batches.owned_by(database, "w")
     await batches.renew(database, "w", [("new", 1)], 30)
     assert not await batches.release_unrenewed(database, held), "renewed after it was read"
     assert await silently(12) == 1
@@ -246,7 +246,7 @@ async def test_tombstones_go_after_the_retention_and_not_before(database: Databa
             del d["unsettled"]
     await put_jobs(database, *documents)
     leader = await lead(database, clock)
-    assert await leader.sweeper.forget_deleted() == 1
+    assert await leader.sweeper.remove_tombstones() == 1
     assert sorted(j["_id"] for j in await rows(database, "jobs")) == [
         "active",
         "fresh",
@@ -271,7 +271,7 @@ async def test_a_job_made_again_is_not_taken_for_its_tombstone(
         return await real(self, *args, **kwargs)
 
     monkeypatch.setattr(collection, "delete_many", meanwhile)
-    assert await engine_jobs.forget_deleted(database, T0, 10, 7.0) == 0
+    assert await engine_jobs.delete_tombstones(database, T0, 10, 7.0) == 0
     assert [j["state"] for j in await rows(database, "jobs")] == ["active"]
 
 
@@ -283,7 +283,7 @@ async def test_an_attempt_that_is_kept_is_kept_once(database: Database) -> None:
     await eventually(lambda: _results(stale), 5)
     attempts = stale.results.unrecorded[0].attempts  # type: ignore[union-attr]
     for _ in range(3):
-        await executions.add_attempt(database, replace(a, attempts=attempts))
+        await executions.add_attempts(database, replace(a, attempts=attempts))
     (found,) = await rows(database, "executions")
     assert len(found["attempts"]) == 1
 
@@ -299,16 +299,16 @@ async def test_no_batch_is_larger_than_a_batch_may_be(database: Database) -> Non
     renewed = [replace(e, schedule_version="v2", batch="planned") for e in found]
     names = iter(f"new-{i}" for i in range(10))
     its_batch = Batch("planned", tuple(e.id for e in renewed), 0, 0, DUE, DUE)
-    assert (await owe(database, renewed, [its_batch], lambda: next(names))).reowned == 300
+    assert (await insert_owed(database, renewed, [its_batch], lambda: next(names))).adopted == 300
     sizes = [len(b["ids"]) for b in await rows(database, "batches") if b["_id"].startswith("new")]
     assert sum(sizes) == 300
     assert max(sizes) <= MAX_BATCH
     w = worker(database, answering(503))
     while (claimed := await w._claimer.step(ClaimFilter())) is not None:
-        await w._recorder.moves([Moved(e, e.attempts, T0) for e in claimed.executions])
-        await w._recorder.finish([claimed.batch])
+        await w._recorder.reschedule([Rescheduled(e, e.attempts, T0) for e in claimed.executions])
+        await w._recorder.delete_finished([claimed.batch])
     await database.api["executions"].update_many({}, {"$set": {"token": 9, "batch": "together"}})
     everything = await executions.owed(database, [e.id for e in found])
-    await w._recorder.moves([Moved(e, e.attempts, T0) for e in everything.values()])
+    await w._recorder.reschedule([Rescheduled(e, e.attempts, T0) for e in everything.values()])
     sizes = [len(b["ids"]) for b in await rows(database, "batches") if b["token"] == 9]
     assert (sum(sizes), max(sizes) <= MAX_BATCH) == (300, True)

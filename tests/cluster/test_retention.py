@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from cluster.core.documents.job_json import Rules, document, read_spec
+from cluster.core.documents import job_json
+from cluster.core.documents.job_json import DocumentLimits, read_spec
 from cluster.core.errors import InvalidInput
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.store import history
-from cluster.store.enqueue import owe
+from cluster.store.enqueue import insert_owed
 from cluster.store.history import DAY_MS, MissedRange
 from cluster.usecases import jobs
 from tests.support.engine import T0, job_document, put_jobs, rows, worker
@@ -21,7 +22,7 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
-RULES = Rules()
+RULES = DocumentLimits()
 DUE = 1_700_000_000_000
 """In the past on the server's clock: claimable at once."""
 SPEC = {"schedule": "@hourly", "api": "https://api.example.com/x"}
@@ -30,8 +31,8 @@ SPEC = {"schedule": "@hourly", "api": "https://api.example.com/x"}
 def test_it_is_read_and_shown() -> None:
     """As written; null and nothing mean the operator's; no window may reach beyond half of it."""
     spec = read_spec({**SPEC, "retentionDays": 30, "catchUpWindowSeconds": 86_400}, RULES.context)
-    assert document(spec.definition(None))["retentionDays"] == 30
-    assert read_spec(SPEC, RULES.context).definition(None).retention_days is None
+    assert job_json.job_document(spec.to_definition(None))["retentionDays"] == 30
+    assert read_spec(SPEC, RULES.context).to_definition(None).retention_days is None
     for wrong in (0, 0.05, 4000, "7", True):
         with pytest.raises(InvalidInput) as caught:
             read_spec({**SPEC, "retentionDays": wrong}, RULES.context)
@@ -58,7 +59,7 @@ async def test_what_ends_is_kept_as_long_as_its_job_says(database: Database) -> 
         Execution(execution_id(d["_id"], DUE), d["_id"], DUE, DUE, d["schedule_version"], "b", d["lane"]) for d in made
     ]
     its_batch = Batch("b", tuple(e.id for e in due), due[0].lane, 0, DUE, DUE)
-    await owe(database, due, [its_batch], lambda: "new")
+    await insert_owed(database, due, [its_batch], lambda: "new")
     w = worker(database, lambda _: httpx.Response(200), retention_days=7.0)
     w.start()
 
@@ -68,7 +69,7 @@ async def test_what_ends_is_kept_as_long_as_its_job_says(database: Database) -> 
     try:
         await eventually(all_four, 15, "all four are recorded")
     finally:
-        await w.drain(5)
+        await w.shutdown(5)
     assert await kept_days(database) == {"long": 30, "short": 0.5, "plain": 7, "paused": 30}
 
 
@@ -95,5 +96,5 @@ async def test_the_shortest_is_known_before_it_is_used(database: Database) -> No
     assert await least() == 5
     await jobs.patch(database, "a", {"retentionDays": 3}, RULES.context, T0)
     assert await least() == 3
-    await jobs.import_chunk(database, [jobs.Line(1, "c", spec(9)), jobs.Line(2, "d", spec(1))], T0)
+    await jobs.import_chunk(database, [jobs.ImportLine(1, "c", spec(9)), jobs.ImportLine(2, "d", spec(1))], T0)
     assert await least() == 1

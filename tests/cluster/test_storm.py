@@ -31,11 +31,11 @@ WRITES = [
     ("batches", "insert"),
     ("schedules", "advance"),
     ("schedules", "stamp"),
-    ("schedules", "create"),
-    ("executions", "reown"),
-    ("engine_jobs", "settle"),
-    ("backfills", "open_"),
-    ("backfills", "progress"),
+    ("schedules", "insert_missing"),
+    ("executions", "adopt"),
+    ("engine_jobs", "mark_settled"),
+    ("backfills", "open_ranges"),
+    ("backfills", "save_progress"),
     ("history", "record_missed"),
 ]
 STEPS = 45
@@ -120,7 +120,7 @@ async def test_whatever_happens_to_a_job_every_occurrence_is_accounted_for(
             await deliver_until(database, w, clock.now)
     leader = await lead(database, clock, "the last one")
     await settle_all(leader, clock)
-    await leader.sweeper.find_orphans()
+    await leader.sweeper.repair_orphans()
     for _ in range(30):
         await deliver_until(database, w, clock.now)
         await settle_all(leader, clock)

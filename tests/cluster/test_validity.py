@@ -105,22 +105,22 @@ async def test_a_jump_of_the_databases_clock_stops_reclaiming(
     mongodb_uri: str, db_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heartbeat notices it; leases that look ended by the new clock are left to their owners for a lease."""
-    node = Node(NodeSettings(mongodb_uri, db_name, drain_seconds=1), Sender(httpx.MockTransport(answering(200))))
+    node = Node(NodeSettings(mongodb_uri, db_name, shutdown_seconds=1), Sender(httpx.MockTransport(answering(200))))
     database = node.db
     try:
         await node.start()
         await eventually(lambda: _ready(node), 10)
         assert node.worker._unowned_until < Clock.monotonic()
-        real = nodes.beat
+        real = nodes.write_heartbeat
 
         async def ahead(*args: Any) -> int:
             return await real(*args) + JUMP_MS + 1000
 
-        monkeypatch.setattr(nodes, "beat", ahead)
+        monkeypatch.setattr(nodes, "write_heartbeat", ahead)
         await eventually(lambda: _cautious(node), 5)
     finally:
         await database.api.client.drop_database(db_name)
-        await node.drain()
+        await node.shutdown()
 
 
 async def _ready(node: Node) -> bool:
@@ -150,7 +150,7 @@ async def test_after_an_unknown_claim_the_batch_is_free_before_its_lease_ends(
     w = worker(database, answering(200), claimers=1)
     w.start()
     await eventually(lambda: _final(database), 5)
-    await w.drain(2)
+    await w.shutdown(2)
 
 
 async def _final(db: Database) -> Any:

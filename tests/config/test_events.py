@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
-from cluster.worker.failure_digest import MOST_HOSTS, OTHERS, Digest
+from cluster.worker.failure_digest import MAX_HOSTS, OTHERS, FailureDigest
 from config import logs
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Any:
     out = io.StringIO()
     monkeypatch.setattr("sys.stderr", out)
     before = structlog.get_config()
-    logs.set_up("json")
+    logs.configure_logging("json")
     structlog.configure(cache_logger_on_first_use=False)
     yield lambda: [json.loads(line) for line in out.getvalue().splitlines()]
     structlog.configure(**before)
@@ -94,7 +94,7 @@ def test_secrets_do_not_reach_the_log(lines: Any) -> None:
 def test_a_flood_of_one_event_is_cut_and_counted() -> None:
     """20 lines of one name per 10 s, others not touched; the next that goes out says how many did not."""
     now = 0.0
-    bounded = logs.Bounded(lambda: now)
+    bounded = logs.LineLimit(lambda: now)
 
     def passes(name: str) -> dict[str, Any] | None:
         try:
@@ -102,10 +102,10 @@ def test_a_flood_of_one_event_is_cut_and_counted() -> None:
         except structlog.DropEvent:
             return None
 
-    assert sum(passes("flood") is not None for _ in range(1000)) == logs.MOST_LINES
+    assert sum(passes("flood") is not None for _ in range(1000)) == logs.MAX_LINES
     assert passes("other") == {"event": "other"}
     now = logs.WINDOW_SECONDS
-    assert passes("flood") == {"event": "flood", "suppressed": 1000 - logs.MOST_LINES}
+    assert passes("flood") == {"event": "flood", "suppressed": 1000 - logs.MAX_LINES}
     assert passes("flood") == {"event": "flood"}
     now = 3 * logs.WINDOW_SECONDS
     assert passes("flood") == {"event": "flood"}
@@ -113,7 +113,7 @@ def test_a_flood_of_one_event_is_cut_and_counted() -> None:
 
 def test_the_digest_counts_by_host_and_is_bounded() -> None:
     """The worst host first; of a URL only host and port are kept; beyond 200 hosts the rest is one."""
-    digest = Digest()
+    digest = FailureDigest()
     for n in range(3):
         digest.add("https://user:pa55@broken.example:8443/x?token=1", "timeout", f"a:{n}")
     digest.add("https://other.example/y", "http_5xx", "b:1")
@@ -126,8 +126,8 @@ def test_the_digest_counts_by_host_and_is_bounded() -> None:
     )
     assert second.host == "other.example"
     assert digest.take() == []
-    for n in range(MOST_HOSTS + 50):
+    for n in range(MAX_HOSTS + 50):
         digest.add(f"https://h{n}.example/", "dns", "c:1")
     taken = digest.take()
-    assert len(taken) == MOST_HOSTS + 1
+    assert len(taken) == MAX_HOSTS + 1
     assert (taken[0].host, taken[0].attempts) == (OTHERS, 50)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from cluster.core.documents.job_json import Rules, read_spec
+from cluster.core.documents.job_json import DocumentLimits, read_spec
 from cluster.core.schedule.schedule import parse_schedule
 
 SAMPLES = Path(__file__).parents[2] / "config" / "samples"
@@ -33,7 +33,7 @@ def test_there_are_two_hundred_of_them() -> None:
 
 def test_all_of_them_are_accepted() -> None:
     """As the import checks them, with loopback allowed as `make run` allows it."""
-    context = Rules((ipaddress.ip_network("127.0.0.0/8"),)).context
+    context = DocumentLimits((ipaddress.ip_network("127.0.0.0/8"),)).context
     for job in JOBS:
         read_spec({k: v for k, v in job.items() if k != "jobId"}, context)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.core.errors import ConfigurationError
-from config.settings import Settings, load, loopback
+from config.settings import Settings, is_loopback, load_settings
 
 NAMES = [
     "MONGODB_URI", "DB_NAME", "HOST", "PORT", "HORAE_NODES", "HORAE_DATA_DIR", "HORAE_API_KEYS", "HORAE_ALLOWED_NETWORKS",
@@ -26,7 +26,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_defaults_are_those_of_the_interface() -> None:
     """An empty environment runs on loopback with an embedded database."""
-    s = load(env_file=None)
+    s = load_settings(env_file=None)
     assert (s.uri, s.db_name, s.host, s.port, s.nodes, s.data_dir) == (None, "horae", "127.0.0.1", 5000, 2, ".horae")
     assert (s.leader_lease_seconds, s.lookahead_seconds, s.batch_lease_seconds) == (6, 15, 10)
     assert (s.max_in_flight, s.retention_days, s.log_format) == (256, 7, "console")
@@ -61,7 +61,7 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     """With what would be right."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
-        load(env_file=None)
+        load_settings(env_file=None)
     assert any(words in p for p in caught.value.problems), caught.value.problems
 
 
@@ -70,7 +70,7 @@ def test_all_wrong_ones_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PORT", "x"), ("HORAE_NODES", "-1"), ("HORAE_LOG_FORMAT", "xml"), ("MONGODB_URI", "x")):
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
-        load(env_file=None)
+        load_settings(env_file=None)
     assert len(caught.value.problems) == 4
 
 
@@ -78,11 +78,11 @@ def test_secrets_are_never_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in an error nor when the settings are printed."""
     monkeypatch.setenv("HORAE_API_KEYS", "me:canary-canary-canary:owner")
     with pytest.raises(ConfigurationError) as caught:
-        load(env_file=None)
+        load_settings(env_file=None)
     assert "canary" not in str(caught.value)
     monkeypatch.setenv("HORAE_API_KEYS", "me:canary-canary-canary:admin")
     monkeypatch.setenv("MONGODB_URI", "mongodb://user:canary@db/")
-    assert "canary" not in repr(load(env_file=None))
+    assert "canary" not in repr(load_settings(env_file=None))
 
 
 def test_keys_and_networks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_keys_and_networks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HORAE_API_KEYS", "ci:0123456789:abcdef:write, ops:fedcba9876543210:admin")
     monkeypatch.setenv("HORAE_ALLOWED_NETWORKS", "127.0.0.0/8, fd00::/8")
     monkeypatch.setenv("HOST", "0.0.0.0")
-    s = load(env_file=None)
+    s = load_settings(env_file=None)
     assert [(k.name, k.key.get_secret_value(), k.scope) for k in s.api_keys] == [
         ("ci", "0123456789:abcdef", "write"),
         ("ops", "fedcba9876543210", "admin"),
@@ -101,7 +101,7 @@ def test_keys_and_networks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("host", "local"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("db", False)])  # fmt: skip
 def test_loopback(host: str, local: bool) -> None:
     """Only what other machines cannot reach may go without keys."""
-    assert loopback(host) is local
+    assert is_loopback(host) is local
 
 
 def test_any_setting_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_any_setting_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / "keys").write_text("me:0123456789abcdef:admin\n")
     monkeypatch.setenv("MONGODB_URI_FILE", str(tmp_path / "uri"))
     monkeypatch.setenv("HORAE_API_KEYS_FILE", str(tmp_path / "keys"))
-    s = load(env_file=None)
+    s = load_settings(env_file=None)
     assert s.uri == "mongodb://u:hidden@db/"
     assert [k.name for k in s.api_keys] == ["me"]
 
@@ -123,7 +123,7 @@ def test_wrong_files_are_named_with_all_the_rest(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PORT", "5000")
     monkeypatch.setenv("PORT_FILE", str(tmp_path / "keys"))
     with pytest.raises(ConfigurationError) as caught:
-        load(env_file=None)
+        load_settings(env_file=None)
     text = "\n".join(caught.value.problems)
     for words in ("MONGODB_URI_FILE: ", "No such file", "PORT and PORT_FILE are both set", "shorter than 16"):
         assert words in text

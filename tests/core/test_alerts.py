@@ -10,34 +10,34 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cluster.core.alerts import (
-    QUIET_MS,
+    DRIFT_QUIET_MS,
+    AlertRules,
     Incident,
-    Kind,
-    Result,
-    Rules,
-    Said,
-    Standing,
-    Trouble,
-    checked,
-    marked,
-    payload,
-    seen,
-    troubles,
-    watch,
+    IncidentKind,
+    JobStanding,
+    NoticeKind,
+    RecordedResult,
+    Symptom,
+    after_check,
+    is_watched,
+    symptoms,
+    watch_of,
+    webhook_payload,
+    with_symptom,
 )
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
-from cluster.core.documents.job_json import faults
+from cluster.core.documents.job_json import faults_of
 from cluster.core.lifecycle import State
 
-ALL = Rules(("ops",), on_dead=True, on_missed=True, drift_over_ms=100, no_run_ms=5000, remind_ms=60_000)
+ALL = AlertRules(("ops",), on_dead=True, on_missed=True, drift_over_ms=100, no_run_ms=5000, remind_ms=60_000)
 
 
-def result(state: str, ended: int, drift: int | None = None, count: int = 1) -> Result:
-    return Result(f"j:{ended:013d}", "j", state, ended, drift, "why", count)
+def result(state: str, ended: int, drift: int | None = None, count: int = 1) -> RecordedResult:
+    return RecordedResult(f"j:{ended:013d}", "j", state, ended, drift, "why", count)
 
 
-def opened(kind: Kind, at: int = 1000) -> Incident:
-    found = seen(None, "j", Trouble(kind, at, "d", "e"), ALL, at)
+def opened(kind: IncidentKind, at: int = 1000) -> Incident:
+    found = with_symptom(None, "j", Symptom(kind, at, "d", "e"), ALL, at)
     assert found is not None
     return found
 
@@ -45,108 +45,119 @@ def opened(kind: Kind, at: int = 1000) -> Incident:
 @pytest.mark.parametrize(
     ("rules", "marks", "latest", "expected"),
     [
-        (Rules(("c",), on_dead=True), [result("dead", 5)], [], [Kind.FAILING]),
-        (Rules(("c",), on_dead=True), [result("failed", 5)], [], []),
-        (Rules((), on_dead=True), [result("dead", 5)], [], []),
-        (Rules(("c",), after_failures=2), [result("dead", 5)], [result("dead", 5)], []),
+        (AlertRules(("c",), on_dead=True), [result("dead", 5)], [], [IncidentKind.FAILING]),
+        (AlertRules(("c",), on_dead=True), [result("failed", 5)], [], []),
+        (AlertRules((), on_dead=True), [result("dead", 5)], [], []),
+        (AlertRules(("c",), after_failures=2), [result("dead", 5)], [result("dead", 5)], []),
         (
-            Rules(("c",), after_failures=2),
+            AlertRules(("c",), after_failures=2),
             [result("dead", 5)],
             [result("dead", 5), result("failed", 4)],
-            [Kind.FAILING],
+            [IncidentKind.FAILING],
         ),
-        (Rules(("c",), after_failures=2), [result("dead", 5)], [result("succeeded", 6), result("dead", 5)], []),
-        (Rules(("c",), on_missed=True), [result("missed", 5, count=7)], [], [Kind.MISSED]),
-        (Rules(("c",), on_dead=True), [result("missed", 5)], [], []),
-        (Rules(("c",), drift_over_ms=100), [result("succeeded", 5, 101)], [], [Kind.DRIFT]),
-        (Rules(("c",), drift_over_ms=100), [result("succeeded", 5, 100)], [], []),
-        (ALL, [result("dead", 5, 300), result("missed", 6)], [], [Kind.FAILING, Kind.MISSED, Kind.DRIFT]),
+        (AlertRules(("c",), after_failures=2), [result("dead", 5)], [result("succeeded", 6), result("dead", 5)], []),
+        (AlertRules(("c",), on_missed=True), [result("missed", 5, count=7)], [], [IncidentKind.MISSED]),
+        (AlertRules(("c",), on_dead=True), [result("missed", 5)], [], []),
+        (AlertRules(("c",), drift_over_ms=100), [result("succeeded", 5, 101)], [], [IncidentKind.DRIFT]),
+        (AlertRules(("c",), drift_over_ms=100), [result("succeeded", 5, 100)], [], []),
+        (
+            ALL,
+            [result("dead", 5, 300), result("missed", 6)],
+            [],
+            [IncidentKind.FAILING, IncidentKind.MISSED, IncidentKind.DRIFT],
+        ),
     ],
 )
 def test_which_results_are_troubles(
-    rules: Rules, marks: list[Result], latest: list[Result], expected: list[Kind]
+    rules: AlertRules, marks: list[RecordedResult], latest: list[RecordedResult], expected: list[IncidentKind]
 ) -> None:
     """Exactly what a rule says, and nothing without somebody to tell."""
-    assert [t.kind for t in troubles(rules, marks, latest)] == expected
+    assert [t.kind for t in symptoms(rules, marks, latest)] == expected
 
 
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("drift", [None, 100, 101])
 def test_what_is_marked_is_what_could_be_a_trouble(state: State, drift: int | None) -> None:
     """Whoever records marks all that the rules might be about, and nothing of jobs without rules."""
-    assert not marked(watch(Rules()), state, drift)
-    assert not marked(watch(Rules((), on_dead=True, drift_over_ms=1)), state, drift)
-    assert marked(watch(Rules(("c",), on_dead=True)), state, drift) == (state in (State.DEAD, State.FAILED))
-    assert marked(watch(Rules(("c",), drift_over_ms=100)), state, drift) == (drift == 101)
+    assert not is_watched(watch_of(AlertRules()), state, drift)
+    assert not is_watched(watch_of(AlertRules((), on_dead=True, drift_over_ms=1)), state, drift)
+    assert is_watched(watch_of(AlertRules(("c",), on_dead=True)), state, drift) == (state in (State.DEAD, State.FAILED))
+    assert is_watched(watch_of(AlertRules(("c",), drift_over_ms=100)), state, drift) == (drift == 101)
 
 
-OVER: dict[Kind, list[tuple[Result | None, int, bool]]] = {
+OVER: dict[IncidentKind, list[tuple[RecordedResult | None, int, bool]]] = {
     # kind: (latest result, milliseconds after it was bad, whether that ends it)
-    Kind.FAILING: [
+    IncidentKind.FAILING: [
         (None, 9000, False),
         (result("dead", 2000), 9000, False),
         (result("succeeded", 900), 9000, False),
         (result("succeeded", 2000), 9000, True),
     ],
-    Kind.MISSED: [(result("failed", 2000), 9000, False), (result("succeeded", 2000), 9000, True)],
-    Kind.DRIFT: [
-        (result("succeeded", 2000, 5), QUIET_MS - 1, False),
-        (result("succeeded", 2000, 101), QUIET_MS, False),
-        (result("succeeded", 2000, 5), QUIET_MS, True),
+    IncidentKind.MISSED: [(result("failed", 2000), 9000, False), (result("succeeded", 2000), 9000, True)],
+    IncidentKind.DRIFT: [
+        (result("succeeded", 2000, 5), DRIFT_QUIET_MS - 1, False),
+        (result("succeeded", 2000, 101), DRIFT_QUIET_MS, False),
+        (result("succeeded", 2000, 5), DRIFT_QUIET_MS, True),
     ],
-    Kind.NO_RUN: [(None, 9000, False), (result("succeeded", 900), 9000, True), (result("succeeded", 2000), 9000, True)],
+    IncidentKind.NO_RUN: [
+        (None, 9000, False),
+        (result("succeeded", 900), 9000, True),
+        (result("succeeded", 2000), 9000, True),
+    ],
 }
 
 
 @pytest.mark.parametrize(("kind", "case"), [(k, c) for k, cases in OVER.items() for c in cases])
-def test_when_each_kind_is_over(kind: Kind, case: tuple[Result | None, int, bool]) -> None:
+def test_when_each_kind_is_over(kind: IncidentKind, case: tuple[RecordedResult | None, int, bool]) -> None:
     """Only a later good result ends it; a job or rule that is gone ends it without a word."""
     latest, after, ends = case
     incident = opened(kind)
-    found = checked(incident, replace(ALL, remind_ms=None), latest, 1000 + after)
+    found = after_check(incident, replace(ALL, remind_ms=None), latest, 1000 + after)
     assert found.open is not ends
-    assert [n.said for n in found.unsent] == [Said.BEGAN, *([Said.OVER] if ends else [])]
-    quiet = checked(incident, None, latest, 2000)
+    assert [n.kind for n in found.pending_notices] == [NoticeKind.BEGAN, *([NoticeKind.RESOLVED] if ends else [])]
+    quiet = after_check(incident, None, latest, 2000)
     assert not quiet.open
-    assert [n.said for n in quiet.unsent] == [Said.BEGAN]
+    assert [n.kind for n in quiet.pending_notices] == [NoticeKind.BEGAN]
 
 
 def test_reminders_come_as_often_as_asked_and_not_for_a_paused_job() -> None:
     """One each `remindAfterSeconds`, counted from the last word."""
-    incident = opened(Kind.FAILING)
+    incident = opened(IncidentKind.FAILING)
     at = 1000
     for _ in range(3):
-        assert len(checked(incident, ALL, None, at + 59_999).unsent) == len(incident.unsent)
-        assert len(checked(incident, ALL, None, at + 60_000, Standing(active=False)).unsent) == len(incident.unsent)
+        assert len(after_check(incident, ALL, None, at + 59_999).pending_notices) == len(incident.pending_notices)
+        assert len(after_check(incident, ALL, None, at + 60_000, JobStanding(active=False)).pending_notices) == len(
+            incident.pending_notices
+        )
         at += 60_000
-        incident = checked(incident, ALL, None, at)
-    assert [(n.said, n.number) for n in incident.unsent[1:]] == [(Said.REMINDER, n) for n in (1, 2, 3)]
+        incident = after_check(incident, ALL, None, at)
+    assert [(n.kind, n.number) for n in incident.pending_notices[1:]] == [(NoticeKind.REMINDER, n) for n in (1, 2, 3)]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["bad", "good", "again"]), st.integers(1, 40_000)), max_size=40))
 def test_one_word_at_the_beginning_and_one_at_the_end(events: list[tuple[str, int]]) -> None:
     """Whatever comes in whatever order, also twice: began, reminders, over, began ..., each under an id of its own."""
     now, incident = 1, None
-    last: Trouble | None = None
+    last: Symptom | None = None
     for event, passed in events:
         now += passed
         if event == "bad":
-            last = Trouble(Kind.FAILING, now, "d", "e")
+            last = Symptom(IncidentKind.FAILING, now, "d", "e")
         if event != "good" and last is not None:
-            incident = seen(incident, "j", last, ALL, now) or incident
+            incident = with_symptom(incident, "j", last, ALL, now) or incident
         elif event == "good" and incident is not None and incident.open:
-            incident = checked(incident, ALL, result("succeeded", now), now)
+            incident = after_check(incident, ALL, result("succeeded", now), now)
         elif incident is not None and incident.open:
-            incident = checked(incident, ALL, None, now)
+            incident = after_check(incident, ALL, None, now)
     if incident is None:
         return
-    said = [n.said for n in incident.unsent if n.said is not Said.REMINDER]
-    assert said == [Said.BEGAN, Said.OVER] * (len(said) // 2) + [Said.BEGAN] * (len(said) % 2)
+    said = [n.kind for n in incident.pending_notices if n.kind is not NoticeKind.REMINDER]
+    assert said == [NoticeKind.BEGAN, NoticeKind.RESOLVED] * (len(said) // 2) + [NoticeKind.BEGAN] * (len(said) % 2)
     assert incident.open == (len(said) % 2 == 1)
-    names = [incident.job_of(n, c) for n in incident.unsent for c in ("a", "b")]
+    names = [incident.notice_job_id(n, c) for n in incident.pending_notices for c in ("a", "b")]
     assert len(set(names)) == len(names)
-    for n in incident.unsent:
-        assert "j" in payload(incident, n, None)["text"]
+    for n in incident.pending_notices:
+        assert "j" in webhook_payload(incident, n, None)["text"]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +179,7 @@ def test_wrong_rules_are_named(wrong: dict[str, object], path: str, words: str) 
     """Each fault has its path and says what would be right."""
     with pytest.raises(ValidationError) as caught:
         AlertSpec.model_validate(wrong)
-    assert any(f.path == path and words in f.message for f in faults(caught.value)), faults(caught.value)
+    assert any(f.path == path and words in f.message for f in faults_of(caught.value)), faults_of(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -190,4 +201,4 @@ def test_wrong_channels_are_named(wrong: dict[str, object], words: str) -> None:
     """So are those of channels, private addresses among them."""
     with pytest.raises(ValidationError) as caught:
         ChannelSpec.model_validate(wrong, context={"networks": (), "sealing": True, "mail": True})
-    assert any(words in f.message for f in faults(caught.value)), faults(caught.value)
+    assert any(words in f.message for f in faults_of(caught.value)), faults_of(caught.value)

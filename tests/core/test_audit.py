@@ -5,40 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.core.ids import spread_ms
-from cluster.core.verify.findings import Finding, Tally
-from cluster.core.verify.judge import Judge
-from cluster.core.verify.records import Lease, Record, Sent
-from cluster.core.verify.subjects import AuditedJob, Bounds, Missed, Period
+from cluster.core.verify.findings import Finding, VerifyCounts
+from cluster.core.verify.judge import JobVerifier
+from cluster.core.verify.records import BatchLeaseTimings, Record, RecordedAttempt
+from cluster.core.verify.subjects import Bounds, MissedRecord, OwedPeriod, VerifiedJob
 
 T = 1_800_000_000_000
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 NOW = T + 10 * MINUTE
-ALWAYS = Period("v1", "0 * * * * *", "UTC", None, None, None, T - HOUR, None)
+ALWAYS = OwedPeriod("v1", "0 * * * * *", "UTC", None, None, None, T - HOUR, None)
 
 
-def judged(final: Record | None = None, owed: Record | None = None, **job: Any) -> tuple[list[str], Tally]:
+def judged(final: Record | None = None, owed: Record | None = None, **job: Any) -> tuple[list[str], VerifyCounts]:
     """The kinds of what is found of the one occurrence at T."""
     found: list[Finding] = []
-    bounds = Bounds(T, T + MINUTE - 1, NOW, MINUTE, 7, 7, Lease(10_000, 1000))
-    judge = Judge(AuditedJob("j", (ALWAYS,), written_to_ms=T + HOUR, **job), bounds, found.append)
-    judge.see(T, final, owed)
+    bounds = Bounds(T, T + MINUTE - 1, NOW, MINUTE, 7, 7, BatchLeaseTimings(10_000, 1000))
+    judge = JobVerifier(VerifiedJob("j", (ALWAYS,), written_to_ms=T + HOUR, **job), bounds, found.append)
+    judge.check(T, final, owed)
     judge.finish()
-    return [f.kind for f in found], judge.tally
+    return [f.kind for f in found], judge.counts
 
 
 def kinds(final: Record | None = None, owed: Record | None = None, **job: Any) -> list[str]:
     return judged(final, owed, **job)[0]
 
 
-def record(state: str, *attempts: Sent, **fields: Any) -> Record:
+def record(state: str, *attempts: RecordedAttempt, **fields: Any) -> Record:
     ended = 0 if state in ("pending", "leased", "retrying") else max([T, *(a.sent_ms for a in attempts)]) + 10
     said: dict[str, Any] = {"send_ms": T, "version": "v1", "ended_ms": ended, "trigger": False, **fields}
-    return Record(f"j:{T}", T, state=state, attempts=list(attempts), said_job="j", said_due_ms=T, **said)
+    return Record(f"j:{T}", T, state=state, attempts=list(attempts), stored_job_id="j", stored_due_ms=T, **said)
 
 
-def sent(number: int, after_ms: int, token: int, status: int | None = 500) -> Sent:
-    return Sent(number, T + after_ms, "n", token, 5.0, status)
+def sent(number: int, after_ms: int, token: int, status: int | None = 500) -> RecordedAttempt:
+    return RecordedAttempt(number, T + after_ms, "n", token, 5.0, status)
 
 
 def test_how_executions_ended_is_counted() -> None:
@@ -47,7 +47,7 @@ def test_how_executions_ended_is_counted() -> None:
         found, tally = judged(record(state, *attempts))
         assert found == []
         assert {k: n for k, n in tally.ended.items() if n} == {state: 1}
-    total = Tally()
+    total = VerifyCounts()
     total.add(tally)
     total.add(tally)
     assert total.ended["dead"] == 2
@@ -65,7 +65,7 @@ def test_nothing_is_put_off_for_ever() -> None:
         (record("pending", send_ms=NOW + 1), {}),
         (record("pending", send_ms=T + day + 1), changed),
         (record("pending", send_ms=NOW + 2, trigger=True), {}),
-        (record("retrying", send_ms=NOW + 2 * HOUR, trigger=True, asked=True), {}),
+        (record("retrying", send_ms=NOW + 2 * HOUR, trigger=True, replayed=True), {}),
         (record("retrying", failed, send_ms=ahead), {}),
         (record("retrying", failed, send_ms=ahead), changed),
         (record("retrying", failed, send_ms=NOW + 2 * HOUR), {"longest_wait_s": 360.0}),
@@ -77,7 +77,7 @@ def test_nothing_is_put_off_for_ever() -> None:
         (record("pending", send_ms=T + spread), {"spread_seconds": 86_400}),
         (record("pending", send_ms=T + spread), changed),
         (record("pending", send_ms=NOW), {}),
-        (record("retrying", send_ms=NOW, trigger=True, asked=True), {}),
+        (record("retrying", send_ms=NOW, trigger=True, replayed=True), {}),
         (record("retrying", failed, send_ms=NOW + 300_000), {"longest_wait_s": 360.0}),
         (record("retrying", failed, send_ms=NOW + 2 * day), changed | {"longest_wait_s": 360.0}),
     ):
@@ -87,27 +87,29 @@ def test_nothing_is_put_off_for_ever() -> None:
 def test_attempts_begin_anew_only_when_somebody_asked() -> None:
     """Where records keep who asked, a second first attempt is a duplicate unless somebody asked after the first."""
     tries = (sent(1, 20, 1), sent(2, 1000, 2), sent(1, 3000, 2, 200))
-    kept: dict[str, Any] = {"send_ms": T + 2900, "asked_kept": True}
+    kept: dict[str, Any] = {"send_ms": T + 2900, "replay_time_kept": True}
     assert kinds(record("succeeded", *tries, send_ms=T + 2900)) == [], "of a release that kept nothing"
     assert kinds(record("succeeded", *tries, **kept)) == ["duplicate"]
     claimed = (*tries[:2], sent(1, 3000, 3, 200))
     assert kinds(record("succeeded", *claimed, **kept)) == ["duplicate"], "a later claim goes on with the third"
     stale = (sent(1, 20, 5), sent(2, 1000, 6), sent(1, 3000, 4), sent(3, 4000, 7, 200))
-    assert kinds(record("succeeded", *stale, send_ms=T + 3900, asked_kept=True)) == ["redelivered"], (
+    assert kinds(record("succeeded", *stale, send_ms=T + 3900, replay_time_kept=True)) == ["redelivered"], (
         "had lost its lease"
     )
-    assert kinds(record("succeeded", *tries, **kept, asked_ms=T + 2900)) == []
-    assert kinds(record("succeeded", *tries, **kept, asked_ms=T + 1)) == ["duplicate"], "that was before any was sent"
+    assert kinds(record("succeeded", *tries, **kept, replayed_ms=T + 2900)) == []
+    assert kinds(record("succeeded", *tries, **kept, replayed_ms=T + 1)) == ["duplicate"], (
+        "that was before any was sent"
+    )
     more = (*tries[:2], sent(1, 3000, 2), sent(2, 4000, 3), sent(1, 6000, 3, 200))
     later = kept | {"send_ms": T + 5900}
-    assert kinds(record("succeeded", *more, **later, asked_ms=T + 5900)) == [], "the last time alone is kept"
-    assert kinds(record("succeeded", *more, **later, asked_ms=T + 2900)) == ["duplicate"], "twice anew, asked once"
+    assert kinds(record("succeeded", *more, **later, replayed_ms=T + 5900)) == [], "the last time alone is kept"
+    assert kinds(record("succeeded", *more, **later, replayed_ms=T + 2900)) == ["duplicate"], "twice anew, asked once"
 
 
 def test_a_second_delivery_by_lease_is_none_of_that() -> None:
     """Whether or not somebody asked is no matter where a later token explains a second delivery."""
     tries = (sent(1, 20, 1, None), sent(1, 12_000, 2, 200))
-    assert kinds(record("succeeded", *tries, asked_kept=True)) == ["redelivered"]
+    assert kinds(record("succeeded", *tries, replay_time_kept=True)) == ["redelivered"]
 
 
 def test_a_change_of_something_else_leaves_the_successes_judged() -> None:
@@ -115,35 +117,35 @@ def test_a_change_of_something_else_leaves_the_successes_judged() -> None:
     after = record("succeeded", sent(1, 0, 1, 200), sent(2, 1000, 2, 200))
     dead = record("dead", sent(1, 0, 1, 200))
     changed: dict[str, Any] = {"defined_ms": T + MINUTE}
-    for unknown in (changed, {**changed, "codes_ms": T + MINUTE}):
+    for unknown in (changed, {**changed, "success_codes_since_ms": T + MINUTE}):
         assert kinds(after, **unknown) == []
         assert kinds(dead, **unknown) == []
-    for known in ({}, {**changed, "codes_ms": T - 1}):
+    for known in ({}, {**changed, "success_codes_since_ms": T - 1}):
         assert kinds(after, **known) == ["duplicate"]
         assert kinds(dead, **known) == ["contradiction"]
 
 
 def test_a_missed_range_covers_what_was_cancelled_under_an_earlier_schedule() -> None:
     """Nobody led after the change; a node cancelled it, and then the leader counted it as missed. Once for each counted."""
-    old = Period("v1", "0 * * * * *", "UTC", None, None, None, T - HOUR, T - 1500)
-    new = Period("v2", "0 */1 * * * *", "UTC", None, None, None, T - 1499, None)
+    old = OwedPeriod("v1", "0 * * * * *", "UTC", None, None, None, T - HOUR, T - 1500)
+    new = OwedPeriod("v2", "0 */1 * * * *", "UTC", None, None, None, T - 1499, None)
 
-    def found(*ranges: Missed) -> list[str]:
+    def found(*ranges: MissedRecord) -> list[str]:
         told: list[Finding] = []
-        bounds = Bounds(T, T + 2 * MINUTE - 1, NOW, MINUTE, 7, 7, Lease(10_000, 1000))
-        judge = Judge(AuditedJob("j", (old, new), written_to_ms=T + HOUR, defined_ms=T), bounds, told.append)
+        bounds = Bounds(T, T + 2 * MINUTE - 1, NOW, MINUTE, 7, 7, BatchLeaseTimings(10_000, 1000))
+        judge = JobVerifier(VerifiedJob("j", (old, new), written_to_ms=T + HOUR, defined_ms=T), bounds, told.append)
         for m in ranges:
             if m.first_ms < T:
-                judge.missed(m)
-        judge.see(T, record("cancelled", sent(1, 20, 1)), None)
+                judge.add_missed(m)
+        judge.check(T, record("cancelled", sent(1, 20, 1)), None)
         for m in ranges:
             if m.first_ms >= T:
-                judge.missed(m)
+                judge.add_missed(m)
         judge.finish()
         return [f"{f.kind} {(int(f.execution.partition(':')[2]) - T) // MINUTE}" for f in told]
 
-    def missed(first: int, last: int, count: int) -> Missed:
-        return Missed(T + first * MINUTE, T + last * MINUTE, count, open=False, ended_ms=NOW)
+    def missed(first: int, last: int, count: int) -> MissedRecord:
+        return MissedRecord(T + first * MINUTE, T + last * MINUTE, count, open=False, ended_ms=NOW)
 
     assert found() == ["missing 0", "missing 1"]
     assert found(missed(0, 0, 1)) == ["missing 1"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.core.schedule.forecast import Herd, bars, forecast
+from cluster.core.schedule.forecast import JobGroup, bars, forecast
 
 T0 = 1_900_000_020_000 - 1_900_000_020_000 % 60_000
 MINUTELY = "cron|0 * * * * *|UTC"
@@ -11,31 +11,31 @@ ALWAYS = "cron|* * * * * *|UTC"
 
 def test_counts_per_second_and_the_worst() -> None:
     """Each job counts in each second it is due; ties go to the earlier second."""
-    seen = forecast([Herd(MINUTELY, 0, 100), Herd(ALWAYS, 0, 3)], T0, 120, lambda: True)
+    seen = forecast([JobGroup(MINUTELY, 0, 100), JobGroup(ALWAYS, 0, 3)], T0, 120, lambda: True)
     assert seen.per_second[:3] == [103, 3, 3]
-    assert seen.worst(2) == [(T0, 103), (T0 + 60_000, 103)]
+    assert seen.busiest(2) == [(T0, 103), (T0 + 60_000, 103)]
     assert seen.buckets(60) == [280, 280]
-    assert seen.left_out == 0
+    assert seen.jobs_not_counted == 0
 
 
 def test_a_spread_is_flat_and_reaches_in_from_before() -> None:
     """100 jobs over 60 s are 100/60 in every second, also in those before the first occurrence of the stretch."""
-    seen = forecast([Herd(MINUTELY, 60, 120)], T0 + 30_000, 120, lambda: True)
+    seen = forecast([JobGroup(MINUTELY, 60, 120)], T0 + 30_000, 120, lambda: True)
     assert set(seen.per_second) == {2.0}
 
 
 def test_what_a_spread_would_do() -> None:
     """100 at once over 10 s are 10 a second, over 50 s two."""
-    seen = forecast([Herd(MINUTELY, 0, 100)], T0, 180, lambda: True)
-    assert seen.spread(10) == 10
-    assert seen.spread(50) == 2
+    seen = forecast([JobGroup(MINUTELY, 0, 100)], T0, 180, lambda: True)
+    assert seen.busiest_if_spread(10) == 10
+    assert seen.busiest_if_spread(50) == 2
 
 
 def test_what_there_is_no_time_for_is_said() -> None:
     """The largest herds come first."""
     turns = iter([True, False])
-    seen = forecast([Herd(ALWAYS, 0, 1), Herd(MINUTELY, 0, 100)], T0, 60, lambda: next(turns))
-    assert (seen.per_second[0], seen.left_out) == (100, 1)
+    seen = forecast([JobGroup(ALWAYS, 0, 1), JobGroup(MINUTELY, 0, 100)], T0, 60, lambda: next(turns))
+    assert (seen.per_second[0], seen.jobs_not_counted) == (100, 1)
 
 
 def test_bars() -> None:

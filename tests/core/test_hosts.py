@@ -6,24 +6,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.execution.model import Owing
-from cluster.core.execution.planning import MIN_BATCH, Grouping, by_host, plan
-from cluster.core.limits.circuit_breaker import LEAST, WINDOW_SECONDS, Breaker, Gate, Window, broken, open_ms
-from cluster.core.limits.host_slots import HOSTS, Lanes
+from cluster.core.execution.model import JobSchedule
+from cluster.core.execution.planning import MIN_BATCH, Grouping, group_by_host, plan_batches
+from cluster.core.limits.circuit_breaker import (
+    MIN_ATTEMPTS,
+    WINDOW_SECONDS,
+    Admission,
+    AttemptWindow,
+    Breaker,
+    is_host_failure,
+    open_duration_ms,
+)
+from cluster.core.limits.host_slots import REMEMBERED_HOSTS, HostSlots
 
 SLOTS = 256
 
 
-def begin_all(lanes: Lanes, host: str, now: float, most: int = 1000) -> int:
+def begin_all(lanes: HostSlots, host: str, now: float, most: int = 1000) -> int:
     """Start as many as may start."""
     for i in range(most):
-        if not lanes.room(host, now):
+        if not lanes.has_room(host, now):
             return i
         lanes.begin(host, f"{host}-{now}-{i}", now)
     return most
 
 
-def prove(lanes: Lanes, host: str, now: float, seconds: float = 0.01, count: int = 20) -> None:
+def prove(lanes: HostSlots, host: str, now: float, seconds: float = 0.01, count: int = 20) -> None:
     for i in range(count):
         lanes.begin(host, f"p{i}", now)
         lanes.end(host, f"p{i}", now + seconds)
@@ -31,14 +39,14 @@ def prove(lanes: Lanes, host: str, now: float, seconds: float = 0.01, count: int
 
 def test_a_host_earns_its_slots_and_loses_them() -> None:
     """A quarter at first, three quarters after quick answers, a quarter again when the oldest request hangs."""
-    lanes = Lanes(SLOTS)
+    lanes = HostSlots(SLOTS)
     assert begin_all(lanes, "a", 0.0) == 64
-    other = Lanes(SLOTS)
+    other = HostSlots(SLOTS)
     prove(other, "a", 0.0)
     assert begin_all(other, "a", 1.0) == 192
-    assert other.full(1.0) == ["a"]
-    assert other.slow(1.0) == []
-    assert other.slow(2.5) == ["a"]
+    assert other.full_hosts(1.0) == ["a"]
+    assert other.slow_hosts(1.0) == []
+    assert other.slow_hosts(2.5) == ["a"]
     for i in range(192):
         other.end("a", f"a-1.0-{i}", 31.0)
     assert begin_all(other, "a", 32.0) == 64, "it has shown that it is slow"
@@ -51,43 +59,43 @@ def test_a_host_earns_its_slots_and_loses_them() -> None:
 @pytest.mark.parametrize("hanging", [1, 2, 4, 20, 300])
 def test_however_many_hosts_hang_the_one_that_answers_has_room(hanging: int) -> None:
     """An eighth of the slots is left for hosts that answer, also if the others hang from their very first request."""
-    lanes = Lanes(SLOTS)
+    lanes = HostSlots(SLOTS)
     prove(lanes, "good", 0.0)
     taken = sum(begin_all(lanes, f"bad{i}", 0.1) for i in range(hanging))
     assert taken <= SLOTS - SLOTS // 8
     for later in (0.2, 5.0):
         taken += sum(begin_all(lanes, f"bad{i}", later) for i in range(hanging))
         assert taken <= SLOTS - SLOTS // 8
-        assert lanes.room("good", later)
-    assert hanging > 1 or lanes.room("unknown", 5.0), "nobody knows it: it may show what it can do"
+        assert lanes.has_room("good", later)
+    assert hanging > 1 or lanes.has_room("unknown", 5.0), "nobody knows it: it may show what it can do"
 
 
 def test_a_host_nobody_knows_gets_its_chance_while_others_hang() -> None:
     """Four hosts that hang use half of the slots; a fifth one starts, answers, and is trusted."""
-    lanes = Lanes(SLOTS)
+    lanes = HostSlots(SLOTS)
     for i in range(4):
         begin_all(lanes, f"bad{i}", 0.0)
-    assert lanes.room("new", 5.0)
+    assert lanes.has_room("new", 5.0)
     prove(lanes, "new", 5.0)
     assert begin_all(lanes, "new", 6.0) == 192
 
 
 def test_ports_are_hosts_of_their_own_and_idle_ones_are_forgotten() -> None:
     """What hangs on one port takes nothing from another; memory is bounded, and what runs is never forgotten."""
-    lanes = Lanes(SLOTS)
+    lanes = HostSlots(SLOTS)
     begin_all(lanes, "a:1", 0.0)
-    assert not lanes.room("a:1", 0.0)
-    assert lanes.room("a:2", 0.0)
-    for i in range(HOSTS + 10):
+    assert not lanes.has_room("a:1", 0.0)
+    assert lanes.has_room("a:2", 0.0)
+    for i in range(REMEMBERED_HOSTS + 10):
         prove(lanes, f"h{i}", 1.0, count=1)
-    assert len(lanes._hosts) <= HOSTS
-    assert not lanes.room("a:1", 1.0)
+    assert len(lanes._hosts) <= REMEMBERED_HOSTS
+    assert not lanes.has_room("a:1", 1.0)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 8])
 def test_few_slots_are_still_used(slots: int) -> None:
     """Even one slot sends, whatever the parts round to."""
-    lanes = Lanes(slots)
+    lanes = HostSlots(slots)
     assert begin_all(lanes, "a", 0.0) >= 1
 
 
@@ -111,28 +119,28 @@ def test_few_slots_are_still_used(slots: int) -> None:
 )
 def test_what_counts_against_a_host(status: int | None, error: str | None, counts: bool) -> None:
     """No answer and 5xx say that something is wrong with it; an answer of any other kind, or our own guard, does not."""
-    assert broken(status, error) is counts
+    assert is_host_failure(status, error) is counts
 
 
 def test_a_breaker_needs_volume_and_rate() -> None:
     """19 failures are too few to know; 20 of 40 are half; 20 of 41 are less."""
-    window = Window()
-    for _ in range(LEAST - 1):
+    window = AttemptWindow()
+    for _ in range(MIN_ATTEMPTS - 1):
         window.add(0.0, failed=True)
-    assert not window.trips()
+    assert not window.should_open()
     window.add(0.0, failed=True)
-    assert window.trips()
-    for _ in range(LEAST):
+    assert window.should_open()
+    for _ in range(MIN_ATTEMPTS):
         window.add(1.0, failed=False)
-    assert window.trips()
+    assert window.should_open()
     window.add(1.0, failed=False)
-    assert not window.trips()
+    assert not window.should_open()
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=80))
 def test_a_window_holds_the_latest_seconds(steps: list[tuple[float, bool]]) -> None:
     """Its sums are those of a plain list of what lies within the window, to the second."""
-    window, now, plain = Window(), 0.0, []
+    window, now, plain = AttemptWindow(), 0.0, []
     for step, failed in steps:
         now += step
         window.add(now, failed=failed)
@@ -143,14 +151,14 @@ def test_a_window_holds_the_latest_seconds(steps: list[tuple[float, bool]]) -> N
 
 def test_it_stays_open_for_longer_each_time_and_one_probe_may_pass() -> None:
     """5 s, 10 s, ... up to a minute; before its time nothing passes, then a probe."""
-    assert [open_ms(n) for n in (1, 2, 3, 4, 5, 50)] == [5000, 10_000, 20_000, 40_000, 60_000, 60_000]
+    assert [open_duration_ms(n) for n in (1, 2, 3, 4, 5, 50)] == [5000, 10_000, 20_000, 40_000, 60_000, 60_000]
     breaker = Breaker("a", half_open=False, until_ms=1000, opens=1, rev=1, opened_ms=0, why="", node="n")
-    assert breaker.gate(999) is Gate.HOLD
-    assert breaker.gate(1000) is Gate.PROBE
+    assert breaker.admission(999) is Admission.HOLD
+    assert breaker.admission(1000) is Admission.PROBE
 
 
-def owing(i: int, host: str, gate: str | None = None) -> Owing:
-    return Owing(f"j{i}", "k", "v", 0, None, None, 7, 0, host=host, gate=gate)
+def owing(i: int, host: str, gate: str | None = None) -> JobSchedule:
+    return JobSchedule(f"j{i}", "k", "v", 0, None, None, 7, 0, host=host, limit_key=gate)
 
 
 def test_what_goes_to_one_host_is_in_batches_of_its_own() -> None:
@@ -159,17 +167,17 @@ def test_what_goes_to_one_host_is_in_batches_of_its_own() -> None:
     jobs += [owing(100 + i, f"few{i}:1") for i in range(5)]
     jobs += [owing(200 + i, "good:1", "q:mail") for i in range(3)]
     names = iter(range(1000))
-    planned = plan([(j, [1000]) for j in jobs], Grouping(128, 1000), 1, lambda: f"b{next(names)}")
-    found = sorted((b.host, b.gate or "", len(b.ids)) for b in planned.batches)
+    planned = plan_batches([(j, [1000]) for j in jobs], Grouping(128, 1000), 1, lambda: f"b{next(names)}")
+    found = sorted((b.host, b.limit_key or "", len(b.ids)) for b in planned.batches)
     assert found == [("", "", 5), ("good:1", "", 16), ("good:1", "q:mail", 3), ("slow:1", "", 16)]
     by_id = {b.id: b for b in planned.batches}
-    assert all(e.id in by_id[e.batch].ids and e.gate == by_id[e.batch].gate for e in planned.executions)
+    assert all(e.id in by_id[e.batch].ids and e.limit_key == by_id[e.batch].limit_key for e in planned.executions)
     assert len(planned.executions) == len(jobs)
 
 
 @given(st.lists(st.integers(0, 6), max_size=120))
 def test_grouping_by_host_loses_nothing(hosts: list[int]) -> None:
     """Everything is in one group, and a group with a name holds that host alone."""
-    groups = by_host(hosts, str) if hosts else []
+    groups = group_by_host(hosts, str) if hosts else []
     assert sorted(i for _, members in groups for i in members) == sorted(hosts)
     assert all({str(i) for i in members} == {name} for name, members in groups if name)

@@ -9,8 +9,8 @@ import pytest
 
 from cluster.core.errors import Conflict, InvalidInput
 from cluster.core.job import changes
-from cluster.core.job.changes import Moment
-from cluster.core.job.definition import Change, Definition, StoredJob
+from cluster.core.job.changes import ChangeStamp
+from cluster.core.job.definition import Definition, JobChange, StoredJob
 from cluster.core.lifecycle import JobState
 
 NOW = 1_900_000_000_500
@@ -19,8 +19,8 @@ PLAIN = Definition("0 0 3 * * *", "http://127.0.0.1/", 1)
 NAMES = count()
 
 
-def at(now_ms: int = NOW) -> Moment:
-    return Moment(now_ms, f"v{next(NAMES)}", f"m{next(NAMES)}")
+def at(now_ms: int = NOW) -> ChangeStamp:
+    return ChangeStamp(now_ms, f"v{next(NAMES)}", f"m{next(NAMES)}")
 
 
 def made(definition: Definition = PLAIN, state: JobState = JobState.ACTIVE) -> StoredJob:
@@ -78,14 +78,14 @@ def test_every_state_with_every_request(state: JobState, request_: str) -> None:
         with pytest.raises(Conflict):
             REQUESTS[request_](old, moment)
         return
-    change: Change | None = REQUESTS[request_](old, moment)
+    change: JobChange | None = REQUESTS[request_](old, moment)
     if expected is None:
         assert change is None
         return
     assert change is not None
     new = change.job
     fresh = new.schedule_version != old.schedule_version
-    assert (new.state, fresh, change.past is not None, change.mark is not None) == expected
+    assert (new.state, fresh, change.past is not None, change.change_id is not None) == expected
     assert new.revision == old.revision + 1
     assert new.updated_ms == moment.now_ms
     assert new.active_from_ms == (moment.now_ms + 1 if fresh else old.active_from_ms)
@@ -108,7 +108,7 @@ def test_what_matters_to_the_leader() -> None:
     ):
         made_of = changes.define(old, "a", replace(PLAIN, **change), at(NOW + 1))
         assert made_of is not None
-        assert made_of.mark is None, change
+        assert made_of.change_id is None, change
         assert made_of.job.schedule_version == old.schedule_version
 
 
@@ -135,10 +135,10 @@ def test_the_first_run_of_an_interval() -> None:
     for now in (NOW, NOW + 500):
         change = changes.define(None, "a", every, at(now))
         assert change is not None
-        schedule = changes.parsed(every, change.job.anchor_ms)
+        schedule = changes.schedule_of(every, change.job.anchor_ms)
         assert schedule.next_after(change.job.active_from_ms - 1) == NOW + 500 + HOUR
     started = made(replace(every, start_ms=NOW + 7500))
-    grid = changes.parsed(started.definition, started.anchor_ms)
+    grid = changes.schedule_of(started.definition, started.anchor_ms)
     assert changes.first_run(grid, started.definition, started.active_from_ms - 1) == NOW + 7500
 
 
@@ -163,7 +163,7 @@ def test_ends() -> None:
 def test_since_when_success_codes_are_what_they_are() -> None:
     """Set at creation and when they change, and by nothing else; of a job from before this was kept nobody knows."""
     job = made()
-    assert job.codes_ms == NOW
+    assert job.success_codes_since_ms == NOW
     codes = replace(PLAIN, success_codes=(404,))
     retimed = replace(PLAIN, schedule="0 0 4 * * *")
     for wanted, since in (
@@ -174,10 +174,10 @@ def test_since_when_success_codes_are_what_they_are() -> None:
     ):
         change = changes.define(job, "a", wanted, at(NOW + 9))
         assert change is not None
-        assert change.job.codes_ms == since
-        older = changes.define(replace(job, codes_ms=None), "a", wanted, at(NOW + 9))
+        assert change.job.success_codes_since_ms == since
+        older = changes.define(replace(job, success_codes_since_ms=None), "a", wanted, at(NOW + 9))
         assert older is not None
-        assert older.job.codes_ms == (None if since == NOW else since)
+        assert older.job.success_codes_since_ms == (None if since == NOW else since)
     paused = changes.pause(job, at(NOW + 9))
     assert paused is not None
-    assert paused.job.codes_ms == NOW
+    assert paused.job.success_codes_since_ms == NOW

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.documents.job_json import document, read_spec
+from cluster.core.documents.job_json import job_document, read_spec
 from cluster.core.errors import InvalidInput
-from cluster.core.limits.permits import FREE, HORIZON_MS, Limits, Permits, batch_gate, gate_of, grant
+from cluster.core.limits.permits import HORIZON_MS, UNLIMITED, Limits, Permits, batch_limit_key, grant, limit_key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,12 +36,12 @@ def test_no_second_has_more_instants_than_the_rate(rate: float, steps: list[tupl
         wanted = [f"e{n + i}" for i in range(count)]
         n += count
         found = grant(seen, Limits(rate), marked(wanted), now)
-        seen = found.then
+        seen = found.permits
         assert all(now <= at <= now + HORIZON_MS + 1 for at in found.at_ms.values())
         assert list(found.at_ms) == wanted[: len(found.at_ms)], "in the order in which they wait"
         if len(found.at_ms) < count:
-            assert found.again_ms is not None
-            assert found.again_ms > now
+            assert found.ask_again_ms is not None
+            assert found.ask_again_ms > now
         if not dies:
             given_out += list(found.at_ms.values())
     most = -(-rate // 1) if rate >= 1 else 1
@@ -55,21 +55,21 @@ def test_never_more_at_once_than_allowed(most: int, steps: list[tuple[int, int]]
     on it and asks again (another node took its execution over) keeps its place."""
     seen, n = Permits(), 0
     for count, back in steps:
-        wanted = dict.fromkeys([*(f"e{n + i}" for i in range(count)), *sorted(seen.held)], f"m{n}")
+        wanted = dict.fromkeys([*(f"e{n + i}" for i in range(count)), *sorted(seen.granted)], f"m{n}")
         n += count
         found = grant(seen, Limits(None, most), wanted, 1000)
-        assert len(found.then.held) <= most
-        assert seen.held.keys() <= found.at_ms.keys()
-        assert {name: wanted[name] for name in found.at_ms} == found.then.held, "whatever it was before"
-        seen = Permits(0.0, dict(sorted(found.then.held.items())[back:]), seen.rev + 1)
+        assert len(found.permits.granted) <= most
+        assert seen.granted.keys() <= found.at_ms.keys()
+        assert {name: wanted[name] for name in found.at_ms} == found.permits.granted, "whatever it was before"
+        seen = Permits(0.0, dict(sorted(found.permits.granted.items())[back:]), seen.rev + 1)
 
 
 def test_both_limits_hold_together() -> None:
     """Three at once and two a second: two now, the third half a second later, the fourth when one has ended."""
     found = grant(Permits(), Limits(2, 3), marked("abcd"), 10_000)
     assert found.at_ms == {"a": 10_000, "b": 10_500, "c": 11_000}
-    assert found.again_ms is None
-    assert found.then.held == marked("abc")
+    assert found.ask_again_ms is None
+    assert found.permits.granted == marked("abc")
 
 
 @given(
@@ -86,33 +86,33 @@ def test_a_rate_that_changes(steps: list[tuple[float, int, int]]) -> None:
         for at in sorted(found.at_ms.values()):
             assert at - last >= 1000 / before - 1
             last, before = at, rate
-        if found.again_ms is not None:
-            assert found.again_ms <= now + 2 * HORIZON_MS + 1000 / rate
-        seen = found.then
+        if found.ask_again_ms is not None:
+            assert found.ask_again_ms <= now + 2 * HORIZON_MS + 1000 / rate
+        seen = found.permits
         # However slow it was, it is soon as fast as it may be now.
         waited, patient = now, seen
         for _ in range(9):
             one = grant(patient, Limits(50.0), marked("x"), waited)
             if one.at_ms:
                 break
-            patient, waited = one.then, int(one.again_ms or 0)
+            patient, waited = one.permits, int(one.ask_again_ms or 0)
         assert one.at_ms
         assert one.at_ms["x"] <= now + 3 * HORIZON_MS
 
 
 def test_a_rate_that_is_taken_away() -> None:
     """What is left limits how many run at once and nothing else."""
-    slow = grant(Permits(), Limits(0.001), marked("a"), 10_000).then
+    slow = grant(Permits(), Limits(0.001), marked("a"), 10_000).permits
     found = grant(slow, Limits(None, 2), marked("bcd"), 10_001)
     assert found.at_ms == {"b": 10_001, "c": 10_001}
 
 
 def test_whose_limits_a_job_passes() -> None:
     """Its queue's; else its own, for which it shares batches with others until it has to wait; else none."""
-    assert gate_of("j", None, FREE) is None
-    assert gate_of("j", None, Limits(1)) == "j:j"
-    assert gate_of("j", "mail", FREE) == "q:mail"
-    assert [batch_gate(g) for g in (None, "j:j", "q:mail")] == [None, None, "q:mail"]
+    assert limit_key_of("j", None, UNLIMITED) is None
+    assert limit_key_of("j", None, Limits(1)) == "j:j"
+    assert limit_key_of("j", "mail", UNLIMITED) == "q:mail"
+    assert [batch_limit_key(g) for g in (None, "j:j", "q:mail")] == [None, None, "q:mail"]
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_wrong_limits_are_named(fields: dict[str, object], paths: list[str]) -> 
 )
 def test_limits_read_as_they_were_written(fields: dict[str, object]) -> None:
     """A document made of the definition says the same again."""
-    first = read_spec({**JOB, **fields}, {}).definition(None)
-    shown = document(first, marks=True)
-    assert read_spec(shown, {}).definition(None) == first
+    first = read_spec({**JOB, **fields}, {}).to_definition(None)
+    shown = job_document(first, write_only=True)
+    assert read_spec(shown, {}).to_definition(None) == first
     for name, value in fields.items():
         assert shown[name] == value or (isinstance(value, dict) and value.items() <= shown[name].items())

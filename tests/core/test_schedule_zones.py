@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from cluster.core import zones
 from cluster.core.schedule.schedule import parse_schedule
-from cluster.core.zones import Change
+from cluster.core.zones import OffsetChange
 from tests.support.odd_zones import ODD_ZONES
 
-NAMES = sorted(zones.names())
+NAMES = sorted(zones.zone_names())
 EARLY, LATE = 126_230_400, 3_000_000_000  # 1974, when the last odd seconds had gone, to 2065
 DAY = 86_400
 
 
-def changes(name: str) -> list[Change]:
+def changes(name: str) -> list[OffsetChange]:
     found = []
     at = EARLY
     while (change := zones.next_change(name, at, LATE)) is not None:
@@ -31,7 +31,7 @@ def changes(name: str) -> list[Change]:
     return found
 
 
-def recorded(name: str) -> list[Change]:
+def recorded(name: str) -> list[OffsetChange]:
     """The changes that a zone's data file names, read by hand (RFC 8536, second block), from 1970 on."""
     data = (files("tzdata") / "zoneinfo" / name).read_bytes()
     _, _, leaps, times, types, letters = struct.unpack(">6l", data[20:44])
@@ -46,7 +46,7 @@ def recorded(name: str) -> list[Change]:
     before = offsets[0]
     for instant, kind in zip(instants, kinds, strict=True):
         if offsets[kind] != before and instant > 0:
-            found.append(Change(instant, before, offsets[kind]))
+            found.append(OffsetChange(instant, before, offsets[kind]))
         before = offsets[kind]
     return found
 
@@ -68,9 +68,9 @@ def test_every_change_is_found() -> None:
 
 def test_zones_come_from_the_locked_data() -> None:
     """Names that only some machines have are refused, so that nodes cannot disagree."""
-    assert {"UTC", "Europe/Berlin", "US/Eastern"} <= zones.names()
+    assert {"UTC", "Europe/Berlin", "US/Eastern"} <= zones.zone_names()
     for name in ("localtime", "posixrules", "right/Europe/Berlin", "posix/UTC", "Factory", "utc"):
-        assert name not in zones.names()
+        assert name not in zones.zone_names()
 
 
 def field(most: int) -> st.SearchStrategy[str]:
@@ -94,7 +94,7 @@ def values(text: str, most: int) -> set[int]:
     return found
 
 
-def walk(fields: list[str], change: Change, start: int, end: int) -> list[int]:
+def walk(fields: list[str], change: OffsetChange, start: int, end: int) -> list[int]:
     """What is due in `[start, end)`, found by walking every minute of it and every minute that the change skips."""
     second, minute, hour, weekday = fields
     seconds = values(second, 59)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from cluster.core.targets import BadTarget, allowed, check_target, inet_aton, parse_target
+from cluster.core.targets import InvalidTarget, address_allowed, check_target, inet_aton, parse_target
 
 DENIED = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.254", "168.63.129.16",
@@ -30,13 +30,13 @@ PUBLIC = ["1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.1", "172.32.0.1", "
 @pytest.mark.parametrize("address", DENIED)
 def test_denied(address: str) -> None:
     """Everything that is not the public internet is denied, tunnels to it and forms of it included."""
-    assert not allowed(ipaddress.ip_address(address), ())
+    assert not address_allowed(ipaddress.ip_address(address), ())
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public(address: str) -> None:
     """The public internet is allowed, up to the edges of what is denied."""
-    assert allowed(ipaddress.ip_address(address), ())
+    assert address_allowed(ipaddress.ip_address(address), ())
 
 
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)))
@@ -44,7 +44,7 @@ def test_no_less_strict_than_python(address: ipaddress.IPv4Address | ipaddress.I
     """What Python's own tables call private, reserved, multicast or not global is denied here as well."""
     mapped = getattr(address, "ipv4_mapped", None)
     if mapped is None and (not address.is_global or address.is_multicast or address.is_reserved):
-        assert not allowed(address, ())
+        assert not address_allowed(address, ())
 
 
 def test_allowed_networks() -> None:
@@ -54,8 +54,8 @@ def test_allowed_networks() -> None:
         "10.1.2.3": True, "::ffff:10.1.2.3": True, "10.2.0.1": False, "fd00::1": True, "fc00::1": False,
         "64:ff9b::a01:203": False, "8.8.8.8": True,
     }.items():  # fmt: skip
-        assert allowed(ipaddress.ip_address(address), networks) is is_allowed, address
-    assert not allowed(ipaddress.ip_address("fe80::1%eth0"), (ipaddress.ip_network("fe80::/10"),))
+        assert address_allowed(ipaddress.ip_address(address), networks) is is_allowed, address
+    assert not address_allowed(ipaddress.ip_address("fe80::1%eth0"), (ipaddress.ip_network("fe80::/10"),))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_allowed_networks() -> None:
 def test_what_is_inside_is_judged_too(networks: str, address: str, is_allowed: bool) -> None:
     """Whoever allows NAT64, or all of IPv6, has not allowed the IPv4 addresses that hide in it."""
     found = tuple(ipaddress.ip_network(n) for n in networks.split())
-    assert allowed(ipaddress.ip_address(address), found) is is_allowed
+    assert address_allowed(ipaddress.ip_address(address), found) is is_allowed
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_good_urls(url: str, host_port: str) -> None:
 )
 def test_bad_urls(url: str, words: str) -> None:
     """What no job may target, with a sentence that says why."""
-    with pytest.raises(BadTarget, match=words):
+    with pytest.raises(InvalidTarget, match=words):
         parse_target(url)
 
 
@@ -158,14 +158,14 @@ def test_bad_urls(url: str, words: str) -> None:
 def test_odd_spellings(host: str) -> None:
     """An address in any but its plain spelling is refused, public or not; so is a name that ends in a number."""
     for networks in ((), (ipaddress.ip_network("0.0.0.0/0"),)):
-        with pytest.raises(BadTarget, match=r"another spelling of|ends in a number"):
+        with pytest.raises(InvalidTarget, match=r"another spelling of|ends in a number"):
             check_target(f"http://{host}/", networks)
 
 
 @pytest.mark.parametrize("address", [a for a in DENIED if ":" not in a])
 def test_literal_addresses_are_checked(address: str) -> None:
     """A literal address that is denied is refused at creation, and the message names the setting that allows it."""
-    with pytest.raises(BadTarget, match="HORAE_ALLOWED_NETWORKS"):
+    with pytest.raises(InvalidTarget, match="HORAE_ALLOWED_NETWORKS"):
         check_target(f"http://{address}/", ())
     assert check_target(f"http://{address}/", (ipaddress.ip_network(address),)).address is not None
 
@@ -204,7 +204,7 @@ def test_all_readers_agree(scheme: str, host: str, port: str, tail: str) -> None
     url = f"{scheme}://{host}{port}/{tail}"
     try:
         target = parse_target(url)
-    except BadTarget:
+    except InvalidTarget:
         return
     at = httpx.URL(url)
     assert at.host == target.host_port.rpartition(":")[0].strip("[]") or target.address is not None

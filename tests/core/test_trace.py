@@ -7,7 +7,7 @@ import re
 import pytest
 
 from cluster.core.execution.model import Attempt, Ending, Execution
-from cluster.core.execution.trace import Trace, ended, trace_id, traceparent, written_down
+from cluster.core.execution.trace import SpanCollector, final_spans, materialise_spans, trace_id, traceparent
 from cluster.core.lifecycle import State
 
 EXECUTION = Execution("job:1900000020000", "job", 1_900_000_020_000, 1_900_000_020_000, "v", "b", 3)
@@ -31,7 +31,7 @@ def test_the_header_is_a_w3c_trace_context_of_the_execution() -> None:
     """One trace for all attempts of an execution, one parent per attempt and token, sampled only if collected."""
     off = traceparent(EXECUTION.id, 1, 7, None)
     assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", off)
-    trace: Trace = Every()
+    trace: SpanCollector = Every()
     on = traceparent(EXECUTION.id, 1, 7, trace)
     assert on == off[:-2] + "01"
     again, stolen = traceparent(EXECUTION.id, 2, 7, None), traceparent(EXECUTION.id, 1, 8, None)
@@ -44,8 +44,8 @@ def test_the_header_is_a_w3c_trace_context_of_the_execution() -> None:
 def test_the_spans_of_an_execution_are_one_tree(taken_ms: int) -> None:
     """One root without a parent; every other span, the leader's too, is its child; targets were told their parents."""
     ending = Ending(EXECUTION, State.SUCCEEDED, 1_900_000_021_031, ATTEMPTS, None, 4)
-    spans = ended(ending, taken_ms, 1_900_000_021_040)
-    leaders = written_down([EXECUTION], Every(), 1_900_000_005_000, 1_900_000_005_020)
+    spans = final_spans(ending, taken_ms, 1_900_000_021_040)
+    leaders = materialise_spans([EXECUTION], Every(), 1_900_000_005_000, 1_900_000_005_020)
     [root] = [s for s in spans if s.parent_id is None]
     assert {s.trace_id for s in (*spans, *leaders)} == {trace_id(EXECUTION.id)}
     assert {s.parent_id for s in (*spans, *leaders) if s is not root} == {root.span_id}
@@ -61,6 +61,8 @@ def test_the_spans_of_an_execution_are_one_tree(taken_ms: int) -> None:
 
 def test_an_execution_that_was_never_sent_has_a_trace_too() -> None:
     """Cancelled ones have a root and a recording, and no error."""
-    spans = ended(Ending(EXECUTION, State.CANCELLED, 1_900_000_020_001, (), "the job was paused"), 0, 1_900_000_020_009)
+    spans = final_spans(
+        Ending(EXECUTION, State.CANCELLED, 1_900_000_020_001, (), "the job was paused"), 0, 1_900_000_020_009
+    )
     assert sorted(s.name for s in spans) == ["execution", "record"]
     assert all(s.error is None for s in spans)

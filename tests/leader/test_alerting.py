@@ -12,7 +12,7 @@ import orjson
 import pytest
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.alerts import Kind, Trouble, seen, watch
+from cluster.core.alerts import IncidentKind, Symptom, watch_of, with_symptom
 from cluster.core.documents.alerts import AlertSpec
 from cluster.core.documents.job import JobSpec
 from cluster.core.errors import StoreUnavailable
@@ -21,10 +21,10 @@ from cluster.core.ids import execution_id
 from cluster.leader.alerting import Alerter
 from cluster.store import alert_jobs, channels, history, incidents
 from cluster.store.channels import Channel
-from cluster.store.enqueue import owe
+from cluster.store.enqueue import insert_owed
 from cluster.store.history import MissedRange
 from cluster.store.maintenance.rotate_secrets import rotate
-from cluster.store.mongo.encryption import Vault
+from cluster.store.mongo.encryption import Keyring
 from cluster.usecases.jobs import put
 from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
 from tests.support.workers import DUE, answering, owed, run_dry
@@ -52,7 +52,7 @@ async def prepared(db: Database, job: str = "bad", **fields: Any) -> None:
         {"_id": job},
         {
             "$set": {
-                "alerts": spec.text(),
+                "alerts": spec.to_json(),
                 "watch": {"channels": RULES["channels"], "marks": True, "drift_over_ms": None},
             }
         },
@@ -125,12 +125,12 @@ async def test_a_leader_that_dies_between_any_two_writes_is_repaired_by_the_next
 
     with monkeypatch.context() as patch:
         for module, name in (
-            (incidents, "marks"),
-            (incidents, "ruled"),
-            (incidents, "of_job"),
+            (incidents, "alert_pending_results"),
+            (incidents, "alert_rules_of"),
+            (incidents, "get"),
             (incidents, "write"),
-            (incidents, "unmark"),
-            (incidents, "with_unsent"),
+            (incidents, "clear_alert_pending"),
+            (incidents, "with_unsent_notices"),
             (alert_jobs, "insert"),
         ):
             patch.setattr(module, name, dying(getattr(module, name)))
@@ -155,11 +155,11 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
     await owed(database, "mute", batch="b-mute", retry=ONCE)
     mute = AlertSpec.model_validate({"channels": []})
     none = {"channels": [], "marks": False, "drift_over_ms": None, "no_run_ms": None}
-    await database.api["jobs"].update_one({"_id": "mute"}, {"$set": {"alerts": mute.text(), "watch": none}})
-    await incidents.set_default(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
+    await database.api["jobs"].update_one({"_id": "mute"}, {"$set": {"alerts": mute.to_json(), "watch": none}})
+    await incidents.set_default_rules(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
     w = worker(database, answering(503), clock=clock)
 
-    w.results.watch_all = watch(AlertSpec.model_validate(RULES).rules())
+    w.results.default_watch = watch_of(AlertSpec.model_validate(RULES).to_rules())
     await run_dry(w)
     alerter = Alerter(database, clock, 7)
     await alerter.step()
@@ -181,10 +181,10 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
 def test_what_slack_would_take_for_a_command_is_text() -> None:
     """A name or an answer that holds `<!channel>` wakes nobody; the other channels get it as it is."""
     said = {"text": "Job <!channel> & co is failing"}
-    assert alert_jobs.body_for(Channel("chat", "slack", CHAT), said) == {
+    assert alert_jobs.body_of(Channel("chat", "slack", CHAT), said) == {
         "text": "Job &lt;!channel&gt; &amp; co is failing"
     }
-    assert alert_jobs.body_for(Channel("ops", "webhook", OPS), said) == said
+    assert alert_jobs.body_of(Channel("ops", "webhook", OPS), said) == said
 
 
 async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: Database) -> None:
@@ -284,7 +284,7 @@ async def owed_again(db: Database) -> None:
     """The next occurrence of the same job."""
     later = DUE + 60_000
     execution = Execution(execution_id("bad", later), "bad", later, later, "v1", "b2", 0)
-    await owe(db, [execution], [Batch("b2", (execution.id,), 0, 0, later, later)], lambda: "new")
+    await insert_owed(db, [execution], [Batch("b2", (execution.id,), 0, 0, later, later)], lambda: "new")
 
 
 async def test_missed_and_late_are_told(database: Database) -> None:
@@ -294,7 +294,7 @@ async def test_missed_and_late_are_told(database: Database) -> None:
     spec = AlertSpec.model_validate({"channels": ["ops"], "onMissed": True, "driftOverMs": 100})
     marks = {"channels": ["ops"], "marks": True, "drift_over_ms": 100, "no_run_ms": None}
     await owed(database, "late", batch="b")
-    await database.api["jobs"].update_one({"_id": "late"}, {"$set": {"alerts": spec.text(), "watch": marks}})
+    await database.api["jobs"].update_one({"_id": "late"}, {"$set": {"alerts": spec.to_json(), "watch": marks}})
     await run_dry(worker(database, answering(200), clock=clock))
     gap = MissedRange("late", "v1", DUE - 9000, DUE - 5000, 5, "nobody was there")
     await history.record_missed(database, [gap], clock.now, 7)
@@ -308,20 +308,20 @@ async def test_missed_and_late_are_told(database: Database) -> None:
 async def test_secrets_of_channels_are_rotated(database: Database) -> None:
     """With the keys of jobs; what no key opens is told, and its alert ends with the reason."""
     old, new = b"o" * 32, b"n" * 32
-    before = replace(database, vault=Vault((old,)))
+    before = replace(database, keyring=Keyring((old,)))
     await channels.put(before, Channel("chat", "slack", CHAT))
     await channels.put(before, Channel("ops", "webhook", OPS, signing_secret="whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"))
     await channels.put(before, Channel("plain", "webhook", OPS))
-    both = replace(database, vault=Vault((new, old)))
-    assert (await rotate(both, dry_run=True)).sealed == 2
-    assert (await rotate(both)).sealed == 2
-    done = await rotate(replace(database, vault=Vault((new,))))
-    assert (done.sealed, done.current, done.locked) == (0, 2, ())
-    opened, locked = await channels.for_sending(replace(database, vault=Vault((new,))), ["chat", "ops", "plain"])
+    both = replace(database, keyring=Keyring((new, old)))
+    assert (await rotate(both, dry_run=True)).reencrypted == 2
+    assert (await rotate(both)).reencrypted == 2
+    done = await rotate(replace(database, keyring=Keyring((new,))))
+    assert (done.reencrypted, done.current, done.undecryptable) == (0, 2, ())
+    opened, locked = await channels.for_sending(replace(database, keyring=Keyring((new,))), ["chat", "ops", "plain"])
     assert (opened["chat"].url, locked) == (CHAT, {})
-    lost = await rotate(replace(database, vault=Vault((b"x" * 32,))))
-    assert [name for name, _ in lost.locked] == ["channel chat", "channel ops"]
-    opened, locked = await channels.for_sending(replace(database, vault=Vault((b"x" * 32,))), ["chat", "plain"])
+    lost = await rotate(replace(database, keyring=Keyring((b"x" * 32,))))
+    assert [name for name, _ in lost.undecryptable] == ["channel chat", "channel ops"]
+    opened, locked = await channels.for_sending(replace(database, keyring=Keyring((b"x" * 32,))), ["chat", "plain"])
     assert (set(opened), set(locked)) == ({"plain"}, {"chat"})
 
 
@@ -329,13 +329,13 @@ async def ended_for_good(db: Database, clock: Crank, count: int) -> None:
     """Jobs that have run for the only time, in vain, and have an incident each."""
     spec = AlertSpec.model_validate(RULES)
     await put_jobs(
-        db, *(job_document(f"once{i}", active_from=0, state="completed", alerts=spec.text()) for i in range(count))
+        db, *(job_document(f"once{i}", active_from=0, state="completed", alerts=spec.to_json()) for i in range(count))
     )
     for i in range(count):
-        trouble = Trouble(Kind.FAILING, clock.now, "503", f"once{i}:{DUE}")
-        found = seen(None, f"once{i}", trouble, spec.rules(), clock.now)
+        trouble = Symptom(IncidentKind.FAILING, clock.now, "503", f"once{i}:{DUE}")
+        found = with_symptom(None, f"once{i}", trouble, spec.to_rules(), clock.now)
         assert found is not None
-        assert await incidents.write(db, replace(found, unsent=()))
+        assert await incidents.write(db, replace(found, pending_notices=()))
         await final(db, f"once{i}", "dead", DUE, clock.now)
 
 
@@ -423,14 +423,14 @@ async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> N
     await prepared(database)
     await owed(database, "spoiled", batch="b-spoiled", retry=ONCE)
     w = worker(database, answering(503), clock=clock)
-    w.results.watch_all = watch(AlertSpec.model_validate(RULES).rules())
+    w.results.default_watch = watch_of(AlertSpec.model_validate(RULES).to_rules())
     await run_dry(w)
     await database.api["history"].insert_one({"_id": "x:1", "mark": True, "ended_at": DatetimeMS(1), "job_id": "x"})
     await database.api["jobs"].update_one({"_id": "spoiled"}, {"$unset": {"active_from": ""}})
     await database.api["incidents"].insert_one(
         {"_id": "y:failing", "open": True, "checked_at": DatetimeMS(1), "unsent": []}
     )
-    await database.api["meta"].insert_one({"_id": incidents.DEFAULT, "rules": '{"of another release": 1}'})
+    await database.api["meta"].insert_one({"_id": incidents.DEFAULT_RULES_ID, "rules": '{"of another release": 1}'})
     assert await incidents.default_rules(database) is None
     alerter = Alerter(database, clock, 7)
     await alerter.step()
@@ -443,7 +443,7 @@ async def test_what_no_key_opens_is_said_once_one_does(database: Database) -> No
     """An alert to a channel that is sealed with a key this node lacks waits for the key; the others go out at once."""
     clock = recently()
     await prepared(database)
-    sealed = replace(database, vault=Vault((b"k" * 32,)))
+    sealed = replace(database, keyring=Keyring((b"k" * 32,)))
     await channels.put(sealed, Channel("chat", "slack", CHAT))
     await run_dry(worker(database, answering(503), clock=clock))
     without = Alerter(database, clock, 7)

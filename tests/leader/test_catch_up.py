@@ -126,7 +126,7 @@ async def test_a_leader_that_dies_while_catching_up_is_continued(
         pass
 
     calls = 0
-    real = backfills.progress
+    real = backfills.save_progress
 
     async def dying(*args: Any) -> None:
         nonlocal calls
@@ -137,7 +137,7 @@ async def test_a_leader_that_dies_while_catching_up_is_continued(
 
     monkeypatch.setattr("cluster.leader.catch_up.JOBS", 3)
     with monkeypatch.context() as patch:
-        patch.setattr(backfills, "progress", dying)
+        patch.setattr(backfills, "save_progress", dying)
         with pytest.raises(Died):
             await after_an_absence(database, 60, *(job_document(f"j{i}", "*/5 * * * * *") for i in range(7)))
     clock = Crank(T0 + 61_000)

@@ -65,7 +65,7 @@ async def test_a_silent_holder_is_replaced_and_knows_it_before(database: Databas
     assert taken.number == 2
     assert a.term is None
     with pytest.raises(TermLost):
-        a.trusted()
+        a.trusted_term()
     assert await a.step() is None, "the old holder must find that the lease is another's"
     assert (await leases.read(database)).holder == "b"
 

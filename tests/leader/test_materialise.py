@@ -26,8 +26,8 @@ WRITES = [
     ("schedules", "advance", 2),
     ("schedules", "stamp", 1),
     ("schedules", "stamp", 2),
-    ("schedules", "create", 1),
-    ("engine_jobs", "settle", 1),
+    ("schedules", "insert_missing", 1),
+    ("engine_jobs", "mark_settled", 1),
 ]
 
 
@@ -111,7 +111,7 @@ async def test_a_crash_after_any_write_is_repaired_by_running_again(
     clock.now += 3000
     leader = await lead(database, clock, "b")
     await settle_all(leader, clock)
-    await leader.sweeper.find_orphans()
+    await leader.sweeper.repair_orphans()
     await crank(leader, clock, 3)
     for job, step in (("a", 1), ("b", 3)):
         found = await due_of(database, job)
@@ -170,7 +170,7 @@ async def test_a_leader_frozen_at_any_write_and_thawed_after_its_replacement_har
     with contextlib.suppress(TermLost):
         await asyncio.wait_for(task, 20)
     await crank(new, clock, 2)
-    await new.sweeper.find_orphans()
+    await new.sweeper.repair_orphans()
     await check_owed_and_sent(database, sent)
     await deliver_until(database, w, T0 + 22_000)
     assert len(sent) == len(set(sent)), "an occurrence was sent twice"
@@ -236,4 +236,4 @@ async def test_a_batch_that_names_nothing_is_never_left_by_repetition(
     found = await due_of(database, "a")
     assert found == list(range(len(found)))
     await check_books(database)
-    assert await batches.existing(database, [e["batch"] for e in await rows(database, "executions")])
+    assert await batches.existing_ids(database, [e["batch"] for e in await rows(database, "executions")])

@@ -82,7 +82,7 @@ def test_it_works_between_the_full_seconds() -> None:
     for now in range(0, 1000, 7):
         clock.now = T0 + now
         for done, seconds in ((Pruned(5), 1), (Pruned(), prune.IDLE_SECONDS)):
-            wait = pruner.wait(done)
+            wait = pruner.seconds_until_next(done)
             assert (now + wait * 1000) % 1000 == pytest.approx(prune.AT_MS, abs=1)
             assert seconds - 1 + 0.1 < wait <= seconds + 0.1
-        assert pruner.wait(Pruned(5, more=True)) < 0.1
+        assert pruner.seconds_until_next(Pruned(5, more=True)) < 0.1

@@ -12,7 +12,7 @@ from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
 from cluster.store import batches, executions, history, replays
-from cluster.store.replays import Filter, Replay
+from cluster.store.replays import Replay, ReplayFilter
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, worker
 from tests.support.workers import owed, run_dry
 
@@ -68,8 +68,8 @@ FILTERS: list[tuple[dict[str, Any], int]] = [
 async def test_what_is_counted_is_what_is_sent(database: Database, which: dict[str, Any], count: int) -> None:
     """A dry run's count and the executions that become owed are the same; nothing else is touched."""
     await fill(database)
-    chosen = Filter(**which)
-    assert await replays.count(database, chosen, NOW) == count
+    chosen = ReplayFilter(**which)
+    assert await replays.count_matching(database, chosen, NOW) == count
     leader = await lead(database, Crank(NOW))
     await replays.insert(database, Replay("r", chosen, 1000.0, NOW, count))
     await leader.replayer.step(NOW)
@@ -87,7 +87,7 @@ async def test_it_keeps_its_rate_and_leaves_room(database: Database) -> None:
     """Ten a second: ten, then none until a second has passed; and none while much late work is waiting."""
     await fill(database)
     leader = await lead(database, Crank(NOW))
-    await replays.insert(database, Replay("r", Filter(), 10.0, NOW, 40))
+    await replays.insert(database, Replay("r", ReplayFilter(), 10.0, NOW, 40))
     sent = [(await leader.replayer.step(NOW + ms)).executions for ms in (0, 250, 500, 999, 1000, 1250, 2000)]
     assert sent == [10, 0, 0, 0, 10, 0, 10]
     for i in range(40):
@@ -103,9 +103,9 @@ async def test_a_slow_request_keeps_no_other_waiting(database: Database) -> None
     """Each is worked on when its time has come; what the one has begun the other does not send a second time."""
     await fill(database)
     leader = await lead(database, Crank(NOW))
-    await replays.insert(database, Replay("slow", Filter(job_id="a"), 0.1, NOW, 20))
-    await replays.insert(database, Replay("same", Filter(job_id="a", states=("dead",)), 5.0, NOW, 15))
-    await replays.insert(database, Replay("fast", Filter(job_id="b"), 100.0, NOW + 1, 20))
+    await replays.insert(database, Replay("slow", ReplayFilter(job_id="a"), 0.1, NOW, 20))
+    await replays.insert(database, Replay("same", ReplayFilter(job_id="a", states=("dead",)), 5.0, NOW, 15))
+    await replays.insert(database, Replay("fast", ReplayFilter(job_id="b"), 100.0, NOW + 1, 20))
     for ms in range(0, 9000, 250):
         await leader.replayer.step(NOW + ms)
     done = {r["_id"]: (r["done"], r["sent"]) for r in await rows(database, "replays")}
@@ -121,7 +121,7 @@ async def test_what_fails_again_does_not_go_round(database: Database) -> None:
     await fill(database)
     leader = await lead(database, Crank(NOW))
     now = (await lead_time(database)) + 1
-    await replays.insert(database, Replay("r", Filter(job_id="a"), 1000.0, now, 20))
+    await replays.insert(database, Replay("r", ReplayFilter(job_id="a"), 1000.0, now, 20))
     arrivals: list[str] = []
     w = worker(database, noting(arrivals, "idempotency-key", 404))
     for second in range(4):
@@ -141,7 +141,7 @@ async def lead_time(db: Database) -> int:
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(replays, "write"), (replays, "reopen"), (executions, "insert"), (batches, "insert")],
+    [(replays, "save"), (replays, "reopen_page"), (executions, "insert"), (batches, "insert")],
     ids=["write", "reopen", "executions", "batches"],
 )
 async def test_a_leader_that_dies_at_any_write_loses_and_doubles_nothing(
@@ -151,7 +151,7 @@ async def test_a_leader_that_dies_at_any_write_loses_and_doubles_nothing(
     await fill(database)
     now = await lead_time(database)
     leader = await lead(database, Crank(now))
-    await replays.insert(database, Replay("r", Filter(), 15.0, now, 40))
+    await replays.insert(database, Replay("r", ReplayFilter(), 15.0, now, 40))
     real = getattr(module, name)
 
     async def dying(*args: Any, **kwargs: Any) -> Any:
@@ -181,7 +181,7 @@ async def test_what_was_deleted_meanwhile_is_left_alone(database: Database) -> N
     """Between counting and sending a job may go."""
     await fill(database)
     leader = await lead(database, Crank(NOW))
-    await replays.insert(database, Replay("r", Filter(), 1000.0, NOW, 40))
+    await replays.insert(database, Replay("r", ReplayFilter(), 1000.0, NOW, 40))
     await database.api["jobs"].update_one({"_id": "b"}, {"$set": {"state": "deleted"}})
     await leader.replayer.step(NOW)
     assert {e["job_id"] for e in await rows(database, "executions")} == {"a"}

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 POINTS = [
     ("engine_jobs", "unsettled"),
     ("schedules", "stamp"),
-    ("engine_jobs", "owing"),
+    ("engine_jobs", "of_schedules"),
     ("executions", "insert"),
     ("batches", "insert"),
     ("schedules", "advance"),
-    ("engine_jobs", "settle"),
+    ("engine_jobs", "mark_settled"),
 ]
 CHANGES = ["reschedule", "pause", "resume", "delete", "recreate", "reschedule_back"]
 

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from ops.support.embedded_mongodb import Embedded, free_port
+from ops.support.embedded_mongodb import EmbeddedMongod, free_port
 from tests.support.waiting import wait_until
 
 
@@ -125,7 +125,7 @@ def test_inspection_of_a_running_cluster(tmp_path: Path) -> None:
         for serve in serves:
             serve.send_signal(signal.SIGTERM)
             assert serve.wait(15) == 0
-        assert Embedded(tmp_path / "data").running() is None
+        assert EmbeddedMongod(tmp_path / "data").running_server() is None
     finally:
         for serve in serves:
             if serve.poll() is None:
@@ -170,7 +170,7 @@ def test_the_demo_delivers_and_ctrl_c_ends_all_of_it(tmp_path: Path) -> None:
         assert demo.returncode == 0, output
         assert turn == "again" or re.search(r"delivered\s+[\d.]+/s", output)
         assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-        assert Embedded(tmp_path / "data").running() is None
+        assert EmbeddedMongod(tmp_path / "data").running_server() is None
 
 
 def says(log: Path, words: str) -> bool:

@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from cluster.core.errors import ConfigurationError
 from ops.server.serve import check_database, check_port
 from ops.support import embedded_mongodb
-from ops.support.embedded_mongodb import Embedded, binary, free_port, locate
+from ops.support.embedded_mongodb import EmbeddedMongod, database_uri, free_port, mongod_binary
 from tests.support.mongo import needs_mongod
 from tests.support.waiting import wait_until
 
@@ -29,7 +29,7 @@ pytestmark = needs_mongod
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    state = Embedded(tmp_path).running()
+    state = EmbeddedMongod(tmp_path).running_server()
     if state is not None:
         psutil.Process(state.pid).kill()
 
@@ -41,29 +41,29 @@ def value(uri: str) -> Any:
 
 def test_it_keeps_its_data_and_leaves_no_process(directory: Path) -> None:
     """Stopped with its last user, started again with the same port and data."""
-    first = Embedded(directory)
+    first = EmbeddedMongod(directory)
     state = first.acquire()
     with MongoClient[dict[str, Any]](state.uri) as client:
         assert client.admin.command("hello")["setName"] == "horae"
         client["t"]["c"].insert_one({"_id": 1})
     first.release()
     assert not psutil.pid_exists(state.pid)
-    again = Embedded(directory)
+    again = EmbeddedMongod(directory)
     assert again.acquire().port == state.port
     assert value(state.uri) is not None
     again.release()
-    assert again.running() is None
+    assert again.running_server() is None
 
 
 def test_a_second_user_joins_and_the_last_one_out_stops_it(directory: Path) -> None:
     """Whoever leaves first leaves it running."""
-    first, second = Embedded(directory), Embedded(directory)
+    first, second = EmbeddedMongod(directory), EmbeddedMongod(directory)
     state = first.acquire()
     assert second.acquire() == state
     first.release()
-    assert second.running() == state
+    assert second.running_server() == state
     second.release()
-    assert second.running() is None
+    assert second.running_server() is None
 
 
 @pytest.mark.parametrize("same_port", [True, False])
@@ -75,18 +75,18 @@ def test_it_recovers_after_kill_9_of_everything(
     starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert starter.stdout is not None
     assert starter.stdout.readline() == b"up\n"
-    state = Embedded(directory).running()
+    state = EmbeddedMongod(directory).running_server()
     assert state is not None
     with MongoClient[dict[str, Any]](state.uri) as client:
         client["t"].get_collection("c").insert_one({"_id": 1})
     starter.kill()
     os.kill(state.pid, signal.SIGKILL)
     starter.wait()
-    wait_until(lambda: Embedded(directory).running() is None, 10, "mongod to be gone")
+    wait_until(lambda: EmbeddedMongod(directory).running_server() is None, 10, "mongod to be gone")
     if not same_port:
         port = free_port()
-        monkeypatch.setattr(Embedded, "_port", lambda _: port)
-    again = Embedded(directory)
+        monkeypatch.setattr(EmbeddedMongod, "_port", lambda _: port)
+    again = EmbeddedMongod(directory)
     now = again.acquire()
     assert (now.port == state.port) is same_port
     assert value(now.uri) is not None
@@ -97,9 +97,9 @@ def test_one_whose_starter_was_killed_is_joined_and_stopped_at_last(directory: P
     """kill -9 of `serve` leaves mongod running; the next clean exit takes it along."""
     code = f"from pathlib import Path; from ops.embedded import Embedded; import os; Embedded(Path({str(directory)!r})).acquire(); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], check=False)
-    state = Embedded(directory).running()
+    state = EmbeddedMongod(directory).running_server()
     assert state is not None
-    heir = Embedded(directory)
+    heir = EmbeddedMongod(directory)
     assert heir.acquire() == state
     heir.release()
     assert not psutil.pid_exists(state.pid)
@@ -107,26 +107,26 @@ def test_one_whose_starter_was_killed_is_joined_and_stopped_at_last(directory: P
 
 def test_it_is_started_again_when_it_dies(directory: Path) -> None:
     """While somebody uses it."""
-    e = Embedded(directory)
+    e = EmbeddedMongod(directory)
     state = e.acquire()
     e.watch()
     os.kill(state.pid, signal.SIGKILL)
 
     def back() -> bool:
-        now = e.running()
+        now = e.running_server()
         return now is not None and now.pid != state.pid
 
     wait_until(back, 20, "a new mongod")
     check_database(state.uri)
     e.release()
-    assert e.running() is None
+    assert e.running_server() is None
 
 
 def test_a_standalone_is_refused(tmp_path: Path) -> None:
     """With a sentence that says what to do."""
     port = free_port()
     process = subprocess.Popen(
-        [binary(), "--dbpath", str(tmp_path), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"],
+        [mongod_binary(), "--dbpath", str(tmp_path), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"],
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -175,5 +175,5 @@ def test_a_taken_port_is_a_sentence() -> None:
 def test_commands_say_when_there_is_no_database(tmp_path: Path) -> None:
     """Instead of starting one."""
     with pytest.raises(ConfigurationError, match="horae serve"):
-        locate(tmp_path, None)
-    assert locate(tmp_path, "mongodb://x/") == "mongodb://x/"
+        database_uri(tmp_path, None)
+    assert database_uri(tmp_path, "mongodb://x/") == "mongodb://x/"

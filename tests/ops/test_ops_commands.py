@@ -14,11 +14,11 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from cluster.core.instants import parse, render
+from cluster.core.instants import format_instant, parse_instant
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from ops.cli import cli
-from ops.support.output import table
+from ops.support.output import print_table
 from tests.support import live
 from tests.support.engine import job_document, put_jobs
 from tests.support.waiting import wait_until
@@ -68,7 +68,7 @@ def test_explain(ops: Ops) -> None:
     """Sentences for people, JSON for programs; exit 1 if it did not run, 2 for a time that is none."""
     midnight = int(time.time()) // 86_400 * 86_400_000
     ops.on(lambda db: put_jobs(db, job_document("a", "0 0 3 * * *", active_from=midnight - 2 * 86_400_000)))
-    at = render(midnight - 86_400_000 + 3 * 3_600_000)
+    at = format_instant(midnight - 86_400_000 + 3 * 3_600_000)
     told = ops("explain", "a", at[:16])
     assert (told.exit_code, told.stdout.splitlines()[0]) == (0, "a is active.")
     assert "The leader has not looked at the job's last change yet" in told.stdout
@@ -115,7 +115,7 @@ def test_drain_resign_release(two: tuple[Ops, str, str]) -> None:
 
     def delivered() -> set[str]:
         found = json.loads(ops("executions", "--url", urls[0], "list", "--job", "a", "--limit", "20", "--json").stdout)
-        return {r["node"] for r in found if r["state"] == "dead" and parse(r["scheduledAt"]) > since}
+        return {r["node"] for r in found if r["state"] == "dead" and parse_instant(r["scheduledAt"]) > since}
 
     wait_until(delivered, 15, "something is sent meanwhile")
     assert delivered() == {other}
@@ -159,7 +159,7 @@ def test_whoever_cannot_be_asked_has_to_say_yes(ops: Ops) -> None:
 
 def test_names_of_others_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Answers of targets and names of jobs are shown as they are: brackets stay, control characters do not."""
-    table("t", ["a"], [("closing [/b] and [ssl: x]",), ("\x1b]0;owned\x07 \x1b[31mred",), (None,)])
+    print_table("t", ["a"], [("closing [/b] and [ssl: x]",), ("\x1b]0;owned\x07 \x1b[31mred",), (None,)])
     shown = capsys.readouterr().out
     assert "closing [/b] and [ssl: x]" in shown
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", shown)

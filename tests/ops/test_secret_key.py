@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.core.errors import ConfigurationError
-from config.settings import load
+from config.settings import load_settings
 from ops.cli import cli
-from ops.server.serve import own_key
+from ops.server.serve import embedded_secret_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ ONE, TWO = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
 def test_keys_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several keys with commas between, the first one first; they show nowhere."""
     monkeypatch.setenv("HORAE_SECRET_KEY", f"{ONE}, {TWO}")
-    settings = load(env_file=None)
+    settings = load_settings(env_file=None)
     assert settings.secret_keys == (bytes([1]) * 32, bytes([2]) * 32)
     assert "secret_keys" not in repr(settings)
 
@@ -34,20 +34,20 @@ def test_what_is_no_key(monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
     """The message says which one and how to make one, and does not repeat it."""
     monkeypatch.setenv("HORAE_SECRET_KEY", f"{ONE},{bad}")
     with pytest.raises(ConfigurationError, match=r"HORAE_SECRET_KEY: entry 2 must be .*openssl rand") as refused:
-        load(env_file=None)
+        load_settings(env_file=None)
     assert bad not in str(refused.value)
 
 
 def test_own_key(tmp_path: Path) -> None:
     """Made once, whoever is first, for its owner alone; a file that is no key is an error, not a new key."""
     with ThreadPoolExecutor(8) as pool:
-        keys = set(pool.map(own_key, [tmp_path / "data"] * 16))
+        keys = set(pool.map(embedded_secret_key, [tmp_path / "data"] * 16))
     assert len(keys) == 1
     (path,) = (tmp_path / "data").iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("c2hvcnQ=")
     with pytest.raises(ConfigurationError, match="secret-key is no key"):
-        own_key(tmp_path / "data")
+        embedded_secret_key(tmp_path / "data")
 
 
 def test_new_key_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,4 +55,4 @@ def test_new_key_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     made = {CliRunner().invoke(cli, ["secrets", "new-key"]).output.strip() for _ in range(3)}
     assert len(made) == 3
     monkeypatch.setenv("HORAE_SECRET_KEY", ",".join(made))
-    assert len(load(env_file=None).secret_keys) == 3
+    assert len(load_settings(env_file=None).secret_keys) == 3

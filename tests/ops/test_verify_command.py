@@ -12,8 +12,8 @@ from bson.datetime_ms import DatetimeMS
 from click.testing import CliRunner
 from pymongo import MongoClient
 
-from cluster.core.instants import render
-from cluster.core.verify.findings import ENDED
+from cluster.core.instants import format_instant
+from cluster.core.verify.findings import FINAL_STATES
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.queries import verify_records
@@ -90,8 +90,10 @@ def test_exit_status_and_output(verifier: Verifier) -> None:
     found = json.loads(verifier("--since", "10m", "--json").stdout)
     assert (found["clean"], found["counts"]["missing"], found["executions"]) == (False, 1, SECONDS - 1)
     assert [f["kind"] for f in found["findings"]] == ["missing"]
-    assert found["ended"] == {**dict.fromkeys(ENDED, 0), "succeeded": SECONDS - 1}
-    later = verifier("--since", render(verifier.began + 8000), "--until", render(verifier.began + 20_000), "--json")
+    assert found["ended"] == {**dict.fromkeys(FINAL_STATES, 0), "succeeded": SECONDS - 1}
+    later = verifier(
+        "--since", format_instant(verifier.began + 8000), "--until", format_instant(verifier.began + 20_000), "--json"
+    )
     assert later.exit_code == 0
     assert json.loads(later.stdout)["occurrences"] == 13
 
@@ -101,7 +103,7 @@ def test_the_bench_of_it(mongodb_uri: str, db_name: str) -> None:
     shape = verify.Shape(30, 20, 60)
     with MongoClient[dict[str, Any]](mongodb_uri) as client:
         since = verify.fill(client[db_name], shape, int(time.time() * 1000))
-        done = verify.run(mongodb_uri, db_name, since)
+        done = verify.run_verify(mongodb_uri, db_name, since)
         client.drop_database(db_name)
     assert (done.report["clean"], done.report["executions"], done.report["jobs"]) == (True, 600, 30)
     assert 10 < done.peak_mb < 500

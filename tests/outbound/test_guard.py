@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.outbound.address_guard import GuardedSockets, SystemResolver
-from cluster.outbound.errors import Denied
+from cluster.outbound.errors import ConnectionDenied
 from tests.support.real_sender import LOOPBACK, Names, post, sending
 from tests.support.wire import OK, listening, saying, then_closing
 
@@ -93,7 +93,7 @@ async def test_second_wall() -> None:
     made = wall((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)))
     made.close()
     for address in ("127.0.0.2", "10.0.0.1", "::1"):
-        with pytest.raises(Denied):
+        with pytest.raises(ConnectionDenied):
             wall((socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)))
 
 

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 
 from cluster.core.execution.model import Execution, Job, Target
 from cluster.core.lifecycle import JobState
-from cluster.outbound.headers import delivery_headers, signature
+from cluster.outbound.headers import delivery_headers, signature_headers
 from cluster.outbound.sender import Sender
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
@@ -62,7 +62,7 @@ def test_a_job_cannot_pretend() -> None:
 
 def test_signature_of_the_specification() -> None:
     """The example that the Standard Webhooks libraries test themselves with."""
-    assert signature(
+    assert signature_headers(
         ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
     )[2] == ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
 
@@ -81,7 +81,7 @@ def test_signature_as_a_receiver_checks_it() -> None:
 def test_signature_as_the_package_makes_it(body: str) -> None:
     """Byte for byte what `standardwebhooks` signs, once for each secret, the empty body included."""
     other = "whsec_" + base64.b64encode(bytes(range(100, 124))).decode()
-    sent = dict(signature([SECRET, other], EXECUTION.id, 1_795_651_205, body.encode()))
+    sent = dict(signature_headers([SECRET, other], EXECUTION.id, 1_795_651_205, body.encode()))
     at = datetime.fromtimestamp(1_795_651_205, UTC)
     assert sent["webhook-signature"].split(" ") == [Webhook(s).sign(EXECUTION.id, at, body) for s in (SECRET, other)]
 

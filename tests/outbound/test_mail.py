@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from cluster.core.execution.model import Target
-from cluster.core.execution.verdict import Verdict, judge
+from cluster.core.execution.verdict import Verdict, verdict_of
 from cluster.outbound.mail import MailServer
 from cluster.outbound.sender import Sender
 from ops.support.embedded_mongodb import free_port
@@ -58,7 +58,7 @@ async def test_what_the_server_says_of_a_message(office: PostOffice, answer: str
     """4xx is tried again, 5xx is final: as RFC 5321 means them."""
     office.answer = answer
     reply = await send(office.port)
-    assert judge(reply.status, reply.error) is verdict
+    assert verdict_of(reply.status, reply.error) is verdict
     assert answer.startswith("250") or answer[:3] in str(reply.detail)
 
 
@@ -66,20 +66,20 @@ async def test_what_the_server_says_of_addresses(office: PostOffice) -> None:
     """Refused for all: by the worst that may still go better. Refused for one: the others have it, and it is said."""
     office.refuse = {"ops@example.com": "550 unknown", "b@example.com": "450 busy"}
     reply = await send(office.port)
-    assert judge(reply.status, reply.error) is Verdict.RETRY
+    assert verdict_of(reply.status, reply.error) is Verdict.RETRY
     office.refuse = {"ops@example.com": "550 unknown", "b@example.com": "550 unknown"}
     reply = await send(office.port)
-    assert judge(reply.status, reply.error) is Verdict.REFUSED
+    assert verdict_of(reply.status, reply.error) is Verdict.REFUSED
     office.refuse = {"ops@example.com": "550 unknown"}
     reply = await send(office.port)
-    assert judge(reply.status, reply.error) is Verdict.SUCCESS
+    assert verdict_of(reply.status, reply.error) is Verdict.SUCCESS
     assert "ops@example.com" in str(reply.detail)
 
 
 async def test_no_server_there_and_none_set() -> None:
     """The first is tried again; the second is an operator's mistake, and says which."""
     reply = await send(free_port())
-    assert (reply.error, judge(reply.status, reply.error)) == ("connect", Verdict.RETRY)
+    assert (reply.error, verdict_of(reply.status, reply.error)) == ("connect", Verdict.RETRY)
     bare = Sender(httpx.MockTransport(lambda _: httpx.Response(200)))
     reply = await bare.send(bare.prepare(Target("mailto:a@b", body=SAID), []))
     assert reply.error == "denied"

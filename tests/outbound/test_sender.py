@@ -71,7 +71,7 @@ async def test_kinds(exc: Exception, kind: str) -> None:
 
     reply = await reply_to(handler)
     assert (reply.status, reply.error, reply.excerpt) == (None, kind, None)
-    assert kind in errors.KINDS
+    assert kind in errors.ERROR_KINDS
 
 
 @pytest.mark.parametrize("exc", [httpx.ConnectTimeout("x"), httpx.ReadTimeout("x")])

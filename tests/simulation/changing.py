@@ -11,8 +11,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.errors import CallerError, StoreUnavailable, TermLost
-from cluster.core.execution.model import Attempt, Ending, Moved, Term
-from cluster.core.execution.outcome import next_number, refusal
+from cluster.core.execution.model import Attempt, Ending, Rescheduled, Term
+from cluster.core.execution.outcome import cancellation_reason, next_attempt_number
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
 from cluster.core.job.definition import Definition
@@ -22,7 +22,7 @@ from cluster.core.verify import oracle
 from cluster.leader.leader import Leader
 from cluster.store import engine_jobs
 from cluster.store.batches import ClaimFilter
-from cluster.store.enqueue import repair
+from cluster.store.enqueue import repair_batches
 from cluster.usecases import jobs
 from cluster.worker.claim import Claimer
 from cluster.worker.record import Recorder
@@ -50,7 +50,7 @@ class Trusting:
         self._world = world
         self.until = 0.0
 
-    def trusted(self) -> Term:
+    def trusted_term(self) -> Term:
         if self._world.now >= self.until:
             raise TermLost("not trusted any more")
         return self.term
@@ -59,7 +59,7 @@ class Trusting:
 class Census:
     """How many nodes there are."""
 
-    def alive(self, *_: Any) -> int:
+    def live_count(self, *_: Any) -> int:
         return 2
 
 
@@ -107,7 +107,7 @@ class Changing:
             act: Any = random.choice(
                 (
                     lambda n, wanted=wanted, now=now: jobs._change(
-                        db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.ANY
+                        db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.NO_PRECONDITION
                     ),
                     lambda n, now=now: jobs.pause(db, n, now),
                     lambda n, now=now: jobs.resume(db, n, now),
@@ -121,7 +121,9 @@ class Changing:
     def _create(self, wanted: Definition) -> Any:
         db: Any = self.world.store
         now = self.world.clock().now_ms()
-        return lambda n: jobs._change(db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.ANY)
+        return lambda n: jobs._change(
+            db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.NO_PRECONDITION
+        )
 
     def _definition(self) -> Definition:
         choice = self.world.random.choice
@@ -162,24 +164,24 @@ class Changing:
                 if claimed is None:
                     await turn(0.7)
                     continue
-                await turn(clock.until(claimed.batch.send_ms))
+                await turn(clock.seconds_until(claimed.batch.send_ms))
                 read = await engine_jobs.by_id(_any(w.store), {e.job_id for e in claimed.executions})
             except StoreUnavailable:
                 await turn(1.0)
                 continue
             endings, moves = [], []
             for e in claimed.executions:
-                now, why = clock.now_ms(), refusal(e, read.jobs.get(e.job_id))
+                now, why = clock.now_ms(), cancellation_reason(e, read.jobs.get(e.job_id))
                 fails = not why and len(e.attempts) < FAILURES and w.random.random() < FAILING
-                made = Attempt(next_number(e.attempts), now, owner, e.token, 1.0, 503 if fails else 200)
+                made = Attempt(next_attempt_number(e.attempts), now, owner, e.token, 1.0, 503 if fails else 200)
                 if fails:
-                    moves.append(Moved(e, (*e.attempts, made), now + 2000))
+                    moves.append(Rescheduled(e, (*e.attempts, made), now + 2000))
                 else:
                     kept = e.attempts if why else (*e.attempts, made)
                     endings.append(Ending(e, State.CANCELLED if why else State.SUCCEEDED, now, kept, why))
-            await recorder.moves(moves)
-            await recorder.endings(endings)
-            await recorder.finish([claimed.batch])
+            await recorder.reschedule(moves)
+            await recorder.record_final(endings)
+            await recorder.delete_finished([claimed.batch])
 
     # -- what must hold ------------------------------------------------------------------------------------------
 
@@ -237,7 +239,7 @@ class Changing:
             w.store.postponed.pop()()
         w.store.writes += 1
         self._check()
-        w.spawn("sweep", repair(_any(w.store), list(w.store.executions.values())))
+        w.spawn("sweep", repair_batches(_any(w.store), list(w.store.executions.values())))
         w.spawn("leader", self._lead(0.0, 600.0))
         w.spawn("worker", self._work("worker@last"))
         w.run(w.now + 60, self._check)

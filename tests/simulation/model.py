@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cluster.core.election import Lease
+from cluster.core.election import LeaderLease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
 from cluster.core.lifecycle import SENT_FINAL, State, replaces
 from cluster.store.batches import OVERDUE_MS
@@ -23,13 +23,13 @@ from cluster.store.history import Recorded
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from cluster.core.execution.model import Attempt, Batch, Ending, Execution, Owing
+    from cluster.core.execution.model import Attempt, Batch, Ending, Execution, JobSchedule
     from cluster.core.limits.permits import Permits
     from cluster.store.backfills import Backfill
     from cluster.store.batches import ClaimFilter
     from cluster.store.history import MissedRange
     from cluster.store.mongo.client import Document
-    from cluster.store.schedules import Row
+    from cluster.store.schedules import ScheduleRow
 
 
 @types.coroutine
@@ -67,15 +67,15 @@ class Store:
     floors: dict[str, int] = field(default_factory=dict)
     """Tokens above which the next claim of a batch has to begin."""
     history: dict[str, Final] = field(default_factory=dict)
-    rows: dict[str, Row] = field(default_factory=dict)
-    jobs: list[Owing] = field(default_factory=list)
+    rows: dict[str, ScheduleRow] = field(default_factory=dict)
+    jobs: list[JobSchedule] = field(default_factory=list)
     """Jobs that nobody changes."""
     documents: dict[str, Document] = field(default_factory=dict)
     """Jobs as they are kept, replaced whole by each change."""
     backfills: dict[str, Backfill] = field(default_factory=dict)
     missed: dict[str, MissedRange] = field(default_factory=dict)
     permits: dict[str, Permits] = field(default_factory=dict)
-    lease: Lease = field(default_factory=lambda: Lease(None, 0, 0))
+    lease: LeaderLease = field(default_factory=lambda: LeaderLease(None, 0, 0))
     lease_at_ms: int = 0
     endings: dict[str, str] = field(default_factory=dict)
     postponed: list[Callable[[], Any]] = field(default_factory=list)
@@ -119,16 +119,16 @@ class Store:
 # -- leases --------------------------------------------------------------------------------------------------------
 
 
-async def lease_read(db: Store) -> Lease:
-    answer: Lease = await db.read(lambda: db.lease)
+async def lease_read(db: Store) -> LeaderLease:
+    answer: LeaderLease = await db.read(lambda: db.lease)
     return answer
 
 
-async def take_over(db: Store, seen: Lease, holder: str, _node: str) -> bool:
+async def take_over(db: Store, seen: LeaderLease, holder: str, _node: str) -> bool:
     def effect() -> bool:
         if (db.lease.term, db.lease.rev) != (seen.term, seen.rev):
             return False
-        db.lease, db.lease_at_ms = Lease(holder, seen.term + 1, seen.rev + 1), db.now_ms()
+        db.lease, db.lease_at_ms = LeaderLease(holder, seen.term + 1, seen.rev + 1), db.now_ms()
         return True
 
     return bool((await db.write(effect))[0])
@@ -137,7 +137,7 @@ async def take_over(db: Store, seen: Lease, holder: str, _node: str) -> bool:
 def _while_held(db: Store, holder: str, term: int, *, resign: bool) -> bool:
     if (db.lease.holder, db.lease.term) != (holder, term):
         return False
-    db.lease = Lease(None if resign else holder, term, db.lease.rev + 1)
+    db.lease = LeaderLease(None if resign else holder, term, db.lease.rev + 1)
     db.lease_at_ms = db.lease_at_ms if resign else db.now_ms()
     return True
 
@@ -281,9 +281,9 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             if b.late == which.late
             and b.claimable_ms <= now
             and not (which.unowned_only and b.owner is not None)
-            and b.host not in which.hosts_held
-            and b.gate not in which.gates_shut
-            and not (which.claims_most is not None and b.claims > which.claims_most)
+            and b.host not in which.hosts_blocked
+            and b.limit_key not in which.limits_saturated
+            and not (which.max_claims is not None and b.claims > which.max_claims)
         ]
         if not fit:
             return None
@@ -295,7 +295,7 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             token=max(b.token, db.floors.get(b.id, 0)) + 1,
             claims=b.claims + 1,
             claimable_ms=until,
-            held=False,
+            deferred=False,
         )
         db.batches[b.id] = claimed
         return claimed
@@ -321,15 +321,15 @@ async def renew_batches(db: Store, owner: str, held: Sequence[tuple[str, int]], 
     return {name for (name, _), ours in zip(pairs, mine, strict=True) if not ours}
 
 
-async def release(db: Store, batch: Batch, claimable_ms: int | None, *, untouched: bool = False) -> bool:
+async def release(db: Store, batch: Batch, claimable_ms: int | None, *, nothing_sent: bool = False) -> bool:
     def effect() -> bool:
         b = held_still(db, batch.id, batch.owner, batch.token)
         if b is None:
             return False
         b = replace(b, owner=None, claimable_ms=db.now_ms() if claimable_ms is None else claimable_ms)
-        if untouched:
+        if nothing_sent:
             late = b.late or b.send_ms <= db.now_ms() - OVERDUE_MS
-            b = replace(b, claims=max(0, batch.claims - 1), held=claimable_ms is not None, late=late)
+            b = replace(b, claims=max(0, batch.claims - 1), deferred=claimable_ms is not None, late=late)
         db.batches[b.id] = b
         return True
 
@@ -392,26 +392,28 @@ async def settled(db: Store, versions: dict[str, str]) -> set[str]:
 # -- schedules and jobs --------------------------------------------------------------------------------------------
 
 
-async def due(db: Store, before_ms: int, limit: int, without: Sequence[str] = ()) -> tuple[list[Row], dict[str, str]]:
-    def effect() -> list[Row]:
-        fit = [r for r in db.rows.values() if r.next_ms <= before_ms and r.key not in without]
+async def due(
+    db: Store, before_ms: int, limit: int, exclude: Sequence[str] = ()
+) -> tuple[list[ScheduleRow], dict[str, str]]:
+    def effect() -> list[ScheduleRow]:
+        fit = [r for r in db.rows.values() if r.next_ms <= before_ms and r.key not in exclude]
         return sorted(fit, key=lambda r: r.next_ms)[:limit]
 
     return await db.read(effect), {}
 
 
-async def stamp_rows(db: Store, keys: Sequence[str], term: Any) -> dict[str, Row]:
+async def stamp_rows(db: Store, keys: Sequence[str], term: Any) -> dict[str, ScheduleRow]:
     def effect(key: str) -> None:
         if key in db.rows and db.rows[key].term < term.number:
             db.rows[key] = replace(db.rows[key], term=term.number)
 
     await db.write(*(lambda k=k: effect(k) for k in keys))
-    found: dict[str, Row] = await db.read(lambda: {k: db.rows[k] for k in keys if k in db.rows})
+    found: dict[str, ScheduleRow] = await db.read(lambda: {k: db.rows[k] for k in keys if k in db.rows})
     return found
 
 
-async def advance(db: Store, moves: Sequence[tuple[Row, int | None]], term: Any) -> int:
-    def effect(row: Row, next_ms: int | None) -> bool:
+async def advance(db: Store, moves: Sequence[tuple[ScheduleRow, int | None]], term: Any) -> int:
+    def effect(row: ScheduleRow, next_ms: int | None) -> bool:
         there = db.rows.get(row.key)
         if there is None or (there.term, there.next_ms) != (term.number, row.next_ms):
             return False

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Permits
 from cluster.store import jobs
-from cluster.store.engine_jobs import Page, Read
-from cluster.store.mongo.codec import job_from_document, owing_from_document
+from cluster.store.engine_jobs import JobsById, JobSchedulePage
+from cluster.store.mongo.codec import job_from_document, job_schedule_from_document
 from cluster.store.mongo.encryption import NO_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from cluster.core.execution.model import Batch, Execution, Job, Owing
-    from cluster.core.job.definition import Change, StoredJob
+    from cluster.core.execution.model import Batch, Execution, Job, JobSchedule
+    from cluster.core.job.definition import JobChange, StoredJob
     from cluster.core.limits.permits import Permit
     from cluster.store.backfills import Backfill
     from cluster.store.history import MissedRange
     from cluster.store.mongo.client import Document
-    from cluster.store.schedules import Row
+    from cluster.store.schedules import ScheduleRow
     from tests.simulation.model import Store
 
 # -- jobs, as they are defined -------------------------------------------------------------------------------------
@@ -36,16 +36,16 @@ async def job_one(db: Store, job_id: str) -> StoredJob | None:
     return None if d is None else jobs.stored_job(d)
 
 
-async def job_insert(db: Store, change: Change) -> bool:
+async def job_insert(db: Store, change: JobChange) -> bool:
     def effect() -> bool:
         fresh = change.job.id not in db.documents
-        db.documents.setdefault(change.job.id, jobs.insertion(change))
+        db.documents.setdefault(change.job.id, jobs.new_document(change))
         return fresh
 
     return bool((await db.write(effect))[0])
 
 
-async def job_update(db: Store, change: Change) -> bool:
+async def job_update(db: Store, change: JobChange) -> bool:
     query, operations = jobs._update(change, NO_KEYS)
 
     def effect() -> bool:
@@ -53,7 +53,7 @@ async def job_update(db: Store, change: Change) -> bool:
         if d is None or d["revision"] != query["revision"]:
             return False
         past = operations.get("$push", {}).get("past", {"$each": []})["$each"]
-        db.documents[d["_id"]] = {**d, **operations["$set"], "past": [*d["past"], *past][-jobs.PERIODS_KEPT :]}
+        db.documents[d["_id"]] = {**d, **operations["$set"], "past": [*d["past"], *past][-jobs.MAX_PERIODS :]}
         return True
 
     return bool((await db.write(effect))[0])
@@ -62,27 +62,27 @@ async def job_update(db: Store, change: Change) -> bool:
 # -- jobs, as the engine reads them --------------------------------------------------------------------------------
 
 
-async def by_id(db: Store, ids: Iterable[str]) -> Read:
+async def by_id(db: Store, ids: Iterable[str]) -> JobsById:
     wanted = sorted(ids)
     found: list[Job] = await db.read(lambda: [job_from_document(db.documents[i]) for i in wanted if i in db.documents])
-    return Read({j.id: j for j in found})
+    return JobsById({j.id: j for j in found})
 
 
-async def _page(db: Store, fits: Callable[[Document], bool], limit: int, *, pasts: bool = False) -> Page:
-    def effect() -> list[Owing]:
+async def _page(db: Store, fits: Callable[[Document], bool], limit: int, *, pasts: bool = False) -> JobSchedulePage:
+    def effect() -> list[JobSchedule]:
         found = [d for _, d in sorted(db.documents.items()) if fits(d)][:limit]
-        return [owing_from_document(d if pasts else {**d, "past": []}) for d in found]
+        return [job_schedule_from_document(d if pasts else {**d, "past": []}) for d in found]
 
-    page: list[Owing] = await db.read(effect)
-    return Page(page, page[-1].id if len(page) == limit else None)
+    page: list[JobSchedule] = await db.read(effect)
+    return JobSchedulePage(page, page[-1].id if len(page) == limit else None)
 
 
 async def owing(
-    db: Store, keys: Sequence[str], limit: int, *, after: str | None = None, completed: bool = False
-) -> Page:
-    states = {JobState.ACTIVE, JobState.COMPLETED} if completed else {JobState.ACTIVE}
+    db: Store, keys: Sequence[str], limit: int, *, after: str | None = None, include_completed: bool = False
+) -> JobSchedulePage:
+    states = {JobState.ACTIVE, JobState.COMPLETED} if include_completed else {JobState.ACTIVE}
     if db.jobs:
-        return Page(await db.read(lambda: [j for j in db.jobs if j.schedule_key in keys]))
+        return JobSchedulePage(await db.read(lambda: [j for j in db.jobs if j.schedule_key in keys]))
     return await _page(
         db,
         lambda d: (
@@ -95,20 +95,20 @@ async def owing(
     )
 
 
-async def owing_one(db: Store, job_id: str) -> Owing | None:
+async def owing_one(db: Store, job_id: str) -> JobSchedule | None:
     d: Document | None = await db.read(lambda: db.documents.get(job_id))
-    return None if d is None else owing_from_document({**d, "past": []})
+    return None if d is None else job_schedule_from_document({**d, "past": []})
 
 
-async def unsettled(db: Store, limit: int, without: Sequence[str] = ()) -> Page:
-    return await _page(db, lambda d: "unsettled" in d and d["_id"] not in without, limit, pasts=True)
+async def unsettled(db: Store, limit: int, exclude: Sequence[str] = ()) -> JobSchedulePage:
+    return await _page(db, lambda d: "unsettled" in d and d["_id"] not in exclude, limit, pasts=True)
 
 
-async def changing(db: Store, keys: Collection[str], limit: int, without: Sequence[str] = ()) -> set[str]:
+async def changing(db: Store, keys: Collection[str], limit: int, exclude: Sequence[str] = ()) -> set[str]:
     page = await _page(
-        db, lambda d: "unsettled" in d and bool(d["past"]) and d["_id"] not in without, limit, pasts=True
+        db, lambda d: "unsettled" in d and bool(d["past"]) and d["_id"] not in exclude, limit, pasts=True
     )
-    return {past.schedule_key for job in page.jobs for past, _ in job.pasts} & set(keys)
+    return {past.schedule_key for job in page.jobs for past, _ in job.past_schedules} & set(keys)
 
 
 async def versions(db: Store, ids: Collection[str]) -> dict[str, str]:
@@ -162,10 +162,10 @@ async def backfills_open(db: Store, *ranges: Backfill) -> None:
     await db.write(*(lambda b=b: effect(b) for b in ranges))
 
 
-async def backfills_oldest(db: Store, without: Sequence[str] = ()) -> tuple[Backfill | None, dict[str, str]]:
+async def backfills_oldest(db: Store, exclude: Sequence[str] = ()) -> tuple[Backfill | None, dict[str, str]]:
     def effect() -> Backfill | None:
-        fit = [b for b in db.backfills.values() if b.id not in without]
-        uncounted = [b for b in fit if not b.counted]
+        fit = [b for b in db.backfills.values() if b.id not in exclude]
+        uncounted = [b for b in fit if not b.missed_recorded]
         return uncounted[0] if uncounted else min(fit, key=lambda b: (b.cursor_ms, b.id), default=None)
 
     return await db.read(effect), {}
@@ -228,14 +228,14 @@ async def known(db: Store, ids: Collection[str]) -> set[str]:
     return found
 
 
-async def rows_create(db: Store, rows: Iterable[Row]) -> None:
+async def rows_create(db: Store, rows: Iterable[ScheduleRow]) -> None:
     some = list(rows)
     if some:
         await db.write(*(lambda r=r: db.rows.setdefault(r.key, r) for r in some))
 
 
-async def rows_known(db: Store, keys: Collection[str]) -> dict[str, Row]:
-    found: dict[str, Row] = await db.read(lambda: {k: db.rows[k] for k in keys if k in db.rows})
+async def rows_known(db: Store, keys: Collection[str]) -> dict[str, ScheduleRow]:
+    found: dict[str, ScheduleRow] = await db.read(lambda: {k: db.rows[k] for k in keys if k in db.rows})
     return found
 
 
@@ -271,7 +271,7 @@ async def strays(db: Store, owner: str) -> list[Batch]:
 
 
 async def count_late(db: Store, limit: int) -> int:
-    found: int = await db.read(lambda: sum(b.late and not b.held for b in db.batches.values()))
+    found: int = await db.read(lambda: sum(b.late and not b.deferred for b in db.batches.values()))
     return min(found, limit)
 
 
@@ -293,14 +293,14 @@ async def permits_write(db: Store, gate: str, seen: Permits, then: Permits) -> b
 async def permits_give_back(db: Store, back: Iterable[Permit]) -> None:
     def effect(gate: str, mine: set[tuple[str, str | None]]) -> None:
         there = db.permits.get(gate, Permits())
-        left = {i: mark for i, mark in there.held.items() if not mark or (i, mark) not in mine}
-        if len(left) < len(there.held):
-            db.permits[gate] = replace(there, held=left, rev=there.rev + 1)
+        left = {i: mark for i, mark in there.granted.items() if not mark or (i, mark) not in mine}
+        if len(left) < len(there.granted):
+            db.permits[gate] = replace(there, granted=left, rev=there.rev + 1)
 
     by_gate: dict[str, set[tuple[str, str | None]]] = {}
     for p in back:
-        if p.mark is not None:
-            by_gate.setdefault(p.gate, set()).add((p.execution, p.mark))
+        if p.permit_id is not None:
+            by_gate.setdefault(p.limit_key, set()).add((p.execution, p.permit_id))
     if by_gate:
         await db.write(*(lambda g=g, mine=mine: effect(g, mine) for g, mine in by_gate.items()))
 

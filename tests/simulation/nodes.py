@@ -12,19 +12,19 @@ from contextvars import copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cluster.core.execution.model import Retry
-from cluster.core.execution.planning import Grouping, plan
+from cluster.core.execution.model import RetryPolicy
+from cluster.core.execution.planning import Grouping, plan_batches
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
-from cluster.core.job.changes import Moment
+from cluster.core.job.changes import ChangeStamp
 from cluster.core.job.definition import Definition
 from cluster.core.lifecycle import State
 from cluster.core.limits.permits import Limits
 from cluster.core.timings import Timings
 from cluster.outbound.sender import Reply
 from cluster.store import jobs
-from cluster.store.enqueue import owe, repair
-from cluster.store.mongo.codec import owing_from_document
+from cluster.store.enqueue import insert_owed, repair_batches
+from cluster.store.mongo.codec import job_schedule_from_document
 from cluster.worker.worker import Worker, WorkerSettings
 from tests.simulation.loop import NODE, VirtualLoop
 from tests.simulation.model import turn
@@ -36,13 +36,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cluster.core.execution.model import Target
-    from cluster.worker.leases import Held
+    from cluster.worker.leases import HeldBatch
 
 SLOW_SECONDS = 4.5
 DEFINITIONS = {
-    "skip": Definition("@every 3s", "http://t/", 0, overlap="skip", retry=Retry(3, 1.0, 2.0, 300.0, 0.2)),
-    "gate": Definition("@every 3s", "http://t/", 0, limits=Limits(concurrent=1), retry=Retry(2, 1.0, 1.0, 9.0, 0.0)),
-    "tried": Definition("@every 3s", "http://t/", 0, retry=Retry(4, 1.0, 3.0, 5.0, 0.5, max_age_seconds=12.0)),
+    "skip": Definition("@every 3s", "http://t/", 0, overlap="skip", retry=RetryPolicy(3, 1.0, 2.0, 300.0, 0.2)),
+    "gate": Definition(
+        "@every 3s", "http://t/", 0, limits=Limits(concurrent=1), retry=RetryPolicy(2, 1.0, 1.0, 9.0, 0.0)
+    ),
+    "tried": Definition("@every 3s", "http://t/", 0, retry=RetryPolicy(4, 1.0, 3.0, 5.0, 0.5, max_age_seconds=12.0)),
 }
 DUES = tuple(START_MS + 2000 + 3000 * n for n in range(4))
 STORM_SECONDS = 25.0
@@ -86,11 +88,11 @@ class Machines:
         self.owing = False
         """Whether something is being written down, and its batches may not be there yet."""
         self.rules = Rules(self, self.definitions)
-        at = Moment(START_MS - 60_000, "v1", "m")
+        at = ChangeStamp(START_MS - 60_000, "v1", "m")
         for name, definition in self.definitions.items():
             made = changes.define(None, name, definition, at)
             if made is not None:
-                w.store.documents[name] = {k: v for k, v in jobs.insertion(made).items() if k != "unsettled"}
+                w.store.documents[name] = {k: v for k, v in jobs.new_document(made).items() if k != "unsettled"}
 
     def _slow(self) -> float:
         w = self.world
@@ -174,7 +176,7 @@ class Machines:
             return
         owner = self._current.pop(min(self._current))
         worker = self.workers[owner]
-        await self._in(owner, worker.drain(6.0))
+        await self._in(owner, worker.shutdown(6.0))
         if not w.trouble:
             self.rules.drained(owner)
         self.loop.kill(owner)
@@ -186,15 +188,15 @@ class Machines:
     async def owe(self, dues: Sequence[int]) -> None:
         """What a leader writes down; its own troubles are another scenario's."""
         store: Any = self.world.store
-        owed = [(owing_from_document(store.documents[n]), dues) for n in self.definitions]
-        planned = plan(owed, Grouping(128, 1000), 2, lambda: f"w{next(self._batches)}")
+        owed = [(job_schedule_from_document(store.documents[n]), dues) for n in self.definitions]
+        planned = plan_batches(owed, Grouping(128, 1000), 2, lambda: f"w{next(self._batches)}")
         fault, store.fault, self.owing = store.fault, lambda: None, True
         try:
-            await owe(store, planned.executions, planned.batches, lambda: f"w{next(self._batches)}")
+            await insert_owed(store, planned.executions, planned.batches, lambda: f"w{next(self._batches)}")
         finally:
             store.fault, self.owing = fault, False
 
-    def held(self, owner: str, execution: str) -> Held | None:
+    def held(self, owner: str, execution: str) -> HeldBatch | None:
         """Under which lease a node sends this now."""
         return next((h for h in self.workers[owner].held.values() if execution in h.sending), None)
 
@@ -233,7 +235,7 @@ class Machines:
             self._current.clear()
             for n in range(2):
                 self.begin(f"n{n}")
-            self._in(None, repair(store, list(w.store.executions.values())))
+            self._in(None, repair_batches(store, list(w.store.executions.values())))
 
     def _mended(self) -> None:
         """All ends within the leases, and the next occurrences may run."""

@@ -10,13 +10,13 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
-from cluster.core.execution.model import Retry
-from cluster.core.execution.outcome import next_number
+from cluster.core.execution.model import RetryPolicy
+from cluster.core.execution.outcome import next_attempt_number
 from cluster.core.ids import execution_id
 from cluster.core.job.definition import Definition
 from cluster.core.lifecycle import State
 from cluster.core.timings import Timings
-from cluster.worker.claim import ALONE_AFTER, GIVE_UP_AFTER
+from cluster.worker.claim import GIVE_UP_AFTER, SUSPECT_AFTER
 from tests.simulation.nodes import Machines
 from tests.simulation.world import START_MS, Broken
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DUE = START_MS + 2000
 POISON = execution_id("k", DUE)
-JOB = Definition("@every 3s", "http://t/", 0, retry=Retry(50, 1.0, 1.0, 1.0, 0.0))
+JOB = Definition("@every 3s", "http://t/", 0, retry=RetryPolicy(50, 1.0, 1.0, 1.0, 0.0))
 CALM_SECONDS = 300.0
 
 
@@ -64,7 +64,7 @@ class Poisoned(Machines):
         along = {i for h in held for i in (*h.waiting, *h.sending)} - {POISON}
         for e in self.world.store.executions.values():
             if e.id in along:
-                self._taken[e.id, next_number(e.attempts)] += 1
+                self._taken[e.id, next_attempt_number(e.attempts)] += 1
         self.die(node)
 
     def _mended(self) -> None:
@@ -75,7 +75,7 @@ class Poisoned(Machines):
                 raise Broken(f"{i} kills nodes and is {final.state}: {final.reason}")
             # In a storm so many nodes may lose their leases of one execution that it is given up for nobody's fault.
             times = max((n for (other, _), n in self._taken.items() if other == i), default=0)
-            fate = lost and not self._in_peace and times <= ALONE_AFTER
+            fate = lost and not self._in_peace and times <= SUSPECT_AFTER
             if i != POISON and final.state is not State.SUCCEEDED and not fate:
                 raise Broken(f"{i} harmed nobody, was on {times} nodes that died, and is {final.state}: {final.reason}")
         killed = len(self.rules.sent[POISON])

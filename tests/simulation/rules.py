@@ -15,7 +15,7 @@ from tests.simulation.world import START_MS, Broken
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cluster.core.execution.model import Execution, Retry
+    from cluster.core.execution.model import Execution, RetryPolicy
     from cluster.core.job.definition import Definition
     from tests.simulation.model import Final
     from tests.simulation.nodes import Machines
@@ -105,14 +105,14 @@ class Rules:
             if worker._clock.monotonic() < theirs.valid_until:
                 raise Broken(f"{node} and {other} trust their lease of one batch")
 
-    def _not_too_old(self, execution: str, retry: Retry) -> None:
+    def _not_too_old(self, execution: str, retry: RetryPolicy) -> None:
         if retry.max_age_seconds is None:
             return
         latest = int(execution.partition(":")[2]) + retry.max_age_seconds * 1000 + SLACK_MS
         if START_MS + self.machines.world.now * 1000 > latest:
             raise Broken(f"{execution} is sent although it is older than maxAgeSeconds")
 
-    def _waited(self, execution: str, number: int, retry: Retry) -> None:
+    def _waited(self, execution: str, number: int, retry: RetryPolicy) -> None:
         owed = self.machines.world.store.executions.get(execution)
         before = [] if owed is None else [a for a in owed.attempts if a.number == number - 1]
         if not before:
@@ -124,7 +124,7 @@ class Rules:
         if now_ms < min(ends):
             raise Broken(f"attempt {number} of {execution} is {min(ends) - now_ms:.0f} ms too early")
 
-    def _delay_ms(self, retry: Retry, execution: str, number: int, token: int, sign: int) -> float:
+    def _delay_ms(self, retry: RetryPolicy, execution: str, number: int, token: int, sign: int) -> float:
         """The least (`sign` -1) or the longest (1) time from an attempt to the next."""
         grown = min(retry.initial_delay_seconds * retry.multiplier ** (number - 1), retry.max_delay_seconds)
         asked = min(self._asked.get((execution, number, token), 0.0), retry.max_delay_seconds)

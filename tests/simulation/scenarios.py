@@ -9,8 +9,19 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.errors import StoreUnavailable
-from cluster.core.execution.model import Attempt, Batch, Ending, Execution, Job, Moved, Owing, Retry, Target, Term
-from cluster.core.execution.outcome import Heard, outcome
+from cluster.core.execution.model import (
+    Attempt,
+    Batch,
+    Ending,
+    Execution,
+    Job,
+    JobSchedule,
+    Rescheduled,
+    RetryPolicy,
+    Target,
+    Term,
+)
+from cluster.core.execution.outcome import AttemptResult, outcome
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import SENT_FINAL, JobState, State
 from cluster.core.schedule.schedule import parse_schedule
@@ -19,9 +30,9 @@ from cluster.leader.elector import Elector
 from cluster.leader.materialise import Materialiser
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
-from cluster.store.enqueue import owe, repair
-from cluster.store.schedules import Row
-from cluster.worker.claim import Claimed, Claimer
+from cluster.store.enqueue import insert_owed, repair_batches
+from cluster.store.schedules import ScheduleRow
+from cluster.worker.claim import ClaimedBatch, Claimer
 from cluster.worker.record import Recorder
 from tests.simulation.leases import Leases
 from tests.simulation.model import turn
@@ -80,7 +91,9 @@ class Election:
 
 
 KEY = parse_schedule("@every 10s").key
-JOBS = tuple(Owing(f"j{n}", KEY, "v1", START_MS + n * 10_000, None, None, lane=0, spread_seconds=0) for n in range(2))
+JOBS = tuple(
+    JobSchedule(f"j{n}", KEY, "v1", START_MS + n * 10_000, None, None, lane=0, spread_seconds=0) for n in range(2)
+)
 
 
 class WritingDown:
@@ -92,7 +105,7 @@ class WritingDown:
         self._ids = count()
         self._terms = count(1)
         self._first = parse_schedule("@every 10s").next_after(START_MS - 1) or 0
-        self.world.store.rows[KEY] = Row(KEY, self._first, 0)
+        self.world.store.rows[KEY] = ScheduleRow(KEY, self._first, 0)
         self.world.store.jobs.extend(JOBS)
 
     def run(self) -> World:
@@ -136,14 +149,14 @@ class WritingDown:
         w.trouble = 0.0
         while w.store.postponed:
             w.store.postponed.pop()()
-        w.spawn("sweep", repair(_any(w.store), list(w.store.executions.values())))
+        w.spawn("sweep", repair_batches(_any(w.store), list(w.store.executions.values())))
         w.run(w.now + 100, self._check)
         for e in w.store.executions.values():
             if e.batch not in w.store.batches or e.id not in w.store.batches[e.batch].ids:
                 raise Broken(f"{e.id} is owed by no batch")
 
 
-JOB = Job("j", JobState.ACTIVE, "v1", 0, 0, Target("http://t/"), Retry(max_attempts=2, jitter=0.0))
+JOB = Job("j", JobState.ACTIVE, "v1", 0, 0, Target("http://t/"), RetryPolicy(max_attempts=2, jitter=0.0))
 RECORD_MS = 4000
 
 
@@ -188,7 +201,7 @@ class BatchLife:
         ids = [execution_id("j", START_MS + 1000 * n) for n in range(2)]
         planned = [Execution(i, "j", START_MS, START_MS, "v1", name, 0) for i in ids]
         batch = Batch(name, tuple(ids), 0, 0, START_MS, START_MS - 1000)
-        await owe(_any(self.world.store), planned, [batch], lambda: f"w{next(self._ids)}")
+        await insert_owed(_any(self.world.store), planned, [batch], lambda: f"w{next(self._ids)}")
 
     async def _node(self, name: str, owner: str) -> None:
         w = self.world
@@ -209,10 +222,10 @@ class BatchLife:
             await self._record(recorder, claimed, results)
             self._holds.pop(name, None)
 
-    async def _send(self, name: str, owner: str, claimed: Claimed, final: set[str]) -> list[Ending | Moved]:
+    async def _send(self, name: str, owner: str, claimed: ClaimedBatch, final: set[str]) -> list[Ending | Rescheduled]:
         """The requests that left before the lease ended, and what came of each."""
         w, clock = self.world, self._holds[name][0]
-        results: list[Ending | Moved] = []
+        results: list[Ending | Rescheduled] = []
         for e in claimed.executions:
             if clock.monotonic() >= self._holds[name][1]:
                 break
@@ -225,7 +238,7 @@ class BatchLife:
             if status == 200:
                 self._heard.add(e.id)
             made = Attempt(number, at, owner, e.token, 1.0, status)
-            results.append(outcome(e, JOB, Heard((*e.attempts, made), clock.now_ms(), 0, 0.5))[0])
+            results.append(outcome(e, JOB, AttemptResult((*e.attempts, made), clock.now_ms(), 0, 0.5))[0])
             if w.random.random() < 0.3 and not await self._renew(name, owner, claimed.batch):
                 break
         return results
@@ -249,12 +262,12 @@ class BatchLife:
         if e.id in final:
             raise Broken(f"{e.id} is sent again although it was final before it was claimed")
 
-    async def _record(self, recorder: Recorder, claimed: Claimed, results: Sequence[Ending | Moved]) -> None:
+    async def _record(self, recorder: Recorder, claimed: ClaimedBatch, results: Sequence[Ending | Rescheduled]) -> None:
         """Late results too: it is the fences that must hold, not the node's good manners."""
-        await recorder.endings([r for r in results if isinstance(r, Ending)])
-        await recorder.moves([r for r in results if isinstance(r, Moved)])
+        await recorder.record_final([r for r in results if isinstance(r, Ending)])
+        await recorder.reschedule([r for r in results if isinstance(r, Rescheduled)])
         if len(results) == len(claimed.executions):
-            await recorder.finish([claimed.batch])
+            await recorder.delete_finished([claimed.batch])
 
     def _check(self) -> None:
         store = self.world.store
@@ -289,7 +302,7 @@ class BatchLife:
             w.store.postponed.pop()()
             w.store.writes += 1
             self._check()
-        w.spawn("sweep", repair(_any(w.store), list(w.store.executions.values())))
+        w.spawn("sweep", repair_batches(_any(w.store), list(w.store.executions.values())))
         for n in range(2):
             self._begin(f"n{n}")
         w.run(w.now + 60, self._check, self._begin, lambda: not (w.store.executions or w.store.batches))

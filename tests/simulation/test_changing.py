@@ -56,7 +56,7 @@ def _marks_of_later_changes_too(patch: pytest.MonkeyPatch) -> None:
         marks = [d["unsettled"] for d in db.documents.values() if "unsettled" in d]
         await model_jobs.settle(db, marks)
 
-    patch.setattr("cluster.store.engine_jobs.settle", settle)
+    patch.setattr("cluster.store.engine_jobs.mark_settled", settle)
 
 
 def _forgone_not_told(patch: pytest.MonkeyPatch) -> None:

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.core.election import Lease
+from cluster.core.election import LeaderLease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
-from cluster.core.execution.model import Attempt, Batch, Ending, Execution, Moved, Term
+from cluster.core.execution.model import Attempt, Batch, Ending, Execution, Rescheduled, Term
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
-from cluster.core.job.changes import Moment
-from cluster.core.job.definition import Change, Definition, StoredJob
+from cluster.core.job.changes import ChangeStamp
+from cluster.core.job.definition import Definition, JobChange, StoredJob
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Limits, Permit, Permits
 from cluster.store import backfills, batches, engine_jobs, executions, history, jobs, leases, permits, schedules
 from cluster.store.backfills import Backfill
 from cluster.store.batches import ClaimFilter
-from cluster.store.engine_jobs import Page
+from cluster.store.engine_jobs import JobSchedulePage
 from cluster.store.history import MissedRange
-from cluster.store.schedules import Row
+from cluster.store.schedules import ScheduleRow
 from tests.simulation.model import Store
 from tests.simulation.twins import TWINS
 
@@ -62,7 +62,7 @@ class Caller:
         self.at = LONG_AGO
         self.seen: list[Execution] = []
         self.claimed: list[Batch] = []
-        self.leases = [Lease(None, 0, 0)]
+        self.leases = [LeaderLease(None, 0, 0)]
         self.jobs: list[StoredJob] = []
         self.permits = [Permits()]
 
@@ -98,15 +98,15 @@ class Caller:
         return r.choice(
             [
                 ("insert", (few,)),
-                ("read", (IDS,)),
+                ("read_owed", (IDS,)),
                 ("owed", (IDS[:2],)),
                 ("stamp", (IDS, r.choice(NAMES), r.choice("ab"), r.randint(1, 3))),
-                ("remove", ({(e.batch, e.token): [e.id]},)),
+                ("delete_final", ({(e.batch, e.token): [e.id]},)),
                 ("fence_endings", (few, f"n{r.random()}")),
-                ("move", ([Moved(e, made, 2000)], r.choice(NAMES))),
-                ("add_attempt", (replace(e, attempts=(self._attempt(),)),)),
+                ("move", ([Rescheduled(e, made, 2000)], r.choice(NAMES))),
+                ("add_attempts", (replace(e, attempts=(self._attempt(),)),)),
                 (
-                    "reown",
+                    "adopt",
                     ([e], {e.id: replace(e, schedule_version=r.choice(["v1", "v2"]), send_ms=3000)}, r.choice(NAMES)),
                 ),
             ]
@@ -121,9 +121,9 @@ class Caller:
                 ("claim", (r.choice("ab"), 100.0, self._filter(), 5.0)),
                 ("renew", (b.owner or "a", [(b.id, b.token)], 100.0)),
                 ("release", (b, self.at)),
-                ("finish", ([b],)),
-                ("listed", (NAMES,)),
-                ("strays", (r.choice("ab"),)),
+                ("delete_finished", ([b],)),
+                ("executions_listed", (NAMES,)),
+                ("owned_by", (r.choice("ab"),)),
                 ("count_late", (r.randint(1, 2),)),
             ]
         )
@@ -140,9 +140,9 @@ class Caller:
         return r.choice(
             [
                 ("record", ([ending], 1e6)),
-                ("settled", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),)),
-                ("known", (IDS,)),
-                ("missed", (["m"], r.choice([0, 1500]), r.choice([1500, 9000]))),
+                ("final_ids", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),)),
+                ("existing_ids", (IDS,)),
+                ("missed_ranges", (["m"], r.choice([0, 1500]), r.choice([1500, 9000]))),
                 (
                     "record_missed",
                     (
@@ -169,30 +169,30 @@ class Caller:
     def _schedules(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random
         term = Term(r.randint(1, 4), "a", 0.0)
-        row = Row(r.choice(KEYS), r.choice([10_000, 20_000]), 0)
+        row = ScheduleRow(r.choice(KEYS), r.choice([10_000, 20_000]), 0)
         return r.choice(
             [
                 ("due", (r.choice([10_000, 30_000]), 5)),
                 ("stamp", (KEYS, term)),
                 ("advance", ([(row, r.choice([10_000, 20_000, 20_000, None]))], term)),
-                ("create", ([row],)),
-                ("known", (KEYS,)),
+                ("insert_missing", ([row],)),
+                ("get_many", (KEYS,)),
             ]
         )
 
     def _jobs(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random
         self.at += 1
-        at = Moment(self.at, f"v{self.at}", f"m{self.at}")
+        at = ChangeStamp(self.at, f"v{self.at}", f"m{self.at}")
         if not self.jobs or r.random() < 0.3:
-            return "one", (r.choice(["j0", "j1"]),)
+            return "get", (r.choice(["j0", "j1"]),)
         old = r.choice(self.jobs[-3:])
         overlap = r.choice(["allow", "skip"])
         wanted = Definition(r.choice(["@every 10s", "@every 20s"]), "http://t/", 0, overlap=overlap, limits=Limits(5.0))
         change = self._change(old, wanted, at)
-        return ("one", (old.id,)) if change is None else ("update", (change,))
+        return ("get", (old.id,)) if change is None else ("update", (change,))
 
-    def _change(self, old: StoredJob, wanted: Definition, at: Moment) -> Change | None:
+    def _change(self, old: StoredJob, wanted: Definition, at: ChangeStamp) -> JobChange | None:
         r = self.random
         if old.state is JobState.DELETED or r.random() < 0.4:
             return changes.define(old, old.id, wanted, at)
@@ -200,19 +200,19 @@ class Caller:
             return changes.resume(old, at)
         return r.choice([changes.pause, changes.delete])(old, at)
 
-    def _definitions(self) -> tuple[str, tuple[Any, ...]]:
+    def _engine_jobs(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random
         keys = sorted({j.schedule_key for j in self.jobs})
         names, runs = ["j0", "j1"], ["e0", "e1"]
         return r.choice(
             [
                 ("by_id", (names,)),
-                ("owing", (keys[:1], r.randint(1, 3))),
-                ("owing_one", (r.choice(names),)),
+                ("of_schedules", (keys[:1], r.randint(1, 3))),
+                ("get_schedule", (r.choice(names),)),
                 ("unsettled", (3, r.choice([[], ["j0"]]))),
-                ("changing", (keys, 10, r.choice([[], ["j0"]]))),
-                ("versions", ([*names, "gone"],)),
-                ("settle", ([j.mark for j in self.jobs[-2:] if j.mark is not None],)),
+                ("keys_with_pending_change", (keys, 10, r.choice([[], ["j0"]]))),
+                ("schedule_versions", ([*names, "gone"],)),
+                ("mark_settled", ([j.change_id for j in self.jobs[-2:] if j.change_id is not None],)),
                 ("begin_exclusive", (r.choice(names), r.choice(runs), r.choice([None, *runs]))),
                 ("end_exclusive", ([r.choice(runs)], names)),
             ]
@@ -222,14 +222,16 @@ class Caller:
         r = self.random
         start = r.choice([1000, 2000])
         b = Backfill(f"b{start}", KEYS[0], None, start, start + r.choice([5000, 9000]), 9000, start)
-        further = replace(b, cursor_ms=r.choice([3000, 4000]), counted=r.random() < 0.7, after=r.choice([None, "x"]))
+        further = replace(
+            b, cursor_ms=r.choice([3000, 4000]), missed_recorded=r.random() < 0.7, after=r.choice([None, "x"])
+        )
         return r.choice(
             [
-                ("open_", (b,)),
+                ("open_ranges", (b,)),
                 ("oldest", ()),
-                ("progress", (further,)),
+                ("save_progress", (further,)),
                 ("close", (b,)),
-                ("reached", (KEYS,)),
+                ("reached_by_schedule", (KEYS,)),
             ]
         )
 
@@ -242,15 +244,15 @@ class Caller:
             [
                 ("read", ("g",)),
                 ("write", ("g", seen, then)),
-                ("give_back", (back,)),
-                ("live", (IDS,)),
+                ("release", (back,)),
+                ("leased_ids", (IDS,)),
             ]
         )
 
     def learn(self, answer: Any) -> None:
         if isinstance(answer, Batch):
             self.claimed = [*self.claimed[-3:], answer]
-        elif isinstance(answer, Lease):
+        elif isinstance(answer, LeaderLease):
             self.leases.append(answer)
         elif isinstance(answer, StoredJob):
             self.jobs.append(answer)
@@ -273,7 +275,7 @@ def comparable(answer: Any) -> Any:
     """Without the instants that the two clocks gave, and in an order of its own where the store promises none."""
     if isinstance(answer, Batch):
         return replace(answer, claimable_ms=0, ids=tuple(sorted(answer.ids)))
-    if isinstance(answer, Page):
+    if isinstance(answer, JobSchedulePage):
         return sorted(answer.jobs, key=lambda j: j.id), answer.last if len(answer.jobs) == 1 else None
     if isinstance(answer, list) and answer and isinstance(answer[0], Batch):
         return sorted((comparable(b) for b in answer), key=lambda b: b.id)
@@ -285,11 +287,13 @@ async def test_the_model_answers_as_mongodb_does(database: Database, seed: int) 
     """Call by call, each on what the calls before it left behind."""
     store, caller, met = Store(lambda: 2_000_000_000_000), Caller(seed), set()
     store.lease = await leases.read(database)
-    rows = [Row(k, 10_000, 0) for k in KEYS]
-    await schedules.create(database, rows)
+    rows = [ScheduleRow(k, 10_000, 0) for k in KEYS]
+    await schedules.insert_missing(database, rows)
     store.rows = {r.key: r for r in rows}
     for n in range(2):
-        made = changes.define(None, f"j{n}", Definition("@every 10s", "http://t/", 0), Moment(1000, f"v{n}", f"m{n}"))
+        made = changes.define(
+            None, f"j{n}", Definition("@every 10s", "http://t/", 0), ChangeStamp(1000, f"v{n}", f"m{n}")
+        )
         assert made is not None
         assert at_once(TWINS["jobs"]["insert"](store, made)) is await jobs.insert(database, made) is True
         assert at_once(TWINS["jobs"]["insert"](store, made)) is await jobs.insert(database, made) is False

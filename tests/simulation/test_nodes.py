@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cluster.worker.pending import Unsent
-from cluster.worker.record import AGAIN, Recorder, Way
-from cluster.worker.release import HandBack
+from cluster.worker.record import AS_RETRY, MoveOptions, Recorder
+from cluster.worker.release import Releaser
 from tests.simulation import model, twins
 from tests.simulation.explore import explore, first_to_show
 from tests.simulation.nodes import Machines
@@ -20,8 +20,8 @@ from tests.simulation.nodes import Machines
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.core.execution.model import Moved, Retry
-    from cluster.worker.leases import Held
+    from cluster.core.execution.model import Rescheduled, RetryPolicy
+    from cluster.worker.leases import HeldBatch
 
 STORMS, QUIET = 250, 60
 BROKEN_RUNS = 10_000
@@ -53,8 +53,8 @@ def test_in_peace_nothing_is_sent_twice_and_a_stopped_node_leaves_nothing_behind
 
 def _lease_not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
     """Between taking a slot and the request nobody asks whether the lease has ended meanwhile."""
-    real = Unsent.gone
-    patch.setattr(Unsent, "gone", lambda self, held: not held.sending and real(self, held))
+    real = Unsent.drop_if_lapsed
+    patch.setattr(Unsent, "drop_if_lapsed", lambda self, held: not held.sending and real(self, held))
 
 
 def _late_answer_ends_overlap(patch: pytest.MonkeyPatch) -> None:
@@ -103,33 +103,35 @@ def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
     async def live(_: Any, ids: Any) -> set[str]:
         return set(ids)
 
-    patch.setattr("cluster.store.permits.live", live)
+    patch.setattr("cluster.store.permits.leased_ids", live)
 
 
 def _kept_attempts_not_counted(patch: pytest.MonkeyPatch) -> None:
     """An attempt whose answer came late, and was kept, does not use up one of `maxAttempts`."""
-    patch.setattr("cluster.worker.prepare.used_up", lambda *_: None)
+    patch.setattr("cluster.worker.prepare.exhaustion_reason", lambda *_: None)
 
 
 def _one_attempt_too_many(patch: pytest.MonkeyPatch) -> None:
     """`maxAttempts` counts what follows the first."""
     from cluster.core.execution import verdict
 
-    def next_try(retry: Retry, made: int, **k: Any) -> Any:
-        return verdict.next_try(replace(retry, max_attempts=retry.max_attempts + 1), made, **k)
+    def next_try(retry: RetryPolicy, made: int, **k: Any) -> Any:
+        return verdict.next_retry(replace(retry, max_attempts=retry.max_attempts + 1), made, **k)
 
-    patch.setattr("cluster.core.execution.outcome.next_try", next_try)
-    patch.setattr("cluster.worker.prepare.used_up", lambda *_: None)
+    patch.setattr("cluster.core.execution.outcome.next_retry", next_try)
+    patch.setattr("cluster.worker.prepare.exhaustion_reason", lambda *_: None)
 
 
 def _retry_after_ignored(patch: pytest.MonkeyPatch) -> None:
     """The target's `Retry-After` is not heeded."""
     from cluster.core.execution import verdict
 
-    real = verdict.next_try
+    real = verdict.next_retry
     patch.setattr(
-        "cluster.core.execution.outcome.next_try",
-        lambda retry, made, *, luck, asked_seconds: real(retry, made, luck=luck, asked_seconds=asked_seconds and None),
+        "cluster.core.execution.outcome.next_retry",
+        lambda retry, made, *, luck, asked_seconds: real(
+            retry, made, jitter=luck, retry_after_seconds=asked_seconds and None
+        ),
     )
 
 
@@ -137,36 +139,36 @@ def _jitter_doubled(patch: pytest.MonkeyPatch) -> None:
     """Delays are spread twice as far as the policy says."""
     from cluster.core.execution import verdict
 
-    real = verdict.next_try
+    real = verdict.next_retry
     patch.setattr(
-        "cluster.core.execution.outcome.next_try",
-        lambda retry, made, *, luck, **k: real(retry, made, luck=2 * luck - 0.5, **k),
+        "cluster.core.execution.outcome.next_retry",
+        lambda retry, made, *, luck, **k: real(retry, made, jitter=2 * luck - 0.5, **k),
     )
 
 
 def _age_forgotten(patch: pytest.MonkeyPatch) -> None:
     """`maxAgeSeconds` is not looked at before a request leaves."""
-    patch.setattr("cluster.worker.prepare.too_old", lambda *_: None)
-    patch.setattr("cluster.worker.dispatch.too_old", lambda *_: None)
+    patch.setattr("cluster.worker.prepare.max_age_reason", lambda *_: None)
+    patch.setattr("cluster.worker.dispatch.max_age_reason", lambda *_: None)
 
 
 def _drain_forgets(patch: pytest.MonkeyPatch) -> None:
     """A node that stops drops what it has not sent, and does not hand it back."""
 
-    async def put_back(self: HandBack, held: Held, *_: Any) -> int:
+    async def put_back(self: Releaser, held: HeldBatch, *_: Any) -> int:
         return len(self._dispatcher.withdraw(held))
 
-    patch.setattr(HandBack, "put_back", put_back)
+    patch.setattr(Releaser, "release", put_back)
 
 
 def _retry_forgets(patch: pytest.MonkeyPatch) -> None:
     """What is to be tried again moves without the attempt that failed."""
-    real = Recorder.moves
+    real = Recorder.reschedule
 
-    async def moves(self: Recorder, moved: Sequence[Moved], way: Way = AGAIN) -> int:
+    async def moves(self: Recorder, moved: Sequence[Rescheduled], way: MoveOptions = AS_RETRY) -> int:
         return await real(self, [replace(m, attempts=m.execution.attempts) for m in moved], way)
 
-    patch.setattr(Recorder, "moves", moves)
+    patch.setattr(Recorder, "reschedule", moves)
 
 
 def _renewed_for_two_leases(patch: pytest.MonkeyPatch) -> None:

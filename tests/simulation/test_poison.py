@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.worker.claim import Claimed
-from cluster.worker.leases import Suspect
-from cluster.worker.record import AGAIN, Recorder, Way
+from cluster.worker.claim import ClaimedBatch
+from cluster.worker.leases import SuspectSlot
+from cluster.worker.record import AS_RETRY, MoveOptions, Recorder
 from cluster.worker.worker import Worker
 from tests.simulation import twins
 from tests.simulation.explore import explore, first_to_show
@@ -19,7 +19,7 @@ from tests.simulation.poison import Poisoned
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cluster.core.execution.model import Moved
+    from cluster.core.execution.model import Rescheduled
 
 STORMS, QUIET = 100, 40
 BROKEN_RUNS = 10_000
@@ -52,53 +52,53 @@ def test_in_peace_ten_nodes_die_at_most_and_all_others_are_delivered() -> None:
 
 def _never_split(patch: pytest.MonkeyPatch) -> None:
     """Its executions stay together."""
-    patch.setattr(Claimed, "must_split", property(lambda _: False))
+    patch.setattr(ClaimedBatch, "must_split", property(lambda _: False))
 
 
 def _removed_before_the_split(patch: pytest.MonkeyPatch) -> None:
     """The old batch goes before its executions have others."""
     real = Worker._take_on
 
-    async def take_on(self: Worker, claimed: Claimed) -> None:
+    async def take_on(self: Worker, claimed: ClaimedBatch) -> None:
         if claimed.must_split:
-            await self._recorder.finish([claimed.batch])
+            await self._recorder.delete_finished([claimed.batch])
         await real(self, claimed)
 
     patch.setattr(Worker, "_take_on", take_on)
 
 
-def _moved_with(patch: pytest.MonkeyPatch, change: Callable[[Way], Way]) -> None:
-    real = Recorder.moves
+def _moved_with(patch: pytest.MonkeyPatch, change: Callable[[MoveOptions], MoveOptions]) -> None:
+    real = Recorder.reschedule
 
-    async def moves(self: Recorder, moved: Sequence[Moved], way: Way = AGAIN) -> int:
+    async def moves(self: Recorder, moved: Sequence[Rescheduled], way: MoveOptions = AS_RETRY) -> int:
         return await real(self, moved, change(way))
 
-    patch.setattr(Recorder, "moves", moves)
+    patch.setattr(Recorder, "reschedule", moves)
 
 
 def _split_begins_anew(patch: pytest.MonkeyPatch) -> None:
     """Singles do not know how often they were claimed together."""
-    _moved_with(patch, lambda way: replace(way, claims=0) if way.alone else way)
+    _moved_with(patch, lambda way: replace(way, claims=0) if way.one_per_batch else way)
 
 
 def _put_back_begins_anew(patch: pytest.MonkeyPatch) -> None:
     """What is put back in part was never claimed: what the engine did until this found it."""
-    _moved_with(patch, lambda way: way if way.alone else replace(way, claims=0))
+    _moved_with(patch, lambda way: way if way.one_per_batch else replace(way, claims=0))
 
 
 def _side_by_side(patch: pytest.MonkeyPatch) -> None:
     """Several that nodes were lost with are on one node: what the engine did until this found it."""
 
     @contextmanager
-    def asking(_: Suspect) -> Iterator[bool]:
+    def asking(_: SuspectSlot) -> Iterator[bool]:
         yield True
 
-    patch.setattr(Suspect, "asking", asking)
+    patch.setattr(SuspectSlot, "claiming", asking)
 
 
 def _never_given_up(patch: pytest.MonkeyPatch) -> None:
     """Nothing is ever given up."""
-    patch.setattr(Claimed, "must_give_up", property(lambda _: False))
+    patch.setattr(ClaimedBatch, "must_give_up", property(lambda _: False))
 
 
 BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Any], str]] = {

@@ -16,7 +16,7 @@ from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.elector import Elector
 from cluster.leader.materialise import Materialiser
 from cluster.store import batches, executions, history
-from cluster.worker.claim import Claimed, Claimer
+from cluster.worker.claim import ClaimedBatch, Claimer
 from cluster.worker.record import Recorder
 from tests.simulation import model, twins
 from tests.simulation.explore import FIRST, SHIFT, explore, first_to_show
@@ -26,8 +26,8 @@ from tests.simulation.world import START_MS, Broken
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.core.election import Observed
-    from cluster.core.execution.model import Execution, Moved
+    from cluster.core.election import LeaseObservation
+    from cluster.core.execution.model import Execution, Rescheduled
 
 RUNS: dict[type[Any], int] = {Election: 62_200, WritingDown: 16_000, BatchLife: 23_000}
 DIFFERENT: dict[type[Any], float] = {Election: 0.995, WritingDown: 0.96, BatchLife: 0.995}
@@ -85,7 +85,7 @@ def _by_clocks(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     """The lease is judged by the time written in it and the database's clock."""
     now: list[Any] = []
 
-    def judged(observed: Observed, _now: float, lease_seconds: float) -> bool:
+    def judged(observed: LeaseObservation, _now: float, lease_seconds: float) -> bool:
         store = now[0]
         age = store.now_ms() - store.lease_at_ms
         return observed.lease is not None and (observed.lease.holder is None or age > lease_seconds * 1000)
@@ -113,12 +113,12 @@ def _validity_from_the_end(_: pytest.MonkeyPatch) -> Callable[[int], Any]:
     """A claim is valid from the answer on."""
 
     class Late(Claimer):
-        async def step(self, which: Any) -> Claimed | None:
+        async def step(self, which: Any) -> ClaimedBatch | None:
             claimed = await super().step(which)
             if claimed is None:
                 return None
             until = self._clock.monotonic() + TIMINGS.batch_lease - TIMINGS.margin
-            return Claimed(claimed.batch, claimed.executions, until)
+            return ClaimedBatch(claimed.batch, claimed.executions, until)
 
     return lambda seed: BatchLife(seed, claimer=Late)
 
@@ -186,7 +186,7 @@ def _no_token(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
         return sum([await model.remove(db, {(e.batch, e.token): [e.id]}) for e in now])
 
     patch.setattr(executions, "fence_endings", fence)
-    patch.setattr(executions, "remove", remove)
+    patch.setattr(executions, "delete_final", remove)
     return BatchLife
 
 
@@ -196,18 +196,18 @@ def _history_not_asked(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     async def nothing(_db: Any, _versions: Any) -> set[str]:
         return set()
 
-    patch.setattr(history, "settled", nothing)
+    patch.setattr(history, "final_ids", nothing)
     return BatchLife
 
 
 def _retry_forgets(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     """What is to be tried again moves without the attempt that failed."""
-    real = Recorder.moves
+    real = Recorder.reschedule
 
-    async def moves(self: Recorder, moved: Sequence[Moved], *way: Any) -> int:
+    async def moves(self: Recorder, moved: Sequence[Rescheduled], *way: Any) -> int:
         return await real(self, [replace(m, attempts=m.execution.attempts) for m in moved], *way)
 
-    patch.setattr(Recorder, "moves", moves)
+    patch.setattr(Recorder, "reschedule", moves)
     return BatchLife
 
 
@@ -215,7 +215,7 @@ def _handed_back_under_way(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     """A batch is handed back before what came of its requests is recorded."""
     real = BatchLife._record
 
-    async def record(self: BatchLife, recorder: Recorder, claimed: Claimed, results: Sequence[Any]) -> None:
+    async def record(self: BatchLife, recorder: Recorder, claimed: ClaimedBatch, results: Sequence[Any]) -> None:
         if claimed.executions:
             for name in [n for n, (_, _, batch) in self._holds.items() if batch == claimed.batch.id]:
                 del self._holds[name]
@@ -240,8 +240,8 @@ def _batch_goes_first(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     """A batch is removed before what is to be tried again has another."""
     real = BatchLife._record
 
-    async def record(self: BatchLife, recorder: Recorder, claimed: Claimed, results: Sequence[Any]) -> None:
-        await recorder.finish([claimed.batch])
+    async def record(self: BatchLife, recorder: Recorder, claimed: ClaimedBatch, results: Sequence[Any]) -> None:
+        await recorder.delete_finished([claimed.batch])
         await real(self, recorder, claimed, results)
 
     patch.setattr(BatchLife, "_record", record)

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import pytest
 
 from cluster.core.errors import TermLost
-from cluster.core.execution.model import Owing, Term
+from cluster.core.execution.model import JobSchedule, Term
 from cluster.core.schedule.schedule import parse_schedule
 from cluster.core.timings import Timings
 from cluster.core.verify import oracle
 from cluster.leader.elector import Elector
 from cluster.leader.materialise import Materialiser
-from cluster.store.schedules import Row
+from cluster.store.schedules import ScheduleRow
 from tests.simulation import twins
 from tests.simulation.explore import explore
 from tests.simulation.model import turn
@@ -53,7 +53,7 @@ class Succession:
         self._ids = count()
         self._first = START_MS + 20_000
         self._dies_at = 5 + self.world.random.random() * 10
-        self.world.store.rows[KEY] = Row(KEY, self._first, 0)
+        self.world.store.rows[KEY] = ScheduleRow(KEY, self._first, 0)
         self.world.store.jobs.extend(JOBS)
 
     def run(self) -> World:
@@ -66,7 +66,7 @@ class Succession:
         w = self.world
         elector = Elector(*_twins(w.store, w.clock(), self._timings, name, name))
         ids = self._ids
-        step = Materialiser(*_twins(w.store, self._timings, elector.trusted, lambda: f"b{next(ids)}", 7.0)).step
+        step = Materialiser(*_twins(w.store, self._timings, elector.trusted_term, lambda: f"b{next(ids)}", 7.0)).step
         await turn(w.random.random())
         while True:
             if await elector.step() is not None:
@@ -146,8 +146,10 @@ class Across:
         self._key = schedule.key
         first = schedule.next_after(self._start - 1) or 0
         self.world.note(f"{self._cron} {self._zone} {at}")
-        self.world.store.rows[self._key] = Row(self._key, first, 0)
-        self.world.store.jobs.append(Owing("j", self._key, "v1", self._start, None, None, lane=0, spread_seconds=0))
+        self.world.store.rows[self._key] = ScheduleRow(self._key, first, 0)
+        self.world.store.jobs.append(
+            JobSchedule("j", self._key, "v1", self._start, None, None, lane=0, spread_seconds=0)
+        )
 
     def run(self) -> World:
         self._begin("")

@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.errors import StoreUnavailable
-from cluster.core.limits.circuit_breaker import Gate
+from cluster.core.limits.circuit_breaker import Admission
 from tests.simulation import model, model_jobs
 
 if TYPE_CHECKING:
@@ -24,63 +24,63 @@ TWINS: dict[str, dict[str, Any]] = {
     },
     "executions": {
         "insert": model.insert_executions,
-        "read": model.read_executions,
+        "read_owed": model.read_executions,
         "owed": model.owed,
         "stamp": model.stamp,
-        "remove": model.remove,
+        "delete_final": model.remove,
         "fence_endings": model.fence_endings,
         "move": model.move,
-        "add_attempt": model.add_attempt,
-        "reown": model_jobs.reown,
+        "add_attempts": model.add_attempt,
+        "adopt": model_jobs.reown,
     },
     "batches": {
         "insert": model.insert_batches,
         "claim": model.claim,
         "renew": model.renew_batches,
         "release": model.release,
-        "finish": model.finish,
-        "listed": model.listed,
-        "strays": model_jobs.strays,
+        "delete_finished": model.finish,
+        "executions_listed": model.listed,
+        "owned_by": model_jobs.strays,
         "count_late": model_jobs.count_late,
     },
     "history": {
         "record": model.record,
-        "settled": model.settled,
-        "known": model_jobs.known,
+        "final_ids": model.settled,
+        "existing_ids": model_jobs.known,
         "record_missed": model_jobs.record_missed,
-        "missed": model_jobs.missed,
+        "missed_ranges": model_jobs.missed,
     },
     "schedules": {
         "due": model.due,
         "stamp": model.stamp_rows,
         "advance": model.advance,
-        "create": model_jobs.rows_create,
-        "known": model_jobs.rows_known,
+        "insert_missing": model_jobs.rows_create,
+        "get_many": model_jobs.rows_known,
     },
-    "jobs": {"one": model_jobs.job_one, "insert": model_jobs.job_insert, "update": model_jobs.job_update},
+    "jobs": {"get": model_jobs.job_one, "insert": model_jobs.job_insert, "update": model_jobs.job_update},
     "engine_jobs": {
         "by_id": model_jobs.by_id,
-        "owing": model_jobs.owing,
-        "owing_one": model_jobs.owing_one,
+        "of_schedules": model_jobs.owing,
+        "get_schedule": model_jobs.owing_one,
         "unsettled": model_jobs.unsettled,
-        "settle": model_jobs.settle,
-        "changing": model_jobs.changing,
-        "versions": model_jobs.versions,
+        "mark_settled": model_jobs.settle,
+        "keys_with_pending_change": model_jobs.changing,
+        "schedule_versions": model_jobs.versions,
         "begin_exclusive": model_jobs.begin_exclusive,
         "end_exclusive": model_jobs.end_exclusive,
     },
     "backfills": {
-        "open_": model_jobs.backfills_open,
+        "open_ranges": model_jobs.backfills_open,
         "oldest": model_jobs.backfills_oldest,
-        "progress": model_jobs.backfills_progress,
+        "save_progress": model_jobs.backfills_progress,
         "close": model_jobs.backfills_close,
-        "reached": model_jobs.backfills_reached,
+        "reached_by_schedule": model_jobs.backfills_reached,
     },
     "permits": {
         "read": model_jobs.permits_read,
         "write": model_jobs.permits_write,
-        "give_back": model_jobs.permits_give_back,
-        "live": model_jobs.permits_live,
+        "release": model_jobs.permits_give_back,
+        "leased_ids": model_jobs.permits_live,
     },
 }
 LOGGING = (
@@ -110,18 +110,18 @@ class NoBreakers:
     """Breakers are not modelled: none ever opens."""
 
     def __init__(self, *_: Any) -> None:
-        self.held: Callable[[], list[str]] = list
+        self.hosts_blocked: Callable[[], list[str]] = list
 
-    def gate(self, _: str) -> Gate:
-        return Gate.PASS
+    def admission(self, _: str) -> Admission:
+        return Admission.ALLOW
 
-    def until_ms(self, _: str) -> None:
+    def open_until_ms(self, _: str) -> None:
         """Until when it is open."""
 
-    def note(self, *_: Any) -> None:
+    def record_attempt(self, *_: Any) -> None:
         """What came of a request."""
 
-    async def step(self) -> set[str]:
+    async def synchronise(self) -> set[str]:
         return set()
 
 
@@ -132,7 +132,7 @@ class Silent:
         return lambda *_, **__: None
 
 
-async def _insist(write: Callable[[], Any], **_: Any) -> Any:
+async def _retry_while_unavailable(write: Callable[[], Any], **_: Any) -> Any:
     while True:
         try:
             return await write()
@@ -148,9 +148,9 @@ def install(patch: pytest.MonkeyPatch) -> None:
     for step in LOGGING.split():
         patch.setattr(f"cluster.{step}.log", Silent())
     for step in ("worker.record", "worker.results"):
-        patch.setattr(f"cluster.{step}.insist", _insist)
+        patch.setattr(f"cluster.{step}.retry_while_unavailable", _retry_while_unavailable)
     for step in ("worker.worker", "worker.results", "worker.rate_limiter"):
         patch.setattr(f"cluster.{step}.random", LUCK)
-    patch.setattr("cluster.worker.worker.Breakers", NoBreakers)
-    patch.setattr("cluster.worker.worker.IDLE_LEAST", 0.4)  # fewer polls make more runs
-    patch.setattr("cluster.worker.worker.IDLE_MOST", 1.6)
+    patch.setattr("cluster.worker.worker.CircuitBreakers", NoBreakers)
+    patch.setattr("cluster.worker.worker.MIN_IDLE", 0.4)  # fewer polls make more runs
+    patch.setattr("cluster.worker.worker.MAX_IDLE", 1.6)

@@ -36,7 +36,7 @@ class NodeClock:
     def now_ms(self) -> int:
         return START_MS + int(self._world.now * 1000)
 
-    def until(self, instant_ms: float) -> float:
+    def seconds_until(self, instant_ms: float) -> float:
         """Seconds until a cluster instant."""
         return (instant_ms - START_MS) / 1000 - self._world.now
 

@@ -18,7 +18,7 @@ from pymongo.errors import (
 )
 
 from cluster.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 INTERRUPTED = {"code": 11602, "codeName": "InterruptedDueToReplStateChange", "errmsg": "operation was interrupted"}
 
@@ -40,7 +40,7 @@ INTERRUPTED = {"code": 11602, "codeName": "InterruptedDueToReplStateChange", "er
 )
 def test_what_the_driver_says(exc: PyMongoError, ours: type[StoreError]) -> None:
     """A primary that steps down in the middle of a write says that it was done, and it may be undone yet: unknown."""
-    with pytest.raises(StoreError) as caught, translated():
+    with pytest.raises(StoreError) as caught, operation():
         raise exc
     assert type(caught.value) is ours
     assert caught.value.__cause__ is exc
@@ -52,5 +52,5 @@ async def test_a_request_to_a_node_that_is_stopping_is_no_fault() -> None:
         "mongodb://127.0.0.1:1", serverSelectionTimeoutMS=100
     )
     await client.close()
-    with pytest.raises(StoreUnavailable, match="stopping"), translated():
+    with pytest.raises(StoreUnavailable, match="stopping"), operation():
         await client.horae.jobs.find_one({})

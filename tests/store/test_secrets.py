@@ -14,14 +14,14 @@ from click.testing import CliRunner
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from cluster.clock import Clock
-from cluster.core.documents.job_json import Rules, document, read_spec
-from cluster.core.errors import InvalidInput, SecretUnreadable
+from cluster.core.documents.job_json import DocumentLimits, job_document, read_spec
+from cluster.core.errors import InvalidInput, UndecryptableSecret
 from cluster.core.timings import Timings
 from cluster.outbound.sender import Sender
 from cluster.outbound.transport import AiohttpTransport
 from cluster.store import jobs as stored
 from cluster.store.maintenance import rotate_secrets
-from cluster.store.mongo.encryption import Vault
+from cluster.store.mongo.encryption import Keyring
 from cluster.usecases import jobs
 from cluster.worker.worker import Worker, WorkerSettings
 from ops.cli import cli
@@ -61,7 +61,7 @@ async def run_once(db: Database) -> dict[str, Any]:
     try:
         return await eventually(lambda: db.api["history"].find_one({"_id": name}), 15, "the run is final")
     finally:
-        await worker.drain(5)
+        await worker.shutdown(5)
         await sender.aclose()
 
 
@@ -114,10 +114,10 @@ async def test_no_canary_is_found(database: Database, capsys: pytest.CaptureFixt
         await make(database, api=wire.url, schedule="0 0 4 * * *", auth={"type": "bearer", "token": "canary-token-0"})
         run = await run_once(database)
     assert "(secret)" in run["attempts"][0]["excerpt"]
-    job = await stored.one(database, "j")
+    job = await stored.get(database, "j")
     assert job is not None
     printed = capsys.readouterr()
-    shown = str(document(job.definition, marks=True)) + repr(job) + printed.out + printed.err
+    shown = str(job_document(job.definition, write_only=True)) + repr(job) + printed.out + printed.err
     everything = await dump(database) + shown.encode()
     assert [c for c in CANARIES if c.encode() in everything] == []
     await jobs.delete(database, "j", Clock().now_ms())
@@ -127,9 +127,9 @@ async def test_no_canary_is_found(database: Database, capsys: pytest.CaptureFixt
 async def test_marks_keep_what_is_stored(database: Database) -> None:
     """What was read can be sent back, by PUT and in a patch, and nothing changes; a mark without a secret is a fault."""
     await make(database)
-    before = await stored.one(database, "j")
+    before = await stored.get(database, "j")
     assert before is not None
-    back = document(before.definition)
+    back = job_document(before.definition)
     assert back["headers"]["X-Api-Key"] == {"secret": True}
     assert back["auth"] == {"type": "basic", "username": "me", "password": {"secret": True}}
     after, created = await jobs.put(database, "j", read_spec(back, RULES.context), Clock().now_ms())
@@ -145,25 +145,25 @@ async def test_marks_keep_what_is_stored(database: Database) -> None:
 
 async def test_a_secret_stays_with_its_job(database: Database) -> None:
     """Sealed text that is moved to another job or field does not open; each sealing differs."""
-    vault = database.vault
-    sealed = vault.seal("s3cret", "a", "auth")
-    assert vault.open(sealed, "a", "auth") == "s3cret"
-    assert vault.seal("s3cret", "a", "auth") != sealed
+    vault = database.keyring
+    sealed = vault.encrypt("s3cret", "a", "auth")
+    assert vault.decrypt(sealed, "a", "auth") == "s3cret"
+    assert vault.encrypt("s3cret", "a", "auth") != sealed
     for job_id, field in (("b", "auth"), ("a", "headers.X")):
-        with pytest.raises(SecretUnreadable):
-            vault.open(sealed, job_id, field)
+        with pytest.raises(UndecryptableSecret):
+            vault.decrypt(sealed, job_id, field)
 
 
 async def test_the_wrong_key_is_said(database: Database) -> None:
     """A run ends as dead with the key's id; the job can be read, changed and paused, and keeps what it cannot open."""
     await make(database)
-    other = replace(database, vault=Vault((bytes([1]) * 32,)))
+    other = replace(database, keyring=Keyring((bytes([1]) * 32,)))
     run = await run_once(other)
     assert run["state"] == "dead"
     assert "HORAE_SECRET_KEY does not hold" in run["reason"]
     await jobs.patch(other, "j", {"name": "n"}, RULES.context, Clock().now_ms())
     await jobs.pause(other, "j", Clock().now_ms())
-    job = await stored.one(database, "j")
+    job = await stored.get(database, "j")
     assert job is not None
     assert job.definition.signing_secret == NEW
     assert job.definition.secret_headers == (("X-Api-Key", "canary-header-0"),)
@@ -172,11 +172,11 @@ async def test_the_wrong_key_is_said(database: Database) -> None:
 async def test_no_key_no_secrets(database: Database) -> None:
     """Without a key a job with secrets is refused, each of them named; without secrets it is not."""
     with pytest.raises(InvalidInput) as refused:
-        read_spec(SPEC, Rules(RULES.networks, sealing=False).context)
+        read_spec(SPEC, DocumentLimits(RULES.networks, can_encrypt=False).context)
     assert {f.path for f in refused.value.faults} == {
         "headers.X-Api-Key", "auth.password", "signingSecret", "previousSigningSecret"
     }  # fmt: skip
-    bare = replace(database, vault=Vault())
+    bare = replace(database, keyring=Keyring())
     with pytest.raises(InvalidInput, match="HORAE_SECRET_KEY"):
         await make(bare)
     plain = {"schedule": "0 0 3 * * *", "api": SPEC["api"]}
@@ -186,7 +186,7 @@ async def test_no_key_no_secrets(database: Database) -> None:
 async def test_rotation(database: Database, mongodb_uri: str, db_name: str) -> None:
     """With new,old every secret is sealed again, what no key opens is named, and a second run finds nothing to do."""
     await make(database)
-    lost = replace(database, vault=Vault((bytes([9]) * 32,)))
+    lost = replace(database, keyring=Keyring((bytes([9]) * 32,)))
     await jobs.put(lost, "lost", read_spec(SPEC, RULES.context), Clock().now_ms())
     keys = ",".join(base64.b64encode(bytes([n]) * 32).decode() for n in (7, 0))
     environment = {"MONGODB_URI": mongodb_uri, "DB_NAME": db_name, "HORAE_SECRET_KEY": keys}
@@ -199,11 +199,11 @@ async def test_rotation(database: Database, mongodb_uri: str, db_name: str) -> N
     assert "1 job(s) and channel(s) were encrypted" in await rotate()
     assert "0 job(s) and channel(s) were encrypted with key" in (again := await rotate())
     assert "job lost" in again
-    fresh = replace(database, vault=Vault((bytes([7]) * 32,)))
-    job = await stored.one(fresh, "j")
+    fresh = replace(database, keyring=Keyring((bytes([7]) * 32,)))
+    job = await stored.get(fresh, "j")
     assert job is not None
     assert (job.definition.signing_secret, job.revision) == (NEW, 1)
-    assert (await rotate_secrets.rotate(fresh)).locked[0][0] == "lost"
+    assert (await rotate_secrets.rotate(fresh)).undecryptable[0][0] == "lost"
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from falcon.testing import ASGIConductor
 
-from api.app import build
+from api.app import build_app
 from api.http.context import ApiSettings, Services
 from cluster.clock import Clock
-from cluster.core.documents.job_json import Rules
+from cluster.core.documents.job_json import DocumentLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
 
-RULES = Rules((ipaddress.ip_network("127.0.0.0/8"),))
+RULES = DocumentLimits((ipaddress.ip_network("127.0.0.0/8"),))
 TARGET = "http://127.0.0.1:5001/ok"
 
 
@@ -71,6 +71,6 @@ def paths(result: Result) -> list[str]:
 
 async def serve(db: Database, settings: ApiSettings | None = None, *, ready: bool = True) -> AsyncIterator[Api]:
     clock = Shifted()
-    app = build(Services(db, clock, settings or ApiSettings(rules=RULES), lambda: ready))
+    app = build_app(Services(db, clock, settings or ApiSettings(rules=RULES), lambda: ready))
     async with ASGIConductor(app) as conductor:
         yield Api(conductor, db, clock)

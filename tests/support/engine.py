@@ -17,7 +17,7 @@ from cluster.core.targets import parse_target
 from cluster.core.timings import Timings
 from cluster.leader.elector import Elector
 from cluster.leader.leader import Leader
-from cluster.leader.liveness import Census
+from cluster.leader.liveness import Liveness
 from cluster.outbound.sender import Sender
 from cluster.store import leases
 from cluster.worker.worker import Worker, WorkerSettings
@@ -95,7 +95,7 @@ class Crank(Clock):
     def now_ms(self) -> int:
         return self.now
 
-    def until(self, instant_ms: float) -> float:
+    def seconds_until(self, instant_ms: float) -> float:
         return (instant_ms - self.now) / 1000
 
 
@@ -112,7 +112,7 @@ async def lead(db: Database, clock: Clock, name: str = "a", timings: Timings | N
     before = await leases.read(db)
     assert await leases.take_over(db, before, name, name)
     elector._term = Term(before.term + 1, name, clock.monotonic() + 3600)
-    return Leader(db, clock, timings, elector, Census())
+    return Leader(db, clock, timings, elector, Liveness())
 
 
 async def settle_all(leader: Leader, clock: Crank) -> None:

@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from cluster.core.errors import ConfigurationError
-from ops.support.embedded_mongodb import Embedded, binary, free_port
+from ops.support.embedded_mongodb import EmbeddedMongod, free_port, mongod_binary
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ def server() -> Iterator[str]:
         yield given
         return
     try:
-        binary()
+        mongod_binary()
     except ConfigurationError:
         yield from container()
         return
     directory = Path(tempfile.mkdtemp(prefix="horae-test-"))
-    embedded = Embedded(directory)
+    embedded = EmbeddedMongod(directory)
     try:
         yield embedded.acquire().uri
     finally:
@@ -111,7 +111,17 @@ class ReplicaSet:
         """Start a member, or start it again."""
         data = self.data(port)
         data.mkdir(exist_ok=True)
-        command = [binary(), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1", "--replSet", "rs"]
+        command = [
+            mongod_binary(),
+            "--dbpath",
+            str(data),
+            "--port",
+            str(port),
+            "--bind_ip",
+            "127.0.0.1",
+            "--replSet",
+            "rs",
+        ]
         command += ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "256"]
         command += ["--logpath", str(data / "log"), "--logappend"]
         self.processes[port] = subprocess.Popen(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.usecases.verify import Report, Scope, verify
+from cluster.usecases.verify import Scope, VerifyReport, verify
 from tests.support.engine import T0, job_document, put_jobs
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Books:
     def change(self, job: dict[str, Any], due: int, **fields: Any) -> None:
         self.history[f"{job['_id']}:{due:013d}"] |= fields
 
-    async def verified(self, **fields: Any) -> Report:
+    async def verified(self, **fields: Any) -> VerifyReport:
         """Write it all down, and judge it at NOW."""
         await put_jobs(self.db, *self.jobs)
         for name, documents in (
@@ -108,14 +108,14 @@ class Books:
         return await judged(self.db, **fields)
 
 
-async def judged(db: Database, now: int = NOW, since: int = T0 - MINUTE, **fields: Any) -> Report:
+async def judged(db: Database, now: int = NOW, since: int = T0 - MINUTE, **fields: Any) -> VerifyReport:
     async def clock(_: Database) -> int:
         return now
 
-    return await verify(db, Scope(since, again_seconds=0.01, **fields), clock=clock)
+    return await verify(db, Scope(since, recheck_seconds=0.01, **fields), clock=clock)
 
 
-def kinds(report: Report) -> dict[str, list[str]]:
+def kinds(report: VerifyReport) -> dict[str, list[str]]:
     """What was found, by job."""
     found: dict[str, list[str]] = {}
     for f in report.findings:

@@ -11,7 +11,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.core.timings import Timings
-from cluster.store.enqueue import owe
+from cluster.store.enqueue import insert_owed
 from tests.support.engine import job_document, put_jobs
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ async def owed(db: Database, *jobs: str, batch: str = "b", **fields: Any) -> lis
     documents = [job_document(j, active_from=0, schedule_version="v1", **fields) for j in jobs]
     await put_jobs(db, *documents)
     lane, host, gate = documents[0]["lane"], documents[0]["host"], documents[0].get("gate")
-    found = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", batch, lane, host=host, gate=gate) for j in jobs]
-    its_batch = Batch(batch, tuple(e.id for e in found), lane, 0, DUE, DUE, host=host, gate=gate)
-    await owe(db, found, [its_batch], lambda: "new")
+    found = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", batch, lane, host=host, limit_key=gate) for j in jobs]
+    its_batch = Batch(batch, tuple(e.id for e in found), lane, 0, DUE, DUE, host=host, limit_key=gate)
+    await insert_owed(db, found, [its_batch], lambda: "new")
     return found
 
 

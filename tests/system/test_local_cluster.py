@@ -17,7 +17,7 @@ from pymongo import MongoClient
 
 from cluster.core.errors import ConfigurationError
 from ops.local import local_cluster
-from ops.support.embedded_mongodb import binary, free_port
+from ops.support.embedded_mongodb import free_port, mongod_binary
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(150)
 
 
 def missing() -> str:
-    for tool in (local_cluster.nginx, binary):
+    for tool in (local_cluster.nginx_binary, mongod_binary):
         try:
             tool()
         except ConfigurationError as exc:
@@ -145,4 +145,4 @@ def test_missing_nginx_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what to install, before anything is started."""
     monkeypatch.setattr("ops.local.local_cluster.shutil.which", lambda *_, **__: None)
     with pytest.raises(ConfigurationError, match="apt-get install nginx-light"):
-        local_cluster.nginx()
+        local_cluster.nginx_binary()

@@ -15,10 +15,10 @@ import yaml
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.resources.metric_series import CLUSTER, WORKER, names
-from api.resources.metrics import MOST_HOSTS, _by_host, exposition
+from api.resources.metric_series import CLUSTER, WORKER, sample_names
+from api.resources.metrics import MAX_HOSTS, _breaker_states, render_exposition
 from cluster.store import breakers
-from ops.server.shared_slots import SLOT_BYTES, Board
+from ops.server.shared_slots import SLOT_BYTES, SharedSlots
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
 
@@ -118,8 +118,8 @@ def test_whoever_answers_speaks_for_all_workers(nodes: Nodes) -> None:
 def test_every_series_is_there(nodes: Nodes) -> None:
     """A live scrape has every series of the table and none beside it; only errors may have none to show."""
     live = {name for name, _ in scrape(nodes)}
-    assert live - names() == set()
-    assert names() - live <= {"horae_mongodb_errors_total", "horae_breaker_state"}
+    assert live - sample_names() == set()
+    assert sample_names() - live <= {"horae_mongodb_errors_total", "horae_breaker_state"}
 
 
 def test_rules_and_panels_name_what_is_there(nodes: Nodes) -> None:
@@ -166,7 +166,7 @@ def test_a_worker_that_is_killed_gives_its_place_to_the_next(nodes: Nodes) -> No
 
 def test_the_board_never_shows_half_a_text() -> None:
     """A slot whose writer was killed in the middle reads as empty; a cleared one is gone; too long a text is refused."""
-    board = Board(3)
+    board = SharedSlots(3)
     board.write(0, b"first")
     board.write(2, b"x" * (SLOT_BYTES - 16))
     assert [(slot, len(text)) for slot, age, text in board.read() if age < 5] == [(0, 5), (2, SLOT_BYTES - 16)]
@@ -180,7 +180,7 @@ def test_the_board_never_shows_half_a_text() -> None:
 
 def test_without_a_database_a_scrape_says_so() -> None:
     """What the database would have told has no sample, and `horae_database_up` is 0: nothing is made up."""
-    text = exposition(generate_latest, [], {"database_up": 0, "lookahead_ms": 15_000}).decode()
+    text = render_exposition(generate_latest, [], {"database_up": 0, "lookahead_ms": 15_000}).decode()
     assert "horae_database_up 0.0" in text
     assert "horae_lookahead_seconds 15.0" in text
     assert not re.search(r"^horae_(backlog|oldest|materialised_ahead)", text, re.MULTILINE)
@@ -195,17 +195,19 @@ async def test_breakers_are_shown_within_bounds(database: Database) -> None:
         for n in range(10_000)
     ]
     await database.api["breakers"].insert_many(many[::-1])
-    in_all, first = await breakers.first(database, MOST_HOSTS)
-    text = exposition(generate_latest, [], {"breakers_open": in_all, "breakers": _by_host(first)}).decode()
+    in_all, first = await breakers.earliest_opened(database, MAX_HOSTS)
+    text = render_exposition(
+        generate_latest, [], {"breakers_open": in_all, "breakers": _breaker_states(first)}
+    ).decode()
     assert "horae_breakers_open 10000.0" in text
-    assert text.count("horae_breaker_state{") == MOST_HOSTS
+    assert text.count("horae_breaker_state{") == MAX_HOSTS
     assert 'horae_breaker_state{host="h0:443",state="half_open"} 1.0' in text
     assert 'horae_breaker_state{host="h49:443",state="open"} 1.0' in text
-    assert [b.host for b in await breakers.listing(database, ["h9999:443", "none"])] == ["h9999:443"]
+    assert [b.host for b in await breakers.of_hosts(database, ["h9999:443", "none"])] == ["h9999:443"]
 
 
 def test_the_table_has_no_name_twice() -> None:
     """Each reading and each series stands in the table once."""
-    keys = [s.key for s in (*WORKER, *CLUSTER)]
+    keys = [s.readings_key for s in (*WORKER, *CLUSTER)]
     assert len(keys) == len(set(keys))
     assert len({s.name for s in (*WORKER, *CLUSTER)}) == len(keys)

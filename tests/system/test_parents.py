@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from ops.support.embedded_mongodb import Embedded, free_port
+from ops.support.embedded_mongodb import EmbeddedMongod, free_port
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def test_a_second_sigterm_changes_nothing(cluster: Callable[..., Nodes], receive
     for _ in range(2):
         for pid in pids:
             os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: "node_draining" in nodes.log(), 5, "the drain")
+        wait_until(lambda: "node_stopping" in nodes.log(), 5, "the drain")
     assert nodes.process.wait(14) == 0
     sent = {a.execution for a in receiver.arrivals()}
     final = {h["_id"] for h in nodes.db["history"].find({"state": "succeeded"})}
@@ -87,7 +87,7 @@ def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     try:
         wait_until(lambda: _arrived(ports[1]) > 20, 60, "deliveries")
         family = psutil.Process(demo.pid).children(recursive=True)
-        family += [psutil.Process(state.pid)] if (state := Embedded(tmp_path).running()) else []
+        family += [psutil.Process(state.pid)] if (state := EmbeddedMongod(tmp_path).running_server()) else []
         assert len(family) >= 5
         demo.kill()
         demo.wait(5)

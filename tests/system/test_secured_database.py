@@ -19,8 +19,8 @@ from structlog.testing import capture_logs
 from cluster.core.errors import ConfigurationError
 from ops.cli import cli
 from ops.local import bootstrap
-from ops.server.serve import check_database, warn_if_plain
-from ops.support.embedded_mongodb import binary, free_port
+from ops.server.serve import check_database, warn_if_unencrypted
+from ops.support.embedded_mongodb import free_port, mongod_binary
 from tests.support import live
 from tests.support.mongo import needs_mongod
 from tests.support.processes import Receiver, end
@@ -71,7 +71,17 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     member = f"127.0.0.1:{port}"
     setting_up = ["--dir", str(directory), "--members", member]
     assert horae("bootstrap", "secrets", *setting_up).exit_code == 0
-    command = [binary(), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1", "--replSet", "rs0"]
+    command = [
+        mongod_binary(),
+        "--dbpath",
+        str(data),
+        "--port",
+        str(port),
+        "--bind_ip",
+        "127.0.0.1",
+        "--replSet",
+        "rs0",
+    ]
     command += ["--auth", "--keyFile", str(directory / "mongo-key"), "--tlsMode", "requireTLS"]
     command += ["--tlsCertificateKeyFile", str(directory / "mongo.pem"), "--tlsCAFile", str(directory / "ca.pem")]
     command += ["--tlsAllowConnectionsWithoutCertificates", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
@@ -197,6 +207,6 @@ def test_a_foreign_certificate_is_not_trusted(
 def test_a_plain_connection_to_another_host_is_said_aloud(uri: str, warned: bool) -> None:
     """Once at start, with the hosts and what to do, without the password."""
     with capture_logs() as logs:
-        assert warn_if_plain(uri) is warned
-    assert [entry["event"] for entry in logs] == ["database_connection_plain"] * warned
+        assert warn_if_unencrypted(uri) is warned
+    assert [entry["event"] for entry in logs] == ["database_connection_unencrypted"] * warned
     assert "u:p" not in str(logs)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from ops.commands.top_view import drawn
-from ops.support.embedded_mongodb import Embedded
+from ops.commands.top_view import render
+from ops.support.embedded_mongodb import EmbeddedMongod
 from tests.support.mongo import needs_mongod
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
@@ -94,7 +94,7 @@ class Terminal:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[tuple[Nodes, int, dict[str, str]]]:
     """Two nodes that send to a target that fails half the time, and a MongoDB of their own to be frozen: its pid."""
-    embedded = Embedded(tmp_path / "mongo")
+    embedded = EmbeddedMongod(tmp_path / "mongo")
     state = embedded.acquire()
     receiver = Receiver(tmp_path)
     nodes = Nodes(tmp_path, state.uri, "top", 2)
@@ -184,7 +184,7 @@ def node(number: int, role: str = "") -> dict[str, Any]:
 def text(seen: dict[str, Any], width: int, height: int) -> list[str]:
     console = Console(width=width, height=height)
     with console.capture() as caught:
-        console.print(drawn(seen, height))
+        console.print(render(seen, height))
     return caught.get().splitlines()
 
 

@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 
 from cluster.core.errors import ConfigurationError
 from cluster.core.execution.model import Ending, Execution
-from cluster.core.execution.trace import ended
+from cluster.core.execution.trace import final_spans
 from cluster.core.lifecycle import State
-from config.settings import load
+from config.settings import load_settings
 from ops.server import tracing
 from tests.support.processes import Nodes
 from tests.support.waiting import wait_until
@@ -115,7 +115,7 @@ def test_one_trace_from_materialise_to_record(tmp_path: Path, mongodb_uri: str, 
 async def test_a_collector_that_is_away_harms_nothing() -> None:
     """Spans are taken without waiting, lost with one line in the log, and the node's stop waits 2 s at most."""
     execution = Execution("job:1900000020000", "job", 1_900_000_020_000, 1_900_000_020_000, "v", "b", 3)
-    spans = ended(Ending(execution, State.CANCELLED, 1_900_000_020_001), 0, 1_900_000_020_002)
+    spans = final_spans(Ending(execution, State.CANCELLED, 1_900_000_020_001), 0, 1_900_000_020_002)
     away = tracing.Tracing("http://127.0.0.1:9", 1.0, "n")
     with capture_logs() as lines:
         started = time.monotonic()
@@ -132,15 +132,15 @@ async def test_a_collector_that_is_away_harms_nothing() -> None:
 def test_what_is_wrong_is_said_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """An endpoint that is none, a ratio beyond 1, an extra that is not installed."""
     with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
-        load(env_file=None, otlp_endpoint="collector:4318")
+        load_settings(env_file=None, otlp_endpoint="collector:4318")
     with pytest.raises(ConfigurationError, match="HORAE_TRACE_RATIO"):
-        load(env_file=None, trace_ratio=2)
-    settings = load(env_file=None, otlp_endpoint="http://127.0.0.1:4318")
-    tracing.check(settings)
+        load_settings(env_file=None, trace_ratio=2)
+    settings = load_settings(env_file=None, otlp_endpoint="http://127.0.0.1:4318")
+    tracing.check_tracing(settings)
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(ConfigurationError, match=r"horae\[otel\]"):
-        tracing.check(settings)
-    assert tracing.tracing(load(env_file=None), "n") is None
+        tracing.check_tracing(settings)
+    assert tracing.start_tracing(load_settings(env_file=None), "n") is None
 
 
 def test_the_ratio_keeps_whole_traces() -> None:

@@ -10,13 +10,13 @@ import httpx
 import pytest
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.documents.job_json import Rules, read_spec
+from cluster.core.documents.job_json import DocumentLimits, read_spec
 from cluster.core.errors import NotFound
 from cluster.store import backfills, batches, history, leases, nodes
 from cluster.store.backfills import Backfill
 from cluster.store.history import MissedRange
 from cluster.usecases import jobs
-from cluster.usecases.explain import why
+from cluster.usecases.explain import explain_job
 from tests.support.engine import Crank, job_document, lead, put_jobs, settle_all, worker
 from tests.support.workers import DUE, SHORT, answering, owed, retries_now, run_dry
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cluster.store.mongo.client import Database
-    from cluster.usecases.explain import Answer
+    from cluster.usecases.explain import JobExplanation
 
 LONG = 100_000.0
 """Days of retention: what is written at DUE is not too old to be known."""
@@ -34,16 +34,16 @@ DAY = 86_400_000
 
 async def told(db: Database, at_ms: int | None, job: str = "a") -> tuple[str, str]:
     """The state, and everything that is said, of the last explanation."""
-    answer = await why(db, job, at_ms, LONG)
-    return answer.found[-1].state, text(answer)
+    answer = await explain_job(db, job, at_ms, LONG)
+    return answer.occurrences[-1].state, text(answer)
 
 
-def text(answer: Answer) -> str:
-    return "\n".join([x for e in answer.found for x in (e.summary, *(s.text for s in e.sentences))])
+def text(answer: JobExplanation) -> str:
+    return "\n".join([x for e in answer.occurrences for x in (e.summary, *(s.text for s in e.sentences))])
 
 
 def spec(**fields: Any) -> Any:
-    return read_spec({**SPEC, **fields}, Rules(()).context)
+    return read_spec({**SPEC, **fields}, DocumentLimits(()).context)
 
 
 async def test_success_late_and_retried(database: Database) -> None:
@@ -77,7 +77,7 @@ async def test_failures(database: Database, status: int, state: str, words: str)
     found, said = await told(database, DUE)
     assert found == state
     assert words in said
-    await jobs.retry(database, f"a:{DUE}", DUE + 5000, LONG)
+    await jobs.replay(database, f"a:{DUE}", DUE + 5000, LONG)
     while (await told(database, DUE))[0] != "succeeded":
         await retries_now(database)
         await run_dry(w)
@@ -146,7 +146,7 @@ async def test_changed_created_deleted(database: Database) -> None:
     await jobs.delete(database, "a", DUE + 3 * DAY)
     assert (await told(database, DUE + 4 * DAY))[0] == "deleted"
     with pytest.raises(NotFound):
-        await why(database, "never", None, LONG)
+        await explain_job(database, "never", None, LONG)
 
 
 async def test_missed_and_caught_up(database: Database) -> None:
@@ -161,7 +161,7 @@ async def test_missed_and_caught_up(database: Database) -> None:
         assert "10 occurrences" in said
     key = "cron|* * * * * *|UTC"
     b = Backfill("x", key, None, DUE + 20_000, DUE + 30_000, DUE + 60_000, DUE + 22_000)
-    await backfills.open_(database, b)
+    await backfills.open_ranges(database, b)
     state, said = await told(database, DUE + 25_000)
     assert state == "waiting"
     assert "catching up has come so far" in said
@@ -171,8 +171,8 @@ async def test_missed_and_caught_up(database: Database) -> None:
         {"_id": key, "next_at": DatetimeMS(DUE + DAY), "cursor": None, "term": 1}
     )
     assert (await told(database, DUE + 40_000))[0] == "unknown"
-    expired = await why(database, "a", DUE + 40_000, 1)
-    assert expired.found[-1].state == "expired"
+    expired = await explain_job(database, "a", DUE + 40_000, 1)
+    assert expired.occurrences[-1].state == "expired"
 
 
 async def test_skipped_names_the_run_before(database: Database) -> None:
@@ -202,7 +202,7 @@ async def test_what_lies_ahead_and_waits(database: Database) -> None:
     assert state == "ahead"
     assert "nobody leads" in said
     leader = await lead(database, clock)
-    await nodes.beat(
+    await nodes.write_heartbeat(
         database,
         "a",
         {"host": "h", "pid": 1, "version": "1"}

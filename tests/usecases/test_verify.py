@@ -290,7 +290,7 @@ async def test_what_a_live_cluster_moves_between_two_looks_is_no_finding(databas
         return NOW
 
     await b.verified()
-    report = await verify(database, Scope(T0, again_seconds=0.01), clock=clock)
+    report = await verify(database, Scope(T0, recheck_seconds=0.01), clock=clock)
     assert looks == 2
     assert report.clean
 
@@ -311,7 +311,7 @@ async def test_a_job_made_meanwhile_is_no_stranger(database: Database) -> None:
         return NOW
 
     await b.verified()
-    assert (await verify(database, Scope(T0, again_seconds=0.01), clock=clock)).clean
+    assert (await verify(database, Scope(T0, recheck_seconds=0.01), clock=clock)).clean
     assert looks == 2
 
 

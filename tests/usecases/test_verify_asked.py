@@ -10,7 +10,7 @@ from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
 from cluster.store import history, replays
-from cluster.store.replays import Filter, Replay
+from cluster.store.replays import Replay, ReplayFilter
 from cluster.usecases import jobs
 from tests.support.cranked_cluster import EACH, Cluster
 from tests.support.engine import T0, job_document, put_jobs, rows
@@ -33,7 +33,7 @@ async def test_what_was_asked_for_is_explained_and_nothing_else(database: Databa
     status = 200
     c.clock.now += 123
     asked = c.clock.now
-    await jobs.retry(database, dead[0]["_id"], asked, 3650)
+    await jobs.replay(database, dead[0]["_id"], asked, 3650)
     await c.run(2)
     sent = await database.api["history"].find_one({"_id": dead[0]["_id"]})
     assert sent is not None
@@ -48,7 +48,7 @@ async def test_what_was_asked_for_is_explained_and_nothing_else(database: Databa
 
 
 def _ended(state: State, token: int, sent_ms: int, asked_ms: int | None = None, status: int = 503) -> Ending:
-    x = Execution(execution_id("a", T0), "a", T0, T0, "v1", "b", 0, token=token, asked_ms=asked_ms)
+    x = Execution(execution_id("a", T0), "a", T0, T0, "v1", "b", 0, token=token, replayed_ms=asked_ms)
     attempt = Attempt(1, sent_ms, "n", token, 5.0, status)
     return Ending(x, state, sent_ms + 10, (attempt,), "why", 3)
 
@@ -87,8 +87,8 @@ async def test_many_at_once(database: Database) -> None:
     """Sending many again leaves the same trace."""
     await put_jobs(database, job_document("a", active_from=0))
     await history.record(database, [_ended(State.DEAD, 1, T0)], 3650)
-    replay = Replay("r", Filter(), 10.0, T0 + 5000, 1, page=(execution_id("a", T0),))
-    assert len(await replays.reopen(database, replay, T0 + 6000, 3650)) == 1
+    replay = Replay("r", ReplayFilter(), 10.0, T0 + 5000, 1, page=(execution_id("a", T0),))
+    assert len(await replays.reopen_page(database, replay, T0 + 6000, 3650)) == 1
     assert await _asked(database) == T0 + 6000
-    assert len(await replays.reopen(database, replay, T0 + 7000, 3650)) == 1
+    assert len(await replays.reopen_page(database, replay, T0 + 7000, 3650)) == 1
     assert await _asked(database) == T0 + 6000, "a page that is done once more asks for nothing anew"

@@ -62,9 +62,9 @@ async def _every(c: Cluster) -> None:
 
 
 async def _end(c: Cluster) -> None:
-    from cluster.core.instants import render
+    from cluster.core.instants import format_instant
 
-    await c.put("a", {**EACH, "endAt": render(c.clock.now + 3000)})
+    await c.put("a", {**EACH, "endAt": format_instant(c.clock.now + 3000)})
 
 
 async def _trigger(c: Cluster) -> None:

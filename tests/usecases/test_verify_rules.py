@@ -250,7 +250,7 @@ async def test_a_change_of_something_else_hides_no_success(database: Database) -
 
 async def test_what_a_change_leaves_with_the_job(database: Database) -> None:
     """Since when the codes hold is written with the job and read with it, and it is in no answer of the API."""
-    from cluster.core.documents.job_json import document, read_spec
+    from cluster.core.documents.job_json import job_document, read_spec
     from cluster.usecases import jobs
     from tests.support.cranked_cluster import CONTEXT, EACH
 
@@ -261,7 +261,9 @@ async def test_what_a_change_leaves_with_the_job(database: Database) -> None:
         ({"name": "y"}, 3000, 2000),
     ):
         job = await jobs.patch(database, "a", change, CONTEXT, T0 + now)
-        assert job.codes_ms == T0 + since
-        stored = (await verify_records.audited(database, ["a"]))[0]["a"]
-        assert (stored.codes_ms, stored.defined_ms) == (T0 + since + REREAD_MS, T0 + now + REREAD_MS)
-        assert not any("codesAt" in name or "codes_at" in name for name in document(job.definition, marks=True))
+        assert job.success_codes_since_ms == T0 + since
+        stored = (await verify_records.jobs_to_verify(database, ["a"]))[0]["a"]
+        assert (stored.success_codes_since_ms, stored.defined_ms) == (T0 + since + REREAD_MS, T0 + now + REREAD_MS)
+        assert not any(
+            "codesAt" in name or "codes_at" in name for name in job_document(job.definition, write_only=True)
+        )

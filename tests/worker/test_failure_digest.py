@@ -24,9 +24,9 @@ async def test_failures_are_counted_and_not_logged(database: Database) -> None:
     with capture_logs() as lines:
         await run_dry(w)
     assert not [line for line in lines if line["log_level"] in ("warning", "error")]
-    assert w.tally.kinds == {"http_4xx": 40}
-    assert w.tally.queue.total() == w.tally.duration.total() == 40
-    [failing] = w.tally.failing.take()
+    assert w.stats.attempt_results == {"http_4xx": 40}
+    assert w.stats.queue_time.total() == w.stats.duration.total() == 40
+    [failing] = w.stats.failures.take()
     assert (failing.host, failing.attempts, dict(failing.results)) == ("127.0.0.1:9", 40, {"http_4xx": 40})
     assert failing.execution.startswith("j")
 
@@ -36,10 +36,10 @@ async def test_the_worst_hosts_get_a_line_each() -> None:
     node = Node(NodeSettings("mongodb://127.0.0.1:9"), Sender(httpx.MockTransport(lambda _: httpx.Response(200))))
     for n in range(30):
         for _ in range(n + 1):
-            node.worker.tally.failing.add(f"https://h{n}.example/x", "timeout", f"j{n}:1")
+            node.worker.stats.failures.add(f"https://h{n}.example/x", "timeout", f"j{n}:1")
     with capture_logs() as lines:
-        node._tell_failing()
-        node._tell_failing()
+        node._log_failing_hosts()
+        node._log_failing_hosts()
     assert [line["event"] for line in lines] == ["target_failing"] * DIGEST_HOSTS + ["more_targets_failing"]
     assert (lines[0]["host"], lines[0]["attempts"], lines[0]["execution"]) == ("h29.example", 30, "j29:1")
     assert (lines[-1]["hosts"], lines[-1]["attempts"]) == (20, sum(range(1, 21)))

@@ -12,11 +12,11 @@ from bson.datetime_ms import DatetimeMS
 from cluster.clock import Clock
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
-from cluster.core.limits.circuit_breaker import LEAST
+from cluster.core.limits.circuit_breaker import MIN_ATTEMPTS
 from cluster.leader.sweep import Sweeper
 from cluster.store import batches, engine_jobs
 from cluster.store.batches import ClaimFilter
-from cluster.store.enqueue import owe
+from cluster.store.enqueue import insert_owed
 from cluster.store.mongo import operation
 from cluster.worker import dispatch, host_queues
 from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, worker
@@ -64,9 +64,9 @@ async def _idle(w: Worker) -> bool:
 
 async def trip(db: Database, w: Worker) -> None:
     """Send so many failing requests that the breaker of bad.example:81 opens, and share it."""
-    await owed(db, *(f"t{i}" for i in range(LEAST)), batch="trip", url=BAD, retry=PATIENT)
+    await owed(db, *(f"t{i}" for i in range(MIN_ATTEMPTS)), batch="trip", url=BAD, retry=PATIENT)
     await run_dry(w)
-    await w.breakers.step()
+    await w.breakers.synchronise()
 
 
 async def shift(db: Database, **change: Any) -> None:
@@ -87,14 +87,14 @@ async def test_a_breaker_opens_and_what_waits_uses_up_no_attempt(database: Datab
     # One batch of both hosts, as many hosts with little share one.
     await put_jobs(database, *(job_document(j, active_from=0, schedule_version="v1", url=u) for j, u in MIXED))
     mixed = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", "b3", 0) for j, _ in MIXED]
-    await owe(database, mixed, [Batch("b3", tuple(e.id for e in mixed), 0, 0, DUE, DUE)], lambda: "new")
+    await insert_owed(database, mixed, [Batch("b3", tuple(e.id for e in mixed), 0, 0, DUE, DUE)], lambda: "new")
     del seen[:]
     while await w.claim_once():
         pass
     await eventually(lambda: _done(w, 2), 5, "what goes to the other port")
     results, w.results.unrecorded = w.results.unrecorded, []
     await w.results.record(results)
-    await w.hand_back.look_after_waiting()
+    await w.releaser.release_deferred()
     await run_dry(w)
     assert seen == [GOOD, GOOD]
     assert {h["job_id"] for h in await rows(database, "history")} == {"fine", "mixed-good"}
@@ -128,7 +128,7 @@ async def test_one_probe_in_the_cluster_then_everything(database: Database) -> N
         await owed(database, *(f"p{i}-{k}" for k in range(4)), batch=f"p{i}", url=BAD, retry=PATIENT)
     await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
     for w in workers:
-        await w.breakers.step()
+        await w.breakers.synchronise()
     await asyncio.gather(*(w.claim_once() for w in workers))
     assert sum(len(w.held) for w in workers) == 3
     await eventually(lambda: _answered(workers, 1), 5, "the probe")
@@ -143,15 +143,15 @@ async def test_one_probe_in_the_cluster_then_everything(database: Database) -> N
     for w in workers:
         results, w.results.unrecorded = w.results.unrecorded, []
         await w.results.record(results)
-        await w.hand_back.look_after_waiting()
-        await w.hand_back.look_after_waiting()
+        await w.releaser.release_deferred()
+        await w.releaser.release_deferred()
     await eventually(lambda: _closed(database), 5, "the breaker to close")
     await database.api["batches"].update_many(
         {"send_at": DatetimeMS(DUE), "owner": None}, {"$set": {"claimable_at": DatetimeMS(DUE)}}
     )
     for w in workers:
-        await w.breakers.step()
-        w.dispatcher.reconsider()
+        await w.breakers.synchronise()
+        w.dispatcher.start_waiting()
         await run_dry(w)
     probes = {f"p{i}-{k}" for i in range(3) for k in range(4)}
     final = {h["job_id"]: (h["state"], len(h["attempts"])) for h in await rows(database, "history")}
@@ -188,12 +188,12 @@ async def test_the_death_of_the_probing_node_keeps_nothing_shut(database: Databa
             "node": "dead",
         }
     )
-    await w.breakers.step()
-    assert w.dispatcher.hosts_held() == ("bad.example:81",)
+    await w.breakers.synchronise()
+    assert w.dispatcher.hosts_blocked() == ("bad.example:81",)
     await owed(database, "a", url=BAD)
     assert not await w.claim_once()
     await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
-    await w.breakers.step()
+    await w.breakers.synchronise()
     await run_dry(w)
     await eventually(lambda: _closed(database), 5, "the breaker to close")
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded"]
@@ -214,7 +214,7 @@ async def test_one_job_that_fails_does_not_keep_its_host_from_the_others(databas
     opened = {"_id": "bad.example:81", "half_open": False, "until": DatetimeMS(Clock().now_ms() - 1), "opens": 1}
     more = {"rev": 1, "opened_at": DatetimeMS(DUE), "why": "?", "node": "n"}
     await database.api["breakers"].insert_one({**opened, **more})
-    await w.breakers.step()
+    await w.breakers.synchronise()
     assert await w.claim_once()
     await eventually(lambda: _reopened(database), 5, "the probe of the job that fails")
     assert seen == ["/broken"]
@@ -224,7 +224,7 @@ async def test_one_job_that_fails_does_not_keep_its_host_from_the_others(databas
     await database.api["batches"].update_one({"_id": "b"}, {"$set": document})  # or it would not be claimed
     assert await w.claim_once()
     await eventually(lambda: _parked(w), 5, "what may not be sent now")
-    await w.hand_back.look_after_waiting()
+    await w.releaser.release_deferred()
     (breaker,) = await rows(database, "breakers")
     put_back = [b for b in await rows(database, "batches") if b["host"] == "bad.example:81" and len(b["ids"]) == 9]
     assert [int(b["claimable_at"]) > int(breaker["until"]) for b in put_back] == [True]
@@ -233,7 +233,7 @@ async def test_one_job_that_fails_does_not_keep_its_host_from_the_others(databas
     for _ in range(100):
         host_queues = w.dispatcher._parking
         for place, job in enumerate("abcdefghij"):
-            host_queues.park(_ready(job, place))
+            host_queues.add(_ready(job, place))
         drawn.add(host_queues.draw("h").execution.job_id)  # type: ignore[union-attr]
         host_queues._parked.clear()
     assert len(drawn) > 3
@@ -274,7 +274,7 @@ async def test_what_is_held_back_is_put_off_and_no_hindrance(database: Database)
     held = [b for b in await rows(database, "batches") if b["host"] == "bad.example:81"]
     assert [(int(b["claimable_at"]), b["late"]) for b in held] == [(until, True)] * 3
     assert await batches.count_late(database, 64) == 1, "the other one is overdue"
-    assert await batches.release_held(database, "bad.example:81") == 3
+    assert await batches.release_deferred(database, "bad.example:81") == 3
     assert await batches.count_late(database, 64) == 4
 
 
@@ -324,7 +324,7 @@ async def test_being_handed_back_does_not_count_as_killing_nodes(database: Datab
         assert claimed is not None
         assert claimed.batch.claims == 1
         await w._take_on(claimed)
-        await w.hand_back.put_back(w.held["b"], None)
+        await w.releaser.release(w.held["b"], None)
     await run_dry(w)
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded"] * 2
 
@@ -354,7 +354,7 @@ async def test_a_hanging_host_leaves_slots_and_batches_to_the_others(database: D
     await eventually(lambda: _put_back(database, 72), 10, "what could not go to be put back")
     forever.set()
     await eventually(lambda: _recorded(database, 280), 20, "everything")
-    await w.drain(5)
+    await w.shutdown(5)
     assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
 
 
@@ -416,7 +416,7 @@ async def test_what_waits_for_its_host_is_not_read_again_and_again(
     free.release()
     await eventually(lambda: _true(len(w.results.unrecorded) == 1), 5, "one that ended")
     await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "the next one to go")
-    assert 1 <= len(reads) <= host_queues.UNPARKED
+    assert 1 <= len(reads) <= host_queues.STARTS_PER_LOOK
     await w.dispatcher.close()
 
 
@@ -438,7 +438,7 @@ async def test_a_node_whose_slots_all_hang_leaves_its_work_to_others(
     assert await full.claim_once()
     await eventually(lambda: _stuck(full), 5, "its only slot to hang while something is due")
     assert len(hung) == 1
-    await full.hand_back.look_after_waiting()
+    await full.releaser.release_deferred()
     (left,) = (b for b in await rows(database, "batches") if b["owner"] is None)
     assert not await full.claim_once(), "it has no room"
     seen: list[str] = []
@@ -452,4 +452,4 @@ async def test_a_node_whose_slots_all_hang_leaves_its_work_to_others(
 
 
 async def _stuck(w: Worker) -> bool:
-    return w.dispatcher.stuck() and bool(w.dispatcher.overdue())
+    return w.dispatcher.stuck() and bool(w.dispatcher.overdue_batches())

@@ -18,7 +18,7 @@ from cluster.core.ids import execution_id
 from cluster.core.limits.permits import Limits, Permit, grant
 from cluster.core.timings import Timings
 from cluster.store import permits, queues
-from cluster.store.enqueue import owe
+from cluster.store.enqueue import insert_owed
 from cluster.store.queues import Queue
 from tests.support.engine import Crank, check_books, job_document, put_jobs, rows, worker
 from tests.support.waiting import eventually
@@ -62,7 +62,7 @@ class Target:
 
 async def drain_all(workers: list[Worker]) -> None:
     for w in workers:
-        await w.drain(3)
+        await w.shutdown(3)
 
 
 async def test_a_queue_keeps_its_rate_over_three_nodes(database: Database) -> None:
@@ -94,11 +94,11 @@ async def test_no_more_at_once_than_allowed_over_three_nodes(database: Database,
     for n in range(6):
         found = [
             Execution(
-                execution_id("same", t), "same", t, t, "v1", f"b{n}", 0, host=document["host"], gate=limits["gate"]
+                execution_id("same", t), "same", t, t, "v1", f"b{n}", 0, host=document["host"], limit_key=limits["gate"]
             )
             for t in range(DUE + n * 10_000, DUE + n * 10_000 + 4000, 1000)
         ]
-        await owe(database, found, [Batch(f"b{n}", tuple(e.id for e in found), 0, 0, DUE, DUE)], lambda: "new")
+        await insert_owed(database, found, [Batch(f"b{n}", tuple(e.id for e in found), 0, 0, DUE, DUE)], lambda: "new")
     target = Target(0.05)
     workers = [worker(database, target, f"w{i}") for i in range(3)]
     for w in workers:
@@ -107,7 +107,7 @@ async def test_no_more_at_once_than_allowed_over_three_nodes(database: Database,
     await drain_all(workers)
     assert target.most["all"] == 2
     assert len(target.came) == 24
-    assert (await permits.read(database, limits["gate"])).held == {}
+    assert (await permits.read(database, limits["gate"])).granted == {}
     assert await rows(database, "executions") == []
 
 
@@ -129,7 +129,7 @@ async def test_the_death_of_a_node_gives_its_permits_back(database: Database) ->
     heir = worker(database, target := Target(), "heir", timings=SHORT)
     heir.start()
     await eventually(lambda: _recorded(database, 2), 20, "both")
-    await heir.drain(3)
+    await heir.shutdown(3)
     assert target.most["all"] == 1
     sent = [int(h["attempts"][0]["sent_at"]) for h in await rows(database, "history")]
     assert min(sent) - died > 1000
@@ -163,9 +163,9 @@ async def test_a_node_that_stood_still_gives_no_permit_back_that_is_anothers_by_
     await eventually(lambda: _true(bool(stalled.results.unrecorded)), 5, "the late answer")
     results, stalled.results.unrecorded = stalled.results.unrecorded, []
     await stalled.results.record(results)
-    assert (await permits.read(database, "q:one")).held.keys() == {results[0].execution.id}
+    assert (await permits.read(database, "q:one")).granted.keys() == {results[0].execution.id}
     forever.set()
-    await heir.drain(3)
+    await heir.shutdown(3)
     await stalled.dispatcher.close()
 
 
@@ -177,7 +177,7 @@ async def test_a_permit_that_is_given_back_late_is_not_that_of_the_next_attempt(
     await queues.put(database, Queue("one", Limits(None, 1), 0))
     await owed(database, "first", batch="b1", queue="one", gate="q:one")
     under_way: list[Any] = []
-    give_back = permits.give_back
+    give_back = permits.release
 
     async def given_up(_: Database, back: Any) -> None:
         under_way.append(back)
@@ -194,7 +194,7 @@ async def test_a_permit_that_is_given_back_late_is_not_that_of_the_next_attempt(
         await forever.wait()
         return httpx.Response(200)
 
-    monkeypatch.setattr(permits, "give_back", given_up)
+    monkeypatch.setattr(permits, "release", given_up)
     w = worker(database, fails_and_hangs)
     w.start()
     await asyncio.wait_for(again.wait(), 15)
@@ -204,10 +204,10 @@ async def test_a_permit_that_is_given_back_late_is_not_that_of_the_next_attempt(
     other = worker(database, target, "other")
     other.start()
     either = (w.dispatcher, other.dispatcher)  # whichever claimed it
-    await eventually(lambda: _true(any(d.gates_shut() for d in either) or len(target.came) > 2), 5, "the second")
+    await eventually(lambda: _true(any(d.saturated_limits() for d in either) or len(target.came) > 2), 5, "the second")
     await asyncio.sleep(0.3)  # time enough to be let through
     assert len(target.came) == 2, "the second runs beside the first"
-    monkeypatch.setattr(permits, "give_back", give_back)
+    monkeypatch.setattr(permits, "release", give_back)
     forever.set()
     await eventually(lambda: _recorded(database, 2), 15, "both")
     await drain_all([w, other])
@@ -219,16 +219,16 @@ async def test_nodes_of_the_release_before_keep_the_same_list(database: Database
     one = database.api["permits"]
     await one.insert_one({"_id": "q:two", "next_ms": 0.0, "held": ["a", "b"], "rev": 1})
     seen = await permits.read(database, "q:two")
-    assert seen.held == {"a": "", "b": ""}
+    assert seen.granted == {"a": "", "b": ""}
     granted = grant(seen, Limits(None, 2), {"a": "x", "c": "y"}, 1000)
     assert granted.at_ms == {"a": 1000}
-    assert await permits.write(database, "q:two", seen, granted.then)
-    assert (await permits.read(database, "q:two")).held == {"a": "x", "b": ""}
-    assert (await permits.running(database, ["q:two"])) == {"q:two": 2}
+    assert await permits.write(database, "q:two", seen, granted.permits)
+    assert (await permits.read(database, "q:two")).granted == {"a": "x", "b": ""}
+    assert (await permits.running_counts(database, ["q:two"])) == {"q:two": 2}
     await one.update_one({"_id": "q:two", "rev": 2}, {"$set": {"next_ms": 0.0, "held": ["b", "c"], "rev": 3}})
-    assert (await permits.read(database, "q:two")).held == {"b": "", "c": ""}
-    await permits.give_back(database, [Permit("q:two", "a", 1000, "x")])
-    assert (await permits.read(database, "q:two")).held == {"b": "", "c": ""}
+    assert (await permits.read(database, "q:two")).granted == {"b": "", "c": ""}
+    await permits.release(database, [Permit("q:two", "a", 1000, "x")])
+    assert (await permits.read(database, "q:two")).granted == {"b": "", "c": ""}
 
 
 async def test_a_job_that_is_moved_to_another_queue_asks_there(
@@ -250,9 +250,9 @@ async def test_a_job_that_is_moved_to_another_queue_asks_there(
     await eventually(both_permitted, 5, "the second to have its permit")
     await database.api["jobs"].update_many({}, {"$set": {"queue": "other", "gate": "q:other"}})
     await eventually(lambda: _recorded(database, 2), 5, "both")
-    await w.drain(3)
+    await w.shutdown(3)
     assert (await permits.read(database, "q:other")).rev > 0
-    assert (await permits.read(database, "q:one")).held == {}
+    assert (await permits.read(database, "q:one")).granted == {}
 
 
 async def test_a_queue_that_is_not_there_limits_nothing(database: Database) -> None:
@@ -275,15 +275,15 @@ async def test_a_rate_that_is_raised_is_in_force_at_once(database: Database, mon
     await eventually(lambda: _true(bool(w.results.unrecorded)), 5, "the first one")
     (line,) = w.dispatcher._lines._lines.values()
     await eventually(
-        lambda: _true(line.again_ms is not None and len(line.waiting) == 5), 5, "the others to be told when"
+        lambda: _true(line.next_ask_ms is not None and len(line.waiting) == 5), 5, "the others to be told when"
     )
     results, w.results.unrecorded = w.results.unrecorded, []
     await w.results.record(results)
 
     async def put_back() -> dict[str, Any] | None:
         for ready in line.waiting:  # empty while permits are asked for
-            ready.parked_at = float("-inf")
-        await w.hand_back.look_after_waiting()
+            ready.waiting_since = float("-inf")
+        await w.releaser.release_deferred()
         return await database.api["batches"].find_one({"owner": None})
 
     batch = await eventually(put_back, 5, "what waits to be put back")
@@ -294,7 +294,7 @@ async def test_a_rate_that_is_raised_is_in_force_at_once(database: Database, mon
     await queues.put(database, Queue("slow", Limits(100.0), 0))
     w.start()
     await eventually(lambda: _recorded(database, 6), 15, "all of them")
-    await w.drain(3)
+    await w.shutdown(3)
     assert len(target.came) == 6
 
 
@@ -309,7 +309,7 @@ async def test_what_is_limited_takes_no_room_from_others(database: Database) -> 
     await owed(database, *(f"f{i}" for i in range(50)), batch="f")
     await eventually(lambda: _recorded(database, 51), 5, "those that are free")
     await eventually(lambda: _true(w.dispatcher.waiting == 0), 10, "what waits to be put back")
-    await w.drain(3)
+    await w.shutdown(3)
     left = await rows(database, "executions")
     assert len(left) == 299
     assert all(e["attempts"] == [] for e in left)
@@ -327,7 +327,7 @@ async def test_three_nodes_never_overlap_a_job_that_skips(database: Database) ->
     dues = [start + 50 * i for i in range(80)]
     for i, due in enumerate(dues):
         e = Execution(execution_id("a", due), "a", due, due, "v1", f"b{i}", 0)
-        await owe(database, [e], [Batch(f"b{i}", (e.id,), 0, 0, due, due - 1000)], lambda: "new")
+        await insert_owed(database, [e], [Batch(f"b{i}", (e.id,), 0, 0, due, due - 1000)], lambda: "new")
     for w in workers:
         w.start()
     await eventually(lambda: _recorded(database, 80), 30, "all of them")
@@ -348,7 +348,7 @@ async def test_the_death_of_the_node_that_runs_lets_the_next_one_run(database: D
     async def due_now(name: str) -> None:
         due = Clock().now_ms()
         e = Execution(execution_id("a", due), "a", due, due, "v1", name, 0)
-        await owe(database, [e], [Batch(name, (e.id,), 0, 0, due, due)], lambda: "new")
+        await insert_owed(database, [e], [Batch(name, (e.id,), 0, 0, due, due)], lambda: "new")
 
     forever = asyncio.Event()
 
@@ -366,7 +366,7 @@ async def test_the_death_of_the_node_that_runs_lets_the_next_one_run(database: D
     await eventually(lambda: _recorded(database, 2), 15, "the second skipped, the first taken over")
     await due_now("b3")
     await eventually(lambda: _recorded(database, 3), 5, "the third")
-    await heir.drain(3)
+    await heir.shutdown(3)
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded", "skipped", "succeeded"]
     assert len(target.came) == 2
     await mortal.dispatcher.close()
@@ -417,9 +417,9 @@ async def test_a_herd_is_spread_by_a_stable_hash(database: Database) -> None:
 
 
 def _at(ms: int) -> str:
-    from cluster.core.instants import render
+    from cluster.core.instants import format_instant
 
-    return render(ms)
+    return format_instant(ms)
 
 
 async def test_the_probe_of_a_host_keeps_to_its_limit(database: Database) -> None:
@@ -432,7 +432,7 @@ async def test_the_probe_of_a_host_keeps_to_its_limit(database: Database) -> Non
     await eventually(lambda: _true(target.now["all"] == 1), 5, "the one that may run")
     opened = {"_id": "bad.example:81", "half_open": False, "until": DatetimeMS(DUE), "opens": 1, "rev": 1}
     await database.api["breakers"].insert_one({**opened, "opened_at": DatetimeMS(DUE), "why": "?", "node": "n"})
-    await w.breakers.step()
+    await w.breakers.synchronise()
     await owed(database, "p", batch="p", url="http://bad.example:81/x", queue="mail", gate="q:mail")
     assert await w.claim_once()
     await eventually(lambda: _true(target.now["r"] == 0 and bool(target.came)), 5, "the end of the one that may run")
@@ -451,11 +451,11 @@ async def test_a_permit_of_a_time_that_never_came_is_asked_for_anew(database: Da
     far = Permit("j:a", "a", DUE + 300_400, "mark")
     ready = SimpleNamespace(permit=far, job=SimpleNamespace(gate="j:a"), unsent=False, parked_at=0.0)
     clock.now = DUE
-    assert not lines.permitted(ready)  # type: ignore[arg-type]
+    assert not lines.admit(ready)  # type: ignore[arg-type]
     assert list(lines._lines["j:a"].waiting) == [ready], "it asks again, and keeps its mark"
     near = SimpleNamespace(permit=Permit("j:b", "b", DUE + 400, "mark"), job=SimpleNamespace(gate="j:b"), held=None)
     near.execution = SimpleNamespace(send_ms=DUE)
-    assert not lines.permitted(near)  # type: ignore[arg-type]
+    assert not lines.admit(near)  # type: ignore[arg-type]
     assert "j:b" not in lines._lines, "it waits for its instant"
     await w.dispatcher.close()
 
@@ -467,7 +467,7 @@ async def test_what_is_due_only_in_minutes_takes_no_room(database: Database) -> 
     await owed(database, "a")
     assert await w.claim_once()
     assert w.held
-    await w.hand_back.look_after_waiting()
+    await w.releaser.release_deferred()
     assert not w.held
     (batch,) = await rows(database, "batches")
     assert (batch["owner"], int(batch["claimable_at"])) == (None, DUE - 1000)

@@ -10,8 +10,8 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
-from cluster.worker.claim import ALONE_AFTER, SPLIT_AFTER
-from cluster.worker.leases import Parked
+from cluster.worker.claim import SPLIT_AFTER, SUSPECT_AFTER
+from cluster.worker.leases import Deferral
 from tests.support.engine import check_books, rows, worker
 from tests.support.waiting import eventually
 from tests.support.workers import DUE, SHORT, answering, owed, run_dry
@@ -31,7 +31,7 @@ async def test_of_what_nodes_were_lost_with_a_node_holds_one_at_a_time(database:
     """If that one kills the node as well, no other is counted for it. What is fresh is claimed all the same."""
     await owed(database, "a", batch="b1")
     await owed(database, "b", batch="b2")
-    await claimed_before(database, ALONE_AFTER)
+    await claimed_before(database, SUSPECT_AFTER)
     w = worker(database, answering(200))
     assert sorted(await asyncio.gather(w.claim_once(), w.claim_once())) == [False, True], "two claimers ask at once"
     assert not await w.claim_once()
@@ -39,7 +39,7 @@ async def test_of_what_nodes_were_lost_with_a_node_holds_one_at_a_time(database:
     assert await w.claim_once()
     assert len(w.held) == 2
     assert await worker(database, answering(200), "other").claim_once(), "another node may have the other one"
-    await claimed_before(database, ALONE_AFTER, owner="other")
+    await claimed_before(database, SUSPECT_AFTER, owner="other")
     await run_dry(w)
     await run_dry(w)
     assert {h["job_id"] for h in await rows(database, "history")} == {"a", "b", "fresh"}
@@ -76,7 +76,7 @@ async def test_what_is_put_back_in_part_keeps_its_count(database: Database) -> N
     claimed = await w._claimer.step(ClaimFilter())
     assert claimed is not None
     await w._take_on(claimed)
-    assert await w.hand_back.put_back(w.held["b"], None, Parked(w.held["b"], (claimed.executions[0],), None, "h")) == 1
+    assert await w.releaser.release(w.held["b"], None, Deferral(w.held["b"], (claimed.executions[0],), None, "h")) == 1
     assert [b["claims"] for b in await rows(database, "batches") if b["_id"] != "b"] == [3]
     await run_dry(w)
 

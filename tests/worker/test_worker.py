@@ -16,9 +16,9 @@ from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.store import batches, executions, history
 from cluster.store.batches import ClaimFilter
-from cluster.store.enqueue import owe
+from cluster.store.enqueue import insert_owed
 from cluster.worker.claim import GIVE_UP_AFTER, SPLIT_AFTER
-from cluster.worker.leases import Held, Ready
+from cluster.worker.leases import HeldBatch, ReadyExecution
 from cluster.worker.run_queue import RunQueue
 from tests.support.engine import Crank, check_books, job_document, noting, put_jobs, rows, worker
 from tests.support.waiting import eventually
@@ -109,7 +109,7 @@ async def test_a_backlog_is_claimed_by_more_at_once(database: Database, monkeypa
     counts.clear()
     await eventually(lambda: _true(len(counts) > 20), 15, "many polls")
     assert max(counts) <= 2
-    await w.drain(5)
+    await w.shutdown(5)
 
 
 async def _in_history(db: Database, count: int) -> bool:
@@ -286,7 +286,7 @@ async def test_two_successes_are_one_result_and_a_counted_duplicate(database: Da
     await stale.results.record(results)
     (found,) = await rows(database, "history")
     assert sorted(a["node"] for a in found["attempts"]) == ["heir", "stale"]
-    assert stale.tally.counters["duplicates"] == 1
+    assert stale.stats.counters["duplicates"] == 1
 
 
 async def test_recording_the_same_twice_changes_nothing(database: Database) -> None:
@@ -302,17 +302,17 @@ async def test_recording_the_same_twice_changes_nothing(database: Database) -> N
         r.held.unrecorded += 1
     await w.results.record(results)
     assert await rows(database, "history") == before
-    assert w.tally.counters["duplicates"] == 0
+    assert w.stats.counters["duplicates"] == 0
 
 
 WRITES = [
     ("executions", "stamp"),
     ("history", "record"),
-    ("executions", "remove"),
+    ("executions", "delete_final"),
     ("executions", "fence_endings"),
     ("executions", "move"),
     ("batches", "insert"),
-    ("batches", "finish"),
+    ("batches", "delete_finished"),
 ]
 
 
@@ -443,13 +443,13 @@ async def test_a_cancelled_occurrence_that_is_owed_again_is_sent(database: Datab
     await run_dry(w)
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"state": "active", "schedule_version": "v2"}})
     again = Execution(execution_id("a", DUE), "a", DUE, DUE, "v2", "b2", 0)
-    await owe(database, [again], [Batch("b2", (again.id,), 0, 0, DUE, DUE)], lambda: "new")
+    await insert_owed(database, [again], [Batch("b2", (again.id,), 0, 0, DUE, DUE)], lambda: "new")
     await run_dry(w)
     (found,) = await rows(database, "history")
     assert found["state"] == "succeeded"
     # But a stale leader that writes the cancelled version again achieves nothing.
     stale = replace(again, schedule_version="v1", batch="b3")
-    await owe(database, [stale], [Batch("b3", (again.id,), 0, 0, DUE, DUE)], lambda: "new")
+    await insert_owed(database, [stale], [Batch("b3", (again.id,), 0, 0, DUE, DUE)], lambda: "new")
     await run_dry(worker(database, lambda _: pytest.fail("it was sent")))
     assert (await rows(database, "history"))[0]["state"] == "succeeded"
 
@@ -477,7 +477,7 @@ async def test_drain_hands_back_what_is_unsent_and_finishes_what_is_not(database
     future = int((await database.api.client.admin.command("hello"))["localTime"].timestamp() * 1000) + 60_000
     await put_jobs(database, job_document("later", active_from=0, schedule_version="v1"))
     later = Execution(execution_id("later", future), "later", future, future, "v1", "b9", 0)
-    await owe(database, [later], [Batch("b9", (later.id,), 0, 0, future, DUE)], lambda: "new")
+    await insert_owed(database, [later], [Batch("b9", (later.id,), 0, 0, future, DUE)], lambda: "new")
     started = asyncio.Event()
 
     async def slow(_: httpx.Request) -> httpx.Response:
@@ -489,7 +489,7 @@ async def test_drain_hands_back_what_is_unsent_and_finishes_what_is_not(database
     w.start()
     await asyncio.wait_for(started.wait(), 5)
     await eventually(lambda: _true(len(w.held) == 2), 5)
-    await w.drain(5)
+    await w.shutdown(5)
     assert [h["job_id"] for h in await rows(database, "history")] == ["now"]
     (batch,) = await rows(database, "batches")
     assert (batch["owner"], batch["ids"]) == (None, [later.id])
@@ -515,7 +515,7 @@ async def test_overlap_skip_never_runs_two_at_once(database: Database) -> None:
     for i, w in enumerate(workers):
         due = DUE + i * 1000
         e = Execution(execution_id("a", due), "a", due, due, "v1", f"b{i}", document["lane"])
-        await owe(database, [e], [Batch(f"b{i}", (e.id,), e.lane, 0, due, due)], lambda: "new")
+        await insert_owed(database, [e], [Batch(f"b{i}", (e.id,), e.lane, 0, due, due)], lambda: "new")
         await w.claim_once()
     await eventually(lambda: _true(sum(len(w.results.unrecorded) for w in workers) == 2), 5)
     gate.set()
@@ -526,7 +526,7 @@ async def test_overlap_skip_never_runs_two_at_once(database: Database) -> None:
     assert most == 1
     due = DUE + 9000
     e = Execution(execution_id("a", due), "a", due, due, "v1", "b9", document["lane"])
-    await owe(database, [e], [Batch("b9", (e.id,), e.lane, 0, due, due)], lambda: "new")
+    await insert_owed(database, [e], [Batch("b9", (e.id,), e.lane, 0, due, due)], lambda: "new")
     await run_dry(workers[0])
     assert [h["state"] for h in await rows(database, "history")][-1] == "succeeded"
 
@@ -562,7 +562,7 @@ async def test_after_trouble_only_unowned_batches_are_claimed(database: Database
     assert await other._claimer.step(ClaimFilter()) is not None
     await database.api["batches"].update_one({"_id": "owned"}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
     w = worker(database, answering(200))
-    w.only_unowned_for_a_lease()
+    w.pause_reclaiming()
     assert not await w.claim_once()
     await owed(database, "b", batch="free")
     assert await w.claim_once()
@@ -578,7 +578,7 @@ async def test_history_says_which_ids_are_final(database: Database) -> None:
             {"_id": "r", "state": history.REOPENED, "schedule_version": "v1"},
         ]
     )
-    assert await history.settled(database, dict.fromkeys("scdrx", "v1")) == {"s", "c"}
+    assert await history.final_ids(database, dict.fromkeys("scdrx", "v1")) == {"s", "c"}
 
 
 async def test_what_waits_for_its_time_goes_when_the_clock_is_put_right(database: Database) -> None:
@@ -594,10 +594,10 @@ async def test_what_waits_for_its_time_goes_when_the_clock_is_put_right(database
     queue = RunQueue(clock, lambda: True, lambda r: seen.append(r.execution.id))
     (execution,) = await owed(database, "b", batch="later")
     clock.now = DUE + 300_000
-    held = Held(Batch("later", (execution.id,), 0, 0, DUE, DUE), 0.0, {execution.id: execution})
-    queue.line_up(Ready(held, execution, None, None, 0.0))  # type: ignore[arg-type]
+    held = HeldBatch(Batch("later", (execution.id,), 0, 0, DUE, DUE), 0.0, {execution.id: execution})
+    queue.enqueue(ReadyExecution(held, execution, None, None, 0.0))  # type: ignore[arg-type]
     clock.now = DUE + 1000
-    queue.pump()
+    queue.start_due()
     assert seen[1:] == []
     queue.retime()
     assert seen[1:] == [execution.id]
@@ -616,10 +616,10 @@ def test_the_run_queue_wakes_at_once_on_the_loop_that_nodes_use() -> None:
         clock = Crank(DUE)
         queue = RunQueue(clock, lambda: True, lambda r: started.append(r.execution.id))
         execution = Execution("a:1", "a", DUE, DUE + 1, "v1", "b", 0)
-        queue.line_up(Ready(Held(Batch("b", ("a:1",), 0, 0, DUE, DUE), 0.0), execution, None, None, 0.0))  # type: ignore[arg-type]
-        clock.until = lambda _: 0.0001  # type: ignore[assignment]
-        queue.pump()
-        queue.pump()
+        queue.enqueue(ReadyExecution(HeldBatch(Batch("b", ("a:1",), 0, 0, DUE, DUE), 0.0), execution, None, None, 0.0))  # type: ignore[arg-type]
+        clock.seconds_until = lambda _: 0.0001  # type: ignore[assignment]
+        queue.start_due()
+        queue.start_due()
         clock.now += 1
         await eventually(lambda: _noted(started, 1), 5, "the alarm")
         queue.close()

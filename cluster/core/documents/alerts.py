@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from cluster.core.alerts import Rules
+from cluster.core.alerts import AlertRules
 from cluster.core.documents import strict_json
 from cluster.core.documents.base import Model
-from cluster.core.documents.secret_fields import SigningSecret, wrong
-from cluster.core.targets import LONGEST_URL, BadTarget, check_target
+from cluster.core.documents.secret_fields import SigningSecret, invalid
+from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target
 
-MOST_CHANNELS = 8
+MAX_CHANNELS = 8
 CHANNEL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\Z")
 
@@ -22,19 +22,19 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(
 def check_channel(name: str) -> str:
     """A channel's name that may be used. Raises a fault."""
     if not CHANNEL_NAME.match(name):
-        raise wrong("must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
+        raise invalid("must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
     return name
 
 
 def _different(names: list[str]) -> list[str]:
     if len(set(names)) != len(names):
-        raise wrong("must not name the same one twice")
+        raise invalid("must not name the same one twice")
     return names
 
 
 def _address(text: str) -> str:
     if not _ADDRESS.match(text):
-        raise wrong("must be a mail address such as ops@example.com")
+        raise invalid("must be a mail address such as ops@example.com")
     return text
 
 
@@ -42,7 +42,7 @@ class AlertSpec(Model):
     """When somebody is told, and how. One alert when something begins, one when it ends."""
 
     channels: Annotated[list[Annotated[str, AfterValidator(check_channel)]], AfterValidator(_different)] = Field(
-        max_length=MOST_CHANNELS,
+        max_length=MAX_CHANNELS,
         description="Names of channels (`PUT /channels/{name}`). Empty: no alerts, whatever the default says.",
         examples=[["ops"]],
     )
@@ -69,18 +69,18 @@ class AlertSpec(Model):
     def _whole(self) -> AlertSpec:
         rules = (self.on_dead, self.after_failures, self.on_missed, self.drift_over_ms, self.no_run_for_seconds)
         if self.channels and not any(rules):
-            raise wrong("has no rule: set onDead, afterFailures, onMissed, driftOverMs or noRunForSeconds")
+            raise invalid("has no rule: set onDead, afterFailures, onMissed, driftOverMs or noRunForSeconds")
         if any(rules) and not self.channels:
-            raise wrong("has rules and nobody to tell: name at least one of your channels in channels")
+            raise invalid("has rules and nobody to tell: name at least one of your channels in channels")
         return self
 
-    def text(self) -> str:
+    def to_json(self) -> str:
         """As it is stored with the job."""
         return strict_json.dumps(self.model_dump(by_alias=True)).decode()
 
-    def rules(self) -> Rules:
+    def to_rules(self) -> AlertRules:
         """For the engine."""
-        return Rules(
+        return AlertRules(
             tuple(self.channels),
             on_dead=self.on_dead,
             after_failures=self.after_failures,
@@ -92,12 +92,12 @@ class AlertSpec(Model):
         )
 
 
-def rules_of(text: str | None) -> Rules | None:
+def parse_alert_rules(text: str | None) -> AlertRules | None:
     """The rules in a stored text; None for none, and for what was kept before there were rules."""
     if text is None:
         return None
     try:
-        return AlertSpec.model_validate(orjson.loads(text)).rules()
+        return AlertSpec.model_validate(orjson.loads(text)).to_rules()
     except ValueError:
         return None
 
@@ -105,8 +105,8 @@ def rules_of(text: str | None) -> Rules | None:
 def _url(url: str, info: ValidationInfo) -> str:
     try:
         check_target(url, (info.context or {}).get("networks", ()))
-    except BadTarget as exc:
-        raise wrong(str(exc)) from exc
+    except InvalidTarget as exc:
+        raise invalid(str(exc)) from exc
     return url
 
 
@@ -118,13 +118,13 @@ class ChannelSpec(Model):
     )
     url: Annotated[str, AfterValidator(_url)] | None = Field(
         default=None,
-        max_length=LONGEST_URL,
+        max_length=MAX_URL_LENGTH,
         description='Of a webhook or of Slack. That of Slack is a secret: it reads as `{"secret": true}`, and whoever '
         "sends that back keeps what is stored.",
         examples=["https://api.example.com/alerts"],
         json_schema_extra={
             "anyOf": [
-                {"type": "string", "maxLength": LONGEST_URL},
+                {"type": "string", "maxLength": MAX_URL_LENGTH},
                 {
                     "type": "object",
                     "properties": {"secret": {"const": True}},
@@ -147,11 +147,11 @@ class ChannelSpec(Model):
         context: dict[str, Any] = info.context or {}
         if self.type == "email":
             if self.to is None or self.url is not None:
-                raise wrong("must have to, the addresses, and no url")
+                raise invalid("must have to, the addresses, and no url")
             if not context.get("mail", True):
-                raise wrong("cannot be used: this node has no mail server, set HORAE_SMTP_HOST and HORAE_SMTP_FROM")
+                raise invalid("cannot be used: this node has no mail server, set HORAE_SMTP_HOST and HORAE_SMTP_FROM")
         elif self.url is None or self.to is not None:
-            raise wrong("must have url, and no to")
+            raise invalid("must have url, and no to")
         if self.type != "webhook" and "signing_secret" in self.model_fields_set and self.signing_secret is not None:
-            raise wrong("must not have a signingSecret: only a webhook is signed")
+            raise invalid("must not have a signingSecret: only a webhook is signed")
         return self

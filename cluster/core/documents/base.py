@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 
-def camel(name: str) -> str:
+def to_camel(name: str) -> str:
     """The outside name of a field."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
@@ -14,4 +14,4 @@ def camel(name: str) -> str:
 class Model(BaseModel):
     """camelCase outside, unknown fields refused, no value taken for one of another type."""
 
-    model_config = ConfigDict(alias_generator=camel, extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, frozen=True)

@@ -14,17 +14,24 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, Wit
 from cluster.core import instants
 from cluster.core.documents import strict_json
 from cluster.core.documents.alerts import AlertSpec
-from cluster.core.documents.base import Model, camel
-from cluster.core.documents.secret_fields import NOTHING_KEPT, AuthSpec, Headers, SigningSecret, split_headers, wrong
-from cluster.core.documents.secret_marks import Given, Keep
+from cluster.core.documents.base import Model, to_camel
+from cluster.core.documents.secret_fields import (
+    NO_STORED_SECRET,
+    AuthSpec,
+    Headers,
+    SigningSecret,
+    invalid,
+    split_headers,
+)
+from cluster.core.documents.secret_marks import KeepSecret, SecretValue
 from cluster.core.errors import Fault, InvalidInput
 from cluster.core.execution import templates
-from cluster.core.execution.model import Retry
+from cluster.core.execution.model import RetryPolicy
 from cluster.core.ids import JOB_ID, lane_of
 from cluster.core.job.definition import Definition
 from cluster.core.limits.permits import Limits
-from cluster.core.schedule.schedule import LONGEST_TEXT, InvalidSchedule, parse_schedule
-from cluster.core.targets import LONGEST_URL, BadTarget, check_target, parse_target
+from cluster.core.schedule.schedule import MAX_SCHEDULE_LENGTH, InvalidSchedule, parse_schedule
+from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target, parse_target
 
 BODY_LIMIT = 1024 * 1024
 WINDOW_LIMIT = 30 * 86_400
@@ -33,19 +40,19 @@ WINDOW_LIMIT = 30 * 86_400
 def check_job_id(job_id: str) -> str:
     """A job id that may be used. Raises a fault."""
     if not JOB_ID.match(job_id):
-        raise wrong("must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
+        raise invalid("must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
     if job_id == "import":
-        raise wrong("must not be 'import', which is the address of the import")
+        raise invalid("must not be 'import', which is the address of the import")
     return job_id
 
 
 def _instant(value: Any) -> int:
     if not isinstance(value, str):
-        raise wrong("must be a time in a string, such as 2026-12-01T10:00:00Z")
+        raise invalid("must be a time in a string, such as 2026-12-01T10:00:00Z")
     try:
-        return instants.parse(value)
+        return instants.parse_instant(value)
     except ValueError as exc:
-        raise wrong(str(exc)) from exc
+        raise invalid(str(exc)) from exc
 
 
 def check_zone(name: str) -> str:
@@ -53,7 +60,7 @@ def check_zone(name: str) -> str:
     try:
         parse_schedule("* * * * * *", name)
     except InvalidSchedule as exc:
-        raise wrong(exc.message) from exc
+        raise invalid(exc.message) from exc
     return name
 
 
@@ -62,91 +69,91 @@ def check_schedule(text: str, info: ValidationInfo) -> str:
     try:
         parse_schedule(text, info.data.get("timezone", "UTC"))
     except InvalidSchedule as exc:
-        raise wrong(exc.message) from exc
+        raise invalid(exc.message) from exc
     return text
 
 
 def _target(url: str, info: ValidationInfo) -> str:
     try:
-        check_target(url, (info.context or NO_RULES).get("networks", ()))
-    except BadTarget as exc:
-        raise wrong(str(exc)) from exc
+        check_target(url, (info.context or NO_CONTEXT).get("networks", ()))
+    except InvalidTarget as exc:
+        raise invalid(str(exc)) from exc
     return url
 
 
 def _tags(tags: list[str]) -> list[str]:
     if len(set(tags)) != len(tags):
-        raise wrong("must not hold the same tag twice")
+        raise invalid("must not hold the same tag twice")
     return tags
 
 
 def _code(code: Any) -> Any:
     number = isinstance(code, int) and not isinstance(code, bool) and 200 <= code <= 599
     if not number and code not in CLASSES:
-        raise wrong("must be a status from 200 to 599, or one of 2xx, 3xx, 4xx, 5xx")
+        raise invalid("must be a status from 200 to 599, or one of 2xx, 3xx, 4xx, 5xx")
     return code
 
 
 def _codes(found: list[int | str]) -> list[int | str]:
     if len(set(found)) != len(found):
-        raise wrong("must not hold the same status twice")
+        raise invalid("must not hold the same status twice")
     return found
 
 
 def _body(body: Any) -> Any:
-    if (name := templates.unknown_in(body)) is not None:
-        raise wrong(templates.complaint(name))
+    if (name := templates.unknown_name_in(body)) is not None:
+        raise invalid(templates.unknown_name_message(name))
     return body
 
 
 def _one_authorization(auth: AuthSpec | None, info: ValidationInfo) -> AuthSpec | None:
     if auth is not None and any(name.lower() == "authorization" for name in info.data.get("headers", ())):
-        raise wrong("sets the Authorization header, and so does headers: leave one out")
+        raise invalid("sets the Authorization header, and so does headers: leave one out")
     return auth
 
 
 def _window(seconds: int, info: ValidationInfo) -> int:
-    most = (info.context or NO_RULES).get("longest_window", WINDOW_LIMIT)
+    most = (info.context or NO_CONTEXT).get("longest_window", WINDOW_LIMIT)
     if seconds > most:
-        raise wrong(f"must be at most {most}: beyond half of what is kept of the past nobody knows what was sent")
+        raise invalid(f"must be at most {most}: beyond half of what is kept of the past nobody knows what was sent")
     return seconds
 
 
 def _after_start(end: int, info: ValidationInfo) -> int:
     start = info.data.get("start_at")
     if start is not None and end <= start:
-        raise wrong("must be later than startAt")
+        raise invalid("must be later than startAt")
     return end
 
 
 def check_queue(name: str) -> str:
     """A queue's name that may be used. Raises a fault."""
     if not QUEUE_NAME.match(name):
-        raise wrong("must be 1 to 64 of the characters A-Z a-z 0-9 _ - and, not in front, .")
+        raise invalid("must be 1 to 64 of the characters A-Z a-z 0-9 _ - and, not in front, .")
     return name
 
 
 def _queue(name: str, info: ValidationInfo) -> str:
     if info.data.get("max_per_second") is not None or info.data.get("max_concurrent") is not None:
-        raise wrong("must not stand beside maxPerSecond or maxConcurrent: give the limits to the queue")
+        raise invalid("must not stand beside maxPerSecond or maxConcurrent: give the limits to the queue")
     return check_queue(name)
 
 
 def _longest(seconds: float, info: ValidationInfo) -> float:
     first = info.data.get("initial_delay_seconds")
     if first is not None and seconds < first:
-        raise wrong(f"must be at least initialDelaySeconds ({first:g})")
+        raise invalid(f"must be at least initialDelaySeconds ({first:g})")
     return seconds
 
 
 def _kept(days: float | None, info: ValidationInfo) -> float | None:
     least = 2 * info.data.get("catch_up_window_seconds", 0) / 86_400
     if days is not None and days < least:
-        raise wrong(f"must be at least {least:.3g}: twice catchUpWindowSeconds, or nobody would know what was sent")
+        raise invalid(f"must be at least {least:.3g}: twice catchUpWindowSeconds, or nobody would know what was sent")
     return days
 
 
-NO_RULES: dict[str, Any] = {}
+NO_CONTEXT: dict[str, Any] = {}
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}\Z")
 CLASSES = ("2xx", "3xx", "4xx", "5xx")
 Code = Annotated[
@@ -196,13 +203,13 @@ class JobSpec(Model):
         examples=["Europe/Berlin"],
     )
     schedule: Annotated[str, AfterValidator(check_schedule)] = Field(
-        max_length=LONGEST_TEXT,
+        max_length=MAX_SCHEDULE_LENGTH,
         description="Cron with seconds first (five fields: second 0), an alias such as `@hourly`, `@every 90s` or "
         "`@at 2026-12-01T10:00:00Z`.",
         examples=["31 10-15 1 * * MON-FRI", "0 30 9 * * *", "@every 90s"],
     )
     api: Annotated[str, AfterValidator(_target)] = Field(
-        max_length=LONGEST_URL,
+        max_length=MAX_URL_LENGTH,
         description="The URL that receives the POST.",
         examples=["https://api.example.com/webhook"],
     )
@@ -266,14 +273,14 @@ class JobSpec(Model):
         default=None, description="Write-only. While receivers change over: signed with both."
     )
 
-    def definition(self, kept: Definition | None, *, whole: bool = False) -> Definition:
+    def to_definition(self, stored: Definition | None, *, complete: bool = False) -> Definition:
         """The checked value. `kept` is what the job was: secrets that this only marks, or does not mention, are its.
 
         With `whole` nothing is left unmentioned by accident. Raises `InvalidInput` for a mark without a secret.
         """
         body, kind = encode_body(self.body)
         host = parse_target(self.api).host_port
-        plain, secret = split_headers(self.headers, kept)
+        plain, secret = split_headers(self.headers, stored)
         return Definition(
             schedule=self.schedule,
             url=self.api,
@@ -285,7 +292,7 @@ class JobSpec(Model):
             tags=tuple(self.tags),
             headers=plain,
             secret_headers=secret,
-            auth=None if self.auth is None else self.auth.value(kept),
+            auth=None if self.auth is None else self.auth.to_auth(stored),
             body=body,
             body_kind=kind,
             timeout_seconds=self.timeout_seconds,
@@ -298,9 +305,9 @@ class JobSpec(Model):
             start_ms=self.start_at,
             end_ms=self.end_at,
             retention_days=self.retention_days,
-            alerts=None if self.alerts is None else self.alerts.text(),
-            signing_secret=self._signed_with("signing_secret", kept, whole=whole),
-            previous_signing_secret=self._signed_with("previous_signing_secret", kept, whole=whole),
+            alerts=None if self.alerts is None else self.alerts.to_json(),
+            signing_secret=self._signed_with("signing_secret", stored, whole=complete),
+            previous_signing_secret=self._signed_with("previous_signing_secret", stored, whole=complete),
             queue=self.queue,
             limits=Limits(self.max_per_second, self.max_concurrent),
         )
@@ -308,15 +315,15 @@ class JobSpec(Model):
     def _signed_with(self, field: str, kept: Definition | None, *, whole: bool) -> str | None:
         given = getattr(self, field)
         old: str | None = None if kept is None else getattr(kept, field)
-        if isinstance(given, Given):
+        if isinstance(given, SecretValue):
             return given.value
-        if isinstance(given, Keep) and old is None:
-            raise InvalidInput([Fault(camel(field), NOTHING_KEPT)])
-        return old if isinstance(given, Keep) or not (whole or field in self.model_fields_set) else None
+        if isinstance(given, KeepSecret) and old is None:
+            raise InvalidInput([Fault(to_camel(field), NO_STORED_SECRET)])
+        return old if isinstance(given, KeepSecret) or not (whole or field in self.model_fields_set) else None
 
 
-def _retry(spec: RetrySpec) -> Retry:
-    return Retry(
+def _retry(spec: RetrySpec) -> RetryPolicy:
+    return RetryPolicy(
         spec.max_attempts,
         spec.initial_delay_seconds,
         spec.multiplier,

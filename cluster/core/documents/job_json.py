@@ -10,9 +10,9 @@ import orjson
 from pydantic import ValidationError
 
 from cluster.core import instants
-from cluster.core.documents.base import camel
+from cluster.core.documents.base import to_camel
 from cluster.core.documents.job import WINDOW_LIMIT, JobSpec
-from cluster.core.documents.secret_marks import MARK
+from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER
 from cluster.core.errors import Fault, InvalidInput
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from cluster.core.job.definition import Auth, Definition
     from cluster.core.targets import IPNetwork
 
-MOST_FAULTS = 100
+MAX_FAULTS = 100
 DAY_SECONDS = 86_400
-_KNOWN = [camel(name) for name in JobSpec.model_fields]
+_KNOWN = [to_camel(name) for name in JobSpec.model_fields]
 READ_ONLY = frozenset(
     {"jobId", "state", "stateReason", "revision", "createdAt", "updatedAt", "activeFrom", "nextRuns", "lastExecution"}
 )
@@ -53,14 +53,14 @@ _LIMITS = {
 
 
 @dataclass(frozen=True)
-class Rules:
+class DocumentLimits:
     """What the operator's settings add: allowed networks, and the retention that bounds the catch-up window."""
 
     networks: tuple[IPNetwork, ...] = ()
     retention_days: float = 7.0
-    sealing: bool = True
+    can_encrypt: bool = True
     """Whether there is a key, so that secrets may be stored."""
-    mail: bool = False
+    can_mail: bool = False
     """Whether there is a mail server, so that alerts may go there."""
 
     @property
@@ -70,8 +70,8 @@ class Rules:
         return {
             "networks": self.networks,
             "longest_window": min(WINDOW_LIMIT, window),
-            "sealing": self.sealing,
-            "mail": self.mail,
+            "sealing": self.can_encrypt,
+            "mail": self.can_mail,
         }
 
 
@@ -80,12 +80,12 @@ def read_spec(value: Any, context: dict[str, Any]) -> JobSpec:
     try:
         return JobSpec.model_validate(value, context=context)
     except ValidationError as exc:
-        raise InvalidInput(faults(exc)) from exc
+        raise InvalidInput(faults_of(exc)) from exc
 
 
-def faults(exc: ValidationError) -> list[Fault]:
+def faults_of(exc: ValidationError) -> list[Fault]:
     """What pydantic found, in our words."""
-    return [_fault(e) for e in exc.errors(include_url=False, include_input=False)[:MOST_FAULTS]]
+    return [_fault(e) for e in exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]]
 
 
 def _fault(e: ErrorDetails) -> Fault:
@@ -93,7 +93,7 @@ def _fault(e: ErrorDetails) -> Fault:
     if (
         e["type"] == "horae" and loc and loc[-1] == "max_delay_seconds"
     ):  # a default that does not fit is named from inside
-        loc[-1] = camel(loc[-1])
+        loc[-1] = to_camel(loc[-1])
     return Fault(".".join(loc), _message(e, loc))
 
 
@@ -121,7 +121,7 @@ def _unknown(loc: list[str]) -> str:
     return f"is not known; did you mean {close[0]}?" if close and len(loc) == 1 else "is not known; leave it out"
 
 
-def document(d: Definition, *, marks: bool = False) -> dict[str, Any]:
+def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
     """A definition as its user would write it, defaults included. Secrets show as marks.
 
     With `marks` also those that are not shown at all: that is what a patch is applied to.
@@ -134,7 +134,7 @@ def document(d: Definition, *, marks: bool = False) -> dict[str, Any]:
         "timezone": d.timezone,
         "api": d.url,
         "type": "ATLEAST_ONCE",
-        "headers": {**dict(d.headers), **{name: MARK for name, _ in d.secret_headers}},
+        "headers": {**dict(d.headers), **{name: SECRET_PLACEHOLDER for name, _ in d.secret_headers}},
         "auth": _auth(d.auth),
         "body": decode_body(d.body, d.body_kind),
         "timeoutSeconds": d.timeout_seconds,
@@ -151,17 +151,17 @@ def document(d: Definition, *, marks: bool = False) -> dict[str, Any]:
         "catchUpWindowSeconds": d.catch_up_window_seconds,
         "overlap": d.overlap,
         "spreadSeconds": d.spread_seconds,
-        "startAt": instants.render_optional(d.start_ms),
-        "endAt": instants.render_optional(d.end_ms),
+        "startAt": instants.format_optional_instant(d.start_ms),
+        "endAt": instants.format_optional_instant(d.end_ms),
         "retentionDays": d.retention_days,
         "maxPerSecond": d.limits.per_second,
         "maxConcurrent": d.limits.concurrent,
         "queue": d.queue,
         "alerts": None if d.alerts is None else orjson.loads(d.alerts),
     }
-    if marks:
-        shown["signingSecret"] = d.signing_secret and MARK
-        shown["previousSigningSecret"] = d.previous_signing_secret and MARK
+    if write_only:
+        shown["signingSecret"] = d.signing_secret and SECRET_PLACEHOLDER
+        shown["previousSigningSecret"] = d.previous_signing_secret and SECRET_PLACEHOLDER
     return shown
 
 
@@ -169,8 +169,8 @@ def _auth(auth: Auth | None) -> dict[str, Any] | None:
     if auth is None:
         return None
     if auth.kind == "basic":
-        return {"type": "basic", "username": auth.user, "password": MARK}
-    return {"type": "bearer", "token": MARK}
+        return {"type": "basic", "username": auth.user, "password": SECRET_PLACEHOLDER}
+    return {"type": "bearer", "token": SECRET_PLACEHOLDER}
 
 
 def decode_body(body: bytes, kind: str) -> Any:
@@ -180,7 +180,7 @@ def decode_body(body: bytes, kind: str) -> Any:
     return body.decode() if kind == "text" else orjson.loads(body)
 
 
-def merged(target: Any, patch: Any) -> Any:
+def merge_patch(target: Any, patch: Any) -> Any:
     """A JSON merge patch applied (RFC 7396): null removes, objects merge, everything else replaces."""
     if not isinstance(patch, dict):
         return patch
@@ -189,5 +189,5 @@ def merged(target: Any, patch: Any) -> Any:
         if value is None:
             result.pop(name, None)
         else:
-            result[name] = merged(result.get(name), value)
+            result[name] = merge_patch(result.get(name), value)
     return result

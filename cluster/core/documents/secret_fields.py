@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from pydantic_core import PydanticCustomError
 
 from cluster.core.documents import secret_marks
-from cluster.core.documents.header_rules import NAME, VALUE, reserved
-from cluster.core.documents.secret_marks import NEEDS_KEY, Given, Keep
+from cluster.core.documents.header_rules import HEADER_NAME, HEADER_VALUE, is_reserved
+from cluster.core.documents.secret_marks import NEEDS_KEY, KeepSecret, SecretValue
 from cluster.core.errors import Fault, InvalidInput
 from cluster.core.execution import templates
 from cluster.core.job.definition import Auth
@@ -22,44 +22,44 @@ if TYPE_CHECKING:
 
 HEADERS_LIMIT = 16 * 1024
 SECRET_LIMIT = 4096
-NOTHING_KEPT = "holds no secret yet: send its value instead of the mark"
+NO_STORED_SECRET = "holds no secret yet: send its value instead of the mark"  # noqa: S105 - a message
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*\Z")
 
 
-def wrong(message: str) -> PydanticCustomError:
+def invalid(message: str) -> PydanticCustomError:
     """A fault of the value being validated."""
     return PydanticCustomError("horae", "{message}", {"message": message})
 
 
-def may_hide(info: ValidationInfo) -> None:
+def require_secret_key(info: ValidationInfo) -> None:
     """Raises a fault where secrets cannot be stored."""
     if not (info.context or {}).get("sealing", True):
-        raise wrong(NEEDS_KEY)
+        raise invalid(NEEDS_KEY)
 
 
 def _header_name(name: str) -> str:
-    if not NAME.match(name):
-        raise wrong("is no header name: use letters, digits and !#$%&'*+.^_`|~- (RFC 9110)")
-    if reserved(name):
-        raise wrong("is set by Horae or by the connection; leave it out")
+    if not HEADER_NAME.match(name):
+        raise invalid("is no header name: use letters, digits and !#$%&'*+.^_`|~- (RFC 9110)")
+    if is_reserved(name):
+        raise invalid("is set by Horae or by the connection; leave it out")
     return name
 
 
-def _header_value(value: Any, info: ValidationInfo) -> str | Given | Keep:
-    found = secret_marks.parse(value)
+def _header_value(value: Any, info: ValidationInfo) -> str | SecretValue | KeepSecret:
+    found = secret_marks.parse_secret(value)
     if found is None:
-        raise wrong('must be a string, or {"secret": "..."} for a value that is never shown again')
-    if isinstance(found, Keep):
+        raise invalid('must be a string, or {"secret": "..."} for a value that is never shown again')
+    if isinstance(found, KeepSecret):
         return found
-    if isinstance(found, Given):
-        may_hide(info)
-    if not VALUE.match(found if isinstance(found, str) else found.value):
-        raise wrong("must be printable Latin-1 without blanks at its ends (RFC 9110)")
-    if isinstance(found, str) and (name := templates.unknown(found)) is not None:
-        raise wrong(templates.complaint(name))
-    if isinstance(found, Given) and not found.value:
-        raise wrong("must not be an empty secret")
+    if isinstance(found, SecretValue):
+        require_secret_key(info)
+    if not HEADER_VALUE.match(found if isinstance(found, str) else found.value):
+        raise invalid("must be printable Latin-1 without blanks at its ends (RFC 9110)")
+    if isinstance(found, str) and (name := templates.unknown_name(found)) is not None:
+        raise invalid(templates.unknown_name_message(name))
+    if isinstance(found, SecretValue) and not found.value:
+        raise invalid("must not be an empty secret")
     return found
 
 
@@ -68,12 +68,12 @@ HeaderValue = Annotated[Any, AfterValidator(_header_value), WithJsonSchema(secre
 
 def _headers(headers: dict[str, Any]) -> dict[str, Any]:
     if len({name.lower() for name in headers}) != len(headers):
-        raise wrong("must not hold the same name twice, in upper and lower case")
+        raise invalid("must not hold the same name twice, in upper and lower case")
     if (
         sum(len(n) + len(getattr(v, "value", v if isinstance(v, str) else "")) for n, v in headers.items())
         > HEADERS_LIMIT
     ):
-        raise wrong(f"must have at most {HEADERS_LIMIT} characters together")
+        raise invalid(f"must have at most {HEADERS_LIMIT} characters together")
     return headers
 
 
@@ -83,20 +83,20 @@ Headers = Annotated[
 ]
 
 
-def _hidden(value: Any, info: ValidationInfo) -> Given | Keep | None:
-    found = secret_marks.parse(value)
+def _hidden(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
+    found = secret_marks.parse_secret(value)
     if value is None:
         return None
-    if isinstance(found, Keep):
+    if isinstance(found, KeepSecret):
         return found
-    may_hide(info)
-    text = found.value if isinstance(found, Given) else found
+    require_secret_key(info)
+    text = found.value if isinstance(found, SecretValue) else found
     if not text or len(text) > SECRET_LIMIT or not _PRINTABLE.match(text):
-        raise wrong(f"must be a string of 1 to {SECRET_LIMIT} characters without control characters")
-    return Given(text)
+        raise invalid(f"must be a string of 1 to {SECRET_LIMIT} characters without control characters")
+    return SecretValue(text)
 
 
-Hidden = Annotated[
+SecretText = Annotated[
     Any, AfterValidator(_hidden), WithJsonSchema({"anyOf": [*secret_marks.SCHEMA["anyOf"], {"type": "null"}]})
 ]
 
@@ -108,49 +108,49 @@ class AuthSpec(BaseModel):
 
     type: Literal["basic", "bearer"]
     username: str | None = Field(default=None, max_length=256)
-    password: Hidden = Field(default=None, description='Never shown again: reads back as `{"secret": true}`.')
-    token: Hidden = Field(default=None, description='Never shown again: reads back as `{"secret": true}`.')
+    password: SecretText = Field(default=None, description='Never shown again: reads back as `{"secret": true}`.')
+    token: SecretText = Field(default=None, description='Never shown again: reads back as `{"secret": true}`.')
 
     @model_validator(mode="after")
     def _fits(self) -> AuthSpec:
         if self.type == "basic":
             if self.username is None or self.password is None or self.token is not None:
-                raise wrong("of type basic needs username and password, and nothing else")
+                raise invalid("of type basic needs username and password, and nothing else")
             if ":" in self.username or not _PRINTABLE.match(self.username):
-                raise wrong("must have a username without a colon and control characters (RFC 7617)")
+                raise invalid("must have a username without a colon and control characters (RFC 7617)")
         else:
             if self.token is None or self.username is not None or self.password is not None:
-                raise wrong("of type bearer needs a token, and nothing else")
-            if isinstance(self.token, Given) and not _TOKEN.match(self.token.value):
-                raise wrong("must have a token of printable ASCII without blanks (RFC 6750)")
+                raise invalid("of type bearer needs a token, and nothing else")
+            if isinstance(self.token, SecretValue) and not _TOKEN.match(self.token.value):
+                raise invalid("must have a token of printable ASCII without blanks (RFC 6750)")
         return self
 
-    def value(self, kept: Definition | None) -> Auth:
+    def to_auth(self, stored: Definition | None) -> Auth:
         """As a value; `kept` is where the mark finds its secret. Raises `InvalidInput`."""
         name, given = ("password", self.password) if self.type == "basic" else ("token", self.token)
-        if isinstance(given, Given):
+        if isinstance(given, SecretValue):
             return Auth(self.type, self.username or "", given.value)
-        old = None if kept is None else kept.auth
+        old = None if stored is None else stored.auth
         if old is None or old.kind != self.type:
-            raise InvalidInput([Fault(f"auth.{name}", NOTHING_KEPT)])
+            raise InvalidInput([Fault(f"auth.{name}", NO_STORED_SECRET)])
         return Auth(self.type, self.username or "", old.secret)
 
 
-def _signing(value: Any, info: ValidationInfo) -> Given | Keep | None:
-    found = secret_marks.parse(value)
+def _signing(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
+    found = secret_marks.parse_secret(value)
     if value is None:
         return None
-    if isinstance(found, Keep):
+    if isinstance(found, KeepSecret):
         return found
-    may_hide(info)
-    secret = found.value if isinstance(found, Given) else found or ""
+    require_secret_key(info)
+    secret = found.value if isinstance(found, SecretValue) else found or ""
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
-        raise wrong("must be whsec_ and the base64 of 24 to 64 random bytes (Standard Webhooks)")
-    return Given(secret)
+        raise invalid("must be whsec_ and the base64 of 24 to 64 random bytes (Standard Webhooks)")
+    return SecretValue(secret)
 
 
 SigningSecret = Annotated[
@@ -161,22 +161,22 @@ SigningSecret = Annotated[
 
 
 def split_headers(
-    headers: dict[str, Any], kept: Definition | None
+    headers: dict[str, Any], stored: Definition | None
 ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
     """The plain headers and the secret ones; the mark keeps what `kept` holds. Raises `InvalidInput`."""
-    old = {} if kept is None else {name.lower(): value for name, value in kept.secret_headers}
+    old = {} if stored is None else {name.lower(): value for name, value in stored.secret_headers}
     plain: list[tuple[str, str]] = []
     secret: list[tuple[str, str]] = []
     faults: list[Fault] = []
     for name, value in headers.items():
         if isinstance(value, str):
             plain.append((name, value))
-        elif isinstance(value, Given):
+        elif isinstance(value, SecretValue):
             secret.append((name, value.value))
         elif name.lower() in old:
             secret.append((name, old[name.lower()]))
         else:
-            faults.append(Fault(f"headers.{name}", NOTHING_KEPT))
+            faults.append(Fault(f"headers.{name}", NO_STORED_SECRET))
     if faults:
         raise InvalidInput(faults)
     return tuple(plain), tuple(secret)

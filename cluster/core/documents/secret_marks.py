@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-LOCKED = "\0"
+LOCKED_PREFIX = "\0"
 """In front of a secret that this node has no key for: no value that a user may give begins with it."""
 NEEDS_KEY = "is a secret, and secrets are only stored encrypted: set HORAE_SECRET_KEY on the nodes first"
-MARK: dict[str, Any] = {"secret": True}
+SECRET_PLACEHOLDER: dict[str, Any] = {"secret": True}
 SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"type": "string"},
@@ -26,28 +26,28 @@ SCHEMA: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class SecretValue:
     """A secret as its user gave it."""
 
     value: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class KeepSecret:
     """The mark: what is stored stays."""
 
 
-KEEP = Keep()
+KEEP_SECRET = KeepSecret()
 
 
-def parse(value: Any) -> str | Given | Keep | None:
+def parse_secret(value: Any) -> str | SecretValue | KeepSecret | None:
     """A string as it is, a secret or the mark as values; None for anything else."""
-    if isinstance(value, str | Given | Keep):
+    if isinstance(value, str | SecretValue | KeepSecret):
         return value
     if isinstance(value, dict) and list(value) == ["secret"]:
         secret = value["secret"]
         if secret is True:
-            return KEEP
+            return KEEP_SECRET
         if isinstance(secret, str):
-            return Given(secret)
+            return SecretValue(secret)
     return None

@@ -31,7 +31,7 @@ def loads(raw: bytes) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
         raise NotJson(f"the body is not JSON: {exc}"[:300]) from exc
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and is_deeper_than(value, MAX_DEPTH):
         raise InvalidInput([Fault("", f"must not be nested deeper than {MAX_DEPTH} levels")])
     try:
         json.loads(raw, object_pairs_hook=_once, parse_int=_whole, parse_float=_fraction)
@@ -45,7 +45,7 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value)
 
 
-def deeper_than(value: Any, depth: int) -> bool:
+def is_deeper_than(value: Any, depth: int) -> bool:
     """Whether a value is nested deeper than `depth` containers."""
     level = [value]
     for _ in range(depth):

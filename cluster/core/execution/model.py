@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cluster.core.lifecycle import JobState, State
-from cluster.core.limits.permits import FREE, Limits
+from cluster.core.limits.permits import UNLIMITED, Limits
 
 if TYPE_CHECKING:
-    from cluster.core.alerts import Watch
+    from cluster.core.alerts import ResultWatch
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryPolicy:
     """When a failed attempt is repeated: `initial * multiplier^(n-1)`, at most `max_delay`, give or take `jitter`."""
 
     max_attempts: int = 5
@@ -50,7 +50,7 @@ class Job:
     active_from_ms: int
     lane: int
     target: Target
-    retry: Retry = Retry()
+    retry: RetryPolicy = RetryPolicy()
     overlap_skip: bool = False
     spread_seconds: int = 0
     signing_secret: str | None = field(default=None, repr=False)
@@ -61,18 +61,18 @@ class Job:
     """The statuses that count as success; None: 2xx."""
     host: str = ""
     """Host and port of the target: what slots and breakers go by."""
-    gate: str | None = None
+    limit_key: str | None = None
     """Whose limits it passes: its queue's (`q:name`), its own (`j:id`), none (None)."""
-    limits: Limits = FREE
+    limits: Limits = UNLIMITED
     """Its own."""
-    watch: Watch | None = None
+    watch: ResultWatch | None = None
     """Which of its results alerts are decided on; None: those that the rules of all jobs say."""
     channel: str | None = None
     """The channel it carries an alert to, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
-class Owing:
+class JobSchedule:
     """A job as the materialiser sees it: what it owes and from when."""
 
     id: str
@@ -86,13 +86,13 @@ class Owing:
     catch_up: str = "all"
     catch_up_window_seconds: int = 3600
     state: JobState = JobState.ACTIVE
-    change: str | None = None
+    change_id: str | None = None
     """The id of the change that is not settled yet."""
-    pasts: tuple[tuple[Owing, int], ...] = ()
+    past_schedules: tuple[tuple[JobSchedule, int], ...] = ()
     """What it owed before its latest changes, the oldest first, each with the instant (ms) until which it did."""
     retention_days: float | None = None
     host: str = ""
-    gate: str | None = None
+    limit_key: str | None = None
 
     def owes(self, due_ms: int) -> bool:
         """Whether an occurrence of its schedule at this instant is the job's to run."""
@@ -135,11 +135,11 @@ class Execution:
     """Asked for by hand: runs although the job is paused, whatever its schedule says."""
     owner: str | None = None
     token: int = 0
-    asked_ms: int | None = None
+    replayed_ms: int | None = None
     """When somebody asked to send it again after it had failed; its age and drift count from then."""
     host: str = ""
     """The target's host and port when it was written down; empty if that is not known."""
-    gate: str | None = None
+    limit_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +158,9 @@ class Batch:
     claims: int = 0
     host: str = ""
     """The one host that all of it goes to; empty if there are several."""
-    gate: str | None = None
+    limit_key: str | None = None
     """The one limit that all of it passes."""
-    held: bool = False
+    deferred: bool = False
     """Put back because it may not be sent now; until it is claimed again it takes nobody's place."""
 
 
@@ -185,12 +185,12 @@ class Ending:
     drift_ms: int | None = None
     retention_days: float | None = None
     """How long it is kept; None: as long as all others."""
-    mark: bool = False
+    alert_pending: bool = False
     """Whether alerts are to be decided on it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Rescheduled:
     """An execution that is to be sent at another time, under another batch."""
 
     execution: Execution

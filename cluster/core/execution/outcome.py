@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.core.execution.model import Ending, Moved
-from cluster.core.execution.verdict import Verdict, judge, next_try, rounded_up
+from cluster.core.execution.model import Ending, Rescheduled
+from cluster.core.execution.verdict import Verdict, next_retry, round_up_to_grain, verdict_of
 from cluster.core.ids import spread_ms
-from cluster.core.lifecycle import Event, JobState, after
+from cluster.core.lifecycle import Event, JobState, next_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def planned_ms(execution: Execution, job: Job) -> int:
     """When its first attempt was to leave: drift and age count from there."""
-    if execution.asked_ms is not None:
-        return execution.asked_ms
+    if execution.replayed_ms is not None:
+        return execution.replayed_ms
     return execution.due_ms if execution.trigger else execution.due_ms + spread_ms(job.id, job.spread_seconds)
 
 
-def refusal(execution: Execution, job: Job | None) -> str | None:
+def cancellation_reason(execution: Execution, job: Job | None) -> str | None:
     """Why this execution must not be sent for the job as it is now; None if it may (DESIGN 5, "Send")."""
     if job is None or job.state is JobState.DELETED:
         return "the job was deleted"
@@ -38,7 +38,7 @@ def refusal(execution: Execution, job: Job | None) -> str | None:
     return None
 
 
-def too_old(execution: Execution, job: Job, at_ms: int) -> str | None:
+def max_age_reason(execution: Execution, job: Job, at_ms: int) -> str | None:
     """Why no attempt may begin at that instant: the sentence about `maxAgeSeconds`; None if one may."""
     age = job.retry.max_age_seconds
     if age is None or at_ms <= planned_ms(execution, job) + age * 1000:
@@ -46,17 +46,17 @@ def too_old(execution: Execution, job: Job, at_ms: int) -> str | None:
     return f"maxAgeSeconds ({age:g}) passed before it could be sent{' again' if execution.attempts else ''}"
 
 
-def next_number(attempts: Sequence[Attempt]) -> int:
+def next_attempt_number(attempts: Sequence[Attempt]) -> int:
     """The number of the attempt that comes after these. What was delivered twice under one number counts once."""
     return max((a.number for a in attempts), default=0) + 1
 
 
-def used_up(execution: Execution, job: Job) -> str | None:
+def exhaustion_reason(execution: Execution, job: Job) -> str | None:
     """Why no attempt may follow those made: the sentence about `maxAttempts`; None if one may.
 
     An execution may come to a node like this: the last answer came late, to one that had lost its lease, and was kept.
     """
-    made = next_number(execution.attempts) - 1
+    made = next_attempt_number(execution.attempts) - 1
     return _exhausted(made, execution.attempts[-1]) if made >= job.retry.max_attempts else None
 
 
@@ -65,29 +65,29 @@ def _exhausted(made: int, last: Attempt) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class AttemptResult:
     """What came of one attempt, and with what luck (in [0, 1)) the next one is placed within the jitter."""
 
     attempts: tuple[Attempt, ...]
     """All of them, the new one last."""
     now_ms: int
     drift_ms: int
-    luck: float
-    asked_seconds: float | None = None
+    jitter: float
+    retry_after_seconds: float | None = None
     """The target's `Retry-After`."""
 
 
-def outcome(execution: Execution, job: Job, heard: Heard) -> tuple[Ending | Moved, Verdict]:
+def outcome(execution: Execution, job: Job, result: AttemptResult) -> tuple[Ending | Rescheduled, Verdict]:
     """What becomes of an execution after an attempt, and the verdict that says so.
 
     The execution is given as it was stamped: its batch and token fence everything written about it.
     """
-    last = heard.attempts[-1]
-    verdict = judge(last.status, last.error, job.success_codes)
+    last = result.attempts[-1]
+    verdict = verdict_of(last.status, last.error, job.success_codes)
 
     def ending(event: Event, reason: str | None) -> Ending:
-        state = after(execution.state, event)
-        return Ending(execution, state, heard.now_ms, heard.attempts, reason, heard.drift_ms)
+        state = next_state(execution.state, event)
+        return Ending(execution, state, result.now_ms, result.attempts, reason, result.drift_ms)
 
     if verdict is Verdict.SUCCESS:
         return ending(Event.SUCCESS, None), verdict
@@ -96,12 +96,12 @@ def outcome(execution: Execution, job: Job, heard: Heard) -> tuple[Ending | Move
         return ending(Event.REFUSED, f"{why}: it is gone for good, so the job is paused"), verdict
     if verdict is Verdict.REFUSED:
         return ending(Event.REFUSED, why), verdict
-    again = next_try(job.retry, last.number, luck=heard.luck, asked_seconds=heard.asked_seconds)
+    again = next_retry(job.retry, last.number, jitter=result.jitter, retry_after_seconds=result.retry_after_seconds)
     if again is None:
         return ending(Event.EXHAUST, _exhausted(last.number, last)), verdict
-    send_ms = rounded_up(heard.now_ms + again.delay_ms)
-    old = too_old(execution, job, send_ms)
+    send_ms = round_up_to_grain(result.now_ms + again.delay_ms)
+    old = max_age_reason(execution, job, send_ms)
     if old is not None:
         reason = f"{last.number} attempts, then {old}; the last one: {why}"
         return ending(Event.EXHAUST, reason), verdict
-    return Moved(execution, heard.attempts, send_ms), verdict
+    return Rescheduled(execution, result.attempts, send_ms), verdict

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id, spread_ms
-from cluster.core.limits.permits import batch_gate
+from cluster.core.limits.permits import batch_limit_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from cluster.core.execution.model import Owing
+    from cluster.core.execution.model import JobSchedule
 
 T = TypeVar("T")
 MAX_BATCH = 128
@@ -46,7 +46,7 @@ def batch_size(executions_per_group: int, nodes: int) -> int:
     return max(MIN_BATCH, min(MAX_BATCH, -(-executions_per_group // max(1, 2 * nodes))))
 
 
-def by_host(items: Sequence[T], host: Callable[[T], str]) -> list[tuple[str, list[T]]]:
+def group_by_host(items: Sequence[T], host: Callable[[T], str]) -> list[tuple[str, list[T]]]:
     """What goes to one host apart, so that it can be held back alone; hosts with little are put together under ''.
 
     With thousands of hosts a batch for each would cost more than it saves: whoever sends looks at each host anyway.
@@ -61,41 +61,43 @@ def by_host(items: Sequence[T], host: Callable[[T], str]) -> list[tuple[str, lis
     return list(apart.items())
 
 
-def plan(
-    owed: Iterable[tuple[Owing, Sequence[int]]], grouping: Grouping, nodes: int, new_id: Callable[[], str]
+def plan_batches(
+    owed: Iterable[tuple[JobSchedule, Sequence[int]]], grouping: Grouping, nodes: int, new_id: Callable[[], str]
 ) -> Plan:
     """Executions for `(job, due instants)` pairs, in batches that share a send second, lane and attempt number.
 
     `new_id` makes batch ids. Due instants that the job does not owe must have been left out.
     """
     # (send, due, job): executions are made last, when the batch they name is known.
-    groups: defaultdict[tuple[int, int, str], list[tuple[int, int, Owing]]] = defaultdict(list)
+    groups: defaultdict[tuple[int, int, str], list[tuple[int, int, JobSchedule]]] = defaultdict(list)
     for job, dues in owed:
         spread = spread_ms(job.id, job.spread_seconds)
         for due in dues:
             send = due + spread
-            groups[0 if grouping.late else send // 1000, job.lane, batch_gate(job.gate) or ""].append((send, due, job))
+            groups[0 if grouping.late else send // 1000, job.lane, batch_limit_key(job.limit_key) or ""].append(
+                (send, due, job)
+            )
     made = Plan([], [])
     for (_, lane, gate), group in sorted(groups.items(), key=itemgetter(0)):
         if grouping.late:
             group.sort(key=itemgetter(0))
         size = MAX_BATCH if grouping.late else min(grouping.size, batch_size(len(group), nodes))
-        for host, share in by_host(group, _host):
+        for host, share in group_by_host(group, _host):
             for start in range(0, len(share), size):
                 _batch(
                     made,
                     share[start : start + size],
-                    Batch(new_id(), (), lane, 0, 0, 0, host=host, gate=gate or None),
+                    Batch(new_id(), (), lane, 0, 0, 0, host=host, limit_key=gate or None),
                     grouping,
                 )
     return made
 
 
-def _host(owed: tuple[int, int, Owing]) -> str:
+def _host(owed: tuple[int, int, JobSchedule]) -> str:
     return owed[2].host
 
 
-def _batch(made: Plan, owed: Sequence[tuple[int, int, Owing]], like: Batch, grouping: Grouping) -> None:
+def _batch(made: Plan, owed: Sequence[tuple[int, int, JobSchedule]], like: Batch, grouping: Grouping) -> None:
     """Add these executions and their batch."""
     members = [
         Execution(
@@ -107,7 +109,7 @@ def _batch(made: Plan, owed: Sequence[tuple[int, int, Owing]], like: Batch, grou
             like.id,
             like.lane,
             host=job.host,
-            gate=job.gate,
+            limit_key=job.limit_key,
         )
         for send, due, job in owed
     ]

@@ -14,37 +14,37 @@ from cluster.core import instants
 if TYPE_CHECKING:
     from cluster.core.execution.model import Execution, Target
 
-KNOWN = ("scheduledAt", "executionId", "jobId", "attempt")
+NAMES = ("scheduledAt", "executionId", "jobId", "attempt")
 _TEXT = re.compile(r"\{\{([^{}]{0,256})\}\}")
 _BYTES = re.compile(rb"\{\{([^{}]{0,256})\}\}")
 
 
-def unknown(text: str) -> str | None:
+def unknown_name(text: str) -> str | None:
     """The first name that is not known, None if all are."""
-    return next((name.strip()[:64] for name in _TEXT.findall(text) if name.strip() not in KNOWN), None)
+    return next((name.strip()[:64] for name in _TEXT.findall(text) if name.strip() not in NAMES), None)
 
 
-def unknown_in(value: Any) -> str | None:
+def unknown_name_in(value: Any) -> str | None:
     """The same for every string inside a JSON value, names of fields included."""
     if isinstance(value, str):
-        return unknown(value) if "{{" in value else None
+        return unknown_name(value) if "{{" in value else None
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list):
-        return next((name for part in value if (name := unknown_in(part)) is not None), None)
+        return next((name for part in value if (name := unknown_name_in(part)) is not None), None)
     return None
 
 
-def complaint(name: str) -> str:
+def unknown_name_message(name: str) -> str:
     """The sentence about a name that is not known."""
-    shown = ", ".join(f"{{{{{known}}}}}" for known in KNOWN)
+    shown = ", ".join(f"{{{{{known}}}}}" for known in NAMES)
     return f"holds {{{{{name}}}}}, which is not known: only {shown} are filled in"
 
 
-def filled(target: Target, execution: Execution, attempt: int) -> Target:
+def fill_in(target: Target, execution: Execution, attempt: int) -> Target:
     """The target with the names filled in for one attempt. Secret headers are never looked into."""
     values = {
-        "scheduledAt": instants.render(execution.due_ms),
+        "scheduledAt": instants.format_instant(execution.due_ms),
         "executionId": execution.id,
         "jobId": execution.job_id,
         "attempt": str(attempt),

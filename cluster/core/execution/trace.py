@@ -35,7 +35,7 @@ class Span:
     """Whether it is a request to somebody else."""
 
 
-class Trace(Protocol):
+class SpanCollector(Protocol):
     """Whoever collects spans."""
 
     def wants(self, trace_id: str) -> bool:
@@ -58,14 +58,16 @@ def _attempt_id(execution_id: str, number: int, token: int) -> str:
     return _span_id(execution_id, f"{number}.{token}")
 
 
-def traceparent(execution_id: str, number: int, token: int, trace: Trace | None) -> str:
+def traceparent(execution_id: str, number: int, token: int, trace: SpanCollector | None) -> str:
     """The header of one attempt, marked as sampled if its trace is collected."""
     of = trace_id(execution_id)
     flag = "01" if trace is not None and trace.wants(of) else "00"
     return f"00-{of}-{_attempt_id(execution_id, number, token)}-{flag}"
 
 
-def written_down(executions: Sequence[Execution], trace: Trace, start_ms: float, end_ms: float) -> list[Span]:
+def materialise_spans(
+    executions: Sequence[Execution], trace: SpanCollector, start_ms: float, end_ms: float
+) -> list[Span]:
     """The leader wrote these down between the two instants."""
     found = []
     for e in executions:
@@ -77,7 +79,7 @@ def written_down(executions: Sequence[Execution], trace: Trace, start_ms: float,
     return found
 
 
-def ended(ending: Ending, taken_ms: int, recorded_ms: int) -> list[Span]:
+def final_spans(ending: Ending, taken_ms: int, recorded_ms: int) -> list[Span]:
     """The execution as a whole, its attempts, and the recording: told when it is final, by the node that recorded it.
 
     `taken_ms` is when that node claimed it, 0 if that is not known.

@@ -14,7 +14,7 @@ STATES = OWED_STATES | FINAL_STATES
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ExecutionView:
     """One execution, or one range of missed ones (`count` of them, from `due_ms` to `last_ms`)."""
 
     id: str

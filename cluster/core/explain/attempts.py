@@ -9,18 +9,18 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cluster.core.explain.sentences import Sentence, length
+from cluster.core.explain.sentences import Sentence, duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from cluster.core.execution.model import Attempt
-    from cluster.core.execution.view import Run
+    from cluster.core.execution.view import ExecutionView
 
 LATE_MS = 1000
 
 
-def told_attempts(run: Run, nodes: AbstractSet[str], most: int) -> list[Sentence]:
+def attempt_sentences(run: ExecutionView, nodes: AbstractSet[str], most: int) -> list[Sentence]:
     """A sentence for each request, and one between two that says why there was another."""
     if not run.attempts:
         return []
@@ -37,12 +37,12 @@ def told_attempts(run: Run, nodes: AbstractSet[str], most: int) -> list[Sentence
 
 
 def _request(a: Attempt, drift_ms: int | None, most: int) -> Sentence:
-    late = f", {length(drift_ms)} late" if drift_ms is not None and drift_ms >= LATE_MS else ""
+    late = f", {duration_text(drift_ms)} late" if drift_ms is not None and drift_ms >= LATE_MS else ""
     what = f"{a.node} sent attempt {a.number} of at most {max(most, a.number)} (token {a.token}){late}"
     if a.error is not None:
         detail = f" ({a.detail})" if a.detail else ""
-        return Sentence(a.sent_ms, f"{what}; no answer after {length(a.duration_ms)}: {a.error}{detail}")
-    return Sentence(a.sent_ms, f"{what}; the target answered {a.status} after {length(a.duration_ms)}")
+        return Sentence(a.sent_ms, f"{what}; no answer after {duration_text(a.duration_ms)}: {a.error}{detail}")
+    return Sentence(a.sent_ms, f"{what}; the target answered {a.status} after {duration_text(a.duration_ms)}")
 
 
 def _unheard(claims: int) -> str:
@@ -56,7 +56,7 @@ def _unheard(claims: int) -> str:
 def _again(a: Attempt, b: Attempt, nodes: AbstractSet[str]) -> str:
     if b.number > a.number:
         gap = b.token - a.token - 1
-        waited = length(max(0, b.sent_ms - a.sent_ms - a.duration_ms))
+        waited = duration_text(max(0, b.sent_ms - a.sent_ms - a.duration_ms))
         text = f"retried {waited} after that, by the job's retry policy"
         return text if gap <= 0 else f"{text}; {_unheard(gap)}"
     if b.token <= a.token:

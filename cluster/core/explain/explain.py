@@ -8,21 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from cluster.core.explain.attempts import told_attempts
-from cluster.core.explain.sentences import Sentence, length, local
-from cluster.core.explain.timeline import Gap, Span, changes, said
-from cluster.core.instants import render
+from cluster.core.explain.attempts import attempt_sentences
+from cluster.core.explain.sentences import Sentence, duration_text, local_time_text
+from cluster.core.explain.timeline import ActivePeriod, IdlePeriod, schedule_changes, schedule_text
+from cluster.core.instants import format_instant
 from cluster.core.lifecycle import JobState
 
 if TYPE_CHECKING:
-    from cluster.core.execution.view import Run
+    from cluster.core.execution.view import ExecutionView
     from cluster.core.job.definition import StoredJob
 
 DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
-class Leading:
+class LeaderFacts:
     """The leader as the database knows it. Instants in ms."""
 
     node: str | None = None
@@ -52,11 +52,11 @@ class BreakerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class ClusterFacts:
     """What is the case now, whatever is asked about."""
 
     now_ms: int
-    leader: Leading = field(default_factory=Leading)
+    leader: LeaderFacts = field(default_factory=LeaderFacts)
     nodes: frozenset[str] = frozenset()
     """Nodes whose heartbeat is fresh."""
     retention_days: float = 7.0
@@ -64,14 +64,14 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class OccurrenceFacts:
     """One occurrence that is asked about, and what the database has on it."""
 
     due_ms: int
-    run: Run | None = None
+    execution: ExecutionView | None = None
     """Also a range of missed ones that covers it."""
     batch: BatchFacts | None = None
-    other: Run | None = None
+    overlapping: ExecutionView | None = None
     """The run that was under way when this one was skipped."""
     caught_up_to_ms: int | None = None
     """It lies in a range that is being caught up, which has come so far."""
@@ -82,7 +82,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class Explanation:
     """The answer for one occurrence. `state` is the execution's, or `notDue`, `paused`, `absent`, `ahead`, `expired`,
     `waiting`, `unknown`.
     """
@@ -94,14 +94,16 @@ class Explained:
     execution: str | None = None
 
 
-def explain_idle(job: StoredJob, spans: list[Span], at_ms: int, held: Span | Gap, now_ms: int) -> Explained:
+def explain_not_due(
+    job: StoredJob, spans: list[ActivePeriod], at_ms: int, held: ActivePeriod | IdlePeriod, now_ms: int
+) -> Explanation:
     """Nothing was due at `at_ms`: why."""
-    if isinstance(held, Gap):
+    if isinstance(held, IdlePeriod):
         return _gap(job, held, at_ms)
     before = held.last_before(at_ms, now_ms)
     schedule = held.parsed
     following = schedule.next_after(at_ms)
-    told = [Sentence(held.from_ms, f"`{said(held)}` held from then on")]
+    told = [Sentence(held.from_ms, f"`{schedule_text(held)}` held from then on")]
     if held.start_ms is not None and at_ms < held.start_ms:
         told.append(Sentence(held.start_ms, "its startAt: nothing is owed before"))
     if held.end_ms is not None and at_ms > held.end_ms:
@@ -111,27 +113,27 @@ def explain_idle(job: StoredJob, spans: list[Span], at_ms: int, held: Span | Gap
         told.append(Sentence(before, "the last occurrence before"))
     if following is not None:
         told.append(Sentence(following, "the next occurrence after"))
-    told += [Sentence(at, text) for at, text in changes(spans, at_ms - DAY_MS, at_ms + DAY_MS)]
+    told += [Sentence(at, text) for at, text in schedule_changes(spans, at_ms - DAY_MS, at_ms + DAY_MS)]
     if held.owes(at_ms) and schedule.is_occurrence(at_ms):
         why = "the change or resumption that made it owe took effect just after"
     elif not held.owes(at_ms):
         why = "that lies outside its startAt and endAt"
     else:
-        why = f"its schedule `{said(held)}` has no occurrence then"
-    return Explained("notDue", f"It was not due at {render(at_ms)}: {why}.", _ordered(told))
+        why = f"its schedule `{schedule_text(held)}` has no occurrence then"
+    return Explanation("notDue", f"It was not due at {format_instant(at_ms)}: {why}.", _ordered(told))
 
 
-def _gap(job: StoredJob, gap: Gap, at_ms: int) -> Explained:
+def _gap(job: StoredJob, gap: IdlePeriod, at_ms: int) -> Explanation:
     told = []
     if gap.from_ms is None:
         if at_ms < job.created_ms:
             told.append(Sentence(job.created_ms, "the job was created"))
-            return Explained("absent", f"The job did not exist at {render(at_ms)}.", tuple(told))
+            return Explanation("absent", f"The job did not exist at {format_instant(at_ms)}.", tuple(told))
         if gap.to_ms is not None:
             told.append(Sentence(gap.to_ms, "it began to owe what its schedule says"))
-        return Explained(
+        return Explanation(
             "absent",
-            f"At {render(at_ms)} the job owed nothing yet, or what it owed then is no longer kept.",
+            f"At {format_instant(at_ms)} the job owed nothing yet, or what it owed then is no longer kept.",
             tuple(told),
         )
     lasting = gap.to_ms is None
@@ -143,19 +145,27 @@ def _gap(job: StoredJob, gap: Gap, at_ms: int) -> Explained:
         recreated = job.created_ms > gap.from_ms
         told.append(Sentence(gap.to_ms, "it was made anew" if recreated else "it was resumed, and owes from then on"))
     what = "deleted" if deleted else "paused"
-    return Explained(
-        what, f"The job was {what} at {render(at_ms)}: it owed nothing, and nothing is caught up for that.", tuple(told)
+    return Explanation(
+        what,
+        f"The job was {what} at {format_instant(at_ms)}: it owed nothing, and nothing is caught up for that.",
+        tuple(told),
     )
 
 
-def explain(job: StoredJob, spans: list[Span], span: Span | None, asked: Asked, now: Cluster) -> Explained:
+def explain(
+    job: StoredJob, spans: list[ActivePeriod], span: ActivePeriod | None, asked: OccurrenceFacts, now: ClusterFacts
+) -> Explanation:
     """One occurrence that was due, or a run that was asked for."""
-    run = asked.run
+    run = asked.execution
     told: list[Sentence] = []
     if run is not None and run.trigger and run.due_ms % 1000:
         told.append(Sentence(run.due_ms, "somebody asked for this run, whatever the schedule says"))
     elif span is not None:
-        told.append(Sentence(asked.due_ms, f"it was due by `{said(span)}`{local(asked.due_ms, span.timezone)}"))
+        told.append(
+            Sentence(
+                asked.due_ms, f"it was due by `{schedule_text(span)}`{local_time_text(asked.due_ms, span.timezone)}"
+            )
+        )
     else:
         told.append(Sentence(asked.due_ms, "it was due by a schedule that is no longer kept"))
     found = _unrecorded(asked, now, told) if run is None else _recorded(job, spans, asked, run, now)
@@ -172,79 +182,81 @@ def _ordered(told: list[Sentence]) -> tuple[Sentence, ...]:
     return tuple(sorted(told, key=lambda s: (s.at_ms is None, s.at_ms or 0)))
 
 
-def _recorded(job: StoredJob, spans: list[Span], asked: Asked, run: Run, now: Cluster) -> Explained:
+def _recorded(
+    job: StoredJob, spans: list[ActivePeriod], asked: OccurrenceFacts, run: ExecutionView, now: ClusterFacts
+) -> Explanation:
     told = _spread(run)
-    told += told_attempts(run, now.nodes, job.definition.retry.max_attempts)
+    told += attempt_sentences(run, now.nodes, job.definition.retry.max_attempts)
     ended = run.ended_ms
     if run.state == "succeeded":
-        late = "" if run.drift_ms is None or run.drift_ms < 1000 else f", {length(run.drift_ms)} late"
+        late = "" if run.drift_ms is None or run.drift_ms < 1000 else f", {duration_text(run.drift_ms)} late"
         times = "at the first attempt" if len(run.attempts) == 1 else f"after {len(run.attempts)} requests"
-        return Explained(run.state, f"It ran and succeeded {times}{late}.", tuple(told))
+        return Explanation(run.state, f"It ran and succeeded {times}{late}.", tuple(told))
     if run.state == "missed":
         return _missed(run, told)
     if run.state in ("failed", "dead"):
         told.append(Sentence(ended, f"it ended as {run.state}: {run.reason}"))
         word = "the target refused it" if run.state == "failed" else "it was given up"
-        return Explained(run.state, f"It did not succeed: {word} ({run.reason}).", tuple(told))
+        return Explanation(run.state, f"It did not succeed: {word} ({run.reason}).", tuple(told))
     if run.state == "cancelled":
         until = ended if ended is not None else run.due_ms
-        told += [Sentence(at, text) for at, text in changes(spans, run.due_ms - DAY_MS, until + 1000)]
+        told += [Sentence(at, text) for at, text in schedule_changes(spans, run.due_ms - DAY_MS, until + 1000)]
         told.append(Sentence(ended, f"a node was about to send it and did not: {run.reason}"))
-        return Explained(run.state, f"It was not sent: {run.reason}.", tuple(told))
+        return Explanation(run.state, f"It was not sent: {run.reason}.", tuple(told))
     if run.state == "skipped":
         return _skipped(asked, run, told)
     return _owed(asked, run, now, told)
 
 
-def _spread(run: Run) -> list[Sentence]:
+def _spread(run: ExecutionView) -> list[Sentence]:
     if run.trigger or run.send_ms <= run.due_ms or run.attempts[1:]:
         return []
     if run.state == "retrying":
         return [Sentence(run.send_ms, "it is to be sent again then")]
-    by = length(run.send_ms - run.due_ms)
+    by = duration_text(run.send_ms - run.due_ms)
     return [Sentence(run.send_ms, f"its send time: spreadSeconds sets it {by} behind the due time, always the same")]
 
 
-def _missed(run: Run, told: list[Sentence]) -> Explained:
+def _missed(run: ExecutionView, told: list[Sentence]) -> Explanation:
     if run.count > 1 and run.last_ms is not None:
-        until = f"{run.count} occurrences from then to {render(run.last_ms)} were missed together"
+        until = f"{run.count} occurrences from then to {format_instant(run.last_ms)} were missed together"
         told.append(Sentence(run.due_ms, until))
     told.append(Sentence(run.ended_ms, f"the leader wrote them down as missed: {run.reason}"))
-    return Explained("missed", f"It was missed: {run.reason}.", tuple(told))
+    return Explanation("missed", f"It was missed: {run.reason}.", tuple(told))
 
 
-def _skipped(asked: Asked, run: Run, told: list[Sentence]) -> Explained:
-    other = asked.other
+def _skipped(asked: OccurrenceFacts, run: ExecutionView, told: list[Sentence]) -> Explanation:
+    other = asked.overlapping
     if other is not None and other.attempts:
         a = other.attempts[-1]
-        told.append(Sentence(a.sent_ms, f"the run {other.id} was sent; it took {length(a.duration_ms)}"))
+        told.append(Sentence(a.sent_ms, f"the run {other.id} was sent; it took {duration_text(a.duration_ms)}"))
     elif other is not None:
         told.append(Sentence(None, f"the run {other.id} is {other.state}"))
     told.append(Sentence(run.ended_ms, f"it was skipped, as `overlap: skip` asks: {run.reason}"))
-    return Explained(run.state, f"It was skipped: {run.reason}.", tuple(told))
+    return Explanation(run.state, f"It was skipped: {run.reason}.", tuple(told))
 
 
-def _owed(asked: Asked, run: Run, now: Cluster, told: list[Sentence]) -> Explained:
+def _owed(asked: OccurrenceFacts, run: ExecutionView, now: ClusterFacts, told: list[Sentence]) -> Explanation:
     batch, at = asked.batch, now.now_ms
     if batch is None:
         told.append(
             Sentence(None, "its batch does not exist: the sweep gives it one within a minute while somebody leads")
         )
         told.append(_leader(now))
-        return Explained(run.state, "It is owed, and nobody can claim it for the moment.", tuple(told))
+        return Explanation(run.state, "It is owed, and nobody can claim it for the moment.", tuple(told))
     if now.breaker is not None and now.breaker.until_ms > at:
         b = now.breaker
         told.append(Sentence(b.opened_ms, f"the circuit breaker of {b.host} opened: {b.why}"))
         told.append(Sentence(b.until_ms, "the host is tried again then; what waits for it is late, not lost"))
-        return Explained(run.state, f"It waits: the circuit breaker of {b.host} is open.", tuple(told))
+        return Explanation(run.state, f"It waits: the circuit breaker of {b.host} is open.", tuple(told))
     if batch.owner is None:
         when = "can be claimed since then" if batch.claimable_ms <= at else "can be claimed from then on"
         kind = " as late work, behind what is due now" if batch.late else ""
         told.append(Sentence(batch.claimable_ms, f"its batch {batch.id} {when}{kind}; nobody holds it"))
         if batch.claimable_ms <= at:
             room = "no node lives" if not now.nodes else "no node has had room for it yet"
-            return Explained(run.state, f"It waits for a node: {room}.", tuple(told))
-        return Explained(run.state, f"It is owed and will be sent at {render(run.send_ms)}.", tuple(told))
+            return Explanation(run.state, f"It waits for a node: {room}.", tuple(told))
+        return Explanation(run.state, f"It is owed and will be sent at {format_instant(run.send_ms)}.", tuple(told))
     alive = batch.owner in now.nodes
     told.append(
         Sentence(
@@ -257,43 +269,43 @@ def _owed(asked: Asked, run: Run, now: Cluster, told: list[Sentence]) -> Explain
         told.append(
             Sentence(None, f"{batch.owner} has shown no heartbeat lately: another node takes over after the lease")
         )
-        return Explained(run.state, "Its node seems to be lost; it will be sent by another.", tuple(told))
+        return Explanation(run.state, "Its node seems to be lost; it will be sent by another.", tuple(told))
     sending = "is sending it or about to" if run.send_ms <= at else "holds it and will send it at its time"
-    return Explained(run.state, f"{batch.owner} {sending}.", tuple(told))
+    return Explanation(run.state, f"{batch.owner} {sending}.", tuple(told))
 
 
-def _leader(now: Cluster) -> Sentence:
+def _leader(now: ClusterFacts) -> Sentence:
     if now.leader.node is None:
         return Sentence(now.leader.renewed_ms, "nobody leads since then")
     silent = "" if now.leader.node in now.nodes else ", which has shown no heartbeat lately"
     return Sentence(now.leader.renewed_ms, f"the last sign of the leader {now.leader.node}{silent}")
 
 
-def _unrecorded(asked: Asked, now: Cluster, told: list[Sentence]) -> Explained:
+def _unrecorded(asked: OccurrenceFacts, now: ClusterFacts, told: list[Sentence]) -> Explanation:
     due = asked.due_ms
     if due > now.now_ms:
         told[0] = replace(told[0], text=told[0].text.replace("it was due", "it is due"))
-        text = f"It lies ahead: due at {render(due)}, in {length(due - now.now_ms)}."
+        text = f"It lies ahead: due at {format_instant(due)}, in {duration_text(due - now.now_ms)}."
         if now.leader.node is None or now.leader.node not in now.nodes:
-            return Explained("ahead", text, (_leader(now),))
-        return Explained("ahead", text)
+            return Explanation("ahead", text, (_leader(now),))
+        return Explanation("ahead", text)
     if asked.caught_up_to_ms is not None:
         done = Sentence(asked.caught_up_to_ms, "catching up has come so far, the oldest first, behind what is due now")
-        return Explained(
+        return Explanation(
             "waiting",
             "It was not written down in time, for want of a leader or by one that is behind; it is being caught up.",
             (done, _leader(now)),
         )
     if due < now.now_ms - now.retention_days * DAY_MS:
         days = f"{now.retention_days:g} days"
-        return Explained("expired", f"Results are kept for {days}; what became of this one is no longer known.")
+        return Explanation("expired", f"Results are kept for {days}; what became of this one is no longer known.")
     if asked.unsettled:
         text = "The leader has not looked at the job's last change yet; then it is written down."
-        return Explained("waiting", text, (_leader(now),))
+        return Explanation("waiting", text, (_leader(now),))
     if asked.written_to_ms is None or asked.written_to_ms <= due:
         written = [] if asked.written_to_ms is None else [Sentence(asked.written_to_ms, "written down up to here")]
-        return Explained("waiting", "The leader has not written it down yet.", (*written, _leader(now)))
-    return Explained(
+        return Explanation("waiting", "The leader has not written it down yet.", (*written, _leader(now)))
+    return Explanation(
         "unknown",
         "It was owed, and there is no record of it: its retention may have been shorter, or this is a fault of Horae. "
         "`horae verify` looks for such.",

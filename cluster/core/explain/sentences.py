@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.core.instants import render
+from cluster.core.instants import format_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Sentence:
     text: str
 
 
-def length(ms: float) -> str:
+def duration_text(ms: float) -> str:
     """`120 ms`, `1.5 s`, `12 min`, `3 h`, `2 days`."""
     for unit, size, least in (("days", 86_400_000, 172_800_000), ("h", 3_600_000, 7_200_000), ("min", 60_000, 120_000)):
         if ms >= least:
@@ -23,6 +23,6 @@ def length(ms: float) -> str:
     return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"
 
 
-def local(ms: int, timezone: str) -> str:
+def local_time_text(ms: int, timezone: str) -> str:
     """In brackets, the same instant in a zone; nothing for UTC."""
-    return "" if timezone == "UTC" else f" ({render(ms, timezone)})"
+    return "" if timezone == "UTC" else f" ({format_instant(ms, timezone)})"

@@ -23,7 +23,7 @@ SEAM_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ActivePeriod:
     """One schedule and the time it held, ms: from `from_ms` to before `to_ms` (None: it still holds)."""
 
     version: str
@@ -67,20 +67,20 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class IdlePeriod:
     """A time in which the job owed nothing. `from_ms` None: it did not exist; `to_ms` None: that lasts."""
 
     from_ms: int | None
     to_ms: int | None
 
 
-def spans_of(job: StoredJob, past: Sequence[Span]) -> list[Span]:
+def active_periods(job: StoredJob, past: Sequence[ActivePeriod]) -> list[ActivePeriod]:
     """Every span, the oldest first; the present one is last if the job owes anything now."""
     spans = list(past)
     if job.state in (JobState.ACTIVE, JobState.COMPLETED):
         d = job.definition
         spans.append(
-            Span(
+            ActivePeriod(
                 job.schedule_version,
                 d.schedule,
                 d.timezone,
@@ -94,27 +94,27 @@ def spans_of(job: StoredJob, past: Sequence[Span]) -> list[Span]:
     return spans
 
 
-def at_time(spans: Sequence[Span], at_ms: int) -> Span | Gap:
+def period_at(spans: Sequence[ActivePeriod], at_ms: int) -> ActivePeriod | IdlePeriod:
     """What held at an instant."""
     for span in spans:
         if span.from_ms <= at_ms and (span.to_ms is None or at_ms < span.to_ms):
             return span
     before = [s for s in spans if s.to_ms is not None and s.to_ms <= at_ms]
     after = [s for s in spans if s.from_ms > at_ms]
-    gap = Gap(before[-1].to_ms if before else None, after[0].from_ms if after else None)
+    gap = IdlePeriod(before[-1].to_ms if before else None, after[0].from_ms if after else None)
     if gap.from_ms is not None and gap.to_ms is not None and gap.to_ms - gap.from_ms <= SEAM_MS:
         return after[0]
     return gap
 
 
-def changes(spans: Sequence[Span], from_ms: int, to_ms: int) -> list[tuple[int, str]]:
+def schedule_changes(spans: Sequence[ActivePeriod], from_ms: int, to_ms: int) -> list[tuple[int, str]]:
     """What happened to the schedule in that time, as sentences with their instants."""
     told: list[tuple[int, str]] = []
     for a, b in pairwise(spans):
         if a.to_ms is None or not from_ms <= a.to_ms <= to_ms:
             continue
         if b.from_ms - a.to_ms <= SEAM_MS:
-            told.append((a.to_ms, f"the job was changed: from `{said(a)}` to `{said(b)}`"))
+            told.append((a.to_ms, f"the job was changed: from `{schedule_text(a)}` to `{schedule_text(b)}`"))
         else:
             told.append((a.to_ms, "the job was paused (or deleted)"))
     if spans and (last := spans[-1]).to_ms is not None and from_ms <= last.to_ms <= to_ms:
@@ -122,6 +122,6 @@ def changes(spans: Sequence[Span], from_ms: int, to_ms: int) -> list[tuple[int, 
     return told
 
 
-def said(span: Span) -> str:
+def schedule_text(span: ActivePeriod) -> str:
     """The schedule as its user wrote it, with its zone unless that is UTC and its bounds if there are any."""
     return span.schedule if span.timezone == "UTC" else f"{span.schedule} {span.timezone}"

@@ -14,24 +14,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cluster.core.errors import Conflict, Fault, InvalidInput
-from cluster.core.job.definition import Change, Definition, Period, StoredJob
+from cluster.core.job.definition import Definition, JobChange, PastSchedule, StoredJob
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import Schedule, parse_schedule
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class ChangeStamp:
     """When a change happens (cluster time, ms), and the unique names it may use."""
 
     now_ms: int
     version: str
-    mark: str
+    change_id: str
 
 
-def define(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -> Change | None:
+def define(old: StoredJob | None, job_id: str, wanted: Definition, at: ChangeStamp) -> JobChange | None:
     """Create the job, create it again, or replace its definition. Raises `InvalidInput` if it would never run."""
     if old is None or old.state is JobState.DELETED:
-        return Change(_fresh(old, job_id, wanted, at), mark=at.mark)
+        return JobChange(_fresh(old, job_id, wanted, at), change_id=at.change_id)
     if wanted == old.definition:
         return None
     if wanted.timing != old.definition.timing:
@@ -39,27 +39,29 @@ def define(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -
     # What is written ahead already stays as it is; what is written from now on is read from the job as it is then. So
     # there is nothing to settle, and a mark would make the leader go over everything owed since `active_from` again.
     codes_ms = _codes_ms(old, wanted, at)
-    job = replace(old, definition=wanted, revision=old.revision + 1, updated_ms=at.now_ms, codes_ms=codes_ms)
-    return Change(job)
+    job = replace(
+        old, definition=wanted, revision=old.revision + 1, updated_ms=at.now_ms, success_codes_since_ms=codes_ms
+    )
+    return JobChange(job)
 
 
-def pause(old: StoredJob, at: Moment, reason: str | None = None) -> Change | None:
+def pause(old: StoredJob, at: ChangeStamp, reason: str | None = None) -> JobChange | None:
     """Owe nothing from now on. `reason` is shown with the job. Raises `Conflict` for a job that has ended."""
     if old.state is JobState.PAUSED:
         return None
     if old.state is not JobState.ACTIVE:
         raise Conflict(f"the job is {old.state}: there is nothing to pause")
     job = replace(old, state=JobState.PAUSED, state_reason=reason, revision=old.revision + 1, updated_ms=at.now_ms)
-    return Change(job, _past(old, at), at.mark)
+    return JobChange(job, _past(old, at), at.change_id)
 
 
-def resume(old: StoredJob, at: Moment) -> Change | None:
+def resume(old: StoredJob, at: ChangeStamp) -> JobChange | None:
     """Owe again, from now on. Raises `Conflict` for a job whose schedule is over."""
     if old.state is JobState.ACTIVE:
         return None
     if old.state is not JobState.PAUSED:
         raise Conflict(f"the job is {old.state}: give it a schedule or an endAt that lies ahead")
-    if first_run(parsed(old.definition, old.anchor_ms), old.definition, at.now_ms) is None:
+    if first_run(schedule_of(old.definition, old.anchor_ms), old.definition, at.now_ms) is None:
         raise Conflict("its schedule has no occurrence left: give it a schedule or an endAt that lies ahead")
     job = replace(
         old,
@@ -70,10 +72,10 @@ def resume(old: StoredJob, at: Moment) -> Change | None:
         revision=old.revision + 1,
         updated_ms=at.now_ms,
     )
-    return Change(job, mark=at.mark)
+    return JobChange(job, change_id=at.change_id)
 
 
-def delete(old: StoredJob, at: Moment) -> Change | None:
+def delete(old: StoredJob, at: ChangeStamp) -> JobChange | None:
     """Owe nothing and be found no more."""
     if old.state is JobState.DELETED:
         return None
@@ -84,10 +86,10 @@ def delete(old: StoredJob, at: Moment) -> Change | None:
         revision=old.revision + 1,
         updated_ms=at.now_ms,
     )
-    return Change(job, _past(old, at) if old.state is not JobState.PAUSED else None, at.mark)
+    return JobChange(job, _past(old, at) if old.state is not JobState.PAUSED else None, at.change_id)
 
 
-def parsed(definition: Definition, anchor_ms: int | None) -> Schedule:
+def schedule_of(definition: Definition, anchor_ms: int | None) -> Schedule:
     """The schedule of a checked definition."""
     return parse_schedule(definition.schedule, definition.timezone, anchor_ms or 0)
 
@@ -98,11 +100,13 @@ def first_run(schedule: Schedule, definition: Definition, now_ms: int) -> int | 
     return None if found is None or (definition.end_ms is not None and found > definition.end_ms) else found
 
 
-def _past(old: StoredJob, at: Moment) -> Period:
-    return Period(old.schedule_version, old.definition, old.anchor_ms, old.active_from_ms, at.now_ms, old.mark)
+def _past(old: StoredJob, at: ChangeStamp) -> PastSchedule:
+    return PastSchedule(
+        old.schedule_version, old.definition, old.anchor_ms, old.active_from_ms, at.now_ms, old.change_id
+    )
 
 
-def _fresh(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -> StoredJob:
+def _fresh(old: StoredJob | None, job_id: str, wanted: Definition, at: ChangeStamp) -> StoredJob:
     anchor, schedule, from_ms = _anchored(wanted, at.now_ms, None)
     _must_run(schedule, wanted, from_ms - 1)
     return StoredJob(
@@ -117,15 +121,15 @@ def _fresh(old: StoredJob | None, job_id: str, wanted: Definition, at: Moment) -
         ends_ms=_ends(schedule, wanted),
         created_ms=at.now_ms,
         updated_ms=at.now_ms,
-        codes_ms=at.now_ms,
+        success_codes_since_ms=at.now_ms,
     )
 
 
-def _codes_ms(old: StoredJob, wanted: Definition, at: Moment) -> int | None:
-    return old.codes_ms if wanted.success_codes == old.definition.success_codes else at.now_ms
+def _codes_ms(old: StoredJob, wanted: Definition, at: ChangeStamp) -> int | None:
+    return old.success_codes_since_ms if wanted.success_codes == old.definition.success_codes else at.now_ms
 
 
-def _retimed(old: StoredJob, wanted: Definition, at: Moment) -> Change:
+def _retimed(old: StoredJob, wanted: Definition, at: ChangeStamp) -> JobChange:
     before = old.definition
     kept = old.anchor_ms if wanted.timing[:3] == before.timing[:3] else None
     anchor, schedule, from_ms = _anchored(wanted, at.now_ms, kept)
@@ -142,10 +146,10 @@ def _retimed(old: StoredJob, wanted: Definition, at: Moment) -> Change:
         active_from_ms=from_ms,
         ends_ms=_ends(schedule, wanted),
         updated_ms=at.now_ms,
-        codes_ms=_codes_ms(old, wanted, at),
+        success_codes_since_ms=_codes_ms(old, wanted, at),
     )
     # What a paused job owed ended with the pause, so that period is in the past already.
-    return Change(job, None if old.state is JobState.PAUSED else _past(old, at), at.mark)
+    return JobChange(job, None if old.state is JobState.PAUSED else _past(old, at), at.change_id)
 
 
 def _anchored(wanted: Definition, now_ms: int, kept: int | None) -> tuple[int | None, Schedule, int]:
@@ -155,7 +159,7 @@ def _anchored(wanted: Definition, now_ms: int, kept: int | None) -> tuple[int | 
     """
     fresh = -(-now_ms // 1000) * 1000
     anchor = wanted.start_ms if wanted.start_ms is not None else kept if kept is not None else fresh
-    schedule = parsed(wanted, anchor)
+    schedule = schedule_of(wanted, anchor)
     if schedule.kind != "every":
         return None, schedule, now_ms + 1
     return anchor, schedule, (fresh if wanted.start_ms is None and kept is None else now_ms) + 1

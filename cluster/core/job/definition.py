@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from cluster.core.execution.model import Retry
-from cluster.core.limits.permits import FREE, Limits
+from cluster.core.execution.model import RetryPolicy
+from cluster.core.limits.permits import UNLIMITED, Limits
 
 if TYPE_CHECKING:
     from cluster.core.lifecycle import JobState
 
-DEFAULT_RETRY = Retry()
+DEFAULT_RETRY = RetryPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Definition:
     body_kind: str = "none"
     """`none`, `json` (the bytes are JSON) or `text` (the bytes are UTF-8 and sent as they are)."""
     timeout_seconds: float = 30.0
-    retry: Retry = DEFAULT_RETRY
+    retry: RetryPolicy = DEFAULT_RETRY
     success_codes: tuple[int | str, ...] | None = None
     """As written: statuses, and classes such as `2xx`; None: 2xx."""
     catch_up: str = "all"
@@ -62,7 +62,7 @@ class Definition:
     """How long its executions are kept; None: as long as the operator says."""
     queue: str | None = None
     """The queue whose limits it shares."""
-    limits: Limits = FREE
+    limits: Limits = UNLIMITED
     """Its own, if it is in no queue."""
 
     def without_secrets(self) -> Definition:
@@ -92,14 +92,14 @@ class StoredJob:
     created_ms: int
     updated_ms: int
     state_reason: str | None = None
-    mark: str | None = None
+    change_id: str | None = None
     """The change that the leader has not looked at yet."""
-    codes_ms: int | None = None
+    success_codes_since_ms: int | None = None
     """When its `successCodes` became what they are; None: before that was kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class PastSchedule:
     """A schedule and the time it held: the auditor needs what was owed in the past."""
 
     schedule_version: str
@@ -107,17 +107,17 @@ class Period:
     anchor_ms: int | None
     from_ms: int
     to_ms: int
-    mark: str | None = None
+    change_id: str | None = None
     """The leader had not looked at the change it began with when it ended: nothing it owed may be written down."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class JobChange:
     """One write of one job document.
 
     The job as it will be, the period that ends, and the leader's mark if the change matters to the leader.
     """
 
     job: StoredJob
-    past: Period | None = None
-    mark: str | None = None
+    past: PastSchedule | None = None
+    change_id: str | None = None

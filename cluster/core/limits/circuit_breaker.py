@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 WINDOW_SECONDS = 10.0
-LEAST = 20
-RATE = 0.5
+MIN_ATTEMPTS = 20
+FAILURE_RATE = 0.5
 OPEN_MS = 5_000
-OPEN_MOST_MS = 60_000
+MAX_OPEN_MS = 60_000
 
 
-class Gate(StrEnum):
+class Admission(StrEnum):
     """What a breaker says about one more request."""
 
-    PASS = "pass"  # noqa: S105 - not a password
+    ALLOW = "pass"
     HOLD = "hold"
     PROBE = "probe"
     """It may be the one that tries, if its node wins it."""
@@ -47,24 +47,24 @@ class Breaker:
     why: str
     node: str
 
-    def gate(self, now_ms: int) -> Gate:
+    def admission(self, now_ms: int) -> Admission:
         """Whether a request may leave now."""
-        return Gate.PROBE if now_ms >= self.until_ms else Gate.HOLD
+        return Admission.PROBE if now_ms >= self.until_ms else Admission.HOLD
 
 
-def open_ms(opens: int) -> int:
+def open_duration_ms(opens: int) -> int:
     """How long it stays open when it opens for the n-th time in a row (1..)."""
-    return min(OPEN_MOST_MS, OPEN_MS << min(opens - 1, 10))
+    return min(MAX_OPEN_MS, OPEN_MS << min(opens - 1, 10))
 
 
-def broken(status: int | None, error: str | None) -> bool:
+def is_host_failure(status: int | None, error: str | None) -> bool:
     """Whether an attempt says that something is wrong with the host. A refusal by our own guard does not, nor does a
     node that stood still while the answer came.
     """
     return error not in (None, "denied", "stalled") or (status is not None and status >= 500)
 
 
-class Window:
+class AttemptWindow:
     """Attempts of the last seconds on one host, as this node saw them, by whole second. Times are monotonic seconds."""
 
     __slots__ = ("_by_second", "failed", "total")
@@ -76,7 +76,7 @@ class Window:
 
     def add(self, now: float, *, failed: bool) -> None:
         """One more attempt ended."""
-        self.forget(now)
+        self.expire(now)
         second = int(now)
         if not self._by_second or self._by_second[-1][0] != second:
             self._by_second.append([second, 0, 0])
@@ -85,13 +85,13 @@ class Window:
         self.total += 1
         self.failed += failed
 
-    def forget(self, now: float) -> None:
+    def expire(self, now: float) -> None:
         """Leave out what is too long ago."""
         while self._by_second and self._by_second[0][0] <= now - WINDOW_SECONDS:
             _, total, failed = self._by_second.popleft()
             self.total -= total
             self.failed -= failed
 
-    def trips(self) -> bool:
+    def should_open(self) -> bool:
         """Whether the breaker should open."""
-        return self.total >= LEAST and self.failed >= RATE * self.total
+        return self.total >= MIN_ATTEMPTS and self.failed >= FAILURE_RATE * self.total

@@ -18,7 +18,7 @@ HORIZON_MS = 1000
 """Instants further ahead than this are left to whoever asks later, maybe another node."""
 STALE_MS = 100
 """A permit that was not used so long after its instant is void: a node that stood still must not send a burst."""
-QUEUE, JOB = "q:", "j:"
+QUEUE_PREFIX, JOB_PREFIX = "q:", "j:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,34 +29,34 @@ class Limits:
     concurrent: int | None = None
 
     @property
-    def any(self) -> bool:
+    def limited(self) -> bool:
         """Whether anything is limited."""
         return self.per_second is not None or self.concurrent is not None
 
 
-FREE = Limits()
+UNLIMITED = Limits()
 
 
-def gate_of(job_id: str, queue: str | None, limits: Limits) -> str | None:
+def limit_key_of(job_id: str, queue: str | None, limits: Limits) -> str | None:
     """Whose limits a job passes: its queue's, its own, or none."""
     if queue is not None:
-        return QUEUE + queue
-    return JOB + job_id if limits.any else None
+        return QUEUE_PREFIX + queue
+    return JOB_PREFIX + job_id if limits.limited else None
 
 
-def batch_gate(gate: str | None) -> str | None:
+def batch_limit_key(limit_key: str | None) -> str | None:
     """What a batch is put apart for. A job with limits of its own shares batches with others until it has to wait."""
-    return gate if gate is not None and gate.startswith(QUEUE) else None
+    return limit_key if limit_key is not None and limit_key.startswith(QUEUE_PREFIX) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
     """Leave to send one execution at an instant (cluster time, ms), under one gate."""
 
-    gate: str
+    limit_key: str
     execution: str
     at_ms: int
-    mark: str | None
+    permit_id: str | None
     """Tells it from every other permit of this execution; None: it stands on no list, and is not given back."""
 
 
@@ -65,28 +65,28 @@ class Permits:
     """What was given out for one gate. `next_ms` is the first instant (cluster time, ms) that is still free."""
 
     next_ms: float = 0.0
-    held: Mapping[str, str] = field(default_factory=dict)
+    granted: Mapping[str, str] = field(default_factory=dict)
     """Who may run, each with the mark of its permit; empty where a node of the release before entered the name."""
     rev: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class Grant:
     """Who may leave, and when (ms); what is given out then; when to ask again (None: when something has ended)."""
 
     at_ms: dict[str, int]
-    then: Permits
-    again_ms: int | None = None
+    permits: Permits
+    ask_again_ms: int | None = None
 
 
-def grant(seen: Permits, limits: Limits, wanted: Mapping[str, str], now_ms: int) -> Granted:
+def grant(seen: Permits, limits: Limits, wanted: Mapping[str, str], now_ms: int) -> Grant:
     """Permits for these executions, in order, as far as they go; each under the mark that is wanted for it.
 
     Whoever is on the list already keeps its place. If it is there under another mark, that permit is void from now on:
     it was that of an attempt that has ended, or of a node that has lost its lease, or was never answered.
     `then` may differ from `seen` although nobody got one, and is to be kept all the same.
     """
-    held = dict(seen.held)
+    held = dict(seen.granted)
     free_ms = _explained(seen.next_ms, limits, now_ms)
     at: dict[str, int] = {}
     again = None
@@ -102,7 +102,7 @@ def grant(seen: Permits, limits: Limits, wanted: Mapping[str, str], now_ms: int)
         at[name] = -int(-instant // 1)  # never before its instant
         if limits.concurrent is not None:
             held[name] = mark
-    return Granted(at, replace(seen, next_ms=free_ms, held=held), again)
+    return Grant(at, replace(seen, next_ms=free_ms, granted=held), again)
 
 
 def _explained(next_ms: float, limits: Limits, now_ms: int) -> float:

@@ -19,7 +19,7 @@ DAYS = {n: i for i, n in enumerate(["SUN", "MON", "TUE", "WED", "THU", "FRI", "S
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class CronField:
     """One field of a cron expression: its name, its range, and the names it knows. Sunday may be written 7."""
 
     name: str
@@ -33,12 +33,12 @@ class Field:
         return self.most - self.least + 1
 
 
-SECOND = Field("second", 0, 59, {})
-MINUTE = Field("minute", 0, 59, {})
-HOUR = Field("hour", 0, 23, {})
-DAY = Field("day of month", 1, 31, {})
-MONTH = Field("month", 1, 12, MONTHS)
-WEEKDAY = Field("day of week", 0, 6, DAYS)
+SECOND = CronField("second", 0, 59, {})
+MINUTE = CronField("minute", 0, 59, {})
+HOUR = CronField("hour", 0, 23, {})
+DAY = CronField("day of month", 1, 31, {})
+MONTH = CronField("month", 1, 12, MONTHS)
+WEEKDAY = CronField("day of week", 0, 6, DAYS)
 FIELDS = (SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY)
 ALIASES = {
     "@yearly": "0 0 0 1 1 *",
@@ -56,7 +56,7 @@ _LAST_DAY = re.compile(r"L(?P<day>[0-7])\Z")
 _NEAREST = re.compile(r"(?P<day>\d{1,2})W\Z", re.ASCII)
 
 
-class BadCron(ValueError):
+class InvalidCron(ValueError):
     """The expression cannot be read; the message names the field and the fix."""
 
 
@@ -79,9 +79,9 @@ def normalise(text: str) -> str:
     if len(words) == 5:
         words.insert(0, "0")
     if len(words) == 7:
-        raise BadCron("seven fields were given; a year field is not known, use startAt and endAt instead")
+        raise InvalidCron("seven fields were given; a year field is not known, use startAt and endAt instead")
     if len(words) != 6:
-        raise BadCron(
+        raise InvalidCron(
             f"{len(words)} field(s) were given; write six (second minute hour day-of-month month day-of-week), "
             "or five without the second"
         )
@@ -102,20 +102,20 @@ def normalise(text: str) -> str:
     )
 
 
-def values_of(field: Field, text: str) -> frozenset[int]:
+def values_of(field: CronField, text: str) -> frozenset[int]:
     """The values that one field of a normal form names; L, W and # name none."""
     return _read(field, text).values
 
 
-def _read(field: Field, word: str) -> _Read:
+def _read(field: CronField, word: str) -> _Read:
     parts = word.split(",")
     special = tuple(sorted({s for part in parts if (s := _special(field, part)) is not None}))
     plain = [part for part in parts if _special(field, part) is None]
     alone = [s for s in special if s.endswith("W")] + [p for p in plain if p in ("*", "*/1")]
     if len(parts) > 1 and alone:
-        raise BadCron(f"{field.name}: '{word}' mixes '*' or W with other values; write it alone")
+        raise InvalidCron(f"{field.name}: '{word}' mixes '*' or W with other values; write it alone")
     if special and plain and field is WEEKDAY:
-        raise BadCron(f"{field.name}: '{word}' mixes # or L with plain days; make two jobs of it")
+        raise InvalidCron(f"{field.name}: '{word}' mixes # or L with plain days; make two jobs of it")
     values: set[int] = set()
     stars = set()
     for part in plain:
@@ -126,14 +126,14 @@ def _read(field: Field, word: str) -> _Read:
     return _Read(frozenset(values), tuple(sorted(stars)), special)
 
 
-def _split(field: Field, part: str) -> tuple[str, int, int, int]:
+def _split(field: CronField, part: str) -> tuple[str, int, int, int]:
     """`base`, first and last value, step of `*`, `*/n`, `a`, `a/n`, `a-b` or `a-b/n`."""
     match = _PART.match(part)
     if match is None:
-        raise BadCron(f"{field.name}: '{part}' cannot be read; {_allowed(field)}")
+        raise InvalidCron(f"{field.name}: '{part}' cannot be read; {_allowed(field)}")
     base, step = match["base"], match["step"]
     if step is not None and not 1 <= int(step) <= field.most:
-        raise BadCron(f"{field.name}: the step in '{part}' must be 1 to {field.most}")
+        raise InvalidCron(f"{field.name}: the step in '{part}' must be 1 to {field.most}")
     if base == "*":
         return base, field.least, field.most, int(step or 1)
     low, _, high = base.partition("-")
@@ -144,7 +144,7 @@ def _split(field: Field, part: str) -> tuple[str, int, int, int]:
     return base, first, field.most if step else first, int(step or 1)
 
 
-def _span(field: Field, first: int, last: int, step: int) -> set[int]:
+def _span(field: CronField, first: int, last: int, step: int) -> set[int]:
     """The values from `first` to `last`, around the field's end if `last` comes before `first`."""
     if field is WEEKDAY and first == 7:
         first = 0 if last < 7 else 7
@@ -152,7 +152,7 @@ def _span(field: Field, first: int, last: int, step: int) -> set[int]:
     return {(v - field.least) % field.size + field.least for v in range(first, end + 1, step)}
 
 
-def _write(field: Field, read: _Read, *, stars: bool) -> str:
+def _write(field: CronField, read: _Read, *, stars: bool) -> str:
     """The field in its normal form; `stars` says whether `*/n` may stand for the values it names."""
     if read.open:
         return "*"
@@ -185,7 +185,7 @@ def _list(values: list[int]) -> list[str]:
     return [f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs]
 
 
-def _special(field: Field, part: str) -> str | None:
+def _special(field: CronField, part: str) -> str | None:
     """`L`, `15W`, `FRI#2`, `L5`: in croniter's words, or None if it is none of these."""
     if field is DAY:
         if part == "L":
@@ -197,30 +197,30 @@ def _special(field: Field, part: str) -> str | None:
         return None
     if match := _NTH.match(part):
         if not 1 <= int(match["n"]) <= 5:
-            raise BadCron(f"{field.name}: in '{part}' the week must be 1 to 5")
+            raise InvalidCron(f"{field.name}: in '{part}' the week must be 1 to 5")
         return f"{_value(field, match['day'], part) % 7}#{match['n']}"
     if match := _LAST_DAY.match(part):
         return f"L{int(match['day']) % 7}"
     if part.endswith("L") and part[:-1] in DAYS:
         return f"L{DAYS[part[:-1]]}"
     if part.endswith("L") and len(part) > 1:
-        raise BadCron(f"{field.name}: '{part}' cannot be read; for the last Friday of a month write L5 or FRIL")
+        raise InvalidCron(f"{field.name}: '{part}' cannot be read; for the last Friday of a month write L5 or FRIL")
     return None
 
 
-def _value(field: Field, word: str, part: str) -> int:
+def _value(field: CronField, word: str, part: str) -> int:
     if word in field.names:
         return field.names[word]
     if not word.isdigit():
-        raise BadCron(f"{field.name}: '{part}' cannot be read; {_allowed(field)}")
+        raise InvalidCron(f"{field.name}: '{part}' cannot be read; {_allowed(field)}")
     value = int(word)
     most = 7 if field is WEEKDAY else field.most
     if not field.least <= value <= most:
-        raise BadCron(f"{field.name}: {value} is outside {field.least} to {most}")
+        raise InvalidCron(f"{field.name}: {value} is outside {field.least} to {most}")
     return value
 
 
-def _allowed(field: Field) -> str:
+def _allowed(field: CronField) -> str:
     most = "6 (Sunday is 0)" if field is WEEKDAY else str(field.most)
     named = f" or {', '.join(field.names)}" if field.names else ""
     extra = {"day of month": ", L for the last day, 15W for the weekday nearest the 15th"}.get(field.name, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cluster.core.instants import render
+from cluster.core.instants import format_instant
 from cluster.core.schedule.cron_syntax import (
     DAY,
     DAYS,
@@ -16,11 +16,11 @@ from cluster.core.schedule.cron_syntax import (
     MONTHS,
     SECOND,
     WEEKDAY,
-    Field,
+    CronField,
     values_of,
 )
 from cluster.core.schedule.schedule import schedule_from_key
-from cluster.core.zones import Change, next_change
+from cluster.core.zones import OffsetChange, next_change
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -37,14 +37,14 @@ _SHORTEST = {m: 28 if m == 2 else 30 if m in (4, 6, 9, 11) else 31 for m in rang
 _YEAR = 366 * 86_400
 _LISTED = 6
 _TIMES = 4
-OFTEN_SECONDS = 10
+FREQUENT_SECONDS = 10
 
 
 def describe(schedule: Schedule) -> str:
     """One sentence that says when it is due."""
     kind, first, second = (*schedule.key.split("|"), "")[:3]
     if kind == "at":
-        return f"once, at {render(int(first) * 1000)}"
+        return f"once, at {format_instant(int(first) * 1000)}"
     if kind == "every":
         return f"every {_duration(int(first))}, on a grid that does not creep"
     seconds, minutes, hours, month_days, months, week_days = first.split(" ")
@@ -82,7 +82,7 @@ def _time(seconds: str, minutes: str, hours: str) -> str:
     return ", ".join(parts).replace(", of every", " of every")
 
 
-def _part(field: Field, text: str) -> str:
+def _part(field: CronField, text: str) -> str:
     if text == "*":
         return f"every {field.name}"
     values = values_of(field, text)
@@ -91,7 +91,7 @@ def _part(field: Field, text: str) -> str:
     return f"at {field.name} {_list(field, values)}"
 
 
-def _list(field: Field, values: Collection[int]) -> str:
+def _list(field: CronField, values: Collection[int]) -> str:
     """Values as people say them: `3, 7`, `Mon-Fri`, `1-31 in steps of 2`. A week that wraps around ends on Sunday."""
     names = _NAMES.get(field.name, {})
     if field is WEEKDAY and 0 in values and 6 in values:
@@ -154,7 +154,7 @@ def warnings(schedule: Schedule, occurrences: Sequence[int], after_ms: int) -> l
         return [] if occurrences else ["lies in the past: it would never run"]
     said = []
     gaps = [b - a for a, b in pairwise(occurrences)]
-    if gaps and min(gaps) < OFTEN_SECONDS * 1000:
+    if gaps and min(gaps) < FREQUENT_SECONDS * 1000:
         said.append(f"runs as often as every {min(gaps) // 1000} s: {_per_day(kind, first)} requests a day")
     if kind == "every":
         if schedule.timezone != "UTC":
@@ -165,7 +165,7 @@ def warnings(schedule: Schedule, occurrences: Sequence[int], after_ms: int) -> l
         said.append("day of month and day of week are both restricted: it runs when either fits")
     said += _rare(month_days, months, week_days)
     if occurrences and occurrences[0] - after_ms > _YEAR * 1000:
-        said.append(f"its next run is more than a year away: {render(occurrences[0])}")
+        said.append(f"its next run is more than a year away: {format_instant(occurrences[0])}")
     return said + _moved(schedule, after_ms)
 
 
@@ -205,8 +205,8 @@ def _moved(schedule: Schedule, after_ms: int) -> list[str]:
     return said
 
 
-def _change(name: str, change: Change, moved_by: int) -> str:
-    when = render(change.at * 1000, name)
+def _change(name: str, change: OffsetChange, moved_by: int) -> str:
+    when = format_instant(change.at * 1000, name)
     if change.after < change.before:
         return f"clocks go back at {when}: the time comes twice and runs once"
     how = f"{_duration(moved_by)} later" if moved_by else "then"

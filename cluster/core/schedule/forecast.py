@@ -17,7 +17,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, slots=True)
-class Herd:
+class JobGroup:
     """So many jobs share a schedule and a spread."""
 
     key: str
@@ -31,9 +31,9 @@ class Forecast:
 
     from_ms: int
     per_second: list[float]
-    left_out: int
+    jobs_not_counted: int
 
-    def worst(self, count: int) -> list[tuple[int, float]]:
+    def busiest(self, count: int) -> list[tuple[int, float]]:
         """The seconds with the most, as instants (ms) with their number, the worst first."""
         found = sorted(range(len(self.per_second)), key=lambda i: (-self.per_second[i], i))[:count]
         return [(self.from_ms + i * 1000, self.per_second[i]) for i in found if self.per_second[i] > 0]
@@ -42,7 +42,7 @@ class Forecast:
         """Sums over so many seconds each."""
         return [sum(self.per_second[i : i + seconds]) for i in range(0, len(self.per_second), seconds)]
 
-    def spread(self, seconds: int) -> float:
+    def busiest_if_spread(self, seconds: int) -> float:
         """The worst second if every job were spread over so many seconds on top: a moving mean."""
         worst = total = 0.0
         for i, n in enumerate(self.per_second):
@@ -51,7 +51,7 @@ class Forecast:
         return worst
 
 
-def forecast(herds: Iterable[Herd], from_ms: int, seconds: int, go_on: Callable[[], bool]) -> Forecast:
+def forecast(groups: Iterable[JobGroup], from_ms: int, seconds: int, has_time: Callable[[], bool]) -> Forecast:
     """Count the sends of these jobs in `seconds` from `from_ms` (a whole second) on, the largest herds first.
 
     `go_on` says whether there is time for another schedule. What a spread moves in from before `from_ms` is counted.
@@ -59,8 +59,8 @@ def forecast(herds: Iterable[Herd], from_ms: int, seconds: int, go_on: Callable[
     # Steps up and down, summed up at the end: a spread is two of them however long it is.
     steps = [0.0] * (seconds + 1)
     left_out = 0
-    for herd in sorted(herds, key=lambda h: -h.jobs):
-        if not go_on():
+    for herd in sorted(groups, key=lambda h: -h.jobs):
+        if not has_time():
             left_out += herd.jobs
             continue
         width = max(1, herd.spread_seconds)

@@ -22,13 +22,13 @@ from croniter import CroniterBadDateError, CroniterError, croniter
 
 from cluster.core import instants
 from cluster.core.errors import CallerError
-from cluster.core.schedule.cron_syntax import ALIASES, BadCron, normalise
-from cluster.core.zones import last_change, names, next_change, offset
+from cluster.core.schedule.cron_syntax import ALIASES, InvalidCron, normalise
+from cluster.core.zones import last_change, next_change, offset, zone_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LONGEST_TEXT = 256
+MAX_SCHEDULE_LENGTH = 256
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - croniter is fed naive local times, on purpose
 _SECOND = timedelta(seconds=1)
 _LATEST = instants.LATEST_MS // 1000
@@ -194,12 +194,12 @@ class Schedule:
 
 def parse_schedule(text: str, timezone: str = "UTC", anchor_ms: int = 0) -> Schedule:
     """The schedule a user wrote. `anchor_ms` is what `@every` counts from. Raises `InvalidSchedule`."""
-    if len(text) > LONGEST_TEXT:
-        raise InvalidSchedule(f"at most {LONGEST_TEXT} characters")
+    if len(text) > MAX_SCHEDULE_LENGTH:
+        raise InvalidSchedule(f"at most {MAX_SCHEDULE_LENGTH} characters")
     words = text.split()
     if not words:
         raise InvalidSchedule('must not be empty; write a cron expression such as "0 30 9 * * MON-FRI"')
-    if timezone not in names():
+    if timezone not in zone_names():
         message = f"'{timezone[:64]}' is not an IANA time zone; write one such as Europe/Berlin or UTC"
         raise InvalidSchedule(message, "timezone")
     kind = words[0].lower()
@@ -230,7 +230,7 @@ def schedule_from_key(key: str) -> Schedule:
 def _cron(expression: str, timezone: str, text: str) -> Schedule:
     try:
         normal = normalise(expression)
-    except BadCron as exc:
+    except InvalidCron as exc:
         raise InvalidSchedule(str(exc)) from exc
     try:
         engine = _engine(normal, timezone)
@@ -267,7 +267,7 @@ def _interval(words: list[str]) -> int:
 
 def _instant(words: list[str]) -> int:
     try:
-        at = instants.parse(" ".join(words))
+        at = instants.parse_instant(" ".join(words))
     except ValueError as exc:
         raise InvalidSchedule(f"@at takes an instant: it {exc}") from exc
     if at % 1000:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["missing", "unexpected", "early", "late", "duplicate", "orphan", "contradiction", "redelivered"]
-KINDS: tuple[Kind, ...] = (
+FindingKind = Literal["missing", "unexpected", "early", "late", "duplicate", "orphan", "contradiction", "redelivered"]
+KINDS: tuple[FindingKind, ...] = (
     "missing",
     "orphan",
     "duplicate",
@@ -17,9 +17,9 @@ KINDS: tuple[Kind, ...] = (
     "redelivered",
 )
 """The gravest first: so they are shown."""
-ENDED = ("succeeded", "failed", "dead", "cancelled", "skipped", "missed")
+FINAL_STATES = ("succeeded", "failed", "dead", "cancelled", "skipped", "missed")
 """How executions end."""
-TOLD: frozenset[Kind] = frozenset({"redelivered"})
+NOTES: frozenset[FindingKind] = frozenset({"redelivered"})
 """Told, but no finding: at least once means that a lost lease or a dead node costs a second delivery."""
 
 
@@ -27,14 +27,14 @@ TOLD: frozenset[Kind] = frozenset({"redelivered"})
 class Finding:
     """One thing that is wrong with one execution, or (`redelivered`) that is worth to be told."""
 
-    kind: Kind
+    kind: FindingKind
     job_id: str
     execution: str
     text: str
 
 
 @dataclass(slots=True)
-class Tally:
+class VerifyCounts:
     """How much was looked at."""
 
     jobs: int = 0
@@ -44,10 +44,10 @@ class Tally:
     waiting: int = 0
     findings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     longest_late_ms: int = 0
-    ended: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDED, 0))
+    ended: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FINAL_STATES, 0))
     """Executions by how they ended; those that are still owed are in none. `missed`: occurrences within missed ranges."""
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: VerifyCounts) -> None:
         """Take in what was counted elsewhere."""
         self.jobs += other.jobs
         self.occurrences += other.occurrences

@@ -15,16 +15,24 @@ import math
 from typing import TYPE_CHECKING
 
 from cluster.core.ids import execution_id, spread_ms
-from cluster.core.instants import render
-from cluster.core.verify.findings import Finding, Kind, Tally
-from cluster.core.verify.records import PLAIN, SENT, SENT_FINAL, SLACK_MS, Successes, contradictions, repeated
-from cluster.core.verify.subjects import RETRY_MOST_S
+from cluster.core.instants import format_instant
+from cluster.core.verify.findings import Finding, FindingKind, VerifyCounts
+from cluster.core.verify.records import (
+    DEFAULT_SUCCESS_CODES,
+    SENT,
+    SENT_FINAL,
+    SLACK_MS,
+    SuccessRule,
+    contradictions,
+    redeliveries,
+)
+from cluster.core.verify.subjects import MAX_RETRY_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cluster.core.verify.records import Record
-    from cluster.core.verify.subjects import AuditedJob, Bounds, Missed, Period
+    from cluster.core.verify.subjects import Bounds, MissedRecord, OwedPeriod, VerifiedJob
 
 SEAM_MS = 10_000
 EARLY_MS = 100
@@ -46,22 +54,26 @@ SPREAD_MOST_MS = DAY_MS
 """The largest `spreadSeconds` that any job can have."""
 
 
-class Judge:
+class JobVerifier:
     """Judges one job. `see` is called in order of due time, once for each execution; then `finish`.
 
     The constructor raises `ValueError` or `KeyError` for a schedule that cannot be read.
     """
 
-    def __init__(self, job: AuditedJob, bounds: Bounds, found: Callable[[Finding], None]) -> None:
+    def __init__(self, job: VerifiedJob, bounds: Bounds, found: Callable[[Finding], None]) -> None:
         self._job = job
         self._bounds = bounds
         self._found = found
         self._spread = spread_ms(job.id, job.spread_seconds)
-        self._ranges: list[Missed] = []
+        self._ranges: list[MissedRecord] = []
         self._defined_ms = job.defined_ms if job.exists else math.inf
-        codes = PLAIN if job.success_codes is None else job.success_codes
-        since_ms = self._defined_ms if job.codes_ms is None else min(self._defined_ms, job.codes_ms)
-        self._successes = Successes(codes, since_ms if job.exists else math.inf)
+        codes = DEFAULT_SUCCESS_CODES if job.success_codes is None else job.success_codes
+        since_ms = (
+            self._defined_ms
+            if job.success_codes_since_ms is None
+            else min(self._defined_ms, job.success_codes_since_ms)
+        )
+        self._successes = SuccessRule(codes, since_ms if job.exists else math.inf)
         own = job.retention_days
         self._shortest_days = bounds.shortest_days if own is None else min(own, bounds.shortest_days)
         # What nobody could read or send is kept for as long as the operator says, whatever the job does.
@@ -73,13 +85,13 @@ class Judge:
             any(p.dues(bounds.since_ms, bounds.since_ms))
         self._expected = self._owed_dues()
         self._due: int | None = None
-        self._period: Period | None = None
+        self._period: OwedPeriod | None = None
         self._doubts: list[tuple[int, str]] = []
         """Cancelled, and owed all the same: missing, unless a missed range covers it. One that begins with it comes next."""
         self._advance()
-        self.tally = Tally(jobs=int(job.exists))
+        self.counts = VerifyCounts(jobs=int(job.exists))
 
-    def _owed_dues(self) -> Iterator[tuple[int, Period]]:
+    def _owed_dues(self) -> Iterator[tuple[int, OwedPeriod]]:
         """Every occurrence the job owed in the range, ascending."""
         last = self._bounds.since_ms - 1
         for p in self._job.periods:
@@ -91,7 +103,7 @@ class Judge:
     def _advance(self) -> None:
         self._due, self._period = next(self._expected, (None, None))
 
-    def missed(self, found: Missed) -> None:
+    def add_missed(self, found: MissedRecord) -> None:
         """A range of occurrences that are recorded as missed."""
         if any(due < found.first_ms for due, _ in self._doubts):
             self._resolve()
@@ -99,10 +111,10 @@ class Judge:
         self._ranges.append(found)
         self._resolve()
         if self._was_to_run(found):
-            text = f"recorded as missed at {render(found.ended_ms)}, when the job was to be caught up that far"
+            text = f"recorded as missed at {format_instant(found.ended_ms)}, when the job was to be caught up that far"
             self._tell("contradiction", found.first_ms, text)
 
-    def _was_to_run(self, m: Missed) -> bool:
+    def _was_to_run(self, m: MissedRecord) -> bool:
         """Whether its first occurrence was within what `catchUp: all` runs, when it was written down as missed.
 
         The window ends where catching up began, which is before anything of it is written down; half the retention
@@ -115,7 +127,7 @@ class Judge:
         window_ms = min(self._job.catch_up_ms, int(self._shortest_days * DAY_MS / 2))
         return m.first_ms >= max(self._defined_ms, last.from_ms, m.ended_ms - window_ms + SLACK_MS)
 
-    def see(self, due_ms: int, final: Record | None, owed: Record | None) -> None:
+    def check(self, due_ms: int, final: Record | None, owed: Record | None) -> None:
         """What history has under one id, and what is still owed under it."""
         self._resolve()
         if self._due is not None and self._due < due_ms:
@@ -123,12 +135,12 @@ class Judge:
         period = None
         if self._due == due_ms:
             period = self._period
-            self.tally.occurrences += 1
+            self.counts.occurrences += 1
             self._advance()
-        self.tally.executions += 1
+        self.counts.executions += 1
         if final is not None:
-            if final.state in self.tally.ended and (owed is None or final.state in SENT_FINAL):
-                self.tally.ended[final.state] += 1
+            if final.state in self.counts.ended and (owed is None or final.state in SENT_FINAL):
+                self.counts.ended[final.state] += 1
             self._final(final, owed, period)
         if owed is not None:
             self._owed(owed, final, period)
@@ -138,8 +150,8 @@ class Judge:
         self._resolve()
         self._pass(self._bounds.until_ms + 1)
 
-    def _tell(self, kind: Kind, due_ms: int, text: str) -> None:
-        self.tally.findings[kind] += 1
+    def _tell(self, kind: FindingKind, due_ms: int, text: str) -> None:
+        self.counts.findings[kind] += 1
         self._found(Finding(kind, self._job.id, execution_id(self._job.id, due_ms), text))
 
     def _pass(self, before_ms: int) -> None:
@@ -147,18 +159,18 @@ class Judge:
         while self._due is not None and self._due < before_ms:
             due, period = self._due, self._period
             self._advance()
-            self.tally.occurrences += 1
+            self.counts.occurrences += 1
             if period is not None:
                 self._unrecorded(due, period)
 
-    def _unrecorded(self, due: int, period: Period) -> None:
+    def _unrecorded(self, due: int, period: OwedPeriod) -> None:
         # What a job's own retention was before it was changed, nobody knows.
         kept_ms = self._kept_ms if due >= self._defined_ms else self._surely_kept_ms
         if due < kept_ms or due < self._job.known_from_ms:
             return
         if self._in_a_range(due):
-            self.tally.missed += 1
-            self.tally.ended["missed"] += 1
+            self.counts.missed += 1
+            self.counts.ended["missed"] += 1
             return
         why = self._waits(due, period)
         if why is None:
@@ -168,7 +180,7 @@ class Judge:
         elif self._lateness(due + self._spread):
             self._tell("late", due, f"not sent yet: {why}")
         else:
-            self.tally.waiting += 1
+            self.counts.waiting += 1
 
     def _in_a_range(self, due: int) -> bool:
         self._ranges = [r for r in self._ranges if r.last_ms >= due]
@@ -186,10 +198,10 @@ class Judge:
 
     def _lateness(self, planned_ms: int) -> bool:
         late = self._bounds.now_ms - planned_ms
-        self.tally.longest_late_ms = max(self.tally.longest_late_ms, late)
+        self.counts.longest_late_ms = max(self.counts.longest_late_ms, late)
         return late > self._bounds.late_ms
 
-    def _waits(self, due: int, period: Period) -> str | None:
+    def _waits(self, due: int, period: OwedPeriod) -> str | None:
         """Why there may be no record of it yet; None: there should be one."""
         job = self._job
         if job.unsettled_ms is not None and self._bounds.now_ms - job.unsettled_ms <= SETTLE_MS:
@@ -199,10 +211,10 @@ class Judge:
         if any(a <= due < b for a, b in job.catching_up):
             return "it is being caught up"
         if job.written_to_ms is not None and due >= job.written_to_ms:
-            return f"its schedule is written down up to {render(job.written_to_ms)} only"
+            return f"its schedule is written down up to {format_instant(job.written_to_ms)} only"
         return None
 
-    def _final(self, r: Record, owed: Record | None, period: Period | None) -> None:
+    def _final(self, r: Record, owed: Record | None, period: OwedPeriod | None) -> None:
         for text in contradictions(r, self._successes):
             self._tell("contradiction", r.due_ms, text)
         if r.attempts:
@@ -220,7 +232,7 @@ class Judge:
         elif (  # a success that came late leaves the retry of another owner to be found superfluous when it is due
             r.state in SENT_FINAL and self._bounds.now_ms - max(r.ended_ms, owed.send_ms) > self._bounds.late_ms
         ):
-            self._tell("contradiction", r.due_ms, f"it is {r.state} since {render(r.ended_ms)} and still owed")
+            self._tell("contradiction", r.due_ms, f"it is {r.state} since {format_instant(r.ended_ms)} and still owed")
 
     def _skipped(self, r: Record) -> None:
         """Only a job with `overlap: skip` skips, and it skips no run that was begun.
@@ -235,7 +247,7 @@ class Judge:
         elif r.attempts and r.send_ms <= r.attempts[0].sent_ms:
             self._tell("contradiction", r.due_ms, "it is skipped, but was sent")
 
-    def _cancelled(self, r: Record, period: Period) -> None:
+    def _cancelled(self, r: Record, period: OwedPeriod) -> None:
         """Only a change of the job cancels what it owed, and the schedule that holds then owes what it owes."""
         if r.trigger:
             return
@@ -248,15 +260,15 @@ class Judge:
             text = f"cancelled under an earlier schedule; owed by `{_said(period)}` since, and not sent"
             self._doubts.append((r.due_ms, text))
 
-    def _cancelled_before(self, r: Record, period: Period, to_ms: int) -> None:
+    def _cancelled_before(self, r: Record, period: OwedPeriod, to_ms: int) -> None:
         """The schedule it was due by was changed later on: was that what cancelled it?"""
         held_ms = to_ms - max(r.ended_ms, r.due_ms)
         if r.version == period.version:
             if held_ms > SLACK_MS:
-                text = f"cancelled ({r.reason}) at {render(r.ended_ms)}; the schedule it was due by held until {render(to_ms)}"
+                text = f"cancelled ({r.reason}) at {format_instant(r.ended_ms)}; the schedule it was due by held until {format_instant(to_ms)}"
                 self._tell("contradiction", r.due_ms, text)
         elif held_ms > SETTLE_MS:  # had it been less, no leader need have come to what the schedule owed
-            text = f"cancelled under an earlier schedule; owed by `{_said(period)}` until {render(to_ms)}, and not sent"
+            text = f"cancelled under an earlier schedule; owed by `{_said(period)}` until {format_instant(to_ms)}, and not sent"
             self._doubts.append((r.due_ms, text))
 
     def _sent(self, r: Record) -> None:
@@ -269,12 +281,12 @@ class Judge:
         if late > self._bounds.late_ms and len(r.attempts) == 1 and r.send_ms > planned:
             # Asked for by hand after it had ended unsent, or written down under another spreadSeconds.
             late = first.sent_ms - r.send_ms
-        self.tally.longest_late_ms = max(self.tally.longest_late_ms, late)
+        self.counts.longest_late_ms = max(self.counts.longest_late_ms, late)
         if late > self._bounds.late_ms:
             self._tell("late", r.due_ms, f"{first.node} sent it {late / 1000:.1f} s late")
         if len(r.attempts) > 1:
             changed = any(r.due_ms - SEAM_MS < p.from_ms <= r.due_ms for p in self._job.periods[1:])
-            for text, explained in repeated(r, self._successes, self._bounds.lease, changed=changed):
+            for text, explained in redeliveries(r, self._successes, self._bounds.lease, changed=changed):
                 self._tell("redelivered" if explained else "duplicate", r.due_ms, text)
 
     def _earliest_ms(self, r: Record) -> int:
@@ -305,7 +317,7 @@ class Judge:
         """Written down ahead under a schedule that has ended since: it is cancelled when its time comes."""
         return any(p.version == r.version and p.to_ms is not None and p.to_ms < r.due_ms for p in self._job.periods)
 
-    def _owed(self, r: Record, final: Record | None, period: Period | None) -> None:
+    def _owed(self, r: Record, final: Record | None, period: OwedPeriod | None) -> None:
         if final is None:
             for text in contradictions(r, self._successes):
                 self._tell("contradiction", r.due_ms, text)
@@ -316,13 +328,15 @@ class Judge:
         if not r.batch_lists:
             self._tell("orphan", r.due_ms, f"it is {r.state}, and its batch does not exist or does not list it")
         elif r.send_ms > self._latest_ms(r):
-            text = f"it is {r.state}, and to be sent at {render(r.send_ms)}: nothing puts it off so far"
+            text = f"it is {r.state}, and to be sent at {format_instant(r.send_ms)}: nothing puts it off so far"
             self._tell("contradiction", r.due_ms, text)
         elif final is None or final.state in ("reopened", "cancelled", "skipped"):
-            planned = r.send_ms if r.attempts or r.asked else max(r.due_ms + (0 if r.trigger else self._spread), 0)
+            planned = r.send_ms if r.attempts or r.replayed else max(r.due_ms + (0 if r.trigger else self._spread), 0)
             if self._lateness(max(planned, r.send_ms)):
                 what = f"{len(r.attempts)} attempts" if r.attempts else "never sent"
-                self._tell("late", r.due_ms, f"still owed ({r.state}, {what}), to be sent at {render(r.send_ms)}")
+                self._tell(
+                    "late", r.due_ms, f"still owed ({r.state}, {what}), to be sent at {format_instant(r.send_ms)}"
+                )
 
     def _latest_ms(self, r: Record) -> int:
         """Later than this no writer of what is owed puts its send time.
@@ -335,8 +349,8 @@ class Judge:
         now = self._bounds.now_ms
         if r.attempts:
             known = r.attempts[-1].sent_ms >= self._defined_ms
-            return now + int((self._job.longest_wait_s if known else RETRY_MOST_S) * 1000) + CLOCK_MS
-        if r.asked:
+            return now + int((self._job.longest_wait_s if known else MAX_RETRY_WAIT_SECONDS) * 1000) + CLOCK_MS
+        if r.replayed:
             return now + CLOCK_MS
         if r.trigger:
             return max(now, r.due_ms)
@@ -344,5 +358,5 @@ class Judge:
         return max(now, r.due_ms + (self._spread if known else SPREAD_MOST_MS))
 
 
-def _said(p: Period) -> str:
+def _said(p: OwedPeriod) -> str:
     return p.schedule if p.timezone == "UTC" else f"{p.schedule} {p.timezone}"

@@ -65,7 +65,7 @@ def occurrences(text: str, timezone: str, anchor_ms: int, start_ms: int, end_ms:
 
 
 @dataclass(frozen=True)
-class _Cron:
+class _CronFields:
     seconds: tuple[int, ...]
     minutes: tuple[int, ...]
     hours: tuple[int, ...]
@@ -76,12 +76,12 @@ class _Cron:
 
 
 @lru_cache(maxsize=5000)
-def _read(text: str) -> _Cron:
+def _read(text: str) -> _CronFields:
     words = text.upper().replace("?", "*").split()
     if len(words) == 5:
         words = ["0", *words]
     second, minute, hour, day, month, weekday = words
-    return _Cron(
+    return _CronFields(
         tuple(sorted(_values(second, 0, 59))),
         tuple(sorted(_values(minute, 0, 59))),
         tuple(sorted(_values(hour, 0, 23))),
@@ -121,7 +121,7 @@ def _values(text: str, least: int, most: int, names: list[str] | None = None) ->
 
 
 @lru_cache(maxsize=100_000)
-def _fits(cron: _Cron, day: date) -> bool:
+def _fits(cron: _CronFields, day: date) -> bool:
     if day.month not in cron.month:
         return False
     any_day, any_weekday = _any(cron.day), _any(cron.weekday)
@@ -208,7 +208,7 @@ def _even(zone: ZoneInfo, day: date) -> int | None:
     return offsets.pop() if len(offsets) == 1 else None
 
 
-def _of_cron(cron: _Cron, zone: ZoneInfo, start: int, end: int) -> Iterator[int]:
+def _of_cron(cron: _CronFields, zone: ZoneInfo, start: int, end: int) -> Iterator[int]:
     day = datetime.fromtimestamp(start, zone).date() - timedelta(days=1)
     last = datetime.fromtimestamp(end, zone).date()
     done = start - 1
@@ -220,7 +220,7 @@ def _of_cron(cron: _Cron, zone: ZoneInfo, start: int, end: int) -> Iterator[int]
         day += timedelta(days=1)
 
 
-def _of_day(cron: _Cron, zone: ZoneInfo, day: date, start: int, end: int) -> Sequence[int]:
+def _of_day(cron: _CronFields, zone: ZoneInfo, day: date, start: int, end: int) -> Sequence[int]:
     """The instants (s) of a local day, ascending; those outside `start <= t < end` may be left out."""
     if not _fits(cron, day):
         return ()
@@ -254,7 +254,7 @@ def _walk(zone: ZoneInfo, day: date) -> list[tuple[int, int]]:
     return found
 
 
-def _after_gap(cron: _Cron, zone: ZoneInfo, local: int) -> int:
+def _after_gap(cron: _CronFields, zone: ZoneInfo, local: int) -> int:
     """Where a fixed local time that does not exist goes."""
     naive = datetime.fromtimestamp(local, UTC).replace(tzinfo=None)
     before = naive.replace(tzinfo=zone, fold=0).utcoffset()

@@ -10,15 +10,15 @@ from cluster.core.verify.oracle import occurrences
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cluster.core.verify.records import Lease
+    from cluster.core.verify.records import BatchLeaseTimings
 
 
-RETRY_MOST_S = 2 * 86_400.0
+MAX_RETRY_WAIT_SECONDS = 2 * 86_400.0
 """The longest wait between two attempts that any job can have: a day, with all of the jitter."""
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class OwedPeriod:
     """One schedule of a job and the time it held: from `from_ms` up to and with `to_ms` (None: it still holds)."""
 
     version: str
@@ -38,11 +38,11 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditedJob:
+class VerifiedJob:
     """A job with all its periods, the oldest first, and where the leader has come to with what it owes now."""
 
     id: str
-    periods: tuple[Period, ...]
+    periods: tuple[OwedPeriod, ...]
     spread_seconds: int = 0
     retention_days: float | None = None
     unsettled_ms: int | None = None
@@ -59,11 +59,11 @@ class AuditedJob:
     overlap_skip: bool = False
     catch_up_ms: int | None = None
     """How far back it is caught up; None: not all of it is."""
-    longest_wait_s: float = RETRY_MOST_S
+    longest_wait_s: float = MAX_RETRY_WAIT_SECONDS
     """The longest that it waits between two attempts, jitter and `Retry-After` included."""
     defined_ms: int = 0
     """What was sent from then on was sent by its definition as it is now. Only its timing is kept of earlier ones."""
-    codes_ms: int | None = None
+    success_codes_since_ms: int | None = None
     """The same of its `successCodes` alone; None: nobody knows, so as of all of it."""
 
 
@@ -79,11 +79,11 @@ class Bounds:
     """How long results are kept, of jobs that do not say it themselves."""
     shortest_days: float
     """The shortest that any results were ever kept for, as far as that is known."""
-    lease: Lease
+    lease: BatchLeaseTimings
 
 
 @dataclass(slots=True)
-class Missed:
+class MissedRecord:
     """A range that is recorded as missed. `open`: how many it speaks for cannot be told from here."""
 
     first_ms: int

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import OperationFailure
 
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 from cluster.store.mongo.schema import INDEXES, version_of
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class Health:
     round_trip_ms: float
 
 
-async def look(db: Database, monotonic: Any) -> Health:
+async def read_health(db: Database, monotonic: Any) -> Health:
     """One look. `monotonic` gives seconds."""
-    with translated():
+    with operation():
         started = monotonic()
         hello = await db.api.client.admin.command("hello")
         trip = (monotonic() - started) * 1000

@@ -14,7 +14,7 @@ from pymongo import UpdateOne
 from cluster.core.errors import Conflict
 from cluster.core.targets import parse_target
 from cluster.store.mongo import schema
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 PAGE = 500
-FRESH_MS = 10_000
-PLACE = "migration"
+ALIVE_MS = 10_000
+PROGRESS_ID = "migration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +35,19 @@ class Migrated:
     changed: int
 
 
-async def holdouts(db: Database) -> list[str]:
+async def outdated_nodes(db: Database) -> list[str]:
     """Live nodes of a release that does not know the new version: it could not be started again after this."""
-    with translated():
+    with operation():
         hello = await db.api.client.admin.command("hello")
         found = await db.api["nodes"].find({}, {"seen_at": 1, "schema": 1}).to_list()
     now_ms = int(hello["localTime"].timestamp() * 1000)
     old = [d for d in found if d.get("schema", 1) < schema.SCHEMA_VERSION]
-    return sorted(str(d["_id"]) for d in old if now_ms - int(d["seen_at"]) < FRESH_MS)
+    return sorted(str(d["_id"]) for d in old if now_ms - int(d["seen_at"]) < ALIVE_MS)
 
 
-async def migrate(db: Database, tell: Callable[[int], None] = lambda _: None, *, pages: int | None = None) -> Migrated:
+async def migrate(
+    db: Database, on_progress: Callable[[int], None] = lambda _: None, *, pages: int | None = None
+) -> Migrated:
     """Bring the database to this release's version, from where an earlier call broke off. `tell` hears the count.
 
     At most `pages` bounded steps, all of them if None. Raises `Conflict` while old nodes live, `ConfigurationError` for
@@ -55,7 +57,7 @@ async def migrate(db: Database, tell: Callable[[int], None] = lambda _: None, *,
     before = await schema.version_of(db) or schema.SCHEMA_VERSION
     if before == schema.SCHEMA_VERSION:
         return Migrated(before, before, 0)
-    if old := await holdouts(db):
+    if old := await outdated_nodes(db):
         raise Conflict(
             f"{', '.join(old[:5])} run(s) a release that does not know schema version {schema.SCHEMA_VERSION}: replace "
             "every node first, then migrate"
@@ -65,7 +67,7 @@ async def migrate(db: Database, tell: Callable[[int], None] = lambda _: None, *,
         more, n = await _hosts_page(db)
         changed += n
         done += 1
-        tell(changed)
+        on_progress(changed)
         if not more:
             await _raise_version(db, before)
             return Migrated(before, schema.SCHEMA_VERSION, changed)
@@ -74,8 +76,8 @@ async def migrate(db: Database, tell: Callable[[int], None] = lambda _: None, *,
 
 async def _hosts_page(db: Database) -> tuple[bool, int]:
     """1 -> 2: jobs without `host` get it, in order of id. Whether there may be more, and how many were changed."""
-    with translated():
-        place = await db.api["meta"].find_one({"_id": PLACE})
+    with operation():
+        place = await db.api["meta"].find_one({"_id": PROGRESS_ID})
         after = "" if place is None else place["after"]
         query: Document = {"_id": {"$gt": after}, "host": {"$exists": False}}
         found = await db.api["jobs"].find(query, {"url": 1}).sort("_id", 1).limit(PAGE).to_list()
@@ -89,7 +91,7 @@ async def _hosts_page(db: Database) -> tuple[bool, int]:
         changed = 0
         if writes:
             changed = (await db.api["jobs"].bulk_write(writes, ordered=False)).modified_count
-            await db.api["meta"].update_one({"_id": PLACE}, {"$set": {"after": found[-1]["_id"]}}, upsert=True)
+            await db.api["meta"].update_one({"_id": PROGRESS_ID}, {"$set": {"after": found[-1]["_id"]}}, upsert=True)
     return len(found) == PAGE, changed
 
 
@@ -101,8 +103,8 @@ def _host(url: str) -> str:
 
 
 async def _raise_version(db: Database, before: int) -> None:
-    with translated():
+    with operation():
         await db.api["meta"].update_one(
             {"_id": "schema", "version": before}, {"$set": {"version": schema.SCHEMA_VERSION}}
         )
-        await db.api["meta"].delete_one({"_id": PLACE})
+        await db.api["meta"].delete_one({"_id": PROGRESS_ID})

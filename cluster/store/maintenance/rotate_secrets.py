@@ -7,11 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.core.errors import SecretUnreadable
+from cluster.core.errors import UndecryptableSecret
 from cluster.store import channels
 from cluster.store.jobs import stored_job
 from cluster.store.mongo import job_secrets
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
@@ -20,31 +20,31 @@ PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Rotated:
+class RotationResult:
     """Jobs with secrets: how many were sealed again, how many had been, and what no key opens, by job."""
 
-    sealed: int = 0
+    reencrypted: int = 0
     current: int = 0
-    locked: tuple[tuple[str, str], ...] = ()
+    undecryptable: tuple[tuple[str, str], ...] = ()
 
 
 def _with_secrets() -> Document:
     return {
         "$or": [
-            *({name: {"$type": "string"}} for name in job_secrets.SIGNING),
+            *({name: {"$type": "string"}} for name in job_secrets.SIGNING_FIELDS),
             {"secret_headers.0": {"$exists": True}},
             {"auth": {"$type": "object"}},
         ]
     }
 
 
-async def rotate(db: Database, *, dry_run: bool = False) -> Rotated:
+async def rotate(db: Database, *, dry_run: bool = False) -> RotationResult:
     """Go over every job with secrets. With `dry_run` nothing is written, and `sealed` is what would be."""
     sealed = current = 0
     locked: list[tuple[str, str]] = []
     after = ""
     while True:
-        with translated():
+        with operation():
             found = (
                 await db.work["jobs"]
                 .find({**_with_secrets(), "_id": {"$gt": after}})
@@ -53,30 +53,30 @@ async def rotate(db: Database, *, dry_run: bool = False) -> Rotated:
                 .to_list()
             )
         for d in found:
-            if not job_secrets.stale(d, db.vault):
+            if not job_secrets.needs_rotation(d, db.keyring):
                 current += 1
                 continue
             try:
                 done = dry_run or await _again(db, d)
-            except SecretUnreadable as exc:
+            except UndecryptableSecret as exc:
                 locked.append((d["_id"], str(exc)))
                 continue
             sealed += done
         if len(found) < PAGE:
-            of_channels = await channels.rotate(db, dry_run=dry_run)
-            return Rotated(sealed + of_channels[0], current + of_channels[1], (*locked, *of_channels[2]))
+            of_channels = await channels.reencrypt(db, dry_run=dry_run)
+            return RotationResult(sealed + of_channels[0], current + of_channels[1], (*locked, *of_channels[2]))
         after = found[-1]["_id"]
 
 
 async def _again(db: Database, d: Document) -> bool:
     """Seal one job's secrets again; False if it has none any more."""
     job_id = d["_id"]
-    while job_secrets.stale(d, db.vault):
-        job_secrets.check(d, db.vault)
-        fresh = job_secrets.fields(stored_job(d, db.vault).definition, job_id, db.vault)
+    while job_secrets.needs_rotation(d, db.keyring):
+        job_secrets.require_decryptable(d, db.keyring)
+        fresh = job_secrets.encrypted_fields(stored_job(d, db.keyring).definition, job_id, db.keyring)
         # On the very secrets that were read: a change made meanwhile wins, and is looked at again.
-        same: Document = {"_id": job_id, **{name: d.get(name) for name in job_secrets.NAMES}}
-        with translated():
+        same: Document = {"_id": job_id, **{name: d.get(name) for name in job_secrets.SECRET_FIELDS}}
+        with operation():
             result = await db.work["jobs"].update_one(same, {"$set": fresh})
             if result.matched_count:
                 return True

@@ -14,14 +14,14 @@ from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from cluster.store.mongo.encryption import NO_KEYS, Vault
+from cluster.store.mongo.encryption import NO_KEYS, Keyring
 
 if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
 Document = dict[str, Any]
 
-CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_MS)
+CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_MS)
 """Dates arrive as `DatetimeMS`, whose `int()` is our instant: no datetime objects on the hot path."""
 
 
@@ -49,10 +49,10 @@ class Database:
     work: AsyncDatabase[Document]
     api: AsyncDatabase[Document]
     _clients: tuple[AsyncMongoClient[Document], ...]
-    vault: Vault = NO_KEYS
+    keyring: Keyring = NO_KEYS
 
     @classmethod
-    def open(cls, uri: str, name: str, node: str, vault: Vault = NO_KEYS) -> Database:
+    def open(cls, uri: str, name: str, node: str, keyring: Keyring = NO_KEYS) -> Database:
         """Clients for the database `name`; connections are made by the first operations. Raises nothing by itself."""
         clients = (
             _client(uri, f"horae/{node}/control", 2000, pool=8),
@@ -62,14 +62,14 @@ class Database:
         handles = [
             client.get_database(
                 name,
-                codec_options=CODEC,
+                codec_options=CODEC_OPTIONS,
                 read_preference=ReadPreference.PRIMARY,
                 write_concern=WriteConcern(w="majority", j=True),
                 read_concern=ReadConcern("majority"),
             )
             for client in clients
         ]
-        return cls(handles[0], handles[1], handles[2], clients, vault)
+        return cls(handles[0], handles[1], handles[2], clients, keyring)
 
     def primary(self) -> tuple[str, int] | None:
         """The address of the member that takes the work client's writes, as the driver knows it now; costs nothing."""

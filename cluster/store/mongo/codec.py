@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.alerts import NOT_WATCHED, Watch
-from cluster.core.execution.model import Attempt, Batch, Execution, Job, Owing, Retry, Target
-from cluster.core.execution.verdict import codes
+from cluster.core.alerts import NOT_WATCHED, ResultWatch
+from cluster.core.execution.model import Attempt, Batch, Execution, Job, JobSchedule, RetryPolicy, Target
+from cluster.core.execution.verdict import expand_codes
 from cluster.core.lifecycle import JobState, State
-from cluster.core.limits.permits import FREE, Limits
+from cluster.core.limits.permits import UNLIMITED, Limits
 from cluster.core.schedule.schedule import parse_schedule
 from cluster.store.mongo import job_secrets
 from cluster.store.mongo.encryption import NO_KEYS
-from cluster.store.mongo.job_secrets import authorization
+from cluster.store.mongo.job_secrets import authorization_value
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Document
-    from cluster.store.mongo.encryption import Vault
+    from cluster.store.mongo.encryption import Keyring
 
 date = DatetimeMS
 
@@ -78,8 +78,8 @@ def execution_to_document(e: Execution) -> Document:
         "owner": e.owner,
         "token": e.token,
         "host": e.host,
-        **({} if e.gate is None else {"gate": e.gate}),
-        **({} if e.asked_ms is None else {"asked_at": DatetimeMS(e.asked_ms)}),
+        **({} if e.limit_key is None else {"gate": e.limit_key}),
+        **({} if e.replayed_ms is None else {"asked_at": DatetimeMS(e.replayed_ms)}),
     }
 
 
@@ -120,8 +120,8 @@ def batch_to_document(b: Batch) -> Document:
         "claims": b.claims,
         "claimed_at": None,
         "host": b.host,
-        **({} if b.gate is None else {"gate": b.gate}),
-        **({"held": True} if b.held else {}),
+        **({} if b.limit_key is None else {"gate": b.limit_key}),
+        **({"held": True} if b.deferred else {}),
     }
 
 
@@ -176,33 +176,33 @@ JOB_FIELDS = dict.fromkeys(
 _CONTENT_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8", "none": None}
 
 
-def limits_from(d: Document) -> Limits:
+def limits_from_document(d: Document) -> Limits:
     """A job's own limits."""
     if d.get("gate") is None:
-        return FREE
+        return UNLIMITED
     return Limits(d.get("max_per_second"), d.get("max_concurrent"))
 
 
-def target_from_document(d: Document, vault: Vault) -> Target:
+def target_from_document(d: Document, keyring: Keyring) -> Target:
     """Where a job sends, its secrets opened. Raises `SecretUnreadable`."""
     headers = tuple((name, value) for name, value in d["headers"])
     body = bytes(d["body"])
     templated = b"{{" in body or any("{{" in value for _, value in headers)
     secrets: tuple[str, ...] = ()
     if d.get("secret_headers") or d.get("auth"):
-        hidden = job_secrets.open_headers(vault, d)
-        auth = job_secrets.open_auth(vault, d)
+        hidden = job_secrets.decrypt_headers(keyring, d)
+        auth = job_secrets.decrypt_auth(keyring, d)
         headers += hidden
         secrets = tuple(value for _, value in hidden)
         if auth is not None:
-            said = authorization(auth)
+            said = authorization_value(auth)
             headers += (("Authorization", said),)
             secrets += (auth.secret, said.partition(" ")[2])
     kind = _CONTENT_TYPES[d["body_kind"]]
     return Target(d["url"], headers, body, kind, d["timeout_seconds"], secrets, templated)
 
 
-def job_from_document(d: Document, vault: Vault = NO_KEYS) -> Job:
+def job_from_document(d: Document, keyring: Keyring = NO_KEYS) -> Job:
     """A job as dispatch needs it, from a document with `JOB_FIELDS`. Raises `SecretUnreadable`."""
     retry = d["retry"]
     return Job(
@@ -211,8 +211,8 @@ def job_from_document(d: Document, vault: Vault = NO_KEYS) -> Job:
         d["schedule_version"],
         int(d["active_from"]),
         d["lane"],
-        target_from_document(d, vault),
-        Retry(
+        target_from_document(d, keyring),
+        RetryPolicy(
             retry["max_attempts"],
             retry["initial_delay_seconds"],
             retry["multiplier"],
@@ -222,28 +222,28 @@ def job_from_document(d: Document, vault: Vault = NO_KEYS) -> Job:
         ),
         d["overlap"] == "skip",
         d["spread_seconds"],
-        vault.open_optional(d.get("signing_secret"), d["_id"], "signingSecret"),
-        vault.open_optional(d.get("previous_signing_secret"), d["_id"], "previousSigningSecret"),
+        keyring.decrypt_optional(d.get("signing_secret"), d["_id"], "signingSecret"),
+        keyring.decrypt_optional(d.get("previous_signing_secret"), d["_id"], "previousSigningSecret"),
         d["revision"],
         d.get("retention_days"),
-        codes(tuple(own)) if (own := d.get("success_codes")) is not None else None,
+        expand_codes(tuple(own)) if (own := d.get("success_codes")) is not None else None,
         d.get("host") or f"lane {d['lane']}",  # written before hosts were
         d.get("gate"),
-        limits_from(d),
-        watch_from(d),
+        limits_from_document(d),
+        watch_from_document(d),
         d.get("channel"),
     )
 
 
-def watch_from(d: Document) -> Watch | None:
+def watch_from_document(d: Document) -> ResultWatch | None:
     """Which results of a job are marked for alerts."""
     if d.get("channel") is not None:
         return NOT_WATCHED
     own = d.get("watch")
-    return None if own is None else Watch(own["marks"], own["drift_over_ms"])
+    return None if own is None else ResultWatch(own["marks"], own["drift_over_ms"])
 
 
-OWING_FIELDS = dict.fromkeys(
+JOB_SCHEDULE_FIELDS = dict.fromkeys(
     (
         "state",
         "schedule_key",
@@ -264,12 +264,12 @@ OWING_FIELDS = dict.fromkeys(
 )
 
 
-UNSETTLED_FIELDS = {**OWING_FIELDS, "past": 1}
+UNSETTLED_FIELDS = {**JOB_SCHEDULE_FIELDS, "past": 1}
 
 
-def _past(job_id: str, d: Document) -> Owing:
+def _past(job_id: str, d: Document) -> JobSchedule:
     anchor = instant(d.get("anchor")) or 0
-    return Owing(
+    return JobSchedule(
         job_id,
         parse_schedule(d["schedule"], d["timezone"], anchor).key,
         d["schedule_version"],
@@ -278,14 +278,14 @@ def _past(job_id: str, d: Document) -> Owing:
         instant(d.get("end_at")),
         0,
         0,
-        change=d.get("unsettled"),
+        change_id=d.get("unsettled"),
     )
 
 
-def owing_from_document(d: Document) -> Owing:
+def job_schedule_from_document(d: Document) -> JobSchedule:
     """A job as the leader needs it, from a document with `OWING_FIELDS` or `UNSETTLED_FIELDS`."""
     periods = d.get("past") or ()
-    return Owing(
+    return JobSchedule(
         d["_id"],
         d["schedule_key"],
         d["schedule_version"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from cluster.core.errors import Unreadable
+from cluster.core.errors import UnreadableDocument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +20,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-def legible(
+def decode_each(
     kind: str, documents: Sequence[Document], decode: Callable[[Document], T]
 ) -> tuple[list[T], dict[str, str]]:
     """The values, and for each document that cannot be read its id and why. Said aloud each time."""
@@ -40,14 +40,14 @@ def legible(
     return values, poison
 
 
-def one_value(kind: str, document: Document, decode: Callable[[Document], T]) -> T:
+def decode_one(kind: str, document: Document, decode: Callable[[Document], T]) -> T:
     """The value of one document somebody asked for by its id. Raises `Unreadable`, which names it."""
-    found, poison = legible(kind, [document], decode)
+    found, poison = decode_each(kind, [document], decode)
     for document_id, why in poison.items():
-        raise Unreadable(f"{kind} '{document_id}' is stored in a form that cannot be read: {why}")
+        raise UnreadableDocument(f"{kind} '{document_id}' is stored in a form that cannot be read: {why}")
     return found[0]
 
 
-def values(kind: str, documents: Iterable[Document], decode: Callable[[Document], T]) -> list[T]:
+def decode_readable(kind: str, documents: Iterable[Document], decode: Callable[[Document], T]) -> list[T]:
     """Those that can be read."""
-    return legible(kind, list(documents), decode)[0]
+    return decode_each(kind, list(documents), decode)[0]

@@ -39,7 +39,7 @@ more (it stepped down meanwhile) or not soon enough: it may be undone yet."""
 DUPLICATE_KEY = 11000
 
 
-class Timing:
+class OperationTimings:
     """How long one query of this process took, and how often which error came of it."""
 
     __slots__ = ("errors", "name", "times")
@@ -50,15 +50,15 @@ class Timing:
         self.errors: dict[str, int] = {}
 
 
-_timings: dict[CodeType, Timing] = {}
+_timings: dict[CodeType, OperationTimings] = {}
 
 
-def timings() -> dict[str, Timing]:
+def timings() -> dict[str, OperationTimings]:
     """By `collection.query`: everything that passed this door since the process began."""
     return {t.name: t for t in _timings.values()}
 
 
-class translated:  # noqa: N801 - it reads as a word: `with translated():`
+class operation:  # noqa: N801 - it reads as a word: `with translated():`
     """Turn the driver's errors into `StoreUnavailable`, `OutcomeUnknown` or `StoreError`, the cause kept."""
 
     __slots__ = ("_started", "_timing")
@@ -68,7 +68,7 @@ class translated:  # noqa: N801 - it reads as a word: `with translated():`
         timing = _timings.get(caller.f_code)
         if timing is None:
             module = caller.f_globals["__name__"].rpartition(".")[2]
-            timing = _timings[caller.f_code] = Timing(f"{module}.{caller.f_code.co_name.strip('_')}")
+            timing = _timings[caller.f_code] = OperationTimings(f"{module}.{caller.f_code.co_name.strip('_')}")
         self._timing = timing
 
     def __enter__(self) -> None:
@@ -124,7 +124,7 @@ def duplicates(exc: BulkWriteError) -> list[int] | None:
     return [e["index"] for e in errors]
 
 
-async def insist(write: Callable[[], Awaitable[T]], *, seconds: float, event: str) -> T:
+async def retry_while_unavailable(write: Callable[[], Awaitable[T]], *, seconds: float, during: str) -> T:
     """Repeat a write that is safe to repeat while MongoDB is away, for at most `seconds`; then `StoreUnavailable`.
 
     The driver never retries a write of many documents; ours name their token or id, so once more does no harm.
@@ -132,7 +132,7 @@ async def insist(write: Callable[[], Awaitable[T]], *, seconds: float, event: st
     try:
         return await write()
     except StoreUnavailable as exc:
-        log.warning("store_away", during=event, error=str(exc))
+        log.warning("database_unavailable", during=during, error=str(exc))
     async for attempt in AsyncRetrying(
         stop=stop_after_delay(seconds),
         wait=wait_random_exponential(multiplier=0.1, max=2),
@@ -141,4 +141,4 @@ async def insist(write: Callable[[], Awaitable[T]], *, seconds: float, event: st
     ):
         with attempt:
             return await write()
-    raise StoreUnavailable(event)  # pragma: no cover - tenacity either returns or raises
+    raise StoreUnavailable(during)  # pragma: no cover - tenacity either returns or raises

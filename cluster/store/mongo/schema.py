@@ -17,13 +17,13 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure
 
 from cluster.core.errors import ConfigurationError
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
 SCHEMA_VERSION = 2
-OLDEST_VERSION = 1
+OLDEST_SUPPORTED_VERSION = 1
 """What this release still works on."""
 
 INDEXES: dict[str, list[IndexModel]] = {
@@ -76,10 +76,10 @@ INDEXES: dict[str, list[IndexModel]] = {
 
 async def ensure(db: Database) -> None:
     """Make what is missing. Raises `ConfigurationError` for a standalone server or a database from the future."""
-    with translated():
+    with operation():
         hello = await db.api.client.admin.command("hello")
         if "setName" not in hello:
-            raise ConfigurationError([STANDALONE])
+            raise ConfigurationError([STANDALONE_PROBLEM])
         existing = set(await db.api.list_collection_names())
         for name, indexes in INDEXES.items():
             if name not in existing:
@@ -93,13 +93,13 @@ async def ensure(db: Database) -> None:
         await _ensure_documents(db)
 
 
-async def remember_retention(db: Database, days: float) -> None:
+async def record_retention(db: Database, days: float) -> None:
     """Keep the shortest retention that results were ever recorded under: it bounds searches by time (`store.across`)."""
-    with translated():
+    with operation():
         await db.api["meta"].update_one({"_id": "retention"}, {"$min": {"days": days}}, upsert=True)
 
 
-STANDALONE = (
+STANDALONE_PROBLEM = (
     "MONGODB_URI points at a standalone mongod, which loses acknowledged writes when it crashes. Horae needs a replica "
     "set: start mongod with --replSet rs0 and run rs.initiate() once (one member is enough), or unset MONGODB_URI to "
     "use the embedded one."
@@ -120,14 +120,14 @@ async def _ensure_documents(db: Database) -> None:
         except DuplicateKeyError:  # another node was faster
             continue
     meta = await db.api["meta"].find_one({"_id": "schema"})
-    problem = unfit(None if meta is None else meta["version"])
+    problem = version_problem(None if meta is None else meta["version"])
     if problem is not None:
         raise ConfigurationError([problem])
 
 
-def unfit(version: int | None) -> str | None:
+def version_problem(version: int | None) -> str | None:
     """Why this release cannot work on a database of this version, in a sentence; None: it can."""
-    if version is None or OLDEST_VERSION <= version <= SCHEMA_VERSION:
+    if version is None or OLDEST_SUPPORTED_VERSION <= version <= SCHEMA_VERSION:
         return None
     if version > SCHEMA_VERSION:
         return (
@@ -135,13 +135,13 @@ def unfit(version: int | None) -> str | None:
             "run that release or a later one"
         )
     return (
-        f"the database has schema version {version}, this release works on {OLDEST_VERSION} and {SCHEMA_VERSION}: run "
+        f"the database has schema version {version}, this release works on {OLDEST_SUPPORTED_VERSION} and {SCHEMA_VERSION}: run "
         "`horae db migrate` of the releases between, one after the other"
     )
 
 
 async def version_of(db: Database) -> int | None:
     """The database's schema version; None: it has none yet."""
-    with translated():
+    with operation():
         meta = await db.api["meta"].find_one({"_id": "schema"})
     return None if meta is None else int(meta["version"])

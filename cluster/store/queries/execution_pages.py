@@ -13,17 +13,17 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.view import FINAL_STATES
 from cluster.store.history import DAY_MS, REOPENED
-from cluster.store.mongo.decoding import values
-from cluster.store.mongo.operation import translated
-from cluster.store.queries.jobs_and_executions import IN_LISTS, final_run, merged, owed_states
+from cluster.store.mongo.decoding import decode_readable
+from cluster.store.mongo.operation import operation
+from cluster.store.queries.jobs_and_executions import LIST_PROJECTION, final_view, merge_by_id, owed_condition
 
 if TYPE_CHECKING:
-    from cluster.core.execution.view import Run
+    from cluster.core.execution.view import ExecutionView
     from cluster.store.mongo.client import Database, Document
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PagePosition:
     """Behind which execution a page begins: `at_ms` is its due time (owed) or when its retention ends (final)."""
 
     owed: bool
@@ -32,7 +32,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class AcrossQuery:
+class ExecutionQuery:
     """Which executions: in these states (empty: whatever is due or final), due (owed) or ended (final) in that time."""
 
     limit: int
@@ -40,54 +40,57 @@ class AcrossQuery:
     states: frozenset[str] = frozenset()
     since_ms: int | None = None
     until_ms: int | None = None
-    after: Place | None = None
+    after: PagePosition | None = None
 
 
-async def page(db: Database, q: AcrossQuery) -> tuple[list[Run], Place | None]:
+async def page(db: Database, q: ExecutionQuery) -> tuple[list[ExecutionView], PagePosition | None]:
     """Executions, and the place behind the last of them if there may be more."""
-    runs: list[Run] = []
-    place: Place | None = None
+    runs: list[ExecutionView] = []
+    place: PagePosition | None = None
     owed: list[Document] = []
     if q.after is None or q.after.owed:
         owed = await _owed(db, q)
         ids = [d["_id"] for d in owed]
-        with translated():
+        with operation():
             before = (
-                await db.api["history"].find({"_id": {"$in": ids}, "state": REOPENED}, IN_LISTS).to_list()
+                await db.api["history"].find({"_id": {"$in": ids}, "state": REOPENED}, LIST_PROJECTION).to_list()
                 if ids
                 else []
             )
-        known = merged(owed, before, q.now_ms)
+        known = merge_by_id(owed, before, q.now_ms)
         runs = [known[i] for i in ids if i in known]
         if owed:
-            place = Place(True, int(owed[-1]["due_at"]), ids[-1])  # noqa: FBT003
+            place = PagePosition(True, int(owed[-1]["due_at"]), ids[-1])  # noqa: FBT003
     left = q.limit - len(owed)
     if left > 0:
         final = await _final(db, q, left)
         left -= len(final)
-        runs += values("history", final, final_run)
+        runs += decode_readable("history", final, final_view)
         if final:
-            place = Place(False, int(final[-1]["expire_at"]), final[-1]["_id"])  # noqa: FBT003
+            place = PagePosition(False, int(final[-1]["expire_at"]), final[-1]["_id"])  # noqa: FBT003
     return runs, place if left <= 0 else None
 
 
-async def _owed(db: Database, q: AcrossQuery) -> list[Document]:
-    condition = owed_states(q.states, q.now_ms)
+async def _owed(db: Database, q: ExecutionQuery) -> list[Document]:
+    condition = owed_condition(q.states, q.now_ms)
     if condition is None:
         return []
     conditions = [condition, *_between("due_at", q)]
     if q.after is not None:
         at = DatetimeMS(q.after.at_ms)
         conditions.append({"$or": [{"due_at": {"$lt": at}}, {"due_at": at, "_id": {"$lt": q.after.id}}]})
-    with translated():
+    with operation():
         # A scan: what is owed is small and has no index but `_id`, so that claims stay cheap.
         cursor = (
-            db.api["executions"].find({"$and": conditions}, IN_LISTS).sort([("due_at", -1), ("_id", -1)]).limit(q.limit)
+            db.api["executions"]
+            .find({"$and": conditions}, LIST_PROJECTION)
+            .sort([("due_at", -1), ("_id", -1)])
+            .limit(q.limit)
         )
         return await cursor.to_list()
 
 
-async def _final(db: Database, q: AcrossQuery, limit: int) -> list[Document]:
+async def _final(db: Database, q: ExecutionQuery, limit: int) -> list[Document]:
     states = q.states & FINAL_STATES
     if q.states and not states:
         return []
@@ -104,9 +107,13 @@ async def _final(db: Database, q: AcrossQuery, limit: int) -> list[Document]:
         conditions.append({"expire_at": {"$lt": DatetimeMS(place.at_ms)}})
     if len(found) < limit:
         left = limit - len(found)
-        with translated():
+        with operation():
             rows = (
-                await db.api["history"].find({"$and": conditions}, IN_LISTS).sort("expire_at", -1).limit(left).to_list()
+                await db.api["history"]
+                .find({"$and": conditions}, LIST_PROJECTION)
+                .sort("expire_at", -1)
+                .limit(left)
+                .to_list()
             )
         if len(rows) == left:
             last = int(rows[-1]["expire_at"])
@@ -120,11 +127,11 @@ async def _alike(
     db: Database, conditions: list[Document], at_ms: int, condition: Document, limit: int
 ) -> list[Document]:
     query: Document = {"$and": [*conditions, {"expire_at": DatetimeMS(at_ms)}, condition]}
-    with translated():
-        return await db.api["history"].find(query, IN_LISTS).sort("_id", -1).limit(limit).to_list()
+    with operation():
+        return await db.api["history"].find(query, LIST_PROJECTION).sort("_id", -1).limit(limit).to_list()
 
 
-def _between(field: str, q: AcrossQuery) -> list[Document]:
+def _between(field: str, q: ExecutionQuery) -> list[Document]:
     bounds: Document = {}
     if q.since_ms is not None:
         bounds["$gte"] = DatetimeMS(q.since_ms)
@@ -133,11 +140,11 @@ def _between(field: str, q: AcrossQuery) -> list[Document]:
     return [{field: bounds}] if bounds else []
 
 
-async def _bound(db: Database, q: AcrossQuery) -> list[Document]:
+async def _bound(db: Database, q: ExecutionQuery) -> list[Document]:
     """What ended since then expires no earlier than the shortest retention after it: this ends the walk of the index."""
     if q.since_ms is None:
         return []
-    with translated():
+    with operation():
         known = await db.api["meta"].find_one({"_id": "retention"})
     least = 0.0 if known is None else float(known["days"])
     return [{"expire_at": {"$gte": DatetimeMS(q.since_ms + int(least * DAY_MS))}}]

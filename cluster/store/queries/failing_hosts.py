@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 SAMPLE = 500
 
 
-async def hosts(db: Database, since_ms: int) -> list[tuple[str, int, int]]:
+async def failing_hosts(db: Database, since_ms: int) -> list[tuple[str, int, int]]:
     """Hosts with how many executions ended failed or dead since then and how many wait for another try, most first."""
     bad: Document = {"state": {"$in": ["failed", "dead"]}, "ended_at": {"$gte": DatetimeMS(since_ms)}}
-    with translated():
+    with operation():
         ended = (
             await db.api["history"]
             .find({**bad, "expire_at": {"$gte": DatetimeMS(since_ms)}}, {"job_id": 1})

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.execution.view import FINAL_STATES, OWED_STATES, Run
+from cluster.core.execution.view import FINAL_STATES, OWED_STATES, ExecutionView
 from cluster.store.history import REOPENED
-from cluster.store.jobs import WITHOUT, stored_job
+from cluster.store.jobs import WITHOUT_PERIODS, stored_job
 from cluster.store.mongo.codec import attempt_from_document, instant
-from cluster.store.mongo.decoding import legible, one_value, values
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.decoding import decode_each, decode_one, decode_readable
+from cluster.store.mongo.operation import operation
 from cluster.store.stats import MINUTE_MS
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database, Document
 
-IN_LISTS: Document = {"attempts.excerpt": 0}
+LIST_PROJECTION: Document = {"attempts.excerpt": 0}
 """Lists do not show what targets answered; with a hundred attempts each that would be much to carry."""
 PAGE_BYTES = 4 * 1024 * 1024
 """A page ends early when its bodies come to this."""
 
 
 @dataclass(frozen=True, slots=True)
-class JobsAfter:
+class JobPosition:
     """Where a page of jobs begins: behind this job in the order of creation, the newest first."""
 
     created_ms: int
@@ -49,7 +49,7 @@ class JobQuery:
     limit: int
     tag: str | None = None
     text: str | None = None
-    after: JobsAfter | None = None
+    after: JobPosition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class JobsPage:
 
     jobs: tuple[StoredJob, ...]
     unreadable: dict[str, str]
-    after: JobsAfter | None
+    after: JobPosition | None
 
 
 async def jobs_page(db: Database, q: JobQuery) -> JobsPage:
@@ -80,9 +80,12 @@ async def jobs_page(db: Database, q: JobQuery) -> JobsPage:
     found: list[Document] = []
     size = 0
     more = False
-    with translated():
+    with operation():
         async with (
-            db.api["jobs"].find(query, WITHOUT).sort([("created_at", -1), ("_id", 1)]).limit(q.limit + 1) as rows
+            db.api["jobs"]
+            .find(query, WITHOUT_PERIODS)
+            .sort([("created_at", -1), ("_id", 1)])
+            .limit(q.limit + 1) as rows
         ):
             async for d in rows:
                 more = len(found) == q.limit or size > PAGE_BYTES
@@ -90,14 +93,14 @@ async def jobs_page(db: Database, q: JobQuery) -> JobsPage:
                     break
                 found.append(d)
                 size += len(d.get("body") or b"")
-    jobs, poison = legible("job", found, lambda d: stored_job(d, db.vault))
+    jobs, poison = decode_each("job", found, lambda d: stored_job(d, db.keyring))
     # What the index sorted by is a date, or such a document would not have been found at its place.
-    last = JobsAfter(instant(found[-1]["created_at"]) or 0, found[-1]["_id"]) if more else None
+    last = JobPosition(instant(found[-1]["created_at"]) or 0, found[-1]["_id"]) if more else None
     return JobsPage(tuple(jobs), poison, last)
 
 
 @dataclass(frozen=True, slots=True)
-class RunQuery:
+class JobExecutionQuery:
     """Which executions of one job: before this id, in one of these states (empty: whatever is due)."""
 
     job_id: str
@@ -107,7 +110,7 @@ class RunQuery:
     states: frozenset[str] = frozenset()
 
 
-async def runs_of(db: Database, q: RunQuery) -> list[Run]:
+async def executions_of(db: Database, q: JobExecutionQuery) -> list[ExecutionView]:
     """Executions of one job, the latest due first."""
     ids: Document = {"$gte": f"{q.job_id}:", "$lt": q.before or f"{q.job_id};"}
     owed = await _owed(db, ids, q)
@@ -117,17 +120,17 @@ async def runs_of(db: Database, q: RunQuery) -> list[Run]:
         query: Document = {"_id": ids}
         if states:
             query["state"] = {"$in": list(states)}
-        with translated():
-            final = await db.api["history"].find(query, IN_LISTS).sort("_id", -1).limit(q.limit).to_list()
-    by_id = merged(owed, final, q.now_ms)
+        with operation():
+            final = await db.api["history"].find(query, LIST_PROJECTION).sort("_id", -1).limit(q.limit).to_list()
+    by_id = merge_by_id(owed, final, q.now_ms)
     return sorted(by_id.values(), key=lambda r: r.id, reverse=True)[: q.limit]
 
 
-def merged(owed: Sequence[Document], final: Sequence[Document], now_ms: int) -> dict[str, Run]:
+def merge_by_id(owed: Sequence[Document], final: Sequence[Document], now_ms: int) -> dict[str, ExecutionView]:
     """By id. What is final counts, unless it was reopened; then what is owed does, with the attempts before it."""
-    runs = {r.id: r for r in values("execution", owed, lambda d: owed_run(d, now_ms))}
+    runs = {r.id: r for r in decode_readable("execution", owed, lambda d: owed_view(d, now_ms))}
     reopened = {d["_id"] for d in final if d.get("state") == REOPENED}
-    for before in values("history", final, final_run):
+    for before in decode_readable("history", final, final_view):
         again = runs.get(before.id) if before.id in reopened else None
         runs[before.id] = (
             before if again is None else replace(again, attempts=(*before.attempts, *again.attempts), reason=None)
@@ -135,7 +138,7 @@ def merged(owed: Sequence[Document], final: Sequence[Document], now_ms: int) -> 
     return runs
 
 
-def owed_states(states: frozenset[str], now_ms: int) -> Document | None:
+def owed_condition(states: frozenset[str], now_ms: int) -> Document | None:
     """The condition on `executions` for these outside states (empty: whatever is due); None if none is owed."""
     now = DatetimeMS(now_ms)
     if not states:
@@ -150,34 +153,34 @@ def owed_states(states: frozenset[str], now_ms: int) -> Document | None:
     return {"$or": wanted} if wanted else None
 
 
-async def _owed(db: Database, ids: Document, q: RunQuery) -> list[Document]:
-    condition = owed_states(q.states, q.now_ms)
+async def _owed(db: Database, ids: Document, q: JobExecutionQuery) -> list[Document]:
+    condition = owed_condition(q.states, q.now_ms)
     if condition is None:
         return []
     query: Document = {"_id": ids, **condition}
-    with translated():
-        return await db.api["executions"].find(query, IN_LISTS).sort("_id", -1).limit(q.limit).to_list()
+    with operation():
+        return await db.api["executions"].find(query, LIST_PROJECTION).sort("_id", -1).limit(q.limit).to_list()
 
 
-async def run(db: Database, execution_id: str, now_ms: int) -> Run | None:
+async def get_execution(db: Database, execution_id: str, now_ms: int) -> ExecutionView | None:
     """One execution, owed or final. Raises `Unreadable`."""
-    with translated():
+    with operation():
         owed = await db.api["executions"].find_one({"_id": execution_id})
         final = await db.api["history"].find_one({"_id": execution_id})
-    found = merged([owed] if owed else [], [final] if final else [], now_ms).get(execution_id)
+    found = merge_by_id([owed] if owed else [], [final] if final else [], now_ms).get(execution_id)
     if found is None and final is not None:
-        return one_value("history", final, final_run)
+        return decode_one("history", final, final_view)
     if found is None and owed is not None:
-        return one_value("execution", owed, lambda d: owed_run(d, now_ms))
+        return decode_one("execution", owed, lambda d: owed_view(d, now_ms))
     return found
 
 
-async def explained(db: Database, runs: Sequence[Run]) -> list[Run]:
+async def with_breaker_reasons(db: Database, runs: Sequence[ExecutionView]) -> list[ExecutionView]:
     """The same, with the reason of what waits because the breaker of its host is open."""
     owed = {r.job_id for r in runs if r.state in OWED_STATES}
     if not owed:
         return list(runs)
-    with translated():
+    with operation():
         held = {d["_id"]: d async for d in db.api["breakers"].find({}, {"until": 1, "why": 1})}
         if not held:
             return list(runs)
@@ -195,14 +198,14 @@ async def explained(db: Database, runs: Sequence[Run]) -> list[Run]:
 
 async def is_final(db: Database, execution_id: str) -> bool:
     """Whether history knows this execution."""
-    with translated():
+    with operation():
         return await db.api["history"].find_one({"_id": execution_id}, {"_id": 1}) is not None
 
 
 async def recent_counts(db: Database, now_ms: int) -> tuple[int, dict[str, int]]:
     """What was counted in this minute and the one before: since when (ms), and the sums by name."""
     first = now_ms - now_ms % MINUTE_MS - MINUTE_MS
-    with translated():
+    with operation():
         found = await db.api["stats"].find({"_id": {"$gte": DatetimeMS(first)}}).sort("_id", 1).to_list()
     counts: dict[str, int] = {}
     for d in found:
@@ -212,13 +215,13 @@ async def recent_counts(db: Database, now_ms: int) -> tuple[int, dict[str, int]]
     return (int(found[0]["_id"]) if found else first), counts
 
 
-def owed_run(d: Document, now_ms: int) -> Run:
+def owed_view(d: Document, now_ms: int) -> ExecutionView:
     """What is owed, as the outside sees it."""
     state = d["state"]
     send_ms = int(d["send_at"])
     if state == "leased":
         state = "running" if send_ms <= now_ms else "retrying" if d["attempts"] else "pending"
-    return Run(
+    return ExecutionView(
         id=d["_id"],
         job_id=d["job_id"],
         state=state,
@@ -231,9 +234,9 @@ def owed_run(d: Document, now_ms: int) -> Run:
     )
 
 
-def final_run(d: Document) -> Run:
+def final_view(d: Document) -> ExecutionView:
     """What is final. One that is to be sent again and is not owed yet (its request broke off) is `retrying`."""
-    return Run(
+    return ExecutionView(
         id=d["_id"],
         job_id=d["job_id"],
         state="retrying" if d["state"] == REOPENED else d["state"],

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.execution.verdict import codes
+from cluster.core.execution.verdict import expand_codes
 from cluster.core.verify.judge import REREAD_MS
-from cluster.core.verify.records import Record, Sent
-from cluster.core.verify.subjects import AuditedJob, Missed, Period
+from cluster.core.verify.records import Record, RecordedAttempt
+from cluster.core.verify.subjects import MissedRecord, OwedPeriod, VerifiedJob
 from cluster.store import batches
-from cluster.store.jobs import PERIODS_KEPT
+from cluster.store.jobs import MAX_PERIODS
 from cluster.store.mongo.codec import instant
-from cluster.store.mongo.operation import translated
+from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -60,7 +60,7 @@ _UNSAID: Document = {"attempts.excerpt": 0, "attempts.detail": 0}
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableRecord:
     """A document that cannot be read, and why."""
 
     collection: str
@@ -69,7 +69,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class IdRange:
     """Execution ids `first <= id < last`; `job` None: of whatever job, or between jobs, where no record should be."""
 
     job: str | None
@@ -79,14 +79,14 @@ class Range:
 
 async def now_ms(db: Database) -> int:
     """The database's clock."""
-    with translated():
+    with operation():
         hello = await db.work.client.admin.command("hello")
     return int(hello["localTime"].timestamp() * 1000)
 
 
-async def shortest_days(db: Database, configured: float) -> float:
+async def shortest_retention_days(db: Database, configured: float) -> float:
     """The shortest time that anything was ever recorded for, as far as that is known."""
-    with translated():
+    with operation():
         found = await db.work["meta"].find_one({"_id": "retention"})
     return configured if found is None else min(configured, float(found["days"]))
 
@@ -95,7 +95,7 @@ async def ids_in_order(db: Database, after: str = "") -> AsyncIterator[str]:
     """The ids of all jobs in the order of `id + ":"`, tombstones too."""
     open_: list[str] = []  # ids that are a beginning of the next: at most as many as an id is long
     while True:
-        with translated():
+        with operation():
             page = await db.work["jobs"].find({"_id": {"$gt": after}}, {"_id": 1}).sort("_id", 1).limit(JOBS).to_list()
         for d in page:
             name = str(d["_id"])
@@ -109,22 +109,22 @@ async def ids_in_order(db: Database, after: str = "") -> AsyncIterator[str]:
         yield open_.pop()
 
 
-async def audited(db: Database, ids: Sequence[str]) -> tuple[dict[str, AuditedJob], list[Unreadable]]:
+async def jobs_to_verify(db: Database, ids: Sequence[str]) -> tuple[dict[str, VerifiedJob], list[UnreadableRecord]]:
     """These jobs, with where their rows and their catching up have come to."""
-    with translated():
+    with operation():
         found = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, _FIELDS).to_list()
         keys = {d.get("schedule_key") for d in found}
         rows = await db.work["schedules"].find({"_id": {"$in": list(keys)}}, {"next_at": 1}).to_list()
         ranges = await db.work["backfills"].find({"key": {"$in": list(keys)}}).to_list()
     written = {d["_id"]: int(d["next_at"]) for d in rows}
-    jobs: dict[str, AuditedJob] = {}
+    jobs: dict[str, VerifiedJob] = {}
     unreadable = []
     for d in found:
         try:
             mine = [_open_range(b) for b in ranges if b["key"] == d["schedule_key"] and b["job_id"] in (None, d["_id"])]
             jobs[d["_id"]] = _audited(d, written.get(d["schedule_key"]), mine)
         except Exception as exc:
-            unreadable.append(Unreadable("jobs", str(d["_id"]), f"{type(exc).__name__}: {str(exc)[:200]}"))
+            unreadable.append(UnreadableRecord("jobs", str(d["_id"]), f"{type(exc).__name__}: {str(exc)[:200]}"))
     return jobs, unreadable
 
 
@@ -132,8 +132,8 @@ def _open_range(b: Document) -> tuple[int, int]:
     return int(b["cursor_at"] if b["counted"] else b["from"]), int(b["to"])
 
 
-def _period(d: Document, from_ms: int, to_ms: int | None) -> Period:
-    return Period(
+def _period(d: Document, from_ms: int, to_ms: int | None) -> OwedPeriod:
+    return OwedPeriod(
         d["schedule_version"],
         d["schedule"],
         d["timezone"],
@@ -145,27 +145,27 @@ def _period(d: Document, from_ms: int, to_ms: int | None) -> Period:
     )
 
 
-def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int, int]]) -> AuditedJob:
+def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int, int]]) -> VerifiedJob:
     past = d.get("past") or []
     periods = [_period(p, int(p["from"]), int(p["to"])) for p in past]
     if d["state"] in ("active", "completed"):
         periods.append(_period(d, int(d["active_from"]), None))
     own = d.get("success_codes")
-    return AuditedJob(
+    return VerifiedJob(
         d["_id"],
         tuple(periods),
         int(d.get("spread_seconds") or 0),
         d.get("retention_days"),
         int(d["updated_at"]) if "unsettled" in d else None,
-        int(past[0]["from"]) if len(past) >= PERIODS_KEPT else 0,
+        int(past[0]["from"]) if len(past) >= MAX_PERIODS else 0,
         written_to_ms,
         tuple(catching_up),
-        success_codes=None if own is None else codes(tuple(own)),
+        success_codes=None if own is None else expand_codes(tuple(own)),
         overlap_skip=d["overlap"] == "skip",
         catch_up_ms=int(d["catch_up_window_seconds"]) * 1000 if d["catch_up"] == "all" else None,
         longest_wait_s=float(d["retry"]["max_delay_seconds"]) * (1 + float(d["retry"]["jitter"])),
         defined_ms=_defined_ms(d),
-        codes_ms=None if d.get("codes_at") is None else int(d["codes_at"]) + REREAD_MS,
+        success_codes_since_ms=None if d.get("codes_at") is None else int(d["codes_at"]) + REREAD_MS,
     )
 
 
@@ -177,51 +177,51 @@ def _defined_ms(d: Document) -> int:
     return 0 if untouched or ended else int(d["updated_at"]) + REREAD_MS
 
 
-def ranges(ids: Iterable[str], since_ms: int, until_ms: int, before: str | None) -> list[Range]:
+def ranges(ids: Iterable[str], since_ms: int, until_ms: int, before: str | None) -> list[IdRange]:
     """Where the records of these jobs lie, which are in order; and the gaps between them and behind `before`.
 
     `before` None: the gaps are not looked at.
     """
-    found: list[Range] = []
+    found: list[IdRange] = []
     for name in ids:
         if before is not None:
-            found.append(Range(None, f"{before};" if before else "", f"{name}:"))
+            found.append(IdRange(None, f"{before};" if before else "", f"{name}:"))
             before = name
         # Behind the last id of the range, ":missed" included, and before that of the next ms.
-        found.append(Range(name, f"{name}:{since_ms:013d}", f"{name}:{until_ms + 1:013d}"))
+        found.append(IdRange(name, f"{name}:{since_ms:013d}", f"{name}:{until_ms + 1:013d}"))
     return found
 
 
-def whole(wanted: Sequence[Range]) -> list[Range]:
+def spanning_range(wanted: Sequence[IdRange]) -> list[IdRange]:
     """One range over all of these: what is owed is so little that looking at all of it costs less than many ranges."""
-    return [Range(None, wanted[0].first, wanted[-1].last)]
+    return [IdRange(None, wanted[0].first, wanted[-1].last)]
 
 
 async def pages(
-    db: Database, collection: str, wanted: Sequence[Range], due: tuple[int, int]
+    db: Database, collection: str, wanted: Sequence[IdRange], due: tuple[int, int]
 ) -> AsyncIterator[list[Document]]:
     """The documents of these ranges, which are in order, ascending by id. `due`: where no job is named, those due then."""
     left = list(wanted)
     while left:
         query: Document = {"$or": [_query(r, due) for r in left]} if len(left) > 1 else _query(left[0], due)
-        with translated():
+        with operation():
             page = await db.work[collection].find(query, _UNSAID).sort("_id", 1).limit(PAGE).to_list()
         if page:
             yield page
         if len(page) < PAGE:
             return
         last = str(page[-1]["_id"])
-        left = [r if last < r.first else Range(r.job, f"{last}\0", r.last) for r in left if last < r.last]
+        left = [r if last < r.first else IdRange(r.job, f"{last}\0", r.last) for r in left if last < r.last]
 
 
-def _query(r: Range, due: tuple[int, int]) -> Document:
+def _query(r: IdRange, due: tuple[int, int]) -> Document:
     ids: Document = {"_id": {"$gte": r.first, "$lt": r.last}}
     if r.job is None:
         ids["due_at"] = {"$gte": DatetimeMS(due[0]), "$lte": DatetimeMS(due[1])}
     return ids
 
 
-async def missed_before(db: Database, ids: Sequence[str], since_ms: int) -> dict[str, list[Missed]]:
+async def missed_before(db: Database, ids: Sequence[str], since_ms: int) -> dict[str, list[MissedRecord]]:
     """Missed ranges of these jobs (all: none named) that begin before an instant and reach it.
 
     One or two of each job at most, whatever the range: those of one job do not overlap, but for what a change of it left.
@@ -234,30 +234,32 @@ async def missed_before(db: Database, ids: Sequence[str], since_ms: int) -> dict
     }
     if ids:
         query["job_id"] = {"$in": list(ids)}
-    found: dict[str, list[Missed]] = {}
-    with translated():
+    found: dict[str, list[MissedRecord]] = {}
+    with operation():
         async for d in db.work["history"].find(query, {"job_id": 1, "first_at": 1, "last_at": 1, "count": 1}):
-            r = Missed(int(d["first_at"]), int(d["last_at"]), int(d["count"]), open=True)
+            r = MissedRecord(int(d["first_at"]), int(d["last_at"]), int(d["count"]), open=True)
             found.setdefault(d["job_id"], []).append(r)
     return found
 
 
-async def with_batches(db: Database, owed: Sequence[Record]) -> None:
+async def look_up_batches(db: Database, owed: Sequence[Record]) -> None:
     """Look up whether the batch each of these names exists and lists it."""
-    listed = await batches.listed(db, {r.batch for r in owed}) if owed else {}
+    listed = await batches.executions_listed(db, {r.batch for r in owed}) if owed else {}
     for r in owed:
         r.batch_lists = r.id in listed.get(r.batch, ())
 
 
-def missed_range(d: Document) -> Missed:
+def missed_from_document(d: Document) -> MissedRecord:
     """A document of `history` whose id ends in `:missed`."""
     first, last, ended = int(d["first_at"]), int(d["last_at"]), int(d["ended_at"])
-    return Missed(first, last, int(d["count"]), open=not d["schedule_version"], ended_ms=ended)
+    return MissedRecord(first, last, int(d["count"]), open=not d["schedule_version"], ended_ms=ended)
 
 
-def record(d: Document, due_ms: int) -> Record:
+def record_from_document(d: Document, due_ms: int) -> Record:
     """A document of `history` or `executions`, whose id says that due time. Raises whatever a broken one makes it."""
-    attempts = [Sent(a["n"], int(a["sent_at"]), a["node"], a["token"], a["ms"], a["status"]) for a in d["attempts"]]
+    attempts = [
+        RecordedAttempt(a["n"], int(a["sent_at"]), a["node"], a["token"], a["ms"], a["status"]) for a in d["attempts"]
+    ]
     if len(attempts) > 1:
         attempts.sort(key=lambda a: a.sent_ms)
     ended, asked = d.get("ended_at"), d.get("asked_at")
@@ -276,6 +278,6 @@ def record(d: Document, due_ms: int) -> Record:
         None if asked is None else int(asked),
         ended is not None and "asked_at" in d,
         d.get("batch", ""),
-        said_job=d["job_id"],
-        said_due_ms=int(d["due_at"]),
+        stored_job_id=d["job_id"],
+        stored_due_ms=int(d["due_at"]),
     )
