@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from cluster.core.catch_up_policy import missed_reason, split, window_start_ms
 from cluster.core.errors import OwnershipLost, StoreError
 from cluster.core.execution.planning import MAX_BATCH, Grouping, plan_batches
 from cluster.core.lifecycle import JobState
@@ -95,11 +96,15 @@ class CatchUp:
             return CaughtUp()
         return await self._slice(b, now_ms)
 
-    def _window_start(self, b: Backfill, job: JobSchedule) -> int:
+    def _split(self, b: Backfill, job: JobSchedule, dues: Sequence[int], to_ms: int) -> tuple[list[int], list[int]]:
+        """What the job owes of these due times, all of the range before `to_ms`, as `(missed, runs)`."""
         days = job.retention_days or self._retention_days
-        # Never beyond the retention: past it, history cannot tell that an occurrence was sent.
-        window = min(job.catch_up_window_seconds * 1000, int(days * history.DAY_MS / 2))
-        return b.at_ms - window
+        return split(
+            job.catch_up,
+            [t for t in dues if job.owes(t)],
+            window_start_ms(b.at_ms, job.catch_up_window_seconds, days),
+            owes_later=job.catch_up == "latest" and _owes_from(b, job, to_ms),
+        )
 
     async def _jobs(self, b: Backfill, after: str | None) -> JobSchedulePage:
         if b.job_id is not None:
@@ -155,16 +160,11 @@ class CatchUp:
         ]
         runs_ms = b.first_run_ms
         for job in page.jobs:
-            owed = [t for t in dues if job.owes(t)]
-            missed, will_run = _parted(job, owed, self._window_start(b, job), later=_owes_between(b, job, dues[-1] + 1))
+            missed, runs = self._split(b, job, dues, dues[-1] + 1)
             if missed:
-                ranges.append(
-                    MissedRange(
-                        job.id, job.schedule_version, missed[0], missed[-1], len(missed), _why(job), job.retention_days
-                    )
-                )
-            if will_run:
-                runs_ms = will_run[0] if runs_ms is None else min(runs_ms, will_run[0])
+                ranges.append(_missed(job, missed, missed_reason(job.catch_up, job.catch_up_window_seconds)))
+            if runs:
+                runs_ms = runs[0] if runs_ms is None else min(runs_ms, runs[0])
         self._trusted()
         await history.record_missed(self._db, ranges, now_ms, self._retention_days)
         reached = start if page.last is not None else dues[-1] + 1
@@ -191,17 +191,11 @@ class CatchUp:
         owed: list[tuple[JobSchedule, Sequence[int]]] = []
         left_out: list[tuple[JobSchedule, list[int]]] = []
         for job in page.jobs:
-            start = self._window_start(b, job)
-            every = [t for t in dues if job.owes(t)]
-            mine = [t for t in every if t >= start]
-            if job.catch_up == "none":
-                mine = []
-            elif job.catch_up == "latest" and mine:
-                mine = mine[-1:] if not _owes_between(b, job, until) else []
-            if mine:
-                owed.append((job, mine))
-            if len(mine) < len(every):
-                left_out.append((job, every[: len(every) - len(mine)]))
+            not_run, runs = self._split(b, job, dues, until)
+            if runs:
+                owed.append((job, runs))
+            if not_run:
+                left_out.append((job, not_run))
         missed = await self._untold(b, left_out)
         planned = plan_batches(owed, self._grouping, 1, self._new_id)
         self._trusted()
@@ -227,35 +221,24 @@ class CatchUp:
             rest = [t for t in dues if not any(first <= t <= last for first, last in known)]
             if rest:
                 why = f"catchUp was changed to {job.catch_up} while this was being caught up"
-                found.append(
-                    MissedRange(job.id, job.schedule_version, rest[0], rest[-1], len(rest), why, job.retention_days)
-                )
+                found.append(_missed(job, rest, why))
         return found
 
 
-def _owes_between(b: Backfill, job: JobSchedule, start_ms: int) -> bool:
+def _owes_from(b: Backfill, job: JobSchedule, start_ms: int) -> bool:
     """Whether the job owes anything of the range from an instant on."""
     start = max(start_ms, job.active_from_ms, job.start_ms or 0)
     first = schedule_from_key(b.key).next_after(start - 1)
     return first is not None and first < b.to_ms and job.owes(first)
 
 
-def _parted(job: JobSchedule, owed: list[int], window_start_ms: int, *, later: bool) -> tuple[list[int], list[int]]:
-    """The occurrences of a segment that the job's policy leaves out, and those that will run, in order.
-
-    `later`: the job owes some behind this segment.
-    """
-    if job.catch_up == "none":
-        return owed, []
-    outside = sum(t < window_start_ms for t in owed)
-    if job.catch_up == "latest":
-        outside = len(owed) if later else max(outside, len(owed) - 1)
-    return owed[:outside], owed[outside:]
-
-
-def _why(job: JobSchedule) -> str:
-    if job.catch_up == "all":
-        return (
-            f"nobody was there to send it, and it was older than catchUpWindowSeconds ({job.catch_up_window_seconds})"
-        )
-    return f"nobody was there to send it, and catchUp is {job.catch_up}"
+def _missed(job: JobSchedule, dues: Sequence[int], reason: str) -> MissedRange:
+    return MissedRange(
+        job_id=job.id,
+        schedule_version=job.schedule_version,
+        first_ms=dues[0],
+        last_ms=dues[-1],
+        count=len(dues),
+        reason=reason,
+        retention_days=job.retention_days,
+    )
