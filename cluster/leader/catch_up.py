@@ -144,11 +144,10 @@ class CatchUp:
         start = b.from_ms if b.missed_recorded_ms is None else b.missed_recorded_ms
         dues = await self._segment(b, start)
         if not dues:
-            runs = (
-                b.to_ms if b.first_run_ms is None else b.first_run_ms
-            )  # slices in which nothing will run are not gone through
+            # Slices before the first run are skipped.
+            first_run_ms = b.to_ms if b.first_run_ms is None else b.first_run_ms
             await backfills.save_progress(
-                self._db, replace(b, after=None, missed_recorded=True, cursor_ms=max(b.cursor_ms, runs))
+                self._db, replace(b, after=None, missed_recorded=True, cursor_ms=max(b.cursor_ms, first_run_ms))
             )
             return CaughtUp(more=True)
         page = await self._jobs(b, b.after)
