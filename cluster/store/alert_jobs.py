@@ -15,20 +15,26 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
 from cluster.core.documents import strict_json
+from cluster.core.documents.alerts import parse_alert_rules
 from cluster.core.execution.model import RetryPolicy
 from cluster.core.ids import execution_id, lane_of
 from cluster.core.instants import format_instant
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
 from cluster.core.job.definition import Definition
+from cluster.core.lifecycle import JobState
 from cluster.core.targets import parse_target
 from cluster.store.jobs import new_document
+from cluster.store.mongo.decoding import decode_readable
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cluster.core.alerts import AlertRules
     from cluster.core.execution.model import Job
     from cluster.store.channels import Channel
-    from cluster.store.mongo.client import Database
+    from cluster.store.mongo.client import Database, Document
 
 ALERT_RETRY = RetryPolicy(max_attempts=12, initial_delay_seconds=2.0, multiplier=2.0, max_delay_seconds=600.0)
 MAIL_HOST = "mail"
@@ -104,3 +110,54 @@ def with_address(job: Job, channel: Channel) -> Job:
     hidden = (channel.address, urlsplit(channel.address).path) if channel.kind == "slack" else ()
     target = replace(job.target, url=channel.address, secrets=hidden)
     return replace(job, target=target, host=channel_host(channel), signing_secret=channel.signing_secret)
+
+
+class JobAlertRules:
+    """A job with its rules, as alerts need it. `rules` is None if the job is gone or nobody is to be told."""
+
+    __slots__ = ("active", "active_from_ms", "ended", "id", "name", "rules")
+
+    def __init__(self, d: Document, default: AlertRules | None) -> None:
+        self.id: str = d["_id"]
+        self.name: str | None = d.get("name")
+        self.active = d["state"] == JobState.ACTIVE.value
+        self.ended = d["state"] == JobState.COMPLETED.value
+        self.active_from_ms = int(d["active_from"])
+        own = parse_alert_rules(d.get("alerts"))
+        rules = default if d.get("alerts") is None else own
+        carries_alert = d.get("channel") is not None
+        gone = d["state"] == JobState.DELETED.value
+        self.rules = None if gone or carries_alert or rules is None or not rules.channels else rules
+
+
+RULED_FIELDS = {"name": 1, "state": 1, "active_from": 1, "alerts": 1, "channel": 1}
+
+
+async def alert_rules_of(db: Database, job_ids: Iterable[str], default: AlertRules | None) -> dict[str, JobAlertRules]:
+    """These jobs with their rules."""
+    with operation():
+        found = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, RULED_FIELDS).to_list()
+    return {r.id: r for r in decode_readable("job", found, lambda d: JobAlertRules(d, default))}
+
+
+async def silence_candidates(db: Database, after: str, limit: int) -> list[JobAlertRules]:
+    """Active jobs with a `noRunForSeconds` rule, in order of id."""
+    query = {"watch.no_run_ms": {"$gt": 0}, "state": JobState.ACTIVE.value, "_id": {"$gt": after}}
+    with operation():
+        found = await db.work["jobs"].find(query, RULED_FIELDS).sort("_id", 1).limit(limit).to_list()
+    return decode_readable("job", found, lambda d: JobAlertRules(d, None))
+
+
+async def delete_ended(db: Database, before_ms: int, limit: int) -> int:
+    """Remove jobs that carried an alert and ended before then."""
+    query: Document = {
+        "channel": {"$exists": True},
+        "state": {"$in": [JobState.COMPLETED.value, JobState.DELETED.value]},
+        "updated_at": {"$lt": DatetimeMS(before_ms)},
+        "unsettled": {"$exists": False},
+    }
+    with operation():
+        found = [d["_id"] async for d in db.work["jobs"].find(query, {"_id": 1}).limit(limit)]
+        if found:
+            await db.work["jobs"].delete_many({**query, "_id": {"$in": found}})
+    return len(found)

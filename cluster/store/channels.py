@@ -110,13 +110,6 @@ async def delete(db: Database, name: str) -> bool:
         return (await db.api["channels"].delete_one({"_id": name})).deleted_count > 0
 
 
-async def used_by(db: Database, name: str) -> str | None:
-    """A job that names the channel, if there is one."""
-    with operation():
-        d = await db.api["jobs"].find_one({"watch.channels": name, "state": {"$ne": "deleted"}}, {"_id": 1})
-    return None if d is None else str(d["_id"])
-
-
 async def for_sending(db: Database, names: Iterable[str]) -> tuple[dict[str, Channel], dict[str, str]]:
     """For the engine: channels by name, and why others cannot be read."""
     with operation():

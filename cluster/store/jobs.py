@@ -249,3 +249,19 @@ async def update_many(db: Database, changes: Sequence[JobChange]) -> bool:
     with operation():
         result = await db.api["jobs"].bulk_write([UpdateOne(*_update(c, db.keyring)) for c in changes], ordered=False)
     return result.matched_count == len(changes)
+
+
+async def naming_channel(db: Database, channel: str) -> str | None:
+    """A job that names the channel, if there is one."""
+    with operation():
+        d = await db.api["jobs"].find_one({"watch.channels": channel, "state": {"$ne": "deleted"}}, {"_id": 1})
+    return None if d is None else str(d["_id"])
+
+
+async def not_deleted(db: Database, job_ids: Sequence[str], tag: str | None = None) -> set[str]:
+    """Those of these jobs that are not deleted and carry the tag, if one is named."""
+    query: Document = {"_id": {"$in": list(job_ids)}, "state": {"$ne": JobState.DELETED.value}}
+    if tag is not None:
+        query["tags"] = tag
+    with operation():
+        return {d["_id"] async for d in db.api["jobs"].find(query, {"_id": 1})}

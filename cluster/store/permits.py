@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pymongo.errors import DuplicateKeyError
 
-from cluster.core.lifecycle import State
 from cluster.core.limits.permits import Permits
 from cluster.store.mongo.operation import operation
 
@@ -70,30 +69,6 @@ async def release(db: Database, permits: Iterable[Permit]) -> None:
 
 def _marked(execution: str, mark: str) -> str:
     return f"{execution}{SEPARATOR}{mark}"
-
-
-async def leased_ids(db: Database, ids: Collection[str]) -> set[str]:
-    """Those of these executions that a node holds a lease for now. What no node holds, no node is sending."""
-    with operation():
-        found = (
-            await db.work["executions"]
-            .find({"_id": {"$in": list(ids)}, "state": State.LEASED.value}, {"batch": 1, "token": 1})
-            .to_list()
-        )
-        leased = {
-            (d["_id"], d["token"])
-            for d in await db.work["batches"]
-            .find(
-                {
-                    "_id": {"$in": list({d["batch"] for d in found})},
-                    "owner": {"$ne": None},
-                    "$expr": {"$gt": ["$claimable_at", "$$NOW"]},
-                },
-                {"token": 1},
-            )
-            .to_list()
-        }
-    return {d["_id"] for d in found if (d["batch"], d["token"]) in leased}
 
 
 async def running_counts(db: Database, limit_keys: Collection[str]) -> dict[str, int]:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.lifecycle import JobState, State
-from cluster.store import executions
-from cluster.store.history import DAY_MS, REOPENED, reopen_update
+from cluster.core.lifecycle import State
+from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import instant
 from cluster.store.mongo.operation import operation
 
@@ -133,72 +132,3 @@ async def save(db: Database, replay: Replay) -> Replay | None:
     with operation():
         result = await db.work["replays"].update_one({"_id": replay.id, "rev": replay.rev}, {"$set": _fields(then)})
     return then if result.matched_count else None
-
-
-def _query(which: ReplayFilter, before_ms: int) -> Document:
-    # What ended after the request is not sent again by it: what fails once more must not go round for ever.
-    ended: Document = {"$lt": DatetimeMS(min(before_ms, which.until_ms or before_ms))}
-    if which.since_ms is not None:
-        ended["$gte"] = DatetimeMS(which.since_ms)
-    query: Document = {"state": {"$in": list(which.states)}, "ended_at": ended}
-    if which.job_id is not None:
-        query["_id"] = {"$gte": f"{which.job_id}:", "$lt": f"{which.job_id};"}
-    last = [(n, v) for n, v in (("error", which.error), ("status", which.status)) if v is not None]
-    if last:
-        of_last = [
-            {"$eq": [{"$let": {"vars": {"last": {"$last": "$attempts"}}, "in": f"$$last.{name}"}}, value]}
-            for name, value in last
-        ]
-        query["$expr"] = {"$and": of_last}
-    return query
-
-
-async def count_matching(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
-    """How many it would send again, those of deleted jobs left out."""
-    pipeline: list[Document] = [
-        {"$match": _query(criteria, before_ms)},
-        {"$group": {"_id": "$job_id", "n": {"$sum": 1}}},
-    ]
-    with operation():
-        by_job = {d["_id"]: d["n"] async for d in await db.api["history"].aggregate(pipeline)}
-        total = 0
-        names = list(by_job)
-        for start in range(0, len(names), 10_000):
-            jobs: Document = {"_id": {"$in": names[start : start + 10_000]}, "state": {"$ne": JobState.DELETED.value}}
-            if criteria.tag is not None:
-                jobs["tags"] = criteria.tag
-            total += sum([by_job[d["_id"]] async for d in db.api["jobs"].find(jobs, {"_id": 1})])
-    return total
-
-
-async def next_page(db: Database, replay: Replay, limit: int) -> list[tuple[int, str, str]]:
-    """The next of them, as `(end of retention in ms, id, job id)`, the latest first."""
-    query: Document = {"$and": [_query(replay.criteria, replay.created_ms)]}
-    if replay.after is not None:
-        at = DatetimeMS(replay.after[0])
-        query["$and"].append({"$or": [{"expire_at": {"$lt": at}}, {"expire_at": at, "_id": {"$lt": replay.after[1]}}]})
-    with operation():
-        found = (
-            await db.work["history"]
-            .find(query, {"expire_at": 1, "job_id": 1})
-            .sort([("expire_at", -1), ("_id", -1)])
-            .limit(limit)
-            .to_list()
-        )
-    return [(int(d["expire_at"]), d["_id"], d["job_id"]) for d in found]
-
-
-async def reopen_page(db: Database, replay: Replay, now_ms: int, retention_days: float) -> list[tuple[str, str, int]]:
-    """Let this page be sent again. Returns `(id, job id, due in ms)` of those that may; safe to repeat.
-
-    What has been sent since and has failed once more ended after the request, and is left alone.
-    """
-    before = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
-    with operation():
-        over = {**before, "state": {"$in": list(REPLAYABLE)}}
-        ended = await db.work["history"].find(over, {"ended_at": 1}).to_list()
-    await executions.delete_ended(db, {d["_id"]: int(d["ended_at"]) for d in ended})
-    with operation():
-        await db.work["history"].update_many(over, reopen_update(now_ms, retention_days))
-        found = await db.work["history"].find({**before, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
-    return [(d["_id"], d["job_id"], int(d["due_at"])) for d in found]

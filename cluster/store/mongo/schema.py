@@ -93,12 +93,6 @@ async def ensure(db: Database) -> None:
         await _ensure_documents(db)
 
 
-async def record_retention(db: Database, days: float) -> None:
-    """Keep the shortest retention that results were ever recorded under: it bounds searches by time (`store.across`)."""
-    with operation():
-        await db.api["meta"].update_one({"_id": "retention"}, {"$min": {"days": days}}, upsert=True)
-
-
 STANDALONE_PROBLEM = (
     "MONGODB_URI points at a standalone mongod, which loses acknowledged writes when it crashes. Horae needs a replica "
     "set: start mongod with --replSet rs0 and run rs.initiate() once (one member is enough), or unset MONGODB_URI to "
