@@ -1,4 +1,4 @@
-"""`history` as alerting reads it: results that alerts are still to be decided on, and what a job's latest runs came to."""
+"""`history` as alerting reads it: results that alerts are still to be decided on, and how a job's latest runs ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cluster.store.mongo.client import Database, Document
 
-RESULT_FIELDS = {
+_FIELDS = {
     "job_id": 1,
     "state": 1,
     "ended_at": 1,
@@ -32,40 +32,48 @@ def _result(d: Document) -> RecordedResult:
         why = f"HTTP {last['status']}" if last.get("error") is None else last["error"]
         if last.get("detail"):
             why += f" ({last['detail'][:200]})"
-    return RecordedResult(d["_id"], d["job_id"], d["state"], int(d["ended_at"]), d["drift_ms"], why, d.get("count", 1))
+    return RecordedResult(
+        id=d["_id"],
+        job_id=d["job_id"],
+        state=d["state"],
+        ended_ms=int(d["ended_at"]),
+        drift_ms=d["drift_ms"],
+        why=why,
+        count=d.get("count", 1),
+    )
 
 
 async def pending(db: Database, limit: int) -> tuple[list[RecordedResult], list[str]]:
-    """Results that alerts are to be decided on, the oldest first; and the ids of all that were looked at."""
+    """Results that alerts are to be decided on, the oldest first; and the ids of all documents read, unreadable ones too."""
     with operation():
-        found = await db.work["history"].find({"mark": True}, RESULT_FIELDS).sort("ended_at", 1).limit(limit).to_list()
-    return decode_readable("history", found, _result), [d["_id"] for d in found]
+        documents = await db.work["history"].find({"mark": True}, _FIELDS).sort("ended_at", 1).limit(limit).to_list()
+    return decode_readable("history", documents, _result), [d["_id"] for d in documents]
 
 
 async def clear_pending(db: Database, ids: Iterable[str]) -> None:
-    """They have been looked at."""
+    """Note that alerts have been decided on these results."""
     with operation():
         await db.work["history"].update_many({"_id": {"$in": list(ids)}}, {"$unset": {"mark": ""}})
 
 
 async def latest(db: Database, job_id: str, count: int) -> list[RecordedResult]:
-    """The job's latest sent executions that are final, the latest due first."""
+    """Up to `count` final results of the job whose requests were sent, the latest due first."""
     query = {"_id": {"$gte": f"{job_id}:", "$lt": f"{job_id};"}, "state": {"$in": sorted(SENT_STATES)}}
     with operation():
-        found = await db.work["history"].find(query, RESULT_FIELDS).sort("_id", -1).limit(count).to_list()
-    return decode_readable("history", found, _result)
+        documents = await db.work["history"].find(query, _FIELDS).sort("_id", -1).limit(count).to_list()
+    return decode_readable("history", documents, _result)
 
 
 async def latest_success_since(db: Database, job_id: str, since_ms: int) -> RecordedResult | None:
-    """The latest due of the executions that were due since then and have succeeded."""
+    """The latest due success of the job among executions that were due at or after an instant; None without one."""
     query = {"_id": {"$gte": f"{job_id}:{since_ms:013d}", "$lt": f"{job_id};"}, "state": State.SUCCEEDED.value}
     with operation():
-        d = await db.work["history"].find_one(query, RESULT_FIELDS, sort=[("_id", -1)])
+        d = await db.work["history"].find_one(query, _FIELDS, sort=[("_id", -1)])
     return None if d is None else _result(d)
 
 
 async def has_history(db: Database, job_id: str) -> bool:
-    """Whether anything of the job is kept, what is being sent again included."""
+    """Whether history holds anything of the job, executions that were reopened for a replay included."""
     query = {"_id": {"$gte": f"{job_id}:", "$lt": f"{job_id};"}}
     with operation():
         return await db.work["history"].find_one(query, {"_id": 1}) is not None

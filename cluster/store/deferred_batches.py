@@ -1,4 +1,4 @@
-"""`batches` that must wait for their host or limit: deferred in bulk, and released when the host may be tried again."""
+"""`batches` of hosts and limits that may not be sent to now: deferred in bulk, and released when the host may be tried."""
 
 from __future__ import annotations
 
@@ -18,54 +18,49 @@ MAX_SPREAD_MS = 300_000
 MIN_SPREAD_BATCHES = 16
 
 
-def _waiting_for(host: str | Document) -> Document:
+def _unowned(host: str | Document) -> Document:
+    # Both values of `late` are named so that the index on (late, claimable_at) can be used.
     return {"late": {"$in": [False, True]}, "owner": None, "host": host}
 
 
 async def hosts_waiting(db: Database, limit: int) -> list[str]:
-    """The hosts of what could be claimed now: that many at most, those that wait the longest."""
+    """The hosts of batches that could be claimed now, the longest waiting first, at most `limit`."""
     pipeline: list[Document] = [
-        {
-            "$match": {
-                "late": {"$in": [False, True]},
-                "owner": None,
-                "host": {"$gt": ""},
-                "$expr": {"$lte": ["$claimable_at", "$$NOW"]},
-            }
-        },
+        {"$match": {**_unowned({"$gt": ""}), "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}},
         {"$group": {"_id": "$host", "since": {"$min": "$claimable_at"}}},
         {"$sort": {"since": 1, "_id": 1}},
         {"$limit": limit},
     ]
     with operation():
-        found = await (await db.work["batches"].aggregate(pipeline)).to_list()
-    return [d["_id"] for d in found]
+        groups = await (await db.work["batches"].aggregate(pipeline)).to_list()
+    return [g["_id"] for g in groups]
 
 
 async def defer_hosts(db: Database, until_ms: Mapping[str, int]) -> int:
-    """What is claimable for hosts whose breakers are open becomes claimable when each may be tried again. One write.
+    """Defer the claimable batches of hosts with an open breaker: `{host: instant at which it may be tried}`. One write.
 
-    Claims leave it out anyway; this keeps them from walking over it. What is overdue is late work from then on.
+    Claims skip these batches anyway; deferring them spares each claim the scan over them. Those that are overdue become
+    late work. Returns how many batches were deferred.
     """
     hosts = list(until_ms)
     overdue = {"$lte": ["$send_at", {"$subtract": ["$$NOW", OVERDUE_MS]}]}
-    # Lists and not an object: the name of a host has dots in it.
-    place = {"$indexOfArray": [{"$literal": hosts}, "$host"]}
-    until = {"$arrayElemAt": [{"$literal": [DatetimeMS(until_ms[host]) for host in hosts]}, place]}
+    # Two lists and not an object: host names contain dots, which are no good in field names.
+    position = {"$indexOfArray": [{"$literal": hosts}, "$host"]}
+    until = {"$arrayElemAt": [{"$literal": [DatetimeMS(until_ms[host]) for host in hosts]}, position]}
     change = {"claimable_at": until, "late": {"$or": ["$late", overdue]}, "held": True}
     with operation():
         result = await db.work["batches"].update_many(
-            {**_waiting_for({"$in": hosts}), "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}, [{"$set": change}]
+            {**_unowned({"$in": hosts}), "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}, [{"$set": change}]
         )
     return result.modified_count
 
 
 async def release_host(db: Database, host: str) -> int:
-    """What was put off for a host is claimable now."""
+    """Make the deferred batches of a host claimable now, if their send time has come. Returns how many."""
     with operation():
         result = await db.work["batches"].update_many(
             {
-                **_waiting_for(host),
+                **_unowned(host),
                 "$expr": {"$and": [{"$lte": ["$send_at", "$$NOW"]}, {"$gt": ["$claimable_at", "$$NOW"]}]},
             },
             [{"$set": {"claimable_at": "$$NOW", "held": "$$REMOVE"}}],
@@ -74,17 +69,18 @@ async def release_host(db: Database, host: str) -> int:
 
 
 async def spread_late(db: Database, field: str, names: Sequence[str], interval_ms: int) -> int:
-    """Late batches that nobody may take now come back one by one, about `apart_ms` apart, a few minutes at most.
+    """Defer claimable late batches at random, about one per `interval_ms`, over at most `MAX_SPREAD_MS`. Returns how many.
 
-    So a long backlog of one slow host (`field` is `host`) or limit (`gate`) is not walked over by every claim.
+    `field` is `host` or `gate` (limits). The long backlog of one slow host or limit is then not scanned by every claim.
+    Fewer than `MIN_SPREAD_BATCHES` stay as they are.
     """
     query = {"late": True, "owner": None, field: {"$in": list(names)}, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
     with operation():
         waiting = await db.work["batches"].count_documents(query, limit=MAX_SPREAD_MS // interval_ms)
         if waiting < MIN_SPREAD_BATCHES:
             return 0
-        later = {"$multiply": [{"$rand": {}}, waiting * interval_ms]}
+        delay = {"$multiply": [{"$rand": {}}, waiting * interval_ms]}
         result = await db.work["batches"].update_many(
-            query, [{"$set": {"claimable_at": {"$add": ["$$NOW", {"$toLong": later}]}, "held": True}}]
+            query, [{"$set": {"claimable_at": {"$add": ["$$NOW", {"$toLong": delay}]}, "held": True}}]
         )
     return result.modified_count

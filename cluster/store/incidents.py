@@ -1,6 +1,7 @@
-"""`incidents`: one document per job and kind of trouble, with what is still to be said of it; and what decides on them.
+"""`incidents`: one document per job and kind of incident, with the notices that are still to be sent for it.
 
-Every change is a compare-and-set on `rev`. What is to be said is part of the same write that opens or closes.
+Every change is a compare-and-set on `rev`. The write that opens or closes an incident adds its notice, so neither exists
+without the other.
 """
 
 from __future__ import annotations
@@ -22,36 +23,35 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 RETENTION_MS = 30 * DAY_MS
-DEFAULT_RULES_ID = "alerts"
-"""The document of `meta` that holds the rules of all jobs without rules of their own."""
 
 
 def _incident(d: Document) -> Incident:
     return Incident(
-        d["job_id"],
-        IncidentKind(d["kind"]),
-        d["open"],
-        int(d["opened_at"]),
-        int(d["bad_at"]),
-        d["detail"],
-        d["execution"],
-        int(d["told_at"]),
-        int(d["checked_at"]),
-        instant(d["closed_at"]),
-        d["number"],
-        tuple(
-            Notice(
-                NoticeKind(n["said"]),
-                n["number"],
-                int(n["at"]),
-                tuple(n["channels"]),
-                int(n["since"]),
-                n["detail"],
-                n["execution"],
-            )
-            for n in d.get("unsent", ())
-        ),
-        d["rev"],
+        job_id=d["job_id"],
+        kind=IncidentKind(d["kind"]),
+        open=d["open"],
+        opened_ms=int(d["opened_at"]),
+        last_symptom_ms=int(d["bad_at"]),
+        detail=d["detail"],
+        execution=d["execution"],
+        notified_ms=int(d["told_at"]),
+        checked_ms=int(d["checked_at"]),
+        closed_ms=instant(d["closed_at"]),
+        number=d["number"],
+        pending_notices=tuple(_notice(n) for n in d.get("unsent", ())),
+        rev=d["rev"],
+    )
+
+
+def _notice(d: Document) -> Notice:
+    return Notice(
+        kind=NoticeKind(d["said"]),
+        number=d["number"],
+        at_ms=int(d["at"]),
+        channels=tuple(d["channels"]),
+        since_ms=int(d["since"]),
+        detail=d["detail"],
+        execution=d["execution"],
     )
 
 
@@ -70,7 +70,7 @@ def _update(i: Incident) -> Document:
         "number": i.number,
         "rev": i.rev + 1,
     }
-    gone: Document = {}
+    removed: Document = {}
     if i.pending_notices:
         fields["unsent"] = [
             {
@@ -85,16 +85,16 @@ def _update(i: Incident) -> Document:
             for n in i.pending_notices
         ]
     else:
-        gone["unsent"] = ""
+        removed["unsent"] = ""
     if i.closed_ms is not None and not i.pending_notices:
         fields["expire_at"] = DatetimeMS(i.closed_ms + RETENTION_MS)
     else:
-        gone["expire_at"] = ""
-    return {"$set": fields, "$unset": gone} if gone else {"$set": fields}
+        removed["expire_at"] = ""
+    return {"$set": fields, "$unset": removed} if removed else {"$set": fields}
 
 
 async def write(db: Database, incident: Incident) -> bool:
-    """Compare-and-set on the `rev` it was read with (0: there was none). False if somebody was faster."""
+    """Compare-and-set on the `rev` that was read (0: no document existed). False if another writer was faster."""
     with operation():
         try:
             result = await db.work["incidents"].update_one(
@@ -106,37 +106,40 @@ async def write(db: Database, incident: Incident) -> bool:
 
 
 async def get(db: Database, job_id: str, kind: IncidentKind) -> Incident | None:
-    """The latest one of this kind."""
+    """The latest incident of this kind; None if the job never had one, or its retention has ended."""
     with operation():
         d = await db.work["incidents"].find_one({"_id": f"{job_id}:{kind.value}"})
     return None if d is None else _incident(d)
 
 
 async def due_for_check(db: Database, before_ms: int, limit: int) -> list[Incident]:
-    """Open ones that were not looked at since then."""
+    """Open incidents last checked before an instant, the longest unchecked first."""
     with operation():
-        found = (
+        documents = (
             await db.work["incidents"]
             .find({"open": True, "checked_at": {"$lt": DatetimeMS(before_ms)}})
             .sort("checked_at", 1)
             .limit(limit)
             .to_list()
         )
-    return decode_readable("incident", found, _incident)
+    return decode_readable("incident", documents, _incident)
 
 
 async def with_unsent_notices(db: Database, after: str, limit: int) -> list[Incident]:
-    """Those of which something is to be said, in order of id."""
+    """Incidents with notices that are still to be sent, in order of id, from behind `after`."""
     query: Document = {"unsent": {"$exists": True}, "_id": {"$gt": after}}
     with operation():
-        found = await db.work["incidents"].find(query).sort("_id", 1).limit(limit).to_list()
-    return decode_readable("incident", found, _incident)
+        documents = await db.work["incidents"].find(query).sort("_id", 1).limit(limit).to_list()
+    return decode_readable("incident", documents, _incident)
 
 
 async def page(
     db: Database, states: Sequence[bool], limit: int, job_id: str | None = None, after: tuple[int, str] | None = None
 ) -> list[Incident]:
-    """For the API: the latest opened first."""
+    """For the API: incidents that are open or closed as `states` names, the latest opened first.
+
+    `after` is `(opened, id)` of the last incident of the page before.
+    """
     query: Document = {"open": {"$in": list(states)}}
     if job_id is not None:
         query["job_id"] = {"$eq": job_id}
@@ -144,5 +147,5 @@ async def page(
         at = DatetimeMS(after[0])
         query["$or"] = [{"opened_at": {"$lt": at}}, {"opened_at": at, "_id": {"$gt": after[1]}}]
     with operation():
-        found = await db.api["incidents"].find(query).sort([("opened_at", -1), ("_id", 1)]).limit(limit).to_list()
-    return decode_readable("incident", found, _incident)
+        documents = await db.api["incidents"].find(query).sort([("opened_at", -1), ("_id", 1)]).limit(limit).to_list()
+    return decode_readable("incident", documents, _incident)

@@ -19,15 +19,15 @@ JOBS = 10_000
 """Ids of jobs in one query."""
 
 
-def _query(which: ReplayFilter, before_ms: int) -> Document:
-    # What ended after the request is not sent again by it: what fails once more must not go round for ever.
-    ended: Document = {"$lt": DatetimeMS(min(before_ms, which.until_ms or before_ms))}
-    if which.since_ms is not None:
-        ended["$gte"] = DatetimeMS(which.since_ms)
-    query: Document = {"state": {"$in": list(which.states)}, "ended_at": ended}
-    if which.job_id is not None:
-        query["_id"] = {"$gte": f"{which.job_id}:", "$lt": f"{which.job_id};"}
-    last = [(n, v) for n, v in (("error", which.error), ("status", which.status)) if v is not None]
+def _query(criteria: ReplayFilter, before_ms: int) -> Document:
+    # Results that ended after the request do not match: an execution that fails again must not be replayed for ever.
+    ended: Document = {"$lt": DatetimeMS(min(before_ms, criteria.until_ms or before_ms))}
+    if criteria.since_ms is not None:
+        ended["$gte"] = DatetimeMS(criteria.since_ms)
+    query: Document = {"state": {"$in": list(criteria.states)}, "ended_at": ended}
+    if criteria.job_id is not None:
+        query["_id"] = {"$gte": f"{criteria.job_id}:", "$lt": f"{criteria.job_id};"}
+    last = [(n, v) for n, v in (("error", criteria.error), ("status", criteria.status)) if v is not None]
     if last:
         of_last = [
             {"$eq": [{"$let": {"vars": {"last": {"$last": "$attempts"}}, "in": f"$$last.{name}"}}, value]}
@@ -38,7 +38,7 @@ def _query(which: ReplayFilter, before_ms: int) -> Document:
 
 
 async def count(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
-    """How many it would send again, those of deleted jobs left out."""
+    """How many executions these criteria match among results that ended before an instant, without those of deleted jobs."""
     pipeline: list[Document] = [
         {"$match": _query(criteria, before_ms)},
         {"$group": {"_id": "$job_id", "n": {"$sum": 1}}},
@@ -54,33 +54,33 @@ async def count(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
 
 
 async def next_page(db: Database, replay: Replay, limit: int) -> list[tuple[int, str, str]]:
-    """The next of them, as `(end of retention in ms, id, job id)`, the latest first."""
+    """The next matches behind `replay.after` as `(end of retention in ms, id, job id)`, the latest first."""
     query: Document = {"$and": [_query(replay.criteria, replay.created_ms)]}
     if replay.after is not None:
         at = DatetimeMS(replay.after[0])
         query["$and"].append({"$or": [{"expire_at": {"$lt": at}}, {"expire_at": at, "_id": {"$lt": replay.after[1]}}]})
     with operation():
-        found = (
+        documents = (
             await db.work["history"]
             .find(query, {"expire_at": 1, "job_id": 1})
             .sort([("expire_at", -1), ("_id", -1)])
             .limit(limit)
             .to_list()
         )
-    return [(int(d["expire_at"]), d["_id"], d["job_id"]) for d in found]
+    return [(int(d["expire_at"]), d["_id"], d["job_id"]) for d in documents]
 
 
 async def reopen_page(db: Database, replay: Replay, now_ms: int, retention_days: float) -> list[tuple[str, str, int]]:
-    """Let this page be sent again. Returns `(id, job id, due in ms)` of those that may; safe to repeat.
+    """Reopen the executions of this page. Returns `(id, job id, due in ms)` of those that are open now; safe to repeat.
 
-    What has been sent since and has failed once more ended after the request, and is left alone.
+    An execution that was replayed since and has failed again ended after the request, so it does not match and stays.
     """
-    before = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
+    page = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
     with operation():
-        over = {**before, "state": {"$in": list(REPLAYABLE)}}
-        ended = await db.work["history"].find(over, {"ended_at": 1}).to_list()
+        final = {**page, "state": {"$in": list(REPLAYABLE)}}
+        ended = await db.work["history"].find(final, {"ended_at": 1}).to_list()
     await executions.delete_ended(db, {d["_id"]: int(d["ended_at"]) for d in ended})
     with operation():
-        await db.work["history"].update_many(over, reopen_update(now_ms, retention_days))
-        found = await db.work["history"].find({**before, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
-    return [(d["_id"], d["job_id"], int(d["due_at"])) for d in found]
+        await db.work["history"].update_many(final, reopen_update(now_ms, retention_days))
+        reopened = await db.work["history"].find({**page, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
+    return [(d["_id"], d["job_id"], int(d["due_at"])) for d in reopened]

@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""What operators run on a live database: migration, key rotation, health. Safe to interrupt and repeat; not for engine steps."""

@@ -1,4 +1,4 @@
-"""Which executions a node holds a live lease for: `executions` say under which batch and token, `batches` whether those live."""
+"""Which executions are under a live lease: `executions` name batch and token, `batches` tell whether that lease lives."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 async def leased_ids(db: Database, ids: Collection[str]) -> set[str]:
-    """Those of these executions that a node holds a lease for now. What no node holds, no node is sending."""
+    """Those of these executions that a node holds a live lease for. No node is sending the others."""
     with operation():
-        found = (
+        claimed = (
             await db.work["executions"]
             .find({"_id": {"$in": list(ids)}, "state": State.LEASED.value}, {"batch": 1, "token": 1})
             .to_list()
@@ -26,7 +26,7 @@ async def leased_ids(db: Database, ids: Collection[str]) -> set[str]:
             for d in await db.work["batches"]
             .find(
                 {
-                    "_id": {"$in": list({d["batch"] for d in found})},
+                    "_id": {"$in": list({d["batch"] for d in claimed})},
                     "owner": {"$ne": None},
                     "$expr": {"$gt": ["$claimable_at", "$$NOW"]},
                 },
@@ -34,4 +34,4 @@ async def leased_ids(db: Database, ids: Collection[str]) -> set[str]:
             )
             .to_list()
         }
-    return {d["_id"] for d in found if (d["batch"], d["token"]) in leased}
+    return {d["_id"] for d in claimed if (d["batch"], d["token"]) in leased}
