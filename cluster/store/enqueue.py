@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.core.errors import StoreUnavailable
-from cluster.core.execution.model import Batch
+from cluster.core.execution.batching import BatchOptions, make_batch
 from cluster.core.execution.planning import MAX_BATCH
 from cluster.core.limits.permits import batch_limit_key
 from cluster.store import batches, engine_jobs, executions, history
@@ -19,7 +19,7 @@ from cluster.store import batches, engine_jobs, executions, history
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from cluster.core.execution.model import Execution
+    from cluster.core.execution.model import Batch, Execution
     from cluster.store.mongo.client import Database
 
 K = TypeVar("K")
@@ -158,23 +158,17 @@ async def _adopt(
         send_ms = e.send_ms if attempts else plan.send_ms
         limit_key = batch_limit_key(plan.limit_key)
         groups[plan.lane, plan.batch in late, attempts, send_ms, plan.host, limit_key].append(e)
-    for (lane, is_late, attempts, send_ms, host, limit_key), group in _small(groups):
+    for (_, is_late, _, send_ms, *_), group in _small(groups):
         name = new_id()
         moved = await executions.adopt(db, group, {e.id: wanted[e.id] for e in group}, name)
         if moved:
-            batch = Batch(
-                id=name,
-                ids=tuple(sorted(moved)),
-                lane=lane,
-                attempt=attempts,
-                send_ms=send_ms,
-                claimable_ms=send_ms - 1000,
-                late=is_late,
-                token=max(e.token for e in group),
-                host=host,
-                limit_key=limit_key,
-            )
-            await batches.insert(db, [batch])
+            members = [
+                replace(wanted[e.id], batch=name, send_ms=send_ms, attempts=e.attempts)
+                for e in sorted(group, key=lambda e: e.id)
+                if e.id in moved
+            ]
+            options = BatchOptions(late=is_late, token=max(e.token for e in group))
+            await batches.insert(db, [make_batch(members, options)])
             adopted |= moved
     return adopted
 
@@ -210,22 +204,10 @@ async def repair_batches(db: Database, owed: Iterable[Execution], claims: int = 
     for e in still_owed.values():
         if e.batch in by_batch:
             to_repair[e.batch].append(e)
-    await batches.insert(db, [_rebuilt(name, group, claims) for name, group in to_repair.items()])
+    await batches.insert(db, [_rebuilt(group, claims) for group in to_repair.values()])
     return len(to_repair.keys() - listed.keys())
 
 
-def _rebuilt(name: str, group: Sequence[Execution], claims: int) -> Batch:
-    first = min(group, key=lambda e: e.send_ms)
+def _rebuilt(group: Sequence[Execution], claims: int) -> Batch:
     answered = any(a.token == e.token for e in group for a in e.attempts)
-    return Batch(
-        id=name,
-        ids=tuple(e.id for e in group),
-        lane=first.lane,
-        attempt=len(first.attempts),
-        send_ms=first.send_ms,
-        claimable_ms=first.send_ms - 1000,
-        token=max(e.token for e in group),
-        claims=0 if answered else claims,
-        host=first.host if all(e.host == first.host for e in group) else "",
-        limit_key=batch_limit_key(first.limit_key) if all(e.limit_key == first.limit_key for e in group) else None,
-    )
+    return make_batch(group, BatchOptions(claims=0 if answered else claims))
