@@ -13,8 +13,7 @@ HoraeError
 |- Unreadable             a stored document is not what this release understands
 |- SecretUnreadable         what is stored encrypted opens with none of the keys this node was given
 |- OwnershipLost            a race, lost: another holder is right and we must stop
-|  |- TermLost
-|  `- LeaseLost
+|  `- TermLost
 `- InvariantBroken          our own bug
 """
 
@@ -97,10 +96,6 @@ class OwnershipLost(HoraeError):
 
 class TermLost(OwnershipLost):
     """This node no longer leads."""
-
-
-class LeaseLost(OwnershipLost):
-    """This node no longer holds the batch."""
 
 
 class InvariantBroken(HoraeError):

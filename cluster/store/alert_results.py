@@ -44,7 +44,7 @@ def _result(d: Document) -> RecordedResult:
 
 
 async def pending(db: Database, limit: int) -> tuple[list[RecordedResult], list[str]]:
-    """Results that alerts are to be decided on, the oldest first; and the ids of all documents read, unreadable ones too."""
+    """Results that alerts are to be decided on, the oldest first; and the ids of all documents that were read."""
     with operation():
         documents = await db.work["history"].find({"mark": True}, _FIELDS).sort("ended_at", 1).limit(limit).to_list()
     return decode_readable("history", documents, _result), [d["_id"] for d in documents]

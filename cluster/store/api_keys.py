@@ -1,4 +1,4 @@
-"""`api_keys`: keys made with `horae keys create`. Only hashes are stored; keys are random, so one round of SHA-256 is enough."""
+"""`api_keys`: keys made with `horae keys create`. Only hashes are stored: SHA-256, once, because keys are random."""
 
 from __future__ import annotations
 

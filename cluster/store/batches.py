@@ -302,7 +302,7 @@ async def list_leased(db: Database) -> list[LeasedBatch]:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Numbers of executions: `ready` (due, not leased), `leased`, `late`; `oldest_ms` is the earliest send time of the ready."""
+    """Numbers of executions: ready (due, not leased), leased, late; `oldest_ms`: earliest send time of the ready ones."""
 
     ready: int
     leased: int

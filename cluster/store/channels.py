@@ -75,7 +75,7 @@ def _channel(d: Document, keyring: Keyring, *, lock: bool) -> Channel:
 
 
 async def put(db: Database, channel: Channel) -> bool:
-    """Create or replace a channel. True if it was created. Raises `InvalidInput` for a secret without a key to encrypt it."""
+    """Create or replace a channel. True if it was created. Raises `InvalidInput` for a secret without an encryption key."""
     fields = _fields(channel, db.keyring)
     with operation():
         before = await db.api["channels"].find_one_and_update(

@@ -159,7 +159,7 @@ async def schedule_versions(db: Database, ids: Collection[str]) -> dict[str, str
 
 
 async def mark_settled(db: Database, change_ids: Sequence[str]) -> None:
-    """Mark exactly these changes as settled. A job that was changed again meanwhile has another change id and stays unsettled."""
+    """Mark these changes as settled. A job that was changed again meanwhile has another change id and stays unsettled."""
     with operation():
         await db.work["jobs"].update_many({"unsettled": {"$in": list(change_ids)}}, {"$unset": {"unsettled": ""}})
 

@@ -110,7 +110,7 @@ async def _lost(db: Database, versions: dict[str, str]) -> set[str]:
 
 
 def _chunks(planned_batches: Sequence[Batch]) -> Iterator[list[Batch]]:
-    """Batches in the order given, about `CHUNK` executions at a time, so that those to be sent first are claimable first."""
+    """The batches in order, about `CHUNK` executions at a time, so that those to be sent first are claimable first."""
     chunk: list[Batch] = []
     size = 0
     for batch in planned_batches:

@@ -164,9 +164,9 @@ async def adopt(db: Database, older: Sequence[Execution], wanted: Mapping[str, E
     `wanted` maps execution id to what the present schedule owes. An execution without attempts gets the send time of that;
     one with attempts keeps the time of its retry. Returns the ids that were adopted; the caller inserts the batch next.
 
-    The filter makes this safe: a node that holds the earlier batch can no longer end these executions, because it names that
-    batch. An execution that was claimed since it was read has another token and is not adopted, so that its token, which
-    the new batch starts from, cannot fall.
+    The filter makes this safe: a node that holds the earlier batch can no longer end these executions, because it names
+    that batch. An execution that was claimed since it was read has another token and is not adopted. So its token cannot
+    fall, although the new batch starts from the one that was read.
     """
     if not older:
         return set()

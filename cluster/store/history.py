@@ -126,8 +126,8 @@ async def _merge(db: Database, new: Document) -> int:
 
 
 async def prune(db: Database, after_ms: int, now_ms: int, limit: int) -> tuple[int, int]:
-    """Delete records that expired between `after_ms` and `now_ms`, the oldest first: about `limit`, more only if they expired
-    in the same ms. Returns how many were deleted, and up to which instant none is left.
+    """Delete records that expired between `after_ms` and `now_ms`, the oldest first: `limit`, or more if they expired in
+    the same ms. Returns how many were deleted, and up to which instant none is left.
 
     `after_ms` is for speed: without it each call would scan the index entries of records deleted before.
     """
@@ -186,8 +186,8 @@ def reopen_update(now_ms: int, retention_days: float) -> Document:
 async def reopen(db: Database, execution: str, now_ms: int, retention_days: float) -> bool:
     """Reopen a failed or dead execution for a replay. True if it is open now, by this call or an earlier one.
 
-    Its attempts stay, and `record` merges the new ones with them. The time of the request is stored here as well as with the
-    owed execution, because a late success may end the execution before it is sent again.
+    Its attempts stay, and `record` merges the new ones with them. The time of the request is stored here and with the owed
+    execution, because a late success may end the execution before it is sent again.
     """
     with operation():
         result = await db.api["history"].update_one(

@@ -48,7 +48,10 @@ class Reservation:
 
 
 async def reserve(db: Database, key: str, fingerprint: str, name: str, now_ms: int) -> Reservation | StoredResponse:
-    """The right to do the work, or the response to an earlier request. Raises `InvalidInput` for another payload, `InProgress`."""
+    """The right to do the work, or the response to an earlier request.
+
+    Raises `InvalidInput` if the key was used with another payload, `InProgress` while the first request is in progress.
+    """
     records = db.api["idempotency"]
     reservation = {
         "_id": key,

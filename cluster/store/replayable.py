@@ -38,7 +38,7 @@ def _query(criteria: ReplayFilter, before_ms: int) -> Document:
 
 
 async def count(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
-    """How many executions these criteria match among results that ended before an instant, without those of deleted jobs."""
+    """How many results that ended before an instant these criteria match, without those of deleted jobs."""
     pipeline: list[Document] = [
         {"$match": _query(criteria, before_ms)},
         {"$group": {"_id": "$job_id", "n": {"$sum": 1}}},

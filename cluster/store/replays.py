@@ -25,8 +25,8 @@ REPLAYABLE = (State.FAILED.value, State.DEAD.value)
 
 @dataclass(frozen=True, slots=True)
 class ReplayFilter:
-    """Which executions to replay: all given criteria must match. `since_ms <= end < until_ms`; `error` and `status` are those
-    of the last attempt.
+    """Which executions to replay: those that match all given criteria. They ended in `since_ms <= t < until_ms`; `error`
+    and `status` are those of the last attempt.
     """
 
     states: tuple[str, ...] = REPLAYABLE

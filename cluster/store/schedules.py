@@ -68,7 +68,7 @@ async def due(
 
 
 async def stamp(db: Database, keys: Sequence[str], term: Term) -> dict[str, ScheduleRow]:
-    """Stamp rows of older terms with this one and read them back. A newer term among them means that this leader must stop."""
+    """Stamp rows of older terms with this one and read them back. A newer term among them means: this leader must stop."""
     with operation():
         await db.work["schedules"].update_many(
             {"_id": {"$in": list(keys)}, "term": {"$lt": term.number}}, {"$set": {"term": term.number}}

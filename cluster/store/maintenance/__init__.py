@@ -1,1 +1,1 @@
-"""What operators run on a live database: migration, key rotation, health. Safe to interrupt and repeat; not for engine steps."""
+"""What operators run on a live database: migration, key rotation, health. All of it may be interrupted and repeated."""

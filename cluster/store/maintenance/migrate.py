@@ -60,8 +60,8 @@ async def migrate(
         return Migrated(before, before, 0)
     if outdated := await outdated_nodes(db):
         raise Conflict(
-            f"{', '.join(outdated[:5])} run(s) a release that does not know schema version {schema.SCHEMA_VERSION}: replace "
-            "every node first, then migrate"
+            f"{', '.join(outdated[:5])} run(s) a release that does not know schema version {schema.SCHEMA_VERSION}: "
+            "replace every node first, then migrate"
         )
     changed = steps = 0
     while pages is None or steps < pages:
@@ -76,7 +76,7 @@ async def migrate(
 
 
 async def _hosts_page(db: Database) -> tuple[bool, int]:
-    """1 -> 2: add `host` to jobs without it, in order of id. Returns whether there may be more, and how many were changed."""
+    """1 -> 2: add `host` to jobs without it, in order of id. Whether there may be more, and how many were changed."""
     with operation():
         progress = await db.api["meta"].find_one({"_id": PROGRESS_ID})
         after = "" if progress is None else progress["after"]

@@ -39,7 +39,7 @@ def _has_secrets() -> Document:
 
 
 async def rotate(db: Database, *, dry_run: bool = False) -> RotationResult:
-    """Encrypt the secrets of every job and channel. With `dry_run` nothing is written, and `reencrypted` is what would be."""
+    """Encrypt the secrets of every job and channel with the first key. With `dry_run` they are counted only."""
     reencrypted = current = 0
     undecryptable: list[tuple[str, str]] = []
     after = ""

@@ -34,8 +34,8 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 _UNCERTAIN = (ConnectionFailure, ExecutionTimeout, WriteConcernError)
-"""Errors after which an operation may or may not have been applied. A write concern error means that a write was applied, but
-that no majority confirmed it in time or the primary stepped down: it may still be rolled back."""
+"""Errors after which an operation may or may not have been applied. A write concern error means that a write was applied,
+but that no majority confirmed it in time or the primary stepped down: it may still be rolled back."""
 DUPLICATE_KEY = 11000
 
 
@@ -125,7 +125,7 @@ def duplicates(exc: BulkWriteError) -> list[int] | None:
 
 
 async def retry_while_unavailable(write: Callable[[], Awaitable[T]], *, seconds: float, during: str) -> T:
-    """Repeat a write that is safe to repeat while MongoDB is unavailable, for about `seconds`; then raise `StoreUnavailable`.
+    """Repeat a write that is safe to repeat while MongoDB is unavailable, for about `seconds`; then `StoreUnavailable`.
 
     The driver does not retry writes of many documents. Writes passed here filter on token or id, so repeating them is
     harmless. `during` names the write in the log.

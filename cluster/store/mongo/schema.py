@@ -76,7 +76,7 @@ INDEXES: dict[str, list[IndexModel]] = {
 
 
 async def ensure(db: Database) -> None:
-    """Create what is missing. Raises `ConfigurationError` for a standalone server or a schema version this release cannot use."""
+    """Create what is missing. Raises `ConfigurationError` for a standalone server or an unsupported schema version."""
     with operation():
         hello = await db.api.client.admin.command("hello")
         if "setName" not in hello:
@@ -130,8 +130,8 @@ def version_problem(version: int | None) -> str | None:
             "migrated it; run that release or a later one"
         )
     return (
-        f"the database has schema version {version}, this release works on {OLDEST_SUPPORTED_VERSION} and {SCHEMA_VERSION}: run "
-        "`horae db migrate` of the releases between, one after the other"
+        f"the database has schema version {version}, this release works on {OLDEST_SUPPORTED_VERSION} and "
+        f"{SCHEMA_VERSION}: run `horae db migrate` of the releases between, one after the other"
     )
 
 

@@ -1,5 +1,5 @@
-"""Pages of the executions of all jobs, for the API: first those owed, the latest due first, then those final, the latest end
-first.
+"""Pages of the executions of all jobs, for the API: first those owed, the latest due first, then those final, the latest
+end first.
 
 An execution that ends while a client reads the pages moves from the first part to the top of the second: it may be seen in
 both, and is never left out. The second part is in the order of `expire_at`, which the retention needs an index on anyway.
@@ -145,7 +145,7 @@ def _between(field: str, q: ExecutionQuery) -> list[Document]:
 
 
 async def _expiry_bound(db: Database, q: ExecutionQuery) -> list[Document]:
-    """An execution that ended after `since_ms` expires at least the shortest retention later: a bound for the index scan."""
+    """What ended after `since_ms` expires at least the shortest retention later: a bound for the index scan."""
     if q.since_ms is None:
         return []
     with operation():

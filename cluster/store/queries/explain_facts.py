@@ -44,7 +44,7 @@ async def job_and_periods(db: Database, job_id: str) -> tuple[StoredJob, list[Ac
 
 
 async def executions_between(db: Database, job_id: str, from_ms: int, to_ms: int, now_ms: int) -> list[ExecutionView]:
-    """Executions due in `from_ms <= due < to_ms` and missed ranges that begin there, the earliest first, about 20 at most."""
+    """Executions due in `from_ms <= due < to_ms` and missed ranges that begin there, the earliest first, at most 40."""
     ids: Document = {"$gte": f"{job_id}:{from_ms:013d}", "$lt": f"{job_id}:{to_ms:013d}"}
     with operation():
         owed = await db.api["executions"].find({"_id": ids}).sort("_id", 1).limit(20).to_list()

@@ -127,7 +127,7 @@ async def executions_of(db: Database, q: JobExecutionQuery) -> list[ExecutionVie
 
 
 def merge_by_id(owed: Sequence[Document], final: Sequence[Document], now_ms: int) -> dict[str, ExecutionView]:
-    """Views by id. A final record counts, unless it was reopened: then the owed execution does, with the earlier attempts."""
+    """Views by id. A record counts, unless it was reopened: then the owed execution does, with the earlier attempts."""
     views = {r.id: r for r in decode_readable("execution", owed, lambda d: owed_view(d, now_ms))}
     reopened = {d["_id"] for d in final if d.get("state") == REOPENED}
     for record in decode_readable("history", final, final_view):
@@ -236,7 +236,7 @@ def owed_view(d: Document, now_ms: int) -> ExecutionView:
 
 
 def final_view(d: Document) -> ExecutionView:
-    """A record as the API shows it. A reopened one that is not owed yet, because its request failed half way, is `retrying`."""
+    """A record as the API shows it. A reopened one that is not owed yet is `retrying`: its request failed half way."""
     return ExecutionView(
         id=d["_id"],
         job_id=d["job_id"],

@@ -1,8 +1,8 @@
 """The reads of `horae verify`: jobs, owed executions and records, page by page in the order of execution ids.
 
-Execution ids are `job:ms`, so the records of one job lie side by side. Jobs are read in the order of `id + ":"`, which is that of their
-records (`a-1:` and `a0:` lie before `a:`, although `a` lies before `a-1`). Each query is one bounded page: the load on
-the database is that of one connection, and nothing here grows with the time range.
+Execution ids are `job:ms`, so the records of one job lie side by side. Jobs are read in the order of `id + ":"`, which
+is that of their records (`a-1:` and `a0:` lie before `a:`, although `a` lies before `a-1`). Each query is one bounded
+page: the load on the database is that of one connection, and nothing here grows with the time range.
 """
 
 from __future__ import annotations
