@@ -23,7 +23,7 @@ from cluster.leader.elector import Elector
 from cluster.leader.leader import Leader
 from cluster.leader.liveness import Liveness
 from cluster.loops import Loop, cancel_and_wait
-from cluster.store import incidents, nodes, stats
+from cluster.store import meta, nodes, stats
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
@@ -163,7 +163,7 @@ class Node:
         ):
             with attempt:
                 await schema.ensure(self.db)
-                await schema.record_retention(self.db, self.settings.retention_days)
+                await meta.record_retention(self.db, self.settings.retention_days)
                 await self.beat()
         self.booted = True
         log.info("node_started", node=self.id, pid=os.getpid())
@@ -210,7 +210,7 @@ class Node:
             self.liveness.observe(everyone, self.clock.monotonic())
             await self._apply_operator_requests(next((n for n in everyone if n.id == self.id), None))
             self.elector.eligible = self.liveness.clock_agrees(self.id, ended, self.settings.timings.batch_lease)
-            default = await incidents.default_rules(self.db)
+            default = await meta.default_rules(self.db)
             self.worker.results.default_watch = NOT_WATCHED if default is None else watch_of(default)
         if self._beats % STATS_EVERY == 0:
             await self._roll_up()

@@ -18,7 +18,7 @@ from cluster.core.execution.model import Execution
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
-from cluster.store import batches, jobs, replays
+from cluster.store import batches, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ class Replayer:
                 return Replayed()
             replay = turned
         self._trusted()
-        again = await replays.reopen_page(self._db, replay, now_ms, self._retention_days)
+        again = await replayable.reopen_page(self._db, replay, now_ms, self._retention_days)
         await self._owe(again, now_ms)
         await replays.save(self._db, replace(replay, page=()))
         return Replayed(len(again))
 
     async def _turn(self, replay: Replay, now_ms: int) -> Replay | None:
         """Write down the next page, or that there is none. None if another leader was faster."""
-        found = await replays.next_page(self._db, replay, PAGE)
+        found = await replayable.next_page(self._db, replay, PAGE)
         self._trusted()
         if not found:
             log.info("replay_done", replay=replay.id, sent=replay.sent)

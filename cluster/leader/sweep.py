@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.store import batches, breakers, engine_jobs, executions, history, nodes, schedules
+from cluster.store import batches, breakers, deferred_batches, engine_jobs, executions, history, nodes, schedules
 from cluster.store.enqueue import repair_batches
 
 if TYPE_CHECKING:
@@ -140,11 +140,11 @@ class Sweeper:
         A few operations, however many hosts are away: with our own way out broken that is all of them, and the leader
         has to go on writing down what comes due.
         """
-        waiting = await batches.hosts_waiting(self._db, HOSTS_AT_ONCE)
+        waiting = await deferred_batches.hosts_waiting(self._db, HOSTS_AT_ONCE)
         now = self._clock.now_ms()
         until = {b.host: b.until_ms for b in await breakers.of_hosts(self._db, waiting) if b.until_ms > now}
         if until:
-            await batches.defer_hosts(self._db, until)
+            await deferred_batches.defer_hosts(self._db, until)
         for breaker in await breakers.expired_unprobed(self._db, now - UNWANTED_MS, FORGOTTEN_AT_ONCE):
             # Its jobs are gone. Whatever comes for the host after all may find out like anything else.
             if await breakers.close(self._db, breaker):
