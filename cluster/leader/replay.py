@@ -21,11 +21,10 @@ from cluster.store import batches, jobs, replays
 from cluster.store.enqueue import insert_owed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from cluster.core.execution.model import Term
     from cluster.core.job.definition import StoredJob
-    from cluster.store.mongo.client import Database
+    from cluster.leader.context import LeaderContext
     from cluster.store.replays import Replay
 
 log = structlog.get_logger()
@@ -45,13 +44,11 @@ class Replayed:
 class Replayer:
     """Sending again, by one leader."""
 
-    def __init__(
-        self, db: Database, trusted: Callable[[], Term], new_id: Callable[[], str], retention_days: float
-    ) -> None:
-        self._db = db
-        self._trusted = trusted
-        self._new_id = new_id
-        self._retention_days = retention_days
+    def __init__(self, context: LeaderContext) -> None:
+        self._db = context.db
+        self._trusted_term = context.trusted_term
+        self._new_id = context.new_batch_id
+        self._retention_days = context.retention_days
 
     async def step(self, now_ms: int) -> Replayed:
         """The next page of the request whose turn it is, if its time has come and there is room."""
@@ -65,7 +62,7 @@ class Replayer:
             if turned is None or not turned.page:
                 return Replayed()
             replay = turned
-        self._trusted()
+        self._trusted_term()
         again = await replays.reopen_page(self._db, replay, now_ms, self._retention_days)
         await self._owe(again, now_ms)
         await replays.save(self._db, replace(replay, page=()))
@@ -74,7 +71,7 @@ class Replayer:
     async def _turn(self, replay: Replay, now_ms: int) -> Replay | None:
         """Write down the next page, or that there is none. None if another leader was faster."""
         found = await replays.next_page(self._db, replay, PAGE)
-        self._trusted()
+        self._trusted_term()
         if not found:
             log.info("replay_done", replay=replay.id, sent=replay.sent)
             return await replays.save(self._db, replace(replay, done=True))
@@ -135,5 +132,5 @@ class Replayer:
                     owed += members
                     ids = tuple(e.id for e in members)
                     its_batches.append(Batch(batch, ids, lane, 0, now_ms, now_ms, late=True, host=host, limit_key=gate))
-        self._trusted()
+        self._trusted_term()
         await insert_owed(self._db, owed, its_batches, self._new_id)
