@@ -24,12 +24,11 @@ from cluster.store.enqueue import insert_owed
 from cluster.store.history import MissedRange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from cluster.core.execution.model import Execution, JobSchedule, Term
-    from cluster.core.timings import Timings
+    from cluster.core.execution.model import JobSchedule
+    from cluster.leader.context import LeaderContext
     from cluster.store.backfills import Backfill
-    from cluster.store.mongo.client import Database
 
 log = structlog.get_logger()
 
@@ -54,25 +53,15 @@ class CaughtUp:
 class CatchUp:
     """Catching up by one leader."""
 
-    def __init__(
-        self,
-        db: Database,
-        timings: Timings,
-        trusted: Callable[[], Term],
-        new_id: Callable[[], str],
-        retention_days: float,
-    ) -> None:
-        self._db = db
-        self._trusted = trusted
-        self._new_id = new_id
-        self._retention_days = retention_days
-        self.written: Callable[[Sequence[Execution]], None] = lambda _: None
-        """Told what has been written down; the leader traces it if anybody wants to see it."""
-        self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000), late=True)
+    def __init__(self, context: LeaderContext) -> None:
+        self._context = context
+        self._db = context.db
+        self._trusted = context.trusted_term
+        self._new_id = context.new_batch_id
+        self._retention_days = context.retention_days
+        self._grouping = Grouping(MAX_BATCH, int(context.timings.prefetch * 1000), late=True)
         self._dues: tuple[tuple[str, int], list[int]] = (("", 0), [])
         self.quarantine = Quarantine("backfill")
-        self.unsettleable: Callable[[], Sequence[str]] = list
-        """Jobs that settling has set aside: nothing waits for them."""
 
     async def step(self, now_ms: int) -> CaughtUp:
         """One page of jobs of the oldest range, if there is room for late work."""
@@ -120,7 +109,8 @@ class CatchUp:
 
         A job that was changed meanwhile is not among them, or not as it was. What it owed before is settling's to tell.
         """
-        return bool(await engine_jobs.keys_with_pending_change(self._db, [b.key], JOBS, self.unsettleable()))
+        unsettleable = self._context.job_quarantine.ids()
+        return bool(await engine_jobs.keys_with_pending_change(self._db, [b.key], JOBS, unsettleable))
 
     async def _segment(self, b: Backfill, start_ms: int) -> list[int]:
         """The next occurrences of a range, at most `COUNTED`: a range may be weeks of seconds."""
@@ -200,7 +190,7 @@ class CatchUp:
         self._trusted()
         await history.record_missed(self._db, missed, now_ms, self._retention_days)
         await insert_owed(self._db, planned.executions, planned.batches, self._new_id)
-        self.written(planned.executions)
+        self._context.tracer.written(planned.executions)
         reached = (
             replace(b, after=page.last, until_ms=until)
             if page.last is not None

@@ -22,11 +22,11 @@ from cluster.store import batches, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from cluster.core.execution.model import Batch, Term
+    from cluster.core.execution.model import Batch
     from cluster.core.job.definition import StoredJob
-    from cluster.store.mongo.client import Database
+    from cluster.leader.context import LeaderContext
     from cluster.store.replays import Replay
 
 log = structlog.get_logger()
@@ -46,13 +46,11 @@ class Replayed:
 class Replayer:
     """Sending again, by one leader."""
 
-    def __init__(
-        self, db: Database, trusted: Callable[[], Term], new_id: Callable[[], str], retention_days: float
-    ) -> None:
-        self._db = db
-        self._trusted = trusted
-        self._new_id = new_id
-        self._retention_days = retention_days
+    def __init__(self, context: LeaderContext) -> None:
+        self._db = context.db
+        self._trusted_term = context.trusted_term
+        self._new_id = context.new_batch_id
+        self._retention_days = context.retention_days
 
     async def step(self, now_ms: int) -> Replayed:
         """The next page of the request whose turn it is, if its time has come and there is room."""
@@ -66,7 +64,7 @@ class Replayer:
             if turned is None or not turned.page:
                 return Replayed()
             replay = turned
-        self._trusted()
+        self._trusted_term()
         again = await replayable.reopen_page(self._db, replay, now_ms, self._retention_days)
         await self._owe(again, now_ms)
         await replays.save(self._db, replace(replay, page=()))
@@ -75,7 +73,7 @@ class Replayer:
     async def _turn(self, replay: Replay, now_ms: int) -> Replay | None:
         """Write down the next page, or that there is none. None if another leader was faster."""
         found = await replayable.next_page(self._db, replay, PAGE)
-        self._trusted()
+        self._trusted_term()
         if not found:
             log.info("replay_done", replay=replay.id, sent=replay.sent)
             return await replays.save(self._db, replace(replay, done=True))
@@ -135,5 +133,5 @@ class Replayer:
                     members = [replace(e, batch=batch) for e in share[start : start + MAX_BATCH]]
                     owed += members
                     its_batches.append(make_batch(members, BatchOptions(prefetch_ms=0, late=True)))
-        self._trusted()
+        self._trusted_term()
         await insert_owed(self._db, owed, its_batches, self._new_id)

@@ -117,7 +117,7 @@ async def test_a_worker_survives_unexpected_errors_in_every_loop(
             raise ValueError("odd")
         return parked(*seconds)
 
-    monkeypatch.setattr(w.dispatcher, "parked", odd)
+    monkeypatch.setattr(w.dispatcher, "deferrals", odd)
     w.start()
     await eventually(lambda: rows(database, "history"), 10)
     await eventually(lambda: _is(len(renewals) >= 2 and calls[0] >= 2), 10)
@@ -140,7 +140,7 @@ async def test_one_result_that_cannot_be_recorded_keeps_no_other_from_it(
             raise TypeError("cannot be encoded")
         return await real(ended, exclusive)
 
-    monkeypatch.setattr(w._recorder, "endings", picky)
+    monkeypatch.setattr(w._recorder, "record_final", picky)
     w.start()
     await eventually(lambda: _all_final(database, 3), 10)
     found = {h["job_id"]: h for h in await rows(database, "history")}
@@ -166,7 +166,7 @@ async def test_a_result_that_can_never_be_recorded_is_left_to_the_lease(
     async def never(*_: Any) -> Any:
         raise TypeError("never")
 
-    monkeypatch.setattr(w._recorder, "endings", never)
+    monkeypatch.setattr(w._recorder, "record_final", never)
     with capture_logs() as logs:
         w.start()
         await eventually(lambda: _is(w.stats.counters["results_lost"] == 1), 10)
@@ -306,7 +306,7 @@ async def test_the_lease_is_given_up_before_the_drain_and_not_taken_again(
         holders.append((await leases.read(node.db)).holder)
         await real(seconds)
 
-    monkeypatch.setattr(node.worker, "drain", slow)
+    monkeypatch.setattr(node.worker, "shutdown", slow)
     await node.shutdown()
     assert holders == [None, None]
 
@@ -354,7 +354,7 @@ async def test_a_drain_goes_on_when_one_of_its_steps_fails(node: Node, monkeypat
     async def broken(*_: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(node.worker, "drain", broken)
+    monkeypatch.setattr(node.worker, "shutdown", broken)
     with capture_logs() as logs:
         await node.shutdown()
     assert [line["step"] for line in logs if line["event"] == "shutdown_step_failed"] == ["worker"]

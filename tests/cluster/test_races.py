@@ -202,7 +202,7 @@ async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
     clock, now = Crank(), [1000.0]
     leader = await lead(database, clock)
     monkeypatch.setattr(clock, "monotonic", lambda: now[0])
-    census = leader._census
+    census = leader._liveness
 
     async def silently(seconds: int) -> int:
         released = 0

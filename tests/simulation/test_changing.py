@@ -65,12 +65,12 @@ def _forgone_not_told(patch: pytest.MonkeyPatch) -> None:
     async def forgone(*_: Any) -> int:
         return 0
 
-    patch.setattr(Settler, "_record_forgone", forgone)
+    patch.setattr(Settler, "_record_missed", forgone)
 
 
 def _rows_go_on(patch: pytest.MonkeyPatch) -> None:
     """Rows and ranges move on past a change that settling has not seen. The engine did until this found it."""
-    patch.setattr(Materialiser, "_changing", _nothing)
+    patch.setattr(Materialiser, "_keys_with_pending_change", _nothing)
 
 
 def _ranges_go_on(patch: pytest.MonkeyPatch) -> None:
