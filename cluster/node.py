@@ -96,16 +96,16 @@ class Node:
         self.leader = Leader(self.db, self.clock, timings, self.elector, self.liveness, settings.retention_days)
         if not settings.paced_retention:
             self.leader.pruner = None
+        collector = make_trace(self.id)
         self.worker = Worker(
             self.db,
             self.clock,
             timings,
             sender,
             WorkerSettings(self.id, settings.slots, settings.waiting, retention_days=settings.retention_days),
+            collector,
         )
-        trace = make_trace(self.id)
-        self.worker.set_tracer(trace)
-        self.leader.set_tracer(trace)
+        self.leader.set_tracer(collector)
         self._sender = sender
         self._loops = [Loop("boot", self._boot_turn), Loop("beat", self._beat_turn), Loop("election", self._elect_turn)]
         self._beat_at = float("-inf")
@@ -211,7 +211,7 @@ class Node:
             await self._apply_operator_requests(next((n for n in everyone if n.id == self.id), None))
             self.elector.eligible = self.liveness.clock_agrees(self.id, ended, self.settings.timings.batch_lease)
             default = await incidents.default_rules(self.db)
-            self.worker.results.default_watch = NOT_WATCHED if default is None else watch_of(default)
+            self.worker.results.watch_by_default(NOT_WATCHED if default is None else watch_of(default))
         if self._beats % STATS_EVERY == 0:
             await self._roll_up()
         if self._beats % DIGEST_EVERY == 0:
@@ -241,7 +241,7 @@ class Node:
         elif term is not None and me.resign_term == term.number:
             await self.elector.step_aside(lease)
         if not me.drain_requested and self.worker.draining:
-            self.worker.draining = False
+            self.worker.undrain()
             log.info("node_undrained")
 
     def _report(self) -> dict[str, Any]:
@@ -252,8 +252,8 @@ class Node:
             "version": self.version,
             "schema": schema.SCHEMA_VERSION,
             "clock_offset_ms": self.clock.wall_offset_ms,
-            "in_flight": self.worker.dispatcher.in_flight,
-            "waiting": self.worker.dispatcher.waiting,
+            "in_flight": self.worker.context.slots.in_flight,
+            "waiting": self.worker.context.unsent.count,
             "leading": self.elector.term is not None,
             "draining": self.shutting_down or self.worker.draining,
             "counters": {
