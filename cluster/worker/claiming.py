@@ -73,7 +73,7 @@ class Claiming:
         self._recorder = recorder
         self._max_waiting = max_waiting
         self._max_unrecorded = max_unrecorded
-        self._claimer = Claimer(context.db, context.clock, context.timings, context.node)
+        self.claimer = Claimer(context.db, context.clock, context.timings, context.node)
         self._suspect = SuspectSlot()
         self._strays = False
         """Whether a batch may carry this node's name that the node does not know of."""
@@ -99,7 +99,7 @@ class Claiming:
         """Claim again."""
         self.paused = False
 
-    def claimer(self, *, spare: bool = False) -> Callable[[], Awaitable[float | None]]:
+    def turns(self, *, spare: bool = False) -> Callable[[], Awaitable[float | None]]:
         """The turns of one claimer, which polls ever less often while there is nothing to claim.
 
         A `spare` one claims only while there is a backlog. A claim waits for the database most of its time, and after an
@@ -183,9 +183,9 @@ class Claiming:
                 continue
             with self._suspect.claiming() as may_be_suspect:
                 which = self._filter(None if may_be_suspect else SUSPECT_AFTER - 1, late=late)
-                claimed = await self._claimer.step(which)
+                claimed = await self.claimer.step(which)
                 if claimed is not None:
-                    await self._take_on(claimed)
+                    await self.take_on(claimed)
                     return True
         return False
 
@@ -207,7 +207,8 @@ class Claiming:
                 self._context.reclaim_pause.begin()
             self._primary = primary
 
-    async def _take_on(self, claimed: ClaimedBatch) -> None:
+    async def take_on(self, claimed: ClaimedBatch) -> None:
+        """Have a claimed batch sent; or split it, give it up or delete it, as its claims and its executions say."""
         batch, counters = claimed.batch, self._context.stats.counters
         newer = self._context.held.get(batch.id)
         if newer is not None and newer.batch.token > batch.token:

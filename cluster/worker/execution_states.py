@@ -45,10 +45,10 @@ class ExecutionState(StrEnum):
     @property
     def stage(self) -> Stage:
         """The stage in the life of its batch that this state belongs to."""
-        return Stage(self) if self in _STAGES else Stage.WAITING
+        return Stage(self.value) if self.value in _STAGES else Stage.WAITING
 
 
-_STAGES = frozenset(Stage)
+_STAGES = frozenset(stage.value for stage in Stage)
 
 _LEFT_BEHIND = frozenset({ExecutionState.UNRECORDED, ExecutionState.CLOSED})
 """From every state of the stage `waiting`: released or dropped (unrecorded), withdrawn or lost with its lease (closed)."""

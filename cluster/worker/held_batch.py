@@ -134,7 +134,10 @@ class HeldBatch:
 
     def recorded(self, execution_id: str) -> None:
         """Everything about it is written."""
-        self._unrecorded.discard(execution_id)
+        if execution_id in self._unrecorded:
+            self._unrecorded.remove(execution_id)
+        elif self.stage(execution_id) is not Stage.CLOSED:
+            raise KeyError(execution_id)
 
     def abandon(self, execution_id: str) -> list[Execution]:
         """Nothing will be written about it, so only the end of the lease can help it: the lease is given up with it.

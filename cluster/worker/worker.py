@@ -94,7 +94,7 @@ class Worker:
             tasks=Tasks(),
         )
         self.stats = context.stats
-        recorder = Recorder(db, settings.retention_days, int(timings.prefetch * 1000))
+        self.recorder = recorder = Recorder(db, settings.retention_days, int(timings.prefetch * 1000))
         self.dispatcher = Dispatcher(context)
         self.claiming = Claiming(context, self.dispatcher, recorder, settings.waiting, settings.unrecorded)
         self.lease_keeper = LeaseKeeper(context)
@@ -111,8 +111,8 @@ class Worker:
     def start(self) -> None:
         """Begin to work."""
         self._claimers = [
-            *(Loop("claim", self.claiming.claimer()) for _ in range(self._settings.claimers)),
-            *(Loop("claim", self.claiming.claimer(spare=True)) for _ in range(self._settings.spare_claimers)),
+            *(Loop("claim", self.claiming.turns()) for _ in range(self._settings.claimers)),
+            *(Loop("claim", self.claiming.turns(spare=True)) for _ in range(self._settings.spare_claimers)),
         ]
         self.loops = [
             *self._claimers,

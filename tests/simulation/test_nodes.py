@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.core.execution.model import Rescheduled, RetryPolicy
-    from cluster.worker.leases import HeldBatch
+    from cluster.worker.held_batch import HeldBatch
 
 STORMS, QUIET = 250, 60
 BROKEN_RUNS = 10_000
@@ -156,7 +156,7 @@ def _drain_forgets(patch: pytest.MonkeyPatch) -> None:
     """A node that stops drops what it has not sent, and does not hand it back."""
 
     async def put_back(self: Releaser, held: HeldBatch, *_: Any) -> int:
-        return len(self._dispatcher.withdraw(held))
+        return len(self._context.unsent.withdraw(held))
 
     patch.setattr(Releaser, "release", put_back)
 
