@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PREFETCH_MS = 1000
+"""How long before its send time a batch may be claimed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -22,7 +25,7 @@ class Timings:
     lookahead: float = 15.0
     tick: float = 1.0
     batch_lease: float = 10.0
-    prefetch: float = 1.0
+    prefetch: float = PREFETCH_MS / 1000
     """How long before its send time a batch may be claimed."""
     stride: float = 5.0
     """How far beyond the look-ahead a schedule is advanced at once, so that its jobs are read once per stride."""

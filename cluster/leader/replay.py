@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.execution.model import Batch, Execution
+from cluster.core.execution.batching import BatchOptions, make_batch
+from cluster.core.execution.model import Execution
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
@@ -23,7 +24,7 @@ from cluster.store.enqueue import insert_owed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.core.execution.model import Term
+    from cluster.core.execution.model import Batch, Term
     from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database
     from cluster.store.replays import Replay
@@ -127,13 +128,12 @@ class Replayer:
             groups[d.lane, batch_limit_key(execution.limit_key)].append(execution)
         owed: list[Execution] = []
         its_batches: list[Batch] = []
-        for (lane, gate), group in groups.items():
-            for host, share in group_by_host(group, lambda e: e.host):
+        for group in groups.values():
+            for _, share in group_by_host(group, lambda e: e.host):
                 for start in range(0, len(share), MAX_BATCH):
                     batch = self._new_id()
                     members = [replace(e, batch=batch) for e in share[start : start + MAX_BATCH]]
                     owed += members
-                    ids = tuple(e.id for e in members)
-                    its_batches.append(Batch(batch, ids, lane, 0, now_ms, now_ms, late=True, host=host, limit_key=gate))
+                    its_batches.append(make_batch(members, BatchOptions(prefetch_ms=0, late=True)))
         self._trusted()
         await insert_owed(self._db, owed, its_batches, self._new_id)
