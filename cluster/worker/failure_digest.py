@@ -1,4 +1,4 @@
-"""A digest of failures: what a log says about a broken target once per interval, instead of a line per attempt."""
+"""A digest of failures: the log has a broken target once per interval, instead of a line per attempt."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ class FailureDigest:
         failing.execution = execution
 
     def take(self) -> list[FailingHost]:
-        """All hosts that failed, the worst first; counting begins anew."""
+        """All hosts that failed, the worst first; counting starts at zero."""
         taken, self._hosts = self._hosts, {}
         return sorted(taken.values(), key=lambda f: -f.attempts)

@@ -18,10 +18,12 @@ from cluster.store import batches, deferred_batches, engine_jobs
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed
 from cluster.store.mongo import operation
-from cluster.worker import dispatch, host_queues
+from cluster.worker import dispatch, host_queues, slots
+from cluster.worker.held_batch import HeldBatch
+from cluster.worker.model import ReadyExecution
 from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, worker
 from tests.support.waiting import eventually
-from tests.support.workers import DUE, answering, owed, run_dry
+from tests.support.workers import DUE, answering, owed, record_all, run_dry
 
 if TYPE_CHECKING:
     import pytest
@@ -59,14 +61,14 @@ async def drain(w: Worker, seconds: float = 10) -> None:
 
 
 async def _idle(w: Worker) -> bool:
-    return not w.held and not w.results.unrecorded
+    return not w.held and not w.context.records
 
 
 async def trip(db: Database, w: Worker) -> None:
     """Send so many failing requests that the breaker of bad.example:81 opens, and share it."""
     await owed(db, *(f"t{i}" for i in range(MIN_ATTEMPTS)), batch="trip", url=BAD, retry=PATIENT)
     await run_dry(w)
-    await w.breakers.synchronise()
+    await w.context.breakers.synchronise()
 
 
 async def shift(db: Database, **change: Any) -> None:
@@ -89,11 +91,11 @@ async def test_a_breaker_opens_and_what_waits_uses_up_no_attempt(database: Datab
     mixed = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", "b3", 0) for j, _ in MIXED]
     await insert_owed(database, mixed, [Batch("b3", tuple(e.id for e in mixed), 0, 0, DUE, DUE)], lambda: "new")
     del seen[:]
-    while await w.claim_once():
+    while await w.claiming.claim_once():
         pass
     await eventually(lambda: _done(w, 2), 5, "what goes to the other port")
-    results, w.results.unrecorded = w.results.unrecorded, []
-    await w.results.record(results)
+    await record_all(w)
+    await w.share_breakers()
     await w.releaser.release_deferred()
     await run_dry(w)
     assert seen == [GOOD, GOOD]
@@ -114,7 +116,7 @@ MIXED = (("mixed-bad", BAD), ("mixed-good", GOOD))
 
 
 async def _done(w: Worker, results: int) -> bool:
-    return len(w.results.unrecorded) >= results
+    return len(w.context.records) >= results
 
 
 async def test_one_probe_in_the_cluster_then_everything(database: Database) -> None:
@@ -128,8 +130,8 @@ async def test_one_probe_in_the_cluster_then_everything(database: Database) -> N
         await owed(database, *(f"p{i}-{k}" for k in range(4)), batch=f"p{i}", url=BAD, retry=PATIENT)
     await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
     for w in workers:
-        await w.breakers.synchronise()
-    await asyncio.gather(*(w.claim_once() for w in workers))
+        await w.context.breakers.synchronise()
+    await asyncio.gather(*(w.claiming.claim_once() for w in workers))
     assert sum(len(w.held) for w in workers) == 3
     await eventually(lambda: _answered(workers, 1), 5, "the probe")
     await eventually(lambda: _reopened(database), 5, "the verdict on the probe")
@@ -141,16 +143,17 @@ async def test_one_probe_in_the_cluster_then_everything(database: Database) -> N
     target.state["up"] = True
     await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
     for w in workers:
-        results, w.results.unrecorded = w.results.unrecorded, []
-        await w.results.record(results)
+        await record_all(w)
+        await w.share_breakers()
         await w.releaser.release_deferred()
+        await w.share_breakers()
         await w.releaser.release_deferred()
     await eventually(lambda: _closed(database), 5, "the breaker to close")
     await database.api["batches"].update_many(
         {"send_at": DatetimeMS(DUE), "owner": None}, {"$set": {"claimable_at": DatetimeMS(DUE)}}
     )
     for w in workers:
-        await w.breakers.synchronise()
+        await w.context.breakers.synchronise()
         w.dispatcher.start_waiting()
         await run_dry(w)
     probes = {f"p{i}-{k}" for i in range(3) for k in range(4)}
@@ -162,7 +165,7 @@ async def test_one_probe_in_the_cluster_then_everything(database: Database) -> N
 
 
 async def _answered(workers: list[Worker], results: int) -> bool:
-    return sum(len(w.results.unrecorded) for w in workers) >= results
+    return sum(len(w.context.records) for w in workers) >= results
 
 
 async def _reopened(db: Database) -> bool:
@@ -188,12 +191,12 @@ async def test_the_death_of_the_probing_node_keeps_nothing_shut(database: Databa
             "node": "dead",
         }
     )
-    await w.breakers.synchronise()
-    assert w.dispatcher.hosts_blocked() == ("bad.example:81",)
+    await w.context.breakers.synchronise()
+    assert w.claiming.blocked_hosts() == ("bad.example:81",)
     await owed(database, "a", url=BAD)
-    assert not await w.claim_once()
+    assert not await w.claiming.claim_once()
     await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
-    await w.breakers.synchronise()
+    await w.context.breakers.synchronise()
     await run_dry(w)
     await eventually(lambda: _closed(database), 5, "the breaker to close")
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded"]
@@ -214,16 +217,17 @@ async def test_one_job_that_fails_does_not_keep_its_host_from_the_others(databas
     opened = {"_id": "bad.example:81", "half_open": False, "until": DatetimeMS(Clock().now_ms() - 1), "opens": 1}
     more = {"rev": 1, "opened_at": DatetimeMS(DUE), "why": "?", "node": "n"}
     await database.api["breakers"].insert_one({**opened, **more})
-    await w.breakers.synchronise()
-    assert await w.claim_once()
+    await w.context.breakers.synchronise()
+    assert await w.claiming.claim_once()
     await eventually(lambda: _reopened(database), 5, "the probe of the job that fails")
     assert seen == ["/broken"]
     # What waits on the node when a probe was in vain stands behind what waits in the database.
     await shift(database, until=DatetimeMS(Clock().now_ms() + 60_000))
     document = {"host": "", "claimable_at": DatetimeMS(DUE)}
     await database.api["batches"].update_one({"_id": "b"}, {"$set": document})  # or it would not be claimed
-    assert await w.claim_once()
+    assert await w.claiming.claim_once()
     await eventually(lambda: _parked(w), 5, "what may not be sent now")
+    await w.share_breakers()
     await w.releaser.release_deferred()
     (breaker,) = await rows(database, "breakers")
     put_back = [b for b in await rows(database, "batches") if b["host"] == "bad.example:81" and len(b["ids"]) == 9]
@@ -231,22 +235,23 @@ async def test_one_job_that_fails_does_not_keep_its_host_from_the_others(databas
     # Of ten that wait here nine are well. Whichever is drawn, it is not always the first.
     drawn: set[str] = set()
     for _ in range(100):
-        host_queues = w.dispatcher._parking
+        host_queues = w.dispatcher.host_queues
         for place, job in enumerate("abcdefghij"):
             host_queues.add(_ready(job, place))
         drawn.add(host_queues.draw("h").execution.job_id)  # type: ignore[union-attr]
-        host_queues._parked.clear()
+        host_queues._queues.clear()
     assert len(drawn) > 3
 
 
 async def _parked(w: Worker) -> bool:
-    return "bad.example:81" in w.dispatcher._parking.hosts()
+    return "bad.example:81" in w.dispatcher.host_queues.hosts()
 
 
-def _ready(job: str, place: int) -> Any:
+def _ready(job: str, place: int) -> ReadyExecution:
     execution = Execution(execution_id(job, DUE + place), job, DUE, DUE, "v1", "b", 0)
-    held = SimpleNamespace(waiting={execution.id: execution})
-    return SimpleNamespace(execution=execution, held=held, job=SimpleNamespace(host="h"), parked_at=0.0)
+    held = HeldBatch(Batch("b", (execution.id,), 0, 0, DUE, DUE), 0.0, [execution])
+    to_host: Any = SimpleNamespace(host="h")
+    return ReadyExecution(held, execution, to_host, None, 0.0)
 
 
 async def test_what_is_held_back_is_put_off_and_no_hindrance(database: Database) -> None:
@@ -320,10 +325,10 @@ async def test_being_handed_back_does_not_count_as_killing_nodes(database: Datab
     await owed(database, "a", "b", url=BAD)
     w = worker(database, answering(200))
     for i in range(15):
-        claimed = await w._claimer.step(ClaimFilter(late=i > 0))  # overdue: it comes back as late work
+        claimed = await w.claiming.claimer.step(ClaimFilter(late=i > 0))  # overdue: it comes back as late work
         assert claimed is not None
         assert claimed.batch.claims == 1
-        await w._take_on(claimed)
+        await w.claiming.take_on(claimed)
         await w.releaser.release(w.held["b"], None)
     await run_dry(w)
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded"] * 2
@@ -350,7 +355,7 @@ async def test_a_hanging_host_leaves_slots_and_batches_to_the_others(database: D
         await owed(database, *names[n * 20 : n * 20 + 20], batch=f"g{n}", url=GOOD, lane=5)
     w.start()
     await eventually(lambda: _true(set(done) == set(names)), 10, "all of the healthy host")
-    await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "a quarter of the slots, and no more, to hang")
+    await eventually(lambda: _true(w.context.slots.in_flight == 8), 5, "a quarter of the slots, and no more, to hang")
     await eventually(lambda: _put_back(database, 72), 10, "what could not go to be put back")
     forever.set()
     await eventually(lambda: _recorded(database, 280), 20, "everything")
@@ -405,17 +410,17 @@ async def test_what_waits_for_its_host_is_not_read_again_and_again(
 
     monkeypatch.setattr(dispatch, "STALE_SECONDS", 60.0)
     w = worker(database, target, slots=32)
-    await w.claim_once()
-    await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "a quarter of the slots")
-    for waiting in w.dispatcher._parking._parked.values():
+    await w.claiming.claim_once()
+    await eventually(lambda: _true(w.context.slots.in_flight == 8), 5, "a quarter of the slots")
+    for waiting in w.dispatcher.host_queues._queues.values():
         for ready in waiting:
             ready.read_at = float("-inf")
     del reads[:]
     monkeypatch.setattr(host_queues, "LOOK_SECONDS", 60.0)
-    w.dispatcher._parking._looked_at = w._clock.monotonic()
+    w.dispatcher.host_queues._looked_at = w.context.clock.monotonic()
     free.release()
-    await eventually(lambda: _true(len(w.results.unrecorded) == 1), 5, "one that ended")
-    await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "the next one to go")
+    await eventually(lambda: _true(len(w.context.records) == 1), 5, "one that ended")
+    await eventually(lambda: _true(w.context.slots.in_flight == 8), 5, "the next one to go")
     assert 1 <= len(reads) <= host_queues.STARTS_PER_LOOK
     await w.dispatcher.close()
 
@@ -424,7 +429,7 @@ async def test_a_node_whose_slots_all_hang_leaves_its_work_to_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is due and waits for a slot there goes back, unsent and at once claimable; it claims nothing more."""
-    monkeypatch.setattr(dispatch, "STUCK_SECONDS", 0.05)
+    monkeypatch.setattr(slots, "STUCK_SECONDS", 0.05)
     release = asyncio.Event()
     hung: list[str] = []
 
@@ -435,12 +440,12 @@ async def test_a_node_whose_slots_all_hang_leaves_its_work_to_others(
 
     full = worker(database, hangs, "full", slots=1)
     await owed(database, "first", "second", batch="b0", url="http://hangs.example/")
-    assert await full.claim_once()
+    assert await full.claiming.claim_once()
     await eventually(lambda: _stuck(full), 5, "its only slot to hang while something is due")
     assert len(hung) == 1
     await full.releaser.release_deferred()
     (left,) = (b for b in await rows(database, "batches") if b["owner"] is None)
-    assert not await full.claim_once(), "it has no room"
+    assert not await full.claiming.claim_once(), "it has no room"
     seen: list[str] = []
     await run_dry(worker(database, down(seen), "free"))
     assert (len(left["ids"]), len(seen)) == (1, 1)
@@ -452,4 +457,4 @@ async def test_a_node_whose_slots_all_hang_leaves_its_work_to_others(
 
 
 async def _stuck(w: Worker) -> bool:
-    return w.dispatcher.stuck() and bool(w.dispatcher.overdue_batches())
+    return w.context.slots.stuck() and bool(w.dispatcher.run_queue.overdue_batches())

@@ -20,9 +20,11 @@ from cluster.core.timings import Timings
 from cluster.store import permits, queues
 from cluster.store.enqueue import insert_owed
 from cluster.store.queues import Queue
+from cluster.worker.held_batch import HeldBatch
+from cluster.worker.model import ReadyExecution
 from tests.support.engine import Crank, check_books, job_document, put_jobs, rows, worker
 from tests.support.waiting import eventually
-from tests.support.workers import DUE, answering, owed, run_dry
+from tests.support.workers import DUE, answering, owed, record_all, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -122,8 +124,8 @@ async def test_the_death_of_a_node_gives_its_permits_back(database: Database) ->
         return httpx.Response(200)
 
     mortal = worker(database, hang, "mortal", timings=SHORT)
-    await mortal.claim_once()
-    await eventually(lambda: _true(mortal.dispatcher.in_flight == 1), 5, "it is under way")
+    await mortal.claiming.claim_once()
+    await eventually(lambda: _true(mortal.context.slots.in_flight == 1), 5, "it is under way")
     died = Clock().now_ms()
     await owed(database, "second", batch="b2", queue="one", gate="q:one")
     heir = worker(database, target := Target(), "heir", timings=SHORT)
@@ -154,14 +156,14 @@ async def test_a_node_that_stood_still_gives_no_permit_back_that_is_anothers_by_
         return httpx.Response(200)
 
     stalled = worker(database, slow, "stalled", timings=SHORT)
-    await stalled.claim_once()
-    await eventually(lambda: _true(stalled.dispatcher.in_flight == 1), 5, "it is under way")
+    await stalled.claiming.claim_once()
+    await eventually(lambda: _true(stalled.context.slots.in_flight == 1), 5, "it is under way")
     heir = worker(database, hang, "heir", timings=SHORT)
     heir.start()
     await asyncio.wait_for(heir_has_it.wait(), 15)
     late.set()
-    await eventually(lambda: _true(bool(stalled.results.unrecorded)), 5, "the late answer")
-    results, stalled.results.unrecorded = stalled.results.unrecorded, []
+    await eventually(lambda: _true(bool(stalled.context.records)), 5, "the late answer")
+    results = stalled.context.records.take()
     await stalled.results.record(results)
     assert (await permits.read(database, "q:one")).granted.keys() == {results[0].execution.id}
     forever.set()
@@ -204,7 +206,9 @@ async def test_a_permit_that_is_given_back_late_is_not_that_of_the_next_attempt(
     other = worker(database, target, "other")
     other.start()
     either = (w.dispatcher, other.dispatcher)  # whichever claimed it
-    await eventually(lambda: _true(any(d.saturated_limits() for d in either) or len(target.came) > 2), 5, "the second")
+    await eventually(
+        lambda: _true(any(d.limit_queues.saturated() for d in either) or len(target.came) > 2), 5, "the second"
+    )
     await asyncio.sleep(0.3)  # time enough to be let through
     assert len(target.came) == 2, "the second runs beside the first"
     monkeypatch.setattr(permits, "release", give_back)
@@ -271,18 +275,17 @@ async def test_a_rate_that_is_raised_is_in_force_at_once(database: Database, mon
     await queues.put(database, Queue("slow", Limits(0.001), 0))
     await owed(database, *(f"j{i}" for i in range(6)), queue="slow", gate="q:slow")
     w = worker(database, target := Target())
-    await w.claim_once()
-    await eventually(lambda: _true(bool(w.results.unrecorded)), 5, "the first one")
-    (line,) = w.dispatcher._lines._lines.values()
+    await w.claiming.claim_once()
+    await eventually(lambda: _true(bool(w.context.records)), 5, "the first one")
+    (queue,) = w.dispatcher.limit_queues._queues.values()
     await eventually(
-        lambda: _true(line.next_ask_ms is not None and len(line.waiting) == 5), 5, "the others to be told when"
+        lambda: _true(queue._next_ask_ms is not None and len(queue._waiting) == 5), 5, "the others to be told when"
     )
-    results, w.results.unrecorded = w.results.unrecorded, []
-    await w.results.record(results)
+    await record_all(w)
 
     async def put_back() -> dict[str, Any] | None:
-        for ready in line.waiting:  # empty while permits are asked for
-            ready.waiting_since = float("-inf")
+        for ready in queue._waiting:  # empty while permits are asked for
+            ready.begin_waiting(float("-inf"))
         await w.releaser.release_deferred()
         return await database.api["batches"].find_one({"owner": None})
 
@@ -290,7 +293,7 @@ async def test_a_rate_that_is_raised_is_in_force_at_once(database: Database, mon
     assert len(batch["ids"]) == 5
     assert int(batch["claimable_at"]) < Clock().now_ms() + 60_000
     await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
-    monkeypatch.setattr("cluster.worker.rate_limiter.KNOWN_SECONDS", 0.0)
+    monkeypatch.setattr("cluster.worker.rate_limiter.CACHE_SECONDS", 0.0)
     await queues.put(database, Queue("slow", Limits(100.0), 0))
     w.start()
     await eventually(lambda: _recorded(database, 6), 15, "all of them")
@@ -308,7 +311,7 @@ async def test_what_is_limited_takes_no_room_from_others(database: Database) -> 
     await eventually(lambda: _recorded(database, 1), 5, "the first of them")
     await owed(database, *(f"f{i}" for i in range(50)), batch="f")
     await eventually(lambda: _recorded(database, 51), 5, "those that are free")
-    await eventually(lambda: _true(w.dispatcher.waiting == 0), 10, "what waits to be put back")
+    await eventually(lambda: _true(w.context.unsent.count == 0), 10, "what waits to be put back")
     await w.shutdown(3)
     left = await rows(database, "executions")
     assert len(left) == 299
@@ -358,8 +361,8 @@ async def test_the_death_of_the_node_that_runs_lets_the_next_one_run(database: D
 
     await due_now("b1")
     mortal = worker(database, hang, "mortal", timings=SHORT)
-    await mortal.claim_once()
-    await eventually(lambda: _true(mortal.dispatcher.in_flight == 1), 5, "it is under way")
+    await mortal.claiming.claim_once()
+    await eventually(lambda: _true(mortal.context.slots.in_flight == 1), 5, "it is under way")
     heir = worker(database, target := Target(), "heir", timings=SHORT)
     heir.start()
     await due_now("b2")
@@ -428,16 +431,15 @@ async def test_the_probe_of_a_host_keeps_to_its_limit(database: Database) -> Non
     target = Target(0.6)
     running, w = worker(database, target, "running"), worker(database, target)
     await owed(database, "r", batch="r", url="http://good.example:82/x", queue="mail", gate="q:mail")
-    assert await running.claim_once()
+    assert await running.claiming.claim_once()
     await eventually(lambda: _true(target.now["all"] == 1), 5, "the one that may run")
     opened = {"_id": "bad.example:81", "half_open": False, "until": DatetimeMS(DUE), "opens": 1, "rev": 1}
     await database.api["breakers"].insert_one({**opened, "opened_at": DatetimeMS(DUE), "why": "?", "node": "n"})
-    await w.breakers.synchronise()
+    await w.context.breakers.synchronise()
     await owed(database, "p", batch="p", url="http://bad.example:81/x", queue="mail", gate="q:mail")
-    assert await w.claim_once()
+    assert await w.claiming.claim_once()
     await eventually(lambda: _true(target.now["r"] == 0 and bool(target.came)), 5, "the end of the one that may run")
-    results, running.results.unrecorded = running.results.unrecorded, []
-    await running.results.record(results)
+    await record_all(running)
     await eventually(lambda: _true(len(target.came) == 2), 5, "the probe")
     assert target.most["all"] == 1
     await run_dry(w)
@@ -447,17 +449,22 @@ async def test_a_permit_of_a_time_that_never_came_is_asked_for_anew(database: Da
     """The clock was five minutes ahead when it was given out, and is right again."""
     clock, target = Crank(DUE + 300_000), Target()
     w = worker(database, target, clock=clock)
-    lines = w.dispatcher._lines
+    limit_queues = w.dispatcher.limit_queues
     far = Permit("j:a", "a", DUE + 300_400, "mark")
-    ready = SimpleNamespace(permit=far, job=SimpleNamespace(gate="j:a"), unsent=False, parked_at=0.0)
+    ready = _limited("j:a", far)
     clock.now = DUE
-    assert not lines.admit(ready)  # type: ignore[arg-type]
-    assert list(lines._lines["j:a"].waiting) == [ready], "it asks again, and keeps its mark"
-    near = SimpleNamespace(permit=Permit("j:b", "b", DUE + 400, "mark"), job=SimpleNamespace(gate="j:b"), held=None)
-    near.execution = SimpleNamespace(send_ms=DUE)
-    assert not lines.admit(near)  # type: ignore[arg-type]
-    assert "j:b" not in lines._lines, "it waits for its instant"
+    assert not limit_queues.admit(ready)
+    assert list(limit_queues._queues["j:a"]._waiting) == [ready], "it asks again, and keeps its permit id"
+    near = _limited("j:b", Permit("j:b", "b", DUE + 400, "mark"))
+    assert not limit_queues.admit(near)
+    assert "j:b" not in limit_queues._queues, "it waits for its instant"
     await w.dispatcher.close()
+
+
+def _limited(limit_key: str, permit: Permit) -> ReadyExecution:
+    execution = Execution(permit.execution, "a", DUE, DUE, "v1", "b", 0)
+    job: Any = SimpleNamespace(limit_key=limit_key)
+    return ReadyExecution(HeldBatch(Batch("b", (), 0, 0, DUE, DUE), 0.0, []), execution, job, None, 0.0, permit=permit)
 
 
 async def test_what_is_due_only_in_minutes_takes_no_room(database: Database) -> None:
@@ -465,7 +472,7 @@ async def test_what_is_due_only_in_minutes_takes_no_room(database: Database) -> 
     clock = Crank(DUE - 300_000)
     w = worker(database, answering(200), clock=clock)
     await owed(database, "a")
-    assert await w.claim_once()
+    assert await w.claiming.claim_once()
     assert w.held
     await w.releaser.release_deferred()
     assert not w.held

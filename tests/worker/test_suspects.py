@@ -11,14 +11,15 @@ from bson.datetime_ms import DatetimeMS
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
 from cluster.worker.claim import SPLIT_AFTER, SUSPECT_AFTER
-from cluster.worker.leases import Deferral
+from cluster.worker.model import Deferral
 from tests.support.engine import check_books, rows, worker
 from tests.support.waiting import eventually
-from tests.support.workers import DUE, SHORT, answering, owed, run_dry
+from tests.support.workers import DUE, SHORT, answering, owed, record_all, run_dry
 
 if TYPE_CHECKING:
     from cluster.core.execution.model import Batch
     from cluster.store.mongo.client import Database
+    from cluster.worker.worker import Worker
 
 
 async def claimed_before(db: Database, times: int, **query: Any) -> None:
@@ -33,12 +34,14 @@ async def test_of_what_nodes_were_lost_with_a_node_holds_one_at_a_time(database:
     await owed(database, "b", batch="b2")
     await claimed_before(database, SUSPECT_AFTER)
     w = worker(database, answering(200))
-    assert sorted(await asyncio.gather(w.claim_once(), w.claim_once())) == [False, True], "two claimers ask at once"
-    assert not await w.claim_once()
+    assert sorted(await asyncio.gather(w.claiming.claim_once(), w.claiming.claim_once())) == [False, True], (
+        "two claimers ask at once"
+    )
+    assert not await w.claiming.claim_once()
     await owed(database, "fresh", batch="b3")
-    assert await w.claim_once()
+    assert await w.claiming.claim_once()
     assert len(w.held) == 2
-    assert await worker(database, answering(200), "other").claim_once(), "another node may have the other one"
+    assert await worker(database, answering(200), "other").claiming.claim_once(), "another node may have the other one"
     await claimed_before(database, SUSPECT_AFTER, owner="other")
     await run_dry(w)
     await run_dry(w)
@@ -51,7 +54,7 @@ async def test_a_claim_whose_answer_never_came_is_not_counted(database: Database
     w = worker(database, answering(200), "w")
     for i in range(15):  # overdue: it comes back as late work
         assert await batches.claim(database, "w", 60.0, ClaimFilter(late=i > 0), 5.0) is not None
-        await w._hand_back_strays()
+        await w.claiming.release_strays()
     assert [(b["owner"], b["claims"]) for b in await rows(database, "batches")] == [(None, 0)]
 
 
@@ -59,13 +62,13 @@ async def test_a_claim_that_took_longer_than_its_lease_does_not_displace_the_nex
     """Two claimers of one node: the batch is held under the later claim, and its lease is renewed."""
     await owed(database, "a")
     w = worker(database, answering(200), timings=SHORT)
-    slow = await w._claimer.step(ClaimFilter())
+    slow = await w.claiming.claimer.step(ClaimFilter())
     assert slow is not None
-    later = await eventually(lambda: w._claimer.step(ClaimFilter()), 5)
-    await w._take_on(later)
-    await w._take_on(slow)
+    later = await eventually(lambda: w.claiming.claimer.step(ClaimFilter()), 5)
+    await w.claiming.take_on(later)
+    await w.claiming.take_on(slow)
     assert w.held["b"].batch.token == later.batch.token
-    assert await w.renew_once() == set()
+    assert await w.lease_keeper.renew_once() == set()
 
 
 async def test_what_is_put_back_in_part_keeps_its_count(database: Database) -> None:
@@ -73,9 +76,9 @@ async def test_what_is_put_back_in_part_keeps_its_count(database: Database) -> N
     await owed(database, "a", "b")
     await claimed_before(database, 3)
     w = worker(database, answering(200))
-    claimed = await w._claimer.step(ClaimFilter())
+    claimed = await w.claiming.claimer.step(ClaimFilter())
     assert claimed is not None
-    await w._take_on(claimed)
+    await w.claiming.take_on(claimed)
     assert await w.releaser.release(w.held["b"], None, Deferral(w.held["b"], (claimed.executions[0],), None, "h")) == 1
     assert [b["claims"] for b in await rows(database, "batches") if b["_id"] != "b"] == [3]
     await run_dry(w)
@@ -96,21 +99,21 @@ async def test_what_moved_when_its_node_died_keeps_its_count_unless_it_was_answe
     monkeypatch.setattr(batches, "insert", dies)
     mortal = worker(database, answering(503), "mortal")
     with pytest.raises(RuntimeError):
-        await mortal.claim_once()
-        await eventually(lambda: _both(mortal.results.unrecorded), 5, "the answers")
-        await mortal.results.record(mortal.results.unrecorded)
+        await mortal.claiming.claim_once()
+        await eventually(lambda: _both(mortal), 5, "the answers")
+        await record_all(mortal)
     moved = [e["_id"] for e in await rows(database, "executions") if e["batch"] != "b"]
     assert moved
     monkeypatch.setattr(batches, "insert", insert)
     await database.api["batches"].update_one({"_id": "b"}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
     before = (await rows(database, "batches"))[0]["claims"]
     heir = worker(database, answering(200), "heir")
-    assert await heir._claimer.step(ClaimFilter()) is not None
+    assert await heir.claiming.claimer.step(ClaimFilter()) is not None
     rebuilt = [b["claims"] for b in await rows(database, "batches") if b["_id"] != "b"]
     assert rebuilt == [0 if ended else before + 1] * len(rebuilt)
     assert rebuilt
     await check_books(database)
 
 
-async def _both(results: list[Any]) -> bool:
-    return len(results) == 2
+async def _both(w: Worker) -> bool:
+    return len(w.context.records) == 2

@@ -18,11 +18,13 @@ from cluster.store import batches, executions, history
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed
 from cluster.worker.claim import GIVE_UP_AFTER, SPLIT_AFTER
-from cluster.worker.leases import HeldBatch, ReadyExecution
+from cluster.worker.held_batch import HeldBatch
+from cluster.worker.model import ReadyExecution
 from cluster.worker.run_queue import RunQueue
+from cluster.worker.slots import Slots
 from tests.support.engine import Crank, check_books, job_document, noting, put_jobs, rows, worker
 from tests.support.waiting import eventually
-from tests.support.workers import DUE, SHORT, answering, owed, retries_now, run_dry
+from tests.support.workers import DUE, SHORT, answering, owed, record_all, retries_now, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -105,7 +107,7 @@ async def test_a_backlog_is_claimed_by_more_at_once(database: Database, monkeypa
         await owed(database, f"j{i}", batch=f"b{i}")
     await eventually(lambda: _in_history(database, 30), 15, "the backlog")
     assert max(counts) == 6
-    await eventually(lambda: _true(now <= 2 and Crank.monotonic() > w._behind_until + 0.5), 15, "its end")
+    await eventually(lambda: _true(now <= 2 and Crank.monotonic() > w.claiming._behind_until + 0.5), 15, "its end")
     counts.clear()
     await eventually(lambda: _true(len(counts) > 20), 15, "many polls")
     assert max(counts) <= 2
@@ -120,7 +122,7 @@ async def test_two_workers_never_hold_one_batch(database: Database) -> None:
     """Many claimers at once: each batch goes to one of them, with one token."""
     for i in range(30):
         await owed(database, f"j{i}", batch=f"b{i}")
-    claimers = [worker(database, answering(200), f"w{i}")._claimer for i in range(8)]
+    claimers = [worker(database, answering(200), f"w{i}").claiming.claimer for i in range(8)]
 
     async def claim_all(claimer: Any) -> list[str]:
         found = []
@@ -138,12 +140,12 @@ async def test_an_expired_lease_is_reclaimed_with_a_higher_token(database: Datab
     """Claim and reclaim are the same query; the executions say who holds them now."""
     await owed(database, "a")
     dead = worker(database, answering(200), "dead", timings=SHORT)
-    first = await dead._claimer.step(ClaimFilter())
+    first = await dead.claiming.claimer.step(ClaimFilter())
     assert first is not None
     assert first.batch.token == 1
     heir = worker(database, answering(200), "heir", timings=SHORT)
-    assert await heir._claimer.step(ClaimFilter()) is None, "the lease has not ended yet"
-    second = await eventually(lambda: heir._claimer.step(ClaimFilter()), 5)
+    assert await heir.claiming.claimer.step(ClaimFilter()) is None, "the lease has not ended yet"
+    second = await eventually(lambda: heir.claiming.claimer.step(ClaimFilter()), 5)
     assert second is not None
     assert (second.batch.token, second.batch.claims) == (2, 2)
     (execution,) = await rows(database, "executions")
@@ -160,14 +162,14 @@ async def test_a_renewed_lease_is_not_reclaimed_and_a_lost_one_is_noticed(databa
         return httpx.Response(200)
 
     w = worker(database, hang, timings=SHORT)
-    await w.claim_once()
+    await w.claiming.claim_once()
     heir = worker(database, answering(200), "heir", timings=SHORT)
     for _ in range(6):
-        assert await w.renew_once() == set()
-        assert await heir._claimer.step(ClaimFilter()) is None
+        assert await w.lease_keeper.renew_once() == set()
+        assert await heir.claiming.claimer.step(ClaimFilter()) is None
         await asyncio.sleep(0.25)
     await database.api["batches"].update_one({"_id": "b"}, {"$set": {"owner": "heir"}, "$inc": {"token": 1}})
-    assert await w.renew_once() == {"b"}
+    assert await w.lease_keeper.renew_once() == {"b"}
     hanging.set()
 
 
@@ -176,9 +178,9 @@ async def test_nothing_is_sent_after_its_lease_may_have_ended(database: Database
     await owed(database, "a")
     sent: list[str] = []
     w = worker(database, noting(sent), timings=SHORT)
-    claimed = await w._claimer.step(ClaimFilter())
+    claimed = await w.claiming.claimer.step(ClaimFilter())
     assert claimed is not None
-    await w._take_on(replace(claimed, valid_until=w._clock.monotonic() - 0.001))
+    await w.claiming.take_on(replace(claimed, valid_until=w.context.clock.monotonic() - 0.001))
     await eventually(lambda: _true(not w.held), 3)
     assert sent == []
     assert len(await rows(database, "executions")) == 1
@@ -199,18 +201,16 @@ async def test_a_stale_owner_cannot_end_what_another_owes(database: Database, st
         return httpx.Response(status)
 
     stale = worker(database, slow, "stale", timings=SHORT)
-    await stale.claim_once()
+    await stale.claiming.claim_once()
     heir = worker(database, answering(503), "heir", timings=SHORT)
-    await eventually(heir.claim_once, 5)
-    await eventually(lambda: _true(heir.results.unrecorded), 5)
-    results, heir.results.unrecorded = heir.results.unrecorded, []
-    await heir.results.record(results)
+    await eventually(heir.claiming.claim_once, 5)
+    await eventually(lambda: _true(heir.context.records), 5)
+    await record_all(heir)
     (execution,) = await rows(database, "executions")
     assert execution["state"] == "retrying"
     gate.set()
-    await eventually(lambda: _true(stale.results.unrecorded), 5)
-    results, stale.results.unrecorded = stale.results.unrecorded, []
-    await stale.results.record(results)
+    await eventually(lambda: _true(stale.context.records), 5)
+    await record_all(stale)
     final = await rows(database, "history")
     still_owed = await rows(database, "executions")
     assert len(still_owed) == 1
@@ -253,14 +253,13 @@ async def test_a_stale_result_does_not_undo_a_success(database: Database, status
         return httpx.Response(status)
 
     stale = worker(database, slow, "stale", timings=SHORT)
-    await stale.claim_once()
+    await stale.claiming.claim_once()
     heir = worker(database, answering(200), "heir", timings=SHORT)
-    await eventually(heir.claim_once, 5)
+    await eventually(heir.claiming.claim_once, 5)
     await run_dry(heir)
     gate.set()
-    await eventually(lambda: _true(stale.results.unrecorded), 5)
-    results, stale.results.unrecorded = stale.results.unrecorded, []
-    await stale.results.record(results)
+    await eventually(lambda: _true(stale.context.records), 5)
+    await record_all(stale)
     (found,) = await rows(database, "history")
     assert found["state"] == "succeeded"
     assert await rows(database, "executions") == []
@@ -276,14 +275,13 @@ async def test_two_successes_are_one_result_and_a_counted_duplicate(database: Da
         return httpx.Response(200)
 
     stale = worker(database, slow, "stale", timings=SHORT)
-    await stale.claim_once()
+    await stale.claiming.claim_once()
     heir = worker(database, answering(200), "heir", timings=SHORT)
-    await eventually(heir.claim_once, 5)
+    await eventually(heir.claiming.claim_once, 5)
     await run_dry(heir)
     gate.set()
-    await eventually(lambda: _true(stale.results.unrecorded), 5)
-    results, stale.results.unrecorded = stale.results.unrecorded, []
-    await stale.results.record(results)
+    await eventually(lambda: _true(stale.context.records), 5)
+    await record_all(stale)
     (found,) = await rows(database, "history")
     assert sorted(a["node"] for a in found["attempts"]) == ["heir", "stale"]
     assert stale.stats.counters["duplicates"] == 1
@@ -293,13 +291,11 @@ async def test_recording_the_same_twice_changes_nothing(database: Database) -> N
     """A flush whose answer was lost is written again: no duplicate is counted."""
     await owed(database, "a")
     w = worker(database, answering(200))
-    await w.claim_once()
-    await eventually(lambda: _true(w.results.unrecorded), 5)
-    results = list(w.results.unrecorded)
+    await w.claiming.claim_once()
+    await eventually(lambda: _true(w.context.records), 5)
+    results = w.context.records.take()
     await w.results.record(results)
     before = await rows(database, "history")
-    for r in results:
-        r.held.unrecorded += 1
     await w.results.record(results)
     assert await rows(database, "history") == before
     assert w.stats.counters["duplicates"] == 0
@@ -381,8 +377,8 @@ async def test_a_claim_whose_answer_was_lost_is_handed_back(
     with monkeypatch.context() as patch:
         patch.setattr(batches, "claim", unanswered)
         with pytest.raises(OutcomeUnknown):
-            await w.claim_once()
-    w._strays = True
+            await w.claiming.claim_once()
+    w.claiming._strays = True
     await run_dry(w)
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded"]
 
@@ -392,10 +388,10 @@ async def test_a_batch_that_kills_its_nodes_is_split_and_its_killer_given_up(dat
     await owed(database, "a", "killer")
     for i in range(SPLIT_AFTER):
         doomed = worker(database, answering(200), f"doomed{i}")
-        assert await doomed._claimer.step(ClaimFilter()) is not None
+        assert await doomed.claiming.claimer.step(ClaimFilter()) is not None
         await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
     w = worker(database, answering(200), "splitter")
-    assert await w.claim_once()
+    assert await w.claiming.claim_once()
     singles = await rows(database, "batches")
     assert [len(b["ids"]) for b in singles] == [1, 1]
     await check_books(database)
@@ -458,13 +454,13 @@ async def test_a_batch_that_grew_while_it_was_held_is_handed_back(database: Data
     """A repair adds an execution to a batch that is being worked on: deleting it would leave that one orphaned."""
     (first,) = await owed(database, "a")
     w = worker(database, answering(200))
-    claimed = await w._claimer.step(ClaimFilter())
+    claimed = await w.claiming.claimer.step(ClaimFilter())
     assert claimed is not None
     await put_jobs(database, job_document("b", active_from=0, schedule_version="v1"))
     added = replace(first, id=execution_id("b", DUE), job_id="b")
     await executions.insert(database, [added])
     await batches.insert(database, [Batch("b", (added.id,), first.lane, 0, DUE, DUE)])
-    await w._take_on(claimed)
+    await w.claiming.take_on(claimed)
     await run_dry(w)
     await run_dry(w)
     assert {h["job_id"] for h in await rows(database, "history")} == {"a", "b"}
@@ -516,8 +512,8 @@ async def test_overlap_skip_never_runs_two_at_once(database: Database) -> None:
         due = DUE + i * 1000
         e = Execution(execution_id("a", due), "a", due, due, "v1", f"b{i}", document["lane"])
         await insert_owed(database, [e], [Batch(f"b{i}", (e.id,), e.lane, 0, due, due)], lambda: "new")
-        await w.claim_once()
-    await eventually(lambda: _true(sum(len(w.results.unrecorded) for w in workers) == 2), 5)
+        await w.claiming.claim_once()
+    await eventually(lambda: _true(sum(len(w.context.records) for w in workers) == 2), 5)
     gate.set()
     for w in workers:
         await run_dry(w)
@@ -548,7 +544,7 @@ async def test_late_work_takes_no_room_from_current_work(database: Database) -> 
     order: list[str] = []
     w = worker(database, noting(order, "horae-job-id"))
     for _ in range(24):
-        await w.claim_once()
+        await w.claiming.claim_once()
     await run_dry(w)
     assert len(order) == 24
     assert sum(name.startswith("now") for name in order[:13]) >= 11
@@ -559,13 +555,13 @@ async def test_after_trouble_only_unowned_batches_are_claimed(database: Database
     """Owners renew first: nobody reclaims for a lease after the database was away."""
     await owed(database, "a", batch="owned")
     other = worker(database, answering(200), "other", timings=SHORT)
-    assert await other._claimer.step(ClaimFilter()) is not None
+    assert await other.claiming.claimer.step(ClaimFilter()) is not None
     await database.api["batches"].update_one({"_id": "owned"}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
     w = worker(database, answering(200))
-    w.pause_reclaiming()
-    assert not await w.claim_once()
+    w.context.reclaim_pause.begin()
+    assert not await w.claiming.claim_once()
     await owed(database, "b", batch="free")
-    assert await w.claim_once()
+    assert await w.claiming.claim_once()
 
 
 async def test_history_says_which_ids_are_final(database: Database) -> None:
@@ -587,14 +583,14 @@ async def test_what_waits_for_its_time_goes_when_the_clock_is_put_right(database
     await owed(database, "a")
     clock, seen = Crank(DUE - 300_000), list[str]()
     w = worker(database, noting(seen), clock=clock)
-    assert await w.claim_once()
+    assert await w.claiming.claim_once()
     clock.now = DUE
     await eventually(lambda: _noted(seen, 1), 5, "the request")
     # Ahead: what waited for a slot was late by a time that never came.
-    queue = RunQueue(clock, lambda: True, lambda r: seen.append(r.execution.id))
+    queue = RunQueue(clock, Slots(clock, 1), lambda r: seen.append(r.execution.id))
     (execution,) = await owed(database, "b", batch="later")
     clock.now = DUE + 300_000
-    held = HeldBatch(Batch("later", (execution.id,), 0, 0, DUE, DUE), 0.0, {execution.id: execution})
+    held = HeldBatch(Batch("later", (execution.id,), 0, 0, DUE, DUE), 0.0, [execution])
     queue.enqueue(ReadyExecution(held, execution, None, None, 0.0))  # type: ignore[arg-type]
     clock.now = DUE + 1000
     queue.start_due()
@@ -614,9 +610,10 @@ def test_the_run_queue_wakes_at_once_on_the_loop_that_nodes_use() -> None:
     async def look() -> list[str]:
         started: list[str] = []
         clock = Crank(DUE)
-        queue = RunQueue(clock, lambda: True, lambda r: started.append(r.execution.id))
+        queue = RunQueue(clock, Slots(clock, 1), lambda r: started.append(r.execution.id))
         execution = Execution("a:1", "a", DUE, DUE + 1, "v1", "b", 0)
-        queue.enqueue(ReadyExecution(HeldBatch(Batch("b", ("a:1",), 0, 0, DUE, DUE), 0.0), execution, None, None, 0.0))  # type: ignore[arg-type]
+        held = HeldBatch(Batch("b", ("a:1",), 0, 0, DUE, DUE), 0.0, [])
+        queue.enqueue(ReadyExecution(held, execution, None, None, 0.0))  # type: ignore[arg-type]
         clock.seconds_until = lambda _: 0.0001  # type: ignore[assignment]
         queue.start_due()
         queue.start_due()
