@@ -376,19 +376,6 @@ async def _recorded(db: Database, count: int) -> bool:
     return await db.api["history"].count_documents({}) == count
 
 
-async def test_a_long_backlog_of_a_slow_host_is_not_walked_over(database: Database) -> None:
-    """Late batches that nobody may take now come back little by little."""
-    for i in range(40):
-        await owed(database, f"a{i}", batch=f"b{i}", url=BAD)
-    await database.api["batches"].update_many({}, {"$set": {"late": True}})
-    assert await deferred_batches.spread_late(database, "host", ["other:1"], 500) == 0
-    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], 500) == 40
-    now = Clock().now_ms()
-    at = [int(b["claimable_at"]) - now for b in await rows(database, "batches")]
-    assert -1000 < min(at) < max(at) <= 20_000
-    assert len(set(at)) > 30
-
-
 async def test_what_waits_for_its_host_is_not_read_again_and_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

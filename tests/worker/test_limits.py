@@ -15,7 +15,7 @@ from cluster.clock import Clock
 from cluster.core.errors import OutcomeUnknown
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
-from cluster.core.limits.permits import Limits, Permit, grant
+from cluster.core.limits.permits import Limits, Permit
 from cluster.core.timings import Timings
 from cluster.store import permits, queues
 from cluster.store.enqueue import insert_owed
@@ -216,23 +216,6 @@ async def test_a_permit_that_is_given_back_late_is_not_that_of_the_next_attempt(
     await eventually(lambda: _recorded(database, 2), 15, "both")
     await drain_all([w, other])
     assert len(target.came) == 3
-
-
-async def test_nodes_of_the_release_before_keep_the_same_list(database: Database) -> None:
-    """They know names alone. What they enter counts, what they take off is off, and no mark brings it back."""
-    one = database.api["permits"]
-    await one.insert_one({"_id": "q:two", "next_ms": 0.0, "held": ["a", "b"], "rev": 1})
-    seen = await permits.read(database, "q:two")
-    assert seen.granted == {"a": "", "b": ""}
-    granted = grant(seen, Limits(None, 2), {"a": "x", "c": "y"}, 1000)
-    assert granted.at_ms == {"a": 1000}
-    assert await permits.write(database, "q:two", seen, granted.permits)
-    assert (await permits.read(database, "q:two")).granted == {"a": "x", "b": ""}
-    assert (await permits.running_counts(database, ["q:two"])) == {"q:two": 2}
-    await one.update_one({"_id": "q:two", "rev": 2}, {"$set": {"next_ms": 0.0, "held": ["b", "c"], "rev": 3}})
-    assert (await permits.read(database, "q:two")).granted == {"b": "", "c": ""}
-    await permits.release(database, [Permit("q:two", "a", 1000, "x")])
-    assert (await permits.read(database, "q:two")).granted == {"b": "", "c": ""}
 
 
 async def test_a_job_that_is_moved_to_another_queue_asks_there(

@@ -14,7 +14,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.errors import OutcomeUnknown
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
-from cluster.store import batches, executions, history
+from cluster.store import batches, executions
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed
 from cluster.worker.claim import GIVE_UP_AFTER, SPLIT_AFTER
@@ -562,19 +562,6 @@ async def test_after_trouble_only_unowned_batches_are_claimed(database: Database
     assert not await w.claiming.claim_once()
     await owed(database, "b", batch="free")
     assert await w.claiming.claim_once()
-
-
-async def test_history_says_which_ids_are_final(database: Database) -> None:
-    """Sent is final for ever; cancelled is final for the version it was cancelled under."""
-    await database.api["history"].insert_many(
-        [
-            {"_id": "s", "state": "succeeded", "schedule_version": "v1"},
-            {"_id": "c", "state": "cancelled", "schedule_version": "v1"},
-            {"_id": "d", "state": "cancelled", "schedule_version": "v0"},
-            {"_id": "r", "state": history.REOPENED, "schedule_version": "v1"},
-        ]
-    )
-    assert await history.final_ids(database, dict.fromkeys("scdrx", "v1")) == {"s", "c"}
 
 
 async def test_what_waits_for_its_time_goes_when_the_clock_is_put_right(database: Database) -> None:
