@@ -148,7 +148,7 @@ async def test_a_leader_that_stood_still_takes_nothing_back_to_an_older_schedule
     assert (found["schedule_version"], found["batch"]) == ("v2", "reowned-v2")
 
 
-@pytest.mark.parametrize("between", ["read", "reown"])
+@pytest.mark.parametrize("between", ["read_owed", "adopt"])
 async def test_what_a_node_cancels_while_the_leader_takes_it_over_is_owed_still(
     database: Database, monkeypatch: pytest.MonkeyPatch, between: str
 ) -> None:
