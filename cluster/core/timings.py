@@ -1,36 +1,39 @@
-"""The timings that safety rests on, and the inequalities they must keep.
+"""The durations that safety depends on, and the inequalities they must satisfy.
 
-All durations are seconds. Nothing here may be relaxed silently: a node with unsafe timings does not start.
+All durations are in seconds. A node with unsafe timings does not start.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+PREFETCH_MS = 1000
+"""How long before its send time a batch may be claimed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The durations of one cluster; every node should run with the same."""
+    """The durations of one cluster. All nodes should use the same."""
 
     leader_lease: float = 6.0
     renew_retry: float = 1.0
     """Between two steps of the election: a leader renews, another node looks whether it may take over."""
     margin: float = 1.0
-    """Taken off every lease on the holder's side: the holder stops before another node may start."""
+    """The holder of a lease stops so long before its end, so that it has stopped when another node may start."""
     operation: float = 2.0
-    """The longest one election or renewal operation may take."""
+    """The longest time that one database operation of an election or renewal may take."""
     lookahead: float = 15.0
     first_turn: float = 1.0
     """Allowed for the first turn of a new leader. It steers nothing; the look-ahead must cover it."""
     batch_lease: float = 10.0
-    prefetch: float = 1.0
+    prefetch: float = PREFETCH_MS / 1000
     """How long before its send time a batch may be claimed."""
     stride: float = 5.0
-    """How far beyond the look-ahead a schedule is advanced at once, so that its jobs are read once per stride."""
+    """A schedule is advanced so far beyond the look-ahead at once, so that its jobs are read once per stride."""
 
     @classmethod
     def from_settings(cls, *, leader_lease: float, lookahead: float, batch_lease: float) -> Timings:
-        """The timings that follow from the three settings users may change."""
+        """The timings that follow from the three settings that operators may change."""
         return cls(
             leader_lease=leader_lease,
             margin=min(1.0, leader_lease / 6),
@@ -41,7 +44,7 @@ class Timings:
 
 
 def timing_problems(t: Timings) -> list[str]:
-    """What is unsafe about these timings: one sentence per broken inequality, with its numbers. Empty if none is."""
+    """The inequalities that these timings violate: one sentence each, with its numbers."""
     found = []
     trusted = t.leader_lease - t.margin
     if not trusted >= t.renew_retry + t.operation:

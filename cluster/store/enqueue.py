@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.core.errors import StoreUnavailable
-from cluster.core.execution.model import Batch
+from cluster.core.execution.batching import BatchOptions, make_batch
 from cluster.core.execution.planning import MAX_BATCH
 from cluster.core.limits.permits import batch_limit_key
 from cluster.store import batches, engine_jobs, executions, history
@@ -19,7 +19,7 @@ from cluster.store import batches, engine_jobs, executions, history
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from cluster.core.execution.model import Execution
+    from cluster.core.execution.model import Batch, Execution
     from cluster.store.mongo.client import Database
 
 K = TypeVar("K")
@@ -153,13 +153,17 @@ async def _reown(
         now, made = wanted[e.id], len(e.attempts)
         send_ms = e.send_ms if made else now.send_ms
         groups[now.lane, now.batch in late, made, send_ms, now.host, batch_limit_key(now.limit_key)].append(e)
-    for (lane, behind, made, send_ms, host, gate), group in _small(groups):
+    for (_, behind, _, send_ms, *_), group in _small(groups):
         name = new_id()
         mine = await executions.adopt(db, group, {e.id: wanted[e.id] for e in group}, name)
         if mine:
-            token, ids = max(e.token for e in group), tuple(sorted(mine))
-            batch = Batch(name, ids, lane, made, send_ms, send_ms - 1000, token=token, host=host, limit_key=gate)
-            await batches.insert(db, [replace(batch, late=behind)])
+            members = [
+                replace(wanted[e.id], batch=name, send_ms=send_ms, attempts=e.attempts)
+                for e in sorted(group, key=lambda e: e.id)
+                if e.id in mine
+            ]
+            options = BatchOptions(late=behind, token=max(e.token for e in group))
+            await batches.insert(db, [make_batch(members, options)])
             taken |= mine
     return taken
 
@@ -195,21 +199,10 @@ async def repair_batches(db: Database, owed: Iterable[Execution], claims: int = 
     for e in still.values():
         if e.batch in by_batch:
             again[e.batch].append(e)
-    await batches.insert(db, [_rebuilt(name, group, claims) for name, group in again.items()])
+    await batches.insert(db, [_rebuilt(group, claims) for group in again.values()])
     return len(again.keys() - listed.keys())
 
 
-def _rebuilt(name: str, group: Sequence[Execution], claims: int) -> Batch:
-    first = min(group, key=lambda e: e.send_ms)
-    return Batch(
-        name,
-        tuple(e.id for e in group),
-        first.lane,
-        len(first.attempts),
-        first.send_ms,
-        first.send_ms - 1000,
-        token=max(e.token for e in group),
-        claims=0 if any(a.token == e.token for e in group for a in e.attempts) else claims,
-        host=first.host if all(e.host == first.host for e in group) else "",
-        limit_key=batch_limit_key(first.limit_key) if all(e.limit_key == first.limit_key for e in group) else None,
-    )
+def _rebuilt(group: Sequence[Execution], claims: int) -> Batch:
+    answered = any(a.token == e.token for e in group for a in e.attempts)
+    return make_batch(group, BatchOptions(claims=0 if answered else claims))

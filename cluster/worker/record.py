@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.execution.model import Batch
+from cluster.core.execution.batching import BatchOptions, make_batch
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import State
 from cluster.core.limits.permits import batch_limit_key
@@ -24,7 +24,7 @@ from cluster.store.mongo.operation import retry_while_unavailable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.core.execution.model import Ending, Execution, Rescheduled
+    from cluster.core.execution.model import Batch, Ending, Execution, Rescheduled
     from cluster.store.mongo.client import Database
 
 log = structlog.get_logger()
@@ -138,32 +138,31 @@ class Recorder:
             groups[(*key, m.execution.id) if options.one_per_batch else key].append(m)
         lost = 0
         for group in groups.values():
-            for host, share in group_by_host(group, _host):
+            for _, share in group_by_host(group, _host):
                 for start in range(0, len(share), MAX_BATCH):
-                    lost += await self._move(share[start : start + MAX_BATCH], host, options)
+                    lost += await self._move(share[start : start + MAX_BATCH], options)
         return lost
 
-    async def _move(self, group: Sequence[Rescheduled], host: str, way: MoveOptions) -> int:
+    async def _move(self, group: Sequence[Rescheduled], way: MoveOptions) -> int:
         name = uuid.uuid4().hex
         mine = await retry_while_unavailable(
             lambda: executions.move(self._db, group, name), seconds=self._seconds, during="move_executions"
         )
-        first = group[0]
         if mine:
-            batch = Batch(
-                name,
-                tuple(sorted(mine)),
-                first.execution.lane,
-                len(first.attempts),
-                first.send_ms,
-                first.send_ms - self._prefetch_ms if way.claimable_ms is None else way.claimable_ms,
-                way.late,
+            members = [
+                replace(m.execution, batch=name, send_ms=m.send_ms, attempts=m.attempts)
+                for m in sorted(group, key=lambda m: m.execution.id)
+                if m.execution.id in mine
+            ]
+            options = BatchOptions(
+                prefetch_ms=self._prefetch_ms,
+                deferred_until_ms=way.claimable_ms,
+                late=way.late,
+                by_limit=way.by_limit,
                 token=max(m.execution.token for m in group),
                 claims=way.claims,
-                host=host,
-                limit_key=first.execution.limit_key if way.by_limit else batch_limit_key(first.execution.limit_key),
-                deferred=way.claimable_ms is not None,
             )
+            batch = make_batch(members, options)
             await retry_while_unavailable(
                 lambda: batches.insert(self._db, [batch]), seconds=self._seconds, during="insert_batch"
             )

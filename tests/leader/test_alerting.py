@@ -301,8 +301,8 @@ async def test_missed_and_late_are_told(database: Database) -> None:
     done = await Alerter(database, clock, 7).step()
     assert (done.opened, done.alerts) == (2, 2)
     found = {i["_id"]: i["detail"] for i in await rows(database, "incidents")}
-    assert found["late:missed"] == "5 occurrence(s) were missed: nobody was there"
-    assert "100 are allowed" in found["late:drift"]
+    assert found["late:missed"] == "5 occurrences were missed: nobody was there"
+    assert "driftOverMs is 100" in found["late:drift"]
 
 
 async def test_secrets_of_channels_are_rotated(database: Database) -> None:

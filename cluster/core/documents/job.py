@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from cluster.core import instants
+from cluster.core.catch_up_policy import CatchUpPolicy
 from cluster.core.documents import strict_json
 from cluster.core.documents.alerts import AlertSpec
 from cluster.core.documents.base import Model, to_camel
@@ -189,7 +190,6 @@ class RetrySpec(Model):
 
 
 _DEFAULT_RETRY = RetrySpec()
-CatchUp = Literal["all", "latest", "none"]
 Overlap = Literal["allow", "skip"]
 
 
@@ -237,7 +237,9 @@ class JobSpec(Model):
         description="The statuses that count as success, instead of 2xx: numbers, or classes such as `2xx`.",
         examples=[[200, 202, 404]],
     )
-    catch_up: CatchUp = Field(default="all", description="Which occurrences run that nobody was there to send.")
+    catch_up: CatchUpPolicy = Field(
+        default="all", description="Which occurrences still run after a time in which they could not be scheduled."
+    )
     catch_up_window_seconds: Annotated[int, AfterValidator(_window)] = Field(default=3600, ge=0, le=WINDOW_LIMIT)
     overlap: Overlap = Field(default="allow", description="`skip`: not while the run before it is under way.")
     spread_seconds: int = Field(
