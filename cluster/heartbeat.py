@@ -16,7 +16,7 @@ import structlog
 
 from cluster.core.alerts import NOT_WATCHED, watch_of
 from cluster.core.histogram import HistogramDelta
-from cluster.store import incidents, nodes
+from cluster.store import meta, nodes
 from cluster.store.mongo import schema
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Heartbeat:
             log.info("node_undrained")
 
     async def _read_default_alert_rules(self) -> None:
-        default = await incidents.default_rules(self._context.db)
+        default = await meta.default_rules(self._context.db)
         self._context.worker.results.default_watch = NOT_WATCHED if default is None else watch_of(default)
 
     def _report(self) -> dict[str, Any]:

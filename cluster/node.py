@@ -26,7 +26,7 @@ from cluster.leader.leader import Leader
 from cluster.leader.liveness import Liveness
 from cluster.loops import Loop, cancel_and_wait
 from cluster.stats_rollup import StatsRollup
-from cluster.store import nodes
+from cluster.store import meta, nodes
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
@@ -165,7 +165,7 @@ class Node:
         ):
             with attempt:
                 await schema.ensure(self.db)
-                await schema.record_retention(self.db, self.settings.retention_days)
+                await meta.record_retention(self.db, self.settings.retention_days)
                 await self._beat()
         self.booted = True
         log.info("node_started", node=self.id, pid=os.getpid())

@@ -20,7 +20,7 @@ from cluster.core.documents.secret_fields import NO_STORED_SECRET
 from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER, KeepSecret, SecretValue
 from cluster.core.errors import Conflict, Fault, InvalidInput, NotFound
 from cluster.core.instants import format_instant
-from cluster.store import alert_jobs, channels, incidents
+from cluster.store import alert_jobs, channels, incidents, jobs, meta
 from cluster.store.channels import Channel as Stored
 from cluster.usecases.jobs import require_channels
 
@@ -68,7 +68,7 @@ class DefaultRules(Resource):
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """They, or null."""
-        spec = await incidents.default_rules_spec(self.db)
+        spec = await meta.default_rules_spec(self.db)
         send_json(resp, {"alerts": None if spec is None else spec.model_dump(by_alias=True)})
 
     async def on_put(self, req: Request, resp: Response) -> None:
@@ -81,12 +81,12 @@ class DefaultRules(Resource):
         if spec.no_run_for_seconds is not None:
             raise InvalidInput([Fault("noRunForSeconds", "belongs to a job: how often each one runs differs")])
         await require_channels(self.db, {"": spec.channels})
-        await incidents.set_default_rules(self.db, spec)
+        await meta.set_default_rules(self.db, spec)
         send_json(resp, {"alerts": spec.model_dump(by_alias=True)})
 
     async def on_delete(self, _req: Request, resp: Response) -> None:
         """No rules but those of each job."""
-        await incidents.set_default_rules(self.db, None)
+        await meta.set_default_rules(self.db, None)
         resp.status = 204
 
 
@@ -158,8 +158,8 @@ class Channel(Resource):
     async def on_delete(self, _req: Request, resp: Response, name: str) -> None:
         """Remove it. Refused while a job's rules, or the default ones, name it."""
         channel = await channel_or_not_found(self, name)
-        default = await incidents.default_rules(self.db)
-        user = await channels.used_by(self.db, channel.name)
+        default = await meta.default_rules(self.db)
+        user = await jobs.naming_channel(self.db, channel.name)
         if default is not None and channel.name in default.channels:
             raise Conflict("the default rules name it: change them first (PUT /alerts/default)")
         if user is not None:

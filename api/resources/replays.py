@@ -15,7 +15,7 @@ from cluster.core.documents.job import Instant, Tag
 from cluster.core.documents.job_json import faults_of
 from cluster.core.errors import InvalidInput, NotFound
 from cluster.core.instants import format_instant, format_optional_instant
-from cluster.store import replays
+from cluster.store import replayable, replays
 from cluster.store.replays import REPLAYABLE, Replay, ReplayFilter
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class ReplayMany(Resource):
         states = tuple(s for s in REPLAYABLE if s in f.state)
         which = ReplayFilter(states, f.job_id, f.tag, f.since, f.until, f.error, f.status)
         now_ms = self.clock.now_ms()
-        matched = await replays.count_matching(self.db, which, now_ms)
+        matched = await replayable.count(self.db, which, now_ms)
         if spec.dry_run:
             send_json(resp, {"dryRun": True, "matched": matched})
             return

@@ -18,7 +18,7 @@ from cluster.core.execution.model import Execution
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
-from cluster.store import batches, jobs, replays
+from cluster.store import batches, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
 
 if TYPE_CHECKING:
@@ -64,14 +64,14 @@ class Replayer:
                 return Replayed()
             replay = turned
         self._context.trusted_term()
-        reopened = await replays.reopen_page(self._db, replay, now_ms, self._context.retention_days)
+        reopened = await replayable.reopen_page(self._db, replay, now_ms, self._context.retention_days)
         await self._owe(reopened, now_ms)
         await replays.save(self._db, replace(replay, page=()))
         return Replayed(len(reopened))
 
     async def _next_page(self, replay: Replay, now_ms: int) -> Replay | None:
         """Write the next page, or that there is none. None if another leader was faster."""
-        candidates = await replays.next_page(self._db, replay, PAGE)
+        candidates = await replayable.next_page(self._db, replay, PAGE)
         self._context.trusted_term()
         if not candidates:
             log.info("replay_done", replay=replay.id, sent=replay.sent)

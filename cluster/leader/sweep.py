@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.store import batches, breakers, engine_jobs, executions, history, nodes, schedules
+from cluster.store import batches, breakers, deferred_batches, engine_jobs, executions, history, nodes, schedules
 from cluster.store.enqueue import repair_batches
 
 if TYPE_CHECKING:
@@ -129,11 +129,11 @@ class Sweeper:
         These are a few operations, however many hosts are down: when this cluster's own network is broken, all hosts
         are, and the leader still has to materialise what comes due.
         """
-        waiting = await batches.hosts_waiting(self._db, HOSTS_AT_ONCE)
+        waiting = await deferred_batches.hosts_waiting(self._db, HOSTS_AT_ONCE)
         now = self._clock.now_ms()
         until = {b.host: b.until_ms for b in await breakers.of_hosts(self._db, waiting) if b.until_ms > now}
         if until:
-            await batches.defer_hosts(self._db, until)
+            await deferred_batches.defer_hosts(self._db, until)
         for breaker in await breakers.expired_unprobed(self._db, now - BREAKER_EXPIRY_MS, BREAKERS_AT_ONCE):
             # The jobs of this host are gone. If another comes, its requests show whether the host answers.
             if await breakers.close(self._db, breaker):

@@ -19,7 +19,7 @@ from cluster.core.limits.circuit_breaker import (
     is_host_failure,
     open_duration_ms,
 )
-from cluster.store import batches, breakers
+from cluster.store import breakers, deferred_batches
 
 if TYPE_CHECKING:
     from cluster.clock import Clock
@@ -144,7 +144,7 @@ class CircuitBreakers:
         if not is_host_failure(status, error):
             if await breakers.close(self._db, won):
                 log.info("breaker_closed", host=host, opens=won.opens)
-                await batches.release_deferred(self._db, host)
+                await deferred_batches.release_host(self._db, host)
             self._open.pop(host, None)
             return True
         opens = won.opens + 1

@@ -11,6 +11,7 @@ import structlog
 
 from cluster.core.limits.permits import QUEUE_PREFIX, Grant, Limits, grant
 from cluster.store import permits, queues
+from cluster.store.queries import leased_executions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -57,7 +58,7 @@ class RateLimiter:
             if limits.concurrent is not None and not found.at_ms and found.ask_again_ms is None and not swept:
                 # All are taken. Some may be those of nodes that died.
                 swept = True
-                gone = seen.granted.keys() - await permits.leased_ids(self._db, seen.granted)
+                gone = seen.granted.keys() - await leased_executions.leased_ids(self._db, seen.granted)
                 if not gone:
                     return found
                 log.info("permits_freed", gate=limit_key, executions=len(gone))

@@ -14,7 +14,7 @@ import structlog
 from cluster.core.errors import HoraeError, StoreUnavailable
 from cluster.core.execution.model import Rescheduled
 from cluster.core.execution.verdict import round_up_to_grain
-from cluster.store import batches
+from cluster.store import batches, deferred_batches
 from cluster.worker.record import MoveOptions
 
 if TYPE_CHECKING:
@@ -84,10 +84,10 @@ class Releaser:
             await self.release(held, held.batch.send_ms - EARLIER_MS)
         slow = self._dispatcher.slow_hosts()
         if slow:
-            await batches.spread_late(self._db, "host", slow, LATE_SPREAD_MS)
+            await deferred_batches.spread_late(self._db, "host", slow, LATE_SPREAD_MS)
         shut = self._dispatcher.saturated_limits()
         if shut:
-            await batches.spread_late(self._db, "gate", shut, LATE_SPREAD_MS // 5)
+            await deferred_batches.spread_late(self._db, "gate", shut, LATE_SPREAD_MS // 5)
 
     async def release(self, held: HeldBatch, claimable_ms: int | None, only: Deferral | None = None) -> int:
         """Give up what is unsent of a batch (`only`: these of it): the whole batch on its token, or by a move.

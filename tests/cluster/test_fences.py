@@ -13,7 +13,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.errors import TermLost
 from cluster.core.execution.model import Attempt, Batch, Ending, Rescheduled, Term
 from cluster.core.lifecycle import State
-from cluster.store import batches, engine_jobs, executions, history, replays, schedules
+from cluster.store import batches, engine_jobs, executions, history, replayable, schedules
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.replays import Replay, ReplayFilter
@@ -415,7 +415,7 @@ async def test_what_is_asked_for_while_its_end_is_being_written_is_sent_again(da
         await jobs.replay(database, e.id, T0 + 100, 3650)
     else:
         page = Replay("r", ReplayFilter(), 10.0, T0 + 100, 0, page=(e.id,))
-        ((name, _, _),) = await replays.reopen_page(database, page, T0 + 100, 3650)
+        ((name, _, _),) = await replayable.reopen_page(database, page, T0 + 100, 3650)
         again = replace(e, trigger=True, replayed_ms=T0 + 100, batch="again", state=State.RETRYING)
         await insert_owed(database, [again], [Batch("again", (name,), 0, 0, T0, T0)], iter(["never"]).__next__)
     await executions.delete_final(database, {(x.batch, x.token): [x.id]})

@@ -19,7 +19,7 @@ from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.leader.alerting import Alerter
-from cluster.store import alert_jobs, channels, history, incidents
+from cluster.store import alert_jobs, alert_results, channels, history, incidents, meta
 from cluster.store.channels import Channel
 from cluster.store.enqueue import insert_owed
 from cluster.store.history import MissedRange
@@ -125,11 +125,11 @@ async def test_a_leader_that_dies_between_any_two_writes_is_repaired_by_the_next
 
     with monkeypatch.context() as patch:
         for module, name in (
-            (incidents, "alert_pending_results"),
-            (incidents, "alert_rules_of"),
+            (alert_results, "pending"),
+            (alert_jobs, "alert_rules_of"),
             (incidents, "get"),
             (incidents, "write"),
-            (incidents, "clear_alert_pending"),
+            (alert_results, "clear_pending"),
             (incidents, "with_unsent_notices"),
             (alert_jobs, "insert"),
         ):
@@ -156,7 +156,7 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
     mute = AlertSpec.model_validate({"channels": []})
     none = {"channels": [], "marks": False, "drift_over_ms": None, "no_run_ms": None}
     await database.api["jobs"].update_one({"_id": "mute"}, {"$set": {"alerts": mute.to_json(), "watch": none}})
-    await incidents.set_default_rules(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
+    await meta.set_default_rules(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
     w = worker(database, answering(503), clock=clock)
 
     w.results.default_watch = watch_of(AlertSpec.model_validate(RULES).to_rules())
@@ -430,8 +430,8 @@ async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> N
     await database.api["incidents"].insert_one(
         {"_id": "y:failing", "open": True, "checked_at": DatetimeMS(1), "unsent": []}
     )
-    await database.api["meta"].insert_one({"_id": incidents.DEFAULT_RULES_ID, "rules": '{"of another release": 1}'})
-    assert await incidents.default_rules(database) is None
+    await database.api["meta"].insert_one({"_id": meta.DEFAULT_RULES_ID, "rules": '{"of another release": 1}'})
+    assert await meta.default_rules(database) is None
     alerter = Alerter(database, clock, 7)
     await alerter.step()
     await alerter.step()

@@ -50,7 +50,7 @@ async def test_what_a_transport_is_given() -> None:
         (errors.AddressDenied("x"), "denied"),
         (errors.DnsFailed("x"), "dns"),
         (errors.TlsFailed("x"), "tls"),
-        (errors.AnswerTooLarge("x"), "too_large"),
+        (errors.ResponseTooLarge("x"), "too_large"),
         (httpx.ConnectTimeout("x"), "timeout"),
         (httpx.ReadTimeout("x"), "timeout"),
         (httpx.ConnectError("x"), "connect"),
@@ -88,7 +88,7 @@ async def test_a_node_that_stood_still_does_not_blame_the_target(exc: Exception,
         reply = await reply_to(handler)
         assert (reply.status, reply.error) == (None, kind)
         assert reply.duration_ms == pytest.approx((7 + still) * 1000)
-    assert reply.detail == "this node stood still for 5.0 s: x"
+    assert reply.detail == "this node stalled for 5.0 s: x"
 
 
 async def test_cancellation_passes() -> None:

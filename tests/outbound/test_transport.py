@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from cluster.core.execution.model import Target
-from cluster.outbound.transport import ANSWER_LIMIT, AiohttpTransport
+from cluster.outbound.transport import RESPONSE_LIMIT, AiohttpTransport
 from tests.support.real_sender import LOOPBACK, Names, post, sending
 from tests.support.waiting import eventually
 from tests.support.wire import OK, Wire, cut, free_port, hanging, listening, saying, then_closing
@@ -171,7 +171,7 @@ async def test_answers_are_capped(length: bytes) -> None:
     async with listening(answer) as wire, sending() as sender:
         request = sender.prepare(Target(wire.url, timeout_seconds=5), [])
         response = await sender._transport.handle_async_request(request)
-        assert len(await response.aread()) == ANSWER_LIMIT
+        assert len(await response.aread()) == RESPONSE_LIMIT
         await asyncio.wait_for(stopped.wait(), 5)
         assert not connector(sender)._acquired
 
@@ -191,7 +191,7 @@ async def test_nothing_is_unpacked() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: " + str(len(bomb)).encode() + b"\r\n\r\n"
     async with listening(saying(head + bomb)) as wire, sending() as sender:
         reply = await post(sender, wire.url)
-        assert (reply.status, reply.excerpt) == (200, f"({ANSWER_LIMIT} bytes, gzip)")
+        assert (reply.status, reply.excerpt) == (200, f"({RESPONSE_LIMIT} bytes, gzip)")
 
 
 async def test_false_encoding_does_no_harm() -> None:

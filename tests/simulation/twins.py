@@ -80,8 +80,8 @@ TWINS: dict[str, dict[str, Any]] = {
         "read": model_jobs.permits_read,
         "write": model_jobs.permits_write,
         "release": model_jobs.permits_give_back,
-        "leased_ids": model_jobs.permits_live,
     },
+    "queries.leased_executions": {"leased_ids": model_jobs.permits_live},
 }
 LOGGING = (
     "leader.elector leader.materialise leader.quarantine leader.settle leader.catch_up leader.leader "

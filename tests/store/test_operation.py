@@ -52,5 +52,5 @@ async def test_a_request_to_a_node_that_is_stopping_is_no_fault() -> None:
         "mongodb://127.0.0.1:1", serverSelectionTimeoutMS=100
     )
     await client.close()
-    with pytest.raises(StoreUnavailable, match="stopping"), operation():
+    with pytest.raises(StoreUnavailable, match="shutting down"), operation():
         await client.horae.jobs.find_one({})

@@ -9,7 +9,7 @@ import httpx
 from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
-from cluster.store import history, replays
+from cluster.store import history, replayable
 from cluster.store.replays import Replay, ReplayFilter
 from cluster.usecases import jobs
 from tests.support.cranked_cluster import EACH, Cluster
@@ -88,7 +88,7 @@ async def test_many_at_once(database: Database) -> None:
     await put_jobs(database, job_document("a", active_from=0))
     await history.record(database, [_ended(State.DEAD, 1, T0)], 3650)
     replay = Replay("r", ReplayFilter(), 10.0, T0 + 5000, 1, page=(execution_id("a", T0),))
-    assert len(await replays.reopen_page(database, replay, T0 + 6000, 3650)) == 1
+    assert len(await replayable.reopen_page(database, replay, T0 + 6000, 3650)) == 1
     assert await _asked(database) == T0 + 6000
-    assert len(await replays.reopen_page(database, replay, T0 + 7000, 3650)) == 1
+    assert len(await replayable.reopen_page(database, replay, T0 + 7000, 3650)) == 1
     assert await _asked(database) == T0 + 6000, "a page that is done once more asks for nothing anew"

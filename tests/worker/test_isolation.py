@@ -14,7 +14,7 @@ from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.core.limits.circuit_breaker import MIN_ATTEMPTS
 from cluster.leader.sweep import Sweeper
-from cluster.store import batches, engine_jobs
+from cluster.store import batches, deferred_batches, engine_jobs
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed
 from cluster.store.mongo import operation
@@ -274,7 +274,7 @@ async def test_what_is_held_back_is_put_off_and_no_hindrance(database: Database)
     held = [b for b in await rows(database, "batches") if b["host"] == "bad.example:81"]
     assert [(int(b["claimable_at"]), b["late"]) for b in held] == [(until, True)] * 3
     assert await batches.count_late(database, 64) == 1, "the other one is overdue"
-    assert await batches.release_deferred(database, "bad.example:81") == 3
+    assert await deferred_batches.release_host(database, "bad.example:81") == 3
     assert await batches.count_late(database, 64) == 4
 
 
@@ -376,8 +376,8 @@ async def test_a_long_backlog_of_a_slow_host_is_not_walked_over(database: Databa
     for i in range(40):
         await owed(database, f"a{i}", batch=f"b{i}", url=BAD)
     await database.api["batches"].update_many({}, {"$set": {"late": True}})
-    assert await batches.spread_late(database, "host", ["other:1"], 500) == 0
-    assert await batches.spread_late(database, "host", ["bad.example:81"], 500) == 40
+    assert await deferred_batches.spread_late(database, "host", ["other:1"], 500) == 0
+    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], 500) == 40
     now = Clock().now_ms()
     at = [int(b["claimable_at"]) - now for b in await rows(database, "batches")]
     assert -1000 < min(at) < max(at) <= 20_000
