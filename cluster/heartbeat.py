@@ -133,12 +133,12 @@ class Heartbeat:
         elif term is not None and own.resign_term == term.number:
             await elector.step_aside(lease)
         if not own.drain_requested and worker.draining:
-            worker.draining = False
+            worker.undrain()
             log.info("node_undrained")
 
     async def _read_default_alert_rules(self) -> None:
         default = await meta.default_rules(self._context.db)
-        self._context.worker.results.default_watch = NOT_WATCHED if default is None else watch_of(default)
+        self._context.worker.results.watch_by_default(NOT_WATCHED if default is None else watch_of(default))
 
     def _report(self) -> dict[str, Any]:
         """The fields of the heartbeat document."""
@@ -150,8 +150,8 @@ class Heartbeat:
             "version": self._context.version,
             "schema": schema.SCHEMA_VERSION,
             "clock_offset_ms": self._clock.wall_offset_ms,
-            "in_flight": worker.dispatcher.in_flight,
-            "waiting": worker.dispatcher.waiting,
+            "in_flight": worker.context.slots.in_flight,
+            "waiting": worker.context.unsent.count,
             "leading": self._context.elector.term is not None,
             "draining": self._shutting_down or worker.draining,
             "counters": {

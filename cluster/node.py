@@ -106,8 +106,7 @@ class Node:
         worker_settings = WorkerSettings(
             self.id, settings.slots, settings.waiting, retention_days=settings.retention_days
         )
-        self.worker = Worker(self.db, self.clock, timings, sender, worker_settings)
-        self.worker.set_tracer(collector)
+        self.worker = Worker(self.db, self.clock, timings, sender, worker_settings, collector)
         self.heartbeat = Heartbeat(
             NodeContext(
                 node_id=self.id,

@@ -101,23 +101,23 @@ async def test_a_worker_survives_unexpected_errors_in_every_loop(
     await owed(database, "a", "b")
     w = worker(database, answering(200), timings=Timings(batch_lease=1.5, margin=0.2))
     renewals: list[int] = []
-    renew, parked = w.renew_once, w.dispatcher.deferrals
+    renew, deferrals = w.lease_keeper.renew_once, w.dispatcher.host_queues.deferrals
 
     async def counted() -> set[str]:
         renewals.append(1)
         return await renew()
 
-    monkeypatch.setattr(w, "claim_once", failing(w.claim_once, 3, TypeError("a bug")))
-    monkeypatch.setattr(w, "renew_once", failing(counted, 1, KeyError("a document nobody foresaw")))
+    monkeypatch.setattr(w.claiming, "claim_once", failing(w.claiming.claim_once, 3, TypeError("a bug")))
+    monkeypatch.setattr(w.lease_keeper, "renew_once", failing(counted, 1, KeyError("a document nobody foresaw")))
     calls = [0]
 
     def odd(*seconds: float) -> Any:
         calls[0] += 1
         if calls[0] == 1:
             raise ValueError("odd")
-        return parked(*seconds)
+        return deferrals(*seconds)
 
-    monkeypatch.setattr(w.dispatcher, "deferrals", odd)
+    monkeypatch.setattr(w.dispatcher.host_queues, "deferrals", odd)
     w.start()
     await eventually(lambda: rows(database, "history"), 10)
     await eventually(lambda: _is(len(renewals) >= 2 and calls[0] >= 2), 10)
@@ -133,14 +133,14 @@ async def test_one_result_that_cannot_be_recorded_keeps_no_other_from_it(
     """The flush fails as a whole, the results go one by one, and the bad one ends with what is known of it."""
     await owed(database, "a", "bad", "c")
     w = worker(database, answering(200))
-    real = w._recorder.record_final
+    real = w.recorder.record_final
 
     async def picky(ended: Any, exclusive: Any = ()) -> Any:
         if any(e.execution.job_id == "bad" and e.attempts[0].excerpt for e in ended):
             raise TypeError("cannot be encoded")
         return await real(ended, exclusive)
 
-    monkeypatch.setattr(w._recorder, "record_final", picky)
+    monkeypatch.setattr(w.recorder, "record_final", picky)
     w.start()
     await eventually(lambda: _all_final(database, 3), 10)
     found = {h["job_id"]: h for h in await rows(database, "history")}
@@ -166,7 +166,7 @@ async def test_a_result_that_can_never_be_recorded_is_left_to_the_lease(
     async def never(*_: Any) -> Any:
         raise TypeError("never")
 
-    monkeypatch.setattr(w._recorder, "record_final", never)
+    monkeypatch.setattr(w.recorder, "record_final", never)
     with capture_logs() as logs:
         w.start()
         await eventually(lambda: _is(w.stats.counters["results_lost"] == 1), 10)

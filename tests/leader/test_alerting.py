@@ -159,7 +159,7 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
     await meta.set_default_rules(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
     w = worker(database, answering(503), clock=clock)
 
-    w.results.default_watch = watch_of(AlertSpec.model_validate(RULES).to_rules())
+    w.results.watch_by_default(watch_of(AlertSpec.model_validate(RULES).to_rules()))
     await run_dry(w)
     alerter = Alerter(database, clock, 7)
     await alerter.step()
@@ -423,7 +423,7 @@ async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> N
     await prepared(database)
     await owed(database, "spoiled", batch="b-spoiled", retry=ONCE)
     w = worker(database, answering(503), clock=clock)
-    w.results.default_watch = watch_of(AlertSpec.model_validate(RULES).to_rules())
+    w.results.watch_by_default(watch_of(AlertSpec.model_validate(RULES).to_rules()))
     await run_dry(w)
     await database.api["history"].insert_one({"_id": "x:1", "mark": True, "ended_at": DatetimeMS(1), "job_id": "x"})
     await database.api["jobs"].update_one({"_id": "spoiled"}, {"$unset": {"active_from": ""}})
