@@ -222,7 +222,7 @@ class Materialiser:
         done = await insert_owed(self._db, planned.executions, planned.batches, new_id)
         self._context.tracer.written(planned.executions)
         if done.repaired or done.adopted:
-            log.info("materialise_repaired", batches=done.repaired, reowned=done.adopted)
+            log.info("materialise_repaired", batches=done.repaired, adopted=done.adopted)
 
     async def _advance(self, moves: Sequence[tuple[ScheduleRow, int | None]]) -> None:
         if await schedules.advance(self._db, moves, self._context.trusted_term()) < len(moves):
