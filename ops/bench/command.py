@@ -1,4 +1,4 @@
-"""`horae bench`: the figures of the README, measured on this machine with real nodes, sockets and MongoDB (w=majority).
+"""`horae bench`: the figures of ops/BENCHMARKS.md, with real nodes, real sockets and a real MongoDB (w=majority).
 
 Each case starts its own nodes on a fresh database of one embedded MongoDB.
 """

@@ -44,7 +44,7 @@ def verify_command(since: str, until: str | None, job_id: str | None, late: floa
     If nothing is found, each occurrence that the jobs in the database required in the time range is on record (with any
     result: see the counts), or in a missed range, or listed by a batch and not late; and no record contradicts another.
     This does not prove that a target acted on its request, nor that no record was removed together with its job.
-    ops/decisions lists what verify cannot detect.
+    ops/decisions/0013-verify.md lists what verify cannot detect.
 
     TIME is a time such as 2026-12-01T10:00:00Z, 2026-12-01 10:00 or 10:00 (UTC), or 10m (10 minutes ago). The command
     changes nothing and reads one page at a time, so it can run beside a working cluster.
