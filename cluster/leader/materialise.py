@@ -15,12 +15,12 @@ import structlog
 from cluster.core.errors import TermLost
 from cluster.core.execution.planning import MAX_BATCH, Grouping, plan_batches
 from cluster.core.schedule.schedule import schedule_from_key
+from cluster.leader.missed import unreadable_range
 from cluster.leader.quarantine import Quarantine, bisect
 from cluster.store import backfills, engine_jobs, history, schedules
 from cluster.store.backfills import Backfill, backfill_id
 from cluster.store.engine_jobs import JobSchedulePage
 from cluster.store.enqueue import insert_owed
-from cluster.store.history import MissedRange
 from cluster.store.schedules import PassCursor, ScheduleRow
 
 if TYPE_CHECKING:
@@ -205,17 +205,7 @@ class Materialiser:
         """Record as `missed` what jobs owe whose documents cannot be read; the row moves on for the other jobs."""
         if not jobs or not dues:
             return
-        ranges = [
-            MissedRange(
-                job_id=job.job_id,
-                schedule_version="",
-                first_ms=dues[0],
-                last_ms=dues[-1],
-                count=len(dues),
-                reason=f"the job's document could not be read: {job.why}",
-            )
-            for job in jobs
-        ]
+        ranges = [unreadable_range(job, dues) for job in jobs]
         self._context.trusted_term()
         await history.record_missed(self._db, ranges, now_ms, self._context.retention_days)
 
@@ -232,7 +222,7 @@ class Materialiser:
         done = await insert_owed(self._db, planned.executions, planned.batches, new_id)
         self._context.tracer.written(planned.executions)
         if done.repaired or done.adopted:
-            log.info("materialise_repaired", batches=done.repaired, reowned=done.adopted)
+            log.info("materialise_repaired", batches=done.repaired, adopted=done.adopted)
 
     async def _advance(self, moves: Sequence[tuple[ScheduleRow, int | None]]) -> None:
         if await schedules.advance(self._db, moves, self._context.trusted_term()) < len(moves):

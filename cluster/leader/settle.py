@@ -17,11 +17,11 @@ from cluster.core.execution.planning import MAX_BATCH, Grouping, plan_batches
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
+from cluster.leader.missed import missed_range
 from cluster.leader.quarantine import bisect
 from cluster.store import backfills, engine_jobs, executions, history, schedules
 from cluster.store.backfills import Backfill, backfill_id
 from cluster.store.enqueue import insert_owed
-from cluster.store.history import MissedRange
 from cluster.store.schedules import ScheduleRow
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from cluster.core.execution.model import JobSchedule
     from cluster.leader.context import LeaderContext
+    from cluster.store.history import MissedRange
 
 log = structlog.get_logger()
 
@@ -200,11 +201,4 @@ class Settler:
         missed = [t for i, t in ids.items() if i not in written]
         if not missed:
             return None
-        return MissedRange(
-            job_id=past.id,
-            schedule_version=past.schedule_version,
-            first_ms=missed[0],
-            last_ms=missed[-1],
-            count=len(missed),
-            reason="the job was changed before the occurrence could be sent",
-        )
+        return missed_range(past, missed, "the job was changed before the occurrence could be sent")

@@ -1,4 +1,4 @@
-"""What the parts of one node's worker share. Made once, at the start, and passed to each of them; nothing is added later."""
+"""The surroundings that the parts of one worker share: made once, at the start, and never changed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WorkerContext:
     timings: Timings
     sender: Sender
     collector: SpanCollector | None
-    """Who collects spans; None: nobody does, and none are made."""
+    """Collects spans; None: no spans are made."""
     breakers: CircuitBreakers
     rate_limiter: RateLimiter
     held: HeldBatches

@@ -1,7 +1,7 @@
 """Sending: executions of leased batches wait for the cluster clock, pass the last checks, and are POSTed.
 
 The dispatcher never starts an execution whose lease may have ended, and it sends nothing for a job that was read more than
-a second ago. What comes of a request is handed on as a value. An execution that may not go yet waits in `host_queues` (for
+a second ago. The result of a request is handed on as a value. An execution that may not go yet waits in `host_queues` (for
 its host) or `limit_queues` (for its limit). `execution_states` has the whole way of an execution as a table.
 """
 

@@ -1,4 +1,4 @@
-"""What follows from recorded results beside their records: permits given back, jobs paused after 410, numbers, spans."""
+"""The after-effects of results: permits returned, jobs paused after 410, counts, spans."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Effects:
             log.warning("job_paused_gone", job=job.id)
 
     def trace(self, final: Sequence[Ending]) -> None:
-        """Hand the spans of executions that are final to whoever collects them."""
+        """Collect the spans of executions that are final."""
         if self._collector is None:
             return
         now = self._clock.now_ms()

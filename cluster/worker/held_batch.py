@@ -51,7 +51,7 @@ LIFE: Mapping[tuple[Stage, str], Stage] = {
     (Stage.CLOSED, "withdraw"): Stage.CLOSED,
     (Stage.CLOSED, "lose"): Stage.CLOSED,
 }
-"""`move` and `withdraw` leave alone what is not waiting: it may have been sent since it was chosen. `recorded` may be
+"""`move` and `withdraw` leave executions as they are that do not wait: they may have been sent since they were chosen. `recorded` may be
 repeated, as the writes before it may. An execution that was sent outlives the loss of the lease: its result is recorded."""
 
 
@@ -162,12 +162,12 @@ class HeldBatch:
         return self.withdraw()
 
     def withdraw(self, only: Iterable[Execution] | None = None) -> list[Execution]:
-        """Take out what waits (of `only`); this node does not send it under this lease. Returns what was taken out."""
+        """Take out executions that wait (of `only`); this node does not send them under this lease. Returns them."""
         wanted = list(self._waiting.values()) if only is None else only
         return [e for e in wanted if self._waiting.pop(e.id, None) is not None]
 
     def move(self, only: Iterable[Execution] | None = None) -> list[Execution]:
-        """What waits (of `only`) goes to another batch, and counts as unrecorded until it is there. Returns it."""
+        """Executions that wait (of `only`) go to another batch, and are unrecorded until they are there. Returns them."""
         taken = self.withdraw(only)
         self._unrecorded.update(e.id for e in taken)
         return taken

@@ -50,7 +50,7 @@ class HostQueues:
         return drawn
 
     def deferrals(self, since: float) -> list[Deferral]:
-        """What waits because a breaker is open, or since that instant (monotonic seconds) for its slow host."""
+        """Executions that wait because a breaker is open, or since that instant (monotonic seconds) for their slow host."""
         deferrals: list[Deferral] = []
         for host, queue in self._queues.items():
             until_ms = self._breakers.open_until_ms(host)
@@ -58,7 +58,7 @@ class HostQueues:
         return deferrals
 
     def start_waiting(self, host: str | None) -> None:
-        """A slot is free: what waits longest for this host may go, and now and then what waits for any (None: now)."""
+        """A slot is free: start the executions that wait longest for this host, and now and then (None: now) for any."""
         if not self._queues:
             return
         now = self._clock.monotonic()
@@ -85,6 +85,6 @@ class HostQueues:
             self._start(queue.popleft())
             if admission is Admission.PROBE:
                 break
-        if queue:  # what could not go meanwhile stands behind it
+        if queue:  # executions that were deferred meanwhile stand behind it
             queue.extend(self._queues.get(host, ()))
             self._queues[host] = queue

@@ -59,7 +59,7 @@ class LimitQueue:
         self._woken.set()
 
     def deferrals(self, since: float) -> list[Deferral]:
-        """What has waited since that instant (monotonic seconds)."""
+        """Executions that have waited since that instant (monotonic seconds)."""
         return deferrals_by_batch(self._waiting, since, self._next_ask_ms)
 
     async def serve(self) -> None:
@@ -73,7 +73,7 @@ class LimitQueue:
                 if not asking:
                     return
                 ask_again_ms, unserved = await self._ask_for(asking[:MAX_ASKED])
-                # What came meanwhile stands behind what asked before.
+                # Executions that came meanwhile stand behind those that asked before.
                 self._waiting.extendleft(reversed([*unserved, *asking[MAX_ASKED:]]))
                 asking = []
                 self._next_ask_ms = ask_again_ms
@@ -126,7 +126,7 @@ class LimitQueues:
         return tuple(self._queues)
 
     def deferrals(self, since: float) -> list[Deferral]:
-        """What has waited for its limit since that instant (monotonic seconds)."""
+        """Executions that have waited for their limit since that instant (monotonic seconds)."""
         return [deferral for queue in self._queues.values() for deferral in queue.deferrals(since)]
 
     def admit(self, ready: ReadyExecution) -> bool:

@@ -1,4 +1,4 @@
-"""What one node's worker did since it started, as numbers: for heartbeats, minutes, metrics and the digest of failures."""
+"""The counts of one worker since it started: for heartbeats, statistics per minute, metrics and the failure digest."""
 
 from __future__ import annotations
 

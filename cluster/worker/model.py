@@ -1,4 +1,4 @@
-"""What the steps of one worker hand to each other: executions that are ready, deferred, finished or dropped."""
+"""The values that the parts of one worker hand to each other: executions ready, deferred, finished or dropped."""
 
 from __future__ import annotations
 

@@ -37,13 +37,13 @@ class Unsent:
         self.count += len(held.waiting)
 
     def withdraw(self, held: HeldBatch) -> list[Execution]:
-        """Take back all that waits of a batch; this node does not send it under this lease."""
+        """Take back all executions that wait; this node does not send them under this lease. Returns them."""
         taken = held.withdraw()
         self.count -= len(taken)
         return taken
 
     def move(self, held: HeldBatch, only: Iterable[Execution] | None) -> list[Execution]:
-        """What waits of a batch (of `only`) goes to another batch; `close` each one when it is there."""
+        """Executions that wait (of `only`) go to another batch; each is `recorded` when it is there. Returns them."""
         taken = held.move(only)
         self.count -= len(taken)
         return taken
@@ -60,7 +60,7 @@ class Unsent:
         self._records.add(dropped)
 
     def lose(self, held: HeldBatch) -> list[Execution]:
-        """The lease has ended or is given up. Returns what waited: the next owner sends it."""
+        """The lease has ended or is given up. Returns the executions that waited: the next owner sends them."""
         taken = held.lose()
         self.count -= len(taken)
         self._records.close_if_done(held)
@@ -72,7 +72,7 @@ class Unsent:
         self._records.close_if_done(held)
 
     def drop_if_lapsed(self, held: HeldBatch) -> bool:
-        """If the lease may have ended, drop what waits for the next owner to send. Returns whether it may have."""
+        """If the lease may have ended, give the batch up for the next owner to send. Returns whether it may have ended."""
         if not held.lost:
             if self._clock.monotonic() < held.valid_until:
                 return False

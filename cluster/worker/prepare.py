@@ -38,7 +38,7 @@ LEAD_PER_EXECUTION = 0.0004
 MAX_LEAD_SECONDS = 0.9
 
 
-class _Read(NamedTuple):
+class _JobsRead(NamedTuple):
     jobs: JobsById
     at: float
     """Monotonic seconds before the read."""
@@ -70,9 +70,9 @@ class Preparer:
             self._tasks.spawn(self._reread())
 
     async def _prepare(self, held: HeldBatch) -> None:
-        """Shortly before the send time, read the jobs, decide, and make the requests ready."""
+        """Shortly before the send time, read the jobs, decide, and make the requests."""
         lead = min(MAX_LEAD_SECONDS, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)
-        # A millisecond is near enough; what a sum of floats leaves over would never pass on a clock that is not real.
+        # A millisecond is near enough: on a virtual clock the rest that a sum of floats leaves over would never pass.
         while (delay := self._clock.seconds_until(held.batch.send_ms) - lead) > 0.001:
             await asyncio.sleep(min(delay, LOOK_AGAIN_SECONDS))
             if self._run_queue.stopped or not held.waiting:
@@ -87,7 +87,7 @@ class Preparer:
                 return
 
     async def _reread(self) -> None:
-        """Read the jobs of what is to be sent and has waited for more than a moment; many in one read."""
+        """Read the jobs of stale executions again, many in one read."""
         try:
             while self._stale and not self._run_queue.stopped:
                 taken, self._stale = self._stale[:MAX_REREAD], self._stale[MAX_REREAD:]
@@ -105,34 +105,34 @@ class Preparer:
         finally:
             self._rereading = False
 
-    async def _read_jobs(self, held: HeldBatch, executions: list[Execution]) -> _Read | None:
+    async def _read_jobs(self, held: HeldBatch, executions: list[Execution]) -> _JobsRead | None:
         """The jobs of these as they are now. None, after a moment: they could not be read, so try again.
 
         Whatever kept them from being read, the batches are still held by this node, until their leases end.
         """
         at = self._clock.monotonic()
         try:
-            return _Read(await engine_jobs.by_id(self._db, {e.job_id for e in executions}), at)
+            return _JobsRead(await engine_jobs.by_id(self._db, {e.job_id for e in executions}), at)
         except Exception as exc:
             log.warning("jobs_unavailable", batch=held.batch.id, error=str(exc))
             await asyncio.sleep(READ_RETRY_SECONDS)
             return None
 
     def _sort_out(
-        self, held: HeldBatch, wanted: list[Execution], read: _Read, permits: dict[str, Permit | None]
+        self, held: HeldBatch, wanted: list[Execution], read: _JobsRead, permits: dict[str, Permit | None]
     ) -> None:
         for execution in wanted:
             if execution.id not in held.waiting:
                 continue
             try:
                 self._decide(held, execution, read, permits.get(execution.id))
-            except Exception as exc:  # one that cannot be made ready must not keep its batch waiting for ever
+            except Exception as exc:  # one bad execution must not keep its batch waiting for ever
                 log.exception("execution_unsendable", execution=execution.id)
                 reason = f"its request could not be made: {type(exc).__name__}: {str(exc)[:200]}"
                 self._drop(held, execution, reason)
         self._run_queue.start_due()
 
-    def _decide(self, held: HeldBatch, execution: Execution, read: _Read, permit: Permit | None) -> None:
+    def _decide(self, held: HeldBatch, execution: Execution, read: _JobsRead, permit: Permit | None) -> None:
         """Whether an execution goes out for its job as it is now, and its request if it does."""
         if execution.job_id in read.jobs.unreadable:
             reason = f"the job's document could not be read: {read.jobs.unreadable[execution.job_id]}"

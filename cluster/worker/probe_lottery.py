@@ -52,7 +52,7 @@ class ProbeLottery:
         """By host, the execution that is to be its probe."""
 
     def is_drawing(self, host: str) -> bool:
-        """Whether a draw for this host is under way: what waits for it must stay."""
+        """Whether a draw for this host is under way: executions that wait for it must stay."""
         return host in self._drawing
 
     def is_drawn(self, ready: ReadyExecution) -> bool:

@@ -1,4 +1,4 @@
-"""What one node has still to write: results of executions, and batches of which nothing is open any more."""
+"""The writes that one node still owes: results of executions, and batches to delete that are done."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Releasing: what this node holds and will not send soon goes back into the database, for a better moment or node.
+"""Releasing: executions that this node will not send soon go back into the database, for a better moment or node.
 
-So executions wait in the database and not in memory, and take no room from others.
+So they wait in the database and not in memory, and take no room from others.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MAX_LIMITED_MS = 30_000
 
 
 class Releaser:
-    """Releases what one node has not sent. `crowd`: with more executions waiting they may wait for less long."""
+    """Releases unsent executions of one node. `crowd`: with more executions waiting they may wait for less long."""
 
     def __init__(self, context: WorkerContext, recorder: Recorder, dispatcher: Dispatcher, crowd: int) -> None:
         self._context = context
@@ -63,7 +63,7 @@ class Releaser:
         return RELEASE_SECONDS
 
     async def release_deferred(self) -> None:
-        """Release what waits for its host or its limit, for a better moment or a node with room."""
+        """Release executions that wait for their host or their limit, for a better moment or a node with room."""
         context, db = self._context, self._context.db
         now = self._clock.now_ms()
         for deferral in self._deferrals():
@@ -80,7 +80,7 @@ class Releaser:
             await deferred_batches.spread_late(db, "gate", saturated, LATE_SPREAD_MS // 5)
 
     def _deferrals(self) -> list[Deferral]:
-        """What waits because a breaker is open, or for too long already for its slow host or its limit."""
+        """Executions that wait because a breaker is open, or for too long already for their slow host or their limit."""
         now, dispatcher = self._clock.monotonic(), self._dispatcher
         crowded = self._context.unsent.count > self._crowd
         by_host = dispatcher.host_queues.deferrals(now - PATIENCE_SECONDS)
@@ -97,7 +97,7 @@ class Releaser:
         return round_up_to_grain(at)
 
     async def release(self, held: HeldBatch, claimable_ms: int | None, only: Deferral | None = None) -> int:
-        """Give up what is unsent of a batch (`only`: these of it): the whole batch on its token, or by a move.
+        """Release the unsent executions of a batch (`only`: these of them): the whole batch on its token, or by a move.
 
         Returns how many executions. They may be claimed from `claimable_ms` (cluster time); None: as before, or at once.
         """
@@ -109,7 +109,7 @@ class Releaser:
         return len(unsent)
 
     async def release_all(self) -> None:
-        """Release all that is unsent. What cannot be released now is left to its lease."""
+        """Release every unsent execution. A batch that cannot be released now is left to its lease."""
         everything = list(self._context.held.values())
         for i in range(0, len(everything), RELEASES_AT_ONCE):
             await asyncio.gather(*(self._release_quietly(h) for h in everything[i : i + RELEASES_AT_ONCE]))
@@ -155,7 +155,7 @@ class Releaser:
 def _covers(only: Deferral | None, held: HeldBatch) -> bool:
     """Whether this is all of the batch, and of one kind with it.
 
-    A batch of several hosts is taken apart, so that what is held back for one of them does not come along again.
+    A batch of several hosts is taken apart, so that executions deferred for one of them do not come along again.
     """
     if only is None:
         return True

@@ -40,7 +40,10 @@ RECORD_TRIES = 10
 
 @dataclass(slots=True)
 class _Decided:
-    """What results mean: final, or to be retried; of which an `overlap: skip` has ended; jobs whose target is gone."""
+    """The endings and retries that follow from results.
+
+    `exclusive`: executions that ended and ran under `overlap: skip`. `gone`: jobs whose target answered 410, by id.
+    """
 
     final: list[Ending] = field(default_factory=list)
     retried: list[Rescheduled] = field(default_factory=list)
@@ -62,7 +65,7 @@ class Results:
         self._default_watch = NOT_WATCHED
 
     def watch_by_default(self, watch: ResultWatch) -> None:
-        """Which results of jobs without alert rules of their own are marked for alerts from now on."""
+        """From now on mark these results for alerts, of jobs without alert rules of their own."""
         self._default_watch = watch
 
     async def turn(self) -> float:
@@ -162,7 +165,7 @@ class Results:
             held.recorded(execution.id)
             self._records.close_if_done(held)
 
-    # -- what a result means -------------------------------------------------------------------------------------
+    # -- what becomes of a result --------------------------------------------------------------------------------
 
     def _decide(self, results: Sequence[FinishedRequest | DroppedExecution]) -> _Decided:
         decided = _Decided()
@@ -180,7 +183,7 @@ class Results:
         return decided
 
     def _outcome(self, result: FinishedRequest | DroppedExecution) -> tuple[Ending | Rescheduled, Verdict | None]:
-        """What a result means: final, or to be retried."""
+        """The ending or the retry that follows from a result."""
         now = self._clock.now_ms()
         execution = result.execution
         if isinstance(result, DroppedExecution):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cluster.clock import Clock
 
 STUCK_SECONDS = 1.0
-"""No slot free and none freed for so long: another node sends sooner what waits here."""
+"""No slot free and none freed for so long: another node will send sooner the executions that wait here."""
 
 
 class Slots:

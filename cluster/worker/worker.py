@@ -49,7 +49,7 @@ BREAKERS_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What one worker may use. Counts are executions."""
+    """The resources of one worker. Counts are executions."""
 
     node: str
     slots: int = 256
@@ -131,7 +131,7 @@ class Worker:
         return checked
 
     def clock_jumped(self) -> None:
-        """Cluster time has jumped: whatever waits for an instant of it looks again, and owners renew before others reclaim."""
+        """Cluster time has jumped: executions that wait for an instant look again, and owners renew before others reclaim."""
         self.context.reclaim_pause.begin()
         self.dispatcher.run_queue.retime()
 
@@ -150,7 +150,7 @@ class Worker:
     # -- stopping ------------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Claim nothing more and release what is unsent; requests in flight end as they would."""
+        """For an operator: claim nothing until `undrain`, and release unsent executions. Requests in flight end as usual."""
         self.claiming.pause()
         await self.releaser.release_all()
 
@@ -159,7 +159,7 @@ class Worker:
         self.claiming.resume()
 
     async def shutdown(self, seconds: float) -> None:
-        """Stop claiming, release what is unsent, finish what is in flight and record it. What is left its leases free.
+        """Stop claiming, release unsent executions, wait for those in flight and record them. Leases end for the rest.
 
         Ends after `seconds` and a moment, whatever the database or the targets do.
         """

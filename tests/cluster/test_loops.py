@@ -241,7 +241,7 @@ async def test_readiness_tells_of_a_loop_that_does_not_run(node: Node) -> None:
     """Every loop is watched; the node is ready only while all of them run."""
     await node.start()
     await eventually(lambda: _is(node.ready), 10)
-    assert len([*node._loops, *node.worker.loops, *node.leader.loops]) == 16
+    assert len([*node._loops, *node.worker.loops, *node.leader.loops]) == 17
     renew = next(loop for loop in node.worker.loops if loop.name == "renew")
     for loop in (node.leader.loops[0], renew, node._loops[2]):
         assert loop.task is not None

@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
-QUICK = Timings(leader_lease=0.6, renew_deadline=0.4, renew_retry=0.1, margin=0.1)
+QUICK = Timings(leader_lease=0.6, renew_retry=0.1, margin=0.1)
 
 
 class Skipping(Clock):

@@ -75,7 +75,7 @@ def _rows_go_on(patch: pytest.MonkeyPatch) -> None:
 
 def _ranges_go_on(patch: pytest.MonkeyPatch) -> None:
     """The same for ranges that are caught up."""
-    patch.setattr(CatchUp, "_changing", _nothing)
+    patch.setattr(CatchUp, "_has_pending_change", _nothing)
 
 
 def _shorter_range_stays(patch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def _left_out_not_told(patch: pytest.MonkeyPatch) -> None:
     async def untold(*_: Any) -> list[Any]:
         return []
 
-    patch.setattr(CatchUp, "_untold", untold)
+    patch.setattr(CatchUp, "_newly_missed", untold)
 
 
 def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:

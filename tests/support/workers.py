@@ -40,6 +40,11 @@ async def record_all(w: Worker) -> None:
     await w.results.record(w.context.records.take())
 
 
+async def recorded(db: Database, count: int) -> bool:
+    """Whether history has so many executions."""
+    return await db.api["history"].count_documents({}) >= count
+
+
 async def run_dry(w: Worker) -> None:
     """Claim, send and record until nothing is left that can be done now."""
     while await w.claiming.claim_once():

@@ -114,7 +114,7 @@ def test_withdraw_and_move_return_what_waited() -> None:
     assert held_batch(A, B).move() == [A, B]
 
 
-def test_nobody_else_writes_a_field() -> None:
+def test_no_other_code_can_write_a_field() -> None:
     """The properties have no setters."""
     held = held_batch(A)
     for name in ("lost", "valid_until", "waiting", "sending", "unrecorded", "done"):

@@ -1,4 +1,4 @@
-"""What kills nodes, against a real database: who is counted for it, who runs beside it, and who is not to blame."""
+"""Executions that crash nodes, against a real database: claims are counted, suspects kept apart, one is given up."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.execution.model import Batch
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
-from cluster.worker.claim import SPLIT_AFTER, SUSPECT_AFTER
+from cluster.worker.claim import GIVE_UP_AFTER, SPLIT_AFTER, SUSPECT_AFTER
 from cluster.worker.model import Deferral
 from tests.support.engine import check_books, rows, worker
+from tests.support.targets import BAD
 from tests.support.waiting import eventually
 from tests.support.workers import DUE, SHORT, answering, owed, record_all, run_dry
 
@@ -28,7 +30,30 @@ async def claimed_before(db: Database, times: int, **query: Any) -> None:
     await db.api["batches"].update_many(query, {"$set": change})
 
 
-async def test_of_what_nodes_were_lost_with_a_node_holds_one_at_a_time(database: Database) -> None:
+async def test_a_batch_that_crashes_nodes_is_split_and_the_execution_at_fault_given_up(database: Database) -> None:
+    """After five claims each execution stands alone; after ten, one that is still not done is `dead: node_lost`."""
+    await owed(database, "a", "killer")
+    for i in range(SPLIT_AFTER):
+        doomed = worker(database, answering(200), f"doomed{i}")
+        assert await doomed.claiming.claimer.step(ClaimFilter()) is not None
+        await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    w = worker(database, answering(200), "splitter")
+    assert await w.claiming.claim_once()
+    singles = await rows(database, "batches")
+    assert [len(b["ids"]) for b in singles] == [1, 1]
+    await check_books(database)
+    await database.api["batches"].update_one(
+        {"ids": f"killer:{DUE}"}, {"$set": {"claims": GIVE_UP_AFTER, "claimable_at": DatetimeMS(DUE)}}
+    )
+    await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
+    await run_dry(w)
+    found = {h["job_id"]: (h["state"], h["reason"]) for h in await rows(database, "history")}
+    assert found["a"][0] == "succeeded"
+    assert found["killer"][0] == "dead"
+    assert "node_lost" in found["killer"][1]
+
+
+async def test_a_node_holds_one_suspect_at_a_time(database: Database) -> None:
     """If that one kills the node as well, no other is counted for it. What is fresh is claimed all the same."""
     await owed(database, "a", batch="b1")
     await owed(database, "b", batch="b2")
@@ -48,8 +73,8 @@ async def test_of_what_nodes_were_lost_with_a_node_holds_one_at_a_time(database:
     assert {h["job_id"] for h in await rows(database, "history")} == {"a", "b", "fresh"}
 
 
-async def test_a_claim_whose_answer_never_came_is_not_counted(database: Database) -> None:
-    """The node lives and hands it back: nobody was lost with it, however often that happens."""
+async def test_a_claim_whose_answer_was_lost_is_not_counted(database: Database) -> None:
+    """The node lives and releases the batch, however often that happens: no node was lost with it."""
     await owed(database, "a", "b")
     w = worker(database, answering(200), "w")
     for i in range(15):  # overdue: it comes back as late work
@@ -71,7 +96,7 @@ async def test_a_claim_that_took_longer_than_its_lease_does_not_displace_the_nex
     assert await w.lease_keeper.renew_once() == set()
 
 
-async def test_what_is_put_back_in_part_keeps_its_count(database: Database) -> None:
+async def test_executions_released_from_a_batch_keep_its_claim_count(database: Database) -> None:
     """Otherwise what waits for its host now and then, and kills every node that sends it, would never be given up."""
     await owed(database, "a", "b")
     await claimed_before(database, 3)
@@ -85,10 +110,10 @@ async def test_what_is_put_back_in_part_keeps_its_count(database: Database) -> N
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["unsent", "answered"])
-async def test_what_moved_when_its_node_died_keeps_its_count_unless_it_was_answered(
+async def test_a_move_broken_off_by_a_crash_keeps_the_claim_count_unless_a_result_came(
     database: Database, monkeypatch: pytest.MonkeyPatch, ended: bool
 ) -> None:
-    """The node dies before it has inserted the batch that they go to; whoever claims the old one inserts it."""
+    """The node dies before it has inserted the batch that they go to; the node that claims the old one inserts it."""
     await owed(database, "a", "b")
     await claimed_before(database, SPLIT_AFTER - ended)
     insert = batches.insert
@@ -117,3 +142,17 @@ async def test_what_moved_when_its_node_died_keeps_its_count_unless_it_was_answe
 
 async def _both(w: Worker) -> bool:
     return len(w.context.records) == 2
+
+
+async def test_a_released_claim_does_not_count_towards_giving_up(database: Database) -> None:
+    """However often a batch comes back untouched, it is neither split nor given up as `node_lost`."""
+    await owed(database, "a", "b", url=BAD)
+    w = worker(database, answering(200))
+    for i in range(15):
+        claimed = await w.claiming.claimer.step(ClaimFilter(late=i > 0))  # overdue: it comes back as late work
+        assert claimed is not None
+        assert claimed.batch.claims == 1
+        await w.claiming.take_on(claimed)
+        await w.releaser.release(w.held["b"], None)
+    await run_dry(w)
+    assert [h["state"] for h in await rows(database, "history")] == ["succeeded"] * 2
