@@ -1,4 +1,4 @@
-"""Settings from the environment or `.env` (INTERFACE, "Settings"). All wrong ones are reported together at start.
+"""Settings from the environment or `.env` (listed in `config/README.md`). All wrong ones are reported together at start.
 
 Any of them may lie in a file that `<NAME>_FILE` names, as containers are given their secrets.
 """

@@ -1,6 +1,6 @@
 """The election as values: what was observed on the local monotonic clock -> what may be done.
 
-No clocks are compared between machines (DESIGN 4). A candidate only asks: has the lease document *changed* since I
+No clocks are compared between machines. A candidate only asks: has the lease document *changed* since I
 last looked, and for how long has it not? What this gives: at most one holder per term. What it does not give: that
 the holder of an old term knows it yet; therefore every write of a leader carries its term.
 """

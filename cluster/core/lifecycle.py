@@ -93,7 +93,7 @@ FINAL_RANK = {
 
 
 def replaces(new: State, old: State) -> bool:
-    """Whether a second final result takes the place of the first (DESIGN 5, "Record").
+    """Whether a second final result takes the place of the first.
 
     The first stays, except that what was sent replaces what was not, and a success replaces a failure.
     """

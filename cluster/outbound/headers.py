@@ -1,4 +1,4 @@
-"""The headers a target receives (INTERFACE, "What a target receives"). A job's own headers never replace these."""
+"""The headers a target receives (`cluster/README.md`, "What a target receives"). A job's own headers never replace these."""
 
 from __future__ import annotations
 

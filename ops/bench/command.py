@@ -1,4 +1,4 @@
-"""`horae bench`: the figures of the README, on this machine: real nodes, real MongoDB, real sockets, w=majority.
+"""`horae bench`: the figures of ops/BENCHMARKS.md, on this machine: real nodes, real MongoDB, real sockets, w=majority.
 
 Each case starts its own nodes on a fresh database of one embedded MongoDB.
 """

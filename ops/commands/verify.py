@@ -36,7 +36,7 @@ def verify_command(since: str, until: str | None, job_id: str | None, late: floa
     If nothing is found, each occurrence that the jobs in the database owed within the range is on record (as whatever it
     ended: look at the counts), within a missed range, or still owed by a batch and not late; and no record contradicts
     another. That does not prove that a target acted, nor that nothing was removed together with its job:
-    ops/decisions/0015 lists what cannot be seen.
+    ops/decisions/0013-verify.md lists what cannot be seen.
 
     TIME is such as 2026-12-01T10:00:00Z, 2026-12-01 10:00 or 10:00 (UTC), or 10m: so long ago. Changes nothing, and
     asks one page at a time, so it may run beside a working cluster.

@@ -1,4 +1,4 @@
-"""What must hold of workers after every callback: the invariants of DESIGN section 8, and the policies of the jobs.
+"""What must hold of workers after every callback: the invariants of `cluster/README.md`, and the policies of the jobs.
 
 The bounds are computed here from the definitions, not by the code that is under test.
 """

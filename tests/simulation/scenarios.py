@@ -1,6 +1,6 @@
 """Three scenarios, each of the real steps: who leads, what is written down, and the life of a batch.
 
-The invariants are DESIGN section 8's, as far as each scenario can see them.
+The invariants are those of `cluster/README.md`, as far as each scenario can see them.
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ def _retry_after_ignored(patch: pytest.MonkeyPatch) -> None:
     real = verdict.next_retry
     patch.setattr(
         "cluster.core.execution.outcome.next_retry",
-        lambda retry, made, *, luck, asked_seconds: real(
-            retry, made, jitter=luck, retry_after_seconds=asked_seconds and None
+        lambda retry, made, *, jitter, retry_after_seconds: real(
+            retry, made, jitter=jitter, retry_after_seconds=retry_after_seconds and None
         ),
     )
 
@@ -142,7 +142,7 @@ def _jitter_doubled(patch: pytest.MonkeyPatch) -> None:
     real = verdict.next_retry
     patch.setattr(
         "cluster.core.execution.outcome.next_retry",
-        lambda retry, made, *, luck, **k: real(retry, made, jitter=2 * luck - 0.5, **k),
+        lambda retry, made, *, jitter, **k: real(retry, made, jitter=2 * jitter - 0.5, **k),
     )
 
 

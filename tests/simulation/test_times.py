@@ -188,7 +188,7 @@ DIFFERENT: dict[type[Any], float] = {Succession: 0.5, Loss: 0.95, Across: 0.75}
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("scenario", RUNS)
 def test_everything_comes_when_it_should(scenario: type[Any]) -> None:
-    """Invariant 5 and DESIGN section 6."""
+    """Invariant 5 of `cluster/README.md`, and its section about time."""
     assert len(explore(scenario, RUNS[scenario])) >= RUNS[scenario] * DIFFERENT[scenario]
 
 

@@ -65,7 +65,7 @@ def test_it_installs_into_an_empty_environment_and_runs(wheel: Path, tmp_path: P
         )
         assert "horae" in done.stdout
     code = (
-        "from ops.demo import SAMPLES; from api.docs import *; from pathlib import Path; import api, config; "
+        "from ops.local.demo import SAMPLES; from api.openapi.routes import *; from pathlib import Path; import api, config; "
         "assert SAMPLES.exists(); page = Path(api.__file__).parent / 'openapi' / 'page'; assert (page / 'page.html').exists(); "
         "assert (Path(config.__file__).parent / 'nginx' / 'horae.conf').exists()"
     )

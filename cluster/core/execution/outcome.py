@@ -24,7 +24,7 @@ def planned_ms(execution: Execution, job: Job) -> int:
 
 
 def cancellation_reason(execution: Execution, job: Job | None) -> str | None:
-    """Why this execution must not be sent for the job as it is now; None if it may (DESIGN 5, "Send")."""
+    """Why this execution must not be sent for the job as it is now; None if it may."""
     if job is None or job.state is JobState.DELETED:
         return "the job was deleted"
     if execution.trigger:

@@ -1,7 +1,7 @@
 """Three clients per process, so that a flood of claims cannot starve a renewal.
 
 control: leader lease, heartbeat, batch renewal (2 s).  work: materialise, claim, record (15 s).  api: requests (5 s).
-All write with majority and journal, read with majority from the primary, and retry within their deadline (DESIGN 7).
+All write with majority and journal, read with majority from the primary, and retry within their deadline.
 """
 
 from __future__ import annotations
