@@ -11,10 +11,16 @@ import pytest_asyncio
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
-from tests.support import mongo
+from tests.support import mongo, run_guard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Guard the run: once, in the controller of pytest-xdist, whose workers inherit the mark."""
+    if not hasattr(config, "workerinput"):
+        run_guard.start()
 
 
 @pytest.fixture(scope="session")
