@@ -56,3 +56,17 @@ class Histogram:
             if running >= rank and n:
                 return float(bound)
         return float(self.bounds[-1])
+
+
+class HistogramDelta:
+    """What a histogram counted since it was last asked."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._taken = [0] * len(histogram.counts)
+
+    def take(self) -> list[int]:
+        """Counts per bucket since the last call."""
+        new = [n - taken for n, taken in zip(self._histogram.counts, self._taken, strict=True)]
+        self._taken = list(self._histogram.counts)
+        return new

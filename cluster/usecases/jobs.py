@@ -20,9 +20,8 @@ from cluster.core.job import changes as jobchange
 from cluster.core.job.changes import ChangeStamp
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import limit_key_of
-from cluster.store import batches, channels, executions, history, jobs
+from cluster.store import batches, channels, executions, history, jobs, meta
 from cluster.store.enqueue import insert_owed
-from cluster.store.mongo import schema
 from cluster.store.queries import jobs_and_executions
 
 if TYPE_CHECKING:
@@ -208,7 +207,7 @@ async def _remember_retention(db: Database, changes: Sequence[JobChange]) -> Non
     """Before anything is recorded under a shorter retention: searches by time rely on knowing the shortest."""
     days = [c.job.definition.retention_days for c in changes if c.job.definition.retention_days is not None]
     if days:
-        await schema.record_retention(db, min(days))
+        await meta.record_retention(db, min(days))
 
 
 async def trigger(
