@@ -22,6 +22,7 @@ import structlog
 
 from cluster.core import alerts
 from cluster.core.alerts import ACTIVE, IncidentKind, JobStanding, Symptom
+from cluster.core.notice_texts import webhook_payload
 from cluster.store import alert_jobs, alert_results, channels, incidents, meta
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class Alerter:
         return made
 
     async def _carry(self, incident: Incident, notice: Notice, channel: channels.Channel, name: str | None) -> int:
-        said = alerts.webhook_payload(incident, notice, name)
+        said = webhook_payload(incident, notice, name)
         job_id = incident.notice_job_id(notice, channel.name)
         if not await alert_jobs.insert(self._db, job_id, channel, said, notice.at_ms):
             return 0

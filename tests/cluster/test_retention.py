@@ -38,7 +38,7 @@ def test_it_is_read_and_shown() -> None:
         assert [f.path for f in caught.value.faults] == ["retentionDays"]
     with pytest.raises(InvalidInput) as caught:
         read_spec({**SPEC, "retentionDays": 1, "catchUpWindowSeconds": 86_400}, RULES.context)
-    assert caught.value.faults[0].message.startswith("must be at least 2: twice catchUpWindowSeconds")
+    assert caught.value.faults[0].message.startswith("must be at least 2, twice catchUpWindowSeconds")
 
 
 async def kept_days(db: Database) -> dict[str, float]:

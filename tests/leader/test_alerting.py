@@ -158,7 +158,7 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
     await meta.set_default_rules(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
     w = worker(database, answering(503), clock=clock)
 
-    w.results.default_watch = watch_of(AlertSpec.model_validate(RULES).to_rules())
+    w.results.watch_by_default(watch_of(AlertSpec.model_validate(RULES).to_rules()))
     await run_dry(w)
     alerter = Alerter(database, clock, 7)
     await alerter.step()
@@ -291,8 +291,8 @@ async def test_missed_and_late_are_told(database: Database) -> None:
     done = await Alerter(database, clock, 7).step()
     assert (done.opened, done.alerts) == (2, 2)
     found = {i["_id"]: i["detail"] for i in await rows(database, "incidents")}
-    assert found["late:missed"] == "5 occurrence(s) were missed: nobody was there"
-    assert "100 are allowed" in found["late:drift"]
+    assert found["late:missed"] == "5 occurrences were missed: nobody was there"
+    assert "driftOverMs is 100" in found["late:drift"]
 
 
 async def ended_for_good(db: Database, clock: Crank, count: int) -> None:
@@ -393,7 +393,7 @@ async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> N
     await prepared(database)
     await owed(database, "spoiled", batch="b-spoiled", retry=ONCE)
     w = worker(database, answering(503), clock=clock)
-    w.results.default_watch = watch_of(AlertSpec.model_validate(RULES).to_rules())
+    w.results.watch_by_default(watch_of(AlertSpec.model_validate(RULES).to_rules()))
     await run_dry(w)
     await database.api["history"].insert_one({"_id": "x:1", "mark": True, "ended_at": DatetimeMS(1), "job_id": "x"})
     await database.api["jobs"].update_one({"_id": "spoiled"}, {"$unset": {"active_from": ""}})

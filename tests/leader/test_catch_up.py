@@ -219,7 +219,7 @@ async def test_a_long_absence_is_counted_to_its_end(
     database: Database, monkeypatch: pytest.MonkeyPatch, policy: str
 ) -> None:
     """Longer than one step may count: it makes several missed ranges that leave no hole, and what runs is the same."""
-    monkeypatch.setattr("cluster.leader.catch_up.COUNTED", 17)
+    monkeypatch.setattr("cluster.leader.catch_up.OCCURRENCES", 17)
     monkeypatch.setattr("cluster.leader.catch_up.JOBS", 2)
     jobs = [job_document(f"j{i}", catch_up=policy, catch_up_window_seconds=20) for i in range(3)]
     await after_an_absence(database, 120, *jobs)

@@ -138,7 +138,7 @@ async def test_a_secret_placeholder_keeps_the_stored_secret(database: Database) 
     assert (after, created) == (before, False)
     patched = await jobs.patch(database, "j", {"name": "n"}, RULES.context, Clock().now_ms())
     assert patched.definition == replace(before.definition, name="n")
-    with pytest.raises(InvalidInput, match=r"headers\.X-Api-Key: holds no secret yet"):
+    with pytest.raises(InvalidInput, match=r"headers\.X-Api-Key: has no stored secret"):
         await jobs.put(database, "other", read_spec(back, RULES.context), Clock().now_ms())
     fewer = await jobs.patch(database, "j", {"headers": {"X-Api-Key": None}, "auth": None, "signingSecret": None,
                                              "previousSigningSecret": None}, RULES.context, Clock().now_ms())  # fmt: skip
@@ -214,14 +214,14 @@ async def test_rotation_encrypts_every_secret_with_the_first_key(
     ("fields", "path", "words"),
     [
         ({"body": {"a": ["{{nope}}"]}}, "body", "scheduledAt.*executionId.*jobId.*attempt"),
-        ({"body": "x {{ 1 + 1 }}"}, "body", "not known"),
-        ({"headers": {"X": "{{secret}}"}}, "headers.X", "not known"),
+        ({"body": "x {{ 1 + 1 }}"}, "body", "unknown name"),
+        ({"headers": {"X": "{{secret}}"}}, "headers.X", "unknown name"),
         ({"headers": {"X": {"secret": 3}}}, "headers.X", "must be a string"),
         ({"headers": {"X": {"secret": "a\nb"}}}, "headers.X", "printable"),
-        ({"headers": {"authorization": "x"}, "auth": {"type": "bearer", "token": "t"}}, "auth", "leave one out"),
+        ({"headers": {"authorization": "x"}, "auth": {"type": "bearer", "token": "t"}}, "auth", "remove one of them"),
         ({"auth": {"type": "basic", "username": "a"}}, "auth", "username and password"),
         ({"auth": {"type": "basic", "username": "a:b", "password": "p"}}, "auth", "colon"),
-        ({"auth": {"type": "bearer", "token": "a b"}}, "auth", "blanks"),
+        ({"auth": {"type": "bearer", "token": "a b"}}, "auth", "spaces"),
         ({"auth": {"type": "digest"}}, "auth.type", "basic"),
         ({"previousSigningSecret": "whsec_x"}, "previousSigningSecret", "whsec_"),
     ],

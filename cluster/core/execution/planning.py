@@ -1,4 +1,4 @@
-"""From jobs and due times to execution and batch documents: grouping, and nothing else."""
+"""From jobs and due times to executions and batches: grouping, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIN_BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to insert: executions first, then batches."""
+    """Executions and the batches they name. Executions are inserted first."""
 
     executions: list[Execution]
     batches: list[Batch]
@@ -43,23 +43,25 @@ class Grouping:
 
 
 def batch_size(executions_per_group: int, nodes: int) -> int:
-    """Batches small enough that every live node gets some of one second's work, large enough to stay cheap."""
+    """The most executions of a batch: small enough that every node gets a share of one second, large enough to be
+    cheap.
+    """
     return max(MIN_BATCH, min(MAX_BATCH, -(-executions_per_group // max(1, 2 * nodes))))
 
 
 def group_by_host(items: Sequence[T], host: Callable[[T], str]) -> list[tuple[str, list[T]]]:
-    """What goes to one host apart, so that it can be held back alone; hosts with little are put together under ''.
+    """The items grouped by host, so that a batch of one host can be held back. Hosts with few items share the group ''.
 
-    With thousands of hosts a batch for each would cost more than it saves: whoever sends looks at each host anyway.
+    With thousands of hosts a batch for each would cost more than it saves. The dispatcher checks each host anyway.
     """
     counts = Counter(host(i) for i in items)
     if len(counts) == 1:
         return [(next(iter(counts)), list(items))]
-    apart: dict[str, list[T]] = {}
+    groups: dict[str, list[T]] = {}
     for i in items:
         name = host(i)
-        apart.setdefault(name if counts[name] >= MIN_BATCH else "", []).append(i)
-    return list(apart.items())
+        groups.setdefault(name if counts[name] >= MIN_BATCH else "", []).append(i)
+    return list(groups.items())
 
 
 def plan_batches(
