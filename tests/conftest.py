@@ -1,7 +1,10 @@
-"""Fixtures for all tests: one real MongoDB per session, one fresh database per test."""
+"""Fixtures for all tests: one real MongoDB per session, one empty database per test."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
 from typing import TYPE_CHECKING
 
@@ -11,10 +14,33 @@ import pytest_asyncio
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
-from tests.support import mongo
+from tests.support import leftovers, mongo
+from tests.support.databases import EmptyDatabases
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+
+GUARD = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In the process that the user started, not in the workers of xdist."""
+    if not hasattr(config, "workerinput"):
+        config.stash[GUARD] = leftovers.begin()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that leaves a process behind has failed."""
+    if GUARD in session.config.stash and (left := leftovers.left(os.environ[leftovers.RUN])):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        sys.stderr.write("\nleft behind:\n" + "\n".join(left) + "\n")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if GUARD in config.stash:
+        config.stash[GUARD].communicate()
 
 
 @pytest.fixture(scope="session")
@@ -24,17 +50,25 @@ def mongodb_uri() -> Iterator[str]:
         yield uri
 
 
+@pytest.fixture(scope="session")
+def empty_databases(mongodb_uri: str) -> Iterator[EmptyDatabases]:
+    with EmptyDatabases(mongodb_uri) as found:
+        yield found
+
+
 @pytest.fixture
-def db_name() -> str:
-    """A name no other test uses."""
+def db_name(request: pytest.FixtureRequest) -> str:
+    """The name of `database`, if the test has one; else a name that no other test uses."""
+    if "database" in request.fixturenames:
+        databases: EmptyDatabases = request.getfixturevalue("empty_databases")
+        return databases.next()
     return f"test_{uuid.uuid4().hex[:12]}"
 
 
 @pytest_asyncio.fixture
 async def database(mongodb_uri: str, db_name: str) -> AsyncIterator[Database]:
-    """A fresh database with its schema, dropped afterwards."""
+    """An empty database with its schema."""
     db = Database.open(mongodb_uri, db_name, "test", Keyring((bytes(32),)))
     await schema.ensure(db)
     yield db
-    await db.api.client.drop_database(db_name)
     await db.close()

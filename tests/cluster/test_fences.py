@@ -211,21 +211,6 @@ def term(number: int) -> Term:
     return Term(number, "anybody", float("inf"))
 
 
-async def test_an_old_term_stamps_and_moves_no_row(database: Database) -> None:
-    """And reads back the newer term, which means: stop."""
-    await schedules.insert_missing(database, [ScheduleRow(KEY, T0, 3)])
-    assert (await schedules.stamp(database, [KEY], term(2)))[KEY].term == 3
-    row = (await schedules.stamp(database, [KEY], term(4)))[KEY]
-    assert row.term == 4
-    assert await schedules.advance(database, [(row, T0 + 1000)], term(3)) == 0
-    assert await schedules.advance(database, [(row, None)], term(3)) == 0
-    assert await schedules.advance(database, [(replace(row, next_ms=T0 - 1000), T0 + 1000)], term(4)) == 0
-    assert (await schedules.get_many(database, [KEY]))[KEY].next_ms == T0
-    assert await schedules.advance(database, [(row, T0 + 1000)], term(4)) == 1
-    await schedules.insert_missing(database, [ScheduleRow(KEY, T0, 9)])
-    assert (await schedules.get_many(database, [KEY]))[KEY] == ScheduleRow(KEY, T0 + 1000, 4)
-
-
 async def test_a_leader_that_meets_a_newer_term_writes_nothing(database: Database) -> None:
     """Neither executions nor the row: the successor has been here."""
     clock = Crank()

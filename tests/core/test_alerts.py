@@ -182,11 +182,11 @@ def test_a_notice_names_the_job_and_says_since_when(kind: IncidentKind) -> None:
         ({"channels": ["a b"]}, "channels.0", "characters"),
         ({"channels": ["a", "a"]}, "channels", "twice"),
         ({"channels": ["a"]}, "", "no rule"),
-        ({"channels": [], "onDead": True}, "", "nobody to tell"),
+        ({"channels": [], "onDead": True}, "", "no channel"),
         ({"channels": ["a"], "afterFailures": 0}, "afterFailures", "at least 1"),
         ({"channels": ["a"], "afterFailures": True}, "afterFailures", "number"),
         ({"channels": ["a"], "remindAfterSeconds": 5, "onDead": True}, "remindAfterSeconds", "at least 60"),
-        ({"channels": ["a"], "onDaed": True}, "onDaed", "not known"),
+        ({"channels": ["a"], "onDaed": True}, "onDaed", "unknown"),
     ],
 )
 def test_wrong_rules_are_named(wrong: dict[str, object], path: str, words: str) -> None:
@@ -207,7 +207,7 @@ def test_wrong_rules_are_named(wrong: dict[str, object], path: str, words: str) 
         ({"type": "slack", "url": "http://127.0.0.1/x"}, "127.0.0.1"),
         (
             {"type": "slack", "url": "https://api.example.com/", "signingSecret": "whsec_" + "QUJD" * 8},
-            "only a webhook",
+            "only requests to a webhook",
         ),
     ],
 )

@@ -23,7 +23,6 @@ from cluster.store import alert_jobs, alert_results, channels, history, incident
 from cluster.store.channels import Channel
 from cluster.store.enqueue import insert_owed
 from cluster.store.history import MissedRange
-from cluster.store.maintenance.rotate_secrets import rotate
 from cluster.store.mongo.encryption import Keyring
 from cluster.usecases.jobs import put
 from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
@@ -178,15 +177,6 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
     await check_books(database)
 
 
-def test_what_slack_would_take_for_a_command_is_text() -> None:
-    """A name or an answer that holds `<!channel>` wakes nobody; the other channels get it as it is."""
-    said = {"text": "Job <!channel> & co is failing"}
-    assert alert_jobs.body_of(Channel("chat", "slack", CHAT), said) == {
-        "text": "Job &lt;!channel&gt; &amp; co is failing"
-    }
-    assert alert_jobs.body_of(Channel("ops", "webhook", OPS), said) == said
-
-
 async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: Database) -> None:
     """Channels are read when an alert is sent; what was mended by then is used, what is gone is said."""
     clock = recently()
@@ -303,26 +293,6 @@ async def test_missed_and_late_are_told(database: Database) -> None:
     found = {i["_id"]: i["detail"] for i in await rows(database, "incidents")}
     assert found["late:missed"] == "5 occurrences were missed: nobody was there"
     assert "driftOverMs is 100" in found["late:drift"]
-
-
-async def test_secrets_of_channels_are_rotated(database: Database) -> None:
-    """With the keys of jobs; what no key opens is told, and its alert ends with the reason."""
-    old, new = b"o" * 32, b"n" * 32
-    before = replace(database, keyring=Keyring((old,)))
-    await channels.put(before, Channel("chat", "slack", CHAT))
-    await channels.put(before, Channel("ops", "webhook", OPS, signing_secret="whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"))
-    await channels.put(before, Channel("plain", "webhook", OPS))
-    both = replace(database, keyring=Keyring((new, old)))
-    assert (await rotate(both, dry_run=True)).reencrypted == 2
-    assert (await rotate(both)).reencrypted == 2
-    done = await rotate(replace(database, keyring=Keyring((new,))))
-    assert (done.reencrypted, done.current, done.undecryptable) == (0, 2, ())
-    opened, locked = await channels.for_sending(replace(database, keyring=Keyring((new,))), ["chat", "ops", "plain"])
-    assert (opened["chat"].url, locked) == (CHAT, {})
-    lost = await rotate(replace(database, keyring=Keyring((b"x" * 32,))))
-    assert [name for name, _ in lost.undecryptable] == ["channel chat", "channel ops"]
-    opened, locked = await channels.for_sending(replace(database, keyring=Keyring((b"x" * 32,))), ["chat", "plain"])
-    assert (set(opened), set(locked)) == ({"plain"}, {"chat"})
 
 
 async def ended_for_good(db: Database, clock: Crank, count: int) -> None:

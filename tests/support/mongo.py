@@ -6,9 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -17,10 +15,12 @@ from pymongo.errors import PyMongoError
 
 from cluster.core.errors import ConfigurationError
 from ops.support.embedded_mongodb import EmbeddedMongod, free_port, mongod_binary
+from tests.support import leftovers
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def server() -> Iterator[str]:
     except ConfigurationError:
         yield from container()
         return
-    directory = Path(tempfile.mkdtemp(prefix="horae-test-"))
+    directory = leftovers.directory()
     embedded = EmbeddedMongod(directory)
     try:
         yield embedded.acquire().uri

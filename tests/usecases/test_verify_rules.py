@@ -8,7 +8,7 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.ids import spread_ms
 from cluster.core.timings import Timings
-from cluster.core.verify.judge import REREAD_MS
+from cluster.core.verify.subjects import REREAD_MS
 from cluster.store.queries import verify_records
 from tests.support.engine import T0
 from tests.support.verify_records import (
@@ -138,12 +138,12 @@ async def test_second_deliveries(database: Database) -> None:
         "both-schedules-later": ["redelivered"],
     }
     told = {f.job_id: f.text for f in report.findings}
-    assert "its first lease had ended" in told["by-lease"]
-    assert "sooner than a lease ends by itself" in told["by-hand"]
-    assert "did not know yet" in told["did-not-know"]
+    assert "after its first lease had ended" in told["by-lease"]
+    assert "sooner than a lease expires" in told["by-hand"]
+    assert "did not know it yet" in told["did-not-know"]
     assert "the job was changed just then" in told["both-schedules"]
     short = await judged(database, job="by-hand", timings=Timings(margin=0.01))
-    assert "its first lease had ended" in short.findings[0].text
+    assert "after its first lease had ended" in short.findings[0].text
 
 
 async def test_skipped_and_missed_by_the_policies_of_the_job(database: Database) -> None:

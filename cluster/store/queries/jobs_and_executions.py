@@ -54,7 +54,7 @@ class JobQuery:
 
 @dataclass(frozen=True, slots=True)
 class JobsPage:
-    """Jobs, the newest first; `unreadable` says of those among them that cannot be read why.
+    """Jobs, the newest first; `unreadable`: by id, why others of the page cannot be read.
 
     `after` is the place behind the last, None on the last page.
     """
