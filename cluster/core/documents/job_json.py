@@ -70,8 +70,8 @@ class DocumentLimits:
         return {
             "networks": self.networks,
             "longest_window": min(WINDOW_LIMIT, window),
-            "sealing": self.can_encrypt,
-            "mail": self.can_mail,
+            "can_encrypt": self.can_encrypt,
+            "can_mail": self.can_mail,
         }
 
 

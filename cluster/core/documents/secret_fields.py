@@ -34,7 +34,7 @@ def invalid(message: str) -> PydanticCustomError:
 
 def require_secret_key(info: ValidationInfo) -> None:
     """Raises a fault if this node has no key to store secrets with."""
-    if not (info.context or {}).get("sealing", True):
+    if not (info.context or {}).get("can_encrypt", True):
         raise invalid(NEEDS_KEY)
 
 
@@ -47,20 +47,20 @@ def _header_name(name: str) -> str:
 
 
 def _header_value(value: Any, info: ValidationInfo) -> str | SecretValue | KeepSecret:
-    found = secret_marks.parse_secret(value)
-    if found is None:
+    parsed = secret_marks.parse_secret(value)
+    if parsed is None:
         raise invalid('must be a string, or {"secret": "..."} for a value that is never shown')
-    if isinstance(found, KeepSecret):
-        return found
-    if isinstance(found, SecretValue):
+    if isinstance(parsed, KeepSecret):
+        return parsed
+    if isinstance(parsed, SecretValue):
         require_secret_key(info)
-    if not HEADER_VALUE.match(found if isinstance(found, str) else found.value):
+    if not HEADER_VALUE.match(parsed if isinstance(parsed, str) else parsed.value):
         raise invalid("must be printable Latin-1 without spaces at its start or end (RFC 9110)")
-    if isinstance(found, str) and (name := templates.unknown_name(found)) is not None:
+    if isinstance(parsed, str) and (name := templates.unknown_name(parsed)) is not None:
         raise invalid(templates.unknown_name_message(name))
-    if isinstance(found, SecretValue) and not found.value:
+    if isinstance(parsed, SecretValue) and not parsed.value:
         raise invalid("must not be an empty secret")
-    return found
+    return parsed
 
 
 HeaderValue = Annotated[Any, AfterValidator(_header_value), WithJsonSchema(secret_marks.SCHEMA)]
@@ -83,21 +83,21 @@ Headers = Annotated[
 ]
 
 
-def _hidden(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
-    found = secret_marks.parse_secret(value)
+def _secret_text(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
+    parsed = secret_marks.parse_secret(value)
     if value is None:
         return None
-    if isinstance(found, KeepSecret):
-        return found
+    if isinstance(parsed, KeepSecret):
+        return parsed
     require_secret_key(info)
-    text = found.value if isinstance(found, SecretValue) else found
+    text = parsed.value if isinstance(parsed, SecretValue) else parsed
     if not text or len(text) > SECRET_LIMIT or not _PRINTABLE.match(text):
         raise invalid(f"must be a string of 1 to {SECRET_LIMIT} characters without control characters")
     return SecretValue(text)
 
 
 SecretText = Annotated[
-    Any, AfterValidator(_hidden), WithJsonSchema({"anyOf": [*secret_marks.SCHEMA["anyOf"], {"type": "null"}]})
+    Any, AfterValidator(_secret_text), WithJsonSchema({"anyOf": [*secret_marks.SCHEMA["anyOf"], {"type": "null"}]})
 ]
 
 
@@ -108,11 +108,11 @@ class AuthSpec(BaseModel):
 
     type: Literal["basic", "bearer"]
     username: str | None = Field(default=None, max_length=256)
-    password: SecretText = Field(default=None, description='Never shown again: reads back as `{"secret": true}`.')
-    token: SecretText = Field(default=None, description='Never shown again: reads back as `{"secret": true}`.')
+    password: SecretText = Field(default=None, description='Never shown: reads as `{"secret": true}`.')
+    token: SecretText = Field(default=None, description='Never shown: reads as `{"secret": true}`.')
 
     @model_validator(mode="after")
-    def _fits(self) -> AuthSpec:
+    def _has_its_fields(self) -> AuthSpec:
         if self.type == "basic":
             if self.username is None or self.password is None or self.token is not None:
                 raise invalid("of type basic must have username and password, and no token")
@@ -136,14 +136,14 @@ class AuthSpec(BaseModel):
         return Auth(self.type, self.username or "", old.secret)
 
 
-def _signing(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
-    found = secret_marks.parse_secret(value)
+def _signing_secret(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
+    parsed = secret_marks.parse_secret(value)
     if value is None:
         return None
-    if isinstance(found, KeepSecret):
-        return found
+    if isinstance(parsed, KeepSecret):
+        return parsed
     require_secret_key(info)
-    secret = found.value if isinstance(found, SecretValue) else found or ""
+    secret = parsed.value if isinstance(parsed, SecretValue) else parsed or ""
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):
@@ -155,7 +155,7 @@ def _signing(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | Non
 
 SigningSecret = Annotated[
     Any,
-    AfterValidator(_signing),
+    AfterValidator(_signing_secret),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": "^whsec_", "maxLength": 128}, {"type": "null"}]}),
 ]
 

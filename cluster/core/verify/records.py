@@ -111,10 +111,10 @@ def contradictions(r: Record, successes: SuccessRule) -> Iterator[str]:
         if a.number < 1 or a.token < 1 or a.duration_ms < 0:
             yield f"attempt {a.number} under token {a.token} took {a.duration_ms} ms"
     if r.drift_ms is not None and len(r.attempts) == 1 and r.state in SENT:
-        seen = r.attempts[0].sent_ms - r.send_ms
+        drift_ms = r.attempts[0].sent_ms - r.send_ms
         # A change of spreadSeconds between materialising and sending changes one of the two by whole seconds.
-        if abs(seen - r.drift_ms) > SLACK_MS and (seen - r.drift_ms) % 1000:
-            yield f"its drift is recorded as {r.drift_ms} ms, but its request was sent {seen} ms after its send time"
+        if abs(drift_ms - r.drift_ms) > SLACK_MS and (drift_ms - r.drift_ms) % 1000:
+            yield f"its drift is recorded as {r.drift_ms} ms, but its request was sent {drift_ms} ms after its send time"
 
 
 def _misjudged(r: Record, successes: SuccessRule) -> str | None:
@@ -145,20 +145,20 @@ def redeliveries(
     """
     before: dict[int, RecordedAttempt] = {}
     done: RecordedAttempt | None = None
-    again = False
+    was_repeated = False
     for a in r.attempts:
         first = before.get(a.number)
-        if first is not None and _asked_again(r, before, a, successes, done):
-            before, done, again = {}, None, False
+        if first is not None and _starts_replay(r, before, a, successes, done):
+            before, done, was_repeated = {}, None, False
         elif first is not None:
-            if r.replay_time_kept and not changed and _anew(before, a):
+            if r.replay_time_kept and not changed and _starts_over(before, a):
                 why, explained = "its attempts started from 1, but no replay was requested", False
             else:
-                why, explained = _why_again(first, a, lease, changed=changed)
-            again = again or explained
+                why, explained = _why_repeated(first, a, lease, changed=changed)
+            was_repeated = was_repeated or explained
             when = f"{a.sent_ms - first.sent_ms} ms after {first.node}'s (token {first.token})"
             yield f"attempt {a.number} by {a.node} (token {a.token}), {when}: {why}", explained
-        elif done is not None and not again:
+        elif done is not None and not was_repeated:
             yield (
                 f"attempt {a.number} by {a.node} at {format_instant(a.sent_ms)}, after attempt {done.number} succeeded",
                 False,
@@ -171,7 +171,7 @@ def redeliveries(
 _EARLY_CAUSES = "it was released by hand, or the database's clock was set forward, or two nodes held it at once"
 
 
-def _why_again(
+def _why_repeated(
     first: RecordedAttempt, a: RecordedAttempt, lease: BatchLeaseTimings, *, changed: bool
 ) -> tuple[str, bool]:
     """Why an attempt was sent twice, and whether that explains it.
@@ -203,7 +203,7 @@ def _why_again(
     return "the lease of the smaller token had expired by then, so that nothing explains a second delivery", False
 
 
-def _anew(before: dict[int, RecordedAttempt], a: RecordedAttempt) -> bool:
+def _starts_over(before: dict[int, RecordedAttempt], a: RecordedAttempt) -> bool:
     """Whether the latest claim sent an earlier attempt than the one before it. No lease explains that.
 
     An owed execution keeps its attempts until it ends, so that the next claim continues with the next attempt. Only an
@@ -213,7 +213,7 @@ def _anew(before: dict[int, RecordedAttempt], a: RecordedAttempt) -> bool:
     return max(before) > a.number and a.token >= max(b.token for b in before.values())
 
 
-def _asked_again(
+def _starts_replay(
     r: Record,
     before: dict[int, RecordedAttempt],
     a: RecordedAttempt,

@@ -70,7 +70,7 @@ class VerifiedJob:
     defined_ms: int = 0
     """Requests from this instant on were sent by its present definition. Of earlier ones only the timing is stored."""
     success_codes_since_ms: int | None = None
-    """The same of its `successCodes` alone; None: nobody knows, so as of all of it."""
+    """The same for its `successCodes`. None: unknown, so that `defined_ms` counts."""
 
 
 @dataclass(frozen=True, slots=True)
