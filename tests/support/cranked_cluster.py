@@ -64,5 +64,5 @@ class Cluster:
 
     async def findings(self) -> dict[str, list[str]]:
         report = await judged(self.db, now=self.clock.now, since=T0 - 60_000, late_seconds=3.0)
-        assert report.tally.occurrences > 5
+        assert report.counts.occurrences > 5
         return kinds(report)
