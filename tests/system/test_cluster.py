@@ -8,9 +8,9 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
+from tests.support import plain_http
 from tests.support.cluster_progress import every_second, next_second, recorded_until, settle, wait_past
 from tests.support.processes import end
 from tests.support.waiting import wait_until
@@ -213,7 +213,7 @@ def check_pause_resume_and_delete_of_j0(nodes: Nodes, receiver: Receiver) -> Non
     """No request leaves a second after a pause or a deletion; after a resume requests leave again."""
     for verb, method in (("pause", "POST"), ("resume", "POST"), ("delete", "DELETE")):
         path = "/jobs/j0" if verb == "delete" else f"/jobs/j0/{verb}"
-        assert httpx.request(method, nodes.url + path).status_code in (200, 204)
+        assert plain_http.request(method, nodes.url + path).status_code in (200, 204)
         changed = nodes.now_ms()
         wait_past(nodes, changed + 3500)
         after = [a for a in receiver.arrivals() if a.path == "/ok/0" and a.at_ms > changed + 1100]

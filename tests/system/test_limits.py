@@ -95,13 +95,7 @@ def test_overlap_concurrency_and_rate_hold_over_three_nodes_that_are_killed(
         nodes.put(f"/jobs/{job}", {"schedule": "*/2 * * * * *", "api": three.url, "queue": "three"})
     settle(nodes)
     wait_until(lambda: len(solo.runs) >= 3 and len(three.runs) >= 20, 40, "the first runs")
-    victims = wait_until(
-        lambda: (
-            solo.now and (one := holders(nodes, ["solo"])) and (other := holders(nodes, queued)) and one | {min(other)}
-        ),
-        20,
-        "holders of both",
-    )
+    victims = wait_until(lambda: holders_of_both(nodes, solo, queued), 20, "holders of both")
     begun, ended = len(solo.begun), len(three.runs)
     for victim in victims:
         nodes.kill(victim)
@@ -123,6 +117,12 @@ def test_overlap_concurrency_and_rate_hold_over_three_nodes_that_are_killed(
     check_no_overlap(nodes, solo)
     check_concurrency(nodes, three)
     check_rate(nodes, twenty)
+
+
+def holders_of_both(nodes: Nodes, solo: Slow, queued: list[str]) -> set[str]:
+    """The node that holds the run under way, and one that holds something of the queue; it may be the same."""
+    running, queue = holders(nodes, ["solo"]), holders(nodes, queued)
+    return {*running, min(queue)} if solo.now and running and queue else set()
 
 
 def load_for_one_instant(nodes: Nodes, target: Slow, count: int) -> None:
