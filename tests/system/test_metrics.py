@@ -19,6 +19,7 @@ from api.resources.metric_series import CLUSTER, WORKER, sample_names
 from api.resources.metrics import MAX_HOSTS, _breaker_states, render_exposition
 from cluster.store import breakers
 from ops.server.shared_slots import SLOT_BYTES, SharedSlots
+from tests.support import plain_http
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
 
@@ -68,7 +69,7 @@ def _rfc3339(ms: int) -> str:
 
 def families(nodes: Nodes) -> list[Metric]:
     """One scrape over a connection of its own, so that the kernel picks the worker."""
-    answer = httpx.get(f"{nodes.url}/metrics", timeout=10)
+    answer = plain_http.get(f"{nodes.url}/metrics", timeout=10)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain")
     return list(text_string_to_metric_families(answer.text))

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from ops.support.embedded_mongodb import EmbeddedMongod, free_port
+from tests.support import plain_http
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -100,6 +101,6 @@ def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
 
 def _arrived(port: int) -> int:
     try:
-        return int(httpx.get(f"http://127.0.0.1:{port}/stats").json()["total"])
+        return int(plain_http.get(f"http://127.0.0.1:{port}/stats").json()["total"])
     except httpx.HTTPError:
         return 0
