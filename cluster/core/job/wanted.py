@@ -1,4 +1,4 @@
-"""A job as a request asks for it, before its secrets are known: each secret is given, or kept from the stored job."""
+"""A job as a request asks for it: each secret is new, or is kept from the stored job."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cluster.core.job.definition import Auth
 if TYPE_CHECKING:
     from cluster.core.job.definition import Definition
 
-NO_STORED_SECRET = "holds no secret yet: send its value instead of the mark"  # noqa: S105 - a message
+NO_STORED_SECRET = "has no stored secret: send its value instead of the placeholder"  # noqa: S105 - a message
 
 
 @dataclass(frozen=True, slots=True)
 class SecretValue:
-    """A secret that the request gives."""
+    """A new secret."""
 
     value: str = field(repr=False)
 
@@ -63,10 +63,10 @@ class WantedJob:
             self.definition,
             secret_headers=self._secret_headers(stored),
             auth=self._auth(stored),
-            signing_secret=_resolve(
+            signing_secret=resolve_secret(
                 self.signing_secret, None if stored is None else stored.signing_secret, "signingSecret"
             ),
-            previous_signing_secret=_resolve(
+            previous_signing_secret=resolve_secret(
                 self.previous_signing_secret,
                 None if stored is None else stored.previous_signing_secret,
                 "previousSigningSecret",
@@ -99,7 +99,8 @@ class WantedJob:
         return Auth(wanted.kind, wanted.user, kept.secret)
 
 
-def _resolve(wanted: WantedSecret | None, stored: str | None, path: str) -> str | None:
+def resolve_secret(wanted: WantedSecret | None, stored: str | None, path: str) -> str | None:
+    """The value of a secret. Raises `InvalidInput`, for the field `path`, if it must be kept and is not stored."""
     if wanted is None:
         return None
     if isinstance(wanted, SecretValue):
