@@ -1,1 +1,1 @@
-"""The REST API: parse, one call, render. No rule of the engine lives here."""
+"""The REST API. A resource parses the request, makes one call and renders the result; rules of the engine are in `cluster`."""

@@ -1,4 +1,4 @@
-"""The Falcon application: routes and middleware, put together from the doors it is given."""
+"""The Falcon application: all routes and the middleware."""
 
 from __future__ import annotations
 
@@ -43,22 +43,28 @@ def create_app(
     request_metrics: RequestMetrics,
     worker_readings: Callable[[], Sequence[WorkerReadings]],
 ) -> App[Any, Any]:
-    """The application of one node. `parts` are the readings of all workers behind its port."""
-    rules = DocumentLimits(
+    """The application of one node. `worker_readings` gives the metrics of all workers behind its port."""
+    limits = DocumentLimits(
         settings.allowed_networks, settings.retention_days, bool(settings.secret_keys), bool(settings.smtp_host)
     )
-    own = ApiSettings(
-        settings.api_keys, rules, settings.requests_per_second, settings.metrics_open, settings.lookahead_seconds
+    api_settings = ApiSettings(
+        settings.api_keys, limits, settings.requests_per_second, settings.metrics_open, settings.lookahead_seconds
     )
     return build_app(
         Services(
-            node.db, node.clock, own, lambda: node.ready, request_metrics, worker_readings, lambda: node.unready_reason
+            db=node.db,
+            clock=node.clock,
+            settings=api_settings,
+            is_ready=lambda: node.ready,
+            request_metrics=request_metrics,
+            worker_readings=worker_readings,
+            unready_reason=lambda: node.unready_reason,
         )
     )
 
 
-class _Prompt(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
-    """Whatever happens to the database, a request is answered within `ANSWER_SECONDS`; an import has them per chunk."""
+class _TimeLimitedApp(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
+    """Answers every request within `REQUEST_SECONDS`, even if the database hangs. An import has this time per chunk."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # type: ignore[override] # ASGI, not WSGI
         if scope["type"] != "http" or scope["path"] == "/jobs/import":
@@ -79,8 +85,10 @@ def _without_content(send: Any) -> Any:
 
 
 def build_app(services: Services) -> App[Any, Any]:
-    """The application behind these doors."""
-    app: App[Any, Any] = _Prompt(middleware=[services.request_metrics, ContentNegotiation(), ApiKeyAuth(services)])
+    """The application that uses these services."""
+    app: App[Any, Any] = _TimeLimitedApp(
+        middleware=[services.request_metrics, ContentNegotiation(), ApiKeyAuth(services)]
+    )
     problems.install_error_handlers(app)
     app.req_options.strip_url_path_trailing_slash = True
     app.add_route("/jobs", Jobs(services))

@@ -53,7 +53,7 @@ def gather(node: Node, pulse: LoopLag) -> Readings:
         "ready": int(node.ready),
         "draining": int(node.shutting_down),
         "clock_offset_ms": node.clock.wall_offset_ms,
-        "heartbeat_age_ms": node.heartbeat_age * 1000 if node.booted else 0,
+        "heartbeat_age_ms": node.heartbeat.age * 1000 if node.booted else 0,
         "loop_lag": _histogram(pulse.histogram),
         **_store(),
         **_process(),
@@ -61,13 +61,13 @@ def gather(node: Node, pulse: LoopLag) -> Readings:
 
 
 def _worker(node: Node) -> Readings:
-    dispatcher, tally = node.worker.dispatcher, node.worker.stats
-    counters = tally.counters
+    context, stats = node.worker.context, node.worker.stats
+    counters = stats.counters
     ended = {state: counters[state] for state in sorted(FINAL_STATES)}
     ended["missed"] += node.leader.counters["missed"]
     return {
         "executions": ended,
-        "attempts": {**dict.fromkeys(RESULTS, 0), **tally.attempt_results},
+        "attempts": {**dict.fromkeys(RESULTS, 0), **stats.attempt_results},
         "retries": counters["retried"],
         "duplicates": counters["duplicates"],
         "results_lost": counters["results_lost"],
@@ -75,13 +75,13 @@ def _worker(node: Node) -> Readings:
             "leased": counters["claimed"],
             "renewed": counters["renewed"],
             "reclaimed": counters["reclaimed"],
-            "lost": counters["leases_lost"] + dispatcher.lapsed_leases,
+            "lost": counters["leases_lost"] + context.unsent.lapsed_leases,
         },
-        "drift": _histogram(tally.drift),
-        "queue": _histogram(tally.queue_time),
-        "duration": _histogram(tally.duration),
-        "in_flight": dispatcher.in_flight,
-        "waiting": dispatcher.waiting,
+        "drift": _histogram(stats.drift),
+        "queue": _histogram(stats.queue_time),
+        "duration": _histogram(stats.duration),
+        "in_flight": context.slots.in_flight,
+        "waiting": context.unsent.count,
         "slots": node.settings.slots,
     }
 

@@ -1,1 +1,1 @@
-"""Settings from the environment, logging, gunicorn, sample data."""
+"""Settings from the environment, logging, options of gunicorn, and files for operators. Nothing here runs by itself."""

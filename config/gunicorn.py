@@ -1,4 +1,4 @@
-"""gunicorn's settings: its own ASGI worker on uvloop, one worker per node."""
+"""Options of gunicorn: its ASGI worker on uvloop, one worker per node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "asgi_loop": "uvloop",
         "asgi_lifespan": "on",
         "graceful_timeout": GRACEFUL_SECONDS,
-        # A worker whose loop stood still for so long is replaced; its leases have ended long before.
+        # A worker whose event loop is blocked for this long is replaced. Its leases have expired long before.
         "timeout": 60,
         "keepalive": 30,
         "proc_name": "horae",

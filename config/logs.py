@@ -1,7 +1,7 @@
-"""Logging: structlog with fixed event names, as JSON or for people; secrets are blanked on their way out.
+"""Logging: structlog with fixed event names, as JSON or for the console. Secrets are removed before output.
 
-The volume is bounded: of one event at most `MOST_LINES` go out per `WINDOW_SECONDS`; the next one that does says how
-many were left out (`suppressed`). All events are listed in ops/EVENTS.md.
+The volume is limited: at most `MAX_LINES` lines of one event are written per `WINDOW_SECONDS`. The next line of that event
+carries the number of lines left out (`suppressed`). ops/EVENTS.md lists all events.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ _IN_TEXT = (
 
 
 def redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Blank values whose name says secret, and credentials inside any text, however deep."""
+    """Replace values whose name indicates a secret, and credentials within texts, at any depth, by `***`."""
     for name, value in event.items():
-        event[name] = _blanked(name, value)
+        event[name] = _redacted(name, value)
     return event
 
 
-def _blanked(name: str, value: object) -> object:
+def _redacted(name: str, value: object) -> object:
     if value is not None and _SECRET_NAMES.search(name):
         return "***"
     if isinstance(value, str):
         return scrub_text(value)
     if isinstance(value, dict):
-        return {k: _blanked(str(k), v) for k, v in value.items()}
+        return {k: _redacted(str(k), v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_blanked("", v) for v in value]
+        return [_redacted("", v) for v in value]
     return value
 
 
 class LineLimit:
-    """A processor that lets so many lines of one event through per window and counts the others."""
+    """A processor that drops lines of an event beyond `MAX_LINES` per window, and counts them."""
 
     def __init__(self, monotonic: Callable[[], float] = Clock.monotonic) -> None:
         self._monotonic = monotonic
         self._seen: dict[str, tuple[float, int]] = {}
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        """Raises `DropEvent` for what is too much."""
+        """Raises `DropEvent` for a line beyond the limit."""
         name = str(event.get("event"))[:64]
         now = self._monotonic()
         began, lines = self._seen.get(name, (now, 0))
@@ -68,7 +68,7 @@ class LineLimit:
             if lines > MAX_LINES:
                 event["suppressed"] = lines - MAX_LINES
             began, lines = now, 0
-        if len(self._seen) >= MAX_NAMES:  # names are fixed; foreign loggers' texts are not
+        if len(self._seen) >= MAX_NAMES:  # our event names are few; texts of other libraries' loggers are not
             self._seen.clear()
         self._seen[name] = (began, lines + 1)
         if lines >= MAX_LINES:
@@ -77,21 +77,21 @@ class LineLimit:
 
 
 def scrub_text(text: str) -> str:
-    """The text without credentials of the shapes that we know."""
+    """The text without credentials of known forms."""
     for pattern, replacement in _IN_TEXT:
         text = pattern.sub(replacement, text)
     return text
 
 
-def configure_logging(form: str = "console", level: int = logging.INFO) -> None:
-    """Send structlog and the standard library's loggers to stderr in one form (`console` or `json`)."""
+def configure_logging(log_format: str = "console", level: int = logging.INFO) -> None:
+    """Write structlog and the standard library's loggers to stderr in one format (`console` or `json`)."""
     shared: list[Processor] = [
         LineLimit(),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if form == "json":
+    if log_format == "json":
         ending: list[Processor] = [
             structlog.processors.format_exc_info,
             redact_event,

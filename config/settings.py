@@ -1,6 +1,6 @@
-"""Settings from the environment or `.env` (listed in `config/README.md`). All wrong ones are reported together at start.
+"""Settings from the environment or `.env`; config/README.md lists them. All invalid ones are reported together at start.
 
-Any of them may lie in a file that `<NAME>_FILE` names, as containers are given their secrets.
+A setting may also be in a file whose path is in `<NAME>_FILE`, as containers receive their secrets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cluster.core import timings
@@ -28,19 +28,15 @@ _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key of `HORAE_API_KEYS`. The key itself never shows in logs: only its name does."""
+    """One key of `HORAE_API_KEYS`. Logs show its name, never the key."""
 
     name: str
     key: SecretStr
     scope: Literal["read", "write", "admin"]
 
 
-def _named(name: str, *others: str) -> AliasChoices:
-    return AliasChoices(name, *others)
-
-
 class Settings(BaseSettings):
-    """What one `horae serve` runs with."""
+    """The settings of one `horae serve`."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, populate_by_name=True
@@ -92,74 +88,81 @@ class Settings(BaseSettings):
     def _networks(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        found = []
+        networks = []
         for part in filter(None, (p.strip() for p in value.split(","))):
             try:
-                found.append(ipaddress.ip_network(part, strict=False))
+                networks.append(ipaddress.ip_network(part, strict=False))
             except ValueError:
-                raise ValueError(f"'{part}' is not a network; write CIDRs such as 127.0.0.0/8,10.1.0.0/16") from None
-        return tuple(found)
+                raise ValueError(
+                    f"'{part}' is not a network; write networks in CIDR notation, such as 127.0.0.0/8,10.1.0.0/16"
+                ) from None
+        return tuple(networks)
 
     @field_validator("api_keys", mode="before")
     @classmethod
     def _keys(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        found: list[ApiKey] = []
+        keys: list[ApiKey] = []
         for number, part in enumerate(filter(None, (p.strip() for p in value.split(","))), 1):
             # Never quote the part: it carries the key.
             name, _, rest = part.partition(":")
             key, _, scope = rest.rpartition(":")
             if not _KEY_NAME.match(name) or scope not in SCOPES:
-                raise ValueError(f"entry {number} must be name:key:scope, with scope {', '.join(SCOPES)}")
+                raise ValueError(
+                    f"entry {number} must be name:key:scope; the name has 1 to 64 of A-Z a-z 0-9 _ . -, the scope is "
+                    f"one of {', '.join(SCOPES)}"
+                )
             if len(key) < 16:
-                raise ValueError(f"entry {number} ('{name}') has a key shorter than 16 characters")
-            if any(name == k.name for k in found):
-                raise ValueError(f"the name '{name}' comes twice")
-            found.append(ApiKey(name, SecretStr(key), scope))  # type: ignore[arg-type]
-        return tuple(found)
+                raise ValueError(f"entry {number} ('{name}') has a key shorter than 16 characters; choose a longer one")
+            if any(name == k.name for k in keys):
+                raise ValueError(f"the name '{name}' is used twice; give each key its own name")
+            keys.append(ApiKey(name, SecretStr(key), scope))  # type: ignore[arg-type]
+        return tuple(keys)
 
     @field_validator("secret_keys", mode="before")
     @classmethod
     def _secret_keys(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        found: list[bytes] = []
+        keys: list[bytes] = []
         for number, part in enumerate(filter(None, (p.strip() for p in value.split(","))), 1):
             try:
                 key = base64.b64decode(part, validate=True)
             except (binascii.Error, ValueError):
                 key = b""
             if len(key) != SECRET_KEY_BYTES:  # never quote the part: it is the key
-                raise ValueError(f"entry {number} must be the base64 of 32 random bytes: openssl rand -base64 32")
-            found.append(key)
-        return tuple(found)
+                raise ValueError(
+                    f"entry {number} must be the base64 of 32 random bytes; make one with `horae secrets new-key`"
+                )
+            keys.append(key)
+        return tuple(keys)
 
     @model_validator(mode="after")
-    def _safe(self) -> Settings:
-        found = timings.timing_problems(self.timings)
+    def _check_combinations(self) -> Settings:
+        problems = timings.timing_problems(self.timings)
         if self.keyless_and_reachable and self.mongodb_uri is None:
-            found.append(
-                f"HOST {self.host} is reachable from other machines and HORAE_API_KEYS is empty: set keys "
-                "(name:key:scope), or listen on 127.0.0.1"
+            problems.append(
+                f"HOST {self.host} is reachable from other machines and HORAE_API_KEYS is empty: set HORAE_API_KEYS "
+                "(name:key:scope), or set HOST to 127.0.0.1"
             )
         if self.smtp_host and not self.smtp_from:
-            found.append(
-                "HORAE_SMTP_HOST is set and HORAE_SMTP_FROM is not: say who alerts come from, horae@example.com"
+            problems.append(
+                "HORAE_SMTP_FROM is required with HORAE_SMTP_HOST: set it to the sender of alerts, such as horae@example.com"
             )
         if self.smtp_user and self.smtp_security == "plain" and not is_loopback(self.smtp_host or ""):
-            found.append(
-                "HORAE_SMTP_SECURITY is plain: the password would cross the network in the clear; use starttls"
+            problems.append(
+                "HORAE_SMTP_SECURITY plain would send the password unencrypted to another machine: set it to starttls or tls"
             )
         if (self.smtp_user is None) != (self.smtp_password is None):
-            found.append("HORAE_SMTP_USER and HORAE_SMTP_PASSWORD belong together: set both or none")
-        if found:
-            raise ValueError("\n".join(found))
+            problems.append("HORAE_SMTP_USER and HORAE_SMTP_PASSWORD must be set together: set both or neither")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
     @property
     def timings(self) -> Timings:
-        """The timings that follow from the settings."""
+        """The timings derived from the settings."""
         return Timings.from_settings(
             leader_lease=self.leader_lease_seconds,
             lookahead=self.lookahead_seconds,
@@ -168,17 +171,17 @@ class Settings(BaseSettings):
 
     @property
     def keyless_and_reachable(self) -> bool:
-        """Whether other machines reach this node and the settings name no key: then a database of ours must hold one."""
+        """Whether other machines can reach this node and the settings have no key: then the database must have one."""
         return not self.api_keys and not is_loopback(self.host)
 
     @property
     def uri(self) -> str | None:
-        """The database's address with its secrets; None means embedded."""
+        """The URI of the database, with its password; None: the embedded one."""
         return None if self.mongodb_uri is None else self.mongodb_uri.get_secret_value()
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
+    """Whether only this machine can reach the address."""
     if host == "localhost":
         return True
     try:
@@ -196,13 +199,13 @@ def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Set
     except ValidationError as exc:
         problems.extend(_problems(exc))
     if problems:
-        raise ConfigurationError(problems)  # never with a cause: it quotes the values, secrets among them
+        raise ConfigurationError(problems)  # without the cause: it quotes the values, secrets among them
     return settings
 
 
 def _from_files() -> tuple[dict[str, str], list[str]]:
-    """The settings whose `<NAME>_FILE` is set, by field, and what is wrong with them."""
-    found: dict[str, str] = {}
+    """The settings whose `<NAME>_FILE` is set, by field name, and the problems with these files."""
+    from_files: dict[str, str] = {}
     problems: list[str] = []
     for field, info in Settings.model_fields.items():
         name = str(info.validation_alias)
@@ -210,24 +213,26 @@ def _from_files() -> tuple[dict[str, str], list[str]]:
         if not path:
             continue
         if os.environ.get(name):
-            problems.append(f"{name} and {name}_FILE are both set: leave one out")
+            problems.append(f"{name} and {name}_FILE are both set: unset one of them")
             continue
         try:
-            found[field] = Path(path).read_text().strip()
+            from_files[field] = Path(path).read_text().strip()
         except (OSError, UnicodeDecodeError) as exc:
-            problems.append(f"{name}_FILE: '{path}' cannot be read ({getattr(exc, 'strerror', None) or 'no text'})")
-    return found, problems
+            problems.append(
+                f"{name}_FILE: cannot read '{path}' ({getattr(exc, 'strerror', None) or 'not a text file'})"
+            )
+    return from_files, problems
 
 
 def _problems(exc: ValidationError) -> list[str]:
-    found: list[str] = []
+    problems: list[str] = []
     for error in exc.errors(include_url=False, include_input=False):
         message = error["msg"].removeprefix("Value error, ")
         if error["loc"]:
             name = str(error["loc"][0])
             field = Settings.model_fields.get(name)
             shown = str(field.validation_alias) if field is not None else name
-            found.append(f"{shown}: {message[:1].lower()}{message[1:]}")
+            problems.append(f"{shown}: {message[:1].lower()}{message[1:]}")
         else:
-            found.extend(message.split("\n"))
-    return found
+            problems.extend(message.split("\n"))
+    return problems

@@ -1,1 +1,1 @@
-"""The command line and everything around the nodes: wiring, embedded MongoDB, tables, benches."""
+"""The `horae` command, the server process, the embedded MongoDB and the benchmarks. No rule of scheduling is here."""

@@ -1,4 +1,4 @@
-"""`python -m ops`: the `horae` command, for processes that start each other."""
+"""`python -m ops`: the `horae` command, as processes of Horae start each other."""
 
 from ops.cli import main
 

@@ -1,4 +1,4 @@
-"""The `horae` command. Exit status: 0 fine, 1 bad news, 2 wrong use."""
+"""The `horae` command. Exit status: 0 success, 1 failure or a problem found, 2 wrong usage or settings."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from ops.support.parent_watch import end_with_parent
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="horae")
 def cli() -> None:
-    """Scheduled HTTP POST requests: on time, at least once, thousands per second, on MongoDB alone."""
+    """Scheduled HTTP POST requests: on time, at least once, thousands per second. All it needs is MongoDB."""
     end_with_parent()
 
 
 @cli.command()
-@click.option("--host", help="Address to listen on (HOST, 127.0.0.1).")
-@click.option("--port", type=int, help="Port to listen on (PORT, 5000).")
-@click.option("--nodes", type=int, help="How many nodes to run here (HORAE_NODES, 2).")
+@click.option("--host", help="Address to listen on. [default: HOST, or 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on. [default: PORT, or 5000]")
+@click.option("--nodes", type=int, help="Number of nodes to run on this machine. [default: HORAE_NODES, or 2]")
 def serve(host: str | None, port: int | None, nodes: int | None) -> None:
-    """Run nodes: the API and the engine. Without MONGODB_URI an embedded MongoDB is started."""
+    """Run nodes: the REST API and the scheduler. Without MONGODB_URI, an embedded MongoDB is started too."""
     from ops.server.serve import serve as run
 
     settings = load_settings(host=host, port=port, nodes=nodes)
@@ -50,32 +50,41 @@ def serve(host: str | None, port: int | None, nodes: int | None) -> None:
 @cli.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=5001, show_default=True, help="Port to listen on.")
-@click.option("--log", "log_file", type=click.Path(dir_okay=False), help="Append one JSON line per arrival.")
+@click.option(
+    "--log", "log_file", type=click.Path(dir_okay=False), help="Append one JSON line per request to this file."
+)
 def receiver(host: str, port: int, log_file: str | None) -> None:
-    """Run a local target that answers, fails or dawdles by path, and shows what came."""
+    """Run a local target for test jobs. The path decides whether it succeeds, fails, delays or hangs."""
     from ops.local.receiver import run
 
     run(host, port, log_file)
 
 
 @cli.command()
-@click.option("--port", type=int, help="Port of the API (PORT, 5000).")
+@click.option("--port", type=int, help="Port of the API. [default: PORT, or 5000]")
 @click.option("--receiver-port", default=5001, show_default=True, help="Port of the receiver.")
-@click.option("--nodes", type=int, help="How many nodes to run (HORAE_NODES, 2).")
+@click.option("--nodes", type=int, help="Number of nodes to run. [default: HORAE_NODES, or 2]")
 def demo(port: int | None, receiver_port: int, nodes: int | None) -> None:
-    """Everything at once: embedded MongoDB, nodes, a receiver, the sample jobs, and a live line."""
+    """Run a demo: embedded MongoDB, nodes, a receiver, sample jobs and a live status line."""
     from ops.local.demo import run
 
     raise SystemExit(run(load_settings(port=port, nodes=nodes), receiver_port))
 
 
 @cli.command()
-@click.option("--port", type=int, help="Port of nginx (PORT, 5000); the nodes take those 11, 12 and 13 above it.")
+@click.option(
+    "--port", type=int, help="Port of nginx; the nodes use the ports 11, 12 and 13 above it. [default: PORT, or 5000]"
+)
 @click.option("--receiver-port", default=5001, show_default=True, help="Port of the receiver.")
-@click.option("--mongo-port", default=27_117, show_default=True, help="First of the three members' ports.")
+@click.option(
+    "--mongo-port",
+    default=27_117,
+    show_default=True,
+    help="Port of the first MongoDB member; the others use the next two.",
+)
 @click.option("--samples/--no-samples", default=True, show_default=True, help="Import the sample jobs.")
 def cluster(port: int | None, receiver_port: int, mongo_port: int, *, samples: bool) -> None:
-    """A whole cluster on this machine: three mongods, three serves, nginx in front. Ctrl-C ends all of it."""
+    """Run a whole cluster on this machine: three MongoDB members, three nodes and nginx. Ctrl-C stops all."""
     from ops.local.local_cluster import Ports, run
 
     settings = load_settings(port=port)
@@ -84,39 +93,39 @@ def cluster(port: int | None, receiver_port: int, mongo_port: int, *, samples: b
 
 @cli.group(context_settings={"help_option_names": ["-h", "--help"]})
 def bootstrap() -> None:
-    """What docker-compose.yml does once: make secrets, then a replica set with TLS, passwords and our user."""
+    """Set up what docker-compose.yml needs: secrets, then a replica set with TLS, passwords and a user for Horae."""
 
 
-def _setting_up(command: Any) -> Any:
-    """The options that both steps share."""
+def _setup_options(command: Any) -> Any:
+    """Adds the options that both steps share."""
     for option in (
-        click.option("--db-name", default="horae", show_default=True, envvar="DB_NAME", help="Our database."),
-        click.option("--members", required=True, help="host:port of each member, with commas between."),
-        click.option("--dir", "directory", required=True, help="Where the secrets lie."),
+        click.option("--db-name", default="horae", show_default=True, envvar="DB_NAME", help="Name of the database."),
+        click.option("--members", required=True, help="host:port of each member, separated by commas."),
+        click.option("--dir", "directory", required=True, help="Directory of the secrets."),
     ):
         command = option(command)
     return command
 
 
 @bootstrap.command("secrets")
-@_setting_up
+@_setup_options
 def bootstrap_secrets(directory: str, members: str, db_name: str) -> None:
-    """Make the secrets that are missing; those that exist stay."""
+    """Create the missing secrets. Existing ones are kept."""
     from ops.local.bootstrap import make_secrets
 
-    made = make_secrets(Path(directory), members.split(","), db_name)
-    click.echo(f"made {', '.join(made)}" if made else "every secret was there")
+    created = make_secrets(Path(directory), members.split(","), db_name)
+    click.echo(f"created {', '.join(created)}" if created else "all secrets exist already")
 
 
 @bootstrap.command("replica-set")
-@_setting_up
-@click.option("--port", default=27_017, show_default=True, help="The port of the member on this machine.")
+@_setup_options
+@click.option("--port", default=27_017, show_default=True, help="Port of the member on this machine.")
 def bootstrap_replica_set(directory: str, members: str, db_name: str, port: int) -> None:
-    """Make the replica set and its users, if they are not there."""
+    """Create the replica set and its users, if they do not exist yet."""
     from ops.local.bootstrap import make_replica_set
 
     make_replica_set(Path(directory), members.split(","), db_name, port)
-    click.echo("the replica set has its users")
+    click.echo("the replica set and its users exist")
 
 
 cli.add_command(leases_command)
@@ -141,7 +150,7 @@ cli.add_command(secrets_group)
 
 
 def main() -> None:
-    """The entry point: our own errors are sentences, not tracebacks."""
+    """The entry point. Expected errors are printed as sentences, without a traceback."""
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as exc:
@@ -154,5 +163,5 @@ def main() -> None:
             click.echo(f"horae: {problem}", err=True)
         sys.exit(2)
     except StoreError as exc:
-        click.echo(f"horae: the database could not answer: {exc}", err=True)
+        click.echo(f"horae: database error: {exc}", err=True)
         sys.exit(1)

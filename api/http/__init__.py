@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""What every request passes: parsing, authentication, rate limits, idempotency, errors. Nothing here knows a resource."""

@@ -1,4 +1,4 @@
-"""What the API is given: values and doors, no singletons."""
+"""What the API needs: settings, database, clock and the state of the node. There are no global objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Scope(IntEnum):
-    """What a key may do; a higher one includes the lower ones."""
+    """What an API key may do. A higher scope includes the lower ones."""
 
     READ = 1
     WRITE = 2
@@ -27,20 +27,20 @@ class Scope(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """The part of the settings that the API needs. Without keys everybody may do everything."""
+    """The settings of the API. Without keys, every request is allowed."""
 
     keys: tuple[ApiKey, ...] = ()
     rules: DocumentLimits = field(default_factory=DocumentLimits)
     requests_per_second: float = 0
-    """How many requests one key may make on one node; it may save up twice as many. 0: no limit."""
+    """Requests per second of one key on one node, with bursts of twice as many. 0: no limit."""
     metrics_open: bool = False
-    """Whether `/metrics` asks for no key."""
+    """Whether `/metrics` can be read without a key."""
     lookahead_seconds: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReadings:
-    """The readings of one worker behind this port: its number, and how many seconds old they are."""
+    """The metrics of one worker behind this port, and their age in seconds. `worker` is its number."""
 
     worker: int
     age_seconds: float
@@ -57,7 +57,7 @@ def _unknown() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The doors: database, time, and whether this node can serve."""
+    """What resources use: database, clock, settings, metrics, and whether this node can serve requests."""
 
     db: Database
     clock: Clock
@@ -66,4 +66,4 @@ class Services:
     request_metrics: RequestMetrics = field(default_factory=lambda: RequestMetrics(Clock.monotonic))
     worker_readings: Callable[[], Sequence[WorkerReadings]] = _nobody
     unready_reason: Callable[[], str | None] = _unknown
-    """Why it cannot serve, in a sentence that anybody may read."""
+    """Why the node cannot serve requests; `/readyz` shows the sentence without a key."""

@@ -1,4 +1,4 @@
-"""Opaque cursors: the place in an order that never changes, so pages neither repeat nor leave out what stays."""
+"""Opaque cursors: a position in a fixed order, so that pages neither repeat nor skip an item that stays."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cluster.core.errors import Fault, InvalidInput
 
 
 def encode(*place: Any) -> str:
-    """A cursor for a place: whole numbers and texts."""
+    """The cursor of a position, which consists of integers and strings."""
     return base64.urlsafe_b64encode(orjson.dumps(place)).rstrip(b"=").decode()
 
 
 def decode(cursor: str, kinds: tuple[type, ...]) -> list[Any]:
-    """The place a cursor names, its parts of these types. Raises `InvalidInput` for what is no cursor of ours."""
+    """The position of a cursor, whose parts must have these types. Raises `InvalidInput` for any other text."""
     try:
         place = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError):
@@ -28,5 +28,5 @@ def decode(cursor: str, kinds: tuple[type, ...]) -> list[Any]:
         or any(type(part) is not kind for part, kind in zip(place, kinds, strict=True))
         or any(isinstance(part, int) and not 0 <= part < 2**53 for part in place)
     ):
-        raise InvalidInput([Fault("cursor", "is not one that this API gave; begin again without it")])
+        raise InvalidInput([Fault("cursor", "is not a cursor of this API; leave it out to start at the first page")])
     return place

@@ -1,7 +1,7 @@
-"""`Idempotency-Key`: the same request again is answered as the first was, and done once.
+"""`Idempotency-Key`: a repeated request gets the response of the first one, and its work is done once.
 
-A refused request has done nothing, so its key is free again. What is not known to be done may be taken over at once by
-the next request with the key, which does it under the same name.
+A refused request has changed nothing, so its key becomes free. If the outcome of a request is unknown, the next request
+with the same key takes it over at once and does the work under the same name.
 """
 
 from __future__ import annotations
@@ -34,38 +34,42 @@ async def run_once(
     name: str,
     work: Callable[[Reservation | None], Awaitable[StoredResponse]],
 ) -> tuple[StoredResponse, bool]:
-    """The answer of `work`, or the one that was given before; and whether it was given before.
+    """The response of `work`, or the stored one of an earlier request; and whether it is a stored one.
 
-    `name` is what a first request will do its work under; `work` gets it back, or the one of the request before.
+    `name` identifies what the first request creates. `work` receives it, or the name of the request it takes over.
     """
-    given = req.get_header(IDEMPOTENCY_HEADER)
-    if given is None:
+    client_key = req.get_header(IDEMPOTENCY_HEADER)
+    if client_key is None:
         return await work(None), False
-    if not _KEY.match(given):
-        raise InvalidInput([Fault(IDEMPOTENCY_HEADER, "must have 1 to 255 printable ASCII characters")])
-    who = getattr(req.context, "key_name", "")
-    key = _digest(who, req.method, req.path, given)
-    begun = await idempotency.reserve(services.db, key, _digest(_canonical(payload)), name, services.clock.now_ms())
-    if isinstance(begun, StoredResponse):
-        return begun, True
+    if not _KEY.match(client_key):
+        raise InvalidInput(
+            [Fault(IDEMPOTENCY_HEADER, "must have 1 to 255 printable ASCII characters, without a blank at either end")]
+        )
+    api_key = getattr(req.context, "key_name", "")
+    key = _digest(api_key, req.method, req.path, client_key)
+    reservation = await idempotency.reserve(
+        services.db, key, _digest(_canonical(payload)), name, services.clock.now_ms()
+    )
+    if isinstance(reservation, StoredResponse):
+        return reservation, True
     try:
-        answer = await work(begun)
+        response = await work(reservation)
     except CallerError:
-        await idempotency.release(services.db, begun)
+        await idempotency.release(services.db, reservation)
         raise
     except StoreError:
-        await idempotency.abandon(services.db, begun)
+        await idempotency.abandon(services.db, reservation)
         raise
-    await idempotency.store_response(services.db, begun, answer)
-    return answer, False
+    await idempotency.store_response(services.db, reservation, response)
+    return response, False
 
 
-def send_stored(resp: Response, answer: StoredResponse, *, replayed: bool) -> None:
-    """Send it."""
-    resp.status = answer.status
+def send_stored(resp: Response, stored: StoredResponse, *, replayed: bool) -> None:
+    """Send a response that may be a stored one."""
+    resp.status = stored.status
     resp.content_type = "application/json"
-    resp.data = answer.body
-    for header, value in answer.headers:
+    resp.data = stored.body
+    for header, value in stored.headers:
         resp.set_header(header, value)
     if replayed:
         resp.set_header("Idempotent-Replayed", "true")

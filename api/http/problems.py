@@ -1,4 +1,4 @@
-"""Every error as `application/problem+json` (RFC 9457): one table from error to status, and nothing from inside."""
+"""Errors as `application/problem+json` (RFC 9457): one table from error to status. Responses show no internals."""
 
 from __future__ import annotations
 
@@ -33,32 +33,33 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 
 PROBLEMS: tuple[tuple[type[Exception], int, str, str], ...] = (
-    (NotJson, 400, "not-json", "The body is not JSON"),
-    (InvalidInput, 422, "invalid-input", "The request has faults"),
-    (InvalidSchedule, 422, "invalid-input", "The request has faults"),
-    (NotFound, 404, "not-found", "There is no such thing"),
-    (InProgress, 409, "in-progress", "The first request is being worked on"),
-    (Conflict, 409, "conflict", "Its state does not allow this"),
-    (PreconditionFailed, 412, "precondition-failed", "It was changed meanwhile"),
-    (CallerError, 400, "bad-request", "The request is wrong"),
-    (OutcomeUnknown, 503, "outcome-unknown", "It may or may not have been done"),
-    (StoreUnavailable, 503, "database-away", "The database cannot be reached"),
-    (UnreadableDocument, 500, "unreadable", "What is stored cannot be read"),
+    (NotJson, 400, "not-json", "Invalid JSON"),
+    (InvalidInput, 422, "invalid-input", "Invalid request"),
+    (InvalidSchedule, 422, "invalid-input", "Invalid request"),
+    (NotFound, 404, "not-found", "Not found"),
+    (InProgress, 409, "in-progress", "Request in progress"),
+    (Conflict, 409, "conflict", "Conflict"),
+    (PreconditionFailed, 412, "precondition-failed", "Precondition failed"),
+    (CallerError, 400, "bad-request", "Bad request"),
+    (OutcomeUnknown, 503, "outcome-unknown", "Outcome unknown"),
+    (StoreUnavailable, 503, "database-away", "Database unavailable"),
+    (UnreadableDocument, 500, "unreadable", "Stored document unreadable"),
 )
-"""The first row that fits counts. Whatever fits none is a fault of ours: 500."""
+"""The first row that matches is used. An error that matches no row is an internal error: 500."""
 
 _DETAILS = {
-    "outcome-unknown": "MongoDB did not confirm in time: read it again to see whether it was done, or repeat the request",
-    "database-away": "MongoDB could not be reached in time and nothing was changed; try again",
+    "outcome-unknown": "MongoDB did not confirm the change in time: read the resource to see whether it was made, "
+    "or repeat the request",
+    "database-away": "MongoDB did not answer in time and nothing was changed: try again",
 }
 
 
-def write_problem(resp: Response, status: int, slug: str, title: str, detail: str | None, **more: Any) -> None:
-    """Make this response a problem."""
+def write_problem(resp: Response, status: int, slug: str, title: str, detail: str | None, **extra: Any) -> None:
+    """Turn this response into a problem."""
     problem: dict[str, Any] = {"type": f"urn:horae:problem:{slug}", "title": title, "status": status}
     if detail:
         problem["detail"] = detail
-    problem |= more
+    problem |= extra
     resp.status = status
     resp.content_type = MEDIA_TYPE
     resp.data = orjson.dumps(problem)
@@ -67,12 +68,12 @@ def write_problem(resp: Response, status: int, slug: str, title: str, detail: st
 
 
 def faults_json(faults: tuple[Fault, ...]) -> list[dict[str, str]]:
-    """Faults as the outside sees them."""
+    """Faults as JSON."""
     return [{"path": f.path, "message": f.message} for f in faults]
 
 
 def install_error_handlers(app: App[Any, Any]) -> None:
-    """Let every error of this application become a problem."""
+    """Turn every error of this application into a problem."""
     app.add_error_handler(Exception, _unexpected)
     for error, *_ in PROBLEMS:
         app.add_error_handler(error, _expected)
@@ -83,24 +84,24 @@ async def _expected(req: Request, resp: Response, exc: Exception, _params: dict[
     _, status, slug, title = next(row for row in PROBLEMS if isinstance(exc, row[0]))
     if isinstance(exc, InvalidSchedule):
         exc = InvalidInput([Fault(exc.field, exc.message)])
-    more: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
     detail = _DETAILS.get(slug, str(exc))
     if isinstance(exc, InvalidInput):
-        more["errors"] = faults_json(exc.faults)
-        detail = f"{len(exc.faults)} fault(s); nothing was changed"
+        extra["errors"] = faults_json(exc.faults)
+        detail = f"{len(exc.faults)} error(s); nothing was changed"
     progress = getattr(req.context, "progress", None)
-    if progress is not None:  # an import that broke off says how far it came
-        more["imported"] = progress.shown()
+    if progress is not None:  # an import that failed midway reports what was stored
+        extra["imported"] = progress.to_json()
     if status >= 500:
-        more["instance"] = _instance()
-        log.warning("request_failed", method=req.method, path=req.path, instance=more["instance"], error=str(exc))
+        extra["instance"] = _instance()
+        log.warning("request_failed", method=req.method, path=req.path, instance=extra["instance"], error=str(exc))
     if isinstance(exc, InProgress):
         resp.set_header("Retry-After", "1")
-    write_problem(resp, status, slug, title, detail, **more)
+    write_problem(resp, status, slug, title, detail, **extra)
 
 
 def _instance() -> str:
-    """An id for one fault, told outside and logged inside."""
+    """An id of one error: the response shows it, and the log has it with the details."""
     return f"urn:uuid:{uuid.uuid4()}"
 
 
@@ -111,8 +112,8 @@ async def _unexpected(req: Request, resp: Response, exc: Exception, _params: dic
         resp,
         500,
         "internal",
-        "A fault of ours",
-        "It is in the log of this node under the instance id",
+        "Internal error",
+        "this is a bug; the log of the node has the details under this `instance`",
         instance=instance,
     )
 
@@ -121,9 +122,10 @@ def _from_falcon(_req: Request, resp: Response, exc: falcon.HTTPError) -> None:
     status = falcon.http_status_to_code(exc.status)
     detail = exc.description
     if detail is None and status == 404:
-        detail = "there is nothing at this address; /openapi.json lists what there is, /docs shows it"
+        detail = "no resource has this path; see /docs or /openapi.json for all of them"
     if detail is None and status == 405:
-        detail = f"this address knows only {dict(exc.headers or {}).get('Allow', 'other methods')}"
+        detail = f"allowed methods: {dict(exc.headers or {}).get('Allow', 'see /docs')}"
     title = exc.title or "Error"
-    slug = title.split(" ", 1)[-1].lower().replace(" ", "-")
-    write_problem(resp, status, slug, title.split(" ", 1)[-1] if title[:3].isdigit() else title, detail)
+    if title[:3].isdigit():  # Falcon's own titles are such as "404 Not Found"
+        title = title.split(" ", 1)[-1]
+    write_problem(resp, status, title.lower().replace(" ", "-"), title.capitalize(), detail)

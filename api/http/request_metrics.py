@@ -1,4 +1,4 @@
-"""Counting requests to the API: Falcon middleware, two dictionary additions per request."""
+"""Metrics of requests to the API: Falcon middleware, two dictionary updates per request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class RequestMetrics:
-    """Requests by method, route and status, and how long each route took. `monotonic` gives seconds."""
+    """Counts requests by method, route and status, and measures their durations. `monotonic` gives seconds."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -24,21 +24,21 @@ class RequestMetrics:
         self._times: dict[str, Histogram] = {}
 
     async def process_request(self, req: Request, _resp: Response) -> None:
-        """Note when it came."""
-        req.context.came = self._monotonic()
+        """Record the start time."""
+        req.context.started_at = self._monotonic()
 
     async def process_response(self, req: Request, resp: Response, _resource: object, _ok: bool) -> None:  # noqa: FBT001 - Falcon's signature
-        """Count it under its route, never under its path: that would be a series per job."""
+        """Count the request under its route. Its path would make one series per job."""
         route = req.uri_template or "none"
         method = req.method if req.method in METHODS else "OTHER"
         self._requests[f"{method} {route} {resp.status_code}"] += 1
         times = self._times.get(route)
         if times is None:
             times = self._times[route] = Histogram(bounds=COARSE_MS)
-        times.add((self._monotonic() - req.context.came) * 1000)
+        times.add((self._monotonic() - req.context.started_at) * 1000)
 
     def readings(self) -> dict[str, Any]:
-        """Plain numbers, as `cluster.metrics` has them."""
+        """The numbers so far, in the form of `cluster.metrics`. Durations are in ms."""
         return {
             "api_requests": dict(self._requests),
             "api_times": {route: {"counts": list(h.counts), "sum": h.sum} for route, h in self._times.items()},

@@ -1,4 +1,4 @@
-"""Reading requests: bodies with a limit, query parameters with every fault at once, preconditions."""
+"""Reading requests: bodies of limited size, query parameters, preconditions. All faults are raised together."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
 BODY_SECONDS = 10.0
-"""A body of at most 1 MiB is here by then, or its sender is holding us up."""
+"""A body of at most 1 MiB must have arrived after this time."""
 CHUNK_SECONDS = 30.0
 _ETAG = re.compile(r'"(\d{1,15})"\Z', re.ASCII)
 JSON_TYPES = ("application/json", "application/merge-patch+json")
 
 
 class ContentNegotiation:
-    """Falcon middleware: whoever wants something else than what there is hears it at once."""
+    """Falcon middleware: refuses callers that do not accept JSON."""
 
     async def process_request(self, req: Request, _resp: Response) -> None:
-        """Raises 406 unless the caller takes JSON."""
+        """Raises 406 unless the caller accepts JSON."""
         if not req.path.startswith(("/docs", "/metrics")) and not req.client_accepts_json:
-            raise falcon.HTTPNotAcceptable(description="answers are JSON: leave out Accept, or send application/json")
+            raise falcon.HTTPNotAcceptable(
+                description="responses are JSON: send 'Accept: application/json', or leave out Accept"
+            )
 
 
 async def read_json(req: Request) -> Any:
@@ -42,83 +44,90 @@ async def read_json(req: Request) -> Any:
 
 
 async def read_object(req: Request) -> dict[str, Any]:
-    """The body as a JSON object."""
+    """The body as a JSON object. Raises as `read_json` does."""
     value = await read_json(req)
     if not isinstance(value, dict):
-        raise InvalidInput([Fault("", "must be an object")])
+        raise InvalidInput([Fault("", "must be a JSON object")])
     return value
 
 
 def check_content_type(req: Request, accepted: tuple[str, ...]) -> None:
-    """Raises 415 unless the body is of an accepted type, `+json` suffixes included."""
-    kind = (req.content_type or "").split(";")[0].strip().lower()
-    if kind not in accepted:
+    """Raises 415 unless the `Content-Type` is an accepted one."""
+    content_type = (req.content_type or "").split(";")[0].strip().lower()
+    if content_type not in accepted:
         raise falcon.HTTPUnsupportedMediaType(
-            description=f"send it with -H 'Content-Type: {accepted[0]}'" + (f", not {kind[:64]}" if kind else "")
+            description=f"set the header 'Content-Type: {accepted[0]}'"
+            + (f", not {content_type[:64]}" if content_type else "")
         )
 
 
 async def read_body(req: Request, limit: int) -> bytes:
-    """The whole body. Raises 413 as soon as it is longer than `limit`."""
-    too_large = falcon.HTTPContentTooLarge(description=f"a body may have at most {limit} bytes")
+    """The whole body. Raises 413 as soon as it exceeds `limit` bytes, and 408 if it arrives too slowly."""
+    too_large = falcon.HTTPContentTooLarge(description=f"the body must not exceed {limit} bytes")
     if (req.content_length or 0) > limit:
         raise too_large
-    pieces: list[bytes] = []
+    chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for piece in req.stream:
-                size += len(piece)
+            async for chunk in req.stream:
+                size += len(chunk)
                 if size > limit:
                     raise too_large
-                pieces.append(piece)
+                chunks.append(chunk)
     except TimeoutError:
         raise body_too_slow() from None
-    return b"".join(pieces)
+    return b"".join(chunks)
 
 
 def body_too_slow() -> falcon.HTTPError:
-    """408: the body does not come."""
-    return falcon.HTTPError(408, title="Request Timeout", description="the body came too slowly; send it again")
+    """The error 408."""
+    return falcon.HTTPError(
+        408, title="Request Timeout", description="the body arrived too slowly: send the request again"
+    )
 
 
 async def read_chunks(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The pieces of a long body. Raises 408 if the next one does not come within so many seconds."""
-    pieces = aiter(stream)
+    """The chunks of a long body. Raises 408 if the next one does not arrive within `CHUNK_SECONDS`."""
+    chunks = aiter(stream)
     while True:
         try:
             async with asyncio.timeout(CHUNK_SECONDS):
-                piece = await anext(pieces)
+                chunk = await anext(chunks)
         except StopAsyncIteration:
             return
         except TimeoutError:
             raise body_too_slow() from None
-        yield piece
+        yield chunk
 
 
 def read_preconditions(req: Request) -> Precondition:
-    """What `If-Match` and `If-None-Match` say. Raises `InvalidInput` for what is no ETag of ours."""
-    absent = req.get_header("If-None-Match")
-    wanted = req.get_header("If-Match")
-    if absent is not None and absent.strip() != "*":
-        raise InvalidInput([Fault("If-None-Match", "only * is known here: the job must not exist")])
-    if wanted is None or wanted.strip() == "*":
-        return Precondition(absent=absent is not None)
-    match = _ETAG.match(wanted.strip())
+    """The preconditions in `If-Match` and `If-None-Match`. Raises `InvalidInput` for an ETag of another form."""
+    if_none_match = req.get_header("If-None-Match")
+    if_match = req.get_header("If-Match")
+    if if_none_match is not None and if_none_match.strip() != "*":
+        raise InvalidInput([Fault("If-None-Match", "must be *: the job must not exist")])
+    if if_match is None or if_match.strip() == "*":
+        return Precondition(absent=if_none_match is not None)
+    match = _ETAG.match(if_match.strip())
     if match is None:
-        raise InvalidInput([Fault("If-Match", 'must be one ETag as this API gave it, such as "3"')])
-    return Precondition(int(match[1]), absent is not None)
+        raise InvalidInput([Fault("If-Match", 'must be one ETag of this API, such as "3"')])
+    return Precondition(int(match[1]), if_none_match is not None)
 
 
 class QueryParameters:
-    """The query parameters of one request. Read them all, then `done()` raises every fault together."""
+    """The query parameters of one request. Read all of them; then `raise_faults()` raises their faults together."""
 
-    def __init__(self, req: Request, known: Iterable[str]) -> None:
+    def __init__(self, req: Request, names: Iterable[str]) -> None:
         self._params = req.params
-        self.faults = [Fault(name[:64], "is not known; leave it out") for name in req.params if name not in set(known)]
+        self.faults = [
+            Fault(name[:64], "is not a parameter of this request; leave it out")
+            for name in req.params
+            if name not in set(names)
+        ]
 
     def raise_faults(self) -> None:
-        """Raises `InvalidInput` if anything was wrong."""
+        """Raises `InvalidInput` if a parameter was wrong."""
         if self.faults:
             raise InvalidInput(self.faults)
 
@@ -128,7 +137,7 @@ class QueryParameters:
         if value is None:
             return None
         if not isinstance(value, str):
-            self._fault(name, "must be given once")
+            self._fault(name, "must be given only once")
         elif not 1 <= len(value) <= max_length or "\0" in value:
             self._fault(name, f"must have 1 to {max_length} characters")
         else:
@@ -136,17 +145,17 @@ class QueryParameters:
         return None
 
     def number(self, name: str, default: int, maximum: int) -> int:
-        """A whole number from 1 to `most`."""
+        """An integer from 1 to `maximum`."""
         value = self.text(name)
         if value is None:
             return default
         if not (value.isascii() and value.isdigit() and len(value) < 10 and 1 <= int(value) <= maximum):
-            self._fault(name, f"must be a whole number from 1 to {maximum}")
+            self._fault(name, f"must be an integer from 1 to {maximum}")
             return default
         return int(value)
 
     def choices(self, name: str, allowed_words: Iterable[str]) -> frozenset[str]:
-        """Some of the known words, separated by commas or given several times; empty if none was asked for."""
+        """Some of the allowed words, separated by commas or in several parameters; empty if the parameter is absent."""
         value = self._params.get(name)
         if value is None:
             return frozenset()
@@ -163,7 +172,7 @@ class QueryParameters:
         if value is None:
             return None
         try:
-            return instants.parse_instant(value.replace(" ", "+"))  # an unescaped + of an offset arrives as a blank
+            return instants.parse_instant(value.replace(" ", "+"))  # an unescaped + of a UTC offset arrives as a blank
         except ValueError as exc:
             self._fault(name, str(exc))
             return None

@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""The API reference: `/openapi.json` and the page `/docs`. No request is served or validated from here."""

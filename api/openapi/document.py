@@ -1,4 +1,4 @@
-"""The description of this API (OpenAPI 3.1), made from the models that validate: nothing here is said twice."""
+"""`/openapi.json` (OpenAPI 3.1), generated from the models that validate requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from api.openapi import schemas
-from api.openapi.operations import operations
+from api.openapi.cluster_operations import cluster_operations
+from api.openapi.execution_operations import execution_operations
+from api.openapi.job_operations import job_operations
 from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
@@ -19,12 +21,12 @@ from cluster.core.documents.job import JobSpec
 ID_PATTERN = "^(?!import$)[A-Za-z0-9_-]{1,64}$"
 API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
 
-Times are RFC 3339 in UTC with milliseconds. Every error is `application/problem+json` (RFC 9457); bad input is told
-with every fault at once. A key is sent as `Authorization: Bearer <key>`; a node without keys listens on this machine
-alone and needs none. A `503` is answered with `Retry-After`: the write was done or was not, as reading it again shows;
-repeating the request is safe for PUT, PATCH with `If-Match`, DELETE, and for POST with an `Idempotency-Key`.
+Times are RFC 3339 in UTC with milliseconds. Errors are `application/problem+json` (RFC 9457) and list everything that is
+wrong with a request. Send an API key as `Authorization: Bearer <key>`; a node without keys listens on loopback only and
+needs none. A `503` carries `Retry-After`. The change may or may not have been schemas_by_name: read the resource to find out. It is
+safe to repeat PUT, PATCH with `If-Match`, DELETE, and POST with an `Idempotency-Key`.
 """
-_ANSWERS = (
+_RESPONSE_MODELS = (
     schemas.Problem,
     schemas.Created,
     schemas.Triggered,
@@ -49,7 +51,7 @@ Schema = dict[str, Any]
 
 
 def openapi_document() -> Schema:
-    """The whole document."""
+    """The OpenAPI document."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,13 +62,13 @@ def openapi_document() -> Schema:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "paths": operations(),
+        "paths": {**job_operations(), **execution_operations(), **cluster_operations()},
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             "responses": {
                 "Problem": {
-                    "description": "An error: what was wrong and what would be right.",
+                    "description": "An error: what is wrong, and what is allowed.",
                     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
                 }
             },
@@ -75,37 +77,40 @@ def openapi_document() -> Schema:
 
 
 def _schemas() -> dict[str, Schema]:
-    made: dict[str, Schema] = {}
+    schemas_by_name: dict[str, Schema] = {}
     for models, mode in (
         ((JobSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
-        (_ANSWERS, "serialization"),
+        (_RESPONSE_MODELS, "serialization"),
     ):
-        _, found = models_json_schema(
+        _, generated = models_json_schema(
             [(m, mode) for m in models],  # type: ignore[misc] # the mode is one of two words
             ref_template="#/components/schemas/{model}",
         )
-        made |= found["$defs"]
-    for schema in made.values():
-        _untitle(schema)
-    _no_made_up_defaults(made)
-    job = made["JobSpec"]
-    job_id = {"type": "string", "pattern": ID_PATTERN, "description": "Chosen, or generated if left out."}
+        schemas_by_name |= generated["$defs"]
+    for schema in schemas_by_name.values():
+        _remove_titles(schema)
+    _remove_response_defaults(schemas_by_name)
+    job = schemas_by_name["JobSpec"]
+    job_id = {"type": "string", "pattern": ID_PATTERN, "description": "Your id for the job; generated if absent."}
     job["properties"]["headers"]["propertyNames"] = {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"}
-    made["NewJob"] = {**copy.deepcopy(job), "description": "A job to be made."}
-    made["NewJob"]["properties"] = {"jobId": job_id, **made["NewJob"]["properties"]}
-    made["JobPatch"] = _patch(job, made["RetrySpec"])
-    made["JobSummary"] = _summary(job)
-    made["Job"] = _full(made["JobSummary"])
-    made["JobPage"] = {
+    schemas_by_name["NewJob"] = {**copy.deepcopy(job), "description": "A job to create."}
+    schemas_by_name["NewJob"]["properties"] = {"jobId": job_id, **schemas_by_name["NewJob"]["properties"]}
+    schemas_by_name["JobPatch"] = _patch_schema(job, schemas_by_name["RetrySpec"])
+    schemas_by_name["JobSummary"] = _summary_schema(job)
+    schemas_by_name["Job"] = _full_schema(schemas_by_name["JobSummary"])
+    schemas_by_name["JobPage"] = {
         "type": "object",
         "additionalProperties": False,
         "required": ["items", "nextCursor"],
         "properties": {
             "items": {"type": "array", "items": {"$ref": "#/components/schemas/JobSummary"}},
-            "nextCursor": {"type": ["string", "null"], "description": "Pass it as `cursor`; null: the last page."},
+            "nextCursor": {
+                "type": ["string", "null"],
+                "description": "Pass it as `cursor` to get the next page; null: this is the last page.",
+            },
             "unreadable": {
                 "type": "array",
-                "description": "There only if jobs of this page are stored in a form that cannot be read.",
+                "description": "Jobs of this page whose stored documents cannot be read; absent if there are none.",
                 "items": {
                     "type": "object",
                     "additionalProperties": False,
@@ -115,33 +120,33 @@ def _schemas() -> dict[str, Schema]:
             },
         },
     }
-    return made
+    return schemas_by_name
 
 
-def _untitle(schema: Any) -> None:
-    """Titles that pydantic makes of names say nothing."""
+def _remove_titles(schema: Any) -> None:
+    """Remove the titles that pydantic derives from names."""
     if isinstance(schema, dict):
         if isinstance(schema.get("title"), str):
             del schema["title"]
         for value in schema.values():
-            _untitle(value)
+            _remove_titles(value)
     elif isinstance(schema, list):
         for value in schema:
-            _untitle(value)
+            _remove_titles(value)
 
 
-def _no_made_up_defaults(made: dict[str, Schema]) -> None:
-    """In answers a default only says that a field may be absent."""
+def _remove_response_defaults(schemas_by_name: dict[str, Schema]) -> None:
+    """Remove defaults from response schemas: there a default only means that the field may be absent."""
     for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView"):
-        schema = made[model]
+        schema = schemas_by_name[model]
         optional = {name for name, p in schema["properties"].items() if "default" in p}
         for name in optional:
             del schema["properties"][name]["default"]
         schema["required"] = [n for n in schema["required"] if n not in optional]
 
 
-def _patch(job: Schema, retry: Schema) -> Schema:
-    """RFC 7396: any field, null removes."""
+def _patch_schema(job: Schema, retry: Schema) -> Schema:
+    """The schema of a merge patch (RFC 7396): all fields are optional, null removes a field."""
 
     def optional(schema: Schema) -> Schema:
         fields = {}
@@ -156,7 +161,7 @@ def _patch(job: Schema, retry: Schema) -> Schema:
     return {**optional(copy.deepcopy(job)), "description": "A JSON merge patch (RFC 7396): null removes a field."}
 
 
-def _summary(job: Schema) -> Schema:
+def _summary_schema(job: Schema) -> Schema:
     time = {"type": "string", "format": "date-time"}
     fields = {
         "jobId": {"type": "string"},
@@ -166,27 +171,35 @@ def _summary(job: Schema) -> Schema:
             if name not in ("signingSecret", "previousSigningSecret")
         },
         "state": {"type": "string", "enum": ["active", "paused", "completed"]},
-        "stateReason": {"type": ["string", "null"], "description": "Why it was paused, unless somebody asked for it."},
-        "revision": {"type": "integer", "description": "Grows with every change; the ETag."},
+        "stateReason": {
+            "type": ["string", "null"],
+            "description": "Why the job was paused automatically; null otherwise.",
+        },
+        "revision": {"type": "integer", "description": "Increases with every change; also the ETag."},
         "createdAt": time,
         "updatedAt": time,
     }
     return {
         "type": "object",
-        "description": "A job as lists show it.",
+        "description": "A job in a list.",
         "additionalProperties": False,
         "required": list(fields),
         "properties": fields,
     }
 
 
-def _full(summary: Schema) -> Schema:
+def _full_schema(summary: Schema) -> Schema:
     time = {"type": "string", "format": "date-time"}
     last = {"anyOf": [{"$ref": "#/components/schemas/Execution"}, {"type": "null"}]}
     fields = {
         **summary["properties"],
-        "activeFrom": {**time, "description": "What it owes begins here."},
+        "activeFrom": {**time, "description": "Occurrences before this time are not sent."},
         "nextRuns": {"type": "array", "items": time, "description": "The next five occurrences."},
         "lastExecution": last,
     }
-    return {**summary, "description": "A job in full.", "required": list(fields), "properties": fields}
+    return {
+        **summary,
+        "description": "A job with its next and last executions.",
+        "required": list(fields),
+        "properties": fields,
+    }

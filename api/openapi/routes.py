@@ -1,4 +1,4 @@
-"""`/openapi.json` and `/docs`: the description, and a page that draws it. Every asset comes from this server."""
+"""`/openapi.json` and `/docs`: the API reference as JSON and as a page. The page loads nothing from other servers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class OpenApiDocument:
         self._document = orjson.dumps(openapi_document())
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        """The description."""
+        """The OpenAPI document."""
         resp.content_type = "application/json"
         resp.data = self._document
 
 
 class DocsAsset:
-    """One file of the page."""
+    """One file of the page `/docs`."""
 
     def __init__(self, name: str) -> None:
         file = PAGE / name
@@ -42,7 +42,7 @@ class DocsAsset:
         self._content = file.read_bytes()
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        """The file, with a policy that lets the page load nothing from elsewhere."""
+        """The file, with a policy that forbids loading anything from other servers."""
         resp.content_type = self._type
         resp.data = self._content
         resp.set_header("Content-Security-Policy", POLICY)

@@ -1,4 +1,7 @@
-"""The shapes of answers, for the description (`/openapi.json`). What renders them is in `render`; tests hold the two together."""
+"""The schemas of responses in `/openapi.json`. The resources render the responses; tests compare both.
+
+The class names are the names of the components in `/openapi.json`, which generated clients use: do not rename them.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,16 @@ ExecutionState = Literal[
 
 
 class View(BaseModel):
-    """camelCase outside, nothing but what is named."""
+    """A JSON object with camelCase names and no further properties."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
 class Fault(View):
-    """One thing wrong with a request."""
+    """One error in a request."""
 
-    path: str = Field(description="Where, such as retry.maxAttempts; empty for the whole.")
-    message: str = Field(description="What would be right.")
+    path: str = Field(description="The field, such as `retry.maxAttempts`; empty: the whole request.")
+    message: str = Field(description="What is wrong, and what is allowed.")
 
 
 class Problem(BaseModel):
@@ -37,77 +40,81 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str | None = None
-    instance: str | None = Field(default=None, description="For a fault of ours: what to look for in the node's log.")
-    errors: list[Fault] | None = Field(default=None, description="Every fault of the input at once.")
+    instance: str | None = Field(
+        default=None, description="For an internal error: the id to search for in the node's log."
+    )
+    errors: list[Fault] | None = Field(default=None, description="All errors of the request.")
 
 
 class Created(View):
-    """A job was made."""
+    """The id of the new job."""
 
     job_id: str
 
 
 class Triggered(View):
-    """An execution is owed."""
+    """The id of the execution that will be sent."""
 
     execution_id: ExecutionId
 
 
 class Execution(View):
-    """An execution as lists show it; what concerns an attempt is of the last one."""
+    """An execution in a list. Values of an attempt are those of the last one."""
 
-    timestamp: Time = Field(description="When it was sent last; else when it ended or is due.")
-    status: int | None = Field(description="The target's HTTP status.")
+    timestamp: Time = Field(description="When it was last sent; if it was never sent, when it ended or is due.")
+    status: int | None = Field(description="The HTTP status of the target's response.")
     duration: str | None = Field(examples=["120ms"])
     execution_id: ExecutionId
     scheduled_at: Time
     state: ExecutionState
     attempt: int
-    drift_ms: int | None = Field(description="How late its first attempt was sent.")
+    drift_ms: int | None = Field(description="How long after the planned time the first attempt was sent, in ms.")
     error: str | None
     node: str | None
-    job_id: str = Field(default="", description="In lists of all jobs and for a single one.")
-    reason: str | None = Field(default=None, description="Why it ended as it did, or did not run.")
-    missed_count: int = Field(default=1, description="A `missed` one stands for so many occurrences ...")
-    missed_until: Time = Field(default="", description="... from scheduledAt until then.")
+    job_id: str = Field(default="", description="Absent in the list of one job's executions.")
+    reason: str | None = Field(default=None, description="Why it ended this way, or was not sent.")
+    missed_count: int = Field(default=1, description="For `missed`: how many occurrences this entry stands for.")
+    missed_until: Time = Field(
+        default="", description="For `missed`: the last of these occurrences; `scheduledAt` is the first."
+    )
 
 
 class Attempt(View):
-    """One POST to the target."""
+    """One request to the target."""
 
     attempt: int
     sent_at: Time
     duration_ms: float
     status: int | None
     error: str | None = Field(
-        description="`dns`, `connect`, `tls`, `timeout`, `stalled` (this node stood still), `reset`, `denied`, `too_large`, "
-        "`protocol`, `other`, or what a node of a later release says."
+        description="`dns`, `connect`, `tls`, `timeout`, `stalled` (the node was suspended), `reset`, `denied`, `too_large`, "
+        "`protocol`, `other`, or an error that a node of a later release reports."
     )
     detail: str | None
     response_excerpt: str | None
     node: str
-    token: int = Field(description="The fencing token it was sent with.")
+    token: int = Field(description="The fencing token that was sent with the request.")
 
 
 class ExecutionInFull(Execution):
-    """An execution with every attempt."""
+    """An execution with all its attempts."""
 
     send_at: Time
     ended_at: Time | None
-    trigger: bool = Field(description="Whether somebody asked for it.")
+    trigger: bool = Field(description="Whether the run was triggered by a request rather than by the schedule.")
     schedule_version: str
     attempts: list[Attempt]
 
 
 class Counted(View):
-    """What would be sent again."""
+    """The number of executions that a replay would send."""
 
     dry_run: bool
     matched: int
 
 
 class RetriedFilter(View):
-    """The filter as it was understood."""
+    """The filter with its defaults."""
 
     job_id: str | None
     tag: str | None
@@ -119,12 +126,12 @@ class RetriedFilter(View):
 
 
 class Retried(View):
-    """A request to send many again, and how far it is."""
+    """A replay of many executions, and its progress."""
 
     retry_id: str
     state: Literal["running", "done"]
-    matched: int = Field(description="How many fitted when it was asked for.")
-    sent: int = Field(description="How many have been handed to the nodes so far.")
+    matched: int = Field(description="How many executions matched the filter at the start.")
+    sent: int = Field(description="How many executions have been scheduled again so far.")
     max_per_second: float
     created_at: Time
     filter: RetriedFilter
@@ -134,30 +141,32 @@ class ExecutionPage(View):
     """A page of executions of all jobs."""
 
     items: list[Execution]
-    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null: this was the last.")
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor` to get the next page; null: this is the last page."
+    )
 
 
 class FactView(View):
-    """Something that happened, or (without a time) is so now."""
+    """An event, or (without a time) the current state."""
 
     at: Time | None
     text: str
 
 
 class Explanation(View):
-    """Why there is or is not an execution, and what became of it."""
+    """Why there is or is no execution, and what happened to it."""
 
     state: str = Field(
-        description="That of the execution; or notDue, paused, deleted, absent, ahead, waiting, expired, unknown."
+        description="The state of the execution; or notDue, paused, deleted, absent, ahead, waiting, expired, unknown."
     )
     summary: str
     scheduled_at: Time | None
     execution_id: ExecutionId | None
-    facts: list[FactView] = Field(description="By time.")
+    facts: list[FactView] = Field(description="In the order of time.")
 
 
 class Explanations(View):
-    """Of the occurrences of a second, or of the last run and the next."""
+    """Explanations of the occurrences of one second, or of the last run and the next."""
 
     job_id: str
     job_state: str
@@ -166,7 +175,7 @@ class Explanations(View):
 
 
 class BadLine(View):
-    """A line of an import that did not land."""
+    """An invalid line of an import."""
 
     line: int
     job_id: str | None
@@ -174,7 +183,7 @@ class BadLine(View):
 
 
 class Imported(View):
-    """What became of the lines."""
+    """The result of an import: how many lines had which outcome."""
 
     created: int
     updated: int
@@ -185,9 +194,9 @@ class Imported(View):
 
 
 class Previewed(View):
-    """When a schedule would run."""
+    """The next occurrences of a schedule."""
 
-    next: list[Time] = Field(description="With the zone's offset.")
+    next: list[Time] = Field(description="With the offset of the time zone.")
     description: str
     warnings: list[str]
 
@@ -198,61 +207,63 @@ class QueueView(View):
     name: str
     max_per_second: float | None
     max_concurrent: int | None
-    running: int | None = Field(description="How many run now, if that is limited.")
+    running: int | None = Field(description="How many requests are in flight now; null if `maxConcurrent` is not set.")
     updated_at: Time
 
 
 class QueueList(View):
-    """Every queue, by name."""
+    """All queues, by name."""
 
     items: list[QueueView]
 
 
 class IncidentView(View):
-    """One trouble of one job, from its beginning to its end."""
+    """A problem of one job, from its beginning to its end."""
 
     job_id: str
     kind: Literal["failing", "missed", "drift", "noRun"]
     state: Literal["open", "closed"]
     detail: str
-    execution_id: str | None = Field(description="The execution that showed it last.")
+    execution_id: str | None = Field(description="The last execution that showed the problem.")
     opened_at: Time
     last_seen_at: Time
     closed_at: Time | None
 
 
 class IncidentPage(View):
-    """Incidents, the latest opened first."""
+    """Incidents, latest first."""
 
     items: list[IncidentView]
     next_cursor: str | None
 
 
 class DefaultAlerts(View):
-    """The rules of all jobs without rules of their own; null: none."""
+    """The alert rules of all jobs without rules of their own; null: none."""
 
     alerts: dict[str, Any] | None
 
 
 class ChannelView(View):
-    """Where alerts go; what is secret shows as `{"secret": true}`."""
+    """A destination of alerts. Secrets are shown as `{"secret": true}`."""
 
     name: str
     type: Literal["webhook", "slack", "email"]
-    url: str | dict[str, bool] = Field(default="", description="Of a webhook or of Slack.")
-    to: list[str] = Field(default=[], description="Of email.")
-    signing_secret: dict[str, bool] | None = Field(default=None, description="Of a webhook: whether there is one.")
+    url: str | dict[str, bool] = Field(default="", description="For `webhook` and `slack`.")
+    to: list[str] = Field(default=[], description="For `email`.")
+    signing_secret: dict[str, bool] | None = Field(
+        default=None, description="For `webhook`: null if the channel has no signing secret."
+    )
     updated_at: Time
 
 
 class ChannelList(View):
-    """Every channel, by name."""
+    """All channels, by name."""
 
     items: list[ChannelView]
 
 
 class Leader(View):
-    """Who leads."""
+    """The leader; null: there is none."""
 
     node_id: str | None
     term: int
@@ -261,7 +272,7 @@ class Leader(View):
 
 
 class NodeView(View):
-    """One node."""
+    """A node, as of its last heartbeat."""
 
     node_id: str
     host: str
@@ -277,7 +288,7 @@ class NodeView(View):
 
 
 class Backlog(View):
-    """What waits, in executions."""
+    """Waiting work, in executions."""
 
     ready: int
     leased: int
@@ -286,28 +297,28 @@ class Backlog(View):
 
 
 class BreakerView(View):
-    """A host to which nothing is sent for a while, because too many attempts failed."""
+    """A host whose circuit breaker is open: no requests are sent to it for a while, because too many failed."""
 
     host: str
-    state: Literal["open", "half-open"] = Field(description="half-open: one request is finding out.")
+    state: Literal["open", "half-open"] = Field(description="`half-open`: one probe request is in flight.")
     opened_at: Time
-    tried_again_at: Time = Field(description="When the next request may find out whether it is back.")
-    opens: int = Field(description="How often it opened in a row.")
+    tried_again_at: Time = Field(description="When the next probe request may be sent.")
+    opens: int = Field(description="How many times in a row the breaker opened.")
     reason: str
 
 
 class ClusterView(View):
-    """The cluster as the database knows it."""
+    """The state of the cluster."""
 
     leader: Leader
     nodes: list[NodeView]
     backlog: Backlog
     breakers: list[BreakerView]
-    breakers_in_all: int = Field(description="At most 100 are listed, those that opened first.")
+    breakers_in_all: int = Field(description="The number of open breakers; `breakers` lists the 100 that opened first.")
     rates: dict[str, Any]
 
 
 class Status(View):
-    """Yes."""
+    """The status of the node."""
 
     status: str

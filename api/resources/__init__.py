@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""One module per resource: parse the request, make one call, render the result. Rules of the engine are in `cluster`."""

@@ -1,4 +1,4 @@
-"""`/alerts`: what is wrong with which job. `/channels`: who is told."""
+"""`/alerts`: incidents and default alert rules. `/channels`: the destinations of alerts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pydantic_core import PydanticCustomError
 from api.http import cursors
 from api.http.requests import QueryParameters, read_object
 from api.http.responses import send_json
-from api.resources.jobs import Resource
-from api.resources.jobs import checked_job_id as job_named
+from api.resources.jobs import Resource, checked_job_id
 from cluster.core.alerts import ALERT_PREFIX, Incident
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec, check_channel
 from cluster.core.documents.job_json import faults_of
@@ -20,18 +19,18 @@ from cluster.core.documents.secret_fields import NO_STORED_SECRET
 from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER, KeepSecret, SecretValue
 from cluster.core.errors import Conflict, Fault, InvalidInput, NotFound
 from cluster.core.instants import format_instant
-from cluster.store import alert_jobs, channels, incidents
+from cluster.store import alert_jobs, channels, incidents, jobs, meta
 from cluster.store.channels import Channel as Stored
 from cluster.usecases.jobs import require_channels
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
-PAGE, PAGE_MOST = 50, 500
+DEFAULT_PAGE, MAX_PAGE = 50, 500
 STATES = {"open": True, "closed": False}
 
 
-def _shown_incident(i: Incident) -> dict[str, Any]:
+def _incident_json(i: Incident) -> dict[str, Any]:
     return {
         "jobId": i.job_id,
         "kind": i.kind.value,
@@ -48,74 +47,78 @@ class Alerts(Resource):
     """`/alerts`."""
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """What is wrong now (or was), the latest first."""
+        """Incidents, open or closed, latest first."""
         q = QueryParameters(req, ("state", "jobId", "limit", "cursor"))
         states, job_id = q.choices("state", tuple(STATES)), q.text("jobId", 64)
-        limit, cursor = q.number("limit", PAGE, PAGE_MOST), q.text("cursor", 400)
+        limit, cursor = q.number("limit", DEFAULT_PAGE, MAX_PAGE), q.text("cursor", 400)
         q.raise_faults()
         if job_id is not None:
-            job_named(job_id)
-        at = None if cursor is None else cursors.decode(cursor, (int, str))
-        wanted = [STATES[s] for s in sorted(states or {"open"})]
-        found = await incidents.page(self.db, wanted, limit + 1, job_id, None if at is None else (at[0], at[1]))
-        page = found[:limit]
-        following = cursors.encode(page[-1].opened_ms, page[-1].id) if len(found) > limit else None
-        send_json(resp, {"items": [_shown_incident(i) for i in page], "nextCursor": following})
+            checked_job_id(job_id)
+        position = None if cursor is None else cursors.decode(cursor, (int, str))
+        wanted_states = [STATES[s] for s in sorted(states or {"open"})]
+        listed = await incidents.page(
+            self.db, wanted_states, limit + 1, job_id, None if position is None else (position[0], position[1])
+        )
+        page = listed[:limit]
+        next_cursor = cursors.encode(page[-1].opened_ms, page[-1].id) if len(listed) > limit else None
+        send_json(resp, {"items": [_incident_json(i) for i in page], "nextCursor": next_cursor})
 
 
 class DefaultRules(Resource):
     """`/alerts/default`: the rules of all jobs that have none of their own."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        """They, or null."""
-        spec = await incidents.default_rules_spec(self.db)
+        """The default rules, or null."""
+        spec = await meta.default_rules_spec(self.db)
         send_json(resp, {"alerts": None if spec is None else spec.model_dump(by_alias=True)})
 
     async def on_put(self, req: Request, resp: Response) -> None:
-        """Replace them; in force within a few seconds."""
+        """Replace the default rules. They take effect within a few seconds."""
         body = await read_object(req)
         try:
             spec = AlertSpec.model_validate(body)
         except ValidationError as exc:
             raise InvalidInput(faults_of(exc)) from exc
         if spec.no_run_for_seconds is not None:
-            raise InvalidInput([Fault("noRunForSeconds", "belongs to a job: how often each one runs differs")])
+            raise InvalidInput(
+                [Fault("noRunForSeconds", "must be set in the alerts of a job: jobs run at different intervals")]
+            )
         await require_channels(self.db, {"": spec.channels})
-        await incidents.set_default_rules(self.db, spec)
+        await meta.set_default_rules(self.db, spec)
         send_json(resp, {"alerts": spec.model_dump(by_alias=True)})
 
     async def on_delete(self, _req: Request, resp: Response) -> None:
-        """No rules but those of each job."""
-        await incidents.set_default_rules(self.db, None)
+        """Delete the default rules."""
+        await meta.set_default_rules(self.db, None)
         resp.status = 204
 
 
 def checked_channel_name(name: str) -> str:
-    """A channel's name from outside. Raises `InvalidInput`."""
+    """The name of a channel. Raises `InvalidInput` if it is not valid."""
     try:
         return check_channel(name)
     except PydanticCustomError as exc:
         raise InvalidInput([Fault("name", exc.message())]) from exc
 
 
-def _shown(c: Stored) -> dict[str, Any]:
-    shown: dict[str, Any] = {"name": c.name, "type": c.kind}
+def _channel_json(c: Stored) -> dict[str, Any]:
+    rendered: dict[str, Any] = {"name": c.name, "type": c.kind}
     if c.kind == "email":
-        shown["to"] = list(c.to)
+        rendered["to"] = list(c.to)
     else:
-        shown["url"] = SECRET_PLACEHOLDER if c.kind == "slack" else c.url
+        rendered["url"] = SECRET_PLACEHOLDER if c.kind == "slack" else c.url
     if c.kind == "webhook":
-        shown["signingSecret"] = SECRET_PLACEHOLDER if c.signing_secret is not None else None
-    return {**shown, "updatedAt": format_instant(c.updated_ms)}
+        rendered["signingSecret"] = SECRET_PLACEHOLDER if c.signing_secret is not None else None
+    return {**rendered, "updatedAt": format_instant(c.updated_ms)}
 
 
 class Channels(Resource):
     """`/channels`."""
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """Every channel, by name."""
+        """All channels, by name."""
         QueryParameters(req, ()).raise_faults()
-        send_json(resp, {"items": [_shown(c) for c in await channels.list_all(self.db)]})
+        send_json(resp, {"items": [_channel_json(c) for c in await channels.list_all(self.db)]})
 
 
 class Channel(Resource):
@@ -123,13 +126,13 @@ class Channel(Resource):
 
     async def on_get(self, _req: Request, resp: Response, name: str) -> None:
         """One channel."""
-        send_json(resp, _shown(await channel_or_not_found(self, name)))
+        send_json(resp, _channel_json(await channel_or_not_found(self, name)))
 
     async def on_put(self, req: Request, resp: Response, name: str) -> None:
-        """Make or replace it. A secret that is not mentioned is kept."""
-        known = checked_channel_name(name)
+        """Create or replace a channel. A secret that the body leaves out is kept."""
+        checked_name = checked_channel_name(name)
         body = await read_object(req)
-        before = await channels.get(self.db, known)
+        before = await channels.get(self.db, checked_name)
         if (
             before is not None
             and before.kind == "slack"
@@ -142,28 +145,28 @@ class Channel(Resource):
         except ValidationError as exc:
             raise InvalidInput(faults_of(exc)) from exc
         channel = Stored(
-            known,
-            spec.type,
-            spec.url,
-            tuple(spec.to or ()),
-            _secret(spec, before) if spec.type == "webhook" else None,
-            self.clock.now_ms(),
+            name=checked_name,
+            kind=spec.type,
+            url=spec.url,
+            to=tuple(spec.to or ()),
+            signing_secret=_secret(spec, before) if spec.type == "webhook" else None,
+            updated_ms=self.clock.now_ms(),
         )
         if await channels.put(self.db, channel):
-            resp.set_header("Location", f"/channels/{known}")
-            send_json(resp, _shown(channel), 201)
+            resp.set_header("Location", f"/channels/{checked_name}")
+            send_json(resp, _channel_json(channel), 201)
         else:
-            send_json(resp, _shown(channel))
+            send_json(resp, _channel_json(channel))
 
     async def on_delete(self, _req: Request, resp: Response, name: str) -> None:
-        """Remove it. Refused while a job's rules, or the default ones, name it."""
+        """Delete a channel. Refused while the rules of a job, or the default rules, name it."""
         channel = await channel_or_not_found(self, name)
-        default = await incidents.default_rules(self.db)
-        user = await channels.used_by(self.db, channel.name)
+        default = await meta.default_rules(self.db)
+        user = await jobs.naming_channel(self.db, channel.name)
         if default is not None and channel.name in default.channels:
-            raise Conflict("the default rules name it: change them first (PUT /alerts/default)")
+            raise Conflict("the default alert rules use this channel: change them first (PUT /alerts/default)")
         if user is not None:
-            raise Conflict(f"the alerts of job '{user}' name it, and maybe those of others: change them first")
+            raise Conflict(f"the alerts of job '{user}', and maybe of other jobs, use this channel: change them first")
         await channels.delete(self.db, channel.name)
         resp.status = 204
 
@@ -172,14 +175,14 @@ class ChannelTest(Resource):
     """`/channels/{name}/test`."""
 
     async def on_post(self, _req: Request, resp: Response, name: str) -> None:
-        """Send it an alert that says it is a test: 202 and the execution, which tells what came of it."""
+        """Send a test alert to the channel: 202 and the id of the execution, which shows the result."""
         channel = await channel_or_not_found(self, name)
         now = self.clock.now_ms()
-        text = f"Test: this is how alerts of Horae arrive at the channel {channel.name}"
+        text = f"Test: this is a test alert of Horae for the channel {channel.name}"
         at = format_instant(now)
-        said = {"type": "test", "jobId": None, "executionId": None, "since": at, "at": at, "text": text}
+        notice = {"type": "test", "jobId": None, "executionId": None, "since": at, "at": at, "text": text}
         job_id = ALERT_PREFIX + hashlib.sha256(f"test:{channel.name}:{now}".encode()).hexdigest()[:24]
-        await alert_jobs.insert(self.db, job_id, channel, said, now)
+        await alert_jobs.insert(self.db, job_id, channel, notice, now)
         send_json(resp, {"executionId": alert_jobs.execution_id_of(job_id, now)}, 202)
 
 
@@ -193,10 +196,10 @@ async def channel_or_not_found(base: Resource, name: str) -> Stored:
 
 def _secret(spec: ChannelSpec, before: Stored | None) -> str | None:
     old = None if before is None else before.signing_secret
-    given = spec.signing_secret
-    if isinstance(given, SecretValue):
-        return given.value
-    if isinstance(given, KeepSecret):
+    signing_secret = spec.signing_secret
+    if isinstance(signing_secret, SecretValue):
+        return signing_secret.value
+    if isinstance(signing_secret, KeepSecret):
         if old is None:
             raise InvalidInput([Fault("signingSecret", NO_STORED_SECRET)])
         return old

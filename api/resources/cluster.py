@@ -1,4 +1,4 @@
-"""`/cluster`: who leads, who works, what is waiting, how fast it goes."""
+"""`/cluster`: leader, nodes, backlog, circuit breakers, rates."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from cluster.core.limits.circuit_breaker import Breaker
     from cluster.store.nodes import NodeStatus
 
-MOST_BREAKERS = 100
-"""Those that opened first; `breakersInAll` tells how many there are."""
-RATED = ("succeeded", "failed", "dead", "retried", "attempts")
+MAX_BREAKERS = 100
+"""The breakers that opened first are listed; `breakersInAll` is the number of all."""
+RATE_NAMES = ("succeeded", "failed", "dead", "retried", "attempts")
 
 
 class Cluster(Resource):
     """`/cluster`."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        """The cluster as the database knows it; any node answers the same."""
+        """The state of the cluster in the database; every node responds with the same."""
         leader = await leases.leadership(self.db)
         present, now_ms = await nodes.nodes_and_clock(self.db)
         waiting = await batches.backlog(self.db)
-        in_all, not_closed = await breakers.earliest_opened(self.db, MOST_BREAKERS)
+        in_all, not_closed = await breakers.earliest_opened(self.db, MAX_BREAKERS)
         send_json(
             resp,
             {
@@ -40,14 +40,14 @@ class Cluster(Resource):
                     "since": format_optional_instant(leader.since_ms),
                     "renewedAt": format_optional_instant(leader.renewed_ms),
                 },
-                "nodes": [_node(n) for n in present],
+                "nodes": [_node_json(n) for n in present],
                 "backlog": {
                     "ready": waiting.ready,
                     "leased": waiting.leased,
                     "late": waiting.late,
                     "oldestDueAt": format_optional_instant(waiting.oldest_ms),
                 },
-                "breakers": [_breaker(b, now_ms) for b in not_closed],
+                "breakers": [_breaker_json(b, now_ms) for b in not_closed],
                 "breakersInAll": in_all,
                 "rates": await self._rates(present, now_ms),
             },
@@ -61,13 +61,13 @@ class Cluster(Resource):
             drift.merge(n.counters.get("drift_recent", ()))
         return {
             "windowSeconds": round(seconds, 1),
-            **{f"{name}PerSecond": round(counts.get(name, 0) / seconds, 2) for name in RATED},
+            **{f"{name}PerSecond": round(counts.get(name, 0) / seconds, 2) for name in RATE_NAMES},
             "driftMsP50": drift.quantile(0.5),
             "driftMsP99": drift.quantile(0.99),
         }
 
 
-def _breaker(b: Breaker, now_ms: int) -> dict[str, Any]:
+def _breaker_json(b: Breaker, now_ms: int) -> dict[str, Any]:
     return {
         "host": b.host,
         "state": "half-open" if b.half_open else "open",
@@ -78,7 +78,7 @@ def _breaker(b: Breaker, now_ms: int) -> dict[str, Any]:
     }
 
 
-def _node(n: NodeStatus) -> dict[str, Any]:
+def _node_json(n: NodeStatus) -> dict[str, Any]:
     return {
         "nodeId": n.id,
         "host": n.host,

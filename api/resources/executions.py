@@ -23,41 +23,46 @@ from cluster.usecases.jobs import replay, require_job
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
-LAST, PAGE, MOST = 5, 50, 500
-MISSED = ":missed"
+DEFAULT_OF_JOB, DEFAULT_PAGE, MAX_PAGE = 5, 50, 500
+MISSED_SUFFIX = ":missed"
 
 
 class JobExecutions(Resource):
     """`/jobs/{jobId}/executions`."""
 
     async def on_get(self, req: Request, resp: Response, job_id: str) -> None:
-        """What became of its occurrences, the latest first."""
+        """The executions of a job, latest first."""
         name = job_id_or_not_found(job_id)
         q = QueryParameters(req, ("limit", "before", "state"))
-        limit, before, states = q.number("limit", LAST, MOST), q.text("before"), q.choices("state", STATES)
+        limit, before, states = (
+            q.number("limit", DEFAULT_OF_JOB, MAX_PAGE),
+            q.text("before"),
+            q.choices("state", STATES),
+        )
         place = None
         if before is not None:
-            occurrence = parse_execution_id(before.removesuffix(MISSED))
+            occurrence = parse_execution_id(before.removesuffix(MISSED_SUFFIX))
             if occurrence is not None and occurrence.job_id == name:
                 place = before
             else:
                 at = q.instant("before")
                 place = None if at is None else f"{name}:{at:013d}"
         q.raise_faults()
-        job, found = await asyncio.gather(
+        job, executions = await asyncio.gather(
             jobs.get(self.db, name),
             jobs_and_executions.executions_of(
                 self.db, JobExecutionQuery(name, limit, self.clock.now_ms(), place, states)
             ),
         )
         require_job(job, name)
-        if len(found) == limit:
-            following = {"limit": limit, "before": found[-1].id} | (
+        if len(executions) == limit:
+            next_page = {"limit": limit, "before": executions[-1].id} | (
                 {"state": ",".join(sorted(states))} if states else {}
             )
-            resp.set_header("Link", f'</jobs/{name}/executions?{urlencode(following)}>; rel="next"')
+            resp.set_header("Link", f'</jobs/{name}/executions?{urlencode(next_page)}>; rel="next"')
         send_json(
-            resp, [rendering.execution_json(r) for r in await jobs_and_executions.with_breaker_reasons(self.db, found)]
+            resp,
+            [rendering.execution_json(r) for r in await jobs_and_executions.with_breaker_reasons(self.db, executions)],
         )
 
 
@@ -65,22 +70,30 @@ class Executions(Resource):
     """`/executions`."""
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """Executions of all jobs: what is owed, then what is final, the latest first."""
+        """The executions of all jobs: owed ones first, then final ones, latest first."""
         q = QueryParameters(req, ("state", "since", "until", "limit", "cursor"))
-        states, limit, cursor = q.choices("state", STATES), q.number("limit", PAGE, MOST), q.text("cursor", 400)
+        states, limit, cursor = (
+            q.choices("state", STATES),
+            q.number("limit", DEFAULT_PAGE, MAX_PAGE),
+            q.text("cursor", 400),
+        )
         since, until = q.instant("since"), q.instant("until")
         q.raise_faults()
         after = None
         if cursor is not None:
             owed, at, name = cursors.decode(cursor, (int, int, str))
             after = PagePosition(owed == 1, at, name)
-        found, place = await execution_pages.page(
-            self.db, ExecutionQuery(limit, self.clock.now_ms(), states, since, until, after)
+        page, place = await execution_pages.page(
+            self.db,
+            ExecutionQuery(
+                limit=limit, now_ms=self.clock.now_ms(), states=states, since_ms=since, until_ms=until, after=after
+            ),
         )
-        following = None if place is None else cursors.encode(int(place.owed), place.at_ms, place.id)
-        shown = await jobs_and_executions.with_breaker_reasons(self.db, found)
+        next_page = None if place is None else cursors.encode(int(place.owed), place.at_ms, place.id)
+        explained = await jobs_and_executions.with_breaker_reasons(self.db, page)
         send_json(
-            resp, {"items": [rendering.execution_json(r) | {"jobId": r.job_id} for r in shown], "nextCursor": following}
+            resp,
+            {"items": [rendering.execution_json(r) | {"jobId": r.job_id} for r in explained], "nextCursor": next_page},
         )
 
 
@@ -88,8 +101,8 @@ class ReplayExecution(Resource):
     """`/executions/{executionId}/retry`."""
 
     async def on_post(self, _req: Request, resp: Response, execution_id: str) -> None:
-        """Send a failed or dead execution again: 202."""
-        if parse_execution_id(execution_id.removesuffix(MISSED)) is None:
+        """Replay a failed or dead execution: 202."""
+        if parse_execution_id(execution_id.removesuffix(MISSED_SUFFIX)) is None:
             raise NotFound(f"there is no execution '{execution_id[:96]}'")
         await replay(self.db, execution_id, self.clock.now_ms(), self.retention_days)
         resp.set_header("Location", f"/executions/{execution_id}")
@@ -100,9 +113,9 @@ class Execution(Resource):
     """`/executions/{executionId}`."""
 
     async def on_get(self, _req: Request, resp: Response, execution_id: str) -> None:
-        """One execution with every attempt."""
+        """One execution with all its attempts."""
         run = None
-        if parse_execution_id(execution_id.removesuffix(MISSED)) is not None:
+        if parse_execution_id(execution_id.removesuffix(MISSED_SUFFIX)) is not None:
             run = await jobs_and_executions.get_execution(self.db, execution_id, self.clock.now_ms())
         if run is None:
             raise NotFound(f"there is no execution '{execution_id[:96]}', or its retention has ended")

@@ -1,4 +1,4 @@
-"""`/jobs/{jobId}/explain`: why it did or did not run then, in sentences with times."""
+"""`/jobs/{jobId}/explain`: why a job did or did not run, in sentences with times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Explain(Resource):
     """`/jobs/{jobId}/explain`."""
 
     async def on_get(self, req: Request, resp: Response, job_id: str) -> None:
-        """What became of the occurrences of that second, or why there are none; without `at` the last run and the next."""
+        """Explains the occurrences of one second, or why there are none; without `at`, the last run and the next one."""
         q = QueryParameters(req, ("at",))
         at_ms = q.instant("at")
         q.raise_faults()
@@ -30,7 +30,7 @@ class Explain(Resource):
 
 
 def explanation_json(answer: JobExplanation) -> dict[str, Any]:
-    """The answer as JSON."""
+    """The explanation as JSON."""
     return {
         "jobId": answer.job_id,
         "jobState": answer.state,

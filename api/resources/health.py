@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`: open to everybody, and saying nothing but yes or no."""
+"""`/healthz` and `/readyz`: available without a key, so they reveal nothing beyond the state of the node."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class Healthz:
-    """Whether this process answers."""
+    """Whether this process responds."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        """200 as long as the loop turns."""
+        """200 while the event loop runs."""
         send_json(resp, {"status": "ok"})
 
 
 class Readyz:
-    """Whether this node should get requests: the database answers and it is not draining."""
+    """Whether this node can serve requests: the database is available and the node is not draining or stopping."""
 
     def __init__(self, services: Services) -> None:
         self._ready = services.is_ready
@@ -33,5 +33,5 @@ class Readyz:
         if self._ready():
             send_json(resp, {"status": "ready"})
         else:
-            why = self._unready() or "the database is away, or this node is starting or stopping"
+            why = self._unready() or "the database is unavailable, or this node is starting or stopping"
             write_problem(resp, 503, "not-ready", "Not ready", why)

@@ -1,4 +1,4 @@
-"""`POST /jobs/import`: NDJSON of any length in bounded memory. Good lines land; each bad one is told with its faults."""
+"""`POST /jobs/import`: NDJSON of any length in bounded memory. Valid lines are stored, invalid ones are reported."""
 
 from __future__ import annotations
 
@@ -20,47 +20,57 @@ if TYPE_CHECKING:
 
     from falcon.asgi import Request, Response
 
+    from cluster.usecases.jobs import ImportResult
+
 
 TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 CHUNK_LINES = 500
 CHUNK_BYTES = 4 * 1024 * 1024
-"""Lines are written when so many, or so much, has come together: long lines must not add up in memory."""
+"""A chunk is written when it has this many lines or bytes, so that long lines do not fill the memory."""
 MAX_ERRORS_SHOWN = 100
 LINES_PER_TURN = 50
-"""After so many lines other work on this loop gets its turn: an import must not make executions late."""
+"""After this many lines the event loop runs other tasks, so that an import does not delay executions."""
 
 
 async def split_lines(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes | None]:
-    """The lines of a stream without their ends; None for one that is too long to be read."""
-    rest = b""
+    """The lines of a stream without line ends; None for a line that exceeds the limit."""
+    unfinished = b""
     skipping = False
-    async for piece in stream:
-        *whole, rest = (rest + piece).split(b"\n")
-        for line in whole:
+    async for chunk in stream:
+        *lines, unfinished = (unfinished + chunk).split(b"\n")
+        for line in lines:
             yield None if skipping or len(line) > BODY_LIMIT else line
             skipping = False
-        if len(rest) > BODY_LIMIT:
-            rest, skipping = b"", True
-    if rest or skipping:
-        yield None if skipping else rest
+        if len(unfinished) > BODY_LIMIT:
+            unfinished, skipping = b"", True
+    if unfinished or skipping:
+        yield None if skipping else unfinished
 
 
 class ImportProgress:
-    """What has become of the lines so far."""
+    """The counts and errors of an import so far."""
 
     def __init__(self) -> None:
         self.created = self.updated = self.unchanged = self.failed = 0
         self.errors: list[dict[str, Any]] = []
 
     def add_failed(self, number: int, job_id: Any, faults: tuple[Fault, ...]) -> None:
-        """Count a bad line, and show it if not too many are shown already."""
+        """Count an invalid line, and list its errors unless `MAX_ERRORS_SHOWN` lines are listed already."""
         self.failed += 1
         if len(self.errors) < MAX_ERRORS_SHOWN:
             shown_id = job_id[:64] if isinstance(job_id, str) else None
             self.errors.append({"line": number, "jobId": shown_id, "errors": faults_json(faults[:20])})
 
-    def shown(self) -> dict[str, Any]:
-        """The answer."""
+    def add_written(self, done: ImportResult) -> None:
+        """Count the lines of one chunk that was written."""
+        self.created += done.created
+        self.updated += done.updated
+        self.unchanged += done.unchanged
+        for line, exc in done.refused:
+            self.add_failed(line.number, line.job_id, exc.faults)
+
+    def to_json(self) -> dict[str, Any]:
+        """The response."""
         return {
             "created": self.created,
             "updated": self.updated,
@@ -75,9 +85,9 @@ class Import(Resource):
     """`/jobs/import`."""
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        """Create or replace one job a line."""
+        """Create or replace one job per line."""
         check_content_type(req, TYPES)
-        tally = req.context.progress = ImportProgress()
+        progress = req.context.progress = ImportProgress()
         chunk: dict[str, ImportLine] = {}
         number = size = 0
         async for raw in split_lines(read_chunks(req.stream)):
@@ -86,26 +96,26 @@ class Import(Resource):
                 await asyncio.sleep(0)
             if raw is not None and not raw.strip():
                 continue
-            line = self._read(number, raw, tally)
+            line = self._read(number, raw, progress)
             if line is None:
                 continue
-            # A job that comes twice is written twice, in the order of the lines.
+            # A job that occurs twice is written twice, in the order of the lines.
             if len(chunk) == CHUNK_LINES or size > CHUNK_BYTES or line.job_id in chunk:
-                await self._write(chunk, tally)
+                await self._write(chunk, progress)
                 size = 0
             size += len(raw or b"")
             chunk[line.job_id or f":{number}"] = line
-        await self._write(chunk, tally)
-        send_json(resp, tally.shown())
+        await self._write(chunk, progress)
+        send_json(resp, progress.to_json())
 
-    def _read(self, number: int, raw: bytes | None, tally: ImportProgress) -> ImportLine | None:
+    def _read(self, number: int, raw: bytes | None, progress: ImportProgress) -> ImportLine | None:
         job_id: Any = None
         try:
             if raw is None:
-                raise InvalidInput([Fault("", f"a line may have at most {BODY_LIMIT} bytes")])
+                raise InvalidInput([Fault("", f"the line must not exceed {BODY_LIMIT} bytes")])
             value = strict_json.loads(raw)
             if not isinstance(value, dict):
-                raise InvalidInput([Fault("", "must be an object")])
+                raise InvalidInput([Fault("", "must be a JSON object")])
             faults: list[Fault] = []
             if "jobId" in value:
                 job_id = value.pop("jobId")
@@ -120,20 +130,16 @@ class Import(Resource):
             if faults:
                 raise InvalidInput(faults)
         except InvalidInput as exc:
-            tally.add_failed(number, job_id, exc.faults)
+            progress.add_failed(number, job_id, exc.faults)
         except CallerError as exc:
-            tally.add_failed(number, job_id, (Fault("", str(exc)),))
+            progress.add_failed(number, job_id, (Fault("", str(exc)),))
         else:
             return ImportLine(number, job_id, spec)
         return None
 
-    async def _write(self, chunk: dict[str, ImportLine], tally: ImportProgress) -> None:
+    async def _write(self, chunk: dict[str, ImportLine], progress: ImportProgress) -> None:
         if not chunk:
             return
         done = await import_chunk(self.db, list(chunk.values()), self.clock.now_ms())
-        tally.created += done.created
-        tally.updated += done.updated
-        tally.unchanged += done.unchanged
-        for line, exc in done.refused:
-            tally.add_failed(line.number, line.job_id, exc.faults)
+        progress.add_written(done)
         chunk.clear()

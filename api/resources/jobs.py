@@ -1,4 +1,4 @@
-"""`/jobs`: parse, one call, render."""
+"""`/jobs`: create, read, change, delete, pause, resume and trigger jobs."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from cluster.core.job.definition import StoredJob
 
 VISIBLE_STATES = tuple(s.value for s in JobState if s is not JobState.DELETED)
-PAGE, PAGE_MOST = 50, 500
+DEFAULT_PAGE, MAX_PAGE = 50, 500
 
 
 def checked_job_id(job_id: Any) -> str:
-    """A job id from outside. Raises `InvalidInput`."""
+    """The id in a body or path that may create a job. Raises `InvalidInput` if it is not valid."""
     if not isinstance(job_id, str):
         raise InvalidInput([Fault("jobId", "must be a string")])
     try:
@@ -45,14 +45,14 @@ def checked_job_id(job_id: Any) -> str:
 
 
 def job_id_or_not_found(job_id: str) -> str:
-    """A job id that may exist. Raises `NotFound` for what can be none."""
+    """The id of a job that may exist. Raises `NotFound` for an id that no job can have."""
     if not JOB_ID.match(job_id):
         raise NotFound(f"there is no job '{job_id[:64]}'")
     return job_id
 
 
 class Resource:
-    """What the resources share."""
+    """What all resources share."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -62,7 +62,7 @@ class Resource:
         self.retention_days = services.settings.rules.retention_days
 
     async def send_job(self, resp: Response, job: StoredJob, status: int = 200) -> None:
-        """The job in full, with its ETag."""
+        """Send the job with its next and last executions, and its ETag."""
         now_ms = self.clock.now_ms()
         last = await jobs_and_executions.executions_of(self.db, JobExecutionQuery(job.id, 1, now_ms))
         resp.set_header("ETag", etag(job.revision))
@@ -89,43 +89,43 @@ class Jobs(Resource):
         if faults:
             raise InvalidInput(faults)
         now_ms = self.clock.now_ms()
-        fresh = job_id or jobs.new_job_id(now_ms)
+        fresh_id = job_id or jobs.new_job_id(now_ms)
 
-        async def work(mine: Reservation | None) -> StoredResponse:
-            name, again = (fresh, False) if mine is None else (mine.name, mine.takeover)
-            job = await jobs.create(self.db, name, spec, now_ms, repeated=again)
+        async def work(reservation: Reservation | None) -> StoredResponse:
+            name, repeated = (fresh_id, False) if reservation is None else (reservation.name, reservation.takeover)
+            job = await jobs.create(self.db, name, spec, now_ms, repeated=repeated)
             headers = (("Location", f"/jobs/{job.id}"), ("ETag", etag(job.revision)))
             return StoredResponse(201, orjson.dumps({"jobId": job.id}), headers)
 
-        answer, replayed = await run_once(self.services, req, [job_id, body], fresh, work)
-        send_stored(resp, answer, replayed=replayed)
+        response, replayed = await run_once(self.services, req, [job_id, body], fresh_id, work)
+        send_stored(resp, response, replayed=replayed)
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """A page of jobs, the newest first."""
+        """A page of jobs, newest first."""
         q = QueryParameters(req, ("state", "tag", "q", "limit", "cursor"))
         states, tag, text = q.choices("state", VISIBLE_STATES), q.text("tag", 64), q.text("q")
-        limit, cursor = q.number("limit", PAGE, PAGE_MOST), q.text("cursor", 400)
+        limit, cursor = q.number("limit", DEFAULT_PAGE, MAX_PAGE), q.text("cursor", 400)
         q.raise_faults()
         after = None if cursor is None else JobPosition(*cursors.decode(cursor, (int, str)))
         page = await jobs_and_executions.jobs_page(
             self.db, JobQuery(tuple(sorted(states)) or VISIBLE_STATES, limit, tag, text, after)
         )
-        following = None if page.after is None else cursors.encode(page.after.created_ms, page.after.job_id)
-        answer: dict[str, Any] = {"items": [rendering.job_json(j) for j in page.jobs], "nextCursor": following}
+        next_cursor = None if page.after is None else cursors.encode(page.after.created_ms, page.after.job_id)
+        content: dict[str, Any] = {"items": [rendering.job_json(j) for j in page.jobs], "nextCursor": next_cursor}
         if page.unreadable:
-            answer["unreadable"] = [{"jobId": i, "reason": why} for i, why in page.unreadable.items()]
-        send_json(resp, answer)
+            content["unreadable"] = [{"jobId": i, "reason": why} for i, why in page.unreadable.items()]
+        send_json(resp, content)
 
 
 class Job(Resource):
     """`/jobs/{jobId}`."""
 
     async def on_get(self, _req: Request, resp: Response, job_id: str) -> None:
-        """The job in full."""
+        """The job with its next and last executions."""
         await self.send_job(resp, jobs.require_job(await stored.get(self.db, job_id_or_not_found(job_id)), job_id))
 
     async def on_put(self, req: Request, resp: Response, job_id: str) -> None:
-        """Create or replace it: 201 or 200."""
+        """Create or replace the job: 201 or 200."""
         name, expect = checked_job_id(job_id), read_preconditions(req)
         body = await read_object(req)
         if body.get("jobId") == name:
@@ -137,7 +137,7 @@ class Job(Resource):
         await self.send_job(resp, job, 201 if created else 200)
 
     async def on_patch(self, req: Request, resp: Response, job_id: str) -> None:
-        """Change some fields (RFC 7396)."""
+        """Change some fields of the job (merge patch, RFC 7396)."""
         name, expect = job_id_or_not_found(job_id), read_preconditions(req)
         change = await read_object(req)
         await self.send_job(
@@ -145,7 +145,7 @@ class Job(Resource):
         )
 
     async def on_delete(self, req: Request, resp: Response, job_id: str) -> None:
-        """Delete it: 204."""
+        """Delete the job: 204."""
         await jobs.delete(self.db, job_id_or_not_found(job_id), self.clock.now_ms(), read_preconditions(req))
         resp.status = 204
 
@@ -154,7 +154,7 @@ class Pause(Resource):
     """`/jobs/{jobId}/pause`."""
 
     async def on_post(self, req: Request, resp: Response, job_id: str) -> None:
-        """Owe nothing from now on; pausing what is paused changes nothing."""
+        """Pause the job from now on. Pausing a paused job changes nothing."""
         await self.send_job(
             resp, await jobs.pause(self.db, job_id_or_not_found(job_id), self.clock.now_ms(), read_preconditions(req))
         )
@@ -164,7 +164,7 @@ class Resume(Resource):
     """`/jobs/{jobId}/resume`."""
 
     async def on_post(self, req: Request, resp: Response, job_id: str) -> None:
-        """Owe again from now on; nothing is caught up for the pause."""
+        """Resume the job from now on. Occurrences during the pause are not caught up."""
         await self.send_job(
             resp, await jobs.resume(self.db, job_id_or_not_found(job_id), self.clock.now_ms(), read_preconditions(req))
         )
@@ -174,19 +174,23 @@ class Trigger(Resource):
     """`/jobs/{jobId}/trigger`."""
 
     async def on_post(self, req: Request, resp: Response, job_id: str) -> None:
-        """Run it once, now: 202 and the execution's id."""
+        """Run the job once, now: 202 and the id of the execution."""
         now_ms = self.clock.now_ms()
 
-        async def work(mine: Reservation | None) -> StoredResponse:
-            async def moved(due: int) -> None:
-                if mine is not None:
-                    await idempotency.rename(self.db, mine, str(due))
+        async def work(reservation: Reservation | None) -> StoredResponse:
+            async def rename_reservation(due: int) -> None:
+                if reservation is not None:
+                    await idempotency.rename(self.db, reservation, str(due))
 
-            earlier = int(mine.name) if mine is not None and mine.takeover else None
+            earlier_due = int(reservation.name) if reservation is not None and reservation.takeover else None
             name = await jobs.trigger(
-                self.db, job_id_or_not_found(job_id), now_ms, reserved_due_ms=earlier, on_due_moved=moved
+                self.db,
+                job_id_or_not_found(job_id),
+                now_ms,
+                reserved_due_ms=earlier_due,
+                on_due_moved=rename_reservation,
             )
             return StoredResponse(202, orjson.dumps({"executionId": name}), (("Location", f"/executions/{name}"),))
 
-        answer, replayed = await run_once(self.services, req, None, str(trigger_due_ms(now_ms)), work)
-        send_stored(resp, answer, replayed=replayed)
+        response, replayed = await run_once(self.services, req, None, str(trigger_due_ms(now_ms)), work)
+        send_stored(resp, response, replayed=replayed)

@@ -1,4 +1,4 @@
-"""`/metrics`: the readings of every worker behind this port, and the state of the cluster, in Prometheus' words."""
+"""`/metrics`: the readings of all workers behind this port and the state of the cluster, for Prometheus."""
 
 from __future__ import annotations
 
@@ -38,54 +38,54 @@ class Metrics:
         self._services = services
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """Text for Prometheus, as OpenMetrics if it asks for that."""
+        """The metrics as text, in the OpenMetrics format if the scraper accepts it."""
         cluster = await self._cluster()
         encode, kind = choose_encoder(req.accept)
-        # In a thread: it is some ms of work, and who waits for the loop may be due now.
+        # In a thread: rendering takes some ms, in which the event loop may have a request to send.
         resp.data = await asyncio.to_thread(render_exposition, encode, self._services.worker_readings(), cluster)
         resp.content_type = kind
 
     async def _cluster(self) -> dict[str, Any]:
         lookahead_ms = int(self._services.settings.lookahead_seconds * 1000)
-        found: dict[str, Any] = {"lookahead_ms": lookahead_ms, "database_up": 0}
+        unavailable: dict[str, Any] = {"lookahead_ms": lookahead_ms, "database_up": 0}
         try:
             with within(DATABASE_SECONDS):
                 waiting = await batches.backlog(self._services.db)
                 earliest = await schedules.earliest_next_ms(self._services.db)
-                open_in_all, shown = await breakers.earliest_opened(self._services.db, MAX_HOSTS)
+                open_in_all, listed = await breakers.earliest_opened(self._services.db, MAX_HOSTS)
         except StoreError:
-            return found
+            return unavailable
         now = self._services.clock.now_ms()
         ahead = lookahead_ms if earliest is None else min(lookahead_ms, earliest - now)
         return {
-            **found,
+            **unavailable,
             "database_up": 1,
             "backlog": {"ready": waiting.ready, "leased": waiting.leased, "late": waiting.late},
             "oldest_due_ms": 0 if waiting.oldest_ms is None else max(0, now - waiting.oldest_ms),
             "ahead_ms": ahead,
             "breakers_open": open_in_all,
-            "breakers": _breaker_states(shown),
+            "breakers": _breaker_states(listed),
         }
 
 
-def _breaker_states(shown: Sequence[Breaker]) -> dict[str, int]:
-    """Those that opened first: when half the world is away, one series per host would be one too many."""
-    return {f"{b.host} {'half_open' if b.half_open else 'open'}": 1 for b in shown}
+def _breaker_states(listed: Sequence[Breaker]) -> dict[str, int]:
+    """1 for each of these hosts. At most `MAX_HOSTS` are read, so that an outage of many targets makes few series."""
+    return {f"{b.host} {'half_open' if b.half_open else 'open'}": 1 for b in listed}
 
 
 class _Readings(Collector):
-    """Hands the families to the encoder; made for one scrape."""
+    """The metric families of one scrape."""
 
-    def __init__(self, parts: Sequence[WorkerReadings], cluster: Mapping[str, Any]) -> None:
-        self._parts = parts
+    def __init__(self, workers: Sequence[WorkerReadings], cluster: Mapping[str, Any]) -> None:
+        self._workers = workers
         self._cluster = cluster
 
     def collect(self) -> Iterable[Metric]:
-        """Every family with its samples."""
+        """All families with their samples."""
         for s in WORKER:
             metric = _family(s, ("worker", *s.labels))
-            for part in self._parts:
-                _add(metric, s, part.readings.get(s.readings_key), (str(part.worker),))
+            for w in self._workers:
+                _add(metric, s, w.readings.get(s.readings_key), (str(w.worker),))
             yield metric
         for s in CLUSTER:
             metric = _family(s, s.labels)
@@ -93,22 +93,24 @@ class _Readings(Collector):
             yield metric
         info = GaugeMetricFamily(INFO[0], INFO[1], labels=INFO[2])
         age = GaugeMetricFamily(AGE[0], AGE[1], labels=("worker",))
-        for part in self._parts:
-            r = part.readings
-            info.add_metric([str(part.worker), r["node"], r["version"], str(r["pid"])], 1)
-            age.add_metric([str(part.worker)], round(part.age_seconds, 3))
+        for w in self._workers:
+            r = w.readings
+            info.add_metric([str(w.worker), r["node"], r["version"], str(r["pid"])], 1)
+            age.add_metric([str(w.worker)], round(w.age_seconds, 3))
         yield info
         yield age
 
 
 def _family(s: Series, labels: Sequence[str]) -> Metric:
-    made = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}[s.kind]
-    family: Metric = made(s.name, s.help, labels=labels)
+    family_class = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}[
+        s.kind
+    ]
+    family: Metric = family_class(s.name, s.help, labels=labels)
     return family
 
 
 def _add(metric: Any, s: Series, value: Any, labels: tuple[str, ...]) -> None:
-    """One reading, or one per label value. What is not known (the database is away) has no sample."""
+    """Add one sample, or one per label value. An unknown reading (the database is unavailable) adds none."""
     if value is None:
         return
     if s.labels:
@@ -127,9 +129,9 @@ def _sample(metric: Any, s: Series, value: Any, labels: tuple[str, ...]) -> None
     metric.add_metric(labels, buckets, value["sum"] * s.scale)
 
 
-def render_exposition(encode: Any, parts: Sequence[WorkerReadings], cluster: Mapping[str, Any]) -> bytes:
-    """All of it as text, by the encoder that the scraper chose."""
+def render_exposition(encode: Any, workers: Sequence[WorkerReadings], cluster: Mapping[str, Any]) -> bytes:
+    """All metrics as text, by the encoder that the scraper chose."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Readings(parts, cluster))
+    registry.register(_Readings(workers, cluster))
     text: bytes = encode(registry)
     return text

@@ -1,4 +1,4 @@
-"""`POST /schedules/preview`: when a schedule would run, in words and instants, before any job has it."""
+"""`POST /schedules/preview`: the next occurrences of a schedule and its description, without creating a job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PreviewSpec(Model):
-    """A question."""
+    """The schedule to preview."""
 
     timezone: Annotated[str, AfterValidator(check_zone)] = Field(default="UTC", max_length=64)
     schedule: Annotated[str, AfterValidator(check_schedule)] = Field(max_length=MAX_SCHEDULE_LENGTH)
@@ -34,21 +34,23 @@ class Preview(Resource):
     """`/schedules/preview`."""
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        """The next occurrences, with the zone's offset."""
+        """The next occurrences, with the UTC offset of the time zone."""
         try:
-            asked = PreviewSpec.model_validate(await read_json(req))
+            spec = PreviewSpec.model_validate(await read_json(req))
         except ValidationError as exc:
             raise InvalidInput(faults_of(exc)) from exc
-        after = self.clock.now_ms() if asked.after is None else asked.after
-        schedule = parse_schedule(asked.schedule, asked.timezone, after)
-        found = schedule.between(after + 1, instants.LATEST_MS, asked.count)
-        if not found:
-            raise InvalidInput([Fault("schedule", "never fires after that time")])
+        after = self.clock.now_ms() if spec.after is None else spec.after
+        schedule = parse_schedule(spec.schedule, spec.timezone, after)
+        occurrences = schedule.between(after + 1, instants.LATEST_MS, spec.count)
+        if not occurrences:
+            raise InvalidInput(
+                [Fault("schedule", "has no occurrence after `after`; choose an earlier time or another schedule")]
+            )
         send_json(
             resp,
             {
-                "next": [instants.format_instant(t, asked.timezone) for t in found],
+                "next": [instants.format_instant(t, spec.timezone) for t in occurrences],
                 "description": describe(schedule),
-                "warnings": warnings(schedule, found, after),
+                "warnings": warnings(schedule, occurrences, after),
             },
         )

@@ -1,4 +1,4 @@
-"""`/queues`: names under which jobs share limits."""
+"""`/queues`: limits that several jobs share."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ if TYPE_CHECKING:
 
 
 class QueueSpec(Model):
-    """The limits of a queue, all nodes together."""
+    """The limits of a queue, for all nodes together."""
 
     max_per_second: float | None = Field(
-        default=None, ge=0.001, le=100_000, allow_inf_nan=False, description="Requests a second."
+        default=None, ge=0.001, le=100_000, allow_inf_nan=False, description="Requests per second."
     )
-    max_concurrent: int | None = Field(default=None, ge=1, le=10_000, description="Requests at once.")
+    max_concurrent: int | None = Field(
+        default=None, ge=1, le=10_000, description="Requests in flight at the same time."
+    )
 
 
-def _named(name: str) -> str:
+def _checked_name(name: str) -> str:
     try:
         return check_queue(name)
     except PydanticCustomError as exc:
         raise InvalidInput([Fault("name", exc.message())]) from exc
 
 
-def _shown(q: Stored, running: int) -> dict[str, Any]:
+def _queue_json(q: Stored, running: int) -> dict[str, Any]:
     return {
         "name": q.name,
         "maxPerSecond": q.limits.per_second,
@@ -53,11 +55,11 @@ class Queues(Resource):
     """`/queues`."""
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """Every queue, by name."""
+        """All queues, by name."""
         QueryParameters(req, ()).raise_faults()
-        found = await queues.list_all(self.db)
-        running = await permits.running_counts(self.db, [QUEUE_PREFIX + q.name for q in found])
-        send_json(resp, {"items": [_shown(q, running.get(QUEUE_PREFIX + q.name, 0)) for q in found]})
+        all_queues = await queues.list_all(self.db)
+        running = await permits.running_counts(self.db, [QUEUE_PREFIX + q.name for q in all_queues])
+        send_json(resp, {"items": [_queue_json(q, running.get(QUEUE_PREFIX + q.name, 0)) for q in all_queues]})
 
 
 class Queue(Resource):
@@ -68,21 +70,21 @@ class Queue(Resource):
         await self._show(resp, await queues.get(self.db, name), name)
 
     async def on_put(self, req: Request, resp: Response, name: str) -> None:
-        """Make it or replace its limits; in force within two seconds."""
-        known = _named(name)
+        """Create the queue or replace its limits. They take effect within two seconds."""
+        checked_name = _checked_name(name)
         body = await read_object(req)
         try:
             spec = QueueSpec.model_validate(body)
         except ValidationError as exc:
             raise InvalidInput(faults_of(exc)) from exc
-        queue = Stored(known, Limits(spec.max_per_second, spec.max_concurrent), self.clock.now_ms())
-        made = await queues.put(self.db, queue)
-        if made:
-            resp.set_header("Location", f"/queues/{known}")
-        await self._show(resp, queue, name, 201 if made else 200)
+        queue = Stored(checked_name, Limits(spec.max_per_second, spec.max_concurrent), self.clock.now_ms())
+        created = await queues.put(self.db, queue)
+        if created:
+            resp.set_header("Location", f"/queues/{checked_name}")
+        await self._show(resp, queue, name, 201 if created else 200)
 
     async def on_delete(self, _req: Request, resp: Response, name: str) -> None:
-        """End its limits; jobs that name it are free then."""
+        """Delete the queue. The jobs that name it are no longer limited."""
         if not await queues.delete(self.db, name):
             raise NotFound(f"there is no queue '{name[:64]}'")
         await permits.delete(self.db, QUEUE_PREFIX + name)
@@ -92,4 +94,4 @@ class Queue(Resource):
         if queue is None:
             raise NotFound(f"there is no queue '{name[:64]}'")
         running = await permits.running_counts(self.db, [QUEUE_PREFIX + queue.name])
-        send_json(resp, _shown(queue, running.get(QUEUE_PREFIX + queue.name, 0)), status)
+        send_json(resp, _queue_json(queue, running.get(QUEUE_PREFIX + queue.name, 0)), status)

@@ -1,4 +1,4 @@
-"""Values as the JSON that callers see. Times are RFC 3339 in UTC with milliseconds."""
+"""Jobs and executions as JSON. Times are RFC 3339 in UTC with milliseconds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
     from cluster.core.job.definition import StoredJob
 
-NEXT_RUNS = 5
+NEXT_RUNS_SHOWN = 5
 
 
 def job_json(j: StoredJob) -> dict[str, Any]:
-    """A job as a page of jobs shows it."""
+    """A job in a list."""
     return {
         "jobId": j.id,
         **job_document(j.definition),
@@ -31,16 +31,16 @@ def job_json(j: StoredJob) -> dict[str, Any]:
 
 
 def full_job_json(j: StoredJob, last: ExecutionView | None, now_ms: int) -> dict[str, Any]:
-    """A job with what comes next and what came last."""
+    """A job with its next occurrences and its last execution."""
     return job_json(j) | {
         "activeFrom": format_instant(j.active_from_ms),
-        "nextRuns": [format_instant(t) for t in next_runs(j, now_ms, NEXT_RUNS)],
+        "nextRuns": [format_instant(t) for t in next_runs(j, now_ms, NEXT_RUNS_SHOWN)],
         "lastExecution": None if last is None else execution_json(last),
     }
 
 
 def next_runs(j: StoredJob, now_ms: int, count: int) -> list[int]:
-    """The next occurrences that the job will owe, as it is now; none unless it is active."""
+    """The next occurrences of the job; none unless it is active."""
     if j.state is not JobState.ACTIVE:
         return []
     d = j.definition
@@ -50,9 +50,9 @@ def next_runs(j: StoredJob, now_ms: int, count: int) -> list[int]:
 
 
 def execution_json(r: ExecutionView) -> dict[str, Any]:
-    """An execution as lists show it: its last attempt counts."""
+    """An execution in a list, with the values of its last attempt."""
     last = r.attempts[-1] if r.attempts else None
-    shown: dict[str, Any] = {
+    rendered: dict[str, Any] = {
         "timestamp": format_instant(last.sent_ms if last else r.ended_ms if r.ended_ms is not None else r.due_ms),
         "status": last.status if last else None,
         "duration": f"{last.duration_ms:.0f}ms" if last else None,
@@ -61,21 +61,21 @@ def execution_json(r: ExecutionView) -> dict[str, Any]:
         "state": r.state,
         "attempt": len(r.attempts),
         "driftMs": r.drift_ms,
-        "error": _error(last) if r.state != "succeeded" else None,
+        "error": _error_text(last) if r.state != "succeeded" else None,
         "node": last.node if last else r.node,
     }
     if r.reason is not None:
-        shown["reason"] = r.reason
+        rendered["reason"] = r.reason
     if r.state == "missed":
-        shown |= {
+        rendered |= {
             "missedCount": r.count,
             "missedUntil": format_instant(r.last_ms if r.last_ms is not None else r.due_ms),
         }
-    return shown
+    return rendered
 
 
 def full_execution_json(r: ExecutionView) -> dict[str, Any]:
-    """An execution with every attempt."""
+    """An execution with all its attempts."""
     return execution_json(r) | {
         "jobId": r.job_id,
         "reason": r.reason,
@@ -83,12 +83,12 @@ def full_execution_json(r: ExecutionView) -> dict[str, Any]:
         "endedAt": format_optional_instant(r.ended_ms),
         "trigger": r.trigger,
         "scheduleVersion": r.schedule_version,
-        "attempts": [_attempt(a) for a in r.attempts],
+        "attempts": [_attempt_json(a) for a in r.attempts],
     }
 
 
-def _error(a: Attempt | None) -> str | None:
-    """One sentence on what went wrong with an attempt."""
+def _error_text(a: Attempt | None) -> str | None:
+    """What went wrong in an attempt, in one sentence."""
     if a is None:
         return None
     if a.error is not None:
@@ -96,7 +96,7 @@ def _error(a: Attempt | None) -> str | None:
     return None if a.status is None or 200 <= a.status < 300 else f"the target answered {a.status}"
 
 
-def _attempt(a: Attempt) -> dict[str, Any]:
+def _attempt_json(a: Attempt) -> dict[str, Any]:
     return {
         "attempt": a.number,
         "sentAt": format_instant(a.sent_ms),

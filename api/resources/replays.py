@@ -1,4 +1,4 @@
-"""`/executions/retry`: sending many failed or dead executions again."""
+"""`/executions/retry`: replay many failed or dead executions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cluster.core.documents.job import Instant, Tag
 from cluster.core.documents.job_json import faults_of
 from cluster.core.errors import InvalidInput, NotFound
 from cluster.core.instants import format_instant, format_optional_instant
-from cluster.store import replays
+from cluster.store import replayable, replays
 from cluster.store.replays import REPLAYABLE, Replay, ReplayFilter
 
 if TYPE_CHECKING:
@@ -23,33 +23,39 @@ if TYPE_CHECKING:
 
 
 class RetryFilter(Model):
-    """Which ones: all that is given must fit."""
+    """Which executions: all given conditions must match."""
 
-    job_id: str | None = Field(default=None, pattern="^[A-Za-z0-9_-]{1,64}$", description="Of this job.")
-    tag: Tag | None = Field(default=None, description="Of jobs with this tag.")
+    job_id: str | None = Field(default=None, pattern="^[A-Za-z0-9_-]{1,64}$", description="Executions of this job.")
+    tag: Tag | None = Field(default=None, description="Executions of jobs with this tag.")
     state: Annotated[list[Literal["failed", "dead"]], Field(min_length=1, max_length=2)] = Field(
-        default=["failed", "dead"], description="In these states."
+        default=["failed", "dead"], description="Executions in these states."
     )
-    since: Instant | None = Field(default=None, description="Ended since then ...")
-    until: Instant | None = Field(default=None, description="... and before then.")
+    since: Instant | None = Field(default=None, description="Executions that ended at or after this time.")
+    until: Instant | None = Field(default=None, description="Executions that ended before this time.")
     error: (
         Literal["dns", "connect", "tls", "timeout", "stalled", "reset", "denied", "too_large", "protocol", "other"]
         | None
-    ) = Field(default=None, description="The last attempt ended with this kind of error.")
-    status: int | None = Field(default=None, ge=100, le=599, description="The last attempt was answered with this.")
-
-
-class RetrySpecMany(Model):
-    """What to send again, and how fast."""
-
-    filter: RetryFilter
-    dry_run: bool = Field(default=False, description="Only count.")
-    max_per_second: float = Field(
-        default=50.0, ge=0.1, le=1000, allow_inf_nan=False, description="At most so many a second, behind what is due."
+    ) = Field(default=None, description="Executions whose last attempt ended with this kind of error.")
+    status: int | None = Field(
+        default=None, ge=100, le=599, description="Executions whose last attempt got this HTTP status."
     )
 
 
-def _shown(r: Replay) -> dict[str, Any]:
+class RetrySpecMany(Model):
+    """Which executions to replay, and how fast."""
+
+    filter: RetryFilter
+    dry_run: bool = Field(default=False, description="Only count the matches; send nothing.")
+    max_per_second: float = Field(
+        default=50.0,
+        ge=0.1,
+        le=1000,
+        allow_inf_nan=False,
+        description="How many executions to send per second, at most; work that is due is sent first.",
+    )
+
+
+def _replay_json(r: Replay) -> dict[str, Any]:
     w = r.criteria
     return {
         "retryId": r.id,
@@ -74,7 +80,7 @@ class ReplayMany(Resource):
     """`/executions/retry`."""
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        """Count them (`dryRun`: 200), or have them sent again (202)."""
+        """Count the matches (`dryRun`: 200), or start the replay (202)."""
         body = await read_object(req)
         try:
             spec = RetrySpecMany.model_validate(body)
@@ -82,24 +88,32 @@ class ReplayMany(Resource):
             raise InvalidInput(faults_of(exc)) from exc
         f = spec.filter
         states = tuple(s for s in REPLAYABLE if s in f.state)
-        which = ReplayFilter(states, f.job_id, f.tag, f.since, f.until, f.error, f.status)
+        criteria = ReplayFilter(
+            states=states,
+            job_id=f.job_id,
+            tag=f.tag,
+            since_ms=f.since,
+            until_ms=f.until,
+            error=f.error,
+            status=f.status,
+        )
         now_ms = self.clock.now_ms()
-        matched = await replays.count_matching(self.db, which, now_ms)
+        matched = await replayable.count(self.db, criteria, now_ms)
         if spec.dry_run:
             send_json(resp, {"dryRun": True, "matched": matched})
             return
-        replay = Replay(uuid.uuid4().hex, which, spec.max_per_second, now_ms, matched)
+        replay = Replay(uuid.uuid4().hex, criteria, spec.max_per_second, now_ms, matched)
         await replays.insert(self.db, replay)
         resp.set_header("Location", f"/executions/retry/{replay.id}")
-        send_json(resp, _shown(replay), 202)
+        send_json(resp, _replay_json(replay), 202)
 
 
 class ReplayStatus(Resource):
     """`/executions/retry/{retryId}`."""
 
     async def on_get(self, _req: Request, resp: Response, retry_id: str) -> None:
-        """How far it is."""
+        """The progress of the replay."""
         replay = await replays.get(self.db, retry_id)
         if replay is None:
-            raise NotFound(f"there is no such request '{retry_id[:64]}', or it is older than a week")
-        send_json(resp, _shown(replay))
+            raise NotFound(f"there is no replay '{retry_id[:64]}', or it is older than a week")
+        send_json(resp, _replay_json(replay))

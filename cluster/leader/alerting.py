@@ -22,14 +22,15 @@ import structlog
 
 from cluster.core import alerts
 from cluster.core.alerts import ACTIVE, IncidentKind, JobStanding, Symptom
-from cluster.store import alert_jobs, channels, incidents
+from cluster.core.notice_texts import webhook_payload
+from cluster.store import alert_jobs, alert_results, channels, incidents, meta
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.clock import Clock
     from cluster.core.alerts import AlertRules, Incident, Notice, RecordedResult
-    from cluster.store.incidents import JobAlertRules
+    from cluster.store.alert_jobs import JobAlertRules
     from cluster.store.mongo.client import Database
 
 log = structlog.get_logger()
@@ -79,7 +80,7 @@ class Alerter:
     async def step(self) -> Alerted:
         """One bounded piece of each."""
         done = Alerted()
-        self._default = await incidents.default_rules(self._db)
+        self._default = await meta.default_rules(self._db)
         await self._look_at_marks(done)
         await self._look_at_open(done)
         await self._look_for_silence(done)
@@ -90,28 +91,28 @@ class Alerter:
         self._told_after = unsent[-1].id if len(unsent) == INCIDENTS else ""
         now = self._clock.now_ms()
         if now - self._forget_at > FORGET_EVERY_MS:
-            forgotten = await incidents.delete_ended_alert_jobs(self._db, now - self._keep_ms, FORGOTTEN)
+            forgotten = await alert_jobs.delete_ended(self._db, now - self._keep_ms, FORGOTTEN)
             self._forget_at = now if forgotten < FORGOTTEN else 0
         return done
 
     async def _look_at_marks(self, done: Alerted) -> None:
-        marks, looked_at = await incidents.alert_pending_results(self._db, MARKS)
+        marks, looked_at = await alert_results.pending(self._db, MARKS)
         done.pending = len(looked_at)
         if not looked_at:
             return
         by_job = alerts.by_job(marks)
-        ruled = await incidents.alert_rules_of(self._db, by_job, self._default)
+        ruled = await alert_jobs.alert_rules_of(self._db, by_job, self._default)
         for job_id, results in by_job.items():
             job = ruled.get(job_id)
             if job is not None and job.rules is not None:
                 for trouble in alerts.symptoms(job.rules, results, await self._latest(job.rules, job_id)):
                     done.opened += await self._seen(job_id, trouble, job.rules)
-        await incidents.clear_alert_pending(self._db, looked_at)
+        await alert_results.clear_pending(self._db, looked_at)
 
     async def _latest(self, rules: AlertRules, job_id: str) -> Sequence[RecordedResult]:
         if rules.after_failures is None:
             return ()
-        return await incidents.latest_results(self._db, job_id, rules.after_failures)
+        return await alert_results.latest(self._db, job_id, rules.after_failures)
 
     async def _seen(self, job_id: str, trouble: Symptom, rules: AlertRules) -> int:
         """Open the incident, or note that it goes on. Returns 1 if it was opened."""
@@ -132,14 +133,14 @@ class Alerter:
         found = await incidents.due_for_check(self._db, now - CHECK_MS, INCIDENTS)
         if not found:
             return
-        ruled = await incidents.alert_rules_of(self._db, {i.job_id for i in found}, self._default)
+        ruled = await alert_jobs.alert_rules_of(self._db, {i.job_id for i in found}, self._default)
         for incident in found:
             job = ruled.get(incident.job_id)
             rules = None if job is None else job.rules
             latest = await self._judged_by(incident, rules, now)
             standing = ACTIVE if job is None else JobStanding(job.active, job.ended)
             if standing.ended and latest is None:
-                standing = replace(standing, forgotten=not await incidents.has_history(self._db, incident.job_id))
+                standing = replace(standing, forgotten=not await alert_results.has_history(self._db, incident.job_id))
             after = alerts.after_check(incident, rules, latest, now, standing)
             if await incidents.write(self._db, after) and not after.open:
                 done.closed += 1
@@ -148,8 +149,8 @@ class Alerter:
     async def _judged_by(self, incident: Incident, rules: AlertRules | None, now: int) -> RecordedResult | None:
         """The result that says whether it is over. A silence ends by the same question that it began by."""
         if incident.kind is IncidentKind.NO_RUN and rules is not None and rules.no_run_ms is not None:
-            return await incidents.latest_success_since(self._db, incident.job_id, now - rules.no_run_ms)
-        found = await incidents.latest_results(self._db, incident.job_id, 1)
+            return await alert_results.latest_success_since(self._db, incident.job_id, now - rules.no_run_ms)
+        found = await alert_results.latest(self._db, incident.job_id, 1)
         return found[0] if found else None
 
     async def _look_for_silence(self, done: Alerted) -> None:
@@ -157,7 +158,7 @@ class Alerter:
         now = self._clock.now_ms()
         if now - self._silent_at < SILENT_EVERY_MS and not self._silent_after:
             return
-        found = await incidents.silence_candidates(self._db, self._silent_after, SILENT)
+        found = await alert_jobs.silence_candidates(self._db, self._silent_after, SILENT)
         self._silent_after = found[-1].id if len(found) == SILENT else ""
         self._silent_at = now
         for job in found:
@@ -167,7 +168,7 @@ class Alerter:
         rules = job.rules
         if rules is None or rules.no_run_ms is None or now - job.active_from_ms < rules.no_run_ms:
             return 0
-        if await incidents.latest_success_since(self._db, job.id, now - rules.no_run_ms) is not None:
+        if await alert_results.latest_success_since(self._db, job.id, now - rules.no_run_ms) is not None:
             return 0
         detail = f"nothing has succeeded for {rules.no_run_ms // 1000} s"
         return await self._seen(job.id, Symptom(IncidentKind.NO_RUN, now, detail), rules)
@@ -179,7 +180,7 @@ class Alerter:
         for name in names - known.keys():
             why = locked.get(name, "there is no such channel")
             log.error("alert_undeliverable", channel=name, job=incident.job_id, why=why)
-        job = (await incidents.alert_rules_of(self._db, [incident.job_id], None)).get(incident.job_id)
+        job = (await alert_jobs.alert_rules_of(self._db, [incident.job_id], None)).get(incident.job_id)
         made = 0
         for notice in incident.pending_notices:
             for name in notice.channels:
@@ -192,7 +193,7 @@ class Alerter:
         return made
 
     async def _carry(self, incident: Incident, notice: Notice, channel: channels.Channel, name: str | None) -> int:
-        said = alerts.webhook_payload(incident, notice, name)
+        said = webhook_payload(incident, notice, name)
         job_id = incident.notice_job_id(notice, channel.name)
         if not await alert_jobs.insert(self._db, job_id, channel, said, notice.at_ms):
             return 0

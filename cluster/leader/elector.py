@@ -41,8 +41,7 @@ class Elector:
         """The latest term this node knows of, whoever holds it."""
         self.leader_changes = 0
         """How often a newer term was met since this node began."""
-        self.eligible = True
-        """False keeps this node from taking over: its clock disagrees with the others'. It does not depose it."""
+        self._eligible = True
         self._aside_until = 0.0
 
     @property
@@ -57,6 +56,10 @@ class Elector:
         if term is None:
             raise TermLost("the leader lease is not trusted any more")
         return term
+
+    def set_eligible(self, *, eligible: bool) -> None:
+        """Whether this node may take over: not while its clock disagrees with the others'. A leader is not deposed."""
+        self._eligible = eligible
 
     async def step(self) -> Term | None:
         """Renew if we lead, else observe and take over when it is time. Never raises for a database that is away."""
@@ -75,7 +78,7 @@ class Elector:
         now = self._clock.monotonic()
         self._observed = observe(self._observed, lease, now)
         self._note(lease.term)
-        if not self.eligible or now < self._aside_until:
+        if not self._eligible or now < self._aside_until:
             return
         if not may_take_over(self._observed, now, self._timings.leader_lease):
             return

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.documents.job_json import job_document, merge_patch, read_spec
 from cluster.core.errors import CallerError, Conflict, Fault, InvalidInput, NotFound, PreconditionFailed
-from cluster.core.execution.model import Batch, Execution
+from cluster.core.execution.batching import DUE_NOW, make_batch
+from cluster.core.execution.model import Execution
 from cluster.core.ids import execution_id, trigger_due_ms
 from cluster.core.job import changes as jobchange
 from cluster.core.job.changes import ChangeStamp
 from cluster.core.lifecycle import JobState, State
-from cluster.core.limits.permits import batch_limit_key, limit_key_of
-from cluster.store import batches, channels, executions, history, jobs
+from cluster.core.limits.permits import limit_key_of
+from cluster.store import batches, channels, executions, history, jobs, meta
 from cluster.store.enqueue import insert_owed
-from cluster.store.mongo import schema
 from cluster.store.queries import jobs_and_executions
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ async def _remember_retention(db: Database, changes: Sequence[JobChange]) -> Non
     """Before anything is recorded under a shorter retention: searches by time rely on knowing the shortest."""
     days = [c.job.definition.retention_days for c in changes if c.job.definition.retention_days is not None]
     if days:
-        await schema.record_retention(db, min(days))
+        await meta.record_retention(db, min(days))
 
 
 async def trigger(
@@ -233,7 +233,7 @@ async def trigger(
         host = job.definition.host
         execution = Execution(name, job_id, due, due, job.schedule_version, batch, lane, trigger=True, host=host)
         execution = replace(execution, limit_key=limit_key_of(job_id, job.definition.queue, job.definition.limits))
-        its_batch = Batch(batch, (name,), lane, 0, due, due, host=host, limit_key=batch_limit_key(execution.limit_key))
+        its_batch = make_batch([execution], DUE_NOW)
         final = await jobs_and_executions.is_final(db, name)
         if reserved_due_ms is not None:
             if not final:
@@ -286,18 +286,7 @@ async def replay(db: Database, execution: str, now_ms: int, retention_days: floa
     await insert_owed(
         patient,
         [again],
-        [
-            Batch(
-                batch,
-                (execution,),
-                lane,
-                0,
-                now_ms,
-                now_ms,
-                host=again.host,
-                limit_key=batch_limit_key(again.limit_key),
-            )
-        ],
+        [make_batch([again], DUE_NOW)],
         lambda: uuid.uuid4().hex,
     )
 

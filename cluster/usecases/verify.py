@@ -160,8 +160,7 @@ class _Run:
         due = (bounds.since_ms, bounds.until_ms)
         async for page in verify_records.pages(self._db, "executions", verify_records.spanning_range(wanted), due):
             records = [r for d in page if (r := look.read(d)) is not None]
-            await verify_records.look_up_batches(self._db, records)
-            look.owed.update((r.id, r) for r in records)
+            look.owed.update((r.id, r) for r in await verify_records.with_batch_listing(self._db, records))
         look.order = sorted(look.owed)
         look.ids = list(ids)
         async for page in verify_records.pages(self._db, "history", wanted, due):

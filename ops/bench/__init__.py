@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""Benchmarks: `horae bench` and the scripts beside it. No node imports them."""

@@ -1,6 +1,6 @@
-"""How long reads take with much stored: 100,000 jobs and 1,000,000 executions, over a socket, one request at a time.
+"""Response times of reads with 100,000 jobs and 1,000,000 executions, over a socket, one request at a time.
 
-The documents are written directly, as the use cases write them; the reads go through the API like anybody's.
+The documents are inserted directly, in the form that the use cases write. The reads use the REST API.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ UNHAPPY_EVERY = 100
 
 
 def fill(database: Database[dict[str, Any]], *, jobs: int = JOBS, executions: int = 1_000_000) -> None:
-    """Write what is read: so many jobs, and executions of the last day."""
+    """Insert jobs and executions of the last day."""
     now_ms = int(time.time() * 1000)
     fill_jobs(database, jobs, now_ms)
     fill_history(database, jobs, executions, now_ms)
 
 
 def rows(base_url: str, *, jobs: int = JOBS, requests: int = 400) -> list[dict[str, Any]]:
-    """One row for each kind of read: `read`, `requests`, `p50Ms`, `p95Ms`, `p99Ms`, `longestMs`."""
+    """One row per kind of read: `read`, `requests`, `p50Ms`, `p95Ms`, `p99Ms`, `longestMs`."""
     now_ms = int(time.time() * 1000)
     luck = random.Random(7)  # noqa: S311 - which job is read, guards nothing
 
@@ -89,7 +89,7 @@ def _timed(connection: HTTPConnection, path: Callable[[], str], requests: int) -
 
 
 def fill_jobs(database: Database[dict[str, Any]], count: int, now_ms: int) -> None:
-    """Active jobs that are due once a year; nothing is to be settled of them."""
+    """Insert active, settled jobs that are due once a year."""
     spec = read_spec(
         {
             "schedule": "0 0 3 1 1 *",
@@ -114,7 +114,7 @@ def fill_jobs(database: Database[dict[str, Any]], count: int, now_ms: int) -> No
 
 
 def fill_history(database: Database[dict[str, Any]], jobs: int, count: int, now_ms: int) -> None:
-    """Executions of the last day, evenly over the jobs; one in a hundred went wrong."""
+    """Insert executions of the last day, evenly over the jobs; one in a hundred was not successful."""
 
     def documents() -> Iterator[dict[str, Any]]:
         for i in range(count):

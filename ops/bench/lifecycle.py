@@ -1,4 +1,4 @@
-"""Starting and stopping, for `horae bench`: how long a node takes to be ready, and what a drain under load costs."""
+"""For `horae bench`: how long a node takes to become ready, and a shutdown of nodes under load."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import psutil
 
 from ops.support.client import Client, Refused, Unreachable
 from ops.support.embedded_mongodb import free_port
+from ops.support.parent_watch import with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +25,13 @@ START_SECONDS = 60.0
 
 
 def start_seconds(uri: str, db_name: str) -> float:
-    """Seconds from starting the command to /readyz saying yes, one node, with a running database."""
+    """Seconds from the start of the command until /readyz answers 200; one node, with a running database."""
     port = free_port()
     environment = {**os.environ, "MONGODB_URI": uri, "DB_NAME": db_name}
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "ops", "serve", "--port", str(port), "--nodes", "1"],
-        env=environment,
+        env=with_parent(environment),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -49,14 +50,14 @@ def start_seconds(uri: str, db_name: str) -> float:
 
 
 def start_times(uri: str, db_name: str, runs: int = 5) -> tuple[float, float, float]:
-    """(on an empty database, median, longest) of starts one after another, in seconds."""
+    """Start times in seconds: (on an empty database, median, longest)."""
     first = start_seconds(uri, db_name)
     others = [start_seconds(uri, db_name) for _ in range(runs)]
     return first, statistics.median(others), max(first, *others)
 
 
 class Terminating:
-    """SIGTERM to one node after another while others measure; each is followed by its successor."""
+    """Sends SIGTERM to one node after another in a thread, while a case measures. gunicorn replaces each node."""
 
     def __init__(self, nodes: Callable[[], list[psutil.Process]], apart_seconds: float) -> None:
         self._nodes = nodes

@@ -1,6 +1,6 @@
-"""For `horae bench --case retention`: history that expires as fast as it comes.
+"""For `horae bench --case retention`: history that expires as fast as new history is recorded.
 
-What expires are copies of what was just recorded, so that documents and indexes are as they would be after days.
+The expiring documents are copies of recorded ones, so that documents and indexes are as they would be after days.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 CHUNK = 5000
 SECONDS = 125
-"""In so many seconds MongoDB's TTL, which works once a minute, is at work at least twice."""
+"""Long enough for at least two runs of MongoDB's TTL deletion, which runs once a minute."""
 
 
 def fill(database: Database[dict[str, Any]], now: datetime, rate: int, seconds: int) -> None:
-    """Old history of which `rate` documents expire each second, from soon after now on, for `seconds`."""
+    """Insert old history of which `rate` documents expire per second, from soon after `now`, for `seconds`."""
     samples = list(database["history"].find().limit(200))
     documents = _old(samples, now + timedelta(seconds=15), rate, rate * (seconds + 30))
     while chunk := list(islice(documents, CHUNK)):
@@ -42,12 +42,12 @@ def _old(samples: list[dict[str, Any]], began: datetime, rate: int, count: int) 
 
 
 def expiring_left(database: Database[dict[str, Any]]) -> int:
-    """How much of it is still there."""
+    """How many of the inserted documents still exist."""
     return database["history"].count_documents({"_id": {"$gte": "old", "$lt": "ole"}})
 
 
 def overdue(database: Database[dict[str, Any]], now: datetime) -> int:
-    """How much has expired and is still there."""
+    """How many expired documents still exist."""
     return database["history"].count_documents({"expire_at": {"$lt": now}})
 
 

@@ -1,7 +1,7 @@
-"""What one execution costs in bytes: kept in history, its indexes, and the oplog. `python -m ops.bench.space`.
+"""The bytes per execution in history, indexes and oplog: `python -m ops.bench.space`.
 
-The runbook's capacity planning stands on these figures. Real nodes on a fresh embedded MongoDB, small bodies, targets
-that answer a few bytes; what a target answers is kept too, up to 2 KiB of it.
+The capacity planning in ops/RUNBOOK.md uses these figures. Real nodes on a fresh embedded MongoDB, with small bodies and
+short responses. Up to 2 KiB of each response are stored too.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def _size(client: MongoClient[dict[str, Any]], database: str, collection: str) -
 
 @click.command()
 @click.option("--rate", default=500, show_default=True, help="Jobs due every second.")
-@click.option("--seconds", default=40, show_default=True, help="How long.")
+@click.option("--seconds", default=40, show_default=True, help="Duration of the measurement in seconds.")
 def main(rate: int, seconds: int) -> None:
     """Measure bytes per execution."""
-    with open_testbed() as the_bed, running_cluster(the_bed) as cluster:
+    with open_testbed() as testbed, running_cluster(testbed) as cluster:
         client, name = cluster.client, cluster.db.name
         cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
-        time.sleep(5)  # what importing writes to the oplog is not ours to count
+        time.sleep(5)  # the import also writes to the oplog, which must not be counted
         before, recorded = _size(client, "local", "oplog.rs"), _size(client, name, "history")["count"]
         time.sleep(seconds)
         after, final = _size(client, "local", "oplog.rs"), _size(client, name, "history")["count"]

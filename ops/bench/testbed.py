@@ -1,7 +1,7 @@
-"""What benches stand on: one MongoDB, one target, nodes on a database of their own, and a look at what came of it.
+"""The environment of benchmarks: one MongoDB, one target, nodes on a fresh database, and the measurements.
 
-The target is nginx where there is one, else our receiver. Lateness is what the nodes recorded (when the request left,
-after its send time); nginx's own count of requests is compared with what was recorded.
+The target is nginx if it is installed, else `horae receiver`. Lateness is what the nodes record: the time from the planned
+send time to the request. The number of requests that nginx counts is compared with the number of recorded executions.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import orjson
 import psutil
 from pymongo import MongoClient
 
+from ops.bench.results import Row, cpu_per_execution
 from ops.support.client import Client, Refused, Unreachable
 from ops.support.embedded_mongodb import EmbeddedMongod, free_port
+from ops.support.parent_watch import terminate_with_parent, with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,30 +44,8 @@ http {{
 """
 
 
-@dataclass(slots=True)
-class Row:
-    """One line of the table. CPU is in microseconds per execution, memory in MB, lateness in ms."""
-
-    case: str
-    rate: float = 0.0
-    executions: int = 0
-    missing: int = 0
-    twice: int = 0
-    p50: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-    longest: float | None = None
-    earliest: float | None = None
-    cpu_node: float | None = None
-    cpu_mongod: float | None = None
-    cpu_target: float | None = None
-    node_mb: float | None = None
-    note: str = ""
-    extra: dict[str, float] = field(default_factory=dict)
-
-
 class Target:
-    """What the jobs call: nginx, or the receiver."""
+    """The target of the jobs: nginx, or the receiver."""
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
@@ -78,18 +58,23 @@ class Target:
         else:
             command = [sys.executable, "-m", "ops", "receiver", "--port", str(self.port)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            env=with_parent(dict(os.environ)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=terminate_with_parent if nginx else None,  # noqa: PLW1509 - no other threads
         )
 
     def requests(self) -> int | None:
-        """How many POSTs nginx has answered (the look itself not counted)."""
+        """How many POSTs nginx has answered; None without nginx."""
         if self.kind != "nginx":
             return None
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=5) as answer:
             return int(answer.read().split()[9])
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the target."""
         self.process.terminate()
         self.process.wait(5)
 
@@ -111,7 +96,7 @@ class Cluster:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ops", "serve", "--port", str(self.port), "--nodes", str(nodes)],
-            env=environment,
+            env=with_parent(environment),
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -120,7 +105,7 @@ class Cluster:
         self._mongod = psutil.Process(mongod)
         self.client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True)
         self.db = self.client[self.db_name]
-        wait_for(self._ready, 60, "the nodes did not come up")
+        wait_for(self._ready, 60, "the nodes did not become ready")
 
     def _ready(self) -> bool:
         try:
@@ -134,7 +119,7 @@ class Cluster:
         return psutil.Process(self.process.pid).children()
 
     def load(self, jobs: Iterable[dict[str, Any]]) -> float:
-        """Import jobs; returns how many seconds it took."""
+        """Import jobs and return the duration in seconds."""
         with tempfile.TemporaryFile() as file:
             for job in jobs:
                 file.write(orjson.dumps(job) + b"\n")
@@ -142,7 +127,7 @@ class Cluster:
             started = time.monotonic()
             done = self.api.upload("/jobs/import", file, "application/x-ndjson")
             if done["failed"]:
-                raise click.ClickException(f"the jobs were refused: {done['errors'][:1]}")
+                raise click.ClickException(f"the import of the jobs failed: {done['errors'][:1]}")
             return time.monotonic() - started
 
     def job(self, number: int, schedule: str) -> dict[str, Any]:
@@ -156,7 +141,7 @@ class Cluster:
         }
 
     def cpu(self) -> tuple[float, float, float]:
-        """CPU seconds so far of nodes, mongod and target."""
+        """CPU seconds used so far by nodes, mongod and target."""
         target = [psutil.Process(self.target.process.pid)]
         target += target[0].children()
         return (
@@ -166,19 +151,19 @@ class Cluster:
         )
 
     def memory(self) -> float:
-        """The largest node, in MB."""
+        """The memory of the largest node, in MB."""
         found = [0]
         for process in self.nodes():
-            with suppress(psutil.NoSuchProcess):  # one that was told to end
+            with suppress(psutil.NoSuchProcess):  # a node that is being stopped
                 found.append(process.memory_info().rss)
         return max(found) / 2**20
 
     def settled(self) -> bool:
-        """Whether the leader has seen every job."""
+        """Whether the leader has settled all jobs."""
         return self.db["jobs"].count_documents({"unsettled": {"$exists": True}}, limit=1) == 0
 
     def stop(self) -> None:
-        """Drain the nodes and drop the database."""
+        """Stop the nodes and drop the database."""
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(20)
@@ -190,7 +175,7 @@ class Cluster:
 
 
 def wait_for(condition: Any, seconds: float, what: str) -> None:
-    """Until the condition holds; after so many seconds the bench ends with this sentence."""
+    """Wait until the condition holds. After `seconds` the benchmark fails with the message `what`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -207,10 +192,10 @@ def database_now(cluster: Cluster) -> datetime:
 def measure(
     cluster: Cluster, name: str, expected_per_second: int, seconds: int, which: dict[str, Any] | None = None
 ) -> Row:
-    """Let every-second jobs run for so many whole seconds and look at what came of each (`which`: of these alone)."""
+    """Measure jobs that are due every second, for `seconds` whole seconds (`which`: only these executions)."""
     start = database_now(cluster).replace(microsecond=0) + timedelta(seconds=1)
     end = start + timedelta(seconds=seconds)
-    wait_for(lambda: database_now(cluster) >= start, 5, "time stands still")
+    wait_for(lambda: database_now(cluster) >= start, 5, "the clock of the database does not advance")
     cpu, before = cluster.cpu(), cluster.db["history"].estimated_document_count()
     memory = 0.0
     while database_now(cluster) < end:
@@ -222,40 +207,59 @@ def measure(
     wait_for(
         lambda: cluster.db["executions"].count_documents(window, limit=1) == 0,
         60,
-        "executions are still owed a minute after they were due",
+        "executions are not finished a minute after they were due",
     )
-    row = Row(name, node_mb=memory)
     done = max(1, after - before)
-    row.rate = (after - before) / seconds
-    row.cpu_node, row.cpu_mongod, row.cpu_target = (s / done * 1e6 for s in spent)
-    add_lateness(cluster, row, window)
-    row.missing = expected_per_second * seconds - row.executions
-    return row
+    row = Row(
+        name,
+        rate=(after - before) / seconds,
+        node_mb=memory,
+        **cpu_per_execution(spent, done),
+        **lateness(cluster, window),
+    )
+    return replace(row, missing=expected_per_second * seconds - row.executions)
 
 
-def add_lateness(cluster: Cluster, row: Row, window: dict[str, Any]) -> None:
-    """Fill in how late what succeeded was, and how much needed more than one attempt."""
+def lateness(cluster: Cluster, window: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a row for succeeded executions: their number, their lateness, and how many had several attempts."""
     drifts: list[int] = []
+    twice = 0
     for h in cluster.db["history"].find({**window, "state": "succeeded"}, {"drift_ms": 1, "attempts.n": 1}):
         drifts.append(h["drift_ms"])
-        row.twice += len(h["attempts"]) > 1
-    drifts.sort()
-    row.executions = len(drifts)
+        twice += len(h["attempts"]) > 1
+    fields: dict[str, Any] = {"executions": len(drifts), "twice": twice}
     if drifts:
-        row.p50, row.p95, row.p99 = (float(drifts[int(len(drifts) * q)]) for q in (0.5, 0.95, 0.99))
-        row.longest, row.earliest = float(drifts[-1]), float(drifts[0])
+        drifts.sort()
+        fields |= {f"p{round(q * 100)}": float(drifts[int(len(drifts) * q)]) for q in (0.5, 0.95, 0.99)}
+        fields |= {"longest": float(drifts[-1]), "earliest": float(drifts[0])}
+    return fields
+
+
+@dataclass(frozen=True, slots=True)
+class Testbed:
+    """What all cases share: the URI and process id of MongoDB, and the target."""
+
+    uri: str
+    mongod: int
+    target: Target
+
+
+def _exit(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 @contextmanager
-def open_testbed() -> Iterator[tuple[str, int, Target]]:
-    """An embedded MongoDB and a target for all cases."""
+def open_testbed() -> Iterator[Testbed]:
+    """An embedded MongoDB and a target for all cases. SIGTERM and SIGHUP end the process only after stopping both."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit)
     directory = Path(tempfile.mkdtemp(prefix="horae-bench-"))
     directory.chmod(0o755)
     embedded = EmbeddedMongod(directory)
     target = Target(directory)
     try:
         state = embedded.acquire()
-        yield state.uri, state.pid, target
+        yield Testbed(state.uri, state.pid, target)
     finally:
         target.stop()
         embedded.release()
@@ -263,10 +267,9 @@ def open_testbed() -> Iterator[tuple[str, int, Target]]:
 
 
 @contextmanager
-def running_cluster(the_bed: tuple[str, int, Target], nodes: int = 2, **settings: str) -> Iterator[Cluster]:
+def running_cluster(testbed: Testbed, nodes: int = 2, **settings: str) -> Iterator[Cluster]:
     """Nodes for one case, with these settings."""
-    uri, mongod, target = the_bed
-    cluster = Cluster(uri, mongod, target, nodes, **settings)
+    cluster = Cluster(testbed.uri, testbed.mongod, testbed.target, nodes, **settings)
     try:
         yield cluster
     finally:
@@ -274,9 +277,9 @@ def running_cluster(the_bed: tuple[str, int, Target], nodes: int = 2, **settings
 
 
 def caught_up(cluster: Cluster) -> bool:
-    """Whether the rush after an import is over: at no look within four seconds was anything owed for 0.9 s."""
+    """Whether the load after an import has ended: for four seconds, no execution has been due for more than 0.9 s."""
     for _ in range(5):
-        time.sleep(0.83)  # not a second, so that the looks fall at different times of it
+        time.sleep(0.83)  # less than a second, so that the checks fall into different parts of it
         late = {"due_at": {"$lt": database_now(cluster) - timedelta(seconds=0.9)}}
         if cluster.db["executions"].count_documents(late, limit=1):
             return False
@@ -284,7 +287,7 @@ def caught_up(cluster: Cluster) -> bool:
 
 
 def machine_facts(target: Target) -> dict[str, Any]:
-    """What the figures were taken on."""
+    """Facts of the machine that was measured."""
     from importlib.metadata import version
 
     model = "unknown"

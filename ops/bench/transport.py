@@ -1,10 +1,9 @@
-"""What one POST costs in CPU of this process: our way to send, its parts, and stock httpx beside it.
+"""The CPU cost of one POST: the sender of Horae, its parts, and httpx for comparison.
 
     python -m ops.bench.transport [--requests 20000] [--in-flight 64] [--rounds 5]
 
-An nginx on loopback answers (it must be installed), so that the server's cost is not counted: what is printed is the
-CPU time of this process alone. The ways take turns within each round, and the medians of the rounds are printed, so that
-a noisy machine is noisy for all of them.
+An nginx on loopback answers (it must be installed), so that only the CPU time of this process is measured. The senders
+take turns in each round, and the medians of the rounds are printed, so that noise of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -94,15 +93,17 @@ def nginx(answer: str) -> Iterator[int]:
 
 
 def job_for(url: str) -> Job:
-    """A job as most are: a small JSON body, one header of its own, no signature."""
+    """A typical job: a small JSON body, one own header, no signature."""
     target = Target(url, (("Authorization", "Bearer abcdefgh"),), b'{"invoice": 4711}', "application/json", 30.0)
-    return Job("bench", JobState.ACTIVE, "v", 0, 0, target)
+    return Job(id="bench", state=JobState.ACTIVE, schedule_version="v", active_from_ms=0, lane=0, target=target)
 
 
 def execution(n: int) -> Execution:
     """The n-th occurrence of the job."""
     due = 1_800_000_000_000 + n * 1000
-    return Execution(f"bench:{due}", "bench", due, due, "v", "batch", 0)
+    return Execution(
+        id=f"bench:{due}", job_id="bench", due_ms=due, send_ms=due, schedule_version="v", batch="batch", lane=0
+    )
 
 
 def delivery_headers_of(job: Job, n: int) -> list[tuple[str, str]]:
@@ -172,7 +173,7 @@ async def cost(send: Callable[[int], Awaitable[int | None]], requests: int, in_f
 
 
 def preparing(url: str, times: int = 20_000) -> tuple[float, float]:
-    """Microseconds of CPU for the headers alone and for `Sender.prepare` alone; neither sends."""
+    """Microseconds of CPU for building the headers, and for `Sender.prepare`, without sending."""
     job = job_for(url)
     sender = Sender(AiohttpTransport(LOOPBACK))
     executions = [execution(n) for n in range(times)]
@@ -200,8 +201,8 @@ async def measure(url: str, plan: Measurement) -> dict[str, list[tuple[float, fl
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="CPU per POST of this process, by way of sending")
-    parser.add_argument("--requests", type=int, default=10_000, help="a round and way (stock httpx: a tenth)")
+    parser = argparse.ArgumentParser(description="CPU time per POST of this process, by sender")
+    parser.add_argument("--requests", type=int, default=10_000, help="requests per round and sender (httpx: a tenth)")
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
@@ -216,7 +217,7 @@ def main() -> None:
                 us, rate = (statistics.median(column) for column in zip(*rounds, strict=True))
                 print(f"  {name:28} {us:7.0f} us CPU {rate:7.0f} a second")
     headers, prepare = preparing("http://127.0.0.1:1/hook")
-    print(f"\n  of it, before the send time: headers {headers:.1f} us, Sender.prepare {prepare:.1f} us")
+    print(f"\n  of this, before the send time: headers {headers:.1f} us, Sender.prepare {prepare:.1f} us")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""For `horae bench --case verify`: how long `horae verify` takes, and the most memory it uses, on much history.
+"""For `horae bench --case verify`: duration and peak memory of `horae verify` on a large history.
 
-The documents are written directly, as a run that went well leaves them; the command runs in a process of its own.
+The documents are inserted directly, as successful runs leave them. The command runs in its own process.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
 from cluster.store.history import DAY_MS
 from cluster.store.jobs import new_document
-from ops.bench.testbed import Row
+from ops.bench.results import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pymongo.database import Database
 
-    from ops.bench.testbed import Target
+    from ops.bench.testbed import Testbed
 
 CHUNK = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """So many jobs, each due so often, `interval` seconds apart, up to the last full hour."""
+    """`jobs` jobs, each with `each` occurrences `interval` seconds apart, up to the last full hour."""
 
     jobs: int
     each: int
@@ -45,7 +45,7 @@ class Shape:
 
     @property
     def executions(self) -> int:
-        """All of them."""
+        """The number of all executions."""
         return self.jobs * self.each
 
 
@@ -54,7 +54,7 @@ SPARSE = Shape(100_000, 10, 60)
 
 
 def fill(database: Database[dict[str, Any]], shape: Shape, now_ms: int) -> int:
-    """Write jobs and history. Returns since when they were due, ms."""
+    """Insert jobs and history. Returns the first due time, in ms."""
     end = now_ms // 3_600_000 * 3_600_000
     began = end - shape.each * shape.interval * 1000
     jobs: list[dict[str, Any]] = []
@@ -112,7 +112,7 @@ def _runs(job: dict[str, Any], dues: range) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class VerifyRun:
-    """What the command said, how long it took altogether (s), its CPU time (s) and the most memory it used (MB)."""
+    """The report of the command, its duration (s), CPU time (s) and peak memory (MB)."""
 
     report: dict[str, Any]
     seconds: float
@@ -121,7 +121,7 @@ class VerifyRun:
 
 
 def run_verify(uri: str, name: str, since_ms: int) -> VerifyRun:
-    """`horae verify` on everything since then."""
+    """Run `horae verify` on all occurrences since then."""
     with tempfile.TemporaryFile() as out:
         began = time.perf_counter()
         command = [sys.executable, "-m", "ops", "verify", "--since", format_instant(since_ms), "--json"]
@@ -138,21 +138,23 @@ def run_verify(uri: str, name: str, since_ms: int) -> VerifyRun:
     return VerifyRun(report, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def rows(the_bed: tuple[str, int, Target]) -> list[Row]:
-    """A million executions of few jobs, and a million of very many."""
-    uri, _, _ = the_bed
-    found = []
+def rows(testbed: Testbed) -> list[Row]:
+    """A million executions of 1,000 jobs, and a million of 100,000 jobs."""
+    result_rows = []
     for shape in (DENSE, SPARSE):
         name = f"bench_{uuid.uuid4().hex[:12]}"
-        with MongoClient[dict[str, Any]](uri) as client:
+        with MongoClient[dict[str, Any]](testbed.uri) as client:
             since = fill(client[name], shape, int(time.time() * 1000))
-            done = run_verify(uri, name, since)
+            done = run_verify(testbed.uri, name, since)
             client.drop_database(name)
-        row = Row(f"verify {shape.executions:,} executions of {shape.jobs:,} jobs")
-        row.executions, row.missing = done.report["executions"], done.report["counts"]["missing"]
-        row.rate, row.node_mb = row.executions / done.seconds, done.peak_mb
-        row.note = (
-            f"{done.seconds:.0f} s, {done.cpu_seconds:.0f} s of its CPU, {'' if done.report['clean'] else 'NOT '}clean"
+        executions, clean = done.report["executions"], "clean" if done.report["clean"] else "NOT clean"
+        row = Row(
+            f"verify {shape.executions:,} executions of {shape.jobs:,} jobs",
+            rate=executions / done.seconds,
+            executions=executions,
+            missing=done.report["counts"]["missing"],
+            node_mb=done.peak_mb,
+            note=f"{done.seconds:.0f} s, of which {done.cpu_seconds:.0f} s CPU; {clean}",
         )
-        found.append(row)
-    return found
+        result_rows.append(row)
+    return result_rows

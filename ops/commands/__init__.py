@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""One module per command: read options, make one call to the API or the database, print. No engine logic is here."""

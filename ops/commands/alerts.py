@@ -1,4 +1,4 @@
-"""`horae alerts`: what is wrong with which job, and who is told; read from the database."""
+"""`horae alerts`: open incidents, channels and default alert rules, read from the database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.store import channels, incidents, nodes
+from cluster.store import channels, incidents, meta, nodes
 from ops.commands.status import read_database
 from ops.support.output import duration, print_json, print_table, rfc3339
 
@@ -23,18 +23,18 @@ MOST = 500
 async def _read(db: Database) -> tuple[list[Incident], list[Channel], AlertSpec | None, int]:
     _, now = await nodes.nodes_and_clock(db)
     found = await incidents.page(db, [True], MOST)
-    return found, await channels.list_all(db), await incidents.default_rules_spec(db), now
+    return found, await channels.list_all(db), await meta.default_rules_spec(db), now
 
 
 @click.command("alerts")
-@click.option("--json", "form", is_flag=True, help="Print JSON.")
-def alerts_command(*, form: bool) -> None:
-    """Open incidents, channels, and the rules of jobs without rules of their own. Exit status 1 if anything is wrong."""
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def alerts_command(*, as_json: bool) -> None:
+    """Show open incidents, channels and the default alert rules. Exit status 1 if an incident is open."""
     found, known, default, now = read_database(_read)
-    if form:
+    if as_json:
         print_json(
             {
-                "open": [_shown(i) for i in found],
+                "open": [_incident_json(i) for i in found],
                 "channels": [{"name": c.name, "type": c.kind} for c in known],
                 "default": None if default is None else default.model_dump(by_alias=True),
             }
@@ -48,15 +48,15 @@ def alerts_command(*, form: bool) -> None:
                 for i in found
             ],
         )
-        names = ", ".join(f"{c.name} ({c.kind})" for c in known) or "none; make one with PUT /channels/{name}"
+        names = ", ".join(f"{c.name} ({c.kind})" for c in known) or "none; create one with PUT /channels/{name}"
         click.echo(f"Channels: {names}")
-        rules = "none" if default is None else f"told on {', '.join(default.channels) or 'no channel'}"
-        click.echo(f"Jobs without rules of their own: {rules}")
+        rules = "none" if default is None else f"alerts to {', '.join(default.channels) or 'no channel'}"
+        click.echo(f"Default rules (for jobs without alert rules): {rules}")
     if found:
         sys.exit(1)
 
 
-def _shown(i: Incident) -> dict[str, Any]:
+def _incident_json(i: Incident) -> dict[str, Any]:
     return {
         "jobId": i.job_id,
         "kind": i.kind.value,

@@ -1,4 +1,4 @@
-"""`horae keys`: make, list and revoke API keys. They are kept in the database, hashed; a new key is shown once."""
+"""`horae keys`: create, list and revoke API keys. The database stores their hashes; a new key is shown once."""
 
 from __future__ import annotations
 
@@ -22,36 +22,47 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 LENGTH = re.compile(r"(\d{1,6})([smhd])\Z")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-JSON = click.option("--json", "form", is_flag=True, help="Print JSON.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _lasting(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
+def _duration_seconds(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
     if value is None:
         return None
     match = LENGTH.match(value)
     if match is None or int(match[1]) == 0:
-        raise click.BadParameter("write a length of time such as 30d, 12h or 90m")
+        raise click.BadParameter("write a duration such as 30d, 12h or 90m")
     return int(match[1]) * UNITS[match[2]]
 
 
 @click.group("keys")
 def keys_group() -> None:
-    """API keys. They work on every node within two seconds; from the first one on, requests need a key."""
+    """Manage API keys. A new key works on every node within two seconds. Once a key exists, every request needs one."""
 
 
 @keys_group.command("create")
-@click.option("--name", required=True, help="What to call it.")
-@click.option("--scope", type=click.Choice(["read", "write", "admin"]), default="write", show_default=True)
-@click.option("--expires", "seconds", callback=_lasting, help="How long it is good for, such as 30d; else for ever.")
+@click.option("--name", required=True, help="Name of the key.")
+@click.option(
+    "--scope",
+    type=click.Choice(["read", "write", "admin"]),
+    default="write",
+    show_default=True,
+    help="What the key allows.",
+)
+@click.option(
+    "--expires",
+    "seconds",
+    callback=_duration_seconds,
+    help="How long the key is valid, such as 30d. [default: forever]",
+)
 @JSON
-def create_command(name: str, scope: str, seconds: int | None, form: bool) -> None:  # noqa: FBT001
-    """Make a key and show it, this once."""
+def create_command(name: str, scope: str, seconds: int | None, as_json: bool) -> None:  # noqa: FBT001
+    """Create a key and print it. It cannot be shown again."""
     if not NAME.match(name):
-        raise click.BadParameter("write 1 to 64 of the characters A-Z a-z 0-9 _ . -", param_hint="--name")
+        raise click.BadParameter("must have 1 to 64 of the characters A-Z a-z 0-9 _ . -", param_hint="--name")
     secret = f"hk_{secrets.token_urlsafe(32)}"
     now = _now_ms()
     key = StoredApiKey(
@@ -62,19 +73,21 @@ def create_command(name: str, scope: str, seconds: int | None, form: bool) -> No
         None if seconds is None else now + seconds * 1000,
     )
     if not read_database(lambda db: api_keys.create(db, key)):
-        click.echo(f"horae: a key is called '{name}' already: choose another name, or revoke it first", err=True)
+        click.echo(
+            f"horae: a key named '{name}' exists already: choose another name, or revoke that key first", err=True
+        )
         sys.exit(1)
-    if form:
+    if as_json:
         print_json({"name": name, "scope": scope, "expiresAt": rfc3339(key.expires_ms), "key": secret})
         return
     click.echo(secret)
-    click.echo("This is the only time it is shown. Send it as 'Authorization: Bearer <key>'.", err=True)
+    click.echo("This key is not shown again. Send it in the header 'Authorization: Bearer <key>'.", err=True)
 
 
 @keys_group.command("list")
 @JSON
-def list_command(form: bool) -> None:  # noqa: FBT001
-    """Every key that was made here, without the keys themselves. Those of HORAE_API_KEYS are not listed."""
+def list_command(as_json: bool) -> None:  # noqa: FBT001
+    """List the keys in the database, without their values. Keys in HORAE_API_KEYS are not listed."""
     found = read_database(api_keys.list_all)
     now = _now_ms()
     shown = [
@@ -88,7 +101,7 @@ def list_command(form: bool) -> None:  # noqa: FBT001
         }
         for k in found
     ]
-    if form:
+    if as_json:
         print_json(shown)
         return
     columns = ["name", "scope", "state", "created", "expires", "last used"]
@@ -98,12 +111,12 @@ def list_command(form: bool) -> None:  # noqa: FBT001
 @keys_group.command("revoke")
 @click.argument("name")
 def revoke_command(name: str) -> None:
-    """End a key: no node takes it two seconds from now."""
+    """Revoke a key. Every node refuses it within two seconds."""
 
     async def end(db: Database) -> bool:
         return await api_keys.revoke(db, name, _now_ms())
 
     if not read_database(end):
-        click.echo(f"horae: there is no live key called '{name}'", err=True)
+        click.echo(f"horae: there is no valid key named '{name}'", err=True)
         sys.exit(1)
     click.echo(f"revoked '{name}'")

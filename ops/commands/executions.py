@@ -1,4 +1,4 @@
-"""`horae executions` (through the REST API) and `horae backlog` (from the database)."""
+"""`horae executions` (uses the REST API) and `horae backlog` (reads the database)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from cluster.store.batches import Backlog
     from cluster.store.mongo.client import Database
 
-JSON = click.option("--json", "form", is_flag=True, help="Print JSON.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 LATE_MS = 15_000
 PAGE = 500
 
 
 @click.group("executions")
-@click.option("--url", envvar="HORAE_URL", help="Where the API is (HORAE_URL; else HOST and PORT).")
+@click.option("--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, or HOST and PORT]")
 @click.pass_context
 def executions_group(context: click.Context, url: str | None) -> None:
-    """Executions, through the REST API. A key is taken from HORAE_API_KEY."""
+    """List, show and replay executions through the REST API. The API key is taken from HORAE_API_KEY."""
     context.obj = lambda: Client(url)
 
 
@@ -38,22 +38,25 @@ def _client(context: click.Context) -> Client:
 
 
 @executions_group.command("list")
-@click.option("--job", help="Only of this job, the latest due first.")
-@click.option("--state", help="failed, dead, missed, ... or several with commas.")
-@click.option("--since", help="Only ended (or, not ended yet, due) since then (RFC 3339); not with --job.")
-@click.option("--until", "before", help="Only before then.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--job", help="Only executions of this job, latest due first.")
+@click.option("--state", help="Only in these states, such as failed,dead.")
+@click.option(
+    "--since",
+    help="Only executions that ended (unfinished ones: are due) at or after this RFC 3339 time; not with --job.",
+)
+@click.option("--until", "before", help="Only executions before this time.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many to list.")
 @JSON
 @click.pass_context
-def list_command(context: click.Context, /, limit: int, form: bool, **given: str | None) -> None:  # noqa: FBT001
-    """What is owed, then what is final, the latest first. The reasons stand beside."""
+def list_command(context: click.Context, /, limit: int, as_json: bool, **given: str | None) -> None:  # noqa: FBT001
+    """List executions with their results: unfinished ones first, then finished ones, latest first."""
     try:
-        found = _listed(_client(context), limit, given)
+        found = _list(_client(context), limit, given)
     except Refused as exc:
-        if exc.status == 422:  # a state or a time that is none
+        if exc.status == 422:  # an unknown state or an invalid time
             raise click.UsageError(exc.message) from exc
         raise
-    if form:
+    if as_json:
         print_json(found)
         return
     print_table(
@@ -75,12 +78,12 @@ def list_command(context: click.Context, /, limit: int, form: bool, **given: str
     )
 
 
-def _listed(client: Client, limit: int, given: Mapping[str, str | None]) -> list[dict[str, Any]]:
-    """At most `limit`, page by page. Raises `Refused`."""
+def _list(client: Client, limit: int, given: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """At most `limit` executions, read page by page. Raises `Refused`."""
     found: list[dict[str, Any]] = []
     if given["job"] is not None:
         if given["since"] is not None:
-            raise click.UsageError("--since goes without --job; use --until and --limit")
+            raise click.UsageError("--since cannot be used with --job; use --until and --limit")
         path, before = f"/jobs/{quote(given['job'], safe='')}/executions", given["before"]
         while len(found) < limit:
             size = min(PAGE, limit - len(found))
@@ -106,10 +109,10 @@ def _listed(client: Client, limit: int, given: Mapping[str, str | None]) -> list
 @click.argument("execution_id", metavar="EXECUTION")
 @JSON
 @click.pass_context
-def show_command(context: click.Context, execution_id: str, form: bool) -> None:  # noqa: FBT001
-    """One execution with every attempt. `horae explain` tells the same in sentences."""
+def show_command(context: click.Context, execution_id: str, as_json: bool) -> None:  # noqa: FBT001
+    """Show one execution with all its attempts. `horae explain` describes it in sentences."""
     run: dict[str, Any] = _client(context).call("GET", "/executions/" + quote(execution_id, safe=""))
-    if form:
+    if as_json:
         print_json(run)
         return
     for name in ("executionId", "jobId", "state", "reason", "scheduledAt", "sendAt", "endedAt", "driftMs", "node"):
@@ -129,13 +132,13 @@ def show_command(context: click.Context, execution_id: str, form: bool) -> None:
 @click.argument("execution_ids", nargs=-1, required=True, metavar="EXECUTION...")
 @click.pass_context
 def retry_command(context: click.Context, execution_ids: tuple[str, ...]) -> None:
-    """Send failed or dead ones again, under their ids, with fresh attempts. Exit 1 if one could not be."""
+    """Replay failed or dead executions: send them again under their ids. Exit status 1 if one was refused."""
     client = _client(context)
     failed = False
     for name in execution_ids:
         try:
             client.call("POST", f"/executions/{quote(name, safe='')}/retry")
-            click.echo(f"{name}: owed again")
+            click.echo(f"{name}: will be sent again")
         except Refused as exc:
             click.echo(f"{name}: {exc.message}", err=True)
             failed = True
@@ -144,8 +147,8 @@ def retry_command(context: click.Context, execution_ids: tuple[str, ...]) -> Non
 
 @click.command("backlog")
 @JSON
-def backlog_command(form: bool) -> None:  # noqa: FBT001
-    """What waits, in executions, and how long the oldest has. Exit 1 if that is more than 15 s."""
+def backlog_command(as_json: bool) -> None:  # noqa: FBT001
+    """Show the waiting executions. Exit status 1 if the oldest has waited for more than 15 s."""
 
     async def read(db: Database) -> tuple[Backlog, int, int]:
         _, now = await nodes.nodes_and_clock(db)
@@ -153,7 +156,7 @@ def backlog_command(form: bool) -> None:  # noqa: FBT001
 
     waiting, ranges, now = read_database(read)
     age = None if waiting.oldest_ms is None else max(0, now - waiting.oldest_ms)
-    if form:
+    if as_json:
         print_json(
             {
                 "ready": waiting.ready,
@@ -165,7 +168,9 @@ def backlog_command(form: bool) -> None:  # noqa: FBT001
             }
         )
     else:
-        oldest = "nothing waits" if age is None else f"the oldest has waited {duration(age / 1000)}"
-        click.echo(f"{waiting.ready} due and not claimed ({oldest}), {waiting.leased} in the hands of nodes.")
-        click.echo(f"{waiting.late} of all are late work; {ranges} range(s) of the past are still to be caught up.")
+        oldest = "none waits" if age is None else f"the oldest has waited {duration(age / 1000)}"
+        click.echo(
+            f"{waiting.ready} executions are due and not claimed ({oldest}), {waiting.leased} are claimed by nodes."
+        )
+        click.echo(f"{waiting.late} of them are late work. {ranges} time range(s) are still to be caught up.")
     sys.exit(1 if age is not None and age > LATE_MS else 0)

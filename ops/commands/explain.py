@@ -1,4 +1,4 @@
-"""`horae explain`: why a job did or did not run, read from the database, so it works when no node does."""
+"""`horae explain`: why a job did or did not run. It reads the database, so it also works when no node runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 AGO = re.compile(r"-?(\d{1,7})([smhd])\Z")
 CLOCK = re.compile(r"(\d\d):(\d\d)(?::(\d\d))?\Z")
-NAKED = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?)\Z")
+WITHOUT_OFFSET = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?)\Z")
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
 NOT_WELL_STATES = (
     "notDue",
@@ -37,11 +37,11 @@ NOT_WELL_STATES = (
     "deleted",
     "absent",
 )
-"""Exit status 1: it did not run."""
+"""States with exit status 1: the job did not run, or not successfully."""
 
 
 def parse_moment(text: str, now_ms: int) -> int:
-    """An instant as people write it, in ms. UTC unless an offset is written. Raises `BadParameter`."""
+    """A time as people write it, in ms. UTC unless an offset is given. Raises `BadParameter`."""
     text = text.strip()
     if (ago := AGO.match(text)) is not None:
         return now_ms - int(ago[1]) * UNITS[ago[2]]
@@ -54,13 +54,13 @@ def parse_moment(text: str, now_ms: int) -> int:
         at = now_ms - now_ms % DAY_MS + int(clock[1]) * UNITS["h"] + int(clock[2]) * UNITS["m"]
         at += int(clock[3] or 0) * 1000
         return at if at <= now_ms else at - DAY_MS
-    if (naked := NAKED.match(text)) is not None:
-        text = f"{naked[1]}T{naked[2]}{':00' if naked[2].count(':') == 1 else ''}Z"
+    if (without_offset := WITHOUT_OFFSET.match(text)) is not None:
+        text = f"{without_offset[1]}T{without_offset[2]}{':00' if without_offset[2].count(':') == 1 else ''}Z"
     try:
         return instants.parse_instant(text)
     except ValueError as exc:
         raise click.BadParameter(
-            f"'{text}' {exc}; or 10m (so long ago), 03:00 (the last one, UTC), 2026-12-01 03:00 (UTC)",
+            f"'{text}' {exc}; or 10m (10 minutes ago), 03:00 (most recent, UTC), 2026-12-01 03:00 (UTC)",
             param_hint="TIME",
         ) from exc
 
@@ -68,13 +68,14 @@ def parse_moment(text: str, now_ms: int) -> int:
 @click.command("explain")
 @click.argument("job_id", metavar="JOB")
 @click.argument("at", metavar="[TIME]", required=False)
-@click.option("--json", "form", is_flag=True, help="Print JSON.")
-def explain_command(job_id: str, at: str | None, form: bool) -> None:  # noqa: FBT001 - click passes options by name
-    """Why JOB did or did not run at TIME; without TIME, its last run and its next. Exit 1 if it did not run well.
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain_command(job_id: str, at: str | None, as_json: bool) -> None:  # noqa: FBT001 - click passes options by name
+    """Explain why JOB did or did not run at TIME; without TIME, its last run and its next one.
 
-    TIME is such as 2026-12-01T10:00:00Z, 2026-12-01 10:00 or 10:00 (UTC), or 10m: so long ago.
+    TIME is a time such as 2026-12-01T10:00:00Z, 2026-12-01 10:00 or 10:00 (UTC), or 10m (10 minutes ago). Exit status 1
+    if the job did not run successfully.
     """
-    parse_moment(at or "1s", DAY_MS)  # a wrong one is told before anything is asked
+    parse_moment(at or "1s", DAY_MS)  # refuse an invalid time before connecting
     retention_days = load_settings().retention_days
 
     async def read(db: Database) -> dict[str, Any] | None:
@@ -90,15 +91,15 @@ def explain_command(job_id: str, at: str | None, form: bool) -> None:  # noqa: F
     answer = read_database(read)
     if answer is None:
         raise SystemExit(1)
-    if form:
+    if as_json:
         print_json(answer)
     else:
-        _tell(answer)
+        _print(answer)
     first = answer["explanations"][-1 if len(answer["explanations"]) > 1 and at is not None else 0]
     raise SystemExit(1 if first["state"] in NOT_WELL_STATES else 0)
 
 
-def _tell(answer: dict[str, Any]) -> None:
+def _print(answer: dict[str, Any]) -> None:
     click.echo(f"{answer['jobId']} is {answer['jobState']}.")
     for e in answer["explanations"]:
         click.echo("")

@@ -1,4 +1,4 @@
-"""What `horae jobs apply` will do, as values: the jobs of files compared with the jobs of the API. No I/O but reading files."""
+"""The changes of `horae jobs apply`: compares the jobs of files with the jobs of the API. Only files are read here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULTS = {to_camel(n): f.get_default() for n, f in JobSpec.model_fields.items(
 
 @dataclass(frozen=True, slots=True)
 class ApplyPlan:
-    """Jobs to create, to change (with the fields that differ, before and after), to delete, and those that fit."""
+    """Jobs to create, to change (with each differing field before and after), to delete, and unchanged ones."""
 
     create: list[Job] = field(default_factory=list)
     change: list[tuple[Job, dict[str, tuple[Any, Any]]]] = field(default_factory=list)
@@ -35,23 +35,23 @@ class ApplyPlan:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether there are no changes."""
         return not (self.create or self.change or self.delete)
 
 
 def read_jobs(files: Iterable[Path]) -> list[Job]:
-    """The jobs of files: one JSON object or array each, or NDJSON. Every job needs its `jobId`."""
-    found: dict[str, Job] = {}
+    """The jobs in files of JSON (an object or array) or NDJSON. Raises `UsageError` for a job without `jobId`."""
+    jobs: dict[str, Job] = {}
     for file in files:
         raw = file.read_bytes()
         for where, job in _values(file, raw):
             job_id = job.get("jobId")
             if not isinstance(job_id, str) or not job_id:
-                raise click.UsageError(f"{where}: a job that is applied needs a jobId, by which it is known next time")
-            if job_id in found:
-                raise click.UsageError(f"{where}: the job '{job_id}' comes twice")
-            found[job_id] = job
-    return list(found.values())
+                raise click.UsageError(f"{where}: add a jobId; `apply` needs it to find the job again")
+            if job_id in jobs:
+                raise click.UsageError(f"{where}: the job '{job_id}' occurs twice; remove one")
+            jobs[job_id] = job
+    return list(jobs.values())
 
 
 def _values(file: Path, raw: bytes) -> list[tuple[str, Job]]:
@@ -65,45 +65,45 @@ def _values(file: Path, raw: bytes) -> list[tuple[str, Job]]:
                 try:
                     values.append((f"{file}:{number}", orjson.loads(line)))
                 except orjson.JSONDecodeError as exc:
-                    raise click.UsageError(f"{file}:{number}: is neither JSON nor NDJSON: {exc}") from exc
+                    raise click.UsageError(f"{file}:{number}: neither JSON nor NDJSON: {exc}") from exc
     for where, v in values:
         if not isinstance(v, dict):
-            raise click.UsageError(f"{where}: a job is a JSON object")
+            raise click.UsageError(f"{where}: a job must be a JSON object")
     return values
 
 
 def definition(job: Job) -> Job:
-    """What its user defined of a job that the API shows; fields that say nothing beyond their default are left out."""
-    kept = {}
-    for name, given in job.items():
-        value = _instant(given) if name in ("startAt", "endAt") else given
+    """The definition within a job of the API, without fields that have their default value."""
+    defined = {}
+    for name, shown_value in job.items():
+        value = _instant(shown_value) if name in ("startAt", "endAt") else shown_value
         if name in FIELDS and name != "type" and not (name in DEFAULTS and value == DEFAULTS[name]):
-            kept[name] = value
-    return {"jobId": job["jobId"], **kept}
+            defined[name] = value
+    return {"jobId": job["jobId"], **defined}
 
 
 def make_plan(wanted: Iterable[Job], existing: dict[str, Job], *, prune: bool) -> ApplyPlan:
-    """What makes `there` as `wanted`. A secret cannot be compared, because it is never shown: it is taken as the same."""
-    made = ApplyPlan()
+    """The changes from `existing` to `wanted`. Secrets count as equal: the API does not show them."""
+    plan = ApplyPlan()
     names = set()
     for job in wanted:
         names.add(job["jobId"])
-        old = existing.get(job["jobId"])
-        if old is None:
-            made.create.append(job)
+        before = existing.get(job["jobId"])
+        if before is None:
+            plan.create.append(job)
             continue
-        differing = _differing(definition(old), definition(_complete(job)))
+        differing = _differing(definition(before), definition(_complete(job)))
         if differing:
-            made.change.append((job, differing))
+            plan.change.append((job, differing))
         else:
-            made.unchanged.append(job["jobId"])
+            plan.unchanged.append(job["jobId"])
     if prune:
-        made.delete.extend(sorted(set(existing) - names))
-    return made
+        plan.delete.extend(sorted(set(existing) - names))
+    return plan
 
 
 def _complete(job: Job) -> Job:
-    """With what is left out of `retry`, as the API shows it."""
+    """The job with all fields of `retry`, as the API shows it."""
     retry = job.get("retry")
     if not isinstance(retry, dict):
         return job
@@ -111,25 +111,25 @@ def _complete(job: Job) -> Job:
 
 
 def _instant(value: Any) -> Any:
-    """A time as the API shows it; what is none stays, for the API to refuse."""
+    """A time as the API shows it. An invalid one is returned as it is, for the API to refuse."""
     try:
         return instants.format_instant(instants.parse_instant(value))
     except (TypeError, ValueError):
         return value
 
 
-def _differing(old: Job, new: Job) -> dict[str, tuple[Any, Any]]:
-    names = [n for n in dict.fromkeys([*old, *new]) if n not in ("signingSecret", "previousSigningSecret", "type")]
-    return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
+def _differing(before: Job, new: Job) -> dict[str, tuple[Any, Any]]:
+    names = [n for n in dict.fromkeys([*before, *new]) if n not in ("signingSecret", "previousSigningSecret", "type")]
+    return {n: (before.get(n), new.get(n)) for n in names if before.get(n) != new.get(n)}
 
 
-def plan_lines(made: ApplyPlan) -> list[str]:
-    """The plan for people, a line each."""
-    lines = [f"+ {j['jobId']}  {j.get('schedule')}  {j.get('api')}" for j in made.create]
-    for job, differing in made.change:
+def plan_lines(plan: ApplyPlan) -> list[str]:
+    """The changes as lines of text."""
+    lines = [f"+ {j['jobId']}  {j.get('schedule')}  {j.get('api')}" for j in plan.create]
+    for job, differing in plan.change:
         lines.append(f"~ {job['jobId']}")
-        lines += [f"    {n}: {_short(old)} -> {_short(new)}" for n, (old, new) in differing.items()]
-    lines += [f"- {name}" for name in made.delete]
+        lines += [f"    {n}: {_short(before)} -> {_short(new)}" for n, (before, new) in differing.items()]
+    lines += [f"- {name}" for name in plan.delete]
     return lines
 
 

@@ -1,7 +1,7 @@
-"""`horae leases release`, `leader resign`, `nodes drain|undrain`: what an operator may ask of a live cluster.
+"""`horae leases release`, `leader resign`, `nodes drain|undrain`: requests of an operator to a running cluster.
 
-Each says first what will happen. Nothing here acts for a node: a lease is released by compare-and-set on its token, and
-the rest is asked of the node by a mark in its heartbeat document, which it looks at every two seconds.
+Each command first says what will happen. A lease is released by compare-and-set on its token. The other requests are
+written into the heartbeat document of the node, which reads them every two seconds and acts on them itself.
 """
 
 from __future__ import annotations
@@ -26,48 +26,48 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 30.0
 LOOK_SECONDS = 0.25
-YES = click.option("--yes", is_flag=True, help="Do not ask.")
-JSON = click.option("--json", "form", is_flag=True, help="Print JSON.")
+YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 WAIT = click.option(
     "--wait",
     "seconds",
     default=WAIT_SECONDS,
     show_default=True,
     type=click.FloatRange(0, 3600),
-    help="Seconds to wait; 0: do not.",
+    help="Seconds to wait for the result; 0: do not wait.",
 )
 T = TypeVar("T")
 
 
 class NoMatch(click.ClickException):
-    """There is no such thing, or several. Exit status 1."""
+    """No item matches a name, or several do. Exit status 1."""
 
     exit_code = 1
 
 
 def select_one(kind: str, found: Sequence[T], name: str, named: Callable[[T], str]) -> T:
-    """The one of this name, or the only one that begins so. Raises `Unknown`."""
-    fits = [x for x in found if named(x) == name] or [x for x in found if name and named(x).startswith(name)]
-    if len(fits) == 1:
-        return fits[0]
-    if fits:
-        raise NoMatch(f"more than one {kind} begins with '{name}': {', '.join(named(x) for x in fits[:5])}")
-    known = ", ".join(named(x) for x in found[:5]) or "there is none"
-    raise NoMatch(f"there is no {kind} '{name}' now ({known})")
+    """The item with this name, or the only one whose name begins with it. Raises `NoMatch`."""
+    matches = [x for x in found if named(x) == name] or [x for x in found if name and named(x).startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise NoMatch(f"more than one {kind} begins with '{name}': {', '.join(named(x) for x in matches[:5])}")
+    known = ", ".join(named(x) for x in found[:5]) or "none exists"
+    raise NoMatch(f"there is no {kind} '{name}'; existing: {known}")
 
 
 def confirm(text: str, *, yes: bool) -> None:
-    """Say what will happen and ask. Without a terminal, `--yes` is needed."""
+    """Print what will happen and ask for confirmation. Without a terminal, `--yes` is needed."""
     click.echo(text, err=True)
     if yes:
         return
     try:
-        sure = click.confirm("Do it?", err=True)
+        sure = click.confirm("Continue?", err=True)
     except click.Abort:
         if sys.stdin.isatty():
             raise
         click.echo("", err=True)
-        raise click.UsageError("nobody was there to be asked, so nothing was done: say --yes") from None
+        raise click.UsageError("standard input is no terminal, so nothing was done: confirm with --yes") from None
     if not sure:
         raise SystemExit(1)
 
@@ -76,40 +76,53 @@ def confirm(text: str, *, yes: bool) -> None:
 @click.argument("batch")
 @YES
 @JSON
-def release_command(batch: str, yes: bool, form: bool) -> None:  # noqa: FBT001 - click passes options by name
-    """Take BATCH (its id, or how it begins) from the node that holds it, so that any node may claim it now.
+def release_command(batch: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001 - click passes options by name
+    """Release the lease of BATCH (its id or the beginning of it), so that any node can claim it now.
 
-    For a node that is stuck; a dead one loses its leases by itself. Exit 1 if the lease has changed meanwhile.
+    Use this for a node that is stuck. The leases of a dead node expire by themselves. Exit status 1 if the lease has
+    changed in the meantime.
     """
 
     async def look(db: Database) -> tuple[list[LeasedBatch], list[NodeStatus], int]:
         return await batches.list_leased(db), *await nodes.nodes_and_clock(db)
 
-    held, present, now = read_database(look)
-    b = select_one("leased batch", held, batch, lambda x: x.id)
+    leased, present, now = read_database(look)
+    b = select_one("leased batch", leased, batch, lambda x: x.id)
     owner = next((n for n in present if n.id == b.owner), None)
-    sign = (
-        "has no heartbeat"
-        if owner is None
-        else f"showed its last heartbeat {duration((now - owner.seen_ms) / 1000)} ago"
+    heartbeat = (
+        "has no heartbeat" if owner is None else f"sent its last heartbeat {duration((now - owner.seen_ms) / 1000)} ago"
     )
-    ends = duration((b.expires_ms - now) / 1000)
+    expires_in = duration((b.expires_ms - now) / 1000)
     confirm(
-        f"Batch {b.id}: {b.executions} execution(s), held by {b.owner} (token {b.token}), which {sign}. The lease ends by "
-        f"itself in {ends}.\nReleased, another node may send what is left of it at once. What {b.owner} is sending now may "
-        "reach the target twice, under the same Idempotency-Key; what it has not sent it will not send.",
+        f"Batch {b.id}: {b.executions} execution(s), leased by {b.owner} (token {b.token}), which {heartbeat}. The lease "
+        f"expires in {expires_in}.\nAfter the release another node can send the unsent executions at once. Requests that "
+        f"{b.owner} is sending now may reach their target twice, with the same Idempotency-Key. {b.owner} sends no more of "
+        "this batch.",
         yes=yes,
     )
 
     async def release(db: Database) -> bool:
-        fenced = Batch(b.id, (), b.lane, b.attempt, 0, 0, owner=b.owner, token=b.token)
+        fenced = Batch(
+            id=b.id,
+            ids=(),
+            lane=b.lane,
+            attempt=b.attempt,
+            send_ms=0,
+            claimable_ms=0,
+            owner=b.owner,
+            token=b.token,
+        )
         return await batches.release(db, fenced, None)
 
     done = read_database(release)
-    if form:
+    if as_json:
         print_json({"batch": b.id, "owner": b.owner, "token": b.token, "released": done})
     else:
-        click.echo(f"released {b.id}" if done else f"{b.id} is no longer held under token {b.token}: nothing was done")
+        click.echo(
+            f"released {b.id}"
+            if done
+            else f"the lease of {b.id} has changed (token {b.token} is no longer valid): nothing was done"
+        )
     sys.exit(0 if done else 1)
 
 
@@ -117,49 +130,55 @@ def release_command(batch: str, yes: bool, form: bool) -> None:  # noqa: FBT001 
 @YES
 @WAIT
 @JSON
-def resign_command(yes: bool, seconds: float, form: bool) -> None:  # noqa: FBT001
-    """Ask the leader to give up leading; another node takes over. Nothing is late by that. Exit 1 if it did not."""
+def resign_command(yes: bool, seconds: float, as_json: bool) -> None:  # noqa: FBT001
+    """Ask the leader to resign, so that another node leads. No execution is late because of this.
+
+    Exit status 1 if there is no new leader in time.
+    """
 
     async def look(db: Database) -> tuple[leases.Leadership, list[NodeStatus], int]:
         return await leases.leadership(db), *await nodes.nodes_and_clock(db)
 
     leader, present, now = read_database(look)
     if leader.node is None:
-        raise NoMatch("nobody leads now")
+        raise NoMatch("there is no leader now")
     others = [n for n in present if n.id != leader.node and now - n.seen_ms < SILENT_MS and not n.draining]
-    heir = (
-        f"one of {len(others)} other node(s) takes over within seconds"
+    successor = (
+        f"one of {len(others)} other node(s) leads within seconds"
         if others
-        else "THERE IS NO OTHER NODE: nobody writes ahead until this one stands again, a leader lease later"
+        else "THERE IS NO OTHER NODE: executions are not written ahead of time until this node leads again, after one leader lease"
     )
-    confirm(f"{leader.node} (term {leader.term}) resigns; {heir}. What is due now has been written ahead.", yes=yes)
+    confirm(
+        f"{leader.node} (term {leader.term}) resigns; {successor}. Executions due now are already in the database.",
+        yes=yes,
+    )
     name, term = leader.node, leader.term
 
     async def ask(db: Database) -> leases.Leadership:
         if not await nodes.request_resign(db, name, term):
-            raise NoMatch(f"{name} has no heartbeat document: it is gone, and the next leader takes over by itself")
+            raise NoMatch(f"{name} has no heartbeat: it has stopped, and another node will lead without this command")
         return await poll_until(
             lambda: leases.leadership(db), lambda seen: seen.term > term and bool(seen.node), seconds
         )
 
     seen = read_database(ask)
     changed = seen.term > term
-    if form:
+    if as_json:
         print_json({"nodeId": name, "term": term, "resigned": changed, "leader": seen.node, "leaderTerm": seen.term})
     elif changed:
-        click.echo(f"{seen.node} leads in term {seen.term}")
+        click.echo(f"{seen.node} is the leader in term {seen.term}")
     else:
-        click.echo(f"asked; no newer term was seen within {seconds:g} s")
+        click.echo(f"the request was sent, but there was no new leader within {seconds:g} s")
     sys.exit(0 if changed or not seconds else 1)
 
 
-async def poll_until(look: Callable[[], Awaitable[T]], fits: Callable[[T], bool], seconds: float) -> T:
-    """Look until it fits, at most so long. Returns the last look."""
+async def poll_until(look: Callable[[], Awaitable[T]], matches: Callable[[T], bool], seconds: float) -> T:
+    """Read until the value matches, for at most `seconds`. Returns the last value."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while True:
         seen = await look()
-        if fits(seen) or loop.time() >= end:
+        if matches(seen) or loop.time() >= end:
             return seen
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -169,31 +188,31 @@ async def poll_until(look: Callable[[], Awaitable[T]], fits: Callable[[T], bool]
 @YES
 @WAIT
 @JSON
-def drain_command(node: str, yes: bool, seconds: float, form: bool) -> None:  # noqa: FBT001
-    """Ask NODE (its id, or how it begins) to stand aside: it claims and leads no more, and stays up.
+def drain_command(node: str, yes: bool, seconds: float, as_json: bool) -> None:  # noqa: FBT001
+    """Drain NODE (its id or the beginning of it): it claims no batches and does not lead, but keeps running.
 
-    What it has not sent is handed to others, what it is sending is finished, its /readyz answers 503. It lasts until
-    `undrain`, or until the node is started anew. Exit 1 if it was not idle in time.
+    The node releases unsent work to other nodes and finishes the requests in flight; its /readyz answers 503. This lasts
+    until `undrain` or a restart of the node. Exit status 1 if the node was not idle in time.
     """
     present, now = read_database(nodes.nodes_and_clock)
-    found = select_one("node", present, node, lambda n: n.id)
-    others = [n for n in present if n.id != found.id and now - n.seen_ms < SILENT_MS and not n.draining]
+    chosen = select_one("node", present, node, lambda n: n.id)
+    others = [n for n in present if n.id != chosen.id and now - n.seen_ms < SILENT_MS and not n.draining]
     if not others:
-        confirm(f"{found.id} is the only node that works: nothing is sent until it is undrained.", yes=yes)
-    _ask(found.id, seconds, form=form, drain=True)
+        confirm(f"{chosen.id} is the only working node: nothing is sent until it is undrained.", yes=yes)
+    _request_drain(chosen.id, seconds, as_json=as_json, drain=True)
 
 
 @click.command("undrain")
 @click.argument("node")
 @WAIT
 @JSON
-def undrain_command(node: str, seconds: float, form: bool) -> None:  # noqa: FBT001
-    """Let NODE work again. Exit 1 if it did not in time."""
+def undrain_command(node: str, seconds: float, as_json: bool) -> None:  # noqa: FBT001
+    """Undrain NODE: it claims batches again. Exit status 1 if it does not in time."""
     present, _ = read_database(nodes.nodes_and_clock)
-    _ask(select_one("node", present, node, lambda n: n.id).id, seconds, form=form, drain=False)
+    _request_drain(select_one("node", present, node, lambda n: n.id).id, seconds, as_json=as_json, drain=False)
 
 
-def _ask(name: str, seconds: float, *, form: bool, drain: bool) -> None:
+def _request_drain(name: str, seconds: float, *, as_json: bool, drain: bool) -> None:
     def done(n: NodeStatus | None) -> bool:
         if n is None:
             return True
@@ -205,19 +224,19 @@ def _ask(name: str, seconds: float, *, form: bool, drain: bool) -> None:
             return next((n for n in present if n.id == name), None)
 
         if not await nodes.request_drain(db, name, drain=drain):
-            raise NoMatch(f"{name} is gone")
+            raise NoMatch(f"{name} has no heartbeat: it has stopped")
         return await poll_until(look, done, seconds)
 
     n = read_database(ask)
     ok = n is not None and done(n)
     what = {"draining": n.draining, "inFlight": n.in_flight, "waiting": n.waiting, "leading": n.leading} if n else {}
-    if form:
+    if as_json:
         print_json({"nodeId": name, "done": ok, **what})
     elif n is None:
-        click.echo(f"{name} has stopped meanwhile")
+        click.echo(f"{name} has stopped in the meantime")
     elif ok:
-        click.echo(f"{name} {'is drained: it holds nothing and stays up' if drain else 'works again'}")
+        click.echo(f"{name} {'is drained: it has no work and keeps running' if drain else 'works again'}")
     else:
         left = f"{n.in_flight} in flight, {n.waiting} waiting"
-        click.echo(f"asked; {name} is {'not idle yet' if drain else 'still drained'} ({left})")
+        click.echo(f"the request was sent, but {name} is {'not idle yet' if drain else 'still drained'} ({left})")
     sys.exit(0 if ok or (n is not None and not seconds) else 1)

@@ -1,4 +1,4 @@
-"""`horae secrets`: a key for `HORAE_SECRET_KEY`, and changing it."""
+"""`horae secrets`: make a key for `HORAE_SECRET_KEY`, and change it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from ops.support.output import print_json
 
 @click.group("secrets")
 def secrets_group() -> None:
-    """The key that jobs' secrets are encrypted with (HORAE_SECRET_KEY)."""
+    """Manage the key that encrypts secrets of jobs and channels (HORAE_SECRET_KEY)."""
 
 
 @secrets_group.command("new-key")
 def new_key_command() -> None:
-    """Print a fresh key."""
+    """Print a new random key."""
     click.echo(base64.b64encode(os.urandom(SECRET_KEY_BYTES)).decode())
 
 
 @secrets_group.command("rotate")
-@click.option("--dry-run", is_flag=True, help="Only count.")
-@click.option("--json", "form", is_flag=True, help="Print JSON.")
-def rotate_command(*, dry_run: bool, form: bool) -> None:
-    """Encrypt every secret again with the first key of HORAE_SECRET_KEY.
+@click.option("--dry-run", is_flag=True, help="Only count the secrets; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def rotate_command(*, dry_run: bool, as_json: bool) -> None:
+    """Encrypt all secrets with the first key of HORAE_SECRET_KEY.
 
-    Give all nodes "new,old" first, run this, then take the old key away. It may be stopped and run again. Exit status 1
-    if there are secrets that no key opens.
+    First set HORAE_SECRET_KEY to "new,old" on all nodes, then run this command, then remove the old key. You can
+    interrupt the command and run it again. Exit status 1 if there are secrets that no key decrypts.
     """
     keys = load_settings().secret_keys
     if not keys:
-        raise ConfigurationError(["HORAE_SECRET_KEY is empty: there is no key to encrypt with"])
+        raise ConfigurationError(["HORAE_SECRET_KEY is not set: set it to a key from `horae secrets new-key`"])
     done = read_database(partial(rotate_secrets.rotate, dry_run=dry_run))
-    if form:
+    if as_json:
         locked = [{"jobId": job, "why": why} for job, why in done.undecryptable]
         print_json({"keyId": key_id(keys[0]), "rotated": done.reencrypted, "current": done.current, "locked": locked})
     else:

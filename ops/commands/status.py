@@ -1,4 +1,4 @@
-"""`horae leases`, `nodes`, `leader`: who holds what, read from the database."""
+"""`horae leases`, `nodes`, `leader`: leases, nodes and the leader, read from the database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def read_database(read: Callable[[Database], Awaitable[T]]) -> T:
-    """Run one reading against the configured database, or the embedded one that runs now."""
+    """Run `read` on the configured database, or on the embedded one if it is running."""
     settings = load_settings()
     uri = database_uri(Path(settings.data_dir), settings.uri)
 
@@ -84,10 +84,10 @@ def _node(n: NodeStatus, now: int) -> dict[str, Any]:
 
 
 @click.group("leases", invoke_without_command=True)
-@click.option("--json", "form", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def leases_command(context: click.Context, form: bool) -> None:  # noqa: FBT001 - click passes options by name
-    """Who leads since when in which term, and every live batch lease. Exit 1 if nobody leads."""
+def leases_command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click passes options by name
+    """Show the leader and all leases of batches. Exit status 1 if there is no leader."""
     if context.invoked_subcommand is not None:
         return
 
@@ -96,7 +96,7 @@ def leases_command(context: click.Context, form: bool) -> None:  # noqa: FBT001 
         return await leases.leadership(db), await batches.list_leased(db), now
 
     leader, held, now = read_database(read)
-    if form:
+    if as_json:
         print_json({"leader": _lease(leader, now), "batches": [_batch(b, now) for b in held]})
     else:
         _print_leader(leader, now)
@@ -123,7 +123,7 @@ def leases_command(context: click.Context, form: bool) -> None:  # noqa: FBT001 
 
 def _print_leader(leader: Leadership, now: int) -> None:
     if leader.holder is None:
-        click.echo(f"Nobody leads (last term {leader.term}).")
+        click.echo(f"There is no leader (last term {leader.term}).")
         return
     since = (
         "?" if leader.since_ms is None else f"{rfc3339(leader.since_ms)} ({duration((now - leader.since_ms) / 1000)})"
@@ -133,10 +133,10 @@ def _print_leader(leader: Leadership, now: int) -> None:
 
 
 @click.group("leader", invoke_without_command=True)
-@click.option("--json", "form", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def leader_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
-    """Who leads. Exit 1 if nobody does, or the leader has not renewed its lease for long."""
+def leader_command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001
+    """Show the leader. Exit status 1 if there is none, or if it has not renewed its lease in time."""
     if context.invoked_subcommand is not None:
         return
 
@@ -145,7 +145,7 @@ def leader_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
         return await leases.leadership(db), now
 
     leader, now = read_database(read)
-    if form:
+    if as_json:
         print_json(_lease(leader, now))
     else:
         _print_leader(leader, now)
@@ -154,14 +154,14 @@ def leader_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
 
 
 @click.group("nodes", invoke_without_command=True)
-@click.option("--json", "form", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def nodes_command(context: click.Context, form: bool) -> None:  # noqa: FBT001
-    """Every node with its last heartbeat. Exit 1 if one is silent, or there is none."""
+def nodes_command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001
+    """List the nodes with their last heartbeats. Exit status 1 if a node is silent or there is none."""
     if context.invoked_subcommand is not None:
         return
     found, now = read_database(nodes.nodes_and_clock)
-    if form:
+    if as_json:
         print_json([_node(n, now) for n in found])
     else:
         print_table(

@@ -1,4 +1,4 @@
-"""`horae top`: what is seen of the cluster in one look. Reads alone; `ops/commands/top_view.py` draws it."""
+"""`horae top`: reads a snapshot of the cluster, which `ops/commands/top_view.py` renders."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ HOSTS = 10
 
 @click.command("top")
 @click.option(
-    "--interval", default=2.0, show_default=True, type=click.FloatRange(0.5, 60), help="Seconds between looks."
+    "--interval", default=2.0, show_default=True, type=click.FloatRange(0.5, 60), help="Seconds between updates."
 )
-@click.option("--once", is_flag=True, help="Look once and end.")
-@click.option("--json", "form", is_flag=True, help="Look once and print JSON.")
-def top_command(interval: float, once: bool, form: bool) -> None:  # noqa: FBT001 - click passes options by name
-    """A live view of the cluster; Ctrl-C ends it. With --once or --json, exit 1 if nobody leads or a node is silent.
+@click.option("--once", is_flag=True, help="Print the state once and exit.")
+@click.option("--json", "as_json", is_flag=True, help="Print the state once, as JSON, and exit.")
+def top_command(interval: float, once: bool, as_json: bool) -> None:  # noqa: FBT001 - click passes options by name
+    """Show a live view of the cluster, until Ctrl-C. It continues while MongoDB is unavailable, and says so.
 
-    It goes on while MongoDB is away and says so.
+    With --once or --json, exit status 1 if there is no leader or a node is silent.
     """
     settings = load_settings()
     uri = database_uri(Path(settings.data_dir), settings.uri)
@@ -46,11 +46,11 @@ def top_command(interval: float, once: bool, form: bool) -> None:  # noqa: FBT00
     async def run() -> int:
         db = Database.open(uri, settings.db_name, "ops")
         try:
-            if not (once or form):
+            if not (once or as_json):
                 await watch(lambda: read_snapshot(db, lease_ms), interval, Console())
                 return 0
             seen = await read_snapshot(db, lease_ms)
-            if form:
+            if as_json:
                 print_json(seen)
             else:
                 Console().print(render(seen))
@@ -65,7 +65,7 @@ def top_command(interval: float, once: bool, form: bool) -> None:  # noqa: FBT00
 
 
 async def read_snapshot(db: Database, lease_ms: int) -> dict[str, Any]:
-    """Everything at once, as JSON shows it. A leader that has not renewed for `lease_ms` is not `sound`."""
+    """The snapshot, as `--json` prints it. A leader that has not renewed for `lease_ms` is not `sound`."""
     present, now = await nodes.nodes_and_clock(db)
     leader = await leases.leadership(db)
     waiting = await batches.backlog(db)
@@ -106,7 +106,7 @@ async def read_snapshot(db: Database, lease_ms: int) -> dict[str, Any]:
 
 
 def _hosts(bad: list[tuple[str, int, int]], not_closed: list[Breaker]) -> list[dict[str, Any]]:
-    """Those that fail most first, then those that nothing is sent to."""
+    """The hosts with most failures first, then other hosts with an open breaker."""
     why = {b.host: b.why for b in not_closed}
     known = {h for h, *_ in bad}
     rows = [*bad, *((h, 0, 0) for h in why if h not in known)]
@@ -115,7 +115,7 @@ def _hosts(bad: list[tuple[str, int, int]], not_closed: list[Breaker]) -> list[d
 
 def _node(n: NodeStatus, now: int) -> dict[str, Any]:
     silent = now - n.seen_ms
-    # What a silent node said last of itself is no news: two leaders would be shown after one was killed.
+    # The last heartbeat of a silent node is out of date: after a leader is killed, two leaders would be shown.
     role = "silent" if silent >= SILENT_MS else "drained" if n.draining else "leader" if n.leading else ""
     return {
         "nodeId": n.id,

@@ -1,4 +1,4 @@
-"""The picture of `horae top`: drawn for the height there is, redrawn when that changes, kept while MongoDB is away."""
+"""The view of `horae top`: fits the height of the terminal, and keeps the last snapshot while MongoDB is unavailable."""
 
 from __future__ import annotations
 
@@ -23,56 +23,58 @@ if TYPE_CHECKING:
 
 Snapshot = dict[str, Any]
 AROUND = 13
-"""Lines that are no row of a table: the head of 4 to 6, one for trouble, two titles, blanks, what is left out."""
+"""Lines that are no table rows: the header (4 to 6), an error, two titles, blank lines, the counts of omitted rows."""
 LEAST_ROWS = 2
 REDRAW_SECONDS = 1.0
 ORDER = ("silent", "leader", "drained", "")
 
 
 class _Latest:
-    """What was seen last, and since when nothing could be."""
+    """The last snapshot, and since when MongoDB has been unavailable."""
 
     def __init__(self) -> None:
-        self.seen: Snapshot | None = None
-        self.away_since = 0.0
-        self.why: str | None = None
+        self.snapshot: Snapshot | None = None
+        self.unavailable_since = 0.0
+        self.error: str | None = None
         self.changed = asyncio.Event()
 
     async def look(self, look: Callable[[], Awaitable[Snapshot]], interval: float) -> None:
-        """Again and again. A database that is away is waited for; a refusal is raised."""
+        """Read snapshots until cancelled. An unavailable database is retried; other errors are raised."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + interval
             try:
-                self.seen = await look()
-                self.why = None
+                self.snapshot = await look()
+                self.error = None
             except StoreUnavailable as exc:
-                if self.why is None:
-                    self.away_since = time.monotonic()
-                self.why = str(exc)
+                if self.error is None:
+                    self.unavailable_since = time.monotonic()
+                self.error = str(exc)
             self.changed.set()
             await asyncio.sleep(max(0.0, due - loop.time()))
 
-    def picture(self, height: int | None) -> RenderableType:
-        """Of that many lines at most; None: of as many as it takes."""
+    def view(self, height: int | None) -> RenderableType:
+        """The view, in at most `height` lines (None: any number)."""
         parts: list[RenderableType] = []
-        if self.why is not None:
-            away = duration(time.monotonic() - self.away_since)
-            parts.append(Text(f"MongoDB DOES NOT ANSWER for {away}: {printable(self.why)}", "bold red", no_wrap=True))
-        if self.seen is None:
-            parts.append(Text("nothing was seen yet"))
+        if self.error is not None:
+            unavailable = duration(time.monotonic() - self.unavailable_since)
+            parts.append(
+                Text(f"MONGODB UNAVAILABLE for {unavailable}: {printable(self.error)}", "bold red", no_wrap=True)
+            )
+        if self.snapshot is None:
+            parts.append(Text("waiting for the first data"))
         else:
-            parts.append(render(self.seen, height))
+            parts.append(render(self.snapshot, height))
         return Group(*parts)
 
 
 async def watch(look: Callable[[], Awaitable[Snapshot]], interval: float, console: Console) -> None:
-    """Look every `interval` seconds and show it, until cancelled. Without a terminal, pictures follow each other."""
+    """Read and show a snapshot every `interval` seconds, until cancelled. Without a terminal, each one is printed."""
     latest = _Latest()
     loop = asyncio.get_running_loop()
     this = asyncio.current_task()
     assert this is not None
-    loop.add_signal_handler(signal.SIGTERM, this.cancel)  # not death: the terminal is given back as it was
+    loop.add_signal_handler(signal.SIGTERM, this.cancel)  # end in order, so that the terminal is restored
     looking = asyncio.create_task(latest.look(look, interval))
     looking.add_done_callback(lambda _: latest.changed.set())
     try:
@@ -80,31 +82,31 @@ async def watch(look: Callable[[], Awaitable[Snapshot]], interval: float, consol
             while not looking.done():
                 await latest.changed.wait()
                 latest.changed.clear()
-                console.print(latest.picture(None))
+                console.print(latest.view(None))
         else:
             loop.add_signal_handler(signal.SIGWINCH, latest.changed.set)
-            with Live(latest.picture(None), console=console, screen=True, auto_refresh=False) as live:
+            with Live(latest.view(None), console=console, screen=True, auto_refresh=False) as live:
                 while not looking.done():
                     with suppress(TimeoutError):
                         await asyncio.wait_for(latest.changed.wait(), REDRAW_SECONDS)
                     latest.changed.clear()
-                    live.update(latest.picture(console.size.height), refresh=True)
+                    live.update(latest.view(console.size.height), refresh=True)
         looking.result()
     finally:
         looking.cancel()
 
 
 def render(seen: Snapshot, height: int | None = None) -> RenderableType:
-    """One look. In `height` lines, the nodes and hosts that are well are left out first and counted."""
+    """One snapshot. If `height` is too small, healthy nodes and hosts are omitted first, and counted."""
     rates, drift, waiting = seen["ratesPerSecond"], seen["driftMs"], seen["backlog"]
     age = waiting["oldestAgeMs"]
     lines = [
         Text(f"{seen['at']}   ").append(*_leader(seen["leader"])),
         Text("per second: " + ", ".join(f"{n:,} {name}" for name, n in rates.items())),
-        Text(f"late by: p50 {_ms(drift['p50'])}, p99 {_ms(drift['p99'])}"),
+        Text(f"lateness: p50 {_ms(drift['p50'])}, p99 {_ms(drift['p99'])}"),
         Text(
             f"backlog: {waiting['ready']:,} due, {waiting['leased']:,} with nodes, {waiting['late']:,} late work"
-            + (f", the oldest waits {duration(age / 1000)}" if age is not None else "")
+            + (f", the oldest has waited {duration(age / 1000)}" if age is not None else "")
         ),
     ]
     rows = None if height is None else max(2 * LEAST_ROWS, height - AROUND)
@@ -118,15 +120,18 @@ def render(seen: Snapshot, height: int | None = None) -> RenderableType:
 
 def _leader(leader: Snapshot) -> tuple[str, str]:
     if leader["nodeId"] is None:
-        return "NOBODY LEADS", "bold red"
+        return "NO LEADER", "bold red"
     renewed = f"renewed {duration(leader['renewedAgoMs'] / 1000)} ago"
     if not leader["sound"]:
-        return f"NOBODY LEADS: {leader['nodeId']} does not renew term {leader['term']} ({renewed})", "bold red"
+        return (
+            f"NO LEADER: {leader['nodeId']} does not renew its lease of term {leader['term']} ({renewed})",
+            "bold red",
+        )
     return f"{leader['nodeId']} leads in term {leader['term']}, {renewed}", ""
 
 
 def _table(*columns: str) -> Table:
-    """The first column may be cut, numbers may not."""
+    """A table whose first column may be cut, but not its numbers."""
     made = Table(box=None, pad_edge=False)
     for n, name in enumerate(columns):
         numeric = name in ("in flight", "waiting", "offset ms", "bad in 5 min", "wait for retry")
@@ -137,7 +142,7 @@ def _table(*columns: str) -> Table:
 
 def _nodes(nodes: list[Snapshot], most: int | None) -> list[RenderableType]:
     if not nodes:
-        return [Text("NO NODE RUNS", "bold red")]
+        return [Text("NO NODES", "bold red")]
     shown = _table("node", "seen", "in flight", "waiting", "offset ms", "role")
     ordered = sorted(nodes, key=lambda n: (ORDER.index(n["role"]), n["nodeId"]))
     for n in ordered[:most]:
@@ -156,7 +161,7 @@ def _nodes(nodes: list[Snapshot], most: int | None) -> list[RenderableType]:
 
 def _hosts(hosts: list[Snapshot], in_all: int) -> list[RenderableType]:
     if not hosts:
-        return [Text("no host fails")]
+        return [Text("no failing hosts")]
     shown = _table("failing host", "bad in 5 min", "wait for retry", "breaker")
     for h in hosts:
         cells = (h["host"], h["endedBadly"], h["waitForRetry"], h["breaker"] or "closed")

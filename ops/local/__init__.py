@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""Clusters on one machine (`make run`, `make cluster`), the receiver, and the setup of docker-compose.yml. Not for production."""

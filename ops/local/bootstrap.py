@@ -1,6 +1,6 @@
-"""What docker-compose.yml needs once: secrets, then a replica set that demands TLS and passwords, and our user in it.
+"""The setup of docker-compose.yml: secrets, then a replica set with TLS and passwords, and a database user for Horae.
 
-Both steps may be run again at any time: what is there stays. Each secret is readable by its one reader only.
+Both steps can be repeated at any time; they keep what exists. Each secret is readable only by the user that needs it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MONGOD, HORAE, SETUP = 999, 10_001, 10_002
-"""User ids in the containers: MongoDB's image, our image, and our image while it sets up the replica set."""
+"""User ids in the containers: of MongoDB's image, of Horae's image, and of the latter while it sets up the replica set."""
 
 SET = "rs0"
 YEARS = 10
@@ -35,10 +35,10 @@ REACH_SECONDS = 120.0
 
 
 def make_secrets(directory: Path, members: Sequence[str], db_name: str) -> list[str]:
-    """Write what is missing; the names of the files written. `members` are `host:port`, as clients reach them.
+    """Write the missing files and return their names. `members` are `host:port`, as clients reach them.
 
-    ca.pem and mongo.pem (certificate and key of every member), mongo-key (what members prove to each other),
-    root-password, horae-password, and what the nodes read: mongodb-uri, secret-key, api-keys.
+    Files: ca.pem and mongo.pem (certificate and key of every member), mongo-key (authenticates members to each other),
+    root-password, horae-password; and for the nodes: mongodb-uri, secret-key, api-keys.
     """
     directory.mkdir(parents=True, exist_ok=True)
     made: list[str] = []
@@ -81,9 +81,9 @@ def _uri(members: Sequence[str], directory: Path, credentials: str, source: str)
 
 
 def certificates(names: Sequence[str]) -> tuple[str, str]:
-    """A new authority's certificate, and a member's certificate with its key for these hosts and loopback; both PEM.
+    """The PEM of a new authority's certificate, and of a member's certificate with its key, for these hosts and loopback.
 
-    The authority's key is thrown away: it signs this once.
+    The key of the authority is discarded after it has signed this certificate.
     """
     now = datetime.now(UTC) - timedelta(hours=1)
     authority_key, member_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -127,10 +127,10 @@ def _alternative(name: str) -> x509.GeneralName:
 
 
 def make_replica_set(directory: Path, members: Sequence[str], db_name: str, port: int) -> None:
-    """Initiate the set of `members` through the one on this machine's `port`, then make `root` and our user.
+    """Initiate the replica set through the member on this machine's `port`, then create `root` and the user of Horae.
 
-    MongoDB lets that in without a password from its own machine alone, and only until the first user exists. Raises
-    `click.ClickException` when it cannot be done in time.
+    MongoDB allows this without a password from its own machine only, and only until the first user exists. Raises
+    `click.ClickException` if it does not succeed within `REACH_SECONDS`.
     """
     deadline = time.monotonic() + REACH_SECONDS
     while True:
@@ -141,14 +141,14 @@ def make_replica_set(directory: Path, members: Sequence[str], db_name: str, port
         except PyMongoError as exc:
             why = str(exc)[:300]
         if time.monotonic() > deadline:
-            raise click.ClickException(f"the replica set could not be made within {REACH_SECONDS:.0f} s: {why}")
+            raise click.ClickException(f"the replica set could not be created within {REACH_SECONDS:.0f} s: {why}")
         time.sleep(0.2)
 
 
 def _once(directory: Path, members: Sequence[str], db_name: str, port: int) -> bool:
-    """One attempt; False if it has to be repeated."""
+    """Make one attempt; False if it must be repeated."""
     root = (directory / "root-password").read_text().strip()
-    ours: dict[str, Any] = {
+    user: dict[str, Any] = {
         "pwd": (directory / "horae-password").read_text().strip(),
         "roles": [{"role": "readWrite", "db": db_name}],
     }
@@ -156,7 +156,7 @@ def _once(directory: Path, members: Sequence[str], db_name: str, port: int) -> b
     with MongoClient[dict[str, Any]]("127.0.0.1", port, directConnection=True, **tls) as client:
         hello = client.admin.command("hello")
         if "setName" not in hello:
-            # The first of them is wanted as the first primary: only there may the first user be made.
+            # The first member should become the first primary: the first user can be created only there.
             listed = [{"_id": i, "host": m, "priority": 2 if i == 0 else 1} for i, m in enumerate(members)]
             client.admin.command("replSetInitiate", {"_id": SET, "members": listed})
             return False
@@ -164,15 +164,15 @@ def _once(directory: Path, members: Sequence[str], db_name: str, port: int) -> b
             try:
                 client.admin.command("createUser", "root", pwd=root, roles=["root"])
             except OperationFailure as exc:
-                if exc.code not in (13, 51003):  # it exists already, so that nobody may ask without a password
+                if exc.code not in (13, 51003):  # root exists already, so requests without a password are refused
                     raise
     with MongoClient[dict[str, Any]](_uri(members, directory, f"root:{root}@", "admin"), **tls) as client:
         try:
-            client[db_name].command("createUser", "horae", **ours)
+            client[db_name].command("createUser", "horae", **user)
         except OperationFailure as exc:
-            if exc.code == 18:  # the first user is not there yet, or not on this member
+            if exc.code == 18:  # root does not exist yet, or not on this member
                 return False
             if exc.code != 51003:
                 raise
-            client[db_name].command("updateUser", "horae", **ours)
+            client[db_name].command("updateUser", "horae", **user)
     return True

@@ -1,8 +1,8 @@
-"""`make run`: MongoDB, nodes, a receiver and the sample jobs in one command, with a live line of what is delivered.
+"""`make run`: MongoDB, nodes, a receiver and the sample jobs in one command, with a live status line.
 
-Every process is a child in a session of its own, so that Ctrl-C reaches this one alone, which ends the others in order:
-the nodes drain, the receiver answers until they have, the embedded MongoDB goes last. If this one is killed, they see
-it and end by themselves.
+Every process is a child in a session of its own, so Ctrl-C reaches only this process, which ends the others in order: the
+nodes shut down while the receiver still answers; the embedded MongoDB ends last. If this process is killed, its children
+notice and end by themselves.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 SAMPLES = Path(config.__file__).parent / "samples" / "jobs.ndjson"
 READY_SECONDS = 60
 STOP_SECONDS = 13
-"""Longer than a drain may take; Ctrl-C to an empty process table within 15 s."""
+"""More than the shutdown of a node takes; all processes end within 15 s after Ctrl-C."""
 
 console = Console(highlight=False)
 
@@ -65,15 +66,15 @@ class Demo:
         self._processes.append((name, process))
 
     def ended_process(self) -> str | None:
-        """The name of a process that has ended by itself."""
+        """The name of a process that has ended unexpectedly."""
         return next((name for name, process in self._processes if process.poll() is not None), None)
 
     def last_log_lines(self, name: str) -> str:
-        """The last lines of a process's log."""
+        """The last lines of the log of a process."""
         return "\n".join((self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-5:])
 
     def wait_ready(self) -> bool:
-        """Until the nodes can serve; False if they ended or took too long."""
+        """Wait until the nodes are ready; False if they ended or took too long."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and not self.stopping.is_set():
             if self.ended_process():
@@ -91,7 +92,7 @@ class Demo:
         return True
 
     def stop(self) -> None:
-        """End the nodes, then the receiver; SIGKILL for what does not end in time."""
+        """End the nodes, then the receiver. A process that does not end in time gets SIGKILL."""
         deadline = time.monotonic() + STOP_SECONDS
         for _, process in reversed(self._processes):
             if process.poll() is None:
@@ -104,13 +105,13 @@ class Demo:
 
 
 def status_line(cluster: dict[str, Any]) -> str:
-    """The live line for one reading of `GET /cluster`."""
+    """The status line for a response of `GET /cluster`."""
     rates, backlog = cluster["rates"], cluster["backlog"]
     leader = cluster["leader"]["nodeId"] or "none"
     failed = rates["failedPerSecond"] + rates["deadPerSecond"]
     return (
         f"delivered {rates['succeededPerSecond']:7.1f}/s   failed {failed:5.1f}/s   "
-        f"retried {rates['retriedPerSecond']:5.1f}/s   late p50 {_ms(rates['driftMsP50'])} "
+        f"retried {rates['retriedPerSecond']:5.1f}/s   lateness p50 {_ms(rates['driftMsP50'])} "
         f"p99 {_ms(rates['driftMsP99'])}   leader {leader} (term {cluster['leader']['term']})   "
         f"backlog {backlog['ready']} ready, {backlog['leased']} leased"
     )
@@ -121,26 +122,26 @@ def _ms(value: float | None) -> str:
 
 
 def load_samples(api: Client, receiver_port: int) -> dict[str, Any]:
-    """Import the sample dataset, aimed at our receiver; importing it again changes nothing."""
+    """Import the sample jobs, with the receiver as their target. Repeating it changes nothing."""
     lines = SAMPLES.read_bytes().replace(b"http://127.0.0.1:5001/", f"http://127.0.0.1:{receiver_port}/".encode())
     counts: dict[str, Any] = api.upload("/jobs/import", io.BytesIO(lines), "application/x-ndjson")
     return counts
 
 
-def _explain(settings: Settings, receiver_port: int, imported: dict[str, Any]) -> None:
+def _print_overview(settings: Settings, receiver_port: int, imported: dict[str, Any]) -> None:
     base = f"http://127.0.0.1:{settings.port}"
     counts = ", ".join(f"{imported[what]} {what}" for what in ("created", "updated", "unchanged") if imported[what])
-    console.print(f"\n  Horae runs: {settings.nodes} nodes at {base}, sample jobs: {counts}\n")
+    console.print(f"\n  Horae is running: {settings.nodes} nodes at {base}, sample jobs: {counts}\n")
     for what, how in (
-        ("what is being delivered", f"http://127.0.0.1:{receiver_port}/"),
+        ("delivered requests", f"http://127.0.0.1:{receiver_port}/"),
         ("a job and its next runs", f"curl {base}/jobs/invoice-shop-01"),
         ("its latest executions", f"curl {base}/jobs/heartbeat-01/executions"),
         ("the cluster", f"curl {base}/cluster"),
-        ("who holds what", f"HORAE_DATA_DIR={settings.data_dir} .venv/bin/horae leases"),
+        ("leader and leases", f"HORAE_DATA_DIR={settings.data_dir} .venv/bin/horae leases"),
         ("logs", f"{settings.data_dir}/logs/"),
     ):
         console.print(f"  {what:<26}{how}", soft_wrap=True)
-    console.print("\n  Kill any process you like; Ctrl-C ends all of it, the data stays.\n")
+    console.print("\n  Kill any of the processes to see what happens. Ctrl-C ends all of them; the data is kept.\n")
 
 
 def run(settings: Settings, receiver_port: int) -> int:
@@ -154,14 +155,20 @@ def run(settings: Settings, receiver_port: int) -> int:
             if demo.stopping.is_set():
                 return 0
             name = demo.ended_process() or "serve"
-            console.print(f"horae: {name} did not come up:\n{demo.last_log_lines(name)}", style="red")
+            console.print(f"horae: {name} did not start. Its log ends with:\n{demo.last_log_lines(name)}", style="red")
             return 1
-        _explain(settings, receiver_port, load_samples(demo.api, receiver_port))
+        _print_overview(settings, receiver_port, load_samples(demo.api, receiver_port))
         _watch(demo)
         return 0
     finally:
-        console.print("\nstopping: requests in flight are finished, the rest is kept for the next start")
+        announce_stop()
         demo.stop()
+
+
+def announce_stop() -> None:
+    """Print that the processes are being stopped. If the terminal is closed, they must be stopped all the same."""
+    with suppress(OSError, SystemExit):  # rich raises SystemExit for a broken pipe
+        console.print("\nStopping: requests in flight are finished; unsent work is kept for the next start.")
 
 
 def _watch(demo: Demo) -> None:
@@ -171,7 +178,7 @@ def _watch(demo: Demo) -> None:
         try:
             cluster = demo.api.call("GET", "/cluster")
         except (Refused, Unreachable) as exc:
-            console.print(f"the API did not answer: {exc}", style="yellow")
+            console.print(f"the API does not answer: {exc}", style="yellow")
             continue
         if live:
             console.print(status_line(cluster), end="\r", soft_wrap=True)
@@ -180,5 +187,7 @@ def _watch(demo: Demo) -> None:
             console.print(status_line(cluster), soft_wrap=True)
         name = demo.ended_process()
         if name is not None:
-            console.print(f"\n{name} ended; starting it again is up to you\n{demo.last_log_lines(name)}", style="red")
+            console.print(
+                f"\n{name} ended, so the demo ends too. Its log ends with:\n{demo.last_log_lines(name)}", style="red"
+            )
             return

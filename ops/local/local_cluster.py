@@ -1,7 +1,7 @@
-"""`make cluster`: docker-compose.yml's topology from plain processes: three mongods, three serves, nginx in front.
+"""`make cluster`: the topology of docker-compose.yml from plain processes: three mongods, three nodes, and nginx.
 
-What is killed is started again after a few seconds, as compose would do. Everything listens on loopback, and the data
-lies under `cluster/` in the data directory.
+A killed process is restarted after a few seconds, as compose would do. Everything listens on loopback. The data is in
+`cluster/` in the data directory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich.console import Console
 
 import config
 from cluster.core.errors import ConfigurationError
-from ops.local.demo import load_samples, status_line
+from ops.local.demo import announce_stop, load_samples, status_line
 from ops.local.processes import Child, Children
 from ops.server.serve import check_port, embedded_secret_key
 from ops.support.client import Client, Refused, Unreachable
@@ -40,17 +40,17 @@ MEMBERS = 3
 READY_SECONDS = 60.0
 STOP_SECONDS = 12.0
 ELECTION_MS = 2000
-"""MongoDB's own default is 10 s; here one wants to see what a failover does without waiting for it."""
+"""MongoDB's default is 10 s. A short timeout shows the effect of a failover without a long wait."""
 
 DATABASE, NODES, FRONT = 1, 2, 3
-"""The stages: ended from the last to the first, so that nodes drain while their database still answers."""
+"""Stages. They are ended from the last to the first, so that nodes shut down while the database still answers."""
 
 console = Console(highlight=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where everything listens: nginx on `front`, the serves on `front + 11` to `+ 13`, the mongods from `mongo` on."""
+    """Ports: nginx on `front`, the nodes on `front + 11` to `front + 13`, the mongods on `mongo` to `mongo + 2`."""
 
     front: int
     receiver: int
@@ -58,7 +58,7 @@ class Ports:
 
     @property
     def serves(self) -> list[int]:
-        """The ports of the three serves."""
+        """The ports of the three nodes."""
         return [self.front + 11 + i for i in range(MEMBERS)]
 
     @property
@@ -75,18 +75,18 @@ class Ports:
 
 
 def nginx_binary() -> str:
-    """The nginx to run. Raises `ConfigurationError` with what to install."""
+    """The path of nginx. Raises `ConfigurationError` that says what to install."""
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
-        raise ConfigurationError(["nginx is missing, which stands in front of the nodes: apt-get install nginx-light"])
+        raise ConfigurationError(["nginx is not installed: run apt-get install nginx-light"])
     return found
 
 
 def nginx_conf(directory: Path, ports: Ports) -> str:
-    """What nginx is told: our three serves behind one port, everything it writes under `directory`."""
+    """The configuration of nginx: the three nodes behind one port; nginx writes only under `directory`."""
     servers = "\n".join(f"    server 127.0.0.1:{port} max_fails=1 fail_timeout=2s;" for port in ports.serves)
     temporary = "\n".join(f"  {kind}_temp_path {directory}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
-    # Started by root it would give its workers to another user, who may not read this directory.
+    # Started by root, nginx would run its workers as another user, who cannot read this directory.
     user = f"user {pwd.getpwuid(0).pw_name};\n" if os.geteuid() == 0 else ""
     return f"""{user}worker_processes 1;
 daemon off;
@@ -113,7 +113,7 @@ http {{
 
 
 class LocalCluster:
-    """The whole of it. `directory` keeps data, logs and `processes.json`."""
+    """The processes of a local cluster. `directory` contains data, logs and `processes.json`."""
 
     def __init__(self, directory: Path, ports: Ports, db_name: str) -> None:
         self._directory = directory.absolute()
@@ -129,7 +129,7 @@ class LocalCluster:
         return f"mongodb://{','.join(f'127.0.0.1:{p}' for p in self._ports.mongods)}/?replicaSet=horae"
 
     def start(self) -> bool:
-        """Start everything in order; False if it was interrupted. Raises `ConfigurationError` for what does not come up."""
+        """Start everything in order; False if interrupted. Raises `ConfigurationError` if a process does not start."""
         for number, port in enumerate(self._ports.mongods, 1):
             self._mongod(f"mongo{number}", port)
         if not self._wait("mongo1", self._initiated) or not self._wait("mongo1", self._has_primary):
@@ -148,7 +148,7 @@ class LocalCluster:
         return self._wait("nginx", lambda: _is_ready(self.api))
 
     def _mongod(self, name: str, port: int) -> None:
-        data = self._directory / f"mongo-{port}"  # the set knows its members by port, so the data belongs to it
+        data = self._directory / f"mongo-{port}"  # members are known by their ports, so the data belongs to a port
         data.mkdir(exist_ok=True)
         command = [
             mongod_binary(),
@@ -163,7 +163,7 @@ class LocalCluster:
         ]
         command += ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "512"]
         command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
-        # A member that is told to end lets its clients go on for 15 s; ours have ended before.
+        # By default a member lets its clients continue for 15 s after SIGTERM. Ours have ended before.
         command += ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]
         self.children.start(Child(name, command, port, DATABASE))
 
@@ -180,7 +180,7 @@ class LocalCluster:
         self.children.start(Child(name, command, port, stage, environment, follows_parent=True))
 
     def _initiated(self) -> bool:
-        """Make the set of the members, once all of them answer."""
+        """Initiate the replica set; False until all members answer."""
         members = [{"_id": i, "host": f"127.0.0.1:{p}"} for i, p in enumerate(self._ports.mongods)]
         wanted = {"_id": "horae", "members": members, "settings": {"electionTimeoutMillis": ELECTION_MS}}
         for port in reversed(self._ports.mongods):
@@ -204,7 +204,7 @@ class LocalCluster:
         return False
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> bool:
-        """Until it is ready; False if we are to stop. Raises `ConfigurationError` with the log's last words."""
+        """Wait until it is ready; False if interrupted. Raises `ConfigurationError` with the end of the log."""
         deadline = time.monotonic() + READY_SECONDS
         while not self.stopping.is_set():
             if ready():
@@ -214,20 +214,20 @@ class LocalCluster:
                 name = name if ended is None else ended.name
                 log = self.children.log_path(name)
                 raise ConfigurationError(
-                    [f"{name} did not come up; {log} ends with:\n{self.children.last_log_lines(name)}"]
+                    [f"{name} did not start; {log} ends with:\n{self.children.last_log_lines(name)}"]
                 )
             self.stopping.wait(0.1)
         return False
 
     def print_overview(self) -> None:
-        """Say where everything is."""
-        console.print("\n  A cluster runs: three MongoDB members, three nodes, nginx in front.\n")
+        """Print where everything is."""
+        console.print("\n  The cluster is running: three MongoDB members, three nodes, and nginx.\n")
         for what, where in (
-            ("the API, through nginx", self.api.url),
-            ("its page", f"{self.api.url}/docs"),
-            ("each node by itself", " ".join(f"http://127.0.0.1:{p}" for p in self._ports.serves)),
-            ("what is being delivered", f"http://127.0.0.1:{self._ports.receiver}/"),
-            ("the database", self.uri),
+            ("API, through nginx", self.api.url),
+            ("API reference", f"{self.api.url}/docs"),
+            ("API of each node", " ".join(f"http://127.0.0.1:{p}" for p in self._ports.serves)),
+            ("delivered requests", f"http://127.0.0.1:{self._ports.receiver}/"),
+            ("database", self.uri),
             ("commands", f"MONGODB_URI='{self.uri}' DB_NAME={self._db_name} .venv/bin/horae nodes"),
             ("process ids", f"{self._directory}/processes.json"),
             ("logs", f"{self._directory}/logs/"),
@@ -236,10 +236,12 @@ class LocalCluster:
         for child in self.children.all:
             pid = child.process.pid if child.process is not None else None
             console.print(f"  {child.name:<12} pid {pid:<8} port {child.port}")
-        console.print("\n  kill -9 any of them and watch; it comes back. Ctrl-C ends all of it, the data stays.\n")
+        console.print(
+            "\n  Kill any of them with kill -9: it is restarted. Ctrl-C ends all of them; the data is kept.\n"
+        )
 
     def watch(self) -> None:
-        """Start again what dies and show what is delivered, until told to stop."""
+        """Restart dead processes and print the status line, until interrupted."""
         shown = 0.0
         while not self.stopping.wait(1.0):
             self.children.restart_dead(lambda text: console.print(f"\n{text}", style="yellow"))
@@ -249,7 +251,7 @@ class LocalCluster:
             try:
                 text = status_line(self.api.call("GET", "/cluster"))
             except (Refused, Unreachable) as exc:
-                text = f"the API did not answer: {exc}"
+                text = f"the API does not answer: {exc}"
             console.print(text, end="\r" if console.is_terminal else "\n", soft_wrap=True)
 
 
@@ -262,7 +264,7 @@ def _is_ready(api: Client) -> bool:
 
 
 def run(settings: Settings, ports: Ports, *, samples: bool) -> None:
-    """Run until Ctrl-C. Raises `ConfigurationError` for what is missing or does not come up."""
+    """Run until Ctrl-C. Raises `ConfigurationError` if a program is missing or a process does not start."""
     nginx_binary()
     mongod_binary()
     ports.check()
@@ -277,5 +279,5 @@ def run(settings: Settings, ports: Ports, *, samples: bool) -> None:
             load_samples(local.api, ports.receiver)
         local.watch()
     finally:
-        console.print("\nstopping: requests in flight are finished, the rest is kept for the next start")
+        announce_stop()
         local.children.stop(STOP_SECONDS)

@@ -1,16 +1,16 @@
-"""`horae receiver`: a local target that answers, fails or dawdles by path, and shows what came.
+"""`horae receiver`: a local target for test jobs. The path decides how it responds; a page shows the requests.
 
     /ok/...               200            /status/<code>/...   that status, always
     /fail/<n>/...         503 for the first n attempts of an execution, then 200
-    /slow/<ms>/...        200 after so long
-    /hang/...             no answer      /reset/...           the connection breaks instead of an answer
-    /cut/...              200, and the connection breaks in the middle of the body
-    GET /                 a page         GET /stats           the figures as JSON
+    /slow/<ms>/...        200 after this delay
+    /hang/...             no response    /reset/...           the connection is reset instead of a response
+    /cut/...              200, and the connection is closed within the body
+    GET /                 a page         GET /stats           the statistics as JSON
 
-`/hang/<n>/...`, `/reset/<n>/...`, `/cut/<n>/...` do so for the first n attempts of an execution; then they answer 200.
+`/hang/<n>/...`, `/reset/<n>/...`, `/cut/<n>/...` do so for the first n attempts of an execution, then respond with 200.
 
-Anything else is answered with 200. Memory is bounded: figures, the latest arrivals, and the ids of the last 100,000
-deliveries, by which duplicates are known.
+Any other path gets 200. Memory is bounded: statistics, the latest requests, and the ids of the last 100,000 deliveries,
+which identify duplicates.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ PATHS = 10_000
 SHOWN = 50
 FLUSH_SECONDS = 0.2
 BROKEN = frozenset({"hang", "reset", "cut"})
-"""Answers that have no status, or not all of it."""
+"""Responses without a status, or with an incomplete body."""
 _QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
 class Receiver:
-    """What came, and how it is answered. `log` gets one line of JSON for every arrival, before it is answered."""
+    """Responds to requests and keeps statistics. `log` gets one line of JSON per request, before the response."""
 
     def __init__(self, log: BinaryIO | None = None) -> None:
         self._log = log
@@ -58,7 +58,7 @@ class Receiver:
         self._latest: deque[tuple[int, str, str, str]] = deque(maxlen=SHOWN)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
+        """Respond to one request."""
         path = request.rel_url.raw_path
         if request.method == "GET" and path == "/":
             return web.Response(text=self.page(), content_type="text/html")
@@ -67,10 +67,10 @@ class Receiver:
         return await self._deliver(request, path)
 
     async def _deliver(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        """Answer as the path asks."""
+        """Respond as the path says."""
         arrived = time.time() * 1000
         async for _ in request.content.iter_any():
-            pass  # bodies of any size, none of them kept
+            pass  # bodies have any size and are not kept
         kind, _, rest = path[1:].partition("/")
         argument = _number(rest.partition("/")[0])
         attempt = _number(request.headers.get("Horae-Attempt", "1")) or 1
@@ -81,12 +81,14 @@ class Receiver:
         if kind == "slow":
             await asyncio.sleep((argument or 0) / 1000)
         elif kind == "hang":
-            await asyncio.Event().wait()  # ends when the sender gives up: handlers are cancelled then
+            await asyncio.Event().wait()  # the handler is cancelled when the sender closes the connection
         elif kind == "reset" and request.transport is not None:
             request.transport.abort()
         elif kind == "cut":
             return await _cut(request)
-        return web.Response(status=status, text="ok\n" if status < 300 else f"answering {status} as asked\n")
+        return web.Response(
+            status=status, text="ok\n" if status < 300 else f"responding with {status}, as the path says\n"
+        )
 
     def _note(self, request: web.BaseRequest, path: str, attempt: int, arrived: float, answer: str) -> None:
         headers = request.headers
@@ -97,7 +99,7 @@ class Receiver:
             self.by_path[path] += 1
         due = headers.get("Horae-Scheduled-At")
         if due is not None and attempt == 1:
-            with contextlib.suppress(ValueError):  # whoever sent it: it is answered
+            with contextlib.suppress(ValueError):  # a header of another sender; respond all the same
                 self.drift.add(max(0.0, arrived - datetime.fromisoformat(due).timestamp() * 1000))
         if execution:
             self._remember(headers.get("Idempotency-Key", execution), attempt)
@@ -122,7 +124,7 @@ class Receiver:
             self._seen.popitem(last=False)
 
     def stats(self) -> dict[str, object]:
-        """The figures so far. Drift is from the due time of first attempts, on this process's own clock, in ms."""
+        """Statistics so far. Drift is from the due time to the arrival of first attempts, by this process's clock, in ms."""
         return {
             "total": self.total,
             "duplicates": self.duplicates,
@@ -132,7 +134,7 @@ class Receiver:
         }
 
     def page(self) -> str:
-        """A page for people, which reads itself anew every 2 s."""
+        """A page with the statistics, which reloads every 2 s."""
         rows = "".join(
             f"<tr><td>{rfc3339(at)}<td>{html.escape(path)}<td>{html.escape(execution)}<td>{html.escape(answer)}"
             for at, path, execution, answer in self._latest
@@ -143,25 +145,25 @@ class Receiver:
             "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=2><title>Horae receiver</title>"
             "<style>body{font:14px system-ui;margin:2em}th,td{padding:.1em .8em;text-align:left}"
             "td{font-family:monospace}</style>"
-            f"<h1>{self.total} requests</h1><p>{html.escape(answers) or 'Nothing came yet'}."
-            f"<p>Late: {drift}. Delivered twice: {self.duplicates}. <a href=/stats>As JSON</a>"
-            f"<table><tr><th>arrived<th>path<th>execution<th>answer{rows}</table>"
+            f"<h1>{self.total} requests</h1><p>{html.escape(answers) or 'No requests yet'}."
+            f"<p>Lateness: {drift}. Duplicates: {self.duplicates}. <a href=/stats>JSON</a>"
+            f"<table><tr><th>arrived<th>path<th>execution<th>response{rows}</table>"
         )
 
 
 async def _cut(request: web.BaseRequest) -> web.StreamResponse:
-    """An answer that ends before it is complete."""
+    """A response that ends before it is complete."""
     response = web.StreamResponse(status=200)
     response.content_length = 1000
     await response.prepare(request)
     await response.write(b"ok")
     if request.transport is not None:
-        request.transport.close()  # what is written is sent first
+        request.transport.close()  # closes after sending what is written
     return response
 
 
 def _number(text: str) -> int | None:
-    """A small number written in digits, or None."""
+    """A number of at most nine digits, or None."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
 
 
@@ -175,7 +177,7 @@ def _status(kind: str, argument: int | None, attempt: int) -> int:
 
 
 async def _serve(host: str, port: int, log: BinaryIO | None) -> None:
-    # No router and no application: this target must not be what a measurement measures.
+    # Without router and application, so that benchmarks do not measure this target.
     server = web.Server(Receiver(log).handle, handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=0.5)
     await runner.setup()
@@ -183,12 +185,14 @@ async def _serve(host: str, port: int, log: BinaryIO | None) -> None:
     try:
         await site.start()
     except OSError as exc:
-        sys.stderr.write(f"The receiver cannot listen on {host}:{port}: {exc.strerror or exc}. Try another --port.\n")
+        sys.stderr.write(
+            f"horae: the receiver cannot listen on {host}:{port} ({exc.strerror or exc}): choose another --port\n"
+        )
         raise SystemExit(2) from exc
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    print(f"receiver on {site.name}", flush=True)
+    print(f"receiver listens on {site.name}", flush=True)
     while not stop.is_set():
         try:
             await asyncio.wait_for(stop.wait(), FLUSH_SECONDS)

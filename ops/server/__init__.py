@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""`horae serve`: checks at start, gunicorn, one node per worker process, metrics of all workers, traces."""

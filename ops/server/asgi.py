@@ -1,4 +1,4 @@
-"""One worker process: the REST API and the node on one event loop, started and drained by the ASGI lifespan."""
+"""One worker process: the REST API and the node on one event loop, started and shut down by the ASGI lifespan."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ PARENT_CHECK_SECONDS = 0.5
 
 
 def mail_server(settings: Settings) -> MailServer | None:
-    """Where alerts by mail are handed in, if the operator says so."""
+    """The mail server for alerts by email; None if it is not configured."""
     if not settings.smtp_host:
         return None
     return MailServer(
-        settings.smtp_host,
-        settings.smtp_from or "",
-        settings.smtp_port,
-        settings.smtp_security,
-        settings.smtp_user,
-        settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        host=settings.smtp_host,
+        sender=settings.smtp_from or "",
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        user=settings.smtp_user,
+        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
     )
 
 
@@ -60,10 +60,10 @@ class Application:
         self._tracing: Tracing | None = None
         self.node = Node(
             NodeSettings(
-                mongodb_uri,
-                settings.db_name,
-                settings.timings,
-                settings.max_in_flight,
+                mongodb_uri=mongodb_uri,
+                db_name=settings.db_name,
+                timings=settings.timings,
+                slots=settings.max_in_flight,
                 retention_days=settings.retention_days,
                 paced_retention=settings.paced_retention,
                 shutdown_seconds=SHUTDOWN_SECONDS,
@@ -75,12 +75,13 @@ class Application:
         structlog.contextvars.bind_contextvars(node=self.node.id)  # on every line of this process
         metering = RequestMetrics(self.node.clock.monotonic)
         self.metrics_exchange = MetricsExchange(self.node, metering, shared_slots)
-        self._telling: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
         self._api = create_app(self.node, settings, metering, self.metrics_exchange.worker_readings)
-        self._draining: asyncio.Task[None] | None = None
+        self._shutting_down: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one connection, or the lifespan."""
+        """Handle one connection, or the lifespan."""
         if scope["type"] != "lifespan":
             await self._api(dict(scope), receive, send)
             return
@@ -88,16 +89,16 @@ class Application:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self.node.start()
-                self._telling = asyncio.get_running_loop().create_task(self.metrics_exchange.run())
-                # What is loaded now stays: without this each full collection looks through all of it again, and the
-                # requests of that instant leave 50 to 80 ms late.
+                self._publishing = asyncio.get_running_loop().create_task(self.metrics_exchange.run())
+                # The objects loaded so far are permanent. Without freezing, each full collection scans them again, which
+                # makes the requests due at that moment 50 to 80 ms late.
                 gc.collect()
                 gc.freeze()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.shut_down()
-                if self._telling is not None:
-                    self._telling.cancel()
+                if self._publishing is not None:
+                    self._publishing.cancel()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -106,37 +107,42 @@ class Application:
         return self._tracing
 
     def shut_down(self) -> asyncio.Task[None]:
-        """Begin to drain the node, once; the task ends when it has stopped."""
-        if self._draining is None:
-            self._draining = asyncio.get_running_loop().create_task(self._drain())
-        return self._draining
+        """Begin the shutdown of the node, once. The returned task ends when the node has stopped."""
+        if self._shutting_down is None:
+            self._shutting_down = asyncio.get_running_loop().create_task(self._stop_node())
+        return self._shutting_down
 
-    async def _drain(self) -> None:
+    def follow_parent(self, loop: asyncio.AbstractEventLoop, parent: int, terminate: Callable[[], None]) -> None:
+        """Call `terminate` when the parent process is gone. gunicorn notices too, but waits for idle connections."""
+
+        async def follow() -> None:
+            while os.getppid() == parent:
+                await asyncio.sleep(PARENT_CHECK_SECONDS)
+            log.warning("parent_exited")
+            terminate()
+
+        self._following = loop.create_task(follow())
+
+    async def _stop_node(self) -> None:
         await self.node.shutdown()
         if self._tracing is not None:
             await self._tracing.close()
 
 
-def prepare_worker(worker: Any) -> None:
-    """Gunicorn's `post_worker_init`: drain from the very signal on.
+def prepare_worker(worker: Any, slot: int | None) -> None:
+    """Gunicorn's `post_worker_init`: publish metrics in `slot`, and begin the shutdown of the node right at the signal.
 
-    gunicorn runs the lifespan's shutdown only after idle connections have gone, and on SIGINT not at all; the terminal
-    sends Ctrl-C to every process of its group, so here it is the parent's business alone.
+    gunicorn runs the lifespan's shutdown only after idle connections have closed, and not at all on SIGINT. A terminal
+    sends Ctrl-C to every process of the group, so workers ignore SIGINT and wait for SIGTERM from their parent.
     """
     header_timeout.install()
     application: Application = worker.asgi
-    application.metrics_exchange.slot = worker.slot
+    application.metrics_exchange.use_slot(slot)
 
     def terminate() -> None:
         worker.handle_exit_signal()
         application.shut_down().add_done_callback(lambda _: worker.handle_quit_signal())
 
-    async def follow_arbiter() -> None:
-        while os.getppid() == worker.ppid:
-            await asyncio.sleep(PARENT_CHECK_SECONDS)
-        log.warning("parent_exited")
-        terminate()  # gunicorn would see it too, but wait for idle connections before it drains
-
-    worker.following = worker.loop.create_task(follow_arbiter())
+    application.follow_parent(worker.loop, worker.ppid, terminate)
     worker.loop.add_signal_handler(signal.SIGTERM, terminate)
     worker.loop.add_signal_handler(signal.SIGINT, lambda: None)

@@ -1,7 +1,7 @@
-"""Connections that never say what they want are closed.
+"""Closes connections that do not send a complete request header in time.
 
-gunicorn's ASGI worker bounds the wait for a body and for the next request of a connection, but not for the first one: who
-connects and sends half a line would keep a connection, and its file, for ever.
+gunicorn's ASGI worker limits the wait for a body and for the next request of a connection, but not for the first request.
+A client that connects and sends half a line would keep the connection and its file descriptor for ever.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ HEADER_SECONDS = 10.0
 
 
 class HeaderTimeoutProtocol(ASGIProtocol):  # type: ignore[misc] # gunicorn is not typed
-    """gunicorn's protocol; the head of the first request must have come within `HEAD_SECONDS`."""
+    """gunicorn's protocol; the header of the first request must arrive within `HEADER_SECONDS`."""
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to count."""
+        """Start the timer."""
         super().connection_made(transport)
-        self._too_slow = self.worker.loop.call_later(HEADER_SECONDS, self._look, transport)
+        self._timer = self.worker.loop.call_later(HEADER_SECONDS, self._close_if_no_request, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """There is nothing to close any more."""
-        self._too_slow.cancel()
+        """Cancel the timer: the connection is closed."""
+        self._timer.cancel()
         super().connection_lost(exc)
 
-    def _look(self, transport: Any) -> None:
+    def _close_if_no_request(self, transport: Any) -> None:
         if self.req_count <= 1 and self._awaiting_request:
             transport.close()
 
 
 def install() -> None:
-    """Let workers of this process use it; call before they listen."""
+    """Make the workers of this process use the protocol. Call it before they listen."""
     from gunicorn.workers import gasgi
 
     gasgi.ASGIProtocol = HeaderTimeoutProtocol

@@ -1,4 +1,4 @@
-"""`horae serve`: check everything that can be checked, then run N nodes under gunicorn."""
+"""`horae serve`: check settings and database, then run the nodes under gunicorn, one per worker process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAX_WORKERS = 64
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises `ConfigurationError` if nothing can listen there."""
+    """Raises `ConfigurationError` if the address cannot be used."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as s:
@@ -48,15 +48,18 @@ def check_port(host: str, port: int) -> None:
             s.bind(address)
     except OSError as exc:
         raise ConfigurationError(
-            [f"cannot listen on {host}:{port} ({exc.strerror or exc}): choose another --port, or stop what uses it"]
+            [
+                f"cannot listen on {host}:{port} ({exc.strerror or exc}): choose another --port, or stop the process that uses it"
+            ]
         ) from exc
 
 
 def check_database(uri: str) -> str | None:
-    """None for a database that fits, a sentence for one that is away.
+    """None for a usable database; for an unavailable one, the reason in a sentence.
 
-    Away is nothing to end for: machines that start together start in any order, and nodes wait by themselves. Raises
-    `ConfigurationError` for what waiting does not mend: a URI that is none, a refusal, a false certificate, a standalone.
+    An unavailable database does not prevent the start: machines may start in any order, and nodes wait for the database.
+    Raises `ConfigurationError` for problems that waiting does not solve: an invalid URI, a refused login, an untrusted
+    certificate, a standalone server.
     """
     try:
         with MongoClient[dict[str, Any]](
@@ -67,22 +70,23 @@ def check_database(uri: str) -> str | None:
                 raise ConfigurationError([STANDALONE_PROBLEM])
             client.get_default_database("horae").command("ping")
     except (InvalidURI, UriError, ValueError) as exc:
-        raise ConfigurationError([f"MONGODB_URI cannot be read: {exc}"]) from exc
+        raise ConfigurationError([f"MONGODB_URI is not valid: {exc}"]) from exc
     except OperationFailure as exc:
         raise ConfigurationError([_refusal(exc)]) from exc
     except PyMongoError as exc:
-        why = str(exc).split(",")[0].partition(" (configured")[0][:200]
-        if "certificate verify failed" in why:
-            raise ConfigurationError([f"MongoDB shows a certificate that is not trusted: {why}"]) from exc
+        reason = str(exc).split(",")[0].partition(" (configured")[0][:200]
+        if "certificate verify failed" in reason:
+            problem = f"the certificate of MongoDB is not trusted: set tlsCAFile in MONGODB_URI ({reason})"
+            raise ConfigurationError([problem]) from exc
         return (
-            f"not reachable within {REACH_SECONDS} s: check MONGODB_URI (host, port, replicaSet, TLS) and that a primary "
-            f"is up. The driver says: {why}"
+            f"MongoDB is not reachable within {REACH_SECONDS} s: check MONGODB_URI (host, port, replicaSet, TLS), and "
+            f"whether the replica set has a primary. The driver reports: {reason}"
         )
     return None
 
 
 def _refusal(exc: OperationFailure) -> str:
-    return f"MongoDB refused us: {exc.details.get('errmsg') if exc.details else exc}"
+    return f"MongoDB refused the request: {exc.details.get('errmsg') if exc.details else exc}"
 
 
 def warn_if_unencrypted(uri: str) -> bool:
@@ -92,7 +96,7 @@ def warn_if_unencrypted(uri: str) -> bool:
     """
     try:
         parsed = parse_uri(uri, connect_timeout=2)
-    except PyMongoError:  # what is wrong with it is said where we connect
+    except PyMongoError:  # reported when connecting
         return False
     tls = parsed["options"].get("tls", parsed["options"].get("ssl", False))
     others = [host for host, _ in parsed["nodelist"] if not host.endswith(".sock") and not is_loopback(host)]
@@ -103,7 +107,7 @@ def warn_if_unencrypted(uri: str) -> bool:
 
 
 def check_schema_and_keys(uri: str, settings: Settings) -> None:
-    """Schema and keys. A database that goes away meanwhile is waited for by the nodes. Raises `ConfigurationError`."""
+    """Check schema and API keys. If the database becomes unavailable, the nodes wait. Raises `ConfigurationError`."""
     try:
         check_schema(uri, settings.db_name)
         check_api_keys(settings, uri)
@@ -114,7 +118,7 @@ def check_schema_and_keys(uri: str, settings: Settings) -> None:
 
 
 def check_schema(uri: str, db_name: str) -> None:
-    """Raises `ConfigurationError` for a database that another release's schema was written to."""
+    """Raises `ConfigurationError` if the database has the schema of another release."""
     with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=REACH_SECONDS * 1000) as client:
         meta = client[db_name]["meta"].find_one({"_id": "schema"})
     problem = version_problem(None if meta is None else int(meta["version"]))
@@ -123,7 +127,7 @@ def check_schema(uri: str, db_name: str) -> None:
 
 
 def raise_file_limit() -> None:
-    """Every connection to a target is a file: take what the hard limit allows."""
+    """Raise the limit of open files as far as allowed: every connection to a target needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
     if soft < wanted:
@@ -131,7 +135,7 @@ def raise_file_limit() -> None:
 
 
 def check_api_keys(settings: Settings, uri: str) -> None:
-    """Raises `ConfigurationError` for a node that other machines reach and that would ask nobody for a key."""
+    """Raises `ConfigurationError` if other machines can reach this node and there is no API key."""
     if not settings.keyless_and_reachable:
         return
     now = datetime.now(UTC)
@@ -142,13 +146,13 @@ def check_api_keys(settings: Settings, uri: str) -> None:
     if live is None:
         problem = (
             f"HOST {settings.host} is reachable from other machines and there are no API keys: set HORAE_API_KEYS "
-            "(name:key:scope), make one with `horae keys create`, or listen on 127.0.0.1"
+            "(name:key:scope), run `horae keys create`, or set HOST to 127.0.0.1"
         )
         raise ConfigurationError([problem])
 
 
 def embedded_secret_key(directory: Path) -> bytes:
-    """The key that an embedded database's secrets are encrypted with: made once, beside it, for its owner alone."""
+    """The key that encrypts the secrets of the embedded database: created once, readable only by its owner."""
     path = directory / "secret-key"
     with suppress(FileExistsError):
         directory.mkdir(parents=True, exist_ok=True)
@@ -158,17 +162,19 @@ def embedded_secret_key(directory: Path) -> bytes:
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(fresh, path)  # whole or not at all, and never over an older one
+            os.link(fresh, path)  # atomic, and never replaces an existing key
         finally:
             Path(fresh).unlink()
     key = base64.b64decode(path.read_bytes().strip())
     if len(key) != SECRET_KEY_BYTES:
-        raise ConfigurationError([f"{path} is no key: put back the one the database was used with, or remove it"])
+        raise ConfigurationError(
+            [f"{path} does not contain a key: restore the key of this database, or remove the file"]
+        )
     return key
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc] # gunicorn is not typed
-    """A first Ctrl-C is a request to end cleanly, as SIGTERM is; a second one means at once."""
+    """The first Ctrl-C is a clean shutdown, as SIGTERM is; a second one ends at once."""
 
     def handle_int(self) -> NoReturn:
         raise StopIteration
@@ -178,45 +184,51 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
     def __init__(self, settings: Settings, uri: str) -> None:
         self._settings = settings
         self._uri = uri
-        self._board = SharedSlots(MAX_WORKERS)
+        self._shared_slots = SharedSlots(MAX_WORKERS)
+        self._slot_by_worker: dict[int, int | None] = {}
+        """The slots of the workers, by gunicorn's number of the worker (`age`). Each worker inherits a copy."""
         super().__init__()
 
     def load_config(self) -> None:
-        from ops.server.asgi import prepare_worker
-
         for name, value in gunicorn_options(self._settings).items():
             self.cfg.set(name, value)
-        self.cfg.set("post_worker_init", prepare_worker)
-        # Both run in the master, which alone knows which slots are free.
+        self.cfg.set("post_worker_init", self._prepare_worker)
+        # Both run in the master process, which knows the free slots.
         self.cfg.set("pre_fork", self._give_slot)
         self.cfg.set("child_exit", self._take_slot)
 
-    @staticmethod
-    def _give_slot(arbiter: Any, worker: Any) -> None:
-        used = {w.slot for w in arbiter.WORKERS.values()}
-        worker.slot = next((n for n in range(MAX_WORKERS) if n not in used), None)
+    def _give_slot(self, arbiter: Any, worker: Any) -> None:
+        used = {self._slot_by_worker.get(w.age) for w in arbiter.WORKERS.values()}
+        self._slot_by_worker[worker.age] = next((n for n in range(MAX_WORKERS) if n not in used), None)
 
     def _take_slot(self, _arbiter: Any, worker: Any) -> None:
-        if worker.slot is not None:
-            self._board.clear(worker.slot)
+        slot = self._slot_by_worker.pop(worker.age, None)
+        if slot is not None:
+            self._shared_slots.clear(slot)
+
+    def _prepare_worker(self, worker: Any) -> None:
+        """Runs in the worker."""
+        from ops.server.asgi import prepare_worker
+
+        prepare_worker(worker, self._slot_by_worker.get(worker.age))
 
     def load(self) -> Application:
-        """Runs in each worker, after the fork: clients and loops are never shared between processes."""
+        """Runs in each worker after the fork, so that no client or event loop is shared between processes."""
         from ops.server.asgi import Application
 
-        return Application(self._settings, self._uri, self._board)
+        return Application(self._settings, self._uri, self._shared_slots)
 
     def run(self) -> None:
         _Arbiter(self).run()
 
 
 def serve(settings: Settings) -> None:
-    """Run until stopped. Raises `ConfigurationError`; ends the process otherwise."""
+    """Run until stopped. Raises `ConfigurationError`; otherwise ends the process."""
     check_port(settings.host, settings.port)
     tracing.check_tracing(settings)
     raise_file_limit()
     embedded: EmbeddedMongod | None = None
-    away: str | None = None
+    unavailable: str | None = None
     if settings.uri is None:
         embedded = EmbeddedMongod(Path(settings.data_dir))
         uri = embedded.acquire().uri
@@ -225,18 +237,18 @@ def serve(settings: Settings) -> None:
             settings = settings.model_copy(update={"secret_keys": (embedded_secret_key(Path(settings.data_dir)),)})
     else:
         uri = settings.uri
-        away = check_database(uri)
+        unavailable = check_database(uri)
         warn_if_unencrypted(uri)
     master = os.getpid()
     try:
-        if away is None:
+        if unavailable is None:
             check_schema_and_keys(uri, settings)
         else:
-            # Nodes look at the schema themselves before they begin, and without a key that is known the API serves
-            # nobody from another machine (api/http/auth.py): so the port may open, for /readyz to say what is missing.
-            log.warning("database_unavailable_at_start", error=away)
+            # It is safe to open the port, so that /readyz can say what is missing: nodes check the schema before they
+            # start, and as long as no key is known the API refuses other machines (api/http/auth.py).
+            log.warning("database_unavailable_at_start", error=unavailable)
         _Gunicorn(settings, uri).run()
     finally:
-        # A worker leaves through here too, being a fork of this process.
+        # Workers are forks of this process and also leave through here.
         if embedded is not None and os.getpid() == master:
             embedded.release()

@@ -1,7 +1,7 @@
-"""Traces to an OTLP collector, with the extra `horae[otel]`: the one place that names OpenTelemetry.
+"""Traces for an OTLP collector, with the extra `horae[otel]`. Only this module imports OpenTelemetry.
 
-Spans are made by the engine as values with ids of their own (`cluster.core.execution.trace`); here they only become what the
-exporter sends, in a thread of its own. A collector that is away costs spans, never executions.
+The engine makes spans as values with their own ids (`cluster.core.execution.trace`). This module converts them for the
+exporter, which sends them in its own thread. An unavailable collector loses spans, but never delays executions.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LOG_LOSSES_SECONDS = 60.0
 CLOSE_SECONDS = 2.0
 QUEUED = 16_384
 MISSING = (
-    "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: pip install 'horae[otel]', or unset it"
+    "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: run pip install 'horae[otel]', or unset it"
 )
 
 
 def check_tracing(settings: Settings) -> None:
-    """Raises `ConfigurationError` if traces are wanted and cannot be had."""
+    """Raises `ConfigurationError` if traces are configured and OpenTelemetry is not installed."""
     if settings.otlp_endpoint:
         try:
             import opentelemetry.exporter.otlp.proto.http.trace_exporter
@@ -47,7 +47,7 @@ def check_tracing(settings: Settings) -> None:
 
 
 class Tracing:
-    """A `Trace` that exports what it takes. `ratio` (0..1) of all traces are collected, the same on every node."""
+    """Exports spans. `ratio` (0..1) of all traces are collected, the same ones on every node."""
 
     def __init__(self, endpoint: str, ratio: float, node: str) -> None:
         from importlib.metadata import version
@@ -64,7 +64,7 @@ class Tracing:
             logging.CRITICAL
         )  # several lines per attempt; `traces_lost` sums up
         self._processor: BatchSpanProcessor = BatchSpanProcessor(
-            cast(Any, _Telling(exporter)),
+            cast(Any, _LossLogger(exporter)),
             max_queue_size=QUEUED,
             schedule_delay_millis=1000,
             export_timeout_millis=EXPORT_SECONDS * 1000,
@@ -75,11 +75,11 @@ class Tracing:
         self._bound = round(ratio * 2**64)
 
     def wants(self, trace_id: str) -> bool:
-        """As OpenTelemetry's ratio sampler decides it, so that targets which sample alike agree."""
+        """Whether the trace is collected. Decides as OpenTelemetry's ratio sampler does, so that sampling targets agree."""
         return int(trace_id[16:], 16) < self._bound
 
     def take(self, spans: Iterable[Span]) -> None:
-        """Queue them for the exporter's thread; what the queue has no room for is dropped."""
+        """Queue spans for the exporter's thread. Spans beyond the size of the queue are dropped."""
         for span in spans:
             self._processor.on_end(self._readable(span))
 
@@ -104,37 +104,37 @@ class Tracing:
         )
 
     async def close(self) -> None:
-        """Export what is queued, for at most `CLOSE_SECONDS`."""
+        """Export the queued spans, for at most `CLOSE_SECONDS`."""
         loop, closed = asyncio.get_running_loop(), asyncio.Event()
 
         def shut_down() -> None:
             self._processor.shutdown()  # type: ignore[no-untyped-call]
-            with contextlib.suppress(RuntimeError):  # nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the wait has timed out
                 loop.call_soon_threadsafe(closed.set)
 
-        # A daemon, so that a collector that hangs does not keep the process from ending.
+        # A daemon thread, so that a hanging collector does not prevent the end of the process.
         threading.Thread(target=shut_down, daemon=True).start()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(closed.wait(), CLOSE_SECONDS)
 
 
-class _Telling:
-    """An exporter that says once a minute how many spans were lost."""
+class _LossLogger:
+    """An exporter that logs once a minute how many spans were lost."""
 
     def __init__(self, exporter: Any) -> None:
         self._exporter = exporter
         self._lost = 0
-        self._told: float | None = None
+        self._logged_at: float | None = None
 
     def export(self, spans: Sequence[Any]) -> Any:
-        """Called in the exporter's own thread."""
+        """Runs in the exporter's thread."""
         result = self._exporter.export(spans)
         if result.name != "SUCCESS":
             self._lost += len(spans)
             now = Clock.monotonic()
-            if self._told is None or now - self._told > LOG_LOSSES_SECONDS:
+            if self._logged_at is None or now - self._logged_at > LOG_LOSSES_SECONDS:
                 log.warning("traces_lost", spans=self._lost)
-                self._told, self._lost = now, 0
+                self._logged_at, self._lost = now, 0
         return result
 
     def shutdown(self) -> None:
@@ -145,7 +145,7 @@ class _Telling:
 
 
 def start_tracing(settings: Settings, node: str) -> Tracing | None:
-    """The collector of this process; None if nobody wants traces, and then nothing of it is even loaded."""
+    """The tracing of this process; None if it is not configured, and then OpenTelemetry is not even imported."""
     if not settings.otlp_endpoint:
         return None
     return Tracing(settings.otlp_endpoint, settings.trace_ratio, node)

@@ -1,4 +1,4 @@
-"""The desk of one worker: collects its readings, pins them to the board, and reads everybody's off it."""
+"""The metrics of the workers of one `horae serve`: each publishes its readings and can read those of all."""
 
 from __future__ import annotations
 
@@ -22,41 +22,47 @@ PUBLISH_SECONDS = 1.0
 
 
 class MetricsExchange:
-    """One worker's. `slot` None: not on a board, it speaks for itself alone."""
+    """Publishes the readings of this worker, and reads those of all. Without a slot, it knows only its own readings."""
 
     def __init__(self, node: Node, request_metrics: RequestMetrics, shared_slots: SharedSlots | None) -> None:
         self._node = node
-        self._metering = request_metrics
-        self._board = shared_slots
-        self._pulse = metrics.LoopLag()
-        self.slot: int | None = None
+        self._request_metrics = request_metrics
+        self._shared_slots = shared_slots
+        self._loop_lag = metrics.LoopLag()
+        self._slot: int | None = None
+
+    def use_slot(self, slot: int | None) -> None:
+        """Publish in this slot from now on."""
+        self._slot = slot
 
     def worker_readings(self) -> list[WorkerReadings]:
-        """The readings of every worker here, this one's as of now."""
-        own = {**metrics.gather(self._node, self._pulse), **self._metering.readings()}
-        mine = WorkerReadings(self.slot or 0, 0.0, own)
-        if self._board is None or self.slot is None:
-            return [mine]
-        self._pin(own)
+        """The readings of all workers; those of this one are current."""
+        readings = {**metrics.gather(self._node, self._loop_lag), **self._request_metrics.readings()}
+        own = WorkerReadings(self._slot or 0, 0.0, readings)
+        if self._shared_slots is None or self._slot is None:
+            return [own]
+        self._publish(readings)
         others = [
-            WorkerReadings(slot, age, orjson.loads(text)) for slot, age, text in self._board.read() if slot != self.slot
+            WorkerReadings(slot, age, orjson.loads(text))
+            for slot, age, text in self._shared_slots.read()
+            if slot != self._slot
         ]
-        return sorted([mine, *others], key=lambda p: p.worker)
+        return sorted([own, *others], key=lambda p: p.worker)
 
-    def _pin(self, own: metrics.Readings) -> None:
-        if self._board is None or self.slot is None:
+    def _publish(self, readings: metrics.Readings) -> None:
+        if self._shared_slots is None or self._slot is None:
             return
         try:
-            self._board.write(self.slot, orjson.dumps(own))
+            self._shared_slots.write(self._slot, orjson.dumps(readings))
         except ValueError as exc:
             log.warning("readings_too_large", error=str(exc))
 
     async def run(self) -> None:
-        """Keep the board up to date, until cancelled."""
-        feeling = asyncio.get_running_loop().create_task(self._pulse.run())
+        """Publish the readings once a second, until cancelled."""
+        measuring = asyncio.get_running_loop().create_task(self._loop_lag.run())
         try:
             while True:
-                self._pin({**metrics.gather(self._node, self._pulse), **self._metering.readings()})
+                self._publish({**metrics.gather(self._node, self._loop_lag), **self._request_metrics.readings()})
                 await asyncio.sleep(PUBLISH_SECONDS)
         finally:
-            feeling.cancel()
+            measuring.cancel()

@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""What several commands share: API client, embedded MongoDB, output, ending with the parent. Nothing here is a command."""

@@ -1,4 +1,4 @@
-"""The commands' way to the REST API: plain HTTP with a key, one request at a time. Standard library alone."""
+"""The client of the REST API for commands: one request at a time, with the standard library only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = 500
 
 
 class Refused(click.ClickException):
-    """The API said no. Exit status 1: the command was right, the news is bad."""
+    """The API refused a request. Exit status 1: the usage of the command was correct."""
 
     exit_code = 1
 
@@ -29,18 +29,18 @@ class Refused(click.ClickException):
         self.status = status
         self.problem = problem
         lines = [f"{problem.get('title', 'refused')} ({status}): {problem.get('detail', '')}".rstrip(": ")]
-        lines += [f"  {e['path'] or '(the whole)'}: {e['message']}" for e in problem.get("errors", [])]
+        lines += [f"  {e['path'] or '(whole request)'}: {e['message']}" for e in problem.get("errors", [])]
         super().__init__("\n".join(lines))
 
 
 class Unreachable(click.ClickException):
-    """Nobody answered."""
+    """No API answered. Exit status 1."""
 
     exit_code = 1
 
 
 class Client:
-    """One API. `url` is such as http://127.0.0.1:5000; the key comes from HORAE_API_KEY."""
+    """A client for one API. `url` is such as http://127.0.0.1:5000; the key is taken from HORAE_API_KEY."""
 
     def __init__(self, url: str | None = None) -> None:
         if url is None:
@@ -50,7 +50,7 @@ class Client:
         self.url = url.rstrip("/")
         self._parts = urlsplit(self.url)
         if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
-            raise click.UsageError(f"'{url}' is no address of an API; write one such as http://127.0.0.1:5000")
+            raise click.UsageError(f"'{url}' is not the address of an API; write one such as http://127.0.0.1:5000")
 
     def call(
         self,
@@ -61,7 +61,7 @@ class Client:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """The answer's JSON, None for 204. Raises `Refused` or `Unreachable`."""
+        """The JSON of the response, None for 204. Raises `Refused` or `Unreachable`."""
         data = None if body is None else orjson.dumps(body)
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         shown = {k: v for k, v in (query or {}).items() if v is not None}
@@ -69,11 +69,11 @@ class Client:
         return self._send(method, target, data, {"Content-Type": kind, **(headers or {})}, TIMEOUT_SECONDS)
 
     def upload(self, path: str, file: IO[bytes], kind: str) -> Any:
-        """POST a file as it is, without reading it into memory."""
+        """POST a file without reading it into memory."""
         return self._send("POST", path, file, {"Content-Type": kind, "Transfer-Encoding": "chunked"}, IMPORT_SECONDS)
 
     def jobs(self, **query: Any) -> Iterator[dict[str, Any]]:
-        """Every job that fits, page by page."""
+        """All jobs that match, page by page."""
         cursor = None
         while True:
             page = self.call("GET", "/jobs", query={**query, "limit": PAGE, "cursor": cursor})
@@ -96,15 +96,15 @@ class Client:
             status, content = response.status, response.read()
         except (OSError, HTTPException) as exc:
             raise Unreachable(
-                f"no API answers at {self.url} ({str(exc) or type(exc).__name__}): start one with `horae serve`, or say "
-                "where it is with --url or HORAE_URL"
+                f"no API answers at {self.url} ({str(exc) or type(exc).__name__}): start one with `horae serve`, or set "
+                "its address with --url or HORAE_URL"
             ) from exc
         finally:
             connection.close()
         try:
             value = orjson.loads(content) if content else None
         except orjson.JSONDecodeError:
-            value = {"title": "the answer was no JSON: is this Horae?"}
+            value = {"title": "The response is not JSON; check that this is the address of Horae"}
             status = max(status, 500)
         if status >= 400:
             raise Refused(status, value if isinstance(value, dict) else {})

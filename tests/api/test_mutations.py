@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from api.app import build_app
 from api.http import requests
 from api.http.context import ApiSettings, Services
-from api.openapi.operations import FULL_JOB
+from api.openapi.job_operations import FULL_JOB
 from cluster.core.errors import StoreError
 from cluster.store import jobs
 from tests.support.api_client import RULES

@@ -39,7 +39,7 @@ def client(log: Path) -> Iterator[httpx.Client]:
     port = free_port()
     process = started("--port", str(port), "--log", str(log))
     assert process.stdout is not None
-    assert process.stdout.readline() == f"receiver on http://127.0.0.1:{port}\n"
+    assert process.stdout.readline() == f"receiver listens on http://127.0.0.1:{port}\n"
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client:
         yield client
     process.send_signal(signal.SIGTERM)

@@ -82,7 +82,7 @@ async def test_upgrade_with_a_live_node(
     assert (again.before, again.changed) == (2, 0)
 
 
-@pytest.mark.parametrize(("version", "words"), [(3, "a newer Horae has been here"), (0, "of the releases between")])
+@pytest.mark.parametrize(("version", "words"), [(3, "a newer release has migrated it"), (0, "of the releases between")])
 async def test_other_versions_are_refused(
     database: Database, mongodb_uri: str, db_name: str, version: int, words: str
 ) -> None:

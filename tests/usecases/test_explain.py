@@ -18,7 +18,7 @@ from cluster.store.history import MissedRange
 from cluster.usecases import jobs
 from cluster.usecases.explain import explain_job
 from tests.support.engine import Crank, job_document, lead, put_jobs, settle_all, worker
-from tests.support.workers import DUE, SHORT, answering, owed, retries_now, run_dry
+from tests.support.workers import DUE, SHORT, answering, owed, record_all, retries_now, run_dry
 
 if TYPE_CHECKING:
     from typing import Any
@@ -94,8 +94,8 @@ async def test_delivered_twice_and_a_lease_lost(database: Database) -> None:
         return httpx.Response(200)
 
     stale = worker(database, slow, "stale", timings=SHORT)
-    assert await stale.claim_once()
-    while not stale.dispatcher.in_flight:
+    assert await stale.claiming.claim_once()
+    while not stale.context.slots.in_flight:
         await asyncio.sleep(0.01)
     _, said = await told(database, DUE)
     assert "the lease of stale on its batch b (token 1, claimed 1 times)" in said
@@ -106,10 +106,9 @@ async def test_delivered_twice_and_a_lease_lost(database: Database) -> None:
     assert state == "succeeded"
     assert "claimed once without a result" in said
     waiting.set()
-    while not stale.results.unrecorded:
+    while not stale.context.records:
         await asyncio.sleep(0.01)
-    results, stale.results.unrecorded = stale.results.unrecorded, []
-    await stale.results.record(results)
+    await record_all(stale)
     _, said = await told(database, DUE)
     assert re.search(r"delivered twice: stale, which is no longer .* lease \(token 1\) ended.*heir claimed", said), said
     await stale.dispatcher.close()

@@ -350,8 +350,8 @@ async def test_a_flood_of_one_kind_hides_no_other(database: Database, monkeypatc
             b.change(job, due, attempts=[attempt(due + 61_000)], drift_ms=61_000, ended_at=DatetimeMS(due + 61_010))
     b.drop(b.job("z"), AT)
     counted = {"missing": 1, "late": 6, "redelivered": 8}
-    report = await b.verified(kept=2)
+    report = await b.verified(max_findings=2)
     assert [f.kind for f in report.findings] == ["missing", "late", "late", "redelivered", "redelivered"]
     assert {k: n for k, n in report.tally.findings.items() if n} == counted
-    every = await judged(database, kept=100)
+    every = await judged(database, max_findings=100)
     assert {k: sum(f.kind == k for f in every.findings) for k in counted} == counted, "whoever wants all gets all"

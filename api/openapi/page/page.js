@@ -1,5 +1,5 @@
 "use strict";
-// Draws openapi.json: operations with their parameters, examples and schemas, and a form that sends the request.
+// Shows openapi.json: operations with their parameters, examples and schemas, and a form that sends the request.
 
 let api;
 
@@ -30,7 +30,7 @@ function limits(schema) {
 }
 
 function fields(schema) {
-  const table = make("table", {}, make("tr", {}, ...["field", "type", "what it is"].map((t) => make("th", {}, t))));
+  const table = make("table", {}, make("tr", {}, ...["field", "type", "meaning"].map((t) => make("th", {}, t))));
   for (const [name, field] of Object.entries(schema.properties || {})) {
     const needed = (schema.required || []).includes(name) ? " *" : "";
     table.append(make("tr", {},
@@ -99,7 +99,7 @@ function draw() {
   document.getElementById("title").textContent = `${api.info.title} ${api.info.version}`;
   main.replaceChildren(
     ...api.info.description.split("\n\n").map((text) => make("p", {}, text)),
-    make("p", {}, "The whole description: ", make("a", { href: "openapi.json" }, "openapi.json")),
+    make("p", {}, "The full document: ", make("a", { href: "openapi.json" }, "openapi.json")),
     make("h2", {}, "Operations"));
   for (const [path, methods] of Object.entries(api.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
@@ -113,13 +113,13 @@ function draw() {
             return make("li", {}, make("code", {}, status), ` ${resolved(found).description} `,
               content ? make("code", {}, kind(content.schema)) : "");
           }));
-          details.append(form(path, method, operation), make("p", {}, "Answers"), answers);
+          details.append(form(path, method, operation), make("p", {}, "Responses"), answers);
         }
       });
       main.append(details);
     }
   }
-  main.append(make("h2", {}, "Shapes"));
+  main.append(make("h2", {}, "Schemas"));
   for (const [name, schema] of Object.entries(api.components.schemas)) {
     main.append(make("details", {}, make("summary", {}, make("code", {}, name), " — ", schema.description || ""),
       fields(schema)));

@@ -1,4 +1,4 @@
-"""Jobs as JSON values in both directions: reading a document with all its faults, and writing one from a value."""
+"""Jobs from JSON, with all faults of the document, and jobs to JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_FAULTS = 100
 DAY_SECONDS = 86_400
-_KNOWN = [to_camel(name) for name in JobSpec.model_fields]
+_FIELDS = [to_camel(name) for name in JobSpec.model_fields]
 READ_ONLY = frozenset(
     {"jobId", "state", "stateReason", "revision", "createdAt", "updatedAt", "activeFrom", "nextRuns", "lastExecution"}
 )
@@ -38,7 +38,7 @@ _TYPES = {
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "missing": "is required",
-    "string_pattern_mismatch": "must have none but the characters that are allowed there",
+    "string_pattern_mismatch": "contains characters that are not allowed here",
     "finite_number": "must be a finite number",
 }
 _LIMITS = {
@@ -54,18 +54,18 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class DocumentLimits:
-    """What the operator's settings add: allowed networks, and the retention that bounds the catch-up window."""
+    """The limits that the operator's settings put on documents. The retention bounds the catch-up window."""
 
     networks: tuple[IPNetwork, ...] = ()
     retention_days: float = 7.0
     can_encrypt: bool = True
-    """Whether there is a key, so that secrets may be stored."""
+    """Whether this node has a key to encrypt secrets with."""
     can_mail: bool = False
-    """Whether there is a mail server, so that alerts may go there."""
+    """Whether this node has a mail server for alerts."""
 
     @property
     def context(self) -> dict[str, Any]:
-        """For the model's validators."""
+        """The context of the models' validators."""
         window = max(3600, int(self.retention_days * DAY_SECONDS / 2))
         return {
             "networks": self.networks,
@@ -76,7 +76,7 @@ class DocumentLimits:
 
 
 def read_spec(value: Any, context: dict[str, Any]) -> JobSpec:
-    """The job in a JSON value. Raises `InvalidInput` with every fault."""
+    """The job in a JSON value. Raises `InvalidInput` with all faults."""
     try:
         return JobSpec.model_validate(value, context=context)
     except ValidationError as exc:
@@ -84,7 +84,7 @@ def read_spec(value: Any, context: dict[str, Any]) -> JobSpec:
 
 
 def faults_of(exc: ValidationError) -> list[Fault]:
-    """What pydantic found, in our words."""
+    """The faults that pydantic found, as paths and sentences."""
     return [_fault(e) for e in exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]]
 
 
@@ -114,17 +114,17 @@ def _message(e: ErrorDetails, loc: list[str]) -> str:
 def _unknown(loc: list[str]) -> str:
     name = loc[-1]
     if len(loc) == 1 and name in READ_ONLY:
-        return "is set by Horae; leave it out"
+        return "is set by Horae; remove it"
     if len(loc) == 1 and name in ("url", "endpoint", "target"):
-        return "is not known; the target's URL is called api"
-    close = difflib.get_close_matches(name, _KNOWN, 1)
-    return f"is not known; did you mean {close[0]}?" if close and len(loc) == 1 else "is not known; leave it out"
+        return "is unknown; the field of the target's URL is api"
+    close = difflib.get_close_matches(name, _FIELDS, 1)
+    return f"is unknown; did you mean {close[0]}?" if close and len(loc) == 1 else "is unknown; remove it"
 
 
 def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
-    """A definition as its user would write it, defaults included. Secrets show as marks.
+    """The JSON document of a definition, with all defaults. Secrets are shown as placeholders.
 
-    With `marks` also those that are not shown at all: that is what a patch is applied to.
+    `write_only`: also the secrets that are never shown. A patch is applied to this.
     """
     shown: dict[str, Any] = {
         "name": d.name,
@@ -174,14 +174,14 @@ def _auth(auth: Auth | None) -> dict[str, Any] | None:
 
 
 def decode_body(body: bytes, kind: str) -> Any:
-    """The body as its user wrote it."""
+    """The body as the user wrote it."""
     if kind == "none":
         return None
     return body.decode() if kind == "text" else orjson.loads(body)
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """A JSON merge patch applied (RFC 7396): null removes, objects merge, everything else replaces."""
+    """The target after a JSON merge patch (RFC 7396): null removes, objects merge, any other value replaces."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}

@@ -1,4 +1,4 @@
-"""The parts of a job's document that may hold secrets or names to fill in: headers, auth, signing secrets."""
+"""The parts of a document that may contain secrets: headers, auth, signing secrets."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ if TYPE_CHECKING:
 
 HEADERS_LIMIT = 16 * 1024
 SECRET_LIMIT = 4096
-NO_STORED_SECRET = "holds no secret yet: send its value instead of the mark"  # noqa: S105 - a message
+NO_STORED_SECRET = "has no stored secret: send its value instead of the placeholder"  # noqa: S105 - a message
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*\Z")
 
 
 def invalid(message: str) -> PydanticCustomError:
-    """A fault of the value being validated."""
+    """The fault of the value that is validated."""
     return PydanticCustomError("horae", "{message}", {"message": message})
 
 
 def require_secret_key(info: ValidationInfo) -> None:
-    """Raises a fault where secrets cannot be stored."""
+    """Raises a fault if this node has no key to store secrets with."""
     if not (info.context or {}).get("sealing", True):
         raise invalid(NEEDS_KEY)
 
 
 def _header_name(name: str) -> str:
     if not HEADER_NAME.match(name):
-        raise invalid("is no header name: use letters, digits and !#$%&'*+.^_`|~- (RFC 9110)")
+        raise invalid("is not a header name: use letters, digits and !#$%&'*+.^_`|~- (RFC 9110)")
     if is_reserved(name):
-        raise invalid("is set by Horae or by the connection; leave it out")
+        raise invalid("is set by Horae or by the connection; remove it")
     return name
 
 
 def _header_value(value: Any, info: ValidationInfo) -> str | SecretValue | KeepSecret:
     found = secret_marks.parse_secret(value)
     if found is None:
-        raise invalid('must be a string, or {"secret": "..."} for a value that is never shown again')
+        raise invalid('must be a string, or {"secret": "..."} for a value that is never shown')
     if isinstance(found, KeepSecret):
         return found
     if isinstance(found, SecretValue):
         require_secret_key(info)
     if not HEADER_VALUE.match(found if isinstance(found, str) else found.value):
-        raise invalid("must be printable Latin-1 without blanks at its ends (RFC 9110)")
+        raise invalid("must be printable Latin-1 without spaces at its start or end (RFC 9110)")
     if isinstance(found, str) and (name := templates.unknown_name(found)) is not None:
         raise invalid(templates.unknown_name_message(name))
     if isinstance(found, SecretValue) and not found.value:
@@ -68,12 +68,12 @@ HeaderValue = Annotated[Any, AfterValidator(_header_value), WithJsonSchema(secre
 
 def _headers(headers: dict[str, Any]) -> dict[str, Any]:
     if len({name.lower() for name in headers}) != len(headers):
-        raise invalid("must not hold the same name twice, in upper and lower case")
+        raise invalid("must not contain one name twice; upper and lower case are the same")
     if (
         sum(len(n) + len(getattr(v, "value", v if isinstance(v, str) else "")) for n, v in headers.items())
         > HEADERS_LIMIT
     ):
-        raise invalid(f"must have at most {HEADERS_LIMIT} characters together")
+        raise invalid(f"must have at most {HEADERS_LIMIT} characters in total")
     return headers
 
 
@@ -115,18 +115,18 @@ class AuthSpec(BaseModel):
     def _fits(self) -> AuthSpec:
         if self.type == "basic":
             if self.username is None or self.password is None or self.token is not None:
-                raise invalid("of type basic needs username and password, and nothing else")
+                raise invalid("of type basic must have username and password, and no token")
             if ":" in self.username or not _PRINTABLE.match(self.username):
-                raise invalid("must have a username without a colon and control characters (RFC 7617)")
+                raise invalid("must have a username without colons and control characters (RFC 7617)")
         else:
             if self.token is None or self.username is not None or self.password is not None:
-                raise invalid("of type bearer needs a token, and nothing else")
+                raise invalid("of type bearer must have a token, and no username or password")
             if isinstance(self.token, SecretValue) and not _TOKEN.match(self.token.value):
-                raise invalid("must have a token of printable ASCII without blanks (RFC 6750)")
+                raise invalid("must have a token of printable ASCII without spaces (RFC 6750)")
         return self
 
     def to_auth(self, stored: Definition | None) -> Auth:
-        """As a value; `kept` is where the mark finds its secret. Raises `InvalidInput`."""
+        """The value. A placeholder takes its secret from `stored`. Raises `InvalidInput`."""
         name, given = ("password", self.password) if self.type == "basic" else ("token", self.token)
         if isinstance(given, SecretValue):
             return Auth(self.type, self.username or "", given.value)
@@ -149,7 +149,7 @@ def _signing(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | Non
     except (binascii.Error, ValueError):
         key = b""
     if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
-        raise invalid("must be whsec_ and the base64 of 24 to 64 random bytes (Standard Webhooks)")
+        raise invalid("must be whsec_ followed by the base64 of 24 to 64 random bytes (Standard Webhooks)")
     return SecretValue(secret)
 
 
@@ -163,7 +163,7 @@ SigningSecret = Annotated[
 def split_headers(
     headers: dict[str, Any], stored: Definition | None
 ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    """The plain headers and the secret ones; the mark keeps what `kept` holds. Raises `InvalidInput`."""
+    """The plain headers and the secret ones. A placeholder takes its secret from `stored`. Raises `InvalidInput`."""
     old = {} if stored is None else {name.lower(): value for name, value in stored.secret_headers}
     plain: list[tuple[str, str]] = []
     secret: list[tuple[str, str]] = []

@@ -1,8 +1,8 @@
-"""One trace per execution, from being written down to being recorded. Ids follow from what is traced.
+"""One trace per execution, from its materialisation to its record. All ids are hashes of ids of the execution.
 
-So every node that has to do with an execution finds the same trace without being told, a second delivery of the same
-attempt is the same span, and a target can be sent a `traceparent` (W3C Trace Context) whether or not anybody collects
-spans. Nothing here knows OpenTelemetry: spans are values, and whoever wants them is a `Trace`.
+So every node computes the same trace id without passing it on, and a second delivery of an attempt is the same span. A
+target gets a `traceparent` header (W3C Trace Context) whether or not spans are collected. This module does not know
+OpenTelemetry: spans are values, and a `SpanCollector` takes them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Value = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One piece of work. Ids are hex (32 and 16 digits), instants ms of cluster time; `error` says what went wrong."""
+    """One piece of work. Ids are hex (32 and 16 digits), instants are cluster time in ms. `error` is None on success."""
 
     trace_id: str
     span_id: str
@@ -32,21 +32,21 @@ class Span:
     attributes: dict[str, Value] = field(default_factory=dict)
     error: str | None = None
     outgoing: bool = False
-    """Whether it is a request to somebody else."""
+    """Whether it is a request to another system."""
 
 
 class SpanCollector(Protocol):
-    """Whoever collects spans."""
+    """Collects spans."""
 
     def wants(self, trace_id: str) -> bool:
-        """Whether this trace is among those collected: the same answer on every node."""
+        """Whether the spans of this trace are collected. The answer is the same on every node."""
 
     def take(self, spans: Iterable[Span]) -> None:
-        """Take finished spans; returns at once, raises nothing."""
+        """Take finished spans. Returns at once and raises nothing."""
 
 
 def trace_id(execution_id: str) -> str:
-    """The trace of an execution."""
+    """The trace id of an execution."""
     return blake2b(execution_id.encode(), digest_size=16, person=b"horae-trace").hexdigest()
 
 
@@ -59,7 +59,7 @@ def _attempt_id(execution_id: str, number: int, token: int) -> str:
 
 
 def traceparent(execution_id: str, number: int, token: int, trace: SpanCollector | None) -> str:
-    """The header of one attempt, marked as sampled if its trace is collected."""
+    """The `traceparent` header of one attempt, flagged as sampled if its trace is collected."""
     of = trace_id(execution_id)
     flag = "01" if trace is not None and trace.wants(of) else "00"
     return f"00-{of}-{_attempt_id(execution_id, number, token)}-{flag}"
@@ -68,21 +68,22 @@ def traceparent(execution_id: str, number: int, token: int, trace: SpanCollector
 def materialise_spans(
     executions: Sequence[Execution], trace: SpanCollector, start_ms: float, end_ms: float
 ) -> list[Span]:
-    """The leader wrote these down between the two instants."""
-    found = []
+    """One span for each execution that the leader materialised between the two instants."""
+    spans = []
     for e in executions:
         of = trace_id(e.id)
         if trace.wants(of):
             root = _span_id(e.id, "execution")
             span_id = _span_id(e.id, "materialise")
-            found.append(Span(of, span_id, root, "materialise", start_ms, end_ms, {"horae.batch": e.batch}))
-    return found
+            spans.append(Span(of, span_id, root, "materialise", start_ms, end_ms, {"horae.batch": e.batch}))
+    return spans
 
 
 def final_spans(ending: Ending, taken_ms: int, recorded_ms: int) -> list[Span]:
-    """The execution as a whole, its attempts, and the recording: told when it is final, by the node that recorded it.
+    """The spans of a final execution: the whole execution, its attempts, the time between claim and first attempt, and
+    the record. The node that recorded it emits them.
 
-    `taken_ms` is when that node claimed it, 0 if that is not known.
+    `taken_ms` is when that node claimed it; 0 if unknown.
     """
     e = ending.execution
     of, root = trace_id(e.id), _span_id(e.id, "execution")

@@ -1,0 +1,111 @@
+"""`/executions` in `/openapi.json`: methods, parameters, examples. A test executes every example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.openapi.operation_parts import (
+    TIME,
+    cursor_parameter,
+    id_parameter,
+    limit_parameter,
+    query_parameter,
+    request_body,
+    responses,
+    schema_ref,
+    state_parameter,
+)
+from cluster.core.execution.view import STATES
+
+
+def execution_operations() -> dict[str, Any]:
+    """All operations under `/executions`, by path and method."""
+    return {**_executions(), **_replays()}
+
+
+def _executions() -> dict[str, Any]:
+    execution_id = id_parameter("executionId", "nightly-invoices:1795651200000")
+    return {
+        "/executions": {
+            "get": {
+                "operationId": "listExecutions",
+                "summary": "List the executions of all jobs: unfinished ones first, then finished ones, latest first",
+                "parameters": [
+                    state_parameter(sorted(STATES), "failed"),
+                    query_parameter(
+                        "since",
+                        TIME,
+                        "Only executions that ended at or after this time; unfinished ones: that are due at or after it.",
+                        "2026-11-01T00:00:00Z",
+                    ),
+                    query_parameter(
+                        "until",
+                        TIME,
+                        "Only executions that ended before this time; unfinished ones: that are due before it.",
+                        "2036-12-01T00:00:00Z",
+                    ),
+                    limit_parameter(50),
+                    cursor_parameter(),
+                ],
+                "responses": responses({200: ("A page of executions.", "ExecutionPage")}),
+            }
+        },
+        "/executions/{executionId}": {
+            "get": {
+                "operationId": "getExecution",
+                "summary": "Get an execution with all its attempts",
+                "parameters": [execution_id],
+                "responses": responses({200: ("The execution.", "ExecutionInFull")}),
+            }
+        },
+        "/executions/{executionId}/retry": {
+            "post": {
+                "operationId": "retryExecution",
+                "summary": "Replay a failed or dead execution",
+                "parameters": [execution_id],
+                "responses": responses({202: ("The execution will be sent again.", "Triggered")}, {202: ["Location"]}),
+            }
+        },
+    }
+
+
+def _replays() -> dict[str, Any]:
+    return {
+        "/executions/retry": {
+            "post": {
+                "operationId": "retryExecutions",
+                "summary": "Replay many failed or dead executions, or only count them",
+                "requestBody": request_body(
+                    ["application/json"],
+                    schema_ref("RetrySpecMany"),
+                    {
+                        "count first": {"filter": {"state": ["dead"], "error": "timeout"}, "dryRun": True},
+                        "of one job": {"filter": {"jobId": "nightly-invoices"}, "maxPerSecond": 20},
+                    },
+                ),
+                "responses": responses(
+                    {
+                        200: ("The number of matches (`dryRun`).", "Counted"),
+                        202: ("The replay has started.", "Retried"),
+                    },
+                    {202: ["Location"]},
+                ),
+            }
+        },
+        "/executions/retry/{retryId}": {
+            "get": {
+                "operationId": "getRetry",
+                "summary": "Get the progress of a replay of many executions",
+                "parameters": [
+                    {
+                        "name": "retryId",
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+                        "example": "4f9c3ef0a3e94f2bb0f8d9a8f2a1c7de",
+                    }
+                ],
+                "responses": responses({200: ("The progress so far.", "Retried")}),
+            }
+        },
+    }
