@@ -60,6 +60,7 @@ def test_mixed_faults(tmp_path: Path) -> None:
     judge(tormented(tmp_path, RATE, NODES, SEED, torment, full=FULL))
 
 
+@pytest.mark.takes(95)
 @pytest.mark.timeout(420)
 def test_a_short_mix(tmp_path: Path) -> None:
     """The leader is killed, the next one is cut off from the database, then the primary is killed.

@@ -41,6 +41,7 @@ def _quiet(seed: int) -> Machines:
     return Machines(seed, trouble=0.0)
 
 
+@pytest.mark.takes(13)
 @pytest.mark.timeout(900)
 def test_no_storm_breaks_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faults, freezes, deaths and a SIGTERM: the rules hold after each callback, and in the end all is as it should.

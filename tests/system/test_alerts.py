@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
 
 
+@pytest.mark.takes(18)
 def test_a_job_that_always_fails_alerts_once_on_each_channel_and_once_when_it_is_well(
     cluster: Callable[..., Nodes],
 ) -> None:

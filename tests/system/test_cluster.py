@@ -74,6 +74,7 @@ def wait_for_successor(nodes: Nodes, name: str, count: int) -> None:
     wait_until(lambda: name not in nodes.alive() and len(nodes.alive()) == count, 30, "the node's successor")
 
 
+@pytest.mark.takes(20)
 def test_four_thousand_executions_arrive_once_through_three_nodes(
     cluster: Callable[..., Nodes], receiver: Receiver
 ) -> None:
@@ -98,6 +99,7 @@ def test_four_thousand_executions_arrive_once_through_three_nodes(
     assert "error" not in nodes.log().lower()
 
 
+@pytest.mark.takes(35)
 def test_killed_nodes_and_a_frozen_leader_lose_nothing(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
     """Under load the leader is killed, another node is killed, and the next leader is frozen for longer than its lease.
 
@@ -137,6 +139,7 @@ def test_killed_nodes_and_a_frozen_leader_lose_nothing(cluster: Callable[..., No
     assert nodes.db["leases"].find_one({"_id": "leader"})["term"] >= 3  # type: ignore[index]
 
 
+@pytest.mark.takes(15)
 def test_a_rolling_stop_loses_and_doubles_nothing(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
     """SIGTERM under load: in flight is finished, unsent is handed back, a successor goes on."""
     nodes = cluster(2)
@@ -159,6 +162,7 @@ def test_a_rolling_stop_loses_and_doubles_nothing(cluster: Callable[..., Nodes],
     assert nodes.db["batches"].count_documents({"owner": {"$ne": None}}) == 0
 
 
+@pytest.mark.takes(35)
 @pytest.mark.parametrize("away_s", [10, pytest.param(90, marks=pytest.mark.chaos)])
 def test_what_was_missed_while_all_nodes_were_dead_is_sent_once_behind_what_is_due_now(
     cluster: Callable[..., Nodes], receiver: Receiver, away_s: int
@@ -189,6 +193,7 @@ def test_what_was_missed_while_all_nodes_were_dead_is_sent_once_behind_what_is_d
     assert not doubled
 
 
+@pytest.mark.takes(27)
 def test_changes_of_jobs_take_effect_at_once_and_ctrl_c_ends_every_process(
     cluster: Callable[..., Nodes], receiver: Receiver
 ) -> None:

@@ -95,6 +95,7 @@ class Topology:
         return output
 
 
+@pytest.mark.takes(27)
 @pytest.mark.skipif(bool(missing()), reason=missing())
 def test_one_command_delivers_through_the_death_of_a_primary_and_a_node(tmp_path: Path) -> None:
     """A job created through nginx is delivered; kill -9 of the primary and of a serve at once, and every second's

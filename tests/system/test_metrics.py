@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from cluster.store.mongo.client import Database
 
+pytestmark = pytest.mark.takes(18)
+
 ROOT = Path(__file__).parents[2]
 GOOD, TWICE, BAD = 52, 8, 4
 SUCCEEDED, ALL = GOOD + TWICE, GOOD + TWICE + BAD

@@ -30,6 +30,7 @@ def _gone(processes: list[psutil.Process]) -> bool:
     return not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.takes(10)
 def test_nodes_drain_when_their_arbiter_is_killed(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
     """Not left behind serving, and not held up by an idle connection: what they hold is handed back, the lease free."""
     nodes = cluster(2)
@@ -53,6 +54,7 @@ def test_nodes_drain_when_their_arbiter_is_killed(cluster: Callable[..., Nodes],
     assert nodes.db["nodes"].count_documents({}) == 0
 
 
+@pytest.mark.takes(12)
 def test_a_second_sigterm_changes_nothing(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
     """To every process, as an impatient supervisor sends it, while a request is in flight: it is still finished."""
     nodes = cluster(1)
@@ -73,6 +75,7 @@ def test_a_second_sigterm_changes_nothing(cluster: Callable[..., Nodes], receive
     assert nodes.leader() is None
 
 
+@pytest.mark.takes(15)
 def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     """Nodes, receiver and the embedded MongoDB see that it is gone and end as they would have been asked to."""
     ports = [free_port(), free_port()]

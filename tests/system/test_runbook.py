@@ -114,6 +114,7 @@ def run(command: str, world: dict[str, str]) -> tuple[int, str]:
     return shell.returncode, shell.stdout + shell.stderr
 
 
+@pytest.mark.takes(12)
 def test_every_command_does_what_it_says(world: dict[str, str]) -> None:
     """Status 0, and each text that stands below a command is in what it prints."""
     assert len(steps()) > 20

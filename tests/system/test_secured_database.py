@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-pytestmark = [needs_mongod, pytest.mark.timeout(120)]
+pytestmark = [needs_mongod, pytest.mark.timeout(120), pytest.mark.takes(15)]
 
 DB = "horae"
 

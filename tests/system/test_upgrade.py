@@ -40,6 +40,7 @@ async def before(db: Database, jobs: int) -> None:
     await put_jobs(db, *documents)
 
 
+@pytest.mark.takes(12)
 async def test_upgrade_with_a_live_node(
     database: Database, mongodb_uri: str, db_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
