@@ -11,7 +11,7 @@ import pytest_asyncio
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
-from tests.support import mongo, run_guard
+from tests.support import live, mongo, run_guard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -44,3 +44,10 @@ async def database(mongodb_uri: str, db_name: str) -> AsyncIterator[Database]:
     yield db
     await db.api.client.drop_database(db_name)
     await db.close()
+
+
+@pytest.fixture(scope="session")
+def node_url(mongodb_uri: str) -> Iterator[str]:
+    """A live node without keys, over a socket."""
+    with live.node(mongodb_uri, f"test_{uuid.uuid4().hex[:12]}") as url:
+        yield url
