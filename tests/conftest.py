@@ -14,8 +14,12 @@ import pytest_asyncio
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
-from tests.support import leftovers, mongo, order
+<<<<<<< HEAD
+from tests.support import leftovers, live, mongo, order
 from tests.support.databases import EmptyDatabases
+=======
+from tests.support import live, mongo, run_guard
+>>>>>>> heads/edge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -78,3 +82,10 @@ async def database(mongodb_uri: str, db_name: str) -> AsyncIterator[Database]:
     await schema.ensure(db)
     yield db
     await db.close()
+
+
+@pytest.fixture(scope="session")
+def node_url(mongodb_uri: str) -> Iterator[str]:
+    """A live node without keys, over a socket."""
+    with live.node(mongodb_uri, f"test_{uuid.uuid4().hex[:12]}") as url:
+        yield url

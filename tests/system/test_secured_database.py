@@ -164,7 +164,7 @@ def test_horae_runs_with_exactly_that_user(secured: Secured, receiver: Receiver)
 
 def test_a_wrong_password_is_a_sentence_without_secrets(secured: Secured) -> None:
     """Said by whom, and the right password is nowhere in it."""
-    with pytest.raises(ConfigurationError, match="MongoDB refused us: Authentication failed") as caught:
+    with pytest.raises(ConfigurationError, match="MongoDB refused the request: Authentication failed") as caught:
         check_database(secured.changed("horae:", "horae:wrong"))
     assert (secured.directory / "horae-password").read_text() not in str(caught.value.problems)
 
