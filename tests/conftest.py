@@ -14,12 +14,8 @@ import pytest_asyncio
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
-<<<<<<< HEAD
 from tests.support import leftovers, live, mongo, order
 from tests.support.databases import EmptyDatabases
-=======
-from tests.support import live, mongo, run_guard
->>>>>>> heads/edge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
