@@ -10,12 +10,13 @@ import httpx
 import pytest
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.documents.job_json import DocumentLimits, read_spec
+from cluster.core.documents.job_json import DocumentLimits, read_job
 from cluster.core.errors import NotFound
 from cluster.store import backfills, batches, history, leases, nodes
 from cluster.store.backfills import Backfill
 from cluster.store.history import MissedRange
 from cluster.usecases import jobs
+from cluster.usecases.executions import replay
 from cluster.usecases.explain import explain_job
 from tests.support.engine import Crank, job_document, lead, put_jobs, settle_all, worker
 from tests.support.workers import DUE, SHORT, answering, owed, record_all, retries_now, run_dry
@@ -43,7 +44,7 @@ def text(answer: JobExplanation) -> str:
 
 
 def spec(**fields: Any) -> Any:
-    return read_spec({**SPEC, **fields}, DocumentLimits(()).context)
+    return read_job({**SPEC, **fields}, DocumentLimits(()).context)
 
 
 async def test_success_late_and_retried(database: Database) -> None:
@@ -77,7 +78,7 @@ async def test_failures(database: Database, status: int, state: str, words: str)
     found, said = await told(database, DUE)
     assert found == state
     assert words in said
-    await jobs.replay(database, f"a:{DUE}", DUE + 5000, LONG)
+    await replay(database, f"a:{DUE}", DUE + 5000, LONG)
     while (await told(database, DUE))[0] != "succeeded":
         await retries_now(database)
         await run_dry(w)

@@ -11,6 +11,7 @@ from cluster.core.timings import Timings
 from cluster.core.verify.subjects import REREAD_MS
 from cluster.store.queries import verify_records
 from tests.support.engine import T0
+from tests.support.job_changes import patch_job
 from tests.support.verify_records import (
     AT,
     DAY,
@@ -250,17 +251,17 @@ async def test_a_change_of_something_else_hides_no_success(database: Database) -
 
 async def test_what_a_change_leaves_with_the_job(database: Database) -> None:
     """Since when the codes hold is written with the job and read with it, and it is in no answer of the API."""
-    from cluster.core.documents.job_json import job_document, read_spec
+    from cluster.core.documents.job_json import job_document, read_job
     from cluster.usecases import jobs
     from tests.support.cranked_cluster import CONTEXT, EACH
 
-    await jobs.put(database, "a", read_spec(EACH, CONTEXT), T0)
+    await jobs.put(database, "a", read_job(EACH, CONTEXT), T0)
     for change, now, since in (
         ({"name": "x"}, 1000, 0),
         ({"successCodes": [404]}, 2000, 2000),
         ({"name": "y"}, 3000, 2000),
     ):
-        job = await jobs.patch(database, "a", change, CONTEXT, T0 + now)
+        job = await patch_job(database, "a", change, CONTEXT, T0 + now)
         assert job.success_codes_since_ms == T0 + since
         stored = (await verify_records.jobs_to_verify(database, ["a"]))[0]["a"]
         assert (stored.success_codes_since_ms, stored.defined_ms) == (T0 + since + REREAD_MS, T0 + now + REREAD_MS)

@@ -15,21 +15,13 @@ from cluster.core import instants
 from cluster.core.catch_up_policy import CatchUpPolicy
 from cluster.core.documents import strict_json
 from cluster.core.documents.alerts import AlertSpec
-from cluster.core.documents.base import Model, to_camel
+from cluster.core.documents.base import Model
 from cluster.core.documents.retry import RetrySpec
-from cluster.core.documents.secret_fields import (
-    NO_STORED_SECRET,
-    AuthSpec,
-    Headers,
-    SigningSecret,
-    invalid,
-    split_headers,
-)
-from cluster.core.documents.secret_marks import KeepSecret, SecretValue
-from cluster.core.errors import Fault, InvalidInput
+from cluster.core.documents.secret_fields import AuthSpec, Headers, SigningSecret, invalid
 from cluster.core.execution import templates
 from cluster.core.ids import JOB_ID, lane_of
 from cluster.core.job.definition import Definition
+from cluster.core.job.wanted import KEEP_IF_STORED, WantedJob, WantedSecret
 from cluster.core.limits.permits import Limits
 from cluster.core.schedule.schedule import MAX_SCHEDULE_LENGTH, InvalidSchedule, parse_schedule
 from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target, parse_target
@@ -253,16 +245,11 @@ class JobSpec(Model):
         default=None, description="Write-only. Requests are signed with both while receivers switch to the new one."
     )
 
-    def to_definition(self, stored: Definition | None, *, complete: bool = False) -> Definition:
-        """The definition. A placeholder, or a signing secret that the document omits, takes its value from `stored`.
-
-        `complete`: the document is the whole job, so that an omitted signing secret is removed. Raises `InvalidInput` for
-        a placeholder without a stored secret.
-        """
+    def to_wanted(self, *, complete: bool = False) -> WantedJob:
+        """The value. `complete`: the document is the whole job, so that an omitted signing secret is removed."""
         body, kind = encode_body(self.body)
         host = parse_target(self.api).host_port
-        plain, secret = split_headers(self.headers, stored)
-        return Definition(
+        definition = Definition(
             schedule=self.schedule,
             url=self.api,
             lane=lane_of(host),
@@ -271,9 +258,7 @@ class JobSpec(Model):
             name=self.name,
             description=self.description,
             tags=tuple(self.tags),
-            headers=plain,
-            secret_headers=secret,
-            auth=None if self.auth is None else self.auth.to_auth(stored),
+            headers=tuple((name, value) for name, value in self.headers.items() if isinstance(value, str)),
             body=body,
             body_kind=kind,
             timeout_seconds=self.timeout_seconds,
@@ -287,20 +272,23 @@ class JobSpec(Model):
             end_ms=self.end_at,
             retention_days=self.retention_days,
             alerts=None if self.alerts is None else self.alerts.to_json(),
-            signing_secret=self._signing_secret("signing_secret", stored, complete=complete),
-            previous_signing_secret=self._signing_secret("previous_signing_secret", stored, complete=complete),
             queue=self.queue,
             limits=Limits(self.max_per_second, self.max_concurrent),
         )
+        return WantedJob(
+            definition=definition,
+            secret_headers=tuple((name, value) for name, value in self.headers.items() if not isinstance(value, str)),
+            auth=None if self.auth is None else self.auth.to_wanted(),
+            signing_secret=self._signing_secret("signing_secret", complete=complete),
+            previous_signing_secret=self._signing_secret("previous_signing_secret", complete=complete),
+            alert_channels=() if self.alerts is None else tuple(self.alerts.channels),
+        )
 
-    def _signing_secret(self, field: str, stored: Definition | None, *, complete: bool) -> str | None:
-        value = getattr(self, field)
-        old: str | None = None if stored is None else getattr(stored, field)
-        if isinstance(value, SecretValue):
-            return value.value
-        if isinstance(value, KeepSecret) and old is None:
-            raise InvalidInput([Fault(to_camel(field), NO_STORED_SECRET)])
-        return old if isinstance(value, KeepSecret) or not (complete or field in self.model_fields_set) else None
+    def _signing_secret(self, field: str, *, complete: bool) -> WantedSecret | None:
+        if not complete and field not in self.model_fields_set:
+            return KEEP_IF_STORED
+        secret: WantedSecret | None = getattr(self, field)
+        return secret
 
 
 def encode_body(body: Any) -> tuple[bytes, str]:

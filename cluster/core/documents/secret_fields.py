@@ -5,24 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from cluster.core.documents import secret_marks
 from cluster.core.documents.header_rules import HEADER_NAME, HEADER_VALUE, is_reserved
-from cluster.core.documents.secret_marks import NEEDS_KEY, KeepSecret, SecretValue
-from cluster.core.errors import Fault, InvalidInput
+from cluster.core.documents.secret_marks import NEEDS_KEY
 from cluster.core.execution import templates
-from cluster.core.job.definition import Auth
-
-if TYPE_CHECKING:
-    from cluster.core.job.definition import Definition
+from cluster.core.job.wanted import KeepSecret, SecretValue, WantedAuth
 
 HEADERS_LIMIT = 16 * 1024
 SECRET_LIMIT = 4096
-NO_STORED_SECRET = "has no stored secret: send its value instead of the placeholder"  # noqa: S105 - a message
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*\Z")
 
@@ -125,15 +120,10 @@ class AuthSpec(BaseModel):
                 raise invalid("must have a token of printable ASCII without spaces (RFC 6750)")
         return self
 
-    def to_auth(self, stored: Definition | None) -> Auth:
-        """The value. A placeholder takes its secret from `stored`. Raises `InvalidInput`."""
-        name, given = ("password", self.password) if self.type == "basic" else ("token", self.token)
-        if isinstance(given, SecretValue):
-            return Auth(self.type, self.username or "", given.value)
-        old = None if stored is None else stored.auth
-        if old is None or old.kind != self.type:
-            raise InvalidInput([Fault(f"auth.{name}", NO_STORED_SECRET)])
-        return Auth(self.type, self.username or "", old.secret)
+    def to_wanted(self) -> WantedAuth:
+        """The value."""
+        secret = self.password if self.type == "basic" else self.token
+        return WantedAuth(self.type, self.username or "", secret)
 
 
 def _signing_secret(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
@@ -158,25 +148,3 @@ SigningSecret = Annotated[
     AfterValidator(_signing_secret),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": "^whsec_", "maxLength": 128}, {"type": "null"}]}),
 ]
-
-
-def split_headers(
-    headers: dict[str, Any], stored: Definition | None
-) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    """The plain headers and the secret ones. A placeholder takes its secret from `stored`. Raises `InvalidInput`."""
-    old = {} if stored is None else {name.lower(): value for name, value in stored.secret_headers}
-    plain: list[tuple[str, str]] = []
-    secret: list[tuple[str, str]] = []
-    faults: list[Fault] = []
-    for name, value in headers.items():
-        if isinstance(value, str):
-            plain.append((name, value))
-        elif isinstance(value, SecretValue):
-            secret.append((name, value.value))
-        elif name.lower() in old:
-            secret.append((name, old[name.lower()]))
-        else:
-            faults.append(Fault(f"headers.{name}", NO_STORED_SECRET))
-    if faults:
-        raise InvalidInput(faults)
-    return tuple(plain), tuple(secret)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.core.documents.job import JobSpec
-from cluster.core.documents.job_json import job_document, read_spec
+from cluster.core.documents.job_json import job_document, read_job
 from cluster.core.errors import Fault, InvalidInput
 
 JOB = {"schedule": "@daily", "api": "https://a.example/"}
@@ -33,7 +33,7 @@ JOB = {"schedule": "@daily", "api": "https://a.example/"}
 def test_each_fault_of_limits_and_codes_has_its_path(fields: dict[str, object], paths: list[str]) -> None:
     """Each fault has its path and says what would be right."""
     with pytest.raises(InvalidInput) as caught:
-        read_spec({**JOB, **fields}, {})
+        read_job({**JOB, **fields}, {})
     assert [f.path for f in caught.value.faults] == paths
     assert all("must" in f.message for f in caught.value.faults)
 
@@ -49,9 +49,9 @@ def test_each_fault_of_limits_and_codes_has_its_path(fields: dict[str, object], 
 )
 def test_limits_and_codes_read_as_they_were_written(fields: dict[str, object]) -> None:
     """A document made of the definition says the same again."""
-    first = read_spec({**JOB, **fields}, {}).to_definition(None)
+    first = read_job({**JOB, **fields}, {}).resolve(None)
     shown = job_document(first, write_only=True)
-    assert read_spec(shown, {}).to_definition(None) == first
+    assert read_job(shown, {}).resolve(None) == first
     for name, value in fields.items():
         assert shown[name] == value or (isinstance(value, dict) and value.items() <= shown[name].items())
 
@@ -67,7 +67,7 @@ def test_no_value_is_converted_to_another_type() -> None:
         elsewhere: list[Fault] = []
         for value in odd:
             try:
-                read_spec({"schedule": "@daily", "api": "https://a.example/", alias: value}, {})
+                read_job({"schedule": "@daily", "api": "https://a.example/", alias: value}, {})
             except InvalidInput as exc:
                 elsewhere += [f for f in exc.faults if not f.path.startswith(alias)]
                 refused += 1

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.documents.job_json import job_document, merge_patch, read_spec
+from cluster.core.documents.job_json import apply_patch, job_document, merge_patch, read_job
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -40,8 +40,8 @@ def test_a_definition_reads_as_it_was_written(body: Any, name: str | None, tags:
         "tags": tags,
         "alerts": alerts,
     }
-    first = read_spec(value, {}).to_definition(None)
-    assert read_spec(job_document(first, write_only=True), {}).to_definition(first, complete=True) == first
+    first = read_job(value, {}).resolve(None)
+    assert apply_patch(first, {}, {}).resolve(first) == first
     assert job_document(first)["body"] == body
 
 
