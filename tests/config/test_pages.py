@@ -77,7 +77,7 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 
 @each_page
 def test_every_test_that_is_named_exists(page: Path) -> None:
-    """`tests/core/test_rules.py::test_name`; a test that was renamed has to be renamed here too."""
+    """`tests/core/test_ids.py::test_name`; a test that was renamed has to be renamed here too."""
     for span in spans(page):
         if re.fullmatch(r"[\w/.-]+\.py::\w+", span):
             path, _, name = span.partition("::")

@@ -1,4 +1,4 @@
-"""Incidents: every kind against every event, and what holds whatever happens."""
+"""Incidents: every kind against every event, and the notices they have whatever happens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from cluster.core.alerts import (
     DRIFT_QUIET_MS,
@@ -24,10 +23,8 @@ from cluster.core.alerts import (
     watch_of,
     with_symptom,
 )
-from cluster.core.documents.alerts import AlertSpec, ChannelSpec
-from cluster.core.documents.job_json import faults_of
 from cluster.core.lifecycle import State
-from cluster.core.notice_texts import notice_text, webhook_payload
+from cluster.core.notice_texts import webhook_payload
 
 ALL = AlertRules(("ops",), on_dead=True, on_missed=True, drift_over_ms=100, no_run_ms=5000, remind_ms=60_000)
 
@@ -68,7 +65,7 @@ def opened(kind: IncidentKind, at: int = 1000) -> Incident:
         ),
     ],
 )
-def test_which_results_are_troubles(
+def test_a_result_is_a_symptom_exactly_if_a_rule_covers_it(
     rules: AlertRules, marks: list[RecordedResult], latest: list[RecordedResult], expected: list[IncidentKind]
 ) -> None:
     """Exactly what a rule says, and nothing without somebody to tell."""
@@ -77,7 +74,7 @@ def test_which_results_are_troubles(
 
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("drift", [None, 100, 101])
-def test_what_is_marked_is_what_could_be_a_trouble(state: State, drift: int | None) -> None:
+def test_exactly_the_results_that_rules_need_are_watched(state: State, drift: int | None) -> None:
     """Whoever records marks all that the rules might be about, and nothing of jobs without rules."""
     assert not is_watched(watch_of(AlertRules()), state, drift)
     assert not is_watched(watch_of(AlertRules((), on_dead=True, drift_over_ms=1)), state, drift)
@@ -108,7 +105,9 @@ OVER: dict[IncidentKind, list[tuple[RecordedResult | None, int, bool]]] = {
 
 
 @pytest.mark.parametrize(("kind", "case"), [(k, c) for k, cases in OVER.items() for c in cases])
-def test_when_each_kind_is_over(kind: IncidentKind, case: tuple[RecordedResult | None, int, bool]) -> None:
+def test_only_a_later_good_result_ends_an_incident(
+    kind: IncidentKind, case: tuple[RecordedResult | None, int, bool]
+) -> None:
     """Only a later good result ends it; a job or rule that is gone ends it without a word."""
     latest, after, ends = case
     incident = opened(kind)
@@ -120,7 +119,7 @@ def test_when_each_kind_is_over(kind: IncidentKind, case: tuple[RecordedResult |
     assert [n.kind for n in quiet.pending_notices] == [NoticeKind.BEGAN]
 
 
-def test_reminders_come_as_often_as_asked_and_not_for_a_paused_job() -> None:
+def test_reminders_come_at_their_interval_and_never_for_a_paused_job() -> None:
     """One each `remindAfterSeconds`, counted from the last word."""
     incident = opened(IncidentKind.FAILING)
     at = 1000
@@ -135,7 +134,7 @@ def test_reminders_come_as_often_as_asked_and_not_for_a_paused_job() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["bad", "good", "again"]), st.integers(1, 40_000)), max_size=40))
-def test_one_word_at_the_beginning_and_one_at_the_end(events: list[tuple[str, int]]) -> None:
+def test_every_incident_has_one_notice_at_its_start_and_one_at_its_end(events: list[tuple[str, int]]) -> None:
     """Whatever comes in whatever order, also twice: began, reminders, over, began ..., each under an id of its own."""
     now, incident = 1, None
     last: Symptom | None = None
@@ -158,61 +157,3 @@ def test_one_word_at_the_beginning_and_one_at_the_end(events: list[tuple[str, in
     assert len(set(names)) == len(names)
     for n in incident.pending_notices:
         assert "j" in webhook_payload(incident, n, None)["text"]
-
-
-@pytest.mark.parametrize("kind", IncidentKind)
-def test_a_notice_names_the_job_and_says_since_when(kind: IncidentKind) -> None:
-    """The same sentence while it lasts and as a reminder; the end says what it had been."""
-    incident = after_check(opened(kind), ALL, None, 70_000)
-    began, reminder = incident.pending_notices
-    over = replace(reminder, kind=NoticeKind.RESOLVED)
-    first = notice_text(incident, began, "Nightly")
-    assert first.startswith("Job Nightly (j) has ")
-    assert first.endswith(" since 1970-01-01T00:00:01.000Z: d")
-    assert notice_text(incident, reminder, "Nightly") == f"Reminder: j{first[1:]}"
-    assert notice_text(incident, over, None).startswith("Resolved: job j recovered. It had ")
-    assert webhook_payload(incident, over, None)["type"] == f"{kind.value}.over"
-
-
-@pytest.mark.parametrize(
-    ("wrong", "path", "words"),
-    [
-        ({}, "channels", "required"),
-        ({"channels": "ops"}, "channels", "array"),
-        ({"channels": ["a b"]}, "channels.0", "characters"),
-        ({"channels": ["a", "a"]}, "channels", "twice"),
-        ({"channels": ["a"]}, "", "no rule"),
-        ({"channels": [], "onDead": True}, "", "no channel"),
-        ({"channels": ["a"], "afterFailures": 0}, "afterFailures", "at least 1"),
-        ({"channels": ["a"], "afterFailures": True}, "afterFailures", "number"),
-        ({"channels": ["a"], "remindAfterSeconds": 5, "onDead": True}, "remindAfterSeconds", "at least 60"),
-        ({"channels": ["a"], "onDaed": True}, "onDaed", "unknown"),
-    ],
-)
-def test_wrong_rules_are_named(wrong: dict[str, object], path: str, words: str) -> None:
-    """Each fault has its path and says what would be right."""
-    with pytest.raises(ValidationError) as caught:
-        AlertSpec.model_validate(wrong)
-    assert any(f.path == path and words in f.message for f in faults_of(caught.value)), faults_of(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"type": "pager"}, '"webhook"'),
-        ({"type": "webhook"}, "must have url"),
-        ({"type": "email", "url": "https://api.example.com/"}, "must have to"),
-        ({"type": "email", "to": ["nobody"]}, "mail address"),
-        ({"type": "email", "to": ["a@b\r\nBcc: c@d"]}, "mail address"),
-        ({"type": "slack", "url": "http://127.0.0.1/x"}, "127.0.0.1"),
-        (
-            {"type": "slack", "url": "https://api.example.com/", "signingSecret": "whsec_" + "QUJD" * 8},
-            "only requests to a webhook",
-        ),
-    ],
-)
-def test_wrong_channels_are_named(wrong: dict[str, object], words: str) -> None:
-    """So are those of channels, private addresses among them."""
-    with pytest.raises(ValidationError) as caught:
-        ChannelSpec.model_validate(wrong, context={"networks": (), "can_encrypt": True, "can_mail": True})
-    assert any(words in f.message for f in faults_of(caught.value)), faults_of(caught.value)

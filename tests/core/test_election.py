@@ -11,13 +11,13 @@ from cluster.core.election import LeaderLease, LeaseObservation, may_take_over, 
 LEASE = 6.0
 
 
-def test_a_free_lease_is_taken_at_the_first_sight() -> None:
+def test_a_free_lease_is_taken_at_the_first_read() -> None:
     """A lease that nobody holds needs no waiting."""
     seen = observe(LeaseObservation(), LeaderLease(None, 3, 9), 100.0)
     assert may_take_over(seen, 100.0, LEASE)
 
 
-def test_a_held_lease_is_taken_only_after_it_stood_still_for_its_length() -> None:
+def test_a_held_lease_is_taken_only_after_it_was_unchanged_for_its_length() -> None:
     """Silence counts from the last change that this candidate saw, on its own clock."""
     seen = observe(LeaseObservation(), LeaderLease("a", 3, 9), 100.0)
     assert not may_take_over(seen, 106.0, LEASE)
@@ -25,7 +25,7 @@ def test_a_held_lease_is_taken_only_after_it_stood_still_for_its_length() -> Non
 
 
 @pytest.mark.parametrize("change", [LeaderLease("a", 3, 10), LeaderLease("b", 4, 10), LeaderLease("a", 4, 9)])
-def test_any_change_starts_the_silence_anew(change: LeaderLease) -> None:
+def test_any_change_restarts_the_wait(change: LeaderLease) -> None:
     """A renewal or another term means that somebody lives."""
     seen = observe(LeaseObservation(), LeaderLease("a", 3, 9), 100.0)
     seen = observe(seen, change, 105.0)

@@ -28,26 +28,26 @@ PUBLIC = ["1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.1", "172.32.0.1", "
 
 
 @pytest.mark.parametrize("address", DENIED)
-def test_denied(address: str) -> None:
+def test_private_and_special_addresses_are_denied(address: str) -> None:
     """Everything that is not the public internet is denied, tunnels to it and forms of it included."""
     assert not address_allowed(ipaddress.ip_address(address), ())
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_public(address: str) -> None:
+def test_public_addresses_are_allowed(address: str) -> None:
     """The public internet is allowed, up to the edges of what is denied."""
     assert address_allowed(ipaddress.ip_address(address), ())
 
 
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)))
-def test_no_less_strict_than_python(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_addresses_that_python_calls_private_are_denied(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     """What Python's own tables call private, reserved, multicast or not global is denied here as well."""
     mapped = getattr(address, "ipv4_mapped", None)
     if mapped is None and (not address.is_global or address.is_multicast or address.is_reserved):
         assert not address_allowed(address, ())
 
 
-def test_allowed_networks() -> None:
+def test_allowed_networks_open_their_addresses_only() -> None:
     """Allowed networks open what they hold, its mapped form included, and nothing else."""
     networks = (ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00::/8"))
     for address, is_allowed in {
@@ -72,7 +72,7 @@ def test_allowed_networks() -> None:
         ("::/0", "fc00::1", True),
     ],
 )
-def test_what_is_inside_is_judged_too(networks: str, address: str, is_allowed: bool) -> None:
+def test_an_embedded_ipv4_address_is_checked_too(networks: str, address: str, is_allowed: bool) -> None:
     """Whoever allows NAT64, or all of IPv6, has not allowed the IPv4 addresses that hide in it."""
     found = tuple(ipaddress.ip_network(n) for n in networks.split())
     assert address_allowed(ipaddress.ip_address(address), found) is is_allowed
@@ -93,7 +93,7 @@ def test_what_is_inside_is_judged_too(networks: str, address: str, is_allowed: b
         ("http://a1.2b/", "a1.2b:80"),
     ],
 )
-def test_good_urls(url: str, host_port: str) -> None:
+def test_a_well_formed_url_names_its_host_and_port(url: str, host_port: str) -> None:
     """Well-formed URLs, and the name that lanes go by: lower case, always with its port."""
     assert check_target(url, ()).host_port == host_port
 
@@ -140,7 +140,7 @@ def test_good_urls(url: str, host_port: str) -> None:
         ("http://[1.2.3.4]/", "IPv6|URL"),
     ],
 )
-def test_bad_urls(url: str, words: str) -> None:
+def test_a_url_that_cannot_be_a_target_is_refused_with_a_sentence(url: str, words: str) -> None:
     """What no job may target, with a sentence that says why."""
     with pytest.raises(InvalidTarget, match=words):
         parse_target(url)
@@ -155,7 +155,7 @@ def test_bad_urls(url: str, words: str) -> None:
         "1.0x", "99999999999999999999",
     ],
 )  # fmt: skip
-def test_odd_spellings(host: str) -> None:
+def test_unusual_spellings_of_addresses_are_refused(host: str) -> None:
     """An address in any but its plain spelling is refused, public or not; so is a name that ends in a number."""
     for networks in ((), (ipaddress.ip_network("0.0.0.0/0"),)):
         with pytest.raises(InvalidTarget, match=r"another spelling of|ends in a number"):
@@ -179,7 +179,7 @@ def test_literal_addresses_are_checked(address: str) -> None:
         max_size=5,
     )
 )
-def test_reads_numbers_as_the_c_library(labels: list[str]) -> None:
+def test_numbers_are_read_as_the_c_library_reads_them(labels: list[str]) -> None:
     """Every spelling is read as `inet_aton` of the C library reads it."""
     host = ".".join(labels)
     try:
@@ -199,7 +199,7 @@ TAILS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7F), max_size=
 
 
 @given(st.sampled_from(["http", "https"]), HOSTS, st.sampled_from(["", ":80", ":8443", ":"]), TAILS)
-def test_all_readers_agree(scheme: str, host: str, port: str, tail: str) -> None:
+def test_every_url_parser_reads_the_same_host(scheme: str, host: str, port: str, tail: str) -> None:
     """A URL that is accepted here names the same host and port to httpx and to yarl, which make the request."""
     url = f"{scheme}://{host}{port}/{tail}"
     try:

@@ -1,4 +1,4 @@
-"""What the auditor says about single records, as values: no database, one job that is due every minute."""
+"""The findings about single records, as values: no database, one job that is due every minute."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ from cluster.core.verify.records import BatchLeaseTimings, Record, RecordedAttem
 from cluster.core.verify.subjects import Bounds, MissedRecord, OwedPeriod, VerifiedJob
 
 T = 1_800_000_000_000
+
+
 MINUTE = 60_000
+
+
 HOUR = 60 * MINUTE
+
+
 NOW = T + 10 * MINUTE
+
+
 ALWAYS = OwedPeriod("v1", "0 * * * * *", "UTC", None, None, None, T - HOUR, None)
 
 
@@ -41,7 +49,7 @@ def sent(number: int, after_ms: int, token: int, status: int | None = 500) -> Re
     return RecordedAttempt(number, T + after_ms, "n", token, 5.0, status)
 
 
-def test_how_executions_ended_is_counted() -> None:
+def test_executions_are_counted_by_final_state() -> None:
     """A cluster in which all is dead has no finding, and can be told from one in which all went well."""
     for state, attempts in (("succeeded", [sent(1, 20, 1, 200)]), ("dead", [sent(1, 20, 1)]), ("dead", [])):
         found, tally = judged(record(state, *attempts))
@@ -55,7 +63,7 @@ def test_how_executions_ended_is_counted() -> None:
     assert sum(judged(record("cancelled"), again)[1].ended.values()) == 0, "it is owed by another schedule"
 
 
-def test_nothing_is_put_off_for_ever() -> None:
+def test_a_send_time_that_no_retry_explains_is_a_contradiction() -> None:
     """A send time that no writer of what is owed can have made is told, however far ahead it lies; a legal one is not."""
     day, ahead = 24 * HOUR, NOW + 365 * 24 * HOUR
     failed = sent(1, 20, 1, 503)
@@ -84,7 +92,7 @@ def test_nothing_is_put_off_for_ever() -> None:
         assert kinds(None, right, **job) == [], right
 
 
-def test_attempts_begin_anew_only_when_somebody_asked() -> None:
+def test_attempts_start_over_only_after_a_replay() -> None:
     """Where records keep who asked, a second first attempt is a duplicate unless somebody asked after the first."""
     tries = (sent(1, 20, 1), sent(2, 1000, 2), sent(1, 3000, 2, 200))
     kept: dict[str, Any] = {"send_ms": T + 2900, "replay_time_kept": True}
@@ -106,13 +114,13 @@ def test_attempts_begin_anew_only_when_somebody_asked() -> None:
     assert kinds(record("succeeded", *more, **later, replayed_ms=T + 2900)) == ["duplicate"], "twice anew, asked once"
 
 
-def test_a_second_delivery_by_lease_is_none_of_that() -> None:
+def test_a_second_delivery_after_a_lost_lease_is_no_replay() -> None:
     """Whether or not somebody asked is no matter where a later token explains a second delivery."""
     tries = (sent(1, 20, 1, None), sent(1, 12_000, 2, 200))
     assert kinds(record("succeeded", *tries, replay_time_kept=True)) == ["redelivered"]
 
 
-def test_a_change_of_something_else_leaves_the_successes_judged() -> None:
+def test_an_unrelated_change_keeps_the_success_codes_in_force() -> None:
     """Since when `successCodes` are what they are is kept by itself: a new name of the job hides nothing."""
     after = record("succeeded", sent(1, 0, 1, 200), sent(2, 1000, 2, 200))
     dead = record("dead", sent(1, 0, 1, 200))

@@ -1,4 +1,4 @@
-"""Schedules in words, and their warnings."""
+"""Schedules in words, and warnings about them."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def warned(text: str, timezone: str = "UTC") -> list[str]:
         ("0 0 8 10 */3 *", "at 08:00:00, on day 10 of the month, in Jan, Apr, Jul, Oct"),
     ],
 )
-def test_descriptions(text: str, words: str) -> None:
+def test_every_form_of_schedule_has_its_words(text: str, words: str) -> None:
     """Plain English, with the zone."""
     assert describe(parse_schedule(text)) == f"{words} (UTC)"
 
 
 @settings(max_examples=150, deadline=None)
 @given(spelled(0, 59, []), spelled(0, 23, []), MONTH_DAYS, WEEK_DAYS)
-def test_everything_can_be_described(minutes: str, hours: str, month_days: str, week_days: str) -> None:
+def test_every_accepted_schedule_has_a_description(minutes: str, hours: str, month_days: str, week_days: str) -> None:
     """No accepted schedule is too odd for words."""
     try:
         schedule = parse_schedule(f"0 {minutes} {hours} {month_days} * {week_days}", "Europe/Berlin")
@@ -79,7 +79,7 @@ def test_everything_can_be_described(minutes: str, hours: str, month_days: str, 
         ("@at 2020-01-01T00:00:00Z", "UTC", ["is in the past"]),
     ],
 )
-def test_warnings(text: str, timezone: str, words: list[str]) -> None:
+def test_each_surprise_has_one_warning(text: str, timezone: str, words: list[str]) -> None:
     """What may surprise is said, once each, and nothing else."""
     said = warned(text, timezone)
     assert len(said) == len(words), said

@@ -1,4 +1,4 @@
-"""What requests make of jobs: every state with every request."""
+"""What a request makes of a job: every state with every request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from cluster.core.job.definition import Definition, JobChange, StoredJob
 from cluster.core.lifecycle import JobState
 
 NOW = 1_900_000_000_500
+
+
 HOUR = 3_600_000
+
+
 PLAIN = Definition("0 0 3 * * *", "http://127.0.0.1/", 1)
+
+
 NAMES = count()
 
 
@@ -37,7 +43,11 @@ REQUESTS = {
     "resume": changes.resume,
     "delete": changes.delete,
 }
+
+
 A, P, C, D = JobState.ACTIVE, JobState.PAUSED, JobState.COMPLETED, JobState.DELETED
+
+
 # state, request -> state after, new version, past period kept, marked for the leader; None: nothing; str: refused
 TABLE: dict[tuple[JobState, str], tuple[JobState, bool, bool, bool] | str | None] = {
     (A, "same"): None,
@@ -69,7 +79,7 @@ TABLE: dict[tuple[JobState, str], tuple[JobState, bool, bool, bool] | str | None
 
 @pytest.mark.parametrize("state", JobState)
 @pytest.mark.parametrize("request_", REQUESTS)
-def test_every_state_with_every_request(state: JobState, request_: str) -> None:
+def test_every_request_in_every_state_does_what_the_table_says(state: JobState, request_: str) -> None:
     """Each pair does what the table says; every change raises the revision by one and starts no earlier than now."""
     old = made(state=state)
     moment = at(NOW + HOUR)
@@ -94,7 +104,7 @@ def test_every_state_with_every_request(state: JobState, request_: str) -> None:
         assert change.past.schedule_version == old.schedule_version
 
 
-def test_what_matters_to_the_leader() -> None:
+def test_a_change_that_keeps_the_timing_needs_no_settling() -> None:
     """Lane, spread and catch-up are marked without a new version; name, body and retries are not marked."""
     old = made()
     for change in (
@@ -112,7 +122,7 @@ def test_what_matters_to_the_leader() -> None:
         assert made_of.job.schedule_version == old.schedule_version
 
 
-def test_the_grid_of_an_interval() -> None:
+def test_the_grid_of_an_interval_moves_with_its_schedule_only() -> None:
     """It starts at startAt or the next second, survives a change of endAt, and moves with the schedule."""
     every = Definition("@every 1h", "http://127.0.0.1/", 1)
     old = made(every)
@@ -129,7 +139,7 @@ def test_the_grid_of_an_interval() -> None:
     assert started.job.anchor_ms == NOW + HOUR
 
 
-def test_the_first_run_of_an_interval() -> None:
+def test_an_interval_first_runs_one_interval_after_its_creation() -> None:
     """One interval after creation, not at once; with a startAt it is the startAt."""
     every = Definition("@every 1h", "http://127.0.0.1/", 1)
     for now in (NOW, NOW + 500):
@@ -142,7 +152,7 @@ def test_the_first_run_of_an_interval() -> None:
     assert changes.first_run(grid, started.definition, started.active_from_ms - 1) == NOW + 7500
 
 
-def test_ends() -> None:
+def test_a_job_that_would_never_run_is_refused() -> None:
     """A job ends at its endAt or its one instant; what has no occurrence ahead is refused with the field named."""
     instant = NOW - NOW % 1000 + HOUR
     once = Definition("@at 2030-03-17T18:46:40Z", "http://127.0.0.1/", 1)
@@ -160,7 +170,7 @@ def test_ends() -> None:
         assert [f.path for f in refused.value.faults] == [path]
 
 
-def test_since_when_success_codes_are_what_they_are() -> None:
+def test_the_time_of_the_success_codes_changes_with_them_only() -> None:
     """Set at creation and when they change, and by nothing else; of a job from before this was kept nobody knows."""
     job = made()
     assert job.success_codes_since_ms == NOW

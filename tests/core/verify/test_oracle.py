@@ -18,9 +18,15 @@ from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule
 from cluster.core.verify.oracle import _times, occurrences
 from tests.support.odd_zones import ODD_ZONES
 
-VECTORS = json.loads((Path(__file__).parents[1] / "data" / "cron_dst_debian.json").read_text())["vectors"]
+VECTORS = json.loads((Path(__file__).parents[2] / "data" / "cron_dst_debian.json").read_text())["vectors"]
+
+
 HOUR, DAY = 3_600_000, 86_400_000
+
+
 FROM, TO = 1_600_000_000, 1_950_000_000  # 2020 to 2031: rules are known, tables are not used up
+
+
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", *ODD_ZONES]
 
 
@@ -29,7 +35,7 @@ def _ms(text: str) -> int:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
-def test_debian(vector: dict[str, Any]) -> None:
+def test_the_oracle_agrees_with_debians_cron(vector: dict[str, Any]) -> None:
     """Around changes of the clock it fires as Debian's cron was seen to."""
     after = _ms(vector["after"])
     wanted = [_ms(t) for t in vector["next"]]
@@ -58,11 +64,15 @@ DAYS = st.one_of(
     st.integers(1, 31).map(lambda d: f"{d}W"),
     st.integers(1, 31).map(lambda d: f"{d},L"),
 )
+
+
 WEEKDAYS = st.one_of(
     _field(0, 7, ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]),
     st.tuples(st.integers(0, 7), st.integers(1, 5)).map(lambda p: f"{p[0]}#{p[1]}"),
     st.sampled_from(["FRIL", "L5", "L0", "L7", "MON#1,TUE#3", "?"]),
 )
+
+
 CRON = st.tuples(
     st.one_of(st.just("0"), _field(0, 59)),
     _field(0, 59),
@@ -71,7 +81,11 @@ CRON = st.tuples(
     st.one_of(st.just("*"), _field(1, 12, ["JAN", "FEB", "MAR", "JUL", "OCT", "DEC"])),
     WEEKDAYS,
 ).map(" ".join)
+
+
 EVERY = st.tuples(st.integers(1, 5), st.sampled_from("smhd")).map(lambda p: f"@every {p[0]}{p[1]}")
+
+
 ALIAS = st.sampled_from(["@hourly", "@daily", "@weekly", "@monthly", "@yearly", "@midnight", "@annually"])
 
 
@@ -88,7 +102,7 @@ def _disagreement(text: str, zone: str, anchor: int, start: int, width: int) -> 
 
 @settings(max_examples=250, deadline=None)
 @given(st.one_of(CRON, EVERY, ALIAS), st.sampled_from(ZONES), st.integers(FROM, TO), st.integers(0, 2**40))
-def test_any_time(text: str, zone: str, at: int, anchor: int) -> None:
+def test_the_oracle_agrees_with_the_engine_at_any_time(text: str, zone: str, at: int, anchor: int) -> None:
     """Whatever is written, and in whatever zone, it reads a schedule as the engine does."""
     assert _disagreement(text, zone, anchor, at * 1000 + 1, 3 * DAY) is None
     assert _disagreement(text, zone, anchor, at * 1000, HOUR) is None
@@ -96,7 +110,7 @@ def test_any_time(text: str, zone: str, at: int, anchor: int) -> None:
 
 @settings(max_examples=120, deadline=None)
 @given(CRON, st.sampled_from([*ODD_ZONES, "Europe/Berlin", "America/New_York"]), st.integers(FROM, TO))
-def test_changes_of_the_clock(text: str, zone: str, at: int) -> None:
+def test_the_oracle_agrees_with_the_engine_around_clock_changes(text: str, zone: str, at: int) -> None:
     """On the days around a change of a zone's offset too."""
     change = zones.next_change(zone, at, TO + 40_000_000)
     if change is not None:
@@ -105,7 +119,7 @@ def test_changes_of_the_clock(text: str, zone: str, at: int) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 59), st.integers(0, 23), st.integers(1, 31), st.integers(0, 6), st.integers(FROM, TO))
-def test_another_author(minute: int, hour: int, day: int, weekday: int, at: int) -> None:
+def test_the_oracle_agrees_with_another_implementation(minute: int, hour: int, day: int, weekday: int, at: int) -> None:
     """With plain fields, day of month or day of week, it agrees with cronsim, which knows neither of us."""
     text = f"{minute} {hour} {day} * {weekday}"
     start = datetime.fromisoformat("1970-01-01") + timedelta(seconds=at)
@@ -115,7 +129,7 @@ def test_another_author(minute: int, hour: int, day: int, weekday: int, at: int)
     assert [epoch + timedelta(milliseconds=t) for t in found] == theirs
 
 
-def test_at() -> None:
+def test_an_instant_is_due_once() -> None:
     """`@at` is one instant, whatever the zone, and nothing else."""
     at = _ms("2030-06-01T10:00:00+00:00")
     for text in ("@at 2030-06-01T10:00:00Z", "@at 2030-06-01T12:00:00+02:00"):
@@ -123,7 +137,7 @@ def test_at() -> None:
         assert list(occurrences(text, "UTC", 0, at + 1, at + DAY)) == []
 
 
-def test_times_of_a_day_are_kept_small() -> None:
+def test_the_times_of_a_day_take_little_memory() -> None:
     """Every second of a day takes 4 bytes, so that all schedules whose times are kept take some 22 MB."""
     every = _times(tuple(range(24)), tuple(range(60)), tuple(range(60)))
     assert list(every) == list(range(86_400))

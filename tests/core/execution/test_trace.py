@@ -11,6 +11,8 @@ from cluster.core.execution.trace import SpanCollector, final_spans, materialise
 from cluster.core.lifecycle import State
 
 EXECUTION = Execution("job:1900000020000", "job", 1_900_000_020_000, 1_900_000_020_000, "v", "b", 3)
+
+
 ATTEMPTS = (
     Attempt(1, 1_900_000_020_004, "n1", 1, 30.0, 503),
     Attempt(2, 1_900_000_021_010, "n2", 2, 20.0, 200),

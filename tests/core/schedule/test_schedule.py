@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cluster.core.schedule.schedule import InvalidSchedule, Schedule, parse_schedule, schedule_from_key
 from cluster.core.zones import zone
 
-VECTORS = json.loads((Path(__file__).parents[1] / "data" / "cron_dst_debian.json").read_text())["vectors"]
+VECTORS = json.loads((Path(__file__).parents[2] / "data" / "cron_dst_debian.json").read_text())["vectors"]
 
 
 def ms(text: str) -> int:
@@ -35,7 +35,7 @@ def following(schedule: Schedule, after_ms: int, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
-def test_debian_vectors(vector: dict[str, Any]) -> None:
+def test_schedules_run_as_in_debians_cron_at_clock_changes(vector: dict[str, Any]) -> None:
     """What Debian's cron was seen to do at changes of daylight saving time."""
     schedule = parse_schedule(vector["schedule"], vector["timezone"])
     assert following(schedule, ms(vector["after"]), len(vector["next"])) == vector["next"]
@@ -120,7 +120,9 @@ def test_debian_vectors(vector: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_changes_of_daylight_saving(text: str, timezone: str, after: str, expected: list[str]) -> None:
+def test_daylight_saving_moves_or_repeats_times_as_documented(
+    text: str, timezone: str, after: str, expected: list[str]
+) -> None:
     """A fixed time in a gap runs once at its end, a fixed time that comes twice runs once."""
     assert following(parse_schedule(text, timezone), ms(after), len(expected)) == expected
 
@@ -152,7 +154,7 @@ def test_changes_of_daylight_saving(text: str, timezone: str, after: str, expect
         ("@every 1h30m", "1970-01-01T00:00:00Z", ["1970-01-01T01:30:00+00:00"]),
     ],
 )
-def test_what_is_due_next(text: str, after: str, expected: list[str]) -> None:
+def test_the_next_occurrences_are_those_of_the_expression(text: str, after: str, expected: list[str]) -> None:
     """Seconds first, five fields mean second 0, Quartz steps, names, wrapped ranges, L, #, W, aliases."""
     assert following(parse_schedule(text), ms(after), max(1, len(expected))) == expected
 
@@ -196,7 +198,7 @@ def test_what_is_due_next(text: str, after: str, expected: list[str]) -> None:
         ("0 0 0 * * *;", "day of week"),
     ],
 )
-def test_what_cannot_be_done_is_refused(text: str, words: str) -> None:
+def test_a_schedule_that_cannot_run_is_refused_with_a_sentence(text: str, words: str) -> None:
     """The message names the field and what would be right."""
     with pytest.raises(InvalidSchedule) as caught:
         parse_schedule(text)
@@ -259,6 +261,8 @@ def numbers(least: int, most: int) -> st.SearchStrategy[str]:
 EXPRESSIONS = st.tuples(
     numbers(0, 59), numbers(0, 59), numbers(0, 23), numbers(1, 28), numbers(1, 12), numbers(0, 6)
 ).map(" ".join)
+
+
 INSTANTS = st.integers(ms("2024-01-01T00:00:00Z"), ms("2030-01-01T00:00:00Z"))
 
 
@@ -316,7 +320,7 @@ TRANSITIONS = [
     st.tuples(st.sampled_from(["0", "30", "*/20", "7,9"]), numbers(0, 59), numbers(0, 23)),
     st.sampled_from(TRANSITIONS),
 )
-def test_changes_agree_with_brute_force(fields: tuple[str, str, str], change: tuple[str, str]) -> None:
+def test_clock_changes_agree_with_brute_force(fields: tuple[str, str, str], change: tuple[str, str]) -> None:
     """Around a change of offset, against a walk over every second that knows nothing of croniter or of segments."""
     text = " ".join(fields) + " * * *"
     timezone, at = change

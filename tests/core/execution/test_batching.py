@@ -15,6 +15,8 @@ from cluster.core.timings import PREFETCH_MS, Timings
 ONE = Execution(
     id="a:1", job_id="a", due_ms=5000, send_ms=7000, schedule_version="v", batch="b", lane=3, host="h:1", token=4
 )
+
+
 FAILED = Attempt(number=1, sent_ms=7000, node="n", token=4, duration_ms=5.0, status=503)
 
 

@@ -1,0 +1,53 @@
+"""Alert rules and channels as documents: each fault has its path and a sentence."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from cluster.core.documents.alerts import AlertSpec, ChannelSpec
+from cluster.core.documents.job_json import faults_of
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path", "words"),
+    [
+        ({}, "channels", "required"),
+        ({"channels": "ops"}, "channels", "array"),
+        ({"channels": ["a b"]}, "channels.0", "characters"),
+        ({"channels": ["a", "a"]}, "channels", "twice"),
+        ({"channels": ["a"]}, "", "no rule"),
+        ({"channels": [], "onDead": True}, "", "no channel"),
+        ({"channels": ["a"], "afterFailures": 0}, "afterFailures", "at least 1"),
+        ({"channels": ["a"], "afterFailures": True}, "afterFailures", "number"),
+        ({"channels": ["a"], "remindAfterSeconds": 5, "onDead": True}, "remindAfterSeconds", "at least 60"),
+        ({"channels": ["a"], "onDaed": True}, "onDaed", "unknown"),
+    ],
+)
+def test_each_fault_of_alert_rules_has_its_path_and_a_sentence(wrong: dict[str, object], path: str, words: str) -> None:
+    """Each fault has its path and says what would be right."""
+    with pytest.raises(ValidationError) as caught:
+        AlertSpec.model_validate(wrong)
+    assert any(f.path == path and words in f.message for f in faults_of(caught.value)), faults_of(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"type": "pager"}, '"webhook"'),
+        ({"type": "webhook"}, "must have url"),
+        ({"type": "email", "url": "https://api.example.com/"}, "must have to"),
+        ({"type": "email", "to": ["nobody"]}, "mail address"),
+        ({"type": "email", "to": ["a@b\r\nBcc: c@d"]}, "mail address"),
+        ({"type": "slack", "url": "http://127.0.0.1/x"}, "127.0.0.1"),
+        (
+            {"type": "slack", "url": "https://api.example.com/", "signingSecret": "whsec_" + "QUJD" * 8},
+            "only requests to a webhook",
+        ),
+    ],
+)
+def test_each_fault_of_a_channel_has_a_sentence(wrong: dict[str, object], words: str) -> None:
+    """So are those of channels, private addresses among them."""
+    with pytest.raises(ValidationError) as caught:
+        ChannelSpec.model_validate(wrong, context={"networks": (), "can_encrypt": True, "can_mail": True})
+    assert any(words in f.message for f in faults_of(caught.value)), faults_of(caught.value)

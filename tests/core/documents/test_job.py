@@ -1,0 +1,75 @@
+"""The document of a job: each fault has its path, and no value is converted to another type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster.core.documents.job import JobSpec
+from cluster.core.documents.job_json import job_document, read_job
+from cluster.core.errors import Fault, InvalidInput
+
+JOB = {"schedule": "@daily", "api": "https://a.example/"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "paths"),
+    [
+        ({"maxPerSecond": 0}, ["maxPerSecond"]),
+        ({"maxPerSecond": -1, "maxConcurrent": 0}, ["maxPerSecond", "maxConcurrent"]),
+        ({"maxConcurrent": 1.5}, ["maxConcurrent"]),
+        ({"queue": "a b"}, ["queue"]),
+        ({"queue": ""}, ["queue"]),
+        ({"queue": "mail", "maxConcurrent": 1}, ["queue"]),
+        ({"successCodes": []}, ["successCodes"]),
+        ({"successCodes": [200, 200]}, ["successCodes"]),
+        ({"successCodes": [199]}, ["successCodes.0"]),
+        ({"successCodes": [200, "6xx"]}, ["successCodes.1"]),
+        ({"successCodes": [True]}, ["successCodes.0"]),
+        ({"retry": {"maxAgeSeconds": 0}}, ["retry.maxAgeSeconds"]),
+    ],
+)
+def test_each_fault_of_limits_and_codes_has_its_path(fields: dict[str, object], paths: list[str]) -> None:
+    """Each fault has its path and says what would be right."""
+    with pytest.raises(InvalidInput) as caught:
+        read_job({**JOB, **fields}, {})
+    assert [f.path for f in caught.value.faults] == paths
+    assert all("must" in f.message for f in caught.value.faults)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"maxPerSecond": 0.5, "maxConcurrent": 2},
+        {"queue": "mail.out-1"},
+        {"successCodes": [200, "3xx", 404]},
+        {"retry": {"maxAgeSeconds": 3600.0}},
+    ],
+)
+def test_limits_and_codes_read_as_they_were_written(fields: dict[str, object]) -> None:
+    """A document made of the definition says the same again."""
+    first = read_job({**JOB, **fields}, {}).resolve(None)
+    shown = job_document(first, write_only=True)
+    assert read_job(shown, {}).resolve(None) == first
+    for name, value in fields.items():
+        assert shown[name] == value or (isinstance(value, dict) and value.items() <= shown[name].items())
+
+
+def test_no_value_is_converted_to_another_type() -> None:
+    """A value of another type is a fault, for every field of the model."""
+    odd: list[Any] = ["x", 1, 1.5, True, [], {}, None, [1], {"a": 1}]
+    for name, field in JobSpec.model_fields.items():
+        if field.annotation is Any:
+            continue
+        alias = field.alias or name
+        refused = 0
+        elsewhere: list[Fault] = []
+        for value in odd:
+            try:
+                read_job({"schedule": "@daily", "api": "https://a.example/", alias: value}, {})
+            except InvalidInput as exc:
+                elsewhere += [f for f in exc.faults if not f.path.startswith(alias)]
+                refused += 1
+        assert refused >= 5, alias
+        assert elsewhere == []

@@ -1,0 +1,35 @@
+"""Ids and hashes that no release may change."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.core.ids import execution_id, lane_of, parse_execution_id, spread_ms, trigger_due_ms
+
+
+def test_execution_ids_round_trip_and_sort_by_time() -> None:
+    """13 digits keep lexical and temporal order the same."""
+    ids = [execution_id("a-b_C", t) for t in (0, 999, 1795651200000, 9999999999999)]
+    assert ids == sorted(ids)
+    assert [parse_execution_id(i) for i in ids] == [("a-b_C", t) for t in (0, 999, 1795651200000, 9999999999999)]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a:1", "a:12345678901234", "a b:1795651200000", ":1795651200000", "a:١٧٩٥٦٥١٢٠٠٠٠٠"]
+)
+def test_other_texts_are_no_execution_ids(text: str) -> None:
+    """A wrong id is told apart before the database is asked."""
+    assert parse_execution_id(text) is None
+
+
+def test_lanes_and_spreads_never_change() -> None:
+    """Lanes and spreads must not change between releases: they decide ids of stored documents."""
+    assert lane_of("Example.com:443") == lane_of("example.com:443") == 32
+    assert spread_ms("nightly", 60) == 6000
+    assert spread_ms("nightly", 0) == 0
+
+
+def test_a_run_by_hand_never_takes_a_whole_second() -> None:
+    """Whole seconds belong to the schedules."""
+    assert trigger_due_ms(1795651200000) == 1795651200001
+    assert trigger_due_ms(1795651200123) == 1795651200123

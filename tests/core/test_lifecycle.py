@@ -1,0 +1,46 @@
+"""The states of an execution: every state with every event."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from cluster.core.errors import InvariantBroken
+from cluster.core.lifecycle import FINAL, FINAL_RANK, OWED, TRANSITIONS, Event, State, next_state, replaces
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
+def test_every_state_meets_every_event(state: State, event: Event) -> None:
+    """A pair is either in the table or an error; nothing falls through."""
+    if (state, event) in TRANSITIONS:
+        assert next_state(state, event) is TRANSITIONS[state, event]
+    else:
+        with pytest.raises(InvariantBroken, match=event.value):
+            next_state(state, event)
+
+
+def test_only_a_replay_leaves_a_final_state() -> None:
+    """No event but `reopen` leads out of a final state, and it leads to one that is owed."""
+    for (state, event), then in TRANSITIONS.items():
+        if state in FINAL:
+            assert event is Event.REPLAY
+            assert then in OWED
+
+
+def test_every_owed_state_is_reachable_and_every_leased_one_can_end() -> None:
+    """The table has no dead ends among what is owed."""
+    for state in OWED:
+        assert any(s is state for s, _ in TRANSITIONS)
+    assert {TRANSITIONS[p] for p in TRANSITIONS if p[0] is State.LEASED} & FINAL == FINAL - {State.MISSED}
+
+
+@pytest.mark.parametrize(("new", "old"), list(itertools.product(sorted(FINAL), sorted(FINAL))))
+def test_a_success_is_never_replaced_and_replaces_all_else(new: State, old: State) -> None:
+    """The first final result stays, except that a success replaces a failure and what was sent what was not."""
+    if old is State.SUCCEEDED or new is old:
+        assert not replaces(new, old)
+    elif new is State.SUCCEEDED:
+        assert replaces(new, old)
+    else:
+        assert replaces(new, old) is (FINAL_RANK[new] > FINAL_RANK[old])
