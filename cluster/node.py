@@ -106,7 +106,14 @@ class Node:
         worker_settings = WorkerSettings(
             self.id, settings.slots, settings.waiting, retention_days=settings.retention_days
         )
-        self.worker = Worker(self.db, self.clock, timings, sender, worker_settings, collector)
+        self.worker = Worker(
+            db=self.db,
+            clock=self.clock,
+            timings=timings,
+            sender=sender,
+            settings=worker_settings,
+            collector=collector,
+        )
         self.heartbeat = Heartbeat(
             NodeContext(
                 node_id=self.id,
