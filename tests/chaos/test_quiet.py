@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 
+@pytest.mark.takes(17)
 def test_a_quiet_run_is_clean(tmp_path: Path, mongodb_uri: str, db_name: str) -> None:
     """Every occurrence that must come has come once and on time, none that must not; terms stay, nothing is owed."""
     receiver = Receiver(tmp_path)

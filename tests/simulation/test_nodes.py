@@ -41,6 +41,7 @@ def _quiet(seed: int) -> Machines:
     return Machines(seed, trouble=0.0)
 
 
+@pytest.mark.takes(13)
 @pytest.mark.timeout(900)
 def test_no_storm_breaks_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faults, freezes, deaths and a SIGTERM: the rules hold after each callback, and in the end all is as it should.
@@ -125,7 +126,7 @@ def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
     async def live(_: Any, ids: Any) -> set[str]:
         return set(ids)
 
-    patch.setattr("cluster.store.leased_executions.leased_ids", live)
+    patch.setattr("cluster.store.queries.leased_executions.leased_ids", live)
 
 
 def _kept_attempts_not_counted(patch: pytest.MonkeyPatch) -> None:

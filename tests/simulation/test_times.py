@@ -189,6 +189,7 @@ DIFFERENT: dict[type[Any], float] = {Succession: 0.5, Loss: 0.95, Across: 0.75}
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.takes(5)
 @pytest.mark.parametrize("scenario", RUNS)
 def test_everything_comes_when_it_should(scenario: type[Any]) -> None:
     """Invariant 5 of `cluster/README.md`, and its section about time."""
