@@ -107,7 +107,12 @@ class Node:
             self.id, settings.slots, settings.waiting, retention_days=settings.retention_days
         )
         self.worker = Worker(
-            db=self.db, clock=self.clock, timings=timings, sender=sender, settings=worker_settings, collector=collector
+            db=self.db,
+            clock=self.clock,
+            timings=timings,
+            sender=sender,
+            settings=worker_settings,
+            collector=collector,
         )
         self.heartbeat = Heartbeat(
             NodeContext(
