@@ -59,7 +59,11 @@ def test_everything_can_be_described(minutes: str, hours: str, month_days: str, 
 @pytest.mark.parametrize(
     ("text", "timezone", "words"),
     [
-        ("0 30 2 * * *", "Europe/Berlin", ["the skipped time runs at that instant instead", "comes twice, the job runs once"]),
+        (
+            "0 30 2 * * *",
+            "Europe/Berlin",
+            ["the skipped time runs at that instant instead", "comes twice, the job runs once"],
+        ),
         ("31 30 2 * * *", "America/New_York", ["runs 1 hour later instead"]),
         ("0 15 2 * * *", "Australia/Lord_Howe", ["runs at that instant instead"]),
         ("0 30 2 * * MON-FRI", "Europe/Berlin", []),  # clocks change on Sundays
