@@ -42,8 +42,8 @@ def more(run: Run, *seen: Seen) -> Run:
     return replace(run, seen=(*run.seen, *seen))
 
 
-def test_a_good_history_is_clean() -> None:
-    """No rule cries without a reason, and the figures are those of the run."""
+def test_a_good_run_has_no_violation() -> None:
+    """And the figures are those of the run."""
     assert check(good()) == []
     assert figures(good()) == {
         "faults": 1,
@@ -84,8 +84,8 @@ BAD: dict[str, Run] = {
 
 
 @pytest.mark.parametrize("rule", sorted(BAD))
-def test_each_rule_catches_its_bad_history(rule: str) -> None:
-    """Of an otherwise good history each rule finds the one thing that is wrong, by its name."""
+def test_each_rule_finds_its_violation(rule: str) -> None:
+    """In a run that is good otherwise, each rule finds the one thing that is wrong, by its name."""
     assert rule in rules(BAD[rule])
 
 
@@ -104,13 +104,13 @@ def test_terms_never_go_back() -> None:
     assert rules(replace(good(), leaders=(Leader(T, 2, "n1"), Leader(T + 1, 1, "n0")))) == {"term"}
 
 
-def test_what_must_not_come_is_a_phantom() -> None:
+def test_an_arrival_that_is_not_owed_is_a_phantom() -> None:
     """An occurrence of a paused or deleted job is not owed."""
     assert "phantom" in rules(more(good(), Seen("d:1", 1, 1, T)))
 
 
-def test_history_with_what_nobody_owed_is_a_phantom() -> None:
-    """An execution that was only recorded counts too."""
+def test_a_record_that_is_not_owed_is_a_phantom() -> None:
+    """Also if no request of it arrived."""
     run = good()
     assert rules(replace(run, recorded=(*run.recorded, Recorded("x:1", "cancelled", ())))) == {"phantom"}
 
@@ -132,8 +132,8 @@ def test_a_missed_range_is_named_after_what_was_owed() -> None:
     ],
     ids=["another status", "an attempt that never came", "dead, but accepted", "succeeded, but never sent"],
 )
-def test_history_that_contradicts_the_receiver(record: Recorded) -> None:
-    """Each kind of untruth in history is found."""
+def test_history_that_contradicts_the_receiver_is_found(record: Recorded) -> None:
+    """Each kind of contradiction."""
     kept = tuple(r for r in good().recorded if r.execution != record.execution)
     assert rules(replace(good(), recorded=(*kept, record))) - {"miss"} == {"history"}
 
@@ -204,8 +204,8 @@ def test_a_fault_explains_only_what_it_can_be_the_reason_of() -> None:
     assert "stale" in rules(stepped)
 
 
-def test_what_is_stuck_is_late_whatever_is_felt() -> None:
-    """Ten minutes late amid short faults: that none of them was ever over does not explain it; one long one does."""
+def test_short_faults_do_not_explain_ten_minutes_of_lateness() -> None:
+    """Not even if each began before the effect of the one before had ended; a long one does."""
     came = (Seen("a:1", 1, 1, T + 600_000), *good().seen[1:])
     short = tuple(Fault("kill", T + at, T + at + 1000) for at in range(0, 600_000, 15_000))
     assert rules(replace(good(), seen=came, faults=short)) == {"late"}
@@ -258,8 +258,8 @@ def test_what_is_owed_follows_from_the_calls_and_their_answers() -> None:
     assert duty[20_000] == duty[29_000] == duty[59_000] == "may"
 
 
-def test_what_is_long_over_has_no_target() -> None:
-    """Two minutes after a job was stopped for good nothing of it is expected, so whatever comes is a phantom."""
+def test_two_minutes_after_its_end_a_job_has_no_target() -> None:
+    """Any later arrival is a phantom."""
     calls = [CREATED, Call("delete", "j", T + 5000, T + 5100, "ok")]
     found = targets(calls, (), T, T + 300_000)
     assert max(t.due_ms for t in found) == T + 125_000

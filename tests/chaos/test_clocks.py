@@ -34,8 +34,8 @@ WRONG_FOR = 25
 
 @pytest.mark.takes(8)
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed (Debian: apt-get install faketime)")
-def test_a_node_whose_clock_is_set_says_so(tmp_path: Path, mongodb_uri: str, db_name: str) -> None:
-    """What `wrong_clock` does is done: the node tells its heartbeat's readers, and it is over when it is undone."""
+def test_the_heartbeat_shows_a_clock_that_was_set(tmp_path: Path, mongodb_uri: str, db_name: str) -> None:
+    """So the fault `wrong_clock` has its effect, and none after its end."""
     points, clocks = tmp_path / "points", tmp_path / "clocks"
     points.mkdir()
     clocks.mkdir()
@@ -62,8 +62,8 @@ def test_a_node_whose_clock_is_set_says_so(tmp_path: Path, mongodb_uri: str, db_
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed (Debian: apt-get install faketime)")
 @pytest.mark.parametrize("off", [-OFF, OFF])
-def test_a_primary_with_a_wrong_clock(off: int, tmp_path: Path) -> None:
-    """Every occurrence comes once, or again in the hour of need; none is missed or recorded otherwise."""
+def test_under_a_primary_with_a_wrong_clock_every_occurrence_arrives(off: int, tmp_path: Path) -> None:
+    """Once, or again around the fault; none is missed or recorded otherwise."""
     if {"member_clock"} != CHOSEN:
         pytest.skip("choose with FAULTS=member_clock")
 

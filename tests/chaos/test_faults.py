@@ -52,7 +52,7 @@ def _within(record: Recorded, job: str, due_ms: int) -> bool:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(7200)
-def test_mixed_faults(tmp_path: Path) -> None:
+def test_under_mixed_faults_no_rule_is_violated(tmp_path: Path) -> None:
     """Nothing is missed, invented, early, or doubled without a fault; after the last one all is on time again."""
     if os.environ.get("BROKEN") or os.environ.get("RECOVERY") or {"member_clock"} == CHOSEN:
         pytest.skip("BROKEN is for test_broken.py, RECOVERY for test_recovery.py, member_clock for test_clocks.py")
@@ -62,7 +62,7 @@ def test_mixed_faults(tmp_path: Path) -> None:
 
 @pytest.mark.takes(95)
 @pytest.mark.timeout(420)
-def test_a_short_mix(tmp_path: Path) -> None:
+def test_under_a_short_mix_of_faults_no_rule_is_violated(tmp_path: Path) -> None:
     """The leader is killed, the next one is cut off from the database, then the primary is killed.
 
     All nodes are killed at once in `tests/system/test_cluster.py`.

@@ -141,7 +141,7 @@ def table(found: dict[str, Recovery]) -> str:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(7200)
-def test_how_long_each_fault_is_felt(tmp_path: Path) -> None:
+def test_how_long_the_effect_of_each_fault_lasts(tmp_path: Path) -> None:
     """Each fault heals, and the whole run is judged like any other."""
     if not TIMES:
         pytest.skip("choose with RECOVERY=5")

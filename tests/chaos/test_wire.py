@@ -67,7 +67,7 @@ def comes(s: socket.socket) -> bytes | None:
         s.settimeout(5)
 
 
-def test_without_a_rule_it_passes_everything_on_and_the_end_too(ends: Ends) -> None:
+def test_without_a_rule_bytes_and_closes_are_passed_on(ends: Ends) -> None:
     ends.near.sendall(b"question")
     assert ends.far.recv(100) == b"question"
     ends.far.sendall(b"answer")
@@ -76,8 +76,8 @@ def test_without_a_rule_it_passes_everything_on_and_the_end_too(ends: Ends) -> N
     assert ends.near.recv(100) == b""
 
 
-def test_what_is_held_one_way_arrives_when_the_rule_is_gone(ends: Ends) -> None:
-    """The other way is open meanwhile, and a connection that was given up keeps what it was sent."""
+def test_bytes_held_one_way_arrive_when_the_rule_ends(ends: Ends) -> None:
+    """The other way is open meanwhile, and a connection that was given up keeps the bytes that it was sent."""
     ends.wire.rule(Rule("hold", (ends.port,), (os.getpid(),), "from"))
     ends.near.sendall(b"question")
     assert ends.far.recv(100) == b"question"
@@ -93,7 +93,7 @@ def test_what_is_held_one_way_arrives_when_the_rule_is_gone(ends: Ends) -> None:
     assert ends.far.recv(100) == b""
 
 
-def test_what_is_held_when_the_connection_breaks_is_lost(ends: Ends) -> None:
+def test_bytes_held_when_the_connection_breaks_are_lost(ends: Ends) -> None:
     """The answer was given, and never arrives: not even a byte of it, before the break or after."""
     ends.wire.rule(Rule("hold", (ends.port,), way="from"))
     ends.near.sendall(b"question")
@@ -120,7 +120,7 @@ def test_a_rule_for_another_process_or_port_leaves_this_one_alone(ends: Ends) ->
         s.close()
 
 
-def test_a_delay_keeps_the_order_and_a_drip_takes_its_time(ends: Ends) -> None:
+def test_a_delay_keeps_the_order_and_a_drip_limits_the_rate(ends: Ends) -> None:
     ends.wire.rule(Rule("delay", amount=200))
     began = time.monotonic()
     ends.near.sendall(b"a")
@@ -135,7 +135,7 @@ def test_a_delay_keeps_the_order_and_a_drip_takes_its_time(ends: Ends) -> None:
     assert time.monotonic() - began >= 0.2
 
 
-def test_a_reset_ends_what_is_there_and_what_comes(ends: Ends) -> None:
+def test_a_reset_ends_open_and_new_connections(ends: Ends) -> None:
     ends.wire.rule(Rule("reset", (ends.port,)))
     with pytest.raises(ConnectionResetError):
         ends.near.recv(100)

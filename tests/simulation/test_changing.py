@@ -31,7 +31,7 @@ def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_whatever_a_job_owed_is_told_or_owed() -> None:
+def test_what_a_changed_job_owed_is_owed_or_final_with_a_reason() -> None:
     """Invariants 1 and 6, with changes inside the look-ahead, absences and catching up, after each write."""
     assert len(explore(Changing, RUNS)) >= RUNS * 0.99
 
@@ -40,8 +40,8 @@ def _quiet(seed: int) -> Changing:
     return Changing(seed, trouble=0.0)
 
 
-def test_in_peace_all_that_a_job_owes_as_it_is_now_is_sent() -> None:
-    """Also what was written down under an older schedule, or cancelled under one."""
+def test_without_faults_everything_that_the_current_schedule_owes_is_sent() -> None:
+    """Also an occurrence that was scheduled, or cancelled, under an older schedule."""
     assert len(explore(_quiet, QUIET)) == QUIET
 
 

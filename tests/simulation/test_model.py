@@ -325,8 +325,8 @@ async def test_the_model_answers_as_mongodb_does(database: Database, seed: int) 
 @pytest.mark.parametrize(
     ("fault", "then", "in_the_end"), [("lost", 0, 0), ("applied", 2, 2), ("later", 0, 2), ("half", 1, 1)]
 )
-def test_the_ways_of_lying(fault: str, then: int, in_the_end: int) -> None:
-    """What is there when the error is raised, and after what was postponed has taken effect."""
+def test_each_fault_of_the_store_has_its_effect(fault: str, then: int, in_the_end: int) -> None:
+    """On documents: when the error is raised, and after a postponed write has been applied."""
     store = Store(lambda: 0, lambda: fault)
     two = [Execution(i, "j", 0, 0, "v1", "b", 0) for i in IDS[:2]]
     with pytest.raises(StoreUnavailable) as raised:

@@ -66,8 +66,8 @@ def test_no_storm_breaks_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_in_peace_nothing_is_sent_twice_and_a_stopped_node_leaves_nothing_behind() -> None:
-    """Invariant 4, and drain."""
+def test_without_faults_nothing_is_sent_twice_and_a_stopped_node_releases_everything() -> None:
+    """Invariant 4, and shutdown."""
     assert len(explore(_quiet, QUIET)) == QUIET
 
 

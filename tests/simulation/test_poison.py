@@ -34,15 +34,15 @@ def _quiet(seed: int) -> Poisoned:
 
 
 @pytest.mark.timeout(900)
-def test_in_a_storm_whoever_kills_nodes_is_given_up_and_takes_nobody_along() -> None:
+def test_under_faults_only_the_execution_that_kills_nodes_is_given_up() -> None:
     """Writes are lost, late and half done while a batch is split and its singles are claimed: nothing owed is lost, and
     none of the others is given up for the nodes that it killed."""
     assert len(explore(Poisoned, STORMS)) == STORMS
 
 
 @pytest.mark.timeout(900)
-def test_in_peace_ten_nodes_die_at_most_and_all_others_are_delivered() -> None:
-    """Also if one of the nodes is stopped, and hands back what it has not sent."""
+def test_without_faults_at_most_ten_nodes_die_and_all_other_executions_are_delivered() -> None:
+    """Also if one of the nodes is stopped, and releases what it has not sent."""
     assert len(explore(_quiet, QUIET)) == QUIET
 
 

@@ -59,7 +59,7 @@ def test_a_stamp_that_comes_late_is_found_if_it_takes_back_what_the_next_one_hol
         BatchLife(8056).run()
 
 
-def test_a_hundred_thousand_are_explored() -> None:
+def test_a_hundred_thousand_interleavings_are_explored() -> None:
     """What the first test asks for of each scenario adds up, and no scenario is more than two thirds of it."""
     floors = {scenario: int(n * DIFFERENT[scenario]) for scenario, n in RUNS.items()}
     assert sum(floors.values()) >= LEAST
@@ -75,7 +75,7 @@ def test_in_a_quiet_cluster_each_attempt_is_delivered_once() -> None:
 
 
 def test_one_seed_is_one_run() -> None:
-    """Otherwise a seed would tell nothing."""
+    """A failure can be repeated."""
     assert BatchLife(7).run().trail == BatchLife(7).run().trail
 
 

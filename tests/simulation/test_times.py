@@ -191,7 +191,7 @@ DIFFERENT: dict[type[Any], float] = {Succession: 0.5, Loss: 0.95, Across: 0.75}
 @pytest.mark.timeout(900)
 @pytest.mark.takes(5)
 @pytest.mark.parametrize("scenario", RUNS)
-def test_everything_comes_when_it_should(scenario: type[Any]) -> None:
+def test_lateness_is_bounded_after_any_one_loss(scenario: type[Any]) -> None:
     """Invariant 5 of `cluster/README.md`, and its section about time."""
     assert len(explore(scenario, RUNS[scenario])) >= RUNS[scenario] * DIFFERENT[scenario]
 
@@ -209,7 +209,7 @@ def test_a_lease_twice_as_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None
         explore(Loss, 200)
 
 
-def test_times_lost_in_a_gap_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixed_times_lost_in_a_gap_of_the_clock_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fixed times that a change of the clocks skips."""
     monkeypatch.setattr("cluster.core.schedule.schedule._Cron._from_gap", lambda *_: None)
     with pytest.raises(Broken, match=r"30 2 |1,2|1-3"):

@@ -22,10 +22,10 @@ SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
 
 
 @pytest.mark.takes(18)
-def test_a_job_that_always_fails_alerts_once_on_each_channel_and_once_when_it_is_well(
+def test_a_failing_job_alerts_once_on_each_channel_and_once_when_it_recovers(
     cluster: Callable[..., Nodes],
 ) -> None:
-    """Whoever leads. The webhook is signed; a channel that is down gets its alert when it is back; no job waits."""
+    """The leader is killed in between. The webhook is signed; a channel that was down gets its alert later; the job itself is not delayed."""
     with Ear(status={"job": 503, "chat": 500}) as ear, PostOffice() as office:
         nodes = cluster(
             2,

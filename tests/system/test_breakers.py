@@ -59,7 +59,9 @@ def now(nodes: Nodes) -> Any:
 
 
 @pytest.mark.takes(25)
-def test_one_probe_in_the_cluster_and_its_node_is_killed(cluster: Callable[..., Nodes]) -> None:
+def test_one_request_in_the_cluster_probes_a_broken_host_also_when_its_node_is_killed(
+    cluster: Callable[..., Nodes],
+) -> None:
     """Three nodes, a target that breaks: one request finds out whether it is back, whoever else has work for it. Its
     node is killed while it waits; another node probes, and all that was held back is delivered, late and not lost."""
     with Moody() as target:

@@ -31,7 +31,7 @@ def test_waits(mongodb_uri):
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGKILL]
 )  # pytest does not handle SIGTERM: it is like SIGKILL
-def test_a_run_that_is_broken_off_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_run_leaves_no_process_and_no_directory(tmp_path: Path, number: signal.Signals) -> None:
     """With workers of xdist, a database, and a process in a session of its own."""
     module = tmp_path / "test_waits.py"
     module.write_text(WAITS_FOREVER)

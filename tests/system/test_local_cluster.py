@@ -97,7 +97,7 @@ class Topology:
 
 @pytest.mark.takes(27)
 @pytest.mark.skipif(bool(missing()), reason=missing())
-def test_one_command_delivers_through_the_death_of_a_primary_and_a_node(tmp_path: Path) -> None:
+def test_make_cluster_delivers_through_the_death_of_a_primary_and_a_node(tmp_path: Path) -> None:
     """A job created through nginx is delivered; kill -9 of the primary and of a serve at once, and every second's
     request still comes; the dead are started again; Ctrl-C ends all of it."""
     topology = Topology(tmp_path)
@@ -143,8 +143,8 @@ def test_one_command_delivers_through_the_death_of_a_primary_and_a_node(tmp_path
     assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_missing_nginx_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what to install, before anything is started."""
+def test_without_nginx_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is started."""
     monkeypatch.setattr("ops.local.local_cluster.shutil.which", lambda *_, **__: None)
     with pytest.raises(ConfigurationError, match="apt-get install nginx-light"):
         local_cluster.nginx_binary()

@@ -89,8 +89,8 @@ def values(samples: Samples, name: str, label: str) -> set[str]:
     return {dict(have)[label] for (n, have) in samples if n == name and label in dict(have)}
 
 
-def test_whoever_answers_speaks_for_all_workers(nodes: Nodes) -> None:
-    """The sums are what history says, in every scrape, and no counter of any worker ever goes back."""
+def test_each_worker_answers_a_scrape_for_all_workers(nodes: Nodes) -> None:
+    """The sums are those of history in every scrape, and no counter of any worker ever decreases."""
     wait_until(lambda: total(scrape(nodes), "horae_executions_total") == ALL, 10, "both workers have told their counts")
     before: Samples = {}
     for _ in range(12):
@@ -118,14 +118,14 @@ def test_whoever_answers_speaks_for_all_workers(nodes: Nodes) -> None:
     assert total(before, "horae_materialised_total") + total(before, "horae_settled_jobs_total") >= ALL
 
 
-def test_every_series_is_there(nodes: Nodes) -> None:
-    """A live scrape has every series of the table and none beside it; only errors may have none to show."""
+def test_a_scrape_has_every_series_of_the_table_and_no_other(nodes: Nodes) -> None:
+    """Only errors and breakers may have no sample."""
     live = {name for name, _ in scrape(nodes)}
     assert live - sample_names() == set()
     assert sample_names() - live <= {"horae_mongodb_errors_total", "horae_breaker_state"}
 
 
-def test_rules_and_panels_name_what_is_there(nodes: Nodes) -> None:
+def test_alert_rules_and_panels_name_series_that_exist(nodes: Nodes) -> None:
     """Every series, label and label value in the alert rules and the dashboard exists in a live scrape."""
     rules = yaml.safe_load((ROOT / "config" / "alerts.yml").read_text())
     expressions = [r["expr"] for g in rules["groups"] for r in g["rules"]]
@@ -150,7 +150,7 @@ def test_rules_and_panels_name_what_is_there(nodes: Nodes) -> None:
                     assert all(any(re.fullmatch(w, t) for t in there) for w in wanted.split("|")), expression
 
 
-def test_a_worker_that_is_killed_gives_its_place_to_the_next(nodes: Nodes) -> None:
+def test_the_successor_of_a_killed_worker_takes_over_its_number(nodes: Nodes) -> None:
     """Workers are told apart by number, so restarts add no series; the new node's id is in horae_node_info."""
     victim, pid = min(nodes.alive().items())
     nodes.kill(victim)
@@ -167,8 +167,8 @@ def test_a_worker_that_is_killed_gives_its_place_to_the_next(nodes: Nodes) -> No
     assert values(scrape(nodes), "horae_executions_total", "worker") == {"0", "1"}
 
 
-def test_the_board_never_shows_half_a_text() -> None:
-    """A slot whose writer was killed in the middle reads as empty; a cleared one is gone; too long a text is refused."""
+def test_a_slot_is_never_read_half_written() -> None:
+    """A slot whose writer was killed in the middle reads as empty; a cleared one too; a text that is too long is refused."""
     board = SharedSlots(3)
     board.write(0, b"first")
     board.write(2, b"x" * (SLOT_BYTES - 16))
@@ -181,16 +181,16 @@ def test_the_board_never_shows_half_a_text() -> None:
         board.write(1, b"x" * SLOT_BYTES)
 
 
-def test_without_a_database_a_scrape_says_so() -> None:
-    """What the database would have told has no sample, and `horae_database_up` is 0: nothing is made up."""
+def test_without_a_database_a_scrape_has_only_what_the_process_knows() -> None:
+    """`horae_database_up` is 0, and nothing that the database would have answered has a sample."""
     text = render_exposition(generate_latest, [], {"database_up": 0, "lookahead_ms": 15_000}).decode()
     assert "horae_database_up 0.0" in text
     assert "horae_lookahead_seconds 15.0" in text
     assert not re.search(r"^horae_(backlog|oldest|materialised_ahead)", text, re.MULTILINE)
 
 
-async def test_breakers_are_shown_within_bounds(database: Database) -> None:
-    """Of very many hosts those that opened first, each with its state, and how many there are in all."""
+async def test_a_scrape_shows_at_most_fifty_circuit_breakers(database: Database) -> None:
+    """Those that opened first, each with its state, and the number of all."""
     opened = datetime(2026, 1, 1, tzinfo=UTC)
     common = {"until": opened, "opens": 1, "rev": 1, "why": "", "node": "n"}
     many = [
@@ -209,8 +209,8 @@ async def test_breakers_are_shown_within_bounds(database: Database) -> None:
     assert [b.host for b in await breakers.of_hosts(database, ["h9999:443", "none"])] == ["h9999:443"]
 
 
-def test_the_table_has_no_name_twice() -> None:
-    """Each reading and each series stands in the table once."""
+def test_no_series_is_in_the_table_twice() -> None:
+    """Neither by its name nor by its reading."""
     keys = [s.readings_key for s in (*WORKER, *CLUSTER)]
     assert len(keys) == len(set(keys))
     assert len({s.name for s in (*WORKER, *CLUSTER)}) == len(keys)

@@ -31,8 +31,8 @@ def _gone(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.takes(10)
-def test_nodes_drain_when_their_arbiter_is_killed(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
-    """Not left behind serving, and not held up by an idle connection: what they hold is handed back, the lease free."""
+def test_nodes_shut_down_when_their_arbiter_is_killed(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
+    """An idle connection does not delay them; their batches are released, and so is the leader's lease."""
     nodes = cluster(2)
     nodes.load(
         [
@@ -55,8 +55,10 @@ def test_nodes_drain_when_their_arbiter_is_killed(cluster: Callable[..., Nodes],
 
 
 @pytest.mark.takes(12)
-def test_a_second_sigterm_changes_nothing(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
-    """To every process, as an impatient supervisor sends it, while a request is in flight: it is still finished."""
+def test_after_a_second_sigterm_the_request_in_flight_is_still_finished(
+    cluster: Callable[..., Nodes], receiver: Receiver
+) -> None:
+    """An impatient supervisor sends it to every process."""
     nodes = cluster(1)
     nodes.load(
         [{"jobId": "slow", "schedule": "* * * * * *", "api": f"{receiver.url}/slow/2000", "type": "ATLEAST_ONCE"}]
@@ -76,8 +78,8 @@ def test_a_second_sigterm_changes_nothing(cluster: Callable[..., Nodes], receive
 
 
 @pytest.mark.takes(15)
-def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
-    """Nodes, receiver and the embedded MongoDB see that it is gone and end as they would have been asked to."""
+def test_everything_that_a_killed_demo_started_ends(tmp_path: Path) -> None:
+    """Nodes, receiver and the embedded MongoDB notice that it has ended, and shut down."""
     ports = [free_port(), free_port()]
     with (tmp_path / "demo.log").open("wb") as log:
         demo = subprocess.Popen(

@@ -115,8 +115,8 @@ def run(command: str, world: dict[str, str]) -> tuple[int, str]:
 
 
 @pytest.mark.takes(12)
-def test_every_command_does_what_it_says(world: dict[str, str]) -> None:
-    """Status 0, and each text that stands below a command is in what it prints."""
+def test_every_command_of_the_runbook_prints_what_it_says(world: dict[str, str]) -> None:
+    """Status 0, and each text below a command is in its output."""
     assert len(steps()) > 20
     for command, texts in steps():
         if "$BATCH" in command:
@@ -140,15 +140,15 @@ def path(words: list[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def test_each_command_in_its_sentences_is_run_as_well() -> None:
-    """`horae ...` in the text stands in a block too, so that the test above runs it."""
+def test_each_command_in_a_sentence_is_run_by_a_block() -> None:
+    """`horae ...` in the text is in a block too, which the test above runs."""
     in_blocks = {path(command.split()[1:]) for command, _ in steps() if command.startswith("horae ")}
     text = re.sub(r"```console\n.*?```", "", TEXT, flags=re.DOTALL)
     spoken = {path(span.split()) for span in re.findall(r"`horae\s([a-z][a-z\s-]*)", text)}
     assert spoken <= in_blocks, spoken - in_blocks
 
 
-def test_every_fault_tells_all_four() -> None:
+def test_every_fault_has_its_four_parts() -> None:
     """What you see, why, what to do, how to know that it worked."""
     faults = TEXT[TEXT.index("# Faults\n") : TEXT.index("\n# Capacity")]
     sections = faults.split("\n## ")[1:]
@@ -158,22 +158,21 @@ def test_every_fault_tells_all_four() -> None:
             assert part in section, f"{section.splitlines()[0]} lacks {part}"
 
 
-def test_its_links_lead_somewhere() -> None:
-    """Each link within the page has its heading."""
+def test_each_link_within_the_runbook_has_its_heading() -> None:
     anchors = {anchor(h) for h in HEADINGS}
     assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
 
 
-def test_events_and_series_named_in_it_exist() -> None:
-    """What it tells to look for can be found: events are in EVENTS.md, series in the rules or the dashboard."""
+def test_events_and_series_named_in_the_runbook_exist() -> None:
+    """Events are in EVENTS.md, series in the rules or the dashboard."""
     events = set(re.findall(r"^\| `(\w+)`", (ROOT / "ops" / "EVENTS.md").read_text(), re.MULTILINE))
     shown = (ROOT / "config/alerts.yml").read_text() + (ROOT / "config/grafana/horae.json").read_text()
     for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", TEXT):
         assert name in events or (name.startswith("horae_") and name in shown), name
 
 
-def test_every_alert_has_its_place() -> None:
-    """Its heading is the alert's name, the rule links to it, and it tells all four things."""
+def test_every_alert_has_a_section_and_links_to_it() -> None:
+    """The heading is the alert's name, and the section has the four parts."""
     rules = yaml.safe_load((ROOT / "config" / "alerts.yml").read_text())
     alerts = {r["alert"]: r for group in rules["groups"] for r in group["rules"] if "alert" in r}
     sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^#)", TEXT, re.DOTALL | re.MULTILINE))

@@ -114,8 +114,8 @@ def test_a_second_run_changes_no_secret(secured: Secured) -> None:
         assert mode == (0o444 if path.name == "ca.pem" else 0o400), path.name
 
 
-def test_the_server_demands_both(secured: Secured) -> None:
-    """Without TLS nobody answers; without a password nothing is read: so what works below works through both."""
+def test_the_server_demands_tls_and_a_password(secured: Secured) -> None:
+    """So what works in the other tests works with both."""
     with (
         MongoClient[dict[str, Any]](secured.plain, serverSelectionTimeoutMS=500) as client,
         pytest.raises(PyMongoError),
@@ -138,7 +138,7 @@ def test_the_user_may_read_and_write_one_database_only(secured: Secured) -> None
             client.admin.command("replSetGetStatus")
 
 
-def test_horae_runs_with_exactly_that_user(secured: Secured, receiver: Receiver) -> None:
+def test_horae_runs_with_a_user_that_may_read_and_write_one_database(secured: Secured, receiver: Receiver) -> None:
     """Start-up checks, a leader, leases by $$NOW, deliveries, history, keys, and every command that reads."""
     environment = {"MONGODB_URI": secured.uri, "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8"}
     with live.node(secured.uri, DB) as url:
@@ -162,15 +162,17 @@ def test_horae_runs_with_exactly_that_user(secured: Secured, receiver: Receiver)
         assert "probe" in horae("keys", "list", **environment).stdout
 
 
-def test_a_wrong_password_is_a_sentence_without_secrets(secured: Secured) -> None:
-    """Said by whom, and the right password is nowhere in it."""
+def test_a_wrong_password_is_reported_without_the_right_one(secured: Secured) -> None:
+    """The message names MongoDB as its source."""
     with pytest.raises(ConfigurationError, match="MongoDB refused the request: Authentication failed") as caught:
         check_database(secured.changed("horae:", "horae:wrong"))
     assert (secured.directory / "horae-password").read_text() not in str(caught.value.problems)
 
 
-def test_without_tls_it_is_away(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server hangs up, as one that is just starting may; the sentence names TLS and no secret."""
+def test_without_tls_the_database_is_unavailable_and_the_message_names_tls(
+    secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server closes the connection, as one that is starting may; no secret is in the message."""
     monkeypatch.setattr("ops.server.serve.REACH_SECONDS", 1)
     said = check_database(secured.plain)
     assert said is not None
@@ -181,7 +183,7 @@ def test_without_tls_it_is_away(secured: Secured, monkeypatch: pytest.MonkeyPatc
 def test_a_foreign_certificate_is_not_trusted(
     secured: Secured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whoever stands between us and the database cannot show just any certificate."""
+    """An attacker between Horae and the database cannot present just any certificate."""
     monkeypatch.setattr("ops.server.serve.REACH_SECONDS", 1)
     foreign, _ = bootstrap.certificates(["127.0.0.1"])
     (tmp_path / "ca.pem").write_text(foreign)
@@ -203,7 +205,7 @@ def test_a_foreign_certificate_is_not_trusted(
         ("mongodb://", False),
     ],
 )
-def test_a_plain_connection_to_another_host_is_said_aloud(uri: str, warned: bool) -> None:
+def test_an_unencrypted_connection_to_another_host_is_logged(uri: str, warned: bool) -> None:
     """Once at start, with the hosts and what to do, without the password."""
     with capture_logs() as logs:
         assert warn_if_unencrypted(uri) is warned

@@ -119,7 +119,9 @@ def world(tmp_path: Path) -> Iterator[tuple[Nodes, int, dict[str, str]]]:
 
 
 @pytest.mark.takes(25)
-def test_it_is_legible_and_survives(world: tuple[Nodes, int, dict[str, str]]) -> None:
+def test_top_stays_legible_through_a_resize_a_dead_leader_and_a_frozen_database(
+    world: tuple[Nodes, int, dict[str, str]],
+) -> None:
     """At 80x24 and 120x40, through a resize, a killed leader and a MongoDB that stands still; Ctrl-C gives the terminal
     back.
     """
@@ -190,8 +192,8 @@ def text(seen: dict[str, Any], width: int, height: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
-def test_many_nodes_and_hosts_fit(width: int, height: int) -> None:
-    """The silent and the leader come first, what is left out is counted, and others' text steers nothing."""
+def test_many_nodes_and_hosts_fit_on_the_screen(width: int, height: int) -> None:
+    """The silent and the leader come first, the number of those left out is shown, and foreign text cannot steer the terminal."""
     nodes = [node(i) for i in range(40)]
     nodes[7]["role"], nodes[30]["role"] = "leader", "silent"
     odd = "\x1b[31mx[/b]:443"
@@ -207,8 +209,8 @@ def test_many_nodes_and_hosts_fit(width: int, height: int) -> None:
     assert f"and {10_000 - len(shown):,} more host(s)".replace(",", "") in lines
 
 
-def test_a_leader_that_does_not_renew_leads_nobody() -> None:
-    """Killed, it stands in its lease for seconds more."""
+def test_a_leader_that_does_not_renew_is_not_shown_as_leading() -> None:
+    """A killed leader still has its lease for seconds."""
     stale = text(looked([], [], sound=False, renewedAgoMs=7000), 80, 24)
     assert "NO LEADER: n00 does not renew its lease of term 3 (renewed 7.0s ago)" in " ".join(stale)
     assert "NO NODES" in stale

@@ -89,7 +89,9 @@ def run_one(nodes: Nodes, world: World) -> str:
 
 
 @pytest.mark.takes(10)
-def test_one_trace_from_materialise_to_record(tmp_path: Path, mongodb_uri: str, db_name: str, world: World) -> None:
+def test_an_execution_is_one_trace_from_materialise_to_record(
+    tmp_path: Path, mongodb_uri: str, db_name: str, world: World
+) -> None:
     """The collector gets one tree per execution, and targets are told the span of their attempt, marked as sampled."""
     nodes = Nodes(tmp_path, mongodb_uri, db_name, 1, OTEL_EXPORTER_OTLP_ENDPOINT=world.url)
     try:
@@ -113,7 +115,7 @@ def test_one_trace_from_materialise_to_record(tmp_path: Path, mongodb_uri: str, 
     assert {"horae"} == world.services
 
 
-async def test_a_collector_that_is_away_harms_nothing() -> None:
+async def test_an_unreachable_collector_delays_no_execution() -> None:
     """Spans are taken without waiting, lost with one line in the log, and the node's stop waits 2 s at most."""
     execution = Execution("job:1900000020000", "job", 1_900_000_020_000, 1_900_000_020_000, "v", "b", 3)
     spans = final_spans(Ending(execution, State.CANCELLED, 1_900_000_020_001), 0, 1_900_000_020_002)
@@ -130,8 +132,8 @@ async def test_a_collector_that_is_away_harms_nothing() -> None:
     assert {line["event"] for line in lines} == {"traces_lost"}
 
 
-def test_what_is_wrong_is_said_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint that is none, a ratio beyond 1, an extra that is not installed."""
+def test_wrong_tracing_settings_are_named_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No endpoint, a ratio beyond 1, an extra that is not installed."""
     with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
         load_settings(env_file=None, otlp_endpoint="collector:4318")
     with pytest.raises(ConfigurationError, match="HORAE_TRACE_RATIO"):

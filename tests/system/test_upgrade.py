@@ -41,7 +41,7 @@ async def before(db: Database, jobs: int) -> None:
 
 
 @pytest.mark.takes(12)
-async def test_upgrade_with_a_live_node(
+async def test_a_node_works_on_both_versions_while_documents_are_migrated(
     database: Database, mongodb_uri: str, db_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node works on the old version and raises nothing by itself. Migrating is refused while a node of the old release
@@ -83,7 +83,7 @@ async def test_upgrade_with_a_live_node(
 
 
 @pytest.mark.parametrize(("version", "words"), [(3, "a newer release has migrated it"), (0, "of the releases between")])
-async def test_other_versions_are_refused(
+async def test_a_database_of_another_version_is_refused(
     database: Database, mongodb_uri: str, db_name: str, version: int, words: str
 ) -> None:
     """With both versions in the sentence; `serve` ends with status 2 and touches nothing."""
@@ -99,7 +99,7 @@ async def test_other_versions_are_refused(
         check_schema(mongodb_uri, db_name)
 
 
-async def test_check_tells_what_is_missing(database: Database, mongodb_uri: str, db_name: str) -> None:
+async def test_db_check_names_a_missing_index(database: Database, mongodb_uri: str, db_name: str) -> None:
     """A sound database: exit 0. One without an index: named, exit 1."""
     fine = await command(mongodb_uri, db_name, "db", "check", "--json")
     assert fine.exit_code == 0, fine.output
