@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.core.execution.model import JobSchedule
-from cluster.core.execution.planning import MIN_BATCH, Grouping, group_by_host, plan_batches
+from cluster.core.execution.planning import MIN_BATCH, group_by_host, plan_batches
 
 
 def owing(i: int, host: str, gate: str | None = None) -> JobSchedule:
@@ -19,7 +19,7 @@ def test_executions_of_one_host_get_batches_of_their_own() -> None:
     jobs += [owing(100 + i, f"few{i}:1") for i in range(5)]
     jobs += [owing(200 + i, "good:1", "q:mail") for i in range(3)]
     names = iter(range(1000))
-    planned = plan_batches([(j, [1000]) for j in jobs], Grouping(128, 1000), 1, lambda: f"b{next(names)}")
+    planned = plan_batches([(j, [1000]) for j in jobs], 1, lambda: f"b{next(names)}")
     found = sorted((b.host, b.limit_key or "", len(b.ids)) for b in planned.batches)
     assert found == [("", "", 5), ("good:1", "", 16), ("good:1", "q:mail", 3), ("slow:1", "", 16)]
     by_id = {b.id: b for b in planned.batches}
