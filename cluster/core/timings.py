@@ -26,8 +26,6 @@ class Timings:
     first_turn: float = 1.0
     """Allowed for the first turn of a new leader. It steers nothing; the look-ahead must cover it."""
     batch_lease: float = 10.0
-    prefetch: float = PREFETCH_MS / 1000
-    """How long before its send time a batch may be claimed."""
     stride: float = 5.0
     """A schedule is advanced so far beyond the look-ahead at once, so that its jobs are read once per stride."""
 
@@ -59,9 +57,10 @@ def timing_problems(t: Timings) -> list[str]:
             f"HORAE_LOOKAHEAD_SECONDS ({t.lookahead:g}) must be greater than leader lease + renew retry + "
             f"operation time + first turn ({takeover:g}), or a change of leader makes executions late"
         )
-    if not t.batch_lease >= 3 * (t.margin + t.prefetch / 2):
+    shortest = 3 * (t.margin + PREFETCH_MS / 2000)
+    if not t.batch_lease >= shortest:
         problems.append(
             f"HORAE_BATCH_LEASE_SECONDS ({t.batch_lease:g}) must be at least 3 x (margin + half the prefetch) "
-            f"({3 * (t.margin + t.prefetch / 2):g}), or leases end before they can be renewed"
+            f"({shortest:g}), or leases end before they can be renewed"
         )
     return problems

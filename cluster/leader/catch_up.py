@@ -14,7 +14,7 @@ import structlog
 
 from cluster.core.catch_up_policy import missed_reason, split, window_start_ms
 from cluster.core.errors import OwnershipLost, StoreError
-from cluster.core.execution.planning import MAX_BATCH, Grouping, plan_batches
+from cluster.core.execution.planning import plan_batches
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.missed import missed_range, unreadable_range
@@ -60,7 +60,6 @@ class CatchUp:
     def __init__(self, context: LeaderContext) -> None:
         self._context = context
         self._db = context.db
-        self._grouping = Grouping(MAX_BATCH, int(context.timings.prefetch * 1000), late=True)
         self._segment: tuple[tuple[str, int], list[int]] = (("", 0), [])
         self.quarantine = Quarantine("backfill")
 
@@ -194,7 +193,7 @@ class CatchUp:
                 left_out.append((job, not_run))
         missed = await self._newly_missed(backfill, left_out)
         new_id = self._context.new_batch_id
-        planned = plan_batches(owed, self._grouping, 1, new_id)
+        planned = plan_batches(owed, 1, new_id, late=True)
         self._context.trusted_term()
         await history.record_missed(self._db, missed, now_ms, self._context.retention_days)
         await insert_owed(self._db, planned.executions, planned.batches, new_id)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.errors import TermLost
-from cluster.core.execution.planning import MAX_BATCH, Grouping, plan_batches
+from cluster.core.execution.planning import plan_batches
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.missed import unreadable_range
 from cluster.leader.quarantine import Quarantine, bisect
@@ -64,7 +64,6 @@ class Materialiser:
         timings = context.timings
         self._lookahead_ms = int(timings.lookahead * 1000)
         self._reach_ms = int((timings.lookahead + timings.stride) * 1000)
-        self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000))
         self.quarantine = Quarantine("schedule")
         """Schedules that cannot be materialised. Their rows do not move, so what they owe is caught up later."""
 
@@ -218,7 +217,7 @@ class Materialiser:
     async def _write(self, owed: Sequence[tuple[JobSchedule, Sequence[int]]], nodes: int) -> None:
         self._context.trusted_term()
         new_id = self._context.new_batch_id
-        planned = plan_batches(owed, self._grouping, nodes, new_id)
+        planned = plan_batches(owed, nodes, new_id)
         done = await insert_owed(self._db, planned.executions, planned.batches, new_id)
         self._context.tracer.written(planned.executions)
         if done.repaired or done.adopted:

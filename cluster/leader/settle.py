@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.errors import InvariantBroken, TermLost
-from cluster.core.execution.planning import MAX_BATCH, Grouping, plan_batches
+from cluster.core.execution.planning import plan_batches
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
@@ -73,7 +73,6 @@ class Settler:
     def __init__(self, context: LeaderContext) -> None:
         self._context = context
         self._db = context.db
-        self._grouping = Grouping(MAX_BATCH, int(context.timings.prefetch * 1000))
         self.quarantine = context.job_quarantine
         """Jobs that cannot be settled. Their change stays pending, so nothing they owe is forgotten."""
 
@@ -107,7 +106,7 @@ class Settler:
                 owed.append((job, dues))
         self._context.trusted_term()
         new_id = self._context.new_batch_id
-        planned = plan_batches(owed, self._grouping, nodes, new_id)
+        planned = plan_batches(owed, nodes, new_id)
         done = await insert_owed(self._db, planned.executions, planned.batches, new_id)
         self._context.tracer.written(planned.executions)
         self._context.trusted_term()

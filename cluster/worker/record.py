@@ -65,10 +65,9 @@ class Recorder:
     It is long, because a move may only be repeated under the batch name it began with.
     """
 
-    def __init__(self, db: Database, retention_days: float, prefetch_ms: int, seconds: float = 3600.0) -> None:
+    def __init__(self, db: Database, retention_days: float, seconds: float = 3600.0) -> None:
         self._db = db
         self._retention_days = retention_days
-        self._prefetch_ms = prefetch_ms
         self._seconds = seconds
 
     async def record_final(self, ended: Sequence[Ending], exclusive: Sequence[Execution] = ()) -> FlushResult:
@@ -159,7 +158,6 @@ class Recorder:
             batch = make_batch(
                 members,
                 BatchOptions(
-                    prefetch_ms=self._prefetch_ms,
                     deferred_until_ms=options.claimable_ms,
                     late=options.late,
                     by_limit=options.by_limit,

@@ -94,7 +94,7 @@ class Worker:
             tasks=Tasks(),
         )
         self.stats = context.stats
-        self.recorder = recorder = Recorder(db, settings.retention_days, int(timings.prefetch * 1000))
+        self.recorder = recorder = Recorder(db, settings.retention_days)
         self.dispatcher = Dispatcher(context)
         self.claiming = Claiming(context, self.dispatcher, recorder, settings.waiting, settings.unrecorded)
         self.lease_keeper = LeaseKeeper(context)

@@ -83,7 +83,7 @@ async def test_who_lost_his_lease_lets_no_next_run_begin(database: Database, sta
     await database.api["executions"].update_one({"_id": e.id}, {"$set": {"token": 2, "owner": "heir"}})
     made = (Attempt(1, T0, "stale", 1, 1.0, status),)
     state = State.SUCCEEDED if status == 200 else State.FAILED
-    recorder = Recorder(database, 7.0, 1000)
+    recorder = Recorder(database, 7.0)
     await recorder.record_final([Ending(stale.executions[0], state, T0, made, "why")], stale.executions)
     assert (await rows(database, "jobs"))[0]["running"] == e.id
     (held,) = (await executions.owed(database, [e.id])).values()
@@ -95,7 +95,7 @@ async def test_no_run_ends_before_its_requests_did(database: Database) -> None:
     """A primary whose clock is behind took cluster time back by five minutes while the request was under way."""
     (e,) = await owed(database, "a")
     made = (Attempt(1, T0, "a", 1, 1500.4, 503), Attempt(2, T0 + 3000, "a", 1, 250.0, 200))
-    await Recorder(database, 7.0, 1000).record_final([Ending(e, State.SUCCEEDED, T0 - 300_000, made)], [e])
+    await Recorder(database, 7.0).record_final([Ending(e, State.SUCCEEDED, T0 - 300_000, made)], [e])
     (run,) = await rows(database, "history")
     assert int(run["ended_at"]) == T0 + 3250
 

@@ -68,14 +68,14 @@ def opened(kind: IncidentKind, at: int = 1000) -> Incident:
 def test_a_result_is_a_symptom_exactly_if_a_rule_covers_it(
     rules: AlertRules, marks: list[RecordedResult], latest: list[RecordedResult], expected: list[IncidentKind]
 ) -> None:
-    """Exactly what a rule says, and nothing without somebody to tell."""
+    """Without a channel there is no symptom."""
     assert [t.kind for t in symptoms(rules, marks, latest)] == expected
 
 
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("drift", [None, 100, 101])
 def test_exactly_the_results_that_rules_need_are_watched(state: State, drift: int | None) -> None:
-    """Whoever records marks all that the rules might be about, and nothing of jobs without rules."""
+    """Without rules, or without channels, no result is watched."""
     assert not is_watched(watch_of(AlertRules()), state, drift)
     assert not is_watched(watch_of(AlertRules((), on_dead=True, drift_over_ms=1)), state, drift)
     assert is_watched(watch_of(AlertRules(("c",), on_dead=True)), state, drift) == (state in (State.DEAD, State.FAILED))
@@ -108,7 +108,7 @@ OVER: dict[IncidentKind, list[tuple[RecordedResult | None, int, bool]]] = {
 def test_only_a_later_good_result_ends_an_incident(
     kind: IncidentKind, case: tuple[RecordedResult | None, int, bool]
 ) -> None:
-    """Only a later good result ends it; a job or rule that is gone ends it without a word."""
+    """An incident whose rule was removed ends without a notice."""
     latest, after, ends = case
     incident = opened(kind)
     found = after_check(incident, replace(ALL, remind_ms=None), latest, 1000 + after)
@@ -120,7 +120,7 @@ def test_only_a_later_good_result_ends_an_incident(
 
 
 def test_reminders_come_at_their_interval_and_never_for_a_paused_job() -> None:
-    """One each `remindAfterSeconds`, counted from the last word."""
+    """One per `remindAfterSeconds`, counted from the last notice."""
     incident = opened(IncidentKind.FAILING)
     at = 1000
     for _ in range(3):
@@ -135,7 +135,7 @@ def test_reminders_come_at_their_interval_and_never_for_a_paused_job() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["bad", "good", "again"]), st.integers(1, 40_000)), max_size=40))
 def test_every_incident_has_one_notice_at_its_start_and_one_at_its_end(events: list[tuple[str, int]]) -> None:
-    """Whatever comes in whatever order, also twice: began, reminders, over, began ..., each under an id of its own."""
+    """In any order of events, also repeated ones: began, reminders, over, began ..., each with an id of its own."""
     now, incident = 1, None
     last: Symptom | None = None
     for event, passed in events:

@@ -53,7 +53,7 @@ def test_parts_of_a_range_add_up_to_the_range(owed: list[int], window_from_ms: i
 
 
 def test_the_window_is_never_longer_than_half_the_retention() -> None:
-    """History cannot tell of what is older whether it was sent."""
+    """History cannot tell whether an older occurrence was sent."""
     day = 86_400_000
     assert window_start_ms(10 * day, 3600, 7.0) == 10 * day - 3_600_000
     assert window_start_ms(10 * day, 30 * 86_400, 7.0) == 10 * day - 7 * day // 2

@@ -12,13 +12,13 @@ LEASE = 6.0
 
 
 def test_a_free_lease_is_taken_at_the_first_read() -> None:
-    """A lease that nobody holds needs no waiting."""
+    """A lease without a holder is taken without waiting."""
     seen = observe(LeaseObservation(), LeaderLease(None, 3, 9), 100.0)
     assert may_take_over(seen, 100.0, LEASE)
 
 
 def test_a_held_lease_is_taken_only_after_it_was_unchanged_for_its_length() -> None:
-    """Silence counts from the last change that this candidate saw, on its own clock."""
+    """The time counts from the last change that this candidate saw, on its own clock."""
     seen = observe(LeaseObservation(), LeaderLease("a", 3, 9), 100.0)
     assert not may_take_over(seen, 106.0, LEASE)
     assert may_take_over(seen, 106.1, LEASE)
@@ -26,7 +26,7 @@ def test_a_held_lease_is_taken_only_after_it_was_unchanged_for_its_length() -> N
 
 @pytest.mark.parametrize("change", [LeaderLease("a", 3, 10), LeaderLease("b", 4, 10), LeaderLease("a", 4, 9)])
 def test_any_change_restarts_the_wait(change: LeaderLease) -> None:
-    """A renewal or another term means that somebody lives."""
+    """A renewal or another term shows that the holder is alive."""
     seen = observe(LeaseObservation(), LeaderLease("a", 3, 9), 100.0)
     seen = observe(seen, change, 105.0)
     assert not may_take_over(seen, 110.9, LEASE)
@@ -34,7 +34,7 @@ def test_any_change_restarts_the_wait(change: LeaderLease) -> None:
 
 
 def test_after_an_error_two_more_unchanged_reads_are_needed() -> None:
-    """The silence may have been this candidate's own."""
+    """The failed read may be this candidate's own fault."""
     seen = observe(LeaseObservation(), LeaderLease("a", 3, 9), 100.0)
     seen = read_failed(seen)
     for due in (False, True):

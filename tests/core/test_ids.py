@@ -18,7 +18,7 @@ def test_execution_ids_round_trip_and_sort_by_time() -> None:
     "text", ["", "a", "a:1", "a:12345678901234", "a b:1795651200000", ":1795651200000", "a:١٧٩٥٦٥١٢٠٠٠٠٠"]
 )
 def test_other_texts_are_no_execution_ids(text: str) -> None:
-    """A wrong id is told apart before the database is asked."""
+    """A wrong id is recognised without asking the database."""
     assert parse_execution_id(text) is None
 
 
@@ -30,6 +30,6 @@ def test_lanes_and_spreads_never_change() -> None:
 
 
 def test_a_run_by_hand_never_takes_a_whole_second() -> None:
-    """Whole seconds belong to the schedules."""
+    """Schedules use whole seconds."""
     assert trigger_due_ms(1795651200000) == 1795651200001
     assert trigger_due_ms(1795651200123) == 1795651200123

@@ -21,7 +21,7 @@ def test_every_state_meets_every_event(state: State, event: Event) -> None:
 
 
 def test_only_a_replay_leaves_a_final_state() -> None:
-    """No event but `reopen` leads out of a final state, and it leads to one that is owed."""
+    """No other event leads out of a final state. A replay leads to a state that is owed."""
     for (state, event), then in TRANSITIONS.items():
         if state in FINAL:
             assert event is Event.REPLAY
@@ -29,7 +29,7 @@ def test_only_a_replay_leaves_a_final_state() -> None:
 
 
 def test_every_owed_state_is_reachable_and_every_leased_one_can_end() -> None:
-    """The table has no dead ends among what is owed."""
+    """The table has no dead ends among the owed states."""
     for state in OWED:
         assert any(s is state for s, _ in TRANSITIONS)
     assert {TRANSITIONS[p] for p in TRANSITIONS if p[0] is State.LEASED} & FINAL == FINAL - {State.MISSED}
@@ -37,7 +37,7 @@ def test_every_owed_state_is_reachable_and_every_leased_one_can_end() -> None:
 
 @pytest.mark.parametrize(("new", "old"), list(itertools.product(sorted(FINAL), sorted(FINAL))))
 def test_a_success_is_never_replaced_and_replaces_all_else(new: State, old: State) -> None:
-    """The first final result stays, except that a success replaces a failure and what was sent what was not."""
+    """The first final result stays, except that a success replaces a failure, and a result with an attempt one without."""
     if old is State.SUCCEEDED or new is old:
         assert not replaces(new, old)
     elif new is State.SUCCEEDED:

@@ -29,26 +29,26 @@ PUBLIC = ["1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.1", "172.32.0.1", "
 
 @pytest.mark.parametrize("address", DENIED)
 def test_private_and_special_addresses_are_denied(address: str) -> None:
-    """Everything that is not the public internet is denied, tunnels to it and forms of it included."""
+    """Every address outside the public internet is denied, also tunnels to such addresses and other forms of them."""
     assert not address_allowed(ipaddress.ip_address(address), ())
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_allowed(address: str) -> None:
-    """The public internet is allowed, up to the edges of what is denied."""
+    """The public internet is allowed, up to the edges of the denied ranges."""
     assert address_allowed(ipaddress.ip_address(address), ())
 
 
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)))
 def test_addresses_that_python_calls_private_are_denied(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    """What Python's own tables call private, reserved, multicast or not global is denied here as well."""
+    """Every address that Python's tables call private, reserved, multicast or not global is denied here as well."""
     mapped = getattr(address, "ipv4_mapped", None)
     if mapped is None and (not address.is_global or address.is_multicast or address.is_reserved):
         assert not address_allowed(address, ())
 
 
 def test_allowed_networks_open_their_addresses_only() -> None:
-    """Allowed networks open what they hold, its mapped form included, and nothing else."""
+    """An allowed network opens its own addresses, also in their mapped form, and no others."""
     networks = (ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00::/8"))
     for address, is_allowed in {
         "10.1.2.3": True, "::ffff:10.1.2.3": True, "10.2.0.1": False, "fd00::1": True, "fc00::1": False,
@@ -73,7 +73,7 @@ def test_allowed_networks_open_their_addresses_only() -> None:
     ],
 )
 def test_an_embedded_ipv4_address_is_checked_too(networks: str, address: str, is_allowed: bool) -> None:
-    """Whoever allows NAT64, or all of IPv6, has not allowed the IPv4 addresses that hide in it."""
+    """Allowing NAT64, or all of IPv6, does not allow the IPv4 addresses within it."""
     found = tuple(ipaddress.ip_network(n) for n in networks.split())
     assert address_allowed(ipaddress.ip_address(address), found) is is_allowed
 
@@ -94,7 +94,7 @@ def test_an_embedded_ipv4_address_is_checked_too(networks: str, address: str, is
     ],
 )
 def test_a_well_formed_url_names_its_host_and_port(url: str, host_port: str) -> None:
-    """Well-formed URLs, and the name that lanes go by: lower case, always with its port."""
+    """The host is in lower case, and always with its port."""
     assert check_target(url, ()).host_port == host_port
 
 
@@ -141,7 +141,7 @@ def test_a_well_formed_url_names_its_host_and_port(url: str, host_port: str) -> 
     ],
 )
 def test_a_url_that_cannot_be_a_target_is_refused_with_a_sentence(url: str, words: str) -> None:
-    """What no job may target, with a sentence that says why."""
+    """The message says why."""
     with pytest.raises(InvalidTarget, match=words):
         parse_target(url)
 
@@ -156,7 +156,7 @@ def test_a_url_that_cannot_be_a_target_is_refused_with_a_sentence(url: str, word
     ],
 )  # fmt: skip
 def test_unusual_spellings_of_addresses_are_refused(host: str) -> None:
-    """An address in any but its plain spelling is refused, public or not; so is a name that ends in a number."""
+    """An address is refused in any but its plain spelling, public or not. So is a name that ends in a number."""
     for networks in ((), (ipaddress.ip_network("0.0.0.0/0"),)):
         with pytest.raises(InvalidTarget, match=r"another spelling of|ends in a number"):
             check_target(f"http://{host}/", networks)

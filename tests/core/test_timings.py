@@ -8,7 +8,7 @@ from cluster.core.timings import Timings, timing_problems
 
 
 def test_the_default_timings_are_safe() -> None:
-    """What is shipped keeps its own inequalities."""
+    """The default timings satisfy their own inequalities."""
     assert timing_problems(Timings()) == []
     assert timing_problems(Timings.from_settings(leader_lease=2, lookahead=15, batch_lease=10)) == []
 
@@ -25,5 +25,5 @@ def test_the_default_timings_are_safe() -> None:
     ],
 )
 def test_each_unsafe_inequality_is_named(timings: Timings, words: str) -> None:
-    """An operator reads which setting is wrong and against what."""
+    """The message names the setting and the value that it violates."""
     assert any(words in p for p in timing_problems(timings))

@@ -157,7 +157,7 @@ class Changing:
         w = self.world
         clock = w.clock()
         claimer = Claimer(_any(w.store), _any(clock), TIMINGS, owner)
-        recorder = Recorder(_any(w.store), 7.0, 1000)
+        recorder = Recorder(_any(w.store), 7.0)
         late = False
         while True:
             late = not late

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster.core.execution.model import RetryPolicy
-from cluster.core.execution.planning import Grouping, plan_batches
+from cluster.core.execution.planning import plan_batches
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
@@ -189,7 +189,7 @@ class Machines:
         """What a leader writes down; its own troubles are another scenario's."""
         store: Any = self.world.store
         owed = [(job_schedule_from_document(store.documents[n]), dues) for n in self.definitions]
-        planned = plan_batches(owed, Grouping(128, 1000), 2, lambda: f"w{next(self._batches)}")
+        planned = plan_batches(owed, 2, lambda: f"w{next(self._batches)}")
         fault, store.fault, self.owing = store.fault, lambda: None, True
         try:
             await insert_owed(store, planned.executions, planned.batches, lambda: f"w{next(self._batches)}")

@@ -216,7 +216,7 @@ class BatchLife:
         w = self.world
         clock = _any(w.clock())
         claimer = self._claimer(_any(w.store), clock, TIMINGS, owner)
-        recorder = Recorder(_any(w.store), 1.0, 1000)
+        recorder = Recorder(_any(w.store), 1.0)
         while True:
             final = {i for i, f in w.store.history.items() if f.state in SENT_FINAL}
             try:

@@ -30,18 +30,6 @@ class Plan:
     batches: list[Batch]
 
 
-@dataclass(frozen=True, slots=True)
-class Grouping:
-    """How executions become batches: at most `size` each, claimable `prefetch_ms` before they are sent.
-
-    Late work is grouped by lane only, in order of due time: it is sent as soon as it is claimed.
-    """
-
-    size: int
-    prefetch_ms: int
-    late: bool = False
-
-
 def batch_size(executions_per_group: int, nodes: int) -> int:
     """The most executions of a batch: small enough that every node gets a share of one second, large enough to be
     cheap.
@@ -65,11 +53,12 @@ def group_by_host(items: Sequence[T], host: Callable[[T], str]) -> list[tuple[st
 
 
 def plan_batches(
-    owed: Iterable[tuple[JobSchedule, Sequence[int]]], grouping: Grouping, nodes: int, new_id: Callable[[], str]
+    owed: Iterable[tuple[JobSchedule, Sequence[int]]], nodes: int, new_id: Callable[[], str], *, late: bool = False
 ) -> Plan:
-    """Executions for `(job, due instants)` pairs, in batches that share a send second, lane and attempt number.
+    """Executions for `(job, due instants)` pairs, in batches of one send second, lane and queue.
 
-    `new_id` makes batch ids. Due instants that the job does not owe must have been left out.
+    `late`: batches of late work have many send seconds, in order of due time: they are sent as soon as they are claimed.
+    `new_id` makes batch ids. The due instants must be those that the job owes.
     """
     # (send, due, job): executions are made last, when the batch they name is known.
     groups: defaultdict[tuple[int, int, str], list[tuple[int, int, JobSchedule]]] = defaultdict(list)
@@ -77,15 +66,13 @@ def plan_batches(
         spread = spread_ms(job.id, job.spread_seconds)
         for due in dues:
             send = due + spread
-            groups[0 if grouping.late else send // 1000, job.lane, batch_limit_key(job.limit_key) or ""].append(
-                (send, due, job)
-            )
+            groups[0 if late else send // 1000, job.lane, batch_limit_key(job.limit_key) or ""].append((send, due, job))
     made = Plan([], [])
-    options = BatchOptions(prefetch_ms=grouping.prefetch_ms, late=grouping.late)
+    options = BatchOptions(late=late)
     for _, group in sorted(groups.items(), key=itemgetter(0)):
-        if grouping.late:
+        if late:
             group.sort(key=itemgetter(0))
-        size = MAX_BATCH if grouping.late else min(grouping.size, batch_size(len(group), nodes))
+        size = MAX_BATCH if late else batch_size(len(group), nodes)
         for _, share in group_by_host(group, _host):
             for start in range(0, len(share), size):
                 members = _executions(share[start : start + size], new_id())

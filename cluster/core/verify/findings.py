@@ -47,6 +47,33 @@ class VerifyCounts:
     ended: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FINAL_STATES, 0))
     """Executions by final state, without those that are still owed. `missed`: occurrences within missed ranges."""
 
+    def note_occurrence(self) -> None:
+        """Count an occurrence that was owed."""
+        self.occurrences += 1
+
+    def note_execution(self, final_state: str | None) -> None:
+        """Count an execution. `final_state`: None if it is still owed."""
+        self.executions += 1
+        if final_state is not None:
+            self.ended[final_state] += 1
+
+    def note_missed(self) -> None:
+        """Count an occurrence within a missed range."""
+        self.missed += 1
+        self.ended["missed"] += 1
+
+    def note_waiting(self) -> None:
+        """Count an occurrence that may have no record yet."""
+        self.waiting += 1
+
+    def note_lateness(self, late_ms: int) -> None:
+        """Keep the longest lateness."""
+        self.longest_late_ms = max(self.longest_late_ms, late_ms)
+
+    def note_finding(self, kind: FindingKind) -> None:
+        """Count a finding."""
+        self.findings[kind] += 1
+
     def add(self, other: VerifyCounts) -> None:
         """Add other counts."""
         self.jobs += other.jobs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cluster.core.ids import execution_id
 from cluster.core.instants import format_instant
 from cluster.core.verify.expected import SETTLE_MS, Expected
-from cluster.core.verify.findings import Finding, FindingKind, VerifyCounts
+from cluster.core.verify.findings import FINAL_STATES, Finding, FindingKind, VerifyCounts
 from cluster.core.verify.records import SENT_FINAL, SLACK_MS, contradictions, redeliveries
 
 if TYPE_CHECKING:
@@ -66,12 +66,11 @@ class JobVerifier:
         period = None
         if self._due == due_ms:
             period = self._period
-            self.counts.occurrences += 1
+            self.counts.note_occurrence()
             self._advance()
-        self.counts.executions += 1
+        ended = final is not None and final.state in FINAL_STATES and (owed is None or final.state in SENT_FINAL)
+        self.counts.note_execution(final.state if final is not None and ended else None)
         if final is not None:
-            if final.state in self.counts.ended and (owed is None or final.state in SENT_FINAL):
-                self.counts.ended[final.state] += 1
             self._check_final(final, owed, period)
         if owed is not None:
             self._check_owed(owed, final, period)
@@ -85,7 +84,7 @@ class JobVerifier:
         self._due, self._period = next(self._owed_dues, (None, None))
 
     def _find(self, kind: FindingKind, due_ms: int, text: str) -> None:
-        self.counts.findings[kind] += 1
+        self.counts.note_finding(kind)
         self._report(Finding(kind, self._job_id, execution_id(self._job_id, due_ms), text))
 
     def _pass(self, before_ms: int) -> None:
@@ -93,7 +92,7 @@ class JobVerifier:
         while self._due is not None and self._due < before_ms:
             due, period = self._due, self._period
             self._advance()
-            self.counts.occurrences += 1
+            self.counts.note_occurrence()
             if period is not None:
                 self._check_unrecorded(due, period)
 
@@ -101,8 +100,7 @@ class JobVerifier:
         if not self._expected.is_kept(due):
             return
         if self._take_from_range(due):
-            self.counts.missed += 1
-            self.counts.ended["missed"] += 1
+            self.counts.note_missed()
             return
         why = self._expected.why_waiting(due, period)
         if why is None:
@@ -112,16 +110,12 @@ class JobVerifier:
         elif self._is_late(due + self._expected.spread_ms):
             self._find("late", due, f"not sent yet: {why}")
         else:
-            self.counts.waiting += 1
+            self.counts.note_waiting()
 
     def _take_from_range(self, due: int) -> bool:
         """Count one occurrence of a missed range for this one. False: no range covers it, or all are used."""
         self._ranges = [r for r in self._ranges if r.last_ms >= due]
-        for r in self._ranges:
-            if r.first_ms <= due and (r.open or r.used < r.count):
-                r.used += 1
-                return True
-        return False
+        return any(r.take(due) for r in self._ranges)
 
     def _resolve_doubts(self) -> None:
         for due, text in self._doubts:
@@ -132,7 +126,7 @@ class JobVerifier:
     def _is_late(self, planned_ms: int) -> bool:
         """Whether an execution that is not sent yet is late now. Counts its lateness."""
         late = self._bounds.now_ms - planned_ms
-        self.counts.longest_late_ms = max(self.counts.longest_late_ms, late)
+        self.counts.note_lateness(late)
         return late > self._bounds.late_ms
 
     def _check_final(self, r: Record, owed: Record | None, period: OwedPeriod | None) -> None:
@@ -211,7 +205,7 @@ class JobVerifier:
         if late > self._bounds.late_ms and len(r.attempts) == 1 and r.send_ms > planned:
             # Replayed after it had ended without an attempt, or materialised with another spreadSeconds.
             late = first.sent_ms - r.send_ms
-        self.counts.longest_late_ms = max(self.counts.longest_late_ms, late)
+        self.counts.note_lateness(late)
         if late > self._bounds.late_ms:
             self._find("late", r.due_ms, f"{first.node} sent it {late / 1000:.1f} s late")
         if len(r.attempts) > 1:

@@ -99,3 +99,10 @@ class MissedRecord:
     ended_ms: int = 0
     """When it was first recorded."""
     used: int = 0
+
+    def take(self, due_ms: int) -> bool:
+        """Use one of its occurrences for this one. False: the range does not cover it, or all are used."""
+        if due_ms < self.first_ms or not (self.open or self.used < self.count):
+            return False
+        self.used += 1
+        return True

@@ -25,7 +25,7 @@ from cluster.core.documents.job_json import faults_of
     ],
 )
 def test_each_fault_of_alert_rules_has_its_path_and_a_sentence(wrong: dict[str, object], path: str, words: str) -> None:
-    """Each fault has its path and says what would be right."""
+    """Each fault has its path and says how to correct it."""
     with pytest.raises(ValidationError) as caught:
         AlertSpec.model_validate(wrong)
     assert any(f.path == path and words in f.message for f in faults_of(caught.value)), faults_of(caught.value)
@@ -47,7 +47,7 @@ def test_each_fault_of_alert_rules_has_its_path_and_a_sentence(wrong: dict[str, 
     ],
 )
 def test_each_fault_of_a_channel_has_a_sentence(wrong: dict[str, object], words: str) -> None:
-    """So are those of channels, private addresses among them."""
+    """Also the faults of channels, private addresses among them."""
     with pytest.raises(ValidationError) as caught:
         ChannelSpec.model_validate(wrong, context={"networks": (), "can_encrypt": True, "can_mail": True})
     assert any(words in f.message for f in faults_of(caught.value)), faults_of(caught.value)

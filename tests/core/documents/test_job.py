@@ -31,7 +31,7 @@ JOB = {"schedule": "@daily", "api": "https://a.example/"}
     ],
 )
 def test_each_fault_of_limits_and_codes_has_its_path(fields: dict[str, object], paths: list[str]) -> None:
-    """Each fault has its path and says what would be right."""
+    """Each fault has its path and says how to correct it."""
     with pytest.raises(InvalidInput) as caught:
         read_job({**JOB, **fields}, {})
     assert [f.path for f in caught.value.faults] == paths
@@ -48,7 +48,7 @@ def test_each_fault_of_limits_and_codes_has_its_path(fields: dict[str, object], 
     ],
 )
 def test_limits_and_codes_read_as_they_were_written(fields: dict[str, object]) -> None:
-    """A document made of the definition says the same again."""
+    """The document of a definition reads as the same definition."""
     first = read_job({**JOB, **fields}, {}).resolve(None)
     shown = job_document(first, write_only=True)
     assert read_job(shown, {}).resolve(None) == first

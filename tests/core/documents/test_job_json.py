@@ -31,7 +31,7 @@ ALERTS = st.none() | st.fixed_dictionaries(
 
 @given(body=JSON, name=st.none() | TEXT, tags=st.lists(TEXT.filter(bool), max_size=4, unique=True), alerts=ALERTS)
 def test_a_definition_reads_as_it_was_written(body: Any, name: str | None, tags: list[str], alerts: Any) -> None:
-    """A document made of a definition defines the same job again."""
+    """The document of a definition reads as the same definition."""
     value = {
         "schedule": "@daily",
         "api": "https://a.example/",

@@ -30,20 +30,20 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_json_is_read_as_it_was_written(value: Any) -> None:
-    """What orjson or Python's json writes is read back as the same value."""
+    """JSON from orjson and from Python's json reads as the same value."""
     assert strict_json.loads(orjson.dumps(value)) == value
     assert strict_json.loads(json.dumps(value).encode()) == value
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
-    """No bytes lead to another error than the two that say what is wrong."""
+    """No bytes raise any other error than the two for invalid input."""
     with contextlib.suppress(strict_json.NotJson, InvalidInput):
         strict_json.loads(raw)
 
 
 def test_json_that_parsers_read_differently_is_refused() -> None:
-    """Names that come twice, numbers beyond 64 bits and deep nesting are faults."""
+    """Duplicate names, numbers of more than 64 bits and deep nesting are faults."""
     for raw in (b'{"a":1,"a":1}', b'[{"b":{"a":1,"a":2}}]', b"18446744073709551616", b"-9223372036854775809"):
         with pytest.raises(InvalidInput):
             strict_json.loads(raw)

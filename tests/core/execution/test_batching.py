@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.core.execution.batching import DUE_NOW, BatchOptions, make_batch
 from cluster.core.execution.model import Attempt, Execution
-from cluster.core.timings import PREFETCH_MS, Timings
+from cluster.core.timings import PREFETCH_MS
 
 ONE = Execution(
     id="a:1", job_id="a", due_ms=5000, send_ms=7000, schedule_version="v", batch="b", lane=3, host="h:1", token=4
@@ -26,10 +26,6 @@ def test_a_batch_follows_from_its_only_member() -> None:
     assert (batch.id, batch.ids, batch.lane, batch.host) == ("b", ("a:1",), 3, "h:1")
     assert (batch.attempt, batch.send_ms, batch.claimable_ms) == (1, 7000, 7000 - PREFETCH_MS)
     assert (batch.token, batch.claims, batch.owner, batch.late, batch.deferred) == (4, 0, None, False, False)
-
-
-def test_the_prefetch_of_the_timings_is_that_of_batches() -> None:
-    assert Timings().prefetch * 1000 == PREFETCH_MS
 
 
 @pytest.mark.parametrize(

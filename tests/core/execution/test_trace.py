@@ -42,11 +42,11 @@ def test_the_header_is_a_w3c_trace_context_of_the_execution() -> None:
     assert trace_id("job:1900000021000") != trace_id(EXECUTION.id)
 
 
-@pytest.mark.parametrize("taken_ms", [0, 1_900_000_020_500])
-def test_the_spans_of_an_execution_are_one_tree(taken_ms: int) -> None:
-    """One root without a parent; every other span, the leader's too, is its child; targets were told their parents."""
+@pytest.mark.parametrize("claimed_ms", [0, 1_900_000_020_500])
+def test_the_spans_of_an_execution_are_one_tree(claimed_ms: int) -> None:
+    """One root without a parent; every other span is its child; the target's `traceparent` names its attempt's span."""
     ending = Ending(EXECUTION, State.SUCCEEDED, 1_900_000_021_031, ATTEMPTS, None, 4)
-    spans = final_spans(ending, taken_ms, 1_900_000_021_040)
+    spans = final_spans(ending, claimed_ms, 1_900_000_021_040)
     leaders = materialise_spans([EXECUTION], Every(), 1_900_000_005_000, 1_900_000_005_020)
     [root] = [s for s in spans if s.parent_id is None]
     assert {s.trace_id for s in (*spans, *leaders)} == {trace_id(EXECUTION.id)}
@@ -54,15 +54,15 @@ def test_the_spans_of_an_execution_are_one_tree(taken_ms: int) -> None:
     assert len({s.span_id for s in (*spans, *leaders)}) == len(spans) + 1
     assert all(root.start_ms <= s.start_ms <= s.end_ms <= root.end_ms for s in spans)
     attempts = [s for s in spans if s.name == "attempt"]
-    told = [traceparent(EXECUTION.id, a.number, a.token, None).split("-")[2] for a in ATTEMPTS]
-    assert [s.span_id for s in attempts] == told
+    parents = [traceparent(EXECUTION.id, a.number, a.token, None).split("-")[2] for a in ATTEMPTS]
+    assert [s.span_id for s in attempts] == parents
     assert [s.error for s in attempts] == ["status 503", None]
     assert root.attributes["horae.state"] == "succeeded"
-    assert [s.name for s in spans if s.name == "held"] == (["held"] if taken_ms else [])
+    assert [s.name for s in spans if s.name == "held"] == (["held"] if claimed_ms else [])
 
 
 def test_an_execution_that_was_never_sent_has_a_trace_too() -> None:
-    """Cancelled ones have a root and a recording, and no error."""
+    """A cancelled execution has a root span and a record span, and no error."""
     spans = final_spans(
         Ending(EXECUTION, State.CANCELLED, 1_900_000_020_001, (), "the job was paused"), 0, 1_900_000_020_009
     )

@@ -10,7 +10,7 @@ from cluster.core.execution.verdict import Verdict, expand_codes, next_retry, ro
 
 @pytest.mark.parametrize("status", range(100, 600))
 def test_every_status_has_one_verdict(status: int) -> None:
-    """2xx succeeds; 408, 425, 429 and 5xx are tried again; 410 is gone for good; all else is refused at once."""
+    """2xx succeeds; 408, 425, 429 and 5xx are retried; 410 is gone; any other status is refused at once."""
     expected = Verdict.REFUSED
     if 200 <= status <= 299:
         expected = Verdict.SUCCESS
@@ -31,19 +31,19 @@ def test_every_status_has_one_verdict(status: int) -> None:
     "error", ["dns", "connect", "tls", "timeout", "stalled", "reset", "too_large", "protocol", "other"]
 )
 def test_a_missing_answer_is_retried(error: str) -> None:
-    """A failure to get an answer says nothing about the next time."""
+    """The next attempt may get an answer."""
     assert verdict_of(None, error) is Verdict.RETRY
 
 
 def test_a_denied_address_is_refused_at_once() -> None:
-    """The guard's answer does not change with time."""
+    """The decision of the address guard does not change with time."""
     assert verdict_of(None, "denied") is Verdict.REFUSED
 
 
 @pytest.mark.parametrize("made", range(1, 12))
 @pytest.mark.parametrize("luck", [0.0, 0.5, 0.999])
 def test_backoff_grows_within_its_jitter_and_its_limit(made: int, luck: float) -> None:
-    """The delay after n attempts is initial x multiplier^(n-1), at most the maximum, give or take the jitter."""
+    """The delay after n attempts is initial x multiplier^(n-1), at most the maximum, varied by the jitter."""
     retry = RetryPolicy(max_attempts=20, initial_delay_seconds=1, multiplier=2, max_delay_seconds=60, jitter=0.2)
     again = next_retry(retry, made, jitter=luck)
     assert again is not None
@@ -52,13 +52,13 @@ def test_backoff_grows_within_its_jitter_and_its_limit(made: int, luck: float) -
 
 
 def test_no_retry_follows_the_last_attempt() -> None:
-    """After `max_attempts` attempts there is no next."""
+    """After `max_attempts` attempts there is no retry."""
     assert next_retry(RetryPolicy(max_attempts=3), 2, jitter=0.5) is not None
     assert next_retry(RetryPolicy(max_attempts=3), 3, jitter=0.5) is None
 
 
 def test_retry_after_lengthens_up_to_the_limit_and_never_shortens() -> None:
-    """A target may ask for more patience, within what the job allows."""
+    """Retry-After lengthens the delay, up to the job's longest delay."""
     retry = RetryPolicy(max_delay_seconds=30, jitter=0)
     for asked, expected in ((0.0, 1000), (10.0, 10_000), (9999.0, 30_000)):
         again = next_retry(retry, 1, jitter=0.5, retry_after_seconds=asked)

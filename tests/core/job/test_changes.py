@@ -105,7 +105,7 @@ def test_every_request_in_every_state_does_what_the_table_says(state: JobState, 
 
 
 def test_a_change_that_keeps_the_timing_needs_no_settling() -> None:
-    """Lane, spread and catch-up are marked without a new version; name, body and retries are not marked."""
+    """It has no change id, and the schedule version stays."""
     old = made()
     for change in (
         {"lane": 2, "url": "http://127.0.0.2/"},
@@ -153,7 +153,7 @@ def test_an_interval_first_runs_one_interval_after_its_creation() -> None:
 
 
 def test_a_job_that_would_never_run_is_refused() -> None:
-    """A job ends at its endAt or its one instant; what has no occurrence ahead is refused with the field named."""
+    """A job ends at its endAt or at its one instant. A job without a future occurrence is refused; the fault names the field."""
     instant = NOW - NOW % 1000 + HOUR
     once = Definition("@at 2030-03-17T18:46:40Z", "http://127.0.0.1/", 1)
     assert made(once).ends_ms == instant
@@ -171,7 +171,7 @@ def test_a_job_that_would_never_run_is_refused() -> None:
 
 
 def test_the_time_of_the_success_codes_changes_with_them_only() -> None:
-    """Set at creation and when they change, and by nothing else; of a job from before this was kept nobody knows."""
+    """It is set at creation and when the codes change. It stays unknown for a job of a release that did not store it."""
     job = made()
     assert job.success_codes_since_ms == NOW
     codes = replace(PLAIN, success_codes=(404,))

@@ -38,12 +38,12 @@ from cluster.core.limits.circuit_breaker import (
 def test_only_missing_answers_and_5xx_are_failures_of_the_host(
     status: int | None, error: str | None, counts: bool
 ) -> None:
-    """No answer and 5xx say that something is wrong with it; an answer of any other kind, or our own guard, does not."""
+    """Any other answer is not a failure of the host, nor is a refusal by the address guard."""
     assert is_host_failure(status, error) is counts
 
 
 def test_a_breaker_needs_volume_and_rate() -> None:
-    """19 failures are too few to know; 20 of 40 are half; 20 of 41 are less."""
+    """19 failures are too few; 20 of 40 are half; 20 of 41 are less than half."""
     window = AttemptWindow()
     for _ in range(MIN_ATTEMPTS - 1):
         window.add(0.0, failed=True)
@@ -59,7 +59,7 @@ def test_a_breaker_needs_volume_and_rate() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=80))
 def test_a_window_holds_the_latest_seconds(steps: list[tuple[float, bool]]) -> None:
-    """Its sums are those of a plain list of what lies within the window, to the second."""
+    """Its sums are those of a list of the attempts within the window, to the second."""
     window, now, plain = AttemptWindow(), 0.0, []
     for step, failed in steps:
         now += step
@@ -70,7 +70,7 @@ def test_a_window_holds_the_latest_seconds(steps: list[tuple[float, bool]]) -> N
 
 
 def test_a_breaker_stays_open_longer_each_time_and_then_admits_a_probe() -> None:
-    """5 s, 10 s, ... up to a minute; before its time nothing passes, then a probe."""
+    """5 s, 10 s, ... up to a minute; until then no request is admitted, then a probe."""
     assert [open_duration_ms(n) for n in (1, 2, 3, 4, 5, 50)] == [5000, 10_000, 20_000, 40_000, 60_000, 60_000]
     breaker = Breaker("a", half_open=False, until_ms=1000, opens=1, rev=1, opened_ms=0, why="", node="n")
     assert breaker.admission(999) is Admission.HOLD

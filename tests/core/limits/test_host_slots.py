@@ -54,7 +54,7 @@ def test_however_many_hosts_hang_the_one_that_answers_has_room(hanging: int) -> 
         taken += sum(begin_all(lanes, f"bad{i}", later) for i in range(hanging))
         assert taken <= SLOTS - SLOTS // 8
         assert lanes.has_room("good", later)
-    assert hanging > 1 or lanes.has_room("unknown", 5.0), "nobody knows it: it may show what it can do"
+    assert hanging > 1 or lanes.has_room("unknown", 5.0), "a new host gets a slot"
 
 
 def test_a_new_host_gets_a_slot_while_others_hang() -> None:
@@ -68,7 +68,7 @@ def test_a_new_host_gets_a_slot_while_others_hang() -> None:
 
 
 def test_ports_are_hosts_of_their_own_and_idle_ones_are_forgotten() -> None:
-    """What hangs on one port takes nothing from another; memory is bounded, and what runs is never forgotten."""
+    """A port that hangs takes no slot from another port. Memory is bounded, and a host with a request in flight is never forgotten."""
     lanes = HostSlots(SLOTS)
     begin_all(lanes, "a:1", 0.0)
     assert not lanes.has_room("a:1", 0.0)
@@ -81,6 +81,6 @@ def test_ports_are_hosts_of_their_own_and_idle_ones_are_forgotten() -> None:
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 8])
 def test_few_slots_are_still_used(slots: int) -> None:
-    """Even one slot sends, whatever the parts round to."""
+    """Even one slot is used, whatever the shares round to."""
     lanes = HostSlots(slots)
     assert begin_all(lanes, "a", 0.0) >= 1

@@ -30,7 +30,7 @@ from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule, sche
     ],
 )
 def test_equal_expressions_have_one_normal_form(text: str, normal: str) -> None:
-    """Equal schedules look equal; what differs only when clocks change stays apart."""
+    """Equal schedules have equal texts. Schedules that differ only at clock changes have different texts."""
     assert normalise(text) == normal
 
 

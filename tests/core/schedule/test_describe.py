@@ -37,14 +37,14 @@ def warned(text: str, timezone: str = "UTC") -> list[str]:
     ],
 )
 def test_every_form_of_schedule_has_its_words(text: str, words: str) -> None:
-    """Plain English, with the zone."""
+    """In plain English, with the time zone."""
     assert describe(parse_schedule(text)) == f"{words} (UTC)"
 
 
 @settings(max_examples=150, deadline=None)
 @given(spelled(0, 59, []), spelled(0, 23, []), MONTH_DAYS, WEEK_DAYS)
 def test_every_accepted_schedule_has_a_description(minutes: str, hours: str, month_days: str, week_days: str) -> None:
-    """No accepted schedule is too odd for words."""
+    """No accepted schedule lacks a description."""
     try:
         schedule = parse_schedule(f"0 {minutes} {hours} {month_days} * {week_days}", "Europe/Berlin")
     except InvalidSchedule:
@@ -80,7 +80,7 @@ def test_every_accepted_schedule_has_a_description(minutes: str, hours: str, mon
     ],
 )
 def test_each_surprise_has_one_warning(text: str, timezone: str, words: list[str]) -> None:
-    """What may surprise is said, once each, and nothing else."""
+    """There is no other warning."""
     said = warned(text, timezone)
     assert len(said) == len(words), said
     for sentence, word in zip(said, words, strict=True):

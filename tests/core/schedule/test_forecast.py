@@ -36,13 +36,13 @@ def test_a_spread_lowers_the_busiest_second() -> None:
 
 
 def test_jobs_that_there_is_no_time_to_count_are_reported() -> None:
-    """The largest herds come first."""
+    """The largest groups are counted first."""
     turns = iter([True, False])
     seen = forecast([JobGroup(ALWAYS, 0, 1), JobGroup(MINUTELY, 0, 100)], T0, 60, lambda: next(turns))
     assert (seen.per_second[0], seen.jobs_not_counted) == (100, 1)
 
 
 def test_bars_are_as_high_as_their_values() -> None:
-    """The highest is full, none is blank."""
+    """The highest bar is full; a value of 0 is a space."""
     assert bars([0, 1, 8]) == " ▂█"
     assert bars([0, 0]) == "  "

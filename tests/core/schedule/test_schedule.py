@@ -36,7 +36,7 @@ def following(schedule: Schedule, after_ms: int, count: int) -> list[str]:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
 def test_schedules_run_as_in_debians_cron_at_clock_changes(vector: dict[str, Any]) -> None:
-    """What Debian's cron was seen to do at changes of daylight saving time."""
+    """The runs of Debian's cron at changes of daylight saving time, as recorded."""
     schedule = parse_schedule(vector["schedule"], vector["timezone"])
     assert following(schedule, ms(vector["after"]), len(vector["next"])) == vector["next"]
 
@@ -199,7 +199,7 @@ def test_the_next_occurrences_are_those_of_the_expression(text: str, after: str,
     ],
 )
 def test_a_schedule_that_cannot_run_is_refused_with_a_sentence(text: str, words: str) -> None:
-    """The message names the field and what would be right."""
+    """The message names the field and the correction."""
     with pytest.raises(InvalidSchedule) as caught:
         parse_schedule(text)
     assert words in caught.value.message

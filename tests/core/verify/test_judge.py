@@ -50,7 +50,7 @@ def sent(number: int, after_ms: int, token: int, status: int | None = 500) -> Re
 
 
 def test_executions_are_counted_by_final_state() -> None:
-    """A cluster in which all is dead has no finding, and can be told from one in which all went well."""
+    """A cluster whose executions are all dead has no finding. The counts distinguish it from one without failures."""
     for state, attempts in (("succeeded", [sent(1, 20, 1, 200)]), ("dead", [sent(1, 20, 1)]), ("dead", [])):
         found, tally = judged(record(state, *attempts))
         assert found == []
@@ -64,7 +64,7 @@ def test_executions_are_counted_by_final_state() -> None:
 
 
 def test_a_send_time_that_no_retry_explains_is_a_contradiction() -> None:
-    """A send time that no writer of what is owed can have made is told, however far ahead it lies; a legal one is not."""
+    """Every send time that no writer sets is a finding, however far ahead it is. A legal one is none."""
     day, ahead = 24 * HOUR, NOW + 365 * 24 * HOUR
     failed = sent(1, 20, 1, 503)
     changed = {"defined_ms": NOW}
@@ -93,7 +93,7 @@ def test_a_send_time_that_no_retry_explains_is_a_contradiction() -> None:
 
 
 def test_attempts_start_over_only_after_a_replay() -> None:
-    """Where records keep who asked, a second first attempt is a duplicate unless somebody asked after the first."""
+    """If records hold the time of a replay, a second first attempt is a duplicate unless a replay was requested after the first."""
     tries = (sent(1, 20, 1), sent(2, 1000, 2), sent(1, 3000, 2, 200))
     kept: dict[str, Any] = {"send_ms": T + 2900, "replay_time_kept": True}
     assert kinds(record("succeeded", *tries, send_ms=T + 2900)) == [], "of a release that kept nothing"
@@ -111,17 +111,19 @@ def test_attempts_start_over_only_after_a_replay() -> None:
     more = (*tries[:2], sent(1, 3000, 2), sent(2, 4000, 3), sent(1, 6000, 3, 200))
     later = kept | {"send_ms": T + 5900}
     assert kinds(record("succeeded", *more, **later, replayed_ms=T + 5900)) == [], "the last time alone is kept"
-    assert kinds(record("succeeded", *more, **later, replayed_ms=T + 2900)) == ["duplicate"], "twice anew, asked once"
+    assert kinds(record("succeeded", *more, **later, replayed_ms=T + 2900)) == ["duplicate"], (
+        "it started over twice, one replay was requested"
+    )
 
 
 def test_a_second_delivery_after_a_lost_lease_is_no_replay() -> None:
-    """Whether or not somebody asked is no matter where a later token explains a second delivery."""
+    """A later token explains a second delivery, whether or not a replay was requested."""
     tries = (sent(1, 20, 1, None), sent(1, 12_000, 2, 200))
     assert kinds(record("succeeded", *tries, replay_time_kept=True)) == ["redelivered"]
 
 
 def test_an_unrelated_change_keeps_the_success_codes_in_force() -> None:
-    """Since when `successCodes` are what they are is kept by itself: a new name of the job hides nothing."""
+    """The time of the `successCodes` is stored by itself, so that a new name of the job hides no finding."""
     after = record("succeeded", sent(1, 0, 1, 200), sent(2, 1000, 2, 200))
     dead = record("dead", sent(1, 0, 1, 200))
     changed: dict[str, Any] = {"defined_ms": T + MINUTE}
@@ -134,14 +136,14 @@ def test_an_unrelated_change_keeps_the_success_codes_in_force() -> None:
 
 
 def test_a_missed_range_covers_what_was_cancelled_under_an_earlier_schedule() -> None:
-    """Nobody led after the change; a node cancelled it, and then the leader counted it as missed. Once for each counted."""
+    """No node led after the change: a node cancelled the occurrence, then the leader recorded it as missed. The range covers as many as its count."""
     old = OwedPeriod("v1", "0 * * * * *", "UTC", None, None, None, T - HOUR, T - 1500)
     new = OwedPeriod("v2", "0 */1 * * * *", "UTC", None, None, None, T - 1499, None)
 
     def found(*ranges: MissedRecord) -> list[str]:
-        told: list[Finding] = []
+        findings: list[Finding] = []
         bounds = Bounds(T, T + 2 * MINUTE - 1, NOW, MINUTE, 7, 7, BatchLeaseTimings(10_000, 1000))
-        judge = JobVerifier(VerifiedJob("j", (old, new), written_to_ms=T + HOUR, defined_ms=T), bounds, told.append)
+        judge = JobVerifier(VerifiedJob("j", (old, new), written_to_ms=T + HOUR, defined_ms=T), bounds, findings.append)
         for m in ranges:
             if m.first_ms < T:
                 judge.add_missed(m)
@@ -150,7 +152,7 @@ def test_a_missed_range_covers_what_was_cancelled_under_an_earlier_schedule() ->
             if m.first_ms >= T:
                 judge.add_missed(m)
         judge.finish()
-        return [f"{f.kind} {(int(f.execution.partition(':')[2]) - T) // MINUTE}" for f in told]
+        return [f"{f.kind} {(int(f.execution.partition(':')[2]) - T) // MINUTE}" for f in findings]
 
     def missed(first: int, last: int, count: int) -> MissedRecord:
         return MissedRecord(T + first * MINUTE, T + last * MINUTE, count, open=False, ended_ms=NOW)

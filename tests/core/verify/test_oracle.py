@@ -36,7 +36,7 @@ def _ms(text: str) -> int:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
 def test_the_oracle_agrees_with_debians_cron(vector: dict[str, Any]) -> None:
-    """Around changes of the clock it fires as Debian's cron was seen to."""
+    """Around clock changes it has the recorded runs of Debian's cron."""
     after = _ms(vector["after"])
     wanted = [_ms(t) for t in vector["next"]]
     found = occurrences(vector["schedule"], vector["timezone"], 0, after + 1, after + 400 * DAY)
@@ -103,7 +103,7 @@ def _disagreement(text: str, zone: str, anchor: int, start: int, width: int) -> 
 @settings(max_examples=250, deadline=None)
 @given(st.one_of(CRON, EVERY, ALIAS), st.sampled_from(ZONES), st.integers(FROM, TO), st.integers(0, 2**40))
 def test_the_oracle_agrees_with_the_engine_at_any_time(text: str, zone: str, at: int, anchor: int) -> None:
-    """Whatever is written, and in whatever zone, it reads a schedule as the engine does."""
+    """For any accepted text and any zone."""
     assert _disagreement(text, zone, anchor, at * 1000 + 1, 3 * DAY) is None
     assert _disagreement(text, zone, anchor, at * 1000, HOUR) is None
 
@@ -111,7 +111,7 @@ def test_the_oracle_agrees_with_the_engine_at_any_time(text: str, zone: str, at:
 @settings(max_examples=120, deadline=None)
 @given(CRON, st.sampled_from([*ODD_ZONES, "Europe/Berlin", "America/New_York"]), st.integers(FROM, TO))
 def test_the_oracle_agrees_with_the_engine_around_clock_changes(text: str, zone: str, at: int) -> None:
-    """On the days around a change of a zone's offset too."""
+    """On the days around a change of a zone's offset."""
     change = zones.next_change(zone, at, TO + 40_000_000)
     if change is not None:
         assert _disagreement(text, zone, 0, (change.at - 86_400) * 1000, 2 * DAY) is None
@@ -120,7 +120,7 @@ def test_the_oracle_agrees_with_the_engine_around_clock_changes(text: str, zone:
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 59), st.integers(0, 23), st.integers(1, 31), st.integers(0, 6), st.integers(FROM, TO))
 def test_the_oracle_agrees_with_another_implementation(minute: int, hour: int, day: int, weekday: int, at: int) -> None:
-    """With plain fields, day of month or day of week, it agrees with cronsim, which knows neither of us."""
+    """With plain fields it agrees with cronsim, which shares no code with the engine or the oracle."""
     text = f"{minute} {hour} {day} * {weekday}"
     start = datetime.fromisoformat("1970-01-01") + timedelta(seconds=at)
     theirs = list(islice(CronSim(text, start), 5))
@@ -138,7 +138,7 @@ def test_an_instant_is_due_once() -> None:
 
 
 def test_the_times_of_a_day_take_little_memory() -> None:
-    """Every second of a day takes 4 bytes, so that all schedules whose times are kept take some 22 MB."""
+    """Every second of a day takes 4 bytes, so that the cached schedules take 22 MB at most."""
     every = _times(tuple(range(24)), tuple(range(60)), tuple(range(60)))
     assert list(every) == list(range(86_400))
     most = _times.cache_info().maxsize
