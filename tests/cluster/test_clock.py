@@ -46,7 +46,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return made
 
 
-def test_after_a_stand_still_one_slow_reading_does_not_make_it_early(bench: Bench) -> None:
+def test_a_slow_reading_after_a_freeze_does_not_make_the_clock_early(bench: Bench) -> None:
     """A node stood still for half a minute, and its next question left late: 90 ms, the reading at their end."""
     bench.read(0.001, 0.001)
     bench.pass_(25)
@@ -54,7 +54,7 @@ def test_after_a_stand_still_one_slow_reading_does_not_make_it_early(bench: Benc
     assert -15 <= bench.ahead_ms <= MOST_EARLY_MS + 0.1
 
 
-def test_a_first_reading_that_took_long_does_not_make_it_early(bench: Bench) -> None:
+def test_a_slow_first_reading_does_not_make_the_clock_early(bench: Bench) -> None:
     """A node that starts on a busy machine is late rather than early, and exact with the first short trip."""
     bench.read(0.8, 0.0)
     assert bench.ahead_ms <= MOST_EARLY_MS + 0.1
@@ -73,7 +73,7 @@ def test_another_primary_whose_clock_differs_a_little_is_believed_at_once(bench:
 
 
 @pytest.mark.parametrize("step", [JUMP_MS + 100, -JUMP_MS - 100, 300_000, -300_000])
-def test_more_than_two_seconds_are_a_jump(bench: Bench, step: int) -> None:
+def test_a_difference_of_more_than_two_seconds_is_a_jump(bench: Bench, step: int) -> None:
     """It is told by how much, and only once."""
     bench.read(0.001, 0.001)
     bench.pass_(1)
@@ -84,7 +84,7 @@ def test_more_than_two_seconds_are_a_jump(bench: Bench, step: int) -> None:
 
 
 @pytest.mark.parametrize(("step", "before", "after"), [(3000, 0.001, 1.5), (-3000, 1.5, 0.001)])
-def test_a_jump_whose_first_reading_is_slow_is_told_by_the_next(
+def test_a_jump_whose_first_reading_is_slow_is_reported_by_the_next(
     bench: Bench, step: int, before: float, after: float
 ) -> None:
     """A change of primary comes with slow answers; both readings together tell all of it."""
@@ -96,7 +96,7 @@ def test_a_jump_whose_first_reading_is_slow_is_told_by_the_next(
     assert bench.read(0.001, 0.001) == pytest.approx(step, abs=10)
 
 
-def test_bounds_age(bench: Bench) -> None:
+def test_bounds_widen_as_they_age(bench: Bench) -> None:
     """A node whose clock is fast, and that gets slow answers alone, does not come to be early."""
     bench.read(0.001, 0.001)
     for _ in range(3):
@@ -117,7 +117,9 @@ TRIP = st.floats(0, 0.5)
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), TRIP, TRIP, st.floats(-1, 1)), min_size=1, max_size=30))
-def test_never_early_and_as_late_as_the_best_reading_allows(steps: list[tuple[float, float, float, float]]) -> None:
+def test_the_clock_is_never_early_and_as_late_as_the_best_reading_allows(
+    steps: list[tuple[float, float, float, float]],
+) -> None:
     """Whatever the trips, with clocks that part as fast as they may: ahead by 5 ms at most, behind by what is known."""
     with pytest.MonkeyPatch.context() as patch:
         bench = Bench(Clock())

@@ -60,7 +60,7 @@ async def test_a_stale_owner_moves_ends_and_removes_nothing(database: Database, 
     assert await rows(database, "executions") == before
 
 
-async def test_who_stands_still_before_his_stamp_takes_nothing_back(database: Database) -> None:
+async def test_a_node_frozen_before_its_stamp_takes_nothing_back(database: Database) -> None:
     """Claimed, frozen for longer than the lease, thawed: the stamp of the next holder stays, and so do his results."""
     await owed(database, "a")
     sleepy = await batches.claim(database, "sleepy", 0.0, ClaimFilter(), 5.0)
@@ -74,7 +74,7 @@ async def test_who_stands_still_before_his_stamp_takes_nothing_back(database: Da
 
 
 @pytest.mark.parametrize("status", [200, 404])
-async def test_who_lost_his_lease_lets_no_next_run_begin(database: Database, status: int) -> None:
+async def test_a_stale_owner_lets_no_next_run_begin(database: Database, status: int) -> None:
     """`overlap: skip`: his answer came late, another node is sending the same run by now, and names it as running."""
     (e,) = await owed(database, "a", overlap="skip", running="a:0000000000000")
     stale = await worker(database, answering(200), "stale").claiming.claimer.step(ClaimFilter())
@@ -134,7 +134,7 @@ async def test_a_batch_is_never_there_before_its_executions_name_it(
     assert seen == [2, 2, 2, 2]
 
 
-async def test_a_leader_that_stood_still_takes_nothing_back_to_an_older_schedule(database: Database) -> None:
+async def test_a_frozen_leader_takes_nothing_back_to_an_older_schedule(database: Database) -> None:
     """It read the job, stood still while the job was changed and the next leader gave its execution to the new version,
     and goes on. The node that claimed it then would cancel it, though the job owes it."""
     (e,) = await owed(database, "a")
@@ -149,7 +149,7 @@ async def test_a_leader_that_stood_still_takes_nothing_back_to_an_older_schedule
 
 
 @pytest.mark.parametrize("between", ["read_owed", "adopt"])
-async def test_what_a_node_cancels_while_the_leader_takes_it_over_is_owed_still(
+async def test_an_execution_cancelled_while_the_leader_adopts_it_is_still_owed(
     database: Database, monkeypatch: pytest.MonkeyPatch, between: str
 ) -> None:
     """The job was changed, and its execution comes due before the leader has settled that: a node cancels it for the
@@ -180,7 +180,7 @@ async def test_what_a_node_cancels_while_the_leader_takes_it_over_is_owed_still(
     assert await rows(database, "executions") == []
 
 
-async def test_what_is_moved_while_the_leader_takes_it_over_is_taken_over(
+async def test_an_execution_moved_while_the_leader_adopts_it_is_adopted(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node that stops hands it back in another batch, between two steps of the leader."""
@@ -293,7 +293,7 @@ async def _is(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("first", ["the leader", "the node"])
-async def test_what_failed_once_under_the_old_schedule_is_tried_again_under_the_new_one(
+async def test_an_attempt_that_failed_under_the_old_schedule_is_retried_under_the_new_one(
     database: Database, first: str
 ) -> None:
     """Sent in the moment in which its job was changed, answered 503, and owed by the new schedule too: whether the leader
@@ -329,7 +329,7 @@ async def test_what_failed_once_under_the_old_schedule_is_tried_again_under_the_
     assert await rows(database, "executions") == []
 
 
-async def test_what_was_asked_for_by_hand_is_nobodys_to_take_over(database: Database) -> None:
+async def test_a_run_by_hand_is_never_adopted(database: Database) -> None:
     """It is sent under any schedule. Asked for once more after a change, or met by the leader who writes down what the
     present schedule owes, it stays where it is: its node may be sending it."""
     (e,) = await owed(database, "a")
@@ -346,7 +346,7 @@ async def test_what_was_asked_for_by_hand_is_nobodys_to_take_over(database: Data
         assert await rows(database, "executions") == before
 
 
-async def test_what_is_claimed_before_it_is_taken_over_brings_its_token_along(
+async def test_an_execution_claimed_before_it_is_adopted_keeps_its_token(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch that began with the token read before would give the next owner the token that the last one has."""
@@ -373,7 +373,7 @@ async def test_what_is_claimed_before_it_is_taken_over_brings_its_token_along(
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_what_is_taken_over_is_sent_when_the_present_schedule_says(database: Database, late: bool) -> None:
+async def test_an_adopted_execution_is_sent_when_the_present_schedule_says(database: Database, late: bool) -> None:
     """Its spread may be another, and it may be behind all that is due now: the batch and what it lists agree."""
     (e,) = await owed(database, "a")
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
@@ -387,7 +387,7 @@ async def test_what_is_taken_over_is_sent_when_the_present_schedule_says(databas
 
 
 @pytest.mark.parametrize("way", ["by itself", "replayed"])
-async def test_what_is_asked_for_while_its_end_is_being_written_is_sent_again(database: Database, way: str) -> None:
+async def test_a_replay_while_the_end_is_being_written_is_sent(database: Database, way: str) -> None:
     """It is dead in history, and its node has not deleted yet what was owed: that does not stand for the new one."""
     (e,) = await owed(database, "a")
     node = worker(database, answering(500), "node")

@@ -85,7 +85,7 @@ async def test_repair_extends_a_batch_that_exists_and_touches_one_that_lists_all
     assert await repair_batches(database, [a, b]) == 1
 
 
-async def test_what_another_claimer_is_just_claiming_is_no_stray(
+async def test_a_batch_that_another_claimer_is_claiming_is_no_stray(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After an unknown outcome one claimer hands back strays while the other is between its claim and taking it on: the
@@ -115,7 +115,7 @@ async def test_what_another_claimer_is_just_claiming_is_no_stray(
     await run_dry(w)
 
 
-async def test_nobody_claims_while_strays_are_looked_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_claimer_claims_while_strays_are_released(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise what is claimed between the reading and the handing back would be handed back too."""
     await owed(database, "a")
     w = worker(database, answering(200))
@@ -158,7 +158,7 @@ def beats(*revs: int) -> list[NodeHeartbeat]:
     return [NodeHeartbeat(f"n{i}", rev, 0) for i, rev in enumerate(revs)]
 
 
-def test_silence_while_nobody_looked_is_nobodys_silence() -> None:
+def test_silence_is_not_counted_while_heartbeats_were_not_read() -> None:
     """The database was away for a minute, or we stood still: nobody is called dead for that."""
     census = Liveness()
     census.observe(beats(1, 1), 100.0)
@@ -171,7 +171,7 @@ def test_silence_while_nobody_looked_is_nobodys_silence() -> None:
     assert census.live_count(172.0, 10) == 1
 
 
-def test_short_gaps_between_readings_hide_nobodys_silence() -> None:
+def test_short_gaps_between_readings_do_not_restart_the_count_of_silence() -> None:
     """A reading that failed once does not begin the count anew."""
     census = Liveness()
     now = 0.0
@@ -183,7 +183,7 @@ def test_short_gaps_between_readings_hide_nobodys_silence() -> None:
     assert census.silent_nodes(now, 10) == {"n0"}
 
 
-def test_a_holder_without_a_heartbeat_is_silent_in_the_end() -> None:
+def test_an_owner_without_a_heartbeat_becomes_silent() -> None:
     """It was forgotten, or never wrote one: the readings in between must not begin its count anew."""
     census = Liveness()
     for i in range(8):
@@ -194,7 +194,7 @@ def test_a_holder_without_a_heartbeat_is_silent_in_the_end() -> None:
     assert census.silent_nodes(14.0, 10) == set(), "it holds nothing any more"
 
 
-async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
+async def test_a_batch_claimed_by_a_node_that_came_back_is_not_released(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node was cut off, is back, and has claimed a batch before its next heartbeat: that batch has an owner. What it
@@ -229,7 +229,7 @@ async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
     assert [b["owner"] for b in await rows(database, "batches")] == [None, None]
 
 
-async def test_tombstones_go_after_the_retention_and_not_before(database: Database) -> None:
+async def test_tombstones_are_deleted_after_the_retention_and_not_before(database: Database) -> None:
     """The auditor needs what a deleted job owed for as long as its executions are kept."""
     clock = Crank()
     day = DAY_MS
@@ -256,7 +256,7 @@ async def test_tombstones_go_after_the_retention_and_not_before(database: Databa
     ]
 
 
-async def test_a_job_made_again_is_not_taken_for_its_tombstone(
+async def test_a_job_created_again_is_not_deleted_as_a_tombstone(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is made again between the finding and the removing."""
@@ -275,7 +275,7 @@ async def test_a_job_made_again_is_not_taken_for_its_tombstone(
     assert [j["state"] for j in await rows(database, "jobs")] == ["active"]
 
 
-async def test_an_attempt_that_is_kept_is_kept_once(database: Database) -> None:
+async def test_an_attempt_that_is_added_twice_is_kept_once(database: Database) -> None:
     """A flush that is repeated must not use up attempts of the execution it lost."""
     (a,) = await owed(database, "a")
     stale = worker(database, answering(503), "stale")
@@ -292,7 +292,7 @@ async def _results(w: Any) -> Any:
     return w.context.records
 
 
-async def test_no_batch_is_larger_than_a_batch_may_be(database: Database) -> None:
+async def test_no_batch_exceeds_the_size_limit(database: Database) -> None:
     """Three hundred executions that fail together, and that a change of schedule takes over together."""
     found = await owed(database, *(f"j{i:03}" for i in range(300)))
     await database.api["jobs"].update_many({}, {"$set": {"schedule_version": "v2"}})

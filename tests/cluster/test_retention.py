@@ -28,7 +28,7 @@ DUE = 1_700_000_000_000
 SPEC = {"schedule": "@hourly", "api": "https://api.example.com/x"}
 
 
-def test_it_is_read_and_shown() -> None:
+def test_retention_days_are_read_and_shown() -> None:
     """As written; null and nothing mean the operator's; no window may reach beyond half of it."""
     spec = read_job({**SPEC, "retentionDays": 30, "catchUpWindowSeconds": 86_400}, RULES.context)
     assert job_json.job_document(spec.resolve(None))["retentionDays"] == 30
@@ -46,7 +46,7 @@ async def kept_days(db: Database) -> dict[str, float]:
     return {h["job_id"]: (int(h["expire_at"]) - int(h["ended_at"])) / DAY_MS for h in await rows(db, "history")}
 
 
-async def test_what_ends_is_kept_as_long_as_its_job_says(database: Database) -> None:
+async def test_history_is_kept_as_long_as_its_job_says(database: Database) -> None:
     """Sent or cancelled, of a job with a retention of its own and of one without."""
     made = [
         job_document("long", active_from=0, retention_days=30.0),
@@ -73,7 +73,7 @@ async def test_what_ends_is_kept_as_long_as_its_job_says(database: Database) -> 
     assert await kept_days(database) == {"long": 30, "short": 0.5, "plain": 7, "paused": 30}
 
 
-async def test_the_shortest_is_known_before_it_is_used(database: Database) -> None:
+async def test_the_shortest_retention_is_recorded_before_it_is_used(database: Database) -> None:
     """Searches by time rely on it: creating, changing and importing jobs all tell."""
 
     async def least() -> float | None:

@@ -66,7 +66,7 @@ async def told(db: Database) -> list[str]:
     return sorted(d["channel"] for d in await rows(db, "jobs") if d.get("channel"))
 
 
-async def test_a_dead_execution_is_told_once_on_each_channel_and_its_end_once(database: Database) -> None:
+async def test_a_dead_execution_makes_one_alert_per_channel_and_one_resolved_notice(database: Database) -> None:
     """The alerts are jobs that run once, through the same engine; what they say is in their bodies."""
     clock = recently()
     await prepared(database)
@@ -102,7 +102,7 @@ async def test_a_dead_execution_is_told_once_on_each_channel_and_its_end_once(da
 
 
 @pytest.mark.parametrize("dies_after", range(1, 12))
-async def test_a_leader_that_dies_between_any_two_writes_is_repaired_by_the_next(
+async def test_alerts_survive_a_leader_that_dies_between_any_two_writes(
     database: Database, monkeypatch: pytest.MonkeyPatch, dies_after: int
 ) -> None:
     """One alert for each channel, whichever write was its last."""
@@ -146,7 +146,7 @@ async def test_a_leader_that_dies_between_any_two_writes_is_repaired_by_the_next
     assert incident["open"]
 
 
-async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Database) -> None:
+async def test_default_alert_rules_apply_to_jobs_without_rules(database: Database) -> None:
     """And not for a job that wants none, and never for an alert that could not be delivered."""
     clock = recently()
     await prepared(database)
@@ -177,7 +177,7 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
     await check_books(database)
 
 
-async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: Database) -> None:
+async def test_an_alert_to_a_deleted_channel_ends_with_the_reason(database: Database) -> None:
     """Channels are read when an alert is sent; what was mended by then is used, what is gone is said."""
     clock = recently()
     await prepared(database)
@@ -200,7 +200,7 @@ async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: D
     assert "no channel 'ops'" in ended["dead"]
 
 
-async def test_nothing_has_run_for_too_long(database: Database) -> None:
+async def test_no_run_for_too_long_opens_an_incident(database: Database) -> None:
     """`noRunForSeconds` counts from the activation, and from the last success; a success ends it."""
     clock = recently()
     await channels.put(database, Channel("ops", "webhook", OPS))
@@ -253,7 +253,7 @@ async def test_a_success_that_was_recorded_late_ends_the_silence(database: Datab
     assert await told(database) == ["ops", "ops"], "once when it began and once when it was over"
 
 
-async def test_alert_jobs_are_removed_when_their_time_is_over(database: Database) -> None:
+async def test_old_alert_jobs_are_deleted_and_jobs_of_users_stay(database: Database) -> None:
     """They are not left behind for ever; jobs of users stay."""
     clock = recently()
     await prepared(database)
@@ -277,7 +277,7 @@ async def owed_again(db: Database) -> None:
     await insert_owed(db, [execution], [Batch("b2", (execution.id,), 0, 0, later, later)], lambda: "new")
 
 
-async def test_missed_and_late_are_told(database: Database) -> None:
+async def test_missed_and_late_executions_open_incidents(database: Database) -> None:
     """What is recorded as missed, and what left later than its budget, each opens an incident of its own kind."""
     clock = recently()
     await channels.put(database, Channel("ops", "webhook", OPS))
@@ -326,7 +326,7 @@ async def final(db: Database, job: str, state: str, due: int, ended: int) -> Non
     )
 
 
-async def test_what_ended_for_good_keeps_no_other_incident_from_its_end(
+async def test_incidents_of_ended_jobs_do_not_hold_up_the_check_of_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Incidents of jobs that ran once and are dead stay until somebody retries them; however many they are, another
@@ -349,7 +349,7 @@ async def test_what_ended_for_good_keeps_no_other_incident_from_its_end(
     assert still == {f"once{i}" for i in range(60)}
 
 
-async def test_the_incident_of_a_job_that_has_ended(database: Database) -> None:
+async def test_an_incident_of_an_ended_job_closes_by_a_replay_or_with_its_history(database: Database) -> None:
     """A retry that succeeds ends it, with a word; that its execution has left history ends it without one."""
     clock = recently()
     await prepared(database, "other")
@@ -369,7 +369,7 @@ async def test_the_incident_of_a_job_that_has_ended(database: Database) -> None:
     assert await told(database) == ["chat", "ops"]
 
 
-async def test_the_address_of_a_chat_is_not_kept_of_its_answers(database: Database) -> None:
+async def test_a_channel_address_is_redacted_from_stored_answers(database: Database) -> None:
     """Whoever knows it may post there: a server that repeats its request, whole or in part, puts it into no history."""
     clock = recently()
     await prepared(database)
@@ -387,7 +387,7 @@ async def test_the_address_of_a_chat_is_not_kept_of_its_answers(database: Databa
     assert chat["attempts"][0]["excerpt"] == "POST (secret) at (secret): not found"
 
 
-async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> None:
+async def test_unreadable_documents_stop_no_other_alert(database: Database) -> None:
     """Neither a spoiled result, job or incident nor spoiled rules of all jobs; and the heartbeat needs none of them."""
     clock = recently()
     await prepared(database)
@@ -409,7 +409,7 @@ async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> N
     assert await database.api["history"].count_documents({"mark": True}) == 0
 
 
-async def test_what_no_key_opens_is_said_once_one_does(database: Database) -> None:
+async def test_an_alert_to_an_undecryptable_channel_waits_for_the_key(database: Database) -> None:
     """An alert to a channel that is sealed with a key this node lacks waits for the key; the others go out at once."""
     clock = recently()
     await prepared(database)

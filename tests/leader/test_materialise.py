@@ -210,7 +210,7 @@ async def test_a_stale_leader_cannot_move_a_row(database: Database) -> None:
     await check_books(database)
 
 
-async def test_a_batch_that_names_nothing_is_never_left_by_repetition(
+async def test_a_repeated_insert_leaves_no_batch_without_executions(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An insert that reported failure but was applied is found on the next pass."""

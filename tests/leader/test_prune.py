@@ -30,7 +30,7 @@ async def left(db: Database) -> list[int]:
     return [int(d["expire_at"]) - T0 for d in found]
 
 
-async def test_what_has_expired_goes_and_nothing_else(database: Database) -> None:
+async def test_expired_history_is_deleted_and_nothing_else(database: Database) -> None:
     """Up to this very instant; what expires a millisecond later stays."""
     await fill(database, 10)
     pruner = Pruner(database, Crank(T0 - 4))
@@ -39,7 +39,7 @@ async def test_what_has_expired_goes_and_nothing_else(database: Database) -> Non
     assert await pruner.step() == Pruned(0)
 
 
-async def test_a_step_is_bounded_and_takes_the_oldest_first(
+async def test_a_prune_step_is_bounded_and_takes_the_oldest_first(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many portions of so many; what is left is left for the next step."""
@@ -53,7 +53,7 @@ async def test_a_step_is_bounded_and_takes_the_oldest_first(
     assert await left(database) == []
 
 
-async def test_what_expires_behind_its_back_goes_within_a_minute(
+async def test_a_document_that_expires_before_the_deleted_ones_is_found_within_a_minute(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It goes on from where it was, for speed; now and then it looks from the very beginning."""
@@ -66,7 +66,7 @@ async def test_what_expires_behind_its_back_goes_within_a_minute(
     assert (await pruner.step()).documents == 1
 
 
-async def test_many_that_expire_in_one_ms_do_not_hold_it_up(
+async def test_many_documents_that_expire_in_one_ms_are_all_deleted(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A herd was recorded in one millisecond: it goes in one portion, however large."""
@@ -75,7 +75,7 @@ async def test_many_that_expire_in_one_ms_do_not_hold_it_up(
     assert (await Pruner(database, Crank(T0)).step()).documents == 50
 
 
-def test_it_works_between_the_full_seconds() -> None:
+def test_pruning_runs_between_the_full_seconds() -> None:
     """In the middle of the next second when there was something, seconds later when not, at once when there is more."""
     clock = Crank(T0)
     pruner = Pruner(None, clock)  # type: ignore[arg-type] # it only waits

@@ -121,7 +121,7 @@ def _bad_owing(b: Books) -> dict[str, list[str]]:
     }
 
 
-async def test_each_kind_is_found(database: Database) -> None:
+async def test_each_kind_of_wrong_record_is_found(database: Database) -> None:
     """One wrong thing in a job's records is one finding of the right kind; the jobs beside it have none."""
     b = Books(database)
     for name in ("a", "a-1", "a0", "aB", "Z"):
@@ -137,7 +137,7 @@ async def test_each_kind_is_found(database: Database) -> None:
     assert (await judged(database, job="a")).clean
 
 
-async def test_a_right_database_has_no_finding(database: Database) -> None:
+async def test_a_right_database_has_no_findings(database: Database) -> None:
     """Successes, failures, a run by hand, a repeated request, missed ranges, what expired, what a pause cancelled."""
     b = Books(database)
     b.change(b.job("failed"), AT, state="failed", attempts=[attempt(AT + 20, status=400)])
@@ -184,7 +184,7 @@ async def _on(db: Database, make: Callable[[Books], None]) -> dict[str, list[str
     return kinds(await b.verified())
 
 
-async def test_changes_within_the_range(database: Database) -> None:
+async def test_records_are_judged_by_the_schedule_of_their_due_time(database: Database) -> None:
     """Each record is judged by the schedule that held when it was due; what a new schedule owes is owed at once."""
 
     def make(b: Books) -> None:
@@ -255,7 +255,7 @@ async def test_a_change_a_moment_before_excuses_nothing(database: Database) -> N
     }
 
 
-async def test_what_a_change_has_outlived_waits_to_be_cancelled(database: Database) -> None:
+async def test_an_execution_that_a_change_outlived_is_no_finding_until_it_is_sent(database: Database) -> None:
     """It was written down ahead, and its host is away: nobody has met it yet. Once it is sent it is unexpected."""
 
     def make(b: Books) -> None:
@@ -274,7 +274,7 @@ async def test_what_a_change_has_outlived_waits_to_be_cancelled(database: Databa
     assert await _on(database, make) == {"sent": ["unexpected"]}
 
 
-async def test_what_a_live_cluster_moves_between_two_looks_is_no_finding(database: Database) -> None:
+async def test_records_that_move_between_two_readings_are_no_finding(database: Database) -> None:
     """A result that comes between the first look and the second one is not missing."""
     b = Books(database)
     job = b.job("slow")
@@ -295,7 +295,7 @@ async def test_what_a_live_cluster_moves_between_two_looks_is_no_finding(databas
     assert report.clean
 
 
-async def test_a_job_made_meanwhile_is_no_stranger(database: Database) -> None:
+async def test_a_job_created_during_the_run_is_no_finding(database: Database) -> None:
     """A run of a job that was made after the list of jobs was read is not called unexpected."""
     b = Books(database)
     b.job("a")
@@ -315,7 +315,7 @@ async def test_a_job_made_meanwhile_is_no_stranger(database: Database) -> None:
     assert looks == 2
 
 
-async def test_many_pages(database: Database, monkeypatch: Any) -> None:
+async def test_pages_of_any_size_change_nothing(database: Database, monkeypatch: Any) -> None:
     """Pages and groups of jobs of any size change nothing: each record is looked at once."""
     from cluster.usecases import verify as command
 
@@ -335,7 +335,9 @@ async def test_many_pages(database: Database, monkeypatch: Any) -> None:
 
 
 @pytest.mark.parametrize("compared", [2, 5000])
-async def test_a_flood_of_one_kind_hides_no_other(database: Database, monkeypatch: Any, compared: int) -> None:
+async def test_many_findings_of_one_kind_hide_no_other_kind(
+    database: Database, monkeypatch: Any, compared: int
+) -> None:
     """So many of each kind are told, the gravest first, whatever came before them; all are counted."""
     from cluster.usecases import verify as command
 

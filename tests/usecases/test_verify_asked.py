@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TWICE = {**EACH, "retry": {"maxAttempts": 2, "initialDelaySeconds": 1, "maxDelaySeconds": 1, "jitter": 0}}
 
 
-async def test_what_was_asked_for_is_explained_and_nothing_else(database: Database) -> None:
+async def test_a_replay_excuses_a_second_delivery_and_nothing_else_does(database: Database) -> None:
     """Dead after two attempts, asked for, sent well: no finding. The same without a trace of anybody's asking is one."""
     status = 500
     c = await Cluster.begin(database, lambda _: httpx.Response(status))

@@ -95,7 +95,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__.strip("_"))
-async def test_a_change(database: Database, change: Callable[[Cluster], Awaitable[None]]) -> None:
+async def test_a_changed_job_has_no_findings(database: Database, change: Callable[[Cluster], Awaitable[None]]) -> None:
     """A job that is changed while it runs leaves nothing behind that is found; then something is lost, and that is."""
     c = await Cluster.begin(database)
     await c.put("a", EACH)
@@ -112,7 +112,9 @@ async def test_a_change(database: Database, change: Callable[[Cluster], Awaitabl
 
 
 @pytest.mark.parametrize("change", [_new_schedule, _delete, _pause_and_resume], ids=lambda f: f.__name__.strip("_"))
-async def test_a_change_before_anybody_looked(database: Database, change: Callable[[Cluster], Awaitable[None]]) -> None:
+async def test_a_job_changed_before_it_was_settled_has_no_findings(
+    database: Database, change: Callable[[Cluster], Awaitable[None]]
+) -> None:
     """A job that is created, is due twice while nobody leads, and is changed again: what it owed is not forgotten."""
     c = await Cluster.begin(database)
     await c.put("b", EACH)

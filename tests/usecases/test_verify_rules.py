@@ -100,7 +100,7 @@ async def test_a_success_is_a_success_and_nothing_else_is(database: Database) ->
     }
 
 
-async def test_second_deliveries(database: Database) -> None:
+async def test_second_deliveries_need_a_lost_lease_or_a_replay(database: Database) -> None:
     """A token that was given up stays so; what no lease explains says so; requests by hand and changes are no findings."""
     b = Books(database)
     first = attempt(AT + 20, token=2)
@@ -147,7 +147,7 @@ async def test_second_deliveries(database: Database) -> None:
     assert "after its first lease had ended" in short.findings[0].text
 
 
-async def test_skipped_and_missed_by_the_policies_of_the_job(database: Database) -> None:
+async def test_skipped_and_missed_records_follow_the_policies_of_the_job(database: Database) -> None:
     """Only `overlap: skip` skips, and what `catchUp: all` runs is not missed; unless the job may have been another."""
     b = Books(database)
 
@@ -217,7 +217,7 @@ async def test_early_is_before_the_planned_send_time(database: Database) -> None
     }
 
 
-async def test_a_retention_that_was_raised(database: Database) -> None:
+async def test_records_that_expired_under_a_shorter_retention_are_not_missing(database: Database) -> None:
     """What expired under the shorter one is not missing; of a job that always had its own, everything is looked at."""
     b = Books(database)
     minutes = 1 / 1440
@@ -249,7 +249,7 @@ async def test_a_change_of_something_else_hides_no_success(database: Database) -
     assert kinds(await b.verified()) == {"renamed": ["contradiction"]}
 
 
-async def test_what_a_change_leaves_with_the_job(database: Database) -> None:
+async def test_the_time_of_changed_success_codes_is_kept_with_the_job(database: Database) -> None:
     """Since when the codes hold is written with the job and read with it, and it is in no answer of the API."""
     from cluster.core.documents.job_json import job_document, read_job
     from cluster.usecases import jobs

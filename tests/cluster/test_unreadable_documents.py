@@ -36,7 +36,7 @@ def _names(logs: Any, event: str) -> list[str]:
     ],
     ids=["no version", "wrong type", "impossible cron", "unknown zone", "nonsense in its past"],
 )
-async def test_a_job_that_cannot_be_settled_keeps_its_mark_and_nobody_waiting(
+async def test_a_job_that_cannot_be_settled_keeps_its_change_pending_and_holds_up_no_other(
     database: Database, spoiled: dict[str, Any]
 ) -> None:
     """The others are settled; when it is mended it gets all that it owes."""
@@ -90,7 +90,9 @@ async def test_a_settled_job_that_becomes_unreadable_is_missed_and_the_row_goes_
     ],
     ids=["no term", "unknown zone", "no schedule at all"],
 )
-async def test_a_schedule_row_that_cannot_be_done_stops_no_other(database: Database, row: dict[str, Any]) -> None:
+async def test_a_schedule_row_that_cannot_be_materialised_stops_no_other(
+    database: Database, row: dict[str, Any]
+) -> None:
     """It sorts first, is set aside, stays where it is, and the others move on."""
     clock = Crank()
     bad = job_document("bad", "*/2 * * * * *", schedule_key=row["_id"])
@@ -167,7 +169,7 @@ async def test_an_unreadable_execution_without_a_batch_is_found_by_the_sweep(dat
     [{"$set": {"token": "first"}}, {"$unset": {"lane": ""}}, {"$set": {"ids": 7}}, {"$unset": {"claims": ""}}],
     ids=["token", "lane", "ids", "claims"],
 )
-async def test_a_batch_that_cannot_be_claimed_is_made_anew(database: Database, spoiled: dict[str, Any]) -> None:
+async def test_a_batch_that_cannot_be_claimed_is_replaced(database: Database, spoiled: dict[str, Any]) -> None:
     """It would be the first one of every claim of every node for ever; its executions say all that it did."""
     await owed(database, "a", "b", batch="bad")
     await owed(database, "c", batch="good")
@@ -188,7 +190,7 @@ async def test_a_batch_that_cannot_be_claimed_is_made_anew(database: Database, s
     [{"$unset": {"url": ""}}, {"$set": {"headers": [["X-Number", 5]]}}, {"$set": {"retry": None}}],
     ids=["no target", "a header that is no text", "no policy"],
 )
-async def test_a_job_that_cannot_be_sent_for_is_dead_and_its_batch_goes_on(
+async def test_an_execution_whose_request_cannot_be_made_is_dead_and_its_batch_goes_on(
     database: Database, spoiled: dict[str, Any]
 ) -> None:
     """Found shortly before sending: nothing of the batch may wait for ever because of it."""
@@ -202,7 +204,7 @@ async def test_a_job_that_cannot_be_sent_for_is_dead_and_its_batch_goes_on(
     assert await rows(database, "batches") == []
 
 
-async def test_an_unsound_batch_is_never_taken_for_one_that_is_sound(database: Database) -> None:
+async def test_only_corrupt_batches_are_deleted(database: Database) -> None:
     """Only what no claim can take is thrown away."""
     await owed(database, "a", batch="good")
     assert await batches.delete_corrupt(database) == []
