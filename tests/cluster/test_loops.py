@@ -1,4 +1,4 @@
-"""Loops go on whatever happens in a turn; a node whose loops do not is not ready; a leader that cannot lead gives way."""
+"""Loops continue after any error of a turn; a node whose loops do not is not ready; a failing leader steps aside."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_an_unexpected_error_does_not_end_a_loop(monkeypatch: pytest.Monke
 
 
 async def test_a_loop_that_keeps_failing_is_unhealthy_and_one_that_ended_by_itself_is_healthy() -> None:
-    """The first is broken, the second has done what it was for."""
+    """The first is broken; the second has finished."""
 
     async def wrong() -> float:
         raise TypeError("always")
@@ -97,7 +97,7 @@ async def test_a_loop_that_keeps_failing_is_unhealthy_and_one_that_ended_by_itse
 async def test_a_worker_survives_unexpected_errors_in_every_loop(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Claiming, renewing and handing back fail in ways nobody foresaw; afterwards it delivers as if nothing had been."""
+    """Claiming, renewing and releasing fail unexpectedly; afterwards the worker delivers everything."""
     await owed(database, "a", "b")
     w = worker(database, answering(200), timings=Timings(batch_lease=1.5, margin=0.2))
     renewals: list[int] = []
@@ -130,7 +130,7 @@ async def test_a_worker_survives_unexpected_errors_in_every_loop(
 async def test_a_result_that_cannot_be_recorded_does_not_hold_up_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The flush fails as a whole, the results go one by one, and the bad one ends with what is known of it."""
+    """The flush fails as a whole, the results are recorded one by one, and the bad one without what the target said."""
     await owed(database, "a", "bad", "c")
     w = worker(database, answering(200))
     real = w.recorder.record_final
@@ -159,7 +159,7 @@ async def _all_final(db: Database, count: int) -> bool:
 async def test_a_result_that_can_never_be_recorded_is_left_to_its_lease(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is lost silently: the execution stays owed, the batch is not renewed any more, and it is said."""
+    """Nothing is lost silently: the execution stays owed, the batch is not renewed any more, and an event is logged."""
     await owed(database, "a")
     w = worker(database, answering(200))
 
@@ -179,7 +179,7 @@ async def test_a_result_that_can_never_be_recorded_is_left_to_its_lease(
 async def test_a_leader_whose_work_always_fails_steps_aside(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It must not hold the lease and write nothing: after a lease of failures it resigns and stands aside."""
+    """It must not hold the lease and write nothing: after failing for a lease it resigns and steps aside."""
     timings = Timings(leader_lease=0.3, batch_lease=3)
     leader = await lead(database, Crank(), "broken", timings)
 
@@ -206,7 +206,7 @@ async def _resigned(db: Database) -> bool:
 async def test_failures_of_catch_up_and_sweep_do_not_stop_the_main_pass(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both fail at every step; occurrences are written down all the same."""
+    """Both fail in each turn; occurrences are materialised nevertheless."""
     leader = await lead(database, Crank())
 
     async def broken(*_: Any) -> Any:
@@ -276,7 +276,7 @@ async def _beat_on(n: Node, rev: int) -> bool:
 async def test_a_node_waits_for_a_database_that_fits_and_logs_the_problem(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrong setting found while booting is an error in the log and not a silent node; once it is right it boots."""
+    """A wrong setting found at boot is an error in the log, and the node is not ready; once it is corrected, the node boots."""
     monkeypatch.setattr("cluster.node.BOOT_PAUSE_MOST", 0.1)
     real = schema.ensure
 
@@ -298,7 +298,7 @@ async def test_a_node_waits_for_a_database_that_fits_and_logs_the_problem(
 async def test_the_lease_is_resigned_before_the_worker_shuts_down_and_not_taken_again(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A drain may take 9 s; a job created meanwhile must not wait for it."""
+    """A shutdown may take 9 s; a job created meanwhile must not wait for it."""
     await node.start()
     await eventually(lambda: _is(node.elector.term), 10)
     holders: list[str | None] = []
@@ -318,7 +318,7 @@ async def test_the_lease_is_resigned_before_the_worker_shuts_down_and_not_taken_
 async def test_a_shutdown_ends_in_time_although_the_database_is_unavailable(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Handing back and recording hang; the drain is cut short, says so, and what is left is the leases'."""
+    """Releasing and recording hang; the shutdown is cut short and logs that, and the leases expire."""
     await owed(database, "a")
     await owed(database, "b", batch="b2")
 
@@ -351,7 +351,7 @@ async def test_a_shutdown_ends_in_time_although_the_database_is_unavailable(
 
 
 async def test_a_shutdown_goes_on_when_one_of_its_steps_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise a bug in one part would leave the lease taken and every loop running."""
+    """Otherwise a bug in one part would leave the lease held and every loop running."""
     await node.start()
     await eventually(lambda: _is(node.ready), 10)
 

@@ -1,4 +1,4 @@
-"""Catching up after nobody led: what each policy owes, oldest first, nothing forgotten, nothing twice."""
+"""Catching up after a time without a leader: each policy, oldest first, nothing lost, nothing twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def after_an_absence(db: Database, seconds: int, *jobs: dict[str, Any]) -> tuple[Crank, Any]:
-    """Jobs materialised at T0, then nobody for so long, then a new leader until it has nothing to do."""
+    """Jobs materialised at T0, then no leader for so many seconds, then a new leader until it has nothing to do."""
     clock = Crank()
     await put_jobs(db, *jobs)
     leader = await lead(db, clock, "before")
@@ -31,7 +31,7 @@ def seconds_of(documents: list[dict[str, Any]], job: str) -> list[int]:
 
 
 async def test_catch_up_all_runs_every_occurrence_within_the_window(database: Database) -> None:
-    """`catchUp: all`: from what was written before to what is due now there is no hole."""
+    """`catchUp: all`: there is no gap between the executions written before the absence and those that are due now."""
     await after_an_absence(database, 90, job_document("a"))
     found = await rows(database, "executions")
     dues = seconds_of(found, "a")
@@ -59,7 +59,7 @@ async def test_catch_up_latest_runs_one_and_records_the_rest_as_missed(database:
 
 
 async def test_catch_up_none_records_every_occurrence_as_missed(database: Database) -> None:
-    """`catchUp: none`: everything that was not written down before is one missed range."""
+    """`catchUp: none`: all occurrences that were not materialised before are one missed range."""
     await after_an_absence(database, 90, job_document("a", catch_up="none"))
     (missed,) = await rows(database, "history")
     dues = seconds_of(await rows(database, "executions"), "a")
@@ -69,7 +69,7 @@ async def test_catch_up_none_records_every_occurrence_as_missed(database: Databa
 
 
 async def test_occurrences_left_out_by_a_changed_policy_are_missed(database: Database) -> None:
-    """`catchUp` becomes `none` when a range was counted and half of it is written down; another job keeps `all`."""
+    """`catchUp` becomes `none` when the missed part is recorded and half of the range is written; another job keeps `all`."""
     clock = Crank()
     await put_jobs(database, job_document("a"), job_document("b"))
     await settle_all(await lead(database, clock, "before"), clock)
@@ -148,7 +148,7 @@ async def test_catch_up_continues_after_a_leader_dies_at_any_write(
 
 
 async def test_the_number_of_late_batches_alive_is_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long gap is fed in behind current work, and the feeding goes on as it is worked off, the oldest first."""
+    """Late batches of a long gap are added behind current work, the oldest first, as earlier ones are finished."""
     monkeypatch.setattr("cluster.leader.catch_up.LIVE_BATCHES", 3)
     clock, leader = await after_an_absence(database, 100, *(job_document(f"j{i}") for i in range(60)))
     late = [b for b in await rows(database, "batches") if b["late"]]
@@ -169,8 +169,8 @@ async def test_the_number_of_late_batches_alive_is_bounded(database: Database, m
 async def test_occurrences_that_a_change_takes_away_unwritten_are_recorded_as_missed(
     database: Database, monkeypatch: pytest.MonkeyPatch, kind: str, when: str
 ) -> None:
-    """Nobody led, the job was changed, and its old schedule still owed something: that is a missed range, not a silence.
-    `before` the next leader comes, or `during` its catching up."""
+    """The job was changed without a leader, and its old schedule still owed occurrences: they are a missed range.
+    The change comes `before` the next leader, or `during` its catch-up."""
     import uuid
 
     from bson.datetime_ms import DatetimeMS
@@ -216,7 +216,7 @@ async def test_occurrences_that_a_change_takes_away_unwritten_are_recorded_as_mi
 async def test_a_long_absence_is_recorded_to_its_end(
     database: Database, monkeypatch: pytest.MonkeyPatch, policy: str
 ) -> None:
-    """Longer than one step may count: it makes several missed ranges that leave no hole, and what runs is the same."""
+    """The absence is longer than one step may record: several missed ranges follow without a gap, and the same ones run."""
     monkeypatch.setattr("cluster.leader.catch_up.OCCURRENCES", 17)
     monkeypatch.setattr("cluster.leader.catch_up.JOBS", 2)
     jobs = [job_document(f"j{i}", catch_up=policy, catch_up_window_seconds=20) for i in range(3)]
@@ -239,7 +239,7 @@ async def test_a_long_absence_is_recorded_to_its_end(
 
 
 async def test_every_change_without_a_leader_is_accounted_for(database: Database) -> None:
-    """Changed three times in the dark: each earlier schedule's occurrences are missed ranges, not only the last one's."""
+    """A job changes three times without a leader: each earlier schedule has missed ranges, not only the last one."""
     import uuid
 
     from bson.datetime_ms import DatetimeMS

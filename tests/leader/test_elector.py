@@ -57,7 +57,7 @@ async def test_a_holder_that_renews_keeps_its_term(database: Database) -> None:
 
 
 async def test_a_silent_holder_stops_trusting_its_term_before_it_is_replaced(database: Database) -> None:
-    """Its own trust ends before anybody else's patience."""
+    """Its own trust ends before another node may take over."""
     a, b = elector(database, "a"), elector(database, "b")
     assert await a.step()
     assert await b.step() is None
@@ -117,7 +117,7 @@ async def test_an_unanswered_take_over_is_decided_by_a_linearizable_read(
 async def test_an_unanswered_renewal_does_not_end_the_term(
     database: Database, monkeypatch: pytest.MonkeyPatch, *, applied: bool
 ) -> None:
-    """What was trusted before still is."""
+    """The trust from the renewal before stays."""
     a = elector(database, "a")
     assert await a.step()
     real = leases.renew
@@ -134,7 +134,7 @@ async def test_an_unanswered_renewal_does_not_end_the_term(
 async def test_a_renewal_that_was_not_applied_is_not_trusted(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others count from the last change they saw; that the lease is still ours is no change."""
+    """Other nodes count from the last change that they saw; that the lease still names us is no change."""
     clock = Skipping()
     a = elector(database, "a", clock)
     before = await a.step()
@@ -175,7 +175,7 @@ async def test_an_unanswered_renewal_is_repeated(database: Database, monkeypatch
 async def test_after_a_failed_read_a_take_over_needs_two_more_reads(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The silence may have been our own connection's."""
+    """The silence may be this node's own connection."""
     a = elector(database, "a")
     assert await a.step()
     clock = Skipping()

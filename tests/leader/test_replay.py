@@ -1,4 +1,4 @@
-"""Sending many dead executions again: exactly those that fit, at a rate, behind what is due, whoever leads."""
+"""Replays of many dead executions: exactly the matching ones, at a rate, behind work that is due, under any leader."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_a_replay_keeps_its_rate_and_leaves_room_for_late_work(database: D
 
 
 async def test_a_slow_replay_does_not_hold_up_another(database: Database) -> None:
-    """Each is worked on when its time has come; what the one has begun the other does not send a second time."""
+    """Each replay continues when its time has come; an execution of one replay is not sent again by the other."""
     await fill(database)
     leader = await lead(database, Crank(NOW))
     await replays.insert(database, Replay("slow", ReplayFilter(job_id="a"), 0.1, NOW, 20))
@@ -119,7 +119,7 @@ async def test_a_slow_replay_does_not_hold_up_another(database: Database) -> Non
 
 
 async def test_an_execution_that_fails_again_is_replayed_once(database: Database) -> None:
-    """Each is sent once more with fresh attempts; what is dead again stays so, with all attempts it ever had."""
+    """Each is sent once more with new attempts; one that is dead again stays dead, with all attempts it ever had."""
     await fill(database)
     leader = await lead(database, Crank(NOW))
     now = (await lead_time(database)) + 1
@@ -149,7 +149,7 @@ async def lead_time(db: Database) -> int:
 async def test_a_replay_survives_a_leader_that_dies_at_any_write(
     database: Database, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: bool
 ) -> None:
-    """Its successor finishes the page: every one that fits is sent exactly once more."""
+    """The next leader finishes the page: each matching execution is sent exactly once more."""
     await fill(database)
     now = await lead_time(database)
     leader = await lead(database, Crank(now))
@@ -180,7 +180,7 @@ async def test_a_replay_survives_a_leader_that_dies_at_any_write(
 
 
 async def test_executions_of_a_job_deleted_meanwhile_are_not_replayed(database: Database) -> None:
-    """Between counting and sending a job may go."""
+    """A job may be deleted between the count and the replay."""
     await fill(database)
     leader = await lead(database, Crank(NOW))
     await replays.insert(database, Replay("r", ReplayFilter(), 1000.0, NOW, 40))

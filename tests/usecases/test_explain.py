@@ -34,7 +34,7 @@ DAY = 86_400_000
 
 
 async def told(db: Database, at_ms: int | None, job: str = "a") -> tuple[str, str]:
-    """The state, and everything that is said, of the last explanation."""
+    """The state and all sentences of the last explanation."""
     answer = await explain_job(db, job, at_ms, LONG)
     return answer.occurrences[-1].state, text(answer)
 
@@ -69,7 +69,7 @@ async def test_a_late_and_retried_success_is_explained(database: Database) -> No
 
 @pytest.mark.parametrize(("status", "state", "words"), [(404, "failed", "refused"), (503, "dead", "it is dead")])
 async def test_failures_are_explained(database: Database, status: int, state: str, words: str) -> None:
-    """Refused at once, or used up; then asked for again by hand."""
+    """Refused at once, or out of attempts; then replayed."""
     await owed(database, "a")
     w = worker(database, answering(*[status] * (1 if state == "failed" else 3), 200))
     for _ in range(3):
@@ -86,7 +86,7 @@ async def test_failures_are_explained(database: Database, status: int, state: st
 
 
 async def test_a_second_delivery_after_a_lost_lease_is_explained(database: Database) -> None:
-    """The stale owner's answer arrives after the heir's: both requests are told, and whose lease ended."""
+    """The stale owner's answer arrives after the next owner's: both requests are named, and whose lease expired."""
     await owed(database, "a")
     waiting = asyncio.Event()
 
@@ -118,7 +118,7 @@ async def test_a_second_delivery_after_a_lost_lease_is_explained(database: Datab
 
 
 async def test_a_cancellation_by_a_pause_and_the_pause_are_explained(database: Database) -> None:
-    """What was due while it was paused was not owed; what was written ahead was cancelled, and when that happened."""
+    """Occurrences during the pause were not owed; executions written ahead were cancelled, and it says when."""
     await owed(database, "a")
     await jobs.pause(database, "a", DUE + 5000)
     await run_dry(worker(database, answering(200)))
@@ -152,7 +152,7 @@ async def test_each_version_of_a_schedule_explains_its_own_time(database: Databa
 
 
 async def test_missed_ranges_and_open_ranges_are_explained(database: Database) -> None:
-    """A range covers each of its occurrences; an open one says how far catching up has come; a lost one is admitted."""
+    """A range covers each of its occurrences; an open one says how far the catch-up is; a lost occurrence is called unknown."""
     await put_jobs(database, job_document("a", active_from=0, schedule_version="v"))
     ranges = [MissedRange("a", "v", DUE, DUE + 9000, 10, "catchUp is none")]
     await history.record_missed(database, ranges, DUE + 60_000, LONG)
@@ -178,7 +178,7 @@ async def test_missed_ranges_and_open_ranges_are_explained(database: Database) -
 
 
 async def test_a_skipped_run_names_the_run_before(database: Database) -> None:
-    """Which run was under way."""
+    """The explanation names the run that overlapped."""
     (first,) = await owed(database, "a", overlap="skip")
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"running": f"a:{DUE - 1000}"}})
     await database.api["executions"].insert_one(
@@ -196,7 +196,7 @@ async def test_a_skipped_run_names_the_run_before(database: Database) -> None:
 
 
 async def test_occurrences_ahead_and_waiting_are_explained(database: Database) -> None:
-    """Ahead, owed with a batch, nobody leads, a breaker in the way."""
+    """Ahead of the look-ahead, owed in a batch, without a leader, held by a breaker."""
     clock = Crank()
     await put_jobs(database, job_document("a", "*/30 * * * * *"))
     ahead = clock.now + 3600_000 - clock.now % 30_000
