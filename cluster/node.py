@@ -54,7 +54,7 @@ LEAST_SHUTDOWN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """What a node needs to know. `shutdown_seconds` bounds a clean stop."""
+    """The settings of a node. `shutdown_seconds` bounds a clean stop."""
 
     mongodb_uri: str
     db_name: str = "horae"

@@ -1,4 +1,4 @@
-"""What a worker counted is added to the minute's document in `stats`, and its failing hosts are logged."""
+"""Adds the counts of a worker to the minute's document in `stats`, and logs its failing hosts."""
 
 from __future__ import annotations
 

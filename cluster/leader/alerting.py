@@ -52,7 +52,7 @@ RACES = 5
 
 @dataclass(frozen=True, slots=True)
 class Alerted:
-    """What one step did."""
+    """The result of one step."""
 
     pending: int = 0
     """Results looked at."""

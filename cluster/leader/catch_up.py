@@ -47,7 +47,7 @@ OCCURRENCES_PER_TURN = 500
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """What one step did."""
+    """The result of one step."""
 
     executions: int = 0
     missed: int = 0
@@ -88,7 +88,7 @@ class CatchUp:
     def _split(
         self, backfill: Backfill, job: JobSchedule, dues: Sequence[int], to_ms: int
     ) -> tuple[list[int], list[int]]:
-        """What the job owes of these due times, all of the range before `to_ms`, as `(missed, runs)`."""
+        """The due times that the job owes of these, all of the range before `to_ms`, as `(missed, runs)`."""
         days = job.retention_days or self._context.retention_days
         return split(
             job.catch_up,

@@ -1,4 +1,4 @@
-"""What the steps of one leader share: made once, before the steps, and never changed."""
+"""The values that the steps of one leader share: made once, before the steps, and never changed."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Leader:
         self.sweeper = Sweeper(context, liveness)
         self.alerter = Alerter(context.db, context.clock, context.retention_days)
         self.counters: Counter[str] = Counter()
-        """What this node did while it led."""
+        """Counts of this node's work while it led."""
         # In this order: executions that are due now come first, and must not depend on the steps after them.
         self._steps = (
             Periodic("settle", self._settle),

@@ -25,7 +25,7 @@ class HeartbeatChange:
 
 
 class Liveness:
-    """What one node knows about all nodes."""
+    """The heartbeats of all nodes, as one node sees them."""
 
     def __init__(self) -> None:
         self._changes: dict[str, HeartbeatChange] = {}

@@ -48,7 +48,7 @@ GRACE_MS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Materialised:
-    """What one step did. `more`: there is more to do before the look-ahead is full."""
+    """The result of one step. `more`: there is more to do before the look-ahead is full."""
 
     executions: int = 0
     rows: int = 0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one run of a step did, as `Leader` counts it."""
+    """The result of one run of a step, as `Leader` counts it."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     """Added to the leader's counters."""

@@ -27,7 +27,7 @@ IDLE_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What one step deleted. `more`: there was more than one step takes."""
+    """The result of one step. `more`: there was more than one step takes."""
 
     documents: int = 0
     more: bool = False

@@ -39,7 +39,7 @@ LIVE_BATCHES = 32
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What one step did."""
+    """The result of one step."""
 
     executions: int = 0
 

@@ -1,4 +1,4 @@
-"""Settling: a job that was created, changed or resumed gets what it owes from then up to where its row has come to.
+"""Settling: a job that was created, changed or resumed gets the occurrences that it owes up to where its row has come.
 
 Jobs are read first and their rows second. Settling writes everything before the row's `covered_ms` for this job. The
 main pass writes everything from there on, and reads the job after its change. Both write the same ids.
@@ -36,14 +36,14 @@ log = structlog.get_logger()
 JOBS = 1000
 """Jobs settled in one step."""
 GRACE_MS = 10_000
-"""What a job owes further back than this is caught up as late work."""
+"""Occurrences further back than this are caught up as late work."""
 OCCURRENCES = 10_000
 """Occurrences of one schedule looked at in one go."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What one step did. `more`: as many jobs as fit into one step were waiting."""
+    """The result of one step. `more`: as many jobs as fit into one step were waiting."""
 
     jobs: int = 0
     executions: int = 0
@@ -136,7 +136,7 @@ class Settler:
         return rows
 
     async def _occurrences(self, job: JobSchedule, first: _FirstOccurrences, now_ms: int, covered_ms: int) -> list[int]:
-        """What this job owes before its row. The part that lies too far in the past becomes a range to catch up."""
+        """The occurrences that this job owes before its row. Those too far in the past become a range to catch up."""
         start = max(job.active_from_ms, job.start_ms or 0)
         if first.from_(job.schedule_key, start) >= covered_ms:
             return []

@@ -35,7 +35,7 @@ HOSTS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What one step did: batches released, batches made late work, batches that were missing, jobs completed."""
+    """The result of one step: batches released, batches made late work, batches that were missing, jobs completed."""
 
     released: int = 0
     demoted: int = 0

@@ -39,7 +39,7 @@ are reported."""
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What to verify: occurrences due within `since_ms <= due <= until_ms`, of one job or (None) of all."""
+    """The scope of a verification: occurrences due within `since_ms <= due <= until_ms`, of one job or (None) of all."""
 
     since_ms: int
     until_ms: int | None = None

@@ -1,4 +1,4 @@
-"""Cluster time, as one node learns it from readings of which nobody knows when on their way they were made."""
+"""Cluster time as one node observes it: a reading was made at an unknown moment between question and answer."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return made
 
 
-def test_after_a_stand_still_one_slow_reading_does_not_make_it_early(bench: Bench) -> None:
-    """A node stood still for half a minute, and its next question left late: 90 ms, the reading at their end."""
+def test_a_slow_reading_after_a_freeze_does_not_make_the_clock_early(bench: Bench) -> None:
+    """A node was frozen for half a minute, and its next question was delayed by 90 ms; the reading is from their end."""
     bench.read(0.001, 0.001)
     bench.pass_(25)
     bench.read(0.09, 0)
     assert -15 <= bench.ahead_ms <= MOST_EARLY_MS + 0.1
 
 
-def test_a_first_reading_that_took_long_does_not_make_it_early(bench: Bench) -> None:
+def test_a_slow_first_reading_does_not_make_the_clock_early(bench: Bench) -> None:
     """A node that starts on a busy machine is late rather than early, and exact with the first short trip."""
     bench.read(0.8, 0.0)
     assert bench.ahead_ms <= MOST_EARLY_MS + 0.1
@@ -63,7 +63,7 @@ def test_a_first_reading_that_took_long_does_not_make_it_early(bench: Bench) -> 
 
 
 def test_another_primary_whose_clock_differs_a_little_is_believed_at_once(bench: Bench) -> None:
-    """That is no jump."""
+    """A small difference is believed, and is no jump."""
     bench.read(0.001, 0.001)
     for step in (300, -300):
         bench.server += step
@@ -73,8 +73,8 @@ def test_another_primary_whose_clock_differs_a_little_is_believed_at_once(bench:
 
 
 @pytest.mark.parametrize("step", [JUMP_MS + 100, -JUMP_MS - 100, 300_000, -300_000])
-def test_more_than_two_seconds_are_a_jump(bench: Bench, step: int) -> None:
-    """It is told by how much, and only once."""
+def test_a_difference_of_more_than_two_seconds_is_a_jump(bench: Bench, step: int) -> None:
+    """The jump is reported once, with its size."""
     bench.read(0.001, 0.001)
     bench.pass_(1)
     bench.server += step
@@ -84,10 +84,10 @@ def test_more_than_two_seconds_are_a_jump(bench: Bench, step: int) -> None:
 
 
 @pytest.mark.parametrize(("step", "before", "after"), [(3000, 0.001, 1.5), (-3000, 1.5, 0.001)])
-def test_a_jump_whose_first_reading_is_slow_is_told_by_the_next(
+def test_a_jump_whose_first_reading_is_slow_is_reported_by_the_next(
     bench: Bench, step: int, before: float, after: float
 ) -> None:
-    """A change of primary comes with slow answers; both readings together tell all of it."""
+    """A change of primary comes with slow answers; both readings together give the size of the jump."""
     bench.read(0.001, 0.001)
     bench.pass_(1)
     bench.server += step
@@ -96,8 +96,8 @@ def test_a_jump_whose_first_reading_is_slow_is_told_by_the_next(
     assert bench.read(0.001, 0.001) == pytest.approx(step, abs=10)
 
 
-def test_bounds_age(bench: Bench) -> None:
-    """A node whose clock is fast, and that gets slow answers alone, does not come to be early."""
+def test_bounds_widen_as_they_age(bench: Bench) -> None:
+    """A node whose clock is fast, and that gets only slow answers, does not become early."""
     bench.read(0.001, 0.001)
     for _ in range(3):
         bench.pass_(30, -495)
@@ -106,7 +106,7 @@ def test_bounds_age(bench: Bench) -> None:
 
 
 def test_a_reading_that_took_long_is_no_jump(bench: Bench) -> None:
-    """Ten seconds on the way say nothing about the clock."""
+    """A reading that took ten seconds says nothing about the clock."""
     bench.read(0.001, 0.001)
     for before, after in ((10, 0), (0, 10)):
         assert bench.read(before, after) == 0
@@ -117,8 +117,10 @@ TRIP = st.floats(0, 0.5)
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), TRIP, TRIP, st.floats(-1, 1)), min_size=1, max_size=30))
-def test_never_early_and_as_late_as_the_best_reading_allows(steps: list[tuple[float, float, float, float]]) -> None:
-    """Whatever the trips, with clocks that part as fast as they may: ahead by 5 ms at most, behind by what is known."""
+def test_the_clock_is_never_early_and_as_late_as_the_best_reading_allows(
+    steps: list[tuple[float, float, float, float]],
+) -> None:
+    """For any round trips, and clocks that diverge as fast as they may: ahead by 5 ms at most, behind within the bounds."""
     with pytest.MonkeyPatch.context() as patch:
         bench = Bench(Clock())
         patch.setattr(time, "monotonic", lambda: bench.at)

@@ -1,4 +1,4 @@
-"""Each fence by itself: a write under an old token or term changes nothing, and says so."""
+"""Each fence by itself: a write under an old token or term changes nothing, and its result says so."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ async def test_a_stale_owner_moves_ends_and_removes_nothing(database: Database, 
     assert await rows(database, "executions") == before
 
 
-async def test_who_stands_still_before_his_stamp_takes_nothing_back(database: Database) -> None:
-    """Claimed, frozen for longer than the lease, thawed: the stamp of the next holder stays, and so do his results."""
+async def test_a_node_frozen_before_its_stamp_takes_nothing_back(database: Database) -> None:
+    """A node claims, is frozen for longer than the lease, and thaws: the stamp and the results of the next owner stay."""
     await owed(database, "a")
     sleepy = await batches.claim(database, "sleepy", 0.0, ClaimFilter(), 5.0)
     assert sleepy is not None
@@ -74,8 +74,8 @@ async def test_who_stands_still_before_his_stamp_takes_nothing_back(database: Da
 
 
 @pytest.mark.parametrize("status", [200, 404])
-async def test_who_lost_his_lease_lets_no_next_run_begin(database: Database, status: int) -> None:
-    """`overlap: skip`: his answer came late, another node is sending the same run by now, and names it as running."""
+async def test_a_stale_owner_lets_no_next_run_begin(database: Database, status: int) -> None:
+    """`overlap: skip`: the answer came late, and another node is sending the same run by now, and names it as running."""
     (e,) = await owed(database, "a", overlap="skip", running="a:0000000000000")
     stale = await worker(database, answering(200), "stale").claiming.claimer.step(ClaimFilter())
     assert stale is not None
@@ -103,8 +103,8 @@ async def test_no_run_ends_before_its_requests_did(database: Database) -> None:
 async def test_a_batch_is_never_there_before_its_executions_name_it(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Claimed in between it would be found empty and removed, and its executions would wait for the sweep. This holds
-    for what the leader writes, for re-owning, for moves and for repair."""
+    """Claimed in between it would be found empty and deleted, and its executions would wait for the sweep. This holds
+    for the writes of the leader, for adopting, for moves and for repair."""
     real = batches.insert
     seen: list[int] = []
 
@@ -134,9 +134,9 @@ async def test_a_batch_is_never_there_before_its_executions_name_it(
     assert seen == [2, 2, 2, 2]
 
 
-async def test_a_leader_that_stood_still_takes_nothing_back_to_an_older_schedule(database: Database) -> None:
-    """It read the job, stood still while the job was changed and the next leader gave its execution to the new version,
-    and goes on. The node that claimed it then would cancel it, though the job owes it."""
+async def test_a_frozen_leader_takes_nothing_back_to_an_older_schedule(database: Database) -> None:
+    """It read the job, was frozen while the job was changed and the next leader adopted its execution for the new
+    version, and goes on. A node that claimed the execution then would cancel it, though the job owes it."""
     (e,) = await owed(database, "a")
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
     for version, taken in (("v2", 1), ("v1", 0)):
@@ -149,11 +149,11 @@ async def test_a_leader_that_stood_still_takes_nothing_back_to_an_older_schedule
 
 
 @pytest.mark.parametrize("between", ["read_owed", "adopt"])
-async def test_what_a_node_cancels_while_the_leader_takes_it_over_is_owed_still(
+async def test_an_execution_cancelled_while_the_leader_adopts_it_is_still_owed(
     database: Database, monkeypatch: pytest.MonkeyPatch, between: str
 ) -> None:
     """The job was changed, and its execution comes due before the leader has settled that: a node cancels it for the
-    older schedule between two steps of the leader, who found it there. The present schedule owes it too.
+    older schedule between two writes of the leader, which read it before. The present schedule owes it too.
     """
     (e,) = await owed(database, "a")
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
@@ -180,10 +180,10 @@ async def test_what_a_node_cancels_while_the_leader_takes_it_over_is_owed_still(
     assert await rows(database, "executions") == []
 
 
-async def test_what_is_moved_while_the_leader_takes_it_over_is_taken_over(
+async def test_an_execution_moved_while_the_leader_adopts_it_is_adopted(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node that stops hands it back in another batch, between two steps of the leader."""
+    """A node that shuts down releases it in another batch, between two steps of the leader."""
     (e,) = await owed(database, "a")
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
     real = executions.adopt
@@ -212,7 +212,7 @@ def term(number: int) -> Term:
 
 
 async def test_a_leader_that_meets_a_newer_term_writes_nothing(database: Database) -> None:
-    """Neither executions nor the row: the successor has been here."""
+    """Neither executions nor the row are written: a newer leader has stamped the row."""
     clock = Crank()
     document = job_document("a")
     del document["unsettled"]
@@ -265,7 +265,7 @@ async def test_the_main_pass_leaves_unsettled_jobs_to_settling(database: Databas
 async def test_a_job_read_long_ago_is_read_again_before_its_execution_leaves(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was paused while its execution stood behind a slow one: it must not be sent."""
+    """The job was paused while its execution waited behind a slow one: it must not be sent."""
     monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", 0.1)
     await owed(database, "a", "b")
     gate, sent = asyncio.Event(), list[str]()
@@ -293,11 +293,11 @@ async def _is(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("first", ["the leader", "the node"])
-async def test_what_failed_once_under_the_old_schedule_is_tried_again_under_the_new_one(
+async def test_an_attempt_that_failed_under_the_old_schedule_is_retried_under_the_new_one(
     database: Database, first: str
 ) -> None:
-    """Sent in the moment in which its job was changed, answered 503, and owed by the new schedule too: whether the leader
-    comes to the job before the node tries again or after it gave up, it goes on, with the attempt that was made."""
+    """Sent in the moment in which its job was changed, answered with 503, and owed by the new schedule too: whether the
+    leader settles the job before or after the retry, the execution continues, with the attempt that was made."""
     (e,) = await owed(database, "a")
     node = worker(database, answering(503))
     claimed = await node.claiming.claimer.step(ClaimFilter())
@@ -329,9 +329,9 @@ async def test_what_failed_once_under_the_old_schedule_is_tried_again_under_the_
     assert await rows(database, "executions") == []
 
 
-async def test_what_was_asked_for_by_hand_is_nobodys_to_take_over(database: Database) -> None:
-    """It is sent under any schedule. Asked for once more after a change, or met by the leader who writes down what the
-    present schedule owes, it stays where it is: its node may be sending it."""
+async def test_a_run_by_hand_is_never_adopted(database: Database) -> None:
+    """It is sent under any schedule. Requested once more after a change, or found by the leader that materialises the
+    present schedule, it stays where it is: its node may be sending it."""
     (e,) = await owed(database, "a")
     asked = {"trigger": True, "asked_at": DatetimeMS(T0), "token": 1, "owner": "n", "state": "leased"}
     await database.api["executions"].update_one({"_id": e.id}, {"$set": asked})
@@ -346,10 +346,10 @@ async def test_what_was_asked_for_by_hand_is_nobodys_to_take_over(database: Data
         assert await rows(database, "executions") == before
 
 
-async def test_what_is_claimed_before_it_is_taken_over_brings_its_token_along(
+async def test_an_execution_claimed_before_it_is_adopted_keeps_its_token(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch that began with the token read before would give the next owner the token that the last one has."""
+    """A batch that began with the token read before would give the next owner the token of the last one."""
     (e,) = await owed(database, "a")
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
     real, claims = executions.adopt, [1]
@@ -373,8 +373,8 @@ async def test_what_is_claimed_before_it_is_taken_over_brings_its_token_along(
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_what_is_taken_over_is_sent_when_the_present_schedule_says(database: Database, late: bool) -> None:
-    """Its spread may be another, and it may be behind all that is due now: the batch and what it lists agree."""
+async def test_an_adopted_execution_is_sent_when_the_present_schedule_says(database: Database, late: bool) -> None:
+    """The new schedule may have another spread, and the execution may be late work: the batch and its executions agree."""
     (e,) = await owed(database, "a")
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
     planned = replace(e, schedule_version="v2", batch="planned", send_ms=e.send_ms + 1800)
@@ -387,8 +387,8 @@ async def test_what_is_taken_over_is_sent_when_the_present_schedule_says(databas
 
 
 @pytest.mark.parametrize("way", ["by itself", "replayed"])
-async def test_what_is_asked_for_while_its_end_is_being_written_is_sent_again(database: Database, way: str) -> None:
-    """It is dead in history, and its node has not deleted yet what was owed: that does not stand for the new one."""
+async def test_a_replay_while_the_end_is_being_written_is_sent(database: Database, way: str) -> None:
+    """The execution is dead in history and not yet deleted from `executions`: that leftover does not count as the replay."""
     (e,) = await owed(database, "a")
     node = worker(database, answering(500), "node")
     claimed = await node.claiming.claimer.step(ClaimFilter())

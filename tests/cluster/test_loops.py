@@ -1,4 +1,4 @@
-"""Loops go on whatever happens in a turn; a node whose loops do not is not ready; a leader that cannot lead gives way."""
+"""Loops continue after any error of a turn; a node whose loops do not is not ready; a failing leader steps aside."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ async def test_an_unexpected_error_does_not_end_a_loop(monkeypatch: pytest.Monke
     assert not loop.healthy(1000.0), "a loop that was cancelled does not run"
 
 
-async def test_a_loop_that_fails_for_long_is_not_sound_and_one_that_ended_by_itself_is() -> None:
-    """The first is broken, the second has done what it was for."""
+async def test_a_loop_that_keeps_failing_is_unhealthy_and_one_that_ended_by_itself_is_healthy() -> None:
+    """The first is broken; the second has finished."""
 
     async def wrong() -> float:
         raise TypeError("always")
@@ -97,7 +97,7 @@ async def test_a_loop_that_fails_for_long_is_not_sound_and_one_that_ended_by_its
 async def test_a_worker_survives_unexpected_errors_in_every_loop(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Claiming, renewing and handing back fail in ways nobody foresaw; afterwards it delivers as if nothing had been."""
+    """Claiming, renewing and releasing fail unexpectedly; afterwards the worker delivers everything."""
     await owed(database, "a", "b")
     w = worker(database, answering(200), timings=Timings(batch_lease=1.5, margin=0.2))
     renewals: list[int] = []
@@ -127,10 +127,10 @@ async def test_a_worker_survives_unexpected_errors_in_every_loop(
     assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
 
 
-async def test_one_result_that_cannot_be_recorded_keeps_no_other_from_it(
+async def test_a_result_that_cannot_be_recorded_does_not_hold_up_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The flush fails as a whole, the results go one by one, and the bad one ends with what is known of it."""
+    """The flush fails as a whole, the results are recorded one by one, and the bad one without what the target said."""
     await owed(database, "a", "bad", "c")
     w = worker(database, answering(200))
     real = w.recorder.record_final
@@ -156,10 +156,10 @@ async def _all_final(db: Database, count: int) -> bool:
     return len(await rows(db, "history")) == count
 
 
-async def test_a_result_that_can_never_be_recorded_is_left_to_the_lease(
+async def test_a_result_that_can_never_be_recorded_is_left_to_its_lease(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is lost silently: the execution stays owed, the batch is not renewed any more, and it is said."""
+    """Nothing is lost silently: the execution stays owed, the batch is not renewed any more, and an event is logged."""
     await owed(database, "a")
     w = worker(database, answering(200))
 
@@ -176,8 +176,10 @@ async def test_a_result_that_can_never_be_recorded_is_left_to_the_lease(
     await w.shutdown(1)
 
 
-async def test_a_leader_whose_work_always_fails_gives_way(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It must not hold the lease and write nothing: after a lease of failures it resigns and stands aside."""
+async def test_a_leader_whose_work_always_fails_steps_aside(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not hold the lease and write nothing: after failing for a lease it resigns and steps aside."""
     timings = Timings(leader_lease=0.3, batch_lease=3)
     leader = await lead(database, Crank(), "broken", timings)
 
@@ -201,10 +203,10 @@ async def _resigned(db: Database) -> bool:
     return (await leases.read(db)).holder is None
 
 
-async def test_what_is_due_now_depends_on_neither_catching_up_nor_the_sweep(
+async def test_failures_of_catch_up_and_sweep_do_not_stop_the_main_pass(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both fail at every step; occurrences are written down all the same."""
+    """Both fail in each turn; occurrences are materialised nevertheless."""
     leader = await lead(database, Crank())
 
     async def broken(*_: Any) -> Any:
@@ -237,7 +239,7 @@ async def _dropped(uri: str, name: str) -> None:
         await client.drop_database(name)
 
 
-async def test_readiness_tells_of_a_loop_that_does_not_run(node: Node) -> None:
+async def test_a_node_with_a_loop_that_does_not_run_is_not_ready(node: Node) -> None:
     """Every loop is watched; the node is ready only while all of them run."""
     await node.start()
     await eventually(lambda: _is(node.ready), 10)
@@ -252,7 +254,7 @@ async def test_readiness_tells_of_a_loop_that_does_not_run(node: Node) -> None:
         assert node.ready
 
 
-async def test_the_heartbeat_survives_what_nobody_foresaw(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_heartbeat_survives_unforeseen_documents(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """The heartbeat document of another release may lack anything; without a heartbeat this node would count as dead."""
     monkeypatch.setattr(nodes, "heartbeats", failing(nodes.heartbeats, 1, KeyError("load")))
     await node.start()
@@ -271,8 +273,10 @@ async def _beat_on(n: Node, rev: int) -> bool:
     return await _rev(n) >= rev
 
 
-async def test_a_database_that_does_not_fit_is_said_and_waited_for(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong setting found while booting is an error in the log and not a silent node; once it is right it boots."""
+async def test_a_node_waits_for_a_database_that_fits_and_logs_the_problem(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong setting found at boot is an error in the log, and the node is not ready; once it is corrected, the node boots."""
     monkeypatch.setattr("cluster.node.BOOT_PAUSE_MOST", 0.1)
     real = schema.ensure
 
@@ -291,10 +295,10 @@ async def test_a_database_that_does_not_fit_is_said_and_waited_for(node: Node, m
     await eventually(lambda: _is(node.ready), 10)
 
 
-async def test_the_lease_is_given_up_before_the_drain_and_not_taken_again(
+async def test_the_lease_is_resigned_before_the_worker_shuts_down_and_not_taken_again(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A drain may take 9 s; a job created meanwhile must not wait for it."""
+    """A shutdown may take 9 s; a job created meanwhile must not wait for it."""
     await node.start()
     await eventually(lambda: _is(node.elector.term), 10)
     holders: list[str | None] = []
@@ -311,10 +315,10 @@ async def test_the_lease_is_given_up_before_the_drain_and_not_taken_again(
     assert holders == [None, None]
 
 
-async def test_a_drain_ends_in_time_although_the_database_is_away(
+async def test_a_shutdown_ends_in_time_although_the_database_is_unavailable(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Handing back and recording hang; the drain is cut short, says so, and what is left is the leases'."""
+    """Releasing and recording hang; the shutdown is cut short and logs that, and the leases expire."""
     await owed(database, "a")
     await owed(database, "b", batch="b2")
 
@@ -346,8 +350,8 @@ async def test_a_drain_ends_in_time_although_the_database_is_away(
     assert len(await rows(database, "executions")) == 2
 
 
-async def test_a_drain_goes_on_when_one_of_its_steps_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise a bug in one part would leave the lease taken and every loop running."""
+async def test_a_shutdown_goes_on_when_one_of_its_steps_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a bug in one part would leave the lease held and every loop running."""
     await node.start()
     await eventually(lambda: _is(node.ready), 10)
 

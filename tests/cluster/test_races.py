@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 async def test_both_halves_of_an_unfinished_move_are_found(database: Database) -> None:
-    """Retries of two batches move to one new batch, and the node dies before inserting it. Whoever reclaims the first
-    old batch makes the new one with what he knows; whoever reclaims the second must add what he knows."""
+    """Retries of two batches move to one new batch, and the node dies before inserting it. The node that reclaims the
+    first old batch inserts the new one with its executions; the one that reclaims the second must add its own."""
     (a,) = await owed(database, "a", batch="b1")
     (b,) = await owed(database, "b", batch="b2")
     dying = worker(database, answering(503), "dying")
@@ -51,8 +51,8 @@ async def test_both_halves_of_an_unfinished_move_are_found(database: Database) -
 
 
 async def test_a_token_never_goes_down_when_two_batches_move_into_one(database: Database) -> None:
-    """One flush moves what was leased under token 1 and what was under token 6, and the node dies. Whoever makes the new
-    batch knows of the first alone; the next attempt of the second has a greater token all the same."""
+    """One flush moves executions leased under token 1 and under token 6, and the node dies. The node that inserts the new
+    batch knows only of the first; the next attempt of the second has a greater token nevertheless."""
     await owed(database, "a", batch="b1")
     (b,) = await owed(database, "b", batch="b2")
     await database.api["batches"].update_one({"_id": "b2"}, {"$set": {"token": 5}})
@@ -73,7 +73,7 @@ async def test_a_token_never_goes_down_when_two_batches_move_into_one(database: 
 
 
 async def test_repair_extends_a_batch_that_exists_and_touches_one_that_lists_all(database: Database) -> None:
-    """The number it returns is that of missing batches alone."""
+    """The number it returns counts only the missing batches."""
     a, b = await owed(database, "a", "b")
     await database.api["batches"].update_one({"_id": "b"}, {"$set": {"ids": [a.id]}})
     assert await repair_batches(database, [a, b]) == 0
@@ -85,11 +85,11 @@ async def test_repair_extends_a_batch_that_exists_and_touches_one_that_lists_all
     assert await repair_batches(database, [a, b]) == 1
 
 
-async def test_what_another_claimer_is_just_claiming_is_no_stray(
+async def test_a_batch_that_another_claimer_is_claiming_is_no_stray(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After an unknown outcome one claimer hands back strays while the other is between its claim and taking it on: the
-    batch carries our name and is not held yet. Handed back, it would have two owners at once."""
+    """After an unknown outcome one claimer releases strays while the other has claimed a batch that it does not hold yet:
+    the batch names this node. Released, it would have two owners at once."""
     await owed(database, "a")
     w = worker(database, answering(200))
     claimed, go_on = asyncio.Event(), asyncio.Event()
@@ -115,8 +115,8 @@ async def test_what_another_claimer_is_just_claiming_is_no_stray(
     await run_dry(w)
 
 
-async def test_nobody_claims_while_strays_are_looked_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise what is claimed between the reading and the handing back would be handed back too."""
+async def test_no_claimer_claims_while_strays_are_released(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a batch that is claimed between the read and the release would be released too."""
     await owed(database, "a")
     w = worker(database, answering(200))
     looking, go_on = asyncio.Event(), asyncio.Event()
@@ -141,7 +141,7 @@ async def test_nobody_claims_while_strays_are_looked_for(database: Database, mon
 async def test_a_changed_primary_stops_reclaiming_for_a_lease(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new one's clock may be ahead, so that leases look ended to it that are not; owners renew first."""
+    """The new primary's clock may be ahead, so that live leases look expired to it; owners renew first."""
     await owed(database, "a", batch="owned")
     other = worker(database, answering(200), "other")
     assert await other.claiming.claimer.step(ClaimFilter()) is not None
@@ -158,8 +158,8 @@ def beats(*revs: int) -> list[NodeHeartbeat]:
     return [NodeHeartbeat(f"n{i}", rev, 0) for i, rev in enumerate(revs)]
 
 
-def test_silence_while_nobody_looked_is_nobodys_silence() -> None:
-    """The database was away for a minute, or we stood still: nobody is called dead for that."""
+def test_silence_is_not_counted_while_heartbeats_were_not_read() -> None:
+    """The database was unavailable for a minute, or this node was frozen: no node counts as silent for that."""
     census = Liveness()
     census.observe(beats(1, 1), 100.0)
     assert census.silent_nodes(160.0, 10) == set(), "nothing was read for a minute: nothing is known"
@@ -171,8 +171,8 @@ def test_silence_while_nobody_looked_is_nobodys_silence() -> None:
     assert census.live_count(172.0, 10) == 1
 
 
-def test_short_gaps_between_readings_hide_nobodys_silence() -> None:
-    """A reading that failed once does not begin the count anew."""
+def test_short_gaps_between_readings_do_not_restart_the_count_of_silence() -> None:
+    """One failed reading does not restart the count."""
     census = Liveness()
     now = 0.0
     while now < 11:
@@ -183,8 +183,8 @@ def test_short_gaps_between_readings_hide_nobodys_silence() -> None:
     assert census.silent_nodes(now, 10) == {"n0"}
 
 
-def test_a_holder_without_a_heartbeat_is_silent_in_the_end() -> None:
-    """It was forgotten, or never wrote one: the readings in between must not begin its count anew."""
+def test_an_owner_without_a_heartbeat_becomes_silent() -> None:
+    """Its heartbeat was deleted, or never written: the readings in between must not restart its count."""
     census = Liveness()
     for i in range(8):
         census.observe(beats(i), 2.0 * i)
@@ -194,7 +194,7 @@ def test_a_holder_without_a_heartbeat_is_silent_in_the_end() -> None:
     assert census.silent_nodes(14.0, 10) == set(), "it holds nothing any more"
 
 
-async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
+async def test_a_batch_claimed_by_a_node_that_came_back_is_not_released(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node was cut off, is back, and has claimed a batch before its next heartbeat: that batch has an owner. What it
@@ -229,8 +229,8 @@ async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
     assert [b["owner"] for b in await rows(database, "batches")] == [None, None]
 
 
-async def test_tombstones_go_after_the_retention_and_not_before(database: Database) -> None:
-    """The auditor needs what a deleted job owed for as long as its executions are kept."""
+async def test_tombstones_are_deleted_after_the_retention_and_not_before(database: Database) -> None:
+    """`horae verify` needs to know what a deleted job owed for as long as its executions are kept."""
     clock = Crank()
     day = DAY_MS
     documents = [
@@ -256,10 +256,10 @@ async def test_tombstones_go_after_the_retention_and_not_before(database: Databa
     ]
 
 
-async def test_a_job_made_again_is_not_taken_for_its_tombstone(
+async def test_a_job_created_again_is_not_deleted_as_a_tombstone(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is made again between the finding and the removing."""
+    """The job is created again between the read and the delete."""
     document = job_document("a", state="deleted", updated_at=DatetimeMS(0))
     del document["unsettled"]
     await put_jobs(database, document)
@@ -275,8 +275,8 @@ async def test_a_job_made_again_is_not_taken_for_its_tombstone(
     assert [j["state"] for j in await rows(database, "jobs")] == ["active"]
 
 
-async def test_an_attempt_that_is_kept_is_kept_once(database: Database) -> None:
-    """A flush that is repeated must not use up attempts of the execution it lost."""
+async def test_an_attempt_that_is_added_twice_is_kept_once(database: Database) -> None:
+    """A repeated flush must not use up attempts of the execution whose lease was lost."""
     (a,) = await owed(database, "a")
     stale = worker(database, answering(503), "stale")
     await stale.claiming.claim_once()
@@ -292,8 +292,8 @@ async def _results(w: Any) -> Any:
     return w.context.records
 
 
-async def test_no_batch_is_larger_than_a_batch_may_be(database: Database) -> None:
-    """Three hundred executions that fail together, and that a change of schedule takes over together."""
+async def test_no_batch_exceeds_the_size_limit(database: Database) -> None:
+    """Three hundred executions fail together, and are adopted together after a change of schedule."""
     found = await owed(database, *(f"j{i:03}" for i in range(300)))
     await database.api["jobs"].update_many({}, {"$set": {"schedule_version": "v2"}})
     renewed = [replace(e, schedule_version="v2", batch="planned") for e in found]

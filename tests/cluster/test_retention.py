@@ -1,4 +1,4 @@
-"""`retentionDays` of a job, from its definition to what is written with it."""
+"""`retentionDays` of a job, from its definition to the documents that are kept under it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ DUE = 1_700_000_000_000
 SPEC = {"schedule": "@hourly", "api": "https://api.example.com/x"}
 
 
-def test_it_is_read_and_shown() -> None:
-    """As written; null and nothing mean the operator's; no window may reach beyond half of it."""
+def test_retention_days_are_read_and_shown() -> None:
+    """Shown as written; null or omitted means the operator's; the window must not be longer than half of it."""
     spec = read_job({**SPEC, "retentionDays": 30, "catchUpWindowSeconds": 86_400}, RULES.context)
     assert job_json.job_document(spec.resolve(None))["retentionDays"] == 30
     assert read_job(SPEC, RULES.context).resolve(None).retention_days is None
@@ -46,8 +46,8 @@ async def kept_days(db: Database) -> dict[str, float]:
     return {h["job_id"]: (int(h["expire_at"]) - int(h["ended_at"])) / DAY_MS for h in await rows(db, "history")}
 
 
-async def test_what_ends_is_kept_as_long_as_its_job_says(database: Database) -> None:
-    """Sent or cancelled, of a job with a retention of its own and of one without."""
+async def test_history_is_kept_as_long_as_its_job_says(database: Database) -> None:
+    """Sent and cancelled executions, of a job with a retention of its own and of one without."""
     made = [
         job_document("long", active_from=0, retention_days=30.0),
         job_document("short", active_from=0, retention_days=0.5),
@@ -73,8 +73,8 @@ async def test_what_ends_is_kept_as_long_as_its_job_says(database: Database) -> 
     assert await kept_days(database) == {"long": 30, "short": 0.5, "plain": 7, "paused": 30}
 
 
-async def test_the_shortest_is_known_before_it_is_used(database: Database) -> None:
-    """Searches by time rely on it: creating, changing and importing jobs all tell."""
+async def test_the_shortest_retention_is_recorded_before_it_is_used(database: Database) -> None:
+    """Searches by time rely on it: it is recorded when jobs are created, changed or imported."""
 
     async def least() -> float | None:
         found = await database.api["meta"].find_one({"_id": "retention"})

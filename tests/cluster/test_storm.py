@@ -1,4 +1,4 @@
-"""Storms: one job is created, changed, paused, resumed and deleted at random while leaders come, die half way and go.
+"""One job is created, changed, paused, resumed and deleted at random while leaders come, die between writes and go.
 
 Whatever the order, afterwards every occurrence that it owed is sent, cancelled with a reason or recorded as missed, and
 nothing was sent twice. The storm of a seed is the same each time.

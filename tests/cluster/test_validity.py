@@ -1,4 +1,4 @@
-"""Whoever holds something stops before anybody else may begin: trust counts from before the question was asked."""
+"""A holder stops before another node may begin: its trust counts from before the question was sent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TIMINGS = Timings(leader_lease=3.0, batch_lease=3.0, margin=0.5)
 
 
 def slow(real: Any, asked: list[float]) -> Any:
-    """The same, and the answer takes its time to arrive. `asked`: when the question went out, monotonic seconds."""
+    """The same function with a slow answer. `asked`: when the questions were sent, monotonic seconds."""
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         asked.append(Clock.monotonic())
@@ -78,7 +78,7 @@ async def test_a_renewal_is_valid_from_before_it_was_asked_for(
 async def test_a_term_is_trusted_from_before_it_was_asked_for(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Taking over and renewing; also when the answer was lost and a read had to settle it."""
+    """Taking over and renewing, also when the answer was lost and a read decided."""
     limit = TIMINGS.leader_lease - TIMINGS.margin
     real = leases.renew
     asked: list[float] = []
@@ -134,7 +134,7 @@ async def _cautious(node: Node) -> bool:
 async def test_after_an_unknown_claim_the_batch_is_free_before_its_lease_ends(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the loop itself: it remembers that a batch may carry its name, and hands it back at the next turn."""
+    """The claim loop remembers that a batch may name this node, and releases it in the next turn."""
     await owed(database, "a")
     real = batches.claim
     calls = [0]

@@ -1,4 +1,4 @@
-"""Alerts on a real MongoDB: decided once, said once, whoever dies in between; and they cost others nothing."""
+"""Alerts on a real MongoDB: each is sent once, whichever process dies in between, and they delay no other job."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ async def told(db: Database) -> list[str]:
     return sorted(d["channel"] for d in await rows(db, "jobs") if d.get("channel"))
 
 
-async def test_a_dead_execution_is_told_once_on_each_channel_and_its_end_once(database: Database) -> None:
-    """The alerts are jobs that run once, through the same engine; what they say is in their bodies."""
+async def test_a_dead_execution_makes_one_alert_per_channel_and_one_resolved_notice(database: Database) -> None:
+    """The alerts are jobs that run once, through the same engine; their bodies have the notices."""
     clock = recently()
     await prepared(database)
     await run_dry(worker(database, answering(503), clock=clock))
@@ -102,7 +102,7 @@ async def test_a_dead_execution_is_told_once_on_each_channel_and_its_end_once(da
 
 
 @pytest.mark.parametrize("dies_after", range(1, 12))
-async def test_a_leader_that_dies_between_any_two_writes_is_repaired_by_the_next(
+async def test_alerts_survive_a_leader_that_dies_between_any_two_writes(
     database: Database, monkeypatch: pytest.MonkeyPatch, dies_after: int
 ) -> None:
     """One alert for each channel, whichever write was its last."""
@@ -146,8 +146,8 @@ async def test_a_leader_that_dies_between_any_two_writes_is_repaired_by_the_next
     assert incident["open"]
 
 
-async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Database) -> None:
-    """And not for a job that wants none, and never for an alert that could not be delivered."""
+async def test_default_alert_rules_apply_to_jobs_without_rules(database: Database) -> None:
+    """They do not apply to a job with empty rules, nor to an alert that could not be delivered."""
     clock = recently()
     await prepared(database)
     await owed(database, "plain", batch="b-plain", retry=ONCE)
@@ -177,8 +177,8 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
     await check_books(database)
 
 
-async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: Database) -> None:
-    """Channels are read when an alert is sent; what was mended by then is used, what is gone is said."""
+async def test_an_alert_to_a_deleted_channel_ends_with_the_reason(database: Database) -> None:
+    """Channels are read when an alert is sent: a corrected address is used, a deleted channel ends the alert."""
     clock = recently()
     await prepared(database)
     await run_dry(worker(database, answering(503), clock=clock))
@@ -200,7 +200,7 @@ async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: D
     assert "no channel 'ops'" in ended["dead"]
 
 
-async def test_nothing_has_run_for_too_long(database: Database) -> None:
+async def test_no_run_for_too_long_opens_an_incident(database: Database) -> None:
     """`noRunForSeconds` counts from the activation, and from the last success; a success ends it."""
     clock = recently()
     await channels.put(database, Channel("ops", "webhook", OPS))
@@ -222,7 +222,7 @@ async def test_nothing_has_run_for_too_long(database: Database) -> None:
 
 @pytest.mark.parametrize("later", [None, "failed"])
 async def test_a_success_that_was_recorded_late_ends_the_silence(database: Database, later: str | None) -> None:
-    """What succeeded just before the leader found the job silent ends the incident, also if the next one failed."""
+    """A success just before the leader found the job silent closes the incident, even if the next execution failed."""
     clock = recently()
     await channels.put(database, Channel("ops", "webhook", OPS))
     alerts = {"channels": ["ops"], "noRunForSeconds": 60}
@@ -253,8 +253,8 @@ async def test_a_success_that_was_recorded_late_ends_the_silence(database: Datab
     assert await told(database) == ["ops", "ops"], "once when it began and once when it was over"
 
 
-async def test_alert_jobs_are_removed_when_their_time_is_over(database: Database) -> None:
-    """They are not left behind for ever; jobs of users stay."""
+async def test_old_alert_jobs_are_deleted_and_jobs_of_users_stay(database: Database) -> None:
+    """Alert jobs outlive the retention by a few hours; jobs of users stay."""
     clock = recently()
     await prepared(database)
     await run_dry(worker(database, answering(503), clock=clock))
@@ -277,8 +277,8 @@ async def owed_again(db: Database) -> None:
     await insert_owed(db, [execution], [Batch("b2", (execution.id,), 0, 0, later, later)], lambda: "new")
 
 
-async def test_missed_and_late_are_told(database: Database) -> None:
-    """What is recorded as missed, and what left later than its budget, each opens an incident of its own kind."""
+async def test_missed_and_late_executions_open_incidents(database: Database) -> None:
+    """A missed occurrence and a delivery later than its budget each open an incident of its own kind."""
     clock = recently()
     await channels.put(database, Channel("ops", "webhook", OPS))
     spec = AlertSpec.model_validate({"channels": ["ops"], "onMissed": True, "driftOverMs": 100})
@@ -326,11 +326,11 @@ async def final(db: Database, job: str, state: str, due: int, ended: int) -> Non
     )
 
 
-async def test_what_ended_for_good_keeps_no_other_incident_from_its_end(
+async def test_incidents_of_ended_jobs_do_not_hold_up_the_check_of_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Incidents of jobs that ran once and are dead stay until somebody retries them; however many they are, another
-    incident's end is seen at once."""
+    """Incidents of jobs that ran once and are dead stay open until a replay; however many they are, the end of another
+    incident is found at once."""
     monkeypatch.setattr("cluster.leader.alerting.INCIDENTS", 5)
     clock = recently()
     await prepared(database)
@@ -349,8 +349,8 @@ async def test_what_ended_for_good_keeps_no_other_incident_from_its_end(
     assert still == {f"once{i}" for i in range(60)}
 
 
-async def test_the_incident_of_a_job_that_has_ended(database: Database) -> None:
-    """A retry that succeeds ends it, with a word; that its execution has left history ends it without one."""
+async def test_an_incident_of_an_ended_job_closes_by_a_replay_or_with_its_history(database: Database) -> None:
+    """A replay that succeeds closes it with a notice; the end of its history closes it without one."""
     clock = recently()
     await prepared(database, "other")
     await ended_for_good(database, clock, 2)
@@ -369,8 +369,8 @@ async def test_the_incident_of_a_job_that_has_ended(database: Database) -> None:
     assert await told(database) == ["chat", "ops"]
 
 
-async def test_the_address_of_a_chat_is_not_kept_of_its_answers(database: Database) -> None:
-    """Whoever knows it may post there: a server that repeats its request, whole or in part, puts it into no history."""
+async def test_a_channel_address_is_redacted_from_stored_answers(database: Database) -> None:
+    """The address is a secret: a server that repeats its request, whole or in part, puts it into no history."""
     clock = recently()
     await prepared(database)
     await channels.put(database, Channel("chat", "slack", CHAT))
@@ -387,8 +387,8 @@ async def test_the_address_of_a_chat_is_not_kept_of_its_answers(database: Databa
     assert chat["attempts"][0]["excerpt"] == "POST (secret) at (secret): not found"
 
 
-async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> None:
-    """Neither a spoiled result, job or incident nor spoiled rules of all jobs; and the heartbeat needs none of them."""
+async def test_unreadable_documents_stop_no_other_alert(database: Database) -> None:
+    """Neither an unreadable result, job, incident nor unreadable default rules do, and the heartbeat needs none of them."""
     clock = recently()
     await prepared(database)
     await owed(database, "spoiled", batch="b-spoiled", retry=ONCE)
@@ -409,8 +409,8 @@ async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> N
     assert await database.api["history"].count_documents({"mark": True}) == 0
 
 
-async def test_what_no_key_opens_is_said_once_one_does(database: Database) -> None:
-    """An alert to a channel that is sealed with a key this node lacks waits for the key; the others go out at once."""
+async def test_an_alert_to_an_undecryptable_channel_waits_for_the_key(database: Database) -> None:
+    """An alert to a channel that is encrypted with a key this node lacks waits for the key; the others are sent at once."""
     clock = recently()
     await prepared(database)
     sealed = replace(database, keyring=Keyring((b"k" * 32,)))

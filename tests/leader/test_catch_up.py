@@ -1,4 +1,4 @@
-"""Catching up after nobody led: what each policy owes, oldest first, nothing forgotten, nothing twice."""
+"""Catching up after a time without a leader: each policy, oldest first, nothing lost, nothing twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def after_an_absence(db: Database, seconds: int, *jobs: dict[str, Any]) -> tuple[Crank, Any]:
-    """Jobs materialised at T0, then nobody for so long, then a new leader until it has nothing to do."""
+    """Jobs materialised at T0, then no leader for so many seconds, then a new leader until it has nothing to do."""
     clock = Crank()
     await put_jobs(db, *jobs)
     leader = await lead(db, clock, "before")
@@ -30,8 +30,8 @@ def seconds_of(documents: list[dict[str, Any]], job: str) -> list[int]:
     return [(int(d["due_at"]) - T0) // 1000 for d in documents if d["job_id"] == job]
 
 
-async def test_all_runs_every_occurrence_that_was_missed(database: Database) -> None:
-    """`catchUp: all`: from what was written before to what is due now there is no hole."""
+async def test_catch_up_all_runs_every_occurrence_within_the_window(database: Database) -> None:
+    """`catchUp: all`: there is no gap between the executions written before the absence and those that are due now."""
     await after_an_absence(database, 90, job_document("a"))
     found = await rows(database, "executions")
     dues = seconds_of(found, "a")
@@ -44,7 +44,7 @@ async def test_all_runs_every_occurrence_that_was_missed(database: Database) -> 
     await check_books(database)
 
 
-async def test_latest_runs_one_and_records_the_rest_as_missed(database: Database) -> None:
+async def test_catch_up_latest_runs_one_and_records_the_rest_as_missed(database: Database) -> None:
     """`catchUp: latest`: one range with first, last and count."""
     await after_an_absence(database, 90, job_document("a", catch_up="latest"))
     (missed,) = await rows(database, "history")
@@ -58,8 +58,8 @@ async def test_latest_runs_one_and_records_the_rest_as_missed(database: Database
     await check_books(database)
 
 
-async def test_none_runs_none_and_says_so(database: Database) -> None:
-    """`catchUp: none`: everything that was not written down before is one missed range."""
+async def test_catch_up_none_records_every_occurrence_as_missed(database: Database) -> None:
+    """`catchUp: none`: all occurrences that were not materialised before are one missed range."""
     await after_an_absence(database, 90, job_document("a", catch_up="none"))
     (missed,) = await rows(database, "history")
     dues = seconds_of(await rows(database, "executions"), "a")
@@ -68,8 +68,8 @@ async def test_none_runs_none_and_says_so(database: Database) -> None:
     assert last == 89
 
 
-async def test_what_a_changed_policy_leaves_out_is_missed(database: Database) -> None:
-    """`catchUp` becomes `none` when a range was counted and half of it is written down; another job keeps `all`."""
+async def test_occurrences_left_out_by_a_changed_policy_are_missed(database: Database) -> None:
+    """`catchUp` becomes `none` when the missed part is recorded and half of the range is written; another job keeps `all`."""
     clock = Crank()
     await put_jobs(database, job_document("a"), job_document("b"))
     await settle_all(await lead(database, clock, "before"), clock)
@@ -91,7 +91,7 @@ async def test_what_a_changed_policy_leaves_out_is_missed(database: Database) ->
     assert sorted(seconds_of(found, "b")) == list(range(dues[-1] + 1))
 
 
-async def test_what_is_older_than_the_window_is_missed(database: Database) -> None:
+async def test_occurrences_older_than_the_window_are_missed(database: Database) -> None:
     """`catchUpWindowSeconds` counts back from when the gap was found."""
     await after_an_absence(database, 90, job_document("a", catch_up_window_seconds=30))
     (missed,) = await rows(database, "history")
@@ -101,7 +101,7 @@ async def test_what_is_older_than_the_window_is_missed(database: Database) -> No
     assert "30" in missed["reason"]
 
 
-async def test_a_job_created_while_nobody_led_catches_up_from_its_creation(database: Database) -> None:
+async def test_a_job_created_without_a_leader_catches_up_from_its_creation(database: Database) -> None:
     """Settling puts a long past into a range of the job's own."""
     clock = Crank(T0 + 60_000)
     await put_jobs(database, job_document("a"))
@@ -114,7 +114,7 @@ async def test_a_job_created_while_nobody_led_catches_up_from_its_creation(datab
 
 
 @pytest.mark.parametrize("nth", range(1, 7))
-async def test_a_leader_that_dies_while_catching_up_is_continued(
+async def test_catch_up_continues_after_a_leader_dies_at_any_write(
     database: Database, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
     """After any write of the progress; the next leader completes the range, and each occurrence runs once."""
@@ -147,10 +147,8 @@ async def test_a_leader_that_dies_while_catching_up_is_continued(
     assert sorted(sent) == sorted(f"j{i}:{T0 + s * 1000}" for i in range(7) for s in range(0, 60, 5))
 
 
-async def test_only_a_bounded_number_of_late_batches_lives_at_once(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A long gap is fed in behind current work, and the feeding goes on as it is worked off, the oldest first."""
+async def test_the_number_of_late_batches_alive_is_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late batches of a long gap are added behind current work, the oldest first, as earlier ones are finished."""
     monkeypatch.setattr("cluster.leader.catch_up.LIVE_BATCHES", 3)
     clock, leader = await after_an_absence(database, 100, *(job_document(f"j{i}") for i in range(60)))
     late = [b for b in await rows(database, "batches") if b["late"]]
@@ -168,11 +166,11 @@ async def test_only_a_bounded_number_of_late_batches_lives_at_once(
 
 @pytest.mark.parametrize("kind", ["pause", "delete", "reschedule"])
 @pytest.mark.parametrize("when", ["before", "during"])
-async def test_what_a_change_takes_away_before_it_was_written_is_recorded(
+async def test_occurrences_that_a_change_takes_away_unwritten_are_recorded_as_missed(
     database: Database, monkeypatch: pytest.MonkeyPatch, kind: str, when: str
 ) -> None:
-    """Nobody led, the job was changed, and its old schedule still owed something: that is a missed range, not a silence.
-    `before` the next leader comes, or `during` its catching up."""
+    """The job was changed without a leader, and its old schedule still owed occurrences: they are a missed range.
+    The change comes `before` the next leader, or `during` its catch-up."""
     import uuid
 
     from bson.datetime_ms import DatetimeMS
@@ -215,10 +213,10 @@ async def test_what_a_change_takes_away_before_it_was_written_is_recorded(
 
 
 @pytest.mark.parametrize("policy", ["all", "latest", "none"])
-async def test_a_long_absence_is_counted_to_its_end(
+async def test_a_long_absence_is_recorded_to_its_end(
     database: Database, monkeypatch: pytest.MonkeyPatch, policy: str
 ) -> None:
-    """Longer than one step may count: it makes several missed ranges that leave no hole, and what runs is the same."""
+    """The absence is longer than one step may record: several missed ranges follow without a gap, and the same ones run."""
     monkeypatch.setattr("cluster.leader.catch_up.OCCURRENCES", 17)
     monkeypatch.setattr("cluster.leader.catch_up.JOBS", 2)
     jobs = [job_document(f"j{i}", catch_up=policy, catch_up_window_seconds=20) for i in range(3)]
@@ -240,8 +238,8 @@ async def test_a_long_absence_is_counted_to_its_end(
     await check_books(database)
 
 
-async def test_every_change_while_nobody_led_is_accounted_for(database: Database) -> None:
-    """Changed three times in the dark: each earlier schedule's occurrences are missed ranges, not only the last one's."""
+async def test_every_change_without_a_leader_is_accounted_for(database: Database) -> None:
+    """A job changes three times without a leader: each earlier schedule has missed ranges, not only the last one."""
     import uuid
 
     from bson.datetime_ms import DatetimeMS

@@ -35,7 +35,7 @@ def elector(db: Database, name: str, clock: Clock | None = None) -> Elector:
     return Elector(db, clock or Clock(), QUICK, name, name)
 
 
-async def test_of_many_that_race_one_wins(database: Database) -> None:
+async def test_of_many_candidates_one_takes_over(database: Database) -> None:
     """The compare-and-set on term and revision lets one through."""
     everyone = [elector(database, f"n{i}") for i in range(10)]
     terms = await asyncio.gather(*(e.step() for e in everyone))
@@ -56,8 +56,8 @@ async def test_a_holder_that_renews_keeps_its_term(database: Database) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_a_silent_holder_is_replaced_and_knows_it_before(database: Database) -> None:
-    """Its own trust ends before anybody else's patience."""
+async def test_a_silent_holder_stops_trusting_its_term_before_it_is_replaced(database: Database) -> None:
+    """Its own trust ends before another node may take over."""
     a, b = elector(database, "a"), elector(database, "b")
     assert await a.step()
     assert await b.step() is None
@@ -70,7 +70,7 @@ async def test_a_silent_holder_is_replaced_and_knows_it_before(database: Databas
     assert (await leases.read(database)).holder == "b"
 
 
-async def test_a_holder_that_froze_and_was_not_replaced_leads_on(database: Database) -> None:
+async def test_a_frozen_holder_that_was_not_replaced_keeps_its_term(database: Database) -> None:
     """Renewing late is fine while the document is still ours: a failover of the database changes no leader."""
     clock = Skipping()
     a = elector(database, "a", clock)
@@ -96,7 +96,7 @@ async def test_a_resigned_lease_is_taken_at_the_next_poll(database: Database) ->
 
 
 @pytest.mark.parametrize("applied", [True, False])
-async def test_an_unknown_outcome_of_a_take_over_is_settled_by_a_read(
+async def test_an_unanswered_take_over_is_decided_by_a_linearizable_read(
     database: Database, monkeypatch: pytest.MonkeyPatch, *, applied: bool
 ) -> None:
     """Whether the write was applied or not, the answer is known afterwards."""
@@ -114,10 +114,10 @@ async def test_an_unknown_outcome_of_a_take_over_is_settled_by_a_read(
 
 
 @pytest.mark.parametrize("applied", [True, False])
-async def test_an_unknown_outcome_of_a_renewal_does_not_end_the_term(
+async def test_an_unanswered_renewal_does_not_end_the_term(
     database: Database, monkeypatch: pytest.MonkeyPatch, *, applied: bool
 ) -> None:
-    """What was trusted before still is."""
+    """The trust from the renewal before stays."""
     a = elector(database, "a")
     assert await a.step()
     real = leases.renew
@@ -134,7 +134,7 @@ async def test_an_unknown_outcome_of_a_renewal_does_not_end_the_term(
 async def test_a_renewal_that_was_not_applied_is_not_trusted(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others count from the last change they saw; that the lease is still ours is no change."""
+    """Other nodes count from the last change that they saw; that the lease still names us is no change."""
     clock = Skipping()
     a = elector(database, "a", clock)
     before = await a.step()
@@ -150,9 +150,7 @@ async def test_a_renewal_that_was_not_applied_is_not_trusted(
     assert a.term is None
 
 
-async def test_a_renewal_whose_answer_was_lost_is_made_again(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unanswered_renewal_is_repeated(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one is counted from its own start."""
     clock = Skipping()
     a = elector(database, "a", clock)
@@ -174,10 +172,10 @@ async def test_a_renewal_whose_answer_was_lost_is_made_again(
     assert len(calls) == 2
 
 
-async def test_after_an_error_a_take_over_waits_for_two_more_looks(
+async def test_after_a_failed_read_a_take_over_needs_two_more_reads(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The silence may have been our own connection's."""
+    """The silence may be this node's own connection."""
     a = elector(database, "a")
     assert await a.step()
     clock = Skipping()

@@ -96,7 +96,7 @@ async def test_many_jobs_on_one_schedule_are_paged(database: Database, monkeypat
 async def test_a_crash_after_any_write_is_repaired_by_running_again(
     database: Database, monkeypatch: pytest.MonkeyPatch, module: str, name: str, nth: int
 ) -> None:
-    """The next leader finds what the dead one left half done and completes it; nothing is lost or doubled."""
+    """The next leader completes the writes that the dead one left unfinished; nothing is lost or doubled."""
     clock = Crank()
     await put_jobs(database, job_document("a"), job_document("b", "*/3 * * * * *"))
     leader = await lead(database, clock, "a")
@@ -210,7 +210,7 @@ async def test_a_stale_leader_cannot_move_a_row(database: Database) -> None:
     await check_books(database)
 
 
-async def test_a_batch_that_names_nothing_is_never_left_by_repetition(
+async def test_a_repeated_insert_leaves_no_batch_without_executions(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An insert that reported failure but was applied is found on the next pass."""

@@ -1,4 +1,4 @@
-"""History leaves when it has expired, bit by bit, and nothing else does."""
+"""Expired history is deleted in portions, and nothing else is."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ async def left(db: Database) -> list[int]:
     return [int(d["expire_at"]) - T0 for d in found]
 
 
-async def test_what_has_expired_goes_and_nothing_else(database: Database) -> None:
-    """Up to this very instant; what expires a millisecond later stays."""
+async def test_expired_history_is_deleted_and_nothing_else(database: Database) -> None:
+    """Documents that expire up to this instant are deleted; one that expires a millisecond later stays."""
     await fill(database, 10)
     pruner = Pruner(database, Crank(T0 - 4))
     assert await pruner.step() == Pruned(6)
@@ -39,10 +39,10 @@ async def test_what_has_expired_goes_and_nothing_else(database: Database) -> Non
     assert await pruner.step() == Pruned(0)
 
 
-async def test_a_step_is_bounded_and_takes_the_oldest_first(
+async def test_a_prune_step_is_bounded_and_takes_the_oldest_first(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So many portions of so many; what is left is left for the next step."""
+    """A step deletes a number of portions; the next step deletes the rest."""
     monkeypatch.setattr(prune, "PORTION", 4)
     monkeypatch.setattr(prune, "PORTIONS", 2)
     await fill(database, 11)
@@ -53,10 +53,10 @@ async def test_a_step_is_bounded_and_takes_the_oldest_first(
     assert await left(database) == []
 
 
-async def test_what_expires_behind_its_back_goes_within_a_minute(
+async def test_a_document_that_expires_before_the_deleted_ones_is_found_within_a_minute(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes on from where it was, for speed; now and then it looks from the very beginning."""
+    """Pruning continues where it stopped, for speed; once a minute it begins at the oldest document."""
     await fill(database, 3)
     pruner = Pruner(database, Crank(T0))
     assert (await pruner.step()).documents == 3
@@ -66,17 +66,17 @@ async def test_what_expires_behind_its_back_goes_within_a_minute(
     assert (await pruner.step()).documents == 1
 
 
-async def test_many_that_expire_in_one_ms_do_not_hold_it_up(
+async def test_many_documents_that_expire_in_one_ms_are_all_deleted(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A herd was recorded in one millisecond: it goes in one portion, however large."""
+    """Documents that expire in one millisecond are deleted in one portion, however many."""
     monkeypatch.setattr(prune, "PORTION", 4)
     await database.api["history"].insert_many([{"_id": f"j:{n}", "expire_at": DatetimeMS(T0 - 1)} for n in range(50)])
     assert (await Pruner(database, Crank(T0)).step()).documents == 50
 
 
-def test_it_works_between_the_full_seconds() -> None:
-    """In the middle of the next second when there was something, seconds later when not, at once when there is more."""
+def test_pruning_runs_between_the_full_seconds() -> None:
+    """The next step is in the middle of the next second, seconds later if nothing had expired, at once if there is more."""
     clock = Crank(T0)
     pruner = Pruner(None, clock)  # type: ignore[arg-type] # it only waits
     for now in range(0, 1000, 7):

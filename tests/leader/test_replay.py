@@ -1,4 +1,4 @@
-"""Sending many dead executions again: exactly those that fit, at a rate, behind what is due, whoever leads."""
+"""Replays of many dead executions: exactly the matching ones, at a rate, behind work that is due, under any leader."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ FILTERS: list[tuple[dict[str, Any], int]] = [
 
 
 @pytest.mark.parametrize(("which", "count"), FILTERS)
-async def test_what_is_counted_is_what_is_sent(database: Database, which: dict[str, Any], count: int) -> None:
+async def test_a_replay_sends_exactly_what_its_dry_run_counts(
+    database: Database, which: dict[str, Any], count: int
+) -> None:
     """A dry run's count and the executions that become owed are the same; nothing else is touched."""
     await fill(database)
     chosen = ReplayFilter(**which)
@@ -83,7 +85,7 @@ async def test_what_is_counted_is_what_is_sent(database: Database, which: dict[s
     assert reopened == {e["_id"] for e in found}
 
 
-async def test_it_keeps_its_rate_and_leaves_room(database: Database) -> None:
+async def test_a_replay_keeps_its_rate_and_leaves_room_for_late_work(database: Database) -> None:
     """Ten a second: ten, then none until a second has passed; and none while much late work is waiting."""
     await fill(database)
     leader = await lead(database, Crank(NOW))
@@ -99,8 +101,8 @@ async def test_it_keeps_its_rate_and_leaves_room(database: Database) -> None:
     assert (await leader.replayer.step(NOW + 9000)).executions == 10
 
 
-async def test_a_slow_request_keeps_no_other_waiting(database: Database) -> None:
-    """Each is worked on when its time has come; what the one has begun the other does not send a second time."""
+async def test_a_slow_replay_does_not_hold_up_another(database: Database) -> None:
+    """Each replay continues when its time has come; an execution of one replay is not sent again by the other."""
     await fill(database)
     leader = await lead(database, Crank(NOW))
     await replays.insert(database, Replay("slow", ReplayFilter(job_id="a"), 0.1, NOW, 20))
@@ -116,8 +118,8 @@ async def test_a_slow_request_keeps_no_other_waiting(database: Database) -> None
     assert len(owed_now) == len(set(owed_now)) == 20 + 1 + done["same"][1]
 
 
-async def test_what_fails_again_does_not_go_round(database: Database) -> None:
-    """Each is sent once more with fresh attempts; what is dead again stays so, with all attempts it ever had."""
+async def test_an_execution_that_fails_again_is_replayed_once(database: Database) -> None:
+    """Each is sent once more with new attempts; one that is dead again stays dead, with all attempts it ever had."""
     await fill(database)
     leader = await lead(database, Crank(NOW))
     now = (await lead_time(database)) + 1
@@ -144,10 +146,10 @@ async def lead_time(db: Database) -> int:
     [(replays, "save"), (replayable, "reopen_page"), (executions, "insert"), (batches, "insert")],
     ids=["write", "reopen", "executions", "batches"],
 )
-async def test_a_leader_that_dies_at_any_write_loses_and_doubles_nothing(
+async def test_a_replay_survives_a_leader_that_dies_at_any_write(
     database: Database, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: bool
 ) -> None:
-    """Its successor finishes the page: every one that fits is sent exactly once more."""
+    """The next leader finishes the page: each matching execution is sent exactly once more."""
     await fill(database)
     now = await lead_time(database)
     leader = await lead(database, Crank(now))
@@ -177,8 +179,8 @@ async def test_a_leader_that_dies_at_any_write_loses_and_doubles_nothing(
     assert [(r["done"], r["sent"]) for r in await rows(database, "replays")] == [(True, 40)]
 
 
-async def test_what_was_deleted_meanwhile_is_left_alone(database: Database) -> None:
-    """Between counting and sending a job may go."""
+async def test_executions_of_a_job_deleted_meanwhile_are_not_replayed(database: Database) -> None:
+    """A job may be deleted between the count and the replay."""
     await fill(database)
     leader = await lead(database, Crank(NOW))
     await replays.insert(database, Replay("r", ReplayFilter(), 1000.0, NOW, 40))

@@ -1,4 +1,4 @@
-"""Changes inside the look-ahead window, at every point of the leader's pass: what is owed runs, what is not does not."""
+"""Changes inside the look-ahead window, at every point of the leader's pass: owed occurrences run, and no others."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ async def play(leader: Leader, clock: Crank, seconds: int) -> None:
 
 
 @pytest.mark.parametrize(("point", "kind"), list(itertools.product(POINTS, CHANGES)))
-async def test_a_change_at_any_point_of_the_pass(
+async def test_a_change_at_any_point_of_the_pass_loses_and_doubles_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch, point: tuple[str, str], kind: str
 ) -> None:
-    """The change lands just before one step of the leader, while 15 s are written ahead. Afterwards exactly what the
-    job owes is delivered: every occurrence from the change on, none twice, none that it does not owe."""
+    """The change lands just before one write of the leader, while 15 s are materialised. Afterwards exactly the owed
+    occurrences are delivered: each one from the change on, none twice, and no others."""
     import importlib
 
     clock = Crank()
@@ -127,7 +127,7 @@ async def test_a_change_at_any_point_of_the_pass(
     await check_books(database)
 
 
-async def test_a_job_created_just_before_its_next_occurrence_has_it(database: Database) -> None:
+async def test_a_job_created_just_before_its_next_occurrence_runs_it(database: Database) -> None:
     """The row is 15 s ahead already; settling writes what lies before it."""
     clock = Crank()
     await put_jobs(database, job_document("old"))
@@ -141,7 +141,7 @@ async def test_a_job_created_just_before_its_next_occurrence_has_it(database: Da
     assert dues[:3] == [6, 7, 8]
 
 
-async def test_a_long_import_opens_ranges_for_the_past_alone(database: Database) -> None:
+async def test_a_long_import_opens_ranges_only_for_missed_occurrences(database: Database) -> None:
     """Jobs that are settled long after their creation get a range to catch up if, and only if, they missed something.
 
     Otherwise an import of a hundred thousand monthly jobs would leave as many empty ranges to be worked through.
@@ -176,8 +176,8 @@ async def test_an_end_completes_the_job_after_its_last_occurrence(database: Data
     assert job["state"] == "completed"
 
 
-async def test_at_runs_once_even_if_nobody_led_at_its_time(database: Database) -> None:
-    """A one-off whose instant passed a moment before it was settled is not forgotten."""
+async def test_an_at_schedule_runs_once_even_without_a_leader_at_its_time(database: Database) -> None:
+    """A one-off job whose instant passed a moment before it was settled still runs."""
     clock = Crank(T0 + 3000)
     at = "@at 2030-03-17T17:47:02Z"
     assert parse_schedule(at).next_after(0) == T0 + 2000

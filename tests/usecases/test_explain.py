@@ -34,7 +34,7 @@ DAY = 86_400_000
 
 
 async def told(db: Database, at_ms: int | None, job: str = "a") -> tuple[str, str]:
-    """The state, and everything that is said, of the last explanation."""
+    """The state and all sentences of the last explanation."""
     answer = await explain_job(db, job, at_ms, LONG)
     return answer.occurrences[-1].state, text(answer)
 
@@ -47,7 +47,7 @@ def spec(**fields: Any) -> Any:
     return read_job({**SPEC, **fields}, DocumentLimits(()).context)
 
 
-async def test_success_late_and_retried(database: Database) -> None:
+async def test_a_late_and_retried_success_is_explained(database: Database) -> None:
     """Every request with its node, token and answer; why there was another; how late the first was."""
     await owed(database, "a")
     w = worker(database, answering(503, 200))
@@ -68,8 +68,8 @@ async def test_success_late_and_retried(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("status", "state", "words"), [(404, "failed", "refused"), (503, "dead", "it is dead")])
-async def test_failures(database: Database, status: int, state: str, words: str) -> None:
-    """Refused at once, or used up; then asked for again by hand."""
+async def test_failures_are_explained(database: Database, status: int, state: str, words: str) -> None:
+    """Refused at once, or out of attempts; then replayed."""
     await owed(database, "a")
     w = worker(database, answering(*[status] * (1 if state == "failed" else 3), 200))
     for _ in range(3):
@@ -85,8 +85,8 @@ async def test_failures(database: Database, status: int, state: str, words: str)
     assert "a replay was requested" in (await told(database, DUE))[1]
 
 
-async def test_delivered_twice_and_a_lease_lost(database: Database) -> None:
-    """The stale owner's answer arrives after the heir's: both requests are told, and whose lease ended."""
+async def test_a_second_delivery_after_a_lost_lease_is_explained(database: Database) -> None:
+    """The stale owner's answer arrives after the next owner's: both requests are named, and whose lease expired."""
     await owed(database, "a")
     waiting = asyncio.Event()
 
@@ -117,8 +117,8 @@ async def test_delivered_twice_and_a_lease_lost(database: Database) -> None:
     await stale.dispatcher.close()
 
 
-async def test_cancelled_by_a_pause_and_a_pause(database: Database) -> None:
-    """What was due while it was paused was not owed; what was written ahead was cancelled, and when that happened."""
+async def test_a_cancellation_by_a_pause_and_the_pause_are_explained(database: Database) -> None:
+    """Occurrences during the pause were not owed; executions written ahead were cancelled, and it says when."""
     await owed(database, "a")
     await jobs.pause(database, "a", DUE + 5000)
     await run_dry(worker(database, answering(200)))
@@ -133,7 +133,7 @@ async def test_cancelled_by_a_pause_and_a_pause(database: Database) -> None:
     assert "it was resumed" in said
 
 
-async def test_changed_created_deleted(database: Database) -> None:
+async def test_each_version_of_a_schedule_explains_its_own_time(database: Database) -> None:
     """Each version of the schedule answers for its own time."""
     await jobs.create(database, "a", spec(), DUE)
     assert (await told(database, DUE - 1000))[1].startswith("The job did not exist")
@@ -151,8 +151,8 @@ async def test_changed_created_deleted(database: Database) -> None:
         await explain_job(database, "never", None, LONG)
 
 
-async def test_missed_and_caught_up(database: Database) -> None:
-    """A range covers each of its occurrences; an open one says how far catching up has come; a lost one is admitted."""
+async def test_missed_ranges_and_open_ranges_are_explained(database: Database) -> None:
+    """A range covers each of its occurrences; an open one says how far the catch-up is; a lost occurrence is called unknown."""
     await put_jobs(database, job_document("a", active_from=0, schedule_version="v"))
     ranges = [MissedRange("a", "v", DUE, DUE + 9000, 10, "catchUp is none")]
     await history.record_missed(database, ranges, DUE + 60_000, LONG)
@@ -177,8 +177,8 @@ async def test_missed_and_caught_up(database: Database) -> None:
     assert expired.occurrences[-1].state == "expired"
 
 
-async def test_skipped_names_the_run_before(database: Database) -> None:
-    """Which run was under way."""
+async def test_a_skipped_run_names_the_run_before(database: Database) -> None:
+    """The explanation names the run that overlapped."""
     (first,) = await owed(database, "a", overlap="skip")
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"running": f"a:{DUE - 1000}"}})
     await database.api["executions"].insert_one(
@@ -195,8 +195,8 @@ async def test_skipped_names_the_run_before(database: Database) -> None:
     assert f"execution a:{DUE - 1000} is pending" in said
 
 
-async def test_what_lies_ahead_and_waits(database: Database) -> None:
-    """Ahead, owed with a batch, nobody leads, a breaker in the way."""
+async def test_occurrences_ahead_and_waiting_are_explained(database: Database) -> None:
+    """Ahead of the look-ahead, owed in a batch, without a leader, held by a breaker."""
     clock = Crank()
     await put_jobs(database, job_document("a", "*/30 * * * * *"))
     ahead = clock.now + 3600_000 - clock.now % 30_000

@@ -1,4 +1,4 @@
-"""`horae verify`: each kind of wrong record is found in a database made wrong by hand, and a right one has no finding."""
+"""`horae verify`: each kind of wrong record is found in a database with wrong records, and a right one has no findings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def _bad_records(b: Books) -> dict[str, list[str]]:
-    """Jobs with one thing wrong in what history says, and what has to be found of each."""
+    """Jobs with one wrong record in history each, and the finding that it must cause."""
 
     def wrong(name: str, **fields: Any) -> None:
         b.change(b.job(name), AT, **fields)
@@ -82,7 +82,7 @@ def _bad_records(b: Books) -> dict[str, list[str]]:
 
 
 def _bad_owing(b: Books) -> dict[str, list[str]]:
-    """The same with what is still owed, and with jobs."""
+    """The same with owed executions, and with jobs."""
 
     def owing(name: str, *batches: dict[str, Any], **fields: Any) -> None:
         job = b.job(name)
@@ -121,7 +121,7 @@ def _bad_owing(b: Books) -> dict[str, list[str]]:
     }
 
 
-async def test_each_kind_is_found(database: Database) -> None:
+async def test_each_kind_of_wrong_record_is_found(database: Database) -> None:
     """One wrong thing in a job's records is one finding of the right kind; the jobs beside it have none."""
     b = Books(database)
     for name in ("a", "a-1", "a0", "aB", "Z"):
@@ -137,8 +137,8 @@ async def test_each_kind_is_found(database: Database) -> None:
     assert (await judged(database, job="a")).clean
 
 
-async def test_a_right_database_has_no_finding(database: Database) -> None:
-    """Successes, failures, a run by hand, a repeated request, missed ranges, what expired, what a pause cancelled."""
+async def test_a_right_database_has_no_findings(database: Database) -> None:
+    """Successes, failures, a run by hand, a repeated request, missed ranges, expired records, executions cancelled by a pause."""
     b = Books(database)
     b.change(b.job("failed"), AT, state="failed", attempts=[attempt(AT + 20, status=400)])
     tries = [attempt(AT + 20 + n * 1000, n + 1, n + 1, status=500) for n in range(3)]
@@ -184,8 +184,8 @@ async def _on(db: Database, make: Callable[[Books], None]) -> dict[str, list[str
     return kinds(await b.verified())
 
 
-async def test_changes_within_the_range(database: Database) -> None:
-    """Each record is judged by the schedule that held when it was due; what a new schedule owes is owed at once."""
+async def test_records_are_judged_by_the_schedule_of_their_due_time(database: Database) -> None:
+    """Each record is judged by the schedule that was valid when it was due; a new schedule owes at once."""
 
     def make(b: Books) -> None:
         # Every minute until AT + 30 s, then every second minute: what is kept, and what is sent or lost wrongly.
@@ -214,7 +214,7 @@ async def test_changes_within_the_range(database: Database) -> None:
 
 
 async def test_a_change_a_moment_before_excuses_nothing(database: Database) -> None:
-    """What is due half a second after a change is owed by the new schedule; only what the old one sent may be its."""
+    """An occurrence half a second after a change is owed by the new schedule; only what the old one sent may be its."""
     unsent: dict[str, Any] = {
         "attempts": [],
         "drift_ms": None,
@@ -255,8 +255,8 @@ async def test_a_change_a_moment_before_excuses_nothing(database: Database) -> N
     }
 
 
-async def test_what_a_change_has_outlived_waits_to_be_cancelled(database: Database) -> None:
-    """It was written down ahead, and its host is away: nobody has met it yet. Once it is sent it is unexpected."""
+async def test_an_execution_that_a_change_outlived_is_no_finding_until_it_is_sent(database: Database) -> None:
+    """It was written ahead, and its host is down, so that no node has cancelled it yet. Once it is sent it is unexpected."""
 
     def make(b: Books) -> None:
         for name, attempts in (("waits", []), ("sent", [attempt(AT + 13_020, status=503)])):
@@ -274,8 +274,8 @@ async def test_what_a_change_has_outlived_waits_to_be_cancelled(database: Databa
     assert await _on(database, make) == {"sent": ["unexpected"]}
 
 
-async def test_what_a_live_cluster_moves_between_two_looks_is_no_finding(database: Database) -> None:
-    """A result that comes between the first look and the second one is not missing."""
+async def test_records_that_move_between_two_readings_are_no_finding(database: Database) -> None:
+    """A result that is recorded between the two readings is not missing."""
     b = Books(database)
     job = b.job("slow")
     kept = b.history[f"slow:{AT:013d}"]
@@ -295,8 +295,8 @@ async def test_what_a_live_cluster_moves_between_two_looks_is_no_finding(databas
     assert report.clean
 
 
-async def test_a_job_made_meanwhile_is_no_stranger(database: Database) -> None:
-    """A run of a job that was made after the list of jobs was read is not called unexpected."""
+async def test_a_job_created_during_the_run_is_no_finding(database: Database) -> None:
+    """A run of a job that was created after the list of jobs was read is not unexpected."""
     b = Books(database)
     b.job("a")
     fresh = job_document("b")
@@ -315,8 +315,8 @@ async def test_a_job_made_meanwhile_is_no_stranger(database: Database) -> None:
     assert looks == 2
 
 
-async def test_many_pages(database: Database, monkeypatch: Any) -> None:
-    """Pages and groups of jobs of any size change nothing: each record is looked at once."""
+async def test_pages_of_any_size_change_nothing(database: Database, monkeypatch: Any) -> None:
+    """Pages and chunks of any size give the same result: each record is checked once."""
     from cluster.usecases import verify as command
 
     monkeypatch.setattr(verify_records, "PAGE", 7)
@@ -335,8 +335,10 @@ async def test_many_pages(database: Database, monkeypatch: Any) -> None:
 
 
 @pytest.mark.parametrize("compared", [2, 5000])
-async def test_a_flood_of_one_kind_hides_no_other(database: Database, monkeypatch: Any, compared: int) -> None:
-    """So many of each kind are told, the gravest first, whatever came before them; all are counted."""
+async def test_many_findings_of_one_kind_hide_no_other_kind(
+    database: Database, monkeypatch: Any, compared: int
+) -> None:
+    """A number of each kind is reported, the gravest first, whatever came before; all are counted."""
     from cluster.usecases import verify as command
 
     monkeypatch.setattr(command, "COMPARED", compared)

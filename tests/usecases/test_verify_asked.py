@@ -1,4 +1,4 @@
-"""That and when somebody asked to send again is kept in history, by every way there is, and `horae verify` goes by it."""
+"""History says that and when an execution was replayed, by each way to replay, and `horae verify` relies on it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 TWICE = {**EACH, "retry": {"maxAttempts": 2, "initialDelaySeconds": 1, "maxDelaySeconds": 1, "jitter": 0}}
 
 
-async def test_what_was_asked_for_is_explained_and_nothing_else(database: Database) -> None:
-    """Dead after two attempts, asked for, sent well: no finding. The same without a trace of anybody's asking is one."""
+async def test_a_replay_excuses_a_second_delivery_and_nothing_else_does(database: Database) -> None:
+    """Dead after two attempts, replayed, succeeded: no finding. The same without a record of the replay is one."""
     status = 500
     c = await Cluster.begin(database, lambda _: httpx.Response(status))
     await c.put("a", TWICE)

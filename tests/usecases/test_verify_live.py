@@ -1,4 +1,4 @@
-"""`horae verify` on what the engine itself leaves behind: changes of every kind within the range are judged right."""
+"""`horae verify` on records of the engine itself: changes of every kind within the range cause no false findings."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def _trigger(c: Cluster) -> None:
 
 
 async def _success_codes(c: Cluster) -> None:
-    """What was a success so far fails from now on."""
+    """A status that was a success so far is a failure from now on."""
     await patch_job(c.db, "a", {"successCodes": [404]}, CONTEXT, c.clock.now_ms())
 
 
@@ -95,8 +95,8 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__.strip("_"))
-async def test_a_change(database: Database, change: Callable[[Cluster], Awaitable[None]]) -> None:
-    """A job that is changed while it runs leaves nothing behind that is found; then something is lost, and that is."""
+async def test_a_changed_job_has_no_findings(database: Database, change: Callable[[Cluster], Awaitable[None]]) -> None:
+    """A job that is changed while it runs has no findings; then a record is deleted, and that is found."""
     c = await Cluster.begin(database)
     await c.put("a", EACH)
     await c.run(8)
@@ -112,8 +112,10 @@ async def test_a_change(database: Database, change: Callable[[Cluster], Awaitabl
 
 
 @pytest.mark.parametrize("change", [_new_schedule, _delete, _pause_and_resume], ids=lambda f: f.__name__.strip("_"))
-async def test_a_change_before_anybody_looked(database: Database, change: Callable[[Cluster], Awaitable[None]]) -> None:
-    """A job that is created, is due twice while nobody leads, and is changed again: what it owed is not forgotten."""
+async def test_a_job_changed_before_it_was_settled_has_no_findings(
+    database: Database, change: Callable[[Cluster], Awaitable[None]]
+) -> None:
+    """A job is created, is due twice without a leader, and is changed again: its occurrences are accounted for."""
     c = await Cluster.begin(database)
     await c.put("b", EACH)
     await c.run(3)

@@ -1,4 +1,4 @@
-"""`horae verify`, rule by rule: what is wrong, and beside it what looks alike and is what the engine leaves behind."""
+"""`horae verify`, rule by rule: a wrong record, and a similar one that the engine really leaves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHANGED: dict[str, Any] = {"revision": 2, "updated_at": DatetimeMS(NOW)}
 
 
 def says(b: Books, name: str, *attempts: dict[str, Any], job: dict[str, Any] | None = None, **fields: Any) -> None:
-    """A job of this name, and what the record that is looked at says."""
+    """A job of this name, and the fields of the record under test."""
     first = int(attempts[0]["sent_at"]) if attempts else AT
     ended = max([AT, *(int(a["sent_at"]) for a in attempts)]) + 10
     fields = {"drift_ms": first - AT if attempts else None, "ended_at": DatetimeMS(ended), **fields}
@@ -53,7 +53,7 @@ def answer(b: Books, name: str, status: int) -> None:
 
 
 async def test_a_success_is_a_success_and_nothing_else_is(database: Database) -> None:
-    """Whatever was answered by a success succeeded, and nothing else did; unless the job may have had other codes then."""
+    """An execution succeeded if and only if it got a success response; unless the job may have had other codes then."""
     b = Books(database)
     ok, no, refused = attempt(AT + 20), attempt(AT + 20, status=503), attempt(AT + 20, status=404)
     second = attempt(AT + 2000, 2, 2)
@@ -100,8 +100,8 @@ async def test_a_success_is_a_success_and_nothing_else_is(database: Database) ->
     }
 
 
-async def test_second_deliveries(database: Database) -> None:
-    """A token that was given up stays so; what no lease explains says so; requests by hand and changes are no findings."""
+async def test_second_deliveries_need_a_lost_lease_or_a_replay(database: Database) -> None:
+    """A delivery after a lost lease is explained; one that no lease explains is a finding; replays and changes are not."""
     b = Books(database)
     first = attempt(AT + 20, token=2)
     failed = attempt(AT + 20, token=2, status=503)
@@ -147,8 +147,8 @@ async def test_second_deliveries(database: Database) -> None:
     assert "after its first lease had ended" in short.findings[0].text
 
 
-async def test_skipped_and_missed_by_the_policies_of_the_job(database: Database) -> None:
-    """Only `overlap: skip` skips, and what `catchUp: all` runs is not missed; unless the job may have been another."""
+async def test_skipped_and_missed_records_follow_the_policies_of_the_job(database: Database) -> None:
+    """Only `overlap: skip` skips, and `catchUp: all` misses nothing in its window; unless the job may have been different then."""
     b = Books(database)
 
     def gap(name: str, ended: int, **job: Any) -> dict[str, Any]:
@@ -180,7 +180,7 @@ async def test_skipped_and_missed_by_the_policies_of_the_job(database: Database)
 
 
 async def test_early_is_before_the_planned_send_time(database: Database) -> None:
-    """A job with `spreadSeconds` is sent at its own time; what was written down before a change goes by what it says."""
+    """A job with `spreadSeconds` has its own send time; an execution written before a change keeps its own."""
     b = Books(database)
 
     def spread(name: str, sent: int, job: dict[str, Any] | None = None, **fields: Any) -> None:
@@ -217,8 +217,8 @@ async def test_early_is_before_the_planned_send_time(database: Database) -> None
     }
 
 
-async def test_a_retention_that_was_raised(database: Database) -> None:
-    """What expired under the shorter one is not missing; of a job that always had its own, everything is looked at."""
+async def test_records_that_expired_under_a_shorter_retention_are_not_missing(database: Database) -> None:
+    """Records that expired under the shorter retention are not missing; a job with its own retention is verified in full."""
     b = Books(database)
     minutes = 1 / 1440
     await database.api["meta"].update_one({"_id": "retention"}, {"$set": {"days": 4 * minutes}}, upsert=True)
@@ -240,7 +240,7 @@ async def test_a_retention_that_was_raised(database: Database) -> None:
 
 
 async def test_a_change_of_something_else_hides_no_success(database: Database) -> None:
-    """A job that was changed a moment ago is judged by its `successCodes` for as long as they are what they are."""
+    """A job that was changed a moment ago is judged by its `successCodes` since they last changed."""
     b = Books(database)
     ok = attempt(AT + 20)
     says(b, "renamed", ok, state="dead", job={**CHANGED, "codes_at": DatetimeMS(T0)})
@@ -249,8 +249,8 @@ async def test_a_change_of_something_else_hides_no_success(database: Database) -
     assert kinds(await b.verified()) == {"renamed": ["contradiction"]}
 
 
-async def test_what_a_change_leaves_with_the_job(database: Database) -> None:
-    """Since when the codes hold is written with the job and read with it, and it is in no answer of the API."""
+async def test_the_time_of_changed_success_codes_is_kept_with_the_job(database: Database) -> None:
+    """The time since which the codes are valid is stored with the job, and is in no response of the API."""
     from cluster.core.documents.job_json import job_document, read_job
     from cluster.usecases import jobs
     from tests.support.cranked_cluster import CONTEXT, EACH

@@ -1,4 +1,4 @@
-"""A document that nobody can read, or that nothing can be computed from, stops nobody else; it is said, never lost."""
+"""A document that cannot be read or computed stops no other; it is logged, and nothing of it is lost."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def _names(logs: Any, event: str) -> list[str]:
     ],
     ids=["no version", "wrong type", "impossible cron", "unknown zone", "nonsense in its past"],
 )
-async def test_a_job_that_cannot_be_settled_keeps_its_mark_and_nobody_waiting(
+async def test_a_job_that_cannot_be_settled_keeps_its_change_pending_and_holds_up_no_other(
     database: Database, spoiled: dict[str, Any]
 ) -> None:
-    """The others are settled; when it is mended it gets all that it owes."""
+    """The others are settled; once the document is corrected, the job gets everything it owes."""
     clock = Crank()
     await put_jobs(database, job_document("a"), job_document("bad"), job_document("c"))
     good = await database.api["jobs"].find_one({"_id": "bad"})
@@ -62,7 +62,7 @@ async def test_a_job_that_cannot_be_settled_keeps_its_mark_and_nobody_waiting(
 
 
 async def test_a_settled_job_that_becomes_unreadable_is_missed_and_the_row_goes_on(database: Database) -> None:
-    """What it owes meanwhile is recorded with the reason; its neighbours do not notice."""
+    """Its occurrences are recorded as missed with the reason; other jobs of the row are not affected."""
     clock = Crank()
     await put_jobs(database, job_document("a"), job_document("bad"))
     leader = await lead(database, clock)
@@ -90,8 +90,10 @@ async def test_a_settled_job_that_becomes_unreadable_is_missed_and_the_row_goes_
     ],
     ids=["no term", "unknown zone", "no schedule at all"],
 )
-async def test_a_schedule_row_that_cannot_be_done_stops_no_other(database: Database, row: dict[str, Any]) -> None:
-    """It sorts first, is set aside, stays where it is, and the others move on."""
+async def test_a_schedule_row_that_cannot_be_materialised_stops_no_other(
+    database: Database, row: dict[str, Any]
+) -> None:
+    """The row comes first, is quarantined, stays where it is, and the others move on."""
     clock = Crank()
     bad = job_document("bad", "*/2 * * * * *", schedule_key=row["_id"])
     del bad["unsettled"]
@@ -110,7 +112,7 @@ async def test_a_schedule_row_that_cannot_be_done_stops_no_other(database: Datab
 
 
 async def test_a_range_that_cannot_be_read_stops_neither_the_others_nor_the_sweep(database: Database) -> None:
-    """Catching up goes on with the next one."""
+    """Catching up continues with the next range."""
     clock = Crank()
     await put_jobs(database, job_document("a"))
     leader = await lead(database, clock, "before")
@@ -131,7 +133,7 @@ async def test_a_range_that_cannot_be_read_stops_neither_the_others_nor_the_swee
 async def test_an_unreadable_execution_is_dead_and_its_batch_goes_on(
     database: Database, monkeypatch: pytest.MonkeyPatch, spoiled: dict[str, Any]
 ) -> None:
-    """It is recorded under its id with the reason, and can be sent again by hand; its neighbours are sent."""
+    """It is recorded under its id with the reason, and can be replayed; the other executions of its batch are sent."""
     await owed(database, "a", "bad", "c")
     real = executions.stamp
 
@@ -151,7 +153,7 @@ async def test_an_unreadable_execution_is_dead_and_its_batch_goes_on(
 
 
 async def test_an_unreadable_execution_without_a_batch_is_found_by_the_sweep(database: Database) -> None:
-    """Nobody claims it, so nobody else would ever say what became of it."""
+    """No node claims it, so the sweep alone can record it."""
     await owed(database, "a", "bad")
     await database.api["batches"].delete_many({})
     await database.api["executions"].update_one({"_id": execution_id("bad", DUE)}, {"$unset": {"lane": ""}})
@@ -167,8 +169,8 @@ async def test_an_unreadable_execution_without_a_batch_is_found_by_the_sweep(dat
     [{"$set": {"token": "first"}}, {"$unset": {"lane": ""}}, {"$set": {"ids": 7}}, {"$unset": {"claims": ""}}],
     ids=["token", "lane", "ids", "claims"],
 )
-async def test_a_batch_that_cannot_be_claimed_is_made_anew(database: Database, spoiled: dict[str, Any]) -> None:
-    """It would be the first one of every claim of every node for ever; its executions say all that it did."""
+async def test_a_batch_that_cannot_be_claimed_is_replaced(database: Database, spoiled: dict[str, Any]) -> None:
+    """It would come first in every claim of every node; its executions have all of its contents."""
     await owed(database, "a", "b", batch="bad")
     await owed(database, "c", batch="good")
     await database.api["batches"].update_one({"_id": "bad"}, spoiled)
@@ -188,10 +190,10 @@ async def test_a_batch_that_cannot_be_claimed_is_made_anew(database: Database, s
     [{"$unset": {"url": ""}}, {"$set": {"headers": [["X-Number", 5]]}}, {"$set": {"retry": None}}],
     ids=["no target", "a header that is no text", "no policy"],
 )
-async def test_a_job_that_cannot_be_sent_for_is_dead_and_its_batch_goes_on(
+async def test_an_execution_whose_request_cannot_be_made_is_dead_and_its_batch_goes_on(
     database: Database, spoiled: dict[str, Any]
 ) -> None:
-    """Found shortly before sending: nothing of the batch may wait for ever because of it."""
+    """It is found shortly before sending: the rest of the batch must not wait for it."""
     await owed(database, "a", "bad", "c")
     await database.api["jobs"].update_one({"_id": "bad"}, spoiled)
     await run_dry(worker(database, answering(200)))
@@ -202,8 +204,8 @@ async def test_a_job_that_cannot_be_sent_for_is_dead_and_its_batch_goes_on(
     assert await rows(database, "batches") == []
 
 
-async def test_an_unsound_batch_is_never_taken_for_one_that_is_sound(database: Database) -> None:
-    """Only what no claim can take is thrown away."""
+async def test_only_corrupt_batches_are_deleted(database: Database) -> None:
+    """A batch that a claim can take is never deleted."""
     await owed(database, "a", batch="good")
     assert await batches.delete_corrupt(database) == []
     assert [b["_id"] for b in await rows(database, "batches")] == ["good"]
