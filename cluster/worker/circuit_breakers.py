@@ -82,7 +82,7 @@ class CircuitBreakers:
             why = f"{window.failed} of {window.total} attempts failed, the last one: {error or status}"
             at = self._clock.now_ms()
             self._open[host] = Breaker(
-                host,
+                host=host,
                 half_open=False,
                 until_ms=at + open_duration_ms(1),
                 opens=1,

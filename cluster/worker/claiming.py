@@ -249,9 +249,9 @@ class Claiming:
         reason = f"node_lost: {batch.claims - 1} nodes were lost while they sent it"
         log.error("execution_given_up", execution=execution.id, claims=batch.claims)
         ending = Ending(
-            execution,
-            State.DEAD,
-            self._clock.now_ms(),
+            execution=execution,
+            state=State.DEAD,
+            ended_ms=self._clock.now_ms(),
             attempts=execution.attempts,
             reason=reason,
             alert_pending=True,

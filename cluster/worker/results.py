@@ -188,7 +188,10 @@ class Results:
         execution = result.execution
         if isinstance(result, DroppedExecution):
             state = next_state(execution.state, result.event)
-            return Ending(execution, state, now, execution.attempts, result.reason), None
+            ending = Ending(
+                execution=execution, state=state, ended_ms=now, attempts=execution.attempts, reason=result.reason
+            )
+            return ending, None
         jitter = random.random()  # noqa: S311 - jitter, guards nothing
         attempt = AttemptResult(result.attempts, now, result.drift_ms, jitter, result.reply.retry_after_s)
         return outcome(execution, result.job, attempt)
