@@ -106,7 +106,7 @@ def render(seen: Snapshot, height: int | None = None) -> RenderableType:
         Text(f"lateness: p50 {_ms(drift['p50'])}, p99 {_ms(drift['p99'])}"),
         Text(
             f"backlog: {waiting['ready']:,} due, {waiting['leased']:,} with nodes, {waiting['late']:,} late work"
-            + (f", the oldest has waited {duration(age / 1000)}" if age is not None else "")
+            + (f", the oldest waits {duration(age / 1000)}" if age is not None else "")
         ),
     ]
     rows = None if height is None else max(2 * LEAST_ROWS, height - AROUND)
@@ -124,7 +124,7 @@ def _leader(leader: Snapshot) -> tuple[str, str]:
     renewed = f"renewed {duration(leader['renewedAgoMs'] / 1000)} ago"
     if not leader["sound"]:
         return (
-            f"NO LEADER: {leader['nodeId']} does not renew its lease of term {leader['term']} ({renewed})",
+            f"NO LEADER: {leader['nodeId']} does not renew term {leader['term']} ({renewed})",
             "bold red",
         )
     return f"{leader['nodeId']} leads in term {leader['term']}, {renewed}", ""

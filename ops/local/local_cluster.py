@@ -236,9 +236,8 @@ class LocalCluster:
         for child in self.children.all:
             pid = child.process.pid if child.process is not None else None
             console.print(f"  {child.name:<12} pid {pid:<8} port {child.port}")
-        console.print(
-            "\n  Kill any of them with kill -9: it is restarted. Ctrl-C ends all of them; the data is kept.\n"
-        )
+        ending = "\n  Kill any of them with kill -9: it is restarted. Ctrl-C ends all of them; the data is kept.\n"
+        console.print(ending, soft_wrap=True)
 
     def watch(self) -> None:
         """Restart dead processes and print the status line, until interrupted."""

@@ -209,6 +209,6 @@ def test_many_nodes_and_hosts_fit(width: int, height: int) -> None:
 def test_a_leader_that_does_not_renew_leads_nobody() -> None:
     """Killed, it stands in its lease for seconds more."""
     stale = text(looked([], [], sound=False, renewedAgoMs=7000), 80, 24)
-    assert "NO LEADER: n00 does not renew its lease of term 3 (renewed 7.0s ago)" in " ".join(stale)
+    assert "NO LEADER: n00 does not renew term 3 (renewed 7.0s ago)" in " ".join(stale)
     assert "NO NODES" in stale
     assert "NO LEADER" in text(looked([], [], nodeId=None), 80, 24)[0]
