@@ -30,7 +30,7 @@ check: setup
 	$(BIN)/lint-imports --no-cache
 
 # Most tests wait for real processes, so several at a time take a fraction of it; PYTEST="-n 0 -k leader" and the like choose.
-PYTEST ?= -n 4 --dist loadfile
+PYTEST ?= -n 4 --dist worksteal
 test: check
 	$(BIN)/pytest $(PYTEST)
 

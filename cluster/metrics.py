@@ -1,7 +1,7 @@
-"""What one node has counted, as plain numbers: read when somebody asks, so that counting stays one addition.
+"""The readings of one node as plain numbers. They are gathered on request, so that counting stays one addition.
 
 Nothing here knows how the numbers are shown. Durations are ms, histograms `{"counts": per bucket, "sum": ms}`, instants
-never appear. Every key is there from the start, also when nothing was counted yet.
+never appear. Every key is there from the start, also before anything was counted.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class LoopLag:
-    """How late the event loop wakes who asked to be woken: everything on this node waits at least that long."""
+    """How late the event loop resumes a task that slept: everything on this node waits at least that long."""
 
     def __init__(self) -> None:
         self.histogram = Histogram(bounds=COARSE_MS)
 
     async def run(self) -> None:
-        """Feel it four times a second, until cancelled."""
+        """Measure it four times a second, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LOOP_LAG_EVERY_SECONDS
@@ -43,7 +43,7 @@ class LoopLag:
 
 
 def gather(node: Node, pulse: LoopLag) -> Readings:
-    """Everything that this node and its process have counted since they began."""
+    """Everything that this node and its process counted since they began."""
     return {
         "node": node.id,
         "pid": os.getpid(),
@@ -53,7 +53,7 @@ def gather(node: Node, pulse: LoopLag) -> Readings:
         "ready": int(node.ready),
         "draining": int(node.shutting_down),
         "clock_offset_ms": node.clock.wall_offset_ms,
-        "heartbeat_age_ms": node.heartbeat_age * 1000 if node.booted else 0,
+        "heartbeat_age_ms": node.heartbeat.age * 1000 if node.booted else 0,
         "loop_lag": _histogram(pulse.histogram),
         **_store(),
         **_process(),
@@ -61,13 +61,13 @@ def gather(node: Node, pulse: LoopLag) -> Readings:
 
 
 def _worker(node: Node) -> Readings:
-    dispatcher, tally = node.worker.dispatcher, node.worker.stats
-    counters = tally.counters
+    context, stats = node.worker.context, node.worker.stats
+    counters = stats.counters
     ended = {state: counters[state] for state in sorted(FINAL_STATES)}
     ended["missed"] += node.leader.counters["missed"]
     return {
         "executions": ended,
-        "attempts": {**dict.fromkeys(RESULTS, 0), **tally.attempt_results},
+        "attempts": {**dict.fromkeys(RESULTS, 0), **stats.attempt_results},
         "retries": counters["retried"],
         "duplicates": counters["duplicates"],
         "results_lost": counters["results_lost"],
@@ -75,13 +75,13 @@ def _worker(node: Node) -> Readings:
             "leased": counters["claimed"],
             "renewed": counters["renewed"],
             "reclaimed": counters["reclaimed"],
-            "lost": counters["leases_lost"] + dispatcher.lapsed_leases,
+            "lost": counters["leases_lost"] + context.unsent.lapsed_leases,
         },
-        "drift": _histogram(tally.drift),
-        "queue": _histogram(tally.queue_time),
-        "duration": _histogram(tally.duration),
-        "in_flight": dispatcher.in_flight,
-        "waiting": dispatcher.waiting,
+        "drift": _histogram(stats.drift),
+        "queue": _histogram(stats.queue_time),
+        "duration": _histogram(stats.duration),
+        "in_flight": context.slots.in_flight,
+        "waiting": context.unsent.count,
         "slots": node.settings.slots,
     }
 
@@ -115,7 +115,7 @@ def _store() -> Readings:
 def _process() -> Readings:
     used = resource.getrusage(resource.RUSAGE_SELF)
     memory = used.ru_maxrss * 1024
-    with suppress(OSError):  # not Linux: the most it ever had has to do
+    with suppress(OSError):  # not Linux: the peak has to do
         memory = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE
     return {"cpu_ms": (used.ru_utime + used.ru_stime) * 1000, "memory_bytes": memory}
 

@@ -1,7 +1,10 @@
-"""Fixtures for all tests: one real MongoDB per session, one fresh database per test."""
+"""Fixtures for all tests: one real MongoDB per session, one empty database per test."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
 from typing import TYPE_CHECKING
 
@@ -11,16 +14,39 @@ import pytest_asyncio
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
-from tests.support import live, mongo, run_guard
+from tests.support import leftovers, live, mongo, order
+from tests.support.databases import EmptyDatabases
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
+GUARD = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Guard the run: once, in the controller of pytest-xdist, whose workers inherit the mark."""
+    """In the process that the user started, not in the workers of xdist."""
     if not hasattr(config, "workerinput"):
-        run_guard.start()
+        config.stash[GUARD] = leftovers.begin()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The slow tests first, in the workers of xdist alone: without them the order is that of the files."""
+    if hasattr(config, "workerinput"):
+        items[:] = order.for_workers(items, config.workerinput["workercount"])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that leaves a process behind has failed."""
+    if GUARD in session.config.stash and (left := leftovers.left(os.environ[leftovers.RUN])):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        sys.stderr.write("\nleft behind:\n" + "\n".join(left) + "\n")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if GUARD in config.stash:
+        config.stash[GUARD].communicate()
 
 
 @pytest.fixture(scope="session")
@@ -30,19 +56,27 @@ def mongodb_uri() -> Iterator[str]:
         yield uri
 
 
+@pytest.fixture(scope="session")
+def empty_databases(mongodb_uri: str) -> Iterator[EmptyDatabases]:
+    with EmptyDatabases(mongodb_uri) as found:
+        yield found
+
+
 @pytest.fixture
-def db_name() -> str:
-    """A name no other test uses."""
+def db_name(request: pytest.FixtureRequest) -> str:
+    """The name of `database`, if the test has one; else a name that no other test uses."""
+    if "database" in request.fixturenames:
+        databases: EmptyDatabases = request.getfixturevalue("empty_databases")
+        return databases.next()
     return f"test_{uuid.uuid4().hex[:12]}"
 
 
 @pytest_asyncio.fixture
 async def database(mongodb_uri: str, db_name: str) -> AsyncIterator[Database]:
-    """A fresh database with its schema, dropped afterwards."""
+    """An empty database with its schema."""
     db = Database.open(mongodb_uri, db_name, "test", Keyring((bytes(32),)))
     await schema.ensure(db)
     yield db
-    await db.api.client.drop_database(db_name)
     await db.close()
 
 

@@ -141,6 +141,7 @@ def _job() -> dict[str, Any]:
 
 def _job_actions() -> dict[str, Any]:
     job_id = id_parameter("jobId", "nightly-invoices")
+
     def post(name: str, text: str, answers: Operation, more: list[Operation]) -> Operation:
         return {"post": {"operationId": name, "summary": text, "parameters": [job_id, *more], "responses": answers}}
 

@@ -15,11 +15,11 @@ from api.resources.jobs import Resource, checked_job_id
 from cluster.core.alerts import ALERT_PREFIX, Incident
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec, check_channel
 from cluster.core.documents.job_json import faults_of
-from cluster.core.documents.secret_fields import NO_STORED_SECRET
-from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER, KeepSecret, SecretValue
+from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER
 from cluster.core.errors import Conflict, Fault, InvalidInput, NotFound
 from cluster.core.instants import format_instant
-from cluster.store import alert_jobs, channels, incidents
+from cluster.core.job.wanted import KEEP_IF_STORED, resolve_secret
+from cluster.store import alert_jobs, channels, incidents, jobs, meta
 from cluster.store.channels import Channel as Stored
 from cluster.usecases.jobs import require_channels
 
@@ -69,7 +69,7 @@ class DefaultRules(Resource):
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """The default rules, or null."""
-        spec = await incidents.default_rules_spec(self.db)
+        spec = await meta.default_rules_spec(self.db)
         send_json(resp, {"alerts": None if spec is None else spec.model_dump(by_alias=True)})
 
     async def on_put(self, req: Request, resp: Response) -> None:
@@ -84,12 +84,12 @@ class DefaultRules(Resource):
                 [Fault("noRunForSeconds", "must be set in the alerts of a job: jobs run at different intervals")]
             )
         await require_channels(self.db, {"": spec.channels})
-        await incidents.set_default_rules(self.db, spec)
+        await meta.set_default_rules(self.db, spec)
         send_json(resp, {"alerts": spec.model_dump(by_alias=True)})
 
     async def on_delete(self, _req: Request, resp: Response) -> None:
         """Delete the default rules."""
-        await incidents.set_default_rules(self.db, None)
+        await meta.set_default_rules(self.db, None)
         resp.status = 204
 
 
@@ -161,8 +161,8 @@ class Channel(Resource):
     async def on_delete(self, _req: Request, resp: Response, name: str) -> None:
         """Delete a channel. Refused while the rules of a job, or the default rules, name it."""
         channel = await channel_or_not_found(self, name)
-        default = await incidents.default_rules(self.db)
-        user = await channels.used_by(self.db, channel.name)
+        default = await meta.default_rules(self.db)
+        user = await jobs.naming_channel(self.db, channel.name)
         if default is not None and channel.name in default.channels:
             raise Conflict("the default alert rules use this channel: change them first (PUT /alerts/default)")
         if user is not None:
@@ -195,12 +195,5 @@ async def channel_or_not_found(base: Resource, name: str) -> Stored:
 
 
 def _secret(spec: ChannelSpec, before: Stored | None) -> str | None:
-    old = None if before is None else before.signing_secret
-    signing_secret = spec.signing_secret
-    if isinstance(signing_secret, SecretValue):
-        return signing_secret.value
-    if isinstance(signing_secret, KeepSecret):
-        if old is None:
-            raise InvalidInput([Fault("signingSecret", NO_STORED_SECRET)])
-        return old
-    return None if "signing_secret" in spec.model_fields_set else old
+    wanted = spec.signing_secret if "signing_secret" in spec.model_fields_set else KEEP_IF_STORED
+    return resolve_secret(wanted, None if before is None else before.signing_secret, "signingSecret")

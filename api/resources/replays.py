@@ -15,7 +15,7 @@ from cluster.core.documents.job import Instant, Tag
 from cluster.core.documents.job_json import faults_of
 from cluster.core.errors import InvalidInput, NotFound
 from cluster.core.instants import format_instant, format_optional_instant
-from cluster.store import replays
+from cluster.store import replayable, replays
 from cluster.store.replays import REPLAYABLE, Replay, ReplayFilter
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ReplayMany(Resource):
             status=f.status,
         )
         now_ms = self.clock.now_ms()
-        matched = await replays.count_matching(self.db, criteria, now_ms)
+        matched = await replayable.count(self.db, criteria, now_ms)
         if spec.dry_run:
             send_json(resp, {"dryRun": True, "matched": matched})
             return

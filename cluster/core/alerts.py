@@ -1,19 +1,19 @@
-"""Alerts decided with values: when something begins, when it is over, what is said.
+"""Alerts, decided with values: when an incident begins, when it is over, and which notices it has.
 
-An incident is one trouble of one job, from its beginning to its end. There is at most one of a kind open:
+A job has at most one open incident of each kind:
 
-| kind | begins | is over |
+| kind | begins when | is over when |
 |---|---|---|
 | failing | an execution is dead (`onDead`), or N in a row failed or are dead (`afterFailures`) | the latest one succeeded |
 | missed | occurrences were recorded as missed (`onMissed`) | a later one succeeded |
-| drift | a first attempt left too late (`driftOverMs`) | for a minute none did, and the latest one was in time |
-| noRun | nothing has succeeded for too long (`noRunForSeconds`) | something succeeds |
+| drift | a first attempt was sent too late (`driftOverMs`) | none was for a minute, and the latest one was in time |
+| noRun | no execution has succeeded for too long (`noRunForSeconds`) | an execution succeeds |
 
-That of a job that has ended (it ran for the last time) is over without a word when history holds nothing more of the
-job: until then its executions may be retried. Incidents of jobs that do not run are looked at ever less often.
+The incident of a job that has ended is over, without a notice, once history holds no execution of the job; until then an
+execution may be replayed. Incidents of jobs that are not active are checked less and less often.
 
-Of each incident there is one alert when it begins, one when it is over (`onRecovery`), and one every
-`remindAfterSeconds` between. What an alert says and its id follow from the incident, so that making it twice makes one.
+Each incident has one notice when it begins, one when it is over (`onRecovery`), and one every `remindAfterSeconds` in
+between. The text and the id of a notice follow from the incident, so that making a notice twice makes one alert.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cluster.core.instants import format_instant
 from cluster.core.lifecycle import State
 
 if TYPE_CHECKING:
@@ -31,16 +30,16 @@ if TYPE_CHECKING:
 
 DRIFT_QUIET_MS = 60_000
 MAX_RECHECK_PAUSED_MS, MAX_RECHECK_ENDED_MS = 60_000, 600_000
-"""The incident of a job that does not run is looked at again after a tenth of its age, at most after so long."""
+"""The incident of a job that is not active is checked again after a tenth of its age, at most after this."""
 FAILED_STATES = frozenset({State.FAILED.value, State.DEAD.value})
 SENT_STATES = FAILED_STATES | {State.SUCCEEDED.value}
-"""States that say how a target did."""
+"""The final states of an execution that was sent."""
 ALERT_PREFIX = "alert."
-"""Job ids of alerts begin so; those that users choose cannot hold a dot."""
+"""The start of the ids of alert jobs. Ids that users choose cannot contain a dot."""
 
 
 class IncidentKind(StrEnum):
-    """What can be wrong."""
+    """The kind of an incident."""
 
     FAILING = "failing"
     MISSED = "missed"
@@ -49,7 +48,7 @@ class IncidentKind(StrEnum):
 
 
 class NoticeKind(StrEnum):
-    """What an alert tells of its incident."""
+    """The event in the life of an incident that a notice reports."""
 
     BEGAN = "began"
     REMINDER = "reminder"
@@ -58,7 +57,7 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlertRules:
-    """Whom to tell, and of what. Durations in ms."""
+    """The channels to notify, and the incidents to notify them of. Durations in ms."""
 
     channels: tuple[str, ...] = ()
     on_dead: bool = False
@@ -70,7 +69,7 @@ class AlertRules:
     remind_ms: int | None = None
 
     def covers(self, kind: IncidentKind) -> bool:
-        """Whether there is a rule of this kind."""
+        """Whether there is a rule for incidents of this kind, and a channel."""
         return {
             IncidentKind.FAILING: self.on_dead or self.after_failures is not None,
             IncidentKind.MISSED: self.on_missed,
@@ -81,8 +80,8 @@ class AlertRules:
 
 @dataclass(frozen=True, slots=True)
 class ResultWatch:
-    """What whoever records results must know of the rules of a job: whether its bad results are to be marked, and from
-    which lateness (ms) on its good ones.
+    """The part of a job's rules that a worker needs when it records a result: whether the rules need its failures, and
+    from which drift (ms) on they need any result.
     """
 
     failures: bool = False
@@ -93,17 +92,17 @@ NOT_WATCHED = ResultWatch()
 
 
 def watch_of(rules: AlertRules) -> ResultWatch:
-    """The part of the rules that those who record need."""
+    """The part of the rules that a worker needs."""
     if not rules.channels:
         return NOT_WATCHED
     return ResultWatch(rules.covers(IncidentKind.FAILING) or rules.on_missed, rules.drift_over_ms)
 
 
-def is_watched(watched: ResultWatch, state: State, drift_ms: int | None) -> bool:
-    """Whether this result is one that alerts are decided on."""
-    if watched.failures and state.value in FAILED_STATES:
+def is_watched(watch: ResultWatch, state: State, drift_ms: int | None) -> bool:
+    """Whether the rules need this result."""
+    if watch.failures and state.value in FAILED_STATES:
         return True
-    return watched.drift_over_ms is not None and drift_ms is not None and drift_ms > watched.drift_over_ms
+    return watch.drift_over_ms is not None and drift_ms is not None and drift_ms > watch.drift_over_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +120,8 @@ class RecordedResult:
 
 @dataclass(frozen=True, slots=True)
 class JobStanding:
-    """What may still come of a job: `active` if it runs, `ended` if it never will by itself, `forgotten` if history
-    holds nothing of it either, so that nobody can retry it.
+    """Whether a job can still succeed. `active`: its schedule runs. `ended`: its schedule is over. `forgotten`: history
+    holds no execution of it, so that none can be replayed.
     """
 
     active: bool = True
@@ -143,44 +142,42 @@ class Symptom:
     execution: str | None = None
 
 
-def symptoms(rules: AlertRules, marks: Sequence[RecordedResult], latest: Sequence[RecordedResult]) -> list[Symptom]:
-    """What marked results of one job mean. `latest` are its latest sent ones, the newest first, as many as
-    `afterFailures` needs.
+def symptoms(rules: AlertRules, pending: Sequence[RecordedResult], latest: Sequence[RecordedResult]) -> list[Symptom]:
+    """The symptoms in the pending results of one job. `latest` are its latest sent results, the newest first, as many
+    as `afterFailures` needs.
     """
-    found: list[Symptom] = []
-    bad = [r for r in marks if r.state in FAILED_STATES]
-    dead = [r for r in bad if r.state == State.DEAD.value]
-    if rules.on_dead and dead:
-        last = max(dead, key=lambda r: r.ended_ms)
-        found.append(
-            Symptom(IncidentKind.FAILING, last.ended_ms, f"an execution is dead: {last.why or 'no answer'}", last.id)
-        )
-    elif rules.after_failures is not None and bad:
-        run = _in_a_row(latest)
-        if run >= rules.after_failures:
-            last = max(bad, key=lambda r: r.ended_ms)
-            many = "an execution" if run == 1 else f"{run} executions in a row"
-            found.append(
-                Symptom(IncidentKind.FAILING, last.ended_ms, f"{many} failed: {last.why or 'no answer'}", last.id)
-            )
-    missed = [r for r in marks if r.state == State.MISSED.value]
+    failure, budget = _failure(rules, pending, latest), rules.drift_over_ms
+    result = [] if failure is None else [failure]
+    missed = [r for r in pending if r.state == State.MISSED.value]
     if rules.on_missed and missed:
         last = max(missed, key=lambda r: r.ended_ms)
-        total = sum(r.count for r in missed)
-        found.append(
-            Symptom(IncidentKind.MISSED, last.ended_ms, f"{total} occurrence(s) were missed: {last.why}", last.id)
-        )
-    budget = rules.drift_over_ms
-    late = [r for r in marks if budget is not None and r.drift_ms is not None and r.drift_ms > budget]
+        count = sum(r.count for r in missed)
+        many = "1 occurrence was" if count == 1 else f"{count} occurrences were"
+        result.append(Symptom(IncidentKind.MISSED, last.ended_ms, f"{many} missed: {last.why}", last.id))
+    late = [r for r in pending if budget is not None and r.drift_ms is not None and r.drift_ms > budget]
     if late:
         worst = max(late, key=lambda r: r.drift_ms or 0)
         at = max(r.ended_ms for r in late)
-        text = f"sent {worst.drift_ms} ms late, {budget} are allowed"
-        found.append(Symptom(IncidentKind.DRIFT, at, text, worst.id))
-    return [t for t in found if rules.covers(t.kind)]
+        text = f"an execution was sent {worst.drift_ms} ms late, driftOverMs is {budget}"
+        result.append(Symptom(IncidentKind.DRIFT, at, text, worst.id))
+    return [s for s in result if rules.covers(s.kind)]
 
 
-def _in_a_row(latest: Sequence[RecordedResult]) -> int:
+def _failure(rules: AlertRules, pending: Sequence[RecordedResult], latest: Sequence[RecordedResult]) -> Symptom | None:
+    failed = [r for r in pending if r.state in FAILED_STATES]
+    dead = [r for r in failed if r.state == State.DEAD.value]
+    if rules.on_dead and dead:
+        last = max(dead, key=lambda r: r.ended_ms)
+        text = f"an execution is dead: {last.why or 'no answer'}"
+    elif rules.after_failures is not None and failed and (row := _failures_in_a_row(latest)) >= rules.after_failures:
+        last = max(failed, key=lambda r: r.ended_ms)
+        text = f"{'an execution' if row == 1 else f'{row} executions in a row'} failed: {last.why or 'no answer'}"
+    else:
+        return None
+    return Symptom(IncidentKind.FAILING, last.ended_ms, text, last.id)
+
+
+def _failures_in_a_row(latest: Sequence[RecordedResult]) -> int:
     for n, r in enumerate(latest):
         if r.state not in FAILED_STATES:
             return n
@@ -189,7 +186,7 @@ def _in_a_row(latest: Sequence[RecordedResult]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing that is to be said of the incident that began at `since_ms`, to these channels."""
+    """A message to these channels about the incident that began at `since_ms`."""
 
     kind: NoticeKind
     number: int
@@ -202,8 +199,10 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One trouble. `bad_ms`: when it was last seen; `told_ms`: when it was last told; `number`: of the last notice;
-    `checked_ms`: when it was last looked at, and later than that if the next look may wait.
+    """An incident of one job.
+
+    `last_symptom_ms`: the time of its latest symptom. `notified_ms`: the time of its latest notice, and `number` the
+    number of that notice. `checked_ms`: when it was last checked, or a later instant if the next check may wait.
     """
 
     job_id: str
@@ -222,53 +221,64 @@ class Incident:
 
     @property
     def id(self) -> str:
-        """The place it is kept under; a later one of the same kind takes it over."""
+        """The id under which it is stored. A later incident of the same job and kind replaces it."""
         return f"{self.job_id}:{self.kind.value}"
 
     def notice_job_id(self, notice: Notice, channel: str) -> str:
-        """The id of the job that tells one channel; the same whoever makes it, however often."""
+        """The id of the alert job that notifies one channel. It is the same however often and wherever it is made."""
         name = f"{self.id}:{notice.since_ms}:{notice.number}:{channel}"
         return ALERT_PREFIX + hashlib.sha256(name.encode()).hexdigest()[:24]
 
 
 def with_symptom(
-    before: Incident | None, job_id: str, trouble: Symptom, rules: AlertRules, now_ms: int
+    before: Incident | None, job_id: str, symptom: Symptom, rules: AlertRules, now_ms: int
 ) -> Incident | None:
-    """What the incident becomes when its trouble is seen (again). None: nothing changes.
+    """The incident after a symptom: opened, or updated. None: nothing changes.
 
-    A result that was looked at before (by a leader that died before it said so) changes nothing.
+    A symptom that is not newer than the latest one changes nothing: a leader that died may have handled it already.
     """
-    if before is not None and trouble.at_ms <= before.last_symptom_ms:
+    if before is not None and symptom.at_ms <= before.last_symptom_ms:
         return None
     if before is not None and before.open:
-        return replace(before, last_symptom_ms=trouble.at_ms, detail=trouble.detail, execution=trouble.execution)
-    unsent = () if before is None else before.pending_notices  # the end of the one before may not have been said yet
-    began = Notice(NoticeKind.BEGAN, 0, now_ms, rules.channels, now_ms, trouble.detail, trouble.execution)
+        return replace(before, last_symptom_ms=symptom.at_ms, detail=symptom.detail, execution=symptom.execution)
+    began = Notice(
+        kind=NoticeKind.BEGAN,
+        number=0,
+        at_ms=now_ms,
+        channels=rules.channels,
+        since_ms=now_ms,
+        detail=symptom.detail,
+        execution=symptom.execution,
+    )
+    # The incident before this one may still have a notice that was not submitted, that of its end.
+    pending = () if before is None else before.pending_notices
     return Incident(
-        job_id,
-        trouble.kind,
+        job_id=job_id,
+        kind=symptom.kind,
         open=True,
         opened_ms=now_ms,
-        last_symptom_ms=trouble.at_ms,
-        detail=trouble.detail,
-        execution=trouble.execution,
+        last_symptom_ms=symptom.at_ms,
+        detail=symptom.detail,
+        execution=symptom.execution,
         notified_ms=now_ms,
         checked_ms=now_ms,
-        pending_notices=(*unsent, began),
+        pending_notices=(*pending, began),
         rev=0 if before is None else before.rev,
     )
 
 
 def is_over(incident: Incident, rules: AlertRules | None, latest: RecordedResult | None, now_ms: int) -> bool:
-    """Whether it has ended. `latest` is the latest sent execution of the job, for a silence the latest success within
-    `no_run_ms`; no rules: nobody wants to know any more.
+    """Whether the incident is over. It is if no rule covers it any more.
+
+    `latest` is the latest sent execution of the job; for `noRun` the latest success within `no_run_ms`.
     """
     if rules is None or not rules.covers(incident.kind):
         return True
     if latest is None or latest.state != State.SUCCEEDED.value:
         return False
     if incident.kind is IncidentKind.NO_RUN:
-        # Not by `bad_ms`, which is when the leader looked: a success may have ended before and been recorded after.
+        # Not compared with `last_symptom_ms`, the time of the leader's check: a success may have ended before that
+        # check and been recorded after it.
         return True
     if latest.ended_ms <= incident.last_symptom_ms:
         return False
@@ -281,64 +291,39 @@ def is_over(incident: Incident, rules: AlertRules | None, latest: RecordedResult
 def after_check(
     incident: Incident, rules: AlertRules | None, latest: RecordedResult | None, now_ms: int, job: JobStanding = ACTIVE
 ) -> Incident:
-    """The incident after a look at its job."""
+    """The incident after a check of its job: closed, with a reminder, or unchanged but for the time of the check."""
     if job.ended and job.forgotten:
         return replace(incident, open=False, closed_ms=now_ms, checked_ms=now_ms)
     if is_over(incident, rules, latest, now_ms):
-        tell = rules is not None and rules.covers(incident.kind) and rules.on_recovery
-        said = _say(incident, NoticeKind.RESOLVED, rules.channels, now_ms) if tell and rules is not None else incident
-        return replace(said, open=False, closed_ms=now_ms, checked_ms=now_ms)
-    again = rules is not None and rules.remind_ms is not None and now_ms - incident.notified_ms >= rules.remind_ms
-    if again and job.active and rules is not None:
-        incident = _say(incident, NoticeKind.REMINDER, rules.channels, now_ms)
-    # What does not run must not keep others waiting for their turn, however much of it there is.
-    most = 0 if job.active else MAX_RECHECK_ENDED_MS if job.ended else MAX_RECHECK_PAUSED_MS
-    return replace(incident, checked_ms=now_ms + min(most, (now_ms - incident.opened_ms) // 10))
+        if rules is not None and rules.covers(incident.kind) and rules.on_recovery:
+            incident = _with_notice(incident, NoticeKind.RESOLVED, rules.channels, now_ms)
+        return replace(incident, open=False, closed_ms=now_ms, checked_ms=now_ms)
+    remind_ms = None if rules is None else rules.remind_ms
+    if rules is not None and remind_ms is not None and job.active and now_ms - incident.notified_ms >= remind_ms:
+        incident = _with_notice(incident, NoticeKind.REMINDER, rules.channels, now_ms)
+    # Many incidents of jobs that are not active must not delay the checks of the others.
+    longest_ms = 0 if job.active else MAX_RECHECK_ENDED_MS if job.ended else MAX_RECHECK_PAUSED_MS
+    return replace(incident, checked_ms=now_ms + min(longest_ms, (now_ms - incident.opened_ms) // 10))
 
 
-def _say(incident: Incident, said: NoticeKind, channels: tuple[str, ...], now_ms: int) -> Incident:
-    i = incident
-    notice = Notice(said, i.number + 1, now_ms, channels, i.opened_ms, i.detail, i.execution)
+def _with_notice(incident: Incident, kind: NoticeKind, channels: tuple[str, ...], now_ms: int) -> Incident:
+    notice = Notice(
+        kind=kind,
+        number=incident.number + 1,
+        at_ms=now_ms,
+        channels=channels,
+        since_ms=incident.opened_ms,
+        detail=incident.detail,
+        execution=incident.execution,
+    )
     return replace(
         incident, number=notice.number, notified_ms=now_ms, pending_notices=(*incident.pending_notices, notice)
     )
 
 
-def webhook_payload(incident: Incident, notice: Notice, job_name: str | None) -> dict[str, Any]:
-    """What a webhook gets."""
-    return {
-        "type": f"{incident.kind.value}.{notice.kind.value}",
-        "jobId": incident.job_id,
-        "jobName": job_name,
-        "kind": incident.kind.value,
-        "said": notice.kind.value,
-        "detail": notice.detail,
-        "executionId": notice.execution,
-        "since": format_instant(notice.since_ms),
-        "at": format_instant(notice.at_ms),
-        "text": notice_text(incident, notice, job_name),
-    }
-
-
-def notice_text(incident: Incident, notice: Notice, job_name: str | None) -> str:
-    """The same in words, one line."""
-    job = f"{job_name} ({incident.job_id})" if job_name else incident.job_id
-    what = {
-        IncidentKind.FAILING: "is failing",
-        IncidentKind.MISSED: "missed runs",
-        IncidentKind.DRIFT: "runs late",
-        IncidentKind.NO_RUN: "has not run",
-    }[incident.kind]
-    since = format_instant(notice.since_ms)
-    if notice.kind is NoticeKind.RESOLVED:
-        return f"Over: job {job} is well again; it had been wrong since {since} ({notice.detail})"
-    still = "still " if notice.kind is NoticeKind.REMINDER else ""
-    return f"Job {job} {still}{what} since {since}: {notice.detail}"
-
-
-def by_job(marks: Iterable[RecordedResult]) -> dict[str, list[RecordedResult]]:
-    """By job."""
-    found: dict[str, list[RecordedResult]] = {}
-    for r in marks:
-        found.setdefault(r.job_id, []).append(r)
-    return found
+def by_job(results: Iterable[RecordedResult]) -> dict[str, list[RecordedResult]]:
+    """The results grouped by job."""
+    grouped: dict[str, list[RecordedResult]] = {}
+    for r in results:
+        grouped.setdefault(r.job_id, []).append(r)
+    return grouped

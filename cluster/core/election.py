@@ -1,8 +1,8 @@
-"""The election as values: what was observed on the local monotonic clock -> what may be done.
+"""The election as values: from what a candidate observed on its own monotonic clock to what it may do.
 
-No clocks are compared between machines. A candidate only asks: has the lease document *changed* since I
-last looked, and for how long has it not? What this gives: at most one holder per term. What it does not give: that
-the holder of an old term knows it yet; therefore every write of a leader carries its term.
+No clocks of two machines are compared. A candidate only observes whether the lease document has *changed* since its last
+read, and for how long it has not. This guarantees at most one holder per term. It does not guarantee that the holder of
+an old term already knows that it lost it; therefore every write of a leader names its term.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ class LeaderLease:
 
 @dataclass(frozen=True, slots=True)
 class LeaseObservation:
-    """What a candidate remembers: the last change, when it saw it first, and how often unchanged since an error."""
+    """The lease as a candidate last saw it change.
+
+    `unchanged_since`: when this candidate first saw it so (monotonic seconds). `confirmations_due`: how many more
+    unchanged reads are needed after a failed read.
+    """
 
     lease: LeaderLease | None = None
     unchanged_since: float = 0.0
@@ -29,19 +33,21 @@ class LeaseObservation:
 
 
 def observe(before: LeaseObservation, lease: LeaderLease, now: float) -> LeaseObservation:
-    """Take in one successful read at monotonic `now` (seconds)."""
+    """The observation after a successful read at monotonic `now` (seconds)."""
     if before.lease is None or (lease.term, lease.rev) != (before.lease.term, before.lease.rev):
         return LeaseObservation(lease, now, 0)
     return replace(before, lease=lease, confirmations_due=max(0, before.confirmations_due - 1))
 
 
 def read_failed(before: LeaseObservation) -> LeaseObservation:
-    """A read failed: the silence may be ours, so two more unchanged reads are needed before a take-over."""
+    """The observation after a failed read. This node may be the one that is cut off, so that two more unchanged reads
+    are needed before a take-over.
+    """
     return replace(before, confirmations_due=2)
 
 
 def may_take_over(observed: LeaseObservation, now: float, lease_seconds: float) -> bool:
-    """Whether a compare-and-set on the observed `(term, rev)` is due."""
+    """Whether this candidate may try a compare-and-set on the observed `(term, rev)`."""
     if observed.lease is None or observed.confirmations_due:
         return False
     return observed.lease.holder is None or now - observed.unchanged_since > lease_seconds

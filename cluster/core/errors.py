@@ -1,21 +1,20 @@
-"""One error tree, named by whose fault it is.
+"""One error tree. Each branch names the party at fault.
 
 HoraeError
-|- CallerError              the request is wrong; retrying it unchanged cannot help
+|- CallerError              the request is wrong; the same request fails again
 |  |- InvalidInput          faults, each with a path and a sentence
 |  |- NotFound
-|  |- Conflict              the thing is in a state that forbids this
-|  `- PreconditionFailed    somebody else changed it first (If-Match)
+|  |- Conflict              the state of the job or execution forbids the request
+|  `- PreconditionFailed    another request changed the job first (If-Match)
 |- ConfigurationError       the operator's settings are wrong: every problem in one message
-|- StoreError               MongoDB's side
-|  |- StoreUnavailable      certainly or possibly not applied; ask again
-|  `- OutcomeUnknown        the write may or may not have been applied
-|- Unreadable             a stored document is not what this release understands
-|- SecretUnreadable         what is stored encrypted opens with none of the keys this node was given
-|- OwnershipLost            a race, lost: another holder is right and we must stop
-|  |- TermLost
-|  `- LeaseLost
-`- InvariantBroken          our own bug
+|- StoreError               MongoDB failed
+|  `- StoreUnavailable      no answer in time, or no primary; the call may be repeated
+|     `- OutcomeUnknown     the write was sent and may have been applied
+|- UnreadableDocument       this release cannot read a stored document
+|- UndecryptableSecret      none of this node's keys decrypts a stored secret
+|- OwnershipLost            this node lost a race and must stop
+|  `- TermLost
+`- InvariantBroken          a bug in Horae
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ if TYPE_CHECKING:
 
 
 class HoraeError(Exception):
-    """Everything Horae raises on purpose."""
+    """The base of all errors that Horae raises on purpose."""
 
 
 class CallerError(HoraeError):
-    """The request is at fault."""
+    """The request is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with an input: `path` is dotted (`retry.maxAttempts`), `message` says what would be right."""
+    """One fault of an input. `path` is dotted (`retry.maxAttempts`), `message` says how to correct it."""
 
     path: str
     message: str
 
 
 class InvalidInput(CallerError):
-    """The input has faults; all that were found are in `faults`."""
+    """The input has faults. `faults` holds all of them."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
@@ -52,19 +51,19 @@ class InvalidInput(CallerError):
 
 
 class NotFound(CallerError):
-    """No such job or execution."""
+    """There is no such job, execution, queue or channel."""
 
 
 class Conflict(CallerError):
-    """The thing exists and its state forbids the request."""
+    """The state of the job or execution forbids the request."""
 
 
 class PreconditionFailed(CallerError):
-    """The revision named by the caller is no longer the current one."""
+    """The revision that the caller named is no longer the current one."""
 
 
 class ConfigurationError(HoraeError):
-    """Settings or environment are wrong; `problems` lists all of them, one sentence each."""
+    """The settings or the environment are wrong. `problems` lists every problem, one sentence each."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -72,36 +71,32 @@ class ConfigurationError(HoraeError):
 
 
 class StoreError(HoraeError):
-    """MongoDB could not do what was asked."""
+    """MongoDB did not do what it was asked."""
 
 
 class StoreUnavailable(StoreError):
-    """No answer in time, or no primary. A write may or may not have been applied."""
+    """MongoDB did not answer in time, or has no primary. A write may have been applied."""
 
 
 class OutcomeUnknown(StoreUnavailable):
-    """The write was sent and no answer came back."""
+    """The write was sent and MongoDB did not answer: it may have been applied."""
 
 
 class UnreadableDocument(HoraeError):
-    """A stored document cannot be read: a hand in the database, another release, or a bug; the message says which."""
+    """A stored document cannot be read. It was edited by hand, or written by another release, or by a bug."""
 
 
 class UndecryptableSecret(HoraeError):
-    """None of the keys opens it; the message names the key's id, never the secret."""
+    """None of this node's keys decrypts the secret. The message names the id of the key, never the secret."""
 
 
 class OwnershipLost(HoraeError):
-    """Somebody else holds it now."""
+    """Another node owns it now."""
 
 
 class TermLost(OwnershipLost):
     """This node no longer leads."""
 
 
-class LeaseLost(OwnershipLost):
-    """This node no longer holds the batch."""
-
-
 class InvariantBroken(HoraeError):
-    """A state that the protocols exclude: a bug of ours."""
+    """A state that the protocols exclude: a bug in Horae."""

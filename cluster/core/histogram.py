@@ -1,4 +1,4 @@
-"""Fixed-bucket histograms: cheap to add to, mergeable over nodes, quantiles good to a bucket."""
+"""Histograms with fixed buckets: adding is cheap, nodes' counts can be merged, quantiles are exact to a bucket."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 _MILLIS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 400, 500, 750)
 _SECONDS = (1, 1.5, 2, 3, 5, 7.5, 10, 15, 30, 60, 300, 3600)
 BOUNDS_MS = (*_MILLIS, *(int(s * 1000) for s in _SECONDS))
-"""Upper bounds in ms, inclusive; one more bucket takes what is beyond."""
+"""Upper bounds in ms, inclusive. One more bucket counts all larger values."""
 
 
 COARSE_MS = (1, 2, 5, 10, 20, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
-"""For what is counted per operation or address: fewer buckets, because each of them is a series."""
+"""For histograms per operation or address: fewer buckets, because each bucket is a series."""
 
 
 class Histogram:
@@ -41,11 +41,11 @@ class Histogram:
             self.counts[i] += n
 
     def total(self) -> int:
-        """How many values were counted."""
+        """The number of values counted."""
         return sum(self.counts)
 
     def quantile(self, q: float) -> float | None:
-        """The upper bound of the bucket in which the `q` quantile (0..1) lies, in ms; None when empty."""
+        """The upper bound (ms) of the bucket that holds the `q` quantile (0..1). None if the histogram is empty."""
         total = self.total()
         if not total:
             return None
@@ -56,3 +56,17 @@ class Histogram:
             if running >= rank and n:
                 return float(bound)
         return float(self.bounds[-1])
+
+
+class HistogramDelta:
+    """What a histogram counted since it was last asked."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._taken = [0] * len(histogram.counts)
+
+    def take(self) -> list[int]:
+        """Counts per bucket since the last call."""
+        new = [n - taken for n, taken in zip(self._histogram.counts, self._taken, strict=True)]
+        self._taken = list(self._histogram.counts)
+        return new

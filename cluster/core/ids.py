@@ -1,4 +1,4 @@
-"""Names that must be stable for ever: execution ids, lanes, spread offsets.
+"""Ids and hashes that no release may change: execution ids, lanes, spread offsets.
 
 An execution id is the idempotency key of one occurrence, so it is a pure function of job and due time.
 """
@@ -11,25 +11,25 @@ from typing import NamedTuple
 
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _ANY_JOB = re.compile(r"(alert\.)?[A-Za-z0-9_-]{1,64}\Z")
-"""Jobs that carry an alert have names that no user can choose."""
+"""Alert jobs have ids that no user can choose."""
 LANES = 64
-"""Lanes keep the targets apart: a batch holds one lane, and a slow target fills its own lane only."""
+"""A batch holds executions of one lane, so that a slow target fills its own lane only."""
 
 
 class Occurrence(NamedTuple):
-    """What an execution id says."""
+    """The parts of an execution id."""
 
     job_id: str
     due_ms: int
 
 
 def execution_id(job_id: str, due_ms: int) -> str:
-    """`job:0001795651200000`-like: 13 digits, so that ids of one job sort by due time."""
+    """`job:1795651200000`: always 13 digits, so that the ids of one job sort by due time."""
     return f"{job_id}:{due_ms:013d}"
 
 
 def parse_execution_id(text: str) -> Occurrence | None:
-    """The parts of an execution id, or None if it is not one."""
+    """The parts of an execution id. None for any other text."""
     job_id, separator, due = text.rpartition(":")
     if not separator or len(due) != 13 or not due.isascii() or not due.isdigit() or not _ANY_JOB.match(job_id):
         return None
@@ -42,12 +42,12 @@ def lane_of(host: str) -> int:
 
 
 def spread_ms(job_id: str, spread_seconds: int) -> int:
-    """How long after its due time a job sends, in ms: a stable hash of the job id, whole seconds."""
+    """The time (ms) between the due time and the send time of a job: a stable hash of its id, in whole seconds."""
     if spread_seconds <= 0:
         return 0
     return zlib.crc32(job_id.encode()) % spread_seconds * 1000
 
 
 def trigger_due_ms(now_ms: int) -> int:
-    """The due time of a run asked for by hand: now, but never a whole second, which belong to the schedules."""
+    """The due time of a run by hand: now, but never a whole second, because schedules use those."""
     return now_ms + 1 if now_ms % 1000 == 0 else now_ms

@@ -13,7 +13,7 @@ LATEST_MS = 253_370_764_800_000  # 9999-01-01
 
 
 def format_instant(ms: int, timezone: str | None = None) -> str:
-    """RFC 3339 with milliseconds: in UTC with a `Z`, or in a zone with its offset."""
+    """RFC 3339 with milliseconds: in UTC with `Z`, or in a time zone with its offset."""
     at = _EPOCH + timedelta(milliseconds=ms)
     if timezone is not None:
         return at.astimezone(zone(timezone)).isoformat(timespec="milliseconds")
@@ -21,18 +21,18 @@ def format_instant(ms: int, timezone: str | None = None) -> str:
 
 
 def format_optional_instant(ms: int | None) -> str | None:
-    """`render`, None kept."""
+    """The same; None stays None."""
     return None if ms is None else format_instant(ms)
 
 
 def parse_instant(text: str) -> int:
-    """The instant of an RFC 3339 text, cut to whole ms. Raises `ValueError` with what would be right."""
+    """The instant of an RFC 3339 text, cut to whole ms. Raises `ValueError` with a sentence for the user."""
     if not _RFC3339.match(text):
         raise ValueError("must be a time with its offset, such as 2026-12-01T10:00:00Z or 2026-12-01T11:00:00+01:00")
     try:
         ms = (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError) as exc:
-        raise ValueError(f"is no time: {exc}") from exc
+        raise ValueError(f"is not a valid time: {exc}") from exc
     if not 0 <= ms < LATEST_MS:
-        raise ValueError("must lie between 1970 and 9998")
+        raise ValueError("must be between 1970 and 9998")
     return ms

@@ -1,12 +1,12 @@
-"""The life of an execution: one table. A pair that is not in it is an error.
+"""The states of an execution and the events between them, as one table. A pair that is not in the table is an error.
 
-pending --claim--> leased --send ok--> succeeded
-   ^                 |  `--refused----> failed
-   |                 |  `--used up----> dead
-   `--move/release---+  `--retry------> retrying --claim--> leased
-pending, leased, retrying --not to be sent--> cancelled | skipped; --cannot be sent--> dead
+pending --claim--> leased --success--> succeeded
+   ^                 |  `--refused---> failed
+   |                 |  `--exhaust---> dead
+   `----release------+  `--retry-----> retrying --claim--> leased
+leased --cancel--> cancelled; leased --skip--> skipped
 (never materialised) --catch-up--> missed
-failed, dead --asked again--> retrying
+failed, dead --replay--> retrying
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cluster.core.errors import InvariantBroken
 
 
 class JobState(StrEnum):
-    """Job states as stored; `deleted` is never shown."""
+    """The state of a job, as stored. Users never see `deleted`."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -26,7 +26,7 @@ class JobState(StrEnum):
 
 
 class State(StrEnum):
-    """Execution states as stored. `leased` reads as `running` outside once its send time has come."""
+    """The state of an execution, as stored. Users see `leased` as `running` from its send time on."""
 
     PENDING = "pending"
     LEASED = "leased"
@@ -40,7 +40,7 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
-    """What can happen to an execution."""
+    """An event in the life of an execution."""
 
     CLAIM = "claim"
     RELEASE = "release"
@@ -56,12 +56,12 @@ class Event(StrEnum):
 OWED = frozenset({State.PENDING, State.LEASED, State.RETRYING})
 FINAL = frozenset(State) - OWED
 SENT_FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.DEAD})
-"""Final after at least one attempt left this cluster: such an occurrence is never sent again unless asked for."""
+"""Final after at least one attempt was made. Only a replay sends such an occurrence again."""
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.PENDING, Event.CLAIM): State.LEASED,
     (State.RETRYING, Event.CLAIM): State.LEASED,
-    (State.LEASED, Event.CLAIM): State.LEASED,  # the lease of a dead node ran out
+    (State.LEASED, Event.CLAIM): State.LEASED,  # the lease of a dead node expired
     (State.LEASED, Event.RELEASE): State.PENDING,
     (State.LEASED, Event.SUCCESS): State.SUCCEEDED,
     (State.LEASED, Event.REFUSED): State.FAILED,
@@ -75,11 +75,11 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 
 def next_state(state: State, event: Event) -> State:
-    """The state that follows; raises `InvariantBroken` for a pair that cannot happen."""
+    """The state after the event. Raises `InvariantBroken` for a pair that the table does not have."""
     try:
         return TRANSITIONS[state, event]
     except KeyError:
-        raise InvariantBroken(f"an execution that is {state} cannot {event}") from None
+        raise InvariantBroken(f"event {event} is impossible for an execution that is {state}") from None
 
 
 FINAL_RANK = {
@@ -93,8 +93,8 @@ FINAL_RANK = {
 
 
 def replaces(new: State, old: State) -> bool:
-    """Whether a second final result takes the place of the first.
+    """Whether a second final result replaces the first.
 
-    The first stays, except that what was sent replaces what was not, and a success replaces a failure.
+    A result with an attempt replaces one without, and a success replaces a failure. Otherwise the first result stays.
     """
     return FINAL_RANK[new] > FINAL_RANK[old]

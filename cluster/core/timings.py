@@ -1,38 +1,41 @@
-"""The timings that safety rests on, and the inequalities they must keep.
+"""The durations that safety depends on, and the inequalities they must satisfy.
 
-All durations are seconds. Nothing here may be relaxed silently: a node with unsafe timings does not start.
+All durations are in seconds. A node with unsafe timings does not start.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+PREFETCH_MS = 1000
+"""How long before its send time a batch may be claimed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The durations of one cluster; every node should run with the same."""
+    """The durations of one cluster. All nodes should use the same."""
 
     leader_lease: float = 6.0
-    renew_deadline: float = 4.0
     renew_retry: float = 1.0
+    """Between two steps of the election: a leader renews, another node looks whether it may take over."""
     margin: float = 1.0
-    """Taken off every lease on the holder's side: it stops before anybody else may start."""
+    """The holder of a lease stops so long before its end, so that it has stopped when another node may start."""
     operation: float = 2.0
-    """The longest one election or renewal operation may take."""
+    """The longest time that one database operation of an election or renewal may take."""
     lookahead: float = 15.0
-    tick: float = 1.0
+    first_turn: float = 1.0
+    """Allowed for the first turn of a new leader. It steers nothing; the look-ahead must cover it."""
     batch_lease: float = 10.0
-    prefetch: float = 1.0
+    prefetch: float = PREFETCH_MS / 1000
     """How long before its send time a batch may be claimed."""
     stride: float = 5.0
-    """How far beyond the look-ahead a schedule is advanced at once, so that its jobs are read once per stride."""
+    """A schedule is advanced so far beyond the look-ahead at once, so that its jobs are read once per stride."""
 
     @classmethod
     def from_settings(cls, *, leader_lease: float, lookahead: float, batch_lease: float) -> Timings:
-        """The timings that follow from the three settings users may change."""
+        """The timings that follow from the three settings that operators may change."""
         return cls(
             leader_lease=leader_lease,
-            renew_deadline=leader_lease * 4 / 6,
             margin=min(1.0, leader_lease / 6),
             operation=min(2.0, leader_lease / 3),
             lookahead=lookahead,
@@ -41,27 +44,24 @@ class Timings:
 
 
 def timing_problems(t: Timings) -> list[str]:
-    """What is unsafe about these timings: one sentence per broken inequality, with its numbers. Empty if none is."""
-    found = []
-    if not t.leader_lease > t.renew_deadline:
-        found.append(
-            f"HORAE_LEADER_LEASE_SECONDS ({t.leader_lease:g}) must be greater than "
-            f"the renew deadline ({t.renew_deadline:g})"
+    """The inequalities that these timings violate: one sentence each, with its numbers."""
+    problems = []
+    trusted = t.leader_lease - t.margin
+    if not trusted >= t.renew_retry + t.operation:
+        problems.append(
+            f"HORAE_LEADER_LEASE_SECONDS ({t.leader_lease:g}) is too short: without its margin ({trusted:g}) it must be "
+            f"at least renew retry + operation time ({t.renew_retry + t.operation:g}), or a term ends before it can be "
+            f"renewed; use 2 or more"
         )
-    if not t.renew_deadline > 1.2 * t.renew_retry:
-        found.append(
-            f"HORAE_LEADER_LEASE_SECONDS ({t.leader_lease:g}) is too short: its renew deadline "
-            f"({t.renew_deadline:g}) must be greater than 1.2 x the renew retry ({t.renew_retry:g}); use 2 or more"
-        )
-    takeover = t.leader_lease + t.renew_retry + t.tick + t.operation
+    takeover = t.leader_lease + t.renew_retry + t.operation + t.first_turn
     if not t.lookahead > takeover:
-        found.append(
-            f"HORAE_LOOKAHEAD_SECONDS ({t.lookahead:g}) must be greater than leader lease + retry + tick + "
-            f"operation time ({takeover:g}), or a change of leader makes executions late"
+        problems.append(
+            f"HORAE_LOOKAHEAD_SECONDS ({t.lookahead:g}) must be greater than leader lease + renew retry + "
+            f"operation time + first turn ({takeover:g}), or a change of leader makes executions late"
         )
     if not t.batch_lease >= 3 * (t.margin + t.prefetch / 2):
-        found.append(
+        problems.append(
             f"HORAE_BATCH_LEASE_SECONDS ({t.batch_lease:g}) must be at least 3 x (margin + half the prefetch) "
             f"({3 * (t.margin + t.prefetch / 2):g}), or leases end before they can be renewed"
         )
-    return found
+    return problems

@@ -1,6 +1,7 @@
-"""Time zones and where their offsets change. `zoneinfo` does not tell, so stretches are searched and remembered.
+"""Time zones, and the instants at which their offsets change.
 
-The rules come from the locked `tzdata` package, never from the machine: nodes must agree on what is due.
+`zoneinfo` does not list these instants, so they are searched for, one stretch of time after another, and cached. The
+rules come from the locked `tzdata` package and never from the machine: all nodes must agree on what is due.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _DATA = files("tzdata")
 _GRID = 2 * 86_400
-"""Since 1970 no zone has changed twice within six days (a test reads the zones' data), so two days miss nothing."""
+"""No zone has changed twice within six days since 1970 (a test reads the zones' data), so steps of two days miss no
+change.
+"""
 _STRETCH = 32 * _GRID
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetChange:
-    """At instant `at` (s since 1970) the offset from UTC goes from `before` to `after` seconds."""
+    """At instant `at` (s since 1970) the offset from UTC changes from `before` to `after` seconds."""
 
     at: int
     before: int
@@ -28,13 +31,13 @@ class OffsetChange:
 
 @lru_cache(maxsize=1)
 def zone_names() -> frozenset[str]:
-    """Every IANA name, aliases such as `US/Eastern` included."""
+    """All IANA names, including aliases such as `US/Eastern`."""
     return frozenset((_DATA / "zones").read_text().split()) - {"Factory"}
 
 
 @lru_cache(maxsize=1024)
 def zone(name: str) -> ZoneInfo:
-    """The zone of that IANA name; raises `ZoneInfoNotFoundError`."""
+    """The zone of this IANA name. Raises `ZoneInfoNotFoundError`."""
     if name not in zone_names():
         raise ZoneInfoNotFoundError(name)
     with (_DATA / "zoneinfo" / name).open("rb") as data:
@@ -42,7 +45,7 @@ def zone(name: str) -> ZoneInfo:
 
 
 def offset(name: str, at: int) -> int:
-    """Seconds to add to UTC at an instant (s since 1970)."""
+    """The offset from UTC in seconds at an instant (s since 1970)."""
     if name == "UTC":
         return 0
     difference = datetime.fromtimestamp(at, zone(name)).utcoffset()
@@ -53,15 +56,15 @@ def offset(name: str, at: int) -> int:
 def _changes(name: str, stretch: int) -> tuple[OffsetChange, ...]:
     """Every change of offset within `[stretch, stretch + 1) * _STRETCH`, in order."""
     start = stretch * _STRETCH
-    found = []
+    changes = []
     low = start - 1
     before = offset(name, low)
     for high in range(low + _GRID, start + _STRETCH, _GRID):
         after = offset(name, high)
         if after != before:
-            found.append(_locate(name, low, high))
+            changes.append(_locate(name, low, high))
         low, before = high, after
-    return tuple(found)
+    return tuple(changes)
 
 
 def _locate(name: str, low: int, high: int) -> OffsetChange:

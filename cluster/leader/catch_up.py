@@ -1,7 +1,7 @@
 """Catching up: ranges in `backfills` -> late executions, oldest first, a bounded number alive at a time.
 
-First what will not run is counted, once per job, as a `missed` range; then what will run is written down slice by
-slice. Every step may be repeated: ids are those of the occurrences, and what is final already is found in history.
+First the occurrences that do not run are recorded, as `missed` ranges of each job. Then the ones that run are written
+slice by slice. Each step may be repeated: ids are those of the occurrences, and history knows the ones that are final.
 """
 
 from __future__ import annotations
@@ -12,33 +12,37 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from cluster.core.catch_up_policy import missed_reason, split, window_start_ms
 from cluster.core.errors import OwnershipLost, StoreError
 from cluster.core.execution.planning import MAX_BATCH, Grouping, plan_batches
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
+from cluster.leader.missed import missed_range, unreadable_range
 from cluster.leader.quarantine import Quarantine
 from cluster.store import backfills, batches, engine_jobs, history
 from cluster.store.engine_jobs import JobSchedulePage
 from cluster.store.enqueue import insert_owed
-from cluster.store.history import MissedRange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from cluster.core.execution.model import Execution, JobSchedule, Term
-    from cluster.core.timings import Timings
+    from cluster.core.execution.model import JobSchedule
+    from cluster.leader.context import LeaderContext
     from cluster.store.backfills import Backfill
-    from cluster.store.mongo.client import Database
+    from cluster.store.history import MissedRange
 
 log = structlog.get_logger()
 
 LIVE_BATCHES = 64
 """Late batches alive at once: enough to keep every node busy, few enough that current work never waits for them."""
 JOBS = 1000
+"""Jobs read in one step."""
 SLICE_MS = 10_000
-COUNTED = 20_000
-"""The most occurrences looked at in one step: what is due now waits for no more than that. A longer range makes several
-missed ranges of a job."""
+OCCURRENCES = 20_000
+"""Occurrences of one segment: work that is due now waits for no more than these. A longer range makes several missed
+ranges of a job."""
+OCCURRENCES_PER_TURN = 500
+"""After computing so many, the event loop gets its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,209 +57,177 @@ class CaughtUp:
 class CatchUp:
     """Catching up by one leader."""
 
-    def __init__(
-        self,
-        db: Database,
-        timings: Timings,
-        trusted: Callable[[], Term],
-        new_id: Callable[[], str],
-        retention_days: float,
-    ) -> None:
-        self._db = db
-        self._trusted = trusted
-        self._new_id = new_id
-        self._retention_days = retention_days
-        self.written: Callable[[Sequence[Execution]], None] = lambda _: None
-        """Told what has been written down; the leader traces it if anybody wants to see it."""
-        self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000), late=True)
-        self._dues: tuple[tuple[str, int], list[int]] = (("", 0), [])
+    def __init__(self, context: LeaderContext) -> None:
+        self._context = context
+        self._db = context.db
+        self._grouping = Grouping(MAX_BATCH, int(context.timings.prefetch * 1000), late=True)
+        self._segment: tuple[tuple[str, int], list[int]] = (("", 0), [])
         self.quarantine = Quarantine("backfill")
-        self.unsettleable: Callable[[], Sequence[str]] = list
-        """Jobs that settling has set aside: nothing waits for them."""
 
     async def step(self, now_ms: int) -> CaughtUp:
         """One page of jobs of the oldest range, if there is room for late work."""
-        b, unreadable = await backfills.oldest(self._db, self.quarantine.ids())
+        backfill, unreadable = await backfills.oldest(self._db, self.quarantine.ids())
         self.quarantine.add(unreadable)
-        if b is None:
-            self._dues = (("", 0), [])
+        if backfill is None:
+            self._segment = (("", 0), [])
             return CaughtUp(more=bool(unreadable))
         try:
-            return await self._one(b, now_ms)
-        except (OwnershipLost, StoreError):  # the database is at fault, not one of these
+            return await self._continue(backfill, now_ms)
+        except (OwnershipLost, StoreError):  # these do not come of the range
             raise
-        except Exception as exc:  # the other ranges are caught up all the same
-            self.quarantine.add_failure(b.id, exc)
+        except Exception as exc:  # the other ranges are caught up nevertheless
+            self.quarantine.add_failure(backfill.id, exc)
             return CaughtUp(more=True)
 
-    async def _one(self, b: Backfill, now_ms: int) -> CaughtUp:
-        if not b.missed_recorded:
-            return await self._count(b, now_ms)
+    async def _continue(self, backfill: Backfill, now_ms: int) -> CaughtUp:
+        if not backfill.missed_recorded:
+            return await self._record_missed(backfill, now_ms)
         if await batches.count_late(self._db, LIVE_BATCHES) >= LIVE_BATCHES:
             return CaughtUp()
-        return await self._slice(b, now_ms)
+        return await self._write_slice(backfill, now_ms)
 
-    def _window_start(self, b: Backfill, job: JobSchedule) -> int:
-        days = job.retention_days or self._retention_days
-        # Never beyond the retention: past it, history cannot tell that an occurrence was sent.
-        window = min(job.catch_up_window_seconds * 1000, int(days * history.DAY_MS / 2))
-        return b.at_ms - window
+    def _split(
+        self, backfill: Backfill, job: JobSchedule, dues: Sequence[int], to_ms: int
+    ) -> tuple[list[int], list[int]]:
+        """What the job owes of these due times, all of the range before `to_ms`, as `(missed, runs)`."""
+        days = job.retention_days or self._context.retention_days
+        return split(
+            job.catch_up,
+            [t for t in dues if job.owes(t)],
+            window_start_ms(backfill.at_ms, job.catch_up_window_seconds, days),
+            owes_later=job.catch_up == "latest" and _owes_from(backfill, job, to_ms),
+        )
 
-    async def _jobs(self, b: Backfill, after: str | None) -> JobSchedulePage:
-        if b.job_id is not None:
-            job = await engine_jobs.get_schedule(self._db, b.job_id)
-            running = job is not None and job.state in (JobState.ACTIVE, JobState.COMPLETED)
-            return JobSchedulePage(
-                [job] if job is not None and running and job.schedule_key == b.key and after is None else []
-            )
-        return await engine_jobs.of_schedules(self._db, [b.key], JOBS, after=after, include_completed=True)
+    async def _jobs(self, backfill: Backfill, after: str | None) -> JobSchedulePage:
+        if backfill.job_id is None:
+            return await engine_jobs.of_schedules(self._db, [backfill.key], JOBS, after=after, include_completed=True)
+        job = await engine_jobs.get_schedule(self._db, backfill.job_id)
+        if job is None or after is not None or job.schedule_key != backfill.key:
+            return JobSchedulePage([])
+        return JobSchedulePage([job] if job.state in (JobState.ACTIVE, JobState.COMPLETED) else [])
 
-    async def _changing(self, b: Backfill) -> bool:
-        """Asked after its jobs were read: whether settling has to see first how far this range has come.
+    async def _has_pending_change(self, backfill: Backfill) -> bool:
+        """Whether settling must see first how far this range has come; asked after the jobs of the range were read.
 
-        A job that was changed meanwhile is not among them, or not as it was. What it owed before is settling's to tell.
+        A job that was changed meanwhile is not among them, or not as it was. Settling writes what it owed before.
         """
-        return bool(await engine_jobs.keys_with_pending_change(self._db, [b.key], JOBS, self.unsettleable()))
+        unsettleable = self._context.job_quarantine.ids()
+        return bool(await engine_jobs.keys_with_pending_change(self._db, [backfill.key], JOBS, unsettleable))
 
-    async def _segment(self, b: Backfill, start_ms: int) -> list[int]:
-        """The next occurrences of a range, at most `COUNTED`: a range may be weeks of seconds."""
-        if self._dues[0] == (b.id, start_ms):
-            return self._dues[1]
-        schedule = schedule_from_key(b.key)
+    async def _segment_from(self, backfill: Backfill, start_ms: int) -> list[int]:
+        """The next occurrences of a range, at most `OCCURRENCES`: a range may be weeks of seconds."""
+        if self._segment[0] == (backfill.id, start_ms):
+            return self._segment[1]
+        schedule = schedule_from_key(backfill.key)
         dues: list[int] = []
         start = start_ms
-        while len(dues) < COUNTED:
-            piece = schedule.between(start, b.to_ms, min(500, COUNTED - len(dues)))
+        while len(dues) < OCCURRENCES:
+            piece = schedule.between(start, backfill.to_ms, min(OCCURRENCES_PER_TURN, OCCURRENCES - len(dues)))
             dues.extend(piece)
-            if len(piece) < 500:
+            if len(piece) < OCCURRENCES_PER_TURN:
                 break
             start = piece[-1] + 1
-            await asyncio.sleep(0)  # other work on this loop must not wait for a long range
-        self._dues = ((b.id, start_ms), dues)
+            await asyncio.sleep(0)  # other work on this event loop must not wait for a long range
+        self._segment = ((backfill.id, start_ms), dues)
         return dues
 
-    async def _count(self, b: Backfill, now_ms: int) -> CaughtUp:
-        """Record what will not run: one page of jobs for one segment of the range, segment by segment."""
-        start = b.from_ms if b.missed_recorded_ms is None else b.missed_recorded_ms
-        dues = await self._segment(b, start)
+    async def _record_missed(self, backfill: Backfill, now_ms: int) -> CaughtUp:
+        """Record the occurrences that do not run: one page of jobs for one segment of the range, segment by segment."""
+        start = backfill.from_ms if backfill.missed_recorded_ms is None else backfill.missed_recorded_ms
+        dues = await self._segment_from(backfill, start)
         if not dues:
-            runs = (
-                b.to_ms if b.first_run_ms is None else b.first_run_ms
-            )  # slices in which nothing will run are not gone through
+            # Slices before the first run are skipped.
+            skip_to_ms = backfill.to_ms if backfill.first_run_ms is None else backfill.first_run_ms
+            cursor_ms = max(backfill.cursor_ms, skip_to_ms)
             await backfills.save_progress(
-                self._db, replace(b, after=None, missed_recorded=True, cursor_ms=max(b.cursor_ms, runs))
+                self._db, replace(backfill, after=None, missed_recorded=True, cursor_ms=cursor_ms)
             )
             return CaughtUp(more=True)
-        page = await self._jobs(b, b.after)
-        if await self._changing(b):
+        page = await self._jobs(backfill, backfill.after)
+        if await self._has_pending_change(backfill):
             return CaughtUp()
-        ranges = [
-            MissedRange(u.job_id, "", dues[0], dues[-1], len(dues), f"the job's document could not be read: {u.why}")
-            for u in page.unreadable
-        ]
-        runs_ms = b.first_run_ms
+        ranges = [unreadable_range(job, dues) for job in page.unreadable]
+        first_run_ms = backfill.first_run_ms
         for job in page.jobs:
-            owed = [t for t in dues if job.owes(t)]
-            missed, will_run = _parted(job, owed, self._window_start(b, job), later=_owes_between(b, job, dues[-1] + 1))
+            missed, runs = self._split(backfill, job, dues, dues[-1] + 1)
             if missed:
-                ranges.append(
-                    MissedRange(
-                        job.id, job.schedule_version, missed[0], missed[-1], len(missed), _why(job), job.retention_days
-                    )
-                )
-            if will_run:
-                runs_ms = will_run[0] if runs_ms is None else min(runs_ms, will_run[0])
-        self._trusted()
-        await history.record_missed(self._db, ranges, now_ms, self._retention_days)
-        reached = start if page.last is not None else dues[-1] + 1
+                ranges.append(missed_range(job, missed, missed_reason(job.catch_up, job.catch_up_window_seconds)))
+            if runs:
+                first_run_ms = runs[0] if first_run_ms is None else min(first_run_ms, runs[0])
+        self._context.trusted_term()
+        await history.record_missed(self._db, ranges, now_ms, self._context.retention_days)
+        reached_ms = start if page.last is not None else dues[-1] + 1
         await backfills.save_progress(
-            self._db, replace(b, after=page.last, missed_recorded_ms=reached, first_run_ms=runs_ms)
+            self._db,
+            replace(backfill, after=page.last, missed_recorded_ms=reached_ms, first_run_ms=first_run_ms),
         )
         if ranges:
             log.warning("occurrences_missed", jobs=len(ranges), occurrences=sum(r.count for r in ranges))
         return CaughtUp(missed=sum(r.count for r in ranges), more=True)
 
-    async def _slice(self, b: Backfill, now_ms: int) -> CaughtUp:
-        """Write down one page of jobs of one slice of time."""
-        schedule = schedule_from_key(b.key)
-        first = schedule.between(b.cursor_ms, b.to_ms, 1)
+    async def _write_slice(self, backfill: Backfill, now_ms: int) -> CaughtUp:
+        """Write the executions of one page of jobs in one slice of time."""
+        schedule = schedule_from_key(backfill.key)
+        first = schedule.between(backfill.cursor_ms, backfill.to_ms, 1)
         if not first:
-            await backfills.close(self._db, b)
-            log.info("catch_up_done", schedule=b.key, job=b.job_id, from_ms=b.from_ms, to_ms=b.to_ms)
+            await backfills.close(self._db, backfill)
+            log.info(
+                "catch_up_done",
+                schedule=backfill.key,
+                job=backfill.job_id,
+                from_ms=backfill.from_ms,
+                to_ms=backfill.to_ms,
+            )
             return CaughtUp(more=True)
-        until = b.until_ms or min(b.to_ms, first[0] + SLICE_MS)
+        until = backfill.until_ms or min(backfill.to_ms, first[0] + SLICE_MS)
         dues = schedule.between(first[0], until, SLICE_MS // 1000 + 1)
-        page = await self._jobs(b, b.after)
-        if await self._changing(b):
+        page = await self._jobs(backfill, backfill.after)
+        if await self._has_pending_change(backfill):
             return CaughtUp()
         owed: list[tuple[JobSchedule, Sequence[int]]] = []
         left_out: list[tuple[JobSchedule, list[int]]] = []
         for job in page.jobs:
-            start = self._window_start(b, job)
-            every = [t for t in dues if job.owes(t)]
-            mine = [t for t in every if t >= start]
-            if job.catch_up == "none":
-                mine = []
-            elif job.catch_up == "latest" and mine:
-                mine = mine[-1:] if not _owes_between(b, job, until) else []
-            if mine:
-                owed.append((job, mine))
-            if len(mine) < len(every):
-                left_out.append((job, every[: len(every) - len(mine)]))
-        missed = await self._untold(b, left_out)
-        planned = plan_batches(owed, self._grouping, 1, self._new_id)
-        self._trusted()
-        await history.record_missed(self._db, missed, now_ms, self._retention_days)
-        await insert_owed(self._db, planned.executions, planned.batches, self._new_id)
-        self.written(planned.executions)
+            not_run, runs = self._split(backfill, job, dues, until)
+            if runs:
+                owed.append((job, runs))
+            if not_run:
+                left_out.append((job, not_run))
+        missed = await self._newly_missed(backfill, left_out)
+        new_id = self._context.new_batch_id
+        planned = plan_batches(owed, self._grouping, 1, new_id)
+        self._context.trusted_term()
+        await history.record_missed(self._db, missed, now_ms, self._context.retention_days)
+        await insert_owed(self._db, planned.executions, planned.batches, new_id)
+        self._context.tracer.written(planned.executions)
         reached = (
-            replace(b, after=page.last, until_ms=until)
+            replace(backfill, after=page.last, until_ms=until)
             if page.last is not None
-            else replace(b, after=None, until_ms=None, cursor_ms=until)
+            else replace(backfill, after=None, until_ms=None, cursor_ms=until)
         )
         await backfills.save_progress(self._db, reached)
         return CaughtUp(len(planned.executions), sum(r.count for r in missed), more=True)
 
-    async def _untold(self, b: Backfill, left_out: Sequence[tuple[JobSchedule, list[int]]]) -> list[MissedRange]:
-        """What will not run and was not counted as missed: the job's policy was another when the range was counted."""
+    async def _newly_missed(
+        self, backfill: Backfill, left_out: Sequence[tuple[JobSchedule, list[int]]]
+    ) -> list[MissedRange]:
+        """The occurrences that do not run and are not recorded: the job had another policy when the range was recorded."""
         if not left_out:
             return []
-        told = await history.missed_ranges(self._db, [j.id for j, _ in left_out], b.from_ms, b.to_ms)
-        found = []
+        recorded = await history.missed_ranges(
+            self._db, [job.id for job, _ in left_out], backfill.from_ms, backfill.to_ms
+        )
+        ranges = []
         for job, dues in left_out:
-            known = told.get(job.id, ())
-            rest = [t for t in dues if not any(first <= t <= last for first, last in known)]
-            if rest:
-                why = f"catchUp was changed to {job.catch_up} while this was being caught up"
-                found.append(
-                    MissedRange(job.id, job.schedule_version, rest[0], rest[-1], len(rest), why, job.retention_days)
-                )
-        return found
+            recorded_of_job = recorded.get(job.id, ())
+            missed = [t for t in dues if not any(first <= t <= last for first, last in recorded_of_job)]
+            if missed:
+                reason = f"catchUp was changed to {job.catch_up} during the catch-up"
+                ranges.append(missed_range(job, missed, reason))
+        return ranges
 
 
-def _owes_between(b: Backfill, job: JobSchedule, start_ms: int) -> bool:
+def _owes_from(backfill: Backfill, job: JobSchedule, start_ms: int) -> bool:
     """Whether the job owes anything of the range from an instant on."""
     start = max(start_ms, job.active_from_ms, job.start_ms or 0)
-    first = schedule_from_key(b.key).next_after(start - 1)
-    return first is not None and first < b.to_ms and job.owes(first)
-
-
-def _parted(job: JobSchedule, owed: list[int], window_start_ms: int, *, later: bool) -> tuple[list[int], list[int]]:
-    """The occurrences of a segment that the job's policy leaves out, and those that will run, in order.
-
-    `later`: the job owes some behind this segment.
-    """
-    if job.catch_up == "none":
-        return owed, []
-    outside = sum(t < window_start_ms for t in owed)
-    if job.catch_up == "latest":
-        outside = len(owed) if later else max(outside, len(owed) - 1)
-    return owed[:outside], owed[outside:]
-
-
-def _why(job: JobSchedule) -> str:
-    if job.catch_up == "all":
-        return (
-            f"nobody was there to send it, and it was older than catchUpWindowSeconds ({job.catch_up_window_seconds})"
-        )
-    return f"nobody was there to send it, and catchUp is {job.catch_up}"
+    first = schedule_from_key(backfill.key).next_after(start - 1)
+    return first is not None and first < backfill.to_ms and job.owes(first)

@@ -1,8 +1,8 @@
-"""Sending many failed or dead executions again: one small page a step, as late work, at the rate that was asked for.
+"""Replaying many failed or dead executions: one small page a step, as late work, at the requested rate.
 
-It never starves what is due now: late batches go out behind it, a bounded number of them is alive, and a page comes
-when its time has come. Only the leader does this. A page is written down first, then reopened in history, then owed; a
-crash in between is repaired by doing the same page again.
+A replay never starves executions that are due now: late batches go out behind them, a bounded number of late batches is
+alive, and a page waits for its time. Only the leader does this. A page is written first, then its executions are reopened
+in history, then they are owed. After a crash in between, the same page is done again.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.execution.model import Batch, Execution
+from cluster.core.execution.batching import BatchOptions, make_batch
+from cluster.core.execution.model import Execution
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
-from cluster.store import batches, jobs, replays
+from cluster.store import batches, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from cluster.core.execution.model import Term
+    from cluster.core.execution.model import Batch
     from cluster.core.job.definition import StoredJob
-    from cluster.store.mongo.client import Database
+    from cluster.leader.context import LeaderContext
     from cluster.store.replays import Replay
 
 log = structlog.get_logger()
 
 PAGE = 1000
-ALIVE = 32
+"""Executions looked at for one page."""
+LIVE_BATCHES = 32
 """While so many late batches are alive, no page is added."""
 
 
@@ -43,97 +45,93 @@ class Replayed:
 
 
 class Replayer:
-    """Sending again, by one leader."""
+    """Replays by one leader."""
 
-    def __init__(
-        self, db: Database, trusted: Callable[[], Term], new_id: Callable[[], str], retention_days: float
-    ) -> None:
-        self._db = db
-        self._trusted = trusted
-        self._new_id = new_id
-        self._retention_days = retention_days
+    def __init__(self, context: LeaderContext) -> None:
+        self._context = context
+        self._db = context.db
 
     async def step(self, now_ms: int) -> Replayed:
-        """The next page of the request whose turn it is, if its time has come and there is room."""
+        """The next page of the replay whose turn it is, if its time has come and there is room."""
         replay = await replays.next_due(self._db)
         if replay is None:
             return Replayed()
         if not replay.page:
-            if now_ms < replay.next_ms or await batches.count_late(self._db, ALIVE) >= ALIVE:
+            if now_ms < replay.next_ms or await batches.count_late(self._db, LIVE_BATCHES) >= LIVE_BATCHES:
                 return Replayed()
-            turned = await self._turn(replay, now_ms)
+            turned = await self._next_page(replay, now_ms)
             if turned is None or not turned.page:
                 return Replayed()
             replay = turned
-        self._trusted()
-        again = await replays.reopen_page(self._db, replay, now_ms, self._retention_days)
-        await self._owe(again, now_ms)
+        self._context.trusted_term()
+        reopened = await replayable.reopen_page(self._db, replay, now_ms, self._context.retention_days)
+        await self._owe(reopened, now_ms)
         await replays.save(self._db, replace(replay, page=()))
-        return Replayed(len(again))
+        return Replayed(len(reopened))
 
-    async def _turn(self, replay: Replay, now_ms: int) -> Replay | None:
-        """Write down the next page, or that there is none. None if another leader was faster."""
-        found = await replays.next_page(self._db, replay, PAGE)
-        self._trusted()
-        if not found:
+    async def _next_page(self, replay: Replay, now_ms: int) -> Replay | None:
+        """Write the next page, or that there is none. None if another leader was faster."""
+        candidates = await replayable.next_page(self._db, replay, PAGE)
+        self._context.trusted_term()
+        if not candidates:
             log.info("replay_done", replay=replay.id, sent=replay.sent)
             return await replays.save(self._db, replace(replay, done=True))
-        known = await jobs.get_many(self._db, {job for _, _, job in found})
-        most = max(1, int(replay.per_second))
+        jobs_by_id = await jobs.get_many(self._db, {job for _, _, job in candidates})
+        page_size = max(1, int(replay.per_second))
         page: list[str] = []
         after = replay.after
-        for end, name, job_id in found:
-            if len(page) == most:
+        for ended_ms, execution_id, job_id in candidates:
+            if len(page) == page_size:
                 break
-            after = (end, name)
-            if self._fits(replay, known.get(job_id)):
-                page.append(name)
-        pause = int(len(page) * 1000 / replay.per_second)
+            after = (ended_ms, execution_id)
+            if _matches(replay, jobs_by_id.get(job_id)):
+                page.append(execution_id)
+        pause_ms = int(len(page) * 1000 / replay.per_second)
         sent = replay.sent + len(page)
         return await replays.save(
-            self._db, replace(replay, page=tuple(page), after=after, sent=sent, next_ms=now_ms + pause)
+            self._db, replace(replay, page=tuple(page), after=after, sent=sent, next_ms=now_ms + pause_ms)
         )
 
-    @staticmethod
-    def _fits(replay: Replay, job: StoredJob | None) -> bool:
-        """What history does not know about: whether the job is still there, and its tags."""
-        tag = replay.criteria.tag
-        there = job is not None and job.state is not JobState.DELETED
-        return there and (tag is None or (job is not None and tag in job.definition.tags))
-
-    async def _owe(self, again: Sequence[tuple[str, str, int]], now_ms: int) -> None:
-        """Executions first, then their batches; what is owed already is left as it is."""
-        known = await jobs.get_many(self._db, {job for _, job, _ in again})
+    async def _owe(self, reopened: Sequence[tuple[str, str, int]], now_ms: int) -> None:
+        """Insert the executions, then their batches. An execution that is owed already stays as it is."""
+        jobs_by_id = await jobs.get_many(self._db, {job for _, job, _ in reopened})
         groups: defaultdict[tuple[int, str | None], list[Execution]] = defaultdict(list)
-        for name, job_id, due in again:
-            job = known.get(job_id)
+        for execution_id, job_id, due_ms in reopened:
+            job = jobs_by_id.get(job_id)
             if job is None:
                 continue
-            d = job.definition
+            definition = job.definition
             execution = Execution(
-                name,
-                job_id,
-                due,
-                now_ms,
-                job.schedule_version,
-                "",
-                d.lane,
-                State.RETRYING,
+                id=execution_id,
+                job_id=job_id,
+                due_ms=due_ms,
+                send_ms=now_ms,
+                schedule_version=job.schedule_version,
+                batch="",
+                lane=definition.lane,
+                state=State.RETRYING,
                 trigger=True,
                 replayed_ms=now_ms,
-                host=d.host,
-                limit_key=limit_key_of(job_id, d.queue, d.limits),
+                host=definition.host,
+                limit_key=limit_key_of(job_id, definition.queue, definition.limits),
             )
-            groups[d.lane, batch_limit_key(execution.limit_key)].append(execution)
+            groups[definition.lane, batch_limit_key(execution.limit_key)].append(execution)
+        new_id = self._context.new_batch_id
         owed: list[Execution] = []
-        its_batches: list[Batch] = []
-        for (lane, gate), group in groups.items():
-            for host, share in group_by_host(group, lambda e: e.host):
+        planned_batches: list[Batch] = []
+        for group in groups.values():
+            for _, share in group_by_host(group, lambda e: e.host):
                 for start in range(0, len(share), MAX_BATCH):
-                    batch = self._new_id()
+                    batch = new_id()
                     members = [replace(e, batch=batch) for e in share[start : start + MAX_BATCH]]
                     owed += members
-                    ids = tuple(e.id for e in members)
-                    its_batches.append(Batch(batch, ids, lane, 0, now_ms, now_ms, late=True, host=host, limit_key=gate))
-        self._trusted()
-        await insert_owed(self._db, owed, its_batches, self._new_id)
+                    planned_batches.append(make_batch(members, BatchOptions(prefetch_ms=0, late=True)))
+        self._context.trusted_term()
+        await insert_owed(self._db, owed, planned_batches, new_id)
+
+
+def _matches(replay: Replay, job: StoredJob | None) -> bool:
+    """The part of the filter that history cannot answer: whether the job still exists, and its tags."""
+    if job is None or job.state is JobState.DELETED:
+        return False
+    return replay.criteria.tag is None or replay.criteria.tag in job.definition.tags

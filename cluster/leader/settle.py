@@ -1,7 +1,7 @@
-"""Settling: a job that was created, changed or resumed gets what it owes between then and where its row has come to.
+"""Settling: a job that was created, changed or resumed gets what it owes from then up to where its row has come to.
 
-Jobs are read first and their rows second. Everything before the row's `covered_ms` is written here for this job;
-everything from there on is the main pass's, which reads the job after it was changed. Both write the same ids.
+Jobs are read first and their rows second. Settling writes everything before the row's `covered_ms` for this job. The
+main pass writes everything from there on, and reads the job after its change. Both write the same ids.
 """
 
 from __future__ import annotations
@@ -12,30 +12,33 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.errors import InvariantBroken, OwnershipLost, StoreError, TermLost
+from cluster.core.errors import InvariantBroken, TermLost
 from cluster.core.execution.planning import MAX_BATCH, Grouping, plan_batches
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
-from cluster.leader.quarantine import Quarantine
+from cluster.leader.missed import missed_range
+from cluster.leader.quarantine import bisect
 from cluster.store import backfills, engine_jobs, executions, history, schedules
 from cluster.store.backfills import Backfill, backfill_id
 from cluster.store.enqueue import insert_owed
-from cluster.store.history import MissedRange
 from cluster.store.schedules import ScheduleRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from cluster.core.execution.model import Execution, JobSchedule, Term
-    from cluster.core.timings import Timings
-    from cluster.store.mongo.client import Database
+    from cluster.core.execution.model import JobSchedule
+    from cluster.leader.context import LeaderContext
+    from cluster.store.history import MissedRange
 
 log = structlog.get_logger()
 
 JOBS = 1000
+"""Jobs settled in one step."""
 GRACE_MS = 10_000
-AT_ONCE = 10_000
+"""What a job owes further back than this is caught up as late work."""
+OCCURRENCES = 10_000
+"""Occurrences of one schedule looked at in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,90 +51,75 @@ class Settled:
     more: bool = False
 
 
-class _Firsts:
+class _FirstOccurrences:
     """First occurrences at or after an instant, shared by the jobs of one step: most of an import have few schedules."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, float]] = {}
+        self._found: dict[str, tuple[int, float]] = {}
 
     def from_(self, key: str, start_ms: int) -> float:
         """In ms; infinite when there is none."""
-        asked, found = self._known.get(key, (start_ms + 1, 0.0))
-        if not asked <= start_ms <= found:
+        asked_ms, first_ms = self._found.get(key, (start_ms + 1, 0.0))
+        if not asked_ms <= start_ms <= first_ms:
             following = schedule_from_key(key).next_after(start_ms - 1)
-            found = math.inf if following is None else following
-            self._known[key] = (start_ms, found)
-        return found
+            first_ms = math.inf if following is None else following
+            self._found[key] = (start_ms, first_ms)
+        return first_ms
 
 
 class Settler:
     """Settling by one leader."""
 
-    def __init__(
-        self,
-        db: Database,
-        timings: Timings,
-        trusted: Callable[[], Term],
-        new_id: Callable[[], str],
-        retention_days: float,
-    ) -> None:
-        self._db = db
-        self._trusted = trusted
-        self._new_id = new_id
-        self._retention_days = retention_days
-        self.written: Callable[[Sequence[Execution]], None] = lambda _: None
-        """Told what has been written down; the leader traces it if anybody wants to see it."""
-        self._grouping = Grouping(MAX_BATCH, int(timings.prefetch * 1000))
-        self.quarantine = Quarantine("job")
-        """Jobs that cannot be settled. They keep their marks, so nothing they owe is forgotten."""
+    def __init__(self, context: LeaderContext) -> None:
+        self._context = context
+        self._db = context.db
+        self._grouping = Grouping(MAX_BATCH, int(context.timings.prefetch * 1000))
+        self.quarantine = context.job_quarantine
+        """Jobs that cannot be settled. Their change stays pending, so nothing they owe is forgotten."""
 
     async def step(self, now_ms: int, nodes: int) -> Settled:
-        """Settle up to `JOBS` jobs. `nodes` is how many share the work."""
+        """Settle up to `JOBS` jobs. `nodes` share the work."""
         page = await engine_jobs.unsettled(self._db, JOBS, self.quarantine.ids())
         self.quarantine.add({u.job_id: u.why for u in page.unreadable})
-        done = await self._isolated(page.jobs, now_ms, nodes) if page.jobs else Settled()
-        return replace(done, more=page.last is not None)
+        parts: list[Settled | None] = []
+        if page.jobs:
+            parts = await bisect(
+                page.jobs, lambda part: self._settle(part, now_ms, nodes), self.quarantine, id_of=lambda job: job.id
+            )
+        done = [part for part in parts if part is not None]
+        return Settled(
+            jobs=sum(d.jobs for d in done),
+            executions=sum(d.executions for d in done),
+            missed=sum(d.missed for d in done),
+            more=page.last is not None,
+        )
 
-    async def _isolated(self, jobs: list[JobSchedule], now_ms: int, nodes: int) -> Settled:
-        """Settle these; if that fails, find the job it fails for by halving and set it aside."""
-        try:
-            return await self._settle(jobs, now_ms, nodes)
-        except (OwnershipLost, StoreError):  # the database is at fault, not one of these jobs
-            raise
-        except Exception as exc:
-            if len(jobs) == 1:
-                self.quarantine.add_failure(jobs[0].id, exc)
-                return Settled()
-        half = len(jobs) // 2
-        a = await self._isolated(jobs[:half], now_ms, nodes)
-        b = await self._isolated(jobs[half:], now_ms, nodes)
-        return Settled(a.jobs + b.jobs, a.executions + b.executions, a.missed + b.missed)
-
-    async def _settle(self, jobs: list[JobSchedule], now_ms: int, nodes: int) -> Settled:
-        missed = await self._record_forgone([j for j in jobs if j.past_schedules], now_ms)
+    async def _settle(self, jobs: Sequence[JobSchedule], now_ms: int, nodes: int) -> Settled:
+        missed = await self._record_missed([j for j in jobs if j.past_schedules], now_ms)
         active = [j for j in jobs if j.state is JobState.ACTIVE]
         rows = await self._rows({j.schedule_key for j in active}, now_ms)
         owed: list[tuple[JobSchedule, Sequence[int]]] = []
-        first = _Firsts()
+        first = _FirstOccurrences()
         for job in active:
             row = rows.get(job.schedule_key)
-            mine = await self._occurrences(job, first, now_ms, now_ms + 1 if row is None else row.covered_ms)
-            if mine:
-                owed.append((job, mine))
-        self._trusted()
-        planned = plan_batches(owed, self._grouping, nodes, self._new_id)
-        done = await insert_owed(self._db, planned.executions, planned.batches, self._new_id)
-        self.written(planned.executions)
-        self._trusted()
+            dues = await self._occurrences(job, first, now_ms, now_ms + 1 if row is None else row.covered_ms)
+            if dues:
+                owed.append((job, dues))
+        self._context.trusted_term()
+        new_id = self._context.new_batch_id
+        planned = plan_batches(owed, self._grouping, nodes, new_id)
+        done = await insert_owed(self._db, planned.executions, planned.batches, new_id)
+        self._context.tracer.written(planned.executions)
+        self._context.trusted_term()
         await engine_jobs.mark_settled(self._db, [j.change_id for j in jobs if j.change_id is not None])
-        log.info("jobs_settled", jobs=len(jobs), executions=done.inserted, reowned=done.adopted)
+        log.info("jobs_settled", jobs=len(jobs), executions=done.inserted, adopted=done.adopted)
         return Settled(len(jobs), len(planned.executions), missed)
 
     async def _rows(self, keys: set[str], now_ms: int) -> dict[str, ScheduleRow]:
-        """The rows of these schedules, made where missing, on our term. A schedule that is over has none."""
+        """The rows of these schedules, made where missing, stamped with our term. A schedule that is over has none."""
         if not keys:
             return {}
-        term = self._trusted()
+        term = self._context.trusted_term()
         rows = await schedules.stamp(self._db, list(keys), term)
         fresh = []
         for key in keys - rows.keys():
@@ -142,71 +130,75 @@ class Settler:
             await schedules.insert_missing(self._db, fresh)
             rows |= await schedules.stamp(self._db, [r.key for r in fresh], term)
             for row in fresh:
-                if row.key not in rows:  # without knowing where it has come to, nothing may be called settled
+                if row.key not in rows:  # a job must not be called settled while the position of its row is unknown
                     raise InvariantBroken(f"the row of schedule {row.key} cannot be read")
         if any(r.term > term.number for r in rows.values()):
             raise TermLost("a schedule carries a newer term")
         return rows
 
-    async def _occurrences(self, job: JobSchedule, first: _Firsts, now_ms: int, covered_ms: int) -> list[int]:
-        """What this job owes before its row; what lies too far in the past becomes a range to catch up."""
+    async def _occurrences(self, job: JobSchedule, first: _FirstOccurrences, now_ms: int, covered_ms: int) -> list[int]:
+        """What this job owes before its row. The part that lies too far in the past becomes a range to catch up."""
         start = max(job.active_from_ms, job.start_ms or 0)
         if first.from_(job.schedule_key, start) >= covered_ms:
             return []
         if start < now_ms - GRACE_MS:
             to_ms = min(now_ms, covered_ms)
             if first.from_(job.schedule_key, start) < to_ms:
-                b = Backfill(
-                    backfill_id(job.schedule_key, job.id, start), job.schedule_key, job.id, start, to_ms, now_ms, start
+                past = Backfill(
+                    id=backfill_id(job.schedule_key, job.id, start),
+                    key=job.schedule_key,
+                    job_id=job.id,
+                    from_ms=start,
+                    to_ms=to_ms,
+                    at_ms=now_ms,
+                    cursor_ms=start,
                 )
-                await backfills.open_ranges(self._db, b)
+                await backfills.open_ranges(self._db, past)
             start = now_ms
         if start >= covered_ms:
             return []
         schedule = schedule_from_key(job.schedule_key)
-        return [t for t in schedule.between(start, covered_ms, 10_000) if job.owes(t)]
+        return [t for t in schedule.between(start, covered_ms, OCCURRENCES) if job.owes(t)]
 
-    async def _record_forgone(self, changed: Sequence[JobSchedule], now_ms: int) -> int:
-        """Occurrences that a job owed before its changes and that nobody had written down yet: they are `missed`.
-        Returns how many.
+    async def _record_missed(self, changed: Sequence[JobSchedule], now_ms: int) -> int:
+        """Record as `missed` what jobs owed before their changes and what was never written. Returns how many.
 
-        There are some only if nobody led for longer than the look-ahead, while catching up, or if a job was changed
-        twice before the leader looked at it. What was written down is cancelled by the node that finds the job changed,
-        which leaves a record too. A job may have been changed several times since, so every period is looked at that
-        history can still tell about.
+        There is something to record only if no node led for longer than the look-ahead, while a range is caught up, or
+        if a job was changed twice before the leader looked at it. An execution that was written is cancelled by the
+        node that finds the job changed, which leaves a record too. A job may have been changed several times since, so
+        every past schedule is looked at that history can still tell about.
         """
-        told_ms = now_ms - int(self._retention_days * history.DAY_MS / 2)
-        pasts = [(j, past, to_ms) for j in changed for past, to_ms in j.past_schedules if to_ms > told_ms]
+        known_since_ms = now_ms - int(self._context.retention_days * history.DAY_MS / 2)
+        pasts = [(j, past, to_ms) for j in changed for past, to_ms in j.past_schedules if to_ms > known_since_ms]
         keys = {past.schedule_key for _, past, _ in pasts}
         if not keys:
             return 0
-        rows, catching_up = (
-            await schedules.get_many(self._db, keys),
-            await backfills.reached_by_schedule(self._db, keys),
-        )
+        rows = await schedules.get_many(self._db, keys)
+        caught_up_to = await backfills.reached_by_schedule(self._db, keys)
         ranges: list[MissedRange] = []
         for job, past, to_ms in pasts:
             row = rows.get(past.schedule_key)
-            written = to_ms - GRACE_MS if row is None else row.next_ms
-            written = min(written, catching_up.get(past.schedule_key, written))
-            # One that ended before it was settled: what it owed was nobody's to write, wherever the row had come to.
-            start = past.active_from_ms if past.change_id is not None else max(written, past.active_from_ms)
-            while start <= to_ms:  # what is due at the very instant of a change is the earlier schedule's
-                dues = schedule_from_key(past.schedule_key).between(start, to_ms + 1, AT_ONCE)
-                found = await self._unwritten(past, [t for t in dues if past.owes(t)])
-                ranges += [replace(r, retention_days=job.retention_days) for r in found]
-                start = dues[-1] + 1 if len(dues) == AT_ONCE else to_ms + 1
-        self._trusted()
-        await history.record_missed(self._db, ranges, now_ms, self._retention_days)
+            written_to = to_ms - GRACE_MS if row is None else row.next_ms
+            written_to = min(written_to, caught_up_to.get(past.schedule_key, written_to))
+            # A past schedule that ended before it was settled was in no pass, wherever its row had come to.
+            start = past.active_from_ms if past.change_id is not None else max(written_to, past.active_from_ms)
+            while start <= to_ms:  # what is due at the very instant of a change belongs to the earlier schedule
+                dues = schedule_from_key(past.schedule_key).between(start, to_ms + 1, OCCURRENCES)
+                missed = await self._unwritten(past, [t for t in dues if past.owes(t)])
+                if missed is not None:
+                    ranges.append(replace(missed, retention_days=job.retention_days))
+                start = dues[-1] + 1 if len(dues) == OCCURRENCES else to_ms + 1
+        self._context.trusted_term()
+        await history.record_missed(self._db, ranges, now_ms, self._context.retention_days)
         return sum(r.count for r in ranges)
 
-    async def _unwritten(self, past: JobSchedule, dues: Sequence[int]) -> list[MissedRange]:
+    async def _unwritten(self, past: JobSchedule, dues: Sequence[int]) -> MissedRange | None:
+        """Those of these due times of which there is neither an owed execution nor a record; None if there are none."""
         ids = {execution_id(past.id, t): t for t in dues}
-        there = (
-            set(await executions.owed(self._db, ids)) | await history.existing_ids(self._db, ids) if ids else set[str]()
-        )
-        lost = [t for i, t in ids.items() if i not in there]
-        if not lost:
-            return []
-        reason = "the job was changed before anybody could send it"
-        return [MissedRange(past.id, past.schedule_version, lost[0], lost[-1], len(lost), reason)]
+        if not ids:
+            return None
+        written = set(await executions.owed(self._db, ids)) | await history.existing_ids(self._db, ids)
+        missed = [t for i, t in ids.items() if i not in written]
+        if not missed:
+            return None
+        return missed_range(past, missed, "the job was changed before the occurrence could be sent")

@@ -1,7 +1,7 @@
-"""What can go wrong with a request, in httpx's exceptions, and in words that say no more than a user needs.
+"""How a request can fail: as exceptions of httpx, as a kind, and as a sentence that users read in the attempt.
 
-What httpx does not tell apart but a user must (a name that does not resolve, a certificate that does not verify, an
-address that is refused) is a subclass of its nearest exception, so that code that knows httpx alone still understands.
+Failures that httpx does not distinguish but users must (a name that does not resolve, a certificate that does not verify,
+an address that is denied) are subclasses of the nearest exception of httpx.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import httpx
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 ERROR_KINDS = ("dns", "connect", "tls", "timeout", "stalled", "reset", "denied", "too_large", "protocol", "other")
-_LONGEST = 300
+_MAX_TEXT = 300
 _QUOTED = re.compile(r"""[:'"`]| b['"]""")
 _CUT = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
@@ -29,22 +29,22 @@ class TlsFailed(httpx.ConnectError):
 
 
 class AddressDenied(httpx.ConnectError):
-    """The host is, or resolves to, an address that may not be connected to."""
+    """The host is, or resolves to, an address that connections are not allowed to."""
 
 
-class AnswerTooLarge(httpx.ReadError):
-    """The answer's headers are larger than what is read."""
+class ResponseTooLarge(httpx.ReadError):
+    """The headers of the response exceed what is read."""
 
 
 class ConnectionDenied(OSError):
-    """Carries a refusal through aiohttp, which lets `OSError` pass."""
+    """A denied connection, as an `OSError`, which passes through aiohttp."""
 
 
 _TABLE: tuple[tuple[type[Exception], str], ...] = (
     (AddressDenied, "denied"),
     (DnsFailed, "dns"),
     (TlsFailed, "tls"),
-    (AnswerTooLarge, "too_large"),
+    (ResponseTooLarge, "too_large"),
     (httpx.TimeoutException, "timeout"),
     (httpx.ConnectError, "connect"),
     (httpx.NetworkError, "reset"),
@@ -53,21 +53,21 @@ _TABLE: tuple[tuple[type[Exception], str], ...] = (
 
 
 def error_kind(exc: Exception) -> str:
-    """The kind of error, one of `KINDS`."""
+    """The kind of an error, one of `ERROR_KINDS`."""
     return next((kind for cls, kind in _TABLE if isinstance(exc, cls)), "other")
 
 
 def error_text(exc: Exception) -> str:
-    """What is kept of an exception beside its kind, at most 300 characters."""
+    """The sentence that is stored with the kind of an error, at most 300 characters."""
     text = str(exc) if isinstance(exc, httpx.HTTPError) else f"{type(exc).__name__}: {exc}"
-    return text[:_LONGEST]
+    return text[:_MAX_TEXT]
 
 
 def to_httpx_error(exc: Exception, request: httpx.Request) -> httpx.HTTPError:
-    """An exception of aiohttp or the system as one of httpx's."""
-    refusal = _refusal(exc)
-    if refusal is not None:
-        return AddressDenied(str(refusal), request=request)
+    """An exception of aiohttp or of the system as one of httpx."""
+    denial = _denial(exc)
+    if denial is not None:
+        return AddressDenied(str(denial), request=request)
     host = request.url.host
     match exc:
         case aiohttp.ClientConnectorDNSError():
@@ -79,25 +79,25 @@ def to_httpx_error(exc: Exception, request: httpx.Request) -> httpx.HTTPError:
         case aiohttp.ClientSSLError():
             return TlsFailed(f"no TLS session with {host}: {_why(exc.os_error)}", request=request)
         case aiohttp.ClientConnectorError() if request.url.scheme == "https" and isinstance(exc.os_error, _CUT):
-            return TlsFailed(f"{host} closed the connection instead of agreeing on TLS", request=request)
+            return TlsFailed(f"{host} closed the connection during the TLS handshake", request=request)
         case aiohttp.ClientConnectorError():
             return httpx.ConnectError(f"cannot connect to {host}: {_why(exc.os_error)}", request=request)
         case aiohttp.InvalidURL():
             return AddressDenied(f"cannot send to {host}: {exc.description or 'not a URL'}", request=request)
         case aiohttp.ClientPayloadError() if "not completed" in str(exc):
-            return httpx.ReadError("the connection was closed in the middle of the answer", request=request)
+            return httpx.ReadError("the connection was closed in the middle of the response", request=request)
         case aiohttp.ServerDisconnectedError() | ConnectionResetError():
-            return httpx.ReadError("the connection was closed before an answer", request=request)
+            return httpx.ReadError("the connection was closed before a response", request=request)
         case OSError():
-            return httpx.ReadError(f"the connection broke: {_why(exc)}", request=request)
+            return httpx.ReadError(f"the connection failed: {_why(exc)}", request=request)
         case HttpProcessingError() if isinstance(exc.__cause__, LineTooLong) or "too many" in exc.message.lower():
-            return AnswerTooLarge("the answer's headers are too large", request=request)
+            return ResponseTooLarge("the response headers are too large", request=request)
         case _:
-            return httpx.RemoteProtocolError(f"the answer is not HTTP: {_unquoted(exc)}", request=request)
+            return httpx.RemoteProtocolError(f"the response is not HTTP: {_unquoted(exc)}", request=request)
 
 
-def _refusal(exc: Exception) -> ConnectionDenied | None:
-    """The guard's refusal, if one is behind it."""
+def _denial(exc: Exception) -> ConnectionDenied | None:
+    """The denial of the address guard that caused this exception; None if it has another cause."""
     cause: BaseException | None = exc
     while cause is not None:
         if isinstance(cause, ConnectionDenied):
@@ -107,7 +107,7 @@ def _refusal(exc: Exception) -> ConnectionDenied | None:
 
 
 def _why(exc: BaseException) -> str:
-    """The system's words, which event loops wrap in their own."""
+    """The text of the system, without the text that event loops add to it."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return exc.verify_message
     if isinstance(exc, ssl.SSLError):
@@ -118,7 +118,7 @@ def _why(exc: BaseException) -> str:
 
 
 def _unquoted(exc: BaseException) -> str:
-    """What a parser complains of, without the bytes that it quotes: a target may have repeated a secret."""
+    """The message of a parser without the bytes that it quotes, which may contain a secret that the target repeated."""
     return _QUOTED.split(_first_line(exc), maxsplit=1)[0].rstrip()
 
 

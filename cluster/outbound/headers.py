@@ -1,4 +1,4 @@
-"""The headers a target receives (`cluster/README.md`, "What a target receives"). A job's own headers never replace these."""
+"""The headers a target receives (`cluster/README.md` lists them). A job cannot replace these with its own headers."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ def _rfc3339(ms: int) -> str:
 
 @lru_cache(maxsize=8192)
 def _own(headers: tuple[tuple[str, str], ...], content_type: str | None) -> tuple[tuple[str, str], ...]:
-    """A job's own headers without those it may not set, and what is said unless it says otherwise.
+    """The headers of a job without the reserved ones, and the defaults for those it does not set.
 
-    Answers are kept as they come, so targets are asked not to pack them.
+    Excerpts of responses are stored as received, so targets are asked not to compress them.
     """
     own = [(name, value) for name, value in headers if not is_reserved(name)]
-    said = {name.lower() for name, _ in own}
-    unless = (("Content-Type", content_type), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
-    own += [(name, value) for name, value in unless if value is not None and name.lower() not in said]
+    names = {name.lower() for name, _ in own}
+    defaults = (("Content-Type", content_type), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
+    own += [(name, value) for name, value in defaults if value is not None and name.lower() not in names]
     return tuple(own)
 
 
 def delivery_headers(
     execution: Execution, job: Job, attempt: int, token: int, traceparent: str, now_ms: int
 ) -> list[tuple[str, str]]:
-    """Every header of one attempt, the job's own first."""
+    """Every header of one attempt, those of the job first."""
     target = job.target
-    own = _own.__wrapped__ if target.templated else _own  # what differs each time is not worth remembering
+    own = (
+        _own.__wrapped__ if target.templated else _own
+    )  # templated headers differ each time, so caching them is no use
     headers = [
         *own(target.headers, target.content_type),
         ("User-Agent", USER_AGENT),
@@ -66,9 +68,9 @@ def _key(secret: str) -> bytes:
 
 
 def signature_headers(secrets: Sequence[str], message_id: str, timestamp_s: int, body: bytes) -> list[tuple[str, str]]:
-    """Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`, the key being the base64 behind `whsec_`.
+    """Headers of Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`; the key is the base64 after `whsec_`.
 
-    One signature for each secret: two while receivers change over.
+    There is one signature for each secret: two while receivers change from one secret to the other.
     """
     signed = f"{message_id}.{timestamp_s}.".encode() + body
     codes = [base64.b64encode(hmac.digest(_key(s), signed, "sha256")).decode() for s in secrets]

@@ -1,4 +1,4 @@
-"""Alerts by mail. The same door as HTTP has: whatever happens, the result is a value."""
+"""Alerts by mail. As with HTTP, the result of every message is a value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRANSIENT = range(400, 500)
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """Where mail is handed in. `security`: `starttls`, `tls` (from the first byte) or `plain`."""
+    """The server that mail is submitted to. `security`: `starttls`, `tls` (from the first byte) or `plain`."""
 
     host: str
     sender: str
@@ -30,7 +30,7 @@ class MailServer:
 
 @dataclass(frozen=True, slots=True)
 class MailMessage:
-    """One mail. `id` is the execution's: a reader that gets it twice can tell."""
+    """One mail. `id` is that of the execution, so that a mail that arrives twice can be recognised."""
 
     to: tuple[str, ...]
     subject: str
@@ -39,9 +39,10 @@ class MailMessage:
 
 
 def alert_message(address: str, body: bytes, execution: str) -> MailMessage:
-    """From `mailto:a@b,c@d` and the JSON of an alert."""
-    said = orjson.loads(body)
-    return MailMessage(tuple(address.removeprefix("mailto:").split(",")), said["subject"], said["text"], execution)
+    """The mail of an alert: `address` as `mailto:a@b,c@d`, `body` the JSON of the alert job."""
+    content = orjson.loads(body)
+    to = tuple(address.removeprefix("mailto:").split(","))
+    return MailMessage(to, content["subject"], content["text"], execution)
 
 
 def _message(mail: MailMessage, sender: str) -> EmailMessage:
@@ -58,7 +59,7 @@ def _message(mail: MailMessage, sender: str) -> EmailMessage:
 
 
 async def submit(server: MailServer, mail: MailMessage, seconds: float) -> tuple[int | None, str | None, str | None]:
-    """`(status, error kind, sentence)`: 250 is a success as any 2xx; what the server refuses for good is `denied`."""
+    """`(status, error kind, sentence)`: 250, a success, or an error; a permanent refusal by the server is `denied`."""
     try:
         refused, _ = await aiosmtplib.send(
             _message(mail, server.sender),
@@ -83,6 +84,6 @@ async def submit(server: MailServer, mail: MailMessage, seconds: float) -> tuple
     except (aiosmtplib.SMTPException, OSError) as exc:
         kind = "tls" if isinstance(exc.__cause__, ssl.SSLError) or isinstance(exc, ssl.SSLError) else "connect"
         return None, kind, error_text(exc)
-    if refused:  # the others got it: once more would send it to them twice
-        return ACCEPTED, None, f"refused for {', '.join(sorted(refused))}"
+    if refused:  # a success all the same: a retry would send the mail twice to the recipients that were accepted
+        return ACCEPTED, None, f"the mail server refused {', '.join(sorted(refused))}"
     return ACCEPTED, None, None

@@ -1,12 +1,12 @@
-"""An httpx transport with aiohttp's connections and parser below: httpx is the interface, aiohttp the engine.
+"""An httpx transport on connections and parser of aiohttp: httpx is the interface, aiohttp does the work.
 
-The pools of stock httpx cost milliseconds of CPU a request at 100 connections. Here a request borrows a connection
-from aiohttp's connector, is written to it in one piece, and is answered by aiohttp's parser; what `ClientSession` does
-besides (cookies, redirects, retries, proxies, decompression, a task to write the body) is not wanted and so not paid for.
+The connection pool of stock httpx costs milliseconds of CPU for each request at 100 connections. This transport takes a
+connection from aiohttp's connector, writes the request to it in one piece and reads the response with aiohttp's parser. The
+rest of `ClientSession` (cookies, redirects, retries, proxies, decompression, a task that writes the body) is left out.
 
-A request is never repeated here, not even when a kept connection turns out to have been closed by the target: whether
-it had acted on the request cannot be known, and a second delivery that nobody recorded is worse than a failed attempt
-that is retried and on record. What makes it rare is to keep connections for less time than targets do.
+A request is never repeated here, not even if the target has closed a kept connection meanwhile. Whether the target acted on
+the request cannot be known, and a second delivery without a record is worse than a failed attempt with one, which is
+retried. Connections are kept for less time than targets keep them, which makes this rare.
 """
 
 from __future__ import annotations
@@ -34,24 +34,23 @@ if TYPE_CHECKING:
 
     from cluster.core.targets import IPNetwork
 
-ANSWER_LIMIT = 64 * 1024
-"""So many bytes of an answer's body are read; the connection of a longer one is closed."""
+RESPONSE_LIMIT = 64 * 1024
+"""So many bytes of a response body are read; after a longer body the connection is closed."""
 KEEPALIVE_SECONDS = 1.5
-"""Long enough for a job of every second; less than the 2 s (gunicorn) or 5 s (Node, uvicorn, Apache) after which targets
-close idle connections, which a job of every 2 or 5 s would meet again and again."""
+"""Long enough for a job that runs every second. Less than the 2 s (gunicorn) or 5 s (Node, uvicorn, Apache) after which
+targets close idle connections, because jobs that run every 2 or 5 s would often use a connection just as it is closed."""
 MAX_IDLE_HOSTS = 512
-"""Connections of more hosts than this are not kept, so that many targets do not use up the file descriptors."""
+"""While so many hosts have idle connections, no further ones are kept, which bounds the number of file descriptors."""
 _DNS_SECONDS = 10
-_FORGETFUL = 4096
-_EXACT = 1e9  # aiohttp rounds long time-outs up to whole seconds unless told from which length on
+_MAX_ORIGINS = 4096
+_EXACT = 1e9  # aiohttp rounds time-outs longer than this up to whole seconds
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends httpx requests over aiohttp's connections.
+    """Sends httpx requests over connections of aiohttp.
 
-    Durations come from the request's `timeout` extension, in seconds: `connect` for a new connection (name, TCP and
-    TLS) and `total` for everything until the last byte that is read. `networks` may be connected to although they are
-    not public.
+    The `timeout` extension of a request, in seconds: `connect` for a new connection (name, TCP and TLS), `total` until the
+    last byte is read. Connections to addresses in `networks` are allowed although they are not public.
     """
 
     def __init__(
@@ -71,10 +70,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._origins: OrderedDict[tuple[bytes, bytes, int | None], aiohttp.ClientRequest] = OrderedDict()
 
     def _open(self) -> aiohttp.TCPConnector:
-        """The connector belongs to the running loop, so it is made by the first request."""
+        """Create the connector. It belongs to the running event loop, so the first request creates it."""
         self._resolver = GuardedResolver(self._networks, self._make_resolver())
         self._connector = aiohttp.TCPConnector(
-            limit=0,  # the dispatcher's slots are the limit
+            limit=0,  # the dispatcher limits the number of requests
             resolver=self._resolver,
             ttl_dns_cache=_DNS_SECONDS,
             socket_factory=GuardedSockets(self._networks),
@@ -84,7 +83,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return self._connector
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request. Raises httpx's exceptions, or one of `faults` for what they do not tell apart."""
+        """Send one request. Raises exceptions of httpx, or their subclasses in `errors`."""
         wire = _head(request) + await request.aread()
         timeout: dict[str, Any] = request.extensions.get("timeout", {})
         total = timeout.get("total")
@@ -92,21 +91,18 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout(total):
                 connection = await self._connect(request, timeout.get("connect"))
-                message, content = await _exchange(connection, wire)
+                message, content = await _exchange(connection, request, wire)
         except TimeoutError as exc:
             if connection is None:
                 raise httpx.ConnectTimeout("no connection in time", request=request) from exc
             if exc.errno is None:
-                raise httpx.ReadTimeout(f"no complete answer within {total:g} s", request=request) from exc
+                raise httpx.ReadTimeout(f"no complete response within {total:g} s", request=request) from exc
             raise to_httpx_error(exc, request) from exc
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as exc:
             raise to_httpx_error(exc, request) from exc
-        except httpx.HTTPError as exc:
-            exc.request = request
-            raise
         finally:
             if connection is not None:
-                self._give_back(connection)
+                self._keep_or_close(connection)
         return httpx.Response(
             message.code,
             headers=message.raw_headers,
@@ -116,23 +112,23 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     async def _connect(self, request: httpx.Request, seconds: float | None) -> Connection:
-        """A connection from the pool or a new one, to an address that was checked."""
+        """A kept connection or a new one, to an address that the guard allows."""
         connector = self._connector or self._open()
         url = request.url
         key = (url.raw_scheme, url.raw_host, url.port)
         origin = self._origins.get(key)
         if origin is None:
-            # The connector wants a request of aiohttp's, of which it looks at the origin alone: one serves them all.
-            at = URL(str(url.copy_with(raw_path=b"/")), encoded=True)
-            origin = self._origins[key] = aiohttp.ClientRequest("POST", at, loop=asyncio.get_running_loop())
-            if len(self._origins) > _FORGETFUL:
+            # The connector takes a request of aiohttp, but reads only its origin: one is enough for each origin.
+            origin_url = URL(str(url.copy_with(raw_path=b"/")), encoded=True)
+            origin = self._origins[key] = aiohttp.ClientRequest("POST", origin_url, loop=asyncio.get_running_loop())
+            if len(self._origins) > _MAX_ORIGINS:
                 self._origins.popitem(last=False)
         return await connector.connect(origin, [], _connect_within(seconds))
 
-    def _give_back(self, connection: Connection) -> None:
-        """Keep the connection if the answer was read to its end, else close it."""
+    def _keep_or_close(self, connection: Connection) -> None:
+        """Keep the connection if the response was read to its end, else close it."""
         connector = self._connector
-        if connector is None or len(connector._conns) > MAX_IDLE_HOSTS:  # noqa: SLF001 - how many hosts have idle ones
+        if connector is None or len(connector._conns) > MAX_IDLE_HOSTS:  # noqa: SLF001 - the number of hosts with idle connections
             connection.close()
         else:
             connection.release()
@@ -158,53 +154,57 @@ def _head(request: httpx.Request) -> bytes:
     lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
     lines += [b"%b: %b" % header for header in headers]
     head = b"\r\n".join(lines)
-    # A line break inside a value would be a header, or a request, that nobody meant.
+    # A line break inside a value would inject a header or a second request.
     if head.count(b"\n") != len(headers) or head.count(b"\r") != len(headers) or b"\0" in head:
-        raise httpx.LocalProtocolError("a header holds a line break or a NUL", request=request)
+        raise httpx.LocalProtocolError("a header contains a line break or a NUL character", request=request)
     return head + b"\r\n\r\n"
 
 
-async def _exchange(connection: Connection, wire: bytes) -> tuple[Any, bytes]:
-    """Write the request, read the answer. The connection is fit for another one if its protocol thinks so."""
+async def _exchange(connection: Connection, request: httpx.Request, wire: bytes) -> tuple[Any, bytes]:
+    """Write the request and read the response: its head and its body. Afterwards the protocol knows whether the connection
+    can be used again.
+    """
     protocol = connection.protocol
     transport = connection.transport
     if protocol is None or transport is None or transport.is_closing():
         raise ConnectionResetError
     if protocol.should_close:
-        # Bytes that came before anything was asked must not be taken for the answer.
-        raise httpx.ReadError("the target spoke before it was asked")
+        # Bytes that were received before the request must not be read as its response.
+        raise httpx.ReadError("the target sent data before the request", request=request)
     protocol.set_response_params(
-        read_until_eof=True, auto_decompress=False, read_bufsize=ANSWER_LIMIT, timeout_ceil_threshold=_EXACT
+        read_until_eof=True, auto_decompress=False, read_bufsize=RESPONSE_LIMIT, timeout_ceil_threshold=_EXACT
     )
     try:
         transport.write(wire)
         message, payload = await protocol.read()
         while message.code < 200:
             if message.code == 101:
-                raise httpx.RemoteProtocolError("101: the target changed to a protocol that nobody asked for")
+                raise httpx.RemoteProtocolError(
+                    "101: the target switched to a protocol that was not asked for", request=request
+                )
             message, payload = await protocol.read()
         content = await _body(payload)
         if not payload.at_eof():
-            _spoil(protocol)
+            _close_after(protocol)
         return message, content
     except BaseException:
-        _spoil(protocol)
+        _close_after(protocol)
         raise
 
 
-def _spoil(protocol: ResponseHandler) -> None:
-    """Whatever is still to come on this connection is not for the next request."""
+def _close_after(protocol: ResponseHandler) -> None:
+    """Let the connection be closed, because the rest of this response must not be read as the next one."""
     protocol.force_close()
 
 
 async def _body(payload: aiohttp.StreamReader) -> bytes:
-    """At most `ANSWER_LIMIT` bytes."""
+    """The first `RESPONSE_LIMIT` bytes of the body at most."""
     if payload.at_eof():
         return b""
     pieces: list[bytes] = []
     size = 0
-    while size < ANSWER_LIMIT:
-        piece = await payload.read(ANSWER_LIMIT - size)
+    while size < RESPONSE_LIMIT:
+        piece = await payload.read(RESPONSE_LIMIT - size)
         if not piece:
             break
         pieces.append(piece)

@@ -1,13 +1,13 @@
-"""Jobs that carry one alert to one channel: ordinary ones that run once, and say which channel they go to.
+"""`jobs` as alerting needs them: the alert rules of jobs, and the one-off jobs that each carry one alert to one channel.
 
-Where the channel is, and what signs for it, is read when the alert is sent: it may have been mended by then, and no
-secret of it is copied.
+An alert job stores the name of its channel. The channel's address and signing secret are read when the alert is sent, so
+that a corrected channel takes effect at once and no secret is copied.
 """
 
 from __future__ import annotations
 
 import html
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,50 +15,107 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
 from cluster.core.documents import strict_json
+from cluster.core.documents.alerts import parse_alert_rules
 from cluster.core.execution.model import RetryPolicy
 from cluster.core.ids import execution_id, lane_of
 from cluster.core.instants import format_instant
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
 from cluster.core.job.definition import Definition
+from cluster.core.lifecycle import JobState
 from cluster.core.targets import parse_target
 from cluster.store.jobs import new_document
+from cluster.store.mongo.decoding import decode_readable
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cluster.core.alerts import AlertRules
     from cluster.core.execution.model import Job
     from cluster.store.channels import Channel
-    from cluster.store.mongo.client import Database
+    from cluster.store.mongo.client import Database, Document
 
 ALERT_RETRY = RetryPolicy(max_attempts=12, initial_delay_seconds=2.0, multiplier=2.0, max_delay_seconds=600.0)
 MAIL_HOST = "mail"
 
 
+# -- the alert rules of jobs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobAlertRules:
+    """What alerting needs of a job. `rules` is None for a deleted job, an alert job, or a job that notifies no channel."""
+
+    id: str
+    name: str | None
+    active: bool
+    ended: bool
+    active_from_ms: int
+    rules: AlertRules | None
+
+
+_RULES_FIELDS = {"name": 1, "state": 1, "active_from": 1, "alerts": 1, "channel": 1}
+
+
+def _job_alert_rules(d: Document, default: AlertRules | None) -> JobAlertRules:
+    rules = default if d.get("alerts") is None else parse_alert_rules(d["alerts"])
+    deleted = d["state"] == JobState.DELETED.value
+    if deleted or d.get("channel") is not None or rules is None or not rules.channels:
+        rules = None
+    return JobAlertRules(
+        id=d["_id"],
+        name=d.get("name"),
+        active=d["state"] == JobState.ACTIVE.value,
+        ended=d["state"] == JobState.COMPLETED.value,
+        active_from_ms=int(d["active_from"]),
+        rules=rules,
+    )
+
+
+async def alert_rules_of(db: Database, job_ids: Iterable[str], default: AlertRules | None) -> dict[str, JobAlertRules]:
+    """The alert rules of these jobs by job id; `default` stands in for jobs without rules of their own."""
+    with operation():
+        documents = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, _RULES_FIELDS).to_list()
+    return {r.id: r for r in decode_readable("job", documents, lambda d: _job_alert_rules(d, default))}
+
+
+async def silence_candidates(db: Database, after: str, limit: int) -> list[JobAlertRules]:
+    """Active jobs with a `noRunForSeconds` rule, in order of id, from behind `after`."""
+    query = {"watch.no_run_ms": {"$gt": 0}, "state": JobState.ACTIVE.value, "_id": {"$gt": after}}
+    with operation():
+        documents = await db.work["jobs"].find(query, _RULES_FIELDS).sort("_id", 1).limit(limit).to_list()
+    return decode_readable("job", documents, lambda d: _job_alert_rules(d, None))
+
+
+# -- jobs that carry an alert --------------------------------------------------------------------------------------
+
+
 def channel_host(channel: Channel) -> str:
-    """What slots and breakers go by."""
+    """The host whose slots and breaker apply to a channel: host and port of its URL, or `mail`."""
     return MAIL_HOST if channel.url is None else parse_target(channel.url).host_port
 
 
 def body_of(channel: Channel, content: dict[str, Any]) -> dict[str, Any]:
-    """What this kind of channel is sent."""
+    """The JSON that a channel of this kind receives for the content of an alert."""
     if channel.kind == "slack":
-        # Unescaped, a name or an answer could hold a link or a word that wakes everybody (`<!channel>`).
+        # Unescaped, a job's name or a target's answer could hold a link, or a mention of everybody (`<!channel>`).
         return {"text": html.escape(content["text"], quote=False)}
     if channel.kind == "email":
-        return {"subject": content["text"].partition("\n")[0][:200], "text": _letter(content)}
+        return {"subject": content["text"].partition("\n")[0][:200], "text": _mail_text(content)}
     return content
 
 
-def _letter(said: dict[str, Any]) -> str:
-    lines = [said["text"], ""]
-    lines += [f"{name}: {said[name]}" for name in ("jobId", "executionId", "since", "at") if said.get(name)]
+def _mail_text(content: dict[str, Any]) -> str:
+    lines = [content["text"], ""]
+    lines += [f"{name}: {content[name]}" for name in ("jobId", "executionId", "since", "at") if content.get(name)]
     return "\n".join(lines) + "\n"
 
 
 async def insert(db: Database, job_id: str, channel: Channel, content: dict[str, Any], at_ms: int) -> bool:
-    """Make the job; it is due at the full second from `at_ms` on. False if it is there already.
+    """Insert the job that sends this alert, due at the first full second at or after `at_ms`. False if it exists already.
 
-    The same call always makes the same job.
+    Equal arguments make the same job, so a leader that repeats the step sends one alert.
     """
     due_ms = _due(at_ms)
     host = channel_host(channel)
@@ -76,11 +133,11 @@ async def insert(db: Database, job_id: str, channel: Channel, content: dict[str,
         alerts=None,
     )
     change = changes.define(None, job_id, definition, ChangeStamp(due_ms - 1, job_id, f"alert-{job_id}"))
-    if change is None:  # never: there is nothing it could be the same as
+    if change is None:  # cannot happen: there is no earlier definition that it could equal
         return False
-    # Lists of jobs leave these out; as the oldest of all they are not even passed over by a page of the newest.
-    oldest = DatetimeMS(0)
-    document = {**new_document(change, db.keyring), "channel": channel.name, "created_at": oldest}
+    # Lists of jobs leave alert jobs out. With the earliest creation date of all, pages of the newest jobs never scan them.
+    earliest = DatetimeMS(0)
+    document = {**new_document(change, db.keyring), "channel": channel.name, "created_at": earliest}
     with operation():
         try:
             await db.work["jobs"].insert_one(document)
@@ -90,7 +147,7 @@ async def insert(db: Database, job_id: str, channel: Channel, content: dict[str,
 
 
 def execution_id_of(job_id: str, at_ms: int) -> str:
-    """The execution that such a job owes."""
+    """The id of the one execution of the job that `insert` makes for the same `at_ms`."""
     return execution_id(job_id, _due(at_ms))
 
 
@@ -99,8 +156,23 @@ def _due(at_ms: int) -> int:
 
 
 def with_address(job: Job, channel: Channel) -> Job:
-    """The job as it is sent: to where the channel is now."""
-    # A server that repeats its request names the path alone.
-    hidden = (channel.address, urlsplit(channel.address).path) if channel.kind == "slack" else ()
-    target = replace(job.target, url=channel.address, secrets=hidden)
+    """The alert job with the present address and signing secret of its channel, ready to be sent."""
+    # A server that echoes its request names the path only, so the path is redacted too.
+    secrets = (channel.address, urlsplit(channel.address).path) if channel.kind == "slack" else ()
+    target = replace(job.target, url=channel.address, secrets=secrets)
     return replace(job, target=target, host=channel_host(channel), signing_secret=channel.signing_secret)
+
+
+async def delete_ended(db: Database, before_ms: int, limit: int) -> int:
+    """Delete up to `limit` alert jobs that ended before an instant. Returns how many."""
+    query: Document = {
+        "channel": {"$exists": True},
+        "state": {"$in": [JobState.COMPLETED.value, JobState.DELETED.value]},
+        "updated_at": {"$lt": DatetimeMS(before_ms)},
+        "unsettled": {"$exists": False},
+    }
+    with operation():
+        ids = [d["_id"] async for d in db.work["jobs"].find(query, {"_id": 1}).limit(limit)]
+        if ids:
+            await db.work["jobs"].delete_many({**query, "_id": {"$in": ids}})
+    return len(ids)

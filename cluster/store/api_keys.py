@@ -1,4 +1,4 @@
-"""`api_keys`: keys made with `horae keys create`. Only their hashes are kept; a key is random, so one SHA-256 will do."""
+"""`api_keys`: keys made with `horae keys create`. Only hashes are stored: SHA-256, once, because keys are random."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
 
-from cluster.store.mongo.codec import instant
+from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoredApiKey:
-    """A key as it is kept."""
+    """A key as it is stored; `digest` is its SHA-256."""
 
     name: str
     digest: bytes
@@ -28,37 +28,39 @@ class StoredApiKey:
     revoked_ms: int | None = None
 
     def is_active(self, now_ms: int) -> bool:
-        """Whether it opens anything."""
+        """Whether requests with this key are accepted: it is neither revoked nor expired."""
         return self.revoked_ms is None and (self.expires_ms is None or now_ms < self.expires_ms)
 
 
 async def create(db: Database, key: StoredApiKey) -> bool:
-    """Keep a new key; one that was revoked under the same name gives way. False if a live one has the name."""
+    """Store a new key, in the place of a revoked one of the same name. False if a key of that name is not revoked."""
     document = {
         "digest": Binary(key.digest),
         "scope": key.scope,
         "created_at": DatetimeMS(key.created_ms),
-        "expires_at": None if key.expires_ms is None else DatetimeMS(key.expires_ms),
+        "expires_at": date(key.expires_ms),
         "used_at": None,
         "revoked_at": None,
     }
     with operation():
-        fresh = await db.api["api_keys"].update_one({"_id": key.name}, {"$setOnInsert": document}, upsert=True)
-        if fresh.upserted_id is not None:
+        inserted = await db.api["api_keys"].update_one({"_id": key.name}, {"$setOnInsert": document}, upsert=True)
+        if inserted.upserted_id is not None:
             return True
-        again = await db.api["api_keys"].update_one({"_id": key.name, "revoked_at": {"$ne": None}}, {"$set": document})
-    return again.matched_count > 0
+        replaced = await db.api["api_keys"].update_one(
+            {"_id": key.name, "revoked_at": {"$ne": None}}, {"$set": document}
+        )
+    return replaced.matched_count > 0
 
 
 async def list_all(db: Database) -> list[StoredApiKey]:
     """Every key, by name."""
     with operation():
-        found = await db.api["api_keys"].find().sort("_id", 1).to_list()
-    return [_stored(d) for d in found]
+        documents = await db.api["api_keys"].find().sort("_id", 1).to_list()
+    return [_stored(d) for d in documents]
 
 
 async def revoke(db: Database, name: str, now_ms: int) -> bool:
-    """End a key. False if no live key has that name."""
+    """Revoke a key. False if no key of that name is unrevoked."""
     with operation():
         result = await db.api["api_keys"].update_one(
             {"_id": name, "revoked_at": None}, {"$set": {"revoked_at": DatetimeMS(now_ms)}}
@@ -67,18 +69,18 @@ async def revoke(db: Database, name: str, now_ms: int) -> bool:
 
 
 async def record_use(db: Database, name: str, now_ms: int) -> None:
-    """Note that a key was used."""
+    """Record that a key was used at an instant; an earlier one changes nothing."""
     with operation():
         await db.api["api_keys"].update_one({"_id": name}, {"$max": {"used_at": DatetimeMS(now_ms)}})
 
 
 def _stored(d: dict[str, Any]) -> StoredApiKey:
     return StoredApiKey(
-        d["_id"],
-        bytes(d["digest"]),
-        d["scope"],
-        int(d["created_at"]),
-        instant(d["expires_at"]),
-        instant(d["used_at"]),
-        instant(d["revoked_at"]),
+        name=d["_id"],
+        digest=bytes(d["digest"]),
+        scope=d["scope"],
+        created_ms=int(d["created_at"]),
+        expires_ms=instant(d["expires_at"]),
+        used_ms=instant(d["used_at"]),
+        revoked_ms=instant(d["revoked_at"]),
     )

@@ -1,4 +1,4 @@
-"""`backfills`: ranges of time that passed while nobody materialised, still to be caught up. Written by the leader."""
+"""`backfills`: time ranges that passed without being materialised and are still to be caught up. Written by the leader."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
 
+from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.operation import operation
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """Occurrences from `from_ms` to before `to_ms` of one schedule (or of one job of it), found missing at `at_ms`.
+    """Occurrences `from_ms <= due < to_ms` of one schedule, or of one job of it, noticed as missing at `at_ms`.
 
-    Jobs up to `after` have been seen to for the slice that starts at `cursor_ms`; `counted` says that the ranges that
-    will not run have been recorded, which has come to `counted_ms`. The first occurrence that will run is at or behind
-    `runs_ms` (None: none has been met yet).
+    First the ranges that will not run are recorded as missed: done as far as `missed_recorded_ms`, all of it if
+    `missed_recorded`. The first occurrence that will run is at or after `first_run_ms` (None: none was found yet). Then
+    the rest is enqueued in slices: everything before `cursor_ms`, and of the slice up to `until_ms` the jobs up to `after`.
     """
 
     id: str
@@ -41,12 +42,12 @@ class Backfill:
 
 
 def backfill_id(key: str, job_id: str | None, from_ms: int) -> str:
-    """Deterministic, so that a repeated pass writes the same document."""
+    """The id of a range. It follows from the range, so that a repeated pass writes the same document."""
     return f"{job_id or ''}|{from_ms}|{key}"
 
 
 async def open_ranges(db: Database, *ranges: Backfill) -> None:
-    """Write ranges down; one that exists keeps its progress and may only grow."""
+    """Insert ranges. One that exists keeps its progress; its end may only move later."""
     operations = [
         UpdateOne(
             {"_id": b.id},
@@ -73,75 +74,67 @@ async def open_ranges(db: Database, *ranges: Backfill) -> None:
 
 def _backfill(d: Document) -> Backfill:
     return Backfill(
-        d["_id"],
-        d["key"],
-        d["job_id"],
-        int(d["from"]),
-        int(d["to"]),
-        int(d["at"]),
-        int(d["cursor_at"]),
-        _instant(d["until"]),
-        d["after"],
-        d["counted"],
-        _instant(d.get("counted_at")),
-        _instant(d.get("runs_at")),
+        id=d["_id"],
+        key=d["key"],
+        job_id=d["job_id"],
+        from_ms=int(d["from"]),
+        to_ms=int(d["to"]),
+        at_ms=int(d["at"]),
+        cursor_ms=int(d["cursor_at"]),
+        until_ms=instant(d["until"]),
+        after=d["after"],
+        missed_recorded=d["counted"],
+        missed_recorded_ms=instant(d.get("counted_at")),
+        first_run_ms=instant(d.get("runs_at")),
     )
 
 
-def _instant(value: DatetimeMS | None) -> int | None:
-    return None if value is None else int(value)
-
-
-def _date(ms: int | None) -> DatetimeMS | None:
-    return None if ms is None else DatetimeMS(ms)
-
-
 async def oldest(db: Database, exclude: Sequence[str] = ()) -> tuple[Backfill | None, dict[str, str]]:
-    """The range whose next occurrence to catch up is the oldest, but `without` these; ranges not counted come first.
+    """The range to work on next: one whose missed ranges are not recorded yet, else the one with the earliest cursor.
 
-    If it cannot be read, its id and why.
+    Ranges with ids in `exclude` are left out. Second, if the document cannot be read: `{id: why}`.
     """
     query: Document = {"_id": {"$nin": list(exclude)}} if exclude else {}
     with operation():
         d = await db.work["backfills"].find_one({**query, "counted": False})
         if d is None:
             d = await db.work["backfills"].find_one(query, sort=[("cursor_at", 1), ("_id", 1)])
-    found, poison = decode_each("backfill", [] if d is None else [d], _backfill)
-    return (found[0] if found else None), poison
+    ranges, unreadable = decode_each("backfill", [] if d is None else [d], _backfill)
+    return (ranges[0] if ranges else None), unreadable
 
 
 async def save_progress(db: Database, b: Backfill) -> None:
-    """Keep how far catching up has come. Repeating a slice is harmless, so this needs no fence."""
+    """Store how far catching up has come. Repeating a slice is harmless, so this write is not fenced."""
     with operation():
         await db.work["backfills"].update_one(
             {"_id": b.id},
             {
                 "$set": {
                     "cursor_at": DatetimeMS(b.cursor_ms),
-                    "until": _date(b.until_ms),
+                    "until": date(b.until_ms),
                     "after": b.after,
                     "counted": b.missed_recorded,
-                    "counted_at": _date(b.missed_recorded_ms),
-                    "runs_at": _date(b.first_run_ms),
+                    "counted_at": date(b.missed_recorded_ms),
+                    "runs_at": date(b.first_run_ms),
                 }
             },
         )
 
 
 async def close(db: Database, b: Backfill) -> None:
-    """Everything in the range has been written down."""
+    """Delete a range that is caught up, unless it was extended since it was read."""
     with operation():
         await db.work["backfills"].delete_one({"_id": b.id, "to": DatetimeMS(b.to_ms)})
 
 
 async def reached_by_schedule(db: Database, keys: Collection[str]) -> dict[str, int]:
-    """How far catching up has come for these schedules, in ms: the oldest open range of each. Absent: none is open."""
+    """The earliest cursor (ms) of the open ranges of each schedule; schedules without an open range are absent."""
     with operation():
-        found = await db.work["backfills"].find({"key": {"$in": list(keys)}}, {"key": 1, "cursor_at": 1}).to_list()
-    oldest: dict[str, int] = {}
-    for d in found:
-        oldest[d["key"]] = min(int(d["cursor_at"]), oldest.get(d["key"], int(d["cursor_at"])))
-    return oldest
+        documents = await db.work["backfills"].find({"key": {"$in": list(keys)}}, {"key": 1, "cursor_at": 1}).to_list()
+    cursors: dict[str, int] = {}
+    for d in documents:
+        cursors[d["key"]] = min(int(d["cursor_at"]), cursors.get(d["key"], int(d["cursor_at"])))
+    return cursors
 
 
 async def count_open(db: Database) -> int:

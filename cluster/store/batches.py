@@ -1,4 +1,8 @@
-"""`batches`: the unit of leasing. A claim is one `findOneAndUpdate`, and it is also the reclaim of an expired lease."""
+"""`batches`: the unit of leasing. A claim is one `findOneAndUpdate`; the same operation reclaims an expired lease.
+
+The life of a leased batch is here: insert, claim, renew, release, finish. Deferral for hosts and limits is in
+`deferred_batches`.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +21,23 @@ from cluster.store.mongo.decoding import decode_readable
 from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from cluster.core.execution.model import Batch
     from cluster.store.mongo.client import Database, Document
 
 
+PEEK_LIMIT = 100
+"""How many batches `delete_corrupt` looks at, of punctual and of late ones each."""
 OVERDUE_MS = 15_000
-"""A batch nobody claimed for so long is late work: it goes out behind what is due now."""
-MAX_SPREAD_MS = 300_000
-MIN_SPREAD_BATCHES = 16
+"""A batch that was claimable for this long without being claimed becomes late work, which is sent behind work due now."""
 
 
 async def insert(db: Database, batches: Sequence[Batch]) -> None:
     """Make sure that these batches exist and list their executions.
 
-    Several writers may insert the same batch, each with the executions it knows of (repair after a crash), so one
-    that exists is extended, never replaced.
+    Repair after a crash may insert a batch from several writers, each with the executions it knows of. So a batch that
+    exists is extended, never replaced.
     """
     if not batches:
         return
@@ -48,17 +52,18 @@ async def insert(db: Database, batches: Sequence[Batch]) -> None:
 
 
 def _extension(batch: Batch) -> UpdateOne:
-    """What is added to a batch that exists may come from one with a greater token, and tokens of an execution only grow.
+    """The update that adds the executions of `batch` to the stored batch of the same id.
 
-    Its token itself may be an owner's by now, and stays; the next claim begins above the `floor`.
+    The added executions may have a greater token than the stored batch, and the token of an execution must only grow. The
+    stored token stays, since an owner may hold it by now; the next claim starts above `floor`.
     """
-    rest = {k: v for k, v in batch_to_document(batch).items() if k not in ("_id", "ids")}
+    others = {k: v for k, v in batch_to_document(batch).items() if k not in ("_id", "ids")}
     return UpdateOne(
         {"_id": batch.id},
         {
             "$addToSet": {"ids": {"$each": list(batch.ids)}},
             "$max": {"floor": batch.token},
-            "$setOnInsert": rest,
+            "$setOnInsert": others,
         },
         upsert=True,
     )
@@ -70,11 +75,12 @@ class ClaimFilter:
 
     late: bool = False
     hosts_blocked: tuple[str, ...] = ()
-    """Hosts that this node may not send to now: what goes to one of them alone is left for later, or to others."""
+    """Hosts that this node may not send to now. Batches for one of them only are left to other nodes, or for later."""
     limits_saturated: tuple[str, ...] = ()
+    """Keys of limits that grant nothing now; batches under one of them are left for later."""
     unowned_only: bool = False
     max_claims: int | None = None
-    """What was claimed more often than this is left to others, or for later."""
+    """Batches claimed more often than this are left to other nodes, or for later."""
 
 
 async def claim(
@@ -82,7 +88,7 @@ async def claim(
 ) -> Batch | None:
     """Lease the batch that has been claimable longest, by the database's clock; None if there is none.
 
-    Raises `OutcomeUnknown` when no answer came in time: the batch may then carry our name (see `strays`).
+    Raises `OutcomeUnknown` when no answer came in time: a batch may then be leased to `owner` (see `owned_by`).
     """
     query: Document = {"late": which.late, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
     if which.hosts_blocked:
@@ -106,39 +112,34 @@ async def claim(
         }
     ]
     with operation(), pymongo.timeout(timeout_seconds):
-        found = await db.work["batches"].find_one_and_update(
+        d = await db.work["batches"].find_one_and_update(
             query, update, sort=[("claimable_at", 1)], return_document=ReturnDocument.AFTER
         )
-    if found is None:
+    if d is None:
         return None
-    batch = batch_from_document(found)
-    if (
-        found["claims"] is None or found["token"] is None
-    ):  # null + 1 is null: nobody could tell his claim from another's
+    batch = batch_from_document(d)
+    if d["claims"] is None or d["token"] is None:  # null + 1 is null: two claims would carry the same token
         raise InvariantBroken(f"batch {batch.id} cannot count its claims")
     return batch
 
 
-PEEK_LIMIT = 100
-
-
 async def delete_corrupt(db: Database) -> list[str]:
-    """Delete those of the batches claimable first that no claim can take or read. Returns their ids.
+    """Delete batches that no claim can lease or read, among those that are claimable first. Returns their ids.
 
-    Without this, the one that has been claimable longest would fail every claim of every node. A batch holds nothing
-    that its executions do not say as well, so the caller has it rebuilt from them (`owing.repair`).
+    Otherwise a corrupt batch that has been claimable longest would fail every claim of every node. All that a batch says
+    follows from its executions, so the caller can rebuild it (`enqueue.repair_batches`).
     """
     with operation():
-        found: list[Document] = []
+        first: list[Document] = []
         for late in (False, True):
-            found += await db.work["batches"].find({"late": late}).sort("claimable_at", 1).limit(PEEK_LIMIT).to_list()
-        unsound = [d["_id"] for d in found if not _sound(d)]
-        if unsound:
-            await db.work["batches"].delete_many({"_id": {"$in": unsound}})
-    return unsound
+            first += await db.work["batches"].find({"late": late}).sort("claimable_at", 1).limit(PEEK_LIMIT).to_list()
+        corrupt = [d["_id"] for d in first if not _is_sound(d)]
+        if corrupt:
+            await db.work["batches"].delete_many({"_id": {"$in": corrupt}})
+    return corrupt
 
 
-def _sound(d: Document) -> bool:
+def _is_sound(d: Document) -> bool:
     try:
         b = batch_from_document(d)
     except Exception:
@@ -148,7 +149,7 @@ def _sound(d: Document) -> bool:
 
 
 async def renew(db: Database, owner: str, held: Iterable[tuple[str, int]], lease_seconds: float) -> set[str]:
-    """Extend the leases of `(batch, token)` pairs. Returns the batches that are no longer ours."""
+    """Renew the leases of `(batch, token)` pairs. Returns the batches whose lease is lost."""
     by_token: defaultdict[int, list[str]] = defaultdict(list)
     for batch, token in held:
         by_token[token].append(batch)
@@ -156,18 +157,18 @@ async def renew(db: Database, owner: str, held: Iterable[tuple[str, int]], lease
     until = [{"$set": {"claimable_at": {"$add": ["$$NOW", int(lease_seconds * 1000)]}}}]
     with operation():
         for token, ids in by_token.items():
-            mine = {"_id": {"$in": ids}, "owner": owner, "token": token}
-            result = await db.control["batches"].update_many(mine, until)
+            leased = {"_id": {"$in": ids}, "owner": owner, "token": token}
+            result = await db.control["batches"].update_many(leased, until)
             if result.matched_count < len(ids):
-                still = await db.control["batches"].find(mine, {"_id": 1}).to_list()
+                still = await db.control["batches"].find(leased, {"_id": 1}).to_list()
                 lost |= set(ids) - {d["_id"] for d in still}
     return lost
 
 
 async def release(db: Database, batch: Batch, claimable_ms: int | None, *, nothing_sent: bool = False) -> bool:
-    """Hand a batch back on its token, claimable at an instant (None: at once). False if it was not ours any more.
+    """Release a batch on its owner and token, claimable at an instant (None: at once). False if the lease was lost.
 
-    `untouched`: nothing of it was sent, so that this claim does not count against it.
+    `nothing_sent`: nothing of the batch was sent, so this claim does not count as one that may have killed a node.
     """
     at: Any = "$$NOW" if claimable_ms is None else {"$literal": DatetimeMS(claimable_ms)}
     change: Document = {"owner": None, "claimable_at": at}
@@ -184,7 +185,7 @@ async def release(db: Database, batch: Batch, claimable_ms: int | None, *, nothi
 
 
 async def release_unrenewed(db: Database, batch: Batch) -> bool:
-    """Free a batch of somebody who seems to be dead. False if it was renewed, or changed hands, since it was read."""
+    """Release a batch of a node that seems dead. False if its lease was renewed or changed owner since it was read."""
     with operation():
         result = await db.work["batches"].update_one(
             {
@@ -199,7 +200,7 @@ async def release_unrenewed(db: Database, batch: Batch) -> bool:
 
 
 async def delete_finished(db: Database, finished: Sequence[Batch]) -> set[str]:
-    """Delete batches of which nothing is owed any more. Returns those that could not be: lost, or grown meanwhile."""
+    """Delete batches with nothing owed any more. Returns the ids of those that remain: lost, or extended meanwhile."""
     if not finished:
         return set()
     with operation():
@@ -212,40 +213,39 @@ async def delete_finished(db: Database, finished: Sequence[Batch]) -> set[str]:
         )
         if result.deleted_count == len(finished):
             return set()
-        left = await db.work["batches"].find({"_id": {"$in": [b.id for b in finished]}}, {"_id": 1}).to_list()
-    return {d["_id"] for d in left}
+        remaining = await db.work["batches"].find({"_id": {"$in": [b.id for b in finished]}}, {"_id": 1}).to_list()
+    return {d["_id"] for d in remaining}
 
 
 async def executions_listed(db: Database, ids: Iterable[str]) -> dict[str, set[str]]:
-    """Those of `ids` that exist, each with the executions it lists."""
+    """The executions that each of these batches lists, by batch id; batches that do not exist are absent."""
     with operation():
-        found = await db.work["batches"].find({"_id": {"$in": list(ids)}}, {"ids": 1}).to_list()
-    return {d["_id"]: set(d["ids"]) for d in found}
+        documents = await db.work["batches"].find({"_id": {"$in": list(ids)}}, {"ids": 1}).to_list()
+    return {d["_id"]: set(d["ids"]) for d in documents}
 
 
 async def existing_ids(db: Database, ids: Iterable[str]) -> set[str]:
-    """Those of `ids` that exist."""
+    """Those of these batches that exist."""
     with operation():
-        found = await db.work["batches"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
-    return {d["_id"] for d in found}
+        documents = await db.work["batches"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
+    return {d["_id"] for d in documents}
 
 
 async def owned_by(db: Database, owner: str) -> list[Batch]:
-    """Every batch that carries this owner's name."""
+    """Every readable batch that is leased to this owner."""
     with operation():
-        found = await db.work["batches"].find({"owner": owner}).to_list()
-    return decode_readable("batch", found, batch_from_document)
+        documents = await db.work["batches"].find({"owner": owner}).to_list()
+    return decode_readable("batch", documents, batch_from_document)
 
 
 async def owners(db: Database) -> set[str]:
-    """Who holds at least one batch."""
+    """Every owner of at least one batch."""
     with operation():
-        found = await db.work["batches"].distinct("owner", {"owner": {"$ne": None}})
-    return set(found)
+        return set(await db.work["batches"].distinct("owner", {"owner": {"$ne": None}}))
 
 
 async def demote_overdue(db: Database, overdue_ms: int = OVERDUE_MS) -> int:
-    """Turn batches overdue by more than `overdue_ms` into late work, so that a backlog never delays what is due now."""
+    """Turn batches overdue by more than `overdue_ms` into late work, so that a backlog never delays work due now."""
     with operation():
         result = await db.work["batches"].update_many(
             {"late": False, "$expr": {"$lte": ["$claimable_at", {"$subtract": ["$$NOW", overdue_ms]}]}},
@@ -255,89 +255,17 @@ async def demote_overdue(db: Database, overdue_ms: int = OVERDUE_MS) -> int:
 
 
 async def count_late(db: Database, limit: int) -> int:
-    """How many late batches live, counted up to `limit`.
+    """How many late batches there are, counted up to `limit`.
 
-    What is held back for its target's sake is not counted: it would keep others from catching up.
+    Deferred ones do not count: the backlog of one slow host must not keep other jobs from catching up.
     """
     with operation():
         return await db.work["batches"].count_documents({"late": True, "held": {"$ne": True}}, limit=limit)
 
 
-def _waiting_for(host: str | Document) -> Document:
-    return {"late": {"$in": [False, True]}, "owner": None, "host": host}
-
-
-async def hosts_waiting(db: Database, limit: int) -> list[str]:
-    """The hosts of what could be claimed now: that many at most, those that wait the longest."""
-    pipeline: list[Document] = [
-        {
-            "$match": {
-                "late": {"$in": [False, True]},
-                "owner": None,
-                "host": {"$gt": ""},
-                "$expr": {"$lte": ["$claimable_at", "$$NOW"]},
-            }
-        },
-        {"$group": {"_id": "$host", "since": {"$min": "$claimable_at"}}},
-        {"$sort": {"since": 1, "_id": 1}},
-        {"$limit": limit},
-    ]
-    with operation():
-        found = await (await db.work["batches"].aggregate(pipeline)).to_list()
-    return [d["_id"] for d in found]
-
-
-async def defer_hosts(db: Database, until_ms: Mapping[str, int]) -> int:
-    """What is claimable for hosts whose breakers are open becomes claimable when each may be tried again. One write.
-
-    Claims leave it out anyway; this keeps them from walking over it. What is overdue is late work from then on.
-    """
-    hosts = list(until_ms)
-    overdue = {"$lte": ["$send_at", {"$subtract": ["$$NOW", OVERDUE_MS]}]}
-    # Lists and not an object: the name of a host has dots in it.
-    place = {"$indexOfArray": [{"$literal": hosts}, "$host"]}
-    until = {"$arrayElemAt": [{"$literal": [DatetimeMS(until_ms[host]) for host in hosts]}, place]}
-    change = {"claimable_at": until, "late": {"$or": ["$late", overdue]}, "held": True}
-    with operation():
-        result = await db.work["batches"].update_many(
-            {**_waiting_for({"$in": hosts}), "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}, [{"$set": change}]
-        )
-    return result.modified_count
-
-
-async def release_deferred(db: Database, host: str) -> int:
-    """What was put off for a host is claimable now."""
-    with operation():
-        result = await db.work["batches"].update_many(
-            {
-                **_waiting_for(host),
-                "$expr": {"$and": [{"$lte": ["$send_at", "$$NOW"]}, {"$gt": ["$claimable_at", "$$NOW"]}]},
-            },
-            [{"$set": {"claimable_at": "$$NOW", "held": "$$REMOVE"}}],
-        )
-    return result.modified_count
-
-
-async def spread_late(db: Database, field: str, names: Sequence[str], interval_ms: int) -> int:
-    """Late batches that nobody may take now come back one by one, about `apart_ms` apart, a few minutes at most.
-
-    So a long backlog of one slow host (`field` is `host`) or limit (`gate`) is not walked over by every claim.
-    """
-    query = {"late": True, "owner": None, field: {"$in": list(names)}, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
-    with operation():
-        waiting = await db.work["batches"].count_documents(query, limit=MAX_SPREAD_MS // interval_ms)
-        if waiting < MIN_SPREAD_BATCHES:
-            return 0
-        later = {"$multiply": [{"$rand": {}}, waiting * interval_ms]}
-        result = await db.work["batches"].update_many(
-            query, [{"$set": {"claimable_at": {"$add": ["$$NOW", {"$toLong": later}]}, "held": True}}]
-        )
-    return result.modified_count
-
-
 @dataclass(frozen=True, slots=True)
 class LeasedBatch:
-    """A live lease as operators see it."""
+    """A leased batch as operators see it; `executions` is how many it lists."""
 
     id: str
     owner: str
@@ -352,29 +280,29 @@ class LeasedBatch:
 
 
 async def list_leased(db: Database) -> list[LeasedBatch]:
-    """Every batch that somebody holds, the one that ends first on top."""
+    """Every leased batch, the one whose lease ends first in front."""
     with operation():
-        found = await db.api["batches"].find({"owner": {"$ne": None}}).sort("claimable_at", 1).to_list()
+        documents = await db.api["batches"].find({"owner": {"$ne": None}}).sort("claimable_at", 1).to_list()
     return [
         LeasedBatch(
-            d["_id"],
-            d["owner"],
-            d["token"],
-            d["claims"],
-            instant(d["claimed_at"]),
-            int(d["claimable_at"]),
-            d["lane"],
-            d["attempt"],
-            d["late"],
-            len(d["ids"]),
+            id=d["_id"],
+            owner=d["owner"],
+            token=d["token"],
+            claims=d["claims"],
+            claimed_ms=instant(d["claimed_at"]),
+            expires_ms=int(d["claimable_at"]),
+            lane=d["lane"],
+            attempt=d["attempt"],
+            late=d["late"],
+            executions=len(d["ids"]),
         )
-        for d in found
+        for d in documents
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is claimable but not claimed, what is leased (in executions), and the oldest instant of the former."""
+    """Numbers of executions: ready (due, not leased), leased, late; `oldest_ms`: earliest send time of the ready ones."""
 
     ready: int
     leased: int
@@ -383,7 +311,7 @@ class Backlog:
 
 
 async def backlog(db: Database) -> Backlog:
-    """Count executions by what their batches say, by the database's clock."""
+    """Count executions by the state of their batches, at the database's time."""
     size = {"$size": "$ids"}
     ready = {"$and": [{"$eq": ["$owner", None]}, {"$lte": ["$send_at", "$$NOW"]}]}
     pipeline: list[Document] = [

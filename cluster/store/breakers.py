@@ -1,6 +1,6 @@
-"""`breakers`: one document per host whose breaker is not closed, written when that changes and at no other time.
+"""`breakers`: one document per host whose circuit breaker is open or half open, written only when its state changes.
 
-Every change is a compare-and-set on `rev`, so of several nodes that would send the probe one does.
+Every change is a compare-and-set on `rev`, so only one of several nodes sends the probe.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 def _breaker(d: Document) -> Breaker:
     return Breaker(
-        d["_id"], d["half_open"], int(d["until"]), d["opens"], d["rev"], int(d["opened_at"]), d["why"], d["node"]
+        host=d["_id"],
+        half_open=d["half_open"],
+        until_ms=int(d["until"]),
+        opens=d["opens"],
+        rev=d["rev"],
+        opened_ms=int(d["opened_at"]),
+        why=d["why"],
+        node=d["node"],
     )
 
 
@@ -45,47 +52,47 @@ async def list_all(db: Database) -> list[Breaker]:
 
 
 async def of_hosts(db: Database, hosts: Collection[str]) -> list[Breaker]:
-    """For operators: those of these hosts, by host."""
+    """For operators: the breakers of these hosts that are not closed, by host."""
     with operation():
-        found = await db.api["breakers"].find({"_id": {"$in": list(hosts)}}).sort("_id", 1).to_list()
-    return [_breaker(d) for d in found]
+        documents = await db.api["breakers"].find({"_id": {"$in": list(hosts)}}).sort("_id", 1).to_list()
+    return [_breaker(d) for d in documents]
 
 
 async def earliest_opened(db: Database, limit: int) -> tuple[int, list[Breaker]]:
-    """For operators: how many there are in all, and those that opened first. Bounded: half the world may be away."""
+    """For operators: how many breakers are not closed, and the `limit` of them that opened first."""
     with operation():
-        found = await db.api["breakers"].find().sort([("opened_at", 1), ("_id", 1)]).limit(limit).to_list()
-        in_all = len(found) if len(found) < limit else await db.api["breakers"].count_documents({})
-    return in_all, [_breaker(d) for d in found]
+        documents = await db.api["breakers"].find().sort([("opened_at", 1), ("_id", 1)]).limit(limit).to_list()
+        total = len(documents) if len(documents) < limit else await db.api["breakers"].count_documents({})
+    return total, [_breaker(d) for d in documents]
 
 
 async def expired_unprobed(db: Database, before_ms: int, limit: int) -> list[Breaker]:
-    """Those whose time was over before then and whom nobody has tried since: so many at most."""
+    """Up to `limit` breakers that could have been probed since an instant before `before_ms`, and were not."""
     with operation():
-        found = await db.work["breakers"].find({"until": {"$lt": DatetimeMS(before_ms)}}).limit(limit).to_list()
-    return [_breaker(d) for d in found]
+        documents = await db.work["breakers"].find({"until": {"$lt": DatetimeMS(before_ms)}}).limit(limit).to_list()
+    return [_breaker(d) for d in documents]
 
 
-async def trip(db: Database, fresh: Breaker) -> bool:
-    """Open a breaker that was closed. False if another node was faster."""
+async def trip(db: Database, opened: Breaker) -> bool:
+    """Open the breaker of a host that was closed. False if another node was faster."""
     with operation():
         try:
-            await db.work["breakers"].insert_one({"_id": fresh.host, **_fields(fresh)})
+            await db.work["breakers"].insert_one({"_id": opened.host, **_fields(opened)})
         except DuplicateKeyError:
             return False
     return True
 
 
 async def replace_if_unchanged(db: Database, seen: Breaker, then: Breaker) -> Breaker | None:
-    """Compare-and-set. Returns what is now in force if it was us, None if somebody else changed it first."""
-    then = replace(then, rev=seen.rev + 1)
+    """Replace `seen` by `then` by compare-and-set. Returns the breaker as stored, None if another node changed it first."""
+    stored = replace(then, rev=seen.rev + 1)
     with operation():
-        result = await db.work["breakers"].update_one({"_id": seen.host, "rev": seen.rev}, {"$set": _fields(then)})
-    return then if result.matched_count else None
+        result = await db.work["breakers"].update_one({"_id": seen.host, "rev": seen.rev}, {"$set": _fields(stored)})
+    return stored if result.matched_count else None
 
 
 async def close(db: Database, seen: Breaker) -> bool:
-    """Close it. False if somebody else changed it first."""
+    """Close the breaker. False if another node changed it first."""
     with operation():
         result = await db.work["breakers"].delete_one({"_id": seen.host, "rev": seen.rev})
     return result.deleted_count > 0

@@ -1,4 +1,4 @@
-"""`channels`: where alerts go. What is secret of them is sealed, and opened by whoever sends an alert, at that time."""
+"""`channels`: where alerts are sent. Secrets are stored encrypted and decrypted when an alert is sent."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
     from cluster.store.mongo.encryption import Keyring
 
-SECRET_NAMES = {"signing_secret": "signingSecret", "secret_url": "url"}
+SECRET_FIELDS = {"signing_secret": "signingSecret", "secret_url": "url"}
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel. `url` is set for `webhook` and `slack`, `to` for `email`."""
+    """One channel. `kind`: `webhook` or `slack` (then `url` is set), or `email` (then `to` is)."""
 
     name: str
     kind: str
@@ -33,49 +33,49 @@ class Channel:
 
     @property
     def address(self) -> str:
-        """What the sender is given."""
+        """The URL that alerts are sent to; `mailto:a@b,c@d` for mail."""
         return self.url or "mailto:" + ",".join(self.to)
 
 
-def _bound(name: str) -> str:
-    """What the secrets of a channel are bound to. Job ids hold no colon, so nothing moves between the two."""
+def _binding(name: str) -> str:
+    """What the secrets of a channel are bound to. Job ids contain no colon, so no secret can be moved between the two."""
     return f"channel:{name}"
 
 
-def _fields(c: Channel, vault: Keyring) -> Document:
-    hidden = c.kind == "slack"  # whoever knows the URL of a Slack webhook may post there
+def _fields(c: Channel, keyring: Keyring) -> Document:
+    secret_url = c.kind == "slack"  # the URL of a Slack webhook is all that is needed to post there
 
-    def sealed(text: str | None, name: str) -> str | None:
-        return None if text is None else vault.encrypt(text, _bound(c.name), name)
+    def encrypted(text: str | None, name: str) -> str | None:
+        return None if text is None else keyring.encrypt(text, _binding(c.name), name)
 
     return {
         "kind": c.kind,
-        "url": None if hidden else c.url,
-        "secret_url": sealed(c.url, "url") if hidden else None,
+        "url": None if secret_url else c.url,
+        "secret_url": encrypted(c.url, "url") if secret_url else None,
         "to": list(c.to),
-        "signing_secret": sealed(c.signing_secret, "signingSecret"),
+        "signing_secret": encrypted(c.signing_secret, "signingSecret"),
         "updated_at": DatetimeMS(c.updated_ms),
     }
 
 
-def _channel(d: Document, vault: Keyring, *, peek: bool) -> Channel:
-    read = vault.decrypt_or_lock if peek else vault.decrypt
+def _channel(d: Document, keyring: Keyring, *, lock: bool) -> Channel:
+    decrypt = keyring.decrypt_or_lock if lock else keyring.decrypt
 
-    def opened(name: str) -> str | None:
-        return None if d[name] is None else read(d[name], _bound(d["_id"]), SECRET_NAMES[name])
+    def decrypted(name: str) -> str | None:
+        return None if d[name] is None else decrypt(d[name], _binding(d["_id"]), SECRET_FIELDS[name])
 
     return Channel(
-        d["_id"],
-        d["kind"],
-        d["url"] if d["secret_url"] is None else opened("secret_url"),
-        tuple(d["to"]),
-        opened("signing_secret"),
-        int(d["updated_at"]),
+        name=d["_id"],
+        kind=d["kind"],
+        url=d["url"] if d["secret_url"] is None else decrypted("secret_url"),
+        to=tuple(d["to"]),
+        signing_secret=decrypted("signing_secret"),
+        updated_ms=int(d["updated_at"]),
     )
 
 
 async def put(db: Database, channel: Channel) -> bool:
-    """Make or replace one. True if it was made. Raises `InvalidInput` for a secret without a key to seal it with."""
+    """Create or replace a channel. True if it was created. Raises `InvalidInput` for a secret without an encryption key."""
     fields = _fields(channel, db.keyring)
     with operation():
         before = await db.api["channels"].find_one_and_update(
@@ -85,79 +85,78 @@ async def put(db: Database, channel: Channel) -> bool:
 
 
 async def get(db: Database, name: str) -> Channel | None:
-    """The channel; what no key opens is locked."""
+    """The channel, None if there is none. Secrets that no key decrypts are locked."""
     with operation():
         d = await db.api["channels"].find_one({"_id": name})
-    return None if d is None else _channel(d, db.keyring, peek=True)
+    return None if d is None else _channel(d, db.keyring, lock=True)
 
 
 async def list_all(db: Database) -> list[Channel]:
-    """Every channel, by name."""
+    """Every channel, by name. Secrets that no key decrypts are locked."""
     with operation():
-        found = await db.api["channels"].find().sort("_id", 1).to_list()
-    return [_channel(d, db.keyring, peek=True) for d in found]
+        documents = await db.api["channels"].find().sort("_id", 1).to_list()
+    return [_channel(d, db.keyring, lock=True) for d in documents]
 
 
 async def existing_names(db: Database, names: Iterable[str]) -> set[str]:
-    """Those of these names that are channels."""
+    """Those of these names that channels have."""
     with operation():
         return {d["_id"] async for d in db.api["channels"].find({"_id": {"$in": list(names)}}, {"_id": 1})}
 
 
 async def delete(db: Database, name: str) -> bool:
-    """Remove one. False if there was none."""
+    """Delete a channel. False if there was none."""
     with operation():
         return (await db.api["channels"].delete_one({"_id": name})).deleted_count > 0
 
 
-async def used_by(db: Database, name: str) -> str | None:
-    """A job that names the channel, if there is one."""
-    with operation():
-        d = await db.api["jobs"].find_one({"watch.channels": name, "state": {"$ne": "deleted"}}, {"_id": 1})
-    return None if d is None else str(d["_id"])
-
-
 async def for_sending(db: Database, names: Iterable[str]) -> tuple[dict[str, Channel], dict[str, str]]:
-    """For the engine: channels by name, and why others cannot be read."""
+    """For the engine: channels by name, and by name why others cannot be decrypted."""
     with operation():
-        found = await db.work["channels"].find({"_id": {"$in": list(names)}}).to_list()
+        documents = await db.work["channels"].find({"_id": {"$in": list(names)}}).to_list()
     channels: dict[str, Channel] = {}
-    locked: dict[str, str] = {}
-    for d in found:
+    undecryptable: dict[str, str] = {}
+    for d in documents:
         try:
-            channels[d["_id"]] = _channel(d, db.keyring, peek=False)
+            channels[d["_id"]] = _channel(d, db.keyring, lock=False)
         except UndecryptableSecret as exc:
-            locked[d["_id"]] = str(exc)
-    return channels, locked
+            undecryptable[d["_id"]] = str(exc)
+    return channels, undecryptable
 
 
 async def reencrypt(db: Database, *, dry_run: bool = False) -> tuple[int, int, list[tuple[str, str]]]:
-    """Seal again with the first key: how many were, how many had been, and what no key opens."""
-    sealed = current = 0
-    locked: list[tuple[str, str]] = []
+    """Encrypt the secrets of every channel with the first key. With `dry_run` nothing is written.
+
+    Returns how many channels were (or would be) encrypted, how many were current already, and `(channel, why)` of those
+    that no key decrypts.
+    """
+    encrypted = current = 0
+    undecryptable: list[tuple[str, str]] = []
     with operation():
-        found = await db.work["channels"].find().to_list()
-    for d in found:
-        held = {name: d[name] for name in SECRET_NAMES if d[name] is not None}
-        if not held:
+        documents = await db.work["channels"].find().to_list()
+    for d in documents:
+        stored = {name: d[name] for name in SECRET_FIELDS if d[name] is not None}
+        if not stored:
             continue
-        if not any(db.keyring.needs_rotation(value) for value in held.values()):
+        if not any(db.keyring.needs_rotation(value) for value in stored.values()):
             current += 1
             continue
         try:
-            fresh = {
-                name: db.keyring.encrypt(
-                    db.keyring.decrypt(value, _bound(d["_id"]), SECRET_NAMES[name]),
-                    _bound(d["_id"]),
-                    SECRET_NAMES[name],
-                )
-                for name, value in held.items()
-            }
+            fresh = _reencrypted(d["_id"], stored, db.keyring)
         except UndecryptableSecret as exc:
-            locked.append((f"channel {d['_id']}", str(exc)))
+            undecryptable.append((f"channel {d['_id']}", str(exc)))
             continue
         if not dry_run:
+            # Only if the secrets are still those that were read: a change made meanwhile wins.
             with operation():
-                await db.work["channels"].update_one({"_id": d["_id"], **held}, {"$set": fresh})
-        sealed += 1
-    return sealed, current, locked
+                await db.work["channels"].update_one({"_id": d["_id"], **stored}, {"$set": fresh})
+        encrypted += 1
+    return encrypted, current, undecryptable
+
+
+def _reencrypted(channel: str, stored: dict[str, str], keyring: Keyring) -> dict[str, str]:
+    binding = _binding(channel)
+    return {
+        name: keyring.encrypt(keyring.decrypt(value, binding, SECRET_FIELDS[name]), binding, SECRET_FIELDS[name])
+        for name, value in stored.items()
+    }

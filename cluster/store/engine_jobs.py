@@ -1,4 +1,4 @@
-"""`jobs` as the engine reads them. Defining and changing jobs is in `store.jobs`."""
+"""`jobs` as the engine reads them, and the few fields of a job that the engine writes. Defining jobs is in `jobs`."""
 
 from __future__ import annotations
 
@@ -30,40 +30,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JobsById:
-    """The jobs as they are now, by id; ids that do not exist are absent. `unreadable` says why they cannot be read."""
+    """Jobs as they are now, by id; ids that do not exist are absent. `unreadable`: why others cannot be read, by id."""
 
     jobs: dict[str, Job]
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
 async def by_id(db: Database, ids: Iterable[str]) -> JobsById:
-    """The jobs as dispatch needs them."""
+    """The jobs as dispatch needs them; alert jobs with the present address of their channel."""
     with operation():
-        found = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, JOB_FIELDS).to_list()
-    jobs, unreadable = decode_each("job", found, lambda d: job_from_document(d, db.keyring))
-    read = JobsById({j.id: j for j in jobs}, unreadable)
-    carriers = [j for j in jobs if j.channel is not None]
-    if carriers:
-        await _address(db, read, carriers)
-    return read
+        documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, JOB_FIELDS).to_list()
+    decoded, unreadable = decode_each("job", documents, lambda d: job_from_document(d, db.keyring))
+    jobs = {j.id: j for j in decoded}
+    alert_jobs = [j for j in decoded if j.channel is not None]
+    if not alert_jobs:
+        return JobsById(jobs, unreadable)
+    addressed, unaddressed = await _addressed(db, alert_jobs)
+    sendable = {job_id: addressed.get(job_id, job) for job_id, job in jobs.items() if job_id not in unaddressed}
+    return JobsById(sendable, unreadable | unaddressed)
 
 
-async def _address(db: Database, read: JobsById, carriers: Sequence[Job]) -> None:
-    """Alerts go to where their channel is now."""
-    known, locked = await channels.for_sending(db, {str(j.channel) for j in carriers})
-    for job in carriers:
+async def _addressed(db: Database, alert_jobs: Sequence[Job]) -> tuple[dict[str, Job], dict[str, str]]:
+    """These alert jobs with their addresses, by id; and by id why the others cannot be sent."""
+    by_name, undecryptable = await channels.for_sending(db, {str(j.channel) for j in alert_jobs})
+    addressed: dict[str, Job] = {}
+    unaddressed: dict[str, str] = {}
+    for job in alert_jobs:
         name = str(job.channel)
-        channel = known.get(name)
+        channel = by_name.get(name)
         if channel is None:
-            del read.jobs[job.id]
-            read.unreadable[job.id] = locked.get(name, f"there is no channel '{name}' any more")
+            unaddressed[job.id] = undecryptable.get(name, f"there is no channel '{name}' any more")
         else:
-            read.jobs[job.id] = with_address(job, channel)
+            addressed[job.id] = with_address(job, channel)
+    return addressed, unaddressed
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableJob:
-    """A job whose document cannot be read, the key of its schedule if that can, and why."""
+    """A job whose document cannot be read. `key`: of its schedule, if that can be read; `why`: in words."""
 
     job_id: str
     key: str | None
@@ -72,9 +76,9 @@ class UnreadableJob:
 
 @dataclass(frozen=True, slots=True)
 class JobSchedulePage:
-    """Jobs that owe. `last` is the last one looked at if the page is full: there may be more behind it.
+    """A page of jobs with what they owe. `last`: id of the last document of a full page, behind which there may be more.
 
-    What cannot be read is not among `jobs`, so their number says nothing about that.
+    Whether a page is full cannot be told from the length of `jobs`, because unreadable jobs are not among them.
     """
 
     jobs: list[JobSchedule]
@@ -82,13 +86,13 @@ class JobSchedulePage:
     unreadable: tuple[UnreadableJob, ...] = ()
 
 
-def _page(found: list[Document], limit: int) -> JobSchedulePage:
-    jobs, poison = decode_each("job", found, job_schedule_from_document)
-    last = found[-1]["_id"] if len(found) == limit else None
-    if not poison:
+def _page(documents: list[Document], limit: int) -> JobSchedulePage:
+    jobs, unreadable = decode_each("job", documents, job_schedule_from_document)
+    last = documents[-1]["_id"] if len(documents) == limit else None
+    if not unreadable:
         return JobSchedulePage(jobs, last)
-    keys = {d["_id"]: d.get("schedule_key") for d in found if d["_id"] in poison}
-    return JobSchedulePage(jobs, last, tuple(UnreadableJob(i, keys.get(i), why) for i, why in poison.items()))
+    keys = {d["_id"]: d.get("schedule_key") for d in documents if d["_id"] in unreadable}
+    return JobSchedulePage(jobs, last, tuple(UnreadableJob(i, keys.get(i), why) for i, why in unreadable.items()))
 
 
 async def of_schedules(
@@ -96,8 +100,8 @@ async def of_schedules(
 ) -> JobSchedulePage:
     """Active, settled jobs of these schedules, up to `limit`; for one key in order of id, from behind `after`.
 
-    What a job with an unsettled change owes is settling's to write (see `cluster.leader` for why that is safe). With
-    `completed`, also those whose end has passed: catching up reaches back before it.
+    Jobs with an unsettled change are left out: settling writes what they owe (`cluster.leader` says why that is safe).
+    With `include_completed`, also jobs whose end has passed, because catching up reaches back before it.
     """
     states = [JobState.ACTIVE.value, JobState.COMPLETED.value] if include_completed else [JobState.ACTIVE.value]
     query: Document = {"schedule_key": {"$in": list(keys)}, "state": {"$in": states}, "unsettled": {"$exists": False}}
@@ -111,56 +115,57 @@ async def of_schedules(
         cursor = db.work["jobs"].find(query, JOB_SCHEDULE_FIELDS).limit(limit)
         if len(keys) == 1:
             cursor = cursor.sort("_id", 1)
-        found = await cursor.to_list()
-    return _page(found, limit)
+        documents = await cursor.to_list()
+    return _page(documents, limit)
 
 
 async def get_schedule(db: Database, job_id: str) -> JobSchedule | None:
-    """One job, whatever its state."""
+    """What one job owes, whatever its state; None if there is no such job."""
     with operation():
         d = await db.work["jobs"].find_one({"_id": job_id}, JOB_SCHEDULE_FIELDS)
     return None if d is None else job_schedule_from_document(d)
 
 
 async def unsettled(db: Database, limit: int, exclude: Sequence[str] = ()) -> JobSchedulePage:
-    """Jobs changed since the leader last looked, whatever their state, but `without` these."""
+    """Jobs with an unsettled change, whatever their state, without those in `exclude`."""
     query: Document = {"unsettled": {"$exists": True}}
     if exclude:
         query["_id"] = {"$nin": list(exclude)}
     with operation():
-        found = await db.work["jobs"].find(query, UNSETTLED_FIELDS).limit(limit).to_list()
-    return _page(found, limit)
+        documents = await db.work["jobs"].find(query, UNSETTLED_FIELDS).limit(limit).to_list()
+    return _page(documents, limit)
 
 
 async def keys_with_pending_change(
     db: Database, keys: Collection[str], limit: int, exclude: Sequence[str] = ()
 ) -> set[str]:
-    """Those of these schedules that a job with an unsettled change (but `without` these jobs) owed under before it.
+    """Those of these schedules that a job with an unsettled change followed before it; jobs in `exclude` are ignored.
 
-    What it owed is told by settling, as far as their rows and ranges have not come. So where these are behind the time
-    of the change, they must not move on before. Only the first `limit` such jobs are looked at.
+    Settling records what such a job owed under its earlier schedule beyond the point that the schedule's row and ranges
+    have reached. So a row or range that is behind the time of the change must not move on before the job is settled. Only
+    the first `limit` such jobs are looked at.
     """
     query: Document = {"unsettled": {"$exists": True}, "past.0": {"$exists": True}, "_id": {"$nin": list(exclude)}}
     with operation():
-        found = await db.work["jobs"].find(query, UNSETTLED_FIELDS).limit(limit).to_list()
-    return {past.schedule_key for job in _page(found, limit).jobs for past, _ in job.past_schedules} & set(keys)
+        documents = await db.work["jobs"].find(query, UNSETTLED_FIELDS).limit(limit).to_list()
+    return {past.schedule_key for job in _page(documents, limit).jobs for past, _ in job.past_schedules} & set(keys)
 
 
 async def schedule_versions(db: Database, ids: Collection[str]) -> dict[str, str]:
-    """The schedule versions that these jobs have now; none for those that are gone."""
+    """The present schedule version of each of these jobs; jobs that do not exist are absent."""
     with operation():
-        found = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, {"schedule_version": 1}).to_list()
-    return {d["_id"]: d["schedule_version"] for d in found}
+        documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, {"schedule_version": 1}).to_list()
+    return {d["_id"]: d["schedule_version"] for d in documents}
 
 
 async def mark_settled(db: Database, change_ids: Sequence[str]) -> None:
-    """Clear the marks of exactly these changes; a job changed again meanwhile carries another mark and keeps it."""
+    """Mark these changes as settled. A job that was changed again meanwhile has another change id and stays unsettled."""
     with operation():
         await db.work["jobs"].update_many({"unsettled": {"$in": list(change_ids)}}, {"$unset": {"unsettled": ""}})
 
 
 async def complete_ended(db: Database, before_ms: int) -> int:
-    """Jobs whose last occurrence is past become `completed`; settled ones alone. Returns how many."""
+    """Turn active, settled jobs whose last occurrence was before an instant into `completed` ones. Returns how many."""
     with operation():
         result = await db.work["jobs"].update_many(
             {
@@ -174,32 +179,31 @@ async def complete_ended(db: Database, before_ms: int) -> int:
 
 
 async def delete_tombstones(db: Database, before_ms: int, limit: int, retention_days: float) -> int:
-    """Remove settled tombstones of jobs deleted before an instant, some at a time. Returns how many.
+    """Delete up to `limit` settled tombstones of jobs that were deleted before an instant. Returns how many.
 
-    Jobs that keep their history for longer than `retention_days` keep their tombstones for so much longer.
-
-    A job made again under the same id meanwhile is not `deleted` any more, and each document is judged as it is
-    removed.
+    A job that keeps its history for longer than `retention_days` keeps its tombstone for as much longer.
     """
     days = {"$subtract": [{"$ifNull": ["$retention_days", retention_days]}, retention_days]}
     longer = {"$toLong": {"$multiply": [DAY_MS, {"$max": [0, days]}]}}
-    gone: Document = {
+    expired: Document = {
         "state": JobState.DELETED.value,
         "updated_at": {"$lt": DatetimeMS(before_ms)},
         "unsettled": {"$exists": False},
         "$expr": {"$lt": ["$updated_at", {"$subtract": [DatetimeMS(before_ms), longer]}]},
     }
     with operation():
-        found = await db.work["jobs"].find(gone, {"_id": 1}).limit(limit).to_list()
-        if not found:
+        documents = await db.work["jobs"].find(expired, {"_id": 1}).limit(limit).to_list()
+        if not documents:
             return 0
-        return (await db.work["jobs"].delete_many({**gone, "_id": {"$in": [d["_id"] for d in found]}})).deleted_count
+        # The whole condition again: a job created under the same id meanwhile is not a tombstone any more.
+        deletion = {**expired, "_id": {"$in": [d["_id"] for d in documents]}}
+        return (await db.work["jobs"].delete_many(deletion)).deleted_count
 
 
 async def begin_exclusive(db: Database, job_id: str, execution_id: str, instead_of: str | None) -> str | None:
-    """Compare-and-set for `overlap: skip`: this execution is the running one, if `instead_of` still is (None: nobody).
+    """Compare-and-set for `overlap: skip`: make this the running execution, if `instead_of` still is (None: none is).
 
-    Returns the execution that runs now: ours, or the one that was faster.
+    Returns the execution that runs now: this one, or the one that was faster. None if the job does not exist.
     """
     with operation():
         result = await db.work["jobs"].update_one(
@@ -212,7 +216,7 @@ async def begin_exclusive(db: Database, job_id: str, execution_id: str, instead_
 
 
 async def end_exclusive(db: Database, execution_ids: Sequence[str], job_ids: Sequence[str]) -> None:
-    """These executions run no more."""
+    """Note that these executions run no more."""
     with operation():
         await db.work["jobs"].update_many(
             {"_id": {"$in": list(job_ids)}, "running": {"$in": list(execution_ids)}}, {"$set": {"running": None}}

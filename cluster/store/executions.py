@@ -1,4 +1,4 @@
-"""`executions`: what is owed, and only that. No index but `_id`; every change after a claim names batch and token."""
+"""`executions`: what is owed, and only that. No index but `_id`; every change after a claim filters on batch and token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def insert(db: Database, executions: Sequence[Execution]) -> list[str]:
-    """Insert what is owed. Returns the ids that existed already; those documents are untouched."""
+    """Insert executions. Returns the ids of those that existed already; their documents stay as they are."""
     if not executions:
         return []
     documents = [execution_to_document(e) for e in executions]
@@ -37,28 +37,29 @@ async def insert(db: Database, executions: Sequence[Execution]) -> list[str]:
 
 
 async def owed(db: Database, ids: Iterable[str]) -> dict[str, Execution]:
-    """Those of `ids` that are still owed."""
+    """Those of these executions that are still owed, by id; unreadable ones are left out."""
     return (await read_owed(db, ids))[0]
 
 
 async def read_owed(db: Database, ids: Iterable[str]) -> tuple[dict[str, Execution], dict[str, str]]:
-    """Those of `ids` that are still owed; and those whose documents cannot be read, with why."""
+    """Those of these executions that are still owed, by id; and by id why other documents cannot be read."""
     with operation():
-        found = await db.work["executions"].find({"_id": {"$in": list(ids)}}).to_list()
-    executions, unreadable = decode_each("execution", found, execution_from_document)
+        documents = await db.work["executions"].find({"_id": {"$in": list(ids)}}).to_list()
+    executions, unreadable = decode_each("execution", documents, execution_from_document)
     return {e.id: e for e in executions}, unreadable
 
 
 async def delete_unreadable(db: Database, ids: Iterable[str]) -> int:
-    """Delete documents that nobody can read and nobody can hold. History says what they were."""
+    """Delete unreadable documents, once history holds a record of each. Returns how many were deleted."""
     with operation():
         return (await db.work["executions"].delete_many({"_id": {"$in": list(ids)}})).deleted_count
 
 
 async def stamp(db: Database, ids: Sequence[str], batch: str, owner: str, token: int) -> int:
-    """Fence: every execution that names this batch says from now on who holds it. Returns how many do.
+    """Fence: write owner and token to the executions of these ids that name this batch. Returns how many were written.
 
-    Whoever stood still between claim and stamp for longer than his lease must not take back what the next one holds.
+    A node that was suspended between claim and stamp for longer than its lease meets a greater token and writes nothing,
+    so it takes nothing back from the next owner.
     """
     with operation():
         result = await db.work["executions"].update_many(
@@ -68,15 +69,15 @@ async def stamp(db: Database, ids: Sequence[str], batch: str, owner: str, token:
     return result.matched_count
 
 
-async def delete_final(db: Database, held: Mapping[tuple[str, int], Sequence[str]]) -> int:
-    """Delete executions that are final in history: `{(batch, token): ids}`. Returns how many were still ours."""
-    if not held:
+async def delete_final(db: Database, final: Mapping[tuple[str, int], Sequence[str]]) -> int:
+    """Delete executions that are final in history: `{(batch, token): ids}`. Returns how many were still owned."""
+    if not final:
         return 0
     with operation():
         result = await db.work["executions"].bulk_write(
             [
                 DeleteMany({"_id": {"$in": list(ids)}, "batch": batch, "token": token})
-                for (batch, token), ids in held.items()
+                for (batch, token), ids in final.items()
             ],
             ordered=False,
         )
@@ -84,10 +85,10 @@ async def delete_final(db: Database, held: Mapping[tuple[str, int], Sequence[str
 
 
 async def delete_ended(db: Database, ended: Mapping[str, int]) -> int:
-    """Delete what is left of executions that history calls failed or dead: `{id: when they ended, ms}`.
+    """Delete executions that are failed or dead in history, before a replay: `{id: when it ended, ms}`. Returns how many.
 
-    Whoever ended one deletes it in a moment; asked for again before that, it would be taken for owed already, and then be
-    deleted. What somebody has asked for since they ended is not touched.
+    The node that ended an execution deletes it a moment later. A replay before that would find it owed already, and the
+    deletion would then undo the replay. Executions that were replayed since they ended stay.
     """
     if not ended:
         return 0
@@ -103,10 +104,10 @@ async def delete_ended(db: Database, ended: Mapping[str, int]) -> int:
 
 
 async def fence_endings(db: Database, endings: Sequence[Execution], nonce: str) -> set[str]:
-    """Mark executions as about to end, on their batch and token. Returns the ids that were still ours.
+    """Mark executions as about to end, on their batch and token. Returns the ids of those that were still owned.
 
-    A result that is not a success may only become final while the execution is ours: otherwise a node that lost its
-    lease minutes ago could end what another is retrying.
+    A result other than success may become final only while the node owns the execution. Otherwise a node that lost its
+    lease minutes ago could end an execution that another node is retrying. `nonce` is unique to this call.
     """
     if not endings:
         return set()
@@ -121,15 +122,15 @@ async def fence_endings(db: Database, endings: Sequence[Execution], nonce: str) 
         )
         if result.matched_count == len(ids):
             return set(ids)
-        mine = await db.work["executions"].find({"_id": {"$in": ids}, "ending": nonce}, {"_id": 1}).to_list()
-    return {d["_id"] for d in mine}
+        fenced = await db.work["executions"].find({"_id": {"$in": ids}, "ending": nonce}, {"_id": 1}).to_list()
+    return {d["_id"] for d in fenced}
 
 
 async def move(db: Database, moves: Sequence[Rescheduled], batch: str) -> set[str]:
-    """First half of a move: the executions name `batch` from now on. Returns the ids that were still ours.
+    """First half of a move: the executions name `batch` from now on. Returns the ids of those that were still owned.
 
-    The caller inserts that batch next. If it dies before, the batch they came from still lists them, and whoever
-    reclaims it inserts the missing one.
+    The caller inserts that batch next. If its node dies before, the earlier batch still lists the executions, and the node
+    that reclaims it inserts the missing one.
     """
     if not moves:
         return set()
@@ -143,29 +144,31 @@ async def move(db: Database, moves: Sequence[Rescheduled], batch: str) -> set[st
                 "state": (State.RETRYING if m.attempts else State.PENDING).value,
             }
         }
-        made = m.attempts[len(m.execution.attempts) :]
-        if made:
-            change["$push"] = {"attempts": {"$each": [attempt_to_document(a) for a in made]}}
-        mine = {"_id": m.execution.id, "batch": m.execution.batch, "token": m.execution.token}
-        operations.append(UpdateOne(mine, change))
+        new_attempts = m.attempts[len(m.execution.attempts) :]
+        if new_attempts:
+            change["$push"] = {"attempts": {"$each": [attempt_to_document(a) for a in new_attempts]}}
+        owned = {"_id": m.execution.id, "batch": m.execution.batch, "token": m.execution.token}
+        operations.append(UpdateOne(owned, change))
     ids = [m.execution.id for m in moves]
     with operation():
         result = await db.work["executions"].bulk_write(operations, ordered=False)
         if result.matched_count == len(ids):
             return set(ids)
-        there = await db.work["executions"].find({"_id": {"$in": ids}, "batch": batch}, {"_id": 1}).to_list()
-    return {d["_id"] for d in there}
+        moved = await db.work["executions"].find({"_id": {"$in": ids}, "batch": batch}, {"_id": 1}).to_list()
+    return {d["_id"] for d in moved}
 
 
-async def adopt(db: Database, stale: Sequence[Execution], wanted: Mapping[str, Execution], batch: str) -> set[str]:
-    """Give executions of an older schedule to the present one: new version, new batch; attempts stay.
+async def adopt(db: Database, older: Sequence[Execution], wanted: Mapping[str, Execution], batch: str) -> set[str]:
+    """Move executions of an older schedule to the present one: new schedule version, new batch; attempts stay.
 
-    `wanted` maps execution id to what the present schedule owes. What was never sent is sent when that says, and what was,
-    when it was to be tried again. The batch is inserted by the caller next. A node that holds the old batch can no longer
-    end them, because its token names the old batch; one that has claimed it since they were read is asked about again, for
-    the new batch begins with the token that they had.
+    `wanted` maps execution id to what the present schedule owes. An execution without attempts gets the send time of that;
+    one with attempts keeps the time of its retry. Returns the ids that were adopted; the caller inserts the batch next.
+
+    The filter makes this safe: a node that holds the earlier batch can no longer end these executions, because it names
+    that batch. An execution that was claimed since it was read has another token and is not adopted. So its token cannot
+    fall, although the new batch starts from the one that was read.
     """
-    if not stale:
+    if not older:
         return set()
     with operation():
         result = await db.work["executions"].bulk_write(
@@ -192,40 +195,43 @@ async def adopt(db: Database, stale: Sequence[Execution], wanted: Mapping[str, E
                         "$unset": {"ending": ""},
                     },
                 )
-                for e in stale
+                for e in older
             ],
             ordered=False,
         )
-        ids = [e.id for e in stale]
+        ids = [e.id for e in older]
         if result.matched_count == len(ids):
             return set(ids)
-        mine = await db.work["executions"].find({"_id": {"$in": ids}, "batch": batch}, {"_id": 1}).to_list()
-    return {d["_id"] for d in mine}
+        adopted = await db.work["executions"].find({"_id": {"$in": ids}, "batch": batch}, {"_id": 1}).to_list()
+    return {d["_id"] for d in adopted}
 
 
 async def add_attempts(db: Database, execution: Execution) -> bool:
-    """Keep an attempt of a node that lost its lease on the execution that somebody else owes now. Safe to repeat."""
-    kept = False
+    """Add the attempts of a node that lost its lease to the execution, if it is still owed. Safe to repeat.
+
+    Returns whether any was added.
+    """
+    added = False
     with operation():
         for a in execution.attempts:
             document = attempt_to_document(a)
-            there = {"$elemMatch": {name: document[name] for name in ("n", "node", "token", "sent_at")}}
+            same = {"$elemMatch": {name: document[name] for name in ("n", "node", "token", "sent_at")}}
             result = await db.work["executions"].update_one(
-                {"_id": execution.id, "attempts": {"$not": there}}, {"$push": {"attempts": document}}
+                {"_id": execution.id, "attempts": {"$not": same}}, {"$push": {"attempts": document}}
             )
-            kept = kept or result.matched_count > 0
-    return kept
+            added = added or result.matched_count > 0
+    return added
 
 
 async def count_by_batch(db: Database) -> dict[str, int]:
-    """Every batch that an owed execution names, with how many do. One scan of the hot collection: for the sweep."""
+    """How many owed executions name each batch, by batch id. Scans the whole collection: for the sweep only."""
     with operation():
         cursor = await db.work["executions"].aggregate([{"$group": {"_id": "$batch", "n": {"$sum": 1}}}])
         return {d["_id"]: d["n"] async for d in cursor}
 
 
 async def of_batches(db: Database, batches: Sequence[str], limit: int) -> tuple[list[Execution], dict[str, str]]:
-    """Owed executions that name one of these batches; and those whose documents cannot be read, with why."""
+    """Up to `limit` owed executions that name one of these batches; and by id why other documents cannot be read."""
     with operation():
-        found = await db.work["executions"].find({"batch": {"$in": list(batches)}}).limit(limit).to_list()
-    return decode_each("execution", found, execution_from_document)
+        documents = await db.work["executions"].find({"batch": {"$in": list(batches)}}).limit(limit).to_list()
+    return decode_each("execution", documents, execution_from_document)

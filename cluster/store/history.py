@@ -1,5 +1,8 @@
-"""`history`: what is final. Appended to, and only ever improved: a success replaces a failure, what was sent replaces
-what was not, and what loses is kept as extra attempts.
+"""`history`: executions that are final, and ranges of missed occurrences. Alerts read it in `alert_results`, replays in
+`replayable`.
+
+A record only ever improves: a success replaces a failure, a result that was sent replaces one that was not, and the
+attempts of the result that loses are kept.
 """
 
 from __future__ import annotations
@@ -23,13 +26,13 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 REOPENED = "reopened"
-"""State of a history document whose execution is owed again because somebody asked to retry it."""
+"""State of a history document whose execution is owed again because a replay was asked for."""
 
 
 def _document(e: Ending, retention_days: float) -> Document:
     x = e.execution
-    marked: Document = {"mark": True} if e.alert_pending else {}
-    # A primary whose clock is behind the last one's takes cluster time back: no run ends before its requests did.
+    alert_pending: Document = {"mark": True} if e.alert_pending else {}
+    # A new primary with a slower clock sets cluster time back; an execution still must not end before its requests.
     ended_ms = max([e.ended_ms, *(a.sent_ms + int(a.duration_ms) for a in e.attempts)])
     return {
         "_id": x.id,
@@ -44,14 +47,14 @@ def _document(e: Ending, retention_days: float) -> Document:
         "ended_at": DatetimeMS(ended_ms),
         "expire_at": DatetimeMS(ended_ms + int((e.retention_days or retention_days) * DAY_MS)),
         "trigger": x.trigger,
-        # Null: nobody did. Absent: written by a release that did not keep it.
+        # Null: never replayed. Absent: written by a release that did not store it.
         "asked_at": None if x.replayed_ms is None else DatetimeMS(x.replayed_ms),
-        **marked,
+        **alert_pending,
     }
 
 
 async def _add(db: Database, documents: list[Document]) -> None:
-    """Insert documents of deterministic ids; those that exist are left alone, so that a step may be repeated."""
+    """Insert documents whose ids follow from their content; existing ones stay as they are, so a step may be repeated."""
     if not documents:
         return
     with operation():
@@ -64,13 +67,13 @@ async def _add(db: Database, documents: list[Document]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What `record` met: results for what was final already, by others' deliveries."""
+    """What `record` met: `duplicates` counts executions that had been delivered and recorded before."""
 
     duplicates: int = 0
 
 
 async def record(db: Database, endings: Sequence[Ending], retention_days: float) -> Recorded:
-    """Write final results. Safe to repeat: an attempt that is there already is not added twice."""
+    """Write final results. Safe to repeat: an attempt that is recorded already is not added again."""
     if not endings:
         return Recorded()
     documents = [_document(e, retention_days) for e in endings]
@@ -81,29 +84,25 @@ async def record(db: Database, endings: Sequence[Ending], retention_days: float)
             existed = duplicates(exc)
             if existed is None:
                 raise
-            met = 0
-            for i in existed:
-                met += await _merge(db, documents[i])
-            return Recorded(met)
+            return Recorded(sum([await _merge(db, documents[i]) for i in existed]))
     return Recorded()
 
 
-def _same(a: Document, b: Document) -> bool:
+def _same_attempt(a: Document, b: Document) -> bool:
     return (a["n"], a["node"], a["token"], int(a["sent_at"])) == (b["n"], b["node"], b["token"], int(b["sent_at"]))
 
 
 async def _merge(db: Database, new: Document) -> int:
-    """Bring a second final result together with the first. Returns 1 if it is a second delivery, else 0."""
+    """Merge a second final result into the stored one. Returns 1 if it is a second delivery, else 0."""
     history = db.work["history"]
     while True:
         old = await history.find_one({"_id": new["_id"]})
-        if old is None:  # its retention ended between the two
+        if old is None:  # its retention ended after the insert had met it
             await history.update_one(
                 {"_id": new["_id"]}, {"$setOnInsert": {k: v for k, v in new.items() if k != "_id"}}, upsert=True
             )
             return 0
-        asked = new.get("asked_at")
-        extra = [a for a in new["attempts"] if not any(_same(a, b) for b in old["attempts"])]
+        extra = [a for a in new["attempts"] if not any(_same_attempt(a, b) for b in old["attempts"])]
         state = State(new["state"])
         better = old["state"] == REOPENED or replaces(state, State(old["state"]))
         if not extra and not better:
@@ -116,8 +115,8 @@ async def _merge(db: Database, new: Document) -> int:
             if "mark" in new:
                 change["mark"] = True
         update: Document = {"$set": change}
-        if asked is not None:  # a request that is kept already may be a later one
-            update["$max"] = {"asked_at": asked}
+        if new.get("asked_at") is not None:  # the stored request for a replay may be a later one
+            update["$max"] = {"asked_at": new["asked_at"]}
         result = await history.update_one(
             {"_id": new["_id"], "state": old["state"], "attempts": {"$size": len(old["attempts"])}}, update
         )
@@ -127,10 +126,10 @@ async def _merge(db: Database, new: Document) -> int:
 
 
 async def prune(db: Database, after_ms: int, now_ms: int, limit: int) -> tuple[int, int]:
-    """Delete what expired between `after_ms` and `now_ms`, the oldest first: about `most`, more only if they expired
-    in the same ms. Returns how many, and up to which instant everything is gone.
+    """Delete records that expired between `after_ms` and `now_ms`, the oldest first: `limit`, or more if they expired in
+    the same ms. Returns how many were deleted, and up to which instant none is left.
 
-    `after_ms` is there for speed: without it each call would walk again over the index entries of what is deleted.
+    `after_ms` is for speed: without it each call would scan the index entries of records deleted before.
     """
     since = DatetimeMS(after_ms)
     with operation():
@@ -148,9 +147,9 @@ async def prune(db: Database, after_ms: int, now_ms: int, limit: int) -> tuple[i
 
 
 async def insert_unreadable(db: Database, unreadable: dict[str, str], now_ms: int, retention_days: float) -> None:
-    """Executions whose documents cannot be read end as `dead`, with the reason; what is final already stays.
+    """Record unreadable executions (`{id: why}`) as `dead` with the reason. Records that exist stay.
 
-    The caller deletes them next. They can be sent again on request: all that is needed for it is in the id and the job.
+    The caller deletes the executions next. They can be replayed: the id and the job say all that is needed for it.
     """
     documents = []
     for name, why in unreadable.items():
@@ -177,7 +176,7 @@ async def insert_unreadable(db: Database, unreadable: dict[str, str], now_ms: in
 
 
 def reopen_update(now_ms: int, retention_days: float) -> Document:
-    """The update that reopens a final record because somebody asked at that instant."""
+    """The update that reopens a record for a replay that was asked for at `now_ms`."""
     return {
         "$set": {"state": REOPENED, "expire_at": DatetimeMS(now_ms + int(retention_days * DAY_MS))},
         "$max": {"asked_at": DatetimeMS(now_ms)},
@@ -185,10 +184,10 @@ def reopen_update(now_ms: int, retention_days: float) -> Document:
 
 
 async def reopen(db: Database, execution: str, now_ms: int, retention_days: float) -> bool:
-    """Let a failed or dead execution be sent again. True if it is reopened now, by us or before; False if it cannot be.
+    """Reopen a failed or dead execution for a replay. True if it is open now, by this call or an earlier one.
 
-    Its attempts stay; what comes of the new ones is merged with them by `record`. That somebody asked is kept here as well
-    as with what is owed: a success that comes late may take the place of that.
+    Its attempts stay, and `record` merges the new ones with them. The time of the request is stored here and with the owed
+    execution, because a late success may end the execution before it is sent again.
     """
     with operation():
         result = await db.api["history"].update_one(
@@ -199,34 +198,34 @@ async def reopen(db: Database, execution: str, now_ms: int, retention_days: floa
 
 
 async def final_ids(db: Database, versions: dict[str, str]) -> set[str]:
-    """Those of `{execution id: schedule version}` that must not be sent: they are final already.
+    """Those of `{execution id: schedule version}` that are final and must not be sent.
 
-    A cancelled or skipped occurrence is final for the version of the schedule it was cancelled under; if the job was
-    changed or resumed since and owes it again, it is sent.
+    A cancelled or skipped occurrence is final only for the schedule version it was cancelled under. If the job was changed
+    or resumed since and owes the occurrence again, it is sent.
     """
     with operation():
-        found = (
+        documents = (
             await db.work["history"]
             .find({"_id": {"$in": list(versions)}}, {"state": 1, "schedule_version": 1})
             .to_list()
         )
     return {
         d["_id"]
-        for d in found
+        for d in documents
         if d["state"] in SENT_FINAL or (d["state"] != REOPENED and d["schedule_version"] == versions[d["_id"]])
     }
 
 
 async def existing_ids(db: Database, ids: Collection[str]) -> set[str]:
-    """Those of these executions that history has something to say about."""
+    """Those of these executions that have a record, reopened ones too."""
     with operation():
-        found = await db.work["history"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
-    return {d["_id"] for d in found}
+        documents = await db.work["history"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
+    return {d["_id"] for d in documents}
 
 
 @dataclass(frozen=True, slots=True)
 class MissedRange:
-    """Occurrences of one job that were owed and will not be sent."""
+    """Occurrences of one job that were owed and will not be sent; `first_ms` and `last_ms` are due times of occurrences."""
 
     job_id: str
     schedule_version: str
@@ -240,24 +239,24 @@ class MissedRange:
 async def missed_ranges(
     db: Database, job_ids: Collection[str], start_ms: int, end_ms: int
 ) -> dict[str, list[tuple[int, int]]]:
-    """By job, the first and the last instant of each missed range that begins between two instants."""
+    """By job id, `(first, last)` in ms of each missed range that begins between two instants."""
     query: Document = {
         "job_id": {"$in": list(job_ids)},
         "due_at": {"$gte": DatetimeMS(start_ms), "$lte": DatetimeMS(end_ms)},
         "state": State.MISSED.value,
     }
-    found: dict[str, list[tuple[int, int]]] = {}
+    by_job: dict[str, list[tuple[int, int]]] = {}
     with operation():
         async for d in db.work["history"].find(query, {"job_id": 1, "first_at": 1, "last_at": 1}):
-            found.setdefault(d["job_id"], []).append((int(d["first_at"]), int(d["last_at"])))
-    return found
+            by_job.setdefault(d["job_id"], []).append((int(d["first_at"]), int(d["last_at"])))
+    return by_job
 
 
 async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int, retention_days: float) -> None:
-    """One document per range under an id of its job and first instant, so that a repeated pass writes it once.
+    """Record missed ranges, each under an id of its job and first instant, so that a repeated pass writes it once.
 
-    What begins where a known range of the job begins and reaches further extends it: the rest of what was being caught
-    up when the job was changed, say.
+    A range that begins where a recorded one begins and reaches further extends it. This happens when a job is changed while
+    one of its ranges is being caught up.
     """
     documents: list[Document] = [
         {
@@ -276,7 +275,7 @@ async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int
             "first_at": DatetimeMS(r.first_ms),
             "last_at": DatetimeMS(r.last_ms),
             "count": r.count,
-            "mark": True,  # few, and whoever writes them does not know the rules of the job
+            "mark": True,  # for every job, because the writer does not know its alert rules; there are few
         }
         for r in ranges
     ]

@@ -1,7 +1,7 @@
-"""`idempotency`: what was answered to requests that carried an `Idempotency-Key`, for a day.
+"""`idempotency`: the responses to requests with an `Idempotency-Key`, for a day.
 
-A record is made before the work, with the name under which the work will be done. So whoever takes over a record that
-its first request left behind does the same thing again, not a second one.
+A key is reserved before the work, together with the name under which the work will be done. So a request that takes over
+an abandoned reservation repeats the same work under the same name instead of doing it a second time.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 RETENTION_MS = 86_400_000
 ABANDONED_MS = 10_000
-"""A request is answered within 5 s, so a record that is in work for longer was left behind."""
+"""A request is answered within 5 s, so a reservation without a response that is older than this was abandoned."""
 
 
 class InProgress(Conflict):
-    """The first request with this key is being worked on."""
+    """The first request with this key is still in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What was answered."""
+    """The response to a request."""
 
     status: int
     body: bytes
@@ -39,7 +39,7 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The right to do the work. `again`: an earlier request may have done it, or a part of it, under `name`."""
+    """The right to do the work. `takeover`: an earlier request may have done it, or a part of it, under `name`."""
 
     key: str
     at_ms: int
@@ -48,9 +48,12 @@ class Reservation:
 
 
 async def reserve(db: Database, key: str, fingerprint: str, name: str, now_ms: int) -> Reservation | StoredResponse:
-    """The right to do the work, or its answer. Raises `InvalidInput` for another payload, or `InProgress`."""
+    """The right to do the work, or the response to an earlier request.
+
+    Raises `InvalidInput` if the key was used with another payload, `InProgress` while the first request is in progress.
+    """
     records = db.api["idempotency"]
-    fresh = {
+    reservation = {
         "_id": key,
         "fingerprint": fingerprint,
         "name": name,
@@ -61,58 +64,56 @@ async def reserve(db: Database, key: str, fingerprint: str, name: str, now_ms: i
     while True:
         with operation():
             try:
-                await records.insert_one(fresh)
+                await records.insert_one(reservation)
                 return Reservation(key, now_ms, name)
             except DuplicateKeyError:
                 pass
-            found = await records.find_one({"_id": key})
-            if found is None:
+            earlier = await records.find_one({"_id": key})
+            if earlier is None:
                 continue
-            if found["fingerprint"] != fingerprint:
+            if earlier["fingerprint"] != fingerprint:
                 raise InvalidInput([Fault("Idempotency-Key", "was used with another payload: use a new key")])
-            if found["answer"] is not None:
-                a = found["answer"]
+            if earlier["answer"] is not None:
+                a = earlier["answer"]
                 return StoredResponse(a["status"], bytes(a["body"]), tuple((n, v) for n, v in a["headers"]))
-            left_ms = int(found["at"])
-            if left_ms > now_ms - ABANDONED_MS:
-                raise InProgress(
-                    "the first request with this Idempotency-Key is being worked on: ask again in a second"
-                )
-            taken = await records.update_one(
-                {"_id": key, "at": found["at"], "answer": None}, {"$set": {"at": DatetimeMS(now_ms)}}
+            if int(earlier["at"]) > now_ms - ABANDONED_MS:
+                raise InProgress("the first request with this Idempotency-Key is in progress: repeat it in a second")
+            taken_over = await records.update_one(
+                {"_id": key, "at": earlier["at"], "answer": None}, {"$set": {"at": DatetimeMS(now_ms)}}
             )
-            if taken.matched_count:
-                return Reservation(key, now_ms, found["name"], takeover=True)
+            if taken_over.matched_count:
+                return Reservation(key, now_ms, earlier["name"], takeover=True)
 
 
 async def rename(db: Database, reservation: Reservation, name: str) -> None:
-    """The work will be done under another name."""
+    """Change the name under which the work will be done."""
     with operation():
-        await db.api["idempotency"].update_one(_held(reservation), {"$set": {"name": name}})
+        await db.api["idempotency"].update_one(_open(reservation), {"$set": {"name": name}})
 
 
 async def store_response(db: Database, reservation: Reservation, response: StoredResponse) -> None:
-    """The work is done: keep the answer."""
+    """Store the response of the work that is done."""
     document = {
         "status": response.status,
         "body": Binary(response.body),
         "headers": [list(h) for h in response.headers],
     }
     with operation():
-        await db.api["idempotency"].update_one(_held(reservation), {"$set": {"answer": document}})
+        await db.api["idempotency"].update_one(_open(reservation), {"$set": {"answer": document}})
 
 
 async def release(db: Database, reservation: Reservation) -> None:
-    """Nothing was done: the key is free again."""
+    """Free the key, because nothing was done."""
     with operation():
-        await db.api["idempotency"].delete_one(_held(reservation))
+        await db.api["idempotency"].delete_one(_open(reservation))
 
 
 async def abandon(db: Database, reservation: Reservation) -> None:
-    """Whether it was done is not known: the next request may take over at once."""
+    """Let the next request take over at once, because it is not known whether the work was done."""
     with operation():
-        await db.api["idempotency"].update_one(_held(reservation), {"$set": {"at": DatetimeMS(0)}})
+        await db.api["idempotency"].update_one(_open(reservation), {"$set": {"at": DatetimeMS(0)}})
 
 
-def _held(mine: Reservation) -> dict[str, object]:
-    return {"_id": mine.key, "at": DatetimeMS(mine.at_ms), "answer": None}
+def _open(reservation: Reservation) -> dict[str, object]:
+    """Matches the reservation unless another request has taken it over or a response is stored."""
+    return {"_id": reservation.key, "at": DatetimeMS(reservation.at_ms), "answer": None}

@@ -1,4 +1,4 @@
-"""`jobs` as they are defined and changed through the API. What the engine reads of them is in `store.definitions`.
+"""`jobs` as they are defined and changed through the API. What the engine reads of them is in `engine_jobs`.
 
 Every change is one write of one document, made on the revision that was read, so two requests never mix.
 """
@@ -14,12 +14,11 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from cluster.core.alerts import watch_of
 from cluster.core.documents.alerts import parse_alert_rules
-from cluster.core.execution.model import RetryPolicy
 from cluster.core.job.definition import Definition, StoredJob
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import limit_key_of
 from cluster.store.mongo import job_secrets
-from cluster.store.mongo.codec import instant, limits_from_document
+from cluster.store.mongo.codec import date, instant, limits_from_document, retry_from_document
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.encryption import NO_KEYS
 from cluster.store.mongo.operation import duplicates, operation
@@ -35,12 +34,8 @@ MAX_PERIODS = 100
 WITHOUT_PERIODS = {"past": 0}
 
 
-def _date(ms: int | None) -> DatetimeMS | None:
-    return None if ms is None else DatetimeMS(ms)
-
-
-def _fields(job: StoredJob, vault: Keyring) -> Document:
-    """Everything but `_id`, `past` and the leader's mark."""
+def _fields(job: StoredJob, keyring: Keyring) -> Document:
+    """Every field but `_id`, `past` and `unsettled`."""
     d = job.definition
     return {
         "name": d.name,
@@ -48,13 +43,13 @@ def _fields(job: StoredJob, vault: Keyring) -> Document:
         "tags": list(d.tags),
         "schedule": d.schedule,
         "timezone": d.timezone,
-        "anchor": _date(job.anchor_ms),
+        "anchor": date(job.anchor_ms),
         "schedule_key": job.schedule_key,
         "schedule_version": job.schedule_version,
         "active_from": DatetimeMS(job.active_from_ms),
-        "start_at": _date(d.start_ms),
-        "end_at": _date(d.end_ms),
-        "ends_at": _date(job.ends_ms),
+        "start_at": date(d.start_ms),
+        "end_at": date(d.end_ms),
+        "ends_at": date(job.ends_ms),
         "state": job.state.value,
         "state_reason": job.state_reason,
         "revision": job.revision,
@@ -78,14 +73,14 @@ def _fields(job: StoredJob, vault: Keyring) -> Document:
             "max_age_seconds": d.retry.max_age_seconds,
         },
         "success_codes": None if d.success_codes is None else list(d.success_codes),
-        "codes_at": _date(job.success_codes_since_ms),
+        "codes_at": date(job.success_codes_since_ms),
         "catch_up": d.catch_up,
         "catch_up_window_seconds": d.catch_up_window_seconds,
         "overlap": d.overlap,
         "spread_seconds": d.spread_seconds,
         "alerts": d.alerts,
         "watch": _watch(d.alerts),
-        **job_secrets.encrypted_fields(d, job.id, vault),
+        **job_secrets.encrypted_fields(d, job.id, keyring),
         "retention_days": d.retention_days,
         "created_at": DatetimeMS(job.created_ms),
         "updated_at": DatetimeMS(job.updated_ms),
@@ -93,7 +88,7 @@ def _fields(job: StoredJob, vault: Keyring) -> Document:
 
 
 def _watch(alerts: str | None) -> Document | None:
-    """What of the rules is looked for, or needed by whoever records: the rest is in `alerts` alone."""
+    """The part of the alert rules that queries filter on or that recording a result needs. All of them are in `alerts`."""
     rules = parse_alert_rules(alerts)
     if rules is None:
         return None
@@ -107,8 +102,7 @@ def _watch(alerts: str | None) -> Document | None:
 
 
 def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
-    """A job document as a value. A secret that no key opens stays locked, and is written back as it is."""
-    retry = d["retry"]
+    """A job document as a value. A secret that no key decrypts stays locked, and is written back as it was stored."""
     definition = Definition(
         schedule=d["schedule"],
         url=d["url"],
@@ -122,14 +116,7 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         body=bytes(d["body"]),
         body_kind=d["body_kind"],
         timeout_seconds=d["timeout_seconds"],
-        retry=RetryPolicy(
-            retry["max_attempts"],
-            retry["initial_delay_seconds"],
-            retry["multiplier"],
-            retry["max_delay_seconds"],
-            retry["jitter"],
-            retry.get("max_age_seconds"),
-        ),
+        retry=retry_from_document(d["retry"]),
         success_codes=None if d.get("success_codes") is None else tuple(d["success_codes"]),
         catch_up=d["catch_up"],
         catch_up_window_seconds=d["catch_up_window_seconds"],
@@ -166,9 +153,9 @@ def _period(p: PastSchedule) -> Document:
         "schedule_version": p.schedule_version,
         "schedule": p.definition.schedule,
         "timezone": p.definition.timezone,
-        "anchor": _date(p.anchor_ms),
-        "start_at": _date(p.definition.start_ms),
-        "end_at": _date(p.definition.end_ms),
+        "anchor": date(p.anchor_ms),
+        "start_at": date(p.definition.start_ms),
+        "end_at": date(p.definition.end_ms),
         "from": DatetimeMS(p.from_ms),
         "to": DatetimeMS(p.to_ms),
         **({} if p.change_id is None else {"unsettled": p.change_id}),
@@ -176,15 +163,15 @@ def _period(p: PastSchedule) -> Document:
 
 
 def new_document(change: JobChange, keyring: Keyring = NO_KEYS) -> Document:
-    """A whole new document."""
+    """The document of a job that did not exist."""
     document = {"_id": change.job.id, **_fields(change.job, keyring), "past": []}
     if change.change_id is not None:
         document["unsettled"] = change.change_id
     return document
 
 
-def _update(change: JobChange, vault: Keyring) -> tuple[Document, Document]:
-    update: Document = {"$set": _fields(change.job, vault)}
+def _update(change: JobChange, keyring: Keyring) -> tuple[Document, Document]:
+    update: Document = {"$set": _fields(change.job, keyring)}
     if change.change_id is not None:
         update["$set"]["unsettled"] = change.change_id
     if change.past is not None:
@@ -193,24 +180,24 @@ def _update(change: JobChange, vault: Keyring) -> tuple[Document, Document]:
 
 
 async def get(db: Database, job_id: str) -> StoredJob | None:
-    """The job, tombstones included; None if there never was one. Raises `Unreadable`."""
+    """The job, a tombstone too; None if there is no document. Raises `UnreadableDocument`."""
     with operation():
         d = await db.api["jobs"].find_one({"_id": job_id}, WITHOUT_PERIODS)
     return None if d is None else decode_one("job", d, lambda d: stored_job(d, db.keyring))
 
 
 async def get_many(db: Database, job_ids: Iterable[str]) -> dict[str, StoredJob]:
-    """Those of these jobs that exist, tombstones included. Raises `Unreadable`."""
+    """Those of these jobs that exist by id, tombstones included. Raises `UnreadableDocument`."""
     wanted = list(job_ids)
     if not wanted:
         return {}
     with operation():
-        found = await db.api["jobs"].find({"_id": {"$in": wanted}}, WITHOUT_PERIODS).to_list()
-    return {d["_id"]: decode_one("job", d, lambda d: stored_job(d, db.keyring)) for d in found}
+        documents = await db.api["jobs"].find({"_id": {"$in": wanted}}, WITHOUT_PERIODS).to_list()
+    return {d["_id"]: decode_one("job", d, lambda d: stored_job(d, db.keyring)) for d in documents}
 
 
 async def insert(db: Database, change: JobChange) -> bool:
-    """Write a job that did not exist. False if it exists now."""
+    """Insert a job. False if it exists."""
     with operation():
         try:
             await db.api["jobs"].insert_one(new_document(change, db.keyring))
@@ -220,7 +207,7 @@ async def insert(db: Database, change: JobChange) -> bool:
 
 
 async def update(db: Database, change: JobChange) -> bool:
-    """Write a change on the revision before it. False if the job is at another one."""
+    """Write a change on the revision before it. False if the job is at another revision."""
     query, operations = _update(change, db.keyring)
     with operation():
         result = await db.api["jobs"].update_one(query, operations)
@@ -228,7 +215,7 @@ async def update(db: Database, change: JobChange) -> bool:
 
 
 async def insert_many(db: Database, changes: Sequence[JobChange]) -> set[str]:
-    """Write jobs that did not exist. Returns the ids of those that did."""
+    """Insert jobs. Returns the ids of those that existed already and were left as they are."""
     if not changes:
         return set()
     with operation():
@@ -243,9 +230,25 @@ async def insert_many(db: Database, changes: Sequence[JobChange]) -> set[str]:
 
 
 async def update_many(db: Database, changes: Sequence[JobChange]) -> bool:
-    """Write changes, each on the revision before it. False if at least one was not applied: look again, one by one."""
+    """Write changes, each on the revision before it. False if at least one was not applied: look at each job again."""
     if not changes:
         return True
     with operation():
         result = await db.api["jobs"].bulk_write([UpdateOne(*_update(c, db.keyring)) for c in changes], ordered=False)
     return result.matched_count == len(changes)
+
+
+async def naming_channel(db: Database, channel: str) -> str | None:
+    """A job that names this channel in its alert rules; None if there is none."""
+    with operation():
+        d = await db.api["jobs"].find_one({"watch.channels": channel, "state": {"$ne": "deleted"}}, {"_id": 1})
+    return None if d is None else str(d["_id"])
+
+
+async def not_deleted(db: Database, job_ids: Sequence[str], tag: str | None = None) -> set[str]:
+    """Those of these jobs that are not deleted and carry the tag, if one is named."""
+    query: Document = {"_id": {"$in": list(job_ids)}, "state": {"$ne": JobState.DELETED.value}}
+    if tag is not None:
+        query["tags"] = tag
+    with operation():
+        return {d["_id"] async for d in db.api["jobs"].find(query, {"_id": 1})}

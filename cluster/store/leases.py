@@ -1,4 +1,4 @@
-"""`leases`: the leader's lease document. Every write is a compare-and-set; none of them compares a clock."""
+"""`leases`: the document of the leader's lease. Every write is a compare-and-set; none compares clocks."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ LEADER = "leader"
 
 def _lease(document: Document | None) -> LeaderLease:
     if document is None:
-        raise InvariantBroken("the leader's lease document is gone; a node makes it again when it starts")
+        raise InvariantBroken("the document of the leader's lease was deleted; a node creates it again when it starts")
     return LeaderLease(document["holder"], document["term"], document["rev"])
 
 
 async def read(db: Database) -> LeaderLease:
-    """The lease as the majority knows it."""
+    """The lease as a majority has it."""
     with operation():
         return _lease(await db.control["leases"].find_one({"_id": LEADER}))
 
 
 async def read_linearizable(db: Database) -> LeaderLease:
-    """The lease after every write that was acknowledged or will ever count: settles an unknown outcome."""
+    """The lease after every write that can still take effect: it settles an unknown outcome."""
     with operation():
         leases = db.control.get_collection("leases", read_concern=ReadConcern("linearizable"))
         return _lease(await leases.find_one({"_id": LEADER}))
 
 
 async def take_over(db: Database, seen: LeaderLease, holder: str, node: str) -> bool:
-    """Become the holder of the next term if nothing has changed since `seen`."""
+    """Become the holder of the next term if the lease is unchanged since `seen`. False if it is not."""
     with operation():
         result = await db.control["leases"].update_one(
             {"_id": LEADER, "term": seen.term, "rev": seen.rev},
@@ -59,7 +59,7 @@ async def take_over(db: Database, seen: LeaderLease, holder: str, node: str) -> 
 
 
 async def renew(db: Database, holder: str, term: int) -> bool:
-    """Show that the holder of this term lives. False: it is not ours any more."""
+    """Renew the lease of this holder and term. False if the lease was lost."""
     with operation():
         result = await db.control["leases"].update_one(
             {"_id": LEADER, "holder": holder, "term": term},
@@ -69,7 +69,7 @@ async def renew(db: Database, holder: str, term: int) -> bool:
 
 
 async def resign(db: Database, holder: str, term: int) -> bool:
-    """Give the lease up, so that the next poll of any node takes over."""
+    """Release the lease, so that any node takes over at its next poll. False if the lease was lost before."""
     with operation():
         result = await db.control["leases"].update_one(
             {"_id": LEADER, "holder": holder, "term": term}, {"$set": {"holder": None}, "$inc": {"rev": 1}}
@@ -79,7 +79,7 @@ async def resign(db: Database, holder: str, term: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
-    """Who leads, since when, in which term, and when it last said so (ms)."""
+    """Who leads, in which term, since when, and when the lease was last renewed (ms)."""
 
     holder: str | None
     node: str | None

@@ -1,4 +1,4 @@
-"""`nodes`: one heartbeat document per process start. Whether a node lives is judged by its `rev` changing, not by time."""
+"""`nodes`: one heartbeat document per process start. A node is alive while its `rev` changes; no clocks are compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A node as the others see it."""
+    """A node as operators see it."""
 
     id: str
     rev: int
@@ -36,29 +36,29 @@ class NodeStatus:
 
 def _node(d: Document) -> NodeStatus:
     return NodeStatus(
-        d["_id"],
-        d["rev"],
-        d["host"],
-        d["pid"],
-        d["version"],
-        int(d["started_at"]),
-        int(d["seen_at"]),
-        d["clock_offset_ms"],
-        d["in_flight"],
-        d["waiting"],
-        d["leading"],
-        d["draining"],
-        d.get("counters", {}),
+        id=d["_id"],
+        rev=d["rev"],
+        host=d["host"],
+        pid=d["pid"],
+        version=d["version"],
+        started_ms=int(d["started_at"]),
+        seen_ms=int(d["seen_at"]),
+        clock_offset_ms=d["clock_offset_ms"],
+        in_flight=d["in_flight"],
+        waiting=d["waiting"],
+        leading=d["leading"],
+        draining=d["draining"],
+        counters=d.get("counters", {}),
     )
 
 
 async def write_heartbeat(db: Database, node_id: str, fields: dict[str, Any]) -> int:
-    """Show that we live; returns the database's clock in ms, read by the same write."""
-    values = {k: {"$literal": v} for k, v in fields.items()}
+    """Write the heartbeat of this node. Returns the database's clock in ms, read by the same write."""
+    literals = {k: {"$literal": v} for k, v in fields.items()}
     update: list[Document] = [
         {
             "$set": {
-                **values,
+                **literals,
                 "rev": {"$add": [{"$ifNull": ["$rev", 0]}, 1]},
                 "seen_at": "$$NOW",
                 "started_at": {"$ifNull": ["$started_at", "$$NOW"]},
@@ -66,16 +66,16 @@ async def write_heartbeat(db: Database, node_id: str, fields: dict[str, Any]) ->
         }
     ]
     with operation():
-        found = await db.control["nodes"].find_one_and_update(
+        d = await db.control["nodes"].find_one_and_update(
             {"_id": node_id}, update, {"seen_at": 1}, upsert=True, return_document=ReturnDocument.AFTER
         )
-    if found is None:
+    if d is None:
         raise InvariantBroken("an upsert returned no document")
-    return int(found["seen_at"])
+    return int(d["seen_at"])
 
 
 async def primary_clock_ms(db: Database) -> int | None:
-    """The primary's clock in ms, by a question that waits for no other member; None if who answered is none."""
+    """The primary's clock in ms, without waiting for other members; None if the member that answered is no primary."""
     with operation():
         hello = await db.control.client.admin.command("hello")
     return int(hello["localTime"].timestamp() * 1000) if hello["isWritablePrimary"] else None
@@ -83,15 +83,15 @@ async def primary_clock_ms(db: Database) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class NodeHeartbeat:
-    """What the census needs of a heartbeat, whatever release wrote it."""
+    """What liveness and operator requests need of a heartbeat, whatever release wrote it."""
 
     id: str
     rev: int
     clock_offset_ms: int
     drain_requested: bool = False
-    """An operator wants it to stand aside."""
+    """An operator has asked the node to drain."""
     resign_term: int = 0
-    """An operator wants it to give up leading if this is its term."""
+    """An operator has asked the node to resign as leader of this term; 0: none has."""
 
 
 def _beat(d: Document) -> NodeHeartbeat:
@@ -106,35 +106,35 @@ def _beat(d: Document) -> NodeHeartbeat:
 
 
 async def heartbeats(db: Database) -> list[NodeHeartbeat]:
-    """The heartbeat of every node that has not been forgotten, by id."""
+    """The heartbeat of every node that has a document, by id."""
     fields = {"rev": 1, "clock_offset_ms": 1, "drain_asked": 1, "resign_term": 1}
     with operation():
         return [_beat(d) for d in await db.control["nodes"].find({}, fields).sort("_id", 1).to_list()]
 
 
 async def nodes_and_clock(db: Database) -> tuple[list[NodeStatus], int]:
-    """For operators: every node, and the database's clock in ms to judge their age by."""
+    """For operators: every node, and the database's clock (ms) to compare their heartbeats with."""
     with operation():
         hello = await db.api.client.admin.command("hello")
-        found = await db.api["nodes"].find().sort("_id", 1).to_list()
-    return decode_readable("node", found, _node), int(hello["localTime"].timestamp() * 1000)
+        documents = await db.api["nodes"].find().sort("_id", 1).to_list()
+    return decode_readable("node", documents, _node), int(hello["localTime"].timestamp() * 1000)
 
 
 async def delete(db: Database, node_id: str) -> None:
-    """Remove a node that has stopped or has been dead for long."""
+    """Delete the heartbeat of a node that has shut down, or has been dead for long."""
     with operation():
         await db.control["nodes"].delete_one({"_id": node_id})
 
 
 async def request_drain(db: Database, node_id: str, *, drain: bool) -> bool:
-    """Ask a node to stand aside, or take that back. It looks every two seconds. False: it has no heartbeat document."""
+    """Ask a node to drain, or take that back; it reads requests every 2 s. False if it has no heartbeat document."""
     with operation():
         result = await db.api["nodes"].update_one({"_id": node_id}, {"$set": {"drain_asked": drain}})
     return result.matched_count > 0
 
 
 async def request_resign(db: Database, node_id: str, term: int) -> bool:
-    """Ask a node to give up leading in exactly this term. False: it has no heartbeat document."""
+    """Ask a node to resign as leader of exactly this term. False if it has no heartbeat document."""
     with operation():
         result = await db.api["nodes"].update_one({"_id": node_id}, {"$set": {"resign_term": term}})
     return result.matched_count > 0

@@ -1,7 +1,8 @@
-"""`permits`: what was given out under each limit. Compare-and-set on `rev`; jobs without limits never come here.
+"""`permits`: the permits granted under each limit. Compare-and-set on `rev`; jobs without limits have no document here.
 
-`held` names executions, `marks` their permits as `execution#mark`. Nodes of the release before know `held` alone: a name
-without a mark is theirs, a mark without its name is void. So both releases count the same, whoever wrote last.
+`held` lists executions, `marks` their permits as `execution#permit id`. Nodes of the release before know only `held`: an
+execution without a mark was entered by one of them, a mark without its execution is void. So both releases count the
+same, no matter which of them wrote last.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from pymongo.errors import DuplicateKeyError
 
-from cluster.core.lifecycle import State
 from cluster.core.limits.permits import Permits
 from cluster.store.mongo.operation import operation
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 SEPARATOR = "#"
-"""Between execution and mark; neither has one in it."""
+"""Between execution id and permit id; neither contains it."""
 
 
 async def read(db: Database, limit_key: str) -> Permits:
-    """What is given out under this limit."""
+    """The permits granted under this limit."""
     with operation():
         d = await db.work["permits"].find_one({"_id": limit_key})
     if d is None:
         return Permits()
-    marks = dict(m.split(SEPARATOR) for m in d.get("marks", ()))
-    return Permits(d["next_ms"], {i: marks.get(i, "") for i in d["held"]}, d["rev"])
+    permit_ids = dict(m.split(SEPARATOR) for m in d.get("marks", ()))
+    return Permits(d["next_ms"], {i: permit_ids.get(i, "") for i in d["held"]}, d["rev"])
 
 
 async def write(db: Database, limit_key: str, seen: Permits, then: Permits) -> bool:
-    """Compare-and-set. False if somebody else was faster."""
-    marks = sorted(_marked(i, mark) for i, mark in then.granted.items() if mark)
+    """Replace `seen` by `then` by compare-and-set. False if another node was faster."""
+    marks = sorted(_mark(i, permit_id) for i, permit_id in then.granted.items() if permit_id)
     fields = {"next_ms": then.next_ms, "held": sorted(then.granted), "marks": marks, "rev": seen.rev + 1}
     with operation():
         if seen.rev == 0:
@@ -51,59 +51,35 @@ async def write(db: Database, limit_key: str, seen: Permits, then: Permits) -> b
 
 
 async def release(db: Database, permits: Iterable[Permit]) -> None:
-    """Nobody runs under these permits any more. Safe to repeat, and at any time: what is void by now stays void."""
+    """Release permits that are not used any more. Safe to repeat, at any time: a permit that is void by now stays void."""
     marks: defaultdict[str, list[str]] = defaultdict(list)
     for p in permits:
         if p.permit_id is not None:
-            marks[p.limit_key].append(_marked(p.execution, p.permit_id))
+            marks[p.limit_key].append(_mark(p.execution, p.permit_id))
     with operation():
-        for gate, mine in marks.items():
+        for limit_key, released in marks.items():
             names = {"$arrayElemAt": [{"$split": ["$$this", SEPARATOR]}, 0]}
-            theirs = {"$map": {"input": {"$setIntersection": ["$marks", mine]}, "in": names}}
+            ended = {"$map": {"input": {"$setIntersection": ["$marks", released]}, "in": names}}
             change: Document = {
-                "held": {"$setDifference": ["$held", theirs]},
-                "marks": {"$setDifference": ["$marks", mine]},
+                "held": {"$setDifference": ["$held", ended]},
+                "marks": {"$setDifference": ["$marks", released]},
                 "rev": {"$add": ["$rev", 1]},
             }
-            await db.work["permits"].update_one({"_id": gate, "marks": {"$in": mine}}, [{"$set": change}])
+            await db.work["permits"].update_one({"_id": limit_key, "marks": {"$in": released}}, [{"$set": change}])
 
 
-def _marked(execution: str, mark: str) -> str:
-    return f"{execution}{SEPARATOR}{mark}"
-
-
-async def leased_ids(db: Database, ids: Collection[str]) -> set[str]:
-    """Those of these executions that a node holds a lease for now. What no node holds, no node is sending."""
-    with operation():
-        found = (
-            await db.work["executions"]
-            .find({"_id": {"$in": list(ids)}, "state": State.LEASED.value}, {"batch": 1, "token": 1})
-            .to_list()
-        )
-        leased = {
-            (d["_id"], d["token"])
-            for d in await db.work["batches"]
-            .find(
-                {
-                    "_id": {"$in": list({d["batch"] for d in found})},
-                    "owner": {"$ne": None},
-                    "$expr": {"$gt": ["$claimable_at", "$$NOW"]},
-                },
-                {"token": 1},
-            )
-            .to_list()
-        }
-    return {d["_id"] for d in found if (d["batch"], d["token"]) in leased}
+def _mark(execution: str, permit_id: str) -> str:
+    return f"{execution}{SEPARATOR}{permit_id}"
 
 
 async def running_counts(db: Database, limit_keys: Collection[str]) -> dict[str, int]:
     """For operators: how many executions run under each of these limits."""
     with operation():
-        found = await db.api["permits"].find({"_id": {"$in": list(limit_keys)}}).to_list()
-    return {d["_id"]: len(d["held"]) for d in found}
+        documents = await db.api["permits"].find({"_id": {"$in": list(limit_keys)}}).to_list()
+    return {d["_id"]: len(d["held"]) for d in documents}
 
 
 async def delete(db: Database, limit_key: str) -> None:
-    """Nothing is limited here any more."""
+    """Delete the document of a limit that no longer exists."""
     with operation():
         await db.api["permits"].delete_one({"_id": limit_key})

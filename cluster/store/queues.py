@@ -1,4 +1,4 @@
-"""`queues`: names that jobs share limits under. A name that is not here limits nothing."""
+"""`queues`: limits that several jobs share under a name. A name without a document limits nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue as it is kept."""
+    """A queue and its limits."""
 
     name: str
     limits: Limits
@@ -29,14 +29,14 @@ def _queue(d: Document) -> Queue:
 
 
 async def limits_of(db: Database, name: str) -> Limits:
-    """For the engine: the limits of a queue; none if there is no such queue."""
+    """For the engine: the limits of a queue; no limits if there is no such queue."""
     with operation():
         d = await db.work["queues"].find_one({"_id": name})
     return Limits() if d is None else _queue(d).limits
 
 
 async def put(db: Database, queue: Queue) -> bool:
-    """Make or replace a queue. True if it was made."""
+    """Create or replace a queue. True if it was created."""
     fields = {
         "max_per_second": queue.limits.per_second,
         "max_concurrent": queue.limits.concurrent,
@@ -63,7 +63,7 @@ async def list_all(db: Database) -> list[Queue]:
 
 
 async def delete(db: Database, name: str) -> bool:
-    """End a queue's limits. False if there was none."""
+    """Delete a queue, so that nothing is limited under its name. False if there was none."""
     with operation():
         result = await db.api["queues"].delete_one({"_id": name})
     return result.deleted_count > 0

@@ -1,6 +1,7 @@
-"""`replays`: requests to send many failed or dead executions again, and how far the leader has come with each.
+"""`replays`: requests to replay many failed or dead executions, and the progress of each.
 
-A page is written down here before anything is reopened, so whoever leads next after a crash finishes exactly that page.
+The leader stores the ids of a page here before it reopens any of them, so the next leader after a crash finishes exactly
+that page. Which results a filter matches is in `replayable`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.lifecycle import JobState, State
-from cluster.store import executions
-from cluster.store.history import DAY_MS, REOPENED, reopen_update
-from cluster.store.mongo.codec import instant
+from cluster.core.lifecycle import State
+from cluster.store.history import DAY_MS
+from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ REPLAYABLE = (State.FAILED.value, State.DEAD.value)
 
 @dataclass(frozen=True, slots=True)
 class ReplayFilter:
-    """Which ones: all that is given must fit. Instants (ms) are about when they ended; `error` and `status` about the
-    last attempt.
+    """Which executions to replay: those that match all given criteria. They ended in `since_ms <= t < until_ms`; `error`
+    and `status` are those of the last attempt.
     """
 
     states: tuple[str, ...] = REPLAYABLE
@@ -40,7 +40,9 @@ class ReplayFilter:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One request. `page` are the ids that are being reopened; `after` is behind the last one looked at."""
+    """One request. `page`: ids that are being reopened; `after`: `(end of retention, id)` of the last result looked at;
+    `next_ms`: when the next page is due; `per_second`: replays a second.
+    """
 
     id: str
     criteria: ReplayFilter
@@ -57,20 +59,27 @@ class Replay:
 
 def _replay(d: Document) -> Replay:
     w = d["which"]
+    criteria = ReplayFilter(
+        states=tuple(w["states"]),
+        job_id=w["job_id"],
+        tag=w["tag"],
+        since_ms=instant(w["since"]),
+        until_ms=instant(w["until"]),
+        error=w["error"],
+        status=w["status"],
+    )
     return Replay(
-        d["_id"],
-        ReplayFilter(
-            tuple(w["states"]), w["job_id"], w["tag"], instant(w["since"]), instant(w["until"]), w["error"], w["status"]
-        ),
-        d["per_second"],
-        int(d["created_at"]),
-        d["matched"],
-        d["sent"],
-        int(d["next_at"]),
-        None if d["after"] is None else (int(d["after"]["expire_at"]), d["after"]["id"]),
-        tuple(d["page"]),
-        d["done"],
-        d["rev"],
+        id=d["_id"],
+        criteria=criteria,
+        per_second=d["per_second"],
+        created_ms=int(d["created_at"]),
+        matched=d["matched"],
+        sent=d["sent"],
+        next_ms=int(d["next_at"]),
+        after=None if d["after"] is None else (int(d["after"]["expire_at"]), d["after"]["id"]),
+        page=tuple(d["page"]),
+        done=d["done"],
+        rev=d["rev"],
     )
 
 
@@ -81,8 +90,8 @@ def _fields(r: Replay) -> Document:
             "states": list(w.states),
             "job_id": w.job_id,
             "tag": w.tag,
-            "since": None if w.since_ms is None else DatetimeMS(w.since_ms),
-            "until": None if w.until_ms is None else DatetimeMS(w.until_ms),
+            "since": date(w.since_ms),
+            "until": date(w.until_ms),
             "error": w.error,
             "status": w.status,
         },
@@ -100,105 +109,36 @@ def _fields(r: Replay) -> Document:
 
 
 async def insert(db: Database, replay: Replay) -> None:
-    """Ask for it."""
+    """Store a new request."""
     with operation():
         await db.api["replays"].insert_one({"_id": replay.id, **_fields(replay)})
 
 
 async def get(db: Database, replay_id: str) -> Replay | None:
-    """How far it is."""
+    """The request with its progress; None if there is none, or its retention has ended."""
     with operation():
         d = await db.api["replays"].find_one({"_id": replay_id})
     return None if d is None else _replay(d)
 
 
 async def next_due(db: Database) -> Replay | None:
-    """The one the leader works on: one that a dead leader left in the middle of a page, else the one whose time comes
-    first, so that a slow one keeps no other waiting.
+    """The request the leader works on next: one that was left in the middle of a page, else the one that is due first, so
+    that a slow request does not delay the others. None: all are done.
     """
-    order: list[Document] = [
+    pipeline: list[Document] = [
         {"$match": {"done": False}},
         {"$set": {"begun": {"$gt": [{"$size": "$page"}, 0]}}},
         {"$sort": {"begun": -1, "next_at": 1, "created_at": 1}},
         {"$limit": 1},
     ]
     with operation():
-        found = await (await db.work["replays"].aggregate(order)).to_list()
-    return _replay(found[0]) if found else None
+        documents = await (await db.work["replays"].aggregate(pipeline)).to_list()
+    return _replay(documents[0]) if documents else None
 
 
 async def save(db: Database, replay: Replay) -> Replay | None:
-    """Remember how far it is, by compare-and-set. None if another leader was faster."""
-    then = replace(replay, rev=replay.rev + 1)
+    """Store the progress by compare-and-set on `rev`. Returns the request as stored, None if another leader was faster."""
+    saved = replace(replay, rev=replay.rev + 1)
     with operation():
-        result = await db.work["replays"].update_one({"_id": replay.id, "rev": replay.rev}, {"$set": _fields(then)})
-    return then if result.matched_count else None
-
-
-def _query(which: ReplayFilter, before_ms: int) -> Document:
-    # What ended after the request is not sent again by it: what fails once more must not go round for ever.
-    ended: Document = {"$lt": DatetimeMS(min(before_ms, which.until_ms or before_ms))}
-    if which.since_ms is not None:
-        ended["$gte"] = DatetimeMS(which.since_ms)
-    query: Document = {"state": {"$in": list(which.states)}, "ended_at": ended}
-    if which.job_id is not None:
-        query["_id"] = {"$gte": f"{which.job_id}:", "$lt": f"{which.job_id};"}
-    last = [(n, v) for n, v in (("error", which.error), ("status", which.status)) if v is not None]
-    if last:
-        of_last = [
-            {"$eq": [{"$let": {"vars": {"last": {"$last": "$attempts"}}, "in": f"$$last.{name}"}}, value]}
-            for name, value in last
-        ]
-        query["$expr"] = {"$and": of_last}
-    return query
-
-
-async def count_matching(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
-    """How many it would send again, those of deleted jobs left out."""
-    pipeline: list[Document] = [
-        {"$match": _query(criteria, before_ms)},
-        {"$group": {"_id": "$job_id", "n": {"$sum": 1}}},
-    ]
-    with operation():
-        by_job = {d["_id"]: d["n"] async for d in await db.api["history"].aggregate(pipeline)}
-        total = 0
-        names = list(by_job)
-        for start in range(0, len(names), 10_000):
-            jobs: Document = {"_id": {"$in": names[start : start + 10_000]}, "state": {"$ne": JobState.DELETED.value}}
-            if criteria.tag is not None:
-                jobs["tags"] = criteria.tag
-            total += sum([by_job[d["_id"]] async for d in db.api["jobs"].find(jobs, {"_id": 1})])
-    return total
-
-
-async def next_page(db: Database, replay: Replay, limit: int) -> list[tuple[int, str, str]]:
-    """The next of them, as `(end of retention in ms, id, job id)`, the latest first."""
-    query: Document = {"$and": [_query(replay.criteria, replay.created_ms)]}
-    if replay.after is not None:
-        at = DatetimeMS(replay.after[0])
-        query["$and"].append({"$or": [{"expire_at": {"$lt": at}}, {"expire_at": at, "_id": {"$lt": replay.after[1]}}]})
-    with operation():
-        found = (
-            await db.work["history"]
-            .find(query, {"expire_at": 1, "job_id": 1})
-            .sort([("expire_at", -1), ("_id", -1)])
-            .limit(limit)
-            .to_list()
-        )
-    return [(int(d["expire_at"]), d["_id"], d["job_id"]) for d in found]
-
-
-async def reopen_page(db: Database, replay: Replay, now_ms: int, retention_days: float) -> list[tuple[str, str, int]]:
-    """Let this page be sent again. Returns `(id, job id, due in ms)` of those that may; safe to repeat.
-
-    What has been sent since and has failed once more ended after the request, and is left alone.
-    """
-    before = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
-    with operation():
-        over = {**before, "state": {"$in": list(REPLAYABLE)}}
-        ended = await db.work["history"].find(over, {"ended_at": 1}).to_list()
-    await executions.delete_ended(db, {d["_id"]: int(d["ended_at"]) for d in ended})
-    with operation():
-        await db.work["history"].update_many(over, reopen_update(now_ms, retention_days))
-        found = await db.work["history"].find({**before, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
-    return [(d["_id"], d["job_id"], int(d["due_at"])) for d in found]
+        result = await db.work["replays"].update_one({"_id": replay.id, "rev": replay.rev}, {"$set": _fields(saved)})
+    return saved if result.matched_count else None

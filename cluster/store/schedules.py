@@ -1,4 +1,4 @@
-"""`schedules`: one row per distinct schedule. Written by the leader alone, every write fenced by its term."""
+"""`schedules`: one row per distinct schedule. Only the leader writes here, and every write is fenced by its term."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PassCursor:
-    """A pass over the jobs of one row that has not ended: jobs up to `after` have their occurrences before `until_ms`."""
+    """Where an unfinished pass over the jobs of one row is: jobs up to `after` have their occurrences before `until_ms`."""
 
     after: str
     until_ms: int
@@ -29,7 +29,7 @@ class PassCursor:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRow:
-    """A distinct schedule; everything before `next_ms` is written down for every settled job."""
+    """A distinct schedule. For every settled job, every occurrence before `next_ms` is materialised."""
 
     key: str
     next_ms: int
@@ -38,7 +38,7 @@ class ScheduleRow:
 
     @property
     def covered_ms(self) -> int:
-        """A job that joins now must see to its own occurrences before this instant."""
+        """Occurrences before this instant are not materialised for a job that joins now; settling has to write them."""
         return self.unfinished.until_ms if self.unfinished else self.next_ms
 
 
@@ -55,30 +55,30 @@ def _row(d: Document) -> ScheduleRow:
 async def due(
     db: Database, before_ms: int, limit: int, exclude: Sequence[str] = ()
 ) -> tuple[list[ScheduleRow], dict[str, str]]:
-    """Rows whose next occurrence is at or before an instant, the most urgent first, but `without` these.
+    """Rows whose next occurrence is at or before an instant, the most urgent first, without those in `exclude`.
 
-    Also those that cannot be read, and why.
+    Second, by key, why other rows cannot be read.
     """
     query: Document = {"next_at": {"$lte": DatetimeMS(before_ms)}}
     if exclude:
         query["_id"] = {"$nin": list(exclude)}
     with operation():
-        found = await db.work["schedules"].find(query).sort("next_at", 1).limit(limit).to_list()
-    return decode_each("schedule", found, _row)
+        documents = await db.work["schedules"].find(query).sort("next_at", 1).limit(limit).to_list()
+    return decode_each("schedule", documents, _row)
 
 
 async def stamp(db: Database, keys: Sequence[str], term: Term) -> dict[str, ScheduleRow]:
-    """Put the term on rows that carry an older one and read them back. A newer term in the answer means: stop."""
+    """Stamp rows of older terms with this one and read them back. A newer term among them means: this leader must stop."""
     with operation():
         await db.work["schedules"].update_many(
             {"_id": {"$in": list(keys)}, "term": {"$lt": term.number}}, {"$set": {"term": term.number}}
         )
-        found = await db.work["schedules"].find({"_id": {"$in": list(keys)}}).to_list()
-    return {r.key: r for r in decode_readable("schedule", found, _row)}
+        documents = await db.work["schedules"].find({"_id": {"$in": list(keys)}}).to_list()
+    return {r.key: r for r in decode_readable("schedule", documents, _row)}
 
 
 async def insert_missing(db: Database, rows: Iterable[ScheduleRow]) -> None:
-    """Insert rows that do not exist; those that do are left alone."""
+    """Insert rows that do not exist; existing ones stay as they are."""
     documents = [{"_id": r.key, "next_at": DatetimeMS(r.next_ms), "cursor": None, "term": r.term} for r in rows]
     if not documents:
         return
@@ -91,17 +91,17 @@ async def insert_missing(db: Database, rows: Iterable[ScheduleRow]) -> None:
 
 
 async def advance(db: Database, moves: Sequence[tuple[ScheduleRow, int | None]], term: Term) -> int:
-    """Move rows on to their next occurrence (None: remove the row), each if it is still as it was read in this term.
+    """Advance rows to their next occurrence (None: delete the row), each only if it is unchanged since it was read.
 
-    Returns how many moved; fewer than asked means that another leader has been at them.
+    Returns how many were advanced. Fewer than asked for means that another leader has changed them.
     """
     operations: list[UpdateOne | DeleteOne] = []
     for row, next_ms in moves:
-        mine = {"_id": row.key, "term": term.number, "next_at": DatetimeMS(row.next_ms)}
+        unchanged = {"_id": row.key, "term": term.number, "next_at": DatetimeMS(row.next_ms)}
         if next_ms is None:
-            operations.append(DeleteOne(mine))
+            operations.append(DeleteOne(unchanged))
         else:
-            operations.append(UpdateOne(mine, {"$set": {"next_at": DatetimeMS(next_ms), "cursor": None}}))
+            operations.append(UpdateOne(unchanged, {"$set": {"next_at": DatetimeMS(next_ms), "cursor": None}}))
     if not operations:
         return 0
     with operation():
@@ -110,7 +110,7 @@ async def advance(db: Database, moves: Sequence[tuple[ScheduleRow, int | None]],
 
 
 async def save_cursor(db: Database, row: ScheduleRow, reached: PassCursor, term: Term) -> bool:
-    """Keep how far a pass over the jobs of one row has come."""
+    """Store where a pass over the jobs of one row is. False if another leader has changed the row."""
     with operation():
         result = await db.work["schedules"].update_one(
             {"_id": row.key, "term": term.number, "next_at": DatetimeMS(row.next_ms)},
@@ -120,14 +120,14 @@ async def save_cursor(db: Database, row: ScheduleRow, reached: PassCursor, term:
 
 
 async def get_many(db: Database, keys: Collection[str]) -> dict[str, ScheduleRow]:
-    """The rows of these schedules as they are."""
+    """The rows of these schedules, by key; unreadable ones are left out."""
     with operation():
-        found = await db.work["schedules"].find({"_id": {"$in": list(keys)}}).to_list()
-    return {r.key: r for r in decode_readable("schedule", found, _row)}
+        documents = await db.work["schedules"].find({"_id": {"$in": list(keys)}}).to_list()
+    return {r.key: r for r in decode_readable("schedule", documents, _row)}
 
 
 async def earliest_next_ms(db: Database) -> int | None:
-    """The smallest `next_at` of all rows in ms; None when there are no rows."""
+    """The smallest `next_at` of all rows in ms; None if there are no rows."""
     with operation():
         d = await db.work["schedules"].find_one({"next_at": {"$type": "date"}}, {"next_at": 1}, sort=[("next_at", 1)])
     return None if d is None else int(d["next_at"])

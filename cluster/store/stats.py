@@ -1,4 +1,4 @@
-"""`stats`: roll-ups per minute, added to with `$inc`. A node that dies takes its last seconds of counting along."""
+"""`stats`: counts per minute of all nodes, added up with `$inc`. The last seconds of a node that dies are not counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The circuit breakers as one node knows them: what it saw itself, and what all nodes share through MongoDB.
+"""The circuit breakers as one node knows them: the attempts it made itself, and what all nodes share through MongoDB.
 
 Sending asks a dict and nothing else. The database is written to when a breaker changes and read once a second; a
 breaker that this node opens holds here at once, and on the other nodes within a second.
@@ -19,7 +19,7 @@ from cluster.core.limits.circuit_breaker import (
     is_host_failure,
     open_duration_ms,
 )
-from cluster.store import batches, breakers
+from cluster.store import breakers, deferred_batches
 
 if TYPE_CHECKING:
     from cluster.clock import Clock
@@ -41,17 +41,17 @@ class CircuitBreakers:
         self._windows: dict[str, AttemptWindow] = {}
         self._open: dict[str, Breaker] = {}
         self._probing: set[str] = set()
-        self._tripped: set[str] = set()
-        self.opened = 0
+        self._unshared: set[str] = set()
+        """Hosts whose breakers this node opened and has not written yet."""
 
     def admission(self, host: str) -> Admission:
-        """What may happen with one more request to this host."""
+        """Whether one more request may be sent to this host."""
         if not self._open:
             return Admission.ALLOW
-        known = self._open.get(host)
-        if known is None:
+        breaker = self._open.get(host)
+        if breaker is None:
             return Admission.ALLOW
-        return Admission.HOLD if host in self._probing else known.admission(self._clock.now_ms())
+        return Admission.HOLD if host in self._probing else breaker.admission(self._clock.now_ms())
 
     def hosts_blocked(self) -> list[str]:
         """Hosts to which nothing may be sent now."""
@@ -59,20 +59,20 @@ class CircuitBreakers:
 
     def open_until_ms(self, host: str) -> int | None:
         """Until when a host is held back; None if it is not."""
-        known = self._open.get(host)
-        return None if known is None else known.until_ms
+        breaker = self._open.get(host)
+        return None if breaker is None else breaker.until_ms
 
     def record_attempt(self, host: str, status: int | None, error: str | None) -> None:
-        """An attempt ended. Opens the breaker here if too many failed; `share` tells the others."""
+        """An attempt ended. Opens the breaker here if too many failed; `synchronise` shares it."""
         if host in self._open:
             return
         failed = is_host_failure(status, error)
         window = self._windows.get(host)
         if window is None:
             if not failed:
-                return  # whoever never fails costs nothing
+                return  # a host that never fails costs nothing
             if len(self._windows) >= MAX_WINDOWS:
-                self._forget()
+                self._expire_windows()
             window = self._windows[host] = AttemptWindow()
         now = self._clock.monotonic()
         window.add(now, failed=failed)
@@ -91,27 +91,26 @@ class CircuitBreakers:
                 why=why,
                 node=self._node,
             )
-            self._tripped.add(host)
+            self._unshared.add(host)
             del self._windows[host]
 
-    def _forget(self) -> None:
+    def _expire_windows(self) -> None:
         now = self._clock.monotonic()
         for window in self._windows.values():
             window.expire(now)
         self._windows = {h: w for h, w in self._windows.items() if w.total >= MIN_ATTEMPTS // 2}
 
     async def synchronise(self) -> set[str]:
-        """Share what was opened here, learn what the others opened. Returns the hosts that were closed meanwhile."""
-        tripped, before = set(self._tripped), set(self._open)
-        for host in tripped:
+        """Share the breakers that were opened here, learn those of other nodes. Returns the hosts that were closed meanwhile."""
+        unshared, before = set(self._unshared), set(self._open)
+        for host in unshared:
             if await breakers.trip(self._db, self._open[host]):
-                self.opened += 1
                 log.warning("breaker_opened", host=host, why=self._open[host].why)
-            self._tripped.discard(host)
+            self._unshared.discard(host)
         now_open = {b.host: b for b in await breakers.list_all(self._db)}
-        for host, known in self._open.items():  # opened or changed here while we asked
-            if host in self._tripped or (host in now_open and known.rev > now_open[host].rev):
-                now_open[host] = known
+        for host, breaker in self._open.items():  # opened or changed here during the read
+            if host in self._unshared or (host in now_open and breaker.rev > now_open[host].rev):
+                now_open[host] = breaker
         self._open = now_open
         for host in now_open:
             self._windows.pop(host, None)
@@ -120,7 +119,7 @@ class CircuitBreakers:
     async def acquire_probe(self, host: str, timeout_seconds: float) -> Breaker | None:
         """Ask to send the one request that finds out whether the host is back. None: not now, or not this node."""
         seen = self._open.get(host)
-        if seen is None or host in self._probing or host in self._tripped:
+        if seen is None or host in self._probing or host in self._unshared:
             return None
         self._probing.add(host)
         won = None
@@ -138,30 +137,30 @@ class CircuitBreakers:
         return won
 
     async def finish_probe(self, won: Breaker, status: int | None, error: str | None) -> bool:
-        """What came of the probe that was `won`: close, or stay open for longer. True if it is closed now."""
+        """The probe that was `won` has ended: close the breaker, or leave it open for longer. True if it is closed now."""
         host = won.host
         self._probing.discard(host)
         if not is_host_failure(status, error):
             if await breakers.close(self._db, won):
                 log.info("breaker_closed", host=host, opens=won.opens)
-                await batches.release_deferred(self._db, host)
+                await deferred_batches.release_host(self._db, host)
             self._open.pop(host, None)
             return True
         opens = won.opens + 1
         until = self._clock.now_ms() + open_duration_ms(opens)
-        then = await breakers.replace_if_unchanged(
+        changed = await breakers.replace_if_unchanged(
             self._db, won, replace(won, half_open=False, until_ms=until, opens=opens)
         )
-        if then is not None:
-            self._open[host] = then
+        if changed is not None:
+            self._open[host] = changed
             log.info("breaker_stays_open", host=host, opens=opens, why=error or str(status))
         return False
 
     async def abandon_probe(self, won: Breaker) -> None:
-        """The probe was not sent after all: somebody else may."""
+        """The probe was not sent after all: any node may send one."""
         self._probing.discard(won.host)
-        then = await breakers.replace_if_unchanged(
+        changed = await breakers.replace_if_unchanged(
             self._db, won, replace(won, half_open=False, until_ms=self._clock.now_ms())
         )
-        if then is not None:
-            self._open[won.host] = then
+        if changed is not None:
+            self._open[won.host] = changed

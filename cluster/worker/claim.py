@@ -23,33 +23,34 @@ log = structlog.get_logger()
 SPLIT_AFTER = 5
 """A batch claimed more often than this is split, so that one request that kills its node does not take others along."""
 SUSPECT_AFTER = 7
-"""What was claimed more often than this is held by its node with no other such: innocents would be given up with it."""
+"""A node holds at most one batch claimed more often than this, so that only the request that crashes nodes is given up."""
 GIVE_UP_AFTER = 10
+MAX_REBUILT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedBatch:
-    """A batch that is ours until `valid_until` (monotonic, margin taken off), and what is to be done with it."""
+    """A batch that this node holds until `valid_until` (monotonic seconds, margin taken off), with its owed executions."""
 
     batch: Batch
     executions: tuple[Execution, ...]
     valid_until: float
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Executions of it whose documents cannot be read, and why."""
+    """Executions of the batch whose documents cannot be read, and why."""
 
     @property
     def must_split(self) -> bool:
-        """Whether its executions must go on one by one."""
+        """Whether its executions must go on in batches of their own."""
         return self.batch.claims > SPLIT_AFTER and len(self.executions) > 1
 
     @property
     def suspect(self) -> bool:
-        """Whether it must have no other such beside it."""
+        """Whether its node may hold no other suspect beside it."""
         return self.batch.claims > SUSPECT_AFTER
 
     @property
     def must_give_up(self) -> bool:
-        """Whether this one execution has taken too many nodes with it."""
+        """Whether too many nodes were lost while they held its one execution."""
         return self.batch.claims > GIVE_UP_AFTER and len(self.executions) == 1
 
 
@@ -63,15 +64,15 @@ class Claimer:
         self._owner = owner
 
     async def step(self, which: ClaimFilter) -> ClaimedBatch | None:
-        """Claim one batch; None if there is none. Raises `StoreUnavailable`: the batch may carry our name then."""
+        """Claim one batch; None if there is none. Raises `StoreUnavailable`: the batch may carry this node's name then."""
         started = self._clock.monotonic()
         lease = self._timings.batch_lease
         try:
             batch = await batches.claim(self._db, self._owner, lease, which, lease / 2)
         except StoreUnavailable:
             raise
-        except Exception as exc:  # the claim itself cannot fail, so the document must be at fault
-            if not await self._rebuild_unsound(exc):
+        except Exception as exc:  # the query has no other way to fail, so a document must be at fault
+            if not await self._rebuild_corrupt(exc):
                 raise
             return None
         if batch is None:
@@ -79,27 +80,27 @@ class Claimer:
         if batch.claims > 1:
             log.info("batch_reclaimed", batch=batch.id, token=batch.token, claims=batch.claims, size=len(batch.ids))
         await executions.stamp(self._db, batch.ids, batch.id, self._owner, batch.token)
-        found, unreadable = await executions.read_owed(self._db, batch.ids)
-        ours = [e for e in found.values() if e.batch == batch.id and e.token == batch.token]
+        owed, unreadable = await executions.read_owed(self._db, batch.ids)
+        stamped = [e for e in owed.values() if e.batch == batch.id and e.token == batch.token]
         if batch.claims > 1:
-            # Its last owner may have died inside a move: the batch they went to must exist.
-            await repair_batches(self._db, [e for e in found.values() if e.batch != batch.id], batch.claims)
-        done = await history.final_ids(self._db, {e.id: e.schedule_version for e in ours})
-        if done:
-            await executions.delete_final(self._db, {(batch.id, batch.token): sorted(done)})
-            log.info("executions_already_final", batch=batch.id, executions=len(done))
+            # Its last owner may have died inside a move: the batch that its executions went to must exist.
+            await repair_batches(self._db, [e for e in owed.values() if e.batch != batch.id], batch.claims)
+        final = await history.final_ids(self._db, {e.id: e.schedule_version for e in stamped})
+        if final:
+            await executions.delete_final(self._db, {(batch.id, batch.token): sorted(final)})
+            log.info("executions_already_final", batch=batch.id, executions=len(final))
         return ClaimedBatch(
-            batch,
-            tuple(e for e in ours if e.id not in done),
-            started + lease - self._timings.margin,
-            unreadable,
+            batch=batch,
+            executions=tuple(e for e in stamped if e.id not in final),
+            valid_until=started + lease - self._timings.margin,
+            unreadable=unreadable,
         )
 
-    async def _rebuild_unsound(self, exc: Exception) -> bool:
-        """Batches that cannot be claimed or read are made anew from the executions that name them."""
-        unsound = await batches.delete_corrupt(self._db)
-        if unsound:
-            log.error("batches_corrupt", batches=unsound, error=str(exc)[:200])
-            owed, _ = await executions.of_batches(self._db, unsound, 10_000)
+    async def _rebuild_corrupt(self, exc: Exception) -> bool:
+        """Delete batches that cannot be claimed or read, and make them again from the executions that name them."""
+        corrupt = await batches.delete_corrupt(self._db)
+        if corrupt:
+            log.error("batches_corrupt", batches=corrupt, error=str(exc)[:200])
+            owed, _ = await executions.of_batches(self._db, corrupt, MAX_REBUILT)
             await repair_batches(self._db, owed)
-        return bool(unsound)
+        return bool(corrupt)

@@ -1,4 +1,4 @@
-"""The doors of one node's worker: what its parts ask and tell. Made once, passed to each of them."""
+"""The surroundings that the parts of one worker share: made once, at the start, and never changed."""
 
 from __future__ import annotations
 
@@ -7,18 +7,38 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cluster.clock import Clock
+    from cluster.core.execution.trace import SpanCollector
+    from cluster.core.timings import Timings
     from cluster.outbound.sender import Sender
     from cluster.store.mongo.client import Database
     from cluster.worker.circuit_breakers import CircuitBreakers
+    from cluster.worker.held_batch import HeldBatches
+    from cluster.worker.metrics import WorkerStats
+    from cluster.worker.pending import Unsent
     from cluster.worker.rate_limiter import RateLimiter
+    from cluster.worker.reclaim_pause import ReclaimPause
+    from cluster.worker.record_queue import RecordQueue
+    from cluster.worker.slots import Slots
+    from cluster.worker.tasks import Tasks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
-    """The database, the time, the targets, and what all nodes share about hosts and limits."""
+    """The surroundings of the worker, and those of its parts that several others use."""
 
+    node: str
     db: Database
     clock: Clock
+    timings: Timings
     sender: Sender
+    collector: SpanCollector | None
+    """Collects spans; None: no spans are made."""
     breakers: CircuitBreakers
     rate_limiter: RateLimiter
+    held: HeldBatches
+    unsent: Unsent
+    slots: Slots
+    records: RecordQueue
+    stats: WorkerStats
+    reclaim_pause: ReclaimPause
+    tasks: Tasks

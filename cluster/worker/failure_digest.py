@@ -1,4 +1,4 @@
-"""A digest of failures: what a log says about a broken target once per interval, instead of a line per attempt."""
+"""A digest of failures: the log has a broken target once per interval, instead of a line per attempt."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ class FailingHost:
     results: Counter[str] = field(default_factory=Counter)
     execution: str = ""
 
+    def add(self, result: str, execution: str) -> None:
+        """One more failed attempt."""
+        self.attempts += 1
+        self.results[result] += 1
+        self.execution = execution
+
 
 class FailureDigest:
     """Failures since it was last taken. Bounded: it holds counts, never requests."""
@@ -32,12 +38,9 @@ class FailureDigest:
         host = urlsplit(url).netloc.rpartition("@")[2]
         if host not in self._hosts and len(self._hosts) >= MAX_HOSTS:
             host = OTHERS
-        failing = self._hosts.setdefault(host, FailingHost(host))
-        failing.attempts += 1
-        failing.results[result] += 1
-        failing.execution = execution
+        self._hosts.setdefault(host, FailingHost(host)).add(result, execution)
 
     def take(self) -> list[FailingHost]:
-        """All hosts that failed, the worst first; counting begins anew."""
+        """All hosts that failed, the worst first; counting starts at zero."""
         taken, self._hosts = self._hosts, {}
         return sorted(taken.values(), key=lambda f: -f.attempts)

@@ -1,6 +1,6 @@
-"""What is due and waits for a permit of its limit: one line for each limit, for which one task asks.
+"""Executions that are due and wait for a permit of their limit: one queue for each limit, for which one task asks.
 
-A permit is asked for shortly before it is used, and given back as soon as it is known that it will not be.
+A permit is asked for shortly before it is used, and returned as soon as it is known that it will not be.
 """
 
 from __future__ import annotations
@@ -8,22 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from dataclasses import dataclass, field
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from cluster.core.errors import StoreError
 from cluster.core.limits.permits import HORIZON_MS, STALE_MS, Grant, Permit, Permits
-from cluster.worker.leases import deferrals_by_batch
+from cluster.worker.model import deferrals_by_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from cluster.clock import Clock
-    from cluster.worker.leases import Deferral, ReadyExecution
-    from cluster.worker.rate_limiter import RateLimiter
+    from cluster.worker.context import WorkerContext
+    from cluster.worker.model import Deferral, ReadyExecution
     from cluster.worker.run_queue import RunQueue
 
 log = structlog.get_logger()
@@ -34,122 +32,149 @@ FAR_MS = 2 * HORIZON_MS
 """Permits are for instants nearer than this."""
 ASK_SECONDS = 0.1
 """How often a limit on what runs at once is asked for again; what ends on this node is known at once."""
+MAX_PAUSE_SECONDS = 1.0
+UNAVAILABLE_MS = 500
 REREAD_MS = 150
 
 
-@dataclass(slots=True)
 class LimitQueue:
-    """Executions that wait for permits of one limit; one task asks for them. `wake` is set when some came back."""
+    """The executions of one node that wait for permits of one limit."""
 
-    waiting: deque[ReadyExecution] = field(default_factory=deque)
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    next_ask_ms: int | None = None
+    def __init__(self, limit_key: str, context: WorkerContext, run_queue: RunQueue) -> None:
+        self._limit_key = limit_key
+        self._clock = context.clock
+        self._rate_limiter = context.rate_limiter
+        self._run_queue = run_queue
+        self._waiting: deque[ReadyExecution] = deque()
+        self._woken = asyncio.Event()
+        self._next_ask_ms: int | None = None
+
+    def join(self, ready: ReadyExecution) -> None:
+        """It waits behind what waits for this limit already."""
+        ready.begin_waiting(self._clock.monotonic())
+        self._waiting.append(ready)
+
+    def wake(self) -> None:
+        """A permit was returned: ask at once."""
+        self._woken.set()
+
+    def deferrals(self, since: float) -> list[Deferral]:
+        """Executions that have waited since that instant (monotonic seconds)."""
+        return deferrals_by_batch(self._waiting, since, self._next_ask_ms)
+
+    async def serve(self) -> None:
+        """Ask for permits until no execution waits for them here."""
+        asking: list[ReadyExecution] = []
+        try:
+            while not self._run_queue.stopped:
+                asking = [r for r in self._waiting if r.unsent]
+                self._waiting.clear()
+                self._woken.clear()
+                if not asking:
+                    return
+                ask_again_ms, unserved = await self._ask_for(asking[:MAX_ASKED])
+                # Executions that came meanwhile stand behind those that asked before.
+                self._waiting.extendleft(reversed([*unserved, *asking[MAX_ASKED:]]))
+                asking = []
+                self._next_ask_ms = ask_again_ms
+                self._run_queue.start_due()
+                if unserved:
+                    await self._pause(ask_again_ms)
+        finally:
+            for r in (*asking, *self._waiting):  # only if something went wrong: they begin again with their send time
+                self._run_queue.enqueue(r)
+
+    async def _pause(self, ask_again_ms: int | None) -> None:
+        pause = ASK_SECONDS if ask_again_ms is None else max(0.0, self._clock.seconds_until(ask_again_ms))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), min(pause, MAX_PAUSE_SECONDS))
+
+    async def _ask_for(self, asking: list[ReadyExecution]) -> tuple[int | None, list[ReadyExecution]]:
+        """Permits for some. Returns when to ask again, and which got none."""
+        try:
+            limits = await self._rate_limiter.limits_of(asking[0].job)
+            if not limits.limited:
+                at_ms = dict.fromkeys((r.execution.id for r in asking), self._clock.now_ms())
+                grant = Grant(at_ms, Permits())
+            else:
+                wanted = {r.execution.id: _permit_id(r) for r in asking}
+                grant = await self._rate_limiter.acquire(self._limit_key, limits, wanted)
+        except StoreError as exc:
+            log.warning("permits_unavailable", gate=self._limit_key, error=str(exc))
+            return self._clock.now_ms() + UNAVAILABLE_MS, asking
+        for r in asking:
+            at = grant.at_ms.get(r.execution.id)
+            if at is not None:
+                permit_id = grant.permits.granted.get(r.execution.id)
+                r.grant(Permit(self._limit_key, r.execution.id, at, permit_id))
+                # Early enough to read its job again, if it will have been read too long ago by then.
+                self._run_queue.put(at - REREAD_MS, r)
+        return grant.ask_again_ms, [r for r in asking if r.execution.id not in grant.at_ms]
 
 
 class LimitQueues:
-    """The lines of one node. What has got its permit goes to the run queue, for the instant of the permit."""
+    """The queues of one node. An execution that got its permit goes to the run queue, for the instant of the permit."""
 
-    def __init__(
-        self, clock: Clock, gates: RateLimiter, queue: RunQueue, spawn: Callable[[Any], asyncio.Task[None]]
-    ) -> None:
-        self._clock = clock
-        self._gates = gates
-        self._queue = queue
-        self._spawn = spawn
-        self._lines: dict[str, LimitQueue] = {}
+    def __init__(self, context: WorkerContext, run_queue: RunQueue) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._run_queue = run_queue
+        self._queues: dict[str, LimitQueue] = {}
 
     def saturated(self) -> tuple[str, ...]:
-        """Limits that something waits for here already: nothing more should be claimed for them."""
-        return tuple(self._lines)
+        """Limits that an execution waits for here already: nothing more should be claimed for them."""
+        return tuple(self._queues)
 
     def deferrals(self, since: float) -> list[Deferral]:
-        """What has waited for its limit since that instant (monotonic seconds)."""
-        return [p for line in self._lines.values() for p in deferrals_by_batch(line.waiting, since, line.next_ask_ms)]
+        """Executions that have waited for their limit since that instant (monotonic seconds)."""
+        return [deferral for queue in self._queues.values() for deferral in queue.deferrals(since)]
 
     def admit(self, ready: ReadyExecution) -> bool:
-        """Whether its limit lets it through now; if not, it waits for a permit or for the instant of the one it has."""
+        """Let it through its limit, or have it wait for a permit or for the instant of the one it has (False)."""
         now_ms = self._clock.now_ms()
-        name = str(ready.job.limit_key)
-        if ready.permit is not None and ready.permit.limit_key != name:
+        limit_key = str(ready.job.limit_key)
+        if ready.permit is not None and ready.permit.limit_key != limit_key:
             self.return_permit(ready)  # its job was given other limits while it waited for its instant
         permit = ready.permit
         if permit is not None:
             if now_ms < permit.at_ms <= now_ms + FAR_MS:
-                self._queue.put(permit.at_ms, ready)
-                self._queue.wake_at(permit.at_ms)
+                self._run_queue.put(permit.at_ms, ready)
+                self._run_queue.wake_at(permit.at_ms)
                 return False
             if permit.at_ms <= now_ms <= permit.at_ms + STALE_MS:
                 return True
-            # It came too late for its instant; or that is one of a clock that was wrong, and is so far off for no limit.
-        ready.waiting_since = self._clock.monotonic()
-        line = self._lines.get(name)
-        if line is None:
-            line = self._lines[name] = LimitQueue()
-            self._spawn(self._ask(name, line))
-        line.waiting.append(ready)
+            # It came too late for its instant; or a clock that was wrong gave one that is too far off for any limit.
+        queue = self._queues.get(limit_key)
+        if queue is None:
+            queue = self._queues[limit_key] = LimitQueue(limit_key, self._context, self._run_queue)
+            self._context.tasks.spawn(self._serve(limit_key, queue))
+        queue.join(ready)
         return False
 
     def return_permit(self, ready: ReadyExecution) -> None:
-        """It will not be sent now, if ever: others may use its permit, and it asks for another one if it needs one.
+        """It is not sent now, if ever: others may use its permit, and it asks for another one if it needs one.
 
-        If this is not done, the permit counts until the lease is given back.
+        A permit that is not returned counts until the lease is released.
         """
-        permit, ready.permit = ready.permit, None
+        permit = ready.take_permit()
         if permit is not None and permit.permit_id is not None:
-            self._spawn(self._gates.release([permit]))
+            self._context.tasks.spawn(self._context.rate_limiter.release([permit]))
 
-    def wake(self, gates: Iterable[str]) -> None:
-        """Something that ran under these limits has ended: whoever waits may ask at once."""
-        for name in gates:
-            line = self._lines.get(name)
-            if line is not None:
-                line.woken.set()
+    def wake(self, limit_keys: Iterable[str]) -> None:
+        """An execution that ran under these limits has ended: those that wait for them may ask at once."""
+        for limit_key in limit_keys:
+            queue = self._queues.get(limit_key)
+            if queue is not None:
+                queue.wake()
 
-    async def _ask(self, name: str, line: LimitQueue) -> None:
-        """Ask for permits until nobody waits for them here."""
+    async def _serve(self, limit_key: str, queue: LimitQueue) -> None:
         try:
-            while not self._queue.stopped:
-                asked = [r for r in line.waiting if r.unsent]
-                line.waiting.clear()
-                line.woken.clear()
-                if not asked:
-                    return
-                again_ms, unserved = await self._ask_for(name, asked[:MAX_ASKED])
-                # Whoever came meanwhile stands behind those who asked before.
-                line.waiting.extendleft(reversed([*unserved, *asked[MAX_ASKED:]]))
-                line.next_ask_ms = again_ms
-                self._queue.start_due()
-                if unserved:
-                    pause = ASK_SECONDS if again_ms is None else max(0.0, self._clock.seconds_until(again_ms))
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(line.woken.wait(), min(pause, 1.0))
+            await queue.serve()
         finally:
-            self._lines.pop(name, None)
-            for r in line.waiting:  # only if something went wrong: they begin anew
-                self._queue.enqueue(r)
-
-    async def _ask_for(self, name: str, asked: list[ReadyExecution]) -> tuple[int | None, list[ReadyExecution]]:
-        """Permits for some. Returns when to ask again, and who got none."""
-        try:
-            limits = await self._gates.limits_of(asked[0].job)
-            if not limits.limited:
-                at = dict.fromkeys((r.execution.id for r in asked), self._clock.now_ms())
-                granted = Grant(at, Permits())
-            else:
-                granted = await self._gates.acquire(name, limits, {r.execution.id: _mark(r) for r in asked})
-        except StoreError as exc:
-            log.warning("permits_unavailable", gate=name, error=str(exc))
-            return self._clock.now_ms() + 500, asked
-        for r in asked:
-            instant = granted.at_ms.get(r.execution.id)
-            if instant is not None:
-                r.permit = Permit(name, r.execution.id, instant, granted.permits.granted.get(r.execution.id))
-                # Early enough to read its job again, if it will have been read too long ago by then.
-                self._queue.put(instant - REREAD_MS, r)
-        return granted.ask_again_ms, [r for r in asked if r.execution.id not in granted.at_ms]
+            del self._queues[limit_key]
 
 
-def _mark(ready: ReadyExecution) -> str:
+def _permit_id(ready: ReadyExecution) -> str:
     """A new one, unless it has a permit that it came too late for: it may keep that for a later instant."""
-    known = None if ready.permit is None else ready.permit.permit_id
-    return known or token_hex(8)
+    kept = None if ready.permit is None else ready.permit.permit_id
+    return kept or token_hex(8)

@@ -1,4 +1,4 @@
-"""What one node's worker did since it started, as numbers: for heartbeats, minutes, metrics and the digest of failures."""
+"""The counts of one worker since it started: for heartbeats, statistics per minute, metrics and the failure digest."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from cluster.core.histogram import Histogram
 from cluster.worker.failure_digest import FailureDigest
-from cluster.worker.leases import FinishedRequest
+from cluster.worker.model import FinishedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.core.execution.model import Ending, Rescheduled
-    from cluster.worker.leases import DroppedExecution
+    from cluster.worker.model import DroppedExecution
 
 
 class WorkerStats:
@@ -24,21 +24,21 @@ class WorkerStats:
         self.drift = Histogram()
         self.duration = Histogram()
         self.queue_time = Histogram()
-        """How long executions that were due stood on this node before their requests left."""
+        """How long executions that were due waited on this node before their requests left."""
         self.attempt_results: Counter[str] = Counter()
-        """Attempts by what came of them: `http_2xx` ... or the error kind."""
+        """Attempts by their result: `http_2xx` ... or the kind of error."""
         self.failures = FailureDigest()
 
     def record(
         self,
-        ended: Sequence[Ending],
-        moved: Sequence[Rescheduled],
+        final: Sequence[Ending],
+        retried: Sequence[Rescheduled],
         results: Sequence[FinishedRequest | DroppedExecution],
     ) -> None:
-        """These results were recorded, and became these."""
-        for e in ended:
+        """These results were recorded: these executions are final, those are retried."""
+        for e in final:
             self.counters[e.state.value] += 1
-        self.counters["retried"] += len(moved)
+        self.counters["retried"] += len(retried)
         for r in results:
             if isinstance(r, FinishedRequest):
                 self.counters["attempts"] += 1

@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Execution
     from cluster.store.mongo.client import Database
 
+MAX_RACES = 10
 
-async def may_overlap(db: Database, execution: Execution) -> bool:
-    """Whether this execution may run now.
 
-    Whoever is named as running and is not owed any more (its node died after recording it) gives way.
+async def acquire_exclusive(db: Database, execution: Execution) -> bool:
+    """Make this execution the one of its job that runs. False: another one runs.
+
+    An execution that the job names as running but that is not owed any more (its node died after recording it) gives way.
     """
     instead_of: str | None = None
-    for _ in range(10):
+    for _ in range(MAX_RACES):
         running = await engine_jobs.begin_exclusive(db, execution.job_id, execution.id, instead_of)
         if running == execution.id:
             return True

@@ -1,13 +1,13 @@
-"""Preparing: shortly before the send time the jobs are read as they are now, and requests are made ready or dropped.
+"""Preparing: shortly before the send time the jobs are read as they are now, and requests are made or executions dropped.
 
-What has waited for long is prepared again. At the send time there is only the sending left to do.
+An execution that has waited for long is prepared again. At the send time there is only the sending left to do.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -17,138 +17,157 @@ from cluster.core.execution.trace import traceparent
 from cluster.core.lifecycle import Event
 from cluster.outbound.headers import delivery_headers
 from cluster.store import engine_jobs
-from cluster.worker.leases import DroppedExecution, ReadyExecution
+from cluster.worker.model import WATCH_FAILURES, DroppedExecution, ReadyExecution
 from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from cluster.core.alerts import ResultWatch
     from cluster.core.execution.model import Execution
-    from cluster.core.execution.trace import SpanCollector
     from cluster.core.limits.permits import Permit
     from cluster.store.engine_jobs import JobsById
     from cluster.worker.context import WorkerContext
-    from cluster.worker.leases import HeldBatch
-    from cluster.worker.pending import Unsent
+    from cluster.worker.held_batch import HeldBatch
     from cluster.worker.run_queue import RunQueue
 
 log = structlog.get_logger()
 
 MAX_REREAD = 256
+READ_RETRY_SECONDS = 0.25
 LEAD_SECONDS = 0.05
 LEAD_PER_EXECUTION = 0.0004
 MAX_LEAD_SECONDS = 0.9
 
 
-class Preparer:
-    """Makes requests for what waits, and lines them up in the run queue."""
+class _JobsRead(NamedTuple):
+    jobs: JobsById
+    at: float
+    """Monotonic seconds before the read."""
 
-    def __init__(self, doors: WorkerContext, unsent: Unsent, queue: RunQueue, spawn: Callable[[Any], object]) -> None:
-        self._db = doors.db
-        self._clock = doors.clock
-        self._sender = doors.sender
-        self._unsent = unsent
-        self._queue = queue
-        self._spawn = spawn
+
+class Preparer:
+    """Makes requests for executions that wait, and puts them into the run queue."""
+
+    def __init__(self, context: WorkerContext, run_queue: RunQueue) -> None:
+        self._db = context.db
+        self._clock = context.clock
+        self._sender = context.sender
+        self._collector = context.collector
+        self._unsent = context.unsent
+        self._tasks = context.tasks
+        self._run_queue = run_queue
         self._stale: list[ReadyExecution] = []
         self._rereading = False
-        self.trace: SpanCollector | None = None
 
     def prepare_batch(self, held: HeldBatch) -> None:
         """Prepare all of a batch when its time has come."""
-        self._spawn(self._prepare(held))
+        self._tasks.spawn(self._prepare(held))
 
     def prepare_again(self, ready: ReadyExecution) -> None:
         """Its job was read too long ago."""
         self._stale.append(ready)
         if not self._rereading:
             self._rereading = True
-            self._spawn(self._reread())
+            self._tasks.spawn(self._reread())
 
     async def _prepare(self, held: HeldBatch) -> None:
-        """Shortly before the send time, read the jobs, decide, and make the requests ready."""
+        """Shortly before the send time, read the jobs, decide, and make the requests."""
         lead = min(MAX_LEAD_SECONDS, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)
-        # A millisecond is near enough; what a sum of floats leaves over would never pass on a clock that is not real.
+        # A millisecond is near enough: on a virtual clock the rest that a sum of floats leaves over would never pass.
         while (delay := self._clock.seconds_until(held.batch.send_ms) - lead) > 0.001:
             await asyncio.sleep(min(delay, LOOK_AGAIN_SECONDS))
-            if self._queue.stopped or not held.waiting:
+            if self._run_queue.stopped or not held.waiting:
                 return
-        while not self._queue.stopped:
+        while not self._run_queue.stopped:
             wanted = list(held.waiting.values())
             if not wanted or self._unsent.drop_if_lapsed(held):
                 return
-            read_at = self._clock.monotonic()
-            try:
-                read = await engine_jobs.by_id(self._db, {e.job_id for e in wanted})
-            except Exception as exc:  # whatever it was, the batch is still ours: try again until its lease ends
-                log.warning("jobs_unavailable", batch=held.batch.id, error=str(exc))
-                await asyncio.sleep(0.25)
-                continue
-            self._sort_out(held, wanted, (read, read_at), {})
-            return
+            read = await self._read_jobs(held, wanted)
+            if read is not None:
+                self._sort_out(held, wanted, read, {})
+                return
 
     async def _reread(self) -> None:
-        """Read the jobs of what is to be sent and has waited for more than a moment; many in one read."""
+        """Read the jobs of stale executions again, many in one read."""
         try:
-            while self._stale and not self._queue.stopped:
+            while self._stale and not self._run_queue.stopped:
                 taken, self._stale = self._stale[:MAX_REREAD], self._stale[MAX_REREAD:]
                 taken = [
                     r for r in taken if r.execution.id in r.held.waiting and not self._unsent.drop_if_lapsed(r.held)
                 ]
                 if not taken:
                     continue
-                read_at = self._clock.monotonic()
-                try:
-                    read = await engine_jobs.by_id(self._db, {r.execution.job_id for r in taken})
-                except (
-                    Exception
-                ) as exc:  # whatever it was, the batches are still ours: try again until their leases end
-                    log.warning("jobs_unavailable", batch=taken[0].held.batch.id, error=str(exc))
+                read = await self._read_jobs(taken[0].held, [r.execution for r in taken])
+                if read is None:
                     self._stale = taken + self._stale
-                    await asyncio.sleep(0.25)
                     continue
                 for r in taken:
-                    self._sort_out(r.held, [r.execution], (read, read_at), {r.execution.id: r.permit})
+                    self._sort_out(r.held, [r.execution], read, {r.execution.id: r.permit})
         finally:
             self._rereading = False
 
+    async def _read_jobs(self, held: HeldBatch, executions: list[Execution]) -> _JobsRead | None:
+        """The jobs of these as they are now. None, after a moment: they could not be read, so try again.
+
+        Whatever kept them from being read, the batches are still held by this node, until their leases end.
+        """
+        at = self._clock.monotonic()
+        try:
+            return _JobsRead(await engine_jobs.by_id(self._db, {e.job_id for e in executions}), at)
+        except Exception as exc:
+            log.warning("jobs_unavailable", batch=held.batch.id, error=str(exc))
+            await asyncio.sleep(READ_RETRY_SECONDS)
+            return None
+
     def _sort_out(
-        self, held: HeldBatch, wanted: list[Execution], known: tuple[JobsById, float], permits: dict[str, Permit | None]
+        self, held: HeldBatch, wanted: list[Execution], read: _JobsRead, permits: dict[str, Permit | None]
     ) -> None:
         for execution in wanted:
             if execution.id not in held.waiting:
                 continue
             try:
-                self._decide(held, execution, known, permits.get(execution.id))
-            except Exception as exc:  # one that cannot be made ready must not keep its batch waiting for ever
+                self._decide(held, execution, read, permits.get(execution.id))
+            except Exception as exc:  # one bad execution must not keep its batch waiting for ever
                 log.exception("execution_unsendable", execution=execution.id)
-                why = f"its request could not be made: {type(exc).__name__}: {str(exc)[:200]}"
-                self._unsent.drop(DroppedExecution(held, execution, why, Event.EXHAUST))
-        self._queue.start_due()
+                reason = f"its request could not be made: {type(exc).__name__}: {str(exc)[:200]}"
+                self._drop(held, execution, reason)
+        self._run_queue.start_due()
 
-    def _decide(
-        self, held: HeldBatch, execution: Execution, known: tuple[JobsById, float], permit: Permit | None
-    ) -> None:
+    def _decide(self, held: HeldBatch, execution: Execution, read: _JobsRead, permit: Permit | None) -> None:
         """Whether an execution goes out for its job as it is now, and its request if it does."""
-        read, read_at = known
-        if execution.job_id in read.unreadable:
-            why = f"the job's document could not be read: {read.unreadable[execution.job_id]}"
-            self._unsent.drop(DroppedExecution(held, execution, why, Event.EXHAUST))
+        if execution.job_id in read.jobs.unreadable:
+            reason = f"the job's document could not be read: {read.jobs.unreadable[execution.job_id]}"
+            self._drop(held, execution, reason)
             return
-        job = read.jobs.get(execution.job_id)
-        reason = cancellation_reason(execution, job)
-        if reason is not None or job is None:
-            kept = None if job is None else job.retention_days
-            self._unsent.drop(DroppedExecution(held, execution, reason or "the job was deleted", retention_days=kept))
+        job = read.jobs.jobs.get(execution.job_id)
+        cancelled = cancellation_reason(execution, job)
+        if cancelled is not None or job is None:
+            reason, days = cancelled or "the job was deleted", None if job is None else job.retention_days
+            self._drop(held, execution, reason, event=Event.CANCEL, retention_days=days)
             return
         over = exhaustion_reason(execution, job) or max_age_reason(execution, job, self._clock.now_ms())
         if over is not None:
-            self._unsent.drop(DroppedExecution(held, execution, over, Event.EXHAUST, job.retention_days, job.watch))
+            self._drop(held, execution, over, retention_days=job.retention_days, watch=job.watch)
             return
         number = next_attempt_number(execution.attempts)
-        parent = traceparent(execution.id, number, held.batch.token, self.trace)
+        parent = traceparent(execution.id, number, held.batch.token, self._collector)
         if job.target.templated:
             job = replace(job, target=fill_in(job.target, execution, number))
         headers = delivery_headers(execution, job, number, held.batch.token, parent, self._clock.now_ms())
         request = self._sender.prepare(job.target, headers)
-        self._queue.enqueue(ReadyExecution(held, execution, job, request, read_at, permit=permit))
+        ready = ReadyExecution(held=held, execution=execution, job=job, request=request, read_at=read.at, permit=permit)
+        self._run_queue.enqueue(ready)
+
+    def _drop(
+        self,
+        held: HeldBatch,
+        execution: Execution,
+        reason: str,
+        *,
+        event: Event = Event.EXHAUST,
+        retention_days: float | None = None,
+        watch: ResultWatch | None = WATCH_FAILURES,
+    ) -> None:
+        dropped = DroppedExecution(
+            held=held, execution=execution, reason=reason, event=event, retention_days=retention_days, watch=watch
+        )
+        self._unsent.drop(dropped)

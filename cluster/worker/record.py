@@ -1,7 +1,7 @@
-"""Recording: what ended goes to history, what is to be tried again moves to another batch. One flush at a time.
+"""Recording: final executions go to history, those to be retried move to another batch. One flush at a time.
 
-Order is what makes a crash harmless. A success: history, then the execution, then the batch. Anything else that ends
-is fenced first, because a node that lost its lease may still report a success, but must not end what another owes.
+The order of the writes makes a crash harmless. A success: history, then the execution, then the batch. Anything else that ends
+is fenced first, because a node that lost its lease may still report a success, but must not end an execution that another node owes.
 A retry: the executions name the new batch, then it is inserted, then the old one may go.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.execution.model import Batch
+from cluster.core.execution.batching import BatchOptions, make_batch
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import State
 from cluster.core.limits.permits import batch_limit_key
@@ -24,7 +24,7 @@ from cluster.store.mongo.operation import retry_while_unavailable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.core.execution.model import Ending, Execution, Rescheduled
+    from cluster.core.execution.model import Batch, Ending, Execution, Rescheduled
     from cluster.store.mongo.client import Database
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """What a flush did: second deliveries met, and results that came after the lease was lost."""
+    """Of a flush: second deliveries that it met, and results that came after the lease was lost."""
 
     duplicates: int = 0
     lost: int = 0
@@ -40,9 +40,9 @@ class FlushResult:
 
 @dataclass(frozen=True, slots=True)
 class MoveOptions:
-    """How executions move: as late work, each alone, how often they were claimed, and from when they may be claimed.
+    """How executions move: as late work, how often they count as claimed, and from when they may be claimed.
 
-    `claimable_ms` None: shortly before they are to be sent. `apart`: in batches of their own for each limit.
+    `claimable_ms` None: shortly before they are to be sent. `by_limit`: in batches of their own for each limit.
     """
 
     late: bool = False
@@ -55,12 +55,12 @@ class MoveOptions:
 AS_RETRY = MoveOptions()
 
 
-def _host(m: Rescheduled) -> str:
-    return m.execution.host
+def _host(rescheduled: Rescheduled) -> str:
+    return rescheduled.execution.host
 
 
 class Recorder:
-    """Writes results for one node. `seconds` bounds how long one write is repeated while MongoDB is away.
+    """Writes results for one node. `seconds` bounds how long one write is repeated while MongoDB is aoptions.
 
     It is long, because a move may only be repeated under the batch name it began with.
     """
@@ -72,54 +72,56 @@ class Recorder:
         self._seconds = seconds
 
     async def record_final(self, ended: Sequence[Ending], exclusive: Sequence[Execution] = ()) -> FlushResult:
-        """Record what is final. `exclusive` are those that ran under `overlap: skip`. Safe to repeat."""
+        """Record final executions. `exclusive` are those that ran under `overlap: skip`. Safe to repeat."""
         succeeded = [e for e in ended if e.state is State.SUCCEEDED]
         others = [e for e in ended if e.state is not State.SUCCEEDED]
-        mine = set[str]()
+        fenced = set[str]()
         if others:
             nonce = uuid.uuid4().hex
-            mine = await retry_while_unavailable(
+            fenced = await retry_while_unavailable(
                 lambda: executions.fence_endings(self._db, [e.execution for e in others], nonce),
                 seconds=self._seconds,
                 during="fence_endings",
             )
-        final = succeeded + [e for e in others if e.execution.id in mine]
+        final = succeeded + [e for e in others if e.execution.id in fenced]
         recorded = await retry_while_unavailable(
             lambda: history.record(self._db, final, self._retention_days), seconds=self._seconds, during="record"
         )
-        held: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+        by_batch: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
         for e in final:
-            held[e.execution.batch, e.execution.token].append(e.execution.id)
+            by_batch[e.execution.batch, e.execution.token].append(e.execution.id)
         removed = await retry_while_unavailable(
-            lambda: executions.delete_final(self._db, held), seconds=self._seconds, during="remove"
+            lambda: executions.delete_final(self._db, by_batch), seconds=self._seconds, during="remove"
         )
         if exclusive:
             await self._end_exclusive(exclusive, certain=removed == len(ended))
-        lost = [e for e in others if e.execution.id not in mine]
+        lost = [e for e in others if e.execution.id not in fenced]
         await self._keep_attempts([replace(e.execution, attempts=e.attempts[-1:]) for e in lost if e.attempts])
         return FlushResult(recorded.duplicates, len(lost))
 
     async def _end_exclusive(self, ran: Sequence[Execution], *, certain: bool) -> None:
-        """Let the next occurrences of these jobs run. What is owed still has lost its lease here: another may be
-        sending it by now, and whoever ends it lets the next one run. `certain`: none of these is owed.
+        """Let the next occurrences of these jobs run. `certain`: none of these executions is owed any more.
+
+        For an execution that is still owed this node has lost the lease: another node may be sending it by now, and lets
+        the next occurrence run when it ends it.
         """
         ids = [e.id for e in ran]
-        still = (
+        still_owed = (
             {}
             if certain
             else await retry_while_unavailable(
                 lambda: executions.owed(self._db, ids), seconds=self._seconds, during="still_owed"
             )
         )
-        gone = [e for e in ran if e.id not in still]
-        if gone:
-            ids, jobs = [e.id for e in gone], [e.job_id for e in gone]
+        ended = [e for e in ran if e.id not in still_owed]
+        if ended:
+            ids, jobs = [e.id for e in ended], [e.job_id for e in ended]
             await retry_while_unavailable(
                 lambda: engine_jobs.end_exclusive(self._db, ids, jobs), seconds=self._seconds, during="end_exclusive"
             )
 
     async def record_unreadable(self, batch: Batch, unreadable: dict[str, str], now_ms: int) -> None:
-        """Executions of a held batch whose documents cannot be read: dead, with the reason, and owed no more."""
+        """Executions of a held batch whose documents cannot be read: `dead` with the reason, and owed no more."""
         log.error("executions_unreadable", batch=batch.id, executions=sorted(unreadable))
         await history.insert_unreadable(self._db, unreadable, now_ms, self._retention_days)
         await executions.delete_final(self._db, {(batch.id, batch.token): sorted(unreadable)})
@@ -127,58 +129,59 @@ class Recorder:
     async def reschedule(self, moved: Sequence[Rescheduled], options: MoveOptions = AS_RETRY) -> int:
         """Put executions under new batches, by lane, attempt, send time, limit and host.
 
-        Returns how many were not ours any more.
+        Returns how many this node did not hold any more.
         """
         groups: defaultdict[tuple[object, ...], list[Rescheduled]] = defaultdict(list)
         for m in moved:
-            # What is put back keeps its send times, of which a late batch has many.
+            # Released executions keep their send times, of which a late batch has many.
             at = m.send_ms if options.claimable_ms is None else None
-            gate = m.execution.limit_key if options.by_limit else batch_limit_key(m.execution.limit_key)
-            key: tuple[object, ...] = (m.execution.lane, len(m.attempts), at, gate)
+            limit_key = m.execution.limit_key if options.by_limit else batch_limit_key(m.execution.limit_key)
+            key: tuple[object, ...] = (m.execution.lane, len(m.attempts), at, limit_key)
             groups[(*key, m.execution.id) if options.one_per_batch else key].append(m)
         lost = 0
         for group in groups.values():
-            for host, share in group_by_host(group, _host):
+            for _, share in group_by_host(group, _host):
                 for start in range(0, len(share), MAX_BATCH):
-                    lost += await self._move(share[start : start + MAX_BATCH], host, options)
+                    lost += await self._move(share[start : start + MAX_BATCH], options)
         return lost
 
-    async def _move(self, group: Sequence[Rescheduled], host: str, way: MoveOptions) -> int:
+    async def _move(self, group: Sequence[Rescheduled], options: MoveOptions) -> int:
         name = uuid.uuid4().hex
-        mine = await retry_while_unavailable(
+        moved = await retry_while_unavailable(
             lambda: executions.move(self._db, group, name), seconds=self._seconds, during="move_executions"
         )
-        first = group[0]
-        if mine:
-            batch = Batch(
-                name,
-                tuple(sorted(mine)),
-                first.execution.lane,
-                len(first.attempts),
-                first.send_ms,
-                first.send_ms - self._prefetch_ms if way.claimable_ms is None else way.claimable_ms,
-                way.late,
-                token=max(m.execution.token for m in group),
-                claims=way.claims,
-                host=host,
-                limit_key=first.execution.limit_key if way.by_limit else batch_limit_key(first.execution.limit_key),
-                deferred=way.claimable_ms is not None,
+        if moved:
+            members = [
+                replace(m.execution, batch=name, send_ms=m.send_ms, attempts=m.attempts)
+                for m in sorted(group, key=lambda m: m.execution.id)
+                if m.execution.id in moved
+            ]
+            batch = make_batch(
+                members,
+                BatchOptions(
+                    prefetch_ms=self._prefetch_ms,
+                    deferred_until_ms=options.claimable_ms,
+                    late=options.late,
+                    by_limit=options.by_limit,
+                    token=max(m.execution.token for m in group),
+                    claims=options.claims,
+                ),
             )
             await retry_while_unavailable(
                 lambda: batches.insert(self._db, [batch]), seconds=self._seconds, during="insert_batch"
             )
-        lost = [m for m in group if m.execution.id not in mine]
+        lost = [m for m in group if m.execution.id not in moved]
         await self._keep_attempts([replace(m.execution, attempts=m.attempts[-1:]) for m in lost if m.attempts])
         return len(lost)
 
     async def _keep_attempts(self, late_results: Sequence[Execution]) -> None:
-        """An attempt that ended after its lease did happened all the same: it is kept where the execution is now."""
+        """Keep an attempt that ended after its lease where the execution is now: the request was made all the same."""
         for execution in late_results:
             kept = await executions.add_attempts(self._db, execution)
             log.warning("lease_lost", execution=execution.id, batch=execution.batch, token=execution.token, kept=kept)
 
     async def delete_finished(self, done: Sequence[Batch]) -> None:
-        """Delete batches of which nothing is open; one that grew meanwhile is handed back for what was added."""
+        """Delete batches of which nothing is open; one that grew meanwhile is released for the executions that were added."""
         left = await retry_while_unavailable(
             lambda: batches.delete_finished(self._db, done), seconds=self._seconds, during="finish_batches"
         )

@@ -1,4 +1,4 @@
-"""The run queue of one node: what is ready to be sent, by the instant from which it may go, with one timer for the first."""
+"""The run queue of one node: ready executions by the instant from which they may go, with one timer for the first."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.clock import Clock
-    from cluster.worker.leases import HeldBatch, ReadyExecution
-
+    from cluster.worker.held_batch import HeldBatch
+    from cluster.worker.model import ReadyExecution
+    from cluster.worker.slots import Slots
 
 LOOK_AGAIN_SECONDS = 1.0
-"""Cluster time may jump while something waits for an instant of it: nobody waits for longer without looking again."""
+"""Cluster time may jump while an execution waits for an instant of it: no wait is longer without a look at the clock."""
 
 
 class RunQueue:
-    """`free` says whether there is a slot; `start` is given what is due. Instants are cluster time (ms)."""
+    """`start` is given each execution that is due, while there are slots. Instants are cluster time (ms)."""
 
-    def __init__(self, clock: Clock, free: Callable[[], bool], start: Callable[[ReadyExecution], None]) -> None:
+    def __init__(self, clock: Clock, slots: Slots, start: Callable[[ReadyExecution], None]) -> None:
         self._clock = clock
-        self._free = free
+        self._slots = slots
         self._start = start
         self._heap: list[tuple[int, int, ReadyExecution]] = []
         self._order = count()
@@ -35,11 +36,11 @@ class RunQueue:
 
     def enqueue(self, ready: ReadyExecution) -> None:
         """It may go at its send time."""
-        # What is late already stands behind what became due before it got here, not in front of everything.
+        # A late execution stands behind those that became due before it got here, not in front of everything.
         self.put(max(ready.execution.send_ms, self._clock.now_ms()), ready)
 
     def put(self, at_ms: int, ready: ReadyExecution) -> None:
-        """It may go from this instant; `pump` or `wake_at` see to it."""
+        """It may go from this instant; `start_due` or `wake_at` see to it."""
         heapq.heappush(self._heap, (at_ms, next(self._order), ready))
 
     def start_due(self) -> None:
@@ -48,7 +49,7 @@ class RunQueue:
             return
         now_ms = self._clock.now_ms()
         heap = self._heap
-        while heap and heap[0][0] <= now_ms and self._free():
+        while heap and heap[0][0] <= now_ms and self._slots.available():
             self._start(heapq.heappop(heap)[2])
         if heap and heap[0][0] > now_ms:
             self.wake_at(heap[0][0])
@@ -65,7 +66,9 @@ class RunQueue:
         self._timer = loop.call_at(at, self._alarm)
 
     def retime(self) -> None:
-        """Cluster time has jumped: what was put off to the time of before is late by the time of now."""
+        """Cluster time has jumped: an execution that was put off by the old time may be late by the new one."""
+        if self.stopped:
+            return
         now_ms = self._clock.now_ms()
         self._heap = [(min(at, max(now_ms, r.execution.send_ms)), place, r) for at, place, r in self._heap]
         heapq.heapify(self._heap)
@@ -76,8 +79,12 @@ class RunQueue:
         now_ms = self._clock.now_ms()
         return list({r.held: None for at, _, r in self._heap if at <= now_ms and r.execution.id in r.held.waiting})
 
+    def stop(self) -> None:
+        """Start nothing more."""
+        self.stopped = True
+
     def close(self) -> None:
-        """Nothing is looked at again."""
+        """Start nothing more, and end the timer."""
         self.stopped = True
         if self._timer is not None:
             self._timer.cancel()

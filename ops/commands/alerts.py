@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.store import channels, incidents, nodes
+from cluster.store import channels, incidents, meta, nodes
 from ops.commands.status import read_database
 from ops.support.output import duration, print_json, print_table, rfc3339
 
@@ -23,7 +23,7 @@ MOST = 500
 async def _read(db: Database) -> tuple[list[Incident], list[Channel], AlertSpec | None, int]:
     _, now = await nodes.nodes_and_clock(db)
     found = await incidents.page(db, [True], MOST)
-    return found, await channels.list_all(db), await incidents.default_rules_spec(db), now
+    return found, await channels.list_all(db), await meta.default_rules_spec(db), now
 
 
 @click.command("alerts")

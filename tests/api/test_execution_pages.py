@@ -9,7 +9,7 @@ from cluster.core.execution.model import Ending
 from cluster.core.instants import format_instant
 from cluster.core.lifecycle import State
 from cluster.store import executions, history
-from cluster.store.mongo.schema import record_retention
+from cluster.store.meta import record_retention
 from tests.support.api_client import paths
 from tests.support.execution_values import attempt, execution
 

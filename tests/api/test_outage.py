@@ -85,7 +85,9 @@ def test_a_node_starts_when_the_database_becomes_available() -> None:
                     except httpx.ConnectError:
                         return None
 
-                wait_until(lambda: "MongoDB does not answer; it keeps trying" in (said() or ""), 20, "it to say so")
+                wait_until(
+                    lambda: "MongoDB does not answer; the node keeps trying" in (said() or ""), 20, "it to say so"
+                )
                 assert client.get(f"{url}/healthz").status_code == 200
                 assert client.get(f"{url}/jobs").status_code == 503
                 os.kill(state.pid, signal.SIGCONT)

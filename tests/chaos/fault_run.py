@@ -41,6 +41,7 @@ RATE = int(os.environ.get("RATE") or 100)
 NODES = int(os.environ.get("NODES") or 3)
 CHOSEN = frozenset((os.environ.get("FAULTS") or "").replace(",", " ").split())
 SAVED = Path(".chaos")
+DEFAULT_BOUNDS = Bounds()
 CALM_AFTER, CALM = 450, 100
 """Seconds after which there is a calm of so many."""
 FULL = bool({"wrong_clock", "full_disk"} & CHOSEN) or not CHOSEN
@@ -111,6 +112,7 @@ def tormented(
     members: Mapping[int, dict[str, str]] | None = None,
     before: Callable[[ReplicaSet], None] = lambda _: None,
     jobs: Callable[[Receiver, int], list[dict[str, Any]]] = steady_jobs,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Run:
     """What was seen of a cluster of `count` nodes under `rate` jobs a second while `pain` was done to it.
 
@@ -146,13 +148,13 @@ def tormented(
         # The last fault may be felt for so long; what is due after that must be on time and come once.
         healed = max(f.end_ms + f.after_ms for f in felt)
         over = max(wait_until(lambda: next_second(nodes), 60, "time"), healed // 1000 * 1000)
-        finish = over + Bounds().recovery_ms + 10_000
+        finish = over + bounds.recovery_ms + 10_000
         wait_past(nodes, finish, (finish - over) / 1000 + 90)
         watch.end()
         done_by(nodes, receiver, finish, f"j{rate - 1}:{finish - 1000}")
-        run = collect(nodes, receiver, watch, rate, (start, finish), felt)
+        run = collect(nodes, receiver, watch, rate, (start, finish), felt, bounds=bounds)
         report = audited(mongo.uri, "chaos", start - 60_000, 60)
-        print(json.dumps({"verify": report.tally.findings, "occurrences": report.tally.occurrences}))
+        print(json.dumps({"verify": report.counts.findings, "occurrences": report.counts.occurrences}))
         findings = (f"{f.kind} {f.execution}: {f.text}" for f in wrong(report, late=True))
         return replace(run, verified=tuple(findings))
     except BaseException:

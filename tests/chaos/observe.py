@@ -17,6 +17,7 @@ from pymongo.read_concern import ReadConcern
 
 from tests.chaos.calls import owed
 from tests.chaos.evidence import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Trigger, Verb
+from tests.support import plain_http
 from tests.support.cluster_progress import every_second
 
 if TYPE_CHECKING:
@@ -139,13 +140,13 @@ class Watch:
         url = f"{self._nodes.url}/jobs"
         try:
             if verb == "create":
-                answer = httpx.post(url, json=body, timeout=10)
+                answer = plain_http.post(url, json=body, timeout=10)
             elif verb == "delete":
-                answer = httpx.delete(f"{url}/{job}", timeout=10)
+                answer = plain_http.delete(f"{url}/{job}", timeout=10)
             elif verb == "change":
-                answer = httpx.patch(f"{url}/{job}", json={"schedule": schedule}, timeout=10)
+                answer = plain_http.patch(f"{url}/{job}", json={"schedule": schedule}, timeout=10)
             else:
-                answer = httpx.post(f"{url}/{job}/{verb}", timeout=10)
+                answer = plain_http.post(f"{url}/{job}/{verb}", timeout=10)
         except httpx.HTTPError:
             return "unknown"
         # An earlier call without an answer may have been done, so a conflict says nothing certain.
@@ -158,7 +159,7 @@ class Watch:
         key = {"Idempotency-Key": f"{job}-{begun}"}
         while execution is None and now_ms() - begun < 60_000:
             with suppress(httpx.HTTPError):
-                answer = httpx.post(f"{self._nodes.url}/jobs/{job}/trigger", headers=key, timeout=5)
+                answer = plain_http.post(f"{self._nodes.url}/jobs/{job}/trigger", headers=key, timeout=5)
                 if answer.status_code == 202:
                     execution = answer.json()["executionId"]
             if execution is None and self._ended.wait(0.2):

@@ -32,6 +32,7 @@ OFF = 300
 WRONG_FOR = 25
 
 
+@pytest.mark.takes(8)
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed (Debian: apt-get install faketime)")
 def test_a_node_whose_clock_is_set_says_so(tmp_path: Path, mongodb_uri: str, db_name: str) -> None:
     """What `wrong_clock` does is done: the node tells its heartbeat's readers, and it is over when it is undone."""

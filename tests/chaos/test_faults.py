@@ -12,12 +12,12 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.chaos.checker import figures
+from tests.chaos.evidence import Bounds
 from tests.chaos.fault_run import CHOSEN, FULL, MINUTES, NODES, RATE, SAVED, SEED, judge, torment, tormented
 from tests.chaos.saved import save
 from tests.support.cluster_progress import every_second
@@ -60,18 +60,22 @@ def test_mixed_faults(tmp_path: Path) -> None:
     judge(tormented(tmp_path, RATE, NODES, SEED, torment, full=FULL))
 
 
+@pytest.mark.takes(95)
 @pytest.mark.timeout(420)
 def test_a_short_mix(tmp_path: Path) -> None:
-    """Two minutes: the leader killed, the next one cut off from the database, the primary killed, all nodes killed."""
+    """The leader is killed, the next one is cut off from the database, then the primary is killed.
+
+    All nodes are killed at once in `tests/system/test_cluster.py`.
+    """
 
     def pain(faults: Faults, _: random.Random) -> None:
-        for fault in (faults.kill_leader, faults.isolate_leader, faults.kill_primary, faults.kill_all):
+        for fault in (faults.kill_leader, faults.isolate_leader, faults.kill_primary):
             faults.done(fault)
             time.sleep(3)
 
-    run = tormented(tmp_path, 15, 2, 17, pain, jobs=every_second)
-    # Beside other tests on two cores a second is nothing: only the bound of lateness is wider than in a run of its own.
-    run = replace(run, bounds=replace(run.bounds, late_ms=5000))
+    # On two cores beside other tests a request may be late by seconds: only that bound is wider than in a run by itself.
+    bounds = Bounds(late_ms=5000, recovery_ms=25_000)
+    run = tormented(tmp_path, 15, 2, 17, pain, jobs=every_second, bounds=bounds)
     found = save(run, SAVED / "run-short.json")
     assert not found, (found[:20], *(known(run, v) for v in found[:3]))
     assert figures(run)["missing"] == 0

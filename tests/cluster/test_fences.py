@@ -13,12 +13,12 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.errors import TermLost
 from cluster.core.execution.model import Attempt, Batch, Ending, Rescheduled, Term
 from cluster.core.lifecycle import State
-from cluster.store import batches, engine_jobs, executions, history, replays, schedules
+from cluster.store import batches, engine_jobs, executions, history, replayable, schedules
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.replays import Replay, ReplayFilter
 from cluster.store.schedules import ScheduleRow
-from cluster.usecases import jobs
+from cluster.usecases.executions import replay
 from cluster.worker.record import Recorder
 from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, worker
 from tests.support.leaders import due_of
@@ -34,7 +34,7 @@ KEY = "cron|* * * * * *|UTC"
 async def test_a_stale_token_renews_releases_and_finishes_nothing(database: Database) -> None:
     """The batch has been claimed by another node since, or by this one again."""
     await owed(database, "a")
-    first = await worker(database, answering(200), "first")._claimer.step(ClaimFilter())
+    first = await worker(database, answering(200), "first").claiming.claimer.step(ClaimFilter())
     assert first is not None
     for holder in ("second", "first"):
         await database.api["batches"].update_one({"_id": "b"}, {"$set": {"owner": holder}, "$inc": {"token": 1}})
@@ -49,7 +49,7 @@ async def test_a_stale_token_renews_releases_and_finishes_nothing(database: Data
 async def test_a_stale_owner_moves_ends_and_removes_nothing(database: Database, since: dict[str, Any]) -> None:
     """The execution was claimed by another node since, or moved to another batch: it stays exactly as it is."""
     await owed(database, "a")
-    stale = await worker(database, answering(200), "stale")._claimer.step(ClaimFilter())
+    stale = await worker(database, answering(200), "stale").claiming.claimer.step(ClaimFilter())
     assert stale is not None
     (e,) = stale.executions
     await database.api["executions"].update_one({"_id": e.id}, {"$set": since})
@@ -65,7 +65,7 @@ async def test_who_stands_still_before_his_stamp_takes_nothing_back(database: Da
     await owed(database, "a")
     sleepy = await batches.claim(database, "sleepy", 0.0, ClaimFilter(), 5.0)
     assert sleepy is not None
-    heir = await worker(database, answering(200), "heir")._claimer.step(ClaimFilter())
+    heir = await worker(database, answering(200), "heir").claiming.claimer.step(ClaimFilter())
     assert heir is not None
     before = await rows(database, "executions")
     assert (before[0]["owner"], before[0]["token"]) == ("heir", sleepy.token + 1)
@@ -77,7 +77,7 @@ async def test_who_stands_still_before_his_stamp_takes_nothing_back(database: Da
 async def test_who_lost_his_lease_lets_no_next_run_begin(database: Database, status: int) -> None:
     """`overlap: skip`: his answer came late, another node is sending the same run by now, and names it as running."""
     (e,) = await owed(database, "a", overlap="skip", running="a:0000000000000")
-    stale = await worker(database, answering(200), "stale")._claimer.step(ClaimFilter())
+    stale = await worker(database, answering(200), "stale").claiming.claimer.step(ClaimFilter())
     assert stale is not None
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"running": e.id}})
     await database.api["executions"].update_one({"_id": e.id}, {"$set": {"token": 2, "owner": "heir"}})
@@ -124,11 +124,11 @@ async def test_a_batch_is_never_there_before_its_executions_name_it(
         database, changed, [Batch("planned", (a.id, b.id), 0, 0, a.due_ms, a.due_ms)], lambda: next(names)
     )
     w = worker(database, answering(503))
-    claimed = await w._claimer.step(ClaimFilter())
+    claimed = await w.claiming.claimer.step(ClaimFilter())
     while claimed is not None and not claimed.executions:
-        claimed = await w._claimer.step(ClaimFilter())
+        claimed = await w.claiming.claimer.step(ClaimFilter())
     assert claimed is not None
-    await w._recorder.reschedule([Rescheduled(e, e.attempts, T0) for e in claimed.executions])
+    await w.recorder.reschedule([Rescheduled(e, e.attempts, T0) for e in claimed.executions])
     await database.api["batches"].delete_many({})
     await repair_batches(database, (await executions.owed(database, [a.id, b.id])).values())
     assert seen == [2, 2, 2, 2]
@@ -148,7 +148,7 @@ async def test_a_leader_that_stood_still_takes_nothing_back_to_an_older_schedule
     assert (found["schedule_version"], found["batch"]) == ("v2", "reowned-v2")
 
 
-@pytest.mark.parametrize("between", ["read", "reown"])
+@pytest.mark.parametrize("between", ["read_owed", "adopt"])
 async def test_what_a_node_cancels_while_the_leader_takes_it_over_is_owed_still(
     database: Database, monkeypatch: pytest.MonkeyPatch, between: str
 ) -> None:
@@ -209,21 +209,6 @@ async def test_what_is_moved_while_the_leader_takes_it_over_is_taken_over(
 
 def term(number: int) -> Term:
     return Term(number, "anybody", float("inf"))
-
-
-async def test_an_old_term_stamps_and_moves_no_row(database: Database) -> None:
-    """And reads back the newer term, which means: stop."""
-    await schedules.insert_missing(database, [ScheduleRow(KEY, T0, 3)])
-    assert (await schedules.stamp(database, [KEY], term(2)))[KEY].term == 3
-    row = (await schedules.stamp(database, [KEY], term(4)))[KEY]
-    assert row.term == 4
-    assert await schedules.advance(database, [(row, T0 + 1000)], term(3)) == 0
-    assert await schedules.advance(database, [(row, None)], term(3)) == 0
-    assert await schedules.advance(database, [(replace(row, next_ms=T0 - 1000), T0 + 1000)], term(4)) == 0
-    assert (await schedules.get_many(database, [KEY]))[KEY].next_ms == T0
-    assert await schedules.advance(database, [(row, T0 + 1000)], term(4)) == 1
-    await schedules.insert_missing(database, [ScheduleRow(KEY, T0, 9)])
-    assert (await schedules.get_many(database, [KEY]))[KEY] == ScheduleRow(KEY, T0 + 1000, 4)
 
 
 async def test_a_leader_that_meets_a_newer_term_writes_nothing(database: Database) -> None:
@@ -291,7 +276,7 @@ async def test_a_job_read_long_ago_is_read_again_before_its_execution_leaves(
         return httpx.Response(200)
 
     w = worker(database, slow, slots=1)
-    await w.claim_once()
+    await w.claiming.claim_once()
     await eventually(lambda: _is(sent), 5)
     (other,) = {"a", "b"} - set(sent)
     await database.api["jobs"].update_one({"_id": other}, {"$set": {"state": "paused"}})
@@ -315,10 +300,10 @@ async def test_what_failed_once_under_the_old_schedule_is_tried_again_under_the_
     comes to the job before the node tries again or after it gave up, it goes on, with the attempt that was made."""
     (e,) = await owed(database, "a")
     node = worker(database, answering(503))
-    claimed = await node._claimer.step(ClaimFilter())
+    claimed = await node.claiming.claimer.step(ClaimFilter())
     assert claimed is not None
     made = (Attempt(1, e.due_ms, "a", claimed.batch.token, 1.0, 503),)
-    await node._recorder.reschedule([Rescheduled(claimed.executions[0], made, e.due_ms)])
+    await node.recorder.reschedule([Rescheduled(claimed.executions[0], made, e.due_ms)])
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
 
     async def settle() -> int:
@@ -372,7 +357,7 @@ async def test_what_is_claimed_before_it_is_taken_over_brings_its_token_along(
     async def late(*arguments: Any) -> set[str]:
         if claims:
             claims.pop()
-            assert await worker(database, answering(200), "first")._claimer.step(ClaimFilter()) is not None
+            assert await worker(database, answering(200), "first").claiming.claimer.step(ClaimFilter()) is not None
         return await real(*arguments)
 
     monkeypatch.setattr(executions, "adopt", late)
@@ -380,9 +365,9 @@ async def test_what_is_claimed_before_it_is_taken_over_brings_its_token_along(
     names = iter(["one", "two", "three"])
     done = await insert_owed(database, [planned], [Batch("planned", (e.id,), 0, 0, T0, T0)], names.__next__)
     assert done.adopted == 1
-    heir = await worker(database, answering(200), "heir")._claimer.step(ClaimFilter())
+    heir = await worker(database, answering(200), "heir").claiming.claimer.step(ClaimFilter())
     while heir is not None and not heir.executions:
-        heir = await worker(database, answering(200), "heir")._claimer.step(ClaimFilter())
+        heir = await worker(database, answering(200), "heir").claiming.claimer.step(ClaimFilter())
     assert heir is not None
     assert (heir.batch.token, heir.executions[0].token) == (2, 2)
 
@@ -406,16 +391,16 @@ async def test_what_is_asked_for_while_its_end_is_being_written_is_sent_again(da
     """It is dead in history, and its node has not deleted yet what was owed: that does not stand for the new one."""
     (e,) = await owed(database, "a")
     node = worker(database, answering(500), "node")
-    claimed = await node._claimer.step(ClaimFilter())
+    claimed = await node.claiming.claimer.step(ClaimFilter())
     assert claimed is not None
     x = claimed.executions[0]
     made = (Attempt(1, T0, "node", x.token, 1.0, 500),)
     await history.record(database, [Ending(x, State.DEAD, T0 + 10, made, "used up")], 3650)
     if way == "by itself":
-        await jobs.replay(database, e.id, T0 + 100, 3650)
+        await replay(database, e.id, T0 + 100, 3650)
     else:
         page = Replay("r", ReplayFilter(), 10.0, T0 + 100, 0, page=(e.id,))
-        ((name, _, _),) = await replays.reopen_page(database, page, T0 + 100, 3650)
+        ((name, _, _),) = await replayable.reopen_page(database, page, T0 + 100, 3650)
         again = replace(e, trigger=True, replayed_ms=T0 + 100, batch="again", state=State.RETRYING)
         await insert_owed(database, [again], [Batch("again", (name,), 0, 0, T0, T0)], iter(["never"]).__next__)
     await executions.delete_final(database, {(x.batch, x.token): [x.id]})

@@ -101,23 +101,23 @@ async def test_a_worker_survives_unexpected_errors_in_every_loop(
     await owed(database, "a", "b")
     w = worker(database, answering(200), timings=Timings(batch_lease=1.5, margin=0.2))
     renewals: list[int] = []
-    renew, parked = w.renew_once, w.dispatcher.deferrals
+    renew, deferrals = w.lease_keeper.renew_once, w.dispatcher.host_queues.deferrals
 
     async def counted() -> set[str]:
         renewals.append(1)
         return await renew()
 
-    monkeypatch.setattr(w, "claim_once", failing(w.claim_once, 3, TypeError("a bug")))
-    monkeypatch.setattr(w, "renew_once", failing(counted, 1, KeyError("a document nobody foresaw")))
+    monkeypatch.setattr(w.claiming, "claim_once", failing(w.claiming.claim_once, 3, TypeError("a bug")))
+    monkeypatch.setattr(w.lease_keeper, "renew_once", failing(counted, 1, KeyError("a document nobody foresaw")))
     calls = [0]
 
     def odd(*seconds: float) -> Any:
         calls[0] += 1
         if calls[0] == 1:
             raise ValueError("odd")
-        return parked(*seconds)
+        return deferrals(*seconds)
 
-    monkeypatch.setattr(w.dispatcher, "parked", odd)
+    monkeypatch.setattr(w.dispatcher.host_queues, "deferrals", odd)
     w.start()
     await eventually(lambda: rows(database, "history"), 10)
     await eventually(lambda: _is(len(renewals) >= 2 and calls[0] >= 2), 10)
@@ -133,14 +133,14 @@ async def test_one_result_that_cannot_be_recorded_keeps_no_other_from_it(
     """The flush fails as a whole, the results go one by one, and the bad one ends with what is known of it."""
     await owed(database, "a", "bad", "c")
     w = worker(database, answering(200))
-    real = w._recorder.record_final
+    real = w.recorder.record_final
 
     async def picky(ended: Any, exclusive: Any = ()) -> Any:
         if any(e.execution.job_id == "bad" and e.attempts[0].excerpt for e in ended):
             raise TypeError("cannot be encoded")
         return await real(ended, exclusive)
 
-    monkeypatch.setattr(w._recorder, "endings", picky)
+    monkeypatch.setattr(w.recorder, "record_final", picky)
     w.start()
     await eventually(lambda: _all_final(database, 3), 10)
     found = {h["job_id"]: h for h in await rows(database, "history")}
@@ -166,7 +166,7 @@ async def test_a_result_that_can_never_be_recorded_is_left_to_the_lease(
     async def never(*_: Any) -> Any:
         raise TypeError("never")
 
-    monkeypatch.setattr(w._recorder, "endings", never)
+    monkeypatch.setattr(w.recorder, "record_final", never)
     with capture_logs() as logs:
         w.start()
         await eventually(lambda: _is(w.stats.counters["results_lost"] == 1), 10)
@@ -241,7 +241,7 @@ async def test_readiness_tells_of_a_loop_that_does_not_run(node: Node) -> None:
     """Every loop is watched; the node is ready only while all of them run."""
     await node.start()
     await eventually(lambda: _is(node.ready), 10)
-    assert len([*node._loops, *node.worker.loops, *node.leader.loops]) == 16
+    assert len([*node._loops, *node.worker.loops, *node.leader.loops]) == 17
     renew = next(loop for loop in node.worker.loops if loop.name == "renew")
     for loop in (node.leader.loops[0], renew, node._loops[2]):
         assert loop.task is not None
@@ -306,7 +306,7 @@ async def test_the_lease_is_given_up_before_the_drain_and_not_taken_again(
         holders.append((await leases.read(node.db)).holder)
         await real(seconds)
 
-    monkeypatch.setattr(node.worker, "drain", slow)
+    monkeypatch.setattr(node.worker, "shutdown", slow)
     await node.shutdown()
     assert holders == [None, None]
 
@@ -354,7 +354,7 @@ async def test_a_drain_goes_on_when_one_of_its_steps_fails(node: Node, monkeypat
     async def broken(*_: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(node.worker, "drain", broken)
+    monkeypatch.setattr(node.worker, "shutdown", broken)
     with capture_logs() as logs:
         await node.shutdown()
     assert [line["step"] for line in logs if line["event"] == "shutdown_step_failed"] == ["worker"]

@@ -32,7 +32,7 @@ async def test_both_halves_of_an_unfinished_move_are_found(database: Database) -
     (a,) = await owed(database, "a", batch="b1")
     (b,) = await owed(database, "b", batch="b2")
     dying = worker(database, answering(503), "dying")
-    held = [await dying._claimer.step(ClaimFilter()), await dying._claimer.step(ClaimFilter())]
+    held = [await dying.claiming.claimer.step(ClaimFilter()), await dying.claiming.claimer.step(ClaimFilter())]
     stamped = [e for c in held if c is not None for e in c.executions]
     assert {e.id for e in stamped} == {a.id, b.id}
     await executions.move(database, [Rescheduled(e, e.attempts, DUE) for e in stamped], "new")
@@ -40,7 +40,7 @@ async def test_both_halves_of_an_unfinished_move_are_found(database: Database) -
     sent: list[str] = []
     heir = worker(database, noting(sent), "heir")
     for _ in range(2):  # both old batches are reclaimed before the new one can be
-        assert await heir._claimer.step(ClaimFilter()) is not None
+        assert await heir.claiming.claimer.step(ClaimFilter()) is not None
         await database.api["batches"].update_many(
             {"_id": "new"}, {"$set": {"claimable_at": DatetimeMS(T0), "send_at": DatetimeMS(DUE)}}
         )
@@ -57,7 +57,7 @@ async def test_a_token_never_goes_down_when_two_batches_move_into_one(database: 
     (b,) = await owed(database, "b", batch="b2")
     await database.api["batches"].update_one({"_id": "b2"}, {"$set": {"token": 5}})
     dying = worker(database, answering(503), "dying")
-    held = [await dying._claimer.step(ClaimFilter()), await dying._claimer.step(ClaimFilter())]
+    held = [await dying.claiming.claimer.step(ClaimFilter()), await dying.claiming.claimer.step(ClaimFilter())]
     stamped = [e for c in held if c is not None for e in c.executions]
     assert {e.token for e in stamped} == {1, 6}
     await executions.move(database, [Rescheduled(e, e.attempts, DUE) for e in stamped], "new")
@@ -101,17 +101,17 @@ async def test_what_another_claimer_is_just_claiming_is_no_stray(
         return await real(*args)
 
     monkeypatch.setattr(executions, "stamp", slowly)
-    first = asyncio.create_task(w.claim_once())
+    first = asyncio.create_task(w.claiming.claim_once())
     await asyncio.wait_for(claimed.wait(), 5)
-    w._strays = True
-    assert not await w.claim_once()
+    w.claiming._strays = True
+    assert not await w.claiming.claim_once()
     (batch,) = await rows(database, "batches")
     assert batch["owner"] == "w", "it was handed back while its owner was about to send it"
     go_on.set()
     assert await first
-    assert await w.renew_once() == set()
-    assert not await w.claim_once(), "there was nothing to claim"
-    assert not w._strays, "the strays were never looked for"
+    assert await w.lease_keeper.renew_once() == set()
+    assert not await w.claiming.claim_once(), "there was nothing to claim"
+    assert not w.claiming._strays, "the strays were never looked for"
     await run_dry(w)
 
 
@@ -128,10 +128,10 @@ async def test_nobody_claims_while_strays_are_looked_for(database: Database, mon
         return await real(*args)
 
     monkeypatch.setattr(batches, "owned_by", slowly)
-    w._strays = True
-    first = asyncio.create_task(w.claim_once())
+    w.claiming._strays = True
+    first = asyncio.create_task(w.claiming.claim_once())
     await asyncio.wait_for(looking.wait(), 5)
-    assert not await w.claim_once()
+    assert not await w.claiming.claim_once()
     assert (await rows(database, "batches"))[0]["owner"] is None
     go_on.set()
     assert await first
@@ -144,14 +144,14 @@ async def test_a_changed_primary_stops_reclaiming_for_a_lease(
     """The new one's clock may be ahead, so that leases look ended to it that are not; owners renew first."""
     await owed(database, "a", batch="owned")
     other = worker(database, answering(200), "other")
-    assert await other._claimer.step(ClaimFilter()) is not None
+    assert await other.claiming.claimer.step(ClaimFilter()) is not None
     w = worker(database, answering(200))
-    assert not await w.claim_once()
+    assert not await w.claiming.claim_once()
     await database.api["batches"].update_one({"_id": "owned"}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
     monkeypatch.setattr(type(database), "primary", lambda _: ("elsewhere", 27017))
-    assert not await w.claim_once(), "it was reclaimed by another clock"
+    assert not await w.claiming.claim_once(), "it was reclaimed by another clock"
     await owed(database, "b", batch="free")
-    assert await w.claim_once()
+    assert await w.claiming.claim_once()
 
 
 def beats(*revs: int) -> list[NodeHeartbeat]:
@@ -202,7 +202,7 @@ async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
     clock, now = Crank(), [1000.0]
     leader = await lead(database, clock)
     monkeypatch.setattr(clock, "monotonic", lambda: now[0])
-    census = leader._census
+    census = leader._liveness
 
     async def silently(seconds: int) -> int:
         released = 0
@@ -214,10 +214,10 @@ async def test_what_a_node_claims_when_it_is_back_is_not_taken_for_what_it_left(
 
     w = worker(database, answering(200))
     await owed(database, "old", batch="old")
-    assert await w._claimer.step(ClaimFilter())
+    assert await w.claiming.claimer.step(ClaimFilter())
     assert await silently(9) == 0
     await owed(database, "new", batch="new")
-    assert await w._claimer.step(ClaimFilter())
+    assert await w.claiming.claimer.step(ClaimFilter())
     assert await silently(8) == 1
     assert {b["_id"]: b["owner"] for b in await rows(database, "batches")} == {"old": None, "new": "w"}
     assert await batches.renew(database, "w", [("new", 1)], 30) == set()
@@ -279,9 +279,9 @@ async def test_an_attempt_that_is_kept_is_kept_once(database: Database) -> None:
     """A flush that is repeated must not use up attempts of the execution it lost."""
     (a,) = await owed(database, "a")
     stale = worker(database, answering(503), "stale")
-    await stale.claim_once()
+    await stale.claiming.claim_once()
     await eventually(lambda: _results(stale), 5)
-    attempts = stale.results.unrecorded[0].attempts  # type: ignore[union-attr]
+    attempts = stale.context.records.take()[0].attempts  # type: ignore[union-attr]
     for _ in range(3):
         await executions.add_attempts(database, replace(a, attempts=attempts))
     (found,) = await rows(database, "executions")
@@ -289,7 +289,7 @@ async def test_an_attempt_that_is_kept_is_kept_once(database: Database) -> None:
 
 
 async def _results(w: Any) -> Any:
-    return w.results.unrecorded
+    return w.context.records
 
 
 async def test_no_batch_is_larger_than_a_batch_may_be(database: Database) -> None:
@@ -304,11 +304,11 @@ async def test_no_batch_is_larger_than_a_batch_may_be(database: Database) -> Non
     assert sum(sizes) == 300
     assert max(sizes) <= MAX_BATCH
     w = worker(database, answering(503))
-    while (claimed := await w._claimer.step(ClaimFilter())) is not None:
-        await w._recorder.reschedule([Rescheduled(e, e.attempts, T0) for e in claimed.executions])
-        await w._recorder.delete_finished([claimed.batch])
+    while (claimed := await w.claiming.claimer.step(ClaimFilter())) is not None:
+        await w.recorder.reschedule([Rescheduled(e, e.attempts, T0) for e in claimed.executions])
+        await w.recorder.delete_finished([claimed.batch])
     await database.api["executions"].update_many({}, {"$set": {"token": 9, "batch": "together"}})
     everything = await executions.owed(database, [e.id for e in found])
-    await w._recorder.reschedule([Rescheduled(e, e.attempts, T0) for e in everything.values()])
+    await w.recorder.reschedule([Rescheduled(e, e.attempts, T0) for e in everything.values()])
     sizes = [len(b["ids"]) for b in await rows(database, "batches") if b["token"] == 9]
     assert (sum(sizes), max(sizes) <= MAX_BATCH) == (300, True)

@@ -49,7 +49,7 @@ async def test_a_claim_is_valid_from_before_it_was_asked_for(
     w = worker(database, answering(200), timings=TIMINGS)
     asked: list[float] = []
     monkeypatch.setattr(batches, "claim", slow(batches.claim, asked))
-    claimed = await w._claimer.step(ClaimFilter())
+    claimed = await w.claiming.claimer.step(ClaimFilter())
     assert claimed is not None
     assert claimed.valid_until <= asked[0] + TIMINGS.batch_lease - TIMINGS.margin
 
@@ -66,10 +66,10 @@ async def test_a_renewal_is_valid_from_before_it_was_asked_for(
         return httpx.Response(200)
 
     w = worker(database, hang, timings=TIMINGS)
-    await w.claim_once()
+    await w.claiming.claim_once()
     asked: list[float] = []
     monkeypatch.setattr(batches, "renew", slow(batches.renew, asked))
-    assert await w.renew_once() == set()
+    assert await w.lease_keeper.renew_once() == set()
     (held,) = w.held.values()
     assert held.valid_until <= asked[0] + TIMINGS.batch_lease - TIMINGS.margin
     gate.set()
@@ -110,7 +110,7 @@ async def test_a_jump_of_the_databases_clock_stops_reclaiming(
     try:
         await node.start()
         await eventually(lambda: _ready(node), 10)
-        assert node.worker._unowned_until < Clock.monotonic()
+        assert not node.worker.context.reclaim_pause.active
         real = nodes.write_heartbeat
 
         async def ahead(*args: Any) -> int:
@@ -128,7 +128,7 @@ async def _ready(node: Node) -> bool:
 
 
 async def _cautious(node: Node) -> bool:
-    return node.worker._unowned_until > Clock.monotonic() + node.settings.timings.batch_lease / 2
+    return node.worker.context.reclaim_pause.active
 
 
 async def test_after_an_unknown_claim_the_batch_is_free_before_its_lease_ends(

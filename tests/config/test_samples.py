@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from cluster.core.documents.job_json import DocumentLimits, read_spec
+from cluster.core.documents.job_json import DocumentLimits, read_job
 from cluster.core.schedule.schedule import parse_schedule
 
 SAMPLES = Path(__file__).parents[2] / "config" / "samples"
@@ -35,7 +35,7 @@ def test_all_sample_jobs_are_valid() -> None:
     """As an import checks them, with loopback allowed, as in `make run`."""
     context = DocumentLimits((ipaddress.ip_network("127.0.0.0/8"),)).context
     for job in JOBS:
-        read_spec({k: v for k, v in job.items() if k != "jobId"}, context)
+        read_job({k: v for k, v in job.items() if k != "jobId"}, context)
 
 
 def test_sample_jobs_are_varied() -> None:

@@ -22,12 +22,12 @@ from cluster.core.alerts import (
     is_watched,
     symptoms,
     watch_of,
-    webhook_payload,
     with_symptom,
 )
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
 from cluster.core.documents.job_json import faults_of
 from cluster.core.lifecycle import State
+from cluster.core.notice_texts import notice_text, webhook_payload
 
 ALL = AlertRules(("ops",), on_dead=True, on_missed=True, drift_over_ms=100, no_run_ms=5000, remind_ms=60_000)
 
@@ -160,6 +160,20 @@ def test_one_word_at_the_beginning_and_one_at_the_end(events: list[tuple[str, in
         assert "j" in webhook_payload(incident, n, None)["text"]
 
 
+@pytest.mark.parametrize("kind", IncidentKind)
+def test_a_notice_names_the_job_and_says_since_when(kind: IncidentKind) -> None:
+    """The same sentence while it lasts and as a reminder; the end says what it had been."""
+    incident = after_check(opened(kind), ALL, None, 70_000)
+    began, reminder = incident.pending_notices
+    over = replace(reminder, kind=NoticeKind.RESOLVED)
+    first = notice_text(incident, began, "Nightly")
+    assert first.startswith("Job Nightly (j) has ")
+    assert first.endswith(" since 1970-01-01T00:00:01.000Z: d")
+    assert notice_text(incident, reminder, "Nightly") == f"Reminder: j{first[1:]}"
+    assert notice_text(incident, over, None).startswith("Resolved: job j recovered. It had ")
+    assert webhook_payload(incident, over, None)["type"] == f"{kind.value}.over"
+
+
 @pytest.mark.parametrize(
     ("wrong", "path", "words"),
     [
@@ -168,11 +182,11 @@ def test_one_word_at_the_beginning_and_one_at_the_end(events: list[tuple[str, in
         ({"channels": ["a b"]}, "channels.0", "characters"),
         ({"channels": ["a", "a"]}, "channels", "twice"),
         ({"channels": ["a"]}, "", "no rule"),
-        ({"channels": [], "onDead": True}, "", "nobody to tell"),
+        ({"channels": [], "onDead": True}, "", "no channel"),
         ({"channels": ["a"], "afterFailures": 0}, "afterFailures", "at least 1"),
         ({"channels": ["a"], "afterFailures": True}, "afterFailures", "number"),
         ({"channels": ["a"], "remindAfterSeconds": 5, "onDead": True}, "remindAfterSeconds", "at least 60"),
-        ({"channels": ["a"], "onDaed": True}, "onDaed", "not known"),
+        ({"channels": ["a"], "onDaed": True}, "onDaed", "unknown"),
     ],
 )
 def test_wrong_rules_are_named(wrong: dict[str, object], path: str, words: str) -> None:
@@ -193,12 +207,12 @@ def test_wrong_rules_are_named(wrong: dict[str, object], path: str, words: str) 
         ({"type": "slack", "url": "http://127.0.0.1/x"}, "127.0.0.1"),
         (
             {"type": "slack", "url": "https://api.example.com/", "signingSecret": "whsec_" + "QUJD" * 8},
-            "only a webhook",
+            "only requests to a webhook",
         ),
     ],
 )
 def test_wrong_channels_are_named(wrong: dict[str, object], words: str) -> None:
     """So are those of channels, private addresses among them."""
     with pytest.raises(ValidationError) as caught:
-        ChannelSpec.model_validate(wrong, context={"networks": (), "sealing": True, "mail": True})
+        ChannelSpec.model_validate(wrong, context={"networks": (), "can_encrypt": True, "can_mail": True})
     assert any(words in f.message for f in faults_of(caught.value)), faults_of(caught.value)

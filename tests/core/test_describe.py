@@ -59,20 +59,24 @@ def test_everything_can_be_described(minutes: str, hours: str, month_days: str, 
 @pytest.mark.parametrize(
     ("text", "timezone", "words"),
     [
-        ("0 30 2 * * *", "Europe/Berlin", ["the time in the gap runs then instead", "comes twice and runs once"]),
+        (
+            "0 30 2 * * *",
+            "Europe/Berlin",
+            ["the skipped time runs at that instant instead", "comes twice, the job runs once"],
+        ),
         ("31 30 2 * * *", "America/New_York", ["runs 1 hour later instead"]),
-        ("0 15 2 * * *", "Australia/Lord_Howe", ["runs then instead"]),
+        ("0 15 2 * * *", "Australia/Lord_Howe", ["runs at that instant instead"]),
         ("0 30 2 * * MON-FRI", "Europe/Berlin", []),  # clocks change on Sundays
         ("0 */5 2 * * *", "Europe/Berlin", []),  # follows real time
         ("0 0 12 * * *", "Europe/Berlin", []),
         ("0 0 0 31 1,3 *", "UTC", []),
         ("0 0 0 31 * *", "UTC", ["not every month has a day 31"]),
-        ("0 0 0 * * FRI#5", "UTC", ["not every month has the fifth Fri"]),
-        ("0 0 0 13 * FRI", "UTC", ["either fits"]),
-        ("0 0 0 29 2 *", "UTC", ["not every month", "more than a year away"]),
+        ("0 0 0 * * FRI#5", "UTC", ["not every month has the fifth Fri; L5 is the last Fri of any month"]),
+        ("0 0 0 13 * FRI", "UTC", ["either matches"]),
+        ("0 0 0 29 2 *", "UTC", ["not every month", "more than a year ahead"]),
         ("* * 9 * * *", "UTC", ["3600 requests a day"]),
-        ("@every 2s", "Europe/Berlin", ["43200 requests a day", "does not depend on the time zone"]),
-        ("@at 2020-01-01T00:00:00Z", "UTC", ["lies in the past"]),
+        ("@every 2s", "Europe/Berlin", ["43200 requests a day", "ignores the time zone"]),
+        ("@at 2020-01-01T00:00:00Z", "UTC", ["is in the past"]),
     ],
 )
 def test_warnings(text: str, timezone: str, words: list[str]) -> None:

@@ -152,13 +152,14 @@ def test_triggered_runs_never_take_a_whole_second() -> None:
 def test_the_default_timings_are_safe() -> None:
     """What is shipped keeps its own inequalities."""
     assert timing_problems(Timings()) == []
+    assert timing_problems(Timings.from_settings(leader_lease=2, lookahead=15, batch_lease=10)) == []
 
 
 @pytest.mark.parametrize(
     ("timings", "words"),
     [
-        (Timings(leader_lease=4, renew_deadline=4), "HORAE_LEADER_LEASE_SECONDS"),
-        (Timings(renew_deadline=1.2), "renew retry"),
+        (Timings(leader_lease=3.9), "HORAE_LEADER_LEASE_SECONDS"),
+        (Timings(renew_retry=3.1), "renew retry"),
         (Timings(lookahead=10), "HORAE_LOOKAHEAD_SECONDS"),
         (Timings(batch_lease=4), "HORAE_BATCH_LEASE_SECONDS"),
         (Timings.from_settings(leader_lease=1.5, lookahead=15, batch_lease=10), "HORAE_LEADER_LEASE_SECONDS"),

@@ -14,16 +14,15 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.alerts import IncidentKind, Symptom, watch_of, with_symptom
 from cluster.core.documents.alerts import AlertSpec
-from cluster.core.documents.job import JobSpec
+from cluster.core.documents.job_json import read_job
 from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.leader.alerting import Alerter
-from cluster.store import alert_jobs, channels, history, incidents
+from cluster.store import alert_jobs, alert_results, channels, history, incidents, meta
 from cluster.store.channels import Channel
 from cluster.store.enqueue import insert_owed
 from cluster.store.history import MissedRange
-from cluster.store.maintenance.rotate_secrets import rotate
 from cluster.store.mongo.encryption import Keyring
 from cluster.usecases.jobs import put
 from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
@@ -125,11 +124,11 @@ async def test_a_leader_that_dies_between_any_two_writes_is_repaired_by_the_next
 
     with monkeypatch.context() as patch:
         for module, name in (
-            (incidents, "alert_pending_results"),
-            (incidents, "alert_rules_of"),
+            (alert_results, "pending"),
+            (alert_jobs, "alert_rules_of"),
             (incidents, "get"),
             (incidents, "write"),
-            (incidents, "clear_alert_pending"),
+            (alert_results, "clear_pending"),
             (incidents, "with_unsent_notices"),
             (alert_jobs, "insert"),
         ):
@@ -156,10 +155,10 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
     mute = AlertSpec.model_validate({"channels": []})
     none = {"channels": [], "marks": False, "drift_over_ms": None, "no_run_ms": None}
     await database.api["jobs"].update_one({"_id": "mute"}, {"$set": {"alerts": mute.to_json(), "watch": none}})
-    await incidents.set_default_rules(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
+    await meta.set_default_rules(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
     w = worker(database, answering(503), clock=clock)
 
-    w.results.default_watch = watch_of(AlertSpec.model_validate(RULES).to_rules())
+    w.results.watch_by_default(watch_of(AlertSpec.model_validate(RULES).to_rules()))
     await run_dry(w)
     alerter = Alerter(database, clock, 7)
     await alerter.step()
@@ -176,15 +175,6 @@ async def test_the_rules_of_all_jobs_hold_where_a_job_has_none(database: Databas
     assert {h["state"] for h in dead} == {"dead"}
     assert len(await rows(database, "incidents")) == 2, "an alert about an alert"
     await check_books(database)
-
-
-def test_what_slack_would_take_for_a_command_is_text() -> None:
-    """A name or an answer that holds `<!channel>` wakes nobody; the other channels get it as it is."""
-    said = {"text": "Job <!channel> & co is failing"}
-    assert alert_jobs.body_of(Channel("chat", "slack", CHAT), said) == {
-        "text": "Job &lt;!channel&gt; &amp; co is failing"
-    }
-    assert alert_jobs.body_of(Channel("ops", "webhook", OPS), said) == said
 
 
 async def test_a_channel_that_is_gone_ends_its_alert_with_the_reason(database: Database) -> None:
@@ -215,8 +205,8 @@ async def test_nothing_has_run_for_too_long(database: Database) -> None:
     clock = recently()
     await channels.put(database, Channel("ops", "webhook", OPS))
     alerts = {"channels": ["ops"], "noRunForSeconds": 60}
-    spec = JobSpec.model_validate({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts})
-    await put(database, "quiet", spec, clock.now)
+    wanted = read_job({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts}, {})
+    await put(database, "quiet", wanted, clock.now)
     alerter = Alerter(database, clock, 7)
     clock.now += 59_000
     await alerter.step()
@@ -236,8 +226,8 @@ async def test_a_success_that_was_recorded_late_ends_the_silence(database: Datab
     clock = recently()
     await channels.put(database, Channel("ops", "webhook", OPS))
     alerts = {"channels": ["ops"], "noRunForSeconds": 60}
-    spec = JobSpec.model_validate({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts})
-    await put(database, "quiet", spec, clock.now)
+    wanted = read_job({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts}, {})
+    await put(database, "quiet", wanted, clock.now)
     alerter = Alerter(database, clock, 7)
     clock.now += 70_000
     await alerter.step()
@@ -301,28 +291,8 @@ async def test_missed_and_late_are_told(database: Database) -> None:
     done = await Alerter(database, clock, 7).step()
     assert (done.opened, done.alerts) == (2, 2)
     found = {i["_id"]: i["detail"] for i in await rows(database, "incidents")}
-    assert found["late:missed"] == "5 occurrence(s) were missed: nobody was there"
-    assert "100 are allowed" in found["late:drift"]
-
-
-async def test_secrets_of_channels_are_rotated(database: Database) -> None:
-    """With the keys of jobs; what no key opens is told, and its alert ends with the reason."""
-    old, new = b"o" * 32, b"n" * 32
-    before = replace(database, keyring=Keyring((old,)))
-    await channels.put(before, Channel("chat", "slack", CHAT))
-    await channels.put(before, Channel("ops", "webhook", OPS, signing_secret="whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"))
-    await channels.put(before, Channel("plain", "webhook", OPS))
-    both = replace(database, keyring=Keyring((new, old)))
-    assert (await rotate(both, dry_run=True)).reencrypted == 2
-    assert (await rotate(both)).reencrypted == 2
-    done = await rotate(replace(database, keyring=Keyring((new,))))
-    assert (done.reencrypted, done.current, done.undecryptable) == (0, 2, ())
-    opened, locked = await channels.for_sending(replace(database, keyring=Keyring((new,))), ["chat", "ops", "plain"])
-    assert (opened["chat"].url, locked) == (CHAT, {})
-    lost = await rotate(replace(database, keyring=Keyring((b"x" * 32,))))
-    assert [name for name, _ in lost.undecryptable] == ["channel chat", "channel ops"]
-    opened, locked = await channels.for_sending(replace(database, keyring=Keyring((b"x" * 32,))), ["chat", "plain"])
-    assert (set(opened), set(locked)) == ({"plain"}, {"chat"})
+    assert found["late:missed"] == "5 occurrences were missed: nobody was there"
+    assert "driftOverMs is 100" in found["late:drift"]
 
 
 async def ended_for_good(db: Database, clock: Crank, count: int) -> None:
@@ -423,15 +393,15 @@ async def test_what_cannot_be_read_stops_no_other_alert(database: Database) -> N
     await prepared(database)
     await owed(database, "spoiled", batch="b-spoiled", retry=ONCE)
     w = worker(database, answering(503), clock=clock)
-    w.results.default_watch = watch_of(AlertSpec.model_validate(RULES).to_rules())
+    w.results.watch_by_default(watch_of(AlertSpec.model_validate(RULES).to_rules()))
     await run_dry(w)
     await database.api["history"].insert_one({"_id": "x:1", "mark": True, "ended_at": DatetimeMS(1), "job_id": "x"})
     await database.api["jobs"].update_one({"_id": "spoiled"}, {"$unset": {"active_from": ""}})
     await database.api["incidents"].insert_one(
         {"_id": "y:failing", "open": True, "checked_at": DatetimeMS(1), "unsent": []}
     )
-    await database.api["meta"].insert_one({"_id": incidents.DEFAULT_RULES_ID, "rules": '{"of another release": 1}'})
-    assert await incidents.default_rules(database) is None
+    await database.api["meta"].insert_one({"_id": meta.DEFAULT_RULES_ID, "rules": '{"of another release": 1}'})
+    assert await meta.default_rules(database) is None
     alerter = Alerter(database, clock, 7)
     await alerter.step()
     await alerter.step()

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.store import history
-from cluster.store.history import MissedRange
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
 from tests.support.workers import deliver_until
 
@@ -221,7 +219,7 @@ async def test_a_long_absence_is_counted_to_its_end(
     database: Database, monkeypatch: pytest.MonkeyPatch, policy: str
 ) -> None:
     """Longer than one step may count: it makes several missed ranges that leave no hole, and what runs is the same."""
-    monkeypatch.setattr("cluster.leader.catch_up.COUNTED", 17)
+    monkeypatch.setattr("cluster.leader.catch_up.OCCURRENCES", 17)
     monkeypatch.setattr("cluster.leader.catch_up.JOBS", 2)
     jobs = [job_document(f"j{i}", catch_up=policy, catch_up_window_seconds=20) for i in range(3)]
     await after_an_absence(database, 120, *jobs)
@@ -273,12 +271,3 @@ async def test_every_change_while_nobody_led_is_accounted_for(database: Database
     assert set(range(60)) <= set(missed) | set(before) | set(owed)
     assert len(missed) == len(set(missed))
     await check_books(database)
-
-
-async def test_missed_ranges_that_begin_together_are_told_as_far_as_the_longer_one_reaches(database: Database) -> None:
-    """The policy left two out; then the job was changed, and what was still to be caught up is missed as well."""
-    for last, count in ((T0 + 1000, 2), (T0 + 4000, 5), (T0 + 2000, 3)):
-        await history.record_missed(database, [MissedRange("a", "v1", T0, last, count, "why")], last, 7.0)
-    (found,) = await rows(database, "history")
-    assert (int(found["last_at"]), found["count"]) == (T0 + 4000, 5)
-    assert (int(found["ended_at"]), int(found["extended_at"])) == (T0 + 1000, T0 + 4000)

@@ -198,7 +198,7 @@ async def test_a_stale_leader_cannot_move_a_row(database: Database) -> None:
     old = await lead(database, clock, "old")
     await settle_all(old, clock)
     row = (await schedules.due(database, clock.now + 10**9, 10))[0][0]
-    stale = old.materialiser._trusted()
+    stale = old._context.trusted_term()
     new = await lead(database, clock, "new")
     clock.now += 6000
     await settle_all(new, clock)

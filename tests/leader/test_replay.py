@@ -11,7 +11,7 @@ from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
-from cluster.store import batches, executions, history, replays
+from cluster.store import batches, executions, history, replayable, replays
 from cluster.store.replays import Replay, ReplayFilter
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, worker
 from tests.support.workers import owed, run_dry
@@ -69,7 +69,7 @@ async def test_what_is_counted_is_what_is_sent(database: Database, which: dict[s
     """A dry run's count and the executions that become owed are the same; nothing else is touched."""
     await fill(database)
     chosen = ReplayFilter(**which)
-    assert await replays.count_matching(database, chosen, NOW) == count
+    assert await replayable.count(database, chosen, NOW) == count
     leader = await lead(database, Crank(NOW))
     await replays.insert(database, Replay("r", chosen, 1000.0, NOW, count))
     await leader.replayer.step(NOW)
@@ -141,7 +141,7 @@ async def lead_time(db: Database) -> int:
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(replays, "save"), (replays, "reopen_page"), (executions, "insert"), (batches, "insert")],
+    [(replays, "save"), (replayable, "reopen_page"), (executions, "insert"), (batches, "insert")],
     ids=["write", "reopen", "executions", "batches"],
 )
 async def test_a_leader_that_dies_at_any_write_loses_and_doubles_nothing(

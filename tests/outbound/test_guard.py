@@ -1,4 +1,4 @@
-"""The guard on real sockets: what is denied is never connected to, however it is spelled or resolved."""
+"""The address guard on real sockets: denied addresses are never connected to, however they are spelled or resolved."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ONE = (ipaddress.ip_network("127.0.0.1/32"),)
         "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "１２７.0.0.1", "127。0。0。1", "0.0.0.0",
     ],
 )  # fmt: skip
-async def test_no_spelling_gets_through(host: str) -> None:
-    """Even a job that nobody checked at creation reaches nothing on this machine."""
+async def test_no_spelling_of_a_local_address_is_connected_to(host: str) -> None:
+    """Even a job whose URL was not checked when it was created reaches nothing on this machine."""
     async with listening(saying(OK)) as wire, sending(networks=()) as sender:
         reply = await post(sender, f"http://{host}:{wire.port}/")
         assert reply.status is None
@@ -38,8 +38,8 @@ async def test_no_spelling_gets_through(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "169.254.169.254"]
 )
-async def test_denied(host: str) -> None:
-    """Plain denied addresses are `denied`, in a sentence that names the address."""
+async def test_a_denied_address_is_named_in_the_error(host: str) -> None:
+    """The error kind is `denied`."""
     async with sending(networks=()) as sender:
         reply = await post(sender, f"http://{host}:9/")
         assert reply.error == "denied"
@@ -47,7 +47,7 @@ async def test_denied(host: str) -> None:
 
 
 async def test_one_denied_address_denies_the_name() -> None:
-    """A name with one denied address among good ones is denied, wherever it stands, and nothing is connected to."""
+    """At any position among allowed addresses; no connection is opened."""
     async with listening(saying(OK)) as wire:
         for found in (["127.0.0.1", "10.0.0.1"], ["10.0.0.1", "127.0.0.1"], ["127.0.0.1", "::1"]):
             async with sending(networks=ONE, resolver=lambda found=found: Names(mixed_test=found)) as sender:
@@ -57,21 +57,21 @@ async def test_one_denied_address_denies_the_name() -> None:
         assert wire.connections == 0
 
 
-async def test_rebinding() -> None:
-    """A name that changes to a denied address between two connections is denied at the second."""
+async def test_a_name_that_changes_to_a_denied_address_is_denied() -> None:
+    """DNS rebinding: the second connection is denied."""
     resolver = Names(moving_test=["127.0.0.1"])
     async with listening(then_closing(CLOSE)) as wire, sending(networks=ONE, resolver=lambda: resolver) as sender:
         url = f"http://moving.test:{wire.port}/"
         assert (await post(sender, url)).status == 200
         resolver.names["moving.test"] = ["127.0.0.2"]
-        # What was resolved is remembered for 10 s, but as addresses that were checked: forget it here.
+        # Checked addresses are cached for 10 s.
         sender._transport._connector.clear_dns_cache()  # type: ignore[attr-defined]
         assert (await post(sender, url)).error == "denied"
         assert (wire.connections, resolver.asked) == (1, ["moving.test"] * 2)
 
 
-async def test_connects_to_what_was_checked() -> None:
-    """One look-up per connection: the address that was checked is the one connected to, not asked for again."""
+async def test_the_checked_address_is_connected_to_without_a_second_look_up() -> None:
+    """An answer that changes after the check has no effect."""
     async with listening(saying(OK)) as wire:
 
         class Changing(Names):
@@ -87,18 +87,18 @@ async def test_connects_to_what_was_checked() -> None:
             assert resolver.asked == ["flip.test"]
 
 
-async def test_second_wall() -> None:
-    """A denied address that comes past the resolver is refused where the socket is made."""
-    wall = GuardedSockets(ONE)
-    made = wall((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)))
+async def test_a_denied_address_past_the_resolver_is_denied_at_the_socket() -> None:
+    """The second check."""
+    sockets = GuardedSockets(ONE)
+    made = sockets((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)))
     made.close()
     for address in ("127.0.0.2", "10.0.0.1", "::1"):
         with pytest.raises(ConnectionDenied):
-            wall((socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)))
+            sockets((socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)))
 
 
-async def test_system_resolver() -> None:
-    """The system's resolver gives the addresses of this machine's own name, and an OSError for no name."""
+async def test_the_system_resolver_resolves_localhost_and_refuses_bad_names() -> None:
+    """A text that is no host name raises an `OSError`."""
     resolver = SystemResolver()
     found = await resolver.resolve("localhost", 80)
     assert {r["host"] for r in found} <= {"127.0.0.1", "::1"}
@@ -108,8 +108,8 @@ async def test_system_resolver() -> None:
     await resolver.close()
 
 
-async def test_allowed_network() -> None:
-    """What the operator allows is reached, by address and by name."""
+async def test_an_allowed_network_is_reached_by_address_and_name() -> None:
+    """Networks that the operator allows."""
     async with (
         listening(saying(OK)) as wire,
         sending(networks=LOOPBACK, resolver=lambda: Names(ok_test=["127.0.0.1"])) as sender,

@@ -29,7 +29,7 @@ def job(headers: tuple[tuple[str, str], ...] = (), **more: Any) -> Job:
     )
 
 
-def test_exactly_these() -> None:
+def test_an_attempt_has_exactly_these_headers() -> None:
     """The headers of an attempt, exactly and in order."""
     assert delivery_headers(EXECUTION, job((("X-Own", "1"),)), 3, 42, TRACE, 0) == [
         ("X-Own", "1"),
@@ -47,7 +47,7 @@ def test_exactly_these() -> None:
     ]
 
 
-def test_a_job_cannot_pretend() -> None:
+def test_a_job_cannot_replace_reserved_headers() -> None:
     """A job's header never replaces or repeats one of ours; those that are its own to choose, it chooses."""
     pretended = ("host", "Content-LENGTH", "user-agent", "idempotency-KEY", "Horae-Attempt", "HORAE-anything",
                  "TraceParent", "Webhook-Signature", "Transfer-Encoding", "Connection")  # fmt: skip
@@ -60,14 +60,14 @@ def test_a_job_cannot_pretend() -> None:
     assert (request.headers["Content-Type"], request.headers["Accept"]) == ("text/csv", "text/plain")
 
 
-def test_signature_of_the_specification() -> None:
+def test_the_signature_matches_the_example_of_the_specification() -> None:
     """The example that the Standard Webhooks libraries test themselves with."""
     assert signature_headers(
         ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
     )[2] == ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
 
 
-def test_signature_as_a_receiver_checks_it() -> None:
+def test_a_receiver_verifies_the_signature_of_each_attempt() -> None:
     """A receiver that knows the secret gets the same code; the id is stable over attempts, the time is the attempt's."""
     for attempt, now_ms in ((1, 1_795_651_205_999), (2, 1_795_651_290_000)):
         sent = dict(delivery_headers(EXECUTION, job(signing_secret=SECRET), attempt, 1, TRACE, now_ms))
@@ -78,7 +78,7 @@ def test_signature_as_a_receiver_checks_it() -> None:
 
 
 @pytest.mark.parametrize("body", ["", '{"a":1}', "plain", '{"ü":"€\\u0000"}', "{{executionId}}\r\n"])
-def test_signature_as_the_package_makes_it(body: str) -> None:
+def test_the_signature_equals_that_of_standardwebhooks(body: str) -> None:
     """Byte for byte what `standardwebhooks` signs, once for each secret, the empty body included."""
     other = "whsec_" + base64.b64encode(bytes(range(100, 124))).decode()
     sent = dict(signature_headers([SECRET, other], EXECUTION.id, 1_795_651_205, body.encode()))
@@ -86,7 +86,7 @@ def test_signature_as_the_package_makes_it(body: str) -> None:
     assert sent["webhook-signature"].split(" ") == [Webhook(s).sign(EXECUTION.id, at, body) for s in (SECRET, other)]
 
 
-def test_signed_for_the_time_it_leaves() -> None:
+def test_the_signed_timestamp_is_never_before_the_send_time() -> None:
     """Headers are made a little before the send time; the timestamp is that of sending, never before."""
     sent = dict(delivery_headers(EXECUTION, job(signing_secret=SECRET), 1, 1, TRACE, EXECUTION.send_ms - 900))
     assert sent["webhook-timestamp"] == str(EXECUTION.send_ms // 1000)

@@ -1,4 +1,4 @@
-"""Mail through a real SMTP server: what arrives, and what each refusal means."""
+"""Mail through a real SMTP server: what arrives, and how each refusal is judged."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SAID = orjson.dumps({"subject": "Job a is failing:\r\nBcc: x@y", "text": "Zoë: 
 
 
 @pytest.fixture
-def office() -> Iterator[PostOffice]:
-    with PostOffice() as found:
-        yield found
+def mail_server() -> Iterator[PostOffice]:
+    with PostOffice() as server:
+        yield server
 
 
 async def send(port: int, to: str = "mailto:ops@example.com,b@example.com", seconds: float = 5) -> Reply:
@@ -36,12 +36,12 @@ async def send(port: int, to: str = "mailto:ops@example.com,b@example.com", seco
     return await sender.send(sender.prepare(target, [("Horae-Execution-Id", "alert.1:0000000000001")]))
 
 
-async def test_a_letter_arrives_as_it_was_meant(office: PostOffice) -> None:
-    """Addresses, subject on one line, text in any language, and an id that stays the same when it comes twice."""
+async def test_a_mail_arrives_with_addresses_subject_text_and_a_stable_id(mail_server: PostOffice) -> None:
+    """The subject is one line, and the id is the same when the mail is sent twice."""
     for _ in range(2):
-        reply = await send(office.port)
+        reply = await send(mail_server.port)
         assert (reply.status, reply.error) == (250, None)
-    first, second = office.letters
+    first, second = mail_server.letters
     assert first["To"] == "ops@example.com, b@example.com"
     assert first["From"] == "Horae <horae@example.com>"
     assert first["Subject"] == "Job a is failing: Bcc: x@y"
@@ -54,30 +54,30 @@ async def test_a_letter_arrives_as_it_was_meant(office: PostOffice) -> None:
     ("answer", "verdict"),
     [("451 later", Verdict.RETRY), ("552 too much", Verdict.REFUSED), ("250 OK", Verdict.SUCCESS)],
 )
-async def test_what_the_server_says_of_a_message(office: PostOffice, answer: str, verdict: Verdict) -> None:
-    """4xx is tried again, 5xx is final: as RFC 5321 means them."""
-    office.answer = answer
-    reply = await send(office.port)
+async def test_4xx_is_retried_and_5xx_is_final(mail_server: PostOffice, answer: str, verdict: Verdict) -> None:
+    """As RFC 5321 defines them."""
+    mail_server.answer = answer
+    reply = await send(mail_server.port)
     assert verdict_of(reply.status, reply.error) is verdict
     assert answer.startswith("250") or answer[:3] in str(reply.detail)
 
 
-async def test_what_the_server_says_of_addresses(office: PostOffice) -> None:
-    """Refused for all: by the worst that may still go better. Refused for one: the others have it, and it is said."""
-    office.refuse = {"ops@example.com": "550 unknown", "b@example.com": "450 busy"}
-    reply = await send(office.port)
+async def test_a_mail_refused_for_some_recipients_is_a_success_that_names_them(mail_server: PostOffice) -> None:
+    """A mail refused for all recipients is retried if one of them was refused with 4xx only."""
+    mail_server.refuse = {"ops@example.com": "550 unknown", "b@example.com": "450 busy"}
+    reply = await send(mail_server.port)
     assert verdict_of(reply.status, reply.error) is Verdict.RETRY
-    office.refuse = {"ops@example.com": "550 unknown", "b@example.com": "550 unknown"}
-    reply = await send(office.port)
+    mail_server.refuse = {"ops@example.com": "550 unknown", "b@example.com": "550 unknown"}
+    reply = await send(mail_server.port)
     assert verdict_of(reply.status, reply.error) is Verdict.REFUSED
-    office.refuse = {"ops@example.com": "550 unknown"}
-    reply = await send(office.port)
+    mail_server.refuse = {"ops@example.com": "550 unknown"}
+    reply = await send(mail_server.port)
     assert verdict_of(reply.status, reply.error) is Verdict.SUCCESS
     assert "ops@example.com" in str(reply.detail)
 
 
-async def test_no_server_there_and_none_set() -> None:
-    """The first is tried again; the second is an operator's mistake, and says which."""
+async def test_an_unreachable_server_is_retried_and_a_missing_one_is_denied() -> None:
+    """A missing server is a mistake of the operator; the error names the setting."""
     reply = await send(free_port())
     assert (reply.error, verdict_of(reply.status, reply.error)) == ("connect", Verdict.RETRY)
     bare = Sender(httpx.MockTransport(lambda _: httpx.Response(200)))

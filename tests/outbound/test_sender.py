@@ -1,4 +1,4 @@
-"""The sender over httpx's own MockTransport: every outcome is a value."""
+"""The sender over the MockTransport of httpx: every result is a value."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def reply_to(handler: Callable[[httpx.Request], httpx.Response]) -> Reply:
     return await sender.send(sender.prepare(TARGET, [("A", "b")]))
 
 
-async def test_what_a_transport_is_given() -> None:
-    """A prepared request carries its deadlines, its body and its headers; the connect deadline never exceeds the total."""
+async def test_a_prepared_request_carries_deadlines_body_and_headers() -> None:
+    """The connect deadline never exceeds the total."""
     seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -50,7 +50,7 @@ async def test_what_a_transport_is_given() -> None:
         (errors.AddressDenied("x"), "denied"),
         (errors.DnsFailed("x"), "dns"),
         (errors.TlsFailed("x"), "tls"),
-        (errors.AnswerTooLarge("x"), "too_large"),
+        (errors.ResponseTooLarge("x"), "too_large"),
         (httpx.ConnectTimeout("x"), "timeout"),
         (httpx.ReadTimeout("x"), "timeout"),
         (httpx.ConnectError("x"), "connect"),
@@ -63,8 +63,8 @@ async def test_what_a_transport_is_given() -> None:
         (MemoryError(), "other"),
     ],
 )
-async def test_kinds(exc: Exception, kind: str) -> None:
-    """Every exception of a transport, foreseen or not, becomes one of the kinds."""
+async def test_every_exception_of_a_transport_becomes_an_error_kind(exc: Exception, kind: str) -> None:
+    """Expected or not."""
 
     def handler(_: httpx.Request) -> httpx.Response:
         raise exc
@@ -75,24 +75,26 @@ async def test_kinds(exc: Exception, kind: str) -> None:
 
 
 @pytest.mark.parametrize("exc", [httpx.ConnectTimeout("x"), httpx.ReadTimeout("x")])
-async def test_a_node_that_stood_still_does_not_blame_the_target(exc: Exception, monkeypatch: Any) -> None:
-    """A time-out that is noticed seconds too late is `stalled`: the answer may have come meanwhile."""
+async def test_a_time_out_noticed_late_is_stalled_not_a_time_out_of_the_target(
+    exc: Exception, monkeypatch: Any
+) -> None:
+    """The response may have arrived in time."""
     now = [100.0]
     monkeypatch.setattr("cluster.outbound.sender.time.monotonic", lambda: now[0])
 
     def handler(_: httpx.Request) -> httpx.Response:
-        now[0] += 7 + still
+        now[0] += 7 + stalled
         raise exc
 
-    for still, kind in ((0.9, "timeout"), (5.0, "stalled")):
+    for stalled, kind in ((0.9, "timeout"), (5.0, "stalled")):
         reply = await reply_to(handler)
         assert (reply.status, reply.error) == (None, kind)
-        assert reply.duration_ms == pytest.approx((7 + still) * 1000)
-    assert reply.detail == "this node stood still for 5.0 s: x"
+        assert reply.duration_ms == pytest.approx((7 + stalled) * 1000)
+    assert reply.detail == "this node stalled for 5.0 s: x"
 
 
-async def test_cancellation_passes() -> None:
-    """Only a cancellation leaves `send` as an exception."""
+async def test_only_a_cancellation_is_raised() -> None:
+    """Every other exception becomes a reply."""
     sender = Sender(httpx.MockTransport(lambda _: asyncio.sleep(60)))  # type: ignore[arg-type]
     task = asyncio.create_task(sender.send(sender.prepare(TARGET, [])))
     await asyncio.sleep(0)
@@ -120,8 +122,10 @@ async def test_cancellation_passes() -> None:
         ({"content-type": "text/plain; x=charset=latin-1"}, b"gr\xfcn", "gr\ufffdn"),
     ],
 )
-async def test_excerpts(headers: dict[str, str], content: bytes, excerpt: str | None) -> None:
-    """An excerpt is at most 2 KiB, never splits a character, and can be shown on a terminal without harm."""
+async def test_an_excerpt_is_cut_decoded_and_printable(
+    headers: dict[str, str], content: bytes, excerpt: str | None
+) -> None:
+    """It is at most 2 KiB, splits no character, and contains nothing that controls a terminal."""
     reply = await reply_to(lambda _: httpx.Response(200, headers=headers, content=content))
     assert reply.excerpt == excerpt
 
@@ -130,8 +134,8 @@ async def test_excerpts(headers: dict[str, str], content: bytes, excerpt: str | 
     st.lists(st.sampled_from(["=utf-8", "*=a", "*0=b", "*1*=''%e4", '="', "; charset", ";", "*", "=", "\xff", " "])),
     st.text(st.characters(max_codepoint=0xFF, exclude_characters="\r\n\0"), max_size=40),
 )
-async def test_whatever_a_target_says_the_result_is_a_value(of_type: list[str], later: str) -> None:
-    """No header that passes a parser makes `send` raise: then nobody would know what came of the request."""
+async def test_no_response_header_makes_send_raise(of_type: list[str], later: str) -> None:
+    """An exception would leave the result of the request unknown."""
     said = [
         (b"Content-Type", b"text/plain; charset" + "".join(of_type).encode("latin-1")),
         (b"Retry-After", later.encode("latin-1")),
@@ -153,15 +157,15 @@ SECRET = "schlüssel-0123"
     ],
     ids=["utf-8", "as it was sent", "json"],
 )
-async def test_an_answer_that_repeats_a_secret(headers: dict[str, str], content: bytes) -> None:
-    """Header values go out as Latin-1, and may come back so."""
+async def test_a_secret_is_redacted_from_the_excerpt(headers: dict[str, str], content: bytes) -> None:
+    """Header values are sent as Latin-1, and may be returned so."""
     sender = Sender(httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=b"you said " + content)))
     reply = await sender.send(sender.prepare(Target("http://a.test/", secrets=(SECRET,)), [("X-Key", SECRET)]))
     assert (reply.excerpt or "").strip('"').replace('"', "") == "you said (secret)"
 
 
-async def test_an_error_that_repeats_a_secret() -> None:
-    """What a transport complains of may be what the target said, and that what it was told."""
+async def test_a_secret_is_redacted_from_the_error_detail() -> None:
+    """An error may quote the response, and the response may repeat the request."""
 
     def broken(_: httpx.Request) -> httpx.Response:
         raise httpx.RemoteProtocolError(f"the answer is not HTTP: {SECRET!r}")
@@ -171,8 +175,8 @@ async def test_an_error_that_repeats_a_secret() -> None:
     assert (reply.error, reply.detail) == ("protocol", "the answer is not HTTP: '(secret)'")
 
 
-async def test_endless_streams_end() -> None:
-    """Whatever the transport, no more than 64 KiB of an answer are taken."""
+async def test_64_kib_of_an_endless_response_are_read() -> None:
+    """Over any transport."""
 
     async def endless() -> AsyncIterator[bytes]:
         while True:
@@ -198,21 +202,21 @@ async def test_endless_streams_end() -> None:
         (503, None, None),
     ],
 )
-async def test_retry_after(status: int, header: str | None, seconds: float | None) -> None:
-    """Retry-After is read as seconds or a date, on failures alone; what is neither is passed over."""
+async def test_retry_after_is_read_as_seconds_or_a_date(status: int, header: str | None, seconds: float | None) -> None:
+    """On failures only; a value that is neither is ignored."""
     headers = [] if header is None else [(b"Retry-After", header.encode())]
     assert (await reply_to(lambda _: httpx.Response(status, headers=headers))).retry_after_s == seconds
 
 
-async def test_retry_after_date() -> None:
+async def test_a_retry_after_date_counts_from_now() -> None:
     """A date means the time from now until then."""
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     reply = await reply_to(lambda _: httpx.Response(503, headers={"Retry-After": at}))
     assert reply.retry_after_s == pytest.approx(89, abs=3)
 
 
-async def test_unfit_urls_are_refused_not_raised() -> None:
-    """A URL that could never be sent to, however it got into a job, ends as `denied` and reaches no transport."""
+async def test_a_url_that_cannot_be_sent_to_is_denied() -> None:
+    """It is not given to the transport."""
     sender = Sender(httpx.MockTransport(lambda _: httpx.Response(200)))
     reply = await sender.send(sender.prepare(Target("http://256.1.1.1/"), []))
     assert (reply.status, reply.error) == (None, "denied")

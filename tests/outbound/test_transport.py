@@ -1,4 +1,4 @@
-"""The transport against real sockets that misbehave in every way a target can."""
+"""The transport against real sockets that behave and misbehave as targets do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from cluster.core.execution.model import Target
-from cluster.outbound.transport import ANSWER_LIMIT, AiohttpTransport
+from cluster.outbound.transport import RESPONSE_LIMIT, AiohttpTransport
 from tests.support.real_sender import LOOPBACK, Names, post, sending
 from tests.support.waiting import eventually
 from tests.support.wire import OK, Wire, cut, free_port, hanging, listening, saying, then_closing
@@ -29,8 +29,8 @@ def connector(sender: Sender) -> Any:
     return sender._transport._connector  # type: ignore[attr-defined]
 
 
-async def test_wire_is_exact() -> None:
-    """A request leaves as one piece with Host, Content-Length and the given headers in order, and nothing else."""
+async def test_a_request_is_written_exactly_in_one_piece() -> None:
+    """With Host, Content-Length and the given headers in order, and nothing else."""
     async with listening(saying(OK)) as wire, sending() as sender:
         target = Target(wire.url + "?a=%20b", body=b'{"n": 1}', timeout_seconds=5)
         reply = await sender.send(sender.prepare(target, [("User-Agent", "Horae/1"), ("X-Latin", "h\xe9")]))
@@ -42,15 +42,15 @@ async def test_wire_is_exact() -> None:
     ]
 
 
-async def test_empty_body_says_its_length() -> None:
-    """A POST without a body says Content-Length: 0."""
+async def test_a_request_without_body_has_content_length_0() -> None:
+    """Some targets reject a POST without Content-Length."""
     async with listening(saying(OK)) as wire, sending() as sender:
         await post(sender, wire.url, body=b"")
     assert b"Content-Length: 0\r\n" in wire.requests[0]
 
 
-async def test_any_httpx_client_can_use_it() -> None:
-    """The transport serves a plain httpx.AsyncClient too: it is an httpx transport like any other."""
+async def test_a_plain_httpx_client_can_use_the_transport() -> None:
+    """It is an httpx transport like any other."""
     async with (
         listening(saying(OK)) as wire,
         httpx.AsyncClient(transport=AiohttpTransport(LOOPBACK)) as client,
@@ -60,7 +60,7 @@ async def test_any_httpx_client_can_use_it() -> None:
     assert b"content-length: 1\r\n" in wire.requests[0].lower()
 
 
-async def test_connections_are_kept() -> None:
+async def test_connections_are_kept_between_requests() -> None:
     """Requests one after another share a connection; closing the sender closes it."""
     async with listening(saying(OK)) as wire, sending() as sender:
         for _ in range(5):
@@ -74,16 +74,16 @@ async def test_connections_are_kept() -> None:
         await eventually(closed, what="the connection is closed")
 
 
-async def test_connection_close_is_honoured() -> None:
-    """A target that says `Connection: close` is not sent another request on that connection."""
+async def test_a_connection_is_closed_after_connection_close() -> None:
+    """The next request uses a new connection."""
     answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
     async with listening(saying(answer)) as wire, sending() as sender:
         assert [(await post(sender, wire.url)).status for _ in range(2)] == [204, 204]
         assert wire.connections == 2
 
 
-async def test_idle_connections_end() -> None:
-    """An idle connection older than the keep-alive time is not used again."""
+async def test_a_connection_idle_for_longer_than_the_keepalive_is_not_used_again() -> None:
+    """The next request uses a new connection."""
     async with listening(saying(OK)) as wire, sending(keepalive_seconds=0.05) as sender:
         await post(sender, wire.url)
         at = time.monotonic()
@@ -96,8 +96,8 @@ async def test_idle_connections_end() -> None:
         assert wire.connections == 2
 
 
-async def test_closed_idle_connection_is_noticed() -> None:
-    """A target that closed an idle connection is sent the next request on a new one."""
+async def test_an_idle_connection_that_the_target_closed_is_replaced() -> None:
+    """The next request uses a new connection."""
     async with listening(then_closing(OK)) as wire, sending() as sender:
         assert (await post(sender, wire.url)).status == 200
 
@@ -109,8 +109,8 @@ async def test_closed_idle_connection_is_noticed() -> None:
         assert wire.connections == 2
 
 
-async def test_never_sent_twice() -> None:
-    """A kept connection that the target closes after taking the request: one `reset`, no silent second delivery."""
+async def test_a_request_on_a_connection_closed_meanwhile_is_not_sent_twice() -> None:
+    """A kept connection that the target closes after it received the request: one `reset`, no silent second delivery."""
 
     async def answer(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await wire.request(reader)
@@ -123,8 +123,8 @@ async def test_never_sent_twice() -> None:
         assert len(wire.requests) == 2
 
 
-async def test_unasked_answer_is_not_taken() -> None:
-    """Bytes that a target sends on an idle connection are never taken as the answer to the next request."""
+async def test_bytes_received_before_the_request_are_not_its_response() -> None:
+    """A target may send bytes on an idle connection, such as a 408."""
     late = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
 
     async def answer(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -152,8 +152,8 @@ async def test_unasked_answer_is_not_taken() -> None:
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: 100000000", b"Transfer-Encoding: chunked"])
-async def test_answers_are_capped(length: bytes) -> None:
-    """64 KiB of an answer are read; then the connection is closed, whatever else is on its way."""
+async def test_64_kib_of_a_response_are_read_and_the_connection_is_closed(length: bytes) -> None:
+    """The rest of the response, however long, is not read."""
     stopped = asyncio.Event()
 
     async def answer(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -171,13 +171,13 @@ async def test_answers_are_capped(length: bytes) -> None:
     async with listening(answer) as wire, sending() as sender:
         request = sender.prepare(Target(wire.url, timeout_seconds=5), [])
         response = await sender._transport.handle_async_request(request)
-        assert len(await response.aread()) == ANSWER_LIMIT
+        assert len(await response.aread()) == RESPONSE_LIMIT
         await asyncio.wait_for(stopped.wait(), 5)
         assert not connector(sender)._acquired
 
 
-async def test_answer_of_just_the_limit_keeps_its_connection() -> None:
-    """An answer that fits is read whole, and its connection is used again."""
+async def test_a_response_within_the_limit_keeps_its_connection() -> None:
+    """It is read to its end, and its connection is used again."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 65535\r\n\r\n" + b"y" * 65535
     async with listening(saying(answer)) as wire, sending() as sender:
         replies = [await post(sender, wire.url) for _ in range(3)]
@@ -185,17 +185,17 @@ async def test_answer_of_just_the_limit_keeps_its_connection() -> None:
         assert wire.connections == 1
 
 
-async def test_nothing_is_unpacked() -> None:
-    """A packed answer stays packed: 100 MB of zeros cost their 100 kB, of which at most 64 KiB are read."""
+async def test_a_compressed_response_is_not_decompressed() -> None:
+    """100 MB of zeros cost their 100 kB, of which at most 64 KiB are read."""
     bomb = gzip.compress(b"\0" * 100_000_000)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: " + str(len(bomb)).encode() + b"\r\n\r\n"
     async with listening(saying(head + bomb)) as wire, sending() as sender:
         reply = await post(sender, wire.url)
-        assert (reply.status, reply.excerpt) == (200, f"({ANSWER_LIMIT} bytes, gzip)")
+        assert (reply.status, reply.excerpt) == (200, f"({RESPONSE_LIMIT} bytes, gzip)")
 
 
-async def test_false_encoding_does_no_harm() -> None:
-    """An answer that only claims to be packed is a success all the same."""
+async def test_a_response_that_only_claims_to_be_compressed_is_a_success() -> None:
+    """The excerpt names the encoding and the length."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nplain"
     async with listening(saying(answer)) as wire, sending() as sender:
         assert (await post(sender, wire.url)).excerpt == "(5 bytes, gzip)"
@@ -203,7 +203,7 @@ async def test_false_encoding_does_no_harm() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_not_followed(status: int) -> None:
-    """A redirect is an answer like any other."""
+    """A redirect is a response like any other."""
     answer = f"HTTP/1.1 {status} Moved\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n".encode()
     async with listening(saying(answer)) as wire, sending() as sender:
         assert (await post(sender, wire.url)).status == status
@@ -211,7 +211,7 @@ async def test_redirects_are_not_followed(status: int) -> None:
 
 
 async def test_cookies_are_not_kept() -> None:
-    """What a target sets as a cookie does not come back to it."""
+    """A cookie that a target sets is not sent back."""
     answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
     async with listening(saying(answer)) as wire, sending() as sender:
         for _ in range(2):
@@ -219,8 +219,8 @@ async def test_cookies_are_not_kept() -> None:
         assert b"cookie" not in wire.requests[1].lower()
 
 
-async def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a proxy nor netrc of the environment plays a part."""
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a proxy nor a netrc file of the environment has an effect."""
     async with listening(saying(OK)) as wire, listening(saying(OK)) as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
@@ -231,15 +231,15 @@ async def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.Monk
         assert (len(wire.requests), proxy.connections) == (1, 0)
 
 
-async def test_interim_answers_are_passed_over() -> None:
-    """100 and 103 are not the answer."""
+async def test_interim_responses_are_skipped() -> None:
+    """100 and 103 are followed by the response."""
     answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK
     async with listening(saying(answer)) as wire, sending() as sender:
         assert [(await post(sender, wire.url)).status for _ in range(2)] == [200, 200]
 
 
-async def test_answer_until_close() -> None:
-    """An answer without a length ends with its connection."""
+async def test_a_response_without_length_ends_with_its_connection() -> None:
+    """As HTTP/1.0 defines it."""
     async with listening(then_closing(b"HTTP/1.0 200 OK\r\n\r\nuntil the end")) as wire, sending() as sender:
         assert (await post(sender, wire.url)).excerpt == "until the end"
 
@@ -263,8 +263,8 @@ async def drip_head(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.St
 
 
 @pytest.mark.parametrize("answer", [hanging, drip, drip_head])
-async def test_total_deadline(answer: Any) -> None:
-    """The deadline is for all of it: a target that is silent, or drips, gets no more time than one that hangs."""
+async def test_the_total_deadline_covers_slow_and_silent_responses(answer: Any) -> None:
+    """A target that sends byte after byte gets no more time than one that sends nothing."""
     async with listening(answer) as wire, sending() as sender:
         began = time.monotonic()
         reply = await post(sender, wire.url, seconds=0.3)
@@ -275,8 +275,8 @@ async def test_total_deadline(answer: Any) -> None:
         assert not connector(sender)._acquired
 
 
-async def test_connect_deadline() -> None:
-    """Name, TCP and TLS together have the connect deadline, however long the request may take."""
+async def test_the_connect_deadline_covers_the_tls_handshake() -> None:
+    """Name, TCP and TLS share the connect deadline, however long the request may take."""
 
     async def silent(_: Wire, reader: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -288,8 +288,8 @@ async def test_connect_deadline() -> None:
         assert 0.19 < time.monotonic() - began < 1.5
 
 
-async def test_connect_deadline_of_a_full_backlog() -> None:
-    """A target whose queue of connections is full is a connection that is not made in time."""
+async def test_a_full_backlog_is_a_connect_time_out() -> None:
+    """The target accepts no connection in time."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -304,8 +304,8 @@ async def test_connect_deadline_of_a_full_backlog() -> None:
         assert (reply.error, reply.detail) == ("timeout", "no connection in time")
 
 
-async def test_slow_names_count_as_connecting() -> None:
-    """A name server that does not answer is a connection that is not made in time."""
+async def test_a_slow_name_server_is_a_connect_time_out() -> None:
+    """Resolving the name is a part of connecting."""
 
     class Slow(Names):
         async def resolve(self, *_: Any, **__: Any) -> Any:
@@ -315,23 +315,23 @@ async def test_slow_names_count_as_connecting() -> None:
         assert (await post(sender, "http://slow.test/")).error == "timeout"
 
 
-async def test_refused() -> None:
-    """Nobody listening is `connect`, in the system's words."""
+async def test_a_closed_port_is_a_connect_error() -> None:
+    """The detail is the text of the system."""
     async with sending() as sender:
         reply = await post(sender, f"http://127.0.0.1:{free_port()}/")
         assert (reply.error, reply.detail) == ("connect", "cannot connect to 127.0.0.1: connection refused")
 
 
-async def test_no_such_name() -> None:
-    """A name that nobody can resolve is `dns`; `.invalid` never can be."""
+async def test_a_name_that_does_not_exist_is_a_dns_error() -> None:
+    """Names under `.invalid` never exist (RFC 2606)."""
     async with sending() as sender:
         reply = await post(sender, "http://nothing.invalid/", seconds=30)
         assert reply.error == "dns"
         assert "nothing.invalid cannot be resolved" in (reply.detail or "")
 
 
-async def test_name_that_is_none() -> None:
-    """What cannot be a name at all is `dns` too, not an error of ours."""
+async def test_a_text_that_is_no_host_name_is_a_dns_error() -> None:
+    """Not an internal error."""
     async with sending() as sender:
         assert (await post(sender, f"http://{'a' * 70}.invalid/")).error == "dns"
 
@@ -346,7 +346,7 @@ def names() -> Names:
     return Names(target_test=["127.0.0.1"], other_test=["127.0.0.1"])
 
 
-async def test_tls_keeps_the_name() -> None:
+async def test_tls_uses_the_name_and_the_checked_address() -> None:
     """The connection goes to the checked address; Host, SNI and the certificate are those of the name."""
     asked: list[str | None] = []
     context = server_tls()
@@ -359,8 +359,8 @@ async def test_tls_keeps_the_name() -> None:
         assert f"Host: target.test:{wire.port}\r\n".encode() in wire.requests[0]
 
 
-async def test_tls_of_a_stranger() -> None:
-    """A certificate that nobody known signed is `tls`, and nothing is sent."""
+async def test_a_certificate_of_an_unknown_authority_is_a_tls_error() -> None:
+    """Nothing is sent."""
     async with listening(saying(OK), server_tls()) as wire, sending(resolver=names) as sender:
         reply = await post(sender, f"https://target.test:{wire.port}/")
         assert reply.error == "tls"
@@ -368,16 +368,16 @@ async def test_tls_of_a_stranger() -> None:
         assert wire.requests == []
 
 
-async def test_tls_of_another_name() -> None:
-    """A certificate for another name is `tls`."""
+async def test_a_certificate_for_another_name_is_a_tls_error() -> None:
+    """Nothing is sent."""
     trusting = ssl.create_default_context(cafile=TLS / "ca.pem")
     async with listening(saying(OK), server_tls()) as wire, sending(resolver=names, ssl_context=trusting) as sender:
         reply = await post(sender, f"https://other.test:{wire.port}/")
         assert (reply.error, wire.requests) == ("tls", [])
 
 
-async def test_tls_with_plain_http() -> None:
-    """A target that does not speak TLS is `tls`."""
+async def test_a_target_without_tls_is_a_tls_error() -> None:
+    """It answers the handshake in plain HTTP."""
 
     async def plain(_: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(10)
@@ -388,8 +388,8 @@ async def test_tls_with_plain_http() -> None:
 
 
 @pytest.mark.parametrize("reset", [True, False])
-async def test_tls_cut_short(reset: bool) -> None:
-    """A target that hangs up in the middle of the handshake is `tls`."""
+async def test_a_connection_closed_during_the_handshake_is_a_tls_error(reset: bool) -> None:
+    """Whether it is closed or reset."""
 
     async def answer(_: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(5)
@@ -416,8 +416,8 @@ async def resetting(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.St
     ],
     ids=["reset", "closed", "in the status line", "in the body", "in the chunks"],
 )
-async def test_reset(answer: Any) -> None:
-    """A connection that ends before the answer does is `reset`: half a success is none."""
+async def test_a_connection_that_ends_before_the_response_is_a_reset(answer: Any) -> None:
+    """Half a success is no success."""
     async with listening(answer) as wire, sending() as sender:
         reply = await post(sender, wire.url)
         assert (reply.status, reply.error) == (None, "reset"), reply
@@ -430,8 +430,8 @@ async def test_reset(answer: Any) -> None:
     [b"X-A: " + b"a" * 20_000, b"X-A" + b"a" * 20_000 + b": b", b"\r\n".join([b"X-A: b"] * 1000)],
     ids=["value", "name", "count"],
 )
-async def test_too_large(head: bytes) -> None:
-    """Headers beyond what is read are `too_large`."""
+async def test_headers_above_the_limit_are_too_large(head: bytes) -> None:
+    """By the length of a value, of a name, and by their number."""
     async with listening(saying(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")) as wire, sending() as sender:
         assert (await post(sender, wire.url)).error == "too_large"
 
@@ -447,8 +447,8 @@ async def test_too_large(head: bytes) -> None:
     ],
     ids=["ssh", "no status", "length", "chunk", "101"],
 )
-async def test_not_http(said: bytes) -> None:
-    """What is no answer in HTTP is `protocol`."""
+async def test_a_response_that_is_not_http_is_a_protocol_error(said: bytes) -> None:
+    """The connection is closed."""
     async with listening(saying(said)) as wire, sending() as sender:
         reply = await post(sender, wire.url)
         assert (reply.status, reply.error) == (None, "protocol"), reply
@@ -466,24 +466,24 @@ async def test_not_http(said: bytes) -> None:
     ],
     ids=["value", "name", "status line", "length", "chunk"],
 )
-async def test_what_is_not_http_is_not_quoted(said: bytes) -> None:
-    """A target that repeats what it was sent may repeat a secret, in whatever form: what we say of it holds none of it."""
+async def test_a_protocol_error_does_not_quote_the_response(said: bytes) -> None:
+    """A target that repeats its request may repeat a secret, in any form."""
     async with listening(saying(said)) as wire, sending() as sender:
         reply = await post(sender, wire.url)
         assert reply.error == "protocol"
         assert "canary" not in (reply.detail or "")
 
 
-async def test_nothing_is_smuggled() -> None:
-    """A line break in a header never reaches the wire."""
+async def test_a_line_break_in_a_header_is_not_sent() -> None:
+    """It would be a second header or request."""
     async with listening(saying(OK)) as wire, sending() as sender:
         request = sender.prepare(Target(wire.url), [("X-A", "b\r\nX-Evil: 1")])
         assert (await sender.send(request)).error == "protocol"
         assert wire.connections == 0
 
 
-async def test_cancelled_sends_leak_nothing() -> None:
-    """Requests that are cancelled close their connections, and the sender goes on."""
+async def test_cancelled_requests_close_their_connections() -> None:
+    """Also requests that are cancelled while they connect."""
     async with listening(hanging) as wire, sending() as sender:
         tasks = [asyncio.create_task(post(sender, wire.url)) for _ in range(20)]
 
@@ -506,8 +506,8 @@ async def test_cancelled_sends_leak_nothing() -> None:
         assert not connector(sender)._conns
 
 
-async def test_answer_before_the_body_was_read() -> None:
-    """A target that refuses a large body without reading it ends the request; it does not hang."""
+async def test_a_response_before_the_body_was_read_ends_the_request() -> None:
+    """A target that refuses a large body without reading it does not make the request hang."""
 
     async def answer(_: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -519,8 +519,8 @@ async def test_answer_before_the_body_was_read() -> None:
         assert reply.status == 413 or reply.error == "reset"
 
 
-async def test_many_at_once() -> None:
-    """200 in flight: all are answered, each on its own connection or one that came free."""
+async def test_200_concurrent_requests_are_answered() -> None:
+    """Each uses a connection of its own, or one that became free."""
     async with listening(saying(OK)) as wire, sending() as sender:
         for _ in range(3):
             replies = await asyncio.gather(*(post(sender, wire.url) for _ in range(200)))

@@ -28,6 +28,7 @@ from cluster.worker.claim import Claimer
 from cluster.worker.record import Recorder
 from tests.simulation.model import turn
 from tests.simulation.world import START_MS, Broken, World
+from tests.support.engine import leader_context
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Document
@@ -106,7 +107,7 @@ class Changing:
             wanted = self._definition()
             act: Any = random.choice(
                 (
-                    lambda n, wanted=wanted, now=now: jobs._change(
+                    lambda n, wanted=wanted, now=now: jobs.change_job(
                         db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.NO_PRECONDITION
                     ),
                     lambda n, now=now: jobs.pause(db, n, now),
@@ -121,7 +122,7 @@ class Changing:
     def _create(self, wanted: Definition) -> Any:
         db: Any = self.world.store
         now = self.world.clock().now_ms()
-        return lambda n: jobs._change(
+        return lambda n: jobs.change_job(
             db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.NO_PRECONDITION
         )
 
@@ -140,8 +141,9 @@ class Changing:
         w = self.world
         await turn(after)
         store, elector, census, clock = w.store, Trusting(next(self._terms), w), Census(), w.clock()
-        leader = Leader(*[_any(x) for x in (store, clock, TIMINGS, elector, census)])
-        leader._replayed_at = leader._swept_at = float("inf")
+        context = leader_context(_any(store), _any(clock), elector.trusted_term, TIMINGS)
+        leader = Leader(context, _any(elector), _any(census))
+        leader._next_run.update(replay=float("inf"), sweep=float("inf"))
         while w.now < until:
             elector.until = w.now + TIMINGS.leader_lease - TIMINGS.margin
             try:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cluster.core.execution.model import Target
-    from cluster.worker.leases import HeldBatch
+    from cluster.worker.held_batch import HeldBatch
 
 SLOW_SECONDS = 4.5
 DEFINITIONS = {
@@ -111,7 +111,7 @@ class Machines:
             self._mended()
         finally:
             for worker in self.workers.values():
-                worker.dispatcher.halt()
+                worker.dispatcher.run_queue.stop()
             self.loop.failure = None
             self.loop.close()
         return self.world

@@ -95,14 +95,14 @@ class Rules:
     def _leased(self, node: str, execution: str) -> None:
         m = self.machines
         held = m.held(node, execution)
-        now = m.workers[node]._clock.monotonic()
+        now = m.workers[node].context.clock.monotonic()
         if held is None or held.lost or now >= held.valid_until:
             raise Broken(f"{execution} is sent after the lease of {node} has ended")
         for other, worker in m.workers.items():
             theirs = worker.held.get(held.batch.id)
             if other == node or other in m.loop.dead or theirs is None or theirs.lost:
                 continue
-            if worker._clock.monotonic() < theirs.valid_until:
+            if worker.context.clock.monotonic() < theirs.valid_until:
                 raise Broken(f"{node} and {other} trust their lease of one batch")
 
     def _not_too_old(self, execution: str, retry: RetryPolicy) -> None:

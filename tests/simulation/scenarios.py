@@ -37,6 +37,7 @@ from cluster.worker.record import Recorder
 from tests.simulation.leases import Leases
 from tests.simulation.model import turn
 from tests.simulation.world import START_MS, Broken, World
+from tests.support.engine import leader_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +128,15 @@ class WritingDown:
     async def _lead(self, term: Term) -> None:
         """Trusts its term for ever: a leader that was frozen just after it asked is no better."""
         w = self.world
-        step = self._materialiser(_any(w.store), TIMINGS, lambda: term, lambda: f"b{next(self._ids)}", 1.0).step
+        context = leader_context(
+            _any(w.store),
+            _any(w.clock()),
+            lambda: term,
+            TIMINGS,
+            new_batch_id=lambda: f"b{next(self._ids)}",
+            retention_days=1.0,
+        )
+        step = self._materialiser(context).step
         for _ in range(3):
             await step(w.clock().now_ms(), 2)
             await turn(6.0)

@@ -65,17 +65,17 @@ def _forgone_not_told(patch: pytest.MonkeyPatch) -> None:
     async def forgone(*_: Any) -> int:
         return 0
 
-    patch.setattr(Settler, "_record_forgone", forgone)
+    patch.setattr(Settler, "_record_missed", forgone)
 
 
 def _rows_go_on(patch: pytest.MonkeyPatch) -> None:
     """Rows and ranges move on past a change that settling has not seen. The engine did until this found it."""
-    patch.setattr(Materialiser, "_changing", _nothing)
+    patch.setattr(Materialiser, "_keys_with_pending_change", _nothing)
 
 
 def _ranges_go_on(patch: pytest.MonkeyPatch) -> None:
     """The same for ranges that are caught up."""
-    patch.setattr(CatchUp, "_changing", _nothing)
+    patch.setattr(CatchUp, "_has_pending_change", _nothing)
 
 
 def _shorter_range_stays(patch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def _left_out_not_told(patch: pytest.MonkeyPatch) -> None:
     async def untold(*_: Any) -> list[Any]:
         return []
 
-    patch.setattr(CatchUp, "_untold", untold)
+    patch.setattr(CatchUp, "_newly_missed", untold)
 
 
 def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:
 
 def _never_taken_over(patch: pytest.MonkeyPatch) -> None:
     """What was written down under an older schedule is not taken over by the new one that owes it too."""
-    patch.setattr("cluster.store.enqueue._reown", _nothing)
+    patch.setattr("cluster.store.enqueue._adopt", _nothing)
     patch.setattr("cluster.store.enqueue._lost", _nothing)
 
 

@@ -25,6 +25,7 @@ from cluster.store.backfills import Backfill
 from cluster.store.batches import ClaimFilter
 from cluster.store.engine_jobs import JobSchedulePage
 from cluster.store.history import MissedRange
+from cluster.store.queries import leased_executions
 from cluster.store.schedules import ScheduleRow
 from tests.simulation.model import Store
 from tests.simulation.twins import TWINS
@@ -44,6 +45,7 @@ MODULES: dict[str, Any] = {
     "engine_jobs": engine_jobs,
     "backfills": backfills,
     "permits": permits,
+    "queries.leased_executions": leased_executions,
 }
 OFTEN = ["executions"] * 3 + ["batches"] * 3 + ["history"] * 2 + ["jobs"] * 3 + ["engine_jobs"] * 2
 CALLS = 600
@@ -87,8 +89,10 @@ class Caller:
 
     def call(self) -> tuple[str, str, tuple[Any, ...]]:
         """Module, function and arguments, the database left out."""
-        module = self.random.choice([*OFTEN, "leases", "schedules", "backfills", "permits"])
-        name, args = getattr(self, f"_{module}")()
+        module = self.random.choice(
+            [*OFTEN, "leases", "schedules", "backfills", "permits", "queries.leased_executions"]
+        )
+        name, args = getattr(self, f"_{module.rpartition('.')[2]}")()
         return module, name, args
 
     def _executions(self) -> tuple[str, tuple[Any, ...]]:
@@ -245,9 +249,11 @@ class Caller:
                 ("read", ("g",)),
                 ("write", ("g", seen, then)),
                 ("release", (back,)),
-                ("leased_ids", (IDS,)),
             ]
         )
+
+    def _leased_executions(self) -> tuple[str, tuple[Any, ...]]:
+        return "leased_ids", (IDS,)
 
     def learn(self, answer: Any) -> None:
         if isinstance(answer, Batch):

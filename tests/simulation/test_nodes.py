@@ -10,21 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cluster.worker.execution_states import ExecutionState
 from cluster.worker.pending import Unsent
 from cluster.worker.record import AS_RETRY, MoveOptions, Recorder
 from cluster.worker.release import Releaser
 from tests.simulation import model, twins
 from tests.simulation.explore import explore, first_to_show
 from tests.simulation.nodes import Machines
+from tests.simulation.world import Broken
+from tests.support import execution_paths
+from tests.support.execution_paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.core.execution.model import Rescheduled, RetryPolicy
-    from cluster.worker.leases import HeldBatch
+    from cluster.worker.held_batch import HeldBatch
 
 STORMS, QUIET = 250, 60
 BROKEN_RUNS = 10_000
+STEPS_SEEN = 20
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +41,28 @@ def _quiet(seed: int) -> Machines:
     return Machines(seed, trouble=0.0)
 
 
+@pytest.mark.takes(13)
 @pytest.mark.timeout(900)
-def test_no_storm_breaks_a_rule() -> None:
-    """Faults, freezes, deaths and a SIGTERM: the rules hold after each callback, and in the end all is as it should."""
-    assert len(explore(Machines, STORMS)) == STORMS
+def test_no_storm_breaks_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults, freezes, deaths and a SIGTERM: the rules hold after each callback, and in the end all is as it should.
+    Every execution goes through its states as the table of `execution_states` has them."""
+    paths = Paths()
+    execution_paths.install(monkeypatch, paths)
+    seen = set[tuple[ExecutionState, ExecutionState]]()
+
+    class Followed(Machines):
+        def _between(self, node: str) -> None:
+            super()._between(node)
+            if paths.broken:
+                raise Broken(paths.broken[0])
+
+    def followed(seed: int) -> Machines:
+        seen.update(paths.steps())
+        paths.clear()
+        return Followed(seed)
+
+    assert len(explore(followed, STORMS)) == STORMS
+    assert len(seen) > STEPS_SEEN, "the storms go by many ways"
 
 
 @pytest.mark.timeout(900)
@@ -103,7 +126,7 @@ def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
     async def live(_: Any, ids: Any) -> set[str]:
         return set(ids)
 
-    patch.setattr("cluster.store.permits.leased_ids", live)
+    patch.setattr("cluster.store.queries.leased_executions.leased_ids", live)
 
 
 def _kept_attempts_not_counted(patch: pytest.MonkeyPatch) -> None:
@@ -156,7 +179,7 @@ def _drain_forgets(patch: pytest.MonkeyPatch) -> None:
     """A node that stops drops what it has not sent, and does not hand it back."""
 
     async def put_back(self: Releaser, held: HeldBatch, *_: Any) -> int:
-        return len(self._dispatcher.withdraw(held))
+        return len(self._context.unsent.withdraw(held))
 
     patch.setattr(Releaser, "release", put_back)
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cluster.worker.claim import ClaimedBatch
-from cluster.worker.leases import SuspectSlot
+from cluster.worker.claiming import Claiming, SuspectSlot
 from cluster.worker.record import AS_RETRY, MoveOptions, Recorder
-from cluster.worker.worker import Worker
 from tests.simulation import twins
 from tests.simulation.explore import explore, first_to_show
 from tests.simulation.poison import Poisoned
@@ -57,14 +56,14 @@ def _never_split(patch: pytest.MonkeyPatch) -> None:
 
 def _removed_before_the_split(patch: pytest.MonkeyPatch) -> None:
     """The old batch goes before its executions have others."""
-    real = Worker._take_on
+    real = Claiming.take_on
 
-    async def take_on(self: Worker, claimed: ClaimedBatch) -> None:
+    async def take_on(self: Claiming, claimed: ClaimedBatch) -> None:
         if claimed.must_split:
             await self._recorder.delete_finished([claimed.batch])
         await real(self, claimed)
 
-    patch.setattr(Worker, "_take_on", take_on)
+    patch.setattr(Claiming, "take_on", take_on)
 
 
 def _moved_with(patch: pytest.MonkeyPatch, change: Callable[[MoveOptions], MoveOptions]) -> None:

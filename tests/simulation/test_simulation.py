@@ -40,6 +40,7 @@ def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     twins.install(monkeypatch)
 
 
+@pytest.mark.takes(25)
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("scenario", RUNS)
 def test_no_interleaving_breaks_an_invariant(scenario: type[Any]) -> None:

@@ -24,6 +24,7 @@ from tests.simulation.model import turn
 from tests.simulation.nodes import DEFINITIONS, DUES, Machines
 from tests.simulation.scenarios import JOBS, KEY
 from tests.simulation.world import START_MS, Broken, World
+from tests.support.engine import leader_context
 
 HOUR = 3_600_000
 CHANGES = (
@@ -66,7 +67,8 @@ class Succession:
         w = self.world
         elector = Elector(*_twins(w.store, w.clock(), self._timings, name, name))
         ids = self._ids
-        step = Materialiser(*_twins(w.store, self._timings, elector.trusted_term, lambda: f"b{next(ids)}", 7.0)).step
+        shared = *_twins(w.store, w.clock()), elector.trusted_term, self._timings
+        step = Materialiser(leader_context(*shared, new_batch_id=lambda: f"b{next(ids)}")).step
         await turn(w.random.random())
         while True:
             if await elector.step() is not None:
@@ -171,7 +173,8 @@ class Across:
     async def _lead(self, term: Term) -> None:
         store = self.world.store
         ids = self._ids
-        step = Materialiser(*_twins(store, Timings(), lambda: term, lambda: f"b{next(ids)}", 7.0)).step
+        shared = *_twins(store, self.world.clock()), lambda: term
+        step = Materialiser(leader_context(*shared, new_batch_id=lambda: f"b{next(ids)}")).step
         while store.rows[self._key].next_ms < self._start + 7 * HOUR:
             try:
                 await step(store.rows[self._key].next_ms - 10_000, 2)
@@ -186,6 +189,7 @@ DIFFERENT: dict[type[Any], float] = {Succession: 0.5, Loss: 0.95, Across: 0.75}
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.takes(5)
 @pytest.mark.parametrize("scenario", RUNS)
 def test_everything_comes_when_it_should(scenario: type[Any]) -> None:
     """Invariant 5 of `cluster/README.md`, and its section about time."""

@@ -80,12 +80,13 @@ TWINS: dict[str, dict[str, Any]] = {
         "read": model_jobs.permits_read,
         "write": model_jobs.permits_write,
         "release": model_jobs.permits_give_back,
-        "leased_ids": model_jobs.permits_live,
     },
+    "queries.leased_executions": {"leased_ids": model_jobs.permits_live},
 }
 LOGGING = (
     "leader.elector leader.materialise leader.quarantine leader.settle leader.catch_up leader.leader "
-    "worker.claim worker.record worker.worker worker.results worker.release worker.dispatch worker.prepare "
+    "worker.claim worker.claiming worker.record worker.worker worker.lease_keeper worker.results worker.effects "
+    "worker.release worker.dispatch worker.prepare worker.probe_lottery worker.tasks "
     "worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers loops store.mongo.operation"
 )
 
@@ -147,10 +148,10 @@ def install(patch: pytest.MonkeyPatch) -> None:
             patch.setattr(f"cluster.store.{module}.{name}", function)
     for step in LOGGING.split():
         patch.setattr(f"cluster.{step}.log", Silent())
-    for step in ("worker.record", "worker.results"):
+    for step in ("worker.record", "worker.effects"):
         patch.setattr(f"cluster.{step}.retry_while_unavailable", _retry_while_unavailable)
-    for step in ("worker.worker", "worker.results", "worker.rate_limiter"):
+    for step in ("worker.claiming", "worker.results", "worker.rate_limiter"):
         patch.setattr(f"cluster.{step}.random", LUCK)
     patch.setattr("cluster.worker.worker.CircuitBreakers", NoBreakers)
-    patch.setattr("cluster.worker.worker.MIN_IDLE", 0.4)  # fewer polls make more runs
-    patch.setattr("cluster.worker.worker.MAX_IDLE", 1.6)
+    patch.setattr("cluster.worker.claiming.MIN_IDLE", 0.4)  # fewer polls make more runs
+    patch.setattr("cluster.worker.claiming.MAX_IDLE", 1.6)

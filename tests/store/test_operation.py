@@ -1,4 +1,4 @@
-"""What the driver says becomes what the engine understands: not done, perhaps done, or a fault of ours."""
+"""Errors of the driver become errors of the store: not applied, outcome unknown, or refused."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ INTERRUPTED = {"code": 11602, "codeName": "InterruptedDueToReplStateChange", "er
     ],
     ids=lambda x: x.__name__ if isinstance(x, type) else str(x)[:30],
 )
-def test_what_the_driver_says(exc: PyMongoError, ours: type[StoreError]) -> None:
-    """A primary that steps down in the middle of a write says that it was done, and it may be undone yet: unknown."""
+def test_each_driver_error_becomes_the_right_store_error(exc: PyMongoError, ours: type[StoreError]) -> None:
+    """A write whose primary steps down may still be rolled back, so its outcome is unknown."""
     with pytest.raises(StoreError) as caught, operation():
         raise exc
     assert type(caught.value) is ours
     assert caught.value.__cause__ is exc
 
 
-async def test_a_request_to_a_node_that_is_stopping_is_no_fault() -> None:
-    """Its connections are closed: 503 and not 500."""
+async def test_an_operation_after_shutdown_is_store_unavailable() -> None:
+    """The API answers 503 and not 500."""
     client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
         "mongodb://127.0.0.1:1", serverSelectionTimeoutMS=100
     )
     await client.close()
-    with pytest.raises(StoreUnavailable, match="stopping"), operation():
+    with pytest.raises(StoreUnavailable, match="shutting down"), operation():
         await client.horae.jobs.find_one({})

@@ -1,4 +1,4 @@
-"""Secrets at rest: what is stored, what is sent, what the wrong key does, and that no canary is found anywhere."""
+"""Secrets at rest: encryption, sending, a wrong key, rotation, and that no secret is found anywhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from cluster.clock import Clock
-from cluster.core.documents.job_json import DocumentLimits, job_document, read_spec
+from cluster.core.documents.job_json import DocumentLimits, job_document, read_job
 from cluster.core.errors import InvalidInput, UndecryptableSecret
 from cluster.core.timings import Timings
 from cluster.outbound.sender import Sender
@@ -23,9 +23,11 @@ from cluster.store import jobs as stored
 from cluster.store.maintenance import rotate_secrets
 from cluster.store.mongo.encryption import Keyring
 from cluster.usecases import jobs
+from cluster.usecases.executions import trigger
 from cluster.worker.worker import Worker, WorkerSettings
 from ops.cli import cli
 from tests.support.api_client import RULES
+from tests.support.job_changes import patch_job
 from tests.support.waiting import eventually
 from tests.support.wire import listening
 
@@ -48,13 +50,13 @@ SPEC: dict[str, Any] = {
 
 
 async def make(db: Database, **fields: Any) -> None:
-    await jobs.put(db, "j", read_spec({**SPEC, **fields}, RULES.context), Clock().now_ms())
+    await jobs.put(db, "j", read_job({**SPEC, **fields}, RULES.context), Clock().now_ms())
 
 
 async def run_once(db: Database) -> dict[str, Any]:
-    """Trigger the job, let a real worker send it over a real socket; what history holds then."""
+    """Trigger the job and let a real worker send it over a real socket. Returns its record in history."""
     clock = Clock()
-    name = await jobs.trigger(db, "j", clock.now_ms())
+    name = await trigger(db, "j", clock.now_ms())
     sender = Sender(AiohttpTransport(RULES.networks))
     worker = Worker(db, clock, Timings(), sender, WorkerSettings("w"))
     worker.start()
@@ -74,7 +76,7 @@ async def dump(db: Database) -> bytes:
 
 
 async def echo(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A target that repeats everything it was sent."""
+    """A target that repeats its request."""
     said = await wire.request(reader)
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(said) + said)
     await writer.drain()
@@ -87,8 +89,8 @@ def parsed(raw: bytes) -> tuple[dict[str, str], bytes]:
     return {name.lower(): value for name, _, value in lines}, body
 
 
-async def test_what_a_receiver_gets(database: Database) -> None:
-    """Secrets arrive in the clear, names are filled in, and both signatures verify over the bytes that arrived."""
+async def test_a_receiver_gets_decrypted_secrets_and_valid_signatures(database: Database) -> None:
+    """Templates are filled in, and both signatures verify over the bytes that arrived."""
     async with listening(echo) as wire:
         await make(database, api=wire.url)
         run = await run_once(database)
@@ -107,8 +109,10 @@ async def test_what_a_receiver_gets(database: Database) -> None:
         Webhook(NEW).verify(body.decode() + " ", headers)
 
 
-async def test_no_canary_is_found(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not in the database, its history of an echoing target included, nor in what is shown, exported or logged."""
+async def test_no_secret_is_found_in_database_output_or_log(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither in the record of a target that repeats its request, nor in what is shown, exported or logged."""
     async with listening(echo) as wire:
         await make(database, api=wire.url)
         await make(database, api=wire.url, schedule="0 0 4 * * *", auth={"type": "bearer", "token": "canary-token-0"})
@@ -124,44 +128,44 @@ async def test_no_canary_is_found(database: Database, capsys: pytest.CaptureFixt
     assert b"sealed:" not in await dump(database)
 
 
-async def test_marks_keep_what_is_stored(database: Database) -> None:
-    """What was read can be sent back, by PUT and in a patch, and nothing changes; a mark without a secret is a fault."""
+async def test_a_secret_placeholder_keeps_the_stored_secret(database: Database) -> None:
+    """A job document can be sent back by PUT or as a patch. A placeholder without a stored secret is a fault."""
     await make(database)
     before = await stored.get(database, "j")
     assert before is not None
     back = job_document(before.definition)
     assert back["headers"]["X-Api-Key"] == {"secret": True}
     assert back["auth"] == {"type": "basic", "username": "me", "password": {"secret": True}}
-    after, created = await jobs.put(database, "j", read_spec(back, RULES.context), Clock().now_ms())
+    after, created = await jobs.put(database, "j", read_job(back, RULES.context), Clock().now_ms())
     assert (after, created) == (before, False)
-    patched = await jobs.patch(database, "j", {"name": "n"}, RULES.context, Clock().now_ms())
+    patched = await patch_job(database, "j", {"name": "n"}, RULES.context, Clock().now_ms())
     assert patched.definition == replace(before.definition, name="n")
-    with pytest.raises(InvalidInput, match=r"headers\.X-Api-Key: holds no secret yet"):
-        await jobs.put(database, "other", read_spec(back, RULES.context), Clock().now_ms())
-    fewer = await jobs.patch(database, "j", {"headers": {"X-Api-Key": None}, "auth": None, "signingSecret": None,
+    with pytest.raises(InvalidInput, match=r"headers\.X-Api-Key: has no stored secret"):
+        await jobs.put(database, "other", read_job(back, RULES.context), Clock().now_ms())
+    fewer = await patch_job(database, "j", {"headers": {"X-Api-Key": None}, "auth": None, "signingSecret": None,
                                              "previousSigningSecret": None}, RULES.context, Clock().now_ms())  # fmt: skip
     assert fewer.definition == replace(before.definition.without_secrets(), name="n")
 
 
-async def test_a_secret_stays_with_its_job(database: Database) -> None:
-    """Sealed text that is moved to another job or field does not open; each sealing differs."""
-    vault = database.keyring
-    sealed = vault.encrypt("s3cret", "a", "auth")
-    assert vault.decrypt(sealed, "a", "auth") == "s3cret"
-    assert vault.encrypt("s3cret", "a", "auth") != sealed
+async def test_a_secret_moved_to_another_job_or_field_is_not_decrypted(database: Database) -> None:
+    """Each encryption of a text differs."""
+    keyring = database.keyring
+    stored_form = keyring.encrypt("s3cret", "a", "auth")
+    assert keyring.decrypt(stored_form, "a", "auth") == "s3cret"
+    assert keyring.encrypt("s3cret", "a", "auth") != stored_form
     for job_id, field in (("b", "auth"), ("a", "headers.X")):
         with pytest.raises(UndecryptableSecret):
-            vault.decrypt(sealed, job_id, field)
+            keyring.decrypt(stored_form, job_id, field)
 
 
-async def test_the_wrong_key_is_said(database: Database) -> None:
-    """A run ends as dead with the key's id; the job can be read, changed and paused, and keeps what it cannot open."""
+async def test_an_execution_with_an_undecryptable_secret_is_dead_and_names_the_key(database: Database) -> None:
+    """The job can be read, changed and paused, and keeps the secrets that cannot be decrypted."""
     await make(database)
     other = replace(database, keyring=Keyring((bytes([1]) * 32,)))
     run = await run_once(other)
     assert run["state"] == "dead"
     assert "HORAE_SECRET_KEY does not hold" in run["reason"]
-    await jobs.patch(other, "j", {"name": "n"}, RULES.context, Clock().now_ms())
+    await patch_job(other, "j", {"name": "n"}, RULES.context, Clock().now_ms())
     await jobs.pause(other, "j", Clock().now_ms())
     job = await stored.get(database, "j")
     assert job is not None
@@ -169,10 +173,10 @@ async def test_the_wrong_key_is_said(database: Database) -> None:
     assert job.definition.secret_headers == (("X-Api-Key", "canary-header-0"),)
 
 
-async def test_no_key_no_secrets(database: Database) -> None:
-    """Without a key a job with secrets is refused, each of them named; without secrets it is not."""
+async def test_without_a_key_a_job_with_secrets_is_refused(database: Database) -> None:
+    """Each secret is named. A job without secrets is accepted."""
     with pytest.raises(InvalidInput) as refused:
-        read_spec(SPEC, DocumentLimits(RULES.networks, can_encrypt=False).context)
+        read_job(SPEC, DocumentLimits(RULES.networks, can_encrypt=False).context)
     assert {f.path for f in refused.value.faults} == {
         "headers.X-Api-Key", "auth.password", "signingSecret", "previousSigningSecret"
     }  # fmt: skip
@@ -180,14 +184,16 @@ async def test_no_key_no_secrets(database: Database) -> None:
     with pytest.raises(InvalidInput, match="HORAE_SECRET_KEY"):
         await make(bare)
     plain = {"schedule": "0 0 3 * * *", "api": SPEC["api"]}
-    await jobs.put(bare, "p", read_spec(plain, RULES.context), Clock().now_ms())
+    await jobs.put(bare, "p", read_job(plain, RULES.context), Clock().now_ms())
 
 
-async def test_rotation(database: Database, mongodb_uri: str, db_name: str) -> None:
-    """With new,old every secret is sealed again, what no key opens is named, and a second run finds nothing to do."""
+async def test_rotation_encrypts_every_secret_with_the_first_key(
+    database: Database, mongodb_uri: str, db_name: str
+) -> None:
+    """Undecryptable secrets are named, and a second rotation changes nothing."""
     await make(database)
     lost = replace(database, keyring=Keyring((bytes([9]) * 32,)))
-    await jobs.put(lost, "lost", read_spec(SPEC, RULES.context), Clock().now_ms())
+    await jobs.put(lost, "lost", read_job(SPEC, RULES.context), Clock().now_ms())
     keys = ",".join(base64.b64encode(bytes([n]) * 32).decode() for n in (7, 0))
     environment = {"MONGODB_URI": mongodb_uri, "DB_NAME": db_name, "HORAE_SECRET_KEY": keys}
 
@@ -210,21 +216,21 @@ async def test_rotation(database: Database, mongodb_uri: str, db_name: str) -> N
     ("fields", "path", "words"),
     [
         ({"body": {"a": ["{{nope}}"]}}, "body", "scheduledAt.*executionId.*jobId.*attempt"),
-        ({"body": "x {{ 1 + 1 }}"}, "body", "not known"),
-        ({"headers": {"X": "{{secret}}"}}, "headers.X", "not known"),
+        ({"body": "x {{ 1 + 1 }}"}, "body", "unknown name"),
+        ({"headers": {"X": "{{secret}}"}}, "headers.X", "unknown name"),
         ({"headers": {"X": {"secret": 3}}}, "headers.X", "must be a string"),
         ({"headers": {"X": {"secret": "a\nb"}}}, "headers.X", "printable"),
-        ({"headers": {"authorization": "x"}, "auth": {"type": "bearer", "token": "t"}}, "auth", "leave one out"),
+        ({"headers": {"authorization": "x"}, "auth": {"type": "bearer", "token": "t"}}, "auth", "remove one of them"),
         ({"auth": {"type": "basic", "username": "a"}}, "auth", "username and password"),
         ({"auth": {"type": "basic", "username": "a:b", "password": "p"}}, "auth", "colon"),
-        ({"auth": {"type": "bearer", "token": "a b"}}, "auth", "blanks"),
+        ({"auth": {"type": "bearer", "token": "a b"}}, "auth", "spaces"),
         ({"auth": {"type": "digest"}}, "auth.type", "basic"),
         ({"previousSigningSecret": "whsec_x"}, "previousSigningSecret", "whsec_"),
     ],
 )
-def test_faults(fields: dict[str, Any], path: str, words: str) -> None:
-    """What is wrong is named with its field, and the fault never repeats a value."""
+def test_a_faulty_secret_names_its_field_and_not_its_value(fields: dict[str, Any], path: str, words: str) -> None:
+    """Every kind of fault."""
     plain = {"schedule": "0 0 3 * * *", "api": SPEC["api"]}
     with pytest.raises(InvalidInput, match=words) as refused:
-        read_spec({**plain, **fields}, RULES.context)
+        read_job({**plain, **fields}, RULES.context)
     assert [f.path for f in refused.value.faults] == [path]

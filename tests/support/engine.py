@@ -15,6 +15,7 @@ from cluster.core.ids import lane_of
 from cluster.core.schedule.schedule import parse_schedule
 from cluster.core.targets import parse_target
 from cluster.core.timings import Timings
+from cluster.leader.context import LeaderContext, MaterialiseTracer
 from cluster.leader.elector import Elector
 from cluster.leader.leader import Leader
 from cluster.leader.liveness import Liveness
@@ -112,7 +113,14 @@ async def lead(db: Database, clock: Clock, name: str = "a", timings: Timings | N
     before = await leases.read(db)
     assert await leases.take_over(db, before, name, name)
     elector._term = Term(before.term + 1, name, clock.monotonic() + 3600)
-    return Leader(db, clock, timings, elector, Liveness())
+    return Leader(leader_context(db, clock, elector.trusted_term, timings), elector, Liveness())
+
+
+def leader_context(
+    db: Database, clock: Clock, trusted_term: Callable[[], Term], timings: Timings | None = None, **more: Any
+) -> LeaderContext:
+    """What the steps of a leader share; nothing is traced."""
+    return LeaderContext(db, clock, timings or Timings(), trusted_term, MaterialiseTracer(None, clock), **more)
 
 
 async def settle_all(leader: Leader, clock: Crank) -> None:

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from cluster.core.errors import ConfigurationError
 from ops.support.embedded_mongodb import EmbeddedMongod, free_port, mongod_binary
-from tests.support import run_guard
+from tests.support import leftovers
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def server() -> Iterator[str]:
     except ConfigurationError:
         yield from container()
         return
-    directory = run_guard.database_directory()
+    directory = leftovers.directory()
     embedded = EmbeddedMongod(directory)
     try:
         yield embedded.acquire().uri

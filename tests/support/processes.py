@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 from pymongo import MongoClient
 
 from ops.support.embedded_mongodb import free_port
+from tests.support import plain_http
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class Receiver:
 
     def _up(self) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/stats").status_code == 200
+            return plain_http.get(f"http://127.0.0.1:{self.port}/stats").status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -146,18 +148,16 @@ class Nodes:
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz").status_code == 200
+            return plain_http.get(f"{self.url}/readyz").status_code == 200
         except httpx.HTTPError:
             return False
 
     def alive(self) -> dict[str, int]:
         """Node ids with their pids, of those whose process exists and is a child of this serve."""
-        children = {
-            int(p)
-            for p in subprocess.run(
-                ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
-            ).stdout.split()
-        }
+        try:
+            children = {p.pid for p in psutil.Process(self.process.pid).children()}
+        except psutil.NoSuchProcess:
+            return {}
         return {d["_id"]: d["pid"] for d in self.db["nodes"].find() if d["pid"] in children}
 
     def leader(self) -> str | None:
@@ -168,14 +168,14 @@ class Nodes:
         os.kill(self.alive()[node], number)
 
     def post(self, path: str, body: Any = None) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, timeout=30)
+        return plain_http.post(f"{self.url}{path}", json=body, timeout=30)
 
     def put(self, path: str, body: Any) -> None:
-        assert httpx.put(f"{self.url}{path}", json=body, timeout=10).status_code in (200, 201)
+        assert plain_http.put(f"{self.url}{path}", json=body, timeout=10).status_code in (200, 201)
 
     def load(self, jobs: list[dict[str, Any]]) -> None:
         body = "\n".join(json.dumps(j) for j in jobs)
-        answer = httpx.post(
+        answer = plain_http.post(
             f"{self.url}/jobs/import", content=body, headers={"Content-Type": "application/x-ndjson"}, timeout=60
         )
         assert answer.status_code == 200, answer.text

@@ -33,4 +33,4 @@ def wait_until(condition: Callable[[], T | None], seconds: float = 15.0, what: s
             return result
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what or condition} (last: {result!r})")
-        time.sleep(0.02)
+        time.sleep(0.05)

@@ -35,14 +35,23 @@ async def owed(db: Database, *jobs: str, batch: str = "b", **fields: Any) -> lis
     return found
 
 
+async def record_all(w: Worker) -> None:
+    """Record the results that there are."""
+    await w.results.record(w.context.records.take())
+
+
+async def recorded(db: Database, count: int) -> bool:
+    """Whether history has so many executions."""
+    return await db.api["history"].count_documents({}) >= count
+
+
 async def run_dry(w: Worker) -> None:
     """Claim, send and record until nothing is left that can be done now."""
-    while await w.claim_once():
+    while await w.claiming.claim_once():
         pass
     while w.held:
         await asyncio.sleep(0.005)
-        results, w.results.unrecorded = w.results.unrecorded, []
-        await w.results.record(results)
+        await record_all(w)
     await w.results.record([])
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import orjson
 import pytest
 from standardwebhooks import Webhook
 
+from tests.support import plain_http
 from tests.support.ears import Ear, PostOffice
 from tests.support.waiting import wait_until
 
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
 
 
+@pytest.mark.takes(18)
 def test_a_job_that_always_fails_alerts_once_on_each_channel_and_once_when_it_is_well(
     cluster: Callable[..., Nodes],
 ) -> None:
@@ -39,10 +40,10 @@ def test_a_job_that_always_fails_alerts_once_on_each_channel_and_once_when_it_is
             ("chat", {"type": "slack", "url": f"{ear.url}/chat"}),
             ("mail", {"type": "email", "to": ["ops@example.com"]}),
         ):
-            assert httpx.put(f"{nodes.url}/channels/{name}", json=channel).status_code == 201
+            assert plain_http.put(f"{nodes.url}/channels/{name}", json=channel).status_code == 201
         rules = {"channels": ["hook", "chat", "mail"], "onDead": True}
         job = {"schedule": "* * * * * *", "api": f"{ear.url}/job", "retry": {"maxAttempts": 1}, "alerts": rules}
-        assert httpx.put(f"{nodes.url}/jobs/bad", json=job).status_code == 201
+        assert plain_http.put(f"{nodes.url}/jobs/bad", json=job).status_code == 201
         wait_until(lambda: ear.at("/hook") and ear.at("/chat") and office.letters, 30, "the first alerts")
         leader = nodes.leader()
         assert leader is not None
@@ -71,5 +72,5 @@ def test_a_job_that_always_fails_alerts_once_on_each_channel_and_once_when_it_is
 
 
 def listed(nodes: Nodes, state: str) -> list[tuple[Any, Any]]:
-    items = httpx.get(f"{nodes.url}/alerts?state={state}").json()["items"]
+    items = plain_http.get(f"{nodes.url}/alerts?state={state}").json()["items"]
     return [(i["jobId"], i["kind"]) for i in items]

@@ -58,6 +58,7 @@ def now(nodes: Nodes) -> Any:
     return nodes.client.admin.command("hello")["localTime"]
 
 
+@pytest.mark.takes(25)
 def test_one_probe_in_the_cluster_and_its_node_is_killed(cluster: Callable[..., Nodes]) -> None:
     """Three nodes, a target that breaks: one request finds out whether it is back, whoever else has work for it. Its
     node is killed while it waits; another node probes, and all that was held back is delivered, late and not lost."""

@@ -18,6 +18,7 @@ from pymongo import MongoClient
 from cluster.core.errors import ConfigurationError
 from ops.local import local_cluster
 from ops.support.embedded_mongodb import free_port, mongod_binary
+from tests.support import plain_http
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Topology:
     def ready(self) -> bool:
         assert self.process.poll() is None, self.process.stdout and self.process.stdout.read()
         try:
-            return httpx.get(f"http://127.0.0.1:{self.front}/readyz").status_code == 200
+            return plain_http.get(f"http://127.0.0.1:{self.front}/readyz").status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -86,7 +87,7 @@ class Topology:
         return None
 
     def delivered(self) -> int:
-        return int(httpx.get(f"http://127.0.0.1:{self.receiver}/stats").json()["total"])
+        return int(plain_http.get(f"http://127.0.0.1:{self.receiver}/stats").json()["total"])
 
     def end(self) -> str:
         os.killpg(self.process.pid, signal.SIGINT)
@@ -94,6 +95,7 @@ class Topology:
         return output
 
 
+@pytest.mark.takes(27)
 @pytest.mark.skipif(bool(missing()), reason=missing())
 def test_one_command_delivers_through_the_death_of_a_primary_and_a_node(tmp_path: Path) -> None:
     """A job created through nginx is delivered; kill -9 of the primary and of a serve at once, and every second's
@@ -102,7 +104,7 @@ def test_one_command_delivers_through_the_death_of_a_primary_and_a_node(tmp_path
     family: list[psutil.Process] = []
     try:
         wait_until(topology.ready, 60, "readiness through nginx")
-        made = httpx.put(
+        made = plain_http.put(
             f"http://127.0.0.1:{topology.front}/jobs/tick",
             json={"schedule": "* * * * * *", "api": f"http://127.0.0.1:{topology.receiver}/ok", "type": "ATLEAST_ONCE"},
         )
@@ -117,7 +119,7 @@ def test_one_command_delivers_through_the_death_of_a_primary_and_a_node(tmp_path
 
         def recorded() -> bool:
             try:
-                answer = httpx.get(f"http://127.0.0.1:{topology.front}/jobs/tick/executions?limit=100", timeout=5)
+                answer = plain_http.get(f"http://127.0.0.1:{topology.front}/jobs/tick/executions?limit=100", timeout=5)
             except httpx.HTTPError:
                 return False
             done = {e["executionId"] for e in answer.json() if e["state"] == "succeeded"} if answer.is_success else ()
@@ -125,7 +127,7 @@ def test_one_command_delivers_through_the_death_of_a_primary_and_a_node(tmp_path
 
         wait_until(recorded, 45, "every second around the deaths is delivered and recorded")
         wait_until(lambda: all(topology.pids()[name] != before[name] for name in dead), 20, "the dead run again")
-        assert httpx.get(f"http://127.0.0.1:{topology.front}/metrics").status_code == 404
+        assert plain_http.get(f"http://127.0.0.1:{topology.front}/metrics").status_code == 404
         family = psutil.Process(topology.process.pid).children(recursive=True)
         assert len(family) >= 8
         output = topology.end()

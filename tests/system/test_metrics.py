@@ -19,6 +19,7 @@ from api.resources.metric_series import CLUSTER, WORKER, sample_names
 from api.resources.metrics import MAX_HOSTS, _breaker_states, render_exposition
 from cluster.store import breakers
 from ops.server.shared_slots import SLOT_BYTES, SharedSlots
+from tests.support import plain_http
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from cluster.store.mongo.client import Database
+
+pytestmark = pytest.mark.takes(18)
 
 ROOT = Path(__file__).parents[2]
 GOOD, TWICE, BAD = 52, 8, 4
@@ -68,7 +71,7 @@ def _rfc3339(ms: int) -> str:
 
 def families(nodes: Nodes) -> list[Metric]:
     """One scrape over a connection of its own, so that the kernel picks the worker."""
-    answer = httpx.get(f"{nodes.url}/metrics", timeout=10)
+    answer = plain_http.get(f"{nodes.url}/metrics", timeout=10)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain")
     return list(text_string_to_metric_families(answer.text))

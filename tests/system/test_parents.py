@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from ops.support.embedded_mongodb import EmbeddedMongod, free_port
+from tests.support import plain_http
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def _gone(processes: list[psutil.Process]) -> bool:
     return not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.takes(10)
 def test_nodes_drain_when_their_arbiter_is_killed(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
     """Not left behind serving, and not held up by an idle connection: what they hold is handed back, the lease free."""
     nodes = cluster(2)
@@ -52,6 +54,7 @@ def test_nodes_drain_when_their_arbiter_is_killed(cluster: Callable[..., Nodes],
     assert nodes.db["nodes"].count_documents({}) == 0
 
 
+@pytest.mark.takes(12)
 def test_a_second_sigterm_changes_nothing(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
     """To every process, as an impatient supervisor sends it, while a request is in flight: it is still finished."""
     nodes = cluster(1)
@@ -72,6 +75,7 @@ def test_a_second_sigterm_changes_nothing(cluster: Callable[..., Nodes], receive
     assert nodes.leader() is None
 
 
+@pytest.mark.takes(15)
 def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     """Nodes, receiver and the embedded MongoDB see that it is gone and end as they would have been asked to."""
     ports = [free_port(), free_port()]
@@ -100,6 +104,6 @@ def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
 
 def _arrived(port: int) -> int:
     try:
-        return int(httpx.get(f"http://127.0.0.1:{port}/stats").json()["total"])
+        return int(plain_http.get(f"http://127.0.0.1:{port}/stats").json()["total"])
     except httpx.HTTPError:
         return 0

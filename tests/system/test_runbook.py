@@ -11,13 +11,12 @@ from string import Template
 from typing import TYPE_CHECKING
 
 import click
-import httpx
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from ops.cli import cli
-from tests.support import live
+from tests.support import live, plain_http
 from tests.support.processes import Receiver, end
 from tests.support.waiting import wait_until
 
@@ -54,19 +53,21 @@ def world(mongodb_uri: str, db_name: str, tmp_path: Path) -> Iterator[dict[str, 
         with live.node(mongodb_uri, db_name) as url:
             for job, path in (("nightly", "/ok"), ("broken", "/status/404")):
                 body = {"schedule": "0 0 3 * * *", "api": f"{receiver.url}{path}", "type": "ATLEAST_ONCE"}
-                assert httpx.put(f"{url}/jobs/{job}", json=body).status_code == 201
+                assert plain_http.put(f"{url}/jobs/{job}", json=body).status_code == 201
             stuck = {
                 "schedule": "@daily",
                 "api": f"{receiver.url}/hang",
                 "timeoutSeconds": 4,
                 "retry": {"maxAttempts": 1},
             }
-            httpx.put(f"{url}/jobs/stuck", json=stuck).raise_for_status()
-            execution = httpx.post(f"{url}/jobs/broken/trigger").json()["executionId"]
+            plain_http.put(f"{url}/jobs/stuck", json=stuck).raise_for_status()
+            execution = plain_http.post(f"{url}/jobs/broken/trigger").json()["executionId"]
             wait_until(
-                lambda: httpx.get(f"{url}/executions/{execution}").json().get("state") == "failed", 20, "the failure"
+                lambda: plain_http.get(f"{url}/executions/{execution}").json().get("state") == "failed",
+                20,
+                "the failure",
             )
-            (node,) = (n["nodeId"] for n in httpx.get(f"{url}/cluster").json()["nodes"])
+            (node,) = (n["nodeId"] for n in plain_http.get(f"{url}/cluster").json()["nodes"])
             yield {
                 "HORAE_URL": url,
                 "MONGODB_URI": mongodb_uri,
@@ -83,7 +84,7 @@ def world(mongodb_uri: str, db_name: str, tmp_path: Path) -> Iterator[dict[str, 
 
 def held(world: dict[str, str]) -> str:
     """A batch that the node holds now: its only execution gets no answer."""
-    httpx.post(f"{world['HORAE_URL']}/jobs/stuck/trigger").raise_for_status()
+    plain_http.post(f"{world['HORAE_URL']}/jobs/stuck/trigger").raise_for_status()
 
     def found() -> str | None:
         batches = json.loads(run("horae leases --json", world)[1])["batches"]
@@ -113,6 +114,7 @@ def run(command: str, world: dict[str, str]) -> tuple[int, str]:
     return shell.returncode, shell.stdout + shell.stderr
 
 
+@pytest.mark.takes(12)
 def test_every_command_does_what_it_says(world: dict[str, str]) -> None:
     """Status 0, and each text that stands below a command is in what it prints."""
     assert len(steps()) > 20

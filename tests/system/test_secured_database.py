@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from click.testing import CliRunner
 from pymongo import MongoClient
@@ -21,7 +20,7 @@ from ops.cli import cli
 from ops.local import bootstrap
 from ops.server.serve import check_database, warn_if_unencrypted
 from ops.support.embedded_mongodb import free_port, mongod_binary
-from tests.support import live
+from tests.support import live, plain_http
 from tests.support.mongo import needs_mongod
 from tests.support.processes import Receiver, end
 from tests.support.waiting import wait_until
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-pytestmark = [needs_mongod, pytest.mark.timeout(120)]
+pytestmark = [needs_mongod, pytest.mark.timeout(120), pytest.mark.takes(15)]
 
 DB = "horae"
 
@@ -143,17 +142,17 @@ def test_horae_runs_with_exactly_that_user(secured: Secured, receiver: Receiver)
     """Start-up checks, a leader, leases by $$NOW, deliveries, history, keys, and every command that reads."""
     environment = {"MONGODB_URI": secured.uri, "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8"}
     with live.node(secured.uri, DB) as url:
-        made = httpx.put(
+        made = plain_http.put(
             f"{url}/jobs/tick",
             json={"schedule": "* * * * * *", "api": f"{receiver.url}/ok", "type": "ATLEAST_ONCE"},
         )
         assert made.status_code == 201, made.text
 
         def succeeded() -> bool:
-            return any(e["state"] == "succeeded" for e in httpx.get(f"{url}/jobs/tick/executions").json())
+            return any(e["state"] == "succeeded" for e in plain_http.get(f"{url}/jobs/tick/executions").json())
 
         wait_until(succeeded, 20, "a delivery on record")
-        assert httpx.get(f"{url}/cluster").json()["leader"]["nodeId"]
+        assert plain_http.get(f"{url}/cluster").json()["leader"]["nodeId"]
         for arguments in (["nodes"], ["leader"], ["leases"], ["backlog"], ["explain", "tick"]):
             done = horae(*arguments, "--json", **environment)
             assert done.exit_code == 0, done.output

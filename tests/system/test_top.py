@@ -118,6 +118,7 @@ def world(tmp_path: Path) -> Iterator[tuple[Nodes, int, dict[str, str]]]:
         embedded.release()
 
 
+@pytest.mark.takes(25)
 def test_it_is_legible_and_survives(world: tuple[Nodes, int, dict[str, str]]) -> None:
     """At 80x24 and 120x40, through a resize, a killed leader and a MongoDB that stands still; Ctrl-C gives the terminal
     back.

@@ -88,6 +88,7 @@ def run_one(nodes: Nodes, world: World) -> str:
     return str(wait_until(done, 20, "an execution that succeeded"))
 
 
+@pytest.mark.takes(10)
 def test_one_trace_from_materialise_to_record(tmp_path: Path, mongodb_uri: str, db_name: str, world: World) -> None:
     """The collector gets one tree per execution, and targets are told the span of their attempt, marked as sampled."""
     nodes = Nodes(tmp_path, mongodb_uri, db_name, 1, OTEL_EXPORTER_OTLP_ENDPOINT=world.url)

@@ -7,7 +7,6 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from bson.datetime_ms import DatetimeMS
 from click.testing import CliRunner
@@ -16,7 +15,7 @@ from cluster.core.errors import ConfigurationError, Conflict
 from cluster.store.maintenance import migrate
 from cluster.store.mongo import schema
 from ops.cli import cli
-from tests.support import live
+from tests.support import live, plain_http
 from tests.support.engine import job_document, put_jobs, rows
 from tests.support.waiting import eventually
 
@@ -41,6 +40,7 @@ async def before(db: Database, jobs: int) -> None:
     await put_jobs(db, *documents)
 
 
+@pytest.mark.takes(12)
 async def test_upgrade_with_a_live_node(
     database: Database, mongodb_uri: str, db_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,7 +52,7 @@ async def test_upgrade_with_a_live_node(
     with live.node(mongodb_uri, db_name) as url:
         assert await schema.version_of(database) == 1
         job = {"schedule": "* * * * * *", "api": "http://127.0.0.1:1/x", "retry": {"maxAttempts": 1}}
-        httpx.put(f"{url}/jobs/live", json=job).raise_for_status()
+        plain_http.put(f"{url}/jobs/live", json=job).raise_for_status()
 
         async def delivered(since: int) -> bool:
             query = {"job_id": "live", "due_at": {"$gte": DatetimeMS(since)}, "attempts.0": {"$exists": True}}
@@ -77,12 +77,12 @@ async def test_upgrade_with_a_live_node(
         assert [d["_id"] for d in await rows(database, "meta") if d["_id"] == "migration"] == []
         since = int(time.time() * 1000)
         await eventually(lambda: delivered(since), 15)
-        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert plain_http.get(f"{url}/readyz").status_code == 200
     again = await migrate.migrate(database)
     assert (again.before, again.changed) == (2, 0)
 
 
-@pytest.mark.parametrize(("version", "words"), [(3, "a newer Horae has been here"), (0, "of the releases between")])
+@pytest.mark.parametrize(("version", "words"), [(3, "a newer release has migrated it"), (0, "of the releases between")])
 async def test_other_versions_are_refused(
     database: Database, mongodb_uri: str, db_name: str, version: int, words: str
 ) -> None:

@@ -8,8 +8,9 @@ import httpx
 from structlog.testing import capture_logs
 
 from cluster.core.histogram import Histogram
-from cluster.node import DIGEST_HOSTS, Node, NodeSettings
+from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
+from cluster.stats_rollup import DIGEST_HOSTS
 from tests.support.engine import worker
 from tests.support.workers import owed, run_dry
 
@@ -38,8 +39,8 @@ async def test_the_worst_hosts_get_a_line_each() -> None:
         for _ in range(n + 1):
             node.worker.stats.failures.add(f"https://h{n}.example/x", "timeout", f"j{n}:1")
     with capture_logs() as lines:
-        node._log_failing_hosts()
-        node._log_failing_hosts()
+        node.stats_rollup.log_failing_hosts()
+        node.stats_rollup.log_failing_hosts()
     assert [line["event"] for line in lines] == ["target_failing"] * DIGEST_HOSTS + ["more_targets_failing"]
     assert (lines[0]["host"], lines[0]["attempts"], lines[0]["execution"]) == ("h29.example", 30, "j29:1")
     assert (lines[-1]["hosts"], lines[-1]["attempts"]) == (20, sum(range(1, 21)))

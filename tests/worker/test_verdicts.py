@@ -62,7 +62,7 @@ CELLS = {
 }  # fmt: skip
 
 
-async def test_every_cell_of_the_table(database: Database) -> None:
+async def test_every_answer_has_the_verdict_of_the_table(database: Database) -> None:
     """What a target answers, or does not, decides whether it is final, tried again, or fails at once."""
     async with listening(by_path) as wire:
         base = f"http://127.0.0.1:{wire.port}"
@@ -70,8 +70,8 @@ async def test_every_cell_of_the_table(database: Database) -> None:
             await owed(
                 database, f"a{answer}", batch=f"b{answer}", url=f"{base}/{answer}", retry=RETRY, timeout_seconds=0.5
             )
-        nobody = f"http://127.0.0.1:{free_port()}/"
-        await owed(database, "refused", batch="c", url=nobody, retry=RETRY)
+        closed = f"http://127.0.0.1:{free_port()}/"
+        await owed(database, "refused", batch="c", url=closed, retry=RETRY)
         await owed(database, "unknown", batch="d", url="http://no-such-host.invalid/", retry=RETRY)
         await owed(database, "denied", batch="e", url="http://10.0.0.1/", retry=RETRY)
         w = real_worker(database)
@@ -85,7 +85,7 @@ async def test_every_cell_of_the_table(database: Database) -> None:
     assert not final.keys() & again.keys()
 
 
-async def test_an_odd_answer_is_the_trouble_of_nobody_else(database: Database) -> None:
+async def test_an_odd_answer_does_no_harm_to_other_executions(database: Database) -> None:
     """A content type that breaks a reader is an answer like any other: it is recorded, and so are the others of its batch."""
 
     async def odd(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,7 +105,7 @@ async def test_an_odd_answer_is_the_trouble_of_nobody_else(database: Database) -
     assert found == dict.fromkeys(names, ("succeeded", 1))
 
 
-async def test_gone_pauses_the_job_with_a_reason(database: Database) -> None:
+async def test_410_pauses_the_job_with_the_reason(database: Database) -> None:
     """After 410 the job is paused and says why; one that was given another target meanwhile is left alone."""
     await owed(database, "gone", batch="b1", url="http://a.example/x")
     await owed(database, "moved", batch="b2", url="http://a.example/x")
@@ -138,7 +138,7 @@ async def test_gone_pauses_the_job_with_a_reason(database: Database) -> None:
         ([202], 500, "dead"),
     ],
 )
-async def test_a_job_says_itself_what_success_is(
+async def test_a_job_names_its_own_success_codes(
     database: Database, success: list[Any], status: int, state: str
 ) -> None:
     """`successCodes` take the place of 2xx; the rest of the table stays."""
@@ -174,7 +174,7 @@ async def test_retry_after_is_honoured(database: Database, status: int, after: s
     assert least - 0.1 <= waits <= most + 0.5
 
 
-async def test_age_ends_it(database: Database) -> None:
+async def test_an_execution_older_than_its_maximum_age_is_not_sent_again(database: Database) -> None:
     """No attempt begins later than `maxAgeSeconds` after it was due, the first one included."""
     now = Clock().now_ms()
     await owed(database, "never", batch="b1", retry={**RETRY, "max_age_seconds": 60.0})

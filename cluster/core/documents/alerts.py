@@ -1,4 +1,4 @@
-"""Alert rules and channels as users write them."""
+"""Alert rules and channels as JSON documents."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(
 
 
 def check_channel(name: str) -> str:
-    """A channel's name that may be used. Raises a fault."""
+    """Check the name of a channel. Raises a fault."""
     if not CHANNEL_NAME.match(name):
-        raise invalid("must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
+        raise invalid("must have 1 to 64 characters out of A-Z a-z 0-9 _ -")
     return name
 
 
-def _different(names: list[str]) -> list[str]:
+def _unique(names: list[str]) -> list[str]:
     if len(set(names)) != len(names):
-        raise invalid("must not name the same one twice")
+        raise invalid("must not contain the same entry twice")
     return names
 
 
@@ -39,47 +39,47 @@ def _address(text: str) -> str:
 
 
 class AlertSpec(Model):
-    """When somebody is told, and how. One alert when something begins, one when it ends."""
+    """When channels are notified. One alert when an incident begins, one when it is over."""
 
-    channels: Annotated[list[Annotated[str, AfterValidator(check_channel)]], AfterValidator(_different)] = Field(
+    channels: Annotated[list[Annotated[str, AfterValidator(check_channel)]], AfterValidator(_unique)] = Field(
         max_length=MAX_CHANNELS,
-        description="Names of channels (`PUT /channels/{name}`). Empty: no alerts, whatever the default says.",
+        description="Names of channels (`PUT /channels/{name}`). Empty: no alerts, not even those of the default rules.",
         examples=[["ops"]],
     )
     on_dead: bool = Field(default=False, description="An execution used up its attempts or its time.")
     after_failures: int | None = Field(
-        default=None, ge=1, le=100, description="So many executions in a row ended as failed or dead."
+        default=None, ge=1, le=100, description="This many executions in a row ended as failed or dead."
     )
     on_missed: bool = Field(default=False, description="Occurrences were missed and will not be sent.")
     drift_over_ms: int | None = Field(
-        default=None, ge=1, le=86_400_000, description="A first attempt left so much later than planned."
+        default=None, ge=1, le=86_400_000, description="A first attempt was sent more than this after its planned time."
     )
     no_run_for_seconds: int | None = Field(
         default=None,
         ge=5,
         le=31 * 86_400,
-        description="No execution has succeeded for so long while the job is active.",
+        description="No execution has succeeded for this long while the job is active.",
     )
-    on_recovery: bool = Field(default=True, description="Tell also when it is over.")
+    on_recovery: bool = Field(default=True, description="Notify also when the incident is over.")
     remind_after_seconds: int | None = Field(
-        default=None, ge=60, le=31 * 86_400, description="Tell again every so often while it lasts."
+        default=None, ge=60, le=31 * 86_400, description="Notify again at this interval while the incident lasts."
     )
 
     @model_validator(mode="after")
-    def _whole(self) -> AlertSpec:
+    def _is_complete(self) -> AlertSpec:
         rules = (self.on_dead, self.after_failures, self.on_missed, self.drift_over_ms, self.no_run_for_seconds)
         if self.channels and not any(rules):
             raise invalid("has no rule: set onDead, afterFailures, onMissed, driftOverMs or noRunForSeconds")
         if any(rules) and not self.channels:
-            raise invalid("has rules and nobody to tell: name at least one of your channels in channels")
+            raise invalid("has rules but no channel: name at least one of your channels in channels")
         return self
 
     def to_json(self) -> str:
-        """As it is stored with the job."""
+        """The text that is stored with the job."""
         return strict_json.dumps(self.model_dump(by_alias=True)).decode()
 
     def to_rules(self) -> AlertRules:
-        """For the engine."""
+        """The rules as a value."""
         return AlertRules(
             tuple(self.channels),
             on_dead=self.on_dead,
@@ -93,7 +93,7 @@ class AlertSpec(Model):
 
 
 def parse_alert_rules(text: str | None) -> AlertRules | None:
-    """The rules in a stored text; None for none, and for what was kept before there were rules."""
+    """The rules in a stored text. None if there are none, or if the text is older than alert rules."""
     if text is None:
         return None
     try:
@@ -111,16 +111,16 @@ def _url(url: str, info: ValidationInfo) -> str:
 
 
 class ChannelSpec(Model):
-    """Where alerts go."""
+    """The destination of alerts."""
 
     type: Literal["webhook", "slack", "email"] = Field(
-        description="`webhook`: a JSON object; `slack`: a message for Slack and what takes the same; `email`."
+        description="`webhook`: a JSON object; `slack`: a message for Slack or a compatible service; `email`."
     )
     url: Annotated[str, AfterValidator(_url)] | None = Field(
         default=None,
         max_length=MAX_URL_LENGTH,
-        description='Of a webhook or of Slack. That of Slack is a secret: it reads as `{"secret": true}`, and whoever '
-        "sends that back keeps what is stored.",
+        description="The URL of a webhook or of Slack. The one of Slack is a secret: it is shown as "
+        '`{"secret": true}`. Send that back to keep the stored URL.',
         examples=["https://api.example.com/alerts"],
         json_schema_extra={
             "anyOf": [
@@ -135,23 +135,23 @@ class ChannelSpec(Model):
             ]
         },
     )
-    to: Annotated[list[Annotated[str, AfterValidator(_address)]], AfterValidator(_different)] | None = Field(
+    to: Annotated[list[Annotated[str, AfterValidator(_address)]], AfterValidator(_unique)] | None = Field(
         default=None, min_length=1, max_length=20, description="Mail addresses.", examples=[["ops@example.com"]]
     )
     signing_secret: SigningSecret = Field(
-        default=None, description="Of a webhook, write-only. Left out: an earlier one is kept. null: none."
+        default=None, description="For a webhook. Write-only. Omit it to keep the stored one; null removes it."
     )
 
     @model_validator(mode="after")
-    def _whole(self, info: ValidationInfo) -> ChannelSpec:
+    def _is_complete(self, info: ValidationInfo) -> ChannelSpec:
         context: dict[str, Any] = info.context or {}
         if self.type == "email":
             if self.to is None or self.url is not None:
-                raise invalid("must have to, the addresses, and no url")
-            if not context.get("mail", True):
-                raise invalid("cannot be used: this node has no mail server, set HORAE_SMTP_HOST and HORAE_SMTP_FROM")
+                raise invalid("of type email must have to (the addresses) and no url")
+            if not context.get("can_mail", True):
+                raise invalid("cannot be used: this node has no mail server; set HORAE_SMTP_HOST and HORAE_SMTP_FROM")
         elif self.url is None or self.to is not None:
-            raise invalid("must have url, and no to")
+            raise invalid(f"of type {self.type} must have url and no to")
         if self.type != "webhook" and "signing_secret" in self.model_fields_set and self.signing_secret is not None:
-            raise invalid("must not have a signingSecret: only a webhook is signed")
+            raise invalid("must not have a signingSecret: only requests to a webhook are signed")
         return self

@@ -1,4 +1,4 @@
-"""What all models of the outside share: camelCase there, unknown fields refused, no value taken for another type's."""
+"""The base of all models of JSON documents."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 def to_camel(name: str) -> str:
-    """The outside name of a field."""
+    """The name of a field in JSON."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
 
 
 class Model(BaseModel):
-    """camelCase outside, unknown fields refused, no value taken for one of another type."""
+    """camelCase in JSON, unknown fields are faults, no value is converted to another type."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, frozen=True)

@@ -1,4 +1,4 @@
-"""Header names that belong to the protocol or to Horae, and what a header may look like (RFC 9110)."""
+"""Header names that are reserved for the protocol or for Horae, and the syntax of headers (RFC 9110)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The job as users write it: one model that validates it, describes it (OpenAPI) and names every fault at once.
+"""The JSON document of a job: one model that checks it, describes it (OpenAPI) and finds all faults at once.
 
-A fault carries the dotted path of what is wrong and a sentence that says what would be right. Whether a schedule that
-is right can still fire from now on is not decided here: that needs a clock (`jobchange`).
+A fault has the dotted path of a field and a sentence that says how to correct it. Whether a schedule still has an
+occurrence in the future is not decided here, because that needs the time (`job/changes.py`).
 """
 
 from __future__ import annotations
@@ -12,23 +12,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from cluster.core import instants
+from cluster.core.catch_up_policy import CatchUpPolicy
 from cluster.core.documents import strict_json
 from cluster.core.documents.alerts import AlertSpec
-from cluster.core.documents.base import Model, to_camel
-from cluster.core.documents.secret_fields import (
-    NO_STORED_SECRET,
-    AuthSpec,
-    Headers,
-    SigningSecret,
-    invalid,
-    split_headers,
-)
-from cluster.core.documents.secret_marks import KeepSecret, SecretValue
-from cluster.core.errors import Fault, InvalidInput
+from cluster.core.documents.base import Model
+from cluster.core.documents.retry import RetrySpec
+from cluster.core.documents.secret_fields import AuthSpec, Headers, SigningSecret, invalid
 from cluster.core.execution import templates
-from cluster.core.execution.model import RetryPolicy
 from cluster.core.ids import JOB_ID, lane_of
 from cluster.core.job.definition import Definition
+from cluster.core.job.wanted import KEEP_IF_STORED, WantedJob, WantedSecret
 from cluster.core.limits.permits import Limits
 from cluster.core.schedule.schedule import MAX_SCHEDULE_LENGTH, InvalidSchedule, parse_schedule
 from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target, parse_target
@@ -38,11 +31,11 @@ WINDOW_LIMIT = 30 * 86_400
 
 
 def check_job_id(job_id: str) -> str:
-    """A job id that may be used. Raises a fault."""
+    """Check the id of a job. Raises a fault."""
     if not JOB_ID.match(job_id):
-        raise invalid("must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
+        raise invalid("must have 1 to 64 characters out of A-Z a-z 0-9 _ -")
     if job_id == "import":
-        raise invalid("must not be 'import', which is the address of the import")
+        raise invalid("must not be 'import', which is the path of the import")
     return job_id
 
 
@@ -56,7 +49,7 @@ def _instant(value: Any) -> int:
 
 
 def check_zone(name: str) -> str:
-    """A time zone that is known. Raises a fault."""
+    """Check the name of a time zone. Raises a fault."""
     try:
         parse_schedule("* * * * * *", name)
     except InvalidSchedule as exc:
@@ -65,7 +58,7 @@ def check_zone(name: str) -> str:
 
 
 def check_schedule(text: str, info: ValidationInfo) -> str:
-    """A schedule that fires, in the `timezone` validated before it. Raises a fault."""
+    """Check a schedule, in the `timezone` that was checked before it. Raises a fault."""
     try:
         parse_schedule(text, info.data.get("timezone", "UTC"))
     except InvalidSchedule as exc:
@@ -83,7 +76,7 @@ def _target(url: str, info: ValidationInfo) -> str:
 
 def _tags(tags: list[str]) -> list[str]:
     if len(set(tags)) != len(tags):
-        raise invalid("must not hold the same tag twice")
+        raise invalid("must not contain the same tag twice")
     return tags
 
 
@@ -94,10 +87,10 @@ def _code(code: Any) -> Any:
     return code
 
 
-def _codes(found: list[int | str]) -> list[int | str]:
-    if len(set(found)) != len(found):
-        raise invalid("must not hold the same status twice")
-    return found
+def _codes(codes: list[int | str]) -> list[int | str]:
+    if len(set(codes)) != len(codes):
+        raise invalid("must not contain the same status twice")
+    return codes
 
 
 def _body(body: Any) -> Any:
@@ -108,14 +101,14 @@ def _body(body: Any) -> Any:
 
 def _one_authorization(auth: AuthSpec | None, info: ValidationInfo) -> AuthSpec | None:
     if auth is not None and any(name.lower() == "authorization" for name in info.data.get("headers", ())):
-        raise invalid("sets the Authorization header, and so does headers: leave one out")
+        raise invalid("sets the Authorization header, and headers does too; remove one of them")
     return auth
 
 
 def _window(seconds: int, info: ValidationInfo) -> int:
     most = (info.context or NO_CONTEXT).get("longest_window", WINDOW_LIMIT)
     if seconds > most:
-        raise invalid(f"must be at most {most}: beyond half of what is kept of the past nobody knows what was sent")
+        raise invalid(f"must be at most {most}: older executions may have expired from history")
     return seconds
 
 
@@ -127,29 +120,22 @@ def _after_start(end: int, info: ValidationInfo) -> int:
 
 
 def check_queue(name: str) -> str:
-    """A queue's name that may be used. Raises a fault."""
+    """Check the name of a queue. Raises a fault."""
     if not QUEUE_NAME.match(name):
-        raise invalid("must be 1 to 64 of the characters A-Z a-z 0-9 _ - and, not in front, .")
+        raise invalid("must have 1 to 64 characters out of A-Z a-z 0-9 _ - . and not start with a dot")
     return name
 
 
 def _queue(name: str, info: ValidationInfo) -> str:
     if info.data.get("max_per_second") is not None or info.data.get("max_concurrent") is not None:
-        raise invalid("must not stand beside maxPerSecond or maxConcurrent: give the limits to the queue")
+        raise invalid("must not be combined with maxPerSecond or maxConcurrent: set the limits of the queue instead")
     return check_queue(name)
 
 
-def _longest(seconds: float, info: ValidationInfo) -> float:
-    first = info.data.get("initial_delay_seconds")
-    if first is not None and seconds < first:
-        raise invalid(f"must be at least initialDelaySeconds ({first:g})")
-    return seconds
-
-
-def _kept(days: float | None, info: ValidationInfo) -> float | None:
+def _outlasts_window(days: float | None, info: ValidationInfo) -> float | None:
     least = 2 * info.data.get("catch_up_window_seconds", 0) / 86_400
     if days is not None and days < least:
-        raise invalid(f"must be at least {least:.3g}: twice catchUpWindowSeconds, or nobody would know what was sent")
+        raise invalid(f"must be at least {least:.3g}, twice catchUpWindowSeconds: history must outlast the window")
     return days
 
 
@@ -167,34 +153,12 @@ Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "str
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class RetrySpec(Model):
-    """When a failed attempt is repeated: initialDelaySeconds * multiplier^(n-1), at most maxDelaySeconds."""
-
-    max_attempts: int = Field(default=5, ge=1, le=100, description="Attempts in all, the first included.")
-    initial_delay_seconds: float = Field(default=1.0, ge=0, le=86_400, allow_inf_nan=False)
-    multiplier: float = Field(default=2.0, ge=1, le=10, allow_inf_nan=False)
-    max_delay_seconds: Annotated[float, AfterValidator(_longest)] = Field(
-        default=300.0, ge=0, le=86_400, allow_inf_nan=False, validate_default=True
-    )
-    jitter: float = Field(
-        default=0.2, ge=0, le=1, allow_inf_nan=False, description="Each delay is varied by up to this part."
-    )
-    max_age_seconds: float | None = Field(
-        default=None,
-        gt=0,
-        le=30 * 86_400,
-        allow_inf_nan=False,
-        description="No attempt begins later than this after it was due. null: attempts alone are counted.",
-    )
-
-
 _DEFAULT_RETRY = RetrySpec()
-CatchUp = Literal["all", "latest", "none"]
 Overlap = Literal["allow", "skip"]
 
 
 class JobSpec(Model):
-    """A job: when, where to, and how."""
+    """A job: when it runs, which URL it calls, and how."""
 
     timezone: Annotated[str, AfterValidator(check_zone)] = Field(
         default="UTC",
@@ -220,13 +184,13 @@ class JobSpec(Model):
     headers: Headers = Field(
         default={},
         max_length=64,
-        description='A value is a string, or `{"secret": "..."}`, which reads back as `{"secret": true}`; whoever '
-        "sends that back keeps what is stored. `{{scheduledAt}}`, `{{executionId}}`, `{{jobId}}` and `{{attempt}}` are "
-        "filled in, here and in the body.",
+        description='A value is a string, or `{"secret": "..."}`, which is shown as `{"secret": true}`; send that back '
+        "to keep the stored value. `{{scheduledAt}}`, `{{executionId}}`, `{{jobId}}` and `{{attempt}}` are filled in, "
+        "here and in the body.",
     )
     auth: Annotated[AuthSpec | None, AfterValidator(_one_authorization)] = None
     body: Annotated[Any, AfterValidator(_body)] = Field(
-        default=None, description="Any JSON, sent as JSON, or a string, sent as it is. null: no body."
+        default=None, description="Any JSON value, sent as JSON, or a string, sent as it is. null: no body."
     )
     timeout_seconds: float = Field(default=30.0, ge=0.1, le=900, allow_inf_nan=False)
     retry: RetrySpec = _DEFAULT_RETRY
@@ -237,51 +201,55 @@ class JobSpec(Model):
         description="The statuses that count as success, instead of 2xx: numbers, or classes such as `2xx`.",
         examples=[[200, 202, 404]],
     )
-    catch_up: CatchUp = Field(default="all", description="Which occurrences run that nobody was there to send.")
+    catch_up: CatchUpPolicy = Field(
+        default="all", description="Which occurrences still run after a time in which they could not be scheduled."
+    )
     catch_up_window_seconds: Annotated[int, AfterValidator(_window)] = Field(default=3600, ge=0, le=WINDOW_LIMIT)
-    overlap: Overlap = Field(default="allow", description="`skip`: not while the run before it is under way.")
+    overlap: Overlap = Field(
+        default="allow", description="`skip`: an occurrence is skipped while the one before it is not finished."
+    )
     spread_seconds: int = Field(
-        default=0, ge=0, le=86_400, description="Send up to so much later, always the same for one job."
+        default=0, ge=0, le=86_400, description="Requests are sent up to this much later, constant for one job."
     )
     start_at: Instant | None = None
     end_at: Annotated[Instant, AfterValidator(_after_start)] | None = None
-    retention_days: Annotated[float | None, AfterValidator(_kept)] = Field(
+    retention_days: Annotated[float | None, AfterValidator(_outlasts_window)] = Field(
         default=None,
         ge=0.1,
         le=3650,
         allow_inf_nan=False,
-        description="How long its executions are kept after they ended. null: as long as the operator keeps all others.",
+        description="How long its executions are kept after they ended. null: as long as the operator's setting says.",
     )
     max_per_second: float | None = Field(
-        default=None, ge=0.001, le=100_000, allow_inf_nan=False, description="Requests a second, all nodes together."
+        default=None,
+        ge=0.001,
+        le=100_000,
+        allow_inf_nan=False,
+        description="Requests per second of all nodes together.",
     )
     max_concurrent: int | None = Field(
-        default=None, ge=1, le=10_000, description="Requests at once, all nodes together."
+        default=None, ge=1, le=10_000, description="Requests at once of all nodes together."
     )
     queue: Annotated[str, AfterValidator(_queue)] | None = Field(
         default=None,
         max_length=64,
-        description="Shares the limits of this queue (`PUT /queues/{name}`), instead of limits of its own.",
+        description="The queue whose limits it shares (`PUT /queues/{name}`), instead of limits of its own.",
     )
     alerts: AlertSpec | None = Field(
-        default=None, description="Who is told when something is wrong. null: the rules of `PUT /alerts/default`."
+        default=None, description="When which channels are notified. null: the rules of `PUT /alerts/default`."
     )
     signing_secret: SigningSecret = Field(
-        default=None, description="Write-only. Left out: an earlier one is kept. null: none."
+        default=None, description="Write-only. Omit it to keep the stored one; null removes it."
     )
     previous_signing_secret: SigningSecret = Field(
-        default=None, description="Write-only. While receivers change over: signed with both."
+        default=None, description="Write-only. Requests are signed with both while receivers switch to the new one."
     )
 
-    def to_definition(self, stored: Definition | None, *, complete: bool = False) -> Definition:
-        """The checked value. `kept` is what the job was: secrets that this only marks, or does not mention, are its.
-
-        With `whole` nothing is left unmentioned by accident. Raises `InvalidInput` for a mark without a secret.
-        """
+    def to_wanted(self, *, complete: bool = False) -> WantedJob:
+        """The value. `complete`: the document is the whole job, so that an omitted signing secret is removed."""
         body, kind = encode_body(self.body)
         host = parse_target(self.api).host_port
-        plain, secret = split_headers(self.headers, stored)
-        return Definition(
+        definition = Definition(
             schedule=self.schedule,
             url=self.api,
             lane=lane_of(host),
@@ -290,13 +258,11 @@ class JobSpec(Model):
             name=self.name,
             description=self.description,
             tags=tuple(self.tags),
-            headers=plain,
-            secret_headers=secret,
-            auth=None if self.auth is None else self.auth.to_auth(stored),
+            headers=tuple((name, value) for name, value in self.headers.items() if isinstance(value, str)),
             body=body,
             body_kind=kind,
             timeout_seconds=self.timeout_seconds,
-            retry=_retry(self.retry),
+            retry=self.retry.to_retry_policy(),
             success_codes=None if self.success_codes is None else tuple(self.success_codes),
             catch_up=self.catch_up,
             catch_up_window_seconds=self.catch_up_window_seconds,
@@ -306,35 +272,27 @@ class JobSpec(Model):
             end_ms=self.end_at,
             retention_days=self.retention_days,
             alerts=None if self.alerts is None else self.alerts.to_json(),
-            signing_secret=self._signed_with("signing_secret", stored, whole=complete),
-            previous_signing_secret=self._signed_with("previous_signing_secret", stored, whole=complete),
             queue=self.queue,
             limits=Limits(self.max_per_second, self.max_concurrent),
         )
+        return WantedJob(
+            definition=definition,
+            secret_headers=tuple((name, value) for name, value in self.headers.items() if not isinstance(value, str)),
+            auth=None if self.auth is None else self.auth.to_wanted(),
+            signing_secret=self._signing_secret("signing_secret", complete=complete),
+            previous_signing_secret=self._signing_secret("previous_signing_secret", complete=complete),
+            alert_channels=() if self.alerts is None else tuple(self.alerts.channels),
+        )
 
-    def _signed_with(self, field: str, kept: Definition | None, *, whole: bool) -> str | None:
-        given = getattr(self, field)
-        old: str | None = None if kept is None else getattr(kept, field)
-        if isinstance(given, SecretValue):
-            return given.value
-        if isinstance(given, KeepSecret) and old is None:
-            raise InvalidInput([Fault(to_camel(field), NO_STORED_SECRET)])
-        return old if isinstance(given, KeepSecret) or not (whole or field in self.model_fields_set) else None
-
-
-def _retry(spec: RetrySpec) -> RetryPolicy:
-    return RetryPolicy(
-        spec.max_attempts,
-        spec.initial_delay_seconds,
-        spec.multiplier,
-        spec.max_delay_seconds,
-        spec.jitter,
-        spec.max_age_seconds,
-    )
+    def _signing_secret(self, field: str, *, complete: bool) -> WantedSecret | None:
+        if not complete and field not in self.model_fields_set:
+            return KEEP_IF_STORED
+        secret: WantedSecret | None = getattr(self, field)
+        return secret
 
 
 def encode_body(body: Any) -> tuple[bytes, str]:
-    """The bytes that are sent, and their kind."""
+    """The bytes to send, and their kind."""
     if body is None:
         return b"", "none"
     if isinstance(body, str):

@@ -1,4 +1,4 @@
-"""Jobs as JSON values in both directions: reading a document with all its faults, and writing one from a value."""
+"""Jobs from JSON, with all faults of the document, and jobs to JSON."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from cluster.core.job.definition import Auth, Definition
+    from cluster.core.job.wanted import WantedJob
     from cluster.core.targets import IPNetwork
 
 MAX_FAULTS = 100
 DAY_SECONDS = 86_400
-_KNOWN = [to_camel(name) for name in JobSpec.model_fields]
+_FIELDS = [to_camel(name) for name in JobSpec.model_fields]
 READ_ONLY = frozenset(
     {"jobId", "state", "stateReason", "revision", "createdAt", "updatedAt", "activeFrom", "nextRuns", "lastExecution"}
 )
@@ -38,7 +39,7 @@ _TYPES = {
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "missing": "is required",
-    "string_pattern_mismatch": "must have none but the characters that are allowed there",
+    "string_pattern_mismatch": "contains characters that are not allowed here",
     "finite_number": "must be a finite number",
 }
 _LIMITS = {
@@ -54,29 +55,45 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class DocumentLimits:
-    """What the operator's settings add: allowed networks, and the retention that bounds the catch-up window."""
+    """The limits that the operator's settings put on documents. The retention bounds the catch-up window."""
 
     networks: tuple[IPNetwork, ...] = ()
     retention_days: float = 7.0
     can_encrypt: bool = True
-    """Whether there is a key, so that secrets may be stored."""
+    """Whether this node has a key to encrypt secrets with."""
     can_mail: bool = False
-    """Whether there is a mail server, so that alerts may go there."""
+    """Whether this node has a mail server for alerts."""
 
     @property
     def context(self) -> dict[str, Any]:
-        """For the model's validators."""
+        """The context of the models' validators."""
         window = max(3600, int(self.retention_days * DAY_SECONDS / 2))
         return {
             "networks": self.networks,
             "longest_window": min(WINDOW_LIMIT, window),
-            "sealing": self.can_encrypt,
-            "mail": self.can_mail,
+            "can_encrypt": self.can_encrypt,
+            "can_mail": self.can_mail,
         }
 
 
-def read_spec(value: Any, context: dict[str, Any]) -> JobSpec:
-    """The job in a JSON value. Raises `InvalidInput` with every fault."""
+def read_job(value: Any, context: dict[str, Any]) -> WantedJob:
+    """The job in a JSON value. Raises `InvalidInput` with all faults."""
+    return _spec(value, context).to_wanted()
+
+
+def apply_patch(definition: Definition, patch: dict[str, Any], context: dict[str, Any]) -> WantedJob:
+    """The job after a merge patch of a stored definition. Raises `InvalidInput` with all faults."""
+    return _spec(merge_patch(job_document(definition, write_only=True), patch), context).to_wanted(complete=True)
+
+
+def channels_in_patch(patch: dict[str, Any]) -> list[str]:
+    """The channels that the alert rules of a merge patch name; none if they are not a list of names."""
+    rules = patch.get("alerts")
+    named = rules.get("channels") if isinstance(rules, dict) else None
+    return named if isinstance(named, list) and all(isinstance(name, str) for name in named) else []
+
+
+def _spec(value: Any, context: dict[str, Any]) -> JobSpec:
     try:
         return JobSpec.model_validate(value, context=context)
     except ValidationError as exc:
@@ -84,7 +101,7 @@ def read_spec(value: Any, context: dict[str, Any]) -> JobSpec:
 
 
 def faults_of(exc: ValidationError) -> list[Fault]:
-    """What pydantic found, in our words."""
+    """The faults that pydantic found, as paths and sentences."""
     return [_fault(e) for e in exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]]
 
 
@@ -114,17 +131,17 @@ def _message(e: ErrorDetails, loc: list[str]) -> str:
 def _unknown(loc: list[str]) -> str:
     name = loc[-1]
     if len(loc) == 1 and name in READ_ONLY:
-        return "is set by Horae; leave it out"
+        return "is set by Horae; remove it"
     if len(loc) == 1 and name in ("url", "endpoint", "target"):
-        return "is not known; the target's URL is called api"
-    close = difflib.get_close_matches(name, _KNOWN, 1)
-    return f"is not known; did you mean {close[0]}?" if close and len(loc) == 1 else "is not known; leave it out"
+        return "is unknown; the field of the target's URL is api"
+    close = difflib.get_close_matches(name, _FIELDS, 1)
+    return f"is unknown; did you mean {close[0]}?" if close and len(loc) == 1 else "is unknown; remove it"
 
 
 def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
-    """A definition as its user would write it, defaults included. Secrets show as marks.
+    """The JSON document of a definition, with all defaults. Secrets are shown as placeholders.
 
-    With `marks` also those that are not shown at all: that is what a patch is applied to.
+    `write_only`: also the secrets that are never shown. A patch is applied to this.
     """
     shown: dict[str, Any] = {
         "name": d.name,
@@ -174,14 +191,14 @@ def _auth(auth: Auth | None) -> dict[str, Any] | None:
 
 
 def decode_body(body: bytes, kind: str) -> Any:
-    """The body as its user wrote it."""
+    """The body as the user wrote it."""
     if kind == "none":
         return None
     return body.decode() if kind == "text" else orjson.loads(body)
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """A JSON merge patch applied (RFC 7396): null removes, objects merge, everything else replaces."""
+    """The target after a JSON merge patch (RFC 7396): null removes, objects merge, any other value replaces."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}

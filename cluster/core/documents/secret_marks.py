@@ -1,16 +1,17 @@
-"""Secret values in a job's document: given as `{"secret": "value"}`, shown as `{"secret": true}`.
+"""Secret values in a document: written as `{"secret": "value"}`, shown as the placeholder `{"secret": true}`.
 
-Whoever sends the mark back keeps what is stored.
+A client that sends the placeholder back keeps the stored secret.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.core.job.wanted import KEEP_SECRET, KeepSecret, SecretValue
+
 LOCKED_PREFIX = "\0"
-"""In front of a secret that this node has no key for: no value that a user may give begins with it."""
-NEEDS_KEY = "is a secret, and secrets are only stored encrypted: set HORAE_SECRET_KEY on the nodes first"
+"""The first character of a secret that this node cannot decrypt. No value of a user may start with it."""
+NEEDS_KEY = "is a secret, and secrets are stored encrypted only: set HORAE_SECRET_KEY on the nodes first"
 SECRET_PLACEHOLDER: dict[str, Any] = {"secret": True}
 SCHEMA: dict[str, Any] = {
     "anyOf": [
@@ -25,23 +26,8 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SecretValue:
-    """A secret as its user gave it."""
-
-    value: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class KeepSecret:
-    """The mark: what is stored stays."""
-
-
-KEEP_SECRET = KeepSecret()
-
-
 def parse_secret(value: Any) -> str | SecretValue | KeepSecret | None:
-    """A string as it is, a secret or the mark as values; None for anything else."""
+    """A string as it is, a secret or the placeholder as values. None for any other JSON value."""
     if isinstance(value, str | SecretValue | KeepSecret):
         return value
     if isinstance(value, dict) and list(value) == ["secret"]:

@@ -1,7 +1,7 @@
-"""Bytes to JSON values, strictly: what would be read one way here and another way elsewhere is refused.
+"""Bytes to JSON values, strictly: JSON that other parsers would read differently is refused.
 
-orjson refuses what is no JSON (bad UTF-8, lone surrogates, NaN, infinite numbers). Names that come twice, whole numbers
-beyond 64 bits and deep nesting are JSON, so they are faults.
+orjson refuses invalid JSON (bad UTF-8, lone surrogates, NaN, infinite numbers). Duplicate names, integers of more than
+64 bits and deep nesting are valid JSON; here they are faults.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LEAST, _MOST = -(2**63), 2**64 - 1
 
 
 class NotJson(CallerError):
-    """The bytes are not JSON; the message says where."""
+    """The bytes are not JSON. The message says where."""
 
 
 class _Refused(ValueError):
@@ -32,21 +32,23 @@ def loads(raw: bytes) -> Any:
     except orjson.JSONDecodeError as exc:
         raise NotJson(f"the body is not JSON: {exc}"[:300]) from exc
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and is_deeper_than(value, MAX_DEPTH):
-        raise InvalidInput([Fault("", f"must not be nested deeper than {MAX_DEPTH} levels")])
+        raise InvalidInput([Fault("", f"must not have more than {MAX_DEPTH} levels of nesting")])
     try:
-        json.loads(raw, object_pairs_hook=_once, parse_int=_whole, parse_float=_fraction)
+        json.loads(
+            raw, object_pairs_hook=_reject_duplicates, parse_int=_reject_long_integer, parse_float=_accept_fraction
+        )
     except _Refused as exc:
         raise InvalidInput([Fault("", str(exc))]) from exc
     return value
 
 
 def dumps(value: Any) -> bytes:
-    """JSON without blanks; names stay in their order."""
+    """JSON without spaces. The order of names is kept."""
     return orjson.dumps(value)
 
 
 def is_deeper_than(value: Any, depth: int) -> bool:
-    """Whether a value is nested deeper than `depth` containers."""
+    """Whether a value has more than `depth` levels of containers."""
     level = [value]
     for _ in range(depth):
         level = [c for v in level if isinstance(v, dict | list) for c in (v.values() if isinstance(v, dict) else v)]
@@ -55,17 +57,17 @@ def is_deeper_than(value: Any, depth: int) -> bool:
     return any(isinstance(v, dict | list) for v in level)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> None:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
     if len(pairs) != len({name for name, _ in pairs}):
         names = [name for name, _ in pairs]
         twice = next(n for i, n in enumerate(names) if n in names[:i])
-        raise _Refused(f"the name '{twice[:64]}' comes twice in one object; write it once")
+        raise _Refused(f"the name '{twice[:64]}' is used twice in one object")
 
 
-def _whole(digits: str) -> None:
+def _reject_long_integer(digits: str) -> None:
     if len(digits) > 20 or not _LEAST <= int(digits) <= _MOST:
-        raise _Refused(f"the number {digits[:24]} has more than 64 bits and would lose digits; write it as a string")
+        raise _Refused(f"the number {digits[:24]} has more than 64 bits; write it as a string")
 
 
-def _fraction(_digits: str) -> None:
+def _accept_fraction(_digits: str) -> None:
     return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When a failed attempt is repeated: `initial * multiplier^(n-1)`, at most `max_delay`, give or take `jitter`."""
+    """When a failed attempt is retried: after `initial * multiplier^(n-1)`, at most `max_delay`, varied by `jitter`."""
 
     max_attempts: int = 5
     initial_delay_seconds: float = 1.0
@@ -22,12 +22,12 @@ class RetryPolicy:
     max_delay_seconds: float = 300.0
     jitter: float = 0.2
     max_age_seconds: float | None = None
-    """No attempt begins later than this after the execution was to be sent. None: attempts alone are counted."""
+    """No attempt begins later than this after the planned send time. None: only `max_attempts` limits them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The request a job makes. `body` is sent as it is; `content_type` is None when a header or nothing says it."""
+    """The request of a job. `body` is sent as it is. `content_type` is None if a header sets it, or nothing does."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -35,14 +35,14 @@ class Target:
     content_type: str | None = None
     timeout_seconds: float = 30.0
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """What must not show in anything that is kept of the answer."""
+    """Values that must not appear in the stored excerpt of an answer."""
     templated: bool = False
-    """Whether the body or a header holds names to be filled in for each attempt."""
+    """Whether the body or a header contains names that are filled in for each attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the engine needs of a job, as it is now."""
+    """The fields of a job that the engine needs, as the job is now."""
 
     id: str
     state: JobState
@@ -60,20 +60,20 @@ class Job:
     success_codes: frozenset[int] | None = None
     """The statuses that count as success; None: 2xx."""
     host: str = ""
-    """Host and port of the target: what slots and breakers go by."""
+    """Host and port of the target. Slots and circuit breakers are kept per host."""
     limit_key: str | None = None
-    """Whose limits it passes: its queue's (`q:name`), its own (`j:id`), none (None)."""
+    """The limits it counts against: its queue's (`q:name`), its own (`j:id`), or none (None)."""
     limits: Limits = UNLIMITED
-    """Its own."""
+    """Its own limits."""
     watch: ResultWatch | None = None
-    """Which of its results alerts are decided on; None: those that the rules of all jobs say."""
+    """Which of its results alerts need. None: those that the default rules need."""
     channel: str | None = None
-    """The channel it carries an alert to, if it does."""
+    """The channel that an alert job notifies. None for all other jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobSchedule:
-    """A job as the materialiser sees it: what it owes and from when."""
+    """The schedule of a job as the leader sees it: which occurrences the job owes."""
 
     id: str
     schedule_key: str
@@ -87,15 +87,15 @@ class JobSchedule:
     catch_up_window_seconds: int = 3600
     state: JobState = JobState.ACTIVE
     change_id: str | None = None
-    """The id of the change that is not settled yet."""
+    """The id of the change that the leader has not settled yet."""
     past_schedules: tuple[tuple[JobSchedule, int], ...] = ()
-    """What it owed before its latest changes, the oldest first, each with the instant (ms) until which it did."""
+    """Its schedules before its latest changes, the oldest first, each with the instant (ms) at which it ended."""
     retention_days: float | None = None
     host: str = ""
     limit_key: str | None = None
 
     def owes(self, due_ms: int) -> bool:
-        """Whether an occurrence of its schedule at this instant is the job's to run."""
+        """Whether the job owes an occurrence of its schedule at this instant."""
         return (
             due_ms >= self.active_from_ms
             and (self.start_ms is None or due_ms >= self.start_ms)
@@ -105,7 +105,7 @@ class JobSchedule:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One POST. `status` is None when no response came; `error` is None when one did."""
+    """One POST. `status` is None if there was no answer, `error` is None if there was one."""
 
     number: int
     sent_ms: int
@@ -120,7 +120,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """An occurrence that is owed: pending, leased or retrying."""
+    """An occurrence that is owed. Its state is pending, leased or retrying."""
 
     id: str
     job_id: str
@@ -132,19 +132,22 @@ class Execution:
     state: State = State.PENDING
     attempts: tuple[Attempt, ...] = ()
     trigger: bool = False
-    """Asked for by hand: runs although the job is paused, whatever its schedule says."""
+    """Requested by hand: it runs although the job is paused, and whatever its schedule is."""
     owner: str | None = None
     token: int = 0
     replayed_ms: int | None = None
-    """When somebody asked to send it again after it had failed; its age and drift count from then."""
+    """When its replay was requested, after it had failed. Its age and its drift count from then."""
     host: str = ""
-    """The target's host and port when it was written down; empty if that is not known."""
+    """The target's host and port when it was materialised. Empty if unknown."""
     limit_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The unit of leasing. `token` grows with every claim and every move; `claims` counts claims of this batch."""
+    """The unit of leasing. Only `batching.make_batch` makes one from executions.
+
+    `token` grows with every claim and every move. `claims` counts the claims of this batch.
+    """
 
     id: str
     ids: tuple[str, ...]
@@ -157,16 +160,18 @@ class Batch:
     token: int = 0
     claims: int = 0
     host: str = ""
-    """The one host that all of it goes to; empty if there are several."""
+    """The host of all its executions. Empty if there are several."""
     limit_key: str | None = None
-    """The one limit that all of it passes."""
+    """The limit of all its executions. None if there is none, or several."""
     deferred: bool = False
-    """Put back because it may not be sent now; until it is claimed again it takes nobody's place."""
+    """Released because it may not be sent now. Until it is claimed again, it does not count as backlog."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """The right to lead. Leader-only functions take one; `trusted_until` is on the holder's monotonic clock."""
+    """The right to lead. Functions that only a leader may call take one. `trusted_until` is on the holder's monotonic
+    clock (seconds).
+    """
 
     number: int
     holder: str
@@ -175,7 +180,9 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an execution ended, ready for history. `drift_ms` is how late its first attempt left, None if none did."""
+    """The final result of an execution, as history records it. `drift_ms` is how late its first attempt was sent; None
+    if there was none.
+    """
 
     execution: Execution
     state: State
@@ -184,14 +191,14 @@ class Ending:
     reason: str | None = None
     drift_ms: int | None = None
     retention_days: float | None = None
-    """How long it is kept; None: as long as all others."""
+    """How long it is kept. None: as long as the operator's setting says."""
     alert_pending: bool = False
-    """Whether alerts are to be decided on it."""
+    """Whether the alert rules of its job need it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rescheduled:
-    """An execution that is to be sent at another time, under another batch."""
+    """An execution that moves to another batch, with its attempts so far and its next send time."""
 
     execution: Execution
     attempts: tuple[Attempt, ...]

@@ -1,4 +1,4 @@
-"""Why an attempt may not begin, and what one that was made means for its execution. Values in, values out."""
+"""Why an attempt may not begin, and how an attempt's result changes its execution. Values in, values out."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def planned_ms(execution: Execution, job: Job) -> int:
-    """When its first attempt was to leave: drift and age count from there."""
+    """The planned send time of its first attempt (ms). Drift and age count from there."""
     if execution.replayed_ms is not None:
         return execution.replayed_ms
     return execution.due_ms if execution.trigger else execution.due_ms + spread_ms(job.id, job.spread_seconds)
 
 
 def cancellation_reason(execution: Execution, job: Job | None) -> str | None:
-    """Why this execution must not be sent for the job as it is now; None if it may."""
+    """Why this execution is cancelled, given the job as it is now. None if it may be sent."""
     if job is None or job.state is JobState.DELETED:
         return "the job was deleted"
     if execution.trigger:
@@ -39,37 +39,37 @@ def cancellation_reason(execution: Execution, job: Job | None) -> str | None:
 
 
 def max_age_reason(execution: Execution, job: Job, at_ms: int) -> str | None:
-    """Why no attempt may begin at that instant: the sentence about `maxAgeSeconds`; None if one may."""
+    """The sentence about `maxAgeSeconds` if no attempt may begin at that instant. None if one may."""
     age = job.retry.max_age_seconds
     if age is None or at_ms <= planned_ms(execution, job) + age * 1000:
         return None
-    return f"maxAgeSeconds ({age:g}) passed before it could be sent{' again' if execution.attempts else ''}"
+    return f"maxAgeSeconds ({age:g}) passed before it could be {'retried' if execution.attempts else 'sent'}"
 
 
 def next_attempt_number(attempts: Sequence[Attempt]) -> int:
-    """The number of the attempt that comes after these. What was delivered twice under one number counts once."""
+    """The number of the next attempt after these. Two deliveries under one number count once."""
     return max((a.number for a in attempts), default=0) + 1
 
 
 def exhaustion_reason(execution: Execution, job: Job) -> str | None:
-    """Why no attempt may follow those made: the sentence about `maxAttempts`; None if one may.
+    """The sentence about `maxAttempts` if no attempt may follow those made. None if one may.
 
-    An execution may come to a node like this: the last answer came late, to one that had lost its lease, and was kept.
+    A node can claim such an execution: a node that had lost its lease kept the result of the last attempt.
     """
     made = next_attempt_number(execution.attempts) - 1
     return _exhausted(made, execution.attempts[-1]) if made >= job.retry.max_attempts else None
 
 
 def _exhausted(made: int, last: Attempt) -> str:
-    return f"{made} attempts were used up; the last one: {last.error or f'the target answered {last.status}'}"
+    return f"all {made} attempts failed; the last one: {last.error or f'the target answered {last.status}'}"
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What came of one attempt, and with what luck (in [0, 1)) the next one is placed within the jitter."""
+    """The result of one attempt. `jitter` in [0, 1) places a retry within the job's jitter."""
 
     attempts: tuple[Attempt, ...]
-    """All of them, the new one last."""
+    """All attempts of the execution, the new one last."""
     now_ms: int
     drift_ms: int
     jitter: float
@@ -78,28 +78,35 @@ class AttemptResult:
 
 
 def outcome(execution: Execution, job: Job, result: AttemptResult) -> tuple[Ending | Rescheduled, Verdict]:
-    """What becomes of an execution after an attempt, and the verdict that says so.
+    """How an execution ends or is retried after an attempt, and the verdict on that attempt.
 
-    The execution is given as it was stamped: its batch and token fence everything written about it.
+    The execution must be as it was stamped at the claim: its batch and token fence every write about it.
     """
     last = result.attempts[-1]
     verdict = verdict_of(last.status, last.error, job.success_codes)
 
     def ending(event: Event, reason: str | None) -> Ending:
         state = next_state(execution.state, event)
-        return Ending(execution, state, result.now_ms, result.attempts, reason, result.drift_ms)
+        return Ending(
+            execution=execution,
+            state=state,
+            ended_ms=result.now_ms,
+            attempts=result.attempts,
+            reason=reason,
+            drift_ms=result.drift_ms,
+        )
 
     if verdict is Verdict.SUCCESS:
         return ending(Event.SUCCESS, None), verdict
     why = last.error or f"the target answered {last.status}"
     if verdict is Verdict.GONE:
-        return ending(Event.REFUSED, f"{why}: it is gone for good, so the job is paused"), verdict
+        return ending(Event.REFUSED, f"{why} (Gone), so the job was paused"), verdict
     if verdict is Verdict.REFUSED:
         return ending(Event.REFUSED, why), verdict
-    again = next_retry(job.retry, last.number, jitter=result.jitter, retry_after_seconds=result.retry_after_seconds)
-    if again is None:
+    retry = next_retry(job.retry, last.number, jitter=result.jitter, retry_after_seconds=result.retry_after_seconds)
+    if retry is None:
         return ending(Event.EXHAUST, _exhausted(last.number, last)), verdict
-    send_ms = round_up_to_grain(result.now_ms + again.delay_ms)
+    send_ms = round_up_to_grain(result.now_ms + retry.delay_ms)
     old = max_age_reason(execution, job, send_ms)
     if old is not None:
         reason = f"{last.number} attempts, then {old}; the last one: {why}"

@@ -1,20 +1,21 @@
-"""From jobs and due times to execution and batch documents: grouping, and nothing else."""
+"""From jobs and due times to executions and batches: grouping, and nothing else."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
-from cluster.core.execution.model import Batch, Execution
+from cluster.core.execution.batching import BatchOptions, make_batch
+from cluster.core.execution.model import Execution
 from cluster.core.ids import execution_id, spread_ms
 from cluster.core.limits.permits import batch_limit_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from cluster.core.execution.model import JobSchedule
+    from cluster.core.execution.model import Batch, JobSchedule
 
 T = TypeVar("T")
 MAX_BATCH = 128
@@ -23,7 +24,7 @@ MIN_BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to insert: executions first, then batches."""
+    """Executions and the batches they name. Executions are inserted first."""
 
     executions: list[Execution]
     batches: list[Batch]
@@ -33,7 +34,7 @@ class Plan:
 class Grouping:
     """How executions become batches: at most `size` each, claimable `prefetch_ms` before they are sent.
 
-    Late work is grouped by lane alone, in order of due time: it goes out as soon as it is claimed.
+    Late work is grouped by lane only, in order of due time: it is sent as soon as it is claimed.
     """
 
     size: int
@@ -42,23 +43,25 @@ class Grouping:
 
 
 def batch_size(executions_per_group: int, nodes: int) -> int:
-    """Batches small enough that every live node gets some of one second's work, large enough to stay cheap."""
+    """The most executions of a batch: small enough that every node gets a share of one second, large enough to be
+    cheap.
+    """
     return max(MIN_BATCH, min(MAX_BATCH, -(-executions_per_group // max(1, 2 * nodes))))
 
 
 def group_by_host(items: Sequence[T], host: Callable[[T], str]) -> list[tuple[str, list[T]]]:
-    """What goes to one host apart, so that it can be held back alone; hosts with little are put together under ''.
+    """The items grouped by host, so that a batch of one host can be held back. Hosts with few items share the group ''.
 
-    With thousands of hosts a batch for each would cost more than it saves: whoever sends looks at each host anyway.
+    With thousands of hosts a batch for each would cost more than it saves. The dispatcher checks each host anyway.
     """
     counts = Counter(host(i) for i in items)
     if len(counts) == 1:
         return [(next(iter(counts)), list(items))]
-    apart: dict[str, list[T]] = {}
+    groups: dict[str, list[T]] = {}
     for i in items:
         name = host(i)
-        apart.setdefault(name if counts[name] >= MIN_BATCH else "", []).append(i)
-    return list(apart.items())
+        groups.setdefault(name if counts[name] >= MIN_BATCH else "", []).append(i)
+    return list(groups.items())
 
 
 def plan_batches(
@@ -78,18 +81,16 @@ def plan_batches(
                 (send, due, job)
             )
     made = Plan([], [])
-    for (_, lane, gate), group in sorted(groups.items(), key=itemgetter(0)):
+    options = BatchOptions(prefetch_ms=grouping.prefetch_ms, late=grouping.late)
+    for _, group in sorted(groups.items(), key=itemgetter(0)):
         if grouping.late:
             group.sort(key=itemgetter(0))
         size = MAX_BATCH if grouping.late else min(grouping.size, batch_size(len(group), nodes))
-        for host, share in group_by_host(group, _host):
+        for _, share in group_by_host(group, _host):
             for start in range(0, len(share), size):
-                _batch(
-                    made,
-                    share[start : start + size],
-                    Batch(new_id(), (), lane, 0, 0, 0, host=host, limit_key=gate or None),
-                    grouping,
-                )
+                members = _executions(share[start : start + size], new_id())
+                made.executions.extend(members)
+                made.batches.append(make_batch(members, options))
     return made
 
 
@@ -97,30 +98,19 @@ def _host(owed: tuple[int, int, JobSchedule]) -> str:
     return owed[2].host
 
 
-def _batch(made: Plan, owed: Sequence[tuple[int, int, JobSchedule]], like: Batch, grouping: Grouping) -> None:
-    """Add these executions and their batch."""
-    members = [
+def _executions(owed: Sequence[tuple[int, int, JobSchedule]], batch_id: str) -> list[Execution]:
+    """The executions of one batch, from `(send, due, job)`."""
+    return [
         Execution(
-            execution_id(job.id, due),
-            job.id,
-            due,
-            send,
-            job.schedule_version,
-            like.id,
-            like.lane,
+            id=execution_id(job.id, due),
+            job_id=job.id,
+            due_ms=due,
+            send_ms=send,
+            schedule_version=job.schedule_version,
+            batch=batch_id,
+            lane=job.lane,
             host=job.host,
             limit_key=job.limit_key,
         )
         for send, due, job in owed
     ]
-    send = members[0].send_ms
-    made.executions.extend(members)
-    made.batches.append(
-        replace(
-            like,
-            ids=tuple(e.id for e in members),
-            send_ms=send,
-            claimable_ms=send - grouping.prefetch_ms,
-            late=grouping.late,
-        )
-    )

@@ -1,6 +1,6 @@
-"""Names in bodies and header values that are filled in for each attempt: `{{executionId}}`. Nothing is evaluated.
+"""Names in bodies and header values that each attempt fills in, such as `{{executionId}}`. Nothing is evaluated.
 
-Every value consists of characters that mean themselves in JSON and in headers, so filling in is replacing.
+The values contain no character that JSON or a header would have to escape, so that a plain replacement is safe.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _BYTES = re.compile(rb"\{\{([^{}]{0,256})\}\}")
 
 
 def unknown_name(text: str) -> str | None:
-    """The first name that is not known, None if all are."""
+    """The first unknown name in a text. None if there is none."""
     return next((name.strip()[:64] for name in _TEXT.findall(text) if name.strip() not in NAMES), None)
 
 
 def unknown_name_in(value: Any) -> str | None:
-    """The same for every string inside a JSON value, names of fields included."""
+    """The first unknown name in any string of a JSON value, including the names of fields."""
     if isinstance(value, str):
         return unknown_name(value) if "{{" in value else None
     if isinstance(value, dict):
@@ -36,13 +36,13 @@ def unknown_name_in(value: Any) -> str | None:
 
 
 def unknown_name_message(name: str) -> str:
-    """The sentence about a name that is not known."""
-    shown = ", ".join(f"{{{{{known}}}}}" for known in NAMES)
-    return f"holds {{{{{name}}}}}, which is not known: only {shown} are filled in"
+    """The fault of an unknown name."""
+    allowed = ", ".join(f"{{{{{n}}}}}" for n in NAMES)
+    return f"contains the unknown name {{{{{name}}}}}; use {allowed}"
 
 
 def fill_in(target: Target, execution: Execution, attempt: int) -> Target:
-    """The target with the names filled in for one attempt. Secret headers are never looked into."""
+    """The target with the names filled in for one attempt. Secret headers are left unchanged."""
     values = {
         "scheduledAt": instants.format_instant(execution.due_ms),
         "executionId": execution.id,
@@ -54,8 +54,8 @@ def fill_in(target: Target, execution: Execution, attempt: int) -> Target:
         return values.get(match[1].strip(), match[0])
 
     def raw(match: re.Match[bytes]) -> bytes:
-        found = values.get(match[1].strip().decode("utf-8", "replace"))
-        return match[0] if found is None else found.encode()
+        value = values.get(match[1].strip().decode("utf-8", "replace"))
+        return match[0] if value is None else value.encode()
 
     body = _BYTES.sub(raw, target.body)
     headers = tuple((n, v if v in target.secrets else _TEXT.sub(text, v)) for n, v in target.headers)

@@ -1,11 +1,11 @@
-"""What an attempt's answer means, and what happens next. One table, by status; a missing answer is always retried.
+"""The verdict on an attempt, by the status of its answer, and the delay before a retry.
 
 | answer | verdict |
 |---|---|
-| 2xx, or one of the job's own `successCodes` and nothing else | success |
-| 408, 425, 429, 5xx, no answer at all | retry: it may go better later |
-| 410 | gone: it fails, and so will every later one, so the job is paused |
-| anything else, or an address that the guard denies | refused: the same once more cannot help, it fails at once |
+| 2xx; if the job has `successCodes`, only those | success |
+| 408, 425, 429, 5xx, no answer | retry: a later attempt may succeed |
+| 410 | gone: the execution fails, and the job is paused, because all later ones would fail too |
+| any other status, or an address that the guard denies | refused: the execution fails at once, a retry cannot help |
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RETRYABLE_STATUSES = frozenset({408, 425, 429})
 
 
 class Verdict(StrEnum):
-    """What one attempt's answer means."""
+    """The verdict on one attempt."""
 
     SUCCESS = "success"
     RETRY = "retry"
@@ -31,9 +31,9 @@ class Verdict(StrEnum):
 
 
 def verdict_of(status: int | None, error: str | None, success_codes: frozenset[int] | None = None) -> Verdict:
-    """The verdict on one attempt. `success` are the statuses that the job counts as one; None: 2xx.
+    """The verdict on one attempt. `success_codes` are the statuses that the job counts as success; None: 2xx.
 
-    `denied` (the guard refused the address) fails at once: no retry changes it.
+    The error `denied` (the guard refused the address) is refused at once, because a retry cannot change it.
     """
     if error is not None:
         return Verdict.REFUSED if error == "denied" else Verdict.RETRY
@@ -48,16 +48,16 @@ def verdict_of(status: int | None, error: str | None, success_codes: frozenset[i
 
 @lru_cache(maxsize=256)
 def expand_codes(written: tuple[int | str, ...]) -> frozenset[int]:
-    """The statuses that `successCodes` means: numbers, and classes such as `2xx`."""
-    found: set[int] = set()
+    """The statuses in `successCodes`: numbers, and classes such as `2xx`."""
+    statuses: set[int] = set()
     for code in written:
-        found |= {code} if isinstance(code, int) else set(range(int(code[0]) * 100, int(code[0]) * 100 + 100))
-    return frozenset(found)
+        statuses |= {code} if isinstance(code, int) else set(range(int(code[0]) * 100, int(code[0]) * 100 + 100))
+    return frozenset(statuses)
 
 
 @dataclass(frozen=True, slots=True)
 class NextRetry:
-    """Try again after this delay."""
+    """Retry after this delay."""
 
     delay_ms: int
 
@@ -65,10 +65,10 @@ class NextRetry:
 def next_retry(
     retry: RetryPolicy, attempts_made: int, *, jitter: float, retry_after_seconds: float | None = None
 ) -> NextRetry | None:
-    """When to try again after `attempts_made` attempts (1..), or None when they are used up.
+    """The retry after `attempts_made` attempts (1..). None if the policy allows no more.
 
-    `luck` in [0, 1) places the delay within the jitter; `asked_seconds` is the target's Retry-After, honoured up to
-    the job's longest delay and never shortened.
+    `jitter` in [0, 1) places the delay within the policy's jitter. `retry_after_seconds` is the target's Retry-After: the
+    delay is at least so long, up to the policy's longest delay.
     """
     if attempts_made >= retry.max_attempts:
         return None
@@ -81,9 +81,9 @@ def next_retry(
 
 
 BACKOFF_GRAIN_MS = 250
-"""Retries are rounded up to this grain so that those of one flush share a batch."""
+"""The send times of retries are rounded up to this grain, so that the retries of one flush share a batch."""
 
 
 def round_up_to_grain(instant_ms: int) -> int:
-    """The next instant on the retry grain, not before the given one."""
+    """The first instant on the retry grain that is not before the given one."""
     return -(-instant_ms // BACKOFF_GRAIN_MS) * BACKOFF_GRAIN_MS

@@ -1,4 +1,4 @@
-"""An execution as the outside sees it, owed or final."""
+"""An execution as users see it, owed or final."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATES = OWED_STATES | FINAL_STATES
 
 @dataclass(frozen=True, slots=True)
 class ExecutionView:
-    """One execution, or one range of missed ones (`count` of them, from `due_ms` to `last_ms`)."""
+    """One execution, or one range of `count` missed occurrences from `due_ms` to `last_ms`."""
 
     id: str
     job_id: str
@@ -31,4 +31,4 @@ class ExecutionView:
     last_ms: int | None = None
     count: int = 1
     node: str | None = None
-    """Who holds it now, if it is owed."""
+    """The node that holds it now, if it is owed."""

@@ -1,12 +1,12 @@
-"""What a request makes of a job: decided here with values, written elsewhere as one document.
+"""The effect of a request on a job, as a table of states. The store writes the result as one document.
 
     absent, deleted --define--> active
     active, paused  --define--> same state; a new schedule version if its timing changed
     completed       --define--> active if its timing changed, else completed
-    active          --pause---> paused --resume--> active (a new version: nothing is owed for the pause)
+    active          --pause---> paused --resume--> active (a new version: the job owes nothing for the pause)
     any             --delete--> deleted (the document stays as a tombstone until the leader has settled it)
 
-None means that nothing changes, so every function may be repeated with the same request.
+A function returns None if nothing changes, so that a request may be repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cluster.core.schedule.schedule import Schedule, parse_schedule
 
 @dataclass(frozen=True, slots=True)
 class ChangeStamp:
-    """When a change happens (cluster time, ms), and the unique names it may use."""
+    """The time of a change (cluster time, ms), and the unique ids that it may use."""
 
     now_ms: int
     version: str
@@ -29,15 +29,17 @@ class ChangeStamp:
 
 
 def define(old: StoredJob | None, job_id: str, wanted: Definition, at: ChangeStamp) -> JobChange | None:
-    """Create the job, create it again, or replace its definition. Raises `InvalidInput` if it would never run."""
+    """Create the job, create it after it was deleted, or replace its definition. Raises `InvalidInput` if it would never
+    run.
+    """
     if old is None or old.state is JobState.DELETED:
         return JobChange(_fresh(old, job_id, wanted, at), change_id=at.change_id)
     if wanted == old.definition:
         return None
     if wanted.timing != old.definition.timing:
         return _retimed(old, wanted, at)
-    # What is written ahead already stays as it is; what is written from now on is read from the job as it is then. So
-    # there is nothing to settle, and a mark would make the leader go over everything owed since `active_from` again.
+    # Executions that are materialised already stay as they are, and later ones are made from the job as it is then. So
+    # there is nothing to settle, and a change id would make the leader compute everything owed since `active_from` again.
     codes_ms = _codes_ms(old, wanted, at)
     job = replace(
         old, definition=wanted, revision=old.revision + 1, updated_ms=at.now_ms, success_codes_since_ms=codes_ms
@@ -46,23 +48,23 @@ def define(old: StoredJob | None, job_id: str, wanted: Definition, at: ChangeSta
 
 
 def pause(old: StoredJob, at: ChangeStamp, reason: str | None = None) -> JobChange | None:
-    """Owe nothing from now on. `reason` is shown with the job. Raises `Conflict` for a job that has ended."""
+    """The job owes nothing from now on. Users see `reason` with the job. Raises `Conflict` for a job that has ended."""
     if old.state is JobState.PAUSED:
         return None
     if old.state is not JobState.ACTIVE:
-        raise Conflict(f"the job is {old.state}: there is nothing to pause")
+        raise Conflict(f"the job is {old.state} and cannot be paused")
     job = replace(old, state=JobState.PAUSED, state_reason=reason, revision=old.revision + 1, updated_ms=at.now_ms)
     return JobChange(job, _past(old, at), at.change_id)
 
 
 def resume(old: StoredJob, at: ChangeStamp) -> JobChange | None:
-    """Owe again, from now on. Raises `Conflict` for a job whose schedule is over."""
+    """The job owes its occurrences again, from now on. Raises `Conflict` if its schedule has no occurrence left."""
     if old.state is JobState.ACTIVE:
         return None
     if old.state is not JobState.PAUSED:
-        raise Conflict(f"the job is {old.state}: give it a schedule or an endAt that lies ahead")
+        raise Conflict(f"the job is {old.state}: give it a schedule or an endAt in the future")
     if first_run(schedule_of(old.definition, old.anchor_ms), old.definition, at.now_ms) is None:
-        raise Conflict("its schedule has no occurrence left: give it a schedule or an endAt that lies ahead")
+        raise Conflict("its schedule has no occurrence left: give it a schedule or an endAt in the future")
     job = replace(
         old,
         state=JobState.ACTIVE,
@@ -76,7 +78,7 @@ def resume(old: StoredJob, at: ChangeStamp) -> JobChange | None:
 
 
 def delete(old: StoredJob, at: ChangeStamp) -> JobChange | None:
-    """Owe nothing and be found no more."""
+    """The job owes nothing, and users do not see it any more."""
     if old.state is JobState.DELETED:
         return None
     job = replace(
@@ -95,14 +97,19 @@ def schedule_of(definition: Definition, anchor_ms: int | None) -> Schedule:
 
 
 def first_run(schedule: Schedule, definition: Definition, now_ms: int) -> int | None:
-    """The first occurrence after `now_ms` that lies between its startAt and endAt; None if there is none."""
-    found = schedule.next_after(max(now_ms, (definition.start_ms or 0) - 1))
-    return None if found is None or (definition.end_ms is not None and found > definition.end_ms) else found
+    """The first occurrence after `now_ms` between its startAt and its endAt. None if there is none."""
+    first = schedule.next_after(max(now_ms, (definition.start_ms or 0) - 1))
+    return None if first is None or (definition.end_ms is not None and first > definition.end_ms) else first
 
 
 def _past(old: StoredJob, at: ChangeStamp) -> PastSchedule:
     return PastSchedule(
-        old.schedule_version, old.definition, old.anchor_ms, old.active_from_ms, at.now_ms, old.change_id
+        schedule_version=old.schedule_version,
+        definition=old.definition,
+        anchor_ms=old.anchor_ms,
+        from_ms=old.active_from_ms,
+        to_ms=at.now_ms,
+        change_id=old.change_id,
     )
 
 
@@ -148,14 +155,14 @@ def _retimed(old: StoredJob, wanted: Definition, at: ChangeStamp) -> JobChange:
         updated_ms=at.now_ms,
         success_codes_since_ms=_codes_ms(old, wanted, at),
     )
-    # What a paused job owed ended with the pause, so that period is in the past already.
+    # The period of a paused job ended with the pause and is stored already.
     return JobChange(job, None if old.state is JobState.PAUSED else _past(old, at), at.change_id)
 
 
 def _anchored(wanted: Definition, now_ms: int, kept: int | None) -> tuple[int | None, Schedule, int]:
-    """What intervals count from, the schedule, and from when the job owes its occurrences.
+    """The anchor of an interval, the schedule, and the instant (ms) from which the job owes its occurrences.
 
-    Intervals without a startAt count from their creation (the next whole second), which is no occurrence itself.
+    An interval without a startAt counts from its creation (the next whole second). The creation itself is no occurrence.
     """
     fresh = -(-now_ms // 1000) * 1000
     anchor = wanted.start_ms if wanted.start_ms is not None else kept if kept is not None else fresh
@@ -171,10 +178,10 @@ def _ends(schedule: Schedule, wanted: Definition) -> int | None:
 
 def _must_run(schedule: Schedule, wanted: Definition, now_ms: int) -> None:
     if schedule.kind != "at" and wanted.end_ms is None:
-        return  # cron and intervals never end by themselves, and what never fires at all was refused when it was read
+        return  # cron and intervals never end; an expression that never fires was refused when it was parsed
     if first_run(schedule, wanted, now_ms) is None:
         if schedule.kind == "at" and wanted.start_ms is None and wanted.end_ms is None:
-            raise InvalidInput([Fault("schedule", "lies in the past: it would never run")])
+            raise InvalidInput([Fault("schedule", "is in the past: the job would never run")])
         if wanted.end_ms is not None and wanted.end_ms <= now_ms:
-            raise InvalidInput([Fault("endAt", "lies in the past: it would never run")])
-        raise InvalidInput([Fault("schedule", "has no occurrence ahead between startAt and endAt: it would never run")])
+            raise InvalidInput([Fault("endAt", "is in the past: the job would never run")])
+        raise InvalidInput([Fault("schedule", "has no occurrence left before endAt: the job would never run")])

@@ -1,4 +1,6 @@
-"""A job as a value: what its user defined, and what Horae keeps beside it. No syntax here: `jobspec` reads that."""
+"""A job as a value: the definition of its user, and the fields that Horae keeps beside it. No syntax here: documents/job
+parses that.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ DEFAULT_RETRY = RetryPolicy()
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """What the `Authorization` header says. `kind` is `basic` or `bearer`; a bearer has no user."""
+    """The `Authorization` header. `kind` is `basic` or `bearer`; `user` is empty for `bearer`."""
 
     kind: str
     user: str
@@ -25,7 +27,7 @@ class Auth:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A checked definition. Instants are ms since 1970; two jobs that were defined alike compare equal."""
+    """A checked definition. Instants are ms since 1970. Equal definitions compare equal."""
 
     schedule: str
     url: str
@@ -38,7 +40,7 @@ class Definition:
     tags: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Headers whose values are never shown again."""
+    """Headers whose values are never shown."""
     auth: Auth | None = None
     body: bytes = b""
     body_kind: str = "none"
@@ -57,34 +59,34 @@ class Definition:
     """Any JSON, as text."""
     signing_secret: str | None = field(default=None, repr=False)
     previous_signing_secret: str | None = field(default=None, repr=False)
-    """Signed with as well while receivers change over."""
+    """Requests are also signed with this one while receivers switch to the new secret."""
     retention_days: float | None = None
-    """How long its executions are kept; None: as long as the operator says."""
+    """How long its executions are kept. None: as long as the operator's setting says."""
     queue: str | None = None
     """The queue whose limits it shares."""
     limits: Limits = UNLIMITED
-    """Its own, if it is in no queue."""
+    """Its own limits, if it is in no queue."""
 
     def without_secrets(self) -> Definition:
-        """The same with nothing left that must not be shown."""
+        """The same definition without any secret."""
         return replace(self, secret_headers=(), auth=None, signing_secret=None, previous_signing_secret=None)
 
     @property
     def timing(self) -> tuple[str, str, int | None, int | None]:
-        """What a schedule version stands for: while this stays the same, so does the version."""
+        """A change of one of these fields makes a new schedule version."""
         return (self.schedule, self.timezone, self.start_ms, self.end_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """A job as it is kept."""
+    """A job as it is stored."""
 
     id: str
     definition: Definition
     state: JobState
     revision: int
     anchor_ms: int | None
-    """What `@every` counts from."""
+    """The instant that `@every` counts from."""
     schedule_key: str
     schedule_version: str
     active_from_ms: int
@@ -93,14 +95,14 @@ class StoredJob:
     updated_ms: int
     state_reason: str | None = None
     change_id: str | None = None
-    """The change that the leader has not looked at yet."""
+    """The id of the change that the leader has not settled yet."""
     success_codes_since_ms: int | None = None
-    """When its `successCodes` became what they are; None: before that was kept."""
+    """When its `successCodes` last changed. None: unknown, by a release that did not store it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastSchedule:
-    """A schedule and the time it held: the auditor needs what was owed in the past."""
+    """An earlier schedule and its period (ms): `verify` needs the occurrences that were owed in the past."""
 
     schedule_version: str
     definition: Definition
@@ -108,14 +110,15 @@ class PastSchedule:
     from_ms: int
     to_ms: int
     change_id: str | None = None
-    """The leader had not looked at the change it began with when it ended: nothing it owed may be written down."""
+    """The id of the change that began the period, if the leader had not settled it when the period ended. Then none of
+    its occurrences may have been materialised.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """One write of one job document.
-
-    The job as it will be, the period that ends, and the leader's mark if the change matters to the leader.
+    """One write of one job document: the new job, the schedule that ends with the change, and the id of the change if
+    the leader must settle it.
     """
 
     job: StoredJob

@@ -1,13 +1,13 @@
-"""The circuit breaker of a target host: when it opens, how long, and what may pass.
+"""The circuit breaker of a target host: when it opens, for how long, and which requests it admits.
 
     closed --half of 20 or more attempts in 10 s failed--> open
-    open --its time is over, one node wins the probe--> half-open
-    half-open --the probe was answered--> closed
-    half-open --it was not--> open, for twice as long
-    half-open --its node was never heard of again--> half-open, another probe
+    open --its time ends, one node acquires the probe--> half-open
+    half-open --the probe succeeds--> closed
+    half-open --the probe fails--> open, for twice as long
+    half-open --the node of the probe does not report--> half-open, another probe
 
-A failure is an attempt that says something is wrong with the host: no answer, or 5xx. What a breaker holds back has
-not been attempted: it waits in the database, and is late, not lost.
+An attempt is a failure of the host if it got no answer or 5xx. An execution that a breaker holds back was not
+attempted: it waits in the database, and it is late, not lost.
 """
 
 from __future__ import annotations
@@ -24,48 +24,48 @@ MAX_OPEN_MS = 60_000
 
 
 class Admission(StrEnum):
-    """What a breaker says about one more request."""
+    """The decision of a breaker about one more request."""
 
     ALLOW = "pass"
     HOLD = "hold"
     PROBE = "probe"
-    """It may be the one that tries, if its node wins it."""
+    """The request may be the probe, if its node acquires it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """A breaker that is not closed, as all nodes see it. Instants are cluster time, ms."""
+    """A breaker that is not closed, as all nodes share it. Instants are cluster time in ms."""
 
     host: str
     half_open: bool
     until_ms: int
-    """Open: nothing is sent before; half-open: by then the probe has ended or its node is gone."""
+    """Open: no request is sent before. Half-open: the probe has ended by then, or its node is lost."""
     opens: int
-    """How often it opened in a row."""
+    """How many times it opened in a row."""
     rev: int
     opened_ms: int
     why: str
     node: str
 
     def admission(self, now_ms: int) -> Admission:
-        """Whether a request may leave now."""
+        """Whether a request may be sent now."""
         return Admission.PROBE if now_ms >= self.until_ms else Admission.HOLD
 
 
 def open_duration_ms(opens: int) -> int:
-    """How long it stays open when it opens for the n-th time in a row (1..)."""
+    """How long (ms) a breaker stays open when it opens for the n-th time in a row (1..)."""
     return min(MAX_OPEN_MS, OPEN_MS << min(opens - 1, 10))
 
 
 def is_host_failure(status: int | None, error: str | None) -> bool:
-    """Whether an attempt says that something is wrong with the host. A refusal by our own guard does not, nor does a
-    node that stood still while the answer came.
+    """Whether an attempt counts as a failure of the host. A refusal by our own address guard (`denied`) does not, nor
+    does an answer that came while the node was frozen (`stalled`).
     """
     return error not in (None, "denied", "stalled") or (status is not None and status >= 500)
 
 
 class AttemptWindow:
-    """Attempts of the last seconds on one host, as this node saw them, by whole second. Times are monotonic seconds."""
+    """This node's attempts on one host in the last seconds, by whole second. Times are monotonic seconds."""
 
     __slots__ = ("_by_second", "failed", "total")
 
@@ -75,7 +75,7 @@ class AttemptWindow:
         self.failed = 0
 
     def add(self, now: float, *, failed: bool) -> None:
-        """One more attempt ended."""
+        """Count an attempt that ended."""
         self.expire(now)
         second = int(now)
         if not self._by_second or self._by_second[-1][0] != second:
@@ -86,7 +86,7 @@ class AttemptWindow:
         self.failed += failed
 
     def expire(self, now: float) -> None:
-        """Leave out what is too long ago."""
+        """Drop the attempts that are older than the window."""
         while self._by_second and self._by_second[0][0] <= now - WINDOW_SECONDS:
             _, total, failed = self._by_second.popleft()
             self.total -= total

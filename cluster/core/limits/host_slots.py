@@ -1,13 +1,13 @@
-"""How many slots a target host may use on one node: trust is earned by quick answers and lost by slow ones.
+"""How many of a node's slots a target host may use. A host earns trust by quick answers and loses it by slow ones.
 
 | host | may use |
 |---|---|
 | trusted: enough of its latest answers came within a second, and its oldest request is not older | three quarters |
-| any other | a quarter, while all of these together use less than half |
-| any other with nothing under way that never was slow | one slot, while all of these together use less than 7/8 |
+| not trusted | a quarter, while all hosts that are not trusted use less than half together |
+| not trusted, never slow, no request in flight | one slot, while all hosts that are not trusted use less than 7/8 |
 
-So whatever hangs, however many hosts do, an eighth of the slots is left for those that answer, and a host that nobody
-knows yet may always show what it can do. The same name on another port is another host.
+However many hosts hang, an eighth of the slots remains for hosts that answer, and a new host always gets a slot to earn
+trust with. The same name on another port is another host.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ SLOW_SECONDS = 1.0
 REMEMBERED_ANSWERS = 64
 MIN_ANSWERS = 16
 REMEMBERED_HOSTS = 4096
-"""So many idle hosts are remembered; one that was forgotten begins anew."""
+"""The most idle hosts that are remembered. A host that was forgotten starts without trust."""
 RECOUNT_SECONDS = 0.02
 
 
 class HostUsage:
-    """One host on one node: what runs now and how the latest requests went. Times are monotonic seconds."""
+    """One host on one node: its requests in flight, and how quick its latest answers were. Times are monotonic
+    seconds.
+    """
 
     __slots__ = ("_latest", "_slow", "running", "started")
 
@@ -32,12 +34,12 @@ class HostUsage:
         self._slow = 0
 
     def begin(self, execution_id: str, now: float) -> None:
-        """A request left."""
+        """Count a request that was sent."""
         self.running += 1
         self.started[execution_id] = now
 
     def end(self, execution_id: str, now: float) -> None:
-        """A request ended, however it did."""
+        """Count a request that ended, with or without an answer."""
         self.running -= 1
         slow = now - self.started.pop(execution_id, now) > SLOW_SECONDS
         self._latest.append(slow)
@@ -46,20 +48,20 @@ class HostUsage:
             self._slow -= self._latest.pop(0)
 
     def _hangs(self, now: float) -> bool:
-        # Insertion order is start order: a hanging target shows in its oldest request before any answer comes.
+        # Insertion order is start order: the oldest request shows that a host hangs, before any answer comes.
         return bool(self.started) and now - next(iter(self.started.values())) > SLOW_SECONDS
 
     def is_trusted(self, now: float) -> bool:
-        """Whether it has shown that it answers quickly, and still does."""
+        """Whether its latest answers were quick, and no request hangs."""
         return len(self._latest) >= MIN_ANSWERS and self._slow * 20 <= len(self._latest) and not self._hangs(now)
 
     def is_slow(self, now: float) -> bool:
-        """Whether it has shown that it does not."""
+        """Whether too many of its latest answers were slow, or a request hangs."""
         return self._slow * 20 > len(self._latest) or self._hangs(now)
 
 
 class HostSlots:
-    """All target hosts of one node, and its slots."""
+    """The slots of one node, and the target hosts that use them."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
@@ -68,45 +70,47 @@ class HostSlots:
         self._counted_at = float("-inf")
 
     def begin(self, host: str, execution_id: str, now: float) -> None:
-        """A request to this host left."""
-        lane = self._hosts.get(host)
-        if lane is None:
+        """Count a request to this host that was sent."""
+        usage = self._hosts.get(host)
+        if usage is None:
             if len(self._hosts) >= REMEMBERED_HOSTS:
-                self._hosts = {h: known for h, known in self._hosts.items() if known.running}
-            lane = self._hosts[host] = HostUsage()
-        lane.begin(execution_id, now)
-        self._doubtful += not lane.is_trusted(now)
+                self._hosts = {h: usage for h, usage in self._hosts.items() if usage.running}
+            usage = self._hosts[host] = HostUsage()
+        usage.begin(execution_id, now)
+        self._doubtful += not usage.is_trusted(now)
 
     def end(self, host: str, execution_id: str, now: float) -> None:
-        """A request to this host ended."""
-        lane = self._hosts[host]
-        self._doubtful = max(0, self._doubtful - (not lane.is_trusted(now)))
-        lane.end(execution_id, now)
+        """Count a request to this host that ended."""
+        usage = self._hosts[host]
+        self._doubtful = max(0, self._doubtful - (not usage.is_trusted(now)))
+        usage.end(execution_id, now)
 
     def has_room(self, host: str, now: float) -> bool:
-        """Whether one more request to this host may start now."""
-        lane = self._hosts.get(host)
-        running = 0 if lane is None else lane.running
-        if lane is not None and lane.is_trusted(now):
+        """Whether one more request to this host may be sent now."""
+        usage = self._hosts.get(host)
+        running = 0 if usage is None else usage.running
+        if usage is not None and usage.is_trusted(now):
             return running < max(1, self._slots - self._slots // 4)
         doubtful = self._count(now)
-        if running == 0 and (lane is None or not lane.is_slow(now)):
+        if running == 0 and (usage is None or not usage.is_slow(now)):
             return doubtful < max(1, self._slots - self._slots // 8)
         return running < max(1, self._slots // 4) and doubtful < max(1, self._slots // 2)
 
     def full_hosts(self, now: float) -> list[str]:
-        """Hosts with requests under way that may start no other one."""
-        return [host for host, lane in self._hosts.items() if lane.running and not self.has_room(host, now)]
+        """Hosts with requests in flight that may not get another slot now."""
+        return [host for host, usage in self._hosts.items() if usage.running and not self.has_room(host, now)]
 
     def slow_hosts(self, now: float) -> list[str]:
-        """Hosts that may start no other request because they are slow."""
+        """Hosts that may not get another slot now because they are slow."""
         return [host for host in self.full_hosts(now) if self._hosts[host].is_slow(now)]
 
     def _count(self, now: float) -> int:
-        """Requests under way to hosts that are not trusted; a few ms old, since there may be as many hosts as slots."""
+        """Requests in flight to hosts that are not trusted. The count may be a few ms old, because counting costs as
+        much as there are hosts.
+        """
         if now - self._counted_at > RECOUNT_SECONDS:
             self._counted_at = now
             self._doubtful = sum(
-                lane.running for lane in self._hosts.values() if lane.running and not lane.is_trusted(now)
+                usage.running for usage in self._hosts.values() if usage.running and not usage.is_trusted(now)
             )
         return self._doubtful

@@ -1,9 +1,10 @@
-"""Limits shared by all nodes: so many requests a second, so many at once, for one job or for a queue of jobs.
+"""Limits that all nodes share: requests per second and requests at once, for one job or for a queue of jobs.
 
-A rate is kept by instants: each permit is for an instant of its own, one interval after the one before, so that no
-second has more of them than the limit, whoever asks. A node that dies takes its unused instants along, and no more.
-What runs at once is a list of executions; a name on it counts while its node holds the lease it was entered under.
-Beside each name stands the mark of its permit: whoever gives one back late takes nothing from the next attempt.
+A rate is kept by instants: each permit is for an instant of its own, one interval after the instant before it. So no
+second has more permits than the limit, whichever node asks. A node that dies loses its unused instants and nothing else.
+Concurrency is kept by a list of executions. An execution on the list counts while its node holds the lease under which
+it got its permit. Beside each execution stands the id of its permit, so that a late release of an earlier permit does
+not release the permit of the next attempt.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HORIZON_MS = 1000
-"""Instants further ahead than this are left to whoever asks later, maybe another node."""
+"""No permit is for an instant further ahead than this. A later request, maybe of another node, gets that instant."""
 STALE_MS = 100
-"""A permit that was not used so long after its instant is void: a node that stood still must not send a burst."""
+"""A permit is void so long after its instant, so that a node that was frozen does not send a burst."""
 QUEUE_PREFIX, JOB_PREFIX = "q:", "j:"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is allowed: requests a second, and requests at once. None: any number."""
+    """The limits of a job or queue: requests per second, and requests at once. None: no limit."""
 
     per_second: float | None = None
     concurrent: int | None = None
 
     @property
     def limited(self) -> bool:
-        """Whether anything is limited."""
+        """Whether there is a limit."""
         return self.per_second is not None or self.concurrent is not None
 
 
@@ -38,78 +39,86 @@ UNLIMITED = Limits()
 
 
 def limit_key_of(job_id: str, queue: str | None, limits: Limits) -> str | None:
-    """Whose limits a job passes: its queue's, its own, or none."""
+    """The key of the limits that a job counts against: its queue's, its own, or None."""
     if queue is not None:
         return QUEUE_PREFIX + queue
     return JOB_PREFIX + job_id if limits.limited else None
 
 
 def batch_limit_key(limit_key: str | None) -> str | None:
-    """What a batch is put apart for. A job with limits of its own shares batches with others until it has to wait."""
+    """The limit key that a batch has for itself: only a queue's. A job with limits of its own shares batches with other
+    jobs until it has to wait.
+    """
     return limit_key if limit_key is not None and limit_key.startswith(QUEUE_PREFIX) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to send one execution at an instant (cluster time, ms), under one gate."""
+    """Permission to send one execution at an instant (cluster time, ms), under one limit."""
 
     limit_key: str
     execution: str
     at_ms: int
     permit_id: str | None
-    """Tells it from every other permit of this execution; None: it stands on no list, and is not given back."""
+    """Distinguishes it from every other permit of this execution. None: it is on no list, and is not released."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permits:
-    """What was given out for one gate. `next_ms` is the first instant (cluster time, ms) that is still free."""
+    """The permits granted under one limit. `next_ms` is the first free instant (cluster time, ms)."""
 
     next_ms: float = 0.0
     granted: Mapping[str, str] = field(default_factory=dict)
-    """Who may run, each with the mark of its permit; empty where a node of the release before entered the name."""
+    """The executions that may run, each with the id of its permit. The id is empty if a node of the release before
+    entered the execution.
+    """
     rev: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Who may leave, and when (ms); what is given out then; when to ask again (None: when something has ended)."""
+    """The answer to a request for permits.
+
+    `at_ms`: the executions with a permit, each with its instant (ms). `permits`: what is granted then. `ask_again_ms`:
+    when the node should ask again; None: when an execution has ended.
+    """
 
     at_ms: dict[str, int]
     permits: Permits
     ask_again_ms: int | None = None
 
 
-def grant(seen: Permits, limits: Limits, wanted: Mapping[str, str], now_ms: int) -> Grant:
-    """Permits for these executions, in order, as far as they go; each under the mark that is wanted for it.
+def grant(permits: Permits, limits: Limits, wanted: Mapping[str, str], now_ms: int) -> Grant:
+    """Grant permits to these executions, in order, as far as the limits allow. `wanted` holds the id of each new permit.
 
-    Whoever is on the list already keeps its place. If it is there under another mark, that permit is void from now on:
-    it was that of an attempt that has ended, or of a node that has lost its lease, or was never answered.
-    `then` may differ from `seen` although nobody got one, and is to be kept all the same.
+    An execution that is already on the list keeps its place. If it is there under another id, that earlier permit is
+    void from now on: it was granted to an attempt that has ended, to a node that lost its lease, or its answer was lost.
+    The permits of the answer may differ from `permits` although no execution got one, and must be stored all the same.
     """
-    held = dict(seen.granted)
-    free_ms = _explained(seen.next_ms, limits, now_ms)
+    granted = dict(permits.granted)
+    free_ms = _first_free_ms(permits.next_ms, limits, now_ms)
     at: dict[str, int] = {}
-    again = None
-    for name, mark in wanted.items():
-        if limits.concurrent is not None and name not in held and len(held) >= limits.concurrent:
-            continue  # one behind it may have a permit from before
+    ask_again_ms = None
+    for name, permit_id in wanted.items():
+        if limits.concurrent is not None and name not in granted and len(granted) >= limits.concurrent:
+            continue  # an execution behind it may be on the list already
         instant = float(now_ms) if limits.per_second is None else max(free_ms, float(now_ms))
         if limits.per_second is not None:
             if instant > now_ms + HORIZON_MS:
-                again = int(instant) - HORIZON_MS // 2
+                ask_again_ms = int(instant) - HORIZON_MS // 2
                 break
             free_ms = instant + 1000 / limits.per_second
         at[name] = -int(-instant // 1)  # never before its instant
         if limits.concurrent is not None:
-            held[name] = mark
-    return Grant(at, replace(seen, next_ms=free_ms, granted=held), again)
+            granted[name] = permit_id
+    return Grant(at, replace(permits, next_ms=free_ms, granted=granted), ask_again_ms)
 
 
-def _explained(next_ms: float, limits: Limits, now_ms: int) -> float:
-    """The first free instant, sooner if it is so late that only a slower rate of before explains it.
+def _first_free_ms(next_ms: float, limits: Limits, now_ms: int) -> float:
+    """The first free instant. It is moved to an earlier one if only a slower rate in the past explains it.
 
-    What was given out before lies within the horizon of whoever asked, whose clock may differ a little: that is why
-    there is room for a second horizon before anything is moved.
+    Each granted instant was within the horizon of the node that asked. That node's clock may differ a little, so the
+    instant is moved only if it is more than a second horizon ahead.
     """
     if limits.per_second is None:
         return next_ms

@@ -1,9 +1,9 @@
-"""Cron syntax: what users may write, in one normal form that croniter reads the same way.
+"""Cron syntax: from the text of a user to one normal form that croniter reads in the same way.
 
-Seconds come first; five fields mean second 0. `?` is `*`, `N/step` means from N to the field's end (as Quartz; croniter
-7 reads it as N alone), names become numbers, ranges that wrap around are spelled out. Each field is read into the set
-of its values and written back from it, so that equal schedules look equal and croniter meets nothing ambiguous.
-Whatever croniter would misread is refused here, with the field named.
+Seconds come first; five fields mean second 0. `?` is `*`. `N/step` means from N to the field's end (as in Quartz;
+croniter 7 reads it as N only). Names become numbers, and ranges that wrap around become lists. Each field is parsed into
+the set of its values and written from that set, so that equal schedules have equal texts. An expression that croniter
+would misread is refused here; the message names the field.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DAYS = {n: i for i, n in enumerate(["SUN", "MON", "TUE", "WED", "THU", "FRI", "S
 
 @dataclass(frozen=True, slots=True)
 class CronField:
-    """One field of a cron expression: its name, its range, and the names it knows. Sunday may be written 7."""
+    """One field of a cron expression: its name, its range, and the names of its values. Sunday may be written 7."""
 
     name: str
     least: int
@@ -29,7 +29,7 @@ class CronField:
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return self.most - self.least + 1
 
 
@@ -57,12 +57,14 @@ _NEAREST = re.compile(r"(?P<day>\d{1,2})W\Z", re.ASCII)
 
 
 class InvalidCron(ValueError):
-    """The expression cannot be read; the message names the field and the fix."""
+    """The expression is not valid. The message names the field and the correction."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What one field says: its values, the steps of its stars (1 for `*` itself), and what no set of values can say."""
+    """One parsed field: its values, the steps of its stars (1 for `*` itself), and its L, W and # parts, which no set
+    of values can express.
+    """
 
     values: frozenset[int]
     stars: tuple[int, ...] = ()
@@ -74,22 +76,22 @@ class _Read:
 
 
 def normalise(text: str) -> str:
-    """Six space-separated fields, seconds first, in croniter's words. Raises `BadCron`."""
+    """The normal form: six space-separated fields, seconds first, in croniter's syntax. Raises `InvalidCron`."""
     words = text.upper().replace("?", "*").split()
     if len(words) == 5:
         words.insert(0, "0")
     if len(words) == 7:
-        raise InvalidCron("seven fields were given; a year field is not known, use startAt and endAt instead")
+        raise InvalidCron("has seven fields; a year field is not supported, use startAt and endAt instead")
     if len(words) != 6:
         raise InvalidCron(
-            f"{len(words)} field(s) were given; write six (second minute hour day-of-month month day-of-week), "
+            f"has {len(words)} field(s); write six (second minute hour day-of-month month day-of-week), "
             "or five without the second"
         )
     second, minute, hour, day, month, weekday = (_read(f, word) for f, word in zip(FIELDS, words, strict=True))
-    # A star in either field makes the schedule follow real time; without one, 0-59 and * differ (see schedule.py).
+    # With a star in either field the schedule follows real time; therefore 0-59 and * differ (see schedule.py).
     real_time = bool(minute.stars or hour.stars)
     if any(not d.open and len(d.values) == f.size for f, d in ((DAY, day), (WEEKDAY, weekday))):
-        day = weekday = _Read(frozenset(), (1,))  # either of them fits, and one always does
+        day = weekday = _Read(frozenset(), (1,))  # one field fits every day, and either field is enough
     return " ".join(
         (
             _write(SECOND, second, stars=True),
@@ -103,7 +105,7 @@ def normalise(text: str) -> str:
 
 
 def values_of(field: CronField, text: str) -> frozenset[int]:
-    """The values that one field of a normal form names; L, W and # name none."""
+    """The values of one field of a normal form. L, W and # have none."""
     return _read(field, text).values
 
 
@@ -111,11 +113,13 @@ def _read(field: CronField, word: str) -> _Read:
     parts = word.split(",")
     special = tuple(sorted({s for part in parts if (s := _special(field, part)) is not None}))
     plain = [part for part in parts if _special(field, part) is None]
-    alone = [s for s in special if s.endswith("W")] + [p for p in plain if p in ("*", "*/1")]
-    if len(parts) > 1 and alone:
-        raise InvalidCron(f"{field.name}: '{word}' mixes '*' or W with other values; write it alone")
+    exclusive = [s for s in special if s.endswith("W")] + [p for p in plain if p in ("*", "*/1")]
+    if len(parts) > 1 and exclusive:
+        raise InvalidCron(
+            f"{field.name}: '{word}' combines '*' or W with other values; '*' and W must be the only value"
+        )
     if special and plain and field is WEEKDAY:
-        raise InvalidCron(f"{field.name}: '{word}' mixes # or L with plain days; make two jobs of it")
+        raise InvalidCron(f"{field.name}: '{word}' combines # or L with plain days; define two jobs instead")
     values: set[int] = set()
     stars = set()
     for part in plain:
@@ -127,10 +131,10 @@ def _read(field: CronField, word: str) -> _Read:
 
 
 def _split(field: CronField, part: str) -> tuple[str, int, int, int]:
-    """`base`, first and last value, step of `*`, `*/n`, `a`, `a/n`, `a-b` or `a-b/n`."""
+    """The base, the first value, the last value and the step of `*`, `*/n`, `a`, `a/n`, `a-b` or `a-b/n`."""
     match = _PART.match(part)
     if match is None:
-        raise InvalidCron(f"{field.name}: '{part}' cannot be read; {_allowed(field)}")
+        raise InvalidCron(f"{field.name}: '{part}' is not valid; {_allowed(field)}")
     base, step = match["base"], match["step"]
     if step is not None and not 1 <= int(step) <= field.most:
         raise InvalidCron(f"{field.name}: the step in '{part}' must be 1 to {field.most}")
@@ -140,12 +144,12 @@ def _split(field: CronField, part: str) -> tuple[str, int, int, int]:
     first = _value(field, low, part)
     if high:
         return base, first, _value(field, high, part), int(step or 1)
-    # "N/step" runs to the field's end; _span takes a first Sunday written 7 for 0.
+    # "N/step" continues to the field's end. _span reads a first Sunday that is written 7 as 0.
     return base, first, field.most if step else first, int(step or 1)
 
 
 def _span(field: CronField, first: int, last: int, step: int) -> set[int]:
-    """The values from `first` to `last`, around the field's end if `last` comes before `first`."""
+    """The values from `first` to `last`. They wrap around the field's end if `last` is less than `first`."""
     if field is WEEKDAY and first == 7:
         first = 0 if last < 7 else 7
     end = last if first <= last else last + field.size
@@ -153,7 +157,7 @@ def _span(field: CronField, first: int, last: int, step: int) -> set[int]:
 
 
 def _write(field: CronField, read: _Read, *, stars: bool) -> str:
-    """The field in its normal form; `stars` says whether `*/n` may stand for the values it names."""
+    """The field in its normal form. `stars`: values that `*/n` names may be written as `*/n`."""
     if read.open:
         return "*"
     if read.stars:
@@ -171,7 +175,7 @@ def _write(field: CronField, read: _Read, *, stars: bool) -> str:
 
 
 def _list(values: list[int]) -> list[str]:
-    """Sorted values as `7`, `1` and `5`, `10-15` or `10-50/20`, whatever is shortest to say."""
+    """Sorted values as `7`, `1` and `5`, `10-15` or `10-50/20`, whichever is shortest."""
     steps = {b - a for a, b in pairwise(values)}
     if len(values) > 2 and len(steps) == 1:
         step = steps.pop()
@@ -186,7 +190,7 @@ def _list(values: list[int]) -> list[str]:
 
 
 def _special(field: CronField, part: str) -> str | None:
-    """`L`, `15W`, `FRI#2`, `L5`: in croniter's words, or None if it is none of these."""
+    """`L`, `15W`, `FRI#2` or `L5` in croniter's syntax. None for any other part."""
     if field is DAY:
         if part == "L":
             return "L"
@@ -197,14 +201,14 @@ def _special(field: CronField, part: str) -> str | None:
         return None
     if match := _NTH.match(part):
         if not 1 <= int(match["n"]) <= 5:
-            raise InvalidCron(f"{field.name}: in '{part}' the week must be 1 to 5")
+            raise InvalidCron(f"{field.name}: the week in '{part}' must be 1 to 5")
         return f"{_value(field, match['day'], part) % 7}#{match['n']}"
     if match := _LAST_DAY.match(part):
         return f"L{int(match['day']) % 7}"
     if part.endswith("L") and part[:-1] in DAYS:
         return f"L{DAYS[part[:-1]]}"
     if part.endswith("L") and len(part) > 1:
-        raise InvalidCron(f"{field.name}: '{part}' cannot be read; for the last Friday of a month write L5 or FRIL")
+        raise InvalidCron(f"{field.name}: '{part}' is not valid; write L5 or FRIL for the last Friday of a month")
     return None
 
 
@@ -212,11 +216,11 @@ def _value(field: CronField, word: str, part: str) -> int:
     if word in field.names:
         return field.names[word]
     if not word.isdigit():
-        raise InvalidCron(f"{field.name}: '{part}' cannot be read; {_allowed(field)}")
+        raise InvalidCron(f"{field.name}: '{part}' is not valid; {_allowed(field)}")
     value = int(word)
     most = 7 if field is WEEKDAY else field.most
     if not field.least <= value <= most:
-        raise InvalidCron(f"{field.name}: {value} is outside {field.least} to {most}")
+        raise InvalidCron(f"{field.name}: {value} must be {field.least} to {most}")
     return value
 
 

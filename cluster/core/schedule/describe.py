@@ -1,4 +1,4 @@
-"""A schedule in words, and what may surprise its user. Pure: instants in, sentences out."""
+"""A schedule in words, and warnings about it. Pure: instants in, sentences out."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ FREQUENT_SECONDS = 10
 
 
 def describe(schedule: Schedule) -> str:
-    """One sentence that says when it is due."""
+    """One sentence that says when the schedule is due."""
     kind, first, second = (*schedule.key.split("|"), "")[:3]
     if kind == "at":
         return f"once, at {format_instant(int(first) * 1000)}"
     if kind == "every":
-        return f"every {_duration(int(first))}, on a grid that does not creep"
+        return f"every {_duration(int(first))}, on a fixed grid"
     seconds, minutes, hours, month_days, months, week_days = first.split(" ")
     words = [_time(seconds, minutes, hours)]
     days = []
@@ -92,7 +92,7 @@ def _part(field: CronField, text: str) -> str:
 
 
 def _list(field: CronField, values: Collection[int]) -> str:
-    """Values as people say them: `3, 7`, `Mon-Fri`, `1-31 in steps of 2`. A week that wraps around ends on Sunday."""
+    """Values in words: `3, 7`, `Mon-Fri`, `1-31 in steps of 2`. A week that wraps around ends on Sunday."""
     names = _NAMES.get(field.name, {})
     if field is WEEKDAY and 0 in values and 6 in values:
         values = [v or 7 for v in values]
@@ -106,67 +106,67 @@ def _list(field: CronField, values: Collection[int]) -> str:
             runs[-1].append(v)
         else:
             runs.append([v])
-    said: list[str] = []
+    parts: list[str] = []
     for run in runs:
         words = [names.get(v, str(v)) for v in run]
-        said += [f"{words[0]}-{words[-1]}"] if len(run) > 2 else words
-    return ", ".join(said)
+        parts += [f"{words[0]}-{words[-1]}"] if len(run) > 2 else words
+    return ", ".join(parts)
 
 
 def _month_days(text: str) -> str:
     if text.endswith("W"):
         return f"the weekday nearest to day {text[:-1]}"
-    said = []
+    parts = []
     if values := values_of(DAY, text):
-        said.append(f"day {_list(DAY, values)} of the month")
+        parts.append(f"day {_list(DAY, values)} of the month")
     if text == "L" or text.endswith(",L"):
-        said.append("the last day of the month")
-    return " or on ".join(said)
+        parts.append("the last day of the month")
+    return " or on ".join(parts)
 
 
 def _week_days(text: str) -> str:
     if values := values_of(WEEKDAY, text):
         return _list(WEEKDAY, values)
     names = _NAMES[WEEKDAY.name]
-    said = []
+    parts = []
     for part in text.split(","):
         if part.startswith("L"):
-            said.append(f"the last {names[int(part[1:])]}")
+            parts.append(f"the last {names[int(part[1:])]}")
         else:
             day, _, n = part.partition("#")
-            said.append(f"the {_ORDINALS[n]} {names[int(day)]}")
-    return f"{', '.join(said)} of the month"
+            parts.append(f"the {_ORDINALS[n]} {names[int(day)]}")
+    return f"{', '.join(parts)} of the month"
 
 
 def _duration(seconds: int) -> str:
-    said = []
+    parts = []
     for name, size in _UNITS:
         n, seconds = divmod(seconds, size)
         if n:
-            said.append(f"{n} {name}{'s' if n > 1 else ''}")
-    return " ".join(said)
+            parts.append(f"{n} {name}{'s' if n > 1 else ''}")
+    return " ".join(parts)
 
 
 def warnings(schedule: Schedule, occurrences: Sequence[int], after_ms: int) -> list[str]:
-    """What may surprise: `occurrences` are the next ones in ms, ascending."""
+    """Sentences about what may surprise the user. `occurrences`: the next ones (ms), ascending."""
     kind, first, *_ = schedule.key.split("|")
     if kind == "at":
-        return [] if occurrences else ["lies in the past: it would never run"]
-    said = []
+        return [] if occurrences else ["is in the past: it would never run"]
+    sentences = []
     gaps = [b - a for a, b in pairwise(occurrences)]
     if gaps and min(gaps) < FREQUENT_SECONDS * 1000:
-        said.append(f"runs as often as every {min(gaps) // 1000} s: {_per_day(kind, first)} requests a day")
+        sentences.append(f"runs every {min(gaps) // 1000} s at times: {_per_day(kind, first)} requests a day")
     if kind == "every":
         if schedule.timezone != "UTC":
-            said.append("an interval does not depend on the time zone")
-        return said
+            sentences.append("an interval ignores the time zone")
+        return sentences
     *_, month_days, months, week_days = first.split(" ")
     if month_days != "*" and week_days != "*":
-        said.append("day of month and day of week are both restricted: it runs when either fits")
-    said += _rare(month_days, months, week_days)
+        sentences.append("day of month and day of week are both restricted: it runs when either matches")
+    sentences += _rare(month_days, months, week_days)
     if occurrences and occurrences[0] - after_ms > _YEAR * 1000:
-        said.append(f"its next run is more than a year away: {format_instant(occurrences[0])}")
-    return said + _moved(schedule, after_ms)
+        sentences.append(f"its next run is more than a year ahead: {format_instant(occurrences[0])}")
+    return sentences + _moved(schedule, after_ms)
 
 
 def _per_day(kind: str, first: str) -> int:
@@ -177,37 +177,40 @@ def _per_day(kind: str, first: str) -> int:
 
 
 def _rare(month_days: str, months: str, week_days: str) -> list[str]:
-    """Days that some of the months named do not have."""
-    said = []
+    """Sentences about days that some months of the schedule do not have."""
+    sentences = []
     days = values_of(DAY, month_days)
     if days and "L" not in month_days and any(_SHORTEST[m] < min(days) for m in values_of(MONTH, months)):
-        said.append(f"not every month has a day {_list(DAY, days)}; L is the last day of any month")
+        sentences.append(f"not every month has a day {_list(DAY, days)}; L is the last day of any month")
     if "#5" in week_days and all(part.endswith("#5") for part in week_days.split(",")):
-        said.append(f"not every month has {_week_days(week_days).removesuffix(' of the month')}; see L5")
-    return said
+        fifth, last = _week_days(week_days).removesuffix(" of the month"), week_days.split("#", maxsplit=1)[0]
+        sentences.append(
+            f"not every month has {fifth}; L{last} is the last {_NAMES[WEEKDAY.name][int(last)]} of any month"
+        )
+    return sentences
 
 
 def _moved(schedule: Schedule, after_ms: int) -> list[str]:
-    """Changes of the clocks within a year that move a fixed time, or that it comes twice at."""
+    """Sentences about clock changes within a year that move or repeat a fixed time."""
     _, expression, name = schedule.key.split("|")
     second, minute, hour, *_ = expression.split(" ")
     if "*" in minute or "*" in hour:
         return []
-    local = schedule_from_key(f"cron|{expression}|UTC")  # what the fields say, before any zone
-    said = []
+    local = schedule_from_key(f"cron|{expression}|UTC")  # the local times of the schedule
+    sentences = []
     at = after_ms // 1000
     end = at + _YEAR
     while (change := next_change(name, at, end)) is not None:
         at = change.at
         first, last = sorted((change.at + change.before, change.at + change.after))
         if local.between(first * 1000, last * 1000, 1):
-            said.append(_change(name, change, moved_by=0 if second == "0" else change.after - change.before))
-    return said
+            sentences.append(_change(name, change, moved_by=0 if second == "0" else change.after - change.before))
+    return sentences
 
 
 def _change(name: str, change: OffsetChange, moved_by: int) -> str:
     when = format_instant(change.at * 1000, name)
     if change.after < change.before:
-        return f"clocks go back at {when}: the time comes twice and runs once"
-    how = f"{_duration(moved_by)} later" if moved_by else "then"
-    return f"clocks go forward at {when}: the time in the gap runs {how} instead"
+        return f"clocks go back at {when}: the time comes twice, the job runs once"
+    how = f"{_duration(moved_by)} later" if moved_by else "at that instant"
+    return f"clocks go forward at {when}: the skipped time runs {how} instead"

@@ -1,6 +1,6 @@
-"""How many jobs are due in each second of a stretch of time, and what spreading them would do. Pure.
+"""The load forecast: how many requests each second has, and how much a spread would flatten the peaks. Pure.
 
-Computed per distinct schedule, so a hundred thousand jobs on `0 * * * * *` cost as much as one.
+It is computed per distinct schedule, so that a hundred thousand jobs on `0 * * * * *` cost as much as one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True)
 class JobGroup:
-    """So many jobs share a schedule and a spread."""
+    """The jobs that share a schedule and a spread."""
 
     key: str
     spread_seconds: int
@@ -27,23 +27,23 @@ class JobGroup:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Sends per second from `from_ms` on; `left_out` jobs could not be computed in the time there was."""
+    """Requests per second from `from_ms` on. There was no time to count the jobs in `jobs_not_counted`."""
 
     from_ms: int
     per_second: list[float]
     jobs_not_counted: int
 
     def busiest(self, count: int) -> list[tuple[int, float]]:
-        """The seconds with the most, as instants (ms) with their number, the worst first."""
-        found = sorted(range(len(self.per_second)), key=lambda i: (-self.per_second[i], i))[:count]
-        return [(self.from_ms + i * 1000, self.per_second[i]) for i in found if self.per_second[i] > 0]
+        """The seconds with the most requests, as `(instant in ms, requests)`, the busiest first."""
+        busiest = sorted(range(len(self.per_second)), key=lambda i: (-self.per_second[i], i))[:count]
+        return [(self.from_ms + i * 1000, self.per_second[i]) for i in busiest if self.per_second[i] > 0]
 
     def buckets(self, seconds: int) -> list[float]:
-        """Sums over so many seconds each."""
+        """Sums over `seconds` each."""
         return [sum(self.per_second[i : i + seconds]) for i in range(0, len(self.per_second), seconds)]
 
     def busiest_if_spread(self, seconds: int) -> float:
-        """The worst second if every job were spread over so many seconds on top: a moving mean."""
+        """The busiest second if every job were spread over `seconds` more: the maximum of a moving mean."""
         worst = total = 0.0
         for i, n in enumerate(self.per_second):
             total += n - (self.per_second[i - seconds] if i >= seconds else 0)
@@ -52,11 +52,12 @@ class Forecast:
 
 
 def forecast(groups: Iterable[JobGroup], from_ms: int, seconds: int, has_time: Callable[[], bool]) -> Forecast:
-    """Count the sends of these jobs in `seconds` from `from_ms` (a whole second) on, the largest herds first.
+    """Count the requests of these jobs in `seconds` from `from_ms` (a whole second) on, the largest groups first.
 
-    `go_on` says whether there is time for another schedule. What a spread moves in from before `from_ms` is counted.
+    `has_time` says whether there is time for another schedule. Requests due before `from_ms` that a spread moves into
+    the forecast are counted.
     """
-    # Steps up and down, summed up at the end: a spread is two of them however long it is.
+    # Steps up and down, summed up at the end: a spread is two steps, however long it is.
     steps = [0.0] * (seconds + 1)
     left_out = 0
     for herd in sorted(groups, key=lambda h: -h.jobs):
@@ -78,7 +79,7 @@ def forecast(groups: Iterable[JobGroup], from_ms: int, seconds: int, has_time: C
 
 
 def bars(values: Sequence[float]) -> str:
-    """A line of blocks as high as the values, the highest full; a blank for none."""
+    """A line of block characters as high as the values. The highest is full, a value of 0 is a space."""
     most = max(values, default=0)
     if most <= 0:
         return " " * len(values)

@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""What operators run on a live database: migration, key rotation, health. All of it may be interrupted and repeated."""

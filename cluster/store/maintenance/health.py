@@ -1,4 +1,6 @@
-"""What `horae db check` asks of MongoDB. What our user may not see is None: readWrite on one database is enough to work."""
+"""The reads of `horae db check`. Facts that the database user may not read are None: readWrite on one database is enough
+to run Horae.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ FORBIDDEN = 13
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member of the replica set. `lag_ms`: how far its last write is behind the primary's."""
+    """A member of the replica set. `lag_ms`: how far its last write is behind that of the primary; None if unknown."""
 
     name: str
     state: str
@@ -28,7 +30,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The database as it is now. Instants and lengths in ms."""
+    """The state of the database. Instants and durations in ms."""
 
     server: str
     set_name: str | None
@@ -42,30 +44,32 @@ class Health:
 
 
 async def read_health(db: Database, monotonic: Any) -> Health:
-    """One look. `monotonic` gives seconds."""
+    """Read the state of the database. `monotonic` returns seconds."""
     with operation():
         started = monotonic()
         hello = await db.api.client.admin.command("hello")
-        trip = (monotonic() - started) * 1000
+        round_trip_ms = (monotonic() - started) * 1000
         server = (await db.api.client.admin.command("buildInfo"))["version"]
-        there = set(await db.api.list_collection_names())
-        missing = []
+        collections = set(await db.api.list_collection_names())
+        missing_indexes = []
         for name, wanted in INDEXES.items():
-            if name in there and wanted:
-                known = set(await db.api[name].index_information())
-                missing += [f"{name}.{i.document['name']}" for i in wanted if i.document["name"] not in known]
+            if name in collections and wanted:
+                existing = set(await db.api[name].index_information())
+                missing_indexes += [
+                    f"{name}.{i.document['name']}" for i in wanted if i.document["name"] not in existing
+                ]
         members = await _members(db)
-        window = await _oplog(db)
+        oplog_window_ms = await _oplog_window_ms(db)
     return Health(
-        server,
-        hello.get("setName"),
-        await version_of(db),
-        sorted(set(INDEXES) - there),
-        missing,
-        members,
-        window,
-        int(hello["localTime"].timestamp() * 1000),
-        trip,
+        server=server,
+        set_name=hello.get("setName"),
+        schema_version=await version_of(db),
+        missing_collections=sorted(set(INDEXES) - collections),
+        missing_indexes=missing_indexes,
+        members=members,
+        oplog_window_ms=oplog_window_ms,
+        now_ms=int(hello["localTime"].timestamp() * 1000),
+        round_trip_ms=round_trip_ms,
     )
 
 
@@ -78,16 +82,16 @@ async def _members(db: Database) -> list[Member] | None:
         return None
     written = {m["name"]: m["optimeDate"] for m in status["members"] if m.get("optimeDate")}
     primary = next((m["name"] for m in status["members"] if m["stateStr"] == "PRIMARY"), None)
-    found = []
+    members = []
     for m in status["members"]:
         lag = None
         if primary in written and m["name"] in written and m["stateStr"] in ("PRIMARY", "SECONDARY"):
             lag = max(0, int((written[primary] - written[m["name"]]).total_seconds() * 1000))
-        found.append(Member(m["name"], m["stateStr"], bool(m["health"]), lag))
-    return found
+        members.append(Member(m["name"], m["stateStr"], bool(m["health"]), lag))
+    return members
 
 
-async def _oplog(db: Database) -> int | None:
+async def _oplog_window_ms(db: Database) -> int | None:
     oplog = db.api.client["local"]["oplog.rs"]
     try:
         first = await oplog.find_one({}, {"ts": 1}, sort=[("$natural", 1)])

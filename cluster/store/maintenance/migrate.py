@@ -1,7 +1,8 @@
-"""From one schema version to the next, on a live cluster. Bounded steps whose place is kept: it may be broken off anywhere.
+"""Migration from one schema version to the next, on a live cluster, in bounded steps. It may be interrupted anywhere,
+because the progress is stored.
 
-A step only adds what the version before does not mind, with filters that leave alone what a node writes meanwhile, so
-repeating one is harmless. The version is raised last.
+A step only adds fields that the version before ignores, and its filters leave out documents that a node writes meanwhile,
+so it may be repeated. The schema version is raised last.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PROGRESS_ID = "migration"
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What was done: from which version to which, and how many documents were changed by this call."""
+    """The schema versions before and after this call, and how many documents it changed."""
 
     before: int
     after: int
@@ -36,37 +37,37 @@ class Migrated:
 
 
 async def outdated_nodes(db: Database) -> list[str]:
-    """Live nodes of a release that does not know the new version: it could not be started again after this."""
+    """Live nodes of a release that does not know the new schema version and could not start again after the migration."""
     with operation():
         hello = await db.api.client.admin.command("hello")
-        found = await db.api["nodes"].find({}, {"seen_at": 1, "schema": 1}).to_list()
+        heartbeats = await db.api["nodes"].find({}, {"seen_at": 1, "schema": 1}).to_list()
     now_ms = int(hello["localTime"].timestamp() * 1000)
-    old = [d for d in found if d.get("schema", 1) < schema.SCHEMA_VERSION]
-    return sorted(str(d["_id"]) for d in old if now_ms - int(d["seen_at"]) < ALIVE_MS)
+    outdated = [d for d in heartbeats if d.get("schema", 1) < schema.SCHEMA_VERSION]
+    return sorted(str(d["_id"]) for d in outdated if now_ms - int(d["seen_at"]) < ALIVE_MS)
 
 
 async def migrate(
     db: Database, on_progress: Callable[[int], None] = lambda _: None, *, pages: int | None = None
 ) -> Migrated:
-    """Bring the database to this release's version, from where an earlier call broke off. `tell` hears the count.
+    """Migrate the database to the schema version of this release, from where an earlier call was interrupted.
 
-    At most `pages` bounded steps, all of them if None. Raises `Conflict` while old nodes live, `ConfigurationError` for
-    a version that cannot be brought here.
+    At most `pages` bounded steps, all of them if None. `on_progress` is called with the number of documents changed so far.
+    Raises `Conflict` while outdated nodes are alive, `ConfigurationError` for a version that cannot be migrated.
     """
     await schema.ensure(db)
     before = await schema.version_of(db) or schema.SCHEMA_VERSION
     if before == schema.SCHEMA_VERSION:
         return Migrated(before, before, 0)
-    if old := await outdated_nodes(db):
+    if outdated := await outdated_nodes(db):
         raise Conflict(
-            f"{', '.join(old[:5])} run(s) a release that does not know schema version {schema.SCHEMA_VERSION}: replace "
-            "every node first, then migrate"
+            f"{', '.join(outdated[:5])} run(s) a release that does not know schema version {schema.SCHEMA_VERSION}: "
+            "replace every node first, then migrate"
         )
-    changed = done = 0
-    while pages is None or done < pages:
+    changed = steps = 0
+    while pages is None or steps < pages:
         more, n = await _hosts_page(db)
         changed += n
-        done += 1
+        steps += 1
         on_progress(changed)
         if not more:
             await _raise_version(db, before)
@@ -75,30 +76,30 @@ async def migrate(
 
 
 async def _hosts_page(db: Database) -> tuple[bool, int]:
-    """1 -> 2: jobs without `host` get it, in order of id. Whether there may be more, and how many were changed."""
+    """1 -> 2: add `host` to jobs without it, in order of id. Whether there may be more, and how many were changed."""
     with operation():
-        place = await db.api["meta"].find_one({"_id": PROGRESS_ID})
-        after = "" if place is None else place["after"]
+        progress = await db.api["meta"].find_one({"_id": PROGRESS_ID})
+        after = "" if progress is None else progress["after"]
         query: Document = {"_id": {"$gt": after}, "host": {"$exists": False}}
-        found = await db.api["jobs"].find(query, {"url": 1}).sort("_id", 1).limit(PAGE).to_list()
-        # The URL is in the filter: a job that is changed meanwhile is written by a node that knows `host`.
+        jobs = await db.api["jobs"].find(query, {"url": 1}).sort("_id", 1).limit(PAGE).to_list()
+        # The filter contains the URL: a job that is changed meanwhile gets its `host` from the node that writes it.
         writes = [
             UpdateOne(
                 {"_id": d["_id"], "url": d["url"], "host": {"$exists": False}}, {"$set": {"host": _host(d["url"])}}
             )
-            for d in found
+            for d in jobs
         ]
         changed = 0
         if writes:
             changed = (await db.api["jobs"].bulk_write(writes, ordered=False)).modified_count
-            await db.api["meta"].update_one({"_id": PROGRESS_ID}, {"$set": {"after": found[-1]["_id"]}}, upsert=True)
-    return len(found) == PAGE, changed
+            await db.api["meta"].update_one({"_id": PROGRESS_ID}, {"$set": {"after": jobs[-1]["_id"]}}, upsert=True)
+    return len(jobs) == PAGE, changed
 
 
 def _host(url: str) -> str:
     try:
         return parse_target(url).host_port
-    except ValueError:  # what no longer counts as a URL is refused when it is sent; it has no host to be told apart by
+    except ValueError:  # a URL that is not accepted any more: refused when it is sent, and of no host
         return ""
 
 

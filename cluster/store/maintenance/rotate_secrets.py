@@ -1,5 +1,5 @@
-"""Sealing every stored secret again with the first key. Each job is one write on what was read, so it may be stopped
-and begun again at any time, while nodes run and jobs change.
+"""Key rotation: encrypt every stored secret with the first key. Each job is one write on the secrets that were read, so it
+may be interrupted and repeated at any time, while nodes run and jobs change.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class RotationResult:
-    """Jobs with secrets: how many were sealed again, how many had been, and what no key opens, by job."""
+    """Numbers of jobs and channels with secrets: encrypted now, or current already; `undecryptable`: `(name, why)`."""
 
     reencrypted: int = 0
     current: int = 0
     undecryptable: tuple[tuple[str, str], ...] = ()
 
 
-def _with_secrets() -> Document:
+def _has_secrets() -> Document:
     return {
         "$or": [
             *({name: {"$type": "string"}} for name in job_secrets.SIGNING_FIELDS),
@@ -39,45 +39,45 @@ def _with_secrets() -> Document:
 
 
 async def rotate(db: Database, *, dry_run: bool = False) -> RotationResult:
-    """Go over every job with secrets. With `dry_run` nothing is written, and `sealed` is what would be."""
-    sealed = current = 0
-    locked: list[tuple[str, str]] = []
+    """Encrypt the secrets of every job and channel with the first key. With `dry_run` they are counted only."""
+    reencrypted = current = 0
+    undecryptable: list[tuple[str, str]] = []
     after = ""
     while True:
         with operation():
-            found = (
+            page = (
                 await db.work["jobs"]
-                .find({**_with_secrets(), "_id": {"$gt": after}})
+                .find({**_has_secrets(), "_id": {"$gt": after}})
                 .sort("_id", 1)
                 .limit(PAGE)
                 .to_list()
             )
-        for d in found:
+        for d in page:
             if not job_secrets.needs_rotation(d, db.keyring):
                 current += 1
                 continue
             try:
-                done = dry_run or await _again(db, d)
+                reencrypted += dry_run or await _reencrypt(db, d)
             except UndecryptableSecret as exc:
-                locked.append((d["_id"], str(exc)))
-                continue
-            sealed += done
-        if len(found) < PAGE:
+                undecryptable.append((d["_id"], str(exc)))
+        if len(page) < PAGE:
             of_channels = await channels.reencrypt(db, dry_run=dry_run)
-            return RotationResult(sealed + of_channels[0], current + of_channels[1], (*locked, *of_channels[2]))
-        after = found[-1]["_id"]
+            return RotationResult(
+                reencrypted + of_channels[0], current + of_channels[1], (*undecryptable, *of_channels[2])
+            )
+        after = page[-1]["_id"]
 
 
-async def _again(db: Database, d: Document) -> bool:
-    """Seal one job's secrets again; False if it has none any more."""
+async def _reencrypt(db: Database, d: Document) -> bool:
+    """Encrypt the secrets of one job with the first key; False if it has none any more."""
     job_id = d["_id"]
     while job_secrets.needs_rotation(d, db.keyring):
         job_secrets.require_decryptable(d, db.keyring)
         fresh = job_secrets.encrypted_fields(stored_job(d, db.keyring).definition, job_id, db.keyring)
-        # On the very secrets that were read: a change made meanwhile wins, and is looked at again.
-        same: Document = {"_id": job_id, **{name: d.get(name) for name in job_secrets.SECRET_FIELDS}}
+        # Only on the secrets that were read: a change made meanwhile wins, and the job is read and checked once more.
+        unchanged: Document = {"_id": job_id, **{name: d.get(name) for name in job_secrets.SECRET_FIELDS}}
         with operation():
-            result = await db.work["jobs"].update_one(same, {"$set": fresh})
+            result = await db.work["jobs"].update_one(unchanged, {"$set": fresh})
             if result.matched_count:
                 return True
             d = await db.work["jobs"].find_one({"_id": job_id}) or {}

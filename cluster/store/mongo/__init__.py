@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""The driver: clients, deadlines, errors, documents to values and back, encryption, schema. No query of a collection."""

@@ -1,7 +1,10 @@
-"""Three clients per process, so that a flood of claims cannot starve a renewal.
+"""Three clients per process, so that a flood of claims cannot starve the renewal of leases.
 
 control: leader lease, heartbeat, batch renewal (2 s).  work: materialise, claim, record (15 s).  api: requests (5 s).
-All write with majority and journal, read with majority from the primary, and retry within their deadline.
+
+All of them write with majority and journal, because a write that a new primary does not have would undo a claim or lose a
+result; read with majority from the primary, because decisions must not rest on writes that may be rolled back; and retry
+within their deadline.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_MS)
-"""Dates arrive as `DatetimeMS`, whose `int()` is our instant: no datetime objects on the hot path."""
+"""Dates are decoded as `DatetimeMS`, whose `int()` is an instant in ms: no datetime objects on the hot path."""
 
 
 def _client(uri: str, appname: str, timeout_ms: int, *, pool: int) -> AsyncMongoClient[Document]:
@@ -53,7 +56,7 @@ class Database:
 
     @classmethod
     def open(cls, uri: str, name: str, node: str, keyring: Keyring = NO_KEYS) -> Database:
-        """Clients for the database `name`; connections are made by the first operations. Raises nothing by itself."""
+        """Clients for the database `name`. They connect with their first operations, so nothing is raised here."""
         clients = (
             _client(uri, f"horae/{node}/control", 2000, pool=8),
             _client(uri, f"horae/{node}/work", 15000, pool=32),
@@ -72,11 +75,11 @@ class Database:
         return cls(handles[0], handles[1], handles[2], clients, keyring)
 
     def primary(self) -> tuple[str, int] | None:
-        """The address of the member that takes the work client's writes, as the driver knows it now; costs nothing."""
+        """Host and port of the primary, as the driver of the work client knows it now; None if it knows none. No I/O."""
         servers = self.work.client.topology_description.server_descriptions()
         writable = (address for address, server in servers.items() if server.is_writable)
-        found = next(writable, None)
-        return None if found is None else (found[0], found[1] or 0)
+        address = next(writable, None)
+        return None if address is None else (address[0], address[1] or 0)
 
     async def close(self) -> None:
         """Close every connection."""

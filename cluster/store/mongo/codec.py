@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Document
     from cluster.store.mongo.encryption import Keyring
 
-date = DatetimeMS
-
 
 def instant(value: Any) -> int | None:
-    """A stored date as ms, None kept."""
+    """A stored date as ms; None stays None."""
     return None if value is None else int(value)
 
 
+def date(ms: int | None) -> DatetimeMS | None:
+    """An instant in ms as it is stored; None stays None."""
+    return None if ms is None else DatetimeMS(ms)
+
+
 def attempt_to_document(a: Attempt) -> Document:
-    """As stored inside executions and history; absent fields are None."""
+    """As stored inside executions and history; `error`, `detail` and `excerpt` are absent where they are None."""
     document: Document = {
         "n": a.number,
         "sent_at": DatetimeMS(a.sent_ms),
@@ -50,15 +53,15 @@ def attempt_to_document(a: Attempt) -> Document:
 def attempt_from_document(d: Document) -> Attempt:
     """The inverse of `attempt_to_document`."""
     return Attempt(
-        d["n"],
-        int(d["sent_at"]),
-        d["node"],
-        d["token"],
-        d["ms"],
-        d["status"],
-        d.get("error"),
-        d.get("detail"),
-        d.get("excerpt"),
+        number=d["n"],
+        sent_ms=int(d["sent_at"]),
+        node=d["node"],
+        token=d["token"],
+        duration_ms=d["ms"],
+        status=d["status"],
+        error=d.get("error"),
+        detail=d.get("detail"),
+        excerpt=d.get("excerpt"),
     )
 
 
@@ -87,21 +90,21 @@ def execution_from_document(d: Document) -> Execution:
     """The inverse of `execution_to_document`."""
     attempts = d["attempts"]
     return Execution(
-        d["_id"],
-        d["job_id"],
-        int(d["due_at"]),
-        int(d["send_at"]),
-        d["schedule_version"],
-        d["batch"],
-        d["lane"],
-        State(d["state"]),
-        () if attempts == [] else tuple(attempt_from_document(a) for a in attempts),
-        d["trigger"],
-        d["owner"],
-        d["token"],
-        instant(d.get("asked_at")),
-        d.get("host", ""),
-        d.get("gate"),
+        id=d["_id"],
+        job_id=d["job_id"],
+        due_ms=int(d["due_at"]),
+        send_ms=int(d["send_at"]),
+        schedule_version=d["schedule_version"],
+        batch=d["batch"],
+        lane=d["lane"],
+        state=State(d["state"]),
+        attempts=() if attempts == [] else tuple(attempt_from_document(a) for a in attempts),
+        trigger=d["trigger"],
+        owner=d["owner"],
+        token=d["token"],
+        replayed_ms=instant(d.get("asked_at")),
+        host=d.get("host", ""),
+        limit_key=d.get("gate"),
     )
 
 
@@ -126,20 +129,20 @@ def batch_to_document(b: Batch) -> Document:
 
 
 def batch_from_document(d: Document) -> Batch:
-    """The inverse of `batch_to_document`."""
+    """The inverse of `batch_to_document`, but for `deferred`, which is never read."""
     return Batch(
-        d["_id"],
-        tuple(d["ids"]),
-        d["lane"],
-        d["attempt"],
-        int(d["send_at"]),
-        int(d["claimable_at"]),
-        d["late"],
-        d["owner"],
-        d["token"],
-        d["claims"],
-        d.get("host", ""),
-        d.get("gate"),
+        id=d["_id"],
+        ids=tuple(d["ids"]),
+        lane=d["lane"],
+        attempt=d["attempt"],
+        send_ms=int(d["send_at"]),
+        claimable_ms=int(d["claimable_at"]),
+        late=d["late"],
+        owner=d["owner"],
+        token=d["token"],
+        claims=d["claims"],
+        host=d.get("host", ""),
+        limit_key=d.get("gate"),
     )
 
 
@@ -177,70 +180,84 @@ _CONTENT_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8
 
 
 def limits_from_document(d: Document) -> Limits:
-    """A job's own limits."""
+    """The limits of the job itself, not those of its queue."""
     if d.get("gate") is None:
         return UNLIMITED
     return Limits(d.get("max_per_second"), d.get("max_concurrent"))
 
 
 def target_from_document(d: Document, keyring: Keyring) -> Target:
-    """Where a job sends, its secrets opened. Raises `SecretUnreadable`."""
+    """The request of a job with its secrets decrypted. Raises `UndecryptableSecret`."""
     headers = tuple((name, value) for name, value in d["headers"])
     body = bytes(d["body"])
     templated = b"{{" in body or any("{{" in value for _, value in headers)
     secrets: tuple[str, ...] = ()
     if d.get("secret_headers") or d.get("auth"):
-        hidden = job_secrets.decrypt_headers(keyring, d)
+        secret_headers = job_secrets.decrypt_headers(keyring, d)
         auth = job_secrets.decrypt_auth(keyring, d)
-        headers += hidden
-        secrets = tuple(value for _, value in hidden)
+        headers += secret_headers
+        secrets = tuple(value for _, value in secret_headers)
         if auth is not None:
-            said = authorization_value(auth)
-            headers += (("Authorization", said),)
-            secrets += (auth.secret, said.partition(" ")[2])
-    kind = _CONTENT_TYPES[d["body_kind"]]
-    return Target(d["url"], headers, body, kind, d["timeout_seconds"], secrets, templated)
+            authorization = authorization_value(auth)
+            headers += (("Authorization", authorization),)
+            secrets += (auth.secret, authorization.partition(" ")[2])
+    return Target(
+        url=d["url"],
+        headers=headers,
+        body=body,
+        content_type=_CONTENT_TYPES[d["body_kind"]],
+        timeout_seconds=d["timeout_seconds"],
+        secrets=secrets,
+        templated=templated,
+    )
+
+
+def retry_from_document(d: Document) -> RetryPolicy:
+    """The `retry` of a job document."""
+    return RetryPolicy(
+        max_attempts=d["max_attempts"],
+        initial_delay_seconds=d["initial_delay_seconds"],
+        multiplier=d["multiplier"],
+        max_delay_seconds=d["max_delay_seconds"],
+        jitter=d["jitter"],
+        max_age_seconds=d.get("max_age_seconds"),
+    )
 
 
 def job_from_document(d: Document, keyring: Keyring = NO_KEYS) -> Job:
-    """A job as dispatch needs it, from a document with `JOB_FIELDS`. Raises `SecretUnreadable`."""
-    retry = d["retry"]
+    """A job as dispatch needs it, from a document with `JOB_FIELDS`. Raises `UndecryptableSecret`."""
+    success_codes = d.get("success_codes")
     return Job(
-        d["_id"],
-        JobState(d["state"]),
-        d["schedule_version"],
-        int(d["active_from"]),
-        d["lane"],
-        target_from_document(d, keyring),
-        RetryPolicy(
-            retry["max_attempts"],
-            retry["initial_delay_seconds"],
-            retry["multiplier"],
-            retry["max_delay_seconds"],
-            retry["jitter"],
-            retry.get("max_age_seconds"),
+        id=d["_id"],
+        state=JobState(d["state"]),
+        schedule_version=d["schedule_version"],
+        active_from_ms=int(d["active_from"]),
+        lane=d["lane"],
+        target=target_from_document(d, keyring),
+        retry=retry_from_document(d["retry"]),
+        overlap_skip=d["overlap"] == "skip",
+        spread_seconds=d["spread_seconds"],
+        signing_secret=keyring.decrypt_optional(d.get("signing_secret"), d["_id"], "signingSecret"),
+        previous_signing_secret=keyring.decrypt_optional(
+            d.get("previous_signing_secret"), d["_id"], "previousSigningSecret"
         ),
-        d["overlap"] == "skip",
-        d["spread_seconds"],
-        keyring.decrypt_optional(d.get("signing_secret"), d["_id"], "signingSecret"),
-        keyring.decrypt_optional(d.get("previous_signing_secret"), d["_id"], "previousSigningSecret"),
-        d["revision"],
-        d.get("retention_days"),
-        expand_codes(tuple(own)) if (own := d.get("success_codes")) is not None else None,
-        d.get("host") or f"lane {d['lane']}",  # written before hosts were
-        d.get("gate"),
-        limits_from_document(d),
-        watch_from_document(d),
-        d.get("channel"),
+        revision=d["revision"],
+        retention_days=d.get("retention_days"),
+        success_codes=None if success_codes is None else expand_codes(tuple(success_codes)),
+        host=d.get("host") or f"lane {d['lane']}",  # jobs of schema version 1 have no host
+        limit_key=d.get("gate"),
+        limits=limits_from_document(d),
+        watch=watch_from_document(d),
+        channel=d.get("channel"),
     )
 
 
 def watch_from_document(d: Document) -> ResultWatch | None:
-    """Which results of a job are marked for alerts."""
+    """Which results of a job alerts are decided on; None: as the default alert rules say."""
     if d.get("channel") is not None:
         return NOT_WATCHED
-    own = d.get("watch")
-    return None if own is None else ResultWatch(own["marks"], own["drift_over_ms"])
+    watch = d.get("watch")
+    return None if watch is None else ResultWatch(watch["marks"], watch["drift_over_ms"])
 
 
 JOB_SCHEDULE_FIELDS = dict.fromkeys(
@@ -270,36 +287,36 @@ UNSETTLED_FIELDS = {**JOB_SCHEDULE_FIELDS, "past": 1}
 def _past(job_id: str, d: Document) -> JobSchedule:
     anchor = instant(d.get("anchor")) or 0
     return JobSchedule(
-        job_id,
-        parse_schedule(d["schedule"], d["timezone"], anchor).key,
-        d["schedule_version"],
-        int(d["from"]),
-        instant(d.get("start_at")),
-        instant(d.get("end_at")),
-        0,
-        0,
+        id=job_id,
+        schedule_key=parse_schedule(d["schedule"], d["timezone"], anchor).key,
+        schedule_version=d["schedule_version"],
+        active_from_ms=int(d["from"]),
+        start_ms=instant(d.get("start_at")),
+        end_ms=instant(d.get("end_at")),
+        lane=0,
+        spread_seconds=0,
         change_id=d.get("unsettled"),
     )
 
 
 def job_schedule_from_document(d: Document) -> JobSchedule:
-    """A job as the leader needs it, from a document with `OWING_FIELDS` or `UNSETTLED_FIELDS`."""
+    """A job as the leader needs it, from a document with `JOB_SCHEDULE_FIELDS` or `UNSETTLED_FIELDS`."""
     periods = d.get("past") or ()
     return JobSchedule(
-        d["_id"],
-        d["schedule_key"],
-        d["schedule_version"],
-        int(d["active_from"]),
-        instant(d.get("start_at")),
-        instant(d.get("end_at")),
-        int(d["lane"]),
-        int(d["spread_seconds"]),
-        d["catch_up"],
-        int(d["catch_up_window_seconds"]),
-        JobState(d["state"]),
-        d.get("unsettled"),
-        tuple((_past(d["_id"], p), int(p["to"])) for p in periods),
-        d.get("retention_days"),
-        d.get("host", ""),
-        d.get("gate"),
+        id=d["_id"],
+        schedule_key=d["schedule_key"],
+        schedule_version=d["schedule_version"],
+        active_from_ms=int(d["active_from"]),
+        start_ms=instant(d.get("start_at")),
+        end_ms=instant(d.get("end_at")),
+        lane=int(d["lane"]),
+        spread_seconds=int(d["spread_seconds"]),
+        catch_up=d["catch_up"],
+        catch_up_window_seconds=int(d["catch_up_window_seconds"]),
+        state=JobState(d["state"]),
+        change_id=d.get("unsettled"),
+        past_schedules=tuple((_past(d["_id"], p), int(p["to"])) for p in periods),
+        retention_days=d.get("retention_days"),
+        host=d.get("host", ""),
+        limit_key=d.get("gate"),
     )

@@ -1,4 +1,4 @@
-"""One deadline for everything that one request asks of the database, so that two slow answers do not add up."""
+"""One deadline for all database operations of one request, so that slow answers do not add up."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 
 def within(seconds: float) -> AbstractContextManager[None]:
-    """Database operations in this context end, one way or the other, so many seconds from its start."""
+    """A context in which every database operation ends, or fails, within so many seconds from the start of the context."""
     return pymongo.timeout(seconds)

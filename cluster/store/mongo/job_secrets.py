@@ -1,4 +1,4 @@
-"""The secret fields of a job: as they are stored, and back."""
+"""The secret fields of a job: encrypted into its document, and decrypted from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _header(name: str) -> str:
 
 
 def encrypted_fields(d: Definition, job_id: str, keyring: Keyring) -> Document:
-    """The stored form of everything secret. Raises `InvalidInput` if there is something and no key."""
+    """The stored form of all secret fields. Raises `InvalidInput` if there is a secret and no key."""
     document: Document = {
         name: None if (value := getattr(d, name)) is None else keyring.encrypt(value, job_id, field)
         for name, field in SIGNING_FIELDS.items()
@@ -38,27 +38,27 @@ def encrypted_fields(d: Definition, job_id: str, keyring: Keyring) -> Document:
 
 
 def definition_fields(d: Document, keyring: Keyring) -> dict[str, Any]:
-    """The fields of a `Definition`, for those who change jobs. What no key opens stays locked."""
+    """The secret fields of a `Definition`, for changing jobs. A secret that no key decrypts stays locked."""
     job_id = d["_id"]
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         name: None if (stored := d.get(name)) is None else keyring.decrypt_or_lock(stored, job_id, field)
         for name, field in SIGNING_FIELDS.items()
     }
-    found["secret_headers"] = tuple(
+    fields["secret_headers"] = tuple(
         (n, keyring.decrypt_or_lock(stored, job_id, _header(n))) for n, stored in d.get("secret_headers") or ()
     )
     auth = d.get("auth")
-    found["auth"] = auth and Auth(auth["kind"], auth["user"], keyring.decrypt_or_lock(auth["secret"], job_id, AUTH))
-    return found
+    fields["auth"] = auth and Auth(auth["kind"], auth["user"], keyring.decrypt_or_lock(auth["secret"], job_id, AUTH))
+    return fields
 
 
 def decrypt_headers(keyring: Keyring, d: Document) -> tuple[tuple[str, str], ...]:
-    """The secret headers of a job document, for sending. Raises `SecretUnreadable`."""
+    """The secret headers of a job document, for sending. Raises `UndecryptableSecret`."""
     return tuple((n, keyring.decrypt(stored, d["_id"], _header(n))) for n, stored in d.get("secret_headers") or ())
 
 
 def decrypt_auth(keyring: Keyring, d: Document) -> Auth | None:
-    """What a job document says of authorization, for sending. Raises `SecretUnreadable`."""
+    """The credentials of a job document, for sending; None if it has none. Raises `UndecryptableSecret`."""
     auth = d.get("auth")
     return None if auth is None else Auth(auth["kind"], auth["user"], keyring.decrypt(auth["secret"], d["_id"], AUTH))
 
@@ -71,7 +71,7 @@ def authorization_value(auth: Auth) -> str:
 
 
 def needs_rotation(d: Document, keyring: Keyring) -> bool:
-    """Whether anything in the job document is not sealed with the first key."""
+    """Whether a secret of the job document is not encrypted with the first key."""
     stored = [d.get(name) for name in SIGNING_FIELDS]
     stored += [value for _, value in d.get("secret_headers") or ()]
     stored.append((d.get("auth") or {}).get("secret"))
@@ -79,7 +79,7 @@ def needs_rotation(d: Document, keyring: Keyring) -> bool:
 
 
 def require_decryptable(d: Document, keyring: Keyring) -> None:
-    """Raises `SecretUnreadable` unless everything secret in the job document can be opened."""
+    """Raises `UndecryptableSecret` unless every secret of the job document can be decrypted."""
     for name, field in SIGNING_FIELDS.items():
         keyring.decrypt_optional(d.get(name), d["_id"], field)
     decrypt_headers(keyring, d)

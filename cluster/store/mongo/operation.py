@@ -1,6 +1,6 @@
-"""The door to the driver: its errors become ours here, and writes that are safe to repeat are repeated here.
+"""Every database operation runs in `operation()`: driver errors become errors of `core.errors`, and the query is timed.
 
-Whoever passes is timed under the name of the query that came in: two readings of a clock and one addition each.
+`retry_while_unavailable` repeats writes that are safe to repeat.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = structlog.get_logger()
 
-_AWAY = (ConnectionFailure, ExecutionTimeout, WriteConcernError)
-"""What leaves open whether it was done. A write concern error says that it was, on a primary that no majority follows any
-more (it stepped down meanwhile) or not soon enough: it may be undone yet."""
+_UNCERTAIN = (ConnectionFailure, ExecutionTimeout, WriteConcernError)
+"""Errors after which an operation may or may not have been applied. A write concern error means that a write was applied,
+but that no majority confirmed it in time or the primary stepped down: it may still be rolled back."""
 DUPLICATE_KEY = 11000
 
 
 class OperationTimings:
-    """How long one query of this process took, and how often which error came of it."""
+    """Durations (ms) of one query in this process, and its errors by kind."""
 
     __slots__ = ("errors", "name", "times")
 
@@ -54,17 +54,17 @@ _timings: dict[CodeType, OperationTimings] = {}
 
 
 def timings() -> dict[str, OperationTimings]:
-    """By `collection.query`: everything that passed this door since the process began."""
+    """The timings of every query since the process began, by `module.function`."""
     return {t.name: t for t in _timings.values()}
 
 
-class operation:  # noqa: N801 - it reads as a word: `with translated():`
-    """Turn the driver's errors into `StoreUnavailable`, `OutcomeUnknown` or `StoreError`, the cause kept."""
+class operation:  # noqa: N801 - reads as `with operation():`
+    """Raise driver errors as `StoreUnavailable`, `OutcomeUnknown` or `StoreError`, with the cause, and time the caller."""
 
     __slots__ = ("_started", "_timing")
 
     def __init__(self) -> None:
-        caller = sys._getframe(1)  # noqa: SLF001 - the query's own name, so that nobody has to say it twice
+        caller = sys._getframe(1)  # noqa: SLF001 - the name of the calling query, so that no query repeats it
         timing = _timings.get(caller.f_code)
         if timing is None:
             module = caller.f_globals["__name__"].rpartition(".")[2]
@@ -78,44 +78,44 @@ class operation:  # noqa: N801 - it reads as a word: `with translated():`
         self._timing.times.add((time.monotonic() - self._started) * 1000)
         if not isinstance(exc, PyMongoError):
             return
-        ours = _ours(exc)
-        errors, name = self._timing.errors, _ERROR_NAMES[type(ours)]
+        error = _store_error(exc)
+        errors, name = self._timing.errors, _ERROR_NAMES[type(error)]
         errors[name] = errors.get(name, 0) + 1
-        raise ours from exc
+        raise error from exc
 
 
 _ERROR_NAMES = {StoreUnavailable: "away", OutcomeUnknown: "outcome_unknown", StoreError: "refused"}
 
 
-def _ours(exc: PyMongoError) -> StoreError:
+def _store_error(exc: PyMongoError) -> StoreError:
     if isinstance(exc, ServerSelectionTimeoutError):
         # Nothing was sent, so nothing was applied.
         return StoreUnavailable(f"no primary could be reached in time ({_first_cause(exc)})")
     if isinstance(exc, InvalidOperation) and "after close" in str(exc):
-        return StoreUnavailable("this node is stopping, and has no connection to the database any more")
-    if isinstance(exc, _AWAY) or exc.timeout or exc.has_error_label("RetryableWriteError") or _lost_concern(exc):
+        return StoreUnavailable("this node is shutting down and has closed its connections to the database")
+    if isinstance(exc, _UNCERTAIN) or exc.timeout or exc.has_error_label("RetryableWriteError") or _lost_concern(exc):
         return OutcomeUnknown(_reason(exc))
     return StoreError(_reason(exc))
 
 
 def _first_cause(exc: PyMongoError) -> str:
-    """What the first servers said: refused, a name that is none, a certificate. Topology descriptions are left out."""
+    """The errors of the servers that were tried (refused, unknown name, certificate), without the topology description."""
     text = str(exc).partition(", Timeout: ")[0]
     return re.sub(r" \(configured timeouts: [^)]*\)", "", text)[:200]
 
 
 def _lost_concern(exc: PyMongoError) -> bool:
-    """Whether a write was applied on the primary alone, as far as we know: the majority did not confirm it."""
+    """Whether a write was applied on the primary but not confirmed by a majority."""
     return isinstance(exc, BulkWriteError | OperationFailure) and bool((exc.details or {}).get("writeConcernErrors"))
 
 
 def _reason(exc: PyMongoError) -> str:
-    """The driver's sentence, cut: topology descriptions run to kilobytes."""
+    """The driver's message, cut to 300 characters: topology descriptions run to kilobytes."""
     return str(exc)[:300]
 
 
 def duplicates(exc: BulkWriteError) -> list[int] | None:
-    """The positions of the documents that existed already, or None if anything else went wrong."""
+    """The positions of documents that existed already; None if there was any other error."""
     if exc.details.get("writeConcernErrors"):
         return None
     errors = exc.details.get("writeErrors", [])
@@ -125,9 +125,10 @@ def duplicates(exc: BulkWriteError) -> list[int] | None:
 
 
 async def retry_while_unavailable(write: Callable[[], Awaitable[T]], *, seconds: float, during: str) -> T:
-    """Repeat a write that is safe to repeat while MongoDB is away, for at most `seconds`; then `StoreUnavailable`.
+    """Repeat a write that is safe to repeat while MongoDB is unavailable, for about `seconds`; then `StoreUnavailable`.
 
-    The driver never retries a write of many documents; ours name their token or id, so once more does no harm.
+    The driver does not retry writes of many documents. Writes passed here filter on token or id, so repeating them is
+    harmless. `during` names the write in the log.
     """
     try:
         return await write()

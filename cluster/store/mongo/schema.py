@@ -1,9 +1,10 @@
-"""Collections, indexes and the documents that must exist before the first node works.
+"""Collections, indexes and the documents that must exist before the first node starts work.
 
 Every step is idempotent, so any number of nodes may run it at once.
 
-The version in `meta` says what documents look like. A release works on its own version and on the one before, and never
-raises it by itself: nodes of two neighbouring releases run side by side until an operator runs `horae db migrate`.
+The schema version in `meta` says what documents look like. A release works on its own version and on the one before, and
+never raises the version by itself: nodes of two neighbouring releases run side by side until an operator runs
+`horae db migrate`.
 
     1  the first one
     2  every job carries `host`
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2
 OLDEST_SUPPORTED_VERSION = 1
-"""What this release still works on."""
+"""The oldest schema version that this release works on."""
 
 INDEXES: dict[str, list[IndexModel]] = {
     "jobs": [
@@ -75,7 +76,7 @@ INDEXES: dict[str, list[IndexModel]] = {
 
 
 async def ensure(db: Database) -> None:
-    """Make what is missing. Raises `ConfigurationError` for a standalone server or a database from the future."""
+    """Create what is missing. Raises `ConfigurationError` for a standalone server or an unsupported schema version."""
     with operation():
         hello = await db.api.client.admin.command("hello")
         if "setName" not in hello:
@@ -86,17 +87,11 @@ async def ensure(db: Database) -> None:
                 try:
                     await db.api.create_collection(name)
                 except (CollectionInvalid, OperationFailure) as exc:
-                    if isinstance(exc, OperationFailure) and exc.code != 48:  # 48: another node made it just now
+                    if isinstance(exc, OperationFailure) and exc.code != 48:  # 48: another node created it just now
                         raise
             if indexes:
                 await db.api[name].create_indexes(indexes)
         await _ensure_documents(db)
-
-
-async def record_retention(db: Database, days: float) -> None:
-    """Keep the shortest retention that results were ever recorded under: it bounds searches by time (`store.across`)."""
-    with operation():
-        await db.api["meta"].update_one({"_id": "retention"}, {"$min": {"days": days}}, upsert=True)
 
 
 STANDALONE_PROBLEM = (
@@ -126,22 +121,22 @@ async def _ensure_documents(db: Database) -> None:
 
 
 def version_problem(version: int | None) -> str | None:
-    """Why this release cannot work on a database of this version, in a sentence; None: it can."""
+    """Why this release cannot work on a database of this schema version, as a sentence; None if it can."""
     if version is None or OLDEST_SUPPORTED_VERSION <= version <= SCHEMA_VERSION:
         return None
     if version > SCHEMA_VERSION:
         return (
-            f"the database has schema version {version}, this release knows {SCHEMA_VERSION}: a newer Horae has been here; "
-            "run that release or a later one"
+            f"the database has schema version {version}, this release knows {SCHEMA_VERSION}: a newer release has "
+            "migrated it; run that release or a later one"
         )
     return (
-        f"the database has schema version {version}, this release works on {OLDEST_SUPPORTED_VERSION} and {SCHEMA_VERSION}: run "
-        "`horae db migrate` of the releases between, one after the other"
+        f"the database has schema version {version}, this release works on {OLDEST_SUPPORTED_VERSION} and "
+        f"{SCHEMA_VERSION}: run `horae db migrate` of the releases between, one after the other"
     )
 
 
 async def version_of(db: Database) -> int | None:
-    """The database's schema version; None: it has none yet."""
+    """The schema version of the database; None if it has none yet."""
     with operation():
         meta = await db.api["meta"].find_one({"_id": "schema"})
     return None if meta is None else int(meta["version"])

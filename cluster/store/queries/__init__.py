@@ -1,1 +1,1 @@
-"""Say here what lives in this package and what never does."""
+"""Reads that span collections, each bounded: for the API, `explain`, `verify`, commands and limits. Nothing writes here."""

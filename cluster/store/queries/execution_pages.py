@@ -1,7 +1,8 @@
-"""Executions of all jobs, for the API: first what is owed, the latest due first, then what is final, the latest end first.
+"""Pages of the executions of all jobs, for the API: first those owed, the latest due first, then those final, the latest
+end first.
 
-What ends while somebody walks the pages goes from the first part to the top of the second: it may be seen in both, and
-is never left out. The second part is in the order of `expire_at`, which the retention needs an index on anyway.
+An execution that ends while a client reads the pages moves from the first part to the top of the second: it may be seen in
+both, and is never left out. The second part is in the order of `expire_at`, which the retention needs an index on anyway.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.view import FINAL_STATES
 from cluster.store.history import DAY_MS, REOPENED
+from cluster.store.meta import RETENTION_ID
 from cluster.store.mongo.decoding import decode_readable
 from cluster.store.mongo.operation import operation
 from cluster.store.queries.jobs_and_executions import LIST_PROJECTION, final_view, merge_by_id, owed_condition
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PagePosition:
-    """Behind which execution a page begins: `at_ms` is its due time (owed) or when its retention ends (final)."""
+    """The execution behind which a page begins: `at_ms` is its due time (owed), or when its retention ends (final)."""
 
     owed: bool
     at_ms: int
@@ -33,7 +35,9 @@ class PagePosition:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionQuery:
-    """Which executions: in these states (empty: whatever is due or final), due (owed) or ended (final) in that time."""
+    """Which executions: in these states (empty: all that are due or final), due (if owed) or ended (if final) in
+    `since_ms <= t < until_ms`.
+    """
 
     limit: int
     now_ms: int
@@ -44,31 +48,31 @@ class ExecutionQuery:
 
 
 async def page(db: Database, q: ExecutionQuery) -> tuple[list[ExecutionView], PagePosition | None]:
-    """Executions, and the place behind the last of them if there may be more."""
-    runs: list[ExecutionView] = []
-    place: PagePosition | None = None
+    """A page of executions, and the position behind it if there may be more."""
+    views: list[ExecutionView] = []
+    position: PagePosition | None = None
     owed: list[Document] = []
     if q.after is None or q.after.owed:
         owed = await _owed(db, q)
         ids = [d["_id"] for d in owed]
         with operation():
-            before = (
+            reopened = (
                 await db.api["history"].find({"_id": {"$in": ids}, "state": REOPENED}, LIST_PROJECTION).to_list()
                 if ids
                 else []
             )
-        known = merge_by_id(owed, before, q.now_ms)
-        runs = [known[i] for i in ids if i in known]
+        by_id = merge_by_id(owed, reopened, q.now_ms)
+        views = [by_id[i] for i in ids if i in by_id]
         if owed:
-            place = PagePosition(True, int(owed[-1]["due_at"]), ids[-1])  # noqa: FBT003
+            position = PagePosition(True, int(owed[-1]["due_at"]), ids[-1])  # noqa: FBT003
     left = q.limit - len(owed)
     if left > 0:
         final = await _final(db, q, left)
         left -= len(final)
-        runs += decode_readable("history", final, final_view)
+        views += decode_readable("history", final, final_view)
         if final:
-            place = PagePosition(False, int(final[-1]["expire_at"]), final[-1]["_id"])  # noqa: FBT003
-    return runs, place if left <= 0 else None
+            position = PagePosition(False, int(final[-1]["expire_at"]), final[-1]["_id"])  # noqa: FBT003
+    return views, position if left <= 0 else None
 
 
 async def _owed(db: Database, q: ExecutionQuery) -> list[Document]:
@@ -80,7 +84,7 @@ async def _owed(db: Database, q: ExecutionQuery) -> list[Document]:
         at = DatetimeMS(q.after.at_ms)
         conditions.append({"$or": [{"due_at": {"$lt": at}}, {"due_at": at, "_id": {"$lt": q.after.id}}]})
     with operation():
-        # A scan: what is owed is small and has no index but `_id`, so that claims stay cheap.
+        # A scan: few executions are owed, and the collection has no index but `_id`, so that claims stay cheap.
         cursor = (
             db.api["executions"]
             .find({"$and": conditions}, LIST_PROJECTION)
@@ -97,16 +101,16 @@ async def _final(db: Database, q: ExecutionQuery, limit: int) -> list[Document]:
     conditions: list[Document] = [
         {"state": {"$in": sorted(states)} if states else {"$ne": REOPENED}},
         *_between("ended_at", q),
-        *await _bound(db, q),
+        *await _expiry_bound(db, q),
     ]
-    found: list[Document] = []
-    place = None if q.after is None or q.after.owed else q.after
-    if place is not None:
-        # The rest of those that share the place's instant: the index knows no order among them.
-        found = await _alike(db, conditions, place.at_ms, {"_id": {"$lt": place.id}}, limit)
-        conditions.append({"expire_at": {"$lt": DatetimeMS(place.at_ms)}})
-    if len(found) < limit:
-        left = limit - len(found)
+    documents: list[Document] = []
+    position = None if q.after is None or q.after.owed else q.after
+    if position is not None:
+        # First the rest of those that expire at the same instant, because the index has no order among them.
+        documents = await _expiring_at(db, conditions, position.at_ms, {"_id": {"$lt": position.id}}, limit)
+        conditions.append({"expire_at": {"$lt": DatetimeMS(position.at_ms)}})
+    if len(documents) < limit:
+        left = limit - len(documents)
         with operation():
             rows = (
                 await db.api["history"]
@@ -118,12 +122,12 @@ async def _final(db: Database, q: ExecutionQuery, limit: int) -> list[Document]:
         if len(rows) == left:
             last = int(rows[-1]["expire_at"])
             rows = [d for d in rows if int(d["expire_at"]) > last]
-            rows += await _alike(db, conditions, last, {}, left - len(rows))
-        found += sorted(rows, key=lambda d: (int(d["expire_at"]), d["_id"]), reverse=True)
-    return found
+            rows += await _expiring_at(db, conditions, last, {}, left - len(rows))
+        documents += sorted(rows, key=lambda d: (int(d["expire_at"]), d["_id"]), reverse=True)
+    return documents
 
 
-async def _alike(
+async def _expiring_at(
     db: Database, conditions: list[Document], at_ms: int, condition: Document, limit: int
 ) -> list[Document]:
     query: Document = {"$and": [*conditions, {"expire_at": DatetimeMS(at_ms)}, condition]}
@@ -140,11 +144,11 @@ def _between(field: str, q: ExecutionQuery) -> list[Document]:
     return [{field: bounds}] if bounds else []
 
 
-async def _bound(db: Database, q: ExecutionQuery) -> list[Document]:
-    """What ended since then expires no earlier than the shortest retention after it: this ends the walk of the index."""
+async def _expiry_bound(db: Database, q: ExecutionQuery) -> list[Document]:
+    """What ended after `since_ms` expires at least the shortest retention later: a bound for the index scan."""
     if q.since_ms is None:
         return []
     with operation():
-        known = await db.api["meta"].find_one({"_id": "retention"})
-    least = 0.0 if known is None else float(known["days"])
-    return [{"expire_at": {"$gte": DatetimeMS(q.since_ms + int(least * DAY_MS))}}]
+        retention = await db.api["meta"].find_one({"_id": RETENTION_ID})
+    shortest = 0.0 if retention is None else float(retention["days"])
+    return [{"expire_at": {"$gte": DatetimeMS(q.since_ms + int(shortest * DAY_MS))}}]

@@ -1,7 +1,7 @@
 """What the API reads: pages of jobs, and executions wherever they are (owed or final). Nothing is written here.
 
-A result is in `history` before it leaves `executions`, so whoever reads what is owed first and what is final second
-cannot miss it in between.
+A result is in `history` before it leaves `executions`. So a query that reads executions first and history second cannot
+miss it in between.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 LIST_PROJECTION: Document = {"attempts.excerpt": 0}
-"""Lists do not show what targets answered; with a hundred attempts each that would be much to carry."""
+"""Lists leave out the excerpts of answers: an execution may have a hundred attempts."""
 PAGE_BYTES = 4 * 1024 * 1024
-"""A page ends early when its bodies come to this."""
+"""A page ends early when the bodies of its jobs come to this many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobPosition:
-    """Where a page of jobs begins: behind this job in the order of creation, the newest first."""
+    """The job behind which a page begins, in the order of creation, the newest first."""
 
     created_ms: int
     job_id: str
@@ -54,7 +54,7 @@ class JobQuery:
 
 @dataclass(frozen=True, slots=True)
 class JobsPage:
-    """Jobs, the newest first; `unreadable` says of those among them that cannot be read why.
+    """Jobs, the newest first; `unreadable`: by id, why others of the page cannot be read.
 
     `after` is the place behind the last, None on the last page.
     """
@@ -65,8 +65,8 @@ class JobsPage:
 
 
 async def jobs_page(db: Database, q: JobQuery) -> JobsPage:
-    """Jobs, the newest first. One that cannot be read keeps nobody from seeing the others."""
-    # Jobs that carry an alert are the engine's: they show as executions.
+    """A page of jobs, the newest first. Unreadable ones are named, and the others are returned."""
+    # Alert jobs are left out: they belong to the engine, and show as executions.
     query: Document = {"state": {"$in": list(q.states)}, "channel": None}
     if q.tag is not None:
         query["tags"] = {"$eq": q.tag}
@@ -77,7 +77,7 @@ async def jobs_page(db: Database, q: JobQuery) -> JobsPage:
         at = DatetimeMS(q.after.created_ms)
         query["created_at"] = {"$lte": at}
         query["$or"] = [{"created_at": {"$lt": at}}, {"_id": {"$gt": q.after.job_id}}]
-    found: list[Document] = []
+    documents: list[Document] = []
     size = 0
     more = False
     with operation():
@@ -88,20 +88,20 @@ async def jobs_page(db: Database, q: JobQuery) -> JobsPage:
             .limit(q.limit + 1) as rows
         ):
             async for d in rows:
-                more = len(found) == q.limit or size > PAGE_BYTES
+                more = len(documents) == q.limit or size > PAGE_BYTES
                 if more:
                     break
-                found.append(d)
+                documents.append(d)
                 size += len(d.get("body") or b"")
-    jobs, poison = decode_each("job", found, lambda d: stored_job(d, db.keyring))
-    # What the index sorted by is a date, or such a document would not have been found at its place.
-    last = JobPosition(instant(found[-1]["created_at"]) or 0, found[-1]["_id"]) if more else None
-    return JobsPage(tuple(jobs), poison, last)
+    jobs, unreadable = decode_each("job", documents, lambda d: stored_job(d, db.keyring))
+    # Even in an unreadable document this is a date, or the index would not have sorted it in.
+    last = JobPosition(instant(documents[-1]["created_at"]) or 0, documents[-1]["_id"]) if more else None
+    return JobsPage(tuple(jobs), unreadable, last)
 
 
 @dataclass(frozen=True, slots=True)
 class JobExecutionQuery:
-    """Which executions of one job: before this id, in one of these states (empty: whatever is due)."""
+    """Which executions of one job: before this id, in one of these states (empty: all that are due or final)."""
 
     job_id: str
     limit: int
@@ -127,30 +127,30 @@ async def executions_of(db: Database, q: JobExecutionQuery) -> list[ExecutionVie
 
 
 def merge_by_id(owed: Sequence[Document], final: Sequence[Document], now_ms: int) -> dict[str, ExecutionView]:
-    """By id. What is final counts, unless it was reopened; then what is owed does, with the attempts before it."""
-    runs = {r.id: r for r in decode_readable("execution", owed, lambda d: owed_view(d, now_ms))}
+    """Views by id. A record counts, unless it was reopened: then the owed execution does, with the earlier attempts."""
+    views = {r.id: r for r in decode_readable("execution", owed, lambda d: owed_view(d, now_ms))}
     reopened = {d["_id"] for d in final if d.get("state") == REOPENED}
-    for before in decode_readable("history", final, final_view):
-        again = runs.get(before.id) if before.id in reopened else None
-        runs[before.id] = (
-            before if again is None else replace(again, attempts=(*before.attempts, *again.attempts), reason=None)
+    for record in decode_readable("history", final, final_view):
+        replay = views.get(record.id) if record.id in reopened else None
+        views[record.id] = (
+            record if replay is None else replace(replay, attempts=(*record.attempts, *replay.attempts), reason=None)
         )
-    return runs
+    return views
 
 
 def owed_condition(states: frozenset[str], now_ms: int) -> Document | None:
-    """The condition on `executions` for these outside states (empty: whatever is due); None if none is owed."""
+    """The condition on `executions` for these states of the API (empty: all that are due); None if none of them is owed."""
     now = DatetimeMS(now_ms)
     if not states:
-        return {"due_at": {"$lte": now}}  # what only lies ahead is not of interest until somebody asks for it
-    wanted: list[Document] = []
+        return {"due_at": {"$lte": now}}  # executions ahead of their due time are listed only if a state is asked for
+    conditions: list[Document] = []
     if "pending" in states:
-        wanted += [{"state": "pending"}, {"state": "leased", "send_at": {"$gt": now}}]
+        conditions += [{"state": "pending"}, {"state": "leased", "send_at": {"$gt": now}}]
     if "running" in states:
-        wanted.append({"state": "leased", "send_at": {"$lte": now}})
+        conditions.append({"state": "leased", "send_at": {"$lte": now}})
     if "retrying" in states:
-        wanted.append({"state": "retrying"})
-    return {"$or": wanted} if wanted else None
+        conditions.append({"state": "retrying"})
+    return {"$or": conditions} if conditions else None
 
 
 async def _owed(db: Database, ids: Document, q: JobExecutionQuery) -> list[Document]:
@@ -163,60 +163,61 @@ async def _owed(db: Database, ids: Document, q: JobExecutionQuery) -> list[Docum
 
 
 async def get_execution(db: Database, execution_id: str, now_ms: int) -> ExecutionView | None:
-    """One execution, owed or final. Raises `Unreadable`."""
+    """One execution, owed or final; None if there is neither. Raises `UnreadableDocument`."""
     with operation():
         owed = await db.api["executions"].find_one({"_id": execution_id})
         final = await db.api["history"].find_one({"_id": execution_id})
-    found = merge_by_id([owed] if owed else [], [final] if final else [], now_ms).get(execution_id)
-    if found is None and final is not None:
+    view = merge_by_id([owed] if owed else [], [final] if final else [], now_ms).get(execution_id)
+    if view is None and final is not None:
         return decode_one("history", final, final_view)
-    if found is None and owed is not None:
+    if view is None and owed is not None:
         return decode_one("execution", owed, lambda d: owed_view(d, now_ms))
-    return found
+    return view
 
 
-async def with_breaker_reasons(db: Database, runs: Sequence[ExecutionView]) -> list[ExecutionView]:
-    """The same, with the reason of what waits because the breaker of its host is open."""
-    owed = {r.job_id for r in runs if r.state in OWED_STATES}
+async def with_breaker_reasons(db: Database, views: Sequence[ExecutionView]) -> list[ExecutionView]:
+    """The same views, with a reason for owed executions that wait because the breaker of their host is open."""
+    owed = {v.job_id for v in views if v.state in OWED_STATES}
     if not owed:
-        return list(runs)
+        return list(views)
     with operation():
-        held = {d["_id"]: d async for d in db.api["breakers"].find({}, {"until": 1, "why": 1})}
-        if not held:
-            return list(runs)
-        query = {"_id": {"$in": list(owed)}, "host": {"$in": list(held)}}
+        breakers = {d["_id"]: d async for d in db.api["breakers"].find({}, {"until": 1, "why": 1})}
+        if not breakers:
+            return list(views)
+        query = {"_id": {"$in": list(owed)}, "host": {"$in": list(breakers)}}
         hosts = {d["_id"]: d["host"] async for d in db.api["jobs"].find(query, {"host": 1})}
-    return [
-        replace(
-            r, reason=f"held back: the circuit breaker of {hosts[r.job_id]} is open ({held[hosts[r.job_id]]['why']})"
-        )
-        if r.state in OWED_STATES and r.reason is None and r.job_id in hosts
-        else r
-        for r in runs
-    ]
+
+    def explained(view: ExecutionView) -> ExecutionView:
+        host = hosts.get(view.job_id)
+        if host is None or view.state not in OWED_STATES or view.reason is not None:
+            return view
+        why = breakers[host]["why"]
+        return replace(view, reason=f"held back: the circuit breaker of {host} is open ({why})")
+
+    return [explained(v) for v in views]
 
 
 async def is_final(db: Database, execution_id: str) -> bool:
-    """Whether history knows this execution."""
+    """Whether history has a record of this execution, a reopened one too."""
     with operation():
         return await db.api["history"].find_one({"_id": execution_id}, {"_id": 1}) is not None
 
 
 async def recent_counts(db: Database, now_ms: int) -> tuple[int, dict[str, int]]:
-    """What was counted in this minute and the one before: since when (ms), and the sums by name."""
+    """The counts of this minute and the one before: since when (ms), and the sums by name."""
     first = now_ms - now_ms % MINUTE_MS - MINUTE_MS
     with operation():
-        found = await db.api["stats"].find({"_id": {"$gte": DatetimeMS(first)}}).sort("_id", 1).to_list()
+        documents = await db.api["stats"].find({"_id": {"$gte": DatetimeMS(first)}}).sort("_id", 1).to_list()
     counts: dict[str, int] = {}
-    for d in found:
+    for d in documents:
         for name, n in d.items():
             if isinstance(n, int):
                 counts[name] = counts.get(name, 0) + n
-    return (int(found[0]["_id"]) if found else first), counts
+    return (int(documents[0]["_id"]) if documents else first), counts
 
 
 def owed_view(d: Document, now_ms: int) -> ExecutionView:
-    """What is owed, as the outside sees it."""
+    """An owed execution as the API shows it."""
     state = d["state"]
     send_ms = int(d["send_at"])
     if state == "leased":
@@ -235,7 +236,7 @@ def owed_view(d: Document, now_ms: int) -> ExecutionView:
 
 
 def final_view(d: Document) -> ExecutionView:
-    """What is final. One that is to be sent again and is not owed yet (its request broke off) is `retrying`."""
+    """A record as the API shows it. A reopened one that is not owed yet is `retrying`: its request failed half way."""
     return ExecutionView(
         id=d["_id"],
         job_id=d["job_id"],
@@ -253,5 +254,5 @@ def final_view(d: Document) -> ExecutionView:
     )
 
 
-def _attempts(found: Sequence[Document]) -> tuple[Attempt, ...]:
-    return tuple(attempt_from_document(a) for a in found)
+def _attempts(documents: Sequence[Document]) -> tuple[Attempt, ...]:
+    return tuple(attempt_from_document(d) for d in documents)

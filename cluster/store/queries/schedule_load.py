@@ -1,4 +1,4 @@
-"""How many active jobs share a schedule, for `horae herd`. One aggregation; nothing is written."""
+"""How many active jobs share a schedule, for `horae herd`."""
 
 from __future__ import annotations
 

@@ -1,23 +1,23 @@
-"""What `horae verify` reads: jobs, what is owed, what is final, page by page in the order of execution ids. Only reads.
+"""The reads of `horae verify`: jobs, owed executions and records, page by page in the order of execution ids.
 
-Ids are `job:ms`, so one job's records lie side by side; jobs come in the order of `id + ":"`, which is that of their
-records (`a-1:` and `a0:` lie before `a:`, although `a` lies before `a-1`). Each query is one bounded page: the load on
-the database is one connection's, and nothing here grows with the range.
+Execution ids are `job:ms`, so the records of one job lie side by side. Jobs are read in the order of `id + ":"`, which
+is that of their records (`a-1:` and `a0:` lie before `a:`, although `a` lies before `a-1`). Each query is one bounded
+page: the load on the database is that of one connection, and nothing here grows with the time range.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.verdict import expand_codes
-from cluster.core.verify.judge import REREAD_MS
 from cluster.core.verify.records import Record, RecordedAttempt
-from cluster.core.verify.subjects import MissedRecord, OwedPeriod, VerifiedJob
+from cluster.core.verify.subjects import REREAD_MS, MissedRecord, OwedPeriod, VerifiedJob
 from cluster.store import batches
 from cluster.store.jobs import MAX_PERIODS
+from cluster.store.meta import RETENTION_ID
 from cluster.store.mongo.codec import instant
 from cluster.store.mongo.operation import operation
 
@@ -55,8 +55,8 @@ _FIELDS = dict.fromkeys(
     ),
     1,
 )
-_UNSAID: Document = {"attempts.excerpt": 0, "attempts.detail": 0}
-"""What targets answered is most of a document, and no matter of ours."""
+_PROJECTION: Document = {"attempts.excerpt": 0, "attempts.detail": 0}
+"""Excerpts and details are the largest part of a document, and verification does not need them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class UnreadableRecord:
 
 @dataclass(frozen=True, slots=True)
 class IdRange:
-    """Execution ids `first <= id < last`; `job` None: of whatever job, or between jobs, where no record should be."""
+    """Execution ids `first <= id < last`; `job` None: of any job, or between jobs, where no record should be."""
 
     job: str | None
     first: str
@@ -78,51 +78,53 @@ class IdRange:
 
 
 async def now_ms(db: Database) -> int:
-    """The database's clock."""
+    """The database's clock, ms."""
     with operation():
         hello = await db.work.client.admin.command("hello")
     return int(hello["localTime"].timestamp() * 1000)
 
 
 async def shortest_retention_days(db: Database, configured: float) -> float:
-    """The shortest time that anything was ever recorded for, as far as that is known."""
+    """The shortest retention that results were ever recorded under; `configured` (days) if none is stored."""
     with operation():
-        found = await db.work["meta"].find_one({"_id": "retention"})
-    return configured if found is None else min(configured, float(found["days"]))
+        retention = await db.work["meta"].find_one({"_id": RETENTION_ID})
+    return configured if retention is None else min(configured, float(retention["days"]))
 
 
 async def ids_in_order(db: Database, after: str = "") -> AsyncIterator[str]:
     """The ids of all jobs in the order of `id + ":"`, tombstones too."""
-    open_: list[str] = []  # ids that are a beginning of the next: at most as many as an id is long
+    prefixes: list[str] = []  # ids that are prefixes of the next id: at most as many as an id has characters
     while True:
         with operation():
             page = await db.work["jobs"].find({"_id": {"$gt": after}}, {"_id": 1}).sort("_id", 1).limit(JOBS).to_list()
         for d in page:
             name = str(d["_id"])
-            while open_ and not f"{name}:" < f"{open_[-1]}:":
-                yield open_.pop()
-            open_.append(name)
+            while prefixes and not f"{name}:" < f"{prefixes[-1]}:":
+                yield prefixes.pop()
+            prefixes.append(name)
         if len(page) < JOBS:
             break
         after = page[-1]["_id"]
-    while open_:
-        yield open_.pop()
+    while prefixes:
+        yield prefixes.pop()
 
 
 async def jobs_to_verify(db: Database, ids: Sequence[str]) -> tuple[dict[str, VerifiedJob], list[UnreadableRecord]]:
-    """These jobs, with where their rows and their catching up have come to."""
+    """These jobs by id, with the progress of their rows and open ranges; and the jobs that cannot be read."""
     with operation():
-        found = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, _FIELDS).to_list()
-        keys = {d.get("schedule_key") for d in found}
+        documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, _FIELDS).to_list()
+        keys = {d.get("schedule_key") for d in documents}
         rows = await db.work["schedules"].find({"_id": {"$in": list(keys)}}, {"next_at": 1}).to_list()
         ranges = await db.work["backfills"].find({"key": {"$in": list(keys)}}).to_list()
-    written = {d["_id"]: int(d["next_at"]) for d in rows}
+    next_ms = {d["_id"]: int(d["next_at"]) for d in rows}
     jobs: dict[str, VerifiedJob] = {}
     unreadable = []
-    for d in found:
+    for d in documents:
         try:
-            mine = [_open_range(b) for b in ranges if b["key"] == d["schedule_key"] and b["job_id"] in (None, d["_id"])]
-            jobs[d["_id"]] = _audited(d, written.get(d["schedule_key"]), mine)
+            open_ranges = [
+                _open_range(b) for b in ranges if b["key"] == d["schedule_key"] and b["job_id"] in (None, d["_id"])
+            ]
+            jobs[d["_id"]] = _verified_job(d, next_ms.get(d["schedule_key"]), open_ranges)
         except Exception as exc:
             unreadable.append(UnreadableRecord("jobs", str(d["_id"]), f"{type(exc).__name__}: {str(exc)[:200]}"))
     return jobs, unreadable
@@ -134,33 +136,33 @@ def _open_range(b: Document) -> tuple[int, int]:
 
 def _period(d: Document, from_ms: int, to_ms: int | None) -> OwedPeriod:
     return OwedPeriod(
-        d["schedule_version"],
-        d["schedule"],
-        d["timezone"],
-        instant(d.get("anchor")),
-        instant(d.get("start_at")),
-        instant(d.get("end_at")),
-        from_ms,
-        to_ms,
+        version=d["schedule_version"],
+        schedule=d["schedule"],
+        timezone=d["timezone"],
+        anchor_ms=instant(d.get("anchor")),
+        start_ms=instant(d.get("start_at")),
+        end_ms=instant(d.get("end_at")),
+        from_ms=from_ms,
+        to_ms=to_ms,
     )
 
 
-def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int, int]]) -> VerifiedJob:
+def _verified_job(d: Document, written_to_ms: int | None, catching_up: list[tuple[int, int]]) -> VerifiedJob:
     past = d.get("past") or []
     periods = [_period(p, int(p["from"]), int(p["to"])) for p in past]
     if d["state"] in ("active", "completed"):
         periods.append(_period(d, int(d["active_from"]), None))
-    own = d.get("success_codes")
+    success_codes = d.get("success_codes")
     return VerifiedJob(
-        d["_id"],
-        tuple(periods),
-        int(d.get("spread_seconds") or 0),
-        d.get("retention_days"),
-        int(d["updated_at"]) if "unsettled" in d else None,
-        int(past[0]["from"]) if len(past) >= MAX_PERIODS else 0,
-        written_to_ms,
-        tuple(catching_up),
-        success_codes=None if own is None else expand_codes(tuple(own)),
+        id=d["_id"],
+        periods=tuple(periods),
+        spread_seconds=int(d.get("spread_seconds") or 0),
+        retention_days=d.get("retention_days"),
+        unsettled_ms=int(d["updated_at"]) if "unsettled" in d else None,
+        known_from_ms=int(past[0]["from"]) if len(past) >= MAX_PERIODS else 0,
+        written_to_ms=written_to_ms,
+        catching_up=tuple(catching_up),
+        success_codes=None if success_codes is None else expand_codes(tuple(success_codes)),
         overlap_skip=d["overlap"] == "skip",
         catch_up_ms=int(d["catch_up_window_seconds"]) * 1000 if d["catch_up"] == "all" else None,
         longest_wait_s=float(d["retry"]["max_delay_seconds"]) * (1 + float(d["retry"]["jitter"])),
@@ -170,42 +172,45 @@ def _audited(d: Document, written_to_ms: int | None, catching_up: list[tuple[int
 
 
 def _defined_ms(d: Document) -> int:
-    """From when on what is sent goes by the job's definition as it is now, as far as its document tells."""
+    """From when on requests follow the present definition of the job, as far as its document tells."""
     untouched = d["revision"] == 1 and d["created_at"] == d["updated_at"]
-    # The one change there was has paused, completed or deleted it, and changed nothing else.
+    # Its only change paused, completed or deleted the job, and left its definition as it was.
     ended = d["revision"] == 2 and d["state"] != "active"
     return 0 if untouched or ended else int(d["updated_at"]) + REREAD_MS
 
 
 def ranges(ids: Iterable[str], since_ms: int, until_ms: int, before: str | None) -> list[IdRange]:
-    """Where the records of these jobs lie, which are in order; and the gaps between them and behind `before`.
+    """The id ranges of the records of these jobs, which are in order, and the gaps between them and behind job `before`.
 
-    `before` None: the gaps are not looked at.
+    `before` None: without the gaps.
     """
-    found: list[IdRange] = []
+    id_ranges: list[IdRange] = []
     for name in ids:
         if before is not None:
-            found.append(IdRange(None, f"{before};" if before else "", f"{name}:"))
+            id_ranges.append(IdRange(None, f"{before};" if before else "", f"{name}:"))
             before = name
-        # Behind the last id of the range, ":missed" included, and before that of the next ms.
-        found.append(IdRange(name, f"{name}:{since_ms:013d}", f"{name}:{until_ms + 1:013d}"))
-    return found
+        # Ends behind the last id of the range, ":missed" included, and before the ids of the next ms.
+        id_ranges.append(IdRange(name, f"{name}:{since_ms:013d}", f"{name}:{until_ms + 1:013d}"))
+    return id_ranges
 
 
 def spanning_range(wanted: Sequence[IdRange]) -> list[IdRange]:
-    """One range over all of these: what is owed is so little that looking at all of it costs less than many ranges."""
+    """One range over all of these. So few executions are owed that one scan of them costs less than many ranges."""
     return [IdRange(None, wanted[0].first, wanted[-1].last)]
 
 
 async def pages(
     db: Database, collection: str, wanted: Sequence[IdRange], due: tuple[int, int]
 ) -> AsyncIterator[list[Document]]:
-    """The documents of these ranges, which are in order, ascending by id. `due`: where no job is named, those due then."""
+    """Pages of the documents of these ranges, which are in order, ascending by id.
+
+    `due`: first and last due time (ms) of documents in ranges that name no job.
+    """
     left = list(wanted)
     while left:
         query: Document = {"$or": [_query(r, due) for r in left]} if len(left) > 1 else _query(left[0], due)
         with operation():
-            page = await db.work[collection].find(query, _UNSAID).sort("_id", 1).limit(PAGE).to_list()
+            page = await db.work[collection].find(query, _PROJECTION).sort("_id", 1).limit(PAGE).to_list()
         if page:
             yield page
         if len(page) < PAGE:
@@ -222,9 +227,9 @@ def _query(r: IdRange, due: tuple[int, int]) -> Document:
 
 
 async def missed_before(db: Database, ids: Sequence[str], since_ms: int) -> dict[str, list[MissedRecord]]:
-    """Missed ranges of these jobs (all: none named) that begin before an instant and reach it.
+    """Missed ranges of these jobs (all jobs, if none is named) that begin before an instant and reach it, by job id.
 
-    One or two of each job at most, whatever the range: those of one job do not overlap, but for what a change of it left.
+    There are one or two of each job at most, because the ranges of one job overlap only where a change extended one.
     """
     query: Document = {
         "state": "missed",
@@ -234,19 +239,18 @@ async def missed_before(db: Database, ids: Sequence[str], since_ms: int) -> dict
     }
     if ids:
         query["job_id"] = {"$in": list(ids)}
-    found: dict[str, list[MissedRecord]] = {}
+    by_job: dict[str, list[MissedRecord]] = {}
     with operation():
         async for d in db.work["history"].find(query, {"job_id": 1, "first_at": 1, "last_at": 1, "count": 1}):
             r = MissedRecord(int(d["first_at"]), int(d["last_at"]), int(d["count"]), open=True)
-            found.setdefault(d["job_id"], []).append(r)
-    return found
+            by_job.setdefault(d["job_id"], []).append(r)
+    return by_job
 
 
-async def look_up_batches(db: Database, owed: Sequence[Record]) -> None:
-    """Look up whether the batch each of these names exists and lists it."""
+async def with_batch_listing(db: Database, owed: Sequence[Record]) -> list[Record]:
+    """The same records, each with whether the batch it names exists and lists it."""
     listed = await batches.executions_listed(db, {r.batch for r in owed}) if owed else {}
-    for r in owed:
-        r.batch_lists = r.id in listed.get(r.batch, ())
+    return [replace(r, batch_lists=r.id in listed.get(r.batch, ())) for r in owed]
 
 
 def missed_from_document(d: Document) -> MissedRecord:
@@ -255,29 +259,38 @@ def missed_from_document(d: Document) -> MissedRecord:
     return MissedRecord(first, last, int(d["count"]), open=not d["schedule_version"], ended_ms=ended)
 
 
+def _attempt(d: Document) -> RecordedAttempt:
+    return RecordedAttempt(
+        number=d["n"],
+        sent_ms=int(d["sent_at"]),
+        node=d["node"],
+        token=d["token"],
+        duration_ms=d["ms"],
+        status=d["status"],
+    )
+
+
 def record_from_document(d: Document, due_ms: int) -> Record:
-    """A document of `history` or `executions`, whose id says that due time. Raises whatever a broken one makes it."""
-    attempts = [
-        RecordedAttempt(a["n"], int(a["sent_at"]), a["node"], a["token"], a["ms"], a["status"]) for a in d["attempts"]
-    ]
+    """A document of `history` or `executions` whose id contains this due time. Raises any exception for a corrupt one."""
+    attempts = [_attempt(a) for a in d["attempts"]]
     if len(attempts) > 1:
         attempts.sort(key=lambda a: a.sent_ms)
-    ended, asked = d.get("ended_at"), d.get("asked_at")
+    ended, replayed = d.get("ended_at"), d.get("asked_at")
     return Record(
-        d["_id"],
-        due_ms,
-        int(d["send_at"]),
-        d["schedule_version"],
-        d["state"],
-        attempts,
-        d["trigger"],
-        0 if ended is None else int(ended),
-        d.get("reason"),
-        d.get("drift_ms"),
-        asked is not None,
-        None if asked is None else int(asked),
-        ended is not None and "asked_at" in d,
-        d.get("batch", ""),
+        id=d["_id"],
+        due_ms=due_ms,
+        send_ms=int(d["send_at"]),
+        version=d["schedule_version"],
+        state=d["state"],
+        attempts=attempts,
+        trigger=d["trigger"],
+        ended_ms=0 if ended is None else int(ended),
+        reason=d.get("reason"),
+        drift_ms=d.get("drift_ms"),
+        replayed=replayed is not None,
+        replayed_ms=instant(replayed),
+        replay_time_kept=ended is not None and "asked_at" in d,
+        batch=d.get("batch", ""),
         stored_job_id=d["job_id"],
         stored_due_ms=int(d["due_at"]),
     )

@@ -1,4 +1,4 @@
-"""One slow or broken target harms nobody else: slots by host, breakers shared through MongoDB, waiting in the database."""
+"""Circuit breakers over several nodes: opened by failures, closed by one probe, their executions waiting in the database."""
 
 from __future__ import annotations
 
@@ -14,66 +14,33 @@ from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.core.limits.circuit_breaker import MIN_ATTEMPTS
 from cluster.leader.sweep import Sweeper
-from cluster.store import batches, engine_jobs
-from cluster.store.batches import ClaimFilter
+from cluster.store import batches, deferred_batches
 from cluster.store.enqueue import insert_owed
 from cluster.store.mongo import operation
-from cluster.worker import dispatch, host_queues
+from cluster.worker.held_batch import HeldBatch
+from cluster.worker.model import ReadyExecution
 from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, worker
+from tests.support.targets import BAD, GOOD, PATIENT, down
 from tests.support.waiting import eventually
-from tests.support.workers import DUE, answering, owed, run_dry
+from tests.support.workers import DUE, answering, owed, record_all, run_dry
 
 if TYPE_CHECKING:
-    import pytest
-
     from cluster.store.mongo.client import Database
     from cluster.worker.worker import Worker
-
-BAD, GOOD = "http://bad.example:81/x", "http://bad.example:82/x"
-PATIENT = {
-    "max_attempts": 9,
-    "initial_delay_seconds": 60.0,
-    "multiplier": 1.0,
-    "max_delay_seconds": 60.0,
-    "jitter": 0.0,
-}
-
-
-def down(seen: list[str], *, up: bool = False) -> Any:
-    """bad.example:81 cannot be connected to until `state["up"]`; everything else answers 200."""
-    state = {"up": up}
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        seen.append(str(request.url))
-        if request.url.port == 81 and not state["up"]:
-            raise httpx.ConnectError("refused")
-        return httpx.Response(200)
-
-    handler.state = state  # type: ignore[attr-defined]
-    return handler
-
-
-async def drain(w: Worker, seconds: float = 10) -> None:
-    """Let the worker's own loops work until it holds nothing."""
-    await eventually(lambda: _idle(w), seconds, "the worker to have nothing left")
-
-
-async def _idle(w: Worker) -> bool:
-    return not w.held and not w.results.unrecorded
 
 
 async def trip(db: Database, w: Worker) -> None:
     """Send so many failing requests that the breaker of bad.example:81 opens, and share it."""
     await owed(db, *(f"t{i}" for i in range(MIN_ATTEMPTS)), batch="trip", url=BAD, retry=PATIENT)
     await run_dry(w)
-    await w.breakers.synchronise()
+    await w.context.breakers.synchronise()
 
 
 async def shift(db: Database, **change: Any) -> None:
     await db.api["breakers"].update_many({}, {"$set": change, "$inc": {"rev": 1}})
 
 
-async def test_a_breaker_opens_and_what_waits_uses_up_no_attempt(database: Database) -> None:
+async def test_an_open_breaker_costs_waiting_executions_no_attempt(database: Database) -> None:
     """After 20 failures nothing more is sent; what is held back waits in the database with its attempts untouched,
     is not demoted to failure, and the same host on another port is served."""
     seen: list[str] = []
@@ -89,11 +56,11 @@ async def test_a_breaker_opens_and_what_waits_uses_up_no_attempt(database: Datab
     mixed = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", "b3", 0) for j, _ in MIXED]
     await insert_owed(database, mixed, [Batch("b3", tuple(e.id for e in mixed), 0, 0, DUE, DUE)], lambda: "new")
     del seen[:]
-    while await w.claim_once():
+    while await w.claiming.claim_once():
         pass
     await eventually(lambda: _done(w, 2), 5, "what goes to the other port")
-    results, w.results.unrecorded = w.results.unrecorded, []
-    await w.results.record(results)
+    await record_all(w)
+    await w.share_breakers()
     await w.releaser.release_deferred()
     await run_dry(w)
     assert seen == [GOOD, GOOD]
@@ -114,10 +81,10 @@ MIXED = (("mixed-bad", BAD), ("mixed-good", GOOD))
 
 
 async def _done(w: Worker, results: int) -> bool:
-    return len(w.results.unrecorded) >= results
+    return len(w.context.records) >= results
 
 
-async def test_one_probe_in_the_cluster_then_everything(database: Database) -> None:
+async def test_one_probe_of_one_node_closes_the_breaker_for_all(database: Database) -> None:
     """When the time is over one request of one node goes out; its success closes the breaker for all nodes."""
     seen: list[str] = []
     target = down(seen)
@@ -128,8 +95,8 @@ async def test_one_probe_in_the_cluster_then_everything(database: Database) -> N
         await owed(database, *(f"p{i}-{k}" for k in range(4)), batch=f"p{i}", url=BAD, retry=PATIENT)
     await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
     for w in workers:
-        await w.breakers.synchronise()
-    await asyncio.gather(*(w.claim_once() for w in workers))
+        await w.context.breakers.synchronise()
+    await asyncio.gather(*(w.claiming.claim_once() for w in workers))
     assert sum(len(w.held) for w in workers) == 3
     await eventually(lambda: _answered(workers, 1), 5, "the probe")
     await eventually(lambda: _reopened(database), 5, "the verdict on the probe")
@@ -141,16 +108,17 @@ async def test_one_probe_in_the_cluster_then_everything(database: Database) -> N
     target.state["up"] = True
     await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
     for w in workers:
-        results, w.results.unrecorded = w.results.unrecorded, []
-        await w.results.record(results)
+        await record_all(w)
+        await w.share_breakers()
         await w.releaser.release_deferred()
+        await w.share_breakers()
         await w.releaser.release_deferred()
     await eventually(lambda: _closed(database), 5, "the breaker to close")
     await database.api["batches"].update_many(
         {"send_at": DatetimeMS(DUE), "owner": None}, {"$set": {"claimable_at": DatetimeMS(DUE)}}
     )
     for w in workers:
-        await w.breakers.synchronise()
+        await w.context.breakers.synchronise()
         w.dispatcher.start_waiting()
         await run_dry(w)
     probes = {f"p{i}-{k}" for i in range(3) for k in range(4)}
@@ -162,7 +130,7 @@ async def test_one_probe_in_the_cluster_then_everything(database: Database) -> N
 
 
 async def _answered(workers: list[Worker], results: int) -> bool:
-    return sum(len(w.results.unrecorded) for w in workers) >= results
+    return sum(len(w.context.records) for w in workers) >= results
 
 
 async def _reopened(db: Database) -> bool:
@@ -173,7 +141,7 @@ async def _closed(db: Database) -> bool:
     return not await rows(db, "breakers")
 
 
-async def test_the_death_of_the_probing_node_keeps_nothing_shut(database: Database) -> None:
+async def test_a_breaker_whose_probing_node_died_is_probed_by_another_node(database: Database) -> None:
     """A half-open breaker whose node was never heard of again lets another node probe when its time is over."""
     w = worker(database, answering(200))
     await database.api["breakers"].insert_one(
@@ -188,18 +156,18 @@ async def test_the_death_of_the_probing_node_keeps_nothing_shut(database: Databa
             "node": "dead",
         }
     )
-    await w.breakers.synchronise()
-    assert w.dispatcher.hosts_blocked() == ("bad.example:81",)
+    await w.context.breakers.synchronise()
+    assert w.claiming.blocked_hosts() == ("bad.example:81",)
     await owed(database, "a", url=BAD)
-    assert not await w.claim_once()
+    assert not await w.claiming.claim_once()
     await shift(database, until=DatetimeMS(Clock().now_ms() - 1))
-    await w.breakers.synchronise()
+    await w.context.breakers.synchronise()
     await run_dry(w)
     await eventually(lambda: _closed(database), 5, "the breaker to close")
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded"]
 
 
-async def test_one_job_that_fails_does_not_keep_its_host_from_the_others(database: Database) -> None:
+async def test_one_failing_job_does_not_keep_its_host_closed_for_others(database: Database) -> None:
     """The host is back, but one endpoint of it fails always: it is not the probe each time, neither of those that wait on
     a node, nor because its batch is claimed first again."""
     seen: list[str] = []
@@ -214,42 +182,44 @@ async def test_one_job_that_fails_does_not_keep_its_host_from_the_others(databas
     opened = {"_id": "bad.example:81", "half_open": False, "until": DatetimeMS(Clock().now_ms() - 1), "opens": 1}
     more = {"rev": 1, "opened_at": DatetimeMS(DUE), "why": "?", "node": "n"}
     await database.api["breakers"].insert_one({**opened, **more})
-    await w.breakers.synchronise()
-    assert await w.claim_once()
+    await w.context.breakers.synchronise()
+    assert await w.claiming.claim_once()
     await eventually(lambda: _reopened(database), 5, "the probe of the job that fails")
     assert seen == ["/broken"]
     # What waits on the node when a probe was in vain stands behind what waits in the database.
     await shift(database, until=DatetimeMS(Clock().now_ms() + 60_000))
     document = {"host": "", "claimable_at": DatetimeMS(DUE)}
     await database.api["batches"].update_one({"_id": "b"}, {"$set": document})  # or it would not be claimed
-    assert await w.claim_once()
+    assert await w.claiming.claim_once()
     await eventually(lambda: _parked(w), 5, "what may not be sent now")
+    await w.share_breakers()
     await w.releaser.release_deferred()
     (breaker,) = await rows(database, "breakers")
-    put_back = [b for b in await rows(database, "batches") if b["host"] == "bad.example:81" and len(b["ids"]) == 9]
-    assert [int(b["claimable_at"]) > int(breaker["until"]) for b in put_back] == [True]
+    released = [b for b in await rows(database, "batches") if b["host"] == "bad.example:81" and len(b["ids"]) == 9]
+    assert [int(b["claimable_at"]) > int(breaker["until"]) for b in released] == [True]
     # Of ten that wait here nine are well. Whichever is drawn, it is not always the first.
     drawn: set[str] = set()
     for _ in range(100):
-        host_queues = w.dispatcher._parking
+        host_queues = w.dispatcher.host_queues
         for place, job in enumerate("abcdefghij"):
             host_queues.add(_ready(job, place))
         drawn.add(host_queues.draw("h").execution.job_id)  # type: ignore[union-attr]
-        host_queues._parked.clear()
+        host_queues._queues.clear()
     assert len(drawn) > 3
 
 
 async def _parked(w: Worker) -> bool:
-    return "bad.example:81" in w.dispatcher._parking.hosts()
+    return "bad.example:81" in w.dispatcher.host_queues.hosts()
 
 
-def _ready(job: str, place: int) -> Any:
+def _ready(job: str, place: int) -> ReadyExecution:
     execution = Execution(execution_id(job, DUE + place), job, DUE, DUE, "v1", "b", 0)
-    held = SimpleNamespace(waiting={execution.id: execution})
-    return SimpleNamespace(execution=execution, held=held, job=SimpleNamespace(host="h"), parked_at=0.0)
+    held = HeldBatch(Batch("b", (execution.id,), 0, 0, DUE, DUE), 0.0, [execution])
+    to_host: Any = SimpleNamespace(host="h")
+    return ReadyExecution(held, execution, to_host, None, 0.0)
 
 
-async def test_what_is_held_back_is_put_off_and_no_hindrance(database: Database) -> None:
+async def test_batches_of_a_blocked_host_are_deferred_and_hinder_no_others(database: Database) -> None:
     """Batches of a held host are not walked over, become late work, do not count against catching up, and are claimable
     at once when the breaker closes."""
     leader = await lead(database, Crank(DUE))
@@ -274,12 +244,12 @@ async def test_what_is_held_back_is_put_off_and_no_hindrance(database: Database)
     held = [b for b in await rows(database, "batches") if b["host"] == "bad.example:81"]
     assert [(int(b["claimable_at"]), b["late"]) for b in held] == [(until, True)] * 3
     assert await batches.count_late(database, 64) == 1, "the other one is overdue"
-    assert await batches.release_deferred(database, "bad.example:81") == 3
+    assert await deferred_batches.release_host(database, "bad.example:81") == 3
     assert await batches.count_late(database, 64) == 4
 
 
-async def test_a_breaker_that_nobody_wants_to_pass_is_forgotten(database: Database) -> None:
-    """Its jobs were deleted, or sent elsewhere: long after its time it is closed, and says so to nobody any more."""
+async def test_an_unused_breaker_expires(database: Database) -> None:
+    """Its jobs were deleted, or have other targets: the breaker is removed long after its time."""
     clock = Crank(DUE)
     leader = await lead(database, clock)
     for host, ago in (("forgotten:81", 700_000), ("recent:81", 500_000), ("probed:81", -5000)):
@@ -291,8 +261,8 @@ async def test_a_breaker_that_nobody_wants_to_pass_is_forgotten(database: Databa
     assert [b["_id"] for b in await rows(database, "breakers")] == ["probed:81", "recent:81"]
 
 
-async def test_ten_thousand_open_breakers_do_not_hold_the_leader_up(database: Database) -> None:
-    """One reading of what waits, one of breakers, one write, whoever is away; each host waits for its own time."""
+async def test_ten_thousand_open_breakers_do_not_slow_the_leader_down(database: Database) -> None:
+    """One read of waiting batches, one of breakers and one write; each host is deferred until its own time."""
     leader = await lead(database, Crank(DUE))
     first = Clock().now_ms() + 60_000
     common = {"half_open": False, "opens": 1, "rev": 1, "opened_at": DatetimeMS(DUE), "why": "?", "node": "n"}
@@ -313,143 +283,3 @@ async def test_ten_thousand_open_breakers_do_not_hold_the_leader_up(database: Da
 def operations() -> int:
     """How often this process has asked the database."""
     return sum(sum(t.times.counts) for t in operation.timings().values())
-
-
-async def test_being_handed_back_does_not_count_as_killing_nodes(database: Database) -> None:
-    """However often a batch comes back untouched, it is neither split nor given up as `node_lost`."""
-    await owed(database, "a", "b", url=BAD)
-    w = worker(database, answering(200))
-    for i in range(15):
-        claimed = await w._claimer.step(ClaimFilter(late=i > 0))  # overdue: it comes back as late work
-        assert claimed is not None
-        assert claimed.batch.claims == 1
-        await w._take_on(claimed)
-        await w.releaser.release(w.held["b"], None)
-    await run_dry(w)
-    assert [h["state"] for h in await rows(database, "history")] == ["succeeded"] * 2
-
-
-async def test_a_hanging_host_leaves_slots_and_batches_to_the_others(database: Database) -> None:
-    """Two hosts in one lane: one never answers. All of the other's executions go through while it hangs; what the
-    hanging one could not take waits in the database, where another node may claim it."""
-    forever = asyncio.Event()
-    done: list[str] = []
-
-    async def target(request: httpx.Request) -> httpx.Response:
-        if request.url.port == 81:
-            await forever.wait()
-        else:
-            done.append(request.headers["horae-job-id"])
-        return httpx.Response(200)
-
-    w = worker(database, target, slots=32)
-    for n in range(4):
-        await owed(database, *(f"h{n}-{i}" for i in range(20)), batch=f"h{n}", url=BAD, lane=5)
-    names = [f"g{n}-{i}" for n in range(10) for i in range(20)]
-    for n in range(10):
-        await owed(database, *names[n * 20 : n * 20 + 20], batch=f"g{n}", url=GOOD, lane=5)
-    w.start()
-    await eventually(lambda: _true(set(done) == set(names)), 10, "all of the healthy host")
-    await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "a quarter of the slots, and no more, to hang")
-    await eventually(lambda: _put_back(database, 72), 10, "what could not go to be put back")
-    forever.set()
-    await eventually(lambda: _recorded(database, 280), 20, "everything")
-    await w.shutdown(5)
-    assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
-
-
-async def _true(value: bool) -> bool:
-    return value
-
-
-async def _put_back(db: Database, count: int) -> bool:
-    found = await db.api["batches"].find({"owner": None}).to_list()
-    return sum(len(b["ids"]) for b in found) >= count
-
-
-async def _recorded(db: Database, count: int) -> bool:
-    return await db.api["history"].count_documents({}) == count
-
-
-async def test_a_long_backlog_of_a_slow_host_is_not_walked_over(database: Database) -> None:
-    """Late batches that nobody may take now come back little by little."""
-    for i in range(40):
-        await owed(database, f"a{i}", batch=f"b{i}", url=BAD)
-    await database.api["batches"].update_many({}, {"$set": {"late": True}})
-    assert await batches.spread_late(database, "host", ["other:1"], 500) == 0
-    assert await batches.spread_late(database, "host", ["bad.example:81"], 500) == 40
-    now = Clock().now_ms()
-    at = [int(b["claimable_at"]) - now for b in await rows(database, "batches")]
-    assert -1000 < min(at) < max(at) <= 20_000
-    assert len(set(at)) > 30
-
-
-async def test_what_waits_for_its_host_is_not_read_again_and_again(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """300 executions behind a slow host, their jobs read too long ago: each one that ends has a few read, not all."""
-    await owed(database, *(f"a{i}" for i in range(300)), url=BAD)
-    reads: list[int] = []
-    real = engine_jobs.by_id
-
-    async def counted(db: Database, ids: Any) -> Any:
-        reads.append(1)
-        return await real(db, ids)
-
-    monkeypatch.setattr(engine_jobs, "by_id", counted)
-    free = asyncio.Semaphore(0)
-
-    async def target(_: httpx.Request) -> httpx.Response:
-        await free.acquire()
-        return httpx.Response(200)
-
-    monkeypatch.setattr(dispatch, "STALE_SECONDS", 60.0)
-    w = worker(database, target, slots=32)
-    await w.claim_once()
-    await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "a quarter of the slots")
-    for waiting in w.dispatcher._parking._parked.values():
-        for ready in waiting:
-            ready.read_at = float("-inf")
-    del reads[:]
-    monkeypatch.setattr(host_queues, "LOOK_SECONDS", 60.0)
-    w.dispatcher._parking._looked_at = w._clock.monotonic()
-    free.release()
-    await eventually(lambda: _true(len(w.results.unrecorded) == 1), 5, "one that ended")
-    await eventually(lambda: _true(w.dispatcher.in_flight == 8), 5, "the next one to go")
-    assert 1 <= len(reads) <= host_queues.STARTS_PER_LOOK
-    await w.dispatcher.close()
-
-
-async def test_a_node_whose_slots_all_hang_leaves_its_work_to_others(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is due and waits for a slot there goes back, unsent and at once claimable; it claims nothing more."""
-    monkeypatch.setattr(dispatch, "STUCK_SECONDS", 0.05)
-    release = asyncio.Event()
-    hung: list[str] = []
-
-    async def hangs(request: httpx.Request) -> httpx.Response:
-        hung.append(str(request.url))
-        await release.wait()
-        return httpx.Response(200)
-
-    full = worker(database, hangs, "full", slots=1)
-    await owed(database, "first", "second", batch="b0", url="http://hangs.example/")
-    assert await full.claim_once()
-    await eventually(lambda: _stuck(full), 5, "its only slot to hang while something is due")
-    assert len(hung) == 1
-    await full.releaser.release_deferred()
-    (left,) = (b for b in await rows(database, "batches") if b["owner"] is None)
-    assert not await full.claim_once(), "it has no room"
-    seen: list[str] = []
-    await run_dry(worker(database, down(seen), "free"))
-    assert (len(left["ids"]), len(seen)) == (1, 1)
-    release.set()
-    await run_dry(full)
-    assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
-    assert len(hung) + len(seen) == 2
-    await check_books(database)
-
-
-async def _stuck(w: Worker) -> bool:
-    return w.dispatcher.stuck() and bool(w.dispatcher.overdue_batches())

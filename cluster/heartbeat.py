@@ -1,0 +1,161 @@
+"""The heartbeat of one node: it shows that the node is alive, reads the database's clock, and watches the other nodes.
+
+The other nodes judge this node by its heartbeat, and operators leave their requests in its document, so both are read
+and written in one place.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from cluster.core.alerts import NOT_WATCHED, watch_of
+from cluster.core.histogram import HistogramDelta
+from cluster.store import meta, nodes
+from cluster.store.mongo import schema
+
+if TYPE_CHECKING:
+    from cluster.clock import Clock
+    from cluster.core.timings import Timings
+    from cluster.leader.elector import Elector
+    from cluster.leader.liveness import Liveness
+    from cluster.store.mongo.client import Database
+    from cluster.worker.worker import Worker
+
+log = structlog.get_logger()
+
+HEARTBEAT_SECONDS = 1.0
+WATCH_EVERY_BEATS = 2
+RECENT_BEATS = 10
+"""The drift of so many beats is in the heartbeat document."""
+OFFSET_WARNING_MS = 500
+OFFSET_WARNING_EVERY_BEATS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """The parts of one node that its heartbeat reads and steers."""
+
+    node_id: str
+    version: str
+    db: Database
+    clock: Clock
+    timings: Timings
+    liveness: Liveness
+    elector: Elector
+    worker: Worker
+
+
+class Heartbeat:
+    """The heartbeats of one node; `beat()` is called once in `HEARTBEAT_SECONDS`."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._written_at = float("-inf")
+        self._beats = 0
+        self._drift = HistogramDelta(context.worker.stats.drift)
+        self._recent_drift: deque[list[int]] = deque(maxlen=RECENT_BEATS)
+        self._shutting_down = False
+
+    @property
+    def age(self) -> float:
+        """Seconds since the database confirmed a heartbeat; infinite before the first."""
+        return self._clock.monotonic() - self._written_at
+
+    def begin_shutdown(self) -> None:
+        """From now on the node is shown as draining, and requests of operators change nothing."""
+        self._shutting_down = True
+
+    async def beat(self) -> None:
+        """Write one heartbeat, read the database's clock, and with each second beat watch the other nodes.
+
+        Raises `StoreUnavailable`.
+        """
+        await self._write()
+        await self._read_clock()
+        if abs(self._clock.wall_offset_ms) > OFFSET_WARNING_MS and self._beats % OFFSET_WARNING_EVERY_BEATS == 0:
+            log.warning("clock_offset", offset_ms=self._clock.wall_offset_ms)
+        if self._beats % WATCH_EVERY_BEATS == 0:
+            await self._watch_nodes()
+            await self._read_default_alert_rules()
+        self._beats += 1
+
+    async def _write(self) -> None:
+        started = self._clock.monotonic()
+        now_ms = await nodes.write_heartbeat(self._context.db, self._context.node_id, self._report())
+        self._written_at = self._clock.monotonic()
+        self._observe_clock(started, self._written_at, now_ms)
+
+    async def _read_clock(self) -> None:
+        """The heartbeat's write read the clock when it began and then waited for a majority; this bounds it closer."""
+        started = self._clock.monotonic()
+        now_ms = await nodes.primary_clock_ms(self._context.db)
+        if now_ms is not None:
+            self._observe_clock(started, self._clock.monotonic(), now_ms)
+
+    def _observe_clock(self, started: float, ended: float, server_ms: int) -> None:
+        jumped_ms = self._clock.observe(started, ended, server_ms)
+        if jumped_ms:
+            log.warning("database_clock_jumped", by_ms=round(jumped_ms))
+            self._context.worker.clock_jumped()
+
+    async def _watch_nodes(self) -> None:
+        context = self._context
+        heartbeats = await nodes.heartbeats(context.db)
+        context.liveness.observe(heartbeats, self._clock.monotonic())
+        await self._apply_operator_requests(next((h for h in heartbeats if h.id == context.node_id), None))
+        lease = context.timings.batch_lease
+        context.elector.set_eligible(
+            eligible=context.liveness.clock_agrees(context.node_id, self._written_at, lease),
+        )
+
+    async def _apply_operator_requests(self, own: nodes.NodeHeartbeat | None) -> None:
+        """Drain or undrain this node, or give up leading, as the document of its heartbeat asks.
+
+        When the leader resigns, one of its writes may be under way. That is a stale leader's write, which does no harm.
+        """
+        if own is None or self._shutting_down:
+            return
+        elector, worker = self._context.elector, self._context.worker
+        term = elector.term
+        lease = self._context.timings.leader_lease
+        if own.drain_requested:
+            await elector.step_aside(lease)  # renewed each time the nodes are watched
+            if not worker.draining:
+                log.info("node_drained", held=len(worker.held))
+            await worker.drain()  # each time, for a claim that was under way may have brought another batch
+        elif term is not None and own.resign_term == term.number:
+            await elector.step_aside(lease)
+        if not own.drain_requested and worker.draining:
+            worker.undrain()
+            log.info("node_undrained")
+
+    async def _read_default_alert_rules(self) -> None:
+        default = await meta.default_rules(self._context.db)
+        self._context.worker.results.watch_by_default(NOT_WATCHED if default is None else watch_of(default))
+
+    def _report(self) -> dict[str, Any]:
+        """The fields of the heartbeat document."""
+        worker = self._context.worker
+        self._recent_drift.append(self._drift.take())
+        return {
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "version": self._context.version,
+            "schema": schema.SCHEMA_VERSION,
+            "clock_offset_ms": self._clock.wall_offset_ms,
+            "in_flight": worker.context.slots.in_flight,
+            "waiting": worker.context.unsent.count,
+            "leading": self._context.elector.term is not None,
+            "draining": self._shutting_down or worker.draining,
+            "counters": {
+                **worker.stats.counters,
+                "drift_recent": [sum(bucket) for bucket in zip(*self._recent_drift, strict=True)],
+            },
+        }

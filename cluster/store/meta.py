@@ -1,0 +1,48 @@
+"""`meta`: one document per setting of the whole cluster. The schema version is in `mongo.schema`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from cluster.core.documents.alerts import AlertSpec, parse_alert_rules
+from cluster.store.mongo.decoding import decode_one
+from cluster.store.mongo.operation import operation
+
+if TYPE_CHECKING:
+    from cluster.core.alerts import AlertRules
+    from cluster.store.mongo.client import Database
+
+DEFAULT_RULES_ID = "alerts"
+"""The document that holds the alert rules of all jobs without rules of their own."""
+RETENTION_ID = "retention"
+
+
+async def record_retention(db: Database, days: float) -> None:
+    """Keep the shortest retention that results were ever recorded under: it bounds searches of history by time."""
+    with operation():
+        await db.api["meta"].update_one({"_id": RETENTION_ID}, {"$min": {"days": days}}, upsert=True)
+
+
+async def default_rules(db: Database) -> AlertRules | None:
+    """The default alert rules for the engine; None if there are none or the stored ones cannot be read."""
+    with operation():
+        d = await db.work["meta"].find_one({"_id": DEFAULT_RULES_ID})
+    return None if d is None else parse_alert_rules(d.get("rules"))
+
+
+async def default_rules_spec(db: Database) -> AlertSpec | None:
+    """The default alert rules as users wrote them. Raises `UnreadableDocument`."""
+    with operation():
+        d = await db.api["meta"].find_one({"_id": DEFAULT_RULES_ID})
+    return None if d is None else decode_one("meta", d, lambda d: AlertSpec.model_validate(orjson.loads(d["rules"])))
+
+
+async def set_default_rules(db: Database, spec: AlertSpec | None) -> bool:
+    """Replace the default alert rules, or delete them (None). Returns whether there were any before."""
+    with operation():
+        if spec is None:
+            return (await db.api["meta"].delete_one({"_id": DEFAULT_RULES_ID})).deleted_count > 0
+        update: Any = {"$set": {"rules": spec.to_json()}}
+        return (await db.api["meta"].update_one({"_id": DEFAULT_RULES_ID}, update, upsert=True)).matched_count > 0

@@ -1,0 +1,86 @@
+"""`history` as replays read and change it: which results a filter matches, and reopening them a page at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+
+from cluster.store import executions, jobs
+from cluster.store.history import REOPENED, reopen_update
+from cluster.store.mongo.operation import operation
+from cluster.store.replays import REPLAYABLE
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database, Document
+    from cluster.store.replays import Replay, ReplayFilter
+
+JOBS = 10_000
+"""Ids of jobs in one query."""
+
+
+def _query(criteria: ReplayFilter, before_ms: int) -> Document:
+    # Results that ended after the request do not match: an execution that fails again must not be replayed for ever.
+    ended: Document = {"$lt": DatetimeMS(min(before_ms, criteria.until_ms or before_ms))}
+    if criteria.since_ms is not None:
+        ended["$gte"] = DatetimeMS(criteria.since_ms)
+    query: Document = {"state": {"$in": list(criteria.states)}, "ended_at": ended}
+    if criteria.job_id is not None:
+        query["_id"] = {"$gte": f"{criteria.job_id}:", "$lt": f"{criteria.job_id};"}
+    last = [(n, v) for n, v in (("error", criteria.error), ("status", criteria.status)) if v is not None]
+    if last:
+        of_last = [
+            {"$eq": [{"$let": {"vars": {"last": {"$last": "$attempts"}}, "in": f"$$last.{name}"}}, value]}
+            for name, value in last
+        ]
+        query["$expr"] = {"$and": of_last}
+    return query
+
+
+async def count(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
+    """How many results that ended before an instant these criteria match, without those of deleted jobs."""
+    pipeline: list[Document] = [
+        {"$match": _query(criteria, before_ms)},
+        {"$group": {"_id": "$job_id", "n": {"$sum": 1}}},
+    ]
+    with operation():
+        by_job = {d["_id"]: d["n"] async for d in await db.api["history"].aggregate(pipeline)}
+    names = list(by_job)
+    total = 0
+    for start in range(0, len(names), JOBS):
+        counted = await jobs.not_deleted(db, names[start : start + JOBS], criteria.tag)
+        total += sum(by_job[job_id] for job_id in counted)
+    return total
+
+
+async def next_page(db: Database, replay: Replay, limit: int) -> list[tuple[int, str, str]]:
+    """The next matches behind `replay.after` as `(end of retention in ms, id, job id)`, the latest first."""
+    query: Document = {"$and": [_query(replay.criteria, replay.created_ms)]}
+    if replay.after is not None:
+        at = DatetimeMS(replay.after[0])
+        query["$and"].append({"$or": [{"expire_at": {"$lt": at}}, {"expire_at": at, "_id": {"$lt": replay.after[1]}}]})
+    with operation():
+        documents = (
+            await db.work["history"]
+            .find(query, {"expire_at": 1, "job_id": 1})
+            .sort([("expire_at", -1), ("_id", -1)])
+            .limit(limit)
+            .to_list()
+        )
+    return [(int(d["expire_at"]), d["_id"], d["job_id"]) for d in documents]
+
+
+async def reopen_page(db: Database, replay: Replay, now_ms: int, retention_days: float) -> list[tuple[str, str, int]]:
+    """Reopen the executions of this page. Returns `(id, job id, due in ms)` of those that are open now; safe to repeat.
+
+    An execution that was replayed since and has failed again ended after the request, so it does not match and stays.
+    """
+    page = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
+    with operation():
+        final = {**page, "state": {"$in": list(REPLAYABLE)}}
+        ended = await db.work["history"].find(final, {"ended_at": 1}).to_list()
+    await executions.delete_ended(db, {d["_id"]: int(d["ended_at"]) for d in ended})
+    with operation():
+        await db.work["history"].update_many(final, reopen_update(now_ms, retention_days))
+        reopened = await db.work["history"].find({**page, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
+    return [(d["_id"], d["job_id"], int(d["due_at"])) for d in reopened]

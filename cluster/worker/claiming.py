@@ -1,0 +1,261 @@
+"""The policy of claiming: when this node claims, how often, which batches, and what becomes of a batch it has claimed."""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster.core.errors import StoreUnavailable
+from cluster.core.execution.model import Ending, Rescheduled
+from cluster.core.execution.planning import MAX_BATCH
+from cluster.core.lifecycle import State
+from cluster.store import batches
+from cluster.store.batches import ClaimFilter
+from cluster.worker.claim import SUSPECT_AFTER, ClaimedBatch, Claimer
+from cluster.worker.held_batch import HeldBatch
+from cluster.worker.record import MoveOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from cluster.worker.context import WorkerContext
+    from cluster.worker.dispatch import Dispatcher
+    from cluster.worker.record import Recorder
+
+log = structlog.get_logger()
+
+MIN_IDLE = 0.025
+MAX_IDLE = 0.25
+BEHIND_MS = 1000
+BEHIND_SECONDS = 1.0
+"""There is a backlog while a batch was claimed so recently that should have been sent `BEHIND_MS` before."""
+LATE_EVERY = 10
+"""One claim in so many asks for late work first, so that current work never keeps it out for ever."""
+
+
+class SuspectSlot:
+    """At most one execution on this node that nodes were lost with before: if this node is lost, that one is to blame."""
+
+    def __init__(self) -> None:
+        self._held: HeldBatch | None = None
+        self._claiming = False
+
+    @contextmanager
+    def claiming(self) -> Iterator[bool]:
+        """Whether the batch that is claimed meanwhile may be a suspect.
+
+        It may not while one is held, nor while another claim may bring one.
+        """
+        may = not self._claiming and (self._held is None or self._held.done)
+        self._claiming |= may
+        try:
+            yield may
+        finally:
+            self._claiming &= not may
+
+    def hold(self, held: HeldBatch) -> None:
+        """This suspect takes the slot until nothing of it is open."""
+        self._held = held
+
+
+class Claiming:
+    """Claims for one node, and has the dispatcher take on what it claims. `max_*` count executions."""
+
+    def __init__(
+        self, context: WorkerContext, dispatcher: Dispatcher, recorder: Recorder, max_waiting: int, max_unrecorded: int
+    ) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        self._max_waiting = max_waiting
+        self._max_unrecorded = max_unrecorded
+        self.claimer = Claimer(context.db, context.clock, context.timings, context.node)
+        self._suspect = SuspectSlot()
+        self._strays = False
+        """Whether a batch may carry this node's name that the node does not know of."""
+        self._releasing_strays = False
+        self._under_way = 0
+        self._turn = 0
+        self._behind_until = 0.0
+        self._primary: tuple[str, int] | None = None
+        self.stopped = False
+        """For good: the process ends."""
+        self.paused = False
+        """For the time being: an operator drained this node."""
+
+    def stop(self) -> None:
+        """Claim nothing more; the claimers end."""
+        self.stopped = True
+
+    def pause(self) -> None:
+        """Claim nothing until `resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Claim again."""
+        self.paused = False
+
+    def turns(self, *, spare: bool = False) -> Callable[[], Awaitable[float | None]]:
+        """The turns of one claimer, which polls ever less often while there is nothing to claim.
+
+        A `spare` one claims only while there is a backlog. A claim waits for the database most of its time, and after an
+        outage the backlog is mostly small retry batches, so claim latency, not CPU, limits how fast it drains.
+        """
+        idle = MIN_IDLE
+
+        async def turn() -> float | None:
+            nonlocal idle
+            if self.stopped:
+                return None
+            if spare and self._clock.monotonic() > self._behind_until:
+                return MAX_IDLE
+            claimed = False
+            try:
+                claimed = await self.claim_once()
+            except StoreUnavailable as exc:
+                log.warning("claim_unavailable", error=str(exc))
+                self._context.reclaim_pause.begin()
+                self._strays = True
+                idle = MAX_IDLE
+            except Exception:
+                self._strays = True  # whatever it was, a batch may carry this node's name
+                raise
+            idle = MIN_IDLE if claimed else min(MAX_IDLE, idle * 1.5)
+            return 0.0 if claimed else idle * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
+
+        return turn
+
+    async def claim_once(self) -> bool:
+        """Claim one batch and take it on. False: nothing to claim, or no room."""
+        if not self._has_room() or self._releasing_strays:
+            return False
+        if self._strays:
+            if self._under_way:
+                return False  # a batch that another claimer has just claimed carries this node's name, and is no stray
+            self._releasing_strays = True
+            try:
+                await self.release_strays()
+            finally:
+                self._releasing_strays = False
+        self._under_way += 1
+        try:
+            return await self._claim()
+        finally:
+            self._under_way -= 1
+
+    async def release_strays(self) -> None:
+        """After a claim of unknown outcome: release the batches that carry this node's name and that it does not hold."""
+        self._strays = False
+        for batch in await batches.owned_by(self._context.db, self._context.node):
+            held = self._context.held.get(batch.id)
+            if held is None or held.batch.token != batch.token:
+                await batches.release(self._context.db, batch, None, nothing_sent=True)
+                log.info("stray_released", batch=batch.id, token=batch.token)
+
+    def blocked_hosts(self) -> tuple[str, ...]:
+        """Hosts for which this node should claim nothing more now: no slot, an open breaker, or executions that wait."""
+        context = self._context
+        waited_for = self._dispatcher.host_queues.hosts()
+        return tuple({*context.slots.full_hosts(), *context.breakers.hosts_blocked(), *waited_for})
+
+    def _has_room(self) -> bool:
+        context = self._context
+        return (
+            context.unsent.count < self._max_waiting
+            and len(context.records) < self._max_unrecorded
+            and not self.stopped
+            and not self.paused
+            and not context.slots.stuck()
+        )
+
+    async def _claim(self) -> bool:
+        self._look_for_failover()
+        self._turn += 1
+        late_first = self._turn % LATE_EVERY == 0
+        for late in (late_first, not late_first):
+            # Late work takes idle room only, never the room that current work needs; other claims may bring as much.
+            coming = (self._under_way - 1) * MAX_BATCH
+            if late and self._context.unsent.count + coming >= self._max_waiting // 4:
+                continue
+            with self._suspect.claiming() as may_be_suspect:
+                which = self._filter(None if may_be_suspect else SUSPECT_AFTER - 1, late=late)
+                claimed = await self.claimer.step(which)
+                if claimed is not None:
+                    await self.take_on(claimed)
+                    return True
+        return False
+
+    def _filter(self, max_claims: int | None, *, late: bool) -> ClaimFilter:
+        return ClaimFilter(
+            late=late,
+            hosts_blocked=self.blocked_hosts(),
+            limits_saturated=self._dispatcher.limit_queues.saturated(),
+            unowned_only=self._context.reclaim_pause.active,
+            max_claims=max_claims,
+        )
+
+    def _look_for_failover(self) -> None:
+        """Another primary, maybe with another clock: leases that look ended to it may be alive."""
+        primary = self._context.db.primary()
+        if primary is not None and primary != self._primary:
+            if self._primary is not None:
+                log.warning("primary_changed", primary=f"{primary[0]}:{primary[1]}")
+                self._context.reclaim_pause.begin()
+            self._primary = primary
+
+    async def take_on(self, claimed: ClaimedBatch) -> None:
+        """Have a claimed batch sent; or split it, give it up or delete it, as its claims and its executions say."""
+        batch, counters = claimed.batch, self._context.stats.counters
+        newer = self._context.held.get(batch.id)
+        if newer is not None and newer.batch.token > batch.token:
+            return  # this claim took longer than its lease, and another claimer has made the next one
+        counters["claimed"] += 1
+        counters["reclaimed"] += batch.claims > 1
+        claimed_ms = self._clock.now_ms()
+        if batch.send_ms < claimed_ms - BEHIND_MS:
+            self._behind_until = self._clock.monotonic() + BEHIND_SECONDS
+        if claimed.unreadable:
+            await self._recorder.record_unreadable(batch, claimed.unreadable, self._clock.now_ms())
+        if claimed.must_split:
+            await self._split(claimed)
+        elif claimed.must_give_up:
+            await self._give_up(claimed)
+        elif not claimed.executions:
+            await self._recorder.delete_finished([batch])
+        else:
+            held = HeldBatch(batch, claimed.valid_until, claimed.executions, claimed_ms)
+            self._context.held.add(held)
+            self._dispatcher.add(held)
+            if claimed.suspect:
+                self._suspect.hold(held)
+
+    async def _split(self, claimed: ClaimedBatch) -> None:
+        """Its executions go on one by one, in case one of them kills the nodes that send it."""
+        batch = claimed.batch
+        rescheduled = [Rescheduled(e, e.attempts, e.send_ms) for e in claimed.executions]
+        log.warning("batch_split", batch=batch.id, executions=len(rescheduled), claims=batch.claims)
+        await self._recorder.reschedule(
+            rescheduled, MoveOptions(late=batch.late, claims=batch.claims, one_per_batch=True)
+        )
+        await self._recorder.delete_finished([batch])
+
+    async def _give_up(self, claimed: ClaimedBatch) -> None:
+        """The one execution of this batch has taken too many nodes with it."""
+        batch, execution = claimed.batch, claimed.executions[0]
+        reason = f"node_lost: {batch.claims - 1} nodes were lost while they sent it"
+        log.error("execution_given_up", execution=execution.id, claims=batch.claims)
+        ending = Ending(
+            execution,
+            State.DEAD,
+            self._clock.now_ms(),
+            attempts=execution.attempts,
+            reason=reason,
+            alert_pending=True,
+        )
+        await self._recorder.record_final([ending])
+        self._context.stats.counters["dead"] += 1
+        await self._recorder.delete_finished([batch])

@@ -1,0 +1,103 @@
+"""The values that the parts of one worker hand to each other: executions ready, deferred, finished or dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.alerts import ResultWatch
+from cluster.core.lifecycle import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cluster.core.execution.model import Attempt, Execution, Job
+    from cluster.core.limits.permits import Permit
+    from cluster.outbound.sender import Reply
+    from cluster.worker.held_batch import HeldBatch
+
+WATCH_FAILURES = ResultWatch(failures=True)
+"""An execution that failed before its job could be read is marked for alerts; the leader reads the job again then."""
+
+
+@dataclass(slots=True)
+class ReadyExecution:
+    """An execution whose request is made: it waits for its send time, a slot, its host or its limit."""
+
+    held: HeldBatch
+    execution: Execution
+    job: Job
+    request: Any
+    read_at: float
+    """When its job was read; this and `waiting_since` are monotonic seconds."""
+    waiting_since: float = 0.0
+    permit: Permit | None = None
+    """None: it was not asked for yet, or not given."""
+
+    @property
+    def unsent(self) -> bool:
+        """Whether it still waits here, under a lease that is not known to be lost."""
+        return self.execution.id in self.held.waiting and not self.held.lost
+
+    def begin_waiting(self, now: float) -> None:
+        """It waits for its host or its limit from now on."""
+        self.waiting_since = now
+
+    def grant(self, permit: Permit) -> None:
+        """Its limit lets it through at the instant of this permit."""
+        self.permit = permit
+
+    def take_permit(self) -> Permit | None:
+        """Take its permit from it, if it has one."""
+        permit, self.permit = self.permit, None
+        return permit
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """Executions of one batch that may not be sent now; `until_ms` if it is known until when."""
+
+    held: HeldBatch
+    executions: tuple[Execution, ...]
+    until_ms: int | None
+    host: str | None = None
+    """The host they wait for; None: they wait for their limit."""
+
+
+def deferrals_by_batch(
+    waiting: Iterable[ReadyExecution], since: float, until_ms: int | None, host: str | None = None
+) -> list[Deferral]:
+    """The executions that have waited since that instant (monotonic seconds) or longer, batch by batch."""
+    groups: dict[HeldBatch, list[Execution]] = {}
+    for r in waiting:
+        if r.unsent and r.waiting_since <= since:
+            groups.setdefault(r.held, []).append(r.execution)
+    return [Deferral(held, tuple(members), until_ms, host) for held, members in groups.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """A request that ended: the execution with the attempt appended, the job as it was sent, and the reply."""
+
+    held: HeldBatch
+    execution: Execution
+    job: Job
+    attempts: tuple[Attempt, ...]
+    reply: Reply
+    drift_ms: int
+    permit: Permit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedExecution:
+    """An execution that must not be sent: the reason, and the event that this is in its life.
+
+    `watch`: which results alerts look at, as its job says; None: as the rules of all jobs say.
+    """
+
+    held: HeldBatch
+    execution: Execution
+    reason: str
+    event: Event = Event.CANCEL
+    retention_days: float | None = None
+    watch: ResultWatch | None = WATCH_FAILURES

@@ -1,0 +1,55 @@
+"""The slots of one node: how many requests are in flight, and how many of them each target host takes up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.core.limits.host_slots import HostSlots
+
+if TYPE_CHECKING:
+    from cluster.clock import Clock
+
+STUCK_SECONDS = 1.0
+"""No slot free and none freed for so long: another node will send sooner the executions that wait here."""
+
+
+class Slots:
+    """`count` requests at a time. An execution takes a slot before its request is sent, and frees it when that ended."""
+
+    def __init__(self, clock: Clock, count: int) -> None:
+        self._clock = clock
+        self._count = count
+        self._freed_at = 0.0
+        self._hosts = HostSlots(count)
+        self.in_flight = 0
+
+    def available(self) -> bool:
+        """Whether a slot is free."""
+        return self.in_flight < self._count
+
+    def has_room(self, host: str, now: float) -> bool:
+        """Whether one more request to this host may start. `now`: monotonic seconds."""
+        return self._hosts.has_room(host, now)
+
+    def stuck(self) -> bool:
+        """Whether every slot hangs, so that it is not known when one comes free."""
+        return self.in_flight >= self._count and self._clock.monotonic() - self._freed_at > STUCK_SECONDS
+
+    def full_hosts(self) -> list[str]:
+        """Hosts that use all the slots they may have now."""
+        return self._hosts.full_hosts(self._clock.monotonic())
+
+    def slow_hosts(self) -> list[str]:
+        """Hosts that use all the slots they may have, and are slow."""
+        return self._hosts.slow_hosts(self._clock.monotonic())
+
+    def take(self, host: str, execution_id: str) -> None:
+        """A request to this host begins."""
+        self.in_flight += 1
+        self._hosts.begin(host, execution_id, self._clock.monotonic())
+
+    def free(self, host: str, execution_id: str) -> None:
+        """It has ended."""
+        self.in_flight -= 1
+        self._freed_at = now = self._clock.monotonic()
+        self._hosts.end(host, execution_id, now)

@@ -1,0 +1,156 @@
+"""Limits that keep a file, a function and an object small enough to be read at once.
+
+Every exception is named here with its reason, and an exception that is no longer needed fails too.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parent.parent.parent
+MODULES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for package in ("api", "cluster", "config", "ops")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+TREES = {name: ast.parse(text) for name, text in MODULES.items()}
+FILE_LINES = 350
+FUNCTION_LINES = 60
+PARAMETERS = 6
+POSITIONAL = 5
+
+TABLES = {
+    "api/openapi/operations.py": "the table of the API's operations, one entry each",
+    "api/openapi/operations.py::_job": "entries of that table",
+    "api/openapi/operations.py::_executions": "entries of that table",
+}
+"""Files and functions that only list things, and may be as long as the list."""
+
+FOREIGN_OBJECTS = {
+    "resp": "falcon's response is filled in by its handler",
+    "req.context": "falcon keeps what belongs to a request there",
+    "app.req_options": "falcon's settings are attributes",
+    "context.obj": "click keeps what the subcommands share there",
+}
+"""Objects of a library whose interface is the assignment of attributes, by the text before the attribute."""
+
+ASSIGNED_FROM_OUTSIDE: dict[str, str] = {}
+"""Other assignments to another object's field, as `file::target`, with the reason why there is no method for it."""
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def long_files() -> Iterator[str]:
+    return (name for name, text in MODULES.items() if len(text.splitlines()) > FILE_LINES)
+
+
+def long_functions() -> Iterator[str]:
+    for name, tree in TREES.items():
+        for function in functions(tree):
+            if (function.end_lineno or 0) - function.lineno + 1 > FUNCTION_LINES:
+                yield f"{name}::{function.name}"
+
+
+def wide_constructors() -> Iterator[str]:
+    for name, tree in TREES.items():
+        for class_ in (n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)):
+            for function in class_.body:
+                if isinstance(function, ast.FunctionDef) and function.name == "__init__":
+                    given = function.args
+                    if len(given.posonlyargs + given.args + given.kwonlyargs) - 1 > PARAMETERS:
+                        yield f"{name}::{class_.name}"
+
+
+def positional_values() -> Iterator[str]:
+    """Classes called with so many arguments in a row that their order has to be looked up."""
+    for name, tree in TREES.items():
+        for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+            called = ast.unparse(call.func).rpartition(".")[2].lstrip("_")
+            if called[:1].isupper() and len(call.args) > POSITIONAL:
+                yield f"{name}:{call.lineno}::{called}"
+
+
+def targets(node: ast.AST) -> Iterator[ast.expr]:
+    """The places that a statement assigns to, tuples taken apart."""
+    match node:
+        case ast.Assign(targets=found) | ast.Delete(targets=found):
+            left = list(found)
+        case ast.AugAssign(target=one) | ast.AnnAssign(target=one) | ast.For(target=one) | ast.AsyncFor(target=one):
+            left = [one]
+        case ast.withitem(optional_vars=ast.expr() as one):
+            left = [one]
+        case _:
+            return
+    while left:
+        target = left.pop()
+        if isinstance(target, ast.Tuple | ast.List):
+            left += target.elts
+        else:
+            yield target.value if isinstance(target, ast.Starred) else target
+
+
+def fields_set_from_outside() -> Iterator[str]:
+    """Assignments to `other.field`, and `setattr` on anything."""
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            for target in targets(node):
+                if isinstance(target, ast.Attribute):
+                    owner = ast.unparse(target.value)
+                    if owner not in ("self", "cls") and owner not in FOREIGN_OBJECTS:
+                        yield f"{name}::{ast.unparse(target)}"
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "object.__setattr__"):
+                owner = ast.unparse(node.args[0])
+                if owner not in ("self", "cls"):
+                    yield f"{name}::setattr({owner})"
+
+
+def over(limit: Callable[[], Iterator[str]], allowed: dict[str, str]) -> list[str]:
+    return sorted(set(limit()) - set(allowed))
+
+
+def test_no_file_is_long() -> None:
+    """Outside tests and tables."""
+    assert over(long_files, TABLES) == []
+
+
+def test_no_function_is_long() -> None:
+    """Its docstring counts too."""
+    assert over(long_functions, TABLES) == []
+
+
+def test_no_constructor_takes_many_parameters() -> None:
+    """Values of a dataclass do: they are built by keyword."""
+    assert over(wide_constructors, {}) == []
+
+
+def test_a_value_of_many_fields_is_built_by_keyword() -> None:
+    """At most five arguments by position."""
+    assert over(positional_values, {}) == []
+
+
+def test_no_field_of_an_object_is_set_by_another_one() -> None:
+    """An object's state is changed by its own methods, so that its rules are in one place."""
+    assert over(fields_set_from_outside, ASSIGNED_FROM_OUTSIDE) == []
+
+
+def test_every_exception_is_needed() -> None:
+    """An entry that nothing needs any more is taken out of its list."""
+    assert set(TABLES) <= {*long_files(), *long_functions()}
+    assert set(ASSIGNED_FROM_OUTSIDE) <= set(fields_set_from_outside())
+    assigned = {entry.rpartition("::")[2] for entry in fields_of_foreign_objects()}
+    assert set(FOREIGN_OBJECTS) <= assigned
+
+
+def fields_of_foreign_objects() -> Iterator[str]:
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            for target in targets(node):
+                if isinstance(target, ast.Attribute):
+                    yield f"{name}::{ast.unparse(target.value)}"

@@ -1,0 +1,28 @@
+"""`deferred_batches`: a long backlog of one host comes back little by little."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.clock import Clock
+from cluster.core.execution.model import Batch
+from cluster.store import batches, deferred_batches
+from tests.support.engine import rows
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+
+
+async def test_a_long_late_backlog_of_a_host_is_spread_over_time(database: Database) -> None:
+    """40 late batches become claimable over 20 s, and those of other hosts stay as they are."""
+    past = Clock().now_ms() - 60_000
+    await batches.insert(
+        database,
+        [Batch(f"b{i}", (f"a{i}:1",), 0, 0, past, past, late=True, host="bad.example:81") for i in range(40)],
+    )
+    assert await deferred_batches.spread_late(database, "host", ["other:1"], 500) == 0
+    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], 500) == 40
+    now = Clock().now_ms()
+    at = [int(b["claimable_at"]) - now for b in await rows(database, "batches")]
+    assert -1000 < min(at) < max(at) <= 20_000
+    assert len(set(at)) > 30

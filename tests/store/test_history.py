@@ -1,0 +1,92 @@
+"""`history`: which records are final, what a later result or replay changes, and missed ranges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.core.execution.model import Attempt, Ending, Execution
+from cluster.core.ids import execution_id
+from cluster.core.lifecycle import State
+from cluster.store import history, replayable
+from cluster.store.history import DAY_MS, MissedRange
+from cluster.store.replays import Replay, ReplayFilter
+from tests.support.engine import T0, job_document, put_jobs, rows
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+
+
+def ended(state: State, token: int, sent_ms: int, replayed_ms: int | None = None, status: int = 503) -> Ending:
+    execution = Execution(execution_id("a", T0), "a", T0, T0, "v1", "b", 0, token=token, replayed_ms=replayed_ms)
+    attempt = Attempt(1, sent_ms, "n", token, 5.0, status)
+    return Ending(execution, state, sent_ms + 10, (attempt,), "why", 3)
+
+
+async def replayed_at(db: Database) -> int | None:
+    (record,) = await rows(db, "history")
+    return None if record["asked_at"] is None else int(record["asked_at"])
+
+
+async def test_a_cancelled_execution_is_final_for_its_schedule_version_only(database: Database) -> None:
+    """A sent execution is final under every version; a reopened one is not final."""
+    await database.api["history"].insert_many(
+        [
+            {"_id": "s", "state": "succeeded", "schedule_version": "v1"},
+            {"_id": "c", "state": "cancelled", "schedule_version": "v1"},
+            {"_id": "d", "state": "cancelled", "schedule_version": "v0"},
+            {"_id": "r", "state": history.REOPENED, "schedule_version": "v1"},
+        ]
+    )
+    assert await history.final_ids(database, dict.fromkeys("scdrx", "v1")) == {"s", "c"}
+
+
+async def test_the_latest_replay_time_is_kept_in_any_order_of_results(database: Database) -> None:
+    """Reopened, sent, failed, reopened: a success of an earlier attempt that comes late does not undo the time."""
+    first = ended(State.DEAD, 1, T0)
+    await history.record(database, [first], 3650)
+    assert await replayed_at(database) is None
+    assert await history.reopen(database, first.execution.id, T0 + 1000, 3650)
+    assert await replayed_at(database) == T0 + 1000
+    await history.record(database, [ended(State.FAILED, 1, T0 + 1100, T0 + 1000)], 3650)
+    assert await history.reopen(database, first.execution.id, T0 + 2000, 3650)
+    await history.record(database, [ended(State.SUCCEEDED, 2, T0 + 50, status=200)], 3650)
+    assert await replayed_at(database) == T0 + 2000
+    await history.record(database, [ended(State.DEAD, 1, T0 + 3100, T0 + 3000)], 3650)
+    assert await replayed_at(database) == T0 + 3000, "it lost to the success, but was sent all the same"
+
+
+async def test_a_replay_of_a_page_keeps_the_time_of_the_first_call(database: Database) -> None:
+    """A page that is reopened once more, after a crash, stores no new time."""
+    await put_jobs(database, job_document("a", active_from=0))
+    await history.record(database, [ended(State.DEAD, 1, T0)], 3650)
+    replay = Replay("r", ReplayFilter(), 10.0, T0 + 5000, 1, page=(execution_id("a", T0),))
+    assert len(await replayable.reopen_page(database, replay, T0 + 6000, 3650)) == 1
+    assert await replayed_at(database) == T0 + 6000
+    assert len(await replayable.reopen_page(database, replay, T0 + 7000, 3650)) == 1
+    assert await replayed_at(database) == T0 + 6000
+
+
+async def test_a_record_of_an_older_release_stays_silent_about_replays(database: Database) -> None:
+    """It has no replay time until a replay is asked for: a later result does not make it say that there was none."""
+    await history.record(database, [ended(State.DEAD, 1, T0)], 3650)
+    await database.api["history"].update_many({}, {"$unset": {"asked_at": ""}})
+    await history.record(database, [ended(State.SUCCEEDED, 2, T0 + 50, status=200)], 3650)
+    (record,) = await rows(database, "history")
+    assert (record["state"], "asked_at" in record) == ("succeeded", False)
+
+
+async def test_a_missed_range_is_kept_for_the_retention_of_its_job(database: Database) -> None:
+    """A range of a job without a retention of its own is kept for the configured one."""
+    ranges = [MissedRange("a", "v", T0, T0, 1, "x", 30.0), MissedRange("b", "v", T0, T0, 1, "x")]
+    await history.record_missed(database, ranges, T0, 7.0)
+    records = await rows(database, "history")
+    assert {r["job_id"]: (int(r["expire_at"]) - int(r["ended_at"])) / DAY_MS for r in records} == {"a": 30, "b": 7}
+
+
+async def test_missed_ranges_that_begin_together_extend_to_the_longest(database: Database) -> None:
+    """The policy left two out; then the job was changed, and the rest of what was being caught up is missed as well."""
+    for last, count in ((T0 + 1000, 2), (T0 + 4000, 5), (T0 + 2000, 3)):
+        await history.record_missed(database, [MissedRange("a", "v1", T0, last, count, "why")], last, 7.0)
+    (record,) = await rows(database, "history")
+    assert (int(record["last_at"]), record["count"]) == (T0 + 4000, 5)
+    assert (int(record["ended_at"]), int(record["extended_at"])) == (T0 + 1000, T0 + 4000)
