@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# A small image: what runs and nothing else. Runtime dependencies come from requirements-run.lock, by their hashes.
+# A small image with runtime dependencies only, installed by their hashes in requirements-run.lock.
 
 FROM python:3.11-slim AS build
 WORKDIR /src
@@ -23,7 +23,7 @@ USER 10001:10001
 WORKDIR /tmp
 EXPOSE 5000
 STOPSIGNAL SIGTERM
-# Alive, not ready: while the database is away there is nothing that a restart would mend.
+# Checks that the process responds, not that it is ready: a restart does not help when the database is unavailable.
 HEALTHCHECK --interval=10s --timeout=4s --start-period=15s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/healthz\", timeout=3)"]
 ENTRYPOINT ["horae"]

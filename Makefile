@@ -1,4 +1,4 @@
-# What a newcomer needs. Everything lives in .venv and .horae; nothing outside this folder is touched.
+# Start with `make run`. Everything is in .venv and .horae; nothing outside this directory is changed.
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
@@ -40,7 +40,7 @@ bench: setup
 chaos: setup
 	$(BIN)/pytest tests/chaos -m chaos -p no:cacheprovider --timeout=7200 -s
 
-# Re-lock after a change of dependencies. The lock carries names, versions and hashes alone.
+# Run this after a change of dependencies. The lock contains only names, versions and hashes.
 lock:
 	$(PYTHON) -m venv /tmp/horae-lock && /tmp/horae-lock/bin/pip install --quiet uv
 	/tmp/horae-lock/bin/uv pip compile pyproject.toml --extra embedded --extra otel --extra dev --universal --python-version 3.11 \

@@ -1,4 +1,4 @@
-"""Writes `jobs.ndjson`: 200 jobs as a small company would have them, all against the local receiver.
+"""Writes `jobs.ndjson`: 200 jobs of an imaginary small company, all with the local receiver as their target.
 
 .venv/bin/python config/samples/make_jobs.py > config/samples/jobs.ndjson
 """
@@ -44,7 +44,7 @@ def job(job_id: str, name: str, schedule: str, path: str, *tags: str, **more: An
     )
 
 
-# Every few seconds: what makes a demo lively.
+# Every few seconds, so that the demo is busy.
 for i, shop in enumerate(SHOPS):
     job(f"stock-{shop}", f"Sync stock of {shop}", f"*/{2 + i % 4} * * * * *", f"/ok/stock/{shop}", "sync", "stock",
         body={"shop": shop})  # fmt: skip
@@ -60,12 +60,12 @@ for n in range(1, 11):
         "monitoring",
         catchUp="none",
     )
-# Every minute or so.
+# About every minute.
 for i, shop in enumerate(SHOPS):
     job(f"prices-{shop}", f"Push prices to {shop}", f"{i * 3} * * * * *", f"/ok/prices/{shop}", "sync", "prices")
 for i in range(10):
     job(f"queue-{i}", f"Check mail queue {i}", f"{i} */2 * * * *", f"/ok/queue/{i}", "mail", catchUp="latest")
-# Business hours, in the customers' own zones.
+# Business hours, in the time zones of the customers.
 for city, zone in CITIES:
     job(f"standup-{city}", f"Stand-up reminder, {city}", "0 55 8 * * MON-FRI", f"/ok/reminder/standup/{city}", "reminder",
         timezone=zone, body={"text": "Stand-up in five minutes"})  # fmt: skip
@@ -75,7 +75,7 @@ for city, zone in CITIES:
         timezone=zone, spreadSeconds=30)  # fmt: skip
     job(f"cleanup-{city}", f"Nightly clean-up, {city}", "0 30 2 * * *", f"/ok/cleanup/{city}", "cleanup", timezone=zone,
         catchUp="latest", timeoutSeconds=60)  # fmt: skip
-# Money: weekly, at month ends, on the first working days.
+# Billing: weekly, at the end of the month, on the first working days.
 for shop in SHOPS:
     job(f"invoice-{shop}", f"Monthly invoice of {shop}", "0 0 6 L * *", f"/ok/invoice/{shop}", "billing", "invoice",
         timezone="Europe/Berlin", retry={**QUICK, "maxAttempts": 8}, body={"shop": shop, "currency": "EUR"})  # fmt: skip
@@ -87,7 +87,7 @@ job("books-close", "Close the books", "0 0 3 1 * *", "/ok/books", "billing", sta
 job("audit-friday", "Audit on the last Friday", "0 0 16 * * L5", "/ok/audit", "report")
 job("backup-weekly", "Weekly full backup", "@weekly", "/ok/backup/full", "cleanup")
 job("backup-daily", "Daily backup", "@daily", "/ok/backup/daily", "cleanup")
-# One-offs and seasons.
+# One-off and seasonal jobs.
 for n in range(1, 19):
     job(
         f"launch-mail-{n:02}",
@@ -99,7 +99,7 @@ for n in range(1, 19):
 for n in range(1, 7):
     job(f"season-{n}", f"Seasonal campaign {n}", "0 0 9 * * *", f"/ok/season/{n}", "mail",
         startAt=f"2031-0{n}-01T00:00:00Z", endAt=f"2031-0{n}-15T00:00:00Z", timezone="Europe/Paris")  # fmt: skip
-# Targets with moods.
+# Failing and slow targets.
 for n in range(1, 9):
     job(f"flaky-{n}", f"Flaky partner {n}: fails first, then answers", f"{n}/10 * * * * *", f"/fail/{1 + n % 3}/partner-{n}",
         "partner", "flaky", retry=QUICK)  # fmt: skip

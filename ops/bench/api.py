@@ -46,24 +46,24 @@ def rows(base_url: str, *, jobs: int = JOBS, requests: int = 400) -> list[dict[s
     now_ms = int(time.time() * 1000)
     luck = random.Random(7)  # noqa: S311 - which job is read, guards nothing
 
-    def some() -> str:
+    def some_job_id() -> str:
         return f"bench-{luck.randrange(jobs):06d}"
 
     since = format_instant(now_ms - 3_600_000)
     reads: dict[str, Callable[[], str]] = {
-        "GET /jobs/{id}": lambda: f"/jobs/{some()}",
+        "GET /jobs/{id}": lambda: f"/jobs/{some_job_id()}",
         "GET /jobs, a page of 50": lambda: "/jobs?limit=50",
         "GET /jobs?tag=, a page of 50": lambda: f"/jobs?limit=50&tag=t{luck.randrange(100)}",
-        "GET /jobs/{id}/executions, the last 5": lambda: f"/jobs/{some()}/executions",
+        "GET /jobs/{id}/executions, the last 5": lambda: f"/jobs/{some_job_id()}/executions",
         "GET /executions?state=failed, a page of 50": lambda: "/executions?state=failed&limit=50",
         "GET /executions?state=failed&since=, a page of 50": lambda: f"/executions?state=failed&since={since}",
         "GET /executions, a page of 50": lambda: "/executions?limit=50",
     }
     parts = urlsplit(base_url)
     connection = HTTPConnection(parts.hostname or "", parts.port, timeout=30)
-    found = [{"read": name, **_timed(connection, path, requests)} for name, path in reads.items()]
+    measured = [{"read": name, **_timed(connection, path, requests)} for name, path in reads.items()]
     connection.close()
-    return found
+    return measured
 
 
 def _timed(connection: HTTPConnection, path: Callable[[], str], requests: int) -> dict[str, Any]:

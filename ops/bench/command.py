@@ -193,14 +193,14 @@ def _expiring(testbed: Testbed, rate: int, name: str, *, paced: str, filled: boo
         if filled:
             old.fill(cluster.db, database_now(cluster), rate, old.SECONDS)
             wait_for(lambda: caught_up(cluster), 60, "the nodes did not reach the rate")
-        left, ttl = old.expiring_left(cluster.db), old.deleted_by_ttl(cluster.db)
+        left_before, ttl_before = old.expiring_left(cluster.db), old.deleted_by_ttl(cluster.db)
         row = measure(cluster, f"{rate}/s, {name}", rate, old.SECONDS)
         # The size of history does not count the executions here, because others are deleted at the same time.
         factor = max(1.0, row.rate * old.SECONDS) / max(1, row.executions)
         cpu_node, cpu_mongod, cpu_target = (
             None if c is None else c * factor for c in (row.cpu_node, row.cpu_mongod, row.cpu_target)
         )
-        gone, by_ttl = left - old.expiring_left(cluster.db), old.deleted_by_ttl(cluster.db) - ttl
+        gone, by_ttl = left_before - old.expiring_left(cluster.db), old.deleted_by_ttl(cluster.db) - ttl_before
         late = old.overdue(cluster.db, database_now(cluster))
         return replace(
             row,
@@ -296,11 +296,11 @@ def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int) ->
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench_command(cases: tuple[str, ...], rate: int, seconds: int, step: int, as_json: bool) -> None:  # noqa: FBT001
     """Measure throughput, lateness, CPU and memory on this machine. All cases take about ten minutes."""
-    wanted = cases or CASES
+    chosen = cases or CASES
     rows: list[Row] = []
     with open_testbed() as testbed:
         facts = machine_facts(testbed.target)
-        for case in wanted:
+        for case in chosen:
             if not as_json:
                 print(f"... {case}", file=sys.stderr, flush=True)
             rows += run_case(case, testbed, rate, seconds, step)

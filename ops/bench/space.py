@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def _size(client: MongoClient[dict[str, Any]], database: str, collection: str) -> dict[str, float]:
-    found = client[database].command("collStats", collection)
-    return {k: float(found.get(k, 0)) for k in ("count", "size", "storageSize", "totalIndexSize")}
+    statistics = client[database].command("collStats", collection)
+    return {k: float(statistics.get(k, 0)) for k in ("count", "size", "storageSize", "totalIndexSize")}
 
 
 @click.command()
@@ -37,14 +37,14 @@ def main(rate: int, seconds: int) -> None:
         after, final = _size(client, "local", "oplog.rs"), _size(client, name, "history")["count"]
         client.admin.command("fsync")
         history = _size(client, name, "history")
-        done = final - recorded
+        count = final - recorded
         print_json(
             {
-                "executions": int(done),
+                "executions": int(count),
                 "historyBytes": round(history["size"] / history["count"]),
                 "historyBytesOnDisk": round(history["storageSize"] / history["count"]),
                 "historyIndexBytesOnDisk": round(history["totalIndexSize"] / history["count"]),
-                "oplogBytes": round((after["size"] - before["size"]) / done),
+                "oplogBytes": round((after["size"] - before["size"]) / count),
                 "owedBytesAtOnce": int(_size(client, name, "executions")["size"]),
             }
         )

@@ -125,9 +125,9 @@ class Cluster:
                 file.write(orjson.dumps(job) + b"\n")
             file.seek(0)
             started = time.monotonic()
-            done = self.api.upload("/jobs/import", file, "application/x-ndjson")
-            if done["failed"]:
-                raise click.ClickException(f"the import of the jobs failed: {done['errors'][:1]}")
+            result = self.api.upload("/jobs/import", file, "application/x-ndjson")
+            if result["failed"]:
+                raise click.ClickException(f"the import of the jobs failed: {result['errors'][:1]}")
             return time.monotonic() - started
 
     def job(self, number: int, schedule: str) -> dict[str, Any]:
@@ -152,11 +152,11 @@ class Cluster:
 
     def memory(self) -> float:
         """The memory of the largest node, in MB."""
-        found = [0]
+        resident = [0]
         for process in self.nodes():
             with suppress(psutil.NoSuchProcess):  # a node that is being stopped
-                found.append(process.memory_info().rss)
-        return max(found) / 2**20
+                resident.append(process.memory_info().rss)
+        return max(resident) / 2**20
 
     def settled(self) -> bool:
         """Whether the leader has settled all jobs."""

@@ -187,7 +187,7 @@ def preparing(url: str, times: int = 20_000) -> tuple[float, float]:
 
 async def measure(url: str, plan: Measurement) -> dict[str, list[tuple[float, float]]]:
     """Every way, round by round."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    measured: dict[str, list[tuple[float, float]]] = {}
     async with senders(url, plan.in_flight) as all_ways:
         for send in all_ways.values():
             await cost(send, plan.in_flight * 4, plan.in_flight)
@@ -195,8 +195,8 @@ async def measure(url: str, plan: Measurement) -> dict[str, list[tuple[float, fl
             for name, send in all_ways.items():
                 gc.collect()
                 requests = max(500, plan.requests // 10) if name.startswith("stock") else plan.requests
-                found.setdefault(name, []).append(await cost(send, requests, plan.in_flight))
-    return found
+                measured.setdefault(name, []).append(await cost(send, requests, plan.in_flight))
+    return measured
 
 
 def main() -> None:

@@ -81,8 +81,8 @@ def _job(name: str, shape: Shape, began: int, end: int) -> dict[str, Any]:
         "type": "ATLEAST_ONCE",
         "endAt": format_instant(end - 1),
     }
-    wanted = read_job(body, {}).resolve(None)
-    change = changes.define(None, name, wanted, ChangeStamp(began - 1, uuid.uuid4().hex, ""))
+    job_to_define = read_job(body, {}).resolve(None)
+    change = changes.define(None, name, job_to_define, ChangeStamp(began - 1, uuid.uuid4().hex, ""))
     if change is None:
         raise RuntimeError("a new job is always a change")
     job = new_document(change)
@@ -145,16 +145,16 @@ def rows(testbed: Testbed) -> list[Row]:
         name = f"bench_{uuid.uuid4().hex[:12]}"
         with MongoClient[dict[str, Any]](testbed.uri) as client:
             since = fill(client[name], shape, int(time.time() * 1000))
-            done = run_verify(testbed.uri, name, since)
+            result = run_verify(testbed.uri, name, since)
             client.drop_database(name)
-        executions, clean = done.report["executions"], "clean" if done.report["clean"] else "NOT clean"
+        executions, clean = result.report["executions"], "clean" if result.report["clean"] else "NOT clean"
         row = Row(
             f"verify {shape.executions:,} executions of {shape.jobs:,} jobs",
-            rate=executions / done.seconds,
+            rate=executions / result.seconds,
             executions=executions,
-            missing=done.report["counts"]["missing"],
-            node_mb=done.peak_mb,
-            note=f"{done.seconds:.0f} s, of which {done.cpu_seconds:.0f} s CPU; {clean}",
+            missing=result.report["counts"]["missing"],
+            node_mb=result.peak_mb,
+            note=f"{result.seconds:.0f} s, of which {result.cpu_seconds:.0f} s CPU; {clean}",
         )
         result_rows.append(row)
     return result_rows

@@ -22,20 +22,20 @@ MOST = 500
 
 async def _read(db: Database) -> tuple[list[Incident], list[Channel], AlertSpec | None, int]:
     _, now = await nodes.nodes_and_clock(db)
-    found = await incidents.page(db, [True], MOST)
-    return found, await channels.list_all(db), await meta.default_rules_spec(db), now
+    open_incidents = await incidents.page(db, [True], MOST)
+    return open_incidents, await channels.list_all(db), await meta.default_rules_spec(db), now
 
 
 @click.command("alerts")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def alerts_command(*, as_json: bool) -> None:
     """Show open incidents, channels and the default alert rules. Exit status 1 if an incident is open."""
-    found, known, default, now = read_database(_read)
+    open_incidents, all_channels, default, now = read_database(_read)
     if as_json:
         print_json(
             {
-                "open": [_incident_json(i) for i in found],
-                "channels": [{"name": c.name, "type": c.kind} for c in known],
+                "open": [_incident_json(i) for i in open_incidents],
+                "channels": [{"name": c.name, "type": c.kind} for c in all_channels],
                 "default": None if default is None else default.model_dump(by_alias=True),
             }
         )
@@ -45,14 +45,14 @@ def alerts_command(*, as_json: bool) -> None:
             ["job", "kind", "since", "detail", "execution"],
             [
                 (i.job_id, i.kind.value, duration((now - i.opened_ms) / 1000), i.detail, i.execution or "-")
-                for i in found
+                for i in open_incidents
             ],
         )
-        names = ", ".join(f"{c.name} ({c.kind})" for c in known) or "none; create one with PUT /channels/{name}"
+        names = ", ".join(f"{c.name} ({c.kind})" for c in all_channels) or "none; create one with PUT /channels/{name}"
         click.echo(f"Channels: {names}")
         rules = "none" if default is None else f"alerts to {', '.join(default.channels) or 'no channel'}"
         click.echo(f"Default rules (for jobs without alert rules): {rules}")
-    if found:
+    if open_incidents:
         sys.exit(1)
 
 

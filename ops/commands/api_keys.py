@@ -88,9 +88,9 @@ def create_command(name: str, scope: str, seconds: int | None, as_json: bool) ->
 @JSON
 def list_command(as_json: bool) -> None:  # noqa: FBT001
     """List the keys in the database, without their values. Keys in HORAE_API_KEYS are not listed."""
-    found = read_database(api_keys.list_all)
+    stored = read_database(api_keys.list_all)
     now = _now_ms()
-    shown = [
+    listed = [
         {
             "name": k.name,
             "scope": k.scope,
@@ -99,13 +99,13 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001
             "expiresAt": rfc3339(k.expires_ms),
             "lastUsedAt": rfc3339(k.used_ms),
         }
-        for k in found
+        for k in stored
     ]
     if as_json:
-        print_json(shown)
+        print_json(listed)
         return
     columns = ["name", "scope", "state", "created", "expires", "last used"]
-    print_table(f"{len(shown)} key(s)", columns, [list(k.values()) for k in shown])
+    print_table(f"{len(listed)} key(s)", columns, [list(k.values()) for k in listed])
 
 
 @keys_group.command("revoke")

@@ -46,12 +46,14 @@ def check_command(as_json: bool) -> None:  # noqa: FBT001 - click passes options
         return state, (await nodes.nodes_and_clock(db))[0], time.time() * 1000
 
     state, present, here = read_database(look)
-    found = [*_schema_findings(state), *_server_findings(state), *_clock_findings(state, present, here)]
-    bad = any(level == "bad" for level, *_ in found)
+    findings = [*_schema_findings(state), *_server_findings(state), *_clock_findings(state, present, here)]
+    bad = any(level == "bad" for level, *_ in findings)
     if as_json:
-        print_json({"ok": not bad, "findings": [dict(zip(("level", "what", "state"), f, strict=True)) for f in found]})
+        print_json(
+            {"ok": not bad, "findings": [dict(zip(("level", "what", "seen"), f, strict=True)) for f in findings]}
+        )
     else:
-        print_table("MongoDB", ["", "what", "state"], found)
+        print_table("MongoDB", ["", "what", "result"], findings)
     sys.exit(1 if bad else 0)
 
 
@@ -80,13 +82,13 @@ def _server_findings(h: Health) -> list[Finding]:
     number = tuple(int(n) for n in h.server.split(".")[:2])
     old = number < OLDEST_SERVER
     least = ".".join(str(n) for n in OLDEST_SERVER)
-    found: list[Finding] = [
+    findings: list[Finding] = [
         ("bad" if old else "ok", "server", f"{h.server}{f' is too old: {least} or later is needed' if old else ''}")
     ]
     if h.set_name is None:
-        return [*found, ("bad", "replica set", "a standalone server, which can lose acknowledged writes")]
+        return [*findings, ("bad", "replica set", "a standalone server, which can lose acknowledged writes")]
     if h.members is None:
-        found.append(
+        findings.append(
             ("unknown", "members", "the database user is not allowed to read this (it needs the role clusterMonitor)")
         )
     else:
@@ -94,20 +96,22 @@ def _server_findings(h: Health) -> list[Finding]:
             lag = "" if m.lag_ms is None else f", {duration(m.lag_ms / 1000)} behind"
             fine = m.healthy and m.state in ("PRIMARY", "SECONDARY", "ARBITER")
             level = "bad" if not fine else "warn" if (m.lag_ms or 0) > LAG_MS else "ok"
-            found.append((level, f"member {m.name}", f"{m.state}{lag}" if m.healthy else f"{m.state}, not reachable"))
+            findings.append(
+                (level, f"member {m.name}", f"{m.state}{lag}" if m.healthy else f"{m.state}, not reachable")
+            )
         voting = len(h.members)
         if voting < 3:
             text = f"{voting} member(s): if one fails, everything stops until it is back"
-            found.append(("warn", "replica set", text))
+            findings.append(("warn", "replica set", text))
     if h.oplog_window_ms is None:
-        found.append(("unknown", "oplog", "the database user is not allowed to read it"))
+        findings.append(("unknown", "oplog", "the database user is not allowed to read it"))
     else:
         window = f"holds {duration(h.oplog_window_ms / 1000)} of writes so far"
         # The oplog of a new replica set is short, which matters only when a member is behind.
         behind = max((m.lag_ms or 0 for m in h.members or ()), default=0)
         short = behind > 0 and h.oplog_window_ms < min(WINDOW_MS, 10 * behind)
-        found.append(("warn" if short else "ok", "oplog", window))
-    return found
+        findings.append(("warn" if short else "ok", "oplog", window))
+    return findings
 
 
 def _clock_findings(h: Health, present: list[NodeStatus], here_ms: float) -> list[Finding]:
@@ -115,18 +119,18 @@ def _clock_findings(h: Health, present: list[NodeStatus], here_ms: float) -> lis
         return "bad" if abs(offset) > limit else "warn" if abs(offset) > OFFSET_MS else "ok"
 
     own = here_ms - h.now_ms
-    found: list[Finding] = [
+    findings: list[Finding] = [
         (
             level_of(own, LEAD_OFFSET_MS),
             "clock of this machine",
             f"{own:+.0f} ms to the database (read in {h.round_trip_ms:.0f} ms)",
         )
     ]
-    found += [
+    findings += [
         (level_of(n.clock_offset_ms, LEAD_OFFSET_MS), f"clock of {n.id}", f"{n.clock_offset_ms:+d} ms to the database")
         for n in present
     ]
-    return found
+    return findings
 
 
 @db_group.command("migrate")

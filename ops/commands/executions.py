@@ -48,19 +48,19 @@ def _client(context: click.Context) -> Client:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many to list.")
 @JSON
 @click.pass_context
-def list_command(context: click.Context, /, limit: int, as_json: bool, **given: str | None) -> None:  # noqa: FBT001
+def list_command(context: click.Context, /, limit: int, as_json: bool, **options: str | None) -> None:  # noqa: FBT001
     """List executions with their results: unfinished ones first, then finished ones, latest first."""
     try:
-        found = _list(_client(context), limit, given)
+        executions = _list(_client(context), limit, options)
     except Refused as exc:
         if exc.status == 422:  # an unknown state or an invalid time
             raise click.UsageError(exc.message) from exc
         raise
     if as_json:
-        print_json(found)
+        print_json(executions)
         return
     print_table(
-        f"{len(found)} execution(s)",
+        f"{len(executions)} execution(s)",
         ["execution", "scheduled", "state", "status", "attempt", "late ms", "node", "error or reason"],
         [
             (
@@ -73,36 +73,36 @@ def list_command(context: click.Context, /, limit: int, as_json: bool, **given: 
                 r["node"],
                 r.get("reason") or r["error"],
             )
-            for r in found
+            for r in executions
         ],
     )
 
 
-def _list(client: Client, limit: int, given: Mapping[str, str | None]) -> list[dict[str, Any]]:
+def _list(client: Client, limit: int, options: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """At most `limit` executions, read page by page. Raises `Refused`."""
-    found: list[dict[str, Any]] = []
-    if given["job"] is not None:
-        if given["since"] is not None:
+    executions: list[dict[str, Any]] = []
+    if options["job"] is not None:
+        if options["since"] is not None:
             raise click.UsageError("--since cannot be used with --job; use --until and --limit")
-        path, before = f"/jobs/{quote(given['job'], safe='')}/executions", given["before"]
-        while len(found) < limit:
-            size = min(PAGE, limit - len(found))
-            runs = client.call("GET", path, query={"state": given["state"], "before": before, "limit": size})
-            found += runs
+        path, before = f"/jobs/{quote(options['job'], safe='')}/executions", options["before"]
+        while len(executions) < limit:
+            size = min(PAGE, limit - len(executions))
+            runs = client.call("GET", path, query={"state": options["state"], "before": before, "limit": size})
+            executions += runs
             if len(runs) < size:
                 break
             before = runs[-1]["executionId"]
     else:
-        query = {"state": given["state"], "since": given["since"], "until": given["before"]}
+        query = {"state": options["state"], "since": options["since"], "until": options["before"]}
         cursor = None
-        while len(found) < limit:
-            size = min(PAGE, limit - len(found))
+        while len(executions) < limit:
+            size = min(PAGE, limit - len(executions))
             page = client.call("GET", "/executions", query={**query, "limit": size, "cursor": cursor})
-            found += page["items"]
+            executions += page["items"]
             cursor = page["nextCursor"]
             if cursor is None:
                 break
-    return found
+    return executions
 
 
 @executions_group.command("show")

@@ -42,19 +42,19 @@ def _path(job_id: str) -> str:
 @click.pass_context
 def import_command(context: click.Context, file: IO[bytes], as_json: bool) -> None:  # noqa: FBT001
     """Create or replace one job per line of FILE (NDJSON; - reads standard input). Exit status 1 if a line is invalid."""
-    done = _client(context).upload("/jobs/import", file, NDJSON)
+    result = _client(context).upload("/jobs/import", file, NDJSON)
     if as_json:
-        print_json(done)
+        print_json(result)
     else:
-        counts = ", ".join(f"{done[name]} {name}" for name in ("created", "updated", "unchanged", "failed"))
+        counts = ", ".join(f"{result[name]} {name}" for name in ("created", "updated", "unchanged", "failed"))
         click.echo(counts)
-        for bad in done["errors"]:
-            name = f" ({bad['jobId']})" if bad["jobId"] else ""
-            for e in bad["errors"]:
-                click.echo(f"line {bad['line']}{name}: {e['path'] or '(whole line)'}: {e['message']}", err=True)
-        if done["errorsNotShown"]:
-            click.echo(f"... and {done['errorsNotShown']} more invalid lines", err=True)
-    sys.exit(1 if done["failed"] else 0)
+        for line in result["errors"]:
+            name = f" ({line['jobId']})" if line["jobId"] else ""
+            for e in line["errors"]:
+                click.echo(f"line {line['line']}{name}: {e['path'] or '(whole line)'}: {e['message']}", err=True)
+        if result["errorsNotShown"]:
+            click.echo(f"... and {result['errorsNotShown']} more invalid lines", err=True)
+    sys.exit(1 if result["failed"] else 0)
 
 
 @jobs_group.command("create")
@@ -70,33 +70,33 @@ def import_command(context: click.Context, file: IO[bytes], as_json: bool) -> No
 )
 @JSON
 @click.pass_context
-def create_command(context: click.Context, /, as_json: bool, **given: Any) -> None:  # noqa: FBT001
+def create_command(context: click.Context, /, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Create a job and print its id."""
     job: dict[str, Any] = {}
-    if given["file"] is not None:
+    if options["file"] is not None:
         try:
-            job = orjson.loads(given["file"].read())
+            job = orjson.loads(options["file"].read())
         except orjson.JSONDecodeError as exc:
             raise click.BadParameter(f"must contain JSON: {exc}", param_hint="--file") from exc
         if not isinstance(job, dict):
             raise click.BadParameter("must contain one JSON object", param_hint="--file")
     for option, name in (("job_id", "jobId"), ("schedule", "schedule"), ("target", "api")):
-        if given[option] is not None:
-            job[name] = given[option]
-    if given["body"] is not None:
-        job["body"] = _value(given["body"])
-    for text in given["fields"]:
+        if options[option] is not None:
+            job[name] = options[option]
+    if options["body"] is not None:
+        job["body"] = _value(options["body"])
+    for text in options["fields"]:
         name, separator, value = text.partition("=")
         if not separator:
             raise click.BadParameter(f"'{text}' must be field=value", param_hint="--set")
         job[name] = _value(value)
     # The same command again, after a time-out, must not make a second job.
     headers = {"Idempotency-Key": uuid.uuid4().hex}
-    made = _client(context).call("POST", "/jobs", job, headers=headers)
+    created = _client(context).call("POST", "/jobs", job, headers=headers)
     if as_json:
-        print_json(made)
+        print_json(created)
     else:
-        click.echo(made["jobId"])
+        click.echo(created["jobId"])
 
 
 def _value(text: str) -> Any:
@@ -120,8 +120,8 @@ def _control_command(name: str, text: str) -> None:
                     client.call("DELETE", _path(job_id))
                     click.echo(f"{job_id}: deleted")
                 else:
-                    done = client.call("POST", f"{_path(job_id)}/{name}")
-                    click.echo(done["executionId"] if name == "trigger" else f"{job_id}: {done['state']}")
+                    result = client.call("POST", f"{_path(job_id)}/{name}")
+                    click.echo(result["executionId"] if name == "trigger" else f"{job_id}: {result['state']}")
             except Refused as exc:
                 click.echo(f"{job_id}: {exc.message}", err=True)
                 failed = True
@@ -139,8 +139,8 @@ _control_command("delete", "Delete jobs. Executions that are not yet sent are ca
 @click.pass_context
 def export_command(context: click.Context, tag: str | None) -> None:
     """Print all jobs as NDJSON for `import` and `apply`: the fields that differ from the defaults, without secrets."""
-    found = sorted(_client(context).jobs(tag=tag), key=lambda j: str(j["jobId"]))
-    for job in found:
+    jobs = sorted(_client(context).jobs(tag=tag), key=lambda j: str(j["jobId"]))
+    for job in jobs:
         click.echo(orjson.dumps(definition(job)).decode())
 
 
@@ -184,11 +184,11 @@ def apply_command(context: click.Context, /, files: tuple[Path, ...], tag: str |
 @click.pass_context
 def list_command(context: click.Context, state: str | None, tag: str | None, text: str | None, as_json: bool) -> None:  # noqa: FBT001
     """List jobs, newest first."""
-    found = _client(context).jobs(state=state, tag=tag, q=text)
+    jobs = _client(context).jobs(state=state, tag=tag, q=text)
     if as_json:
-        print_json(list(found))
+        print_json(list(jobs))
         return
-    rows = [(j["jobId"], j["name"], j["state"], j["schedule"], j["timezone"], j["api"]) for j in found]
+    rows = [(j["jobId"], j["name"], j["state"], j["schedule"], j["timezone"], j["api"]) for j in jobs]
     print_table(f"{len(rows)} job(s)", ["job", "name", "state", "schedule", "time zone", "api"], rows)
 
 

@@ -45,14 +45,14 @@ class NoMatch(click.ClickException):
     exit_code = 1
 
 
-def select_one(kind: str, found: Sequence[T], name: str, named: Callable[[T], str]) -> T:
+def select_one(kind: str, items: Sequence[T], name: str, name_of: Callable[[T], str]) -> T:
     """The item with this name, or the only one whose name begins with it. Raises `NoMatch`."""
-    matches = [x for x in found if named(x) == name] or [x for x in found if name and named(x).startswith(name)]
+    matches = [x for x in items if name_of(x) == name] or [x for x in items if name and name_of(x).startswith(name)]
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise NoMatch(f"more than one {kind} begins with '{name}': {', '.join(named(x) for x in matches[:5])}")
-    known = ", ".join(named(x) for x in found[:5]) or "none exists"
+        raise NoMatch(f"more than one {kind} begins with '{name}': {', '.join(name_of(x) for x in matches[:5])}")
+    known = ", ".join(name_of(x) for x in items[:5]) or "none exists"
     raise NoMatch(f"there is no {kind} '{name}'; existing: {known}")
 
 
@@ -114,16 +114,16 @@ def release_command(batch: str, yes: bool, as_json: bool) -> None:  # noqa: FBT0
         )
         return await batches.release(db, fenced, None)
 
-    done = read_database(release)
+    released = read_database(release)
     if as_json:
-        print_json({"batch": b.id, "owner": b.owner, "token": b.token, "released": done})
+        print_json({"batch": b.id, "owner": b.owner, "token": b.token, "released": released})
     else:
         click.echo(
             f"released {b.id}"
-            if done
+            if released
             else f"the lease of {b.id} has changed (token {b.token} is no longer valid): nothing was done"
         )
-    sys.exit(0 if done else 1)
+    sys.exit(0 if released else 1)
 
 
 @click.command("resign")
@@ -158,15 +158,17 @@ def resign_command(yes: bool, seconds: float, as_json: bool) -> None:  # noqa: F
         if not await nodes.request_resign(db, name, term):
             raise NoMatch(f"{name} has no heartbeat: it has stopped, and another node will lead without this command")
         return await poll_until(
-            lambda: leases.leadership(db), lambda seen: seen.term > term and bool(seen.node), seconds
+            lambda: leases.leadership(db), lambda current: current.term > term and bool(current.node), seconds
         )
 
-    seen = read_database(ask)
-    changed = seen.term > term
+    current = read_database(ask)
+    changed = current.term > term
     if as_json:
-        print_json({"nodeId": name, "term": term, "resigned": changed, "leader": seen.node, "leaderTerm": seen.term})
+        print_json(
+            {"nodeId": name, "term": term, "resigned": changed, "leader": current.node, "leaderTerm": current.term}
+        )
     elif changed:
-        click.echo(f"{seen.node} is the leader in term {seen.term}")
+        click.echo(f"{current.node} is the leader in term {current.term}")
     else:
         click.echo(f"the request was sent, but there was no new leader within {seconds:g} s")
     sys.exit(0 if changed or not seconds else 1)
@@ -177,9 +179,9 @@ async def poll_until(look: Callable[[], Awaitable[T]], matches: Callable[[T], bo
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while True:
-        seen = await look()
-        if matches(seen) or loop.time() >= end:
-            return seen
+        value = await look()
+        if matches(value) or loop.time() >= end:
+            return value
         await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -95,13 +95,13 @@ def leases_command(context: click.Context, as_json: bool) -> None:  # noqa: FBT0
         (_, now) = await nodes.nodes_and_clock(db)
         return await leases.leadership(db), await batches.list_leased(db), now
 
-    leader, held, now = read_database(read)
+    leader, leased, now = read_database(read)
     if as_json:
-        print_json({"leader": _lease(leader, now), "batches": [_batch(b, now) for b in held]})
+        print_json({"leader": _lease(leader, now), "batches": [_batch(b, now) for b in leased]})
     else:
         _print_leader(leader, now)
         print_table(
-            f"{len(held)} batch lease(s)",
+            f"{len(leased)} batch lease(s)",
             ["batch", "owner", "token", "claims", "age", "expires in", "executions", "attempt", "late"],
             [
                 (
@@ -115,7 +115,7 @@ def leases_command(context: click.Context, as_json: bool) -> None:  # noqa: FBT0
                     b.attempt + 1,
                     "late" if b.late else "",
                 )
-                for b in held
+                for b in leased
             ],
         )
     raise SystemExit(0 if leader.holder else 1)
@@ -160,12 +160,12 @@ def nodes_command(context: click.Context, as_json: bool) -> None:  # noqa: FBT00
     """List the nodes with their last heartbeats. Exit status 1 if a node is silent or there is none."""
     if context.invoked_subcommand is not None:
         return
-    found, now = read_database(nodes.nodes_and_clock)
+    listed, now = read_database(nodes.nodes_and_clock)
     if as_json:
-        print_json([_node(n, now) for n in found])
+        print_json([_node(n, now) for n in listed])
     else:
         print_table(
-            f"{len(found)} node(s)",
+            f"{len(listed)} node(s)",
             ["node", "host", "pid", "version", "up", "seen", "offset ms", "in flight", "waiting", "role"],
             [
                 (
@@ -180,7 +180,7 @@ def nodes_command(context: click.Context, as_json: bool) -> None:  # noqa: FBT00
                     n.waiting,
                     "draining" if n.draining else "leader" if n.leading else "",
                 )
-                for n in found
+                for n in listed
             ],
         )
-    raise SystemExit(0 if found and all(now - n.seen_ms < SILENT_MS for n in found) else 1)
+    raise SystemExit(0 if listed and all(now - n.seen_ms < SILENT_MS for n in listed) else 1)

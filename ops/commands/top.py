@@ -49,12 +49,12 @@ def top_command(interval: float, once: bool, as_json: bool) -> None:  # noqa: FB
             if not (once or as_json):
                 await watch(lambda: read_snapshot(db, lease_ms), interval, Console())
                 return 0
-            seen = await read_snapshot(db, lease_ms)
+            snapshot = await read_snapshot(db, lease_ms)
             if as_json:
-                print_json(seen)
+                print_json(snapshot)
             else:
-                Console().print(render(seen))
-            return 0 if seen["leader"]["sound"] and all(n["silentMs"] < SILENT_MS for n in seen["nodes"]) else 1
+                Console().print(render(snapshot))
+            return 0 if snapshot["leader"]["sound"] and all(n["silentMs"] < SILENT_MS for n in snapshot["nodes"]) else 1
         finally:
             await db.close()
 
@@ -75,10 +75,10 @@ async def read_snapshot(db: Database, lease_ms: int) -> dict[str, Any]:
     for n in present:
         drift.merge(n.counters.get("drift_recent", ()))
     renewed_ago = None if leader.node is None or leader.renewed_ms is None else max(0, now - leader.renewed_ms)
-    bad = (await failing_hosts.failing_hosts(db, now - FAILING_MS))[:HOSTS]
+    failing = (await failing_hosts.failing_hosts(db, now - FAILING_MS))[:HOSTS]
     in_all, opened_first = await breakers.earliest_opened(db, HOSTS)
-    not_closed = {b.host: b for b in (*await breakers.of_hosts(db, [h for h, *_ in bad]), *opened_first)}
-    hosts = _hosts(bad, list(not_closed.values()))
+    not_closed = {b.host: b for b in (*await breakers.of_hosts(db, [h for h, *_ in failing]), *opened_first)}
+    hosts = _hosts(failing, list(not_closed.values()))
     return {
         "at": rfc3339(now),
         "leader": {
@@ -105,12 +105,14 @@ async def read_snapshot(db: Database, lease_ms: int) -> dict[str, Any]:
     }
 
 
-def _hosts(bad: list[tuple[str, int, int]], not_closed: list[Breaker]) -> list[dict[str, Any]]:
+def _hosts(failing: list[tuple[str, int, int]], not_closed: list[Breaker]) -> list[dict[str, Any]]:
     """The hosts with most failures first, then other hosts with an open breaker."""
-    why = {b.host: b.why for b in not_closed}
-    known = {h for h, *_ in bad}
-    rows = [*bad, *((h, 0, 0) for h in why if h not in known)]
-    return [{"host": h, "endedBadly": lost, "waitForRetry": waits, "breaker": why.get(h)} for h, lost, waits in rows]
+    reasons = {b.host: b.why for b in not_closed}
+    failing_names = {h for h, *_ in failing}
+    rows = [*failing, *((h, 0, 0) for h in reasons if h not in failing_names)]
+    return [
+        {"host": h, "endedBadly": lost, "waitForRetry": waits, "breaker": reasons.get(h)} for h, lost, waits in rows
+    ]
 
 
 def _node(n: NodeStatus, now: int) -> dict[str, Any]:

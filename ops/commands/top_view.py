@@ -96,25 +96,25 @@ async def watch(look: Callable[[], Awaitable[Snapshot]], interval: float, consol
         looking.cancel()
 
 
-def render(seen: Snapshot, height: int | None = None) -> RenderableType:
+def render(snapshot: Snapshot, height: int | None = None) -> RenderableType:
     """One snapshot. If `height` is too small, healthy nodes and hosts are omitted first, and counted."""
-    rates, drift, waiting = seen["ratesPerSecond"], seen["driftMs"], seen["backlog"]
+    rates, drift, waiting = snapshot["ratesPerSecond"], snapshot["driftMs"], snapshot["backlog"]
     age = waiting["oldestAgeMs"]
     lines = [
-        Text(f"{seen['at']}   ").append(*_leader(seen["leader"])),
+        Text(f"{snapshot['at']}   ").append(*_leader(snapshot["leader"])),
         Text("per second: " + ", ".join(f"{n:,} {name}" for name, n in rates.items())),
         Text(f"lateness: p50 {_ms(drift['p50'])}, p99 {_ms(drift['p99'])}"),
         Text(
             f"backlog: {waiting['ready']:,} due, {waiting['leased']:,} with nodes, {waiting['late']:,} late work"
-            + (f", the oldest has waited {duration(age / 1000)}" if age is not None else "")
+            + (f", the oldest waits {duration(age / 1000)}" if age is not None else "")
         ),
     ]
     rows = None if height is None else max(2 * LEAST_ROWS, height - AROUND)
-    hosts = seen["failingHosts"]
+    hosts = snapshot["failingHosts"]
     most_hosts = None if rows is None else max(LEAST_ROWS, min(len(hosts), rows // 2))
     most_nodes = None if rows is None else max(LEAST_ROWS, rows - min(len(hosts), most_hosts or 0))
-    parts: list[RenderableType] = [*lines, Text(""), *_nodes(seen["nodes"], most_nodes), Text("")]
-    parts += _hosts(hosts[:most_hosts], seen["failingHostsInAll"])
+    parts: list[RenderableType] = [*lines, Text(""), *_nodes(snapshot["nodes"], most_nodes), Text("")]
+    parts += _hosts(hosts[:most_hosts], snapshot["failingHostsInAll"])
     return Group(*parts)
 
 
@@ -124,7 +124,7 @@ def _leader(leader: Snapshot) -> tuple[str, str]:
     renewed = f"renewed {duration(leader['renewedAgoMs'] / 1000)} ago"
     if not leader["sound"]:
         return (
-            f"NO LEADER: {leader['nodeId']} does not renew its lease of term {leader['term']} ({renewed})",
+            f"NO LEADER: {leader['nodeId']} does not renew term {leader['term']} ({renewed})",
             "bold red",
         )
     return f"{leader['nodeId']} leads in term {leader['term']}, {renewed}", ""
@@ -132,18 +132,18 @@ def _leader(leader: Snapshot) -> tuple[str, str]:
 
 def _table(*columns: str) -> Table:
     """A table whose first column may be cut, but not its numbers."""
-    made = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for n, name in enumerate(columns):
         numeric = name in ("in flight", "waiting", "offset ms", "bad in 5 min", "wait for retry")
-        made.add_column(name, justify="right" if numeric else "left", no_wrap=True, overflow="ellipsis")
-        made.columns[n].min_width = len(name) if numeric else 8
-    return made
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True, overflow="ellipsis")
+        table.columns[n].min_width = len(name) if numeric else 8
+    return table
 
 
 def _nodes(nodes: list[Snapshot], most: int | None) -> list[RenderableType]:
     if not nodes:
         return [Text("NO NODES", "bold red")]
-    shown = _table("node", "seen", "in flight", "waiting", "offset ms", "role")
+    table = _table("node", "seen", "in flight", "waiting", "offset ms", "role")
     ordered = sorted(nodes, key=lambda n: (ORDER.index(n["role"]), n["nodeId"]))
     for n in ordered[:most]:
         cells = (
@@ -154,19 +154,19 @@ def _nodes(nodes: list[Snapshot], most: int | None) -> list[RenderableType]:
             n["clockOffsetMs"],
             n["role"],
         )
-        shown.add_row(*(Text(printable(c)) for c in cells), style="red" if n["role"] == "silent" else None)
+        table.add_row(*(Text(printable(c)) for c in cells), style="red" if n["role"] == "silent" else None)
     left_out = ordered[len(ordered) if most is None else most :]
-    return [shown, Text(f"and {len(left_out)} more node(s)")] if left_out else [shown]
+    return [table, Text(f"and {len(left_out)} more node(s)")] if left_out else [table]
 
 
 def _hosts(hosts: list[Snapshot], in_all: int) -> list[RenderableType]:
     if not hosts:
         return [Text("no failing hosts")]
-    shown = _table("failing host", "bad in 5 min", "wait for retry", "breaker")
+    table = _table("failing host", "bad in 5 min", "wait for retry", "breaker")
     for h in hosts:
         cells = (h["host"], h["endedBadly"], h["waitForRetry"], h["breaker"] or "closed")
-        shown.add_row(*(Text(printable(c)) for c in cells))
-    return [shown, Text(f"and {in_all - len(hosts)} more host(s)")] if in_all > len(hosts) else [shown]
+        table.add_row(*(Text(printable(c)) for c in cells))
+    return [table, Text(f"and {in_all - len(hosts)} more host(s)")] if in_all > len(hosts) else [table]
 
 
 def _ms(value: float | None) -> str:

@@ -41,7 +41,7 @@ def make_secrets(directory: Path, members: Sequence[str], db_name: str) -> list[
     root-password, horae-password; and for the nodes: mongodb-uri, secret-key, api-keys.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    made: list[str] = []
+    created: list[str] = []
 
     def keep(name: str, content: str, owner: int | None) -> None:
         path = directory / name
@@ -57,7 +57,7 @@ def make_secrets(directory: Path, members: Sequence[str], db_name: str) -> list[
         if owner is not None:
             new.chmod(0o400)
         new.replace(path)
-        made.append(name)
+        created.append(name)
 
     if not (directory / "ca.pem").exists() or not (directory / "mongo.pem").exists():
         authority, member = certificates([m.rpartition(":")[0] for m in members])
@@ -72,7 +72,7 @@ def make_secrets(directory: Path, members: Sequence[str], db_name: str) -> list[
     keep("mongodb-uri", _uri(members, directory, f"horae:{password}@", db_name), HORAE)
     keep("secret-key", base64.b64encode(os.urandom(32)).decode(), HORAE)
     keep("api-keys", f"admin:{secrets.token_hex(24)}:admin", HORAE)
-    return made
+    return created
 
 
 def _uri(members: Sequence[str], directory: Path, credentials: str, source: str) -> str:

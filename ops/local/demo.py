@@ -175,7 +175,7 @@ def announce_stop() -> None:
 
 def _watch(demo: Demo) -> None:
     live = console.is_terminal
-    shown = 0.0
+    printed_at = 0.0
     while not demo.stopping.wait(1.0):
         try:
             cluster = demo.api.call("GET", "/cluster")
@@ -184,8 +184,8 @@ def _watch(demo: Demo) -> None:
             continue
         if live:
             console.print(status_line(cluster), end="\r", soft_wrap=True)
-        elif time.monotonic() - shown > 5:
-            shown = time.monotonic()
+        elif time.monotonic() - printed_at > 5:
+            printed_at = time.monotonic()
             console.print(status_line(cluster), soft_wrap=True)
         name = demo.ended_process()
         if name is not None:

@@ -76,10 +76,10 @@ class Ports:
 
 def nginx_binary() -> str:
     """The path of nginx. Raises `ConfigurationError` that says what to install."""
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
+    path = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
         raise ConfigurationError(["nginx is not installed: run apt-get install nginx-light"])
-    return found
+    return path
 
 
 def nginx_conf(directory: Path, ports: Ports) -> str:
@@ -182,7 +182,7 @@ class LocalCluster:
     def _initiated(self) -> bool:
         """Initiate the replica set; False until all members answer."""
         members = [{"_id": i, "host": f"127.0.0.1:{p}"} for i, p in enumerate(self._ports.mongods)]
-        wanted = {"_id": "horae", "members": members, "settings": {"electionTimeoutMillis": ELECTION_MS}}
+        config_document = {"_id": "horae", "members": members, "settings": {"electionTimeoutMillis": ELECTION_MS}}
         for port in reversed(self._ports.mongods):
             with MongoClient[dict[str, Any]](
                 "127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500
@@ -190,7 +190,7 @@ class LocalCluster:
                 try:
                     client.admin.command("ping")
                     if port == self._ports.mongo:
-                        client.admin.command("replSetInitiate", wanted)
+                        client.admin.command("replSetInitiate", config_document)
                 except OperationFailure as exc:
                     return exc.code == 23  # it was initiated by an earlier start
                 except PyMongoError:
@@ -236,18 +236,17 @@ class LocalCluster:
         for child in self.children.all:
             pid = child.process.pid if child.process is not None else None
             console.print(f"  {child.name:<12} pid {pid:<8} port {child.port}")
-        console.print(
-            "\n  Kill any of them with kill -9: it is restarted. Ctrl-C ends all of them; the data is kept.\n"
-        )
+        ending = "\n  Kill any of them with kill -9: it is restarted. Ctrl-C ends all of them; the data is kept.\n"
+        console.print(ending, soft_wrap=True)
 
     def watch(self) -> None:
         """Restart dead processes and print the status line, until interrupted."""
-        shown = 0.0
+        printed_at = 0.0
         while not self.stopping.wait(1.0):
             self.children.restart_dead(lambda text: console.print(f"\n{text}", style="yellow"))
-            if not console.is_terminal and time.monotonic() - shown < 5:
+            if not console.is_terminal and time.monotonic() - printed_at < 5:
                 continue
-            shown = time.monotonic()
+            printed_at = time.monotonic()
             try:
                 text = status_line(self.api.call("GET", "/cluster"))
             except (Refused, Unreachable) as exc:

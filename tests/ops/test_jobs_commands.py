@@ -151,7 +151,7 @@ def test_the_client_explains_connection_problems() -> None:
 
     server = HTTPServer(("127.0.0.1", 0), Other)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with pytest.raises(Refused, match="is this Horae"):
+    with pytest.raises(Refused, match="is not JSON"):
         Client(f"http://127.0.0.1:{server.server_port}").call("GET", "/jobs")
     server.shutdown()
     server.server_close()

@@ -75,7 +75,7 @@ def test_release_asks_first_and_is_fenced(horae: Commands) -> None:
     horae.on(lambda db: db.api["batches"].insert_one({"_id": "b123", **lease, **times}))
     asked = horae("leases", "release", "b1", text="n\n")
     assert asked.exit_code == 1
-    assert "may reach the target twice" in asked.output
+    assert "may reach their target twice" in asked.output
     assert horae.json("leases")["batches"][0]["owner"] == "gone"
     done = horae("leases", "release", "b1", "--yes")
     assert (done.exit_code, done.stdout) == (0, "released b123\n")
