@@ -1,4 +1,4 @@
-"""Tasks that go on whatever happens, and tasks that stop for certain."""
+"""Loops that no error ends, and the way to cancel tasks for certain."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ LONGEST_PAUSE = 5.0
 
 
 class Loop:
-    """One turn after another. What goes wrong in a turn is logged, and after a pause the next one comes.
+    """One turn after another. An error in a turn is logged, and the next turn follows after a pause.
 
-    `turn` does one bounded step, treats what it knows how to treat, and returns the seconds to wait before the next
-    one; None ends the loop. What reaches this class is a bug or a document nobody foresaw: it must never end the loop
-    silently, because a node without one of its loops looks alive and does nothing.
+    `turn` does one bounded step, handles the errors it knows, and returns the seconds to wait before the next turn;
+    None ends the loop. An error that reaches this class is a bug or an unforeseen document. It must never end the loop
+    silently: a node without one of its loops looks alive and does nothing.
     """
 
     def __init__(self, name: str, turn: Callable[[], Awaitable[float | None]]) -> None:
         self.name = name
         self.task: asyncio.Task[None] | None = None
         self.failing_since: float | None = None
-        """Monotonic seconds of the first of the turns that have failed in a row; None if the last one did not."""
+        """When (monotonic, s) the first of the turns failed that have failed in a row; None if the last one succeeded."""
         self._turn = turn
         self._ended = False
 
@@ -40,7 +40,7 @@ class Loop:
         return self.task
 
     def healthy(self, seconds: float) -> bool:
-        """Whether it runs and has not been failing for so long."""
+        """Whether it runs and has not failed at every turn for so many seconds. A loop that ended by itself is healthy."""
         if self._ended or self.task is None or self.task.done():
             return self._ended
         return self.failing_since is None or Clock.monotonic() - self.failing_since < seconds
@@ -50,7 +50,7 @@ class Loop:
         while True:
             try:
                 wait = await self._turn()
-            except Exception:  # whatever it was: see the class
+            except Exception:  # see the class
                 if self.failing_since is None:
                     self.failing_since = Clock.monotonic()
                 log.exception("loop_failed", loop=self.name, pause_s=pause)
@@ -67,8 +67,8 @@ class Loop:
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel tasks until they have ended.
 
-    Once is not enough: on Python 3.11 `wait_for`, which the driver uses, loses a cancellation that arrives together
-    with the result it waits for.
+    To cancel once is not enough: on Python 3.11 `wait_for`, which the driver uses, loses a cancellation that arrives
+    together with the result it waits for.
     """
     left = {t for t in tasks if not t.done()}
     while left:

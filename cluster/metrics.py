@@ -1,7 +1,7 @@
-"""What one node has counted, as plain numbers: read when somebody asks, so that counting stays one addition.
+"""The readings of one node as plain numbers. They are gathered on request, so that counting stays one addition.
 
 Nothing here knows how the numbers are shown. Durations are ms, histograms `{"counts": per bucket, "sum": ms}`, instants
-never appear. Every key is there from the start, also when nothing was counted yet.
+never appear. Every key is there from the start, also before anything was counted.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class LoopLag:
-    """How late the event loop wakes who asked to be woken: everything on this node waits at least that long."""
+    """How late the event loop resumes a task that slept: everything on this node waits at least that long."""
 
     def __init__(self) -> None:
         self.histogram = Histogram(bounds=COARSE_MS)
 
     async def run(self) -> None:
-        """Feel it four times a second, until cancelled."""
+        """Measure it four times a second, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LOOP_LAG_EVERY_SECONDS
@@ -43,7 +43,7 @@ class LoopLag:
 
 
 def gather(node: Node, pulse: LoopLag) -> Readings:
-    """Everything that this node and its process have counted since they began."""
+    """Everything that this node and its process counted since they began."""
     return {
         "node": node.id,
         "pid": os.getpid(),
@@ -115,7 +115,7 @@ def _store() -> Readings:
 def _process() -> Readings:
     used = resource.getrusage(resource.RUSAGE_SELF)
     memory = used.ru_maxrss * 1024
-    with suppress(OSError):  # not Linux: the most it ever had has to do
+    with suppress(OSError):  # not Linux: the peak has to do
         memory = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE
     return {"cpu_ms": (used.ru_utime + used.ru_stime) * 1000, "memory_bytes": memory}
 

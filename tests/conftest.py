@@ -14,7 +14,7 @@ import pytest_asyncio
 from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
-from tests.support import leftovers, mongo, order
+from tests.support import leftovers, live, mongo, order
 from tests.support.databases import EmptyDatabases
 
 if TYPE_CHECKING:
@@ -78,3 +78,10 @@ async def database(mongodb_uri: str, db_name: str) -> AsyncIterator[Database]:
     await schema.ensure(db)
     yield db
     await db.close()
+
+
+@pytest.fixture(scope="session")
+def node_url(mongodb_uri: str) -> Iterator[str]:
+    """A live node without keys, over a socket."""
+    with live.node(mongodb_uri, f"test_{uuid.uuid4().hex[:12]}") as url:
+        yield url

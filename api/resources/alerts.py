@@ -15,10 +15,10 @@ from api.resources.jobs import Resource, checked_job_id
 from cluster.core.alerts import ALERT_PREFIX, Incident
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec, check_channel
 from cluster.core.documents.job_json import faults_of
-from cluster.core.documents.secret_fields import NO_STORED_SECRET
-from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER, KeepSecret, SecretValue
+from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER
 from cluster.core.errors import Conflict, Fault, InvalidInput, NotFound
 from cluster.core.instants import format_instant
+from cluster.core.job.wanted import KEEP_IF_STORED, resolve_secret
 from cluster.store import alert_jobs, channels, incidents, jobs, meta
 from cluster.store.channels import Channel as Stored
 from cluster.usecases.jobs import require_channels
@@ -195,12 +195,5 @@ async def channel_or_not_found(base: Resource, name: str) -> Stored:
 
 
 def _secret(spec: ChannelSpec, before: Stored | None) -> str | None:
-    old = None if before is None else before.signing_secret
-    signing_secret = spec.signing_secret
-    if isinstance(signing_secret, SecretValue):
-        return signing_secret.value
-    if isinstance(signing_secret, KeepSecret):
-        if old is None:
-            raise InvalidInput([Fault("signingSecret", NO_STORED_SECRET)])
-        return old
-    return None if "signing_secret" in spec.model_fields_set else old
+    wanted = spec.signing_secret if "signing_secret" in spec.model_fields_set else KEEP_IF_STORED
+    return resolve_secret(wanted, None if before is None else before.signing_secret, "signingSecret")

@@ -18,7 +18,8 @@ from cluster.store import jobs
 from cluster.store.queries import execution_pages, jobs_and_executions
 from cluster.store.queries.execution_pages import ExecutionQuery, PagePosition
 from cluster.store.queries.jobs_and_executions import JobExecutionQuery
-from cluster.usecases.jobs import replay, require_job
+from cluster.usecases.executions import replay
+from cluster.usecases.jobs import require_job
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response

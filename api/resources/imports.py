@@ -11,16 +11,16 @@ from api.http.responses import send_json
 from api.resources.jobs import Resource, checked_job_id
 from cluster.core.documents import strict_json
 from cluster.core.documents.job import BODY_LIMIT
-from cluster.core.documents.job_json import read_spec
+from cluster.core.documents.job_json import read_job
 from cluster.core.errors import CallerError, Fault, InvalidInput
-from cluster.usecases.jobs import ImportLine, import_chunk
+from cluster.usecases.imports import ImportLine, import_chunk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
 
     from falcon.asgi import Request, Response
 
-    from cluster.usecases.jobs import ImportResult
+    from cluster.usecases.imports import ImportResult
 
 
 TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -124,7 +124,7 @@ class Import(Resource):
                 except InvalidInput as exc:
                     faults.extend(exc.faults)
             try:
-                spec = read_spec(value, self.validation_context)
+                wanted = read_job(value, self.validation_context)
             except InvalidInput as exc:
                 raise InvalidInput([*faults, *exc.faults]) from exc
             if faults:
@@ -134,7 +134,7 @@ class Import(Resource):
         except CallerError as exc:
             progress.add_failed(number, job_id, (Fault("", str(exc)),))
         else:
-            return ImportLine(number, job_id, spec)
+            return ImportLine(number, job_id, wanted)
         return None
 
     async def _write(self, chunk: dict[str, ImportLine], progress: ImportProgress) -> None:

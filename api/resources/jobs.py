@@ -13,7 +13,7 @@ from api.http.requests import QueryParameters, read_object, read_preconditions
 from api.http.responses import etag, send_json
 from api.resources import rendering
 from cluster.core.documents.job import check_job_id
-from cluster.core.documents.job_json import read_spec
+from cluster.core.documents.job_json import apply_patch, channels_in_patch, read_job
 from cluster.core.errors import Fault, InvalidInput, NotFound
 from cluster.core.ids import JOB_ID, trigger_due_ms
 from cluster.core.lifecycle import JobState
@@ -22,13 +22,14 @@ from cluster.store import jobs as stored
 from cluster.store.idempotency import Reservation, StoredResponse
 from cluster.store.queries import jobs_and_executions
 from cluster.store.queries.jobs_and_executions import JobExecutionQuery, JobPosition, JobQuery
-from cluster.usecases import jobs
+from cluster.usecases import executions, jobs
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from api.http.context import Services
-    from cluster.core.job.definition import StoredJob
+    from cluster.core.job.definition import Definition, StoredJob
+    from cluster.core.job.wanted import WantedJob
 
 VISIBLE_STATES = tuple(s.value for s in JobState if s is not JobState.DELETED)
 DEFAULT_PAGE, MAX_PAGE = 50, 500
@@ -83,7 +84,7 @@ class Jobs(Resource):
             except InvalidInput as exc:
                 faults.extend(exc.faults)
         try:
-            spec = read_spec(body, self.validation_context)
+            wanted = read_job(body, self.validation_context)
         except InvalidInput as exc:
             raise InvalidInput([*faults, *exc.faults]) from exc
         if faults:
@@ -93,7 +94,7 @@ class Jobs(Resource):
 
         async def work(reservation: Reservation | None) -> StoredResponse:
             name, repeated = (fresh_id, False) if reservation is None else (reservation.name, reservation.takeover)
-            job = await jobs.create(self.db, name, spec, now_ms, repeated=repeated)
+            job = await jobs.create(self.db, name, wanted, now_ms, repeated=repeated)
             headers = (("Location", f"/jobs/{job.id}"), ("ETag", etag(job.revision)))
             return StoredResponse(201, orjson.dumps({"jobId": job.id}), headers)
 
@@ -130,8 +131,8 @@ class Job(Resource):
         body = await read_object(req)
         if body.get("jobId") == name:
             del body["jobId"]
-        spec = read_spec(body, self.validation_context)
-        job, created = await jobs.put(self.db, name, spec, self.clock.now_ms(), expect)
+        wanted = read_job(body, self.validation_context)
+        job, created = await jobs.put(self.db, name, wanted, self.clock.now_ms(), expect)
         if created:
             resp.set_header("Location", f"/jobs/{job.id}")
         await self.send_job(resp, job, 201 if created else 200)
@@ -140,9 +141,12 @@ class Job(Resource):
         """Change some fields of the job (merge patch, RFC 7396)."""
         name, expect = job_id_or_not_found(job_id), read_preconditions(req)
         change = await read_object(req)
-        await self.send_job(
-            resp, await jobs.patch(self.db, name, change, self.validation_context, self.clock.now_ms(), expect)
-        )
+
+        def revise(definition: Definition) -> WantedJob:
+            return apply_patch(definition, change, self.validation_context)
+
+        job = await jobs.patch(self.db, name, revise, channels_in_patch(change), self.clock.now_ms(), expect)
+        await self.send_job(resp, job)
 
     async def on_delete(self, req: Request, resp: Response, job_id: str) -> None:
         """Delete the job: 204."""
@@ -183,7 +187,7 @@ class Trigger(Resource):
                     await idempotency.rename(self.db, reservation, str(due))
 
             earlier_due = int(reservation.name) if reservation is not None and reservation.takeover else None
-            name = await jobs.trigger(
+            name = await executions.trigger(
                 self.db,
                 job_id_or_not_found(job_id),
                 now_ms,

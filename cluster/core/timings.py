@@ -45,23 +45,23 @@ class Timings:
 
 def timing_problems(t: Timings) -> list[str]:
     """The inequalities that these timings violate: one sentence each, with its numbers."""
-    found = []
+    problems = []
     trusted = t.leader_lease - t.margin
     if not trusted >= t.renew_retry + t.operation:
-        found.append(
+        problems.append(
             f"HORAE_LEADER_LEASE_SECONDS ({t.leader_lease:g}) is too short: without its margin ({trusted:g}) it must be "
             f"at least renew retry + operation time ({t.renew_retry + t.operation:g}), or a term ends before it can be "
             f"renewed; use 2 or more"
         )
     takeover = t.leader_lease + t.renew_retry + t.operation + t.first_turn
     if not t.lookahead > takeover:
-        found.append(
+        problems.append(
             f"HORAE_LOOKAHEAD_SECONDS ({t.lookahead:g}) must be greater than leader lease + renew retry + "
             f"operation time + first turn ({takeover:g}), or a change of leader makes executions late"
         )
     if not t.batch_lease >= 3 * (t.margin + t.prefetch / 2):
-        found.append(
+        problems.append(
             f"HORAE_BATCH_LEASE_SECONDS ({t.batch_lease:g}) must be at least 3 x (margin + half the prefetch) "
             f"({3 * (t.margin + t.prefetch / 2):g}), or leases end before they can be renewed"
         )
-    return found
+    return problems

@@ -1,16 +1,16 @@
-"""Alerts: what was recorded becomes incidents, incidents become executions like any other.
+"""Alerts: recorded results become incidents, incidents become executions like any other.
 
 The leader does this, in a loop of its own, so that no alert delays a job. An alert is a job that runs once, under an id
-that follows from the incident; from there on it is leased, sent, retried and recorded as everything is. The order of
-writes:
+that follows from the incident; from there on it is leased, sent, retried and recorded as all executions are. The order
+of the writes:
 
-1. the incident, with what is to be said of it (one compare-and-set);
-2. the results that were looked at lose their mark;
-3. the jobs that say it, one per channel (insert: what is there already stays);
-4. the incident again, with nothing left to be said.
+1. the incident, with its pending notices (one compare-and-set);
+2. the results that were looked at are no longer `alert_pending`;
+3. the alert jobs, one per channel (insert: a job that exists stays);
+4. the incident again, without the notices that have a job.
 
-A crash after any of them is repaired by whoever leads next, and a stale leader's writes are the same or fail: a result
-looked at twice changes nothing, and a job made twice is one job.
+A crash after any of them is repaired by the next leader. A stale leader's writes are the same or fail: a result that is
+looked at twice changes nothing, and an alert job that is made twice is one job.
 """
 
 from __future__ import annotations
@@ -35,24 +35,27 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MARKS = 500
+RESULTS = 500
+"""Pending results looked at in one step."""
 INCIDENTS = 100
 CHECK_MS = 2000
-"""How often an open incident is looked at."""
-SILENT = 200
-SILENT_EVERY_MS = 5000
-FORGET_EVERY_MS = 60_000
-FORGOTTEN = 500
+"""How often an open incident is checked."""
+SILENCE_JOBS = 200
+SILENCE_EVERY_MS = 5000
+DELETE_EVERY_MS = 60_000
+ALERT_JOBS_DELETED_AT_ONCE = 500
 DAY_MS = 86_400_000
-LONGER_MS = 4 * 3_600_000
+GRACE_MS = 4 * 3_600_000
+"""An alert job outlives the retention by this, as a tombstone does: no execution may be known for longer than its job."""
 RACES = 5
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Alerted:
     """What one step did."""
 
     pending: int = 0
+    """Results looked at."""
     opened: int = 0
     closed: int = 0
     alerts: int = 0
@@ -60,142 +63,157 @@ class Alerted:
     @property
     def more(self) -> bool:
         """Whether there is probably more to do at once."""
-        return self.pending >= MARKS
+        return self.pending >= RESULTS
 
 
 class Alerter:
-    """Alerts, by one leader. `keep_days` is how long a job that carried an alert stays."""
+    """Alerts, by one leader. `retention_days` is how long the jobs that carry alerts stay."""
 
-    def __init__(self, db: Database, clock: Clock, keep_days: float) -> None:
+    def __init__(self, db: Database, clock: Clock, retention_days: float) -> None:
         self._db = db
         self._clock = clock
-        # As tombstones: what it sent must not be known for longer than the job is.
-        self._keep_ms = int(max(1.0, keep_days) * DAY_MS) + LONGER_MS
+        self._keep_ms = int(max(1.0, retention_days) * DAY_MS) + GRACE_MS
         self._default: AlertRules | None = None
-        self._silent_at = 0
-        self._silent_after = ""
-        self._forget_at = 0
-        self._told_after = ""
+        self._silence_at_ms = 0
+        self._silence_after = ""
+        self._deleted_at_ms = 0
+        self._notified_after = ""
 
     async def step(self) -> Alerted:
-        """One bounded piece of each."""
-        done = Alerted()
+        """One bounded piece of each part."""
         self._default = await meta.default_rules(self._db)
-        await self._look_at_marks(done)
-        await self._look_at_open(done)
-        await self._look_for_silence(done)
-        unsent = await incidents.with_unsent_notices(self._db, self._told_after, INCIDENTS)
-        for incident in unsent:
-            done.alerts += await self._tell(incident)
-        # Round and round: what waits for its channel's key must not keep others from being told.
-        self._told_after = unsent[-1].id if len(unsent) == INCIDENTS else ""
-        now = self._clock.now_ms()
-        if now - self._forget_at > FORGET_EVERY_MS:
-            forgotten = await alert_jobs.delete_ended(self._db, now - self._keep_ms, FORGOTTEN)
-            self._forget_at = now if forgotten < FORGOTTEN else 0
-        return done
+        pending, opened = await self._look_at_results()
+        closed = await self._check_open_incidents()
+        opened += await self._look_for_silence()
+        made = await self._make_alert_jobs()
+        await self._delete_old_alert_jobs()
+        return Alerted(pending, opened, closed, made)
 
-    async def _look_at_marks(self, done: Alerted) -> None:
-        marks, looked_at = await alert_results.pending(self._db, MARKS)
-        done.pending = len(looked_at)
+    async def _look_at_results(self) -> tuple[int, int]:
+        """How many pending results were looked at, and how many incidents were opened."""
+        results, looked_at = await alert_results.pending(self._db, RESULTS)
         if not looked_at:
-            return
-        by_job = alerts.by_job(marks)
-        ruled = await alert_jobs.alert_rules_of(self._db, by_job, self._default)
-        for job_id, results in by_job.items():
-            job = ruled.get(job_id)
-            if job is not None and job.rules is not None:
-                for trouble in alerts.symptoms(job.rules, results, await self._latest(job.rules, job_id)):
-                    done.opened += await self._seen(job_id, trouble, job.rules)
+            return 0, 0
+        opened = 0
+        by_job = alerts.by_job(results)
+        jobs = await alert_jobs.alert_rules_of(self._db, by_job, self._default)
+        for job_id, results_of_job in by_job.items():
+            rules = jobs[job_id].rules if job_id in jobs else None
+            if rules is not None:
+                for symptom in alerts.symptoms(rules, results_of_job, await self._latest(rules, job_id)):
+                    opened += await self._record_symptom(job_id, symptom, rules)
         await alert_results.clear_pending(self._db, looked_at)
+        return len(looked_at), opened
 
     async def _latest(self, rules: AlertRules, job_id: str) -> Sequence[RecordedResult]:
         if rules.after_failures is None:
             return ()
         return await alert_results.latest(self._db, job_id, rules.after_failures)
 
-    async def _seen(self, job_id: str, trouble: Symptom, rules: AlertRules) -> int:
+    async def _record_symptom(self, job_id: str, symptom: Symptom, rules: AlertRules) -> int:
         """Open the incident, or note that it goes on. Returns 1 if it was opened."""
         for _ in range(RACES):
-            before = await incidents.get(self._db, job_id, trouble.kind)
-            after = alerts.with_symptom(before, job_id, trouble, rules, self._clock.now_ms())
+            before = await incidents.get(self._db, job_id, symptom.kind)
+            after = alerts.with_symptom(before, job_id, symptom, rules, self._clock.now_ms())
             if after is None:
                 return 0
             if await incidents.write(self._db, after):
                 if before is not None and before.open:
                     return 0
-                log.warning("incident_opened", job=job_id, kind=trouble.kind.value, detail=trouble.detail)
+                log.warning("incident_opened", job=job_id, kind=symptom.kind.value, detail=symptom.detail)
                 return 1
-        return 0  # another leader is at it
+        return 0  # another leader writes it
 
-    async def _look_at_open(self, done: Alerted) -> None:
+    async def _check_open_incidents(self) -> int:
+        """How many incidents were closed."""
         now = self._clock.now_ms()
-        found = await incidents.due_for_check(self._db, now - CHECK_MS, INCIDENTS)
-        if not found:
-            return
-        ruled = await alert_jobs.alert_rules_of(self._db, {i.job_id for i in found}, self._default)
-        for incident in found:
-            job = ruled.get(incident.job_id)
+        due = await incidents.due_for_check(self._db, now - CHECK_MS, INCIDENTS)
+        if not due:
+            return 0
+        closed = 0
+        jobs = await alert_jobs.alert_rules_of(self._db, {i.job_id for i in due}, self._default)
+        for incident in due:
+            job = jobs.get(incident.job_id)
             rules = None if job is None else job.rules
-            latest = await self._judged_by(incident, rules, now)
+            latest = await self._deciding_result(incident, rules, now)
             standing = ACTIVE if job is None else JobStanding(job.active, job.ended)
             if standing.ended and latest is None:
                 standing = replace(standing, forgotten=not await alert_results.has_history(self._db, incident.job_id))
             after = alerts.after_check(incident, rules, latest, now, standing)
             if await incidents.write(self._db, after) and not after.open:
-                done.closed += 1
+                closed += 1
                 log.info("incident_closed", job=incident.job_id, kind=incident.kind.value)
+        return closed
 
-    async def _judged_by(self, incident: Incident, rules: AlertRules | None, now: int) -> RecordedResult | None:
-        """The result that says whether it is over. A silence ends by the same question that it began by."""
+    async def _deciding_result(self, incident: Incident, rules: AlertRules | None, now: int) -> RecordedResult | None:
+        """The result that decides whether it is over. A silence ends by the same question that it began by."""
         if incident.kind is IncidentKind.NO_RUN and rules is not None and rules.no_run_ms is not None:
             return await alert_results.latest_success_since(self._db, incident.job_id, now - rules.no_run_ms)
-        found = await alert_results.latest(self._db, incident.job_id, 1)
-        return found[0] if found else None
+        latest = await alert_results.latest(self._db, incident.job_id, 1)
+        return latest[0] if latest else None
 
-    async def _look_for_silence(self, done: Alerted) -> None:
-        """Jobs that should have succeeded long ago: a page at a time, round and round."""
+    async def _look_for_silence(self) -> int:
+        """Look at jobs that should have succeeded long ago, a page at a time. Returns how many incidents were opened."""
         now = self._clock.now_ms()
-        if now - self._silent_at < SILENT_EVERY_MS and not self._silent_after:
-            return
-        found = await alert_jobs.silence_candidates(self._db, self._silent_after, SILENT)
-        self._silent_after = found[-1].id if len(found) == SILENT else ""
-        self._silent_at = now
-        for job in found:
-            done.opened += await self._silent(job, now)
+        if now - self._silence_at_ms < SILENCE_EVERY_MS and not self._silence_after:
+            return 0
+        candidates = await alert_jobs.silence_candidates(self._db, self._silence_after, SILENCE_JOBS)
+        self._silence_after = candidates[-1].id if len(candidates) == SILENCE_JOBS else ""
+        self._silence_at_ms = now
+        return sum([await self._open_if_silent(job, now) for job in candidates])
 
-    async def _silent(self, job: JobAlertRules, now: int) -> int:
+    async def _open_if_silent(self, job: JobAlertRules, now: int) -> int:
         rules = job.rules
         if rules is None or rules.no_run_ms is None or now - job.active_from_ms < rules.no_run_ms:
             return 0
         if await alert_results.latest_success_since(self._db, job.id, now - rules.no_run_ms) is not None:
             return 0
         detail = f"nothing has succeeded for {rules.no_run_ms // 1000} s"
-        return await self._seen(job.id, Symptom(IncidentKind.NO_RUN, now, detail), rules)
+        return await self._record_symptom(job.id, Symptom(IncidentKind.NO_RUN, now, detail), rules)
 
-    async def _tell(self, incident: Incident) -> int:
-        """Make the jobs that say what is to be said, then note that it is. What no key opens yet stays to be said."""
+    async def _make_alert_jobs(self) -> int:
+        """Make alert jobs of pending notices, a page of incidents at a time. Returns how many."""
+        unsent = await incidents.with_unsent_notices(self._db, self._notified_after, INCIDENTS)
+        made = sum([await self._notify(incident) for incident in unsent])
+        # The next page follows, and then the first again: an incident that waits for a key must not hold up the others.
+        self._notified_after = unsent[-1].id if len(unsent) == INCIDENTS else ""
+        return made
+
+    async def _notify(self, incident: Incident) -> int:
+        """Make the alert jobs of the pending notices, then take these notices off the incident.
+
+        A notice stays pending for a channel that none of this node's keys decrypts.
+        """
         names = {name for notice in incident.pending_notices for name in notice.channels}
-        known, locked = await channels.for_sending(self._db, names)
-        for name in names - known.keys():
+        usable, locked = await channels.for_sending(self._db, names)
+        for name in names - usable.keys():
             why = locked.get(name, "there is no such channel")
             log.error("alert_undeliverable", channel=name, job=incident.job_id, why=why)
         job = (await alert_jobs.alert_rules_of(self._db, [incident.job_id], None)).get(incident.job_id)
+        job_name = None if job is None else job.name
         made = 0
         for notice in incident.pending_notices:
             for name in notice.channels:
-                if name in known:
-                    made += await self._carry(incident, notice, known[name], None if job is None else job.name)
+                if name in usable:
+                    made += await self._make_alert_job(incident, notice, usable[name], job_name)
         waiting = (replace(n, channels=tuple(c for c in n.channels if c in locked)) for n in incident.pending_notices)
         left = tuple(n for n in waiting if n.channels)
         if left != incident.pending_notices:
             await incidents.write(self._db, replace(incident, pending_notices=left))
         return made
 
-    async def _carry(self, incident: Incident, notice: Notice, channel: channels.Channel, name: str | None) -> int:
-        said = webhook_payload(incident, notice, name)
+    async def _make_alert_job(
+        self, incident: Incident, notice: Notice, channel: channels.Channel, job_name: str | None
+    ) -> int:
+        content = webhook_payload(incident, notice, job_name)
         job_id = incident.notice_job_id(notice, channel.name)
-        if not await alert_jobs.insert(self._db, job_id, channel, said, notice.at_ms):
+        if not await alert_jobs.insert(self._db, job_id, channel, content, notice.at_ms):
             return 0
-        log.info("alert_queued", alert=job_id, channel=channel.name, job=incident.job_id, said=notice.kind.value)
+        log.info("alert_queued", alert=job_id, channel=channel.name, job=incident.job_id, notice=notice.kind.value)
         return 1
+
+    async def _delete_old_alert_jobs(self) -> None:
+        now = self._clock.now_ms()
+        if now - self._deleted_at_ms > DELETE_EVERY_MS:
+            deleted = await alert_jobs.delete_ended(self._db, now - self._keep_ms, ALERT_JOBS_DELETED_AT_ONCE)
+            self._deleted_at_ms = now if deleted < ALERT_JOBS_DELETED_AT_ONCE else 0

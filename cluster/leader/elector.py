@@ -1,8 +1,8 @@
 """One step of the election: observe, take over, renew, resign. The rules are in `core.election`.
 
-What holds: at most one holder per term, and this node trusts its term only until `start of the last successful attempt
-+ lease - margin` on its own monotonic clock. What does not: a frozen holder cannot know that it lost; so everything a
-leader writes carries the term.
+It guarantees that a term has at most one holder, and that this node trusts its term only until `start of the last
+successful attempt + lease - margin` on its own monotonic clock. It does not guarantee that a frozen holder knows that it
+lost its lease: so every write of a leader carries the term.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class Elector:
-    """One candidate. `step()` is called about once a second and returns the term held, if any."""
+    """One candidate. `step()` is called about once a second and returns the term that this node holds, if any."""
 
     def __init__(self, db: Database, clock: Clock, timings: Timings, holder: str, node: str) -> None:
         self._db = db
@@ -38,9 +38,9 @@ class Elector:
         self._observed = LeaseObservation()
         self._term: Term | None = None
         self.latest_term = 0
-        """The latest term this node knows of, whoever holds it."""
+        """The latest term that this node knows, of any holder."""
         self.leader_changes = 0
-        """How often a newer term was met since this node began."""
+        """How often this node met a newer term since it began."""
         self._eligible = True
         self._aside_until = 0.0
 
@@ -62,7 +62,7 @@ class Elector:
         self._eligible = eligible
 
     async def step(self) -> Term | None:
-        """Renew if we lead, else observe and take over when it is time. Never raises for a database that is away."""
+        """Renew if this node leads, else observe and take over when it is time. An unavailable database is logged."""
         try:
             if self._term is None:
                 await self._follow()
@@ -77,7 +77,7 @@ class Elector:
         lease = await leases.read(self._db)
         now = self._clock.monotonic()
         self._observed = observe(self._observed, lease, now)
-        self._note(lease.term)
+        self._observe_term(lease.term)
         if not self._eligible or now < self._aside_until:
             return
         if not may_take_over(self._observed, now, self._timings.leader_lease):
@@ -89,8 +89,8 @@ class Elector:
         except OutcomeUnknown:
             won = await leases.read_linearizable(self._db) == wanted
         if won:
-            self._term = Term(wanted.term, self._holder, self._trust(started))
-            self._note(wanted.term)
+            self._term = Term(wanted.term, self._holder, self._trusted_until(started))
+            self._observe_term(wanted.term)
             log.info("leader_elected", term=wanted.term, node=self._node)
 
     async def _lead(self, term: Term) -> None:
@@ -98,38 +98,38 @@ class Elector:
         try:
             ours = await leases.renew(self._db, term.holder, term.number)
         except OutcomeUnknown:
-            # That the document is still ours does not say that others saw it change, and it is the change that they
-            # count from. So only a renewal that is known to have been applied is trusted, from its own start.
+            # The document may still name us although this renewal was not applied, and the other nodes count from the
+            # last change that they saw. So only a renewal that is known to be applied is trusted, from its own start.
             started = self._clock.monotonic()
             ours = await leases.renew(self._db, term.holder, term.number)
         if self._term is not term:
-            return  # resigned while we asked
+            return  # this node resigned meanwhile
         if ours:
-            self._term = replace(term, trusted_until=self._trust(started))
+            self._term = replace(term, trusted_until=self._trusted_until(started))
             return
         self._term = None
         self._observed = LeaseObservation()
         log.warning("leader_deposed", term=term.number, node=self._node)
 
-    def _note(self, term: int) -> None:
+    def _observe_term(self, term: int) -> None:
         if self.latest_term and term > self.latest_term:
             self.leader_changes += 1
         self.latest_term = max(term, self.latest_term)
 
-    def _trust(self, started: float) -> float:
+    def _trusted_until(self, started: float) -> float:
         return started + self._timings.leader_lease - self._timings.margin
 
     async def step_aside(self, seconds: float) -> None:
-        """Give the lease up and do not stand for election for so long (monotonic)."""
+        """Give the lease up and do not stand for election for so many seconds."""
         self._aside_until = self._clock.monotonic() + seconds
         await self.resign()
 
     async def retire(self) -> None:
-        """Give the lease up for good: this process is stopping, and another should not wait for that."""
+        """Give the lease up for good: this process shuts down, and the next leader should not wait for that."""
         await self.step_aside(math.inf)
 
     async def resign(self) -> None:
-        """Give the lease up; the work must have stopped. A failure is left to the lease."""
+        """Give the lease up; the work must have stopped. If that fails, the lease expires."""
         term, self._term = self._term, None
         if term is None:
             return

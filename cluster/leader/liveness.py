@@ -1,4 +1,4 @@
-"""Who lives: a node is alive while its heartbeat's `rev` keeps changing, judged on the observer's monotonic clock."""
+"""Liveness: a node is alive while its heartbeat's `rev` keeps changing, judged on the observer's monotonic clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 OFFSET_LIMIT_MS = 2000
 BLIND_SECONDS = 5.0
-"""Between two readings further apart than this nobody was watched: the silence may have been ours."""
+"""Between two readings further apart than this no node was watched: the observer may have been cut off itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,52 +25,57 @@ class HeartbeatChange:
 
 
 class Liveness:
-    """What one node knows of all nodes."""
+    """What one node knows about all nodes."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, HeartbeatChange] = {}
+        self._changes: dict[str, HeartbeatChange] = {}
         self._offsets: dict[str, int] = {}
-        self._suspects: dict[str, HeartbeatChange] = {}
-        self._taken_at = float("-inf")
+        self._owners_without_heartbeat: dict[str, HeartbeatChange] = {}
+        self._observed_at = float("-inf")
 
     def observe(self, nodes: Iterable[NodeHeartbeat], now: float) -> None:
         """Take in a reading of all heartbeats at monotonic `now` (seconds).
 
-        After a time without readings (the database was away, or this process stood still) everybody's silence is
-        counted anew: while we did not look, the others may have been alive or as blind as we were.
+        After a time without readings (the database did not answer, or this process was frozen) the silence of every
+        node is counted from now: meanwhile the others may have been alive, or cut off as this node was.
         """
-        blind = now - self._taken_at > BLIND_SECONDS
+        blind = now - self._observed_at > BLIND_SECONDS
         present = {}
         for node in nodes:
-            before = self._seen.get(node.id)
-            same = before is not None and before.rev == node.rev and not blind
-            present[node.id] = before if same and before is not None else HeartbeatChange(node.rev, now)
+            before = self._changes.get(node.id)
+            if before is not None and before.rev == node.rev and not blind:
+                present[node.id] = before
+            else:
+                present[node.id] = HeartbeatChange(node.rev, now)
             self._offsets[node.id] = node.clock_offset_ms
-        self._seen = present
-        self._suspects = {} if blind else {i: seen for i, seen in self._suspects.items() if i not in present}
+        self._changes = present
+        without = {} if blind else self._owners_without_heartbeat
+        self._owners_without_heartbeat = {i: change for i, change in without.items() if i not in present}
         self._offsets = {i: ms for i, ms in self._offsets.items() if i in present}
-        self._taken_at = now
+        self._observed_at = now
 
     def watch_owners(self, owners: Iterable[str], now: float) -> None:
-        """Holders of batches without a heartbeat document: counted as silent from when they were met first."""
-        held = set(owners)
-        self._suspects = {i: seen for i, seen in self._suspects.items() if i in held}
-        for owner in held - self._seen.keys():
-            self._suspects.setdefault(owner, HeartbeatChange(-1, now))
+        """Owners of batches. One without a heartbeat document counts as silent from the first call that names it."""
+        present = set(owners)
+        without = {i: change for i, change in self._owners_without_heartbeat.items() if i in present}
+        for owner in present - self._changes.keys():
+            without.setdefault(owner, HeartbeatChange(-1, now))
+        self._owners_without_heartbeat = without
 
     def silent_nodes(self, now: float, seconds: float) -> set[str]:
         """Nodes whose heartbeat has not changed for `seconds`, as far as it was watched: up to the last reading."""
-        until = min(now, self._taken_at)
-        return {i for found in (self._seen, self._suspects) for i, seen in found.items() if until - seen.at > seconds}
+        until = min(now, self._observed_at)
+        watched = (*self._changes.items(), *self._owners_without_heartbeat.items())
+        return {i for i, change in watched if until - change.at > seconds}
 
     def live_count(self, now: float, seconds: float) -> int:
-        """How many nodes live, at least one."""
-        return max(1, len(self._seen.keys() - self.silent_nodes(now, seconds)))
+        """How many nodes are alive, at least one."""
+        return max(1, len(self._changes.keys() - self.silent_nodes(now, seconds)))
 
-    def clock_agrees(self, me: str, now: float, seconds: float) -> bool:
-        """Whether this node's wall clock agrees with the others'. With fewer than two others nobody can tell."""
+    def clock_agrees(self, node_id: str, now: float, seconds: float) -> bool:
+        """Whether a node's wall clock agrees with the others'. True with fewer than two others: then none can judge."""
         silent = self.silent_nodes(now, seconds)
-        others = [self._offsets[n] for n in self._seen if n != me and n not in silent and n in self._offsets]
-        if len(others) < 2 or me not in self._offsets:
+        others = [self._offsets[n] for n in self._changes if n != node_id and n not in silent and n in self._offsets]
+        if len(others) < 2 or node_id not in self._offsets:
             return True
-        return abs(self._offsets[me] - median(others)) <= OFFSET_LIMIT_MS
+        return abs(self._offsets[node_id] - median(others)) <= OFFSET_LIMIT_MS

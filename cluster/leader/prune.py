@@ -1,7 +1,7 @@
-"""One step: history that has expired leaves in small portions, all the time, between the full seconds.
+"""Pruning: expired history is deleted in small portions, all the time, between the full seconds.
 
-MongoDB's TTL would do the same once a minute and all at once, which is felt by what is due just then. It stays as the
-safety net for when nobody leads. Deleting what has expired needs no term: whoever does it, it is the same.
+MongoDB's TTL index would delete it once a minute and all at once, which delays executions that are due at that moment.
+The index stays, for the time when no node leads. Deleting expired history needs no term: it is the same on every node.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 PORTION = 1000
 """Documents per delete: some 20 ms of MongoDB's time."""
 PORTIONS = 10
-AFRESH_SECONDS = 60.0
-"""So often it looks from the very beginning again, for what came to expire before what is gone already."""
+RESTART_SECONDS = 60.0
+"""So often it begins at the oldest document again: one may have been recorded that expires before the deleted ones."""
 AT_MS = 400
-"""When in each second to begin: what is due on the full second has left by then."""
+"""When in each second to begin: executions that are due on the full second have been sent by then."""
 IDLE_SECONDS = 5
 
 
@@ -34,29 +34,31 @@ class Pruned:
 
 
 class Pruner:
-    """Prunes for one leader."""
+    """Pruning by one leader."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._gone_ms = 0
-        self._afresh_at = float("-inf")
+        self._deleted_to_ms = 0
+        self._restarted_at = float("-inf")
 
     async def step(self) -> Pruned:
-        """Delete what has expired, the oldest first, at most `PORTIONS` portions."""
-        found = 0
+        """Delete expired documents, the oldest first, at most `PORTIONS` portions."""
+        total = 0
         now = self._clock.monotonic()
-        if now - self._afresh_at > AFRESH_SECONDS:
-            self._gone_ms, self._afresh_at = 0, now
+        if now - self._restarted_at > RESTART_SECONDS:
+            self._deleted_to_ms, self._restarted_at = 0, now
         for _ in range(PORTIONS):
-            gone, self._gone_ms = await history.prune(self._db, self._gone_ms, self._clock.now_ms(), PORTION)
-            found += gone
-            if gone < PORTION:
-                return Pruned(found)
-        return Pruned(found, more=True)
+            deleted, self._deleted_to_ms = await history.prune(
+                self._db, self._deleted_to_ms, self._clock.now_ms(), PORTION
+            )
+            total += deleted
+            if deleted < PORTION:
+                return Pruned(total)
+        return Pruned(total, more=True)
 
     def seconds_until_next(self, last: Pruned) -> float:
-        """Seconds until the next step: in the middle of the next second, or of a later one if there was nothing."""
+        """Seconds until the next step: in the middle of the next second, or of a later one if nothing had expired."""
         if last.more:
             return 0.05
         until = (AT_MS - self._clock.now_ms() % 1000) % 1000 / 1000

@@ -1,4 +1,4 @@
-"""`explain`: why a job did or did not run at a time. Gathers the facts; what they mean is said in `core.explain`."""
+"""`explain`: why a job did or did not run at a time. This gathers the facts; `core.explain` says what they mean."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database
 
-FRESH_MS = 5000
-"""A heartbeat this young is a node that lives."""
-OWED = ("pending", "running", "retrying")
-MOST = 5
+ALIVE_MS = 5000
+"""A node whose heartbeat is this young is alive."""
+OWED_STATES = ("pending", "running", "retrying")
+MAX_EXPLANATIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class JobExplanation:
-    """What is known of a job at a time (`at_ms`), or of its last and next run (None)."""
+    """The explanation of a job at a time (`at_ms`), or of its last and next run (None)."""
 
     job_id: str
     state: str
@@ -43,112 +43,117 @@ class JobExplanation:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
+    """The job that is explained, and the facts that do not depend on the occurrence."""
+
     db: Database
     job: StoredJob
-    spans: list[ActivePeriod]
+    periods: list[ActivePeriod]
     unsettled: bool
-    now: ClusterFacts
+    cluster: ClusterFacts
 
 
 async def explain_job(db: Database, job_id: str, at_ms: int | None, retention_days: float) -> JobExplanation:
     """Explain the occurrences of that second, or why there are none; without a time the last run and the next.
 
-    Raises `NotFound` for a job that never was, or whose tombstone has gone.
+    Raises `NotFound` for a job that never existed, or whose tombstone was deleted.
     """
-    life = await explain_facts.job_and_periods(db, job_id)
-    if life is None:
+    stored = await explain_facts.job_and_periods(db, job_id)
+    if stored is None:
         raise NotFound(f"there is no job '{job_id}', or it was deleted long ago")
-    job, past, unsettled = life
-    case = _Case(db, job, active_periods(job, past), unsettled, await _cluster(db, job, retention_days))
-    found = await _last_and_next(case) if at_ms is None else await _at(case, at_ms)
-    return JobExplanation(job.id, job.state.value, at_ms, tuple(found))
+    job, past, unsettled = stored
+    case = _Case(db, job, active_periods(job, past), unsettled, await _cluster_facts(db, job, retention_days))
+    explanations = await _last_and_next(case) if at_ms is None else await _at(case, at_ms)
+    return JobExplanation(job.id, job.state.value, at_ms, tuple(explanations))
 
 
-async def _cluster(db: Database, job: StoredJob, retention_days: float) -> ClusterFacts:
+async def _cluster_facts(db: Database, job: StoredJob, retention_days: float) -> ClusterFacts:
     leader = await leases.leadership(db)
-    present, now_ms = await nodes.nodes_and_clock(db)
+    statuses, now_ms = await nodes.nodes_and_clock(db)
     url = urlsplit(job.definition.url)
     host = (url.hostname or "").lower()
     port = url.port or (443 if url.scheme == "https" else 80)
     return ClusterFacts(
-        now_ms,
-        LeaderFacts(leader.node, leader.renewed_ms),
-        frozenset(n.id for n in present if now_ms - n.seen_ms < FRESH_MS),
-        retention_days,
-        await explain_facts.breaker_of(db, (f"{host}:{port}", url.netloc.lower(), host)),
+        now_ms=now_ms,
+        leader=LeaderFacts(leader.node, leader.renewed_ms),
+        nodes=frozenset(n.id for n in statuses if now_ms - n.seen_ms < ALIVE_MS),
+        retention_days=retention_days,
+        breaker=await explain_facts.breaker_of(db, (f"{host}:{port}", url.netloc.lower(), host)),
     )
 
 
 async def _at(case: _Case, at_ms: int) -> list[Explanation]:
+    """The occurrences of the second; if there is none, why, and the occurrence before it."""
     second = at_ms - at_ms % 1000
-    runs = await explain_facts.executions_between(case.db, case.job.id, second, second + 1000, case.now.now_ms)
-    if runs:
-        return [await _run(case, r, r.due_ms) for r in runs[:MOST]]
-    held = period_at(case.spans, second)
-    if (
-        isinstance(held, ActivePeriod)
-        and held.owes(second)
-        and held.from_ms <= second
-        and held.parsed.is_occurrence(second)
-    ):
-        return [await _due(case, held, second)]
-    missed = await explain_facts.missed_at(case.db, case.job.id, second)
-    if missed is not None and isinstance(held, ActivePeriod) and held.parsed.is_occurrence(second):
-        return [await _run(case, missed, second)]
-    found = [explain_not_due(case.job, case.spans, at_ms, held, case.now.now_ms)]
-    before = held.last_before(second, case.now.now_ms) if isinstance(held, ActivePeriod) else None
-    if isinstance(held, ActivePeriod) and before is not None and before >= held.from_ms:
-        found += (await _at(case, before))[:MOST]  # what whoever asks for an approximate time means
-    return found
+    now_ms = case.cluster.now_ms
+    executions = await explain_facts.executions_between(case.db, case.job.id, second, second + 1000, now_ms)
+    if executions:
+        return [await _explain_execution(case, e, e.due_ms) for e in executions[:MAX_EXPLANATIONS]]
+    period = period_at(case.periods, second)
+    if not isinstance(period, ActivePeriod):
+        return [explain_not_due(case.job, case.periods, at_ms, period, now_ms)]
+    is_occurrence = period.parsed.is_occurrence(second)
+    if is_occurrence and period.owes(second) and period.from_ms <= second:
+        return [await _explain_due(case, period, second)]
+    missed = await explain_facts.missed_at(case.db, case.job.id, second) if is_occurrence else None
+    if missed is not None:
+        return [await _explain_execution(case, missed, second)]
+    explanations = [explain_not_due(case.job, case.periods, at_ms, period, now_ms)]
+    before = period.last_before(second, now_ms)
+    if before is not None and before >= period.from_ms:
+        # The time that was asked for may be approximate, and this the occurrence that is meant.
+        explanations += (await _at(case, before))[:MAX_EXPLANATIONS]
+    return explanations
 
 
-async def _due(case: _Case, span: ActivePeriod, due_ms: int) -> Explanation:
+async def _explain_due(case: _Case, period: ActivePeriod, due_ms: int) -> Explanation:
     """An occurrence that has no execution of its own."""
     missed = await explain_facts.missed_at(case.db, case.job.id, due_ms)
     if missed is not None:
-        return await _run(case, missed, due_ms)
-    key = span.parsed.key
-    asked = OccurrenceFacts(
+        return await _explain_execution(case, missed, due_ms)
+    key = period.parsed.key
+    facts = OccurrenceFacts(
         due_ms,
         caught_up_to_ms=await explain_facts.catch_up_cursor(case.db, key, case.job.id, due_ms),
         written_to_ms=await explain_facts.scheduled_until(case.db, key),
         unsettled=case.unsettled,
     )
-    # It may have been written down between the two readings.
-    runs = await explain_facts.executions_between(case.db, case.job.id, due_ms, due_ms + 1, case.now.now_ms)
-    if runs:
-        return await _run(case, runs[0], due_ms)
-    return explain(case.job, case.spans, span, asked, case.now)
+    # It may have been materialised between the readings.
+    now_ms = case.cluster.now_ms
+    executions = await explain_facts.executions_between(case.db, case.job.id, due_ms, due_ms + 1, now_ms)
+    if executions:
+        return await _explain_execution(case, executions[0], due_ms)
+    return explain(case.job, case.periods, period, facts, case.cluster)
 
 
-async def _run(case: _Case, run: ExecutionView, due_ms: int) -> Explanation:
-    held = next((s for s in case.spans if s.version == run.schedule_version), None)
-    asked = OccurrenceFacts(due_ms, run)
-    if run.state in OWED:
-        asked = replace(asked, batch=await explain_facts.batch_of(case.db, run))
-    if run.state == "skipped":
-        asked = replace(asked, overlapping=await explain_facts.running_when_skipped(case.db, run, case.now.now_ms))
-    return explain(case.job, case.spans, held, asked, case.now)
+async def _explain_execution(case: _Case, execution: ExecutionView, due_ms: int) -> Explanation:
+    period = next((p for p in case.periods if p.version == execution.schedule_version), None)
+    facts = OccurrenceFacts(due_ms, execution)
+    if execution.state in OWED_STATES:
+        facts = replace(facts, batch=await explain_facts.batch_of(case.db, execution))
+    if execution.state == "skipped":
+        overlapping = await explain_facts.running_when_skipped(case.db, execution, case.cluster.now_ms)
+        facts = replace(facts, overlapping=overlapping)
+    return explain(case.job, case.periods, period, facts, case.cluster)
 
 
 async def _last_and_next(case: _Case) -> list[Explanation]:
-    now_ms = case.now.now_ms
-    found = []
-    held = period_at(case.spans, now_ms)
-    last = await explain_facts.latest_execution(case.db, case.job.id, now_ms)
-    before = held.last_before(now_ms, now_ms) if isinstance(held, ActivePeriod) else None
-    if (
-        isinstance(held, ActivePeriod)
-        and before is not None
-        and before >= held.from_ms
-        and (not last or last.due_ms < before)
-    ):
-        covers = last is not None and last.last_ms is not None and last.last_ms >= before
-        found.append(await _run(case, last, before) if last and covers else await _due(case, held, before))
-    elif last is not None:
-        found.append(await _run(case, last, last.due_ms))
-    if isinstance(held, ActivePeriod) and case.job.state is JobState.ACTIVE:
-        following = held.parsed.next_after(max(now_ms, (held.start_ms or 0) - 1))
-        if following is not None and held.owes(following):
-            return [*found, await _due(case, held, following)]
-    return [*found, explain_not_due(case.job, case.spans, now_ms, held, now_ms)]
+    now_ms = case.cluster.now_ms
+    period = period_at(case.periods, now_ms)
+    explanations = await _last(case, period if isinstance(period, ActivePeriod) else None)
+    if isinstance(period, ActivePeriod) and case.job.state is JobState.ACTIVE:
+        following = period.parsed.next_after(max(now_ms, (period.start_ms or 0) - 1))
+        if following is not None and period.owes(following):
+            return [*explanations, await _explain_due(case, period, following)]
+    return [*explanations, explain_not_due(case.job, case.periods, now_ms, period, now_ms)]
+
+
+async def _last(case: _Case, period: ActivePeriod | None) -> list[Explanation]:
+    """The last occurrence: the latest execution, or a later one that has none of its own."""
+    now_ms = case.cluster.now_ms
+    latest = await explain_facts.latest_execution(case.db, case.job.id, now_ms)
+    before = None if period is None else period.last_before(now_ms, now_ms)
+    if period is None or before is None or before < period.from_ms or (latest and latest.due_ms >= before):
+        return [] if latest is None else [await _explain_execution(case, latest, latest.due_ms)]
+    if latest and latest.last_ms is not None and latest.last_ms >= before:  # a missed range that covers it
+        return [await _explain_execution(case, latest, before)]
+    return [await _explain_due(case, period, before)]

@@ -1,8 +1,8 @@
-"""`horae verify`: nothing is missing, nothing is there that should not be. Reads alone, a page at a time.
+"""`horae verify`: finds missing executions, and executions that should not exist. It only reads, a page at a time.
 
-Jobs are taken a hundred at a time. What is owed is read before what is final, so that nothing which ends in between is
-seen in neither. A live cluster moves all the same: where anything is found, those jobs are read once more after a
-moment, and only what is found both times is told.
+Jobs are taken a hundred at a time. Executions that are owed are read before those that are final, so that one that ends
+in between is not missed by both readings. A live cluster goes on all the same: if there are findings, the jobs of that
+hundred are read once more after a moment, and only the findings of both readings are reported.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 CHUNK = 100
 MAX_FINDINGS = 1000
-"""Findings of each kind kept to be told, if nobody asks for more; all are counted."""
+"""Findings of each kind that are kept for the report by default; all are counted."""
 COMPARED = 5000
-"""Findings of each kind, of one look at a few jobs, that are kept to be compared with the next look's; more if more
-are to be told."""
+"""Findings of each kind, of one reading of a few jobs, that are kept to be compared with the next reading's; more if more
+are reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +51,25 @@ class Scope:
     timings: Timings = field(default_factory=Timings)
     """As configured: how long leases last."""
     recheck_seconds: float = 1.5
-    """Between the two looks: longer than a result takes from history to being owed no more."""
+    """Between the two readings: longer than an execution takes from its record to the delete of what was owed."""
     max_findings: int = MAX_FINDINGS
-    """Findings of each kind kept to be told."""
+    """Findings of each kind kept for the report."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was seen. `findings` are those counted in `tally.findings`, the first `Scope.kept` of each kind, the gravest first."""
+    """The result. `findings` has the first `Scope.max_findings` of each kind that `counts` counts, the gravest first."""
 
     since_ms: int
     until_ms: int
-    tally: VerifyCounts = field(default_factory=VerifyCounts)
-    findings: list[Finding] = field(default_factory=list)
-    seconds: float = 0.0
+    counts: VerifyCounts
+    findings: list[Finding]
+    seconds: float
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is wrong. Second deliveries that are explained are told, and not wrong."""
-        return not any(n for kind, n in self.tally.findings.items() if kind not in NOTES)
+        """Whether nothing is wrong. Second deliveries that are explained are reported, and not wrong."""
+        return not any(n for kind, n in self.counts.findings.items() if kind not in NOTES)
 
 
 async def verify(
@@ -78,240 +78,267 @@ async def verify(
     progress: Callable[[VerifyCounts], None] | None = None,
     clock: Callable[[Database], Awaitable[int]] = verify_records.now_ms,
 ) -> VerifyReport:
-    """Judge everything in the scope. `progress` is told how much was seen, now and then.
+    """Verify everything in the scope. `progress` is called with the counts after each chunk of jobs.
 
-    At the end of a run that is known from its beginning to its end, `Scope(since_ms=its beginning)` is all it takes.
+    To verify everything since a known instant, `Scope(since_ms=...)` is enough.
     """
     began = time.perf_counter()
-    now = await clock(db)
-    until = now if scope.until_ms is None else min(scope.until_ms, now)
-    days = scope.retention_days
-    shortest = await verify_records.shortest_retention_days(db, days)
-    lease = BatchLeaseTimings(int(scope.timings.batch_lease * 1000), int(scope.timings.margin * 1000))
-    bounds = Bounds(scope.since_ms, until, now, int(scope.late_seconds * 1000), days, shortest, lease)
-    early = await verify_records.missed_before(db, [scope.job] if scope.job else [], scope.since_ms)
-    run = _Run(db, bounds, early, scope, clock)
+    bounds = await _bounds(db, scope, await clock(db))
+    missed_before = await verify_records.missed_before(db, [scope.job] if scope.job else [], scope.since_ms)
+    run = _Run(db, bounds, missed_before, scope, clock)
     if scope.job is not None:
-        await run.chunk([scope.job])
+        await run.verify_jobs([scope.job])
     else:
         chunk: list[str] = []
-        async for name in verify_records.ids_in_order(db):
-            chunk.append(name)
+        async for job_id in verify_records.ids_in_order(db):
+            chunk.append(job_id)
             if len(chunk) == CHUNK:
-                await run.chunk(chunk)
+                await run.verify_jobs(chunk)
                 chunk = []
                 if progress is not None:
-                    progress(run.report.tally)
-        await run.chunk([*chunk, "~"])  # nothing is called so: with it the gap behind the last job is looked at
-    run.report.findings.sort(key=lambda f: KINDS.index(f.kind))
-    run.report.seconds = time.perf_counter() - began
-    return run.report
+                    progress(run.counts)
+        await run.verify_jobs([*chunk, "~"])  # no job has this id: with it, the gap after the last job is read too
+    findings = sorted(run.findings, key=lambda f: KINDS.index(f.kind))
+    return VerifyReport(bounds.since_ms, bounds.until_ms, run.counts, findings, time.perf_counter() - began)
+
+
+async def _bounds(db: Database, scope: Scope, now_ms: int) -> Bounds:
+    days = scope.retention_days
+    return Bounds(
+        since_ms=scope.since_ms,
+        until_ms=now_ms if scope.until_ms is None else min(scope.until_ms, now_ms),
+        now_ms=now_ms,
+        late_ms=int(scope.late_seconds * 1000),
+        configured_days=days,
+        shortest_days=await verify_records.shortest_retention_days(db, days),
+        lease=BatchLeaseTimings(int(scope.timings.batch_lease * 1000), int(scope.timings.margin * 1000)),
+    )
 
 
 class _Run:
-    """One verification under way."""
+    """One verification in progress."""
 
     def __init__(
         self,
         db: Database,
         bounds: Bounds,
-        early: dict[str, list[MissedRecord]],
+        missed_before: dict[str, list[MissedRecord]],
         scope: Scope,
         clock: Callable[[Database], Awaitable[int]],
     ) -> None:
+        self.counts = VerifyCounts()
+        self.findings: list[Finding] = []
         self._db = db
         self._bounds = bounds
-        self._early = early
-        self._again_seconds = scope.recheck_seconds
-        self._most = scope.max_findings
+        self._missed_before = missed_before
+        self._recheck_seconds = scope.recheck_seconds
+        self._max_findings = scope.max_findings
         self._clock = clock
         self._kept: Counter[FindingKind] = Counter()
-        self._before: str | None = "" if scope.job is None else None
-        self.report = VerifyReport(bounds.since_ms, bounds.until_ms)
+        self._previous_id: str | None = "" if scope.job is None else None
 
-    async def chunk(self, ids: Sequence[str]) -> None:
-        """Judge these jobs, which are the next ones in order, and what lies between them."""
-        look = await self._look(ids, self._before, self._bounds)
-        if look.findings:
-            await asyncio.sleep(self._again_seconds)
+    async def verify_jobs(self, ids: Sequence[str]) -> None:
+        """Verify these jobs, which are the next ones in order, and the records between them that belong to no job."""
+        reading = await self._read(ids, self._bounds)
+        if reading.findings:
+            await asyncio.sleep(self._recheck_seconds)
             bounds = replace(self._bounds, now_ms=await self._clock(self._db))
-            known, full = {(f.kind, f.execution) for f in look.findings}, look.full
-            look = await self._look(ids, self._before, bounds)
-            look.keep(known, full)
-            strangers = {f.job_id for f in look.findings} - set(ids)
-            if strangers:  # a job that was made since the list of jobs was read is judged next time
-                there, _ = await verify_records.jobs_to_verify(self._db, list(strangers))
-                look.forget(set(there))
-        if self._before is not None:
-            self._before = ids[-1]
-        self.report.tally.add(look.tally)
-        for f in look.findings:
-            self._kept[f.kind] += 1
-            if self._kept[f.kind] <= self._most:
-                self.report.findings.append(f)
+            first = reading
+            reading = await self._read(ids, bounds)
+            reading.keep_findings_of(first)
+            others = {f.job_id for f in reading.findings} - set(ids)
+            if others:  # a job that was created after its place in the list of ids was read is left to the next run
+                created, _ = await verify_records.jobs_to_verify(self._db, list(others))
+                reading.drop_findings_of(set(created))
+        if self._previous_id is not None:
+            self._previous_id = ids[-1]
+        self.counts.add(reading.counts)
+        for finding in reading.findings:
+            self._kept[finding.kind] += 1
+            if self._kept[finding.kind] <= self._max_findings:
+                self.findings.append(finding)
 
-    async def _look(self, ids: Sequence[str], before: str | None, bounds: Bounds) -> _Look:
+    async def _read(self, ids: Sequence[str], bounds: Bounds) -> _Reading:
         jobs, unreadable = await verify_records.jobs_to_verify(self._db, ids)
-        look = _Look(jobs, bounds, self._early, max(COMPARED, self._most))
+        reading = _Reading(ids, jobs, bounds, self._missed_before, max(COMPARED, self._max_findings))
         for u in unreadable:
-            look.tell(Finding("contradiction", u.id, u.id, f"the job's document cannot be read: {u.why}"))
-            look.unjudged.add(u.id)
-        wanted = verify_records.ranges(ids, bounds.since_ms, bounds.until_ms, before)
+            reading.add_unreadable_job(u.id, u.why)
+        ranges = verify_records.ranges(ids, bounds.since_ms, bounds.until_ms, self._previous_id)
         due = (bounds.since_ms, bounds.until_ms)
-        async for page in verify_records.pages(self._db, "executions", verify_records.spanning_range(wanted), due):
-            records = [r for d in page if (r := look.read(d)) is not None]
-            look.owed.update((r.id, r) for r in await verify_records.with_batch_listing(self._db, records))
-        look.order = sorted(look.owed)
-        look.ids = list(ids)
-        async for page in verify_records.pages(self._db, "history", wanted, due):
-            for d in page:
-                look.final(d)
-        look.finish()
-        return look
+        owed: list[Record] = []
+        async for page in verify_records.pages(self._db, "executions", verify_records.spanning_range(ranges), due):
+            records = [r for d in page if (r := reading.record(d)) is not None]
+            owed += await verify_records.with_batch_listing(self._db, records)
+        reading.add_owed(owed)
+        async for page in verify_records.pages(self._db, "history", ranges, due):
+            for document in page:
+                reading.add_final(document)
+        reading.finish()
+        return reading
 
 
-class _Look:
-    """One look at a few jobs: history in order, merged with what is owed."""
+class _Reading:
+    """One reading of a few jobs: history in order, merged with the executions that are owed.
+
+    First `add_owed`, then `add_final` in the order of the ids, then `finish`.
+    """
 
     def __init__(
-        self, jobs: dict[str, VerifiedJob], bounds: Bounds, early: dict[str, list[MissedRecord]], compared: int
+        self,
+        ids: Sequence[str],
+        jobs: dict[str, VerifiedJob],
+        bounds: Bounds,
+        missed_before: dict[str, list[MissedRecord]],
+        compared: int,
     ) -> None:
-        self.owed: dict[str, Record] = {}
-        self.order: list[str] = []
-        self.ids: list[str] = []
         self.findings: list[Finding] = []
-        self.unjudged: set[str] = set()
-        self.tally = VerifyCounts()
-        self._kept: Counter[FindingKind] = Counter()
+        self.counts = VerifyCounts()
+        self._ids = list(ids)
         self._jobs = jobs
         self._bounds = bounds
-        self._early = early
+        self._missed_before = missed_before
         self._compared = compared
-        self._at = 0
+        self._kept: Counter[FindingKind] = Counter()
+        self._unreadable: set[str] = set()
+        self._owed: dict[str, Record] = {}
+        self._owed_in_order: list[str] = []
+        self._next_owed = 0
         self._next_job = 0
-        self._judge: JobVerifier | None = None
-        self._name: str | None = None
+        self._verifier: JobVerifier | None = None
+        self._verified_id: str | None = None
 
-    def tell(self, finding: Finding) -> None:
-        """A finding that no judge made."""
-        self.tally.findings[finding.kind] += 1
-        self._found(finding)
+    def _add(self, finding: Finding) -> None:
+        """A finding that no verifier counted."""
+        self.counts.findings[finding.kind] += 1
+        self._keep(finding)
 
-    def _found(self, finding: Finding) -> None:
+    def _keep(self, finding: Finding) -> None:
         self._kept[finding.kind] += 1
         if self._kept[finding.kind] <= self._compared:
             self.findings.append(finding)
 
     @property
-    def full(self) -> set[FindingKind]:
-        """The kinds of which there may be more than are kept here."""
+    def _full_kinds(self) -> set[FindingKind]:
+        """The kinds of which there may be more findings than are kept here."""
         return {kind for kind, n in self._kept.items() if n >= self._compared}
 
-    def keep(self, known: set[tuple[FindingKind, str]], full: set[FindingKind]) -> None:
-        """Forget what was not found before; of these kinds, or where it is too much to be compared, nothing."""
-        full |= self.full
-        self._only([f for f in self.findings if f.kind in full or (f.kind, f.execution) in known])
+    def keep_findings_of(self, other: _Reading) -> None:
+        """Keep only the findings that another reading has too; of a kind that is full in one of them, keep all."""
+        full = self._full_kinds | other._full_kinds
+        seen = {(f.kind, f.execution) for f in other.findings}
+        self._keep_only([f for f in self.findings if f.kind in full or (f.kind, f.execution) in seen])
 
-    def forget(self, jobs: set[str]) -> None:
-        """Forget what was found of these jobs."""
-        self._only([f for f in self.findings if f.job_id not in jobs])
+    def drop_findings_of(self, job_ids: set[str]) -> None:
+        """Drop the findings about these jobs."""
+        self._keep_only([f for f in self.findings if f.job_id not in job_ids])
 
-    def _only(self, findings: list[Finding]) -> None:
+    def _keep_only(self, findings: list[Finding]) -> None:
         for f in self.findings:
-            self.tally.findings[f.kind] -= 1
+            self.counts.findings[f.kind] -= 1
         for f in findings:
-            self.tally.findings[f.kind] += 1
+            self.counts.findings[f.kind] += 1
         self.findings = findings
 
-    def read(self, d: Document) -> Record | None:
-        """A document as a record; one that cannot be read is told."""
-        name = str(d.get("_id"))
-        where = parse_execution_id(name)
-        if where is None:
-            self.tell(Finding("unexpected", name.rpartition(":")[0] or name, name, "no execution has such an id"))
+    def add_unreadable_job(self, job_id: str, why: str) -> None:
+        """A job whose document cannot be read: that is a finding, and its records are not verified."""
+        self._add(Finding("contradiction", job_id, job_id, f"the job's document cannot be read: {why}"))
+        self._unreadable.add(job_id)
+
+    def record(self, document: Document) -> Record | None:
+        """A document as a record; None, and a finding, for one that cannot be read."""
+        name = str(document.get("_id"))
+        parsed = parse_execution_id(name)
+        if parsed is None:
+            self._add(Finding("unexpected", name.rpartition(":")[0] or name, name, "no execution has such an id"))
             return None
         try:
-            return verify_records.record_from_document(d, where.due_ms)
+            return verify_records.record_from_document(document, parsed.due_ms)
         except Exception as exc:
             why = f"its document cannot be read: {type(exc).__name__}: {str(exc)[:200]}"
-            self.tell(Finding("contradiction", where.job_id, name, why))
+            self._add(Finding("contradiction", parsed.job_id, name, why))
             return None
 
-    def final(self, d: Document) -> None:
+    def add_owed(self, records: Sequence[Record]) -> None:
+        """All executions that are owed."""
+        self._owed = {r.id: r for r in records}
+        self._owed_in_order = sorted(self._owed)
+
+    def add_final(self, document: Document) -> None:
         """The next document of history."""
-        name = d["_id"]
-        self._owed_before(name)
-        job, _, due = name.partition(":")
-        judge = self._judge_of(job)
-        if judge is None:
+        name = document["_id"]
+        self._check_owed_before(name)
+        job_id, _, due = name.partition(":")
+        verifier = self._verifier_of(job_id)
+        if verifier is None:
             return
         if due.endswith(":missed"):
             try:
-                judge.add_missed(verify_records.missed_from_document(d))
+                verifier.add_missed(verify_records.missed_from_document(document))
             except Exception as exc:
-                self.tell(Finding("contradiction", job, name, f"its document cannot be read: {type(exc).__name__}"))
+                self._add(Finding("contradiction", job_id, name, f"its document cannot be read: {type(exc).__name__}"))
             return
         owed = None
-        if self._at < len(self.order) and self.order[self._at] == name:
-            owed = self.owed[name]
-            self._at += 1
-        record = self.read(d)
+        if self._next_owed < len(self._owed_in_order) and self._owed_in_order[self._next_owed] == name:
+            owed = self._owed[name]
+            self._next_owed += 1
+        record = self.record(document)
         if record is not None:
-            judge.check(record.due_ms, record, owed)
+            verifier.check(record.due_ms, record, owed)
         elif len(due) == 13 and due.isdigit():
-            judge.check(int(due), None, owed)
+            verifier.check(int(due), None, owed)
 
     def finish(self) -> None:
-        """There is no more of these jobs."""
-        self._owed_before(None)
-        while self._next_job < len(self.ids):
-            self._judge_of(self.ids[self._next_job])
-        self._done()
+        """There are no more records of these jobs."""
+        self._check_owed_before(None)
+        while self._next_job < len(self._ids):
+            self._verifier_of(self._ids[self._next_job])
+        self._finish_job()
 
-    def _owed_before(self, name: str | None) -> None:
-        """What is owed under smaller ids than this has nothing in history."""
-        while self._at < len(self.order) and (name is None or self.order[self._at] < name):
-            record = self.owed[self.order[self._at]]
-            self._at += 1
-            judge = self._judge_of(record.id.partition(":")[0])
-            if judge is not None:
-                judge.check(record.due_ms, None, record)
+    def _check_owed_before(self, name: str | None) -> None:
+        """Executions that are owed under smaller ids than this (None: all that are left) have no document in history."""
+        order = self._owed_in_order
+        while self._next_owed < len(order) and (name is None or order[self._next_owed] < name):
+            record = self._owed[order[self._next_owed]]
+            self._next_owed += 1
+            verifier = self._verifier_of(record.id.partition(":")[0])
+            if verifier is not None:
+                verifier.check(record.due_ms, None, record)
 
-    def _done(self) -> None:
-        if self._judge is not None:
-            self._judge.finish()
-            self.tally.add(self._judge.counts)
-            self._judge = self._name = None
+    def _finish_job(self) -> None:
+        if self._verifier is not None:
+            self._verifier.finish()
+            self.counts.add(self._verifier.counts)
+            self._verifier = self._verified_id = None
 
-    def _judge_of(self, name: str) -> JobVerifier | None:
-        """The judge of this job; every job before it, in order, is judged to its end first."""
-        if name == self._name:
-            return self._judge
-        while self._next_job < len(self.ids) and f"{self.ids[self._next_job]}:" <= f"{name}:":
-            job = self.ids[self._next_job]
+    def _verifier_of(self, job_id: str) -> JobVerifier | None:
+        """The verifier of this job; every job before it, in order, is finished first. None if the job cannot be read."""
+        if job_id == self._verified_id:
+            return self._verifier
+        while self._next_job < len(self._ids) and f"{self._ids[self._next_job]}:" <= f"{job_id}:":
+            following = self._ids[self._next_job]
             self._next_job += 1
-            self._begin(job)
-            if job == name:
-                return self._judge
-        self._begin(name)
-        return self._judge
+            self._begin_job(following)
+            if following == job_id:
+                return self._verifier
+        self._begin_job(job_id)
+        return self._verifier
 
-    def _begin(self, name: str) -> None:
-        self._done()
-        self._name = name
-        if name in self.unjudged:
+    def _begin_job(self, job_id: str) -> None:
+        self._finish_job()
+        self._verified_id = job_id
+        if job_id in self._unreadable:
             return
-        job = self._jobs.get(name)
+        job = self._jobs.get(job_id) or VerifiedJob(job_id, (), exists=False)
         try:
-            self._judge = JobVerifier(job or VerifiedJob(name, (), exists=False), self._bounds, self._found)
+            self._verifier = JobVerifier(job, self._bounds, self._keep)
         except Exception as exc:
             why = f"{type(exc).__name__}: {str(exc)[:200]}"
-            self.tell(Finding("contradiction", name, name, f"the job's schedule cannot be read: {why}"))
+            self._add(Finding("contradiction", job_id, job_id, f"the job's schedule cannot be read: {why}"))
             return
-        for r in self._early.get(name, ()):
-            self._judge.add_missed(r)
+        for missed in self._missed_before.get(job_id, ()):
+            self._verifier.add_missed(missed)
 
 
-def describe_counts(kinds: Iterable[str], tally: VerifyCounts) -> str:
+def describe_counts(kinds: Iterable[str], counts: VerifyCounts) -> str:
     """Counts in words: `2 missing, 1 late`."""
-    return ", ".join(f"{tally.findings[k]} {k}" for k in kinds if tally.findings[k])
+    return ", ".join(f"{counts.findings[kind]} {kind}" for kind in kinds if counts.findings[kind])

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.documents.job_json import read_spec
+from cluster.core.documents.job_json import read_job
 from cluster.core.instants import format_instant
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
@@ -90,7 +90,7 @@ def _timed(connection: HTTPConnection, path: Callable[[], str], requests: int) -
 
 def fill_jobs(database: Database[dict[str, Any]], count: int, now_ms: int) -> None:
     """Insert active, settled jobs that are due once a year."""
-    spec = read_spec(
+    wanted = read_job(
         {
             "schedule": "0 0 3 1 1 *",
             "api": "https://api.example.com/webhook",
@@ -100,7 +100,7 @@ def fill_jobs(database: Database[dict[str, Any]], count: int, now_ms: int) -> No
         },
         {},
     )
-    change = changes.define(None, "x", spec.to_definition(None), ChangeStamp(now_ms, "v", "m"))
+    change = changes.define(None, "x", wanted.resolve(None), ChangeStamp(now_ms, "v", "m"))
     if change is None:
         raise RuntimeError("a new job is a change")
     template = new_document(replace(change, change_id=None))

@@ -17,7 +17,7 @@ import orjson
 from bson.datetime_ms import DatetimeMS
 from pymongo import MongoClient
 
-from cluster.core.documents.job_json import read_spec
+from cluster.core.documents.job_json import read_job
 from cluster.core.instants import format_instant
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
@@ -81,7 +81,7 @@ def _job(name: str, shape: Shape, began: int, end: int) -> dict[str, Any]:
         "type": "ATLEAST_ONCE",
         "endAt": format_instant(end - 1),
     }
-    wanted = read_spec(body, {}).to_definition(None)
+    wanted = read_job(body, {}).resolve(None)
     change = changes.define(None, name, wanted, ChangeStamp(began - 1, uuid.uuid4().hex, ""))
     if change is None:
         raise RuntimeError("a new job is always a change")

@@ -10,7 +10,8 @@ import orjson
 
 from cluster.core import instants
 from cluster.core.documents.base import to_camel
-from cluster.core.documents.job import JobSpec, RetrySpec
+from cluster.core.documents.job import JobSpec
+from cluster.core.documents.retry import RetrySpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -87,13 +87,13 @@ def verify_command(since: str, until: str | None, job_id: str | None, late: floa
     sys.exit(0 if report.clean else 1)
 
 
-def _progress(tally: VerifyCounts) -> None:
-    click.echo(f"\r{tally.jobs} jobs, {tally.executions} executions", nl=False, err=True)
+def _progress(counts: VerifyCounts) -> None:
+    click.echo(f"\r{counts.jobs} jobs, {counts.executions} executions", nl=False, err=True)
 
 
 def report_json(report: VerifyReport) -> dict[str, Any]:
     """The report as `--json` prints it."""
-    t = report.tally
+    t = report.counts
     return {
         "clean": report.clean,
         "since": rfc3339(report.since_ms),
@@ -114,7 +114,7 @@ def report_json(report: VerifyReport) -> dict[str, Any]:
 
 
 def _print(report: VerifyReport) -> None:
-    t = report.tally
+    t = report.counts
     click.echo(
         f"{t.jobs} jobs, {t.occurrences} occurrences due from {rfc3339(report.since_ms)} to {rfc3339(report.until_ms)}, "
         f"{t.executions} executions, checked in {report.seconds:.1f} s."

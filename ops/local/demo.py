@@ -131,7 +131,8 @@ def load_samples(api: Client, receiver_port: int) -> dict[str, Any]:
 def _print_overview(settings: Settings, receiver_port: int, imported: dict[str, Any]) -> None:
     base = f"http://127.0.0.1:{settings.port}"
     counts = ", ".join(f"{imported[what]} {what}" for what in ("created", "updated", "unchanged") if imported[what])
-    console.print(f"\n  Horae is running: {settings.nodes} nodes at {base}, sample jobs: {counts}\n")
+    heading = f"\n  Horae is running: {settings.nodes} nodes at {base}, sample jobs: {counts}\n"
+    console.print(heading, soft_wrap=True)
     for what, how in (
         ("delivered requests", f"http://127.0.0.1:{receiver_port}/"),
         ("a job and its next runs", f"curl {base}/jobs/invoice-shop-01"),
@@ -141,7 +142,8 @@ def _print_overview(settings: Settings, receiver_port: int, imported: dict[str, 
         ("logs", f"{settings.data_dir}/logs/"),
     ):
         console.print(f"  {what:<26}{how}", soft_wrap=True)
-    console.print("\n  Kill any of the processes to see what happens. Ctrl-C ends all of them; the data is kept.\n")
+    ending = "\n  Kill any of the processes to see what happens. Ctrl-C ends all of them; the data is kept.\n"
+    console.print(ending, soft_wrap=True)
 
 
 def run(settings: Settings, receiver_port: int) -> int:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
-import pytest
 import pytest_asyncio
 
-from tests.support import live
 from tests.support.api_client import Api, serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from cluster.store.mongo.client import Database
 
@@ -21,10 +18,3 @@ if TYPE_CHECKING:
 async def api(database: Database) -> AsyncIterator[Api]:
     async for found in serve(database):
         yield found
-
-
-@pytest.fixture(scope="session")
-def node_url(mongodb_uri: str) -> Iterator[str]:
-    """A live node without keys, over a socket."""
-    with live.node(mongodb_uri, f"test_{uuid.uuid4().hex[:12]}") as url:
-        yield url

@@ -18,8 +18,8 @@ HOOK = {"type": "webhook", "url": "http://127.0.0.1:9/x", "signingSecret": SECRE
 SLACK = {"type": "slack", "url": "http://127.0.0.1:9/services/T0/canary-slack"}
 
 
-async def test_channels_are_made_changed_and_removed(api: Api) -> None:
-    """PUT is idempotent and keeps a secret that it does not mention; what is not there is 404."""
+async def test_channels_are_created_changed_and_deleted(api: Api) -> None:
+    """PUT is idempotent and keeps a secret that the body leaves out; an unknown channel is 404."""
     assert (await api.call("GET", "/channels/ops")).status_code == 404
     made = await api.call("PUT", "/channels/ops", HOOK)
     assert (made.status_code, made.headers["Location"]) == (201, "/channels/ops")
@@ -39,8 +39,8 @@ async def test_channels_are_made_changed_and_removed(api: Api) -> None:
     assert (await api.call("POST", "/channels/nope/test")).status_code == 404
 
 
-async def test_secrets_of_channels_stay_inside(api: Api) -> None:
-    """Neither answers nor the database show the signing secret or the address of a Slack webhook."""
+async def test_responses_and_database_hide_secrets_of_channels(api: Api) -> None:
+    """The signing secret and the address of a Slack webhook."""
     answers = [
         await api.call("PUT", "/channels/ops", HOOK),
         await api.call("PUT", "/channels/chat", SLACK),
@@ -55,8 +55,8 @@ async def test_secrets_of_channels_stay_inside(api: Api) -> None:
     assert [c for c in ("canary-slack", SECRET, SECRET[6:]) if c in everything] == []
 
 
-async def test_rules_name_channels_that_exist(api: Api) -> None:
-    """In POST, PUT, PATCH, import and default: a name that is none is a fault with its path, and nothing is written."""
+async def test_rules_may_only_name_existing_channels(api: Api) -> None:
+    """In POST, PUT, PATCH, import and default rules: an unknown name is an error with its path, and nothing is written."""
     rules = {"channels": ["ops"], "onDead": True}
     for method, path, body, at in (
         ("POST", "/jobs", job(alerts=rules), "alerts.channels.0"),
@@ -91,8 +91,8 @@ async def test_rules_name_channels_that_exist(api: Api) -> None:
     assert (await api.call("GET", "/alerts/default")).json == {"alerts": None}
 
 
-async def test_incidents_are_pages(api: Api) -> None:
-    """The latest first, by state and job, each once."""
+async def test_pages_hold_each_incident_once(api: Api) -> None:
+    """Latest first, filtered by state and job."""
     for i in range(7):
         found = Incident(f"j{i}", IncidentKind.FAILING, i % 2 == 0, 1000 + i // 2, 1000, "d", closed_ms=None)
         assert await incidents.write(api.db, found)
@@ -110,8 +110,8 @@ async def test_incidents_are_pages(api: Api) -> None:
     assert (one["state"], one["kind"]) == ("closed", "failing")
 
 
-async def test_a_test_of_a_channel_is_no_job_of_anybody(api: Api) -> None:
-    """It is owed as an execution, and neither listed nor found among the jobs."""
+async def test_a_test_alert_is_not_listed_as_a_job(api: Api) -> None:
+    """It is an execution; its job is neither listed nor found."""
     await api.call("PUT", "/channels/ops", HOOK)
     owed = await api.call("POST", "/channels/ops/test")
     assert owed.status_code == 202

@@ -53,8 +53,8 @@ async def test_every_error_is_a_problem(api: Api) -> None:
         assert answer.json["title"]
 
 
-async def test_a_fault_of_ours_says_nothing_of_the_inside(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unexpected exception is 500 with an instance id and no word of what it was."""
+async def test_an_internal_error_reveals_no_internals(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected exception is 500 with an instance id and without its text."""
 
     async def broken(*_: object) -> None:
         raise RuntimeError("inside")
@@ -66,8 +66,8 @@ async def test_a_fault_of_ours_says_nothing_of_the_inside(api: Api, monkeypatch:
     assert "inside" not in answer.text
 
 
-async def test_a_database_that_is_away_is_503() -> None:
-    """Requests are answered within the API's deadline, with Retry-After, and an import says how far it came."""
+async def test_an_unavailable_database_is_503() -> None:
+    """Within the deadline of the API, with Retry-After; an import reports what it has stored."""
     db = Database.open("mongodb://127.0.0.1:1/?replicaSet=x", "x", "x")
     keys = (ApiKey("x", SecretStr("x-key-0123456789"), "admin"),)
     async for found in serve(db, ready=False):
@@ -92,8 +92,8 @@ async def test_a_database_that_is_away_is_503() -> None:
     await db.close()
 
 
-async def test_keys_and_scopes(database: Database) -> None:
-    """Without a key or with a wrong one 401; beyond its scope 403; health is open to all."""
+async def test_each_scope_allows_what_it_says(database: Database) -> None:
+    """No key or a wrong one: 401; beyond the scope: 403; health needs no key."""
     keys = tuple(ApiKey(s, SecretStr(f"{s}-key-0123456789"), s) for s in ("read", "write", "admin"))
     async for api in serve(database, ApiSettings(keys, RULES)):
 
@@ -115,8 +115,8 @@ async def test_keys_and_scopes(database: Database) -> None:
         assert await status("POST", "/schedules/preview", preview, "read-key-0123456789") == 200
 
 
-async def test_without_keys_a_web_page_gets_nothing(api: Api) -> None:
-    """Without keys a foreign Origin, or a Host that is not this machine (DNS rebinding), is refused."""
+async def test_without_keys_foreign_web_pages_are_refused(api: Api) -> None:
+    """A foreign Origin, or a Host that is not this machine (DNS rebinding)."""
     assert (await api.call("GET", "/jobs", Origin="https://evil.example")).status_code == 403
     assert (await api.call("POST", "/jobs/a/pause", Origin="null")).status_code == 403
     assert (await api.call("GET", "/jobs", Origin="http://localhost")).status_code == 200
@@ -124,8 +124,8 @@ async def test_without_keys_a_web_page_gets_nothing(api: Api) -> None:
     assert evil.status_code == 403
 
 
-def test_head_is_get_without_content(node_url: str) -> None:
-    """HEAD answers with the headers of GET and nothing else, for what is there and for what is not."""
+def test_head_is_get_without_a_body(node_url: str) -> None:
+    """The headers of GET, for existing and unknown resources."""
     made = httpx.put(f"{node_url}/jobs/head", json=job())
     assert made.status_code in (200, 201)
     for path, status in (("/jobs/head", 200), ("/jobs/nope", 404), ("/healthz", 200)):

@@ -23,8 +23,8 @@ async def send(api: Api, *lines: Any) -> dict[str, Any]:
     return answer.json  # type: ignore[no-any-return]
 
 
-async def test_good_lines_land_and_bad_ones_are_told(api: Api) -> None:
-    """Each bad line is told by its number with all its faults; the others are created."""
+async def test_valid_lines_are_stored_and_invalid_ones_reported(api: Api) -> None:
+    """Each invalid line with its number and all its errors."""
     done = await send(
         api,
         job(jobId="a"),
@@ -61,7 +61,7 @@ def _second(ms: int) -> str:
 
 
 async def test_the_last_line_of_a_job_counts(api: Api) -> None:
-    """A job that comes twice ends as its last line says; a deleted one is made again."""
+    """A job that occurs twice gets the definition of its last line; a deleted job is created again."""
     done = await send(api, job(jobId="a", name="1"), job(jobId="a", name="2"), job(jobId="a", name="3"))
     assert (done["created"], done["updated"]) == (1, 2)
     assert (await api.call("GET", "/jobs/a")).json["name"] == "3"
@@ -69,8 +69,8 @@ async def test_the_last_line_of_a_job_counts(api: Api) -> None:
     assert (await send(api, job(jobId="a")))["created"] == 1
 
 
-async def test_a_race_with_another_change_loses_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs that others create or change between an import's read and its write end as the import says."""
+async def test_an_import_wins_over_concurrent_changes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that are created or changed between the read and the write of an import."""
     await api.make(jobId="old", name="before")
     read = jobs.get_many
 
@@ -87,15 +87,15 @@ async def test_a_race_with_another_change_loses_nothing(api: Api, monkeypatch: p
         assert (await api.call("GET", f"/jobs/{name}")).json["name"] == "import"
 
 
-async def test_long_lines_are_refused_and_many_faults_are_counted(api: Api) -> None:
-    """A line beyond the limit is one bad line; of many bad lines the first hundred are shown, the rest counted."""
+async def test_long_lines_are_refused_and_many_errors_counted(api: Api) -> None:
+    """A line beyond the limit is one invalid line; the first hundred invalid lines are listed, the rest are counted."""
     done = await send(api, job(body="x" * BODY_LIMIT), job(jobId="a"), *([b"no"] * 150))
     assert (done["created"], done["failed"], len(done["errors"]), done["errorsNotShown"]) == (1, 151, 100, 51)
     assert done["errors"][0]["line"] == 1
 
 
-async def test_only_ndjson_is_imported(api: Api) -> None:
-    """Another content type is 415 and says which one is right."""
+async def test_an_import_must_be_ndjson(api: Api) -> None:
+    """Another content type is 415 and names the right one."""
     refused = await api.call("POST", "/jobs/import", job())
     assert refused.status_code == 415
     assert "application/x-ndjson" in refused.json["detail"]

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 DAY = 86_400_000
 
 
-async def test_the_smallest_body_makes_a_job(api: Api) -> None:
-    """The documented smallest body answers 201, an id and its address; reading it back shows every default."""
+async def test_the_smallest_body_creates_a_job(api: Api) -> None:
+    """201 with an id and its location; GET shows all defaults."""
     body = {
         "schedule": "31 10-15 1 * * MON-FRI",
         "api": "https://api.example.com/webhook",
@@ -37,8 +37,8 @@ async def test_the_smallest_body_makes_a_job(api: Api) -> None:
     assert shown["lastExecution"] is None
 
 
-async def test_everything_comes_back_as_it_was_sent(api: Api) -> None:
-    """Payload, tags and headers with $, dots, NUL and odd Unicode are stored and returned as they were."""
+async def test_a_job_is_returned_as_it_was_sent(api: Api) -> None:
+    """Body, tags and headers with $, dots, NUL and unusual Unicode."""
     fields = {
         "name": "a.b $set \0 \u202e \U0001f600",
         "tags": ["$where", "a.b", "\0"],
@@ -53,8 +53,8 @@ async def test_everything_comes_back_as_it_was_sent(api: Api) -> None:
     assert stored["body_kind"] == "json"
 
 
-async def test_a_text_body_is_text(api: Api) -> None:
-    """A string is a text body, the empty one included; null is none."""
+async def test_a_string_is_a_text_body(api: Api) -> None:
+    """The empty string too; null is no body."""
     for body, kind in (("a=1&b=2", "text"), ("", "text"), (None, "none"), (0, "json"), ([], "json")):
         job_id = await api.make(body=body)
         stored = await api.db.api["jobs"].find_one({"_id": job_id})
@@ -63,8 +63,8 @@ async def test_a_text_body_is_text(api: Api) -> None:
         assert (await api.call("GET", f"/jobs/{job_id}")).json["body"] == body
 
 
-async def test_every_fault_at_once(api: Api) -> None:
-    """A body with many faults is told of all of them, by path, and nothing is stored."""
+async def test_all_errors_of_a_job_are_reported_together(api: Api) -> None:
+    """By path, and nothing is stored."""
     bad = {
         "schedule": "61 * * * * *",
         "timezone": "Mars/Olympus",
@@ -109,8 +109,8 @@ async def test_every_fault_at_once(api: Api) -> None:
     assert await api.db.api["jobs"].count_documents({}) == 0
 
 
-async def test_what_never_runs_is_refused(api: Api) -> None:
-    """A schedule that never fires, or has no occurrence ahead, is a fault with its field."""
+async def test_a_schedule_without_occurrences_is_refused(api: Api) -> None:
+    """One that never fires, or has no occurrence in the future."""
     now = api.clock.now_ms()
     for fields, path in (
         ({"schedule": "0 0 0 30 2 *"}, "schedule"),
@@ -127,8 +127,8 @@ async def test_what_never_runs_is_refused(api: Api) -> None:
         assert paths(refused) == [path], fields
 
 
-async def test_a_taken_id_is_a_conflict(api: Api) -> None:
-    """POST never overwrites; a deleted id can be used again and is a new job of a higher revision."""
+async def test_post_never_overwrites_a_job(api: Api) -> None:
+    """409; the id of a deleted job can be used again and gets a higher revision."""
     await api.make(jobId="a")
     assert (await api.call("POST", "/jobs", job(jobId="a"))).status_code == 409
     assert (await api.call("DELETE", "/jobs/a")).status_code == 204
@@ -137,7 +137,7 @@ async def test_a_taken_id_is_a_conflict(api: Api) -> None:
 
 
 async def test_put_creates_then_replaces_and_is_idempotent(api: Api) -> None:
-    """The first PUT is 201, the same again 200 without a new revision, another one 200 with one."""
+    """The first PUT is 201, the same PUT 200 without a new revision, another one 200 with a new one."""
     first = await api.call("PUT", "/jobs/a", job(name="x"))
     again = await api.call("PUT", "/jobs/a", job(name="x"))
     other = await api.call("PUT", "/jobs/a", job())
@@ -146,8 +146,8 @@ async def test_put_creates_then_replaces_and_is_idempotent(api: Api) -> None:
     assert other.json["name"] is None
 
 
-async def test_what_a_change_means_to_the_engine(api: Api) -> None:
-    """A new name keeps the schedule's version; a new schedule, time zone, startAt or endAt, and a resume, make one."""
+async def test_only_changes_of_the_schedule_make_a_new_version(api: Api) -> None:
+    """A new schedule, time zone, startAt or endAt, and a resume; not a new name."""
 
     async def stored() -> tuple[str, int, str | None, int]:
         d = await api.db.api["jobs"].find_one({"_id": "a"})
@@ -197,8 +197,8 @@ async def test_pause_and_resume_may_be_repeated(api: Api) -> None:
     assert (resumed.json["state"], resumed.json["revision"], again.json["revision"]) == ("active", 3, 3)
 
 
-async def test_a_job_that_is_over_is_not_resumed(api: Api) -> None:
-    """Resuming a job whose endAt passed during the pause is a conflict that says what to do."""
+async def test_a_job_past_its_end_is_not_resumed(api: Api) -> None:
+    """If endAt passed during the pause, 409 says what to do."""
     await api.make(jobId="a", endAt=format_instant(api.clock.now_ms() + 2 * DAY))
     await api.call("POST", "/jobs/a/pause")
     api.clock.shift = 3 * DAY
@@ -221,8 +221,8 @@ async def test_patch_is_a_merge_patch(api: Api) -> None:
     assert (await api.call("GET", "/jobs/a")).json["revision"] == 2
 
 
-async def test_the_secret_is_write_only(api: Api) -> None:
-    """It is never shown; a PUT that leaves it out keeps it, null removes it."""
+async def test_a_signing_secret_is_write_only(api: Api) -> None:
+    """It is never shown; a PUT without it keeps it, null removes it."""
     secret = "whsec_" + "QUJD" * 10
     await api.make(jobId="a", signingSecret=secret)
 
@@ -257,8 +257,8 @@ async def test_a_lost_update_is_refused(api: Api) -> None:
     assert (await api.call("PATCH", "/jobs/a", {"name": "third"}, If_Match='"2"')).status_code == 200
 
 
-async def test_changes_at_once_all_count(api: Api) -> None:
-    """Five patches of different fields at the same time are all in the result."""
+async def test_concurrent_patches_are_all_applied(api: Api) -> None:
+    """Five patches of different fields."""
     await api.make(jobId="a")
     changes: list[dict[str, object]] = [
         {"name": "n"},
@@ -274,8 +274,8 @@ async def test_changes_at_once_all_count(api: Api) -> None:
     assert shown["revision"] == 6
 
 
-async def test_a_deleted_job_is_gone(api: Api) -> None:
-    """Every address of a deleted job is 404, as is that of one that never was."""
+async def test_a_deleted_job_is_404_everywhere(api: Api) -> None:
+    """As an unknown job."""
     await api.make(jobId="a")
     assert (await api.call("DELETE", "/jobs/a")).status_code == 204
     for name in ("a", "never", "x" * 65, "a.b"):
@@ -293,7 +293,7 @@ async def test_a_deleted_job_is_gone(api: Api) -> None:
 
 
 async def test_intervals_keep_their_grid(api: Api) -> None:
-    """`@every` counts from startAt or creation; renaming and pausing do not move the grid."""
+    """`@every` counts from startAt or creation; renaming and pausing do not shift it."""
     await api.make(jobId="a", schedule="@every 1h")
     before = (await api.call("GET", "/jobs/a")).json["nextRuns"]
     await api.call("PATCH", "/jobs/a", {"name": "x"})
@@ -304,3 +304,16 @@ async def test_intervals_keep_their_grid(api: Api) -> None:
     start = format_instant(api.clock.now_ms() // 1000 * 1000 + 7_000)
     patched = (await api.call("PATCH", "/jobs/a", {"startAt": start})).json
     assert patched["nextRuns"][0] == start
+
+
+async def test_limits_and_success_codes_are_returned(api: Api) -> None:
+    """As they were sent; `queue` excludes limits of the job's own."""
+    await api.make(jobId="a", maxPerSecond=1.5, maxConcurrent=2, successCodes=[200, "3xx"], retry={"maxAgeSeconds": 60})
+    shown = (await api.call("GET", "/jobs/a")).json
+    assert (shown["maxPerSecond"], shown["maxConcurrent"], shown["queue"]) == (1.5, 2, None)
+    assert (shown["successCodes"], shown["retry"]["maxAgeSeconds"]) == ([200, "3xx"], 60)
+    changed = await api.call("PATCH", "/jobs/a", {"queue": "mail"}, Content_Type="application/merge-patch+json")
+    assert paths(changed) == ["queue"]
+    patch = {"queue": "mail", "maxPerSecond": None, "maxConcurrent": None}
+    changed = await api.call("PATCH", "/jobs/a", patch, Content_Type="application/merge-patch+json")
+    assert changed.json["queue"] == "mail"

@@ -16,8 +16,8 @@ async def ask(api: Api, **body: Any) -> Any:
     return await api.call("POST", "/schedules/preview", body)
 
 
-async def test_the_next_occurrences_with_their_offset(api: Api) -> None:
-    """Instants after `after`, in the zone, across a change of its clocks, which is warned of."""
+async def test_occurrences_have_the_offset_of_the_zone(api: Api) -> None:
+    """After `after`, across a change to daylight saving time, which has a warning."""
     answer = await ask(api, schedule="0 30 2 * * *", timezone="Europe/Berlin", count=3, after="2027-03-27T01:30:00Z")
     assert answer.json["next"] == [
         "2027-03-28T03:00:00.000+02:00",
@@ -43,15 +43,15 @@ async def test_the_next_occurrences_with_their_offset(api: Api) -> None:
         ("@at 2030-01-01T00:00:00Z", "once, at 2030-01-01T00:00:00.000Z"),
     ],
 )
-async def test_descriptions(api: Api, schedule: str, description: str) -> None:
+async def test_schedules_are_described_in_words(api: Api, schedule: str, description: str) -> None:
     """Schedules are said in words."""
     answer = await ask(api, schedule=schedule)
     assert answer.status_code == 200, answer.text
     assert answer.json["description"] == description
 
 
-async def test_warnings(api: Api) -> None:
-    """Runs every second, days that not every month has, and both day fields at once are pointed out."""
+async def test_risky_schedules_have_warnings(api: Api) -> None:
+    """Runs every second, days that some months do not have, both day fields."""
     for schedule, word in (
         ("* * * * * *", "86400 requests a day"),
         ("0 0 0 31 * *", "not every month"),
@@ -63,8 +63,8 @@ async def test_warnings(api: Api) -> None:
     assert (await ask(api, schedule="0 0 12 * * *")).json["warnings"] == []
 
 
-async def test_what_is_wrong_is_told(api: Api) -> None:
-    """A schedule that is wrong, never fires or has passed is 422, with every other fault."""
+async def test_an_invalid_schedule_is_422(api: Api) -> None:
+    """Invalid, without occurrences, or in the past; together with all other errors."""
     assert paths(await ask(api, schedule="x", timezone="y", count=0, after="z", foo=1)) == [
         "timezone",
         "schedule",

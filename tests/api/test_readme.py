@@ -27,8 +27,8 @@ def fresh(mongodb_uri: str, db_name: str) -> Iterator[str]:
         yield url
 
 
-def test_every_command_does_what_it_says(fresh: str) -> None:
-    """Each curl command answers the status and the text that stand below it."""
+def test_every_command_has_the_documented_result(fresh: str) -> None:
+    """Each curl command gets the status and the text that are written below it."""
     commands = [found for block in BLOCKS for found in CURL.findall(block)]
     assert len(commands) == "\n".join(BLOCKS).count("curl -s")
     execution = retried = ""
@@ -55,8 +55,8 @@ def test_every_command_does_what_it_says(fresh: str) -> None:
     assert httpx.get(f"{fresh}/jobs").json()["nextCursor"] is None
 
 
-def test_every_operation_has_an_example() -> None:
-    """Each method and address of the description is among the commands."""
+def test_every_operation_has_a_command() -> None:
+    """Each method and path of the document."""
     called = set()
     for command, *_ in (found for block in BLOCKS for found in CURL.findall(block)):
         address = re.search(r"\$HORAE(/[^\s\"?]*)", command)

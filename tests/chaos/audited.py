@@ -35,9 +35,9 @@ def wrong(report: VerifyReport, *, late: bool = False) -> list[Finding]:
     """
     kept = Counter(f.kind for f in report.findings)
     untold = [
-        Finding(k, "", "", f"{report.tally.findings[k] - kept[k]} more were counted than are kept")
+        Finding(k, "", "", f"{report.counts.findings[k] - kept[k]} more were counted than are kept")
         for k in KINDS
-        if report.tally.findings[k] > kept[k]
+        if report.counts.findings[k] > kept[k]
     ]
     return [*(f for f in report.findings if not _explained(f) and not (late and _sent_late(f))), *untold]
 

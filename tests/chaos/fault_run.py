@@ -154,7 +154,7 @@ def tormented(
         done_by(nodes, receiver, finish, f"j{rate - 1}:{finish - 1000}")
         run = collect(nodes, receiver, watch, rate, (start, finish), felt, bounds=bounds)
         report = audited(mongo.uri, "chaos", start - 60_000, 60)
-        print(json.dumps({"verify": report.tally.findings, "occurrences": report.tally.occurrences}))
+        print(json.dumps({"verify": report.counts.findings, "occurrences": report.counts.occurrences}))
         findings = (f"{f.kind} {f.execution}: {f.text}" for f in wrong(report, late=True))
         return replace(run, verified=tuple(findings))
     except BaseException:

@@ -47,8 +47,8 @@ def test_a_quiet_run_is_clean(tmp_path: Path, mongodb_uri: str, db_name: str) ->
         assert watch.leaders[-1].cursor_ms
         report = audited(mongodb_uri, db_name, start - 60_000, 10)
         assert wrong(report) == []
-        assert report.tally.findings["redelivered"] == 0
-        assert report.tally.occurrences >= figures(run)["executions audited"]
+        assert report.counts.findings["redelivered"] == 0
+        assert report.counts.occurrences >= figures(run)["executions audited"]
     finally:
         watch.end()
         nodes.close()

@@ -18,7 +18,7 @@ from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.replays import Replay, ReplayFilter
 from cluster.store.schedules import ScheduleRow
-from cluster.usecases import jobs
+from cluster.usecases.executions import replay
 from cluster.worker.record import Recorder
 from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, worker
 from tests.support.leaders import due_of
@@ -397,7 +397,7 @@ async def test_what_is_asked_for_while_its_end_is_being_written_is_sent_again(da
     made = (Attempt(1, T0, "node", x.token, 1.0, 500),)
     await history.record(database, [Ending(x, State.DEAD, T0 + 10, made, "used up")], 3650)
     if way == "by itself":
-        await jobs.replay(database, e.id, T0 + 100, 3650)
+        await replay(database, e.id, T0 + 100, 3650)
     else:
         page = Replay("r", ReplayFilter(), 10.0, T0 + 100, 0, page=(e.id,))
         ((name, _, _),) = await replayable.reopen_page(database, page, T0 + 100, 3650)

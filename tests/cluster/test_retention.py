@@ -8,14 +8,15 @@ import httpx
 import pytest
 
 from cluster.core.documents import job_json
-from cluster.core.documents.job_json import DocumentLimits, read_spec
+from cluster.core.documents.job_json import DocumentLimits, read_job
 from cluster.core.errors import InvalidInput
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.store.enqueue import insert_owed
 from cluster.store.history import DAY_MS
-from cluster.usecases import jobs
+from cluster.usecases import imports, jobs
 from tests.support.engine import T0, job_document, put_jobs, rows, worker
+from tests.support.job_changes import patch_job
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -29,15 +30,15 @@ SPEC = {"schedule": "@hourly", "api": "https://api.example.com/x"}
 
 def test_it_is_read_and_shown() -> None:
     """As written; null and nothing mean the operator's; no window may reach beyond half of it."""
-    spec = read_spec({**SPEC, "retentionDays": 30, "catchUpWindowSeconds": 86_400}, RULES.context)
-    assert job_json.job_document(spec.to_definition(None))["retentionDays"] == 30
-    assert read_spec(SPEC, RULES.context).to_definition(None).retention_days is None
+    spec = read_job({**SPEC, "retentionDays": 30, "catchUpWindowSeconds": 86_400}, RULES.context)
+    assert job_json.job_document(spec.resolve(None))["retentionDays"] == 30
+    assert read_job(SPEC, RULES.context).resolve(None).retention_days is None
     for wrong in (0, 0.05, 4000, "7", True):
         with pytest.raises(InvalidInput) as caught:
-            read_spec({**SPEC, "retentionDays": wrong}, RULES.context)
+            read_job({**SPEC, "retentionDays": wrong}, RULES.context)
         assert [f.path for f in caught.value.faults] == ["retentionDays"]
     with pytest.raises(InvalidInput) as caught:
-        read_spec({**SPEC, "retentionDays": 1, "catchUpWindowSeconds": 86_400}, RULES.context)
+        read_job({**SPEC, "retentionDays": 1, "catchUpWindowSeconds": 86_400}, RULES.context)
     assert caught.value.faults[0].message.startswith("must be at least 2, twice catchUpWindowSeconds")
 
 
@@ -80,13 +81,13 @@ async def test_the_shortest_is_known_before_it_is_used(database: Database) -> No
         return None if found is None else float(found["days"])
 
     def spec(days: float | None) -> Any:
-        return read_spec({**SPEC, "retentionDays": days}, RULES.context)
+        return read_job({**SPEC, "retentionDays": days}, RULES.context)
 
     await jobs.create(database, "a", spec(None), T0)
     assert await least() is None
     await jobs.create(database, "b", spec(5), T0)
     assert await least() == 5
-    await jobs.patch(database, "a", {"retentionDays": 3}, RULES.context, T0)
+    await patch_job(database, "a", {"retentionDays": 3}, RULES.context, T0)
     assert await least() == 3
-    await jobs.import_chunk(database, [jobs.ImportLine(1, "c", spec(9)), jobs.ImportLine(2, "d", spec(1))], T0)
+    await imports.import_chunk(database, [imports.ImportLine(1, "c", spec(9)), imports.ImportLine(2, "d", spec(1))], T0)
     assert await least() == 1

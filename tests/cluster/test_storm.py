@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.core.documents.job_json import read_spec
+from cluster.core.documents.job_json import read_job
 from cluster.core.errors import Conflict, NotFound, OwnershipLost
 from cluster.core.schedule.schedule import parse_schedule
 from cluster.usecases import jobs
@@ -43,7 +43,7 @@ STEPS = 45
 
 def spec(schedule: str) -> Any:
     text = {"schedule": schedule, "api": "https://target.example/x", "type": "ATLEAST_ONCE", "catchUpWindowSeconds": 25}
-    return read_spec(text, {})
+    return read_job(text, {})
 
 
 async def change(db: Database, dice: random.Random, now_ms: int) -> None:

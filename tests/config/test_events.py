@@ -52,8 +52,8 @@ def events_in_list() -> dict[str, tuple[str, set[str]]]:
     return {name: (level, {f.strip() for f in fields.split(",") if f.strip()}) for name, level, fields, _ in rows}
 
 
-def test_the_list_of_events_is_that_of_the_code() -> None:
-    """Every event is listed with its level and fields, and nothing is listed that is not there."""
+def test_ops_events_lists_every_event_of_the_code() -> None:
+    """With level and fields, and no other events."""
     code, listed = events_in_code(), events_in_list()
     for name, (level, fields) in sorted(code.items()):
         row = f"| `{name}` | {level} | {', '.join(sorted(fields))} | what it means |"
@@ -75,7 +75,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_secrets_do_not_reach_the_log(lines: Any) -> None:
-    """By name, inside texts, and inside values of values."""
+    """By name, within texts, and within nested values."""
     structlog.get_logger().warning(
         "some_event",
         signing_secret="whsec_c2VjcmV0",
@@ -91,8 +91,8 @@ def test_secrets_do_not_reach_the_log(lines: Any) -> None:
     assert "mongodb://***@db:27017" in line["error"]
 
 
-def test_a_flood_of_one_event_is_cut_and_counted() -> None:
-    """20 lines of one name per 10 s, others not touched; the next that goes out says how many did not."""
+def test_a_flood_of_one_event_is_limited_and_counted() -> None:
+    """20 lines of one event per 10 s; other events are not affected; the next line has the number of lines left out."""
     now = 0.0
     bounded = logs.LineLimit(lambda: now)
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from cluster.core.documents.job_json import DocumentLimits, read_spec
+from cluster.core.documents.job_json import DocumentLimits, read_job
 from cluster.core.schedule.schedule import parse_schedule
 
 SAMPLES = Path(__file__).parents[2] / "config" / "samples"
@@ -18,8 +18,8 @@ JOBS = [orjson.loads(line) for line in (SAMPLES / "jobs.ndjson").read_bytes().sp
 NOON = 1_795_003_200_000
 
 
-def test_there_are_two_hundred_of_them() -> None:
-    """Each with its own id and name, tags, a schedule that runs, and a target on this machine."""
+def test_there_are_200_sample_jobs() -> None:
+    """Each with its own id and name, tags, a schedule with occurrences, and a target on this machine."""
     assert len(JOBS) == 200
     assert len({job["jobId"] for job in JOBS}) == len({job["name"] for job in JOBS}) == 200
     for job in JOBS:
@@ -31,15 +31,15 @@ def test_there_are_two_hundred_of_them() -> None:
         assert parse_schedule(job["schedule"], job.get("timezone", "UTC"), NOON).next_after(NOON) is not None
 
 
-def test_all_of_them_are_accepted() -> None:
-    """As the import checks them, with loopback allowed as `make run` allows it."""
+def test_all_sample_jobs_are_valid() -> None:
+    """As an import checks them, with loopback allowed, as in `make run`."""
     context = DocumentLimits((ipaddress.ip_network("127.0.0.0/8"),)).context
     for job in JOBS:
-        read_spec({k: v for k, v in job.items() if k != "jobId"}, context)
+        read_job({k: v for k, v in job.items() if k != "jobId"}, context)
 
 
-def test_they_are_varied_and_lively() -> None:
-    """15 to 40 requests a second all together; seconds, business hours, month ends, one-offs, and targets with moods."""
+def test_sample_jobs_are_varied() -> None:
+    """15 to 40 requests per second in total; every second, business hours, month ends, one-offs, failing and slow targets."""
     schedules = [parse_schedule(job["schedule"], job.get("timezone", "UTC"), NOON) for job in JOBS]
     assert 15 <= sum(len(s.between(NOON, NOON + 60_000, 60)) for s in schedules) / 60 <= 40
     kinds = Counter(s.kind for s in schedules)
@@ -51,6 +51,6 @@ def test_they_are_varied_and_lively() -> None:
     assert any("startAt" in job for job in JOBS)
 
 
-def test_the_file_is_what_its_script_writes() -> None:
-    """Nobody edits one without the other."""
+def test_the_sample_file_is_the_output_of_its_script() -> None:
+    """So that both are edited together."""
     assert runpy.run_path(str(SAMPLES / "make_jobs.py"))["jobs"] == JOBS

@@ -24,8 +24,8 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_the_defaults_are_those_of_the_interface() -> None:
-    """An empty environment runs on loopback with an embedded database."""
+def test_the_defaults_run_an_embedded_database_on_loopback() -> None:
+    """With an empty environment."""
     s = load_settings(env_file=None)
     assert (s.uri, s.db_name, s.host, s.port, s.nodes, s.data_dir) == (None, "horae", "127.0.0.1", 5000, 2, ".horae")
     assert (s.leader_lease_seconds, s.lookahead_seconds, s.batch_lease_seconds) == (6, 15, 10)
@@ -57,16 +57,18 @@ def test_the_defaults_are_those_of_the_interface() -> None:
         ("HORAE_LOG_FORMAT", "xml", "HORAE_LOG_FORMAT"),
     ],
 )
-def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
-    """With what would be right."""
+def test_an_invalid_setting_is_named_with_its_fix(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    """By its variable."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
         load_settings(env_file=None)
     assert any(words in p for p in caught.value.problems), caught.value.problems
 
 
-def test_all_wrong_ones_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One start tells everything that must be changed."""
+def test_all_invalid_settings_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one message."""
     for name, value in (("PORT", "x"), ("HORAE_NODES", "-1"), ("HORAE_LOG_FORMAT", "xml"), ("MONGODB_URI", "x")):
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
@@ -85,8 +87,8 @@ def test_secrets_are_never_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary" not in repr(load_settings(env_file=None))
 
 
-def test_keys_and_networks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comma-separated; a key may contain colons."""
+def test_lists_of_keys_and_networks_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Separated by commas; a key may contain colons."""
     monkeypatch.setenv("HORAE_API_KEYS", "ci:0123456789:abcdef:write, ops:fedcba9876543210:admin")
     monkeypatch.setenv("HORAE_ALLOWED_NETWORKS", "127.0.0.0/8, fd00::/8")
     monkeypatch.setenv("HOST", "0.0.0.0")
@@ -99,13 +101,13 @@ def test_keys_and_networks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("host", "local"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("db", False)])  # fmt: skip
-def test_loopback(host: str, local: bool) -> None:
-    """Only what other machines cannot reach may go without keys."""
+def test_only_loopback_addresses_need_no_keys(host: str, local: bool) -> None:
+    """An address that other machines can reach is none."""
     assert is_loopback(host) is local
 
 
-def test_any_setting_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As containers are given their secrets: the file's content counts, without the line's end."""
+def test_any_setting_can_be_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As containers receive their secrets; without the end of the line."""
     (tmp_path / "uri").write_text("mongodb://u:hidden@db/\n")
     (tmp_path / "keys").write_text("me:0123456789abcdef:admin\n")
     monkeypatch.setenv("MONGODB_URI_FILE", str(tmp_path / "uri"))
@@ -115,8 +117,8 @@ def test_any_setting_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert [k.name for k in s.api_keys] == ["me"]
 
 
-def test_wrong_files_are_named_with_all_the_rest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One that is missing, one that is given twice, one with wrong content; the content is not quoted."""
+def test_problems_with_files_are_reported_with_all_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A missing file, a setting that is set twice, invalid content; the content is not quoted."""
     (tmp_path / "keys").write_text("me:hidden:admin")
     monkeypatch.setenv("MONGODB_URI_FILE", str(tmp_path / "missing"))
     monkeypatch.setenv("HORAE_API_KEYS_FILE", str(tmp_path / "keys"))
@@ -130,8 +132,8 @@ def test_wrong_files_are_named_with_all_the_rest(monkeypatch: pytest.MonkeyPatch
     assert "hidden" not in text
 
 
-def test_every_setting_is_listed() -> None:
-    """config/README.md has a row for each setting, and none for anything else."""
+def test_the_readme_lists_every_setting() -> None:
+    """config/README.md has a row for each setting, and no others."""
     text = (Path(__file__).parents[2] / "config" / "README.md").read_text()
     listed = re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE)
     assert sorted(listed) == sorted(str(f.validation_alias) for f in Settings.model_fields.values())

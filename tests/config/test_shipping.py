@@ -54,7 +54,7 @@ def compose() -> dict[str, Any]:
 
 
 def test_compose_is_the_whole_topology(compose: dict[str, Any]) -> None:
-    """Three members with TLS and a key file, three nodes, nginx, Prometheus, Grafana; reachable from this machine alone."""
+    """Three members with TLS and a key file, three nodes, nginx, Prometheus, Grafana; reachable only from this machine."""
     services = compose["services"]
     assert {"mongo1", "mongo2", "mongo3", "horae1", "horae2", "horae3", "nginx", "prometheus", "grafana"} <= set(
         services
@@ -82,13 +82,13 @@ def test_the_same_nodes_are_named_everywhere(compose: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("path", [m for m in MANIFESTS if m.name != "kustomization.yaml"], ids=lambda p: p.name)
-def test_manifests_fit_their_schemas(path: Path) -> None:
-    """Strictly: a field that Kubernetes does not know fails."""
+def test_manifests_match_their_schemas(path: Path) -> None:
+    """Strictly: a field that Kubernetes does not know is an error."""
     for document in yaml.safe_load_all(path.read_text()):
         kubernetes_validate.validate(document, "1.33", strict=True)
 
 
-def test_a_misspelt_field_would_be_found() -> None:
+def test_a_misspelt_field_is_found() -> None:
     """The check above can fail."""
     document = yaml.safe_load((ROOT / "config/kubernetes/deployment.yaml").read_text())
     document["spec"]["template"]["spec"]["containers"][0]["readinessprobe"] = {}
@@ -96,8 +96,8 @@ def test_a_misspelt_field_would_be_found() -> None:
         kubernetes_validate.validate(document, "1.33", strict=True)
 
 
-def test_the_manifests_belong_together() -> None:
-    """Selectors find the pods, every secret's key exists, settings are known, and a drain has the time it needs."""
+def test_the_manifests_refer_to_each_other() -> None:
+    """Selectors match the pods, keys of secrets exist, settings are known, and a shutdown has enough time."""
     documents = {d["kind"]: d for m in MANIFESTS for d in yaml.safe_load_all(m.read_text())}
     listed = set(documents["Kustomization"]["resources"])
     assert listed == {m.name for m in MANIFESTS} - {"kustomization.yaml", "secret.example.yaml"}
@@ -118,8 +118,8 @@ def test_the_manifests_belong_together() -> None:
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
 
 
-def test_the_unit_is_sound(tmp_path: Path) -> None:
-    """systemd itself finds nothing wrong with it, once the program is where it says."""
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """When the program is where the unit says."""
     tool = shutil.which("systemd-analyze")
     if tool is None:
         pytest.skip("systemd-analyze is not installed")
@@ -134,8 +134,8 @@ def test_the_unit_is_sound(tmp_path: Path) -> None:
     assert int(stop[1]) > GRACEFUL_SECONDS + 5
 
 
-def test_the_image_gets_what_was_tested() -> None:
-    """The runtime lock holds every dependency of the program, as the full lock pins it, and no tool of ours."""
+def test_the_image_installs_the_tested_versions() -> None:
+    """The runtime lock holds every dependency of the program, as the full lock pins it, and no development tools."""
     run, full = pinned("requirements-run.lock"), pinned("requirements.lock")
     for name, entry in run.items():
         assert re.findall(r"==\S+|sha256:\w+", entry) == re.findall(r"==\S+|sha256:\w+", full[name]), name
@@ -160,8 +160,8 @@ def _wanted_here(requirement: str) -> bool:
     return marker is None or marker.evaluate({"extra": "otel"})
 
 
-def test_the_image_copies_what_exists_and_needs_no_root() -> None:
-    """Each COPY names something that the build context has; the last USER is not root."""
+def test_the_image_copies_existing_files_and_needs_no_root() -> None:
+    """Each COPY names a file of the build context; the last USER is not root."""
     text = (ROOT / "Dockerfile").read_text()
     context = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):

@@ -214,5 +214,5 @@ def test_wrong_rules_are_named(wrong: dict[str, object], path: str, words: str) 
 def test_wrong_channels_are_named(wrong: dict[str, object], words: str) -> None:
     """So are those of channels, private addresses among them."""
     with pytest.raises(ValidationError) as caught:
-        ChannelSpec.model_validate(wrong, context={"networks": (), "sealing": True, "mail": True})
+        ChannelSpec.model_validate(wrong, context={"networks": (), "can_encrypt": True, "can_mail": True})
     assert any(words in f.message for f in faults_of(caught.value)), faults_of(caught.value)

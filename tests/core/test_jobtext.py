@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cluster.core import instants
 from cluster.core.documents import strict_json
 from cluster.core.documents.job import JobSpec
-from cluster.core.documents.job_json import job_document, merge_patch, read_spec
+from cluster.core.documents.job_json import apply_patch, job_document, merge_patch, read_job
 from cluster.core.errors import Fault, InvalidInput
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -53,8 +53,8 @@ def test_a_definition_reads_as_it_was_written(body: Any, name: str | None, tags:
         "tags": tags,
         "alerts": alerts,
     }
-    first = read_spec(value, {}).to_definition(None)
-    assert read_spec(job_document(first, write_only=True), {}).to_definition(first, complete=True) == first
+    first = read_job(value, {}).resolve(None)
+    assert apply_patch(first, {}, {}).resolve(first) == first
     assert job_document(first)["body"] == body
 
 
@@ -125,7 +125,7 @@ def test_numbers_and_text_are_never_taken_for_each_other() -> None:
         elsewhere: list[Fault] = []
         for value in odd:
             try:
-                read_spec({"schedule": "@daily", "api": "https://a.example/", alias: value}, {})
+                read_job({"schedule": "@daily", "api": "https://a.example/", alias: value}, {})
             except InvalidInput as exc:
                 elsewhere += [f for f in exc.faults if not f.path.startswith(alias)]
                 refused += 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.documents.job_json import job_document, read_spec
+from cluster.core.documents.job_json import job_document, read_job
 from cluster.core.errors import InvalidInput
 from cluster.core.limits.permits import HORIZON_MS, UNLIMITED, Limits, Permits, batch_limit_key, grant, limit_key_of
 
@@ -135,7 +135,7 @@ def test_whose_limits_a_job_passes() -> None:
 def test_wrong_limits_are_named(fields: dict[str, object], paths: list[str]) -> None:
     """Each fault has its path and says what would be right."""
     with pytest.raises(InvalidInput) as caught:
-        read_spec({**JOB, **fields}, {})
+        read_job({**JOB, **fields}, {})
     assert [f.path for f in caught.value.faults] == paths
     assert all("must" in f.message for f in caught.value.faults)
 
@@ -151,8 +151,8 @@ def test_wrong_limits_are_named(fields: dict[str, object], paths: list[str]) -> 
 )
 def test_limits_read_as_they_were_written(fields: dict[str, object]) -> None:
     """A document made of the definition says the same again."""
-    first = read_spec({**JOB, **fields}, {}).to_definition(None)
+    first = read_job({**JOB, **fields}, {}).resolve(None)
     shown = job_document(first, write_only=True)
-    assert read_spec(shown, {}).to_definition(None) == first
+    assert read_job(shown, {}).resolve(None) == first
     for name, value in fields.items():
         assert shown[name] == value or (isinstance(value, dict) and value.items() <= shown[name].items())

@@ -14,7 +14,7 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.alerts import IncidentKind, Symptom, watch_of, with_symptom
 from cluster.core.documents.alerts import AlertSpec
-from cluster.core.documents.job import JobSpec
+from cluster.core.documents.job_json import read_job
 from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
@@ -205,8 +205,8 @@ async def test_nothing_has_run_for_too_long(database: Database) -> None:
     clock = recently()
     await channels.put(database, Channel("ops", "webhook", OPS))
     alerts = {"channels": ["ops"], "noRunForSeconds": 60}
-    spec = JobSpec.model_validate({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts})
-    await put(database, "quiet", spec, clock.now)
+    wanted = read_job({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts}, {})
+    await put(database, "quiet", wanted, clock.now)
     alerter = Alerter(database, clock, 7)
     clock.now += 59_000
     await alerter.step()
@@ -226,8 +226,8 @@ async def test_a_success_that_was_recorded_late_ends_the_silence(database: Datab
     clock = recently()
     await channels.put(database, Channel("ops", "webhook", OPS))
     alerts = {"channels": ["ops"], "noRunForSeconds": 60}
-    spec = JobSpec.model_validate({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts})
-    await put(database, "quiet", spec, clock.now)
+    wanted = read_job({"schedule": "@daily", "api": "http://a.example/", "alerts": alerts}, {})
+    await put(database, "quiet", wanted, clock.now)
     alerter = Alerter(database, clock, 7)
     clock.now += 70_000
     await alerter.step()

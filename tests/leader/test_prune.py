@@ -62,7 +62,7 @@ async def test_what_expires_behind_its_back_goes_within_a_minute(
     assert (await pruner.step()).documents == 3
     await database.api["history"].insert_one({"_id": "late", "expire_at": DatetimeMS(T0 - 1000)})
     assert (await pruner.step()).documents == 0
-    monkeypatch.setattr(prune, "AFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(prune, "RESTART_SECONDS", 0.0)
     assert (await pruner.step()).documents == 1
 
 

@@ -12,8 +12,8 @@ from tests.support import live
 
 
 @pytest.mark.parametrize("jobs", [300])
-def test_rows(mongodb_uri: str, db_name: str, jobs: int) -> None:
-    """With a small database every kind of read is measured, and pages hold what was stored."""
+def test_every_kind_of_read_is_measured(mongodb_uri: str, db_name: str, jobs: int) -> None:
+    """With a small database; pages hold the stored documents."""
     with live.node(mongodb_uri, db_name) as url, MongoClient[dict[str, Any]](mongodb_uri) as client:
         fill(client[db_name], jobs=jobs, executions=3000)
         found = rows(url, jobs=jobs, requests=20)

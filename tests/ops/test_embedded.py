@@ -39,8 +39,8 @@ def value(uri: str) -> Any:
         return client["t"]["c"].find_one({"_id": 1})
 
 
-def test_it_keeps_its_data_and_leaves_no_process(directory: Path) -> None:
-    """Stopped with its last user, started again with the same port and data."""
+def test_a_restarted_server_has_its_port_and_data(directory: Path) -> None:
+    """It stops with its last user and leaves no process."""
     first = EmbeddedMongod(directory)
     state = first.acquire()
     with MongoClient[dict[str, Any]](state.uri) as client:
@@ -55,8 +55,8 @@ def test_it_keeps_its_data_and_leaves_no_process(directory: Path) -> None:
     assert again.running_server() is None
 
 
-def test_a_second_user_joins_and_the_last_one_out_stops_it(directory: Path) -> None:
-    """Whoever leaves first leaves it running."""
+def test_the_last_user_stops_the_server(directory: Path) -> None:
+    """A second user joins the running server; when the first leaves, it keeps running."""
     first, second = EmbeddedMongod(directory), EmbeddedMongod(directory)
     state = first.acquire()
     assert second.acquire() == state
@@ -67,11 +67,11 @@ def test_a_second_user_joins_and_the_last_one_out_stops_it(directory: Path) -> N
 
 
 @pytest.mark.parametrize("same_port", [True, False])
-def test_it_recovers_after_kill_9_of_everything(
+def test_the_server_recovers_after_kill_9_of_everything(
     directory: Path, monkeypatch: pytest.MonkeyPatch, same_port: bool
 ) -> None:
-    """Also when its port has been taken meanwhile: the set's own name for itself is corrected."""
-    code = f"from pathlib import Path; from ops.embedded import Embedded; import time; Embedded(Path({str(directory)!r})).acquire(); print('up', flush=True); time.sleep(600)"
+    """Also if its port has been taken in the meantime: the address in the replica set's configuration is corrected."""
+    code = f"from pathlib import Path; from ops.support.embedded_mongodb import EmbeddedMongod; import time; EmbeddedMongod(Path({str(directory)!r})).acquire(); print('up', flush=True); time.sleep(600)"
     starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert starter.stdout is not None
     assert starter.stdout.readline() == b"up\n"
@@ -93,9 +93,9 @@ def test_it_recovers_after_kill_9_of_everything(
     again.release()
 
 
-def test_one_whose_starter_was_killed_is_joined_and_stopped_at_last(directory: Path) -> None:
-    """kill -9 of `serve` leaves mongod running; the next clean exit takes it along."""
-    code = f"from pathlib import Path; from ops.embedded import Embedded; import os; Embedded(Path({str(directory)!r})).acquire(); os.kill(os.getpid(), 9)"
+def test_a_server_whose_starter_was_killed_is_joined_and_stopped(directory: Path) -> None:
+    """kill -9 of `serve` leaves mongod running; the next clean exit stops it."""
+    code = f"from pathlib import Path; from ops.support.embedded_mongodb import EmbeddedMongod; import os; EmbeddedMongod(Path({str(directory)!r})).acquire(); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], check=False)
     state = EmbeddedMongod(directory).running_server()
     assert state is not None
@@ -105,8 +105,8 @@ def test_one_whose_starter_was_killed_is_joined_and_stopped_at_last(directory: P
     assert not psutil.pid_exists(state.pid)
 
 
-def test_it_is_started_again_when_it_dies(directory: Path) -> None:
-    """While somebody uses it."""
+def test_a_dead_server_is_restarted(directory: Path) -> None:
+    """While a process uses it."""
     e = EmbeddedMongod(directory)
     state = e.acquire()
     e.watch()
@@ -141,19 +141,19 @@ def test_a_standalone_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("mongodb://", "cannot be read"),
-        ("mongodb://127.0.0.1/?noSuchOption=:x:&replicaSet", "cannot be read"),
+        ("mongodb://", "is not valid"),
+        ("mongodb://127.0.0.1/?noSuchOption=:x:&replicaSet", "is not valid"),
     ],
 )
-def test_a_database_that_cannot_be_had_is_a_sentence(monkeypatch: pytest.MonkeyPatch, uri: str, words: str) -> None:
+def test_an_unusable_database_is_a_sentence(monkeypatch: pytest.MonkeyPatch, uri: str, words: str) -> None:
     """Within seconds, without a traceback."""
     monkeypatch.setattr("ops.server.serve.REACH_SECONDS", 1)
     with pytest.raises(ConfigurationError, match=words):
         check_database(uri)
 
 
-def test_a_database_that_is_away_is_no_reason_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told, with what the driver heard; the nodes wait for it (tests/api/test_outage.py)."""
+def test_an_unavailable_database_does_not_prevent_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check returns the reason; the nodes wait (tests/api/test_outage.py)."""
     monkeypatch.setattr("ops.server.serve.REACH_SECONDS", 1)
     said = check_database("mongodb://127.0.0.1:1/?replicaSet=x")
     assert said is not None
@@ -162,7 +162,7 @@ def test_a_database_that_is_away_is_no_reason_to_end(monkeypatch: pytest.MonkeyP
 
 
 def test_a_taken_port_is_a_sentence() -> None:
-    """Before anything is started."""
+    """Nothing is started."""
     import socket
 
     with socket.socket() as s:
@@ -172,8 +172,8 @@ def test_a_taken_port_is_a_sentence() -> None:
             check_port("127.0.0.1", s.getsockname()[1])
 
 
-def test_commands_say_when_there_is_no_database(tmp_path: Path) -> None:
-    """Instead of starting one."""
+def test_commands_say_that_there_is_no_database(tmp_path: Path) -> None:
+    """They do not start one."""
     with pytest.raises(ConfigurationError, match="horae serve"):
         database_uri(tmp_path, None)
     assert database_uri(tmp_path, "mongodb://x/") == "mongodb://x/"

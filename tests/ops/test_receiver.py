@@ -58,8 +58,8 @@ def post(client: httpx.Client, path: str, execution: str = "j:1795651200000", at
     return client.post(path, headers=headers, content=b"{}")
 
 
-def test_answers_as_the_path_asks(client: httpx.Client) -> None:
-    """Each path answers as promised; whatever is not a promise is 200."""
+def test_the_path_decides_the_response(client: httpx.Client) -> None:
+    """Any other path gets 200."""
     for path, attempt, status in (
         ("/ok/a", "1", 200),
         ("/anything", "1", 200),
@@ -90,8 +90,8 @@ def test_answers_as_the_path_asks(client: httpx.Client) -> None:
     assert client.post("/ok/big", content=b"x" * 5_000_000).status_code == 200
 
 
-def test_figures(client: httpx.Client) -> None:
-    """Totals by path and answer; a delivery that came before is a duplicate, another attempt is not."""
+def test_statistics_count_paths_responses_and_duplicates(client: httpx.Client) -> None:
+    """A repeated delivery is a duplicate, another attempt is not."""
     for execution, attempt in (("j:1", "1"), ("j:1", "2"), ("j:1", "1"), ("j:2", "1")):
         post(client, "/ok/a", execution, attempt)
     client.post("/status/500/<b>", headers={"Horae-Scheduled-At": "never"})
@@ -107,14 +107,14 @@ def test_figures(client: httpx.Client) -> None:
     assert "://" not in page.text  # it loads nothing from anywhere
 
 
-def test_page_of_nothing(client: httpx.Client) -> None:
-    """Before anything came there is a page, and figures, too."""
-    assert "Nothing came yet" in client.get("/").text
+def test_there_is_a_page_before_the_first_request(client: httpx.Client) -> None:
+    """And statistics, too."""
+    assert "No requests yet" in client.get("/").text
     assert client.get("/stats").json()["total"] == 0
 
 
-def test_log(client: httpx.Client, log: Path) -> None:
-    """Every arrival is a line for auditors, on disk within a moment and not only at the end."""
+def test_every_request_is_logged_at_once(client: httpx.Client, log: Path) -> None:
+    """One line each, on disk within a moment and not only at the end."""
     post(client, "/fail/1/a", "j:1", "1")
     post(client, "/fail/1/a", "j:1", "2")
     lines = wait_until(lambda: [json.loads(x) for x in log.read_text().splitlines()][1:] and log.read_text(), 5)
@@ -125,16 +125,16 @@ def test_log(client: httpx.Client, log: Path) -> None:
     assert (second["attempt"], second["answer"]) == (2, "200")
 
 
-def test_many_hanging_requests_end_with_their_senders(client: httpx.Client) -> None:
-    """A hanging answer costs nothing once its sender gave up: the receiver ends at once, with nothing to wait for."""
+def test_hanging_requests_end_with_their_senders(client: httpx.Client) -> None:
+    """After the senders have given up, the receiver ends at once."""
     for _ in range(5):
         with pytest.raises(httpx.ReadTimeout):
             client.post("/hang/a", timeout=0.05)
     assert client.get("/stats").json()["byStatus"] == {"hang": 5}
 
 
-def test_taken_port() -> None:
-    """A port that is taken is a sentence and exit status 2."""
+def test_a_taken_port_of_the_receiver_is_a_sentence() -> None:
+    """With exit status 2."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

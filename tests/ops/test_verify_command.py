@@ -75,13 +75,13 @@ def verifier(mongodb_uri: str, db_name: str) -> Iterator[Verifier]:
     asyncio.run(drop())
 
 
-def test_exit_status_and_output(verifier: Verifier) -> None:
-    """0 and a sentence when all is there; 1 and the execution's id when one is lost; the range is kept to."""
+def test_verify_fails_if_an_execution_is_lost(verifier: Verifier) -> None:
+    """Exit status 0 and a sentence if nothing is missing, 1 and the id of a lost execution, only within the time range."""
     clean = verifier()
     assert clean.exit_code == 0, clean.output
     assert f"1 jobs, {SECONDS} occurrences" in clean.stdout
-    assert "Nothing is missing" in clean.stdout
-    assert f"How they ended: {SECONDS} succeeded, 0 failed, 0 dead" in clean.stdout
+    assert "nothing is missing" in clean.stdout
+    assert f"Results: {SECONDS} succeeded, 0 failed, 0 dead" in clean.stdout
     verifier.lose(7)
     bad = verifier("--job", "second")
     assert bad.exit_code == 1
@@ -98,8 +98,8 @@ def test_exit_status_and_output(verifier: Verifier) -> None:
     assert json.loads(later.stdout)["occurrences"] == 13
 
 
-def test_the_bench_of_it(mongodb_uri: str, db_name: str) -> None:
-    """What the bench writes is what a good run leaves, all of it is looked at, and memory is measured."""
+def test_the_benchmark_data_of_verify_is_clean(mongodb_uri: str, db_name: str) -> None:
+    """The inserted documents are those of a successful run, all of them are checked, and memory is measured."""
     shape = verify.Shape(30, 20, 60)
     with MongoClient[dict[str, Any]](mongodb_uri) as client:
         since = verify.fill(client[db_name], shape, int(time.time() * 1000))
@@ -119,16 +119,16 @@ def test_the_bench_of_it(mongodb_uri: str, db_name: str) -> None:
         (("--job", "absent"), "absent"),
     ],
 )
-def test_wrong_use(verifier: Verifier, arguments: tuple[str, ...], named: str) -> None:
-    """Exit 2, and the option that is wrong is named."""
+def test_a_wrong_option_is_named(verifier: Verifier, arguments: tuple[str, ...], named: str) -> None:
+    """With exit status 2."""
     result = verifier(*arguments)
     assert result.exit_code == 2
     assert named in result.stderr
 
 
-def test_help_says_what_it_proves() -> None:
-    """What is proven if nothing is found, and the kinds of findings one beside the other."""
+def test_help_says_what_verify_proves() -> None:
+    """What is proven if nothing is found, and the kinds of findings, one per line."""
     said = CliRunner().invoke(cli, ["verify", "--help"]).stdout
     assert "If nothing is found" in said
     assert "nothing was lost" not in said
-    assert "\n  orphan         still owed, and no batch lists it" in said
+    assert "\n  orphan         not finished, and no batch lists it" in said

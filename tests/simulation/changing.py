@@ -107,7 +107,7 @@ class Changing:
             wanted = self._definition()
             act: Any = random.choice(
                 (
-                    lambda n, wanted=wanted, now=now: jobs._change(
+                    lambda n, wanted=wanted, now=now: jobs.change_job(
                         db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.NO_PRECONDITION
                     ),
                     lambda n, now=now: jobs.pause(db, n, now),
@@ -122,7 +122,7 @@ class Changing:
     def _create(self, wanted: Definition) -> Any:
         db: Any = self.world.store
         now = self.world.clock().now_ms()
-        return lambda n: jobs._change(
+        return lambda n: jobs.change_job(
             db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.NO_PRECONDITION
         )
 

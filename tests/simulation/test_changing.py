@@ -110,7 +110,7 @@ def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:
 
 def _never_taken_over(patch: pytest.MonkeyPatch) -> None:
     """What was written down under an older schedule is not taken over by the new one that owes it too."""
-    patch.setattr("cluster.store.enqueue._reown", _nothing)
+    patch.setattr("cluster.store.enqueue._adopt", _nothing)
     patch.setattr("cluster.store.enqueue._lost", _nothing)
 
 

@@ -126,7 +126,7 @@ def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
     async def live(_: Any, ids: Any) -> set[str]:
         return set(ids)
 
-    patch.setattr("cluster.store.leased_executions.leased_ids", live)
+    patch.setattr("cluster.store.queries.leased_executions.leased_ids", live)
 
 
 def _kept_attempts_not_counted(patch: pytest.MonkeyPatch) -> None:

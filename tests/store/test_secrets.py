@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from cluster.clock import Clock
-from cluster.core.documents.job_json import DocumentLimits, job_document, read_spec
+from cluster.core.documents.job_json import DocumentLimits, job_document, read_job
 from cluster.core.errors import InvalidInput, UndecryptableSecret
 from cluster.core.timings import Timings
 from cluster.outbound.sender import Sender
@@ -23,9 +23,11 @@ from cluster.store import jobs as stored
 from cluster.store.maintenance import rotate_secrets
 from cluster.store.mongo.encryption import Keyring
 from cluster.usecases import jobs
+from cluster.usecases.executions import trigger
 from cluster.worker.worker import Worker, WorkerSettings
 from ops.cli import cli
 from tests.support.api_client import RULES
+from tests.support.job_changes import patch_job
 from tests.support.waiting import eventually
 from tests.support.wire import listening
 
@@ -48,13 +50,13 @@ SPEC: dict[str, Any] = {
 
 
 async def make(db: Database, **fields: Any) -> None:
-    await jobs.put(db, "j", read_spec({**SPEC, **fields}, RULES.context), Clock().now_ms())
+    await jobs.put(db, "j", read_job({**SPEC, **fields}, RULES.context), Clock().now_ms())
 
 
 async def run_once(db: Database) -> dict[str, Any]:
     """Trigger the job and let a real worker send it over a real socket. Returns its record in history."""
     clock = Clock()
-    name = await jobs.trigger(db, "j", clock.now_ms())
+    name = await trigger(db, "j", clock.now_ms())
     sender = Sender(AiohttpTransport(RULES.networks))
     worker = Worker(db, clock, Timings(), sender, WorkerSettings("w"))
     worker.start()
@@ -134,13 +136,13 @@ async def test_a_secret_placeholder_keeps_the_stored_secret(database: Database) 
     back = job_document(before.definition)
     assert back["headers"]["X-Api-Key"] == {"secret": True}
     assert back["auth"] == {"type": "basic", "username": "me", "password": {"secret": True}}
-    after, created = await jobs.put(database, "j", read_spec(back, RULES.context), Clock().now_ms())
+    after, created = await jobs.put(database, "j", read_job(back, RULES.context), Clock().now_ms())
     assert (after, created) == (before, False)
-    patched = await jobs.patch(database, "j", {"name": "n"}, RULES.context, Clock().now_ms())
+    patched = await patch_job(database, "j", {"name": "n"}, RULES.context, Clock().now_ms())
     assert patched.definition == replace(before.definition, name="n")
     with pytest.raises(InvalidInput, match=r"headers\.X-Api-Key: has no stored secret"):
-        await jobs.put(database, "other", read_spec(back, RULES.context), Clock().now_ms())
-    fewer = await jobs.patch(database, "j", {"headers": {"X-Api-Key": None}, "auth": None, "signingSecret": None,
+        await jobs.put(database, "other", read_job(back, RULES.context), Clock().now_ms())
+    fewer = await patch_job(database, "j", {"headers": {"X-Api-Key": None}, "auth": None, "signingSecret": None,
                                              "previousSigningSecret": None}, RULES.context, Clock().now_ms())  # fmt: skip
     assert fewer.definition == replace(before.definition.without_secrets(), name="n")
 
@@ -163,7 +165,7 @@ async def test_an_execution_with_an_undecryptable_secret_is_dead_and_names_the_k
     run = await run_once(other)
     assert run["state"] == "dead"
     assert "HORAE_SECRET_KEY does not hold" in run["reason"]
-    await jobs.patch(other, "j", {"name": "n"}, RULES.context, Clock().now_ms())
+    await patch_job(other, "j", {"name": "n"}, RULES.context, Clock().now_ms())
     await jobs.pause(other, "j", Clock().now_ms())
     job = await stored.get(database, "j")
     assert job is not None
@@ -174,7 +176,7 @@ async def test_an_execution_with_an_undecryptable_secret_is_dead_and_names_the_k
 async def test_without_a_key_a_job_with_secrets_is_refused(database: Database) -> None:
     """Each secret is named. A job without secrets is accepted."""
     with pytest.raises(InvalidInput) as refused:
-        read_spec(SPEC, DocumentLimits(RULES.networks, can_encrypt=False).context)
+        read_job(SPEC, DocumentLimits(RULES.networks, can_encrypt=False).context)
     assert {f.path for f in refused.value.faults} == {
         "headers.X-Api-Key", "auth.password", "signingSecret", "previousSigningSecret"
     }  # fmt: skip
@@ -182,7 +184,7 @@ async def test_without_a_key_a_job_with_secrets_is_refused(database: Database) -
     with pytest.raises(InvalidInput, match="HORAE_SECRET_KEY"):
         await make(bare)
     plain = {"schedule": "0 0 3 * * *", "api": SPEC["api"]}
-    await jobs.put(bare, "p", read_spec(plain, RULES.context), Clock().now_ms())
+    await jobs.put(bare, "p", read_job(plain, RULES.context), Clock().now_ms())
 
 
 async def test_rotation_encrypts_every_secret_with_the_first_key(
@@ -191,7 +193,7 @@ async def test_rotation_encrypts_every_secret_with_the_first_key(
     """Undecryptable secrets are named, and a second rotation changes nothing."""
     await make(database)
     lost = replace(database, keyring=Keyring((bytes([9]) * 32,)))
-    await jobs.put(lost, "lost", read_spec(SPEC, RULES.context), Clock().now_ms())
+    await jobs.put(lost, "lost", read_job(SPEC, RULES.context), Clock().now_ms())
     keys = ",".join(base64.b64encode(bytes([n]) * 32).decode() for n in (7, 0))
     environment = {"MONGODB_URI": mongodb_uri, "DB_NAME": db_name, "HORAE_SECRET_KEY": keys}
 
@@ -230,5 +232,5 @@ def test_a_faulty_secret_names_its_field_and_not_its_value(fields: dict[str, Any
     """Every kind of fault."""
     plain = {"schedule": "0 0 3 * * *", "api": SPEC["api"]}
     with pytest.raises(InvalidInput, match=words) as refused:
-        read_spec({**plain, **fields}, RULES.context)
+        read_job({**plain, **fields}, RULES.context)
     assert [f.path for f in refused.value.faults] == [path]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.documents.job_json import read_spec
+from cluster.core.documents.job_json import read_job
 from cluster.usecases import jobs
 from tests.support.engine import T0, Crank, lead, settle_all, worker
 from tests.support.verify_records import judged, kinds
@@ -60,9 +60,9 @@ class Cluster:
         await run_dry(self.worker)
 
     async def put(self, job: str, body: dict[str, Any]) -> None:
-        await jobs.put(self.db, job, read_spec(body, CONTEXT), self.clock.now_ms())
+        await jobs.put(self.db, job, read_job(body, CONTEXT), self.clock.now_ms())
 
     async def findings(self) -> dict[str, list[str]]:
         report = await judged(self.db, now=self.clock.now, since=T0 - 60_000, late_seconds=3.0)
-        assert report.tally.occurrences > 5
+        assert report.counts.occurrences > 5
         return kinds(report)

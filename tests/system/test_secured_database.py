@@ -164,7 +164,7 @@ def test_horae_runs_with_a_user_that_may_read_and_write_one_database(secured: Se
 
 def test_a_wrong_password_is_reported_without_the_right_one(secured: Secured) -> None:
     """The message names MongoDB as its source."""
-    with pytest.raises(ConfigurationError, match="MongoDB refused us: Authentication failed") as caught:
+    with pytest.raises(ConfigurationError, match="MongoDB refused the request: Authentication failed") as caught:
         check_database(secured.changed("horae:", "horae:wrong"))
     assert (secured.directory / "horae-password").read_text() not in str(caught.value.problems)
 

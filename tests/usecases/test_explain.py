@@ -10,12 +10,13 @@ import httpx
 import pytest
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.documents.job_json import DocumentLimits, read_spec
+from cluster.core.documents.job_json import DocumentLimits, read_job
 from cluster.core.errors import NotFound
 from cluster.store import backfills, batches, history, leases, nodes
 from cluster.store.backfills import Backfill
 from cluster.store.history import MissedRange
 from cluster.usecases import jobs
+from cluster.usecases.executions import replay
 from cluster.usecases.explain import explain_job
 from tests.support.engine import Crank, job_document, lead, put_jobs, settle_all, worker
 from tests.support.workers import DUE, SHORT, answering, owed, record_all, retries_now, run_dry
@@ -43,7 +44,7 @@ def text(answer: JobExplanation) -> str:
 
 
 def spec(**fields: Any) -> Any:
-    return read_spec({**SPEC, **fields}, DocumentLimits(()).context)
+    return read_job({**SPEC, **fields}, DocumentLimits(()).context)
 
 
 async def test_success_late_and_retried(database: Database) -> None:
@@ -53,7 +54,7 @@ async def test_success_late_and_retried(database: Database) -> None:
     await run_dry(w)
     state, said = await told(database, DUE)
     assert state == "retrying"
-    assert "nobody holds it" in said
+    assert "no node holds it" in said
     await retries_now(database)
     await run_dry(w)
     state, said = await told(database, DUE + 400)
@@ -66,7 +67,7 @@ async def test_success_late_and_retried(database: Database) -> None:
     assert "after 2 requests" in said
 
 
-@pytest.mark.parametrize(("status", "state", "words"), [(404, "failed", "refused"), (503, "dead", "given up")])
+@pytest.mark.parametrize(("status", "state", "words"), [(404, "failed", "refused"), (503, "dead", "it is dead")])
 async def test_failures(database: Database, status: int, state: str, words: str) -> None:
     """Refused at once, or used up; then asked for again by hand."""
     await owed(database, "a")
@@ -77,11 +78,11 @@ async def test_failures(database: Database, status: int, state: str, words: str)
     found, said = await told(database, DUE)
     assert found == state
     assert words in said
-    await jobs.replay(database, f"a:{DUE}", DUE + 5000, LONG)
+    await replay(database, f"a:{DUE}", DUE + 5000, LONG)
     while (await told(database, DUE))[0] != "succeeded":
         await retries_now(database)
         await run_dry(w)
-    assert "somebody asked to send it again" in (await told(database, DUE))[1]
+    assert "a replay was requested" in (await told(database, DUE))[1]
 
 
 async def test_delivered_twice_and_a_lease_lost(database: Database) -> None:
@@ -99,7 +100,7 @@ async def test_delivered_twice_and_a_lease_lost(database: Database) -> None:
         await asyncio.sleep(0.01)
     _, said = await told(database, DUE)
     assert "the lease of stale on its batch b (token 1, claimed 1 times)" in said
-    assert "stale has shown no heartbeat lately" in said
+    assert "stale has no recent heartbeat" in said
     await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
     await run_dry(worker(database, answering(200), "heir"))
     state, said = await told(database, DUE)
@@ -110,7 +111,9 @@ async def test_delivered_twice_and_a_lease_lost(database: Database) -> None:
         await asyncio.sleep(0.01)
     await record_all(stale)
     _, said = await told(database, DUE)
-    assert re.search(r"delivered twice: stale, which is no longer .* lease \(token 1\) ended.*heir claimed", said), said
+    assert re.search(r"delivered twice: stale, which is no longer .* lease \(token 1\) expired.*heir claimed", said), (
+        said
+    )
     await stale.dispatcher.close()
 
 
@@ -123,7 +126,7 @@ async def test_cancelled_by_a_pause_and_a_pause(database: Database) -> None:
     assert state == "cancelled"
     assert "It was not sent: the job was paused." in said
     assert (await told(database, DUE + DAY))[0] == "paused"
-    assert "nothing is caught up" in (await told(database, None))[1]
+    assert "there is no catch-up" in (await told(database, None))[1]
     await jobs.resume(database, "a", DUE + 2 * DAY)
     state, said = await told(database, DUE + DAY)
     assert state == "paused"
@@ -163,9 +166,9 @@ async def test_missed_and_caught_up(database: Database) -> None:
     await backfills.open_ranges(database, b)
     state, said = await told(database, DUE + 25_000)
     assert state == "waiting"
-    assert "catching up has come so far" in said
+    assert "catch-up has reached this instant" in said
     await database.api["jobs"].update_one({"_id": "a"}, {"$unset": {"unsettled": ""}})
-    assert "has not written it down yet" in (await told(database, DUE + 40_000))[1]
+    assert "has not scheduled it yet" in (await told(database, DUE + 40_000))[1]
     await database.api["schedules"].insert_one(
         {"_id": key, "next_at": DatetimeMS(DUE + DAY), "cursor": None, "term": 1}
     )
@@ -189,7 +192,7 @@ async def test_skipped_names_the_run_before(database: Database) -> None:
     await run_dry(worker(database, answering(200)))
     state, said = await told(database, DUE)
     assert state == "skipped"
-    assert f"the run a:{DUE - 1000} is pending" in said
+    assert f"execution a:{DUE - 1000} is pending" in said
 
 
 async def test_what_lies_ahead_and_waits(database: Database) -> None:
@@ -199,7 +202,7 @@ async def test_what_lies_ahead_and_waits(database: Database) -> None:
     ahead = clock.now + 3600_000 - clock.now % 30_000
     state, said = await told(database, ahead)
     assert state == "ahead"
-    assert "nobody leads" in said
+    assert "no node leads" in said
     leader = await lead(database, clock)
     await nodes.write_heartbeat(
         database,

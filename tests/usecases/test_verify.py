@@ -130,10 +130,10 @@ async def test_each_kind_is_found(database: Database) -> None:
     report = await b.verified()
     assert kinds(report) == wanted
     assert not report.clean
-    assert report.tally.jobs == len(b.jobs) - 2  # two cannot be read
+    assert report.counts.jobs == len(b.jobs) - 2  # two cannot be read
     alone = await judged(database, job="lost")
     assert kinds(alone) == {"lost": ["missing"]}
-    assert alone.tally.executions == len(DUES) - 1
+    assert alone.counts.executions == len(DUES) - 1
     assert (await judged(database, job="a")).clean
 
 
@@ -174,8 +174,8 @@ async def test_a_right_database_has_no_finding(database: Database) -> None:
     report = await b.verified(late_seconds=200.0)
     assert kinds(report) == {}
     assert report.clean
-    assert report.tally.missed == 4
-    assert report.tally.waiting == 1
+    assert report.counts.missed == 4
+    assert report.counts.waiting == 1
 
 
 async def _on(db: Database, make: Callable[[Books], None]) -> dict[str, list[str]]:
@@ -330,7 +330,7 @@ async def test_many_pages(database: Database, monkeypatch: Any) -> None:
     b.add(final({"_id": "a1", "schedule_version": ""}, AT), final({"_id": "zz", "schedule_version": ""}, AT))
     report = await b.verified()
     assert kinds(report) == {"a-b": ["missing"], "a1": ["unexpected"], "zz": ["unexpected"]}
-    assert (report.tally.jobs, report.tally.executions) == (9, 9 * len(DUES) + 1)
+    assert (report.counts.jobs, report.counts.executions) == (9, 9 * len(DUES) + 1)
     assert [i async for i in verify_records.ids_in_order(database)] == sorted(names, key=lambda n: f"{n}:")
 
 
@@ -352,6 +352,6 @@ async def test_a_flood_of_one_kind_hides_no_other(database: Database, monkeypatc
     counted = {"missing": 1, "late": 6, "redelivered": 8}
     report = await b.verified(max_findings=2)
     assert [f.kind for f in report.findings] == ["missing", "late", "late", "redelivered", "redelivered"]
-    assert {k: n for k, n in report.tally.findings.items() if n} == counted
+    assert {k: n for k, n in report.counts.findings.items() if n} == counted
     every = await judged(database, max_findings=100)
     assert {k: sum(f.kind == k for f in every.findings) for k in counted} == counted, "whoever wants all gets all"

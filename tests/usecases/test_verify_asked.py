@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from cluster.usecases import jobs
+from cluster.usecases.executions import replay
 from tests.support.cranked_cluster import EACH, Cluster
 from tests.support.engine import rows
 
@@ -28,7 +28,7 @@ async def test_what_was_asked_for_is_explained_and_nothing_else(database: Databa
     status = 200
     c.clock.now += 123
     asked = c.clock.now
-    await jobs.replay(database, dead[0]["_id"], asked, 3650)
+    await replay(database, dead[0]["_id"], asked, 3650)
     await c.run(2)
     sent = await database.api["history"].find_one({"_id": dead[0]["_id"]})
     assert sent is not None

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster.usecases import jobs
+from cluster.usecases.executions import trigger
 from tests.support.cranked_cluster import CONTEXT, EACH, Cluster
 from tests.support.engine import rows
+from tests.support.job_changes import patch_job
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,13 +54,13 @@ async def _recreate(c: Cluster) -> None:
 
 async def _time_zone(c: Cluster) -> None:
     change = {"timezone": "Asia/Kathmandu", "schedule": "*/2 * * * * *"}
-    await jobs.patch(c.db, "a", change, CONTEXT, c.clock.now_ms())
+    await patch_job(c.db, "a", change, CONTEXT, c.clock.now_ms())
 
 
 async def _every(c: Cluster) -> None:
     await c.put("a", {**EACH, "schedule": "@every 2s"})
     await c.run(3)
-    await jobs.patch(c.db, "a", {"name": "the anchor stays"}, CONTEXT, c.clock.now_ms())
+    await patch_job(c.db, "a", {"name": "the anchor stays"}, CONTEXT, c.clock.now_ms())
 
 
 async def _end(c: Cluster) -> None:
@@ -69,12 +71,12 @@ async def _end(c: Cluster) -> None:
 
 async def _trigger(c: Cluster) -> None:
     c.clock.now += 123
-    await jobs.trigger(c.db, "a", c.clock.now_ms())
+    await trigger(c.db, "a", c.clock.now_ms())
 
 
 async def _success_codes(c: Cluster) -> None:
     """What was a success so far fails from now on."""
-    await jobs.patch(c.db, "a", {"successCodes": [404]}, CONTEXT, c.clock.now_ms())
+    await patch_job(c.db, "a", {"successCodes": [404]}, CONTEXT, c.clock.now_ms())
 
 
 CHANGES = [

@@ -8,9 +8,10 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.ids import spread_ms
 from cluster.core.timings import Timings
-from cluster.core.verify.judge import REREAD_MS
+from cluster.core.verify.subjects import REREAD_MS
 from cluster.store.queries import verify_records
 from tests.support.engine import T0
+from tests.support.job_changes import patch_job
 from tests.support.verify_records import (
     AT,
     DAY,
@@ -138,12 +139,12 @@ async def test_second_deliveries(database: Database) -> None:
         "both-schedules-later": ["redelivered"],
     }
     told = {f.job_id: f.text for f in report.findings}
-    assert "its first lease had ended" in told["by-lease"]
-    assert "sooner than a lease ends by itself" in told["by-hand"]
-    assert "did not know yet" in told["did-not-know"]
+    assert "after its first lease had ended" in told["by-lease"]
+    assert "sooner than a lease expires" in told["by-hand"]
+    assert "did not know it yet" in told["did-not-know"]
     assert "the job was changed just then" in told["both-schedules"]
     short = await judged(database, job="by-hand", timings=Timings(margin=0.01))
-    assert "its first lease had ended" in short.findings[0].text
+    assert "after its first lease had ended" in short.findings[0].text
 
 
 async def test_skipped_and_missed_by_the_policies_of_the_job(database: Database) -> None:
@@ -250,17 +251,17 @@ async def test_a_change_of_something_else_hides_no_success(database: Database) -
 
 async def test_what_a_change_leaves_with_the_job(database: Database) -> None:
     """Since when the codes hold is written with the job and read with it, and it is in no answer of the API."""
-    from cluster.core.documents.job_json import job_document, read_spec
+    from cluster.core.documents.job_json import job_document, read_job
     from cluster.usecases import jobs
     from tests.support.cranked_cluster import CONTEXT, EACH
 
-    await jobs.put(database, "a", read_spec(EACH, CONTEXT), T0)
+    await jobs.put(database, "a", read_job(EACH, CONTEXT), T0)
     for change, now, since in (
         ({"name": "x"}, 1000, 0),
         ({"successCodes": [404]}, 2000, 2000),
         ({"name": "y"}, 3000, 2000),
     ):
-        job = await jobs.patch(database, "a", change, CONTEXT, T0 + now)
+        job = await patch_job(database, "a", change, CONTEXT, T0 + now)
         assert job.success_codes_since_ms == T0 + since
         stored = (await verify_records.jobs_to_verify(database, ["a"]))[0]["a"]
         assert (stored.success_codes_since_ms, stored.defined_ms) == (T0 + since + REREAD_MS, T0 + now + REREAD_MS)

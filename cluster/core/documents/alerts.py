@@ -26,7 +26,7 @@ def check_channel(name: str) -> str:
     return name
 
 
-def _different(names: list[str]) -> list[str]:
+def _unique(names: list[str]) -> list[str]:
     if len(set(names)) != len(names):
         raise invalid("must not contain the same entry twice")
     return names
@@ -41,7 +41,7 @@ def _address(text: str) -> str:
 class AlertSpec(Model):
     """When channels are notified. One alert when an incident begins, one when it is over."""
 
-    channels: Annotated[list[Annotated[str, AfterValidator(check_channel)]], AfterValidator(_different)] = Field(
+    channels: Annotated[list[Annotated[str, AfterValidator(check_channel)]], AfterValidator(_unique)] = Field(
         max_length=MAX_CHANNELS,
         description="Names of channels (`PUT /channels/{name}`). Empty: no alerts, not even those of the default rules.",
         examples=[["ops"]],
@@ -66,7 +66,7 @@ class AlertSpec(Model):
     )
 
     @model_validator(mode="after")
-    def _whole(self) -> AlertSpec:
+    def _is_complete(self) -> AlertSpec:
         rules = (self.on_dead, self.after_failures, self.on_missed, self.drift_over_ms, self.no_run_for_seconds)
         if self.channels and not any(rules):
             raise invalid("has no rule: set onDead, afterFailures, onMissed, driftOverMs or noRunForSeconds")
@@ -135,7 +135,7 @@ class ChannelSpec(Model):
             ]
         },
     )
-    to: Annotated[list[Annotated[str, AfterValidator(_address)]], AfterValidator(_different)] | None = Field(
+    to: Annotated[list[Annotated[str, AfterValidator(_address)]], AfterValidator(_unique)] | None = Field(
         default=None, min_length=1, max_length=20, description="Mail addresses.", examples=[["ops@example.com"]]
     )
     signing_secret: SigningSecret = Field(
@@ -143,12 +143,12 @@ class ChannelSpec(Model):
     )
 
     @model_validator(mode="after")
-    def _whole(self, info: ValidationInfo) -> ChannelSpec:
+    def _is_complete(self, info: ValidationInfo) -> ChannelSpec:
         context: dict[str, Any] = info.context or {}
         if self.type == "email":
             if self.to is None or self.url is not None:
                 raise invalid("of type email must have to (the addresses) and no url")
-            if not context.get("mail", True):
+            if not context.get("can_mail", True):
                 raise invalid("cannot be used: this node has no mail server; set HORAE_SMTP_HOST and HORAE_SMTP_FROM")
         elif self.url is None or self.to is not None:
             raise invalid(f"of type {self.type} must have url and no to")

@@ -15,21 +15,13 @@ from cluster.core import instants
 from cluster.core.catch_up_policy import CatchUpPolicy
 from cluster.core.documents import strict_json
 from cluster.core.documents.alerts import AlertSpec
-from cluster.core.documents.base import Model, to_camel
-from cluster.core.documents.secret_fields import (
-    NO_STORED_SECRET,
-    AuthSpec,
-    Headers,
-    SigningSecret,
-    invalid,
-    split_headers,
-)
-from cluster.core.documents.secret_marks import KeepSecret, SecretValue
-from cluster.core.errors import Fault, InvalidInput
+from cluster.core.documents.base import Model
+from cluster.core.documents.retry import RetrySpec
+from cluster.core.documents.secret_fields import AuthSpec, Headers, SigningSecret, invalid
 from cluster.core.execution import templates
-from cluster.core.execution.model import RetryPolicy
 from cluster.core.ids import JOB_ID, lane_of
 from cluster.core.job.definition import Definition
+from cluster.core.job.wanted import KEEP_IF_STORED, WantedJob, WantedSecret
 from cluster.core.limits.permits import Limits
 from cluster.core.schedule.schedule import MAX_SCHEDULE_LENGTH, InvalidSchedule, parse_schedule
 from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target, parse_target
@@ -116,7 +108,7 @@ def _one_authorization(auth: AuthSpec | None, info: ValidationInfo) -> AuthSpec 
 def _window(seconds: int, info: ValidationInfo) -> int:
     most = (info.context or NO_CONTEXT).get("longest_window", WINDOW_LIMIT)
     if seconds > most:
-        raise invalid(f"must be at most {most}, half the retention: older executions may have expired from history")
+        raise invalid(f"must be at most {most}: older executions may have expired from history")
     return seconds
 
 
@@ -140,14 +132,7 @@ def _queue(name: str, info: ValidationInfo) -> str:
     return check_queue(name)
 
 
-def _longest(seconds: float, info: ValidationInfo) -> float:
-    first = info.data.get("initial_delay_seconds")
-    if first is not None and seconds < first:
-        raise invalid(f"must be at least initialDelaySeconds ({first:g})")
-    return seconds
-
-
-def _kept(days: float | None, info: ValidationInfo) -> float | None:
+def _outlasts_window(days: float | None, info: ValidationInfo) -> float | None:
     least = 2 * info.data.get("catch_up_window_seconds", 0) / 86_400
     if days is not None and days < least:
         raise invalid(f"must be at least {least:.3g}, twice catchUpWindowSeconds: history must outlast the window")
@@ -166,27 +151,6 @@ Code = Annotated[
 ]
 Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
-
-
-class RetrySpec(Model):
-    """When a failed attempt is retried: after initialDelaySeconds * multiplier^(n-1), at most maxDelaySeconds."""
-
-    max_attempts: int = Field(default=5, ge=1, le=100, description="The number of attempts, including the first.")
-    initial_delay_seconds: float = Field(default=1.0, ge=0, le=86_400, allow_inf_nan=False)
-    multiplier: float = Field(default=2.0, ge=1, le=10, allow_inf_nan=False)
-    max_delay_seconds: Annotated[float, AfterValidator(_longest)] = Field(
-        default=300.0, ge=0, le=86_400, allow_inf_nan=False, validate_default=True
-    )
-    jitter: float = Field(
-        default=0.2, ge=0, le=1, allow_inf_nan=False, description="Each delay is varied by up to this fraction of it."
-    )
-    max_age_seconds: float | None = Field(
-        default=None,
-        gt=0,
-        le=30 * 86_400,
-        allow_inf_nan=False,
-        description="No attempt begins later than this after the execution was due. null: only maxAttempts counts.",
-    )
 
 
 _DEFAULT_RETRY = RetrySpec()
@@ -249,7 +213,7 @@ class JobSpec(Model):
     )
     start_at: Instant | None = None
     end_at: Annotated[Instant, AfterValidator(_after_start)] | None = None
-    retention_days: Annotated[float | None, AfterValidator(_kept)] = Field(
+    retention_days: Annotated[float | None, AfterValidator(_outlasts_window)] = Field(
         default=None,
         ge=0.1,
         le=3650,
@@ -281,16 +245,11 @@ class JobSpec(Model):
         default=None, description="Write-only. Requests are signed with both while receivers switch to the new one."
     )
 
-    def to_definition(self, stored: Definition | None, *, complete: bool = False) -> Definition:
-        """The definition. A placeholder, or a signing secret that the document omits, takes its value from `stored`.
-
-        `complete`: the document is the whole job, so that an omitted signing secret is removed. Raises `InvalidInput` for
-        a placeholder without a stored secret.
-        """
+    def to_wanted(self, *, complete: bool = False) -> WantedJob:
+        """The value. `complete`: the document is the whole job, so that an omitted signing secret is removed."""
         body, kind = encode_body(self.body)
         host = parse_target(self.api).host_port
-        plain, secret = split_headers(self.headers, stored)
-        return Definition(
+        definition = Definition(
             schedule=self.schedule,
             url=self.api,
             lane=lane_of(host),
@@ -299,13 +258,11 @@ class JobSpec(Model):
             name=self.name,
             description=self.description,
             tags=tuple(self.tags),
-            headers=plain,
-            secret_headers=secret,
-            auth=None if self.auth is None else self.auth.to_auth(stored),
+            headers=tuple((name, value) for name, value in self.headers.items() if isinstance(value, str)),
             body=body,
             body_kind=kind,
             timeout_seconds=self.timeout_seconds,
-            retry=_retry(self.retry),
+            retry=self.retry.to_retry_policy(),
             success_codes=None if self.success_codes is None else tuple(self.success_codes),
             catch_up=self.catch_up,
             catch_up_window_seconds=self.catch_up_window_seconds,
@@ -315,31 +272,23 @@ class JobSpec(Model):
             end_ms=self.end_at,
             retention_days=self.retention_days,
             alerts=None if self.alerts is None else self.alerts.to_json(),
-            signing_secret=self._signed_with("signing_secret", stored, whole=complete),
-            previous_signing_secret=self._signed_with("previous_signing_secret", stored, whole=complete),
             queue=self.queue,
             limits=Limits(self.max_per_second, self.max_concurrent),
         )
+        return WantedJob(
+            definition=definition,
+            secret_headers=tuple((name, value) for name, value in self.headers.items() if not isinstance(value, str)),
+            auth=None if self.auth is None else self.auth.to_wanted(),
+            signing_secret=self._signing_secret("signing_secret", complete=complete),
+            previous_signing_secret=self._signing_secret("previous_signing_secret", complete=complete),
+            alert_channels=() if self.alerts is None else tuple(self.alerts.channels),
+        )
 
-    def _signed_with(self, field: str, kept: Definition | None, *, whole: bool) -> str | None:
-        given = getattr(self, field)
-        old: str | None = None if kept is None else getattr(kept, field)
-        if isinstance(given, SecretValue):
-            return given.value
-        if isinstance(given, KeepSecret) and old is None:
-            raise InvalidInput([Fault(to_camel(field), NO_STORED_SECRET)])
-        return old if isinstance(given, KeepSecret) or not (whole or field in self.model_fields_set) else None
-
-
-def _retry(spec: RetrySpec) -> RetryPolicy:
-    return RetryPolicy(
-        spec.max_attempts,
-        spec.initial_delay_seconds,
-        spec.multiplier,
-        spec.max_delay_seconds,
-        spec.jitter,
-        spec.max_age_seconds,
-    )
+    def _signing_secret(self, field: str, *, complete: bool) -> WantedSecret | None:
+        if not complete and field not in self.model_fields_set:
+            return KEEP_IF_STORED
+        secret: WantedSecret | None = getattr(self, field)
+        return secret
 
 
 def encode_body(body: Any) -> tuple[bytes, str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from cluster.core.job.definition import Auth, Definition
+    from cluster.core.job.wanted import WantedJob
     from cluster.core.targets import IPNetwork
 
 MAX_FAULTS = 100
@@ -70,13 +71,29 @@ class DocumentLimits:
         return {
             "networks": self.networks,
             "longest_window": min(WINDOW_LIMIT, window),
-            "sealing": self.can_encrypt,
-            "mail": self.can_mail,
+            "can_encrypt": self.can_encrypt,
+            "can_mail": self.can_mail,
         }
 
 
-def read_spec(value: Any, context: dict[str, Any]) -> JobSpec:
+def read_job(value: Any, context: dict[str, Any]) -> WantedJob:
     """The job in a JSON value. Raises `InvalidInput` with all faults."""
+    return _spec(value, context).to_wanted()
+
+
+def apply_patch(definition: Definition, patch: dict[str, Any], context: dict[str, Any]) -> WantedJob:
+    """The job after a merge patch of a stored definition. Raises `InvalidInput` with all faults."""
+    return _spec(merge_patch(job_document(definition, write_only=True), patch), context).to_wanted(complete=True)
+
+
+def channels_in_patch(patch: dict[str, Any]) -> list[str]:
+    """The channels that the alert rules of a merge patch name; none if they are not a list of names."""
+    rules = patch.get("alerts")
+    named = rules.get("channels") if isinstance(rules, dict) else None
+    return named if isinstance(named, list) and all(isinstance(name, str) for name in named) else []
+
+
+def _spec(value: Any, context: dict[str, Any]) -> JobSpec:
     try:
         return JobSpec.model_validate(value, context=context)
     except ValidationError as exc:

@@ -5,24 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from cluster.core.documents import secret_marks
 from cluster.core.documents.header_rules import HEADER_NAME, HEADER_VALUE, is_reserved
-from cluster.core.documents.secret_marks import NEEDS_KEY, KeepSecret, SecretValue
-from cluster.core.errors import Fault, InvalidInput
+from cluster.core.documents.secret_marks import NEEDS_KEY
 from cluster.core.execution import templates
-from cluster.core.job.definition import Auth
-
-if TYPE_CHECKING:
-    from cluster.core.job.definition import Definition
+from cluster.core.job.wanted import KeepSecret, SecretValue, WantedAuth
 
 HEADERS_LIMIT = 16 * 1024
 SECRET_LIMIT = 4096
-NO_STORED_SECRET = "has no stored secret: send its value instead of the placeholder"  # noqa: S105 - a message
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*\Z")
 
@@ -34,7 +29,7 @@ def invalid(message: str) -> PydanticCustomError:
 
 def require_secret_key(info: ValidationInfo) -> None:
     """Raises a fault if this node has no key to store secrets with."""
-    if not (info.context or {}).get("sealing", True):
+    if not (info.context or {}).get("can_encrypt", True):
         raise invalid(NEEDS_KEY)
 
 
@@ -47,20 +42,20 @@ def _header_name(name: str) -> str:
 
 
 def _header_value(value: Any, info: ValidationInfo) -> str | SecretValue | KeepSecret:
-    found = secret_marks.parse_secret(value)
-    if found is None:
+    parsed = secret_marks.parse_secret(value)
+    if parsed is None:
         raise invalid('must be a string, or {"secret": "..."} for a value that is never shown')
-    if isinstance(found, KeepSecret):
-        return found
-    if isinstance(found, SecretValue):
+    if isinstance(parsed, KeepSecret):
+        return parsed
+    if isinstance(parsed, SecretValue):
         require_secret_key(info)
-    if not HEADER_VALUE.match(found if isinstance(found, str) else found.value):
+    if not HEADER_VALUE.match(parsed if isinstance(parsed, str) else parsed.value):
         raise invalid("must be printable Latin-1 without spaces at its start or end (RFC 9110)")
-    if isinstance(found, str) and (name := templates.unknown_name(found)) is not None:
+    if isinstance(parsed, str) and (name := templates.unknown_name(parsed)) is not None:
         raise invalid(templates.unknown_name_message(name))
-    if isinstance(found, SecretValue) and not found.value:
+    if isinstance(parsed, SecretValue) and not parsed.value:
         raise invalid("must not be an empty secret")
-    return found
+    return parsed
 
 
 HeaderValue = Annotated[Any, AfterValidator(_header_value), WithJsonSchema(secret_marks.SCHEMA)]
@@ -83,21 +78,21 @@ Headers = Annotated[
 ]
 
 
-def _hidden(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
-    found = secret_marks.parse_secret(value)
+def _secret_text(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
+    parsed = secret_marks.parse_secret(value)
     if value is None:
         return None
-    if isinstance(found, KeepSecret):
-        return found
+    if isinstance(parsed, KeepSecret):
+        return parsed
     require_secret_key(info)
-    text = found.value if isinstance(found, SecretValue) else found
+    text = parsed.value if isinstance(parsed, SecretValue) else parsed
     if not text or len(text) > SECRET_LIMIT or not _PRINTABLE.match(text):
         raise invalid(f"must be a string of 1 to {SECRET_LIMIT} characters without control characters")
     return SecretValue(text)
 
 
 SecretText = Annotated[
-    Any, AfterValidator(_hidden), WithJsonSchema({"anyOf": [*secret_marks.SCHEMA["anyOf"], {"type": "null"}]})
+    Any, AfterValidator(_secret_text), WithJsonSchema({"anyOf": [*secret_marks.SCHEMA["anyOf"], {"type": "null"}]})
 ]
 
 
@@ -108,11 +103,11 @@ class AuthSpec(BaseModel):
 
     type: Literal["basic", "bearer"]
     username: str | None = Field(default=None, max_length=256)
-    password: SecretText = Field(default=None, description='Never shown again: reads back as `{"secret": true}`.')
-    token: SecretText = Field(default=None, description='Never shown again: reads back as `{"secret": true}`.')
+    password: SecretText = Field(default=None, description='Never shown: reads as `{"secret": true}`.')
+    token: SecretText = Field(default=None, description='Never shown: reads as `{"secret": true}`.')
 
     @model_validator(mode="after")
-    def _fits(self) -> AuthSpec:
+    def _has_its_fields(self) -> AuthSpec:
         if self.type == "basic":
             if self.username is None or self.password is None or self.token is not None:
                 raise invalid("of type basic must have username and password, and no token")
@@ -125,25 +120,20 @@ class AuthSpec(BaseModel):
                 raise invalid("must have a token of printable ASCII without spaces (RFC 6750)")
         return self
 
-    def to_auth(self, stored: Definition | None) -> Auth:
-        """The value. A placeholder takes its secret from `stored`. Raises `InvalidInput`."""
-        name, given = ("password", self.password) if self.type == "basic" else ("token", self.token)
-        if isinstance(given, SecretValue):
-            return Auth(self.type, self.username or "", given.value)
-        old = None if stored is None else stored.auth
-        if old is None or old.kind != self.type:
-            raise InvalidInput([Fault(f"auth.{name}", NO_STORED_SECRET)])
-        return Auth(self.type, self.username or "", old.secret)
+    def to_wanted(self) -> WantedAuth:
+        """The value."""
+        secret = self.password if self.type == "basic" else self.token
+        return WantedAuth(self.type, self.username or "", secret)
 
 
-def _signing(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
-    found = secret_marks.parse_secret(value)
+def _signing_secret(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | None:
+    parsed = secret_marks.parse_secret(value)
     if value is None:
         return None
-    if isinstance(found, KeepSecret):
-        return found
+    if isinstance(parsed, KeepSecret):
+        return parsed
     require_secret_key(info)
-    secret = found.value if isinstance(found, SecretValue) else found or ""
+    secret = parsed.value if isinstance(parsed, SecretValue) else parsed or ""
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):
@@ -155,28 +145,6 @@ def _signing(value: Any, info: ValidationInfo) -> SecretValue | KeepSecret | Non
 
 SigningSecret = Annotated[
     Any,
-    AfterValidator(_signing),
+    AfterValidator(_signing_secret),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": "^whsec_", "maxLength": 128}, {"type": "null"}]}),
 ]
-
-
-def split_headers(
-    headers: dict[str, Any], stored: Definition | None
-) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    """The plain headers and the secret ones. A placeholder takes its secret from `stored`. Raises `InvalidInput`."""
-    old = {} if stored is None else {name.lower(): value for name, value in stored.secret_headers}
-    plain: list[tuple[str, str]] = []
-    secret: list[tuple[str, str]] = []
-    faults: list[Fault] = []
-    for name, value in headers.items():
-        if isinstance(value, str):
-            plain.append((name, value))
-        elif isinstance(value, SecretValue):
-            secret.append((name, value.value))
-        elif name.lower() in old:
-            secret.append((name, old[name.lower()]))
-        else:
-            faults.append(Fault(f"headers.{name}", NO_STORED_SECRET))
-    if faults:
-        raise InvalidInput(faults)
-    return tuple(plain), tuple(secret)

@@ -5,8 +5,9 @@ A client that sends the placeholder back keeps the stored secret.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from cluster.core.job.wanted import KEEP_SECRET, KeepSecret, SecretValue
 
 LOCKED_PREFIX = "\0"
 """The first character of a secret that this node cannot decrypt. No value of a user may start with it."""
@@ -23,21 +24,6 @@ SCHEMA: dict[str, Any] = {
         },
     ]
 }
-
-
-@dataclass(frozen=True, slots=True)
-class SecretValue:
-    """A new secret."""
-
-    value: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class KeepSecret:
-    """The placeholder: the stored secret is kept."""
-
-
-KEEP_SECRET = KeepSecret()
 
 
 def parse_secret(value: Any) -> str | SecretValue | KeepSecret | None:

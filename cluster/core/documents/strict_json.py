@@ -34,7 +34,9 @@ def loads(raw: bytes) -> Any:
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and is_deeper_than(value, MAX_DEPTH):
         raise InvalidInput([Fault("", f"must not have more than {MAX_DEPTH} levels of nesting")])
     try:
-        json.loads(raw, object_pairs_hook=_once, parse_int=_whole, parse_float=_fraction)
+        json.loads(
+            raw, object_pairs_hook=_reject_duplicates, parse_int=_reject_long_integer, parse_float=_accept_fraction
+        )
     except _Refused as exc:
         raise InvalidInput([Fault("", str(exc))]) from exc
     return value
@@ -55,17 +57,17 @@ def is_deeper_than(value: Any, depth: int) -> bool:
     return any(isinstance(v, dict | list) for v in level)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> None:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
     if len(pairs) != len({name for name, _ in pairs}):
         names = [name for name, _ in pairs]
         twice = next(n for i, n in enumerate(names) if n in names[:i])
         raise _Refused(f"the name '{twice[:64]}' is used twice in one object")
 
 
-def _whole(digits: str) -> None:
+def _reject_long_integer(digits: str) -> None:
     if len(digits) > 20 or not _LEAST <= int(digits) <= _MOST:
         raise _Refused(f"the number {digits[:24]} has more than 64 bits; write it as a string")
 
 
-def _fraction(_digits: str) -> None:
+def _accept_fraction(_digits: str) -> None:
     return None

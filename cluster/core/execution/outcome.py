@@ -87,7 +87,14 @@ def outcome(execution: Execution, job: Job, result: AttemptResult) -> tuple[Endi
 
     def ending(event: Event, reason: str | None) -> Ending:
         state = next_state(execution.state, event)
-        return Ending(execution, state, result.now_ms, result.attempts, reason, result.drift_ms)
+        return Ending(
+            execution=execution,
+            state=state,
+            ended_ms=result.now_ms,
+            attempts=result.attempts,
+            reason=reason,
+            drift_ms=result.drift_ms,
+        )
 
     if verdict is Verdict.SUCCESS:
         return ending(Event.SUCCESS, None), verdict
@@ -96,10 +103,10 @@ def outcome(execution: Execution, job: Job, result: AttemptResult) -> tuple[Endi
         return ending(Event.REFUSED, f"{why} (Gone), so the job was paused"), verdict
     if verdict is Verdict.REFUSED:
         return ending(Event.REFUSED, why), verdict
-    again = next_retry(job.retry, last.number, jitter=result.jitter, retry_after_seconds=result.retry_after_seconds)
-    if again is None:
+    retry = next_retry(job.retry, last.number, jitter=result.jitter, retry_after_seconds=result.retry_after_seconds)
+    if retry is None:
         return ending(Event.EXHAUST, _exhausted(last.number, last)), verdict
-    send_ms = round_up_to_grain(result.now_ms + again.delay_ms)
+    send_ms = round_up_to_grain(result.now_ms + retry.delay_ms)
     old = max_age_reason(execution, job, send_ms)
     if old is not None:
         reason = f"{last.number} attempts, then {old}; the last one: {why}"

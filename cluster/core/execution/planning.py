@@ -34,7 +34,7 @@ class Plan:
 class Grouping:
     """How executions become batches: at most `size` each, claimable `prefetch_ms` before they are sent.
 
-    Late work is grouped by lane alone, in order of due time: it goes out as soon as it is claimed.
+    Late work is grouped by lane only, in order of due time: it is sent as soon as it is claimed.
     """
 
     size: int

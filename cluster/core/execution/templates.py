@@ -37,7 +37,7 @@ def unknown_name_in(value: Any) -> str | None:
 
 def unknown_name_message(name: str) -> str:
     """The fault of an unknown name."""
-    allowed = ", ".join(f"{{{{{known}}}}}" for known in NAMES)
+    allowed = ", ".join(f"{{{{{n}}}}}" for n in NAMES)
     return f"contains the unknown name {{{{{name}}}}}; use {allowed}"
 
 

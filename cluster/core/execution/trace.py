@@ -58,40 +58,49 @@ def _attempt_id(execution_id: str, number: int, token: int) -> str:
     return _span_id(execution_id, f"{number}.{token}")
 
 
-def traceparent(execution_id: str, number: int, token: int, trace: SpanCollector | None) -> str:
+def traceparent(execution_id: str, number: int, token: int, collector: SpanCollector | None) -> str:
     """The `traceparent` header of one attempt, flagged as sampled if its trace is collected."""
     of = trace_id(execution_id)
-    flag = "01" if trace is not None and trace.wants(of) else "00"
+    flag = "01" if collector is not None and collector.wants(of) else "00"
     return f"00-{of}-{_attempt_id(execution_id, number, token)}-{flag}"
 
 
 def materialise_spans(
-    executions: Sequence[Execution], trace: SpanCollector, start_ms: float, end_ms: float
+    executions: Sequence[Execution], collector: SpanCollector, start_ms: float, end_ms: float
 ) -> list[Span]:
     """One span for each execution that the leader materialised between the two instants."""
     spans = []
     for e in executions:
         of = trace_id(e.id)
-        if trace.wants(of):
+        if collector.wants(of):
             root = _span_id(e.id, "execution")
             span_id = _span_id(e.id, "materialise")
-            spans.append(Span(of, span_id, root, "materialise", start_ms, end_ms, {"horae.batch": e.batch}))
+            span = Span(
+                trace_id=of,
+                span_id=span_id,
+                parent_id=root,
+                name="materialise",
+                start_ms=start_ms,
+                end_ms=end_ms,
+                attributes={"horae.batch": e.batch},
+            )
+            spans.append(span)
     return spans
 
 
-def final_spans(ending: Ending, taken_ms: int, recorded_ms: int) -> list[Span]:
+def final_spans(ending: Ending, claimed_ms: int, recorded_ms: int) -> list[Span]:
     """The spans of a final execution: the whole execution, its attempts, the time between claim and first attempt, and
     the record. The node that recorded it emits them.
 
-    `taken_ms` is when that node claimed it; 0 if unknown.
+    `claimed_ms` is when that node claimed it; 0 if unknown.
     """
     e = ending.execution
     of, root = trace_id(e.id), _span_id(e.id, "execution")
     spans = [_attempt(e.id, of, root, a) for a in ending.attempts]
-    if taken_ms:
-        first = min([a.sent_ms for a in ending.attempts if a.sent_ms >= taken_ms], default=ending.ended_ms)
-        spans.append(Span(of, _span_id(e.id, f"held {taken_ms}"), root, "held", taken_ms, max(taken_ms, first)))
-    spans.append(Span(of, _span_id(e.id, f"record {recorded_ms}"), root, "record", ending.ended_ms, recorded_ms))
+    if claimed_ms:
+        first = min([a.sent_ms for a in ending.attempts if a.sent_ms >= claimed_ms], default=ending.ended_ms)
+        spans.append(_part(e.id, "held", claimed_ms, claimed_ms, max(claimed_ms, first)))
+    spans.append(_part(e.id, "record", recorded_ms, ending.ended_ms, recorded_ms))
     attributes: dict[str, Value] = {
         "horae.job": e.job_id,
         "horae.execution": e.id,
@@ -102,10 +111,29 @@ def final_spans(ending: Ending, taken_ms: int, recorded_ms: int) -> list[Span]:
     if ending.drift_ms is not None:
         attributes["horae.drift_ms"] = ending.drift_ms
     start = min(s.start_ms for s in spans)
-    name = "execution"
-    failed = ending.reason if ending.state.value in ("failed", "dead") else None
-    spans.append(Span(of, root, None, name, min(start, e.due_ms), max(recorded_ms, start), attributes, failed))
-    return spans
+    whole = Span(
+        trace_id=of,
+        span_id=root,
+        parent_id=None,
+        name="execution",
+        start_ms=min(start, e.due_ms),
+        end_ms=max(recorded_ms, start),
+        attributes=attributes,
+        error=ending.reason if ending.state.value in ("failed", "dead") else None,
+    )
+    return [*spans, whole]
+
+
+def _part(execution_id: str, name: str, key_ms: int, start_ms: int, end_ms: int) -> Span:
+    """A part of an execution. `key_ms` distinguishes it from the same part on another node."""
+    return Span(
+        trace_id=trace_id(execution_id),
+        span_id=_span_id(execution_id, f"{name} {key_ms}"),
+        parent_id=_span_id(execution_id, "execution"),
+        name=name,
+        start_ms=start_ms,
+        end_ms=end_ms,
+    )
 
 
 def _attempt(execution_id: str, of: str, root: str, a: Attempt) -> Span:
@@ -114,5 +142,14 @@ def _attempt(execution_id: str, of: str, root: str, a: Attempt) -> Span:
     if a.status is not None:
         attributes["http.response.status_code"] = a.status
     error = a.error or (None if a.status is not None and 200 <= a.status < 300 else f"status {a.status}")
-    span_id = _attempt_id(execution_id, a.number, a.token)
-    return Span(of, span_id, root, "attempt", a.sent_ms, a.sent_ms + a.duration_ms, attributes, error, outgoing=True)
+    return Span(
+        trace_id=of,
+        span_id=_attempt_id(execution_id, a.number, a.token),
+        parent_id=root,
+        name="attempt",
+        start_ms=a.sent_ms,
+        end_ms=a.sent_ms + a.duration_ms,
+        attributes=attributes,
+        error=error,
+        outgoing=True,
+    )

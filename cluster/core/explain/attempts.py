@@ -1,7 +1,7 @@
-"""The requests of one execution, told: what was sent when, by whom, and why once more.
+"""The requests of one execution in sentences: which node sent which attempt when, and why there was another.
 
-A token grows by one at every claim and is carried on over moves, so a gap between two tokens is a claim that left no
-result behind: its node died, froze, or handed the work back.
+The token of an execution grows with every claim and is carried over moves. So a gap between two tokens is a claim without
+a result: its node died, was frozen, or released the batch.
 """
 
 from __future__ import annotations
@@ -20,52 +20,53 @@ if TYPE_CHECKING:
 LATE_MS = 1000
 
 
-def attempt_sentences(run: ExecutionView, nodes: AbstractSet[str], most: int) -> list[Sentence]:
-    """A sentence for each request, and one between two that says why there was another."""
-    if not run.attempts:
+def attempt_sentences(execution: ExecutionView, nodes: AbstractSet[str], max_attempts: int) -> list[Sentence]:
+    """A sentence for each request, and one between two requests that says why there was another."""
+    if not execution.attempts:
         return []
-    attempts = sorted(run.attempts, key=lambda a: a.sent_ms)
+    attempts = sorted(execution.attempts, key=lambda a: a.sent_ms)
     first = attempts[0]
-    told = []
+    sentences = []
     if first.number == 1 and first.token > 1:
-        told.append(Sentence(first.sent_ms, _unheard(first.token - 1)))
-    told.append(_request(first, run.drift_ms, most))
+        sentences.append(Sentence(first.sent_ms, _lost_claims(first.token - 1)))
+    sentences.append(_request(first, execution.drift_ms, max_attempts))
     for a, b in pairwise(attempts):
-        told.append(Sentence(b.sent_ms, _again(a, b, nodes)))
-        told.append(_request(b, None, most))
-    return told
+        sentences.append(Sentence(b.sent_ms, _why_another(a, b, nodes)))
+        sentences.append(_request(b, None, max_attempts))
+    return sentences
 
 
-def _request(a: Attempt, drift_ms: int | None, most: int) -> Sentence:
+def _request(a: Attempt, drift_ms: int | None, max_attempts: int) -> Sentence:
     late = f", {duration_text(drift_ms)} late" if drift_ms is not None and drift_ms >= LATE_MS else ""
-    what = f"{a.node} sent attempt {a.number} of at most {max(most, a.number)} (token {a.token}){late}"
+    request = f"{a.node} sent attempt {a.number} of at most {max(max_attempts, a.number)} (token {a.token}){late}"
+    took = duration_text(a.duration_ms)
     if a.error is not None:
         detail = f" ({a.detail})" if a.detail else ""
-        return Sentence(a.sent_ms, f"{what}; no answer after {duration_text(a.duration_ms)}: {a.error}{detail}")
-    return Sentence(a.sent_ms, f"{what}; the target answered {a.status} after {duration_text(a.duration_ms)}")
+        return Sentence(a.sent_ms, f"{request}; no answer after {took}: {a.error}{detail}")
+    return Sentence(a.sent_ms, f"{request}; the target answered {a.status} after {took}")
 
 
-def _unheard(claims: int) -> str:
+def _lost_claims(claims: int) -> str:
     times = "once" if claims == 1 else f"{claims} times"
     return (
-        f"before this it had been claimed {times} without a result: a node died or froze and its lease ended, or it handed "
-        "the work back; if a request had left by then, the target saw it twice"
+        f"before this it was claimed {times} without a result: a node died or was frozen until its lease expired, or it "
+        "released the batch; if it had sent a request, the target received the request twice"
     )
 
 
-def _again(a: Attempt, b: Attempt, nodes: AbstractSet[str]) -> str:
+def _why_another(a: Attempt, b: Attempt, nodes: AbstractSet[str]) -> str:
     if b.number > a.number:
-        gap = b.token - a.token - 1
+        claims = b.token - a.token - 1
         waited = duration_text(max(0, b.sent_ms - a.sent_ms - a.duration_ms))
         text = f"retried {waited} after that, by the job's retry policy"
-        return text if gap <= 0 else f"{text}; {_unheard(gap)}"
+        return text if claims <= 0 else f"{text}; {_lost_claims(claims)}"
     if b.token <= a.token:
-        return "somebody asked to send it again, with fresh attempts"
-    gone = "" if a.node in nodes else ", which is no longer among the nodes,"
+        return "a replay was requested; its attempts are counted from 1"
+    absent = "" if a.node in nodes else ", which is no longer among the nodes,"
     if a.sent_ms + a.duration_ms > b.sent_ms:
-        why = f"{a.node}{gone} was still waiting for its answer when its lease (token {a.token}) ended: it did not renew it"
+        why = f"{a.node}{absent} was waiting for the answer when its lease (token {a.token}) expired without renewal"
     else:
-        why = f"{a.node}{gone} had its answer but did not record it before its lease (token {a.token}) ended"
+        why = f"{a.node}{absent} did not record the answer before its lease (token {a.token}) expired"
     return (
         f"delivered twice: {why}; {b.node} claimed the batch (token {b.token}) and sent it again under the same "
         "Idempotency-Key"

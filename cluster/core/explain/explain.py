@@ -1,6 +1,6 @@
-"""Why a job did or did not run: facts in, sentences with times out. Pure; `cluster.usecases.explain` gathers the facts.
+"""Why a job did or did not run: facts in, sentences with times out. Pure; `cluster.usecases.explain` reads the facts.
 
-Every sentence says only what the facts show. Where the records leave several causes open, the sentence names them all.
+A sentence says only what the facts show. If they leave several causes open, the sentence names all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class LeaderFacts:
-    """The leader as the database knows it. Instants in ms."""
+    """The leader as the lease document names it. Instants in ms."""
 
     node: str | None = None
     renewed_ms: int | None = None
@@ -31,7 +31,7 @@ class LeaderFacts:
 
 @dataclass(frozen=True, slots=True)
 class BatchFacts:
-    """The batch an owed execution names. Instants in ms."""
+    """The batch that an owed execution names. Instants in ms."""
 
     id: str
     owner: str | None
@@ -43,7 +43,7 @@ class BatchFacts:
 
 @dataclass(frozen=True, slots=True)
 class BreakerFacts:
-    """The breaker of the job's host, if it is not closed. Instants in ms."""
+    """The circuit breaker of the job's host, if it is not closed. Instants in ms."""
 
     host: str
     opened_ms: int
@@ -53,38 +53,38 @@ class BreakerFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """What is the case now, whatever is asked about."""
+    """The state of the cluster now."""
 
     now_ms: int
     leader: LeaderFacts = field(default_factory=LeaderFacts)
     nodes: frozenset[str] = frozenset()
-    """Nodes whose heartbeat is fresh."""
+    """The nodes with a recent heartbeat."""
     retention_days: float = 7.0
     breaker: BreakerFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OccurrenceFacts:
-    """One occurrence that is asked about, and what the database has on it."""
+    """One occurrence, and what the database holds about it."""
 
     due_ms: int
     execution: ExecutionView | None = None
-    """Also a range of missed ones that covers it."""
+    """Its execution, or a range of missed occurrences that covers it."""
     batch: BatchFacts | None = None
     overlapping: ExecutionView | None = None
-    """The run that was under way when this one was skipped."""
+    """The execution that was not finished when this one was skipped."""
     caught_up_to_ms: int | None = None
-    """It lies in a range that is being caught up, which has come so far."""
+    """Catch-up of a range with this occurrence is in progress and has reached this instant."""
     written_to_ms: int | None = None
-    """Everything before this instant has been written down for its schedule; None: the schedule has no row."""
+    """The occurrences of its schedule are materialised up to this instant. None: the schedule has no row."""
     unsettled: bool = False
-    """The leader has not looked at the job's last change yet."""
+    """The leader has not settled the job's last change yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer for one occurrence. `state` is the execution's, or `notDue`, `paused`, `absent`, `ahead`, `expired`,
-    `waiting`, `unknown`.
+    """The answer for one occurrence. `state` is the execution's, or `notDue`, `paused`, `deleted`, `absent`, `ahead`,
+    `expired`, `waiting`, `unknown`.
     """
 
     state: str
@@ -95,218 +95,228 @@ class Explanation:
 
 
 def explain_not_due(
-    job: StoredJob, spans: list[ActivePeriod], at_ms: int, held: ActivePeriod | IdlePeriod, now_ms: int
+    job: StoredJob, periods: list[ActivePeriod], at_ms: int, period: ActivePeriod | IdlePeriod, now_ms: int
 ) -> Explanation:
-    """Nothing was due at `at_ms`: why."""
-    if isinstance(held, IdlePeriod):
-        return _gap(job, held, at_ms)
-    before = held.last_before(at_ms, now_ms)
-    schedule = held.parsed
+    """Why nothing was due at `at_ms`, an instant in `period`."""
+    if isinstance(period, IdlePeriod):
+        return _idle(job, period, at_ms)
+    before = period.last_before(at_ms, now_ms)
+    schedule = period.parsed
     following = schedule.next_after(at_ms)
-    told = [Sentence(held.from_ms, f"`{schedule_text(held)}` held from then on")]
-    if held.start_ms is not None and at_ms < held.start_ms:
-        told.append(Sentence(held.start_ms, "its startAt: nothing is owed before"))
-    if held.end_ms is not None and at_ms > held.end_ms:
-        told.append(Sentence(held.end_ms, "its endAt: nothing is owed after"))
+    sentences = [Sentence(period.from_ms, f"the schedule `{schedule_text(period)}` took effect")]
+    if period.start_ms is not None and at_ms < period.start_ms:
+        sentences.append(Sentence(period.start_ms, "startAt: the job owes nothing before it"))
+    if period.end_ms is not None and at_ms > period.end_ms:
+        sentences.append(Sentence(period.end_ms, "endAt: the job owes nothing after it"))
         following = None
     if before is not None:
-        told.append(Sentence(before, "the last occurrence before"))
+        sentences.append(Sentence(before, "the previous occurrence"))
     if following is not None:
-        told.append(Sentence(following, "the next occurrence after"))
-    told += [Sentence(at, text) for at, text in schedule_changes(spans, at_ms - DAY_MS, at_ms + DAY_MS)]
-    if held.owes(at_ms) and schedule.is_occurrence(at_ms):
-        why = "the change or resumption that made it owe took effect just after"
-    elif not held.owes(at_ms):
-        why = "that lies outside its startAt and endAt"
+        sentences.append(Sentence(following, "the next occurrence"))
+    sentences += [Sentence(at, text) for at, text in schedule_changes(periods, at_ms - DAY_MS, at_ms + DAY_MS)]
+    if period.owes(at_ms) and schedule.is_occurrence(at_ms):
+        why = "the change or the resume after which the job owes it took effect just after"
+    elif not period.owes(at_ms):
+        why = "that is outside its startAt and endAt"
     else:
-        why = f"its schedule `{schedule_text(held)}` has no occurrence then"
-    return Explanation("notDue", f"It was not due at {format_instant(at_ms)}: {why}.", _ordered(told))
+        why = f"its schedule `{schedule_text(period)}` has no occurrence then"
+    return Explanation("notDue", f"It was not due at {format_instant(at_ms)}: {why}.", _ordered(sentences))
 
 
-def _gap(job: StoredJob, gap: IdlePeriod, at_ms: int) -> Explanation:
-    told = []
-    if gap.from_ms is None:
+def _idle(job: StoredJob, period: IdlePeriod, at_ms: int) -> Explanation:
+    at = format_instant(at_ms)
+    sentences = []
+    if period.from_ms is None:
         if at_ms < job.created_ms:
-            told.append(Sentence(job.created_ms, "the job was created"))
-            return Explanation("absent", f"The job did not exist at {format_instant(at_ms)}.", tuple(told))
-        if gap.to_ms is not None:
-            told.append(Sentence(gap.to_ms, "it began to owe what its schedule says"))
-        return Explanation(
-            "absent",
-            f"At {format_instant(at_ms)} the job owed nothing yet, or what it owed then is no longer kept.",
-            tuple(told),
-        )
-    lasting = gap.to_ms is None
-    deleted = lasting and job.state is JobState.DELETED
-    told.append(Sentence(gap.from_ms, "the job was deleted" if deleted else "the job was paused"))
-    if lasting and job.state_reason:
-        told.append(Sentence(None, f"the reason given: {job.state_reason}"))
-    if gap.to_ms is not None:
-        recreated = job.created_ms > gap.from_ms
-        told.append(Sentence(gap.to_ms, "it was made anew" if recreated else "it was resumed, and owes from then on"))
-    what = "deleted" if deleted else "paused"
-    return Explanation(
-        what,
-        f"The job was {what} at {format_instant(at_ms)}: it owed nothing, and nothing is caught up for that.",
-        tuple(told),
-    )
+            sentences.append(Sentence(job.created_ms, "the job was created"))
+            return Explanation("absent", f"The job did not exist at {at}.", tuple(sentences))
+        if period.to_ms is not None:
+            sentences.append(Sentence(period.to_ms, "the job began to owe occurrences"))
+        summary = f"At {at} the job owed nothing yet, or its schedule of that time is no longer stored."
+        return Explanation("absent", summary, tuple(sentences))
+    ongoing = period.to_ms is None
+    state = "deleted" if ongoing and job.state is JobState.DELETED else "paused"
+    sentences.append(Sentence(period.from_ms, f"the job was {state}"))
+    if ongoing and job.state_reason:
+        sentences.append(Sentence(None, f"the reason: {job.state_reason}"))
+    if period.to_ms is not None:
+        recreated = job.created_ms > period.from_ms
+        text = "it was created again" if recreated else "it was resumed, and owes occurrences from then on"
+        sentences.append(Sentence(period.to_ms, text))
+    summary = f"The job was {state} at {at}: it owed nothing then, and there is no catch-up for that time."
+    return Explanation(state, summary, tuple(sentences))
 
 
 def explain(
-    job: StoredJob, spans: list[ActivePeriod], span: ActivePeriod | None, asked: OccurrenceFacts, now: ClusterFacts
+    job: StoredJob, periods: list[ActivePeriod], period: ActivePeriod | None, facts: OccurrenceFacts, now: ClusterFacts
 ) -> Explanation:
-    """One occurrence that was due, or a run that was asked for."""
-    run = asked.execution
-    told: list[Sentence] = []
-    if run is not None and run.trigger and run.due_ms % 1000:
-        told.append(Sentence(run.due_ms, "somebody asked for this run, whatever the schedule says"))
-    elif span is not None:
-        told.append(
-            Sentence(
-                asked.due_ms, f"it was due by `{schedule_text(span)}`{local_time_text(asked.due_ms, span.timezone)}"
-            )
-        )
+    """Why one occurrence that was due, or a run by hand, has its present state."""
+    execution = facts.execution
+    if execution is not None and execution.trigger and execution.due_ms % 1000:
+        cause = Sentence(execution.due_ms, "the run was requested by hand, independent of the schedule")
     else:
-        told.append(Sentence(asked.due_ms, "it was due by a schedule that is no longer kept"))
-    found = _unrecorded(asked, now, told) if run is None else _recorded(job, spans, asked, run, now)
+        verb = "it is due" if execution is None and facts.due_ms > now.now_ms else "it was due"
+        if period is not None:
+            by = f"by `{schedule_text(period)}`{local_time_text(facts.due_ms, period.timezone)}"
+        else:
+            by = "by a schedule that is no longer stored"
+        cause = Sentence(facts.due_ms, f"{verb} {by}")
+    answer = (
+        _unrecorded(facts, now)
+        if execution is None
+        else _recorded(job.definition.retry.max_attempts, periods, facts, execution, now)
+    )
     return replace(
-        found,
-        sentences=_ordered([*told, *found.sentences]),
-        due_ms=asked.due_ms,
-        execution=None if run is None else run.id,
+        answer,
+        sentences=_ordered([cause, *answer.sentences]),
+        due_ms=facts.due_ms,
+        execution=None if execution is None else execution.id,
     )
 
 
-def _ordered(told: list[Sentence]) -> tuple[Sentence, ...]:
-    """By time; what has none stays where it is, at the end."""
-    return tuple(sorted(told, key=lambda s: (s.at_ms is None, s.at_ms or 0)))
+def _ordered(sentences: list[Sentence]) -> tuple[Sentence, ...]:
+    """By time. A sentence without a time keeps its place at the end."""
+    return tuple(sorted(sentences, key=lambda s: (s.at_ms is None, s.at_ms or 0)))
 
 
 def _recorded(
-    job: StoredJob, spans: list[ActivePeriod], asked: OccurrenceFacts, run: ExecutionView, now: ClusterFacts
+    max_attempts: int, periods: list[ActivePeriod], facts: OccurrenceFacts, execution: ExecutionView, now: ClusterFacts
 ) -> Explanation:
-    told = _spread(run)
-    told += attempt_sentences(run, now.nodes, job.definition.retry.max_attempts)
-    ended = run.ended_ms
-    if run.state == "succeeded":
-        late = "" if run.drift_ms is None or run.drift_ms < 1000 else f", {duration_text(run.drift_ms)} late"
-        times = "at the first attempt" if len(run.attempts) == 1 else f"after {len(run.attempts)} requests"
-        return Explanation(run.state, f"It ran and succeeded {times}{late}.", tuple(told))
-    if run.state == "missed":
-        return _missed(run, told)
-    if run.state in ("failed", "dead"):
-        told.append(Sentence(ended, f"it ended as {run.state}: {run.reason}"))
-        word = "the target refused it" if run.state == "failed" else "it was given up"
-        return Explanation(run.state, f"It did not succeed: {word} ({run.reason}).", tuple(told))
-    if run.state == "cancelled":
-        until = ended if ended is not None else run.due_ms
-        told += [Sentence(at, text) for at, text in schedule_changes(spans, run.due_ms - DAY_MS, until + 1000)]
-        told.append(Sentence(ended, f"a node was about to send it and did not: {run.reason}"))
-        return Explanation(run.state, f"It was not sent: {run.reason}.", tuple(told))
-    if run.state == "skipped":
-        return _skipped(asked, run, told)
-    return _owed(asked, run, now, told)
+    sentences = _spread(execution)
+    sentences += attempt_sentences(execution, now.nodes, max_attempts)
+    ended, state, reason = execution.ended_ms, execution.state, execution.reason
+    if state == "succeeded":
+        drift = execution.drift_ms
+        late = "" if drift is None or drift < 1000 else f", {duration_text(drift)} late"
+        times = "at the first attempt" if len(execution.attempts) == 1 else f"after {len(execution.attempts)} requests"
+        return Explanation(state, f"It succeeded {times}{late}.", tuple(sentences))
+    if state == "missed":
+        return _missed(execution, sentences)
+    if state in ("failed", "dead"):
+        sentences.append(Sentence(ended, f"it ended as {state}: {reason}"))
+        how = "the target refused it" if state == "failed" else "it is dead"
+        return Explanation(state, f"It did not succeed: {how} ({reason}).", tuple(sentences))
+    if state == "cancelled":
+        until = ended if ended is not None else execution.due_ms
+        since = execution.due_ms - DAY_MS
+        sentences += [Sentence(at, text) for at, text in schedule_changes(periods, since, until + 1000)]
+        sentences.append(Sentence(ended, f"a node cancelled it before sending: {reason}"))
+        return Explanation(state, f"It was not sent: {reason}.", tuple(sentences))
+    if state == "skipped":
+        return _skipped(facts, execution, sentences)
+    return _owed(facts, execution, now, sentences)
 
 
-def _spread(run: ExecutionView) -> list[Sentence]:
-    if run.trigger or run.send_ms <= run.due_ms or run.attempts[1:]:
+def _spread(execution: ExecutionView) -> list[Sentence]:
+    if execution.trigger or execution.send_ms <= execution.due_ms or execution.attempts[1:]:
         return []
-    if run.state == "retrying":
-        return [Sentence(run.send_ms, "it is to be sent again then")]
-    by = duration_text(run.send_ms - run.due_ms)
-    return [Sentence(run.send_ms, f"its send time: spreadSeconds sets it {by} behind the due time, always the same")]
+    if execution.state == "retrying":
+        return [Sentence(execution.send_ms, "the send time of its retry")]
+    by = duration_text(execution.send_ms - execution.due_ms)
+    text = f"its send time: spreadSeconds delays the requests of this job by {by}"
+    return [Sentence(execution.send_ms, text)]
 
 
-def _missed(run: ExecutionView, told: list[Sentence]) -> Explanation:
-    if run.count > 1 and run.last_ms is not None:
-        until = f"{run.count} occurrences from then to {format_instant(run.last_ms)} were missed together"
-        told.append(Sentence(run.due_ms, until))
-    told.append(Sentence(run.ended_ms, f"the leader wrote them down as missed: {run.reason}"))
-    return Explanation("missed", f"It was missed: {run.reason}.", tuple(told))
+def _missed(execution: ExecutionView, sentences: list[Sentence]) -> Explanation:
+    recorded = "the leader recorded it as missed"
+    if execution.count > 1 and execution.last_ms is not None:
+        text = f"{execution.count} occurrences from then to {format_instant(execution.last_ms)} were missed"
+        sentences.append(Sentence(execution.due_ms, text))
+        recorded = "the leader recorded them as missed"
+    sentences.append(Sentence(execution.ended_ms, f"{recorded}: {execution.reason}"))
+    return Explanation("missed", f"It was missed: {execution.reason}.", tuple(sentences))
 
 
-def _skipped(asked: OccurrenceFacts, run: ExecutionView, told: list[Sentence]) -> Explanation:
-    other = asked.overlapping
+def _skipped(facts: OccurrenceFacts, execution: ExecutionView, sentences: list[Sentence]) -> Explanation:
+    other = facts.overlapping
     if other is not None and other.attempts:
-        a = other.attempts[-1]
-        told.append(Sentence(a.sent_ms, f"the run {other.id} was sent; it took {duration_text(a.duration_ms)}"))
+        last = other.attempts[-1]
+        text = f"execution {other.id} was sent; it took {duration_text(last.duration_ms)}"
+        sentences.append(Sentence(last.sent_ms, text))
     elif other is not None:
-        told.append(Sentence(None, f"the run {other.id} is {other.state}"))
-    told.append(Sentence(run.ended_ms, f"it was skipped, as `overlap: skip` asks: {run.reason}"))
-    return Explanation(run.state, f"It was skipped: {run.reason}.", tuple(told))
+        sentences.append(Sentence(None, f"execution {other.id} is {other.state}"))
+    sentences.append(Sentence(execution.ended_ms, f"it was skipped because of `overlap: skip`: {execution.reason}"))
+    return Explanation(execution.state, f"It was skipped: {execution.reason}.", tuple(sentences))
 
 
-def _owed(asked: OccurrenceFacts, run: ExecutionView, now: ClusterFacts, told: list[Sentence]) -> Explanation:
-    batch, at = asked.batch, now.now_ms
+def _owed(
+    facts: OccurrenceFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
+) -> Explanation:
+    batch, breaker, state = facts.batch, now.breaker, execution.state
     if batch is None:
-        told.append(
-            Sentence(None, "its batch does not exist: the sweep gives it one within a minute while somebody leads")
-        )
-        told.append(_leader(now))
-        return Explanation(run.state, "It is owed, and nobody can claim it for the moment.", tuple(told))
-    if now.breaker is not None and now.breaker.until_ms > at:
-        b = now.breaker
-        told.append(Sentence(b.opened_ms, f"the circuit breaker of {b.host} opened: {b.why}"))
-        told.append(Sentence(b.until_ms, "the host is tried again then; what waits for it is late, not lost"))
-        return Explanation(run.state, f"It waits: the circuit breaker of {b.host} is open.", tuple(told))
+        text = "its batch does not exist; the leader's sweep creates it within a minute"
+        sentences += [Sentence(None, text), _leader(now)]
+        return Explanation(state, "It is owed, but no node can claim it at the moment.", tuple(sentences))
+    if breaker is not None and breaker.until_ms > now.now_ms:
+        sentences.append(Sentence(breaker.opened_ms, f"the circuit breaker of {breaker.host} opened: {breaker.why}"))
+        text = "the host is probed then; executions that wait for it are late, not lost"
+        sentences.append(Sentence(breaker.until_ms, text))
+        return Explanation(state, f"It waits: the circuit breaker of {breaker.host} is open.", tuple(sentences))
     if batch.owner is None:
-        when = "can be claimed since then" if batch.claimable_ms <= at else "can be claimed from then on"
-        kind = " as late work, behind what is due now" if batch.late else ""
-        told.append(Sentence(batch.claimable_ms, f"its batch {batch.id} {when}{kind}; nobody holds it"))
-        if batch.claimable_ms <= at:
-            room = "no node lives" if not now.nodes else "no node has had room for it yet"
-            return Explanation(run.state, f"It waits for a node: {room}.", tuple(told))
-        return Explanation(run.state, f"It is owed and will be sent at {format_instant(run.send_ms)}.", tuple(told))
-    alive = batch.owner in now.nodes
-    told.append(
-        Sentence(
-            batch.claimable_ms,
-            f"the lease of {batch.owner} on its batch {batch.id} (token {batch.token}, claimed {batch.claims} times) ends "
-            "unless it is renewed",
-        )
+        return _unclaimed(batch, execution, now, sentences)
+    text = (
+        f"the lease of {batch.owner} on its batch {batch.id} (token {batch.token}, claimed {batch.claims} times) expires "
+        "unless it is renewed"
     )
-    if not alive:
-        told.append(
-            Sentence(None, f"{batch.owner} has shown no heartbeat lately: another node takes over after the lease")
-        )
-        return Explanation(run.state, "Its node seems to be lost; it will be sent by another.", tuple(told))
-    sending = "is sending it or about to" if run.send_ms <= at else "holds it and will send it at its time"
-    return Explanation(run.state, f"{batch.owner} {sending}.", tuple(told))
+    sentences.append(Sentence(batch.claimable_ms, text))
+    if batch.owner not in now.nodes:
+        text = f"{batch.owner} has no recent heartbeat; another node takes over when the lease expires"
+        sentences.append(Sentence(None, text))
+        return Explanation(state, "Its node seems to be lost. Another node will send it.", tuple(sentences))
+    sending = "is sending it or about to" if execution.send_ms <= now.now_ms else "holds it and will send it on time"
+    return Explanation(state, f"{batch.owner} {sending}.", tuple(sentences))
+
+
+def _unclaimed(
+    batch: BatchFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
+) -> Explanation:
+    claimable = batch.claimable_ms <= now.now_ms
+    when = "since then" if claimable else "from then on"
+    late = " as late work, after everything that is due now" if batch.late else ""
+    sentences.append(
+        Sentence(batch.claimable_ms, f"its batch {batch.id} can be claimed {when}{late}; no node holds it")
+    )
+    if claimable:
+        why = "no node is alive" if not now.nodes else "no node has claimed it yet"
+        return Explanation(execution.state, f"It waits for a node: {why}.", tuple(sentences))
+    summary = f"It is owed and will be sent at {format_instant(execution.send_ms)}."
+    return Explanation(execution.state, summary, tuple(sentences))
 
 
 def _leader(now: ClusterFacts) -> Sentence:
-    if now.leader.node is None:
-        return Sentence(now.leader.renewed_ms, "nobody leads since then")
-    silent = "" if now.leader.node in now.nodes else ", which has shown no heartbeat lately"
-    return Sentence(now.leader.renewed_ms, f"the last sign of the leader {now.leader.node}{silent}")
+    leader = now.leader
+    if leader.node is None:
+        return Sentence(leader.renewed_ms, "no node leads" if leader.renewed_ms is None else "no node leads since then")
+    silent = "" if leader.node in now.nodes else ", which has no recent heartbeat"
+    return Sentence(leader.renewed_ms, f"the last renewal by the leader {leader.node}{silent}")
 
 
-def _unrecorded(asked: OccurrenceFacts, now: ClusterFacts, told: list[Sentence]) -> Explanation:
-    due = asked.due_ms
+def _unrecorded(facts: OccurrenceFacts, now: ClusterFacts) -> Explanation:
+    due = facts.due_ms
     if due > now.now_ms:
-        told[0] = replace(told[0], text=told[0].text.replace("it was due", "it is due"))
-        text = f"It lies ahead: due at {format_instant(due)}, in {duration_text(due - now.now_ms)}."
+        summary = f"It is in the future: due at {format_instant(due)}, in {duration_text(due - now.now_ms)}."
         if now.leader.node is None or now.leader.node not in now.nodes:
-            return Explanation("ahead", text, (_leader(now),))
-        return Explanation("ahead", text)
-    if asked.caught_up_to_ms is not None:
-        done = Sentence(asked.caught_up_to_ms, "catching up has come so far, the oldest first, behind what is due now")
-        return Explanation(
-            "waiting",
-            "It was not written down in time, for want of a leader or by one that is behind; it is being caught up.",
-            (done, _leader(now)),
+            return Explanation("ahead", summary, (_leader(now),))
+        return Explanation("ahead", summary)
+    if facts.caught_up_to_ms is not None:
+        text = "catch-up has reached this instant; it takes the oldest first, after everything that is due now"
+        summary = (
+            "It was scheduled late because no leader was active or the leader was behind. Catch-up is in progress."
         )
+        return Explanation("waiting", summary, (Sentence(facts.caught_up_to_ms, text), _leader(now)))
     if due < now.now_ms - now.retention_days * DAY_MS:
-        days = f"{now.retention_days:g} days"
-        return Explanation("expired", f"Results are kept for {days}; what became of this one is no longer known.")
-    if asked.unsettled:
-        text = "The leader has not looked at the job's last change yet; then it is written down."
-        return Explanation("waiting", text, (_leader(now),))
-    if asked.written_to_ms is None or asked.written_to_ms <= due:
-        written = [] if asked.written_to_ms is None else [Sentence(asked.written_to_ms, "written down up to here")]
-        return Explanation("waiting", "The leader has not written it down yet.", (*written, _leader(now)))
+        summary = f"Results are kept for {now.retention_days:g} days: the result of this one has expired."
+        return Explanation("expired", summary)
+    if facts.unsettled:
+        summary = "The leader has not settled the job's last change yet. It schedules the occurrence when it does."
+        return Explanation("waiting", summary, (_leader(now),))
+    if facts.written_to_ms is None or facts.written_to_ms <= due:
+        reached = []
+        if facts.written_to_ms is not None:
+            reached.append(Sentence(facts.written_to_ms, "the occurrences of its schedule are materialised up to here"))
+        return Explanation("waiting", "The leader has not scheduled it yet.", (*reached, _leader(now)))
     return Explanation(
         "unknown",
-        "It was owed, and there is no record of it: its retention may have been shorter, or this is a fault of Horae. "
-        "`horae verify` looks for such.",
+        "It was owed, but there is no record of it: its retention may have been shorter, or this is a bug in Horae. "
+        "`horae verify` finds such occurrences.",
     )

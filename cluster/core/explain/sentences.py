@@ -1,4 +1,4 @@
-"""Sentences with times, and lengths of time in words."""
+"""Sentences with times, and durations in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cluster.core.instants import format_instant
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One fact: what happened, and when (ms; None: it is so now)."""
+    """One fact with its time (ms). None: the fact is true now."""
 
     at_ms: int | None
     text: str
@@ -24,5 +24,5 @@ def duration_text(ms: float) -> str:
 
 
 def local_time_text(ms: int, timezone: str) -> str:
-    """In brackets, the same instant in a zone; nothing for UTC."""
+    """The instant in a time zone, in brackets. Empty for UTC."""
     return "" if timezone == "UTC" else f" ({format_instant(ms, timezone)})"

@@ -1,7 +1,4 @@
-"""When a job owed what: its life as spans of time under one schedule each, with the pauses between them.
-
-Pure: made from the job and the periods its earlier schedules held.
-"""
+"""When a job owed occurrences: its active periods, with one schedule each, and the idle periods between them."""
 
 from __future__ import annotations
 
@@ -19,12 +16,14 @@ if TYPE_CHECKING:
     from cluster.core.schedule.schedule import Schedule
 
 SEAM_MS = 1000
-"""A change begins at most so long after the schedule before it ended (`@every` begins on a whole second): no pause."""
+"""A new schedule takes effect at most this long after the one before it ended (`@every` starts at a whole second). A
+shorter gap is no pause.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ActivePeriod:
-    """One schedule and the time it held, ms: from `from_ms` to before `to_ms` (None: it still holds)."""
+    """One schedule and the time (ms) it was in effect: from `from_ms` to before `to_ms`; None: it still is."""
 
     version: str
     schedule: str
@@ -37,27 +36,27 @@ class ActivePeriod:
 
     @property
     def parsed(self) -> Schedule:
-        """The schedule to compute with."""
+        """The parsed schedule."""
         return parse_schedule(self.schedule, self.timezone, self.anchor_ms or 0)
 
     def owes(self, due_ms: int) -> bool:
-        """Whether `startAt` and `endAt` let an occurrence at this instant be owed."""
+        """Whether the instant is between `startAt` and `endAt`."""
         return (self.start_ms is None or due_ms >= self.start_ms) and (self.end_ms is None or due_ms <= self.end_ms)
 
     def last_before(self, before_ms: int, now_ms: int) -> int | None:
-        """The last occurrence this span owed before an instant that is past; None if there is none to be found.
+        """The last occurrence of this period before an instant. None if there is none in the two years before it.
 
-        It is looked for in windows that double, for up to two years back: schedules can only be asked what comes next.
+        A schedule can only be asked for the next occurrence, so this searches backwards in growing windows.
         """
         low = max(self.from_ms, self.start_ms or 0)
         end = min(before_ms, now_ms + 1, *((self.end_ms + 1,) if self.end_ms is not None else ()))
         width = 1000
         while end > low:
             start = max(low, end - width)
-            found = self.parsed.between(start, end, 5000)
-            if found and len(found) < 5000:
-                return found[-1]
-            if found:  # more than fit: the last ones lie in the later half
+            occurrences = self.parsed.between(start, end, 5000)
+            if occurrences and len(occurrences) < 5000:
+                return occurrences[-1]
+            if occurrences:  # the limit cut off the last ones: search a later window
                 width = max(1000, width // 4)
                 continue
             end, width = start, min(width * 4, 86_400_000 * 200)
@@ -68,60 +67,60 @@ class ActivePeriod:
 
 @dataclass(frozen=True, slots=True)
 class IdlePeriod:
-    """A time in which the job owed nothing. `from_ms` None: it did not exist; `to_ms` None: that lasts."""
+    """A time in which the job owed nothing. `from_ms` None: it did not exist before. `to_ms` None: it is idle now."""
 
     from_ms: int | None
     to_ms: int | None
 
 
 def active_periods(job: StoredJob, past: Sequence[ActivePeriod]) -> list[ActivePeriod]:
-    """Every span, the oldest first; the present one is last if the job owes anything now."""
-    spans = list(past)
+    """All active periods, the oldest first. The present one is the last, if the job owes anything now."""
+    periods = list(past)
     if job.state in (JobState.ACTIVE, JobState.COMPLETED):
         d = job.definition
-        spans.append(
-            ActivePeriod(
-                job.schedule_version,
-                d.schedule,
-                d.timezone,
-                job.anchor_ms,
-                d.start_ms,
-                d.end_ms,
-                job.active_from_ms,
-                None,
-            )
+        present = ActivePeriod(
+            version=job.schedule_version,
+            schedule=d.schedule,
+            timezone=d.timezone,
+            anchor_ms=job.anchor_ms,
+            start_ms=d.start_ms,
+            end_ms=d.end_ms,
+            from_ms=job.active_from_ms,
+            to_ms=None,
         )
-    return spans
+        periods.append(present)
+    return periods
 
 
-def period_at(spans: Sequence[ActivePeriod], at_ms: int) -> ActivePeriod | IdlePeriod:
-    """What held at an instant."""
-    for span in spans:
-        if span.from_ms <= at_ms and (span.to_ms is None or at_ms < span.to_ms):
-            return span
-    before = [s for s in spans if s.to_ms is not None and s.to_ms <= at_ms]
-    after = [s for s in spans if s.from_ms > at_ms]
-    gap = IdlePeriod(before[-1].to_ms if before else None, after[0].from_ms if after else None)
-    if gap.from_ms is not None and gap.to_ms is not None and gap.to_ms - gap.from_ms <= SEAM_MS:
+def period_at(periods: Sequence[ActivePeriod], at_ms: int) -> ActivePeriod | IdlePeriod:
+    """The period of an instant."""
+    for period in periods:
+        if period.from_ms <= at_ms and (period.to_ms is None or at_ms < period.to_ms):
+            return period
+    before = [p for p in periods if p.to_ms is not None and p.to_ms <= at_ms]
+    after = [p for p in periods if p.from_ms > at_ms]
+    idle = IdlePeriod(before[-1].to_ms if before else None, after[0].from_ms if after else None)
+    if idle.from_ms is not None and idle.to_ms is not None and idle.to_ms - idle.from_ms <= SEAM_MS:
         return after[0]
-    return gap
+    return idle
 
 
-def schedule_changes(spans: Sequence[ActivePeriod], from_ms: int, to_ms: int) -> list[tuple[int, str]]:
-    """What happened to the schedule in that time, as sentences with their instants."""
-    told: list[tuple[int, str]] = []
-    for a, b in pairwise(spans):
+def schedule_changes(periods: Sequence[ActivePeriod], from_ms: int, to_ms: int) -> list[tuple[int, str]]:
+    """The changes of the schedule in that time, as sentences with their instants."""
+    sentences: list[tuple[int, str]] = []
+    for a, b in pairwise(periods):
         if a.to_ms is None or not from_ms <= a.to_ms <= to_ms:
             continue
         if b.from_ms - a.to_ms <= SEAM_MS:
-            told.append((a.to_ms, f"the job was changed: from `{schedule_text(a)}` to `{schedule_text(b)}`"))
+            text = f"the job was changed: from `{schedule_text(a)}` to `{schedule_text(b)}`"
         else:
-            told.append((a.to_ms, "the job was paused (or deleted)"))
-    if spans and (last := spans[-1]).to_ms is not None and from_ms <= last.to_ms <= to_ms:
-        told.append((last.to_ms, "the job was paused (or deleted)"))
-    return told
+            text = "the job was paused or deleted"
+        sentences.append((a.to_ms, text))
+    if periods and (last := periods[-1]).to_ms is not None and from_ms <= last.to_ms <= to_ms:
+        sentences.append((last.to_ms, "the job was paused or deleted"))
+    return sentences
 
 
-def schedule_text(span: ActivePeriod) -> str:
-    """The schedule as its user wrote it, with its zone unless that is UTC and its bounds if there are any."""
-    return span.schedule if span.timezone == "UTC" else f"{span.schedule} {span.timezone}"
+def schedule_text(period: ActivePeriod) -> str:
+    """The schedule as its user wrote it, with its time zone unless that is UTC."""
+    return period.schedule if period.timezone == "UTC" else f"{period.schedule} {period.timezone}"

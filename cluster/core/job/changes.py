@@ -104,7 +104,12 @@ def first_run(schedule: Schedule, definition: Definition, now_ms: int) -> int | 
 
 def _past(old: StoredJob, at: ChangeStamp) -> PastSchedule:
     return PastSchedule(
-        old.schedule_version, old.definition, old.anchor_ms, old.active_from_ms, at.now_ms, old.change_id
+        schedule_version=old.schedule_version,
+        definition=old.definition,
+        anchor_ms=old.anchor_ms,
+        from_ms=old.active_from_ms,
+        to_ms=at.now_ms,
+        change_id=old.change_id,
     )
 
 

@@ -40,7 +40,7 @@ class Definition:
     tags: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Headers whose values are never shown again."""
+    """Headers whose values are never shown."""
     auth: Auth | None = None
     body: bytes = b""
     body_kind: str = "none"

@@ -71,34 +71,34 @@ class HostSlots:
 
     def begin(self, host: str, execution_id: str, now: float) -> None:
         """Count a request to this host that was sent."""
-        lane = self._hosts.get(host)
-        if lane is None:
+        usage = self._hosts.get(host)
+        if usage is None:
             if len(self._hosts) >= REMEMBERED_HOSTS:
-                self._hosts = {h: known for h, known in self._hosts.items() if known.running}
-            lane = self._hosts[host] = HostUsage()
-        lane.begin(execution_id, now)
-        self._doubtful += not lane.is_trusted(now)
+                self._hosts = {h: usage for h, usage in self._hosts.items() if usage.running}
+            usage = self._hosts[host] = HostUsage()
+        usage.begin(execution_id, now)
+        self._doubtful += not usage.is_trusted(now)
 
     def end(self, host: str, execution_id: str, now: float) -> None:
         """Count a request to this host that ended."""
-        lane = self._hosts[host]
-        self._doubtful = max(0, self._doubtful - (not lane.is_trusted(now)))
-        lane.end(execution_id, now)
+        usage = self._hosts[host]
+        self._doubtful = max(0, self._doubtful - (not usage.is_trusted(now)))
+        usage.end(execution_id, now)
 
     def has_room(self, host: str, now: float) -> bool:
         """Whether one more request to this host may be sent now."""
-        lane = self._hosts.get(host)
-        running = 0 if lane is None else lane.running
-        if lane is not None and lane.is_trusted(now):
+        usage = self._hosts.get(host)
+        running = 0 if usage is None else usage.running
+        if usage is not None and usage.is_trusted(now):
             return running < max(1, self._slots - self._slots // 4)
         doubtful = self._count(now)
-        if running == 0 and (lane is None or not lane.is_slow(now)):
+        if running == 0 and (usage is None or not usage.is_slow(now)):
             return doubtful < max(1, self._slots - self._slots // 8)
         return running < max(1, self._slots // 4) and doubtful < max(1, self._slots // 2)
 
     def full_hosts(self, now: float) -> list[str]:
         """Hosts with requests in flight that may not get another slot now."""
-        return [host for host, lane in self._hosts.items() if lane.running and not self.has_room(host, now)]
+        return [host for host, usage in self._hosts.items() if usage.running and not self.has_room(host, now)]
 
     def slow_hosts(self, now: float) -> list[str]:
         """Hosts that may not get another slot now because they are slow."""
@@ -111,6 +111,6 @@ class HostSlots:
         if now - self._counted_at > RECOUNT_SECONDS:
             self._counted_at = now
             self._doubtful = sum(
-                lane.running for lane in self._hosts.values() if lane.running and not lane.is_trusted(now)
+                usage.running for usage in self._hosts.values() if usage.running and not usage.is_trusted(now)
             )
         return self._doubtful

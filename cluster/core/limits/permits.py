@@ -88,33 +88,33 @@ class Grant:
     ask_again_ms: int | None = None
 
 
-def grant(seen: Permits, limits: Limits, wanted: Mapping[str, str], now_ms: int) -> Grant:
+def grant(permits: Permits, limits: Limits, wanted: Mapping[str, str], now_ms: int) -> Grant:
     """Grant permits to these executions, in order, as far as the limits allow. `wanted` holds the id of each new permit.
 
     An execution that is already on the list keeps its place. If it is there under another id, that earlier permit is
     void from now on: it was granted to an attempt that has ended, to a node that lost its lease, or its answer was lost.
-    The permits of the answer may differ from `seen` although no execution got one, and must be stored all the same.
+    The permits of the answer may differ from `permits` although no execution got one, and must be stored all the same.
     """
-    held = dict(seen.granted)
-    free_ms = _explained(seen.next_ms, limits, now_ms)
+    granted = dict(permits.granted)
+    free_ms = _first_free_ms(permits.next_ms, limits, now_ms)
     at: dict[str, int] = {}
-    again = None
-    for name, mark in wanted.items():
-        if limits.concurrent is not None and name not in held and len(held) >= limits.concurrent:
+    ask_again_ms = None
+    for name, permit_id in wanted.items():
+        if limits.concurrent is not None and name not in granted and len(granted) >= limits.concurrent:
             continue  # an execution behind it may be on the list already
         instant = float(now_ms) if limits.per_second is None else max(free_ms, float(now_ms))
         if limits.per_second is not None:
             if instant > now_ms + HORIZON_MS:
-                again = int(instant) - HORIZON_MS // 2
+                ask_again_ms = int(instant) - HORIZON_MS // 2
                 break
             free_ms = instant + 1000 / limits.per_second
         at[name] = -int(-instant // 1)  # never before its instant
         if limits.concurrent is not None:
-            held[name] = mark
-    return Grant(at, replace(seen, next_ms=free_ms, granted=held), again)
+            granted[name] = permit_id
+    return Grant(at, replace(permits, next_ms=free_ms, granted=granted), ask_again_ms)
 
 
-def _explained(next_ms: float, limits: Limits, now_ms: int) -> float:
+def _first_free_ms(next_ms: float, limits: Limits, now_ms: int) -> float:
     """The first free instant. It is moved to an earlier one if only a slower rate in the past explains it.
 
     Each granted instant was within the horizon of the node that asked. That node's clock may differ a little, so the

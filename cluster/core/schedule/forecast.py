@@ -35,8 +35,8 @@ class Forecast:
 
     def busiest(self, count: int) -> list[tuple[int, float]]:
         """The seconds with the most requests, as `(instant in ms, requests)`, the busiest first."""
-        found = sorted(range(len(self.per_second)), key=lambda i: (-self.per_second[i], i))[:count]
-        return [(self.from_ms + i * 1000, self.per_second[i]) for i in found if self.per_second[i] > 0]
+        busiest = sorted(range(len(self.per_second)), key=lambda i: (-self.per_second[i], i))[:count]
+        return [(self.from_ms + i * 1000, self.per_second[i]) for i in busiest if self.per_second[i] > 0]
 
     def buckets(self, seconds: int) -> list[float]:
         """Sums over `seconds` each."""

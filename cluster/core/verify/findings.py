@@ -1,4 +1,4 @@
-"""What `horae verify` may say: the kinds of findings, one finding, and how much was looked at. Values only."""
+"""The kinds of findings of `horae verify`, one finding, and the counts of a run. Values only."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ KINDS: tuple[FindingKind, ...] = (
     "late",
     "redelivered",
 )
-"""The gravest first: so they are shown."""
+"""The most serious first. They are shown in this order."""
 FINAL_STATES = ("succeeded", "failed", "dead", "cancelled", "skipped", "missed")
-"""How executions end."""
+"""The final states of executions."""
 NOTES: frozenset[FindingKind] = frozenset({"redelivered"})
-"""Told, but no finding: at least once means that a lost lease or a dead node costs a second delivery."""
+"""Reported, but not as a finding: delivery at least once allows a second delivery after a lost lease or a dead node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong with one execution, or (`redelivered`) that is worth to be told."""
+    """One fault of one execution, or a note about it (`redelivered`)."""
 
     kind: FindingKind
     job_id: str
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(slots=True)
 class VerifyCounts:
-    """How much was looked at."""
+    """What a run of `horae verify` counted."""
 
     jobs: int = 0
     occurrences: int = 0
@@ -45,10 +45,10 @@ class VerifyCounts:
     findings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     longest_late_ms: int = 0
     ended: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FINAL_STATES, 0))
-    """Executions by how they ended; those that are still owed are in none. `missed`: occurrences within missed ranges."""
+    """Executions by final state, without those that are still owed. `missed`: occurrences within missed ranges."""
 
     def add(self, other: VerifyCounts) -> None:
-        """Take in what was counted elsewhere."""
+        """Add other counts."""
         self.jobs += other.jobs
         self.occurrences += other.occurrences
         self.executions += other.executions

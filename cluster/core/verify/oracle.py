@@ -1,12 +1,12 @@
-"""A second reading of what schedules mean, for `horae verify`. It shares nothing with what the engine computes with.
+"""A second implementation of schedules, for `horae verify`. It shares no code with the engine's.
 
-The law: no import of `cluster.core.schedule`, `cron_fields`, `zones` or croniter (import-linter proves it). The engine
-asks "what comes next"; this asks of each local day "which times does it have", and where a zone's offset changes it
-walks through the day second by second. A mistake would have to be made twice, in two ways, to be seen by nobody.
+It must not import `cluster.core.schedule`, `zones` or croniter (import-linter proves it). The engine computes the next
+occurrence after an instant. This module computes the times of each local day, and where a zone's offset changes it walks
+through the day second by second. A mistake would have to be made twice, in two ways, to go unnoticed.
 
-The rules (the design, section 6): seconds first; both days restricted means either; a star in the minute or hour
-follows real time; a fixed time that comes twice runs once; one inside a gap runs when the gap ends or, with a second
-other than 0, as much later as the gap is long.
+The rules: seconds come first; if both day fields are restricted, either is enough; a star in the minute or hour follows
+real time; a fixed time that comes twice runs once; a fixed time in a gap runs when the gap ends or, with a second other
+than 0, later by the length of the gap.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _UNIT = {"s": 1, "m": 60, "h": 3600, "d": DAY}
 
 
 def occurrences(text: str, timezone: str, anchor_ms: int, start_ms: int, end_ms: int) -> Iterator[int]:
-    """The instants t (ms) with `start_ms <= t < end_ms` at which a schedule is due, ascending.
+    """The occurrences t (ms) of a schedule with `start_ms <= t < end_ms`, ascending.
 
-    For schedules that were accepted when their job was defined; anything else may raise `ValueError`.
+    For schedules that were accepted when their job was defined. Any other text may raise `ValueError`.
     """
     words = text.split()
     kind = words[0].lower()
@@ -82,19 +82,19 @@ def _read(text: str) -> _CronFields:
         words = ["0", *words]
     second, minute, hour, day, month, weekday = words
     return _CronFields(
-        tuple(sorted(_values(second, 0, 59))),
-        tuple(sorted(_values(minute, 0, 59))),
-        tuple(sorted(_values(hour, 0, 23))),
-        day,
-        frozenset(_values(month, 1, 12, _MONTHS)),
-        weekday,
-        "*" in minute or "*" in hour,
+        seconds=tuple(sorted(_values(second, 0, 59))),
+        minutes=tuple(sorted(_values(minute, 0, 59))),
+        hours=tuple(sorted(_values(hour, 0, 23))),
+        day=day,
+        month=frozenset(_values(month, 1, 12, _MONTHS)),
+        weekday=weekday,
+        real_time="*" in minute or "*" in hour,
     )
 
 
 @lru_cache(maxsize=64)
 def _times(hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]) -> array[int]:
-    """Seconds of the day, ascending. At most 86,400 of them, 4 bytes each: all that are kept take 22 MB at most."""
+    """Seconds of the day, ascending. At most 86,400 of 4 bytes each, so that the cache holds 22 MB at most."""
     return array("i", (h * 3600 + m * 60 + s for h in hours for m in minutes for s in seconds))
 
 
@@ -103,7 +103,7 @@ def _number(word: str, names: list[str] | None) -> int:
 
 
 def _values(text: str, least: int, most: int, names: list[str] | None = None) -> set[int]:
-    found: set[int] = set()
+    values: set[int] = set()
     for part in text.split(","):
         base, _, step = part.partition("/")
         if base == "*":
@@ -116,8 +116,8 @@ def _values(text: str, least: int, most: int, names: list[str] | None = None) ->
         size = most - least + 1
         if high < low:
             high += size
-        found |= {(v - least) % size + least for v in range(low, high + 1, int(step or 1))}
-    return found
+        values |= {(v - least) % size + least for v in range(low, high + 1, int(step or 1))}
+    return values
 
 
 @lru_cache(maxsize=100_000)
@@ -190,19 +190,19 @@ def _weekdays(part: str) -> set[int]:
 
 @lru_cache(maxsize=1024)
 def _zone(name: str) -> ZoneInfo:
-    """From the locked `tzdata`, as everywhere: the machine's own rules may be of another year."""
+    """A zone of the locked `tzdata` package: the machine's own rules may be older or newer."""
     with (files("tzdata") / "zoneinfo" / name).open("rb") as data:
         return ZoneInfo.from_file(data, key=name)
 
 
 def _offset(zone: ZoneInfo, instant: int) -> int:
-    found = datetime.fromtimestamp(instant, zone).utcoffset()
-    return 0 if found is None else int(found.total_seconds())
+    offset = datetime.fromtimestamp(instant, zone).utcoffset()
+    return 0 if offset is None else int(offset.total_seconds())
 
 
 @lru_cache(maxsize=20_000)
 def _even(zone: ZoneInfo, day: date) -> int | None:
-    """The zone's offset around a day if it is the same from two days before until two days after, else None."""
+    """The zone's offset on a day, if it is the same from two days before to two days after. Otherwise None."""
     noon = (day - _EPOCH).days * DAY
     offsets = {_offset(zone, noon + hours * 3600) for hours in range(-48, 73)}
     return offsets.pop() if len(offsets) == 1 else None
@@ -221,7 +221,7 @@ def _of_cron(cron: _CronFields, zone: ZoneInfo, start: int, end: int) -> Iterato
 
 
 def _of_day(cron: _CronFields, zone: ZoneInfo, day: date, start: int, end: int) -> Sequence[int]:
-    """The instants (s) of a local day, ascending; those outside `start <= t < end` may be left out."""
+    """The instants (s) of a local day, ascending. Those outside `start <= t < end` may be missing."""
     if not _fits(cron, day):
         return ()
     midnight = (day - _EPOCH).days * DAY
@@ -242,20 +242,20 @@ def _of_day(cron: _CronFields, zone: ZoneInfo, day: date, start: int, end: int) 
 
 @lru_cache(maxsize=4)
 def _walk(zone: ZoneInfo, day: date) -> list[tuple[int, int]]:
-    """Every instant whose local date this is, with the second of the day that the clock on the wall shows then."""
+    """Every instant of a local date, with the second of the day that local clocks show then."""
     midnight = (day - _EPOCH).days * DAY
-    found = []
+    instants = []
     offset = 0
     for instant in range(midnight - 16 * 3600, midnight + 40 * 3600):
         if instant % 60 == 0:  # offsets change on whole minutes, in every zone since 1972
             offset = _offset(zone, instant)
         if 0 <= instant + offset - midnight < DAY:
-            found.append((instant, instant + offset - midnight))
-    return found
+            instants.append((instant, instant + offset - midnight))
+    return instants
 
 
 def _after_gap(cron: _CronFields, zone: ZoneInfo, local: int) -> int:
-    """Where a fixed local time that does not exist goes."""
+    """The instant at which a fixed local time in a gap runs."""
     naive = datetime.fromtimestamp(local, UTC).replace(tzinfo=None)
     before = naive.replace(tzinfo=zone, fold=0).utcoffset()
     moved = local - (0 if before is None else int(before.total_seconds()))

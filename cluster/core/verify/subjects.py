@@ -1,4 +1,4 @@
-"""What `horae verify` looks at, as values: jobs with their periods, and the bounds of one look."""
+"""What `horae verify` compares, as values: jobs with their periods, missed ranges, and the bounds of a run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 
 MAX_RETRY_WAIT_SECONDS = 2 * 86_400.0
-"""The longest wait between two attempts that any job can have: a day, with all of the jitter."""
+"""The longest wait between two attempts that a job can have: a day, doubled by the largest jitter."""
+REREAD_MS = 30_000
+"""A job may still be sent by its earlier definition for so long after a change: the write of the change may take the API's
+deadline, and a job that a node has read is sent or skipped within the lease of its batch.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class OwedPeriod:
-    """One schedule of a job and the time it held: from `from_ms` up to and with `to_ms` (None: it still holds)."""
+    """One schedule of a job and the time it was in effect: from `from_ms` to `to_ms`, both included. None: it still is."""
 
     version: str
     schedule: str
@@ -31,7 +35,9 @@ class OwedPeriod:
     to_ms: int | None
 
     def dues(self, since_ms: int, until_ms: int) -> Iterator[int]:
-        """What it says within `since_ms <= t <= until_ms`, `startAt` and `endAt` kept, whenever it held."""
+        """The occurrences t with `since_ms <= t <= until_ms` between `startAt` and `endAt`, whether or not the schedule
+        was in effect then.
+        """
         low = max(since_ms, self.start_ms or 0)
         high = until_ms if self.end_ms is None else min(until_ms, self.end_ms)
         return occurrences(self.schedule, self.timezone, self.anchor_ms or 0, low, high + 1)
@@ -39,57 +45,57 @@ class OwedPeriod:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedJob:
-    """A job with all its periods, the oldest first, and where the leader has come to with what it owes now."""
+    """A job with all its periods, the oldest first, and how far the leader has materialised it."""
 
     id: str
     periods: tuple[OwedPeriod, ...]
     spread_seconds: int = 0
     retention_days: float | None = None
     unsettled_ms: int | None = None
-    """When the change was made that the leader has not looked at yet; None: it has."""
+    """The time of the change that the leader has not settled yet. None: all are settled."""
     known_from_ms: int = 0
-    """Earlier periods are not kept any more."""
+    """Periods before this instant are no longer stored."""
     written_to_ms: int | None = None
-    """Where the row of its present schedule stands: from there on nothing is written down yet. None: no row."""
+    """The row of its present schedule: occurrences from this instant on are not materialised yet. None: no row."""
     catching_up: tuple[tuple[int, int], ...] = ()
-    """Ranges `from <= t < to` that are still to be caught up."""
+    """Ranges `from <= t < to` whose catch-up is in progress."""
     exists: bool = True
     success_codes: frozenset[int] | None = None
-    """The statuses that it calls a success; None: 2xx."""
+    """The statuses that it counts as success. None: 2xx."""
     overlap_skip: bool = False
     catch_up_ms: int | None = None
-    """How far back it is caught up; None: not all of it is."""
+    """The catch-up window, if `catchUp` is `all`."""
     longest_wait_s: float = MAX_RETRY_WAIT_SECONDS
-    """The longest that it waits between two attempts, jitter and `Retry-After` included."""
+    """Its longest wait between two attempts, including jitter and `Retry-After`."""
     defined_ms: int = 0
-    """What was sent from then on was sent by its definition as it is now. Only its timing is kept of earlier ones."""
+    """Requests from this instant on were sent by its present definition. Of earlier ones only the timing is stored."""
     success_codes_since_ms: int | None = None
-    """The same of its `successCodes` alone; None: nobody knows, so as of all of it."""
+    """The same for its `successCodes`. None: unknown, so that `defined_ms` counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What is looked at: `since_ms <= due <= until_ms`, as of `now_ms`; what counts as late."""
+    """The occurrences to verify, `since_ms <= due <= until_ms`, at the time `now_ms`; and from when on one is late."""
 
     since_ms: int
     until_ms: int
     now_ms: int
     late_ms: int
     configured_days: float
-    """How long results are kept, of jobs that do not say it themselves."""
+    """The retention of jobs without one of their own."""
     shortest_days: float
-    """The shortest that any results were ever kept for, as far as that is known."""
+    """The shortest retention that was ever in effect, as far as known."""
     lease: BatchLeaseTimings
 
 
 @dataclass(slots=True)
 class MissedRecord:
-    """A range that is recorded as missed. `open`: how many it speaks for cannot be told from here."""
+    """A range that is recorded as missed. `open`: its count cannot be compared with this job."""
 
     first_ms: int
     last_ms: int
     count: int
     open: bool = False
     ended_ms: int = 0
-    """When it was written down first."""
+    """When it was first recorded."""
     used: int = 0

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.verdict import expand_codes
-from cluster.core.verify.judge import REREAD_MS
 from cluster.core.verify.records import Record, RecordedAttempt
-from cluster.core.verify.subjects import MissedRecord, OwedPeriod, VerifiedJob
+from cluster.core.verify.subjects import REREAD_MS, MissedRecord, OwedPeriod, VerifiedJob
 from cluster.store import batches
 from cluster.store.jobs import MAX_PERIODS
 from cluster.store.meta import RETENTION_ID

@@ -29,8 +29,8 @@ async def final(api: Api, due: int, state: State, *attempts: Attempt, reason: st
     await history.record(api.db, [Ending(x, state, due + 500, attempts, reason, 12)], 7)
 
 
-async def test_a_list_shows_the_latest_first(api: Api) -> None:
-    """Five unless asked, with the documented fields; what only lies ahead is left out until it is asked for."""
+async def test_executions_of_a_job_are_listed_latest_first(api: Api) -> None:
+    """Five by default, with the documented fields; future ones only on request."""
     await api.make(jobId="a")
     now = api.clock.now_ms()
     for i in range(7):
@@ -60,8 +60,8 @@ async def test_a_list_shows_the_latest_first(api: Api) -> None:
     assert shown["lastExecution"]["state"] == "retrying"
 
 
-async def test_walking_back(api: Api) -> None:
-    """The Link header leads through every execution once; `before` takes an instant as well."""
+async def test_link_next_leads_through_all_executions(api: Api) -> None:
+    """Each one once; `before` also takes a time."""
     await api.make(jobId="a")
     now = api.clock.now_ms()
     for i in range(7):
@@ -80,8 +80,8 @@ async def test_walking_back(api: Api) -> None:
         assert (await api.call("GET", f"/jobs/a/executions?before={before}")).status_code == 422
 
 
-async def test_filters_by_state(api: Api) -> None:
-    """Each state is found, alone and together, wherever the execution is; the reason is told."""
+async def test_each_state_can_be_filtered(api: Api) -> None:
+    """Alone and together, wherever the execution is stored; the reason is shown."""
     await api.make(jobId="a")
     now = api.clock.now_ms()
     await final(api, now - 9, State.DEAD, attempt(1, now - 9, None, "timeout"), reason="5 attempts used up")
@@ -106,8 +106,8 @@ async def test_filters_by_state(api: Api) -> None:
     assert (await api.call("GET", f"/executions/{missed['executionId']}")).json["reason"] == "nobody was there"
 
 
-async def test_one_execution_with_every_attempt(api: Api) -> None:
-    """One execution shows each attempt with its time, node, token, status and answer; unknown ids are 404."""
+async def test_an_execution_shows_every_attempt(api: Api) -> None:
+    """With time, node, token, status and response; unknown ids are 404."""
     await api.make(jobId="a")
     now = api.clock.now_ms()
     await final(api, now, State.SUCCEEDED, attempt(1, now, 503), attempt(2, now + 1000))
@@ -118,8 +118,8 @@ async def test_one_execution_with_every_attempt(api: Api) -> None:
         assert (await api.call("GET", f"/executions/{name}")).status_code == 404, name
 
 
-async def test_asked_for_again_is_not_final(api: Api) -> None:
-    """An execution that was reopened shows as what is owed now, not as its old end."""
+async def test_a_replayed_execution_is_not_final(api: Api) -> None:
+    """It is shown as owed, not with its earlier result."""
     await api.make(jobId="a")
     now = api.clock.now_ms()
     await final(api, now - 5, State.DEAD)
@@ -129,8 +129,8 @@ async def test_asked_for_again_is_not_final(api: Api) -> None:
     assert (await api.call("GET", f"/executions/a:{now - 5:013d}")).json["state"] == "retrying"
 
 
-async def test_triggers_never_meet(api: Api) -> None:
-    """Runs asked for in the same ms have ids of their own, off the whole second, each with its batch."""
+async def test_each_trigger_gets_its_own_execution(api: Api) -> None:
+    """Also within the same ms: ids of their own, off the whole second, each with its batch."""
     await api.make(jobId="a")
     now = api.clock.now_ms() // 1000 * 1000 + 5000
     api.clock.now_ms = lambda: now  # type: ignore[method-assign]
@@ -156,8 +156,8 @@ async def node(mongodb_uri: str, db_name: str, api: Api) -> AsyncIterator[Node]:
     await found.shutdown()
 
 
-async def test_with_a_real_node(api: Api, node: Node) -> None:
-    """A job created through the API is delivered on the second; a paused one runs only when it is triggered."""
+async def test_a_running_node_delivers_jobs_of_the_api(api: Api, node: Node) -> None:
+    """On the second; a paused job only when it is triggered."""
     await api.make(jobId="a", schedule="* * * * * *")
 
     async def runs(path: str) -> list[dict[str, Any]]:

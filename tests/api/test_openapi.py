@@ -46,8 +46,8 @@ def lines(ctx, value):
 KEY = "fuzzer-key-0123456789"
 
 
-def test_schemathesis_finds_nothing(mongodb_uri: str, db_name: str, tmp_path: Path) -> None:
-    """Requests made from the description, right ones and wrong ones, get only answers that the description allows."""
+def test_responses_conform_to_the_document(mongodb_uri: str, db_name: str, tmp_path: Path) -> None:
+    """Schemathesis sends valid and invalid requests that it makes from the document."""
     with live.node(
         mongodb_uri, db_name, HORAE_API_KEYS=f"fuzzer:{KEY}:admin", HORAE_REQUESTS_PER_SECOND="0"
     ) as node_url:
@@ -65,7 +65,7 @@ def run_schemathesis(node_url: str, tmp_path: Path) -> None:
         f"{node_url}/openapi.json",
         f"--max-time={SECONDS}",
         "--checks=all",
-        # Whoever guesses keys gets 429: tests/api/test_keys.py. Why a deleted job did not run is what `explain` is asked
+        # Whoever guesses keys gets 429: tests/api/test_auth.py. Why a deleted job did not run is what `explain` is asked
         # for, and switching the check off for that operation alone does not reach the stateful phase.
         "--exclude-checks=ignored_auth,use_after_free",
         f"--header=Authorization: Bearer {KEY}",
@@ -81,11 +81,11 @@ def run_schemathesis(node_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS, ids=[o["operationId"] for _, _, o in OPERATIONS])
-async def test_every_example_works(api: Api, path: str, method: str, operation: dict[str, Any]) -> None:
-    """Each example of each operation gets one of the answers that are described as a success."""
+async def test_every_example_succeeds(api: Api, path: str, method: str, operation: dict[str, Any]) -> None:
+    """Each example of each operation gets a response of the document with a status below 300."""
     target = path.replace("{jobId}", "nightly-invoices")
     if "{executionId}" in path:
-        pytest.skip("needs an execution that has failed: tests/api/test_across.py")
+        pytest.skip("needs an execution that has failed: tests/api/test_replay_one.py")
     if "{retryId}" in path:
         made = await api.call("POST", "/executions/retry", {"filter": {}})
         target = target.replace("{retryId}", made.json["retryId"])
@@ -114,8 +114,8 @@ async def test_every_example_works(api: Api, path: str, method: str, operation: 
         assert str(answer.status_code) in operation["responses"], answer.text
 
 
-def test_the_description_is_complete() -> None:
-    """It is valid OpenAPI 3.1, names every state, and every operation has a name, a summary and its errors."""
+def test_the_document_is_complete() -> None:
+    """Valid OpenAPI 3.1, all states; every operation has a name, a summary and its errors."""
     document = openapi_document()
     assert document["openapi"] == "3.1.0"
     names = [o["operationId"] for _, _, o in OPERATIONS]
@@ -126,8 +126,8 @@ def test_the_description_is_complete() -> None:
     assert all(o["summary"] and "default" in o["responses"] for _, _, o in OPERATIONS)
 
 
-def test_the_page_loads_nothing_from_elsewhere(node_url: str) -> None:
-    """/docs and its assets come from this server, and a policy forbids anything else."""
+def test_the_page_loads_nothing_from_other_servers(node_url: str) -> None:
+    """/docs and its files come from this server, and a policy forbids anything else."""
     page = httpx.get(f"{node_url}/docs")
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")

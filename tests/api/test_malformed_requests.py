@@ -88,8 +88,8 @@ def mutations(count: int) -> list[bytes]:
     return made
 
 
-async def test_three_hundred_mutations(api: Api) -> None:
-    """300 bodies, each to five addresses: every answer is below 500, and what is refused is a problem."""
+async def test_mutated_bodies_never_get_500(api: Api) -> None:
+    """300 bodies, each to five paths; every refusal is a problem."""
     await api.make(jobId="a")
     seen: dict[int, int] = {}
     for raw in mutations(300):
@@ -111,8 +111,8 @@ async def test_three_hundred_mutations(api: Api) -> None:
     assert (await api.call("GET", "/jobs?limit=500")).status_code == 200
 
 
-async def test_odd_addresses_and_headers(api: Api) -> None:
-    """Odd text in addresses, queries and headers is refused or finds nothing."""
+async def test_unusual_paths_and_headers_get_problems(api: Api) -> None:
+    """Unusual text in paths, queries and headers is refused or finds nothing."""
     await api.make(jobId="a")
     for odd in ("%00", "%ff", "%2e%2e", "a%2Fb", "$ne", "%F0%9F%98%80", "x" * 3000, "a:1", "[$gt]", "a%0d%0ab"):
         for path in ("/jobs/{}", "/executions/{}", "/jobs/{}/executions", "/jobs?q={}", "/jobs?tag={}", "/jobs?tag[$ne]={}",
@@ -125,8 +125,8 @@ async def test_odd_addresses_and_headers(api: Api) -> None:
             assert answer.status_code < 500, (name, value, answer.text)
 
 
-async def test_every_kind_of_problem(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """404, 405, 406, 413, 415 and 500 have one shape; a fault of ours has an instance that is in the log."""
+async def test_every_status_has_the_same_form(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """404, 405, 406, 413, 415 and 500; an internal error has an instance that is in the log."""
     for method, path, status, headers in (
         ("GET", "/nope", 404, {}),
         ("GET", "/jobs/nope", 404, {}),
@@ -156,8 +156,8 @@ async def test_every_kind_of_problem(api: Api, monkeypatch: pytest.MonkeyPatch) 
         assert [e["instance"] for e in logs if e["event"] == "request_crashed"] == [answer.json["instance"]]
 
 
-async def test_slow_bodies(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that does not come ends as 408, an import that stalls too; nothing waits for ever."""
+async def test_a_slow_body_is_408(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in an import."""
     monkeypatch.setattr(requests, "BODY_SECONDS", 0.05)
     monkeypatch.setattr(requests, "CHUNK_SECONDS", 0.05)
     app: Callable[..., Any] = build_app(Services(api.db, api.clock, ApiSettings(rules=RULES), lambda: True))

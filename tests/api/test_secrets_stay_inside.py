@@ -21,8 +21,8 @@ SECRETS = {
 }
 
 
-async def test_what_goes_in_does_not_come_out(api: Api) -> None:
-    """Answers, faults, lists, metrics, refused imports and records of idempotency are all without canaries."""
+async def test_no_secret_comes_out_of_the_api(api: Api) -> None:
+    """Responses, errors, lists, metrics, refused imports and stored responses contain no canaries."""
     made = await api.call("POST", "/jobs", job(jobId="a", **SECRETS), Idempotency_Key="k")
     answers = [made, await api.call("POST", "/jobs", job(jobId="a", **SECRETS), Idempotency_Key="k")]
     assert answers[1].headers["Idempotent-Replayed"] == "true"

@@ -54,8 +54,10 @@ async def status(api: Api, key: str | None, method: str = "GET", body: object = 
     return (await api.call(method, "/jobs", body, **headers)).status_code
 
 
-async def test_the_life_of_a_key(guarded: Api, horae: Callable[..., Result], database: Database) -> None:
-    """It is shown once and kept hashed; it opens what its scope says until it is revoked; its last use is told."""
+async def test_a_key_allows_its_scope_until_it_is_revoked(
+    guarded: Api, horae: Callable[..., Result], database: Database
+) -> None:
+    """It is shown once and stored as a hash; its last use is listed."""
     made = await asyncio.to_thread(horae, "keys", "create", "--name", "ci", "--scope", "read", "--expires", "1h")
     assert made.exit_code == 0, made.output
     key = made.stdout.strip()
@@ -74,8 +76,8 @@ async def test_the_life_of_a_key(guarded: Api, horae: Callable[..., Result], dat
     assert await status(guarded, orjson.loads(again)["key"], "POST", job()) == 201
 
 
-async def test_an_expired_key_opens_nothing(guarded: Api, horae: Callable[..., Result]) -> None:
-    """Beyond its time it is 401, on the cluster's clock."""
+async def test_an_expired_key_is_refused(guarded: Api, horae: Callable[..., Result]) -> None:
+    """401, by the clock of the cluster."""
     key = (await asyncio.to_thread(horae, "keys", "create", "--name", "x", "--expires", "1h")).stdout.strip()
     assert await status(guarded, key) == 200
     guarded.clock.shift = 3_601_000
@@ -83,18 +85,18 @@ async def test_an_expired_key_opens_nothing(guarded: Api, horae: Callable[..., R
     assert (await asyncio.to_thread(horae, "keys", "create", "--name", "y", "--expires", "soon")).exit_code == 2
 
 
-async def test_a_stored_key_closes_an_open_node(database: Database, horae: Callable[..., Result]) -> None:
-    """A node without keys in its settings asks for one as soon as one was made."""
+async def test_the_first_stored_key_makes_keys_required(database: Database, horae: Callable[..., Result]) -> None:
+    """On a node without keys in its settings."""
     made = await asyncio.to_thread(horae, "keys", "create", "--name", "first")
     async for api in serve(database):
         assert set(await asyncio.gather(*(status(api, None) for _ in range(8)))) == {401}
         assert await status(api, made.stdout.strip()) == 200
 
 
-async def test_beyond_loopback_a_key_is_needed(
+async def test_a_reachable_node_needs_a_key(
     database: Database, horae: Callable[..., Result], mongodb_uri: str, db_name: str
 ) -> None:
-    """A node that other machines reach does not start without a key, and says so; one in the database will do."""
+    """A node that other machines can reach does not start without a key, and says so; a key in the database is enough."""
     settings = load_settings(None, host="0.0.0.0", db_name=db_name, mongodb_uri=mongodb_uri)
     with pytest.raises(ConfigurationError, match="no API keys"):
         await asyncio.to_thread(check_api_keys, settings, mongodb_uri)
@@ -108,8 +110,8 @@ async def test_beyond_loopback_a_key_is_needed(
         assert answer.status_code == 403
 
 
-async def test_guessing_is_limited_per_address(guarded: Api) -> None:
-    """After ten wrong keys an address is told to wait, with Retry-After; a caller known from there is not."""
+async def test_wrong_keys_are_limited_per_address(guarded: Api) -> None:
+    """After ten wrong keys an address gets 429 with Retry-After; a caller with a right key from there does not."""
     assert await status(guarded, ADMIN) == 200
     for _ in range(auth.FAILURE_BURST):
         assert await status(guarded, "wrong") == 401
@@ -121,8 +123,8 @@ async def test_guessing_is_limited_per_address(guarded: Api) -> None:
     assert (await guarded.call("GET", "/healthz")).status_code == 200
 
 
-async def test_a_key_has_a_rate(database: Database) -> None:
-    """Beyond it 429 with Retry-After; other keys are not touched."""
+async def test_a_key_has_a_rate_limit(database: Database) -> None:
+    """Beyond it 429 with Retry-After; other keys are not affected."""
     own = (*OWN, ApiKey("other", SecretStr("other-key-0123456789"), "read"))
     async for api in serve(database, ApiSettings(own, RULES, requests_per_second=2)):
         assert [await status(api, ADMIN) for _ in range(6)].count(429) >= 1
@@ -131,8 +133,8 @@ async def test_a_key_has_a_rate(database: Database) -> None:
         assert await status(api, "other-key-0123456789") == 200
 
 
-def test_buckets() -> None:
-    """A bucket fills again with time, holds no more than its burst, and there are never too many."""
+def test_token_buckets_refill_and_are_bounded() -> None:
+    """A bucket refills with time, holds at most its burst, and the number of buckets is limited."""
     now = 0.0
     buckets = TokenBuckets(2.0, 4.0, lambda: now)
     assert [buckets.take("a") for _ in range(4)] == [0.0] * 4
@@ -147,8 +149,8 @@ def test_buckets() -> None:
 
 
 @pytest.mark.parametrize(("is_open", "without_key"), [(False, 401), (True, 200)])
-async def test_metrics_ask_for_a_key_unless_they_are_open(database: Database, is_open: bool, without_key: int) -> None:
-    """With keys, /metrics needs one that may read; HORAE_METRICS_OPEN lets Prometheus in without."""
+async def test_metrics_need_a_key_unless_they_are_open(database: Database, is_open: bool, without_key: int) -> None:
+    """With scope read; with HORAE_METRICS_OPEN, no key."""
     async for api in serve(database, ApiSettings(OWN, RULES, metrics_open=is_open)):
         assert (await api.call("GET", "/metrics", Accept="text/plain")).status_code == without_key
         answer = await api.call("GET", "/metrics", Authorization=f"Bearer {ADMIN}")

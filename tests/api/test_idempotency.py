@@ -21,8 +21,8 @@ async def count(api: Api, collection: str) -> int:
     return await api.db.api[collection].count_documents({})
 
 
-async def test_the_same_request_is_answered_the_same(api: Api) -> None:
-    """Same key and payload: the same answer and one job; another payload is 422; another key is another job."""
+async def test_the_same_request_gets_the_same_response(api: Api) -> None:
+    """Same key and body: the same response and one job; another body is 422; another key makes another job."""
     first = await api.call("POST", "/jobs", job(name="a", tags=["x"]), **KEY)
     again = await api.call("POST", "/jobs", dict(reversed(job(name="a", tags=["x"]).items())), **KEY)
     assert (again.status_code, again.json, again.headers["Location"], again.headers["ETag"]) == (
@@ -39,8 +39,8 @@ async def test_the_same_request_is_answered_the_same(api: Api) -> None:
     assert paths(await api.call("POST", "/jobs", job(), Idempotency_Key="x" * 256)) == ["Idempotency-Key"]
 
 
-async def test_a_trigger_runs_once(api: Api) -> None:
-    """The same key triggers once, per job; after the day is over it is a new request."""
+async def test_a_key_triggers_once(api: Api) -> None:
+    """Per job; after a day the request counts as new."""
     await api.make(jobId="a")
     await api.make(jobId="b")
     made = [await api.call("POST", "/jobs/a/trigger", **KEY) for _ in range(3)]
@@ -52,7 +52,7 @@ async def test_a_trigger_runs_once(api: Api) -> None:
 
 
 async def test_a_refused_request_frees_its_key(api: Api) -> None:
-    """After 409, 404 or 422 the key may be used for the corrected request."""
+    """After 409, 404 or 422 the key can be used for the corrected request."""
     await api.make(jobId="a")
     assert (await api.call("POST", "/jobs", job(jobId="a"), **KEY)).status_code == 409
     assert (await api.call("POST", "/jobs/nope/trigger", **KEY)).status_code == 404
@@ -60,8 +60,8 @@ async def test_a_refused_request_frees_its_key(api: Api) -> None:
     assert (await api.call("POST", "/jobs", job(jobId="b"), **KEY)).status_code == 201
 
 
-async def test_at_the_same_time_once(api: Api) -> None:
-    """Ten requests at once: one does it, the others get its answer or 409 with Retry-After."""
+async def test_concurrent_requests_with_one_key_work_once(api: Api) -> None:
+    """Of ten requests one does the work; the others get its response or 409 with Retry-After."""
     done = await asyncio.gather(*(api.call("POST", "/jobs", job(), **KEY) for _ in range(10)))
     assert {d.status_code for d in done} <= {201, 409}
     assert len({d.json["jobId"] for d in done if d.status_code == 201}) == 1
@@ -111,8 +111,8 @@ async def test_a_trigger_with_unknown_outcome_is_taken_over(api: Api, monkeypatc
     assert await count(api, "executions") == 2
 
 
-async def test_a_request_that_was_left_behind(api: Api) -> None:
-    """A record in work blocks for 10 s, then the next request takes it over."""
+async def test_an_abandoned_request_is_taken_over_after_10_s(api: Api) -> None:
+    """Until then, its record blocks the key."""
     first = await api.call("POST", "/jobs", job(), **KEY)
     await api.db.api["idempotency"].update_many({}, {"$set": {"answer": None}})
     assert (await api.call("POST", "/jobs", job(), **KEY)).status_code == 409

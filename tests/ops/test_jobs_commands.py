@@ -39,8 +39,8 @@ def jobs(client: Client) -> Callable[..., Result]:
     return run
 
 
-def test_create_steer_delete(jobs: Callable[..., Result], client: Client) -> None:
-    """A job is made from options or a file, paused, resumed, triggered, shown, listed and deleted."""
+def test_jobs_are_created_controlled_and_deleted(jobs: Callable[..., Result], client: Client) -> None:
+    """From options or a file; paused, resumed, triggered, shown, listed and deleted."""
     made = jobs(
         "create", "--id", "a", "--schedule", "@daily", "--to", TARGET, "--body", '{"n":1}', "--set", 'tags=["x"]'
     )
@@ -67,8 +67,8 @@ def test_create_steer_delete(jobs: Callable[..., Result], client: Client) -> Non
     assert jobs("create", "--set", "x").exit_code == 2
 
 
-def test_import_tells_bad_lines(jobs: Callable[..., Result]) -> None:
-    """Counts on standard output, each bad line on standard error, exit status 1."""
+def test_import_reports_invalid_lines(jobs: Callable[..., Result]) -> None:
+    """Counts on standard output, each invalid line on standard error, exit status 1."""
     good = orjson.dumps({"jobId": "a", "schedule": "@daily", "api": TARGET}).decode()
     done = jobs("import", "-", text=f"{good}\n{{}}\n")
     assert (done.exit_code, done.stdout) == (1, "1 created, 0 updated, 0 unchanged, 1 failed\n")
@@ -81,8 +81,8 @@ def write(file: Path, *found: dict[str, Any]) -> str:
     return str(file)
 
 
-def test_apply_is_declarative(jobs: Callable[..., Result], client: Client, tmp_path: Path) -> None:
-    """It shows what changes, changes that and nothing else; applying again does nothing; --prune removes the rest."""
+def test_apply_makes_only_the_changes_it_shows(jobs: Callable[..., Result], client: Client, tmp_path: Path) -> None:
+    """A second apply does nothing; --prune deletes the rest."""
     a: dict[str, Any] = {
         "jobId": "a",
         "schedule": "@daily",
@@ -101,7 +101,7 @@ def test_apply_is_declarative(jobs: Callable[..., Result], client: Client, tmp_p
     assert jobs("apply", file).exit_code == 0
     revision = client.call("GET", "/jobs/a")["revision"]
     again = jobs("apply", file, "--dry-run")
-    assert (again.exit_code, again.stdout) == (0, "0 to create, 0 to change, 0 to delete, 2 as they should be\n")
+    assert (again.exit_code, again.stdout) == (0, "0 to create, 0 to change, 0 to delete, 2 unchanged\n")
     del b["body"]
     file = write(tmp_path / "jobs.ndjson", a, {**b, "schedule": "@weekly"})
     changed = jobs("apply", file, "--prune", "--tag", "git")
@@ -120,8 +120,8 @@ def test_apply_is_declarative(jobs: Callable[..., Result], client: Client, tmp_p
         assert jobs("apply", write(tmp_path / "wrong.ndjson", *wrong)).exit_code == 2
 
 
-def test_export_can_be_applied(jobs: Callable[..., Result], tmp_path: Path) -> None:
-    """What export prints makes the same jobs: nothing is to be changed."""
+def test_an_applied_export_changes_nothing(jobs: Callable[..., Result], tmp_path: Path) -> None:
+    """The output of export defines the same jobs."""
     full = {"jobId": "f", "schedule": "0 30 2 * * *", "timezone": "Europe/Berlin", "api": TARGET, "headers": {"X": "1"}}
     jobs(
         "import",
@@ -135,8 +135,8 @@ def test_export_can_be_applied(jobs: Callable[..., Result], tmp_path: Path) -> N
     assert jobs("apply", str(tmp_path / "all.ndjson"), "--prune", "--dry-run").exit_code == 0
 
 
-def test_the_client_says_what_is_wrong() -> None:
-    """Nobody there, something else there, and a wrong address are sentences."""
+def test_the_client_explains_connection_problems() -> None:
+    """No server, another server, an invalid address."""
     with pytest.raises(Unreachable, match="horae serve"):
         Client(f"http://127.0.0.1:{free_port()}").call("GET", "/jobs")
 
@@ -160,8 +160,8 @@ def test_the_client_says_what_is_wrong() -> None:
     assert "is no address" in done.output
 
 
-def test_pages_are_walked(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client reads every page."""
+def test_the_client_reads_all_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after another."""
     monkeypatch.setattr("ops.support.client.PAGE", 2)
     for i in range(5):
         client.call("PUT", f"/jobs/p{i}", {"schedule": "@daily", "api": TARGET})

@@ -22,7 +22,7 @@ async def walk(api: Api, query: str) -> list[str]:
 
 
 async def test_pages_hold_every_job_once(api: Api) -> None:
-    """Walking with any page size shows every job once, the newest first, although many were made in one ms."""
+    """With any page size, newest first, although many were created in the same ms."""
     lines = b"\n".join(b'{"jobId":"j%03d","schedule":"@daily","api":"http://127.0.0.1:1/"}' % i for i in range(60))
     await api.call("POST", "/jobs/import", lines, Content_Type="application/x-ndjson")
     newest = await api.make(jobId="newest")
@@ -32,8 +32,8 @@ async def test_pages_hold_every_job_once(api: Api) -> None:
         assert sorted(found[1:]) == [f"j{i:03d}" for i in range(60)]
 
 
-async def test_pages_stay_right_while_jobs_come_and_go(api: Api) -> None:
-    """Jobs made or deleted between two pages make no other job appear twice or not at all."""
+async def test_changes_between_pages_repeat_or_hide_no_job(api: Api) -> None:
+    """Jobs that are created or deleted between two pages."""
     for i in range(9):
         await api.make(jobId=f"j{i}")
     first = (await api.call("GET", "/jobs?limit=4")).json
@@ -44,8 +44,8 @@ async def test_pages_stay_right_while_jobs_come_and_go(api: Api) -> None:
     assert [j["jobId"] for j in rest["items"]] == ["j4", "j3", "j2", "j1", "j0"]
 
 
-async def test_what_cannot_be_read_hides_nothing_else(api: Api) -> None:
-    """A job or an execution that somebody spoiled in the database is named; all others are listed, page by page."""
+async def test_an_unreadable_job_hides_no_other(api: Api) -> None:
+    """A job or execution with a corrupt document is named; all others are listed, page by page."""
     for i in range(6):
         await api.make(jobId=f"j{i}")
     await api.db.api["jobs"].update_one({"_id": "j3"}, {"$unset": {"schedule_version": ""}})
@@ -61,8 +61,8 @@ async def test_what_cannot_be_read_hides_nothing_else(api: Api) -> None:
     assert "j3" in answer.json["detail"]
 
 
-async def test_filters(api: Api) -> None:
-    """State, tag and name narrow the page; text in a name is text and no pattern."""
+async def test_state_tag_and_name_narrow_the_list(api: Api) -> None:
+    """Text in a name is text, not a pattern."""
     await api.make(jobId="a", name="Nightly (invoices)", tags=["x", "y"])
     await api.make(jobId="b", name="nightly sync", tags=["y"])
     await api.make(jobId="c", name="other.*")
@@ -80,8 +80,8 @@ async def test_filters(api: Api) -> None:
         assert await walk(api, query) == expected, query
 
 
-async def test_wrong_queries_are_told_all_at_once(api: Api) -> None:
-    """Unknown names, bad values and foreign cursors are faults of the query."""
+async def test_all_errors_of_a_query_are_reported_together(api: Api) -> None:
+    """Unknown names, invalid values and foreign cursors."""
     refused = await api.call("GET", "/jobs?limit=0&state=gone&foo=1&tag=&q=a&q=b")
     assert set(paths(refused)) == {"limit", "state", "foo", "tag", "q"}
     for cursor in ("x", "bnVsbA", "WyJhIiwxXQ", "WzFd", "%00", "WzEsInhcdTAwMDAiXQ", "Wy0xLCJhIl0"):

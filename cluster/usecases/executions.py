@@ -1,0 +1,109 @@
+"""Executions by hand: trigger a job once, replay an execution that failed."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cluster.core.errors import Conflict, NotFound
+from cluster.core.execution.batching import DUE_NOW, make_batch
+from cluster.core.execution.model import Execution
+from cluster.core.ids import execution_id, trigger_due_ms
+from cluster.core.lifecycle import JobState, State
+from cluster.core.limits.permits import limit_key_of
+from cluster.store import batches, executions, history, jobs
+from cluster.store.enqueue import insert_owed
+from cluster.store.queries import jobs_and_executions
+from cluster.usecases.jobs import require_job
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cluster.core.job.definition import StoredJob
+    from cluster.store.mongo.client import Database
+
+
+def new_batch_id() -> str:
+    """A name that no other writer ever chooses."""
+    return uuid.uuid4().hex
+
+
+async def trigger(
+    db: Database,
+    job_id: str,
+    now_ms: int,
+    *,
+    reserved_due_ms: int | None = None,
+    on_due_moved: Callable[[int], Awaitable[None]] | None = None,
+) -> str:
+    """Run the job once, now, whatever its schedule is. Returns the id of the execution.
+
+    `reserved_due_ms` is the due time under which an earlier request may have done this. `on_due_moved` is called before
+    another due time than `trigger_due_ms(now_ms)` is taken.
+    """
+    job = require_job(await jobs.get(db, job_id), job_id)
+    patient = _with_api_deadline(db)
+    due_ms = trigger_due_ms(now_ms) if reserved_due_ms is None else reserved_due_ms
+    while True:
+        execution = _triggered(job, due_ms)
+        batch = make_batch([execution], DUE_NOW)
+        final = await jobs_and_executions.is_final(db, execution.id)
+        if reserved_due_ms is not None:
+            if not final:
+                await insert_owed(patient, [execution], [batch], new_batch_id)
+            return execution.id
+        if not final and not await executions.insert(patient, [execution]):
+            break
+        due_ms = trigger_due_ms(due_ms + 1)
+        if on_due_moved is not None:
+            await on_due_moved(due_ms)
+    # A crash here leaves an execution whose batch does not exist: the sweep makes the batch within a minute.
+    await batches.insert(patient, [batch])
+    return execution.id
+
+
+async def replay(db: Database, execution_id: str, now_ms: int, retention_days: float) -> None:
+    """Send a failed or dead execution again, under its id, with new attempts. Safe to repeat.
+
+    First its leftovers in `executions` are deleted. Then history says that it is reopened, so that the workers let it
+    through; then it is owed; then its batch exists. After a crash in between, the same request completes the rest.
+    Raises `NotFound` or `Conflict`.
+    """
+    view = await jobs_and_executions.get_execution(db, execution_id, now_ms)
+    if view is None:
+        raise NotFound(f"there is no execution '{execution_id}', or its retention has ended")
+    job = await jobs.get(db, view.job_id)
+    if job is None or job.state is JobState.DELETED:
+        raise Conflict("its job was deleted: there is nothing left to send")
+    patient = _with_api_deadline(db)
+    if view.state in (State.FAILED.value, State.DEAD.value) and view.ended_ms is not None:
+        await executions.delete_ended(patient, {execution_id: view.ended_ms})
+    if not await history.reopen(db, execution_id, now_ms, job.definition.retention_days or retention_days):
+        raise Conflict(f"the execution is {view.state}: only failed and dead executions can be replayed")
+    execution = replace(
+        _triggered(job, view.due_ms), id=execution_id, send_ms=now_ms, state=State.RETRYING, replayed_ms=now_ms
+    )
+    await insert_owed(patient, [execution], [make_batch([execution], DUE_NOW)], new_batch_id)
+
+
+def _with_api_deadline(db: Database) -> Database:
+    """The database with the deadline of the API for all operations: a caller waits for them."""
+    return replace(db, work=db.api)
+
+
+def _triggered(job: StoredJob, due_ms: int) -> Execution:
+    """A run by hand, in a batch of its own."""
+    definition = job.definition
+    return Execution(
+        id=execution_id(job.id, due_ms),
+        job_id=job.id,
+        due_ms=due_ms,
+        send_ms=due_ms,
+        schedule_version=job.schedule_version,
+        batch=new_batch_id(),
+        lane=definition.lane,
+        trigger=True,
+        host=definition.host,
+        limit_key=limit_key_of(job.id, definition.queue, definition.limits),
+    )

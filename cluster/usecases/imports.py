@@ -1,0 +1,85 @@
+"""Imports: many jobs at once, each as if it had been put by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster.core.errors import InvalidInput
+from cluster.core.job import changes
+from cluster.core.lifecycle import JobState
+from cluster.store import jobs
+from cluster.usecases.jobs import (
+    new_job_id,
+    new_stamp,
+    put,
+    record_retention,
+    require_alert_channels,
+    stored_secrets,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cluster.core.job.definition import JobChange
+    from cluster.core.job.wanted import WantedJob
+    from cluster.store.mongo.client import Database
+
+
+@dataclass(frozen=True, slots=True)
+class ImportLine:
+    """One job of an import: its number in the input (1..), its id if it has one, and the job."""
+
+    number: int
+    job_id: str | None
+    wanted: WantedJob
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """How many jobs of some lines were created, updated, unchanged; `refused` are the other lines with their faults."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    refused: tuple[tuple[ImportLine, InvalidInput], ...] = ()
+
+
+async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -> ImportResult:
+    """Create or replace the jobs of these lines, as `put` does, in a few writes. Ids must not repeat in one chunk.
+
+    It is safe to repeat for lines with ids: a job that is as it should be stays as it is.
+    """
+    named = [(line.job_id or new_job_id(now_ms), line) for line in lines]
+    stored = await jobs.get_many(db, [line.job_id for line in lines if line.job_id is not None])
+    inserts: list[JobChange] = []
+    updates: list[JobChange] = []
+    refused: list[tuple[ImportLine, InvalidInput]] = []
+    unchanged = revived = 0
+    for job_id, line in named:
+        old = stored.get(job_id)
+        try:
+            await require_alert_channels(db, line.wanted.alert_channels)
+            change = changes.define(old, job_id, line.wanted.resolve(stored_secrets(old)), new_stamp(now_ms))
+        except InvalidInput as exc:
+            refused.append((line, exc))
+            continue
+        if change is None:
+            unchanged += 1
+        elif old is None:
+            inserts.append(change)
+        else:
+            updates.append(change)
+            revived += old.state is JobState.DELETED
+    await record_retention(db, [*inserts, *updates])
+    raced = await jobs.insert_many(db, inserts)
+    if not await jobs.update_many(db, updates):
+        # Another request changed one of these jobs meanwhile. Each is put once more, to find out which were written: a
+        # job that is as it should be stays as it is.
+        raced |= {c.job.id for c in updates}
+    for job_id, line in named:
+        if job_id in raced:
+            await put(db, job_id, line.wanted, now_ms)
+    created = len(inserts) + revived
+    updated = len(lines) - created - unchanged - len(refused)
+    return ImportResult(created, updated, unchanged, tuple(refused))
