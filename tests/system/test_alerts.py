@@ -62,9 +62,9 @@ def test_a_failing_job_alerts_once_on_each_channel_and_once_when_it_recovers(
         assert said[0]["since"] == said[1]["since"]
         for c in ear.at("/hook"):
             Webhook(SECRET).verify(c.body, c.headers)
-        assert [letter["Subject"].split()[0] for letter in office.letters] == ["Job", "Over:"]
+        assert [letter["Subject"].split()[0] for letter in office.letters] == ["Job", "Resolved:"]
         spoken = {c.headers["idempotency-key"]: orjson.loads(c.body)["text"] for c in ear.at("/chat")}
-        assert [t.split()[0] for t in spoken.values()] == ["Job", "Over:"]
+        assert [t.split()[0] for t in spoken.values()] == ["Job", "Resolved:"]
         assert listed(nodes, "closed") == [("bad", "failing")]
         assert listed(nodes, "open") == []
         late = nodes.db["history"].count_documents({"job_id": "bad", "drift_ms": {"$gt": 11_000}})
