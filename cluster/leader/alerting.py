@@ -168,7 +168,7 @@ class Alerter:
             return 0
         if await alert_results.latest_success_since(self._db, job.id, now - rules.no_run_ms) is not None:
             return 0
-        detail = f"nothing has succeeded for {rules.no_run_ms // 1000} s"
+        detail = f"no execution has succeeded for {rules.no_run_ms // 1000} s"
         return await self._record_symptom(job.id, Symptom(IncidentKind.NO_RUN, now, detail), rules)
 
     async def _make_alert_jobs(self) -> int:

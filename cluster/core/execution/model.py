@@ -164,7 +164,9 @@ class Batch:
     limit_key: str | None = None
     """The limit of all its executions. None if there is none, or several."""
     deferred: bool = False
-    """Released because it may not be sent now. Until it is claimed again, it does not count as backlog."""
+    """Released because it may not be sent now. Until it is claimed again, it does not count as live late work, so that the
+    backlog of one slow host does not stop the catch-up of other jobs.
+    """
 
 
 @dataclass(frozen=True, slots=True)
