@@ -31,11 +31,16 @@ FOREIGN_OBJECTS = {
     "resp": "falcon's response is filled in by its handler",
     "req.context": "falcon keeps what belongs to a request there",
     "app.req_options": "falcon's settings are attributes",
-    "context.obj": "click keeps what the subcommands share there",
 }
 """Objects of a library whose interface is the assignment of attributes, by the text before the attribute."""
 
-ASSIGNED_FROM_OUTSIDE: dict[str, str] = {}
+ASSIGNED_FROM_OUTSIDE: dict[str, str] = {
+    "ops/commands/executions.py::context.obj": "click keeps there what the subcommands share",
+    "ops/commands/jobs.py::context.obj": "click keeps there what the subcommands share",
+    "ops/commands/top_view.py::table.columns[n].min_width": "rich's columns take it by assignment only",
+    "ops/local/receiver.py::response.content_length": "aiohttp's response takes it by assignment only",
+    "ops/server/header_timeout.py::gasgi.ASGIProtocol": "gunicorn has no setting for the protocol's class",
+}
 """Other assignments to another object's field, as `file::target`, with the reason why there is no method for it."""
 
 
