@@ -19,7 +19,7 @@ def test_explain_prints_sentences_and_json(horae: Commands) -> None:
     at = format_instant(midnight - 86_400_000 + 3 * 3_600_000)
     told = horae("explain", "a", at[:16])
     assert (told.exit_code, told.stdout.splitlines()[0]) == (0, "a is active.")
-    assert "The leader has not looked at the job's last change yet" in told.stdout
+    assert "The leader has not settled the job's last change yet" in told.stdout
     assert f"{at}  it was due by `0 0 3 * * *`" in told.stdout
     found = horae.json("explain", "a", "2023-11-14T12:00:00+01:00")
     assert [e["state"] for e in found["explanations"]] == ["absent"]

@@ -157,7 +157,7 @@ def test_the_client_explains_connection_problems() -> None:
     server.server_close()
     done = CliRunner().invoke(cli, ["jobs", "list"], env={"HORAE_URL": "ftp://x"})
     assert done.exit_code == 2
-    assert "is no address" in done.output
+    assert "is not the address of an API" in done.output
 
 
 def test_the_client_reads_all_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
