@@ -103,10 +103,10 @@ def _by_clocks(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
 def _trust_from_the_end(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     """A term is trusted from the answer on, not from the question."""
 
-    def trust(self: Elector, _started: float) -> float:
+    def trusted_until(self: Elector, _started: float) -> float:
         return self._clock.monotonic() + TIMINGS.leader_lease - TIMINGS.margin
 
-    patch.setattr(Elector, "_trust", trust)
+    patch.setattr(Elector, "_trusted_until", trusted_until)
     return Election
 
 

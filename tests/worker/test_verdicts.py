@@ -124,7 +124,7 @@ async def test_410_pauses_the_job_with_the_reason(database: Database) -> None:
     assert gone["unsettled"] is not None
     assert moved["state"] == "active"
     assert [(h["state"], len(h["attempts"])) for h in await rows(database, "history")] == [("failed", 1)] * 2
-    assert all("gone" in h["reason"] for h in await rows(database, "history"))
+    assert all("410" in h["reason"] for h in await rows(database, "history"))
 
 
 @pytest.mark.parametrize(
