@@ -65,7 +65,9 @@ class Ground:
         done = hurt()
         finish = wait_until(lambda: next_second(first), 60, "time") + 12_000
         wait_past(first, finish)
-        with contextlib.suppress(AssertionError):  # a broken build may never come to it: what is owed is an orphan
+        with contextlib.suppress(
+            AssertionError
+        ):  # a broken build may never record everything: an execution may be an orphan
             wait_until(lambda: recorded_until(first, finish) or None, 60, "everything due is recorded")
         time.sleep(1)  # the receiver flushes its log five times a second
         return collect(first, self.receiver, None, JOBS, (start, finish), done)
@@ -77,7 +79,7 @@ class Ground:
 
 
 def blocked_leader(ground: Ground, _: ReplicaSet | None) -> Run:
-    """The leader stands still after it has written executions down, before its row moves; a successor repeats it."""
+    """The leader is blocked after it has inserted executions, before its row moves; a successor repeats it."""
     ground.start(2)
     return ground.judge(
         every_second(ground.receiver, JOBS), lambda: [ground.at("cluster.store.schedules.advance", "block", 12)]
@@ -85,7 +87,7 @@ def blocked_leader(ground: Ground, _: ReplicaSet | None) -> Run:
 
 
 def blocked_owner(ground: Ground, _: ReplicaSet | None) -> Run:
-    """A node stands still for longer than its lease, with failed attempts in its hands that it is about to move."""
+    """A node is blocked for longer than its lease when it is about to move executions whose attempts failed."""
     ground.start(2)
     retry = {"maxAttempts": 8, "initialDelaySeconds": 12, "multiplier": 1, "jitter": 0}
     jobs = [
@@ -120,7 +122,7 @@ def killed_leader(ground: Ground, _: ReplicaSet | None) -> Run:
 
 
 def lonely_primary(ground: Ground, mongo: ReplicaSet | None) -> Run:
-    """The primary loses both secondaries, takes writes for 5 s that nobody else sees, and dies; the others go on."""
+    """The primary loses both secondaries, takes writes for 5 s that no other member sees, and dies; the others go on."""
     assert mongo is not None
     ground.start(2)
 

@@ -1,7 +1,7 @@
-"""What follows from the calls made: which occurrences must come, may come and must not come. Pure.
+"""The occurrences that must, may and must not arrive, as they follow from the calls of the API. Pure.
 
-A stop or a change cancels what is due and not sent yet. Whether it did is not guessed: what was owed and did not come has
-to have a record that says so, written after the call.
+A stop or a change cancels occurrences that are due and not sent yet. Whether it did is not guessed: an occurrence that was
+owed and did not arrive has to have a record that says so, written after the call.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 CLOCKS_MS = 250
 """Between the clocks of the caller and of the node that took the call."""
 SETTLING_MS = 3000
-"""How long after a stop or a change what it ended may still come: a node sends by what it read of the job before."""
+"""How long after a stop or a change requests may still arrive: a node sends by the job as it read it before."""
 LATER_MS = 60_000
-"""A call without an answer may be done so much later: the network held it, or the primary or the node stood still."""
+"""A call without an answer may be executed so much later: the network, the primary or the node held it."""
 UNSETTLED_MS = 15_000
-"""What a change of leader may take, and a little more: so long after a call the leader may not have come to the job."""
+"""A change of leader and a little more: so long after a call the leader may not have settled the job."""
 OVER_MS = 120_000
 """So long after the last call about a job that was stopped by it, nothing of it is written ahead any more."""
 
 
 @dataclass(frozen=True)
 class _State:
-    """What a job may be like: whether it runs, and how many seconds apart."""
+    """A possible state of a job: whether it runs, and how many seconds apart."""
 
     runs: bool
     step: int
@@ -73,7 +73,7 @@ def targets(
 ) -> list[Target]:
     """Every second of every job from `start_ms` until before `end_ms`, with its duty. `hurt`: when a leader may be lacking.
 
-    What comes before a job was made, or long after it was stopped for good, has no target: nobody owes it.
+    There is no target before a job was made, or long after it was stopped for good: nothing is owed then.
     """
     by_job: defaultdict[str, list[Call]] = defaultdict(list)
     for c in calls:
@@ -107,7 +107,7 @@ def _over(made: Sequence[Call]) -> int | None:
 
 
 class _History:
-    """What a job may have been like at each instant, if an answered call holds from `slack_ms` after its answer."""
+    """The possible states of a job at each instant, if an answered call holds from `slack_ms` after its answer."""
 
     def __init__(self, made: Sequence[Call], slack_ms: int) -> None:
         moments = {c.invoked_ms - CLOCKS_MS for c in made} | {c.answered_ms + slack_ms for c in made}

@@ -1,7 +1,7 @@
-"""The checker of fault runs. Pure: what was seen goes in, what is wrong comes out.
+"""The checker of fault runs. Pure: evidence goes in, violations come out.
 
-It knows nothing of the engine. It joins what was owed (must, may or must not come), what a receiver logged on its own
-clock, what the database says at the end, what was done to the cluster, and who led. All instants are int ms UTC.
+It knows nothing of the engine. It joins the occurrences owed (must, may or must not arrive), the arrivals that a receiver
+logged on its own clock, the records in the database at the end, the faults, and the leaders. All instants are int ms UTC.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 EARLY_MS = 20
 """Two clocks of one machine, and rounding."""
 OWNERS_MS = 500
-"""An owner stops a second before anybody else may begin."""
+"""An owner stops a second before another node may begin."""
 ON_ITS_WAY_MS = 5000
 IN_FLIGHT_MS = 3000
 """A request that came so long before a fault may have been under way when it began: answers take up to 2 s at worst."""
 LOST_MS = 12_000
-"""So long after a fault's end what came may still be lost on its sender: a lease, which it may have lost unknowingly, its
-margin, and a second to write results down."""
+"""So long after a fault's end the answer to a request may still be lost: a lease, which the sender may have lost without
+knowing it, its margin, and a second to record results."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ def check(run: Run) -> list[Violation]:
     by_id: defaultdict[str, list[Seen]] = defaultdict(list)
     for s in sorted(run.seen, key=lambda s: s.at_ms):
         by_id[s.execution].append(s)
-    felt = _Felt(run)
+    effects = _Effects(run)
     found = [
         *_targets(run, by_id),
-        *_lateness(run, by_id, felt),
-        *_duplicates(by_id, felt),
-        *_history(run, by_id, felt),
+        *_lateness(run, by_id, effects),
+        *_duplicates(by_id, effects),
+        *_history(run, by_id, effects),
         *_calls(run.calls),
         *_leaders(run.leaders),
         *_progress(run, by_id),
@@ -57,8 +57,8 @@ def check(run: Run) -> list[Violation]:
 
 
 def figures(run: Run) -> dict[str, int]:
-    """What a report states. `delivered again`: an attempt that had come before, or any after a 2xx; `by another claim`:
-    the former. Lateness in ms, and beside it that of what was due far from any fault.
+    """The figures of a report. `delivered again`: an attempt that had come before, or any after a 2xx; `by another claim`:
+    the former. Lateness in ms, and beside it that of occurrences due far from any fault.
     """
     first: dict[str, int] = {}
     numbers: defaultdict[str, set[int]] = defaultdict(set)
@@ -72,7 +72,7 @@ def figures(run: Run) -> dict[str, int]:
         if s.answer.startswith("2"):
             accepted.add(s.execution)
     must = [t for t in run.targets if t.duty == "must"]
-    far = _Felt(run).far({t.due_ms for t in must})
+    far = _Effects(run).far({t.due_ms for t in must})
     calm = sorted(first[t.execution] - t.due_ms for t in must if t.due_ms in far and t.execution in first) or [0]
     return {
         "faults": len(run.faults),
@@ -89,8 +89,8 @@ def figures(run: Run) -> dict[str, int]:
     }
 
 
-class _Felt:
-    """When which faults may be felt."""
+class _Effects:
+    """When faults may have which effects."""
 
     def __init__(self, run: Run) -> None:
         self._faults = run.faults
@@ -98,7 +98,7 @@ class _Felt:
 
     def _spans(self, effect: Effect | None) -> list[tuple[int, int]]:
         faults = [f for f in self._faults if effect is None or effect in f.explains]
-        if effect == "stale":  # what was on its way is there as soon as everybody goes on
+        if effect == "stale":  # a request on its way arrives as soon as all processes go on
             return [(f.start_ms, f.end_ms + ON_ITS_WAY_MS) for f in faults]
         if effect == "again":
             return [(f.start_ms, f.end_ms + LOST_MS) for f in faults]
@@ -109,18 +109,18 @@ class _Felt:
         return any(low <= at_ms <= high for low, high in self._spans(effect))
 
     def lost(self, seen: Seen) -> bool:
-        """Whether a fault can be why nobody knew of this request, or of its answer."""
+        """Whether a fault can be why this request, or its answer, was lost."""
         return any(self.at(seen.at_ms + lag, "again") for lag in (0, IN_FLIGHT_MS))
 
     def far(self, instants: Iterable[int]) -> set[int]:
-        """Those in which no fault may be felt."""
+        """The instants at which no fault may have an effect."""
         return {t for t in instants if not self.at(t)}
 
     def excuses(self, due_ms: int, late_ms: int, came_ms: int) -> bool:
-        """Whether faults can be why it came so late.
+        """Whether faults can be why a request arrived so late.
 
-        From when it was late until it came one or another must have been felt; and the time in which none of them
-        was going on must not be longer than a recovery takes: what is not sent then is stuck, whatever is felt.
+        At each instant from when it was late until it arrived, some fault must have had an effect; and the time in which
+        none of them was going on must not be longer than a recovery takes: a request not sent by then is stuck.
         """
         faults = [f for f in self._faults if "late" in f.explains]
         after = max(
@@ -146,7 +146,7 @@ def _targets(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
     for execution, came in by_id.items():
         target = known.get(execution)
         if target is None:
-            yield Violation("phantom", f"nobody owed {execution}")
+            yield Violation("phantom", f"{execution} was not owed")
         elif target.duty == "must-not":
             yield Violation("phantom", f"{execution} must not have come")
         elif came[0].at_ms < target.due_ms - EARLY_MS:
@@ -159,15 +159,15 @@ def _targets(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
             yield Violation("miss", f"{t.execution} was owed, and is recorded as {states[t.execution]}")
 
 
-def _lateness(run: Run, by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation]:
+def _lateness(run: Run, by_id: dict[str, list[Seen]], effects: _Effects) -> Iterator[Violation]:
     bound = run.bounds.late_ms
     for t in run.targets:
         came = by_id.get(t.execution)
-        if came and came[0].at_ms - t.due_ms > bound and not felt.excuses(t.due_ms, bound, came[0].at_ms):
+        if came and came[0].at_ms - t.due_ms > bound and not effects.excuses(t.due_ms, bound, came[0].at_ms):
             yield Violation("late", f"{t.execution} came {came[0].at_ms - t.due_ms} ms late, and no fault explains it")
 
 
-def _duplicates(by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation]:
+def _duplicates(by_id: dict[str, list[Seen]], effects: _Effects) -> Iterator[Violation]:
     for execution, came in by_id.items():
         keys: set[tuple[int, int]] = set()
         before: dict[int, Seen] = {}  # the last arrival of each attempt
@@ -180,15 +180,17 @@ def _duplicates(by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation
             if (s.attempt, s.token) in keys:
                 yield Violation("one token", f"{execution} attempt {s.attempt} came twice under token {s.token}")
             elif (
-                s.attempt in before and s.at_ms - before[s.attempt].at_ms < OWNERS_MS and not felt.at(s.at_ms, "stale")
+                s.attempt in before
+                and s.at_ms - before[s.attempt].at_ms < OWNERS_MS
+                and not effects.at(s.at_ms, "stale")
             ):
                 yield Violation("two owners", f"{execution} attempt {s.attempt} came twice in {OWNERS_MS} ms")
             elif (first := before.get(s.attempt, done)) is not None and not (
-                # The one before has to have been lost on somebody; and a fault must still be felt when it comes again.
-                felt.lost(first) and felt.at(s.at_ms, "late")
+                # The first request or its answer has to have been lost, and a fault must have an effect when the second arrives.
+                effects.lost(first) and effects.at(s.at_ms, "late")
             ):
                 yield Violation("duplicate", f"{execution} came again at {s.at_ms}, and no fault explains it")
-            elif s.token < newest and not felt.at(s.at_ms, "stale"):
+            elif s.token < newest and not effects.at(s.at_ms, "stale"):
                 yield Violation("stale", f"{execution} came under token {s.token} after {newest}")
             keys.add((s.attempt, s.token))
             before[s.attempt] = s
@@ -200,7 +202,7 @@ def _duplicates(by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation
                 yield Violation("order", f"{execution} attempt {m} has token {low}, attempt {n} has {high}")
 
 
-def _history(run: Run, by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Violation]:
+def _history(run: Run, by_id: dict[str, list[Seen]], effects: _Effects) -> Iterator[Violation]:
     known = {t.execution for t in run.targets}
     records = {r.execution: r for r in run.recorded}
     if len(records) != len(run.recorded):
@@ -210,26 +212,26 @@ def _history(run: Run, by_id: dict[str, list[Seen]], felt: _Felt) -> Iterator[Vi
         answers = {(s.attempt, s.token): s.answer for s in came}
         # A job stopped before any leader had looked at it leaves a missed range, named after its first occurrence.
         if r.execution.removesuffix(":missed") not in known:
-            yield Violation("phantom", f"history has {r.execution}, which nobody owed")
+            yield Violation("phantom", f"history has {r.execution}, which was not owed")
         if r.state == "succeeded" and not any(s.answer.startswith("2") for s in came):
-            yield Violation("history", f"{r.execution} is recorded as succeeded, but the receiver never said so")
-        told = {(number, token): status for number, token, status in r.attempts}
-        for (number, token), status in told.items():
-            said = answers.get((number, token))
-            if status is not None and said != str(status):
+            yield Violation("history", f"{r.execution} is recorded as succeeded, but the receiver never answered so")
+        recorded_status = {(number, token): status for number, token, status in r.attempts}
+        for (number, token), status in recorded_status.items():
+            answered = answers.get((number, token))
+            if status is not None and answered != str(status):
                 yield Violation(
-                    "history", f"{r.execution} attempt {number}/{token}: {status} recorded, {said} answered"
+                    "history", f"{r.execution} attempt {number}/{token}: {status} recorded, {answered} answered"
                 )
         for s in came:
-            if told.get((s.attempt, s.token)) is None and s.answer.isdigit() and not felt.lost(s):
-                recorded = "no answer" if (s.attempt, s.token) in told else "nothing"
+            if recorded_status.get((s.attempt, s.token)) is None and s.answer.isdigit() and not effects.lost(s):
+                recorded = "no answer" if (s.attempt, s.token) in recorded_status else "nothing"
                 yield Violation(
                     "history", f"{r.execution} attempt {s.attempt}/{s.token}: {recorded} recorded, {s.answer} answered"
                 )
-            elif (s.attempt, s.token) not in told and not felt.lost(s):
+            elif (s.attempt, s.token) not in recorded_status and not effects.lost(s):
                 yield Violation("history", f"{r.execution} attempt {s.attempt}/{s.token} came and is not recorded")
         # Its answer may be lost, and the job changed before it was sent again; nothing else undoes a success.
-        lost = r.state == "cancelled" and any(felt.lost(s) for s in came)
+        lost = r.state == "cancelled" and any(effects.lost(s) for s in came)
         if r.state != "succeeded" and not lost and any(s.answer.startswith("2") for s in came):
             yield Violation("history", f"{r.execution} is recorded as {r.state}, but the receiver accepted it")
     for execution in by_id:

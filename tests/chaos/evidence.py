@@ -1,4 +1,4 @@
-"""What is known of a run, as values: what was owed, done, seen and recorded. Pure. All instants are int ms UTC."""
+"""The evidence of a run as values: occurrences owed, faults, arrivals and records. Pure. All instants are int ms UTC."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Fault:
-    """What was done to the cluster, from its start until it was undone."""
+    """A fault of the cluster, from its start until it was undone."""
 
     kind: str
     start_ms: int
     end_ms: int
     after_ms: int = 0
-    """How much longer than others it may be felt, for a reason that is known."""
+    """How much longer than that of other faults its effect may last, for a known reason."""
     explains: tuple[Effect, ...] = ("late", "again", "stale")
-    """What it may be the reason of: lateness, a second delivery, an old token after a newer one."""
+    """The effects that it may have: lateness, a second delivery, an old token after a newer one."""
     group: str = ""
-    """What it was done to: nodes, members, network, target."""
+    """Its victims: nodes, members, network or target."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Bounds:
-    """`late_ms`: lateness without a fault. `recovery_ms`: how long after its end a fault may still be felt."""
+    """`late_ms`: lateness without a fault. `recovery_ms`: how long the effect of a fault may last after its end."""
 
     late_ms: int = 2000
     recovery_ms: int = 30_000
@@ -107,7 +107,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Run:
-    """All that is known of one run. `owed`: executions due by its end that the database still owes.
+    """The evidence of one run. `owed`: executions due by its end that the database still owes.
 
     `calls` and `triggers` are what `targets` follow from (`calls.py`); nothing is judged by them here."""
 
@@ -121,11 +121,11 @@ class Run:
     calls: tuple[Call, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     verified: tuple[str, ...] = ()
-    """What `horae verify` finds wrong in the database at the end."""
+    """Findings of `horae verify` in the database at the end."""
     span: tuple[int, int] = (0, 0)
     """From which whole second until before which other the run is judged."""
     steady: int = 0
-    """So many jobs j0, j1, … run in every second and are left alone."""
+    """The number of jobs j0, j1, … that run in every second and are not changed."""
     earlier: tuple[Recorded, ...] = ()
     """Missed ranges that begin before the span."""
     excused: tuple[str, ...] = ()

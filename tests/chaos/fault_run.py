@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ops.support.embedded_mongodb import free_port
-from tests.chaos.audited import audited, wrong
 from tests.chaos.checker import figures
 from tests.chaos.evidence import Bounds
 from tests.chaos.faults import Faults, group
@@ -23,6 +22,7 @@ from tests.chaos.hooks import FAKETIME, clocked, hooked
 from tests.chaos.observe import Watch, collect, now_ms, steady_jobs
 from tests.chaos.of_members import no_disk, small_disk
 from tests.chaos.saved import save, timeline
+from tests.chaos.second_opinion import verify_report, wrong_findings
 from tests.chaos.wire import Wire
 from tests.support.cluster_progress import next_second, recorded_until, settle, wait_past
 from tests.support.mongo import ReplicaSet
@@ -48,7 +48,7 @@ FULL = bool({"wrong_clock", "full_disk"} & CHOSEN) or not CHOSEN
 """Whether nodes run under libfaketime, and a member gets a small disk: both cost a little."""
 
 
-def torment(faults: Faults, dice: random.Random) -> None:
+def inject_mixed_faults(faults: Faults, dice: random.Random) -> None:
     """One fault after the other for `MINUTES`; every third comes with another one, done to something else meanwhile.
 
     Now and then there is a calm, in which nothing is excused after the first half minute.
@@ -85,26 +85,26 @@ def judge(run: Run) -> None:
 
 
 def done_by(nodes: Nodes, receiver: Receiver, finish: int, last: str) -> None:
-    """Wait until nothing due before an instant is owed, and what came last is in the receiver's log.
+    """Wait until nothing due before an instant is owed, and the last arrival is in the receiver's log.
 
-    If something stays, say what and who has it; the checker will find it.
+    What is still owed is printed with its owner; the checker will find it.
     """
     with suppress(AssertionError):
         wait_until(lambda: recorded_until(nodes, finish), 60, "everything due is recorded")
         wait_until(lambda: last in receiver.by_execution() or None, 10, "the receiver's log")
-        time.sleep(1)  # the log is written a few times a second, and the last to come need not be the last one due
+        time.sleep(1)  # the log is written a few times a second, and the last arrival need not be the last one due
         return
     owed = list(nodes.db["executions"].find().sort("due_at", 1).limit(5))
     batches = list(nodes.db["batches"].find({"_id": {"$in": [e["batch"] for e in owed]}}))
     print("owed:", owed, "in:", batches, "breakers:", list(nodes.db["breakers"].find()), sep="\n", flush=True)
 
 
-def tormented(
+def run_under_faults(
     directory: Path,
     rate: int,
     count: int,
     seed: int,
-    pain: Callable[[Faults, random.Random], None],
+    inject: Callable[[Faults, random.Random], None],
     *,
     full: bool = False,
     dice: random.Random | None = None,
@@ -114,10 +114,10 @@ def tormented(
     jobs: Callable[[Receiver, int], list[dict[str, Any]]] = steady_jobs,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Run:
-    """What was seen of a cluster of `count` nodes under `rate` jobs a second while `pain` was done to it.
+    """The evidence of a cluster of `count` nodes with `rate` jobs a second while `inject` injects faults.
 
-    `full`: with what all the faults need. `members`: the environment of the database's members, by their
-    place; `before`: what is done to the database before the nodes start.
+    `full`: with libfaketime and a small disk, which some faults need. `members`: the environment of members of the
+    database, by their place; `before`: called with the database before the nodes start.
     """
     dice = dice or random.Random(seed)
     ports = [free_port() for _ in range(4)]
@@ -125,7 +125,7 @@ def tormented(
     small = directory / f"db{ports[2]}"
     mounted = full and small_disk(small)
     mongo, receiver, nodes, watch, start = None, None, None, None, 0
-    felt: list[Fault] = []
+    faults_so_far: list[Fault] = []
     try:
         own = {ports[place]: values for place, values in (members or {}).items()}
         mongo = ReplicaSet(directory, ports[:3], wire.front, own)
@@ -141,30 +141,32 @@ def tormented(
         settle(nodes)
         start = next_second(nodes) + 2000
         wait_past(nodes, start + 3000)
-        cluster = Cluster(nodes, mongo, receiver, wire, points, clocks, dice, ports[2] if mounted else None, felt)
-        pain(Faults(cluster), dice)
+        cluster = Cluster(
+            nodes, mongo, receiver, wire, points, clocks, dice, ports[2] if mounted else None, faults_so_far
+        )
+        inject(Faults(cluster), dice)
         wait_until(mongo.primary, 60, "a primary")
         wait_until(lambda: len(nodes.alive()) == count, 60, "all nodes")
-        # The last fault may be felt for so long; what is due after that must be on time and come once.
-        healed = max(f.end_ms + f.after_ms for f in felt)
+        # The effect of the last fault may last so long; occurrences due after that must arrive on time and once.
+        healed = max(f.end_ms + f.after_ms for f in faults_so_far)
         over = max(wait_until(lambda: next_second(nodes), 60, "time"), healed // 1000 * 1000)
         finish = over + bounds.recovery_ms + 10_000
         wait_past(nodes, finish, (finish - over) / 1000 + 90)
         watch.end()
         done_by(nodes, receiver, finish, f"j{rate - 1}:{finish - 1000}")
-        run = collect(nodes, receiver, watch, rate, (start, finish), felt, bounds=bounds)
-        report = audited(mongo.uri, "chaos", start - 60_000, 60)
+        run = collect(nodes, receiver, watch, rate, (start, finish), faults_so_far, bounds=bounds)
+        report = verify_report(mongo.uri, "chaos", start - 60_000, 60)
         print(json.dumps({"verify": report.counts.findings, "occurrences": report.counts.occurrences}))
-        findings = (f"{f.kind} {f.execution}: {f.text}" for f in wrong(report, late=True))
+        findings = (f"{f.kind} {f.execution}: {f.text}" for f in wrong_findings(report, late=True))
         return replace(run, verified=tuple(findings))
     except BaseException:
         if receiver is not None and nodes is not None and watch is not None and start:
-            # Whatever broke it off: what was seen until then is worth a look. What was due last need not have come.
+            # The evidence until the failure is worth a look. The occurrences due last need not have arrived.
             with suppress(Exception):
                 watch.end()
             file = SAVED / f"run-{SEED}.json"
             try:
-                save(collect(nodes, receiver, watch, rate, (start, now_ms() // 1000 * 1000), felt), file)
+                save(collect(nodes, receiver, watch, rate, (start, now_ms() // 1000 * 1000), faults_so_far), file)
                 print(f"broken off, and saved: {file}", flush=True)
             except Exception as exc:
                 print(f"broken off, and not saved: {exc!r}", flush=True)
@@ -172,7 +174,7 @@ def tormented(
     finally:
         wire.rule()
         if watch is not None:
-            with suppress(BaseException):  # it was raised above, if anybody is to know
+            with suppress(BaseException):  # an error of the watch was raised above
                 watch.end()
         if nodes is not None:
             SAVED.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What can be done to a cluster of processes: to its nodes, its database, its network, its clocks and its target."""
+"""The faults of a cluster of processes: of its nodes, its database, its network, its clocks and its target."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ EXPLAINS: dict[str, tuple[Effect, ...]] = {
     **dict.fromkeys(("freeze_node", "freeze_leader", "freeze_all"), ("late", "again", "stale")),
     **dict.fromkeys(("block_node", "block_leader"), ("late", "again", "stale")),
 }
-"""What a fault may be the reason of. Those not named: lateness, and that something is sent again. An old token after a
-newer one has to have been on its way when its sender, or the target, stood still."""
+"""The effects that a fault may have. Those not named here: lateness and a second delivery. An old token after a newer
+one is a request that was on its way while its sender, or the target, was frozen."""
 GROUPS = {"nodes": OfNodes, "members": OfMembers, "network": OfNetwork, "target": OfTarget}
 
 
@@ -39,7 +39,7 @@ class Faults(OfNodes, OfMembers, OfNetwork, OfTarget):
     """The faults by name."""
 
     def kinds(self, chosen: frozenset[str] = frozenset()) -> list[Callable[[], None]]:
-        """Those that can be done here, or the chosen ones of them."""
+        """The faults that are possible here, or the chosen ones of them."""
         names = [n for g in GROUPS.values() for n in vars(g) if not n.startswith("_")]
         lacking = {
             *([] if FAKETIME.exists() else ["wrong_clock"]),
@@ -50,17 +50,17 @@ class Faults(OfNodes, OfMembers, OfNetwork, OfTarget):
         return [getattr(self, n) for n in found]
 
     def done(self, kind: Callable[[], None]) -> Fault:
-        """Do it, and write down what was done and when, also if it went wrong half way."""
+        """Inject a fault, and record it with its times, also if it failed half-way."""
         name, start = kind.__name__, now_ms()
         try:
             kind()
         finally:
             after = BREAKER_MS if name in FELT_BY_THE_BREAKER else 0
             fault = Fault(name, start, now_ms(), after, EXPLAINS.get(name, ("late", "again")), group(name))
-            self.cluster.felt.append(fault)
+            self.cluster.injected.append(fault)
         return fault
 
 
 def group(name: str) -> str:
-    """What a fault is done to. Two of one group must not be done at once: they would undo each other."""
+    """The victims of a fault. Two faults of one group must not overlap: they would undo each other."""
     return next(g for g, faults in GROUPS.items() if name in vars(faults))

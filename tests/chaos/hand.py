@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cluster:
-    """All that can be hurt. `small`: the member that has a small disk of its own, if one could be mounted.
+    """Everything that faults can be done to. `small`: the member with a small disk, if one could be mounted.
 
-    `felt`: what was done to it.
+    `injected`: the faults so far.
     """
 
     nodes: Nodes
@@ -36,7 +36,7 @@ class Cluster:
     clocks: Path
     dice: random.Random
     small: int | None = None
-    felt: list[Fault] = field(default_factory=list)
+    injected: list[Fault] = field(default_factory=list)
 
 
 class Hand:

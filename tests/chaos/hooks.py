@@ -1,4 +1,4 @@
-"""What `hook/sitecustomize.py` does to nodes, from the outside: which build they are, and where they are stopped."""
+"""The outside of `hook/sitecustomize.py`: which build the nodes are, and at which function they are stopped."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def at_point(points: Path, point: str, what: str, seconds: float = 0) -> None:
     staged = points / "staged"
     staged.write_text(f"{what} {seconds}")
     staged.rename(file)
-    wait_until(lambda: not file.exists() or None, 60, f"somebody at {point}")
+    wait_until(lambda: not file.exists() or None, 60, f"a process at {point}")
     time.sleep(seconds)
 
 
 def cut_off(mongo: ReplicaSet, primary: int, seconds: float) -> None:
-    """The primary sees nobody for so long, takes what it takes, and dies; the two others go on without all that.
+    """The primary loses both secondaries, takes writes without them for so long, and dies; the two others go on.
 
-    They are killed, not frozen: what the primary streams to a frozen member waits in its socket and is read later.
+    They are killed, not frozen: a frozen member would read later what the primary has streamed into its socket.
     """
     others = [p for p in mongo.ports if p != primary]
     for port in others:

@@ -1,4 +1,4 @@
-"""What happens in a run, written down for the checker: who led, which calls were made, what is in the database."""
+"""Records of a run for the checker: the leaders, the calls of the API, and the documents in the database."""
 
 from __future__ import annotations
 
@@ -216,5 +216,5 @@ def _ms(at: datetime) -> int:
 
 
 def _occurrence(execution: str) -> str:
-    """What an execution id names. The build without unique ids adds something to it, which must not give it away."""
+    """The occurrence of an execution id. The build without unique ids appends to it, which must not help the checker."""
     return execution.partition("~")[0]

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from tests.support.mongo import ReplicaSet
 
 SMALL_DISK_MB = 1600
-"""What a member with a disk of its own is given: its oplog, its journal, and some room to be filled up."""
+"""The size of the small disk: the member's oplog, its journal, and some room to be filled up."""
 
 
 class OfMembers(Hand):
-    """Members that die, stand still, step down, lose each other or run out of disk."""
+    """Members die, freeze, step down, lose each other or run out of disk."""
 
     def kill_primary(self) -> None:
         port = wait_until(self._mongo.primary, 60, "a primary")
@@ -72,12 +72,12 @@ class OfMembers(Hand):
         wait_until(self._mongo.primary, 60, "a primary")
 
     def lonely_primary(self) -> None:
-        """The primary sees nobody for a while, takes what it takes, and dies; the two others go on without it."""
+        """The primary loses both secondaries, takes writes without them for a while, and dies; the two others go on."""
         port = wait_until(self._mongo.primary, 60, "a primary")
         cut_off(self._mongo, port, self._dice.uniform(2, 7))
 
     def full_disk(self) -> None:
-        """One member has no room left on its disk, and dies of it; it is started again when there is room."""
+        """One member has no room left on its disk, and dies; it is started again when there is room."""
         port = self.cluster.small
         assert port is not None
         process = self._mongo.processes[port]
@@ -121,7 +121,7 @@ def led_by(mongo: ReplicaSet, port: int) -> None:
 
 
 def small_disk(folder: Path) -> bool:
-    """Give a folder a small disk of its own, if we may (Linux, root); `no_disk` takes it away."""
+    """Mount a small disk on a folder, if allowed (Linux, root); `no_disk` unmounts it."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MB}m", "tmpfs", str(folder)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -29,7 +29,7 @@ class OfNetwork(Hand):
         self._rule(3, 18, Rule("hold", tuple(self._mongo.ports), (self._victim(leading=True),)))
 
     def one_way(self) -> None:
-        """What one node asks is done, but no answer comes; or its questions get lost, and answers would not."""
+        """The requests of one node are executed, but their answers are lost; or the requests are lost, and answers would not be."""
         ways: tuple[Way, ...] = ("to", "from")
         self._rule(3, 18, Rule("hold", tuple(self._mongo.ports), (self._victim(),), self._dice.choice(ways)))
 
@@ -48,9 +48,9 @@ class OfNetwork(Hand):
         port = wait_until(self._mongo.primary, 60, "a primary")
         others = [p for p in self._mongo.ports if p != port]
         pids = {p: self._mongo.processes[p].pid for p in self._mongo.ports}
-        away = Rule("hold", (port,), tuple(pids[p] for p in others))
-        back = Rule("hold", tuple(others), (pids[port],))
-        self._rule(5, 20, away, back)
+        outward = Rule("hold", (port,), tuple(pids[p] for p in others))
+        inward = Rule("hold", tuple(others), (pids[port],))
+        self._rule(5, 20, outward, inward)
 
     def slow_receiver(self) -> None:
         """Each way to the target takes longer, by up to two seconds."""

@@ -12,7 +12,7 @@ from tests.support.waiting import wait_until
 
 
 class OfNodes(Hand):
-    """Processes that die, stand still, stop, block or read a wrong clock."""
+    """Nodes die, freeze, stop, block or read a wrong clock."""
 
     def kill_leader(self) -> None:
         self._signal(self._victim(leading=True), signal.SIGKILL)
@@ -21,7 +21,7 @@ class OfNodes(Hand):
         self._signal(self._victim(leading=False), signal.SIGKILL)
 
     def kill_all(self) -> None:
-        """Every node at once. The arbiter starts new ones; nobody resigned, so the leader's lease has to end first."""
+        """Every node at once. The arbiter starts new ones; no leader resigned, so its lease has to end first."""
         for pid in self._alive().values():
             self._signal(pid, signal.SIGKILL)
 
@@ -55,11 +55,11 @@ class OfNodes(Hand):
         return name not in alive and len(alive) >= count
 
     def block_leader(self) -> None:
-        """The leader's event loop stands still between two writes, for longer than its lease or not."""
+        """The leader's event loop is blocked between two writes, for longer than its lease or not."""
         at_point(self._points, "cluster.store.schedules.advance", "block", self._dice.uniform(3, 15))
 
     def block_node(self) -> None:
-        """The event loop of any node stands still when it is about to renew its leases, for longer than them or not."""
+        """The event loop of a node is blocked when it is about to renew its leases, for longer than they last or not."""
         at_point(self._points, "cluster.store.batches.renew", "block", self._dice.uniform(3, 35))
 
     def wrong_clock(self) -> None:

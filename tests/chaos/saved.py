@@ -58,7 +58,7 @@ def _records(found: list[dict[str, Any]]) -> tuple[Recorded, ...]:
 
 
 def timeline(run: Run) -> str:
-    """An SVG: what was due and what came in each second, the longest lateness, the faults and the terms."""
+    """An SVG: occurrences due and arrivals in each second, the longest lateness, the faults and the terms."""
     at = [*(t.due_ms for t in run.targets), *(s.at_ms for s in run.seen)]
     low, high = min(at) // 1000, max(at) // 1000 + 1
     due = Counter(t.due_ms // 1000 for t in run.targets if t.duty == "must")

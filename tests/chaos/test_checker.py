@@ -1,4 +1,4 @@
-"""The checker finds what it is for: one hand-made bad history for every rule, and a clean one with none."""
+"""The checker finds one hand-made violation of each rule, and none in a good run."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_each_rule_finds_its_violation(rule: str) -> None:
 
 
 def test_an_old_token_after_a_newer_one_is_caught() -> None:
-    """A retry that was not delivered yet, under a token that somebody else has overtaken."""
+    """A retry that was not delivered yet, under a token that a later claim has overtaken."""
     run = replace(
         good(),
         seen=(good().seen[0], Seen("b:1", 1, 2, T + 1003, "503"), Seen("b:1", 2, 1, T + 1900)),
@@ -116,7 +116,7 @@ def test_a_record_that_is_not_owed_is_a_phantom() -> None:
 
 
 def test_a_missed_range_is_named_after_what_was_owed() -> None:
-    """A range that begins with an occurrence of a job is none; one of a job that nobody made is."""
+    """A range that begins with an occurrence of a job is no phantom; a range of a job that was never made is one."""
     run = good()
     assert rules(replace(run, recorded=(*run.recorded, Recorded("c:1:missed", "missed", ())))) == set()
     assert rules(replace(run, recorded=(*run.recorded, Recorded("x:1:missed", "missed", ())))) == {"phantom"}
@@ -154,7 +154,7 @@ def test_every_request_that_came_is_recorded_as_it_was_answered() -> None:
 
 
 def test_a_breaker_that_waits_explains_lateness_alone() -> None:
-    """A lease after its target is well again nothing is lost on anybody, however long the breaker may wait."""
+    """A lease after the target has recovered, no request or answer is lost, however long the breaker waits."""
     slow = Fault("stop", T - 60_000, T - 40_000, 60_000)
     again = replace(more(good(), RETURNED), faults=(slow,))
     assert "duplicate" in rules(again)
@@ -163,7 +163,7 @@ def test_a_breaker_that_waits_explains_lateness_alone() -> None:
 
 
 def test_what_was_known_to_have_come_does_not_come_again_because_of_a_later_fault() -> None:
-    """The first delivery has to have been lost: what comes again in a fault long after it was made is a duplicate."""
+    """The first delivery has to have been lost: a second one in a fault long after the first is a duplicate."""
     later = replace(good(), faults=(Fault("kill", T + 20_000, T + 21_000),))
     assert "duplicate" in rules(more(later, Seen("a:1", 1, 2, T + 22_000)))
     assert "duplicate" in rules(more(later, Seen("a:1", 2, 2, T + 22_000)))
@@ -172,13 +172,13 @@ def test_what_was_known_to_have_come_does_not_come_again_because_of_a_later_faul
 def test_a_fault_that_delays_nothing_does_not_stop_the_clock_of_lateness() -> None:
     """Two minutes with a wrong clock on a node are two minutes in which nothing was wrong with sending."""
     came = (Seen("a:1", 1, 1, T + 130_000), *good().seen[1:])
-    felt = tuple(Fault("kill", T + at, T + at + 1000) for at in range(0, 130_000, 15_000))
+    faults = tuple(Fault("kill", T + at, T + at + 1000) for at in range(0, 130_000, 15_000))
     clock = Fault("wrong_clock", T, T + 129_000, explains=())
-    assert "late" in rules(replace(good(), seen=came, faults=(*felt, clock)))
+    assert "late" in rules(replace(good(), seen=came, faults=(*faults, clock)))
 
 
 def test_progress_is_something_that_was_due_after_the_last_fault() -> None:
-    """What was due before it and comes now is no progress."""
+    """An arrival that was due before the fault is no progress."""
     fault = Fault("kill", T - 50, T + 500)
     old = (Seen("a:1", 1, 1, T + 600), Seen("b:1", 1, 1, T + 40_000))
     assert "progress" in rules(replace(good(), seen=old, faults=(fault,)))
@@ -186,10 +186,10 @@ def test_progress_is_something_that_was_due_after_the_last_fault() -> None:
 
 def test_a_fault_explains_a_duplicate_and_lateness_but_not_one_token() -> None:
     """Within a fault and its recovery another token and lateness pass; the same token twice never does."""
-    felt = replace(good(), faults=(Fault("kill", T - 1000, T),))
-    assert check(more(felt, RETURNED)) == []
-    assert check(replace(felt, seen=(Seen("a:1", 1, 1, T + 12_000), *felt.seen[1:]))) == []
-    assert rules(more(felt, Seen("a:1", 1, 1, T + 9))) == {"one token"}
+    hurt = replace(good(), faults=(Fault("kill", T - 1000, T),))
+    assert check(more(hurt, RETURNED)) == []
+    assert check(replace(hurt, seen=(Seen("a:1", 1, 1, T + 12_000), *hurt.seen[1:]))) == []
+    assert rules(more(hurt, Seen("a:1", 1, 1, T + 9))) == {"one token"}
     over = replace(good(), faults=(Fault("kill", T - 40_000, T - 12_000 + 2),))
     assert rules(more(over, RETURNED)) == {"duplicate", "history"}
 
@@ -214,7 +214,7 @@ def test_short_faults_do_not_explain_ten_minutes_of_lateness() -> None:
 
 
 def test_what_was_late_before_anything_was_done_is_not_explained_by_it() -> None:
-    """From the moment in which it was late, some fault has to have been felt."""
+    """From the moment in which it was late, some fault must have had an effect."""
     came = (Seen("a:1", 1, 1, T + 20_000), *good().seen[1:])
     assert rules(replace(good(), seen=came, faults=(Fault("kill", T + 10_000, T + 11_000),))) == {"late"}
     assert rules(replace(good(), seen=came, faults=(Fault("kill", T + 1000, T + 1001),))) == set()
@@ -242,7 +242,7 @@ CREATED = Call("create", "j", T, T + 100, "ok")
 
 
 def test_what_is_owed_follows_from_the_calls_and_their_answers() -> None:
-    """Must between a confirmed start and a stop; must not after a confirmed stop; may where nobody can know."""
+    """Must between a confirmed start and a stop; must not after a confirmed stop; may where it cannot be known."""
     duty = duties(
         [
             CREATED,
@@ -266,7 +266,7 @@ def test_two_minutes_after_its_end_a_job_has_no_target() -> None:
 
 
 def test_only_a_record_written_after_a_stop_excuses_what_did_not_come() -> None:
-    """What was due before a stop has to come, unless history says that it was cancelled, later than the stop was asked."""
+    """An occurrence due before a stop has to arrive, unless history has it as cancelled after the stop was asked for."""
     calls = [CREATED, Call("delete", "j", T + 20_100, T + 20_200, "ok")]
     assert duties(calls)[9000] == "must"
     assert duties(calls, cancelled(9000, 20_300))[9000] == "may"
@@ -355,7 +355,7 @@ def test_a_failed_call_changed_nothing() -> None:
 
 
 def test_what_was_owed_and_is_recorded_as_cancelled_is_a_miss() -> None:
-    """Also if it came once: nobody may end it before it succeeded."""
+    """Also if it arrived once: it may not end before it succeeded."""
     run = good()
     seen = (run.seen[0], Seen("b:1", 1, 1, T + 1003, "503"))
     recorded = (run.recorded[0], Recorded("b:1", "cancelled", ((1, 1, 503),), "the schedule was changed", T + 1500))
@@ -363,7 +363,7 @@ def test_what_was_owed_and_is_recorded_as_cancelled_is_a_miss() -> None:
 
 
 def test_a_saved_run_gives_the_same_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is written down can be checked again, with what was excused in it, and drawn; beside it stands what was found."""
+    """A saved run, with its excuses, can be checked again and drawn; its verdict is saved beside it."""
     file = tmp_path / "run.json"
     asked = (Call("create", "c", T - 9000, T - 8900, "ok", 2),), (Trigger("a", T, T + 5, None),)
     explained = (Fault("slow", T, T + 5, 7, ("late",)),)
@@ -373,9 +373,9 @@ def test_a_saved_run_gives_the_same_verdict(tmp_path: Path, capsys: pytest.Captu
         assert load(file) == run
         assert found == check(load(file)) == check(run)
         assert main([str(file)]) == (1 if found else 0)
-        told = capsys.readouterr().out
-        assert "the saved verdict" not in told
-        assert all(f"{v.rule}: {v.what}" in told for v in found)
+        output = capsys.readouterr().out
+        assert "the saved verdict" not in output
+        assert all(f"{v.rule}: {v.what}" in output for v in found)
     assert check(replace(BAD["early"], excused=("early",))) == []
     file.write_text(file.read_text().replace('"what": "', '"what": "not '))
     main([str(file)])

@@ -1,7 +1,7 @@
 """A member of the database whose clock is five minutes off becomes the primary, whose clock is the cluster's.
 
-What is sent moves in time, that cannot be helped; nothing is lost, nothing is invented, and when another member leads
-again all is on time. Ahead, that is after five quiet minutes: what they owe was sent in advance.
+Requests leave five minutes early or late, which cannot be avoided; no occurrence is lost or invented, and after the next
+election all are on time. After a clock that was ahead, five minutes without requests follow: these were sent in advance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.evidence import Fault
-from tests.chaos.fault_run import CHOSEN, NODES, SEED, judge, tormented
+from tests.chaos.fault_run import CHOSEN, NODES, SEED, judge, run_under_faults
 from tests.chaos.hooks import FAKETIME, clocked, hooked
 from tests.chaos.observe import now_ms
 from tests.chaos.of_members import led_by
@@ -67,7 +67,7 @@ def test_under_a_primary_with_a_wrong_clock_every_occurrence_arrives(off: int, t
     if {"member_clock"} != CHOSEN:
         pytest.skip("choose with FAULTS=member_clock")
 
-    def pain(faults: Faults, _: random.Random) -> None:
+    def inject(faults: Faults, _: random.Random) -> None:
         mongo = faults.cluster.mongo
         start = now_ms()
         led_by(mongo, mongo.ports[1])
@@ -76,20 +76,20 @@ def test_under_a_primary_with_a_wrong_clock_every_occurrence_arrives(off: int, t
         led_by(mongo, mongo.ports[0])
         print("the right one leads again", flush=True)
         if off > 0:
-            time.sleep(off + WRONG_FOR)  # what is due until then was sent ahead of time
-        faults.cluster.felt.append(Fault("member_clock", start, now_ms()))
+            time.sleep(off + WRONG_FOR)  # occurrences due until then were sent ahead of time
+        faults.cluster.injected.append(Fault("member_clock", start, now_ms()))
 
     wrong = {
         "LD_PRELOAD": str(FAKETIME),
         "FAKETIME": f"{off:+d}s",
     }
     # Targets that answer at once: an attempt by one clock and the next by another contradict each other in history.
-    run = tormented(
+    run = run_under_faults(
         tmp_path,
         20,
         NODES,
         SEED,
-        pain,
+        inject,
         calls=False,
         members={1: wrong},
         before=lambda m: led_by(m, m.ports[0]),

@@ -3,7 +3,7 @@
 
 A three-member MongoDB, three nodes, a receiver that logs, and jobs that are created, changed, paused, resumed,
 triggered and deleted.
-What is done to them is in `faults.py`. Everything between the nodes, the members and the receiver goes through `wire.py`.
+The faults are in `faults.py`. All traffic between the nodes, the members and the receiver goes through `wire.py`.
 The run is saved in `.chaos/`, drawn, and checked by `checker.py`.
 """
 
@@ -18,7 +18,18 @@ import pytest
 
 from tests.chaos.checker import figures
 from tests.chaos.evidence import Bounds
-from tests.chaos.fault_run import CHOSEN, FULL, MINUTES, NODES, RATE, SAVED, SEED, judge, torment, tormented
+from tests.chaos.fault_run import (
+    CHOSEN,
+    FULL,
+    MINUTES,
+    NODES,
+    RATE,
+    SAVED,
+    SEED,
+    inject_mixed_faults,
+    judge,
+    run_under_faults,
+)
 from tests.chaos.saved import save
 from tests.support.cluster_progress import every_second
 
@@ -32,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def known(run: Run, violation: Violation) -> tuple[Any, ...]:
-    """What a run knows of the execution that a violation names: calls, records, arrivals, and the faults."""
+    """The evidence of the execution that a violation names: calls, records, arrivals, and the faults."""
     named = re.search(r"(\S+):(\d{13})", violation.what)
     job, due = (named[1], int(named[2])) if named else ("", 0)
     return (
@@ -57,7 +68,7 @@ def test_under_mixed_faults_no_rule_is_violated(tmp_path: Path) -> None:
     if os.environ.get("BROKEN") or os.environ.get("RECOVERY") or {"member_clock"} == CHOSEN:
         pytest.skip("BROKEN is for test_broken.py, RECOVERY for test_recovery.py, member_clock for test_clocks.py")
     print(f"\nSEED={SEED} MINUTES={MINUTES} RATE={RATE} FAULTS={','.join(sorted(CHOSEN)) or 'all'}")
-    judge(tormented(tmp_path, RATE, NODES, SEED, torment, full=FULL))
+    judge(run_under_faults(tmp_path, RATE, NODES, SEED, inject_mixed_faults, full=FULL))
 
 
 @pytest.mark.takes(95)
@@ -68,14 +79,14 @@ def test_under_a_short_mix_of_faults_no_rule_is_violated(tmp_path: Path) -> None
     All nodes are killed at once in `tests/system/test_cluster.py`.
     """
 
-    def pain(faults: Faults, _: random.Random) -> None:
+    def inject(faults: Faults, _: random.Random) -> None:
         for fault in (faults.kill_leader, faults.isolate_leader, faults.kill_primary):
             faults.done(fault)
             time.sleep(3)
 
     # On two cores beside other tests a request may be late by seconds: only that bound is wider than in a run by itself.
     bounds = Bounds(late_ms=5000, recovery_ms=25_000)
-    run = tormented(tmp_path, 15, 2, 17, pain, jobs=every_second, bounds=bounds)
+    run = run_under_faults(tmp_path, 15, 2, 17, inject, jobs=every_second, bounds=bounds)
     found = save(run, SAVED / "run-short.json")
     assert not found, (found[:20], *(known(run, v) for v in found[:3]))
     assert figures(run)["missing"] == 0

@@ -1,4 +1,4 @@
-"""What the broken builds take out is there to be taken out: `make chaos BROKEN=all` is run seldom, and the engine moves on."""
+"""The source texts of the broken builds are in the code: `make chaos BROKEN=all` is run seldom, and the code changes."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.audited import audited, wrong
 from tests.chaos.checker import check, figures
 from tests.chaos.observe import Watch, collect
+from tests.chaos.second_opinion import verify_report, wrong_findings
 from tests.support.cluster_progress import every_second, next_second, recorded_until, settle, wait_past
 from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
@@ -45,8 +45,8 @@ def test_a_quiet_run_is_clean(tmp_path: Path, mongodb_uri: str, db_name: str) ->
         assert watch.triggers
         assert all(t.execution for t in watch.triggers)
         assert watch.leaders[-1].cursor_ms
-        report = audited(mongodb_uri, db_name, start - 60_000, 10)
-        assert wrong(report) == []
+        report = verify_report(mongodb_uri, db_name, start - 60_000, 10)
+        assert wrong_findings(report) == []
         assert report.counts.findings["redelivered"] == 0
         assert report.counts.occurrences >= figures(run)["executions audited"]
     finally:

@@ -22,7 +22,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
-from tests.chaos.fault_run import CHOSEN, NODES, SAVED, SEED, judge, tormented
+from tests.chaos.fault_run import CHOSEN, NODES, SAVED, SEED, judge, run_under_faults
 from tests.chaos.observe import now_ms
 from tests.support.cluster_progress import every_second
 from tests.support.waiting import wait_until
@@ -43,7 +43,7 @@ CALM_SECONDS = 8
 
 class Steady(random.Random):
     """Faults last as long each time: three quarters of the way to the longest, so that leases end and members elect
-    another primary. What they hit is still chosen."""
+    another primary. Their victims are still chosen at random."""
 
     def uniform(self, a: float, b: float) -> float:
         return a + (b - a) * 0.75
@@ -104,7 +104,7 @@ def recover(cluster: Cluster, since: int, logged: int) -> dict[int, float]:
     """Wait until all has come, and has been on time for a while; the lateness of each second since."""
 
     def calm() -> dict[int, float] | None:
-        time.sleep(1)  # what the log shows is older than a second anyway
+        time.sleep(1)  # the log is flushed within a second
         late = lateness(cluster, since, logged)
         last = list(late.values())[-CALM_SECONDS:]
         return late if len(last) == CALM_SECONDS and max(last) <= ON_TIME_MS and max(late.values()) < math.inf else None
@@ -113,11 +113,11 @@ def recover(cluster: Cluster, since: int, logged: int) -> dict[int, float]:
 
 
 def measured(faults: Faults, client: Client, kind: Callable[[], None], found: Recovery) -> None:
-    """One fault, and how long it was felt."""
+    """One fault, and how long its effect lasted."""
     logged = faults.cluster.receiver.logged()
-    time.sleep(3)  # what was due just before the fault counts too, and is to be in this part of the log
-    felt = faults.done(kind)
-    start, end = felt.start_ms, felt.end_ms
+    time.sleep(3)  # occurrences due just before the fault count too, and have to be in this part of the log
+    injected = faults.done(kind)
+    start, end = injected.start_ms, injected.end_ms
     late = recover(faults.cluster, start // 1000 * 1000 - 1000, logged)
     behind = [t for t, ms in late.items() if ms > ON_TIME_MS]
     found.lasted.append(end - start)
@@ -148,7 +148,7 @@ def test_how_long_the_effect_of_each_fault_lasts(tmp_path: Path) -> None:
     found: dict[str, Recovery] = {}
     SAVED.mkdir(exist_ok=True)
 
-    def pain(faults: Faults, _: random.Random) -> None:
+    def inject(faults: Faults, _: random.Random) -> None:
         client = Client(faults.cluster.mongo.uri)
         try:
             for kind in faults.kinds(CHOSEN):
@@ -162,4 +162,4 @@ def test_how_long_the_effect_of_each_fault_lasts(tmp_path: Path) -> None:
             client.end()
             print(table(found))
 
-    judge(tormented(tmp_path, JOBS, NODES, SEED, pain, full=True, dice=Steady(SEED), jobs=every_second))
+    judge(run_under_faults(tmp_path, JOBS, NODES, SEED, inject, full=True, dice=Steady(SEED), jobs=every_second))

@@ -57,7 +57,7 @@ def ends() -> Iterator[Ends]:
 
 
 def comes(s: socket.socket) -> bytes | None:
-    """What comes soon, or None."""
+    """The bytes that arrive soon, or None."""
     s.settimeout(SOON)
     try:
         return s.recv(100)

@@ -1,12 +1,12 @@
 """The network as a process: it stands before each MongoDB member (and the receiver), and can be made to fail.
 
-Whoever connects is known by the process that holds the other end of the socket, so one node of several can be cut off.
+A client is known by the process that holds the other end of the socket, so one node of several can be cut off.
 `Wire` starts it and sets its rules; the process itself is `python -m tests.chaos.wire`: lines of JSON on standard
 input are the rules from then on, each is answered by a line. Linux only (/proc).
 
-A rule that holds keeps what was sent, and lets it go when the rule is taken away, as TCP does after a partition: what
-a peer sent before it gave up arrives late, and its connection is found closed only then. If a reset takes its place,
-what was kept is lost.
+The rule `hold` keeps bytes, and passes them on when the rule ends, as TCP does after a partition: bytes that a peer sent
+before it gave up arrive late, and its connection is found closed only then. If a reset replaces the rule, the kept bytes
+are lost.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Way = Literal["to", "from", "both"]
 
 @dataclass(frozen=True)
 class Rule:
-    """What happens to some of the traffic.
+    """A fault of some of the traffic.
 
     `hold` keeps it, `delay` passes it on `amount` ms later, `drip` passes on `amount` bytes a second, `reset` ends
-    connections that exist and new ones. `ports`: the real ports of the members concerned; `pids`: who is at the other
-    end; empty means all. `way`: `to` the member, `from` it, or both.
+    connections that exist and new ones. `ports`: the real ports of the members concerned; `pids`: the processes at the
+    other end; empty means all. `way`: `to` the member, `from` it, or both.
     """
 
     what: Literal["hold", "delay", "drip", "reset"]
@@ -74,7 +74,7 @@ class Wire:
         self._process.stdin.write(json.dumps([asdict(r) for r in rules]) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
-        assert answer == "done\n", f"the wire said {answer!r}"
+        assert answer == "done\n", f"the wire answered {answer!r}"
 
     def close(self) -> None:
         """End it, and every connection with it."""
@@ -186,7 +186,7 @@ class _Connection:
                     await asyncio.sleep(at - loop.time())
                 await self._let(way)
                 if self._any("reset", "both"):
-                    return  # what was held when the connection broke is lost
+                    return  # bytes held when the connection broke are lost
                 if not data:
                     writer.close()
                     await writer.wait_closed()

@@ -6,6 +6,7 @@ Every exception is named here with its reason, and an exception that is no longe
 from __future__ import annotations
 
 import ast
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,21 +28,16 @@ POSITIONAL = 5
 TABLES: dict[str, str] = {}
 """Files and functions that only list things, and may be as long as the list."""
 
-FOREIGN_OBJECTS = {
-    "resp": "falcon's response is filled in by its handler",
-    "req.context": "falcon keeps what belongs to a request there",
-    "app.req_options": "falcon's settings are attributes",
+ASSIGNED_FROM_OUTSIDE = {
+    "resp.*": "falcon's response is filled in by its handler",
+    "req.context.*": "falcon keeps there what belongs to a request",
+    "app.req_options.*": "falcon's settings are attributes",
+    "context.obj": "click keeps there what the subcommands share",
+    "response.content_length": "a header of aiohttp's response",
+    "table.columns[[]n].min_width": "rich makes the column, and has no parameter for it in the grid",
+    "gasgi.ASGIProtocol": "gunicorn makes its protocol by this name only",
 }
-"""Objects of a library whose interface is the assignment of attributes, by the text before the attribute."""
-
-ASSIGNED_FROM_OUTSIDE: dict[str, str] = {
-    "ops/commands/executions.py::context.obj": "click keeps there what the subcommands share",
-    "ops/commands/jobs.py::context.obj": "click keeps there what the subcommands share",
-    "ops/commands/top_view.py::table.columns[n].min_width": "rich's columns take it by assignment only",
-    "ops/local/receiver.py::response.content_length": "aiohttp's response takes it by assignment only",
-    "ops/server/header_timeout.py::gasgi.ASGIProtocol": "gunicorn has no setting for the protocol's class",
-}
-"""Other assignments to another object's field, as `file::target`, with the reason why there is no method for it."""
+"""Targets of assignments to objects of a library, as patterns, with the reason why there is no other way."""
 
 
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -102,10 +98,8 @@ def fields_set_from_outside() -> Iterator[str]:
     for name, tree in TREES.items():
         for node in ast.walk(tree):
             for target in targets(node):
-                if isinstance(target, ast.Attribute):
-                    owner = ast.unparse(target.value)
-                    if owner not in ("self", "cls") and owner not in FOREIGN_OBJECTS:
-                        yield f"{name}::{ast.unparse(target)}"
+                if isinstance(target, ast.Attribute) and ast.unparse(target.value) not in ("self", "cls"):
+                    yield f"{name}::{ast.unparse(target)}"
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "object.__setattr__"):
                 owner = ast.unparse(node.args[0])
                 if owner not in ("self", "cls"):
@@ -114,6 +108,10 @@ def fields_set_from_outside() -> Iterator[str]:
 
 def over(limit: Callable[[], Iterator[str]], allowed: dict[str, str]) -> list[str]:
     return sorted(set(limit()) - set(allowed))
+
+
+def is_allowed(entry: str) -> bool:
+    return any(fnmatchcase(entry.partition("::")[2], pattern) for pattern in ASSIGNED_FROM_OUTSIDE)
 
 
 def test_no_file_is_long() -> None:
@@ -138,20 +136,12 @@ def test_a_value_of_many_fields_is_built_by_keyword() -> None:
 
 def test_no_field_of_an_object_is_set_by_another_one() -> None:
     """An object's state is changed by its own methods, so that its rules are in one place."""
-    assert over(fields_set_from_outside, ASSIGNED_FROM_OUTSIDE) == []
+    assert [entry for entry in fields_set_from_outside() if not is_allowed(entry)] == []
 
 
 def test_every_exception_is_needed() -> None:
-    """An entry that nothing needs any more is taken out of its list."""
+    """An entry without a use is removed from its list."""
     assert set(TABLES) <= {*long_files(), *long_functions()}
-    assert set(ASSIGNED_FROM_OUTSIDE) <= set(fields_set_from_outside())
-    assigned = {entry.rpartition("::")[2] for entry in fields_of_foreign_objects()}
-    assert set(FOREIGN_OBJECTS) <= assigned
-
-
-def fields_of_foreign_objects() -> Iterator[str]:
-    for name, tree in TREES.items():
-        for node in ast.walk(tree):
-            for target in targets(node):
-                if isinstance(target, ast.Attribute):
-                    yield f"{name}::{ast.unparse(target.value)}"
+    targets_found = {entry.partition("::")[2] for entry in fields_set_from_outside()}
+    unused = [p for p in ASSIGNED_FROM_OUTSIDE if not any(fnmatchcase(found, p) for found in targets_found)]
+    assert unused == []

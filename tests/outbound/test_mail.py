@@ -13,7 +13,7 @@ from cluster.core.execution.verdict import Verdict, verdict_of
 from cluster.outbound.mail import MailServer
 from cluster.outbound.sender import Sender
 from ops.support.embedded_mongodb import free_port
-from tests.support.ears import PostOffice
+from tests.support.alert_receivers import SmtpServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +24,8 @@ SAID = orjson.dumps({"subject": "Job a is failing:\r\nBcc: x@y", "text": "Zoë: 
 
 
 @pytest.fixture
-def mail_server() -> Iterator[PostOffice]:
-    with PostOffice() as server:
+def mail_server() -> Iterator[SmtpServer]:
+    with SmtpServer() as server:
         yield server
 
 
@@ -36,12 +36,12 @@ async def send(port: int, to: str = "mailto:ops@example.com,b@example.com", seco
     return await sender.send(sender.prepare(target, [("Horae-Execution-Id", "alert.1:0000000000001")]))
 
 
-async def test_a_mail_arrives_with_addresses_subject_text_and_a_stable_id(mail_server: PostOffice) -> None:
+async def test_a_mail_arrives_with_addresses_subject_text_and_a_stable_id(mail_server: SmtpServer) -> None:
     """The subject is one line, and the id is the same when the mail is sent twice."""
     for _ in range(2):
         reply = await send(mail_server.port)
         assert (reply.status, reply.error) == (250, None)
-    first, second = mail_server.letters
+    first, second = mail_server.messages
     assert first["To"] == "ops@example.com, b@example.com"
     assert first["From"] == "Horae <horae@example.com>"
     assert first["Subject"] == "Job a is failing: Bcc: x@y"
@@ -54,7 +54,7 @@ async def test_a_mail_arrives_with_addresses_subject_text_and_a_stable_id(mail_s
     ("answer", "verdict"),
     [("451 later", Verdict.RETRY), ("552 too much", Verdict.REFUSED), ("250 OK", Verdict.SUCCESS)],
 )
-async def test_4xx_is_retried_and_5xx_is_final(mail_server: PostOffice, answer: str, verdict: Verdict) -> None:
+async def test_4xx_is_retried_and_5xx_is_final(mail_server: SmtpServer, answer: str, verdict: Verdict) -> None:
     """As RFC 5321 defines them."""
     mail_server.answer = answer
     reply = await send(mail_server.port)
@@ -62,7 +62,7 @@ async def test_4xx_is_retried_and_5xx_is_final(mail_server: PostOffice, answer: 
     assert answer.startswith("250") or answer[:3] in str(reply.detail)
 
 
-async def test_a_mail_refused_for_some_recipients_is_a_success_that_names_them(mail_server: PostOffice) -> None:
+async def test_a_mail_refused_for_some_recipients_is_a_success_that_names_them(mail_server: SmtpServer) -> None:
     """A mail refused for all recipients is retried if one of them was refused with 4xx only."""
     mail_server.refuse = {"ops@example.com": "550 unknown", "b@example.com": "450 busy"}
     reply = await send(mail_server.port)

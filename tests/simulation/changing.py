@@ -1,7 +1,8 @@
-"""Users change jobs while leaders come, go and stay away: settling, the main pass and catching up, as they are.
+"""Users change jobs while leaders start, die and are absent: settling, the main pass and catching up, as they are.
 
-The leader's step is `cluster.leader.Leader.step`, the changes are `cluster.usecases.jobs`; a short driver stands for the worker
-(claim, last check, record; some attempts fail and are made again). What is owed is computed by the oracle of `horae verify`, not by the engine's schedules.
+The leader's step is `cluster.leader.Leader.step`, the changes are `cluster.usecases.jobs`; a short driver stands for the
+worker (claim, last check, record; some attempts fail and are retried). The occurrences owed are those of the oracle of
+`horae verify`, not those of the engine's schedules.
 """
 
 from __future__ import annotations
@@ -65,13 +66,13 @@ class Census:
 
 
 class Changing:
-    """Two jobs that are made, changed, paused, resumed and deleted; what each owed is told or owed after each step."""
+    """Two jobs are made, changed, paused, resumed and deleted; after each step what they owed is owed, final or missed."""
 
     def __init__(self, seed: int, trouble: float = 0.04) -> None:
         self.world = World(seed, trouble)
         self._terms = count(1)
         self._seen = -1
-        self._told: set[tuple[str, int]] = set()
+        self._recorded: set[tuple[str, int]] = set()
         self._dues: dict[Period, list[int]] = {}
 
     def run(self) -> World:
@@ -80,12 +81,12 @@ class Changing:
         for name in NAMES:
             w.spawn("user", self._use(name))
         w.spawn("worker", self._work("worker@0"))
-        away = random() * 30 if random() < 0.5 else 0.0
+        absence = random() * 30 if random() < 0.5 else 0.0
         gone = random() * 20
-        w.spawn("leader", self._lead(0.0, gone if away else 60.0))
-        w.spawn("leader", self._lead(gone + away, 60.0))
+        w.spawn("leader", self._lead(0.0, gone if absence else 60.0))
+        w.spawn("leader", self._lead(gone + absence, 60.0))
         w.run(50.0, self._check, self._again)
-        self._mended()
+        self._repaired_and_complete()
         return w
 
     def _again(self, name: str) -> None:
@@ -198,10 +199,10 @@ class Changing:
                     self._all_known(d["_id"], p)
         for i, f in store.history.items():
             if f.state is not State.SUCCEEDED and not f.reason:
-                raise Broken(f"{i} is {f.state} and nobody says why")
+                raise Broken(f"{i} is {f.state} without a reason")
 
     def _periods(self, d: Document) -> list[Period]:
-        """What a settled job owed, the last one up to where its row has come to."""
+        """The periods that a settled job owes, the last one up to the cursor of its row."""
         found = [_period(p, int(p["from"]), int(p["to"])) for p in d["past"]]
         row = self.world.store.rows.get(d["schedule_key"])
         if d["state"] == JobState.ACTIVE and row is not None:
@@ -210,8 +211,8 @@ class Changing:
 
     def _all_known(self, job: str, p: Period) -> None:
         for t in self._owed(p):
-            if (job, t) not in self._told and not self._known(job, t):
-                raise Broken(f"{job} owed {t} and nobody knows of it")
+            if (job, t) not in self._recorded and not self._known(job, t):
+                raise Broken(f"{job} owed {t}, of which there is no record")
 
     def _owed(self, p: Period) -> list[int]:
         """By the oracle."""
@@ -228,13 +229,13 @@ class Changing:
         if name in store.history or any(
             m.job_id == job and m.first_ms <= t <= m.last_ms for m in store.missed.values()
         ):
-            self._told.add((job, t))
+            self._recorded.add((job, t))
             return True
         ranges = store.backfills.values()
         return name in store.executions or any(b.job_id in (None, job) and b.from_ms <= t < b.to_ms for b in ranges)
 
-    def _mended(self) -> None:
-        """No more trouble: what is past is told, and what the jobs as they are now owe has been sent."""
+    def _repaired_and_complete(self) -> None:
+        """Without further faults, the past is recorded, and everything that the current schedules owe is sent."""
         w = self.world
         w.trouble = 0.0
         while w.store.postponed:

@@ -31,7 +31,7 @@ def explore(scenario: Callable[[int], Any], runs: int) -> set[int]:
 
 
 def first_to_show(finding: str, scenario: Callable[[int], Any], runs: int = BROKEN_RUNS) -> Broken:
-    """The first seed that breaks this invariant; what else the rule was for may show before."""
+    """The first seed with this finding; others of the same rule may come before."""
     others: list[str] = []
     for seed in range(FIRST, FIRST + runs):
         try:

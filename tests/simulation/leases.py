@@ -1,7 +1,7 @@
-"""What the leases of batches promise: the second halves of invariants 2 and 4, in trouble as in peace.
+"""The promises of batch leases: the second halves of invariants 2 and 4, with and without faults.
 
 An attempt is sent again only if the lease that it was sent under ended before its batch was given up, or its node died.
-What a dead node held can be claimed one lease after its death at the latest. Nothing here waits for the sweep.
+A dead node's executions can be claimed one lease after its death at the latest. Nothing here waits for the sweep.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PREFETCH_MS = 1000
 
 @dataclass
 class Leases:
-    """Told of each death, each request and each step. Instants are the database's (ms)."""
+    """Informed of each death, each request and each step. Instants are the database's (ms)."""
 
     store: Store
     lease_ms: int
@@ -59,7 +59,7 @@ class Leases:
         )
 
     def after(self, *, late: bool) -> None:
-        """The documents after a step. `late`: it was a write that had been postponed, or nobody's."""
+        """Compare the documents after a step. `late`: the step was a postponed write."""
         if self.store.writes == self._writes:
             return
         self._writes = self.store.writes
@@ -72,7 +72,7 @@ class Leases:
                 self._changed(b, self._seen.get(name), now, late=late)
         self._seen = dict(batches)
         for i in [i for i in self._holders if i not in self.store.executions]:
-            del self._holders[i]  # a writer that was away may owe it once more: that one nobody has held
+            del self._holders[i]  # a frozen writer may insert it once more: no node has held that one
         if self.deaths:
             for b in batches.values():
                 self._freed_in_time(b)
@@ -82,7 +82,7 @@ class Leases:
     def _changed(self, b: Batch, was: Batch | None, now: int, *, late: bool) -> None:
         if b.owner is None:
             return
-        if b.claimable_ms > now:  # renewed after its end, with nobody faster: it is held again
+        if b.claimable_ms > now:  # renewed after its end, before any other claim: it is held again
             self._ended.discard((b.id, b.token))
         if late and b.owner in self.deaths and (was is None or was.claimable_ms != b.claimable_ms):
             self._touched[b.id] = now
@@ -99,7 +99,7 @@ class Leases:
             raise Broken(f"{b.id} is not claimable within a lease of the death of {b.owner}")
 
     def _claimable(self, e: Execution, now: int) -> None:
-        """What a dead node held is listed by a batch that somebody holds, or may claim in time or when it is retried."""
+        """A dead node's execution is listed by a batch that is held, or claimable in time or when it is retried."""
         died = self.deaths.get(self._holders.get(e.id, ""))
         if died is None:
             return

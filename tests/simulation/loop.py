@@ -2,7 +2,7 @@
 
 Every callback belongs to a node (a context variable that its tasks inherit). Callbacks of one node run in the order
 in which they were scheduled, as in asyncio; which node goes next is the seed's choice, and between any two callbacks
-a node may freeze or die. What a dead node had scheduled never runs.
+a node may freeze or die. Callbacks that a dead node had scheduled never run.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def run(self, until: float, check: Callable[[str], None], between: Callable[[str], None]) -> None:
         """Until that time, or until nothing is left to do. `check` is asked after each callback, `between` may freeze
-        and kill: both are told the node.
+        and kill: both are given the node.
         """
         asyncio._set_running_loop(self)
         try:

@@ -1,8 +1,8 @@
-"""The store's functions in memory, as the steps call them, and three ways for each to lie about what it did.
+"""The store's functions in memory, as the steps call them, each with the faults that a database has.
 
 Every function here bears the name of its twin in `cluster.store`, takes the same arguments and gives the same answer;
-`test_model.py` holds it to that against a real MongoDB. What it adds: before and after it takes effect others may run,
-and it may end in "not applied, and error", "applied, but error" or "applied later, and error now". A write of many
+`test_model.py` compares both with a real MongoDB. In addition, others may run before and after it takes effect, and it
+may end in "not applied, and error", "applied, but error" or "applied later, and error now". A write of many
 documents may also stop half way, as MongoDB's may.
 """
 
@@ -69,7 +69,7 @@ class Store:
     history: dict[str, Final] = field(default_factory=dict)
     rows: dict[str, ScheduleRow] = field(default_factory=dict)
     jobs: list[JobSchedule] = field(default_factory=list)
-    """Jobs that nobody changes."""
+    """Jobs that do not change."""
     documents: dict[str, Document] = field(default_factory=dict)
     """Jobs as they are kept, replaced whole by each change."""
     backfills: dict[str, Backfill] = field(default_factory=dict)
@@ -184,7 +184,7 @@ def _change(db: Store, e: Execution, **changes: Any) -> bool:
 
 
 def executions_stamp_filter(now: Execution, token: int) -> bool:
-    """Whom a stamp may take: what nobody holds, or somebody under an older token, or this one."""
+    """A stamp may take an execution that no node holds, or that is held under an older token or this one."""
     return now.owner is None or now.token <= token
 
 

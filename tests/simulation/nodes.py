@@ -1,6 +1,6 @@
 """Whole workers (`cluster.worker` and all below it, as it is) on virtual machines.
 
-They share the store of `model.py` and send to a target that answers with luck, late or not at all. Nodes freeze, die
+They share the store of `model.py` and send to a target that answers at random, late or not at all. Nodes freeze, die
 and are stopped with SIGTERM between any two callbacks. Of the product nothing is replaced here but the store's
 functions, the breakers (none ever opens) and the transport.
 """
@@ -86,7 +86,7 @@ class Machines:
         self._batches = count()
         self._begun = count()
         self.owing = False
-        """Whether something is being written down, and its batches may not be there yet."""
+        """Whether executions are being inserted whose batches may not exist yet."""
         self.rules = Rules(self, self.definitions)
         at = ChangeStamp(START_MS - 60_000, "v1", "m")
         for name, definition in self.definitions.items():
@@ -99,7 +99,7 @@ class Machines:
         return w.random.random() * SLOW_SECONDS if w.random.random() < w.trouble else 0.0
 
     def run(self) -> World:
-        """Storm, then calm: everything ends, nothing is left behind, and whoever comes next may run."""
+        """Faults, then calm: everything ends, nothing is left behind, and the next execution of each job may run."""
         try:
             self._in(None, self.owe(self.dues))
             for n in range(2):
@@ -108,7 +108,7 @@ class Machines:
                 self._in(None, self._sigterm())
             self.loop.run(self.storm_seconds, self.rules.after, self._between)
             self._calm()
-            self._mended()
+            self._repaired_and_complete()
         finally:
             for worker in self.workers.values():
                 worker.dispatcher.run_queue.stop()
@@ -186,7 +186,7 @@ class Machines:
     # -- work ----------------------------------------------------------------------------------------------------
 
     async def owe(self, dues: Sequence[int]) -> None:
-        """What a leader writes down; its own troubles are another scenario's."""
+        """Insert executions as a leader does; faults of leaders are in another scenario."""
         store: Any = self.world.store
         owed = [(job_schedule_from_document(store.documents[n]), dues) for n in self.definitions]
         planned = plan_batches(owed, 2, lambda: f"w{next(self._batches)}")
@@ -237,7 +237,7 @@ class Machines:
                 self.begin(f"n{n}")
             self._in(None, repair_batches(store, list(w.store.executions.values())))
 
-    def _mended(self) -> None:
+    def _repaired_and_complete(self) -> None:
         """All ends within the leases, and the next occurrences may run."""
         w = self.world
         late = START_MS + int(w.now) * 1000 + 40_000
@@ -248,7 +248,7 @@ class Machines:
                 raise Broken(f"{name} runs no more: the last one to run has left its mark for ever")
 
     def _all_ends(self, dues: Sequence[int], seconds: float) -> None:
-        """What these instants owe is final within so many seconds, and nothing is left behind."""
+        """Everything due at these instants is final within so many seconds, and nothing is left behind."""
         w, store = self.world, self.world.store
         all_of_it = [execution_id(name, due) for name in self.definitions for due in dues]
         until = w.now + seconds

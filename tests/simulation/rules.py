@@ -1,4 +1,4 @@
-"""What must hold of workers after every callback: the invariants of `cluster/README.md`, and the policies of the jobs.
+"""The rules of workers after every callback: the invariants of `cluster/README.md`, and the policies of the jobs.
 
 The bounds are computed here from the definitions, not by the code that is under test.
 """
@@ -198,7 +198,7 @@ class Rules:
         elif before is not None and before.state is State.SUCCEEDED:
             raise Broken(f"the success of {i} was undone")
         elif not f.reason:
-            raise Broken(f"{i} is {f.state} and nobody says why")
+            raise Broken(f"{i} is {f.state} without a reason")
         numbers = {a.number for a in f.attempts}
         most = self.jobs[i.partition(":")[0]].retry.max_attempts
         given_up = f.reason is not None and ("maxAgeSeconds" in f.reason or "node_lost" in f.reason)
@@ -206,7 +206,7 @@ class Rules:
             raise Broken(f"{i} is dead after attempts {sorted(numbers)} of {most}")
 
     def drained(self, node: str) -> None:
-        """A node that was stopped in peace holds nothing any more."""
+        """A node that was stopped without faults holds nothing any more."""
         left = [b.id for b in self.machines.world.store.batches.values() if b.owner == node]
         if left:
             raise Broken(f"{node} has stopped and still holds {left}")

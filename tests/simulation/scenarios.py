@@ -1,4 +1,4 @@
-"""Three scenarios, each of the real steps: who leads, what is written down, and the life of a batch.
+"""Three scenarios, each of the real steps: elections, scheduling, and the life of a batch.
 
 The invariants are those of `cluster/README.md`, as far as each scenario can see them.
 """
@@ -47,7 +47,7 @@ STEP_SECONDS = 1.5
 
 
 def _any(value: Any) -> Any:
-    """Twins stand in for the store and the clock; the steps cannot tell."""
+    """Twins replace the store and the clock; the steps see no difference."""
     return value
 
 
@@ -113,7 +113,7 @@ class WritingDown:
         self._begin("")
         self.world.spawn("second", self._later(self.world.random.random() * 8))
         self.world.run(24.0, self._check, self._begin)
-        self._mended()
+        self._repaired_and_complete()
         return self.world
 
     def _begin(self, _: str) -> None:
@@ -152,8 +152,8 @@ class WritingDown:
                 if job.owes(due) and (job.id, due) not in there and not later:
                     raise Broken(f"{job.id} at {due} is lost: its row has moved on")
 
-    def _mended(self) -> None:
-        """What the sweep does once a minute: after it each execution is listed by the batch it names."""
+    def _repaired_and_complete(self) -> None:
+        """The sweep, which runs once a minute: after it each execution is listed by the batch that it names."""
         w = self.world
         w.trouble = 0.0
         while w.store.postponed:
@@ -193,7 +193,7 @@ class BatchLife:
         for n in range(2):
             self._begin(f"n{n}")
         w.run(30.0, self._check, self._begin)
-        self._mended()
+        self._repaired_and_complete()
         return w
 
     def _begin(self, name: str) -> None:
@@ -281,7 +281,7 @@ class BatchLife:
     def _check(self) -> None:
         store = self.world.store
         if (store.writes, len(self._leases.deaths)) == self._seen:
-            return  # no document has changed, and nobody has died
+            return  # no document has changed, and no node has died
         self._seen = (store.writes, len(self._leases.deaths))
         if store.executions != self._before:
             for i, e in self._before.items():
@@ -302,11 +302,11 @@ class BatchLife:
                 raise Broken(f"the success of {i} was undone")
         self._leases.after(late=not self.world.acting)
 
-    def _mended(self) -> None:
+    def _repaired_and_complete(self) -> None:
         """No more trouble, and a sweep: everything ends within the leases, and nothing is left behind."""
         w = self.world
         w.trouble = 0.0
-        w.acting = ""  # what takes effect now was written before, by whoever held it then
+        w.acting = ""  # a postponed write is that of the holder at the time when it was sent
         while w.store.postponed:
             w.store.postponed.pop()()
             w.store.writes += 1

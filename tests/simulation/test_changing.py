@@ -1,4 +1,4 @@
-"""Jobs that change while leaders come, go, stand still and stay away. See `changing.py`.
+"""Jobs that change while leaders start, die, freeze and are absent. See `changing.py`.
 
 A failure names its seed: `Changing(816).run()` with `twins.install` is that run again, step by step.
 """
@@ -49,8 +49,8 @@ async def _nothing(*_: Any, **__: Any) -> Any:
     return set()
 
 
-def _marks_of_later_changes_too(patch: pytest.MonkeyPatch) -> None:
-    """Settling clears the marks of whatever change a job carries by now."""
+def _later_changes_settled_too(patch: pytest.MonkeyPatch) -> None:
+    """Settling clears the id of whatever change a job carries by now."""
 
     async def settle(db: Any, _: Any) -> None:
         marks = [d["unsettled"] for d in db.documents.values() if "unsettled" in d]
@@ -59,8 +59,8 @@ def _marks_of_later_changes_too(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("cluster.store.engine_jobs.mark_settled", settle)
 
 
-def _forgone_not_told(patch: pytest.MonkeyPatch) -> None:
-    """What a job owed before its change, and nobody had written down, is told by nobody."""
+def _missed_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    """Occurrences that a job owed before its change, and that were not scheduled yet, are not recorded as missed."""
 
     async def forgone(*_: Any) -> int:
         return 0
@@ -69,7 +69,7 @@ def _forgone_not_told(patch: pytest.MonkeyPatch) -> None:
 
 
 def _rows_go_on(patch: pytest.MonkeyPatch) -> None:
-    """Rows and ranges move on past a change that settling has not seen. The engine did until this found it."""
+    """Rows move on past a change that is not settled: a bug of the engine that this found."""
     patch.setattr(Materialiser, "_keys_with_pending_change", _nothing)
 
 
@@ -79,7 +79,7 @@ def _ranges_go_on(patch: pytest.MonkeyPatch) -> None:
 
 
 def _shorter_range_stays(patch: pytest.MonkeyPatch) -> None:
-    """Of two missed ranges that begin together the first stays as it is. It did until this found it."""
+    """Of two missed ranges that begin together the first is kept: a bug of the engine that this found."""
 
     async def record(db: Any, ranges: Any, *_: Any) -> None:
         some = list(ranges)
@@ -88,17 +88,17 @@ def _shorter_range_stays(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("cluster.store.history.record_missed", record)
 
 
-def _left_out_not_told(patch: pytest.MonkeyPatch) -> None:
-    """What a policy that was changed meanwhile leaves out of a range is not told. It was not until this found it."""
+def _left_out_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    """Occurrences that a changed policy leaves out of a range are not recorded: a bug of the engine that this found."""
 
-    async def untold(*_: Any) -> list[Any]:
+    async def unrecorded(*_: Any) -> list[Any]:
         return []
 
-    patch.setattr(CatchUp, "_newly_missed", untold)
+    patch.setattr(CatchUp, "_newly_missed", unrecorded)
 
 
 def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:
-    """A resumed job keeps the version of its schedule, so that what a node cancels for the pause stays cancelled."""
+    """A resumed job keeps the version of its schedule, so that an execution cancelled for the pause stays cancelled."""
     real = changes.resume
 
     def resume(old: Any, at: Any) -> Any:
@@ -109,19 +109,24 @@ def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:
 
 
 def _never_taken_over(patch: pytest.MonkeyPatch) -> None:
-    """What was written down under an older schedule is not taken over by the new one that owes it too."""
+    """An execution of an older schedule is not adopted by the new one that owes it too."""
     patch.setattr("cluster.store.enqueue._adopt", _nothing)
     patch.setattr("cluster.store.enqueue._lost", _nothing)
 
 
-# What, how it is looked for, what is found, and whether that takes more than some hundred runs.
+# The broken rule, its scenario, its finding, and whether that takes more than some hundred runs.
 BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Any], str, bool]] = {
-    "marks of later changes cleared too": (_marks_of_later_changes_too, Changing, "nobody knows", False),
-    "what was owed before a change is not told": (_forgone_not_told, Changing, "nobody knows", False),
-    "rows go on past unsettled changes": (_rows_go_on, Changing, "nobody knows", True),
-    "ranges go on past unsettled changes": (_ranges_go_on, Changing, "nobody knows", True),
-    "the shorter of two missed ranges stays": (_shorter_range_stays, Changing, "nobody knows", True),
-    "left out by a changed policy and not told": (_left_out_not_told, Changing, "was not sent|nobody knows", True),
+    "later changes count as settled too": (_later_changes_settled_too, Changing, "no record", False),
+    "missed before a change, and not recorded": (_missed_not_recorded, Changing, "no record", False),
+    "rows go on past unsettled changes": (_rows_go_on, Changing, "no record", True),
+    "ranges go on past unsettled changes": (_ranges_go_on, Changing, "no record", True),
+    "the shorter of two missed ranges stays": (_shorter_range_stays, Changing, "no record", True),
+    "left out by a changed policy, and not recorded": (
+        _left_out_not_recorded,
+        Changing,
+        "was not sent|no record",
+        True,
+    ),
     "resumed under the same version": (_resumed_under_the_same_version, _quiet, "was not sent", True),
     "never taken over by the new version": (_never_taken_over, _quiet, "was not sent", False),
 }
@@ -132,7 +137,7 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], An
     "rule", [pytest.param(name, marks=[pytest.mark.chaos] if rare else []) for name, (*_, rare) in BROKEN.items()]
 )
 def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of README.md: with the rule broken, some seed shows what it was for."""
+    """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, scenario, finding, _ = BROKEN[rule]
     broken(monkeypatch)
     print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS))

@@ -269,7 +269,7 @@ class Caller:
 
 
 def at_once(call: Coroutine[Any, Any, Any]) -> Any:
-    """The answer of a twin with nobody else about."""
+    """The answer of a twin without other actors."""
     try:
         while True:
             call.send(None)

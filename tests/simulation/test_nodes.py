@@ -75,13 +75,13 @@ def test_without_faults_nothing_is_sent_twice_and_a_stopped_node_releases_everyt
 
 
 def _lease_not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
-    """Between taking a slot and the request nobody asks whether the lease has ended meanwhile."""
+    """Between taking a slot and the request the lease is not checked again."""
     real = Unsent.drop_if_lapsed
     patch.setattr(Unsent, "drop_if_lapsed", lambda self, held: not held.sending and real(self, held))
 
 
 def _late_answer_ends_overlap(patch: pytest.MonkeyPatch) -> None:
-    """Whoever reports an ending lets the next occurrence run, also if he had lost his lease."""
+    """A final result lets the next occurrence run, also if its node had lost the lease."""
     real = Recorder._end_exclusive
 
     async def end(self: Recorder, ran: Any, *, certain: bool) -> None:
@@ -91,16 +91,16 @@ def _late_answer_ends_overlap(patch: pytest.MonkeyPatch) -> None:
 
 
 def _always_gives_way(patch: pytest.MonkeyPatch) -> None:
-    """Whoever is named as running gives way, whether it is still owed or not."""
+    """An execution named as running is skipped past, whether it is still owed or not."""
 
-    async def nobody(*_: Any) -> dict[str, Any]:
+    async def none_owed(*_: Any) -> dict[str, Any]:
         return {}
 
-    patch.setattr("cluster.worker.overlap.executions", _With(nobody))
+    patch.setattr("cluster.worker.overlap.executions", _With(none_owed))
 
 
 def _never_gives_way(patch: pytest.MonkeyPatch) -> None:
-    """Whoever is named as running is believed to run, although its node died after recording it."""
+    """An execution named as running counts as running, although its node died after recording its end."""
 
     async def all_of_them(_: Any, ids: Any) -> dict[str, Any]:
         return dict.fromkeys(ids)
@@ -116,12 +116,12 @@ class _With:
 
 
 def _permits_name_executions(patch: pytest.MonkeyPatch) -> None:
-    """A permit is told by its execution alone: what the engine did until a give-back was applied late."""
+    """A permit has only the id of its execution: a bug of the engine, found when a late release freed another permit."""
     patch.setattr("cluster.worker.limit_queues.token_hex", lambda _: "the same")
 
 
 def _permits_of_the_dead_kept(patch: pytest.MonkeyPatch) -> None:
-    """What a dead node held under a limit is never freed."""
+    """A dead node's permits are never released."""
 
     async def live(_: Any, ids: Any) -> set[str]:
         return set(ids)
@@ -170,13 +170,13 @@ def _jitter_doubled(patch: pytest.MonkeyPatch) -> None:
 
 
 def _age_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """`maxAgeSeconds` is not looked at before a request leaves."""
+    """`maxAgeSeconds` is not checked before a request leaves."""
     patch.setattr("cluster.worker.prepare.max_age_reason", lambda *_: None)
     patch.setattr("cluster.worker.dispatch.max_age_reason", lambda *_: None)
 
 
-def _drain_forgets(patch: pytest.MonkeyPatch) -> None:
-    """A node that stops drops what it has not sent, and does not hand it back."""
+def _shutdown_forgets(patch: pytest.MonkeyPatch) -> None:
+    """A node that stops drops unsent executions, and does not release them."""
 
     async def put_back(self: Releaser, held: HeldBatch, *_: Any) -> int:
         return len(self._context.unsent.withdraw(held))
@@ -185,7 +185,7 @@ def _drain_forgets(patch: pytest.MonkeyPatch) -> None:
 
 
 def _retry_forgets(patch: pytest.MonkeyPatch) -> None:
-    """What is to be tried again moves without the attempt that failed."""
+    """A retry moves without the attempt that failed."""
     real = Recorder.reschedule
 
     async def moves(self: Recorder, moved: Sequence[Rescheduled], way: MoveOptions = AS_RETRY) -> int:
@@ -203,17 +203,17 @@ def _renewed_for_two_leases(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("cluster.store.batches.renew", renew)
 
 
-# What, how it is looked for, what is found, and whether that takes more than some hundred runs.
+# The broken rule, its scenario, its finding, and whether that takes more than some hundred runs.
 BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Any], str, bool]] = {
-    "lease not looked at again before the request": (
+    "lease not checked again before the request": (
         _lease_not_looked_at_again,
         Machines,
         "lease of .* has ended",
         False,
     ),
     "a late answer ends the overlap": (_late_answer_ends_overlap, Machines, "does not overlap", True),
-    "whoever runs gives way": (_always_gives_way, _quiet, "does not overlap", False),
-    "the dead never give way": (_never_gives_way, Machines, "left its mark for ever", False),
+    "a running execution does not count": (_always_gives_way, _quiet, "does not overlap", False),
+    "an ended execution counts as running": (_never_gives_way, Machines, "left its mark for ever", False),
     "permits name executions": (_permits_name_executions, Machines, "more than maxConcurrent", True),
     "permits of the dead are kept": (_permits_of_the_dead_kept, Machines, "left behind", False),
     "kept attempts are not counted": (_kept_attempts_not_counted, Machines, "sent for the", True),
@@ -223,7 +223,7 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], An
     "age forgotten": (_age_forgotten, Machines, "older than maxAgeSeconds", False),
     "a retry forgets its attempt": (_retry_forgets, Machines, "is sent again by .*held its lease", False),
     "renewed for two leases": (_renewed_for_two_leases, Machines, "is not claimable within a lease", False),
-    "a stopping node hands nothing back": (_drain_forgets, _quiet, "owed by no batch", False),
+    "a stopping node releases nothing": (_shutdown_forgets, _quiet, "owed by no batch", False),
 }
 
 
@@ -232,7 +232,7 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], An
     "rule", [pytest.param(name, marks=[pytest.mark.chaos] if rare else []) for name, (*_, rare) in BROKEN.items()]
 )
 def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of README.md: with the rule broken, some seed shows what it was for."""
+    """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, scenario, finding, _ = BROKEN[rule]
     broken(monkeypatch)
     print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS))

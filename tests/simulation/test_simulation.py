@@ -1,6 +1,6 @@
-"""At least 100,000 different interleavings of the real steps; after each step is asked what belongs to its scenario.
+"""At least 100,000 different interleavings of the real steps; after each step the invariants of its scenario are checked.
 
-Which invariant of the design is asked where, and when, is a table in README.md. A failure names its seed: `Election(816).run()`
+README.md has the table of which invariant is checked where and when. A failure names its seed: `Election(816).run()`
 with `twins.install` is that run again, step by step. `SIMULATION_SEED=3` runs other seeds, from 3,000,000 on.
 """
 
@@ -60,7 +60,7 @@ def test_a_stamp_that_comes_late_is_found_if_it_takes_back_what_the_next_one_hol
 
 
 def test_a_hundred_thousand_interleavings_are_explored() -> None:
-    """What the first test asks for of each scenario adds up, and no scenario is more than two thirds of it."""
+    """The floors of the scenarios add up to it, and none is more than two thirds."""
     floors = {scenario: int(n * DIFFERENT[scenario]) for scenario, n in RUNS.items()}
     assert sum(floors.values()) >= LEAST
     assert max(floors.values()) < LEAST * 2 / 3
@@ -125,7 +125,7 @@ def _validity_from_the_end(_: pytest.MonkeyPatch) -> Callable[[int], Any]:
 
 
 def _unknown_renewal_trusted(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
-    """An unanswered renewal is trusted because the lease still bears our name: what the engine did until this found it."""
+    """An unanswered renewal is trusted because the lease still names the node: a bug of the engine that this found."""
     real = model.lease_renew
 
     async def renew(db: Any, holder: str, term: int) -> bool:
@@ -154,7 +154,7 @@ def _cursor_first(_: pytest.MonkeyPatch) -> Callable[[int], Any]:
 
 
 def _row_before_its_range(_: pytest.MonkeyPatch) -> Callable[[int], Any]:
-    """A row that is far behind moves on before what it leaves behind is written down as a range."""
+    """A row that is far behind moves on before its backlog is recorded as a range."""
 
     class Hasty(Materialiser):
         async def _catch_up_later(self, overdue: Any, now_ms: int) -> None:
@@ -202,7 +202,7 @@ def _history_not_asked(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
 
 
 def _retry_forgets(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
-    """What is to be tried again moves without the attempt that failed."""
+    """A retry moves without the attempt that failed."""
     real = Recorder.reschedule
 
     async def moves(self: Recorder, moved: Sequence[Rescheduled], *way: Any) -> int:
@@ -268,7 +268,7 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], Callable[[int], Any]], st
 
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of README.md: with the rule broken, some seed shows what it was for."""
+    """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, finding = BROKEN[rule]
     print(rule, "->", first_to_show(finding, broken(monkeypatch)))
 

@@ -197,7 +197,7 @@ def test_lateness_is_bounded_after_any_one_loss(scenario: type[Any]) -> None:
 
 
 def test_a_look_ahead_shorter_than_a_change_of_leader_is_found() -> None:
-    """What `core.timings.problems` refuses at start."""
+    """`core.timings.timing_problems` refuses it at start."""
     with pytest.raises(Broken, match="only the leader was lost"):
         explore(lambda seed: Succession(seed, replace(Timings(), lookahead=4.0, stride=0.0)), 200)
 

@@ -120,7 +120,7 @@ class NoBreakers:
         """Until when it is open."""
 
     def record_attempt(self, *_: Any) -> None:
-        """What came of a request."""
+        """The result of a request."""
 
     async def synchronise(self) -> set[str]:
         return set()

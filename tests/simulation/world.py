@@ -1,7 +1,7 @@
-"""Virtual time, a seeded scheduler, and actors that stall and die between any two steps of a store call.
+"""Virtual time, a seeded scheduler, and actors that freeze and die between any two steps of a store call.
 
-One run is one interleaving: the seed decides who goes next, how long answers take, what the store answers and who is
-frozen or killed. After each step the scenario's invariants are asked.
+One run is one interleaving: the seed decides which actor goes next, how long answers take, what the store answers and who is
+frozen or killed. After each step the scenario's invariants are checked.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class World:
         self.trouble = trouble
         self.steps = 0
         self.trail = 0
-        """Who made a step after whom, what the store answered, who died: not when. Equal trails are one interleaving."""
+        """The order of actors, answers of the store and deaths, without times. Equal trails are one interleaving."""
         self.acting = ""
         """Who made the last step; empty if a write that was postponed took effect."""
         self.store = Store(self.db_ms, self._fault)
@@ -123,7 +123,7 @@ class World:
         except StopIteration:
             del self._actors[i]
             return
-        except HoraeError:  # the loops of a node end a step that met trouble, and begin it anew
+        except HoraeError:  # a node's loop ends a step that met an error, and starts it again
             del self._actors[i]
             died(name)
             return

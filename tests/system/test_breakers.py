@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.alert_receivers import HttpServer
 from tests.support.cluster_progress import next_second, settle, wait_past
-from tests.support.ears import Listening
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ KNOWN_MS = 2500
 
 
 @dataclass
-class Moody(Listening):
+class Moody(HttpServer):
     """A target that is `down` (closes what connects), `hangs`, or is `up`; it counts what came in each mood."""
 
     mood: str = "down"
     came: dict[str, list[str]] = field(default_factory=lambda: {"down": [], "hangs": [], "up": []})
     released: threading.Event = field(default_factory=threading.Event)
 
-    def heard(self, request: BaseHTTPRequestHandler, _: bytes, /) -> None:
+    def handle(self, request: BaseHTTPRequestHandler, _: bytes, /) -> None:
         mood = self.mood
         self.came[mood].append(request.headers["Idempotency-Key"])
         if mood == "hangs":

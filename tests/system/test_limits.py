@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.alert_receivers import HttpServer
 from tests.support.cluster_progress import next_second, settle
-from tests.support.ears import Listening
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(150)
 
 
 @dataclass
-class Slow(Listening):
+class Slow(HttpServer):
     """A target that takes its time and remembers from when to when each request ran, by its own clock."""
 
     seconds: float
@@ -35,7 +35,7 @@ class Slow(Listening):
     most: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def heard(self, request: BaseHTTPRequestHandler, _: bytes, /) -> None:
+    def handle(self, request: BaseHTTPRequestHandler, _: bytes, /) -> None:
         began = time.monotonic()
         with self.lock:
             self.begun.append(began)

@@ -3,7 +3,7 @@
 Nothing of the product knows of this. `HORAE_BREAK` names an entry of `broken.json`: source texts that are replaced
 while their module is imported, and an error if a text is not there exactly once. `HORAE_POINTS` is a folder: when it
 has a file named like a point (`cluster.store.schedules.advance`), the next process that comes to that function takes
-the file away and does what it says before it goes on: `kill`, or `block 12`: the event loop stands still for 12 s.
+the file away and does what it says before it goes on: `kill`, or `block 12`, which blocks the event loop for 12 s.
 `HORAE_CLOCKS` is a folder: under libfaketime, a node's wall clock is off by what the file named by its pid says.
 """
 
@@ -67,7 +67,7 @@ def pointed(file: Path, function: Callable[..., Any]) -> Callable[..., Any]:
             word, _, seconds = taken.read_text().partition(" ")
             if word == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(float(seconds))  # the loop is to stand still
+            time.sleep(float(seconds))  # blocks the event loop
         return await function(*args, **named)
 
     return inner

@@ -1,4 +1,4 @@
-"""What alerts arrive at in tests: an HTTP server that keeps what came and answers as told, and a real SMTP server."""
+"""Receivers of alerts: an HTTP server that keeps its requests and answers a given status, and a real SMTP server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Came:
+class ReceivedRequest:
     """One request."""
 
     path: str
@@ -25,13 +25,13 @@ class Came:
     body: bytes
 
 
-class Listening:
+class HttpServer:
     """An HTTP server with a thread for each request, from `with` to its end."""
 
     url: str = ""
 
-    def heard(self, request: BaseHTTPRequestHandler, body: bytes, /) -> None:
-        """A POST has come; answer it, or not."""
+    def handle(self, request: BaseHTTPRequestHandler, body: bytes, /) -> None:
+        """Answer a POST, or leave it without an answer."""
         raise NotImplementedError
 
     @staticmethod
@@ -42,13 +42,13 @@ class Listening:
         request.end_headers()
 
     def __enter__(self) -> Self:
-        listening = self
+        server_of = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                listening.heard(self, self.rfile.read(int(self.headers["Content-Length"] or 0)))
+                server_of.handle(self, self.rfile.read(int(self.headers["Content-Length"] or 0)))
 
             def log_message(self, *_: Any) -> None: ...
 
@@ -56,7 +56,7 @@ class Listening:
             request_queue_size = 128
             daemon_threads = True
 
-            def handle_error(self, *_: Any) -> None: ...  # who asked was killed
+            def handle_error(self, *_: Any) -> None: ...  # the client was killed
 
         self._server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -69,25 +69,25 @@ class Listening:
 
 
 @dataclass
-class Ear(Listening):
-    """Keeps what came. `status` by first part of the path, 200 unless said otherwise."""
+class WebhookReceiver(HttpServer):
+    """Keeps its requests. `status`: the answer by the first part of the path, 200 if there is none."""
 
     status: dict[str, int] = field(default_factory=dict)
-    came: list[Came] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
 
-    def heard(self, request: BaseHTTPRequestHandler, body: bytes, /) -> None:
-        self.came.append(Came(request.path, {k.lower(): v for k, v in request.headers.items()}, body))
+    def handle(self, request: BaseHTTPRequestHandler, body: bytes, /) -> None:
+        self.requests.append(ReceivedRequest(request.path, {k.lower(): v for k, v in request.headers.items()}, body))
         self.answer(request, self.status.get(request.path.split("/")[1], 200))
 
-    def at(self, path: str) -> list[Came]:
-        return [c for c in self.came if c.path == path]
+    def at(self, path: str) -> list[ReceivedRequest]:
+        return [c for c in self.requests if c.path == path]
 
 
-class PostOffice:
-    """An SMTP server; `answer` is what it says to each message, `refuse` to these recipients."""
+class SmtpServer:
+    """An SMTP server. `answer`: its reply to each message; `refuse`: its reply to these recipients."""
 
     def __init__(self) -> None:
-        self.letters: list[EmailMessage] = []
+        self.messages: list[EmailMessage] = []
         self.answer = "250 OK"
         self.refuse: dict[str, str] = {}
         self.port = free_port()
@@ -101,8 +101,8 @@ class PostOffice:
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
         if self.answer.startswith("250"):
-            letter = message_from_bytes(envelope.content, policy=policy.default)
-            self.letters.append(letter)
+            message = message_from_bytes(envelope.content, policy=policy.default)
+            self.messages.append(message)
         return self.answer
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
 """One batch of six executions, and the request of one of them kills the node that sends it, each time.
 
-Its batch is claimed until it is split, what is left of it one by one until the one to blame is given up, and the store
-lies meanwhile as everywhere. The others harm nobody, and are delivered.
+Their batch is claimed until it is split, then each execution by itself until the one that kills nodes is given up, with
+faults of the store meanwhile. The others are delivered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ JOB = Definition("@every 3s", "http://t/", 0, retry=RetryPolicy(50, 1.0, 1.0, 1.
 CALM_SECONDS = 300.0
 
 
-class Poisoned(Machines):
+class NodeKillers(Machines):
     """Two nodes with two claimers each, and leases as short as they may be, so that there are many of them."""
 
     timings: ClassVar = Timings(batch_lease=4.5)
@@ -39,11 +39,11 @@ class Poisoned(Machines):
     statuses: ClassVar = (200, 200, 200, 503)
     claimers: ClassVar = 2
     mortal: ClassVar = False
-    """Whoever dies here dies of that one."""
+    """Nodes die here of that execution only."""
 
     def __init__(self, seed: int, trouble: float = 0.03) -> None:
         super().__init__(seed, trouble)
-        self.troubled = True  # what it does to nodes is trouble enough to be sent again for
+        self.troubled = True  # its effect on nodes is reason enough for a second delivery
         self._in_peace = trouble == 0.0
         self._taken = Counter[tuple[str, int]]()
         """By execution and number of the attempt to be made: how many nodes were killed that held it too."""
@@ -67,17 +67,19 @@ class Poisoned(Machines):
                 self._taken[e.id, next_attempt_number(e.attempts)] += 1
         self.die(node)
 
-    def _mended(self) -> None:
+    def _repaired_and_complete(self) -> None:
         self._all_ends(self.dues, CALM_SECONDS)
         for i, final in self.world.store.history.items():
             lost = final.state is State.DEAD and "node_lost" in str(final.reason)
             if i == POISON and not lost:
                 raise Broken(f"{i} kills nodes and is {final.state}: {final.reason}")
-            # In a storm so many nodes may lose their leases of one execution that it is given up for nobody's fault.
+            # Under faults so many nodes may lose their leases of one execution that it is given up without a fault of its own.
             times = max((n for (other, _), n in self._taken.items() if other == i), default=0)
             fate = lost and not self._in_peace and times <= SUSPECT_AFTER
             if i != POISON and final.state is not State.SUCCEEDED and not fate:
-                raise Broken(f"{i} harmed nobody, was on {times} nodes that died, and is {final.state}: {final.reason}")
+                raise Broken(
+                    f"{i} harmed no node, was on {times} nodes that died, and is {final.state}: {final.reason}"
+                )
         killed = len(self.rules.sent[POISON])
         if self._in_peace and killed > GIVE_UP_AFTER:
             raise Broken(f"{POISON} killed {killed} nodes")

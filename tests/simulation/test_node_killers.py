@@ -1,4 +1,4 @@
-"""Batches that kill nodes, in virtual time: split, singled out, given up, and nobody else with them. See `poison.py`."""
+"""Requests that kill nodes, in virtual time: their batch is split, and only they are given up. See `node_killers.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cluster.worker.claiming import Claiming, SuspectSlot
 from cluster.worker.record import AS_RETRY, MoveOptions, Recorder
 from tests.simulation import twins
 from tests.simulation.explore import explore, first_to_show
-from tests.simulation.poison import Poisoned
+from tests.simulation.node_killers import NodeKillers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,20 +29,20 @@ def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     twins.install(monkeypatch)
 
 
-def _quiet(seed: int) -> Poisoned:
-    return Poisoned(seed, trouble=0.0)
+def _quiet(seed: int) -> NodeKillers:
+    return NodeKillers(seed, trouble=0.0)
 
 
 @pytest.mark.timeout(900)
 def test_under_faults_only_the_execution_that_kills_nodes_is_given_up() -> None:
     """Writes are lost, late and half done while a batch is split and its singles are claimed: nothing owed is lost, and
     none of the others is given up for the nodes that it killed."""
-    assert len(explore(Poisoned, STORMS)) == STORMS
+    assert len(explore(NodeKillers, STORMS)) == STORMS
 
 
 @pytest.mark.timeout(900)
 def test_without_faults_at_most_ten_nodes_die_and_all_other_executions_are_delivered() -> None:
-    """Also if one of the nodes is stopped, and releases what it has not sent."""
+    """Also if one of the nodes is stopped, and releases its unsent executions."""
     assert len(explore(_quiet, QUIET)) == QUIET
 
 
@@ -75,18 +75,18 @@ def _moved_with(patch: pytest.MonkeyPatch, change: Callable[[MoveOptions], MoveO
     patch.setattr(Recorder, "reschedule", moves)
 
 
-def _split_begins_anew(patch: pytest.MonkeyPatch) -> None:
+def _split_forgets_claims(patch: pytest.MonkeyPatch) -> None:
     """Singles do not know how often they were claimed together."""
     _moved_with(patch, lambda way: replace(way, claims=0) if way.one_per_batch else way)
 
 
-def _put_back_begins_anew(patch: pytest.MonkeyPatch) -> None:
-    """What is put back in part was never claimed: what the engine did until this found it."""
+def _release_forgets_claims(patch: pytest.MonkeyPatch) -> None:
+    """A partly released batch counts as never claimed: a bug of the engine that this found."""
     _moved_with(patch, lambda way: way if way.one_per_batch else replace(way, claims=0))
 
 
 def _side_by_side(patch: pytest.MonkeyPatch) -> None:
-    """Several that nodes were lost with are on one node: what the engine did until this found it."""
+    """Several batches that nodes were lost with are on one node: a bug of the engine that this found."""
 
     @contextmanager
     def asking(_: SuspectSlot) -> Iterator[bool]:
@@ -102,10 +102,10 @@ def _never_given_up(patch: pytest.MonkeyPatch) -> None:
 
 BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Any], str]] = {
     "never split": (_never_split, _quiet, "killed .* nodes"),
-    "removed before the split": (_removed_before_the_split, Poisoned, "owed by no batch"),
-    "a split begins anew": (_split_begins_anew, _quiet, "killed .* nodes"),
-    "what is put back begins anew": (_put_back_begins_anew, _quiet, "killed .* nodes"),
-    "side by side": (_side_by_side, _quiet, "harmed nobody"),
+    "removed before the split": (_removed_before_the_split, NodeKillers, "owed by no batch"),
+    "a split forgets the claims": (_split_forgets_claims, _quiet, "killed .* nodes"),
+    "a release forgets the claims": (_release_forgets_claims, _quiet, "killed .* nodes"),
+    "side by side": (_side_by_side, _quiet, "harmed no node"),
     "never given up": (_never_given_up, _quiet, "left behind"),
 }
 
@@ -113,7 +113,7 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], An
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of README.md: with the rule broken, some seed shows what it was for."""
+    """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, scenario, finding = BROKEN[rule]
     broken(monkeypatch)
     print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS))

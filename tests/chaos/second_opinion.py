@@ -1,4 +1,4 @@
-"""The second opinion at the end of a run: what `horae verify` finds in the database, whatever the receiver saw."""
+"""The second opinion at the end of a run: the findings of `horae verify`, which knows nothing of the receiver."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from cluster.usecases.verify import VerifyReport
 
 
-def audited(uri: str, name: str, since_ms: int, late_seconds: float) -> VerifyReport:
-    """The auditor's report on everything due since then."""
+def verify_report(uri: str, name: str, since_ms: int, late_seconds: float) -> VerifyReport:
+    """The report on everything due since then."""
 
     async def once() -> VerifyReport:
         db = Database.open(uri, name, "audit")
@@ -27,11 +27,11 @@ def audited(uri: str, name: str, since_ms: int, late_seconds: float) -> VerifyRe
     return asyncio.run(once())
 
 
-def wrong(report: VerifyReport, *, late: bool = False) -> list[Finding]:
-    """What it finds wrong, and second deliveries that no lease explains that ended by itself: nobody freed any by hand.
+def wrong_findings(report: VerifyReport, *, late: bool = False) -> list[Finding]:
+    """The findings that are violations: all but second deliveries after a lease ended by itself (none was released by hand).
 
-    `late`: but what was sent late, which the checker judges, as it does the other second deliveries. What was counted and
-    not kept is wrong whatever it was.
+    `late`: without findings of lateness, which the checker judges, as it does the other second deliveries. Findings that
+    were counted and not kept are violations in any case.
     """
     kept = Counter(f.kind for f in report.findings)
     untold = [
