@@ -132,7 +132,7 @@ class QueryParameters:
             raise InvalidInput(self.faults)
 
     def text(self, name: str, max_length: int = 200) -> str | None:
-        """A text of 1 to `most` characters."""
+        """A text of 1 to `max_length` characters."""
         value = self._params.get(name)
         if value is None:
             return None

@@ -19,7 +19,7 @@ from ops.support.output import duration, printable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console, JustifyMethod, RenderableType
 
 Snapshot = dict[str, Any]
 AROUND = 13
@@ -38,13 +38,13 @@ class _Latest:
         self.error: str | None = None
         self.changed = asyncio.Event()
 
-    async def look(self, look: Callable[[], Awaitable[Snapshot]], interval: float) -> None:
+    async def refresh(self, read: Callable[[], Awaitable[Snapshot]], interval: float) -> None:
         """Read snapshots until cancelled. An unavailable database is retried; other errors are raised."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + interval
             try:
-                self.snapshot = await look()
+                self.snapshot = await read()
                 self.error = None
             except StoreUnavailable as exc:
                 if self.error is None:
@@ -68,32 +68,32 @@ class _Latest:
         return Group(*parts)
 
 
-async def watch(look: Callable[[], Awaitable[Snapshot]], interval: float, console: Console) -> None:
+async def watch(read: Callable[[], Awaitable[Snapshot]], interval: float, console: Console) -> None:
     """Read and show a snapshot every `interval` seconds, until cancelled. Without a terminal, each one is printed."""
     latest = _Latest()
     loop = asyncio.get_running_loop()
     this = asyncio.current_task()
     assert this is not None
     loop.add_signal_handler(signal.SIGTERM, this.cancel)  # end in order, so that the terminal is restored
-    looking = asyncio.create_task(latest.look(look, interval))
-    looking.add_done_callback(lambda _: latest.changed.set())
+    refreshing = asyncio.create_task(latest.refresh(read, interval))
+    refreshing.add_done_callback(lambda _: latest.changed.set())
     try:
         if not console.is_terminal:
-            while not looking.done():
+            while not refreshing.done():
                 await latest.changed.wait()
                 latest.changed.clear()
                 console.print(latest.view(None))
         else:
             loop.add_signal_handler(signal.SIGWINCH, latest.changed.set)
             with Live(latest.view(None), console=console, screen=True, auto_refresh=False) as live:
-                while not looking.done():
+                while not refreshing.done():
                     with suppress(TimeoutError):
                         await asyncio.wait_for(latest.changed.wait(), REDRAW_SECONDS)
                     latest.changed.clear()
                     live.update(latest.view(console.size.height), refresh=True)
-        looking.result()
+        refreshing.result()
     finally:
-        looking.cancel()
+        refreshing.cancel()
 
 
 def render(snapshot: Snapshot, height: int | None = None) -> RenderableType:
@@ -133,10 +133,11 @@ def _leader(leader: Snapshot) -> tuple[str, str]:
 def _table(*columns: str) -> Table:
     """A table whose first column may be cut, but not its numbers."""
     table = Table(box=None, pad_edge=False)
-    for n, name in enumerate(columns):
+    for name in columns:
         numeric = name in ("in flight", "waiting", "offset ms", "bad in 5 min", "wait for retry")
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True, overflow="ellipsis")
-        table.columns[n].min_width = len(name) if numeric else 8
+        width = len(name) if numeric else 8
+        justify: JustifyMethod = "right" if numeric else "left"
+        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=width)
     return table
 
 
