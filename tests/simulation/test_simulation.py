@@ -106,7 +106,7 @@ def _trust_from_the_end(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     def trust(self: Elector, _started: float) -> float:
         return self._clock.monotonic() + TIMINGS.leader_lease - TIMINGS.margin
 
-    patch.setattr(Elector, "_trust", trust)
+    patch.setattr(Elector, "_trusted_until", trust)
     return Election
 
 
