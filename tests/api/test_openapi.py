@@ -46,6 +46,7 @@ def lines(ctx, value):
 KEY = "fuzzer-key-0123456789"
 
 
+@pytest.mark.takes(24)
 def test_responses_conform_to_the_document(mongodb_uri: str, db_name: str, tmp_path: Path) -> None:
     """Schemathesis sends valid and invalid requests that it makes from the document."""
     with live.node(

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from ops.support.embedded_mongodb import EmbeddedMongod
 from tests.support import live
@@ -16,6 +17,7 @@ from tests.support.api_client import job
 from tests.support.waiting import wait_until
 
 
+@pytest.mark.takes(8)
 def test_changes_are_visible_on_every_node_at_once(mongodb_uri: str, db_name: str) -> None:
     """Forty changes through one node, read through another."""
     with live.node(mongodb_uri, db_name) as one, live.node(mongodb_uri, db_name) as two, httpx.Client() as client:
@@ -27,6 +29,7 @@ def test_changes_are_visible_on_every_node_at_once(mongodb_uri: str, db_name: st
         assert client.get(f"{two}/jobs/a").status_code == 404
 
 
+@pytest.mark.takes(16)
 def test_requests_to_a_frozen_database_get_503() -> None:
     """Within 6 s; the change was made or not. With an Idempotency-Key, a repeated request creates one job."""
     with tempfile.TemporaryDirectory(prefix="horae-test-") as directory:
@@ -69,6 +72,7 @@ def test_requests_to_a_frozen_database_get_503() -> None:
             embedded.release()
 
 
+@pytest.mark.takes(18)
 def test_a_node_starts_when_the_database_becomes_available() -> None:
     """Until then `serve` keeps running, /readyz says why, and requests get 503."""
     with tempfile.TemporaryDirectory(prefix="horae-test-") as directory:

@@ -26,7 +26,7 @@ PARAMETERS = 6
 POSITIONAL = 5
 
 TABLES: dict[str, str] = {}
-"""Files and functions that only list things, and may be as long as the list."""
+"""Files and functions that only list things, and may be as long as the list: `file` or `file::function`, with the reason."""
 
 ASSIGNED_FROM_OUTSIDE = {
     "resp.*": "falcon's response is filled in by its handler",
@@ -34,7 +34,6 @@ ASSIGNED_FROM_OUTSIDE = {
     "app.req_options.*": "falcon's settings are attributes",
     "context.obj": "click keeps there what the subcommands share",
     "response.content_length": "a header of aiohttp's response",
-    "table.columns[[]n].min_width": "rich makes the column, and has no parameter for it in the grid",
     "gasgi.ASGIProtocol": "gunicorn makes its protocol by this name only",
 }
 """Targets of assignments to objects of a library, as patterns, with the reason why there is no other way."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import psutil
+import pytest
 
 from ops.support.embedded_mongodb import EmbeddedMongod, free_port
 from tests.support.waiting import wait_until
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.takes(22)
 def test_the_demo_delivers_and_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
     """Within 15 s after Ctrl-C no process is left; a second start continues."""
     ports = [free_port(), free_port()]
@@ -70,6 +72,7 @@ def delivered(port: int) -> int:
         return 0
 
 
+@pytest.mark.takes(10)
 def test_the_demo_ends_all_processes_when_its_terminal_is_closed(tmp_path: Path) -> None:
     """In order, as after Ctrl-C, although nothing can be printed any more."""
     ports = [free_port(), free_port()]

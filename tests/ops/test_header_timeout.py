@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 
 import httpx
+import pytest
 
 from ops.server.header_timeout import HEADER_SECONDS
 from tests.support import live
 
 
+@pytest.mark.takes(14)
 def test_a_connection_without_a_request_is_closed(mongodb_uri: str, db_name: str) -> None:
     """After half a request line, or none at all, within seconds; a used connection stays open."""
     with live.node(mongodb_uri, db_name) as url, httpx.Client() as client:

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 
 from ops.support.embedded_mongodb import EmbeddedMongod, free_port
 from tests.support.commands import run_horae
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.takes(14)
 def test_status_commands_show_a_running_cluster(tmp_path: Path) -> None:
     """`leases`, `nodes`, `leader`, as tables and JSON; a second `serve` joins the database of the first."""
     environment = {"HORAE_DATA_DIR": str(tmp_path / "data"), "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8"}

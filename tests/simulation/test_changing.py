@@ -30,6 +30,7 @@ def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     twins.install(monkeypatch)
 
 
+@pytest.mark.takes(6)
 @pytest.mark.timeout(900)
 def test_what_a_changed_job_owed_is_owed_or_final_with_a_reason() -> None:
     """Invariants 1 and 6, with changes inside the look-ahead, absences and catching up, after each write."""

@@ -33,6 +33,7 @@ def _quiet(seed: int) -> NodeKillers:
     return NodeKillers(seed, trouble=0.0)
 
 
+@pytest.mark.takes(5)
 @pytest.mark.timeout(900)
 def test_under_faults_only_the_execution_that_kills_nodes_is_given_up() -> None:
     """Writes are lost, late and half done while a batch is split and its singles are claimed: nothing owed is lost, and
