@@ -21,6 +21,7 @@ from ops.commands.herd import herd_command
 from ops.commands.jobs import jobs_group
 from ops.commands.operate import drain_command, release_command, resign_command, undrain_command
 from ops.commands.secrets import secrets_group
+from ops.commands.stats import stats_command
 from ops.commands.status import leader_command, leases_command, nodes_command
 from ops.commands.top import top_command
 from ops.commands.verify import verify_command
@@ -145,6 +146,7 @@ nodes_command.add_command(drain_command)
 nodes_command.add_command(undrain_command)
 cli.add_command(bench_command)
 cli.add_command(jobs_group)
+cli.add_command(stats_command)
 cli.add_command(keys_group)
 cli.add_command(secrets_group)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -11,11 +12,13 @@ from urllib.parse import quote
 import click
 import orjson
 
+from cluster.core.documents.base import to_camel
 from ops.commands.jobs_apply import definition, make_plan, plan_lines, read_jobs
 from ops.support.client import Client, Refused
 from ops.support.output import print_json, print_table
 
 NDJSON = "application/x-ndjson"
+SORTS = ("createdAt", "lastRunAt", "name", "nextRunAt")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -178,18 +181,40 @@ def apply_command(context: click.Context, /, files: tuple[Path, ...], tag: str |
 
 @jobs_group.command("list")
 @click.option("--state", help="Only in these states: active, paused, completed; separate several by commas.")
-@click.option("--tag", help="Only jobs with this tag.")
-@click.option("--search", "text", help="Only jobs with this text in their name.")
+@click.option("--tag", multiple=True, help="Only jobs with this tag; several: with all of them.")
+@click.option("--any-tag", multiple=True, help="Only jobs with at least one of these tags.")
+@click.option("--search", "q", help="Only jobs that have all of these words, or words that begin with them.")
+@click.option("--host", help="Only jobs whose target has this host.")
+@click.option("--schedule", help="Only jobs with this schedule, in any time zone.")
+@click.option("--failing/--not-failing", default=None, help="Only jobs whose last execution failed, or only others.")
+@click.option("--due-before", "nextRunBefore", help="Only jobs that are due next before this time (RFC 3339).")
+@click.option(
+    "--sort",
+    type=click.Choice([sign + name for name in SORTS for sign in ("", "-")]),
+    default="-createdAt",
+    show_default=True,
+    metavar="ORDER",
+    help=f"One of {', '.join(SORTS)}; a - before it reverses the order.",
+)
+@click.option("--limit", type=click.IntRange(1), help="At most so many. [default: all]")
 @JSON
 @click.pass_context
-def list_command(context: click.Context, state: str | None, tag: str | None, text: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """List jobs, newest first."""
-    jobs = _client(context).jobs(state=state, tag=tag, q=text)
+def list_command(context: click.Context, /, as_json: bool, limit: int | None, **options: Any) -> None:  # noqa: FBT001
+    """List and search jobs."""
+    failing = options.pop("failing")
+    query = {to_camel(name): value for name, value in options.items() if value not in (None, ())}
+    if failing is not None:
+        query["failing"] = "true" if failing else "false"
+    jobs = islice(_client(context).jobs(**query), limit)
     if as_json:
         print_json(list(jobs))
         return
-    rows = [(j["jobId"], j["name"], j["state"], j["schedule"], j["timezone"], j["api"]) for j in jobs]
-    print_table(f"{len(rows)} job(s)", ["job", "name", "state", "schedule", "time zone", "api"], rows)
+    rows = [
+        (j["jobId"], j["name"], j["state"], j["schedule"], j["timezone"], j["nextRunAt"], j["lastState"], j["api"])
+        for j in jobs
+    ]
+    columns = ["job", "name", "state", "schedule", "time zone", "next run", "last", "api"]
+    print_table(f"{len(rows)} job(s)", columns, rows)
 
 
 @jobs_group.command("show")

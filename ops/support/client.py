@@ -65,7 +65,7 @@ class Client:
         data = None if body is None else orjson.dumps(body)
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         parameters = {k: v for k, v in (query or {}).items() if v is not None}
-        target = path + ("?" + urlencode(parameters) if parameters else "")
+        target = path + ("?" + urlencode(parameters, doseq=True) if parameters else "")
         return self._send(method, target, data, {"Content-Type": kind, **(headers or {})}, TIMEOUT_SECONDS)
 
     def upload(self, path: str, file: IO[bytes], kind: str) -> Any:

@@ -69,6 +69,7 @@ class Job:
     """Which of its results alerts need. None: those that the default rules need."""
     channel: str | None = None
     """The channel that an alert job notifies. None for all other jobs."""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,7 @@ JOB_FIELDS = dict.fromkeys(
         "max_concurrent",
         "watch",
         "channel",
+        "tags",
     ),
     1,
 )
@@ -249,6 +250,7 @@ def job_from_document(d: Document, keyring: Keyring = NO_KEYS) -> Job:
         limits=limits_from_document(d),
         watch=watch_from_document(d),
         channel=d.get("channel"),
+        tags=tuple(d.get("tags") or ()),
     )
 
 
