@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from api.http import cursors
 from api.http.idempotency import run_once, send_stored
-from api.http.requests import QueryParameters, read_object, read_preconditions
+from api.http.requests import QueryParameters, read_job_object, read_preconditions
 from api.http.responses import etag, send_json
 from api.resources import rendering
 from cluster.core.documents.job import check_job_id
@@ -75,7 +75,7 @@ class Jobs(Resource):
 
     async def on_post(self, req: Request, resp: Response) -> None:
         """Create a job: 201 and its id."""
-        body = await read_object(req)
+        body = await read_job_object(req)
         faults: list[Fault] = []
         job_id = None
         if "jobId" in body:
@@ -128,7 +128,7 @@ class Job(Resource):
     async def on_put(self, req: Request, resp: Response, job_id: str) -> None:
         """Create or replace the job: 201 or 200."""
         name, expect = checked_job_id(job_id), read_preconditions(req)
-        body = await read_object(req)
+        body = await read_job_object(req)
         if body.get("jobId") == name:
             del body["jobId"]
         wanted = read_job(body, self.validation_context)
@@ -140,7 +140,7 @@ class Job(Resource):
     async def on_patch(self, req: Request, resp: Response, job_id: str) -> None:
         """Change some fields of the job (merge patch, RFC 7396)."""
         name, expect = job_id_or_not_found(job_id), read_preconditions(req)
-        change = await read_object(req)
+        change = await read_job_object(req)
 
         def revise(definition: Definition) -> WantedJob:
             return apply_patch(definition, change, self.validation_context)

@@ -63,6 +63,7 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "headers": [list(pair) for pair in d.headers],
         "body": Binary(d.body),
         "body_kind": d.body_kind,
+        "templates": d.templates,
         "timeout_seconds": d.timeout_seconds,
         "retry": {
             "max_attempts": d.retry.max_attempts,
@@ -115,6 +116,7 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         headers=tuple((name, value) for name, value in d["headers"]),
         body=bytes(d["body"]),
         body_kind=d["body_kind"],
+        templates=d.get("templates", True),
         timeout_seconds=d["timeout_seconds"],
         retry=retry_from_document(d["retry"]),
         success_codes=None if d.get("success_codes") is None else tuple(d["success_codes"]),

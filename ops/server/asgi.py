@@ -49,6 +49,7 @@ def mail_server(settings: Settings) -> MailServer | None:
         security=settings.smtp_security,
         user=settings.smtp_user,
         password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        domains=settings.allowed_mail_domains,
     )
 
 

@@ -38,6 +38,7 @@ class Target:
     """Values that must not appear in the stored excerpt of an answer."""
     templated: bool = False
     """Whether the body or a header contains names that are filled in for each attempt."""
+    body_is_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,7 @@ JOB_FIELDS = dict.fromkeys(
         "auth",
         "body",
         "body_kind",
+        "templates",
         "timeout_seconds",
         "retry",
         "overlap",
@@ -190,7 +191,7 @@ def target_from_document(d: Document, keyring: Keyring) -> Target:
     """The request of a job with its secrets decrypted. Raises `UndecryptableSecret`."""
     headers = tuple((name, value) for name, value in d["headers"])
     body = bytes(d["body"])
-    templated = b"{{" in body or any("{{" in value for _, value in headers)
+    templated = d.get("templates", True) and (b"{{" in body or any("{{" in value for _, value in headers))
     secrets: tuple[str, ...] = ()
     if d.get("secret_headers") or d.get("auth"):
         secret_headers = job_secrets.decrypt_headers(keyring, d)
@@ -209,6 +210,7 @@ def target_from_document(d: Document, keyring: Keyring) -> Target:
         timeout_seconds=d["timeout_seconds"],
         secrets=secrets,
         templated=templated,
+        body_is_json=d["body_kind"] == "json",
     )
 
 
