@@ -6,6 +6,7 @@ c-ares reads what the system's resolver reads: `/etc/resolv.conf` (search domain
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -66,7 +67,8 @@ class SystemResolver:
 
         def answered(result: Any, error: int | None) -> None:
             # Called by a thread of c-ares, or within the call below.
-            loop.call_soon_threadsafe(self._answered, channel, answer, result, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits for the answer
+                loop.call_soon_threadsafe(self._answered, channel, answer, result, error)
 
         self._pending[channel] += 1
         channel.getaddrinfo(name.decode(), None, callback=answered, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
