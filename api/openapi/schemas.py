@@ -85,7 +85,10 @@ class Attempt(View):
     attempt: int
     sent_at: Time
     duration_ms: float
-    status: int | None
+    status: int | None = Field(
+        description="The status of the response. Beside an `error`: the response broke off after its status line, so that the "
+        "status is no verdict."
+    )
     error: str | None = Field(
         description="`dns`, `connect`, `tls`, `timeout`, `stalled` (the node was suspended), `reset`, `denied`, `too_large`, "
         "`protocol`, `other`, or an error that a node of a later release reports."

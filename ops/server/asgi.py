@@ -15,7 +15,7 @@ from api.http.request_metrics import RequestMetrics
 from cluster.node import Node, NodeSettings
 from cluster.outbound.mail import MailServer
 from cluster.outbound.sender import Sender
-from cluster.outbound.transport import AiohttpTransport
+from cluster.outbound.transport import HttpTransport
 from config import logs
 from config.gunicorn import SHUTDOWN_SECONDS
 from ops.server import header_timeout
@@ -77,7 +77,7 @@ class Application:
                 shutdown_seconds=SHUTDOWN_SECONDS,
                 secret_keys=settings.secret_keys,
             ),
-            Sender(AiohttpTransport(settings.allowed_networks), mail=mail_server(settings)),
+            Sender(HttpTransport(settings.allowed_networks), mail=mail_server(settings)),
             self._begin_trace,
             None if ended_workers is None else ended_workers.reader(),
         )

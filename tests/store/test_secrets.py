@@ -18,7 +18,7 @@ from cluster.core.documents.job_json import DocumentLimits, job_document, read_j
 from cluster.core.errors import InvalidInput, UndecryptableSecret
 from cluster.core.timings import Timings
 from cluster.outbound.sender import Sender
-from cluster.outbound.transport import AiohttpTransport
+from cluster.outbound.transport import HttpTransport
 from cluster.store import jobs as stored
 from cluster.store.maintenance import rotate_secrets
 from cluster.store.mongo.encryption import Keyring
@@ -57,7 +57,7 @@ async def run_once(db: Database) -> dict[str, Any]:
     """Trigger the job and let a real worker send it over a real socket. Returns its record in history."""
     clock = Clock()
     name = await trigger(db, "j", clock.now_ms())
-    sender = Sender(AiohttpTransport(RULES.networks))
+    sender = Sender(HttpTransport(RULES.networks))
     worker = Worker(db, clock, Timings(), sender, WorkerSettings("w"))
     worker.start()
     try:

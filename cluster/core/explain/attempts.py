@@ -42,7 +42,8 @@ def _request(a: Attempt, drift_ms: int | None, max_attempts: int) -> Sentence:
     took = duration_text(a.duration_ms)
     if a.error is not None:
         detail = f" ({a.detail})" if a.detail else ""
-        return Sentence(a.sent_ms, f"{request}; no answer after {took}: {a.error}{detail}")
+        answer = "no answer" if a.status is None else f"an answer {a.status} that broke off"
+        return Sentence(a.sent_ms, f"{request}; {answer} after {took}: {a.error}{detail}")
     return Sentence(a.sent_ms, f"{request}; the target answered {a.status} after {took}")
 
 

@@ -36,6 +36,7 @@ class RecordedAttempt:
     token: int
     duration_ms: float
     status: int | None
+    """The status of a whole answer. An answer that broke off after its status line decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)

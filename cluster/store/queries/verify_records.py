@@ -266,7 +266,7 @@ def _attempt(d: Document) -> RecordedAttempt:
         node=d["node"],
         token=d["token"],
         duration_ms=d["ms"],
-        status=d["status"],
+        status=None if d.get("error") else d["status"],
     )
 
 
