@@ -125,7 +125,7 @@ class Dispatcher:
                 self._drop(ready, too_old, Event.EXHAUST, job.watch)
                 return
             reply = await self._sender.send(ready.request)
-            self._breakers.record_attempt(job.host, reply.status, reply.error)
+            self._breakers.record_attempt(job.host, job.id, reply.status, reply.error)
             result = self._result(ready, sent_ms, reply)
             held.finish(execution.id)
             self._records.add(result)
