@@ -6,7 +6,6 @@ A request is prepared before its send time and sent at it, so that little is lef
 from __future__ import annotations
 
 import codecs
-import json
 import re
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import httpx
 from cluster.outbound.errors import error_kind, error_status, error_text
 from cluster.outbound.mail import alert_message, submit
 from cluster.outbound.messages import PreparedRequest, ReadResponse
+from cluster.outbound.redaction import redact
 from cluster.outbound.response_reader import RESPONSE_LIMIT
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ SECRETS = "horae.secrets"
 """The extension with the secrets that must be redacted from the response."""
 MAIL = "horae.mail"
 """The extension of a request that is a mail; its value is the `MailMessage`."""
-MIN_SECRET_CHARS = 4
-"""Shorter secrets are not redacted: they would turn up by chance."""
 _CHARSETS = frozenset({"iso-8859-1", "latin-1", "iso-8859-15", "windows-1252", "cp1252", "us-ascii"})
 # Parsed here, because the parser of the standard library, which httpx uses, fails on some parameters
 # (`charset*0=a; charset*=b`).
@@ -118,15 +116,13 @@ class Sender:
             detail = redact(why.encode(), request.extensions.get(SECRETS, ())).decode("utf-8", "replace")
             return _failed(kind, detail, seconds, error_status(exc))
         duration_ms = (time.monotonic() - started) * 1000
-        if content and (secrets := request.extensions.get(SECRETS)):
-            content = redact(content, secrets)
         status = response.status_code
         retry_after = _header(response, b"retry-after") if status >= 300 else None
         return Reply(
             status=status,
             error=None,
             detail=None,
-            excerpt=excerpt_of(response, content) if content else None,
+            excerpt=excerpt_of(response, content, request.extensions.get(SECRETS, ())) if content else None,
             retry_after_s=_seconds(retry_after),
             duration_ms=duration_ms,
         )
@@ -190,20 +186,13 @@ async def _raw(response: httpx.Response) -> bytes:
     return b"".join(pieces)[:RESPONSE_LIMIT]
 
 
-def redact(content: bytes, secrets: Sequence[str]) -> bytes:
-    """The content with every secret of at least `MIN_SECRET_CHARS` replaced: targets may repeat what they were sent."""
-    for secret in sorted((s for s in secrets if len(s) >= MIN_SECRET_CHARS), key=len, reverse=True):
-        # Header values are sent as Latin-1. A target may repeat them so, as UTF-8 or inside JSON.
-        for form in {secret.encode(), secret.encode("latin-1", "replace"), json.dumps(secret)[1:-1].encode()}:
-            content = content.replace(form, b"(secret)")
-    return content
-
-
-def excerpt_of(response: httpx.Response, content: bytes) -> str:
-    """The beginning of a response as text that is safe to show: no broken characters, no control characters."""
+def excerpt_of(response: httpx.Response, content: bytes, secrets: Sequence[str] = ()) -> str:
+    """The beginning of a response as text that is safe to show: no secrets, broken characters or control characters."""
     encoding = _header(response, b"content-encoding")
     if encoding not in (None, "", "identity"):
         return f"({len(content)} bytes, {_printable(str(encoding)[:40])})"
+    if secrets:
+        content = redact(content, secrets, EXCERPT_BYTES)
     if content.isascii():
         return _printable(content[:EXCERPT_BYTES].decode("ascii"))
     charset = _CHARSET.match(_header(response, b"content-type") or "")
