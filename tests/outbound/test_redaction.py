@@ -7,12 +7,15 @@ import html
 import json
 import string
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
 
 from cluster.outbound.redaction import LOOK_AHEAD, REDACTED, redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LONG = 'sk/live+0123&4567"89%AB_cd-ef~ghIJKLmn/opQRst==uvWX' * 3
 SECRETS = (
