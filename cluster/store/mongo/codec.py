@@ -83,6 +83,8 @@ def execution_to_document(e: Execution) -> Document:
         "host": e.host,
         **({} if e.limit_key is None else {"gate": e.limit_key}),
         **({} if e.replayed_ms is None else {"asked_at": DatetimeMS(e.replayed_ms)}),
+        **({} if e.request_id is None else {"request": e.request_id}),
+        **({"waits": True} if e.waits else {}),
     }
 
 
@@ -105,6 +107,8 @@ def execution_from_document(d: Document) -> Execution:
         replayed_ms=instant(d.get("asked_at")),
         host=d.get("host", ""),
         limit_key=d.get("gate"),
+        request_id=d.get("request"),
+        waits=d.get("waits", False),
     )
 
 
