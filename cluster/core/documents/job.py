@@ -17,7 +17,7 @@ from cluster.core.documents import strict_json
 from cluster.core.documents.alerts import AlertSpec
 from cluster.core.documents.base import Model
 from cluster.core.documents.retry import RetrySpec
-from cluster.core.documents.secret_fields import AuthSpec, Headers, SigningSecret, invalid
+from cluster.core.documents.secret_fields import MAX_HEADERS, AuthSpec, Headers, SigningSecret, invalid
 from cluster.core.execution import templates
 from cluster.core.ids import JOB_ID, lane_of
 from cluster.core.job.definition import Definition
@@ -183,7 +183,7 @@ class JobSpec(Model):
     tags: Annotated[list[Tag], AfterValidator(_tags)] = Field(default=[], max_length=32)
     headers: Headers = Field(
         default={},
-        max_length=64,
+        max_length=MAX_HEADERS,
         description='A value is a string, or `{"secret": "..."}`, which is shown as `{"secret": true}`; send that back '
         "to keep the stored value. `{{scheduledAt}}`, `{{executionId}}`, `{{jobId}}` and `{{attempt}}` are filled in, "
         "here and in the body.",

@@ -21,17 +21,24 @@ _BYTES = re.compile(rb"\{\{([^{}]{0,256})\}\}")
 
 def unknown_name(text: str) -> str | None:
     """The first unknown name in a text. None if there is none."""
+    if "}}" not in text:
+        return None
     return next((name.strip()[:64] for name in _TEXT.findall(text) if name.strip() not in NAMES), None)
 
 
 def unknown_name_in(value: Any) -> str | None:
-    """The first unknown name in any string of a JSON value, including the names of fields."""
-    if isinstance(value, str):
-        return unknown_name(value) if "{{" in value else None
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list):
-        return next((name for part in value if (name := unknown_name_in(part)) is not None), None)
+    """An unknown name in any string of a JSON value, including the names of fields."""
+    parts = [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, str):
+            if "{{" in part and (name := unknown_name(part)) is not None:
+                return name
+        elif isinstance(part, dict):
+            parts.extend(part)
+            parts.extend(part.values())
+        elif isinstance(part, list):
+            parts.extend(part)
     return None
 
 
