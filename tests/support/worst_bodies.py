@@ -68,7 +68,7 @@ class Standstill:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.005)  # for the tick that comes after the longest
         self._task.cancel()
         gc.unfreeze()
 
