@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from typing import Any
 
@@ -105,27 +106,23 @@ def test_a_document_has_a_bounded_number_of_arrays_and_objects() -> None:
         strict_json.loads(b"[" + b",".join([b"[]"] * most) + b"]")
 
 
-@pytest.mark.parametrize(
-    ("text", "is_read"),
-    [("9007199254740993", True), ("-9223372036854775808", True), ("-9223372036854775809", False), ("1e-00000000000000000000001", True),
-     ("0.00000000000000000000000001", True), ("12345678901234567890123.5", True), ("12345678901234567890123e5", True),
-     ("[1,18446744073709551616]", False), ('["18446744073709551616"]', True), ("00000000000000000000001", None)],
-)  # fmt: skip
-def test_only_whole_numbers_have_a_limit(text: str, is_read: bool | None) -> None:
-    """Fractions and exponents may have any number of digits, and strings too."""
-    if is_read:
-        assert strict_json.loads(text.encode()) == json.loads(text)
-    else:
-        with pytest.raises(strict_json.NotJson if is_read is None else InvalidInput):
-            strict_json.loads(text.encode())
-
-
 def test_json_that_parsers_read_differently_is_refused() -> None:
-    """Duplicate names, numbers of more than 64 bits and deep nesting are faults."""
-    for raw in (b'{"a":1,"a":1}', b'[{"b":{"a":1,"a":2}}]', b"18446744073709551616", b"-9223372036854775809"):
+    """Duplicate names and deep nesting are faults."""
+    for raw in (b'{"a":1,"a":1}', b'[{"b":{"a":1,"a":2}}]'):
         with pytest.raises(InvalidInput):
             strict_json.loads(raw)
     assert strict_json.loads(b"18446744073709551615") == 2**64 - 1
     assert strict_json.loads(b"[" * 64 + b"]" * 64) is not None
     with pytest.raises(InvalidInput):
         strict_json.loads(b"[" * 65 + b"]" * 65)
+
+
+def test_numbers_of_any_size_are_read() -> None:
+    """As the nearest double; one that is too large for a double is infinite, which no field with bounds accepts."""
+    assert strict_json.loads(b"18446744073709551616") == 2.0**64
+    assert strict_json.loads(b'{"a":[-9223372036854775809, 7]}') == {"a": [-(2.0**63), 7]}
+    long = b'{"n":1e400,"m":[' + b"1" * 5000 + b'],"k":3}'
+    assert strict_json.loads(long) == {"n": math.inf, "m": [math.inf], "k": 3}
+    for wrong in (b"[1e400, NaN]", b"[1e400, -Infinity]", b"[1e400", b'[1e400,"\xff"]', b"[1e400," + b"[" * 100_000):
+        with pytest.raises(strict_json.NotJson):
+            strict_json.loads(wrong)
