@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from cluster.core.histogram import Histogram
 from cluster.worker.failure_digest import FailureDigest
 from cluster.worker.last_results import LastResults
-from cluster.worker.model import FinishedRequest
+from cluster.worker.model import DroppedExecution, FinishedRequest
 from cluster.worker.named_counts import NamedCounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.core.execution.model import Ending, Rescheduled
-    from cluster.worker.model import DroppedExecution
 
 
 class WorkerStats:
@@ -45,7 +44,8 @@ class WorkerStats:
         self.last_results.add(final)
         states = {e.execution.id: e.state.value for e in final} | {m.execution.id: "retried" for m in retried}
         self.named.record(results, states)
-        self.counters["retried"] += len(retried)
+        waiting = sum(isinstance(r, DroppedExecution) and r.again_ms is not None for r in results)
+        self.counters["retried"] += len(retried) - waiting
         for r in results:
             if isinstance(r, FinishedRequest):
                 self.counters["attempts"] += 1

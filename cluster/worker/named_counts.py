@@ -35,6 +35,8 @@ class NamedCounts:
             if finished is not None:
                 points += [self._point("tag", tag) for tag in finished.job.tags]
             state = states.get(x.id)
+            if finished is None and state == "retried":  # it only waits for another execution of its job
+                state = None
             for point in points:
                 if state is not None:
                     point.counts[state] += 1
