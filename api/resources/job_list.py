@@ -112,7 +112,16 @@ class JobLister:
         q.raise_faults()
         now_ms = self._clock.now_ms()
         since_ms, after = _place(cursor, order, now_ms, descending=descending)
-        query = JobListQuery(wanted, limit, since_ms, self._lookahead_ms, order, descending, after, before_ms)
+        query = JobListQuery(
+            filter=wanted,
+            limit=limit,
+            since_ms=since_ms,
+            lookahead_ms=self._lookahead_ms,
+            order=order,
+            descending=descending,
+            after=after,
+            before_ms=before_ms,
+        )
         if words == ():  # a search for punctuation: no job has such a word
             send_json(resp, {"items": [], "nextCursor": None})
             return

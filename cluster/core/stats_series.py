@@ -41,7 +41,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class StatsSpan:
     """Which time, in which steps, from documents of which length: `from_ms` is a multiple of the step, all else seconds."""
 
     from_ms: int
@@ -50,7 +50,7 @@ class Span:
     source_s: int
 
 
-def span(by: str, from_ms: int, until_ms: int, step_s: int | None, now_ms: int) -> Span:
+def span(by: str, from_ms: int, until_ms: int, step_s: int | None, now_ms: int) -> StatsSpan:
     """The span that answers a request: the step grows to whole hours where minutes are not kept any more, and to as much
     as `MOST_POINTS` allow.
     """
@@ -63,10 +63,10 @@ def span(by: str, from_ms: int, until_ms: int, step_s: int | None, now_ms: int) 
     step = int(-(-least // source) * source)
     if minutes and step % HOUR_S == 0 and step >= HOUR_S and now_ms - until_ms > HOUR_S * 1000:
         source = HOUR_S
-    return Span(from_ms - from_ms % (step * 1000), until_ms, step, source)
+    return StatsSpan(from_ms - from_ms % (step * 1000), until_ms, step, source)
 
 
-def whole_steps(points: Iterable[Point], s: Span) -> list[Point]:
+def whole_steps(points: Iterable[Point], s: StatsSpan) -> list[Point]:
     """The points added up to the steps of a span, one for each step and name, in order of time."""
     steps: defaultdict[tuple[int, str | None], list[Point]] = defaultdict(list)
     for p in points:
@@ -82,7 +82,7 @@ def whole_steps(points: Iterable[Point], s: Span) -> list[Point]:
     return sorted(sums, key=lambda p: (p.at_ms, p.name or ""))
 
 
-def with_empty_steps(points: Iterable[Point], s: Span) -> list[Point]:
+def with_empty_steps(points: Iterable[Point], s: StatsSpan) -> list[Point]:
     """The points of one series, and empty ones for steps in which nothing was counted."""
     by_time = {p.at_ms: p for p in points}
     return [by_time.get(at, Point(at)) for at in range(s.from_ms, s.until_ms, s.step_s * 1000)]

@@ -19,7 +19,7 @@ from cluster.store.mongo.operation import operation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cluster.core.stats_series import Span
+    from cluster.core.stats_series import StatsSpan
     from cluster.store.mongo.client import Database, Document
 
 MINUTE_MS = MINUTE_S * 1000
@@ -70,7 +70,7 @@ def _id(by: str, seconds: int, at_ms: int, name: str) -> Any:
     return f"{by}|{seconds}|{at_ms:013d}|{name}"
 
 
-async def read(db: Database, by: str, s: Span) -> list[Point]:
+async def read(db: Database, by: str, s: StatsSpan) -> list[Point]:
     """What was counted in a span: a point for each document."""
     bounds = {"$gte": _id(by, s.source_s, s.from_ms, ""), "$lt": _id(by, s.source_s, s.until_ms, "")}
     with operation():

@@ -62,7 +62,7 @@ class LastResults:
             (self._failing.add if result.failing else self._failing.discard)(result.job_id)
         return taken
 
-    def put_back(self, results: Sequence[LastResult]) -> None:
+    def return_unsaved(self, results: Sequence[LastResult]) -> None:
         """Results that could not be saved."""
         for result in results:
             if result.job_id not in self._waiting:

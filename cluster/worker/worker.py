@@ -161,7 +161,7 @@ class Worker:
         try:
             await last_results.save(self.context.db, taken)
         except StoreError as exc:
-            self.stats.last_results.put_back(taken)
+            self.stats.last_results.return_unsaved(taken)
             log.warning("last_results_unsaved", jobs=len(taken), error=str(exc))
         return LAST_RESULTS_SECONDS
 

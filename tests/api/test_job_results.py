@@ -125,7 +125,7 @@ def test_a_node_saves_a_bounded_number_of_results_and_changes_of_failing_first()
     first = waiting.take()
     assert (len(first), first[0]) == (SAVED_PER_TURN, LastResult("j599", T0 + 9, "dead"))
     assert first[1] == LastResult("j0", T0 + 4, "succeeded")
-    waiting.put_back(first)
+    waiting.return_unsaved(first)
     assert waiting.take(1)[0].job_id == "j599"
     left = [r.job_id for _ in range(4) for r in waiting.take()]
     assert len(left) == len(set(left)) == 3 * SAVED_PER_TURN - 1
