@@ -159,5 +159,4 @@ def install(limits: ConnectionLimits) -> None:
     """Make the worker of this process use the protocol. Call it before the worker listens."""
     from gunicorn.workers import gasgi
 
-    GuardedProtocol.limits = limits
-    gasgi.ASGIProtocol = GuardedProtocol
+    gasgi.ASGIProtocol = type("LimitedProtocol", (GuardedProtocol,), {"limits": limits})
