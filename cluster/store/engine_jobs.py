@@ -22,10 +22,11 @@ from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from cluster.core.execution.model import Job, JobSchedule
     from cluster.store.mongo.client import Database, Document
+    from cluster.store.mongo.decoded_jobs import JobStamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +37,48 @@ class JobsById:
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-async def by_id(db: Database, ids: Iterable[str]) -> JobsById:
-    """The jobs as dispatch needs them; alert jobs with the present address of their channel."""
-    with operation():
-        documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, JOB_FIELDS).to_list()
-    decoded, unreadable = decode_each("job", documents, lambda d: job_from_document(d, db.keyring))
-    jobs = {j.id: j for j in decoded}
-    alert_jobs = [j for j in decoded if j.channel is not None]
+async def by_id(db: Database, ids: Collection[str]) -> JobsById:
+    """The jobs as dispatch needs them, as they are now; alert jobs with the present address of their channel.
+
+    Of jobs that were decoded before only the stamp is read; those whose stamp is another one are read after that.
+    """
+    known = {i for i in ids if i in db.decoded_jobs}
+    unchanged = await _unchanged(db, known) if known else {}
+    decoded, unreadable = await _read(db, [i for i in ids if i not in unchanged])
+    jobs = unchanged | {j.id: j for j in decoded}
+    alert_jobs = [j for j in jobs.values() if j.channel is not None]
     if not alert_jobs:
         return JobsById(jobs, unreadable)
     addressed, unaddressed = await _addressed(db, alert_jobs)
     sendable = {job_id: addressed.get(job_id, job) for job_id, job in jobs.items() if job_id not in unaddressed}
     return JobsById(sendable, unreadable | unaddressed)
+
+
+async def _unchanged(db: Database, ids: Collection[str]) -> dict[str, Job]:
+    """Those of these jobs that are as they were when they were decoded, by id."""
+    with operation():
+        documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, _STAMP_FIELDS).to_list()
+    found = ((d["_id"], db.decoded_jobs.get(d["_id"], _stamp(d))) for d in documents)
+    return {job_id: job for job_id, job in found if job is not None}
+
+
+async def _read(db: Database, ids: Sequence[str]) -> tuple[list[Job], dict[str, str]]:
+    if not ids:
+        return [], {}
+    with operation():
+        documents = await db.work["jobs"].find({"_id": {"$in": ids}}, JOB_FIELDS).to_list()
+    decoded, unreadable = decode_each("job", documents, lambda d: job_from_document(d, db.keyring))
+    stamps = {d["_id"]: _stamp(d) for d in documents}
+    for job in decoded:
+        db.decoded_jobs.keep(job, stamps[job.id])
+    return decoded, unreadable
+
+
+def _stamp(d: Document) -> JobStamp:
+    return d.get("revision", 0), d.get("schedule_version", ""), d.get("host")
+
+
+_STAMP_FIELDS = dict.fromkeys(("revision", "schedule_version", "host"), 1)
 
 
 async def _addressed(db: Database, alert_jobs: Sequence[Job]) -> tuple[dict[str, Job], dict[str, str]]:
