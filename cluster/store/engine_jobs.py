@@ -13,6 +13,7 @@ from cluster.store.alert_jobs import with_address
 from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import (
     JOB_FIELDS,
+    JOB_FIELDS_WITHOUT_LARGE_BODY,
     JOB_SCHEDULE_FIELDS,
     UNSETTLED_FIELDS,
     job_from_document,
@@ -40,13 +41,26 @@ class JobsById:
 async def by_id(db: Database, ids: Collection[str]) -> JobsById:
     """The jobs as dispatch needs them, as they are now; alert jobs with the present address of their channel.
 
-    Of jobs that were decoded before only the stamp is read; those whose stamp is another one are read after that.
+    Large bodies are left out: a batch of 128 may have 128 MB of them. Of jobs that were decoded before only the stamp is
+    read; those whose stamp is another one are read after that.
     """
     known = {i for i in ids if i in db.decoded_jobs}
     unchanged = await _unchanged(db, known) if known else {}
-    decoded, unreadable = await _read(db, [i for i in ids if i not in unchanged])
-    jobs = unchanged | {j.id: j for j in decoded}
-    alert_jobs = [j for j in jobs.values() if j.channel is not None]
+    decoded, unreadable = await _read(db, [i for i in ids if i not in unchanged], JOB_FIELDS_WITHOUT_LARGE_BODY)
+    for job, stamp in decoded:
+        db.decoded_jobs.keep(job, stamp)
+    return await _sendable(db, [*unchanged.values(), *(job for job, _ in decoded)], unreadable)
+
+
+async def by_id_in_full(db: Database, ids: Collection[str]) -> JobsById:
+    """The same with their bodies, however large."""
+    decoded, unreadable = await _read(db, list(ids), JOB_FIELDS)
+    return await _sendable(db, [job for job, _ in decoded], unreadable)
+
+
+async def _sendable(db: Database, read: Sequence[Job], unreadable: dict[str, str]) -> JobsById:
+    jobs = {j.id: j for j in read}
+    alert_jobs = [j for j in read if j.channel is not None]
     if not alert_jobs:
         return JobsById(jobs, unreadable)
     addressed, unaddressed = await _addressed(db, alert_jobs)
@@ -62,23 +76,21 @@ async def _unchanged(db: Database, ids: Collection[str]) -> dict[str, Job]:
     return {job_id: job for job_id, job in found if job is not None}
 
 
-async def _read(db: Database, ids: Sequence[str]) -> tuple[list[Job], dict[str, str]]:
+async def _read(
+    db: Database, ids: Sequence[str], fields: Document
+) -> tuple[list[tuple[Job, JobStamp]], dict[str, str]]:
     if not ids:
         return [], {}
     with operation():
-        documents = await db.work["jobs"].find({"_id": {"$in": ids}}, JOB_FIELDS).to_list()
-    decoded, unreadable = decode_each("job", documents, lambda d: job_from_document(d, db.keyring))
-    stamps = {d["_id"]: _stamp(d) for d in documents}
-    for job in decoded:
-        db.decoded_jobs.keep(job, stamps[job.id])
-    return decoded, unreadable
+        documents = await db.work["jobs"].find({"_id": {"$in": ids}}, fields).to_list()
+    return decode_each("job", documents, lambda d: (job_from_document(d, db.keyring), _stamp(d)))
 
 
 def _stamp(d: Document) -> JobStamp:
-    return d.get("revision", 0), d.get("schedule_version", ""), d.get("host")
+    return d.get("revision", 0), d.get("schedule_version", ""), d.get("state", ""), d.get("host")
 
 
-_STAMP_FIELDS = dict.fromkeys(("revision", "schedule_version", "host"), 1)
+_STAMP_FIELDS = dict.fromkeys(("revision", "schedule_version", "state", "host"), 1)
 
 
 async def _addressed(db: Database, alert_jobs: Sequence[Job]) -> tuple[dict[str, Job], dict[str, str]]:

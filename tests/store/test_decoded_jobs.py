@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,9 @@ from tests.support.engine import job_document, put_jobs
 if TYPE_CHECKING:
     from cluster.core.execution.model import Job
     from cluster.store.mongo.client import Database
+
+
+STAMP = (1, "v", "active", None)
 
 
 async def read(db: Database, *ids: str) -> dict[str, Job]:
@@ -83,11 +87,9 @@ async def test_the_least_recently_used_are_forgotten(database: Database) -> None
     await put_jobs(database, job_document("a"))
     job = (await read(database, "a"))["a"]
     kept = DecodedJobs()
-    kept.keep(job, (1, "v", None))
-    from dataclasses import replace
-
+    kept.keep(job, STAMP)
     for n in range(KEPT):
-        kept.keep(replace(job, id=f"j{n}"), (1, "v", None))
-        assert kept.get("a", (1, "v", None)) is job, "it was used a moment ago"
+        kept.keep(replace(job, id=f"j{n}"), STAMP)
+        assert kept.get("a", STAMP) is job, "it was used a moment ago"
     assert "j0" not in kept
-    assert kept.get("a", (2, "v", None)) is None
+    assert kept.get("a", (2, "v", "active", None)) is None
