@@ -222,7 +222,7 @@ async def test_a_job_that_is_moved_to_another_queue_asks_there(
 
     target_ms = Clock().now_ms()
     await eventually(both_permitted, 5, "the second to have its permit")
-    await database.api["jobs"].update_many({}, {"$set": {"queue": "other", "gate": "q:other"}})
+    await database.api["jobs"].update_many({}, {"$set": {"queue": "other", "gate": "q:other"}, "$inc": {"revision": 1}})
     await eventually(lambda: recorded(database, 2), 5, "both")
     await w.shutdown(3)
     assert (await permits.read(database, "q:other")).rev > 0
