@@ -19,6 +19,7 @@ from cluster.core.verify.findings import KINDS, NOTES, Finding, VerifyCounts
 from cluster.core.verify.judge import JobVerifier
 from cluster.core.verify.records import BatchLeaseTimings
 from cluster.core.verify.subjects import Bounds, VerifiedJob
+from cluster.store import meta
 from cluster.store.queries import verify_records
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class VerifyReport:
     counts: VerifyCounts
     findings: list[Finding]
     seconds: float
+    doubts: tuple[tuple[int, int, int], ...] = ()
+    """When the primary's clock was in doubt: since, until, and by how much (ms)."""
 
     @property
     def clean(self) -> bool:
@@ -99,7 +102,9 @@ async def verify(
                     progress(run.counts)
         await run.verify_jobs([*chunk, "~"])  # no job has this id: with it, the gap after the last job is read too
     findings = sorted(run.findings, key=lambda f: KINDS.index(f.kind))
-    return VerifyReport(bounds.since_ms, bounds.until_ms, run.counts, findings, time.perf_counter() - began)
+    return VerifyReport(
+        bounds.since_ms, bounds.until_ms, run.counts, findings, time.perf_counter() - began, bounds.doubts
+    )
 
 
 async def _bounds(db: Database, scope: Scope, now_ms: int) -> Bounds:
@@ -112,6 +117,7 @@ async def _bounds(db: Database, scope: Scope, now_ms: int) -> Bounds:
         configured_days=days,
         shortest_days=await verify_records.shortest_retention_days(db, days),
         lease=BatchLeaseTimings(int(scope.timings.batch_lease * 1000), int(scope.timings.margin * 1000)),
+        doubts=tuple(await meta.clock_doubts(db, scope.since_ms)),
     )
 
 

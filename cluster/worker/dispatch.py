@@ -67,6 +67,10 @@ class Dispatcher:
             self.host_queues.start_waiting(host)
             self.run_queue.start_due()
 
+    def blocked_hosts(self) -> tuple[str, ...]:
+        """Hosts that this node sends nothing more to now: no slot, an open breaker, or executions that wait."""
+        return tuple({*self._slots.full_hosts(), *self._breakers.hosts_blocked(), *self.host_queues.hosts()})
+
     async def finish(self, seconds: float) -> None:
         """Start nothing more, and wait until nothing is in flight, at most so long."""
         self.run_queue.stop()

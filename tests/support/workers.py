@@ -30,7 +30,7 @@ async def owed(db: Database, *jobs: str, batch: str = "b", **fields: Any) -> lis
     await put_jobs(db, *documents)
     lane, host, gate = documents[0]["lane"], documents[0]["host"], documents[0].get("gate")
     found = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", batch, lane, host=host, limit_key=gate) for j in jobs]
-    its_batch = Batch(batch, tuple(e.id for e in found), lane, 0, DUE, DUE, host=host, limit_key=gate)
+    its_batch = Batch(batch, tuple(e.id for e in found), lane, 0, DUE, DUE, host=host, limit_key=gate, unclaimed=False)
     await insert_owed(db, found, [its_batch], lambda: "new")
     return found
 
