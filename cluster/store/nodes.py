@@ -100,13 +100,13 @@ class NodeHeartbeat:
 def _beat(d: Document) -> NodeHeartbeat:
     rev, offset = d.get("rev"), d.get("clock_offset_ms")
     return NodeHeartbeat(
-        str(d["_id"]),
-        rev if isinstance(rev, int) else 0,
-        offset if isinstance(offset, int) else 0,
-        str(d.get("host", d["_id"])),
-        vote if isinstance(vote := d.get("clock_vote"), int) else None,
-        d.get("drain_asked") is True,
-        term if isinstance(term := d.get("resign_term"), int) else 0,
+        id=str(d["_id"]),
+        rev=rev if isinstance(rev, int) else 0,
+        clock_offset_ms=offset if isinstance(offset, int) else 0,
+        host=str(d.get("host", d["_id"])),
+        clock_vote=vote if isinstance(vote := d.get("clock_vote"), int) else None,
+        drain_requested=d.get("drain_asked") is True,
+        resign_term=term if isinstance(term := d.get("resign_term"), int) else 0,
     )
 
 

@@ -67,7 +67,6 @@ class VerifyReport:
     findings: list[Finding]
     seconds: float
     doubts: tuple[tuple[int, int, int], ...] = ()
-    """When the primary's clock was in doubt: since, until, and by how much (ms)."""
 
     @property
     def clean(self) -> bool:
@@ -81,10 +80,7 @@ async def verify(
     progress: Callable[[VerifyCounts], None] | None = None,
     clock: Callable[[Database], Awaitable[int]] = verify_records.now_ms,
 ) -> VerifyReport:
-    """Verify everything in the scope. `progress` is called with the counts after each chunk of jobs.
-
-    To verify everything since a known instant, `Scope(since_ms=...)` is enough.
-    """
+    """Verify everything in the scope. `progress` is called with the counts after each chunk of jobs."""
     began = time.perf_counter()
     bounds = await _bounds(db, scope, await clock(db))
     missed_before = await verify_records.missed_before(db, [scope.job] if scope.job else [], scope.since_ms)
@@ -101,9 +97,13 @@ async def verify(
                 if progress is not None:
                     progress(run.counts)
         await run.verify_jobs([*chunk, "~"])  # no job has this id: with it, the gap after the last job is read too
-    findings = sorted(run.findings, key=lambda f: KINDS.index(f.kind))
     return VerifyReport(
-        bounds.since_ms, bounds.until_ms, run.counts, findings, time.perf_counter() - began, bounds.doubts
+        since_ms=bounds.since_ms,
+        until_ms=bounds.until_ms,
+        counts=run.counts,
+        findings=sorted(run.findings, key=lambda f: KINDS.index(f.kind)),
+        seconds=time.perf_counter() - began,
+        doubts=bounds.doubts,
     )
 
 

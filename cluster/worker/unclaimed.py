@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-RUNS = (JobState.ACTIVE, JobState.COMPLETED)
+OWING = (JobState.ACTIVE, JobState.COMPLETED)
 
 
 class UnclaimedJudge:
@@ -65,7 +65,7 @@ class UnclaimedJudge:
 
     def _why_missed(self, execution: Execution, job: JobSchedule, now_ms: int) -> str | None:
         """Why this execution is missed; None: it is sent, or its job as it is now says why it is cancelled."""
-        if job.schedule_version != execution.schedule_version or job.state not in RUNS:
+        if job.schedule_version != execution.schedule_version or job.state not in OWING:
             return None
         spread = spread_ms(job.id, job.spread_seconds)
         if now_ms - (execution.due_ms + spread - PREFETCH_MS) <= self._context.timings.unclaimed_ms:

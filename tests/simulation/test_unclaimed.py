@@ -13,7 +13,6 @@ from cluster.worker.unclaimed import UnclaimedJudge
 from tests.simulation import model, twins
 from tests.simulation.away import Away, HeldBack
 from tests.simulation.explore import explore, first_to_show
-from tests.simulation.world import Broken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,10 +103,3 @@ def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> N
     broken, scenario, finding = BROKEN[rule]
     broken(monkeypatch)
     print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS))
-
-
-def test_the_latest_of_what_stood_unclaimed_runs_if_nothing_later_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rule for `latest` asks the schedule, not what happens to be written down."""
-    monkeypatch.setattr("cluster.worker.unclaimed._owes_by", lambda *_: True)
-    with pytest.raises(Broken, match="it was the latest"):
-        explore(Away, 400)

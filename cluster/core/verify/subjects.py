@@ -63,7 +63,7 @@ class VerifiedJob:
     success_codes: frozenset[int] | None = None
     """The statuses that it counts as success. None: 2xx."""
     overlap_skip: bool = False
-    catch_up: str = "all"
+    catch_up: str = "none"
     catch_up_window_ms: int = 3_600_000
     longest_wait_s: float = MAX_RETRY_WAIT_SECONDS
     """Its longest wait between two attempts, including jitter and `Retry-After`."""
