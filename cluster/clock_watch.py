@@ -39,10 +39,10 @@ class ClockWatch:
 
     @property
     def vote(self) -> int | None:
-        """This node's vote, for its heartbeat. A node that holds against nothing has nothing to say."""
-        return (
-            own_vote(self._clock.wall_ms(), self._clock.now_ms(), self._clock.held_ms) if self._clock.held_ms else None
-        )
+        """This node's vote, for its heartbeat. A node that has seen no jump votes for the primary: the jump that another
+        one sees may be its own, as after the suspension of a virtual machine.
+        """
+        return own_vote(self._clock.wall_ms(), self._clock.now_ms(), self._clock.held_ms)
 
     @property
     def holds_since_ms(self) -> int | None:
@@ -69,12 +69,12 @@ class ClockWatch:
             return False
         now = self._clock.monotonic()
         mine = ClockVote(self._host, self.vote)
-        jump_ms = elected([*others, mine])
+        alone = all(v.host == self._host for v in others)  # the nodes beside it see the same a moment later
+        jump_ms = elected([mine] if alone else [*others, mine])
         confirmed = bool(jump_ms) and abs(jump_ms - self._clock.held_ms) <= AGREE_MS
         if confirmed and not self._elected:
             self._elected = True
             log.error("clock_in_doubt", by_ms=self._clock.held_ms)
-        alone = all(v.host == self._host for v in others)
         waited = VOTE_SECONDS if not alone and not self._elected else 0.0
         if now - self._since >= HOLD_SECONDS or (not confirmed and now - self._since >= waited):
             self._end(trusted=True)

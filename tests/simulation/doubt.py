@@ -26,11 +26,15 @@ CLOSE_MS = 1500
 
 @dataclass
 class Machine:
-    """A host with a clock of its own. `off_ms`: how wrong it is; `follows`: it is set with the primary's."""
+    """A host with a clock of its own. `off_ms`: how wrong it is; `follows`: it is set with the primary's.
+
+    `asleep`: how long it stood still without noticing (s), with all its clocks.
+    """
 
     name: str
     off_ms: int = 0
     follows: bool = False
+    asleep: float = 0.0
 
 
 class NodeClock(Clock):
@@ -42,11 +46,11 @@ class NodeClock(Clock):
         super().__init__()
 
     def monotonic(self) -> float:  # type: ignore[override]
-        return self._run.now + self._base
+        return self._run.now + self._base - self._machine.asleep
 
     def wall_ms(self) -> int:  # type: ignore[override]
         skew_ms = self._run.skew_ms if self._machine.follows else 0
-        return self._run.true_ms + self._machine.off_ms + skew_ms
+        return self._run.true_ms + self._machine.off_ms + skew_ms - int(self._machine.asleep * 1000)
 
 
 class Doubt:
@@ -126,3 +130,22 @@ class Doubt:
     def _steady(self) -> bool:
         """Whether the primary's clock was last set long ago: its way back is a jump too."""
         return not 0 <= self.now - JUMP_AT - self.lasts < VOTE_SECONDS + 4
+
+
+class Asleep(Doubt):
+    """The primary's clock is right all the time; one machine stands still for a minute, and its own clocks do not tell."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.by_ms = 0
+        for m in self.machines:
+            m.off_ms, m.follows = 0, False
+
+    def _check(self) -> None:
+        if self.now >= JUMP_AT:
+            self.machines[0].asleep = 60.0
+        if self.now < JUMP_AT + VOTE_SECONDS + 4:
+            return
+        for machine, clock, _ in self.nodes:
+            if abs(clock.now_ms() - self.true_ms) > CLOSE_MS:
+                raise Broken(f"a node of {machine.name} goes by a machine that stood still")

@@ -9,7 +9,7 @@ import pytest
 from cluster import clock_watch
 from cluster.clock_watch import ClockWatch
 from cluster.core.clock_vote import ClockVote, elected
-from tests.simulation.doubt import Doubt
+from tests.simulation.doubt import Asleep, Doubt
 from tests.simulation.explore import explore, first_to_show
 from tests.simulation.twins import Silent
 
@@ -28,6 +28,11 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cluster_time_follows_the_primary_unless_most_hosts_contradict_it() -> None:
     """Never a clock that most hosts contradict within the minute; always after it; at once, one that they confirm."""
     assert len(explore(Doubt, RUNS)) == RUNS
+
+
+def test_a_machine_that_stood_still_is_outvoted() -> None:
+    """The others have seen no jump of the primary's clock: that is a vote too."""
+    assert len(explore(Asleep, 60)) == 60
 
 
 def _believed(patch: pytest.MonkeyPatch) -> None:
