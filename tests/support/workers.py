@@ -26,6 +26,8 @@ SHORT = Timings(batch_lease=0.9, margin=0.2)
 
 async def owed(db: Database, *jobs: str, batch: str = "b", **fields: Any) -> list[Execution]:
     """One execution a job, due long ago, in one batch."""
+    # However long ago it was: these tests are not about `catchUp`.
+    fields = {"catch_up_window_seconds": 10**9, "retention_days": 10_000.0, **fields}
     documents = [job_document(j, active_from=0, schedule_version="v1", **fields) for j in jobs]
     await put_jobs(db, *documents)
     lane, host, gate = documents[0]["lane"], documents[0]["host"], documents[0].get("gate")
