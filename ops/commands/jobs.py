@@ -240,7 +240,7 @@ def list_command(context: click.Context, state: str | None, tag: str | None, tex
 def show_command(context: click.Context, job_id: str, count: int, as_json: bool) -> None:  # noqa: FBT001
     """Show one job, its next occurrences and its last executions."""
     client = _client(context)
-    job: dict[str, Any] = client.call("GET", _path(job_id))
+    job = client.job(_path(job_id))
     runs: list[dict[str, Any]] = client.call("GET", _path(job_id) + "/executions", query={"limit": count})
     if as_json:
         print_json({**job, "executions": runs})
