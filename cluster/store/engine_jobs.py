@@ -169,6 +169,13 @@ async def get_schedule(db: Database, job_id: str) -> JobSchedule | None:
     return None if d is None else job_schedule_from_document(d)
 
 
+async def get_schedules(db: Database, job_ids: Collection[str]) -> dict[str, JobSchedule]:
+    """What these jobs owe, whatever their state, by id; jobs that do not exist or cannot be read are absent."""
+    with operation():
+        documents = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, JOB_SCHEDULE_FIELDS).to_list()
+    return {j.id: j for j in decode_each("job", documents, job_schedule_from_document)[0]}
+
+
 async def unsettled(db: Database, limit: int, exclude: Sequence[str] = ()) -> JobSchedulePage:
     """Jobs with an unsettled change, whatever their state, without those in `exclude`."""
     query: Document = {"unsettled": {"$exists": True}}
