@@ -33,6 +33,11 @@ class GuardedProtocol(HeaderTimeoutProtocol):
 
     limits: ClassVar[ConnectionLimits]
 
+    @classmethod
+    def limit(cls, limits: ConnectionLimits) -> None:
+        """Connections of this process take their places here."""
+        cls.limits = limits
+
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self._refused = False
@@ -159,5 +164,5 @@ def install(limits: ConnectionLimits) -> None:
     """Make the worker of this process use the protocol. Call it before the worker listens."""
     from gunicorn.workers import gasgi
 
-    GuardedProtocol.limits = limits
+    GuardedProtocol.limit(limits)
     gasgi.ASGIProtocol = GuardedProtocol

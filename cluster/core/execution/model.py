@@ -39,6 +39,8 @@ class Target:
     templated: bool = False
     """Whether the body or a header contains names that are filled in for each attempt."""
     body_is_json: bool = False
+    unread_bytes: int = 0
+    """The size of a large body, if it was not read along. It is read when there is room for it, just before it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class Batch:
     """The host of all its executions. Empty if there are several."""
     limit_key: str | None = None
     """The limit of all its executions. None if there is none, or several."""
+    unclaimed: bool | None = None
+    """Whether it stood unclaimed, so that `catchUp` binds it. False: it was held back or judged. None: not known yet."""
     deferred: bool = False
     """Released because it may not be sent now. Until it is claimed again, it does not count as live late work, so that the
     backlog of one slow host does not stop the catch-up of other jobs.

@@ -123,6 +123,6 @@ def test_numbers_of_any_size_are_read() -> None:
     assert strict_json.loads(b'{"a":[-9223372036854775809, 7]}') == {"a": [-(2.0**63), 7]}
     long = b'{"n":1e400,"m":[' + b"1" * 5000 + b'],"k":3}'
     assert strict_json.loads(long) == {"n": math.inf, "m": [math.inf], "k": 3}
-    for wrong in (b"[1e400, NaN]", b"[1e400, -Infinity]", b"[1e400", b'[1e400,"\xff"]', b"[1e400," + b"[" * 100_000):
+    for wrong in (b"[1e400, NaN]", b"[1e400, -Infinity]", b"[1e400", b'[1e400,"\xff"]', b"[1e400," + b"[" * 40_000):
         with pytest.raises(strict_json.NotJson):
             strict_json.loads(wrong)
