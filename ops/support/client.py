@@ -85,7 +85,7 @@ class Client:
         while True:
             parameters = {k: v for k, v in query.items() if v is not None}
             parameters |= {"limit": PAGE} if cursor is None else {"limit": PAGE, "cursor": cursor}
-            content, page = self._exchange("GET", "/jobs?" + urlencode(parameters), None, {}, TIMEOUT_SECONDS)
+            content, page = self._exchange("GET", "/jobs?" + urlencode(parameters, doseq=True), None, {}, TIMEOUT_SECONDS)
             yield from keep_bodies(content, page)
             cursor = page["nextCursor"]
             if cursor is None:

@@ -1,9 +1,8 @@
 """Pages of jobs for the API: filtered, searched, in one of four orders. Nothing is written here.
 
-A page is found in two steps: first the ids, in order, then the documents. If one of the conditions is met by few jobs
-(`FEW`), these are read by the index of that condition and sorted here. Otherwise the index of the order is walked, and the
-jobs that do not match are passed over: as many match, that are few. So no page reads all jobs, unless several conditions
-are each met by many jobs and together by hardly any.
+A page is found in two steps: first the ids, in order, then the documents. If few jobs (`FEW`) meet the conditions that
+have an index, they are read by it and sorted here. Otherwise the jobs are read in order, and those that do not match are
+passed over. So no page reads all jobs.
 
 A cursor names the last job's place in the order, not a number of jobs. So a job that is created, deleted or moved between
 two pages neither repeats nor hides another one.
@@ -104,16 +103,13 @@ def place_of(d: Document, q: JobListQuery) -> Place:
 
 
 async def _few_ids(db: Database, q: JobListQuery) -> list[str] | None:
-    """The ids of the jobs that meet the rarest condition, if they are few: then all others can be checked on them."""
-    for index, condition in selective(q.filter):
+    """The ids of the jobs that meet the conditions with an index, if they are few: the others are checked on them."""
+    narrowing = selective(q.filter)
+    if narrowing:
+        # One condition is answered by its index. Of several, MongoDB finds out which index promises fewest jobs.
+        hint, query = narrowing[0] if len(narrowing) == 1 else (None, {"$and": [c for _, c in narrowing]})
         with operation():
-            documents = await db.api["jobs"].find(condition, {"_id": 1}, hint=index).limit(FEW + 1).to_list()
-        if len(documents) <= FEW:
-            return [d["_id"] for d in documents]
-    if len(selective(q.filter)) > 1:  # each by itself is met by many; all together they may not be
-        query: Document = {"$and": [{"state": {"$in": list(q.filter.states)}}, *conditions(q.filter)]}
-        with operation():
-            documents = await db.api["jobs"].find(query, {"_id": 1}).limit(FEW + 1).to_list()
+            documents = await db.api["jobs"].find(query, {"_id": 1}, hint=hint).limit(FEW + 1).to_list()
         if len(documents) <= FEW:
             return [d["_id"] for d in documents]
     if q.before_ms is not None and q.order != "nextRunAt":
