@@ -102,7 +102,7 @@ class ReplayExecution(Resource):
     """`/executions/{executionId}/retry`."""
 
     async def on_post(self, _req: Request, resp: Response, execution_id: str) -> None:
-        """Replay a failed or dead execution: 202."""
+        """Replay a failed, dead or cancelled execution: 202."""
         if parse_execution_id(execution_id.removesuffix(MISSED_SUFFIX)) is None:
             raise NotFound(f"there is no execution '{execution_id[:96]}'")
         await replay(self.db, execution_id, self.clock.now_ms(), self.retention_days)

@@ -61,7 +61,9 @@ class Deferral:
     executions: tuple[Execution, ...]
     until_ms: int | None
     host: str | None = None
-    """The host they wait for; None: they wait for their limit."""
+    """The host they wait for; None: they wait for their limit, or for a resume."""
+    paused: bool = False
+    """They wait for their jobs to be resumed."""
 
 
 def deferrals_by_batch(
@@ -90,7 +92,8 @@ class FinishedRequest:
 
 @dataclass(frozen=True, slots=True)
 class DroppedExecution:
-    """An execution that must not be sent: the reason, and the event that this is in its life.
+    """An execution that must not be sent: the reason, and the event that this is in its life. After `Event.RELEASE` it
+    stays owed, and is claimed again.
 
     `watch`: which results alerts look at, as its job says; None: as the rules of all jobs say.
     """

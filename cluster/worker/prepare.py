@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from cluster.core.execution.outcome import cancellation_reason, exhaustion_reason, max_age_reason, next_attempt_number
+from cluster.core.execution.outcome import (
+    cancellation_reason,
+    exhaustion_reason,
+    max_age_reason,
+    next_attempt_number,
+    waits_for_resume,
+)
 from cluster.core.execution.templates import fill_in
 from cluster.core.execution.trace import traceparent
 from cluster.core.lifecycle import Event
 from cluster.outbound.headers import delivery_headers
 from cluster.store import engine_jobs
 from cluster.worker.model import WATCH_FAILURES, DroppedExecution, ReadyExecution
+from cluster.worker.paused import PausedExecutions
 from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ MAX_REREAD = 256
 READ_RETRY_SECONDS = 0.25
 LEAD_SECONDS = 0.05
 LEAD_PER_EXECUTION = 0.0004
-MAX_LEAD_SECONDS = 0.9
+MAX_LEAD_SECONDS = 0.85
 
 
 class _JobsRead(NamedTuple):
@@ -54,7 +61,9 @@ class Preparer:
         self._collector = context.collector
         self._unsent = context.unsent
         self._tasks = context.tasks
+        self._rate_limiter = context.rate_limiter
         self._run_queue = run_queue
+        self.paused = PausedExecutions(context.clock)
         self._stale: list[ReadyExecution] = []
         self._rereading = False
 
@@ -147,6 +156,11 @@ class Preparer:
         over = exhaustion_reason(execution, job) or max_age_reason(execution, job, self._clock.now_ms())
         if over is not None:
             self._drop(held, execution, over, retention_days=job.retention_days, watch=job.watch)
+            return
+        if waits_for_resume(execution, job):
+            self.paused.add(held, execution, job)
+            if permit is not None:
+                self._tasks.spawn(self._rate_limiter.release([permit]))
             return
         number = next_attempt_number(execution.attempts)
         parent = traceparent(execution.id, number, held.batch.token, self._collector)

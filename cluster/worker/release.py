@@ -14,7 +14,7 @@ import structlog
 from cluster.core.errors import HoraeError, StoreUnavailable
 from cluster.core.execution.model import Rescheduled
 from cluster.core.execution.verdict import round_up_to_grain
-from cluster.store import batches, deferred_batches
+from cluster.store import batches, deferred_batches, engine_jobs, paused_batches
 from cluster.worker.record import MoveOptions
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Releaser:
         now = self._clock.now_ms()
         for deferral in self._deferrals():
             await self.release(deferral.held, self._claimable_ms(deferral, now), deferral)
+        await self.release_paused()
         for held in self._dispatcher.run_queue.overdue_batches() if context.slots.stuck() else ():
             await self.release(held, None)
         for held in [h for h in context.held.values() if h.batch.send_ms > now + FAR_MS and not h.batch.late]:
@@ -78,6 +79,20 @@ class Releaser:
         saturated = self._dispatcher.limit_queues.saturated()
         if saturated:
             await deferred_batches.spread_late(db, "gate", saturated, LATE_SPREAD_MS // 5)
+
+    async def release_paused(self) -> None:
+        """Release executions whose jobs are paused.
+
+        A job that was resumed since it was read here may have been settled before its executions were released, and then
+        nothing would wake them. So the jobs are read once more afterwards.
+        """
+        paused = self._dispatcher.paused.deferrals()
+        for deferral in paused:
+            await self.release(deferral.held, deferral.until_ms, deferral)
+        if paused:
+            job_ids = {e.job_id for deferral in paused for e in deferral.executions}
+            resumed = await engine_jobs.not_paused(self._context.db, job_ids)
+            await paused_batches.wake(self._context.db, sorted(resumed))
 
     def _deferrals(self) -> list[Deferral]:
         """Executions that wait because a breaker is open, or for too long already for their slow host or their limit."""
@@ -135,7 +150,7 @@ class Releaser:
             late=held.batch.late or overdue,
             claims=max(0, held.batch.claims - 1),  # as if this claim had not been, as when a whole batch is released
             claimable_ms=claimable_ms,
-            by_limit=only is not None and only.host is None,
+            by_limit=only is not None and only.host is None and not only.paused,
         )
         # The host is where the job sends now, whatever it was when the execution was written.
         host = None if only is None else only.host
@@ -161,6 +176,8 @@ def _covers(only: Deferral | None, held: HeldBatch) -> bool:
         return True
     if len(only.executions) != len(held.batch.ids):
         return False
+    if only.paused:
+        return True
     if only.host is not None:
         return held.batch.host == only.host
     return held.batch.limit_key == only.executions[0].limit_key
