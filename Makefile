@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup run cluster test check bench chaos lock clean
+.PHONY: setup run cluster test check bench chaos mutations lock clean
 
 setup: .venv/.ready
 
@@ -39,6 +39,10 @@ bench: setup
 
 chaos: setup
 	$(BIN)/pytest tests/chaos -m chaos -p no:cacheprovider --timeout=7200 -s
+
+# Takes out one protection after the other: the test that is named for it must fail.
+mutations: setup
+	$(BIN)/pytest tests/mutations -m chaos -p no:cacheprovider -n 2 --timeout=300
 
 # Run this after a change of dependencies. The lock contains only names, versions and hashes.
 lock:

@@ -47,6 +47,7 @@ LIFE: Mapping[tuple[Stage, str], Stage] = {
     (Stage.UNRECORDED, "withdraw"): Stage.UNRECORDED,
     (Stage.UNRECORDED, "lose"): Stage.UNRECORDED,
     (Stage.CLOSED, "recorded"): Stage.CLOSED,
+    (Stage.CLOSED, "abandon"): Stage.CLOSED,
     (Stage.CLOSED, "move"): Stage.CLOSED,
     (Stage.CLOSED, "withdraw"): Stage.CLOSED,
     (Stage.CLOSED, "lose"): Stage.CLOSED,
@@ -142,12 +143,13 @@ class HeldBatch:
     def abandon(self, execution_id: str) -> list[Execution]:
         """Nothing will be written about it, so only the end of the lease can help it: the lease is given up with it.
 
-        Returns the executions that waited, as `lose` does.
+        It may be closed already, when what came after its record has failed. Returns the executions that waited, as
+        `lose` does.
         """
-        if execution_id in self._sending:
-            self._sending.remove(execution_id)
-        else:
-            self._unrecorded.remove(execution_id)
+        if self.stage(execution_id) is Stage.WAITING:
+            raise KeyError(execution_id)
+        self._sending.discard(execution_id)
+        self._unrecorded.discard(execution_id)
         return self.lose()
 
     # -- events of the batch -------------------------------------------------------------------------------------

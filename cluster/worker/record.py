@@ -60,7 +60,7 @@ def _host(rescheduled: Rescheduled) -> str:
 
 
 class Recorder:
-    """Writes results for one node. `seconds` bounds how long one write is repeated while MongoDB is aoptions.
+    """Writes results for one node. `seconds` bounds how long one write is repeated while MongoDB is away.
 
     It is long, because a move may only be repeated under the batch name it began with.
     """

@@ -14,6 +14,7 @@ import structlog
 
 from cluster.core.errors import StoreUnavailable
 from cluster.loops import Loop, cancel_and_wait
+from cluster.store import deferred_batches
 from cluster.worker.circuit_breakers import CircuitBreakers
 from cluster.worker.claiming import Claiming
 from cluster.worker.context import WorkerContext
@@ -27,7 +28,7 @@ from cluster.worker.rate_limiter import RateLimiter
 from cluster.worker.reclaim_pause import ReclaimPause
 from cluster.worker.record import Recorder
 from cluster.worker.record_queue import RecordQueue
-from cluster.worker.release import Releaser
+from cluster.worker.release import RELEASE_SECONDS, Releaser
 from cluster.worker.results import Results
 from cluster.worker.slots import Slots
 from cluster.worker.tasks import Tasks
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RECORDERS = 2
-BREAKERS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,7 @@ class Worker:
             *self._claimers,
             Loop("renew", self.lease_keeper.turn),
             *(Loop("record", self.results.turn) for _ in range(RECORDERS)),
-            Loop("breakers", self._until_shutdown(self._breakers_turn)),
-            Loop("release", self._until_shutdown(self.releaser.turn)),
+            Loop("release", self._until_shutdown(self._release_turn)),
         ]
         for loop in self.loops:
             loop.start()
@@ -136,16 +135,23 @@ class Worker:
         self.dispatcher.run_queue.retime()
 
     async def share_breakers(self) -> None:
-        """Learn which breakers other nodes opened and closed, share those of this node, and start what may go now."""
-        await self.context.breakers.synchronise()
+        """Learn which breakers other nodes opened and closed, share those of this node, and start what may go now.
+
+        The node that closes a breaker releases the deferred batches of its host once. This node may have deferred more of
+        them after that, by a breaker that it still took for open, so it releases them again when it learns the news.
+        """
+        for host in await self.context.breakers.synchronise():
+            await deferred_batches.release_host(self.context.db, host)
         self.dispatcher.start_waiting()
 
-    async def _breakers_turn(self) -> float:
+    async def _release_turn(self) -> float:
+        """Once a second: share the breakers, and only then defer what they hold back, by what is known now."""
         try:
             await self.share_breakers()
         except StoreUnavailable as exc:
             log.warning("breakers_unavailable", error=str(exc))
-        return BREAKERS_SECONDS
+            return RELEASE_SECONDS
+        return await self.releaser.turn()
 
     # -- stopping ------------------------------------------------------------------------------------------------
 

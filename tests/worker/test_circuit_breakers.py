@@ -248,6 +248,38 @@ async def test_batches_of_a_blocked_host_are_deferred_and_hinder_no_others(datab
     assert await batches.count_late(database, 64) == 4
 
 
+async def test_what_a_node_defers_by_a_breaker_that_was_closed_meanwhile_is_released_again(database: Database) -> None:
+    """The node that closes a breaker releases the batches of its host once. Another node, which still takes the breaker for
+    half-open, defers some after that, for as long as the probe could have taken: it undoes that with its next reading."""
+    seen: list[str] = []
+    target = down(seen)
+    closing, late = worker(database, target, "closing"), worker(database, target, "late")
+    await trip(database, closing)
+    await shift(database, half_open=True, until=DatetimeMS(Clock().now_ms() + 35_000))
+    await late.context.breakers.synchronise()
+    await owed(database, "held", batch="b1", url=BAD)
+    claimed = await late.claiming.claimer.step(batches.ClaimFilter())
+    assert claimed is not None
+    await late.claiming.take_on(claimed)
+    await eventually(lambda: _waits_for_host(late), 5, "the execution to wait for its host")
+    await database.api["breakers"].delete_many({})
+    await deferred_batches.release_host(database, "bad.example:81")
+    await late.releaser.release_deferred()
+    (b1,) = [b for b in await rows(database, "batches") if any(i.startswith("held:") for i in b["ids"])]
+    assert int(b1["claimable_at"]) > Clock().now_ms() + 30_000, "it was deferred by what that node knew"
+    await late.share_breakers()
+    (b1,) = [b for b in await rows(database, "batches") if any(i.startswith("held:") for i in b["ids"])]
+    assert int(b1["claimable_at"]) <= Clock().now_ms() + 1000
+    target.state["up"] = True
+    await run_dry(late)
+    assert seen[-1] == BAD
+    assert "held" in {h["job_id"] for h in await rows(database, "history")}
+
+
+async def _waits_for_host(w: Worker) -> bool:
+    return "bad.example:81" in w.dispatcher.host_queues.hosts()
+
+
 async def test_an_unused_breaker_expires(database: Database) -> None:
     """Its jobs were deleted, or have other targets: the breaker is removed long after its time."""
     clock = Crank(DUE)

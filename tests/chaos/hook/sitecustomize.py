@@ -1,7 +1,8 @@
 """Found by Python at its start when this folder is in PYTHONPATH: breaks a build, and stops it at a chosen write.
 
-Nothing of the product knows of this. `HORAE_BREAK` names an entry of `broken.json`: source texts that are replaced
-while their module is imported, and an error if a text is not there exactly once. `HORAE_POINTS` is a folder: when it
+Nothing of the product knows of this. `HORAE_BREAK` names an entry of `broken.json`, or of the file that
+`HORAE_BREAK_TABLE` names: source texts that are replaced while their module is imported, and an error if a text is not
+there exactly once. `HORAE_POINTS` is a folder: when it
 has a file named like a point (`cluster.store.schedules.advance`), the next process that comes to that function takes
 the file away and does what it says before it goes on: `kill`, or `block 12`, which blocks the event loop for 12 s.
 `HORAE_CLOCKS` is a folder: under libfaketime, a node's wall clock is off by what the file named by its pid says.
@@ -101,12 +102,14 @@ def sleep(seconds: Any) -> None:
     select.select([], [], [], seconds)
 
 
+if "faketime" in os.environ.get("LD_PRELOAD", ""):
+    time.sleep = sleep
 if os.environ.get("HORAE_CLOCKS"):
     own_clock()
-    time.sleep = sleep
     os.register_at_fork(after_in_child=own_clock)
 
 name = os.environ.get("HORAE_BREAK")
 if name or os.environ.get("HORAE_POINTS"):
-    table = json.loads((Path(__file__).parent / "broken.json").read_text())
+    file = os.environ.get("HORAE_BREAK_TABLE") or Path(__file__).parent / "broken.json"
+    table = json.loads(Path(file).read_text())
     sys.meta_path.insert(0, Finder(table[name] if name else {}))
