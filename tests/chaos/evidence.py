@@ -17,6 +17,8 @@ class Target:
     execution: str
     due_ms: int
     duty: Duty = "must"
+    waits: tuple[tuple[int, float], ...] = ()
+    """When its job may have been paused after it was due: until then it waits. Infinite: to the end of the run."""
 
 
 @dataclass(frozen=True)
