@@ -61,15 +61,15 @@ def _offsets(name: str) -> tuple[tuple[tuple[int, int], ...], str]:
     The second data block of the file has 64-bit instants; the first one is skipped.
     """
     data = (_DATA / "zoneinfo" / name).read_bytes()
-    _, _, indicators, standard, leaps, count, types, letters = _HEADER.unpack_from(data)
-    start = _HEADER.size + count * 5 + types * 6 + letters + leaps * 8 + standard + indicators
-    _, _, indicators, standard, leaps, count, types, letters = _HEADER.unpack_from(data, start)
+    _, _, indicators, standard, leaps, count, types, characters = _HEADER.unpack_from(data)
+    start = _HEADER.size + count * 5 + types * 6 + characters + leaps * 8 + standard + indicators
+    _, _, indicators, standard, leaps, count, types, characters = _HEADER.unpack_from(data, start)
     start += _HEADER.size
     instants = struct.unpack_from(f">{count}q", data, start)
     kinds = data[start + count * 8 : start + count * 9]
     start += count * 9
     seconds = [struct.unpack_from(">l", data, start + 6 * i)[0] for i in range(types)]
-    end = start + types * 6 + letters + leaps * 12 + standard + indicators
+    end = start + types * 6 + characters + leaps * 12 + standard + indicators
     now = seconds[0]
     changes: list[tuple[int, int]] = []
     for instant, kind in zip(instants, kinds, strict=True):
