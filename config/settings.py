@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cluster.core import timings
+from cluster.core.documents.mail_domains import MAIL_DOMAIN, domain_of
 from cluster.core.errors import ConfigurationError
 from cluster.core.timings import Timings
 
@@ -55,6 +56,9 @@ class Settings(BaseSettings):
     leader_lease_seconds: float = Field(6, validation_alias="HORAE_LEADER_LEASE_SECONDS", gt=0, le=300)
     lookahead_seconds: float = Field(15, validation_alias="HORAE_LOOKAHEAD_SECONDS", gt=0, le=600)
     batch_lease_seconds: float = Field(10, validation_alias="HORAE_BATCH_LEASE_SECONDS", gt=0, le=600)
+    max_connections: int = Field(1000, validation_alias="HORAE_MAX_CONNECTIONS", ge=16, le=50_000)
+    max_connections_per_address: int = Field(100, validation_alias="HORAE_MAX_CONNECTIONS_PER_ADDRESS", ge=4, le=50_000)
+    trusted_proxies: Annotated[tuple[Any, ...], NoDecode] = Field((), validation_alias="HORAE_TRUSTED_PROXIES")
     max_in_flight: int = Field(256, validation_alias="HORAE_MAX_IN_FLIGHT", ge=4, le=10_000)
     retention_days: float = Field(7, validation_alias="HORAE_RETENTION_DAYS", gt=0, le=3650)
     paced_retention: bool = Field(default=True, validation_alias="HORAE_PACED_RETENTION")
@@ -66,10 +70,12 @@ class Settings(BaseSettings):
     smtp_from: str | None = Field(
         None, validation_alias="HORAE_SMTP_FROM", pattern=r"^([^<>@\r\n]* <)?[^<>@\s]+@[^<>@\s]+>?$"
     )
+    mail_domains: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="HORAE_MAIL_DOMAINS")
     otlp_endpoint: str | None = Field(
         None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", pattern=r"^(https?://[^\s/]+.*)?$"
     )
     trace_ratio: float = Field(1.0, validation_alias="HORAE_TRACE_RATIO", ge=0, le=1)
+    metrics_port: int | None = Field(None, validation_alias="HORAE_METRICS_PORT", ge=1, le=65535)
     metrics_open: bool = Field(default=False, validation_alias="HORAE_METRICS_OPEN")
     log_format: Literal["console", "json"] = Field("console", validation_alias="HORAE_LOG_FORMAT")
 
@@ -83,7 +89,12 @@ class Settings(BaseSettings):
             raise ValueError("must begin with mongodb:// or mongodb+srv://")
         return text
 
-    @field_validator("allowed_networks", mode="before")
+    @field_validator("metrics_port", mode="before")
+    @classmethod
+    def _no_metrics_port(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("allowed_networks", "trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -97,6 +108,19 @@ class Settings(BaseSettings):
                     f"'{part}' is not a network; write networks in CIDR notation, such as 127.0.0.0/8,10.1.0.0/16"
                 ) from None
         return tuple(networks)
+
+    @field_validator("mail_domains", mode="before")
+    @classmethod
+    def _domains(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        domains = tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        for domain in domains:
+            if not MAIL_DOMAIN.fullmatch(domain):
+                raise ValueError(
+                    f"'{domain[:100]}' is not a domain; write domains such as example.com,example.org, or * for any"
+                )
+        return domains
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -146,6 +170,20 @@ class Settings(BaseSettings):
                 f"HOST {self.host} is reachable from other machines and HORAE_API_KEYS is empty: set HORAE_API_KEYS "
                 "(name:key:scope), or set HOST to 127.0.0.1"
             )
+        if any(network.prefixlen == 0 for network in self.trusted_proxies):
+            problems.append(
+                "HORAE_TRUSTED_PROXIES names every address, so that every client could name itself as it likes: name the "
+                "networks of your proxies only"
+            )
+        if self.metrics_port == self.port:
+            problems.append(
+                f"HORAE_METRICS_PORT and PORT are both {self.port}: choose another port for the metrics, or unset it"
+            )
+        if self.max_connections_per_address > self.max_connections:
+            problems.append(
+                f"HORAE_MAX_CONNECTIONS_PER_ADDRESS {self.max_connections_per_address} is more than "
+                f"HORAE_MAX_CONNECTIONS {self.max_connections}: one address could use all of them; choose a smaller one"
+            )
         if self.smtp_host and not self.smtp_from:
             problems.append(
                 "HORAE_SMTP_FROM is required with HORAE_SMTP_HOST: set it to the sender of alerts, such as horae@example.com"
@@ -168,6 +206,11 @@ class Settings(BaseSettings):
             lookahead=self.lookahead_seconds,
             batch_lease=self.batch_lease_seconds,
         )
+
+    @property
+    def allowed_mail_domains(self) -> tuple[str, ...]:
+        """The domains that alerts may be mailed to: those of the setting, else that of the sender."""
+        return self.mail_domains or ((domain_of(self.smtp_from),) if self.smtp_from else ())
 
     @property
     def keyless_and_reachable(self) -> bool:

@@ -180,7 +180,9 @@ class Settler:
         resumed = [
             j.id
             for j in jobs
-            if j.state is not JobState.PAUSED and any(p.ended_by in ("pause", "") for p, _ in j.unsettled_past)
+            if j.state is not JobState.PAUSED
+            # A change and a pause in one request end a period by the change.
+            and any(p.ended_by in ("pause", "") or j.active_from_ms > to + 1 for p, to in j.unsettled_past)
         ]
         if resumed:
             await paused_batches.wake(self._db, resumed)

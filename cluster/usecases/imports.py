@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.core.errors import InvalidInput
-from cluster.core.job import changes
+from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
 from cluster.store import jobs
 from cluster.usecases.jobs import (
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from cluster.core.job.definition import JobChange
     from cluster.core.job.wanted import WantedJob
     from cluster.store.mongo.client import Database
+
+
+LINES_PER_TURN = 20
+"""After this many lines the event loop runs other tasks: to look for the next occurrence of a schedule may take a ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,14 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
     updates: list[JobChange] = []
     refused: list[tuple[ImportLine, InvalidInput]] = []
     unchanged = revived = 0
-    for job_id, line in named:
+    for number, (job_id, line) in enumerate(named):
+        if number % LINES_PER_TURN == 0:
+            await asyncio.sleep(0)
         old = stored.get(job_id)
         try:
             await require_alert_channels(db, line.wanted.alert_channels)
-            change = changes.define(old, job_id, line.wanted.resolve(stored_secrets(old)), new_stamp(now_ms))
+            definition = line.wanted.resolve(stored_secrets(old))
+            change = define_in_state(old, job_id, definition, new_stamp(now_ms), line.wanted.state)
         except InvalidInput as exc:
             refused.append((line, exc))
             continue

@@ -32,6 +32,8 @@ MAX_IDLE = 0.25
 BEHIND_MS = 1000
 BEHIND_SECONDS = 1.0
 """There is a backlog while a batch was claimed so recently that should have been sent `BEHIND_MS` before."""
+MAX_ATTEMPT_BYTES = 64 * 1024 * 1024
+"""With so much in memory of answers to earlier attempts, nothing more is claimed."""
 LATE_EVERY = 10
 """One claim in so many asks for late work first, so that current work never keeps it out for ever."""
 
@@ -159,13 +161,15 @@ class Claiming:
     def blocked_hosts(self) -> tuple[str, ...]:
         """Hosts for which this node should claim nothing more now: no slot, an open breaker, or executions that wait."""
         context = self._context
-        waited_for = self._dispatcher.host_queues.hosts()
+        lottery = self._dispatcher.lottery
+        waited_for = [h for h in self._dispatcher.host_queues.hosts() if not lottery.wants_others(h)]
         return tuple({*context.slots.full_hosts(), *context.breakers.hosts_blocked(), *waited_for})
 
     def _has_room(self) -> bool:
         context = self._context
         return (
             context.unsent.count < self._max_waiting
+            and sum(h.attempt_bytes for h in context.held.values()) < MAX_ATTEMPT_BYTES
             and len(context.records) < self._max_unrecorded
             and not self.stopped
             and not self.paused

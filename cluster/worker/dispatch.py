@@ -13,6 +13,7 @@ import structlog
 
 from cluster.core.execution.model import Attempt
 from cluster.core.execution.outcome import max_age_reason, next_attempt_number, planned_ms
+from cluster.core.execution.verdict import round_up_to_grain
 from cluster.core.lifecycle import Event
 from cluster.core.limits.circuit_breaker import Admission
 from cluster.worker.host_queues import HostQueues
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+OVERLAP_WAIT_MS = 500
+"""After so long, an execution that waits for the end of the run before it looks again."""
 STALE_SECONDS = 0.95
 """A job read longer ago than this is read again before its execution is sent. So nothing of a job leaves later than a
 second after a pause of it was answered: the read began before, or sees the pause.
@@ -87,7 +90,7 @@ class Dispatcher:
             return
         now = self._clock.monotonic()
         admission = self._breakers.admission(job.host)
-        if admission is Admission.HOLD or not self._slots.has_room(job.host, now):
+        if admission is Admission.HOLD or not self._slots.has_room(job.host, now, job.target.unread_bytes):
             self._defer(ready)
         elif admission is Admission.PROBE and not self.lottery.is_drawn(ready):
             self._defer(ready)
@@ -108,15 +111,23 @@ class Dispatcher:
 
     def _launch(self, ready: ReadyExecution, probe: Breaker | None) -> None:
         self._unsent.start_sending(ready.held, ready.execution.id)
-        self._slots.take(ready.job.host, ready.execution.id)
+        self._slots.take(ready.job.host, ready.execution.id, ready.job.target.unread_bytes)
         self._tasks.spawn(self._send(ready, probe))
 
     async def _send(self, ready: ReadyExecution, probe: Breaker | None) -> None:
         held, execution, job = ready.held, ready.execution, ready.job
+        host, body_bytes = job.host, job.target.unread_bytes
         reply = None
         try:
+            if body_bytes:
+                forbidden = await self._preparer.load(ready)
+                if forbidden is not None:
+                    self._drop(ready, *forbidden, WATCH_FAILURES)
+                    return
+                job = ready.job
             if job.overlap_skip and not await acquire_exclusive(self._db, execution):
-                self._drop(ready, "the run before it had not ended", Event.SKIP, WATCH_FAILURES)
+                again_ms = round_up_to_grain(self._clock.now_ms() + OVERLAP_WAIT_MS) if execution.waits else None
+                self._drop(ready, "the run before it had not ended", Event.SKIP, WATCH_FAILURES, again_ms)
                 return
             # Nothing is awaited between this and the request: to get here may have taken longer than the lease.
             if self._unsent.drop_if_lapsed(held):
@@ -132,7 +143,7 @@ class Dispatcher:
                 self._drop(ready, too_old, Event.EXHAUST, job.watch)
                 return
             reply = await self._sender.send(ready.request)
-            self._breakers.record_attempt(job.host, reply.status, reply.error)
+            self._breakers.record_attempt(job.host, job.id, reply.status, reply.error)
             result = self._result(ready, sent_ms, reply)
             held.finish(execution.id)
             self._records.add(result)
@@ -142,8 +153,9 @@ class Dispatcher:
             log.exception("send_failed", execution=execution.id)
         finally:
             # If this is cancelled, the execution stays in `sending`: its batch stays open, and its lease ends by itself.
-            self._slots.free(job.host, execution.id)
-            self.start_waiting(job.host)
+            ready.forget_request()
+            self._slots.free(host, execution.id, body_bytes)
+            self.start_waiting(host)
             if probe is not None and await self.lottery.close(probe, reply):
                 self.start_waiting()
 
@@ -171,8 +183,10 @@ class Dispatcher:
             permit=ready.permit,
         )
 
-    def _drop(self, ready: ReadyExecution, reason: str, event: Event, watch: ResultWatch | None) -> None:
-        """An execution has its slot, and maybe its permit, but must not be sent."""
+    def _drop(
+        self, ready: ReadyExecution, reason: str, event: Event, watch: ResultWatch | None, again_ms: int | None = None
+    ) -> None:
+        """An execution has its slot, and maybe its permit, but must not be sent, or not before `again_ms`."""
         dropped = DroppedExecution(
             held=ready.held,
             execution=ready.execution,
@@ -180,6 +194,7 @@ class Dispatcher:
             event=event,
             retention_days=ready.job.retention_days,
             watch=watch,
+            again_ms=again_ms,
         )
         ready.held.finish(ready.execution.id)
         self.limit_queues.return_permit(ready)

@@ -74,11 +74,28 @@ def test_compose_is_the_whole_topology(compose: dict[str, Any]) -> None:
 
 
 def test_the_same_nodes_are_named_everywhere(compose: dict[str, Any]) -> None:
-    """nginx's upstream and Prometheus' targets are compose's nodes."""
-    nodes = {f"{name}:5000" for name in compose["services"] if name.startswith("horae")}
-    assert set(re.findall(r"server (horae\S+)", (ROOT / "config/nginx/nginx.conf").read_text())) == nodes
+    """nginx's upstream and Prometheus' targets are compose's nodes, and Prometheus asks the port of the metrics."""
+    nodes = {name: s["environment"] for name, s in compose["services"].items() if name.startswith("horae")}
+    upstream = set(re.findall(r"server (horae\S+)", (ROOT / "config/nginx/nginx.conf").read_text()))
+    assert upstream == {f"{name}:5000" for name in nodes}
     scraped = set(re.findall(r"horae\d:\d+", (ROOT / "config/prometheus.yml").read_text()))
-    assert scraped == nodes
+    assert scraped == {f"{name}:{environment['HORAE_METRICS_PORT']}" for name, environment in nodes.items()}
+
+
+def test_metrics_are_on_no_port_that_strangers_reach(compose: dict[str, Any]) -> None:
+    """The nodes do not open `/metrics` on the port of the API, and only Prometheus reaches the port of the metrics."""
+    documents = {d["kind"]: d for m in MANIFESTS for d in yaml.safe_load_all(m.read_text())}
+    template = documents["Deployment"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    environment = {e["name"]: e["value"] for e in container["env"]}
+    ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+    assert environment["HORAE_METRICS_PORT"] == str(ports["metrics"])
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == str(ports["metrics"])
+    assert [p["targetPort"] for p in documents["Service"]["spec"]["ports"]] == ["http"]
+    rules = documents["NetworkPolicy"]["spec"]["ingress"]
+    assert all("from" in rule for rule in rules if {"port": "metrics"} in rule["ports"])
+    for settings in (environment, *(s["environment"] for n, s in compose["services"].items() if n.startswith("horae"))):
+        assert "HORAE_METRICS_OPEN" not in settings
 
 
 @pytest.mark.parametrize("path", [m for m in MANIFESTS if m.name != "kustomization.yaml"], ids=lambda p: p.name)
@@ -158,6 +175,44 @@ def _wanted_here(requirement: str) -> bool:
 
     marker = Requirement(requirement).marker
     return marker is None or marker.evaluate({"extra": "otel"})
+
+
+def test_the_image_is_built_by_pinned_and_hashed_tools() -> None:
+    """The build lock holds the build back end with all that it needs, as the full lock pins it; nothing else builds."""
+    build, full = pinned("requirements-build.lock"), pinned("requirements.lock")
+    assert build.items() <= full.items()
+    assert all("--hash=sha256:" in entry for entry in build.values())
+    wanted, seen = ["hatchling"], set()
+    while wanted:
+        seen.add(name := wanted.pop())
+        needed = [
+            re.split(r"[^A-Za-z0-9._-]", r)[0].lower() for r in distribution(name).requires or () if _wanted_here(r)
+        ]
+        wanted += [n for n in needed if n not in seen]
+    assert seen == set(build)
+    text = (ROOT / "Dockerfile").read_text()
+    for command in re.findall(r"pip[^&]*? (?:install|wheel) [^&\n]*", text):
+        assert "--require-hashes" in command or "--no-index" in command or "--no-build-isolation" in command, command
+
+
+def test_every_image_has_an_exact_tag() -> None:
+    """A version of three numbers, so that a pull next month starts the same programs."""
+    texts = [(ROOT / name).read_text() for name in ("docker-compose.yml", "Dockerfile")]
+    images = [i for text in texts for i in re.findall(r"^\s*(?:image:|FROM) (\S+)", text, re.MULTILINE)]
+    images = [i for i in images if i != "horae:local"]
+    assert len(images) >= 6
+    for image in images:
+        assert re.search(r":v?\d+\.\d+\.\d+(-[a-z0-9.-]+)?\Z", image), image
+
+
+def test_grafana_has_a_password_of_its_own() -> None:
+    """From the secrets, where only its user reads it; never the one that everybody knows."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    grafana = compose["services"]["grafana"]
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/secrets/grafana-password"
+    assert "secrets:/secrets:ro" in grafana["volumes"]
+    assert "secrets" in grafana["depends_on"]
+    assert not any("PASSWORD" in name and "FILE" not in name for name in grafana["environment"])
 
 
 def test_the_image_copies_existing_files_and_needs_no_root() -> None:

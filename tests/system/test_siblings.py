@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,14 @@ LONG_LEASES = {
 """So long that even a busy machine shows whether somebody waits for them."""
 
 
+def _holds_nothing(nodes: Nodes, name: str) -> bool:
+    return nodes.db["batches"].count_documents({"owner": name}, limit=1) == 0
+
+
+def _another_leads(nodes: Nodes, name: str) -> bool:
+    return nodes.leader() not in (None, name)
+
+
 @pytest.mark.takes(30)
 @pytest.mark.timeout(120)
 def test_what_a_killed_node_held_leaves_long_before_its_lease_ends(
@@ -40,14 +49,9 @@ def test_what_a_killed_node_held_leaves_long_before_its_lease_ends(
         assert leader is not None
         name = leader if victim == "the leader" else next(n for n in nodes.alive() if n != leader)
         nodes.kill(name)
-        held = {"owner": name}
-        wait_until(
-            lambda held=held: not nodes.db["batches"].count_documents(held, limit=1), 12, "its batches to be free"
-        )
+        wait_until(partial(_holds_nothing, nodes, name), 12, "its batches to be free")
         if victim == "the leader":
-            wait_until(
-                lambda old=name: nodes.leader() not in (None, old), 12, "another leader, before the lease has ended"
-            )
+            wait_until(partial(_another_leads, nodes, name), 12, "another leader, before the lease has ended")
         wait_past(nodes, nodes.now_ms() + 3000)
     finish = next_second(nodes)
     wait_past(nodes, finish + 500)
