@@ -132,7 +132,7 @@ def show_command(context: click.Context, execution_id: str, as_json: bool) -> No
 @click.argument("execution_ids", nargs=-1, required=True, metavar="EXECUTION...")
 @click.pass_context
 def retry_command(context: click.Context, execution_ids: tuple[str, ...]) -> None:
-    """Replay failed or dead executions: send them again under their ids. Exit status 1 if one was refused."""
+    """Replay failed, dead or cancelled executions: send them again under their ids. Exit status 1 if one was refused."""
     client = _client(context)
     failed = False
     for name in execution_ids:

@@ -142,10 +142,10 @@ def _control_command(name: str, text: str) -> None:
         sys.exit(1 if failed else 0)
 
 
-_control_command("pause", "Pause jobs: nothing is sent until they are resumed.")
+_control_command("pause", "Pause jobs: nothing is sent until they are resumed; retries wait until then.")
 _control_command("resume", "Resume paused jobs. Occurrences during the pause are not caught up.")
 _control_command("trigger", "Run jobs once, now, and print the ids of the executions.")
-_control_command("delete", "Delete jobs. Executions that are not yet sent are cancelled.")
+_control_command("delete", "Delete jobs. Executions that have not ended are cancelled, retries included.")
 
 
 @jobs_group.command("export")
