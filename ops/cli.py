@@ -18,6 +18,7 @@ from ops.commands.db import db_group
 from ops.commands.executions import backlog_command, executions_group
 from ops.commands.explain import explain_command
 from ops.commands.herd import herd_command
+from ops.commands.imports import import_group
 from ops.commands.jobs import jobs_group
 from ops.commands.operate import drain_command, release_command, resign_command, undrain_command
 from ops.commands.secrets import secrets_group
@@ -137,6 +138,7 @@ cli.add_command(executions_group)
 cli.add_command(backlog_command)
 cli.add_command(db_group)
 cli.add_command(herd_command)
+cli.add_command(import_group)
 cli.add_command(top_command)
 cli.add_command(verify_command)
 leases_command.add_command(release_command)
