@@ -1,9 +1,9 @@
-# syntax=docker/dockerfile:1
-# A small image with runtime dependencies only, installed by their hashes in requirements-run.lock.
+# A small image with runtime dependencies only, installed by their hashes in requirements-run.lock. The program itself is
+# built by what requirements-build.lock names, by hash too.
 
-FROM python:3.11-slim AS build
+FROM python:3.11.13-slim-bookworm AS build
 WORKDIR /src
-COPY requirements-run.lock ./
+COPY requirements-run.lock requirements-build.lock ./
 RUN python -m venv --without-pip /app \
  && pip --python /app/bin/python install --no-cache-dir --no-compile --require-hashes -r requirements-run.lock
 COPY pyproject.toml README.md LICENSE ./
@@ -11,10 +11,13 @@ COPY api api
 COPY cluster cluster
 COPY config config
 COPY ops ops
-RUN pip --python /app/bin/python install --no-cache-dir --no-compile --no-deps . \
+RUN python -m venv /build \
+ && /build/bin/pip install --no-cache-dir --require-hashes -r requirements-build.lock \
+ && /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && pip --python /app/bin/python install --no-cache-dir --no-compile --no-deps --no-index /wheels/*.whl \
  && python -m compileall -q /app/lib
 
-FROM python:3.11-slim
+FROM python:3.11.13-slim-bookworm
 RUN groupadd --system --gid 10001 horae && useradd --system --uid 10001 --gid 10001 --no-create-home horae
 COPY --from=build /app /app
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

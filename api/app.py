@@ -45,7 +45,11 @@ def create_app(
 ) -> App[Any, Any]:
     """The application of one node. `worker_readings` gives the metrics of all workers behind its port."""
     limits = DocumentLimits(
-        settings.allowed_networks, settings.retention_days, bool(settings.secret_keys), bool(settings.smtp_host)
+        settings.allowed_networks,
+        settings.retention_days,
+        bool(settings.secret_keys),
+        bool(settings.smtp_host),
+        settings.allowed_mail_domains,
     )
     api_settings = ApiSettings(
         settings.api_keys, limits, settings.requests_per_second, settings.metrics_open, settings.lookahead_seconds

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from cluster.leader.elector import Elector
 from cluster.leader.leader import Leader
 from cluster.leader.liveness import Liveness
 from cluster.loops import Loop, cancel_and_wait
+from cluster.siblings import Siblings
 from cluster.stats_rollup import StatsRollup
 from cluster.store import meta, nodes
 from cluster.store.mongo import schema
@@ -73,6 +74,10 @@ MakeTrace = Callable[[str], "SpanCollector | None"]
 """Makes the collector of the spans of the node of this id; None: spans are not collected."""
 
 
+EndedSiblings = Callable[[], Sequence[str]]
+"""Returns the ids of the nodes of the same parent that have ended since it was called last."""
+
+
 def _no_trace(_node: str) -> None:
     return None
 
@@ -85,7 +90,13 @@ def new_node_id() -> str:
 class Node:
     """One of N identical nodes: boot, readiness, shutdown."""
 
-    def __init__(self, settings: NodeSettings, sender: Sender, make_trace: MakeTrace = _no_trace) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        sender: Sender,
+        make_trace: MakeTrace = _no_trace,
+        ended_siblings: EndedSiblings | None = None,
+    ) -> None:
         self.id = new_node_id()
         self.settings = settings
         self.version = version("horae")
@@ -129,6 +140,9 @@ class Node:
         self.stats_rollup = StatsRollup(self.db, self.clock, self.worker.stats, HEARTBEAT_SECONDS)
         self._sender = sender
         self._loops = [Loop("boot", self._boot_turn), Loop("beat", self._beat_turn), Loop("election", self._elect_turn)]
+        if ended_siblings is not None:
+            self._siblings = Siblings(self.db, self.clock, timings, self.elector, ended_siblings)
+            self._loops.append(Loop("siblings", self._siblings.turn))
         self._boot_problem = "it is creating its collections and indexes"
         self.booted = False
         self.shutting_down = False

@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cluster.core import timings
+from cluster.core.documents.mail_domains import MAIL_DOMAIN, domain_of
 from cluster.core.errors import ConfigurationError
 from cluster.core.timings import Timings
 
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     smtp_from: str | None = Field(
         None, validation_alias="HORAE_SMTP_FROM", pattern=r"^([^<>@\r\n]* <)?[^<>@\s]+@[^<>@\s]+>?$"
     )
+    mail_domains: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="HORAE_MAIL_DOMAINS")
     otlp_endpoint: str | None = Field(
         None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", pattern=r"^(https?://[^\s/]+.*)?$"
     )
@@ -97,6 +99,19 @@ class Settings(BaseSettings):
                     f"'{part}' is not a network; write networks in CIDR notation, such as 127.0.0.0/8,10.1.0.0/16"
                 ) from None
         return tuple(networks)
+
+    @field_validator("mail_domains", mode="before")
+    @classmethod
+    def _domains(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        domains = tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        for domain in domains:
+            if not MAIL_DOMAIN.fullmatch(domain):
+                raise ValueError(
+                    f"'{domain[:100]}' is not a domain; write domains such as example.com,example.org, or * for any"
+                )
+        return domains
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -168,6 +183,11 @@ class Settings(BaseSettings):
             lookahead=self.lookahead_seconds,
             batch_lease=self.batch_lease_seconds,
         )
+
+    @property
+    def allowed_mail_domains(self) -> tuple[str, ...]:
+        """The domains that alerts may be mailed to: those of the setting, else that of the sender."""
+        return self.mail_domains or ((domain_of(self.smtp_from),) if self.smtp_from else ())
 
     @property
     def keyless_and_reachable(self) -> bool:

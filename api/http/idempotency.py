@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from cluster.core.documents.json_source import fragment
 from cluster.core.errors import CallerError, Fault, InvalidInput, StoreError
 from cluster.store import idempotency
 from cluster.store.idempotency import Reservation, StoredResponse
@@ -76,7 +77,7 @@ def send_stored(resp: Response, stored: StoredResponse, *, replayed: bool) -> No
 
 
 def _canonical(payload: Any) -> str:
-    return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS).decode()
+    return orjson.dumps(payload, fragment, orjson.OPT_SORT_KEYS).decode()
 
 
 def _digest(*parts: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 
 from cluster.core import instants
-from cluster.core.documents import strict_json
+from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.job import BODY_LIMIT
 from cluster.core.errors import Fault, InvalidInput
 from cluster.usecases.jobs import Precondition
@@ -45,7 +45,17 @@ async def read_json(req: Request) -> Any:
 
 async def read_object(req: Request) -> dict[str, Any]:
     """The body as a JSON object. Raises as `read_json` does."""
-    value = await read_json(req)
+    return _object(await read_json(req))
+
+
+async def read_job_object(req: Request) -> dict[str, Any]:
+    """As `read_object`, for a job or a patch of one: its `body` keeps the bytes that were given."""
+    check_content_type(req, JSON_TYPES)
+    raw = await read_body(req, BODY_LIMIT)
+    return json_source.keep_body(raw, _object(strict_json.loads(raw)))
+
+
+def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput([Fault("", "must be a JSON object")])
     return value

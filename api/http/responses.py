@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from cluster.core.documents.json_source import fragment
+
 if TYPE_CHECKING:
     from falcon.asgi import Response
 
@@ -14,7 +16,7 @@ def send_json(resp: Response, value: Any, status: int = 200) -> None:
     """A JSON response."""
     resp.status = status
     resp.content_type = "application/json"
-    resp.data = orjson.dumps(value)
+    resp.data = orjson.dumps(value, default=fragment)
 
 
 def etag(revision: int) -> str:

@@ -168,7 +168,7 @@ def _summary_schema(job: Schema) -> Schema:
         **{
             name: {k: v for k, v in field.items() if k != "default"}
             for name, field in job["properties"].items()
-            if name not in ("signingSecret", "previousSigningSecret")
+            if name not in ("signingSecret", "previousSigningSecret", "bodyType")
         },
         "state": {"type": "string", "enum": ["active", "paused", "completed"]},
         "stateReason": {

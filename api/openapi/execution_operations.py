@@ -9,6 +9,7 @@ from api.openapi.operation_parts import (
     cursor_parameter,
     id_parameter,
     limit_parameter,
+    overlap_parameter,
     query_parameter,
     request_body,
     responses,
@@ -62,7 +63,7 @@ def _executions() -> dict[str, Any]:
             "post": {
                 "operationId": "retryExecution",
                 "summary": "Replay a failed or dead execution",
-                "parameters": [execution_id],
+                "parameters": [execution_id, overlap_parameter()],
                 "responses": responses({202: ("The execution will be sent again.", "Triggered")}, {202: ["Location"]}),
             }
         },

@@ -13,6 +13,7 @@ from api.openapi.operation_parts import (
     idempotency_header,
     if_match_header,
     limit_parameter,
+    overlap_parameter,
     query_parameter,
     request_body,
     responses,
@@ -150,7 +151,9 @@ def _job_actions() -> dict[str, Any]:
     return {
         "/jobs/{jobId}/pause": post("pauseJob", "Pause a job", full, [if_match_header()]),
         "/jobs/{jobId}/resume": post("resumeJob", "Resume a paused job", full, [if_match_header()]),
-        "/jobs/{jobId}/trigger": post("triggerJob", "Run a job once, now", accepted, [idempotency_header()]),
+        "/jobs/{jobId}/trigger": post(
+            "triggerJob", "Run a job once, now", accepted, [idempotency_header(), overlap_parameter()]
+        ),
     }
 
 

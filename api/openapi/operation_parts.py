@@ -20,6 +20,12 @@ def query_parameter(name: str, schema: dict[str, Any], text: str, example: Any =
     return parameter if example is None else {**parameter, "example": example}
 
 
+def overlap_parameter() -> Operation:
+    """How a run by hand meets `overlap: skip`."""
+    text = "Of a job with `overlap: skip`: `wait` for the end of the run before it, or be skipped while that runs (`skip`)."
+    return query_parameter("overlap", {"type": "string", "enum": ["skip", "wait"], "default": "skip"}, text)
+
+
 def state_parameter(known: list[str], example: str) -> Operation:
     """The parameter `state`: one or several of these words."""
     schema = {"type": "array", "items": {"type": "string", "enum": known}, "minItems": 1}

@@ -53,9 +53,13 @@ class Created(View):
 
 
 class Triggered(View):
-    """The id of the execution that will be sent."""
+    """The id of the execution that will be sent, and what may keep it from being sent."""
 
     execution_id: ExecutionId
+    running: ExecutionId | None = Field(
+        default=None, description="Under `overlap: skip`: the execution of the job that has not ended."
+    )
+    note: str | None = Field(default=None, description="What follows from that, in words.")
 
 
 class Execution(View):
@@ -85,7 +89,10 @@ class Attempt(View):
     attempt: int
     sent_at: Time
     duration_ms: float
-    status: int | None
+    status: int | None = Field(
+        description="The status of the response. Beside an `error`: the response broke off after its status line, so that the "
+        "status is no verdict."
+    )
     error: str | None = Field(
         description="`dns`, `connect`, `tls`, `timeout`, `stalled` (the node was suspended), `reset`, `denied`, `too_large`, "
         "`protocol`, `other`, or an error that a node of a later release reports."
@@ -104,6 +111,10 @@ class ExecutionInFull(Execution):
     trigger: bool = Field(description="Whether the run was triggered by a request rather than by the schedule.")
     schedule_version: str
     attempts: list[Attempt]
+    attempts_left_out: int | None = Field(
+        default=None,
+        description="How many attempts between the first 20 and the last 180 are not kept, if any are not.",
+    )
 
 
 class Counted(View):

@@ -10,7 +10,7 @@ from api.http import cursors
 from api.http.requests import QueryParameters
 from api.http.responses import send_json
 from api.resources import rendering
-from api.resources.jobs import Resource, job_id_or_not_found
+from api.resources.jobs import Resource, job_id_or_not_found, waits_for_overlap, with_overlap_note
 from cluster.core.errors import NotFound
 from cluster.core.execution.view import STATES
 from cluster.core.ids import parse_execution_id
@@ -55,7 +55,8 @@ class JobExecutions(Resource):
                 self.db, JobExecutionQuery(name, limit, self.clock.now_ms(), place, states)
             ),
         )
-        require_job(job, name)
+        if job is None and not executions and not await jobs_and_executions.has_executions(self.db, name):
+            require_job(job, name)  # a deleted job has a history until its retention ends
         if len(executions) == limit:
             next_page = {"limit": limit, "before": executions[-1].id} | (
                 {"state": ",".join(sorted(states))} if states else {}
@@ -101,13 +102,14 @@ class Executions(Resource):
 class ReplayExecution(Resource):
     """`/executions/{executionId}/retry`."""
 
-    async def on_post(self, _req: Request, resp: Response, execution_id: str) -> None:
+    async def on_post(self, req: Request, resp: Response, execution_id: str) -> None:
         """Replay a failed or dead execution: 202."""
+        waits = waits_for_overlap(req)
         if parse_execution_id(execution_id.removesuffix(MISSED_SUFFIX)) is None:
             raise NotFound(f"there is no execution '{execution_id[:96]}'")
-        await replay(self.db, execution_id, self.clock.now_ms(), self.retention_days)
+        await replay(self.db, execution_id, self.clock.now_ms(), self.retention_days, waits=waits)
         resp.set_header("Location", f"/executions/{execution_id}")
-        send_json(resp, {"executionId": execution_id}, 202)
+        send_json(resp, await with_overlap_note(self.db, execution_id, waits=waits, path=req.path), 202)
 
 
 class Execution(Resource):

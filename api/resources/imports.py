@@ -9,7 +9,7 @@ from api.http.problems import faults_json
 from api.http.requests import check_content_type, read_chunks
 from api.http.responses import send_json
 from api.resources.jobs import Resource, checked_job_id
-from cluster.core.documents import strict_json
+from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.job import BODY_LIMIT
 from cluster.core.documents.job_json import read_job
 from cluster.core.errors import CallerError, Fault, InvalidInput
@@ -116,6 +116,7 @@ class Import(Resource):
             value = strict_json.loads(raw)
             if not isinstance(value, dict):
                 raise InvalidInput([Fault("", "must be a JSON object")])
+            value = json_source.keep_body(raw, value)
             faults: list[Fault] = []
             if "jobId" in value:
                 job_id = value.pop("jobId")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -9,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from api.http import cursors
 from api.http.idempotency import run_once, send_stored
-from api.http.requests import QueryParameters, read_object, read_preconditions
+from api.http.requests import QueryParameters, read_job_object, read_preconditions
 from api.http.responses import etag, send_json
 from api.resources import rendering
 from cluster.core.documents.job import check_job_id
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from api.http.context import Services
     from cluster.core.job.definition import Definition, StoredJob
     from cluster.core.job.wanted import WantedJob
+    from cluster.store.mongo.client import Database
 
 VISIBLE_STATES = tuple(s.value for s in JobState if s is not JobState.DELETED)
 DEFAULT_PAGE, MAX_PAGE = 50, 500
@@ -75,7 +77,7 @@ class Jobs(Resource):
 
     async def on_post(self, req: Request, resp: Response) -> None:
         """Create a job: 201 and its id."""
-        body = await read_object(req)
+        body = await read_job_object(req)
         faults: list[Fault] = []
         job_id = None
         if "jobId" in body:
@@ -128,7 +130,7 @@ class Job(Resource):
     async def on_put(self, req: Request, resp: Response, job_id: str) -> None:
         """Create or replace the job: 201 or 200."""
         name, expect = checked_job_id(job_id), read_preconditions(req)
-        body = await read_object(req)
+        body = await read_job_object(req)
         if body.get("jobId") == name:
             del body["jobId"]
         wanted = read_job(body, self.validation_context)
@@ -140,7 +142,7 @@ class Job(Resource):
     async def on_patch(self, req: Request, resp: Response, job_id: str) -> None:
         """Change some fields of the job (merge patch, RFC 7396)."""
         name, expect = job_id_or_not_found(job_id), read_preconditions(req)
-        change = await read_object(req)
+        change = await read_job_object(req)
 
         def revise(definition: Definition) -> WantedJob:
             return apply_patch(definition, change, self.validation_context)
@@ -179,22 +181,55 @@ class Trigger(Resource):
 
     async def on_post(self, req: Request, resp: Response, job_id: str) -> None:
         """Run the job once, now: 202 and the id of the execution."""
-        now_ms = self.clock.now_ms()
+        now_ms, waits = self.clock.now_ms(), waits_for_overlap(req)
 
         async def work(reservation: Reservation | None) -> StoredResponse:
             async def rename_reservation(due: int) -> None:
                 if reservation is not None:
                     await idempotency.rename(self.db, reservation, str(due))
 
-            earlier_due = int(reservation.name) if reservation is not None and reservation.takeover else None
             name = await executions.trigger(
                 self.db,
                 job_id_or_not_found(job_id),
                 now_ms,
-                reserved_due_ms=earlier_due,
+                request=_trigger_request(reservation, waits=waits),
                 on_due_moved=rename_reservation,
             )
-            return StoredResponse(202, orjson.dumps({"executionId": name}), (("Location", f"/executions/{name}"),))
+            content = await with_overlap_note(self.db, name, waits=waits, path=req.path)
+            return StoredResponse(202, orjson.dumps(content), (("Location", f"/executions/{name}"),))
 
-        response, replayed = await run_once(self.services, req, None, str(trigger_due_ms(now_ms)), work)
+        response, replayed = await run_once(
+            self.services, req, "wait" if waits else None, str(trigger_due_ms(now_ms)), work
+        )
         send_stored(resp, response, replayed=replayed)
+
+
+def _trigger_request(reservation: Reservation | None, *, waits: bool) -> executions.TriggerRequest:
+    if reservation is None:
+        return executions.TriggerRequest(uuid.uuid4().hex, waits=waits)
+    reserved_due_ms = int(reservation.name) if reservation.takeover else None
+    return executions.TriggerRequest(reservation.key, reserved_due_ms, waits)
+
+
+def waits_for_overlap(req: Request) -> bool:
+    """Whether the request says `overlap=wait`: its run waits for the end of the run before it."""
+    q = QueryParameters(req, ("overlap",))
+    chosen = q.choices("overlap", frozenset({"skip", "wait"}))
+    q.raise_faults()
+    return chosen == {"wait"}
+
+
+async def with_overlap_note(db: Database, execution_id: str, *, waits: bool, path: str) -> dict[str, str]:
+    """The answer to a request for a run, with a word on the run that is in its way under `overlap: skip`."""
+    answer = {"executionId": execution_id}
+    running = await jobs_and_executions.exclusive_run(db, execution_id.rpartition(":")[0])
+    if running is None or running == execution_id:
+        return answer
+    if waits:
+        note = f"execution {running} of this job has not ended: this run is sent when it has"
+    else:
+        note = (
+            f"execution {running} of this job has not ended, and `overlap` is `skip`: unless it ends within the next "
+            f"moment, this run is skipped. POST {path}?overlap=wait waits for its end"
+        )
+    return answer | {"running": running, "note": note}

@@ -59,7 +59,7 @@ def execution_json(r: ExecutionView) -> dict[str, Any]:
         "executionId": r.id,
         "scheduledAt": format_instant(r.due_ms),
         "state": r.state,
-        "attempt": len(r.attempts),
+        "attempt": len(r.attempts) + r.attempts_left_out,
         "driftMs": r.drift_ms,
         "error": _error_text(last) if r.state != "succeeded" else None,
         "node": last.node if last else r.node,
@@ -76,15 +76,19 @@ def execution_json(r: ExecutionView) -> dict[str, Any]:
 
 def full_execution_json(r: ExecutionView) -> dict[str, Any]:
     """An execution with all its attempts."""
-    return execution_json(r) | {
-        "jobId": r.job_id,
-        "reason": r.reason,
-        "sendAt": format_instant(r.send_ms),
-        "endedAt": format_optional_instant(r.ended_ms),
-        "trigger": r.trigger,
-        "scheduleVersion": r.schedule_version,
-        "attempts": [_attempt_json(a) for a in r.attempts],
-    }
+    return (
+        execution_json(r)
+        | {
+            "jobId": r.job_id,
+            "reason": r.reason,
+            "sendAt": format_instant(r.send_ms),
+            "endedAt": format_optional_instant(r.ended_ms),
+            "trigger": r.trigger,
+            "scheduleVersion": r.schedule_version,
+            "attempts": [_attempt_json(a) for a in r.attempts],
+        }
+        | ({"attemptsLeftOut": r.attempts_left_out} if r.attempts_left_out else {})
+    )
 
 
 def _error_text(a: Attempt | None) -> str | None:

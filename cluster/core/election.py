@@ -8,6 +8,10 @@ an old term already knows that it lost it; therefore every write of a leader nam
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,15 @@ def read_failed(before: LeaseObservation) -> LeaseObservation:
     return replace(before, confirmations_due=2)
 
 
-def may_take_over(observed: LeaseObservation, now: float, lease_seconds: float) -> bool:
-    """Whether this candidate may try a compare-and-set on the observed `(term, rev)`."""
+def may_take_over(
+    observed: LeaseObservation, now: float, lease_seconds: float, ended: Container[str] = frozenset()
+) -> bool:
+    """Whether this candidate may try a compare-and-set on the observed `(term, rev)`.
+
+    `ended`: holders whose process has ended, by the word of the operating system. They renew no more.
+    """
     if observed.lease is None or observed.confirmations_due:
         return False
-    return observed.lease.holder is None or now - observed.unchanged_since > lease_seconds
+    if observed.lease.holder is None or observed.lease.holder in ended:
+        return True
+    return now - observed.unchanged_since > lease_seconds

@@ -52,6 +52,23 @@ def offset(name: str, at: int) -> int:
     return 0 if difference is None else int(difference.total_seconds())
 
 
+def instant_of(name: str, local: int) -> int:
+    """The instant (s since 1970) of a local time (s since 1970-01-01 00:00 local), as a fixed time of a cron schedule.
+
+    A time that comes twice is its first one. A time that is skipped is the instant of the change or, with a second
+    other than 0, later by the length of the gap.
+    """
+    if name == "UTC":
+        return local
+    at = local - offset(name, local - 86_400)
+    change = next_change(name, local - 86_400, local + 86_400)
+    if change is None or at < change.at:
+        return at
+    if local >= change.at + change.after:
+        return local - change.after
+    return change.at if local % 60 == 0 else local - change.before
+
+
 @lru_cache(maxsize=16_384)
 def _changes(name: str, stretch: int) -> tuple[OffsetChange, ...]:
     """Every change of offset within `[stretch, stretch + 1) * _STRETCH`, in order."""

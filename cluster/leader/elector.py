@@ -8,6 +8,7 @@ lost its lease: so every write of a leader carries the term.
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+ENDED_KEPT = 64
+
 
 class Elector:
     """One candidate. `step()` is called about once a second and returns the term that this node holds, if any."""
@@ -41,6 +44,8 @@ class Elector:
         """The latest term that this node knows, of any holder."""
         self.leader_changes = 0
         """How often this node met a newer term since it began."""
+        self._ended: deque[str] = deque(maxlen=ENDED_KEPT)
+        """Holders whose process has ended."""
         self._eligible = True
         self._aside_until = 0.0
 
@@ -61,6 +66,10 @@ class Elector:
         """Whether this node may take over: not while its clock disagrees with the others'. A leader is not deposed."""
         self._eligible = eligible
 
+    def holder_ended(self, holder: str) -> None:
+        """The process of this holder has ended: if it leads, nobody needs to wait for its lease."""
+        self._ended.append(holder)
+
     async def step(self) -> Term | None:
         """Renew if this node leads, else observe and take over when it is time. An unavailable database is logged."""
         try:
@@ -80,7 +89,7 @@ class Elector:
         self._observe_term(lease.term)
         if not self._eligible or now < self._aside_until:
             return
-        if not may_take_over(self._observed, now, self._timings.leader_lease):
+        if not may_take_over(self._observed, now, self._timings.leader_lease, self._ended):
             return
         started = self._clock.monotonic()
         wanted = LeaderLease(self._holder, lease.term + 1, lease.rev + 1)

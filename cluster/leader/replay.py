@@ -22,7 +22,7 @@ from cluster.store import batches, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from cluster.core.execution.model import Batch
     from cluster.core.job.definition import StoredJob
@@ -33,6 +33,9 @@ log = structlog.get_logger()
 
 PAGE = 1000
 """Executions looked at for one page."""
+REPAIR_EVERY = 60.0
+UNFINISHED_MS = 60_000
+"""A request for a replay that is older has made its writes or has died between them."""
 LIVE_BATCHES = 32
 """While so many late batches are alive, no page is added."""
 
@@ -50,9 +53,14 @@ class Replayer:
     def __init__(self, context: LeaderContext) -> None:
         self._context = context
         self._db = context.db
+        self._repaired_at = 0.0
 
     async def step(self, now_ms: int) -> Replayed:
         """The next page of the replay whose turn it is, if its time has come and there is room."""
+        now = self._context.clock.monotonic()
+        if now - self._repaired_at > REPAIR_EVERY:
+            self._repaired_at = now
+            await self.repair(now_ms)
         replay = await replays.next_due(self._db)
         if replay is None:
             return Replayed()
@@ -69,6 +77,23 @@ class Replayer:
         await replays.save(self._db, replace(replay, page=()))
         return Replayed(len(reopened))
 
+    async def repair(self, now_ms: int) -> int:
+        """Owe executions that were reopened a while ago and are owed by nobody. Returns how many there were.
+
+        A request for a replay reopens the record first. If its node dies before the execution is owed, the record alone
+        is left. It is safe to owe an execution that has just ended: the node that claims it finds the record.
+        """
+        unowed = await replayable.unfinished(self._db, now_ms - UNFINISHED_MS, PAGE)
+        if not unowed:
+            return 0
+        log.warning("replays_repaired", executions=len(unowed))
+        self._context.trusted_term()
+        existing = await self._owe(unowed, now_ms)
+        jobless = [name for name, job_id, _ in unowed if job_id not in existing]
+        if jobless:
+            await replayable.end_without_job(self._db, jobless)
+        return len(unowed)
+
     async def _next_page(self, replay: Replay, now_ms: int) -> Replay | None:
         """Write the next page, or that there is none. None if another leader was faster."""
         candidates = await replayable.next_page(self._db, replay, PAGE)
@@ -76,7 +101,7 @@ class Replayer:
         if not candidates:
             log.info("replay_done", replay=replay.id, sent=replay.sent)
             return await replays.save(self._db, replace(replay, done=True))
-        jobs_by_id = await jobs.get_many(self._db, {job for _, _, job in candidates})
+        jobs_by_id = await jobs.get_many(self._db, {job for _, _, job in candidates}, with_body=False)
         page_size = max(1, int(replay.per_second))
         page: list[str] = []
         after = replay.after
@@ -92,9 +117,12 @@ class Replayer:
             self._db, replace(replay, page=tuple(page), after=after, sent=sent, next_ms=now_ms + pause_ms)
         )
 
-    async def _owe(self, reopened: Sequence[tuple[str, str, int]], now_ms: int) -> None:
-        """Insert the executions, then their batches. An execution that is owed already stays as it is."""
-        jobs_by_id = await jobs.get_many(self._db, {job for _, job, _ in reopened})
+    async def _owe(self, reopened: Sequence[tuple[str, str, int]], now_ms: int) -> Collection[str]:
+        """Insert the executions, then their batches. An execution that is owed already stays as it is.
+
+        Returns the ids of the jobs that exist, deleted ones whose tombstone is left too: their executions are cancelled.
+        """
+        jobs_by_id = await jobs.get_many(self._db, {job for _, job, _ in reopened}, with_body=False)
         groups: defaultdict[tuple[int, str | None], list[Execution]] = defaultdict(list)
         for execution_id, job_id, due_ms in reopened:
             job = jobs_by_id.get(job_id)
@@ -128,6 +156,7 @@ class Replayer:
                     planned_batches.append(make_batch(members, BatchOptions(prefetch_ms=0, late=True)))
         self._context.trusted_term()
         await insert_owed(self._db, owed, planned_batches, new_id)
+        return jobs_by_id.keys()
 
 
 def _matches(replay: Replay, job: StoredJob | None) -> bool:

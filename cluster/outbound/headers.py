@@ -32,7 +32,12 @@ def _own(headers: tuple[tuple[str, str], ...], content_type: str | None) -> tupl
     """
     own = [(name, value) for name, value in headers if not is_reserved(name)]
     names = {name.lower() for name, _ in own}
-    defaults = (("Content-Type", content_type), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
+    defaults = (
+        ("Content-Type", content_type),
+        ("Accept", "*/*"),
+        ("Accept-Encoding", "identity"),
+        ("User-Agent", USER_AGENT),
+    )
     own += [(name, value) for name, value in defaults if value is not None and name.lower() not in names]
     return tuple(own)
 
@@ -47,7 +52,6 @@ def delivery_headers(
     )  # templated headers differ each time, so caching them is no use
     headers = [
         *own(target.headers, target.content_type),
-        ("User-Agent", USER_AGENT),
         ("Idempotency-Key", execution.id),
         ("Horae-Job-Id", execution.job_id),
         ("Horae-Execution-Id", execution.id),

@@ -10,6 +10,7 @@ from email.utils import format_datetime, localtime
 import aiosmtplib
 import orjson
 
+from cluster.core.documents.mail_domains import ANY_DOMAIN, is_allowed_address
 from cluster.outbound.errors import error_text
 
 ACCEPTED = 250
@@ -26,6 +27,8 @@ class MailServer:
     security: str = "starttls"
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    domains: tuple[str, ...] = ANY_DOMAIN
+    """The domains that it may mail to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,9 @@ def _message(mail: MailMessage, sender: str) -> EmailMessage:
 
 async def submit(server: MailServer, mail: MailMessage, seconds: float) -> tuple[int | None, str | None, str | None]:
     """`(status, error kind, sentence)`: 250, a success, or an error; a permanent refusal by the server is `denied`."""
+    strangers = [address for address in mail.to if not is_allowed_address(address, server.domains)]
+    if strangers:  # a channel of another node's settings, or of a time before these
+        return None, "denied", f"{', '.join(strangers)} is in none of the domains that HORAE_MAIL_DOMAINS allows"
     try:
         refused, _ = await aiosmtplib.send(
             _message(mail, server.sender),

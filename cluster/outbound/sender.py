@@ -6,20 +6,20 @@ A request is prepared before its send time and sent at it, so that little is lef
 from __future__ import annotations
 
 import codecs
-import json
 import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import httpx
 
-from cluster.outbound.errors import error_kind, error_text
+from cluster.outbound.errors import error_kind, error_status, error_text
 from cluster.outbound.mail import alert_message, submit
-from cluster.outbound.transport import RESPONSE_LIMIT
+from cluster.outbound.messages import PreparedRequest, ReadResponse
+from cluster.outbound.redaction import redact
+from cluster.outbound.response_reader import RESPONSE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +38,6 @@ SECRETS = "horae.secrets"
 """The extension with the secrets that must be redacted from the response."""
 MAIL = "horae.mail"
 """The extension of a request that is a mail; its value is the `MailMessage`."""
-MIN_SECRET_CHARS = 4
-"""Shorter secrets are not redacted: they would turn up by chance."""
 _CHARSETS = frozenset({"iso-8859-1", "latin-1", "iso-8859-15", "windows-1252", "cp1252", "us-ascii"})
 # Parsed here, because the parser of the standard library, which httpx uses, fails on some parameters
 # (`charset*0=a; charset*=b`).
@@ -51,6 +49,8 @@ _REPLACEMENTS = {n: 0xFFFD for n in (*range(0x20), *range(0x7F, 0xA0)) if n not 
 class Reply:
     """The result of one request: a status, or an error kind (one of `errors.ERROR_KINDS`) with a sentence in `detail`.
 
+    An error beside a status: the response broke off after its status line, so that its status is no verdict.
+
     `excerpt`: the beginning of the response. `retry_after_s`: the `Retry-After` of a failure, from now on.
     """
 
@@ -60,12 +60,6 @@ class Reply:
     excerpt: str | None
     retry_after_s: float | None
     duration_ms: float
-
-
-@lru_cache(maxsize=8192)
-def _url(text: str) -> tuple[httpx.URL, bytes]:
-    url = httpx.URL(text)
-    return url, url.netloc
 
 
 class Sender:
@@ -96,26 +90,14 @@ class Sender:
                     "timeout": {"total": target.timeout_seconds},
                 },
             )
+        total = target.timeout_seconds
+        timeout = {"connect": min(self._connect_seconds, total), "total": total}
         try:
-            url, host = _url(target.url)
+            return PreparedRequest(target.url, headers, target.body, {"timeout": timeout, SECRETS: target.secrets})
         except httpx.InvalidURL as exc:
             return httpx.Request(
                 "POST", "http://invalid/", extensions={UNSENDABLE: f"this URL cannot be sent to: {exc}"}
             )
-        total = target.timeout_seconds
-        raw = [(b"Host", host), (b"Content-Length", b"%d" % len(target.body))]
-        raw += [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
-        return httpx.Request(
-            "POST",
-            url,
-            headers=raw,
-            # A stream instead of content, so that httpx takes the headers as they are: half the cost.
-            stream=httpx.ByteStream(target.body),
-            extensions={
-                "timeout": {"connect": min(self._connect_seconds, total), "total": total},
-                SECRETS: target.secrets,
-            },
-        )
 
     async def send(self, request: httpx.Request) -> Reply:
         """Send a prepared request. Raises nothing but `CancelledError`."""
@@ -132,17 +114,15 @@ class Sender:
             kind, why = _failure(exc, request, seconds)
             # The error may quote the response, and the response may repeat secrets of the request.
             detail = redact(why.encode(), request.extensions.get(SECRETS, ())).decode("utf-8", "replace")
-            return _failed(kind, detail, seconds)
+            return _failed(kind, detail, seconds, error_status(exc))
         duration_ms = (time.monotonic() - started) * 1000
-        if content and (secrets := request.extensions.get(SECRETS)):
-            content = redact(content, secrets)
         status = response.status_code
         retry_after = _header(response, b"retry-after") if status >= 300 else None
         return Reply(
             status=status,
             error=None,
             detail=None,
-            excerpt=excerpt_of(response, content) if content else None,
+            excerpt=excerpt_of(response, content, request.extensions.get(SECRETS, ())) if content else None,
             retry_after_s=_seconds(retry_after),
             duration_ms=duration_ms,
         )
@@ -171,8 +151,8 @@ class Sender:
         await self._transport.aclose()
 
 
-def _failed(kind: str, detail: str, seconds: float) -> Reply:
-    return Reply(status=None, error=kind, detail=detail, excerpt=None, retry_after_s=None, duration_ms=seconds * 1000)
+def _failed(kind: str, detail: str, seconds: float, status: int | None = None) -> Reply:
+    return Reply(status=status, error=kind, detail=detail, excerpt=None, retry_after_s=None, duration_ms=seconds * 1000)
 
 
 def _failure(exc: Exception, request: httpx.Request, seconds: float) -> tuple[str, str]:
@@ -189,6 +169,8 @@ def _failure(exc: Exception, request: httpx.Request, seconds: float) -> tuple[st
 
 async def _raw(response: httpx.Response) -> bytes:
     """The body as it was received. Not `aread()`, which decompresses the body, decompression bombs included."""
+    if isinstance(response, ReadResponse):
+        return response.received
     stream = response.stream
     if isinstance(stream, httpx.ByteStream):
         return b"".join(stream)
@@ -204,20 +186,13 @@ async def _raw(response: httpx.Response) -> bytes:
     return b"".join(pieces)[:RESPONSE_LIMIT]
 
 
-def redact(content: bytes, secrets: Sequence[str]) -> bytes:
-    """The content with every secret of at least `MIN_SECRET_CHARS` replaced: targets may repeat what they were sent."""
-    for secret in sorted((s for s in secrets if len(s) >= MIN_SECRET_CHARS), key=len, reverse=True):
-        # Header values are sent as Latin-1. A target may repeat them so, as UTF-8 or inside JSON.
-        for form in {secret.encode(), secret.encode("latin-1", "replace"), json.dumps(secret)[1:-1].encode()}:
-            content = content.replace(form, b"(secret)")
-    return content
-
-
-def excerpt_of(response: httpx.Response, content: bytes) -> str:
-    """The beginning of a response as text that is safe to show: no broken characters, no control characters."""
+def excerpt_of(response: httpx.Response, content: bytes, secrets: Sequence[str] = ()) -> str:
+    """The beginning of a response as text that is safe to show: no secrets, broken characters or control characters."""
     encoding = _header(response, b"content-encoding")
     if encoding not in (None, "", "identity"):
         return f"({len(content)} bytes, {_printable(str(encoding)[:40])})"
+    if secrets:
+        content = redact(content, secrets, EXCERPT_BYTES)
     if content.isascii():
         return _printable(content[:EXCERPT_BYTES].decode("ascii"))
     charset = _CHARSET.match(_header(response, b"content-type") or "")
@@ -229,7 +204,8 @@ def excerpt_of(response: httpx.Response, content: bytes) -> str:
 
 def _header(response: httpx.Response, name: bytes) -> str | None:
     """A header of the response, trimmed and in lower case. The look-up of httpx would decode all headers each time."""
-    value = next((raw for key, raw in response.headers.raw if key.lower() == name), None)
+    fields = response.fields if isinstance(response, ReadResponse) else response.headers.raw
+    value = next((raw for key, raw in fields if key.lower() == name), None)
     return None if value is None else value.decode("latin-1").strip().lower()
 
 

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 ALERT_RETRY = RetryPolicy(max_attempts=12, initial_delay_seconds=2.0, multiplier=2.0, max_delay_seconds=600.0)
 MAIL_HOST = "mail"
+MAIL_LIMIT_KEY = "m:mail"
+"""The limit of all mails. No queue and no job has this key: theirs begin with `q:` and `j:`."""
+MAILS_PER_SECOND = 1.0
+"""Of all nodes together."""
 
 
 # -- the alert rules of jobs ---------------------------------------------------------------------------------------
@@ -138,6 +142,9 @@ async def insert(db: Database, job_id: str, channel: Channel, content: dict[str,
     # Lists of jobs leave alert jobs out. With the earliest creation date of all, pages of the newest jobs never scan them.
     earliest = DatetimeMS(0)
     document = {**new_document(change, db.keyring), "channel": channel.name, "created_at": earliest}
+    if channel.kind == "email":
+        # All mails share one limit, so that neither a flood of alerts nor a caller floods the operator's mail server.
+        document |= {"gate": MAIL_LIMIT_KEY, "max_per_second": MAILS_PER_SECOND}
     with operation():
         try:
             await db.work["jobs"].insert_one(document)

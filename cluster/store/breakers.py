@@ -30,6 +30,7 @@ def _breaker(d: Document) -> Breaker:
         opened_ms=int(d["opened_at"]),
         why=d["why"],
         node=d["node"],
+        failed_jobs=tuple(d.get("failed_jobs") or ()),
     )
 
 
@@ -42,6 +43,7 @@ def _fields(b: Breaker) -> Document:
         "opened_at": DatetimeMS(b.opened_ms),
         "why": b.why,
         "node": b.node,
+        "failed_jobs": list(b.failed_jobs),
     }
 
 
@@ -95,4 +97,14 @@ async def close(db: Database, seen: Breaker) -> bool:
     """Close the breaker. False if another node changed it first."""
     with operation():
         result = await db.work["breakers"].delete_one({"_id": seen.host, "rev": seen.rev})
+    return result.deleted_count > 0
+
+
+async def close_answered(db: Database, seen: Breaker) -> bool:
+    """Close the breaker because its host answered a probe. False if it is closed already, or was opened anew since.
+
+    The probe may have held the host no more, and another one may be in flight: an answer is an answer all the same.
+    """
+    with operation():
+        result = await db.work["breakers"].delete_one({"_id": seen.host, "opened_at": DatetimeMS(seen.opened_ms)})
     return result.deleted_count > 0

@@ -8,13 +8,14 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import DeleteMany, UpdateOne
 from pymongo.errors import BulkWriteError
 
+from cluster.core.execution.attempts_kept import MAX_OWED
 from cluster.core.lifecycle import State
 from cluster.store.mongo.codec import attempt_to_document, execution_from_document, execution_to_document
 from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from cluster.core.execution.model import Execution, Rescheduled
     from cluster.store.mongo.client import Database
@@ -49,10 +50,25 @@ async def read_owed(db: Database, ids: Iterable[str]) -> tuple[dict[str, Executi
     return {e.id: e for e in executions}, unreadable
 
 
+async def existing_ids(db: Database, ids: Collection[str]) -> set[str]:
+    """Those of these executions that are owed, unreadable ones too."""
+    if not ids:
+        return set()
+    with operation():
+        return {d["_id"] async for d in db.work["executions"].find({"_id": {"$in": list(ids)}}, {"_id": 1})}
+
+
 async def delete_unreadable(db: Database, ids: Iterable[str]) -> int:
     """Delete unreadable documents, once history holds a record of each. Returns how many were deleted."""
     with operation():
         return (await db.work["executions"].delete_many({"_id": {"$in": list(ids)}})).deleted_count
+
+
+async def delete_unclaimed(db: Database, execution: Execution) -> bool:
+    """Delete an execution that was just inserted and whose batch was not. False if a node holds it, or has ended it."""
+    with operation():
+        result = await db.work["executions"].delete_one({"_id": execution.id, "batch": execution.batch, "token": 0})
+    return result.deleted_count > 0
 
 
 async def stamp(db: Database, ids: Sequence[str], batch: str, owner: str, token: int) -> int:
@@ -207,7 +223,7 @@ async def adopt(db: Database, older: Sequence[Execution], wanted: Mapping[str, E
 
 
 async def add_attempts(db: Database, execution: Execution) -> bool:
-    """Add the attempts of a node that lost its lease to the execution, if it is still owed. Safe to repeat.
+    """Add the attempts of a node that lost its lease to the execution, if it is still owed and has room. Safe to repeat.
 
     Returns whether any was added.
     """
@@ -216,8 +232,9 @@ async def add_attempts(db: Database, execution: Execution) -> bool:
         for a in execution.attempts:
             document = attempt_to_document(a)
             same = {"$elemMatch": {name: document[name] for name in ("n", "node", "token", "sent_at")}}
+            room = {f"attempts.{MAX_OWED - 1}": {"$exists": False}}
             result = await db.work["executions"].update_one(
-                {"_id": execution.id, "attempts": {"$not": same}}, {"$push": {"attempts": document}}
+                {"_id": execution.id, "attempts": {"$not": same}, **room}, {"$push": {"attempts": document}}
             )
             added = added or result.matched_count > 0
     return added

@@ -14,6 +14,7 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
+from cluster.core.execution.attempts_kept import KEEP_FIRST, keep
 from cluster.core.lifecycle import SENT_FINAL, State, replaces
 from cluster.store.mongo.codec import attempt_to_document
 from cluster.store.mongo.operation import duplicates, operation
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 DAY_MS = 86_400_000
+LEFT_OUT = "attempts_left_out"
+"""How many attempts between the first and the last ones are not stored."""
 REOPENED = "reopened"
 """State of a history document whose execution is owed again because a replay was asked for."""
 
@@ -34,6 +37,7 @@ def _document(e: Ending, retention_days: float) -> Document:
     alert_pending: Document = {"mark": True} if e.alert_pending else {}
     # A new primary with a slower clock sets cluster time back; an execution still must not end before its requests.
     ended_ms = max([e.ended_ms, *(a.sent_ms + int(a.duration_ms) for a in e.attempts)])
+    attempts, left_out = keep(e.attempts)
     return {
         "_id": x.id,
         "job_id": x.job_id,
@@ -42,7 +46,7 @@ def _document(e: Ending, retention_days: float) -> Document:
         "schedule_version": x.schedule_version,
         "state": e.state.value,
         "reason": e.reason,
-        "attempts": [attempt_to_document(a) for a in e.attempts],
+        "attempts": [attempt_to_document(a) for a in attempts],
         "drift_ms": e.drift_ms,
         "ended_at": DatetimeMS(ended_ms),
         "expire_at": DatetimeMS(ended_ms + int((e.retention_days or retention_days) * DAY_MS)),
@@ -50,6 +54,8 @@ def _document(e: Ending, retention_days: float) -> Document:
         # Null: never replayed. Absent: written by a release that did not store it.
         "asked_at": None if x.replayed_ms is None else DatetimeMS(x.replayed_ms),
         **alert_pending,
+        **({} if x.request_id is None else {"request": x.request_id}),
+        **({LEFT_OUT: left_out} if left_out else {}),
     }
 
 
@@ -92,6 +98,20 @@ def _same_attempt(a: Document, b: Document) -> bool:
     return (a["n"], a["node"], a["token"], int(a["sent_at"])) == (b["n"], b["node"], b["token"], int(b["sent_at"]))
 
 
+def _sent_ms(attempt: Document) -> int:
+    return int(attempt["sent_at"])
+
+
+def _new_attempts(old: Document, new: Document) -> list[Document]:
+    """The attempts of a result that the record does not have; one that it may have left out is not new."""
+    stored = old["attempts"]
+    extra = [a for a in new["attempts"] if not any(_same_attempt(a, b) for b in stored)]
+    if not old.get(LEFT_OUT):
+        return extra
+    gap = range(_sent_ms(stored[KEEP_FIRST - 1]), _sent_ms(stored[KEEP_FIRST]) + 1)
+    return [a for a in extra if _sent_ms(a) not in gap]
+
+
 async def _merge(db: Database, new: Document) -> int:
     """Merge a second final result into the stored one. Returns 1 if it is a second delivery, else 0."""
     history = db.work["history"]
@@ -102,13 +122,16 @@ async def _merge(db: Database, new: Document) -> int:
                 {"_id": new["_id"]}, {"$setOnInsert": {k: v for k, v in new.items() if k != "_id"}}, upsert=True
             )
             return 0
-        extra = [a for a in new["attempts"] if not any(_same_attempt(a, b) for b in old["attempts"])]
+        before = old.get(LEFT_OUT, 0)
+        extra = _new_attempts(old, new)
         state = State(new["state"])
         better = old["state"] == REOPENED or replaces(state, State(old["state"]))
         if not extra and not better:
             return 0
-        merged = sorted([*old["attempts"], *extra], key=lambda a: int(a["sent_at"]))
+        merged, left_out = keep(sorted([*old["attempts"], *extra], key=_sent_ms), before + new.get(LEFT_OUT, 0))
         change: Document = {"attempts": merged}
+        if left_out:
+            change[LEFT_OUT] = left_out
         if better:
             change |= {k: new[k] for k in ("state", "reason", "ended_at", "expire_at", "schedule_version", "send_at")}
             change["drift_ms"] = old["drift_ms"] if old["drift_ms"] is not None else new["drift_ms"]
@@ -118,7 +141,13 @@ async def _merge(db: Database, new: Document) -> int:
         if new.get("asked_at") is not None:  # the stored request for a replay may be a later one
             update["$max"] = {"asked_at": new["asked_at"]}
         result = await history.update_one(
-            {"_id": new["_id"], "state": old["state"], "attempts": {"$size": len(old["attempts"])}}, update
+            {
+                "_id": new["_id"],
+                "state": old["state"],
+                "attempts": {"$size": len(old["attempts"])},
+                LEFT_OUT: before or None,  # what is added to a full list changes this and not its size
+            },
+            update,
         )
         if result.matched_count:
             was_sent = old["state"] in SENT_FINAL

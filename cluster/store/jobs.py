@@ -63,6 +63,7 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "headers": [list(pair) for pair in d.headers],
         "body": Binary(d.body),
         "body_kind": d.body_kind,
+        "templates": d.templates,
         "timeout_seconds": d.timeout_seconds,
         "retry": {
             "max_attempts": d.retry.max_attempts,
@@ -113,8 +114,9 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         description=d["description"],
         tags=tuple(d["tags"]),
         headers=tuple((name, value) for name, value in d["headers"]),
-        body=bytes(d["body"]),
+        body=bytes(d.get("body") or b""),
         body_kind=d["body_kind"],
+        templates=d.get("templates", True),
         timeout_seconds=d["timeout_seconds"],
         retry=retry_from_document(d["retry"]),
         success_codes=None if d.get("success_codes") is None else tuple(d["success_codes"]),
@@ -186,13 +188,17 @@ async def get(db: Database, job_id: str) -> StoredJob | None:
     return None if d is None else decode_one("job", d, lambda d: stored_job(d, db.keyring))
 
 
-async def get_many(db: Database, job_ids: Iterable[str]) -> dict[str, StoredJob]:
-    """Those of these jobs that exist by id, tombstones included. Raises `UnreadableDocument`."""
+async def get_many(db: Database, job_ids: Iterable[str], *, with_body: bool = True) -> dict[str, StoredJob]:
+    """Those of these jobs that exist by id, tombstones included. Raises `UnreadableDocument`.
+
+    Without their bodies for a caller that needs none: a thousand bodies may be a gigabyte.
+    """
     wanted = list(job_ids)
     if not wanted:
         return {}
     with operation():
-        documents = await db.api["jobs"].find({"_id": {"$in": wanted}}, WITHOUT_PERIODS).to_list()
+        fields = WITHOUT_PERIODS if with_body else {**WITHOUT_PERIODS, "body": 0}
+        documents = await db.api["jobs"].find({"_id": {"$in": wanted}}, fields).to_list()
     return {d["_id"]: decode_one("job", d, lambda d: stored_job(d, db.keyring)) for d in documents}
 
 

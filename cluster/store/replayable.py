@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.lifecycle import State
 from cluster.store import executions, jobs
 from cluster.store.history import REOPENED, reopen_update
 from cluster.store.mongo.operation import operation
 from cluster.store.replays import REPLAYABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from cluster.store.mongo.client import Database, Document
     from cluster.store.replays import Replay, ReplayFilter
 
@@ -84,3 +87,24 @@ async def reopen_page(db: Database, replay: Replay, now_ms: int, retention_days:
         await db.work["history"].update_many(final, reopen_update(now_ms, retention_days))
         reopened = await db.work["history"].find({**page, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
     return [(d["_id"], d["job_id"], int(d["due_at"])) for d in reopened]
+
+
+async def unfinished(db: Database, before_ms: int, limit: int) -> list[tuple[str, str, int]]:
+    """`(id, job id, due in ms)` of up to `limit` executions that were reopened before an instant and are not owed.
+
+    The request that reopened them died before it inserted the execution.
+    """
+    query = {"state": REOPENED, "asked_at": {"$lt": DatetimeMS(before_ms)}}
+    with operation():
+        fields = {"job_id": 1, "due_at": 1}
+        reopened = await db.work["history"].find(query, fields).sort("asked_at", 1).limit(limit).to_list()
+    owed = await executions.existing_ids(db, [d["_id"] for d in reopened])
+    return [(d["_id"], d["job_id"], int(d["due_at"])) for d in reopened if d["_id"] not in owed]
+
+
+async def end_without_job(db: Database, ids: Collection[str]) -> int:
+    """End reopened executions whose job does not exist any more. Returns how many."""
+    change = {"$set": {"state": State.DEAD.value, "reason": "its job was deleted before it was sent again"}}
+    with operation():
+        result = await db.work["history"].update_many({"_id": {"$in": list(ids)}, "state": REOPENED}, change)
+    return result.modified_count

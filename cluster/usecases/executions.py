@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cluster.core.errors import Conflict, NotFound
@@ -13,7 +13,7 @@ from cluster.core.ids import execution_id, trigger_due_ms
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import limit_key_of
 from cluster.store import batches, executions, history, jobs
-from cluster.store.enqueue import insert_owed
+from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.queries import jobs_and_executions
 from cluster.usecases.jobs import require_job
 
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
     from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRequest:
+    """A request to run a job by hand: a unique id, the same whenever it is repeated.
+
+    `reserved_due_ms` is the due time under which an earlier try may have done it. `waits`: under `overlap: skip` the run
+    waits for the end of the run before it instead of being skipped.
+    """
+
+    id: str
+    reserved_due_ms: int | None = None
+    waits: bool = False
 
 
 def new_batch_id() -> str:
@@ -34,37 +47,57 @@ async def trigger(
     job_id: str,
     now_ms: int,
     *,
-    reserved_due_ms: int | None = None,
+    request: TriggerRequest | None = None,
     on_due_moved: Callable[[int], Awaitable[None]] | None = None,
 ) -> str:
     """Run the job once, now, whatever its schedule is. Returns the id of the execution.
 
-    `reserved_due_ms` is the due time under which an earlier request may have done this. `on_due_moved` is called before
-    another due time than `trigger_due_ms(now_ms)` is taken.
+    `request`: who asks; None: a request that is never repeated. `on_due_moved` is called before another due time is
+    taken than `trigger_due_ms(now_ms)`, or than the one that is reserved.
     """
     job = require_job(await jobs.get(db, job_id), job_id)
     patient = _with_api_deadline(db)
-    due_ms = trigger_due_ms(now_ms) if reserved_due_ms is None else reserved_due_ms
+    request = request or TriggerRequest(uuid.uuid4().hex)
+    due_ms = trigger_due_ms(now_ms) if request.reserved_due_ms is None else request.reserved_due_ms
     while True:
-        execution = _triggered(job, due_ms)
-        batch = make_batch([execution], DUE_NOW)
-        final = await jobs_and_executions.is_final(db, execution.id)
-        if reserved_due_ms is not None:
-            if not final:
-                await insert_owed(patient, [execution], [batch], new_batch_id)
+        execution = replace(_triggered(job, due_ms), request_id=request.id, waits=request.waits)
+        if await _owe_triggered(patient, execution):
             return execution.id
-        if not final and not await executions.insert(patient, [execution]):
-            break
         due_ms = trigger_due_ms(due_ms + 1)
         if on_due_moved is not None:
             await on_due_moved(due_ms)
-    # A crash here leaves an execution whose batch does not exist: the sweep makes the batch within a minute.
-    await batches.insert(patient, [batch])
-    return execution.id
 
 
-async def replay(db: Database, execution_id: str, now_ms: int, retention_days: float) -> None:
-    """Send a failed or dead execution again, under its id, with new attempts. Safe to repeat.
+async def _owe_triggered(db: Database, execution: Execution) -> bool:
+    """Have this run sent. Safe to repeat. False: another request has this millisecond.
+
+    First the execution is inserted, then history is asked. An earlier run under the same id is recorded in history before
+    it leaves `executions`. So if the insert met nothing, and history knows nothing, there was none; to ask first would
+    miss a run that ends in between, and the insert would then be taken for that run and never be sent.
+    """
+    existed = bool(await executions.insert(db, [execution]))
+    if existed:
+        owed = (await executions.owed(db, [execution.id])).get(execution.id)
+        if owed is not None:
+            if owed.request_id != execution.request_id:
+                return False
+            await repair_batches(db, [owed])  # an earlier try may have died before it inserted the batch
+            return True
+    recorded = await jobs_and_executions.recorded_request(db, execution.id)
+    if recorded is None:
+        if existed:  # it is unreadable: a node will record it as dead
+            return False
+        # A crash here leaves an execution whose batch does not exist: the sweep makes the batch within a minute.
+        await batches.insert(db, [make_batch([execution], DUE_NOW)])
+        return True
+    if not existed:
+        # It has no batch, so no node holds it. If the sweep has just made one, the claim finds the record and removes it.
+        await executions.delete_unclaimed(db, execution)
+    return recorded.request_id == execution.request_id
+
+
+async def replay(db: Database, execution_id: str, now_ms: int, retention_days: float, *, waits: bool = False) -> None:
+    """Send a failed or dead execution again, under its id, with new attempts. Safe to repeat. `waits`: as of a trigger.
 
     First its leftovers in `executions` are deleted. Then history says that it is reopened, so that the workers let it
     through; then it is owed; then its batch exists. After a crash in between, the same request completes the rest.
@@ -82,7 +115,12 @@ async def replay(db: Database, execution_id: str, now_ms: int, retention_days: f
     if not await history.reopen(db, execution_id, now_ms, job.definition.retention_days or retention_days):
         raise Conflict(f"the execution is {view.state}: only failed and dead executions can be replayed")
     execution = replace(
-        _triggered(job, view.due_ms), id=execution_id, send_ms=now_ms, state=State.RETRYING, replayed_ms=now_ms
+        _triggered(job, view.due_ms),
+        id=execution_id,
+        send_ms=now_ms,
+        state=State.RETRYING,
+        replayed_ms=now_ms,
+        waits=waits,
     )
     await insert_owed(patient, [execution], [make_batch([execution], DUE_NOW)], new_batch_id)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.core.errors import InvalidInput
-from cluster.core.job import changes
+from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
 from cluster.store import jobs
 from cluster.usecases.jobs import (
@@ -60,7 +60,8 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
         old = stored.get(job_id)
         try:
             await require_alert_channels(db, line.wanted.alert_channels)
-            change = changes.define(old, job_id, line.wanted.resolve(stored_secrets(old)), new_stamp(now_ms))
+            definition = line.wanted.resolve(stored_secrets(old))
+            change = define_in_state(old, job_id, definition, new_stamp(now_ms), line.wanted.state)
         except InvalidInput as exc:
             refused.append((line, exc))
             continue

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cluster.core.errors import CallerError, Conflict, Fault, InvalidInput, NotFound, PreconditionFailed
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
+from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
 from cluster.store import channels, jobs, meta
 
@@ -82,7 +83,7 @@ async def put(
     """Create or replace the job. Returns it, and whether it was created."""
 
     def decide(old: StoredJob | None, stamp: ChangeStamp) -> JobChange | None:
-        return changes.define(old, job_id, wanted.resolve(stored_secrets(old)), stamp)
+        return define_in_state(old, job_id, wanted.resolve(stored_secrets(old)), stamp, wanted.state)
 
     await require_alert_channels(db, wanted.alert_channels)
     before, after = await change_job(db, job_id, decide, now_ms, precondition)
@@ -107,7 +108,8 @@ async def patch(
 
     def decide(old: StoredJob | None, stamp: ChangeStamp) -> JobChange | None:
         job = require_job(old, job_id)
-        return changes.define(job, job_id, revise(job.definition).resolve(stored_secrets(job)), stamp)
+        wanted = revise(job.definition)
+        return define_in_state(job, job_id, wanted.resolve(stored_secrets(job)), stamp, wanted.state)
 
     return (await change_job(db, job_id, decide, now_ms, precondition))[1]
 

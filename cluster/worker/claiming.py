@@ -159,7 +159,8 @@ class Claiming:
     def blocked_hosts(self) -> tuple[str, ...]:
         """Hosts for which this node should claim nothing more now: no slot, an open breaker, or executions that wait."""
         context = self._context
-        waited_for = self._dispatcher.host_queues.hosts()
+        lottery = self._dispatcher.lottery
+        waited_for = [h for h in self._dispatcher.host_queues.hosts() if not lottery.wants_others(h)]
         return tuple({*context.slots.full_hosts(), *context.breakers.hosts_blocked(), *waited_for})
 
     def _has_room(self) -> bool:

@@ -13,6 +13,7 @@ import structlog
 
 from cluster.core.execution.model import Attempt
 from cluster.core.execution.outcome import max_age_reason, next_attempt_number, planned_ms
+from cluster.core.execution.verdict import round_up_to_grain
 from cluster.core.lifecycle import Event
 from cluster.core.limits.circuit_breaker import Admission
 from cluster.worker.host_queues import HostQueues
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+OVERLAP_WAIT_MS = 500
+"""After so long, an execution that waits for the end of the run before it looks again."""
 STALE_SECONDS = 1.0
 """A job read longer ago than this is read again before its execution is sent."""
 
@@ -113,7 +116,8 @@ class Dispatcher:
         reply = None
         try:
             if job.overlap_skip and not await acquire_exclusive(self._db, execution):
-                self._drop(ready, "the run before it had not ended", Event.SKIP, WATCH_FAILURES)
+                again_ms = round_up_to_grain(self._clock.now_ms() + OVERLAP_WAIT_MS) if execution.waits else None
+                self._drop(ready, "the run before it had not ended", Event.SKIP, WATCH_FAILURES, again_ms)
                 return
             # Nothing is awaited between this and the request: to get here may have taken longer than the lease.
             if self._unsent.drop_if_lapsed(held):
@@ -125,7 +129,7 @@ class Dispatcher:
                 self._drop(ready, too_old, Event.EXHAUST, job.watch)
                 return
             reply = await self._sender.send(ready.request)
-            self._breakers.record_attempt(job.host, reply.status, reply.error)
+            self._breakers.record_attempt(job.host, job.id, reply.status, reply.error)
             result = self._result(ready, sent_ms, reply)
             held.finish(execution.id)
             self._records.add(result)
@@ -164,8 +168,10 @@ class Dispatcher:
             permit=ready.permit,
         )
 
-    def _drop(self, ready: ReadyExecution, reason: str, event: Event, watch: ResultWatch | None) -> None:
-        """An execution has its slot, and maybe its permit, but must not be sent."""
+    def _drop(
+        self, ready: ReadyExecution, reason: str, event: Event, watch: ResultWatch | None, again_ms: int | None = None
+    ) -> None:
+        """An execution has its slot, and maybe its permit, but must not be sent, or not before `again_ms`."""
         dropped = DroppedExecution(
             held=ready.held,
             execution=ready.execution,
@@ -173,6 +179,7 @@ class Dispatcher:
             event=event,
             retention_days=ready.job.retention_days,
             watch=watch,
+            again_ms=again_ms,
         )
         ready.held.finish(ready.execution.id)
         self.limit_queues.return_permit(ready)

@@ -10,7 +10,7 @@ from cluster.core.limits.circuit_breaker import Admission
 from cluster.worker.model import deferrals_by_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from cluster.worker.context import WorkerContext
     from cluster.worker.model import Deferral, ReadyExecution
@@ -41,10 +41,19 @@ class HostQueues:
         ready.begin_waiting(self._clock.monotonic())
         self._queues.setdefault(ready.job.host, deque()).append(ready)
 
-    def draw(self, host: str) -> ReadyExecution | None:
-        """Take out one of those that wait for this host, by chance; None if there is none any more."""
+    def draw(self, host: str, failed_jobs: Sequence[str] = (), *, others_only: bool = False) -> ReadyExecution | None:
+        """Take out one of those that wait for this host, by chance; None if there is none any more.
+
+        Jobs in `failed_jobs` stand behind all others, the one that failed last at the very end; with `others_only` that
+        one is not taken.
+        """
         queue = [r for r in self._queues.pop(host, ()) if r.execution.id in r.held.waiting]
-        drawn = queue.pop(random.randrange(len(queue))) if queue else None  # noqa: S311 - no secret depends on it
+        places = {job_id: place for place, job_id in enumerate(failed_jobs)}
+        first = min((places.get(r.execution.job_id, -1) for r in queue), default=-1)
+        drawn = None
+        if queue and not (others_only and failed_jobs and first == len(failed_jobs) - 1):
+            suited = [i for i, r in enumerate(queue) if places.get(r.execution.job_id, -1) == first]
+            drawn = queue.pop(random.choice(suited))  # noqa: S311 - no secret depends on it
         if queue:
             self._queues[host] = deque(queue)
         return drawn

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from cluster.core.histogram import Histogram
 from cluster.worker.failure_digest import FailureDigest
-from cluster.worker.model import FinishedRequest
+from cluster.worker.model import DroppedExecution, FinishedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.core.execution.model import Ending, Rescheduled
-    from cluster.worker.model import DroppedExecution
 
 
 class WorkerStats:
@@ -38,7 +37,8 @@ class WorkerStats:
         """These results were recorded: these executions are final, those are retried."""
         for e in final:
             self.counters[e.state.value] += 1
-        self.counters["retried"] += len(retried)
+        waiting = sum(isinstance(r, DroppedExecution) and r.again_ms is not None for r in results)
+        self.counters["retried"] += len(retried) - waiting
         for r in results:
             if isinstance(r, FinishedRequest):
                 self.counters["attempts"] += 1

@@ -101,3 +101,5 @@ class DroppedExecution:
     event: Event = Event.CANCEL
     retention_days: float | None = None
     watch: ResultWatch | None = WATCH_FAILURES
+    again_ms: int | None = None
+    """It has not ended: it is to be sent at this instant (cluster time) instead."""

@@ -1,7 +1,7 @@
-"""Probes: when a host may be tried again, chance decides which execution that waits for it goes first.
+"""Probes: when a host may be tried again, one execution that waits for it goes first, by chance.
 
-Were it always the first one, it would be the same one each time, and one job whose own endpoint fails would keep the
-host closed for all other jobs.
+A job whose probe failed, or hangs, stands behind all other jobs. Otherwise one job whose own endpoint fails would keep the
+host closed for them.
 """
 
 from __future__ import annotations
@@ -50,10 +50,16 @@ class ProbeLottery:
         self._drawing: set[str] = set()
         self._drawn: dict[str, str] = {}
         """By host, the execution that is to be its probe."""
+        self._unsuited: set[str] = set()
+        """Hosts for which nothing waits here but executions of the job that failed last."""
 
     def is_drawing(self, host: str) -> bool:
         """Whether a draw for this host is under way: executions that wait for it must stay."""
         return host in self._drawing
+
+    def wants_others(self, host: str) -> bool:
+        """Whether this node should claim more for this host although something waits for it: it needs another job."""
+        return host in self._unsuited and self._breakers.waits_for_others(host)
 
     def is_drawn(self, ready: ReadyExecution) -> bool:
         """Whether this execution is to be the probe of its host."""
@@ -84,8 +90,13 @@ class ProbeLottery:
     async def _draw(self, host: str) -> None:
         await asyncio.sleep(DRAW_SECONDS)
         self._drawing.discard(host)
-        ready = self._host_queues.draw(host)
-        if ready is not None:
+        ready = self._host_queues.draw(
+            host, self._breakers.failed_jobs(host), others_only=self._breakers.waits_for_others(host)
+        )
+        if ready is None:
+            self._unsuited.add(host)
+        else:
+            self._unsuited.discard(host)
             # It goes the way of all others: its job may have to be read again, and its limit has to let it through. If
             # it does not get to be sent, the next execution for this host has another one drawn.
             self._drawn[host] = ready.execution.id
@@ -95,7 +106,7 @@ class ProbeLottery:
     async def _probe(self, ready: ReadyExecution) -> None:
         won = None
         try:
-            won = await self._breakers.acquire_probe(ready.job.host, ready.job.target.timeout_seconds)
+            won = await self._breakers.acquire_probe(ready.job.host, ready.job.id, ready.job.target.timeout_seconds)
         except StoreError as exc:
             log.warning("probe_unavailable", host=ready.job.host, error=str(exc))
         held = ready.held

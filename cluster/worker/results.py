@@ -187,6 +187,8 @@ class Results:
         now = self._clock.now_ms()
         execution = result.execution
         if isinstance(result, DroppedExecution):
+            if result.again_ms is not None:
+                return Rescheduled(execution, execution.attempts, result.again_ms), None
             state = next_state(execution.state, result.event)
             ending = Ending(
                 execution=execution, state=state, ended_ms=now, attempts=execution.attempts, reason=result.reason

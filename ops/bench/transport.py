@@ -1,4 +1,4 @@
-"""The CPU cost of one POST: the sender of Horae, its parts, and httpx for comparison.
+"""The CPU cost of one POST: the sender of Horae, the smallest client that can be written, and others for comparison.
 
     python -m ops.bench.transport [--requests 20000] [--in-flight 64] [--rounds 5]
 
@@ -24,9 +24,10 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import aiohttp
+import httptools
 import httpx
 import uvloop
 
@@ -34,10 +35,12 @@ from cluster.core.execution.model import Execution, Job, Target
 from cluster.core.lifecycle import JobState
 from cluster.outbound.headers import delivery_headers
 from cluster.outbound.sender import Sender
-from cluster.outbound.transport import AiohttpTransport
+from cluster.outbound.transport import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from cluster.outbound.messages import PreparedRequest
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
@@ -111,11 +114,66 @@ def delivery_headers_of(job: Job, n: int) -> list[tuple[str, str]]:
     return delivery_headers(execution(n), job, 1, 1, TRACE, 0)
 
 
+class Floor(asyncio.Protocol):
+    """The smallest client: writes bytes that were made before, and reads the status of the answer. It trusts its target."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.WriteTransport | None = None
+        self._answer: asyncio.Future[int] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self._answer.set_result(self._parser.get_status_code())
+
+    def post(self, wire: bytes) -> asyncio.Future[int]:
+        """Write one request."""
+        self._answer = self._loop.create_future()
+        cast("asyncio.WriteTransport", self._transport).write(wire)
+        return self._answer
+
+    def close(self) -> None:
+        """Close the connection."""
+        cast("asyncio.WriteTransport", self._transport).abort()
+
+
+@contextlib.asynccontextmanager
+async def floor(sender: Sender, job: Job, in_flight: int) -> AsyncIterator[Callable[[int], Awaitable[int | None]]]:
+    """The smallest client, with as many connections as requests are in flight and the bytes of one request of Horae."""
+    request = sender.prepare(job.target, delivery_headers_of(job, 1))
+    wire = cast("PreparedRequest", request).wire or b""
+    loop = asyncio.get_running_loop()
+    host, port = request.url.host, request.url.port or 80
+    free = [(await loop.create_connection(Floor, host, port))[1] for _ in range(in_flight)]
+    every = list(free)
+
+    async def smallest(_: int) -> int | None:
+        connection = free.pop()
+        status = await connection.post(wire)
+        free.append(connection)
+        return status
+
+    try:
+        yield smallest
+    finally:
+        for connection in every:
+            connection.close()
+
+
 @contextlib.asynccontextmanager
 async def senders(url: str, in_flight: int) -> AsyncIterator[dict[str, Callable[[int], Awaitable[int | None]]]]:
     """Each way to send the n-th request; every one returns the status."""
     job = job_for(url)
-    ours = AiohttpTransport(LOOPBACK)
+    ours = HttpTransport(LOOPBACK)
     sender = Sender(ours)
     limits = httpx.Limits(max_connections=max(in_flight, 100), max_keepalive_connections=max(in_flight, 100))
     stock = httpx.AsyncClient(trust_env=False, limits=limits, timeout=30)
@@ -142,12 +200,14 @@ async def senders(url: str, in_flight: int) -> AsyncIterator[dict[str, Callable[
         return response.status_code
 
     try:
-        yield {
-            "Horae, headers to reply": whole,
-            "bare aiohttp.ClientSession": session,
-            "stock httpx transport": transport,
-            "stock httpx.AsyncClient": client,
-        }
+        async with floor(sender, job, in_flight) as smallest:
+            yield {
+                "the floor: smallest client": smallest,
+                "Horae, headers to reply": whole,
+                "bare aiohttp.ClientSession": session,
+                "stock httpx transport": transport,
+                "stock httpx.AsyncClient": client,
+            }
     finally:
         await sender.aclose()
         await bare.close()
@@ -175,7 +235,7 @@ async def cost(send: Callable[[int], Awaitable[int | None]], requests: int, in_f
 def preparing(url: str, times: int = 20_000) -> tuple[float, float]:
     """Microseconds of CPU for building the headers, and for `Sender.prepare`, without sending."""
     job = job_for(url)
-    sender = Sender(AiohttpTransport(LOOPBACK))
+    sender = Sender(HttpTransport(LOOPBACK))
     executions = [execution(n) for n in range(times)]
     cpu = time.process_time()
     headers = [delivery_headers(e, job, 1, 1, TRACE, 0) for e in executions]

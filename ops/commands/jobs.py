@@ -11,7 +11,10 @@ from urllib.parse import quote
 import click
 import orjson
 
-from ops.commands.jobs_apply import definition, make_plan, plan_lines, read_jobs
+from cluster.core.documents import strict_json
+from cluster.core.documents.json_source import JsonText, keep_body
+from cluster.core.errors import CallerError
+from ops.commands.jobs_apply import ApplyPlan, export_line, make_plan, plan_lines, read_jobs
 from ops.support.client import Client, Refused
 from ops.support.output import print_json, print_table
 
@@ -75,21 +78,23 @@ def create_command(context: click.Context, /, as_json: bool, **options: Any) -> 
     job: dict[str, Any] = {}
     if options["file"] is not None:
         try:
-            job = orjson.loads(options["file"].read())
-        except orjson.JSONDecodeError as exc:
+            raw = options["file"].read()
+            job = strict_json.loads(raw)
+        except CallerError as exc:
             raise click.BadParameter(f"must contain JSON: {exc}", param_hint="--file") from exc
         if not isinstance(job, dict):
             raise click.BadParameter("must contain one JSON object", param_hint="--file")
+        job = keep_body(raw, job)
     for option, name in (("job_id", "jobId"), ("schedule", "schedule"), ("target", "api")):
         if options[option] is not None:
             job[name] = options[option]
     if options["body"] is not None:
-        job["body"] = _value(options["body"])
+        job["body"] = _body(options["body"])
     for text in options["fields"]:
         name, separator, value = text.partition("=")
         if not separator:
             raise click.BadParameter(f"'{text}' must be field=value", param_hint="--set")
-        job[name] = _value(value)
+        job[name] = _body(value) if name == "body" else _value(value)
     # The same command again, after a time-out, must not make a second job.
     headers = {"Idempotency-Key": uuid.uuid4().hex}
     created = _client(context).call("POST", "/jobs", job, headers=headers)
@@ -105,6 +110,15 @@ def _value(text: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
+
+
+def _body(text: str) -> Any:
+    """The body in an option: JSON with the bytes that were given, or the text itself if it is not JSON."""
+    try:
+        value = strict_json.loads(text.encode())
+    except CallerError:
+        return text
+    return value if value is None or isinstance(value, str) else JsonText(text.strip().encode())
 
 
 def _control_command(name: str, text: str) -> None:
@@ -141,7 +155,7 @@ def export_command(context: click.Context, tag: str | None) -> None:
     """Print all jobs as NDJSON for `import` and `apply`: the fields that differ from the defaults, without secrets."""
     jobs = sorted(_client(context).jobs(tag=tag), key=lambda j: str(j["jobId"]))
     for job in jobs:
-        click.echo(orjson.dumps(definition(job)).decode())
+        click.echo(export_line(job))
 
 
 @jobs_group.command("apply")
@@ -149,11 +163,14 @@ def export_command(context: click.Context, tag: str | None) -> None:
 @click.option("--tag", help="Compare and delete only jobs with this tag.")
 @click.option("--prune", is_flag=True, help="Delete jobs that are not in the files.")
 @click.option("--dry-run", is_flag=True, help="Show the changes and make none. Exit status 1 if there are changes.")
-@click.option("--yes", is_flag=True, help="Delete without asking.")
+@click.option("--yes", is_flag=True, help="Delete without asking. Needed without a terminal, or for more than half.")
+@click.option("--allow-empty", is_flag=True, help="Accept files that contain no job.")
 @click.pass_context
 def apply_command(context: click.Context, /, files: tuple[Path, ...], tag: str | None, **flags: bool) -> None:
     """Create, change and (with --prune) delete jobs so that they match FILES (JSON or NDJSON). Shows the changes first."""
     wanted = read_jobs(files)
+    if not wanted and not flags["allow_empty"]:
+        raise click.UsageError("the files contain no job: check them, or add --allow-empty if that is what you want")
     if tag is not None:
         untagged = [j["jobId"] for j in wanted if tag not in (j.get("tags") or [])]
         if untagged:
@@ -161,19 +178,35 @@ def apply_command(context: click.Context, /, files: tuple[Path, ...], tag: str |
                 f"--tag {tag}: these jobs of the files do not have the tag: {', '.join(untagged[:10])}"
             )
     client = _client(context)
-    changes = make_plan(wanted, {j["jobId"]: j for j in client.jobs(tag=tag)}, prune=flags["prune"])
+    existing = {j["jobId"]: j for j in client.jobs(tag=tag)}
+    changes = make_plan(wanted, existing, prune=flags["prune"])
     for text in plan_lines(changes):
         click.echo(text)
     counts = f"{len(changes.create)} to create, {len(changes.change)} to change, {len(changes.delete)} to delete"
     click.echo(f"{counts}, {len(changes.unchanged)} unchanged")
     if flags["dry_run"]:
         sys.exit(0 if changes.empty else 1)
-    if changes.delete and not flags["yes"] and sys.stdin.isatty():
-        click.confirm(f"Delete {len(changes.delete)} job(s)?", abort=True)
+    if changes.delete and not flags["yes"]:
+        _confirm(changes, len(existing))
     for job in (*changes.create, *(job for job, _ in changes.change)):
         client.call("PUT", _path(job["jobId"]), job)
     for name in changes.delete:
         client.call("DELETE", _path(name))
+
+
+def is_asked() -> bool:
+    """Whether somebody sits at a terminal and can answer."""
+    return sys.stdin.isatty()
+
+
+def _confirm(changes: ApplyPlan, existing: int) -> None:
+    """Ask before jobs are deleted. Raises `UsageError` where nobody can be asked, and for more than half of the jobs."""
+    count = len(changes.delete)
+    if count * 2 > existing:
+        raise click.UsageError(f"this would delete {count} of {existing} jobs: check the files, then add --yes")
+    if not is_asked():
+        raise click.UsageError(f"this would delete {count} job(s), and there is no terminal to ask: add --yes")
+    click.confirm(f"Delete {count} job(s)?", abort=True)
 
 
 @jobs_group.command("list")

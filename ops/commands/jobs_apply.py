@@ -9,9 +9,12 @@ import click
 import orjson
 
 from cluster.core import instants
+from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.base import to_camel
 from cluster.core.documents.job import JobSpec
+from cluster.core.documents.json_source import JsonText, fragment
 from cluster.core.documents.retry import RetrySpec
+from cluster.core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,30 +60,60 @@ def read_jobs(files: Iterable[Path]) -> list[Job]:
 
 def _values(file: Path, raw: bytes) -> list[tuple[str, Job]]:
     try:
-        value = orjson.loads(raw)
-        values = [(str(file), v) for v in (value if isinstance(value, list) else [value])]
-    except orjson.JSONDecodeError:
-        values = []
-        for number, line in enumerate(raw.split(b"\n"), 1):
-            if line.strip():
-                try:
-                    values.append((f"{file}:{number}", orjson.loads(line)))
-                except orjson.JSONDecodeError as exc:
-                    raise click.UsageError(f"{file}:{number}: neither JSON nor NDJSON: {exc}") from exc
-    for where, v in values:
-        if not isinstance(v, dict):
-            raise click.UsageError(f"{where}: a job must be a JSON object")
+        return [(str(file), _job(str(file), text, value)) for text, value in _split(raw)]
+    except strict_json.NotJson:
+        pass
+    except InvalidInput as exc:
+        raise click.UsageError(f"{file}: {exc.faults[0].message}") from exc
+    values = []
+    for number, line in enumerate(raw.split(b"\n"), 1):
+        where = f"{file}:{number}"
+        if line.strip():
+            try:
+                values.append((where, _job(where, line, strict_json.loads(line))))
+            except strict_json.NotJson as exc:
+                raise click.UsageError(f"{where}: neither JSON nor NDJSON: {exc}") from exc
+            except InvalidInput as exc:
+                raise click.UsageError(f"{where}: {exc.faults[0].message}") from exc
     return values
 
 
+def _split(raw: bytes) -> list[tuple[bytes, Any]]:
+    """The JSON value in a file, or the elements of its array, each with its source. Raises `NotJson`, `InvalidInput`."""
+    value = strict_json.loads(raw)
+    if not isinstance(value, list):
+        return [(raw, value)]
+    return list(zip(json_source.elements(raw), value, strict=True))
+
+
+def _job(where: str, raw: bytes, value: Any) -> Job:
+    if not isinstance(value, dict):
+        raise click.UsageError(f"{where}: a job must be a JSON object")
+    return json_source.keep_body(raw, value)
+
+
 def definition(job: Job) -> Job:
-    """The definition within a job of the API, without fields that have their default value."""
+    """The definition within a job of the API, without fields that have their default value.
+
+    The state is part of it, unless the job is completed: that follows from its schedule.
+    """
     defined = {}
     for name, shown_value in job.items():
+        if name == "state" and shown_value == "completed":
+            continue
         value = _instant(shown_value) if name in ("startAt", "endAt") else shown_value
         if name in FIELDS and name != "type" and not (name in DEFAULTS and value == DEFAULTS[name]):
             defined[name] = value
     return {"jobId": job["jobId"], **defined}
+
+
+def export_line(job: Job) -> str:
+    """The definition within a job of the API as one line. A body with line breaks stands in a string, byte for byte."""
+    defined = definition(job)
+    body = defined.get("body")
+    if isinstance(body, JsonText) and b"\n" in body.text:
+        defined |= {"bodyType": "json", "body": body.text.decode()}
+    return orjson.dumps(defined, fragment).decode()
 
 
 def make_plan(wanted: Iterable[Job], existing: dict[str, Job], *, prune: bool) -> ApplyPlan:
@@ -104,11 +137,15 @@ def make_plan(wanted: Iterable[Job], existing: dict[str, Job], *, prune: bool) -
 
 
 def _complete(job: Job) -> Job:
-    """The job with all fields of `retry`, as the API shows it."""
-    retry = job.get("retry")
-    if not isinstance(retry, dict):
-        return job
-    return {**job, "retry": {**RETRY, **retry}}
+    """The job with all fields of `retry`, and with its body as JSON, as the API shows it."""
+    retry, body = job.get("retry"), job.get("body")
+    if isinstance(retry, dict):
+        job = {**job, "retry": {**RETRY, **retry}}
+    if job.get("bodyType") == "json":
+        job = {name: value for name, value in job.items() if name != "bodyType"}
+        if isinstance(body, str):
+            job["body"] = JsonText(body.strip(" \t\r\n").encode())
+    return job
 
 
 def _instant(value: Any) -> Any:
@@ -120,13 +157,18 @@ def _instant(value: Any) -> Any:
 
 
 def _differing(before: Job, new: Job) -> dict[str, tuple[Any, Any]]:
-    names = [n for n in dict.fromkeys([*before, *new]) if n not in ("signingSecret", "previousSigningSecret", "type")]
+    # A job of the files without a state stays as it is; so does a job that is completed.
+    ignored = {"signingSecret", "previousSigningSecret", "type"} | ({"state"} - (before.keys() & new.keys()))
+    names = [n for n in dict.fromkeys([*before, *new]) if n not in ignored]
     return {n: (before.get(n), new.get(n)) for n in names if before.get(n) != new.get(n)}
 
 
 def plan_lines(plan: ApplyPlan) -> list[str]:
     """The changes as lines of text."""
-    lines = [f"+ {j['jobId']}  {j.get('schedule')}  {j.get('api')}" for j in plan.create]
+    lines = [
+        f"+ {j['jobId']}  {j.get('schedule')}  {j.get('api')}" + ("  (paused)" if j.get("state") == "paused" else "")
+        for j in plan.create
+    ]
     for job, differing in plan.change:
         lines.append(f"~ {job['jobId']}")
         lines += [f"    {n}: {_short(before)} -> {_short(new)}" for n, (before, new) in differing.items()]
@@ -135,5 +177,5 @@ def plan_lines(plan: ApplyPlan) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = orjson.dumps(value).decode()
+    text = orjson.dumps(value, fragment).decode()
     return text if len(text) <= 80 else text[:77] + "..."

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-MONGOD, HORAE, SETUP = 999, 10_001, 10_002
-"""User ids in the containers: of MongoDB's image, of Horae's image, and of the latter while it sets up the replica set."""
+MONGOD, HORAE, SETUP, GRAFANA = 999, 10_001, 10_002, 472
+"""User ids in the containers: of MongoDB's image, of Horae's image, of the latter while it sets up the replica set, and
+of Grafana's image.
+"""
 
 SET = "rs0"
 YEARS = 10
@@ -38,7 +40,7 @@ def make_secrets(directory: Path, members: Sequence[str], db_name: str) -> list[
     """Write the missing files and return their names. `members` are `host:port`, as clients reach them.
 
     Files: ca.pem and mongo.pem (certificate and key of every member), mongo-key (authenticates members to each other),
-    root-password, horae-password; and for the nodes: mongodb-uri, secret-key, api-keys.
+    root-password, horae-password; for the nodes: mongodb-uri, secret-key, api-keys; grafana-password.
     """
     directory.mkdir(parents=True, exist_ok=True)
     created: list[str] = []
@@ -71,6 +73,7 @@ def make_secrets(directory: Path, members: Sequence[str], db_name: str) -> list[
     password = quote((directory / "horae-password").read_text().strip(), safe="")
     keep("mongodb-uri", _uri(members, directory, f"horae:{password}@", db_name), HORAE)
     keep("secret-key", base64.b64encode(os.urandom(32)).decode(), HORAE)
+    keep("grafana-password", secrets.token_hex(24), GRAFANA)
     keep("api-keys", f"admin:{secrets.token_hex(24)}:admin", HORAE)
     return created
 

@@ -32,6 +32,9 @@ READY_SECONDS = 60
 STOP_SECONDS = 13
 """More than the shutdown of a node takes; all processes end within 15 s after Ctrl-C."""
 
+LOOPBACK = "127.0.0.0/8,::1/128"
+"""Where sample jobs may go although it is not public: `localhost` may be either."""
+
 console = Console(highlight=False)
 
 
@@ -48,12 +51,13 @@ class Demo:
 
     def start(self) -> None:
         """Start receiver and nodes."""
-        self._logs.mkdir(parents=True, exist_ok=True)
+        Path(self._settings.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._logs.mkdir(mode=0o700, exist_ok=True)
         self._run("receiver", "receiver", "--port", str(self._receiver_port))
         self._run("serve", "serve", "--port", str(self._settings.port), "--nodes", str(self._settings.nodes))
 
     def _run(self, name: str, *arguments: str) -> None:
-        environment = with_parent({"HORAE_ALLOWED_NETWORKS": "127.0.0.0/8", **os.environ})
+        environment = with_parent({"HORAE_ALLOWED_NETWORKS": LOOPBACK, **os.environ})
         with (self._logs / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ops", *arguments],

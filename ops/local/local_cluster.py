@@ -169,7 +169,7 @@ class LocalCluster:
 
     def _horae(self, name: str, stage: int, port: int, *arguments: str) -> None:
         environment = {
-            "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
             "HORAE_SECRET_KEY": base64.b64encode(embedded_secret_key(self._directory)).decode(),
             **os.environ,
             "HOST": "127.0.0.1",

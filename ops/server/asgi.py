@@ -15,7 +15,7 @@ from api.http.request_metrics import RequestMetrics
 from cluster.node import Node, NodeSettings
 from cluster.outbound.mail import MailServer
 from cluster.outbound.sender import Sender
-from cluster.outbound.transport import AiohttpTransport
+from cluster.outbound.transport import HttpTransport
 from config import logs
 from config.gunicorn import SHUTDOWN_SECONDS
 from ops.server import header_timeout
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from config.settings import Settings
+    from ops.server.ended_workers import EndedWorkers
     from ops.server.shared_slots import SharedSlots
     from ops.server.tracing import Tracing
 
@@ -48,13 +49,20 @@ def mail_server(settings: Settings) -> MailServer | None:
         security=settings.smtp_security,
         user=settings.smtp_user,
         password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        domains=settings.allowed_mail_domains,
     )
 
 
 class Application:
     """The ASGI callable of one node."""
 
-    def __init__(self, settings: Settings, mongodb_uri: str, shared_slots: SharedSlots | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        mongodb_uri: str,
+        shared_slots: SharedSlots | None = None,
+        ended_workers: EndedWorkers | None = None,
+    ) -> None:
         logs.configure_logging(settings.log_format)
         self._settings = settings
         self._tracing: Tracing | None = None
@@ -69,11 +77,13 @@ class Application:
                 shutdown_seconds=SHUTDOWN_SECONDS,
                 secret_keys=settings.secret_keys,
             ),
-            Sender(AiohttpTransport(settings.allowed_networks), mail=mail_server(settings)),
+            Sender(HttpTransport(settings.allowed_networks), mail=mail_server(settings)),
             self._begin_trace,
+            None if ended_workers is None else ended_workers.reader(),
         )
         structlog.contextvars.bind_contextvars(node=self.node.id)  # on every line of this process
         metering = RequestMetrics(self.node.clock.monotonic)
+        self._ended_workers = ended_workers
         self.metrics_exchange = MetricsExchange(self.node, metering, shared_slots)
         self._publishing: asyncio.Task[None] | None = None
         self._api = create_app(self.node, settings, metering, self.metrics_exchange.worker_readings)
@@ -101,6 +111,12 @@ class Application:
                     self._publishing.cancel()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    def use_slot(self, slot: int | None) -> None:
+        """The slot of this worker in the memory that it shares with its parent and its siblings."""
+        self.metrics_exchange.use_slot(slot)
+        if self._ended_workers is not None and slot is not None:
+            self._ended_workers.introduce(slot, os.getpid(), self.node.id)
 
     def _begin_trace(self, node: str) -> Tracing | None:
         self._tracing = start_tracing(self._settings, node)
@@ -137,7 +153,7 @@ def prepare_worker(worker: Any, slot: int | None) -> None:
     """
     header_timeout.install()
     application: Application = worker.asgi
-    application.metrics_exchange.use_slot(slot)
+    application.use_slot(slot)
 
     def terminate() -> None:
         worker.handle_exit_signal()

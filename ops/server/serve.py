@@ -25,6 +25,7 @@ from cluster.store.mongo.schema import STANDALONE_PROBLEM, version_problem
 from config.gunicorn import gunicorn_options
 from config.settings import SECRET_KEY_BYTES, is_loopback
 from ops.server import tracing
+from ops.server.ended_workers import EndedWorkers
 from ops.server.shared_slots import SharedSlots
 from ops.support.embedded_mongodb import EmbeddedMongod
 
@@ -185,6 +186,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
         self._settings = settings
         self._uri = uri
         self._shared_slots = SharedSlots(MAX_WORKERS)
+        self._ended_workers = EndedWorkers(MAX_WORKERS)
         self._slot_by_worker: dict[int, int | None] = {}
         """The slots of the workers, by gunicorn's number of the worker (`age`). Each worker inherits a copy."""
         super().__init__()
@@ -205,6 +207,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
         slot = self._slot_by_worker.pop(worker.age, None)
         if slot is not None:
             self._shared_slots.clear(slot)
+            self._ended_workers.note(slot, worker.pid)
 
     def _prepare_worker(self, worker: Any) -> None:
         """Runs in the worker."""
@@ -216,7 +219,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
         """Runs in each worker after the fork, so that no client or event loop is shared between processes."""
         from ops.server.asgi import Application
 
-        return Application(self._settings, self._uri, self._shared_slots)
+        return Application(self._settings, self._uri, self._shared_slots, self._ended_workers)
 
     def run(self) -> None:
         _Arbiter(self).run()

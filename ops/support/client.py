@@ -10,6 +10,8 @@ from urllib.parse import urlencode, urlsplit
 import click
 import orjson
 
+from cluster.core.documents import json_source
+from cluster.core.documents.json_source import fragment, keep_bodies
 from config.settings import load_settings
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """The JSON of the response, None for 204. Raises `Refused` or `Unreachable`."""
-        data = None if body is None else orjson.dumps(body)
+        data = None if body is None else orjson.dumps(body, default=fragment)
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         parameters = {k: v for k, v in (query or {}).items() if v is not None}
         target = path + ("?" + urlencode(parameters) if parameters else "")
@@ -73,16 +75,24 @@ class Client:
         return self._send("POST", path, file, {"Content-Type": kind, "Transfer-Encoding": "chunked"}, IMPORT_SECONDS)
 
     def jobs(self, **query: Any) -> Iterator[dict[str, Any]]:
-        """All jobs that match, page by page."""
+        """All jobs that match, page by page. A `body` of JSON is a `JsonText`: digits and blanks as they are stored."""
         cursor = None
         while True:
-            page = self.call("GET", "/jobs", query={**query, "limit": PAGE, "cursor": cursor})
-            yield from page["items"]
+            parameters = {k: v for k, v in query.items() if v is not None}
+            parameters |= {"limit": PAGE} if cursor is None else {"limit": PAGE, "cursor": cursor}
+            content, page = self._exchange("GET", "/jobs?" + urlencode(parameters), None, {}, TIMEOUT_SECONDS)
+            yield from keep_bodies(content, page)
             cursor = page["nextCursor"]
             if cursor is None:
                 return
 
     def _send(self, method: str, target: str, body: Any, headers: dict[str, str], timeout: float) -> Any:
+        return self._exchange(method, target, body, headers, timeout)[1]
+
+    def _exchange(
+        self, method: str, target: str, body: Any, headers: dict[str, str], timeout: float
+    ) -> tuple[bytes, Any]:
+        """The bytes of the response, and their JSON."""
         make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = make(self._parts.hostname or "", self._parts.port, timeout=timeout)
         key = os.environ.get("HORAE_API_KEY")
@@ -102,10 +112,10 @@ class Client:
         finally:
             connection.close()
         try:
-            value = orjson.loads(content) if content else None
-        except orjson.JSONDecodeError:
+            value = json_source.loads(content) if content else None
+        except ValueError:
             value = {"title": "The response is not JSON; check that this is the address of Horae"}
             status = max(status, 500)
         if status >= 400:
             raise Refused(status, value if isinstance(value, dict) else {})
-        return value
+        return content, value

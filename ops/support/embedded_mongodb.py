@@ -1,4 +1,7 @@
-"""The embedded MongoDB: a real mongod on loopback, as a replica set of one member, with its data in the data directory.
+"""The embedded MongoDB: a real mongod, as a replica set of one member, with its data in the data directory.
+
+It listens on a Unix socket alone, in a directory that only its user may enter. Where the directory's path is too long for
+a socket, it listens on loopback and asks for a password, which is in that directory.
 
 Each user process holds a shared lock on `users.lock`, and the last one to release it stops the server. If the process that
 started the server is killed, the next `serve` joins the running server and stops it when it exits. The server runs in a
@@ -25,13 +28,23 @@ from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 import structlog
-from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from cluster.core.errors import ConfigurationError
+from ops.support.server_address import (
+    PRIVATE,
+    ServerAddress,
+    answers,
+    fits_a_socket,
+    has_user,
+    kept_secret,
+    make_private,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pymongo import MongoClient
 
 log = structlog.get_logger()
 
@@ -88,11 +101,12 @@ class RunningMongod:
 
     pid: int
     port: int
+    address: ServerAddress
 
     @property
     def uri(self) -> str:
-        """The URI for clients."""
-        return f"mongodb://127.0.0.1:{self.port}/?replicaSet=horae&directConnection=false"
+        """The URI for clients, with the password if there is one."""
+        return f"{self.address.uri}?replicaSet=horae&authSource=admin"
 
 
 class EmbeddedMongod:
@@ -106,7 +120,7 @@ class EmbeddedMongod:
         """The server that runs on this directory now, or None."""
         try:
             recorded = json.loads((self._dir / "mongod.json").read_text())
-            state = RunningMongod(recorded["pid"], recorded["port"])
+            state = RunningMongod(recorded["pid"], recorded["port"], self._address(recorded["port"]))
         except (OSError, ValueError, KeyError):
             return None
         try:
@@ -118,12 +132,13 @@ class EmbeddedMongod:
 
     def acquire(self) -> RunningMongod:
         """Start the server, or join the running one. Raises `ConfigurationError` if that fails."""
-        self._dir.mkdir(parents=True, exist_ok=True)
+        self._dir.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        make_private(self._dir)
         with self._exclusive():
             state = self.running_server() or self._start()
             self._lock = (self._dir / "users.lock").open("a")
             fcntl.flock(self._lock, fcntl.LOCK_SH)
-        _make_primary(state.port)
+        _make_primary(state.address)
         return state
 
     def release(self) -> None:
@@ -161,7 +176,7 @@ class EmbeddedMongod:
                 except ConfigurationError as exc:
                     log.warning("embedded_mongod_restart_failed", error=str(exc))
                     continue
-            _make_primary(state.port)
+            _make_primary(state.address)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -172,13 +187,16 @@ class EmbeddedMongod:
 
     def _start(self) -> RunningMongod:
         port = self._port()
-        (self._dir / "data").mkdir(exist_ok=True)
-        command = [mongod_binary(), "--dbpath", str(self._dir / "data"), "--replSet", "horae"]
-        command += ["--port", str(port), "--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", str(CACHE_GB)]
+        make_private(self._dir / "data")
+        address = self._address(port)
+        command = [mongod_binary(), "--dbpath", str(self._dir / "data"), "--replSet", "horae", "--port", str(port)]
+        command += ["--wiredTigerCacheSizeGB", str(CACHE_GB), "--networkMessageCompressors", "disabled"]
         command += ["--logpath", str(self._dir / "mongod.log"), "--logappend", "--oplogSize", "512"]
-        command += ["--setParameter", "diagnosticDataCollectionEnabled=false", "--unixSocketPrefix", str(self._dir)]
-        if len(str(self._dir)) > 80:  # the longest path of a Unix socket is about 100 characters
-            command[-2:] = ["--nounixsocket"]
+        command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
+        if address.password is None:
+            command += ["--bind_ip", address.host, "--unixSocketPrefix", str(self._dir)]
+        else:
+            command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--auth", "--keyFile", str(self._dir / "key")]
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -187,7 +205,7 @@ class EmbeddedMongod:
             start_new_session=True,
         )
         deadline = time.monotonic() + START_SECONDS
-        while not _answers(port):
+        while not answers(address):
             if process.poll() is not None or time.monotonic() > deadline:
                 with suppress(ProcessLookupError):
                     process.kill()
@@ -195,7 +213,14 @@ class EmbeddedMongod:
             time.sleep(0.05)
         (self._dir / "mongod.json").write_text(json.dumps({"pid": process.pid, "port": port}))
         (self._dir / "port").write_text(str(port))
-        return RunningMongod(process.pid, port)
+        return RunningMongod(process.pid, port, address)
+
+    def _address(self, port: int) -> ServerAddress:
+        socket_path = str(self._dir / f"mongodb-{port}.sock")
+        if fits_a_socket(socket_path):
+            return ServerAddress(socket_path)
+        kept_secret(self._dir / "key")
+        return ServerAddress(f"127.0.0.1:{port}", kept_secret(self._dir / "password"))
 
     def _port(self) -> int:
         """The previous port if it is free, so that the address in the replica set's configuration stays valid.
@@ -212,30 +237,22 @@ class EmbeddedMongod:
         return free_port()
 
 
-def _direct(port: int) -> MongoClient[dict[str, Any]]:
-    return MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=1000, socketTimeoutMS=5000)
+def _make_primary(address: ServerAddress) -> None:
+    """Initiate the replica set, or update its address after a change, and wait until it accepts writes.
 
-
-def _answers(port: int) -> bool:
-    with _direct(port) as client:
-        try:
-            client.admin.command("ping")
-        except PyMongoError:
-            return False
-        return True
-
-
-def _make_primary(port: int) -> None:
-    """Initiate the replica set, or update its address after a change of port, and wait until it accepts writes."""
-    host = f"127.0.0.1:{port}"
+    A server with a password has no user at first: until it has one, it accepts connections of this machine without.
+    """
     deadline = time.monotonic() + START_SECONDS
-    with _direct(port) as client:
+    fresh = address.password is not None and not has_user(address)
+    with address.connect(anonymous=fresh) as client:
         while time.monotonic() < deadline:
             try:
                 hello = client.admin.command("hello")
                 if hello.get("isWritablePrimary"):
+                    if fresh:
+                        client.admin.command("createUser", "horae", pwd=address.password, roles=["root"])
                     return
-                _configure(client, host)
+                _configure(client, address.host)
             except OperationFailure as exc:
                 # 23: already initiated; 94: not yet initialised; 103, 109: a new configuration is being applied
                 if exc.code not in (23, 94, 103, 109):
@@ -255,7 +272,7 @@ def _configure(client: MongoClient[dict[str, Any]], host: str) -> None:
     try:
         config = client.admin.command("replSetGetConfig")["config"]
     except OperationFailure as exc:
-        if exc.code != 94:
+        if exc.code not in (13, 94):  # 13: there is no user yet, so only the next command is allowed
             raise
         settings = {"electionTimeoutMillis": 1000}
         client.admin.command("replSetInitiate", {"_id": "horae", "members": members, "settings": settings})

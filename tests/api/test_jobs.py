@@ -79,7 +79,7 @@ async def test_all_errors_of_a_job_are_reported_together(api: Api) -> None:
         "signingSecret": "short",
         "jobId": "a b",
         "shcedule": "x",
-        "state": "active",
+        "revision": 3,
     }
     refused = await api.call("POST", "/jobs", bad)
     assert refused.status_code == 422
@@ -101,7 +101,7 @@ async def test_all_errors_of_a_job_are_reported_together(api: Api) -> None:
         "signingSecret",
         "jobId",
         "shcedule",
-        "state",
+        "revision",
     }
     messages = {e["path"]: e["message"] for e in refused.json["errors"]}
     assert "did you mean schedule" in messages["shcedule"]

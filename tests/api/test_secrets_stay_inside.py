@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from tests.support.api_client import Api
 
 SIGNING = "whsec_" + base64.b64encode(b"canary-signing-0123456789-abcdef").decode()
-CANARIES = ("canary-header-1", "canary-password-1", "canary-token-1", SIGNING, SIGNING[6:])
+HEADER, PASSWORD, TOKEN = 'canary/header+1&"x', 'canary/password+1&"y', "canary/token+1-~"
+CANARIES = (HEADER, PASSWORD, TOKEN, "canary/", SIGNING, SIGNING[6:])
 SECRETS = {
-    "headers": {"X-Api-Key": {"secret": "canary-header-1"}},
-    "auth": {"type": "basic", "username": "me", "password": "canary-password-1"},
+    "headers": {"X-Api-Key": {"secret": HEADER}},
+    "auth": {"type": "basic", "username": "me", "password": PASSWORD},
     "signingSecret": SIGNING,
 }
 
@@ -28,11 +29,11 @@ async def test_no_secret_comes_out_of_the_api(api: Api) -> None:
     assert answers[1].headers["Idempotent-Replayed"] == "true"
     bad = job(
         timezone="no",
-        headers={"X": {"secret": "canary-header-1\n"}},
-        auth={"type": "bearer", "token": "canary-token-1 "},
+        headers={"X": {"secret": HEADER + "\n"}},
+        auth={"type": "bearer", "token": TOKEN + " "},
         signingSecret=SIGNING + "x",
     )
-    line = b'{"jobId": "b", "api": "nope", "schedule": "* * * * * *", "auth": {"type": "bearer", "token": "canary-token-1"}}\n'
+    line = b'{"jobId": "b", "api": "nope", "schedule": "* * * * * *", "auth": {"type": "bearer", "token": "canary/token+1-~"}}\n'
     answers += [
         await api.call("POST", "/jobs", bad),
         await api.call("POST", "/jobs/import", line, Content_Type="application/x-ndjson"),
@@ -40,7 +41,7 @@ async def test_no_secret_comes_out_of_the_api(api: Api) -> None:
         await api.call(
             "PATCH",
             "/jobs/a",
-            {"auth": {"type": "bearer", "username": None, "password": None, "token": "canary-token-1"}},
+            {"auth": {"type": "bearer", "username": None, "password": None, "token": TOKEN}},
         ),
         await api.call("GET", "/jobs/a"),
         await api.call("GET", "/jobs"),

@@ -206,7 +206,7 @@ _OF_HISTORY = dict.fromkeys(("state", "attempts", "reason", "ended_at", "last_at
 
 
 def _recorded(d: dict[str, Any]) -> Recorded:
-    attempts = tuple((a["n"], a["token"], a.get("status")) for a in d["attempts"])
+    attempts = tuple((a["n"], a["token"], None if a.get("error") else a.get("status")) for a in d["attempts"])
     last, extended = (_ms(d[f]) if d.get(f) is not None else None for f in ("last_at", "extended_at"))
     return Recorded(_occurrence(d["_id"]), d["state"], attempts, d.get("reason"), _ms(d["ended_at"]), last, extended)
 

@@ -41,9 +41,9 @@ WRITES = [
 STEPS = 45
 
 
-def spec(schedule: str) -> Any:
+def spec(schedule: str, state: str | None = None) -> Any:
     text = {"schedule": schedule, "api": "https://target.example/x", "type": "ATLEAST_ONCE", "catchUpWindowSeconds": 25}
-    return read_job(text, {})
+    return read_job({**text, "state": state}, {})
 
 
 async def change(db: Database, dice: random.Random, now_ms: int) -> None:
@@ -51,7 +51,8 @@ async def change(db: Database, dice: random.Random, now_ms: int) -> None:
     kind = dice.choice(("put", "put", "pause", "resume", "delete"))
     with contextlib.suppress(Conflict, NotFound):
         if kind == "put":
-            await jobs.put(db, "a", spec(dice.choice(SCHEDULES)), now_ms)
+            state = dice.choice((None, None, "active", "paused"))
+            await jobs.put(db, "a", spec(dice.choice(SCHEDULES), state), now_ms)
         else:
             await {"pause": jobs.pause, "resume": jobs.resume, "delete": jobs.delete}[kind](db, "a", now_ms)
 

@@ -24,6 +24,18 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def test_mail_domains_are_those_of_the_setting_or_of_the_sender() -> None:
+    """Nothing set: no domain at all."""
+    assert load_settings(None).allowed_mail_domains == ()
+    mailing = {"smtp_host": "mail", "smtp_from": "Horae <horae@Example.com>"}
+    assert load_settings(None, **mailing).allowed_mail_domains == ("example.com",)
+    assert load_settings(None, **mailing, mail_domains=" A.example , b.example,").allowed_mail_domains == (
+        "a.example",
+        "b.example",
+    )
+    assert load_settings(None, **mailing, mail_domains="*").allowed_mail_domains == ("*",)
+
+
 def test_the_defaults_run_an_embedded_database_on_loopback() -> None:
     """With an empty environment."""
     s = load_settings(env_file=None)
@@ -55,6 +67,8 @@ def test_the_defaults_run_an_embedded_database_on_loopback() -> None:
         ("HORAE_MAX_IN_FLIGHT", "1", "HORAE_MAX_IN_FLIGHT"),
         ("HORAE_RETENTION_DAYS", "-1", "HORAE_RETENTION_DAYS"),
         ("HORAE_LOG_FORMAT", "xml", "HORAE_LOG_FORMAT"),
+        ("HORAE_MAIL_DOMAINS", "example.com,ops@example.org", "is not a domain"),
+        ("HORAE_MAIL_DOMAINS", "*.example.com", "is not a domain"),
     ],
 )
 def test_an_invalid_setting_is_named_with_its_fix(

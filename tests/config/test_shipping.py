@@ -160,6 +160,44 @@ def _wanted_here(requirement: str) -> bool:
     return marker is None or marker.evaluate({"extra": "otel"})
 
 
+def test_the_image_is_built_by_pinned_and_hashed_tools() -> None:
+    """The build lock holds the build back end with all that it needs, as the full lock pins it; nothing else builds."""
+    build, full = pinned("requirements-build.lock"), pinned("requirements.lock")
+    assert build.items() <= full.items()
+    assert all("--hash=sha256:" in entry for entry in build.values())
+    wanted, seen = ["hatchling"], set()
+    while wanted:
+        seen.add(name := wanted.pop())
+        needed = [
+            re.split(r"[^A-Za-z0-9._-]", r)[0].lower() for r in distribution(name).requires or () if _wanted_here(r)
+        ]
+        wanted += [n for n in needed if n not in seen]
+    assert seen == set(build)
+    text = (ROOT / "Dockerfile").read_text()
+    for command in re.findall(r"pip[^&]*? (?:install|wheel) [^&\n]*", text):
+        assert "--require-hashes" in command or "--no-index" in command or "--no-build-isolation" in command, command
+
+
+def test_every_image_has_an_exact_tag() -> None:
+    """A version of three numbers, so that a pull next month starts the same programs."""
+    texts = [(ROOT / name).read_text() for name in ("docker-compose.yml", "Dockerfile")]
+    images = [i for text in texts for i in re.findall(r"^\s*(?:image:|FROM) (\S+)", text, re.MULTILINE)]
+    images = [i for i in images if i != "horae:local"]
+    assert len(images) >= 6
+    for image in images:
+        assert re.search(r":v?\d+\.\d+\.\d+(-[a-z0-9.-]+)?\Z", image), image
+
+
+def test_grafana_has_a_password_of_its_own() -> None:
+    """From the secrets, where only its user reads it; never the one that everybody knows."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    grafana = compose["services"]["grafana"]
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/secrets/grafana-password"
+    assert "secrets:/secrets:ro" in grafana["volumes"]
+    assert "secrets" in grafana["depends_on"]
+    assert not any("PASSWORD" in name and "FILE" not in name for name in grafana["environment"])
+
+
 def test_the_image_copies_existing_files_and_needs_no_root() -> None:
     """Each COPY names a file of the build context; the last USER is not root."""
     text = (ROOT / "Dockerfile").read_text()

@@ -8,13 +8,15 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.errors import StoreUnavailable
+from cluster.core.execution.batching import make_batch
 from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
 from cluster.store import batches, executions, history, replayable, replays
+from cluster.store.enqueue import insert_owed
 from cluster.store.replays import Replay, ReplayFilter
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, worker
-from tests.support.workers import owed, run_dry
+from tests.support.workers import owed, retries_now, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -187,3 +189,37 @@ async def test_executions_of_a_job_deleted_meanwhile_are_not_replayed(database: 
     await database.api["jobs"].update_one({"_id": "b"}, {"$set": {"state": "deleted"}})
     await leader.replayer.step(NOW)
     assert {e["job_id"] for e in await rows(database, "executions")} == {"a"}
+
+
+async def test_a_replay_whose_node_died_between_its_two_writes_is_sent(database: Database) -> None:
+    """The record was reopened, but the execution was not owed yet: the leader owes it. A request that is younger, or an
+    execution that is owed, is left alone; without a job it ends with a reason."""
+    await put_jobs(database, *(job_document(j, active_from=0, schedule_version="v9") for j in ("old", "young", "owed")))
+    await history.record(database, [ended(j, 0, State.DEAD) for j in ("old", "young", "owed", "jobless")], 3650)
+    ids = {j: execution_id(j, BEFORE) for j in ("old", "young", "owed", "jobless")}
+    for j, asked_ms in (
+        ("old", NOW - 70_000),
+        ("young", NOW - 5000),
+        ("owed", NOW - 70_000),
+        ("jobless", NOW - 70_000),
+    ):
+        assert await history.reopen(database, ids[j], asked_ms, 7)
+    x = Execution(ids["owed"], "owed", BEFORE, BEFORE, "v9", "own", 0, trigger=True)
+    await insert_owed(database, [x], [make_batch([x])], lambda: "new")
+    leader = await lead(database, Crank(NOW))
+    await leader.replayer.step(NOW)
+    assert {e["_id"]: e["batch"] == "own" for e in await rows(database, "executions")} == {
+        ids["old"]: False,
+        ids["owed"]: True,
+    }
+    assert {e["batch"] for e in await rows(database, "executions")} == {
+        b["_id"] for b in await rows(database, "batches")
+    }
+    records = {h["job_id"]: h for h in await rows(database, "history")}
+    assert (records["young"]["state"], records["jobless"]["state"]) == ("reopened", "dead")
+    assert records["jobless"]["reason"] == "its job was deleted before it was sent again"
+    await retries_now(database)
+    await run_dry(worker(database, noting([])))
+    after = {h["job_id"]: h["state"] for h in await rows(database, "history")}
+    assert (after["old"], after["owed"]) == ("succeeded", "succeeded")
+    assert await leader.replayer.repair(NOW) == 0

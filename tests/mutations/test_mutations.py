@@ -17,6 +17,7 @@ HOOK = ROOT / "tests" / "chaos" / "hook"
 MUTATIONS: list[dict[str, str]] = tomllib.loads(Path(__file__).with_name("mutations.toml").read_text())["mutation"]
 ROW = re.compile(r"^\| (?P<broken>.+) \| `(?P<fails>tests/.+::.+)` \|$", re.MULTILINE)
 
+
 def test_each_protection_stands_once_in_its_module() -> None:
     """A change of the code that moves a protection must move its row too."""
     for mutation in MUTATIONS:

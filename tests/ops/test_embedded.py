@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 from cluster.core.errors import ConfigurationError
 from ops.server.serve import check_database, check_port
-from ops.support import embedded_mongodb
 from ops.support.embedded_mongodb import EmbeddedMongod, database_uri, free_port, mongod_binary
+from ops.support.server_address import ServerAddress, answers
 from tests.support.mongo import needs_mongod
 from tests.support.waiting import wait_until
 
@@ -53,6 +55,44 @@ def test_a_restarted_server_has_its_port_and_data(directory: Path) -> None:
     assert value(state.uri) is not None
     again.release()
     assert again.running_server() is None
+
+
+def test_only_its_user_can_reach_the_server(directory: Path) -> None:
+    """It listens on a socket in a closed directory and on no port, and compresses nothing."""
+    (directory / "mongo").mkdir(mode=0o755)
+    server = EmbeddedMongod(directory)
+    state = server.acquire()
+    listening = psutil.Process(state.pid).net_connections(kind="all")
+    assert [c for c in listening if c.family != socket.AF_UNIX] == []
+    assert ".sock" in state.uri
+    for closed in (directory / "mongo", directory / "mongo" / "data"):
+        assert closed.stat().st_mode & 0o777 == 0o700
+    with MongoClient[dict[str, Any]](state.uri) as client:
+        options = client.admin.command("getCmdLineOpts")["parsed"]
+    assert options["net"]["compression"]["compressors"] == "disabled"
+    server.release()
+
+
+@pytest.mark.takes(8)
+def test_a_long_path_means_a_password(directory: Path) -> None:
+    """Where no socket fits, loopback alone lets nobody in; a restart keeps the password and the data."""
+    long = directory / ("d" * 90)
+    server = EmbeddedMongod(long)
+    state = server.acquire()
+    with MongoClient[dict[str, Any]](state.uri) as client:
+        client["t"]["c"].insert_one({"_id": 1})
+    stranger = MongoClient[dict[str, Any]](f"mongodb://127.0.0.1:{state.port}/?directConnection=true")
+    with stranger as client, pytest.raises(OperationFailure, match="requires authentication"):
+        client["t"]["c"].find_one()
+    for secret in ("key", "password"):
+        assert (long / "mongo" / secret).stat().st_mode & 0o777 == 0o600
+    password = (long / "mongo" / "password").read_text()
+    assert password not in repr(state)
+    assert password not in " ".join(psutil.Process(state.pid).cmdline())
+    server.release()
+    again = EmbeddedMongod(long)
+    assert value(again.acquire().uri) == {"_id": 1}
+    again.release()
 
 
 def test_the_last_user_stops_the_server(directory: Path) -> None:
@@ -130,7 +170,7 @@ def test_a_standalone_is_refused(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: embedded_mongodb._answers(port), 20, "mongod")
+        wait_until(lambda: answers(ServerAddress(f"127.0.0.1:{port}")), 20, "mongod")
         with pytest.raises(ConfigurationError, match="--replSet"):
             check_database(f"mongodb://127.0.0.1:{port}/")
     finally:
@@ -163,8 +203,6 @@ def test_an_unavailable_database_does_not_prevent_the_start(monkeypatch: pytest.
 
 def test_a_taken_port_is_a_sentence() -> None:
     """Nothing is started."""
-    import socket
-
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         s.listen()

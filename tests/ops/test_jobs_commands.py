@@ -111,7 +111,7 @@ def test_apply_makes_only_the_changes_it_shows(jobs: Callable[..., Result], clie
     assert client.call("GET", "/jobs/b")["body"] is None
     assert client.call("GET", "/jobs/a")["revision"] == revision
     file = write(tmp_path / "jobs.ndjson", a)
-    pruned = jobs("apply", file, "--prune", "--tag", "git")
+    pruned = jobs("apply", file, "--prune", "--tag", "git", "--yes")
     assert "- b" in pruned.stdout
     assert {j["jobId"] for j in client.jobs()} == {"a", "by-hand"}
     assert jobs("apply", file, "--prune", "--yes").exit_code == 0
@@ -133,6 +133,80 @@ def test_an_applied_export_changes_nothing(jobs: Callable[..., Result], tmp_path
     assert "timeoutSeconds" not in exported
     (tmp_path / "all.ndjson").write_text(exported)
     assert jobs("apply", str(tmp_path / "all.ndjson"), "--prune", "--dry-run").exit_code == 0
+
+
+def test_nothing_is_deleted_by_an_empty_set_or_unasked(
+    jobs: Callable[..., Result], client: Client, tmp_path: Path
+) -> None:
+    """Empty files need --allow-empty; without a terminal --prune needs --yes, and a dry run needs nothing."""
+    for i in range(3):
+        client.call("PUT", f"/jobs/p{i}", {"schedule": "@daily", "api": TARGET})
+    for number, empty in enumerate(("", " \n\n", "[]", " [ ] ")):
+        file = tmp_path / f"empty{number}"
+        file.write_text(empty)
+        for flags in ((), ("--prune",), ("--prune", "--yes"), ("--prune", "--dry-run")):
+            refused = jobs("apply", str(file), *flags)
+            assert (refused.exit_code, "--allow-empty" in refused.output) == (2, True)
+        assert "--yes" in jobs("apply", str(file), "--prune", "--allow-empty").output
+    kept = write(tmp_path / "two.ndjson", *({"jobId": f"p{i}", "schedule": "@daily", "api": TARGET} for i in range(2)))
+    refused = jobs("apply", kept, "--prune")
+    assert (refused.exit_code, "no terminal" in refused.output) == (2, True)
+    assert jobs("apply", kept, "--prune", "--dry-run").exit_code == 1
+    assert len(list(client.jobs())) == 3
+    assert jobs("apply", kept, "--prune", "--yes").exit_code == 0
+    assert jobs("apply", str(tmp_path / "empty0"), "--prune", "--allow-empty", "--yes").exit_code == 0
+    assert list(client.jobs()) == []
+
+
+def test_more_than_half_needs_yes_at_a_terminal_too(
+    jobs: Callable[..., Result], client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to half, the question is asked and a no is heeded."""
+    monkeypatch.setattr("ops.commands.jobs.is_asked", lambda: True)
+    wanted = [{"jobId": f"p{i}", "schedule": "@daily", "api": TARGET} for i in range(4)]
+    for j in wanted:
+        client.call("PUT", f"/jobs/{j['jobId']}", {**j})
+    one, two = write(tmp_path / "one", *wanted[:1]), write(tmp_path / "two", *wanted[:2])
+    refused = jobs("apply", one, "--prune", text="y\n")
+    assert (refused.exit_code, "3 of 4" in refused.output) == (2, True)
+    assert jobs("apply", two, "--prune", text="n\n").exit_code == 1
+    assert len(list(client.jobs())) == 4
+    assert jobs("apply", two, "--prune", text="y\n").exit_code == 0
+    assert len(list(client.jobs())) == 2
+
+
+def test_export_and_apply_keep_states_and_bytes(jobs: Callable[..., Result], client: Client, tmp_path: Path) -> None:
+    """A paused job comes back paused, the difference shows a state, and a body keeps its digits and blanks."""
+    body = '{ "n" : 12345678901234567.89, "m":[1.10, 1e400] }'
+    lines = '{\n  "n" : 1.10,\r\n\t"x": "\\u00e9"\n}'
+    client.call("PUT", "/jobs/c", {"schedule": "@daily", "api": TARGET, "body": lines, "bodyType": "json"})
+    assert jobs("create", "--id", "a", "--schedule", "@daily", "--to", TARGET, "--body", body).exit_code == 0
+    assert jobs("create", "--id", "b", "--schedule", "@daily", "--to", TARGET, "--set", "state=paused").exit_code == 0
+    assert client.call("GET", "/jobs/b")["state"] == "paused"
+    exported = jobs("export").stdout
+    assert f'"body":{body}' in exported
+    assert body in jobs("list", "--json").stdout
+    file = tmp_path / "all.ndjson"
+    file.write_text(exported)
+    assert jobs("apply", str(file), "--dry-run").exit_code == 0, "an export is no change"
+    for name, request in (("a", "pause"), ("b", "resume")):
+        client.call("POST", f"/jobs/{name}/{request}")
+    shown = jobs("apply", str(file))
+    assert (shown.exit_code, '    state: "paused" -> "active"' in shown.stdout) == (0, True)
+    assert '    state: "active" -> "paused"' in shown.stdout
+    for job_id in ("a", "b", "c"):
+        client.call("DELETE", f"/jobs/{job_id}")
+    fresh = jobs("apply", str(file))
+    assert (fresh.exit_code, "(paused)" in fresh.stdout) == (0, True)
+    assert jobs("export").stdout == exported
+    assert jobs("import", str(file)).stdout == "0 created, 0 updated, 3 unchanged, 0 failed\n"
+    assert {j["jobId"]: getattr(j["body"], "text", None) for j in client.jobs()}["c"] == lines.encode()
+    array = tmp_path / "all.json"
+    array.write_text("[" + exported.strip().replace("\n", ",\n") + "]")
+    assert jobs("apply", str(array), "--dry-run").exit_code == 0
+    client.call("POST", "/jobs/a/pause")
+    without = write(tmp_path / "without", {"jobId": "a", "schedule": "@daily", "api": TARGET})
+    assert "state" not in jobs("apply", without, "--dry-run").stdout, "a file that names no state changes none"
 
 
 def test_the_client_explains_connection_problems() -> None:

@@ -49,7 +49,7 @@ def test_an_attempt_has_exactly_these_headers() -> None:
 
 def test_a_job_cannot_replace_reserved_headers() -> None:
     """A job's header never replaces or repeats one of ours; those that are its own to choose, it chooses."""
-    pretended = ("host", "Content-LENGTH", "user-agent", "idempotency-KEY", "Horae-Attempt", "HORAE-anything",
+    pretended = ("host", "Content-LENGTH", "idempotency-KEY", "Horae-Attempt", "HORAE-anything",
                  "TraceParent", "Webhook-Signature", "Transfer-Encoding", "Connection")  # fmt: skip
     own = (*((name, "evil") for name in pretended), ("content-type", "text/csv"), ("ACCEPT", "text/plain"))
     request = Sender(httpx.MockTransport(lambda _: httpx.Response(200))).prepare(
@@ -58,6 +58,13 @@ def test_a_job_cannot_replace_reserved_headers() -> None:
     assert "evil" not in request.headers.values()
     assert len(request.headers) == len(request.headers.multi_items())
     assert (request.headers["Content-Type"], request.headers["Accept"]) == ("text/csv", "text/plain")
+
+
+@pytest.mark.parametrize("name", ["User-Agent", "user-agent", "USER-AGENT"])
+def test_a_job_may_set_its_user_agent(name: str) -> None:
+    """Some targets admit only agents that they know. It replaces ours and is sent once."""
+    sent = delivery_headers(EXECUTION, job(((name, "partner/7"),)), 1, 1, TRACE, 0)
+    assert [(n, value) for n, value in sent if n.lower() == "user-agent"] == [(name, "partner/7")]
 
 
 def test_the_signature_matches_the_example_of_the_specification() -> None:

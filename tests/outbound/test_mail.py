@@ -29,8 +29,13 @@ def mail_server() -> Iterator[SmtpServer]:
         yield server
 
 
-async def send(port: int, to: str = "mailto:ops@example.com,b@example.com", seconds: float = 5) -> Reply:
-    server = MailServer("127.0.0.1", "Horae <horae@example.com>", port, "plain")
+async def send(
+    port: int,
+    to: str = "mailto:ops@example.com,b@example.com",
+    seconds: float = 5,
+    domains: tuple[str, ...] = ("example.com",),
+) -> Reply:
+    server = MailServer("127.0.0.1", "Horae <horae@example.com>", port, "plain", domains=domains)
     sender = Sender(httpx.MockTransport(lambda _: httpx.Response(500)), mail=server)
     target = Target(to, body=SAID, timeout_seconds=seconds)
     return await sender.send(sender.prepare(target, [("Horae-Execution-Id", "alert.1:0000000000001")]))
@@ -48,6 +53,17 @@ async def test_a_mail_arrives_with_addresses_subject_text_and_a_stable_id(mail_s
     assert first["Bcc"] is None
     assert first.get_content().strip() == "Zoë: it is down"
     assert first["Message-ID"] == second["Message-ID"] == "<alert.1.0000000000001@example.com>"
+
+
+async def test_no_mail_leaves_for_another_domain(mail_server: SmtpServer) -> None:
+    """Also if the channel was stored by a node that allowed it; one stranger keeps the whole mail back."""
+    for to in ("mailto:a@example.com,b@evil.example", "mailto:a@sub.example.com", "mailto:a@notexample.com"):
+        reply = await send(mail_server.port, to)
+        assert (reply.status, reply.error) == (None, "denied")
+        assert "HORAE_MAIL_DOMAINS" in str(reply.detail)
+    assert mail_server.messages == []
+    assert (await send(mail_server.port, "mailto:A@EXAMPLE.COM")).status == 250
+    assert (await send(mail_server.port, "mailto:a@evil.example", domains=("*",))).status == 250
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 from itertools import count
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster.core.execution.model import RetryPolicy
@@ -22,6 +23,7 @@ from cluster.core.lifecycle import State
 from cluster.core.limits.permits import Limits
 from cluster.core.timings import Timings
 from cluster.outbound.sender import Reply
+from cluster.siblings import LOOK_AGAIN_SECONDS, Siblings
 from cluster.store import jobs
 from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.mongo.codec import job_schedule_from_document
@@ -143,9 +145,28 @@ class Machines:
         name = owner.partition("@")[0]
         self.loop.kill(owner)
         self.rules.leases.died(owner)
+        if self.world.random.random() < 0.5:
+            self.tell_siblings(owner)
         if self._current.get(name) == owner:
             del self._current[name]
             self._in(None, self._again(name, self.world.random.random() * 6))
+
+    def tell_siblings(self, ended: str) -> None:
+        """The parent's word: this process has ended. Not always, for its siblings may be on other machines."""
+        for owner in self._current.values():
+            if owner != ended:
+                self._in(owner, self._inherit(ended))
+
+    async def _inherit(self, ended: str) -> None:
+        """`Siblings` of one node, as its loop runs it, until it has seen to this one."""
+        store: Any = self.world.store
+        elector: Any = SimpleNamespace(holder_ended=lambda _: None)
+        said = iter([[ended]])
+        siblings = Siblings(store, self.world.clock(), self.timings, elector, lambda: next(said, ()))  # type: ignore[arg-type]
+        until = self.world.now + self.timings.batch_lease + 1
+        while self.world.now < until:
+            await siblings.turn()
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
     async def _again(self, name: str, after: float) -> None:
         await turn(after)

@@ -14,7 +14,7 @@ from cluster.worker.execution_states import ExecutionState
 from cluster.worker.pending import Unsent
 from cluster.worker.record import AS_RETRY, MoveOptions, Recorder
 from cluster.worker.release import Releaser
-from tests.simulation import model, twins
+from tests.simulation import model, model_jobs, twins
 from tests.simulation.explore import explore, first_to_show
 from tests.simulation.nodes import Machines
 from tests.simulation.world import Broken
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 STORMS, QUIET = 250, 60
 BROKEN_RUNS = 10_000
 STEPS_SEEN = 20
+ONE_IN_TEN = 0.1
 
 
 @pytest.fixture(autouse=True)
@@ -203,6 +204,34 @@ def _renewed_for_two_leases(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("cluster.store.batches.renew", renew)
 
 
+def _inherits_by_batch_alone(patch: pytest.MonkeyPatch) -> None:
+    """A sibling releases what an ended node held without a look at owner and token."""
+    real = model.release
+
+    async def release(db: Any, batch: Any, *args: Any, **k: Any) -> bool:
+        there = db.batches.get(batch.id)
+        return await real(db, batch if there is None else there, *args, **k)
+
+    patch.setattr("cluster.siblings.batches", _Releasing(release))
+
+
+class _Releasing:
+    """Stands for `cluster.store.batches` as `cluster.siblings` uses it."""
+
+    def __init__(self, release: Callable[..., Any]) -> None:
+        self.release = release
+        self.owned_by = model_jobs.strays
+
+
+class _SaidOfTheFrozen(Machines):
+    """The parent takes a process that stands still for one that has ended."""
+
+    def _between(self, node: str) -> None:
+        super()._between(node)
+        if node and node in self.loop.frozen and self.world.random.random() < ONE_IN_TEN:
+            self.tell_siblings(node)
+
+
 # The broken rule, its scenario, its finding, and whether that takes more than some hundred runs.
 BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Any], str, bool]] = {
     "lease not checked again before the request": (
@@ -223,6 +252,8 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], An
     "age forgotten": (_age_forgotten, Machines, "older than maxAgeSeconds", False),
     "a retry forgets its attempt": (_retry_forgets, Machines, "is sent again by .*held its lease", False),
     "renewed for two leases": (_renewed_for_two_leases, Machines, "is not claimable within a lease", False),
+    "siblings release by the batch alone": (_inherits_by_batch_alone, Machines, "trusts? its lease|lives, held", True),
+    "the parent's word about a living node": (lambda _: None, _SaidOfTheFrozen, "trusts? its lease|lives, held", False),
     "a stopping node releases nothing": (_shutdown_forgets, _quiet, "owed by no batch", False),
 }
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import html
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 import bson
 import orjson
@@ -18,7 +21,7 @@ from cluster.core.documents.job_json import DocumentLimits, job_document, read_j
 from cluster.core.errors import InvalidInput, UndecryptableSecret
 from cluster.core.timings import Timings
 from cluster.outbound.sender import Sender
-from cluster.outbound.transport import AiohttpTransport
+from cluster.outbound.transport import HttpTransport
 from cluster.store import jobs as stored
 from cluster.store.maintenance import rotate_secrets
 from cluster.store.mongo.encryption import Keyring
@@ -32,17 +35,32 @@ from tests.support.waiting import eventually
 from tests.support.wire import listening
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cluster.store.mongo.client import Database
     from tests.support.wire import Wire
 
 NEW = "whsec_" + base64.b64encode(b"canary-new-0123456789-abcdefghij").decode()
 OLD = "whsec_" + base64.b64encode(b"canary-old-0123456789-abcdefghij").decode()
-CANARIES = ("canary-header-0", "canary-password-0", "canary-token-0", NEW, OLD, NEW[6:], OLD[6:])
+HEADER, PASSWORD, TOKEN = 'canary/header+0&"x', 'canary/password+0&"y', "canary/token+0-~"
+CANARIES = (HEADER, PASSWORD, TOKEN, NEW, OLD, NEW[6:], OLD[6:])
+ENCODERS: tuple[Callable[[str], str], ...] = (
+    str,
+    lambda said: json.dumps({"said": said}).replace("/", "\\/"),
+    lambda said: quote(said, safe=""),
+    lambda said: quote(said, safe="").lower(),
+    quote_plus,
+    html.escape,
+    lambda said: html.escape(said).upper(),
+    lambda said: base64.b64encode(said.encode()).decode(),
+    lambda said: base64.b64encode(f"x{said}".encode()).decode(),
+    lambda said: base64.urlsafe_b64encode(f"xy{said}".encode()).decode(),
+)
 SPEC: dict[str, Any] = {
     "schedule": "0 0 3 * * *",
     "api": "http://127.0.0.1:1/x",
-    "headers": {"X-Api-Key": {"secret": "canary-header-0"}, "X-Run": "{{executionId}}/{{attempt}}"},
-    "auth": {"type": "basic", "username": "me", "password": "canary-password-0"},
+    "headers": {"X-Api-Key": {"secret": HEADER}, "X-Run": "{{executionId}}/{{attempt}}"},
+    "auth": {"type": "basic", "username": "me", "password": PASSWORD},
     "signingSecret": NEW,
     "previousSigningSecret": OLD,
     "body": {"run": "{{ executionId }}", "job": ["{{jobId}}"], "at": "{{scheduledAt}}", "try": "n{{attempt}}"},
@@ -57,7 +75,7 @@ async def run_once(db: Database) -> dict[str, Any]:
     """Trigger the job and let a real worker send it over a real socket. Returns its record in history."""
     clock = Clock()
     name = await trigger(db, "j", clock.now_ms())
-    sender = Sender(AiohttpTransport(RULES.networks))
+    sender = Sender(HttpTransport(RULES.networks))
     worker = Worker(db, clock, Timings(), sender, WorkerSettings("w"))
     worker.start()
     try:
@@ -76,8 +94,9 @@ async def dump(db: Database) -> bytes:
 
 
 async def echo(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A target that repeats its request."""
-    said = await wire.request(reader)
+    """A target that repeats its request, encoded in another way each time."""
+    raw = await wire.request(reader)
+    said = ENCODERS[(len(wire.requests) - 1) % len(ENCODERS)](raw.decode("latin-1")).encode()
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(said) + said)
     await writer.drain()
 
@@ -96,8 +115,8 @@ async def test_a_receiver_gets_decrypted_secrets_and_valid_signatures(database: 
         run = await run_once(database)
     headers, body = parsed(wire.requests[0])
     name = run["_id"]
-    assert headers["x-api-key"] == "canary-header-0"
-    assert headers["authorization"] == "Basic " + base64.b64encode(b"me:canary-password-0").decode()
+    assert headers["x-api-key"] == HEADER
+    assert headers["authorization"] == "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
     assert headers["x-run"] == f"{name}/1"
     sent = orjson.loads(body)
     assert sent == {"run": name, "job": ["j"], "at": headers["horae-scheduled-at"], "try": "n1"}
@@ -115,9 +134,12 @@ async def test_no_secret_is_found_in_database_output_or_log(
     """Neither in the record of a target that repeats its request, nor in what is shown, exported or logged."""
     async with listening(echo) as wire:
         await make(database, api=wire.url)
-        await make(database, api=wire.url, schedule="0 0 4 * * *", auth={"type": "bearer", "token": "canary-token-0"})
-        run = await run_once(database)
-    assert "(secret)" in run["attempts"][0]["excerpt"]
+        await make(database, api=wire.url, schedule="0 0 4 * * *", auth={"type": "bearer", "token": TOKEN})
+        for encoder in ENCODERS:
+            run = await run_once(database)
+            excerpt = run["attempts"][0]["excerpt"]
+            assert "(secret)" in excerpt
+            assert [c for c in (HEADER, PASSWORD, TOKEN) if encoder(c).strip('{"said: }') in excerpt] == []
     job = await stored.get(database, "j")
     assert job is not None
     printed = capsys.readouterr()
@@ -170,7 +192,7 @@ async def test_an_execution_with_an_undecryptable_secret_is_dead_and_names_the_k
     job = await stored.get(database, "j")
     assert job is not None
     assert job.definition.signing_secret == NEW
-    assert job.definition.secret_headers == (("X-Api-Key", "canary-header-0"),)
+    assert job.definition.secret_headers == (("X-Api-Key", HEADER),)
 
 
 async def test_without_a_key_a_job_with_secrets_is_refused(database: Database) -> None:

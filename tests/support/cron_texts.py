@@ -12,7 +12,7 @@ def spelled(least: int, most: int, names: list[str]) -> st.SearchStrategy[str]:
     """Lists of numbers, names, ranges (wrapped ones too), and steps of all three kinds."""
     number = st.integers(least, most)
     word = number.flatmap(lambda v: st.sampled_from([str(v), names[v]] if v < len(names) and names[v] else [str(v)]))
-    step = st.integers(1, most - 1)
+    step = st.integers(1, most - least + 1 if least or most != 7 else 7)
     part = st.one_of(
         word,
         st.builds("{}-{}".format, word, word),
@@ -27,6 +27,8 @@ WEEKDAY = st.sampled_from([*DAYS, *"01234567"])
 MONTH_DAYS = st.one_of(
     st.sampled_from(["*", "?", "L"]),
     st.integers(1, 31).map("{}W".format),
+    st.just("LW"),
+    st.integers(1, 30).map("L-{}".format),
     spelled(1, 31, []),
     spelled(1, 31, []).map("{},L".format),
 )

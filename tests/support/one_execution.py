@@ -50,7 +50,13 @@ class Breakers:
     def record_attempt(self, *_: Any) -> None:
         return None
 
-    async def acquire_probe(self, host: str, _: float) -> Breaker | None:
+    def failed_jobs(self, _: str) -> tuple[str, ...]:
+        return ()
+
+    def waits_for_others(self, _: str) -> bool:
+        return False
+
+    async def acquire_probe(self, host: str, *_: Any) -> Breaker | None:
         probe = Breaker(host, half_open=True, until_ms=0, opens=1, rev=1, opened_ms=0, why="", node="n")
         return probe if await self.won else None
 

@@ -6,33 +6,27 @@ import contextlib
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
 from cluster.core.execution.model import Target
 from cluster.outbound.sender import Reply, Sender
-from cluster.outbound.transport import AiohttpTransport
+from cluster.outbound.transport import HttpTransport
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator
 
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
 
-class Names(AbstractResolver):
+class Names:
     """Names and their addresses as a test wants them; a list of lists is answered one after another."""
 
     def __init__(self, **names: list[str]) -> None:
         self.names = {name.replace("_", "."): found for name, found in names.items()}
         self.asked: list[str] = []
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = 0) -> list[ResolveResult]:  # type: ignore[assignment]
+    async def resolve(self, host: str) -> list[str]:
         self.asked.append(host)
-        found = self.names[host]
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0) for address in found
-        ]
+        return list(self.names[host])
 
     async def close(self) -> None:
         pass
@@ -41,7 +35,7 @@ class Names(AbstractResolver):
 @contextlib.asynccontextmanager
 async def sending(connect: float = 10.0, networks: Any = LOOPBACK, **options: Any) -> AsyncIterator[Sender]:
     """A sender over the real transport, allowed to reach loopback."""
-    sender = Sender(AiohttpTransport(networks, **options), connect)
+    sender = Sender(HttpTransport(networks, **options), connect)
     try:
         yield sender
     finally:

@@ -16,7 +16,7 @@ from cluster.store import backfills, batches, history, leases, nodes
 from cluster.store.backfills import Backfill
 from cluster.store.history import MissedRange
 from cluster.usecases import jobs
-from cluster.usecases.executions import replay
+from cluster.usecases.executions import replay, trigger
 from cluster.usecases.explain import explain_job
 from tests.support.engine import Crank, job_document, lead, put_jobs, settle_all, worker
 from tests.support.workers import DUE, SHORT, answering, owed, record_all, retries_now, run_dry
@@ -223,3 +223,25 @@ async def test_occurrences_ahead_and_waiting_are_explained(database: Database) -
     )
     assert "the circuit breaker of 127.0.0.1:1 is open" in (await told(database, due))[1]
     assert (await batches.backlog(database)).ready == 0
+
+
+async def test_a_run_that_was_requested_just_now_blames_no_node(database: Database) -> None:
+    """Between the two writes of the request, and before a node had time to claim it. Two seconds later it says so."""
+    now_ms = int(await nodes.primary_clock_ms(database) or 0)
+    await put_jobs(database, job_document("a", "0 0 3 * * *", active_from=now_ms))
+    fields = dict.fromkeys(("clock_offset_ms", "in_flight", "waiting"), 0) | {"leading": False, "draining": False}
+    await nodes.write_heartbeat(database, "n", {"host": "h", "pid": 1, "version": "1", **fields})
+    name = await trigger(database, "a", now_ms)
+    _, said = await told(database, int(name.rpartition(":")[2]))
+    assert "It is due now: a node claims it within a moment." in said
+    assert "no node" not in said
+    (document,) = await database.api["batches"].find().to_list()
+    await database.api["batches"].delete_many({})
+    _, said = await told(database, int(name.rpartition(":")[2]))
+    assert "about to be written" in said
+    assert "no node" not in said
+    ago = DatetimeMS(now_ms - 60_000)
+    await database.api["batches"].insert_one({**document, "claimable_at": ago})
+    await database.api["executions"].update_many({}, {"$set": {"send_at": ago}})
+    _, said = await told(database, int(name.rpartition(":")[2]))
+    assert "no node has claimed it yet" in said

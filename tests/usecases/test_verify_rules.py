@@ -66,6 +66,7 @@ async def test_a_success_is_a_success_and_nothing_else_is(database: Database) ->
     says(b, "reopened-answered", ok, state="reopened")
     says(b, "succeeded-503", no, attempt(AT + 2000, 2, 2, status=503), **later)
     says(b, "succeeded-other", ok, job=own)
+    says(b, "succeeded-broken-off", {**ok, "error": "reset"})
     says(b, "failed-own", refused, state="failed", job=own)
     for name, sent in (("owed-answered", ok), ("owed-failed", no)):
         waiting = b.job(name)
@@ -79,6 +80,9 @@ async def test_a_success_is_a_success_and_nothing_else_is(database: Database) ->
     says(b, "failed-before-change", ok, state="failed", job=CHANGED)
     says(b, "succeeded-before-change", refused, job=CHANGED)
     says(b, "replaced", no, second, **later)
+    broken = {**attempt(AT + 20), "error": "reset"}  # the answer broke off after its status line
+    says(b, "broken-off", broken, state="dead")
+    says(b, "broken-off-first", broken, second, **later)
     asked = [ok, attempt(AT + 90_000, status=404)]
     says(b, "asked-again-own", *asked, job=own, send_at=DatetimeMS(AT + 89_000))
     paused = b.job("cancelled-between", state="paused", revision=2, updated_at=DatetimeMS(AT + 1000))
@@ -95,6 +99,7 @@ async def test_a_success_is_a_success_and_nothing_else_is(database: Database) ->
         "reopened-answered": ["contradiction", "orphan"],
         "succeeded-503": ["contradiction"],
         "succeeded-other": ["contradiction"],
+        "succeeded-broken-off": ["contradiction"],
         "failed-own": ["contradiction"],
         "owed-answered": ["contradiction"],
     }

@@ -12,7 +12,7 @@ import pytest
 from cluster.clock import Clock
 from cluster.core.timings import Timings
 from cluster.outbound.sender import Sender
-from cluster.outbound.transport import AiohttpTransport
+from cluster.outbound.transport import HttpTransport
 from cluster.worker.worker import Worker, WorkerSettings
 from tests.support.engine import rows, worker
 from tests.support.wire import cut, free_port, listening
@@ -48,7 +48,7 @@ async def by_path(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.Stre
 
 def real_worker(db: Database) -> Worker:
     """A worker that sends over real sockets."""
-    return Worker(db, Clock(), Timings(), Sender(AiohttpTransport(LOOPBACK), 0.5), WorkerSettings("w"))
+    return Worker(db, Clock(), Timings(), Sender(HttpTransport(LOOPBACK), 0.5), WorkerSettings("w"))
 
 
 CELLS = {
@@ -103,6 +103,29 @@ async def test_an_odd_answer_does_no_harm_to_other_executions(database: Database
     assert len(wire.requests) == len(names)
     found = {h["job_id"]: (h["state"], len(h["attempts"])) for h in await rows(database, "history")}
     assert found == dict.fromkeys(names, ("succeeded", 1))
+
+
+async def test_an_answer_that_breaks_off_shows_its_status_and_is_retried(database: Database) -> None:
+    """The attempt has both: what the target said, and what broke. Half a success is no success, and half a 410 pauses no job."""
+
+    async def half(wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        status = b"410 Gone" if b"/gone" in await wire.request(reader) else b"200 OK"
+        writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 10\r\n\r\nhalf")
+        await writer.drain()
+
+    async with listening(half) as wire:
+        for path in ("ok", "gone"):
+            await owed(database, path, batch=path, url=f"{wire.url}/{path}", retry=RETRY)
+        w = real_worker(database)
+        await run_dry(w)
+        await w.dispatcher.close()
+    found = {e["job_id"]: e for e in await rows(database, "executions")}
+    assert {j: (e["state"], e["attempts"][0]["status"], e["attempts"][0]["error"]) for j, e in found.items()} == {
+        "ok": ("retrying", 200, "reset"),
+        "gone": ("retrying", 410, "reset"),
+    }
+    assert "in the middle of the response" in found["ok"]["attempts"][0]["detail"]
+    assert {j["state"] for j in await rows(database, "jobs")} == {"active"}
 
 
 async def test_410_pauses_the_job_with_the_reason(database: Database) -> None:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from cluster.core.alerts import AlertRules
 from cluster.core.documents import strict_json
 from cluster.core.documents.base import Model
+from cluster.core.documents.mail_domains import ANY_DOMAIN, is_allowed_address
 from cluster.core.documents.secret_fields import SigningSecret, invalid
 from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target
 
@@ -32,9 +33,12 @@ def _unique(names: list[str]) -> list[str]:
     return names
 
 
-def _address(text: str) -> str:
+def _address(text: str, info: ValidationInfo) -> str:
     if not _ADDRESS.match(text):
         raise invalid("must be a mail address such as ops@example.com")
+    domains = (info.context or {}).get("mail_domains", ANY_DOMAIN)
+    if not is_allowed_address(text, domains):
+        raise invalid(f"must be in one of these domains: {', '.join(domains)} (HORAE_MAIL_DOMAINS of the nodes)")
     return text
 
 

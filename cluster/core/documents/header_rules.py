@@ -17,7 +17,6 @@ _OURS = frozenset(
         "proxy-authorization",
         "proxy-connection",
         "expect",
-        "user-agent",
         "idempotency-key",
         "traceparent",
         "webhook-id",

@@ -16,12 +16,15 @@ from cluster.core.catch_up_policy import CatchUpPolicy
 from cluster.core.documents import strict_json
 from cluster.core.documents.alerts import AlertSpec
 from cluster.core.documents.base import Model
+from cluster.core.documents.json_source import JsonText
 from cluster.core.documents.retry import RetrySpec
 from cluster.core.documents.secret_fields import AuthSpec, Headers, SigningSecret, invalid
+from cluster.core.errors import InvalidInput
 from cluster.core.execution import templates
 from cluster.core.ids import JOB_ID, lane_of
 from cluster.core.job.definition import Definition
 from cluster.core.job.wanted import KEEP_IF_STORED, WantedJob, WantedSecret
+from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import Limits
 from cluster.core.schedule.schedule import MAX_SCHEDULE_LENGTH, InvalidSchedule, parse_schedule
 from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target, parse_target
@@ -93,10 +96,23 @@ def _codes(codes: list[int | str]) -> list[int | str]:
     return codes
 
 
-def _body(body: Any) -> Any:
-    if (name := templates.unknown_name_in(body)) is not None:
+def _body(body: Any, info: ValidationInfo) -> Any:
+    if isinstance(body, str) and info.data.get("body_type") == "json":
+        body = _json_in(body)
+    if info.data.get("templates", True) and (name := templates.unknown_name_in_body(*encode_body(body))) is not None:
         raise invalid(templates.unknown_name_message(name))
     return body
+
+
+def _json_in(text: str) -> JsonText:
+    raw = text.strip(" \t\r\n").encode()
+    try:
+        strict_json.loads(raw)
+    except strict_json.NotJson as exc:
+        raise invalid("must hold JSON, because bodyType is json") from exc
+    except InvalidInput as exc:
+        raise invalid(exc.faults[0].message) from exc
+    return JsonText(raw)
 
 
 def _one_authorization(auth: AuthSpec | None, info: ValidationInfo) -> AuthSpec | None:
@@ -163,13 +179,13 @@ class JobSpec(Model):
     timezone: Annotated[str, AfterValidator(check_zone)] = Field(
         default="UTC",
         max_length=64,
-        description="IANA time zone in which a cron expression is read.",
+        description="IANA time zone in which a cron expression, or an `@at` without an offset, is read.",
         examples=["Europe/Berlin"],
     )
     schedule: Annotated[str, AfterValidator(check_schedule)] = Field(
         max_length=MAX_SCHEDULE_LENGTH,
-        description="Cron with seconds first (five fields: second 0), an alias such as `@hourly`, `@every 90s` or "
-        "`@at 2026-12-01T10:00:00Z`.",
+        description="Cron with seconds first (five fields: second 0), an alias such as `@hourly`, `@every 90s`, "
+        "`@at 2026-12-01T10:00:00Z`, or `@at 2026-12-01T10:00:00` in `timezone`.",
         examples=["31 10-15 1 * * MON-FRI", "0 30 9 * * *", "@every 90s"],
     )
     api: Annotated[str, AfterValidator(_target)] = Field(
@@ -181,16 +197,27 @@ class JobSpec(Model):
     name: str | None = Field(default=None, max_length=200)
     description: str | None = Field(default=None, max_length=4000)
     tags: Annotated[list[Tag], AfterValidator(_tags)] = Field(default=[], max_length=32)
+    templates: bool = Field(
+        default=True,
+        description="Whether `{{scheduledAt}}`, `{{executionId}}`, `{{jobId}}` and `{{attempt}}` are filled in, in the "
+        "headers and in the body. `{{{{name}}}}` is sent as `{{name}}`. false: everything is sent as it is.",
+    )
     headers: Headers = Field(
         default={},
         max_length=64,
         description='A value is a string, or `{"secret": "..."}`, which is shown as `{"secret": true}`; send that back '
-        "to keep the stored value. `{{scheduledAt}}`, `{{executionId}}`, `{{jobId}}` and `{{attempt}}` are filled in, "
-        "here and in the body.",
+        "to keep the stored value.",
     )
     auth: Annotated[AuthSpec | None, AfterValidator(_one_authorization)] = None
+    body_type: Literal["json"] | None = Field(
+        default=None,
+        description="`json`: a `body` that is a string holds JSON, which is sent as JSON, byte for byte. Never shown: such "
+        "a body reads as JSON.",
+    )
     body: Annotated[Any, AfterValidator(_body)] = Field(
-        default=None, description="Any JSON value, sent as JSON, or a string, sent as it is. null: no body."
+        default=None,
+        description="Any JSON value, sent as JSON with the bytes that were given, or a string, sent as it is. null: no "
+        "body.",
     )
     timeout_seconds: float = Field(default=30.0, ge=0.1, le=900, allow_inf_nan=False)
     retry: RetrySpec = _DEFAULT_RETRY
@@ -235,6 +262,10 @@ class JobSpec(Model):
         max_length=64,
         description="The queue whose limits it shares (`PUT /queues/{name}`), instead of limits of its own.",
     )
+    state: Literal["active", "paused"] | None = Field(
+        default=None,
+        description="`paused`: nothing is sent until it is resumed. Omitted: as it is; a new job is active.",
+    )
     alerts: AlertSpec | None = Field(
         default=None, description="When which channels are notified. null: the rules of `PUT /alerts/default`."
     )
@@ -261,6 +292,7 @@ class JobSpec(Model):
             headers=tuple((name, value) for name, value in self.headers.items() if isinstance(value, str)),
             body=body,
             body_kind=kind,
+            templates=self.templates,
             timeout_seconds=self.timeout_seconds,
             retry=self.retry.to_retry_policy(),
             success_codes=None if self.success_codes is None else tuple(self.success_codes),
@@ -282,6 +314,7 @@ class JobSpec(Model):
             signing_secret=self._signing_secret("signing_secret", complete=complete),
             previous_signing_secret=self._signing_secret("previous_signing_secret", complete=complete),
             alert_channels=() if self.alerts is None else tuple(self.alerts.channels),
+            state=None if self.state is None else JobState(self.state),
         )
 
     def _signing_secret(self, field: str, *, complete: bool) -> WantedSecret | None:
@@ -297,4 +330,6 @@ def encode_body(body: Any) -> tuple[bytes, str]:
         return b"", "none"
     if isinstance(body, str):
         return body.encode(), "text"
+    if isinstance(body, JsonText):
+        return body.text, "json"
     return strict_json.dumps(body), "json"

@@ -10,8 +10,11 @@ import orjson
 from pydantic import ValidationError
 
 from cluster.core import instants
+from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.base import to_camel
 from cluster.core.documents.job import WINDOW_LIMIT, JobSpec
+from cluster.core.documents.json_source import JsonText
+from cluster.core.documents.mail_domains import ANY_DOMAIN
 from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER
 from cluster.core.errors import Fault, InvalidInput
 
@@ -26,7 +29,7 @@ MAX_FAULTS = 100
 DAY_SECONDS = 86_400
 _FIELDS = [to_camel(name) for name in JobSpec.model_fields]
 READ_ONLY = frozenset(
-    {"jobId", "state", "stateReason", "revision", "createdAt", "updatedAt", "activeFrom", "nextRuns", "lastExecution"}
+    {"jobId", "stateReason", "revision", "createdAt", "updatedAt", "activeFrom", "nextRuns", "lastExecution"}
 )
 _TYPES = {
     "string_type": "must be a string",
@@ -53,6 +56,44 @@ _LIMITS = {
 }
 
 
+_NAMES_ELSEWHERE = {
+    "the field of the target's URL is api": (
+        "url",
+        "uri",
+        "endpoint",
+        "target",
+        "webhook",
+        "webhookurl",
+        "callbackurl",
+    ),
+    "the field of the cron expression is schedule": (
+        "cron",
+        "crontab",
+        "cronexpression",
+        "expression",
+        "rrule",
+        "when",
+    ),
+    "the field of the request's body is body": ("payload", "data", "json", "content", "message", "requestbody"),
+    'the field is state: "active" or "paused"': (
+        "enabled",
+        "disabled",
+        "active",
+        "paused",
+        "suspend",
+        "suspended",
+        "status",
+    ),
+    "every request is a POST, so remove it": ("method", "httpmethod", "requestmethod", "verb"),
+    "the field of the time zone is timezone": ("tz", "zone", "crontz"),
+    "the field is timeoutSeconds": ("timeout", "timeoutms", "deadline"),
+    'the field is retry, such as {"maxAttempts": 5}': ("retries", "retrycount", "maxretries", "attempts", "backoff"),
+    "the field is jobId": ("id", "key", "uuid"),
+}
+_HINTS = {name: hint for hint, names in _NAMES_ELSEWHERE.items() for name in names}
+"""What fields of other schedulers are called here, by their name in lower case."""
+
+
 @dataclass(frozen=True)
 class DocumentLimits:
     """The limits that the operator's settings put on documents. The retention bounds the catch-up window."""
@@ -63,6 +104,8 @@ class DocumentLimits:
     """Whether this node has a key to encrypt secrets with."""
     can_mail: bool = False
     """Whether this node has a mail server for alerts."""
+    mail_domains: tuple[str, ...] = ANY_DOMAIN
+    """The domains that alerts may be mailed to."""
 
     @property
     def context(self) -> dict[str, Any]:
@@ -73,6 +116,7 @@ class DocumentLimits:
             "longest_window": min(WINDOW_LIMIT, window),
             "can_encrypt": self.can_encrypt,
             "can_mail": self.can_mail,
+            "mail_domains": self.mail_domains,
         }
 
 
@@ -83,7 +127,19 @@ def read_job(value: Any, context: dict[str, Any]) -> WantedJob:
 
 def apply_patch(definition: Definition, patch: dict[str, Any], context: dict[str, Any]) -> WantedJob:
     """The job after a merge patch of a stored definition. Raises `InvalidInput` with all faults."""
-    return _spec(merge_patch(job_document(definition, write_only=True), patch), context).to_wanted(complete=True)
+    document = merge_patch(job_document(definition, write_only=True), {n: v for n, v in patch.items() if n != "body"})
+    if "body" in patch:
+        document["body"] = _patched_body(document["body"], patch["body"])
+    return _spec(document, context).to_wanted(complete=True)
+
+
+def _patched_body(body: Any, patch: Any) -> Any:
+    """The body after a merge patch of it. What the patch does not touch keeps its bytes."""
+    if patch is None or isinstance(patch, str):
+        return patch
+    text = patch.text if isinstance(patch, JsonText) else strict_json.dumps(patch)
+    stored = body.text.decode() if isinstance(body, JsonText) else None
+    return JsonText(json_source.merge(stored, text.decode()).encode())
 
 
 def channels_in_patch(patch: dict[str, Any]) -> list[str]:
@@ -132,8 +188,8 @@ def _unknown(loc: list[str]) -> str:
     name = loc[-1]
     if len(loc) == 1 and name in READ_ONLY:
         return "is set by Horae; remove it"
-    if len(loc) == 1 and name in ("url", "endpoint", "target"):
-        return "is unknown; the field of the target's URL is api"
+    if len(loc) == 1 and (hint := _HINTS.get(name.lower().replace("_", "").replace("-", ""))) is not None:
+        return f"is unknown; {hint}"
     close = difflib.get_close_matches(name, _FIELDS, 1)
     return f"is unknown; did you mean {close[0]}?" if close and len(loc) == 1 else "is unknown; remove it"
 
@@ -151,6 +207,7 @@ def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
         "timezone": d.timezone,
         "api": d.url,
         "type": "ATLEAST_ONCE",
+        "templates": d.templates,
         "headers": {**dict(d.headers), **{name: SECRET_PLACEHOLDER for name, _ in d.secret_headers}},
         "auth": _auth(d.auth),
         "body": decode_body(d.body, d.body_kind),
@@ -191,10 +248,10 @@ def _auth(auth: Auth | None) -> dict[str, Any] | None:
 
 
 def decode_body(body: bytes, kind: str) -> Any:
-    """The body as the user wrote it."""
+    """The body as the user wrote it. JSON is a `JsonText`."""
     if kind == "none":
         return None
-    return body.decode() if kind == "text" else orjson.loads(body)
+    return body.decode() if kind == "text" else JsonText(body)
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

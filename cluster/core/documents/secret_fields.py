@@ -51,7 +51,11 @@ def _header_value(value: Any, info: ValidationInfo) -> str | SecretValue | KeepS
         require_secret_key(info)
     if not HEADER_VALUE.match(parsed if isinstance(parsed, str) else parsed.value):
         raise invalid("must be printable Latin-1 without spaces at its start or end (RFC 9110)")
-    if isinstance(parsed, str) and (name := templates.unknown_name(parsed)) is not None:
+    if (
+        isinstance(parsed, str)
+        and info.data.get("templates", True)
+        and (name := templates.unknown_name(parsed)) is not None
+    ):
         raise invalid(templates.unknown_name_message(name))
     if isinstance(parsed, SecretValue) and not parsed.value:
         raise invalid("must not be an empty secret")

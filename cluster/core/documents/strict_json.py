@@ -1,7 +1,8 @@
 """Bytes to JSON values, strictly: JSON that other parsers would read differently is refused.
 
-orjson refuses invalid JSON (bad UTF-8, lone surrogates, NaN, infinite numbers). Duplicate names, integers of more than
-64 bits and deep nesting are valid JSON; here they are faults.
+orjson refuses invalid JSON (bad UTF-8, lone surrogates, NaN). Duplicate names and deep nesting are valid JSON; here they
+are faults. A number of any size is read, as the nearest double if it has more than 64 bits: a field with bounds refuses
+it, and a job's body is sent as it was written (`json_source`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import Any
 
 import orjson
 
+from cluster.core.documents import json_source
 from cluster.core.errors import CallerError, Fault, InvalidInput
 
 MAX_DEPTH = 64
-_LEAST, _MOST = -(2**63), 2**64 - 1
 
 
 class NotJson(CallerError):
@@ -28,15 +29,13 @@ class _Refused(ValueError):
 def loads(raw: bytes) -> Any:
     """The value. Raises `NotJson` or `InvalidInput`."""
     try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as exc:
+        value = json_source.loads(raw)
+    except ValueError as exc:
         raise NotJson(f"the body is not JSON: {exc}"[:300]) from exc
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and is_deeper_than(value, MAX_DEPTH):
         raise InvalidInput([Fault("", f"must not have more than {MAX_DEPTH} levels of nesting")])
     try:
-        json.loads(
-            raw, object_pairs_hook=_reject_duplicates, parse_int=_reject_long_integer, parse_float=_accept_fraction
-        )
+        json.loads(raw, object_pairs_hook=_reject_duplicates, parse_int=_accept_number, parse_float=_accept_number)
     except _Refused as exc:
         raise InvalidInput([Fault("", str(exc))]) from exc
     return value
@@ -64,10 +63,5 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
         raise _Refused(f"the name '{twice[:64]}' is used twice in one object")
 
 
-def _reject_long_integer(digits: str) -> None:
-    if len(digits) > 20 or not _LEAST <= int(digits) <= _MOST:
-        raise _Refused(f"the number {digits[:24]} has more than 64 bits; write it as a string")
-
-
-def _accept_fraction(_digits: str) -> None:
+def _accept_number(_digits: str) -> None:
     return None

@@ -38,6 +38,7 @@ class Target:
     """Values that must not appear in the stored excerpt of an answer."""
     templated: bool = False
     """Whether the body or a header contains names that are filled in for each attempt."""
+    body_is_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,10 @@ class Execution:
     host: str = ""
     """The target's host and port when it was materialised. Empty if unknown."""
     limit_key: str | None = None
+    request_id: str | None = None
+    """Of a run by hand: the request that asked for it. Another request of the same millisecond has another one."""
+    waits: bool = False
+    """Of a run by hand under `overlap: skip`: it waits for the end of the run before it instead of being skipped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
 """Names in bodies and header values that each attempt fills in, such as `{{executionId}}`. Nothing is evaluated.
 
-The values contain no character that JSON or a header would have to escape, so that a plain replacement is safe.
+The values contain no character that JSON or a header would have to escape, so that a plain replacement is safe. A name in
+four braces, `{{{{name}}}}`, is sent as `{{name}}`. All other bytes stay as they are. In JSON a name lies within one
+string, so it contains no quote; braces of the JSON itself never match.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.core import instants
 
@@ -15,30 +17,36 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Execution, Target
 
 NAMES = ("scheduledAt", "executionId", "jobId", "attempt")
-_TEXT = re.compile(r"\{\{([^{}]{0,256})\}\}")
-_BYTES = re.compile(rb"\{\{([^{}]{0,256})\}\}")
+_PATTERN = r"\{\{\{\{(NAME)\}\}\}\}|\{\{(NAME)\}\}"
+_PLAIN = _PATTERN.replace("NAME", "[^{}]{0,256}")
+_IN_JSON = _PATTERN.replace("NAME", r'(?:[^{}"\\]|\\.){0,256}')
+_TEXT = re.compile(_PLAIN, re.DOTALL)
+_BYTES = {"text": re.compile(_PLAIN.encode(), re.DOTALL), "json": re.compile(_IN_JSON.encode(), re.DOTALL)}
 
 
 def unknown_name(text: str) -> str | None:
     """The first unknown name in a text. None if there is none."""
-    return next((name.strip()[:64] for name in _TEXT.findall(text) if name.strip() not in NAMES), None)
+    if "{{" not in text:
+        return None
+    names = (m[2].strip() for m in _TEXT.finditer(text) if m[1] is None)
+    return next((name[:64] for name in names if name not in NAMES), None)
 
 
-def unknown_name_in(value: Any) -> str | None:
-    """The first unknown name in any string of a JSON value, including the names of fields."""
-    if isinstance(value, str):
-        return unknown_name(value) if "{{" in value else None
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list):
-        return next((name for part in value if (name := unknown_name_in(part)) is not None), None)
-    return None
+def unknown_name_in_body(body: bytes, kind: str) -> str | None:
+    """The first unknown name in a body of this kind. None if there is none."""
+    if b"{{" not in body:
+        return None
+    names = (m[2].decode("utf-8", "replace").strip() for m in _BYTES[kind].finditer(body) if m[1] is None)
+    return next((name[:64] for name in names if name not in NAMES), None)
 
 
 def unknown_name_message(name: str) -> str:
     """The fault of an unknown name."""
     allowed = ", ".join(f"{{{{{n}}}}}" for n in NAMES)
-    return f"contains the unknown name {{{{{name}}}}}; use {allowed}"
+    return (
+        f"contains the unknown name {{{{{name}}}}}; use {allowed}, "
+        f"or write {{{{{{{{{name}}}}}}}}} to send it as it is, or set templates to false"
+    )
 
 
 def fill_in(target: Target, execution: Execution, attempt: int) -> Target:
@@ -51,12 +59,16 @@ def fill_in(target: Target, execution: Execution, attempt: int) -> Target:
     }
 
     def text(match: re.Match[str]) -> str:
-        return values.get(match[1].strip(), match[0])
+        if match[1] is not None:
+            return f"{{{{{match[1]}}}}}"
+        return values.get(match[2].strip(), match[0])
 
     def raw(match: re.Match[bytes]) -> bytes:
-        value = values.get(match[1].strip().decode("utf-8", "replace"))
+        if match[1] is not None:
+            return b"{{" + match[1] + b"}}"
+        value = values.get(match[2].strip().decode("utf-8", "replace"))
         return match[0] if value is None else value.encode()
 
-    body = _BYTES.sub(raw, target.body)
+    body = _BYTES["json" if target.body_is_json else "text"].sub(raw, target.body)
     headers = tuple((n, v if v in target.secrets else _TEXT.sub(text, v)) for n, v in target.headers)
     return replace(target, body=body, headers=headers)

@@ -30,5 +30,7 @@ class ExecutionView:
     ended_ms: int | None = None
     last_ms: int | None = None
     count: int = 1
+    attempts_left_out: int = 0
+    """How many attempts between the first and the last ones are not stored."""
     node: str | None = None
     """The node that holds it now, if it is owed."""

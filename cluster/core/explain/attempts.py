@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from cluster.core.execution.attempts_kept import KEEP_FIRST
 from cluster.core.explain.sentences import Sentence, duration_text
 
 if TYPE_CHECKING:
@@ -30,8 +31,12 @@ def attempt_sentences(execution: ExecutionView, nodes: AbstractSet[str], max_att
     if first.number == 1 and first.token > 1:
         sentences.append(Sentence(first.sent_ms, _lost_claims(first.token - 1)))
     sentences.append(_request(first, execution.drift_ms, max_attempts))
-    for a, b in pairwise(attempts):
-        sentences.append(Sentence(b.sent_ms, _why_another(a, b, nodes)))
+    for place, (a, b) in enumerate(pairwise(attempts), 1):
+        if execution.attempts_left_out and place == KEEP_FIRST:
+            text = f"{execution.attempts_left_out} requests before this one are not stored any more"
+            sentences.append(Sentence(b.sent_ms, text))
+        else:
+            sentences.append(Sentence(b.sent_ms, _why_another(a, b, nodes)))
         sentences.append(_request(b, None, max_attempts))
     return sentences
 
@@ -42,7 +47,8 @@ def _request(a: Attempt, drift_ms: int | None, max_attempts: int) -> Sentence:
     took = duration_text(a.duration_ms)
     if a.error is not None:
         detail = f" ({a.detail})" if a.detail else ""
-        return Sentence(a.sent_ms, f"{request}; no answer after {took}: {a.error}{detail}")
+        answer = "no answer" if a.status is None else f"an answer {a.status} that broke off"
+        return Sentence(a.sent_ms, f"{request}; {answer} after {took}: {a.error}{detail}")
     return Sentence(a.sent_ms, f"{request}; the target answered {a.status} after {took}")
 
 

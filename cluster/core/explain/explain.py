@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cluster.core.job.definition import StoredJob
 
 DAY_MS = 86_400_000
+CLAIM_MS = 2_000
+"""An execution that could be claimed for less long is not late: nodes claim it in their next turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ def _recorded(
     if state == "succeeded":
         drift = execution.drift_ms
         late = "" if drift is None or drift < 1000 else f", {duration_text(drift)} late"
-        times = "at the first attempt" if len(execution.attempts) == 1 else f"after {len(execution.attempts)} requests"
+        times = "at the first attempt" if len(execution.attempts) == 1 else f"after {_requests(execution)} requests"
         return Explanation(state, f"It succeeded {times}{late}.", tuple(sentences))
     if state == "missed":
         return _missed(execution, sentences)
@@ -205,6 +207,10 @@ def _recorded(
     if state == "skipped":
         return _skipped(facts, execution, sentences)
     return _owed(facts, execution, now, sentences)
+
+
+def _requests(execution: ExecutionView) -> int:
+    return len(execution.attempts) + execution.attempts_left_out
 
 
 def _spread(execution: ExecutionView) -> list[Sentence]:
@@ -244,6 +250,9 @@ def _owed(
 ) -> Explanation:
     batch, breaker, state = facts.batch, now.breaker, execution.state
     if batch is None:
+        if now.now_ms - execution.send_ms < CLAIM_MS and not execution.attempts:
+            summary = "It was requested just now and is about to be written for the nodes."
+            return Explanation(state, summary, tuple(sentences))
         text = "its batch does not exist; the leader's sweep creates it within a minute"
         sentences += [Sentence(None, text), _leader(now)]
         return Explanation(state, "It is owed, but no node can claim it at the moment.", tuple(sentences))
@@ -271,6 +280,9 @@ def _unclaimed(
     batch: BatchFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
 ) -> Explanation:
     claimable = batch.claimable_ms <= now.now_ms
+    if claimable and now.now_ms - max(batch.claimable_ms, execution.send_ms) < CLAIM_MS and now.nodes:
+        sentences.append(Sentence(batch.claimable_ms, f"its batch {batch.id} can be claimed since then"))
+        return Explanation(execution.state, "It is due now: a node claims it within a moment.", tuple(sentences))
     when = "since then" if claimable else "from then on"
     late = " as late work, after everything that is due now" if batch.late else ""
     sentences.append(

@@ -45,6 +45,8 @@ class Definition:
     body: bytes = b""
     body_kind: str = "none"
     """`none`, `json` (the bytes are JSON) or `text` (the bytes are UTF-8 and sent as they are)."""
+    templates: bool = True
+    """Whether names such as `{{jobId}}` are filled in, in the headers and in the body."""
     timeout_seconds: float = 30.0
     retry: RetryPolicy = DEFAULT_RETRY
     success_codes: tuple[int | str, ...] | None = None

@@ -10,6 +10,7 @@ from cluster.core.job.definition import Auth
 
 if TYPE_CHECKING:
     from cluster.core.job.definition import Definition
+    from cluster.core.lifecycle import JobState
 
 NO_STORED_SECRET = "has no stored secret: send its value instead of the placeholder"  # noqa: S105 - a message
 
@@ -53,6 +54,8 @@ class WantedJob:
     previous_signing_secret: WantedSecret | None = None
     alert_channels: tuple[str, ...] = ()
     """The channels that its alert rules name."""
+    state: JobState | None = None
+    """`active` or `paused`. None: as it is; a new job is active."""
 
     def resolve(self, stored: Definition | None) -> Definition:
         """The definition with its secrets; the kept ones come from `stored`.

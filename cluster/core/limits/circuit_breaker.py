@@ -1,13 +1,14 @@
 """The circuit breaker of a target host: when it opens, for how long, and which requests it admits.
 
-    closed --half of 20 or more attempts in 10 s failed--> open
+    closed --half of 20 or more attempts in 10 s failed, and half of the jobs that made them--> open
     open --its time ends, one node acquires the probe--> half-open
     half-open --the probe succeeds--> closed
     half-open --the probe fails--> open, for twice as long
-    half-open --the node of the probe does not report--> half-open, another probe
+    half-open --the probe has not ended after 6 s, or its node is lost--> half-open, another probe
 
-An attempt is a failure of the host if it got no answer or 5xx. An execution that a breaker holds back was not
-attempted: it waits in the database, and it is late, not lost.
+An attempt is a failure of the host if it got no answer or 5xx. Attempts are weighed by job: one job alone, whatever it
+does, opens no breaker, because its own endpoint or its own time-out may be at fault. An execution that a breaker holds
+back was not attempted: it waits in the database, and it is late, not lost.
 """
 
 from __future__ import annotations
@@ -19,8 +20,18 @@ from enum import StrEnum
 WINDOW_SECONDS = 10.0
 MIN_ATTEMPTS = 20
 FAILURE_RATE = 0.5
+MAX_OF_JOB = 10
+"""So many attempts of one job count at most. It is less than `MIN_ATTEMPTS`, so one job is never enough."""
+MIN_FAILING_JOBS = 2
+MAX_JOBS = 64
+"""The jobs of a host that are counted at a time: a sample that is large enough."""
 OPEN_MS = 5_000
 MAX_OPEN_MS = 60_000
+PROBE_HOLD_MS = 6_000
+"""A probe holds its host for so long at most, however long it may take: then another job may be tried."""
+OTHERS_FIRST_MS = 2_500
+"""For so long a host that may be probed waits for another job than the one whose probe failed last."""
+MAX_FAILED_JOBS = 16
 
 
 class Admission(StrEnum):
@@ -46,10 +57,21 @@ class Breaker:
     opened_ms: int
     why: str
     node: str
+    failed_jobs: tuple[str, ...] = ()
+    """The jobs that opened it or were probed in vain, the last one at the end. Others are probed before them."""
 
     def admission(self, now_ms: int) -> Admission:
         """Whether a request may be sent now."""
         return Admission.PROBE if now_ms >= self.until_ms else Admission.HOLD
+
+    def waits_for_others(self, now_ms: int) -> bool:
+        """Whether the job that failed last may not be the probe yet."""
+        return now_ms < self.until_ms + OTHERS_FIRST_MS
+
+
+def with_failed_job(failed_jobs: tuple[str, ...], job_id: str) -> tuple[str, ...]:
+    """The list with this job at its end."""
+    return (*(j for j in failed_jobs if j != job_id), job_id)[-MAX_FAILED_JOBS:]
 
 
 def open_duration_ms(opens: int) -> int:
@@ -65,33 +87,60 @@ def is_host_failure(status: int | None, error: str | None) -> bool:
 
 
 class AttemptWindow:
-    """This node's attempts on one host in the last seconds, by whole second. Times are monotonic seconds."""
+    """This node's attempts on one host in the last seconds, by whole second and job. Times are monotonic seconds."""
 
-    __slots__ = ("_by_second", "failed", "total")
+    __slots__ = ("_by_second", "_jobs", "failed", "total")
 
     def __init__(self) -> None:
-        self._by_second: deque[list[int]] = deque()
+        self._by_second: deque[tuple[int, dict[str, list[int]]]] = deque()
+        self._jobs: dict[str, list[int]] = {}
+        """By job, its attempts and how many of them failed."""
         self.total = 0
         self.failed = 0
 
-    def add(self, now: float, *, failed: bool) -> None:
+    @property
+    def jobs(self) -> int:
+        """How many jobs made these attempts."""
+        return len(self._jobs)
+
+    def add(self, now: float, job_id: str, *, failed: bool) -> None:
         """Count an attempt that ended."""
         self.expire(now)
+        if job_id not in self._jobs and len(self._jobs) >= MAX_JOBS:
+            return
         second = int(now)
         if not self._by_second or self._by_second[-1][0] != second:
-            self._by_second.append([second, 0, 0])
-        self._by_second[-1][1] += 1
-        self._by_second[-1][2] += failed
+            self._by_second.append((second, {}))
+        for counts in (self._by_second[-1][1], self._jobs):
+            of_job = counts.setdefault(job_id, [0, 0])
+            of_job[0] += 1
+            of_job[1] += failed
         self.total += 1
         self.failed += failed
 
     def expire(self, now: float) -> None:
         """Drop the attempts that are older than the window."""
         while self._by_second and self._by_second[0][0] <= now - WINDOW_SECONDS:
-            _, total, failed = self._by_second.popleft()
-            self.total -= total
-            self.failed -= failed
+            for job_id, (total, failed) in self._by_second.popleft()[1].items():
+                self.total -= total
+                self.failed -= failed
+                of_job = self._jobs[job_id]
+                of_job[0] -= total
+                of_job[1] -= failed
+                if not of_job[0]:
+                    del self._jobs[job_id]
+
+    def failing_jobs(self) -> list[str]:
+        """The jobs of which half of the attempts failed, or more."""
+        return [job_id for job_id, (total, failed) in self._jobs.items() if failed >= FAILURE_RATE * total]
 
     def should_open(self) -> bool:
-        """Whether the breaker should open."""
-        return self.total >= MIN_ATTEMPTS and self.failed >= FAILURE_RATE * self.total
+        """Whether the breaker should open: enough attempts failed, and enough jobs fail."""
+        if self.total < MIN_ATTEMPTS:
+            return False
+        failing = len(self.failing_jobs())
+        if failing < MIN_FAILING_JOBS or failing < FAILURE_RATE * len(self._jobs):
+            return False
+        weights = [(min(total, MAX_OF_JOB), failed / total) for total, failed in self._jobs.values()]
+        weight = sum(w for w, _ in weights)
+        return weight >= MIN_ATTEMPTS and sum(w * rate for w, rate in weights) >= FAILURE_RATE * weight

@@ -1,7 +1,7 @@
 """Cron syntax: from the text of a user to one normal form that croniter reads in the same way.
 
-Seconds come first; five fields mean second 0. `?` is `*`. `N/step` means from N to the field's end (as in Quartz;
-croniter 7 reads it as N only). Names become numbers, and ranges that wrap around become lists. Each field is parsed into
+Seconds come first; five fields mean second 0. `?` is `*` in the two day fields and stands nowhere else. `N/step` means
+from N to the field's end (as in Quartz; croniter 7 reads it as N only). A step may be as wide as its field. Names become numbers, and ranges that wrap around become lists. Each field is parsed into
 the set of its values and written from that set, so that equal schedules have equal texts. An expression that croniter
 would misread is refused here; the message names the field.
 """
@@ -53,6 +53,7 @@ ALIASES = {
 _PART = re.compile(r"(?P<base>\*|\w+(?:-\w+)?)(?:/(?P<step>\d+))?\Z", re.ASCII)
 _NTH = re.compile(r"(?P<day>\w+)#(?P<n>\d)\Z", re.ASCII)
 _LAST_DAY = re.compile(r"L(?P<day>[0-7])\Z")
+_BEFORE_LAST = re.compile(r"L-(?P<days>\d{1,2})\Z", re.ASCII)
 _NEAREST = re.compile(r"(?P<day>\d{1,2})W\Z", re.ASCII)
 
 
@@ -77,9 +78,7 @@ class _Read:
 
 def normalise(text: str) -> str:
     """The normal form: six space-separated fields, seconds first, in croniter's syntax. Raises `InvalidCron`."""
-    words = text.upper().replace("?", "*").split()
-    if len(words) == 5:
-        words.insert(0, "0")
+    words = _six(text)
     if len(words) == 7:
         raise InvalidCron("has seven fields; a year field is not supported, use startAt and endAt instead")
     if len(words) != 6:
@@ -87,6 +86,7 @@ def normalise(text: str) -> str:
             f"has {len(words)} field(s); write six (second minute hour day-of-month month day-of-week), "
             "or five without the second"
         )
+    words = [_open(f, word) for f, word in zip(FIELDS, words, strict=True)]
     second, minute, hour, day, month, weekday = (_read(f, word) for f, word in zip(FIELDS, words, strict=True))
     # With a star in either field the schedule follows real time; therefore 0-59 and * differ (see schedule.py).
     real_time = bool(minute.stars or hour.stars)
@@ -104,6 +104,35 @@ def normalise(text: str) -> str:
     )
 
 
+def wide_steps(text: str) -> list[tuple[str, str, int]]:
+    """The parts of an expression whose step leaves one value, as `(field, part, value)`: `*/60`, `2-23/24`."""
+    steps: list[tuple[str, str, int]] = []
+    for field, word in zip(FIELDS, _six(text), strict=False):
+        for part in word.split(","):
+            if "/" in part and _special(field, part) is None:
+                _, first, last, step = _split(field, part)
+                values = _span(field, first, last, step)
+                if len(values) == 1:
+                    steps.append((field.name, part, next(iter(values))))
+    return steps
+
+
+def _six(text: str) -> list[str]:
+    words = text.upper().split()
+    return ["0", *words] if len(words) == 5 else words
+
+
+def _open(field: CronField, word: str) -> str:
+    """The word of a field; `?` reads as `*` where it may stand."""
+    if "?" not in word:
+        return word
+    if word == "?" and field in (DAY, WEEKDAY):
+        return "*"
+    raise InvalidCron(
+        f"{field.name}: '{word}' is not valid; ? stands alone, and only in day of month or day of week. Write *"
+    )
+
+
 def values_of(field: CronField, text: str) -> frozenset[int]:
     """The values of one field of a normal form. L, W and # have none."""
     return _read(field, text).values
@@ -113,10 +142,10 @@ def _read(field: CronField, word: str) -> _Read:
     parts = word.split(",")
     special = tuple(sorted({s for part in parts if (s := _special(field, part)) is not None}))
     plain = [part for part in parts if _special(field, part) is None]
-    exclusive = [s for s in special if s.endswith("W")] + [p for p in plain if p in ("*", "*/1")]
+    exclusive = [s for s in special if s.endswith("W") or s.startswith("L-")] + [p for p in plain if p in ("*", "*/1")]
     if len(parts) > 1 and exclusive:
         raise InvalidCron(
-            f"{field.name}: '{word}' combines '*' or W with other values; '*' and W must be the only value"
+            f"{field.name}: '{word}' combines '*', W or L- with other values; each of these must be the only value"
         )
     if special and plain and field is WEEKDAY:
         raise InvalidCron(f"{field.name}: '{word}' combines # or L with plain days; define two jobs instead")
@@ -124,7 +153,8 @@ def _read(field: CronField, word: str) -> _Read:
     stars = set()
     for part in plain:
         base, first, last, step = _split(field, part)
-        if base == "*":
+        # A star that leaves one value is that value, except where a star makes the schedule follow real time.
+        if base == "*" and (step < field.size or field in (MINUTE, HOUR)):
             stars.add(step)
         values |= _span(field, first, last, step)
     return _Read(frozenset(values), tuple(sorted(stars)), special)
@@ -136,8 +166,8 @@ def _split(field: CronField, part: str) -> tuple[str, int, int, int]:
     if match is None:
         raise InvalidCron(f"{field.name}: '{part}' is not valid; {_allowed(field)}")
     base, step = match["base"], match["step"]
-    if step is not None and not 1 <= int(step) <= field.most:
-        raise InvalidCron(f"{field.name}: the step in '{part}' must be 1 to {field.most}")
+    if step is not None and not 1 <= int(step) <= field.size:
+        raise InvalidCron(f"{field.name}: the step in '{part}' must be 1 to {field.size}{_instead_of_step(field)}")
     if base == "*":
         return base, field.least, field.most, int(step or 1)
     low, _, high = base.partition("-")
@@ -190,10 +220,14 @@ def _list(values: list[int]) -> list[str]:
 
 
 def _special(field: CronField, part: str) -> str | None:
-    """`L`, `15W`, `FRI#2` or `L5` in croniter's syntax. None for any other part."""
+    """`L`, `L-3`, `LW`, `15W`, `FRI#2` or `L5` in their normal form. None for any other part."""
     if field is DAY:
-        if part == "L":
-            return "L"
+        if part in ("L", "LW"):
+            return part
+        if (match := _BEFORE_LAST.match(part)) and 1 <= int(match["days"]) <= 30:
+            return f"L-{int(match['days'])}"
+        if part.startswith("L") or part == "WL":
+            raise InvalidCron(f"{field.name}: '{part}' is not valid; write L, LW, or L-1 to L-30")
         if (match := _NEAREST.match(part)) and 1 <= int(match["day"]) <= 31:
             return f"{int(match['day'])}W"
         return None
@@ -227,7 +261,19 @@ def _value(field: CronField, word: str, part: str) -> int:
 def _allowed(field: CronField) -> str:
     most = "6 (Sunday is 0)" if field is WEEKDAY else str(field.most)
     named = f" or {', '.join(field.names)}" if field.names else ""
-    extra = {"day of month": ", L for the last day, 15W for the weekday nearest the 15th"}.get(field.name, "")
+    extra = ""
+    if field is DAY:
+        extra = ", L for the last day, L-3 for three days before it, LW for the last weekday, 15W for the weekday nearest 15"
     if field is WEEKDAY:
         extra = ", FRI#2 for the second Friday, L5 for the last one"
     return f"write *, numbers {field.least} to {most}{named}, ranges a-b, lists a,b, steps */n{extra}"
+
+
+def _instead_of_step(field: CronField) -> str:
+    """What people want who write a longer step."""
+    if field is DAY:
+        return (
+            "; a step that never comes (`*/100,1-7 * MON`) stands for the first Monday elsewhere: "
+            "write * in day of month, and MON#1 in day of week"
+        )
+    return "; for a longer interval write @every, such as @every 90m" if field in (SECOND, MINUTE, HOUR) else ""

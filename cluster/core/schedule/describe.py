@@ -18,6 +18,7 @@ from cluster.core.schedule.cron_syntax import (
     WEEKDAY,
     CronField,
     values_of,
+    wide_steps,
 )
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.core.zones import OffsetChange, next_change
@@ -77,7 +78,7 @@ def _time(seconds: str, minutes: str, hours: str) -> str:
         parts.append("of every minute")
     if hours != "*":
         parts.append(_part(HOUR, hours))
-    elif minutes.isdigit():
+    elif len(every[1]) == 1:
         parts.append("every hour")
     return ", ".join(parts).replace(", of every", " of every")
 
@@ -86,7 +87,7 @@ def _part(field: CronField, text: str) -> str:
     if text == "*":
         return f"every {field.name}"
     values = values_of(field, text)
-    if text.startswith("*/") and text[2:].isdigit() and field.size % int(text[2:]) == 0:
+    if len(values) > 1 and text.startswith("*/") and text[2:].isdigit() and field.size % int(text[2:]) == 0:
         return f"every {text[2:]} {field.name}s"
     return f"at {field.name} {_list(field, values)}"
 
@@ -114,6 +115,10 @@ def _list(field: CronField, values: Collection[int]) -> str:
 
 
 def _month_days(text: str) -> str:
+    if text == "LW":
+        return "the last weekday of the month"
+    if text.startswith("L-"):
+        return f"{text[2:]} day{'' if text == 'L-1' else 's'} before the last day of the month"
     if text.endswith("W"):
         return f"the weekday nearest to day {text[:-1]}"
     parts = []
@@ -162,7 +167,11 @@ def warnings(schedule: Schedule, occurrences: Sequence[int], after_ms: int) -> l
         return sentences
     *_, month_days, months, week_days = first.split(" ")
     if month_days != "*" and week_days != "*":
-        sentences.append("day of month and day of week are both restricted: it runs when either matches")
+        sentence = "day of month and day of week are both restricted: it runs when either matches"
+        if month_days.startswith("*/") or week_days.startswith("*/"):
+            sentence += " (a step such as */2 restricts; cron of Debian takes it as * and wants both)"
+        sentences.append(sentence)
+    sentences += _wide(schedule.text)
     sentences += _rare(month_days, months, week_days)
     if occurrences and occurrences[0] - after_ms > _YEAR * 1000:
         sentences.append(f"its next run is more than a year ahead: {format_instant(occurrences[0])}")
@@ -176,10 +185,36 @@ def _per_day(kind: str, first: str) -> int:
     return len(values_of(SECOND, seconds)) * len(values_of(MINUTE, minutes)) * len(values_of(HOUR, hours))
 
 
+_CYCLES = {
+    "second": "minute",
+    "minute": "hour",
+    "hour": "day",
+    "day of month": "month",
+    "month": "year",
+    "day of week": "week",
+}
+
+
+def _wide(text: str) -> list[str]:
+    """Sentences about steps that leave one value. An alias has none."""
+    if text.lstrip().startswith("@"):
+        return []
+    return [
+        f"{field}: the step in '{part}' is so wide that it fires once a {_CYCLES[field]}, at {value}"
+        for field, part, value in wide_steps(text)
+    ]
+
+
 def _rare(month_days: str, months: str, week_days: str) -> list[str]:
     """Sentences about days that some months of the schedule do not have."""
     sentences = []
     days = values_of(DAY, month_days)
+    if month_days[:-1].isdigit() and any(_SHORTEST[m] < int(month_days[:-1]) for m in values_of(MONTH, months)):
+        sentences.append(
+            f"not every month has a day {month_days[:-1]}, and then it does not run; LW is the last weekday of any month"
+        )
+    if month_days.startswith("L-") and any(_SHORTEST[m] <= int(month_days[2:]) for m in values_of(MONTH, months)):
+        sentences.append(f"not every month has a day {month_days[2:]} days before its last one")
     if days and "L" not in month_days and any(_SHORTEST[m] < min(days) for m in values_of(MONTH, months)):
         sentences.append(f"not every month has a day {_list(DAY, days)}; L is the last day of any month")
     if "#5" in week_days and all(part.endswith("#5") for part in week_days.split(",")):

@@ -24,17 +24,22 @@ from croniter import CroniterBadDateError, CroniterError, croniter
 
 from cluster.core import instants
 from cluster.core.errors import CallerError
-from cluster.core.schedule.cron_syntax import ALIASES, InvalidCron, normalise
-from cluster.core.zones import last_change, next_change, offset, zone_names
+from cluster.core.schedule.cron_syntax import ALIASES, HOUR, MINUTE, MONTH, InvalidCron, normalise, values_of
+from cluster.core.schedule.month_days import MonthDay
+from cluster.core.schedule.other_dialects import hint
+from cluster.core.zones import instant_of, last_change, next_change, offset, zone_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cluster.core.schedule.cron_syntax import CronField
 
 MAX_SCHEDULE_LENGTH = 256
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - croniter is fed naive local times, on purpose
 _SECOND = timedelta(seconds=1)
 _LATEST = instants.LATEST_MS // 1000
 _YEAR_2000 = 946_684_800
+_DAY_SECONDS = 86_400
 _NEAR = 4 * 86_400
 """More than the largest difference of two offsets (26 h) and the longest gap or repeated stretch (24 h) together."""
 _DURATION = re.compile(r"(\d+)([smhd])", re.ASCII)
@@ -83,19 +88,20 @@ class _Cron:
         second, minute, hour, day, month, weekday = expression.split(" ")
         self._fixed = "*" not in minute and "*" not in hour
         self._at_gap_end = second == "0"
+        time = f"{second} {_stepless(MINUTE, minute)} {_stepless(HOUR, hour)}"
         # Either day field is enough. croniter requires both if one of them has W or #, and reads thirty days with L as
         # every day. So it gets one day field at a time.
         month_days = [day] if day == "L" else [day.removesuffix(",L")] + ["L"] * day.endswith(",L")
         days = [(d, "*") for d in month_days if d != "*" or weekday == "*"]
         days += [("*", weekday)] if weekday != "*" else []
-        alternatives = [
-            croniter(
-                f"{second} {minute} {hour} {d} {month} {w}", _NAIVE_EPOCH, ret_type=datetime, second_at_beginning=True
-            )
-            for d, w in days
-        ]
+        alternatives: list[_Matcher] = []
+        for d, w in days:
+            if d.endswith("W") or d.startswith("L-"):
+                alternatives.append(_OnMonthDay(time, MonthDay(d, values_of(MONTH, month))))
+            else:
+                alternatives.append(_Croniter(f"{time} {d} {month} {w}"))
         # A date that does not exist (30 February) is searched for once, here. 2000 is a leap year: it has the 29th.
-        self._alternatives = [a for a in alternatives if _next(a, _YEAR_2000) is not None]
+        self._alternatives = [a for a in alternatives if a.match(_YEAR_2000) is not None]
 
     @property
     def never(self) -> bool:
@@ -104,7 +110,7 @@ class _Cron:
 
     def match(self, local: int) -> int | None:
         """The first matching local time at or after `local`. None if there is none within 50 years or before 9999."""
-        matches = [m for alternative in self._alternatives if (m := _next(alternative, local)) is not None]
+        matches = [m for alternative in self._alternatives if (m := alternative.match(local)) is not None]
         return min(matches, default=None)
 
     def next_after(self, after: int) -> int | None:
@@ -149,13 +155,45 @@ class _Cron:
         return local - before if local is not None and local < at + after else None
 
 
-def _next(matches: croniter[datetime], local: int) -> int | None:
-    try:
-        matches.set_current(_NAIVE_EPOCH + timedelta(seconds=local - 1), force=True)
-        match = matches.get_next(datetime)
-    except (CroniterBadDateError, OverflowError, ValueError):
+def _stepless(field: CronField, text: str) -> str:
+    """A star with a step as wide as its field as the number it stands for: croniter refuses the step."""
+    return str(field.least) if text == f"*/{field.size}" else text.replace(f",*/{field.size}", "")
+
+
+class _Matcher(Protocol):
+    def match(self, local: int) -> int | None:
+        """The first matching local time at or after `local`. None if there is none within 50 years or before 9999."""
+
+
+class _Croniter:
+    """What croniter reads as it should be read."""
+
+    def __init__(self, expression: str) -> None:
+        self._matches = croniter(expression, _NAIVE_EPOCH, ret_type=datetime, second_at_beginning=True)
+
+    def match(self, local: int) -> int | None:
+        try:
+            self._matches.set_current(_NAIVE_EPOCH + timedelta(seconds=local - 1), force=True)
+            match = self._matches.get_next(datetime)
+        except (CroniterBadDateError, OverflowError, ValueError):
+            return None
+        return (match - _NAIVE_EPOCH) // _SECOND
+
+
+class _OnMonthDay:
+    """Times on the day of each month that a rule names. croniter moves 31W to the end of a short month."""
+
+    def __init__(self, time: str, day: MonthDay) -> None:
+        self._day = day
+        self._times = _Croniter(f"{time} * * *")
+
+    def match(self, local: int) -> int | None:
+        for midnight in self._day.days_from(local // _DAY_SECONDS):
+            start = midnight * _DAY_SECONDS
+            found = self._times.match(max(local, start))
+            if found is None or found < start + _DAY_SECONDS:
+                return found
         return None
-    return (match - _NAIVE_EPOCH) // _SECOND
 
 
 @dataclass(frozen=True)
@@ -209,7 +247,7 @@ def parse_schedule(text: str, timezone: str = "UTC", anchor_ms: int = 0) -> Sche
         interval = _interval(words[1:])
         return _every(text, timezone, interval, -(-anchor_ms // 1000) % interval)
     if kind == "@at":
-        return _at(text, timezone, _instant(words[1:]))
+        return _at(text, timezone, _instant(words[1:], timezone))
     if kind.startswith("@"):
         if kind not in ALIASES or len(words) > 1:
             raise InvalidSchedule(f"'{text}' is unknown; use {', '.join(ALIASES)}, @every 90s or @at <RFC 3339 time>")
@@ -231,6 +269,8 @@ def schedule_from_key(key: str) -> Schedule:
 @lru_cache(maxsize=20_000)
 def _cron(expression: str, timezone: str, text: str) -> Schedule:
     try:
+        if (instead := hint(expression)) is not None:
+            raise InvalidSchedule(instead)
         normal = normalise(expression)
     except InvalidCron as exc:
         raise InvalidSchedule(str(exc)) from exc
@@ -267,9 +307,11 @@ def _interval(words: list[str]) -> int:
     return seconds
 
 
-def _instant(words: list[str]) -> int:
+def _instant(words: list[str], timezone: str) -> int:
+    text = " ".join(words)
     try:
-        at = instants.parse_instant(" ".join(words))
+        local = instants.parse_local(text)
+        at = instants.parse_instant(text) if local is None else instant_of(timezone, local) * 1000
     except ValueError as exc:
         raise InvalidSchedule(f"the time after @at {exc}") from exc
     if at % 1000:

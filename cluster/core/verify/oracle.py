@@ -57,9 +57,9 @@ def occurrences(text: str, timezone: str, anchor_ms: int, start_ms: int, end_ms:
         first = anchor + -(-(start - anchor) // interval) * interval
         yield from range(first * 1000, end * 1000, interval * 1000)
     elif kind == "@at":
-        at = datetime.fromisoformat(" ".join(words[1:]).upper()).timestamp()
+        at = _instant_of(datetime.fromisoformat(" ".join(words[1:]).upper()), timezone)
         if start <= at < end:
-            yield int(at) * 1000
+            yield at * 1000
     else:
         yield from _of_cron(_read(_ALIASES.get(kind, text)), _zone(timezone), start, end)
 
@@ -140,8 +140,12 @@ def _day_fits(field: str, day: date) -> bool:
         if part == "L":
             if day.day == last:
                 return True
+        elif part.startswith("L-"):
+            if day.day == last - int(part[2:]):
+                return True
         elif part.endswith("W"):
-            if day.day == _nearest_weekday(int(part[:-1]), day, last):
+            wanted = last if part == "LW" else int(part[:-1])
+            if wanted <= last and day.day == _nearest_weekday(wanted, day, last):
                 return True
         elif day.day in _values(part, 1, 31):
             return True
@@ -149,7 +153,6 @@ def _day_fits(field: str, day: date) -> bool:
 
 
 def _nearest_weekday(wanted: int, day: date, last: int) -> int:
-    wanted = min(wanted, last)
     weekday = day.replace(day=wanted).weekday()
     if weekday == 5:
         return wanted - 1 if wanted > 1 else wanted + 2
@@ -200,6 +203,18 @@ def _offset(zone: ZoneInfo, instant: int) -> int:
     return 0 if offset is None else int(offset.total_seconds())
 
 
+def _instant_of(time: datetime, timezone: str) -> int:
+    """The instant (s) of a time with an offset, or of a local one: where it comes first, or after the gap it falls into."""
+    if time.tzinfo is not None:
+        return int(time.timestamp())
+    zone = _zone(timezone)
+    local = int(time.replace(tzinfo=UTC).timestamp())
+    for instant in range(local - 16 * 3600, local + 16 * 3600, 60):
+        if instant + _offset(zone, instant) == local - local % 60:
+            return instant + local % 60
+    return _after_gap(local, zone, at_its_end=local % 60 == 0)
+
+
 @lru_cache(maxsize=20_000)
 def _even(zone: ZoneInfo, day: date) -> int | None:
     """The zone's offset on a day, if it is the same from two days before to two days after. Otherwise None."""
@@ -237,7 +252,8 @@ def _of_day(cron: _CronFields, zone: ZoneInfo, day: date, start: int, end: int) 
     first: dict[int, int] = {}
     for instant, local in real:
         first.setdefault(local, instant)
-    return sorted({first[t] if t in first else _after_gap(cron, zone, midnight + t) for t in times})
+    at_end = cron.seconds == (0,)
+    return sorted({first[t] if t in first else _after_gap(midnight + t, zone, at_its_end=at_end) for t in times})
 
 
 @lru_cache(maxsize=4)
@@ -254,12 +270,12 @@ def _walk(zone: ZoneInfo, day: date) -> list[tuple[int, int]]:
     return instants
 
 
-def _after_gap(cron: _CronFields, zone: ZoneInfo, local: int) -> int:
+def _after_gap(local: int, zone: ZoneInfo, *, at_its_end: bool) -> int:
     """The instant at which a fixed local time in a gap runs."""
     naive = datetime.fromtimestamp(local, UTC).replace(tzinfo=None)
     before = naive.replace(tzinfo=zone, fold=0).utcoffset()
     moved = local - (0 if before is None else int(before.total_seconds()))
-    if cron.seconds != (0,):
+    if not at_its_end:
         return moved
     instant = moved
     while _offset(zone, instant - 1) == _offset(zone, moved):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cluster.core.execution.attempts_kept import KEEP_FIRST
 from cluster.core.instants import format_instant
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class RecordedAttempt:
     token: int
     duration_ms: float
     status: int | None
+    """The status of a whole answer. An answer that broke off after its status line decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Record:
     batch_lists: bool = True
     """Whether the batch it names exists and lists it."""
     stored_job_id: str = ""
+    attempts_left_out: int = 0
+    """How many attempts between the first and the last ones are not stored."""
     stored_due_ms: int = 0
     """The job and the due time in the fields of the document. Its id names them too."""
 
@@ -146,7 +150,9 @@ def redeliveries(
     before: dict[int, RecordedAttempt] = {}
     done: RecordedAttempt | None = None
     was_repeated = False
-    for a in r.attempts:
+    for place, a in enumerate(r.attempts):
+        if r.attempts_left_out and place == KEEP_FIRST:  # what was between is not known
+            before, done, was_repeated = {}, None, False
         first = before.get(a.number)
         if first is not None and _starts_replay(r, before, a, successes, done):
             before, done, was_repeated = {}, None, False

@@ -83,6 +83,8 @@ def execution_to_document(e: Execution) -> Document:
         "host": e.host,
         **({} if e.limit_key is None else {"gate": e.limit_key}),
         **({} if e.replayed_ms is None else {"asked_at": DatetimeMS(e.replayed_ms)}),
+        **({} if e.request_id is None else {"request": e.request_id}),
+        **({"waits": True} if e.waits else {}),
     }
 
 
@@ -105,6 +107,8 @@ def execution_from_document(d: Document) -> Execution:
         replayed_ms=instant(d.get("asked_at")),
         host=d.get("host", ""),
         limit_key=d.get("gate"),
+        request_id=d.get("request"),
+        waits=d.get("waits", False),
     )
 
 
@@ -158,6 +162,7 @@ JOB_FIELDS = dict.fromkeys(
         "auth",
         "body",
         "body_kind",
+        "templates",
         "timeout_seconds",
         "retry",
         "overlap",
@@ -190,7 +195,7 @@ def target_from_document(d: Document, keyring: Keyring) -> Target:
     """The request of a job with its secrets decrypted. Raises `UndecryptableSecret`."""
     headers = tuple((name, value) for name, value in d["headers"])
     body = bytes(d["body"])
-    templated = b"{{" in body or any("{{" in value for _, value in headers)
+    templated = d.get("templates", True) and (b"{{" in body or any("{{" in value for _, value in headers))
     secrets: tuple[str, ...] = ()
     if d.get("secret_headers") or d.get("auth"):
         secret_headers = job_secrets.decrypt_headers(keyring, d)
@@ -209,6 +214,7 @@ def target_from_document(d: Document, keyring: Keyring) -> Target:
         timeout_seconds=d["timeout_seconds"],
         secrets=secrets,
         templated=templated,
+        body_is_json=d["body_kind"] == "json",
     )
 
 

@@ -52,6 +52,7 @@ INDEXES: dict[str, list[IndexModel]] = {
             partialFilterExpression={"state": {"$in": ["cancelled", "dead", "failed", "missed", "skipped"]}},
         ),
         IndexModel("ended_at", name="marked", partialFilterExpression={"mark": True}),
+        IndexModel("asked_at", name="reopened", partialFilterExpression={"state": "reopened"}),
     ],
     "batches": [IndexModel([("late", ASCENDING), ("claimable_at", ASCENDING)], name="claimable")],
     "leases": [],

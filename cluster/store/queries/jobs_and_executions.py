@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.view import FINAL_STATES, OWED_STATES, ExecutionView
-from cluster.store.history import REOPENED
+from cluster.store.history import LEFT_OUT, REOPENED
 from cluster.store.jobs import WITHOUT_PERIODS, stored_job
 from cluster.store.mongo.codec import attempt_from_document, instant
 from cluster.store.mongo.decoding import decode_each, decode_one, decode_readable
@@ -126,6 +126,16 @@ async def executions_of(db: Database, q: JobExecutionQuery) -> list[ExecutionVie
     return sorted(by_id.values(), key=lambda r: r.id, reverse=True)[: q.limit]
 
 
+async def has_executions(db: Database, job_id: str) -> bool:
+    """Whether there is any execution of this job, owed or final."""
+    ids = {"_id": {"$gte": f"{job_id}:", "$lt": f"{job_id};"}}
+    with operation():
+        found = await db.api["executions"].find_one(ids, {"_id": 1}) or await db.api["history"].find_one(
+            ids, {"_id": 1}
+        )
+    return found is not None
+
+
 def merge_by_id(owed: Sequence[Document], final: Sequence[Document], now_ms: int) -> dict[str, ExecutionView]:
     """Views by id. A record counts, unless it was reopened: then the owed execution does, with the earlier attempts."""
     views = {r.id: r for r in decode_readable("execution", owed, lambda d: owed_view(d, now_ms))}
@@ -133,7 +143,14 @@ def merge_by_id(owed: Sequence[Document], final: Sequence[Document], now_ms: int
     for record in decode_readable("history", final, final_view):
         replay = views.get(record.id) if record.id in reopened else None
         views[record.id] = (
-            record if replay is None else replace(replay, attempts=(*record.attempts, *replay.attempts), reason=None)
+            record
+            if replay is None
+            else replace(
+                replay,
+                attempts=(*record.attempts, *replay.attempts),
+                attempts_left_out=record.attempts_left_out,
+                reason=None,
+            )
         )
     return views
 
@@ -197,10 +214,28 @@ async def with_breaker_reasons(db: Database, views: Sequence[ExecutionView]) -> 
     return [explained(v) for v in views]
 
 
-async def is_final(db: Database, execution_id: str) -> bool:
-    """Whether history has a record of this execution, a reopened one too."""
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """The request (its id) for whose run history has a record; None: the run was not requested by hand."""
+
+    request_id: str | None
+
+
+async def recorded_request(db: Database, execution_id: str) -> RecordedRequest | None:
+    """For whom history has a record of this execution, a reopened one too. None: it has none."""
     with operation():
-        return await db.api["history"].find_one({"_id": execution_id}, {"_id": 1}) is not None
+        d = await db.api["history"].find_one({"_id": execution_id}, {"request": 1})
+    return None if d is None else RecordedRequest(d.get("request"))
+
+
+async def exclusive_run(db: Database, job_id: str) -> str | None:
+    """The execution that other executions of this job are skipped for. None: none runs, or `overlap` is not `skip`."""
+    with operation():
+        job = await db.api["jobs"].find_one({"_id": job_id, "overlap": "skip"}, {"running": 1})
+        running = None if job is None else job.get("running")
+        if running is None or await db.api["executions"].find_one({"_id": running}, {"_id": 1}) is None:
+            return None
+    return str(running)
 
 
 async def recent_counts(db: Database, now_ms: int) -> tuple[int, dict[str, int]]:
@@ -251,6 +286,7 @@ def final_view(d: Document) -> ExecutionView:
         ended_ms=int(d["ended_at"]),
         last_ms=instant(d.get("last_at")),
         count=d.get("count", 1),
+        attempts_left_out=d.get(LEFT_OUT, 0),
     )
 
 

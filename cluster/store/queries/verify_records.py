@@ -16,6 +16,7 @@ from cluster.core.execution.verdict import expand_codes
 from cluster.core.verify.records import Record, RecordedAttempt
 from cluster.core.verify.subjects import REREAD_MS, MissedRecord, OwedPeriod, VerifiedJob
 from cluster.store import batches
+from cluster.store.history import LEFT_OUT
 from cluster.store.jobs import MAX_PERIODS
 from cluster.store.meta import RETENTION_ID
 from cluster.store.mongo.codec import instant
@@ -266,7 +267,7 @@ def _attempt(d: Document) -> RecordedAttempt:
         node=d["node"],
         token=d["token"],
         duration_ms=d["ms"],
-        status=d["status"],
+        status=None if d.get("error") else d["status"],
     )
 
 
@@ -293,4 +294,5 @@ def record_from_document(d: Document, due_ms: int) -> Record:
         batch=d.get("batch", ""),
         stored_job_id=d["job_id"],
         stored_due_ms=int(d["due_at"]),
+        attempts_left_out=d.get(LEFT_OUT, 0),
     )

@@ -102,9 +102,10 @@ def sleep(seconds: Any) -> None:
     select.select([], [], [], seconds)
 
 
+if "faketime" in os.environ.get("LD_PRELOAD", ""):
+    time.sleep = sleep
 if os.environ.get("HORAE_CLOCKS"):
     own_clock()
-    time.sleep = sleep
     os.register_at_fork(after_in_child=own_clock)
 
 name = os.environ.get("HORAE_BREAK")

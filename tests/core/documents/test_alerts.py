@@ -31,6 +31,19 @@ def test_each_fault_of_alert_rules_has_its_path_and_a_sentence(wrong: dict[str, 
     assert any(f.path == path and words in f.message for f in faults_of(caught.value)), faults_of(caught.value)
 
 
+def test_mail_goes_to_allowed_domains_alone() -> None:
+    """Exactly these domains, in any case; each other address is named by its place."""
+    context = {"can_mail": True, "mail_domains": ("example.com", "example.org")}
+    ChannelSpec.model_validate({"type": "email", "to": ["a@example.com", "b@EXAMPLE.org"]}, context=context)
+    wrong = ["a@example.com", "a@evil.example", "a@sub.example.com", "a@example.com.evil.example", "a@xexample.com"]
+    with pytest.raises(ValidationError) as caught:
+        ChannelSpec.model_validate({"type": "email", "to": wrong}, context=context)
+    faults = faults_of(caught.value)
+    assert [f.path for f in faults] == ["to.1", "to.2", "to.3", "to.4"]
+    assert all("example.com, example.org" in f.message and "HORAE_MAIL_DOMAINS" in f.message for f in faults)
+    ChannelSpec.model_validate({"type": "email", "to": wrong}, context={**context, "mail_domains": ("*",)})
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

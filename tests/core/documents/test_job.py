@@ -9,6 +9,8 @@ import pytest
 from cluster.core.documents.job import JobSpec
 from cluster.core.documents.job_json import job_document, read_job
 from cluster.core.errors import Fault, InvalidInput
+from config.settings import load_settings
+from ops.local.demo import LOOPBACK
 
 JOB = {"schedule": "@daily", "api": "https://a.example/"}
 
@@ -73,3 +75,35 @@ def test_no_value_is_converted_to_another_type() -> None:
                 refused += 1
         assert refused >= 5, alias
         assert elsewhere == []
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("url", "endpoint", "webhook_url"), "api"),
+        (("cron", "cronExpression", "cron_expression"), "schedule"),
+        (("payload", "data"), "body"),
+        (("enabled", "disabled", "suspend"), 'state: "active" or "paused"'),
+        (("method", "httpMethod", "HTTP_METHOD"), "every request is a POST"),
+        (("tz", "timeZone"), "timezone"),
+        (("timeout", "retries", "id"), "field is"),
+    ],
+)
+def test_a_name_of_another_scheduler_gets_the_name_of_here(names: tuple[str, ...], words: str) -> None:
+    """Whatever its case and separators."""
+    for name in names:
+        with pytest.raises(InvalidInput) as caught:
+            read_job({**JOB, name: 1}, {})
+        (fault,) = caught.value.faults
+        assert fault.path == name
+        assert words in fault.message
+
+
+def test_the_demo_allows_both_loopbacks() -> None:
+    """`localhost` may be either."""
+    networks = load_settings(None, allowed_networks=LOOPBACK).allowed_networks
+    for url in ("http://127.0.0.1:5001/x", "http://[::1]:5001/x"):
+        assert read_job({**JOB, "api": url}, {"networks": networks}).definition.url == url
+    for url in ("http://[::2]:5001/x", "http://10.0.0.1/", "http://[::ffff:10.0.0.1]/"):
+        with pytest.raises(InvalidInput):
+            read_job({**JOB, "api": url}, {"networks": networks})

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.core.limits.circuit_breaker import (
+    MAX_JOBS,
     MIN_ATTEMPTS,
     WINDOW_SECONDS,
     Admission,
@@ -43,30 +44,71 @@ def test_only_missing_answers_and_5xx_are_failures_of_the_host(
 
 
 def test_a_breaker_needs_volume_and_rate() -> None:
-    """19 failures are too few; 20 of 40 are half; 20 of 41 are less than half."""
+    """19 failures are too few; 20 of 40 are half; 20 of 41 are less than half. Each is of another job."""
     window = AttemptWindow()
-    for _ in range(MIN_ATTEMPTS - 1):
-        window.add(0.0, failed=True)
+    for i in range(MIN_ATTEMPTS - 1):
+        window.add(0.0, f"a{i}", failed=True)
     assert not window.should_open()
-    window.add(0.0, failed=True)
+    window.add(0.0, "a", failed=True)
     assert window.should_open()
-    for _ in range(MIN_ATTEMPTS):
-        window.add(1.0, failed=False)
+    for i in range(MIN_ATTEMPTS):
+        window.add(1.0, f"b{i}", failed=False)
     assert window.should_open()
-    window.add(1.0, failed=False)
+    window.add(1.0, "b", failed=False)
     assert not window.should_open()
 
 
-@given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=80))
-def test_a_window_holds_the_latest_seconds(steps: list[tuple[float, bool]]) -> None:
+def filled(**jobs: tuple[int, int]) -> AttemptWindow:
+    """A window with so many attempts of each job, of which so many failed."""
+    window = AttemptWindow()
+    for job_id, (total, failed) in jobs.items():
+        for i in range(total):
+            window.add(0.0, job_id, failed=i < failed)
+    return window
+
+
+@pytest.mark.parametrize(
+    ("jobs", "opens"),
+    [
+        ({"a": (500, 500)}, False),
+        ({"a": (500, 500), "b": (1, 0)}, False),
+        ({"a": (500, 500), "b": (1, 1)}, False),
+        ({"a": (500, 500), "b": (30, 3)}, False),
+        ({"a": (500, 500), "b": (9, 9)}, False),
+        ({"a": (10, 10), "b": (10, 10)}, True),
+        ({"a": (500, 5), "b": (10, 10)}, False),
+        ({"a": (500, 500), "b": (500, 500), "c": (5, 0), "d": (5, 0), "e": (5, 0)}, False),
+        ({"a": (500, 500), "b": (500, 500), "c": (5, 4), "d": (5, 0)}, True),
+        ({f"j{i}": (1, 1) for i in range(MIN_ATTEMPTS)}, True),
+        ({f"j{i}": (2, int(i < 4) * 2) for i in range(10)}, False),
+    ],
+)
+def test_failures_are_weighed_by_distinct_jobs(jobs: dict[str, tuple[int, int]], opens: bool) -> None:
+    """However often one job fails, it is not enough; half of the jobs must fail, and half of what is counted of them."""
+    assert filled(**jobs).should_open() is opens
+
+
+def test_a_window_of_very_many_jobs_stays_small() -> None:
+    """It counts a sample of them, and others once those are out of it."""
+    window = AttemptWindow()
+    for i in range(10_000):
+        window.add(0.0, f"j{i}", failed=True)
+    assert window.jobs == MAX_JOBS
+    window.add(WINDOW_SECONDS + 1, "later", failed=True)
+    assert window.failing_jobs() == ["later"]
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.sampled_from("abc"), st.booleans()), max_size=80))
+def test_a_window_holds_the_latest_seconds(steps: list[tuple[float, str, bool]]) -> None:
     """Its sums are those of a list of the attempts within the window, to the second."""
     window, now, plain = AttemptWindow(), 0.0, []
-    for step, failed in steps:
+    for step, job_id, failed in steps:
         now += step
-        window.add(now, failed=failed)
-        plain.append((int(now), failed))
-        inside = [f for second, f in plain if second > now - WINDOW_SECONDS]
-        assert (window.total, window.failed) == (len(inside), sum(inside))
+        window.add(now, job_id, failed=failed)
+        plain.append((int(now), job_id, failed))
+        inside = [(j, f) for second, j, f in plain if second > now - WINDOW_SECONDS]
+        assert (window.total, window.failed) == (len(inside), sum(f for _, f in inside))
+        assert window.jobs == len({j for j, _ in inside})
 
 
 def test_a_breaker_stays_open_longer_each_time_and_then_admits_a_probe() -> None:

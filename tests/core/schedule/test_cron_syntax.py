@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,11 +30,90 @@ from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule, sche
         ("0 0 0 */10,L * *", "0 0 0 */10,L * *"),
         ("05 007 09 * * *", "5 7 9 * * *"),
         ("59/7 * * * * *", "59 * * * * *"),
+        ("9 2-23/24 * * *", "0 9 2 * * *"),
+        ("*/60 * * * *", "0 */60 * * * *"),
+        ("*/60 */30 */24 * * *", "0 */30 */24 * * *"),
+        ("0 0 0 * */12 */7", "0 0 0 * 1 0"),
+        ("0 0 0 ? * ?", "0 0 0 * * *"),
+        ("0 0 0 lw * *", "0 0 0 LW * *"),
+        ("0 0 0 L-03 * *", "0 0 0 L-3 * *"),
     ],
 )
 def test_equal_expressions_have_one_normal_form(text: str, normal: str) -> None:
     """Equal schedules have equal texts. Schedules that differ only at clock changes have different texts."""
     assert normalise(text) == normal
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # AWS EventBridge: minute to year.
+        ("0 12 * * ? *", ["the last one stands where others write a year", "write '0 12 * * ?'"]),
+        ("0/5 8-17 ? * MON-FRI *", ["write '0/5 8-17 ? * MON-FRI'"]),
+        ("15 10 ? * FRIL 2026-2030", ["write '15 10 ? * FRIL'", "startAt and endAt"]),
+        ("0 9 1 JAN ? *", ["write '0 9 1 JAN ?'"]),
+        ("0 9 1 1 * 2027", ["write '0 9 1 1 *'"]),
+        ("cron(0 12 * * ? *)", ["without cron(...)", "'0 12 * * ?'"]),
+        ("rate(5 minutes)", ["@every 5m"]),
+        # `?` outside the two day fields, or with something.
+        ("? * * * * *", ["second: '?'", "Write *"]),
+        ("0 ? * * * MON", ["minute: '?'"]),
+        ("* ? * * *", ["hour: '?'"]),
+        ("0 0 0 ? ? MON", ["month: '?'"]),
+        ("0 0 0 ?/2 * *", ["day of month: '?/2'", "? stands alone"]),
+        ("0 0 0 1,? * *", ["day of month: '1,?'"]),
+        # Names in another field.
+        ("0 12 * MON *", ["month: 'MON' is a day of the week", "the 5 fields are minute hour"]),
+        ("0 MON * * * *", ["minute: 'MON' is a day of the week", "the 6 fields are second minute"]),
+        ("0 0 1 * JAN", ["day of week: 'JAN' is a month"]),
+        # Steps that never come.
+        ("*/90 * * * *", ["minute: the step in '*/90' must be 1 to 60", "@every 90m"]),
+        ("0 */25 * * *", ["must be 1 to 24", "@every"]),
+        ("0 9 */100,1-7 * MON", ["MON#1 in day of week"]),
+        ("0 0 0 * */13 *", ["month: the step in '*/13' must be 1 to 12"]),
+        # Days by a rule.
+        ("0 0 0 L-31 * *", ["L-1 to L-30"]),
+        ("0 0 0 L-3W * *", ["write L, LW, or L-1 to L-30"]),
+        ("0 0 0 LW,15 * *", ["must be the only value"]),
+        ("0 0 0 L-3,15 * *", ["must be the only value"]),
+        ("0 0 0 31W 2 *", ["never fires"]),
+        ("0 0 0 L-30 4 *", ["never fires"]),
+        # A time of its own for each job.
+        ("H * * * *", ["spreadSeconds"]),
+        ("H/15 H(2-5) * * *", ["spreadSeconds"]),
+        ("0~59 3 * * *", ["spreadSeconds"]),
+        # The time zone in front.
+        ("CRON_TZ=Europe/Berlin 0 9 * * *", ["remove 'CRON_TZ=Europe/Berlin'", "set timezone to 'Europe/Berlin'"]),
+        ("TZ=UTC 0 0 9 * * MON", ["remove 'TZ=UTC'"]),
+        ("tz=Asia/Tokyo @daily", ["set timezone to 'Asia/Tokyo'"]),
+    ],
+)
+def test_a_line_of_another_scheduler_gets_the_sentence_that_helps(text: str, words: list[str]) -> None:
+    """It is refused, not read as something else, and the message says what to write."""
+    with pytest.raises(InvalidSchedule) as refused:
+        parse_schedule(text)
+    for part in words:
+        assert part in refused.value.message
+    if found := re.search(r"write '([^']*)'", refused.value.message):
+        assert parse_schedule(found[1]).kind == "cron", "what is proposed is accepted"
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("0 0 0 31W * *", ["2026-01-30", "2026-03-31", "2026-05-29", "2026-07-31", "2026-08-31"]),
+        ("0 0 0 29W 2 *", ["2028-02-29", "2032-02-27", "2036-02-29"]),
+        ("0 0 0 LW * *", ["2026-01-30", "2026-02-27", "2026-03-31", "2026-04-30", "2026-05-29"]),
+        ("0 0 0 L-3 * *", ["2026-01-28", "2026-02-25", "2026-03-28", "2026-04-27"]),
+        ("0 0 0 L-30 * *", ["2026-01-01", "2026-03-01", "2026-05-01", "2026-07-01"]),
+        ("0 0 0 1W 2,8 *", ["2026-02-02", "2026-08-03"]),
+    ],
+)
+def test_days_by_a_rule_are_those_of_quartz(text: str, days: list[str]) -> None:
+    """A month without such a day has none; a weekday never leaves its month."""
+    start = int(datetime.fromisoformat("2026-01-01T00:00:00Z").timestamp() * 1000)
+    found = parse_schedule(text).between(start, 2 * start, len(days))
+    assert [datetime.fromtimestamp(t / 1000, UTC).date().isoformat() for t in found] == days
 
 
 @settings(max_examples=400, deadline=None)

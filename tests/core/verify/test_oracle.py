@@ -46,7 +46,7 @@ def test_the_oracle_agrees_with_debians_cron(vector: dict[str, Any]) -> None:
 def _field(least: int, most: int, names: list[str] | None = None) -> st.SearchStrategy[str]:
     number = st.integers(least, most)
     word = number.map(str) if names is None else st.one_of(number.map(str), st.sampled_from(names))
-    step = st.integers(1, most).map(str)
+    step = st.integers(1, most - least + 1).map(str)
     part = st.one_of(
         word,
         st.tuples(word, word).map("-".join),
@@ -62,6 +62,8 @@ DAYS = st.one_of(
     st.just("L"),
     st.just("?"),
     st.integers(1, 31).map(lambda d: f"{d}W"),
+    st.just("LW"),
+    st.integers(1, 30).map(lambda d: f"L-{d}"),
     st.integers(1, 31).map(lambda d: f"{d},L"),
 )
 
@@ -135,6 +137,34 @@ def test_an_instant_is_due_once() -> None:
     for text in ("@at 2030-06-01T10:00:00Z", "@at 2030-06-01T12:00:00+02:00"):
         assert list(occurrences(text, "Asia/Tokyo", 0, at - DAY, at + DAY)) == [at]
         assert list(occurrences(text, "UTC", 0, at + 1, at + DAY)) == []
+
+
+LOCAL = st.datetimes(datetime.fromisoformat("2020-01-02"), datetime.fromisoformat("2030-12-30")).map(
+    lambda t: t.isoformat(timespec="seconds")
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(LOCAL, st.sampled_from(ZONES))
+def test_a_local_instant_is_the_same_for_both(text: str, zone: str) -> None:
+    """`@at` without an offset, at any time."""
+    (at,) = parse_schedule(f"@at {text}", zone).between(0, 2 * TO * 1000, 2)
+    assert list(occurrences(f"@at {text}", zone, 0, at - 3 * DAY, at + 3 * DAY)) == [at]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([*ODD_ZONES, "Europe/Berlin"]), st.integers(FROM, TO), st.integers(-90_000, 90_000))
+def test_a_local_instant_near_a_clock_change_is_the_same_for_both(zone: str, at: int, away: int) -> None:
+    """And the same as a cron expression for that second of that day."""
+    change = zones.next_change(zone, at, TO + 40_000_000)
+    if change is None:
+        return
+    local = datetime.fromisoformat("1970-01-01") + timedelta(seconds=change.at + change.before + away)
+    text = local.isoformat(timespec="seconds")
+    (due,) = parse_schedule(f"@at {text}", zone).between(0, 2 * TO * 1000, 2)
+    assert list(occurrences(f"@at {text}", zone, 0, due - 3 * DAY, due + 3 * DAY)) == [due]
+    cron = parse_schedule(f"{local:%-S %-M %-H %-d %-m} *", zone)
+    assert cron.between(due - 3 * DAY, due + 3 * DAY, 3) == [due]
 
 
 def test_the_times_of_a_day_take_little_memory() -> None:

@@ -1,0 +1,237 @@
+"""Cutting secrets out of answers: a target may repeat what it was sent, as it came or encoded.
+
+The excerpt is compared with each secret in two forms, and not with a list of encodings, because targets mix and nest
+them. Escapes are undone first (percent, backslashes, HTML), up to three times; then case does not count, and for secrets
+with eight letters and digits or more nothing else counts but these. So backslashes, line breaks and UTF-16 make no
+difference. Base64 and hexadecimal forms of the secret are looked for in the same way.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import string
+from dataclasses import dataclass
+from functools import lru_cache
+from html.entities import html5
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+MIN_SECRET_CHARS = 4
+"""Shorter secrets are not redacted: they would turn up by chance."""
+REDACTED = b"(secret)"
+LOOK_AHEAD = 512
+"""So many bytes behind those that are shown are read too, because a secret may begin before their end."""
+MIN_COMPACT = 8
+MIN_BASE64 = 4
+CHUNK = 24
+"""Of a longer secret every part of so many letters and digits is looked for, so a part of it is found as well."""
+ROUNDS = 3
+BASE64_ROUNDS = 2
+
+_LETTERS_AND_DIGITS = frozenset((string.ascii_letters + string.digits).encode())
+_OTHERS = bytes(b for b in range(256) if b not in _LETTERS_AND_DIGITS)
+_IGNORED = b"\\\0"
+_FOLD = bytes(b" "[0] if b == b"+"[0] else b for b in range(256))
+_ESCAPE = re.compile(
+    rb"%(?:25)*(?:[uU]([0-9A-Fa-f]{4})|([0-9A-Fa-f]{2}))"
+    rb"|(?<!\\)\\++(?:[uU](?:([0-9A-Fa-f]{4})|\{([0-9A-Fa-f]{1,6})\})|[xX]([0-9A-Fa-f]{2}))"
+    rb"|&(?:[Aa][Mm][Pp];)*(?:#([0-9]{1,7})|#[xX]([0-9A-Fa-f]{1,6})|([A-Za-z][A-Za-z0-9]{1,30}));"
+)
+_BASE64_RUN = re.compile(rb"[A-Za-z0-9+/_-]{8,}")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
+@dataclass(frozen=True, slots=True)
+class _Needles:
+    """The forms of some secrets: `plain` ones count with their punctuation, the others by letters and digits alone."""
+
+    plain: tuple[bytes, ...]
+    compact: tuple[bytes, ...]
+    chunks: frozenset[bytes]
+    """Parts of `CHUNK` bytes of longer compact forms."""
+    beginnings: frozenset[bytes]
+    """Of compact forms, to be found where the content breaks off."""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The content with its escapes undone; each byte came from `starts[i]` to before `ends[i]` of the content."""
+
+    content: bytes
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    def decoded(self) -> _View | None:
+        """With one layer of escapes less. None if there are none."""
+        made, starts, ends, at = bytearray(), list[int](), list[int](), 0
+        for match in _ESCAPE.finditer(self.content):
+            value = _value(match)
+            if value is None:
+                continue
+            begin, end = match.span()
+            made += self.content[at:begin] + value
+            starts += [*self.starts[at:begin], *[self.starts[begin]] * len(value)]
+            ends += [*self.ends[at:begin], *[self.ends[end - 1]] * len(value)]
+            at = end
+        if not at:
+            return None
+        return _View(bytes(made) + self.content[at:], [*starts, *self.starts[at:]], [*ends, *self.ends[at:]])
+
+
+def redact(content: bytes, secrets: Sequence[str], shown: int | None = None) -> bytes:
+    """The content with every secret replaced; `shown` limits how much of it is returned, and how long this takes."""
+    needles = _needles(tuple(secrets))
+    if not needles.plain and not needles.compact and not needles.chunks:
+        return content if shown is None else content[:shown]
+    end = len(content)
+    if shown is not None and end > shown + LOOK_AHEAD:
+        content, end = content[: shown + LOOK_AHEAD], shown
+    made, at = bytearray(), 0
+    for begin, behind in sorted(_spans(content, needles)):
+        if begin >= end:
+            break
+        if begin >= at:
+            made += content[at:begin] + REDACTED
+        at = max(at, behind)
+    return bytes(made + content[at:end])
+
+
+def _spans(content: bytes, needles: _Needles) -> Iterator[tuple[int, int]]:
+    """From where to where secrets are in the content; spans may overlap."""
+    places = range(len(content) + 1)
+    view: _View | None = _View(content, places[:-1], places[1:])
+    for layer in range(ROUNDS + 1):
+        if view is None:
+            return
+        yield from _spans_in(view, needles)
+        for skipped in range(4) if layer < BASE64_ROUNDS else ():
+            inner: _View | None = _without_base64(view, skipped)
+            for _ in range(BASE64_ROUNDS):
+                if inner is not None:
+                    yield from _spans_in(inner, needles)
+                    inner = inner.decoded()
+        view = view.decoded()
+
+
+def _spans_in(view: _View, needles: _Needles) -> Iterator[tuple[int, int]]:
+    for begin, behind in _found(view.content, needles):
+        yield view.starts[begin], view.ends[behind - 1]
+
+
+def _without_base64(view: _View, skipped: int) -> _View | None:
+    """What every run of base64 in it stands for, one behind the other; each byte is for the whole run it came from.
+
+    `skipped`: a run may begin with so many characters that belong to something else. None: there is no run.
+    """
+    made, starts, ends = bytearray(), list[int](), list[int]()
+    for run in _BASE64_RUN.finditer(view.content):
+        part = run[0][skipped:].translate(_URL_SAFE)
+        decoded = binascii.a2b_base64(part[: len(part) // 4 * 4])
+        made += decoded
+        starts += [view.starts[run.start()]] * len(decoded)
+        ends += [view.ends[run.end() - 1]] * len(decoded)
+    return _View(bytes(made), starts, ends) if made else None
+
+
+def _found(content: bytes, needles: _Needles) -> Iterator[tuple[int, int]]:
+    text = content.lower().translate(_FOLD, _IGNORED)
+    hits = [(i, i + len(n)) for n in needles.plain for i in _all(text, n)]
+    if hits:
+        places = [i for i, b in enumerate(content) if b not in _IGNORED]
+        yield from ((places[i], places[j - 1] + 1) for i, j in hits)
+    text = content.lower().translate(None, _OTHERS)
+    hits = [(i, i + len(n)) for n in needles.compact for i in _all(text, n)]
+    if needles.chunks:
+        hits += [(i, i + CHUNK) for i in range(len(text) - CHUNK + 1) if text[i : i + CHUNK] in needles.chunks]
+    hits += [(len(text) - n, len(text)) for n in range(MIN_COMPACT, CHUNK) if text[-n:] in needles.beginnings]
+    if hits:
+        places = [i for i, b in enumerate(content) if b in _LETTERS_AND_DIGITS]
+        yield from ((places[i], places[j - 1] + 1) for i, j in _joined(hits))
+
+
+def _joined(hits: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Parts that follow each other as one, with the signs between them."""
+    begin, behind = -1, -1
+    for i, j in sorted(hits):
+        if i > behind:
+            if behind > 0:
+                yield begin, behind
+            begin = i
+        behind = max(behind, j)
+    yield begin, behind
+
+
+def _all(text: bytes, needle: bytes) -> Iterator[int]:
+    at = text.find(needle)
+    while at >= 0:
+        yield at
+        at = text.find(needle, at + len(needle))
+
+
+def _value(match: re.Match[bytes]) -> bytes | None:
+    """The bytes that an escape stands for. None if it stands for none."""
+    percent_u, percent, backslash_u, braced, backslash_x, decimal, hexadecimal, name = match.groups()
+    if percent or backslash_x:
+        return bytes([int(percent or backslash_x, 16)])
+    if name is not None:
+        text = name.decode()
+        known = html5.get(f"{text};") or html5.get(f"{text.lower()};")
+        return None if known is None else known.encode()
+    code = int(decimal) if decimal else int(percent_u or backslash_u or braced or hexadecimal, 16)
+    return chr(code).encode("utf-8", "surrogatepass") if code <= 0x10FFFF else None
+
+
+@lru_cache(maxsize=1024)
+def _needles(secrets: tuple[str, ...]) -> _Needles:
+    plain, compact = set[bytes](), set[bytes]()
+    for secret in secrets:
+        if len(secret) < MIN_SECRET_CHARS:
+            continue
+        for raw in _bytes_of(secret):
+            letters = raw.lower().translate(None, _OTHERS)
+            if len(letters) >= MIN_COMPACT:
+                compact.add(letters)
+            else:
+                plain.add(raw.lower().translate(_FOLD, _IGNORED))
+            compact |= {raw.hex().encode(), *_base64_forms(raw)}
+    plain.discard(b"")
+    chunks = {
+        part
+        for c in compact
+        if len(c) > CHUNK
+        for part in (*(c[i : i + CHUNK] for i in range(0, len(c) - CHUNK + 1, CHUNK)), c[-CHUNK:])
+    }
+    return _Needles(
+        plain=tuple(plain),
+        compact=tuple(c for c in compact if len(c) <= CHUNK),
+        chunks=frozenset(chunks),
+        beginnings=frozenset(c[:n] for c in compact for n in range(MIN_COMPACT, min(len(c), CHUNK))),
+    )
+
+
+def _bytes_of(secret: str) -> set[bytes]:
+    """A secret as it may be sent and repeated: header values are Latin-1, most else is UTF-8.
+
+    One that looks like an escape itself is also meant without it, because such escapes are undone in the content.
+    """
+    found = {secret.encode(), secret.encode("latin-1", "replace")}
+    for raw in tuple(found):
+        view: _View | None = _View(raw, range(len(raw)), range(1, len(raw) + 1))
+        for _ in range(ROUNDS):
+            view = None if view is None else view.decoded()
+            if view is not None and len(view.content) >= MIN_SECRET_CHARS:
+                found.add(view.content)
+    return found
+
+
+def _base64_forms(raw: bytes) -> Iterator[bytes]:
+    """What base64 makes of it behind 0, 1 or 2 other bytes: the characters that depend on nothing else, compared as all."""
+    for before, skipped in ((0, 0), (1, 2), (2, 3)):
+        encoded = base64.b64encode(bytes(before) + raw)[skipped : (before + len(raw)) * 8 // 6]
+        letters = encoded.lower().translate(None, _OTHERS)
+        if len(letters) >= MIN_BASE64:
+            yield letters
