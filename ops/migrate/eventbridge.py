@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from cluster.core.documents.json_source import JsonText
 from cluster.core.zones import zone_names
 from ops.migrate.clock_changes import clock_remarks
 from ops.migrate.eventbridge_expressions import bounded, instant_of, periods_of
@@ -217,12 +218,13 @@ def _add_target(target: dict[str, Any], fields: Job, remarks: list[str]) -> None
 
 
 def _body(text: str, remarks: list[str]) -> Any:
-    """The input as JSON if it is JSON, with Horae's names for what EventBridge fills in."""
+    """The input, as JSON if it is JSON, with Horae's names for what EventBridge fills in. It keeps its digits and blanks."""
     for name, ours in _CONTEXT.items():
         text = text.replace(name, ours)
     if "<aws.scheduler." in text:
         remarks.append("its Input has an <aws.scheduler...> attribute that has no equal; it is sent as it stands")
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
         return text
+    return value if value is None or isinstance(value, str) else JsonText(text.strip().encode())

@@ -7,15 +7,17 @@ cannot be translated is left out with a remark; nothing is guessed in silence.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+import orjson
+
 from cluster.core.documents import strict_json
-from cluster.core.documents.job import JobSpec, check_job_id
+from cluster.core.documents.job import check_job_id
 from cluster.core.documents.job_json import DocumentLimits, read_job
+from cluster.core.documents.json_source import fragment
 from cluster.core.errors import CallerError, InvalidInput
 from cluster.core.job.changes import ChangeStamp, define
 from cluster.core.targets import InvalidTarget, parse_target
@@ -23,7 +25,6 @@ from cluster.core.targets import InvalidTarget, parse_target
 Job = dict[str, Any]
 MAX_ID = 64
 MAX_NAME = 200
-CAN_CREATE_PAUSED = "state" in JobSpec.model_fields
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 # Which networks a node may send to is its operator's setting, and not known here.
 _ANY_NETWORK = DocumentLimits(networks=(ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
@@ -148,8 +149,6 @@ class Translation:
 
     def _problem(self, job: Job) -> str | None:
         """What a node would object to."""
-        if "state" in job and not CAN_CREATE_PAUSED:
-            return "is suspended, and this release creates no paused jobs: create it by hand, and pause it"
         try:
             value = strict_json.loads(line_of(job))
             check_job_id(value.pop("jobId"))
@@ -157,14 +156,14 @@ class Translation:
             define(None, job["jobId"], wanted.definition, ChangeStamp(self.now_ms, "", ""))
         except InvalidInput as exc:
             return "; ".join(f"{fault.path or 'the job'}: {fault.message}" for fault in exc.faults)
-        except (CallerError, ValueError) as exc:
+        except (CallerError, ValueError, TypeError) as exc:
             return str(exc)
         return None
 
 
 def line_of(job: Job) -> bytes:
-    """One line of NDJSON. Numbers keep all their digits. Raises `ValueError` for texts that are not Unicode."""
-    return json.dumps(job, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    """One line of NDJSON. A body that is a `JsonText` keeps its digits and blanks. Raises `TypeError` for half characters."""
+    return orjson.dumps(job, fragment).replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def slug(name: str) -> str:
