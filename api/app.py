@@ -10,6 +10,7 @@ from api.http import problems
 from api.http.auth import ApiKeyAuth
 from api.http.context import ApiSettings, Services
 from api.http.requests import ContentNegotiation
+from api.http.responses import SafetyHeaders
 from api.openapi.routes import DocsAsset, OpenApiDocument
 from api.resources.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
 from api.resources.cluster import Cluster
@@ -52,7 +53,13 @@ def create_app(
         settings.allowed_mail_domains,
     )
     api_settings = ApiSettings(
-        settings.api_keys, limits, settings.requests_per_second, settings.metrics_open, settings.lookahead_seconds
+        keys=settings.api_keys,
+        rules=limits,
+        requests_per_second=settings.requests_per_second,
+        metrics_open=settings.metrics_open,
+        lookahead_seconds=settings.lookahead_seconds,
+        trusted_proxies=settings.trusted_proxies,
+        metrics_port=settings.metrics_port,
     )
     return build_app(
         Services(
@@ -91,7 +98,7 @@ def _without_content(send: Any) -> Any:
 def build_app(services: Services) -> App[Any, Any]:
     """The application that uses these services."""
     app: App[Any, Any] = _TimeLimitedApp(
-        middleware=[services.request_metrics, ContentNegotiation(), ApiKeyAuth(services)]
+        middleware=[services.request_metrics, SafetyHeaders(), ContentNegotiation(), ApiKeyAuth(services)]
     )
     problems.install_error_handlers(app)
     app.req_options.strip_url_path_trailing_slash = True

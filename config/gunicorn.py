@@ -14,8 +14,9 @@ GRACEFUL_SECONDS = 12
 def gunicorn_options(settings: Settings) -> dict[str, Any]:
     """The options of one `horae serve`."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    ports = [settings.port] if settings.metrics_port is None else [settings.port, settings.metrics_port]
     return {
-        "bind": [f"{host}:{settings.port}"],
+        "bind": [f"{host}:{port}" for port in ports],
         "workers": settings.nodes,
         "worker_class": "asgi",
         "asgi_loop": "uvloop",

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     leader_lease_seconds: float = Field(6, validation_alias="HORAE_LEADER_LEASE_SECONDS", gt=0, le=300)
     lookahead_seconds: float = Field(15, validation_alias="HORAE_LOOKAHEAD_SECONDS", gt=0, le=600)
     batch_lease_seconds: float = Field(10, validation_alias="HORAE_BATCH_LEASE_SECONDS", gt=0, le=600)
+    max_connections: int = Field(1000, validation_alias="HORAE_MAX_CONNECTIONS", ge=16, le=50_000)
+    max_connections_per_address: int = Field(100, validation_alias="HORAE_MAX_CONNECTIONS_PER_ADDRESS", ge=4, le=50_000)
+    trusted_proxies: Annotated[tuple[Any, ...], NoDecode] = Field((), validation_alias="HORAE_TRUSTED_PROXIES")
     max_in_flight: int = Field(256, validation_alias="HORAE_MAX_IN_FLIGHT", ge=4, le=10_000)
     retention_days: float = Field(7, validation_alias="HORAE_RETENTION_DAYS", gt=0, le=3650)
     paced_retention: bool = Field(default=True, validation_alias="HORAE_PACED_RETENTION")
@@ -72,6 +75,7 @@ class Settings(BaseSettings):
         None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", pattern=r"^(https?://[^\s/]+.*)?$"
     )
     trace_ratio: float = Field(1.0, validation_alias="HORAE_TRACE_RATIO", ge=0, le=1)
+    metrics_port: int | None = Field(None, validation_alias="HORAE_METRICS_PORT", ge=1, le=65535)
     metrics_open: bool = Field(default=False, validation_alias="HORAE_METRICS_OPEN")
     log_format: Literal["console", "json"] = Field("console", validation_alias="HORAE_LOG_FORMAT")
 
@@ -85,7 +89,12 @@ class Settings(BaseSettings):
             raise ValueError("must begin with mongodb:// or mongodb+srv://")
         return text
 
-    @field_validator("allowed_networks", mode="before")
+    @field_validator("metrics_port", mode="before")
+    @classmethod
+    def _no_metrics_port(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("allowed_networks", "trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -160,6 +169,20 @@ class Settings(BaseSettings):
             problems.append(
                 f"HOST {self.host} is reachable from other machines and HORAE_API_KEYS is empty: set HORAE_API_KEYS "
                 "(name:key:scope), or set HOST to 127.0.0.1"
+            )
+        if any(network.prefixlen == 0 for network in self.trusted_proxies):
+            problems.append(
+                "HORAE_TRUSTED_PROXIES names every address, so that every client could name itself as it likes: name the "
+                "networks of your proxies only"
+            )
+        if self.metrics_port == self.port:
+            problems.append(
+                f"HORAE_METRICS_PORT and PORT are both {self.port}: choose another port for the metrics, or unset it"
+            )
+        if self.max_connections_per_address > self.max_connections:
+            problems.append(
+                f"HORAE_MAX_CONNECTIONS_PER_ADDRESS {self.max_connections_per_address} is more than "
+                f"HORAE_MAX_CONNECTIONS {self.max_connections}: one address could use all of them; choose a smaller one"
             )
         if self.smtp_host and not self.smtp_from:
             problems.append(

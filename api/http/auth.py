@@ -2,14 +2,16 @@
 
 Keys come from the settings or from the database (`horae keys create`). A node without keys listens on loopback only.
 Web pages in a browser on the same machine must not be able to use such a node, so a request with a foreign `Origin`, or
-with a `Host` that is not loopback, is refused.
+with a `Host` that is not loopback, is refused; and so is one that a proxy forwarded from another machine.
+
+Wrong keys are limited per address, right ones never are: strangers share addresses with callers, and must not be able to
+lock them out. The limit does not keep anybody from guessing a key; its length does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,21 +19,26 @@ from urllib.parse import urlsplit
 import falcon
 import structlog
 
+from api.http.addresses import came_from_elsewhere, client_address, limit_name
 from api.http.context import Scope
-from api.http.rate_limit import MAX_BUCKETS, TokenBuckets
+from api.http.rate_limit import TokenBuckets
 from cluster.core.errors import StoreError
 from cluster.store import api_keys
 from cluster.store.mongo.deadlines import within
 from config.settings import is_loopback
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from falcon.asgi import Request, Response
 
     from api.http.context import Services
+    from cluster.core.targets import IPNetwork
 
 log = structlog.get_logger()
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css"})
+METRICS_PATH = "/metrics"
 READ_ONLY_POSTS = frozenset({"/schedules/preview"})
 KEYS_CACHED_SECONDS = 2.0
 """How long the keys of the database are cached: so soon every node knows of a new or revoked key."""
@@ -71,7 +78,9 @@ class ApiKeyAuth:
         self._db = services.db
         self._clock = services.clock
         settings = services.settings
-        self._open_paths = OPEN_PATHS | {"/metrics"} if settings.metrics_open else OPEN_PATHS
+        self._open_paths = OPEN_PATHS | {METRICS_PATH} if settings.metrics_open else OPEN_PATHS
+        self._metrics_port = settings.metrics_port
+        self._trusted: Sequence[IPNetwork] = settings.trusted_proxies
         self._configured = [
             _ApiKey(key_digest(k.key.get_secret_value()), k.name, _SCOPES[k.scope]) for k in settings.keys
         ]
@@ -80,21 +89,25 @@ class ApiKeyAuth:
         self._use_recorded_at: dict[str, float] = {}
         monotonic = services.clock.monotonic
         self._failures = TokenBuckets(FAILURES_PER_SECOND, FAILURE_BURST, monotonic)
-        self._accepted: OrderedDict[tuple[str, bytes], None] = OrderedDict()
         rate = settings.requests_per_second
         self._requests = TokenBuckets(rate, max(1.0, 2 * rate), monotonic) if rate else None
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         """Raises 401 without a valid key, 403 beyond its scope, 429 beyond its rate or after too many wrong keys."""
-        if req.path in self._open_paths:
+        path = _path_as_sent(req)
+        if self._metrics_port is not None and _port(req) == self._metrics_port:
+            if path != METRICS_PATH:
+                raise falcon.HTTPNotFound(description="this port has /metrics and nothing else")
+            return
+        if path in self._open_paths:
             return
         presented = _presented_digest(req)
         if self._find(self._configured, presented) is None:
             await self._refresh_stored()
         if not self._configured and not self._stored:
-            _require_loopback(req)
+            _require_local(req, self._trusted)
             return
-        key = self._identify(req.remote_addr, presented)
+        key = self._identify(req, presented)
         req.context.key_name = key.name
         if key.scope < _required_scope(req):
             raise falcon.HTTPForbidden(
@@ -109,25 +122,18 @@ class ApiKeyAuth:
         if key.stored:
             await self._record_use(key)
 
-    def _identify(self, address: str, presented: bytes) -> _ApiKey:
-        if presented and (address, presented) not in self._accepted:
-            # After too many wrong keys an address gets no answer to whether the next one is right.
-            _require_no_wait(
-                self._failures.seconds_until_token(address),
-                "too many wrong API keys from this address: wait `Retry-After` seconds",
-            )
+    def _identify(self, req: Request, presented: bytes) -> _ApiKey:
         key = self._find([*self._configured, *self._stored], presented)
-        if key is None:
-            self._accepted.pop((address, presented), None)
-            if presented:
-                self._failures.take(address)
-            raise falcon.HTTPUnauthorized(
-                description="send a valid API key in the header 'Authorization: Bearer <key>'", challenges=["Bearer"]
+        if key is not None:
+            return key
+        if presented:
+            _require_no_wait(
+                self._failures.take(limit_name(client_address(req, self._trusted))),
+                "too many wrong API keys from this address: wait `Retry-After` seconds, or send the right one",
             )
-        self._accepted[address, presented] = None
-        if len(self._accepted) > MAX_BUCKETS:
-            self._accepted.popitem(last=False)
-        return key
+        raise falcon.HTTPUnauthorized(
+            description="send a valid API key in the header 'Authorization: Bearer <key>'", challenges=["Bearer"]
+        )
 
     def _find(self, keys: list[_ApiKey], presented: bytes) -> _ApiKey | None:
         """The matching key. Every key is compared, each in constant time."""
@@ -177,7 +183,18 @@ def _require_no_wait(seconds: float, reason: str) -> None:
         raise falcon.HTTPTooManyRequests(description=reason, retry_after=max(1, -(-int(seconds * 1000) // 1000)))
 
 
-def _require_loopback(req: Request) -> None:
+def _path_as_sent(req: Request) -> str:
+    """The path before anything is decoded or cut off: a proxy compares this one when it keeps a path from strangers."""
+    return bytes(req.scope.get("raw_path") or req.scope["path"].encode()).decode("latin-1")
+
+
+def _port(req: Request) -> int | None:
+    """The port of the listener that the request came to, as the kernel knows it."""
+    server = req.scope.get("server")
+    return None if server is None else server[1]
+
+
+def _require_local(req: Request, trusted: Sequence[IPNetwork]) -> None:
     host = req.host
     origin: Any = req.get_header("Origin")
     # The peer's address counts too: when all keys of a reachable node are revoked, `Host: localhost` must not open it.
@@ -189,4 +206,10 @@ def _require_loopback(req: Request) -> None:
         raise falcon.HTTPForbidden(
             description="this node has no API keys and accepts only direct requests to a loopback address: "
             "set HORAE_API_KEYS, or run `horae keys create`, to use it from elsewhere"
+        )
+    if came_from_elsewhere(req, trusted):
+        raise falcon.HTTPForbidden(
+            description="this node has no API keys, and this request came through a proxy (Forwarded, X-Forwarded-*, Via): "
+            "set HORAE_API_KEYS, or run `horae keys create`; a proxy that serves this machine only can be named in "
+            "HORAE_TRUSTED_PROXIES"
         )

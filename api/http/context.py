@@ -13,6 +13,7 @@ from cluster.core.documents.job_json import DocumentLimits
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cluster.core.targets import IPNetwork
     from cluster.store.mongo.client import Database
     from config.settings import ApiKey
 
@@ -36,6 +37,10 @@ class ApiSettings:
     metrics_open: bool = False
     """Whether `/metrics` can be read without a key."""
     lookahead_seconds: float = 15.0
+    trusted_proxies: tuple[IPNetwork, ...] = ()
+    """The proxies whose `X-Forwarded-For` is believed."""
+    metrics_port: int | None = None
+    """The port of a listener that has `/metrics` without a key, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

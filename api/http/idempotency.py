@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from api.http.off_loop import off_loop
+from api.http.requests import body_size
 from cluster.core.documents.json_source import fragment
 from cluster.core.errors import CallerError, Fault, InvalidInput, StoreError
 from cluster.store import idempotency
@@ -48,9 +50,8 @@ async def run_once(
         )
     api_key = getattr(req.context, "key_name", "")
     key = _digest(api_key, req.method, req.path, client_key)
-    reservation = await idempotency.reserve(
-        services.db, key, _digest(_canonical(payload)), name, services.clock.now_ms()
-    )
+    content = await off_loop(body_size(req), _canonical, payload)
+    reservation = await idempotency.reserve(services.db, key, _digest(content), name, services.clock.now_ms())
     if isinstance(reservation, StoredResponse):
         return reservation, True
     try:

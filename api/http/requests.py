@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import falcon
 
+from api.http.off_loop import off_loop
 from cluster.core import instants
 from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.job import BODY_LIMIT
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 BODY_SECONDS = 10.0
 """A body of at most 1 MiB must have arrived after this time."""
 CHUNK_SECONDS = 30.0
+CHUNKS_PER_TURN = 256
+"""After this many chunks of a body the event loop runs other tasks: a chunk may be a single byte."""
 _ETAG = re.compile(r'"(\d{1,15})"\Z', re.ASCII)
+MAX_ACCEPT_LENGTH = 1024
 JSON_TYPES = ("application/json", "application/merge-patch+json")
 
 
@@ -30,17 +34,27 @@ class ContentNegotiation:
     """Falcon middleware: refuses callers that do not accept JSON."""
 
     async def process_request(self, req: Request, _resp: Response) -> None:
-        """Raises 406 unless the caller accepts JSON."""
-        if not req.path.startswith(("/docs", "/metrics")) and not req.client_accepts_json:
+        """Raises 406 unless the caller accepts JSON. A browser that opens an address gets JSON too, and shows it."""
+        if not req.path.startswith(("/docs", "/metrics")) and not _accepts_json(req):
             raise falcon.HTTPNotAcceptable(
                 description="responses are JSON: send 'Accept: application/json', or leave out Accept"
             )
 
 
+def _accepts_json(req: Request) -> bool:
+    accept = req.get_header("Accept")
+    if accept is None or "*/*" in accept:
+        return True
+    if len(accept) > MAX_ACCEPT_LENGTH:  # to weigh each of its types would take longer than the request itself
+        return False
+    return req.client_accepts_json or (req.method in ("GET", "HEAD") and req.client_accepts("text/html"))
+
+
 async def read_json(req: Request) -> Any:
     """The body as a JSON value. Raises 415, 413, `NotJson` (400) or `InvalidInput` (422)."""
     check_content_type(req, JSON_TYPES)
-    return strict_json.loads(await read_body(req, BODY_LIMIT))
+    raw = await read_body(req, BODY_LIMIT)
+    return await off_loop(len(raw), strict_json.loads, raw)
 
 
 async def read_object(req: Request) -> dict[str, Any]:
@@ -52,6 +66,10 @@ async def read_job_object(req: Request) -> dict[str, Any]:
     """As `read_object`, for a job or a patch of one: its `body` keeps the bytes that were given."""
     check_content_type(req, JSON_TYPES)
     raw = await read_body(req, BODY_LIMIT)
+    return await off_loop(len(raw), _job_object, raw)
+
+
+def _job_object(raw: bytes) -> dict[str, Any]:
     return json_source.keep_body(raw, _object(strict_json.loads(raw)))
 
 
@@ -76,18 +94,26 @@ async def read_body(req: Request, limit: int) -> bytes:
     too_large = falcon.HTTPContentTooLarge(description=f"the body must not exceed {limit} bytes")
     if (req.content_length or 0) > limit:
         raise too_large
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()
+    number = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in req.stream:
-                size += len(chunk)
-                if size > limit:
+                body += chunk
+                if len(body) > limit:
                     raise too_large
-                chunks.append(chunk)
+                number += 1
+                if number % CHUNKS_PER_TURN == 0:
+                    await asyncio.sleep(0)
     except TimeoutError:
         raise body_too_slow() from None
-    return b"".join(chunks)
+    req.context.body_size = len(body)
+    return bytes(body)
+
+
+def body_size(req: Request) -> int:
+    """The size of the body that was read, in bytes."""
+    return int(getattr(req.context, "body_size", 0))
 
 
 def body_too_slow() -> falcon.HTTPError:
@@ -97,18 +123,25 @@ def body_too_slow() -> falcon.HTTPError:
     )
 
 
-async def read_chunks(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The chunks of a long body. Raises 408 if the next one does not arrive within `CHUNK_SECONDS`."""
-    chunks = aiter(stream)
-    while True:
-        try:
-            async with asyncio.timeout(CHUNK_SECONDS):
-                chunk = await anext(chunks)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise body_too_slow() from None
+async def read_chunks(stream: AsyncIterable[bytes], patience: asyncio.Timeout) -> AsyncIterator[bytes]:
+    """The chunks of a long body. `patience` ends about `CHUNK_SECONDS` after the last one."""
+    number = 0
+    renewed_at = wait_for_chunk(patience)
+    async for chunk in stream:
+        number += 1
+        if number % CHUNKS_PER_TURN == 0:
+            await asyncio.sleep(0)
+        # A time-out of its own for each chunk would cost more than a chunk of one byte.
+        if asyncio.get_running_loop().time() - renewed_at > CHUNK_SECONDS / 10:
+            renewed_at = wait_for_chunk(patience)
         yield chunk
+
+
+def wait_for_chunk(patience: asyncio.Timeout) -> float:
+    """Let `patience` end `CHUNK_SECONDS` from now. Returns now, by the loop's clock."""
+    now = asyncio.get_running_loop().time()
+    patience.reschedule(now + CHUNK_SECONDS)
+    return now
 
 
 def read_preconditions(req: Request) -> Precondition:

@@ -9,7 +9,27 @@ import orjson
 from cluster.core.documents.json_source import fragment
 
 if TYPE_CHECKING:
-    from falcon.asgi import Response
+    from falcon.asgi import Request, Response
+
+
+API_POLICY = "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
+
+
+class SafetyHeaders:
+    """Falcon middleware: no response is framed, guessed to be of another type, or kept by a cache.
+
+    A browser may show any response: jobs name internal addresses, and a description may contain markup. A resource that
+    is a page sets its own policy.
+    """
+
+    async def process_response(self, _req: Request, resp: Response, _resource: object, _ok: bool) -> None:  # noqa: FBT001 - Falcon's signature
+        """Add the headers, also to errors."""
+        resp.set_header("X-Content-Type-Options", "nosniff")
+        resp.set_header("Referrer-Policy", "no-referrer")
+        if resp.get_header("Content-Security-Policy") is None:
+            resp.set_header("Content-Security-Policy", API_POLICY)
+        if resp.get_header("Cache-Control") is None:
+            resp.set_header("Cache-Control", "no-store")
 
 
 def send_json(resp: Response, value: Any, status: int = 200) -> None:

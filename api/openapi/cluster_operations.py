@@ -163,7 +163,8 @@ def _metrics() -> Operation:
     return {
         "operationId": "getMetrics",
         "summary": "Get the metrics of the cluster and of all workers behind this port, for Prometheus",
-        "description": "Needs a key with scope read, unless HORAE_METRICS_OPEN is true.",
+        "description": "Needs a key with scope read, unless HORAE_METRICS_OPEN is true. On a port of its own "
+        "(HORAE_METRICS_PORT) it needs none.",
         "responses": by_status,
     }
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from api.http.off_loop import off_loop
 from api.http.problems import faults_json
-from api.http.requests import check_content_type, read_chunks
+from api.http.requests import body_too_slow, check_content_type, read_chunks, wait_for_chunk
 from api.http.responses import send_json
 from api.resources.jobs import Resource, checked_job_id
 from cluster.core.documents import json_source, strict_json
@@ -28,23 +29,29 @@ CHUNK_LINES = 500
 CHUNK_BYTES = 4 * 1024 * 1024
 """A chunk is written when it has this many lines or bytes, so that long lines do not fill the memory."""
 MAX_ERRORS_SHOWN = 100
-LINES_PER_TURN = 50
-"""After this many lines the event loop runs other tasks, so that an import does not delay executions."""
+TURN_SECONDS = 0.005
+"""After this time the event loop runs other tasks, so that an import does not delay executions."""
 
 
 async def split_lines(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes | None]:
     """The lines of a stream without line ends; None for a line that exceeds the limit."""
-    unfinished = b""
+    unfinished = bytearray()
     skipping = False
     async for chunk in stream:
-        *lines, unfinished = (unfinished + chunk).split(b"\n")
-        for line in lines:
-            yield None if skipping or len(line) > BODY_LIMIT else line
-            skipping = False
+        # Only the chunk is searched: a line may arrive in a million pieces.
+        first, *others = chunk.split(b"\n")
+        if not skipping:
+            unfinished += first
+        if others:
+            yield None if skipping or len(unfinished) > BODY_LIMIT else bytes(unfinished)
+            *lines, last = others
+            for line in lines:
+                yield None if len(line) > BODY_LIMIT else line
+            unfinished, skipping = bytearray(last), False
         if len(unfinished) > BODY_LIMIT:
-            unfinished, skipping = b"", True
+            unfinished, skipping = bytearray(), True
     if unfinished or skipping:
-        yield None if skipping else unfinished
+        yield None if skipping else bytes(unfinished)
 
 
 class ImportProgress:
@@ -88,25 +95,34 @@ class Import(Resource):
         """Create or replace one job per line."""
         check_content_type(req, TYPES)
         progress = req.context.progress = ImportProgress()
+        try:
+            async with asyncio.timeout(None) as patience:
+                await self._import(req, progress, patience)
+        except TimeoutError:
+            raise body_too_slow() from None
+        send_json(resp, progress.to_json())
+
+    async def _import(self, req: Request, progress: ImportProgress, patience: asyncio.Timeout) -> None:
         chunk: dict[str, ImportLine] = {}
         number = size = 0
-        async for raw in split_lines(read_chunks(req.stream)):
+        turn_ends = self.clock.monotonic() + TURN_SECONDS
+        async for raw in split_lines(read_chunks(req.stream, patience)):
             number += 1
-            if number % LINES_PER_TURN == 0:
+            if self.clock.monotonic() > turn_ends:
                 await asyncio.sleep(0)
+                turn_ends = self.clock.monotonic() + TURN_SECONDS
             if raw is not None and not raw.strip():
                 continue
-            line = self._read(number, raw, progress)
+            line = await off_loop(len(raw or b""), self._read, number, raw, progress)
             if line is None:
                 continue
             # A job that occurs twice is written twice, in the order of the lines.
             if len(chunk) == CHUNK_LINES or size > CHUNK_BYTES or line.job_id in chunk:
-                await self._write(chunk, progress)
+                await self._write(chunk, progress, patience)
                 size = 0
             size += len(raw or b"")
             chunk[line.job_id or f":{number}"] = line
-        await self._write(chunk, progress)
-        send_json(resp, progress.to_json())
+        await self._write(chunk, progress, patience)
 
     def _read(self, number: int, raw: bytes | None, progress: ImportProgress) -> ImportLine | None:
         job_id: Any = None
@@ -138,9 +154,11 @@ class Import(Resource):
             return ImportLine(number, job_id, wanted)
         return None
 
-    async def _write(self, chunk: dict[str, ImportLine], progress: ImportProgress) -> None:
+    async def _write(self, chunk: dict[str, ImportLine], progress: ImportProgress, patience: asyncio.Timeout) -> None:
         if not chunk:
             return
+        patience.reschedule(None)  # the caller is not to blame for a slow database
         done = await import_chunk(self.db, list(chunk.values()), self.clock.now_ms())
+        wait_for_chunk(patience)
         progress.add_written(done)
         chunk.clear()

@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from api.http import cursors
 from api.http.idempotency import run_once, send_stored
-from api.http.requests import QueryParameters, read_job_object, read_preconditions
+from api.http.off_loop import off_loop
+from api.http.requests import QueryParameters, body_size, read_job_object, read_preconditions
 from api.http.responses import etag, send_json
 from api.resources import rendering
 from cluster.core.documents.job import check_job_id
@@ -86,7 +87,7 @@ class Jobs(Resource):
             except InvalidInput as exc:
                 faults.extend(exc.faults)
         try:
-            wanted = read_job(body, self.validation_context)
+            wanted = await off_loop(body_size(req), read_job, body, self.validation_context)
         except InvalidInput as exc:
             raise InvalidInput([*faults, *exc.faults]) from exc
         if faults:
@@ -133,7 +134,7 @@ class Job(Resource):
         body = await read_job_object(req)
         if body.get("jobId") == name:
             del body["jobId"]
-        wanted = read_job(body, self.validation_context)
+        wanted = await off_loop(body_size(req), read_job, body, self.validation_context)
         job, created = await jobs.put(self.db, name, wanted, self.clock.now_ms(), expect)
         if created:
             resp.set_header("Location", f"/jobs/{job.id}")
@@ -143,9 +144,17 @@ class Job(Resource):
         """Change some fields of the job (merge patch, RFC 7396)."""
         name, expect = job_id_or_not_found(job_id), read_preconditions(req)
         change = await read_job_object(req)
+        job = await stored.get(self.db, name)
+        expect.check(job)
+        before = jobs.require_job(job, name).definition
+        patched = await off_loop(
+            body_size(req) + len(before.body), apply_patch, before, change, self.validation_context
+        )
 
         def revise(definition: Definition) -> WantedJob:
-            return apply_patch(definition, change, self.validation_context)
+            if definition == before:
+                return patched
+            return apply_patch(definition, change, self.validation_context)  # another request changed the job meanwhile
 
         job = await jobs.patch(self.db, name, revise, channels_in_patch(change), self.clock.now_ms(), expect)
         await self.send_job(resp, job)

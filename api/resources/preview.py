@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -20,6 +21,8 @@ from cluster.core.schedule.schedule import MAX_SCHEDULE_LENGTH, parse_schedule
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
+    from cluster.core.schedule.schedule import Schedule
+
 
 class PreviewSpec(Model):
     """The schedule to preview."""
@@ -28,6 +31,23 @@ class PreviewSpec(Model):
     schedule: Annotated[str, AfterValidator(check_schedule)] = Field(max_length=MAX_SCHEDULE_LENGTH)
     count: int = Field(default=5, ge=1, le=100)
     after: Instant | None = None
+
+
+OCCURRENCES_PER_TURN = 5
+"""After this many the event loop runs other tasks: a rare date, such as a fifth Sunday in February, is searched for long."""
+
+
+async def _occurrences(schedule: Schedule, start_ms: int, count: int) -> list[int]:
+    """The first `count` occurrences at or after a time."""
+    found: list[int] = []
+    while len(found) < count:
+        more = schedule.between(start_ms, instants.LATEST_MS, min(OCCURRENCES_PER_TURN, count - len(found)))
+        if not more:
+            break
+        found += more
+        start_ms = more[-1] + 1
+        await asyncio.sleep(0)
+    return found
 
 
 class Preview(Resource):
@@ -41,7 +61,7 @@ class Preview(Resource):
             raise InvalidInput(faults_of(exc)) from exc
         after = self.clock.now_ms() if spec.after is None else spec.after
         schedule = parse_schedule(spec.schedule, spec.timezone, after)
-        occurrences = schedule.between(after + 1, instants.LATEST_MS, spec.count)
+        occurrences = await _occurrences(schedule, after + 1, spec.count)
         if not occurrences:
             raise InvalidInput(
                 [Fault("schedule", "has no occurrence after `after`; choose an earlier time or another schedule")]

@@ -192,9 +192,9 @@ def _needles(secrets: tuple[str, ...]) -> _Needles:
         if len(secret) < MIN_SECRET_CHARS:
             continue
         for raw in _bytes_of(secret):
-            letters = raw.lower().translate(None, _OTHERS)
-            if len(letters) >= MIN_COMPACT:
-                compact.add(letters)
+            characters = raw.lower().translate(None, _OTHERS)
+            if len(characters) >= MIN_COMPACT:
+                compact.add(characters)
             else:
                 plain.add(raw.lower().translate(_FOLD, _IGNORED))
             compact |= {raw.hex().encode(), *_base64_forms(raw)}
@@ -232,6 +232,6 @@ def _base64_forms(raw: bytes) -> Iterator[bytes]:
     """What base64 makes of it behind 0, 1 or 2 other bytes: the characters that depend on nothing else, compared as all."""
     for before, skipped in ((0, 0), (1, 2), (2, 3)):
         encoded = base64.b64encode(bytes(before) + raw)[skipped : (before + len(raw)) * 8 // 6]
-        letters = encoded.lower().translate(None, _OTHERS)
-        if len(letters) >= MIN_BASE64:
-            yield letters
+        characters = encoded.lower().translate(None, _OTHERS)
+        if len(characters) >= MIN_BASE64:
+            yield characters

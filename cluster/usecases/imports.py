@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from cluster.core.job.definition import JobChange
     from cluster.core.job.wanted import WantedJob
     from cluster.store.mongo.client import Database
+
+
+LINES_PER_TURN = 20
+"""After this many lines the event loop runs other tasks: to look for the next occurrence of a schedule may take a ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,9 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
     updates: list[JobChange] = []
     refused: list[tuple[ImportLine, InvalidInput]] = []
     unchanged = revived = 0
-    for job_id, line in named:
+    for number, (job_id, line) in enumerate(named):
+        if number % LINES_PER_TURN == 0:
+            await asyncio.sleep(0)
         old = stored.get(job_id)
         try:
             await require_alert_channels(db, line.wanted.alert_channels)

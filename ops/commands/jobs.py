@@ -256,7 +256,7 @@ def list_command(context: click.Context, /, listing: Listing, **query: str | Non
 def show_command(context: click.Context, job_id: str, count: int, listing: Listing) -> None:
     """Show one job, its next occurrences and its last executions."""
     client = _client(context)
-    job: dict[str, Any] = client.call("GET", _path(job_id))
+    job = client.job(_path(job_id))
     runs: list[dict[str, Any]] = client.call("GET", _path(job_id) + "/executions", query={"limit": count})
     if listing.show_one({**job, "executions": runs}, name="jobId"):
         return

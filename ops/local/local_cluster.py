@@ -86,6 +86,7 @@ def nginx_conf(directory: Path, ports: Ports) -> str:
     """The configuration of nginx: the three nodes behind one port; nginx writes only under `directory`."""
     servers = "\n".join(f"    server 127.0.0.1:{port} max_fails=1 fail_timeout=2s;" for port in ports.serves)
     temporary = "\n".join(f"  {kind}_temp_path {directory}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
+    shipped = Path(config.__file__).parent / "nginx"
     # Started by root, nginx would run its workers as another user, who cannot read this directory.
     user = f"user {pwd.getpwuid(0).pw_name};\n" if os.geteuid() == 0 else ""
     return f"""{user}worker_processes 1;
@@ -99,6 +100,7 @@ http {{
   access_log off;
   client_body_temp_path {directory}/body;
 {temporary}
+  include {shipped}/limits.conf;
   upstream horae {{
 {servers}
     keepalive 32;
@@ -106,7 +108,7 @@ http {{
   }}
   server {{
     listen 127.0.0.1:{ports.front};
-    include {Path(config.__file__).parent}/nginx/horae.conf;
+    include {shipped}/horae.conf;
   }}
 }}
 """
@@ -170,6 +172,8 @@ class LocalCluster:
     def _horae(self, name: str, stage: int, port: int, *arguments: str) -> None:
         environment = {
             "HORAE_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+            # The nodes have no keys, and refuse what any other proxy forwards. nginx listens on loopback only.
+            "HORAE_TRUSTED_PROXIES": "127.0.0.1",
             "HORAE_SECRET_KEY": base64.b64encode(embedded_secret_key(self._directory)).decode(),
             **os.environ,
             "HOST": "127.0.0.1",

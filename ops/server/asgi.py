@@ -18,7 +18,8 @@ from cluster.outbound.sender import Sender
 from cluster.outbound.transport import HttpTransport
 from config import logs
 from config.gunicorn import SHUTDOWN_SECONDS
-from ops.server import header_timeout
+from ops.server import guarded_protocol
+from ops.server.connection_limits import ConnectionLimits
 from ops.server.tracing import start_tracing
 from ops.server.worker_metrics import MetricsExchange
 
@@ -87,6 +88,9 @@ class Application:
         self.metrics_exchange = MetricsExchange(self.node, metering, shared_slots)
         self._publishing: asyncio.Task[None] | None = None
         self._api = create_app(self.node, settings, metering, self.metrics_exchange.worker_readings)
+        self.connection_limits = ConnectionLimits(
+            settings.max_connections, settings.max_connections_per_address, settings.trusted_proxies
+        )
         self._shutting_down: asyncio.Task[None] | None = None
         self._following: asyncio.Task[None] | None = None
 
@@ -151,8 +155,8 @@ def prepare_worker(worker: Any, slot: int | None) -> None:
     gunicorn runs the lifespan's shutdown only after idle connections have closed, and not at all on SIGINT. A terminal
     sends Ctrl-C to every process of the group, so workers ignore SIGINT and wait for SIGTERM from their parent.
     """
-    header_timeout.install()
     application: Application = worker.asgi
+    guarded_protocol.install(application.connection_limits)
     application.use_slot(slot)
 
     def terminate() -> None:

@@ -29,10 +29,3 @@ class HeaderTimeoutProtocol(ASGIProtocol):  # type: ignore[misc] # gunicorn is n
     def _close_if_no_request(self, transport: Any) -> None:
         if self.req_count <= 1 and self._awaiting_request:
             transport.close()
-
-
-def install() -> None:
-    """Make the workers of this process use the protocol. Call it before they listen."""
-    from gunicorn.workers import gasgi
-
-    gasgi.ASGIProtocol = HeaderTimeoutProtocol

@@ -50,7 +50,7 @@ def check_port(host: str, port: int) -> None:
     except OSError as exc:
         raise ConfigurationError(
             [
-                f"cannot listen on {host}:{port} ({exc.strerror or exc}): choose another --port, or stop the process that uses it"
+                f"cannot listen on {host}:{port} ({exc.strerror or exc}): choose another port, or stop the process that uses it"
             ]
         ) from exc
 
@@ -228,6 +228,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn is not typed
 def serve(settings: Settings) -> None:
     """Run until stopped. Raises `ConfigurationError`; otherwise ends the process."""
     check_port(settings.host, settings.port)
+    if settings.metrics_port is not None:
+        check_port(settings.host, settings.metrics_port)
     tracing.check_tracing(settings)
     raise_file_limit()
     embedded: EmbeddedMongod | None = None

@@ -78,6 +78,11 @@ class Client:
         target = path + ("?" + urlencode(parameters) if parameters else "")
         return self._send(method, target, data, {"Content-Type": kind, **(headers or {})}, TIMEOUT_SECONDS)
 
+    def job(self, path: str) -> dict[str, Any]:
+        """One job. A `body` of JSON is a `JsonText`, as in `jobs`."""
+        content, job = self._exchange("GET", path, None, {}, TIMEOUT_SECONDS)
+        return json_source.keep_body(content, job)
+
     def upload(self, path: str, file: IO[bytes], kind: str) -> Any:
         """POST a file without reading it into memory."""
         return self._send("POST", path, file, {"Content-Type": kind, "Transfer-Encoding": "chunked"}, IMPORT_SECONDS)

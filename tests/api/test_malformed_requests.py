@@ -131,7 +131,7 @@ async def test_every_status_has_the_same_form(api: Api, monkeypatch: pytest.Monk
         ("GET", "/nope", 404, {}),
         ("GET", "/jobs/nope", 404, {}),
         ("DELETE", "/jobs", 405, {}),
-        ("GET", "/jobs", 406, {"Accept": "text/html"}),
+        ("GET", "/jobs", 406, {"Accept": "image/png"}),
         ("POST", "/jobs", 413, {"Content-Type": "application/json"}),
         ("POST", "/jobs", 415, {"Content-Type": "text/plain"}),
     ):

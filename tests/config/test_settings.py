@@ -14,7 +14,8 @@ from config.settings import Settings, is_loopback, load_settings
 NAMES = [
     "MONGODB_URI", "DB_NAME", "HOST", "PORT", "HORAE_NODES", "HORAE_DATA_DIR", "HORAE_API_KEYS", "HORAE_ALLOWED_NETWORKS",
     "HORAE_LEADER_LEASE_SECONDS", "HORAE_LOOKAHEAD_SECONDS", "HORAE_BATCH_LEASE_SECONDS", "HORAE_MAX_IN_FLIGHT",
-    "HORAE_RETENTION_DAYS", "HORAE_LOG_FORMAT",
+    "HORAE_RETENTION_DAYS", "HORAE_LOG_FORMAT", "HORAE_METRICS_PORT", "HORAE_TRUSTED_PROXIES", "HORAE_MAX_CONNECTIONS",
+    "HORAE_MAX_CONNECTIONS_PER_ADDRESS",
 ]  # fmt: skip
 
 
@@ -44,6 +45,8 @@ def test_the_defaults_run_an_embedded_database_on_loopback() -> None:
     assert (s.max_in_flight, s.retention_days, s.log_format) == (256, 7, "console")
     assert s.api_keys == ()
     assert s.allowed_networks == ()
+    assert (s.trusted_proxies, s.metrics_port) == ((), None)
+    assert (s.max_connections, s.max_connections_per_address) == (1000, 100)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,13 @@ def test_the_defaults_run_an_embedded_database_on_loopback() -> None:
         ("PORT", "70000", "PORT"),
         ("HORAE_NODES", "0", "HORAE_NODES"),
         ("HORAE_ALLOWED_NETWORKS", "10.0.0.0/33", "CIDR"),
+        ("HORAE_TRUSTED_PROXIES", "proxy.example.com", "CIDR"),
+        ("HORAE_TRUSTED_PROXIES", "10.0.0.1,0.0.0.0/0", "every address"),
+        ("HORAE_METRICS_PORT", "0", "HORAE_METRICS_PORT"),
+        ("HORAE_METRICS_PORT", "5000", "choose another port"),
+        ("HORAE_MAX_CONNECTIONS", "1", "HORAE_MAX_CONNECTIONS"),
+        ("HORAE_MAX_CONNECTIONS", "50", "HORAE_MAX_CONNECTIONS_PER_ADDRESS"),
+        ("HORAE_MAX_CONNECTIONS_PER_ADDRESS", "0", "HORAE_MAX_CONNECTIONS_PER_ADDRESS"),
         ("HORAE_API_KEYS", "nobody", "name:key:scope"),
         ("HORAE_API_KEYS", "me:0123456789abcdef:owner", "name:key:scope"),
         ("HORAE_API_KEYS", "me:short:admin", "16 characters"),

@@ -74,11 +74,28 @@ def test_compose_is_the_whole_topology(compose: dict[str, Any]) -> None:
 
 
 def test_the_same_nodes_are_named_everywhere(compose: dict[str, Any]) -> None:
-    """nginx's upstream and Prometheus' targets are compose's nodes."""
-    nodes = {f"{name}:5000" for name in compose["services"] if name.startswith("horae")}
-    assert set(re.findall(r"server (horae\S+)", (ROOT / "config/nginx/nginx.conf").read_text())) == nodes
+    """nginx's upstream and Prometheus' targets are compose's nodes, and Prometheus asks the port of the metrics."""
+    nodes = {name: s["environment"] for name, s in compose["services"].items() if name.startswith("horae")}
+    upstream = set(re.findall(r"server (horae\S+)", (ROOT / "config/nginx/nginx.conf").read_text()))
+    assert upstream == {f"{name}:5000" for name in nodes}
     scraped = set(re.findall(r"horae\d:\d+", (ROOT / "config/prometheus.yml").read_text()))
-    assert scraped == nodes
+    assert scraped == {f"{name}:{environment['HORAE_METRICS_PORT']}" for name, environment in nodes.items()}
+
+
+def test_metrics_are_on_no_port_that_strangers_reach(compose: dict[str, Any]) -> None:
+    """The nodes do not open `/metrics` on the port of the API, and only Prometheus reaches the port of the metrics."""
+    documents = {d["kind"]: d for m in MANIFESTS for d in yaml.safe_load_all(m.read_text())}
+    template = documents["Deployment"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    environment = {e["name"]: e["value"] for e in container["env"]}
+    ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+    assert environment["HORAE_METRICS_PORT"] == str(ports["metrics"])
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == str(ports["metrics"])
+    assert [p["targetPort"] for p in documents["Service"]["spec"]["ports"]] == ["http"]
+    rules = documents["NetworkPolicy"]["spec"]["ingress"]
+    assert all("from" in rule for rule in rules if {"port": "metrics"} in rule["ports"])
+    for settings in (environment, *(s["environment"] for n, s in compose["services"].items() if n.startswith("horae"))):
+        assert "HORAE_METRICS_OPEN" not in settings
 
 
 @pytest.mark.parametrize("path", [m for m in MANIFESTS if m.name != "kustomization.yaml"], ids=lambda p: p.name)

@@ -186,6 +186,7 @@ def test_export_and_apply_keep_states_and_bytes(jobs: Callable[..., Result], cli
     exported = jobs("export").stdout
     assert f'"body":{body}' in exported
     assert body in jobs("list", "--json").stdout
+    assert body in jobs("show", "a", "--json").stdout
     file = tmp_path / "all.ndjson"
     file.write_text(exported)
     assert jobs("apply", str(file), "--dry-run").exit_code == 0, "an export is no change"

@@ -18,7 +18,7 @@ from cluster.core.documents.alerts import AlertSpec
 from cluster.core.documents.base import Model
 from cluster.core.documents.json_source import JsonText
 from cluster.core.documents.retry import RetrySpec
-from cluster.core.documents.secret_fields import AuthSpec, Headers, SigningSecret, invalid
+from cluster.core.documents.secret_fields import MAX_HEADERS, AuthSpec, Headers, SigningSecret, invalid
 from cluster.core.errors import InvalidInput
 from cluster.core.execution import templates
 from cluster.core.ids import JOB_ID, lane_of
@@ -204,7 +204,7 @@ class JobSpec(Model):
     )
     headers: Headers = Field(
         default={},
-        max_length=64,
+        max_length=MAX_HEADERS,
         description='A value is a string, or `{"secret": "..."}`, which is shown as `{"secret": true}`; send that back '
         "to keep the stored value.",
     )

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from cluster.core import instants
 from cluster.core.documents import json_source, strict_json
+from cluster.core.documents.alerts import MAX_CHANNELS
 from cluster.core.documents.base import to_camel
 from cluster.core.documents.job import WINDOW_LIMIT, JobSpec
 from cluster.core.documents.json_source import JsonText
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from cluster.core.targets import IPNetwork
 
 MAX_FAULTS = 100
+MAX_SUGGESTIONS = 10
+"""The faults that may name a similar field. To look for one costs more than all the rest of a fault."""
 DAY_SECONDS = 86_400
 _FIELDS = [to_camel(name) for name in JobSpec.model_fields]
 READ_ONLY = frozenset(
@@ -146,7 +149,9 @@ def channels_in_patch(patch: dict[str, Any]) -> list[str]:
     """The channels that the alert rules of a merge patch name; none if they are not a list of names."""
     rules = patch.get("alerts")
     named = rules.get("channels") if isinstance(rules, dict) else None
-    return named if isinstance(named, list) and all(isinstance(name, str) for name in named) else []
+    if not isinstance(named, list) or len(named) > MAX_CHANNELS or not all(isinstance(name, str) for name in named):
+        return []
+    return named
 
 
 def _spec(value: Any, context: dict[str, Any]) -> JobSpec:
@@ -158,19 +163,20 @@ def _spec(value: Any, context: dict[str, Any]) -> JobSpec:
 
 def faults_of(exc: ValidationError) -> list[Fault]:
     """The faults that pydantic found, as paths and sentences."""
-    return [_fault(e) for e in exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]]
+    found = exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]
+    return [_fault(e, suggest=number < MAX_SUGGESTIONS) for number, e in enumerate(found)]
 
 
-def _fault(e: ErrorDetails) -> Fault:
+def _fault(e: ErrorDetails, *, suggest: bool) -> Fault:
     loc = [str(part)[:128] for part in e["loc"] if part != "[key]"]
     if (
         e["type"] == "horae" and loc and loc[-1] == "max_delay_seconds"
     ):  # a default that does not fit is named from inside
         loc[-1] = to_camel(loc[-1])
-    return Fault(".".join(loc), _message(e, loc))
+    return Fault(".".join(loc), _message(e, loc, suggest=suggest))
 
 
-def _message(e: ErrorDetails, loc: list[str]) -> str:
+def _message(e: ErrorDetails, loc: list[str], *, suggest: bool) -> str:
     kind, context = e["type"], e.get("ctx", {})
     if kind in _TYPES:
         return _TYPES[kind]
@@ -180,18 +186,18 @@ def _message(e: ErrorDetails, loc: list[str]) -> str:
     if kind == "literal_error":
         return f"must be {context['expected'].replace(chr(39), chr(34))}"
     if kind == "extra_forbidden":
-        return _unknown(loc)
+        return _unknown(loc, suggest=suggest)
     return e["msg"]
 
 
-def _unknown(loc: list[str]) -> str:
+def _unknown(loc: list[str], *, suggest: bool) -> str:
     name = loc[-1]
     if len(loc) == 1 and name in READ_ONLY:
         return "is set by Horae; remove it"
     if len(loc) == 1 and (hint := _HINTS.get(name.lower().replace("_", "").replace("-", ""))) is not None:
         return f"is unknown; {hint}"
-    close = difflib.get_close_matches(name, _FIELDS, 1)
-    return f"is unknown; did you mean {close[0]}?" if close and len(loc) == 1 else "is unknown; remove it"
+    close = difflib.get_close_matches(name, _FIELDS, 1) if suggest and len(loc) == 1 else []
+    return f"is unknown; did you mean {close[0]}?" if close else "is unknown; remove it"
 
 
 def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:

@@ -7,16 +7,18 @@ import binascii
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from cluster.core.documents import secret_marks
+from cluster.core.documents.base import Model
 from cluster.core.documents.header_rules import HEADER_NAME, HEADER_VALUE, is_reserved
 from cluster.core.documents.secret_marks import NEEDS_KEY
 from cluster.core.execution import templates
 from cluster.core.job.wanted import KeepSecret, SecretValue, WantedAuth
 
 HEADERS_LIMIT = 16 * 1024
+MAX_HEADERS = 64
 SECRET_LIMIT = 4096
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*\Z")
@@ -65,6 +67,13 @@ def _header_value(value: Any, info: ValidationInfo) -> str | SecretValue | KeepS
 HeaderValue = Annotated[Any, AfterValidator(_header_value), WithJsonSchema(secret_marks.SCHEMA)]
 
 
+def _few_headers(headers: Any) -> Any:
+    """Refuses many headers before each of them is checked."""
+    if isinstance(headers, dict) and len(headers) > MAX_HEADERS:
+        raise invalid(f"must have at most {MAX_HEADERS} entries")
+    return headers
+
+
 def _headers(headers: dict[str, Any]) -> dict[str, Any]:
     if len({name.lower() for name in headers}) != len(headers):
         raise invalid("must not contain one name twice; upper and lower case are the same")
@@ -78,6 +87,7 @@ def _headers(headers: dict[str, Any]) -> dict[str, Any]:
 
 Headers = Annotated[
     dict[Annotated[str, AfterValidator(_header_name)], HeaderValue],
+    BeforeValidator(_few_headers),
     AfterValidator(_headers),
 ]
 
@@ -100,10 +110,8 @@ SecretText = Annotated[
 ]
 
 
-class AuthSpec(BaseModel):
+class AuthSpec(Model):
     """The `Authorization` header: `basic` with username and password, or `bearer` with a token."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     type: Literal["basic", "bearer"]
     username: str | None = Field(default=None, max_length=256)

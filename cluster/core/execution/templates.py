@@ -26,7 +26,7 @@ _BYTES = {"text": re.compile(_PLAIN.encode(), re.DOTALL), "json": re.compile(_IN
 
 def unknown_name(text: str) -> str | None:
     """The first unknown name in a text. None if there is none."""
-    if "{{" not in text:
+    if "{{" not in text or "}}" not in text:
         return None
     names = (m[2].strip() for m in _TEXT.finditer(text) if m[1] is None)
     return next((name[:64] for name in names if name not in NAMES), None)
@@ -34,7 +34,7 @@ def unknown_name(text: str) -> str | None:
 
 def unknown_name_in_body(body: bytes, kind: str) -> str | None:
     """The first unknown name in a body of this kind. None if there is none."""
-    if b"{{" not in body:
+    if b"{{" not in body or b"}}" not in body:
         return None
     names = (m[2].decode("utf-8", "replace").strip() for m in _BYTES[kind].finditer(body) if m[1] is None)
     return next((name[:64] for name in names if name not in NAMES), None)

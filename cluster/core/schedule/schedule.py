@@ -313,7 +313,8 @@ def _instant(words: list[str], timezone: str) -> int:
         local = instants.parse_local(text)
         at = instants.parse_instant(text) if local is None else instant_of(timezone, local) * 1000
     except ValueError as exc:
-        raise InvalidSchedule(f"the time after @at {exc}") from exc
+        or_local = "or without an offset as a local time of timezone, such as 2026-12-01T10:00:00"
+        raise InvalidSchedule(f"the time after @at {exc}, {or_local}") from exc
     if at % 1000:
         raise InvalidSchedule("the time after @at must be a whole second")
     return at // 1000
