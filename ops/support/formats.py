@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     Row = Mapping[str, Any]
-    Columns = Mapping[str, Callable[[Row], object]]
+    Columns = Mapping[str, Callable[[Any], object]]
 
 FORMATS = ("table", "wide", "json", "ndjson", "yaml", "name")
 WATCH_SECONDS = 2.0

@@ -113,7 +113,7 @@ def complete(words: str, cwd: Path, **environment: str) -> list[str]:
         **environment,
     )
     assert done.stderr == ""
-    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
 
 def test_commands_options_and_jobs_are_completed(node_url: str, tmp_path: Path) -> None:
