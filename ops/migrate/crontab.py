@@ -199,6 +199,8 @@ def _add(entry: Entry, settings: _Settings, translation: Translation) -> None:
         fields["spreadSeconds"] = settings.spread_seconds
     if standard_input:
         fields["body"] = "\n".join(standard_input).replace("\\%", "%")
+        if "{{" in fields["body"]:
+            fields["templates"] = False  # Horae would fill in what stands between double braces
     draft = Draft(command_name(command) or f"line-{entry.number}", command, f"crontab, line {entry.number}", fields)
     if not translation.add(entry.place, draft):
         return

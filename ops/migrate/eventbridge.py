@@ -196,8 +196,14 @@ def _fields(item: dict[str, Any], remarks: list[str]) -> tuple[Job, str]:
 
 def _add_target(target: dict[str, Any], fields: Job, remarks: list[str]) -> None:
     """The input as the body, and the retry policy."""
-    if isinstance(target.get("Input"), str):
-        fields["body"] = _body(target["Input"], remarks)
+    if isinstance(text := target.get("Input"), str):
+        if "{{" in text and "<aws.scheduler." in text:
+            raise Untranslatable(
+                "Target.Input: has {{ }}, which Horae would fill in, and <aws.scheduler...> attributes"
+            )
+        if "{{" in text:
+            fields["templates"] = False
+        fields["body"] = _body(text, remarks)
     policy = target.get("RetryPolicy")
     if isinstance(policy, dict):
         retry = {}

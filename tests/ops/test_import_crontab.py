@@ -74,7 +74,6 @@ def test_a_line_is_due_when_cron_runs_it(line: str, after: str, expected: list[s
         ("0 0 31 2 * x", "never fires"),
         ("* * * *", "neither a setting"),
         ("0 0 * * * %only input", "has no command"),
-        ("0 0 * * * x%{{nobody}}", "body"),
     ],
 )
 def test_a_line_without_an_equal_is_left_out_with_the_reason(line: str, words: str) -> None:
@@ -167,6 +166,12 @@ def test_the_command_goes_into_the_url_and_nowhere_else() -> None:
     assert "hunter2" not in str(only(text))
     long = crontab(f"0 1 * * * {'x' * 3000}")
     assert len(long.jobs[0]["jobId"]) == 64
+
+
+def test_braces_in_standard_input_are_sent_as_they_are() -> None:
+    """Horae fills in nothing that cron would have left alone."""
+    job = only("0 0 * * * x%{{scheduledAt}} {{nobody}}")
+    assert (job["body"], job["templates"]) == ("{{scheduledAt}} {{nobody}}", False)
 
 
 def test_windows_line_ends_odd_bytes_and_an_empty_file_are_no_problem() -> None:

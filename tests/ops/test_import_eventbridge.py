@@ -184,6 +184,14 @@ def test_what_has_no_equal_in_a_target_is_named() -> None:
     assert translation.jobs[0]["retry"]["maxAttempts"] == 100
 
 
+def test_braces_in_an_input_are_sent_as_they_are() -> None:
+    """Horae fills in nothing that EventBridge would have left alone; both kinds of names together have no equal."""
+    (job,) = eventbridge(schedule("rate(1 day)", Target={"Input": "{{jobId}}"})).jobs
+    assert (job["body"], job["templates"]) == ("{{jobId}}", False)
+    both = eventbridge(schedule("rate(1 day)", Target={"Input": "{{x}} <aws.scheduler.execution-id>"}))
+    assert remarks(both, "NOT MOVED: Target.Input")
+
+
 def test_a_template_of_cloudformation_is_read() -> None:
     """A resource without a Name has its logical name."""
     template = {
