@@ -13,6 +13,7 @@ from cluster.store.alert_jobs import with_address
 from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import (
     JOB_FIELDS,
+    JOB_FIELDS_WITHOUT_LARGE_BODY,
     JOB_SCHEDULE_FIELDS,
     UNSETTLED_FIELDS,
     job_from_document,
@@ -37,9 +38,21 @@ class JobsById:
 
 
 async def by_id(db: Database, ids: Iterable[str]) -> JobsById:
-    """The jobs as dispatch needs them; alert jobs with the present address of their channel."""
+    """The jobs as dispatch needs them; alert jobs with the present address of their channel.
+
+    Large bodies are left out: a batch of 128 may have 128 MB of them.
+    """
+    return await _by_id(db, ids, JOB_FIELDS_WITHOUT_LARGE_BODY)
+
+
+async def by_id_in_full(db: Database, ids: Iterable[str]) -> JobsById:
+    """The same with their bodies, however large."""
+    return await _by_id(db, ids, JOB_FIELDS)
+
+
+async def _by_id(db: Database, ids: Iterable[str], fields: Document) -> JobsById:
     with operation():
-        documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, JOB_FIELDS).to_list()
+        documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, fields).to_list()
     decoded, unreadable = decode_each("job", documents, lambda d: job_from_document(d, db.keyring))
     jobs = {j.id: j for j in decoded}
     alert_jobs = [j for j in decoded if j.channel is not None]

@@ -32,6 +32,8 @@ MAX_IDLE = 0.25
 BEHIND_MS = 1000
 BEHIND_SECONDS = 1.0
 """There is a backlog while a batch was claimed so recently that should have been sent `BEHIND_MS` before."""
+MAX_ATTEMPT_BYTES = 64 * 1024 * 1024
+"""With so much in memory of answers to earlier attempts, nothing more is claimed."""
 LATE_EVERY = 10
 """One claim in so many asks for late work first, so that current work never keeps it out for ever."""
 
@@ -167,6 +169,7 @@ class Claiming:
         context = self._context
         return (
             context.unsent.count < self._max_waiting
+            and sum(h.attempt_bytes for h in context.held.values()) < MAX_ATTEMPT_BYTES
             and len(context.records) < self._max_unrecorded
             and not self.stopped
             and not self.paused

@@ -87,7 +87,7 @@ class Dispatcher:
             return
         now = self._clock.monotonic()
         admission = self._breakers.admission(job.host)
-        if admission is Admission.HOLD or not self._slots.has_room(job.host, now):
+        if admission is Admission.HOLD or not self._slots.has_room(job.host, now, job.target.unread_bytes):
             self._defer(ready)
         elif admission is Admission.PROBE and not self.lottery.is_drawn(ready):
             self._defer(ready)
@@ -108,13 +108,20 @@ class Dispatcher:
 
     def _launch(self, ready: ReadyExecution, probe: Breaker | None) -> None:
         self._unsent.start_sending(ready.held, ready.execution.id)
-        self._slots.take(ready.job.host, ready.execution.id)
+        self._slots.take(ready.job.host, ready.execution.id, ready.job.target.unread_bytes)
         self._tasks.spawn(self._send(ready, probe))
 
     async def _send(self, ready: ReadyExecution, probe: Breaker | None) -> None:
         held, execution, job = ready.held, ready.execution, ready.job
+        host, body_bytes = job.host, job.target.unread_bytes
         reply = None
         try:
+            if body_bytes:
+                forbidden = await self._preparer.load(ready)
+                if forbidden is not None:
+                    self._drop(ready, *forbidden, WATCH_FAILURES)
+                    return
+                job = ready.job
             if job.overlap_skip and not await acquire_exclusive(self._db, execution):
                 again_ms = round_up_to_grain(self._clock.now_ms() + OVERLAP_WAIT_MS) if execution.waits else None
                 self._drop(ready, "the run before it had not ended", Event.SKIP, WATCH_FAILURES, again_ms)
@@ -139,8 +146,9 @@ class Dispatcher:
             log.exception("send_failed", execution=execution.id)
         finally:
             # If this is cancelled, the execution stays in `sending`: its batch stays open, and its lease ends by itself.
-            self._slots.free(job.host, execution.id)
-            self.start_waiting(job.host)
+            ready.forget_request()
+            self._slots.free(host, execution.id, body_bytes)
+            self.start_waiting(host)
             if probe is not None and await self.lottery.close(probe, reply):
                 self.start_waiting()
 

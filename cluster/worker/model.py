@@ -28,6 +28,7 @@ class ReadyExecution:
     execution: Execution
     job: Job
     request: Any
+    """None: its body is large, and is read when it has its slot."""
     read_at: float
     """When its job was read; this and `waiting_since` are monotonic seconds."""
     waiting_since: float = 0.0
@@ -46,6 +47,14 @@ class ReadyExecution:
     def grant(self, permit: Permit) -> None:
         """Its limit lets it through at the instant of this permit."""
         self.permit = permit
+
+    def load(self, job: Job, request: Any) -> None:
+        """Its body was read, with its job as it is now; only the request keeps the body."""
+        self.job, self.request = job, request
+
+    def forget_request(self) -> None:
+        """It has ended: its body takes up no more memory."""
+        self.request = None
 
     def take_permit(self) -> Permit | None:
         """Take its permit from it, if it has one."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -22,7 +22,7 @@ from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
 
 if TYPE_CHECKING:
     from cluster.core.alerts import ResultWatch
-    from cluster.core.execution.model import Execution
+    from cluster.core.execution.model import Execution, Job
     from cluster.core.limits.permits import Permit
     from cluster.store.engine_jobs import JobsById
     from cluster.worker.context import WorkerContext
@@ -105,14 +105,17 @@ class Preparer:
         finally:
             self._rereading = False
 
-    async def _read_jobs(self, held: HeldBatch, executions: list[Execution]) -> _JobsRead | None:
+    async def _read_jobs(
+        self, held: HeldBatch, executions: list[Execution], *, large_bodies: bool = False
+    ) -> _JobsRead | None:
         """The jobs of these as they are now. None, after a moment: they could not be read, so try again.
 
         Whatever kept them from being read, the batches are still held by this node, until their leases end.
         """
         at = self._clock.monotonic()
         try:
-            return _JobsRead(await engine_jobs.by_id(self._db, {e.job_id for e in executions}), at)
+            read = engine_jobs.by_id_in_full if large_bodies else engine_jobs.by_id
+            return _JobsRead(await read(self._db, {e.job_id for e in executions}), at)
         except Exception as exc:
             log.warning("jobs_unavailable", batch=held.batch.id, error=str(exc))
             await asyncio.sleep(READ_RETRY_SECONDS)
@@ -148,14 +151,38 @@ class Preparer:
         if over is not None:
             self._drop(held, execution, over, retention_days=job.retention_days, watch=job.watch)
             return
+        request = None if job.target.unread_bytes else self._request(held, execution, job)
+        ready = ReadyExecution(held=held, execution=execution, job=job, request=request, read_at=read.at, permit=permit)
+        self._run_queue.enqueue(ready)
+
+    def _request(self, held: HeldBatch, execution: Execution, job: Job) -> Any:
         number = next_attempt_number(execution.attempts)
         parent = traceparent(execution.id, number, held.batch.token, self._collector)
         if job.target.templated:
             job = replace(job, target=fill_in(job.target, execution, number))
         headers = delivery_headers(execution, job, number, held.batch.token, parent, self._clock.now_ms())
-        request = self._sender.prepare(job.target, headers)
-        ready = ReadyExecution(held=held, execution=execution, job=job, request=request, read_at=read.at, permit=permit)
-        self._run_queue.enqueue(ready)
+        return self._sender.prepare(job.target, headers)
+
+    async def load(self, ready: ReadyExecution) -> tuple[str, Event] | None:
+        """Read the large body of an execution that has its slot, and make its request.
+
+        Returns why it must not be sent, if its job says so by now. Without a request: the lease has ended meanwhile.
+        """
+        execution, held = ready.execution, ready.held
+        while not self._unsent.drop_if_lapsed(held):
+            read = await self._read_jobs(held, [execution], large_bodies=True)
+            if read is None:
+                continue
+            job = read.jobs.jobs.get(execution.job_id)
+            unreadable = read.jobs.unreadable.get(execution.job_id)
+            if unreadable is not None:
+                return f"the job's document could not be read: {unreadable}", Event.EXHAUST
+            cancelled = cancellation_reason(execution, job)
+            if cancelled is not None or job is None:
+                return cancelled or "the job was deleted", Event.CANCEL
+            ready.load(replace(job, target=replace(job.target, body=b"")), self._request(held, execution, job))
+            return None
+        return None
 
     def _drop(
         self,

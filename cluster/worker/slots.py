@@ -1,4 +1,6 @@
-"""The slots of one node: how many requests are in flight, and how many of them each target host takes up."""
+"""The slots of one node: how many requests are in flight, how many of them each target host takes up, and the memory that
+their bodies take up.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from cluster.core.limits.host_slots import HostSlots
 if TYPE_CHECKING:
     from cluster.clock import Clock
 
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""Large bodies in memory at a time. One that is larger by itself is sent alone."""
 STUCK_SECONDS = 1.0
 """No slot free and none freed for so long: another node will send sooner the executions that wait here."""
 
@@ -16,20 +20,24 @@ STUCK_SECONDS = 1.0
 class Slots:
     """`count` requests at a time. An execution takes a slot before its request is sent, and frees it when that ended."""
 
-    def __init__(self, clock: Clock, count: int) -> None:
+    def __init__(self, clock: Clock, count: int, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self._clock = clock
         self._count = count
         self._freed_at = 0.0
         self._hosts = HostSlots(count)
+        self._max_body_bytes = max_body_bytes
         self.in_flight = 0
+        self.body_bytes = 0
+        """Of the large bodies that are in memory."""
 
     def available(self) -> bool:
         """Whether a slot is free."""
         return self.in_flight < self._count
 
-    def has_room(self, host: str, now: float) -> bool:
-        """Whether one more request to this host may start. `now`: monotonic seconds."""
-        return self._hosts.has_room(host, now)
+    def has_room(self, host: str, now: float, body_bytes: int = 0) -> bool:
+        """Whether one more request to this host may start. `now`: monotonic seconds; `body_bytes`: of a large body."""
+        fits = not body_bytes or not self.body_bytes or self.body_bytes + body_bytes <= self._max_body_bytes
+        return fits and self._hosts.has_room(host, now)
 
     def stuck(self) -> bool:
         """Whether every slot hangs, so that it is not known when one comes free."""
@@ -43,13 +51,15 @@ class Slots:
         """Hosts that use all the slots they may have, and are slow."""
         return self._hosts.slow_hosts(self._clock.monotonic())
 
-    def take(self, host: str, execution_id: str) -> None:
+    def take(self, host: str, execution_id: str, body_bytes: int = 0) -> None:
         """A request to this host begins."""
         self.in_flight += 1
+        self.body_bytes += body_bytes
         self._hosts.begin(host, execution_id, self._clock.monotonic())
 
-    def free(self, host: str, execution_id: str) -> None:
+    def free(self, host: str, execution_id: str, body_bytes: int = 0) -> None:
         """It has ended."""
         self.in_flight -= 1
+        self.body_bytes -= body_bytes
         self._freed_at = now = self._clock.monotonic()
         self._hosts.end(host, execution_id, now)

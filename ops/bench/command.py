@@ -16,6 +16,7 @@ import click
 from pymongo import MongoClient
 
 from ops.bench import api, verify
+from ops.bench.bodies import large_bodies
 from ops.bench.results import Row, cpu_per_execution, print_results
 from ops.bench.testbed import (
     Testbed,
@@ -251,6 +252,7 @@ CASES = (
     "isolation",
     "highest",
     "herd",
+    "bodies",
     "definitions",
     "reads",
     "retention",
@@ -275,6 +277,7 @@ def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int) ->
         "isolation": lambda: isolation(testbed, 1000, 500, max(seconds, 45)),
         "highest": lambda: highest(testbed, rate + step, seconds, step),
         "herd": lambda: herd(testbed, 20_000),
+        "bodies": lambda: large_bodies(testbed, 400, 1_000_000),
         "definitions": lambda: definitions(testbed, 100_000, 1000),
         "startup": lambda: startup(testbed),
         "drain": lambda: drain(testbed, 1000, max(seconds, 20)),

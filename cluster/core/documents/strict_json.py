@@ -33,6 +33,8 @@ def loads(raw: bytes) -> Any:
     structure = _without_strings(raw)
     containers = structure.count(b"[") + structure.count(b"{")
     if containers > MAX_CONTAINERS:
+        if containers != structure.count(b"]") + structure.count(b"}"):
+            raise NotJson("the body is not JSON: an array or object has no end")
         raise InvalidInput([Fault("", f"must not have more than {MAX_CONTAINERS} arrays and objects")])
     try:
         value = json_source.loads(raw)

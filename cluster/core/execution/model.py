@@ -39,6 +39,8 @@ class Target:
     templated: bool = False
     """Whether the body or a header contains names that are filled in for each attempt."""
     body_is_json: bool = False
+    unread_bytes: int = 0
+    """The size of a large body, if it was not read along. It is read when there is room for it, just before it is sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,14 @@ JOB_FIELDS = dict.fromkeys(
     ),
     1,
 )
+INLINE_BODY_BYTES = 8 * 1024
+"""Larger bodies are not read along with their jobs: a node prepares up to 2,048 executions."""
+_BODY_SIZE = {"$cond": [{"$in": [{"$type": "$body"}, ["binData", "string"]]}, {"$binarySize": "$body"}, 0]}
+JOB_FIELDS_WITHOUT_LARGE_BODY: Document = {
+    **JOB_FIELDS,
+    "body": {"$cond": [{"$gt": [_BODY_SIZE, INLINE_BODY_BYTES]}, None, "$body"]},
+    "body_size": _BODY_SIZE,
+}
 _CONTENT_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8", "none": None}
 
 
@@ -194,7 +202,8 @@ def limits_from_document(d: Document) -> Limits:
 def target_from_document(d: Document, keyring: Keyring) -> Target:
     """The request of a job with its secrets decrypted. Raises `UndecryptableSecret`."""
     headers = tuple((name, value) for name, value in d["headers"])
-    body = bytes(d["body"])
+    unread_bytes = d.get("body_size", 0) if d["body"] is None else 0
+    body = b"" if unread_bytes else bytes(d["body"])
     templated = d.get("templates", True) and (b"{{" in body or any("{{" in value for _, value in headers))
     secrets: tuple[str, ...] = ()
     if d.get("secret_headers") or d.get("auth"):
@@ -210,6 +219,7 @@ def target_from_document(d: Document, keyring: Keyring) -> Target:
         url=d["url"],
         headers=headers,
         body=body,
+        unread_bytes=unread_bytes,
         content_type=_CONTENT_TYPES[d["body_kind"]],
         timeout_seconds=d["timeout_seconds"],
         secrets=secrets,

@@ -1,0 +1,182 @@
+"""Memory: large bodies are read when there is room for them, and only a bounded number of bytes is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from cluster.core.errors import StoreUnavailable
+from cluster.core.execution.model import Attempt, Batch, Execution
+from cluster.core.ids import execution_id
+from cluster.store import engine_jobs
+from cluster.store.mongo.codec import INLINE_BODY_BYTES
+from cluster.worker import claiming
+from cluster.worker.held_batch import HeldBatch
+from tests.support.engine import check_books, noting, rows, worker
+from tests.support.waiting import eventually
+from tests.support.workers import DUE, answering, owed, record_all, run_dry
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+    from cluster.worker.slots import Slots
+    from cluster.worker.worker import Worker
+
+KIB = 1024
+BODY = 64 * KIB
+SECRET = "whsec_" + base64.b64encode(b"0123456789-0123456789-abcdef").decode()
+
+
+def with_room(w: Worker, max_body_bytes: int) -> Slots:
+    slots: Slots = w.context.slots
+    slots._max_body_bytes = max_body_bytes
+    return slots
+
+
+def held_bytes(w: Worker) -> int:
+    """The bytes of bodies that this node has in memory, waiting, in flight or to be recorded."""
+    ready = [r for _, _, r in w.dispatcher.run_queue._heap]
+    for queue in w.dispatcher.host_queues._queues.values():
+        ready += queue
+    unrecorded: list[Any] = w.context.records._results
+    return sum(len(r.job.target.body) for r in (*ready, *unrecorded)) + w.context.slots.body_bytes
+
+
+async def test_only_so_many_bytes_of_large_bodies_are_in_memory(database: Database) -> None:
+    """Sixty of 64 KiB, due at once, with room for four: never more are in memory, and each arrives once and whole."""
+    came: dict[str, bytes] = {}
+    most = most_in_flight = in_flight = 0
+
+    async def target(request: httpx.Request) -> httpx.Response:
+        nonlocal in_flight, most, most_in_flight
+        in_flight += 1
+        most, most_in_flight = max(most, held_bytes(w)), max(most_in_flight, in_flight)
+        await asyncio.sleep(0)
+        came[request.headers["horae-job-id"]] = request.content
+        in_flight -= 1
+        return httpx.Response(200)
+
+    w = worker(database, target)
+    slots = with_room(w, 4 * BODY)
+    await owed(database, *(f"a{i}" for i in range(60)), body=b"x" * BODY, body_kind="text")
+    await run_all(database, w)
+    assert most <= 4 * BODY
+    assert 1 < most_in_flight <= 4
+    assert len(came) == 60
+    assert set(came.values()) == {b"x" * BODY}
+    assert (slots.body_bytes, slots.in_flight) == (0, 0)
+    assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
+    await check_books(database)
+
+
+async def run_all(db: Database, w: Worker) -> None:
+    """Run until nothing is owed; what waits for room starts whenever a request ends."""
+
+    async def none_left() -> bool:
+        await w.claiming.claim_once()
+        w.dispatcher.start_waiting()
+        await record_all(w)
+        return await db.api["executions"].count_documents({}) == 0
+
+    await eventually(none_left, 20, "everything to be sent")
+
+
+async def test_a_body_that_is_larger_than_all_the_room_is_sent_alone(database: Database) -> None:
+    """Nothing waits for ever."""
+    w = worker(database, answering(200))
+    with_room(w, 10 * KIB)
+    await owed(database, "a", "b", body=b"x" * BODY, body_kind="text")
+    await run_all(database, w)
+    assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
+
+
+@pytest.mark.parametrize("size", [INLINE_BODY_BYTES, INLINE_BODY_BYTES + 1])
+async def test_a_large_body_is_signed_and_filled_in_as_a_small_one(database: Database, size: int) -> None:
+    """On both sides of the limit."""
+    requests: list[httpx.Request] = []
+
+    def target(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200)
+
+    start = b'{"id": "{{executionId}}", "text": "'
+    body = start + b"x" * (size - len(start) - 2) + b'"}'
+    assert len(body) == size
+    await owed(database, "a", body=body, body_kind="json", signing_secret=SECRET)
+    await run_dry(worker(database, target))
+    (request,) = requests
+    assert request.content == body.replace(b"{{executionId}}", execution_id("a", DUE).encode())
+    assert request.headers["webhook-id"] == execution_id("a", DUE)
+    assert request.headers["content-length"] == str(len(request.content))
+    signed = f"{execution_id('a', DUE)}.{request.headers['webhook-timestamp']}.".encode() + request.content
+    assert request.headers["webhook-signature"] == signature(signed)
+
+
+def signature(signed: bytes) -> str:
+    key = base64.b64decode(SECRET.removeprefix("whsec_"))
+    return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+
+
+async def test_a_job_that_is_paused_before_its_large_body_is_read_is_not_sent(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the job says then counts; and a read that fails is repeated."""
+    read = engine_jobs.by_id_in_full
+    failures = [StoreUnavailable("not now")]
+
+    async def paused(db: Database, ids: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        await db.api["jobs"].update_many({"_id": "a"}, {"$set": {"state": "paused"}})
+        return await read(db, ids)
+
+    monkeypatch.setattr(engine_jobs, "by_id_in_full", paused)
+    w = worker(database, answering(200))
+    await owed(database, "a", "b", body=b"x" * BODY, body_kind="text")
+    await run_all(database, w)
+    states = {h["job_id"]: (h["state"], h["reason"]) for h in await rows(database, "history")}
+    assert states == {"a": ("cancelled", "the job was paused"), "b": ("succeeded", None)}
+    assert w.context.slots.body_bytes == 0
+
+
+async def test_a_lease_that_ends_while_a_large_body_is_read_leaves_the_execution_to_the_next_owner(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not sent without its lease, and its slot and its room are free again."""
+    seen: list[str] = []
+
+    async def never(*_: Any) -> Any:
+        for held in w.context.held.values():
+            held.renewed(0.0)
+        raise StoreUnavailable("not now")
+
+    monkeypatch.setattr(engine_jobs, "by_id_in_full", never)
+    w = worker(database, noting(seen))
+    await owed(database, "a", body=b"x" * BODY, body_kind="text")
+    assert await w.claiming.claim_once()
+    await eventually(lambda: _idle(w), 5, "the node to give up")
+    assert seen == []
+    assert await database.api["executions"].count_documents({}) == 1
+
+
+async def _idle(w: Worker) -> bool:
+    return w.context.slots.in_flight == 0 and not w.held
+
+
+async def test_answers_to_earlier_attempts_bound_what_is_claimed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each retry carries the excerpts of all attempts before it: with too much of them in memory nothing is claimed."""
+    monkeypatch.setattr(claiming, "MAX_ATTEMPT_BYTES", 50 * KIB)
+    w = worker(database, answering(200))
+    attempts = tuple(Attempt(n, DUE, "n", n, 1.0, 503, excerpt="x" * 2048) for n in range(30))
+    execution = Execution(execution_id("z", DUE), "z", DUE, DUE, "v1", "z", 0, attempts=attempts)
+    await owed(database, "a")
+    w.context.held.add(HeldBatch(Batch("z", (execution.id,), 0, 0, DUE, DUE), 0.0, [execution]))
+    assert not await w.claiming.claim_once()
+    w.context.held.clear()
+    assert await w.claiming.claim_once()
