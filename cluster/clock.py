@@ -26,6 +26,9 @@ class Clock:
         self._low = self._high = 0.0
         self._measured_ms: float | None = None
         """The offset when the bounds were last narrow, or when a jump was reported: jumps are counted from it."""
+        self.held_ms = 0
+        """How far the database's clock is from cluster time, which is held against a jump of it. 0: it is not held."""
+        self._doubted_until = float("-inf")
         # Until the first reading the wall clock serves; the node is not ready before that reading.
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
 
@@ -41,11 +44,26 @@ class Clock:
 
     def now_ms(self) -> int:
         """Cluster time in ms since 1970."""
-        return int(time.monotonic() * 1000 + self._offset_ms)
+        return int(self.monotonic() * 1000 + self._offset_ms) - self.held_ms
 
     def seconds_until(self, instant_ms: float) -> float:
         """Seconds from now until a cluster instant; negative if it has passed."""
-        return (instant_ms - self._offset_ms) / 1000 - time.monotonic()
+        return (instant_ms + self.held_ms - self._offset_ms) / 1000 - self.monotonic()
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the database's clock may be wrong, or was a moment ago: nothing is judged by it."""
+        return bool(self.held_ms) or self.monotonic() < self._doubted_until
+
+    def hold(self, held_ms: int) -> None:
+        """From now on the database's clock is wrong by so much, and cluster time goes on without it."""
+        self.held_ms = held_ms
+
+    def release_hold(self, settle_seconds: float) -> None:
+        """Cluster time is the database's again. It stays in doubt for so long: what it delayed is not to be judged."""
+        if self.held_ms:
+            self.held_ms = 0
+            self._doubted_until = self.monotonic() + settle_seconds
 
     def observe(self, started: float, ended: float, server_ms: int) -> float:
         """Take in a reading made between two monotonic instants. Returns by how many ms the clock jumped, or 0.

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from cluster.clock_watch import ClockWatch
 from cluster.core.alerts import NOT_WATCHED, watch_of
+from cluster.core.clock_vote import ClockVote
 from cluster.core.histogram import HistogramDelta
 from cluster.store import meta, nodes
 from cluster.store.mongo import schema
@@ -62,6 +64,7 @@ class Heartbeat:
         self._drift = HistogramDelta(context.worker.stats.drift)
         self._recent_drift: deque[list[int]] = deque(maxlen=RECENT_BEATS)
         self._shutting_down = False
+        self.clock_watch = ClockWatch(context.clock, platform.node(), context.timings.unclaimed_ms / 1000)
 
     @property
     def age(self) -> float:
@@ -77,11 +80,14 @@ class Heartbeat:
 
         Raises `StoreUnavailable`.
         """
+        held = self._clock.held_ms
         await self._write()
         await self._read_clock()
+        if self._clock.held_ms != held:  # the others wait for this vote
+            await self._write()
         if abs(self._clock.wall_offset_ms) > OFFSET_WARNING_MS and self._beats % OFFSET_WARNING_EVERY_BEATS == 0:
             log.warning("clock_offset", offset_ms=self._clock.wall_offset_ms)
-        if self._beats % WATCH_EVERY_BEATS == 0:
+        if self._beats % WATCH_EVERY_BEATS == 0 or self._clock.held_ms:
             await self._watch_nodes()
             await self._read_default_alert_rules()
         self._beats += 1
@@ -103,17 +109,30 @@ class Heartbeat:
         jumped_ms = self._clock.observe(started, ended, server_ms)
         if jumped_ms:
             log.warning("database_clock_jumped", by_ms=round(jumped_ms))
+            self.clock_watch.jumped(jumped_ms)
             self._context.worker.clock_jumped()
 
     async def _watch_nodes(self) -> None:
         context = self._context
         heartbeats = await nodes.heartbeats(context.db)
         context.liveness.observe(heartbeats, self._clock.monotonic())
+        await self._count_clock_votes(heartbeats)
         await self._apply_operator_requests(next((h for h in heartbeats if h.id == context.node_id), None))
         lease = context.timings.batch_lease
         context.elector.set_eligible(
             eligible=context.liveness.clock_agrees(context.node_id, self._written_at, lease),
         )
+
+    async def _count_clock_votes(self, heartbeats: list[nodes.NodeHeartbeat]) -> None:
+        """Hold cluster time against the primary's clock, or follow it, as the hosts vote; the leader keeps a note of it."""
+        context = self._context
+        alive = context.liveness.live_nodes(self._clock.monotonic(), context.timings.leader_lease)
+        others = [ClockVote(h.host, h.clock_vote) for h in heartbeats if h.id in alive and h.id != context.node_id]
+        if self.clock_watch.count(others):
+            context.worker.clock_jumped()
+        since_ms = self.clock_watch.holds_since_ms
+        if since_ms is not None and context.elector.term is not None:
+            await meta.record_clock_doubt(context.db, since_ms, self._clock.now_ms(), self._clock.held_ms)
 
     async def _apply_operator_requests(self, own: nodes.NodeHeartbeat | None) -> None:
         """Drain or undrain this node, or give up leading, as the document of its heartbeat asks.
@@ -150,6 +169,7 @@ class Heartbeat:
             "version": self._context.version,
             "schema": schema.SCHEMA_VERSION,
             "clock_offset_ms": self._clock.wall_offset_ms,
+            "clock_vote": self.clock_watch.vote,
             "in_flight": worker.context.slots.in_flight,
             "waiting": worker.context.unsent.count,
             "leading": self._context.elector.term is not None,

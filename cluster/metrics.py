@@ -53,6 +53,7 @@ def gather(node: Node, pulse: LoopLag) -> Readings:
         "ready": int(node.ready),
         "draining": int(node.shutting_down),
         "clock_offset_ms": node.clock.wall_offset_ms,
+        "clock_in_doubt": int(node.heartbeat.clock_watch.holds_since_ms is not None),
         "heartbeat_age_ms": node.heartbeat.age * 1000 if node.booted else 0,
         "loop_lag": _histogram(pulse.histogram),
         **_store(),

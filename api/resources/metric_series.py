@@ -78,6 +78,7 @@ WORKER: tuple[Series, ...] = (
     _gauge("ready", "ready", "1 while /readyz answers 200."),
     _gauge("draining", "draining", "1 while the node shuts down."),
     _gauge("clock_offset_ms", "clock_offset_seconds", "This machine's wall clock minus the database's.", scale=0.001),
+    _gauge("clock_in_doubt", "clock_in_doubt", "1 while most hosts contradict the clock of MongoDB's primary."),
     _gauge("heartbeat_age_ms", "heartbeat_age_seconds", "Time since the last confirmed heartbeat.", scale=0.001),
     _times("loop_lag", "event_loop_lag", "Delay of the event loop, measured four times a second."),
     _times(

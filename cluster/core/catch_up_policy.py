@@ -1,4 +1,6 @@
-"""Which occurrences of a past range run late, and which are recorded as missed. Values in, values out.
+"""Which occurrences run late, and which are recorded as missed. Values in, values out.
+
+Of a past range that no leader wrote down:
 
 | `catchUp` | occurrences that run |
 |---|---|
@@ -6,7 +8,10 @@
 | `latest` | the latest one of the whole range, if it is within the window |
 | `none` | none |
 
-The window ends when the range was found, and is never longer than half the retention: history cannot tell beyond its
+Of an execution that was written down and stood unclaimed: all within the window; with `latest` only if no later
+occurrence of the job is due; with `none` none.
+
+The window ends when the range was found, or the execution was claimed, and is never longer than half the retention: history cannot tell beyond its
 retention whether an occurrence was sent.
 """
 
@@ -44,3 +49,17 @@ def missed_reason(policy: str, window_seconds: int) -> str:
     if policy == "all":
         return f"it was not scheduled in time, and it was older than catchUpWindowSeconds ({window_seconds})"
     return f"it was not scheduled in time, and catchUp is {policy}"
+
+
+def unclaimed_reason(policy: str, window_seconds: int, *, within_window: bool, later_due: bool) -> str | None:
+    """Why an execution that stood unclaimed is missed. None: it is sent, however late it is.
+
+    `later_due`: a later occurrence of its job is due and owed.
+    """
+    if policy == "none":
+        return "it was not sent in time, and catchUp is none"
+    if not within_window:
+        return f"it was not sent in time, and it was older than catchUpWindowSeconds ({window_seconds})"
+    if policy == "latest" and later_due:
+        return "it was not sent in time, catchUp is latest, and a later occurrence was due"
+    return None

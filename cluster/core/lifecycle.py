@@ -4,7 +4,7 @@ pending --claim--> leased --success--> succeeded
    ^                 |  `--refused---> failed
    |                 |  `--exhaust---> dead
    `----release------+  `--retry-----> retrying --claim--> leased
-leased --cancel--> cancelled; leased --skip--> skipped
+leased --cancel--> cancelled; leased --skip--> skipped; leased --miss--> missed
 (never materialised) --catch-up--> missed
 failed, dead --replay--> retrying
 """
@@ -50,6 +50,7 @@ class Event(StrEnum):
     EXHAUST = "exhaust"
     CANCEL = "cancel"
     SKIP = "skip"
+    MISS = "miss"
     REPLAY = "reopen"
 
 
@@ -69,6 +70,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.LEASED, Event.EXHAUST): State.DEAD,
     (State.LEASED, Event.CANCEL): State.CANCELLED,
     (State.LEASED, Event.SKIP): State.SKIPPED,
+    (State.LEASED, Event.MISS): State.MISSED,
     (State.FAILED, Event.REPLAY): State.RETRYING,
     (State.DEAD, Event.REPLAY): State.RETRYING,
 }

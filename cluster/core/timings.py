@@ -10,6 +10,9 @@ from dataclasses import dataclass
 PREFETCH_MS = 1000
 """How long before its send time a batch may be claimed."""
 
+UNCLAIMED_GRACE = 2.0
+"""So much longer than a batch lease (s) an execution waits for its first claim before `catchUp` is applied to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -28,6 +31,11 @@ class Timings:
     batch_lease: float = 10.0
     stride: float = 5.0
     """A schedule is advanced so far beyond the look-ahead at once, so that its jobs are read once per stride."""
+
+    @property
+    def unclaimed_ms(self) -> int:
+        """A batch that was claimable for longer than this before its first claim stood unclaimed: `catchUp` binds it."""
+        return int((self.batch_lease + UNCLAIMED_GRACE) * 1000)
 
     @classmethod
     def from_settings(cls, *, leader_lease: float, lookahead: float, batch_lease: float) -> Timings:

@@ -92,7 +92,7 @@ class Leader:
 
     async def _prune_turn(self, pruner: Pruner) -> float:
         done = Pruned()
-        if self._elector.term is not None:
+        if self._elector.term is not None and not self._clock.in_doubt:
             try:
                 done = await pruner.step()
                 self.counters["pruned"] += done.documents
@@ -197,6 +197,8 @@ class Leader:
         return StepResult()
 
     async def _catch_up(self, _nodes: int) -> StepResult:
+        if self._clock.held_ms:  # what came due in a gap is told from what only seems to by the clock
+            return StepResult()
         done = await self.catch_up.step(self._clock.now_ms())
         return StepResult({"caught_up": done.executions, "missed": done.missed}, done.more)
 

@@ -68,9 +68,13 @@ class Liveness:
         watched = (*self._changes.items(), *self._owners_without_heartbeat.items())
         return {i for i, change in watched if until - change.at > seconds}
 
+    def live_nodes(self, now: float, seconds: float) -> set[str]:
+        """The nodes that are alive."""
+        return self._changes.keys() - self.silent_nodes(now, seconds)
+
     def live_count(self, now: float, seconds: float) -> int:
         """How many nodes are alive, at least one."""
-        return max(1, len(self._changes.keys() - self.silent_nodes(now, seconds)))
+        return max(1, len(self.live_nodes(now, seconds)))
 
     def clock_agrees(self, node_id: str, now: float, seconds: float) -> bool:
         """Whether a node's wall clock agrees with the others'. True with fewer than two others: then none can judge."""

@@ -84,7 +84,11 @@ class Materialiser:
     async def _materialise(self, rows: Sequence[ScheduleRow], now_ms: int, nodes: int) -> Materialised:
         stamped = await self._stamp(rows)
         overdue = [r for r in stamped if r.next_ms < now_ms - GRACE_MS]
-        if overdue:
+        if overdue and self._context.clock.held_ms:  # nothing is caught up while the clock is in doubt: the rows wait
+            stamped = [r for r in stamped if r.next_ms >= now_ms - GRACE_MS]
+            if not stamped:
+                return Materialised(rows=0)
+        elif overdue:
             await self._catch_up_later(overdue, now_ms)
             return Materialised(rows=len(overdue), more=True)
         unfinished = next((r for r in stamped if r.unfinished), None)

@@ -68,7 +68,7 @@ class Sweeper:
         self._context.trusted_term()
         released = await self._release_from_silent_nodes()
         await self._defer_blocked_hosts()
-        demoted = await batches.demote_overdue(self._db)
+        demoted = 0 if self._clock.in_doubt else await batches.demote_overdue(self._db)
         if demoted:
             log.warning("batches_demoted", batches=demoted)
         orphans = 0
@@ -133,7 +133,9 @@ class Sweeper:
         now = self._clock.now_ms()
         until = {b.host: b.until_ms for b in await breakers.of_hosts(self._db, waiting) if b.until_ms > now}
         if until:
-            await deferred_batches.defer_hosts(self._db, until)
+            await deferred_batches.defer_hosts(
+                self._db, until, None if self._clock.in_doubt else self._context.timings.unclaimed_ms
+            )
         for breaker in await breakers.expired_unprobed(self._db, now - BREAKER_EXPIRY_MS, BREAKERS_AT_ONCE):
             # The jobs of this host are gone. If another comes, its requests show whether the host answers.
             if await breakers.close(self._db, breaker):

@@ -81,6 +81,10 @@ class ClaimFilter:
     unowned_only: bool = False
     max_claims: int | None = None
     """Batches claimed more often than this are left to other nodes, or for later."""
+    behind_ms: int = 0
+    """How far the primary's clock is behind cluster time; only with `unowned_only`, because leases end by that clock."""
+    unclaimed_ms: int | None = None
+    """A batch that was claimable for longer than this before its first claim stood unclaimed. None: none did."""
 
 
 async def claim(
@@ -90,7 +94,8 @@ async def claim(
 
     Raises `OutcomeUnknown` when no answer came in time: a batch may then be leased to `owner` (see `owned_by`).
     """
-    query: Document = {"late": which.late, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
+    now: Any = {"$add": ["$$NOW", which.behind_ms]} if which.behind_ms else "$$NOW"
+    query: Document = {"late": which.late, "$expr": {"$lte": ["$claimable_at", now]}}
     if which.hosts_blocked:
         query["host"] = {"$nin": list(which.hosts_blocked)}
     if which.limits_saturated:
@@ -99,9 +104,11 @@ async def claim(
         query["owner"] = None
     if which.max_claims is not None:
         query["claims"] = {"$lte": which.max_claims}
+    first = {"$and": [{"$eq": ["$claims", 0]}, {"$eq": ["$attempt", 0]}]}  # else it may have been sent, or has been
     update: list[Document] = [
         {
             "$set": {
+                "unclaimed": unclaimed_for(which.unclaimed_ms, first=first),
                 "owner": {"$literal": owner},
                 "token": {"$add": [{"$max": ["$token", "$floor"]}, 1]},
                 "claims": {"$add": ["$claims", 1]},
@@ -121,6 +128,12 @@ async def claim(
     if d["claims"] is None or d["token"] is None:  # null + 1 is null: two claims would carry the same token
         raise InvariantBroken(f"batch {batch.id} cannot count its claims")
     return batch
+
+
+def unclaimed_for(unclaimed_ms: int | None, *, first: Any = None) -> Any:
+    """An expression: whether a batch stood unclaimed, if that is not known yet; only if `first` holds of it."""
+    stood = {"$lt": ["$claimable_at", {"$subtract": ["$$NOW", unclaimed_ms or 0]}]}
+    return False if unclaimed_ms is None else {"$and": [first or True, {"$ifNull": ["$unclaimed", stood]}]}
 
 
 async def delete_corrupt(db: Database) -> list[str]:
@@ -168,13 +181,16 @@ async def renew(db: Database, owner: str, held: Iterable[tuple[str, int]], lease
 async def release(db: Database, batch: Batch, claimable_ms: int | None, *, nothing_sent: bool = False) -> bool:
     """Release a batch on its owner and token, claimable at an instant (None: at once). False if the lease was lost.
 
-    `nothing_sent`: nothing of the batch was sent, so this claim does not count as one that may have killed a node.
+    `nothing_sent`: nothing of the batch was sent, so this claim does not count as one that may have killed a node. What
+    stood unclaimed, and is not judged, stays so; else it counts anew, or was held back if it is deferred.
     """
     at: Any = "$$NOW" if claimable_ms is None else {"$literal": DatetimeMS(claimable_ms)}
     change: Document = {"owner": None, "claimable_at": at}
     if nothing_sent:
         change["claims"] = max(0, batch.claims - 1)
         change["held"] = claimable_ms is not None or "$$REMOVE"
+        held_back = claimable_ms is not None and claimable_ms > batch.send_ms
+        change["unclaimed"] = True if batch.unclaimed else False if held_back else "$$REMOVE"
         change["late"] = {"$or": ["$late", {"$lte": ["$send_at", {"$subtract": ["$$NOW", OVERDUE_MS]}]}]}
     with operation():
         result = await db.work["batches"].update_one(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.store.batches import OVERDUE_MS
+from cluster.store.batches import OVERDUE_MS, unclaimed_for
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -36,11 +36,36 @@ async def hosts_waiting(db: Database, limit: int) -> list[str]:
     return [g["_id"] for g in groups]
 
 
-async def defer_hosts(db: Database, until_ms: Mapping[str, int]) -> int:
+async def note_held_back(
+    db: Database, hosts: Sequence[str], limits: Sequence[str], unclaimed_ms: int, since_ms: int
+) -> int:
+    """Note of batches of these hosts and limits that they did not stand unclaimed: a node leaves them alone now.
+
+    Only of those that have been claimable for `since_ms`, and not for `unclaimed_ms` yet: an older one stood unclaimed
+    before this node was there. Returns how many.
+    """
+    query: Document = {
+        "late": {"$in": [False, True]},
+        "owner": None,
+        "attempt": 0,
+        "unclaimed": {"$exists": False},
+        "$or": [{"host": {"$in": list(hosts)}}, {"gate": {"$in": list(limits)}}],
+        "$expr": {
+            "$and": [
+                {"$lte": ["$claimable_at", {"$subtract": ["$$NOW", since_ms]}]},
+                {"$gte": ["$claimable_at", {"$subtract": ["$$NOW", unclaimed_ms]}]},
+            ]
+        },
+    }
+    with operation():
+        return (await db.work["batches"].update_many(query, {"$set": {"unclaimed": False}})).modified_count
+
+
+async def defer_hosts(db: Database, until_ms: Mapping[str, int], unclaimed_ms: int | None = None) -> int:
     """Defer the claimable batches of hosts with an open breaker: `{host: instant at which it may be tried}`. One write.
 
     Claims skip these batches anyway; deferring them spares each claim the scan over them. Those that are overdue become
-    late work. Returns how many batches were deferred.
+    late work. Those claimable for longer than `unclaimed_ms` stood unclaimed; the others were held back by their host. Returns how many batches were deferred.
     """
     hosts = list(until_ms)
     overdue = {"$lte": ["$send_at", {"$subtract": ["$$NOW", OVERDUE_MS]}]}
@@ -48,6 +73,7 @@ async def defer_hosts(db: Database, until_ms: Mapping[str, int]) -> int:
     position = {"$indexOfArray": [{"$literal": hosts}, "$host"]}
     until = {"$arrayElemAt": [{"$literal": [DatetimeMS(until_ms[host]) for host in hosts]}, position]}
     change = {"claimable_at": until, "late": {"$or": ["$late", overdue]}, "held": True}
+    change["unclaimed"] = unclaimed_for(unclaimed_ms)
     with operation():
         result = await db.work["batches"].update_many(
             {**_unowned({"$in": hosts}), "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}, [{"$set": change}]
@@ -68,11 +94,13 @@ async def release_host(db: Database, host: str) -> int:
     return result.modified_count
 
 
-async def spread_late(db: Database, field: str, names: Sequence[str], interval_ms: int) -> int:
+async def spread_late(
+    db: Database, field: str, names: Sequence[str], interval_ms: int, unclaimed_ms: int | None = None
+) -> int:
     """Defer claimable late batches at random, about one per `interval_ms`, over at most `MAX_SPREAD_MS`. Returns how many.
 
     `field` is `host` or `gate` (limits). The long backlog of one slow host or limit is then not scanned by every claim.
-    Fewer than `MIN_SPREAD_BATCHES` stay as they are.
+    Fewer than `MIN_SPREAD_BATCHES` stay as they are. `unclaimed_ms`: as in `defer_hosts`.
     """
     query = {"late": True, "owner": None, field: {"$in": list(names)}, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
     with operation():
@@ -80,7 +108,7 @@ async def spread_late(db: Database, field: str, names: Sequence[str], interval_m
         if waiting < MIN_SPREAD_BATCHES:
             return 0
         delay = {"$multiply": [{"$rand": {}}, waiting * interval_ms]}
-        result = await db.work["batches"].update_many(
-            query, [{"$set": {"claimable_at": {"$add": ["$$NOW", {"$toLong": delay}]}, "held": True}}]
-        )
+        at = {"$add": ["$$NOW", {"$toLong": delay}]}
+        change = {"claimable_at": at, "held": True, "unclaimed": unclaimed_for(unclaimed_ms)}
+        result = await db.work["batches"].update_many(query, [{"$set": change}])
     return result.modified_count

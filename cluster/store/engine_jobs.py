@@ -23,10 +23,11 @@ from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from cluster.core.execution.model import Job, JobSchedule
     from cluster.store.mongo.client import Database, Document
+    from cluster.store.mongo.decoded_jobs import JobStamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +38,59 @@ class JobsById:
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-async def by_id(db: Database, ids: Iterable[str]) -> JobsById:
-    """The jobs as dispatch needs them; alert jobs with the present address of their channel.
+async def by_id(db: Database, ids: Collection[str]) -> JobsById:
+    """The jobs as dispatch needs them, as they are now; alert jobs with the present address of their channel.
 
-    Large bodies are left out: a batch of 128 may have 128 MB of them.
+    Large bodies are left out: a batch of 128 may have 128 MB of them. Of jobs that were decoded before only the stamp is
+    read; those whose stamp is another one are read after that.
     """
-    return await _by_id(db, ids, JOB_FIELDS_WITHOUT_LARGE_BODY)
+    known = {i for i in ids if i in db.decoded_jobs}
+    unchanged = await _unchanged(db, known) if known else {}
+    decoded, unreadable = await _read(db, [i for i in ids if i not in unchanged], JOB_FIELDS_WITHOUT_LARGE_BODY)
+    for job, stamp in decoded:
+        db.decoded_jobs.keep(job, stamp)
+    return await _sendable(db, [*unchanged.values(), *(job for job, _ in decoded)], unreadable)
 
 
-async def by_id_in_full(db: Database, ids: Iterable[str]) -> JobsById:
+async def by_id_in_full(db: Database, ids: Collection[str]) -> JobsById:
     """The same with their bodies, however large."""
-    return await _by_id(db, ids, JOB_FIELDS)
+    decoded, unreadable = await _read(db, list(ids), JOB_FIELDS)
+    return await _sendable(db, [job for job, _ in decoded], unreadable)
 
 
-async def _by_id(db: Database, ids: Iterable[str], fields: Document) -> JobsById:
-    with operation():
-        documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, fields).to_list()
-    decoded, unreadable = decode_each("job", documents, lambda d: job_from_document(d, db.keyring))
-    jobs = {j.id: j for j in decoded}
-    alert_jobs = [j for j in decoded if j.channel is not None]
+async def _sendable(db: Database, read: Sequence[Job], unreadable: dict[str, str]) -> JobsById:
+    jobs = {j.id: j for j in read}
+    alert_jobs = [j for j in read if j.channel is not None]
     if not alert_jobs:
         return JobsById(jobs, unreadable)
     addressed, unaddressed = await _addressed(db, alert_jobs)
     sendable = {job_id: addressed.get(job_id, job) for job_id, job in jobs.items() if job_id not in unaddressed}
     return JobsById(sendable, unreadable | unaddressed)
+
+
+async def _unchanged(db: Database, ids: Collection[str]) -> dict[str, Job]:
+    """Those of these jobs that are as they were when they were decoded, by id."""
+    with operation():
+        documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, _STAMP_FIELDS).to_list()
+    found = ((d["_id"], db.decoded_jobs.get(d["_id"], _stamp(d))) for d in documents)
+    return {job_id: job for job_id, job in found if job is not None}
+
+
+async def _read(
+    db: Database, ids: Sequence[str], fields: Document
+) -> tuple[list[tuple[Job, JobStamp]], dict[str, str]]:
+    if not ids:
+        return [], {}
+    with operation():
+        documents = await db.work["jobs"].find({"_id": {"$in": ids}}, fields).to_list()
+    return decode_each("job", documents, lambda d: (job_from_document(d, db.keyring), _stamp(d)))
+
+
+def _stamp(d: Document) -> JobStamp:
+    return d.get("revision", 0), d.get("schedule_version", ""), d.get("state", ""), d.get("host")
+
+
+_STAMP_FIELDS = dict.fromkeys(("revision", "schedule_version", "state", "host"), 1)
 
 
 async def _addressed(db: Database, alert_jobs: Sequence[Job]) -> tuple[dict[str, Job], dict[str, str]]:
@@ -137,6 +167,13 @@ async def get_schedule(db: Database, job_id: str) -> JobSchedule | None:
     with operation():
         d = await db.work["jobs"].find_one({"_id": job_id}, JOB_SCHEDULE_FIELDS)
     return None if d is None else job_schedule_from_document(d)
+
+
+async def get_schedules(db: Database, job_ids: Collection[str]) -> dict[str, JobSchedule]:
+    """What these jobs owe, whatever their state, by id; jobs that do not exist or cannot be read are absent."""
+    with operation():
+        documents = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, JOB_SCHEDULE_FIELDS).to_list()
+    return {j.id: j for j in decode_each("job", documents, job_schedule_from_document)[0]}
 
 
 async def unsettled(db: Database, limit: int, exclude: Sequence[str] = ()) -> JobSchedulePage:

@@ -83,7 +83,8 @@ async def _insert_once(
     older = await _older(db, stale, wanted)
     late = {b.id for b in planned_batches if b.late}
     adopted = await _adopt(db, older, wanted, late, new_id)
-    repaired = await repair_batches(db, [e for e in owed.values() if e.id not in adopted])
+    caught_up = {i for b in planned_batches if b.unclaimed is False for i in b.ids}
+    repaired = await repair_batches(db, [e for e in owed.values() if e.id not in adopted], caught_up=caught_up)
     unsure = (existed - owed.keys() - unreadable.keys()) | ({e.id for e in older} - adopted)
     lost = await _lost(db, {i: wanted[i].schedule_version for i in unsure})
     return Enqueued(len(planned) - len(existed), repaired, len(adopted)), lost
@@ -167,7 +168,7 @@ async def _adopt(
                 for e in sorted(group, key=lambda e: e.id)
                 if e.id in moved
             ]
-            options = BatchOptions(late=is_late, token=max(e.token for e in group))
+            options = BatchOptions(late=is_late, caught_up=is_late, token=max(e.token for e in group))
             await batches.insert(db, [make_batch(members, options)])
             adopted |= moved
     return adopted
@@ -180,11 +181,14 @@ def _small(groups: Mapping[K, Sequence[Execution]]) -> Iterator[tuple[K, Sequenc
             yield key, group[start : start + MAX_BATCH]
 
 
-async def repair_batches(db: Database, owed: Iterable[Execution], claims: int = 0) -> int:
+async def repair_batches(
+    db: Database, owed: Iterable[Execution], claims: int = 0, *, caught_up: Collection[str] = ()
+) -> int:
     """Make sure that every batch these executions name exists and lists them. Returns how many were missing.
 
     `claims` is how often the batch they were moving from was claimed, if that is known. Executions that were answered
     there start again at no claims; those that were split off, because they may kill nodes, keep the number.
+    `caught_up`: ids of executions that catch-up wrote.
 
     It is not enough that a batch exists: two nodes may each find a part of one unfinished move, and the second one then
     meets the batch that the first one made.
@@ -204,10 +208,11 @@ async def repair_batches(db: Database, owed: Iterable[Execution], claims: int = 
     for e in still_owed.values():
         if e.batch in by_batch:
             to_repair[e.batch].append(e)
-    await batches.insert(db, [_rebuilt(group, claims) for group in to_repair.values()])
+    await batches.insert(db, [_rebuilt(group, claims, caught_up) for group in to_repair.values()])
     return len(to_repair.keys() - listed.keys())
 
 
-def _rebuilt(group: Sequence[Execution], claims: int) -> Batch:
+def _rebuilt(group: Sequence[Execution], claims: int, caught_up: Collection[str]) -> Batch:
     answered = any(a.token == e.token for e in group for a in e.attempts)
-    return make_batch(group, BatchOptions(claims=0 if answered else claims))
+    options = BatchOptions(claims=0 if answered else claims, caught_up=all(e.id in caught_up for e in group))
+    return make_batch(group, options)

@@ -34,7 +34,9 @@ REOPENED = "reopened"
 
 def _document(e: Ending, retention_days: float) -> Document:
     x = e.execution
-    alert_pending: Document = {"mark": True} if e.alert_pending else {}
+    extra: Document = {"mark": True} if e.alert_pending else {}
+    if e.state is State.MISSED:  # as a range of one occurrence, which whoever looks for missed ranges finds
+        extra |= {"first_at": DatetimeMS(x.due_ms), "last_at": DatetimeMS(x.due_ms), "count": 1}
     # A new primary with a slower clock sets cluster time back; an execution still must not end before its requests.
     ended_ms = max([e.ended_ms, *(a.sent_ms + int(a.duration_ms) for a in e.attempts)])
     attempts, left_out = keep(e.attempts)
@@ -53,7 +55,7 @@ def _document(e: Ending, retention_days: float) -> Document:
         "trigger": x.trigger,
         # Null: never replayed. Absent: written by a release that did not store it.
         "asked_at": None if x.replayed_ms is None else DatetimeMS(x.replayed_ms),
-        **alert_pending,
+        **extra,
         **({} if x.request_id is None else {"request": x.request_id}),
         **({LEFT_OUT: left_out} if left_out else {}),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from bson.datetime_ms import DatetimeMS
 
 from cluster.core.documents.alerts import AlertSpec, parse_alert_rules
 from cluster.store.mongo.decoding import decode_one
@@ -17,12 +18,29 @@ if TYPE_CHECKING:
 DEFAULT_RULES_ID = "alerts"
 """The document that holds the alert rules of all jobs without rules of their own."""
 RETENTION_ID = "retention"
+CLOCK_DOUBT = "clock-doubt:"
+"""Begins the ids of documents that say when the primary's clock was in doubt; the rest is since when, in ms."""
 
 
 async def record_retention(db: Database, days: float) -> None:
     """Keep the shortest retention that results were ever recorded under: it bounds searches of history by time."""
     with operation():
         await db.api["meta"].update_one({"_id": RETENTION_ID}, {"$min": {"days": days}}, upsert=True)
+
+
+async def record_clock_doubt(db: Database, since_ms: int, until_ms: int, by_ms: int) -> None:
+    """Note that the primary's clock was in doubt since an instant and still is, for `horae verify`."""
+    note = {"$set": {"since": DatetimeMS(since_ms), "by_ms": by_ms}, "$max": {"until": DatetimeMS(until_ms)}}
+    with operation():
+        await db.control["meta"].update_one({"_id": f"{CLOCK_DOUBT}{since_ms}"}, note, upsert=True)
+
+
+async def clock_doubts(db: Database, since_ms: int) -> list[tuple[int, int, int]]:
+    """The times in which the primary's clock was in doubt, `(since, until, by)` in ms, if they reach an instant."""
+    query = {"_id": {"$gte": CLOCK_DOUBT, "$lt": f"{CLOCK_DOUBT}~"}, "until": {"$gte": DatetimeMS(since_ms)}}
+    with operation():
+        documents = await db.work["meta"].find(query).sort("_id", 1).to_list()
+    return [(int(d["since"]), int(d["until"]), d["by_ms"]) for d in documents]
 
 
 async def default_rules(db: Database) -> AlertRules | None:

@@ -88,6 +88,9 @@ class NodeHeartbeat:
     id: str
     rev: int
     clock_offset_ms: int
+    host: str = ""
+    clock_vote: int | None = None
+    """By how much the primary's clock is wrong, as this node sees it; None: it cannot tell (see `core.clock_vote`)."""
     drain_requested: bool = False
     """An operator has asked the node to drain."""
     resign_term: int = 0
@@ -97,17 +100,19 @@ class NodeHeartbeat:
 def _beat(d: Document) -> NodeHeartbeat:
     rev, offset = d.get("rev"), d.get("clock_offset_ms")
     return NodeHeartbeat(
-        str(d["_id"]),
-        rev if isinstance(rev, int) else 0,
-        offset if isinstance(offset, int) else 0,
-        d.get("drain_asked") is True,
-        term if isinstance(term := d.get("resign_term"), int) else 0,
+        id=str(d["_id"]),
+        rev=rev if isinstance(rev, int) else 0,
+        clock_offset_ms=offset if isinstance(offset, int) else 0,
+        host=str(d.get("host", d["_id"])),
+        clock_vote=vote if isinstance(vote := d.get("clock_vote"), int) else None,
+        drain_requested=d.get("drain_asked") is True,
+        resign_term=term if isinstance(term := d.get("resign_term"), int) else 0,
     )
 
 
 async def heartbeats(db: Database) -> list[NodeHeartbeat]:
     """The heartbeat of every node that has a document, by id."""
-    fields = {"rev": 1, "clock_offset_ms": 1, "drain_asked": 1, "resign_term": 1}
+    fields = dict.fromkeys(("rev", "clock_offset_ms", "host", "clock_vote", "drain_asked", "resign_term"), 1)
     with operation():
         return [_beat(d) for d in await db.control["nodes"].find({}, fields).sort("_id", 1).to_list()]
 

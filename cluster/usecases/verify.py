@@ -19,6 +19,7 @@ from cluster.core.verify.findings import KINDS, NOTES, Finding, VerifyCounts
 from cluster.core.verify.judge import JobVerifier
 from cluster.core.verify.records import BatchLeaseTimings
 from cluster.core.verify.subjects import Bounds, VerifiedJob
+from cluster.store import meta
 from cluster.store.queries import verify_records
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class VerifyReport:
     counts: VerifyCounts
     findings: list[Finding]
     seconds: float
+    doubts: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -78,10 +80,7 @@ async def verify(
     progress: Callable[[VerifyCounts], None] | None = None,
     clock: Callable[[Database], Awaitable[int]] = verify_records.now_ms,
 ) -> VerifyReport:
-    """Verify everything in the scope. `progress` is called with the counts after each chunk of jobs.
-
-    To verify everything since a known instant, `Scope(since_ms=...)` is enough.
-    """
+    """Verify everything in the scope. `progress` is called with the counts after each chunk of jobs."""
     began = time.perf_counter()
     bounds = await _bounds(db, scope, await clock(db))
     missed_before = await verify_records.missed_before(db, [scope.job] if scope.job else [], scope.since_ms)
@@ -98,8 +97,14 @@ async def verify(
                 if progress is not None:
                     progress(run.counts)
         await run.verify_jobs([*chunk, "~"])  # no job has this id: with it, the gap after the last job is read too
-    findings = sorted(run.findings, key=lambda f: KINDS.index(f.kind))
-    return VerifyReport(bounds.since_ms, bounds.until_ms, run.counts, findings, time.perf_counter() - began)
+    return VerifyReport(
+        since_ms=bounds.since_ms,
+        until_ms=bounds.until_ms,
+        counts=run.counts,
+        findings=sorted(run.findings, key=lambda f: KINDS.index(f.kind)),
+        seconds=time.perf_counter() - began,
+        doubts=bounds.doubts,
+    )
 
 
 async def _bounds(db: Database, scope: Scope, now_ms: int) -> Bounds:
@@ -112,6 +117,7 @@ async def _bounds(db: Database, scope: Scope, now_ms: int) -> Bounds:
         configured_days=days,
         shortest_days=await verify_records.shortest_retention_days(db, days),
         lease=BatchLeaseTimings(int(scope.timings.batch_lease * 1000), int(scope.timings.margin * 1000)),
+        doubts=tuple(await meta.clock_doubts(db, scope.since_ms)),
     )
 
 

@@ -17,6 +17,7 @@ from cluster.store.batches import ClaimFilter
 from cluster.worker.claim import SUSPECT_AFTER, ClaimedBatch, Claimer
 from cluster.worker.held_batch import HeldBatch
 from cluster.worker.record import MoveOptions
+from cluster.worker.unclaimed import UnclaimedJudge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -76,6 +77,7 @@ class Claiming:
         self._max_waiting = max_waiting
         self._max_unrecorded = max_unrecorded
         self.claimer = Claimer(context.db, context.clock, context.timings, context.node)
+        self._judge = UnclaimedJudge(context, recorder)
         self._suspect = SuspectSlot()
         self._strays = False
         """Whether a batch may carry this node's name that the node does not know of."""
@@ -160,10 +162,7 @@ class Claiming:
 
     def blocked_hosts(self) -> tuple[str, ...]:
         """Hosts for which this node should claim nothing more now: no slot, an open breaker, or executions that wait."""
-        context = self._context
-        lottery = self._dispatcher.lottery
-        waited_for = [h for h in self._dispatcher.host_queues.hosts() if not lottery.wants_others(h)]
-        return tuple({*context.slots.full_hosts(), *context.breakers.hosts_blocked(), *waited_for})
+        return self._dispatcher.blocked_hosts()
 
     def _has_room(self) -> bool:
         context = self._context
@@ -189,17 +188,20 @@ class Claiming:
                 which = self._filter(None if may_be_suspect else SUSPECT_AFTER - 1, late=late)
                 claimed = await self.claimer.step(which)
                 if claimed is not None:
-                    await self.take_on(claimed)
+                    await self.take_on(await self._judge.judge(claimed))
                     return True
         return False
 
     def _filter(self, max_claims: int | None, *, late: bool) -> ClaimFilter:
+        behind_ms = max(0, -self._clock.held_ms)
         return ClaimFilter(
             late=late,
             hosts_blocked=self.blocked_hosts(),
             limits_saturated=self._dispatcher.limit_queues.saturated(),
-            unowned_only=self._context.reclaim_pause.active,
+            unowned_only=self._context.reclaim_pause.active or behind_ms > 0,
             max_claims=max_claims,
+            behind_ms=behind_ms,
+            unclaimed_ms=None if self._clock.in_doubt else self._context.timings.unclaimed_ms,
         )
 
     def _look_for_failover(self) -> None:

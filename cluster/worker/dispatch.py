@@ -70,6 +70,11 @@ class Dispatcher:
             self.host_queues.start_waiting(host)
             self.run_queue.start_due()
 
+    def blocked_hosts(self) -> tuple[str, ...]:
+        """Hosts that this node sends nothing more to now: no slot, an open breaker, or executions that wait."""
+        waited_for = [h for h in self.host_queues.hosts() if not self.lottery.wants_others(h)]
+        return tuple({*self._slots.full_hosts(), *self._breakers.hosts_blocked(), *waited_for})
+
     async def finish(self, seconds: float) -> None:
         """Start nothing more, and wait until nothing is in flight, at most so long."""
         self.run_queue.stop()

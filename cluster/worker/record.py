@@ -42,13 +42,15 @@ class FlushResult:
 class MoveOptions:
     """How executions move: as late work, how often they count as claimed, and from when they may be claimed.
 
-    `claimable_ms` None: shortly before they are to be sent. `by_limit`: in batches of their own for each limit.
+    `claimable_ms` None: shortly before they are to be sent, and not before `released_ms`. `by_limit`: in batches of their own
+    for each limit.
     """
 
     late: bool = False
     claims: int = 0
     one_per_batch: bool = False
     claimable_ms: int | None = None
+    released_ms: int | None = None
     by_limit: bool = False
 
 
@@ -67,7 +69,7 @@ class Recorder:
 
     def __init__(self, db: Database, retention_days: float, seconds: float = 3600.0) -> None:
         self._db = db
-        self._retention_days = retention_days
+        self.retention_days = retention_days
         self._seconds = seconds
 
     async def record_final(self, ended: Sequence[Ending], exclusive: Sequence[Execution] = ()) -> FlushResult:
@@ -84,7 +86,7 @@ class Recorder:
             )
         final = succeeded + [e for e in others if e.execution.id in fenced]
         recorded = await retry_while_unavailable(
-            lambda: history.record(self._db, final, self._retention_days), seconds=self._seconds, during="record"
+            lambda: history.record(self._db, final, self.retention_days), seconds=self._seconds, during="record"
         )
         by_batch: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
         for e in final:
@@ -122,7 +124,7 @@ class Recorder:
     async def record_unreadable(self, batch: Batch, unreadable: dict[str, str], now_ms: int) -> None:
         """Executions of a held batch whose documents cannot be read: `dead` with the reason, and owed no more."""
         log.error("executions_unreadable", batch=batch.id, executions=sorted(unreadable))
-        await history.insert_unreadable(self._db, unreadable, now_ms, self._retention_days)
+        await history.insert_unreadable(self._db, unreadable, now_ms, self.retention_days)
         await executions.delete_final(self._db, {(batch.id, batch.token): sorted(unreadable)})
 
     async def reschedule(self, moved: Sequence[Rescheduled], options: MoveOptions = AS_RETRY) -> int:
@@ -159,6 +161,7 @@ class Recorder:
                 members,
                 BatchOptions(
                     deferred_until_ms=options.claimable_ms,
+                    not_before_ms=options.released_ms,
                     late=options.late,
                     by_limit=options.by_limit,
                     token=max(m.execution.token for m in group),

@@ -40,6 +40,8 @@ AFTER_PROBE_MS = 500
 FAR_MS = 5000
 """Only a clock that was wrong claims a batch so long before it is due: it takes no room until then."""
 EARLIER_MS = 1000
+HELD_BACK_MS = 2000
+"""A batch that has been claimable for so long, and that this node leaves alone, is held back."""
 MAX_LIMITED_MS = 30_000
 """An execution that waits for its limit is released for so long at most, however slow the limit is."""
 
@@ -66,18 +68,33 @@ class Releaser:
         """Release executions that wait for their host or their limit, for a better moment or a node with room."""
         context, db = self._context, self._context.db
         now = self._clock.now_ms()
+        await self._note_held_back()
         for deferral in self._deferrals():
             await self.release(deferral.held, self._claimable_ms(deferral, now), deferral)
         for held in self._dispatcher.run_queue.overdue_batches() if context.slots.stuck() else ():
             await self.release(held, None)
-        for held in [h for h in context.held.values() if h.batch.send_ms > now + FAR_MS and not h.batch.late]:
+        # A primary whose clock is ahead, and in doubt, would have them claimed again at once.
+        far = [] if self._clock.held_ms > 0 else [h for h in context.held.values() if h.batch.send_ms > now + FAR_MS]
+        for held in [h for h in far if not h.batch.late]:
             await self.release(held, held.batch.send_ms - EARLIER_MS)
         slow = context.slots.slow_hosts()
         if slow:
-            await deferred_batches.spread_late(db, "host", slow, LATE_SPREAD_MS)
+            await deferred_batches.spread_late(db, "host", slow, LATE_SPREAD_MS, self._unclaimed_ms)
         saturated = self._dispatcher.limit_queues.saturated()
         if saturated:
-            await deferred_batches.spread_late(db, "gate", saturated, LATE_SPREAD_MS // 5)
+            await deferred_batches.spread_late(db, "gate", saturated, LATE_SPREAD_MS // 5, self._unclaimed_ms)
+
+    @property
+    def _unclaimed_ms(self) -> int | None:
+        """None: the clock is in doubt, so that no batch stands unclaimed."""
+        return None if self._clock.in_doubt else self._context.timings.unclaimed_ms
+
+    async def _note_held_back(self) -> None:
+        """Batches that this node leaves alone, because it may not send them now, do not stand unclaimed."""
+        hosts, limits = self._dispatcher.blocked_hosts(), self._dispatcher.limit_queues.saturated()
+        unclaimed_ms = self._unclaimed_ms
+        if unclaimed_ms is not None and (hosts or limits):
+            await deferred_batches.note_held_back(self._context.db, hosts, limits, unclaimed_ms, HELD_BACK_MS)
 
     def _deferrals(self) -> list[Deferral]:
         """Executions that wait because a breaker is open, or for too long already for their slow host or their limit."""
@@ -135,6 +152,7 @@ class Releaser:
             late=held.batch.late or overdue,
             claims=max(0, held.batch.claims - 1),  # as if this claim had not been, as when a whole batch is released
             claimable_ms=claimable_ms,
+            released_ms=self._clock.now_ms(),
             by_limit=only is not None and only.host is None,
         )
         # The host is where the job sends now, whatever it was when the execution was written.

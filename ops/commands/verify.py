@@ -106,6 +106,9 @@ def report_json(report: VerifyReport) -> dict[str, Any]:
         "longestLateMs": t.longest_late_ms,
         "counts": t.findings,
         "ended": t.ended,
+        "clockDoubts": [
+            {"since": rfc3339(since), "until": rfc3339(until), "byMs": by_ms} for since, until, by_ms in report.doubts
+        ],
         "findings": [
             {"kind": f.kind, "jobId": f.job_id, "executionId": f.execution, "text": f.text} for f in report.findings
         ],
@@ -124,6 +127,11 @@ def _print(report: VerifyReport) -> None:
         f"the longest delay was {t.longest_late_ms / 1000:.1f} s."
     )
     click.echo(f"Results: {', '.join(f'{n} {state}' for state, n in t.ended.items())}.")
+    for since, until, by_ms in report.doubts:
+        click.echo(
+            f"The clock of MongoDB's primary was in doubt from {rfc3339(since)} to {rfc3339(until)}: "
+            f"most hosts contradicted it by {by_ms / 1000:+.1f} s."
+        )
     for kind in KINDS:
         of_kind = [f for f in report.findings if f.kind == kind]
         if of_kind:

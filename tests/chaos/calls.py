@@ -56,9 +56,14 @@ _NOTHING = _State(False, 1)
 def owed(run: Run) -> tuple[Target, ...]:
     """All that has a target in a run: its steady jobs, those of the calls, and the runs asked for by hand."""
     start, end = run.span
+    policies = dict(run.policies)
     hurt = [(f.start_ms, f.end_ms + f.after_ms + run.bounds.recovery_ms) for f in run.faults if "late" in f.explains]
     return (
-        *(Target(f"j{i}:{t}", t) for i in range(run.steady) for t in range(start, end, 1000)),
+        *(
+            Target(f"j{i}:{t}", t, catch_up=policies.get(f"j{i}", "all"))
+            for i in range(run.steady)
+            for t in range(start, end, 1000)
+        ),
         *targets(run.calls, run.recorded + run.earlier, start, end, hurt),
         *triggered(run.triggers, {s.execution for s in run.seen}, start, end),
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tests.chaos.evidence import Call, Effect, Leader, Run, Seen
+    from tests.chaos.evidence import Call, Effect, Leader, Run, Seen, Target
 
 EARLY_MS = 20
 """Two clocks of one machine, and rounding."""
@@ -23,6 +23,11 @@ OWNERS_MS = 500
 ON_ITS_WAY_MS = 5000
 IN_FLIGHT_MS = 3000
 """A request that came so long before a fault may have been under way when it began: answers take up to 2 s at worst."""
+UNCLAIMED_MS = 12_000
+"""A batch lease and 2 s: what was claimable for longer before its first claim is missed, unless `catchUp` has it run."""
+PREFETCH_MS = 1000
+BEHIND_MS = 10_000
+"""A leader that comes so late to a schedule catches up, which with `none` misses all that it has not come to."""
 LOST_MS = 12_000
 """So long after a fault's end the answer to a request may still be lost: a lease, which the sender may have lost without
 knowing it, its margin, and a second to record results."""
@@ -43,7 +48,7 @@ def check(run: Run) -> list[Violation]:
         by_id[s.execution].append(s)
     effects = _Effects(run)
     found = [
-        *_targets(run, by_id),
+        *_targets(run, by_id, effects),
         *_lateness(run, by_id, effects),
         *_duplicates(by_id, effects),
         *_history(run, by_id, effects),
@@ -79,7 +84,8 @@ def figures(run: Run) -> dict[str, int]:
         "kinds of faults": len({f.kind for f in run.faults}),
         "executions audited": len(must),
         "far from any fault": sum(t.due_ms in far for t in must),
-        "missing": sum(t.execution not in first for t in must),
+        "missing": sum(t.execution not in first and t.catch_up == "all" for t in must),
+        "missed by their policy": sum(t.execution not in first and t.catch_up != "all" for t in must),
         "delivered again": again,
         "by another claim": claimed,
         "longest lateness ms": max((first[t.execution] - t.due_ms for t in must if t.execution in first), default=0),
@@ -112,6 +118,13 @@ class _Effects:
         """Whether a fault can be why this request, or its answer, was lost."""
         return any(self.at(seen.at_ms + lag, "again") for lag in (0, IN_FLIGHT_MS))
 
+    def binds(self, first: Seen, due_ms: int) -> bool:
+        """Whether what came so late should have been missed: it was never claimed before (its token says so), and neither
+        its target nor the way there can have held it back."""
+        hurt = [f for f in self._faults if f.group in ("target", "network")]
+        held = any(f.start_ms <= first.at_ms and f.end_ms + f.after_ms + self._recovery_ms >= due_ms for f in hurt)
+        return first.token == 1 and first.at_ms - due_ms > UNCLAIMED_MS + self._recovery_ms and not held
+
     def far(self, instants: Iterable[int]) -> set[int]:
         """The instants at which no fault may have an effect."""
         return {t for t in instants if not self.at(t)}
@@ -141,7 +154,37 @@ def _uncovered(start: int, end: int, spans: Iterable[tuple[int, int]]) -> int:
     return left + max(0, end - at)
 
 
-def _targets(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
+class _Missed:
+    """Records of what was missed, and whether the faults explain it."""
+
+    def __init__(self, run: Run, effects: _Effects) -> None:
+        self._effects = effects
+        self._late_ms = run.bounds.late_ms
+        self._own = {r.execution: r for r in run.recorded if r.state == "missed"}
+        self._ranges: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
+        for r in run.recorded + run.earlier:
+            if r.state == "missed" and r.last_ms is not None and r.execution.endswith(":missed"):
+                job, first = r.execution.split(":")[:2]
+                self._ranges[job].append((int(first), r.last_ms, r.ended_ms))
+
+    def excuses(self, t: Target) -> bool:
+        """Whether an occurrence that must not run late was missed, and no node can have been there in time."""
+        if t.catch_up == "all":
+            return False
+        own = self._own.get(t.execution)
+        if own is not None:
+            stood_ms = own.ended_ms - (t.due_ms - PREFETCH_MS)
+            return stood_ms >= UNCLAIMED_MS - EARLY_MS and self._effects.excuses(t.due_ms, self._late_ms, own.ended_ms)
+        return any(
+            first <= t.due_ms <= last
+            and ended - first >= BEHIND_MS - EARLY_MS
+            and self._effects.excuses(first, self._late_ms, ended)
+            for first, last, ended in self._ranges[t.execution.split(":")[0]]
+        )
+
+
+def _targets(run: Run, by_id: dict[str, list[Seen]], effects: _Effects) -> Iterator[Violation]:
+    missed = _Missed(run, effects)
     known = {t.execution: t for t in run.targets}
     for execution, came in by_id.items():
         target = known.get(execution)
@@ -154,6 +197,8 @@ def _targets(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:
     states = {r.execution: r.state for r in run.recorded}
     for t in run.targets:
         if t.duty == "must" and t.execution not in by_id:
+            if missed.excuses(t):
+                continue
             yield Violation("miss", f"{t.execution} never came")
         elif t.duty == "must" and states.get(t.execution, "succeeded") != "succeeded":
             yield Violation("miss", f"{t.execution} was owed, and is recorded as {states[t.execution]}")
@@ -165,6 +210,10 @@ def _lateness(run: Run, by_id: dict[str, list[Seen]], effects: _Effects) -> Iter
         came = by_id.get(t.execution)
         if came and came[0].at_ms - t.due_ms > bound and not effects.excuses(t.due_ms, bound, came[0].at_ms):
             yield Violation("late", f"{t.execution} came {came[0].at_ms - t.due_ms} ms late, and no fault explains it")
+        elif came and t.catch_up == "none" and effects.binds(came[0], t.due_ms):
+            yield Violation(
+                "late", f"{t.execution} came {came[0].at_ms - t.due_ms} ms late, although its catchUp is none"
+            )
 
 
 def _duplicates(by_id: dict[str, list[Seen]], effects: _Effects) -> Iterator[Violation]:

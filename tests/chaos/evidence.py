@@ -17,6 +17,7 @@ class Target:
     execution: str
     due_ms: int
     duty: Duty = "must"
+    catch_up: str = "all"
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ class Run:
     """Findings of `horae verify` in the database at the end."""
     span: tuple[int, int] = (0, 0)
     """From which whole second until before which other the run is judged."""
+    policies: tuple[tuple[str, str], ...] = ()
+    """Jobs whose `catchUp` is not `all`, and what it is."""
     steady: int = 0
     """The number of jobs j0, j1, … that run in every second and are not changed."""
     earlier: tuple[Recorded, ...] = ()

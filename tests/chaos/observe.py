@@ -35,10 +35,19 @@ PATIENT = {"maxAttempts": 20, "maxDelaySeconds": 4}
 
 
 def steady_jobs(receiver: Receiver, count: int) -> list[dict[str, Any]]:
-    """Jobs j0, j1, … of every second; of the first of every forty some answers fail, break, or are cut short."""
+    """Jobs j0, j1, … of every second; of the first of every forty some answers fail, break, or are cut short.
+
+    Two of every forty do not run late (`catchUp` none and latest): what no node is there for is missed.
+    """
+    policies = {4: "none", 5: "latest"}
     trouble = {0: "fail/1", 1: "fail/2", 2: "reset/1", 3: "cut/1"}
     return [
-        {**job, "api": f"{receiver.url}/{trouble.get(i % 40, 'ok')}/{i}", "retry": PATIENT}
+        {
+            **job,
+            "api": f"{receiver.url}/{trouble.get(i % 40, 'ok')}/{i}",
+            "retry": PATIENT,
+            "catchUp": policies.get(i % 40, "all"),
+        }
         for i, job in enumerate(every_second(receiver, count))
     ]
 
@@ -197,6 +206,9 @@ def collect(
         tuple(watch.triggers if watch else ()),
         span=span,
         steady=steady,
+        policies=tuple(
+            (d["_id"], d["catch_up"]) for d in nodes.db["jobs"].find({"catch_up": {"$ne": "all"}}, {"catch_up": 1})
+        ),
         earlier=tuple(_recorded(h) for h in nodes.db["history"].find(before, _OF_HISTORY)),
     )
     return replace(run, targets=owed(run))

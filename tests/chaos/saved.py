@@ -46,10 +46,11 @@ def load(file: Path) -> Run:
         tuple(Trigger(**t) for t in d["triggers"]),
         tuple(d["verified"]),
         # A run that was saved before these were known has none of them.
-        (d["span"][0], d["span"][1]) if "span" in d else (0, 0),
-        d.get("steady", 0),
-        _records(d.get("earlier", [])),
-        tuple(d.get("excused", ())),
+        span=(d["span"][0], d["span"][1]) if "span" in d else (0, 0),
+        steady=d.get("steady", 0),
+        earlier=_records(d.get("earlier", [])),
+        excused=tuple(d.get("excused", ())),
+        policies=tuple((job, policy) for job, policy in d.get("policies", ())),
     )
 
 

@@ -51,6 +51,7 @@ def test_a_good_run_has_no_violation() -> None:
         "executions audited": 2,
         "far from any fault": 2,
         "missing": 0,
+        "missed by their policy": 0,
         "delivered again": 0,
         "by another claim": 0,
         "longest lateness ms": 3,
@@ -226,6 +227,45 @@ def test_nothing_undoes_a_success_but_the_loss_of_its_answer() -> None:
     for state, found in (("dead", {"history", "miss"}), ("cancelled", {"miss"})):
         record = Recorded("a:1", state, ((1, 1, None),), None, T + 5000)
         assert rules(replace(hurt, recorded=(record, hurt.recorded[1]))) == found
+
+
+def _missed(policy: str, *, down_ms: int, ended_ms: int, first_ms: int = 0, ranged: bool = False) -> set[str]:
+    """The rules violated by an occurrence due at T that never came, with all nodes down for so long from T - 2000 on."""
+    record = Recorded(f"m:{T}", "missed", (), "why", T + ended_ms, T)
+    if ranged:
+        record = Recorded(f"m:{T + first_ms}:missed", "missed", (), "why", T + ended_ms, T + 5000)
+    fault = Fault("kill_all", T - 2000, T - 2000 + down_ms, group="nodes")
+    there = (Target(f"m:{T}", T, catch_up=policy), Target(f"m:{T + first_ms}", T + first_ms, "may"))
+    targets_ = {t.execution: t for t in (*good().targets, *reversed(there))}
+    return rules(
+        replace(good(), targets=tuple(targets_.values()), recorded=(*good().recorded, record), faults=(fault,))
+    )
+
+
+def test_what_stood_unclaimed_may_be_missed_and_nothing_else() -> None:
+    """All nodes down for longer than a lease and 2 s: `none` and `latest` are missed then; not sooner, and never `all`."""
+    for policy in ("none", "latest"):
+        assert _missed(policy, down_ms=30_000, ended_ms=29_000) == set()
+        assert _missed(policy, down_ms=9000, ended_ms=8000) == {"miss"}, "it was not unclaimed for so long"
+        assert _missed(policy, down_ms=1000, ended_ms=60_000) == {"miss"}, "no fault kept it for so long"
+    assert _missed("all", down_ms=30_000, ended_ms=29_000) == {"miss"}
+    assert _missed("none", down_ms=30_000, ended_ms=29_000, first_ms=-1000, ranged=True) == set()
+    assert _missed("none", down_ms=9000, ended_ms=7000, first_ms=-1000, ranged=True) == {"miss"}, "no leader was behind"
+
+
+def test_what_should_have_been_missed_must_not_come_late() -> None:
+    """Unless it was claimed before, or its target or the network may have held it back."""
+    down = Fault("kill_all", T - 2000, T + 60_000, group="nodes")
+
+    def late(token: int, *faults: Fault, policy: str = "none") -> set[str]:
+        came = Seen(f"m:{T}", 1, token, T + 65_000)
+        record = Recorded(f"m:{T}", "succeeded", ((1, token, 200),))
+        run = replace(good(), targets=(*good().targets, Target(f"m:{T}", T, catch_up=policy)), faults=(down, *faults))
+        return rules(replace(more(run, came), recorded=(*good().recorded, record)))
+
+    assert late(1) == {"late"}
+    assert late(2) == late(1, policy="all") == set()
+    assert late(1, Fault("freeze_receiver", T + 1000, T + 2000, 60_000, group="target")) == set()
 
 
 def duties(calls: list[Call], *recorded: Recorded, hurt: tuple[int, int] | None = None) -> dict[int, str]:

@@ -298,7 +298,7 @@ async def test_no_batch_exceeds_the_size_limit(database: Database) -> None:
     await database.api["jobs"].update_many({}, {"$set": {"schedule_version": "v2"}})
     renewed = [replace(e, schedule_version="v2", batch="planned") for e in found]
     names = iter(f"new-{i}" for i in range(10))
-    its_batch = Batch("planned", tuple(e.id for e in renewed), 0, 0, DUE, DUE)
+    its_batch = Batch("planned", tuple(e.id for e in renewed), 0, 0, DUE, DUE, unclaimed=False)
     assert (await insert_owed(database, renewed, [its_batch], lambda: next(names))).adopted == 300
     sizes = [len(b["ids"]) for b in await rows(database, "batches") if b["_id"].startswith("new")]
     assert sum(sizes) == 300

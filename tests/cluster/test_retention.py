@@ -58,7 +58,7 @@ async def test_history_is_kept_as_long_as_its_job_says(database: Database) -> No
     due = [
         Execution(execution_id(d["_id"], DUE), d["_id"], DUE, DUE, d["schedule_version"], "b", d["lane"]) for d in made
     ]
-    its_batch = Batch("b", tuple(e.id for e in due), due[0].lane, 0, DUE, DUE)
+    its_batch = Batch("b", tuple(e.id for e in due), due[0].lane, 0, DUE, DUE, unclaimed=False)
     await insert_owed(database, due, [its_batch], lambda: "new")
     w = worker(database, lambda _: httpx.Response(200), retention_days=7.0)
     w.start()

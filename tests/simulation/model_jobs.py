@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cluster.core.lifecycle import JobState, State
-from cluster.core.limits.permits import Permits
+from cluster.core.limits.permits import Limits, Permits
 from cluster.store import jobs
 from cluster.store.engine_jobs import JobsById, JobSchedulePage
 from cluster.store.mongo.codec import job_from_document, job_schedule_from_document
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Document
     from cluster.store.schedules import ScheduleRow
     from tests.simulation.model import Store
+
+QUEUE_LIMITS = Limits(per_second=0.05)
+"""Of every queue."""
 
 # -- jobs, as they are defined -------------------------------------------------------------------------------------
 
@@ -98,6 +101,14 @@ async def owing(
 async def owing_one(db: Store, job_id: str) -> JobSchedule | None:
     d: Document | None = await db.read(lambda: db.documents.get(job_id))
     return None if d is None else job_schedule_from_document({**d, "past": []})
+
+
+async def owing_some(db: Store, job_ids: Collection[str]) -> dict[str, JobSchedule]:
+    wanted = sorted(job_ids)
+    found: dict[str, JobSchedule] = await db.read(
+        lambda: {i: job_schedule_from_document({**db.documents[i], "past": []}) for i in wanted if i in db.documents}
+    )
+    return found
 
 
 async def unsettled(db: Store, limit: int, exclude: Sequence[str] = ()) -> JobSchedulePage:
@@ -273,6 +284,11 @@ async def strays(db: Store, owner: str) -> list[Batch]:
 async def count_late(db: Store, limit: int) -> int:
     found: int = await db.read(lambda: sum(b.late and not b.deferred for b in db.batches.values()))
     return min(found, limit)
+
+
+async def queue_limits(db: Store, _queue: str) -> Limits:
+    limits: Limits = await db.read(lambda: QUEUE_LIMITS)
+    return limits
 
 
 async def permits_read(db: Store, gate: str) -> Permits:

@@ -20,7 +20,18 @@ from cluster.core.job.changes import ChangeStamp
 from cluster.core.job.definition import Definition, JobChange, StoredJob
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Limits, Permit, Permits
-from cluster.store import backfills, batches, engine_jobs, executions, history, jobs, leases, permits, schedules
+from cluster.store import (
+    backfills,
+    batches,
+    deferred_batches,
+    engine_jobs,
+    executions,
+    history,
+    jobs,
+    leases,
+    permits,
+    schedules,
+)
 from cluster.store.backfills import Backfill
 from cluster.store.batches import ClaimFilter
 from cluster.store.engine_jobs import JobSchedulePage
@@ -39,6 +50,7 @@ MODULES: dict[str, Any] = {
     "leases": leases,
     "executions": executions,
     "batches": batches,
+    "deferred_batches": deferred_batches,
     "history": history,
     "schedules": schedules,
     "jobs": jobs,
@@ -90,7 +102,7 @@ class Caller:
     def call(self) -> tuple[str, str, tuple[Any, ...]]:
         """Module, function and arguments, the database left out."""
         module = self.random.choice(
-            [*OFTEN, "leases", "schedules", "backfills", "permits", "queries.leased_executions"]
+            [*OFTEN, "leases", "schedules", "deferred_batches", "backfills", "permits", "queries.leased_executions"]
         )
         name, args = getattr(self, f"_{module.rpartition('.')[2]}")()
         return module, name, args
@@ -124,7 +136,7 @@ class Caller:
                 ("insert", ([self._batch()],)),
                 ("claim", (r.choice("ab"), 100.0, self._filter(), 5.0)),
                 ("renew", (b.owner or "a", [(b.id, b.token)], 100.0)),
-                ("release", (b, self.at)),
+                ("release", (b, r.choice([self.at, None]))),
                 ("delete_finished", ([b],)),
                 ("executions_listed", (NAMES,)),
                 ("owned_by", (r.choice("ab"),)),
@@ -135,7 +147,18 @@ class Caller:
     def _filter(self) -> ClaimFilter:
         r = self.random
         most = 1 if r.random() < 0.2 else None
-        return ClaimFilter(r.random() < 0.3, ("h",) if r.random() < 0.2 else (), (), r.random() < 0.3, most)
+        unclaimed_ms = r.choice([None, 12_000, 10**13])
+        blocked = ("h",) if r.random() < 0.2 else ()
+        return ClaimFilter(r.random() < 0.3, blocked, (), r.random() < 0.3, most, unclaimed_ms=unclaimed_ms)
+
+    def _deferred_batches(self) -> tuple[str, tuple[Any, ...]]:
+        r = self.random
+        return r.choice(
+            [
+                ("note_held_back", (r.choice([["h"], ["h", ""], []]), ["g"], r.choice([5, 10**13]), 2)),
+                ("spread_late", ("host", ["h"], 500, r.choice([None, 12_000]))),
+            ]
+        )
 
     def _history(self) -> tuple[str, tuple[Any, ...]]:
         r, e = self.random, self._execution()
@@ -213,6 +236,7 @@ class Caller:
                 ("by_id", (names,)),
                 ("of_schedules", (keys[:1], r.randint(1, 3))),
                 ("get_schedule", (r.choice(names),)),
+                ("get_schedules", (names,)),
                 ("unsettled", (3, r.choice([[], ["j0"]]))),
                 ("keys_with_pending_change", (keys, 10, r.choice([[], ["j0"]]))),
                 ("schedule_versions", ([*names, "gone"],)),

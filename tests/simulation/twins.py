@@ -43,6 +43,7 @@ TWINS: dict[str, dict[str, Any]] = {
         "owned_by": model_jobs.strays,
         "count_late": model_jobs.count_late,
     },
+    "deferred_batches": {"note_held_back": model.note_held_back, "spread_late": model.spread_late},
     "history": {
         "record": model.record,
         "final_ids": model.settled,
@@ -62,6 +63,7 @@ TWINS: dict[str, dict[str, Any]] = {
         "by_id": model_jobs.by_id,
         "of_schedules": model_jobs.owing,
         "get_schedule": model_jobs.owing_one,
+        "get_schedules": model_jobs.owing_some,
         "unsettled": model_jobs.unsettled,
         "mark_settled": model_jobs.settle,
         "keys_with_pending_change": model_jobs.changing,
@@ -81,11 +83,12 @@ TWINS: dict[str, dict[str, Any]] = {
         "write": model_jobs.permits_write,
         "release": model_jobs.permits_give_back,
     },
+    "queues": {"limits_of": model_jobs.queue_limits},
     "queries.leased_executions": {"leased_ids": model_jobs.permits_live},
 }
 LOGGING = (
     "leader.elector leader.materialise leader.quarantine leader.settle leader.catch_up leader.leader "
-    "worker.claim worker.claiming worker.record worker.worker worker.lease_keeper worker.results worker.effects "
+    "worker.claim worker.claiming worker.unclaimed worker.record worker.worker worker.lease_keeper worker.results worker.effects "
     "worker.release worker.dispatch worker.prepare worker.probe_lottery worker.tasks "
     "worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers loops store.mongo.operation"
 )

@@ -26,6 +26,9 @@ class Broken(AssertionError):
 class NodeClock:
     """A node's monotonic clock: all go at one speed, none agree. Cluster time is the database's."""
 
+    in_doubt = False
+    held_ms = 0
+
     def __init__(self, world: World, base: float) -> None:
         self._world = world
         self._base = base

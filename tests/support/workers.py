@@ -26,11 +26,13 @@ SHORT = Timings(batch_lease=0.9, margin=0.2)
 
 async def owed(db: Database, *jobs: str, batch: str = "b", **fields: Any) -> list[Execution]:
     """One execution a job, due long ago, in one batch."""
+    # However long ago it was: these tests are not about `catchUp`.
+    fields = {"catch_up_window_seconds": 10**9, "retention_days": 10_000.0, **fields}
     documents = [job_document(j, active_from=0, schedule_version="v1", **fields) for j in jobs]
     await put_jobs(db, *documents)
     lane, host, gate = documents[0]["lane"], documents[0]["host"], documents[0].get("gate")
     found = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", batch, lane, host=host, limit_key=gate) for j in jobs]
-    its_batch = Batch(batch, tuple(e.id for e in found), lane, 0, DUE, DUE, host=host, limit_key=gate)
+    its_batch = Batch(batch, tuple(e.id for e in found), lane, 0, DUE, DUE, host=host, limit_key=gate, unclaimed=False)
     await insert_owed(db, found, [its_batch], lambda: "new")
     return found
 

@@ -9,6 +9,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.ids import spread_ms
 from cluster.core.timings import Timings
 from cluster.core.verify.subjects import REREAD_MS
+from cluster.store import meta
 from cluster.store.queries import verify_records
 from tests.support.engine import T0
 from tests.support.job_changes import patch_job
@@ -150,6 +151,49 @@ async def test_second_deliveries_need_a_lost_lease_or_a_replay(database: Databas
     assert "the job was changed just then" in told["both-schedules"]
     short = await judged(database, job="by-hand", timings=Timings(margin=0.01))
     assert "after its first lease had ended" in short.findings[0].text
+
+
+async def test_an_execution_that_is_recorded_as_missed_stood_unclaimed_and_its_policy_says_so(
+    database: Database,
+) -> None:
+    """At its first claim, a lease and 2 s after it was claimable; `all` within its window never, `latest` only before another."""
+    b = Books(database)
+
+    def missed_by(name: str, late_ms: int, **fields: Any) -> None:
+        gone: dict[str, Any] = {"state": "missed", "reason": "why", "ended_at": DatetimeMS(AT + late_ms)}
+        gone.update({k: fields.pop(k) for k in ("trigger", "asked_at") if k in fields})
+        says(b, name, job=fields, **gone)
+
+    missed_by("none", 20_000, catch_up="none")
+    missed_by("latest", 70_000, catch_up="latest")
+    missed_by("beyond", 70_000, catch_up_window_seconds=60)
+    missed_by("changed", 20_000, **CHANGED)
+    assert kinds(await b.verified()) == {}
+    b = Books(database)
+    await database.api["jobs"].delete_many({})
+    await database.api["history"].delete_many({})
+    missed_by("soon", 9000, catch_up="none")
+    missed_by("last", 20_000, catch_up="latest")
+    missed_by("within", 20_000)
+    missed_by("by-hand", 20_000, catch_up="none", trigger=True)
+    missed_by("replayed", 20_000, catch_up="none", asked_at=DatetimeMS(AT))
+    assert kinds(await b.verified()) == {
+        name: ["contradiction"] for name in ("by-hand", "last", "replayed", "soon", "within")
+    }
+
+
+async def test_nothing_is_missed_while_the_clock_is_in_doubt(database: Database) -> None:
+    """Leaders note when most hosts contradicted the primary's clock: what was missed then was missed by a wrong clock."""
+    b = Books(database)
+    for name, ended in (("then", AT + 30_000), ("leapt", AT + 30_000 + 120_000), ("after", AT + 61_000)):
+        made = b.job(name, catch_up="none")
+        b.drop(made, AT)
+        b.add({**missed(made, AT, AT, 1), "ended_at": DatetimeMS(ended)})
+    await meta.record_clock_doubt(database, AT + 20_000, AT + 21_000, 120_000)
+    await meta.record_clock_doubt(database, AT + 20_000, AT + 40_000, 120_000)
+    report = await b.verified()
+    assert kinds(report) == {"then": ["contradiction"], "leapt": ["contradiction"]}
+    assert report.doubts == ((AT + 20_000, AT + 40_000, 120_000),)
 
 
 async def test_skipped_and_missed_records_follow_the_policies_of_the_job(database: Database) -> None:

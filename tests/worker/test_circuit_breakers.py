@@ -54,7 +54,9 @@ async def test_an_open_breaker_costs_waiting_executions_no_attempt(database: Dat
     # One batch of both hosts, as many hosts with little share one.
     await put_jobs(database, *(job_document(j, active_from=0, schedule_version="v1", url=u) for j, u in MIXED))
     mixed = [Execution(execution_id(j, DUE), j, DUE, DUE, "v1", "b3", 0) for j, _ in MIXED]
-    await insert_owed(database, mixed, [Batch("b3", tuple(e.id for e in mixed), 0, 0, DUE, DUE)], lambda: "new")
+    await insert_owed(
+        database, mixed, [Batch("b3", tuple(e.id for e in mixed), 0, 0, DUE, DUE, unclaimed=False)], lambda: "new"
+    )
     del seen[:]
     while await w.claiming.claim_once():
         pass

@@ -70,7 +70,12 @@ async def test_no_more_at_once_than_allowed_over_three_nodes(database: Database,
             )
             for t in range(DUE + n * 10_000, DUE + n * 10_000 + 4000, 1000)
         ]
-        await insert_owed(database, found, [Batch(f"b{n}", tuple(e.id for e in found), 0, 0, DUE, DUE)], lambda: "new")
+        await insert_owed(
+            database,
+            found,
+            [Batch(f"b{n}", tuple(e.id for e in found), 0, 0, DUE, DUE, unclaimed=False)],
+            lambda: "new",
+        )
     target = Target(0.05)
     workers = [worker(database, target, f"w{i}") for i in range(3)]
     for w in workers:
@@ -222,7 +227,7 @@ async def test_a_job_that_is_moved_to_another_queue_asks_there(
 
     target_ms = Clock().now_ms()
     await eventually(both_permitted, 5, "the second to have its permit")
-    await database.api["jobs"].update_many({}, {"$set": {"queue": "other", "gate": "q:other"}})
+    await database.api["jobs"].update_many({}, {"$set": {"queue": "other", "gate": "q:other"}, "$inc": {"revision": 1}})
     await eventually(lambda: recorded(database, 2), 5, "both")
     await w.shutdown(3)
     assert (await permits.read(database, "q:other")).rev > 0

@@ -44,7 +44,7 @@ async def test_overlap_skip_never_runs_two_at_once(database: Database) -> None:
     for i, w in enumerate(workers):
         due = DUE + i * 1000
         e = Execution(execution_id("a", due), "a", due, due, "v1", f"b{i}", document["lane"])
-        await insert_owed(database, [e], [Batch(f"b{i}", (e.id,), e.lane, 0, due, due)], lambda: "new")
+        await insert_owed(database, [e], [Batch(f"b{i}", (e.id,), e.lane, 0, due, due, unclaimed=False)], lambda: "new")
         await w.claiming.claim_once()
     await eventually(lambda: _true(sum(len(w.context.records) for w in workers) == 2), 5)
     gate.set()
@@ -55,7 +55,7 @@ async def test_overlap_skip_never_runs_two_at_once(database: Database) -> None:
     assert most == 1
     due = DUE + 9000
     e = Execution(execution_id("a", due), "a", due, due, "v1", "b9", document["lane"])
-    await insert_owed(database, [e], [Batch("b9", (e.id,), e.lane, 0, due, due)], lambda: "new")
+    await insert_owed(database, [e], [Batch("b9", (e.id,), e.lane, 0, due, due, unclaimed=False)], lambda: "new")
     await run_dry(workers[0])
     assert [h["state"] for h in await rows(database, "history")][-1] == "succeeded"
 

@@ -51,12 +51,12 @@ async def test_a_cancelled_occurrence_that_is_owed_again_is_sent(database: Datab
     await run_dry(w)
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"state": "active", "schedule_version": "v2"}})
     again = Execution(execution_id("a", DUE), "a", DUE, DUE, "v2", "b2", 0)
-    await insert_owed(database, [again], [Batch("b2", (again.id,), 0, 0, DUE, DUE)], lambda: "new")
+    await insert_owed(database, [again], [Batch("b2", (again.id,), 0, 0, DUE, DUE, unclaimed=False)], lambda: "new")
     await run_dry(w)
     (found,) = await rows(database, "history")
     assert found["state"] == "succeeded"
     # But a stale leader that writes the cancelled version again achieves nothing.
     stale = replace(again, schedule_version="v1", batch="b3")
-    await insert_owed(database, [stale], [Batch("b3", (again.id,), 0, 0, DUE, DUE)], lambda: "new")
+    await insert_owed(database, [stale], [Batch("b3", (again.id,), 0, 0, DUE, DUE, unclaimed=False)], lambda: "new")
     await run_dry(worker(database, lambda _: pytest.fail("it was sent")))
     assert (await rows(database, "history"))[0]["state"] == "succeeded"

@@ -202,7 +202,12 @@ async def test_jobs_that_failed_as_probes_stand_behind_all_others(database: Data
         w.dispatcher.host_queues._queues.clear()
         due = DUE + turn
         found = [Execution(execution_id(d["_id"], due), d["_id"], due, due, "v1", f"b{turn}", 0) for d in documents]
-        await insert_owed(database, found, [Batch(f"b{turn}", tuple(e.id for e in found), 0, 0, due, due)], lambda: "x")
+        await insert_owed(
+            database,
+            found,
+            [Batch(f"b{turn}", tuple(e.id for e in found), 0, 0, due, due, unclaimed=False)],
+            lambda: "x",
+        )
         await expire(database, w)
         assert await w.claiming.claim_once()
         await eventually(partial(_sent, came, turn + 1), 5, "a probe")
@@ -239,7 +244,9 @@ async def test_one_job_whatever_it_does_opens_no_breaker_for_others(database: Da
     )
     await put_jobs(database, slow)
     found = [Execution(execution_id("slow", DUE + i), "slow", DUE + i, DUE, "v1", "b", 0) for i in range(40)]
-    await insert_owed(database, found, [Batch("b", tuple(e.id for e in found), 0, 0, DUE, DUE)], lambda: "x")
+    await insert_owed(
+        database, found, [Batch("b", tuple(e.id for e in found), 0, 0, DUE, DUE, unclaimed=False)], lambda: "x"
+    )
     await run_dry(w)
     await w.share_breakers()
     assert await rows(database, "breakers") == []

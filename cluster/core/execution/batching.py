@@ -32,6 +32,10 @@ class BatchOptions:
     """
     late: bool = False
     """Late work is claimed after everything that is due now."""
+    not_before_ms: int | None = None
+    """The instant at which a node released it, if it may be claimed again at once: it counts as claimable from then."""
+    caught_up: bool = False
+    """Written by catch-up, which has applied the policies of its jobs."""
     by_limit: bool = False
     """Name the members' limit even if it is one job's own. Other batches name the limit of a queue only."""
     token: int = 0
@@ -53,17 +57,19 @@ def make_batch(members: Sequence[Execution], options: BatchOptions = DEFAULT) ->
     hosts = {e.host for e in members}
     limits = {e.limit_key if options.by_limit else batch_limit_key(e.limit_key) for e in members}
     deferred_ms = options.deferred_until_ms
+    claimable_ms = max(first.send_ms - options.prefetch_ms, options.not_before_ms or 0)
     return Batch(
         id=first.batch,
         ids=tuple(e.id for e in members),
         lane=first.lane,
         attempt=len(first.attempts),
         send_ms=first.send_ms,
-        claimable_ms=first.send_ms - options.prefetch_ms if deferred_ms is None else deferred_ms,
+        claimable_ms=claimable_ms if deferred_ms is None else deferred_ms,
         late=options.late,
         token=max(options.token, *(e.token for e in members)),
         claims=options.claims,
         host=hosts.pop() if len(hosts) == 1 else "",
         limit_key=limits.pop() if len(limits) == 1 else None,
+        unclaimed=False if options.caught_up or deferred_ms is not None else None,
         deferred=deferred_ms is not None,
     )

@@ -170,6 +170,8 @@ class Batch:
     """The host of all its executions. Empty if there are several."""
     limit_key: str | None = None
     """The limit of all its executions. None if there is none, or several."""
+    unclaimed: bool | None = None
+    """Whether it stood unclaimed, so that `catchUp` binds it. False: it was held back or judged. None: not known yet."""
     deferred: bool = False
     """Released because it may not be sent now. Until it is claimed again, it does not count as live late work, so that the
     backlog of one slow host does not stop the catch-up of other jobs.

@@ -68,7 +68,7 @@ def plan_batches(
             send = due + spread
             groups[0 if late else send // 1000, job.lane, batch_limit_key(job.limit_key) or ""].append((send, due, job))
     made = Plan([], [])
-    options = BatchOptions(late=late)
+    options = BatchOptions(late=late, caught_up=late)
     for _, group in sorted(groups.items(), key=itemgetter(0)):
         if late:
             group.sort(key=itemgetter(0))

@@ -224,7 +224,8 @@ def _spread(execution: ExecutionView) -> list[Sentence]:
 
 
 def _missed(execution: ExecutionView, sentences: list[Sentence]) -> Explanation:
-    recorded = "the leader recorded it as missed"
+    by = "the leader" if execution.id.endswith(":missed") else "the node that claimed it"
+    recorded = f"{by} recorded it as missed"
     if execution.count > 1 and execution.last_ms is not None:
         text = f"{execution.count} occurrences from then to {format_instant(execution.last_ms)} were missed"
         sentences.append(Sentence(execution.due_ms, text))

@@ -26,6 +26,8 @@ AHEAD_MS = 900_000
 """No occurrence is materialised so long before it is due: the longest look-ahead and a stride."""
 PREFETCH_MS = 1000
 """An execution may be claimed so long before its send time."""
+UNCLAIMED_GRACE_MS = 2000
+"""So much longer than a lease a batch is claimable before it stands unclaimed."""
 SETTLE_MS = 120_000
 """A leader settles a change within a second. A change may wait so long for a leader without a finding."""
 CLOCK_MS = 3_600_000
@@ -98,10 +100,35 @@ class Expected:
         occurrences that the present definition owed all along are judged.
         """
         last = self._job.periods[-1] if self._job.periods else None
-        if m.open or self._job.catch_up_ms is None or last is None or last.to_ms is not None:
+        if m.open or self._job.catch_up != "all" or last is None or last.to_ms is not None:
             return False
-        window_ms = min(self._job.catch_up_ms, int(self._shortest_days * DAY_MS / 2))
-        return m.first_ms >= max(self.defined_ms, last.from_ms, m.ended_ms - window_ms + SLACK_MS)
+        return m.first_ms >= max(self.defined_ms, last.from_ms, m.ended_ms - self._window_ms + SLACK_MS)
+
+    @property
+    def _window_ms(self) -> int:
+        return min(self._job.catch_up_window_ms, int(self._shortest_days * DAY_MS / 2))
+
+    def why_not_missed(self, r: Record) -> str | None:
+        """Why an execution that has a record of its own may not be missed. None: it stood unclaimed, and `catchUp` says so.
+
+        A node decides that at its first claim, when it ends. A batch is claimable from shortly before its send time, and
+        stands unclaimed after a lease and a moment. The policy is known of what ended under the present definition.
+        """
+        if r.trigger or r.replayed:
+            return "it is missed, but it was asked for by hand"
+        stood_ms = r.ended_ms - (r.send_ms - PREFETCH_MS)
+        if stood_ms < self._bounds.lease.lasts_ms + UNCLAIMED_GRACE_MS - SLACK_MS:
+            return f"it is missed, but it had been claimable for {stood_ms / 1000:.1f} s only"
+        last = self._job.periods[-1] if self._job.periods else None
+        known = last is not None and last.to_ms is None and r.ended_ms >= self.defined_ms
+        if not known or last is None or r.due_ms < r.ended_ms - self._window_ms + SLACK_MS:
+            return None
+        if self._job.catch_up == "all":
+            return "it is missed, but it was within the catch-up window"
+        later = last.dues(r.due_ms + 1, r.ended_ms - self.spread_ms + SLACK_MS)
+        if self._job.catch_up == "latest" and not any(True for _ in later):
+            return "it is missed, but no later occurrence was due"
+        return None
 
     def why_unexpected(self, r: Record) -> str | None:
         """Why a record has no right to exist, if no schedule owes it. None: one of the job's schedules sent it."""

@@ -54,6 +54,7 @@ class JobVerifier:
         self._pass(missed.first_ms)
         self._ranges.append(missed)
         self._resolve_doubts()
+        self._doubt_missed(missed.first_ms, missed.ended_ms)
         if self._expected.runs_by_catch_up(missed):
             text = f"recorded as missed at {format_instant(missed.ended_ms)}, but it was within the catch-up window"
             self._find("contradiction", missed.first_ms, text)
@@ -138,6 +139,8 @@ class JobVerifier:
                 self._check_expected(r)
         if r.state == "skipped":
             self._check_skipped(r)
+        if r.state == "missed" and not r.attempts:
+            self._check_missed(r, period)
         if r.state == "reopened":
             if owed is None:
                 self._find("orphan", r.due_ms, "its replay was requested, but it is not owed")
@@ -153,6 +156,20 @@ class JobVerifier:
         why = self._expected.why_unexpected(r)
         if why is not None:
             self._find("unexpected", r.due_ms, why)
+
+    def _doubt_missed(self, due_ms: int, ended_ms: int) -> None:
+        """Nothing is judged, and nothing caught up, while the clock is in doubt."""
+        doubt = self._bounds.doubt_at(ended_ms)
+        if doubt is not None:
+            self._find("contradiction", due_ms, f"recorded as missed {doubt}")
+
+    def _check_missed(self, r: Record, period: OwedPeriod | None) -> None:
+        if period is None:
+            self._check_expected(r)
+        self._doubt_missed(r.due_ms, r.ended_ms)
+        why = self._expected.why_not_missed(r)
+        if why is not None:
+            self._find("contradiction", r.due_ms, why)
 
     def _check_skipped(self, r: Record) -> None:
         """Only a job with `overlap: skip` skips, and it skips no execution with an attempt.

@@ -63,8 +63,8 @@ class VerifiedJob:
     success_codes: frozenset[int] | None = None
     """The statuses that it counts as success. None: 2xx."""
     overlap_skip: bool = False
-    catch_up_ms: int | None = None
-    """The catch-up window, if `catchUp` is `all`."""
+    catch_up: str = "none"
+    catch_up_window_ms: int = 3_600_000
     longest_wait_s: float = MAX_RETRY_WAIT_SECONDS
     """Its longest wait between two attempts, including jitter and `Retry-After`."""
     defined_ms: int = 0
@@ -86,6 +86,18 @@ class Bounds:
     shortest_days: float
     """The shortest retention that was ever in effect, as far as known."""
     lease: BatchLeaseTimings
+    doubts: tuple[tuple[int, int, int], ...] = ()
+    """When the primary's clock was in doubt, and by how much it was wrong: `(since, until, by)`, ms."""
+
+    def doubt_at(self, at_ms: int) -> str | None:
+        """The doubt of that instant, in words. None: there was none.
+
+        A node that follows the primary's clock in spite of it has the wrong time, so that is asked too.
+        """
+        for since, until, by_ms in self.doubts:
+            if since <= at_ms <= until or since <= at_ms - by_ms <= until:
+                return f"while the primary's clock was in doubt (by {by_ms / 1000:+.0f} s)"
+        return None
 
 
 @dataclass(slots=True)

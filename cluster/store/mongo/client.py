@@ -9,7 +9,7 @@ within their deadline.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -17,6 +17,7 @@ from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from cluster.store.mongo.decoded_jobs import DecodedJobs
 from cluster.store.mongo.encryption import NO_KEYS, Keyring
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Database:
     api: AsyncDatabase[Document]
     _clients: tuple[AsyncMongoClient[Document], ...]
     keyring: Keyring = NO_KEYS
+    decoded_jobs: DecodedJobs = field(default_factory=DecodedJobs)
 
     @classmethod
     def open(cls, uri: str, name: str, node: str, keyring: Keyring = NO_KEYS) -> Database:

@@ -129,6 +129,7 @@ def batch_to_document(b: Batch) -> Document:
         "host": b.host,
         **({} if b.limit_key is None else {"gate": b.limit_key}),
         **({"held": True} if b.deferred else {}),
+        **({} if b.unclaimed is None else {"unclaimed": b.unclaimed}),
     }
 
 
@@ -147,6 +148,7 @@ def batch_from_document(d: Document) -> Batch:
         claims=d["claims"],
         host=d.get("host", ""),
         limit_key=d.get("gate"),
+        unclaimed=d.get("unclaimed"),
     )
 
 
