@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -14,8 +15,10 @@ import orjson
 from cluster.core.documents import strict_json
 from cluster.core.documents.json_source import JsonText, keep_body
 from cluster.core.errors import CallerError
+from ops.commands.completion import complete_jobs
 from ops.commands.jobs_apply import ApplyPlan, export_line, make_plan, plan_lines, read_jobs
 from ops.support.client import Client, Refused
+from ops.support.formats import Listing, listing_options
 from ops.support.output import print_json, print_table
 
 NDJSON = "application/x-ndjson"
@@ -23,10 +26,12 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group("jobs")
-@click.option("--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, or HOST and PORT]")
+@click.option(
+    "--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, the profile in use, or HOST and PORT]"
+)
 @click.pass_context
 def jobs_group(context: click.Context, url: str | None) -> None:
-    """Create, list, change and control jobs through the REST API. The API key is taken from HORAE_API_KEY."""
+    """Create, list, change and control jobs through the REST API. The API key: HORAE_API_KEY, or `horae config`."""
     context.obj = lambda: Client(url)
 
 
@@ -123,7 +128,7 @@ def _body(text: str) -> Any:
 
 def _control_command(name: str, text: str) -> None:
     @jobs_group.command(name, help=text)
-    @click.argument("job_ids", nargs=-1, required=True, metavar="JOB...")
+    @click.argument("job_ids", nargs=-1, required=True, metavar="JOB...", shell_complete=complete_jobs)
     @click.pass_context
     def command(context: click.Context, job_ids: tuple[str, ...]) -> None:
         client = _client(context)
@@ -212,21 +217,32 @@ def _confirm(changes: ApplyPlan, existing: int) -> None:
 @jobs_group.command("list")
 @click.option("--state", help="Only in these states: active, paused, completed; separate several by commas.")
 @click.option("--tag", help="Only jobs with this tag.")
-@click.option("--search", "text", help="Only jobs with this text in their name.")
-@JSON
+@click.option("--search", "q", help="Only jobs with this text in their name.")
+@listing_options
 @click.pass_context
-def list_command(context: click.Context, state: str | None, tag: str | None, text: str | None, as_json: bool) -> None:  # noqa: FBT001
+def list_command(context: click.Context, /, listing: Listing, **query: str | None) -> None:
     """List jobs, newest first."""
-    jobs = _client(context).jobs(state=state, tag=tag, q=text)
-    if as_json:
-        print_json(list(jobs))
-        return
-    rows = [(j["jobId"], j["name"], j["state"], j["schedule"], j["timezone"], j["api"]) for j in jobs]
-    print_table(f"{len(rows)} job(s)", ["job", "name", "state", "schedule", "time zone", "api"], rows)
+    jobs = list(_client(context).jobs(**query))
+    names = {
+        "job": "jobId",
+        "name": "name",
+        "state": "state",
+        "schedule": "schedule",
+        "time zone": "timezone",
+        "api": "api",
+    }
+    more = {"created": "createdAt", "changed": "updatedAt", "revision": "revision"}
+    listing.show(
+        jobs,
+        title=f"{len(jobs)} job(s)",
+        name="jobId",
+        columns={title: itemgetter(field) for title, field in names.items()},
+        wide={"tags": lambda j: ", ".join(j["tags"]), **{title: itemgetter(field) for title, field in more.items()}},
+    )
 
 
 @jobs_group.command("show")
-@click.argument("job_id")
+@click.argument("job_id", shell_complete=complete_jobs)
 @click.option(
     "--executions",
     "count",
@@ -235,15 +251,14 @@ def list_command(context: click.Context, state: str | None, tag: str | None, tex
     type=click.IntRange(1, 500),
     help="How many executions to show.",
 )
-@JSON
+@listing_options
 @click.pass_context
-def show_command(context: click.Context, job_id: str, count: int, as_json: bool) -> None:  # noqa: FBT001
+def show_command(context: click.Context, job_id: str, count: int, listing: Listing) -> None:
     """Show one job, its next occurrences and its last executions."""
     client = _client(context)
     job = client.job(_path(job_id))
     runs: list[dict[str, Any]] = client.call("GET", _path(job_id) + "/executions", query={"limit": count})
-    if as_json:
-        print_json({**job, "executions": runs})
+    if listing.show_one({**job, "executions": runs}, name="jobId"):
         return
     for name in ("jobId", "name", "state", "schedule", "timezone", "api", "tags", "createdAt", "revision"):
         if job[name] not in (None, []):
@@ -265,4 +280,5 @@ def show_command(context: click.Context, job_id: str, count: int, as_json: bool)
             )
             for r in runs
         ],
+        fit=listing.output != "wide",
     )
