@@ -14,12 +14,16 @@ from config.settings import load_settings
 from ops.bench.command import bench_command
 from ops.commands.alerts import alerts_command
 from ops.commands.api_keys import keys_group
+from ops.commands.completion import completion_command
 from ops.commands.db import db_group
 from ops.commands.executions import backlog_command, executions_group
 from ops.commands.explain import explain_command
 from ops.commands.herd import herd_command
+from ops.commands.imports import import_group
 from ops.commands.jobs import jobs_group
+from ops.commands.jobs_edit import edit_command
 from ops.commands.operate import drain_command, release_command, resign_command, undrain_command
+from ops.commands.profiles import config_group
 from ops.commands.secrets import secrets_group
 from ops.commands.stats import stats_command
 from ops.commands.status import leader_command, leases_command, nodes_command
@@ -136,8 +140,11 @@ cli.add_command(alerts_command)
 cli.add_command(explain_command)
 cli.add_command(executions_group)
 cli.add_command(backlog_command)
+cli.add_command(completion_command)
+cli.add_command(config_group)
 cli.add_command(db_group)
 cli.add_command(herd_command)
+cli.add_command(import_group)
 cli.add_command(top_command)
 cli.add_command(verify_command)
 leases_command.add_command(release_command)
@@ -147,6 +154,7 @@ nodes_command.add_command(undrain_command)
 cli.add_command(bench_command)
 cli.add_command(jobs_group)
 cli.add_command(stats_command)
+jobs_group.add_command(edit_command)
 cli.add_command(keys_group)
 cli.add_command(secrets_group)
 
@@ -154,7 +162,7 @@ cli.add_command(secrets_group)
 def main() -> None:
     """The entry point. Expected errors are printed as sentences, without a traceback."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(standalone_mode=False, complete_var="_HORAE_COMPLETE")
     except click.ClickException as exc:
         exc.show()
         sys.exit(exc.exit_code)

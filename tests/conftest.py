@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,8 @@ GUARD = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In the process that the user started, not in the workers of xdist."""
+    """In the process that the user started, not in the workers of xdist. No test sees the profiles of its user."""
+    os.environ["HORAE_CONFIG"] = str(Path(__file__).parent / "no-profiles.json")
     if not hasattr(config, "workerinput"):
         config.stash[GUARD] = leftovers.begin()
 

@@ -62,7 +62,7 @@ def _executions() -> dict[str, Any]:
         "/executions/{executionId}/retry": {
             "post": {
                 "operationId": "retryExecution",
-                "summary": "Replay a failed or dead execution",
+                "summary": "Replay a failed, dead or cancelled execution",
                 "parameters": [execution_id, overlap_parameter()],
                 "responses": responses({202: ("The execution will be sent again.", "Triggered")}, {202: ["Location"]}),
             }
@@ -75,7 +75,7 @@ def _replays() -> dict[str, Any]:
         "/executions/retry": {
             "post": {
                 "operationId": "retryExecutions",
-                "summary": "Replay many failed or dead executions, or only count them",
+                "summary": "Replay many failed, dead or cancelled executions, or only count them",
                 "requestBody": request_body(
                     ["application/json"],
                     schema_ref("RetrySpecMany"),

@@ -110,7 +110,7 @@ def _job() -> dict[str, Any]:
             },
             "delete": {
                 "operationId": "deleteJob",
-                "summary": "Delete a job and cancel its executions that are not yet sent",
+                "summary": "Delete a job and cancel its executions that have not ended, retries included",
                 "parameters": [job_id, if_match_header()],
                 "responses": responses({204: ("The job was deleted.", None)}),
             },

@@ -103,7 +103,7 @@ class ReplayExecution(Resource):
     """`/executions/{executionId}/retry`."""
 
     async def on_post(self, req: Request, resp: Response, execution_id: str) -> None:
-        """Replay a failed or dead execution: 202."""
+        """Replay a failed, dead or cancelled execution: 202."""
         waits = waits_for_overlap(req)
         if parse_execution_id(execution_id.removesuffix(MISSED_SUFFIX)) is None:
             raise NotFound(f"there is no execution '{execution_id[:96]}'")

@@ -1,4 +1,4 @@
-"""`/executions/retry`: replay many failed or dead executions."""
+"""`/executions/retry`: replay many failed, dead or cancelled executions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from cluster.core.documents.job import Instant, Tag
 from cluster.core.documents.job_json import faults_of
 from cluster.core.errors import InvalidInput, NotFound
 from cluster.core.instants import format_instant, format_optional_instant
+from cluster.core.lifecycle import REPLAYABLE
 from cluster.store import replayable, replays
-from cluster.store.replays import REPLAYABLE, Replay, ReplayFilter
+from cluster.store.replays import Replay, ReplayFilter
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -27,7 +28,7 @@ class RetryFilter(Model):
 
     job_id: str | None = Field(default=None, pattern="^[A-Za-z0-9_-]{1,64}$", description="Executions of this job.")
     tag: Tag | None = Field(default=None, description="Executions of jobs with this tag.")
-    state: Annotated[list[Literal["failed", "dead"]], Field(min_length=1, max_length=2)] = Field(
+    state: Annotated[list[Literal["failed", "dead", "cancelled"]], Field(min_length=1, max_length=3)] = Field(
         default=["failed", "dead"], description="Executions in these states."
     )
     since: Instant | None = Field(default=None, description="Executions that ended at or after this time.")
@@ -87,7 +88,7 @@ class ReplayMany(Resource):
         except ValidationError as exc:
             raise InvalidInput(faults_of(exc)) from exc
         f = spec.filter
-        states = tuple(s for s in REPLAYABLE if s in f.state)
+        states = tuple(s.value for s in REPLAYABLE if s.value in f.state)
         criteria = ReplayFilter(
             states=states,
             job_id=f.job_id,

@@ -6,7 +6,7 @@ pending --claim--> leased --success--> succeeded
    `----release------+  `--retry-----> retrying --claim--> leased
 leased --cancel--> cancelled; leased --skip--> skipped; leased --miss--> missed
 (never materialised) --catch-up--> missed
-failed, dead --replay--> retrying
+failed, dead, cancelled --replay--> retrying
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ FINAL = frozenset(State) - OWED
 SENT_FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.DEAD})
 """Final after at least one attempt was made. Only a replay sends such an occurrence again."""
 
+REPLAYABLE = (State.FAILED, State.DEAD, State.CANCELLED)
+"""The final states that a replay leaves."""
+
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.PENDING, Event.CLAIM): State.LEASED,
     (State.RETRYING, Event.CLAIM): State.LEASED,
@@ -73,6 +76,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.LEASED, Event.MISS): State.MISSED,
     (State.FAILED, Event.REPLAY): State.RETRYING,
     (State.DEAD, Event.REPLAY): State.RETRYING,
+    (State.CANCELLED, Event.REPLAY): State.RETRYING,
 }
 
 

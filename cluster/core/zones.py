@@ -6,6 +6,8 @@ rules come from the locked `tzdata` package and never from the machine: all node
 
 from __future__ import annotations
 
+import re
+import struct
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -18,6 +20,9 @@ _GRID = 2 * 86_400
 change.
 """
 _STRETCH = 32 * _GRID
+_HEADER = struct.Struct(">4s1s15x6l")
+_NAME = re.compile(r"<[^>]*>|[A-Za-z]{3,}")
+"""An abbreviation such as `CEST` in the rule at the end of a zone's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,37 @@ def zone(name: str) -> ZoneInfo:
         raise ZoneInfoNotFoundError(name)
     with (_DATA / "zoneinfo" / name).open("rb") as data:
         return ZoneInfo.from_file(data, key=name)
+
+
+def same_times(first: str, second: str) -> bool:
+    """Whether two zones have had the same offset at every instant since 1970, and will: one may be a link to the other."""
+    return first == second or _offsets(first) == _offsets(second)
+
+
+@lru_cache(maxsize=1024)
+def _offsets(name: str) -> tuple[tuple[tuple[int, int], ...], str]:
+    """The offsets of a zone since 1970 as `(from instant, seconds)`, and the rule for the time after (RFC 8536).
+
+    The second data block of the file has 64-bit instants; the first one is skipped.
+    """
+    data = (_DATA / "zoneinfo" / name).read_bytes()
+    _, _, indicators, standard, leaps, count, types, characters = _HEADER.unpack_from(data)
+    start = _HEADER.size + count * 5 + types * 6 + characters + leaps * 8 + standard + indicators
+    _, _, indicators, standard, leaps, count, types, characters = _HEADER.unpack_from(data, start)
+    start += _HEADER.size
+    instants = struct.unpack_from(f">{count}q", data, start)
+    kinds = data[start + count * 8 : start + count * 9]
+    start += count * 9
+    seconds = [struct.unpack_from(">l", data, start + 6 * i)[0] for i in range(types)]
+    end = start + types * 6 + characters + leaps * 12 + standard + indicators
+    now = seconds[0]
+    changes: list[tuple[int, int]] = []
+    for instant, kind in zip(instants, kinds, strict=True):
+        if instant <= 0:
+            now = seconds[kind]
+        elif seconds[kind] != (changes[-1][1] if changes else now):
+            changes.append((instant, seconds[kind]))
+    return ((0, now), *changes), _NAME.sub("X", data[end:].decode().strip())
 
 
 def offset(name: str, at: int) -> int:

@@ -19,6 +19,7 @@ from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.missed import missed_range, unreadable_range
 from cluster.leader.quarantine import Quarantine
+from cluster.leader.unwritten import record_left_out
 from cluster.store import backfills, batches, engine_jobs, history
 from cluster.store.engine_jobs import JobSchedulePage
 from cluster.store.enqueue import insert_owed
@@ -105,13 +106,9 @@ class CatchUp:
             return JobSchedulePage([])
         return JobSchedulePage([job] if job.state in (JobState.ACTIVE, JobState.COMPLETED) else [])
 
-    async def _has_pending_change(self, backfill: Backfill) -> bool:
-        """Whether settling must see first how far this range has come; asked after the jobs of the range were read.
-
-        A job that was changed meanwhile is not among them, or not as it was. Settling writes what it owed before.
-        """
-        unsettleable = self._context.job_quarantine.ids()
-        return bool(await engine_jobs.keys_with_pending_change(self._db, [backfill.key], JOBS, unsettleable))
+    async def _record_left_out(self, backfill: Backfill, cursor_ms: int, now_ms: int) -> None:
+        """Before the cursor moves on: what it passes of jobs that were changed meanwhile is recorded (see `unwritten`)."""
+        await record_left_out(self._context, {backfill.key: (backfill.cursor_ms, cursor_ms)}, now_ms)
 
     async def _segment_from(self, backfill: Backfill, start_ms: int) -> list[int]:
         """The next occurrences of a range, at most `OCCURRENCES`: a range may be weeks of seconds."""
@@ -138,13 +135,12 @@ class CatchUp:
             # Slices before the first run are skipped.
             skip_to_ms = backfill.to_ms if backfill.first_run_ms is None else backfill.first_run_ms
             cursor_ms = max(backfill.cursor_ms, skip_to_ms)
+            await self._record_left_out(backfill, cursor_ms, now_ms)
             await backfills.save_progress(
                 self._db, replace(backfill, after=None, missed_recorded=True, cursor_ms=cursor_ms)
             )
             return CaughtUp(more=True)
         page = await self._jobs(backfill, backfill.after)
-        if await self._has_pending_change(backfill):
-            return CaughtUp()
         ranges = [unreadable_range(job, dues) for job in page.unreadable]
         first_run_ms = backfill.first_run_ms
         for job in page.jobs:
@@ -181,8 +177,6 @@ class CatchUp:
         until = backfill.until_ms or min(backfill.to_ms, first[0] + SLICE_MS)
         dues = schedule.between(first[0], until, SLICE_MS // 1000 + 1)
         page = await self._jobs(backfill, backfill.after)
-        if await self._has_pending_change(backfill):
-            return CaughtUp()
         owed: list[tuple[JobSchedule, Sequence[int]]] = []
         left_out: list[tuple[JobSchedule, list[int]]] = []
         for job in page.jobs:
@@ -198,6 +192,8 @@ class CatchUp:
         await history.record_missed(self._db, missed, now_ms, self._context.retention_days)
         await insert_owed(self._db, planned.executions, planned.batches, new_id)
         self._context.tracer.written(planned.executions)
+        if page.last is None:
+            await self._record_left_out(backfill, until, now_ms)
         reached = (
             replace(backfill, after=page.last, until_ms=until)
             if page.last is not None

@@ -17,6 +17,7 @@ from cluster.core.execution.planning import plan_batches
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.missed import unreadable_range
 from cluster.leader.quarantine import Quarantine, bisect
+from cluster.leader.unwritten import record_left_out
 from cluster.store import backfills, engine_jobs, history, schedules
 from cluster.store.backfills import Backfill, backfill_id
 from cluster.store.engine_jobs import JobSchedulePage
@@ -40,8 +41,6 @@ OCCURRENCES = 20_000
 """When a chunk has so many occurrences, its other rows wait for the next step."""
 ROW_OCCURRENCES = 200
 """Occurrences of one row taken in one step."""
-PENDING_CHANGES = 1000
-"""Jobs with a pending change looked at when the rows are asked after that have one."""
 GRACE_MS = 10_000
 """A row further behind than this is caught up as late work instead of being sent as if it were due now."""
 
@@ -148,10 +147,7 @@ class Materialiser:
         owed: list[tuple[JobSchedule, Sequence[int]]] = []
         moves: list[tuple[ScheduleRow, int | None]] = []
         count = 0
-        changing = await self._keys_with_pending_change(taken, now_ms)
         for row in taken:
-            if row.key in changing:
-                continue
             jobs = jobs_by_key.get(row.key, [])
             if not jobs and row.key not in unreadable_by_key:
                 moves.append((row, None))  # settling makes the row again when a job needs it
@@ -165,21 +161,22 @@ class Materialiser:
             if count > OCCURRENCES:
                 break
         await self._write(owed, nodes)
+        await self._record_left_out(
+            [(row, now_ms + 1 if next_ms is None else next_ms) for row, next_ms in moves], now_ms
+        )
         await self._advance(moves)
         return Materialised(count, len(moves), more=len(moves) < len(rows) or len(rows) == ROWS)
 
-    async def _keys_with_pending_change(self, rows: Sequence[ScheduleRow], now_ms: int) -> set[str]:
-        """The schedules whose rows must stay where they are until settling has seen them; asked after reading the jobs.
+    async def _record_left_out(self, passing: Sequence[tuple[ScheduleRow, int]], now_ms: int) -> None:
+        """Before rows move on: what they pass of jobs that were left out is recorded (see `unwritten`).
 
-        A job that was changed after this turn's settling is left out of the pass. Settling writes what the job owed
-        before the change and the row has not come to, and it goes by the position of the row. Such a change is at most
-        as old as the trust in the term, so a row that is further ahead than that is not affected.
+        `passing`: rows, each with the instant before which it passes everything. A job is left out if it was changed after
+        this turn's settling. Such a change is at most as old as the trust in the term, so a row that is further ahead than
+        that passes nothing that the job owed before.
         """
-        behind = [r.key for r in rows if r.next_ms < now_ms + int(self._context.timings.leader_lease * 1000)]
-        if not behind:
-            return set()
-        unsettleable = self._context.job_quarantine.ids()
-        return await engine_jobs.keys_with_pending_change(self._db, behind, PENDING_CHANGES, unsettleable)
+        ahead_ms = now_ms + int(self._context.timings.leader_lease * 1000)
+        spans = {row.key: (row.next_ms, until_ms) for row, until_ms in passing if row.next_ms < ahead_ms}
+        await record_left_out(self._context, spans, now_ms)
 
     async def _one_page(self, row: ScheduleRow, now_ms: int, nodes: int) -> Materialised:
         """One page of the jobs of one row; a cursor in the row says how far the pass came."""
@@ -190,8 +187,6 @@ class Materialiser:
         schedule = schedule_from_key(row.key)
         dues = schedule.between(row.next_ms, until, OCCURRENCES)
         page = await engine_jobs.of_schedules(self._db, [row.key], JOBS, after=after)
-        if await self._keys_with_pending_change([row], now_ms):
-            return Materialised(more=True)
         owed = _owed_by(page.jobs, dues)
         await self._record_unreadable(page.unreadable, dues, now_ms)
         await self._write(owed, nodes)
@@ -201,6 +196,7 @@ class Materialiser:
             if not await schedules.save_cursor(self._db, row, cursor, self._context.trusted_term()):
                 raise TermLost("a schedule was moved by another leader")
             return Materialised(count, 0, more=True)
+        await self._record_left_out([(row, until)], now_ms)
         await self._advance([(row, schedule.next_after(until - 1))])
         return Materialised(count, 1, more=True)
 

@@ -7,19 +7,18 @@ main pass writes everything from there on, and reads the job after its change. B
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from cluster.core.errors import InvariantBroken, TermLost
 from cluster.core.execution.planning import plan_batches
-from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
-from cluster.leader.missed import missed_range
 from cluster.leader.quarantine import bisect
-from cluster.store import backfills, engine_jobs, executions, history, schedules
+from cluster.leader.unwritten import beginning_at, record_unwritten
+from cluster.store import backfills, engine_jobs, paused_batches, schedules
 from cluster.store.backfills import Backfill, backfill_id
 from cluster.store.enqueue import insert_owed
 from cluster.store.schedules import ScheduleRow
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from cluster.core.execution.model import JobSchedule
     from cluster.leader.context import LeaderContext
-    from cluster.store.history import MissedRange
 
 log = structlog.get_logger()
 
@@ -109,6 +107,7 @@ class Settler:
         planned = plan_batches(owed, nodes, new_id)
         done = await insert_owed(self._db, planned.executions, planned.batches, new_id)
         self._context.tracer.written(planned.executions)
+        await self._wake_resumed(jobs)
         self._context.trusted_term()
         await engine_jobs.mark_settled(self._db, [j.change_id for j in jobs if j.change_id is not None])
         log.info("jobs_settled", jobs=len(jobs), executions=done.inserted, adopted=done.adopted)
@@ -160,44 +159,30 @@ class Settler:
         return [t for t in schedule.between(start, covered_ms, OCCURRENCES) if job.owes(t)]
 
     async def _record_missed(self, changed: Sequence[JobSchedule], now_ms: int) -> int:
-        """Record as `missed` what jobs owed before their changes and what was never written. Returns how many.
-
-        There is something to record only if no node led for longer than the look-ahead, while a range is caught up, or
-        if a job was changed twice before the leader looked at it. An execution that was written is cancelled by the
-        node that finds the job changed, which leaves a record too. A job may have been changed several times since, so
-        every past schedule is looked at that history can still tell about.
-        """
-        known_since_ms = now_ms - int(self._context.retention_days * history.DAY_MS / 2)
-        pasts = [(j, past, to_ms) for j in changed for past, to_ms in j.past_schedules if to_ms > known_since_ms]
+        """Record as `missed` what jobs owed before their changes and what was never written. Returns how many."""
+        pasts = [(j, past, to_ms) for j in changed for past, to_ms in j.unsettled_past]
         keys = {past.schedule_key for _, past, _ in pasts}
         if not keys:
             return 0
         rows = await schedules.get_many(self._db, keys)
-        caught_up_to = await backfills.reached_by_schedule(self._db, keys)
-        ranges: list[MissedRange] = []
+        caught_up_to = await backfills.reached(self._db, keys)
+        candidates = []
         for job, past, to_ms in pasts:
             row = rows.get(past.schedule_key)
-            written_to = to_ms - GRACE_MS if row is None else row.next_ms
-            written_to = min(written_to, caught_up_to.get(past.schedule_key, written_to))
-            # A past schedule that ended before it was settled was in no pass, wherever its row had come to.
-            start = past.active_from_ms if past.change_id is not None else max(written_to, past.active_from_ms)
-            while start <= to_ms:  # what is due at the very instant of a change belongs to the earlier schedule
-                dues = schedule_from_key(past.schedule_key).between(start, to_ms + 1, OCCURRENCES)
-                missed = await self._unwritten(past, [t for t in dues if past.owes(t)])
-                if missed is not None:
-                    ranges.append(replace(missed, retention_days=job.retention_days))
-                start = dues[-1] + 1 if len(dues) == OCCURRENCES else to_ms + 1
-        self._context.trusted_term()
-        await history.record_missed(self._db, ranges, now_ms, self._context.retention_days)
-        return sum(r.count for r in ranges)
+            written_to = [to_ms - GRACE_MS if row is None else row.next_ms]
+            # Ranges of other jobs say nothing about this one.
+            written_to += [at for of in (None, job.id) if (at := caught_up_to.get((past.schedule_key, of))) is not None]
+            candidates.append(beginning_at(job, past, min(written_to), to_ms))
+        return await record_unwritten(self._context, candidates, now_ms)
 
-    async def _unwritten(self, past: JobSchedule, dues: Sequence[int]) -> MissedRange | None:
-        """Those of these due times of which there is neither an owed execution nor a record; None if there are none."""
-        ids = {execution_id(past.id, t): t for t in dues}
-        if not ids:
-            return None
-        written = set(await executions.owed(self._db, ids)) | await history.existing_ids(self._db, ids)
-        missed = [t for i, t in ids.items() if i not in written]
-        if not missed:
-            return None
-        return missed_range(past, missed, "the job was changed before the occurrence could be sent")
+    async def _wake_resumed(self, jobs: Sequence[JobSchedule]) -> None:
+        """Executions of these jobs that waited for the end of a pause may go on."""
+        resumed = [
+            j.id
+            for j in jobs
+            if j.state is not JobState.PAUSED
+            # A change and a pause in one request end a period by the change.
+            and any(p.ended_by in ("pause", "") or j.active_from_ms > to + 1 for p, to in j.unsettled_past)
+        ]
+        if resumed:
+            await paused_batches.wake(self._db, resumed)

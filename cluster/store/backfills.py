@@ -127,13 +127,15 @@ async def close(db: Database, b: Backfill) -> None:
         await db.work["backfills"].delete_one({"_id": b.id, "to": DatetimeMS(b.to_ms)})
 
 
-async def reached_by_schedule(db: Database, keys: Collection[str]) -> dict[str, int]:
-    """The earliest cursor (ms) of the open ranges of each schedule; schedules without an open range are absent."""
+async def reached(db: Database, keys: Collection[str]) -> dict[tuple[str, str | None], int]:
+    """The earliest cursor (ms) of the open ranges, by schedule and job (None: of all jobs of the schedule)."""
     with operation():
-        documents = await db.work["backfills"].find({"key": {"$in": list(keys)}}, {"key": 1, "cursor_at": 1}).to_list()
-    cursors: dict[str, int] = {}
+        query = {"key": {"$in": list(keys)}}
+        documents = await db.work["backfills"].find(query, {"key": 1, "job_id": 1, "cursor_at": 1}).to_list()
+    cursors: dict[tuple[str, str | None], int] = {}
     for d in documents:
-        cursors[d["key"]] = min(int(d["cursor_at"]), cursors.get(d["key"], int(d["cursor_at"])))
+        of, at_ms = (d["key"], d["job_id"]), int(d["cursor_at"])
+        cursors[of] = min(at_ms, cursors.get(of, at_ms))
     return cursors
 
 

@@ -186,19 +186,29 @@ async def unsettled(db: Database, limit: int, exclude: Sequence[str] = ()) -> Jo
     return _page(documents, limit)
 
 
-async def keys_with_pending_change(
-    db: Database, keys: Collection[str], limit: int, exclude: Sequence[str] = ()
-) -> set[str]:
-    """Those of these schedules that a job with an unsettled change followed before it; jobs in `exclude` are ignored.
+async def with_pending_change(
+    db: Database, keys: Collection[str], since_ms: int, exclude: Sequence[str] = ()
+) -> list[str]:
+    """Ids of all jobs with an unsettled change that followed one of these schedules at or after an instant (ms).
 
-    Settling records what such a job owed under its earlier schedule beyond the point that the schedule's row and ranges
-    have reached. So a row or range that is behind the time of the change must not move on before the job is settled. Only
-    the first `limit` such jobs are looked at.
+    `exclude`: ids that are left out.
     """
-    query: Document = {"unsettled": {"$exists": True}, "past.0": {"$exists": True}, "_id": {"$nin": list(exclude)}}
+    ended = {"to": {"$gte": DatetimeMS(since_ms)}}
+    # Releases before this one did not store the key of a past schedule.
+    follows = [{"past": {"$elemMatch": {"key": key, **ended}}} for key in ({"$in": list(keys)}, {"$exists": False})]
+    query: Document = {"unsettled": {"$exists": True}, "$or": follows}
+    if exclude:
+        query["_id"] = {"$nin": list(exclude)}
     with operation():
-        documents = await db.work["jobs"].find(query, UNSETTLED_FIELDS).limit(limit).to_list()
-    return {past.schedule_key for job in _page(documents, limit).jobs for past, _ in job.past_schedules} & set(keys)
+        return [d["_id"] async for d in db.work["jobs"].find(query, {"_id": 1})]
+
+
+async def pending(db: Database, ids: Collection[str]) -> list[JobSchedule]:
+    """Those of these jobs whose change is not settled, with their past schedules; unreadable ones are left out."""
+    query: Document = {"_id": {"$in": list(ids)}, "unsettled": {"$exists": True}}
+    with operation():
+        documents = await db.work["jobs"].find(query, UNSETTLED_FIELDS).to_list()
+    return decode_each("job", documents, job_schedule_from_document)[0]
 
 
 async def schedule_versions(db: Database, ids: Collection[str]) -> dict[str, str]:
@@ -206,6 +216,13 @@ async def schedule_versions(db: Database, ids: Collection[str]) -> dict[str, str
     with operation():
         documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, {"schedule_version": 1}).to_list()
     return {d["_id"]: d["schedule_version"] for d in documents}
+
+
+async def not_paused(db: Database, ids: Collection[str]) -> set[str]:
+    """Those of these jobs that exist and are not paused."""
+    query = {"_id": {"$in": list(ids)}, "state": {"$ne": JobState.PAUSED.value}}
+    with operation():
+        return {d["_id"] async for d in db.work["jobs"].find(query, {"_id": 1})}
 
 
 async def mark_settled(db: Database, change_ids: Sequence[str]) -> None:

@@ -100,8 +100,10 @@ async def delete_final(db: Database, final: Mapping[tuple[str, int], Sequence[st
     return result.deleted_count
 
 
-async def delete_ended(db: Database, ended: Mapping[str, int]) -> int:
-    """Delete executions that are failed or dead in history, before a replay: `{id: when it ended, ms}`. Returns how many.
+async def delete_ended(db: Database, ended: Mapping[str, tuple[int, str | None]]) -> int:
+    """Delete executions that are final in history, before a replay: `{id: (when it ended in ms, schedule version)}`.
+    Returns how many. Of a cancelled one only an execution of that version is deleted: another version may owe it again.
+    The version of others is None.
 
     The node that ended an execution deletes it a moment later. A replay before that would find it owed already, and the
     deletion would then undo the replay. Executions that were replayed since they ended stay.
@@ -111,8 +113,14 @@ async def delete_ended(db: Database, ended: Mapping[str, int]) -> int:
     with operation():
         result = await db.work["executions"].bulk_write(
             [
-                DeleteMany({"_id": name, "$or": [{"asked_at": None}, {"asked_at": {"$lt": DatetimeMS(ms)}}]})
-                for name, ms in ended.items()
+                DeleteMany(
+                    {
+                        "_id": name,
+                        "$or": [{"asked_at": None}, {"asked_at": {"$lt": DatetimeMS(ms)}}],
+                        **({} if version is None else {"schedule_version": version}),
+                    }
+                )
+                for name, (ms, version) in ended.items()
             ],
             ordered=False,
         )

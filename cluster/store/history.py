@@ -15,7 +15,7 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.execution.attempts_kept import KEEP_FIRST, keep
-from cluster.core.lifecycle import SENT_FINAL, State, replaces
+from cluster.core.lifecycle import REPLAYABLE, SENT_FINAL, State, replaces
 from cluster.store.mongo.codec import attempt_to_document
 from cluster.store.mongo.operation import duplicates, operation
 
@@ -215,14 +215,15 @@ def reopen_update(now_ms: int, retention_days: float) -> Document:
 
 
 async def reopen(db: Database, execution: str, now_ms: int, retention_days: float) -> bool:
-    """Reopen a failed or dead execution for a replay. True if it is open now, by this call or an earlier one.
+    """Reopen an execution for a replay, in a state that a replay leaves. True if it is open now, by this call or an
+    earlier one.
 
     Its attempts stay, and `record` merges the new ones with them. The time of the request is stored here and with the owed
     execution, because a late success may end the execution before it is sent again.
     """
     with operation():
         result = await db.api["history"].update_one(
-            {"_id": execution, "state": {"$in": [State.FAILED.value, State.DEAD.value, REOPENED]}},
+            {"_id": execution, "state": {"$in": [*(s.value for s in REPLAYABLE), REOPENED]}},
             reopen_update(now_ms, retention_days),
         )
     return result.matched_count > 0

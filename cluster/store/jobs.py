@@ -181,6 +181,10 @@ def _period(p: PastSchedule) -> Document:
         "end_at": date(p.definition.end_ms),
         "from": DatetimeMS(p.from_ms),
         "to": DatetimeMS(p.to_ms),
+        # The rest is absent in periods of older releases.
+        "key": p.schedule_key,
+        "ended_by": p.ended_by,
+        "retention_days": p.definition.retention_days,
         **({} if p.change_id is None else {"unsettled": p.change_id}),
     }
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.lifecycle import State
+from cluster.core.lifecycle import REPLAYABLE, State
 from cluster.store import executions, jobs
 from cluster.store.history import REOPENED, reopen_update
 from cluster.store.mongo.operation import operation
-from cluster.store.replays import REPLAYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -80,9 +79,11 @@ async def reopen_page(db: Database, replay: Replay, now_ms: int, retention_days:
     """
     page = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
     with operation():
-        final = {**page, "state": {"$in": list(REPLAYABLE)}}
-        ended = await db.work["history"].find(final, {"ended_at": 1}).to_list()
-    await executions.delete_ended(db, {d["_id"]: int(d["ended_at"]) for d in ended})
+        final = {**page, "state": {"$in": [s.value for s in REPLAYABLE]}}
+        fields = {"ended_at": 1, "state": 1, "schedule_version": 1}
+        ended = await db.work["history"].find(final, fields).to_list()
+    versions = {d["_id"]: d["schedule_version"] for d in ended if d["state"] == State.CANCELLED.value}
+    await executions.delete_ended(db, {d["_id"]: (int(d["ended_at"]), versions.get(d["_id"])) for d in ended})
     with operation():
         await db.work["history"].update_many(final, reopen_update(now_ms, retention_days))
         reopened = await db.work["history"].find({**page, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()

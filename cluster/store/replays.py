@@ -1,4 +1,4 @@
-"""`replays`: requests to replay many failed or dead executions, and the progress of each.
+"""`replays`: requests to replay many executions, and the progress of each.
 
 The leader stores the ids of a page here before it reopens any of them, so the next leader after a crash finishes exactly
 that page. Which results a filter matches is in `replayable`.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 RETENTION_MS = 7 * DAY_MS
-REPLAYABLE = (State.FAILED.value, State.DEAD.value)
+REPLAYED_BY_DEFAULT = (State.FAILED.value, State.DEAD.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class ReplayFilter:
     and `status` are those of the last attempt.
     """
 
-    states: tuple[str, ...] = REPLAYABLE
+    states: tuple[str, ...] = REPLAYED_BY_DEFAULT
     job_id: str | None = None
     tag: str | None = None
     since_ms: int | None = None

@@ -1,4 +1,4 @@
-"""Executions by hand: trigger a job once, replay an execution that failed."""
+"""Executions by hand: trigger a job once, replay an execution that failed or was cancelled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cluster.core.errors import Conflict, NotFound
 from cluster.core.execution.batching import DUE_NOW, make_batch
 from cluster.core.execution.model import Execution
 from cluster.core.ids import execution_id, trigger_due_ms
-from cluster.core.lifecycle import JobState, State
+from cluster.core.lifecycle import REPLAYABLE, JobState, State
 from cluster.core.limits.permits import limit_key_of
 from cluster.store import batches, executions, history, jobs
 from cluster.store.enqueue import insert_owed, repair_batches
@@ -97,7 +97,7 @@ async def _owe_triggered(db: Database, execution: Execution) -> bool:
 
 
 async def replay(db: Database, execution_id: str, now_ms: int, retention_days: float, *, waits: bool = False) -> None:
-    """Send a failed or dead execution again, under its id, with new attempts. Safe to repeat. `waits`: as of a trigger.
+    """Send a failed, dead or cancelled execution again, under its id, with new attempts. Safe to repeat. `waits`: as of a trigger.
 
     First its leftovers in `executions` are deleted. Then history says that it is reopened, so that the workers let it
     through; then it is owed; then its batch exists. After a crash in between, the same request completes the rest.
@@ -110,10 +110,11 @@ async def replay(db: Database, execution_id: str, now_ms: int, retention_days: f
     if job is None or job.state is JobState.DELETED:
         raise Conflict("its job was deleted: there is nothing left to send")
     patient = _with_api_deadline(db)
-    if view.state in (State.FAILED.value, State.DEAD.value) and view.ended_ms is not None:
-        await executions.delete_ended(patient, {execution_id: view.ended_ms})
+    if view.state in REPLAYABLE and view.ended_ms is not None:
+        version = view.schedule_version if view.state == State.CANCELLED.value else None
+        await executions.delete_ended(patient, {execution_id: (view.ended_ms, version)})
     if not await history.reopen(db, execution_id, now_ms, job.definition.retention_days or retention_days):
-        raise Conflict(f"the execution is {view.state}: only failed and dead executions can be replayed")
+        raise Conflict(f"the execution is {view.state}: only failed, dead and cancelled executions can be replayed")
     execution = replace(
         _triggered(job, view.due_ms),
         id=execution_id,

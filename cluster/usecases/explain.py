@@ -110,7 +110,8 @@ async def _explain_due(case: _Case, period: ActivePeriod, due_ms: int) -> Explan
     missed = await explain_facts.missed_at(case.db, case.job.id, due_ms)
     if missed is not None:
         return await _explain_execution(case, missed, due_ms)
-    key = period.parsed.key
+    # The text may mean the same as the one that the key was made of.
+    key = case.job.schedule_key if period.to_ms is None else period.parsed.key
     facts = OccurrenceFacts(
         due_ms,
         caught_up_to_ms=await explain_facts.catch_up_cursor(case.db, key, case.job.id, due_ms),

@@ -36,8 +36,10 @@ log = structlog.get_logger()
 
 OVERLAP_WAIT_MS = 500
 """After so long, an execution that waits for the end of the run before it looks again."""
-STALE_SECONDS = 1.0
-"""A job read longer ago than this is read again before its execution is sent."""
+STALE_SECONDS = 0.95
+"""A job read longer ago than this is read again before its execution is sent. So nothing of a job leaves later than a
+second after a pause of it was answered: the read began before, or sees the pause.
+"""
 
 
 class Dispatcher:
@@ -58,6 +60,7 @@ class Dispatcher:
         self.limit_queues = LimitQueues(context, self.run_queue)
         self.lottery = ProbeLottery(context, self.host_queues, self.run_queue, self._launch, self._defer)
         self._preparer = Preparer(context, self.run_queue)
+        self.paused = self._preparer.paused
 
     def add(self, held: HeldBatch) -> None:
         """Take on a batch that was claimed."""
@@ -134,6 +137,10 @@ class Dispatcher:
             # Nothing is awaited between this and the request: to get here may have taken longer than the lease.
             if self._unsent.drop_if_lapsed(held):
                 self._unsent.abandon(held, execution.id)
+                return
+            if self._clock.monotonic() - ready.read_at > STALE_SECONDS:
+                # Nothing says whether its job is paused by now. It is claimed again, and its job is read then.
+                self._drop(ready, "its job was read too long ago", Event.RELEASE, None)
                 return
             sent_ms = self._clock.now_ms()
             too_old = max_age_reason(execution, job, sent_ms)

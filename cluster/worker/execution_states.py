@@ -12,6 +12,7 @@ whole workers against it, so a new way through the dispatcher has to be entered 
 | deferred | `HostQueues`: its breaker is open, or its host has no slot | the host may get another request |
 | asking | `LimitQueues`: its limit has given no permit yet | a permit is there |
 | stale | `Preparer`: its job was read too long ago | the job is read again |
+| paused | `PausedExecutions`: its job is paused | it is released, within a second |
 | probing | a task of `ProbeLottery` that asks to be the one probe of all nodes | the probe is won or not |
 | sending | `HeldBatch.sending`: it holds a slot | the target answered, or not in time |
 | unrecorded | `HeldBatch.unrecorded`: a result in `RecordQueue`, or a move | its record is written |
@@ -37,6 +38,7 @@ class ExecutionState(StrEnum):
     DEFERRED = "deferred"
     ASKING = "asking"
     STALE = "stale"
+    PAUSED = "paused"
     PROBING = "probing"
     SENDING = "sending"
     UNRECORDED = "unrecorded"
@@ -54,7 +56,7 @@ _LEFT_BEHIND = frozenset({ExecutionState.UNRECORDED, ExecutionState.CLOSED})
 """From every state of the stage `waiting`: released or dropped (unrecorded), withdrawn or lost with its lease (closed)."""
 
 NEXT: Mapping[ExecutionState, frozenset[ExecutionState]] = {
-    ExecutionState.WAITING: _LEFT_BEHIND | {ExecutionState.READY},
+    ExecutionState.WAITING: _LEFT_BEHIND | {ExecutionState.READY, ExecutionState.PAUSED},
     ExecutionState.READY: _LEFT_BEHIND
     | {
         ExecutionState.READY,  # its permit is for a later instant
@@ -74,7 +76,8 @@ NEXT: Mapping[ExecutionState, frozenset[ExecutionState]] = {
         ExecutionState.SENDING,
     },
     ExecutionState.ASKING: _LEFT_BEHIND | {ExecutionState.READY},
-    ExecutionState.STALE: _LEFT_BEHIND | {ExecutionState.READY},
+    ExecutionState.STALE: _LEFT_BEHIND | {ExecutionState.READY, ExecutionState.PAUSED},
+    ExecutionState.PAUSED: _LEFT_BEHIND,
     ExecutionState.PROBING: _LEFT_BEHIND | {ExecutionState.DEFERRED, ExecutionState.SENDING},
     ExecutionState.SENDING: _LEFT_BEHIND,
     ExecutionState.UNRECORDED: frozenset({ExecutionState.CLOSED}),

@@ -48,9 +48,9 @@ class ReadyExecution:
         """Its limit lets it through at the instant of this permit."""
         self.permit = permit
 
-    def load(self, job: Job, request: Any) -> None:
+    def load(self, job: Job, request: Any, read_at: float) -> None:
         """Its body was read, with its job as it is now; only the request keeps the body."""
-        self.job, self.request = job, request
+        self.job, self.request, self.read_at = job, request, read_at
 
     def forget_request(self) -> None:
         """It has ended: its body takes up no more memory."""
@@ -70,7 +70,9 @@ class Deferral:
     executions: tuple[Execution, ...]
     until_ms: int | None
     host: str | None = None
-    """The host they wait for; None: they wait for their limit."""
+    """The host they wait for; None: they wait for their limit, or for a resume."""
+    paused: bool = False
+    """They wait for their jobs to be resumed."""
 
 
 def deferrals_by_batch(
@@ -99,7 +101,8 @@ class FinishedRequest:
 
 @dataclass(frozen=True, slots=True)
 class DroppedExecution:
-    """An execution that must not be sent: the reason, and the event that this is in its life.
+    """An execution that must not be sent: the reason, and the event that this is in its life. After `Event.RELEASE` it
+    stays owed, and is claimed again.
 
     `watch`: which results alerts look at, as its job says; None: as the rules of all jobs say.
     """

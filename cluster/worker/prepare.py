@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from cluster.core.execution.outcome import cancellation_reason, exhaustion_reason, max_age_reason, next_attempt_number
+from cluster.core.execution.outcome import (
+    cancellation_reason,
+    exhaustion_reason,
+    max_age_reason,
+    next_attempt_number,
+    waits_for_resume,
+)
 from cluster.core.execution.templates import fill_in
 from cluster.core.execution.trace import traceparent
 from cluster.core.lifecycle import Event
 from cluster.outbound.headers import delivery_headers
 from cluster.store import engine_jobs
 from cluster.worker.model import WATCH_FAILURES, DroppedExecution, ReadyExecution
+from cluster.worker.paused import PausedExecutions
 from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ MAX_REREAD = 256
 READ_RETRY_SECONDS = 0.25
 LEAD_SECONDS = 0.05
 LEAD_PER_EXECUTION = 0.0004
-MAX_LEAD_SECONDS = 0.9
+MAX_LEAD_SECONDS = 0.85
 
 
 class _JobsRead(NamedTuple):
@@ -54,7 +61,9 @@ class Preparer:
         self._collector = context.collector
         self._unsent = context.unsent
         self._tasks = context.tasks
+        self._rate_limiter = context.rate_limiter
         self._run_queue = run_queue
+        self.paused = PausedExecutions(context.clock)
         self._stale: list[ReadyExecution] = []
         self._rereading = False
 
@@ -151,6 +160,11 @@ class Preparer:
         if over is not None:
             self._drop(held, execution, over, retention_days=job.retention_days, watch=job.watch)
             return
+        if waits_for_resume(execution, job):
+            self.paused.add(held, execution, job)
+            if permit is not None:
+                self._tasks.spawn(self._rate_limiter.release([permit]))
+            return
         request = None if job.target.unread_bytes else self._request(held, execution, job)
         ready = ReadyExecution(held=held, execution=execution, job=job, request=request, read_at=read.at, permit=permit)
         self._run_queue.enqueue(ready)
@@ -180,7 +194,10 @@ class Preparer:
             cancelled = cancellation_reason(execution, job)
             if cancelled is not None or job is None:
                 return cancelled or "the job was deleted", Event.CANCEL
-            ready.load(replace(job, target=replace(job.target, body=b"")), self._request(held, execution, job))
+            if waits_for_resume(execution, job):
+                return "its job is paused", Event.RELEASE
+            request = self._request(held, execution, job)
+            ready.load(replace(job, target=replace(job.target, body=b"")), request, read.at)
             return None
         return None
 

@@ -14,7 +14,7 @@ import structlog
 from cluster.core.errors import HoraeError, StoreUnavailable
 from cluster.core.execution.model import Rescheduled
 from cluster.core.execution.verdict import round_up_to_grain
-from cluster.store import batches, deferred_batches
+from cluster.store import batches, deferred_batches, engine_jobs, paused_batches
 from cluster.worker.record import MoveOptions
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Releaser:
         await self._note_held_back()
         for deferral in self._deferrals():
             await self.release(deferral.held, self._claimable_ms(deferral, now), deferral)
+        await self.release_paused()
         for held in self._dispatcher.run_queue.overdue_batches() if context.slots.stuck() else ():
             await self.release(held, None)
         # A primary whose clock is ahead, and in doubt, would have them claimed again at once.
@@ -95,6 +96,20 @@ class Releaser:
         unclaimed_ms = self._unclaimed_ms
         if unclaimed_ms is not None and (hosts or limits):
             await deferred_batches.note_held_back(self._context.db, hosts, limits, unclaimed_ms, HELD_BACK_MS)
+
+    async def release_paused(self) -> None:
+        """Release executions whose jobs are paused.
+
+        A job that was resumed since it was read here may have been settled before its executions were released, and then
+        nothing would wake them. So the jobs are read once more afterwards.
+        """
+        paused = self._dispatcher.paused.deferrals()
+        for deferral in paused:
+            await self.release(deferral.held, deferral.until_ms, deferral)
+        if paused:
+            job_ids = {e.job_id for deferral in paused for e in deferral.executions}
+            resumed = await engine_jobs.not_paused(self._context.db, job_ids)
+            await paused_batches.wake(self._context.db, sorted(resumed))
 
     def _deferrals(self) -> list[Deferral]:
         """Executions that wait because a breaker is open, or for too long already for their slow host or their limit."""
@@ -153,7 +168,7 @@ class Releaser:
             claims=max(0, held.batch.claims - 1),  # as if this claim had not been, as when a whole batch is released
             claimable_ms=claimable_ms,
             released_ms=self._clock.now_ms(),
-            by_limit=only is not None and only.host is None,
+            by_limit=only is not None and only.host is None and not only.paused,
         )
         # The host is where the job sends now, whatever it was when the execution was written.
         host = None if only is None else only.host
@@ -179,6 +194,8 @@ def _covers(only: Deferral | None, held: HeldBatch) -> bool:
         return True
     if len(only.executions) != len(held.batch.ids):
         return False
+    if only.paused:
+        return True
     if only.host is not None:
         return held.batch.host == only.host
     return held.batch.limit_key == only.executions[0].limit_key

@@ -18,8 +18,9 @@ from cluster.core.errors import StoreError, StoreUnavailable
 from cluster.core.execution.model import Ending, Rescheduled
 from cluster.core.execution.outcome import AttemptResult, outcome
 from cluster.core.execution.verdict import Verdict, verdict_of
-from cluster.core.lifecycle import State, next_state
+from cluster.core.lifecycle import Event, State, next_state
 from cluster.worker.model import DroppedExecution, FinishedRequest
+from cluster.worker.record import MoveOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +43,13 @@ RECORD_TRIES = 10
 class _Decided:
     """The endings and retries that follow from results.
 
+    `released`: executions that were not sent and may be claimed again at once.
     `exclusive`: executions that ended and ran under `overlap: skip`. `gone`: jobs whose target answered 410, by id.
     """
 
     final: list[Ending] = field(default_factory=list)
     retried: list[Rescheduled] = field(default_factory=list)
+    released: list[tuple[Rescheduled, MoveOptions]] = field(default_factory=list)
     exclusive: list[Execution] = field(default_factory=list)
     gone: dict[str, Job] = field(default_factory=dict)
 
@@ -94,6 +97,8 @@ class Results:
         await self._effects.return_permits(results)
         if decided.retried:
             lost += await self._recorder.reschedule(decided.retried)
+        for moved, options in decided.released:
+            lost += await self._recorder.reschedule([moved], options)
         for job in decided.gone.values():
             await self._effects.pause_gone(job)
         for result in results:
@@ -141,6 +146,9 @@ class Results:
         If not even that can be written, its lease ends, and the next owner tries again, ten times at most.
         """
         held, execution = result.held, result.execution
+        if isinstance(result, DroppedExecution) and result.event is Event.RELEASE:
+            self._unsent.abandon(held, execution.id)
+            return
         attempts, state = execution.attempts, State.DEAD
         if isinstance(result, FinishedRequest):
             attempts = tuple(replace(a, detail=None, excerpt=None) for a in result.attempts)
@@ -170,6 +178,9 @@ class Results:
     def _decide(self, results: Sequence[FinishedRequest | DroppedExecution]) -> _Decided:
         decided = _Decided()
         for result in results:
+            if isinstance(result, DroppedExecution) and result.event is Event.RELEASE:
+                decided.released.append(_released(result, self._clock.now_ms()))
+                continue
             becomes, verdict = self._outcome(result)
             if isinstance(becomes, Rescheduled):
                 decided.retried.append(becomes)
@@ -208,3 +219,10 @@ class Results:
         if retention_days is None and not alert_pending:
             return ending
         return replace(ending, retention_days=retention_days, alert_pending=alert_pending)
+
+
+def _released(dropped: DroppedExecution, now_ms: int) -> tuple[Rescheduled, MoveOptions]:
+    """An execution that is claimed again, as if this claim had not been."""
+    batch, execution = dropped.held.batch, dropped.execution
+    options = MoveOptions(late=batch.late, claims=max(0, batch.claims - 1), claimable_ms=now_ms)
+    return Rescheduled(execution, execution.attempts, execution.send_ms), options

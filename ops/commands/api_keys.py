@@ -7,6 +7,7 @@ import re
 import secrets
 import sys
 import time
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +15,8 @@ import click
 from cluster.store import api_keys
 from cluster.store.api_keys import StoredApiKey
 from ops.commands.status import read_database
-from ops.support.output import print_json, print_table, rfc3339
+from ops.support.formats import Listing, listing_options
+from ops.support.output import print_json, rfc3339
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -85,8 +87,8 @@ def create_command(name: str, scope: str, seconds: int | None, as_json: bool) ->
 
 
 @keys_group.command("list")
-@JSON
-def list_command(as_json: bool) -> None:  # noqa: FBT001
+@listing_options
+def list_command(listing: Listing) -> None:
     """List the keys in the database, without their values. Keys in HORAE_API_KEYS are not listed."""
     stored = read_database(api_keys.list_all)
     now = _now_ms()
@@ -101,11 +103,9 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001
         }
         for k in stored
     ]
-    if as_json:
-        print_json(listed)
-        return
-    columns = ["name", "scope", "state", "created", "expires", "last used"]
-    print_table(f"{len(listed)} key(s)", columns, [list(k.values()) for k in listed])
+    names = {"name": "name", "scope": "scope", "state": "state", "created": "createdAt", "expires": "expiresAt"}
+    columns = {title: itemgetter(field) for title, field in {**names, "last used": "lastUsedAt"}.items()}
+    listing.show(listed, title=f"{len(listed)} key(s)", name="name", columns=columns)
 
 
 @keys_group.command("revoke")

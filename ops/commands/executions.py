@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ import click
 from cluster.store import backfills, batches, nodes
 from ops.commands.status import read_database
 from ops.support.client import Client, Refused
+from ops.support.formats import Listing, listing_options
 from ops.support.output import duration, print_json, print_table, printable, rfc3339
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ PAGE = 500
 
 
 @click.group("executions")
-@click.option("--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, or HOST and PORT]")
+@click.option(
+    "--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, the profile in use, or HOST and PORT]"
+)
 @click.pass_context
 def executions_group(context: click.Context, url: str | None) -> None:
     """List, show and replay executions through the REST API. The API key is taken from HORAE_API_KEY."""
@@ -46,9 +50,9 @@ def _client(context: click.Context) -> Client:
 )
 @click.option("--until", "before", help="Only executions before this time.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many to list.")
-@JSON
+@listing_options
 @click.pass_context
-def list_command(context: click.Context, /, limit: int, as_json: bool, **options: str | None) -> None:  # noqa: FBT001
+def list_command(context: click.Context, /, limit: int, listing: Listing, **options: str | None) -> None:
     """List executions with their results: unfinished ones first, then finished ones, latest first."""
     try:
         executions = _list(_client(context), limit, options)
@@ -56,25 +60,15 @@ def list_command(context: click.Context, /, limit: int, as_json: bool, **options
         if exc.status == 422:  # an unknown state or an invalid time
             raise click.UsageError(exc.message) from exc
         raise
-    if as_json:
-        print_json(executions)
-        return
-    print_table(
-        f"{len(executions)} execution(s)",
-        ["execution", "scheduled", "state", "status", "attempt", "late ms", "node", "error or reason"],
-        [
-            (
-                r["executionId"],
-                r["scheduledAt"],
-                r["state"],
-                r["status"],
-                r["attempt"],
-                r["driftMs"],
-                r["node"],
-                r.get("reason") or r["error"],
-            )
-            for r in executions
-        ],
+    names = {"execution": "executionId", "scheduled": "scheduledAt", "state": "state", "status": "status"}
+    more = {"attempt": "attempt", "late ms": "driftMs", "node": "node"}
+    listing.show(
+        executions,
+        title=f"{len(executions)} execution(s)",
+        name="executionId",
+        columns={title: itemgetter(field) for title, field in {**names, **more}.items()}
+        | {"error or reason": lambda r: r.get("reason") or r["error"]},
+        wide={"sent": itemgetter("timestamp"), "took": itemgetter("duration")},
     )
 
 
@@ -107,13 +101,12 @@ def _list(client: Client, limit: int, options: Mapping[str, str | None]) -> list
 
 @executions_group.command("show")
 @click.argument("execution_id", metavar="EXECUTION")
-@JSON
+@listing_options
 @click.pass_context
-def show_command(context: click.Context, execution_id: str, as_json: bool) -> None:  # noqa: FBT001
+def show_command(context: click.Context, execution_id: str, listing: Listing) -> None:
     """Show one execution with all its attempts. `horae explain` describes it in sentences."""
     run: dict[str, Any] = _client(context).call("GET", "/executions/" + quote(execution_id, safe=""))
-    if as_json:
-        print_json(run)
+    if listing.show_one(run, name="executionId"):
         return
     for name in ("executionId", "jobId", "state", "reason", "scheduledAt", "sendAt", "endedAt", "driftMs", "node"):
         if run.get(name) is not None:
@@ -132,7 +125,7 @@ def show_command(context: click.Context, execution_id: str, as_json: bool) -> No
 @click.argument("execution_ids", nargs=-1, required=True, metavar="EXECUTION...")
 @click.pass_context
 def retry_command(context: click.Context, execution_ids: tuple[str, ...]) -> None:
-    """Replay failed or dead executions: send them again under their ids. Exit status 1 if one was refused."""
+    """Replay failed, dead or cancelled executions: send them again under their ids. Exit status 1 if one was refused."""
     client = _client(context)
     failed = False
     for name in execution_ids:

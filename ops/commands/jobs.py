@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -16,8 +17,10 @@ from cluster.core.documents import strict_json
 from cluster.core.documents.base import to_camel
 from cluster.core.documents.json_source import JsonText, keep_body
 from cluster.core.errors import CallerError
+from ops.commands.completion import complete_jobs
 from ops.commands.jobs_apply import ApplyPlan, export_line, make_plan, plan_lines, read_jobs
 from ops.support.client import Client, Refused
+from ops.support.formats import Listing, listing_options
 from ops.support.output import print_json, print_table
 
 NDJSON = "application/x-ndjson"
@@ -26,10 +29,12 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group("jobs")
-@click.option("--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, or HOST and PORT]")
+@click.option(
+    "--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, the profile in use, or HOST and PORT]"
+)
 @click.pass_context
 def jobs_group(context: click.Context, url: str | None) -> None:
-    """Create, list, change and control jobs through the REST API. The API key is taken from HORAE_API_KEY."""
+    """Create, list, change and control jobs through the REST API. The API key: HORAE_API_KEY, or `horae config`."""
     context.obj = lambda: Client(url)
 
 
@@ -126,7 +131,7 @@ def _body(text: str) -> Any:
 
 def _control_command(name: str, text: str) -> None:
     @jobs_group.command(name, help=text)
-    @click.argument("job_ids", nargs=-1, required=True, metavar="JOB...")
+    @click.argument("job_ids", nargs=-1, required=True, metavar="JOB...", shell_complete=complete_jobs)
     @click.pass_context
     def command(context: click.Context, job_ids: tuple[str, ...]) -> None:
         client = _client(context)
@@ -145,10 +150,10 @@ def _control_command(name: str, text: str) -> None:
         sys.exit(1 if failed else 0)
 
 
-_control_command("pause", "Pause jobs: nothing is sent until they are resumed.")
+_control_command("pause", "Pause jobs: nothing is sent until they are resumed; retries wait until then.")
 _control_command("resume", "Resume paused jobs. Occurrences during the pause are not caught up.")
 _control_command("trigger", "Run jobs once, now, and print the ids of the executions.")
-_control_command("delete", "Delete jobs. Executions that are not yet sent are cancelled.")
+_control_command("delete", "Delete jobs. Executions that have not ended are cancelled, retries included.")
 
 
 @jobs_group.command("export")
@@ -230,28 +235,37 @@ def _confirm(changes: ApplyPlan, existing: int) -> None:
     help=f"One of {', '.join(SORTS)}; a - before it reverses the order.",
 )
 @click.option("--limit", type=click.IntRange(1), help="At most so many. [default: all]")
-@JSON
+@listing_options
 @click.pass_context
-def list_command(context: click.Context, /, as_json: bool, limit: int | None, **options: Any) -> None:  # noqa: FBT001
+def list_command(context: click.Context, /, listing: Listing, limit: int | None, **options: Any) -> None:
     """List and search jobs."""
     failing = options.pop("failing")
     query = {to_camel(name): value for name, value in options.items() if value not in (None, ())}
     if failing is not None:
         query["failing"] = "true" if failing else "false"
-    jobs = islice(_client(context).jobs(**query), limit)
-    if as_json:
-        print_json(list(jobs))
-        return
-    rows = [
-        (j["jobId"], j["name"], j["state"], j["schedule"], j["timezone"], j["nextRunAt"], j["lastState"], j["api"])
-        for j in jobs
-    ]
-    columns = ["job", "name", "state", "schedule", "time zone", "next run", "last", "api"]
-    print_table(f"{len(rows)} job(s)", columns, rows)
+    jobs = list(islice(_client(context).jobs(**query), limit))
+    names = {
+        "job": "jobId",
+        "name": "name",
+        "state": "state",
+        "schedule": "schedule",
+        "time zone": "timezone",
+        "next run": "nextRunAt",
+        "last": "lastState",
+        "api": "api",
+    }
+    more = {"created": "createdAt", "changed": "updatedAt", "revision": "revision"}
+    listing.show(
+        jobs,
+        title=f"{len(jobs)} job(s)",
+        name="jobId",
+        columns={title: itemgetter(field) for title, field in names.items()},
+        wide={"tags": lambda j: ", ".join(j["tags"]), **{title: itemgetter(field) for title, field in more.items()}},
+    )
 
 
 @jobs_group.command("show")
-@click.argument("job_id")
+@click.argument("job_id", shell_complete=complete_jobs)
 @click.option(
     "--executions",
     "count",
@@ -260,15 +274,14 @@ def list_command(context: click.Context, /, as_json: bool, limit: int | None, **
     type=click.IntRange(1, 500),
     help="How many executions to show.",
 )
-@JSON
+@listing_options
 @click.pass_context
-def show_command(context: click.Context, job_id: str, count: int, as_json: bool) -> None:  # noqa: FBT001
+def show_command(context: click.Context, job_id: str, count: int, listing: Listing) -> None:
     """Show one job, its next occurrences and its last executions."""
     client = _client(context)
     job = client.job(_path(job_id))
     runs: list[dict[str, Any]] = client.call("GET", _path(job_id) + "/executions", query={"limit": count})
-    if as_json:
-        print_json({**job, "executions": runs})
+    if listing.show_one({**job, "executions": runs}, name="jobId"):
         return
     for name in ("jobId", "name", "state", "schedule", "timezone", "api", "tags", "createdAt", "revision"):
         if job[name] not in (None, []):
@@ -290,4 +303,5 @@ def show_command(context: click.Context, job_id: str, count: int, as_json: bool)
             )
             for r in runs
         ],
+        fit=listing.output != "wide",
     )

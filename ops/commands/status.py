@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cluster.core import instants
 from cluster.store import batches, leases, nodes
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
 from config.settings import load_settings
 from ops.support.embedded_mongodb import database_uri
+from ops.support.formats import Listing, listing_options
 from ops.support.output import duration, print_json, print_table, rfc3339
 
 if TYPE_CHECKING:
@@ -154,33 +157,33 @@ def leader_command(context: click.Context, as_json: bool) -> None:  # noqa: FBT0
 
 
 @click.group("nodes", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@listing_options
 @click.pass_context
-def nodes_command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001
+def nodes_command(context: click.Context, listing: Listing) -> int | None:
     """List the nodes with their last heartbeats. Exit status 1 if a node is silent or there is none."""
     if context.invoked_subcommand is not None:
-        return
+        return None
     listed, now = read_database(nodes.nodes_and_clock)
-    if as_json:
-        print_json([_node(n, now) for n in listed])
-    else:
-        print_table(
-            f"{len(listed)} node(s)",
-            ["node", "host", "pid", "version", "up", "seen", "offset ms", "in flight", "waiting", "role"],
-            [
-                (
-                    n.id,
-                    n.host,
-                    n.pid,
-                    n.version,
-                    duration((now - n.started_ms) / 1000),
-                    f"{duration((now - n.seen_ms) / 1000)} ago",
-                    n.clock_offset_ms,
-                    n.in_flight,
-                    n.waiting,
-                    "draining" if n.draining else "leader" if n.leading else "",
-                )
-                for n in listed
-            ],
-        )
-    raise SystemExit(0 if listed and all(now - n.seen_ms < SILENT_MS for n in listed) else 1)
+    listing.show(
+        [_node(n, now) for n in listed],
+        title=f"{len(listed)} node(s)",
+        name="nodeId",
+        columns={
+            "node": itemgetter("nodeId"),
+            "host": itemgetter("host"),
+            "pid": itemgetter("pid"),
+            "version": itemgetter("version"),
+            "up": lambda n: duration((now - _ms(n["startedAt"])) / 1000),
+            "seen": lambda n: f"{duration(n['silentMs'] / 1000)} ago",
+            "offset ms": itemgetter("clockOffsetMs"),
+            "in flight": itemgetter("inFlight"),
+            "waiting": itemgetter("waiting"),
+            "role": lambda n: "draining" if n["draining"] else "leader" if n["leading"] else "",
+        },
+        wide={"started": itemgetter("startedAt")},
+    )
+    return 0 if listed and all(now - n.seen_ms < SILENT_MS for n in listed) else 1
+
+
+def _ms(time: str) -> int:
+    return instants.parse_instant(time)

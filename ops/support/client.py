@@ -13,6 +13,7 @@ import orjson
 from cluster.core.documents import json_source
 from cluster.core.documents.json_source import fragment, keep_bodies
 from config.settings import load_settings
+from ops.support.profiles import load_profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,9 +43,16 @@ class Unreachable(click.ClickException):
 
 
 class Client:
-    """A client for one API. `url` is such as http://127.0.0.1:5000; the key is taken from HORAE_API_KEY."""
+    """A client for one API. `url` is such as http://127.0.0.1:5000; without it, the profile in use says where it is.
+
+    The key is taken from HORAE_API_KEY, else from the profile. A profile's key goes to the profile's address alone.
+    """
 
     def __init__(self, url: str | None = None) -> None:
+        profile = load_profiles().selected() if url is None else None
+        self._key = os.environ.get("HORAE_API_KEY") or (None if profile is None else profile.key())
+        if profile is not None:
+            url = profile.url
         if url is None:
             settings = load_settings()
             host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "localhost") else settings.host  # noqa: S104
@@ -85,7 +93,9 @@ class Client:
         while True:
             parameters = {k: v for k, v in query.items() if v is not None}
             parameters |= {"limit": PAGE} if cursor is None else {"limit": PAGE, "cursor": cursor}
-            content, page = self._exchange("GET", "/jobs?" + urlencode(parameters, doseq=True), None, {}, TIMEOUT_SECONDS)
+            content, page = self._exchange(
+                "GET", "/jobs?" + urlencode(parameters, doseq=True), None, {}, TIMEOUT_SECONDS
+            )
             yield from keep_bodies(content, page)
             cursor = page["nextCursor"]
             if cursor is None:
@@ -100,9 +110,8 @@ class Client:
         """The bytes of the response, and their JSON."""
         make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = make(self._parts.hostname or "", self._parts.port, timeout=timeout)
-        key = os.environ.get("HORAE_API_KEY")
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
         try:
             connection.request(
                 method, self._parts.path + target, body, headers, encode_chunked="Transfer-Encoding" in headers
@@ -112,7 +121,7 @@ class Client:
         except (OSError, HTTPException) as exc:
             raise Unreachable(
                 f"no API answers at {self.url} ({str(exc) or type(exc).__name__}): start one with `horae serve`, or set "
-                "its address with --url or HORAE_URL"
+                "its address with --url, HORAE_URL or `horae config`"
             ) from exc
         finally:
             connection.close()

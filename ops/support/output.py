@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,12 @@ from cluster.core.documents.json_source import fragment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+MIN_COLUMN = 4
+COLOURS = dict.fromkeys(("active", "succeeded"), "green")
+COLOURS |= dict.fromkeys(("paused", "retrying", "skipped", "cancelled"), "yellow")
+COLOURS |= dict.fromkeys(("failed", "dead", "missed"), "red")
 
 
 def rfc3339(ms: int | None) -> str | None:
@@ -30,18 +37,41 @@ def print_json(value: Any) -> None:
     click.echo(orjson.dumps(value, fragment, orjson.OPT_INDENT_2).decode())
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table. Columns of numbers are right-aligned."""
-    rendered = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, fit: bool = False) -> None:
+    """Print a table. Columns of numbers are right-aligned. `fit`: at a terminal one line a row, cut to its width.
+
+    States have colours at a terminal, unless NO_COLOR is set.
+    """
+    console = Console()
+    cut = fit and console.is_terminal
     body = [list(row) for row in rows]
+    texts = [["-" if cell is None else printable(cell) for cell in row] for row in body]
+    natural = [max([cell_len(name), *(cell_len(row[i]) for row in texts)]) for i, name in enumerate(columns)]
+    widths = fitting(natural, console.width - 3 * len(columns)) if cut else natural
+    rendered = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for i, name in enumerate(columns):
         numeric = bool(body) and all(isinstance(row[i], int | float) for row in body)
-        rendered.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in body:
-        rendered.add_row(*(Text("-" if cell is None else printable(cell)) for cell in row))
-    console = Console()
+        rendered.add_column(
+            name,
+            justify="right" if numeric else "left",
+            overflow="ellipsis" if cut else "fold",
+            no_wrap=cut,
+            width=widths[i] if cut else None,
+        )
+    for row in texts:
+        pairs = zip(columns, row, strict=True)
+        rendered.add_row(*(Text(text, COLOURS.get(text, "") if name == "state" else "") for name, text in pairs))
     # In a pipe or file, a table may be as wide as it needs to be.
     (console if console.is_terminal else Console(width=200)).print(rendered)
+
+
+def fitting(natural: Sequence[int], width: int) -> list[int]:
+    """The widths of columns that fit into `width` together: the widest are cut first, none below 4."""
+    widths = list(natural)
+    while sum(widths) > width and max(widths, default=0) > MIN_COLUMN:
+        widest = max(range(len(widths)), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
 
 
 def printable(cell: object) -> str:

@@ -1,11 +1,13 @@
 """The occurrences that must, may and must not arrive, as they follow from the calls of the API. Pure.
 
-A stop or a change cancels occurrences that are due and not sent yet. Whether it did is not guessed: an occurrence that was
-owed and did not arrive has to have a record that says so, written after the call.
+What came due before a change is sent all the same; before a pause, it waits for the resume. Only a deletion cancels it.
+Whether it did is not guessed: an occurrence that was owed and did not arrive has to have a record that says so, written
+after the call. What no leader had written down before a stop or a change may be recorded as missed.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
@@ -22,6 +24,9 @@ CLOCKS_MS = 250
 """Between the clocks of the caller and of the node that took the call."""
 SETTLING_MS = 3000
 """How long after a stop or a change requests may still arrive: a node sends by the job as it read it before."""
+CHANGES = ("pause", "delete", "change")
+RESUMED_MS = 32_000
+"""How long after a resume an execution may wait that nothing woke: no leader settled it, and it is claimed again by itself."""
 LATER_MS = 60_000
 """A call without an answer may be executed so much later: the network, the primary or the node held it."""
 UNSETTLED_MS = 15_000
@@ -94,14 +99,27 @@ def targets(
         end = end_ms if over is None else min(end_ms, over + OVER_MS)
         for t in range(begin, end, 1000):
             duty: Duty = "may"
+            waits: tuple[tuple[int, float], ...] = ()
             if surely.owing(t) == {True} and not (
-                _excused(made, t, forgone.at(job, t)) or _not_come_to(made, forgone.cancelled(job, t), hurt)
+                _excused(made, t, forgone.missed(job, t), CHANGES)
+                or _excused(made, t, forgone.cancelled(job, t), ("delete",))
+                or _not_come_to(made, forgone.cancelled(job, t), hurt)
             ):
+                waits = tuple(_pauses(made, t))
                 duty = "must"
             elif hardly.owing(t) == {False}:
                 duty = "must-not"
-            found.append(Target(f"{job}:{t}", t, duty))
+            found.append(Target(f"{job}:{t}", t, duty, waits=waits))
     return found
+
+
+def _pauses(made: Sequence[Call], due_ms: int) -> Iterable[tuple[int, float]]:
+    """When the job may have been paused after an occurrence was due: until a resume that surely came later."""
+    for c in made:
+        done_ms = c.answered_ms if c.outcome == "ok" else c.invoked_ms + LATER_MS
+        if c.verb == "pause" and done_ms + CLOCKS_MS >= due_ms:
+            resumed = (r for r in made if r.verb == "resume" and r.outcome == "ok" and r.invoked_ms >= done_ms)
+            yield c.invoked_ms - CLOCKS_MS, next((r.answered_ms + RESUMED_MS for r in resumed), math.inf)
 
 
 def _over(made: Sequence[Call]) -> int | None:
@@ -163,8 +181,8 @@ class _Forgone:
         """In ms; None: it is not recorded as cancelled."""
         return self._cancelled.get(f"{job}:{due_ms}")
 
-    def at(self, job: str, due_ms: int) -> int | None:
-        """In ms, at the latest; None: it is not recorded. Of a range that grew: when it did last.
+    def missed(self, job: str, due_ms: int) -> int | None:
+        """In ms, at the latest; None: it is not recorded as missed. Of a range that grew: when it did last.
 
         A range bears the time at which the leader began to look at jobs; a job may have been stopped until it was read.
         """
@@ -172,15 +190,15 @@ class _Forgone:
             if first <= due_ms <= last:
                 slow = any(low <= ended <= high for low, high in self._hurt)
                 return ended + (UNSETTLED_MS if slow else SETTLING_MS)
-        return self._cancelled.get(f"{job}:{due_ms}")
+        return None
 
 
-def _excused(made: Sequence[Call], due_ms: int, forgone_ms: int | None) -> bool:
-    """Whether a stop or a change that may have come after it was due can have been why it is recorded as not sent."""
+def _excused(made: Sequence[Call], due_ms: int, forgone_ms: int | None, verbs: Sequence[str]) -> bool:
+    """Whether such a call that may have come after it was due can have been why it is recorded as not sent."""
     if forgone_ms is None:
         return False
     return any(
-        c.verb not in ("create", "resume")
+        c.verb in verbs
         and c.invoked_ms - CLOCKS_MS <= forgone_ms
         and (c.answered_ms if c.outcome == "ok" else c.invoked_ms + LATER_MS) + CLOCKS_MS > due_ms
         for c in made

@@ -6,13 +6,14 @@ logged on its own clock, the records in the database at the end, the faults, and
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tests.chaos.evidence import Call, Effect, Leader, Run, Seen, Target
 
@@ -21,6 +22,10 @@ EARLY_MS = 20
 OWNERS_MS = 500
 """An owner stops a second before another node may begin."""
 ON_ITS_WAY_MS = 5000
+PAUSED_MS = 3000
+"""After a pause was answered, a request may still leave for a second; and it takes its way."""
+UNKNOWN_MS = 60_000
+"""A call without an answer may be executed so much later."""
 IN_FLIGHT_MS = 3000
 """A request that came so long before a fault may have been under way when it began: answers take up to 2 s at worst."""
 UNCLAIMED_MS = 12_000
@@ -55,7 +60,8 @@ def check(run: Run) -> list[Violation]:
         *_calls(run.calls),
         *_leaders(run.leaders),
         *_progress(run, by_id),
-        *(Violation("orphan", f"{execution} is still owed at the end") for execution in run.owed),
+        *_paused(run, by_id, effects),
+        *_orphans(run),
         *(Violation("verify", finding) for finding in run.verified),
     ]
     return [v for v in found if v.rule not in run.excused]
@@ -129,8 +135,8 @@ class _Effects:
         """The instants at which no fault may have an effect."""
         return {t for t in instants if not self.at(t)}
 
-    def excuses(self, due_ms: int, late_ms: int, came_ms: int) -> bool:
-        """Whether faults can be why a request arrived so late.
+    def excuses(self, due_ms: int, late_ms: int, came_ms: int, waits: Sequence[tuple[int, float]] = ()) -> bool:
+        """Whether faults, or pauses of its job (`waits`), can be why a request arrived so late.
 
         At each instant from when it was late until it arrived, some fault must have had an effect; and the time in which
         none of them was going on must not be longer than a recovery takes: a request not sent by then is stuck.
@@ -139,8 +145,10 @@ class _Effects:
         after = max(
             (f.after_ms for f in faults if f.start_ms <= came_ms and f.end_ms + f.after_ms >= due_ms), default=0
         )
-        healthy = _uncovered(due_ms, came_ms, [(f.start_ms, f.end_ms) for f in faults])
-        return _uncovered(due_ms + late_ms, came_ms, self._spans("late")) == 0 and healthy <= self._recovery_ms + after
+        paused = [(low, int(min(high, came_ms))) for low, high in waits]
+        healthy = _uncovered(due_ms, came_ms, [(f.start_ms, f.end_ms) for f in faults] + paused)
+        spans = self._spans("late") + paused
+        return _uncovered(due_ms + late_ms, came_ms, spans) == 0 and healthy <= self._recovery_ms + after
 
 
 def _uncovered(start: int, end: int, spans: Iterable[tuple[int, int]]) -> int:
@@ -195,8 +203,9 @@ def _targets(run: Run, by_id: dict[str, list[Seen]], effects: _Effects) -> Itera
         elif came[0].at_ms < target.due_ms - EARLY_MS:
             yield Violation("early", f"{execution} came {target.due_ms - came[0].at_ms} ms early")
     states = {r.execution: r.state for r in run.recorded}
+    waiting = _waiting(run) & set(run.owed)
     for t in run.targets:
-        if t.duty == "must" and t.execution not in by_id:
+        if t.duty == "must" and t.execution not in by_id and t.execution not in waiting:
             if missed.excuses(t):
                 continue
             yield Violation("miss", f"{t.execution} never came")
@@ -208,7 +217,8 @@ def _lateness(run: Run, by_id: dict[str, list[Seen]], effects: _Effects) -> Iter
     bound = run.bounds.late_ms
     for t in run.targets:
         came = by_id.get(t.execution)
-        if came and came[0].at_ms - t.due_ms > bound and not effects.excuses(t.due_ms, bound, came[0].at_ms):
+        late = came and came[0].at_ms - t.due_ms > bound
+        if came and late and not effects.excuses(t.due_ms, bound, came[0].at_ms, t.waits):
             yield Violation("late", f"{t.execution} came {came[0].at_ms - t.due_ms} ms late, and no fault explains it")
         elif came and t.catch_up == "none" and effects.binds(came[0], t.due_ms):
             yield Violation(
@@ -314,6 +324,42 @@ def _leaders(leaders: tuple[Leader, ...]) -> Iterator[Violation]:
         if seen.holder is not None and holders.setdefault(seen.term, seen.holder) != seen.holder:
             yield Violation("term", f"term {seen.term} had {holders[seen.term]} and {seen.holder}")
         term, cursor, on_it = max(term, seen.term), max(cursor, seen.cursor_ms or 0), max(on_it, seen.cursor_term or 0)
+
+
+def _waiting(run: Run) -> set[str]:
+    """What may wait for a resume that never came."""
+    return {t.execution for t in run.targets if any(high == math.inf for _, high in t.waits)}
+
+
+def _orphans(run: Run) -> Iterator[Violation]:
+    """What is due by the end is not owed any more, unless it waits for a resume that never came."""
+    waiting = _waiting(run)
+    for execution in run.owed:
+        if execution not in waiting:
+            yield Violation("orphan", f"{execution} is still owed at the end")
+
+
+def _paused(run: Run, by_id: dict[str, list[Seen]], effects: _Effects) -> Iterator[Violation]:
+    """Nothing of a job leaves while it is paused; nothing but calls that were answered, one after the other, says so."""
+    calls: defaultdict[str, list[Call]] = defaultdict(list)
+    for c in sorted(run.calls, key=lambda c: c.invoked_ms):
+        calls[c.job].append(c)
+    by_hand = {t.execution for t in run.triggers}
+    for execution, came in by_id.items():
+        if execution in by_hand:
+            continue
+        for before, after in pairwise([*calls.get(execution.split(":")[0], ()), None]):
+            if before is None or before.verb not in ("pause", "delete") or before.outcome != "ok":
+                continue
+            low, high = before.answered_ms + PAUSED_MS, math.inf if after is None else after.invoked_ms
+            doubtful = any(
+                c.outcome != "ok" and c.invoked_ms + UNKNOWN_MS > before.invoked_ms
+                for c in calls[before.job]
+                if c.invoked_ms < before.invoked_ms
+            )
+            for s in came:
+                if low < s.at_ms < high and not doubtful and not effects.at(s.at_ms, "stale"):
+                    yield Violation("paused", f"{execution} came at {s.at_ms}, and its job was stopped before {low}")
 
 
 def _progress(run: Run, by_id: dict[str, list[Seen]]) -> Iterator[Violation]:

@@ -18,6 +18,8 @@ class Target:
     due_ms: int
     duty: Duty = "must"
     catch_up: str = "all"
+    waits: tuple[tuple[int, float], ...] = ()
+    """When its job may have been paused after it was due: until then it waits. Infinite: to the end of the run."""
 
 
 @dataclass(frozen=True)

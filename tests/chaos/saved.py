@@ -35,7 +35,7 @@ def load(file: Path) -> Run:
     """Read a run that `save` wrote."""
     d = json.loads(file.read_text())
     return Run(
-        tuple(Target(**t) for t in d["targets"]),
+        tuple(Target(**{**t, "waits": tuple((low, high) for low, high in t.get("waits", ()))}) for t in d["targets"]),
         tuple(Seen(**s) for s in d["seen"]),
         _records(d["recorded"]),
         tuple(Fault(**{**f, "explains": tuple(f["explains"])}) for f in d["faults"]),

@@ -314,6 +314,42 @@ def test_only_a_record_written_after_a_stop_excuses_what_did_not_come() -> None:
     assert duties(calls, cancelled(9000, 20_300))[8000] == "must"
 
 
+def test_what_came_due_before_a_pause_waits_for_the_resume() -> None:
+    """It must come then, however late; a pause that nothing ends holds it for ever. Neither cancels it."""
+    pause = Call("pause", "j", T + 20_100, T + 20_200, "ok")
+    resume = Call("resume", "j", T + 90_000, T + 90_100, "ok")
+    assert duties([CREATED, pause], cancelled(9000, 20_300))[9000] == "must"
+    assert duties([CREATED, pause, resume], cancelled(9000, 20_300))[9000] == "must"
+    (target,) = [t for t in targets([CREATED, pause, resume], (), T, T + 60_000) if t.due_ms == T + 9000]
+    assert [(low - T, high - T) for low, high in target.waits] == [(19_850, 122_100)]
+    for ended in ([], [resume]):
+        calls = (CREATED, pause, *ended)
+        found = targets(calls, (), T, T + 60_000)
+        run = Run(tuple(t for t in found if t.due_ms == T + 9000), (), (), calls=calls, owed=(f"j:{T + 9000}",))
+        assert rules(run) == ({"miss", "orphan"} if ended else set())
+    came = Seen(f"j:{T + 9000}", 1, 1, T + 91_000)
+    recorded = Recorded(f"j:{T + 9000}", "succeeded", ((1, 1, 200),))
+    run = Run((target,), (came,), (recorded,), calls=(CREATED, pause, resume))
+    assert rules(run) == {"late"}, "it was late before the pause"
+    assert rules(replace(run, targets=(replace(target, due_ms=T + 19_000),))) == set()
+
+
+def test_nothing_comes_while_its_job_is_paused_or_deleted() -> None:
+    """From some seconds after the answer to the next call; not if an earlier call may have been done since."""
+    recorded = Recorded(f"j:{T + 9000}", "succeeded", ((1, 1, 200),))
+    for verb in ("pause", "delete"):
+        stop, again = Call(verb, "j", T + 9500, T + 9600, "ok"), Call("resume", "j", T + 30_000, T + 30_100, "ok")
+        target = Target(f"j:{T + 9000}", T + 9000, "must", waits=((T + 9000, T + 40_000),))
+        for came, wrong in ((12_500, False), (13_000, True), (29_000, True), (30_001, False)):
+            run = Run((target,), (Seen(target.execution, 1, 1, T + came),), (recorded,), calls=(CREATED, stop, again))
+            assert rules(run) == ({"paused"} if wrong else set()), (verb, came)
+        lost = Call("resume", "j", T + 9400, T + 9450, "unknown")
+        run = Run(
+            (target,), (Seen(target.execution, 1, 1, T + 20_000),), (recorded,), calls=(CREATED, lost, stop, again)
+        )
+        assert rules(run) == set()
+
+
 def test_a_range_that_is_recorded_as_missed_excuses_all_of_it() -> None:
     """If the job was stopped after that; a job that was never stopped has nothing to miss."""
     missed = Recorded(f"j:{T + 4000}:missed", "missed", (), "changed", T + 9000, T + 6000)
@@ -323,10 +359,10 @@ def test_a_range_that_is_recorded_as_missed_excuses_all_of_it() -> None:
 
 
 def test_what_both_schedules_owe_is_owed_by_a_changed_job() -> None:
-    """A change excuses what was due before it, and never what the new schedule owes after it was answered."""
+    """A change excuses neither what was due before it, nor what the new schedule owes after it was answered."""
     calls = [CREATED, Call("change", "j", T + 10_100, T + 10_200, "ok", 2)]
     duty = duties(calls, *(cancelled(due, 10_300) for due in (9000, 12_000, 13_000)))
-    assert duty[9000] == "may"
+    assert duty[9000] == "must"
     assert duty[12_000] == "must"
     assert duty[13_000] == "may"
     assert duty[14_000] == "must"

@@ -23,7 +23,7 @@ from cluster.worker.record import Recorder
 from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, worker
 from tests.support.leaders import due_of
 from tests.support.waiting import eventually
-from tests.support.workers import answering, owed, run_dry
+from tests.support.workers import answering, ended, owed, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -279,7 +279,8 @@ async def test_a_job_read_long_ago_is_read_again_before_its_execution_leaves(
     await w.claiming.claim_once()
     await eventually(lambda: _is(sent), 5)
     (other,) = {"a", "b"} - set(sent)
-    await database.api["jobs"].update_one({"_id": other}, {"$set": {"state": "paused"}, "$inc": {"revision": 1}})
+    paused = {"$set": {"state": "paused", "past": ended(0, "pause")}, "$inc": {"revision": 1}}
+    await database.api["jobs"].update_one({"_id": other}, paused)
     await asyncio.sleep(0.15)  # the reading grows old: that is what this is about
     gate.set()
     await run_dry(w)
@@ -304,7 +305,8 @@ async def test_an_attempt_that_failed_under_the_old_schedule_is_retried_under_th
     assert claimed is not None
     made = (Attempt(1, e.due_ms, "a", claimed.batch.token, 1.0, 503),)
     await node.recorder.reschedule([Rescheduled(claimed.executions[0], made, e.due_ms)])
-    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    changed = {"schedule_version": "v2", "past": ended(e.due_ms - 1, "change")}
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": changed})
 
     async def settle() -> int:
         planned = replace(e, schedule_version="v2", batch="planned")

@@ -384,7 +384,7 @@ async def test_a_channel_address_is_redacted_from_stored_answers(database: Datab
     clock.now += 2000
     await run_dry(worker(database, repeats, clock=clock))
     (chat,) = [h for h in await rows(database, "history") if "secret)" in str(h["attempts"])]
-    assert chat["attempts"][0]["excerpt"] == "POST (secret) at (secret): not found"
+    assert chat["attempts"][0]["excerpt"] == "POST /(secret) at (secret): not found"
 
 
 async def test_unreadable_documents_stop_no_other_alert(database: Database) -> None:

@@ -251,11 +251,13 @@ async def test_every_change_without_a_leader_is_accounted_for(database: Database
     await settle_all(leader, clock)
     before = seconds_of(await rows(database, "executions"), "a")
     start = document["active_from"]
+    unsettled = None
     for i, end in enumerate((40_000, 50_000, 60_000)):
         period = {k: document[k] for k in ("schedule", "timezone", "anchor", "start_at", "end_at")}
         period |= {"schedule_version": f"v{i}", "from": start, "to": DatetimeMS(T0 + end)}
-        start = DatetimeMS(T0 + end + 1)
-        change = {"schedule_version": f"v{i + 1}", "active_from": start, "unsettled": uuid.uuid4().hex}
+        period |= {} if unsettled is None else {"unsettled": unsettled}
+        start, unsettled = DatetimeMS(T0 + end + 1), uuid.uuid4().hex
+        change = {"schedule_version": f"v{i + 1}", "active_from": start, "unsettled": unsettled}
         await database.api["jobs"].update_one({"_id": "a"}, {"$set": change, "$push": {"past": period}})
     clock.now += 60_500
     leader = await lead(database, clock, "second")

@@ -43,7 +43,7 @@ def test_a_taken_port_is_a_sentence(tmp_path: Path) -> None:
         s.listen()
         done = run_horae("serve", "--port", str(s.getsockname()[1]), cwd=tmp_path)
     assert done.returncode == 2
-    assert "choose another --port" in done.stderr
+    assert "choose another port" in done.stderr
     assert not (tmp_path / ".horae").exists()
 
 

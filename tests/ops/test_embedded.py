@@ -206,7 +206,7 @@ def test_a_taken_port_is_a_sentence() -> None:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         s.listen()
-        with pytest.raises(ConfigurationError, match="choose another --port"):
+        with pytest.raises(ConfigurationError, match="choose another port"):
             check_port("127.0.0.1", s.getsockname()[1])
 
 

@@ -12,8 +12,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.errors import CallerError, StoreUnavailable, TermLost
+from cluster.core.execution import outcome
 from cluster.core.execution.model import Attempt, Ending, Rescheduled, Term
-from cluster.core.execution.outcome import cancellation_reason, next_attempt_number
+from cluster.core.execution.outcome import next_attempt_number
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
 from cluster.core.job.definition import Definition
@@ -21,18 +22,21 @@ from cluster.core.lifecycle import JobState, State
 from cluster.core.timings import Timings
 from cluster.core.verify import oracle
 from cluster.leader.leader import Leader
-from cluster.store import engine_jobs
+from cluster.store import engine_jobs, paused_batches
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import repair_batches
 from cluster.usecases import jobs
 from cluster.worker.claim import Claimer
-from cluster.worker.record import Recorder
+from cluster.worker.dispatch import STALE_SECONDS
+from cluster.worker.record import MoveOptions, Recorder
 from tests.simulation.model import turn
 from tests.simulation.world import START_MS, Broken, World
 from tests.support.engine import leader_context
 
 if TYPE_CHECKING:
+    from cluster.core.execution.model import Execution
     from cluster.store.mongo.client import Document
+    from cluster.worker.claim import ClaimedBatch
 
 TIMINGS = Timings()
 SCHEDULES = ("@every 5s", "@every 8s", "*/4 * * * * *", "7-59/10 * * * * *")
@@ -40,6 +44,8 @@ LAST_MS = START_MS + 400_000
 NAMES = ("j0", "j1")
 FAILING, FAILURES = 0.2, 2
 """How often an attempt fails, and after how many of them none does any more."""
+PAUSED_MS = 20_000
+"""So long an execution of a paused job waits until it is looked at again, if nothing wakes it."""
 Period = tuple[str, str, int, int, int]
 """Schedule, time zone, anchor, from and to (ms; to is included)."""
 
@@ -66,10 +72,19 @@ class Census:
 
 
 class Changing:
-    """Two jobs are made, changed, paused, resumed and deleted; after each step what they owed is owed, final or missed."""
+    """Two jobs are made, changed, paused, resumed and deleted; after each step what they owed is owed, final or missed.
 
-    def __init__(self, seed: int, trouble: float = 0.04) -> None:
+    What came due before a change is not cancelled by it, and nothing is sent a second after a pause or a deletion.
+    `paused_ms`: see `PAUSED_MS`.
+    """
+
+    def __init__(self, seed: int, trouble: float = 0.04, paused_ms: int = PAUSED_MS) -> None:
         self.world = World(seed, trouble)
+        self._paused_ms = paused_ms
+        self._paused_at: dict[str, float] = {}
+        """When a pause was answered, of jobs that nobody resumes since."""
+        self._over: dict[str, float] = {}
+        """When a deletion was answered, by each schedule version that the job had then."""
         self._terms = count(1)
         self._seen = -1
         self._recorded: set[tuple[str, int]] = set()
@@ -116,9 +131,21 @@ class Changing:
                     lambda n, now=now: jobs.delete(db, n, now),
                 )
             )
+            known = self.world.store.documents.get(name)
+            self._paused_at.pop(name, None)
             with suppress(StoreUnavailable, CallerError):
-                await (act if name in self.world.store.documents else self._create(wanted))(name)
+                await (act if known is not None else self._create(wanted))(name)
+                self._answered(name)
             await turn(random.random() * random.choice((0.3, 5, 20)))
+
+    def _answered(self, name: str) -> None:
+        """Nobody else changes this job, so it is as the answer says."""
+        d = self.world.store.documents[name]
+        if d["state"] == JobState.PAUSED:
+            self._paused_at[name] = self.world.now
+        elif d["state"] == JobState.DELETED:
+            for version in (d["schedule_version"], *(p["schedule_version"] for p in d["past"])):
+                self._over.setdefault(version, self.world.now)
 
     def _create(self, wanted: Definition) -> Any:
         db: Any = self.world.store
@@ -168,15 +195,21 @@ class Changing:
                     await turn(0.7)
                     continue
                 await turn(clock.seconds_until(claimed.batch.send_ms))
-                read = await engine_jobs.by_id(_any(w.store), {e.job_id for e in claimed.executions})
+                jobs_now = await self._jobs(claimed)
             except StoreUnavailable:
                 await turn(1.0)
                 continue
-            endings, moves = [], []
+            endings, moves, paused = [], [], []
             for e in claimed.executions:
-                now, why = clock.now_ms(), cancellation_reason(e, read.jobs.get(e.job_id))
+                now, job = clock.now_ms(), jobs_now.get(e.job_id)
+                why = outcome.cancellation_reason(e, job)
+                if why is None and outcome.waits_for_resume(e, job):
+                    paused.append(Rescheduled(e, e.attempts, e.send_ms))
+                    continue
                 fails = not why and len(e.attempts) < FAILURES and w.random.random() < FAILING
                 made = Attempt(next_attempt_number(e.attempts), now, owner, e.token, 1.0, 503 if fails else 200)
+                if not why:
+                    self._may_be_sent(e)
                 if fails:
                     moves.append(Rescheduled(e, (*e.attempts, made), now + 2000))
                 else:
@@ -184,7 +217,32 @@ class Changing:
                     endings.append(Ending(e, State.CANCELLED if why else State.SUCCEEDED, now, kept, why))
             await recorder.reschedule(moves)
             await recorder.record_final(endings)
+            await self._release_paused(recorder, claimed, paused)
             await recorder.delete_finished([claimed.batch])
+
+    async def _jobs(self, claimed: ClaimedBatch) -> Any:
+        """The jobs, read a moment ago."""
+        while True:
+            before = self.world.now
+            read = await engine_jobs.by_id(_any(self.world.store), {e.job_id for e in claimed.executions})
+            if self.world.now - before <= STALE_SECONDS:
+                return read.jobs
+
+    async def _release_paused(self, recorder: Recorder, claimed: ClaimedBatch, paused: list[Rescheduled]) -> None:
+        """As `Releaser` does: when they are released, the jobs are looked at again."""
+        w = self.world
+        options = MoveOptions(late=claimed.batch.late, claimable_ms=w.clock().now_ms() + self._paused_ms)
+        await recorder.reschedule(paused, options)
+        with suppress(StoreUnavailable):  # then they wait until they are looked at again
+            resumed = await engine_jobs.not_paused(_any(w.store), {m.execution.job_id for m in paused})
+            await paused_batches.wake(_any(w.store), sorted(resumed))
+
+    def _may_be_sent(self, e: Execution) -> None:
+        a_second_ago = self.world.now - 1.0
+        if self._paused_at.get(e.job_id, a_second_ago) < a_second_ago:
+            raise Broken(f"{e.id} is sent while its job is paused")
+        if self._over.get(e.schedule_version, a_second_ago) < a_second_ago:
+            raise Broken(f"{e.id} is sent after its job was deleted")
 
     # -- what must hold ------------------------------------------------------------------------------------------
 
@@ -200,6 +258,17 @@ class Changing:
         for i, f in store.history.items():
             if f.state is not State.SUCCEEDED and not f.reason:
                 raise Broken(f"{i} is {f.state} without a reason")
+            if f.state is State.CANCELLED and not self._may_be_cancelled(i, f.version):
+                raise Broken(f"{i} is cancelled, and it came due before its job was changed")
+
+    def _may_be_cancelled(self, name: str, version: str) -> bool:
+        """Only a deletion cancels what came due while its version of the schedule was in effect."""
+        job, _, due = name.partition(":")
+        d = self.world.store.documents[job]
+        ended = [int(p["to"]) for p in d["past"] if p["schedule_version"] == version]
+        if d["state"] == JobState.DELETED or (ended and ended[0] <= int(d["created_at"])):
+            return True
+        return bool(ended) and int(due) > ended[0]
 
     def _periods(self, d: Document) -> list[Period]:
         """The periods that a settled job owes, the last one up to the cursor of its row."""
@@ -248,7 +317,7 @@ class Changing:
         w.run(w.now + 60, self._check)
         now = w.clock().now_ms()
         for i, e in w.store.executions.items():
-            if e.send_ms < now - 15_000:
+            if e.send_ms < now - 15_000 and w.store.documents[e.job_id]["state"] != JobState.PAUSED:
                 raise Broken(f"{i} is still owed")
         if w.store.backfills:
             raise Broken("the past is never caught up")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Limits, Permits
+from cluster.core.timings import PREFETCH_MS
 from cluster.store import jobs
 from cluster.store.engine_jobs import JobsById, JobSchedulePage
 from cluster.store.mongo.codec import job_from_document, job_schedule_from_document
@@ -115,11 +116,37 @@ async def unsettled(db: Store, limit: int, exclude: Sequence[str] = ()) -> JobSc
     return await _page(db, lambda d: "unsettled" in d and d["_id"] not in exclude, limit, pasts=True)
 
 
-async def changing(db: Store, keys: Collection[str], limit: int, exclude: Sequence[str] = ()) -> set[str]:
-    page = await _page(
-        db, lambda d: "unsettled" in d and bool(d["past"]) and d["_id"] not in exclude, limit, pasts=True
+async def changing(db: Store, keys: Collection[str], since_ms: int, exclude: Sequence[str] = ()) -> list[str]:
+    def fits(d: Document) -> bool:
+        return any(p["key"] in keys and int(p["to"]) >= since_ms for p in d["past"])
+
+    found: list[str] = await db.read(
+        lambda: [i for i, d in db.documents.items() if "unsettled" in d and i not in exclude and fits(d)]
     )
-    return {past.schedule_key for job in page.jobs for past, _ in job.past_schedules} & set(keys)
+    return found
+
+
+async def pending(db: Store, ids: Collection[str]) -> list[JobSchedule]:
+    return (await _page(db, lambda d: "unsettled" in d and d["_id"] in ids, len(ids) + 1, pasts=True)).jobs
+
+
+async def not_paused(db: Store, ids: Collection[str]) -> set[str]:
+    found: set[str] = await db.read(
+        lambda: {i for i in ids if i in db.documents and db.documents[i]["state"] != JobState.PAUSED}
+    )
+    return found
+
+
+async def wake(db: Store, job_ids: Sequence[str]) -> int:
+    def effect(name: str) -> int:
+        b, now = db.batches.get(name), db.now_ms()
+        if b is None or b.owner is not None or not b.deferred or b.claimable_ms <= now or b.send_ms > now + PREFETCH_MS:
+            return 0
+        db.batches[name] = replace(b, claimable_ms=now, deferred=False)
+        return 1
+
+    names: list[str] = await db.read(lambda: sorted({e.batch for e in db.executions.values() if e.job_id in job_ids}))
+    return sum(await db.write(*(lambda n=n: effect(n) for n in names))) if names else 0
 
 
 async def versions(db: Store, ids: Collection[str]) -> dict[str, str]:
@@ -200,12 +227,13 @@ async def backfills_close(db: Store, b: Backfill) -> None:
     await db.write(effect)
 
 
-async def backfills_reached(db: Store, keys: Collection[str]) -> dict[str, int]:
-    def effect() -> dict[str, int]:
+async def backfills_reached(db: Store, keys: Collection[str]) -> dict[tuple[str, str | None], int]:
+    def effect() -> dict[tuple[str, str | None], int]:
         open_ = [b for b in db.backfills.values() if b.key in keys]
-        return {k: min(b.cursor_ms for b in open_ if b.key == k) for k in {b.key for b in open_}}
+        of = {(b.key, b.job_id) for b in open_}
+        return {o: min(b.cursor_ms for b in open_ if (b.key, b.job_id) == o) for o in of}
 
-    found: dict[str, int] = await db.read(effect)
+    found: dict[tuple[str, str | None], int] = await db.read(effect)
     return found
 
 

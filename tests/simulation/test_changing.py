@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cluster.core.execution import outcome
 from cluster.core.job import changes
+from cluster.core.lifecycle import JobState
 from cluster.leader.catch_up import CatchUp
-from cluster.leader.materialise import Materialiser
 from cluster.leader.settle import Settler
 from tests.simulation import model_jobs, twins
 from tests.simulation.changing import Changing
@@ -38,7 +39,8 @@ def test_what_a_changed_job_owed_is_owed_or_final_with_a_reason() -> None:
 
 
 def _quiet(seed: int) -> Changing:
-    return Changing(seed, trouble=0.0)
+    """Without faults a resume wakes what waits for it: nothing has to look again."""
+    return Changing(seed, trouble=0.0, paused_ms=1_000_000)
 
 
 def test_without_faults_everything_that_the_current_schedule_owes_is_sent() -> None:
@@ -70,13 +72,13 @@ def _missed_not_recorded(patch: pytest.MonkeyPatch) -> None:
 
 
 def _rows_go_on(patch: pytest.MonkeyPatch) -> None:
-    """Rows move on past a change that is not settled: a bug of the engine that this found."""
-    patch.setattr(Materialiser, "_keys_with_pending_change", _nothing)
+    """Rows move on and do not record what they pass of jobs with an unsettled change: a bug that this found."""
+    patch.setattr("cluster.leader.materialise.record_left_out", _nothing)
 
 
 def _ranges_go_on(patch: pytest.MonkeyPatch) -> None:
     """The same for ranges that are caught up."""
-    patch.setattr(CatchUp, "_has_pending_change", _nothing)
+    patch.setattr("cluster.leader.catch_up.record_left_out", _nothing)
 
 
 def _shorter_range_stays(patch: pytest.MonkeyPatch) -> None:
@@ -109,6 +111,59 @@ def _resumed_under_the_same_version(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(changes, "resume", resume)
 
 
+def _changes_cancel(patch: pytest.MonkeyPatch) -> None:
+    """A new schedule version cancels whatever has an older one, as it once was."""
+    real = outcome.cancellation_reason
+
+    def cancelled(execution: Any, job: Any) -> str | None:
+        if job is not None and job.schedule_version != execution.schedule_version:
+            return "the schedule was changed"
+        return real(execution, job)
+
+    patch.setattr(outcome, "cancellation_reason", cancelled)
+
+
+def _pauses_cancel(patch: pytest.MonkeyPatch) -> None:
+    """A pause cancels what came due before it."""
+    real = outcome.cancellation_reason
+
+    def cancelled(execution: Any, job: Any) -> str | None:
+        return "the job was paused" if job is not None and job.state is JobState.PAUSED else real(execution, job)
+
+    patch.setattr(outcome, "cancellation_reason", cancelled)
+
+
+def _judged_by_the_start(patch: pytest.MonkeyPatch) -> None:
+    """What is due before the present schedule took effect is cancelled, whatever owed it."""
+    real = outcome.cancellation_reason
+
+    def cancelled(execution: Any, job: Any) -> str | None:
+        early = job is not None and execution.due_ms < job.active_from_ms
+        return "the job was changed or resumed after this was due" if early else real(execution, job)
+
+    patch.setattr(outcome, "cancellation_reason", cancelled)
+
+
+def _pauses_stop_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Retries of a paused job go on."""
+    patch.setattr(outcome, "waits_for_resume", lambda *_: False)
+
+
+def _deleted_comes_back(patch: pytest.MonkeyPatch) -> None:
+    """A job that is created again under its id inherits what was owed before its deletion."""
+    patch.setattr(outcome, "_is_of_deleted_job", lambda *_: False)
+
+
+def _resume_wakes_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Settling a resume leaves what waits for it as it is."""
+    patch.setattr(Settler, "_wake_resumed", _nothing)
+
+
+def _not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
+    """A node that releases what waits does not look whether the job was resumed meanwhile."""
+    patch.setattr("cluster.store.engine_jobs.not_paused", _nothing)
+
+
 def _never_taken_over(patch: pytest.MonkeyPatch) -> None:
     """An execution of an older schedule is not adopted by the new one that owes it too."""
     patch.setattr("cluster.store.enqueue._adopt", _nothing)
@@ -129,6 +184,13 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], An
         True,
     ),
     "resumed under the same version": (_resumed_under_the_same_version, _quiet, "was not sent", True),
+    "a change cancels what was due before": (_changes_cancel, Changing, "came due before", False),
+    "a pause cancels what was due before": (_pauses_cancel, Changing, "came due before", False),
+    "judged by the start of the present schedule": (_judged_by_the_start, Changing, "came due before", False),
+    "retries of a paused job go on": (_pauses_stop_nothing, Changing, "while its job is paused", False),
+    "a deleted job's executions come back with it": (_deleted_comes_back, Changing, "was deleted", False),
+    "a resume wakes nothing": (_resume_wakes_nothing, _quiet, "still owed", False),
+    "a resume during a release is not seen": (_not_looked_at_again, _quiet, "still owed", True),
     "never taken over by the new version": (_never_taken_over, _quiet, "was not sent", False),
 }
 

@@ -13,7 +13,7 @@ import pytest
 
 from cluster.core.election import LeaderLease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
-from cluster.core.execution.model import Attempt, Batch, Ending, Execution, Rescheduled, Term
+from cluster.core.execution.model import Attempt, Batch, Ending, Execution, JobSchedule, Rescheduled, Term
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
@@ -29,6 +29,7 @@ from cluster.store import (
     history,
     jobs,
     leases,
+    paused_batches,
     permits,
     schedules,
 )
@@ -56,6 +57,7 @@ MODULES: dict[str, Any] = {
     "jobs": jobs,
     "engine_jobs": engine_jobs,
     "backfills": backfills,
+    "paused_batches": paused_batches,
     "permits": permits,
     "queries.leased_executions": leased_executions,
 }
@@ -65,6 +67,7 @@ IDS = [execution_id("j", 1000 * n) for n in range(4)]
 NAMES = ["b0", "b1", "b2"]
 KEYS = ["@every|10|", "@every|20|"]
 LONG_AGO = 1_000_000
+FAR_OFF = 4_000_000_000_000
 FINAL = [State.SUCCEEDED, State.FAILED, State.DEAD, State.CANCELLED]
 
 
@@ -93,8 +96,10 @@ class Caller:
     def _batch(self) -> Batch:
         self.at += 1
         some = tuple(self.random.sample(IDS, 2))
-        host = self.random.choice(["", "h"])
-        return Batch(self.random.choice(NAMES), some, 0, 0, 1000, self.at, late=self.random.random() < 0.3, host=host)
+        host, late = self.random.choice(["", "h"]), self.random.random() < 0.3
+        deferred = self.random.random() < 0.1
+        at = FAR_OFF if deferred else self.at
+        return Batch(self.random.choice(NAMES), some, 0, 0, 1000, at, late=late, host=host, deferred=deferred)
 
     def _held(self) -> Batch:
         return self.random.choice(self.claimed) if self.claimed else replace(self._batch(), owner="a", token=1)
@@ -102,7 +107,16 @@ class Caller:
     def call(self) -> tuple[str, str, tuple[Any, ...]]:
         """Module, function and arguments, the database left out."""
         module = self.random.choice(
-            [*OFTEN, "leases", "schedules", "deferred_batches", "backfills", "permits", "queries.leased_executions"]
+            [
+                *OFTEN,
+                "leases",
+                "schedules",
+                "deferred_batches",
+                "backfills",
+                "paused_batches",
+                "permits",
+                "queries.leased_executions",
+            ]
         )
         name, args = getattr(self, f"_{module.rpartition('.')[2]}")()
         return module, name, args
@@ -238,7 +252,9 @@ class Caller:
                 ("get_schedule", (r.choice(names),)),
                 ("get_schedules", (names,)),
                 ("unsettled", (3, r.choice([[], ["j0"]]))),
-                ("keys_with_pending_change", (keys, 10, r.choice([[], ["j0"]]))),
+                ("with_pending_change", (keys, r.choice([0, 5000]), r.choice([[], ["j0"]]))),
+                ("pending", (names,)),
+                ("not_paused", ([*names, "gone"],)),
                 ("schedule_versions", ([*names, "gone"],)),
                 ("mark_settled", ([j.change_id for j in self.jobs[-2:] if j.change_id is not None],)),
                 ("begin_exclusive", (r.choice(names), r.choice(runs), r.choice([None, *runs]))),
@@ -259,9 +275,12 @@ class Caller:
                 ("oldest", ()),
                 ("save_progress", (further,)),
                 ("close", (b,)),
-                ("reached_by_schedule", (KEYS,)),
+                ("reached", (KEYS,)),
             ]
         )
+
+    def _paused_batches(self) -> tuple[str, tuple[Any, ...]]:
+        return "wake", (["j", "gone"],)
 
     def _permits(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random
@@ -309,6 +328,8 @@ def comparable(answer: Any) -> Any:
         return sorted(answer.jobs, key=lambda j: j.id), answer.last if len(answer.jobs) == 1 else None
     if isinstance(answer, list) and answer and isinstance(answer[0], Batch):
         return sorted((comparable(b) for b in answer), key=lambda b: b.id)
+    if isinstance(answer, list) and answer and isinstance(answer[0], JobSchedule):
+        return sorted(answer, key=lambda j: j.id)
     return sorted(answer) if isinstance(answer, list) and answer and isinstance(answer[0], str) else answer
 
 

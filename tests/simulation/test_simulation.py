@@ -86,7 +86,7 @@ def _by_clocks(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     """The lease is judged by the time written in it and the database's clock."""
     now: list[Any] = []
 
-    def judged(observed: LeaseObservation, _now: float, lease_seconds: float) -> bool:
+    def judged(observed: LeaseObservation, _now: float, lease_seconds: float, *_: object) -> bool:
         store = now[0]
         age = store.now_ms() - store.lease_at_ms
         return observed.lease is not None and (observed.lease.holder is None or age > lease_seconds * 1000)

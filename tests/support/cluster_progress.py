@@ -20,8 +20,9 @@ def every_second(receiver: Receiver, count: int) -> list[dict[str, Any]]:
 
 
 def recorded_until(nodes: Nodes, until_ms: int) -> bool:
-    """Whether nothing due before an instant is owed any more."""
-    due = {"due_at": {"$lt": datetime.fromtimestamp(until_ms / 1000, UTC)}}
+    """Whether nothing due before an instant is owed any more, but what waits for its job to be resumed."""
+    paused = [d["_id"] for d in nodes.db["jobs"].find({"state": "paused"}, {"_id": 1})]
+    due = {"due_at": {"$lt": datetime.fromtimestamp(until_ms / 1000, UTC)}, "job_id": {"$nin": paused}}
     return nodes.db["executions"].count_documents(due, limit=1) == 0
 
 

@@ -16,6 +16,7 @@ from cluster.worker.execution_states import NEXT, ExecutionState
 from cluster.worker.held_batch import HeldBatch
 from cluster.worker.host_queues import HostQueues
 from cluster.worker.limit_queues import LimitQueue
+from cluster.worker.paused import PausedExecutions
 from cluster.worker.prepare import Preparer
 from cluster.worker.probe_lottery import ProbeLottery
 from cluster.worker.run_queue import RunQueue
@@ -89,6 +90,7 @@ def install(patch: pytest.MonkeyPatch, paths: Paths) -> None:
     patch.setattr(Dispatcher, "add", add)
     for owner, name, state in ENTRANCES:
         patch.setattr(owner, name, _entrance(getattr(owner, name), state, paths))
+    patch.setattr(PausedExecutions, "add", _pausing(PausedExecutions.add, paths))
     for name in EVENTS:
         patch.setattr(HeldBatch, name, _event(getattr(HeldBatch, name), paths))
 
@@ -100,6 +102,15 @@ def _entrance(real: Any, state: ExecutionState, paths: Paths) -> Any:
         if ready.execution.id in ready.held.waiting:  # otherwise it is passed over when its turn comes
             paths.enter(ready.held, ready.execution.id, state)
         return real(self, *args)
+
+    return entered
+
+
+def _pausing(real: Any, paths: Paths) -> Any:
+    @functools.wraps(real)
+    def entered(self: Any, held: HeldBatch, execution: Any, job: Any) -> Any:
+        paths.enter(held, execution.id, ExecutionState.PAUSED)
+        return real(self, held, execution, job)
 
     return entered
 

@@ -37,6 +37,13 @@ async def owed(db: Database, *jobs: str, batch: str = "b", **fields: Any) -> lis
     return found
 
 
+def ended(to_ms: int, by: str, version: str = "v1") -> list[dict[str, Any]]:
+    """The `past` of a job whose first schedule ended at an instant."""
+    period = {"schedule_version": version, "schedule": "* * * * * *", "timezone": "UTC", "anchor": None}
+    times = {"start_at": None, "end_at": None, "from": DatetimeMS(0), "to": DatetimeMS(to_ms)}
+    return [{**period, **times, "key": "cron|* * * * * *|UTC", "ended_by": by, "retention_days": None}]
+
+
 async def record_all(w: Worker) -> None:
     """Record the results that there are."""
     await w.results.record(w.context.records.take())
@@ -54,6 +61,7 @@ async def run_dry(w: Worker) -> None:
     while w.held:
         await asyncio.sleep(0.005)
         await record_all(w)
+        await w.releaser.release_paused()
     await w.results.record([])
 
 

@@ -120,11 +120,11 @@ async def test_a_second_delivery_after_a_lost_lease_is_explained(database: Datab
 async def test_a_cancellation_by_a_pause_and_the_pause_are_explained(database: Database) -> None:
     """Occurrences during the pause were not owed; executions written ahead were cancelled, and it says when."""
     await owed(database, "a")
-    await jobs.pause(database, "a", DUE + 5000)
+    await jobs.pause(database, "a", DUE - 5000)
     await run_dry(worker(database, answering(200)))
     state, said = await told(database, DUE)
     assert state == "cancelled"
-    assert "It was not sent: the job was paused." in said
+    assert "It was not sent: the job was paused before it was due." in said
     assert (await told(database, DUE + DAY))[0] == "paused"
     assert "there is no catch-up" in (await told(database, None))[1]
     await jobs.resume(database, "a", DUE + 2 * DAY)

@@ -97,6 +97,7 @@ async def test_a_success_is_a_success_and_nothing_else_is(database: Database) ->
         "failed-answered": ["contradiction"],
         "dead-answered": ["contradiction"],
         "skipped-answered": ["contradiction"],
+        "cancelled-between": ["contradiction"],  # it came due before the pause
         "reopened-answered": ["contradiction", "orphan"],
         "succeeded-503": ["contradiction"],
         "succeeded-other": ["contradiction"],

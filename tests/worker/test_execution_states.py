@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from cluster.core.lifecycle import JobState
 from cluster.core.limits.circuit_breaker import Admission
 from cluster.outbound.sender import Reply
 from cluster.store import engine_jobs
@@ -70,6 +72,11 @@ async def _probing(one: OneExecution) -> None:
     await one.at(SOON)
 
 
+async def _paused(one: OneExecution) -> None:
+    one.job = replace(one.job, state=JobState.PAUSED)
+    await _waiting(one)
+
+
 async def _unrecorded(one: OneExecution) -> None:
     await _due(one)
     one.reply.set_result(OK)
@@ -82,6 +89,7 @@ INTO: dict[ExecutionState, Callable[[OneExecution], Awaitable[None]]] = {
     S.DEFERRED: _deferred,
     S.ASKING: _due,
     S.STALE: _stale,
+    S.PAUSED: _paused,
     S.PROBING: _probing,
     S.SENDING: _due,
     S.UNRECORDED: _unrecorded,
@@ -177,6 +185,16 @@ async def _near(one: OneExecution) -> None:
     await one.settle()
 
 
+async def _near_and_paused(one: OneExecution) -> None:
+    one.job = replace(one.job, state=JobState.PAUSED)
+    await _near(one)
+
+
+async def _read_and_paused(one: OneExecution) -> None:
+    one.job = replace(one.job, state=JobState.PAUSED)
+    await _read(one)
+
+
 async def _due_now(one: OneExecution) -> None:
     await one.at(SOON)
 
@@ -198,6 +216,7 @@ async def _probe_when_due(one: OneExecution) -> None:
 
 OUT: dict[tuple[ExecutionState, ExecutionState], Callable[[OneExecution], Awaitable[None]]] = {
     (S.WAITING, S.READY): _near,
+    (S.WAITING, S.PAUSED): _near_and_paused,
     (S.READY, S.READY): _permit_for_later,
     (S.READY, S.DEFERRED): _held_back,
     (S.READY, S.ASKING): _due_now,
@@ -212,6 +231,7 @@ OUT: dict[tuple[ExecutionState, ExecutionState], Callable[[OneExecution], Awaita
     (S.DEFERRED, S.SENDING): _host_back,
     (S.ASKING, S.READY): _permitted,
     (S.STALE, S.READY): _read,
+    (S.STALE, S.PAUSED): _read_and_paused,
     (S.PROBING, S.DEFERRED): _not_won,
     (S.PROBING, S.SENDING): _won,
     (S.SENDING, S.UNRECORDED): _answered,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,21 +11,30 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
+from cluster.store import paused_batches
 from cluster.store.enqueue import insert_owed
-from tests.support.engine import noting, rows, worker
-from tests.support.workers import DUE, answering, owed, run_dry
+from tests.support.engine import job_document, noting, rows, worker
+from tests.support.waiting import eventually
+from tests.support.workers import DUE, answering, ended, owed, retries_now, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
+
+LATER = {"schedule_version": "v2", "active_from": DatetimeMS(DUE + 10)}
+"""Another schedule, since after it was due."""
+FAR_OFF = 4_000_000_000_000
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"state": "paused"}, "paused"),
-        ({"state": "deleted"}, "deleted"),
-        ({"schedule_version": "v2"}, "changed"),
-        ({"active_from": DatetimeMS(DUE + 1)}, "resumed"),
+        ({"state": "paused", "past": ended(DUE - 1, "pause")}, "the job was paused before it was due"),
+        ({"state": "deleted", "past": ended(DUE + 1, "delete")}, "the job was deleted"),
+        ({**LATER, "past": ended(DUE - 1, "change")}, "the schedule was changed before it was due"),
+        ({**LATER, "past": ended(DUE - 1, "pause")}, "the job was paused before it was due"),
+        ({**LATER, "past": ended(DUE - 1, "")}, "changed or paused before it was due"),
+        ({**LATER, "past": ended(DUE + 1, "delete"), "created_at": DatetimeMS(DUE + 2)}, "the job was deleted"),
+        (LATER, "no longer stored"),
     ],
 )
 async def test_an_execution_that_its_job_no_longer_owes_is_cancelled_with_the_reason(
@@ -43,10 +53,126 @@ async def test_an_execution_that_its_job_no_longer_owes_is_cancelled_with_the_re
     assert await rows(database, "batches") == []
 
 
+@pytest.mark.parametrize("by", ["change", "pause", ""])
+async def test_what_came_due_before_a_change_is_sent_all_the_same(database: Database, by: str) -> None:
+    """Its schedule version held when it came due. A new version or a resume does not matter, nor that it is due before the
+    present schedule took effect."""
+    await owed(database, "a")
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {**LATER, "past": ended(DUE, by)}})
+    sent: list[str] = []
+    await run_dry(worker(database, noting(sent)))
+    (found,) = await rows(database, "history")
+    assert (len(sent), found["state"]) == (1, "succeeded")
+
+
+async def test_a_retry_outlives_any_number_of_changes(database: Database) -> None:
+    """Of a job that was changed so often that the version of its execution is not stored any more: it was sent under it,
+    so it was owed."""
+    await owed(database, "a")
+    await run_dry(worker(database, answering(503)))
+    others = [p for n in range(100) for p in ended(DUE + 100 + n, "change", f"w{n}")]
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {**LATER, "past": others}})
+    await retries_now(database)
+    await run_dry(worker(database, answering(200)))
+    (found,) = await rows(database, "history")
+    assert (found["state"], [a["status"] for a in found["attempts"]]) == ("succeeded", [503, 200])
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+async def test_what_came_due_before_a_pause_waits_and_goes_on_at_the_resume(database: Database, attempts: int) -> None:
+    """Also a retry. It keeps its send time and its attempts, and the claims in between do not count."""
+    (e,) = await owed(database, "a")
+    if attempts:
+        await run_dry(worker(database, answering(503)))
+        await retries_now(database)
+    paused = {"state": "paused", "past": ended(DUE, "pause")}
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": paused})
+    sent: list[str] = []
+    w = worker(database, noting(sent))
+    for _ in range(3):
+        await run_dry(w)
+        await retries_now(database)
+    assert (sent, await rows(database, "history")) == ([], [])
+    (waiting,), (batch,) = await rows(database, "executions"), await rows(database, "batches")
+    assert (int(waiting["send_at"]), len(waiting["attempts"]), batch["claims"]) == (DUE, attempts, 0)
+    await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(FAR_OFF), "held": True}})
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {**LATER, "state": "active"}})
+    assert await paused_batches.wake(database, ["a", "other"]) == 1
+    await run_dry(w)
+    assert sent == [e.id]
+
+
+async def test_a_node_releases_what_a_resume_did_not_wake(database: Database) -> None:
+    """The job was resumed and settled after this node had read it as paused, and before it released its execution."""
+    await owed(database, "a")
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"state": "paused", "past": ended(DUE, "pause")}})
+    sent: list[str] = []
+    w = worker(database, noting(sent))
+    assert await w.claiming.claim_once()
+    await eventually(lambda: _is(w.dispatcher.paused.deferrals()), 5)
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {**LATER, "state": "active"}})
+    assert await paused_batches.wake(database, ["a"]) == 0
+    await run_dry(w)
+    await run_dry(w)
+    assert len(sent) == 1
+
+
+async def test_a_run_asked_for_before_a_pause_waits_and_one_asked_for_in_it_does_not(database: Database) -> None:
+    """Of runs by hand, the request counts."""
+    for job, asked_ms in (("before", DUE), ("within", DUE + 2)):
+        await owed(database, job, batch=job)
+        past = {"state": "paused", "past": ended(DUE + 1, "pause")}
+        await database.api["jobs"].update_one({"_id": job}, {"$set": past})
+        by_hand = {"trigger": True, "asked_at": DatetimeMS(asked_ms)}
+        await database.api["executions"].update_one({"job_id": job}, {"$set": by_hand})
+    sent: list[str] = []
+    await run_dry(worker(database, noting(sent, "horae-job-id")))
+    assert sent == ["within"]
+    assert [e["job_id"] for e in await rows(database, "executions")] == ["before"]
+
+
+async def test_max_age_goes_on_during_a_pause(database: Database) -> None:
+    """It is not younger for it."""
+    retry = {**job_document("x")["retry"], "max_age_seconds": 60.0}
+    await owed(database, "a", retry=retry)
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"state": "paused", "past": ended(DUE, "pause")}})
+    await run_dry(worker(database, lambda _: pytest.fail("it was sent")))
+    (found,) = await rows(database, "history")
+    assert (found["state"], "maxAgeSeconds (60)" in found["reason"]) == ("dead", True)
+
+
+async def test_what_asked_for_too_long_whether_it_may_overlap_is_not_sent_by_an_old_reading(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its job may have been paused in that time. It is claimed again, and then its job is read."""
+    await owed(database, "a", overlap="skip")
+    sent: list[str] = []
+    w = worker(database, noting(sent))
+
+    async def slow(db: Database, *_: Any) -> bool:
+        await db.api["jobs"].update_one({"_id": "a"}, {"$set": {"state": "paused", "past": ended(DUE, "pause")}})
+        await asyncio.sleep(0.15)  # the reading grows old: that is what this is about
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cluster.worker.dispatch.STALE_SECONDS", 0.1)
+        patch.setattr("cluster.worker.dispatch.acquire_exclusive", slow)
+        await run_dry(w)
+    await run_dry(w)
+    assert sent == []
+    (waiting,), (batch,) = await rows(database, "executions"), await rows(database, "batches")
+    assert (waiting["batch"], waiting["attempts"], batch["claims"]) == (batch["_id"], [], 0)
+
+
+async def _is(value: Any) -> Any:
+    return value
+
+
 async def test_a_cancelled_occurrence_that_is_owed_again_is_sent(database: Database) -> None:
     """Paused when its node looked, resumed under a new version a moment later: it runs, and its success stands."""
     await owed(database, "a")
-    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"state": "paused"}})
+    paused = {"state": "paused", "past": ended(DUE - 1, "pause")}
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": paused})
     w = worker(database, answering(200))
     await run_dry(w)
     await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"state": "active", "schedule_version": "v2"}})

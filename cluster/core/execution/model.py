@@ -44,6 +44,18 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedPeriod:
+    """An earlier period of a job: the schedule version that held in it, and the instant (ms, included) at which it ended.
+
+    `ended_by`: `change`, `pause` or `delete`; empty: by a release that did not store it.
+    """
+
+    schedule_version: str
+    to_ms: int
+    ended_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """The fields of a job that the engine needs, as the job is now."""
 
@@ -73,6 +85,10 @@ class Job:
     channel: str | None = None
     """The channel that an alert job notifies. None for all other jobs."""
     tags: tuple[str, ...] = ()
+    past: tuple[EndedPeriod, ...] = ()
+    """Its earlier periods, the oldest first. A paused job's last one ended with the pause."""
+    created_ms: int = 0
+    """Periods that ended before belong to a job of the same id that was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +113,22 @@ class JobSchedule:
     retention_days: float | None = None
     host: str = ""
     limit_key: str | None = None
+    ended_by: str = ""
+    """Of a past schedule: what ended it (see `EndedPeriod`)."""
+
+    @property
+    def unsettled_past(self) -> tuple[tuple[JobSchedule, int], ...]:
+        """Those of its past schedules that no leader has looked at since they ended, the oldest first.
+
+        A change that is settled was settled with all that was before it. So these are the latest ones, back to the first
+        that began with a settled change.
+        """
+        first = len(self.past_schedules)
+        while first > 0:
+            first -= 1
+            if self.past_schedules[first][0].change_id is None:
+                break
+        return self.past_schedules[first:]
 
     def owes(self, due_ms: int) -> bool:
         """Whether the job owes an occurrence of its schedule at this instant."""

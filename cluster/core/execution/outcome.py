@@ -23,19 +23,54 @@ def planned_ms(execution: Execution, job: Job) -> int:
     return execution.due_ms if execution.trigger else execution.due_ms + spread_ms(job.id, job.spread_seconds)
 
 
+_BEFORE_DUE = {
+    "change": "the schedule was changed before it was due",
+    "pause": "the job was paused before it was due",
+    "delete": "the job was deleted",
+}
+"""Why an execution is cancelled that came due after the period of its schedule version, by what ended the period."""
+_ENDED_BEFORE_DUE = "the job was changed or paused before it was due"
+_NOT_STORED = "the schedule was changed, so often since then that its earlier schedule is no longer stored"
+
+
 def cancellation_reason(execution: Execution, job: Job | None) -> str | None:
-    """Why this execution is cancelled, given the job as it is now. None if it may be sent."""
-    if job is None or job.state is JobState.DELETED:
+    """Why this execution is cancelled, given the job as it is now. None if it is owed: it is sent, or waits for a resume.
+
+    What came due while its schedule version was in effect stays owed, whatever happened to the job since, unless the
+    job was deleted. Also if it has a send time after that (`spreadSeconds`, a retry).
+    """
+    if job is None or job.state is JobState.DELETED or _is_of_deleted_job(execution, job):
         return "the job was deleted"
     if execution.trigger:
         return None
-    if job.state is JobState.PAUSED:
-        return "the job was paused"
-    if job.schedule_version != execution.schedule_version:
-        return "the schedule was changed"
-    if execution.due_ms < job.active_from_ms:
-        return "the job was changed or resumed after this was due"
-    return None
+    ended = next((p for p in job.past if p.schedule_version == execution.schedule_version), None)
+    if ended is not None:
+        return None if execution.due_ms <= ended.to_ms else _BEFORE_DUE.get(ended.ended_by, _ENDED_BEFORE_DUE)
+    if job.schedule_version == execution.schedule_version or execution.attempts:
+        return None
+    return _NOT_STORED
+
+
+def waits_for_resume(execution: Execution, job: Job) -> bool:
+    """Whether an execution that is owed waits, because its job is paused. A run asked for during the pause does not."""
+    if job.state is not JobState.PAUSED:
+        return False
+    return not execution.trigger or (bool(job.past) and _asked_ms(execution) <= job.past[-1].to_ms)
+
+
+def _asked_ms(execution: Execution) -> int:
+    """When a run by hand, or a replay, was asked for."""
+    return execution.due_ms if execution.replayed_ms is None else execution.replayed_ms
+
+
+def _is_of_deleted_job(execution: Execution, job: Job) -> bool:
+    """Whether the job was deleted since, and created again under the same id."""
+    deleted = [p for p in job.past if p.to_ms <= job.created_ms]
+    if not deleted:
+        return False
+    if execution.trigger:
+        return _asked_ms(execution) <= deleted[-1].to_ms
+    return any(p.schedule_version == execution.schedule_version for p in deleted)
 
 
 def max_age_reason(execution: Execution, job: Job, at_ms: int) -> str | None:

@@ -163,17 +163,30 @@ def explain(
         else:
             by = "by a schedule that is no longer stored"
         cause = Sentence(facts.due_ms, f"{verb} {by}")
-    answer = (
-        _unrecorded(facts, now)
-        if execution is None
-        else _recorded(job.definition.retry.max_attempts, periods, facts, execution, now)
-    )
+    if execution is None:
+        answer = _unrecorded(facts, now)
+    elif _waits_for_resume(job, periods, execution):
+        sentences = _spread(execution) + attempt_sentences(execution, now.nodes, job.definition.retry.max_attempts)
+        sentences.append(Sentence(periods[-1].to_ms if periods else None, "the job was paused"))
+        answer = Explanation(execution.state, "It waits: the job is paused. It is owed until then.", tuple(sentences))
+    else:
+        answer = _recorded(job.definition.retry.max_attempts, periods, facts, execution, now)
     return replace(
         answer,
         sentences=_ordered([cause, *answer.sentences]),
         due_ms=facts.due_ms,
         execution=None if execution is None else execution.id,
     )
+
+
+def _waits_for_resume(job: StoredJob, periods: list[ActivePeriod], execution: ExecutionView) -> bool:
+    """Whether an owed execution waits because its job is paused; a run asked for during the pause does not."""
+    if job.state is not JobState.PAUSED or execution.state not in ("pending", "retrying"):
+        return False
+    ended_ms = periods[-1].to_ms if periods else None
+    if execution.trigger:
+        return ended_ms is not None and execution.due_ms <= ended_ms
+    return ended_ms is None or execution.due_ms <= ended_ms
 
 
 def _ordered(sentences: list[Sentence]) -> tuple[Sentence, ...]:
@@ -202,8 +215,12 @@ def _recorded(
         until = ended if ended is not None else execution.due_ms
         since = execution.due_ms - DAY_MS
         sentences += [Sentence(at, text) for at, text in schedule_changes(periods, since, until + 1000)]
-        sentences.append(Sentence(ended, f"a node cancelled it before sending: {reason}"))
-        return Explanation(state, f"It was not sent: {reason}.", tuple(sentences))
+        attempts = len(execution.attempts)
+        when = "before its next attempt" if attempts else "before sending"
+        sentences.append(Sentence(ended, f"a node cancelled it {when}: {reason}"))
+        times = "once" if attempts == 1 else f"{attempts} times"
+        sent = f"It was sent {times} without success, and is not sent again" if attempts else "It was not sent"
+        return Explanation(state, f"{sent}: {reason}.", tuple(sentences))
     if state == "skipped":
         return _skipped(facts, execution, sentences)
     return _owed(facts, execution, now, sentences)

@@ -33,6 +33,8 @@ class ActivePeriod:
     end_ms: int | None
     from_ms: int
     to_ms: int | None
+    ended_by: str = ""
+    """`change`, `pause` or `delete`; empty: it still holds, or a release ended it that did not store this."""
 
     @property
     def parsed(self) -> Schedule:
@@ -111,14 +113,22 @@ def schedule_changes(periods: Sequence[ActivePeriod], from_ms: int, to_ms: int) 
     for a, b in pairwise(periods):
         if a.to_ms is None or not from_ms <= a.to_ms <= to_ms:
             continue
-        if b.from_ms - a.to_ms <= SEAM_MS:
-            text = f"the job was changed: from `{schedule_text(a)}` to `{schedule_text(b)}`"
-        else:
-            text = "the job was paused or deleted"
-        sentences.append((a.to_ms, text))
+        sentences.append((a.to_ms, _ENDED_BY.get(a.ended_by) or _change_text(a, b)))
     if periods and (last := periods[-1]).to_ms is not None and from_ms <= last.to_ms <= to_ms:
-        sentences.append((last.to_ms, "the job was paused or deleted"))
+        sentences.append((last.to_ms, _ENDED_BY.get(last.ended_by, _STOPPED)))
     return sentences
+
+
+_STOPPED = "the job was paused or deleted"
+_ENDED_BY = {"pause": "the job was paused", "delete": "the job was deleted"}
+
+
+def _change_text(a: ActivePeriod, b: ActivePeriod) -> str:
+    if not a.ended_by and a.to_ms is not None and b.from_ms - a.to_ms > SEAM_MS:
+        return _STOPPED
+    if schedule_text(a) == schedule_text(b):
+        return "the startAt or the endAt of the job was changed"
+    return f"the job was changed: from `{schedule_text(a)}` to `{schedule_text(b)}`"
 
 
 def schedule_text(period: ActivePeriod) -> str:

@@ -1,12 +1,13 @@
 """The effect of a request on a job, as a table of states. The store writes the result as one document.
 
     absent, deleted --define--> active
-    active, paused  --define--> same state; a new schedule version if its timing changed
-    completed       --define--> active if its timing changed, else completed
+    active, paused  --define--> same state; a new schedule version if its timing changed its meaning
+    completed       --define--> active if its timing changed its meaning, else completed
     active          --pause---> paused --resume--> active (a new version: the job owes nothing for the pause)
     any             --delete--> deleted (the document stays as a tombstone until the leader has settled it)
 
-A function returns None if nothing changes, so that a request may be repeated.
+A function returns None if nothing changes, so that a request may be repeated. Schedules are compared by their meaning:
+a time zone under another name, or `24h` for `1d`, leaves the version and the grid of an interval as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from cluster.core.errors import Conflict, Fault, InvalidInput
 from cluster.core.job.definition import Definition, JobChange, PastSchedule, StoredJob
 from cluster.core.lifecycle import JobState
-from cluster.core.schedule.schedule import Schedule, parse_schedule
+from cluster.core.schedule.schedule import Schedule, parse_schedule, schedule_from_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def define(old: StoredJob | None, job_id: str, wanted: Definition, at: ChangeSta
         return JobChange(_fresh(old, job_id, wanted, at), change_id=at.change_id)
     if wanted == old.definition:
         return None
-    if wanted.timing != old.definition.timing:
+    if not _has_same_timing(old, wanted):
         return _retimed(old, wanted, at)
     # Executions that are materialised already stay as they are, and later ones are made from the job as it is then. So
     # there is nothing to settle, and a change id would make the leader compute everything owed since `active_from` again.
@@ -54,7 +55,7 @@ def pause(old: StoredJob, at: ChangeStamp, reason: str | None = None) -> JobChan
     if old.state is not JobState.ACTIVE:
         raise Conflict(f"the job is {old.state} and cannot be paused")
     job = replace(old, state=JobState.PAUSED, state_reason=reason, revision=old.revision + 1, updated_ms=at.now_ms)
-    return JobChange(job, _past(old, at), at.change_id)
+    return JobChange(job, _past(old, at, "pause"), at.change_id)
 
 
 def resume(old: StoredJob, at: ChangeStamp) -> JobChange | None:
@@ -88,7 +89,7 @@ def delete(old: StoredJob, at: ChangeStamp) -> JobChange | None:
         revision=old.revision + 1,
         updated_ms=at.now_ms,
     )
-    return JobChange(job, _past(old, at) if old.state is not JobState.PAUSED else None, at.change_id)
+    return JobChange(job, _past(old, at, "delete") if old.state is not JobState.PAUSED else None, at.change_id)
 
 
 def schedule_of(definition: Definition, anchor_ms: int | None) -> Schedule:
@@ -102,18 +103,39 @@ def first_run(schedule: Schedule, definition: Definition, now_ms: int) -> int | 
     return None if first is None or (definition.end_ms is not None and first > definition.end_ms) else first
 
 
-def _past(old: StoredJob, at: ChangeStamp) -> PastSchedule:
+def _has_same_timing(old: StoredJob, wanted: Definition) -> bool:
+    """Whether the job owes the same occurrences by both definitions, however they are written."""
+    before = old.definition
+    if wanted.timing == before.timing:
+        return True
+    return wanted.timing[2:] == before.timing[2:] and _has_same_schedule(old, wanted)
+
+
+def _has_same_schedule(old: StoredJob, wanted: Definition) -> bool:
+    """The same without `startAt` and `endAt`, if an interval keeps its anchor."""
+    return schedule_of(wanted, old.anchor_ms).means_the_same_as(schedule_from_key(old.schedule_key))
+
+
+def _past(old: StoredJob, at: ChangeStamp, ended_by: str) -> PastSchedule:
+    # The zone may have been written in another way since the key was made. Nodes of the release before make the key
+    # of the period from its text, and look for its row under that key.
+    zone = schedule_from_key(old.schedule_key).timezone
+    is_cron = old.schedule_key.startswith("cron|")
     return PastSchedule(
         schedule_version=old.schedule_version,
-        definition=old.definition,
+        schedule_key=old.schedule_key,
+        definition=replace(old.definition, timezone=zone) if is_cron else old.definition,
         anchor_ms=old.anchor_ms,
         from_ms=old.active_from_ms,
         to_ms=at.now_ms,
+        ended_by=ended_by,
         change_id=old.change_id,
     )
 
 
 def _fresh(old: StoredJob | None, job_id: str, wanted: Definition, at: ChangeStamp) -> StoredJob:
+    if old is not None:  # by another node's clock; what is older than the creation belongs to the deleted job
+        at = replace(at, now_ms=max(at.now_ms, old.updated_ms))
     anchor, schedule, from_ms = _anchored(wanted, at.now_ms, None)
     _must_run(schedule, wanted, from_ms - 1)
     return StoredJob(
@@ -137,8 +159,8 @@ def _codes_ms(old: StoredJob, wanted: Definition, at: ChangeStamp) -> int | None
 
 
 def _retimed(old: StoredJob, wanted: Definition, at: ChangeStamp) -> JobChange:
-    before = old.definition
-    kept = old.anchor_ms if wanted.timing[:3] == before.timing[:3] else None
+    same_grid = wanted.start_ms == old.definition.start_ms and _has_same_schedule(old, wanted)
+    kept = old.anchor_ms if same_grid else None
     anchor, schedule, from_ms = _anchored(wanted, at.now_ms, kept)
     _must_run(schedule, wanted, from_ms - 1)
     job = replace(
@@ -156,7 +178,7 @@ def _retimed(old: StoredJob, wanted: Definition, at: ChangeStamp) -> JobChange:
         success_codes_since_ms=_codes_ms(old, wanted, at),
     )
     # The period of a paused job ended with the pause and is stored already.
-    return JobChange(job, None if old.state is JobState.PAUSED else _past(old, at), at.change_id)
+    return JobChange(job, None if old.state is JobState.PAUSED else _past(old, at, "change"), at.change_id)
 
 
 def _anchored(wanted: Definition, now_ms: int, kept: int | None) -> tuple[int | None, Schedule, int]:

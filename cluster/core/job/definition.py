@@ -75,7 +75,7 @@ class Definition:
 
     @property
     def timing(self) -> tuple[str, str, int | None, int | None]:
-        """A change of one of these fields makes a new schedule version."""
+        """A change of what one of these fields means makes a new schedule version."""
         return (self.schedule, self.timezone, self.start_ms, self.end_ms)
 
 
@@ -107,10 +107,13 @@ class PastSchedule:
     """An earlier schedule and its period (ms): `verify` needs the occurrences that were owed in the past."""
 
     schedule_version: str
+    schedule_key: str
     definition: Definition
     anchor_ms: int | None
     from_ms: int
     to_ms: int
+    ended_by: str
+    """What ended it: `change`, `pause` or `delete`."""
     change_id: str | None = None
     """The id of the change that began the period, if the leader had not settled it when the period ended. Then none of
     its occurrences may have been materialised.

@@ -27,7 +27,7 @@ from cluster.core.errors import CallerError
 from cluster.core.schedule.cron_syntax import ALIASES, HOUR, MINUTE, MONTH, InvalidCron, normalise, values_of
 from cluster.core.schedule.month_days import MonthDay
 from cluster.core.schedule.other_dialects import hint
-from cluster.core.zones import instant_of, last_change, next_change, offset, zone_names
+from cluster.core.zones import instant_of, last_change, next_change, offset, same_times, zone_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,6 +205,13 @@ class Schedule:
     kind: Literal["cron", "every", "at"]
     key: str
     _engine: _Engine = field(repr=False, compare=False)
+
+    def means_the_same_as(self, other: Schedule) -> bool:
+        """Whether both have the same occurrences, however they are written: `24h` for `1d`, `Etc/UTC` for `UTC`."""
+        if self.key == other.key:
+            return True
+        mine, others = self.key.split("|"), other.key.split("|")
+        return self.kind == other.kind == "cron" and mine[1] == others[1] and same_times(mine[2], others[2])
 
     def next_after(self, after_ms: int) -> int | None:
         """The first occurrence (ms) after an instant. None if there is none between 1970 and 9998."""

@@ -1,5 +1,7 @@
 """What the records of one job may say, by its definition, its periods and the bounds of the verification.
 
+What came due within a period stays owed after it: a change keeps it, a pause makes it wait, only a deletion cancels it.
+
 Lenient in one place: for `SEAM_MS` after a change of the job, its earlier schedule may still be sent. The change has the
 time of the node that took the request, its write may take the 5 s of the API's deadline, and a sending node has read the
 job up to a second before. There is no leniency in what a job *owes*: a change never excuses a missing record.
@@ -8,6 +10,7 @@ job up to a second before. There is no leniency in what a job *owes*: a change n
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cluster.core.ids import spread_ms
@@ -60,6 +63,7 @@ class Expected:
         # An expired result is not missing. Results are kept from their end, so at least so long after the due time.
         self._kept_ms = bounds.now_ms - int(days * DAY_MS)
         self._surely_kept_ms = bounds.now_ms - int(self._shortest_days * DAY_MS)
+        self._pauses = list(_pauses(job))
         for p in job.periods:  # a schedule that cannot be parsed fails here and not halfway
             any(p.dues(bounds.since_ms, bounds.since_ms))
 
@@ -132,7 +136,7 @@ class Expected:
 
     def why_unexpected(self, r: Record) -> str | None:
         """Why a record has no right to exist, if no schedule owes it. None: one of the job's schedules sent it."""
-        if r.trigger and r.due_ms % 1000:
+        if (r.trigger and r.due_ms % 1000) or r.replayed_ms is not None:
             return None
         if not self._job.exists:
             return "there is no such job"
@@ -151,6 +155,22 @@ class Expected:
     def changed_at(self, due_ms: int) -> bool:
         """Whether another schedule of the job took over just before this instant, so that both may have sent it."""
         return any(due_ms - SEAM_MS < p.from_ms <= due_ms for p in self._job.periods[1:])
+
+    def waited_ms(self, from_ms: int, to_ms: int) -> int:
+        """How much of that time (ms) the job was paused, so that its executions had to wait."""
+        return sum(max(0, int(min(end, to_ms) - max(start, from_ms))) for start, end in self._pauses)
+
+    def is_paused(self, at_ms: int) -> bool:
+        """Whether nothing of the job may be sent at that instant, but runs by hand."""
+        return any(start + SEAM_MS < at_ms < end - SLACK_MS for start, end in self._pauses)
+
+    def was_deleted(self, r: Record, period: OwedPeriod) -> bool:
+        """Whether the job had been deleted when this record was made of an occurrence of that period."""
+        job = self._job
+        if job.deleted_ms is not None and r.ended_ms >= job.deleted_ms - SLACK_MS:
+            return True
+        # It was created again since. When it was deleted is known only if it was not paused before.
+        return period.to_ms is not None and period.to_ms <= min(job.created_ms, r.ended_ms + SLACK_MS)
 
     def may_skip(self) -> bool:
         """Whether the job has `overlap: skip`."""
@@ -190,3 +210,13 @@ class Expected:
             return max(now, r.due_ms)
         by_present = r.due_ms - AHEAD_MS >= self.defined_ms
         return max(now, r.due_ms + (self.spread_ms if by_present else MAX_SPREAD_MS))
+
+
+def _pauses(job: VerifiedJob) -> Iterator[tuple[int, float]]:
+    """The times (ms) between the periods of a job, and after the last one."""
+    for a, b in pairwise(job.periods):
+        if a.to_ms is not None and b.from_ms > a.to_ms + 1:
+            yield a.to_ms, b.from_ms
+    last = job.periods[-1] if job.periods else None
+    if last is not None and last.to_ms is not None:
+        yield last.to_ms, math.inf

@@ -12,7 +12,7 @@ from cluster.core.ids import execution_id
 from cluster.core.instants import format_instant
 from cluster.core.verify.expected import SETTLE_MS, Expected
 from cluster.core.verify.findings import FINAL_STATES, Finding, FindingKind, VerifyCounts
-from cluster.core.verify.records import SENT_FINAL, SLACK_MS, contradictions, redeliveries
+from cluster.core.verify.records import SENT_FINAL, contradictions, redeliveries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,8 +185,10 @@ class JobVerifier:
             self._find("contradiction", r.due_ms, "it is skipped, but it was sent")
 
     def _check_cancelled(self, r: Record, period: OwedPeriod) -> None:
-        """Only a change of the job cancels an occurrence, and the schedule after the change owes its own occurrences."""
-        if r.trigger:
+        """Only a deletion cancels what came due before it. After a change or a pause, what comes due later is cancelled:
+        it is owed by no period, or by the schedule after the change.
+        """
+        if r.trigger or self._expected.was_deleted(r, period):
             return
         schedule = _schedule_text(period)
         if period.to_ms is not None:
@@ -199,14 +201,13 @@ class JobVerifier:
             self._doubts.append((r.due_ms, text))
 
     def _check_cancelled_before(self, r: Record, period: OwedPeriod, to_ms: int) -> None:
-        """The schedule that owes it ended later: was that change the reason?"""
+        """The schedule that owes it ended later, by a change or a pause. That does not cancel it."""
         in_effect_ms = to_ms - max(r.ended_ms, r.due_ms)
         until = format_instant(to_ms)
         if r.version == period.version:
-            if in_effect_ms > SLACK_MS:
-                at = format_instant(r.ended_ms)
-                text = f"cancelled ({r.reason}) at {at}, but the schedule that owes it was in effect until {until}"
-                self._find("contradiction", r.due_ms, text)
+            at = format_instant(r.ended_ms)
+            text = f"cancelled ({r.reason}) at {at}, but it was due while its schedule was in effect, until {until}"
+            self._find("contradiction", r.due_ms, text)
         elif in_effect_ms > SETTLE_MS:  # in a shorter time no leader need have materialised it
             schedule = _schedule_text(period)
             text = f"cancelled under an earlier schedule; owed by `{schedule}` until {until}, but not sent"
@@ -222,13 +223,25 @@ class JobVerifier:
         if late > self._bounds.late_ms and len(r.attempts) == 1 and r.send_ms > planned:
             # Replayed after it had ended without an attempt, or materialised with another spreadSeconds.
             late = first.sent_ms - r.send_ms
+        late -= self._expected.waited_ms(first.sent_ms - max(late, 0), first.sent_ms)
         self.counts.note_lateness(late)
         if late > self._bounds.late_ms:
             self._find("late", r.due_ms, f"{first.node} sent it {late / 1000:.1f} s late")
+        self._check_paused(r)
         if len(r.attempts) > 1:
             changed = self._expected.changed_at(r.due_ms)
             for text, explained in redeliveries(r, self._expected.successes, self._bounds.lease, changed=changed):
                 self._find("redelivered" if explained else "duplicate", r.due_ms, text)
+
+    def _check_paused(self, r: Record) -> None:
+        """Nothing of a paused job is sent. Runs by hand and replays are, if they were asked for during the pause."""
+        if r.trigger or r.replayed_ms is not None:
+            return
+        for a in r.attempts:
+            if self._expected.is_paused(a.sent_ms):
+                at = format_instant(a.sent_ms)
+                text = f"{a.node} sent attempt {a.number} at {at}, while the job was paused or deleted"
+                self._find("contradiction", r.due_ms, text)
 
     def _check_owed(self, r: Record, final: Record | None, period: OwedPeriod | None) -> None:
         if final is None:
@@ -246,7 +259,8 @@ class JobVerifier:
             self._find("contradiction", r.due_ms, text)
         elif final is None or final.state in ("reopened", "cancelled", "skipped"):
             planned = r.send_ms if r.attempts or r.replayed else max(self._expected.planned_ms(r), 0)
-            if self._is_late(max(planned, r.send_ms)):
+            since_ms = max(planned, r.send_ms)
+            if self._is_late(since_ms + self._expected.waited_ms(since_ms, self._bounds.now_ms)):
                 attempts = f"{len(r.attempts)} attempts" if r.attempts else "never sent"
                 self._find("late", r.due_ms, f"still owed ({r.state}, {attempts}), with the send time {send_at}")
 

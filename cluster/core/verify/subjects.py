@@ -33,6 +33,8 @@ class OwedPeriod:
     end_ms: int | None
     from_ms: int
     to_ms: int | None
+    ended_by: str = ""
+    """`change`, `pause` or `delete`; empty: it is still in effect, or unknown."""
 
     def dues(self, since_ms: int, until_ms: int) -> Iterator[int]:
         """The occurrences t with `since_ms <= t <= until_ms` between `startAt` and `endAt`, whether or not the schedule
@@ -71,6 +73,10 @@ class VerifiedJob:
     """Requests from this instant on were sent by its present definition. Of earlier ones only the timing is stored."""
     success_codes_since_ms: int | None = None
     """The same for its `successCodes`. None: unknown, so that `defined_ms` counts."""
+    created_ms: int = 0
+    """Periods that ended before belong to a job of the same id that was deleted."""
+    deleted_ms: int | None = None
+    """When it was deleted. None: it was not."""
 
 
 @dataclass(frozen=True, slots=True)

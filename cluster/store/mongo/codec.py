@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.alerts import NOT_WATCHED, ResultWatch
-from cluster.core.execution.model import Attempt, Batch, Execution, Job, JobSchedule, RetryPolicy, Target
+from cluster.core.execution.model import Attempt, Batch, EndedPeriod, Execution, Job, JobSchedule, RetryPolicy, Target
 from cluster.core.execution.verdict import expand_codes
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import UNLIMITED, Limits
@@ -181,6 +181,10 @@ JOB_FIELDS = dict.fromkeys(
         "watch",
         "channel",
         "tags",
+        "created_at",
+        "past.schedule_version",
+        "past.to",
+        "past.ended_by",
     ),
     1,
 )
@@ -269,6 +273,10 @@ def job_from_document(d: Document, keyring: Keyring = NO_KEYS) -> Job:
         watch=watch_from_document(d),
         channel=d.get("channel"),
         tags=tuple(d.get("tags") or ()),
+        past=tuple(
+            EndedPeriod(p["schedule_version"], int(p["to"]), p.get("ended_by", "")) for p in d.get("past") or ()
+        ),
+        created_ms=instant(d.get("created_at")) or 0,
     )
 
 
@@ -299,8 +307,6 @@ JOB_SCHEDULE_FIELDS = dict.fromkeys(
     ),
     1,
 )
-
-
 UNSETTLED_FIELDS = {**JOB_SCHEDULE_FIELDS, "past": 1}
 
 
@@ -308,7 +314,7 @@ def _past(job_id: str, d: Document) -> JobSchedule:
     anchor = instant(d.get("anchor")) or 0
     return JobSchedule(
         id=job_id,
-        schedule_key=parse_schedule(d["schedule"], d["timezone"], anchor).key,
+        schedule_key=d.get("key") or parse_schedule(d["schedule"], d["timezone"], anchor).key,
         schedule_version=d["schedule_version"],
         active_from_ms=int(d["from"]),
         start_ms=instant(d.get("start_at")),
@@ -316,6 +322,8 @@ def _past(job_id: str, d: Document) -> JobSchedule:
         lane=0,
         spread_seconds=0,
         change_id=d.get("unsettled"),
+        retention_days=d.get("retention_days"),
+        ended_by=d.get("ended_by", ""),
     )
 
 

@@ -31,6 +31,7 @@ def _span(d: Document) -> ActivePeriod:
         end_ms=instant(d.get("end_at")),
         from_ms=int(d["from"]),
         to_ms=int(d["to"]),
+        ended_by=d.get("ended_by", ""),
     )
 
 

@@ -145,6 +145,7 @@ def _period(d: Document, from_ms: int, to_ms: int | None) -> OwedPeriod:
         end_ms=instant(d.get("end_at")),
         from_ms=from_ms,
         to_ms=to_ms,
+        ended_by="" if to_ms is None else d.get("ended_by", ""),
     )
 
 
@@ -170,6 +171,8 @@ def _verified_job(d: Document, written_to_ms: int | None, catching_up: list[tupl
         longest_wait_s=float(d["retry"]["max_delay_seconds"]) * (1 + float(d["retry"]["jitter"])),
         defined_ms=_defined_ms(d),
         success_codes_since_ms=None if d.get("codes_at") is None else int(d["codes_at"]) + REREAD_MS,
+        created_ms=int(d["created_at"]),
+        deleted_ms=int(d["updated_at"]) if d["state"] == "deleted" else None,
     )
 
 

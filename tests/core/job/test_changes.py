@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -137,6 +138,70 @@ def test_the_grid_of_an_interval_moves_with_its_schedule_only() -> None:
     started = changes.define(old, "a", replace(every, start_ms=NOW + HOUR), at(NOW + 5000))
     assert started is not None
     assert started.job.anchor_ms == NOW + HOUR
+
+
+SAME = [
+    ({}, {"timezone": "Etc/UTC"}),
+    ({"timezone": "Europe/Kyiv"}, {"timezone": "Europe/Kiev"}),
+    ({}, {"schedule": "0 3 * * *"}),
+    ({"schedule": "0 0 0 * * MON-FRI"}, {"schedule": "0 0 0 * * 1,2,3,4,5"}),
+    ({"schedule": "@daily"}, {"schedule": " 0  0 0 * * ?", "timezone": "Zulu"}),
+    ({"schedule": "@every 1d"}, {"schedule": "@every 24h"}),
+    ({"schedule": "@every 1d"}, {"timezone": "Europe/Berlin"}),
+    ({"schedule": "@every 90m"}, {"schedule": "@EVERY 1h 30m", "timezone": "Asia/Tokyo"}),
+    ({"schedule": "@every 1h", "start_ms": NOW + HOUR}, {"schedule": "@every 60m"}),
+    ({"schedule": "@at 2030-06-01T10:00:00Z"}, {"schedule": "@at 2030-06-01T12:00:00+02:00"}),
+]
+OTHER = [
+    ({}, {"timezone": "Europe/London"}),
+    ({"timezone": "Europe/Berlin"}, {"timezone": "Europe/Paris"}),
+    ({}, {"schedule": "0 0 3 * * MON"}),
+    ({"schedule": "0 0-59 3 * * *"}, {"schedule": "0 * 3 * * *"}),  # they differ when clocks change
+    ({"schedule": "@every 1d"}, {"schedule": "0 0 0 * * *"}),
+    ({"schedule": "@every 1d"}, {"schedule": "@every 25h"}),
+    ({}, {"end_ms": NOW + 99 * HOUR}),
+]
+
+
+@pytest.mark.parametrize(("before", "change"), SAME)
+@pytest.mark.parametrize("state", [A, P, C])
+def test_a_change_that_means_the_same_changes_the_text_only(
+    before: dict[str, Any], change: dict[str, Any], state: JobState
+) -> None:
+    """Version, state, grid and row stay, and nothing is to be settled. An earlier period names the zone of its row."""
+    old = made(replace(PLAIN, **before), state)
+    wanted = replace(old.definition, **change)
+    made_of = changes.define(old, "a", wanted, at(NOW + 5000))
+    assert made_of is not None
+    assert (made_of.change_id, made_of.past) == (None, None)
+    assert made_of.job == replace(old, definition=wanted, revision=2, updated_ms=NOW + 5000)
+    if state is A:
+        paused = changes.pause(made_of.job, at(NOW + 6000))
+        assert paused is not None
+        assert paused.past is not None
+        d = paused.past.definition
+        assert changes.schedule_of(d, paused.past.anchor_ms).key == paused.past.schedule_key == old.schedule_key
+
+
+@pytest.mark.parametrize(("before", "change"), OTHER)
+def test_a_change_that_means_something_else_makes_a_new_version(before: dict[str, Any], change: dict[str, Any]) -> None:
+    """However alike the texts are."""
+    old = made(replace(PLAIN, **before))
+    made_of = changes.define(old, "a", replace(old.definition, **change), at(NOW + 5000))
+    assert made_of is not None
+    assert made_of.job.schedule_version != old.schedule_version
+    assert made_of.past is not None
+    assert made_of.past.ended_by == "change"
+
+
+def test_an_interval_keeps_its_grid_while_something_else_changes_with_its_text() -> None:
+    """Another endAt makes a new version; the grid is that of the same interval."""
+    old = made(replace(PLAIN, schedule="@every 1d"))
+    wanted = replace(old.definition, schedule="@every 24h", timezone="Asia/Tokyo", end_ms=NOW + 99 * HOUR)
+    made_of = changes.define(old, "a", wanted, at(NOW + 5000))
+    assert made_of is not None
+    assert made_of.job.schedule_version != old.schedule_version
+    assert (made_of.job.anchor_ms, made_of.job.schedule_key) == (old.anchor_ms, old.schedule_key)
 
 
 def test_an_interval_first_runs_one_interval_after_its_creation() -> None:

@@ -1,0 +1,58 @@
+"""`horae completion`: the lines that make a shell complete commands, options and the ids of jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from ops.support.client import Client
+from ops.support.profiles import load_profiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST = 50
+SHELLS = {
+    "bash": 'eval "$(horae completion bash)"    in ~/.bashrc',
+    "zsh": 'eval "$(horae completion zsh)"    in ~/.zshrc, after compinit',
+    "fish": "horae completion fish > ~/.config/fish/completions/horae.fish",
+}
+
+
+@click.command("completion", epilog="\b\nOnce for all:\n" + "\n".join(f"  {line}" for line in SHELLS.values()))
+@click.argument("shell", type=click.Choice(list(SHELLS)))
+@click.pass_context
+def completion_command(context: click.Context, shell: str) -> None:
+    """Print the completion of SHELL. It knows commands, options, and the ids of jobs."""
+    made = get_completion_class(shell)
+    if made is None:
+        raise click.UsageError(f"'{shell}' is unknown")
+    completion = made(context.find_root().command, {}, "horae", "_HORAE_COMPLETE")
+    # Its own `source` would first run bash to look at its version.
+    click.echo(completion.source_template % completion.source_vars())
+
+
+def _quietly(names: Callable[[click.Context, str], list[str]]) -> Callable[..., list[CompletionItem]]:
+    """A completion never prints an error into the line that somebody types."""
+
+    def complete(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+        try:
+            return [CompletionItem(name) for name in names(context, begun) if name.startswith(begun)]
+        except (click.ClickException, OSError, KeyError):
+            return []
+
+    return complete
+
+
+def _jobs(context: click.Context, begun: str) -> list[str]:
+    """Ids that begin so, of the jobs that the API finds first."""
+    group = context.parent
+    client = Client(group.params.get("url") if group is not None else None)
+    page = client.call("GET", "/jobs", query={"limit": 500})
+    return sorted(job["jobId"] for job in page["items"] if job["jobId"].startswith(begun))[:MOST]
+
+
+complete_jobs = _quietly(_jobs)
+complete_profiles = _quietly(lambda _, __: sorted(load_profiles().profiles))

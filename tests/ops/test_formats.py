@@ -1,0 +1,130 @@
+"""`-o`, `--watch`, tables at a terminal, and completion."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from cluster.core.documents.json_source import JsonText
+from ops.cli import cli
+from ops.support import formats
+from ops.support.formats import Listing
+from tests.support.commands import run_horae
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS: list[dict[str, Any]] = [
+    {"id": "a", "state": "active", "body": JsonText(b'{"n": 1.50}'), "url": "https://example.org/" + "x" * 300},
+    {"id": "b", "state": "dead", "body": None, "url": "https://example.org/y"},
+]
+
+
+def shown(output: str, capsys: pytest.CaptureFixture[str]) -> str:
+    Listing(output).show(
+        ROWS,
+        title="2 things",
+        name="id",
+        columns={"thing": lambda r: r["id"], "state": lambda r: r["state"]},
+        wide={"url": lambda r: r["url"]},
+    )
+    return capsys.readouterr().out
+
+
+def test_each_format_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """Bodies keep their digits in JSON; a table without a terminal is not cut."""
+    assert shown("name", capsys) == "a\nb\n"
+    assert orjson.loads(shown("json", capsys))[0]["body"] == {"n": 1.5}
+    lines = shown("ndjson", capsys).splitlines()
+    assert '{"n": 1.50}' in lines[0]
+    assert len(lines) == 2
+    assert [row["id"] for row in yaml.safe_load(shown("yaml", capsys))] == ["a", "b"]
+    assert "example.org" not in shown("table", capsys)
+    wide = re.sub(r"\s", "", shown("wide", capsys))
+    assert "x" * 300 in wide
+
+
+@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}])
+def test_a_table_at_a_terminal_fits_it_and_has_colours_unless_they_are_unwanted(environment: dict[str, str]) -> None:
+    """Forty columns: one line a row. With NO_COLOR, no escape sequence."""
+    program = (
+        "from ops.support.output import print_table; "
+        "print_table('t', ['job', 'state', 'url'], [('j', 'dead', 'https://example.org/' + 'x' * 300)], fit=True)"
+    )
+    known = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    mine, its = pty.openpty()
+    wanted = {**known, "TERM": "xterm-256color", "COLUMNS": "40", **environment}
+    done = subprocess.run([sys.executable, "-c", program], stdout=its, stderr=its, env=wanted, timeout=30, check=False)
+    os.close(its)
+    text = ""
+    with os.fdopen(mine, "rb", buffering=0) as screen, suppress(OSError):  # Linux ends a terminal with an error
+        while piece := screen.read(65_536):
+            text += piece.decode()
+    assert done.returncode == 0
+    assert ("\x1b[31m" in text) == (not environment)
+    plain = [line for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines() if "dead" in line]
+    assert len(plain) == 1
+    assert len(plain[0]) <= 40
+    assert "…" in plain[0]
+
+
+def test_watch_prints_again_until_it_is_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ctrl-C ends it."""
+    monkeypatch.setenv("HORAE_CONFIG", str(tmp_path / "none"))
+    times = []
+
+    def sleep(seconds: float) -> None:
+        times.append(seconds)
+        if len(times) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    done = CliRunner().invoke(cli, ["config", "list", "--watch"])
+    assert done.stdout.count("0 profile(s)") == 3
+    assert times == [formats.WATCH_SECONDS] * 3
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_completion(shell: str, tmp_path: Path) -> None:
+    """The script names the command; without an API, and in a line that is half typed, nothing else is printed."""
+    made = run_horae("completion", shell, cwd=tmp_path)
+    assert made.returncode == 0
+    assert f"_HORAE_COMPLETE={shell}_complete" in made.stdout
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=made.stdout, text=True, check=False).returncode == 0
+
+
+def complete(words: str, cwd: Path, **environment: str) -> list[str]:
+    done = run_horae(
+        cwd=cwd,
+        _HORAE_COMPLETE="bash_complete",
+        COMP_WORDS=words,
+        COMP_CWORD=str(len(words.split(" ")) - 1),
+        **environment,
+    )
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_commands_options_and_jobs_are_completed(node_url: str, tmp_path: Path) -> None:
+    """Ids of jobs come from the API; without one there are none, and no error."""
+    names = ("report-a", "report-b", "other")
+    for name in names:
+        job = {"schedule": "@daily", "api": "http://127.0.0.1:1/x", "jobId": name}
+        created = CliRunner().invoke(cli, ["jobs", "import", "-"], input=orjson.dumps(job), env={"HORAE_URL": node_url})
+        assert created.exit_code == 0
+    assert "import" in complete("horae im", tmp_path)
+    assert complete("horae jobs ed", tmp_path) == ["edit"]
+    assert complete("horae jobs pause report", tmp_path, HORAE_URL=node_url) == ["report-a", "report-b"]
+    assert complete("horae jobs pause report", tmp_path, HORAE_URL="http://127.0.0.1:1") == []
+    assert CliRunner().invoke(cli, ["jobs", "delete", *names], env={"HORAE_URL": node_url}).exit_code == 0
