@@ -93,8 +93,8 @@ async def test_what_catch_up_does_not_bind_is_sent_however_late(database: Databa
 
 async def test_a_cancelled_job_says_that_and_not_that_it_was_missed(database: Database) -> None:
     """What its job does not owe any more is cancelled, whatever `catchUp` says."""
-    state, why, _ = await _end(database, await _owed(database, 20, job={"catch_up": "none", "state": "paused"}))
-    assert (state, why) == ("cancelled", "the job was paused")
+    state, why, _ = await _end(database, await _owed(database, 20, job={"catch_up": "none", "state": "deleted"}))
+    assert (state, why) == ("cancelled", "the job was deleted")
 
 
 async def test_nothing_is_judged_while_the_clock_is_in_doubt(database: Database) -> None:
