@@ -19,7 +19,7 @@ from cluster.worker import claiming
 from cluster.worker.held_batch import HeldBatch
 from tests.support.engine import check_books, noting, rows, worker
 from tests.support.waiting import eventually
-from tests.support.workers import DUE, answering, owed, record_all, run_dry
+from tests.support.workers import DUE, answering, ended, owed, record_all, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -131,15 +131,73 @@ async def test_a_job_that_is_paused_before_its_large_body_is_read_is_not_sent(
     async def paused(db: Database, ids: Any) -> Any:
         if failures:
             raise failures.pop()
-        await db.api["jobs"].update_many({"_id": "a"}, {"$set": {"state": "paused"}})
+        await db.api["jobs"].update_many({"_id": "a"}, {"$set": {"state": "paused", "past": ended(DUE, "pause")}})
         return await read(db, ids)
 
     monkeypatch.setattr(engine_jobs, "by_id_in_full", paused)
-    w = worker(database, answering(200))
+    sent: list[str] = []
+    w = worker(database, noting(sent, "horae-job-id"))
     await owed(database, "a", "b", body=b"x" * BODY, body_kind="text")
-    await run_all(database, w)
+    await run_dry(w)
+    await run_dry(w)
+    assert sent == ["b"]
+    (waiting,) = await rows(database, "executions")
+    (batch,) = [b for b in await rows(database, "batches") if b["_id"] == waiting["batch"]]
+    assert (waiting["job_id"], batch["owner"], batch["claims"], batch["held"]) == ("a", None, 0, True)
+    assert w.context.slots.body_bytes == 0
+
+
+@pytest.mark.parametrize("changes", [False, True])
+async def test_a_large_body_that_takes_longer_to_read_than_a_reading_may_be_old_is_sent(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, changes: bool
+) -> None:
+    """A slow line to the database: the job is looked at once more, and only a changed one is read again."""
+    read = engine_jobs.by_id_in_full
+    reads = 0
+
+    async def slow(db: Database, ids: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        found = await read(db, ids)
+        await asyncio.sleep(0.15)  # the reading grows old: that is what this is about
+        if changes and reads == 1:
+            await db.api["jobs"].update_many({}, {"$set": {"body": b"y" * BODY}, "$inc": {"revision": 1}})
+        return found
+
+    monkeypatch.setattr(engine_jobs, "by_id_in_full", slow)
+    monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", 0.1)
+    monkeypatch.setattr("cluster.worker.prepare.SLOW_READ_SECONDS", 0.03, raising=False)
+    came: list[bytes] = []
+
+    def target(request: httpx.Request) -> httpx.Response:
+        came.append(request.content)
+        return httpx.Response(200)
+
+    await owed(database, "a", body=b"x" * BODY, body_kind="text")
+    await run_dry(worker(database, target))
+    assert came == [(b"y" if changes else b"x") * BODY]
+    assert reads == 1 + changes
+
+
+async def test_a_large_body_of_which_no_request_can_be_made_ends_with_the_reason(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not take the lease from the others of its batch."""
+    sent: list[str] = []
+    w = worker(database, noting(sent, "horae-job-id"))
+    await owed(database, "a", "b", body=b"x" * BODY, body_kind="text")
+    prepare = w.dispatcher._preparer._request
+
+    def broken(held: HeldBatch, execution: Execution, job: Any) -> Any:
+        if execution.job_id == "a":
+            raise ValueError("no such thing")
+        return prepare(held, execution, job)
+
+    monkeypatch.setattr(w.dispatcher._preparer, "_request", broken)
+    await run_dry(w)
     states = {h["job_id"]: (h["state"], h["reason"]) for h in await rows(database, "history")}
-    assert states == {"a": ("cancelled", "the job was paused"), "b": ("succeeded", None)}
+    reason = "its request could not be made: ValueError: no such thing"
+    assert states == {"a": ("dead", reason), "b": ("succeeded", None)}
     assert w.context.slots.body_bytes == 0
 
 
