@@ -147,6 +147,59 @@ async def test_a_job_that_is_paused_before_its_large_body_is_read_is_not_sent(
     assert w.context.slots.body_bytes == 0
 
 
+async def test_hosts_that_hang_leave_room_for_the_large_bodies_of_others(database: Database) -> None:
+    """Ten large bodies for each of two hosts that do not answer, room for eight: the one of a third host is sent."""
+    sent: list[str] = []
+    release = asyncio.Event()
+
+    async def target(request: httpx.Request) -> httpx.Response:
+        if request.url.port != 3:
+            await release.wait()
+        sent.append(request.headers["horae-job-id"])
+        return httpx.Response(200)
+
+    w = worker(database, target)
+    slots = with_room(w, 8 * BODY)
+    for port in (1, 2, 3):
+        names = [f"{port}-{i}" for i in range(1 if port == 3 else 10)]
+        url = f"http://127.0.0.1:{port}/x"
+        await owed(database, *names, batch=f"b{port}", url=url, body=b"x" * BODY, body_kind="text")
+
+    async def third() -> bool:
+        await w.claiming.claim_once()
+        w.dispatcher.start_waiting()
+        return "3-0" in sent
+
+    await eventually(third, 5, "the third host")
+    assert slots.body_bytes <= 4 * BODY
+    release.set()
+    await run_all(database, w)
+    assert len(sent) == 21
+
+
+@pytest.mark.parametrize(("stuck", "released"), [(False, 0), (True, 1)])
+async def test_what_waits_for_room_is_released_only_if_nothing_makes_room(
+    database: Database, monkeypatch: pytest.MonkeyPatch, stuck: bool, released: int
+) -> None:
+    """Another node may have room. While bodies come and go here, it is worth while to wait for them."""
+    w = worker(database, answering(200))
+    slots = with_room(w, BODY)
+    slots.take("elsewhere", "z", BODY)
+    monkeypatch.setattr(slots, "bodies_stuck", lambda: stuck, raising=False)
+    monkeypatch.setattr("cluster.worker.release.PATIENCE_SECONDS", 0.05)
+    await owed(database, "a", body=b"x" * BODY, body_kind="text")
+    assert await w.claiming.claim_once()
+    until = asyncio.get_running_loop().time() + 0.2
+
+    async def waited() -> bool:
+        w.dispatcher.start_waiting()
+        return bool(w.dispatcher.host_queues.hosts()) and asyncio.get_running_loop().time() > until
+
+    await eventually(waited, 5)
+    await w.releaser.release_deferred()
+    assert await database.api["batches"].count_documents({"held": True, "owner": None}) == released
+
+
 @pytest.mark.parametrize("changes", [False, True])
 async def test_a_large_body_that_takes_longer_to_read_than_a_reading_may_be_old_is_sent(
     database: Database, monkeypatch: pytest.MonkeyPatch, *, changes: bool
