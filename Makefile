@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup run cluster test check bench chaos mutations lock clean
+.PHONY: setup run cluster test check bench bench-peers chaos mutations lock clean
 
 setup: .venv/.ready
 
@@ -36,6 +36,10 @@ test: check
 
 bench: setup
 	$(BIN)/horae bench $(BENCH)
+
+# Horae beside BullMQ, Agenda and APScheduler, which are installed into .peers (needs nginx; node and redis-server for two).
+bench-peers: setup
+	$(BIN)/python -m ops.bench.peers $(BENCH)
 
 chaos: setup
 	$(BIN)/pytest tests/chaos -m chaos -p no:cacheprovider --timeout=7200 -s
