@@ -233,7 +233,7 @@ async def test_what_was_asked_for_before_a_pause_waits_although_it_is_owed_in_it
 ) -> None:
     """A replay of many goes page by page, and a request that died is repaired a minute later: the request counts. One
     that was made in the pause is sent."""
-    paused = {"state": "paused", "past": period(paused_ms, "pause", "v9")}
+    paused: dict[str, Any] = {"state": "paused", "past": period(paused_ms, "pause", "v9")}
     await put_jobs(database, job_document("a", active_from=0, schedule_version="v9", **paused))
     await history.record(database, [ended("a", 0, State.DEAD)], 3650)
     leader = await lead(database, Crank(NOW + 70_000))

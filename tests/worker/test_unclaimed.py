@@ -114,7 +114,7 @@ async def test_what_came_due_before_a_change_follows_catch_up_all_the_same(
     """It is owed under its earlier schedule. `latest`: a later occurrence of that one or of the present one."""
     now = Clock().now_ms() // 1000 * 1000
     to_ms = now - change["to_s"] * 1000
-    job = {"catch_up": catch_up, "schedule_version": "v2", "past": ended(to_ms, change["by"])}
+    job: dict[str, Any] = {"catch_up": catch_up, "schedule_version": "v2", "past": ended(to_ms, change["by"])}
     job |= {"schedule": change.get("now", "* * * * * *"), "active_from": to_ms + 1, "created_at": DatetimeMS(0)}
     execution = await _owed(database, (Clock().now_ms() - now) / 1000 + 20, job=job)
     state, why, came = await _end(database, execution)
