@@ -52,6 +52,10 @@ class ResponseTimeout(_AfterStatus, httpx.ReadTimeout):
     """The response was not complete in time."""
 
 
+class NotSent(Exception):
+    """`confirm` said no when the connection was there: nothing of the request was written."""
+
+
 class ConnectionDenied(OSError):
     """The address guard denied a connection."""
 

@@ -16,6 +16,8 @@ from cluster.outbound.pool import Origin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+CONFIRM = "confirm"
+"""The extension of a request that is asked whether it may be written."""
 _PORTS = {"http": 80, "https": 443}
 
 

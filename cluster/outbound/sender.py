@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from cluster.outbound.errors import error_kind, error_status, error_text
+from cluster.outbound.errors import NotSent, error_kind, error_status, error_text
 from cluster.outbound.mail import alert_message, submit
-from cluster.outbound.messages import PreparedRequest, ReadResponse
+from cluster.outbound.messages import CONFIRM, PreparedRequest, ReadResponse
 from cluster.outbound.redaction import redact
 from cluster.outbound.response_reader import RESPONSE_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from cluster.core.execution.model import Target
     from cluster.outbound.mail import MailServer
@@ -99,8 +99,12 @@ class Sender:
                 "POST", "http://invalid/", extensions={UNSENDABLE: f"this URL cannot be sent to: {exc}"}
             )
 
-    async def send(self, request: httpx.Request) -> Reply:
-        """Send a prepared request. Raises nothing but `CancelledError`."""
+    async def send(self, request: httpx.Request, confirm: Callable[[], Awaitable[bool]] | None = None) -> Reply:
+        """Send a prepared request. Raises nothing but `CancelledError`, and `NotSent` if `confirm`, which is asked when a
+        new connection is there, says no.
+        """
+        if confirm is not None:
+            request.extensions[CONFIRM] = confirm
         if UNSENDABLE in request.extensions:
             return _failed("denied", request.extensions[UNSENDABLE], 0.0)
         if MAIL in request.extensions:
@@ -109,6 +113,8 @@ class Sender:
         try:
             response = await self._transport.handle_async_request(request)
             content = await _raw(response)
+        except NotSent:
+            raise
         except Exception as exc:
             seconds = time.monotonic() - started
             kind, why = _failure(exc, request, seconds)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from cluster.outbound.messages import PreparedRequest, ReadResponse, origin_of, wire_head
+from cluster.outbound.errors import NotSent
+from cluster.outbound.messages import CONFIRM, PreparedRequest, ReadResponse, origin_of, wire_head
 from cluster.outbound.name_servers import SystemResolver
 from cluster.outbound.names import Names
 from cluster.outbound.pool import KEEPALIVE_SECONDS, Pool
@@ -39,7 +40,8 @@ class HttpTransport(httpx.AsyncBaseTransport):
     """Sends httpx requests over kept connections.
 
     The `timeout` extension of a request, in seconds: `connect` for a new connection (name, TCP and TLS), `total` until the
-    last byte is read. Connections to addresses in `networks` are allowed although they are not public.
+    last byte is read. The `confirm` extension is asked when a new connection is there, which may have taken a while; if it
+    says no, nothing is written and `NotSent` is raised. Connections to addresses in `networks` are allowed although they are not public.
     """
 
     def __init__(
@@ -73,6 +75,10 @@ class HttpTransport(httpx.AsyncBaseTransport):
                     connection = await self.pool.connect(origin)
             except TimeoutError as exc:
                 raise httpx.ConnectTimeout("no connection in time", request=request) from exc
+            confirm = request.extensions.get(CONFIRM)
+            if confirm is not None and not await confirm():
+                connection.close()
+                raise NotSent
         self._active.add(connection)
         if self._checking is None:
             self._checking = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check_deadlines)

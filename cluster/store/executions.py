@@ -58,6 +58,13 @@ async def existing_ids(db: Database, ids: Collection[str]) -> set[str]:
         return {d["_id"] async for d in db.work["executions"].find({"_id": {"$in": list(ids)}}, {"_id": 1})}
 
 
+async def any_limited(db: Database, ids: Collection[str]) -> bool:
+    """Whether any of these executions counts against a limit, of a queue or of its job alone."""
+    with operation():
+        limited = {"_id": {"$in": list(ids)}, "gate": {"$exists": True}}
+        return await db.work["executions"].find_one(limited, {"_id": 1}) is not None
+
+
 async def delete_unreadable(db: Database, ids: Iterable[str]) -> int:
     """Delete unreadable documents, once history holds a record of each. Returns how many were deleted."""
     with operation():

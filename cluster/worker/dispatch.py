@@ -7,6 +7,7 @@ its host) or `limit_queues` (for its limit). `execution_states` has the whole wa
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +17,7 @@ from cluster.core.execution.outcome import max_age_reason, next_attempt_number, 
 from cluster.core.execution.verdict import round_up_to_grain
 from cluster.core.lifecycle import Event
 from cluster.core.limits.circuit_breaker import Admission
+from cluster.outbound.errors import NotSent
 from cluster.worker.host_queues import HostQueues
 from cluster.worker.limit_queues import LimitQueues
 from cluster.worker.model import WATCH_FAILURES, DroppedExecution, FinishedRequest
@@ -135,19 +137,19 @@ class Dispatcher:
                 self._drop(ready, "the run before it had not ended", Event.SKIP, WATCH_FAILURES, again_ms)
                 return
             # Nothing is awaited between this and the request: to get here may have taken longer than the lease.
-            if self._unsent.drop_if_lapsed(held):
-                self._unsent.abandon(held, execution.id)
-                return
-            if self._clock.monotonic() - ready.read_at > STALE_SECONDS:
-                # Nothing says whether its job is paused by now. It is claimed again, and its job is read then.
-                self._drop(ready, "its job was read too long ago", Event.RELEASE, None)
+            if self._unsent.drop_if_lapsed(held) or self._is_stale(ready):
+                self._give_back(ready)
                 return
             sent_ms = self._clock.now_ms()
             too_old = max_age_reason(execution, job, sent_ms)
             if too_old is not None:
                 self._drop(ready, too_old, Event.EXHAUST, job.watch)
                 return
-            reply = await self._sender.send(ready.request)
+            try:
+                reply = await self._sender.send(ready.request, partial(self._may_leave, ready))
+            except NotSent:
+                self._give_back(ready)
+                return
             self._breakers.record_attempt(job.host, job.id, reply.status, reply.error)
             result = self._result(ready, sent_ms, reply)
             held.finish(execution.id)
@@ -163,6 +165,22 @@ class Dispatcher:
             self.start_waiting(host)
             if probe is not None and await self.lottery.close(probe, reply):
                 self.start_waiting()
+
+    async def _may_leave(self, ready: ReadyExecution) -> bool:
+        """A new connection is there. If that took long, the job may have been paused, and the lease may have ended."""
+        if self._is_stale(ready) and not await self._preparer.confirm(ready):
+            return False
+        return not self._is_stale(ready) and not self._unsent.drop_if_lapsed(ready.held)
+
+    def _is_stale(self, ready: ReadyExecution) -> bool:
+        return self._clock.monotonic() - ready.read_at > STALE_SECONDS
+
+    def _give_back(self, ready: ReadyExecution) -> None:
+        """It has its slot, but no lease any more, or nothing says whether its job is paused by now."""
+        if self._unsent.drop_if_lapsed(ready.held):
+            self._unsent.abandon(ready.held, ready.execution.id)
+        else:  # it is claimed again, and its job is read then
+            self._drop(ready, "its job was read too long ago", Event.RELEASE, None)
 
     def _result(self, ready: ReadyExecution, sent_ms: int, reply: Reply) -> FinishedRequest:
         execution, job = ready.execution, ready.job

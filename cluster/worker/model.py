@@ -52,6 +52,10 @@ class ReadyExecution:
         """Its body was read, with its job as it is now; only the request keeps the body."""
         self.job, self.request, self.read_at = job, request, read_at
 
+    def confirm(self, read_at: float) -> None:
+        """Its job was looked at once more, and is as it was."""
+        self.read_at = read_at
+
     def forget_request(self) -> None:
         """It has ended: its body takes up no more memory."""
         self.request = None

@@ -208,13 +208,21 @@ class Preparer:
             return None
         return None
 
+    async def confirm(self, ready: ReadyExecution) -> bool:
+        """Whether the job of an execution is still as it was read: then that reading is as old as this look at it."""
+        read = await self._read_jobs(ready.held, [ready.execution])
+        same = read is not None and _stamp(read.jobs.jobs.get(ready.job.id)) == _stamp(ready.job)
+        if same and read is not None:
+            ready.confirm(read.at)
+        return same
+
     async def _confirmed(self, held: HeldBatch, execution: Execution, read: _JobsRead) -> _JobsRead | None:
         """The same job, as old as this look at it. None: it has changed meanwhile, so it must be read again.
 
         Otherwise a body that takes longer to read than a reading may be old would never be sent.
         """
         now = await self._read_jobs(held, [execution])
-        if now is None or _stamp(now, execution.job_id) != _stamp(read, execution.job_id):
+        if now is None or _stamp(now.jobs.jobs.get(execution.job_id)) != _stamp(read.jobs.jobs.get(execution.job_id)):
             return None
         return read._replace(at=now.at)
 
@@ -234,8 +242,7 @@ class Preparer:
         self._unsent.drop(dropped)
 
 
-def _stamp(read: _JobsRead, job_id: str) -> tuple[int, str, str] | None:
-    job = read.jobs.jobs.get(job_id)
+def _stamp(job: Job | None) -> tuple[int, str, str] | None:
     return None if job is None else (job.revision, job.schedule_version, job.state)
 
 

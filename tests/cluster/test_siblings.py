@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from cluster.clock import Clock
 from cluster.core.execution.planning import MAX_BATCH
 from cluster.core.timings import Timings
@@ -15,8 +17,6 @@ from tests.support.engine import check_books, rows, worker
 from tests.support.workers import answering, owed, run_dry
 
 if TYPE_CHECKING:
-    import pytest
-
     from cluster.store.mongo.client import Database
 
 
@@ -59,10 +59,13 @@ async def test_what_an_ended_sibling_held_is_sent_without_waiting_for_its_lease(
     await check_books(database)
 
 
-async def test_what_counts_against_a_limit_waits_for_the_lease(database: Database) -> None:
-    """The target may still be at work on what was in flight: with a request more it would have too many."""
-    await claims(database, "dead", "a")
-    await database.api["batches"].update_many({}, {"$set": {"gate": "q:mail"}})
+@pytest.mark.parametrize(("collection", "key"), [("batches", "q:mail"), ("executions", "j:b")])
+async def test_what_counts_against_a_limit_waits_for_the_lease(database: Database, collection: str, key: str) -> None:
+    """The target may still be at work on what was in flight: with a request more it would have too many. A limit of one
+    job alone is not in its batch."""
+    await claims(database, "dead", "a", "b")
+    of_b = {} if collection == "batches" else {"job_id": "b"}
+    await database.api[collection].update_many(of_b, {"$set": {"gate": key}})
     await siblings(database, ["dead"]).turn()
     (batch,) = await rows(database, "batches")
     assert batch["owner"] == "dead"

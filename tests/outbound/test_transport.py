@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from cluster.core.execution.model import Target
+from cluster.outbound.errors import NotSent
 from cluster.outbound.response_reader import RESPONSE_LIMIT
 from cluster.outbound.transport import HttpTransport
 from tests.support.real_sender import LOOPBACK, Names, post, sending
@@ -535,3 +536,22 @@ async def test_200_concurrent_requests_are_answered() -> None:
             assert {r.status for r in replies} == {200}
         assert wire.connections <= 200
         assert len(wire.requests) == 600
+
+
+async def test_a_new_connection_is_used_only_if_that_is_confirmed() -> None:
+    """It may have taken seconds. Nothing is written otherwise; a kept connection is there at once, so nobody is asked."""
+    asked: list[bool] = []
+
+    async def confirm() -> bool:
+        asked.append(len(asked) > 0)
+        return asked[-1]
+
+    async with listening(saying(OK)) as wire, sending() as sender:
+        target = Target(wire.url, timeout_seconds=5)
+        with pytest.raises(NotSent):
+            await sender.send(sender.prepare(target, []), confirm)
+        assert wire.requests == []
+        for _ in range(2):
+            assert (await sender.send(sender.prepare(target, []), confirm)).status == 200
+    assert asked == [False, True]
+    assert len(wire.requests) == 2

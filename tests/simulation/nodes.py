@@ -62,7 +62,7 @@ class Wire:
     def prepare(self, _: Target, headers: Sequence[tuple[str, str]]) -> dict[str, str]:
         return dict(headers)
 
-    async def send(self, request: dict[str, str]) -> Reply:
+    async def send(self, request: dict[str, str], _confirm: object = None) -> Reply:
         return await self._machines.answer(self._node, request)
 
 

@@ -117,7 +117,7 @@ class OneExecution:
     def prepare(self, *_: Any) -> None:
         """The sender makes a request."""
 
-    async def send(self, _: Any) -> Reply:
+    async def send(self, _: Any, _confirm: Any = None) -> Reply:
         return await asyncio.shield(self.reply)
 
     async def limits_of(self, job: Job) -> Limits:

@@ -6,11 +6,13 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
+from cluster.outbound.errors import NotSent
 from cluster.store import paused_batches
 from cluster.store.enqueue import insert_owed
 from tests.support.engine import job_document, noting, rows, worker
@@ -162,6 +164,33 @@ async def test_what_asked_for_too_long_whether_it_may_overlap_is_not_sent_by_an_
     assert sent == []
     (waiting,), (batch,) = await rows(database, "executions"), await rows(database, "batches")
     assert (waiting["batch"], waiting["attempts"], batch["claims"]) == (batch["_id"], [], 0)
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_what_waited_for_its_connection_leaves_only_if_its_job_is_as_it_was(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, paused: bool
+) -> None:
+    """A name server, a handshake may take seconds, and a pause may have been answered since the job was read."""
+    await owed(database, "a")
+    sent: list[str] = []
+    past = {"state": "paused", "past": ended(DUE, "pause")}
+
+    async def connecting(request: httpx.Request) -> httpx.Response:
+        if paused:
+            await database.api["jobs"].update_one({"_id": "a"}, {"$set": past, "$inc": {"revision": 1}})
+        await asyncio.sleep(0.15)  # the reading grows old: that is what this is about
+        if "confirm" in request.extensions and not await request.extensions["confirm"]():
+            raise NotSent
+        sent.append(request.headers["idempotency-key"])
+        return httpx.Response(200)
+
+    monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", 0.1)
+    w = worker(database, connecting)
+    await run_dry(w)
+    await run_dry(w)
+    assert bool(sent) is not paused
+    assert len(await rows(database, "executions")) == paused
+    assert w.context.slots.in_flight == 0
 
 
 async def _is(value: Any) -> Any:
