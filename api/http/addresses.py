@@ -100,6 +100,4 @@ def came_from_elsewhere(req: Request, trusted: Sequence[IPNetwork]) -> bool:
 
 
 def _is_forwarding(name: str) -> bool:
-    return (
-        name in _NAMED or name in _NAMED_BY_PROVIDERS or name.startswith(_PREFIXES) or name.endswith(_SUFFIXES)
-    )
+    return name in _NAMED or name in _NAMED_BY_PROVIDERS or name.startswith(_PREFIXES) or name.endswith(_SUFFIXES)

@@ -82,7 +82,14 @@ async def test_the_status_that_came_is_the_verdict(said: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lines that end in LF", "an interim answer with odd lines", "a folded header", "interim answers", "all lines end in LF"]
+    "name",
+    [
+        "lines that end in LF",
+        "an interim answer with odd lines",
+        "a folded header",
+        "interim answers",
+        "all lines end in LF",
+    ],
 )
 @pytest.mark.parametrize("size", [1, 7])
 async def test_an_answer_in_small_pieces_is_the_same_answer(name: str, size: int) -> None:

@@ -173,7 +173,9 @@ def warnings(schedule: Schedule, occurrences: Sequence[int], after_ms: int) -> l
             sentence += " (a step such as */2 restricts; cron of Debian takes it as * and wants both)"
         sentences.append(sentence)
     if has_numbered_weekdays(schedule.text.split()):
-        sentences.append("day of week: Sunday is 0 here, and 1 in Quartz and AWS, where ? comes from; names are the same")
+        sentences.append(
+            "day of week: Sunday is 0 here, and 1 in Quartz and AWS, where ? comes from; names are the same"
+        )
     sentences += _wide(schedule.text)
     sentences += _rare(month_days, months, week_days)
     if occurrences and occurrences[0] - after_ms > _YEAR * 1000:

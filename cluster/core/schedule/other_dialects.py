@@ -78,9 +78,7 @@ def _with_a_command(words: list[str], upper: list[str]) -> str | None:
 
 def without_command(schedule: str) -> str:
     """The sentence about a line that goes on behind its schedule."""
-    return (
-        f"a schedule has no user, no command and no remark: write '{schedule}'; `horae import crontab` reads whole crontabs"
-    )
+    return f"a schedule has no user, no command and no remark: write '{schedule}'; `horae import crontab` reads whole crontabs"
 
 
 def _is_field(word: str) -> bool:
