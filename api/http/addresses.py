@@ -19,9 +19,11 @@ MAX_HOPS = 32
 SUBSCRIBER_BITS = 64
 """One subscriber of IPv6 has at least a /64, so that limits on single addresses would not limit anybody."""
 FORWARDED_FOR, FORWARDED_PROTO = "X-FORWARDED-FOR", "X-FORWARDED-PROTO"
-_NAMED = frozenset({"FORWARDED", "VIA", "X-REAL-IP", "X-CLIENT-IP", "X-CLUSTER-CLIENT-IP", "X-ORIGINAL-HOST"})
-_NAMED_BY_PROVIDERS = frozenset({"CF-CONNECTING-IP", "TRUE-CLIENT-IP", "FASTLY-CLIENT-IP", "X-ENVOY-EXTERNAL-ADDRESS"})
-_PREFIX = "X-FORWARDED-"
+_NAMED = frozenset({"FORWARDED", "VIA", "CDN-LOOP", "X-REAL-IP", "X-ORIGINAL-HOST"})
+_NAMED_BY_PROVIDERS = frozenset({"CF-CONNECTING-IP", "X-ENVOY-EXTERNAL-ADDRESS"})
+_PREFIXES = ("X-FORWARDED", "X-ORIGINAL-FORWARDED-")
+_SUFFIXES = ("CLIENT-IP", "-CLIENTIP")
+"""`Client-IP`, `X-Client-IP`, `True-Client-IP`, `Fastly-Client-IP`, `Fly-Client-IP`, `X-Azure-ClientIP`."""
 
 
 def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -98,4 +100,4 @@ def came_from_elsewhere(req: Request, trusted: Sequence[IPNetwork]) -> bool:
 
 
 def _is_forwarding(name: str) -> bool:
-    return name.startswith(_PREFIX) or name in _NAMED or name in _NAMED_BY_PROVIDERS
+    return name in _NAMED or name in _NAMED_BY_PROVIDERS or name.startswith(_PREFIXES) or name.endswith(_SUFFIXES)

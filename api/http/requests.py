@@ -209,6 +209,14 @@ class QueryParameters:
             return frozenset()
         return frozenset(words)
 
+    def choice(self, name: str, allowed_words: tuple[str, ...]) -> str | None:
+        """One of the allowed words."""
+        value = self._params.get(name)
+        if value is None or value in allowed_words:
+            return value
+        self._fault(name, f"must be {' or '.join(allowed_words)}")
+        return None
+
     def instant(self, name: str) -> int | None:
         """A time, in ms."""
         value = self.text(name)

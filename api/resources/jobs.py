@@ -211,9 +211,9 @@ def _trigger_request(reservation: Reservation | None, *, waits: bool) -> executi
 def waits_for_overlap(req: Request) -> bool:
     """Whether the request says `overlap=wait`: its run waits for the end of the run before it."""
     q = QueryParameters(req, ("overlap",))
-    chosen = q.choices("overlap", frozenset({"skip", "wait"}))
+    chosen = q.choice("overlap", ("skip", "wait"))
     q.raise_faults()
-    return chosen == {"wait"}
+    return chosen == "wait"
 
 
 async def with_overlap_note(db: Database, execution_id: str, *, waits: bool, path: str) -> dict[str, str]:

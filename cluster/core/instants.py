@@ -10,6 +10,7 @@ from cluster.core.zones import zone
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
 _LOCAL = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d)?\Z", re.ASCII)
+EXAMPLES = "such as 2026-12-01T10:00:00Z or 2026-12-01T11:00:00+01:00"
 LATEST_MS = 253_370_764_800_000  # 9999-01-01
 
 
@@ -45,11 +46,12 @@ def parse_local(text: str) -> int | None:
 def parse_instant(text: str) -> int:
     """The instant of an RFC 3339 text, cut to whole ms. Raises `ValueError` with a sentence for the user."""
     if not _RFC3339.match(text):
-        raise ValueError("must be a time with its offset, such as 2026-12-01T10:00:00Z or 2026-12-01T11:00:00+01:00")
+        raise ValueError(f"must be a time with its offset, {EXAMPLES}")
     try:
         ms = (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError) as exc:
-        raise ValueError(f"is not a valid time: {exc}") from exc
+        why = "the offset must be less than a day" if "timedelta" in str(exc) else exc
+        raise ValueError(f"is not a valid time: {why}") from exc
     if not 0 <= ms < LATEST_MS:
         raise ValueError("must be between 1970 and 9998")
     return ms

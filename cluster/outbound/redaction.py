@@ -35,6 +35,8 @@ BASE64_ROUNDS = 2
 _LETTERS_AND_DIGITS = frozenset((string.ascii_letters + string.digits).encode())
 _OTHERS = bytes(b for b in range(256) if b not in _LETTERS_AND_DIGITS)
 _IGNORED = b"\\\0"
+_LETTERS_OF_ESCAPES = bytes.maketrans(b"\b\t\n\f\r", b"btnfr")
+"""`\\t` and the like: what is left of them without their backslash."""
 _FOLD = bytes(b" "[0] if b == b"+"[0] else b for b in range(256))
 _ESCAPE = re.compile(
     rb"%(?:25)*(?:[uU]([0-9A-Fa-f]{4})|([0-9A-Fa-f]{2}))"
@@ -147,7 +149,8 @@ def _found(content: bytes, needles: _Needles) -> Iterator[tuple[int, int]]:
     hits = [(i, i + len(n)) for n in needles.compact for i in _all(text, n)]
     if needles.chunks:
         hits += [(i, i + CHUNK) for i in range(len(text) - CHUNK + 1) if text[i : i + CHUNK] in needles.chunks]
-    hits += [(len(text) - n, len(text)) for n in range(MIN_COMPACT, CHUNK) if text[-n:] in needles.beginnings]
+    longest = min(CHUNK - 1, len(text))
+    hits += [(len(text) - n, len(text)) for n in range(MIN_COMPACT, longest + 1) if text[-n:] in needles.beginnings]
     if hits:
         places = [i for i, b in enumerate(content) if b in _LETTERS_AND_DIGITS]
         yield from ((places[i], places[j - 1] + 1) for i, j in _joined(hits))
@@ -219,6 +222,7 @@ def _bytes_of(secret: str) -> set[bytes]:
     One that looks like an escape itself is also meant without it, because such escapes are undone in the content.
     """
     found = {secret.encode(), secret.encode("latin-1", "replace")}
+    found |= {raw.translate(_LETTERS_OF_ESCAPES) for raw in found}
     for raw in tuple(found):
         view: _View | None = _View(raw, range(len(raw)), range(1, len(raw) + 1))
         for _ in range(ROUNDS):

@@ -52,6 +52,9 @@ class ResponseReader:
         self._framing_size = 0
         self._interim = 0
         self._tolerant = False
+        self._chunk_begun = False
+        """The size of a chunk was read, and nothing of its content."""
+        self._tail = b""
         self._error: Exception | None = None
 
     def _new_parser(self) -> httptools.HttpResponseParser:
@@ -87,7 +90,16 @@ class ResponseReader:
         elif self._framing_size > FRAMING_LIMIT:
             self._complete = True
             self.reusable = False
+        elif not self._complete:
+            self._end_in_lf(data)
         return self._complete
+
+    def _end_in_lf(self, data: bytes) -> None:
+        """The parser wants CR LF behind the last chunk (`0`); curl takes LF. No other chunk begins with an empty line."""
+        self._tail = (self._tail + data)[-2:]
+        if self._chunk_begun and self._tail == b"\n\n":
+            self._parser.feed_data(b"\n")
+            self.reusable = False
 
     def at_end(self) -> bool:
         """The target closed the connection. Whether that completes the response; else it broke off."""
@@ -194,8 +206,13 @@ class ResponseReader:
         if self._interim > MAX_INTERIM:
             self._stop(NotHttp(f"more than {MAX_INTERIM} interim responses ({status})"))
 
+    def on_chunk_header(self) -> None:
+        """The size of a chunk."""
+        self._chunk_begun = True
+
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
+        self._chunk_begun = False
         pieces = self._body
         pieces.append(body)
         self._body_size += len(body)

@@ -1,8 +1,8 @@
 """Heads that the strict parser refuses, read as curl reads them, and written again in the form that the parser knows.
 
 Taken: lines that end in LF, folded lines, blanks before the colon, names of odd characters (left out, nothing asks for
-them), the same length more than once, a length beside chunks. Refused as curl refuses them: NUL bytes, lines without a
-colon, lengths that differ or are no number.
+them), the same length more than once or with more behind it, a length beside chunks, a version in small letters or of
+HTTP/2. Refused as curl refuses them: NUL bytes, lines without a colon, lengths that differ or are no number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ FINAL = 200
 SWITCHING = 101
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _END = re.compile(rb"\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9][ \t]+([0-9]{3})(?=[ \t]|\Z)")
+_STATUS_LINE = re.compile(rb"HTTP/(?:1\.[0-9]|2(?:\.0)?)[ \t]+([0-9]{3})(?=[ \t]|\Z)", re.IGNORECASE)
+_LENGTH = re.compile(rb"\+?([0-9]+)")
+"""curl reads a number up to the first sign that is no digit."""
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _UNPRINTABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _MAX_LENGTH_DIGITS = 18
@@ -81,7 +83,7 @@ def _normal(head: bytes, status: int, max_fields: int) -> bytes:
         if len(fields) > max_fields:
             raise NotAHead("too many headers", status)
     lines = [b"HTTP/1.1 %d" % status]
-    if head.startswith(b"HTTP/1.0"):
+    if head[:8].upper() == b"HTTP/1.0":
         lines[0] = b"HTTP/1.0 %d" % status
     lines += [
         b"%b: %b" % (name, _UNPRINTABLE.sub(b"?", value))
@@ -102,9 +104,10 @@ def _framed(fields: list[tuple[bytes, bytes]], status: int) -> list[tuple[bytes,
         return [*others, (b"Transfer-Encoding", b"chunked")]
     if not lengths:
         return others
-    length = lengths.pop()
-    if lengths or not length.isdigit():
+    number = _LENGTH.match(lengths.pop())
+    if lengths or number is None:
         raise NotAHead("Content-Length is not one number", status)
+    length = number[1]
     if len(length) > _MAX_LENGTH_DIGITS:
         return others  # longer than anything that is read
     return [*others, (b"Content-Length", length)]

@@ -92,7 +92,7 @@ async def local(api: Api, peer: str = "127.0.0.1", **headers: str) -> int:
 @pytest.mark.parametrize(
     "header",
     ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "x-forwarded-anything", "X-Real-IP",
-     "CF-Connecting-IP"],
+     "CF-Connecting-IP", "X-Forwarded", "X-Original-Forwarded-For", "Client-IP", "Fly-Client-IP", "X-Azure-ClientIP", "CDN-Loop"],
 )  # fmt: skip
 async def test_a_node_without_keys_refuses_what_a_proxy_forwards(api: Api, header: str) -> None:
     """A proxy on the same machine makes a request from anywhere look local."""

@@ -195,7 +195,9 @@ async def test_a_replay_by_hand_that_meets_another_run_says_so_and_can_wait(api:
     await eventually(lambda: target.received(1), 5, "the run")
     answer = (await api.call("POST", f"/executions/{dead.id}/retry?overlap=wait")).json
     assert (answer["executionId"], answer["running"]) == (dead.id, running)
-    assert (await api.call("POST", f"/executions/{dead.id}/retry?overlap=never")).status_code in (400, 422)
+    for wrong in ("never", "skip,wait", "wait&overlap=skip", "WAIT"):
+        refused = await api.call("POST", f"/executions/{dead.id}/retry?overlap={wrong}")
+        assert (refused.status_code, refused.json["errors"][0]["message"]) == (422, "must be skip or wait"), wrong
     target.released.set()
     await run_dry(w)
     await retries_now(api.db)

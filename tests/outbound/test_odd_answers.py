@@ -48,6 +48,13 @@ TAKEN: dict[str, bytes] = {
     "an encoding named identity": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok",
     "interim answers": b"HTTP/1.1 100 Continue\r\n\r\n" + b"HTTP/1.1 102 Processing\r\n\r\n" * 5 + OK,
     "an interim answer with odd lines": b"HTTP/1.1 103 Early Hints\nLink : </a>\n\n" + OK,
+    "chunks whose lines end in LF": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\n0\n\n",
+    "all lines end in LF": b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n2\nok\n0\n\n",
+    "a trailer that ends in LF": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\n0\nX-Sum: 1\n\n",
+    "a length with a unit": b"HTTP/1.1 200 OK\r\nContent-Length: 2 bytes\r\n\r\nok",
+    "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+    "a version in small letters": b"http/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "the version of another protocol": b"HTTP/2 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
 }  # fmt: skip
 
@@ -75,7 +82,14 @@ async def test_the_status_that_came_is_the_verdict(said: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lines that end in LF", "an interim answer with odd lines", "a folded header", "interim answers"]
+    "name",
+    [
+        "lines that end in LF",
+        "an interim answer with odd lines",
+        "a folded header",
+        "interim answers",
+        "all lines end in LF",
+    ],
 )
 @pytest.mark.parametrize("size", [1, 7])
 async def test_an_answer_in_small_pieces_is_the_same_answer(name: str, size: int) -> None:

@@ -28,6 +28,8 @@ SECRETS = (
     "gr\u00fcne/aus+k\u00f6ln",
     "a%2Fb%2Bc%26d99",
     "tok\u00e9n 12345678",
+    "tab\tulator/99",
+    "a\t/b",
     LONG,
 )
 
@@ -148,6 +150,8 @@ def test_a_part_of_a_secret_is_cut_as_well() -> None:
     assert redact(b"unknown key " + LONG[:60].encode() + b"...", (LONG,)).count(LONG[:12].encode()) == 0
     assert redact(b"unknown key canary/one+t", ("canary/one+two&three",)) == b"unknown key " + REDACTED
     secret = "canary/one+two&three"
+    for length in range(10, len(secret)):
+        assert redact(secret[:length].encode(), (secret,)).strip(b"+&") == REDACTED, "an answer of nothing else"
     for shown in range(1990, 2048):
         content = b"." * 2000 + quote(secret, safe="").encode() + b"." * 2000
         said = redact(content, (secret,), shown)

@@ -76,7 +76,17 @@ _NAMES_ELSEWHERE = {
         "expression",
         "rrule",
         "when",
+        "scheduleexpression",
     ),
+    'the field is schedule, such as "@every 90s"': (
+        "every",
+        "interval",
+        "intervalseconds",
+        "rate",
+        "frequency",
+        "period",
+    ),
+    'the field is schedule, such as "@at 2031-01-01T00:00:00Z"': ("at", "runat", "once", "date", "time", "delay"),
     "the field of the request's body is body": ("payload", "data", "json", "content", "message", "requestbody"),
     'the field is state: "active" or "paused"': (
         "enabled",
@@ -87,11 +97,37 @@ _NAMES_ELSEWHERE = {
         "suspended",
         "status",
     ),
+    "Horae sends requests and runs no commands; the field of the target's URL is api": (
+        "command",
+        "cmd",
+        "script",
+        "task",
+    ),
+    'the field is overlap, such as "skip"': ("concurrencypolicy", "allowconcurrent", "concurrency", "singleton"),
+    "the field is tags": ("labels", "label", "group", "category"),
+    'the field is auth, such as {"type": "bearer", "token": "..."}': (
+        "token",
+        "bearer",
+        "username",
+        "user",
+        "password",
+        "apikey",
+        "authorization",
+    ),
+    'the field is headers, such as {"Content-Type": "text/plain"}': ("contenttype", "useragent"),
     "every request is a POST, so remove it": ("method", "httpmethod", "requestmethod", "verb"),
     "the field of the time zone is timezone": ("tz", "zone", "crontz"),
     "the field is timeoutSeconds": ("timeout", "timeoutms", "deadline"),
-    'the field is retry, such as {"maxAttempts": 5}': ("retries", "retrycount", "maxretries", "attempts", "backoff"),
-    "the field is jobId": ("id", "key", "uuid"),
+    'the field is retry, such as {"maxAttempts": 5}': (
+        "retries",
+        "retrycount",
+        "maxretries",
+        "attempts",
+        "maxattempts",
+        "backoff",
+        "backofflimit",
+    ),
+    "the field is jobId": ("id", "key", "uuid", "jobname", "jobid"),
 }
 _HINTS = {name: hint for hint, names in _NAMES_ELSEWHERE.items() for name in names}
 """What fields of other schedulers are called here, by their name in lower case."""
@@ -194,13 +230,19 @@ def _message(e: ErrorDetails, loc: list[str], *, suggest: bool) -> str:
     return e["msg"]
 
 
+def _close_names(name: str) -> list[str]:
+    """The field that the name is like: the same one in another spelling, or else a misspelled one."""
+    plain = name.lower().replace("_", "").replace("-", "")
+    return [f for f in _FIELDS if f.lower() == plain] or difflib.get_close_matches(name, _FIELDS, 1)
+
+
 def _unknown(loc: list[str], *, suggest: bool) -> str:
     name = loc[-1]
     if len(loc) == 1 and name in READ_ONLY:
         return "is set by Horae; remove it"
     if len(loc) == 1 and (hint := _HINTS.get(name.lower().replace("_", "").replace("-", ""))) is not None:
         return f"is unknown; {hint}"
-    close = difflib.get_close_matches(name, _FIELDS, 1) if suggest and len(loc) == 1 else []
+    close = _close_names(name) if suggest and len(loc) == 1 else []
     return f"is unknown; did you mean {close[0]}?" if close else "is unknown; remove it"
 
 

@@ -20,6 +20,7 @@ from cluster.core.schedule.cron_syntax import (
     values_of,
     wide_steps,
 )
+from cluster.core.schedule.other_dialects import has_numbered_weekdays
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.core.zones import OffsetChange, next_change
 
@@ -171,6 +172,10 @@ def warnings(schedule: Schedule, occurrences: Sequence[int], after_ms: int) -> l
         if month_days.startswith("*/") or week_days.startswith("*/"):
             sentence += " (a step such as */2 restricts; cron of Debian takes it as * and wants both)"
         sentences.append(sentence)
+    if has_numbered_weekdays(schedule.text.split()):
+        sentences.append(
+            "day of week: Sunday is 0 here, and 1 in Quartz and AWS, where ? comes from; names are the same"
+        )
     sentences += _wide(schedule.text)
     sentences += _rare(month_days, months, week_days)
     if occurrences and occurrences[0] - after_ms > _YEAR * 1000:
@@ -186,12 +191,12 @@ def _per_day(kind: str, first: str) -> int:
 
 
 _CYCLES = {
-    "second": "minute",
-    "minute": "hour",
-    "hour": "day",
-    "day of month": "month",
-    "month": "year",
-    "day of week": "week",
+    "second": "a minute",
+    "minute": "an hour",
+    "hour": "a day",
+    "day of month": "a month",
+    "month": "a year",
+    "day of week": "a week",
 }
 
 
@@ -200,7 +205,7 @@ def _wide(text: str) -> list[str]:
     if text.lstrip().startswith("@"):
         return []
     return [
-        f"{field}: the step in '{part}' is so wide that it fires once a {_CYCLES[field]}, at {value}"
+        f"{field}: the step in '{part}' is so wide that it fires once {_CYCLES[field]}, at {value}"
         for field, part, value in wide_steps(text)
     ]
 

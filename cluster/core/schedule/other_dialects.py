@@ -4,46 +4,148 @@ from __future__ import annotations
 
 import re
 
-from cluster.core.schedule.cron_syntax import DAYS, FIELDS, MONTHS
+from cluster.core.schedule.cron_syntax import ALIASES, DAYS, FIELDS, MONTHS
 
 _ZONE = re.compile(r"(?:CRON_)?TZ=(\S*)\Z", re.IGNORECASE)
-_WRAPPED = re.compile(r"(cron|rate)\((.*)\)\s*\Z", re.IGNORECASE | re.DOTALL)
+_WRAPPED = re.compile(r"(cron|rate|at)\((.*)\)\s*\Z", re.IGNORECASE | re.DOTALL)
+_INTERVAL = re.compile(r"(?:every\s+)?(\d{1,6})\s*(s|m|h|d|(?:sec|min|second|minute|hour|day)s?)\Z", re.IGNORECASE)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d\S*\Z", re.ASCII | re.IGNORECASE)
 _YEAR = re.compile(r"(?:19|20|21)\d\d(?:[-/,]\d+)*\Z", re.ASCII)
 _NAME = re.compile(r"(?<![A-Z])([A-Z]{3})(?![A-Z])", re.ASCII)
+_WEEKDAY_NUMBER = re.compile(r"(?<![/#\d])([1-7])(?=L?\Z|[-#/])", re.ASCII)
+_FROM_A_DAY = re.compile(r"([A-Z]{3})/(\d+)\Z", re.ASCII)
+_FIELD = re.compile(r"[0-9A-Z*?~][0-9A-Z*?~/,#()-]*\Z", re.ASCII)
+_LETTERS = re.compile(r"[A-Z]+", re.ASCII)
+_SIGNS = frozenset({"L", "W", "LW", "WL", "H", *DAYS, *MONTHS})
 _ORDER = "second minute hour day-of-month month day-of-week"
+_NAMES_OF_NUMBERS = {str(number + 1): name for name, number in DAYS.items()}
+"""Weekdays of Quartz and AWS."""
 
 
 def hint(text: str) -> str | None:
     """What to write instead of a text of another scheduler. None if there is nothing to say before it is read."""
     words = text.split()
     if zone := _ZONE.match(words[0]):
-        return f"the time zone goes into the field timezone: remove '{words[0]}' and set timezone to '{zone[1]}'"
-    if wrapped := _WRAPPED.match(text.strip()):
-        if wrapped[1].lower() == "rate":
-            return f"'{text}' is not known here; write an interval such as @every 5m"
-        return f"write the expression alone, without {wrapped[1]}(...): '{_without_year(wrapped[2].split())}'"
+        name = zone[1].strip("'\"")
+        return f"the time zone goes into the field timezone: remove '{words[0]}' and set timezone to '{name}'"
     upper = [word.upper() for word in words]
-    return _year_at_the_end(words, upper) or _name_in_another_field(upper) or _hashed(upper)
-
-
-def _year_at_the_end(words: list[str], upper: list[str]) -> str | None:
-    """Six fields that are minute to year, as in AWS EventBridge."""
-    if len(upper) != 6:
-        return None
-    last = upper[5]
-    is_year = bool(_YEAR.match(last))
-    weekday_is_fifth = upper[4] == "?" or _names_in(upper[4], DAYS)
-    day_is_third = upper[2] == "?" or _names_in(upper[3], MONTHS)
-    if not is_year and not (last in ("*", "?") and (weekday_is_fifth or day_is_third)):
-        return None
     return (
-        f"six fields are {_ORDER}, and in '{' '.join(words)}' the last one stands where others write a year: "
-        f"write '{_without_year(words)}'" + (", and startAt and endAt for the years" if is_year else "")
+        _wrapped(text.strip())
+        or _without_at_sign(text.strip())
+        or _with_a_command(words, upper)
+        or _year_at_the_end(words, upper)
+        or _name_in_another_field(upper)
+        or _hashed(upper)
+        or _last_weekday(upper)
     )
 
 
-def _without_year(words: list[str]) -> str:
-    return " ".join(words[:5])
+def _wrapped(text: str) -> str | None:
+    """`cron(...)`, `rate(...)` and `at(...)` of AWS EventBridge."""
+    wrapped = _WRAPPED.match(text)
+    if wrapped is None:
+        return None
+    kind, inner = wrapped[1].lower(), wrapped[2].strip()
+    if kind == "cron":
+        words = inner.split()
+        return f"write the expression alone, without {wrapped[1]}(...): {_five_fields(words)}"
+    if kind == "at":
+        return f"write '@at {inner}'"
+    return f"'{text}' is not known here; {_write_interval(inner) or 'write an interval such as @every 5m'}"
+
+
+def _without_at_sign(text: str) -> str | None:
+    """An alias, an interval or a time without the word in front."""
+    if f"@{text.lower()}" in ALIASES:
+        return f"write '@{text.lower()}'"
+    if _TIME.match(text):
+        return f"write '@at {text}' for a single run at that time"
+    return _write_interval(text)
+
+
+def _write_interval(text: str) -> str | None:
+    interval = _INTERVAL.match(text.strip())
+    return None if interval is None else f"write '@every {int(interval[1])}{interval[2][0].lower()}'"
+
+
+def _with_a_command(words: list[str], upper: list[str]) -> str | None:
+    """A line of a crontab: fields, then a user, a command or a remark."""
+    others = [word for word in upper[5:] if not _is_field(word) and not word.startswith(tuple("0123456789*?"))]
+    if not others or not all(map(_is_field, upper[:5])):
+        return None
+    return without_command(" ".join(words[:5]))
+
+
+def without_command(schedule: str) -> str:
+    """The sentence about a line that goes on behind its schedule."""
+    return f"a schedule has no user, no command and no remark: write '{schedule}'; `horae import crontab` reads whole crontabs"
+
+
+def _is_field(word: str) -> bool:
+    """Whether the word may have been meant as a field of a cron expression, also a wrong one."""
+    return bool(_FIELD.match(word)) and all(
+        letters in _SIGNS or (letters[:3] in _SIGNS and letters.endswith(("DAY", "L")))
+        for letters in _LETTERS.findall(word)
+    )
+
+
+def _year_at_the_end(words: list[str], upper: list[str]) -> str | None:
+    """Six fields that are minute to year, as in AWS EventBridge; or seven, as in Quartz."""
+    if len(upper) == 7:
+        shown = _with_named_weekdays(words[:6])
+        return f"has seven fields; there is no year field: write '{shown}'{_years(upper[6])}{_numbered(words[:6])}"
+    if len(upper) != 6:
+        return None
+    last = upper[5]
+    weekday_is_fifth = upper[4] == "?" or _names_in(upper[4], DAYS)
+    day_is_third = upper[2] == "?" or _names_in(upper[3], MONTHS)
+    if not _YEAR.match(last) and not (last.startswith(("*", "?")) and (weekday_is_fifth or day_is_third)):
+        return None
+    return (
+        f"six fields are {_ORDER}, and in '{' '.join(words)}' the last one stands where others write a year: "
+        f"write {_five_fields(words)}"
+    )
+
+
+def _five_fields(words: list[str]) -> str:
+    """The first five fields of AWS as they are written here, and a word on the sixth."""
+    years = _years(words[5].upper()) if len(words) > 5 else ""
+    return f"'{_with_named_weekdays(words[:5])}'{years}{_numbered(words[:5])}"
+
+
+def _years(last: str) -> str:
+    return "" if last in ("*", "?") else ", and startAt and endAt for the years"
+
+
+def has_numbered_weekdays(words: list[str]) -> bool:
+    """Whether the weekday of a line with `?` has numbers, which begin with 1 in Quartz and AWS."""
+    parts = words[-1].upper().split(",")
+    return "?" in words[:-1] and any(_WEEKDAY_NUMBER.search(part.partition("/")[0]) for part in parts)
+
+
+def _numbered(words: list[str]) -> str:
+    """Why the proposal has names."""
+    return " (there Sunday is 1, here it is 0)" if has_numbered_weekdays(words) else ""
+
+
+def _with_named_weekdays(words: list[str]) -> str:
+    """The line with names for the numbers of its last field, if that is a weekday beside `?`."""
+    *others, weekday = words
+    if "?" not in others or "*" in weekday:
+        return " ".join(words)
+    parts = []
+    for part in weekday.upper().split(","):
+        named = "SAT" if part == "L" else _name_numbers(part)
+        if from_a_day := _FROM_A_DAY.match(named):  # to the end of their week, which is a Saturday
+            named = f"{from_a_day[1]}-SAT/{from_a_day[2]}"
+        parts.append(named)
+    named_weekday = ",".join(parts)
+    return " ".join((*others, weekday if named_weekday == weekday.upper() else named_weekday))
+
+
+def _name_numbers(part: str) -> str:
+    base, slash, step = part.partition("/")
+    return _WEEKDAY_NUMBER.sub(lambda m: _NAMES_OF_NUMBERS[m[1]], base) + slash + step
 
 
 def _name_in_another_field(upper: list[str]) -> str | None:
@@ -65,6 +167,12 @@ def _hashed(upper: list[str]) -> str | None:
                 f"{field.name}: '{word}' asks for a time of its own for each job: write a fixed number, and set spreadSeconds, "
                 "which sends each job at its own second of that stretch"
             )
+    return None
+
+
+def _last_weekday(upper: list[str]) -> str | None:
+    if len(upper) in (5, 6) and upper[-1] == "L":
+        return "day of week: 'L' alone is Saturday in Quartz and AWS: write SAT, or FRIL for the last Friday of a month"
     return None
 
 

@@ -26,7 +26,7 @@ from cluster.core import instants
 from cluster.core.errors import CallerError
 from cluster.core.schedule.cron_syntax import ALIASES, HOUR, MINUTE, MONTH, InvalidCron, normalise, values_of
 from cluster.core.schedule.month_days import MonthDay
-from cluster.core.schedule.other_dialects import hint
+from cluster.core.schedule.other_dialects import hint, without_command
 from cluster.core.zones import instant_of, last_change, next_change, offset, same_times, zone_names
 
 if TYPE_CHECKING:
@@ -256,7 +256,9 @@ def parse_schedule(text: str, timezone: str = "UTC", anchor_ms: int = 0) -> Sche
     if kind == "@at":
         return _at(text, timezone, _instant(words[1:], timezone))
     if kind.startswith("@"):
-        if kind not in ALIASES or len(words) > 1:
+        if kind in ALIASES and len(words) > 1:
+            raise InvalidSchedule(without_command(words[0]))
+        if kind not in ALIASES:
             raise InvalidSchedule(f"'{text}' is unknown; use {', '.join(ALIASES)}, @every 90s or @at <RFC 3339 time>")
         return _cron(ALIASES[kind], timezone, text)
     return _cron(" ".join(words), timezone, text)
@@ -320,8 +322,10 @@ def _instant(words: list[str], timezone: str) -> int:
         local = instants.parse_local(text)
         at = instants.parse_instant(text) if local is None else instant_of(timezone, local) * 1000
     except ValueError as exc:
-        or_local = "or without an offset as a local time of timezone, such as 2026-12-01T10:00:00"
-        raise InvalidSchedule(f"the time after @at {exc}, {or_local}") from exc
+        message = f"the time after @at {exc}"
+        if message.endswith(instants.EXAMPLES):
+            message += ", or without an offset as a local time of timezone, such as 2026-12-01T10:00:00"
+        raise InvalidSchedule(message) from exc
     if at % 1000:
         raise InvalidSchedule("the time after @at must be a whole second")
     return at // 1000

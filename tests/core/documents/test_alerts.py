@@ -52,6 +52,9 @@ def test_mail_goes_to_allowed_domains_alone() -> None:
         ({"type": "email", "url": "https://api.example.com/"}, "must have to"),
         ({"type": "email", "to": ["nobody"]}, "mail address"),
         ({"type": "email", "to": ["a@b\r\nBcc: c@d"]}, "mail address"),
+        # Mail servers read these as an address of another domain, and relay for the operator's machines.
+        ({"type": "email", "to": ["stranger%evil.example@example.com"]}, "mail address"),
+        ({"type": "email", "to": ["evil.example!stranger@example.com"]}, "mail address"),
         ({"type": "slack", "url": "http://127.0.0.1/x"}, "127.0.0.1"),
         (
             {"type": "slack", "url": "https://api.example.com/", "signingSecret": "whsec_" + "QUJD" * 8},

@@ -86,7 +86,16 @@ def test_no_value_is_converted_to_another_type() -> None:
         (("enabled", "disabled", "suspend"), 'state: "active" or "paused"'),
         (("method", "httpMethod", "HTTP_METHOD"), "every request is a POST"),
         (("tz", "timeZone"), "timezone"),
-        (("timeout", "retries", "id"), "field is"),
+        (("timeout", "retries", "id", "max_attempts", "job_name"), "field is"),
+        (("every", "interval", "rate"), "@every"),
+        (("at", "runAt", "run_at"), "@at"),
+        (("job_id", "JobId"), "jobId"),
+        (("API",), "did you mean api?"),
+        (("username", "api_key", "token"), "auth"),
+        (("command", "Script"), "runs no commands"),
+        (("concurrencyPolicy",), "overlap"),
+        (("labels",), "tags"),
+        (("contentType",), "headers"),
     ],
 )
 def test_a_name_of_another_scheduler_gets_the_name_of_here(names: tuple[str, ...], words: str) -> None:

@@ -55,6 +55,35 @@ def test_equal_expressions_have_one_normal_form(text: str, normal: str) -> None:
         ("0 9 1 1 * 2027", ["write '0 9 1 1 *'"]),
         ("cron(0 12 * * ? *)", ["without cron(...)", "'0 12 * * ?'"]),
         ("rate(5 minutes)", ["@every 5m"]),
+        # Their numbers of weekdays begin with Sunday as 1, so what is proposed has names.
+        ("0 9 ? * 2#1 *", ["write '0 9 ? * MON#1'", "Sunday is 1"]),
+        ("15 10 ? * 6L 2019-2022", ["write '15 10 ? * FRIL'", "startAt and endAt"]),
+        ("0 8 ? * 2-6 *", ["write '0 8 ? * MON-FRI'"]),
+        ("0 8 ? * 1,7 2030", ["write '0 8 ? * SUN,SAT'"]),
+        ("0 8 ? * L *", ["write '0 8 ? * SAT'"]),
+        ("0 8 ? * 2/2 *", ["write '0 8 ? * MON-SAT/2'"]),
+        ("0 0 1 1 ? */2", ["write '0 0 1 1 ?'", "startAt and endAt"]),
+        ("cron(15 10 ? * 6L 2019-2022)", ["'15 10 ? * FRIL'", "startAt and endAt"]),
+        ("cron(0 8 ? * 2-6 *)", ["'0 8 ? * MON-FRI'"]),
+        ("0 0/5 * 1/1 * ? *", ["write '0 0/5 * 1/1 * ?'"]),
+        ("0 15 10 ? * 6#3 *", ["write '0 15 10 ? * FRI#3'", "Sunday is 1"]),
+        ("0 15 10 ? * 6L 2002-2005", ["write '0 15 10 ? * FRIL'", "startAt and endAt"]),
+        ("0 0 0 ? * 2-6 2027", ["write '0 0 0 ? * MON-FRI'"]),
+        ("0 0 0 ? * L", ["SAT"]),
+        ("rate(1 day)", ["write '@every 1d'"]),
+        ("rate(2 hours)", ["write '@every 2h'"]),
+        ("at(2030-11-20T13:00:00)", ["write '@at 2030-11-20T13:00:00'"]),
+        ("2030-11-20T13:00:00Z", ["write '@at 2030-11-20T13:00:00Z'"]),
+        ("daily", ["write '@daily'"]),
+        ("every 5 minutes", ["write '@every 5m'"]),
+        ("5m", ["write '@every 5m'"]),
+        # Lines of crontabs.
+        ("0 9 * * * root /bin/x", ["command", "horae import crontab", "'0 9 * * *'"]),
+        ("*/10 * * * * /usr/bin/foo", ["command", "'*/10 * * * *'"]),
+        ("0 5 * * 1 tar -zcf /var/backups/home.tgz /home/", ["command", "'0 5 * * 1'"]),
+        ("@daily root /bin/x", ["command", "'@daily'"]),
+        ("0 9 * * * # nightly", ["command", "'0 9 * * *'"]),
+        ("0 0 9 * * MONDAY", ["day of week: 'MONDAY'", "MON"]),
         # `?` outside the two day fields, or with something.
         ("? * * * * *", ["second: '?'", "Write *"]),
         ("0 ? * * * MON", ["minute: '?'"]),
@@ -86,6 +115,7 @@ def test_equal_expressions_have_one_normal_form(text: str, normal: str) -> None:
         ("CRON_TZ=Europe/Berlin 0 9 * * *", ["remove 'CRON_TZ=Europe/Berlin'", "set timezone to 'Europe/Berlin'"]),
         ("TZ=UTC 0 0 9 * * MON", ["remove 'TZ=UTC'"]),
         ("tz=Asia/Tokyo @daily", ["set timezone to 'Asia/Tokyo'"]),
+        ('CRON_TZ="Asia/Tokyo" 0 9 * * *', ["set timezone to 'Asia/Tokyo'"]),
     ],
 )
 def test_a_line_of_another_scheduler_gets_the_sentence_that_helps(text: str, words: list[str]) -> None:
@@ -95,7 +125,7 @@ def test_a_line_of_another_scheduler_gets_the_sentence_that_helps(text: str, wor
     for part in words:
         assert part in refused.value.message
     if found := re.search(r"write '([^']*)'", refused.value.message):
-        assert parse_schedule(found[1]).kind == "cron", "what is proposed is accepted"
+        assert parse_schedule(found[1]).key, "what is proposed is accepted"
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,21 @@ def test_the_next_occurrences_are_those_of_the_expression(text: str, after: str,
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("@at 2030-02-30T00:00:00Z", "the time after @at is not a valid time: day is out of range for month"),
+        ("@at 2030-01-01T24:00:00", "the time after @at is not a valid time: hour must be in 0..23"),
+        ("@at 2030-01-01T10:00:00+25:00", "the time after @at is not a valid time: the offset must be less than a day"),
+    ],
+)
+def test_a_time_that_does_not_exist_is_refused_in_one_sentence(text: str, message: str) -> None:
+    """Without the forms that could be written instead: the form is right."""
+    with pytest.raises(InvalidSchedule) as caught:
+        parse_schedule(text)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "empty"),
