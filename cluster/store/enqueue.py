@@ -168,7 +168,9 @@ async def _adopt(
                 for e in sorted(group, key=lambda e: e.id)
                 if e.id in moved
             ]
-            options = BatchOptions(late=is_late, caught_up=is_late, token=max(e.token for e in group))
+            options = BatchOptions(
+                late=is_late, caught_up=is_late, token=max(e.token for e in group), claims=_claimed_before(group)
+            )
             await batches.insert(db, [make_batch(members, options)])
             adopted |= moved
     return adopted
@@ -214,5 +216,11 @@ async def repair_batches(
 
 def _rebuilt(group: Sequence[Execution], claims: int, caught_up: Collection[str]) -> Batch:
     answered = any(a.token == e.token for e in group for a in e.attempts)
-    options = BatchOptions(claims=0 if answered else claims, caught_up=all(e.id in caught_up for e in group))
+    claims = 0 if answered else max(claims, _claimed_before(group))
+    options = BatchOptions(claims=claims, caught_up=all(e.id in caught_up for e in group))
     return make_batch(group, options)
+
+
+def _claimed_before(group: Sequence[Execution]) -> int:
+    """1 if any of them was claimed: it may have been sent by a node that died, so `catchUp` must not call it missed."""
+    return int(any(e.token for e in group))

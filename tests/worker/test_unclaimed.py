@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,9 +11,10 @@ from bson.datetime_ms import DatetimeMS
 from cluster.clock import Clock
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
-from cluster.store import batches, deferred_batches
+from cluster.core.lifecycle import State
+from cluster.store import batches, deferred_batches, executions
 from cluster.store.batches import ClaimFilter
-from cluster.store.enqueue import insert_owed
+from cluster.store.enqueue import insert_owed, repair_batches
 from tests.support.engine import job_document, noting, put_jobs, worker
 from tests.support.workers import ended, run_dry
 
@@ -120,6 +122,29 @@ async def test_what_came_due_before_a_change_follows_catch_up_all_the_same(
     state, why, came = await _end(database, execution)
     assert (state, bool(came)) == (("succeeded", True) if reason is None else ("missed", False))
     assert reason is None or (why is not None and reason in why)
+
+
+@pytest.mark.parametrize("way", ["adopted", "repaired"])
+async def test_what_a_node_may_have_sent_before_it_died_is_sent_in_its_new_batch_too(
+    database: Database, way: str
+) -> None:
+    """A claimed execution gets another batch: a changed schedule owes it too, or its batch was lost."""
+    execution = await _owed(database, 20, job={"catch_up": "none"})
+    assert await worker(database, noting([]), "dead").claiming.claimer.step(ClaimFilter()) is not None
+    (e,) = (await executions.owed(database, [execution])).values()
+    if way == "adopted":
+        await database.api["jobs"].update_one({"_id": "j"}, {"$set": {"schedule_version": "v2"}})
+        again = replace(e, schedule_version="v2", batch="b2", owner=None, token=0, state=State.PENDING)
+        done = await insert_owed(
+            database, [again], [Batch("b2", (e.id,), e.lane, 0, e.due_ms, 0, host=HOST)], lambda: "n"
+        )
+        assert done.adopted == 1
+        await database.api["batches"].delete_one({"_id": "b"})  # it ends with its lease
+    else:
+        await database.api["batches"].delete_many({})
+        assert await repair_batches(database, [e]) == 1
+    state, _, came = await _end(database, execution)
+    assert (state, len(came)) == ("succeeded", 1)
 
 
 async def test_nothing_is_judged_while_the_clock_is_in_doubt(database: Database) -> None:
