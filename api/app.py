@@ -23,6 +23,7 @@ from api.resources.metrics import Metrics
 from api.resources.preview import Preview
 from api.resources.queues import Queue, Queues
 from api.resources.replays import ReplayMany, ReplayStatus
+from api.resources.stats import Stats
 from cluster.core.documents.job_json import DocumentLimits
 from cluster.store.mongo.deadlines import within
 
@@ -124,6 +125,7 @@ def build_app(services: Services) -> App[Any, Any]:
     app.add_route("/queues/{name}", Queue(services))
     app.add_route("/schedules/preview", Preview(services))
     app.add_route("/cluster", Cluster(services))
+    app.add_route("/stats", Stats(services))
     app.add_route("/healthz", Healthz())
     app.add_route("/readyz", Readyz(services))
     app.add_route("/metrics", Metrics(services))

@@ -137,7 +137,9 @@ class Node:
                 worker=self.worker,
             )
         )
-        self.stats_rollup = StatsRollup(self.db, self.clock, self.worker.stats, HEARTBEAT_SECONDS)
+        self.stats_rollup = StatsRollup(
+            self.db, self.clock, self.worker.stats, HEARTBEAT_SECONDS, lambda: self.leader.counters["missed"]
+        )
         self._sender = sender
         self._loops = [Loop("boot", self._boot_turn), Loop("beat", self._beat_turn), Loop("election", self._elect_turn)]
         if ended_siblings is not None:

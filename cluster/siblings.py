@@ -74,6 +74,10 @@ class Siblings:
         released = 0
         for node in self._watched:
             for batch in await batches.owned_by(self._db, node):
+                if batch.limit_key is not None:
+                    # The target may still be at work on what was in flight, which counts against `maxConcurrent`. Its
+                    # permit counts until the lease ends, and so long the next request has to wait.
+                    continue
                 # Its claim counts, as that of any node that died with it: its request may have been the reason.
                 released += await batches.release(self._db, batch, None)
         if released:

@@ -25,6 +25,7 @@ from ops.commands.jobs_edit import edit_command
 from ops.commands.operate import drain_command, release_command, resign_command, undrain_command
 from ops.commands.profiles import config_group
 from ops.commands.secrets import secrets_group
+from ops.commands.stats import stats_command
 from ops.commands.status import leader_command, leases_command, nodes_command
 from ops.commands.top import top_command
 from ops.commands.verify import verify_command
@@ -152,6 +153,7 @@ nodes_command.add_command(drain_command)
 nodes_command.add_command(undrain_command)
 cli.add_command(bench_command)
 cli.add_command(jobs_group)
+cli.add_command(stats_command)
 jobs_group.add_command(edit_command)
 cli.add_command(keys_group)
 cli.add_command(secrets_group)

@@ -12,6 +12,7 @@ from api.openapi import schemas
 from api.openapi.cluster_operations import cluster_operations
 from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
+from api.openapi.stats_operation import StatsSeries, stats_operation
 from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
@@ -36,6 +37,7 @@ _RESPONSE_MODELS = (
     schemas.Explanations,
     schemas.Imported,
     schemas.Previewed,
+    StatsSeries,
     schemas.ClusterView,
     schemas.QueueView,
     schemas.Counted,
@@ -62,7 +64,7 @@ def openapi_document() -> Schema:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "paths": {**job_operations(), **execution_operations(), **cluster_operations()},
+        "paths": {**job_operations(), **execution_operations(), **cluster_operations(), **stats_operation()},
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -98,12 +100,13 @@ def _schemas() -> dict[str, Schema]:
     schemas_by_name["JobPatch"] = _patch_schema(job, schemas_by_name["RetrySpec"])
     schemas_by_name["JobSummary"] = _summary_schema(job)
     schemas_by_name["Job"] = _full_schema(schemas_by_name["JobSummary"])
+    schemas_by_name["ListedJob"] = _listed_schema(schemas_by_name["JobSummary"])
     schemas_by_name["JobPage"] = {
         "type": "object",
         "additionalProperties": False,
         "required": ["items", "nextCursor"],
         "properties": {
-            "items": {"type": "array", "items": {"$ref": "#/components/schemas/JobSummary"}},
+            "items": {"type": "array", "items": {"$ref": "#/components/schemas/ListedJob"}},
             "nextCursor": {
                 "type": ["string", "null"],
                 "description": "Pass it as `cursor` to get the next page; null: this is the last page.",
@@ -137,7 +140,7 @@ def _remove_titles(schema: Any) -> None:
 
 def _remove_response_defaults(schemas_by_name: dict[str, Schema]) -> None:
     """Remove defaults from response schemas: there a default only means that the field may be absent."""
-    for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView"):
+    for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView", "StatsPoint"):
         schema = schemas_by_name[model]
         optional = {name for name, p in schema["properties"].items() if "default" in p}
         for name in optional:
@@ -181,11 +184,29 @@ def _summary_schema(job: Schema) -> Schema:
     }
     return {
         "type": "object",
-        "description": "A job in a list.",
+        "description": "A job.",
         "additionalProperties": False,
         "required": list(fields),
         "properties": fields,
     }
+
+
+def _listed_schema(summary: Schema) -> Schema:
+    time = {"type": ["string", "null"], "format": "date-time"}
+    fields = {
+        **summary["properties"],
+        "nextRunAt": {
+            **time,
+            "description": "The next occurrence; null if there is none, or unless the job is active.",
+        },
+        "lastRunAt": {**time, "description": "When a request of the job was sent last; some seconds behind."},
+        "lastState": {
+            "type": ["string", "null"],
+            "description": "The state of its last final execution; some seconds behind. null: there was none.",
+        },
+        "failing": {"type": "boolean", "description": "Whether its last final execution is `failed` or `dead`."},
+    }
+    return {**summary, "description": "A job in a list.", "required": list(fields), "properties": fields}
 
 
 def _full_schema(summary: Schema) -> Schema:

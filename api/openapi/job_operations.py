@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from api.openapi.job_list_operation import list_jobs
 from api.openapi.operation_parts import (
     TIME,
     Operation,
-    cursor_parameter,
     header_parameter,
     id_parameter,
     idempotency_header,
@@ -42,7 +42,6 @@ LINES = (
     '{"jobId":"a","schedule":"@hourly","api":"https://api.example.com/a"}\n'
     '{"jobId":"b","schedule":"@every 90s","api":"https://api.example.com/b"}\n'
 )
-JOB_STATES = ["active", "paused", "completed"]
 
 
 def job_operations() -> dict[str, Any]:
@@ -64,28 +63,7 @@ def _jobs() -> dict[str, Any]:
                 ),
                 "responses": responses({201: ("The job was created.", "Created")}, {201: ["Location", "ETag"]}),
             },
-            "get": {
-                "operationId": "listJobs",
-                "summary": "List jobs, newest first",
-                "parameters": [
-                    state_parameter(JOB_STATES, "active"),
-                    query_parameter(
-                        "tag",
-                        {"type": "string", "minLength": 1, "maxLength": 64},
-                        "Only jobs with this tag.",
-                        "billing",
-                    ),
-                    query_parameter(
-                        "q",
-                        {"type": "string", "minLength": 1, "maxLength": 200},
-                        "Only jobs with this text in their name.",
-                        "inv",
-                    ),
-                    limit_parameter(50),
-                    cursor_parameter(),
-                ],
-                "responses": responses({200: ("A page of jobs.", "JobPage")}),
-            },
+            "get": list_jobs(),
         },
         "/jobs/import": {
             "post": {

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic_core import PydanticCustomError
 
-from api.http import cursors
 from api.http.idempotency import run_once, send_stored
 from api.http.off_loop import off_loop
 from api.http.requests import QueryParameters, body_size, read_job_object, read_preconditions
 from api.http.responses import etag, send_json
 from api.resources import rendering
+from api.resources.job_list import JobLister
 from cluster.core.documents.job import check_job_id
 from cluster.core.documents.job_json import apply_patch, channels_in_patch, read_job
 from cluster.core.errors import Fault, InvalidInput, NotFound
 from cluster.core.ids import JOB_ID, trigger_due_ms
-from cluster.core.lifecycle import JobState
 from cluster.store import idempotency
 from cluster.store import jobs as stored
 from cluster.store.idempotency import Reservation, StoredResponse
 from cluster.store.queries import jobs_and_executions
-from cluster.store.queries.jobs_and_executions import JobExecutionQuery, JobPosition, JobQuery
+from cluster.store.queries.jobs_and_executions import JobExecutionQuery
 from cluster.usecases import executions, jobs
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from cluster.core.job.definition import Definition, StoredJob
     from cluster.core.job.wanted import WantedJob
     from cluster.store.mongo.client import Database
-
-VISIBLE_STATES = tuple(s.value for s in JobState if s is not JobState.DELETED)
-DEFAULT_PAGE, MAX_PAGE = 50, 500
 
 
 def checked_job_id(job_id: Any) -> str:
@@ -76,6 +72,10 @@ class Resource:
 class Jobs(Resource):
     """`/jobs`."""
 
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self._lister = JobLister(services)
+
     async def on_post(self, req: Request, resp: Response) -> None:
         """Create a job: 201 and its id."""
         body = await read_job_object(req)
@@ -105,20 +105,8 @@ class Jobs(Resource):
         send_stored(resp, response, replayed=replayed)
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        """A page of jobs, newest first."""
-        q = QueryParameters(req, ("state", "tag", "q", "limit", "cursor"))
-        states, tag, text = q.choices("state", VISIBLE_STATES), q.text("tag", 64), q.text("q")
-        limit, cursor = q.number("limit", DEFAULT_PAGE, MAX_PAGE), q.text("cursor", 400)
-        q.raise_faults()
-        after = None if cursor is None else JobPosition(*cursors.decode(cursor, (int, str)))
-        page = await jobs_and_executions.jobs_page(
-            self.db, JobQuery(tuple(sorted(states)) or VISIBLE_STATES, limit, tag, text, after)
-        )
-        next_cursor = None if page.after is None else cursors.encode(page.after.created_ms, page.after.job_id)
-        content: dict[str, Any] = {"items": [rendering.job_json(j) for j in page.jobs], "nextCursor": next_cursor}
-        if page.unreadable:
-            content["unreadable"] = [{"jobId": i, "reason": why} for i, why in page.unreadable.items()]
-        send_json(resp, content)
+        """A page of jobs, the newest first unless another order is asked for."""
+        await self._lister.send(req, resp)
 
 
 class Job(Resource):

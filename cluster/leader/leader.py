@@ -20,6 +20,7 @@ import structlog
 from cluster.core.errors import HoraeError, OwnershipLost, StoreUnavailable, TermLost
 from cluster.leader.alerting import Alerter
 from cluster.leader.catch_up import CatchUp
+from cluster.leader.compare_results import ResultComparer
 from cluster.leader.materialise import Materialiser
 from cluster.leader.periodic import Periodic, StepResult
 from cluster.leader.prune import Pruned, Pruner
@@ -75,8 +76,13 @@ class Leader:
         self._next_run: dict[str, float] = {}
         self._settled_term = -1
         self._failing_since: float | None = None
-        # Alerts and pruning run beside the sequential loop: an alert must never delay a job, and nothing waits for pruning.
-        self.loops = [Loop("lead", self._turn), Loop("alert", self._alert_turn)]
+        # These run beside the sequential loop: an alert must never delay a job, and nothing waits for the others.
+        comparer = ResultComparer(context.db, context.clock)
+        self.loops = [
+            Loop("lead", self._turn),
+            Loop("alert", self._alert_turn),
+            Loop("compare_results", functools.partial(self._compare_turn, comparer)),
+        ]
         if prunes:
             pruner = Pruner(context.db, context.clock)
             self.loops.append(Loop("prune", functools.partial(self._prune_turn, pruner)))
@@ -99,6 +105,14 @@ class Leader:
             except HoraeError as exc:
                 log.warning("prune_unavailable", error=str(exc))
         return pruner.seconds_until_next(done)
+
+    async def _compare_turn(self, comparer: ResultComparer) -> float:
+        if self._elector.term is not None:
+            try:
+                await comparer.step()
+            except HoraeError as exc:
+                log.warning("compare_results_unavailable", error=str(exc))
+        return comparer.seconds_until_next()
 
     async def _alert_turn(self) -> float:
         """The writes of alerting need no trust in the term: a stale leader's writes are the same or fail."""

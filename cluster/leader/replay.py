@@ -22,7 +22,7 @@ from cluster.store import batches, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from cluster.core.execution.model import Batch
     from cluster.core.job.definition import StoredJob
@@ -73,7 +73,7 @@ class Replayer:
             replay = turned
         self._context.trusted_term()
         reopened = await replayable.reopen_page(self._db, replay, now_ms, self._context.retention_days)
-        await self._owe(reopened, now_ms)
+        await self._owe([(*r, replay.created_ms) for r in reopened], now_ms)
         await replays.save(self._db, replace(replay, page=()))
         return Replayed(len(reopened))
 
@@ -88,8 +88,7 @@ class Replayer:
             return 0
         log.warning("replays_repaired", executions=len(unowed))
         self._context.trusted_term()
-        existing = await self._owe(unowed, now_ms)
-        jobless = [name for name, job_id, _ in unowed if job_id not in existing]
+        jobless = await self._owe(unowed, now_ms)
         if jobless:
             await replayable.end_without_job(self._db, jobless)
         return len(unowed)
@@ -117,16 +116,19 @@ class Replayer:
             self._db, replace(replay, page=tuple(page), after=after, sent=sent, next_ms=now_ms + pause_ms)
         )
 
-    async def _owe(self, reopened: Sequence[tuple[str, str, int]], now_ms: int) -> Collection[str]:
+    async def _owe(self, reopened: Sequence[tuple[str, str, int, int]], now_ms: int) -> list[str]:
         """Insert the executions, then their batches. An execution that is owed already stays as it is.
 
-        Returns the ids of the jobs that exist, deleted ones whose tombstone is left too: their executions are cancelled.
+        Returns those whose job does not exist, or was deleted and created again since they were asked for. Those of a job
+        whose tombstone is left are cancelled.
         """
-        jobs_by_id = await jobs.get_many(self._db, {job for _, job, _ in reopened}, with_body=False)
+        jobs_by_id = await jobs.get_many(self._db, {job for _, job, _, _ in reopened}, with_body=False)
+        jobless: list[str] = []
         groups: defaultdict[tuple[int, str | None], list[Execution]] = defaultdict(list)
-        for execution_id, job_id, due_ms in reopened:
+        for execution_id, job_id, due_ms, asked_ms in reopened:
             job = jobs_by_id.get(job_id)
-            if job is None:
+            if job is None or asked_ms < job.created_ms:
+                jobless.append(execution_id)
                 continue
             definition = job.definition
             execution = Execution(
@@ -139,7 +141,8 @@ class Replayer:
                 lane=definition.lane,
                 state=State.RETRYING,
                 trigger=True,
-                replayed_ms=now_ms,
+                # What was asked for before a pause waits for the resume, however long ago that was.
+                replayed_ms=asked_ms if job.state is JobState.PAUSED else now_ms,
                 host=definition.host,
                 limit_key=limit_key_of(job_id, definition.queue, definition.limits),
             )
@@ -156,11 +159,13 @@ class Replayer:
                     planned_batches.append(make_batch(members, BatchOptions(prefetch_ms=0, late=True)))
         self._context.trusted_term()
         await insert_owed(self._db, owed, planned_batches, new_id)
-        return jobs_by_id.keys()
+        return jobless
 
 
 def _matches(replay: Replay, job: StoredJob | None) -> bool:
-    """The part of the filter that history cannot answer: whether the job still exists, and its tags."""
-    if job is None or job.state is JobState.DELETED:
+    """The part of the filter that history cannot answer: whether the job still exists (not another one of its id), and
+    its tags.
+    """
+    if job is None or job.state is JobState.DELETED or replay.created_ms < job.created_ms:
         return False
     return replay.criteria.tag is None or replay.criteria.tag in job.definition.tags

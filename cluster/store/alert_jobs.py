@@ -141,7 +141,8 @@ async def insert(db: Database, job_id: str, channel: Channel, content: dict[str,
         return False
     # Lists of jobs leave alert jobs out. With the earliest creation date of all, pages of the newest jobs never scan them.
     earliest = DatetimeMS(0)
-    document = {**new_document(change, db.keyring), "channel": channel.name, "created_at": earliest}
+    unlisted: Document = {"channel": channel.name, "created_at": earliest, "words": [], "first_at": None}
+    document = {**new_document(change, db.keyring), **unlisted}
     if channel.kind == "email":
         # All mails share one limit, so that neither a flood of alerts nor a caller floods the operator's mail server.
         document |= {"gate": MAIL_LIMIT_KEY, "max_per_second": MAILS_PER_SECOND}

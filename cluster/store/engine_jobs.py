@@ -170,9 +170,11 @@ async def get_schedule(db: Database, job_id: str) -> JobSchedule | None:
 
 
 async def get_schedules(db: Database, job_ids: Collection[str]) -> dict[str, JobSchedule]:
-    """What these jobs owe, whatever their state, by id; jobs that do not exist or cannot be read are absent."""
+    """What these jobs owe, whatever their state, with their past schedules, by id; jobs that do not exist or cannot be read
+    are absent.
+    """
     with operation():
-        documents = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, JOB_SCHEDULE_FIELDS).to_list()
+        documents = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, UNSETTLED_FIELDS).to_list()
     return {j.id: j for j in decode_each("job", documents, job_schedule_from_document)[0]}
 
 

@@ -14,7 +14,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from cluster.core.alerts import watch_of
 from cluster.core.documents.alerts import parse_alert_rules
+from cluster.core.job.changes import schedule_of
 from cluster.core.job.definition import Definition, StoredJob
+from cluster.core.job.search import job_words
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import limit_key_of
 from cluster.store.mongo import job_secrets
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from cluster.store.mongo.encryption import Keyring
 
 MAX_PERIODS = 100
-WITHOUT_PERIODS = {"past": 0}
+WITHOUT_PERIODS = {"past": 0, "words": 0}
 
 
 def _fields(job: StoredJob, keyring: Keyring) -> Document:
@@ -83,9 +85,28 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "watch": _watch(d.alerts),
         **job_secrets.encrypted_fields(d, job.id, keyring),
         "retention_days": d.retention_days,
+        **listing_fields(job),
         "created_at": DatetimeMS(job.created_ms),
         "updated_at": DatetimeMS(job.updated_ms),
     }
+
+
+def listing_fields(job: StoredJob) -> Document:
+    """The fields that only lists of jobs need; they follow from the others."""
+    return {
+        "words": [] if job.state is JobState.DELETED else job_words(job.id, job.definition),
+        "first_at": date(_first_occurrence_ms(job)),
+    }
+
+
+def _first_occurrence_ms(job: StoredJob) -> int | None:
+    """When the job is due first, if that differs from when its schedule is due next: a one-off job, a startAt to come, an
+    interval that counts from its creation. None for all others, and if there is no occurrence.
+    """
+    starts_ms = max(job.active_from_ms, job.definition.start_ms or 0)
+    if not job.schedule_key.startswith("at|") and starts_ms <= job.updated_ms + 1:
+        return None
+    return schedule_of(job.definition, job.anchor_ms).next_after(starts_ms - 1)
 
 
 def _watch(alerts: str | None) -> Document | None:

@@ -90,17 +90,18 @@ async def reopen_page(db: Database, replay: Replay, now_ms: int, retention_days:
     return [(d["_id"], d["job_id"], int(d["due_at"])) for d in reopened]
 
 
-async def unfinished(db: Database, before_ms: int, limit: int) -> list[tuple[str, str, int]]:
-    """`(id, job id, due in ms)` of up to `limit` executions that were reopened before an instant and are not owed.
+async def unfinished(db: Database, before_ms: int, limit: int) -> list[tuple[str, str, int, int]]:
+    """`(id, job id, due, asked)` of up to `limit` executions that were reopened before an instant and are not owed; `due`
+    and when the replay was asked for in ms.
 
     The request that reopened them died before it inserted the execution.
     """
     query = {"state": REOPENED, "asked_at": {"$lt": DatetimeMS(before_ms)}}
     with operation():
-        fields = {"job_id": 1, "due_at": 1}
+        fields = {"job_id": 1, "due_at": 1, "asked_at": 1}
         reopened = await db.work["history"].find(query, fields).sort("asked_at", 1).limit(limit).to_list()
     owed = await executions.existing_ids(db, [d["_id"] for d in reopened])
-    return [(d["_id"], d["job_id"], int(d["due_at"])) for d in reopened if d["_id"] not in owed]
+    return [(d["_id"], d["job_id"], int(d["due_at"]), int(d["asked_at"])) for d in reopened if d["_id"] not in owed]
 
 
 async def end_without_job(db: Database, ids: Collection[str]) -> int:

@@ -101,7 +101,9 @@ async def advance(db: Database, moves: Sequence[tuple[ScheduleRow, int | None]],
         if next_ms is None:
             operations.append(DeleteOne(unchanged))
         else:
-            operations.append(UpdateOne(unchanged, {"$set": {"next_at": DatetimeMS(next_ms), "cursor": None}}))
+            # `stride_at`: where the stride began that was written last. Lists of jobs by their next run need it.
+            moved = {"next_at": DatetimeMS(next_ms), "cursor": None, "stride_at": DatetimeMS(row.next_ms)}
+            operations.append(UpdateOne(unchanged, {"$set": moved}))
     if not operations:
         return 0
     with operation():

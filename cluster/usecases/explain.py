@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cluster.core.errors import NotFound
-from cluster.core.explain.explain import (
-    ClusterFacts,
-    Explanation,
-    LeaderFacts,
-    OccurrenceFacts,
-    explain,
-    explain_not_due,
-)
+from cluster.core.explain.explain import Explanation, explain, explain_not_due
+from cluster.core.explain.facts import ClusterFacts, LeaderFacts, OccurrenceFacts
 from cluster.core.explain.timeline import ActivePeriod, active_periods, period_at
 from cluster.core.lifecycle import JobState
 from cluster.store import leases, nodes

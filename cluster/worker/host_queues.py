@@ -83,6 +83,7 @@ class HostQueues:
         if queue is None:
             return
         started = 0
+        passed_by: list[ReadyExecution] = []
         while queue and started < STARTS_PER_LOOK:
             if queue[0].execution.id not in queue[0].held.waiting:
                 queue.popleft()
@@ -91,9 +92,16 @@ class HostQueues:
             admission = self._breakers.admission(host)
             if admission is Admission.HOLD or not self._slots.available() or not self._slots.has_room(host, now):
                 break
-            self._start(queue.popleft())
+            ready = queue.popleft()
+            if not self._slots.has_room(host, now, ready.job.target.unread_bytes):
+                if not self._slots.bodies_stuck():
+                    ready.begin_waiting(now)  # there will be room in a moment: it is not to be released for that
+                passed_by.append(ready)  # the others may have small bodies
+                continue
+            self._start(ready)
             if admission is Admission.PROBE:
                 break
+        queue.extendleft(reversed(passed_by))
         if queue:  # executions that were deferred meanwhile stand behind it
             queue.extend(self._queues.get(host, ()))
             self._queues[host] = queue

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from cluster.core.histogram import Histogram
 from cluster.worker.failure_digest import FailureDigest
+from cluster.worker.last_results import LastResults
 from cluster.worker.model import DroppedExecution, FinishedRequest
+from cluster.worker.named_counts import NamedCounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +29,8 @@ class WorkerStats:
         self.attempt_results: Counter[str] = Counter()
         """Attempts by their result: `http_2xx` ... or the kind of error."""
         self.failures = FailureDigest()
+        self.last_results = LastResults()
+        self.named = NamedCounts()
 
     def record(
         self,
@@ -37,6 +41,9 @@ class WorkerStats:
         """These results were recorded: these executions are final, those are retried."""
         for e in final:
             self.counters[e.state.value] += 1
+        self.last_results.add(final)
+        states = {e.execution.id: e.state.value for e in final} | {m.execution.id: "retried" for m in retried}
+        self.named.record(results, states)
         waiting = sum(isinstance(r, DroppedExecution) and r.again_ms is not None for r in results)
         self.counters["retried"] += len(retried) - waiting
         for r in results:

@@ -40,6 +40,8 @@ log = structlog.get_logger()
 
 MAX_REREAD = 256
 READ_RETRY_SECONDS = 0.25
+SLOW_READ_SECONDS = 0.3
+"""If it took longer to read a large body, it is asked afterwards whether the job is still as it was."""
 LEAD_SECONDS = 0.05
 LEAD_PER_EXECUTION = 0.0004
 MAX_LEAD_SECONDS = 0.85
@@ -140,8 +142,7 @@ class Preparer:
                 self._decide(held, execution, read, permits.get(execution.id))
             except Exception as exc:  # one bad execution must not keep its batch waiting for ever
                 log.exception("execution_unsendable", execution=execution.id)
-                reason = f"its request could not be made: {type(exc).__name__}: {str(exc)[:200]}"
-                self._drop(held, execution, reason)
+                self._drop(held, execution, _unsendable(exc))
         self._run_queue.start_due()
 
     def _decide(self, held: HeldBatch, execution: Execution, read: _JobsRead, permit: Permit | None) -> None:
@@ -185,6 +186,8 @@ class Preparer:
         execution, held = ready.execution, ready.held
         while not self._unsent.drop_if_lapsed(held):
             read = await self._read_jobs(held, [execution], large_bodies=True)
+            if read is not None and self._clock.monotonic() - read.at > SLOW_READ_SECONDS:
+                read = await self._confirmed(held, execution, read)
             if read is None:
                 continue
             job = read.jobs.jobs.get(execution.job_id)
@@ -196,10 +199,24 @@ class Preparer:
                 return cancelled or "the job was deleted", Event.CANCEL
             if waits_for_resume(execution, job):
                 return "its job is paused", Event.RELEASE
-            request = self._request(held, execution, job)
+            try:
+                request = self._request(held, execution, job)
+            except Exception as exc:
+                log.exception("execution_unsendable", execution=execution.id)
+                return _unsendable(exc), Event.EXHAUST
             ready.load(replace(job, target=replace(job.target, body=b"")), request, read.at)
             return None
         return None
+
+    async def _confirmed(self, held: HeldBatch, execution: Execution, read: _JobsRead) -> _JobsRead | None:
+        """The same job, as old as this look at it. None: it has changed meanwhile, so it must be read again.
+
+        Otherwise a body that takes longer to read than a reading may be old would never be sent.
+        """
+        now = await self._read_jobs(held, [execution])
+        if now is None or _stamp(now, execution.job_id) != _stamp(read, execution.job_id):
+            return None
+        return read._replace(at=now.at)
 
     def _drop(
         self,
@@ -215,3 +232,12 @@ class Preparer:
             held=held, execution=execution, reason=reason, event=event, retention_days=retention_days, watch=watch
         )
         self._unsent.drop(dropped)
+
+
+def _stamp(read: _JobsRead, job_id: str) -> tuple[int, str, str] | None:
+    job = read.jobs.jobs.get(job_id)
+    return None if job is None else (job.revision, job.schedule_version, job.state)
+
+
+def _unsendable(exc: Exception) -> str:
+    return f"its request could not be made: {type(exc).__name__}: {str(exc)[:200]}"

@@ -1,9 +1,13 @@
 """The slots of one node: how many requests are in flight, how many of them each target host takes up, and the memory that
 their bodies take up.
+
+Hosts share that memory as they share slots: a host that answers quickly may use three quarters of it, another one a quarter,
+and these use half of it together. The first large body for a host only has to fit in.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from cluster.core.limits.host_slots import HostSlots
@@ -29,6 +33,8 @@ class Slots:
         self.in_flight = 0
         self.body_bytes = 0
         """Of the large bodies that are in memory."""
+        self._bytes_by_host: Counter[str] = Counter()
+        self._bytes_freed_at = 0.0
 
     def available(self) -> bool:
         """Whether a slot is free."""
@@ -36,8 +42,24 @@ class Slots:
 
     def has_room(self, host: str, now: float, body_bytes: int = 0) -> bool:
         """Whether one more request to this host may start. `now`: monotonic seconds; `body_bytes`: of a large body."""
-        fits = not body_bytes or not self.body_bytes or self.body_bytes + body_bytes <= self._max_body_bytes
-        return fits and self._hosts.has_room(host, now)
+        return self._hosts.has_room(host, now) and (not body_bytes or self._fits(host, now, body_bytes))
+
+    def _fits(self, host: str, now: float, body_bytes: int) -> bool:
+        if not self.body_bytes:
+            return True
+        if self.body_bytes + body_bytes > self._max_body_bytes:
+            return False
+        own = self._bytes_by_host.get(host, 0)
+        if not own:
+            return True
+        if self._hosts.trusts(host, now):
+            return own + body_bytes <= self._max_body_bytes * 3 // 4
+        doubtful = sum(size for name, size in self._bytes_by_host.items() if not self._hosts.trusts(name, now))
+        return own + body_bytes <= self._max_body_bytes // 4 and doubtful + body_bytes <= self._max_body_bytes // 2
+
+    def bodies_stuck(self) -> bool:
+        """Whether the large bodies in memory hang, so that it is not known when there is room for others."""
+        return bool(self.body_bytes) and self._clock.monotonic() - self._bytes_freed_at > STUCK_SECONDS
 
     def stuck(self) -> bool:
         """Whether every slot hangs, so that it is not known when one comes free."""
@@ -54,12 +76,21 @@ class Slots:
     def take(self, host: str, execution_id: str, body_bytes: int = 0) -> None:
         """A request to this host begins."""
         self.in_flight += 1
-        self.body_bytes += body_bytes
+        if body_bytes:
+            if not self.body_bytes:
+                self._bytes_freed_at = self._clock.monotonic()
+            self.body_bytes += body_bytes
+            self._bytes_by_host[host] += body_bytes
         self._hosts.begin(host, execution_id, self._clock.monotonic())
 
     def free(self, host: str, execution_id: str, body_bytes: int = 0) -> None:
         """It has ended."""
         self.in_flight -= 1
-        self.body_bytes -= body_bytes
         self._freed_at = now = self._clock.monotonic()
+        if body_bytes:
+            self.body_bytes -= body_bytes
+            self._bytes_freed_at = now
+            self._bytes_by_host[host] -= body_bytes
+            if not self._bytes_by_host[host]:
+                del self._bytes_by_host[host]
         self._hosts.end(host, execution_id, now)

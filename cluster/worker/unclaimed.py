@@ -65,7 +65,10 @@ class UnclaimedJudge:
 
     def _why_missed(self, execution: Execution, job: JobSchedule, now_ms: int) -> str | None:
         """Why this execution is missed; None: it is sent, or its job as it is now says why it is cancelled."""
-        if job.schedule_version != execution.schedule_version or job.state not in OWING:
+        periods = [*job.past_schedules, (job, now_ms)]
+        of_version = [(p, to) for p, to in periods if p.schedule_version == execution.schedule_version]
+        # What came due before a change is owed after it as it was before, and `catchUp` binds it as before.
+        if job.state not in OWING or not any(execution.due_ms <= to and p.ended_by != "delete" for p, to in of_version):
             return None
         spread = spread_ms(job.id, job.spread_seconds)
         if now_ms - (execution.due_ms + spread - PREFETCH_MS) <= self._context.timings.unclaimed_ms:
@@ -75,14 +78,16 @@ class UnclaimedJudge:
             job.catch_up,
             job.catch_up_window_seconds,
             within_window=execution.due_ms >= window_start_ms(now_ms, job.catch_up_window_seconds, days),
-            later_due=job.catch_up == "latest" and _owes_by(job, execution.due_ms, now_ms - spread),
+            later_due=job.catch_up == "latest"
+            and any(_owes_by(p, execution.due_ms, min(to, now_ms - spread)) for p, to in periods),
         )
 
 
-def _owes_by(job: JobSchedule, after_ms: int, until_ms: int) -> bool:
-    """Whether the job owes an occurrence behind one instant and not behind another."""
-    later = schedule_from_key(job.schedule_key).next_after(after_ms)
-    return later is not None and later <= until_ms and job.owes(later)
+def _owes_by(period: JobSchedule, after_ms: int, until_ms: int) -> bool:
+    """Whether the job owes an occurrence of this period behind one instant and not behind another."""
+    first_ms = max(after_ms + 1, period.active_from_ms, period.start_ms or 0)
+    later = schedule_from_key(period.schedule_key).next_after(first_ms - 1)
+    return later is not None and later <= until_ms and period.owes(later)
 
 
 def _ending(execution: Execution, job: JobSchedule, reason: str, now_ms: int) -> Ending:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.errors import StoreUnavailable
+from cluster.core.errors import StoreError, StoreUnavailable
 from cluster.loops import Loop, cancel_and_wait
-from cluster.store import deferred_batches
+from cluster.store import deferred_batches, last_results
 from cluster.worker.circuit_breakers import CircuitBreakers
 from cluster.worker.claiming import Claiming
 from cluster.worker.context import WorkerContext
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RECORDERS = 2
+LAST_RESULTS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class Worker:
             Loop("renew", self.lease_keeper.turn),
             *(Loop("record", self.results.turn) for _ in range(RECORDERS)),
             Loop("release", self._until_shutdown(self._release_turn)),
+            Loop("last_results", self._save_last_results),
         ]
         for loop in self.loops:
             loop.start()
@@ -152,6 +154,16 @@ class Worker:
             log.warning("breakers_unavailable", error=str(exc))
             return RELEASE_SECONDS
         return await self.releaser.turn()
+
+    async def _save_last_results(self) -> float:
+        """Once a second: save the latest results of some jobs."""
+        taken = self.stats.last_results.take()
+        try:
+            await last_results.save(self.context.db, taken)
+        except StoreError as exc:
+            self.stats.last_results.return_unsaved(taken)
+            log.warning("last_results_unsaved", jobs=len(taken), error=str(exc))
+        return LAST_RESULTS_SECONDS
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
@@ -197,4 +209,5 @@ class Worker:
             await asyncio.sleep(0.02)
         await cancel_and_wait(loop.task for loop in self.loops if loop.task is not None)
         await self.results.record_remaining()
+        await self._save_last_results()
         await self.claiming.release_strays()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +14,7 @@ import click
 import orjson
 
 from cluster.core.documents import strict_json
+from cluster.core.documents.base import to_camel
 from cluster.core.documents.json_source import JsonText, keep_body
 from cluster.core.errors import CallerError
 from ops.commands.completion import complete_jobs
@@ -22,6 +24,7 @@ from ops.support.formats import Listing, listing_options
 from ops.support.output import print_json, print_table
 
 NDJSON = "application/x-ndjson"
+SORTS = ("createdAt", "lastRunAt", "name", "nextRunAt")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -216,19 +219,39 @@ def _confirm(changes: ApplyPlan, existing: int) -> None:
 
 @jobs_group.command("list")
 @click.option("--state", help="Only in these states: active, paused, completed; separate several by commas.")
-@click.option("--tag", help="Only jobs with this tag.")
-@click.option("--search", "q", help="Only jobs with this text in their name.")
+@click.option("--tag", multiple=True, help="Only jobs with this tag; several: with all of them.")
+@click.option("--any-tag", multiple=True, help="Only jobs with at least one of these tags.")
+@click.option("--search", "q", help="Only jobs that have all of these words, or words that begin with them.")
+@click.option("--host", help="Only jobs whose target has this host.")
+@click.option("--schedule", help="Only jobs with this schedule, in any time zone.")
+@click.option("--failing/--not-failing", default=None, help="Only jobs whose last execution failed, or only others.")
+@click.option("--due-before", "nextRunBefore", help="Only jobs that are due next before this time (RFC 3339).")
+@click.option(
+    "--sort",
+    type=click.Choice([sign + name for name in SORTS for sign in ("", "-")]),
+    default="-createdAt",
+    show_default=True,
+    metavar="ORDER",
+    help=f"One of {', '.join(SORTS)}; a - before it reverses the order.",
+)
+@click.option("--limit", type=click.IntRange(1), help="At most so many. [default: all]")
 @listing_options
 @click.pass_context
-def list_command(context: click.Context, /, listing: Listing, **query: str | None) -> None:
-    """List jobs, newest first."""
-    jobs = list(_client(context).jobs(**query))
+def list_command(context: click.Context, /, listing: Listing, limit: int | None, **options: Any) -> None:
+    """List and search jobs."""
+    failing = options.pop("failing")
+    query = {to_camel(name): value for name, value in options.items() if value not in (None, ())}
+    if failing is not None:
+        query["failing"] = "true" if failing else "false"
+    jobs = list(islice(_client(context).jobs(**query), limit))
     names = {
         "job": "jobId",
         "name": "name",
         "state": "state",
         "schedule": "schedule",
         "time zone": "timezone",
+        "next run": "nextRunAt",
+        "last": "lastState",
         "api": "api",
     }
     more = {"created": "createdAt", "changed": "updatedAt", "revision": "revision"}

@@ -75,7 +75,7 @@ class Client:
         data = None if body is None else orjson.dumps(body, default=fragment)
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         parameters = {k: v for k, v in (query or {}).items() if v is not None}
-        target = path + ("?" + urlencode(parameters) if parameters else "")
+        target = path + ("?" + urlencode(parameters, doseq=True) if parameters else "")
         return self._send(method, target, data, {"Content-Type": kind, **(headers or {})}, TIMEOUT_SECONDS)
 
     def job(self, path: str) -> dict[str, Any]:
@@ -93,7 +93,9 @@ class Client:
         while True:
             parameters = {k: v for k, v in query.items() if v is not None}
             parameters |= {"limit": PAGE} if cursor is None else {"limit": PAGE, "cursor": cursor}
-            content, page = self._exchange("GET", "/jobs?" + urlencode(parameters), None, {}, TIMEOUT_SECONDS)
+            content, page = self._exchange(
+                "GET", "/jobs?" + urlencode(parameters, doseq=True), None, {}, TIMEOUT_SECONDS
+            )
             yield from keep_bodies(content, page)
             cursor = page["nextCursor"]
             if cursor is None:

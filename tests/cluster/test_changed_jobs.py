@@ -154,3 +154,32 @@ async def test_a_cancelled_execution_is_sent_again_by_hand(database: Database) -
     assert found is not None
     assert found["state"] == "succeeded"
     assert await findings(cluster) == {}
+
+
+@pytest.mark.parametrize("paused", ["since its creation", "later"])
+async def test_a_deletion_in_a_pause_cancels_the_runs_that_were_asked_for_in_it(
+    database: Database, paused: str
+) -> None:
+    """The job is created again under its id: it is not sent the retries of the one before."""
+    target = Target()
+    cluster = await Cluster.begin(database, target)
+    rare = {**MINUTELY, "schedule": "0 0 3 1 1 *"}
+    await cluster.put("a", {**rare, "state": "paused"} if paused == "since its creation" else rare)
+    if paused == "later":
+        await jobs.pause(database, "a", cluster.clock.now)
+    await cluster.run(1)
+    name = await executions.trigger(database, "a", cluster.clock.now)
+    await cluster.run(1)
+    assert target.came == [name]
+    await jobs.delete(database, "a", cluster.clock.now)
+    cluster.clock.now += 10
+    await cluster.put("a", rare)
+    target.status = 200
+    await cluster.run(12)
+    assert target.came == [name]
+    found = await record(database, name)
+    assert found is not None
+    assert (found["state"], found["reason"]) == ("cancelled", "the job was deleted")
+    by_hand = await executions.trigger(database, "a", cluster.clock.now)
+    await cluster.run(1)
+    assert target.came == [name, by_hand]

@@ -59,6 +59,15 @@ async def test_what_an_ended_sibling_held_is_sent_without_waiting_for_its_lease(
     await check_books(database)
 
 
+async def test_what_counts_against_a_limit_waits_for_the_lease(database: Database) -> None:
+    """The target may still be at work on what was in flight: with a request more it would have too many."""
+    await claims(database, "dead", "a")
+    await database.api["batches"].update_many({}, {"$set": {"gate": "q:mail"}})
+    await siblings(database, ["dead"]).turn()
+    (batch,) = await rows(database, "batches")
+    assert batch["owner"] == "dead"
+
+
 async def test_a_node_that_nobody_spoke_of_keeps_its_batches(database: Database) -> None:
     await claims(database, "dead-2", "a")
     await siblings(database, ["dead"], []).turn()

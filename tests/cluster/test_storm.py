@@ -135,6 +135,8 @@ async def test_whatever_happens_to_a_job_every_occurrence_is_accounted_for(
     for h in await rows(database, "history"):
         if h["job_id"] == "a" and "count" in h:
             known |= {t for t in dues if int(h["first_at"]) <= t <= int(h["last_at"])}
+    if document["state"] == "paused":  # what came due before the pause waits for the resume
+        known |= {int(e["due_at"]) for e in await rows(database, "executions") if e["job_id"] == "a"}
     lost = sorted(t for t in dues - known)
     assert not lost, f"{len(lost)} of {len(dues)} were lost, such as +{(lost[0] - T0) / 1000} s"
     delivered = {int(i.split(":")[1]) for i in sent if i.startswith("a:")}

@@ -16,6 +16,7 @@ from cluster.store import batches, executions, history, replayable, replays
 from cluster.store.enqueue import insert_owed
 from cluster.store.replays import Replay, ReplayFilter
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, worker
+from tests.support.workers import ended as period
 from tests.support.workers import owed, retries_now, run_dry
 
 if TYPE_CHECKING:
@@ -223,3 +224,43 @@ async def test_a_replay_whose_node_died_between_its_two_writes_is_sent(database:
     after = {h["job_id"]: h["state"] for h in await rows(database, "history")}
     assert (after["old"], after["owed"]) == ("succeeded", "succeeded")
     assert await leader.replayer.repair(NOW) == 0
+
+
+@pytest.mark.parametrize("way", ["page", "repair"])
+@pytest.mark.parametrize("paused_ms", [NOW + 10, NOW - 10], ids=["paused since", "paused before"])
+async def test_what_was_asked_for_before_a_pause_waits_although_it_is_owed_in_it(
+    database: Database, way: str, paused_ms: int
+) -> None:
+    """A replay of many goes page by page, and a request that died is repaired a minute later: the request counts. One
+    that was made in the pause is sent."""
+    paused: dict[str, Any] = {"state": "paused", "past": period(paused_ms, "pause", "v9")}
+    await put_jobs(database, job_document("a", active_from=0, schedule_version="v9", **paused))
+    await history.record(database, [ended("a", 0, State.DEAD)], 3650)
+    leader = await lead(database, Crank(NOW + 70_000))
+    if way == "page":
+        await replays.insert(database, Replay("r", ReplayFilter(), 1000.0, NOW, 1))
+    else:
+        assert await history.reopen(database, execution_id("a", BEFORE), NOW, 7)
+    await leader.replayer.step(NOW + 70_000)
+    await retries_now(database)
+    sent: list[str] = []
+    await run_dry(worker(database, noting(sent)))
+    assert bool(sent) is (paused_ms < NOW)
+    assert bool(await rows(database, "executions")) is (paused_ms > NOW)
+
+
+@pytest.mark.parametrize("way", ["page", "repair"])
+async def test_a_job_that_was_created_again_is_not_sent_what_was_asked_of_the_one_before(
+    database: Database, way: str
+) -> None:
+    """It has the same id, and nothing else of it."""
+    await put_jobs(database, job_document("a", active_from=0, created_at=DatetimeMS(NOW + 10)))
+    await history.record(database, [ended("a", 0, State.DEAD)], 3650)
+    leader = await lead(database, Crank(NOW + 70_000))
+    if way == "page":
+        await replays.insert(database, Replay("r", ReplayFilter(), 1000.0, NOW, 1))
+    else:
+        assert await history.reopen(database, execution_id("a", BEFORE), NOW, 7)
+    await leader.replayer.step(NOW + 70_000)
+    assert await rows(database, "executions") == []
+    assert [h["state"] for h in await rows(database, "history")] == ["dead"]

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from ops.cli import cli
 from ops.support.client import Client, Refused, Unreachable
 from ops.support.embedded_mongodb import free_port
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -241,3 +242,37 @@ def test_the_client_reads_all_pages(client: Client, monkeypatch: pytest.MonkeyPa
     for i in range(5):
         client.call("PUT", f"/jobs/p{i}", {"schedule": "@daily", "api": TARGET})
     assert sorted(j["jobId"] for j in client.jobs()) == [f"p{i}" for i in range(5)]
+
+
+@pytest.mark.takes(6)
+def test_jobs_are_found_by_what_became_of_them(jobs: Callable[..., Result], client: Client) -> None:
+    """Failing ones by the result of a real node; the same requests are counted over time."""
+
+    def ids(*arguments: str) -> list[str]:
+        done = jobs("list", *arguments, "--json")
+        assert done.exit_code == 0, done.output
+        return [j["jobId"] for j in orjson.loads(done.stdout)]
+
+    once = {"schedule": "@yearly", "api": TARGET, "retry": {"maxAttempts": 1}}
+    client.call("PUT", "/jobs/found-a", {**once, "name": "Alpha report", "tags": ["x", "y"]})
+    client.call("PUT", "/jobs/found-b", {**once, "schedule": "0 0 1 1 *", "name": "beta"})
+    client.call("PUT", "/jobs/found-c", {**once, "schedule": "@hourly", "tags": ["y"]})
+    client.call("POST", "/jobs/found-b/trigger")
+    assert ids("--sort", "nextRunAt")[0] == "found-c"
+    assert ids("--search", "REP alpha") == ["found-a"]
+    assert ids("--tag", "x", "--tag", "y") == ["found-a"]
+    assert ids("--any-tag", "x", "--any-tag", "y", "--sort", "createdAt") == ["found-a", "found-c"]
+    assert ids("--schedule", "@yearly", "--sort", "name", "--host", "127.0.0.1") == ["found-a", "found-b"]
+    assert ids("--sort", "nextRunAt", "--limit", "1") == ["found-c"]
+    assert jobs("list", "--due-before", "soon").exit_code == 1
+    wait_until(lambda: ids("--failing") == ["found-b"], 15, "the failure is in the list")
+    assert "dead" in jobs("list").stdout
+    assert ids("--not-failing", "--sort", "createdAt") == ["found-a", "found-c"]
+
+    def sent() -> bool:
+        done = CliRunner().invoke(cli, ["stats", "--json"], env={"HORAE_URL": client.url})
+        return any(p["failed"] for p in orjson.loads(done.stdout)["series"])
+
+    wait_until(sent, 15, "the failure is counted")
+    shown = CliRunner().invoke(cli, ["stats", "--by", "host", "--step", "1h"], env={"HORAE_URL": client.url})
+    assert shown.exit_code == 0, shown.output

@@ -55,7 +55,7 @@ async def test_ten_endless_answers_take_a_small_share_of_the_loop(
         used, lasted = time.thread_time() - cpu, time.monotonic() - began
     assert lasted < 3
     assert used < 0.2, f"{used:.2f} s of CPU in {lasted:.2f} s"
-    assert sorted(waits)[len(waits) // 2] < 500  # of a busy machine; a loop that is held answers nothing at all
+    assert sorted(waits)[len(waits) // 2] < 3000  # of a busy machine; a loop that is held answers nothing at all
     assert {reply.error for reply in replies} <= {None, "timeout", "protocol", "too_large"}
 
 

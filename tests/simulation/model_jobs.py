@@ -107,7 +107,7 @@ async def owing_one(db: Store, job_id: str) -> JobSchedule | None:
 async def owing_some(db: Store, job_ids: Collection[str]) -> dict[str, JobSchedule]:
     wanted = sorted(job_ids)
     found: dict[str, JobSchedule] = await db.read(
-        lambda: {i: job_schedule_from_document({**db.documents[i], "past": []}) for i in wanted if i in db.documents}
+        lambda: {i: job_schedule_from_document(db.documents[i]) for i in wanted if i in db.documents}
     )
     return found
 

@@ -62,7 +62,7 @@ MODULES: dict[str, Any] = {
     "queries.leased_executions": leased_executions,
 }
 OFTEN = ["executions"] * 3 + ["batches"] * 3 + ["history"] * 2 + ["jobs"] * 3 + ["engine_jobs"] * 2
-CALLS = 600
+CALLS = 900
 IDS = [execution_id("j", 1000 * n) for n in range(4)]
 NAMES = ["b0", "b1", "b2"]
 KEYS = ["@every|10|", "@every|20|"]

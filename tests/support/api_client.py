@@ -69,6 +69,18 @@ def paths(result: Result) -> list[str]:
     return [e["path"] for e in result.json["errors"]]
 
 
+async def walk(api: Api, query: str) -> list[str]:
+    """The ids of all jobs that match, page by page."""
+    found: list[str] = []
+    cursor = ""
+    while True:
+        page = (await api.call("GET", f"/jobs?{query}{cursor}")).json
+        found += [j["jobId"] for j in page["items"]]
+        if page["nextCursor"] is None:
+            return found
+        cursor = f"&cursor={page['nextCursor']}"
+
+
 async def serve(db: Database, settings: ApiSettings | None = None, *, ready: bool = True) -> AsyncIterator[Api]:
     clock = Shifted()
     app = build_app(Services(db, clock, settings or ApiSettings(rules=RULES), lambda: ready))

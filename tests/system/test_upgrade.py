@@ -64,25 +64,27 @@ async def test_a_node_works_on_both_versions_while_documents_are_migrated(
         with pytest.raises(Conflict, match="old-node"):
             await migrate.migrate(database)
         await database.api["nodes"].delete_one({"_id": "old-node"})
-        assert await migrate.migrate(database, pages=1) == migrate.Migrated(1, 1, 2)
+        assert await migrate.migrate(database, pages=1) == migrate.Migrated(1, 1, 1)
         assert await schema.version_of(database) == 1
         await database.api["jobs"].update_one({"_id": "old4"}, {"$set": {"url": "https://new/x", "host": "new:443"}})
         monkeypatch.undo()
         done = await command(mongodb_uri, db_name, "db", "migrate", "--json")
         assert done.exit_code == 0, done.output
         told = json.loads(done.stdout)
-        assert (told["from"], told["to"]) == (1, 2)
+        assert (told["from"], told["to"]) == (1, 3)
         hosts = {d["_id"]: d["host"] for d in await rows(database, "jobs") if d["_id"].startswith("old")}
         assert hosts == {f"old{i}": f"h{i % 3}.example.com:443" for i in range(4)} | {"old4": "new:443"}
         assert [d["_id"] for d in await rows(database, "meta") if d["_id"] == "migration"] == []
+        found = plain_http.get(f"{url}/jobs?q=h1.example").json()["items"]
+        assert [j["jobId"] for j in found] == ["old1"]
         since = int(time.time() * 1000)
         await eventually(lambda: delivered(since), 15)
         assert plain_http.get(f"{url}/readyz").status_code == 200
     again = await migrate.migrate(database)
-    assert (again.before, again.changed) == (2, 0)
+    assert (again.before, again.changed) == (3, 0)
 
 
-@pytest.mark.parametrize(("version", "words"), [(3, "a newer release has migrated it"), (0, "of the releases between")])
+@pytest.mark.parametrize(("version", "words"), [(4, "a newer release has migrated it"), (0, "of the releases between")])
 async def test_a_database_of_another_version_is_refused(
     database: Database, mongodb_uri: str, db_name: str, version: int, words: str
 ) -> None:

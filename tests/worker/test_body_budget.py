@@ -19,7 +19,7 @@ from cluster.worker import claiming
 from cluster.worker.held_batch import HeldBatch
 from tests.support.engine import check_books, noting, rows, worker
 from tests.support.waiting import eventually
-from tests.support.workers import DUE, answering, owed, record_all, run_dry
+from tests.support.workers import DUE, answering, ended, owed, record_all, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -131,15 +131,126 @@ async def test_a_job_that_is_paused_before_its_large_body_is_read_is_not_sent(
     async def paused(db: Database, ids: Any) -> Any:
         if failures:
             raise failures.pop()
-        await db.api["jobs"].update_many({"_id": "a"}, {"$set": {"state": "paused"}})
+        await db.api["jobs"].update_many({"_id": "a"}, {"$set": {"state": "paused", "past": ended(DUE, "pause")}})
         return await read(db, ids)
 
     monkeypatch.setattr(engine_jobs, "by_id_in_full", paused)
-    w = worker(database, answering(200))
+    sent: list[str] = []
+    w = worker(database, noting(sent, "horae-job-id"))
     await owed(database, "a", "b", body=b"x" * BODY, body_kind="text")
+    await run_dry(w)
+    await run_dry(w)
+    assert sent == ["b"]
+    (waiting,) = await rows(database, "executions")
+    (batch,) = [b for b in await rows(database, "batches") if b["_id"] == waiting["batch"]]
+    assert (waiting["job_id"], batch["owner"], batch["claims"], batch["held"]) == ("a", None, 0, True)
+    assert w.context.slots.body_bytes == 0
+
+
+async def test_hosts_that_hang_leave_room_for_the_large_bodies_of_others(database: Database) -> None:
+    """Ten large bodies for each of two hosts that do not answer, room for eight: the one of a third host is sent."""
+    sent: list[str] = []
+    release = asyncio.Event()
+
+    async def target(request: httpx.Request) -> httpx.Response:
+        if request.url.port != 3:
+            await release.wait()
+        sent.append(request.headers["horae-job-id"])
+        return httpx.Response(200)
+
+    w = worker(database, target)
+    slots = with_room(w, 8 * BODY)
+    for port in (1, 2, 3):
+        names = [f"{port}-{i}" for i in range(1 if port == 3 else 10)]
+        url = f"http://127.0.0.1:{port}/x"
+        await owed(database, *names, batch=f"b{port}", url=url, body=b"x" * BODY, body_kind="text")
+
+    async def third() -> bool:
+        await w.claiming.claim_once()
+        w.dispatcher.start_waiting()
+        return "3-0" in sent
+
+    await eventually(third, 5, "the third host")
+    assert slots.body_bytes <= 4 * BODY
+    release.set()
     await run_all(database, w)
+    assert len(sent) == 21
+
+
+@pytest.mark.parametrize(("stuck", "released"), [(False, 0), (True, 1)])
+async def test_what_waits_for_room_is_released_only_if_nothing_makes_room(
+    database: Database, monkeypatch: pytest.MonkeyPatch, stuck: bool, released: int
+) -> None:
+    """Another node may have room. While bodies come and go here, it is worth while to wait for them."""
+    w = worker(database, answering(200))
+    slots = with_room(w, BODY)
+    slots.take("elsewhere", "z", BODY)
+    monkeypatch.setattr(slots, "bodies_stuck", lambda: stuck, raising=False)
+    monkeypatch.setattr("cluster.worker.release.PATIENCE_SECONDS", 0.05)
+    await owed(database, "a", body=b"x" * BODY, body_kind="text")
+    assert await w.claiming.claim_once()
+    until = asyncio.get_running_loop().time() + 0.2
+
+    async def waited() -> bool:
+        w.dispatcher.start_waiting()
+        return bool(w.dispatcher.host_queues.hosts()) and asyncio.get_running_loop().time() > until
+
+    await eventually(waited, 5)
+    await w.releaser.release_deferred()
+    assert await database.api["batches"].count_documents({"held": True, "owner": None}) == released
+
+
+@pytest.mark.parametrize("changes", [False, True])
+async def test_a_large_body_that_takes_longer_to_read_than_a_reading_may_be_old_is_sent(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, changes: bool
+) -> None:
+    """A slow line to the database: the job is looked at once more, and only a changed one is read again."""
+    read = engine_jobs.by_id_in_full
+    reads = 0
+
+    async def slow(db: Database, ids: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        found = await read(db, ids)
+        await asyncio.sleep(0.15)  # the reading grows old: that is what this is about
+        if changes and reads == 1:
+            await db.api["jobs"].update_many({}, {"$set": {"body": b"y" * BODY}, "$inc": {"revision": 1}})
+        return found
+
+    monkeypatch.setattr(engine_jobs, "by_id_in_full", slow)
+    monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", 0.1)
+    monkeypatch.setattr("cluster.worker.prepare.SLOW_READ_SECONDS", 0.03, raising=False)
+    came: list[bytes] = []
+
+    def target(request: httpx.Request) -> httpx.Response:
+        came.append(request.content)
+        return httpx.Response(200)
+
+    await owed(database, "a", body=b"x" * BODY, body_kind="text")
+    await run_dry(worker(database, target))
+    assert came == [(b"y" if changes else b"x") * BODY]
+    assert reads == 1 + changes
+
+
+async def test_a_large_body_of_which_no_request_can_be_made_ends_with_the_reason(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not take the lease from the others of its batch."""
+    sent: list[str] = []
+    w = worker(database, noting(sent, "horae-job-id"))
+    await owed(database, "a", "b", body=b"x" * BODY, body_kind="text")
+    prepare = w.dispatcher._preparer._request
+
+    def broken(held: HeldBatch, execution: Execution, job: Any) -> Any:
+        if execution.job_id == "a":
+            raise ValueError("no such thing")
+        return prepare(held, execution, job)
+
+    monkeypatch.setattr(w.dispatcher._preparer, "_request", broken)
+    await run_dry(w)
     states = {h["job_id"]: (h["state"], h["reason"]) for h in await rows(database, "history")}
-    assert states == {"a": ("cancelled", "the job was paused"), "b": ("succeeded", None)}
+    reason = "its request could not be made: ValueError: no such thing"
+    assert states == {"a": ("dead", reason), "b": ("succeeded", None)}
     assert w.context.slots.body_bytes == 0
 
 

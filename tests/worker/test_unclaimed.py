@@ -14,7 +14,7 @@ from cluster.store import batches, deferred_batches
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed
 from tests.support.engine import job_document, noting, put_jobs, worker
-from tests.support.workers import run_dry
+from tests.support.workers import ended, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -27,7 +27,7 @@ async def _owed(database: Database, age_s: float, *, job: dict[str, Any] | None 
     """A job of every second and one execution of it that has been due for so long, in a batch of its own."""
     now = Clock().now_ms()
     due = (now - int(age_s * 1000)) // 1000 * 1000
-    document = job_document("j", active_from=0, schedule_version="v1", **(job or {}))
+    document = job_document("j", **{"active_from": 0, "schedule_version": "v1", **(job or {})})
     await put_jobs(database, document)
     of_batch = {k: fields.pop(k) for k in ("claims", "unclaimed", "attempt", "limit_key") if k in fields}
     e = Execution(execution_id("j", due), "j", due, due, "v1", "b", document["lane"], host=HOST, **fields)
@@ -93,8 +93,33 @@ async def test_what_catch_up_does_not_bind_is_sent_however_late(database: Databa
 
 async def test_a_cancelled_job_says_that_and_not_that_it_was_missed(database: Database) -> None:
     """What its job does not owe any more is cancelled, whatever `catchUp` says."""
-    state, why, _ = await _end(database, await _owed(database, 20, job={"catch_up": "none", "state": "paused"}))
-    assert (state, why) == ("cancelled", "the job was paused")
+    state, why, _ = await _end(database, await _owed(database, 20, job={"catch_up": "none", "state": "deleted"}))
+    assert (state, why) == ("cancelled", "the job was deleted")
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "change", "reason"),
+    [
+        ("none", {"to_s": 15, "by": "change"}, "catchUp is none"),
+        ("none", {"to_s": 15, "by": "pause"}, "catchUp is none"),
+        ("latest", {"to_s": 15, "by": "change"}, "a later occurrence was due"),
+        ("latest", {"to_s": 20, "by": "change"}, "a later occurrence was due"),
+        ("latest", {"to_s": 20, "by": "change", "now": "0 0 0 1 1 *"}, None),
+        ("all", {"to_s": 15, "by": "change"}, None),
+    ],
+)
+async def test_what_came_due_before_a_change_follows_catch_up_all_the_same(
+    database: Database, catch_up: str, change: dict[str, Any], reason: str | None
+) -> None:
+    """It is owed under its earlier schedule. `latest`: a later occurrence of that one or of the present one."""
+    now = Clock().now_ms() // 1000 * 1000
+    to_ms = now - change["to_s"] * 1000
+    job: dict[str, Any] = {"catch_up": catch_up, "schedule_version": "v2", "past": ended(to_ms, change["by"])}
+    job |= {"schedule": change.get("now", "* * * * * *"), "active_from": to_ms + 1, "created_at": DatetimeMS(0)}
+    execution = await _owed(database, (Clock().now_ms() - now) / 1000 + 20, job=job)
+    state, why, came = await _end(database, execution)
+    assert (state, bool(came)) == (("succeeded", True) if reason is None else ("missed", False))
+    assert reason is None or (why is not None and reason in why)
 
 
 async def test_nothing_is_judged_while_the_clock_is_in_doubt(database: Database) -> None:

@@ -200,7 +200,11 @@ def _spec(value: Any, context: dict[str, Any]) -> JobSpec:
 def faults_of(exc: ValidationError) -> list[Fault]:
     """The faults that pydantic found, as paths and sentences."""
     found = exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]
-    return [_fault(e, suggest=number < MAX_SUGGESTIONS) for number, e in enumerate(found)]
+    faults, unknown = [], 0
+    for e in found:
+        faults.append(_fault(e, suggest=unknown < MAX_SUGGESTIONS))
+        unknown += e["type"] == "extra_forbidden"
+    return faults
 
 
 def _fault(e: ErrorDetails, *, suggest: bool) -> Fault:

@@ -84,6 +84,7 @@ class Job:
     """Which of its results alerts need. None: those that the default rules need."""
     channel: str | None = None
     """The channel that an alert job notifies. None for all other jobs."""
+    tags: tuple[str, ...] = ()
     past: tuple[EndedPeriod, ...] = ()
     """Its earlier periods, the oldest first. A paused job's last one ended with the pause."""
     created_ms: int = 0

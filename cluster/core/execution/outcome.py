@@ -65,12 +65,12 @@ def _asked_ms(execution: Execution) -> int:
 
 def _is_of_deleted_job(execution: Execution, job: Job) -> bool:
     """Whether the job was deleted since, and created again under the same id."""
-    deleted = [p for p in job.past if p.to_ms <= job.created_ms]
-    if not deleted:
-        return False
     if execution.trigger:
-        return _asked_ms(execution) <= deleted[-1].to_ms
-    return any(p.schedule_version == execution.schedule_version for p in deleted)
+        # A job that was deleted while it was paused has no period of its own for that, so its versions say it: a run
+        # that was asked for since the creation, by a node whose clock is a little behind, carries a present one.
+        present = {p.schedule_version for p in job.past if p.to_ms > job.created_ms} | {job.schedule_version}
+        return _asked_ms(execution) <= job.created_ms and execution.schedule_version not in present
+    return any(p.schedule_version == execution.schedule_version and p.to_ms <= job.created_ms for p in job.past)
 
 
 def max_age_reason(execution: Execution, job: Job, at_ms: int) -> str | None:

@@ -85,6 +85,11 @@ class HostSlots:
         self._doubtful = max(0, self._doubtful - (not usage.is_trusted(now)))
         usage.end(execution_id, now)
 
+    def trusts(self, host: str, now: float) -> bool:
+        """Whether this host answers quickly."""
+        usage = self._hosts.get(host)
+        return usage is not None and usage.is_trusted(now)
+
     def has_room(self, host: str, now: float) -> bool:
         """Whether one more request to this host may be sent now."""
         usage = self._hosts.get(host)

@@ -129,10 +129,20 @@ class Expected:
             return None
         if self._job.catch_up == "all":
             return "it is missed, but it was within the catch-up window"
-        later = last.dues(r.due_ms + 1, r.ended_ms - self.spread_ms + SLACK_MS)
-        if self._job.catch_up == "latest" and not any(True for _ in later):
+        if self._job.catch_up == "latest" and not self._owed_between(
+            r.due_ms + 1, r.ended_ms - self.spread_ms + SLACK_MS
+        ):
             return "it is missed, but no later occurrence was due"
         return None
+
+    def _owed_between(self, since_ms: int, until_ms: int) -> bool:
+        """Whether the job owed an occurrence in that time, by any of its schedules."""
+        for p in self._job.periods:
+            if any(
+                True for _ in p.dues(max(since_ms, p.from_ms), until_ms if p.to_ms is None else min(until_ms, p.to_ms))
+            ):
+                return True
+        return False
 
     def why_unexpected(self, r: Record) -> str | None:
         """Why a record has no right to exist, if no schedule owes it. None: one of the job's schedules sent it."""

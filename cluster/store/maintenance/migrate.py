@@ -14,7 +14,9 @@ from pymongo import UpdateOne
 
 from cluster.core.errors import Conflict
 from cluster.core.targets import parse_target
+from cluster.store.jobs import listing_fields, stored_job
 from cluster.store.mongo import schema
+from cluster.store.mongo.decoding import decode_readable
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ async def migrate(
         )
     changed = steps = 0
     while pages is None or steps < pages:
-        more, n = await _hosts_page(db)
+        more, n = await _jobs_page(db)
         changed += n
         steps += 1
         on_progress(changed)
@@ -75,25 +77,39 @@ async def migrate(
     return Migrated(before, before, changed)
 
 
-async def _hosts_page(db: Database) -> tuple[bool, int]:
-    """1 -> 2: add `host` to jobs without it, in order of id. Whether there may be more, and how many were changed."""
+async def _jobs_page(db: Database) -> tuple[bool, int]:
+    """Complete jobs in order of id: `host` (1 -> 2), `words` and `first_at` (2 -> 3).
+
+    Returns whether there may be more, and how many were changed.
+    """
     with operation():
         progress = await db.api["meta"].find_one({"_id": PROGRESS_ID})
         after = "" if progress is None else progress["after"]
-        query: Document = {"_id": {"$gt": after}, "host": {"$exists": False}}
-        jobs = await db.api["jobs"].find(query, {"url": 1}).sort("_id", 1).limit(PAGE).to_list()
-        # The filter contains the URL: a job that is changed meanwhile gets its `host` from the node that writes it.
+        documents = await db.api["jobs"].find({"_id": {"$gt": after}}, {"past": 0}).sort("_id", 1).limit(PAGE).to_list()
+        # The filter contains URL and revision: a job that is changed meanwhile gets its fields from the node that writes it.
         writes = [
-            UpdateOne(
-                {"_id": d["_id"], "url": d["url"], "host": {"$exists": False}}, {"$set": {"host": _host(d["url"])}}
-            )
-            for d in jobs
+            UpdateOne({"_id": d["_id"], "url": d["url"], "revision": d["revision"]}, {"$set": missing})
+            for d in documents
+            if (missing := _missing_fields(d))
         ]
         changed = 0
         if writes:
             changed = (await db.api["jobs"].bulk_write(writes, ordered=False)).modified_count
-            await db.api["meta"].update_one({"_id": PROGRESS_ID}, {"$set": {"after": jobs[-1]["_id"]}}, upsert=True)
-    return len(jobs) == PAGE, changed
+        if documents:
+            last = documents[-1]["_id"]
+            await db.api["meta"].update_one({"_id": PROGRESS_ID}, {"$set": {"after": last}}, upsert=True)
+    return len(documents) == PAGE, changed
+
+
+def _missing_fields(d: Document) -> Document:
+    """The fields of a job that are missing or that a node of the release before left as they were when it changed the job."""
+    wanted: Document = {}
+    if "host" not in d:
+        wanted["host"] = _host(d["url"])
+    if d.get("channel") is None:
+        for job in decode_readable("job", [d], stored_job):
+            wanted |= listing_fields(job)
+    return {name: value for name, value in wanted.items() if name not in d or d[name] != value}
 
 
 def _host(url: str) -> str:

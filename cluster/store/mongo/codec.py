@@ -180,6 +180,7 @@ JOB_FIELDS = dict.fromkeys(
         "max_concurrent",
         "watch",
         "channel",
+        "tags",
         "created_at",
         "past.schedule_version",
         "past.to",
@@ -271,6 +272,7 @@ def job_from_document(d: Document, keyring: Keyring = NO_KEYS) -> Job:
         limits=limits_from_document(d),
         watch=watch_from_document(d),
         channel=d.get("channel"),
+        tags=tuple(d.get("tags") or ()),
         past=tuple(
             EndedPeriod(p["schedule_version"], int(p["to"]), p.get("ended_by", "")) for p in d.get("past") or ()
         ),
@@ -305,8 +307,6 @@ JOB_SCHEDULE_FIELDS = dict.fromkeys(
     ),
     1,
 )
-
-
 UNSETTLED_FIELDS = {**JOB_SCHEDULE_FIELDS, "past": 1}
 
 

@@ -8,6 +8,7 @@ never raises the version by itself: nodes of two neighbouring releases run side 
 
     1  the first one
     2  every job carries `host`
+    3  every job carries `words` (a search finds it by them) and `first_at`
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from cluster.store.mongo.operation import operation
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+SEARCHABLE_VERSION = 3
+"""From this version on every job carries its words."""
 OLDEST_SUPPORTED_VERSION = 1
 """The oldest schema version that this release works on."""
 
@@ -41,8 +44,22 @@ INDEXES: dict[str, list[IndexModel]] = {
             partialFilterExpression={"watch.no_run_ms": {"$gt": 0}},
         ),
         IndexModel("updated_at", name="alerts_told", partialFilterExpression={"channel": {"$exists": True}}),
+        IndexModel("words", name="by_word"),
+        IndexModel([("state", ASCENDING), ("name", ASCENDING), ("_id", ASCENDING)], name="by_name"),
+        IndexModel([("state", ASCENDING), ("last_run_at", ASCENDING), ("_id", ASCENDING)], name="by_last_run"),
+        IndexModel("host", name="by_host"),
+        IndexModel("failing", name="failing", partialFilterExpression={"failing": True}),
+        IndexModel("end_at", name="with_end", partialFilterExpression={"end_at": {"$type": "date"}}),
+        IndexModel(
+            [("first_at", ASCENDING), ("schedule_key", ASCENDING), ("_id", ASCENDING)],
+            name="to_begin",
+            partialFilterExpression={"first_at": {"$type": "date"}},
+        ),
     ],
-    "schedules": [IndexModel("next_at", name="next_at")],
+    "schedules": [
+        IndexModel([("next_at", ASCENDING), ("_id", ASCENDING)], name="by_next"),
+        IndexModel("stride_at", name="by_stride", partialFilterExpression={"stride_at": {"$type": "date"}}),
+    ],
     "executions": [],
     "history": [
         IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.explain.explain import BatchFacts, BreakerFacts
+from cluster.core.explain.facts import BatchFacts, BreakerFacts
 from cluster.core.explain.timeline import ActivePeriod
 from cluster.store.jobs import stored_job
 from cluster.store.mongo.codec import instant

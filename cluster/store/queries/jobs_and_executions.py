@@ -1,4 +1,4 @@
-"""What the API reads: pages of jobs, and executions wherever they are (owed or final). Nothing is written here.
+"""What the API reads of executions, wherever they are (owed or final). Nothing is written here.
 
 A result is in `history` before it leaves `executions`. So a query that reads executions first and history second cannot
 miss it in between.
@@ -6,7 +6,6 @@ miss it in between.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,8 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.view import FINAL_STATES, OWED_STATES, ExecutionView
 from cluster.store.history import LEFT_OUT, REOPENED
-from cluster.store.jobs import WITHOUT_PERIODS, stored_job
 from cluster.store.mongo.codec import attempt_from_document, instant
-from cluster.store.mongo.decoding import decode_each, decode_one, decode_readable
+from cluster.store.mongo.decoding import decode_one, decode_readable
 from cluster.store.mongo.operation import operation
 from cluster.store.stats import MINUTE_MS
 
@@ -24,79 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.core.execution.model import Attempt
-    from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database, Document
 
 LIST_PROJECTION: Document = {"attempts.excerpt": 0}
 """Lists leave out the excerpts of answers: an execution may have a hundred attempts."""
-PAGE_BYTES = 4 * 1024 * 1024
-"""A page ends early when the bodies of its jobs come to this many bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobPosition:
-    """The job behind which a page begins, in the order of creation, the newest first."""
-
-    created_ms: int
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobQuery:
-    """Which jobs: in one of these states, with this tag, with this text in the name (any case)."""
-
-    states: tuple[str, ...]
-    limit: int
-    tag: str | None = None
-    text: str | None = None
-    after: JobPosition | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JobsPage:
-    """Jobs, the newest first; `unreadable`: by id, why others of the page cannot be read.
-
-    `after` is the place behind the last, None on the last page.
-    """
-
-    jobs: tuple[StoredJob, ...]
-    unreadable: dict[str, str]
-    after: JobPosition | None
-
-
-async def jobs_page(db: Database, q: JobQuery) -> JobsPage:
-    """A page of jobs, the newest first. Unreadable ones are named, and the others are returned."""
-    # Alert jobs are left out: they belong to the engine, and show as executions.
-    query: Document = {"state": {"$in": list(q.states)}, "channel": None}
-    if q.tag is not None:
-        query["tags"] = {"$eq": q.tag}
-    if q.text is not None:
-        query["name"] = {"$regex": re.escape(q.text), "$options": "i"}
-    if q.after is not None:
-        # The first condition bounds the index; the second leaves out what was created in the same millisecond.
-        at = DatetimeMS(q.after.created_ms)
-        query["created_at"] = {"$lte": at}
-        query["$or"] = [{"created_at": {"$lt": at}}, {"_id": {"$gt": q.after.job_id}}]
-    documents: list[Document] = []
-    size = 0
-    more = False
-    with operation():
-        async with (
-            db.api["jobs"]
-            .find(query, WITHOUT_PERIODS)
-            .sort([("created_at", -1), ("_id", 1)])
-            .limit(q.limit + 1) as rows
-        ):
-            async for d in rows:
-                more = len(documents) == q.limit or size > PAGE_BYTES
-                if more:
-                    break
-                documents.append(d)
-                size += len(d.get("body") or b"")
-    jobs, unreadable = decode_each("job", documents, lambda d: stored_job(d, db.keyring))
-    # Even in an unreadable document this is a date, or the index would not have sorted it in.
-    last = JobPosition(instant(documents[-1]["created_at"]) or 0, documents[-1]["_id"]) if more else None
-    return JobsPage(tuple(jobs), unreadable, last)
 
 
 @dataclass(frozen=True, slots=True)

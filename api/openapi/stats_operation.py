@@ -1,0 +1,63 @@
+"""`GET /stats` in `/openapi.json`: its parameters and its answer. A test executes the example."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from api.openapi.operation_parts import TIME, Operation, query_parameter, responses
+from api.openapi.schemas import Time, View
+
+
+class StatsPoint(View):
+    """What was counted in one step."""
+
+    at: Time = Field(description="The beginning of the step.")
+    name: str | None = Field(default=None, description="The host, queue or tag; absent for the cluster.")
+    sent: int = Field(description="Requests sent, retries included.")
+    succeeded: int = Field(description="Executions that ended as `succeeded`.")
+    failed: int = Field(description="Executions that ended as `failed` or `dead`.")
+    retried: int = Field(description="Attempts after which the execution is tried again.")
+    missed: int | None = Field(description="Occurrences recorded as `missed`; null unless for the whole cluster.")
+    lateness_p50_ms: float | None = Field(
+        alias="latenessP50Ms", description="How late first attempts were sent; null: none."
+    )
+    lateness_p99_ms: float | None = Field(alias="latenessP99Ms")
+    duration_p50_ms: float | None = Field(alias="durationP50Ms", description="How long requests took; null: none.")
+    duration_p99_ms: float | None = Field(alias="durationP99Ms")
+
+
+class StatsSeries(View):
+    """Numbers over time."""
+
+    step: int = Field(description="Seconds; larger than asked for where so fine a step is not kept.")
+    by: Literal["cluster", "host", "queue", "tag"]
+    series: list[StatsPoint] = Field(description="In order of time, then of name.")
+
+
+def stats_operation() -> Operation:
+    """The operation."""
+    step = {"type": "string", "pattern": "^([1-9][0-9]{0,3}m|[1-9][0-9]{0,2}h|[1-8]?[1-9]d)$"}
+    return {
+        "/stats": {
+            "get": {
+                "operationId": "getStats",
+                "summary": "Get numbers over time: counts, lateness and durations per step",
+                "parameters": [
+                    query_parameter("from", TIME, "The beginning; without it an hour before the end."),
+                    query_parameter("until", TIME, "The end; without it now."),
+                    query_parameter(
+                        "step", step, "Seconds (whole minutes), or a number with m, h or d. Chosen if absent.", "5m"
+                    ),
+                    query_parameter(
+                        "by",
+                        {"type": "string", "enum": ["cluster", "host", "queue", "tag"], "default": "cluster"},
+                        "One series of the cluster, or one for each host, queue or tag (the 50 with most requests).",
+                        "host",
+                    ),
+                ],
+                "responses": responses({200: ("The numbers.", "StatsSeries")}),
+            }
+        }
+    }

@@ -1,0 +1,180 @@
+"""The list of `GET /jobs`: its parameters, its cursors and its items."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from api.http import cursors
+from api.http.requests import QueryParameters
+from api.http.responses import send_json
+from api.resources import rendering
+from cluster.core.errors import Fault, InvalidInput
+from cluster.core.instants import format_optional_instant
+from cluster.core.job.search import wanted_words
+from cluster.core.lifecycle import JobState
+from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule
+from cluster.store.mongo import schema
+from cluster.store.queries import job_list
+from cluster.store.queries.job_filter import JobFilter, JobListQuery, Place, name_contains
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request, Response
+
+    from api.http.context import Services
+    from cluster.store.queries.job_list import ListedJob
+
+VISIBLE_STATES = tuple(s.value for s in JobState if s is not JobState.DELETED)
+ORDERS = ("createdAt", "lastRunAt", "name", "nextRunAt")
+DEFAULT_SORT = "-createdAt"
+DEFAULT_PAGE, MAX_PAGE = 50, 500
+CURSOR_LENGTH = 2400
+PINNED_MS = 600_000
+"""The order of the next run is as of the first page. Older cursors are refused: ever more schedules would be computed."""
+_INTEGER = re.compile(r"\d{1,15}\Z", re.ASCII)
+NAMES = ("state", "tag", "anyTag", "q", "host", "schedule", "failing", "nextRunBefore", "sort", "limit", "cursor")
+
+
+class _Parameters(QueryParameters):
+    """Query parameters that may be given several times, and those with words of their own."""
+
+    def texts(self, name: str, max_length: int, most: int) -> tuple[str, ...]:
+        """Up to `most` different texts, one a parameter."""
+        value = self._params.get(name)
+        values = [] if value is None else [value] if isinstance(value, str) else value
+        if len(values) > most:
+            self._fault(name, f"must be given at most {most} times")
+        elif not all(1 <= len(v) <= max_length and "\0" not in v for v in values):
+            self._fault(name, f"must have 1 to {max_length} characters")
+        else:
+            return tuple(dict.fromkeys(values))
+        return ()
+
+    def flag(self, name: str) -> bool | None:
+        """`true` or `false`."""
+        value = self.text(name)
+        if value is not None and value not in ("true", "false"):
+            self._fault(name, "must be true or false")
+        return None if value is None else value == "true"
+
+    def order(self) -> tuple[str, bool]:
+        """The order, and whether it descends."""
+        value = self.text("sort") or DEFAULT_SORT
+        name = value.removeprefix("-")
+        if name not in ORDERS:
+            self._fault("sort", f"must be one of {', '.join(ORDERS)}, with a - before it for the reverse order")
+            return "createdAt", True
+        return name, value.startswith("-")
+
+    def schedule(self) -> str | None:
+        """The beginning of the keys of a schedule, in every time zone."""
+        text = self.text("schedule", 256)
+        if text is None:
+            return None
+        try:
+            parsed = parse_schedule(text)
+        except InvalidSchedule as exc:
+            self._fault("schedule", exc.message)
+            return None
+        return parsed.key if parsed.kind == "at" else parsed.key.rpartition("|")[0] + "|"
+
+
+class JobLister:
+    """Lists of jobs for one application."""
+
+    def __init__(self, services: Services) -> None:
+        self._db = services.db
+        self._clock = services.clock
+        self._lookahead_ms = int(services.settings.lookahead_seconds * 1000)
+        self._searchable = False
+
+    async def send(self, req: Request, resp: Response) -> None:
+        """Send a page of jobs."""
+        q = _Parameters(req, NAMES)
+        text = q.text("q")
+        host = q.text("host", 300)
+        order, descending = q.order()
+        limit, cursor, before_ms = (
+            q.number("limit", DEFAULT_PAGE, MAX_PAGE),
+            q.text("cursor", CURSOR_LENGTH),
+            q.instant("nextRunBefore"),
+        )
+        words = None if text is None else wanted_words(text)
+        wanted = JobFilter(
+            states=tuple(sorted(q.choices("state", VISIBLE_STATES))) or VISIBLE_STATES,
+            tags=q.texts("tag", 64, 8),
+            any_tags=q.texts("anyTag", 64, 32),
+            host=None if host is None else host.lower(),
+            schedule=q.schedule(),
+            failing=q.flag("failing"),
+            **(await self._search(text or "", words or ())),
+        )
+        q.raise_faults()
+        now_ms = self._clock.now_ms()
+        since_ms, after = _place(cursor, order, now_ms, descending=descending)
+        query = JobListQuery(
+            filter=wanted,
+            limit=limit,
+            since_ms=since_ms,
+            lookahead_ms=self._lookahead_ms,
+            order=order,
+            descending=descending,
+            after=after,
+            before_ms=before_ms,
+        )
+        if words == ():  # a search for punctuation: no job has such a word
+            send_json(resp, {"items": [], "nextCursor": None})
+            return
+        page = await job_list.page(self._db, query)
+        content: dict[str, Any] = {
+            "items": [listed_job_json(j) for j in page.jobs],
+            "nextCursor": None if page.after is None else _cursor(page.after, query),
+        }
+        if page.unreadable:
+            content["unreadable"] = [{"jobId": i, "reason": why} for i, why in page.unreadable.items()]
+        send_json(resp, content)
+
+    async def _search(self, text: str, words: tuple[str, ...]) -> dict[str, Any]:
+        """The condition of a search. Until all jobs carry their words, names are searched, as by the release before."""
+        if not words:
+            return {}
+        if not self._searchable:
+            self._searchable = (await schema.version_of(self._db) or 0) >= schema.SEARCHABLE_VERSION
+        return {"words": words} if self._searchable else {"name_part": name_contains(text)}
+
+
+def listed_job_json(j: ListedJob) -> dict[str, Any]:
+    """A job in a list."""
+    return rendering.job_json(j.job) | {
+        "nextRunAt": format_optional_instant(j.next_run_ms),
+        "lastRunAt": format_optional_instant(j.last_run_ms),
+        "lastState": j.last_state,
+        "failing": j.failing,
+    }
+
+
+def _cursor(place: Place, q: JobListQuery) -> str:
+    if (q.order, q.descending) == ("createdAt", True):  # as the release before writes it: it may get the next request
+        return cursors.encode(place.value, place.id)
+    sort = f"-{q.order}" if q.descending else q.order
+    return cursors.encode(sort, q.since_ms, place.section, str(place.value), place.key, place.id)
+
+
+def _place(cursor: str | None, order: str, now_ms: int, *, descending: bool) -> tuple[int, Place | None]:
+    """The instant that the order is as of, and the place behind which the page begins. Raises `InvalidInput`."""
+    if cursor is None:
+        return now_ms, None
+    if (order, descending) == ("createdAt", True):
+        created_ms, job_id = cursors.decode(cursor, (int, str))
+        return now_ms, Place(0, created_ms, job_id)
+    sort, since_ms, section, value, key, job_id = cursors.decode(cursor, (str, int, int, str, str, str))
+    if sort != (f"-{order}" if descending else order):
+        raise InvalidInput([Fault("cursor", f"is of a list with sort={sort[:20]}; send that sort, or no cursor")])
+    textual = order == "name" and section == 0
+    if section > 2 or not (textual or _INTEGER.match(value)):
+        raise InvalidInput([Fault("cursor", "is not a cursor of this API; leave it out to start at the first page")])
+    if order != "nextRunAt":
+        since_ms = now_ms
+    elif not now_ms - PINNED_MS <= since_ms <= now_ms + PINNED_MS:
+        raise InvalidInput([Fault("cursor", "is older than ten minutes; leave it out to start at the first page")])
+    return since_ms, Place(section, value if textual else int(value), job_id, key)

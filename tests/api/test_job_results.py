@@ -1,0 +1,133 @@
+"""The last results of jobs in lists: rolled up by nodes, compared with history by the leader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from cluster.core.execution.model import Ending, Execution
+from cluster.core.lifecycle import State
+from cluster.leader.compare_results import ResultComparer
+from cluster.store import history, last_results
+from cluster.store.history import MissedRange
+from cluster.store.last_results import LastResult
+from cluster.worker.last_results import SAVED_PER_TURN, LastResults
+from tests.support.api_client import walk
+from tests.support.engine import T0, worker
+from tests.support.workers import DUE, owed, run_dry
+
+if TYPE_CHECKING:
+    import pytest
+
+    from cluster.worker.worker import Worker
+    from tests.support.api_client import Api
+
+ONCE = {"max_attempts": 1, "initial_delay_seconds": 1.0, "multiplier": 1.0, "max_delay_seconds": 1.0, "jitter": 0.0}
+
+
+def ending(job: str, due: int, state: State) -> Ending:
+    return Ending(Execution(f"{job}:{due:013d}", job, due, due, "v", "b", 0), state, due)
+
+
+async def ran(api: Api, status: int, job: str) -> Worker:
+    """A job that a worker sent once, to a target that answers this status; the worker has saved nothing yet."""
+    await owed(api.db, job, batch=f"b-{job}", retry=ONCE)
+    w = worker(api.db, lambda _: httpx.Response(status))
+    await run_dry(w)
+    return w
+
+
+async def listed(api: Api, job: str) -> dict[str, Any]:
+    page = (await api.call("GET", "/jobs?limit=500")).json
+    return next(j for j in page["items"] if j["jobId"] == job)
+
+
+async def test_a_failed_job_is_listed_as_failing_until_it_succeeds(api: Api) -> None:
+    """With when it ran; dead, failed and succeeded as its execution is."""
+    for job, status, state in (("good", 200, "succeeded"), ("gone", 404, "failed"), ("down", 500, "dead")):
+        await (await ran(api, status, job))._save_last_results()
+        shown = await listed(api, job)
+        assert (shown["lastState"], shown["failing"]) == (state, state != "succeeded")
+        assert shown["lastRunAt"] is not None
+    assert sorted(await walk(api, "failing=true")) == ["down", "gone"]
+    assert await walk(api, "failing=false") == ["good"]
+    assert (await walk(api, "sort=-lastRunAt"))[0] == "down"
+    await last_results.save(api.db, [LastResult("down", DUE + 1000, "succeeded", T0)])
+    assert await walk(api, "failing=true") == ["gone"]
+    assert (await walk(api, "sort=-lastRunAt"))[0] == "down"
+
+
+async def test_the_leader_finds_the_results_that_a_dead_node_had_not_saved(api: Api) -> None:
+    """A comparison with history, page by page; missed occurrences and results that are replaced too."""
+    for i in range(3):
+        await ran(api, 500, f"down{i}")
+    assert await walk(api, "failing=true") == []
+    comparer = ResultComparer(api.db, api.clock)
+    assert await comparer.step() == 3
+    assert comparer.seconds_until_next() > 1
+    assert sorted(await walk(api, "failing=true")) == ["down0", "down1", "down2"]
+    assert await comparer.step() == 0
+    missed = MissedRange("down0", "v1", DUE + 1000, DUE + 9000, 9, "no leader")
+    await history.record_missed(api.db, [missed], T0, 7)
+    await api.db.api["history"].update_one({"job_id": "down1"}, {"$set": {"state": "reopened"}})
+    await api.db.api["history"].update_one({"job_id": "down2"}, {"$set": {"state": "succeeded"}})
+    await comparer.step()
+    assert (await listed(api, "down0"))["lastState"] == "missed"
+    assert await walk(api, "failing=true") == ["down1"], "a replay that is under way changes nothing"
+
+
+async def test_pages_of_the_comparison_reach_every_job(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many jobs have no history."""
+    monkeypatch.setattr("cluster.leader.compare_results.JOBS", 2)
+    for i in range(5):
+        await api.make(jobId=f"j{i}")
+    await ran(api, 500, "z")
+    comparer = ResultComparer(api.db, api.clock)
+    assert [await comparer.step() for _ in range(4)] == [0, 0, 1, 0]
+    assert await walk(api, "failing=true") == ["z"]
+
+
+async def test_saving_in_any_order_ends_with_the_latest_result(api: Api) -> None:
+    """A save that comes late moves no job back, and may be repeated."""
+    await api.make(jobId="a")
+    for due, state, run in ((3, "dead", 3), (1, "succeeded", 9), (2, "failed", None), (3, "dead", 3)):
+        await last_results.save(api.db, [LastResult("a", T0 + due, state, None if run is None else T0 + run)])
+    d = await api.db.api["jobs"].find_one({"_id": "a"})
+    assert d is not None
+    assert (int(d["last_due_at"]), d["last_state"], int(d["last_run_at"]), d["failing"]) == (
+        T0 + 3,
+        "dead",
+        T0 + 9,
+        True,
+    )
+    assert d["revision"] == 1
+    await last_results.save(api.db, [LastResult("nobody", T0, "dead"), LastResult("a", T0 + 3, "succeeded")])
+    assert await walk(api, "failing=true") == []
+    assert await api.db.api["jobs"].count_documents({}) == 1
+
+
+async def test_a_changed_job_keeps_its_last_result(api: Api) -> None:
+    """Changes of a job and results of its executions do not overwrite each other."""
+    await api.make(jobId="a")
+    await last_results.save(api.db, [LastResult("a", T0, "dead", T0)])
+    await api.call("PATCH", "/jobs/a", {"name": "n"})
+    assert (await listed(api, "a"))["failing"] is True
+
+
+def test_a_node_saves_a_bounded_number_of_results_and_changes_of_failing_first() -> None:
+    """However many executions end: of a job only the latest counts."""
+    waiting = LastResults()
+    for turn in range(5):
+        waiting.add([ending(f"j{i}", T0 + turn, State.SUCCEEDED) for i in range(3 * SAVED_PER_TURN)])
+    waiting.add([ending("j599", T0 + 9, State.DEAD), ending("j0", T0 + 1, State.DEAD)])
+    assert len(waiting) == 3 * SAVED_PER_TURN
+    first = waiting.take()
+    assert (len(first), first[0]) == (SAVED_PER_TURN, LastResult("j599", T0 + 9, "dead"))
+    assert first[1] == LastResult("j0", T0 + 4, "succeeded")
+    waiting.return_unsaved(first)
+    assert waiting.take(1)[0].job_id == "j599"
+    left = [r.job_id for _ in range(4) for r in waiting.take()]
+    assert len(left) == len(set(left)) == 3 * SAVED_PER_TURN - 1
+    waiting.add([ending("x", T0, State.SUCCEEDED), ending("j599", T0 + 20, State.SUCCEEDED)])
+    assert waiting.take(1)[0].job_id == "j599", "it does not fail any more"
