@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Execution, Target
 
 NAMES = ("scheduledAt", "executionId", "jobId", "attempt")
-_PATTERN = r"\{\{\{\{(NAME)\}\}\}\}|\{\{(NAME)\}\}"
-_PLAIN = _PATTERN.replace("NAME", "[^{}]{0,256}")
-_IN_JSON = _PATTERN.replace("NAME", r'(?:[^{}"\\]|\\.){0,256}')
+# One try for each run of braces, and none again within it (possessive), so that a long body is read once and fast. Of a
+# longer run the last braces count: `{{{attempt}}}` is a brace, a name and a brace.
+_PATTERN = r"(?<!\{)(\{{2,}+)(NAME)(\}\}(?:\}\})?)"
+_PLAIN = _PATTERN.replace("NAME", "[^{}]*+")
+_IN_JSON = _PATTERN.replace("NAME", r'(?:[^{}"\\]++|\\.)*+')
 _TEXT = re.compile(_PLAIN, re.DOTALL)
 _BYTES = {"text": re.compile(_PLAIN.encode(), re.DOTALL), "json": re.compile(_IN_JSON.encode(), re.DOTALL)}
 
@@ -28,7 +30,7 @@ def unknown_name(text: str) -> str | None:
     """The first unknown name in a text. None if there is none."""
     if "{{" not in text or "}}" not in text:
         return None
-    names = (m[2].strip() for m in _TEXT.finditer(text) if m[1] is None)
+    names = (m[2].strip() for m in _TEXT.finditer(text) if not _is_escaped(m))
     return next((name[:64] for name in names if name not in NAMES), None)
 
 
@@ -36,8 +38,13 @@ def unknown_name_in_body(body: bytes, kind: str) -> str | None:
     """The first unknown name in a body of this kind. None if there is none."""
     if b"{{" not in body or b"}}" not in body:
         return None
-    names = (m[2].decode("utf-8", "replace").strip() for m in _BYTES[kind].finditer(body) if m[1] is None)
+    names = (m[2].decode("utf-8", "replace").strip() for m in _BYTES[kind].finditer(body) if not _is_escaped(m))
     return next((name[:64] for name in names if name not in NAMES), None)
+
+
+def _is_escaped(match: re.Match[str] | re.Match[bytes]) -> bool:
+    """Whether the name stands in four braces."""
+    return len(match[1]) >= 4 and len(match[3]) == 4
 
 
 def unknown_name_message(name: str) -> str:
@@ -59,15 +66,18 @@ def fill_in(target: Target, execution: Execution, attempt: int) -> Target:
     }
 
     def text(match: re.Match[str]) -> str:
-        if match[1] is not None:
-            return f"{{{{{match[1]}}}}}"
-        return values.get(match[2].strip(), match[0])
+        opening, name, closing = match.groups()
+        if _is_escaped(match):
+            return f"{opening[2:]}{name}{closing[2:]}"
+        value = values.get(name.strip())
+        return match[0] if value is None else f"{opening[2:]}{value}{closing[2:]}"
 
     def raw(match: re.Match[bytes]) -> bytes:
-        if match[1] is not None:
-            return b"{{" + match[1] + b"}}"
-        value = values.get(match[2].strip().decode("utf-8", "replace"))
-        return match[0] if value is None else value.encode()
+        opening, name, closing = match.groups()
+        if _is_escaped(match):
+            return opening[2:] + name + closing[2:]
+        value = values.get(name.strip().decode("utf-8", "replace"))
+        return match[0] if value is None else opening[2:] + value.encode() + closing[2:]
 
     body = _BYTES["json" if target.body_is_json else "text"].sub(raw, target.body)
     headers = tuple((n, v if v in target.secrets else _TEXT.sub(text, v)) for n, v in target.headers)

@@ -84,8 +84,7 @@ def without_command(schedule: str) -> str:
 def _is_field(word: str) -> bool:
     """Whether the word may have been meant as a field of a cron expression, also a wrong one."""
     return bool(_FIELD.match(word)) and all(
-        letters in _SIGNS or (letters[:3] in _SIGNS and letters.endswith(("DAY", "L")))
-        for letters in _LETTERS.findall(word)
+        name in _SIGNS or (name[:3] in _SIGNS and name.endswith(("DAY", "L"))) for name in _LETTERS.findall(word)
     )
 
 
