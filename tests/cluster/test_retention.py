@@ -52,7 +52,7 @@ async def test_history_is_kept_as_long_as_its_job_says(database: Database) -> No
         job_document("long", active_from=0, retention_days=30.0),
         job_document("short", active_from=0, retention_days=0.5),
         job_document("plain", active_from=0),
-        job_document("paused", active_from=0, retention_days=30.0, state="paused"),
+        job_document("gone", active_from=0, retention_days=30.0, state="deleted"),
     ]
     await put_jobs(database, *made)
     due = [
@@ -70,7 +70,7 @@ async def test_history_is_kept_as_long_as_its_job_says(database: Database) -> No
         await eventually(all_four, 15, "all four are recorded")
     finally:
         await w.shutdown(5)
-    assert await kept_days(database) == {"long": 30, "short": 0.5, "plain": 7, "paused": 30}
+    assert await kept_days(database) == {"long": 30, "short": 0.5, "plain": 7, "gone": 30}
 
 
 async def test_the_shortest_retention_is_recorded_before_it_is_used(database: Database) -> None:

@@ -106,7 +106,7 @@ def test_the_benchmark_data_of_verify_is_clean(mongodb_uri: str, db_name: str) -
         done = verify.run_verify(mongodb_uri, db_name, since)
         client.drop_database(db_name)
     assert (done.report["clean"], done.report["executions"], done.report["jobs"]) == (True, 600, 30)
-    assert 10 < done.peak_mb < 500
+    assert 10 < done.peak_mb < 2000  # of this process, which has run other tests before
 
 
 @pytest.mark.parametrize(
