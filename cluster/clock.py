@@ -28,6 +28,8 @@ class Clock:
         """The offset when the bounds were last narrow, or when a jump was reported: jumps are counted from it."""
         self.held_ms = 0
         """How far the database's clock is from cluster time, which is held against a jump of it. 0: it is not held."""
+        self._carried_ms = 0.0
+        """The offset from monotonic time to cluster time while it is held. Readings of the wrong clock do not move it."""
         self._doubted_until = float("-inf")
         # Until the first reading the wall clock serves; the node is not ready before that reading.
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
@@ -44,11 +46,15 @@ class Clock:
 
     def now_ms(self) -> int:
         """Cluster time in ms since 1970."""
-        return int(self.monotonic() * 1000 + self._offset_ms) - self.held_ms
+        return int(self.monotonic() * 1000 + self._cluster_offset_ms)
 
     def seconds_until(self, instant_ms: float) -> float:
         """Seconds from now until a cluster instant; negative if it has passed."""
-        return (instant_ms + self.held_ms - self._offset_ms) / 1000 - self.monotonic()
+        return (instant_ms - self._cluster_offset_ms) / 1000 - self.monotonic()
+
+    @property
+    def _cluster_offset_ms(self) -> float:
+        return self._carried_ms if self.held_ms else self._offset_ms
 
     @property
     def in_doubt(self) -> bool:
@@ -56,7 +62,13 @@ class Clock:
         return bool(self.held_ms) or self.monotonic() < self._doubted_until
 
     def hold(self, held_ms: int) -> None:
-        """From now on the database's clock is wrong by so much, and cluster time goes on without it."""
+        """From now on the database's clock is wrong by so much, and cluster time goes on without it.
+
+        If it is held already, it goes on as it did. The first reading after a jump may have taken long, and the readings
+        that follow tell more closely where the wrong clock is: that changes `held_ms`, and not cluster time.
+        """
+        if not self.held_ms:
+            self._carried_ms = self._offset_ms - held_ms
         self.held_ms = held_ms
 
     def release_hold(self, settle_seconds: float) -> None:
@@ -89,7 +101,11 @@ class Clock:
         jumped = contradiction_ms > JUMP_MS or (narrow and abs(jump) > JUMP_MS)
         if jumped or narrow:
             self._measured_ms = self._offset_ms
-        return jump if jumped else 0.0
+        if jumped:
+            return jump
+        if self.held_ms and narrow:
+            self.held_ms = round(self._offset_ms - self._carried_ms) or self.held_ms
+        return 0.0
 
     @property
     def wall_offset_ms(self) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from cluster.clock import JUMP_MS
 from cluster.clock_watch import ClockWatch
 from cluster.core.alerts import NOT_WATCHED, watch_of
 from cluster.core.clock_vote import ClockVote
@@ -83,7 +84,7 @@ class Heartbeat:
         held = self._clock.held_ms
         await self._write()
         await self._read_clock()
-        if self._clock.held_ms != held:  # the others wait for this vote
+        if abs(self._clock.held_ms - held) > JUMP_MS:  # the others wait for this vote
             await self._write()
         if abs(self._clock.wall_offset_ms) > OFFSET_WARNING_MS and self._beats % OFFSET_WARNING_EVERY_BEATS == 0:
             log.warning("clock_offset", offset_ms=self._clock.wall_offset_ms)

@@ -34,8 +34,6 @@ OFF = 300
 WRONG_FOR = 25
 POLICIES = ("all", "latest", "none")
 SET_FOR = 15
-EARLY_MS = 1000
-"""Two hundred ms were seen on a busy machine, while the primary's clock was held; the cause is not known yet."""
 
 
 def _of_each_policy(receiver: Receiver, count: int) -> list[dict[str, Any]]:
@@ -112,7 +110,7 @@ def test_a_clock_of_the_primary_that_is_set_for_a_while_changes_nothing(off: int
         }
         assert len(late) == len(POLICIES) * ((until - first) // 1000 + 1), "each came"
         assert sum(first <= int(a.execution.partition(":")[2]) <= until for a in receiver.arrivals()) == len(late)
-        assert {e: ms for e, ms in late.items() if not -EARLY_MS <= ms <= 2500} == {}, "none is early or late"
+        assert {e: ms for e, ms in late.items() if not -50 <= ms <= 2500} == {}, "none is early or late"
         assert nodes.db["history"].count_documents({"state": {"$ne": "succeeded"}}) == 0
         assert "clock_in_doubt" in nodes.log()
         report = verify_report(mongo.uri, "clocks", first, 5)

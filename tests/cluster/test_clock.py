@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.clock import JUMP_MS, MOST_EARLY_MS, SKEW_MS_PER_SECOND, Clock
+from cluster.clock_watch import ClockWatch
 
 SERVER = 1_795_000_000_000
 
@@ -132,3 +133,41 @@ def test_the_clock_is_never_early_and_as_late_as_the_best_reading_allows(
             widened = 2 * SKEW_MS_PER_SECOND * (wait + before + after)
             known = min(known + widened, after * 1000 + 1)
             assert -known - 0.1 <= bench.ahead_ms <= MOST_EARLY_MS + 0.1
+
+
+@pytest.mark.parametrize("jump_ms", [120_000, -120_000])
+@pytest.mark.parametrize("took", [0.002, 0.4, 1.5])
+def test_cluster_time_goes_on_as_it_did_however_long_the_first_wrong_reading_took(took: float, jump_ms: int) -> None:
+    """That reading tells only roughly how wrong the primary's clock is. Those that follow it tell more closely, and move
+    nothing: what was held at the wrong distance would be sent early."""
+    clock = SetClock()
+    watch = ClockWatch(clock, "host", 0.0)
+
+    def read(at: float, seconds: float, off_ms: int) -> None:
+        """A reading that ends at an instant; the database looked at its clock when half of it was over."""
+        clock.at = at
+        jumped = clock.observe(at - seconds, at, SERVER + round((at - seconds / 2) * 1000) + off_ms)
+        if jumped:
+            watch.jumped(jumped)
+
+    for second in range(5):
+        read(float(second), 0.002, 0)
+    read(6.0, took, jump_ms)
+    for second in range(7, 20):
+        read(float(second), 0.002, jump_ms)
+        assert abs(clock.now_ms() - (SERVER + second * 1000)) <= 10, f"{second} s"
+    assert abs(clock.held_ms - jump_ms) <= 10, "and by how much it is wrong is known closely by then"
+    read(20.0, took, 0)
+    for second in range(21, 25):
+        read(float(second), 0.002, 0)
+    assert clock.held_ms == 0
+    assert abs(clock.now_ms() - (SERVER + 24_000)) <= 10
+
+
+class SetClock(Clock):
+    """A clock whose monotonic time is set."""
+
+    at = 0.0
+
+    def monotonic(self) -> float:  # type: ignore[override]
+        return self.at
