@@ -530,7 +530,7 @@ async def test_a_response_before_the_body_was_read_ends_the_request() -> None:
 
 async def test_200_concurrent_requests_are_answered() -> None:
     """Each uses a connection of its own, or one that became free."""
-    async with listening(saying(OK)) as wire, sending() as sender:
+    async with listening(saying(OK)) as wire, sending(keepalive_seconds=60) as sender:
         for _ in range(3):
             replies = await asyncio.gather(*(post(sender, wire.url) for _ in range(200)))
             assert {r.status for r in replies} == {200}
