@@ -17,12 +17,12 @@ from cluster.leader.catch_up import CatchUp
 from cluster.leader.settle import Settler
 from tests.simulation import model_jobs, twins
 from tests.simulation.changing import Changing
-from tests.simulation.explore import explore, first_to_show
+from tests.simulation.explore import TIMES, explore, first_to_show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS, QUIET = 250, 50
+RUNS, QUIET = 150 * TIMES, 50 * TIMES
 BROKEN_RUNS = 10_000
 
 
@@ -215,4 +215,4 @@ def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> N
     """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, scenario, finding, _ = BROKEN[rule]
     broken(monkeypatch)
-    print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS))
+    print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS, rule))
