@@ -18,6 +18,7 @@ from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
 from cluster.core.documents.job import JobSpec
+from cluster.core.documents.pause import PauseSpec
 
 ID_PATTERN = "^(?!import$)[A-Za-z0-9_-]{1,64}$"
 API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
@@ -81,7 +82,7 @@ def openapi_document() -> Schema:
 def _schemas() -> dict[str, Schema]:
     schemas_by_name: dict[str, Schema] = {}
     for models, mode in (
-        ((JobSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
+        ((JobSpec, PauseSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
         (_RESPONSE_MODELS, "serialization"),
     ):
         _, generated = models_json_schema(

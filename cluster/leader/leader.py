@@ -21,6 +21,7 @@ from cluster.core.errors import HoraeError, OwnershipLost, StoreUnavailable, Ter
 from cluster.leader.alerting import Alerter
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.compare_results import ResultComparer
+from cluster.leader.end_pauses import PauseEnder
 from cluster.leader.materialise import Materialiser
 from cluster.leader.periodic import Periodic, StepResult
 from cluster.leader.prune import Pruned, Pruner
@@ -57,6 +58,7 @@ class Leader:
         self._clock = context.clock
         self._elector = elector
         self._liveness = liveness
+        self.pause_ender = PauseEnder(context)
         self.settler = Settler(context)
         self.materialiser = Materialiser(context)
         self.replayer = Replayer(context)
@@ -67,6 +69,7 @@ class Leader:
         """Counts of this node's work while it led."""
         # In this order: executions that are due now come first, and must not depend on the steps after them.
         self._steps = (
+            Periodic("end_pauses", self._end_pauses, contained=True),
             Periodic("settle", self._settle),
             Periodic("materialise", self._materialise),
             Periodic("replay", self._replay, every=REPLAY_EVERY, contained=True),
@@ -192,6 +195,11 @@ class Leader:
             self._next_run[periodic.name] = now + FAILED_STEP_PAUSE
             log.exception("leader_step_failed", step=periodic.name)
             return StepResult()
+
+    async def _end_pauses(self, _nodes: int) -> StepResult:
+        """Before settling, which then works the resumes in, in the same turn."""
+        done = await self.pause_ender.step(self._clock.now_ms())
+        return StepResult(more=done.more)
 
     async def _settle(self, nodes: int) -> StepResult:
         term = self._elector.trusted_term().number

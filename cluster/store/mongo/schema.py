@@ -35,6 +35,11 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("schedule_key", ASCENDING), ("state", ASCENDING), ("_id", ASCENDING)], name="by_schedule"),
         IndexModel("unsettled", name="unsettled", partialFilterExpression={"unsettled": {"$exists": True}}),
         IndexModel("ends_at", name="ending", partialFilterExpression={"ends_at": {"$type": "date"}, "state": "active"}),
+        IndexModel(
+            "pause.until",
+            name="pause_ends",
+            partialFilterExpression={"pause.until": {"$type": "date"}, "state": "paused"},
+        ),
         IndexModel([("tags", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_tag_and_age"),
         IndexModel([("state", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_state"),
         IndexModel("watch.channels", name="by_channel", partialFilterExpression={"watch.channels": {"$exists": True}}),
