@@ -21,6 +21,8 @@ from cluster.core.errors import HoraeError, OwnershipLost, StoreUnavailable, Ter
 from cluster.leader.alerting import Alerter
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.compare_results import ResultComparer
+from cluster.leader.copy_audit import STEP_SECONDS as AUDIT_EVERY
+from cluster.leader.copy_audit import AuditCopier
 from cluster.leader.end_pauses import PauseEnder
 from cluster.leader.materialise import Materialiser
 from cluster.leader.periodic import Periodic, StepResult
@@ -81,10 +83,12 @@ class Leader:
         self._failing_since: float | None = None
         # These run beside the sequential loop: an alert must never delay a job, and nothing waits for the others.
         comparer = ResultComparer(context.db, context.clock)
+        self.audit_copier = AuditCopier(context.db, context.clock, context.audit_retention_days)
         self.loops = [
             Loop("lead", self._turn),
             Loop("alert", self._alert_turn),
             Loop("compare_results", functools.partial(self._compare_turn, comparer)),
+            Loop("copy_audit", self._audit_turn),
         ]
         if prunes:
             pruner = Pruner(context.db, context.clock)
@@ -116,6 +120,14 @@ class Leader:
             except HoraeError as exc:
                 log.warning("compare_results_unavailable", error=str(exc))
         return comparer.seconds_until_next()
+
+    async def _audit_turn(self) -> float:
+        if self._elector.term is not None:
+            try:
+                await self.audit_copier.step()
+            except HoraeError as exc:
+                log.warning("audit_unavailable", error=str(exc))
+        return AUDIT_EVERY
 
     async def _alert_turn(self) -> float:
         """The writes of alerting need no trust in the term: a stale leader's writes are the same or fail."""

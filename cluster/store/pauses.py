@@ -8,9 +8,12 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
 
 from cluster.core.lifecycle import JobState
+from cluster.store import revisions
+from cluster.store.job_notes import origin_and_entry
 from cluster.store.jobs import WITHOUT_PERIODS, stored_job
 from cluster.store.mongo.decoding import decode_readable
 from cluster.store.mongo.operation import operation
+from cluster.store.outbox import OUTBOX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,14 +41,17 @@ async def end(db: Database, changes: Sequence[JobChange]) -> int:
     """Write the ends of pauses, each on the revision before it. Returns how many were written: others changed meanwhile."""
     if not changes:
         return 0
+    await revisions.keep(db, [c.job.id for c in changes])
     with operation():
         result = await db.work["jobs"].bulk_write([UpdateOne(*_update(c)) for c in changes], ordered=False)
+    await revisions.trim(db, {c.job.id: c.job.revision for c in changes})
     return result.matched_count
 
 
 def _update(change: JobChange) -> tuple[Document, Document]:
     """Nothing but what the end of a pause changes: the jobs were read without their bodies."""
     job = change.job
+    origin, entry = origin_and_entry(change)
     fields = {
         "state": job.state.value,
         "state_reason": None,
@@ -55,5 +61,7 @@ def _update(change: JobChange) -> tuple[Document, Document]:
         "revision": job.revision,
         "updated_at": DatetimeMS(job.updated_ms),
         "unsettled": change.change_id,
+        "origin": origin,
     }
-    return {"_id": job.id, "revision": job.revision - 1}, {"$set": fields}
+    pushed = {} if entry is None else {"$push": {OUTBOX: entry}}
+    return {"_id": job.id, "revision": job.revision - 1}, {"$set": fields, **pushed}

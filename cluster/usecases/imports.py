@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cluster.core.actor import HORAE, acting
 from cluster.core.errors import InvalidInput
 from cluster.core.job.changes import end_pause
 from cluster.core.job.wanted_state import define_in_state
@@ -60,7 +61,8 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
     stored = await jobs.get_many(db, [line.job_id for line in lines if line.job_id is not None])
     over = [c for old in stored.values() if (c := end_pause(old, new_stamp(now_ms))) is not None]
     if over:  # as `change_job` does
-        await pauses.end(db, over)
+        with acting(HORAE):
+            await pauses.end(db, over)
         stored |= await jobs.get_many(db, [c.job.id for c in over])
     inserts: list[JobChange] = []
     updates: list[JobChange] = []

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cluster.core.actor import HORAE, acting
 from cluster.core.errors import CallerError, Conflict, Fault, InvalidInput, NotFound, PreconditionFailed
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
@@ -206,12 +207,14 @@ async def change_job(
         old = await jobs.get(db, job_id)
         if old is not None and (over := changes.end_pause(old, new_stamp(now_ms))) is not None:
             # No leader has resumed it yet. Decided on the paused job, the change would take what it owes since then.
-            await pauses.end(db, [over])
+            with acting(HORAE):
+                await pauses.end(db, [over])
             continue
         precondition.check(old)
         change = decide(old, new_stamp(now_ms))
         if change is None:
             return old, require_job(old, job_id)
+        change = replace(change, before=old, is_whole=True)
         await record_retention(db, [change])
         written = await (jobs.insert(db, change) if old is None else jobs.update(db, change))
         if written:

@@ -42,6 +42,22 @@ def jobs(client: Client) -> Callable[..., Result]:
     return run
 
 
+def test_revisions_are_listed_compared_and_reverted_to(jobs: Callable[..., Result], client: Client) -> None:
+    """And the audit log says who it was: a command, by its name."""
+    client.call("PUT", "/jobs/a", {"schedule": "@daily", "api": TARGET, "name": "first"})
+    client.call("PATCH", "/jobs/a", {"name": "second"})
+    listed = orjson.loads(jobs("revisions", "a", "--json").stdout)
+    assert [(r["revision"], r["action"]) for r in listed] == [(2, "change"), (1, "create")]
+    assert jobs("revisions", "a", "2", "--against", "1").stdout == '/name: "first" -> "second"\n'
+    assert jobs("revert", "a", "1").stdout == "a: as of revision 1, now revision 3\n"
+    assert client.call("GET", "/jobs/a")["name"] == "first"
+    assert jobs("revert", "a", "9").exit_code == 1
+    said = CliRunner().invoke(cli, ["audit", "--object", "job:a", "--json"], env={"HORAE_URL": client.url})
+    newest = orjson.loads(said.stdout)[0]
+    assert (newest["action"], newest["by"]["via"], newest["by"]["command"]) == ("revert", "command", "jobs revert")
+    assert "revert" in CliRunner().invoke(cli, ["audit"], env={"HORAE_URL": client.url}).stdout
+
+
 def test_a_pause_with_an_end_is_shown_exported_and_applied(
     jobs: Callable[..., Result], client: Client, tmp_path: Path
 ) -> None:

@@ -142,7 +142,7 @@ def end_pause(old: StoredJob, at: ChangeStamp) -> JobChange | None:
         revision=old.revision + 1,
         updated_ms=max(at.now_ms, old.updated_ms),
     )
-    return JobChange(job, change_id=at.change_id)
+    return JobChange(job, change_id=at.change_id, before=old, is_whole=True)
 
 
 def resume(old: StoredJob, at: ChangeStamp) -> JobChange | None:

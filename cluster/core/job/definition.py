@@ -5,7 +5,7 @@ parses that.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.core.execution.model import RetryPolicy
 from cluster.core.limits.permits import UNLIMITED, Limits
@@ -175,3 +175,11 @@ class JobChange:
     job: StoredJob
     past: PastSchedule | None = None
     change_id: str | None = None
+    before: StoredJob | None = None
+    """The job before the change; None: there was none, or `is_whole` is false."""
+    is_whole: bool = False
+    """`before` is set, so that what has changed can be said."""
+    verb: str | None = None
+    """What was asked for, if that does not follow from what has changed, such as `revert`."""
+    detail: tuple[tuple[str, Any], ...] = ()
+    """What else the audit log should say."""
