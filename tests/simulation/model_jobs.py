@@ -334,6 +334,11 @@ async def strays(db: Store, owner: str) -> list[Batch]:
     return found
 
 
+async def any_limited(db: Store, ids: Sequence[str]) -> bool:
+    found: bool = await db.read(lambda: any(e.limit_key for i in ids if (e := db.executions.get(i)) is not None))
+    return found
+
+
 async def count_late(db: Store, limit: int) -> int:
     found: int = await db.read(lambda: sum(b.late and not b.deferred for b in db.batches.values()))
     return min(found, limit)
