@@ -65,6 +65,7 @@ class Audit(Resource):
             )
         # What documents still carry is copied first, so that the log is complete: also while no node leads.
         await audited.flush_all(self.db)
-        found = await audit.page(self.db, AuditQuery(limit + 1, about, key, since, until, after))
+        query = AuditQuery(limit=limit + 1, object=about, key=key, since_ms=since, until_ms=until, after=after)
+        found = await audit.page(self.db, query)
         following = cursors.encode(found[limit - 1].id) if len(found) > limit else None
         send_json(resp, {"items": [_entry_json(e) for e in found[:limit]], "nextCursor": following})

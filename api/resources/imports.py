@@ -69,6 +69,11 @@ class ImportProgress:
         self.entry: AuditEntry | None = None
         """The entry of the audit log, once a job is about to be written."""
 
+    def begin_entry(self, now_ms: int) -> AuditEntry:
+        """The import is about to write its first job."""
+        self.entry = new_entry(f"import:{uuid.uuid4().hex}", "import", now_ms)
+        return self.entry
+
     def add_failed(self, number: int, job_id: Any, faults: tuple[Fault, ...]) -> None:
         """Count an invalid line, and list its errors unless `MAX_ERRORS_SHOWN` lines are listed already."""
         self.failed += 1
@@ -117,16 +122,17 @@ class Import(Resource):
         It is there before the first job is written: of an import that breaks off it says that, and the counts up to the
         last chunk but one. An import that changed nothing has none.
         """
-        if progress.entry is None and not finished:
-            progress.entry = new_entry(f"import:{uuid.uuid4().hex}", "import", self.clock.now_ms())
-        elif progress.entry is None:
-            return
+        entry = progress.entry
+        if entry is None:
+            if finished:
+                return
+            entry = progress.begin_entry(self.clock.now_ms())
         if finished and not progress.created + progress.updated:
-            await audit.forget(self.db, progress.entry.id)
+            await audit.forget(self.db, entry.id)
             return
         names = ("created", "updated", "unchanged", "failed")
         counts = {**{name: getattr(progress, name) for name in names}, "finished": finished}
-        await audit.record(self.db, replace(progress.entry, counts=counts))
+        await audit.record(self.db, replace(entry, counts=counts))
 
     async def _import(self, req: Request, progress: ImportProgress, patience: asyncio.Timeout) -> None:
         chunk: dict[str, ImportLine] = {}

@@ -14,7 +14,7 @@ from cluster.core.audit_entry import new_entry
 from cluster.core.documents.job_differences import job_differences
 from cluster.core.lifecycle import JobState
 from cluster.store.audit import to_document
-from cluster.store.revisions import Origin, origin_document
+from cluster.store.revisions import RevisionOrigin, origin_document
 
 if TYPE_CHECKING:
     from cluster.core.job.definition import JobChange, StoredJob
@@ -25,7 +25,7 @@ def origin_and_entry(change: JobChange) -> tuple[Document, Document | None]:
     """The origin of the job's revision, and the audit entry if this change has one."""
     actor, job = current_actor(), change.job
     action = change.verb or _action(change.before, job)
-    origin = origin_document(Origin(job.revision, job.updated_ms, actor.within or action, actor))
+    origin = origin_document(RevisionOrigin(job.revision, job.updated_ms, actor.within or action, actor))
     if actor.within is not None or not change.is_whole:
         return origin, None
     entry = replace(

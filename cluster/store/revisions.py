@@ -55,7 +55,7 @@ _SECRETS: Document = {
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RevisionOrigin:
     """Who made a revision, and how: `action` as in the audit log. `revision`: the one that was made."""
 
     revision: int
@@ -64,7 +64,7 @@ class Origin:
     by: Actor
 
 
-def origin_document(origin: Origin) -> Document:
+def origin_document(origin: RevisionOrigin) -> Document:
     """As stored in the job."""
     return {
         "revision": origin.revision,
@@ -74,12 +74,12 @@ def origin_document(origin: Origin) -> Document:
     }
 
 
-def origin_of(d: Mapping[str, Any]) -> Origin | None:
+def origin_of(d: Mapping[str, Any]) -> RevisionOrigin | None:
     """Who made the job what it is; None if that is not stored: by a node of the release before."""
     stored = d.get("origin")
     if stored is None or stored["revision"] > d["revision"]:
         return None
-    return Origin(stored["revision"], stored["at_ms"], stored["action"], actor_from_document(stored["by"]))
+    return RevisionOrigin(stored["revision"], stored["at_ms"], stored["action"], actor_from_document(stored["by"]))
 
 
 async def keep(db: Database, job_ids: Sequence[str]) -> None:

@@ -47,5 +47,5 @@ def audit_command(
 def _what(entry: dict[str, Any]) -> str:
     if entry["action"] != "create" and entry["changes"]:
         return "; ".join(change_text(c) for c in entry["changes"])
-    said = {**(entry["counts"] or {}), **entry["detail"]}
-    return ", ".join(f"{name} {value}" for name, value in said.items() if value is not None)
+    shown = {**(entry["counts"] or {}), **entry["detail"]}
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)

@@ -10,7 +10,7 @@ from cluster.core.lifecycle import JobState
 from cluster.store import jobs, revisions
 from cluster.store.jobs import stored_job
 from cluster.store.mongo.decoding import decode_readable
-from cluster.store.revisions import KEPT, Origin, made_ms, origin_of
+from cluster.store.revisions import KEPT, RevisionOrigin, made_ms, origin_of
 
 if TYPE_CHECKING:
     from cluster.core.actor import Actor
@@ -66,5 +66,5 @@ def _revisions(d: Document) -> list[Revision]:
     return [Revision(number, made_ms(d), job)]
 
 
-def _made(origin: Origin, job: StoredJob) -> Revision:
+def _made(origin: RevisionOrigin, job: StoredJob) -> Revision:
     return Revision(origin.revision, origin.at_ms, job, origin.action, origin.by)
