@@ -286,12 +286,6 @@ async def missed(db: Store, job_ids: Collection[str], start_ms: int, end_ms: int
     return found
 
 
-async def known(db: Store, ids: Collection[str]) -> set[str]:
-    wanted = list(ids)
-    found: set[str] = await db.read(lambda: {i for i in wanted if i in db.history})
-    return found
-
-
 async def rows_create(db: Store, rows: Iterable[ScheduleRow]) -> None:
     some = list(rows)
     if some:

@@ -48,7 +48,7 @@ TWINS: dict[str, dict[str, Any]] = {
     "history": {
         "record": model.record,
         "final_ids": model.settled,
-        "existing_ids": model_jobs.known,
+        "recorded_ids": model.settled,
         "record_missed": model_jobs.record_missed,
         "missed_ranges": model_jobs.missed,
     },
