@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def origin_and_entry(change: JobChange) -> tuple[Document, Document | None]:
     """The origin of the job's revision, and the audit entry if this change has one."""
     actor, job = current_actor(), change.job
-    action = change.verb or _action(change.before, job)
+    action = change.verb or (_action(change.before, job) if change.is_whole else "change")
     origin = origin_document(RevisionOrigin(job.revision, job.updated_ms, actor.within or action, actor))
     if actor.within is not None or not change.is_whole:
         return origin, None
