@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from falcon.asgi import App
 
 from api.http import problems
+from api.http.actors import Actors
 from api.http.auth import ApiKeyAuth
 from api.http.context import ApiSettings, Services
 from api.http.requests import ContentNegotiation
 from api.http.responses import SafetyHeaders
 from api.openapi.routes import DocsAsset, OpenApiDocument
 from api.resources.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
+from api.resources.audit import Audit
 from api.resources.cluster import Cluster
 from api.resources.executions import Execution, Executions, JobExecutions, ReplayExecution
 from api.resources.explain import Explain
@@ -23,6 +25,7 @@ from api.resources.metrics import Metrics
 from api.resources.preview import Preview
 from api.resources.queues import Queue, Queues
 from api.resources.replays import ReplayMany, ReplayStatus
+from api.resources.revisions import Revert, RevisionOfJob, Revisions
 from api.resources.stats import Stats
 from cluster.core.documents.job_json import DocumentLimits
 from cluster.store.mongo.deadlines import within
@@ -99,7 +102,13 @@ def _without_content(send: Any) -> Any:
 def build_app(services: Services) -> App[Any, Any]:
     """The application that uses these services."""
     app: App[Any, Any] = _TimeLimitedApp(
-        middleware=[services.request_metrics, SafetyHeaders(), ContentNegotiation(), ApiKeyAuth(services)]
+        middleware=[
+            services.request_metrics,
+            SafetyHeaders(),
+            ContentNegotiation(),
+            ApiKeyAuth(services),
+            Actors(services),
+        ]
     )
     problems.install_error_handlers(app)
     app.req_options.strip_url_path_trailing_slash = True
@@ -111,6 +120,10 @@ def build_app(services: Services) -> App[Any, Any]:
     app.add_route("/jobs/{job_id}/trigger", Trigger(services))
     app.add_route("/jobs/{job_id}/executions", JobExecutions(services))
     app.add_route("/jobs/{job_id}/explain", Explain(services))
+    app.add_route("/jobs/{job_id}/revisions", Revisions(services))
+    app.add_route("/jobs/{job_id}/revisions/{revision}", RevisionOfJob(services))
+    app.add_route("/jobs/{job_id}/revisions/{revision}/revert", Revert(services))
+    app.add_route("/audit", Audit(services))
     app.add_route("/executions", Executions(services))
     app.add_route("/executions/retry", ReplayMany(services))
     app.add_route("/executions/retry/{retry_id}", ReplayStatus(services))

@@ -14,6 +14,7 @@ from config.settings import load_settings
 from ops.bench.command import bench_command
 from ops.commands.alerts import alerts_command
 from ops.commands.api_keys import keys_group
+from ops.commands.audit import audit_command
 from ops.commands.completion import completion_command
 from ops.commands.db import db_group
 from ops.commands.executions import backlog_command, executions_group
@@ -22,6 +23,7 @@ from ops.commands.herd import herd_command
 from ops.commands.imports import import_group
 from ops.commands.jobs import jobs_group
 from ops.commands.jobs_edit import edit_command
+from ops.commands.jobs_revisions import revert_command, revisions_command
 from ops.commands.operate import drain_command, release_command, resign_command, undrain_command
 from ops.commands.profiles import config_group
 from ops.commands.secrets import secrets_group
@@ -154,7 +156,10 @@ nodes_command.add_command(undrain_command)
 cli.add_command(bench_command)
 cli.add_command(jobs_group)
 cli.add_command(stats_command)
+cli.add_command(audit_command)
 jobs_group.add_command(edit_command)
+jobs_group.add_command(revisions_command)
+jobs_group.add_command(revert_command)
 cli.add_command(keys_group)
 cli.add_command(secrets_group)
 

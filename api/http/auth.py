@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css"})
 METRICS_PATH = "/metrics"
+ADMIN_PATHS = frozenset({"/audit"})
+"""The audit log has the addresses of people and the names of all keys."""
 READ_ONLY_POSTS = frozenset({"/schedules/preview"})
 KEYS_CACHED_SECONDS = 2.0
 """How long the keys of the database are cached: so soon every node knows of a new or revoked key."""
@@ -54,6 +56,8 @@ def key_digest(key: str) -> bytes:
 
 
 def _required_scope(req: Request) -> Scope:
+    if req.path in ADMIN_PATHS:
+        return Scope.ADMIN
     return Scope.READ if req.method in ("GET", "HEAD", "OPTIONS") or req.path in READ_ONLY_POSTS else Scope.WRITE
 
 

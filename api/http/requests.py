@@ -62,6 +62,15 @@ async def read_object(req: Request) -> dict[str, Any]:
     return _object(await read_json(req))
 
 
+async def read_optional_object(req: Request) -> dict[str, Any]:
+    """As `read_object`, for a body that may be left out: then it is empty."""
+    raw = await read_body(req, BODY_LIMIT)
+    if not raw:
+        return {}
+    check_content_type(req, JSON_TYPES)
+    return _object(await off_loop(len(raw), strict_json.loads, raw))
+
+
 async def read_job_object(req: Request) -> dict[str, Any]:
     """As `read_object`, for a job or a patch of one: its `body` keeps the bytes that were given."""
     check_content_type(req, JSON_TYPES)

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from api.openapi import schemas
+from api.openapi.audit_operations import AUDIT_MODELS, audit_operations
 from api.openapi.cluster_operations import cluster_operations
 from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
@@ -18,6 +19,7 @@ from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
 from cluster.core.documents.job import JobSpec
+from cluster.core.documents.pause import PauseSpec
 
 ID_PATTERN = "^(?!import$)[A-Za-z0-9_-]{1,64}$"
 API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
@@ -48,6 +50,7 @@ _RESPONSE_MODELS = (
     schemas.ChannelView,
     schemas.ChannelList,
     schemas.Status,
+    *AUDIT_MODELS,
 )
 Schema = dict[str, Any]
 
@@ -64,7 +67,13 @@ def openapi_document() -> Schema:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "paths": {**job_operations(), **execution_operations(), **cluster_operations(), **stats_operation()},
+        "paths": {
+            **job_operations(),
+            **execution_operations(),
+            **cluster_operations(),
+            **stats_operation(),
+            **audit_operations(),
+        },
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -81,7 +90,7 @@ def openapi_document() -> Schema:
 def _schemas() -> dict[str, Schema]:
     schemas_by_name: dict[str, Schema] = {}
     for models, mode in (
-        ((JobSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
+        ((JobSpec, PauseSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
         (_RESPONSE_MODELS, "serialization"),
     ):
         _, generated = models_json_schema(
@@ -140,7 +149,7 @@ def _remove_titles(schema: Any) -> None:
 
 def _remove_response_defaults(schemas_by_name: dict[str, Schema]) -> None:
     """Remove defaults from response schemas: there a default only means that the field may be absent."""
-    for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView", "StatsPoint"):
+    for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView", "StatsPoint", "RevisionView"):
         schema = schemas_by_name[model]
         optional = {name for name, p in schema["properties"].items() if "default" in p}
         for name in optional:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.lifecycle import JobState
-from cluster.store import channels
+from cluster.store import channels, revisions
 from cluster.store.alert_jobs import with_address
 from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import (
@@ -21,6 +21,7 @@ from cluster.store.mongo.codec import (
 )
 from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.operation import operation
+from cluster.store.outbox import OUTBOX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -258,12 +259,16 @@ async def delete_tombstones(db: Database, before_ms: int, limit: int, retention_
         "state": JobState.DELETED.value,
         "updated_at": {"$lt": DatetimeMS(before_ms)},
         "unsettled": {"$exists": False},
+        f"{OUTBOX}._id": {"$exists": False},
         "$expr": {"$lt": ["$updated_at", {"$subtract": [DatetimeMS(before_ms), longer]}]},
     }
     with operation():
-        documents = await db.work["jobs"].find(expired, {"_id": 1}).limit(limit).to_list()
-        if not documents:
-            return 0
+        documents = await db.work["jobs"].find(expired, {"revision": 1}).limit(limit).to_list()
+    if not documents:
+        return 0
+    # First, so that a job that is created later under the same id does not find them.
+    await revisions.delete(db, {d["_id"]: d["revision"] for d in documents})
+    with operation():
         # The whole condition again: a job created under the same id meanwhile is not a tombstone any more.
         deletion = {**expired, "_id": {"$in": [d["_id"] for d in documents]}}
         return (await db.work["jobs"].delete_many(deletion)).deleted_count

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cluster.core.actor import HORAE, acting
 from cluster.core.errors import CallerError, Conflict, Fault, InvalidInput, NotFound, PreconditionFailed
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
+from cluster.core.job.definition import PAUSE_AS_IT_IS
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
-from cluster.store import channels, jobs, meta
+from cluster.store import channels, jobs, meta, pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cluster.core.execution.model import Job
-    from cluster.core.job.definition import Definition, JobChange, StoredJob
+    from cluster.core.job.definition import Definition, JobChange, StoredJob, WantedPause
     from cluster.core.job.wanted import WantedJob
     from cluster.store.mongo.client import Database
 
@@ -83,7 +85,7 @@ async def put(
     """Create or replace the job. Returns it, and whether it was created."""
 
     def decide(old: StoredJob | None, stamp: ChangeStamp) -> JobChange | None:
-        return define_in_state(old, job_id, wanted.resolve(stored_secrets(old)), stamp, wanted.state)
+        return define_in_state(old, job_id, wanted.resolve(stored_secrets(old)), stamp, wanted.state, wanted.pause)
 
     await require_alert_channels(db, wanted.alert_channels)
     before, after = await change_job(db, job_id, decide, now_ms, precondition)
@@ -109,7 +111,7 @@ async def patch(
     def decide(old: StoredJob | None, stamp: ChangeStamp) -> JobChange | None:
         job = require_job(old, job_id)
         wanted = revise(job.definition)
-        return define_in_state(job, job_id, wanted.resolve(stored_secrets(job)), stamp, wanted.state)
+        return define_in_state(job, job_id, wanted.resolve(stored_secrets(job)), stamp, wanted.state, wanted.pause)
 
     return (await change_job(db, job_id, decide, now_ms, precondition))[1]
 
@@ -135,11 +137,17 @@ async def require_alert_channels(db: Database, names: Sequence[str]) -> None:
     await require_channels(db, {"alerts": names})
 
 
-async def pause(db: Database, job_id: str, now_ms: int, precondition: Precondition = NO_PRECONDITION) -> StoredJob:
-    """Pause the job: it owes no occurrences from now on."""
+async def pause(
+    db: Database,
+    job_id: str,
+    now_ms: int,
+    precondition: Precondition = NO_PRECONDITION,
+    wanted: WantedPause = PAUSE_AS_IT_IS,
+) -> StoredJob:
+    """Pause the job: it owes no occurrences from now on, or until the end that is wanted."""
 
     def decide(old: StoredJob | None, stamp: ChangeStamp) -> JobChange | None:
-        return changes.pause(require_job(old, job_id), stamp)
+        return changes.pause(require_job(old, job_id), stamp, wanted=wanted)
 
     return (await change_job(db, job_id, decide, now_ms, precondition))[1]
 
@@ -197,10 +205,16 @@ async def change_job(
     """
     for _ in range(RACES):
         old = await jobs.get(db, job_id)
+        if old is not None and (over := changes.end_pause(old, new_stamp(now_ms))) is not None:
+            # No leader has resumed it yet. Decided on the paused job, the change would take what it owes since then.
+            with acting(HORAE):
+                await pauses.end(db, [over])
+            continue
         precondition.check(old)
         change = decide(old, new_stamp(now_ms))
         if change is None:
             return old, require_job(old, job_id)
+        change = replace(change, before=old, is_whole=True)
         await record_retention(db, [change])
         written = await (jobs.insert(db, change) if old is None else jobs.update(db, change))
         if written:

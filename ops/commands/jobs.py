@@ -134,23 +134,38 @@ def _control_command(name: str, text: str) -> None:
     @click.argument("job_ids", nargs=-1, required=True, metavar="JOB...", shell_complete=complete_jobs)
     @click.pass_context
     def command(context: click.Context, job_ids: tuple[str, ...]) -> None:
-        client = _client(context)
-        failed = False
-        for job_id in job_ids:
-            try:
-                if name == "delete":
-                    client.call("DELETE", _path(job_id))
-                    click.echo(f"{job_id}: deleted")
-                else:
-                    result = client.call("POST", f"{_path(job_id)}/{name}")
-                    click.echo(result["executionId"] if name == "trigger" else f"{job_id}: {result['state']}")
-            except Refused as exc:
-                click.echo(f"{job_id}: {exc.message}", err=True)
-                failed = True
-        sys.exit(1 if failed else 0)
+        _control(name, _client(context), job_ids)
 
 
-_control_command("pause", "Pause jobs: nothing is sent until they are resumed; retries wait until then.")
+def _control(name: str, client: Client, job_ids: tuple[str, ...], body: Any = None) -> None:
+    """Do this to each job. Exit status 1 if it was refused for one of them."""
+    failed = False
+    for job_id in job_ids:
+        try:
+            if name == "delete":
+                client.call("DELETE", _path(job_id))
+                click.echo(f"{job_id}: deleted")
+            else:
+                result = client.call("POST", f"{_path(job_id)}/{name}", body)
+                until = f" until {result['pausedUntil']}" if result.get("pausedUntil") else ""
+                click.echo(result["executionId"] if name == "trigger" else f"{job_id}: {result['state']}{until}")
+        except Refused as exc:
+            click.echo(f"{job_id}: {exc.message}", err=True)
+            failed = True
+    sys.exit(1 if failed else 0)
+
+
+@jobs_group.command("pause")
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB...", shell_complete=complete_jobs)
+@click.option("--until", help="When the jobs are resumed by themselves (RFC 3339). [default: not]")
+@click.option("--reason", help="Why, for people to read.")
+@click.pass_context
+def pause_command(context: click.Context, job_ids: tuple[str, ...], until: str | None, reason: str | None) -> None:
+    """Pause jobs: nothing is sent until they are resumed; retries wait until then."""
+    terms = {name: value for name, value in (("until", until), ("reason", reason)) if value is not None}
+    _control("pause", _client(context), job_ids, terms)
+
+
 _control_command("resume", "Resume paused jobs. Occurrences during the pause are not caught up.")
 _control_command("trigger", "Run jobs once, now, and print the ids of the executions.")
 _control_command("delete", "Delete jobs. Executions that have not ended are cancelled, retries included.")
@@ -254,7 +269,7 @@ def list_command(context: click.Context, /, listing: Listing, limit: int | None,
         "last": "lastState",
         "api": "api",
     }
-    more = {"created": "createdAt", "changed": "updatedAt", "revision": "revision"}
+    more = {"paused until": "pausedUntil", "created": "createdAt", "changed": "updatedAt", "revision": "revision"}
     listing.show(
         jobs,
         title=f"{len(jobs)} job(s)",
@@ -283,7 +298,19 @@ def show_command(context: click.Context, job_id: str, count: int, listing: Listi
     runs: list[dict[str, Any]] = client.call("GET", _path(job_id) + "/executions", query={"limit": count})
     if listing.show_one({**job, "executions": runs}, name="jobId"):
         return
-    for name in ("jobId", "name", "state", "schedule", "timezone", "api", "tags", "createdAt", "revision"):
+    for name in (
+        "jobId",
+        "name",
+        "state",
+        "pausedUntil",
+        "pauseReason",
+        "schedule",
+        "timezone",
+        "api",
+        "tags",
+        "createdAt",
+        "revision",
+    ):
         if job[name] not in (None, []):
             click.echo(f"{name:>12}  {', '.join(job[name]) if isinstance(job[name], list) else job[name]}")
     click.echo(f"{'next':>12}  {', '.join(job['nextRuns']) or 'never'}")

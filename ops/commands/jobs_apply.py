@@ -101,7 +101,7 @@ def definition(job: Job) -> Job:
     for name, shown_value in job.items():
         if name == "state" and shown_value == "completed":
             continue
-        value = _instant(shown_value) if name in ("startAt", "endAt") else shown_value
+        value = _instant(shown_value) if name in ("startAt", "endAt", "pausedUntil") else shown_value
         if name in FIELDS and name != "type" and not (name in DEFAULTS and value == DEFAULTS[name]):
             defined[name] = value
     return {"jobId": job["jobId"], **defined}

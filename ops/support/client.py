@@ -13,6 +13,7 @@ import orjson
 from cluster.core.documents import json_source
 from cluster.core.documents.json_source import fragment, keep_bodies
 from config.settings import load_settings
+from ops.support.caller import user_agent
 from ops.support.profiles import load_profiles
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Client:
         """The bytes of the response, and their JSON."""
         make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = make(self._parts.hostname or "", self._parts.port, timeout=timeout)
+        headers.setdefault("User-Agent", user_agent())
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         try:

@@ -64,6 +64,7 @@ def test_every_operation_has_a_command() -> None:
         method = re.search(r"-X (\w+)", command)
         kind = method[1] if method else "POST" if " -d " in command or "--data" in command else "GET"
         path = re.sub(r"/jobs/(?!import)[^/]+", "/jobs/{jobId}", address[1])
+        path = re.sub(r"/revisions/\d+", "/revisions/{revision}", path)
         path = re.sub(r"/executions/retry/.+", "/executions/retry/{retryId}", path)
         path = re.sub(r"/queues/.+", "/queues/{name}", path)
         path = re.sub(r"/channels/[^/]+", "/channels/{name}", path)

@@ -17,7 +17,7 @@ from cluster.core.execution.model import Attempt, Ending, Rescheduled, Term
 from cluster.core.execution.outcome import next_attempt_number
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
-from cluster.core.job.definition import Definition
+from cluster.core.job.definition import PAUSE_AS_IT_IS, Definition, WantedPause
 from cluster.core.lifecycle import JobState, State
 from cluster.core.timings import Timings
 from cluster.core.verify import oracle
@@ -84,6 +84,8 @@ class Changing:
         self._paused_ms = paused_ms
         self._paused_at: dict[str, float] = {}
         """When a pause was answered, of jobs that nobody resumes since."""
+        self._promised: dict[str, tuple[int, int]] = {}
+        """The revision of an answered pause and its end (ms), of jobs that nobody changes since."""
         self._over: dict[str, float] = {}
         """When a deletion was answered, by each schedule version that the job had then."""
         self._terms = count(1)
@@ -127,13 +129,14 @@ class Changing:
                     lambda n, wanted=wanted, now=now: jobs.change_job(
                         db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.NO_PRECONDITION
                     ),
-                    lambda n, now=now: jobs.pause(db, n, now),
+                    lambda n, now=now: jobs.pause(db, n, now, wanted=self._terms_of_pause(now)),
                     lambda n, now=now: jobs.resume(db, n, now),
                     lambda n, now=now: jobs.delete(db, n, now),
                 )
             )
             known = self.world.store.documents.get(name)
             self._paused_at.pop(name, None)
+            self._promised.pop(name, None)
             with suppress(StoreUnavailable, CallerError):
                 await (act if known is not None else self._create(wanted))(name)
                 self._answered(name)
@@ -144,9 +147,18 @@ class Changing:
         d = self.world.store.documents[name]
         if d["state"] == JobState.PAUSED:
             self._paused_at[name] = self.world.now
+            until = (d["pause"] or {}).get("until")
+            if until is not None:
+                self._promised[name] = d["revision"], int(until)
         elif d["state"] == JobState.DELETED:
             for version in (d["schedule_version"], *(p["schedule_version"] for p in d["past"])):
                 self._over.setdefault(version, self.world.now)
+
+    def _terms_of_pause(self, now: int) -> WantedPause:
+        """Half of the pauses end by themselves, some of them while no leader is there."""
+        if self.world.random.random() < 0.5:
+            return PAUSE_AS_IT_IS
+        return WantedPause(now + 1 + int(self.world.random.random() * 15_000))
 
     def _create(self, wanted: Definition) -> Any:
         db: Any = self.world.store
@@ -249,7 +261,9 @@ class Changing:
 
     def _may_be_sent(self, e: Execution) -> None:
         a_second_ago = self.world.now - 1.0
-        if self._paused_at.get(e.job_id, a_second_ago) < a_second_ago:
+        revision, until = self._promised.get(e.job_id, (0, 0))
+        ended = bool(revision) and self.world.clock().now_ms() >= until
+        if self._paused_at.get(e.job_id, a_second_ago) < a_second_ago and not ended:
             raise Broken(f"{e.id} is sent while its job is paused")
         if self._over.get(e.schedule_version, a_second_ago) < a_second_ago:
             raise Broken(f"{e.id} is sent after its job was deleted")
@@ -261,6 +275,8 @@ class Changing:
         if store.writes == self._seen:
             return
         self._seen = store.writes
+        for name, (revision, until) in self._promised.items():
+            self._resumed_as_promised(store.documents[name], revision, until)
         for d in store.documents.values():
             if "unsettled" not in d:
                 for p, version in self._periods(d):
@@ -270,6 +286,15 @@ class Changing:
                 raise Broken(f"{i} is {f.state} without a reason")
             if f.state is State.CANCELLED and not self._may_be_cancelled(i, f.version):
                 raise Broken(f"{i} is cancelled, and it came due before its job was changed")
+
+    def _resumed_as_promised(self, d: Document, revision: int, until: int) -> None:
+        """Nobody else changes the job: at the end of its pause it is resumed, once, and owes what is due from then on."""
+        if d["revision"] == revision and d["state"] == JobState.PAUSED:
+            return
+        if (d["revision"], d["state"], int(d["active_from"])) != (revision + 1, JobState.ACTIVE, until):
+            raise Broken(f"{d['_id']} was not resumed once, as of the end of its pause")
+        if self.world.clock().now_ms() < until:
+            raise Broken(f"{d['_id']} was resumed before the end of its pause")
 
     def _may_be_cancelled(self, name: str, version: str) -> bool:
         """Only a deletion cancels what came due while its version of the schedule was in effect."""
@@ -330,6 +355,9 @@ class Changing:
         for i, e in w.store.executions.items():
             if e.send_ms < now - 15_000 and w.store.documents[e.job_id]["state"] != JobState.PAUSED:
                 raise Broken(f"{i} is still owed")
+        for name, (revision, until) in self._promised.items():
+            if until < now - 15_000 and w.store.documents[name]["revision"] == revision:
+                raise Broken(f"{name} is still paused after the end of its pause")
         if w.store.backfills:
             raise Broken("the past is never caught up")
         for d in w.store.documents.values():

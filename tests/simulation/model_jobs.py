@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Limits, Permits
 from cluster.core.timings import PREFETCH_MS
-from cluster.store import jobs
+from cluster.store import jobs, pauses
 from cluster.store.engine_jobs import JobsById, JobSchedulePage
 from cluster.store.mongo.codec import job_from_document, job_schedule_from_document
 from cluster.store.mongo.encryption import NO_KEYS
@@ -61,6 +61,31 @@ async def job_update(db: Store, change: JobChange) -> bool:
         return True
 
     return bool((await db.write(effect))[0])
+
+
+async def pauses_over(db: Store, now_ms: int, limit: int) -> list[StoredJob]:
+    def over(d: Document) -> bool:
+        terms = d.get("pause")
+        if d["state"] != JobState.PAUSED or terms is None or terms["version"] != d["schedule_version"]:
+            return False
+        return terms["until"] is not None and int(terms["until"]) <= now_ms
+
+    found: list[StoredJob] = await db.read(
+        lambda: [jobs.stored_job(d) for _, d in sorted(db.documents.items()) if over(d)][:limit]
+    )
+    return found
+
+
+async def pauses_end(db: Store, changes: Sequence[JobChange]) -> int:
+    def effect(change: JobChange) -> bool:
+        query, update = pauses._update(change)
+        d = db.documents.get(query["_id"])
+        if d is None or d["revision"] != query["revision"]:
+            return False
+        db.documents[d["_id"]] = {**d, **update["$set"]}
+        return True
+
+    return sum(await db.write(*(lambda c=c: effect(c) for c in changes)))
 
 
 # -- jobs, as the engine reads them --------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from cluster.core.documents.secret_fields import MAX_HEADERS, AuthSpec, Headers,
 from cluster.core.errors import InvalidInput
 from cluster.core.execution import templates
 from cluster.core.ids import JOB_ID, lane_of
-from cluster.core.job.definition import Definition
+from cluster.core.job.definition import Definition, WantedPause
 from cluster.core.job.wanted import KEEP_IF_STORED, WantedJob, WantedSecret
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import Limits
@@ -31,6 +31,7 @@ from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target, pa
 
 BODY_LIMIT = 1024 * 1024
 WINDOW_LIMIT = 30 * 86_400
+MAX_PAUSE_REASON = 500
 
 
 def check_job_id(job_id: str) -> str:
@@ -266,6 +267,13 @@ class JobSpec(Model):
         default=None,
         description="`paused`: nothing is sent until it is resumed. Omitted: as it is; a new job is active.",
     )
+    paused_until: Instant | None = Field(
+        default=None,
+        description="Of a paused job: it is resumed then by itself, within a year from now. null: only by a resume.",
+    )
+    pause_reason: str | None = Field(
+        default=None, min_length=1, max_length=MAX_PAUSE_REASON, description="Of a paused job: why, for people to read."
+    )
     alerts: AlertSpec | None = Field(
         default=None, description="When which channels are notified. null: the rules of `PUT /alerts/default`."
     )
@@ -315,6 +323,7 @@ class JobSpec(Model):
             previous_signing_secret=self._signing_secret("previous_signing_secret", complete=complete),
             alert_channels=() if self.alerts is None else tuple(self.alerts.channels),
             state=None if self.state is None else JobState(self.state),
+            pause=WantedPause(self.paused_until, self.pause_reason, of_definition=True),
         )
 
     def _signing_secret(self, field: str, *, complete: bool) -> WantedSecret | None:

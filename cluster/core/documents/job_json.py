@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -169,7 +169,9 @@ def apply_patch(definition: Definition, patch: dict[str, Any], context: dict[str
     document = merge_patch(job_document(definition, write_only=True), {n: v for n, v in patch.items() if n != "body"})
     if "body" in patch:
         document["body"] = _patched_body(document["body"], patch["body"])
-    return _spec(document, context).to_wanted(complete=True)
+    wanted = _spec(document, context).to_wanted(complete=True)
+    keeps = replace(wanted.pause, keeps_until="pausedUntil" not in patch, keeps_reason="pauseReason" not in patch)
+    return replace(wanted, pause=keeps)
 
 
 def _patched_body(body: Any, patch: Any) -> Any:

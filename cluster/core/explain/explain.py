@@ -42,7 +42,7 @@ def explain_not_due(
 ) -> Explanation:
     """Why nothing was due at `at_ms`, an instant in `period`."""
     if isinstance(period, IdlePeriod):
-        return _idle(job, period, at_ms)
+        return _idle(job, period, at_ms, now_ms)
     before = period.last_before(at_ms, now_ms)
     schedule = period.parsed
     following = schedule.next_after(at_ms)
@@ -66,7 +66,7 @@ def explain_not_due(
     return Explanation("notDue", f"It was not due at {format_instant(at_ms)}: {why}.", _ordered(sentences))
 
 
-def _idle(job: StoredJob, period: IdlePeriod, at_ms: int) -> Explanation:
+def _idle(job: StoredJob, period: IdlePeriod, at_ms: int, now_ms: int) -> Explanation:
     at = format_instant(at_ms)
     sentences = []
     if period.from_ms is None:
@@ -82,12 +82,32 @@ def _idle(job: StoredJob, period: IdlePeriod, at_ms: int) -> Explanation:
     sentences.append(Sentence(period.from_ms, f"the job was {state}"))
     if ongoing and job.state_reason:
         sentences.append(Sentence(None, f"the reason: {job.state_reason}"))
+    if ongoing:
+        sentences += _pause_sentences(job, now_ms)
     if period.to_ms is not None:
         recreated = job.created_ms > period.from_ms
         text = "it was created again" if recreated else "it was resumed, and owes occurrences from then on"
         sentences.append(Sentence(period.to_ms, text))
+    until_ms = job.pause.until_ms if ongoing else None
+    if until_ms is not None and at_ms >= until_ms:
+        summary = f"The job is paused until {format_instant(until_ms)}: it owes what its schedule has from then on."
+        return Explanation(state, summary, tuple(sentences))
     summary = f"The job was {state} at {at}: it owed nothing then, and there is no catch-up for that time."
     return Explanation(state, summary, tuple(sentences))
+
+
+def _pause_sentences(job: StoredJob, now_ms: int) -> list[Sentence]:
+    """The terms of the present pause."""
+    sentences = []
+    if job.pause.reason is not None:
+        sentences.append(Sentence(None, f"the reason of the pause: {job.pause.reason}"))
+    until_ms = job.pause.until_ms
+    if until_ms is not None and until_ms > now_ms:
+        sentences.append(Sentence(until_ms, "the pause ends by itself, and the job owes occurrences from then on"))
+    elif until_ms is not None:
+        text = "the pause ended: the leader is about to resume the job, which owes occurrences from then on"
+        sentences.append(Sentence(until_ms, text))
+    return sentences
 
 
 def explain(
@@ -109,6 +129,7 @@ def explain(
     elif _waits_for_resume(job, periods, execution):
         sentences = _spread(execution) + attempt_sentences(execution, now.nodes, job.definition.retry.max_attempts)
         sentences.append(Sentence(periods[-1].to_ms if periods else None, "the job was paused"))
+        sentences += _pause_sentences(job, now.now_ms)
         answer = Explanation(execution.state, "It waits: the job is paused. It is owed until then.", tuple(sentences))
     else:
         answer = _recorded(job.definition.retry.max_attempts, periods, facts, execution, now)

@@ -4,6 +4,7 @@
     active, paused  --define--> same state; a new schedule version if its timing changed its meaning
     completed       --define--> active if its timing changed its meaning, else completed
     active          --pause---> paused --resume--> active (a new version: the job owes nothing for the pause)
+    paused          --until---> active, as of the end of its pause (the job owes what falls due from then on)
     any             --delete--> deleted (the document stays as a tombstone until the leader has settled it)
 
 A function returns None if nothing changes, so that a request may be repeated. Schedules are compared by their meaning:
@@ -15,9 +16,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cluster.core.errors import Conflict, Fault, InvalidInput
-from cluster.core.job.definition import Definition, JobChange, PastSchedule, StoredJob
+from cluster.core.instants import format_instant
+from cluster.core.job.definition import (
+    PAUSE_AS_IT_IS,
+    UNTIL_RESUMED,
+    Definition,
+    JobChange,
+    PastSchedule,
+    PauseTerms,
+    StoredJob,
+    WantedPause,
+)
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import Schedule, parse_schedule, schedule_from_key
+
+LONGEST_PAUSE_MS = 366 * 86_400_000
+"""A pause that ends by itself ends within a year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +62,87 @@ def define(old: StoredJob | None, job_id: str, wanted: Definition, at: ChangeSta
     return JobChange(job)
 
 
-def pause(old: StoredJob, at: ChangeStamp, reason: str | None = None) -> JobChange | None:
-    """The job owes nothing from now on. Users see `reason` with the job. Raises `Conflict` for a job that has ended."""
+def pause(
+    old: StoredJob, at: ChangeStamp, reason: str | None = None, wanted: WantedPause = PAUSE_AS_IT_IS
+) -> JobChange | None:
+    """The job owes nothing from now on, or until the end that is wanted. Users see `reason` with the job.
+
+    A job that is paused gets the terms that are wanted. Raises `Conflict` for a job that has ended, `InvalidInput` for an
+    end that is not within a year from now.
+    """
     if old.state is JobState.PAUSED:
-        return None
+        return with_terms(old, None, wanted, at)
     if old.state is not JobState.ACTIVE:
         raise Conflict(f"the job is {old.state} and cannot be paused")
-    job = replace(old, state=JobState.PAUSED, state_reason=reason, revision=old.revision + 1, updated_ms=at.now_ms)
+    terms = _checked_terms(UNTIL_RESUMED, wanted, at)
+    job = replace(
+        old,
+        state=JobState.PAUSED,
+        state_reason=reason,
+        pause=terms,
+        revision=old.revision + 1,
+        updated_ms=at.now_ms,
+    )
     return JobChange(job, _past(old, at, "pause"), at.change_id)
+
+
+def with_terms(
+    old: StoredJob | None, change: JobChange | None, wanted: WantedPause, at: ChangeStamp
+) -> JobChange | None:
+    """The change, and the terms of the pause that are wanted. Raises `InvalidInput` if the job is not paused after it."""
+    job = old if change is None else change.job
+    if job is None:
+        return change
+    if job.state is not JobState.PAUSED:
+        faults = [
+            Fault(field, 'is only for a job that is paused: add "state": "paused", or remove it')
+            for field, value in ((wanted.until_field, wanted.until_ms), (wanted.reason_field, wanted.reason))
+            if value is not None
+        ]
+        if faults:
+            raise InvalidInput(faults)
+        return change
+    terms = _checked_terms(job.pause, wanted, at)
+    if terms == job.pause:
+        return change
+    if change is not None:
+        return replace(change, job=replace(job, pause=terms))
+    return JobChange(replace(job, pause=terms, revision=job.revision + 1, updated_ms=at.now_ms))
+
+
+def _checked_terms(stored: PauseTerms, wanted: WantedPause, at: ChangeStamp) -> PauseTerms:
+    terms = wanted.resolve(stored)
+    until_ms = terms.until_ms
+    if until_ms is not None and until_ms != stored.until_ms:
+        if until_ms <= at.now_ms:
+            raise InvalidInput([Fault(wanted.until_field, "is in the past: name a later time, or resume the job")])
+        if until_ms > at.now_ms + LONGEST_PAUSE_MS:
+            latest = format_instant(at.now_ms + LONGEST_PAUSE_MS)
+            message = f"is more than a year ahead (the latest is {latest}): leave it out to pause until a resume"
+            raise InvalidInput([Fault(wanted.until_field, message)])
+    return terms
+
+
+def end_pause(old: StoredJob, at: ChangeStamp) -> JobChange | None:
+    """The pause of the job has ended: it owes its occurrences again, those from the end of the pause on.
+
+    None if the job is not paused, or not yet to be resumed. Whoever does it, and however late, the result is the same. A
+    job whose schedule has ended meanwhile is completed by the leader, as every active one.
+    """
+    until_ms = old.pause.until_ms
+    if old.state is not JobState.PAUSED or until_ms is None or until_ms > at.now_ms:
+        return None
+    job = replace(
+        old,
+        state=JobState.ACTIVE,
+        state_reason=None,
+        pause=UNTIL_RESUMED,
+        schedule_version=at.version,
+        active_from_ms=max(until_ms, old.active_from_ms),
+        revision=old.revision + 1,
+        updated_ms=max(at.now_ms, old.updated_ms),
+    )
+    return JobChange(job, change_id=at.change_id, before=old, is_whole=True)
 
 
 def resume(old: StoredJob, at: ChangeStamp) -> JobChange | None:
@@ -70,6 +157,7 @@ def resume(old: StoredJob, at: ChangeStamp) -> JobChange | None:
         old,
         state=JobState.ACTIVE,
         state_reason=None,
+        pause=UNTIL_RESUMED,
         schedule_version=at.version,
         active_from_ms=at.now_ms + 1,
         revision=old.revision + 1,
@@ -86,6 +174,7 @@ def delete(old: StoredJob, at: ChangeStamp) -> JobChange | None:
         old,
         definition=old.definition.without_secrets(),
         state=JobState.DELETED,
+        pause=UNTIL_RESUMED,
         revision=old.revision + 1,
         updated_ms=at.now_ms,
     )

@@ -5,7 +5,7 @@ parses that.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.core.execution.model import RetryPolicy
 from cluster.core.limits.permits import UNLIMITED, Limits
@@ -80,6 +80,50 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseTerms:
+    """When a pause ends by itself (ms; None: only with a resume), and why the job is paused, in the words of its user."""
+
+    until_ms: int | None = None
+    reason: str | None = None
+
+
+UNTIL_RESUMED = PauseTerms()
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPause:
+    """When a pause ends, and why the job is paused, as a request says it. What it leaves out may be kept.
+
+    Faults name the fields as the request has them: `until` and `reason`, or as a definition has them (`of_definition`).
+    """
+
+    until_ms: int | None = None
+    reason: str | None = None
+    keeps_until: bool = False
+    keeps_reason: bool = False
+    of_definition: bool = False
+
+    @property
+    def until_field(self) -> str:
+        """The field that faults of the end name."""
+        return "pausedUntil" if self.of_definition else "until"
+
+    @property
+    def reason_field(self) -> str:
+        """The field that faults of the reason name."""
+        return "pauseReason" if self.of_definition else "reason"
+
+    def resolve(self, stored: PauseTerms) -> PauseTerms:
+        """The terms of the pause; what is kept comes from `stored`."""
+        return PauseTerms(
+            stored.until_ms if self.keeps_until else self.until_ms, stored.reason if self.keeps_reason else self.reason
+        )
+
+
+PAUSE_AS_IT_IS = WantedPause(keeps_until=True, keeps_reason=True)
+
+
+@dataclass(frozen=True, slots=True)
 class StoredJob:
     """A job as it is stored."""
 
@@ -96,6 +140,8 @@ class StoredJob:
     created_ms: int
     updated_ms: int
     state_reason: str | None = None
+    pause: PauseTerms = UNTIL_RESUMED
+    """Of a paused job."""
     change_id: str | None = None
     """The id of the change that the leader has not settled yet."""
     success_codes_since_ms: int | None = None
@@ -129,3 +175,11 @@ class JobChange:
     job: StoredJob
     past: PastSchedule | None = None
     change_id: str | None = None
+    before: StoredJob | None = None
+    """The job before the change; None: there was none, or `is_whole` is false."""
+    is_whole: bool = False
+    """`before` is set, so that what has changed can be said."""
+    verb: str | None = None
+    """What was asked for, if that does not follow from what has changed, such as `revert`."""
+    detail: tuple[tuple[str, Any], ...] = ()
+    """What else the audit log should say."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cluster.core.errors import Fault, InvalidInput
-from cluster.core.job.definition import Auth
+from cluster.core.job.definition import PAUSE_AS_IT_IS, Auth, WantedPause
 
 if TYPE_CHECKING:
     from cluster.core.job.definition import Definition
@@ -56,6 +56,7 @@ class WantedJob:
     """The channels that its alert rules name."""
     state: JobState | None = None
     """`active` or `paused`. None: as it is; a new job is active."""
+    pause: WantedPause = PAUSE_AS_IT_IS
 
     def resolve(self, stored: Definition | None) -> Definition:
         """The definition with its secrets; the kept ones come from `stored`.

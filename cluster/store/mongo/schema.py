@@ -30,11 +30,20 @@ SEARCHABLE_VERSION = 3
 OLDEST_SUPPORTED_VERSION = 1
 """The oldest schema version that this release works on."""
 
+_OUTBOX = IndexModel("outbox._id", name="outbox", partialFilterExpression={"outbox._id": {"$exists": True}})
+"""Of collections whose documents carry audit entries that are not copied yet: few documents, most of the time none."""
+
 INDEXES: dict[str, list[IndexModel]] = {
     "jobs": [
+        _OUTBOX,
         IndexModel([("schedule_key", ASCENDING), ("state", ASCENDING), ("_id", ASCENDING)], name="by_schedule"),
         IndexModel("unsettled", name="unsettled", partialFilterExpression={"unsettled": {"$exists": True}}),
         IndexModel("ends_at", name="ending", partialFilterExpression={"ends_at": {"$type": "date"}, "state": "active"}),
+        IndexModel(
+            "pause.until",
+            name="pause_ends",
+            partialFilterExpression={"pause.until": {"$type": "date"}, "state": "paused"},
+        ),
         IndexModel([("tags", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_tag_and_age"),
         IndexModel([("state", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_state"),
         IndexModel("watch.channels", name="by_channel", partialFilterExpression={"watch.channels": {"$exists": True}}),
@@ -74,22 +83,27 @@ INDEXES: dict[str, list[IndexModel]] = {
     "batches": [IndexModel([("late", ASCENDING), ("claimable_at", ASCENDING)], name="claimable")],
     "leases": [],
     "breakers": [],
-    "queues": [],
-    "channels": [],
+    "queues": [_OUTBOX],
+    "channels": [_OUTBOX],
     "incidents": [
         IndexModel([("open", ASCENDING), ("checked_at", ASCENDING)], name="open"),
         IndexModel([("opened_at", DESCENDING), ("_id", ASCENDING)], name="by_age"),
         IndexModel("unsent", name="unsent", partialFilterExpression={"unsent": {"$exists": True}}),
         IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
     ],
-    "replays": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "replays": [_OUTBOX, IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "permits": [],
-    "nodes": [],
+    "nodes": [_OUTBOX],
     "backfills": [IndexModel([("cursor_at", ASCENDING), ("_id", ASCENDING)], name="oldest")],
     "stats": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
-    "meta": [],
+    "meta": [_OUTBOX],
     "idempotency": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
-    "api_keys": [],
+    "api_keys": [_OUTBOX],
+    "revisions": [],
+    "audit": [
+        IndexModel([("object", ASCENDING), ("_id", DESCENDING)], name="by_object"),
+        IndexModel([("by.key", ASCENDING), ("_id", DESCENDING)], name="by_key"),
+    ],
 }
 
 
