@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cluster.core.documents.job_json import DocumentLimits
 from cluster.core.execution.trace import materialise_spans
 from cluster.leader.quarantine import Quarantine
 
@@ -55,6 +56,8 @@ class LeaderContext:
     tracer: MaterialiseTracer
     retention_days: float = 7.0
     """How long history is kept, unless a job says otherwise."""
+    document_limits: DocumentLimits = field(default_factory=DocumentLimits)
+    """What the operator allows in jobs that an action patches."""
     new_batch_id: Callable[[], str] = new_batch_id
     job_quarantine: Quarantine = field(default_factory=lambda: Quarantine("job"))
     """Jobs that cannot be settled. Settling fills it; the other steps do not wait for these jobs."""
