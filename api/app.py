@@ -13,8 +13,10 @@ from api.http.context import ApiSettings, Services
 from api.http.requests import ContentNegotiation
 from api.http.responses import SafetyHeaders
 from api.openapi.routes import DocsAsset, OpenApiDocument
+from api.resources.actions import JobAction, JobActions
 from api.resources.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
 from api.resources.audit import Audit
+from api.resources.backfill import Backfill, Backfills
 from api.resources.cluster import Cluster
 from api.resources.executions import Execution, Executions, JobExecutions, ReplayExecution
 from api.resources.explain import Explain
@@ -42,6 +44,17 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 5.0
 
 
+def document_limits(settings: Settings) -> DocumentLimits:
+    """What these settings allow in jobs."""
+    return DocumentLimits(
+        settings.allowed_networks,
+        settings.retention_days,
+        bool(settings.secret_keys),
+        bool(settings.smtp_host),
+        settings.allowed_mail_domains,
+    )
+
+
 def create_app(
     node: Node,
     settings: Settings,
@@ -49,16 +62,9 @@ def create_app(
     worker_readings: Callable[[], Sequence[WorkerReadings]],
 ) -> App[Any, Any]:
     """The application of one node. `worker_readings` gives the metrics of all workers behind its port."""
-    limits = DocumentLimits(
-        settings.allowed_networks,
-        settings.retention_days,
-        bool(settings.secret_keys),
-        bool(settings.smtp_host),
-        settings.allowed_mail_domains,
-    )
     api_settings = ApiSettings(
         keys=settings.api_keys,
-        rules=limits,
+        rules=document_limits(settings),
         requests_per_second=settings.requests_per_second,
         metrics_open=settings.metrics_open,
         lookahead_seconds=settings.lookahead_seconds,
@@ -114,10 +120,14 @@ def build_app(services: Services) -> App[Any, Any]:
     app.req_options.strip_url_path_trailing_slash = True
     app.add_route("/jobs", Jobs(services))
     app.add_route("/jobs/import", Import(services))
+    app.add_route("/jobs/actions", JobActions(services))
+    app.add_route("/jobs/actions/{action_id}", JobAction(services))
     app.add_route("/jobs/{job_id}", Job(services))
     app.add_route("/jobs/{job_id}/pause", Pause(services))
     app.add_route("/jobs/{job_id}/resume", Resume(services))
     app.add_route("/jobs/{job_id}/trigger", Trigger(services))
+    app.add_route("/jobs/{job_id}/backfill", Backfills(services))
+    app.add_route("/jobs/{job_id}/backfill/{backfill_id}", Backfill(services))
     app.add_route("/jobs/{job_id}/executions", JobExecutions(services))
     app.add_route("/jobs/{job_id}/explain", Explain(services))
     app.add_route("/jobs/{job_id}/revisions", Revisions(services))

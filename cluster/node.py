@@ -17,6 +17,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from cluster.clock import Clock
+from cluster.core.documents.job_json import DocumentLimits
 from cluster.core.errors import ConfigurationError, StoreError, StoreUnavailable
 from cluster.core.timings import Timings
 from cluster.heartbeat import HEARTBEAT_SECONDS, Heartbeat, NodeContext
@@ -67,6 +68,8 @@ class NodeSettings:
     paced_retention: bool = True
     """Whether the leader deletes expired history in portions, or leaves that to MongoDB's TTL index."""
     shutdown_seconds: float = 9.0
+    document_limits: DocumentLimits = field(default_factory=DocumentLimits)
+    """What the operator allows in jobs."""
     secret_keys: tuple[bytes, ...] = field(default=(), repr=False)
     """The first one encrypts secrets, all of them decrypt."""
 
@@ -114,6 +117,7 @@ class Node:
             tracer=MaterialiseTracer(collector, self.clock),
             retention_days=settings.retention_days,
             audit_retention_days=settings.audit_retention_days,
+            document_limits=settings.document_limits,
         )
         self.leader = Leader(leader_context, self.elector, self.liveness, prunes=settings.paced_retention)
         worker_settings = WorkerSettings(

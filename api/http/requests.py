@@ -71,6 +71,13 @@ async def read_optional_object(req: Request) -> dict[str, Any]:
     return _object(await off_loop(len(raw), strict_json.loads, raw))
 
 
+async def read_object_with_source(req: Request) -> tuple[bytes, dict[str, Any]]:
+    """As `read_object`, with the bytes that were given."""
+    check_content_type(req, JSON_TYPES)
+    raw = await read_body(req, BODY_LIMIT)
+    return raw, _object(await off_loop(len(raw), strict_json.loads, raw))
+
+
 async def read_job_object(req: Request) -> dict[str, Any]:
     """As `read_object`, for a job or a patch of one: its `body` keeps the bytes that were given."""
     check_content_type(req, JSON_TYPES)

@@ -8,12 +8,14 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from api.openapi import schemas
+from api.openapi import action_operations, backfill_operations, schemas
 from api.openapi.audit_operations import AUDIT_MODELS, audit_operations
 from api.openapi.cluster_operations import cluster_operations
 from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
 from api.openapi.stats_operation import StatsSeries, stats_operation
+from api.resources.actions import ActionSpec
+from api.resources.backfill import BackfillSpec
 from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
@@ -21,7 +23,7 @@ from cluster.core.documents.alerts import AlertSpec, ChannelSpec
 from cluster.core.documents.job import JobSpec
 from cluster.core.documents.pause import PauseSpec
 
-ID_PATTERN = "^(?!import$)[A-Za-z0-9_-]{1,64}$"
+ID_PATTERN = "^(?!(?:actions|import)$)[A-Za-z0-9_-]{1,64}$"
 API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
 
 Times are RFC 3339 in UTC with milliseconds. Errors are `application/problem+json` (RFC 9457) and list everything that is
@@ -40,6 +42,8 @@ _RESPONSE_MODELS = (
     schemas.Imported,
     schemas.Previewed,
     StatsSeries,
+    *action_operations.MODELS,
+    *backfill_operations.MODELS,
     schemas.ClusterView,
     schemas.QueueView,
     schemas.Counted,
@@ -69,6 +73,8 @@ def openapi_document() -> Schema:
         "security": [{"bearer": []}],
         "paths": {
             **job_operations(),
+            **action_operations.action_operations(),
+            **backfill_operations.backfill_operations(),
             **execution_operations(),
             **cluster_operations(),
             **stats_operation(),
@@ -90,7 +96,20 @@ def openapi_document() -> Schema:
 def _schemas() -> dict[str, Schema]:
     schemas_by_name: dict[str, Schema] = {}
     for models, mode in (
-        ((JobSpec, PauseSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
+        (
+            (
+                JobSpec,
+                PauseSpec,
+                PreviewSpec,
+                QueueSpec,
+                RetrySpecMany,
+                AlertSpec,
+                ChannelSpec,
+                ActionSpec,
+                BackfillSpec,
+            ),
+            "validation",
+        ),
         (_RESPONSE_MODELS, "serialization"),
     ):
         _, generated = models_json_schema(
@@ -149,7 +168,16 @@ def _remove_titles(schema: Any) -> None:
 
 def _remove_response_defaults(schemas_by_name: dict[str, Schema]) -> None:
     """Remove defaults from response schemas: there a default only means that the field may be absent."""
-    for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView", "StatsPoint", "RevisionView"):
+    for model in (
+        "Problem",
+        "Execution",
+        "ExecutionInFull",
+        "ChannelView",
+        "StatsPoint",
+        "RevisionView",
+        "ActionInList",
+        "ActionInFull",
+    ):
         schema = schemas_by_name[model]
         optional = {name for name, p in schema["properties"].items() if "default" in p}
         for name in optional:

@@ -13,7 +13,7 @@ from api.resources import rendering
 from api.resources.jobs import Resource, job_id_or_not_found, waits_for_overlap, with_overlap_note
 from cluster.core.errors import NotFound
 from cluster.core.execution.view import STATES
-from cluster.core.ids import parse_execution_id
+from cluster.core.ids import MISSED_SUFFIX, parse_execution_id
 from cluster.store import jobs
 from cluster.store.queries import execution_pages, jobs_and_executions
 from cluster.store.queries.execution_pages import ExecutionQuery, PagePosition
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
 DEFAULT_OF_JOB, DEFAULT_PAGE, MAX_PAGE = 5, 50, 500
-MISSED_SUFFIX = ":missed"
 
 
 class JobExecutions(Resource):
@@ -106,7 +105,7 @@ class ReplayExecution(Resource):
         """Replay a failed, dead or cancelled execution: 202."""
         waits = waits_for_overlap(req)
         if parse_execution_id(execution_id.removesuffix(MISSED_SUFFIX)) is None:
-            raise NotFound(f"there is no execution '{execution_id[:96]}'")
+            raise NotFound(f"there is no execution '{execution_id[:128]}'")
         await replay(self.db, execution_id, self.clock.now_ms(), self.retention_days, waits=waits)
         resp.set_header("Location", f"/executions/{execution_id}")
         send_json(resp, await with_overlap_note(self.db, execution_id, waits=waits, path=req.path), 202)
@@ -121,7 +120,7 @@ class Execution(Resource):
         if parse_execution_id(execution_id.removesuffix(MISSED_SUFFIX)) is not None:
             run = await jobs_and_executions.get_execution(self.db, execution_id, self.clock.now_ms())
         if run is None:
-            raise NotFound(f"there is no execution '{execution_id[:96]}', or its retention has ended")
+            raise NotFound(f"there is no execution '{execution_id[:128]}', or its retention has ended")
         send_json(
             resp, rendering.full_execution_json((await jobs_and_executions.with_breaker_reasons(self.db, [run]))[0])
         )

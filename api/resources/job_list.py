@@ -72,11 +72,16 @@ class _Parameters(QueryParameters):
         if text is None:
             return None
         try:
-            parsed = parse_schedule(text)
+            return schedule_keys(text)
         except InvalidSchedule as exc:
             self._fault("schedule", exc.message)
             return None
-        return parsed.key if parsed.kind == "at" else parsed.key.rpartition("|")[0] + "|"
+
+
+def schedule_keys(text: str) -> str:
+    """The beginning of the keys of a schedule, in every time zone. Raises `InvalidSchedule`."""
+    parsed = parse_schedule(text)
+    return parsed.key if parsed.kind == "at" else parsed.key.rpartition("|")[0] + "|"
 
 
 class JobLister:
@@ -107,7 +112,7 @@ class JobLister:
             host=None if host is None else host.lower(),
             schedule=q.schedule(),
             failing=q.flag("failing"),
-            **(await self._search(text or "", words or ())),
+            **(await self.search(text or "", words or ())),
         )
         q.raise_faults()
         now_ms = self._clock.now_ms()
@@ -134,7 +139,7 @@ class JobLister:
             content["unreadable"] = [{"jobId": i, "reason": why} for i, why in page.unreadable.items()]
         send_json(resp, content)
 
-    async def _search(self, text: str, words: tuple[str, ...]) -> dict[str, Any]:
+    async def search(self, text: str, words: tuple[str, ...]) -> dict[str, Any]:
         """The condition of a search. Until all jobs carry their words, names are searched, as by the release before."""
         if not words:
             return {}

@@ -220,7 +220,7 @@ def waits_for_overlap(req: Request) -> bool:
 async def with_overlap_note(db: Database, execution_id: str, *, waits: bool, path: str) -> dict[str, str]:
     """The answer to a request for a run, with a word on the run that is in its way under `overlap: skip`."""
     answer = {"executionId": execution_id}
-    running = await jobs_and_executions.exclusive_run(db, execution_id.rpartition(":")[0])
+    running = await jobs_and_executions.exclusive_run(db, execution_id.partition(":")[0])
     if running is None or running == execution_id:
         return answer
     if waits:

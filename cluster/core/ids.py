@@ -12,6 +12,9 @@ from typing import NamedTuple
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _ANY_JOB = re.compile(r"(alert\.)?[A-Za-z0-9_-]{1,64}\Z")
 """Alert jobs have ids that no user can choose."""
+_REQUEST_ID = re.compile(r"[0-9a-f]{32}\Z")
+MISSED_SUFFIX = ":missed"
+"""Ends the id of a range of missed occurrences; what is before it is the id of its first occurrence."""
 LANES = 64
 """A batch holds executions of one lane, so that a slow target fills its own lane only."""
 
@@ -21,19 +24,29 @@ class Occurrence(NamedTuple):
 
     job_id: str
     due_ms: int
+    backfill_id: str | None = None
+    """The backfill that sent the occurrence once more, if it did."""
 
 
-def execution_id(job_id: str, due_ms: int) -> str:
-    """`job:1795651200000`: always 13 digits, so that the ids of one job sort by due time."""
-    return f"{job_id}:{due_ms:013d}"
+def execution_id(job_id: str, due_ms: int, backfill_id: str | None = None) -> str:
+    """`job:1795651200000`: always 13 digits, so that the ids of one job sort by due time. An occurrence that a backfill
+    sends once more has the id of the backfill behind it: `job:1795651200000:4f9c3ef0a3e94f2bb0f8d9a8f2a1c7de`.
+    """
+    name = f"{job_id}:{due_ms:013d}"
+    return name if backfill_id is None else f"{name}:{backfill_id}"
 
 
 def parse_execution_id(text: str) -> Occurrence | None:
     """The parts of an execution id. None for any other text."""
-    job_id, separator, due = text.rpartition(":")
-    if not separator or len(due) != 13 or not due.isascii() or not due.isdigit() or not _ANY_JOB.match(job_id):
+    job_id, *rest = text.split(":")
+    if not 1 <= len(rest) <= 2 or not _ANY_JOB.match(job_id):
         return None
-    return Occurrence(job_id, int(due))
+    due = rest[0]
+    if len(due) != 13 or not due.isascii() or not due.isdigit():
+        return None
+    if len(rest) == 1:
+        return Occurrence(job_id, int(due))
+    return Occurrence(job_id, int(due), rest[1]) if _REQUEST_ID.match(rest[1]) else None
 
 
 def lane_of(host: str) -> int:

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cluster.core.documents.job_json import DocumentLimits
 from cluster.core.execution.trace import materialise_spans
 from cluster.leader.quarantine import Quarantine
 
@@ -57,6 +58,8 @@ class LeaderContext:
     """How long history is kept, unless a job says otherwise."""
     audit_retention_days: float = 365.0
     """How long entries of the audit log are kept."""
+    document_limits: DocumentLimits = field(default_factory=DocumentLimits)
+    """What the operator allows in jobs that an action patches."""
     new_batch_id: Callable[[], str] = new_batch_id
     job_quarantine: Quarantine = field(default_factory=lambda: Quarantine("job"))
     """Jobs that cannot be settled. Settling fills it; the other steps do not wait for these jobs."""

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.errors import HoraeError, OwnershipLost, StoreUnavailable, TermLost
+from cluster.leader.act import JobActions
 from cluster.leader.alerting import Alerter
+from cluster.leader.backfill import Backfiller
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.compare_results import ResultComparer
 from cluster.leader.copy_audit import STEP_SECONDS as AUDIT_EVERY
@@ -43,6 +45,8 @@ STEP_SECONDS = 0.25
 SWEEP_EVERY = 3.0
 REPLAY_EVERY = 1.0
 ALERT_EVERY = 1.0
+ACT_IDLE, ACT_PAUSE = 1.0, 0.05
+"""Pauses (s) between two looks for actions: while there is none, and while one runs."""
 FAILED_STEP_PAUSE = 5.0
 """Before a step that failed unexpectedly is tried again (s)."""
 STEP_ASIDE_LEASES = 3
@@ -64,8 +68,10 @@ class Leader:
         self.settler = Settler(context)
         self.materialiser = Materialiser(context)
         self.replayer = Replayer(context)
+        self.backfiller = Backfiller(context)
         self.catch_up = CatchUp(context)
         self.sweeper = Sweeper(context, liveness)
+        self.job_actions = JobActions(context)
         self.alerter = Alerter(context.db, context.clock, context.retention_days)
         self.counters: Counter[str] = Counter()
         """Counts of this node's work while it led."""
@@ -75,18 +81,21 @@ class Leader:
             Periodic("settle", self._settle),
             Periodic("materialise", self._materialise),
             Periodic("replay", self._replay, every=REPLAY_EVERY, contained=True),
+            Periodic("backfill", self._backfill, every=REPLAY_EVERY, contained=True),
             Periodic("catch_up", self._catch_up, contained=True, yields_to="materialise"),
             Periodic("sweep", self._sweep, every=SWEEP_EVERY, contained=True),
         )
         self._next_run: dict[str, float] = {}
         self._settled_term = -1
         self._failing_since: float | None = None
-        # These run beside the sequential loop: an alert must never delay a job, and nothing waits for the others.
+        # These run beside the sequential loop: an alert must never delay a job, an action makes the changes that any node
+        # makes for its callers, and nothing waits for the others.
         comparer = ResultComparer(context.db, context.clock)
         self.audit_copier = AuditCopier(context.db, context.clock, context.audit_retention_days)
         self.loops = [
             Loop("lead", self._turn),
             Loop("alert", self._alert_turn),
+            Loop("act", self._act_turn),
             Loop("compare_results", functools.partial(self._compare_turn, comparer)),
             Loop("copy_audit", self._audit_turn),
         ]
@@ -140,6 +149,17 @@ class Leader:
             return ALERT_EVERY
         self.counters.update(incidents_opened=done.opened, incidents_closed=done.closed, alerts=done.alerts)
         return 0.05 if done.more else ALERT_EVERY
+
+    async def _act_turn(self) -> float:
+        if self._elector.term is None:
+            return ACT_IDLE
+        try:
+            done = await self.job_actions.step()
+        except HoraeError as exc:  # the page is done again
+            log.warning("actions_unavailable", error=str(exc))
+            return ACT_IDLE
+        self.counters["acted"] += done.jobs
+        return ACT_PAUSE if done.more else ACT_IDLE
 
     async def _turn(self) -> float:
         if self._elector.term is None:
@@ -228,6 +248,12 @@ class Leader:
 
     async def _replay(self, _nodes: int) -> StepResult:
         await self.replayer.step(self._clock.now_ms())
+        return StepResult()
+
+    async def _backfill(self, _nodes: int) -> StepResult:
+        if self._clock.in_doubt:
+            return StepResult()
+        await self.backfiller.step(self._clock.now_ms())
         return StepResult()
 
     async def _catch_up(self, _nodes: int) -> StepResult:

@@ -15,6 +15,7 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.execution.attempts_kept import KEEP_FIRST, keep
+from cluster.core.ids import parse_execution_id
 from cluster.core.lifecycle import REPLAYABLE, SENT_FINAL, State, replaces
 from cluster.store.mongo.codec import attempt_to_document
 from cluster.store.mongo.operation import duplicates, operation
@@ -184,12 +185,13 @@ async def insert_unreadable(db: Database, unreadable: dict[str, str], now_ms: in
     """
     documents = []
     for name, why in unreadable.items():
-        job, _, due = name.rpartition(":")
-        at = DatetimeMS(int(due) if due.isdigit() else now_ms)
+        occurrence = parse_execution_id(name)
+        job = name.partition(":")[0] if occurrence is None else occurrence.job_id
+        at = DatetimeMS(now_ms if occurrence is None else occurrence.due_ms)
         documents.append(
             {
                 "_id": name,
-                "job_id": job or name,
+                "job_id": job,
                 "due_at": at,
                 "send_at": at,
                 "schedule_version": "",

@@ -39,6 +39,8 @@ MAX_PERIODS = 100
 MOST_ENTRIES = 20
 """Entries that a job carries for the audit log before they are copied by whoever reads the job."""
 WITHOUT_PERIODS = {"past": 0, "words": 0}
+ACTED_BY = "action"
+"""The field with the id of the last action that changed the job. It makes the job's part of an action safe to repeat."""
 
 
 def _fields(job: StoredJob, keyring: Keyring) -> Document:
@@ -225,9 +227,11 @@ def new_document(change: JobChange, keyring: Keyring = NO_KEYS) -> Document:
     return document
 
 
-def _update(change: JobChange, keyring: Keyring) -> tuple[Document, Document]:
+def _update(change: JobChange, keyring: Keyring, action: str | None = None) -> tuple[Document, Document]:
     origin, entry = origin_and_entry(change)
     update: Document = {"$set": {**_fields(change.job, keyring), "origin": origin}}
+    if action is not None:
+        update["$set"][ACTED_BY] = action
     pushes: Document = {} if entry is None else {OUTBOX: entry}
     if change.change_id is not None:
         update["$set"]["unsettled"] = change.change_id
@@ -303,13 +307,17 @@ async def insert_many(db: Database, changes: Sequence[JobChange]) -> set[str]:
     return set()
 
 
-async def update_many(db: Database, changes: Sequence[JobChange]) -> bool:
-    """Write changes, each on the revision before it. False if at least one was not applied: look at each job again."""
+async def update_many(db: Database, changes: Sequence[JobChange], *, action: str | None = None) -> bool:
+    """Write changes, each on the revision before it. False if at least one was not applied: look at each job again.
+
+    `action`: the action that makes them, which is noted in each job by the same write.
+    """
     if not changes:
         return True
     await revisions.keep(db, [c.job.id for c in changes])
+    writes = [UpdateOne(*_update(c, db.keyring, action)) for c in changes]
     with operation():
-        result = await db.api["jobs"].bulk_write([UpdateOne(*_update(c, db.keyring)) for c in changes], ordered=False)
+        result = await db.api["jobs"].bulk_write(writes, ordered=False)
     await revisions.trim(db, {c.job.id: c.job.revision for c in changes})
     return result.matched_count == len(changes)
 

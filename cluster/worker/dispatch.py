@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.execution.model import Attempt
-from cluster.core.execution.outcome import max_age_reason, next_attempt_number, planned_ms
+from cluster.core.execution.outcome import drift_ms, max_age_reason, next_attempt_number
 from cluster.core.execution.verdict import round_up_to_grain
 from cluster.core.lifecycle import Event
 from cluster.core.limits.circuit_breaker import Admission
@@ -202,7 +202,7 @@ class Dispatcher:
             job=job,
             attempts=attempts,
             reply=reply,
-            drift_ms=attempts[0].sent_ms - planned_ms(execution, job),
+            drift_ms=drift_ms(execution, job, attempts[0].sent_ms),
             permit=ready.permit,
         )
 

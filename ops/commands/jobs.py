@@ -19,7 +19,9 @@ from cluster.core.documents.json_source import JsonText, keep_body
 from cluster.core.errors import CallerError
 from ops.commands.completion import complete_jobs
 from ops.commands.jobs_apply import ApplyPlan, export_line, make_plan, plan_lines, read_jobs
-from ops.support.client import Client, Refused
+from ops.commands.jobs_backfill import backfill_command
+from ops.commands.jobs_control import add_control_commands
+from ops.support.client import Client
 from ops.support.formats import Listing, listing_options
 from ops.support.output import print_json, print_table
 
@@ -129,46 +131,8 @@ def _body(text: str) -> Any:
     return value if value is None or isinstance(value, str) else JsonText(text.strip().encode())
 
 
-def _control_command(name: str, text: str) -> None:
-    @jobs_group.command(name, help=text)
-    @click.argument("job_ids", nargs=-1, required=True, metavar="JOB...", shell_complete=complete_jobs)
-    @click.pass_context
-    def command(context: click.Context, job_ids: tuple[str, ...]) -> None:
-        _control(name, _client(context), job_ids)
-
-
-def _control(name: str, client: Client, job_ids: tuple[str, ...], body: Any = None) -> None:
-    """Do this to each job. Exit status 1 if it was refused for one of them."""
-    failed = False
-    for job_id in job_ids:
-        try:
-            if name == "delete":
-                client.call("DELETE", _path(job_id))
-                click.echo(f"{job_id}: deleted")
-            else:
-                result = client.call("POST", f"{_path(job_id)}/{name}", body)
-                until = f" until {result['pausedUntil']}" if result.get("pausedUntil") else ""
-                click.echo(result["executionId"] if name == "trigger" else f"{job_id}: {result['state']}{until}")
-        except Refused as exc:
-            click.echo(f"{job_id}: {exc.message}", err=True)
-            failed = True
-    sys.exit(1 if failed else 0)
-
-
-@jobs_group.command("pause")
-@click.argument("job_ids", nargs=-1, required=True, metavar="JOB...", shell_complete=complete_jobs)
-@click.option("--until", help="When the jobs are resumed by themselves (RFC 3339). [default: not]")
-@click.option("--reason", help="Why, for people to read.")
-@click.pass_context
-def pause_command(context: click.Context, job_ids: tuple[str, ...], until: str | None, reason: str | None) -> None:
-    """Pause jobs: nothing is sent until they are resumed; retries wait until then."""
-    terms = {name: value for name, value in (("until", until), ("reason", reason)) if value is not None}
-    _control("pause", _client(context), job_ids, terms)
-
-
-_control_command("resume", "Resume paused jobs. Occurrences during the pause are not caught up.")
-_control_command("trigger", "Run jobs once, now, and print the ids of the executions.")
-_control_command("delete", "Delete jobs. Executions that have not ended are cancelled, retries included.")
+add_control_commands(jobs_group)
+jobs_group.add_command(backfill_command)
 
 
 @jobs_group.command("export")

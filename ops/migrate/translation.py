@@ -169,4 +169,4 @@ def line_of(job: Job) -> bytes:
 def slug(name: str) -> str:
     """The name as the id of a job: letters, digits, - and _; at most 64."""
     text = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:MAX_ID].rstrip("-")
-    return f"{text or 'job'}-1" if text in ("", "import") else text
+    return f"{text or 'job'}-1" if text in ("", "actions", "import") else text

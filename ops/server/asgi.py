@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from api.app import create_app
+from api.app import create_app, document_limits
 from api.http.request_metrics import RequestMetrics
 from cluster.node import Node, NodeSettings
 from cluster.outbound.mail import MailServer
@@ -78,6 +78,7 @@ class Application:
                 paced_retention=settings.paced_retention,
                 shutdown_seconds=SHUTDOWN_SECONDS,
                 secret_keys=settings.secret_keys,
+                document_limits=document_limits(settings),
             ),
             Sender(HttpTransport(settings.allowed_networks), mail=mail_server(settings)),
             self._begin_trace,

@@ -91,11 +91,19 @@ async def test_every_example_succeeds(api: Api, path: str, method: str, operatio
     if "{retryId}" in path:
         made = await api.call("POST", "/executions/retry", {"filter": {}})
         target = target.replace("{retryId}", made.json["retryId"])
-    if "{name}" in path:
+    if "{actionId}" in path:
+        started = await api.call("POST", "/jobs/actions", {"action": "pause", "filter": {"all": True}})
+        target = target.replace("{actionId}", started.json["actionId"])
+    if "{backfillId}" in path:
+        await api.make(jobId="nightly-invoices")
+        past = {"from": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z", "again": True}
+        started = await api.call("POST", "/jobs/nightly-invoices/backfill", past)
+        target = target.replace("{backfillId}", started.json["backfillId"])
+    elif "{name}" in path:
         target = target.replace("{name}", "mail")
         await api.call("PUT", "/queues/mail", {"maxConcurrent": 1})
         await api.call("PUT", "/channels/mail", {"type": "webhook", "url": "http://127.0.0.1:9/"})
-    if "{jobId}" in path and method != "put":
+    if "{jobId}" in path and "{backfillId}" not in path and method != "put":
         await api.make(jobId="nightly-invoices")
     query = [
         f"{p['name']}={','.join(p['example']) if isinstance(p['example'], list) else p['example']}"
@@ -121,7 +129,7 @@ def test_the_document_is_complete() -> None:
     document = openapi_document()
     assert document["openapi"] == "3.1.0"
     names = [o["operationId"] for _, _, o in OPERATIONS]
-    assert len(names) == len(set(names)) == 40
+    assert len(names) == len(set(names)) == 48
     assert set(document["components"]["schemas"]["Execution"]["properties"]["state"]["enum"]) == STATES
     references = set(re.findall(r"#/components/(\w+)/(\w+)", str(document)))
     assert all(name in document["components"][kind] for kind, name in references)

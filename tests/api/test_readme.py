@@ -31,13 +31,20 @@ def test_every_command_has_the_documented_result(fresh: str) -> None:
     """Each curl command gets the status and the text that are written below it."""
     commands = [found for block in BLOCKS for found in CURL.findall(block)]
     assert len(commands) == "\n".join(BLOCKS).count("curl -s")
-    execution = retried = ""
+    execution = retried = action = backfill = ""
     for command, status, text in commands:
         # The status is put behind the answer, which is otherwise as a reader sees it.
         script = command.replace("curl -s", "curl -w '\\n%{http_code}' -s", 1)
         done = subprocess.run(
             ["bash", "-c", script],
-            env={"PATH": "/usr/bin:/bin", "HORAE": fresh, "EXECUTION": execution, "RETRY": retried},
+            env={
+                "PATH": "/usr/bin:/bin",
+                "HORAE": fresh,
+                "EXECUTION": execution,
+                "RETRY": retried,
+                "ACTION": action,
+                "BACKFILL": backfill,
+            },
             capture_output=True,
             text=True,
             check=True,
@@ -50,6 +57,10 @@ def test_every_command_has_the_documented_result(fresh: str) -> None:
         triggered = re.search(r'"executionId":"([^"]+)"', answer)
         again = re.search(r'"retryId":"([^"]+)"', answer)
         retried = again[1] if again else retried
+        begun = re.search(r'"actionId":"([^"]+)"', answer)
+        action = begun[1] if begun and status == "202" else action
+        begun = re.search(r'"backfillId":"([^"]+)"', answer)
+        backfill = begun[1] if begun and status == "202" else backfill
         if status == "202" and triggered:
             execution = triggered[1]
     assert httpx.get(f"{fresh}/jobs").json()["nextCursor"] is None
@@ -63,7 +74,9 @@ def test_every_operation_has_a_command() -> None:
         assert address is not None
         method = re.search(r"-X (\w+)", command)
         kind = method[1] if method else "POST" if " -d " in command or "--data" in command else "GET"
-        path = re.sub(r"/jobs/(?!import)[^/]+", "/jobs/{jobId}", address[1])
+        path = re.sub(r"/jobs/(?!import|actions)[^/]+", "/jobs/{jobId}", address[1])
+        path = re.sub(r"/jobs/actions/.+", "/jobs/actions/{actionId}", path)
+        path = re.sub(r"/backfill/.+", "/backfill/{backfillId}", path)
         path = re.sub(r"/revisions/\d+", "/revisions/{revision}", path)
         path = re.sub(r"/executions/retry/.+", "/executions/retry/{retryId}", path)
         path = re.sub(r"/queues/.+", "/queues/{name}", path)

@@ -315,3 +315,29 @@ def test_jobs_are_found_by_what_became_of_them(jobs: Callable[..., Result], clie
     wait_until(sent, 15, "the failure is counted")
     shown = CliRunner().invoke(cli, ["stats", "--by", "host", "--step", "1h"], env={"HORAE_URL": client.url})
     assert shown.exit_code == 0, shown.output
+
+
+def test_many_jobs_are_controlled_by_a_filter(jobs: Callable[..., Result], client: Client) -> None:
+    """Shown and counted first; without a terminal nothing is done unless --yes is given; the counts are printed."""
+    for name in ("a", "b", "c"):
+        client.call("PUT", f"/jobs/{name}", {"schedule": "@daily", "api": TARGET, "tags": ["x"] if name < "c" else []})
+    dry = jobs("pause", "--tag", "x", "--dry-run")
+    assert (dry.exit_code, dry.stdout.splitlines()[-1]) == (0, "2 job(s) match")
+    assert [line.split()[0] for line in dry.stdout.splitlines()[:2]] == ["a", "b"]
+    refused = jobs("pause", "--tag", "x")
+    assert (refused.exit_code, "--yes" in refused.stderr) == (2, True)
+    assert {j["state"] for j in client.jobs()} == {"active"}
+    done = jobs("pause", "--tag", "x", "--yes")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (
+        0, "pause done: 2 of 2 job(s), 0 failed, 0 did not match any more"
+    )  # fmt: skip
+    assert {j["jobId"]: j["state"] for j in client.jobs()} == {"a": "paused", "b": "paused", "c": "active"}
+    begun = jobs("delete", "--state", "paused", "--yes", "--no-wait").stdout.splitlines()[-1]
+    wait_until(lambda: jobs("actions", begun).stdout.startswith("delete done: 2 of 2"), 10)
+    assert [j["jobId"] for j in client.jobs()] == ["c"]
+    listed = orjson.loads(jobs("actions", "--json").stdout)
+    assert [a["action"] for a in listed][:2] == ["delete", "pause"]
+    assert jobs("actions", begun, "--stop").exit_code == 1
+    assert jobs("resume").exit_code == jobs("resume", "a", "--tag", "x").exit_code == 2
+    assert jobs("trigger", "--all", "--yes").exit_code == 0
+    wait_until(lambda: len(client.call("GET", "/jobs/c/executions")) == 1, 10)

@@ -106,14 +106,14 @@ def ids(prefix: str) -> Callable[[], str]:
     return lambda: f"{prefix}-{next(numbers)}"
 
 
-async def lead(db: Database, clock: Clock, name: str = "a", timings: Timings | None = None) -> Leader:
-    """A leader that holds a fresh term, whoever held it before; its loop does not run."""
+async def lead(db: Database, clock: Clock, name: str = "a", timings: Timings | None = None, **more: Any) -> Leader:
+    """A leader that holds a fresh term, whoever held it before; its loop does not run. `more`: of its context."""
     timings = timings or Timings()
     elector = Elector(db, clock, timings, name, name)
     before = await leases.read(db)
     assert await leases.take_over(db, before, name, name)
     elector._term = Term(before.term + 1, name, clock.monotonic() + 3600)
-    return Leader(leader_context(db, clock, elector.trusted_term, timings), elector, Liveness())
+    return Leader(leader_context(db, clock, elector.trusted_term, timings, **more), elector, Liveness())
 
 
 def leader_context(

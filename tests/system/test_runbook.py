@@ -52,7 +52,12 @@ def world(mongodb_uri: str, db_name: str, tmp_path: Path) -> Iterator[dict[str, 
     try:
         with live.node(mongodb_uri, db_name) as url:
             for job, path in (("nightly", "/ok"), ("broken", "/status/404")):
-                body = {"schedule": "0 0 3 * * *", "api": f"{receiver.url}{path}", "type": "ATLEAST_ONCE"}
+                body: dict[str, object] = {
+                    "schedule": "0 0 3 * * *",
+                    "api": f"{receiver.url}{path}",
+                    "type": "ATLEAST_ONCE",
+                }
+                body["tags"] = ["billing"]
                 assert plain_http.put(f"{url}/jobs/{job}", json=body).status_code == 201
             stuck = {
                 "schedule": "@daily",
@@ -73,6 +78,7 @@ def world(mongodb_uri: str, db_name: str, tmp_path: Path) -> Iterator[dict[str, 
                 "MONGODB_URI": mongodb_uri,
                 "DB_NAME": db_name,
                 "JOB": "nightly",
+                "TAG": "billing",
                 "EXECUTION": execution,
                 "NODE": node,
                 "DIR": str(tmp_path),

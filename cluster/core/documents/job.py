@@ -38,8 +38,8 @@ def check_job_id(job_id: str) -> str:
     """Check the id of a job. Raises a fault."""
     if not JOB_ID.match(job_id):
         raise invalid("must have 1 to 64 characters out of A-Z a-z 0-9 _ -")
-    if job_id == "import":
-        raise invalid("must not be 'import', which is the path of the import")
+    if job_id in ("actions", "import"):
+        raise invalid(f"must not be '{job_id}', which is a path of its own")
     return job_id
 
 

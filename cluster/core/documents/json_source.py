@@ -66,6 +66,11 @@ def keep_body(raw: bytes, value: dict[str, Any]) -> dict[str, Any]:
     return {**value, "body": JsonText(_value_of(raw.decode(), "body").encode())}
 
 
+def member(raw: bytes, name: str) -> bytes:
+    """The text of a member of the object in `raw`, which has one of this name."""
+    return _value_of(raw.decode(), name).encode()
+
+
 def keep_bodies(raw: bytes, page: dict[str, Any]) -> list[dict[str, Any]]:
     """The `items` of a page of jobs that was read from `raw`, each as `keep_body` returns it."""
     items = elements(_value_of(raw.decode(), "items").encode())

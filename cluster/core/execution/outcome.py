@@ -23,6 +23,16 @@ def planned_ms(execution: Execution, job: Job) -> int:
     return execution.due_ms if execution.trigger else execution.due_ms + spread_ms(job.id, job.spread_seconds)
 
 
+def drift_ms(execution: Execution, job: Job, first_sent_ms: int) -> int:
+    """How much later than planned its first attempt was sent. A backfill goes at its rate: each execution is planned when
+    its turn has come, although its age counts from the request.
+    """
+    planned = planned_ms(execution, job)
+    if execution.replayed_ms is not None and execution.request_id is not None:
+        planned = max(planned, min(execution.send_ms, first_sent_ms))
+    return first_sent_ms - planned
+
+
 _BEFORE_DUE = {
     "change": "the schedule was changed before it was due",
     "pause": "the job was paused before it was due",

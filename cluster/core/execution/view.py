@@ -34,3 +34,5 @@ class ExecutionView:
     """How many attempts between the first and the last ones are not stored."""
     node: str | None = None
     """The node that holds it now, if it is owed."""
+    request_id: str | None = None
+    """The request, action or backfill that asked for it."""

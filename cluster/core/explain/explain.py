@@ -115,6 +115,9 @@ def explain(
 ) -> Explanation:
     """Why one occurrence that was due, or a run by hand, has its present state."""
     execution = facts.execution
+    asked: list[Sentence] = []
+    if execution is not None and execution.trigger and execution.request_id and execution.due_ms % 1000 == 0:
+        asked.append(Sentence(None, f"backfill {execution.request_id} asked for it"))
     if execution is not None and execution.trigger and execution.due_ms % 1000:
         cause = Sentence(execution.due_ms, "the run was requested by hand, independent of the schedule")
     else:
@@ -135,7 +138,7 @@ def explain(
         answer = _recorded(job.definition.retry.max_attempts, periods, facts, execution, now)
     return replace(
         answer,
-        sentences=_ordered([cause, *answer.sentences]),
+        sentences=_ordered([cause, *answer.sentences, *asked]),
         due_ms=facts.due_ms,
         execution=None if execution is None else execution.id,
     )

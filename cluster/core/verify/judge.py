@@ -12,7 +12,7 @@ from cluster.core.ids import execution_id
 from cluster.core.instants import format_instant
 from cluster.core.verify.expected import SETTLE_MS, Expected
 from cluster.core.verify.findings import FINAL_STATES, Finding, FindingKind, VerifyCounts
-from cluster.core.verify.records import SENT_FINAL, contradictions, redeliveries
+from cluster.core.verify.records import CLOSE_MS, SENT_FINAL, contradictions, redeliveries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,11 +61,13 @@ class JobVerifier:
 
     def check(self, due_ms: int, final: Record | None, owed: Record | None) -> None:
         """One execution: its record in history, and its record among the owed executions."""
+        record = final or owed
+        again = record is not None and record.again  # it says nothing about the occurrence itself
         self._resolve_doubts()
         if self._due is not None and self._due < due_ms:
             self._pass(due_ms)
         period = None
-        if self._due == due_ms:
+        if self._due == due_ms and not again:
             period = self._period
             self.counts.note_occurrence()
             self._advance()
@@ -223,6 +225,8 @@ class JobVerifier:
         if late > self._bounds.late_ms and len(r.attempts) == 1 and r.send_ms > planned:
             # Replayed after it had ended without an attempt, or materialised with another spreadSeconds.
             late = first.sent_ms - r.send_ms
+        if len(r.attempts) > 1 and r.replayed_ms is not None and first.sent_ms >= r.replayed_ms - CLOSE_MS:
+            late = 0  # it was first sent after it was asked for; the send time that it had then is not stored
         late -= self._expected.waited_ms(first.sent_ms - max(late, 0), first.sent_ms)
         self.counts.note_lateness(late)
         if late > self._bounds.late_ms:

@@ -95,6 +95,11 @@ class Record:
     stored_due_ms: int = 0
     """The job and the due time in the fields of the document. Its id names them too."""
 
+    @property
+    def again(self) -> bool:
+        """Whether a backfill sent the occurrence once more, under an id of its own."""
+        return self.id.count(":") > 1
+
 
 def contradictions(r: Record, successes: SuccessRule) -> Iterator[str]:
     """The contradictions within this record. None for a sound one."""

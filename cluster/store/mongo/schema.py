@@ -92,6 +92,17 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
     ],
     "replays": [_OUTBOX, IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "actions": [
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)], name="by_age"),
+        IndexModel("next_at", name="running", partialFilterExpression={"state": "running"}),
+        IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
+    ],
+    "action_jobs": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "requested_backfills": [
+        IndexModel([("job_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="by_job"),
+        IndexModel("next_at", name="running", partialFilterExpression={"state": "running"}),
+        IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
+    ],
     "permits": [],
     "nodes": [_OUTBOX],
     "backfills": [IndexModel([("cursor_at", ASCENDING), ("_id", ASCENDING)], name="oldest")],

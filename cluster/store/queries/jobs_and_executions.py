@@ -157,6 +157,13 @@ async def recorded_request(db: Database, execution_id: str) -> RecordedRequest |
     return None if d is None else RecordedRequest(d.get("request"))
 
 
+async def recorded_requests(db: Database, execution_ids: Sequence[str]) -> dict[str, str | None]:
+    """By id, for whom history has a record of these executions."""
+    with operation():
+        documents = await db.api["history"].find({"_id": {"$in": list(execution_ids)}}, {"request": 1}).to_list()
+    return {d["_id"]: d.get("request") for d in documents}
+
+
 async def exclusive_run(db: Database, job_id: str) -> str | None:
     """The execution that other executions of this job are skipped for. None: none runs, or `overlap` is not `skip`."""
     with operation():
@@ -196,6 +203,7 @@ def owed_view(d: Document, now_ms: int) -> ExecutionView:
         trigger=d["trigger"],
         schedule_version=d["schedule_version"],
         node=d["owner"],
+        request_id=d.get("request"),
     )
 
 
@@ -216,6 +224,7 @@ def final_view(d: Document) -> ExecutionView:
         last_ms=instant(d.get("last_at")),
         count=d.get("count", 1),
         attempts_left_out=d.get(LEFT_OUT, 0),
+        request_id=d.get("request"),
     )
 
 
