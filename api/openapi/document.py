@@ -9,6 +9,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from api.openapi import schemas
+from api.openapi.calendar_operations import CalendarList, CalendarView, WindowList, WindowView, calendar_operations
 from api.openapi.cluster_operations import cluster_operations
 from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
@@ -17,7 +18,9 @@ from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
+from cluster.core.documents.calendar import CalendarSpec
 from cluster.core.documents.job import JobSpec
+from cluster.core.documents.window import WindowSpec
 
 ID_PATTERN = "^(?!import$)[A-Za-z0-9_-]{1,64}$"
 API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
@@ -43,6 +46,10 @@ _RESPONSE_MODELS = (
     schemas.Counted,
     schemas.Retried,
     schemas.QueueList,
+    CalendarView,
+    CalendarList,
+    WindowView,
+    WindowList,
     schemas.IncidentPage,
     schemas.DefaultAlerts,
     schemas.ChannelView,
@@ -64,7 +71,13 @@ def openapi_document() -> Schema:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "paths": {**job_operations(), **execution_operations(), **cluster_operations(), **stats_operation()},
+        "paths": {
+            **job_operations(),
+            **execution_operations(),
+            **cluster_operations(),
+            **stats_operation(),
+            **calendar_operations(),
+        },
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -81,7 +94,10 @@ def openapi_document() -> Schema:
 def _schemas() -> dict[str, Schema]:
     schemas_by_name: dict[str, Schema] = {}
     for models, mode in (
-        ((JobSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
+        (
+            (JobSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec, CalendarSpec, WindowSpec),
+            "validation",
+        ),
         (_RESPONSE_MODELS, "serialization"),
     ):
         _, generated = models_json_schema(

@@ -21,6 +21,8 @@ from cluster.core.errors import HoraeError, OwnershipLost, StoreUnavailable, Ter
 from cluster.leader.alerting import Alerter
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.compare_results import ResultComparer
+from cluster.leader.follow_calendars import STEP_SECONDS as FOLLOW_EVERY
+from cluster.leader.follow_calendars import CalendarFollower
 from cluster.leader.materialise import Materialiser
 from cluster.leader.periodic import Periodic, StepResult
 from cluster.leader.prune import Pruned, Pruner
@@ -78,10 +80,12 @@ class Leader:
         self._failing_since: float | None = None
         # These run beside the sequential loop: an alert must never delay a job, and nothing waits for the others.
         comparer = ResultComparer(context.db, context.clock)
+        self.calendar_follower = CalendarFollower(context.db, context.clock)
         self.loops = [
             Loop("lead", self._turn),
             Loop("alert", self._alert_turn),
             Loop("compare_results", functools.partial(self._compare_turn, comparer)),
+            Loop("follow_calendars", self._follow_turn),
         ]
         if prunes:
             pruner = Pruner(context.db, context.clock)
@@ -113,6 +117,16 @@ class Leader:
             except HoraeError as exc:
                 log.warning("compare_results_unavailable", error=str(exc))
         return comparer.seconds_until_next()
+
+    async def _follow_turn(self) -> float:
+        if self._elector.term is None:
+            return FOLLOW_EVERY
+        try:
+            done = await self.calendar_follower.step()
+        except HoraeError as exc:
+            log.warning("follow_calendars_unavailable", error=str(exc))
+            return FOLLOW_EVERY
+        return 0.02 if done.more else FOLLOW_EVERY
 
     async def _alert_turn(self) -> float:
         """The writes of alerting need no trust in the term: a stale leader's writes are the same or fail."""

@@ -20,13 +20,14 @@ from cluster.core.job.search import job_words
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import limit_key_of
 from cluster.store.mongo import job_secrets
+from cluster.store.mongo.calendar_fields import calendar_fields, job_calendar, regular_key
 from cluster.store.mongo.codec import date, instant, limits_from_document, retry_from_document
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.encryption import NO_KEYS
 from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from cluster.core.job.definition import JobChange, PastSchedule
     from cluster.store.mongo.client import Database, Document
@@ -49,6 +50,7 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "schedule_key": job.schedule_key,
         "schedule_version": job.schedule_version,
         "active_from": DatetimeMS(job.active_from_ms),
+        "calendar": calendar_fields(d, job.schedule_key),
         "start_at": date(d.start_ms),
         "end_at": date(d.end_ms),
         "ends_at": date(job.ends_ms),
@@ -104,7 +106,7 @@ def _first_occurrence_ms(job: StoredJob) -> int | None:
     interval that counts from its creation. None for all others, and if there is no occurrence.
     """
     starts_ms = max(job.active_from_ms, job.definition.start_ms or 0)
-    if not job.schedule_key.startswith("at|") and starts_ms <= job.updated_ms + 1:
+    if not regular_key(job.schedule_key).startswith("at|") and starts_ms <= job.updated_ms + 1:
         return None
     return schedule_of(job.definition, job.anchor_ms).next_after(starts_ms - 1)
 
@@ -145,6 +147,7 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         catch_up_window_seconds=d["catch_up_window_seconds"],
         overlap=d["overlap"],
         spread_seconds=d["spread_seconds"],
+        calendar=job_calendar(d.get("calendar"), d["schedule_key"]),
         start_ms=instant(d["start_at"]),
         end_ms=instant(d["end_at"]),
         alerts=d["alerts"],
@@ -186,6 +189,7 @@ def _period(p: PastSchedule) -> Document:
         "ended_by": p.ended_by,
         "retention_days": p.definition.retention_days,
         **({} if p.change_id is None else {"unsettled": p.change_id}),
+        **({} if p.definition.calendar is None else {"calendar": calendar_fields(p.definition, p.schedule_key)}),
     }
 
 
@@ -197,8 +201,10 @@ def new_document(change: JobChange, keyring: Keyring = NO_KEYS) -> Document:
     return document
 
 
-def _update(change: JobChange, keyring: Keyring) -> tuple[Document, Document]:
-    update: Document = {"$set": _fields(change.job, keyring)}
+def update_of(change: JobChange, keyring: Keyring, only: Collection[str] | None = None) -> tuple[Document, Document]:
+    """The filter and the update that write a change on the revision before it. `only`: these fields of the job."""
+    fields = _fields(change.job, keyring)
+    update: Document = {"$set": fields if only is None else {name: fields[name] for name in only}}
     if change.change_id is not None:
         update["$set"]["unsettled"] = change.change_id
     if change.past is not None:
@@ -239,7 +245,7 @@ async def insert(db: Database, change: JobChange) -> bool:
 
 async def update(db: Database, change: JobChange) -> bool:
     """Write a change on the revision before it. False if the job is at another revision."""
-    query, operations = _update(change, db.keyring)
+    query, operations = update_of(change, db.keyring)
     with operation():
         result = await db.api["jobs"].update_one(query, operations)
     return result.matched_count > 0
@@ -265,7 +271,7 @@ async def update_many(db: Database, changes: Sequence[JobChange]) -> bool:
     if not changes:
         return True
     with operation():
-        result = await db.api["jobs"].bulk_write([UpdateOne(*_update(c, db.keyring)) for c in changes], ordered=False)
+        result = await db.api["jobs"].bulk_write([UpdateOne(*update_of(c, db.keyring)) for c in changes], ordered=False)
     return result.matched_count == len(changes)
 
 

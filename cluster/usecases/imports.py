@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cluster.core.errors import InvalidInput
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
-from cluster.store import jobs
+from cluster.store import calendars, jobs
 from cluster.usecases.jobs import (
     new_job_id,
     new_stamp,
@@ -57,6 +57,7 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
     """
     named = [(line.job_id or new_job_id(now_ms), line) for line in lines]
     stored = await jobs.get_many(db, [line.job_id for line in lines if line.job_id is not None])
+    days = await calendars.days_of(db, {n for line in lines if (n := line.wanted.calendar_name) is not None})
     inserts: list[JobChange] = []
     updates: list[JobChange] = []
     refused: list[tuple[ImportLine, InvalidInput]] = []
@@ -67,7 +68,7 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
         old = stored.get(job_id)
         try:
             await require_alert_channels(db, line.wanted.alert_channels)
-            definition = line.wanted.resolve(stored_secrets(old))
+            definition = line.wanted.with_days(days).resolve(stored_secrets(old))
             change = define_in_state(old, job_id, definition, new_stamp(now_ms), line.wanted.state)
         except InvalidInput as exc:
             refused.append((line, exc))

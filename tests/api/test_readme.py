@@ -65,7 +65,7 @@ def test_every_operation_has_a_command() -> None:
         kind = method[1] if method else "POST" if " -d " in command or "--data" in command else "GET"
         path = re.sub(r"/jobs/(?!import)[^/]+", "/jobs/{jobId}", address[1])
         path = re.sub(r"/executions/retry/.+", "/executions/retry/{retryId}", path)
-        path = re.sub(r"/queues/.+", "/queues/{name}", path)
+        path = re.sub(r"/(queues|calendars|windows)/.+", r"/\1/{name}", path)
         path = re.sub(r"/channels/[^/]+", "/channels/{name}", path)
         called.add((kind.lower(), re.sub(r"/executions/(?!retry)[^/]+", "/executions/{executionId}", path)))
     described = {(method, path) for path, methods in openapi_document()["paths"].items() for method in methods}
