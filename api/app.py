@@ -17,6 +17,7 @@ from api.resources.actions import JobAction, JobActions
 from api.resources.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
 from api.resources.audit import Audit
 from api.resources.backfill import Backfill, Backfills
+from api.resources.calendars import Calendar, Calendars
 from api.resources.cluster import Cluster
 from api.resources.executions import Execution, Executions, JobExecutions, ReplayExecution
 from api.resources.explain import Explain
@@ -29,6 +30,7 @@ from api.resources.queues import Queue, Queues
 from api.resources.replays import ReplayMany, ReplayStatus
 from api.resources.revisions import Revert, RevisionOfJob, Revisions
 from api.resources.stats import Stats
+from api.resources.windows import Window, Windows
 from cluster.core.documents.job_json import DocumentLimits
 from cluster.store.mongo.deadlines import within
 
@@ -146,6 +148,10 @@ def build_app(services: Services) -> App[Any, Any]:
     app.add_route("/channels/{name}/test", ChannelTest(services))
     app.add_route("/queues", Queues(services))
     app.add_route("/queues/{name}", Queue(services))
+    app.add_route("/calendars", Calendars(services))
+    app.add_route("/calendars/{name}", Calendar(services))
+    app.add_route("/windows", Windows(services))
+    app.add_route("/windows/{name}", Window(services))
     app.add_route("/schedules/preview", Preview(services))
     app.add_route("/cluster", Cluster(services))
     app.add_route("/stats", Stats(services))

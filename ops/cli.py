@@ -15,6 +15,7 @@ from ops.bench.command import bench_command
 from ops.commands.alerts import alerts_command
 from ops.commands.api_keys import keys_group
 from ops.commands.audit import audit_command
+from ops.commands.calendars import calendars_group
 from ops.commands.completion import completion_command
 from ops.commands.db import db_group
 from ops.commands.executions import backlog_command, executions_group
@@ -31,6 +32,7 @@ from ops.commands.stats import stats_command
 from ops.commands.status import leader_command, leases_command, nodes_command
 from ops.commands.top import top_command
 from ops.commands.verify import verify_command
+from ops.commands.windows import windows_group
 from ops.support.parent_watch import end_with_parent
 
 
@@ -142,6 +144,8 @@ cli.add_command(alerts_command)
 cli.add_command(explain_command)
 cli.add_command(executions_group)
 cli.add_command(backlog_command)
+cli.add_command(calendars_group)
+cli.add_command(windows_group)
 cli.add_command(completion_command)
 cli.add_command(config_group)
 cli.add_command(db_group)

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from api.openapi import action_operations, backfill_operations, schemas
 from api.openapi.audit_operations import AUDIT_MODELS, audit_operations
+from api.openapi.calendar_operations import CalendarList, CalendarView, WindowList, WindowView, calendar_operations
 from api.openapi.cluster_operations import cluster_operations
 from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
@@ -20,8 +21,10 @@ from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
+from cluster.core.documents.calendar import CalendarSpec
 from cluster.core.documents.job import JobSpec
 from cluster.core.documents.pause import PauseSpec
+from cluster.core.documents.window import WindowSpec
 
 ID_PATTERN = "^(?!(?:actions|import)$)[A-Za-z0-9_-]{1,64}$"
 API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
@@ -49,6 +52,10 @@ _RESPONSE_MODELS = (
     schemas.Counted,
     schemas.Retried,
     schemas.QueueList,
+    CalendarView,
+    CalendarList,
+    WindowView,
+    WindowList,
     schemas.IncidentPage,
     schemas.DefaultAlerts,
     schemas.ChannelView,
@@ -79,6 +86,7 @@ def openapi_document() -> Schema:
             **cluster_operations(),
             **stats_operation(),
             **audit_operations(),
+            **calendar_operations(),
         },
         "components": {
             "schemas": _schemas(),
@@ -107,6 +115,8 @@ def _schemas() -> dict[str, Schema]:
                 ChannelSpec,
                 ActionSpec,
                 BackfillSpec,
+                CalendarSpec,
+                WindowSpec,
             ),
             "validation",
         ),

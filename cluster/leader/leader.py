@@ -26,6 +26,8 @@ from cluster.leader.compare_results import ResultComparer
 from cluster.leader.copy_audit import STEP_SECONDS as AUDIT_EVERY
 from cluster.leader.copy_audit import AuditCopier
 from cluster.leader.end_pauses import PauseEnder
+from cluster.leader.follow_calendars import STEP_SECONDS as FOLLOW_EVERY
+from cluster.leader.follow_calendars import CalendarFollower
 from cluster.leader.materialise import Materialiser
 from cluster.leader.periodic import Periodic, StepResult
 from cluster.leader.prune import Pruned, Pruner
@@ -92,12 +94,14 @@ class Leader:
         # makes for its callers, and nothing waits for the others.
         comparer = ResultComparer(context.db, context.clock)
         self.audit_copier = AuditCopier(context.db, context.clock, context.audit_retention_days)
+        self.calendar_follower = CalendarFollower(context.db, context.clock)
         self.loops = [
             Loop("lead", self._turn),
             Loop("alert", self._alert_turn),
             Loop("act", self._act_turn),
             Loop("compare_results", functools.partial(self._compare_turn, comparer)),
             Loop("copy_audit", self._audit_turn),
+            Loop("follow_calendars", self._follow_turn),
         ]
         if prunes:
             pruner = Pruner(context.db, context.clock)
@@ -137,6 +141,16 @@ class Leader:
             except HoraeError as exc:
                 log.warning("audit_unavailable", error=str(exc))
         return AUDIT_EVERY
+
+    async def _follow_turn(self) -> float:
+        if self._elector.term is None:
+            return FOLLOW_EVERY
+        try:
+            done = await self.calendar_follower.step()
+        except HoraeError as exc:
+            log.warning("follow_calendars_unavailable", error=str(exc))
+            return FOLLOW_EVERY
+        return 0.02 if done.more else FOLLOW_EVERY
 
     async def _alert_turn(self) -> float:
         """The writes of alerting need no trust in the term: a stale leader's writes are the same or fail."""

@@ -22,6 +22,7 @@ from cluster.core.limits.permits import limit_key_of
 from cluster.store import audited, revisions
 from cluster.store.job_notes import origin_and_entry
 from cluster.store.mongo import job_secrets
+from cluster.store.mongo.calendar_fields import calendar_fields, job_calendar, regular_key
 from cluster.store.mongo.codec import date, instant, limits_from_document, retry_from_document
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.encryption import NO_KEYS
@@ -29,7 +30,7 @@ from cluster.store.mongo.operation import duplicates, operation
 from cluster.store.outbox import OUTBOX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from cluster.core.job.definition import JobChange, PastSchedule
     from cluster.store.mongo.client import Database, Document
@@ -56,6 +57,7 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "schedule_key": job.schedule_key,
         "schedule_version": job.schedule_version,
         "active_from": DatetimeMS(job.active_from_ms),
+        "calendar": calendar_fields(d, job.schedule_key),
         "start_at": date(d.start_ms),
         "end_at": date(d.end_ms),
         "ends_at": date(job.ends_ms),
@@ -130,7 +132,7 @@ def _first_occurrence_ms(job: StoredJob) -> int | None:
     interval that counts from its creation. None for all others, and if there is no occurrence.
     """
     starts_ms = max(job.active_from_ms, job.definition.start_ms or 0)
-    if not job.schedule_key.startswith("at|") and starts_ms <= job.updated_ms + 1:
+    if not regular_key(job.schedule_key).startswith("at|") and starts_ms <= job.updated_ms + 1:
         return None
     return schedule_of(job.definition, job.anchor_ms).next_after(starts_ms - 1)
 
@@ -171,6 +173,7 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         catch_up_window_seconds=d["catch_up_window_seconds"],
         overlap=d["overlap"],
         spread_seconds=d["spread_seconds"],
+        calendar=job_calendar(d.get("calendar"), d["schedule_key"]),
         start_ms=instant(d["start_at"]),
         end_ms=instant(d["end_at"]),
         alerts=d["alerts"],
@@ -213,6 +216,7 @@ def _period(p: PastSchedule) -> Document:
         "ended_by": p.ended_by,
         "retention_days": p.definition.retention_days,
         **({} if p.change_id is None else {"unsettled": p.change_id}),
+        **({} if p.definition.calendar is None else {"calendar": calendar_fields(p.definition, p.schedule_key)}),
     }
 
 
@@ -227,9 +231,17 @@ def new_document(change: JobChange, keyring: Keyring = NO_KEYS) -> Document:
     return document
 
 
-def _update(change: JobChange, keyring: Keyring, action: str | None = None) -> tuple[Document, Document]:
-    origin, entry = origin_and_entry(change)
-    update: Document = {"$set": {**_fields(change.job, keyring), "origin": origin}}
+def update_of(
+    change: JobChange, keyring: Keyring, only: Collection[str] | None = None, *, action: str | None = None
+) -> tuple[Document, Document]:
+    """The filter and the update that write a change on the revision before it.
+
+    `only`: these fields of the job, for a change that follows another object, whose entry the audit log has.
+    `action`: the action that makes the change, which is noted in the job.
+    """
+    fields = _fields(change.job, keyring)
+    origin, entry = origin_and_entry(change) if only is None else (None, None)
+    update: Document = {"$set": {**fields, "origin": origin} if only is None else {name: fields[name] for name in only}}
     if action is not None:
         update["$set"][ACTED_BY] = action
     pushes: Document = {} if entry is None else {OUTBOX: entry}
@@ -284,7 +296,7 @@ async def insert(db: Database, change: JobChange) -> bool:
 
 async def update(db: Database, change: JobChange) -> bool:
     """Write a change on the revision before it. False if the job is at another revision."""
-    query, operations = _update(change, db.keyring)
+    query, operations = update_of(change, db.keyring)
     await revisions.keep(db, [change.job.id])
     with operation():
         result = await db.api["jobs"].update_one(query, operations)
@@ -315,7 +327,7 @@ async def update_many(db: Database, changes: Sequence[JobChange], *, action: str
     if not changes:
         return True
     await revisions.keep(db, [c.job.id for c in changes])
-    writes = [UpdateOne(*_update(c, db.keyring, action)) for c in changes]
+    writes = [UpdateOne(*update_of(c, db.keyring, action=action)) for c in changes]
     with operation():
         result = await db.api["jobs"].bulk_write(writes, ordered=False)
     await revisions.trim(db, {c.job.id: c.job.revision for c in changes})

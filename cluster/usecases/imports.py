@@ -11,7 +11,7 @@ from cluster.core.errors import InvalidInput
 from cluster.core.job.changes import end_pause
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
-from cluster.store import jobs, pauses
+from cluster.store import calendars, jobs, pauses
 from cluster.usecases.jobs import (
     new_job_id,
     new_stamp,
@@ -64,6 +64,7 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
         with acting(HORAE):
             await pauses.end(db, over)
         stored |= await jobs.get_many(db, [c.job.id for c in over])
+    days = await calendars.days_of(db, {n for line in lines if (n := line.wanted.calendar_name) is not None})
     inserts: list[JobChange] = []
     updates: list[JobChange] = []
     refused: list[tuple[ImportLine, InvalidInput]] = []
@@ -74,7 +75,7 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
         old = stored.get(job_id)
         try:
             await require_alert_channels(db, line.wanted.alert_channels)
-            definition = line.wanted.resolve(stored_secrets(old))
+            definition = line.wanted.with_days(days).resolve(stored_secrets(old))
             change = define_in_state(old, job_id, definition, new_stamp(now_ms), line.wanted.state, line.wanted.pause)
         except InvalidInput as exc:
             refused.append((line, exc))

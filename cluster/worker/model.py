@@ -76,7 +76,9 @@ class Deferral:
     host: str | None = None
     """The host they wait for; None: they wait for their limit, or for a resume."""
     paused: bool = False
-    """They wait for their jobs to be resumed."""
+    """They wait for their jobs to be resumed, or for the end of a window."""
+    by_window: bool = False
+    """They wait for the end of a window."""
 
 
 def deferrals_by_batch(

@@ -88,6 +88,10 @@ class Client:
         """POST a file without reading it into memory."""
         return self._send("POST", path, file, {"Content-Type": kind, "Transfer-Encoding": "chunked"}, IMPORT_SECONDS)
 
+    def put(self, path: str, content: bytes, kind: str) -> Any:
+        """PUT these bytes as they are."""
+        return self._send("PUT", path, content, {"Content-Type": kind}, TIMEOUT_SECONDS)
+
     def jobs(self, **query: Any) -> Iterator[dict[str, Any]]:
         """All jobs that match, page by page. A `body` of JSON is a `JsonText`: digits and blanks as they are stored."""
         cursor = None

@@ -7,7 +7,7 @@ database itself is modelled: filters, order, and what a write of many documents 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Limits, Permits
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cluster.core.job.definition import JobChange, StoredJob
     from cluster.core.limits.permits import Permit
     from cluster.store.backfills import Backfill
+    from cluster.store.calendars import Calendar
     from cluster.store.history import MissedRange
     from cluster.store.mongo.client import Document
     from cluster.store.schedules import ScheduleRow
@@ -50,7 +51,7 @@ async def job_insert(db: Store, change: JobChange) -> bool:
 
 
 async def job_update(db: Store, change: JobChange) -> bool:
-    query, operations = jobs._update(change, NO_KEYS)
+    query, operations = jobs.update_of(change, NO_KEYS)
 
     def effect() -> bool:
         d = db.documents.get(query["_id"])
@@ -86,6 +87,38 @@ async def pauses_end(db: Store, changes: Sequence[JobChange]) -> int:
         return True
 
     return sum(await db.write(*(lambda c=c: effect(c) for c in changes)))
+
+
+async def calendar_versions(db: Any) -> dict[str, str]:
+    return dict(await db.read(lambda: {name: c.version for name, c in db.calendars.items()}))
+
+
+async def calendar_one(db: Any, name: str) -> Calendar | None:
+    found: Calendar | None = await db.read(lambda: db.calendars.get(name))
+    return found
+
+
+async def behind_calendar(
+    db: Any, name: str, version: str, limit: int, exclude: Sequence[str] = ()
+) -> tuple[list[StoredJob], dict[str, str]]:
+    def effect() -> list[StoredJob]:
+        named = [d for d in db.documents.values() if (d.get("calendar") or {}).get("name") == name]
+        late = [d for d in named if d["calendar"]["version"] != version and d["state"] in ("active", "paused")]
+        return [jobs.stored_job(d) for d in late if d["_id"] not in exclude][:limit]
+
+    return list(await db.read(effect)), {}
+
+
+async def write_timing(db: Any, written: Sequence[JobChange]) -> int:
+    """Each is a write of its own, on the revision that was read."""
+    count = 0
+    for change in written:
+        count += await job_update(db, change)
+    return count
+
+
+async def no_windows(_: Any) -> list[Any]:
+    return []
 
 
 # -- jobs, as the engine reads them --------------------------------------------------------------------------------

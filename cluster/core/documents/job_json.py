@@ -279,6 +279,7 @@ def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
         "catchUpWindowSeconds": d.catch_up_window_seconds,
         "overlap": d.overlap,
         "spreadSeconds": d.spread_seconds,
+        "calendar": None if d.calendar is None else {"name": d.calendar.name, "onExcluded": d.calendar.on_excluded},
         "startAt": instants.format_optional_instant(d.start_ms),
         "endAt": instants.format_optional_instant(d.end_ms),
         "retentionDays": d.retention_days,

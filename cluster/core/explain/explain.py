@@ -13,6 +13,7 @@ from cluster.core.explain.sentences import Sentence, duration_text, local_time_t
 from cluster.core.explain.timeline import ActivePeriod, IdlePeriod, schedule_changes, schedule_text
 from cluster.core.instants import format_instant
 from cluster.core.lifecycle import JobState
+from cluster.core.windows import SKIP_REASON
 
 if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
@@ -61,6 +62,9 @@ def explain_not_due(
         why = "the change or the resume after which the job owes it took effect just after"
     elif not period.owes(at_ms):
         why = "that is outside its startAt and endAt"
+    elif (day := period.excluded_day(at_ms)) is not None:
+        what = "leaves out" if period.exclusion is not None and period.exclusion.mode == "skip" else "moves"
+        why = f"its calendar '{period.calendar}' excludes {day}, and the job {what} what is due on excluded days"
     else:
         why = f"its schedule `{schedule_text(period)}` has no occurrence then"
     return Explanation("notDue", f"It was not due at {format_instant(at_ms)}: {why}.", _ordered(sentences))
@@ -124,6 +128,8 @@ def explain(
         verb = "it is due" if execution is None and facts.due_ms > now.now_ms else "it was due"
         if period is not None:
             by = f"by `{schedule_text(period)}`{local_time_text(facts.due_ms, period.timezone)}"
+            if period.exclusion is not None and not period.parsed.regular.is_occurrence(facts.due_ms):
+                by += f", moved here from a day that the calendar '{period.calendar}' excludes"
         else:
             by = "by a schedule that is no longer stored"
         cause = Sentence(facts.due_ms, f"{verb} {by}")
@@ -224,7 +230,9 @@ def _skipped(facts: OccurrenceFacts, execution: ExecutionView, sentences: list[S
         sentences.append(Sentence(last.sent_ms, text))
     elif other is not None:
         sentences.append(Sentence(None, f"execution {other.id} is {other.state}"))
-    sentences.append(Sentence(execution.ended_ms, f"it was skipped because of `overlap: skip`: {execution.reason}"))
+    by_window = (execution.reason or "").startswith(SKIP_REASON)
+    why = "by a maintenance window" if by_window else "because of `overlap: skip`"
+    sentences.append(Sentence(execution.ended_ms, f"it was skipped {why}: {execution.reason}"))
     return Explanation(execution.state, f"It was skipped: {execution.reason}.", tuple(sentences))
 
 
@@ -232,6 +240,12 @@ def _owed(
     facts: OccurrenceFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
 ) -> Explanation:
     batch, breaker, state = facts.batch, now.breaker, execution.state
+    window = facts.window
+    if window is not None and (batch is None or batch.owner is None):
+        until = format_instant(window.to_ms)
+        sentences.append(Sentence(window.from_ms, f"the window '{window.name}' began"))
+        sentences.append(Sentence(window.to_ms, "it ends, and what it held leaves soon after"))
+        return Explanation(state, f"It waits: the window '{window.name}' holds it until {until}.", tuple(sentences))
     if batch is None:
         if now.now_ms - execution.send_ms < CLAIM_MS and not execution.attempts:
             summary = "It was requested just now and is about to be written for the nodes."

@@ -14,6 +14,7 @@ a time zone under another name, or `24h` for `1d`, leaves the version and the gr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from cluster.core.errors import Conflict, Fault, InvalidInput
 from cluster.core.instants import format_instant
@@ -29,6 +30,9 @@ from cluster.core.job.definition import (
 )
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import Schedule, parse_schedule, schedule_from_key
+
+if TYPE_CHECKING:
+    from cluster.core.schedule.calendar_days import ExcludedDays
 
 LONGEST_PAUSE_MS = 366 * 86_400_000
 """A pause that ends by itself ends within a year."""
@@ -181,9 +185,25 @@ def delete(old: StoredJob, at: ChangeStamp) -> JobChange | None:
     return JobChange(job, _past(old, at, "delete") if old.state is not JobState.PAUSED else None, at.change_id)
 
 
+def follow_calendar(old: StoredJob, days: ExcludedDays, at: ChangeStamp) -> JobChange | None:
+    """The calendar that the job names excludes these days now. A new schedule version, as by a change of the definition.
+
+    It is no fault if the job has no occurrence left by that: who changes a calendar does not ask for each of its jobs.
+    None if nothing changes, or if the job has ended or names no calendar.
+    """
+    calendar = old.definition.calendar
+    if calendar is None or calendar.days == days or old.state not in (JobState.ACTIVE, JobState.PAUSED):
+        return None
+    wanted = replace(old.definition, calendar=replace(calendar, days=days))
+    if _has_same_timing(old, wanted):
+        return define(old, old.id, wanted, at)
+    return _retimed(old, wanted, at, must_run=False)
+
+
 def schedule_of(definition: Definition, anchor_ms: int | None) -> Schedule:
     """The schedule of a checked definition."""
-    return parse_schedule(definition.schedule, definition.timezone, anchor_ms or 0)
+    regular = parse_schedule(definition.schedule, definition.timezone, anchor_ms or 0)
+    return regular.excluding(definition.exclusion)
 
 
 def first_run(schedule: Schedule, definition: Definition, now_ms: int) -> int | None:
@@ -197,7 +217,7 @@ def _has_same_timing(old: StoredJob, wanted: Definition) -> bool:
     before = old.definition
     if wanted.timing == before.timing:
         return True
-    return wanted.timing[2:] == before.timing[2:] and _has_same_schedule(old, wanted)
+    return wanted.timing[2:4] == before.timing[2:4] and _has_same_schedule(old, wanted)
 
 
 def _has_same_schedule(old: StoredJob, wanted: Definition) -> bool:
@@ -208,8 +228,8 @@ def _has_same_schedule(old: StoredJob, wanted: Definition) -> bool:
 def _past(old: StoredJob, at: ChangeStamp, ended_by: str) -> PastSchedule:
     # The zone may have been written in another way since the key was made. Nodes of the release before make the key
     # of the period from its text, and look for its row under that key.
-    zone = schedule_from_key(old.schedule_key).timezone
-    is_cron = old.schedule_key.startswith("cron|")
+    schedule = schedule_from_key(old.schedule_key)
+    zone, is_cron = schedule.timezone, schedule.kind == "cron"
     return PastSchedule(
         schedule_version=old.schedule_version,
         schedule_key=old.schedule_key,
@@ -247,11 +267,12 @@ def _codes_ms(old: StoredJob, wanted: Definition, at: ChangeStamp) -> int | None
     return old.success_codes_since_ms if wanted.success_codes == old.definition.success_codes else at.now_ms
 
 
-def _retimed(old: StoredJob, wanted: Definition, at: ChangeStamp) -> JobChange:
+def _retimed(old: StoredJob, wanted: Definition, at: ChangeStamp, *, must_run: bool = True) -> JobChange:
     same_grid = wanted.start_ms == old.definition.start_ms and _has_same_schedule(old, wanted)
     kept = old.anchor_ms if same_grid else None
     anchor, schedule, from_ms = _anchored(wanted, at.now_ms, kept)
-    _must_run(schedule, wanted, from_ms - 1)
+    if must_run:
+        _must_run(schedule, wanted, from_ms - 1)
     job = replace(
         old,
         definition=wanted,
@@ -284,13 +305,19 @@ def _anchored(wanted: Definition, now_ms: int, kept: int | None) -> tuple[int | 
 
 
 def _ends(schedule: Schedule, wanted: Definition) -> int | None:
-    return schedule.next_after(0) if schedule.kind == "at" else wanted.end_ms
+    if schedule.kind != "at":
+        return wanted.end_ms
+    at_ms = schedule.next_after(0)
+    # A calendar may leave out the only time of a one-off job: then it ends when it would have run.
+    return schedule.regular.next_after(0) if at_ms is None else at_ms
 
 
 def _must_run(schedule: Schedule, wanted: Definition, now_ms: int) -> None:
     if schedule.kind != "at" and wanted.end_ms is None:
         return  # cron and intervals never end; an expression that never fires was refused when it was parsed
     if first_run(schedule, wanted, now_ms) is None:
+        if first_run(schedule.regular, wanted, now_ms) is not None:
+            raise InvalidInput([Fault("calendar", "excludes every occurrence that is left: the job would never run")])
         if schedule.kind == "at" and wanted.start_ms is None and wanted.end_ms is None:
             raise InvalidInput([Fault("schedule", "is in the past: the job would never run")])
         if wanted.end_ms is not None and wanted.end_ms <= now_ms:

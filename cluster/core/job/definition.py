@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.execution.model import RetryPolicy
 from cluster.core.limits.permits import UNLIMITED, Limits
+from cluster.core.schedule.calendar_days import Exclusion
 
 if TYPE_CHECKING:
     from cluster.core.lifecycle import JobState
+    from cluster.core.schedule.calendar_days import ExcludedDays, Mode
 
 DEFAULT_RETRY = RetryPolicy()
 
@@ -23,6 +25,23 @@ class Auth:
     kind: str
     user: str
     secret: str = field(repr=False)
+
+
+_MODES: dict[str, Mode] = {"skip": "skip", "nextIncluded": "next", "previousIncluded": "previous"}
+
+
+@dataclass(frozen=True, slots=True)
+class JobCalendar:
+    """The calendar that a job names. `on_excluded` is `skip`, `nextIncluded` or `previousIncluded`."""
+
+    name: str
+    on_excluded: str = "skip"
+    days: ExcludedDays | None = None
+    """The days that it excluded when the job was written. None: they were not looked up yet."""
+
+    def exclusion(self, timezone: str) -> Exclusion | None:
+        """What it leaves out or moves of a schedule in this zone."""
+        return None if self.days is None else Exclusion(_MODES[self.on_excluded], timezone, self.days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +74,7 @@ class Definition:
     catch_up_window_seconds: int = 3600
     overlap: str = "allow"
     spread_seconds: int = 0
+    calendar: JobCalendar | None = None
     start_ms: int | None = None
     end_ms: int | None = None
     alerts: str | None = None
@@ -74,9 +94,14 @@ class Definition:
         return replace(self, secret_headers=(), auth=None, signing_secret=None, previous_signing_secret=None)
 
     @property
-    def timing(self) -> tuple[str, str, int | None, int | None]:
+    def exclusion(self) -> Exclusion | None:
+        """What its calendar leaves out or moves. None: it has none."""
+        return None if self.calendar is None else self.calendar.exclusion(self.timezone)
+
+    @property
+    def timing(self) -> tuple[str, str, int | None, int | None, Exclusion | None]:
         """A change of what one of these fields means makes a new schedule version."""
-        return (self.schedule, self.timezone, self.start_ms, self.end_ms)
+        return (self.schedule, self.timezone, self.start_ms, self.end_ms, self.exclusion)
 
 
 @dataclass(frozen=True, slots=True)

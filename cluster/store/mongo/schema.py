@@ -9,6 +9,7 @@ never raises the version by itself: nodes of two neighbouring releases run side 
     1  the first one
     2  every job carries `host`
     3  every job carries `words` (a search finds it by them) and `first_at`
+    4  jobs may name calendars, and windows may hold them back: nodes of the release before know neither
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from cluster.store.mongo.operation import operation
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SEARCHABLE_VERSION = 3
 """From this version on every job carries its words."""
+CALENDARS_VERSION = 4
+"""From this version on there is no node that would send on an excluded day, or in spite of a window."""
 OLDEST_SUPPORTED_VERSION = 1
 """The oldest schema version that this release works on."""
 
@@ -64,6 +67,14 @@ INDEXES: dict[str, list[IndexModel]] = {
             name="to_begin",
             partialFilterExpression={"first_at": {"$type": "date"}},
         ),
+        IndexModel(
+            [("calendar.name", ASCENDING), ("calendar.version", ASCENDING), ("_id", ASCENDING)],
+            name="by_calendar",
+            partialFilterExpression={"calendar.name": {"$exists": True}},
+        ),
+        IndexModel(
+            "calendar.key", name="by_regular_schedule", partialFilterExpression={"calendar.key": {"$exists": True}}
+        ),
     ],
     "schedules": [
         IndexModel([("next_at", ASCENDING), ("_id", ASCENDING)], name="by_next"),
@@ -84,6 +95,8 @@ INDEXES: dict[str, list[IndexModel]] = {
     "leases": [],
     "breakers": [],
     "queues": [_OUTBOX],
+    "calendars": [_OUTBOX],
+    "windows": [_OUTBOX, IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "channels": [_OUTBOX],
     "incidents": [
         IndexModel([("open", ASCENDING), ("checked_at", ASCENDING)], name="open"),
