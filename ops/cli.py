@@ -27,6 +27,7 @@ from ops.commands.profiles import config_group
 from ops.commands.secrets import secrets_group
 from ops.commands.stats import stats_command
 from ops.commands.status import leader_command, leases_command, nodes_command
+from ops.commands.tail import tail_command
 from ops.commands.top import top_command
 from ops.commands.verify import verify_command
 from ops.support.parent_watch import end_with_parent
@@ -154,6 +155,7 @@ nodes_command.add_command(undrain_command)
 cli.add_command(bench_command)
 cli.add_command(jobs_group)
 cli.add_command(stats_command)
+cli.add_command(tail_command)
 jobs_group.add_command(edit_command)
 cli.add_command(keys_group)
 cli.add_command(secrets_group)

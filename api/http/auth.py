@@ -39,7 +39,9 @@ log = structlog.get_logger()
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css"})
 METRICS_PATH = "/metrics"
-READ_ONLY_POSTS = frozenset({"/schedules/preview"})
+READ_ONLY_POSTS = frozenset({"/schedules/crowd", "/schedules/preview"})
+ADMIN_PATHS = frozenset({"keys", "nodes", "verifications"})
+"""The first parts of paths that need the scope admin, whatever the method."""
 KEYS_CACHED_SECONDS = 2.0
 """How long the keys of the database are cached: so soon every node knows of a new or revoked key."""
 READ_KEYS_SECONDS = 2.0
@@ -54,6 +56,8 @@ def key_digest(key: str) -> bytes:
 
 
 def _required_scope(req: Request) -> Scope:
+    if req.path.strip("/").partition("/")[0] in ADMIN_PATHS:
+        return Scope.ADMIN
     return Scope.READ if req.method in ("GET", "HEAD", "OPTIONS") or req.path in READ_ONLY_POSTS else Scope.WRITE
 
 

@@ -12,10 +12,15 @@ from api.openapi import schemas
 from api.openapi.cluster_operations import cluster_operations
 from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
+from api.openapi.live_operations import live_operations
+from api.openapi.live_schemas import LIVE_MODELS
 from api.openapi.stats_operation import StatsSeries, stats_operation
+from api.resources.herd import CrowdSpec
+from api.resources.keys import KeySpec
 from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
+from api.resources.verifications import VerificationSpec
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
 from cluster.core.documents.job import JobSpec
 
@@ -48,6 +53,7 @@ _RESPONSE_MODELS = (
     schemas.ChannelView,
     schemas.ChannelList,
     schemas.Status,
+    *LIVE_MODELS,
 )
 Schema = dict[str, Any]
 
@@ -64,7 +70,13 @@ def openapi_document() -> Schema:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "paths": {**job_operations(), **execution_operations(), **cluster_operations(), **stats_operation()},
+        "paths": {
+            **job_operations(),
+            **execution_operations(),
+            **cluster_operations(),
+            **stats_operation(),
+            **live_operations(),
+        },
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -81,7 +93,20 @@ def openapi_document() -> Schema:
 def _schemas() -> dict[str, Schema]:
     schemas_by_name: dict[str, Schema] = {}
     for models, mode in (
-        ((JobSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
+        (
+            (
+                JobSpec,
+                PreviewSpec,
+                QueueSpec,
+                RetrySpecMany,
+                AlertSpec,
+                ChannelSpec,
+                CrowdSpec,
+                KeySpec,
+                VerificationSpec,
+            ),
+            "validation",
+        ),
         (_RESPONSE_MODELS, "serialization"),
     ):
         _, generated = models_json_schema(
@@ -140,7 +165,7 @@ def _remove_titles(schema: Any) -> None:
 
 def _remove_response_defaults(schemas_by_name: dict[str, Schema]) -> None:
     """Remove defaults from response schemas: there a default only means that the field may be absent."""
-    for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView", "StatsPoint"):
+    for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView", "StatsPoint", "TimelineStep"):
         schema = schemas_by_name[model]
         optional = {name for name, p in schema["properties"].items() if "default" in p}
         for name in optional:

@@ -15,12 +15,12 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from cluster.core.alerts import watch_of
 from cluster.core.documents.alerts import parse_alert_rules
 from cluster.core.job.changes import schedule_of
-from cluster.core.job.definition import Definition, StoredJob
+from cluster.core.job.definition import Definition, JobChange, StoredJob
 from cluster.core.job.search import job_words
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import limit_key_of
 from cluster.store.mongo import job_secrets
-from cluster.store.mongo.codec import date, instant, limits_from_document, retry_from_document
+from cluster.store.mongo.codec import date, instant, job_from_document, limits_from_document, retry_from_document
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.encryption import NO_KEYS
 from cluster.store.mongo.operation import duplicates, operation
@@ -28,7 +28,8 @@ from cluster.store.mongo.operation import duplicates, operation
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cluster.core.job.definition import JobChange, PastSchedule
+    from cluster.core.execution.model import Job
+    from cluster.core.job.definition import PastSchedule
     from cluster.store.mongo.client import Database, Document
     from cluster.store.mongo.encryption import Keyring
 
@@ -204,6 +205,11 @@ def _update(change: JobChange, keyring: Keyring) -> tuple[Document, Document]:
     if change.past is not None:
         update["$push"] = {"past": {"$each": [_period(change.past)], "$slice": -MAX_PERIODS}}
     return {"_id": change.job.id, "revision": change.job.revision - 1}, update
+
+
+def engine_job(job: StoredJob, keyring: Keyring = NO_KEYS) -> Job:
+    """The job as the engine would read it, if it were stored."""
+    return job_from_document(new_document(JobChange(job), keyring), keyring)
 
 
 async def get(db: Database, job_id: str) -> StoredJob | None:

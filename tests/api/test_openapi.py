@@ -68,6 +68,11 @@ def run_schemathesis(node_url: str, tmp_path: Path) -> None:
         "--checks=all",
         # Whoever guesses keys gets 429: tests/api/test_auth.py. Why a deleted job did not run is what `explain` is asked
         # for, and switching the check off for that operation alone does not reach the stateful phase.
+        # A stream without an end, and a request to any address, a few of them a minute: tests/api/test_events.py and
+        # test_operator_routes.py.
+        "--exclude-path=/events",
+        "--exclude-path=/targets/test",
+        "--exclude-path=/verifications",  # one at a time: 409, and a process each
         "--exclude-checks=ignored_auth,use_after_free",
         f"--header=Authorization: Bearer {KEY}",
         "--suppress-health-check=all",
@@ -87,6 +92,9 @@ async def test_every_example_succeeds(api: Api, path: str, method: str, operatio
     target = path.replace("{jobId}", "nightly-invoices")
     if "{executionId}" in path:
         pytest.skip("needs an execution that has failed: tests/api/test_replay_one.py")
+    needs_a_node = (path, method) == ("/verifications", "post") or "{nodeId}" in path
+    if needs_a_node or path in ("/keys/{name}", "/targets/test", "/verifications/{verificationId}"):
+        pytest.skip("needs a node, or a key: tests/api/test_operator_routes.py")
     if "{retryId}" in path:
         made = await api.call("POST", "/executions/retry", {"filter": {}})
         target = target.replace("{retryId}", made.json["retryId"])

@@ -90,6 +90,10 @@ INDEXES: dict[str, list[IndexModel]] = {
     "meta": [],
     "idempotency": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "api_keys": [],
+    "verifications": [
+        IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
+        IndexModel([("asked_at", DESCENDING)], name="by_age"),
+    ],
 }
 
 
