@@ -19,19 +19,26 @@ from api.resources.audit import Audit
 from api.resources.backfill import Backfill, Backfills
 from api.resources.calendars import Calendar, Calendars
 from api.resources.cluster import Cluster
+from api.resources.events import Events
 from api.resources.executions import Execution, Executions, JobExecutions, ReplayExecution
 from api.resources.explain import Explain
 from api.resources.health import Healthz, Readyz
+from api.resources.herd import Crowd, Herd
 from api.resources.imports import Import
 from api.resources.jobs import Job, Jobs, Pause, Resume, Trigger
+from api.resources.keys import Drain, Key, Keys
 from api.resources.metrics import Metrics
 from api.resources.preview import Preview
 from api.resources.queues import Queue, Queues
 from api.resources.replays import ReplayMany, ReplayStatus
 from api.resources.revisions import Revert, RevisionOfJob, Revisions
 from api.resources.stats import Stats
+from api.resources.targets import TargetTest
+from api.resources.timeline import Timeline
+from api.resources.verifications import VerificationRun, Verifications
 from api.resources.windows import Window, Windows
 from cluster.core.documents.job_json import DocumentLimits
+from cluster.live_events import LiveEvents
 from cluster.store.mongo.deadlines import within
 
 if TYPE_CHECKING:
@@ -40,10 +47,13 @@ if TYPE_CHECKING:
     from api.http.context import WorkerReadings
     from api.http.request_metrics import RequestMetrics
     from cluster.node import Node
+    from cluster.usecases.verifications import Verifications as VerificationRuns
     from config.settings import Settings
 
 
 REQUEST_SECONDS = 5.0
+UNTIMED_PATHS = frozenset({"/jobs/import", "/events"})
+"""Their requests last as long as their callers need them."""
 
 
 def document_limits(settings: Settings) -> DocumentLimits:
@@ -62,6 +72,7 @@ def create_app(
     settings: Settings,
     request_metrics: RequestMetrics,
     worker_readings: Callable[[], Sequence[WorkerReadings]],
+    verifications: VerificationRuns | None = None,
 ) -> App[Any, Any]:
     """The application of one node. `worker_readings` gives the metrics of all workers behind its port."""
     api_settings = ApiSettings(
@@ -82,15 +93,20 @@ def create_app(
             request_metrics=request_metrics,
             worker_readings=worker_readings,
             unready_reason=lambda: node.unready_reason,
+            live_events=node.live_events,
+            sender=node.sender,
+            verifications=verifications,
         )
     )
 
 
 class _TimeLimitedApp(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
-    """Answers every request within `REQUEST_SECONDS`, even if the database hangs. An import has this time per chunk."""
+    """Answers every request within `REQUEST_SECONDS`, even if the database hangs. An import has this time per chunk, and
+    live events have no end.
+    """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # type: ignore[override] # ASGI, not WSGI
-        if scope["type"] != "http" or scope["path"] == "/jobs/import":
+        if scope["type"] != "http" or scope["path"].rstrip("/") in UNTIMED_PATHS:
             await super().__call__(scope, receive, send)
             return
         with within(REQUEST_SECONDS):
@@ -109,15 +125,11 @@ def _without_content(send: Any) -> Any:
 
 def build_app(services: Services) -> App[Any, Any]:
     """The application that uses these services."""
+    auth = ApiKeyAuth(services)
     app: App[Any, Any] = _TimeLimitedApp(
-        middleware=[
-            services.request_metrics,
-            SafetyHeaders(),
-            ContentNegotiation(),
-            ApiKeyAuth(services),
-            Actors(services),
-        ]
+        middleware=[services.request_metrics, SafetyHeaders(), ContentNegotiation(), auth, Actors(services)]
     )
+    live_events = services.live_events or LiveEvents(services.db, services.clock, services.settings.viewers)
     problems.install_error_handlers(app)
     app.req_options.strip_url_path_trailing_slash = True
     app.add_route("/jobs", Jobs(services))
@@ -136,6 +148,7 @@ def build_app(services: Services) -> App[Any, Any]:
     app.add_route("/jobs/{job_id}/revisions/{revision}", RevisionOfJob(services))
     app.add_route("/jobs/{job_id}/revisions/{revision}/revert", Revert(services))
     app.add_route("/audit", Audit(services))
+    app.add_route("/events", Events(services, live_events, auth.process_request))
     app.add_route("/executions", Executions(services))
     app.add_route("/executions/retry", ReplayMany(services))
     app.add_route("/executions/retry/{retry_id}", ReplayStatus(services))
@@ -153,8 +166,18 @@ def build_app(services: Services) -> App[Any, Any]:
     app.add_route("/windows", Windows(services))
     app.add_route("/windows/{name}", Window(services))
     app.add_route("/schedules/preview", Preview(services))
+    app.add_route("/schedules/crowd", Crowd(services))
+    app.add_route("/herd", Herd(services))
+    app.add_route("/targets/test", TargetTest(services))
+    app.add_route("/keys", Keys(services))
+    app.add_route("/keys/{name}", Key(services))
+    app.add_route("/verifications", Verifications(services))
+    app.add_route("/verifications/{verification_id}", VerificationRun(services))
+    app.add_route("/nodes/{node_id}/drain", Drain(services), suffix="drain")
+    app.add_route("/nodes/{node_id}/undrain", Drain(services), suffix="undrain")
     app.add_route("/cluster", Cluster(services))
     app.add_route("/stats", Stats(services))
+    app.add_route("/timeline", Timeline(services))
     app.add_route("/healthz", Healthz())
     app.add_route("/readyz", Readyz(services))
     app.add_route("/metrics", Metrics(services))

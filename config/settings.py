@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     batch_lease_seconds: float = Field(10, validation_alias="HORAE_BATCH_LEASE_SECONDS", gt=0, le=600)
     max_connections: int = Field(1000, validation_alias="HORAE_MAX_CONNECTIONS", ge=16, le=50_000)
     max_connections_per_address: int = Field(100, validation_alias="HORAE_MAX_CONNECTIONS_PER_ADDRESS", ge=4, le=50_000)
+    event_viewers: int = Field(50, validation_alias="HORAE_EVENT_VIEWERS", ge=1, le=10_000)
     trusted_proxies: Annotated[tuple[Any, ...], NoDecode] = Field((), validation_alias="HORAE_TRUSTED_PROXIES")
     max_in_flight: int = Field(256, validation_alias="HORAE_MAX_IN_FLIGHT", ge=4, le=10_000)
     retention_days: float = Field(7, validation_alias="HORAE_RETENTION_DAYS", gt=0, le=3650)
@@ -207,6 +208,12 @@ class Settings(BaseSettings):
             lookahead=self.lookahead_seconds,
             batch_lease=self.batch_lease_seconds,
         )
+
+    @property
+    def viewer_limits(self) -> tuple[int, int]:
+        """Viewers of live events of one node, in all and of one address. Half of the connections are for other requests."""
+        most = min(self.event_viewers, self.max_connections // 2)
+        return most, min(most, self.max_connections_per_address // 2)
 
     @property
     def allowed_mail_domains(self) -> tuple[str, ...]:

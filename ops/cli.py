@@ -30,6 +30,7 @@ from ops.commands.profiles import config_group
 from ops.commands.secrets import secrets_group
 from ops.commands.stats import stats_command
 from ops.commands.status import leader_command, leases_command, nodes_command
+from ops.commands.tail import tail_command
 from ops.commands.top import top_command
 from ops.commands.verify import verify_command
 from ops.commands.windows import windows_group
@@ -161,6 +162,7 @@ cli.add_command(bench_command)
 cli.add_command(jobs_group)
 cli.add_command(stats_command)
 cli.add_command(audit_command)
+cli.add_command(tail_command)
 jobs_group.add_command(edit_command)
 jobs_group.add_command(revisions_command)
 jobs_group.add_command(revert_command)

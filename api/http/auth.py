@@ -39,9 +39,10 @@ log = structlog.get_logger()
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css"})
 METRICS_PATH = "/metrics"
-ADMIN_PATHS = frozenset({"/audit"})
-"""The audit log has the addresses of people and the names of all keys."""
-READ_ONLY_POSTS = frozenset({"/schedules/preview"})
+READ_ONLY_POSTS = frozenset({"/schedules/crowd", "/schedules/preview"})
+ADMIN_PATHS = frozenset({"audit", "keys", "nodes", "verifications"})
+"""The first parts of paths that need the scope admin, whatever the method. The audit log has the addresses of people and
+the names of all keys."""
 KEYS_CACHED_SECONDS = 2.0
 """How long the keys of the database are cached: so soon every node knows of a new or revoked key."""
 READ_KEYS_SECONDS = 2.0
@@ -56,7 +57,7 @@ def key_digest(key: str) -> bytes:
 
 
 def _required_scope(req: Request) -> Scope:
-    if req.path in ADMIN_PATHS:
+    if req.path.strip("/").partition("/")[0] in ADMIN_PATHS:
         return Scope.ADMIN
     return Scope.READ if req.method in ("GET", "HEAD", "OPTIONS") or req.path in READ_ONLY_POSTS else Scope.WRITE
 

@@ -14,12 +14,17 @@ from api.openapi.calendar_operations import CalendarList, CalendarView, WindowLi
 from api.openapi.cluster_operations import cluster_operations
 from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
+from api.openapi.live_operations import live_operations
+from api.openapi.live_schemas import LIVE_MODELS
 from api.openapi.stats_operation import StatsSeries, stats_operation
 from api.resources.actions import ActionSpec
 from api.resources.backfill import BackfillSpec
+from api.resources.herd import CrowdSpec
+from api.resources.keys import KeySpec
 from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
+from api.resources.verifications import VerificationSpec
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
 from cluster.core.documents.calendar import CalendarSpec
 from cluster.core.documents.job import JobSpec
@@ -62,6 +67,7 @@ _RESPONSE_MODELS = (
     schemas.ChannelList,
     schemas.Status,
     *AUDIT_MODELS,
+    *LIVE_MODELS,
 )
 Schema = dict[str, Any]
 
@@ -87,6 +93,7 @@ def openapi_document() -> Schema:
             **stats_operation(),
             **audit_operations(),
             **calendar_operations(),
+            **live_operations(),
         },
         "components": {
             "schemas": _schemas(),
@@ -117,6 +124,9 @@ def _schemas() -> dict[str, Schema]:
                 BackfillSpec,
                 CalendarSpec,
                 WindowSpec,
+                CrowdSpec,
+                KeySpec,
+                VerificationSpec,
             ),
             "validation",
         ),
@@ -187,6 +197,7 @@ def _remove_response_defaults(schemas_by_name: dict[str, Schema]) -> None:
         "RevisionView",
         "ActionInList",
         "ActionInFull",
+        "TimelineStep",
     ):
         schema = schemas_by_name[model]
         optional = {name for name, p in schema["properties"].items() if "default" in p}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.job.definition import JobChange
 from cluster.core.lifecycle import JobState
-from cluster.store import channels, revisions
+from cluster.store import channels, jobs, revisions
 from cluster.store.alert_jobs import with_address
 from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import (
@@ -20,6 +21,7 @@ from cluster.store.mongo.codec import (
     job_schedule_from_document,
 )
 from cluster.store.mongo.decoding import decode_each
+from cluster.store.mongo.encryption import NO_KEYS
 from cluster.store.mongo.operation import operation
 from cluster.store.outbox import OUTBOX
 
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from cluster.core.execution.model import Job, JobSchedule
+    from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database, Document
     from cluster.store.mongo.decoded_jobs import JobStamp
+    from cluster.store.mongo.encryption import Keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,11 @@ class JobsById:
 
     jobs: dict[str, Job]
     unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def from_stored(job: StoredJob, keyring: Keyring = NO_KEYS) -> Job:
+    """The job as the engine would read it, if it were stored."""
+    return job_from_document(jobs.new_document(JobChange(job), keyring), keyring)
 
 
 async def by_id(db: Database, ids: Collection[str]) -> JobsById:

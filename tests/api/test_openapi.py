@@ -69,6 +69,11 @@ def run_schemathesis(node_url: str, tmp_path: Path) -> None:
         "--checks=all",
         # Whoever guesses keys gets 429: tests/api/test_auth.py. Why a deleted job did not run is what `explain` is asked
         # for, and switching the check off for that operation alone does not reach the stateful phase.
+        # A stream without an end, and a request to any address, a few of them a minute: tests/api/test_events.py and
+        # test_operator_routes.py.
+        "--exclude-path=/events",
+        "--exclude-path=/targets/test",
+        "--exclude-path=/verifications",  # one at a time: 409, and a process each
         "--exclude-checks=ignored_auth,use_after_free",
         f"--header=Authorization: Bearer {KEY}",
         "--suppress-health-check=all",
@@ -88,6 +93,9 @@ async def test_every_example_succeeds(api: Api, path: str, method: str, operatio
     target = path.replace("{jobId}", "nightly-invoices").replace("{revision}", "1")
     if "{executionId}" in path:
         pytest.skip("needs an execution that has failed: tests/api/test_replay_one.py")
+    needs_a_node = (path, method) == ("/verifications", "post") or "{nodeId}" in path
+    if needs_a_node or path in ("/keys/{name}", "/targets/test", "/verifications/{verificationId}"):
+        pytest.skip("needs a node, or a key: tests/api/test_operator_routes.py")
     if "{retryId}" in path:
         made = await api.call("POST", "/executions/retry", {"filter": {}})
         target = target.replace("{retryId}", made.json["retryId"])
@@ -132,7 +140,7 @@ def test_the_document_is_complete() -> None:
     document = openapi_document()
     assert document["openapi"] == "3.1.0"
     names = [o["operationId"] for _, _, o in OPERATIONS]
-    assert len(names) == len(set(names)) == 56
+    assert len(names) == len(set(names)) == 69
     assert set(document["components"]["schemas"]["Execution"]["properties"]["state"]["enum"]) == STATES
     references = set(re.findall(r"#/components/(\w+)/(\w+)", str(document)))
     assert all(name in document["components"][kind] for kind, name in references)

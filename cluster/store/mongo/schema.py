@@ -123,6 +123,10 @@ INDEXES: dict[str, list[IndexModel]] = {
     "meta": [_OUTBOX],
     "idempotency": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "api_keys": [_OUTBOX],
+    "verifications": [
+        IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
+        IndexModel([("asked_at", DESCENDING)], name="by_age"),
+    ],
     "revisions": [],
     "audit": [
         IndexModel([("object", ASCENDING), ("_id", DESCENDING)], name="by_object"),
