@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from falcon.asgi import App
 
+from api.dashboard.routes import DOCS_POLICY, PAGE_POLICY, Asset, Page
 from api.http import problems
 from api.http.auth import ApiKeyAuth
 from api.http.context import ApiSettings, Services
+from api.http.path_prefix import PrefixedAddresses, redirect_to_page, without_prefix
 from api.http.requests import ContentNegotiation
 from api.http.responses import SafetyHeaders
-from api.openapi.routes import DocsAsset, OpenApiDocument
+from api.openapi.routes import OpenApiDocument
 from api.resources.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
 from api.resources.cluster import Cluster
 from api.resources.executions import Execution, Executions, JobExecutions, ReplayExecution
@@ -23,6 +25,7 @@ from api.resources.metrics import Metrics
 from api.resources.preview import Preview
 from api.resources.queues import Queue, Queues
 from api.resources.replays import ReplayMany, ReplayStatus
+from api.resources.session import Session
 from api.resources.stats import Stats
 from cluster.core.documents.job_json import DocumentLimits
 from cluster.store.mongo.deadlines import within
@@ -61,6 +64,8 @@ def create_app(
         lookahead_seconds=settings.lookahead_seconds,
         trusted_proxies=settings.trusted_proxies,
         metrics_port=settings.metrics_port,
+        dashboard=settings.dashboard,
+        path_prefix=settings.path_prefix,
     )
     return build_app(
         Services(
@@ -78,7 +83,16 @@ def create_app(
 class _TimeLimitedApp(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
     """Answers every request within `REQUEST_SECONDS`, even if the database hangs. An import has this time per chunk."""
 
+    def __init__(self, path_prefix: str, middleware: list[Any]) -> None:
+        super().__init__(middleware=middleware)
+        self._path_prefix = path_prefix
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # type: ignore[override] # ASGI, not WSGI
+        if scope["type"] == "http" and self._path_prefix:
+            if scope["path"] == self._path_prefix and scope["method"] in ("GET", "HEAD"):
+                await redirect_to_page(self._path_prefix, send)
+                return
+            scope = without_prefix(scope, self._path_prefix)
         if scope["type"] != "http" or scope["path"] == "/jobs/import":
             await super().__call__(scope, receive, send)
             return
@@ -98,8 +112,11 @@ def _without_content(send: Any) -> Any:
 
 def build_app(services: Services) -> App[Any, Any]:
     """The application that uses these services."""
-    app: App[Any, Any] = _TimeLimitedApp(
-        middleware=[services.request_metrics, SafetyHeaders(), ContentNegotiation(), ApiKeyAuth(services)]
+    auth = ApiKeyAuth(services)
+    prefix = services.settings.path_prefix
+    app = _TimeLimitedApp(
+        prefix,
+        [services.request_metrics, SafetyHeaders(), PrefixedAddresses(prefix), ContentNegotiation(), auth],
     )
     problems.install_error_handlers(app)
     app.req_options.strip_url_path_trailing_slash = True
@@ -129,8 +146,10 @@ def build_app(services: Services) -> App[Any, Any]:
     app.add_route("/healthz", Healthz())
     app.add_route("/readyz", Readyz(services))
     app.add_route("/metrics", Metrics(services))
-    app.add_route("/openapi.json", OpenApiDocument())
-    app.add_route("/docs", DocsAsset("page.html"))
-    app.add_route("/docs/page.css", DocsAsset("page.css"))
-    app.add_route("/docs/page.js", DocsAsset("page.js"))
+    app.add_route("/openapi.json", OpenApiDocument(prefix))
+    app.add_route("/docs", Page("docs.html", DOCS_POLICY))
+    app.add_route("/assets/{name}", Asset())
+    if services.settings.dashboard != "off":
+        app.add_route("/", Page("index.html", PAGE_POLICY))
+        app.add_route("/session", Session(services, auth))
     return app

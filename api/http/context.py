@@ -41,6 +41,10 @@ class ApiSettings:
     """The proxies whose `X-Forwarded-For` is believed."""
     metrics_port: int | None = None
     """The port of a listener that has `/metrics` without a key, and nothing else."""
+    dashboard: str = "full"
+    """`off`: there is no page; `read`: the page may change nothing."""
+    path_prefix: str = ""
+    """What a proxy keeps in front of every path, such as `/horae`."""
 
 
 @dataclass(frozen=True, slots=True)

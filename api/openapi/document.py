@@ -12,6 +12,7 @@ from api.openapi import schemas
 from api.openapi.cluster_operations import cluster_operations
 from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
+from api.openapi.session_operations import SessionView, session_operations
 from api.openapi.stats_operation import StatsSeries, stats_operation
 from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
@@ -24,7 +25,7 @@ API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
 
 Times are RFC 3339 in UTC with milliseconds. Errors are `application/problem+json` (RFC 9457) and list everything that is
 wrong with a request. Send an API key as `Authorization: Bearer <key>`; a node without keys listens on loopback only and
-needs none. A `503` carries `Retry-After`. The change may or may not have been schemas_by_name: read the resource to find out. It is
+needs none. A `503` carries `Retry-After`. The change may or may not have been made: read the resource to find out. It is
 safe to repeat PUT, PATCH with `If-Match`, DELETE, and POST with an `Idempotency-Key`.
 """
 _RESPONSE_MODELS = (
@@ -38,6 +39,7 @@ _RESPONSE_MODELS = (
     schemas.Imported,
     schemas.Previewed,
     StatsSeries,
+    SessionView,
     schemas.ClusterView,
     schemas.QueueView,
     schemas.Counted,
@@ -64,7 +66,15 @@ def openapi_document() -> Schema:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "paths": {**job_operations(), **execution_operations(), **cluster_operations(), **stats_operation()},
+        "paths": _tagged(
+            {
+                **job_operations(),
+                **execution_operations(),
+                **cluster_operations(),
+                **stats_operation(),
+                **session_operations(),
+            }
+        ),
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -76,6 +86,14 @@ def openapi_document() -> Schema:
             },
         },
     }
+
+
+def _tagged(paths: Schema) -> Schema:
+    """The paths, with the first segment of each as its tag: pages group the operations by it."""
+    for path, operations in paths.items():
+        for operation in operations.values():
+            operation.setdefault("tags", [path.split("/")[1]])
+    return paths
 
 
 def _schemas() -> dict[str, Schema]:

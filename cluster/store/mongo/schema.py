@@ -90,6 +90,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "meta": [],
     "idempotency": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "api_keys": [],
+    "sessions": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
 }
 
 
