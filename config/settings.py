@@ -25,6 +25,7 @@ from cluster.core.timings import Timings
 SECRET_KEY_BYTES = 32
 SCOPES = ("read", "write", "admin")
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+_PATH_PREFIX = re.compile(r"(/(?!\.\.?(/|\Z))[A-Za-z0-9_.-]+)+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Settings(BaseSettings):
     trace_ratio: float = Field(1.0, validation_alias="HORAE_TRACE_RATIO", ge=0, le=1)
     metrics_port: int | None = Field(None, validation_alias="HORAE_METRICS_PORT", ge=1, le=65535)
     metrics_open: bool = Field(default=False, validation_alias="HORAE_METRICS_OPEN")
+    dashboard: Literal["off", "read", "full"] = Field("full", validation_alias="HORAE_DASHBOARD")
+    path_prefix: str = Field("", validation_alias="HORAE_PATH_PREFIX", max_length=200)
     log_format: Literal["console", "json"] = Field("console", validation_alias="HORAE_LOG_FORMAT")
 
     @field_validator("mongodb_uri", mode="before")
@@ -90,6 +93,18 @@ class Settings(BaseSettings):
         if not str(text).startswith(("mongodb://", "mongodb+srv://")):
             raise ValueError("must begin with mongodb:// or mongodb+srv://")
         return text
+
+    @field_validator("path_prefix", mode="before")
+    @classmethod
+    def _prefix(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        prefix = value.rstrip("/")
+        if prefix and not _PATH_PREFIX.fullmatch(prefix):
+            raise ValueError(
+                "must be a path such as /horae, of A-Z a-z 0-9 _ . - and slashes, without . or .. as a segment"
+            )
+        return prefix
 
     @field_validator("metrics_port", mode="before")
     @classmethod

@@ -47,6 +47,10 @@ class ApiSettings:
     """The port of a listener that has `/metrics` without a key, and nothing else."""
     viewers: ViewerLimits = field(default_factory=ViewerLimits)
     """How many viewers of live events an application has that is not part of a node."""
+    dashboard: str = "full"
+    """`off`: there is no page; `read`: the page may change nothing."""
+    path_prefix: str = ""
+    """What a proxy keeps in front of every path, such as `/horae`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class ContentNegotiation:
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         """Raises 406 unless the caller accepts JSON. A browser that opens an address gets JSON too, and shows it."""
-        if not req.path.startswith(("/docs", "/metrics", "/events")) and not _accepts_json(req):
+        if not req.path.startswith(("/docs", "/metrics", "/events", "/assets/")) and not _accepts_json(req):
             raise falcon.HTTPNotAcceptable(
                 description="responses are JSON: send 'Accept: application/json', or leave out Accept"
             )

@@ -16,6 +16,7 @@ from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
 from api.openapi.live_operations import live_operations
 from api.openapi.live_schemas import LIVE_MODELS
+from api.openapi.session_operations import SessionView, session_operations
 from api.openapi.stats_operation import StatsSeries, stats_operation
 from api.resources.actions import ActionSpec
 from api.resources.backfill import BackfillSpec
@@ -36,7 +37,7 @@ API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
 
 Times are RFC 3339 in UTC with milliseconds. Errors are `application/problem+json` (RFC 9457) and list everything that is
 wrong with a request. Send an API key as `Authorization: Bearer <key>`; a node without keys listens on loopback only and
-needs none. A `503` carries `Retry-After`. The change may or may not have been schemas_by_name: read the resource to find out. It is
+needs none. A `503` carries `Retry-After`. The change may or may not have been made: read the resource to find out. It is
 safe to repeat PUT, PATCH with `If-Match`, DELETE, and POST with an `Idempotency-Key`.
 """
 _RESPONSE_MODELS = (
@@ -52,6 +53,7 @@ _RESPONSE_MODELS = (
     StatsSeries,
     *action_operations.MODELS,
     *backfill_operations.MODELS,
+    SessionView,
     schemas.ClusterView,
     schemas.QueueView,
     schemas.Counted,
@@ -84,17 +86,20 @@ def openapi_document() -> Schema:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "paths": {
-            **job_operations(),
-            **action_operations.action_operations(),
-            **backfill_operations.backfill_operations(),
-            **execution_operations(),
-            **cluster_operations(),
-            **stats_operation(),
-            **audit_operations(),
-            **calendar_operations(),
-            **live_operations(),
-        },
+        "paths": _tagged(
+            {
+                **job_operations(),
+                **action_operations.action_operations(),
+                **backfill_operations.backfill_operations(),
+                **execution_operations(),
+                **cluster_operations(),
+                **stats_operation(),
+                **audit_operations(),
+                **calendar_operations(),
+                **live_operations(),
+                **session_operations(),
+            }
+        ),
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -106,6 +111,14 @@ def openapi_document() -> Schema:
             },
         },
     }
+
+
+def _tagged(paths: Schema) -> Schema:
+    """The paths, with the first segment of each as its tag: pages group the operations by it."""
+    for path, operations in paths.items():
+        for operation in operations.values():
+            operation.setdefault("tags", [path.split("/")[1]])
+    return paths
 
 
 def _schemas() -> dict[str, Schema]:

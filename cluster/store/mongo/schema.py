@@ -123,6 +123,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "meta": [_OUTBOX],
     "idempotency": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "api_keys": [_OUTBOX],
+    "sessions": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "verifications": [
         IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
         IndexModel([("asked_at", DESCENDING)], name="by_age"),
