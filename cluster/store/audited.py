@@ -13,6 +13,7 @@ from cluster.core.documents.differences import differences
 from cluster.core.documents.json_source import fragment
 from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER
 from cluster.store import audit, outbox
+from cluster.store.mongo.schema import WITH_OUTBOX
 from cluster.store.outbox import HIDDEN
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from cluster.store.mongo.client import Database, Document
 
-COLLECTIONS = ("api_keys", "channels", "jobs", "meta", "nodes", "queues", "replays")
-"""The collections whose documents carry their entries."""
 DOCUMENTS = 200
 """Documents copied at once."""
 
@@ -67,7 +66,7 @@ async def flush(db: Database, collection: str, name: Any = None) -> int:
     return sum(len(seen.entries) for seen in found)
 
 
-async def flush_all(db: Database, collections: Sequence[str] = COLLECTIONS) -> int:
+async def flush_all(db: Database, collections: Sequence[str] = WITH_OUTBOX) -> int:
     """The same for all documents, some of each collection. Returns how many entries there were."""
     return sum([await flush(db, collection) for collection in collections])
 

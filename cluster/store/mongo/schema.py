@@ -33,12 +33,8 @@ CALENDARS_VERSION = 4
 OLDEST_SUPPORTED_VERSION = 1
 """The oldest schema version that this release works on."""
 
-_OUTBOX = IndexModel("outbox._id", name="outbox", partialFilterExpression={"outbox._id": {"$exists": True}})
-"""Of collections whose documents carry audit entries that are not copied yet: few documents, most of the time none."""
-
 INDEXES: dict[str, list[IndexModel]] = {
     "jobs": [
-        _OUTBOX,
         IndexModel([("schedule_key", ASCENDING), ("state", ASCENDING), ("_id", ASCENDING)], name="by_schedule"),
         IndexModel("unsettled", name="unsettled", partialFilterExpression={"unsettled": {"$exists": True}}),
         IndexModel("ends_at", name="ending", partialFilterExpression={"ends_at": {"$type": "date"}, "state": "active"}),
@@ -94,17 +90,17 @@ INDEXES: dict[str, list[IndexModel]] = {
     "batches": [IndexModel([("late", ASCENDING), ("claimable_at", ASCENDING)], name="claimable")],
     "leases": [],
     "breakers": [],
-    "queues": [_OUTBOX],
-    "calendars": [_OUTBOX],
-    "windows": [_OUTBOX, IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
-    "channels": [_OUTBOX],
+    "queues": [],
+    "calendars": [],
+    "windows": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "channels": [],
     "incidents": [
         IndexModel([("open", ASCENDING), ("checked_at", ASCENDING)], name="open"),
         IndexModel([("opened_at", DESCENDING), ("_id", ASCENDING)], name="by_age"),
         IndexModel("unsent", name="unsent", partialFilterExpression={"unsent": {"$exists": True}}),
         IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
     ],
-    "replays": [_OUTBOX, IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "replays": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "actions": [
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)], name="by_age"),
         IndexModel("next_at", name="running", partialFilterExpression={"state": "running"}),
@@ -117,12 +113,12 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
     ],
     "permits": [],
-    "nodes": [_OUTBOX],
+    "nodes": [],
     "backfills": [IndexModel([("cursor_at", ASCENDING), ("_id", ASCENDING)], name="oldest")],
     "stats": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
-    "meta": [_OUTBOX],
+    "meta": [],
     "idempotency": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
-    "api_keys": [_OUTBOX],
+    "api_keys": [],
     "sessions": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "verifications": [
         IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
@@ -134,6 +130,12 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("by.key", ASCENDING), ("_id", DESCENDING)], name="by_key"),
     ],
 }
+
+WITH_OUTBOX = ("api_keys", "channels", "jobs", "meta", "nodes", "queues", "replays")
+"""The collections whose documents carry audit entries that are not copied yet: few documents, most of the time none."""
+_OUTBOX = IndexModel("outbox._id", name="outbox", partialFilterExpression={"outbox._id": {"$exists": True}})
+for _collection in WITH_OUTBOX:
+    INDEXES[_collection].append(_OUTBOX)
 
 
 async def ensure(db: Database) -> None:
