@@ -67,7 +67,7 @@ class Calendar(Resource):
             more = " and others" if len(using) > JOBS_NAMED else ""
             named = ", ".join(using[:JOBS_NAMED])
             raise Conflict(f"jobs name this calendar: {named}{more}; change or delete them first")
-        await calendars.delete(self.db, calendar.name)
+        await calendars.delete(self.db, calendar.name, self.clock.now_ms())
         resp.status = 204
 
     async def _found(self, name: str) -> Stored:

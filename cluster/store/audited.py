@@ -26,7 +26,7 @@ DOCUMENTS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class AuditedDocument:
     """A document with an outbox. `object`: what the log calls it, such as `queue:mail`; `secrets`: fields left out."""
 
     collection: str
@@ -35,7 +35,7 @@ class Subject:
     secrets: tuple[str, ...] = ()
 
 
-async def put(db: Database, of: Subject, fields: Document, now_ms: int) -> Document | None:
+async def put(db: Database, of: AuditedDocument, fields: Document, now_ms: int) -> Document | None:
     """Create or replace the document. `fields` has all of its fields, with `updated_at`.
 
     Returns the document before, None if there was none.
@@ -46,7 +46,7 @@ async def put(db: Database, of: Subject, fields: Document, now_ms: int) -> Docum
     return before
 
 
-async def delete(db: Database, of: Subject, now_ms: int) -> bool:
+async def delete(db: Database, of: AuditedDocument, now_ms: int) -> bool:
     """Delete the document. False if there was none."""
     marked = await outbox.mark_deleted(db, of.collection, of.name, new_entry(of.object, "delete", now_ms), of.secrets)
     await flush(db, of.collection, of.name)

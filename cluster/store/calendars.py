@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
-from pymongo import ReturnDocument
 
 from cluster.core.schedule.calendar_days import ExcludedDays, days_of_text
+from cluster.store import audited
+from cluster.store.audited import AuditedDocument
 from cluster.store.mongo.calendar_fields import version_of
 from cluster.store.mongo.operation import operation
 
@@ -37,6 +38,10 @@ def _calendar(d: Document) -> Calendar:
     return Calendar(d["_id"], d["document"], days_of_text(d["days"]), int(d["updated_at"]))
 
 
+def _subject(name: str) -> AuditedDocument:
+    return AuditedDocument("calendars", name, f"calendar:{name}")
+
+
 async def put(db: Database, calendar: Calendar) -> bool:
     """Create or replace a calendar. True if it was created."""
     fields = {
@@ -45,11 +50,7 @@ async def put(db: Database, calendar: Calendar) -> bool:
         "version": calendar.version,
         "updated_at": DatetimeMS(calendar.updated_ms),
     }
-    with operation():
-        before = await db.api["calendars"].find_one_and_update(
-            {"_id": calendar.name}, {"$set": fields}, upsert=True, return_document=ReturnDocument.BEFORE
-        )
-    return before is None
+    return await audited.put(db, _subject(calendar.name), fields, calendar.updated_ms) is None
 
 
 async def get(db: Database, name: str) -> Calendar | None:
@@ -81,7 +82,6 @@ async def days_of(db: Database, names: Iterable[str]) -> dict[str, ExcludedDays]
     return {d["_id"]: days_of_text(d["days"]) for d in documents}
 
 
-async def delete(db: Database, name: str) -> bool:
+async def delete(db: Database, name: str, now_ms: int) -> bool:
     """Delete a calendar. False if there was none."""
-    with operation():
-        return (await db.api["calendars"].delete_one({"_id": name})).deleted_count > 0
+    return await audited.delete(db, _subject(name), now_ms)

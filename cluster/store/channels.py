@@ -9,7 +9,7 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.errors import UndecryptableSecret
 from cluster.store import audited
-from cluster.store.audited import Subject
+from cluster.store.audited import AuditedDocument
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def _binding(name: str) -> str:
     return f"channel:{name}"
 
 
-def _subject(name: str) -> Subject:
-    return Subject("channels", name, f"channel:{name}", tuple(SECRET_FIELDS))
+def _subject(name: str) -> AuditedDocument:
+    return AuditedDocument("channels", name, f"channel:{name}", tuple(SECRET_FIELDS))
 
 
 def _fields(c: Channel, keyring: Keyring) -> Document:

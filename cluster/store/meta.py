@@ -9,7 +9,7 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.documents.alerts import AlertSpec, parse_alert_rules
 from cluster.store import audited
-from cluster.store.audited import Subject
+from cluster.store.audited import AuditedDocument
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.operation import operation
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RULES_ID = "alerts"
 """The document that holds the alert rules of all jobs without rules of their own."""
-_DEFAULT_RULES = Subject("meta", DEFAULT_RULES_ID, "rules:default")
+_DEFAULT_RULES = AuditedDocument("meta", DEFAULT_RULES_ID, "rules:default")
 RETENTION_ID = "retention"
 CLOCK_DOUBT = "clock-doubt:"
 """Begins the ids of documents that say when the primary's clock was in doubt; the rest is since when, in ms."""

@@ -9,7 +9,7 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.limits.permits import Limits
 from cluster.store import audited
-from cluster.store.audited import Subject
+from cluster.store.audited import AuditedDocument
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class Queue:
     updated_ms: int
 
 
-def _subject(name: str) -> Subject:
-    return Subject("queues", name, f"queue:{name}")
+def _subject(name: str) -> AuditedDocument:
+    return AuditedDocument("queues", name, f"queue:{name}")
 
 
 def _queue(d: Document) -> Queue:

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 from bson.datetime_ms import DatetimeMS
 from pymongo import ReturnDocument
 
+from cluster.core.audit_entry import new_entry
 from cluster.core.windows import Subject, Window
+from cluster.store import audited
+from cluster.store.audit import to_document
 from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.decoding import decode_readable
 from cluster.store.mongo.operation import operation
+from cluster.store.outbox import OUTBOX
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -98,6 +102,13 @@ _PAST: Document = {
 """What the window was so far, with what it is now as the last one."""
 
 
+def _with_entry(*, name: str, now_ms: int, fields: Document | None) -> Document:
+    """The outbox with one more entry: the audit log learns of a change by the write that makes it. None: a deletion."""
+    entry = to_document(new_entry(f"window:{name}", "put" if fields else "delete", now_ms))
+    noted = {"was": {"$ifNull": ["$now", None]}, "now": {"$literal": fields}}
+    return {"$concatArrays": [{"$ifNull": [f"${OUTBOX}", []]}, [{"$mergeObjects": [{"$literal": entry}, noted]}]]}
+
+
 async def put(db: Database, window: Window, now_ms: int) -> bool:
     """Create or replace a window. True if it was created. A window that is put as it is stays as it is."""
     fields = _fields(window)
@@ -107,11 +118,13 @@ async def put(db: Database, window: Window, now_ms: int) -> bool:
         "updated_at": {"$cond": [same, "$updated_at", {"$literal": DatetimeMS(now_ms)}]},
         "now": {"$literal": fields},
         "expire_at": "$$REMOVE",
+        OUTBOX: {"$cond": [same, f"${OUTBOX}", _with_entry(name=window.name, now_ms=now_ms, fields=fields)]},
     }
     with operation():
         before = await db.api["windows"].find_one_and_update(
             {"_id": window.name}, [{"$set": change}], upsert=True, return_document=ReturnDocument.BEFORE
         )
+    await audited.flush(db, "windows", window.name)
     return before is None or before.get("now") is None
 
 
@@ -122,9 +135,11 @@ async def delete(db: Database, name: str, now_ms: int) -> bool:
         "now": None,
         "updated_at": {"$literal": DatetimeMS(now_ms)},
         "expire_at": {"$literal": DatetimeMS(now_ms + KEPT_DAYS * DAY_MS)},
+        OUTBOX: _with_entry(name=name, now_ms=now_ms, fields=None),
     }
     with operation():
         result = await db.api["windows"].update_one({"_id": name, "now": {"$type": "object"}}, [{"$set": change}])
+    await audited.flush(db, "windows", name)
     return result.matched_count > 0
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.errors import StoreError
 from cluster.store import audited
 from cluster.store.audit import to_document
-from cluster.store.audited import Subject
+from cluster.store.audited import AuditedDocument
 from cluster.store.outbox import Pending
 from tests.simulation.model import turn
 from tests.simulation.world import Broken, World
@@ -178,7 +178,7 @@ class Auditing:
         for number in range(6):
             await turn(random.random() * random.choice((0.1, 3)))
             name = random.choice(NAMES)
-            subject = Subject(COLLECTION, name, f"queue:{name}")
+            subject = AuditedDocument(COLLECTION, name, f"queue:{name}")
             now = self.world.clock().now_ms()
             with suppress(StoreError):
                 if random.random() < 0.6:

@@ -131,7 +131,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     ],
 }
 
-WITH_OUTBOX = ("api_keys", "channels", "jobs", "meta", "nodes", "queues", "replays")
+WITH_OUTBOX = ("api_keys", "calendars", "channels", "jobs", "meta", "nodes", "queues", "replays", "windows")
 """The collections whose documents carry audit entries that are not copied yet: few documents, most of the time none."""
 _OUTBOX = IndexModel("outbox._id", name="outbox", partialFilterExpression={"outbox._id": {"$exists": True}})
 for _collection in WITH_OUTBOX:
