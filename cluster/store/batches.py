@@ -49,6 +49,7 @@ async def insert(db: Database, batches: Sequence[Batch]) -> None:
             if existed is None:
                 raise
             await db.work["batches"].bulk_write([_extension(batches[i]) for i in existed], ordered=False)
+    db.upcoming.note(min(b.claimable_ms for b in batches))
 
 
 def _extension(batch: Batch) -> UpdateOne:
@@ -130,6 +131,23 @@ async def claim(
     return batch
 
 
+async def next_claimable_ms(db: Database) -> int | None:
+    """The earliest instant at which any batch is claimable, leased ones at the end of their lease; None: there is none.
+
+    By the index alone: a third of what a claim costs that finds nothing.
+    """
+    query = {"late": {"$in": [False, True]}, "claimable_at": {"$type": "date"}}
+    with operation():
+        first = (
+            await db.work["batches"]
+            .find(query, {"_id": 0, "claimable_at": 1})
+            .sort("claimable_at", 1)
+            .limit(1)
+            .to_list()
+        )
+    return int(first[0]["claimable_at"]) if first else None
+
+
 def unclaimed_for(unclaimed_ms: int | None, *, first: Any = None) -> Any:
     """An expression: whether a batch stood unclaimed, if that is not known yet; only if `first` holds of it."""
     stood = {"$lt": ["$claimable_at", {"$subtract": ["$$NOW", unclaimed_ms or 0]}]}
@@ -197,6 +215,8 @@ async def release(db: Database, batch: Batch, claimable_ms: int | None, *, nothi
             {"_id": batch.id, "owner": batch.owner, "token": batch.token},
             [{"$set": change}],
         )
+    if result.matched_count:
+        db.upcoming.note(claimable_ms or 0)
     return result.matched_count > 0
 
 
@@ -212,6 +232,8 @@ async def release_unrenewed(db: Database, batch: Batch) -> bool:
             },
             [{"$set": {"owner": None, "claimable_at": "$$NOW"}}],
         )
+    if result.matched_count:
+        db.upcoming.note(0)
     return result.matched_count > 0
 
 
@@ -244,6 +266,13 @@ async def existing_ids(db: Database, ids: Iterable[str]) -> set[str]:
     """Those of these batches that exist."""
     with operation():
         documents = await db.work["batches"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
+    return {d["_id"] for d in documents}
+
+
+async def never_claimed(db: Database, ids: Iterable[str]) -> set[str]:
+    """Those of these batches that exist and that no node has claimed, or has released before anything of it was sent."""
+    with operation():
+        documents = await db.work["batches"].find({"_id": {"$in": list(ids)}, "claims": 0}, {"_id": 1}).to_list()
     return {d["_id"] for d in documents}
 
 

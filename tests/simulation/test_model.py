@@ -13,7 +13,17 @@ import pytest
 
 from cluster.core.election import LeaderLease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
-from cluster.core.execution.model import Attempt, Batch, Ending, Execution, JobSchedule, Rescheduled, Term
+from cluster.core.execution.model import (
+    FIRST_CLAIM,
+    FIRST_TOKEN,
+    Attempt,
+    Batch,
+    Ending,
+    Execution,
+    JobSchedule,
+    Rescheduled,
+    Term,
+)
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
@@ -87,7 +97,9 @@ class Caller:
         r = self.random
         if self.seen and r.random() < 0.8:
             return r.choice(self.seen)
-        return Execution(r.choice(IDS), "j", 1000, 1000, r.choice(["v1", "v2"]), r.choice(NAMES), 0)
+        owner, token = r.choice([(None, 0), (FIRST_CLAIM, FIRST_TOKEN)])
+        name, version, batch = r.choice(IDS), r.choice(["v1", "v2"]), r.choice(NAMES)
+        return Execution(name, "j", 1000, 1000, version, batch, 0, owner=owner, token=token)
 
     def _attempt(self) -> Attempt:
         r = self.random
@@ -153,6 +165,8 @@ class Caller:
                 ("release", (b, r.choice([self.at, None]))),
                 ("delete_finished", ([b],)),
                 ("executions_listed", (NAMES,)),
+                ("never_claimed", (NAMES,)),
+                ("next_claimable_ms", ()),
                 ("owned_by", (r.choice("ab"),)),
                 ("count_late", (r.randint(1, 2),)),
             ]
@@ -169,7 +183,7 @@ class Caller:
         r = self.random
         return r.choice(
             [
-                ("note_held_back", (r.choice([["h"], ["h", ""], []]), ["g"], r.choice([5, 10**13]), 2)),
+                ("note_held_back", (r.choice([["h"], ["h", ""], []]), ["g"], r.choice([-1, 10**13]), 0)),
                 ("spread_late", ("host", ["h"], 500, r.choice([None, 12_000]))),
             ]
         )
@@ -330,6 +344,8 @@ def comparable(answer: Any) -> Any:
         return sorted((comparable(b) for b in answer), key=lambda b: b.id)
     if isinstance(answer, list) and answer and isinstance(answer[0], JobSchedule):
         return sorted(answer, key=lambda j: j.id)
+    if isinstance(answer, int) and 10**12 < answer < FAR_OFF:
+        return "the end of a lease"
     return sorted(answer) if isinstance(answer, list) and answer and isinstance(answer[0], str) else answer
 
 

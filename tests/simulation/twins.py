@@ -41,6 +41,8 @@ TWINS: dict[str, dict[str, Any]] = {
         "delete_finished": model.finish,
         "executions_listed": model.listed,
         "owned_by": model_jobs.strays,
+        "never_claimed": model_jobs.never_claimed,
+        "next_claimable_ms": model_jobs.next_claimable_ms,
         "count_late": model_jobs.count_late,
     },
     "deferred_batches": {"note_held_back": model.note_held_back, "spread_late": model.spread_late},
@@ -93,7 +95,7 @@ LOGGING = (
     "leader.elector leader.materialise leader.quarantine leader.settle leader.catch_up leader.leader "
     "worker.claim worker.claiming worker.unclaimed worker.record worker.worker worker.lease_keeper worker.results worker.effects "
     "worker.release worker.dispatch worker.prepare worker.probe_lottery worker.tasks "
-    "worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers loops store.mongo.operation"
+    "worker.in_flight worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers loops store.mongo.operation"
 )
 
 
