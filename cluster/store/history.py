@@ -20,7 +20,7 @@ from cluster.store.mongo.codec import attempt_to_document
 from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from cluster.core.execution.model import Ending
     from cluster.store.mongo.client import Database, Document
@@ -248,11 +248,22 @@ async def final_ids(db: Database, versions: dict[str, str]) -> set[str]:
     }
 
 
-async def existing_ids(db: Database, ids: Collection[str]) -> set[str]:
-    """Those of these executions that have a record, reopened ones too."""
+async def recorded_ids(db: Database, versions: Mapping[str, str]) -> set[str]:
+    """Those of `{execution id: schedule version}` of which history tells how they ended for that schedule version.
+
+    As `final_ids`, and those that were reopened: their replay leaves a result.
+    """
     with operation():
-        documents = await db.work["history"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
-    return {d["_id"] for d in documents}
+        documents = (
+            await db.work["history"]
+            .find({"_id": {"$in": list(versions)}}, {"state": 1, "schedule_version": 1})
+            .to_list()
+        )
+    return {
+        d["_id"]
+        for d in documents
+        if d["state"] in SENT_FINAL or d["state"] == REOPENED or d["schedule_version"] == versions[d["_id"]]
+    }
 
 
 @dataclass(frozen=True, slots=True)

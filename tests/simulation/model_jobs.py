@@ -261,12 +261,6 @@ async def missed(db: Store, job_ids: Collection[str], start_ms: int, end_ms: int
     return found
 
 
-async def known(db: Store, ids: Collection[str]) -> set[str]:
-    wanted = list(ids)
-    found: set[str] = await db.read(lambda: {i for i in wanted if i in db.history})
-    return found
-
-
 async def rows_create(db: Store, rows: Iterable[ScheduleRow]) -> None:
     some = list(rows)
     if some:
@@ -318,6 +312,11 @@ async def never_claimed(db: Store, ids: Collection[str]) -> set[str]:
 async def next_claimable_ms(db: Store) -> int | None:
     first: int | None = await db.read(lambda: min((b.claimable_ms for b in db.batches.values()), default=None))
     return first
+
+
+async def any_limited(db: Store, ids: Sequence[str]) -> bool:
+    found: bool = await db.read(lambda: any(e.limit_key for i in ids if (e := db.executions.get(i)) is not None))
+    return found
 
 
 async def count_late(db: Store, limit: int) -> int:
