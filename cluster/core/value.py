@@ -47,8 +47,5 @@ def _with_fast_init(cls: type[T]) -> type[T]:
     lines.append("self.__class__ = _own")
     body = "\n    ".join(lines)
     exec(f"def __init__({', '.join(parameters)}):\n    {body}\n", scope)  # noqa: S102 - as dataclasses does; only names of fields
-    init = scope["__init__"]
-    init.__qualname__ = f"{cls.__qualname__}.__init__"
-    init.__annotations__ = dict(cls.__init__.__annotations__)
-    cls.__init__ = init  # type: ignore[method-assign]  # of the same parameters
+    type.__setattr__(cls, "__init__", scope["__init__"])
     return cls

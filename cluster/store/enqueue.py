@@ -15,7 +15,7 @@ from cluster.core.execution.batching import BatchOptions, make_batch
 from cluster.core.execution.model import FIRST_CLAIM
 from cluster.core.execution.planning import MAX_BATCH
 from cluster.core.limits.permits import batch_limit_key
-from cluster.store import batches, engine_jobs, executions, history
+from cluster.store import batches, claimable_batches, engine_jobs, executions, history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -237,4 +237,4 @@ async def _claimed_first(db: Database, adopted: Sequence[Execution]) -> bool:
     The batches are asked after the adoption: a claim that read an execution before it was adopted had counted by then.
     """
     names = {e.batch for e in adopted if e.owner == FIRST_CLAIM}
-    return bool(names) and names != await batches.never_claimed(db, names)
+    return bool(names) and names != await claimable_batches.never_claimed(db, names)

@@ -17,7 +17,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from cluster.store import batches
+from cluster.store import claimable_batches
 
 if TYPE_CHECKING:
     from cluster.clock import Clock
@@ -84,7 +84,7 @@ class ClaimPauses:
 
         self._db.upcoming.listen(note)
         try:
-            seen_ms = await batches.next_claimable_ms(self._db)
+            seen_ms = await claimable_batches.next_claimable_ms(self._db)
             if seen_ms is not None and seen_ms <= self._clock.now_ms():
                 await _within(backoff, noted)
                 return

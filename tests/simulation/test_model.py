@@ -33,6 +33,7 @@ from cluster.core.limits.permits import Limits, Permit, Permits
 from cluster.store import (
     backfills,
     batches,
+    claimable_batches,
     deferred_batches,
     engine_jobs,
     executions,
@@ -61,6 +62,7 @@ MODULES: dict[str, Any] = {
     "leases": leases,
     "executions": executions,
     "batches": batches,
+    "claimable_batches": claimable_batches,
     "deferred_batches": deferred_batches,
     "history": history,
     "schedules": schedules,
@@ -123,6 +125,7 @@ class Caller:
                 *OFTEN,
                 "leases",
                 "schedules",
+                "claimable_batches",
                 "deferred_batches",
                 "backfills",
                 "paused_batches",
@@ -142,6 +145,7 @@ class Caller:
                 ("insert", (few,)),
                 ("read_owed", (IDS,)),
                 ("owed", (IDS[:2],)),
+                ("any_limited", (IDS[:2],)),
                 ("stamp", (IDS, r.choice(NAMES), r.choice("ab"), r.randint(1, 3))),
                 ("delete_final", ({(e.batch, e.token): [e.id]},)),
                 ("fence_endings", (few, f"n{r.random()}")),
@@ -165,8 +169,6 @@ class Caller:
                 ("release", (b, r.choice([self.at, None]))),
                 ("delete_finished", ([b],)),
                 ("executions_listed", (NAMES,)),
-                ("never_claimed", (NAMES,)),
-                ("next_claimable_ms", ()),
                 ("owned_by", (r.choice("ab"),)),
                 ("count_late", (r.randint(1, 2),)),
             ]
@@ -178,6 +180,9 @@ class Caller:
         unclaimed_ms = r.choice([None, 12_000, 10**13])
         blocked = ("h",) if r.random() < 0.2 else ()
         return ClaimFilter(r.random() < 0.3, blocked, (), r.random() < 0.3, most, unclaimed_ms=unclaimed_ms)
+
+    def _claimable_batches(self) -> tuple[str, tuple[Any, ...]]:
+        return self.random.choice([("never_claimed", (NAMES,)), ("next_claimable_ms", ())])
 
     def _deferred_batches(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random

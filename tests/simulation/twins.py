@@ -42,9 +42,11 @@ TWINS: dict[str, dict[str, Any]] = {
         "delete_finished": model.finish,
         "executions_listed": model.listed,
         "owned_by": model_jobs.strays,
+        "count_late": model_jobs.count_late,
+    },
+    "claimable_batches": {
         "never_claimed": model_jobs.never_claimed,
         "next_claimable_ms": model_jobs.next_claimable_ms,
-        "count_late": model_jobs.count_late,
     },
     "deferred_batches": {"note_held_back": model.note_held_back, "spread_late": model.spread_late},
     "history": {

@@ -14,7 +14,7 @@ from cluster.clock import Clock
 from cluster.core.execution.model import FIRST_CLAIM, FIRST_TOKEN, Batch, Execution, Rescheduled
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
-from cluster.store import batches, executions
+from cluster.store import batches, claimable_batches, executions
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.queries.jobs_and_executions import owed_view
@@ -166,9 +166,9 @@ async def test_what_is_in_flight_for_long_is_shown_as_running(database: Database
 async def test_never_claimed_are_batches_that_no_claim_counts_for(database: Database) -> None:
     """A release before anything was sent takes the claim back."""
     await written(database, "a")
-    assert await batches.never_claimed(database, ["b", "gone"]) == {"b"}
+    assert await claimable_batches.never_claimed(database, ["b", "gone"]) == {"b"}
     claimed = await worker(database, answering(200)).claiming.claimer.step(ClaimFilter())
     assert claimed is not None
-    assert await batches.never_claimed(database, ["b"]) == set()
+    assert await claimable_batches.never_claimed(database, ["b"]) == set()
     await batches.release(database, claimed.batch, None, nothing_sent=True)
-    assert await batches.never_claimed(database, ["b"]) == {"b"}
+    assert await claimable_batches.never_claimed(database, ["b"]) == {"b"}
