@@ -207,9 +207,10 @@ def schedules(testbed: Testbed, size: int) -> list[Row]:
             began = time.time() + 90
 
             def schedule(n: int, case: str = case, began: float = began) -> dict[str, Any]:
-                at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began + n % 60)) + f".{n // 60 % 1000:03}Z"
-                job = cluster.job(n, "@every 60s" if "every" in case else f"@at {at}")
-                return {**job, "startAt": at} if "every" in case else job
+                at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began + n % 60))
+                if "every" not in case:
+                    return cluster.job(n, f"@at {at}Z")
+                return {**cluster.job(n, "@every 60s"), "startAt": f"{at}.{n // 60 % 1000:03}Z"}
 
             took = cluster.load(schedule(n) for n in range(size))
             wait_for(cluster.settled, 300, "the jobs were not settled")
