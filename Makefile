@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup run cluster test check bench bench-peers chaos mutations screens lock clean
+.PHONY: setup run cluster test check bench bench-peers soak chaos mutations screens lock clean
 
 # The page of Horae is built after the environment, only while its sources differ from what was built.
 setup: .venv/.ready
@@ -43,6 +43,11 @@ bench: setup
 # Horae beside BullMQ, Agenda and APScheduler, which are installed into .peers (needs nginx; node and redis-server for two).
 bench-peers: setup
 	$(BIN)/python -m ops.bench.peers $(BENCH)
+
+# Memory and file descriptors over a long run at 1,000/s.
+SOAK_MINUTES ?= 60
+soak: setup
+	$(BIN)/horae bench --case soak --minutes $(SOAK_MINUTES)
 
 chaos: setup
 	$(BIN)/pytest tests/chaos -m chaos -p no:cacheprovider --timeout=7200 -s

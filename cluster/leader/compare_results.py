@@ -19,6 +19,8 @@ JOBS = 100
 STEP_SECONDS = 1.0
 ROUND_SECONDS = 60.0
 """A round over all jobs takes at least so long."""
+RECENT_MS = 120_000
+"""A job whose saved result was due within so long is left out of a round: nodes are saving its results."""
 
 
 class ResultComparer:
@@ -34,7 +36,8 @@ class ResultComparer:
         """Compare the next jobs. Returns how many had to be corrected. Raises `StoreError`."""
         if not self._after:
             self._round_began = self._clock.monotonic()
-        differing, after = await last_results.compare_page(self._db, self._after, JOBS)
+        before_ms = self._clock.now_ms() - RECENT_MS
+        differing, after = await last_results.compare_page(self._db, self._after, JOBS, before_ms)
         await last_results.save(self._db, differing)
         self._after = after or ""
         return len(differing)

@@ -80,8 +80,22 @@ class ReadResponse(httpx.Response):
     """A response that was read to its end."""
 
     def __init__(self, status: int, fields: list[tuple[bytes, bytes]], content: bytes, request: httpx.Request) -> None:
-        super().__init__(status, headers=fields, stream=httpx.ByteStream(content), request=request)
+        # The constructor of httpx is not called: see `PreparedRequest`.
+        self.status_code = status
         self.fields = fields
         """The headers as they were received."""
         self.received = content
         """The body as it was received, encoded or not."""
+        self.stream = httpx.ByteStream(content)
+        self.extensions = {}
+        self.history = []
+        self.next_request = None
+        self.default_encoding = "utf-8"
+        self.is_closed = self.is_stream_consumed = False
+        self._request = request
+        self._num_bytes_downloaded = 0
+
+    @property
+    def headers(self) -> httpx.Headers:  # type: ignore[override]  # a field of httpx, made when it is asked for
+        """The headers."""
+        return httpx.Headers(self.fields)

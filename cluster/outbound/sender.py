@@ -8,13 +8,13 @@ from __future__ import annotations
 import codecs
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import httpx
 
+from cluster.core.value import value
 from cluster.outbound.errors import NotSent, error_kind, error_status, error_text
 from cluster.outbound.mail import alert_message, submit
 from cluster.outbound.messages import CONFIRM, PreparedRequest, ReadResponse
@@ -45,7 +45,7 @@ _CHARSET = re.compile(r"""[^;"]*;\s*charset="?([a-z0-9_-]{1,40})"?\s*(?:;|\Z)"""
 _REPLACEMENTS = {n: 0xFFFD for n in (*range(0x20), *range(0x7F, 0xA0)) if n not in (0x09, 0x0A, 0x0D)}
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Reply:
     """The result of one request: a status, or an error kind (one of `errors.ERROR_KINDS`) with a sentence in `detail`.
 

@@ -49,6 +49,7 @@ async def insert(db: Database, batches: Sequence[Batch]) -> None:
             if existed is None:
                 raise
             await db.work["batches"].bulk_write([_extension(batches[i]) for i in existed], ordered=False)
+    db.upcoming.note(min(b.claimable_ms for b in batches))
 
 
 def _extension(batch: Batch) -> UpdateOne:
@@ -197,21 +198,19 @@ async def release(db: Database, batch: Batch, claimable_ms: int | None, *, nothi
             {"_id": batch.id, "owner": batch.owner, "token": batch.token},
             [{"$set": change}],
         )
+    if result.matched_count:
+        db.upcoming.note(claimable_ms or 0)
     return result.matched_count > 0
 
 
 async def release_unrenewed(db: Database, batch: Batch) -> bool:
     """Release a batch of a node that seems dead. False if its lease was renewed or changed owner since it was read."""
+    held = {"_id": batch.id, "owner": batch.owner, "token": batch.token}
+    unrenewed = {**held, "claimable_at": DatetimeMS(batch.claimable_ms)}
     with operation():
-        result = await db.work["batches"].update_one(
-            {
-                "_id": batch.id,
-                "owner": batch.owner,
-                "token": batch.token,
-                "claimable_at": DatetimeMS(batch.claimable_ms),
-            },
-            [{"$set": {"owner": None, "claimable_at": "$$NOW"}}],
-        )
+        result = await db.work["batches"].update_one(unrenewed, [{"$set": {"owner": None, "claimable_at": "$$NOW"}}])
+    if result.matched_count:
+        db.upcoming.note(0)
     return result.matched_count > 0
 
 

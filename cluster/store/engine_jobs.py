@@ -22,7 +22,7 @@ from cluster.store.mongo.codec import (
 )
 from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.encryption import NO_KEYS
-from cluster.store.mongo.operation import operation
+from cluster.store.mongo.operation import ONE_REPLY, operation
 from cluster.store.outbox import OUTBOX
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ async def _sendable(db: Database, read: Sequence[Job], unreadable: dict[str, str
 async def _unchanged(db: Database, ids: Collection[str]) -> dict[str, Job]:
     """Those of these jobs that are as they were when they were decoded, by id."""
     with operation():
-        documents = await db.work["jobs"].find({"_id": {"$in": list(ids)}}, _STAMP_FIELDS).to_list()
+        documents = (
+            await db.work["jobs"].find({"_id": {"$in": list(ids)}}, _STAMP_FIELDS, batch_size=ONE_REPLY).to_list()
+        )
     found = ((d["_id"], db.decoded_jobs.get(d["_id"], _stamp(d))) for d in documents)
     return {job_id: job for job_id, job in found if job is not None}
 
@@ -92,7 +94,7 @@ async def _read(
     if not ids:
         return [], {}
     with operation():
-        documents = await db.work["jobs"].find({"_id": {"$in": ids}}, fields).to_list()
+        documents = await db.work["jobs"].find({"_id": {"$in": ids}}, fields, batch_size=ONE_REPLY).to_list()
     return decode_each("job", documents, lambda d: (job_from_document(d, db.keyring), _stamp(d)))
 
 
@@ -165,7 +167,7 @@ async def of_schedules(
     if after is not None:
         query["_id"] = {"$gt": after}
     with operation():
-        cursor = db.work["jobs"].find(query, JOB_SCHEDULE_FIELDS).limit(limit)
+        cursor = db.work["jobs"].find(query, JOB_SCHEDULE_FIELDS, batch_size=ONE_REPLY).limit(limit)
         if len(keys) == 1:
             cursor = cursor.sort("_id", 1)
         documents = await cursor.to_list()

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.batching import BatchOptions, make_batch
+from cluster.core.execution.model import FIRST_CLAIM
 from cluster.core.execution.planning import MAX_BATCH
 from cluster.core.limits.permits import batch_limit_key
-from cluster.store import batches, engine_jobs, executions, history
+from cluster.store import batches, claimable_batches, engine_jobs, executions, history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -168,9 +169,8 @@ async def _adopt(
                 for e in sorted(group, key=lambda e: e.id)
                 if e.id in moved
             ]
-            options = BatchOptions(
-                late=is_late, caught_up=is_late, token=max(e.token for e in group), claims=_claimed_before(group)
-            )
+            claims = _claimed_before(group) or int(await _claimed_first(db, group))
+            options = BatchOptions(late=is_late, caught_up=is_late, token=max(e.token for e in group), claims=claims)
             await batches.insert(db, [make_batch(members, options)])
             adopted |= moved
     return adopted
@@ -217,10 +217,24 @@ async def repair_batches(
 def _rebuilt(group: Sequence[Execution], claims: int, caught_up: Collection[str]) -> Batch:
     answered = any(a.token == e.token for e in group for a in e.attempts)
     claims = 0 if answered else max(claims, _claimed_before(group))
-    options = BatchOptions(claims=claims, caught_up=all(e.id in caught_up for e in group))
+    # Also executions of a first claim are stamped by the next one: this batch is not the one that they were written for.
+    token = max(e.token for e in group)
+    options = BatchOptions(claims=claims, token=token, caught_up=all(e.id in caught_up for e in group))
     return make_batch(group, options)
 
 
 def _claimed_before(group: Sequence[Execution]) -> int:
-    """1 if any of them was claimed: it may have been sent by a node that died, so `catchUp` must not call it missed."""
-    return int(any(e.token for e in group))
+    """1 if any of them was claimed: it may have been sent by a node that died, so `catchUp` must not call it missed.
+
+    An execution of a first claim whose batch is missing was not claimed: a batch goes when nothing is left that names it.
+    """
+    return int(any(e.token and e.owner != FIRST_CLAIM for e in group))
+
+
+async def _claimed_first(db: Database, adopted: Sequence[Execution]) -> bool:
+    """Whether a first claim may own any of these executions, whose batches were as they were read before the adoption.
+
+    The batches are asked after the adoption: a claim that read an execution before it was adopted had counted by then.
+    """
+    names = {e.batch for e in adopted if e.owner == FIRST_CLAIM}
+    return bool(names) and names != await claimable_batches.never_claimed(db, names)

@@ -12,7 +12,7 @@ from cluster.core.execution.attempts_kept import MAX_OWED
 from cluster.core.lifecycle import State
 from cluster.store.mongo.codec import attempt_to_document, execution_from_document, execution_to_document
 from cluster.store.mongo.decoding import decode_each
-from cluster.store.mongo.operation import duplicates, operation
+from cluster.store.mongo.operation import ONE_REPLY, duplicates, operation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -45,7 +45,7 @@ async def owed(db: Database, ids: Iterable[str]) -> dict[str, Execution]:
 async def read_owed(db: Database, ids: Iterable[str]) -> tuple[dict[str, Execution], dict[str, str]]:
     """Those of these executions that are still owed, by id; and by id why other documents cannot be read."""
     with operation():
-        documents = await db.work["executions"].find({"_id": {"$in": list(ids)}}).to_list()
+        documents = await db.work["executions"].find({"_id": {"$in": list(ids)}}, batch_size=ONE_REPLY).to_list()
     executions, unreadable = decode_each("execution", documents, execution_from_document)
     return {e.id: e for e in executions}, unreadable
 

@@ -66,16 +66,24 @@ def _update(r: LastResult) -> list[Document]:
     ]
 
 
-async def compare_page(db: Database, after: str, limit: int) -> tuple[list[LastResult], str | None]:
+async def compare_page(
+    db: Database, after: str, limit: int, saved_before_ms: int
+) -> tuple[list[LastResult], str | None]:
     """Of the next `limit` jobs in order of id, the last results by history that differ from the saved ones.
 
-    Second, the id behind which the next page begins; None at the end.
+    A look into history costs more than an execution. So jobs whose saved result was due at `saved_before_ms` or later are
+    left out: nodes are saving their results. Second, the id behind which the next page begins; None at the end.
     """
+    with operation():
+        jobs = await db.work["jobs"].find({"_id": {"$gt": after}}, _SAVED_FIELDS).sort("_id", 1).limit(limit).to_list()
+    listed = [d for d in jobs if d.get("state") != JobState.DELETED.value and d.get("channel") is None]
+    unsure = [d["_id"] for d in listed if (instant(d.get("last_due_at")) or 0) < saved_before_ms]
+    end = jobs[-1]["_id"] if len(jobs) == limit else None
+    if not unsure:
+        return [], end
     pipeline: list[Document] = [
-        {"$match": {"_id": {"$gt": after}}},
-        {"$sort": {"_id": 1}},
-        {"$limit": limit},
-        {"$project": {"state": 1, "channel": 1, "last_due_at": 1, "last_state": 1, "last_run_at": 1}},
+        {"$match": {"_id": {"$in": unsure}}},
+        {"$project": _SAVED_FIELDS},
         {
             "$lookup": {
                 "from": "history",
@@ -93,9 +101,11 @@ async def compare_page(db: Database, after: str, limit: int) -> tuple[list[LastR
     ]
     with operation():
         documents = await (await db.work["jobs"].aggregate(pipeline)).to_list()
-    listed = [d for d in documents if d.get("state") != JobState.DELETED.value and d.get("channel") is None]
-    found = decode_readable("history", [d for d in listed if d["last"]], _differing)
-    return [r for r in found if r is not None], documents[-1]["_id"] if len(documents) == limit else None
+    found = decode_readable("history", [d for d in documents if d["last"]], _differing)
+    return [r for r in found if r is not None], end
+
+
+_SAVED_FIELDS = dict.fromkeys(("state", "channel", "last_due_at", "last_state", "last_run_at"), 1)
 
 
 def _differing(d: Document) -> LastResult | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.errors import StoreUnavailable
+from cluster.core.execution.model import FIRST_TOKEN
 from cluster.store import batches, executions, history
 from cluster.store.enqueue import repair_batches
 
@@ -79,9 +80,7 @@ class Claimer:
             return None
         if batch.claims > 1:
             log.info("batch_reclaimed", batch=batch.id, token=batch.token, claims=batch.claims, size=len(batch.ids))
-        await executions.stamp(self._db, batch.ids, batch.id, self._owner, batch.token)
-        owed, unreadable = await executions.read_owed(self._db, batch.ids)
-        stamped = [e for e in owed.values() if e.batch == batch.id and e.token == batch.token]
+        owed, unreadable, stamped = await self._own(batch)
         if batch.claims > 1:
             # Its last owner may have died inside a move: the batch that its executions went to must exist.
             await repair_batches(self._db, [e for e in owed.values() if e.batch != batch.id], batch.claims)
@@ -96,11 +95,26 @@ class Claimer:
             unreadable=unreadable,
         )
 
+    async def _own(self, batch: Batch) -> tuple[dict[str, Execution], dict[str, str], list[Execution]]:
+        """The owed executions that the batch lists, why others cannot be read, and those that this claim owns.
+
+        What is claimed for the first time was written under the token of that claim, and is owned without a stamp: this
+        spares a third of what a claim costs. It is fenced all the same, because no other claim of the batch has this token.
+        """
+        if batch.token == FIRST_TOKEN:
+            owed, unreadable = await executions.read_owed(self._db, batch.ids)
+            listed = [e for e in owed.values() if e.batch == batch.id]
+            if all(e.is_of_first_claim(batch.id, batch.token) for e in listed):
+                return owed, unreadable, [e.leased_by(self._owner) for e in listed]
+        await executions.stamp(self._db, batch.ids, batch.id, self._owner, batch.token)
+        owed, unreadable = await executions.read_owed(self._db, batch.ids)
+        return owed, unreadable, [e for e in owed.values() if e.batch == batch.id and e.token == batch.token]
+
     async def _rebuild_corrupt(self, exc: Exception) -> bool:
         """Delete batches that cannot be claimed or read, and make them again from the executions that name them."""
         corrupt = await batches.delete_corrupt(self._db)
         if corrupt:
             log.error("batches_corrupt", batches=corrupt, error=str(exc)[:200])
             owed, _ = await executions.of_batches(self._db, corrupt, MAX_REBUILT)
-            await repair_batches(self._db, owed)
+            await repair_batches(self._db, owed, claims=1)  # nothing says any more whether it was claimed
         return bool(corrupt)

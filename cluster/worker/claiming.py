@@ -15,6 +15,7 @@ from cluster.core.lifecycle import State
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
 from cluster.worker.claim import SUSPECT_AFTER, ClaimedBatch, Claimer
+from cluster.worker.claim_pauses import ClaimPauses
 from cluster.worker.held_batch import HeldBatch
 from cluster.worker.record import MoveOptions
 from cluster.worker.unclaimed import UnclaimedJudge
@@ -77,6 +78,7 @@ class Claiming:
         self._max_waiting = max_waiting
         self._max_unrecorded = max_unrecorded
         self.claimer = Claimer(context.db, context.clock, context.timings, context.node)
+        self.pauses = ClaimPauses(context.db, context.clock)
         self._judge = UnclaimedJudge(context, recorder)
         self._suspect = SuspectSlot()
         self._strays = False
@@ -94,6 +96,7 @@ class Claiming:
     def stop(self) -> None:
         """Claim nothing more; the claimers end."""
         self.stopped = True
+        self.pauses.end()
 
     def pause(self) -> None:
         """Claim nothing until `resume`."""
@@ -104,7 +107,7 @@ class Claiming:
         self.paused = False
 
     def turns(self, *, spare: bool = False) -> Callable[[], Awaitable[float | None]]:
-        """The turns of one claimer, which polls ever less often while there is nothing to claim.
+        """The turns of one claimer, which sleeps while there is nothing to claim (see `claim_pauses`).
 
         A `spare` one claims only while there is a backlog. A claim waits for the database most of its time, and after an
         outage the backlog is mostly small retry batches, so claim latency, not CPU, limits how fast it drains.
@@ -117,19 +120,26 @@ class Claiming:
                 return None
             if spare and self._clock.monotonic() > self._behind_until:
                 return MAX_IDLE
-            claimed = False
             try:
-                claimed = await self.claim_once()
+                if await self.claim_once():
+                    idle = MIN_IDLE
+                    self.pauses.claimed()
+                    return 0.0
+                idle = min(MAX_IDLE, idle * 1.5)
+                pause = idle * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
+                if spare or self._strays or not self._has_room():
+                    return pause
+                await self.pauses.pause(pause)
             except StoreUnavailable as exc:
                 log.warning("claim_unavailable", error=str(exc))
                 self._context.reclaim_pause.begin()
                 self._strays = True
                 idle = MAX_IDLE
+                return idle
             except Exception:
                 self._strays = True  # whatever it was, a batch may carry this node's name
                 raise
-            idle = MIN_IDLE if claimed else min(MAX_IDLE, idle * 1.5)
-            return 0.0 if claimed else idle * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
+            return 0.0
 
         return turn
 

@@ -1,12 +1,14 @@
 """The latest results of jobs that this node recorded, on their way to the jobs.
 
 Not each result is written: of a job only the latest counts, so the database sees at most `SAVED_PER_TURN` small writes a
-second of one node, however much it sends. What a dying node had not saved yet is found by the leader, in
-`cluster.leader.compare_results`.
+second of one node, however much it sends. Of jobs that run again and again far fewer are written: a save costs MongoDB
+more than a whole execution, because `jobs` has many indexes, and that of such a job is outdated a moment later. What a
+dying node had not saved yet is found by the leader, in `cluster.leader.compare_results`.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from cluster.store.last_results import LastResult
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Ending
 
 SAVED_PER_TURN = 200
+BUSY_SAVED_PER_TURN = 20
+"""Of busy jobs: those whose result before was due less than `BUSY_MS` earlier."""
+BUSY_MS = 30_000
+JOBS_REMEMBERED = 20_000
+LAST_SAVE = 1000
+"""So many a node saves when it shuts down."""
 
 
 class LastResults:
@@ -24,12 +32,16 @@ class LastResults:
 
     def __init__(self) -> None:
         self._waiting: dict[str, LastResult] = {}
+        """Of jobs that are not busy."""
+        self._busy: dict[str, LastResult] = {}
+        self._last_due_ms: dict[str, int] = {}
+        """Of some jobs, when their latest result was due."""
         self._changed: dict[str, None] = {}
         """Jobs among them that fail now and did not by the last result of this node, or the other way round."""
         self._failing: set[str] = set()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._busy)
 
     def add(self, endings: Iterable[Ending]) -> None:
         """Executions that this node recorded as final."""
@@ -39,32 +51,41 @@ class LastResults:
 
     def _add(self, result: LastResult) -> None:
         job_id = result.job_id
-        earlier = self._waiting.get(job_id)
+        last = self._last_due_ms
+        busy = result.due_ms - last.get(job_id, result.due_ms - BUSY_MS) < BUSY_MS
+        last[job_id] = result.due_ms
+        if len(last) > JOBS_REMEMBERED:
+            del last[next(iter(last))]
+        # An entry that exists keeps its place, so that no job waits for ever.
+        queue = self._busy if job_id in self._busy or (busy and job_id not in self._waiting) else self._waiting
+        earlier = queue.get(job_id)
         if earlier is not None and earlier.due_ms > result.due_ms:
             return
-        self._waiting[job_id] = result  # an entry that exists keeps its place, so that no job waits for ever
+        queue[job_id] = result
         if result.failing != (job_id in self._failing):
             self._changed[job_id] = None
         else:
             self._changed.pop(job_id, None)
 
-    def take(self, limit: int = SAVED_PER_TURN) -> list[LastResult]:
-        """Take up to `limit` results to be saved."""
+    def take(self, limit: int = SAVED_PER_TURN, busy_limit: int = BUSY_SAVED_PER_TURN) -> list[LastResult]:
+        """Take up to `limit` results to be saved, of busy jobs up to `busy_limit` that are not changes of `failing`."""
         ids = list(self._changed)[:limit]
-        for job_id in self._waiting:
-            if len(ids) >= limit:
-                break
-            if job_id not in self._changed:
-                ids.append(job_id)
-        taken = [self._waiting.pop(job_id) for job_id in ids]
-        for result in taken:
-            self._changed.pop(result.job_id, None)
-            (self._failing.add if result.failing else self._failing.discard)(result.job_id)
-        return taken
+        ids += self._unchanged(self._waiting, limit - len(ids))
+        ids += self._unchanged(self._busy, min(busy_limit, limit - len(ids)))
+        return [self._take(job_id) for job_id in ids]
+
+    def _unchanged(self, queue: Iterable[str], limit: int) -> list[str]:
+        return list(islice((job_id for job_id in queue if job_id not in self._changed), limit))
+
+    def _take(self, job_id: str) -> LastResult:
+        result = self._waiting.pop(job_id, None) or self._busy.pop(job_id)
+        self._changed.pop(job_id, None)
+        (self._failing.add if result.failing else self._failing.discard)(job_id)
+        return result
 
     def return_unsaved(self, results: Sequence[LastResult]) -> None:
         """Results that could not be saved."""
         for result in results:
-            if result.job_id not in self._waiting:
+            if result.job_id not in self._waiting and result.job_id not in self._busy:
                 self._waiting[result.job_id] = result
                 self._changed[result.job_id] = None

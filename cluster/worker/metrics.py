@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Ending, Rescheduled
 
 
+_KINDS = [f"http_{hundreds}xx" for hundreds in range(10)]
+
+
 class WorkerStats:
     """Counts and histograms (ms) of one worker. They only grow."""
 
@@ -40,22 +43,21 @@ class WorkerStats:
         results: Sequence[FinishedRequest | DroppedExecution],
     ) -> None:
         """These results were recorded: these executions are final, those are retried."""
-        for e in final:
-            self.counters[e.state.value] += 1
+        self.counters.update(e.state.value for e in final)
         self.last_results.add(final)
         states = {e.execution.id: e.state.value for e in final} | {m.execution.id: "retried" for m in retried}
         self.named.record(results, states)
         waiting = sum(isinstance(r, DroppedExecution) and r.again_ms is not None for r in results)
         self.counters["retried"] += len(retried) - waiting
-        for r in results:
-            if isinstance(r, FinishedRequest):
-                self.counters["attempts"] += 1
-                kind = r.reply.error or f"http_{(r.reply.status or 0) // 100}xx"
-                self.attempt_results[kind] += 1
-                if kind != "http_2xx":
-                    self.failures.add(r.job.target.url, kind, r.execution.id)
-                self.duration.add(r.reply.duration_ms)
-                self.queue_time.add(r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.claimed_ms))
-                if len(r.attempts) == 1:
-                    self.drift.add(r.drift_ms)
-                    add_lateness(self.counters, r.parts)
+        finished = [r for r in results if isinstance(r, FinishedRequest)]
+        self.counters["attempts"] += len(finished)
+        kinds = [r.reply.error or _KINDS[min(9, (r.reply.status or 0) // 100)] for r in finished]
+        self.attempt_results.update(kinds)
+        for r, kind in zip(finished, kinds, strict=True):
+            if kind != "http_2xx":
+                self.failures.add(r.job.target.url, kind, r.execution.id)
+            self.duration.add(r.reply.duration_ms)
+            self.queue_time.add(r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.claimed_ms))
+            if len(r.attempts) == 1:
+                self.drift.add(r.drift_ms)
+                add_lateness(self.counters, r.parts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.alerts import ResultWatch
 from cluster.core.execution.lateness import ON_TIME, LatenessParts
 from cluster.core.lifecycle import Event
+from cluster.core.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,7 +98,7 @@ def deferrals_by_batch(
     return [Deferral(held, tuple(members), until_ms, host) for held, members in groups.items()]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class FinishedRequest:
     """A request that ended: the execution with the attempt appended, the job as it was sent, and the reply."""
 

@@ -26,13 +26,14 @@ class NamedCounts:
 
     def record(self, results: Sequence[FinishedRequest | DroppedExecution], states: Mapping[str, str]) -> None:
         """These results were recorded; `states`: by execution id, the final state, or `retried`."""
+        hosts = self._points["host"]
         for r in results:
             x = r.execution
             finished = r if isinstance(r, FinishedRequest) else None
-            points = [self._point("host", x.host)]
+            points = [hosts.get(x.host) or self._point("host", x.host)]
             if x.limit_key is not None and x.limit_key.startswith(QUEUE_PREFIX):
                 points.append(self._point("queue", x.limit_key.removeprefix(QUEUE_PREFIX)))
-            if finished is not None:
+            if finished is not None and finished.job.tags:
                 points += [self._point("tag", tag) for tag in finished.job.tags]
             state = states.get(x.id)
             if finished is None and state == "retried":  # it only waits for another execution of its job

@@ -21,6 +21,8 @@ from cluster.worker.context import WorkerContext
 from cluster.worker.dispatch import Dispatcher
 from cluster.worker.effects import Effects
 from cluster.worker.held_batch import HeldBatches
+from cluster.worker.in_flight import InFlightStamps
+from cluster.worker.last_results import LAST_SAVE
 from cluster.worker.lease_keeper import LeaseKeeper
 from cluster.worker.metrics import WorkerStats
 from cluster.worker.pending import Unsent
@@ -123,6 +125,7 @@ class Worker:
             *(Loop("record", self.results.turn) for _ in range(RECORDERS)),
             Loop("release", self._until_shutdown(self._release_turn)),
             Loop("last_results", self._save_last_results),
+            Loop("in_flight", InFlightStamps(self.context).turn),
         ]
         for loop in self.loops:
             loop.start()
@@ -157,13 +160,14 @@ class Worker:
             return RELEASE_SECONDS
         return await self.releaser.turn()
 
-    async def _save_last_results(self) -> float:
-        """Once a second: save the latest results of some jobs."""
-        taken = self.stats.last_results.take()
+    async def _save_last_results(self, *, last: bool = False) -> float:
+        """Once a second: save the latest results of some jobs; more of them when the node shuts down."""
+        waiting = self.stats.last_results
+        taken = waiting.take(LAST_SAVE, LAST_SAVE) if last else waiting.take()
         try:
             await last_results.save(self.context.db, taken)
         except StoreError as exc:
-            self.stats.last_results.return_unsaved(taken)
+            waiting.return_unsaved(taken)
             log.warning("last_results_unsaved", jobs=len(taken), error=str(exc))
         return LAST_RESULTS_SECONDS
 
@@ -211,5 +215,5 @@ class Worker:
             await asyncio.sleep(0.02)
         await cancel_and_wait(loop.task for loop in self.loops if loop.task is not None)
         await self.results.record_remaining()
-        await self._save_last_results()
+        await self._save_last_results(last=True)
         await self.claiming.release_strays()

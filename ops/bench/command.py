@@ -15,7 +15,7 @@ from typing import Any
 import click
 from pymongo import MongoClient
 
-from ops.bench import api, verify
+from ops.bench import api, surroundings, verify
 from ops.bench.bodies import large_bodies
 from ops.bench.results import Row, cpu_per_execution, print_results
 from ops.bench.testbed import (
@@ -262,9 +262,19 @@ CASES = (
 )
 
 
-def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int) -> list[Row]:
+MORE_CASES = ("nodes", "network", "targets", "kill", "schedules", "soak")
+"""They take minutes each, and are run by name."""
+SMALL_RATE = 1000
+"""Of the cases about what surrounds a node."""
+
+
+def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int, minutes: float = 60) -> list[Row]:
     """The rows of one case."""
     several = {
+        "nodes": lambda: surroundings.nodes(testbed, SMALL_RATE, seconds),
+        "network": lambda: surroundings.network(testbed, SMALL_RATE, seconds),
+        "targets": lambda: surroundings.targets(testbed, seconds),
+        "schedules": lambda: surroundings.schedules(testbed, 100_000),
         "reads": lambda: reads(testbed),
         "retention": lambda: retention(testbed, rate),
         "verify": lambda: verify.rows(testbed),
@@ -281,6 +291,8 @@ def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int) ->
         "definitions": lambda: definitions(testbed, 100_000, 1000),
         "startup": lambda: startup(testbed),
         "drain": lambda: drain(testbed, 1000, max(seconds, 20)),
+        "kill": lambda: surroundings.kill(testbed, max(seconds, 10)),
+        "soak": lambda: surroundings.soak(testbed, SMALL_RATE, minutes),
     }
     return [single[case]()]
 
@@ -290,14 +302,22 @@ def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int) ->
     "--case",
     "cases",
     multiple=True,
-    type=click.Choice(CASES),
-    help="Run only this case; can be repeated. [default: all]",
+    type=click.Choice(CASES + MORE_CASES),
+    help=f"Run only this case; can be repeated. [default: all but {', '.join(MORE_CASES)}]",
 )
 @click.option("--rate", default=3000, show_default=True, help="Jobs due every second in the throughput case.")
 @click.option("--seconds", default=20, show_default=True, help="Duration of a measurement in seconds.")
 @click.option("--step", default=500, show_default=True, help="Step of the search for the highest rate.")
+@click.option("--minutes", default=60.0, show_default=True, help="Duration of the soak case in minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def bench_command(cases: tuple[str, ...], rate: int, seconds: int, step: int, as_json: bool) -> None:  # noqa: FBT001
+def bench_command(
+    cases: tuple[str, ...],
+    rate: int,
+    seconds: int,
+    step: int,
+    minutes: float,
+    as_json: bool,  # noqa: FBT001
+) -> None:
     """Measure throughput, lateness, CPU and memory on this machine. All cases take about ten minutes."""
     chosen = cases or CASES
     rows: list[Row] = []
@@ -306,7 +326,7 @@ def bench_command(cases: tuple[str, ...], rate: int, seconds: int, step: int, as
         for case in chosen:
             if not as_json:
                 print(f"... {case}", file=sys.stderr, flush=True)
-            rows += run_case(case, testbed, rate, seconds, step)
+            rows += run_case(case, testbed, rate, seconds, step, minutes)
     if as_json:
         print_json({"machine": facts, "rows": [asdict(r) for r in rows]})
     else:

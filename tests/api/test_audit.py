@@ -149,7 +149,7 @@ async def test_queues_channels_rules_keys_and_nodes_are_in_the_log(api: Api) -> 
 async def test_a_document_that_is_put_again_after_its_deletion_is_new(api: Api) -> None:
     """Also if the node that deletes dies before the document is gone: the deletion counts, and so does the put."""
     await api.call("PUT", "/queues/mail", {"maxPerSecond": 20})
-    subject = audited.Subject("queues", "mail", "queue:mail")
+    subject = audited.AuditedDocument("queues", "mail", "queue:mail")
     entry = new_entry(subject.object, "delete", api.clock.now_ms())
     assert await outbox.mark_deleted(api.db, "queues", "mail", entry)
     answer = await api.call("PUT", "/queues/mail", {"maxPerSecond": 5})

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from cluster.core.execution.model import Ending, Execution
+from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.lifecycle import State
 from cluster.leader.compare_results import ResultComparer
 from cluster.store import history, last_results
 from cluster.store.history import MissedRange
 from cluster.store.last_results import LastResult
-from cluster.worker.last_results import SAVED_PER_TURN, LastResults
+from cluster.worker.last_results import BUSY_MS, BUSY_SAVED_PER_TURN, SAVED_PER_TURN, LastResults
 from tests.support.api_client import walk
 from tests.support.engine import T0, worker
 from tests.support.workers import DUE, owed, run_dry
@@ -77,6 +78,20 @@ async def test_the_leader_finds_the_results_that_a_dead_node_had_not_saved(api: 
     assert await walk(api, "failing=true") == ["down1"], "a replay that is under way changes nothing"
 
 
+async def test_a_job_whose_results_are_being_saved_is_compared_later(api: Api) -> None:
+    """A look into history costs more than an execution; what a dead node did not save is found two minutes later."""
+    await ran(api, 500, "down")
+    now = api.clock.now_ms()
+    await last_results.save(api.db, [LastResult("down", now - 60_000, "succeeded", now - 60_000)])
+    newest = replace(ending("down", now, State.DEAD), attempts=(Attempt(1, now, "n", 1, 1.0, 500),))
+    await history.record(api.db, [newest], 7)
+    comparer = ResultComparer(api.db, api.clock)
+    assert await comparer.step() == 0
+    api.clock.shift += 61_000
+    assert await comparer.step() == 1
+    assert await walk(api, "failing=true") == ["down"]
+
+
 async def test_pages_of_the_comparison_reach_every_job(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many jobs have no history."""
     monkeypatch.setattr("cluster.leader.compare_results.JOBS", 2)
@@ -131,3 +146,27 @@ def test_a_node_saves_a_bounded_number_of_results_and_changes_of_failing_first()
     assert len(left) == len(set(left)) == 3 * SAVED_PER_TURN - 1
     waiting.add([ending("x", T0, State.SUCCEEDED), ending("j599", T0 + 20, State.SUCCEEDED)])
     assert waiting.take(1)[0].job_id == "j599", "it does not fail any more"
+
+
+def test_of_jobs_that_run_again_and_again_few_are_saved() -> None:
+    """Their saved results are outdated a moment later; changes of failing and jobs that run rarely do not wait for them."""
+    waiting = LastResults()
+    jobs = [f"j{i}" for i in range(SAVED_PER_TURN)]
+    waiting.add([ending(j, T0, State.SUCCEEDED) for j in jobs])
+    assert len(waiting.take()) == SAVED_PER_TURN, "they run for the first time"
+    seen = list[str]()
+    for turn in range(1, SAVED_PER_TURN // BUSY_SAVED_PER_TURN + 1):
+        waiting.add([ending(j, T0 + 1000 * turn, State.SUCCEEDED) for j in jobs])
+        taken = waiting.take()
+        assert {r.due_ms for r in taken} == {T0 + 1000 * turn}
+        assert len(taken) == BUSY_SAVED_PER_TURN
+        seen += [r.job_id for r in taken]
+    assert sorted(seen) == sorted(jobs), "each in its turn"
+    at = T0 + 15_000
+    waiting.add([ending("j7", at, State.DEAD), ending("rare", at, State.SUCCEEDED)])
+    first = waiting.take()
+    assert [r.job_id for r in first[:2]] == ["j7", "rare"]
+    waiting.add([ending("rare", at + BUSY_MS, State.SUCCEEDED)])
+    assert waiting.take()[0].job_id == "rare", "it runs every half minute"
+    waiting.take(len(jobs), len(jobs))
+    assert len(waiting) == 0, "at a shutdown"

@@ -19,6 +19,7 @@ from cluster.core.errors import OutcomeUnknown, StoreUnavailable
 from cluster.core.lifecycle import SENT_FINAL, State, replaces
 from cluster.store.batches import OVERDUE_MS
 from cluster.store.history import Recorded
+from cluster.store.mongo.upcoming import Upcoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -81,6 +82,8 @@ class Store:
     postponed: list[Callable[[], Any]] = field(default_factory=list)
     writes: int = 0
     """Grows with whatever takes effect."""
+    upcoming: Upcoming = field(default_factory=Upcoming)
+    """Nothing is noted here: claimers find everything by looking."""
 
     def primary(self) -> None:
         """Which member is primary is not known."""

@@ -361,6 +361,17 @@ async def strays(db: Store, owner: str) -> list[Batch]:
     return found
 
 
+async def never_claimed(db: Store, ids: Collection[str]) -> set[str]:
+    wanted = list(ids)
+    found: set[str] = await db.read(lambda: {i for i in wanted if i in db.batches and not db.batches[i].claims})
+    return found
+
+
+async def next_claimable_ms(db: Store) -> int | None:
+    first: int | None = await db.read(lambda: min((b.claimable_ms for b in db.batches.values()), default=None))
+    return first
+
+
 async def any_limited(db: Store, ids: Sequence[str]) -> bool:
     found: bool = await db.read(lambda: any(e.limit_key for i in ids if (e := db.executions.get(i)) is not None))
     return found
@@ -410,7 +421,7 @@ async def permits_live(db: Store, ids: Collection[str]) -> set[str]:
     def leased(i: str) -> bool:
         e = db.executions.get(i)
         b = None if e is None else db.batches.get(e.batch)
-        if e is None or b is None or e.state is not State.LEASED:
+        if e is None or b is None:
             return False
         return b.owner is not None and b.token == e.token and b.claimable_ms > db.now_ms()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cluster.core.execution.model import FIRST_CLAIM, FIRST_TOKEN
 from cluster.core.lifecycle import State
 from tests.simulation.leases import Leases
 from tests.simulation.world import START_MS, Broken
@@ -47,6 +48,8 @@ class Rules:
     _asked: dict[tuple[str, int, int], float] = field(default_factory=dict)
     _heard: set[str] = field(default_factory=set)
     _before: dict[str, Execution] = field(default_factory=dict)
+    _first_owners: dict[str, str] = field(default_factory=dict)
+    """Who claimed each batch first."""
     _final: dict[str, Final] = field(default_factory=dict)
     _writes: int = 0
 
@@ -156,6 +159,8 @@ class Rules:
         """The documents after a callback of this node ("" if it was none's)."""
         store = self.machines.world.store
         self.leases.after(late=not node)
+        claimed = {b.id: b.owner for b in store.batches.values() if b.token == FIRST_TOKEN and b.owner is not None}
+        self._first_owners |= claimed
         if store.executions != self._before:
             for i, e in self._before.items():
                 self._changed(i, e, store.executions.get(i), node)
@@ -181,7 +186,8 @@ class Rules:
         if now is None:
             if i not in self.machines.world.store.history:
                 raise Broken(f"{i} is neither owed nor final")
-            if node in self.machines.workers and e.owner != node:
+            owner = self._first_owners.get(e.batch) if e.owner == FIRST_CLAIM else e.owner
+            if node in self.machines.workers and owner != node:
                 raise Broken(f"{i} was ended by a node that did not hold it")
         elif now.batch == e.batch and now.owner is not None and now.token < e.token:
             raise Broken(f"{i} was taken back by a node that had lost it")

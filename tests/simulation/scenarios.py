@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import (
+    FIRST_CLAIM,
+    FIRST_TOKEN,
     Attempt,
     Batch,
     Ending,
@@ -189,6 +191,9 @@ class BatchLife:
         self._holds: dict[str, tuple[Any, float, str]] = {}
         """By node: its clock, until when it trusts its lease, and the batch."""
         self._owners: dict[str, str | None] = {}
+        self._first_owners: dict[str, str | None] = {}
+        """Who claimed each batch first."""
+        self._by_hand = seed % 4 == 0
         self._heard: set[str] = set()
         self.sent: list[tuple[str, int]] = []
         self._before: dict[str, Execution] = {}
@@ -218,7 +223,9 @@ class BatchLife:
         await turn(after)
         name = f"w{next(self._ids)}"
         ids = [execution_id("j", START_MS + 1000 * n) for n in range(2)]
-        planned = [Execution(i, "j", START_MS, START_MS, "v1", name, 0) for i in ids]
+        # As a schedule owes them, and as runs by hand are owed: those are stamped at the first claim too.
+        owner, token = (None, 0) if self._by_hand else (FIRST_CLAIM, FIRST_TOKEN)
+        planned = [Execution(i, "j", START_MS, START_MS, "v1", name, 0, owner=owner, token=token) for i in ids]
         batch = Batch(name, tuple(ids), 0, 0, START_MS, START_MS - 1000)
         await insert_owed(_any(self.world.store), planned, [batch], lambda: f"w{next(self._ids)}")
 
@@ -293,11 +300,13 @@ class BatchLife:
         if (store.writes, len(self._leases.deaths)) == self._seen:
             return  # no document has changed, and no node has died
         self._seen = (store.writes, len(self._leases.deaths))
+        self._first_owners |= {b.id: b.owner for b in store.batches.values() if b.token == FIRST_TOKEN and b.owner}
         if store.executions != self._before:
             for i, e in self._before.items():
                 if i not in store.executions and i not in store.history:
                     raise Broken(f"{i} is neither owed nor final")
-                if i not in store.executions and self._owners.get(self.world.acting, e.owner) != e.owner:
+                owner = self._first_owners.get(e.batch) if e.owner == FIRST_CLAIM else e.owner
+                if i not in store.executions and self._owners.get(self.world.acting, owner) != owner:
                     raise Broken(f"{i} was ended by a node that did not hold it")
                 now = store.executions.get(i)
                 if now is not None and now.batch == e.batch and now.owner is not None and now.token < e.token:

@@ -13,7 +13,17 @@ import pytest
 
 from cluster.core.election import LeaderLease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
-from cluster.core.execution.model import Attempt, Batch, Ending, Execution, JobSchedule, Rescheduled, Term
+from cluster.core.execution.model import (
+    FIRST_CLAIM,
+    FIRST_TOKEN,
+    Attempt,
+    Batch,
+    Ending,
+    Execution,
+    JobSchedule,
+    Rescheduled,
+    Term,
+)
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
@@ -23,6 +33,7 @@ from cluster.core.limits.permits import Limits, Permit, Permits
 from cluster.store import (
     backfills,
     batches,
+    claimable_batches,
     deferred_batches,
     engine_jobs,
     executions,
@@ -51,6 +62,7 @@ MODULES: dict[str, Any] = {
     "leases": leases,
     "executions": executions,
     "batches": batches,
+    "claimable_batches": claimable_batches,
     "deferred_batches": deferred_batches,
     "history": history,
     "schedules": schedules,
@@ -87,7 +99,9 @@ class Caller:
         r = self.random
         if self.seen and r.random() < 0.8:
             return r.choice(self.seen)
-        return Execution(r.choice(IDS), "j", 1000, 1000, r.choice(["v1", "v2"]), r.choice(NAMES), 0)
+        owner, token = r.choice([(None, 0), (FIRST_CLAIM, FIRST_TOKEN)])
+        name, version, batch = r.choice(IDS), r.choice(["v1", "v2"]), r.choice(NAMES)
+        return Execution(name, "j", 1000, 1000, version, batch, 0, owner=owner, token=token)
 
     def _attempt(self) -> Attempt:
         r = self.random
@@ -111,6 +125,7 @@ class Caller:
                 *OFTEN,
                 "leases",
                 "schedules",
+                "claimable_batches",
                 "deferred_batches",
                 "backfills",
                 "paused_batches",
@@ -130,6 +145,7 @@ class Caller:
                 ("insert", (few,)),
                 ("read_owed", (IDS,)),
                 ("owed", (IDS[:2],)),
+                ("any_limited", (IDS[:2],)),
                 ("stamp", (IDS, r.choice(NAMES), r.choice("ab"), r.randint(1, 3))),
                 ("delete_final", ({(e.batch, e.token): [e.id]},)),
                 ("fence_endings", (few, f"n{r.random()}")),
@@ -165,11 +181,14 @@ class Caller:
         blocked = ("h",) if r.random() < 0.2 else ()
         return ClaimFilter(r.random() < 0.3, blocked, (), r.random() < 0.3, most, unclaimed_ms=unclaimed_ms)
 
+    def _claimable_batches(self) -> tuple[str, tuple[Any, ...]]:
+        return self.random.choice([("never_claimed", (NAMES,)), ("next_claimable_ms", ())])
+
     def _deferred_batches(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random
         return r.choice(
             [
-                ("note_held_back", (r.choice([["h"], ["h", ""], []]), ["g"], r.choice([5, 10**13]), 2)),
+                ("note_held_back", (r.choice([["h"], ["h", ""], []]), ["g"], r.choice([-1, 10**13]), 0)),
                 ("spread_late", ("host", ["h"], 500, r.choice([None, 12_000]))),
             ]
         )
@@ -330,6 +349,8 @@ def comparable(answer: Any) -> Any:
         return sorted((comparable(b) for b in answer), key=lambda b: b.id)
     if isinstance(answer, list) and answer and isinstance(answer[0], JobSchedule):
         return sorted(answer, key=lambda j: j.id)
+    if isinstance(answer, int) and 10**12 < answer < FAR_OFF:
+        return "the end of a lease"
     return sorted(answer) if isinstance(answer, list) and answer and isinstance(answer[0], str) else answer
 
 

@@ -44,6 +44,10 @@ TWINS: dict[str, dict[str, Any]] = {
         "owned_by": model_jobs.strays,
         "count_late": model_jobs.count_late,
     },
+    "claimable_batches": {
+        "never_claimed": model_jobs.never_claimed,
+        "next_claimable_ms": model_jobs.next_claimable_ms,
+    },
     "deferred_batches": {"note_held_back": model.note_held_back, "spread_late": model.spread_late},
     "history": {
         "record": model.record,
@@ -98,7 +102,8 @@ LOGGING = (
     "leader.elector leader.end_pauses leader.follow_calendars leader.materialise leader.quarantine leader.settle leader.catch_up leader.leader "
     "worker.claim worker.claiming worker.unclaimed worker.record worker.worker worker.lease_keeper worker.results worker.effects "
     "worker.release worker.dispatch worker.prepare worker.probe_lottery worker.tasks "
-    "worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers siblings loops store.mongo.operation"
+    "worker.in_flight worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers siblings loops "
+    "store.mongo.operation"
 )
 
 

@@ -68,8 +68,15 @@ def _now(nodes: Nodes) -> Any:
 
 def holders(nodes: Nodes, jobs: list[str]) -> set[str]:
     """The nodes that have claimed an execution of these jobs that may be sent by now."""
-    claimed = {"job_id": {"$in": jobs}, "state": "leased", "send_at": {"$lte": _now(nodes)}}
-    return set(nodes.db["executions"].distinct("owner", claimed)) - {None}
+    due = {"job_id": {"$in": jobs}, "send_at": {"$lte": _now(nodes)}}
+    return set(holders_of(nodes, due))
+
+
+def holders_of(nodes: Nodes, which: dict[str, Any]) -> list[str]:
+    """The node that holds it, of each of these executions that one holds: their batches say so."""
+    batches = [e["batch"] for e in nodes.db["executions"].find(which, {"batch": 1})]
+    owners = {b["_id"]: b["owner"] for b in nodes.db["batches"].find({"_id": {"$in": batches}}, {"owner": 1})}
+    return [owner for name in batches if (owner := owners.get(name)) is not None]
 
 
 def most_within_a_second(instants: list[float]) -> int:
@@ -109,7 +116,7 @@ def test_overlap_concurrency_and_rate_hold_over_three_nodes_that_are_killed(
     wait_until(lambda: len(three.runs) >= ended + 30, 60, "runs of the queue, after the deaths")
     # What the dead held is sent again when their leases have ended; a deletion before that would cancel it.
     dead = {"owner": {"$in": [*victims, third]}}
-    wait_until(lambda: nodes.db["executions"].count_documents(dead) == 0, 30, "the leases of the dead to end")
+    wait_until(lambda: nodes.db["batches"].count_documents(dead) == 0, 30, "the leases of the dead to end")
     wait_until(lambda: nodes.db["executions"].count_documents({"token": {"$gt": 1}}) == 0, 30, "their work to be done")
     rated = {"job_id": {"$regex": "^r"}, "state": "succeeded"}
     wait_until(lambda: nodes.db["history"].count_documents(rated) == 120, 60, "all of the hundred and twenty")
@@ -138,13 +145,12 @@ def kill_who_holds_most(nodes: Nodes) -> str:
     alive = nodes.alive()
 
     def look() -> str | None:
-        owned = {"owner": {"$in": list(alive)}, "job_id": {"$regex": "^r"}}
-        owners = [e["owner"] for e in nodes.db["executions"].find(owned)]
+        owners = [name for name in holders_of(nodes, {"job_id": {"$regex": "^r"}}) if name in alive]
         return max(set(owners), key=owners.count) if owners else None
 
     victim = wait_until(look, 10, "a holder of the rest")
     nodes.kill(victim)
-    assert nodes.db["executions"].count_documents({"owner": victim}), "the dead node must hold something"
+    assert nodes.db["batches"].count_documents({"owner": victim}), "the dead node must hold something"
     return victim
 
 

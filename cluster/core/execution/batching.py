@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.core.execution.model import Batch
+from cluster.core.execution.model import FIRST_CLAIM, Batch
 from cluster.core.limits.permits import batch_limit_key
 from cluster.core.timings import PREFETCH_MS
 
@@ -39,7 +39,7 @@ class BatchOptions:
     by_limit: bool = False
     """Name the members' limit even if it is one job's own. Other batches name the limit of a queue only."""
     token: int = 0
-    """The fencing token continues from the greatest of this one and the members' own."""
+    """The fencing token continues from the greatest of this one and the members' own, but for those of a first claim."""
     claims: int = 0
     """The number of claims of the batch that the members leave."""
 
@@ -66,7 +66,7 @@ def make_batch(members: Sequence[Execution], options: BatchOptions = DEFAULT) ->
         send_ms=first.send_ms,
         claimable_ms=claimable_ms if deferred_ms is None else deferred_ms,
         late=options.late,
-        token=max(options.token, *(e.token for e in members)),
+        token=max(options.token, *(0 if e.owner == FIRST_CLAIM else e.token for e in members)),
         claims=options.claims,
         host=hosts.pop() if len(hosts) == 1 else "",
         limit_key=limits.pop() if len(limits) == 1 else None,

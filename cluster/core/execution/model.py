@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import UNLIMITED, Limits
+from cluster.core.value import value
 
 if TYPE_CHECKING:
     from cluster.core.alerts import ResultWatch
@@ -139,7 +140,7 @@ class JobSchedule:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Attempt:
     """One POST. `status` is None if there was no answer, `error` is None if there was one."""
 
@@ -154,7 +155,13 @@ class Attempt:
     excerpt: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+FIRST_CLAIM = "*"
+"""The owner of an execution that carries the token of its batch's first claim already, when it is written: whoever claims
+the batch first owns it, without a write to it. Every later claim has a greater token, and writes it."""
+FIRST_TOKEN = 1
+
+
+@value(frozen=True, slots=True)
 class Execution:
     """An occurrence that is owed. Its state is pending, leased or retrying."""
 
@@ -181,8 +188,34 @@ class Execution:
     waits: bool = False
     """Of a run by hand under `overlap: skip`: it waits for the end of the run before it instead of being skipped."""
 
+    def is_of_first_claim(self, batch: str, token: int) -> bool:
+        """Whether a claim of this batch under this token owns it as it was written, so that it need not be stamped."""
+        return self.owner == FIRST_CLAIM and self.batch == batch and self.token == token
 
-@dataclass(frozen=True, slots=True)
+    def leased_by(self, owner: str) -> Execution:
+        """As it is read once it was stamped."""
+        return Execution(
+            id=self.id,
+            job_id=self.job_id,
+            due_ms=self.due_ms,
+            send_ms=self.send_ms,
+            schedule_version=self.schedule_version,
+            batch=self.batch,
+            lane=self.lane,
+            state=State.LEASED,
+            attempts=self.attempts,
+            trigger=self.trigger,
+            owner=owner,
+            token=self.token,
+            replayed_ms=self.replayed_ms,
+            host=self.host,
+            limit_key=self.limit_key,
+            request_id=self.request_id,
+            waits=self.waits,
+        )
+
+
+@value(frozen=True, slots=True)
 class Batch:
     """The unit of leasing. Only `batching.make_batch` makes one from executions.
 
@@ -222,7 +255,7 @@ class Term:
     trusted_until: float
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Ending:
     """The final result of an execution, as history records it. `drift_ms` is how late its first attempt was sent; None
     if there was none.
@@ -240,7 +273,7 @@ class Ending:
     """Whether the alert rules of its job need it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Rescheduled:
     """An execution that moves to another batch, with its attempts so far and its next send time."""
 

@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.core.execution.batching import BatchOptions, make_batch
-from cluster.core.execution.model import Execution
+from cluster.core.execution.model import FIRST_CLAIM, FIRST_TOKEN, Execution
 from cluster.core.ids import execution_id, spread_ms
 from cluster.core.limits.permits import batch_limit_key
 
@@ -86,7 +86,7 @@ def _host(owed: tuple[int, int, JobSchedule]) -> str:
 
 
 def _executions(owed: Sequence[tuple[int, int, JobSchedule]], batch_id: str) -> list[Execution]:
-    """The executions of one batch, from `(send, due, job)`."""
+    """The executions of one batch, from `(send, due, job)`, under the token of its first claim."""
     return [
         Execution(
             id=execution_id(job.id, due),
@@ -96,6 +96,8 @@ def _executions(owed: Sequence[tuple[int, int, JobSchedule]], batch_id: str) -> 
             schedule_version=job.schedule_version,
             batch=batch_id,
             lane=job.lane,
+            owner=FIRST_CLAIM,
+            token=FIRST_TOKEN,
             host=job.host,
             limit_key=job.limit_key,
         )

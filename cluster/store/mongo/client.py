@@ -19,6 +19,7 @@ from pymongo.write_concern import WriteConcern
 
 from cluster.store.mongo.decoded_jobs import DecodedJobs
 from cluster.store.mongo.encryption import NO_KEYS, Keyring
+from cluster.store.mongo.upcoming import Upcoming
 
 if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
@@ -55,6 +56,7 @@ class Database:
     _clients: tuple[AsyncMongoClient[Document], ...]
     keyring: Keyring = NO_KEYS
     decoded_jobs: DecodedJobs = field(default_factory=DecodedJobs)
+    upcoming: Upcoming = field(default_factory=Upcoming)
 
     @classmethod
     def open(cls, uri: str, name: str, node: str, keyring: Keyring = NO_KEYS) -> Database:

@@ -37,6 +37,9 @@ _UNCERTAIN = (ConnectionFailure, ExecutionTimeout, WriteConcernError)
 """Errors after which an operation may or may not have been applied. A write concern error means that a write was applied,
 but that no majority confirmed it in time or the primary stepped down: it may still be rolled back."""
 DUPLICATE_KEY = 11000
+ONE_REPLY = 10_000
+"""The `batch_size` of a read that comes in one reply: by default the driver asks a second time for what follows 101
+documents, which is a batch of executions. Replies are bounded by their bytes all the same."""
 
 
 class OperationTimings:

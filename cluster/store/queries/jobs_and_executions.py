@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.execution.model import FIRST_CLAIM
 from cluster.core.execution.view import FINAL_STATES, OWED_STATES, ExecutionView
 from cluster.store.history import LEFT_OUT, REOPENED
 from cluster.store.mongo.codec import attempt_from_document, instant
@@ -202,7 +203,7 @@ def owed_view(d: Document, now_ms: int) -> ExecutionView:
         attempts=_attempts(d["attempts"]),
         trigger=d["trigger"],
         schedule_version=d["schedule_version"],
-        node=d["owner"],
+        node=None if d["owner"] == FIRST_CLAIM else d["owner"],
         request_id=d.get("request"),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster.core.lifecycle import State
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -14,13 +13,12 @@ if TYPE_CHECKING:
 
 
 async def leased_ids(db: Database, ids: Collection[str]) -> set[str]:
-    """Those of these executions that a node holds a live lease for. No node is sending the others."""
+    """Those of these executions that a node holds a live lease for. No node is sending the others.
+
+    Their own state does not say it: those of a first claim are not written when they are claimed.
+    """
     with operation():
-        claimed = (
-            await db.work["executions"]
-            .find({"_id": {"$in": list(ids)}, "state": State.LEASED.value}, {"batch": 1, "token": 1})
-            .to_list()
-        )
+        claimed = await db.work["executions"].find({"_id": {"$in": list(ids)}}, {"batch": 1, "token": 1}).to_list()
         leased = {
             (d["_id"], d["token"])
             for d in await db.work["batches"]

@@ -1,0 +1,112 @@
+"""How long the claimers of one node wait after a claim that found nothing: until the next batch may be claimed.
+
+That is in the database: the earliest `claimable_at` of all batches. So a node sleeps until then, and no longer than its
+share of the polls. New work is found in time, by these rules:
+
+- What a schedule owes is written `look-ahead - prefetch` (14 s) before it is claimable: seven times the longest sleep. So
+  every node has seen it by then, and wakes for it.
+- What this process writes itself (runs by hand, retries, releases, what its leader settles) it tells its claimers at once.
+- Retries that another node wrote and leases that end are in the database with their instants, as everything else.
+- What another node makes claimable at once, and does not claim itself, is found by a poll. The polls of all nodes together
+  come as often as those of two nodes, four times a second, until there are eight of them; then each polls every two seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from cluster.store import claimable_batches
+
+if TYPE_CHECKING:
+    from cluster.clock import Clock
+    from cluster.store.mongo.client import Database
+
+SHORTEST_SLEEP = 0.5
+LONGEST_SLEEP = 2.0
+SPREAD_SECONDS = 0.05
+"""The claimers of all nodes wake for one batch. A twentieth of the prefetch lets the first ones claim, and the others see it."""
+
+
+class ClaimPauses:
+    """The pauses of one node: one of its claimers looks when there will be something to claim, the others wait for it."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+        self._nodes = 1
+        self._looking = False
+        self._claimed = asyncio.Event()
+
+    def share_with(self, nodes: int) -> None:
+        """So many nodes share the polls."""
+        self._nodes = nodes
+
+    def claimed(self) -> None:
+        """A claimer has claimed: there may be more."""
+        self._claimed.set()
+
+    def end(self) -> None:
+        """End the pauses: the claimers stop."""
+        self._claimed.set()
+        self._db.upcoming.note(0)
+
+    def longest(self) -> float:
+        """Seconds until the next poll, whatever there is to claim."""
+        return min(LONGEST_SLEEP, SHORTEST_SLEEP * max(1.0, self._nodes / 2))
+
+    async def pause(self, backoff: float) -> None:
+        """Wait until a batch may be claimable; `backoff` seconds if there is one that this node could not claim.
+
+        Raises `StoreError`.
+        """
+        self._claimed.clear()
+        longest = self.longest() * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
+        if self._looking:
+            await _within(longest, self._claimed)
+            return
+        self._looking = True
+        try:
+            await self._sleep(backoff, longest)
+        finally:
+            self._looking = False
+
+    async def _sleep(self, backoff: float, longest: float) -> None:
+        # Noted from before the look: what is written in between is in one of the two.
+        noted = asyncio.Event()
+        earliest: int | None = None
+
+        def note(at_ms: int) -> None:
+            nonlocal earliest
+            earliest = at_ms if earliest is None else min(at_ms, earliest)
+            noted.set()
+
+        self._db.upcoming.listen(note)
+        try:
+            seen_ms = await claimable_batches.next_claimable_ms(self._db)
+            if seen_ms is not None and seen_ms <= self._clock.now_ms():
+                await _within(backoff, noted)
+                return
+            spread = random.uniform(0, SPREAD_SECONDS)  # noqa: S311 - the same
+            ends = self._clock.monotonic() + longest
+            if seen_ms is not None:
+                ends = min(ends, self._clock.monotonic() + self._clock.seconds_until(seen_ms) + spread)
+            while (left := ends - self._clock.monotonic()) > 0:
+                if not await _within(left, noted):
+                    return
+                noted.clear()
+                if earliest is not None:  # written by this process, so this node may be the first
+                    ends = min(ends, self._clock.monotonic() + self._clock.seconds_until(earliest))
+        finally:
+            self._db.upcoming.forget(note)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Wait for the event, at most so long. Returns whether it happened."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
