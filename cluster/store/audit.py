@@ -76,9 +76,13 @@ async def insert(db: Database, documents: Sequence[Document]) -> None:
 
 async def record(db: Database, entry: AuditEntry) -> None:
     """Write an entry about what has no document that could carry it, or replace it by a later state of the same."""
-    document = to_document(entry)
+    await replace(db, to_document(entry))
+
+
+async def replace(db: Database, document: Document) -> None:
+    """Insert an entry, or replace it by a later state of the same."""
     with operation():
-        await db.api["audit"].replace_one({"_id": entry.id}, document, upsert=True)
+        await db.api["audit"].replace_one({"_id": document["_id"]}, document, upsert=True)
 
 
 async def forget(db: Database, entry_id: str) -> None:

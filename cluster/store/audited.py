@@ -14,7 +14,7 @@ from cluster.core.documents.json_source import fragment
 from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER
 from cluster.store import audit, outbox
 from cluster.store.mongo.schema import WITH_OUTBOX
-from cluster.store.outbox import HIDDEN
+from cluster.store.outbox import FINAL, HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,11 @@ async def flush(db: Database, collection: str, name: Any = None) -> int:
     Safe to repeat, and for any number of nodes at once.
     """
     found = await outbox.pending(db, collection, DOCUMENTS, name)
-    await audit.insert(db, [_finished(e) for seen in found for e in seen.entries])
+    entries = [_finished(e) for seen in found for e in seen.entries]
+    await audit.insert(db, [e for e in entries if FINAL not in e])
+    for entry in entries:
+        if FINAL in entry:
+            await audit.replace(db, {name: value for name, value in entry.items() if name != FINAL})
     for seen in found:
         if seen.deleting is None or not await outbox.remove(db, collection, seen):
             await outbox.clear(db, collection, seen)

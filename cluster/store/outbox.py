@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 OUTBOX = "outbox"
+FINAL = "final"
 HIDDEN = "\0left out"
 """Stands for a secret in entries and revisions."""
 _UPDATED = {"$ifNull": ["$updated_at", None]}
@@ -43,6 +44,11 @@ class Pending:
 def pushed(entry: AuditEntry) -> Document:
     """What `$push` needs to put the entry into a document."""
     return {OUTBOX: to_document(entry)}
+
+
+def pushed_final(entry: AuditEntry) -> Document:
+    """The same for the last state of an entry: it takes the place of an earlier one of the same id."""
+    return {OUTBOX: {**to_document(entry), FINAL: True}}
 
 
 async def put(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,6 +20,7 @@ from cluster.core.job.definition import WantedPause
 from cluster.leader.copy_audit import AuditCopier
 from cluster.store import api_keys, audit, audited, nodes, outbox
 from cluster.store.api_keys import StoredApiKey
+from cluster.store.outbox import pushed_final
 from cluster.usecases import jobs
 from config.settings import ApiKey
 from tests.support.api_client import RULES, TARGET, job, paths, serve
@@ -215,6 +217,18 @@ async def test_an_import_is_one_entry_with_its_counts(api: Api) -> None:
     [entry] = await entries(api)
     assert (entry["object"].partition(":")[0], entry["action"]) == ("import", "import")
     assert entry["counts"] == {"created": 1200, "updated": 0, "unchanged": 0, "failed": 1, "finished": True}
+
+
+async def test_the_last_state_of_an_entry_takes_the_place_of_the_first(api: Api) -> None:
+    """Of what goes on for a while, such as an action on many jobs: one entry, whichever is copied first, and again."""
+    first = new_entry("action:a", "pause", 1000, "action:a")
+    last = replace(first, counts={"done": 5})
+    await api.db.api["replays"].insert_many(
+        [{"_id": "a", "outbox": [audit.to_document(first)]}, {"_id": "b", "outbox": [pushed_final(last)["outbox"]]}]
+    )
+    for name in ("b", "a"):
+        await audited.flush(api.db, "replays", name)
+    assert [e["counts"] for e in await entries(api)] == [{"done": 5}]
 
 
 async def test_replays_are_in_the_log(api: Api) -> None:
