@@ -3,7 +3,7 @@
 
 FROM python:3.11.13-slim-bookworm AS build
 WORKDIR /src
-COPY requirements-run.lock requirements-build.lock ./
+COPY requirements-run.lock requirements-build.lock requirements-node.lock ./
 RUN python -m venv --without-pip /app \
  && pip --python /app/bin/python install --no-cache-dir --no-compile --require-hashes -r requirements-run.lock
 COPY pyproject.toml README.md LICENSE ./
@@ -11,7 +11,9 @@ COPY api api
 COPY cluster cluster
 COPY config config
 COPY ops ops
+# The page: what api/dashboard/package-lock.json names, by hash, with the node of requirements-node.lock.
 RUN python -m venv /build \
+ && HORAE_BUILD_NODE=wheel /build/bin/python -m api.dashboard.build --no-types --force \
  && /build/bin/pip install --no-cache-dir --require-hashes -r requirements-build.lock \
  && /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
  && pip --python /app/bin/python install --no-cache-dir --no-compile --no-deps --no-index /wheels/*.whl \

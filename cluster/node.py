@@ -25,6 +25,7 @@ from cluster.leader.context import LeaderContext, MaterialiseTracer
 from cluster.leader.elector import Elector
 from cluster.leader.leader import Leader
 from cluster.leader.liveness import Liveness
+from cluster.live_events import LiveEvents, ViewerLimits
 from cluster.loops import Loop, cancel_and_wait
 from cluster.siblings import Siblings
 from cluster.stats_rollup import StatsRollup
@@ -50,6 +51,8 @@ HEALTHY_SECONDS = 10.0
 """A loop that has failed at every turn for so long is not doing its work."""
 BOOT_PAUSE = 0.25
 BOOT_PAUSE_MOST = 5.0
+STOPPING = "this node is stopping"
+DRAINED = "an operator drained this node: `horae nodes undrain` takes that back"
 LEAST_SHUTDOWN_SECONDS = 1.0
 """So long the worker may take to shut down, even if the steps before it have used all the time."""
 
@@ -64,6 +67,7 @@ class NodeSettings:
     slots: int = 256
     waiting: int = 2048
     retention_days: float = 7.0
+    audit_retention_days: float = 365.0
     paced_retention: bool = True
     """Whether the leader deletes expired history in portions, or leaves that to MongoDB's TTL index."""
     shutdown_seconds: float = 9.0
@@ -71,6 +75,7 @@ class NodeSettings:
     """What the operator allows in jobs."""
     secret_keys: tuple[bytes, ...] = field(default=(), repr=False)
     """The first one encrypts secrets, all of them decrypt."""
+    viewers: ViewerLimits = field(default_factory=ViewerLimits)
 
 
 MakeTrace = Callable[[str], "SpanCollector | None"]
@@ -115,6 +120,7 @@ class Node:
             trusted_term=self.elector.trusted_term,
             tracer=MaterialiseTracer(collector, self.clock),
             retention_days=settings.retention_days,
+            audit_retention_days=settings.audit_retention_days,
             document_limits=settings.document_limits,
         )
         self.leader = Leader(leader_context, self.elector, self.liveness, prunes=settings.paced_retention)
@@ -144,7 +150,8 @@ class Node:
         self.stats_rollup = StatsRollup(
             self.db, self.clock, self.worker.stats, HEARTBEAT_SECONDS, lambda: self.leader.counters["missed"]
         )
-        self._sender = sender
+        self.live_events = LiveEvents(self.db, self.clock, settings.viewers, self._events_closed)
+        self.sender = sender
         self._loops = [Loop("boot", self._boot_turn), Loop("beat", self._beat_turn), Loop("election", self._elect_turn)]
         if ended_siblings is not None:
             self._siblings = Siblings(self.db, self.clock, timings, self.elector, ended_siblings)
@@ -162,16 +169,20 @@ class Node:
     def unready_reason(self) -> str | None:
         """Why this node cannot serve, in a sentence that anyone may read; None: it can."""
         if self.shutting_down:
-            return "this node is stopping"
+            return STOPPING
         if not self.booted:
             return f"this node is starting: {self._boot_problem}"
         if self.heartbeat.age >= MISSED_HEARTBEATS * HEARTBEAT_SECONDS:
             return f"MongoDB has not answered this node for {self.heartbeat.age:.0f} s; the node keeps trying"
         if self.worker.draining:
-            return "an operator drained this node: `horae nodes undrain` takes that back"
+            return DRAINED
         if broken := self.broken_loops():
             return f"a part of this node has stopped or fails at every turn: {', '.join(broken)}; see its log"
         return None
+
+    def _events_closed(self) -> str | None:
+        """Why this node takes no viewers of live events; they belong on nodes that stay."""
+        return STOPPING if self.shutting_down else DRAINED if self.worker.draining else None
 
     def broken_loops(self) -> list[str]:
         """The loops of a booted node that have ended or fail at every turn."""
@@ -238,6 +249,7 @@ class Node:
         self.heartbeat.begin_shutdown()
         deadline = self.clock.monotonic() + self.settings.shutdown_seconds
         log.info("node_stopping", node=self.id)
+        await self.live_events.close(STOPPING)  # its viewers go to other nodes before anything else ends
         await _stop_loops(self._loops[:1])  # before asking whether it has booted
         steps: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         if self.booted:
@@ -249,7 +261,7 @@ class Node:
         steps.append(("loops", lambda: _stop_loops(self._loops)))
         if self.booted:
             steps.append(("heartbeat", lambda: nodes.delete(self.db, self.id)))
-        steps += [("sender", self._sender.aclose), ("database", self.db.close)]
+        steps += [("sender", self.sender.aclose), ("database", self.db.close)]
         for name, step in steps:
             try:
                 await step()

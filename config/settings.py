@@ -25,6 +25,7 @@ from cluster.core.timings import Timings
 SECRET_KEY_BYTES = 32
 SCOPES = ("read", "write", "admin")
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+_PATH_PREFIX = re.compile(r"(/(?!\.\.?(/|\Z))[A-Za-z0-9_.-]+)+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,11 @@ class Settings(BaseSettings):
     batch_lease_seconds: float = Field(10, validation_alias="HORAE_BATCH_LEASE_SECONDS", gt=0, le=600)
     max_connections: int = Field(1000, validation_alias="HORAE_MAX_CONNECTIONS", ge=16, le=50_000)
     max_connections_per_address: int = Field(100, validation_alias="HORAE_MAX_CONNECTIONS_PER_ADDRESS", ge=4, le=50_000)
+    event_viewers: int = Field(50, validation_alias="HORAE_EVENT_VIEWERS", ge=1, le=10_000)
     trusted_proxies: Annotated[tuple[Any, ...], NoDecode] = Field((), validation_alias="HORAE_TRUSTED_PROXIES")
     max_in_flight: int = Field(256, validation_alias="HORAE_MAX_IN_FLIGHT", ge=4, le=10_000)
     retention_days: float = Field(7, validation_alias="HORAE_RETENTION_DAYS", gt=0, le=3650)
+    audit_retention_days: float = Field(365, validation_alias="HORAE_AUDIT_RETENTION_DAYS", ge=1, le=3650)
     paced_retention: bool = Field(default=True, validation_alias="HORAE_PACED_RETENTION")
     smtp_host: str | None = Field(None, validation_alias="HORAE_SMTP_HOST")
     smtp_port: int = Field(587, validation_alias="HORAE_SMTP_PORT", ge=1, le=65535)
@@ -77,6 +80,8 @@ class Settings(BaseSettings):
     trace_ratio: float = Field(1.0, validation_alias="HORAE_TRACE_RATIO", ge=0, le=1)
     metrics_port: int | None = Field(None, validation_alias="HORAE_METRICS_PORT", ge=1, le=65535)
     metrics_open: bool = Field(default=False, validation_alias="HORAE_METRICS_OPEN")
+    dashboard: Literal["off", "read", "full"] = Field("full", validation_alias="HORAE_DASHBOARD")
+    path_prefix: str = Field("", validation_alias="HORAE_PATH_PREFIX", max_length=200)
     log_format: Literal["console", "json"] = Field("console", validation_alias="HORAE_LOG_FORMAT")
 
     @field_validator("mongodb_uri", mode="before")
@@ -88,6 +93,18 @@ class Settings(BaseSettings):
         if not str(text).startswith(("mongodb://", "mongodb+srv://")):
             raise ValueError("must begin with mongodb:// or mongodb+srv://")
         return text
+
+    @field_validator("path_prefix", mode="before")
+    @classmethod
+    def _prefix(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        prefix = value.rstrip("/")
+        if prefix and not _PATH_PREFIX.fullmatch(prefix):
+            raise ValueError(
+                "must be a path such as /horae, of A-Z a-z 0-9 _ . - and slashes, without . or .. as a segment"
+            )
+        return prefix
 
     @field_validator("metrics_port", mode="before")
     @classmethod
@@ -206,6 +223,12 @@ class Settings(BaseSettings):
             lookahead=self.lookahead_seconds,
             batch_lease=self.batch_lease_seconds,
         )
+
+    @property
+    def viewer_limits(self) -> tuple[int, int]:
+        """Viewers of live events of one node, in all and of one address. Half of the connections are for other requests."""
+        most = min(self.event_viewers, self.max_connections // 2)
+        return most, min(most, self.max_connections_per_address // 2)
 
     @property
     def allowed_mail_domains(self) -> tuple[str, ...]:

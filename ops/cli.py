@@ -14,6 +14,8 @@ from config.settings import load_settings
 from ops.bench.command import bench_command
 from ops.commands.alerts import alerts_command
 from ops.commands.api_keys import keys_group
+from ops.commands.audit import audit_command
+from ops.commands.calendars import calendars_group
 from ops.commands.completion import completion_command
 from ops.commands.db import db_group
 from ops.commands.executions import backlog_command, executions_group
@@ -22,13 +24,16 @@ from ops.commands.herd import herd_command
 from ops.commands.imports import import_group
 from ops.commands.jobs import jobs_group
 from ops.commands.jobs_edit import edit_command
+from ops.commands.jobs_revisions import revert_command, revisions_command
 from ops.commands.operate import drain_command, release_command, resign_command, undrain_command
 from ops.commands.profiles import config_group
 from ops.commands.secrets import secrets_group
 from ops.commands.stats import stats_command
 from ops.commands.status import leader_command, leases_command, nodes_command
+from ops.commands.tail import tail_command
 from ops.commands.top import top_command
 from ops.commands.verify import verify_command
+from ops.commands.windows import windows_group
 from ops.support.parent_watch import end_with_parent
 
 
@@ -140,6 +145,8 @@ cli.add_command(alerts_command)
 cli.add_command(explain_command)
 cli.add_command(executions_group)
 cli.add_command(backlog_command)
+cli.add_command(calendars_group)
+cli.add_command(windows_group)
 cli.add_command(completion_command)
 cli.add_command(config_group)
 cli.add_command(db_group)
@@ -154,7 +161,11 @@ nodes_command.add_command(undrain_command)
 cli.add_command(bench_command)
 cli.add_command(jobs_group)
 cli.add_command(stats_command)
+cli.add_command(audit_command)
+cli.add_command(tail_command)
 jobs_group.add_command(edit_command)
+jobs_group.add_command(revisions_command)
+jobs_group.add_command(revert_command)
 cli.add_command(keys_group)
 cli.add_command(secrets_group)
 

@@ -1,4 +1,5 @@
-"""Authentication: API keys (`Authorization: Bearer <key>`), their scopes and rate limits, and the checks without keys.
+"""Authentication: API keys (`Authorization: Bearer <key>`, or the cookie of a session), their scopes and rate limits, and the
+checks without keys.
 
 Keys come from the settings or from the database (`horae keys create`). A node without keys listens on loopback only.
 Web pages in a browser on the same machine must not be able to use such a node, so a request with a foreign `Origin`, or
@@ -22,6 +23,7 @@ import structlog
 from api.http.addresses import came_from_elsewhere, client_address, limit_name
 from api.http.context import Scope
 from api.http.rate_limit import TokenBuckets
+from api.http.sessions import SAFE_METHODS, Sessions, comes_from_this_page, presented_token
 from cluster.core.errors import StoreError
 from cluster.store import api_keys
 from cluster.store.mongo.deadlines import within
@@ -37,9 +39,15 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/page.js", "/docs/page.css"})
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})
+ASSETS = "/assets/"
+"""The files of the page: they are the same for everybody, and the router knows them by one segment."""
+SESSION_PATH = "/session"
 METRICS_PATH = "/metrics"
-READ_ONLY_POSTS = frozenset({"/schedules/preview"})
+READ_ONLY_POSTS = frozenset({"/schedules/crowd", "/schedules/preview"})
+ADMIN_PATHS = frozenset({"audit", "keys", "nodes", "verifications"})
+"""The first parts of paths that need the scope admin, whatever the method. The audit log has the addresses of people and
+the names of all keys."""
 KEYS_CACHED_SECONDS = 2.0
 """How long the keys of the database are cached: so soon every node knows of a new or revoked key."""
 READ_KEYS_SECONDS = 2.0
@@ -54,7 +62,11 @@ def key_digest(key: str) -> bytes:
 
 
 def _required_scope(req: Request) -> Scope:
-    return Scope.READ if req.method in ("GET", "HEAD", "OPTIONS") or req.path in READ_ONLY_POSTS else Scope.WRITE
+    if req.path.strip("/").partition("/")[0] in ADMIN_PATHS:
+        return Scope.ADMIN
+    if req.method in SAFE_METHODS or req.path in READ_ONLY_POSTS or req.path == SESSION_PATH:
+        return Scope.READ
+    return Scope.WRITE
 
 
 def _presented_digest(req: Request) -> bytes:
@@ -81,6 +93,8 @@ class ApiKeyAuth:
         self._open_paths = OPEN_PATHS | {METRICS_PATH} if settings.metrics_open else OPEN_PATHS
         self._metrics_port = settings.metrics_port
         self._trusted: Sequence[IPNetwork] = settings.trusted_proxies
+        self._page_reads_only = settings.dashboard == "read"
+        self.sessions = Sessions(services.db, services.clock)
         self._configured = [
             _ApiKey(key_digest(k.key.get_secret_value()), k.name, _SCOPES[k.scope]) for k in settings.keys
         ]
@@ -99,16 +113,19 @@ class ApiKeyAuth:
             if path != METRICS_PATH:
                 raise falcon.HTTPNotFound(description="this port has /metrics and nothing else")
             return
-        if path in self._open_paths:
+        if path in self._open_paths or path.startswith(ASSETS) or (path, req.method) == (SESSION_PATH, "POST"):
             return
+        if self._page_reads_only:
+            _require_reading(req)
         presented = _presented_digest(req)
         if self._find(self._configured, presented) is None:
             await self._refresh_stored()
         if not self._configured and not self._stored:
             _require_local(req, self._trusted)
             return
-        key = self._identify(req, presented)
-        req.context.key_name = key.name
+        token = None if presented else presented_token(req)
+        key = self._identify(req, presented) if token is None else await self._of_session(req, token)
+        req.context.key_name, req.context.key_scope, req.context.by_cookie = key.name, key.scope, token is not None
         if key.scope < _required_scope(req):
             raise falcon.HTTPForbidden(
                 description=f"the API key '{key.name}' has scope {key.scope.name.lower()}; "
@@ -121,6 +138,31 @@ class ApiKeyAuth:
             )
         if key.stored:
             await self._record_use(key)
+
+    async def begin_session(self, req: Request, text: str) -> tuple[str, int]:
+        """The cookie of a new session with this key, and when it ends, in ms. Raises 401 for an unknown key."""
+        presented = key_digest(text.strip())
+        if self._find(self._configured, presented) is None:
+            await self._refresh_stored()
+        key = self._identify(req, presented)
+        return await self.sessions.begin(key.name, key.digest, key.expires_ms)
+
+    async def _of_session(self, req: Request, token: str) -> _ApiKey:
+        """The key that the session was begun with, if it is valid still. Raises 401, and 403 for a foreign page."""
+        session = await self.sessions.find(token)
+        now_ms = self._clock.now_ms()
+        for key in (*self._configured, *self._stored):
+            valid = key.expires_ms is None or now_ms < key.expires_ms
+            if session is not None and valid and Sessions.is_of(session, token, key.name, key.digest):
+                if req.method not in SAFE_METHODS and not comes_from_this_page(req):
+                    raise falcon.HTTPForbidden(
+                        description="a cookie counts for changes only from the page of this node (Sec-Fetch-Site: "
+                        "same-origin, or an equal Origin); programs send 'Authorization: Bearer <key>'"
+                    )
+                return key
+        raise falcon.HTTPUnauthorized(
+            description="the session has ended, or its key was revoked: sign in again", challenges=["Bearer"]
+        )
 
     def _identify(self, req: Request, presented: bytes) -> _ApiKey:
         key = self._find([*self._configured, *self._stored], presented)
@@ -176,6 +218,14 @@ class ApiKeyAuth:
             await api_keys.record_use(self._db, key.name, self._clock.now_ms())
         except StoreError as exc:
             log.warning("api_key_use_not_recorded", key=key.name, error=str(exc))
+
+
+def _require_reading(req: Request) -> None:
+    """Raises 403 for a change that a page of this origin asks for, under `HORAE_DASHBOARD=read`."""
+    if _required_scope(req) is not Scope.READ and (comes_from_this_page(req) or presented_token(req) is not None):
+        raise falcon.HTTPForbidden(
+            description="HORAE_DASHBOARD is read: the page changes nothing; use a program with a key, or set it to full"
+        )
 
 
 def _require_no_wait(seconds: float, reason: str) -> None:

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 from api.http.request_metrics import RequestMetrics
 from cluster.clock import Clock
 from cluster.core.documents.job_json import DocumentLimits
+from cluster.live_events import ViewerLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.core.targets import IPNetwork
+    from cluster.live_events import LiveEvents
+    from cluster.outbound.sender import Sender
     from cluster.store.mongo.client import Database
+    from cluster.usecases.verifications import Verifications
     from config.settings import ApiKey
 
 
@@ -41,6 +45,12 @@ class ApiSettings:
     """The proxies whose `X-Forwarded-For` is believed."""
     metrics_port: int | None = None
     """The port of a listener that has `/metrics` without a key, and nothing else."""
+    viewers: ViewerLimits = field(default_factory=ViewerLimits)
+    """How many viewers of live events an application has that is not part of a node."""
+    dashboard: str = "full"
+    """`off`: there is no page; `read`: the page may change nothing."""
+    path_prefix: str = ""
+    """What a proxy keeps in front of every path, such as `/horae`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +82,9 @@ class Services:
     worker_readings: Callable[[], Sequence[WorkerReadings]] = _nobody
     unready_reason: Callable[[], str | None] = _unknown
     """Why the node cannot serve requests; `/readyz` shows the sentence without a key."""
+    live_events: LiveEvents | None = None
+    """The live events of this node; None: the application makes its own."""
+    sender: Sender | None = None
+    """Sends requests to targets; None: this application is not part of a node."""
+    verifications: Verifications | None = None
+    """Runs verifications in the background; None: this application is not part of a node."""

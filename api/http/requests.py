@@ -35,7 +35,7 @@ class ContentNegotiation:
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         """Raises 406 unless the caller accepts JSON. A browser that opens an address gets JSON too, and shows it."""
-        if not req.path.startswith(("/docs", "/metrics")) and not _accepts_json(req):
+        if not req.path.startswith(("/docs", "/metrics", "/events", "/assets/")) and not _accepts_json(req):
             raise falcon.HTTPNotAcceptable(
                 description="responses are JSON: send 'Accept: application/json', or leave out Accept"
             )
@@ -60,6 +60,15 @@ async def read_json(req: Request) -> Any:
 async def read_object(req: Request) -> dict[str, Any]:
     """The body as a JSON object. Raises as `read_json` does."""
     return _object(await read_json(req))
+
+
+async def read_optional_object(req: Request) -> dict[str, Any]:
+    """As `read_object`, for a body that may be left out: then it is empty."""
+    raw = await read_body(req, BODY_LIMIT)
+    if not raw:
+        return {}
+    check_content_type(req, JSON_TYPES)
+    return _object(await off_loop(len(raw), strict_json.loads, raw))
 
 
 async def read_object_with_source(req: Request) -> tuple[bytes, dict[str, Any]]:

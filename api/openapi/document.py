@@ -9,24 +9,35 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from api.openapi import action_operations, backfill_operations, schemas
+from api.openapi.audit_operations import AUDIT_MODELS, audit_operations
+from api.openapi.calendar_operations import CalendarList, CalendarView, WindowList, WindowView, calendar_operations
 from api.openapi.cluster_operations import cluster_operations
 from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
+from api.openapi.live_operations import live_operations
+from api.openapi.live_schemas import LIVE_MODELS
+from api.openapi.session_operations import SessionView, session_operations
 from api.openapi.stats_operation import StatsSeries, stats_operation
 from api.resources.actions import ActionSpec
 from api.resources.backfill import BackfillSpec
+from api.resources.herd import CrowdSpec
+from api.resources.keys import KeySpec
 from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
+from api.resources.verifications import VerificationSpec
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
+from cluster.core.documents.calendar import CalendarSpec
 from cluster.core.documents.job import JobSpec
+from cluster.core.documents.pause import PauseSpec
+from cluster.core.documents.window import WindowSpec
 
 ID_PATTERN = "^(?!(?:actions|import)$)[A-Za-z0-9_-]{1,64}$"
 API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
 
 Times are RFC 3339 in UTC with milliseconds. Errors are `application/problem+json` (RFC 9457) and list everything that is
 wrong with a request. Send an API key as `Authorization: Bearer <key>`; a node without keys listens on loopback only and
-needs none. A `503` carries `Retry-After`. The change may or may not have been schemas_by_name: read the resource to find out. It is
+needs none. A `503` carries `Retry-After`. The change may or may not have been made: read the resource to find out. It is
 safe to repeat PUT, PATCH with `If-Match`, DELETE, and POST with an `Idempotency-Key`.
 """
 _RESPONSE_MODELS = (
@@ -42,16 +53,23 @@ _RESPONSE_MODELS = (
     StatsSeries,
     *action_operations.MODELS,
     *backfill_operations.MODELS,
+    SessionView,
     schemas.ClusterView,
     schemas.QueueView,
     schemas.Counted,
     schemas.Retried,
     schemas.QueueList,
+    CalendarView,
+    CalendarList,
+    WindowView,
+    WindowList,
     schemas.IncidentPage,
     schemas.DefaultAlerts,
     schemas.ChannelView,
     schemas.ChannelList,
     schemas.Status,
+    *AUDIT_MODELS,
+    *LIVE_MODELS,
 )
 Schema = dict[str, Any]
 
@@ -68,14 +86,20 @@ def openapi_document() -> Schema:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "paths": {
-            **job_operations(),
-            **action_operations.action_operations(),
-            **backfill_operations.backfill_operations(),
-            **execution_operations(),
-            **cluster_operations(),
-            **stats_operation(),
-        },
+        "paths": _tagged(
+            {
+                **job_operations(),
+                **action_operations.action_operations(),
+                **backfill_operations.backfill_operations(),
+                **execution_operations(),
+                **cluster_operations(),
+                **stats_operation(),
+                **audit_operations(),
+                **calendar_operations(),
+                **live_operations(),
+                **session_operations(),
+            }
+        ),
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -89,11 +113,34 @@ def openapi_document() -> Schema:
     }
 
 
+def _tagged(paths: Schema) -> Schema:
+    """The paths, with the first segment of each as its tag: pages group the operations by it."""
+    for path, operations in paths.items():
+        for operation in operations.values():
+            operation.setdefault("tags", [path.split("/")[1]])
+    return paths
+
+
 def _schemas() -> dict[str, Schema]:
     schemas_by_name: dict[str, Schema] = {}
     for models, mode in (
         (
-            (JobSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec, ActionSpec, BackfillSpec),
+            (
+                JobSpec,
+                PauseSpec,
+                PreviewSpec,
+                QueueSpec,
+                RetrySpecMany,
+                AlertSpec,
+                ChannelSpec,
+                ActionSpec,
+                BackfillSpec,
+                CalendarSpec,
+                WindowSpec,
+                CrowdSpec,
+                KeySpec,
+                VerificationSpec,
+            ),
             "validation",
         ),
         (_RESPONSE_MODELS, "serialization"),
@@ -160,8 +207,10 @@ def _remove_response_defaults(schemas_by_name: dict[str, Schema]) -> None:
         "ExecutionInFull",
         "ChannelView",
         "StatsPoint",
+        "RevisionView",
         "ActionInList",
         "ActionInFull",
+        "TimelineStep",
     ):
         schema = schemas_by_name[model]
         optional = {name for name, p in schema["properties"].items() if "default" in p}

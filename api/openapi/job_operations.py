@@ -126,8 +126,12 @@ def _job_actions() -> dict[str, Any]:
 
     full = responses({200: ("The job as it is now.", "Job")}, {200: ["ETag"]})
     accepted = responses({202: ("The execution will be sent.", "Triggered")}, {202: ["Location"]})
+    pause = post("pauseJob", "Pause a job, until it is resumed or until a time", full, [if_match_header()])
+    examples = {"with a reason": {"reason": "the target is being moved"}, "until it is resumed": {}}
+    terms = request_body(["application/json"], schema_ref("PauseSpec"), examples)
+    pause["post"]["requestBody"] = {**terms, "required": False}
     return {
-        "/jobs/{jobId}/pause": post("pauseJob", "Pause a job", full, [if_match_header()]),
+        "/jobs/{jobId}/pause": pause,
         "/jobs/{jobId}/resume": post("resumeJob", "Resume a paused job", full, [if_match_header()]),
         "/jobs/{jobId}/trigger": post(
             "triggerJob", "Run a job once, now", accepted, [idempotency_header(), overlap_parameter()]

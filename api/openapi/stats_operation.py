@@ -10,6 +10,16 @@ from api.openapi.operation_parts import TIME, Operation, query_parameter, respon
 from api.openapi.schemas import Time, View
 
 
+class LatenessPartsView(View):
+    """Where lateness came from: the mean of each part over all first attempts, in ms. They add up to the mean lateness."""
+
+    written_ms: float = Field(description="Late work: written, or put back, after its time (catch-up, backlog).")
+    claimed_ms: float = Field(description="Claimed after its time.")
+    waited_ms: float = Field(description="Waited for a slot of its node.")
+    held_back_ms: float = Field(description="Held back by its host's slots or breaker, or by a limit.")
+    sent_ms: float = Field(description="From then until the request left.")
+
+
 class StatsPoint(View):
     """What was counted in one step."""
 
@@ -26,6 +36,7 @@ class StatsPoint(View):
     lateness_p99_ms: float | None = Field(alias="latenessP99Ms")
     duration_p50_ms: float | None = Field(alias="durationP50Ms", description="How long requests took; null: none.")
     duration_p99_ms: float | None = Field(alias="durationP99Ms")
+    lateness_parts: LatenessPartsView | None = Field(description="null: no first attempt was sent.")
 
 
 class StatsSeries(View):

@@ -84,12 +84,12 @@ class DefaultRules(Resource):
                 [Fault("noRunForSeconds", "must be set in the alerts of a job: jobs run at different intervals")]
             )
         await require_channels(self.db, {"": spec.channels})
-        await meta.set_default_rules(self.db, spec)
+        await meta.set_default_rules(self.db, spec, self.clock.now_ms())
         send_json(resp, {"alerts": spec.model_dump(by_alias=True)})
 
     async def on_delete(self, _req: Request, resp: Response) -> None:
         """Delete the default rules."""
-        await meta.set_default_rules(self.db, None)
+        await meta.set_default_rules(self.db, None, self.clock.now_ms())
         resp.status = 204
 
 
@@ -167,7 +167,7 @@ class Channel(Resource):
             raise Conflict("the default alert rules use this channel: change them first (PUT /alerts/default)")
         if user is not None:
             raise Conflict(f"the alerts of job '{user}', and maybe of other jobs, use this channel: change them first")
-        await channels.delete(self.db, channel.name)
+        await channels.delete(self.db, channel.name, self.clock.now_ms())
         resp.status = 204
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from api.http.off_loop import off_loop
@@ -10,10 +12,13 @@ from api.http.problems import faults_json
 from api.http.requests import body_too_slow, check_content_type, read_chunks, wait_for_chunk
 from api.http.responses import send_json
 from api.resources.jobs import Resource, checked_job_id
+from cluster.core.actor import acting, current_actor
+from cluster.core.audit_entry import new_entry
 from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.job import BODY_LIMIT
 from cluster.core.documents.job_json import read_job
 from cluster.core.errors import CallerError, Fault, InvalidInput
+from cluster.store import audit
 from cluster.usecases.imports import ImportLine, import_chunk
 
 if TYPE_CHECKING:
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 
     from falcon.asgi import Request, Response
 
+    from cluster.core.audit_entry import AuditEntry
     from cluster.usecases.imports import ImportResult
 
 
@@ -60,6 +66,13 @@ class ImportProgress:
     def __init__(self) -> None:
         self.created = self.updated = self.unchanged = self.failed = 0
         self.errors: list[dict[str, Any]] = []
+        self.entry: AuditEntry | None = None
+        """The entry of the audit log, once a job is about to be written."""
+
+    def begin_entry(self, now_ms: int) -> AuditEntry:
+        """The import is about to write its first job."""
+        self.entry = new_entry(f"import:{uuid.uuid4().hex}", "import", now_ms)
+        return self.entry
 
     def add_failed(self, number: int, job_id: Any, faults: tuple[Fault, ...]) -> None:
         """Count an invalid line, and list its errors unless `MAX_ERRORS_SHOWN` lines are listed already."""
@@ -100,7 +113,26 @@ class Import(Resource):
                 await self._import(req, progress, patience)
         except TimeoutError:
             raise body_too_slow() from None
+        await self._note(progress, finished=True)
         send_json(resp, progress.to_json())
+
+    async def _note(self, progress: ImportProgress, *, finished: bool) -> None:
+        """Write the one entry of this import, with its counts so far.
+
+        It is there before the first job is written: of an import that breaks off it says that, and the counts up to the
+        last chunk but one. An import that changed nothing has none.
+        """
+        entry = progress.entry
+        if entry is None:
+            if finished:
+                return
+            entry = progress.begin_entry(self.clock.now_ms())
+        if finished and not progress.created + progress.updated:
+            await audit.forget(self.db, entry.id)
+            return
+        names = ("created", "updated", "unchanged", "failed")
+        counts = {**{name: getattr(progress, name) for name in names}, "finished": finished}
+        await audit.record(self.db, replace(entry, counts=counts))
 
     async def _import(self, req: Request, progress: ImportProgress, patience: asyncio.Timeout) -> None:
         chunk: dict[str, ImportLine] = {}
@@ -158,7 +190,10 @@ class Import(Resource):
         if not chunk:
             return
         patience.reschedule(None)  # the caller is not to blame for a slow database
-        done = await import_chunk(self.db, list(chunk.values()), self.clock.now_ms())
+        await self._note(progress, finished=False)
+        entry = progress.entry
+        with acting(replace(current_actor(), within=None if entry is None else entry.object)):
+            done = await import_chunk(self.db, list(chunk.values()), self.clock.now_ms())
         wait_for_chunk(patience)
         progress.add_written(done)
         chunk.clear()

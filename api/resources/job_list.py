@@ -35,7 +35,7 @@ _INTEGER = re.compile(r"\d{1,15}\Z", re.ASCII)
 NAMES = ("state", "tag", "anyTag", "q", "host", "schedule", "failing", "nextRunBefore", "sort", "limit", "cursor")
 
 
-class _Parameters(QueryParameters):
+class JobListParameters(QueryParameters):
     """Query parameters that may be given several times, and those with words of their own."""
 
     def texts(self, name: str, max_length: int, most: int) -> tuple[str, ...]:
@@ -95,25 +95,14 @@ class JobLister:
 
     async def send(self, req: Request, resp: Response) -> None:
         """Send a page of jobs."""
-        q = _Parameters(req, NAMES)
-        text = q.text("q")
-        host = q.text("host", 300)
+        q = JobListParameters(req, NAMES)
         order, descending = q.order()
         limit, cursor, before_ms = (
             q.number("limit", DEFAULT_PAGE, MAX_PAGE),
             q.text("cursor", CURSOR_LENGTH),
             q.instant("nextRunBefore"),
         )
-        words = None if text is None else wanted_words(text)
-        wanted = JobFilter(
-            states=tuple(sorted(q.choices("state", VISIBLE_STATES))) or VISIBLE_STATES,
-            tags=q.texts("tag", 64, 8),
-            any_tags=q.texts("anyTag", 64, 32),
-            host=None if host is None else host.lower(),
-            schedule=q.schedule(),
-            failing=q.flag("failing"),
-            **(await self.search(text or "", words or ())),
-        )
+        wanted, words = await self.wanted(q)
         q.raise_faults()
         now_ms = self._clock.now_ms()
         since_ms, after = _place(cursor, order, now_ms, descending=descending)
@@ -138,6 +127,22 @@ class JobLister:
         if page.unreadable:
             content["unreadable"] = [{"jobId": i, "reason": why} for i, why in page.unreadable.items()]
         send_json(resp, content)
+
+    async def wanted(self, q: JobListParameters) -> tuple[JobFilter, tuple[str, ...] | None]:
+        """Which jobs are asked for, and the words of the search, if there is one. The caller raises the faults."""
+        text = q.text("q")
+        host = q.text("host", 300)
+        words = None if text is None else wanted_words(text)
+        wanted = JobFilter(
+            states=tuple(sorted(q.choices("state", VISIBLE_STATES))) or VISIBLE_STATES,
+            tags=q.texts("tag", 64, 8),
+            any_tags=q.texts("anyTag", 64, 32),
+            host=None if host is None else host.lower(),
+            schedule=q.schedule(),
+            failing=q.flag("failing"),
+            **(await self.search(text or "", words or ())),
+        )
+        return wanted, words
 
     async def search(self, text: str, words: tuple[str, ...]) -> dict[str, Any]:
         """The condition of a search. Until all jobs carry their words, names are searched, as by the release before."""

@@ -10,12 +10,13 @@ from pydantic_core import PydanticCustomError
 
 from api.http.idempotency import run_once, send_stored
 from api.http.off_loop import off_loop
-from api.http.requests import QueryParameters, body_size, read_job_object, read_preconditions
+from api.http.requests import QueryParameters, body_size, read_job_object, read_optional_object, read_preconditions
 from api.http.responses import etag, send_json
 from api.resources import rendering
 from api.resources.job_list import JobLister
 from cluster.core.documents.job import check_job_id
 from cluster.core.documents.job_json import apply_patch, channels_in_patch, read_job
+from cluster.core.documents.pause import read_pause
 from cluster.core.errors import Fault, InvalidInput, NotFound
 from cluster.core.ids import JOB_ID, trigger_due_ms
 from cluster.store import idempotency
@@ -157,10 +158,10 @@ class Pause(Resource):
     """`/jobs/{jobId}/pause`."""
 
     async def on_post(self, req: Request, resp: Response, job_id: str) -> None:
-        """Pause the job from now on. Pausing a paused job changes nothing."""
-        await self.send_job(
-            resp, await jobs.pause(self.db, job_id_or_not_found(job_id), self.clock.now_ms(), read_preconditions(req))
-        )
+        """Pause the job from now on, until a time if the body names one. A paused job gets what the body names."""
+        name, expect = job_id_or_not_found(job_id), read_preconditions(req)
+        wanted = read_pause(await read_optional_object(req))
+        await self.send_job(resp, await jobs.pause(self.db, name, self.clock.now_ms(), expect, wanted))
 
 
 class Resume(Resource):

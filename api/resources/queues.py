@@ -85,7 +85,7 @@ class Queue(Resource):
 
     async def on_delete(self, _req: Request, resp: Response, name: str) -> None:
         """Delete the queue. The jobs that name it are no longer limited."""
-        if not await queues.delete(self.db, name):
+        if not await queues.delete(self.db, name, self.clock.now_ms()):
             raise NotFound(f"there is no queue '{name[:64]}'")
         await permits.delete(self.db, QUEUE_PREFIX + name)
         resp.status = 204

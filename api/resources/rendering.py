@@ -24,6 +24,8 @@ def job_json(j: StoredJob) -> dict[str, Any]:
         **job_document(j.definition),
         "state": j.state.value,
         "stateReason": j.state_reason,
+        "pausedUntil": format_optional_instant(j.pause.until_ms),
+        "pauseReason": j.pause.reason,
         "revision": j.revision,
         "createdAt": format_instant(j.created_ms),
         "updatedAt": format_instant(j.updated_ms),

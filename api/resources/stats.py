@@ -93,4 +93,16 @@ def _point_json(p: Point, by: str) -> dict[str, Any]:
         "latenessP99Ms": p.drift.quantile(0.99),
         "durationP50Ms": p.duration.quantile(0.5),
         "durationP99Ms": p.duration.quantile(0.99),
+        "latenessParts": _parts_json(p.lateness),
     }
+
+
+def _parts_json(parts: dict[str, float] | None) -> dict[str, float] | None:
+    if parts is None:
+        return None
+    return {f"{_camel(part)}Ms": round(ms, 1) for part, ms in parts.items()}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.title() for word in rest)

@@ -306,6 +306,16 @@ def after_check(
     return replace(incident, checked_ms=now_ms + min(longest_ms, (now_ms - incident.opened_ms) // 10))
 
 
+def without_news(incident: Incident) -> tuple[Notice, ...]:
+    """The pending notices that are still worth sending when a window that mutes them has ended.
+
+    Reminders are not. Nor is anything about an incident that began and ended while it was muted.
+    """
+    kept = tuple(n for n in incident.pending_notices if n.kind is not NoticeKind.REMINDER)
+    began = any(n.kind is NoticeKind.BEGAN and n.since_ms == incident.opened_ms for n in kept)
+    return tuple(n for n in kept if n.since_ms != incident.opened_ms) if began and not incident.open else kept
+
+
 def _with_notice(incident: Incident, kind: NoticeKind, channels: tuple[str, ...], now_ms: int) -> Incident:
     notice = Notice(
         kind=kind,

@@ -8,8 +8,10 @@ HoraeError
 |  `- PreconditionFailed    another request changed the job first (If-Match)
 |- ConfigurationError       the operator's settings are wrong: every problem in one message
 |- StoreError               MongoDB failed
-|  `- StoreUnavailable      no answer in time, or no primary; the call may be repeated
-|     `- OutcomeUnknown     the write was sent and may have been applied
+|  |- StoreUnavailable      no answer in time, or no primary; the call may be repeated
+|  |  `- OutcomeUnknown     the write was sent and may have been applied
+|  |- NoChangeStreams       this database cannot tell what changes
+|  `- HistoryLost           what changed since an instant is not kept any more
 |- UnreadableDocument       this release cannot read a stored document
 |- UndecryptableSecret      none of this node's keys decrypts a stored secret
 |- OwnershipLost            this node lost a race and must stop
@@ -80,6 +82,14 @@ class StoreUnavailable(StoreError):
 
 class OutcomeUnknown(StoreUnavailable):
     """The write was sent and MongoDB did not answer: it may have been applied."""
+
+
+class NoChangeStreams(StoreError):
+    """The database has no change streams, or its user may not open one. The message says which."""
+
+
+class HistoryLost(StoreError):
+    """The log of changes does not reach back to where a reader wants to begin."""
 
 
 class UnreadableDocument(HoraeError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cluster.core.histogram import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 KEPT_HOURS_S = 90 * DAY_S
@@ -21,6 +21,21 @@ MOST_POINTS = 1500
 CHOSEN_POINTS = 120
 
 
+LATENESS_PARTS = ("written", "claimed", "waited", "held_back", "sent")
+LATENESS_PREFIX = "late_ms_"
+_LATENESS_NAMES = tuple(LATENESS_PREFIX + part for part in LATENESS_PARTS)
+LATENESS_COUNT = "late_counted"
+"""Of how many first attempts the parts were counted: a release before does not count them."""
+
+
+def add_lateness(counts: Counter[str], parts: Sequence[int]) -> None:
+    """Count the parts of the lateness of one first attempt (ms), in the order of `LATENESS_PARTS`."""
+    counts[LATENESS_COUNT] += 1
+    for name, ms in zip(_LATENESS_NAMES, parts, strict=True):
+        if ms:
+            counts[name] += ms
+
+
 @dataclass(slots=True)
 class Point:
     """What was counted from `at_ms` on, for one step; `name`: of the host, queue or tag."""
@@ -30,6 +45,12 @@ class Point:
     counts: Counter[str] = field(default_factory=Counter)
     drift: Histogram = field(default_factory=Histogram)
     duration: Histogram = field(default_factory=Histogram)
+
+    @property
+    def lateness(self) -> dict[str, float] | None:
+        """The mean of each part of the lateness (ms); None: no node counted them."""
+        n = self.counts[LATENESS_COUNT]
+        return {part: self.counts[LATENESS_PREFIX + part] / n for part in LATENESS_PARTS} if n else None
 
     def add(self, counts: Mapping[str, int], drift: Mapping[str, int], duration: Mapping[str, int]) -> None:
         """Add counts by name, and bucket counts by the number of their bucket."""

@@ -21,15 +21,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core import alerts
-from cluster.core.alerts import ACTIVE, IncidentKind, JobStanding, Symptom
+from cluster.core.alerts import ACTIVE, IncidentKind, JobStanding, Symptom, without_news
 from cluster.core.notice_texts import webhook_payload
-from cluster.store import alert_jobs, alert_results, channels, incidents, meta
+from cluster.core.windows import muted_by
+from cluster.store import alert_jobs, alert_results, channels, incidents, meta, windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.clock import Clock
     from cluster.core.alerts import AlertRules, Incident, Notice, RecordedResult
+    from cluster.core.windows import Window
     from cluster.store.alert_jobs import JobAlertRules
     from cluster.store.mongo.client import Database
 
@@ -74,6 +76,7 @@ class Alerter:
         self._clock = clock
         self._keep_ms = int(max(1.0, retention_days) * DAY_MS) + GRACE_MS
         self._default: AlertRules | None = None
+        self._muting: list[Window] = []
         self._silence_at_ms = 0
         self._silence_after = ""
         self._deleted_at_ms = 0
@@ -82,6 +85,7 @@ class Alerter:
     async def step(self) -> Alerted:
         """One bounded piece of each part."""
         self._default = await meta.default_rules(self._db)
+        self._muting = [w for w in await windows.present(self._db) if w.mode == "mute"]
         pending, opened = await self._look_at_results()
         closed = await self._check_open_incidents()
         opened += await self._look_for_silence()
@@ -182,8 +186,10 @@ class Alerter:
     async def _notify(self, incident: Incident) -> int:
         """Make the alert jobs of the pending notices, then take these notices off the incident.
 
-        A notice stays pending for a channel that none of this node's keys decrypts.
+        A notice stays pending for a channel that none of this node's keys decrypts, and while a window mutes its job.
         """
+        if self._muting and await self._is_muted(incident):
+            return 0
         names = {name for notice in incident.pending_notices for name in notice.channels}
         usable, locked = await channels.for_sending(self._db, names)
         for name in names - usable.keys():
@@ -201,6 +207,16 @@ class Alerter:
         if left != incident.pending_notices:
             await incidents.write(self._db, replace(incident, pending_notices=left))
         return made
+
+    async def _is_muted(self, incident: Incident) -> bool:
+        """Whether a window mutes the alerts of its job now. Then what would be no news at its end is dropped."""
+        subject = (await windows.subjects(self._db, [incident.job_id])).get(incident.job_id)
+        if subject is None or muted_by(self._muting, subject, self._clock.now_ms()) is None:
+            return False
+        left = without_news(incident)
+        if left != incident.pending_notices:
+            await incidents.write(self._db, replace(incident, pending_notices=left))
+        return True
 
     async def _make_alert_job(
         self, incident: Incident, notice: Notice, channel: channels.Channel, job_name: str | None

@@ -56,6 +56,8 @@ class LeaderContext:
     tracer: MaterialiseTracer
     retention_days: float = 7.0
     """How long history is kept, unless a job says otherwise."""
+    audit_retention_days: float = 365.0
+    """How long entries of the audit log are kept."""
     document_limits: DocumentLimits = field(default_factory=DocumentLimits)
     """What the operator allows in jobs that an action patches."""
     new_batch_id: Callable[[], str] = new_batch_id

@@ -23,6 +23,11 @@ from cluster.leader.alerting import Alerter
 from cluster.leader.backfill import Backfiller
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.compare_results import ResultComparer
+from cluster.leader.copy_audit import STEP_SECONDS as AUDIT_EVERY
+from cluster.leader.copy_audit import AuditCopier
+from cluster.leader.end_pauses import PauseEnder
+from cluster.leader.follow_calendars import STEP_SECONDS as FOLLOW_EVERY
+from cluster.leader.follow_calendars import CalendarFollower
 from cluster.leader.materialise import Materialiser
 from cluster.leader.periodic import Periodic, StepResult
 from cluster.leader.prune import Pruned, Pruner
@@ -61,6 +66,7 @@ class Leader:
         self._clock = context.clock
         self._elector = elector
         self._liveness = liveness
+        self.pause_ender = PauseEnder(context)
         self.settler = Settler(context)
         self.materialiser = Materialiser(context)
         self.replayer = Replayer(context)
@@ -73,6 +79,7 @@ class Leader:
         """Counts of this node's work while it led."""
         # In this order: executions that are due now come first, and must not depend on the steps after them.
         self._steps = (
+            Periodic("end_pauses", self._end_pauses, contained=True),
             Periodic("settle", self._settle),
             Periodic("materialise", self._materialise),
             Periodic("replay", self._replay, every=REPLAY_EVERY, contained=True),
@@ -86,11 +93,15 @@ class Leader:
         # These run beside the sequential loop: an alert must never delay a job, an action makes the changes that any node
         # makes for its callers, and nothing waits for the others.
         comparer = ResultComparer(context.db, context.clock)
+        self.audit_copier = AuditCopier(context.db, context.clock, context.audit_retention_days)
+        self.calendar_follower = CalendarFollower(context.db, context.clock)
         self.loops = [
             Loop("lead", self._turn),
             Loop("alert", self._alert_turn),
             Loop("act", self._act_turn),
             Loop("compare_results", functools.partial(self._compare_turn, comparer)),
+            Loop("copy_audit", self._audit_turn),
+            Loop("follow_calendars", self._follow_turn),
         ]
         if prunes:
             pruner = Pruner(context.db, context.clock)
@@ -122,6 +133,24 @@ class Leader:
             except HoraeError as exc:
                 log.warning("compare_results_unavailable", error=str(exc))
         return comparer.seconds_until_next()
+
+    async def _audit_turn(self) -> float:
+        if self._elector.term is not None:
+            try:
+                await self.audit_copier.step()
+            except HoraeError as exc:
+                log.warning("audit_unavailable", error=str(exc))
+        return AUDIT_EVERY
+
+    async def _follow_turn(self) -> float:
+        if self._elector.term is None:
+            return FOLLOW_EVERY
+        try:
+            done = await self.calendar_follower.step()
+        except HoraeError as exc:
+            log.warning("follow_calendars_unavailable", error=str(exc))
+            return FOLLOW_EVERY
+        return 0.02 if done.more else FOLLOW_EVERY
 
     async def _alert_turn(self) -> float:
         """The writes of alerting need no trust in the term: a stale leader's writes are the same or fail."""
@@ -212,6 +241,11 @@ class Leader:
             self._next_run[periodic.name] = now + FAILED_STEP_PAUSE
             log.exception("leader_step_failed", step=periodic.name)
             return StepResult()
+
+    async def _end_pauses(self, _nodes: int) -> StepResult:
+        """Before settling, which then works the resumes in, in the same turn."""
+        done = await self.pause_ender.step(self._clock.now_ms())
+        return StepResult(more=done.more)
 
     async def _settle(self, nodes: int) -> StepResult:
         term = self._elector.trusted_term().number

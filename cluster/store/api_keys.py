@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.audit_entry import new_entry
+from cluster.core.documents.differences import differences
+from cluster.core.instants import format_optional_instant
+from cluster.store import audited
+from cluster.store.audit import to_document
 from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.operation import operation
+from cluster.store.outbox import OUTBOX, pushed
 
 if TYPE_CHECKING:
+    from cluster.core.audit_entry import AuditEntry
     from cluster.store.mongo.client import Database
 
 
@@ -42,14 +49,25 @@ async def create(db: Database, key: StoredApiKey) -> bool:
         "used_at": None,
         "revoked_at": None,
     }
+    entry = _entry(key.name, "create", key.created_ms)
+    shown = {"scope": key.scope, "expiresAt": format_optional_instant(key.expires_ms)}
+    entry = replace(entry, changes=tuple(differences({}, shown)))
     with operation():
-        inserted = await db.api["api_keys"].update_one({"_id": key.name}, {"$setOnInsert": document}, upsert=True)
-        if inserted.upserted_id is not None:
-            return True
-        replaced = await db.api["api_keys"].update_one(
-            {"_id": key.name, "revoked_at": {"$ne": None}}, {"$set": document}
+        inserted = await db.api["api_keys"].update_one(
+            {"_id": key.name}, {"$setOnInsert": {**document, OUTBOX: [to_document(entry)]}}, upsert=True
         )
-    return replaced.matched_count > 0
+        created = inserted.upserted_id is not None
+        if not created:
+            replaced = await db.api["api_keys"].update_one(
+                {"_id": key.name, "revoked_at": {"$ne": None}}, {"$set": document, "$push": pushed(entry)}
+            )
+            created = replaced.matched_count > 0
+    await audited.flush(db, "api_keys", key.name)
+    return created
+
+
+def _entry(name: str, action: str, now_ms: int) -> AuditEntry:
+    return new_entry(f"key:{name}", action, now_ms)
 
 
 async def list_all(db: Database) -> list[StoredApiKey]:
@@ -63,8 +81,10 @@ async def revoke(db: Database, name: str, now_ms: int) -> bool:
     """Revoke a key. False if no key of that name is unrevoked."""
     with operation():
         result = await db.api["api_keys"].update_one(
-            {"_id": name, "revoked_at": None}, {"$set": {"revoked_at": DatetimeMS(now_ms)}}
+            {"_id": name, "revoked_at": None},
+            {"$set": {"revoked_at": DatetimeMS(now_ms)}, "$push": pushed(_entry(name, "revoke", now_ms))},
         )
+    await audited.flush(db, "api_keys", name)
     return result.matched_count > 0
 
 

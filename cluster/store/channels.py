@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
-from pymongo import ReturnDocument
 
 from cluster.core.errors import UndecryptableSecret
+from cluster.store import audited
+from cluster.store.audited import Subject
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Channel:
 def _binding(name: str) -> str:
     """What the secrets of a channel are bound to. Job ids contain no colon, so no secret can be moved between the two."""
     return f"channel:{name}"
+
+
+def _subject(name: str) -> Subject:
+    return Subject("channels", name, f"channel:{name}", tuple(SECRET_FIELDS))
 
 
 def _fields(c: Channel, keyring: Keyring) -> Document:
@@ -77,10 +82,7 @@ def _channel(d: Document, keyring: Keyring, *, lock: bool) -> Channel:
 async def put(db: Database, channel: Channel) -> bool:
     """Create or replace a channel. True if it was created. Raises `InvalidInput` for a secret without an encryption key."""
     fields = _fields(channel, db.keyring)
-    with operation():
-        before = await db.api["channels"].find_one_and_update(
-            {"_id": channel.name}, {"$set": fields}, upsert=True, return_document=ReturnDocument.BEFORE
-        )
+    before = await audited.put(db, _subject(channel.name), fields, channel.updated_ms)
     return before is None
 
 
@@ -104,10 +106,9 @@ async def existing_names(db: Database, names: Iterable[str]) -> set[str]:
         return {d["_id"] async for d in db.api["channels"].find({"_id": {"$in": list(names)}}, {"_id": 1})}
 
 
-async def delete(db: Database, name: str) -> bool:
+async def delete(db: Database, name: str, now_ms: int) -> bool:
     """Delete a channel. False if there was none."""
-    with operation():
-        return (await db.api["channels"].delete_one({"_id": name})).deleted_count > 0
+    return await audited.delete(db, _subject(name), now_ms)
 
 
 async def for_sending(db: Database, names: Iterable[str]) -> tuple[dict[str, Channel], dict[str, str]]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.job.definition import JobChange
 from cluster.core.lifecycle import JobState
-from cluster.store import channels
+from cluster.store import channels, jobs, revisions
 from cluster.store.alert_jobs import with_address
 from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import (
@@ -20,14 +21,18 @@ from cluster.store.mongo.codec import (
     job_schedule_from_document,
 )
 from cluster.store.mongo.decoding import decode_each
+from cluster.store.mongo.encryption import NO_KEYS
 from cluster.store.mongo.operation import operation
+from cluster.store.outbox import OUTBOX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from cluster.core.execution.model import Job, JobSchedule
+    from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database, Document
     from cluster.store.mongo.decoded_jobs import JobStamp
+    from cluster.store.mongo.encryption import Keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,11 @@ class JobsById:
 
     jobs: dict[str, Job]
     unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def from_stored(job: StoredJob, keyring: Keyring = NO_KEYS) -> Job:
+    """The job as the engine would read it, if it were stored."""
+    return job_from_document(jobs.new_document(JobChange(job), keyring), keyring)
 
 
 async def by_id(db: Database, ids: Collection[str]) -> JobsById:
@@ -258,12 +268,16 @@ async def delete_tombstones(db: Database, before_ms: int, limit: int, retention_
         "state": JobState.DELETED.value,
         "updated_at": {"$lt": DatetimeMS(before_ms)},
         "unsettled": {"$exists": False},
+        f"{OUTBOX}._id": {"$exists": False},
         "$expr": {"$lt": ["$updated_at", {"$subtract": [DatetimeMS(before_ms), longer]}]},
     }
     with operation():
-        documents = await db.work["jobs"].find(expired, {"_id": 1}).limit(limit).to_list()
-        if not documents:
-            return 0
+        documents = await db.work["jobs"].find(expired, {"revision": 1}).limit(limit).to_list()
+    if not documents:
+        return 0
+    # First, so that a job that is created later under the same id does not find them.
+    await revisions.delete(db, {d["_id"]: d["revision"] for d in documents})
+    with operation():
         # The whole condition again: a job created under the same id meanwhile is not a tombstone any more.
         deletion = {**expired, "_id": {"$in": [d["_id"] for d in documents]}}
         return (await db.work["jobs"].delete_many(deletion)).deleted_count

@@ -15,24 +15,30 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from cluster.core.alerts import watch_of
 from cluster.core.documents.alerts import parse_alert_rules
 from cluster.core.job.changes import schedule_of
-from cluster.core.job.definition import Definition, StoredJob
+from cluster.core.job.definition import UNTIL_RESUMED, Definition, PauseTerms, StoredJob
 from cluster.core.job.search import job_words
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import limit_key_of
+from cluster.store import audited, revisions
+from cluster.store.job_notes import origin_and_entry
 from cluster.store.mongo import job_secrets
+from cluster.store.mongo.calendar_fields import calendar_fields, job_calendar, regular_key
 from cluster.store.mongo.codec import date, instant, limits_from_document, retry_from_document
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.encryption import NO_KEYS
 from cluster.store.mongo.operation import duplicates, operation
+from cluster.store.outbox import OUTBOX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from cluster.core.job.definition import JobChange, PastSchedule
     from cluster.store.mongo.client import Database, Document
     from cluster.store.mongo.encryption import Keyring
 
 MAX_PERIODS = 100
+MOST_ENTRIES = 20
+"""Entries that a job carries for the audit log before they are copied by whoever reads the job."""
 WITHOUT_PERIODS = {"past": 0, "words": 0}
 ACTED_BY = "action"
 """The field with the id of the last action that changed the job. It makes the job's part of an action safe to repeat."""
@@ -51,11 +57,13 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "schedule_key": job.schedule_key,
         "schedule_version": job.schedule_version,
         "active_from": DatetimeMS(job.active_from_ms),
+        "calendar": calendar_fields(d, job.schedule_key),
         "start_at": date(d.start_ms),
         "end_at": date(d.end_ms),
         "ends_at": date(job.ends_ms),
         "state": job.state.value,
         "state_reason": job.state_reason,
+        "pause": _pause_document(job),
         "revision": job.revision,
         "lane": d.lane,
         "host": d.host,
@@ -93,6 +101,24 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
     }
 
 
+def _pause_document(job: StoredJob) -> Document | None:
+    """The terms of the pause, and the schedule version of the paused job.
+
+    A node of the release before knows no terms: it resumes the job, and may pause it again, and leaves them as they are.
+    A resume makes a new version, so they count for the version that they name, and for no other pause.
+    """
+    if job.state is not JobState.PAUSED or job.pause == UNTIL_RESUMED:
+        return None
+    return {"until": date(job.pause.until_ms), "reason": job.pause.reason, "version": job.schedule_version}
+
+
+def _pause_terms(d: Document) -> PauseTerms:
+    terms = d.get("pause")
+    if terms is None or d["state"] != JobState.PAUSED or terms["version"] != d["schedule_version"]:
+        return UNTIL_RESUMED
+    return PauseTerms(instant(terms["until"]), terms["reason"])
+
+
 def listing_fields(job: StoredJob) -> Document:
     """The fields that only lists of jobs need; they follow from the others."""
     return {
@@ -106,7 +132,7 @@ def _first_occurrence_ms(job: StoredJob) -> int | None:
     interval that counts from its creation. None for all others, and if there is no occurrence.
     """
     starts_ms = max(job.active_from_ms, job.definition.start_ms or 0)
-    if not job.schedule_key.startswith("at|") and starts_ms <= job.updated_ms + 1:
+    if not regular_key(job.schedule_key).startswith("at|") and starts_ms <= job.updated_ms + 1:
         return None
     return schedule_of(job.definition, job.anchor_ms).next_after(starts_ms - 1)
 
@@ -147,6 +173,7 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         catch_up_window_seconds=d["catch_up_window_seconds"],
         overlap=d["overlap"],
         spread_seconds=d["spread_seconds"],
+        calendar=job_calendar(d.get("calendar"), d["schedule_key"]),
         start_ms=instant(d["start_at"]),
         end_ms=instant(d["end_at"]),
         alerts=d["alerts"],
@@ -168,6 +195,7 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         created_ms=int(d["created_at"]),
         updated_ms=int(d["updated_at"]),
         state_reason=d["state_reason"],
+        pause=_pause_terms(d),
         change_id=d.get("unsettled"),
         success_codes_since_ms=instant(d.get("codes_at")),
     )
@@ -188,25 +216,41 @@ def _period(p: PastSchedule) -> Document:
         "ended_by": p.ended_by,
         "retention_days": p.definition.retention_days,
         **({} if p.change_id is None else {"unsettled": p.change_id}),
+        **({} if p.definition.calendar is None else {"calendar": calendar_fields(p.definition, p.schedule_key)}),
     }
 
 
 def new_document(change: JobChange, keyring: Keyring = NO_KEYS) -> Document:
     """The document of a job that did not exist."""
-    document = {"_id": change.job.id, **_fields(change.job, keyring), "past": []}
+    origin, entry = origin_and_entry(change)
+    document = {"_id": change.job.id, **_fields(change.job, keyring), "past": [], "origin": origin}
+    if entry is not None:
+        document[OUTBOX] = [entry]
     if change.change_id is not None:
         document["unsettled"] = change.change_id
     return document
 
 
-def _update(change: JobChange, keyring: Keyring, action: str | None = None) -> tuple[Document, Document]:
-    update: Document = {"$set": _fields(change.job, keyring)}
+def update_of(
+    change: JobChange, keyring: Keyring, only: Collection[str] | None = None, *, action: str | None = None
+) -> tuple[Document, Document]:
+    """The filter and the update that write a change on the revision before it.
+
+    `only`: these fields of the job, for a change that follows another object, whose entry the audit log has.
+    `action`: the action that makes the change, which is noted in the job.
+    """
+    fields = _fields(change.job, keyring)
+    origin, entry = origin_and_entry(change) if only is None else (None, None)
+    update: Document = {"$set": {**fields, "origin": origin} if only is None else {name: fields[name] for name in only}}
     if action is not None:
         update["$set"][ACTED_BY] = action
+    pushes: Document = {} if entry is None else {OUTBOX: entry}
     if change.change_id is not None:
         update["$set"]["unsettled"] = change.change_id
     if change.past is not None:
-        update["$push"] = {"past": {"$each": [_period(change.past)], "$slice": -MAX_PERIODS}}
+        pushes["past"] = {"$each": [_period(change.past)], "$slice": -MAX_PERIODS}
+    if pushes:
+        update["$push"] = pushes
     return {"_id": change.job.id, "revision": change.job.revision - 1}, update
 
 
@@ -214,7 +258,16 @@ async def get(db: Database, job_id: str) -> StoredJob | None:
     """The job, a tombstone too; None if there is no document. Raises `UnreadableDocument`."""
     with operation():
         d = await db.api["jobs"].find_one({"_id": job_id}, WITHOUT_PERIODS)
+    if d is not None and len(d.get(OUTBOX, ())) >= MOST_ENTRIES:
+        await audited.flush(db, "jobs", job_id)  # no leader has copied them: a document has 16 MB
     return None if d is None else decode_one("job", d, lambda d: stored_job(d, db.keyring))
+
+
+async def document(db: Database, job_id: str) -> Document | None:
+    """The document of a job as it is stored, without its periods; None if there is none."""
+    with operation():
+        found: Document | None = await db.api["jobs"].find_one({"_id": job_id}, {**WITHOUT_PERIODS, OUTBOX: 0})
+    return found
 
 
 async def get_many(db: Database, job_ids: Iterable[str], *, with_body: bool = True) -> dict[str, StoredJob]:
@@ -243,9 +296,11 @@ async def insert(db: Database, change: JobChange) -> bool:
 
 async def update(db: Database, change: JobChange) -> bool:
     """Write a change on the revision before it. False if the job is at another revision."""
-    query, operations = _update(change, db.keyring)
+    query, operations = update_of(change, db.keyring)
+    await revisions.keep(db, [change.job.id])
     with operation():
         result = await db.api["jobs"].update_one(query, operations)
+    await revisions.trim(db, {change.job.id: change.job.revision})
     return result.matched_count > 0
 
 
@@ -271,9 +326,11 @@ async def update_many(db: Database, changes: Sequence[JobChange], *, action: str
     """
     if not changes:
         return True
-    writes = [UpdateOne(*_update(c, db.keyring, action)) for c in changes]
+    await revisions.keep(db, [c.job.id for c in changes])
+    writes = [UpdateOne(*update_of(c, db.keyring, action=action)) for c in changes]
     with operation():
         result = await db.api["jobs"].bulk_write(writes, ordered=False)
+    await revisions.trim(db, {c.job.id: c.job.revision for c in changes})
     return result.matched_count == len(changes)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.documents.alerts import AlertSpec, parse_alert_rules
+from cluster.store import audited
+from cluster.store.audited import Subject
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.operation import operation
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RULES_ID = "alerts"
 """The document that holds the alert rules of all jobs without rules of their own."""
+_DEFAULT_RULES = Subject("meta", DEFAULT_RULES_ID, "rules:default")
 RETENTION_ID = "retention"
 CLOCK_DOUBT = "clock-doubt:"
 """Begins the ids of documents that say when the primary's clock was in doubt; the rest is since when, in ms."""
@@ -57,10 +60,9 @@ async def default_rules_spec(db: Database) -> AlertSpec | None:
     return None if d is None else decode_one("meta", d, lambda d: AlertSpec.model_validate(orjson.loads(d["rules"])))
 
 
-async def set_default_rules(db: Database, spec: AlertSpec | None) -> bool:
+async def set_default_rules(db: Database, spec: AlertSpec | None, now_ms: int) -> bool:
     """Replace the default alert rules, or delete them (None). Returns whether there were any before."""
-    with operation():
-        if spec is None:
-            return (await db.api["meta"].delete_one({"_id": DEFAULT_RULES_ID})).deleted_count > 0
-        update: Any = {"$set": {"rules": spec.to_json()}}
-        return (await db.api["meta"].update_one({"_id": DEFAULT_RULES_ID}, update, upsert=True)).matched_count > 0
+    if spec is None:
+        return await audited.delete(db, _DEFAULT_RULES, now_ms)
+    fields = {"rules": spec.to_json(), "updated_at": DatetimeMS(now_ms)}
+    return await audited.put(db, _DEFAULT_RULES, fields, now_ms) is not None

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo import ReturnDocument
 
+from cluster.core.audit_entry import new_entry
 from cluster.core.errors import InvariantBroken
+from cluster.store import audited
 from cluster.store.mongo.decoding import decode_readable
 from cluster.store.mongo.operation import operation
+from cluster.store.outbox import pushed
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
@@ -131,15 +134,19 @@ async def delete(db: Database, node_id: str) -> None:
         await db.control["nodes"].delete_one({"_id": node_id})
 
 
-async def request_drain(db: Database, node_id: str, *, drain: bool) -> bool:
+async def request_drain(db: Database, node_id: str, now_ms: int, *, drain: bool) -> bool:
     """Ask a node to drain, or take that back; it reads requests every 2 s. False if it has no heartbeat document."""
-    with operation():
-        result = await db.api["nodes"].update_one({"_id": node_id}, {"$set": {"drain_asked": drain}})
-    return result.matched_count > 0
+    return await _request(db, node_id, {"drain_asked": drain}, "drain" if drain else "undrain", now_ms)
 
 
-async def request_resign(db: Database, node_id: str, term: int) -> bool:
+async def request_resign(db: Database, node_id: str, now_ms: int, term: int) -> bool:
     """Ask a node to resign as leader of exactly this term. False if it has no heartbeat document."""
+    return await _request(db, node_id, {"resign_term": term}, "resign", now_ms)
+
+
+async def _request(db: Database, node_id: str, fields: Document, action: str, now_ms: int) -> bool:
+    entry = new_entry(f"node:{node_id}", action, now_ms)
     with operation():
-        result = await db.api["nodes"].update_one({"_id": node_id}, {"$set": {"resign_term": term}})
+        result = await db.api["nodes"].update_one({"_id": node_id}, {"$set": fields, "$push": pushed(entry)})
+    await audited.flush(db, "nodes", node_id)  # before the answer: the document goes when the node stops
     return result.matched_count > 0

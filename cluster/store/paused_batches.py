@@ -10,10 +10,33 @@ from cluster.store.mongo.operation import operation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.store.mongo.client import Database
+    from cluster.store.mongo.client import Database, Document
 
+WAKE_AFTER_MS, WAKE_SPREAD_MS = 2000, 3000
+"""When a window has changed, every node knows it after so long; what it held is woken in the time after that."""
 JOBS = 100
 """Jobs in one query."""
+
+
+async def wake_held(db: Database) -> int:
+    """A window was changed or deleted: look at everything soon that waits in the database. Returns how many batches.
+
+    What waits for another reason is released again, nothing more.
+    """
+    at = {"$add": ["$$NOW", WAKE_AFTER_MS, {"$toLong": {"$multiply": [{"$rand": {}}, WAKE_SPREAD_MS]}}]}
+    query: Document = {
+        "late": {"$in": [False, True]},
+        "owner": None,
+        "held": True,
+        "$expr": {
+            "$and": [
+                {"$gt": ["$claimable_at", {"$add": ["$$NOW", WAKE_AFTER_MS + WAKE_SPREAD_MS]}]},
+                {"$lte": ["$send_at", "$$NOW"]},
+            ]
+        },
+    }
+    with operation():
+        return (await db.work["batches"].update_many(query, [{"$set": {"claimable_at": at}}])).modified_count
 
 
 async def wake(db: Database, job_ids: Sequence[str]) -> int:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
-from pymongo import ReturnDocument
 
 from cluster.core.limits.permits import Limits
+from cluster.store import audited
+from cluster.store.audited import Subject
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ class Queue:
     name: str
     limits: Limits
     updated_ms: int
+
+
+def _subject(name: str) -> Subject:
+    return Subject("queues", name, f"queue:{name}")
 
 
 def _queue(d: Document) -> Queue:
@@ -42,11 +47,7 @@ async def put(db: Database, queue: Queue) -> bool:
         "max_concurrent": queue.limits.concurrent,
         "updated_at": DatetimeMS(queue.updated_ms),
     }
-    with operation():
-        before = await db.api["queues"].find_one_and_update(
-            {"_id": queue.name}, {"$set": fields}, upsert=True, return_document=ReturnDocument.BEFORE
-        )
-    return before is None
+    return await audited.put(db, _subject(queue.name), fields, queue.updated_ms) is None
 
 
 async def get(db: Database, name: str) -> Queue | None:
@@ -62,8 +63,6 @@ async def list_all(db: Database) -> list[Queue]:
         return [_queue(d) for d in await db.api["queues"].find().sort("_id", 1).to_list()]
 
 
-async def delete(db: Database, name: str) -> bool:
+async def delete(db: Database, name: str, now_ms: int) -> bool:
     """Delete a queue, so that nothing is limited under its name. False if there was none."""
-    with operation():
-        result = await db.api["queues"].delete_one({"_id": name})
-    return result.deleted_count > 0
+    return await audited.delete(db, _subject(name), now_ms)

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.audit_entry import new_entry
+from cluster.core.instants import format_optional_instant
 from cluster.core.lifecycle import State
+from cluster.store import audited
+from cluster.store.audit import to_document
 from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.operation import operation
+from cluster.store.outbox import OUTBOX
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
@@ -109,9 +114,16 @@ def _fields(r: Replay) -> Document:
 
 
 async def insert(db: Database, replay: Replay) -> None:
-    """Store a new request."""
+    """Store a new request, with its entry for the audit log."""
+    w = replay.criteria
+    detail = {"states": list(w.states), "jobId": w.job_id, "tag": w.tag, "error": w.error, "status": w.status}
+    detail |= {"since": format_optional_instant(w.since_ms), "until": format_optional_instant(w.until_ms)}
+    entry = replace(
+        new_entry(f"replay:{replay.id}", "replay", replay.created_ms), counts={"matched": replay.matched}, detail=detail
+    )
     with operation():
-        await db.api["replays"].insert_one({"_id": replay.id, **_fields(replay)})
+        await db.api["replays"].insert_one({"_id": replay.id, **_fields(replay), OUTBOX: [to_document(entry)]})
+    await audited.flush(db, "replays", replay.id)
 
 
 async def get(db: Database, replay_id: str) -> Replay | None:

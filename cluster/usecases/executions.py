@@ -6,13 +6,15 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cluster.core.actor import current_actor
+from cluster.core.audit_entry import new_entry
 from cluster.core.errors import Conflict, NotFound
 from cluster.core.execution.batching import DUE_NOW, make_batch
 from cluster.core.execution.model import Execution
 from cluster.core.ids import execution_id, trigger_due_ms
 from cluster.core.lifecycle import REPLAYABLE, JobState, State
 from cluster.core.limits.permits import limit_key_of
-from cluster.store import batches, executions, history, jobs
+from cluster.store import audit, batches, executions, history, jobs
 from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.queries import jobs_and_executions
 from cluster.usecases.jobs import require_job
@@ -62,6 +64,7 @@ async def trigger(
     while True:
         execution = replace(_triggered(job, due_ms), request_id=request.id, waits=request.waits)
         if await _owe_triggered(patient, execution):
+            await _note(db, job_id, "trigger", execution.id, due_ms)
             return execution.id
         due_ms = trigger_due_ms(due_ms + 1)
         if on_due_moved is not None:
@@ -124,6 +127,14 @@ async def replay(db: Database, execution_id: str, now_ms: int, retention_days: f
         waits=waits,
     )
     await insert_owed(patient, [execution], [make_batch([execution], DUE_NOW)], new_batch_id)
+    await _note(db, job.id, "replay", execution_id, now_ms)
+
+
+async def _note(db: Database, job_id: str, action: str, execution_id: str, at_ms: int) -> None:
+    """The entry of a run by hand. Executions carry no entries, so it is written when the run is owed, before the answer."""
+    if current_actor().within is None:
+        entry = new_entry(f"job:{job_id}", action, at_ms, f"{action}:{execution_id}")
+        await audit.record(db, replace(entry, detail={"executionId": execution_id}))
 
 
 def _with_api_deadline(db: Database) -> Database:

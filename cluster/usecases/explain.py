@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 from cluster.core.errors import NotFound
 from cluster.core.explain.explain import Explanation, explain, explain_not_due
-from cluster.core.explain.facts import ClusterFacts, LeaderFacts, OccurrenceFacts
+from cluster.core.explain.facts import ClusterFacts, LeaderFacts, OccurrenceFacts, WindowFacts
 from cluster.core.explain.timeline import ActivePeriod, active_periods, period_at
 from cluster.core.lifecycle import JobState
-from cluster.store import leases, nodes
+from cluster.core.windows import HoldingWindow, Planned, Subject, decide
+from cluster.store import leases, nodes, windows
 from cluster.store.queries import explain_facts
 
 if TYPE_CHECKING:
@@ -124,11 +125,22 @@ async def _explain_execution(case: _Case, execution: ExecutionView, due_ms: int)
     period = next((p for p in case.periods if p.version == execution.schedule_version), None)
     facts = OccurrenceFacts(due_ms, execution)
     if execution.state in OWED_STATES:
-        facts = replace(facts, batch=await explain_facts.batch_of(case.db, execution))
+        window = await _holding_window(case, execution)
+        facts = replace(facts, batch=await explain_facts.batch_of(case.db, execution), window=window)
     if execution.state == "skipped":
         overlapping = await explain_facts.running_when_skipped(case.db, execution, case.cluster.now_ms)
         facts = replace(facts, overlapping=overlapping)
     return explain(case.job, case.periods, period, facts, case.cluster)
+
+
+async def _holding_window(case: _Case, execution: ExecutionView) -> WindowFacts | None:
+    d = case.job.definition
+    by_hand = execution.due_ms if execution.trigger else None
+    planned = Planned(execution.send_ms, execution.send_ms, attempted=True, asked_ms=by_hand)
+    held = decide(await windows.present(case.db), Subject(d.tags, d.host, d.queue), planned, case.cluster.now_ms)
+    if not isinstance(held, HoldingWindow) or held.span.from_ms > case.cluster.now_ms:
+        return None
+    return WindowFacts(held.window.name, held.span.from_ms, held.span.to_ms)
 
 
 async def _last_and_next(case: _Case) -> list[Explanation]:

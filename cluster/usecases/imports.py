@@ -6,10 +6,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cluster.core.actor import HORAE, acting
 from cluster.core.errors import InvalidInput
+from cluster.core.job.changes import end_pause
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
-from cluster.store import jobs
+from cluster.store import calendars, jobs, pauses
 from cluster.usecases.jobs import (
     new_job_id,
     new_stamp,
@@ -57,6 +59,12 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
     """
     named = [(line.job_id or new_job_id(now_ms), line) for line in lines]
     stored = await jobs.get_many(db, [line.job_id for line in lines if line.job_id is not None])
+    over = [c for old in stored.values() if (c := end_pause(old, new_stamp(now_ms))) is not None]
+    if over:  # as `change_job` does
+        with acting(HORAE):
+            await pauses.end(db, over)
+        stored |= await jobs.get_many(db, [c.job.id for c in over])
+    days = await calendars.days_of(db, {n for line in lines if (n := line.wanted.calendar_name) is not None})
     inserts: list[JobChange] = []
     updates: list[JobChange] = []
     refused: list[tuple[ImportLine, InvalidInput]] = []
@@ -67,8 +75,8 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
         old = stored.get(job_id)
         try:
             await require_alert_channels(db, line.wanted.alert_channels)
-            definition = line.wanted.resolve(stored_secrets(old))
-            change = define_in_state(old, job_id, definition, new_stamp(now_ms), line.wanted.state)
+            definition = line.wanted.with_days(days).resolve(stored_secrets(old))
+            change = define_in_state(old, job_id, definition, new_stamp(now_ms), line.wanted.state, line.wanted.pause)
         except InvalidInput as exc:
             refused.append((line, exc))
             continue

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cluster.core.actor import HORAE, acting
 from cluster.core.errors import CallerError, Conflict, Fault, InvalidInput, NotFound, PreconditionFailed
 from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
+from cluster.core.job.definition import PAUSE_AS_IT_IS
+from cluster.core.job.wanted import unknown_calendar
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
-from cluster.store import channels, jobs, meta
+from cluster.store import calendars, channels, jobs, meta, pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cluster.core.execution.model import Job
-    from cluster.core.job.definition import Definition, JobChange, StoredJob
+    from cluster.core.job.definition import Definition, JobCalendar, JobChange, StoredJob, WantedPause
     from cluster.core.job.wanted import WantedJob
+    from cluster.core.schedule.calendar_days import ExcludedDays
     from cluster.store.mongo.client import Database
 
     Decision = Callable[[StoredJob | None, ChangeStamp], JobChange | None]
@@ -67,6 +71,7 @@ async def create(db: Database, job_id: str, wanted: WantedJob, now_ms: int, *, r
 
     `repeated`: an earlier request may have created it; then `Conflict` is raised only if the stored job is another one.
     """
+    wanted = await with_calendar(db, wanted)
     try:
         job, _ = await put(db, job_id, wanted, now_ms, Precondition(absent=True))
     except PreconditionFailed as exc:
@@ -81,9 +86,10 @@ async def put(
     db: Database, job_id: str, wanted: WantedJob, now_ms: int, precondition: Precondition = NO_PRECONDITION
 ) -> tuple[StoredJob, bool]:
     """Create or replace the job. Returns it, and whether it was created."""
+    wanted = await with_calendar(db, wanted)
 
     def decide(old: StoredJob | None, stamp: ChangeStamp) -> JobChange | None:
-        return define_in_state(old, job_id, wanted.resolve(stored_secrets(old)), stamp, wanted.state)
+        return define_in_state(old, job_id, wanted.resolve(stored_secrets(old)), stamp, wanted.state, wanted.pause)
 
     await require_alert_channels(db, wanted.alert_channels)
     before, after = await change_job(db, job_id, decide, now_ms, precondition)
@@ -105,13 +111,46 @@ async def patch(
 ) -> StoredJob:
     """Change the job to what `revise` makes of its definition. `named_channels`: the ones that the request names."""
     await require_alert_channels(db, named_channels)
+    days: dict[str, ExcludedDays] = {}
 
     def decide(old: StoredJob | None, stamp: ChangeStamp) -> JobChange | None:
         job = require_job(old, job_id)
         wanted = revise(job.definition)
-        return define_in_state(job, job_id, wanted.resolve(stored_secrets(job)), stamp, wanted.state)
+        if wanted.calendar_name is not None and wanted.calendar_name not in days:
+            raise _DaysNeeded(wanted.calendar_name, job.definition.calendar)
+        wanted = wanted.with_days(days)
+        return define_in_state(job, job_id, wanted.resolve(stored_secrets(job)), stamp, wanted.state, wanted.pause)
 
-    return (await change_job(db, job_id, decide, now_ms, precondition))[1]
+    for _ in range(RACES):
+        try:
+            return (await change_job(db, job_id, decide, now_ms, precondition))[1]
+        except _DaysNeeded as needed:  # which calendar it is, is known only of the job as it is now
+            days |= await calendars.days_of(db, [needed.name])
+            kept = needed.kept
+            # A job that was written while its calendar was deleted keeps the days of that.
+            if needed.name not in days and kept is not None and kept.name == needed.name and kept.days is not None:
+                days[needed.name] = kept.days
+            if needed.name not in days:
+                raise InvalidInput([unknown_calendar(needed.name)]) from None
+    raise Conflict(f"job '{job_id}' was changed by other requests {RACES} times while this change was made")
+
+
+class _DaysNeeded(Exception):
+    """The days of this calendar must be looked up first. `kept`: the one that the job has now."""
+
+    def __init__(self, name: str, kept: JobCalendar | None) -> None:
+        super().__init__()
+        self.name, self.kept = name, kept
+
+
+async def with_calendar(db: Database, wanted: WantedJob) -> WantedJob:
+    """The job with the days of the calendar that it names, as they are now. Raises `InvalidInput` if that does not exist.
+
+    The calendar may change before the job is written. Then the leader finds that the job carries other days, as it finds
+    all others of this calendar.
+    """
+    name = wanted.calendar_name
+    return wanted if name is None else wanted.with_days(await calendars.days_of(db, [name]))
 
 
 async def require_channels(db: Database, named: Mapping[str, Iterable[str]]) -> None:
@@ -135,11 +174,17 @@ async def require_alert_channels(db: Database, names: Sequence[str]) -> None:
     await require_channels(db, {"alerts": names})
 
 
-async def pause(db: Database, job_id: str, now_ms: int, precondition: Precondition = NO_PRECONDITION) -> StoredJob:
-    """Pause the job: it owes no occurrences from now on."""
+async def pause(
+    db: Database,
+    job_id: str,
+    now_ms: int,
+    precondition: Precondition = NO_PRECONDITION,
+    wanted: WantedPause = PAUSE_AS_IT_IS,
+) -> StoredJob:
+    """Pause the job: it owes no occurrences from now on, or until the end that is wanted."""
 
     def decide(old: StoredJob | None, stamp: ChangeStamp) -> JobChange | None:
-        return changes.pause(require_job(old, job_id), stamp)
+        return changes.pause(require_job(old, job_id), stamp, wanted=wanted)
 
     return (await change_job(db, job_id, decide, now_ms, precondition))[1]
 
@@ -197,10 +242,16 @@ async def change_job(
     """
     for _ in range(RACES):
         old = await jobs.get(db, job_id)
+        if old is not None and (over := changes.end_pause(old, new_stamp(now_ms))) is not None:
+            # No leader has resumed it yet. Decided on the paused job, the change would take what it owes since then.
+            with acting(HORAE):
+                await pauses.end(db, [over])
+            continue
         precondition.check(old)
         change = decide(old, new_stamp(now_ms))
         if change is None:
             return old, require_job(old, job_id)
+        change = replace(change, before=old, is_whole=True)
         await record_retention(db, [change])
         written = await (jobs.insert(db, change) if old is None else jobs.update(db, change))
         if written:

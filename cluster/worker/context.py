@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cluster.worker.record_queue import RecordQueue
     from cluster.worker.slots import Slots
     from cluster.worker.tasks import Tasks
+    from cluster.worker.windows import WindowWatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class WorkerContext:
     """Collects spans; None: no spans are made."""
     breakers: CircuitBreakers
     rate_limiter: RateLimiter
+    windows: WindowWatch
     held: HeldBatches
     unsent: Unsent
     slots: Slots

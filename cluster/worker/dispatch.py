@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from cluster.core.execution.lateness import ON_TIME, SendTimes, lateness_parts
 from cluster.core.execution.model import Attempt
 from cluster.core.execution.outcome import drift_ms, max_age_reason, next_attempt_number
 from cluster.core.execution.verdict import round_up_to_grain
@@ -124,6 +125,7 @@ class Dispatcher:
     async def _send(self, ready: ReadyExecution, probe: Breaker | None) -> None:
         held, execution, job = ready.held, ready.execution, ready.job
         host, body_bytes = job.host, job.target.unread_bytes
+        started_ms, held_back_ms = self._clock.now_ms(), ready.held_back_ms(self._clock.monotonic())
         reply = None
         try:
             if body_bytes:
@@ -151,7 +153,7 @@ class Dispatcher:
                 self._give_back(ready)
                 return
             self._breakers.record_attempt(job.host, job.id, reply.status, reply.error)
-            result = self._result(ready, sent_ms, reply)
+            result = self._result(ready, (started_ms, sent_ms, held_back_ms), reply)
             held.finish(execution.id)
             self._records.add(result)
         except Exception:
@@ -182,8 +184,10 @@ class Dispatcher:
         else:  # it is claimed again, and its job is read then
             self._drop(ready, "its job was read too long ago", Event.RELEASE, None)
 
-    def _result(self, ready: ReadyExecution, sent_ms: int, reply: Reply) -> FinishedRequest:
+    def _result(self, ready: ReadyExecution, times: tuple[int, int, int], reply: Reply) -> FinishedRequest:
+        """`times`: when it was let go and sent, and for how long it was held back before (ms)."""
         execution, job = ready.execution, ready.job
+        started_ms, sent_ms, held_back_ms = times
         attempt = Attempt(
             number=next_attempt_number(execution.attempts),
             sent_ms=sent_ms,
@@ -196,14 +200,29 @@ class Dispatcher:
             excerpt=reply.excerpt,
         )
         attempts = (*execution.attempts, attempt)
+        drift = drift_ms(execution, job, attempts[0].sent_ms)
+        parts = ON_TIME
+        if not execution.attempts:
+            batch = ready.held.batch
+            parts = lateness_parts(
+                SendTimes(
+                    planned=attempts[0].sent_ms - drift,
+                    claimed=ready.held.claimed_ms,
+                    started=started_ms,
+                    sent=sent_ms,
+                    held_back=held_back_ms,
+                    late_work=batch.late,
+                )
+            )
         return FinishedRequest(
             held=ready.held,
             execution=execution,
             job=job,
             attempts=attempts,
             reply=reply,
-            drift_ms=drift_ms(execution, job, attempts[0].sent_ms),
+            drift_ms=drift,
             permit=ready.permit,
+            parts=parts,
         )
 
     def _drop(

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cluster.core.histogram import Histogram
+from cluster.core.stats_series import add_lateness
 from cluster.worker.failure_digest import FailureDigest
 from cluster.worker.last_results import LastResults
 from cluster.worker.model import DroppedExecution, FinishedRequest
@@ -57,3 +58,4 @@ class WorkerStats:
                 self.queue_time.add(r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.claimed_ms))
                 if len(r.attempts) == 1:
                     self.drift.add(r.drift_ms)
+                    add_lateness(self.counters, r.parts)

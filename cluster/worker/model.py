@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.alerts import ResultWatch
+from cluster.core.execution.lateness import ON_TIME, LatenessParts
 from cluster.core.lifecycle import Event
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class ReadyExecution:
         """It waits for its host or its limit from now on."""
         self.waiting_since = now
 
+    def held_back_ms(self, now: float) -> int:
+        """How long it has waited for its host or its limit, since it began to wait last."""
+        return int((now - self.waiting_since) * 1000) if self.waiting_since else 0
+
     def grant(self, permit: Permit) -> None:
         """Its limit lets it through at the instant of this permit."""
         self.permit = permit
@@ -76,7 +81,9 @@ class Deferral:
     host: str | None = None
     """The host they wait for; None: they wait for their limit, or for a resume."""
     paused: bool = False
-    """They wait for their jobs to be resumed."""
+    """They wait for their jobs to be resumed, or for the end of a window."""
+    by_window: bool = False
+    """They wait for the end of a window."""
 
 
 def deferrals_by_batch(
@@ -101,6 +108,8 @@ class FinishedRequest:
     reply: Reply
     drift_ms: int
     permit: Permit | None = None
+    parts: LatenessParts = ON_TIME
+    """Where the lateness of a first attempt came from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.core.limits.permits import QUEUE_PREFIX
-from cluster.core.stats_series import Point
+from cluster.core.stats_series import Point, add_lateness
 from cluster.worker.model import FinishedRequest
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class NamedCounts:
                     point.duration.add(finished.reply.duration_ms)
                     if len(finished.attempts) == 1:
                         point.drift.add(finished.drift_ms)
+                        add_lateness(point.counts, finished.parts)
 
     def _point(self, by: str, name: str) -> Point:
         points = self._points[by]

@@ -21,6 +21,7 @@ from cluster.core.execution.outcome import (
 from cluster.core.execution.templates import fill_in
 from cluster.core.execution.trace import traceparent
 from cluster.core.lifecycle import Event
+from cluster.core.windows import SkippingWindow
 from cluster.outbound.headers import delivery_headers
 from cluster.store import engine_jobs
 from cluster.worker.model import WATCH_FAILURES, DroppedExecution, ReadyExecution
@@ -64,6 +65,7 @@ class Preparer:
         self._unsent = context.unsent
         self._tasks = context.tasks
         self._rate_limiter = context.rate_limiter
+        self._windows = context.windows
         self._run_queue = run_queue
         self.paused = PausedExecutions(context.clock)
         self._stale: list[ReadyExecution] = []
@@ -125,6 +127,7 @@ class Preparer:
         """
         at = self._clock.monotonic()
         try:
+            await self._windows.refresh()
             read = engine_jobs.by_id_in_full if large_bodies else engine_jobs.by_id
             return _JobsRead(await read(self._db, {e.job_id for e in executions}), at)
         except Exception as exc:
@@ -161,8 +164,14 @@ class Preparer:
         if over is not None:
             self._drop(held, execution, over, retention_days=job.retention_days, watch=job.watch)
             return
-        if waits_for_resume(execution, job):
-            self.paused.add(held, execution, job)
+        by_window = self._windows.decide(execution, job)
+        if isinstance(by_window, SkippingWindow):
+            reason, days = by_window.reason, job.retention_days
+            self._drop(held, execution, reason, event=Event.SKIP, retention_days=days, watch=job.watch)
+            return
+        paused = waits_for_resume(execution, job)
+        if paused or by_window is not None:
+            self.paused.add(held, execution, job, None if paused else by_window)
             if permit is not None:
                 self._tasks.spawn(self._rate_limiter.release([permit]))
             return
@@ -197,8 +206,8 @@ class Preparer:
             cancelled = cancellation_reason(execution, job)
             if cancelled is not None or job is None:
                 return cancelled or "the job was deleted", Event.CANCEL
-            if waits_for_resume(execution, job):
-                return "its job is paused", Event.RELEASE
+            if waits_for_resume(execution, job) or self._windows.decide(execution, job) is not None:
+                return "its job is paused, or a window holds it", Event.RELEASE
             try:
                 request = self._request(held, execution, job)
             except Exception as exc:

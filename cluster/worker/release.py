@@ -106,8 +106,8 @@ class Releaser:
         paused = self._dispatcher.paused.deferrals()
         for deferral in paused:
             await self.release(deferral.held, deferral.until_ms, deferral)
-        if paused:
-            job_ids = {e.job_id for deferral in paused for e in deferral.executions}
+        if any(not deferral.by_window for deferral in paused):
+            job_ids = {e.job_id for deferral in paused if not deferral.by_window for e in deferral.executions}
             resumed = await engine_jobs.not_paused(self._context.db, job_ids)
             await paused_batches.wake(self._context.db, sorted(resumed))
 

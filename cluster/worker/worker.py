@@ -32,6 +32,7 @@ from cluster.worker.release import RELEASE_SECONDS, Releaser
 from cluster.worker.results import Results
 from cluster.worker.slots import Slots
 from cluster.worker.tasks import Tasks
+from cluster.worker.windows import WindowWatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -86,6 +87,7 @@ class Worker:
             collector=collector,
             breakers=CircuitBreakers(db, clock, settings.node),
             rate_limiter=RateLimiter(db, clock),
+            windows=WindowWatch(db, clock),
             held=held,
             unsent=Unsent(clock, records),
             slots=Slots(clock, settings.slots),

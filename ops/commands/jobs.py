@@ -18,9 +18,10 @@ from cluster.core.documents.base import to_camel
 from cluster.core.documents.json_source import JsonText, keep_body
 from cluster.core.errors import CallerError
 from ops.commands.completion import complete_jobs
-from ops.commands.jobs_apply import ApplyPlan, export_line, make_plan, plan_lines, read_jobs
+from ops.commands.jobs_apply import ApplyPlan, check_jobs, export_line, make_plan, plan_lines, read_values
 from ops.commands.jobs_backfill import backfill_command
 from ops.commands.jobs_control import add_control_commands
+from ops.commands.objects_apply import apply_objects, existing_objects, objects_lines, plan_objects, split
 from ops.support.client import Client
 from ops.support.formats import Listing, listing_options
 from ops.support.output import print_json, print_table
@@ -136,12 +137,18 @@ jobs_group.add_command(backfill_command)
 
 
 @jobs_group.command("export")
-@click.option("--tag", help="Only jobs with this tag.")
+@click.option("--tag", help="Only jobs with this tag, and nothing else.")
+@click.option("--jobs-only", is_flag=True, help="Only jobs, for `import`.")
 @click.pass_context
-def export_command(context: click.Context, tag: str | None) -> None:
-    """Print all jobs as NDJSON for `import` and `apply`: the fields that differ from the defaults, without secrets."""
-    jobs = sorted(_client(context).jobs(tag=tag), key=lambda j: str(j["jobId"]))
-    for job in jobs:
+def export_command(context: click.Context, tag: str | None, jobs_only: bool) -> None:  # noqa: FBT001
+    """Print everything that is defined as NDJSON for `apply`: queues, channels, calendars, windows, alert rules, jobs.
+
+    Only the fields that differ from the defaults, without secrets.
+    """
+    client = _client(context)
+    for value in [] if tag is not None or jobs_only else existing_objects(client):
+        click.echo(orjson.dumps(value))
+    for job in sorted(client.jobs(tag=tag), key=lambda j: str(j["jobId"])):
         click.echo(export_line(job))
 
 
@@ -154,9 +161,13 @@ def export_command(context: click.Context, tag: str | None) -> None:
 @click.option("--allow-empty", is_flag=True, help="Accept files that contain no job.")
 @click.pass_context
 def apply_command(context: click.Context, /, files: tuple[Path, ...], tag: str | None, **flags: bool) -> None:
-    """Create, change and (with --prune) delete jobs so that they match FILES (JSON or NDJSON). Shows the changes first."""
-    wanted = read_jobs(files)
-    if not wanted and not flags["allow_empty"]:
+    """Create, change and (with --prune) delete jobs so that they match FILES (JSON or NDJSON). Shows the changes first.
+
+    Other objects of an export are created and changed too, never deleted.
+    """
+    values, objects = split(read_values(files))
+    wanted = check_jobs(values)
+    if not wanted and not objects and not flags["allow_empty"]:
         raise click.UsageError("the files contain no job: check them, or add --allow-empty if that is what you want")
     if tag is not None:
         untagged = [j["jobId"] for j in wanted if tag not in (j.get("tags") or [])]
@@ -167,14 +178,20 @@ def apply_command(context: click.Context, /, files: tuple[Path, ...], tag: str |
     client = _client(context)
     existing = {j["jobId"]: j for j in client.jobs(tag=tag)}
     changes = make_plan(wanted, existing, prune=flags["prune"])
-    for text in plan_lines(changes):
+    others = plan_objects(objects, existing_objects(client) if objects else ())
+    for text in (*objects_lines(others), *plan_lines(changes)):
         click.echo(text)
+    if objects:
+        click.echo(
+            f"{len(others.create)} other objects to create, {len(others.change)} to change, {others.unchanged} unchanged"
+        )
     counts = f"{len(changes.create)} to create, {len(changes.change)} to change, {len(changes.delete)} to delete"
     click.echo(f"{counts}, {len(changes.unchanged)} unchanged")
     if flags["dry_run"]:
-        sys.exit(0 if changes.empty else 1)
+        sys.exit(0 if changes.empty and others.empty else 1)
     if changes.delete and not flags["yes"]:
         _confirm(changes, len(existing))
+    apply_objects(client, others)
     for job in (*changes.create, *(job for job, _ in changes.change)):
         client.call("PUT", _path(job["jobId"]), job)
     for name in changes.delete:
@@ -233,7 +250,7 @@ def list_command(context: click.Context, /, listing: Listing, limit: int | None,
         "last": "lastState",
         "api": "api",
     }
-    more = {"created": "createdAt", "changed": "updatedAt", "revision": "revision"}
+    more = {"paused until": "pausedUntil", "created": "createdAt", "changed": "updatedAt", "revision": "revision"}
     listing.show(
         jobs,
         title=f"{len(jobs)} job(s)",
@@ -262,7 +279,19 @@ def show_command(context: click.Context, job_id: str, count: int, listing: Listi
     runs: list[dict[str, Any]] = client.call("GET", _path(job_id) + "/executions", query={"limit": count})
     if listing.show_one({**job, "executions": runs}, name="jobId"):
         return
-    for name in ("jobId", "name", "state", "schedule", "timezone", "api", "tags", "createdAt", "revision"):
+    for name in (
+        "jobId",
+        "name",
+        "state",
+        "pausedUntil",
+        "pauseReason",
+        "schedule",
+        "timezone",
+        "api",
+        "tags",
+        "createdAt",
+        "revision",
+    ):
         if job[name] not in (None, []):
             click.echo(f"{name:>12}  {', '.join(job[name]) if isinstance(job[name], list) else job[name]}")
     click.echo(f"{'next':>12}  {', '.join(job['nextRuns']) or 'never'}")

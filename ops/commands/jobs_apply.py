@@ -43,18 +43,21 @@ class ApplyPlan:
         return not (self.create or self.change or self.delete)
 
 
-def read_jobs(files: Iterable[Path]) -> list[Job]:
-    """The jobs in files of JSON (an object or array) or NDJSON. Raises `UsageError` for a job without `jobId`."""
+def read_values(files: Iterable[Path]) -> list[tuple[str, Job]]:
+    """The objects in files of JSON (an object or array) or NDJSON, each with where it stands."""
+    return [value for file in files for value in _values(file, file.read_bytes())]
+
+
+def check_jobs(values: Iterable[tuple[str, Job]]) -> list[Job]:
+    """The jobs among these, which must have ids. Raises `UsageError` for a job without `jobId`."""
     jobs: dict[str, Job] = {}
-    for file in files:
-        raw = file.read_bytes()
-        for where, job in _values(file, raw):
-            job_id = job.get("jobId")
-            if not isinstance(job_id, str) or not job_id:
-                raise click.UsageError(f"{where}: add a jobId; `apply` needs it to find the job again")
-            if job_id in jobs:
-                raise click.UsageError(f"{where}: the job '{job_id}' occurs twice; remove one")
-            jobs[job_id] = job
+    for where, job in values:
+        job_id = job.get("jobId")
+        if not isinstance(job_id, str) or not job_id:
+            raise click.UsageError(f"{where}: add a jobId; `apply` needs it to find the job again")
+        if job_id in jobs:
+            raise click.UsageError(f"{where}: the job '{job_id}' occurs twice; remove one")
+        jobs[job_id] = job
     return list(jobs.values())
 
 
@@ -101,7 +104,7 @@ def definition(job: Job) -> Job:
     for name, shown_value in job.items():
         if name == "state" and shown_value == "completed":
             continue
-        value = _instant(shown_value) if name in ("startAt", "endAt") else shown_value
+        value = _instant(shown_value) if name in ("startAt", "endAt", "pausedUntil") else shown_value
         if name in FIELDS and name != "type" and not (name in DEFAULTS and value == DEFAULTS[name]):
             defined[name] = value
     return {"jobId": job["jobId"], **defined}

@@ -43,6 +43,10 @@ FILTER_OPTIONS = (
     click.option("--max-per-second", type=click.FloatRange(1, 5000), help="At most so many. [default: 500]"),
     click.option("--no-wait", is_flag=True, help="Print the id of the action, and do not wait for its end."),
 )
+PAUSE_OPTIONS = (
+    click.option("--until", help="When the jobs are resumed by themselves (RFC 3339). [default: not]"),
+    click.option("--reason", help="Why, for people to read."),
+)
 
 
 def add_control_commands(group: click.Group) -> None:
@@ -59,6 +63,9 @@ def _control_command(name: str, text: str) -> click.Command:
         where = {n: list(v) if isinstance(v, tuple) else v for n, v in where.items() if v not in (None, ())}
         if options.pop("every"):
             where["all"] = True
+        terms = {n: v for n in ("until", "reason") if (v := options.pop(n, None)) is not None}
+        if terms and where:
+            raise click.UsageError("--until and --reason go with ids of jobs")
         if bool(job_ids) == bool(where):
             raise click.UsageError("name jobs by their ids, or all that match: --tag, --search ..., or --all")
         client: Client = context.obj()
@@ -66,16 +73,16 @@ def _control_command(name: str, text: str) -> click.Command:
             sys.exit(_by_filter(client, name, where, **options))
         if options["dry_run"] or options["no_wait"]:
             raise click.UsageError("--dry-run and --no-wait go with --tag and the other filters")
-        sys.exit(_one_by_one(client, name, job_ids))
+        sys.exit(_one_by_one(client, name, job_ids, terms))
 
     decorated: Callable[..., None] = click.pass_context(command)
-    for option in reversed(FILTER_OPTIONS):
+    for option in reversed((*PAUSE_OPTIONS, *FILTER_OPTIONS) if name == "pause" else FILTER_OPTIONS):
         decorated = option(decorated)
     decorated = click.argument("job_ids", nargs=-1, metavar="[JOB]...", shell_complete=complete_jobs)(decorated)
     return click.command(name, help=text + BY_FILTER)(decorated)
 
 
-def _one_by_one(client: Client, name: str, job_ids: Sequence[str]) -> int:
+def _one_by_one(client: Client, name: str, job_ids: Sequence[str], terms: dict[str, str]) -> int:
     failed = 0
     for job_id in job_ids:
         path = "/jobs/" + quote(job_id, safe="")
@@ -84,8 +91,9 @@ def _one_by_one(client: Client, name: str, job_ids: Sequence[str]) -> int:
                 client.call("DELETE", path)
                 click.echo(f"{job_id}: deleted")
             else:
-                result = client.call("POST", f"{path}/{name}")
-                click.echo(result["executionId"] if name == "trigger" else f"{job_id}: {result['state']}")
+                result = client.call("POST", f"{path}/{name}", terms if name == "pause" else None)
+                until = f" until {result['pausedUntil']}" if result.get("pausedUntil") else ""
+                click.echo(result["executionId"] if name == "trigger" else f"{job_id}: {result['state']}{until}")
         except Refused as exc:
             click.echo(f"{job_id}: {exc.message}", err=True)
             failed = 1

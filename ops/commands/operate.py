@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from cluster.core.audit_entry import new_entry
 from cluster.core.execution.model import Batch
-from cluster.store import batches, leases, nodes
+from cluster.store import audit, batches, leases, nodes
 from ops.commands.status import SILENT_MS, read_database
 from ops.support.output import duration, print_json
 
@@ -112,7 +114,12 @@ def release_command(batch: str, yes: bool, as_json: bool) -> None:  # noqa: FBT0
             owner=b.owner,
             token=b.token,
         )
-        return await batches.release(db, fenced, None)
+        if not await batches.release(db, fenced, None):
+            return False
+        # A batch carries no entries: it goes when its work is done. The entry is written before the answer.
+        entry = new_entry(f"batch:{b.id}", "release", now)
+        await audit.record(db, replace(entry, detail={"owner": b.owner, "token": b.token}))
+        return True
 
     released = read_database(release)
     if as_json:
@@ -155,7 +162,7 @@ def resign_command(yes: bool, seconds: float, as_json: bool) -> None:  # noqa: F
     name, term = leader.node, leader.term
 
     async def ask(db: Database) -> leases.Leadership:
-        if not await nodes.request_resign(db, name, term):
+        if not await nodes.request_resign(db, name, now, term):
             raise NoMatch(f"{name} has no heartbeat: it has stopped, and another node will lead without this command")
         return await poll_until(
             lambda: leases.leadership(db), lambda current: current.term > term and bool(current.node), seconds
@@ -201,7 +208,7 @@ def drain_command(node: str, yes: bool, seconds: float, as_json: bool) -> None: 
     others = [n for n in present if n.id != chosen.id and now - n.seen_ms < SILENT_MS and not n.draining]
     if not others:
         confirm(f"{chosen.id} is the only working node: nothing is sent until it is undrained.", yes=yes)
-    _request_drain(chosen.id, seconds, as_json=as_json, drain=True)
+    _request_drain(chosen.id, now, seconds, as_json=as_json, drain=True)
 
 
 @click.command("undrain")
@@ -210,11 +217,11 @@ def drain_command(node: str, yes: bool, seconds: float, as_json: bool) -> None: 
 @JSON
 def undrain_command(node: str, seconds: float, as_json: bool) -> None:  # noqa: FBT001
     """Undrain NODE: it claims batches again. Exit status 1 if it does not in time."""
-    present, _ = read_database(nodes.nodes_and_clock)
-    _request_drain(select_one("node", present, node, lambda n: n.id).id, seconds, as_json=as_json, drain=False)
+    present, now = read_database(nodes.nodes_and_clock)
+    _request_drain(select_one("node", present, node, lambda n: n.id).id, now, seconds, as_json=as_json, drain=False)
 
 
-def _request_drain(name: str, seconds: float, *, as_json: bool, drain: bool) -> None:
+def _request_drain(name: str, now: int, seconds: float, *, as_json: bool, drain: bool) -> None:
     def done(n: NodeStatus | None) -> bool:
         if n is None:
             return True
@@ -225,7 +232,7 @@ def _request_drain(name: str, seconds: float, *, as_json: bool, drain: bool) -> 
             present, _ = await nodes.nodes_and_clock(db)
             return next((n for n in present if n.id == name), None)
 
-        if not await nodes.request_drain(db, name, drain=drain):
+        if not await nodes.request_drain(db, name, now, drain=drain):
             raise NoMatch(f"{name} has no heartbeat: it has stopped")
         return await poll_until(look, done, seconds)
 

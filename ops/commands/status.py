@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cluster.core import instants
+from cluster.core.actor import set_actor
 from cluster.store import batches, leases, nodes
 from cluster.store.mongo.client import Database
 from cluster.store.mongo.encryption import Keyring
 from config.settings import load_settings
+from ops.support.caller import command_actor
 from ops.support.embedded_mongodb import database_uri
 from ops.support.formats import Listing, listing_options
 from ops.support.output import duration, print_json, print_table, rfc3339
@@ -35,6 +37,7 @@ def read_database(read: Callable[[Database], Awaitable[T]]) -> T:
     uri = database_uri(Path(settings.data_dir), settings.uri)
 
     async def once() -> T:
+        set_actor(command_actor())
         db = Database.open(uri, settings.db_name, "ops", Keyring(settings.secret_keys))
         try:
             return await read(db)

@@ -43,7 +43,7 @@ class Demo:
 
     def __init__(self, settings: Settings, receiver_port: int) -> None:
         self._settings = settings
-        self._receiver_port = receiver_port
+        self.receiver_port = receiver_port
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._logs = Path(settings.data_dir) / "logs"
         self.stopping = threading.Event()
@@ -53,7 +53,7 @@ class Demo:
         """Start receiver and nodes."""
         Path(self._settings.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._logs.mkdir(mode=0o700, exist_ok=True)
-        self._run("receiver", "receiver", "--port", str(self._receiver_port))
+        self._run("receiver", "receiver", "--port", str(self.receiver_port))
         self._run("serve", "serve", "--port", str(self._settings.port), "--nodes", str(self._settings.nodes))
 
     def _run(self, name: str, *arguments: str) -> None:
@@ -127,7 +127,7 @@ def _ms(value: float | None) -> str:
 
 def load_samples(api: Client, receiver_port: int) -> dict[str, Any]:
     """Import the sample jobs, with the receiver as their target. Repeating it changes nothing."""
-    lines = SAMPLES.read_bytes().replace(b"http://127.0.0.1:5001/", f"http://127.0.0.1:{receiver_port}/".encode())
+    lines = SAMPLES.read_bytes().replace(b":5001/", f":{receiver_port}/".encode())
     counts: dict[str, Any] = api.upload("/jobs/import", io.BytesIO(lines), "application/x-ndjson")
     return counts
 
@@ -135,8 +135,11 @@ def load_samples(api: Client, receiver_port: int) -> dict[str, Any]:
 def _print_overview(settings: Settings, receiver_port: int, imported: dict[str, Any]) -> None:
     base = f"http://127.0.0.1:{settings.port}"
     counts = ", ".join(f"{imported[what]} {what}" for what in ("created", "updated", "unchanged") if imported[what])
-    heading = f"\n  Horae is running: {settings.nodes} nodes at {base}, sample jobs: {counts}\n"
-    console.print(heading, soft_wrap=True)
+    console.print(f"\n  Horae is running, its page is [bold]{base}/[/bold]", soft_wrap=True)
+    console.print(
+        f"  {settings.nodes} nodes, sample jobs: {counts}. Some are in trouble: look at Now and Failed.\n",
+        soft_wrap=True,
+    )
     for what, how in (
         ("delivered requests", f"http://127.0.0.1:{receiver_port}/"),
         ("a job and its next runs", f"curl {base}/jobs/invoice-shop-01"),
@@ -146,8 +149,8 @@ def _print_overview(settings: Settings, receiver_port: int, imported: dict[str, 
         ("logs", f"{settings.data_dir}/logs/"),
     ):
         console.print(f"  {what:<26}{how}", soft_wrap=True)
-    ending = "\n  Kill any of the processes to see what happens. Ctrl-C ends all of them; the data is kept.\n"
-    console.print(ending, soft_wrap=True)
+    ending = "Kill any of the processes to see what happens. Ctrl-C ends all of them; the data is kept,"
+    console.print(f"\n  {ending}\n  and the next start shows what was missed meanwhile.\n", soft_wrap=True)
 
 
 def run(settings: Settings, receiver_port: int) -> int:

@@ -12,15 +12,18 @@ import structlog
 
 from api.app import create_app, document_limits
 from api.http.request_metrics import RequestMetrics
+from cluster.live_events import ViewerLimits
 from cluster.node import Node, NodeSettings
 from cluster.outbound.mail import MailServer
 from cluster.outbound.sender import Sender
 from cluster.outbound.transport import HttpTransport
+from cluster.usecases.verifications import Verifications
 from config import logs
 from config.gunicorn import SHUTDOWN_SECONDS
 from ops.server import guarded_protocol
 from ops.server.connection_limits import ConnectionLimits
 from ops.server.tracing import start_tracing
+from ops.server.verify_process import VerifyProcess
 from ops.server.worker_metrics import MetricsExchange
 
 if TYPE_CHECKING:
@@ -74,10 +77,12 @@ class Application:
                 timings=settings.timings,
                 slots=settings.max_in_flight,
                 retention_days=settings.retention_days,
+                audit_retention_days=settings.audit_retention_days,
                 paced_retention=settings.paced_retention,
                 shutdown_seconds=SHUTDOWN_SECONDS,
                 secret_keys=settings.secret_keys,
                 document_limits=document_limits(settings),
+                viewers=ViewerLimits(*settings.viewer_limits),
             ),
             Sender(HttpTransport(settings.allowed_networks), mail=mail_server(settings)),
             self._begin_trace,
@@ -88,7 +93,11 @@ class Application:
         self._ended_workers = ended_workers
         self.metrics_exchange = MetricsExchange(self.node, metering, shared_slots)
         self._publishing: asyncio.Task[None] | None = None
-        self._api = create_app(self.node, settings, metering, self.metrics_exchange.worker_readings)
+        verify = VerifyProcess(settings, mongodb_uri)
+        self._verifications = Verifications(self.node.db, self.node.clock, self.node.id, verify.run)
+        self._api = create_app(
+            self.node, settings, metering, self.metrics_exchange.worker_readings, self._verifications
+        )
         self.connection_limits = ConnectionLimits(
             settings.max_connections, settings.max_connections_per_address, settings.trusted_proxies
         )
@@ -145,6 +154,7 @@ class Application:
         self._following = loop.create_task(follow())
 
     async def _stop_node(self) -> None:
+        await self._verifications.close()
         await self.node.shutdown()
         if self._tracing is not None:
             await self._tracing.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -13,10 +14,12 @@ import orjson
 from cluster.core.documents import json_source
 from cluster.core.documents.json_source import fragment, keep_bodies
 from config.settings import load_settings
+from ops.support.caller import user_agent
 from ops.support.profiles import load_profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from http.client import HTTPResponse
 
 TIMEOUT_SECONDS = 30
 IMPORT_SECONDS = 600
@@ -87,6 +90,10 @@ class Client:
         """POST a file without reading it into memory."""
         return self._send("POST", path, file, {"Content-Type": kind, "Transfer-Encoding": "chunked"}, IMPORT_SECONDS)
 
+    def put(self, path: str, content: bytes, kind: str) -> Any:
+        """PUT these bytes as they are."""
+        return self._send("PUT", path, content, {"Content-Type": kind}, TIMEOUT_SECONDS)
+
     def jobs(self, **query: Any) -> Iterator[dict[str, Any]]:
         """All jobs that match, page by page. A `body` of JSON is a `JsonText`: digits and blanks as they are stored."""
         cursor = None
@@ -101,6 +108,39 @@ class Client:
             if cursor is None:
                 return
 
+    @contextmanager
+    def stream(
+        self, path: str, query: Mapping[str, Any], headers: Mapping[str, str], silence_seconds: float
+    ) -> Iterator[HTTPResponse]:
+        """A response that goes on; each read of it takes at most `silence_seconds`. Raises `Refused` or `Unreachable`."""
+        target = path + ("?" + urlencode(query, doseq=True) if query else "")
+        connection = self._connection(silence_seconds)
+        try:
+            try:
+                connection.request("GET", self._parts.path + target, headers={**headers, **self._authorization()})
+                response = connection.getresponse()
+                content = response.read() if response.status >= 400 else b""
+            except (OSError, HTTPException) as exc:
+                raise self._unreachable(exc) from exc
+            if response.status >= 400:
+                raise Refused(response.status, _problem(content))
+            yield response
+        finally:
+            connection.close()
+
+    def _connection(self, timeout: float) -> HTTPConnection:
+        make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
+        return make(self._parts.hostname or "", self._parts.port, timeout=timeout)
+
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
+
+    def _unreachable(self, exc: Exception) -> Unreachable:
+        return Unreachable(
+            f"no API answers at {self.url} ({str(exc) or type(exc).__name__}): start one with `horae serve`, or set "
+            "its address with --url, HORAE_URL or `horae config`"
+        )
+
     def _send(self, method: str, target: str, body: Any, headers: dict[str, str], timeout: float) -> Any:
         return self._exchange(method, target, body, headers, timeout)[1]
 
@@ -108,10 +148,9 @@ class Client:
         self, method: str, target: str, body: Any, headers: dict[str, str], timeout: float
     ) -> tuple[bytes, Any]:
         """The bytes of the response, and their JSON."""
-        make = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
-        connection = make(self._parts.hostname or "", self._parts.port, timeout=timeout)
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        connection = self._connection(timeout)
+        headers.setdefault("User-Agent", user_agent())
+        headers |= self._authorization()
         try:
             connection.request(
                 method, self._parts.path + target, body, headers, encode_chunked="Transfer-Encoding" in headers
@@ -119,10 +158,7 @@ class Client:
             response = connection.getresponse()
             status, content = response.status, response.read()
         except (OSError, HTTPException) as exc:
-            raise Unreachable(
-                f"no API answers at {self.url} ({str(exc) or type(exc).__name__}): start one with `horae serve`, or set "
-                "its address with --url, HORAE_URL or `horae config`"
-            ) from exc
+            raise self._unreachable(exc) from exc
         finally:
             connection.close()
         try:
@@ -133,3 +169,11 @@ class Client:
         if status >= 400:
             raise Refused(status, value if isinstance(value, dict) else {})
         return content, value
+
+
+def _problem(content: bytes) -> dict[str, Any]:
+    try:
+        value = json_source.loads(content)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {}

@@ -102,7 +102,7 @@ async def test_every_response_forbids_framing_guessing_and_caching(database: Dat
             ("HEAD", "/jobs", {"Authorization": key}),
             ("GET", "/healthz", {}),
             ("GET", "/docs", {}),
-            ("GET", "/docs/page.js", {}),
+            ("GET", "/", {}),
             ("GET", "/openapi.json", {}),
             ("GET", "/metrics", {"Authorization": key}),
             ("POST", "/jobs", {"Authorization": key}),

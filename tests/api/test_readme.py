@@ -77,9 +77,13 @@ def test_every_operation_has_a_command() -> None:
         path = re.sub(r"/jobs/(?!import|actions)[^/]+", "/jobs/{jobId}", address[1])
         path = re.sub(r"/jobs/actions/.+", "/jobs/actions/{actionId}", path)
         path = re.sub(r"/backfill/.+", "/backfill/{backfillId}", path)
+        path = re.sub(r"/revisions/\d+", "/revisions/{revision}", path)
         path = re.sub(r"/executions/retry/.+", "/executions/retry/{retryId}", path)
-        path = re.sub(r"/queues/.+", "/queues/{name}", path)
+        path = re.sub(r"/(queues|calendars|windows)/.+", r"/\1/{name}", path)
         path = re.sub(r"/channels/[^/]+", "/channels/{name}", path)
+        path = re.sub(r"/keys/.+", "/keys/{name}", path)
+        path = re.sub(r"/verifications/.+", "/verifications/{verificationId}", path)
+        path = re.sub(r"/nodes/[^/]+", "/nodes/{nodeId}", path)
         called.add((kind.lower(), re.sub(r"/executions/(?!retry)[^/]+", "/executions/{executionId}", path)))
     described = {(method, path) for path, methods in openapi_document()["paths"].items() for method in methods}
     assert described <= called, described - called

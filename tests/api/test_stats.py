@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cluster.core.instants import format_instant
-from cluster.core.stats_series import Point
+from cluster.core.stats_series import Point, add_lateness
 from cluster.store import stats
 from tests.support.api_client import paths
 from tests.support.engine import T0
@@ -57,6 +58,7 @@ async def test_the_last_hour_is_counted_by_the_minute(api: Api) -> None:
             "latenessP99Ms": 5.0,
             "durationP50Ms": 10.0,
             "durationP99Ms": 10.0,
+            "latenessParts": None,
         }
     ]
     assert points[0]["latenessP50Ms"] is None
@@ -102,6 +104,23 @@ async def test_numbers_of_hosts_queues_and_tags_are_apart(api: Api) -> None:
     old = f"by=tag&from={format_instant(T0 - 3 * DAY)}"
     step, points = await series(api, old)
     assert (step, max(p["sent"] for p in points)) == (3600, 60)
+
+
+async def test_lateness_is_split_into_its_parts(api: Api) -> None:
+    """As means over first attempts, for the cluster and by name; they add up over minutes and nodes."""
+    stop_clock(api, T0)
+    counts: Counter[str] = Counter()
+    add_lateness(counts, (0, 100, 20, 0, 4))
+    add_lateness(counts, (60, 0, 0, 40, 0))
+    await stats.add(api.db, T0 - MINUTE, counts, {})
+    await stats.add(api.db, T0 - 5 * MINUTE, {"late_counted": 2}, {})
+    point = Point(0, "x", counts)
+    await stats.add_named(api.db, T0 - MINUTE, [("tag", point)])
+    _, points = await series(api, "step=1h")
+    expected = {"writtenMs": 15.0, "claimedMs": 25.0, "waitedMs": 5.0, "heldBackMs": 10.0, "sentMs": 1.0}
+    assert [p["latenessParts"] for p in points if p["latenessParts"]] == [expected]
+    _, points = await series(api, "by=tag")
+    assert points[0]["latenessParts"]["claimedMs"] == 50.0
 
 
 async def test_minutes_and_hours_expire_by_themselves(api: Api) -> None:

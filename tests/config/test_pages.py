@@ -15,9 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def pages() -> list[Path]:
-    """Every page of the repository; folders such as .venv are not part of it."""
-    found = ROOT.rglob("*.md")
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(ROOT).parts))
+    """Every page of the repository; folders such as .venv and node_modules are not part of it."""
+    found = (p.relative_to(ROOT).parts for p in ROOT.rglob("*.md"))
+    return sorted(
+        ROOT.joinpath(*parts) for parts in found if not any(p.startswith((".", "node_modules")) for p in parts)
+    )
 
 
 PAGES = pages()

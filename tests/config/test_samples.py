@@ -26,7 +26,8 @@ def test_there_are_200_sample_jobs() -> None:
         assert job["tags"], job
         assert job["type"] == "ATLEAST_ONCE"
         url = urlsplit(job["api"])
-        assert (url.scheme, url.netloc) == ("http", "127.0.0.1:5001"), job
+        assert url.scheme == "http"
+        assert url.netloc in ("127.0.0.1:5001", "localhost:5001"), job
         assert url.path.split("/")[1] in ("ok", "fail", "slow", "status", "hang", "reset"), job
         assert parse_schedule(job["schedule"], job.get("timezone", "UTC"), NOON).next_after(NOON) is not None
 

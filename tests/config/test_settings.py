@@ -15,7 +15,7 @@ NAMES = [
     "MONGODB_URI", "DB_NAME", "HOST", "PORT", "HORAE_NODES", "HORAE_DATA_DIR", "HORAE_API_KEYS", "HORAE_ALLOWED_NETWORKS",
     "HORAE_LEADER_LEASE_SECONDS", "HORAE_LOOKAHEAD_SECONDS", "HORAE_BATCH_LEASE_SECONDS", "HORAE_MAX_IN_FLIGHT",
     "HORAE_RETENTION_DAYS", "HORAE_LOG_FORMAT", "HORAE_METRICS_PORT", "HORAE_TRUSTED_PROXIES", "HORAE_MAX_CONNECTIONS",
-    "HORAE_MAX_CONNECTIONS_PER_ADDRESS",
+    "HORAE_MAX_CONNECTIONS_PER_ADDRESS", "HORAE_EVENT_VIEWERS",
 ]  # fmt: skip
 
 
@@ -47,6 +47,13 @@ def test_the_defaults_run_an_embedded_database_on_loopback() -> None:
     assert s.allowed_networks == ()
     assert (s.trusted_proxies, s.metrics_port) == ((), None)
     assert (s.max_connections, s.max_connections_per_address) == (1000, 100)
+    assert (s.event_viewers, s.viewer_limits) == (50, (50, 50))
+
+
+def test_viewers_leave_half_of_the_connections_to_requests() -> None:
+    """In all, and of one address."""
+    few = load_settings(None, max_connections=40, max_connections_per_address=9, event_viewers=30)
+    assert few.viewer_limits == (20, 4)
 
 
 @pytest.mark.parametrize(

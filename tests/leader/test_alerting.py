@@ -155,7 +155,7 @@ async def test_default_alert_rules_apply_to_jobs_without_rules(database: Databas
     mute = AlertSpec.model_validate({"channels": []})
     none = {"channels": [], "marks": False, "drift_over_ms": None, "no_run_ms": None}
     await database.api["jobs"].update_one({"_id": "mute"}, {"$set": {"alerts": mute.to_json(), "watch": none}})
-    await meta.set_default_rules(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}))
+    await meta.set_default_rules(database, AlertSpec.model_validate({"channels": ["chat"], "onDead": True}), 0)
     w = worker(database, answering(503), clock=clock)
 
     w.results.watch_by_default(watch_of(AlertSpec.model_validate(RULES).to_rules()))
@@ -184,7 +184,7 @@ async def test_an_alert_to_a_deleted_channel_ends_with_the_reason(database: Data
     await run_dry(worker(database, answering(503), clock=clock))
     await Alerter(database, clock, 7).step()
     await settle_all(await lead(database, clock), clock)
-    await channels.delete(database, "ops")
+    await channels.delete(database, "ops", 0)
     await channels.put(database, Channel("chat", "webhook", "http://mended.example/"))
     came: list[str] = []
 

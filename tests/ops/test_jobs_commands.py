@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
+from cluster.core.instants import format_instant
 from ops.cli import cli
 from ops.support.client import Client, Refused, Unreachable
 from ops.support.embedded_mongodb import free_port
@@ -38,6 +40,43 @@ def jobs(client: Client) -> Callable[..., Result]:
         return CliRunner().invoke(cli, ["jobs", *arguments], input=text, env={"HORAE_URL": client.url})
 
     return run
+
+
+def test_revisions_are_listed_compared_and_reverted_to(jobs: Callable[..., Result], client: Client) -> None:
+    """And the audit log says who it was: a command, by its name."""
+    client.call("PUT", "/jobs/a", {"schedule": "@daily", "api": TARGET, "name": "first"})
+    client.call("PATCH", "/jobs/a", {"name": "second"})
+    listed = orjson.loads(jobs("revisions", "a", "--json").stdout)
+    assert [(r["revision"], r["action"]) for r in listed] == [(2, "change"), (1, "create")]
+    assert jobs("revisions", "a", "2", "--against", "1").stdout == '/name: "first" -> "second"\n'
+    assert jobs("revert", "a", "1").stdout == "a: as of revision 1, now revision 3\n"
+    assert client.call("GET", "/jobs/a")["name"] == "first"
+    assert jobs("revert", "a", "9").exit_code == 1
+    said = CliRunner().invoke(cli, ["audit", "--object", "job:a", "--json"], env={"HORAE_URL": client.url})
+    newest = orjson.loads(said.stdout)[0]
+    assert (newest["action"], newest["by"]["via"], newest["by"]["command"]) == ("revert", "command", "jobs revert")
+    assert "revert" in CliRunner().invoke(cli, ["audit"], env={"HORAE_URL": client.url}).stdout
+
+
+def test_a_pause_with_an_end_is_shown_exported_and_applied(
+    jobs: Callable[..., Result], client: Client, tmp_path: Path
+) -> None:
+    """`--until` and `--reason`; what is exported is unchanged when it is applied, and a file without them clears them."""
+    until = format_instant(int(time.time() * 1000) + 3_600_000)
+    client.call("PUT", "/jobs/a", {"schedule": "@daily", "api": TARGET})
+    paused = jobs("pause", "a", "--until", until, "--reason", "moving")
+    assert (paused.exit_code, paused.stdout) == (0, f"a: paused until {until}\n")
+    shown = jobs("show", "a").stdout
+    assert until in shown
+    assert "moving" in shown
+    file = tmp_path / "jobs.ndjson"
+    file.write_text(jobs("export").stdout)
+    assert orjson.loads(file.read_bytes())["pausedUntil"] == until
+    assert jobs("apply", str(file), "--dry-run").exit_code == 0
+    file.write_text(f'{{"jobId": "a", "schedule": "@daily", "api": "{TARGET}", "state": "paused"}}')
+    assert jobs("apply", str(file)).exit_code == 0
+    assert client.call("GET", "/jobs/a")["pausedUntil"] is None
+    assert jobs("pause", "a", "--until", "2020-01-01T00:00:00Z").exit_code == 1
 
 
 def test_jobs_are_created_controlled_and_deleted(jobs: Callable[..., Result], client: Client) -> None:

@@ -17,13 +17,16 @@ from cluster.core.execution.model import Attempt, Ending, Rescheduled, Term
 from cluster.core.execution.outcome import next_attempt_number
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
-from cluster.core.job.definition import Definition
+from cluster.core.job.definition import PAUSE_AS_IT_IS, Definition, JobCalendar, WantedPause
 from cluster.core.lifecycle import JobState, State
+from cluster.core.schedule.calendar_days import excluded_days
 from cluster.core.timings import Timings
-from cluster.core.verify import oracle
+from cluster.core.verify.calendars import calendar_in, occurrences_with
+from cluster.leader.follow_calendars import CalendarFollower
 from cluster.leader.leader import Leader
 from cluster.store import engine_jobs, paused_batches
 from cluster.store.batches import ClaimFilter
+from cluster.store.calendars import Calendar
 from cluster.store.enqueue import repair_batches
 from cluster.usecases import jobs
 from cluster.worker.claim import Claimer
@@ -47,8 +50,11 @@ FAILING, FAILURES = 0.2, 2
 """How often an attempt fails, and after how many of them none does any more."""
 PAUSED_MS = 20_000
 """So long an execution of a paused job waits until it is looked at again, if nothing wakes it."""
-Period = tuple[str, str, int, int, int]
-"""Schedule, time zone, anchor, from and to (ms; to is included)."""
+Period = tuple[str | None, str, str, int, int, int]
+"""Calendar, schedule, time zone, anchor, from and to (ms; to is included)."""
+TODAY = START_MS // 86_400_000
+CALENDARS: tuple[dict[str, Any], ...] = ({}, {"days": [(TODAY, TODAY)]}, {"days": [(TODAY + 9, TODAY + 9)]})
+"""The days that the calendar excludes, one after the other: none, all of the run, none of it."""
 
 
 class Trusting:
@@ -84,12 +90,16 @@ class Changing:
         self._paused_ms = paused_ms
         self._paused_at: dict[str, float] = {}
         """When a pause was answered, of jobs that nobody resumes since."""
+        self._promised: dict[str, tuple[int, int]] = {}
+        """The revision of an answered pause and its end (ms), of jobs that nobody changes since."""
         self._over: dict[str, float] = {}
         """When a deletion was answered, by each schedule version that the job had then."""
         self._terms = count(1)
         self._seen = -1
         self._recorded: set[tuple[str, int, str]] = set()
         self._dues: dict[Period, list[int]] = {}
+        store: Any = self.world.store
+        store.calendars = {"c": _calendar(0)}
 
     def run(self) -> World:
         w = self.world
@@ -97,6 +107,8 @@ class Changing:
         for name in NAMES:
             w.spawn("user", self._use(name))
         w.spawn("worker", self._work("worker@0"))
+        w.spawn("calendar", self._change_calendar())
+        w.spawn("follower", self._follow())
         absence = random() * 30 if random() < 0.5 else 0.0
         gone = random() * 20
         w.spawn("leader", self._lead(0.0, gone if absence else 60.0))
@@ -111,6 +123,8 @@ class Changing:
             w.spawn(name, self._lead(w.random.random() * 6, 60.0))
         elif name == "worker":
             w.spawn(name, self._work(f"worker@{w.steps}"))
+        elif name == "follower":
+            w.spawn(name, self._follow())
 
     # -- actors --------------------------------------------------------------------------------------------------
 
@@ -127,26 +141,53 @@ class Changing:
                     lambda n, wanted=wanted, now=now: jobs.change_job(
                         db, n, lambda old, at: changes.define(old, n, wanted, at), now, jobs.NO_PRECONDITION
                     ),
-                    lambda n, now=now: jobs.pause(db, n, now),
+                    lambda n, now=now: jobs.pause(db, n, now, wanted=self._terms_of_pause(now)),
                     lambda n, now=now: jobs.resume(db, n, now),
                     lambda n, now=now: jobs.delete(db, n, now),
                 )
             )
             known = self.world.store.documents.get(name)
             self._paused_at.pop(name, None)
+            self._promised.pop(name, None)
             with suppress(StoreUnavailable, CallerError):
                 await (act if known is not None else self._create(wanted))(name)
                 self._answered(name)
             await turn(random.random() * random.choice((0.3, 5, 20)))
+
+    async def _change_calendar(self) -> None:
+        """Somebody changes the calendar that some of the jobs name."""
+        store: Any = self.world.store
+        for n in range(1, 5):
+            await turn(self.world.random.random() * 12)
+            store.calendars["c"] = _calendar(n)
+
+    async def _follow(self, until: float = 50.0) -> None:
+        """A leader has its jobs follow, new or replaced: nothing tells it that another one does so too."""
+        w = self.world
+        follower = CalendarFollower(_any(w.store), _any(w.clock()))
+        while w.now < until:
+            more = False
+            with suppress(StoreUnavailable):
+                more = (await follower.step()).more
+            await turn(0.05 if more else 0.5)
 
     def _answered(self, name: str) -> None:
         """Nobody else changes this job, so it is as the answer says."""
         d = self.world.store.documents[name]
         if d["state"] == JobState.PAUSED:
             self._paused_at[name] = self.world.now
+            until = (d["pause"] or {}).get("until")
+            if until is not None:
+                self._promised[name] = d["revision"], int(until)
         elif d["state"] == JobState.DELETED:
             for version in (d["schedule_version"], *(p["schedule_version"] for p in d["past"])):
                 self._over.setdefault(version, self.world.now)
+
+    def _terms_of_pause(self, now: int) -> WantedPause:
+        """Half of the pauses end by themselves, some of them while no leader is there."""
+        if self.world.random.random() < 0.5:
+            return PAUSE_AS_IT_IS
+        return WantedPause(now + 1 + int(self.world.random.random() * 15_000))
 
     def _create(self, wanted: Definition) -> Any:
         db: Any = self.world.store
@@ -164,6 +205,7 @@ class Changing:
             catch_up=choice(("all", "all", "latest", "none")),
             catch_up_window_seconds=choice((3600, 15)),
             spread_seconds=choice((0, 0, 3)),
+            calendar=choice((None, None, JobCalendar("c", "skip", _any(self.world.store).calendars["c"].days))),
         )
 
     async def _lead(self, after: float, until: float) -> None:
@@ -249,7 +291,9 @@ class Changing:
 
     def _may_be_sent(self, e: Execution) -> None:
         a_second_ago = self.world.now - 1.0
-        if self._paused_at.get(e.job_id, a_second_ago) < a_second_ago:
+        revision, until = self._promised.get(e.job_id, (0, 0))
+        ended = bool(revision) and self.world.clock().now_ms() >= until
+        if self._paused_at.get(e.job_id, a_second_ago) < a_second_ago and not ended:
             raise Broken(f"{e.id} is sent while its job is paused")
         if self._over.get(e.schedule_version, a_second_ago) < a_second_ago:
             raise Broken(f"{e.id} is sent after its job was deleted")
@@ -261,6 +305,8 @@ class Changing:
         if store.writes == self._seen:
             return
         self._seen = store.writes
+        for name, (revision, until) in self._promised.items():
+            self._resumed_as_promised(store.documents[name], revision, until)
         for d in store.documents.values():
             if "unsettled" not in d:
                 for p, version in self._periods(d):
@@ -270,6 +316,15 @@ class Changing:
                 raise Broken(f"{i} is {f.state} without a reason")
             if f.state is State.CANCELLED and not self._may_be_cancelled(i, f.version):
                 raise Broken(f"{i} is cancelled, and it came due before its job was changed")
+
+    def _resumed_as_promised(self, d: Document, revision: int, until: int) -> None:
+        """Nobody else changes the job: at the end of its pause it is resumed, once, and owes what is due from then on."""
+        if d["revision"] == revision and d["state"] == JobState.PAUSED:
+            return
+        if (d["revision"], d["state"], int(d["active_from"])) != (revision + 1, JobState.ACTIVE, until):
+            raise Broken(f"{d['_id']} was not resumed once, as of the end of its pause")
+        if self.world.clock().now_ms() < until:
+            raise Broken(f"{d['_id']} was resumed before the end of its pause")
 
     def _may_be_cancelled(self, name: str, version: str) -> bool:
         """Only a deletion cancels what came due while its version of the schedule was in effect."""
@@ -295,11 +350,11 @@ class Changing:
 
     def _owed(self, p: Period) -> list[int]:
         """By the oracle."""
-        text, zone, anchor, start, end = p
-        known = self._dues.get((text, zone, anchor, 0, 0))
+        calendar, text, zone, anchor, start, end = p
+        known = self._dues.get((calendar, text, zone, anchor, 0, 0))
         if known is None:
-            known = list(oracle.occurrences(text, zone, anchor, START_MS, LAST_MS))
-            self._dues[text, zone, anchor, 0, 0] = known
+            known = list(occurrences_with(calendar, text, zone, anchor, START_MS, LAST_MS))
+            self._dues[calendar, text, zone, anchor, 0, 0] = known
         return [t for t in known if start <= t <= end]
 
     def _known(self, job: str, t: int, version: str) -> bool:
@@ -325,16 +380,29 @@ class Changing:
         w.spawn("sweep", repair_batches(_any(w.store), list(w.store.executions.values())))
         w.spawn("leader", self._lead(0.0, 600.0))
         w.spawn("worker", self._work("worker@last"))
+        w.spawn("follower", self._follow(600.0))
         w.run(w.now + 60, self._check)
+        self._all_follow()
         now = w.clock().now_ms()
         for i, e in w.store.executions.items():
             if e.send_ms < now - 15_000 and w.store.documents[e.job_id]["state"] != JobState.PAUSED:
                 raise Broken(f"{i} is still owed")
+        for name, (revision, until) in self._promised.items():
+            if until < now - 15_000 and w.store.documents[name]["revision"] == revision:
+                raise Broken(f"{name} is still paused after the end of its pause")
         if w.store.backfills:
             raise Broken("the past is never caught up")
         for d in w.store.documents.values():
             if d["state"] == JobState.ACTIVE:
                 self._sent(d, now)
+
+    def _all_follow(self) -> None:
+        store: Any = self.world.store
+        for d in store.documents.values():
+            calendar = d.get("calendar")
+            follows = d["state"] in (JobState.ACTIVE, JobState.PAUSED)
+            if calendar is not None and follows and calendar["version"] != store.calendars["c"].version:
+                raise Broken(f"{d['_id']} has not followed the last change of its calendar")
 
     def _sent(self, d: Document, now: int) -> None:
         job = d["_id"]
@@ -350,4 +418,15 @@ def _any(value: Any) -> Any:
 
 
 def _period(d: Document, start: int, end: int) -> Period:
-    return d["schedule"], d["timezone"], int(d["anchor"] or 0), start, end
+    return (
+        calendar_in(d.get("schedule_key") or d["key"]),
+        d["schedule"],
+        d["timezone"],
+        int(d["anchor"] or 0),
+        start,
+        end,
+    )
+
+
+def _calendar(n: int) -> Calendar:
+    return Calendar("c", {}, excluded_days(**_any(CALENDARS[n % 3] or {"days": ()})), 0)

@@ -7,12 +7,12 @@ database itself is modelled: filters, order, and what a write of many documents 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Limits, Permits
 from cluster.core.timings import PREFETCH_MS
-from cluster.store import jobs
+from cluster.store import jobs, pauses
 from cluster.store.engine_jobs import JobsById, JobSchedulePage
 from cluster.store.mongo.codec import job_from_document, job_schedule_from_document
 from cluster.store.mongo.encryption import NO_KEYS
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cluster.core.job.definition import JobChange, StoredJob
     from cluster.core.limits.permits import Permit
     from cluster.store.backfills import Backfill
+    from cluster.store.calendars import Calendar
     from cluster.store.history import MissedRange
     from cluster.store.mongo.client import Document
     from cluster.store.schedules import ScheduleRow
@@ -50,7 +51,7 @@ async def job_insert(db: Store, change: JobChange) -> bool:
 
 
 async def job_update(db: Store, change: JobChange) -> bool:
-    query, operations = jobs._update(change, NO_KEYS)
+    query, operations = jobs.update_of(change, NO_KEYS)
 
     def effect() -> bool:
         d = db.documents.get(query["_id"])
@@ -61,6 +62,63 @@ async def job_update(db: Store, change: JobChange) -> bool:
         return True
 
     return bool((await db.write(effect))[0])
+
+
+async def pauses_over(db: Store, now_ms: int, limit: int) -> list[StoredJob]:
+    def over(d: Document) -> bool:
+        terms = d.get("pause")
+        if d["state"] != JobState.PAUSED or terms is None or terms["version"] != d["schedule_version"]:
+            return False
+        return terms["until"] is not None and int(terms["until"]) <= now_ms
+
+    found: list[StoredJob] = await db.read(
+        lambda: [jobs.stored_job(d) for _, d in sorted(db.documents.items()) if over(d)][:limit]
+    )
+    return found
+
+
+async def pauses_end(db: Store, changes: Sequence[JobChange]) -> int:
+    def effect(change: JobChange) -> bool:
+        query, update = pauses._update(change)
+        d = db.documents.get(query["_id"])
+        if d is None or d["revision"] != query["revision"]:
+            return False
+        db.documents[d["_id"]] = {**d, **update["$set"]}
+        return True
+
+    return sum(await db.write(*(lambda c=c: effect(c) for c in changes)))
+
+
+async def calendar_versions(db: Any) -> dict[str, str]:
+    return dict(await db.read(lambda: {name: c.version for name, c in db.calendars.items()}))
+
+
+async def calendar_one(db: Any, name: str) -> Calendar | None:
+    found: Calendar | None = await db.read(lambda: db.calendars.get(name))
+    return found
+
+
+async def behind_calendar(
+    db: Any, name: str, version: str, limit: int, exclude: Sequence[str] = ()
+) -> tuple[list[StoredJob], dict[str, str]]:
+    def effect() -> list[StoredJob]:
+        named = [d for d in db.documents.values() if (d.get("calendar") or {}).get("name") == name]
+        late = [d for d in named if d["calendar"]["version"] != version and d["state"] in ("active", "paused")]
+        return [jobs.stored_job(d) for d in late if d["_id"] not in exclude][:limit]
+
+    return list(await db.read(effect)), {}
+
+
+async def write_timing(db: Any, written: Sequence[JobChange]) -> int:
+    """Each is a write of its own, on the revision that was read."""
+    count = 0
+    for change in written:
+        count += await job_update(db, change)
+    return count
+
+
+async def no_windows(_: Any) -> list[Any]:
+    return []
 
 
 # -- jobs, as the engine reads them --------------------------------------------------------------------------------

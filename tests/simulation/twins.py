@@ -81,17 +81,21 @@ TWINS: dict[str, dict[str, Any]] = {
         "close": model_jobs.backfills_close,
         "reached": model_jobs.backfills_reached,
     },
+    "pauses": {"over": model_jobs.pauses_over, "end": model_jobs.pauses_end},
     "paused_batches": {"wake": model_jobs.wake},
     "permits": {
         "read": model_jobs.permits_read,
         "write": model_jobs.permits_write,
         "release": model_jobs.permits_give_back,
     },
+    "calendars": {"versions": model_jobs.calendar_versions, "get": model_jobs.calendar_one},
+    "job_calendars": {"behind": model_jobs.behind_calendar, "write_timing": model_jobs.write_timing},
+    "windows": {"present": model_jobs.no_windows},
     "queues": {"limits_of": model_jobs.queue_limits},
     "queries.leased_executions": {"leased_ids": model_jobs.permits_live},
 }
 LOGGING = (
-    "leader.elector leader.materialise leader.quarantine leader.settle leader.catch_up leader.leader "
+    "leader.elector leader.end_pauses leader.follow_calendars leader.materialise leader.quarantine leader.settle leader.catch_up leader.leader "
     "worker.claim worker.claiming worker.unclaimed worker.record worker.worker worker.lease_keeper worker.results worker.effects "
     "worker.release worker.dispatch worker.prepare worker.probe_lottery worker.tasks "
     "worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers siblings loops store.mongo.operation"

@@ -49,8 +49,9 @@ class Api:
             sent["Content-Type"] = "application/json"
         raw = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
         path, _, query = path.partition("?")
+        host, _, port = sent.pop("Host", "localhost").partition(":")
         return await self._conductor.simulate_request(
-            method, path, query_string=query, body=raw, headers=sent, host="localhost"
+            method, path, query_string=query, body=raw, headers=sent, host=host, port=int(port or 80)
         )
 
     async def make(self, **fields: Any) -> str:

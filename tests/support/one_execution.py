@@ -34,6 +34,16 @@ HOST = "a.example:80"
 JOB = Job("a", JobState.ACTIVE, "v1", 0, 0, Target("http://a.example/"), RetryPolicy(), host=HOST)
 
 
+class _NoWindows:
+    """There are no maintenance windows."""
+
+    async def refresh(self) -> None:
+        """Nothing to read."""
+
+    def decide(self, *_: Any) -> None:
+        """Nothing is held."""
+
+
 class Breakers:
     """`admits` is asked for each request; a probe is won when `won` is set to whether it is."""
 
@@ -92,6 +102,7 @@ class OneExecution:
         sender: Any = self
         breakers: Any = self.breakers
         rate_limiter: Any = self
+        windows: Any = _NoWindows()
         held = HeldBatches()
         records = RecordQueue(held)
         return WorkerContext(
@@ -103,6 +114,7 @@ class OneExecution:
             collector=None,
             breakers=breakers,
             rate_limiter=rate_limiter,
+            windows=windows,
             held=held,
             unsent=Unsent(self.clock, records),
             slots=Slots(self.clock, 4),

@@ -72,6 +72,7 @@ def world(mongodb_uri: str, db_name: str, tmp_path: Path) -> Iterator[dict[str, 
                 20,
                 "the failure",
             )
+            (tmp_path / "weekends.json").write_text('{"weekdays": ["SAT", "SUN"]}')
             (node,) = (n["nodeId"] for n in plain_http.get(f"{url}/cluster").json()["nodes"])
             yield {
                 "HORAE_URL": url,

@@ -16,13 +16,14 @@ from cluster.core.catch_up_policy import CatchUpPolicy
 from cluster.core.documents import strict_json
 from cluster.core.documents.alerts import AlertSpec
 from cluster.core.documents.base import Model
+from cluster.core.documents.calendar_use import CalendarUse
 from cluster.core.documents.json_source import JsonText
 from cluster.core.documents.retry import RetrySpec
 from cluster.core.documents.secret_fields import MAX_HEADERS, AuthSpec, Headers, SigningSecret, invalid
 from cluster.core.errors import InvalidInput
 from cluster.core.execution import templates
 from cluster.core.ids import JOB_ID, lane_of
-from cluster.core.job.definition import Definition
+from cluster.core.job.definition import Definition, JobCalendar, WantedPause
 from cluster.core.job.wanted import KEEP_IF_STORED, WantedJob, WantedSecret
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import Limits
@@ -31,6 +32,7 @@ from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target, pa
 
 BODY_LIMIT = 1024 * 1024
 WINDOW_LIMIT = 30 * 86_400
+MAX_PAUSE_REASON = 500
 
 
 def check_job_id(job_id: str) -> str:
@@ -58,6 +60,9 @@ def check_zone(name: str) -> str:
     except InvalidSchedule as exc:
         raise invalid(exc.message) from exc
     return name
+
+
+Zone = Annotated[str, AfterValidator(check_zone)]
 
 
 def check_schedule(text: str, info: ValidationInfo) -> str:
@@ -176,7 +181,7 @@ Overlap = Literal["allow", "skip"]
 class JobSpec(Model):
     """A job: when it runs, which URL it calls, and how."""
 
-    timezone: Annotated[str, AfterValidator(check_zone)] = Field(
+    timezone: Zone = Field(
         default="UTC",
         max_length=64,
         description="IANA time zone in which a cron expression, or an `@at` without an offset, is read.",
@@ -238,6 +243,7 @@ class JobSpec(Model):
     spread_seconds: int = Field(
         default=0, ge=0, le=86_400, description="Requests are sent up to this much later, constant for one job."
     )
+    calendar: CalendarUse | None = Field(default=None, description="null: it runs on every day of its schedule.")
     start_at: Instant | None = None
     end_at: Annotated[Instant, AfterValidator(_after_start)] | None = None
     retention_days: Annotated[float | None, AfterValidator(_outlasts_window)] = Field(
@@ -265,6 +271,13 @@ class JobSpec(Model):
     state: Literal["active", "paused"] | None = Field(
         default=None,
         description="`paused`: nothing is sent until it is resumed. Omitted: as it is; a new job is active.",
+    )
+    paused_until: Instant | None = Field(
+        default=None,
+        description="Of a paused job: it is resumed then by itself, within a year from now. null: only by a resume.",
+    )
+    pause_reason: str | None = Field(
+        default=None, min_length=1, max_length=MAX_PAUSE_REASON, description="Of a paused job: why, for people to read."
     )
     alerts: AlertSpec | None = Field(
         default=None, description="When which channels are notified. null: the rules of `PUT /alerts/default`."
@@ -300,6 +313,7 @@ class JobSpec(Model):
             catch_up_window_seconds=self.catch_up_window_seconds,
             overlap=self.overlap,
             spread_seconds=self.spread_seconds,
+            calendar=None if self.calendar is None else JobCalendar(self.calendar.name, self.calendar.on_excluded),
             start_ms=self.start_at,
             end_ms=self.end_at,
             retention_days=self.retention_days,
@@ -315,6 +329,7 @@ class JobSpec(Model):
             previous_signing_secret=self._signing_secret("previous_signing_secret", complete=complete),
             alert_channels=() if self.alerts is None else tuple(self.alerts.channels),
             state=None if self.state is None else JobState(self.state),
+            pause=WantedPause(self.paused_until, self.pause_reason, of_definition=True),
         )
 
     def _signing_secret(self, field: str, *, complete: bool) -> WantedSecret | None:

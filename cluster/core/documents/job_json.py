@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -169,7 +169,9 @@ def apply_patch(definition: Definition, patch: dict[str, Any], context: dict[str
     document = merge_patch(job_document(definition, write_only=True), {n: v for n, v in patch.items() if n != "body"})
     if "body" in patch:
         document["body"] = _patched_body(document["body"], patch["body"])
-    return _spec(document, context).to_wanted(complete=True)
+    wanted = _spec(document, context).to_wanted(complete=True)
+    keeps = replace(wanted.pause, keeps_until="pausedUntil" not in patch, keeps_reason="pauseReason" not in patch)
+    return replace(wanted, pause=keeps)
 
 
 def _patched_body(body: Any, patch: Any) -> Any:
@@ -277,6 +279,7 @@ def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
         "catchUpWindowSeconds": d.catch_up_window_seconds,
         "overlap": d.overlap,
         "spreadSeconds": d.spread_seconds,
+        "calendar": None if d.calendar is None else {"name": d.calendar.name, "onExcluded": d.calendar.on_excluded},
         "startAt": instants.format_optional_instant(d.start_ms),
         "endAt": instants.format_optional_instant(d.end_ms),
         "retentionDays": d.retention_days,

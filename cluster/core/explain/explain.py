@@ -13,6 +13,7 @@ from cluster.core.explain.sentences import Sentence, duration_text, local_time_t
 from cluster.core.explain.timeline import ActivePeriod, IdlePeriod, schedule_changes, schedule_text
 from cluster.core.instants import format_instant
 from cluster.core.lifecycle import JobState
+from cluster.core.windows import SKIP_REASON
 
 if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
@@ -42,7 +43,7 @@ def explain_not_due(
 ) -> Explanation:
     """Why nothing was due at `at_ms`, an instant in `period`."""
     if isinstance(period, IdlePeriod):
-        return _idle(job, period, at_ms)
+        return _idle(job, period, at_ms, now_ms)
     before = period.last_before(at_ms, now_ms)
     schedule = period.parsed
     following = schedule.next_after(at_ms)
@@ -61,12 +62,15 @@ def explain_not_due(
         why = "the change or the resume after which the job owes it took effect just after"
     elif not period.owes(at_ms):
         why = "that is outside its startAt and endAt"
+    elif (day := period.excluded_day(at_ms)) is not None:
+        what = "leaves out" if period.exclusion is not None and period.exclusion.mode == "skip" else "moves"
+        why = f"its calendar '{period.calendar}' excludes {day}, and the job {what} what is due on excluded days"
     else:
         why = f"its schedule `{schedule_text(period)}` has no occurrence then"
     return Explanation("notDue", f"It was not due at {format_instant(at_ms)}: {why}.", _ordered(sentences))
 
 
-def _idle(job: StoredJob, period: IdlePeriod, at_ms: int) -> Explanation:
+def _idle(job: StoredJob, period: IdlePeriod, at_ms: int, now_ms: int) -> Explanation:
     at = format_instant(at_ms)
     sentences = []
     if period.from_ms is None:
@@ -82,12 +86,32 @@ def _idle(job: StoredJob, period: IdlePeriod, at_ms: int) -> Explanation:
     sentences.append(Sentence(period.from_ms, f"the job was {state}"))
     if ongoing and job.state_reason:
         sentences.append(Sentence(None, f"the reason: {job.state_reason}"))
+    if ongoing:
+        sentences += _pause_sentences(job, now_ms)
     if period.to_ms is not None:
         recreated = job.created_ms > period.from_ms
         text = "it was created again" if recreated else "it was resumed, and owes occurrences from then on"
         sentences.append(Sentence(period.to_ms, text))
+    until_ms = job.pause.until_ms if ongoing else None
+    if until_ms is not None and at_ms >= until_ms:
+        summary = f"The job is paused until {format_instant(until_ms)}: it owes what its schedule has from then on."
+        return Explanation(state, summary, tuple(sentences))
     summary = f"The job was {state} at {at}: it owed nothing then, and there is no catch-up for that time."
     return Explanation(state, summary, tuple(sentences))
+
+
+def _pause_sentences(job: StoredJob, now_ms: int) -> list[Sentence]:
+    """The terms of the present pause."""
+    sentences = []
+    if job.pause.reason is not None:
+        sentences.append(Sentence(None, f"the reason of the pause: {job.pause.reason}"))
+    until_ms = job.pause.until_ms
+    if until_ms is not None and until_ms > now_ms:
+        sentences.append(Sentence(until_ms, "the pause ends by itself, and the job owes occurrences from then on"))
+    elif until_ms is not None:
+        text = "the pause ended: the leader is about to resume the job, which owes occurrences from then on"
+        sentences.append(Sentence(until_ms, text))
+    return sentences
 
 
 def explain(
@@ -104,6 +128,8 @@ def explain(
         verb = "it is due" if execution is None and facts.due_ms > now.now_ms else "it was due"
         if period is not None:
             by = f"by `{schedule_text(period)}`{local_time_text(facts.due_ms, period.timezone)}"
+            if period.exclusion is not None and not period.parsed.regular.is_occurrence(facts.due_ms):
+                by += f", moved here from a day that the calendar '{period.calendar}' excludes"
         else:
             by = "by a schedule that is no longer stored"
         cause = Sentence(facts.due_ms, f"{verb} {by}")
@@ -112,6 +138,7 @@ def explain(
     elif _waits_for_resume(job, periods, execution):
         sentences = _spread(execution) + attempt_sentences(execution, now.nodes, job.definition.retry.max_attempts)
         sentences.append(Sentence(periods[-1].to_ms if periods else None, "the job was paused"))
+        sentences += _pause_sentences(job, now.now_ms)
         answer = Explanation(execution.state, "It waits: the job is paused. It is owed until then.", tuple(sentences))
     else:
         answer = _recorded(job.definition.retry.max_attempts, periods, facts, execution, now)
@@ -203,7 +230,9 @@ def _skipped(facts: OccurrenceFacts, execution: ExecutionView, sentences: list[S
         sentences.append(Sentence(last.sent_ms, text))
     elif other is not None:
         sentences.append(Sentence(None, f"execution {other.id} is {other.state}"))
-    sentences.append(Sentence(execution.ended_ms, f"it was skipped because of `overlap: skip`: {execution.reason}"))
+    by_window = (execution.reason or "").startswith(SKIP_REASON)
+    why = "by a maintenance window" if by_window else "because of `overlap: skip`"
+    sentences.append(Sentence(execution.ended_ms, f"it was skipped {why}: {execution.reason}"))
     return Explanation(execution.state, f"It was skipped: {execution.reason}.", tuple(sentences))
 
 
@@ -211,6 +240,12 @@ def _owed(
     facts: OccurrenceFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
 ) -> Explanation:
     batch, breaker, state = facts.batch, now.breaker, execution.state
+    window = facts.window
+    if window is not None and (batch is None or batch.owner is None):
+        until = format_instant(window.to_ms)
+        sentences.append(Sentence(window.from_ms, f"the window '{window.name}' began"))
+        sentences.append(Sentence(window.to_ms, "it ends, and what it held leaves soon after"))
+        return Explanation(state, f"It waits: the window '{window.name}' holds it until {until}.", tuple(sentences))
     if batch is None:
         if now.now_ms - execution.send_ms < CLAIM_MS and not execution.attempts:
             summary = "It was requested just now and is about to be written for the nodes."

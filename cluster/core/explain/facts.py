@@ -52,6 +52,15 @@ class ClusterFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowFacts:
+    """A maintenance window that holds an execution, and when it began and ends (ms)."""
+
+    name: str
+    from_ms: int
+    to_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class OccurrenceFacts:
     """One occurrence, and what the database holds about it."""
 
@@ -59,6 +68,8 @@ class OccurrenceFacts:
     execution: ExecutionView | None = None
     """Its execution, or a range of missed occurrences that covers it."""
     batch: BatchFacts | None = None
+    window: WindowFacts | None = None
+    """The window that holds it now."""
     overlapping: ExecutionView | None = None
     """The execution that was not finished when this one was skipped."""
     caught_up_to_ms: int | None = None

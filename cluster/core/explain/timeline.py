@@ -7,12 +7,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cluster.core.lifecycle import JobState
+from cluster.core.schedule.calendar_days import excluded_day
 from cluster.core.schedule.schedule import parse_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.core.job.definition import StoredJob
+    from cluster.core.schedule.calendar_days import Exclusion
     from cluster.core.schedule.schedule import Schedule
 
 SEAM_MS = 1000
@@ -35,11 +37,21 @@ class ActivePeriod:
     to_ms: int | None
     ended_by: str = ""
     """`change`, `pause` or `delete`; empty: it still holds, or a release ended it that did not store this."""
+    calendar: str = ""
+    """The name of its calendar; empty: it has none."""
+    exclusion: Exclusion | None = None
+    """What that leaves out or moves."""
 
     @property
     def parsed(self) -> Schedule:
         """The parsed schedule."""
-        return parse_schedule(self.schedule, self.timezone, self.anchor_ms or 0)
+        return parse_schedule(self.schedule, self.timezone, self.anchor_ms or 0).excluding(self.exclusion)
+
+    def excluded_day(self, at_ms: int) -> str | None:
+        """The day of an instant, in words, if the calendar excludes it and the schedule alone would be due then."""
+        if self.exclusion is None or not self.parsed.regular.is_occurrence(at_ms):
+            return None
+        return excluded_day(self.exclusion, at_ms)
 
     def owes(self, due_ms: int) -> bool:
         """Whether the instant is between `startAt` and `endAt`."""
@@ -89,6 +101,8 @@ def active_periods(job: StoredJob, past: Sequence[ActivePeriod]) -> list[ActiveP
             end_ms=d.end_ms,
             from_ms=job.active_from_ms,
             to_ms=None,
+            calendar="" if d.calendar is None else d.calendar.name,
+            exclusion=d.exclusion,
         )
         periods.append(present)
     return periods
@@ -126,6 +140,10 @@ _ENDED_BY = {"pause": "the job was paused", "delete": "the job was deleted"}
 def _change_text(a: ActivePeriod, b: ActivePeriod) -> str:
     if not a.ended_by and a.to_ms is not None and b.from_ms - a.to_ms > SEAM_MS:
         return _STOPPED
+    if schedule_text(a) == schedule_text(b) and a.calendar == b.calendar and a.calendar and a.exclusion != b.exclusion:
+        return f"the calendar '{a.calendar}', or what becomes of excluded occurrences, was changed"
+    if schedule_text(a) == schedule_text(b) and a.calendar != b.calendar:
+        return "the calendar of the job was " + (f"changed to '{b.calendar}'" if b.calendar else "removed")
     if schedule_text(a) == schedule_text(b):
         return "the startAt or the endAt of the job was changed"
     return f"the job was changed: from `{schedule_text(a)}` to `{schedule_text(b)}`"

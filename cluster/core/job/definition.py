@@ -5,13 +5,15 @@ parses that.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.core.execution.model import RetryPolicy
 from cluster.core.limits.permits import UNLIMITED, Limits
+from cluster.core.schedule.calendar_days import Exclusion
 
 if TYPE_CHECKING:
     from cluster.core.lifecycle import JobState
+    from cluster.core.schedule.calendar_days import ExcludedDays, Mode
 
 DEFAULT_RETRY = RetryPolicy()
 
@@ -23,6 +25,23 @@ class Auth:
     kind: str
     user: str
     secret: str = field(repr=False)
+
+
+_MODES: dict[str, Mode] = {"skip": "skip", "nextIncluded": "next", "previousIncluded": "previous"}
+
+
+@dataclass(frozen=True, slots=True)
+class JobCalendar:
+    """The calendar that a job names. `on_excluded` is `skip`, `nextIncluded` or `previousIncluded`."""
+
+    name: str
+    on_excluded: str = "skip"
+    days: ExcludedDays | None = None
+    """The days that it excluded when the job was written. None: they were not looked up yet."""
+
+    def exclusion(self, timezone: str) -> Exclusion | None:
+        """What it leaves out or moves of a schedule in this zone."""
+        return None if self.days is None else Exclusion(_MODES[self.on_excluded], timezone, self.days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +74,7 @@ class Definition:
     catch_up_window_seconds: int = 3600
     overlap: str = "allow"
     spread_seconds: int = 0
+    calendar: JobCalendar | None = None
     start_ms: int | None = None
     end_ms: int | None = None
     alerts: str | None = None
@@ -74,9 +94,58 @@ class Definition:
         return replace(self, secret_headers=(), auth=None, signing_secret=None, previous_signing_secret=None)
 
     @property
-    def timing(self) -> tuple[str, str, int | None, int | None]:
+    def exclusion(self) -> Exclusion | None:
+        """What its calendar leaves out or moves. None: it has none."""
+        return None if self.calendar is None else self.calendar.exclusion(self.timezone)
+
+    @property
+    def timing(self) -> tuple[str, str, int | None, int | None, Exclusion | None]:
         """A change of what one of these fields means makes a new schedule version."""
-        return (self.schedule, self.timezone, self.start_ms, self.end_ms)
+        return (self.schedule, self.timezone, self.start_ms, self.end_ms, self.exclusion)
+
+
+@dataclass(frozen=True, slots=True)
+class PauseTerms:
+    """When a pause ends by itself (ms; None: only with a resume), and why the job is paused, in the words of its user."""
+
+    until_ms: int | None = None
+    reason: str | None = None
+
+
+UNTIL_RESUMED = PauseTerms()
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPause:
+    """When a pause ends, and why the job is paused, as a request says it. What it leaves out may be kept.
+
+    Faults name the fields as the request has them: `until` and `reason`, or as a definition has them (`of_definition`).
+    """
+
+    until_ms: int | None = None
+    reason: str | None = None
+    keeps_until: bool = False
+    keeps_reason: bool = False
+    of_definition: bool = False
+
+    @property
+    def until_field(self) -> str:
+        """The field that faults of the end name."""
+        return "pausedUntil" if self.of_definition else "until"
+
+    @property
+    def reason_field(self) -> str:
+        """The field that faults of the reason name."""
+        return "pauseReason" if self.of_definition else "reason"
+
+    def resolve(self, stored: PauseTerms) -> PauseTerms:
+        """The terms of the pause; what is kept comes from `stored`."""
+        return PauseTerms(
+            stored.until_ms if self.keeps_until else self.until_ms, stored.reason if self.keeps_reason else self.reason
+        )
+
+
+PAUSE_AS_IT_IS = WantedPause(keeps_until=True, keeps_reason=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +165,8 @@ class StoredJob:
     created_ms: int
     updated_ms: int
     state_reason: str | None = None
+    pause: PauseTerms = UNTIL_RESUMED
+    """Of a paused job."""
     change_id: str | None = None
     """The id of the change that the leader has not settled yet."""
     success_codes_since_ms: int | None = None
@@ -129,3 +200,11 @@ class JobChange:
     job: StoredJob
     past: PastSchedule | None = None
     change_id: str | None = None
+    before: StoredJob | None = None
+    """The job before the change; None: there was none, or `is_whole` is false."""
+    is_whole: bool = False
+    """`before` is set, so that what has changed can be said."""
+    verb: str | None = None
+    """What was asked for, if that does not follow from what has changed, such as `revert`."""
+    detail: tuple[tuple[str, Any], ...] = ()
+    """What else the audit log should say."""

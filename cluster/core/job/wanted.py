@@ -6,11 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cluster.core.errors import Fault, InvalidInput
-from cluster.core.job.definition import Auth
+from cluster.core.job.definition import PAUSE_AS_IT_IS, Auth, WantedPause
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cluster.core.job.definition import Definition
     from cluster.core.lifecycle import JobState
+    from cluster.core.schedule.calendar_days import ExcludedDays
 
 NO_STORED_SECRET = "has no stored secret: send its value instead of the placeholder"  # noqa: S105 - a message
 
@@ -56,6 +59,22 @@ class WantedJob:
     """The channels that its alert rules name."""
     state: JobState | None = None
     """`active` or `paused`. None: as it is; a new job is active."""
+    pause: WantedPause = PAUSE_AS_IT_IS
+
+    @property
+    def calendar_name(self) -> str | None:
+        """The calendar that it names."""
+        return None if self.definition.calendar is None else self.definition.calendar.name
+
+    def with_days(self, days: Mapping[str, ExcludedDays]) -> WantedJob:
+        """The same job with the days of its calendar; `days` by name. Raises `InvalidInput` if that does not exist."""
+        calendar = self.definition.calendar
+        if calendar is None:
+            return self
+        if calendar.name not in days:
+            raise InvalidInput([unknown_calendar(calendar.name)])
+        looked_up = replace(calendar, days=days[calendar.name])
+        return replace(self, definition=replace(self.definition, calendar=looked_up))
 
     def resolve(self, stored: Definition | None) -> Definition:
         """The definition with its secrets; the kept ones come from `stored`.
@@ -100,6 +119,11 @@ class WantedJob:
         if kept is None or kept.kind != wanted.kind:
             raise InvalidInput([Fault(f"auth.{'password' if wanted.kind == 'basic' else 'token'}", NO_STORED_SECRET)])
         return Auth(wanted.kind, wanted.user, kept.secret)
+
+
+def unknown_calendar(name: str) -> Fault:
+    """The fault of a request that names a calendar that does not exist."""
+    return Fault("calendar.name", f"there is no calendar '{name}': make it with PUT /calendars/{name}")
 
 
 def resolve_secret(wanted: WantedSecret | None, stored: str | None, path: str) -> str | None:

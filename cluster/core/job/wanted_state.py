@@ -4,7 +4,7 @@
                     --paused-> paused       paused --active-> active, with the new definition, from now on
     completed       --paused-> paused if its timing changed, else completed
 
-Without a wanted state the state stays as it is. Each result is what the two requests, one after the other, would make:
+Without a wanted state the state stays as it is. The terms of a pause are part of a paused state. Each result is what the two requests, one after the other, would make:
 a definition never falls due between them.
 """
 
@@ -13,19 +13,33 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cluster.core.job.changes import define, pause, resume
-from cluster.core.job.definition import JobChange
+from cluster.core.job.changes import define, pause, resume, with_terms
+from cluster.core.job.definition import PAUSE_AS_IT_IS, JobChange
 from cluster.core.lifecycle import JobState
 
 if TYPE_CHECKING:
     from cluster.core.job.changes import ChangeStamp
-    from cluster.core.job.definition import Definition, StoredJob
+    from cluster.core.job.definition import Definition, StoredJob, WantedPause
 
 
 def define_in_state(
+    old: StoredJob | None,
+    job_id: str,
+    wanted: Definition,
+    at: ChangeStamp,
+    state: JobState | None,
+    terms: WantedPause = PAUSE_AS_IT_IS,
+) -> JobChange | None:
+    """As `define` and then `pause` or `resume`, with these terms of a pause. None if nothing changes.
+
+    Raises what they raise.
+    """
+    return with_terms(old, _define_in_state(old, job_id, wanted, at, state), terms, at)
+
+
+def _define_in_state(
     old: StoredJob | None, job_id: str, wanted: Definition, at: ChangeStamp, state: JobState | None
 ) -> JobChange | None:
-    """As `define` and then `pause` or `resume`. None if nothing changes. Raises what they raise."""
     stands = old is not None and old.state in (JobState.ACTIVE, JobState.PAUSED)
     if old is None or not stands or state is None or state is old.state:
         change = define(old, job_id, wanted, at)

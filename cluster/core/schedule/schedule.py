@@ -15,7 +15,7 @@ depend on earlier calls.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -24,7 +24,9 @@ from croniter import CroniterBadDateError, CroniterError, croniter
 
 from cluster.core import instants
 from cluster.core.errors import CallerError
+from cluster.core.schedule.calendar_days import CALENDAR_PREFIX, exclusion_of, same_exclusion
 from cluster.core.schedule.cron_syntax import ALIASES, HOUR, MINUTE, MONTH, InvalidCron, normalise, values_of
+from cluster.core.schedule.excluding import Excluding
 from cluster.core.schedule.month_days import MonthDay
 from cluster.core.schedule.other_dialects import hint, without_command
 from cluster.core.zones import instant_of, last_change, next_change, offset, same_times, zone_names
@@ -32,7 +34,9 @@ from cluster.core.zones import instant_of, last_change, next_change, offset, sam
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cluster.core.schedule.calendar_days import Exclusion
     from cluster.core.schedule.cron_syntax import CronField
+    from cluster.core.schedule.excluding import Engine
 
 MAX_SCHEDULE_LENGTH = 256
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - croniter is fed naive local times, on purpose
@@ -53,11 +57,6 @@ class InvalidSchedule(CallerError):
         self.field = field_name
         self.message = message
         super().__init__(f"{field_name}: {message}")
-
-
-class _Engine(Protocol):
-    def next_after(self, after: int) -> int | None:
-        """The first instant later than `after`, both in s since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +203,30 @@ class Schedule:
     timezone: str
     kind: Literal["cron", "every", "at"]
     key: str
-    _engine: _Engine = field(repr=False, compare=False)
+    _engine: Engine = field(repr=False, compare=False)
+    exclusion: Exclusion | None = None
+    """What its calendar leaves out or moves. None: it has none."""
 
     def means_the_same_as(self, other: Schedule) -> bool:
         """Whether both have the same occurrences, however they are written: `24h` for `1d`, `Etc/UTC` for `UTC`."""
         if self.key == other.key:
             return True
+        if self.exclusion is not None or other.exclusion is not None:
+            return same_exclusion(self.exclusion, other.exclusion) and self.regular.means_the_same_as(other.regular)
         mine, others = self.key.split("|"), other.key.split("|")
         return self.kind == other.kind == "cron" and mine[1] == others[1] and same_times(mine[2], others[2])
+
+    @property
+    def regular(self) -> Schedule:
+        """The same schedule without its calendar."""
+        return self if self.exclusion is None else schedule_from_key(self.key.split("|", 2)[2])
+
+    def excluding(self, exclusion: Exclusion | None) -> Schedule:
+        """The same schedule with a calendar. A release that knows no calendars cannot read its key, and leaves it alone."""
+        if exclusion is None:
+            return self
+        key = f"{CALENDAR_PREFIX}{exclusion.text}|{self.key}"
+        return replace(self, key=key, _engine=Excluding(self._engine, exclusion), exclusion=exclusion)
 
     def next_after(self, after_ms: int) -> int | None:
         """The first occurrence (ms) after an instant. None if there is none between 1970 and 9998."""
@@ -235,7 +250,7 @@ class Schedule:
             t = self.next_after(t)
 
     def is_occurrence(self, due_ms: int) -> bool:
-        """Whether the schedule is due at exactly this instant."""
+        """Whether it is due at exactly this instant."""
         return due_ms % 1000 == 0 and self.next_after(due_ms - 1) == due_ms
 
 
@@ -256,7 +271,7 @@ def parse_schedule(text: str, timezone: str = "UTC", anchor_ms: int = 0) -> Sche
     if kind == "@at":
         return _at(text, timezone, _instant(words[1:], timezone))
     if kind.startswith("@"):
-        if kind in ALIASES and len(words) > 1:
+        if kind in ALIASES and words[1:]:
             raise InvalidSchedule(without_command(words[0]))
         if kind not in ALIASES:
             raise InvalidSchedule(f"'{text}' is unknown; use {', '.join(ALIASES)}, @every 90s or @at <RFC 3339 time>")
@@ -267,6 +282,9 @@ def parse_schedule(text: str, timezone: str = "UTC", anchor_ms: int = 0) -> Sche
 @lru_cache(maxsize=20_000)
 def schedule_from_key(key: str) -> Schedule:
     """The schedule of a key. Its `text` is the normal form."""
+    if key.startswith(CALENDAR_PREFIX):
+        _, exclusion, regular = key.split("|", 2)
+        return schedule_from_key(regular).excluding(exclusion_of(exclusion))
     kind, first, second = (*key.split("|"), "")[:3]
     if kind == "every":
         return _every(f"@every {first}s", "UTC", int(first), int(second))

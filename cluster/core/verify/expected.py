@@ -17,6 +17,7 @@ from cluster.core.ids import spread_ms
 from cluster.core.instants import format_instant
 from cluster.core.verify.records import DEFAULT_SUCCESS_CODES, SENT, SLACK_MS, SuccessRule
 from cluster.core.verify.subjects import MAX_RETRY_WAIT_SECONDS
+from cluster.core.verify.windows import held_times, skips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,10 @@ SETTLE_MS = 120_000
 CLOCK_MS = 3_600_000
 """Retries count from the database's clock at that time, which may have been ahead of the present one by this much."""
 DAY_MS = 86_400_000
+WINDOWS_KEPT_MS = 90 * DAY_MS
+"""What a deleted window was is kept for so long."""
+BY_WINDOW = "the window "
+"""So the reason of an execution begins that a window skipped."""
 MAX_SPREAD_MS = DAY_MS
 """The largest `spreadSeconds` that a job can have."""
 
@@ -64,6 +69,8 @@ class Expected:
         self._kept_ms = bounds.now_ms - int(days * DAY_MS)
         self._surely_kept_ms = bounds.now_ms - int(self._shortest_days * DAY_MS)
         self._pauses = list(_pauses(job))
+        # Also what came due before the bounds may have been held until then.
+        self._held = held_times(job.windows, bounds.since_ms - MAX_SPREAD_MS, bounds.now_ms)
         for p in job.periods:  # a schedule that cannot be parsed fails here and not halfway
             any(p.dues(bounds.since_ms, bounds.since_ms))
 
@@ -167,8 +174,17 @@ class Expected:
         return any(due_ms - SEAM_MS < p.from_ms <= due_ms for p in self._job.periods[1:])
 
     def waited_ms(self, from_ms: int, to_ms: int) -> int:
-        """How much of that time (ms) the job was paused, so that its executions had to wait."""
-        return sum(max(0, int(min(end, to_ms) - max(start, from_ms))) for start, end in self._pauses)
+        """How much of that time (ms) the job was paused, or held by a window, so that its executions had to wait."""
+        paused = sum(max(0, int(min(end, to_ms) - max(start, from_ms))) for start, end in self._pauses)
+        return paused + sum(max(0, min(end, to_ms) - max(start, from_ms)) for start, end in self._held)
+
+    def why_not_skipped(self, r: Record) -> str | None:
+        """Why a window may not have skipped it. None: one was in force, or what windows were then is no longer stored."""
+        if r.due_ms < self._bounds.now_ms - WINDOWS_KEPT_MS or self.defined_ms > r.ended_ms:
+            return None
+        if skips(self._job.windows, self.planned_ms(r), r.ended_ms):
+            return None
+        return "it is skipped by a window, but none that skips was in force when it was due"
 
     def is_paused(self, at_ms: int) -> bool:
         """Whether nothing of the job may be sent at that instant, but runs by hand."""

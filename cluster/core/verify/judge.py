@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cluster.core.ids import execution_id
 from cluster.core.instants import format_instant
-from cluster.core.verify.expected import SETTLE_MS, Expected
+from cluster.core.verify.expected import BY_WINDOW, SETTLE_MS, Expected
 from cluster.core.verify.findings import FINAL_STATES, Finding, FindingKind, VerifyCounts
 from cluster.core.verify.records import CLOSE_MS, SENT_FINAL, contradictions, redeliveries
 
@@ -174,11 +174,15 @@ class JobVerifier:
             self._find("contradiction", r.due_ms, why)
 
     def _check_skipped(self, r: Record) -> None:
-        """Only a job with `overlap: skip` skips, and it skips no execution with an attempt.
+        """Only a window, or a job with `overlap: skip`, skips; and it skips no execution with an attempt.
 
         A retry of an execution with an attempt may be skipped: after a replay or a run by hand, or if `overlap` was set
         in between. Then its send time is a later one, or the job was changed after it was sent.
         """
+        if (r.reason or "").startswith(BY_WINDOW):
+            if (why := self._expected.why_not_skipped(r)) is not None:
+                self._find("contradiction", r.due_ms, why)
+            return
         if self._expected.defined_ms > r.send_ms:
             return
         if not self._expected.may_skip():

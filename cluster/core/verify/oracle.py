@@ -61,7 +61,7 @@ def occurrences(text: str, timezone: str, anchor_ms: int, start_ms: int, end_ms:
         if start <= at < end:
             yield at * 1000
     else:
-        yield from _of_cron(_read(_ALIASES.get(kind, text)), _zone(timezone), start, end)
+        yield from _of_cron(_read(_ALIASES.get(kind, text)), zone_of(timezone), start, end)
 
 
 @dataclass(frozen=True)
@@ -192,13 +192,14 @@ def _weekdays(part: str) -> set[int]:
 
 
 @lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
     """A zone of the locked `tzdata` package: the machine's own rules may be older or newer."""
     with (files("tzdata") / "zoneinfo" / name).open("rb") as data:
         return ZoneInfo.from_file(data, key=name)
 
 
-def _offset(zone: ZoneInfo, instant: int) -> int:
+def offset_at(zone: ZoneInfo, instant: int) -> int:
+    """The offset of a zone at an instant, both in s."""
     offset = datetime.fromtimestamp(instant, zone).utcoffset()
     return 0 if offset is None else int(offset.total_seconds())
 
@@ -207,10 +208,10 @@ def _instant_of(time: datetime, timezone: str) -> int:
     """The instant (s) of a time with an offset, or of a local one: where it comes first, or after the gap it falls into."""
     if time.tzinfo is not None:
         return int(time.timestamp())
-    zone = _zone(timezone)
+    zone = zone_of(timezone)
     local = int(time.replace(tzinfo=UTC).timestamp())
     for instant in range(local - 16 * 3600, local + 16 * 3600, 60):
-        if instant + _offset(zone, instant) == local - local % 60:
+        if instant + offset_at(zone, instant) == local - local % 60:
             return instant + local % 60
     return _after_gap(local, zone, at_its_end=local % 60 == 0)
 
@@ -219,7 +220,7 @@ def _instant_of(time: datetime, timezone: str) -> int:
 def _even(zone: ZoneInfo, day: date) -> int | None:
     """The zone's offset on a day, if it is the same from two days before to two days after. Otherwise None."""
     noon = (day - _EPOCH).days * DAY
-    offsets = {_offset(zone, noon + hours * 3600) for hours in range(-48, 73)}
+    offsets = {offset_at(zone, noon + hours * 3600) for hours in range(-48, 73)}
     return offsets.pop() if len(offsets) == 1 else None
 
 
@@ -264,7 +265,7 @@ def _walk(zone: ZoneInfo, day: date) -> list[tuple[int, int]]:
     offset = 0
     for instant in range(midnight - 16 * 3600, midnight + 40 * 3600):
         if instant % 60 == 0:  # offsets change on whole minutes, in every zone since 1972
-            offset = _offset(zone, instant)
+            offset = offset_at(zone, instant)
         if 0 <= instant + offset - midnight < DAY:
             instants.append((instant, instant + offset - midnight))
     return instants
@@ -278,6 +279,6 @@ def _after_gap(local: int, zone: ZoneInfo, *, at_its_end: bool) -> int:
     if not at_its_end:
         return moved
     instant = moved
-    while _offset(zone, instant - 1) == _offset(zone, moved):
+    while offset_at(zone, instant - 1) == offset_at(zone, moved):
         instant -= 1
     return instant

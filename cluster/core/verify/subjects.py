@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.core.verify.oracle import occurrences
+from cluster.core.verify.calendars import occurrences_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cluster.core.verify.records import BatchLeaseTimings
+    from cluster.core.verify.windows import WindowRule
 
 
 MAX_RETRY_WAIT_SECONDS = 2 * 86_400.0
@@ -35,6 +36,8 @@ class OwedPeriod:
     to_ms: int | None
     ended_by: str = ""
     """`change`, `pause` or `delete`; empty: it is still in effect, or unknown."""
+    calendar: str | None = None
+    """The excluded days, as they are written in the key of the schedule. None: there are none."""
 
     def dues(self, since_ms: int, until_ms: int) -> Iterator[int]:
         """The occurrences t with `since_ms <= t <= until_ms` between `startAt` and `endAt`, whether or not the schedule
@@ -42,7 +45,7 @@ class OwedPeriod:
         """
         low = max(since_ms, self.start_ms or 0)
         high = until_ms if self.end_ms is None else min(until_ms, self.end_ms)
-        return occurrences(self.schedule, self.timezone, self.anchor_ms or 0, low, high + 1)
+        return occurrences_with(self.calendar, self.schedule, self.timezone, self.anchor_ms or 0, low, high + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class VerifiedJob:
     """Periods that ended before belong to a job of the same id that was deleted."""
     deleted_ms: int | None = None
     """When it was deleted. None: it was not."""
+    windows: tuple[WindowRule, ...] = ()
+    """The maintenance windows that are about it, by what it is now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ never raises the version by itself: nodes of two neighbouring releases run side 
     1  the first one
     2  every job carries `host`
     3  every job carries `words` (a search finds it by them) and `first_at`
+    4  jobs may name calendars, and windows may hold them back: nodes of the release before know neither
 """
 
 from __future__ import annotations
@@ -24,17 +25,28 @@ from cluster.store.mongo.operation import operation
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SEARCHABLE_VERSION = 3
 """From this version on every job carries its words."""
+CALENDARS_VERSION = 4
+"""From this version on there is no node that would send on an excluded day, or in spite of a window."""
 OLDEST_SUPPORTED_VERSION = 1
 """The oldest schema version that this release works on."""
 
+_OUTBOX = IndexModel("outbox._id", name="outbox", partialFilterExpression={"outbox._id": {"$exists": True}})
+"""Of collections whose documents carry audit entries that are not copied yet: few documents, most of the time none."""
+
 INDEXES: dict[str, list[IndexModel]] = {
     "jobs": [
+        _OUTBOX,
         IndexModel([("schedule_key", ASCENDING), ("state", ASCENDING), ("_id", ASCENDING)], name="by_schedule"),
         IndexModel("unsettled", name="unsettled", partialFilterExpression={"unsettled": {"$exists": True}}),
         IndexModel("ends_at", name="ending", partialFilterExpression={"ends_at": {"$type": "date"}, "state": "active"}),
+        IndexModel(
+            "pause.until",
+            name="pause_ends",
+            partialFilterExpression={"pause.until": {"$type": "date"}, "state": "paused"},
+        ),
         IndexModel([("tags", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_tag_and_age"),
         IndexModel([("state", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_state"),
         IndexModel("watch.channels", name="by_channel", partialFilterExpression={"watch.channels": {"$exists": True}}),
@@ -55,6 +67,14 @@ INDEXES: dict[str, list[IndexModel]] = {
             name="to_begin",
             partialFilterExpression={"first_at": {"$type": "date"}},
         ),
+        IndexModel(
+            [("calendar.name", ASCENDING), ("calendar.version", ASCENDING), ("_id", ASCENDING)],
+            name="by_calendar",
+            partialFilterExpression={"calendar.name": {"$exists": True}},
+        ),
+        IndexModel(
+            "calendar.key", name="by_regular_schedule", partialFilterExpression={"calendar.key": {"$exists": True}}
+        ),
     ],
     "schedules": [
         IndexModel([("next_at", ASCENDING), ("_id", ASCENDING)], name="by_next"),
@@ -74,15 +94,17 @@ INDEXES: dict[str, list[IndexModel]] = {
     "batches": [IndexModel([("late", ASCENDING), ("claimable_at", ASCENDING)], name="claimable")],
     "leases": [],
     "breakers": [],
-    "queues": [],
-    "channels": [],
+    "queues": [_OUTBOX],
+    "calendars": [_OUTBOX],
+    "windows": [_OUTBOX, IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "channels": [_OUTBOX],
     "incidents": [
         IndexModel([("open", ASCENDING), ("checked_at", ASCENDING)], name="open"),
         IndexModel([("opened_at", DESCENDING), ("_id", ASCENDING)], name="by_age"),
         IndexModel("unsent", name="unsent", partialFilterExpression={"unsent": {"$exists": True}}),
         IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
     ],
-    "replays": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "replays": [_OUTBOX, IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "actions": [
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)], name="by_age"),
         IndexModel("next_at", name="running", partialFilterExpression={"state": "running"}),
@@ -95,12 +117,22 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
     ],
     "permits": [],
-    "nodes": [],
+    "nodes": [_OUTBOX],
     "backfills": [IndexModel([("cursor_at", ASCENDING), ("_id", ASCENDING)], name="oldest")],
     "stats": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
-    "meta": [],
+    "meta": [_OUTBOX],
     "idempotency": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
-    "api_keys": [],
+    "api_keys": [_OUTBOX],
+    "sessions": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
+    "verifications": [
+        IndexModel("expire_at", name="expire_at", expireAfterSeconds=0),
+        IndexModel([("asked_at", DESCENDING)], name="by_age"),
+    ],
+    "revisions": [],
+    "audit": [
+        IndexModel([("object", ASCENDING), ("_id", DESCENDING)], name="by_object"),
+        IndexModel([("by.key", ASCENDING), ("_id", DESCENDING)], name="by_key"),
+    ],
 }
 
 

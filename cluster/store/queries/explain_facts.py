@@ -8,6 +8,7 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.explain.facts import BatchFacts, BreakerFacts
 from cluster.core.explain.timeline import ActivePeriod
+from cluster.core.schedule.schedule import schedule_from_key
 from cluster.store.jobs import stored_job
 from cluster.store.mongo.codec import instant
 from cluster.store.mongo.operation import operation
@@ -32,6 +33,8 @@ def _span(d: Document) -> ActivePeriod:
         from_ms=int(d["from"]),
         to_ms=int(d["to"]),
         ended_by=d.get("ended_by", ""),
+        calendar=(d.get("calendar") or {}).get("name", ""),
+        exclusion=schedule_from_key(d["key"]).exclusion if d.get("calendar") else None,
     )
 
 

@@ -76,7 +76,8 @@ def selective(f: JobFilter) -> list[tuple[str, Document]]:
     found += [("by_word", {"words": {"$elemMatch": _prefix(word)}}) for word in f.words]
     if f.schedule is not None:
         key = {"$eq": f.schedule} if f.schedule.startswith("at|") else _prefix(f.schedule)
-        found.append(("by_schedule", {"schedule_key": key}))
+        # The key of a job with a calendar begins with that; the one without it is beside its name.
+        found.append(("by_schedule", {"$or": [{"schedule_key": key}, {"calendar.key": key}]}))
     found += [("by_tag_and_age", {"tags": {"$eq": tag}}) for tag in f.tags]
     if f.any_tags:
         found.append(("by_tag_and_age", {"tags": {"$in": list(f.any_tags)}}))

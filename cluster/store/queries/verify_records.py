@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.verdict import expand_codes
+from cluster.core.verify.calendars import calendar_in
 from cluster.core.verify.records import Record, RecordedAttempt
 from cluster.core.verify.subjects import REREAD_MS, MissedRecord, OwedPeriod, VerifiedJob
 from cluster.store import batches
@@ -21,6 +22,7 @@ from cluster.store.jobs import MAX_PERIODS
 from cluster.store.meta import RETENTION_ID
 from cluster.store.mongo.codec import instant
 from cluster.store.mongo.operation import operation
+from cluster.store.queries import verify_windows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -53,6 +55,9 @@ _FIELDS = dict.fromkeys(
         "created_at",
         "updated_at",
         "past",
+        "tags",
+        "host",
+        "queue",
     ),
     1,
 )
@@ -120,12 +125,15 @@ async def jobs_to_verify(db: Database, ids: Sequence[str]) -> tuple[dict[str, Ve
     next_ms = {d["_id"]: int(d["next_at"]) for d in rows}
     jobs: dict[str, VerifiedJob] = {}
     unreadable = []
+    rules = await verify_windows.rules(db)
     for d in documents:
         try:
             open_ranges = [
                 _open_range(b) for b in ranges if b["key"] == d["schedule_key"] and b["job_id"] in (None, d["_id"])
             ]
-            jobs[d["_id"]] = _verified_job(d, next_ms.get(d["schedule_key"]), open_ranges)
+            job = _verified_job(d, next_ms.get(d["schedule_key"]), open_ranges)
+            subject = d.get("tags") or (), d.get("host") or "", d.get("queue")
+            jobs[d["_id"]] = replace(job, windows=tuple(rule for rule in rules if rule.concerns(*subject)))
         except Exception as exc:
             unreadable.append(UnreadableRecord("jobs", str(d["_id"]), f"{type(exc).__name__}: {str(exc)[:200]}"))
     return jobs, unreadable
@@ -146,6 +154,7 @@ def _period(d: Document, from_ms: int, to_ms: int | None) -> OwedPeriod:
         from_ms=from_ms,
         to_ms=to_ms,
         ended_by="" if to_ms is None else d.get("ended_by", ""),
+        calendar=calendar_in(d.get("schedule_key") or d.get("key")),
     )
 
 

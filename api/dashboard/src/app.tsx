@@ -1,0 +1,67 @@
+// The frame around every screen: who looks, where to go, what is shown.
+import { useEffect, useState } from "preact/hooks";
+import { call } from "./api/calls";
+import { onSignedOut, Problem, send } from "./api/send";
+import type { Session } from "./api/types";
+import { useRoute } from "./route";
+import { screenOf } from "./screens";
+import { SignIn } from "./screens/sign-in";
+import { SessionContext } from "./session";
+import { Sidebar } from "./ui/sidebar";
+import { NowProvider } from "./ui/now";
+import { ProblemNote } from "./ui/parts";
+import { Toasts } from "./ui/toast";
+
+type Who = { session?: Session; signedOut?: boolean; problem?: Problem };
+const RETRY_MS = 3000;
+
+export function App() {
+  const [who, setWho] = useState<Who>({});
+  const ask = async () => {
+    try {
+      setWho({ session: await send(call("get", "/session")) });
+    } catch (error) {
+      const problem = error instanceof Problem ? error : new Problem(0, "Error", String(error));
+      setWho(problem.status === 401 ? { signedOut: true } : { problem });
+      if (problem.status !== 401) setTimeout(() => void ask(), RETRY_MS);
+    }
+  };
+  useEffect(() => {
+    void ask();
+    return onSignedOut(() => setWho({ signedOut: true }));
+  }, []);
+  if (who.signedOut) return <SignIn onDone={() => void ask()} />;
+  if (who.problem) return <main class="alone"><ProblemNote problem={who.problem} /></main>;
+  if (!who.session) return <main class="alone" aria-busy="true" />;
+  return (
+    <SessionContext.Provider value={who.session}>
+      <NowProvider>
+        <Frame />
+        <Toasts />
+      </NowProvider>
+    </SessionContext.Provider>
+  );
+}
+
+function Frame() {
+  const route = useRoute();
+  const screen = screenOf(route);
+  const place = route.path.join("/");
+  useEffect(() => {
+    document.title = `${screen.title(route)} · Horae`;
+  }, [screen, place]);
+  useEffect(() => {
+    // A screen reader begins to read where the new screen begins.
+    document.querySelector<HTMLElement>("main h1")?.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }, [place]);
+  return (
+    <div class="frame">
+      <a class="skip" href="#main" onClick={(e) => (e.preventDefault(), document.querySelector<HTMLElement>("main h1")?.focus())}>Skip to the content</a>
+      <Sidebar current={screen.nav} />
+      <main id="main" key={place}>
+        <screen.View route={route} />
+      </main>
+    </div>
+  );
+}

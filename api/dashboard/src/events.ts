@@ -1,0 +1,60 @@
+// Server-sent events of what a screen shows. They say that something changed; the screen then asks the API as it always does.
+// Where there are none (an older node, a database without change streams, too many viewers) polling goes on alone.
+import { useEffect, useState } from "preact/hooks";
+import { queryText } from "./api/calls";
+import { offers } from "./api/offered";
+import { base } from "./api/send";
+import { usePaused } from "./live";
+
+const AT_MOST_EVERY_MS = 1000;
+const KINDS = ["execution", "job", "leader", "breaker", "alert"];
+
+export interface Changes {
+  /** Grows with every change, at most once a second. */
+  version: number;
+  /** Whether changes are told: then polling may be slow. */
+  told: boolean;
+}
+
+/** Changes of what matches a filter, such as `{job: "invoices"}`, while somebody looks. */
+export function useChanges(filter: Readonly<Record<string, string>>): Changes {
+  const [version, setVersion] = useState(0);
+  const [told, setTold] = useState(false);
+  const paused = usePaused();
+  const visible = useVisible();
+  const query = queryText(filter);
+  useEffect(() => {
+    if (paused || !visible || !offers("/events") || typeof EventSource === "undefined") return undefined;
+    const source = new EventSource(`${base}/events${query}`);
+    let timer = 0;
+    const change = () => {
+      if (timer) return;
+      timer = window.setTimeout(() => {
+        timer = 0;
+        setVersion((n) => n + 1);
+      }, AT_MOST_EVERY_MS);
+    };
+    source.onopen = () => setTold(true);
+    // The browser connects again by itself, unless the answer was an error: then `readyState` is CLOSED for good.
+    source.onerror = () => setTold(false);
+    source.onmessage = change;
+    for (const kind of KINDS) source.addEventListener(kind, change);
+    source.addEventListener("closing", () => setTold(false));
+    return () => {
+      clearTimeout(timer);
+      source.close();
+      setTold(false);
+    };
+  }, [query, paused, visible]);
+  return { version, told };
+}
+
+function useVisible(): boolean {
+  const [visible, setVisible] = useState(!document.hidden);
+  useEffect(() => {
+    const follow = () => setVisible(!document.hidden);
+    document.addEventListener("visibilitychange", follow);
+    return () => document.removeEventListener("visibilitychange", follow);
+  }, []);
+  return visible;
+}

@@ -1,0 +1,67 @@
+// Executions of all jobs by state and time.
+import { call } from "../api/calls";
+import type { Execution } from "../api/types";
+import { duration, parseDuration } from "../format";
+import { useLive } from "../live";
+import { changeQuery, href, type Route } from "../route";
+import { Time } from "../ui/now";
+import { Empty, Head, ProblemNote, Skeleton } from "../ui/parts";
+import { StateBadge } from "../ui/state";
+import { Pager, Table, type Column } from "../ui/table";
+
+const STATES = ["pending", "running", "retrying", "succeeded", "failed", "dead", "cancelled", "skipped", "missed"] as const;
+
+export function ExecutionsScreen({ route }: { route: Route }) {
+  const { state, since, until, cursor } = route.query;
+  const list = useLive(call("get", "/executions", { query: { state, since, until, cursor, limit: 50 } }));
+  const rows = list.data?.items ?? [];
+  const chosen = new Set((state ?? "").split(",").filter(Boolean));
+  const toggle = (name: string) => {
+    const next = new Set(chosen);
+    if (!next.delete(name)) next.add(name);
+    changeQuery(route, { state: [...next].join(",") || undefined });
+  };
+  return (
+    <>
+      <Head title="Executions" note="Unfinished ones first, then finished ones, latest first." />
+      <div class="filters">
+        <div class="segments" role="group" aria-label="States">
+          {STATES.map((name) => (
+            <button key={name} type="button" aria-pressed={chosen.has(name)} onClick={() => toggle(name)}>{name}</button>
+          ))}
+        </div>
+        {(["since", "until"] as const).map((name) => route.query[name] && (
+          <button key={name} type="button" class="chip" aria-label={`Remove the filter ${name}`} onClick={() => changeQuery(route, { [name]: undefined })}>
+            {name}: <b>{route.query[name]}</b> <span aria-hidden="true">✕</span>
+          </button>
+        ))}
+      </div>
+      <ProblemNote problem={list.problem} />
+      {!list.data && !list.problem ? <Skeleton rows={12} /> : null}
+      {list.data && rows.length === 0 ? <Empty>No execution matches.</Empty> : null}
+      {rows.length > 0 && <Table label="Executions" columns={[JOB, ...EXECUTION_COLUMNS]} rows={rows} id={(e) => e.executionId} />}
+      <Pager route={route} nextCursor={list.data?.nextCursor} shown={rows.length} />
+    </>
+  );
+}
+
+const JOB: Column<Execution> = { name: "Job", class: "main-cell", cell: (e) => <a href={href(["jobs", e.jobId ?? ""])}>{e.jobId}</a> };
+
+/** The columns of an execution, here and on its job's screen. */
+export const EXECUTION_COLUMNS: readonly Column<Execution>[] = [
+  {
+    name: "Planned", class: "num",
+    cell: (e) => <a href={href(["executions", e.executionId])}><Time at={e.scheduledAt} exact ms /></a>,
+  },
+  { name: "State", cell: (e) => <StateBadge state={e.state} /> },
+  { name: "Result", class: "result", cell: (e) => <Result execution={e} /> },
+  { name: "Attempt", class: "num mid", cell: (e) => (e.attempt ? e.attempt : "–") },
+  { name: "Late", class: "num mid", cell: (e) => duration(e.driftMs) },
+  { name: "Took", class: "num mid", cell: (e) => duration(parseDuration(e.duration)) },
+];
+
+function Result({ execution: e }: { execution: Execution }) {
+  const what = [e.status, e.error].filter(Boolean).join(" ");
+  const more = e.state === "missed" && (e.missedCount ?? 1) > 1 ? `${e.missedCount} occurrences` : e.reason;
+  return <span class="clip" title={[what, more].filter(Boolean).join(": ")}>{what}{what && more ? " · " : ""}{more}</span>;
+}

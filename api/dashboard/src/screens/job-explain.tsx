@@ -1,0 +1,42 @@
+// Why a job did or did not run at a given time, in sentences.
+import { useState } from "preact/hooks";
+import { call } from "../api/calls";
+import { clock } from "../format";
+import { useLive } from "../live";
+import { changeQuery, href, type Route } from "../route";
+import { Card, ProblemNote } from "../ui/parts";
+import { StateBadge } from "../ui/state";
+
+export function Explain({ route, jobId }: { route: Route; jobId: string }) {
+  const at = route.query["at"];
+  const [text, setText] = useState(at ?? "");
+  const answer = useLive(call("get", "/jobs/{jobId}/explain", { path: { jobId }, query: { at } }), at ? 0 : 10_000);
+  const ask = (event: SubmitEvent) => {
+    event.preventDefault();
+    changeQuery(route, { at: text.trim() || undefined });
+  };
+  return (
+    <Card
+      title="Why did it run, or not?"
+      aside={
+        <form class="inline" onSubmit={ask}>
+          <input aria-label="A time (RFC 3339)" placeholder="2026-12-01T10:00:00Z" value={text} onInput={(e) => setText(e.currentTarget.value)} />
+          <button type="submit">Explain</button>
+          {at && <button type="button" class="quiet" onClick={() => (setText(""), changeQuery(route, { at: undefined }))}>Last and next</button>}
+        </form>
+      }
+    >
+      <ProblemNote problem={answer.problem} />
+      {answer.data?.explanations.map((e) => (
+        <article key={`${e.executionId}${e.scheduledAt}${e.state}`} class="explanation">
+          <p><StateBadge state={e.state} /> <b>{e.summary}</b> {e.executionId && <a href={href(["executions", e.executionId])}>Open</a>}</p>
+          <ol>
+            {e.facts.map((fact, i) => (
+              <li key={i}><span class="when">{fact.at ? clock(Date.parse(fact.at), Date.now(), undefined, true) : "now"}</span> {fact.text}</li>
+            ))}
+          </ol>
+        </article>
+      ))}
+    </Card>
+  );
+}

@@ -1,0 +1,155 @@
+// Whether all is well, in one sentence; then what the sentence stands on.
+import { call } from "../api/calls";
+import type { Cluster, Incident, ListedJob, StatsPoint } from "../api/types";
+import { count, duration, hostOf } from "../format";
+import { verdictOf } from "../health";
+import { useLive } from "../live";
+import { href } from "../route";
+import { Chart } from "../ui/chart";
+import { Time, useNowMs } from "../ui/now";
+import { Card, Facts, ProblemNote, Skeleton } from "../ui/parts";
+
+const MOST = 100;
+
+export function NowScreen() {
+  const cluster = useLive(call("get", "/cluster"));
+  const stats = useLive(call("get", "/stats", { query: { step: "1m" } }), 15_000);
+  const incidents = useLive(call("get", "/alerts", { query: { state: "open", limit: MOST } }), 10_000);
+  const failing = useLive(call("get", "/jobs", { query: { failing: "true", state: "active", limit: MOST } }), 10_000);
+  const points = stats.data?.series ?? [];
+  const problem = cluster.problem ?? stats.problem;
+  return (
+    <>
+      <ProblemNote problem={problem} />
+      {cluster.data && stats.data && incidents.data && failing.data ? (
+        <Sentence cluster={cluster.data} points={points} incidents={incidents.data.items} failing={failing.data.items} more={Boolean(incidents.data.nextCursor ?? failing.data.nextCursor)} />
+      ) : (
+        <h1 tabIndex={-1} class="verdict">{problem ? "Not known" : "…"}</h1>
+      )}
+      {cluster.data && <Figures cluster={cluster.data} failing={failing.data?.items.length ?? 0} />}
+      <div class="columns">
+        <Card title="Sent per second" aside={<span class="faint">last hour</span>}><Sent points={points} /></Card>
+        <Card title="Lateness" aside={<span class="faint">of first attempts</span>}><Lateness points={points} /></Card>
+      </div>
+      {!cluster.data && !problem && <Skeleton />}
+      <div class="columns">
+        <Incidents items={incidents.data?.items} />
+        <Failing items={failing.data?.items} cluster={cluster.data} />
+      </div>
+    </>
+  );
+}
+
+function Sentence({ cluster, points, incidents, failing, more }: {
+  cluster: Cluster; points: readonly StatsPoint[]; incidents: readonly Incident[]; failing: readonly ListedJob[]; more: boolean;
+}) {
+  const v = verdictOf({ cluster, points, openIncidents: incidents.length, failingJobs: failing.length, more }, useNowMs());
+  return (
+    <div class={`verdict ${v.well ? "well" : "unwell"}`}>
+      <span class="verdict-sign" aria-hidden="true">{v.well ? "✓" : "!"}</span>
+      <div>
+        <h1 tabIndex={-1}>{v.title}</h1>
+        <p>
+          {v.troubles.map((t, i) => <span key={t.text}>{i > 0 && " · "}<a href={t.address}>{t.text}</a></span>)}
+          {v.troubles.length > 0 && ". "}
+          {v.detail}
+        </p>
+      </div>
+    </div>
+  );
+}
+
+function Figures({ cluster, failing }: { cluster: Cluster; failing: number }) {
+  const { rates, backlog, leader, nodes } = cluster;
+  const rate = (name: string) => count(Number(rates[name] ?? 0));
+  return (
+    <Card class="summary">
+      <Facts
+        items={[
+          ["Succeeded per second", <a href="#/executions?state=succeeded">{rate("succeededPerSecond")}</a>],
+          ["Failed per second", <a href="#/failed">{count(Number(rates["failedPerSecond"] ?? 0) + Number(rates["deadPerSecond"] ?? 0))}</a>],
+          ["Retried per second", <a href="#/executions?state=retrying">{rate("retriedPerSecond")}</a>],
+          ["Late p50 / p99", `${duration(rates["driftMsP50"] as number | null)} / ${duration(rates["driftMsP99"] as number | null)}`],
+          ["Waiting / in flight", <a href="#/executions?state=pending,running,retrying">{count(backlog.ready)} / {count(backlog.leased)}</a>],
+          ["Failing jobs", <a href="#/jobs?failing=true">{count(failing)}</a>],
+          ["Leader", leader.nodeId ? <a href="#/cluster" class="clip">{leader.nodeId}</a> : "none"],
+          ["Nodes", <a href="#/cluster">{count(nodes.length)}</a>],
+        ]}
+      />
+    </Card>
+  );
+}
+
+/** The step that is still filling would look like a fall. */
+function whole(points: readonly StatsPoint[]): readonly StatsPoint[] {
+  return points.slice(0, -1);
+}
+
+function Sent({ points }: { points: readonly StatsPoint[] }) {
+  const shown = whole(points);
+  return (
+    <Chart
+      label="Sent per second over the last hour" at={shown.map((p) => Date.parse(p.at))} unit={(v) => count(v)} height={180}
+      series={[
+        { label: "Sent", color: "accent", values: shown.map((p) => p.sent / 60), fill: true },
+        { label: "Failed", color: "bad", values: shown.map((p) => p.failed / 60) },
+        { label: "Retried", color: "warn", values: shown.map((p) => p.retried / 60) },
+      ]}
+    />
+  );
+}
+
+function Lateness({ points }: { points: readonly StatsPoint[] }) {
+  const shown = whole(points);
+  return (
+    <Chart
+      label="Lateness over the last hour" at={shown.map((p) => Date.parse(p.at))} unit={duration} height={180}
+      series={[
+        { label: "p99", color: "warn", values: shown.map((p) => p.latenessP99Ms) },
+        { label: "p50", color: "ok", values: shown.map((p) => p.latenessP50Ms), fill: true },
+      ]}
+    />
+  );
+}
+
+function Incidents({ items }: { items: readonly Incident[] | undefined }) {
+  return (
+    <Card title="Open incidents">
+      {items?.length === 0 && <p class="empty">None is open. Rules are in a job's alerts, or in the default rules.</p>}
+      <ul class="plain rows">
+        {items?.slice(0, 12).map((i) => (
+          <li key={`${i.jobId} ${i.kind}`}>
+            <span class="badge is-bad">{i.kind}</span>
+            <a href={href(["jobs", i.jobId])}>{i.jobId}</a>
+            <span class="faint clip" title={i.detail}><Time at={i.openedAt} />: {i.detail}</span>
+          </li>
+        ))}
+      </ul>
+    </Card>
+  );
+}
+
+function Failing({ items, cluster }: { items: readonly ListedJob[] | undefined; cluster: Cluster | undefined }) {
+  const hosts = new Map<string, number>();
+  for (const j of items ?? []) hosts.set(hostOf(j.api), (hosts.get(hostOf(j.api)) ?? 0) + 1);
+  return (
+    <Card title="Failing hosts and breakers">
+      {items?.length === 0 && cluster?.breakers.length === 0 && <p class="empty">No host fails.</p>}
+      <ul class="plain rows">
+        {cluster?.breakers.slice(0, 6).map((b) => (
+          <li key={b.host}>
+            <span class="badge is-warn">breaker {b.state}</span>
+            <a href={href(["jobs"], { host: b.host })}>{b.host}</a>
+            <span class="faint clip" title={b.reason}>tried again <Time at={b.triedAgainAt} /></span>
+          </li>
+        ))}
+        {[...hosts].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([host, n]) => (
+          <li key={`failing ${host}`}>
+            <span class="badge is-bad">{n} failing</span>
+            <a href={href(["jobs"], { host, failing: "true" })}>{host}</a>
+          </li>
+        ))}
+      </ul>
+    </Card>
+  );
+}

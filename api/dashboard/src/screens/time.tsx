@@ -1,0 +1,121 @@
+// One axis of time: left of now what was sent, right of it what will be due; from a year down to one second.
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { loose } from "../api/loose";
+import { clock, count, duration, fullTime } from "../format";
+import { POLL_MS, useLive } from "../live";
+import { changeQuery, go, href, type Route } from "../route";
+import { Axis } from "../timeline/axis";
+import { cellsOf, COLOR, KINDS, stepWords, type Answer, type Cells } from "../timeline/cells";
+import { asked, pan, viewOf, zoomAt, type View } from "../timeline/view";
+import { useNowMs } from "../ui/now";
+import { Head, ProblemNote } from "../ui/parts";
+import { SearchBox } from "./jobs";
+
+const SPANS = [["1 min", 60], ["10 min", 600], ["1 hour", 3600], ["1 day", 86_400], ["30 days", 2_592_000], ["1 year", 31_536_000]] as const;
+const ROWS = [["all", "All"], ["tag", "Tag"], ["queue", "Queue"], ["host", "Host"], ["job", "Job"]] as const;
+const SETTLE_MS = 150;
+
+export function TimeScreen({ route }: { route: Route }) {
+  const nowMs = useNowMs();
+  const { query } = route;
+  const follows = !query["from"];
+  const [moved, setMoved] = useState<View>();
+  const view = moved ?? viewOf(query, nowMs);
+  const by = query["by"] ?? "tag";
+  const settle = useRef(0);
+  useEffect(() => setMoved(undefined), [query["from"], query["until"], query["span"]]);
+  const move = (next: View) => {
+    setMoved(next);
+    clearTimeout(settle.current);
+    settle.current = window.setTimeout(() => changeQuery(route, { from: iso(next.from), until: iso(next.until), span: undefined }), SETTLE_MS);
+  };
+  const live = useTimeline(view, by, query);
+  const pick = (name: string, from: number, until: number) => {
+    if (by === "job" && !/^\d+ others$/.test(name)) return go(href(["jobs", name], { at: iso(from) }));
+    if (until - from > 60_000) return move(zoomAt({ from, until }, (from + until) / 2, 4));
+    return go(href(["executions"], { since: iso(from), until: iso(until) }));
+  };
+  const middle = (view.from + view.until) / 2;
+  return (
+    <>
+      <Head title="Time" note={`${fullTime(view.from)} to ${fullTime(view.until)}, ${duration(view.until - view.from)}. Left of now is what was, right of it what will be due.`} />
+      <div class="filters">
+        <div class="segments" role="group" aria-label="Span">
+          {SPANS.map(([label, seconds]) => (
+            <button key={label} type="button" aria-pressed={follows && Number(query["span"] ?? 3600) === seconds} onClick={() => changeQuery(route, { span: String(seconds), from: undefined, until: undefined }, false)}>{label}</button>
+          ))}
+        </div>
+        <div class="segments" role="group" aria-label="Rows by">
+          {ROWS.map(([value, label]) => <button key={value} type="button" aria-pressed={by === value} onClick={() => changeQuery(route, { by: value })}>{label}</button>)}
+        </div>
+        <div class="segments" role="group" aria-label="Move">
+          <button type="button" aria-label="Earlier" onClick={() => move(pan(view, -(view.until - view.from) / 2))}>←</button>
+          <button type="button" aria-label="Zoom out" onClick={() => move(zoomAt(view, middle, 2))}>−</button>
+          <button type="button" aria-label="Zoom in" onClick={() => move(zoomAt(view, middle, 0.5))}>+</button>
+          <button type="button" aria-label="Later" onClick={() => move(pan(view, (view.until - view.from) / 2))}>→</button>
+        </div>
+        <SearchBox route={route} label="Only these jobs" />
+      </div>
+      <ProblemNote problem={live.problem} />
+      <div class="card axis-card"><Axis view={view} cells={live.cells} now={nowMs} onView={move} onPick={pick} /></div>
+      <Legend />
+      {live.cells && live.cells.jobsLeftOut > 0 && <p class="remark">{count(live.cells.jobsLeftOut)} jobs are not counted ahead: choose a shorter time or a filter.</p>}
+      {live.cells && <AsTable cells={live.cells} view={view} nowMs={nowMs} />}
+    </>
+  );
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+/** The cells for a view; the last ones stay until newer ones are there. A view that follows now asks for whole steps. */
+function useTimeline(view: View, by: string, query: Route["query"]) {
+  const { from, until, step } = asked(view);
+  const { q, tag, host, state, failing } = query;
+  const live = useLive(
+    loose<Answer>("get", "/timeline", { query: { from: iso(from), until: iso(until), step: `${step}s`, by: by === "all" ? undefined : by, q, tag, host, state, failing, rows: 20 } }),
+    POLL_MS,
+  );
+  const cells = useMemo(() => (live.data ? cellsOf(live.data, "All jobs") : undefined), [live.data]);
+  return { cells, problem: live.problem };
+}
+
+function Legend() {
+  const shown = KINDS.filter((k) => k !== "dead" && k !== "cancelled");
+  const names: Record<string, string> = { failed: "failed, dead", skipped: "skipped, cancelled", due: "due" };
+  return (
+    <p class="legend">
+      {shown.map((kind) => <span key={kind} class="key"><span class={`swatch fill-${COLOR[kind].replace("-fill", "")}`} aria-hidden="true" />{names[kind] ?? kind}</span>)}
+    </p>
+  );
+}
+
+/** The same as text: per row what the view holds, and its busiest step. */
+function AsTable({ cells, view, nowMs }: { cells: Cells; view: View; nowMs: number }) {
+  const first = Math.max(0, Math.floor((view.from - cells.from) / cells.stepMs));
+  const last = Math.ceil((view.until - cells.from) / cells.stepMs);
+  return (
+    <details class="as-table">
+      <summary>The same as a table</summary>
+      <div class="table-wrap dense">
+        <table>
+          <thead><tr><th scope="col">Row</th><th scope="col" class="num">In view</th><th scope="col">Busiest {duration(cells.stepMs)}</th></tr></thead>
+          <tbody>
+            {cells.rows.map((row) => {
+              const total = row.total.subarray(first, last).reduce((a, b) => a + b, 0);
+              let busiest = first;
+              for (let i = first; i < Math.min(last, row.total.length); i++) if ((row.total[i] ?? 0) > (row.total[busiest] ?? 0)) busiest = i;
+              return (
+                <tr key={row.name}>
+                  <td>{row.name}</td><td class="num">{count(Math.round(total))}</td>
+                  <td>{clock(cells.from + busiest * cells.stepMs, nowMs)}: {stepWords(row, busiest).join(", ") || "nothing"}</td>
+                </tr>
+              );
+            })}
+          </tbody>
+        </table>
+      </div>
+    </details>
+  );
+}

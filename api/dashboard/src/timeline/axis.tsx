@@ -1,0 +1,141 @@
+// The axis on the screen: pointer, wheel, keys; drawn again only when something changed.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { clock } from "../format";
+import { themeColor } from "../ui/chart";
+import { stepWords, type Cells } from "./cells";
+import { draw, GUTTER, heightFor, under, type Frame, type Theme } from "./draw";
+import { pan, zoomAt, type View } from "./view";
+
+interface AxisProps {
+  view: View;
+  cells: Cells | undefined;
+  now: number;
+  onView: (view: View) => void;
+  onPick: (row: string, from: number, until: number) => void;
+}
+
+interface Tip {
+  x: number;
+  y: number;
+  title: string;
+  words: string[];
+}
+
+const PHONE = 600;
+
+function themeOf(): Theme {
+  const known = new Map<string, string>();
+  const color = (name: string) => {
+    let value = known.get(name);
+    if (!value) known.set(name, (value = themeColor(name)));
+    return value;
+  };
+  return { color, font: "12px system-ui, sans-serif" };
+}
+
+export function Axis({ view, cells, now, onView, onPick }: AxisProps) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [width, setWidth] = useState(0);
+  const [tip, setTip] = useState<Tip>();
+  const [themes, setThemes] = useState(0);
+  const hover = useRef<{ row: number; step: number }>();
+  const drag = useRef<{ x: number; view: View; moved: boolean }>();
+  const height = heightFor(cells?.rows.length ?? 3);
+  const gutter = width < PHONE ? 84 : GUTTER;
+  const frame: Frame = { width, height, view, cells, now, gutter, hover: hover.current };
+  const latest = useRef({ frame, onView, onPick });
+  latest.current = { frame, onView, onPick };
+
+  useEffect(() => {
+    const element = canvas.current;
+    if (!element) return undefined;
+    const sizes = new ResizeObserver(() => setWidth(element.clientWidth));
+    sizes.observe(element);
+    const watch = new MutationObserver(() => setThemes((n) => n + 1));
+    watch.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+    // Not passive: the page must not scroll while the wheel zooms.
+    const wheel = (e: WheelEvent) => {
+      e.preventDefault();
+      const { frame: f, onView: move } = latest.current;
+      const span = f.view.until - f.view.from;
+      if (Math.abs(e.deltaX) > Math.abs(e.deltaY) || e.shiftKey) return move(pan(f.view, ((e.deltaX || e.deltaY) / f.width) * span));
+      const at = f.view.from + Math.max(0, (e.offsetX - f.gutter) / (f.width - f.gutter)) * span;
+      return move(zoomAt(f.view, at, e.deltaY > 0 ? 1.25 : 0.8));
+    };
+    element.addEventListener("wheel", wheel, { passive: false });
+    return () => {
+      sizes.disconnect();
+      watch.disconnect();
+      element.removeEventListener("wheel", wheel);
+    };
+  }, []);
+
+  useEffect(() => {
+    const element = canvas.current;
+    const context = element?.getContext("2d");
+    if (!element || !context || width === 0) return undefined;
+    const request = requestAnimationFrame(() => {
+      const ratio = devicePixelRatio || 1;
+      if (element.width !== Math.round(width * ratio) || element.height !== Math.round(height * ratio)) {
+        element.width = Math.round(width * ratio);
+        element.height = Math.round(height * ratio);
+      }
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+      draw(context, frame, themeOf());
+    });
+    return () => cancelAnimationFrame(request);
+  }, [width, height, view.from, view.until, cells, now, themes, tip]);
+
+  const move = (e: PointerEvent) => {
+    const f = latest.current.frame;
+    if (drag.current) {
+      const by = ((drag.current.x - e.offsetX) / (f.width - f.gutter)) * (drag.current.view.until - drag.current.view.from);
+      if (Math.abs(drag.current.x - e.offsetX) > 3) drag.current.moved = true;
+      if (drag.current.moved) return onView(pan(drag.current.view, by));
+    }
+    const found = under(f, e.offsetX, e.offsetY);
+    hover.current = found;
+    const row = found && f.cells?.rows[found.row];
+    if (!found || !row || !f.cells) return setTip(undefined);
+    const from = f.cells.from + found.step * f.cells.stepMs;
+    const words = stepWords(row, found.step);
+    return setTip({ x: Math.min(e.offsetX + 14, Math.max(0, width - 190)), y: e.offsetY + 14, title: `${row.name}, ${clock(from, now)}`, words: words.length ? words : ["nothing"] });
+  };
+  const up = (e: PointerEvent) => {
+    const f = latest.current.frame;
+    const moved = drag.current?.moved;
+    drag.current = undefined;
+    const found = under(f, e.offsetX, e.offsetY);
+    const row = found && f.cells?.rows[found.row];
+    if (moved || !found || !row || !f.cells) return;
+    const from = f.cells.from + found.step * f.cells.stepMs;
+    onPick(row.name, from, from + f.cells.stepMs);
+  };
+  const keys = (e: KeyboardEvent) => {
+    const span = view.until - view.from;
+    const moves: Record<string, View> = {
+      ArrowLeft: pan(view, -span / 8), ArrowRight: pan(view, span / 8),
+      "+": zoomAt(view, (view.from + view.until) / 2, 0.5), "-": zoomAt(view, (view.from + view.until) / 2, 2),
+    };
+    const next = moves[e.key];
+    if (!next) return;
+    e.preventDefault();
+    onView(next);
+  };
+  return (
+    <div class="axis" style={{ height: `${height}px` }}>
+      <canvas
+        ref={canvas} tabIndex={0} role="img" onKeyDown={keys}
+        aria-label="Executions on an axis of time: arrows move it, plus and minus zoom. The table below has the same as text."
+        onPointerDown={(e) => (drag.current = { x: e.offsetX, view, moved: false })} onPointerMove={move} onPointerUp={up}
+        onPointerLeave={() => ((drag.current = undefined), (hover.current = undefined), setTip(undefined))}
+      />
+      {tip && (
+        <div class="tip" style={{ left: `${tip.x}px`, top: `${tip.y}px` }} aria-hidden="true">
+          <b>{tip.title}</b>
+          {tip.words.map((w) => <span key={w}>{w}</span>)}
+        </div>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,92 @@
+// What the API answered, laid out for drawing: per row and kind one number per step.
+import type { View } from "./view";
+
+export interface Answer {
+  from: string;
+  until: string;
+  now: string;
+  step: number;
+  rows: AnswerRow[];
+  rest: { rows: number; steps: AnswerStep[] };
+  jobsLeftOut: number;
+}
+
+type AnswerStep = { at: string } & Record<string, number | string>;
+interface AnswerRow {
+  name: string | null;
+  steps: AnswerStep[];
+}
+
+/** In the order in which they are stacked, from below. `late` is a part of the others and no kind of its own. */
+export const KINDS = ["succeeded", "retried", "failed", "dead", "missed", "skipped", "cancelled", "running", "due"] as const;
+export type Kind = (typeof KINDS)[number];
+export const COLOR: Record<Kind, string> = {
+  succeeded: "ok-fill", retried: "warn-fill", failed: "bad-fill", dead: "bad-fill", missed: "miss-fill", skipped: "off-fill", cancelled: "off-fill", running: "run-fill", due: "due-fill",
+};
+const SAME: Record<string, Kind> = { pending: "due", retrying: "retried" };
+
+export interface Row {
+  name: string;
+  counts: Map<Kind, Float64Array>;
+  late: Float64Array;
+  total: Float64Array;
+}
+
+export interface Cells extends View {
+  stepMs: number;
+  now: number;
+  rows: Row[];
+  /** The largest total of a step, for the height of the bars. */
+  most: number;
+  jobsLeftOut: number;
+}
+
+export function cellsOf(answer: Answer, allName: string): Cells {
+  const from = Date.parse(answer.from);
+  const until = Date.parse(answer.until);
+  const stepMs = answer.step * 1000;
+  const size = Math.max(1, Math.round((until - from) / stepMs));
+  const make = (name: string, steps: readonly AnswerStep[]): Row => rowOf(name, steps, from, stepMs, size);
+  const rows = answer.rows.map((r) => make(r.name ?? allName, r.steps));
+  if (answer.rest.steps.length > 0) rows.push(make(answer.rest.rows ? `${answer.rest.rows} others` : "others", answer.rest.steps));
+  const most = rows.reduce((m, r) => r.total.reduce((a, b) => Math.max(a, b), m), 1);
+  return { from, until, stepMs, now: Date.parse(answer.now), rows, most, jobsLeftOut: answer.jobsLeftOut };
+}
+
+function rowOf(name: string, steps: readonly AnswerStep[], from: number, stepMs: number, size: number): Row {
+  const row: Row = { name, counts: new Map(), late: new Float64Array(size), total: new Float64Array(size) };
+  for (const step of steps) {
+    const i = Math.round((Date.parse(step.at) - from) / stepMs);
+    if (i < 0 || i >= size) continue;
+    for (const [what, n] of Object.entries(step)) {
+      if (what === "at" || typeof n !== "number") continue;
+      if (what === "late") {
+        row.late[i] = n;
+        continue;
+      }
+      const kind = SAME[what] ?? (what as Kind);
+      if (!KINDS.includes(kind)) continue;
+      let counts = row.counts.get(kind);
+      if (!counts) row.counts.set(kind, (counts = new Float64Array(size)));
+      counts[i] = (counts[i] ?? 0) + n;
+      row.total[i] = (row.total[i] ?? 0) + n;
+    }
+  }
+  return row;
+}
+
+/** What a step of a row holds, in words. */
+export function stepWords(row: Row, i: number): string[] {
+  const words: string[] = [];
+  for (const kind of KINDS) {
+    const n = row.counts.get(kind)?.[i] ?? 0;
+    if (n > 0) words.push(`${rounded(n)} ${kind}`);
+  }
+  const late = row.late[i] ?? 0;
+  if (late > 0) words.push(`${rounded(late)} of them late`);
+  return words;
+}
+
+function rounded(n: number): string {
+  return n >= 10 || Number.isInteger(n) ? String(Math.round(n)) : n.toFixed(1);
+}

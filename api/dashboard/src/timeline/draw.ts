@@ -1,0 +1,169 @@
+// Drawing the axis. One path per colour and row, so that a frame costs little however many ticks it shows.
+import { clock, dayOf } from "../format";
+import { COLOR, KINDS, type Cells, type Row } from "./cells";
+import { ticks, type View } from "./view";
+
+export const AXIS = 30;
+export const LANE = 40;
+export const GUTTER = 150;
+const HEAT_FROM_MS = 3_600_000;
+
+export interface Theme {
+  color: (name: string) => string;
+  font: string;
+}
+
+export interface Frame {
+  width: number;
+  height: number;
+  view: View;
+  cells: Cells | undefined;
+  now: number;
+  gutter: number;
+  hover: { row: number; step: number } | undefined;
+}
+
+export function heightFor(rows: number): number {
+  return AXIS + Math.max(3, rows) * LANE + 6;
+}
+
+export function draw(c: CanvasRenderingContext2D, f: Frame, theme: Theme): void {
+  const x = (at: number) => f.gutter + ((at - f.view.from) / (f.view.until - f.view.from)) * (f.width - f.gutter);
+  c.clearRect(0, 0, f.width, f.height);
+  c.fillStyle = theme.color("sunken");
+  const nowX = x(f.now);
+  if (nowX < f.width) c.fillRect(Math.max(f.gutter, nowX), AXIS, f.width - Math.max(f.gutter, nowX), f.height - AXIS);
+  c.font = theme.font;
+  c.textBaseline = "middle";
+  drawAxis(c, f, theme, x);
+  if (f.cells) {
+    c.save();
+    c.beginPath();
+    c.rect(f.gutter, AXIS, f.width - f.gutter, f.height);
+    c.clip();
+    f.cells.rows.forEach((row, i) => drawRow(c, f, row, i, theme, x));
+    c.restore();
+    f.cells.rows.forEach((row, i) => drawName(c, f, row.name, i, theme));
+  }
+  if (nowX >= f.gutter && nowX <= f.width) {
+    c.fillStyle = theme.color("accent");
+    c.fillRect(Math.round(nowX) - 1, AXIS - 6, 2, f.height);
+    c.textAlign = "center";
+    c.fillText("now", Math.min(f.width - 14, Math.max(f.gutter + 14, nowX)), 7);
+  }
+}
+
+function drawAxis(c: CanvasRenderingContext2D, f: Frame, theme: Theme, x: (at: number) => number): void {
+  const offset = -new Date(f.view.from).getTimezoneOffset() * 60_000;
+  const { at, every } = ticks(f.view, Math.max(2, Math.floor((f.width - f.gutter) / 90)), offset);
+  c.textAlign = "center";
+  for (const t of at) {
+    const place = Math.round(x(t));
+    c.fillStyle = theme.color("line");
+    c.fillRect(place, AXIS, 1, f.height);
+    c.fillStyle = theme.color("muted");
+    if (place > f.gutter + 24 && place < f.width - 24) c.fillText(tickText(t, every), place, 21);
+  }
+}
+
+function tickText(at: number, every: number): string {
+  if (every >= 86_400) return dayOf(at).slice(5);
+  const time = clock(at, at);
+  if (every >= 60 && time === "00:00:00") return dayOf(at).slice(5);
+  return every >= 60 ? time.slice(0, 5) : time;
+}
+
+function drawRow(c: CanvasRenderingContext2D, f: Frame, row: Row, i: number, theme: Theme, x: (at: number) => number): void {
+  const cells = f.cells as Cells;
+  const { from, stepMs, most } = cells;
+  const first = Math.max(0, Math.floor((f.view.from - from) / stepMs));
+  const last = Math.min(row.total.length - 1, Math.ceil((f.view.until - from) / stepMs));
+  const width = x(from + stepMs) - x(from);
+  const gap = width > 4 ? 1 : 0;
+  const bottom = AXIS + (i + 1) * LANE - 5;
+  const room = LANE - 12;
+  const heat = stepMs >= HEAT_FROM_MS;
+  const scale = (n: number) => (n <= 0 ? 0 : Math.max(3, (Math.log1p(n) / Math.log1p(most)) * room));
+  const base = new Float64Array(Math.max(0, last - first + 1));
+  for (const kind of KINDS) {
+    const counts = row.counts.get(kind);
+    if (!counts) continue;
+    c.fillStyle = theme.color(COLOR[kind]);
+    if (heat) {
+      drawHeat(c, counts, row, { first, last, width, gap, bottom, room, most }, (s) => x(from + s * stepMs));
+      continue;
+    }
+    c.beginPath();
+    for (let s = first; s <= last; s++) {
+      const n = counts[s] ?? 0;
+      if (n === 0) continue;
+      const total = row.total[s] ?? n;
+      const height = Math.max(2, scale(total) * (n / total));
+      const below = base[s - first] ?? 0;
+      c.rect(x(from + s * stepMs), bottom - below - height, Math.max(1.5, width - gap), height);
+      base[s - first] = below + height;
+    }
+    c.fill();
+  }
+  c.fillStyle = theme.color("line");
+  c.fillRect(f.gutter, bottom, f.width - f.gutter, 1);
+  if (f.hover?.row === i) {
+    c.strokeStyle = theme.color("text");
+    c.strokeRect(x(from + f.hover.step * stepMs) - 1, bottom - room - 2, Math.max(3, width) + 1, room + 3);
+  }
+}
+
+interface Lane {
+  first: number;
+  last: number;
+  width: number;
+  gap: number;
+  bottom: number;
+  room: number;
+  most: number;
+}
+
+/** From an hour a step on, a cell is a field of the heat map: the share of a kind is its height, the amount its strength. */
+function drawHeat(c: CanvasRenderingContext2D, counts: Float64Array, row: Row, lane: Lane, x: (step: number) => number): void {
+  const before = c.globalAlpha;
+  for (let s = lane.first; s <= lane.last; s++) {
+    const n = counts[s] ?? 0;
+    if (n === 0) continue;
+    const total = row.total[s] ?? n;
+    c.globalAlpha = 0.25 + 0.75 * (Math.log1p(total) / Math.log1p(lane.most));
+    const height = Math.max(2, lane.room * (n / total));
+    const below = stackedBelow(row, counts, s, lane.room);
+    c.fillRect(x(s), lane.bottom - below - height, Math.max(1.5, lane.width - lane.gap), height);
+  }
+  c.globalAlpha = before;
+}
+
+function stackedBelow(row: Row, counts: Float64Array, s: number, room: number): number {
+  let below = 0;
+  for (const kind of KINDS) {
+    const other = row.counts.get(kind);
+    if (other === counts) break;
+    const n = other?.[s] ?? 0;
+    if (n > 0) below += Math.max(2, room * (n / (row.total[s] ?? n)));
+  }
+  return below;
+}
+
+function drawName(c: CanvasRenderingContext2D, f: Frame, name: string, i: number, theme: Theme): void {
+  c.fillStyle = theme.color("text");
+  c.textAlign = "left";
+  const y = AXIS + i * LANE + LANE / 2;
+  let shown = name;
+  while (shown.length > 3 && c.measureText(shown).width > f.gutter - 14) shown = `${shown.slice(0, -2).replace(/…$/, "")}…`;
+  c.fillText(shown, 4, y);
+}
+
+/** Which row and step is under a point; undefined outside. */
+export function under(f: Frame, px: number, py: number): { row: number; step: number; at: number } | undefined {
+  if (!f.cells || px < f.gutter || py < AXIS) return undefined;
+  const at = f.view.from + ((px - f.gutter) / (f.width - f.gutter)) * (f.view.until - f.view.from);
+  const row = Math.floor((py - AXIS) / LANE);
+  const step = Math.floor((at - f.cells.from) / f.cells.stepMs);
+  const found = f.cells.rows[row];
+  return found && step >= 0 && step < found.total.length ? { row, step, at } : undefined;
+}

@@ -1,0 +1,94 @@
+// A button that changes something. It says what will happen, shows the same as curl, and reports how it went.
+import type { ComponentChildren } from "preact";
+import { useContext, useState } from "preact/hooks";
+import type { Call } from "../api/calls";
+import { curl } from "../api/curl";
+import { base, Problem, send } from "../api/send";
+import { SessionContext, useMay } from "../session";
+import { Dialog } from "./dialog";
+import { Code, ProblemNote } from "./parts";
+import { toast } from "./toast";
+
+export function CurlNote({ call }: { call: Call }) {
+  const session = useContext(SessionContext);
+  return (
+    <details class="curl">
+      <summary>The same as curl</summary>
+      <Code text={curl(call, base, session.keyName !== null)} label="The same request as a curl command" />
+    </details>
+  );
+}
+
+interface SendButtonProps<T> {
+  call: Call<T>;
+  label: string;
+  danger?: boolean;
+  disabled?: boolean;
+  onDone: (content: T) => void;
+  onProblem: (problem: Problem) => void;
+}
+
+/** The button that sends, once at a time. */
+export function SendButton<T>({ call, label, danger = false, disabled = false, onDone, onProblem }: SendButtonProps<T>) {
+  const [busy, setBusy] = useState(false);
+  const start = async () => {
+    setBusy(true);
+    try {
+      onDone(await send(call));
+    } catch (error) {
+      onProblem(error instanceof Problem ? error : new Problem(0, "Error", String(error)));
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <button type="button" class={danger ? "danger" : "primary"} disabled={busy || disabled} onClick={() => void start()}>
+      {busy ? "Sending…" : label}
+    </button>
+  );
+}
+
+interface ActionProps<T> {
+  label: string;
+  title: string;
+  call: Call<T>;
+  children: ComponentChildren;
+  confirm?: string;
+  danger?: boolean;
+  primary?: boolean;
+  small?: boolean;
+  needs?: "write" | "admin";
+  done: (content: T) => string | { text: string; link: string };
+  onDone?: (content: T) => void;
+}
+
+/** A button with its dialog. Nothing is shown to somebody who may not do it. */
+export function Action<T>(props: ActionProps<T>) {
+  const [open, setOpen] = useState(false);
+  const [problem, setProblem] = useState<Problem>();
+  if (!useMay(props.needs ?? "write")) return null;
+  const close = () => setOpen(false);
+  const finish = (content: T) => {
+    const news = props.done(content);
+    toast(typeof news === "string" ? news : news.text, typeof news === "string" ? undefined : news.link);
+    close();
+    props.onDone?.(content);
+  };
+  const kind = [props.primary && "primary", props.danger && "danger-quiet", props.small && "small"].filter(Boolean).join(" ");
+  return (
+    <>
+      <button type="button" class={kind} onClick={() => (setProblem(undefined), setOpen(true))}>{props.label}</button>
+      {open && (
+        <Dialog title={props.title} onClose={close}>
+          <div class="dialog-body">{props.children}</div>
+          <ProblemNote problem={problem} />
+          <CurlNote call={props.call} />
+          <div class="dialog-foot">
+            <button type="button" onClick={close}>Cancel</button>
+            <SendButton call={props.call} label={props.confirm ?? props.label} danger={props.danger ?? false} onDone={finish} onProblem={setProblem} />
+          </div>
+        </Dialog>
+      )}
+    </>
+  );
+}

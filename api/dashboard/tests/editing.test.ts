@@ -1,0 +1,70 @@
+import { describe, expect, it } from "vitest";
+import type { Cluster, StatsPoint } from "../src/api/types";
+import { definitionOf, headerLines, mergePatch, readBody, readHeaders, SECRET_SIGN, withField } from "../src/definition";
+import { verdictOf } from "../src/health";
+import { actionFilter } from "../src/screens/bulk";
+import { differences } from "../src/screens/job-revisions";
+
+describe("a definition", () => {
+  it("is what can be written of a job", () => {
+    expect(definitionOf({ jobId: "a", schedule: "@hourly", name: null, state: "active", revision: 3, nextRuns: [] })).toEqual({ schedule: "@hourly" });
+  });
+
+  it("differs by a merge patch: null removes, headers are patched, a body is replaced", () => {
+    const before = { name: "a", body: { x: 1, y: 2 }, headers: { A: "1", B: { secret: true } }, retry: { maxAttempts: 5, jitter: 0.2 } };
+    const after = { body: { x: 1 }, headers: { A: "2", B: { secret: true } }, retry: { maxAttempts: 6, jitter: 0.2 }, tags: ["t"] };
+    expect(mergePatch(before, after)).toEqual({ name: null, body: { x: 1 }, headers: { A: "2" }, retry: { maxAttempts: 6 }, tags: ["t"] });
+    expect(mergePatch(before, before)).toEqual({});
+  });
+
+  it("keeps a secret header as long as its line stays", () => {
+    const headers = { "X-Key": { secret: true }, Plain: "a: b" };
+    const lines = headerLines(headers);
+    expect(lines).toBe(`X-Key: ${SECRET_SIGN}\nPlain: a: b`);
+    expect(readHeaders(lines, headers)).toEqual(headers);
+    expect(readHeaders("X-Key: new", headers)).toEqual({ "X-Key": "new" });
+    expect(readHeaders("", headers)).toBeUndefined();
+  });
+
+  it("has a body of JSON or of text, and fields that can be emptied", () => {
+    expect([readBody('{"a":1}'), readBody("a=1&b"), readBody(" ")]).toEqual([{ a: 1 }, "a=1&b", undefined]);
+    expect(withField({ a: 1, b: 2 }, "a", "")).toEqual({ b: 2 });
+  });
+
+  it("differs from its revision field by field", () => {
+    expect(differences({ schedule: "a", retry: { x: 1 } }, { schedule: "b", retry: { x: 1 }, name: "n" })).toEqual([
+      { name: "name", before: "–", after: "n" },
+      { name: "schedule", before: "a", after: "b" },
+    ]);
+  });
+});
+
+describe("a filter for many jobs", () => {
+  it("is that of the list, and says aloud when it is all of them", () => {
+    expect(actionFilter({ tag: "billing", failing: "true", sort: "name", cursor: "x" })).toEqual({ tag: "billing", failing: true });
+    expect(actionFilter({ sort: "name" })).toEqual({ all: true });
+  });
+});
+
+describe("the sentence", () => {
+  const now = Date.parse("2026-11-26T12:00:00Z");
+  const cluster = {
+    leader: { nodeId: "n1", term: 3 }, nodes: [{ seenAt: "2026-11-26T11:59:59Z" }], breakers: [], breakersInAll: 0,
+    backlog: { ready: 0, leased: 0, late: 0, oldestDueAt: null }, rates: { driftMsP99: 41 },
+  } as unknown as Cluster;
+  const points = [{ sent: 12_000, missed: 0 }, { sent: 480, missed: 0 }] as unknown as StatsPoint[];
+
+  it("says that all is well, with figures", () => {
+    const v = verdictOf({ cluster, points, openIncidents: 0, failingJobs: 0, more: false }, now);
+    expect([v.well, v.title]).toEqual([true, "All is well"]);
+    expect(v.detail).toBe("12,480 requests in the last hour; p99 41 ms late; nothing missed.");
+  });
+
+  it("names every trouble and the way to it", () => {
+    const bad = { ...cluster, leader: { ...cluster.leader, nodeId: null }, breakersInAll: 1, rates: { driftMsP99: 2500 } } as unknown as Cluster;
+    const v = verdictOf({ cluster: bad, points: [{ sent: 1, missed: 7 }] as unknown as StatsPoint[], openIncidents: 1, failingJobs: 100, more: true }, now + 60_000);
+    expect(v.title).toBe("7 things need a look");
+    expect(v.troubles.map((t) => t.address)).toEqual(["#/cluster", "#/cluster", "#/cluster", "#/now?incidents=open", "#/jobs?failing=true", "#/executions?state=missed", "#/executions"]);
+    expect(v.troubles[4]?.text).toBe("100 failing jobs or more");
+  });
+});

@@ -1,0 +1,86 @@
+import { describe, expect, it } from "vitest";
+import { cellsOf, stepWords, type Answer } from "../src/timeline/cells";
+import { draw, heightFor, under, type Frame } from "../src/timeline/draw";
+import { asked, covers, LONGEST_MS, pan, SHORTEST_MS, stepFor, ticks, viewOf, zoomAt } from "../src/timeline/view";
+
+const NOW = Date.parse("2026-11-26T12:00:00Z");
+const HOUR = 3_600_000;
+
+describe("the view", () => {
+  it("keeps the instant under the pointer where it is", () => {
+    const zoomed = zoomAt({ from: 0, until: HOUR }, HOUR / 4, 0.5);
+    expect(zoomed).toEqual({ from: HOUR / 8, until: HOUR / 8 + HOUR / 2 });
+    expect(pan(zoomed, 1000).from).toBe(HOUR / 8 + 1000);
+  });
+
+  it("ends at ten seconds and at a year", () => {
+    expect(zoomAt({ from: 0, until: HOUR }, 0, 1e-9).until).toBe(SHORTEST_MS);
+    expect(zoomAt({ from: 0, until: HOUR }, 0, 1e9).until).toBe(LONGEST_MS);
+  });
+
+  it("asks for whole steps around it, never for more than the API gives", () => {
+    for (const span of [SHORTEST_MS, 60_000, HOUR, 86_400_000, 30 * 86_400_000, LONGEST_MS]) {
+      const view = { from: NOW - span / 2, until: NOW + span / 2 };
+      const wanted = asked(view);
+      expect(covers(wanted, view)).toBe(true);
+      expect(wanted.from % (wanted.step * 1000)).toBe(0);
+      expect((wanted.until - wanted.from) / 1000 / wanted.step).toBeLessThanOrEqual(700);
+      expect(wanted.until - wanted.from).toBeLessThanOrEqual(LONGEST_MS + 2 * wanted.step * 1000);
+    }
+    expect(stepFor(60_000)).toBe(1);
+    expect(stepFor(LONGEST_MS)).toBe(7 * 86_400);
+  });
+
+  it("follows now unless the address names times", () => {
+    expect(viewOf({ span: "600" }, NOW)).toEqual({ from: NOW - 300_000, until: NOW + 300_000 });
+    expect(viewOf({ from: "2026-11-26T11:00:00Z", until: "2026-11-26T12:00:00Z" }, NOW + 5)).toEqual({ from: NOW - HOUR, until: NOW });
+    expect(viewOf({ from: "nonsense", until: "x" }, NOW).until).toBe(NOW + HOUR / 2);
+  });
+
+  it("has ticks at full hours and days of the reader", () => {
+    expect(ticks({ from: NOW, until: NOW + HOUR }, 6)).toEqual({ at: [0, 600, 1200, 1800, 2400, 3000, 3600].map((s) => NOW + s * 1000), every: 600 });
+    const days = ticks({ from: NOW, until: NOW + 3 * 86_400_000 }, 4, HOUR);
+    expect(days.every).toBe(86_400);
+    expect(days.at[0]).toBe(Date.parse("2026-11-26T23:00:00Z"));
+  });
+});
+
+const ANSWER: Answer = {
+  from: "2026-11-26T12:00:00.000Z", until: "2026-11-26T12:00:10.000Z", now: "2026-11-26T12:00:05.000Z", step: 1, jobsLeftOut: 0,
+  rows: [{ name: "mail", steps: [{ at: "2026-11-26T12:00:01.000Z", succeeded: 3, dead: 1, late: 1 }, { at: "2026-11-26T12:00:07.000Z", due: 2.5 }] }],
+  rest: { rows: 4, steps: [{ at: "2026-11-26T12:00:02.000Z", succeeded: 9, strange: 4 }] },
+};
+
+describe("the cells", () => {
+  const cells = cellsOf(ANSWER, "All jobs");
+
+  it("hold each step of the answer, and what it is called", () => {
+    expect(cells.rows.map((r) => r.name)).toEqual(["mail", "4 others"]);
+    expect(stepWords(cells.rows[0]!, 1)).toEqual(["3 succeeded", "1 dead", "1 of them late"]);
+    expect(stepWords(cells.rows[0]!, 7)).toEqual(["2.5 due"]);
+    expect(cells.most).toBe(9);
+  });
+
+  it("are found under the pointer", () => {
+    const frame: Frame = { width: 350, height: 200, gutter: 150, view: { from: NOW, until: NOW + 10_000 }, cells, now: NOW, hover: undefined };
+    expect(under(frame, 150 + 35, 40)).toMatchObject({ row: 0, step: 1 });
+    expect(under(frame, 100, 40)).toBeUndefined();
+    expect(under(frame, 200, 190)).toBeUndefined();
+  });
+});
+
+describe("a frame", () => {
+  it("of 100,000 ticks is drawn by few strokes", () => {
+    const steps = Array.from({ length: 600 }, (_, i) => ({ at: new Date(NOW + i * 1000).toISOString(), succeeded: 9, failed: 1, due: 1 }));
+    const rows = Array.from({ length: 20 }, (_, i) => ({ name: `row ${i}`, steps }));
+    const cells = cellsOf({ ...ANSWER, until: new Date(NOW + 600_000).toISOString(), rows, rest: { rows: 0, steps: [] } }, "All");
+    let fills = 0;
+    const context = new Proxy({} as CanvasRenderingContext2D, {
+      get: (_, name) => (name === "measureText" ? () => ({ width: 10 }) : name === "fill" || name === "fillRect" ? () => fills++ : typeof name === "string" && /^[a-z]+(Rect|Text|Path|)$/.test(name) ? () => undefined : undefined),
+      set: () => true,
+    });
+    const frame: Frame = { width: 1200, height: heightFor(20), gutter: 150, view: { from: NOW, until: NOW + 600_000 }, cells, now: NOW, hover: undefined };
+    draw(context, frame, { color: () => "#000", font: "" });
+    expect(fills).toBeLessThan(200);
+  });
+});

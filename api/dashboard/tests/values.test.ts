@@ -1,0 +1,70 @@
+import { describe, expect, it } from "vitest";
+import type { Execution } from "../src/api/types";
+import { clock, count, duration, fullTime, parseDuration, relative, span } from "../src/format";
+import { errorOf, groupFailures } from "../src/groups";
+import { pollDelay } from "../src/live";
+import { attemptTimes } from "../src/retries";
+import { ruleOf } from "../src/verdict";
+
+const NOON = Date.parse("2026-11-26T12:00:00Z");
+
+describe("values", () => {
+  it("are times relative to now", () => {
+    expect(relative(NOON + 12_400, NOON)).toBe("in 12 s");
+    expect(relative(NOON - 240_000, NOON)).toBe("4 min ago");
+    expect(relative(NOON + 400, NOON)).toBe("now");
+    expect(span(86_400_000 * 9)).toBe("9 d");
+  });
+
+  it("are times in a zone, with the day unless it is today's", () => {
+    expect(clock(NOON, NOON, "Europe/Berlin")).toBe("13:00:00");
+    expect(clock(NOON, NOON + 86_400_000, "Europe/Berlin", true)).toBe("2026-11-26 13:00:00.000");
+    expect(fullTime(NOON, "Asia/Kolkata")).toBe("Thu 2026-11-26 17:30:00");
+  });
+
+  it("are durations and counts", () => {
+    expect([0, 0.42, 41.4, 1250, 123_000, 3_660_000].map(duration)).toEqual(["0 ms", "0.4 ms", "41 ms", "1.25 s", "2 min 3 s", "1 h 1 min"]);
+    expect(duration(null)).toBe("–");
+    expect([0, 12_480, 12_345_678].map(count)).toEqual(["0", "12,480", "12.3M"]);
+    expect(parseDuration("120ms")).toBe(120);
+    expect(parseDuration(null)).toBeNull();
+  });
+});
+
+describe("failures", () => {
+  const failure = (jobId: string, error: string | null, status: number | null, timestamp = "2026-11-26T12:00:00.000Z") =>
+    ({ jobId, error, status, timestamp, executionId: `${jobId}:1`, state: "dead", reason: null }) as unknown as Execution;
+
+  it("are grouped by host and error, the largest group first", () => {
+    const hosts = new Map([["a", "x.example"], ["b", "x.example"]]);
+    const groups = groupFailures([failure("a", null, 500), failure("b", "the target answered 500", 500), failure("c", "timeout", null)], hosts);
+    expect(groups.map((g) => [g.host, g.error, g.items.length, g.jobs.length])).toEqual([["x.example", "500", 2, 2], ["unknown host", "timeout", 1, 1]]);
+  });
+
+  it("are named as the replay filter names them", () => {
+    expect(errorOf({ error: "reset: the connection was closed", status: null })).toBe("reset");
+    expect(errorOf({ error: "the target answered 503", status: 503 })).toBe("503");
+    expect(errorOf({ error: null, status: null })).toBe("not sent");
+  });
+
+  it("come with the rule that applied", () => {
+    expect(ruleOf({ state: "failed", status: 404, error: null, attempt: 1 }, null)).toContain("404");
+    expect(ruleOf({ state: "succeeded", status: 302, error: null, attempt: 1 }, [302, "2xx"])).toContain("302, 2xx");
+  });
+});
+
+describe("retries", () => {
+  it("wait longer and longer, up to the longest wait and the greatest age", () => {
+    expect(attemptTimes({ maxAttempts: 5, initialDelaySeconds: 1, multiplier: 2, maxDelaySeconds: 3 })).toEqual([0, 1, 3, 6, 9]);
+    expect(attemptTimes({ maxAttempts: 9, initialDelaySeconds: 10, multiplier: 1, maxDelaySeconds: 300, maxAgeSeconds: 25 })).toEqual([0, 10, 20]);
+  });
+});
+
+describe("refresh", () => {
+  it("is at most once a second, slower where answers are slow or nobody looks", () => {
+    expect(pollDelay(5, 100, true)).toBe(1000);
+    expect(pollDelay(5, 5000, true)).toBe(5000);
+    expect(pollDelay(5, 5000, false)).toBe(15_000);
+    expect(pollDelay(2000, 5000, true)).toBe(40_000);
+  });
+});

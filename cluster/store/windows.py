@@ -1,0 +1,171 @@
+"""`windows`: maintenance windows. What a window was before its last change stays beside it, for `explain` and `horae verify`.
+
+A deleted window stays as a tombstone for a while, for the same reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bson.datetime_ms import DatetimeMS
+from pymongo import ReturnDocument
+
+from cluster.core.windows import Subject, Window
+from cluster.store.mongo.codec import date, instant
+from cluster.store.mongo.decoding import decode_readable
+from cluster.store.mongo.operation import operation
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cluster.store.mongo.client import Database, Document
+
+MAX_PAST = 100
+KEPT_DAYS = 90
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWindow:
+    """A window and when it was changed last."""
+
+    window: Window
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPeriod:
+    """What a window was in `from_ms <= t < to_ms`; None: it is so still."""
+
+    window: Window
+    from_ms: int
+    to_ms: int | None
+
+
+def _fields(w: Window) -> Document:
+    return {
+        "mode": w.mode,
+        "tags": list(w.tags),
+        "hosts": list(w.hosts),
+        "queues": list(w.queues),
+        "schedule": w.schedule,
+        "timezone": w.timezone,
+        "lasts_ms": w.lasts_ms,
+        "from": date(w.from_ms),
+        "until": date(w.until_ms),
+        "spread_ms": w.spread_ms,
+    }
+
+
+def _window(name: str, d: Document) -> Window:
+    return Window(
+        name=name,
+        mode=d["mode"],
+        tags=tuple(d["tags"]),
+        hosts=tuple(d["hosts"]),
+        queues=tuple(d["queues"]),
+        schedule=d["schedule"],
+        timezone=d["timezone"],
+        lasts_ms=d["lasts_ms"],
+        from_ms=instant(d["from"]),
+        until_ms=instant(d["until"]),
+        spread_ms=d["spread_ms"],
+    )
+
+
+def _stored(d: Document) -> StoredWindow:
+    return StoredWindow(_window(d["_id"], d["now"]), int(d["updated_at"]))
+
+
+_PAST: Document = {
+    "$cond": [
+        {"$eq": [{"$type": "$now"}, "object"]},
+        {
+            "$slice": [
+                {
+                    "$concatArrays": [
+                        {"$ifNull": ["$past", []]},
+                        [{"$mergeObjects": ["$now", {"since": "$updated_at", "to": "$$NOW"}]}],
+                    ]
+                },
+                -MAX_PAST,
+            ]
+        },
+        {"$ifNull": ["$past", []]},
+    ]
+}
+"""What the window was so far, with what it is now as the last one."""
+
+
+async def put(db: Database, window: Window, now_ms: int) -> bool:
+    """Create or replace a window. True if it was created. A window that is put as it is stays as it is."""
+    fields = _fields(window)
+    same: Document = {"$eq": ["$now", {"$literal": fields}]}
+    change: Document = {
+        "past": {"$cond": [same, "$past", _PAST]},
+        "updated_at": {"$cond": [same, "$updated_at", {"$literal": DatetimeMS(now_ms)}]},
+        "now": {"$literal": fields},
+        "expire_at": "$$REMOVE",
+    }
+    with operation():
+        before = await db.api["windows"].find_one_and_update(
+            {"_id": window.name}, [{"$set": change}], upsert=True, return_document=ReturnDocument.BEFORE
+        )
+    return before is None or before.get("now") is None
+
+
+async def delete(db: Database, name: str, now_ms: int) -> bool:
+    """Delete a window; what it was is kept for `KEPT_DAYS`. False if there was none."""
+    change: Document = {
+        "past": _PAST,
+        "now": None,
+        "updated_at": {"$literal": DatetimeMS(now_ms)},
+        "expire_at": {"$literal": DatetimeMS(now_ms + KEPT_DAYS * DAY_MS)},
+    }
+    with operation():
+        result = await db.api["windows"].update_one({"_id": name, "now": {"$type": "object"}}, [{"$set": change}])
+    return result.matched_count > 0
+
+
+async def get(db: Database, name: str) -> StoredWindow | None:
+    """The window; None if there is none."""
+    with operation():
+        d = await db.api["windows"].find_one({"_id": name, "now": {"$type": "object"}}, {"past": 0})
+    return None if d is None else _stored(d)
+
+
+async def list_all(db: Database) -> list[StoredWindow]:
+    """Every window, by name."""
+    with operation():
+        documents = await db.api["windows"].find({"now": {"$type": "object"}}, {"past": 0}).sort("_id", 1).to_list()
+    return decode_readable("window", documents, _stored)
+
+
+async def present(db: Database) -> list[Window]:
+    """For the engine: every window."""
+    with operation():
+        documents = await db.work["windows"].find({"now": {"$type": "object"}}, {"past": 0}).to_list()
+    return [w.window for w in decode_readable("window", documents, _stored)]
+
+
+async def periods(db: Database, since_ms: int) -> list[WindowPeriod]:
+    """What every window was since an instant, deleted ones too."""
+    with operation():
+        documents = await db.work["windows"].find().to_list()
+    return [p for d in documents for p in _periods(d) if p.to_ms is None or p.to_ms >= since_ms]
+
+
+def _periods(d: Document) -> list[WindowPeriod]:
+    found = [WindowPeriod(_window(d["_id"], p), int(p["since"]), int(p["to"])) for p in d.get("past") or ()]
+    if d.get("now") is not None:
+        found.append(WindowPeriod(_window(d["_id"], d["now"]), int(d["updated_at"]), None))
+    return found
+
+
+async def subjects(db: Database, job_ids: Collection[str]) -> dict[str, Subject]:
+    """What windows look at of these jobs, by id."""
+    fields: Any = {"tags": 1, "host": 1, "queue": 1}
+    with operation():
+        documents = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, fields).to_list()
+    return {d["_id"]: Subject(tuple(d.get("tags") or ()), d.get("host") or "", d.get("queue")) for d in documents}

@@ -1,0 +1,61 @@
+"""The maintenance windows as one node knows them: read again when that was a second ago, before jobs are read.
+
+So an execution is judged by windows that were read a second before its job at most, and its job is read again when that
+was a second ago: a window is in force on every node within two seconds of its answer. If the windows cannot be read, no
+job is read either, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.core.execution.outcome import planned_ms
+from cluster.core.limits.permits import QUEUE_PREFIX
+from cluster.core.windows import HoldingWindow, Planned, SkippingWindow, Subject, decide
+from cluster.store import windows
+
+if TYPE_CHECKING:
+    from cluster.clock import Clock
+    from cluster.core.execution.model import Execution, Job
+    from cluster.core.windows import Window
+    from cluster.store.mongo.client import Database
+
+READ_SECONDS = 0.9
+
+
+class WindowWatch:
+    """The windows of all jobs, for one node."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+        self._windows: list[Window] = []
+        self._read_at = float("-inf")
+
+    async def refresh(self) -> None:
+        """Read the windows if that was too long ago. Raises `StoreError`."""
+        at = self._clock.monotonic()
+        if at - self._read_at > READ_SECONDS:
+            found = await windows.present(self._db)
+            # Another read may have begun later and ended earlier.
+            if at > self._read_at:
+                self._windows, self._read_at = found, at
+
+    def decide(self, execution: Execution, job: Job) -> HoldingWindow | SkippingWindow | None:
+        """What the windows do to an execution. None: nothing."""
+        if not self._windows or job.channel is not None:
+            return None
+        by_hand = execution.due_ms if execution.trigger else None
+        planned = Planned(
+            send_ms=execution.send_ms,
+            first_ms=planned_ms(execution, job),
+            attempted=bool(execution.attempts),
+            asked_ms=by_hand if execution.replayed_ms is None else execution.replayed_ms,
+        )
+        return decide(self._windows, _subject(job), planned, self._clock.now_ms())
+
+
+def _subject(job: Job) -> Subject:
+    key = job.limit_key or ""
+    queue = key.removeprefix(QUEUE_PREFIX) if key.startswith(QUEUE_PREFIX) else None
+    return Subject(job.tags, job.host, queue)

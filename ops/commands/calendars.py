@@ -1,0 +1,113 @@
+"""`horae calendars`: list, show, import and delete calendars through the REST API."""
+
+from __future__ import annotations
+
+import sys
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from ops.support.client import Client
+from ops.support.formats import Listing, listing_options
+
+ICALENDAR = "text/calendar"
+
+
+@click.group("calendars")
+@click.option(
+    "--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, the profile in use, or HOST and PORT]"
+)
+@click.pass_context
+def calendars_group(context: click.Context, url: str | None) -> None:
+    """List, show, import and delete calendars: days on which the jobs that name one do not run."""
+    context.obj = lambda: Client(url)
+
+
+def _path(name: str) -> str:
+    return "/calendars/" + quote(name, safe="")
+
+
+def _client(context: click.Context) -> Client:
+    client: Client = context.obj()
+    return client
+
+
+@calendars_group.command("list")
+@listing_options
+@click.pass_context
+def list_command(context: click.Context, listing: Listing) -> None:
+    """List all calendars, and how many jobs have not followed the last change of each yet."""
+    found = _client(context).call("GET", "/calendars")["items"]
+    names = {
+        "calendar": "name",
+        "time zone": "timezone",
+        "jobs": "jobs",
+        "following": "following",
+        "changed": "updatedAt",
+    }
+    listing.show(
+        found,
+        title=f"{len(found)} calendar(s)",
+        name="name",
+        columns={title: itemgetter(field) for title, field in names.items()},
+        wide={"version": itemgetter("version"), "excludes": _summary},
+    )
+
+
+def _summary(c: dict[str, Any]) -> str:
+    counts = [f"{len(c[name])} {name}" for name in ("dates", "ranges", "yearly") if c[name]]
+    return ", ".join([*counts, *c["weekdays"]]) or "nothing"
+
+
+@calendars_group.command("show")
+@click.argument("name")
+@listing_options
+@click.pass_context
+def show_command(context: click.Context, name: str, listing: Listing) -> None:
+    """Show one calendar."""
+    found = _client(context).call("GET", _path(name))
+    if listing.show_one(found, name="name"):
+        return
+    for field, value in found.items():
+        if value not in (None, []):
+            click.echo(f"{field:>12}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    return ", ".join(f"{v['from']} to {v['until']}" if isinstance(v, dict) else str(v) for v in value)
+
+
+@calendars_group.command("import")
+@click.argument("name")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.pass_context
+def import_command(context: click.Context, name: str, file: Path) -> None:
+    """Create or replace the calendar NAME from FILE: iCalendar (.ics), or JSON. Jobs follow in the background."""
+    raw = file.read_bytes()
+    kind = "application/json" if raw.lstrip().startswith(b"{") else ICALENDAR
+    stored = _client(context).put(_path(name), raw, kind)
+    for remark in stored["remarks"]:
+        click.echo(f"remark: {remark}", err=True)
+    click.echo(f"{name}: excludes {_summary(stored)}; {stored['following']} of {stored['jobs']} job(s) still follow")
+
+
+@calendars_group.command("delete")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.pass_context
+def delete_command(context: click.Context, names: tuple[str, ...]) -> None:
+    """Delete calendars that no job names."""
+    client = _client(context)
+    failed = False
+    for name in names:
+        try:
+            client.call("DELETE", _path(name))
+            click.echo(f"{name}: deleted")
+        except click.ClickException as exc:
+            click.echo(f"{name}: {exc.message}", err=True)
+            failed = True
+    sys.exit(1 if failed else 0)

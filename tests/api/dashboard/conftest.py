@@ -1,0 +1,41 @@
+"""One Chromium and one node for all tests of the page in this process."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import browser, browser_world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.browser import Viewer
+    from tests.support.browser_world import World
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    browser.require()
+    with browser.browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def world(chromium: Any, mongodb_uri: str) -> Iterator[World]:
+    """A node without keys, with a job that ran well, one that failed, and one whose every text is markup."""
+    assert chromium
+    with browser_world.world(mongodb_uri, f"test_{uuid.uuid4().hex[:12]}") as found:
+        found.put("good", name="Good job", tags=["calm"], schedule="0 30 2 * * *", timezone="Europe/Berlin")
+        found.put("bad", name="Bad job", api=f"{found.target}/bad/x", tags=["broken"])
+        yield found
+
+
+@pytest.fixture
+def viewer(chromium: Any, world: World) -> Iterator[Viewer]:
+    """A wide window on the node; the test fails if the console complained."""
+    with browser.viewer(chromium, world.url, viewport={"width": 1280, "height": 900}) as found:
+        yield found
+        assert found.complaints == []

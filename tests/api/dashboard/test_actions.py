@@ -1,0 +1,146 @@
+"""What the buttons do: the same as the curl command that stands beside them, and nothing for those who may only read."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.support import browser, browser_world
+from tests.support.browser_world import HOSTILE
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.browser import Viewer
+    from tests.support.browser_world import World
+
+READER, WRITER = "reader-key-0123456789", "writer-key-0123456789"
+KEYS = f"reader:{READER}:read,writer:{WRITER}:write"
+
+
+def confirm(viewer: Viewer, button: str, label: str | None = None) -> str:
+    """Press a button, read the curl command of its dialog, and confirm. The command."""
+    viewer.page.get_by_role("button", name=button, exact=True).click()
+    dialog = viewer.page.get_by_role("dialog")
+    dialog.wait_for()
+    command = dialog.locator("details pre").text_content() or ""
+    dialog.get_by_role("button", name=label or button, exact=True).click()
+    dialog.wait_for(state="detached")
+    return command
+
+
+def curl(command: str) -> str:
+    """The answer to a command that the page shows."""
+    done = subprocess.run(
+        [*shlex.split(command.replace("\\\n", " ")), "-s"], capture_output=True, text=True, timeout=20, check=True
+    )
+    return done.stdout
+
+
+def test_a_job_is_run_paused_resumed_and_deleted(viewer: Viewer, world: World) -> None:
+    """Each with one button and a dialog; curl does the same."""
+    world.put("acted", name="Acted on")
+    viewer.open("#/jobs/acted")
+    command = confirm(viewer, "Run now")
+    viewer.page.get_by_role("link", name="Show").click()
+    viewer.wait("location.hash.startsWith('#/executions/acted:')")
+    assert "executionId" in curl(command)
+    viewer.open("#/jobs/acted")
+    confirm(viewer, "Pause")
+    viewer.page.get_by_role("button", name="Resume").wait_for()
+    assert world.job("acted")["state"] == "paused"
+    confirm(viewer, "Resume")
+    viewer.page.get_by_role("button", name="Pause").wait_for()
+    assert world.job("acted")["state"] == "active"
+    confirm(viewer, "Delete")
+    viewer.wait("location.hash === '#/jobs'")
+    assert httpx.get(f"{world.url}/jobs/acted").status_code == 404
+
+
+def test_what_failed_is_sent_again_one_by_one_and_by_filter(viewer: Viewer, world: World) -> None:
+    """The plan comes with its count, the start with its progress."""
+    world.put("again", api=f"{world.target}/bad/again")
+    execution = world.run("again")
+    world.put("again", api=f"{world.target}/ok/again")
+    viewer.open(f"#/executions/{execution}")
+    confirm(viewer, "Send again")
+    wait_until(lambda: world.state(execution) == "succeeded", 20, "the execution to be sent again")
+    world.run("bad")
+    viewer.open("#/failed")
+    viewer.page.get_by_role("button", name="Send again…").first.click()
+    dialog = viewer.page.get_by_role("dialog")
+    dialog.get_by_text("match").wait_for()
+    dialog.get_by_role("button", name="Send").click()
+    dialog.get_by_text("sent again: done").wait_for(timeout=20_000)
+
+
+def test_jobs_are_imported_from_a_file(viewer: Viewer, world: World, tmp_path: Path) -> None:
+    """Good lines land; each bad one is named with its faults."""
+    file = tmp_path / "jobs.ndjson"
+    file.write_text(
+        '{"jobId":"imported","schedule":"@hourly","api":"http://127.0.0.1:9/x"}\n{"jobId":"b","schedule":"never"}\n'
+    )
+    viewer.open("#/jobs")
+    viewer.page.locator("input[type=file]").set_input_files(str(file))
+    dialog = viewer.page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Import 2 jobs").click()
+    dialog.get_by_text("1 created").wait_for()
+    assert "Line 2" in dialog.inner_text()
+    assert world.job("imported")["schedule"] == "@hourly"
+
+
+def test_text_of_users_is_never_markup(viewer: Viewer, world: World) -> None:
+    """Names, descriptions, tags, headers, bodies, and what a target answers."""
+    tag = "<b>'\"&"
+    world.put(
+        "hostile", name=HOSTILE, description=HOSTILE, tags=[tag], body={"x": HOSTILE}, headers={"X-Evil": "<i>1</i>"},
+        api=f"{world.target}/hostile/%3Cimg%3E",
+    )  # fmt: skip
+    execution = world.run("hostile")
+    for address in ("#/jobs", "#/jobs/hostile", f"#/executions/{execution}", "#/failed", "#/executions",
+                    f"#/jobs?tag={HOSTILE}&host={HOSTILE}&q=%3Cimg", f"#/jobs/{HOSTILE}"):  # fmt: skip
+        viewer.page.goto("about:blank")
+        viewer.open(address)
+        for details in viewer.page.locator("main details").all():
+            details.evaluate("d => d.open = true")
+        assert viewer.page.locator("main img, main script, main i").count() == 0, address
+        assert "owned" not in viewer.page.title().split(" · ")[-1], address
+    viewer.open("#/jobs/hostile")
+    viewer.page.get_by_role("heading", name="onerror").first.wait_for()
+    viewer.complaints[:] = [c for c in viewer.complaints if "404" not in c and "422" not in c]
+
+
+@pytest.mark.takes(12)
+def test_a_key_signs_in_and_decides_what_can_be_done(chromium: Any, mongodb_uri: str, db_name: str) -> None:
+    """A wrong key is told; with `read` there is no button; signing out ends it."""
+    with browser_world.world(mongodb_uri, db_name, HORAE_API_KEYS=KEYS) as world:
+        job = {"schedule": "@hourly", "api": f"{world.target}/ok/x"}
+        httpx.put(f"{world.url}/jobs/one", json=job, headers={"Authorization": f"Bearer {WRITER}"}).raise_for_status()
+        with browser.viewer(chromium, world.url) as viewer:
+            viewer.page.goto(f"{world.url}/#/jobs/one")
+            sign_in(viewer, "no-such-key-0123456789")
+            viewer.page.get_by_text("This key is not known").wait_for()
+            sign_in(viewer, READER)
+            viewer.page.get_by_text("Read only").wait_for()
+            viewer.page.get_by_role("heading", name="one", exact=True).wait_for()
+            viewer.settled()
+            for name in ("Run now", "Pause", "Delete", "Edit"):
+                assert viewer.page.get_by_role("button", name=name).count() == 0
+            refused = viewer.page.evaluate("fetch('jobs/one/trigger', {method: 'POST'}).then(r => r.status)")
+            assert refused == 403
+            assert READER not in viewer.page.evaluate("document.cookie + JSON.stringify({...localStorage})")
+            viewer.page.get_by_role("button", name="Sign out").click()
+            sign_in(viewer, WRITER)
+            viewer.page.get_by_role("button", name="Run now").wait_for()
+            confirm(viewer, "Run now")
+            viewer.page.get_by_text("It will be sent").wait_for()
+
+
+def sign_in(viewer: Viewer, key: str) -> None:
+    viewer.page.get_by_label("API key").fill(key)
+    viewer.page.get_by_role("button", name="Sign in").click()

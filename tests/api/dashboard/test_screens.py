@@ -1,0 +1,125 @@
+"""Every screen opens in a real browser: without a complaint, at every width, in both themes, for everybody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import browser
+
+if TYPE_CHECKING:
+    from tests.support.browser import Viewer
+    from tests.support.browser_world import World
+
+
+def addresses(viewer: Viewer, world: World) -> list[str]:
+    """Every item of the navigation, and the screens of single things."""
+    viewer.open()
+    listed = viewer.page.eval_on_selector_all("#navigation a", "links => links.map(a => a.getAttribute('href'))")
+    assert len(listed) >= 3
+    good, bad = world.run("good"), world.run("bad")
+    return [*listed, "#/jobs/good", "#/jobs/bad", f"#/executions/{good}", f"#/executions/{bad}", "#/nowhere"]
+
+
+@pytest.mark.takes(25)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_screen_opens_for_everybody(chromium: Any, world: World, theme: str) -> None:
+    """No error in the console, no serious finding of axe-core (contrast, labels, roles), a heading and a title each."""
+    with browser.viewer(chromium, world.url, color_scheme=theme, viewport={"width": 1280, "height": 900}) as viewer:
+        for address in addresses(viewer, world):
+            viewer.open(address)
+            assert viewer.page.locator("main h1").count() == 1, address
+            assert viewer.page.title().endswith("· Horae"), address
+            assert viewer.serious_findings() == [], address
+        assert viewer.complaints == []
+
+
+@pytest.mark.takes(10)
+def test_every_screen_fits_a_phone(chromium: Any, world: World) -> None:
+    """390 px wide, nothing sticks out; the menu opens and leads on."""
+    with browser.viewer(chromium, world.url, viewport={"width": 390, "height": 844}) as viewer:
+        for address in addresses(viewer, world):
+            viewer.open(address)
+            assert viewer.page.evaluate("document.documentElement.scrollWidth") <= 390, address
+        viewer.page.get_by_role("button", name="Menu").click()
+        viewer.page.get_by_role("link", name="Failed", exact=True).click()
+        viewer.wait("location.hash === '#/failed'")
+        assert not viewer.page.get_by_role("link", name="Failed", exact=True).is_visible()
+        assert viewer.complaints == []
+
+
+def test_the_address_bar_is_the_state(viewer: Viewer) -> None:
+    """What was searched, filtered and sorted is in the fragment, and a copy of the address shows the same."""
+    viewer.open("#/jobs")
+    viewer.page.get_by_role("searchbox").fill("bad")
+    viewer.wait("location.hash.includes('q=bad')")
+    viewer.page.get_by_role("button", name="Active").click()
+    viewer.page.get_by_role("button", name="Job", exact=False).first.click()
+    viewer.page.wait_for_selector("th[aria-sort=ascending]")
+    address = viewer.page.evaluate("location.hash")
+    for part in ("q=bad", "state=active", "sort=name"):
+        assert part in address
+    viewer.wait("!document.body.innerText.includes('Good job')")
+    viewer.page.goto("about:blank")
+    viewer.open(address)
+    viewer.page.get_by_role("link", name="Bad job").wait_for()
+    assert viewer.page.get_by_role("searchbox").input_value() == "bad"
+    assert "Good job" not in viewer.text()
+
+
+def test_it_works_by_keyboard(viewer: Viewer) -> None:
+    """From the skip link to a job and into a dialog and out again, with the focus where it was."""
+    viewer.open("#/jobs")
+    viewer.page.get_by_role("link", name="Good job").focus()
+    viewer.page.keyboard.press("Enter")
+    viewer.wait("document.activeElement.tagName === 'H1'")
+    run_now = viewer.page.get_by_role("button", name="Run now")
+    run_now.wait_for()
+    run_now.focus()
+    viewer.page.keyboard.press("Enter")
+    viewer.page.get_by_role("dialog").wait_for()
+    assert viewer.page.evaluate("document.activeElement.closest('dialog') !== null")
+    viewer.page.keyboard.press("Escape")
+    viewer.page.get_by_role("dialog").wait_for(state="detached")
+    viewer.wait("document.activeElement.textContent === 'Run now'")
+
+
+def test_a_paused_page_asks_nothing_more(viewer: Viewer) -> None:
+    """And a live one does not ask more often than once a second per question."""
+    asked: list[str] = []
+    viewer.open("#/jobs")
+    viewer.page.get_by_role("button", name="Live").click()
+    viewer.page.on("request", lambda r: asked.append(r.url))
+    viewer.page.wait_for_timeout(
+        6500
+    )  # longer than the interval of polling: what did not happen has no event to wait for
+    assert asked == []
+
+
+def test_the_api_page_tries_requests_under_its_policy(viewer: Viewer) -> None:
+    """`/docs` is a library's page; "try it" sends a request of this node."""
+    asked: list[str] = []
+    viewer.page.on("request", lambda r: asked.append(r.url))
+    viewer.page.goto(f"{viewer.url}/docs")
+    viewer.page.get_by_text("Check whether this process responds").click()
+    viewer.page.get_by_role("button", name="Execute").click()
+    viewer.page.locator(".live-responses-table .response-col_status", has_text="200").wait_for()
+    assert all(a.startswith((f"{viewer.url}/", "data:")) for a in asked), asked
+
+
+def test_the_page_works_under_a_path_prefix(chromium: Any, mongodb_uri: str, db_name: str) -> None:
+    """A proxy keeps the prefix; the page finds its files and the API below it."""
+    from tests.support import live
+
+    with (
+        live.node(mongodb_uri, db_name, HORAE_PATH_PREFIX="/ops/horae") as url,
+        browser.viewer(chromium, f"{url}/ops/horae") as viewer,
+    ):
+        asked: list[str] = []
+        viewer.page.on("request", lambda r: asked.append(r.url))
+        viewer.open("#/jobs")
+        viewer.page.get_by_text("No job matches").wait_for()
+        assert asked
+        assert all(a.startswith(f"{url}/ops/horae/") for a in asked), asked
+        assert viewer.complaints == []

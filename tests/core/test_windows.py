@@ -1,0 +1,82 @@
+"""Maintenance windows: when they are in force, for which jobs, and what they do to an execution."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cluster.core.instants import parse_instant
+from cluster.core.windows import HoldingWindow, Planned, SkippingWindow, Subject, Window, WindowSpan, decide, muted_by
+
+T = parse_instant("2030-01-06T02:30:00Z")  # a Sunday
+HOUR = 3_600_000
+NIGHT = Window("night", "hold", tags=("billing",), schedule="0 0 2 * * SUN", lasts_ms=2 * HOUR, spread_ms=30_000)
+ONCE = Window("once", "skip", hosts=("api.example.com",), from_ms=T, until_ms=T + HOUR)
+BILLING = Subject(("billing",), "api.example.com:443", "mail")
+DUE = Planned(T, T, attempted=False, asked_ms=None)
+
+
+def test_a_window_is_in_force_from_its_beginning_to_before_its_end() -> None:
+    """One that recurs, and one that comes once."""
+    begin = T - HOUR // 2
+    assert NIGHT.span_at(T) == WindowSpan(begin, begin + 2 * HOUR)
+    assert NIGHT.span_at(begin) is not None
+    assert NIGHT.span_at(begin - 1) is None
+    assert NIGHT.span_at(begin + 2 * HOUR) is None
+    assert (ONCE.span_at(T - 1), ONCE.span_at(T + HOUR)) == (None, None)
+    assert ONCE.span_at(T) == WindowSpan(T, T + HOUR)
+
+
+@pytest.mark.parametrize(
+    ("window", "concerned"),
+    [
+        (NIGHT, True),
+        (replace(NIGHT, tags=("other",)), False),
+        (replace(NIGHT, tags=(), hosts=("api.example.com",)), True),
+        (replace(NIGHT, tags=(), hosts=("api.example.com:443",)), True),
+        (replace(NIGHT, tags=(), hosts=("example.com",)), False),
+        (replace(NIGHT, tags=(), queues=("mail",)), True),
+        (replace(NIGHT, tags=("other",), queues=("mail",)), True),
+    ],
+)
+def test_a_window_concerns_jobs_with_one_of_its_tags_hosts_or_queues(window: Window, concerned: bool) -> None:
+    """A host without a port means every port."""
+    assert window.concerns(BILLING) is concerned
+
+
+def test_what_is_due_in_a_window_is_held_or_skipped() -> None:
+    """What was under way before a window that skips waits for its end; what a person asks for within one is sent."""
+    assert decide([NIGHT], BILLING, DUE, T) == HoldingWindow(NIGHT, WindowSpan(T - HOUR // 2, T + 3 * HOUR // 2))
+    assert decide([ONCE], BILLING, DUE, T) == SkippingWindow(ONCE)
+    assert decide([ONCE], BILLING, DUE, T + 2 * HOUR) == SkippingWindow(ONCE), "caught up late"
+    retry = Planned(T + 60_000, T - 60_000, attempted=True, asked_ms=None)
+    assert decide([ONCE], BILLING, retry, T) == HoldingWindow(ONCE, WindowSpan(T, T + HOUR))
+    before = Planned(T - 5000, T - 5000, attempted=False, asked_ms=None)
+    assert decide([ONCE], BILLING, before, T) == HoldingWindow(ONCE, WindowSpan(T, T + HOUR))
+    assert decide([ONCE, NIGHT], BILLING, replace(DUE, asked_ms=T), T) is None
+    asked_before = replace(DUE, asked_ms=T - HOUR)
+    assert decide([ONCE, NIGHT], BILLING, asked_before, T) == decide([NIGHT], BILLING, DUE, T)
+    assert decide([NIGHT], BILLING, Planned(T + 2 * HOUR, T + 2 * HOUR, attempted=False, asked_ms=None), T) is None
+    ahead = Planned(NIGHT.span_at(T).from_ms, T, attempted=False, asked_ms=None)  # type: ignore[union-attr]
+    assert isinstance(decide([NIGHT], BILLING, ahead, ahead.send_ms - 500), HoldingWindow), (
+        "prepared shortly before it begins"
+    )
+
+
+def test_what_was_held_leaves_spread_over_the_time_after_the_end() -> None:
+    """The same name leaves at the same time."""
+    span = WindowSpan(T, T + HOUR)
+    times = [NIGHT.leaves_ms(span, f"batch-{n}") - span.to_ms for n in range(200)]
+    assert 0 <= min(times) < 3000
+    assert 27_000 < max(times) < 30_000
+    assert times[0] == NIGHT.leaves_ms(span, "batch-0") - span.to_ms
+
+
+def test_a_window_that_mutes_holds_nothing() -> None:
+    """It only says that alerts are muted, while it is in force."""
+    mute = replace(NIGHT, mode="mute")
+    assert decide([mute], BILLING, DUE, T) is None
+    assert muted_by([mute, NIGHT], BILLING, T) == mute
+    assert muted_by([mute], BILLING, T + 3 * HOUR) is None
+    assert muted_by([mute], Subject(), T) is None

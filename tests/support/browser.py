@@ -1,0 +1,109 @@
+"""A real Chromium before a real node: what it shows, what it complains about, and what axe-core finds."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from api.dashboard import built_files
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import BrowserContext, Dialog, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+AXE = Path(built_files.__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+PATIENCE_MS = 15_000
+SERIOUS = ("serious", "critical")
+
+
+def require() -> None:
+    """Skip the test, with a sentence, where there is no browser or no page."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium), so the page cannot be tried in one")
+    if not (built_files.DIST / "index.html").exists():
+        pytest.skip("the page is not built: `make setup` builds it")
+
+
+class Viewer:
+    """One page of a browser, and everything that went wrong in it."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.complaints: list[str] = []
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        page.on("dialog", self._refuse)
+
+    def _refuse(self, dialog: Dialog) -> None:
+        self.complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def open(self, address: str = "#/") -> None:
+        """Go to a screen and wait until it has what it asked for."""
+        self.page.goto(f"{self.url}/{address}")
+        self.settled()
+
+    def settled(self) -> None:
+        """Wait until a heading is there and nothing is loading."""
+        self.page.wait_for_selector("main h1")
+        self.wait("!document.querySelector('main [aria-busy=true]')")
+
+    def wait(self, expression: str) -> None:
+        """Wait until an expression is true. Playwright's own way evaluates texts, which the policy of the page forbids."""
+        wait_until(lambda: bool(self.page.evaluate(expression)), PATIENCE_MS / 1000, expression)
+
+    def text(self) -> str:
+        """What can be read in the screen."""
+        return self.page.inner_text("main")
+
+    def serious_findings(self) -> list[str]:
+        """What axe-core finds that keeps people from using the screen."""
+        if not AXE.exists():
+            return []
+        if not self.page.evaluate("typeof window.axe === 'object'"):
+            self.page.evaluate(AXE.read_text())
+        found: Any = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        return [
+            f"{v['id']}: {v['help']} {[n['target'] for n in v['nodes'][:3]]} {v['nodes'][0].get('failureSummary', '')}"
+            for v in found["violations"]
+            if v["impact"] in SERIOUS
+        ]
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A Chromium that fetches nothing by itself."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        try:
+            yield started
+        finally:
+            started.close()
+
+
+@contextmanager
+def viewer(chromium: Any, url: str, **context: Any) -> Iterator[Viewer]:
+    """A page in a context of its own: no cookies of others."""
+    made: BrowserContext = chromium.new_context(timezone_id="Europe/Berlin", **context)
+    try:
+        yield Viewer(made.new_page(), url)
+    finally:
+        made.close()

@@ -1,0 +1,147 @@
+"""Maintenance windows on a node: what is held waits in the database, what is skipped is recorded, and verify agrees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from cluster.core.documents.window import read_window
+from cluster.core.instants import format_instant
+from cluster.store import windows
+from cluster.usecases import executions, jobs
+from tests.support.cranked_cluster import EACH, Cluster
+from tests.support.engine import T0, rows
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+
+TAGGED = {**EACH, "schedule": "*/5 * * * * *", "tags": ["billing"]}
+
+
+async def put_window(cluster: Cluster, mode: str, seconds: int, **fields: Any) -> None:
+    """In force from now on, for so long."""
+    now = cluster.clock.now
+    body = {
+        "mode": mode,
+        "tags": ["billing"],
+        "from": format_instant(now),
+        "until": format_instant(now + seconds * 1000),
+        "spreadSeconds": 0,
+        **fields,
+    }
+    await windows.put(cluster.db, read_window(body, "works"), now)
+    read_again(cluster)
+
+
+def read_again(cluster: Cluster) -> None:
+    """A second has passed on the node."""
+    cluster.worker.context.windows._read_at = float("-inf")
+
+
+async def release_held(cluster: Cluster) -> None:
+    await cluster.worker.releaser.release_paused()
+
+
+async def pass_time(cluster: Cluster, seconds: int) -> None:
+    for _ in range(seconds):
+        await cluster.run(1)
+        await release_held(cluster)
+
+
+def states(found: list[dict[str, Any]]) -> set[str]:
+    return {str(d["state"]) for d in found}
+
+
+async def test_what_is_due_in_a_window_that_holds_leaves_after_its_end(database: Database) -> None:
+    """Nothing is sent within, nothing is lost, and verify finds nothing late or missing."""
+    sent: list[str] = []
+
+    def target(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers["idempotency-key"])
+        return httpx.Response(200)
+
+    cluster = await Cluster.begin(database, target)
+    await cluster.put("a", TAGGED)
+    await cluster.put("b", {**TAGGED, "tags": []})
+    await pass_time(cluster, 7)
+    before = len(sent)
+    await put_window(cluster, "hold", 20)
+    ends = cluster.clock.now + 20_000
+    await pass_time(cluster, 15)
+    held = [e for e in await rows(database, "executions") if int(e["due_at"]) <= cluster.clock.now]
+    assert {e["job_id"] for e in held} == {"a"}
+    assert len(held) >= 3
+    assert len(sent) > before, "the window is not about b"
+    await pass_time(cluster, 20)
+    final = [d for d in await rows(database, "history") if d["job_id"] == "a"]
+    assert states(final) == {"succeeded"}
+    within = [d for d in final if ends - 18_000 <= int(d["attempts"][0]["sent_at"]) < ends]
+    assert not within
+    assert [d for d in final if int(d["due_at"]) < ends <= int(d["attempts"][0]["sent_at"])], "held ones left"
+    assert await cluster.findings() == {}
+
+
+async def test_what_is_due_in_a_window_that_skips_is_recorded_with_its_name(database: Database) -> None:
+    """A retry of what came due before waits for the end instead."""
+    status = [503]
+    cluster = await Cluster.begin(database, lambda _: httpx.Response(status[0]))
+    await cluster.put("a", {**TAGGED, "retry": {"initialDelaySeconds": 2, "jitter": 0}})
+    while not [e for e in await rows(database, "executions") if e["attempts"]]:
+        await cluster.run(1)
+    status[0] = 200
+    retried = next(e["_id"] for e in await rows(database, "executions") if e["attempts"])
+    await put_window(cluster, "skip", 12)
+    await pass_time(cluster, 10)
+    skipped = [d for d in await rows(database, "history") if d["state"] == "skipped"]
+    assert len(skipped) >= 2
+    assert {d["reason"] for d in skipped} == {"the window 'works' was in force when it was due"}
+    assert retried not in {d["_id"] for d in await rows(database, "history")}
+    await pass_time(cluster, 22)
+    record = await database.api["history"].find_one({"_id": retried})
+    assert record is not None
+    assert record["state"] == "succeeded"
+    assert await cluster.findings() == {}
+
+
+async def test_a_run_by_hand_within_a_window_is_sent(database: Database) -> None:
+    """A person asked for it in spite of the window."""
+    cluster = await Cluster.begin(database)
+    await cluster.put("a", {**TAGGED, "schedule": "0 0 3 1 1 *"})
+    await cluster.run(2)
+    await put_window(cluster, "hold", 60)
+    cluster.clock.now += 1500
+    name = await executions.trigger(database, "a", cluster.clock.now)
+    await pass_time(cluster, 3)
+    record = await database.api["history"].find_one({"_id": getattr(name, "execution_id", name)})
+    assert record is not None
+    assert record["state"] == "succeeded"
+
+
+async def test_a_paused_job_in_a_window_waits_for_its_resume(database: Database) -> None:
+    """And for the end of the window, whichever is later."""
+    cluster = await Cluster.begin(database)
+    await cluster.put("a", TAGGED)
+    await pass_time(cluster, 6)
+    await put_window(cluster, "hold", 10)
+    await pass_time(cluster, 4)
+    await jobs.pause(database, "a", cluster.clock.now)
+    await pass_time(cluster, 12)
+    assert [e for e in await rows(database, "executions") if e["job_id"] == "a"]
+    await jobs.resume(database, "a", cluster.clock.now)
+    await pass_time(cluster, 22)
+    assert states(await rows(database, "history")) <= {"succeeded", "cancelled"}
+    assert await cluster.findings() == {}
+
+
+async def test_a_window_keeps_what_it_was(database: Database) -> None:
+    """A change and a deletion keep the periods before them; the same window again changes nothing."""
+    cluster = await Cluster.begin(database)
+    await put_window(cluster, "hold", 60)
+    await windows.put(database, (await windows.list_all(database))[0].window, cluster.clock.now + 5)
+    await put_window(cluster, "skip", 60)
+    assert await windows.delete(database, "works", cluster.clock.now + 10)
+    assert not await windows.delete(database, "works", cluster.clock.now + 20)
+    assert (await windows.list_all(database), await windows.present(database)) == ([], [])
+    assert [p.window.mode for p in await windows.periods(database, 0)] == ["hold", "skip"]
+    assert (await windows.periods(database, 0))[0].from_ms >= T0
