@@ -65,7 +65,7 @@ class Asking(Changing):
             store.documents[name] = d
         for name, kind in ((PAUSE, "pause"), (RUN, "trigger")):
             states = [s.value for s in JobState if s is not JobState.DELETED]
-            store.actions[name] = Action(name, kind, {"states": states}, 1000, START_MS, len(NAMES), name)
+            store.actions[name] = Action(name, kind, {"states": states, "asked": {}}, 1000, START_MS, len(NAMES), name)
             for page in range(3):
                 store.pages[f"{name}:{page:08d}"] = NAMES[2 * page : 2 * page + 2]
         version = store.documents["a0"]["schedule_version"]

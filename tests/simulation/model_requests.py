@@ -93,7 +93,7 @@ async def read_targets(db: AskedStore, action: Action, job_ids: Sequence[str]) -
 
 async def update_jobs(db: AskedStore, changes: Sequence[JobChange], *, action: str | None = None) -> bool:
     def effect(change: JobChange) -> bool:
-        query, operations = jobs._update(change, NO_KEYS, action)
+        query, operations = jobs.update_of(change, NO_KEYS, action=action)
         d = db.documents.get(query["_id"])
         if d is None or d["revision"] != query["revision"]:
             return False
@@ -176,7 +176,13 @@ async def owed_ids(db: AskedStore, ids: Collection[str]) -> set[str]:
     return found
 
 
+async def record_entry(db: AskedStore, _entry: Any) -> None:
+    """The audit log is not modelled."""
+    await db.write(lambda: None)
+
+
 TWINS: dict[str, Any] = {
+    "audit.record": record_entry,
     "actions.next_due": next_action,
     "actions.page_of": page_of,
     "actions.save": save_action,
