@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from cluster.core.actor import acting
 from cluster.core.documents import strict_json
 from cluster.core.documents.job_json import apply_patch, channels_in_patch
 from cluster.core.documents.json_source import keep_body
@@ -29,10 +30,11 @@ from cluster.core.ids import execution_id, trigger_due_ms
 from cluster.core.job import changes
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
-from cluster.store import actions, batches, executions, jobs
+from cluster.store import actions, audit, batches, executions, jobs
 from cluster.store.actions import DONE, MOST_FAILURES
 from cluster.store.enqueue import insert_owed
 from cluster.store.queries import action_targets, jobs_and_executions
+from cluster.usecases.actions import entry_of, object_of
 from cluster.usecases.executions import TriggerRequest, trigger
 from cluster.usecases.jobs import RACES, new_stamp, record_retention, require_alert_channels
 
@@ -108,10 +110,11 @@ class JobActions:
             await self._finish(action)
             return Acted(more=True)
         tally = _Tally()
-        if action.kind == "trigger":
-            await self._trigger(action, page, tally)
-        else:
-            await self._change(action, page, tally)
+        with acting(replace(action.by, within=object_of(action))):  # their entry is that of the action
+            if action.kind == "trigger":
+                await self._trigger(action, page, tally)
+            else:
+                await self._change(action, page, tally)
         await self._save(action, len(page), tally)
         return Acted(tally.done, more=True)
 
@@ -120,25 +123,24 @@ class JobActions:
 
     async def _save(self, action: Action, size: int, tally: _Tally) -> None:
         pause_ms = int(size * 1000 / action.per_second)
-        await actions.save_page(
-            self._db,
+        done = replace(
             action,
-            replace(
-                action,
-                page=action.page + 1,
-                page_ms=0,
-                next_ms=action.page_ms + pause_ms,
-                done=action.done + tally.done,
-                left_out=action.left_out + tally.left_out,
-                failed=action.failed + len(tally.failures),
-                failures=(*action.failures, *tally.failures)[:MOST_FAILURES],
-            ),
+            page=action.page + 1,
+            page_ms=0,
+            next_ms=action.page_ms + pause_ms,
+            done=action.done + tally.done,
+            left_out=action.left_out + tally.left_out,
+            failed=action.failed + len(tally.failures),
+            failures=(*action.failures, *tally.failures)[:MOST_FAILURES],
         )
+        await audit.record(self._db, entry_of(done))
+        await actions.save_page(self._db, action, done)
 
     async def _finish(self, action: Action) -> None:
         self._context.trusted_term()
         ended = replace(action, state=DONE, page_ms=0, ended_ms=self._context.clock.now_ms())
         if await actions.save(self._db, ended) is not None:
+            await audit.record(self._db, entry_of(ended))
             log.info(
                 "action_done",
                 action=action.id,

@@ -22,9 +22,10 @@ from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import limit_key_of
 from cluster.core.schedule.schedule import schedule_from_key
-from cluster.store import batches, executions, jobs, requested_backfills
+from cluster.store import audit, batches, executions, jobs, requested_backfills
 from cluster.store.enqueue import insert_owed
 from cluster.store.requested_backfills import DONE, STOPPED
+from cluster.usecases.backfill import entry_of
 
 if TYPE_CHECKING:
     from cluster.core.execution.model import Batch
@@ -86,6 +87,7 @@ class Backfiller:
         self._context.trusted_term()
         ended = replace(backfill, state=state, reason=reason, page=(), page_ms=0, ended_ms=now_ms)
         if await requested_backfills.save(self._db, ended) is not None:
+            await audit.record(self._db, entry_of(ended))
             log.info("backfill_done", backfill=ended.id, job=ended.job_id, state=state, sent=ended.sent)
 
     async def _next_page(self, backfill: RequestedBackfill, job: StoredJob, now_ms: int) -> RequestedBackfill | None:

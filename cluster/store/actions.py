@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
+from cluster.core.actor import HORAE, Actor, actor_from_document
 from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.operation import operation
@@ -37,7 +38,7 @@ class Action:
 
     `page`: the next page; `page_ms`: the instant at which it was begun, 0 if it was not; `next_ms`: when it is due.
     `left_out`: jobs that no longer matched at their turn. `failures`: `(job id, reason)` of the first that failed.
-    `patch`: a merge patch as it is stored, which `patch_text` reads, and `fields`: the names in it.
+    `by`: who asked for it. `patch`: a merge patch as it is stored, which `patch_text` reads, and `fields`: the names in it.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Action:
     created_ms: int
     matched: int
     pages: str
+    by: Actor = HORAE
     patch: str | None = field(default=None, repr=False)
     fields: tuple[str, ...] = ()
     state: str = RUNNING
@@ -70,6 +72,7 @@ def _action(d: Document) -> Action:
         created_ms=int(d["created_at"]),
         matched=d["matched"],
         pages=d["pages"],
+        by=actor_from_document(d["by"]),
         patch=d.get(PATCH_FIELD),
         fields=tuple(d["fields"]),
         state=d["state"],
@@ -128,6 +131,7 @@ async def insert(db: Database, action: Action) -> bool:
         "created_at": DatetimeMS(action.created_ms),
         "matched": action.matched,
         "pages": action.pages,
+        "by": action.by.to_document(),
         "fields": list(action.fields),
         **({} if patch is None else {PATCH_FIELD: patch}),
         **_progress(action),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
+from cluster.core.actor import HORAE, Actor, actor_from_document
 from cluster.core.lifecycle import State
 from cluster.store.history import DAY_MS, REOPENED
 from cluster.store.mongo.codec import date, instant
@@ -33,7 +34,7 @@ class RequestedBackfill:
 
     `again`: also what has run. Otherwise what was due before `known_ms` is left out, because its record may have expired
     at the time of the request. `cursor_ms`: up to where it was looked at. `page`: the due times that are being owed, since
-    `page_ms`. `already`: occurrences that had a final record, or were owed; `unknown`: whose record may have expired.
+    `page_ms`. `by`: who asked for it. `already`: occurrences that had a final record, or were owed; `unknown`: whose record may have expired.
     """
 
     id: str
@@ -48,6 +49,7 @@ class RequestedBackfill:
     known_ms: int
     count: int
     cursor_ms: int
+    by: Actor = HORAE
     state: str = RUNNING
     reason: str | None = None
     page: tuple[int, ...] = ()
@@ -74,6 +76,7 @@ def _backfill(d: Document) -> RequestedBackfill:
         known_ms=int(d["known_at"]),
         count=d["count"],
         cursor_ms=int(d["cursor_at"]),
+        by=actor_from_document(d["by"]),
         state=d["state"],
         reason=d["reason"],
         page=tuple(int(t) for t in d["page"]),
@@ -119,6 +122,7 @@ async def insert(db: Database, backfill: RequestedBackfill) -> bool:
         "created_at": DatetimeMS(backfill.created_ms),
         "known_at": DatetimeMS(backfill.known_ms),
         "count": backfill.count,
+        "by": backfill.by.to_document(),
         **_progress(backfill),
     }
     with operation():

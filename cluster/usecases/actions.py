@@ -6,8 +6,10 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cluster.core.actor import current_actor
+from cluster.core.audit_entry import AuditEntry, entry_id, with_counts
 from cluster.core.errors import Conflict, Fault, InvalidInput, NotFound
-from cluster.store import actions
+from cluster.store import actions, audit
 from cluster.store.actions import DONE, Action
 from cluster.store.queries import action_targets, job_list
 
@@ -69,8 +71,9 @@ async def start(db: Database, action: Action, q: JobListQuery | None) -> Action:
                 page, number = [], number + 1
     if page:
         await actions.insert_page(db, pages, number, page, action.created_ms)
-    action = replace(action, matched=matched, pages=pages)
+    action = replace(action, matched=matched, pages=pages, by=current_actor())
     if await actions.insert(db, action):
+        await audit.record(db, entry_of(action))
         return action
     await actions.delete_pages(db, pages)
     return require(await actions.get(db, action.id), action.id)
@@ -81,7 +84,29 @@ async def stop(db: Database, action_id: str, now_ms: int) -> Action:
     action = require(await actions.stop(db, action_id, now_ms), action_id)
     if action.state == DONE:
         raise Conflict("the action is done: there is nothing left to stop")
+    await audit.record(db, entry_of(action))
     return action
+
+
+def entry_of(action: Action) -> AuditEntry:
+    """The entry of the audit log that stands for all changes of the action, with its counts so far. The action is stored
+    first, and the leader writes the entry again with each page: so a change has its entry, and none is invented.
+    """
+    entry = AuditEntry(
+        id=entry_id(action.created_ms, action.id),
+        at_ms=action.created_ms,
+        object=object_of(action),
+        action=action.kind,
+        by=action.by,
+        detail={"filter": action.filter["asked"], "fields": list(action.fields)},
+    )
+    counts = {"matched": action.matched, "done": action.done, "leftOut": action.left_out, "failed": action.failed}
+    return with_counts(entry, **counts)
+
+
+def object_of(action: Action) -> str:
+    """What the audit log and the revisions of jobs call the action."""
+    return f"action:{action.id}"
 
 
 def require(action: Action | None, action_id: str) -> Action:

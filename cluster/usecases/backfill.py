@@ -7,11 +7,13 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cluster.core.actor import current_actor
+from cluster.core.audit_entry import AuditEntry, entry_id, with_counts
 from cluster.core.errors import Conflict, Fault, InvalidInput, NotFound
 from cluster.core.explain.backfill_remarks import remarks
 from cluster.core.instants import format_instant
 from cluster.core.schedule.schedule import schedule_from_key
-from cluster.store import requested_backfills
+from cluster.store import audit, requested_backfills
 from cluster.store.queries import explain_facts, verify_records
 from cluster.store.requested_backfills import DONE, RequestedBackfill
 from cluster.usecases.jobs import require_job
@@ -98,8 +100,10 @@ async def start(db: Database, backfill_id: str, request: BackfillRequest, planne
         known_ms=planned.known_ms,
         count=planned.count,
         cursor_ms=start_ms,
+        by=current_actor(),
     )
     if await requested_backfills.insert(db, backfill):
+        await audit.record(db, entry_of(backfill))
         return backfill
     return require(await requested_backfills.get(db, backfill_id), request.job_id, backfill_id)
 
@@ -110,6 +114,31 @@ async def stop(db: Database, job_id: str, backfill_id: str, now_ms: int) -> None
     backfill = require(await requested_backfills.stop(db, backfill_id, now_ms), job_id, backfill_id)
     if backfill.state == DONE:
         raise Conflict("the backfill is done: there is nothing left to stop")
+    await audit.record(db, entry_of(backfill))
+
+
+def entry_of(backfill: RequestedBackfill) -> AuditEntry:
+    """The entry of the audit log that stands for the whole backfill, with its counts so far."""
+    entry = AuditEntry(
+        id=entry_id(backfill.created_ms, backfill.id),
+        at_ms=backfill.created_ms,
+        object=f"backfill:{backfill.id}",
+        action="backfill",
+        by=backfill.by,
+        detail={
+            "job": backfill.job_id,
+            "from": format_instant(backfill.from_ms),
+            "until": format_instant(backfill.until_ms),
+            "again": backfill.again,
+        },
+    )
+    counts = {
+        "count": backfill.count,
+        "sent": backfill.sent,
+        "alreadyRun": backfill.already,
+        "unknown": backfill.unknown,
+    }
+    return with_counts(entry, **counts)
 
 
 def require(backfill: RequestedBackfill | None, job_id: str, backfill_id: str) -> RequestedBackfill:

@@ -195,3 +195,17 @@ async def test_a_job_cannot_have_the_name_of_the_path(api: Api) -> None:
     assert answer.status_code in (405, 422)
     answer = await api.call("POST", "/jobs", {"jobId": "actions", "schedule": "@hourly", "api": TARGET})
     assert (answer.status_code, paths(answer)) == (422, ["jobId"])
+
+
+async def test_one_audit_entry_stands_for_the_action(api: Api) -> None:
+    """With its counts, by who asked; the jobs' revisions name it, and have no entries of their own."""
+    for i in range(3):
+        await api.make(jobId=f"j{i}", tags=["t"])
+    begun = await begin(api, "pause", {"tag": "t"})
+    await ended(api, begun)
+    entries = (await api.call("GET", f"/audit?object=action:{begun}")).json["items"]
+    assert [(e["action"], e["counts"]) for e in entries] == [
+        ("pause", {"matched": 3, "done": 3, "leftOut": 0, "failed": 0})
+    ]
+    everything = (await api.call("GET", "/audit")).json["items"]
+    assert [e["action"] for e in everything if e["object"].startswith("job:")] == ["create"] * 3

@@ -214,7 +214,7 @@ class Changing:
         store, elector, census, clock = w.store, Trusting(next(self._terms), w), Census(), w.clock()
         context = leader_context(_any(store), _any(clock), elector.trusted_term, TIMINGS)
         leader = Leader(context, _any(elector), _any(census))
-        leader._next_run.update(replay=float("inf"), sweep=float("inf"))
+        leader._next_run.update(replay=float("inf"), backfill=float("inf"), sweep=float("inf"))
         while w.now < until:
             elector.until = w.now + TIMINGS.leader_lease - TIMINGS.margin
             try:

@@ -123,7 +123,7 @@ class World:
             died(name)
             return
         try:
-            pause = actor.send(None)
+            pause = actor.send(None) or 0.0  # None: others get their turn
         except StopIteration:
             del self._actors[i]
             return
@@ -133,4 +133,4 @@ class World:
             return
         if random() < self.trouble:
             pause += random() * 16  # frozen, or the answer is slow
-        self._actors[i] = (name, actor, self.now + (pause or 0.0))
+        self._actors[i] = (name, actor, self.now + pause)
