@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = Path(api.dashboard.__file__).with_name("screens")
-RUN_SECONDS = 200
+RUN_SECONDS = 140
 """So long the demo runs before the first picture: the series of a minute need some minutes."""
 SETTLE_MS = 1500
 LIGHT, DARK = {"color_scheme": "light"}, {"color_scheme": "dark"}

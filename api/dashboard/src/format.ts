@@ -30,8 +30,22 @@ export function duration(ms: number | null | undefined): string {
   if (ms < 10) return `${trimmed(ms, 1)} ms`;
   if (ms < SECOND) return `${Math.round(ms)} ms`;
   if (ms < MINUTE) return `${trimmed(ms / SECOND, 2)} s`;
-  if (ms < HOUR) return `${Math.floor(ms / MINUTE)} min ${Math.round((ms % MINUTE) / SECOND)} s`;
-  return `${Math.floor(ms / HOUR)} h ${Math.round((ms % HOUR) / MINUTE)} min`;
+  if (ms < HOUR) return twoUnits(Math.round(ms / SECOND), 60, "min", "s");
+  if (ms < 2 * DAY) return twoUnits(Math.round(ms / MINUTE), 60, "h", "min");
+  return twoUnits(Math.round(ms / HOUR), 24, "d", "h");
+}
+
+function twoUnits(value: number, size: number, large: string, small: string): string {
+  const rest = value % size;
+  return `${Math.floor(value / size)} ${large}${rest ? ` ${rest} ${small}` : ""}`;
+}
+
+/** A duration for an axis: one unit. */
+export function shortDuration(ms: number): string {
+  if (ms < SECOND) return `${trimmed(ms, 1)} ms`;
+  if (ms < MINUTE) return `${trimmed(ms / SECOND, 1)} s`;
+  if (ms < HOUR) return `${trimmed(ms / MINUTE, 1)} min`;
+  return `${trimmed(ms / HOUR, 1)} h`;
 }
 
 function trimmed(value: number, digits: number): string {

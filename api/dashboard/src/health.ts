@@ -1,6 +1,6 @@
 // One sentence that says whether all is well. Pure: it is given what the API answered.
 import type { Cluster, StatsPoint } from "./api/types";
-import { count, duration, plural } from "./format";
+import { duration, plural } from "./format";
 
 export interface Verdict {
   well: boolean;
@@ -38,7 +38,7 @@ export function verdictOf({ cluster, points, openIncidents, failingJobs, more }:
   const late = cluster.rates["driftMsP99"] as number | null;
   if (late !== null && late > LATE_MS) troubles.push({ text: `the latest 1 % are ${duration(late)} late or more`, address: "#/executions" });
   const sent = points.reduce((sum, p) => sum + p.sent, 0);
-  const detail = `${plural(sent, "request")} in the last hour; p99 ${duration(late)} late; ${missed ? `${count(missed)} missed` : "nothing missed"}.`;
+  const detail = `${plural(sent, "request")} in the last hour; p99 ${duration(late)} late${missed ? "" : "; nothing missed"}.`;
   const title = troubles.length === 0 ? "All is well" : troubles.length === 1 ? "One thing needs a look" : `${troubles.length} things need a look`;
   return { well: troubles.length === 0, title, troubles, detail };
 }

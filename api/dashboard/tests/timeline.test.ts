@@ -62,7 +62,7 @@ describe("the cells", () => {
   });
 
   it("are found under the pointer", () => {
-    const frame: Frame = { width: 350, height: 200, gutter: 150, view: { from: NOW, until: NOW + 10_000 }, cells, now: NOW, hover: undefined };
+    const frame: Frame = { width: 350, height: 200, gutter: 150, lane: 40, view: { from: NOW, until: NOW + 10_000 }, cells, now: NOW, hover: undefined };
     expect(under(frame, 150 + 35, 40)).toMatchObject({ row: 0, step: 1 });
     expect(under(frame, 100, 40)).toBeUndefined();
     expect(under(frame, 200, 190)).toBeUndefined();
@@ -79,7 +79,7 @@ describe("a frame", () => {
       get: (_, name) => (name === "measureText" ? () => ({ width: 10 }) : name === "fill" || name === "fillRect" ? () => fills++ : typeof name === "string" && /^[a-z]+(Rect|Text|Path|)$/.test(name) ? () => undefined : undefined),
       set: () => true,
     });
-    const frame: Frame = { width: 1200, height: heightFor(20), gutter: 150, view: { from: NOW, until: NOW + 600_000 }, cells, now: NOW, hover: undefined };
+    const frame: Frame = { width: 1200, height: heightFor(20), gutter: 150, lane: 40, view: { from: NOW, until: NOW + 600_000 }, cells, now: NOW, hover: undefined };
     draw(context, frame, { color: () => "#000", font: "" });
     expect(fills).toBeLessThan(200);
   });

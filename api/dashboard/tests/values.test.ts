@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Execution } from "../src/api/types";
-import { clock, count, duration, fullTime, parseDuration, relative, span } from "../src/format";
+import { clock, count, duration, fullTime, parseDuration, relative, shortDuration, span } from "../src/format";
 import { errorOf, groupFailures } from "../src/groups";
 import { pollDelay } from "../src/live";
 import { attemptTimes } from "../src/retries";
@@ -24,6 +24,8 @@ describe("values", () => {
 
   it("are durations and counts", () => {
     expect([0, 0.42, 41.4, 1250, 123_000, 3_660_000].map(duration)).toEqual(["0 ms", "0.4 ms", "41 ms", "1.25 s", "2 min 3 s", "1 h 1 min"]);
+    expect([300_000, 3_600_000, 90_000_000, 31_622_400_000].map(duration)).toEqual(["5 min", "1 h", "25 h", "366 d"]);
+    expect([8, 1500, 90_000, 5_400_000].map(shortDuration)).toEqual(["8 ms", "1.5 s", "1.5 min", "1.5 h"]);
     expect(duration(null)).toBe("–");
     expect([0, 12_480, 12_345_678].map(count)).toEqual(["0", "12,480", "12.3M"]);
     expect(parseDuration("120ms")).toBe(120);

@@ -1,4 +1,4 @@
-"""One Chromium and one node for all tests of the page in this process."""
+"""One node for all tests of the page in this process, and a Chromium for each."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from tests.support.browser_world import World
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def chromium() -> Iterator[Any]:
+    """A browser for one test: while one runs, Playwright's event loop keeps all others of the process from running."""
     browser.require()
     with browser.browser() as found:
         yield found
 
 
 @pytest.fixture(scope="session")
-def world(chromium: Any, mongodb_uri: str) -> Iterator[World]:
+def world(mongodb_uri: str) -> Iterator[World]:
     """A node without keys, with a job that ran well, one that failed, and one whose every text is markup."""
-    assert chromium
+    browser.require()
     with browser_world.world(mongodb_uri, f"test_{uuid.uuid4().hex[:12]}") as found:
         found.put("good", name="Good job", tags=["calm"], schedule="0 30 2 * * *", timezone="Europe/Berlin")
         found.put("bad", name="Bad job", api=f"{found.target}/bad/x", tags=["broken"])
@@ -34,7 +35,7 @@ def world(chromium: Any, mongodb_uri: str) -> Iterator[World]:
 
 
 @pytest.fixture
-def viewer(chromium: Any, world: World) -> Iterator[Viewer]:
+def viewer(world: World, chromium: Any) -> Iterator[Viewer]:
     """A wide window on the node; the test fails if the console complained."""
     with browser.viewer(chromium, world.url, viewport={"width": 1280, "height": 900}) as found:
         yield found

@@ -24,7 +24,7 @@ def addresses(viewer: Viewer, world: World) -> list[str]:
 
 @pytest.mark.takes(25)
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_screen_opens_for_everybody(chromium: Any, world: World, theme: str) -> None:
+def test_every_screen_opens_for_everybody(world: World, chromium: Any, theme: str) -> None:
     """No error in the console, no serious finding of axe-core (contrast, labels, roles), a heading and a title each."""
     with browser.viewer(chromium, world.url, color_scheme=theme, viewport={"width": 1280, "height": 900}) as viewer:
         for address in addresses(viewer, world):
@@ -36,7 +36,7 @@ def test_every_screen_opens_for_everybody(chromium: Any, world: World, theme: st
 
 
 @pytest.mark.takes(10)
-def test_every_screen_fits_a_phone(chromium: Any, world: World) -> None:
+def test_every_screen_fits_a_phone(world: World, chromium: Any) -> None:
     """390 px wide, nothing sticks out; the menu opens and leads on."""
     with browser.viewer(chromium, world.url, viewport={"width": 390, "height": 844}) as viewer:
         for address in addresses(viewer, world):
@@ -108,7 +108,7 @@ def test_the_api_page_tries_requests_under_its_policy(viewer: Viewer) -> None:
     assert all(a.startswith((f"{viewer.url}/", "data:")) for a in asked), asked
 
 
-def test_the_page_works_under_a_path_prefix(chromium: Any, mongodb_uri: str, db_name: str) -> None:
+def test_the_page_works_under_a_path_prefix(mongodb_uri: str, db_name: str, chromium: Any) -> None:
     """A proxy keeps the prefix; the page finds its files and the API below it."""
     from tests.support import live
 

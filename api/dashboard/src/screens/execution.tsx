@@ -19,7 +19,8 @@ export function ExecutionScreen({ route }: { route: Route }) {
   const executionId = route.path[1] ?? "";
   const jobId = executionId.replace(/:\d{13}(:missed)?$/, "");
   const live = useLive(call("get", "/executions/{executionId}", { path: { executionId } }), POLL_MS, useChanges({ job: jobId }));
-  const job = useLive(call("get", "/jobs/{jobId}", { path: { jobId } }), 0);
+  // Alerts and messages have executions and no job.
+  const job = useLive(/^(alert|msg)\./.test(jobId) ? null : call("get", "/jobs/{jobId}", { path: { jobId } }), 0);
   const e = live.data;
   const curl = job.data && e ? requestAsCurl(job.data, e) : undefined;
   return (

@@ -45,7 +45,7 @@ export function ExecutionsScreen({ route }: { route: Route }) {
   );
 }
 
-const JOB: Column<Execution> = { name: "Job", class: "main-cell", cell: (e) => <a href={href(["jobs", e.jobId ?? ""])}>{e.jobId}</a> };
+const JOB: Column<Execution> = { name: "Job", class: "main-cell", cell: (e) => <a href={/^(alert|msg)\./.test(e.jobId ?? "") ? href(["executions", e.executionId]) : href(["jobs", e.jobId ?? ""])}>{e.jobId}</a> };
 
 /** The columns of an execution, here and on its job's screen. */
 export const EXECUTION_COLUMNS: readonly Column<Execution>[] = [

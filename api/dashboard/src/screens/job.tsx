@@ -1,7 +1,7 @@
 // One job: its schedule in words, its next and last runs, why it did or did not run, and what can be done with it.
 import { call } from "../api/calls";
 import type { Execution, Job } from "../api/types";
-import { clock, count, duration, parseDuration } from "../format";
+import { clock, count, duration, parseDuration, shortDuration } from "../format";
 import { useChanges } from "../events";
 import { POLL_MS, useLive } from "../live";
 import { changeQuery, href, type Route } from "../route";
@@ -80,6 +80,7 @@ function Recent({ items }: { items: readonly Execution[] | undefined }) {
           label="Duration and lateness of the last runs"
           at={sent.map((e) => Date.parse(e.timestamp))}
           unit={duration}
+          axisUnit={shortDuration}
           height={140}
           series={[
             { label: "Duration", color: "accent", values: sent.map((e) => parseDuration(e.duration)), fill: true },

@@ -1,7 +1,7 @@
 // Whether all is well, in one sentence; then what the sentence stands on.
 import { call } from "../api/calls";
 import type { Cluster, Incident, ListedJob, StatsPoint } from "../api/types";
-import { count, duration, hostOf } from "../format";
+import { count, duration, hostOf, shortDuration } from "../format";
 import { verdictOf } from "../health";
 import { useLive } from "../live";
 import { href } from "../route";
@@ -103,7 +103,7 @@ function Lateness({ points }: { points: readonly StatsPoint[] }) {
   const shown = whole(points);
   return (
     <Chart
-      label="Lateness over the last hour" at={shown.map((p) => Date.parse(p.at))} unit={duration} height={180}
+      label="Lateness over the last hour" at={shown.map((p) => Date.parse(p.at))} unit={duration} axisUnit={shortDuration} height={180}
       series={[
         { label: "p99", color: "warn", values: shown.map((p) => p.latenessP99Ms) },
         { label: "p50", color: "ok", values: shown.map((p) => p.latenessP50Ms), fill: true },

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { clock } from "../format";
 import { themeColor } from "../ui/chart";
 import { stepWords, type Cells } from "./cells";
-import { draw, GUTTER, heightFor, under, type Frame, type Theme } from "./draw";
+import { draw, GUTTER, heightFor, laneFor, under, type Frame, type Theme } from "./draw";
 import { pan, zoomAt, type View } from "./view";
 
 interface AxisProps {
@@ -40,9 +40,9 @@ export function Axis({ view, cells, now, onView, onPick }: AxisProps) {
   const [themes, setThemes] = useState(0);
   const hover = useRef<{ row: number; step: number }>();
   const drag = useRef<{ x: number; view: View; moved: boolean }>();
-  const height = heightFor(cells?.rows.length ?? 3);
+  const height = heightFor(cells?.rows.length ?? 6);
   const gutter = width < PHONE ? 84 : GUTTER;
-  const frame: Frame = { width, height, view, cells, now, gutter, hover: hover.current };
+  const frame: Frame = { width, height, view, cells, now, gutter, lane: laneFor(cells?.rows.length ?? 6), hover: hover.current };
   const latest = useRef({ frame, onView, onPick });
   latest.current = { frame, onView, onPick };
 

@@ -4,7 +4,6 @@ import { COLOR, KINDS, type Cells, type Row } from "./cells";
 import { ticks, type View } from "./view";
 
 export const AXIS = 30;
-export const LANE = 40;
 export const GUTTER = 150;
 const HEAT_FROM_MS = 3_600_000;
 
@@ -20,11 +19,18 @@ export interface Frame {
   cells: Cells | undefined;
   now: number;
   gutter: number;
+  /** The height of a row. */
+  lane: number;
   hover: { row: number; step: number } | undefined;
 }
 
+/** Few rows are tall, so that there is something to see. */
+export function laneFor(rows: number): number {
+  return rows <= 2 ? 130 : rows <= 6 ? 64 : 38;
+}
+
 export function heightFor(rows: number): number {
-  return AXIS + Math.max(3, rows) * LANE + 6;
+  return AXIS + Math.max(1, rows) * laneFor(rows) + 6;
 }
 
 export function draw(c: CanvasRenderingContext2D, f: Frame, theme: Theme): void {
@@ -80,10 +86,10 @@ function drawRow(c: CanvasRenderingContext2D, f: Frame, row: Row, i: number, the
   const last = Math.min(row.total.length - 1, Math.ceil((f.view.until - from) / stepMs));
   const width = x(from + stepMs) - x(from);
   const gap = width > 4 ? 1 : 0;
-  const bottom = AXIS + (i + 1) * LANE - 5;
-  const room = LANE - 12;
+  const bottom = AXIS + (i + 1) * f.lane - 5;
+  const room = f.lane - 12;
   const heat = stepMs >= HEAT_FROM_MS;
-  const scale = (n: number) => (n <= 0 ? 0 : Math.max(3, (Math.log1p(n) / Math.log1p(most)) * room));
+  const scale = (n: number) => (n <= 0 ? 0 : room * (0.25 + 0.75 * (Math.log1p(n) / Math.log1p(most))));
   const base = new Float64Array(Math.max(0, last - first + 1));
   for (const kind of KINDS) {
     const counts = row.counts.get(kind);
@@ -152,7 +158,7 @@ function stackedBelow(row: Row, counts: Float64Array, s: number, room: number): 
 function drawName(c: CanvasRenderingContext2D, f: Frame, name: string, i: number, theme: Theme): void {
   c.fillStyle = theme.color("text");
   c.textAlign = "left";
-  const y = AXIS + i * LANE + LANE / 2;
+  const y = AXIS + i * f.lane + f.lane / 2;
   let shown = name;
   while (shown.length > 3 && c.measureText(shown).width > f.gutter - 14) shown = `${shown.slice(0, -2).replace(/…$/, "")}…`;
   c.fillText(shown, 4, y);
@@ -162,7 +168,7 @@ function drawName(c: CanvasRenderingContext2D, f: Frame, name: string, i: number
 export function under(f: Frame, px: number, py: number): { row: number; step: number; at: number } | undefined {
   if (!f.cells || px < f.gutter || py < AXIS) return undefined;
   const at = f.view.from + ((px - f.gutter) / (f.width - f.gutter)) * (f.view.until - f.view.from);
-  const row = Math.floor((py - AXIS) / LANE);
+  const row = Math.floor((py - AXIS) / f.lane);
   const step = Math.floor((at - f.cells.from) / f.cells.stepMs);
   const found = f.cells.rows[row];
   return found && step >= 0 && step < found.total.length ? { row, step, at } : undefined;

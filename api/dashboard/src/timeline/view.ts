@@ -10,10 +10,13 @@ export const SHORTEST_MS = 10_000;
 export const LONGEST_MS = 366 * 86_400_000;
 const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 300, 900, 3600, 6 * 3600, 86_400, 7 * 86_400] as const;
 const MOST_VISIBLE_STEPS = 320;
+/** From this span on whole minutes are asked for: they are rolled up, and need no look at single executions. */
+const ROLLED_UP_FROM_MS = 3_000_000;
 
 /** The step in seconds for a span: fine enough to see, coarse enough to draw. */
 export function stepFor(spanMs: number): number {
-  return STEPS_S.find((s) => spanMs / 1000 / s <= MOST_VISIBLE_STEPS) ?? 7 * 86_400;
+  const least = spanMs >= ROLLED_UP_FROM_MS ? 60 : 1;
+  return STEPS_S.find((s) => s >= least && spanMs / 1000 / s <= MOST_VISIBLE_STEPS) ?? 7 * 86_400;
 }
 
 /** Zoom by a factor; the instant under the pointer stays where it is. */

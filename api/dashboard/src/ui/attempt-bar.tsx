@@ -25,7 +25,7 @@ export function AttemptBar({ execution: e }: { execution: ExecutionInFull }) {
         );
       })}
       <div class="attempt-scale">
-        <span>{due > first ? "sent before the plan" : `planned${sendAt - due > 1 ? `, spread by ${duration(sendAt - due)}` : ""}`}</span>
+        <span>{due > first ? "sent before the plan" : `planned${e.attempts.length === 1 && sendAt - due > 1 ? `, spread by ${duration(sendAt - due)}` : ""}`}</span>
         <span>+{duration(last - due)}</span>
       </div>
     </div>

@@ -20,9 +20,11 @@ interface ChartProps {
   series: readonly Series[];
   height?: number;
   unit: (value: number) => string;
+  /** The unit on the axis, if it is a shorter one. */
+  axisUnit?: (value: number) => string;
 }
 
-export function Chart({ label, at, series, height = 150, unit }: ChartProps) {
+export function Chart({ label, at, series, height = 150, unit, axisUnit }: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>();
   const shape = series.map((s) => s.label).join("|");
@@ -32,7 +34,7 @@ export function Chart({ label, at, series, height = 150, unit }: ChartProps) {
     if (!element) return undefined;
     const make = () => {
       plot.current?.destroy();
-      plot.current = new uPlot(options(element, series, height, unit), data, element);
+      plot.current = new uPlot(options(element, series, height, axisUnit ?? unit), data, element);
     };
     make();
     const sizes = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height }));
@@ -74,12 +76,12 @@ function options(element: HTMLElement, series: readonly Series[], height: number
   return {
     width: element.clientWidth,
     height,
-    padding: [8, 6, 0, 0],
+    padding: [8, 20, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { size: 7 } },
     scales: { y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.12 : 1] } },
     axes: [
-      { ...axis, grid: { show: false }, space: 70, values: [[3600, "{HH}:{mm}", null, null, null, null, null, null, 1], [60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
+      { ...axis, grid: { show: false }, space: 70, size: 28, values: [[3600, "{HH}:{mm}", null, null, null, null, null, null, 1], [60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
       { ...axis, size: 58, space: 30, values: (_u, ticks) => ticks.map(unit) },
     ],
     series: [

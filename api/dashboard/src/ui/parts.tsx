@@ -1,6 +1,6 @@
 // Small parts that every screen uses.
-import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
+import { cloneElement, isValidElement, type ComponentChildren, type VNode } from "preact";
+import { useId, useState } from "preact/hooks";
 import type { Problem } from "../api/send";
 
 export function Head({ title, note, children }: { title: ComponentChildren; note?: ComponentChildren; children?: ComponentChildren }) {
@@ -108,15 +108,21 @@ interface FieldProps {
   wide?: boolean;
 }
 
-/** A labelled input with its hint, and the server's fault beside it. */
+/** A labelled input with its hint, and the server's fault beside it. Both describe the input, and are not its name. */
 export function Field({ label, hint, fault, children, wide = false }: FieldProps) {
+  const id = useId();
+  const described = isValidElement(children) ? cloneElement(children as VNode<Record<string, unknown>>, { "aria-describedby": id, ...(fault ? { "aria-invalid": true } : {}) }) : children;
   return (
-    <label class={`field${wide ? " wide" : ""}${fault ? " at-fault" : ""}`}>
-      <span class="field-label">{label}</span>
-      {children}
-      {fault && <span class="fault" role="alert">{fault}</span>}
-      {hint && !fault && <span class="hint">{hint}</span>}
-    </label>
+    <div class={`field${wide ? " wide" : ""}${fault ? " at-fault" : ""}`}>
+      <label>
+        <span class="field-label">{label}</span>
+        {described}
+      </label>
+      <span id={id}>
+        {fault && <span class="fault" role="alert">{fault}</span>}
+        {hint && !fault && <span class="hint">{hint}</span>}
+      </span>
+    </div>
   );
 }
 
