@@ -12,7 +12,7 @@ whole workers against it, so a new way through the dispatcher has to be entered 
 | deferred | `HostQueues`: its breaker is open, or its host has no slot | the host may get another request |
 | asking | `LimitQueues`: its limit has given no permit yet | a permit is there |
 | stale | `Preparer`: its job was read too long ago | the job is read again |
-| paused | `PausedExecutions`: its job is paused | it is released, within a second |
+| paused | `PausedExecutions`: its job is paused, or a window holds it | it is released, within a second |
 | probing | a task of `ProbeLottery` that asks to be the one probe of all nodes | the probe is won or not |
 | sending | `HeldBatch.sending`: it holds a slot | the target answered, or not in time |
 | unrecorded | `HeldBatch.unrecorded`: a result in `RecordQueue`, or a move | its record is written |

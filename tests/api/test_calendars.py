@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cluster.core.instants import format_instant, parse_instant
+from cluster.core.schedule.forecast import JobGroup, forecast
 from cluster.leader.follow_calendars import CalendarFollower
 from tests.support.api_client import TARGET, paths
 
@@ -257,3 +259,25 @@ async def test_an_icalendar_file_is_read_with_remarks(api: Api) -> None:
     empty = await api.call("PUT", "/calendars/x", b"BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n", Content_Type="text/calendar")
     assert (empty.status_code, (await api.call("GET", "/calendars/x")).status_code) == (422, 404)
     assert (await api.call("PUT", "/calendars/x", b"a", Content_Type="text/plain")).status_code == 415
+
+
+async def test_calendars_and_windows_wait_for_the_migration(api: Api) -> None:
+    """Until then nodes may run that would send on excluded days, or in spite of a window."""
+    await api.db.api["meta"].update_one({"_id": "schema"}, {"$set": {"version": 3}})
+    once = {"mode": "hold", "tags": ["x"], "from": "2030-01-01T00:00:00Z", "until": "2030-01-01T01:00:00Z"}
+    for path, body in (("/calendars/holidays", HOLIDAYS), ("/windows/works", once)):
+        refused = await api.call("PUT", path, body)
+        assert (refused.status_code, "horae db migrate" in refused.json["detail"]) == (409, True)
+        assert (await api.call("GET", path)).status_code == 404
+
+
+async def test_the_load_forecast_leaves_excluded_days_out(api: Api) -> None:
+    """`horae herd` counts by the keys of schedules, which have the days."""
+    tomorrow = api.clock.now_ms() + 86_400_000
+    date = format_instant(tomorrow)[:10]
+    await api.call("PUT", "/calendars/holidays", {"dates": [date]})
+    await api.call("PUT", "/jobs/a", {"schedule": "0 0 12 * * *", "api": TARGET, "calendar": {"name": "holidays"}})
+    (group,) = [JobGroup(d["schedule_key"], 0, 1) async for d in api.db.api["jobs"].find()]
+    start = parse_instant(f"{date}T00:00:00Z")
+    assert sum(forecast([group], start, 86_400, lambda: True).per_second) == 0
+    assert sum(forecast([group], start, 2 * 86_400, lambda: True).per_second) == 1

@@ -17,16 +17,13 @@ from cluster.core.execution.model import Attempt, Ending, Rescheduled, Term
 from cluster.core.execution.outcome import next_attempt_number
 from cluster.core.ids import execution_id
 from cluster.core.job import changes
-from cluster.core.job.definition import PAUSE_AS_IT_IS, Definition, JobCalendar, WantedPause
+from cluster.core.job.definition import PAUSE_AS_IT_IS, Definition, WantedPause
 from cluster.core.lifecycle import JobState, State
-from cluster.core.schedule.calendar_days import excluded_days
 from cluster.core.timings import Timings
 from cluster.core.verify.calendars import calendar_in, occurrences_with
-from cluster.leader.follow_calendars import CalendarFollower
 from cluster.leader.leader import Leader
 from cluster.store import engine_jobs, paused_batches
 from cluster.store.batches import ClaimFilter
-from cluster.store.calendars import Calendar
 from cluster.store.enqueue import repair_batches
 from cluster.usecases import jobs
 from cluster.worker.claim import Claimer
@@ -52,9 +49,6 @@ PAUSED_MS = 20_000
 """So long an execution of a paused job waits until it is looked at again, if nothing wakes it."""
 Period = tuple[str | None, str, str, int, int, int]
 """Calendar, schedule, time zone, anchor, from and to (ms; to is included)."""
-TODAY = START_MS // 86_400_000
-CALENDARS: tuple[dict[str, Any], ...] = ({}, {"days": [(TODAY, TODAY)]}, {"days": [(TODAY + 9, TODAY + 9)]})
-"""The days that the calendar excludes, one after the other: none, all of the run, none of it."""
 
 
 class Trusting:
@@ -98,8 +92,6 @@ class Changing:
         self._seen = -1
         self._recorded: set[tuple[str, int, str]] = set()
         self._dues: dict[Period, list[int]] = {}
-        store: Any = self.world.store
-        store.calendars = {"c": _calendar(0)}
 
     def run(self) -> World:
         w = self.world
@@ -107,8 +99,7 @@ class Changing:
         for name in NAMES:
             w.spawn("user", self._use(name))
         w.spawn("worker", self._work("worker@0"))
-        w.spawn("calendar", self._change_calendar())
-        w.spawn("follower", self._follow())
+        self._begin_others()
         absence = random() * 30 if random() < 0.5 else 0.0
         gone = random() * 20
         w.spawn("leader", self._lead(0.0, gone if absence else 60.0))
@@ -123,8 +114,6 @@ class Changing:
             w.spawn(name, self._lead(w.random.random() * 6, 60.0))
         elif name == "worker":
             w.spawn(name, self._work(f"worker@{w.steps}"))
-        elif name == "follower":
-            w.spawn(name, self._follow())
 
     # -- actors --------------------------------------------------------------------------------------------------
 
@@ -154,22 +143,8 @@ class Changing:
                 self._answered(name)
             await turn(random.random() * random.choice((0.3, 5, 20)))
 
-    async def _change_calendar(self) -> None:
-        """Somebody changes the calendar that some of the jobs name."""
-        store: Any = self.world.store
-        for n in range(1, 5):
-            await turn(self.world.random.random() * 12)
-            store.calendars["c"] = _calendar(n)
-
-    async def _follow(self, until: float = 50.0) -> None:
-        """A leader has its jobs follow, new or replaced: nothing tells it that another one does so too."""
-        w = self.world
-        follower = CalendarFollower(_any(w.store), _any(w.clock()))
-        while w.now < until:
-            more = False
-            with suppress(StoreUnavailable):
-                more = (await follower.step()).more
-            await turn(0.05 if more else 0.5)
+    def _begin_others(self) -> None:
+        """For scenarios with more actors than these."""
 
     def _answered(self, name: str) -> None:
         """Nobody else changes this job, so it is as the answer says."""
@@ -205,7 +180,6 @@ class Changing:
             catch_up=choice(("all", "all", "latest", "none")),
             catch_up_window_seconds=choice((3600, 15)),
             spread_seconds=choice((0, 0, 3)),
-            calendar=choice((None, None, JobCalendar("c", "skip", _any(self.world.store).calendars["c"].days))),
         )
 
     async def _lead(self, after: float, until: float) -> None:
@@ -380,9 +354,8 @@ class Changing:
         w.spawn("sweep", repair_batches(_any(w.store), list(w.store.executions.values())))
         w.spawn("leader", self._lead(0.0, 600.0))
         w.spawn("worker", self._work("worker@last"))
-        w.spawn("follower", self._follow(600.0))
+        self._begin_others()
         w.run(w.now + 60, self._check)
-        self._all_follow()
         now = w.clock().now_ms()
         for i, e in w.store.executions.items():
             if e.send_ms < now - 15_000 and w.store.documents[e.job_id]["state"] != JobState.PAUSED:
@@ -395,14 +368,6 @@ class Changing:
         for d in w.store.documents.values():
             if d["state"] == JobState.ACTIVE:
                 self._sent(d, now)
-
-    def _all_follow(self) -> None:
-        store: Any = self.world.store
-        for d in store.documents.values():
-            calendar = d.get("calendar")
-            follows = d["state"] in (JobState.ACTIVE, JobState.PAUSED)
-            if calendar is not None and follows and calendar["version"] != store.calendars["c"].version:
-                raise Broken(f"{d['_id']} has not followed the last change of its calendar")
 
     def _sent(self, d: Document, now: int) -> None:
         job = d["_id"]
@@ -426,7 +391,3 @@ def _period(d: Document, start: int, end: int) -> Period:
         start,
         end,
     )
-
-
-def _calendar(n: int) -> Calendar:
-    return Calendar("c", {}, excluded_days(**_any(CALENDARS[n % 3] or {"days": ()})), 0)

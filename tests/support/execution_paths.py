@@ -108,9 +108,9 @@ def _entrance(real: Any, state: ExecutionState, paths: Paths) -> Any:
 
 def _pausing(real: Any, paths: Paths) -> Any:
     @functools.wraps(real)
-    def entered(self: Any, held: HeldBatch, execution: Any, job: Any) -> Any:
+    def entered(self: Any, held: HeldBatch, execution: Any, job: Any, *by: Any) -> Any:
         paths.enter(held, execution.id, ExecutionState.PAUSED)
-        return real(self, held, execution, job)
+        return real(self, held, execution, job, *by)
 
     return entered
 

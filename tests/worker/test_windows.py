@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 
 from cluster.core.documents.window import read_window
+from cluster.core.errors import StoreUnavailable
 from cluster.core.instants import format_instant
 from cluster.store import windows
 from cluster.usecases import executions, jobs
+from cluster.usecases.explain import explain_job
+from cluster.worker.windows import WindowWatch
 from tests.support.cranked_cluster import EACH, Cluster
-from tests.support.engine import T0, rows
+from tests.support.engine import T0, Crank, rows
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -145,3 +149,46 @@ async def test_a_window_keeps_what_it_was(database: Database) -> None:
     assert (await windows.list_all(database), await windows.present(database)) == ([], [])
     assert [p.window.mode for p in await windows.periods(database, 0)] == ["hold", "skip"]
     assert (await windows.periods(database, 0))[0].from_ms >= T0
+
+
+async def test_nothing_is_sent_while_the_windows_cannot_be_read(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And every node reads them again after a second, before it reads a job: so a window is in force within two."""
+    clock = Crank()
+    watch = WindowWatch(database, clock)
+    await watch.refresh()
+    window = read_window({"mode": "hold", "tags": ["x"], "schedule": "* * * * * *", "durationSeconds": 2}, "works")
+    await windows.put(database, window, clock.now)
+    now = [clock.monotonic()]
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    await watch.refresh()
+    assert watch._windows == []
+    now[0] += 1.0
+    await watch.refresh()
+    assert watch._windows == [window]
+
+    async def unavailable(*_: Any) -> Any:
+        raise StoreUnavailable("the database is away")
+
+    now[0] += 1.0
+    monkeypatch.setattr(windows, "present", unavailable)
+    with pytest.raises(StoreUnavailable):
+        await watch.refresh()
+
+
+async def test_explain_names_the_window_that_holds_or_skipped_an_execution(database: Database) -> None:
+    """And until when it holds."""
+    cluster = await Cluster.begin(database)
+    await cluster.put("a", TAGGED)
+    await put_window(cluster, "hold", 600, **{"from": "2020-01-01T00:00:00Z"})
+    await pass_time(cluster, 7)
+    due = min(int(e["due_at"]) for e in await rows(database, "executions"))
+    (waiting,) = (await explain_job(database, "a", due, 7.0)).occurrences
+    assert (waiting.state, "the window 'works' holds it until" in waiting.summary) == ("pending", True)
+    await put_window(cluster, "skip", 600)
+    await pass_time(cluster, 8)
+    later = next(int(d["due_at"]) for d in await rows(database, "history") if d["state"] == "skipped")
+    (skipped,) = (await explain_job(database, "a", later, 7.0)).occurrences
+    assert "the window 'works' was in force when it was due" in skipped.summary
+    assert any("by a maintenance window" in s.text for s in skipped.sentences)
