@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.execution.lateness import ON_TIME, SendTimes, lateness_parts
+from cluster.core.execution.lateness import ON_TIME, SPLIT_MS, SendTimes, lateness_parts
 from cluster.core.execution.model import Attempt
 from cluster.core.execution.outcome import max_age_reason, next_attempt_number, planned_ms
 from cluster.core.execution.verdict import round_up_to_grain
@@ -202,7 +202,7 @@ class Dispatcher:
         attempts = (*execution.attempts, attempt)
         planned = planned_ms(execution, job)
         parts = ON_TIME
-        if not execution.attempts:
+        if not execution.attempts and sent_ms - planned > SPLIT_MS:
             batch = ready.held.batch
             parts = lateness_parts(
                 SendTimes(
