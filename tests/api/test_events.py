@@ -191,6 +191,7 @@ def test_viewers_of_a_real_node(mongodb_uri: str, db_name: str, tmp_path: Path) 
                 return None if found["state"] == "running" else found
 
             report = wait_until(verified, 60, "the verification has ended")
+            assert report["error"] is None, report
             assert report["report"]["clean"], report
             wait_until(lambda: shown() == [first, second], 60, f"the second is shown: {(tmp_path / 'err').read_text()}")
         finally:
