@@ -11,7 +11,9 @@ from api.openapi.schemas import Time, View
 
 
 class LatenessPartsView(View):
-    """Where lateness came from: the mean of each part over all first attempts, in ms. They add up to the mean lateness."""
+    """Where lateness came from: the mean of each part over all first attempts, in ms. They add up to the mean lateness; lateness
+    of up to 10 ms is not split, and counts as none.
+    """
 
     written_ms: float = Field(description="Late work: written, or put back, after its time (catch-up, backlog).")
     claimed_ms: float = Field(description="Claimed after its time.")

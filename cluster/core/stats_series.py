@@ -31,6 +31,8 @@ LATENESS_COUNT = "late_counted"
 def add_lateness(counts: Counter[str], parts: Sequence[int]) -> None:
     """Count the parts of the lateness of one first attempt (ms), in the order of `LATENESS_PARTS`."""
     counts[LATENESS_COUNT] += 1
+    if not any(parts):  # nearly all of them
+        return
     for name, ms in zip(_LATENESS_NAMES, parts, strict=True):
         if ms:
             counts[name] += ms

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.execution.lateness import ON_TIME, SendTimes, lateness_parts
+from cluster.core.execution.lateness import ON_TIME, SPLIT_MS, SendTimes, lateness_parts
 from cluster.core.execution.model import Attempt
 from cluster.core.execution.outcome import drift_ms, max_age_reason, next_attempt_number
 from cluster.core.execution.verdict import round_up_to_grain
@@ -202,7 +202,7 @@ class Dispatcher:
         attempts = (*execution.attempts, attempt)
         drift = drift_ms(execution, job, attempts[0].sent_ms)
         parts = ON_TIME
-        if not execution.attempts:
+        if not execution.attempts and sent_ms - planned > SPLIT_MS:
             batch = ready.held.batch
             parts = lateness_parts(
                 SendTimes(

@@ -190,9 +190,10 @@ def test_viewers_of_a_real_node(mongodb_uri: str, db_name: str, tmp_path: Path) 
                 found = httpx.get(run, headers=boss).json()
                 return None if found["state"] == "running" else found
 
-            report = wait_until(verified, 30, "the verification has ended")
+            report = wait_until(verified, 60, "the verification has ended")
+            assert report["error"] is None, report
             assert report["report"]["clean"], report
-            wait_until(lambda: shown() == [first, second], 30, f"the second is shown: {(tmp_path / 'err').read_text()}")
+            wait_until(lambda: shown() == [first, second], 60, f"the second is shown: {(tmp_path / 'err').read_text()}")
         finally:
             tail.terminate()
             tail.wait()

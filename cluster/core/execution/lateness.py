@@ -25,6 +25,8 @@ class LatenessParts(NamedTuple):
 
 
 ON_TIME = LatenessParts()
+SPLIT_MS = 10
+"""Lateness up to this is noise of clocks and event loops, and not worth the time to split it."""
 
 
 class SendTimes(NamedTuple):
