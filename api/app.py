@@ -19,6 +19,7 @@ from api.resources.explain import Explain
 from api.resources.health import Healthz, Readyz
 from api.resources.imports import Import
 from api.resources.jobs import Job, Jobs, Pause, Resume, Trigger
+from api.resources.messages import Message, MessageBatch, Messages
 from api.resources.metrics import Metrics
 from api.resources.preview import Preview
 from api.resources.queues import Queue, Queues
@@ -26,6 +27,7 @@ from api.resources.replays import ReplayMany, ReplayStatus
 from api.resources.stats import Stats
 from cluster.core.documents.job_json import DocumentLimits
 from cluster.store.mongo.deadlines import within
+from cluster.usecases.message_intake import MessageIntake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 
 REQUEST_SECONDS = 5.0
+LONG_BODIES = ("/jobs/import", "/messages/batch")
 
 
 def create_app(
@@ -71,15 +74,16 @@ def create_app(
             request_metrics=request_metrics,
             worker_readings=worker_readings,
             unready_reason=lambda: node.unready_reason,
+            wake_claims=node.worker.wake_claims,
         )
     )
 
 
 class _TimeLimitedApp(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
-    """Answers every request within `REQUEST_SECONDS`, even if the database hangs. An import has this time per chunk."""
+    """Answers every request within `REQUEST_SECONDS`, even if the database hangs. Long bodies have this time per chunk."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # type: ignore[override] # ASGI, not WSGI
-        if scope["type"] != "http" or scope["path"] == "/jobs/import":
+        if scope["type"] != "http" or scope["path"] in LONG_BODIES:
             await super().__call__(scope, receive, send)
             return
         with within(REQUEST_SECONDS):
@@ -116,6 +120,10 @@ def build_app(services: Services) -> App[Any, Any]:
     app.add_route("/executions/retry/{retry_id}", ReplayStatus(services))
     app.add_route("/executions/{execution_id}", Execution(services))
     app.add_route("/executions/{execution_id}/retry", ReplayExecution(services))
+    intake = MessageIntake(services.db, services.clock, services.settings.lookahead_seconds, services.wake_claims)
+    app.add_route("/messages", Messages(services, intake))
+    app.add_route("/messages/batch", MessageBatch(services, intake))
+    app.add_route("/messages/{message_id}", Message(services, intake))
     app.add_route("/alerts", Alerts(services))
     app.add_route("/alerts/default", DefaultRules(services))
     app.add_route("/channels", Channels(services))

@@ -33,6 +33,8 @@ class Loop:
         """When (monotonic, s) the first of the turns failed that have failed in a row; None if the last one succeeded."""
         self._turn = turn
         self._ended = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._woken = False
 
     def start(self) -> asyncio.Task[None]:
         """Begin. The task ends when it is cancelled or a turn returns None."""
@@ -44,6 +46,28 @@ class Loop:
         if self._ended or self.task is None or self.task.done():
             return self._ended
         return self.failing_since is None or Clock.monotonic() - self.failing_since < seconds
+
+    def wake(self) -> None:
+        """Let the next turn follow at once. While a turn is under way: the one after it, because that one may have looked
+        before there was anything to see.
+        """
+        self._woken = True
+        if self._waiting is not None:
+            _finish(self._waiting)
+
+    async def _wait(self, seconds: float) -> None:
+        if self._woken or seconds <= 0:
+            await asyncio.sleep(0)
+        else:
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.create_future()
+            timer = loop.call_later(seconds, _finish, self._waiting)
+            try:
+                await self._waiting
+            finally:
+                timer.cancel()
+                self._waiting = None
+        self._woken = False
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE
@@ -61,7 +85,12 @@ class Loop:
             if wait is None:
                 self._ended = True
                 return
-            await asyncio.sleep(wait)
+            await self._wait(wait)
+
+
+def _finish(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[None]]) -> None:

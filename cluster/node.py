@@ -63,6 +63,7 @@ class NodeSettings:
     slots: int = 256
     waiting: int = 2048
     retention_days: float = 7.0
+    completed_retention_days: float = 30.0
     paced_retention: bool = True
     """Whether the leader deletes expired history in portions, or leaves that to MongoDB's TTL index."""
     shutdown_seconds: float = 9.0
@@ -112,6 +113,7 @@ class Node:
             trusted_term=self.elector.trusted_term,
             tracer=MaterialiseTracer(collector, self.clock),
             retention_days=settings.retention_days,
+            completed_retention_days=settings.completed_retention_days,
         )
         self.leader = Leader(leader_context, self.elector, self.liveness, prunes=settings.paced_retention)
         worker_settings = WorkerSettings(

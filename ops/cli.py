@@ -25,6 +25,7 @@ from ops.commands.jobs_edit import edit_command
 from ops.commands.operate import drain_command, release_command, resign_command, undrain_command
 from ops.commands.profiles import config_group
 from ops.commands.secrets import secrets_group
+from ops.commands.send import send_command
 from ops.commands.stats import stats_command
 from ops.commands.status import leader_command, leases_command, nodes_command
 from ops.commands.top import top_command
@@ -157,6 +158,7 @@ cli.add_command(stats_command)
 jobs_group.add_command(edit_command)
 cli.add_command(keys_group)
 cli.add_command(secrets_group)
+cli.add_command(send_command)
 
 
 def main() -> None:

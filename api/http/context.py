@@ -60,6 +60,10 @@ def _unknown() -> None:
     return None
 
 
+def _wake_nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What resources use: database, clock, settings, metrics, and whether this node can serve requests."""
@@ -72,3 +76,5 @@ class Services:
     worker_readings: Callable[[], Sequence[WorkerReadings]] = _nobody
     unready_reason: Callable[[], str | None] = _unknown
     """Why the node cannot serve requests; `/readyz` shows the sentence without a key."""
+    wake_claims: Callable[[], None] = _wake_nothing
+    """Called when there is something to claim that was not there a moment ago."""

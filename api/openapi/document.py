@@ -12,12 +12,14 @@ from api.openapi import schemas
 from api.openapi.cluster_operations import cluster_operations
 from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
+from api.openapi.message_operations import BatchAccepted, MessageAccepted, MessageView, message_operations
 from api.openapi.stats_operation import StatsSeries, stats_operation
 from api.resources.preview import PreviewSpec
 from api.resources.queues import QueueSpec
 from api.resources.replays import RetrySpecMany
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
 from cluster.core.documents.job import JobSpec
+from cluster.core.documents.message import MessageSpec
 
 ID_PATTERN = "^(?!import$)[A-Za-z0-9_-]{1,64}$"
 API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
@@ -38,6 +40,9 @@ _RESPONSE_MODELS = (
     schemas.Imported,
     schemas.Previewed,
     StatsSeries,
+    MessageAccepted,
+    MessageView,
+    BatchAccepted,
     schemas.ClusterView,
     schemas.QueueView,
     schemas.Counted,
@@ -64,7 +69,13 @@ def openapi_document() -> Schema:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "paths": {**job_operations(), **execution_operations(), **cluster_operations(), **stats_operation()},
+        "paths": {
+            **job_operations(),
+            **execution_operations(),
+            **message_operations(),
+            **cluster_operations(),
+            **stats_operation(),
+        },
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -81,7 +92,7 @@ def openapi_document() -> Schema:
 def _schemas() -> dict[str, Schema]:
     schemas_by_name: dict[str, Schema] = {}
     for models, mode in (
-        ((JobSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
+        ((JobSpec, MessageSpec, PreviewSpec, QueueSpec, RetrySpecMany, AlertSpec, ChannelSpec), "validation"),
         (_RESPONSE_MODELS, "serialization"),
     ):
         _, generated = models_json_schema(
@@ -94,7 +105,9 @@ def _schemas() -> dict[str, Schema]:
     _remove_response_defaults(schemas_by_name)
     job = schemas_by_name["JobSpec"]
     job_id = {"type": "string", "pattern": ID_PATTERN, "description": "Your id for the job; generated if absent."}
-    job["properties"]["headers"]["propertyNames"] = {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"}
+    for name in ("JobSpec", "MessageSpec"):
+        headers = schemas_by_name[name]["properties"]["headers"]
+        headers["propertyNames"] = {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"}
     schemas_by_name["NewJob"] = {**copy.deepcopy(job), "description": "A job to create."}
     schemas_by_name["NewJob"]["properties"] = {"jobId": job_id, **schemas_by_name["NewJob"]["properties"]}
     schemas_by_name["JobPatch"] = _patch_schema(job, schemas_by_name["RetrySpec"])
@@ -140,7 +153,7 @@ def _remove_titles(schema: Any) -> None:
 
 def _remove_response_defaults(schemas_by_name: dict[str, Schema]) -> None:
     """Remove defaults from response schemas: there a default only means that the field may be absent."""
-    for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView", "StatsPoint"):
+    for model in ("Problem", "Execution", "ExecutionInFull", "ChannelView", "StatsPoint", "MessageView"):
         schema = schemas_by_name[model]
         optional = {name for name, p in schema["properties"].items() if "default" in p}
         for name in optional:

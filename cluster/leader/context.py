@@ -55,6 +55,8 @@ class LeaderContext:
     tracer: MaterialiseTracer
     retention_days: float = 7.0
     """How long history is kept, unless a job says otherwise."""
+    completed_retention_days: float = 30.0
+    """How long completed jobs are kept, unless a job says otherwise."""
     new_batch_id: Callable[[], str] = new_batch_id
     job_quarantine: Quarantine = field(default_factory=lambda: Quarantine("job"))
     """Jobs that cannot be settled. Settling fills it; the other steps do not wait for these jobs."""

@@ -21,6 +21,8 @@ from cluster.core.errors import HoraeError, OwnershipLost, StoreUnavailable, Ter
 from cluster.leader.alerting import Alerter
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.compare_results import ResultComparer
+from cluster.leader.completed import CompletedRemover
+from cluster.leader.due_messages import MessageMover
 from cluster.leader.materialise import Materialiser
 from cluster.leader.periodic import Periodic, StepResult
 from cluster.leader.prune import Pruned, Pruner
@@ -40,6 +42,8 @@ STEP_SECONDS = 0.25
 SWEEP_EVERY = 3.0
 REPLAY_EVERY = 1.0
 ALERT_EVERY = 1.0
+MESSAGES_EVERY = 0.4
+COMPLETED_EVERY = 5.0
 FAILED_STEP_PAUSE = 5.0
 """Before a step that failed unexpectedly is tried again (s)."""
 STEP_ASIDE_LEASES = 3
@@ -59,6 +63,8 @@ class Leader:
         self._liveness = liveness
         self.settler = Settler(context)
         self.materialiser = Materialiser(context)
+        self.message_mover = MessageMover(context)
+        self.completed_remover = CompletedRemover(context)
         self.replayer = Replayer(context)
         self.catch_up = CatchUp(context)
         self.sweeper = Sweeper(context, liveness)
@@ -69,9 +75,11 @@ class Leader:
         self._steps = (
             Periodic("settle", self._settle),
             Periodic("materialise", self._materialise),
+            Periodic("messages", self._move_messages, every=MESSAGES_EVERY, contained=True),
             Periodic("replay", self._replay, every=REPLAY_EVERY, contained=True),
             Periodic("catch_up", self._catch_up, contained=True, yields_to="materialise"),
             Periodic("sweep", self._sweep, every=SWEEP_EVERY, contained=True),
+            Periodic("completed", self._remove_completed, every=COMPLETED_EVERY, contained=True),
         )
         self._next_run: dict[str, float] = {}
         self._settled_term = -1
@@ -206,6 +214,10 @@ class Leader:
         done = await self.materialiser.step(self._clock.now_ms(), nodes)
         return StepResult({"materialised": done.executions}, done.more)
 
+    async def _move_messages(self, nodes: int) -> StepResult:
+        done = await self.message_mover.step(self._clock.now_ms(), nodes)
+        return StepResult({"messages_moved": done.messages}, done.more)
+
     async def _replay(self, _nodes: int) -> StepResult:
         await self.replayer.step(self._clock.now_ms())
         return StepResult()
@@ -215,6 +227,11 @@ class Leader:
             return StepResult()
         done = await self.catch_up.step(self._clock.now_ms())
         return StepResult({"caught_up": done.executions, "missed": done.missed}, done.more)
+
+    async def _remove_completed(self, _nodes: int) -> StepResult:
+        if self._clock.in_doubt:  # by a clock that is ahead too much would be over
+            return StepResult()
+        return StepResult({"completed_removed": await self.completed_remover.step(self._clock.now_ms())})
 
     async def _sweep(self, _nodes: int) -> StepResult:
         done = await self.sweeper.step()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cluster.store.mongo.encryption import Keyring
 
 MAX_PERIODS = 100
+DAY_MS = 86_400_000
 WITHOUT_PERIODS = {"past": 0, "words": 0}
 
 
@@ -85,10 +86,19 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "watch": _watch(d.alerts),
         **job_secrets.encrypted_fields(d, job.id, keyring),
         "retention_days": d.retention_days,
+        "completed_retention_days": d.completed_retention_days,
+        "delete_after_run": d.delete_after_run,
+        "remove_at": date(_remove_ms(job)),
         **listing_fields(job),
         "created_at": DatetimeMS(job.created_ms),
         "updated_at": DatetimeMS(job.updated_ms),
     }
+
+
+def _remove_ms(job: StoredJob) -> int | None:
+    """From when on the job is removed once it is completed. None: as the operator's setting says, or it never ends."""
+    days = 0.0 if job.definition.delete_after_run else job.definition.completed_retention_days
+    return None if days is None or job.ends_ms is None else job.ends_ms + int(days * DAY_MS)
 
 
 def listing_fields(job: StoredJob) -> Document:
@@ -150,6 +160,8 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         alerts=d["alerts"],
         **job_secrets.definition_fields(d, keyring),
         retention_days=d.get("retention_days"),
+        completed_retention_days=d.get("completed_retention_days"),
+        delete_after_run=d.get("delete_after_run", False),
         queue=d.get("queue"),
         limits=limits_from_document(d),
     )

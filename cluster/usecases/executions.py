@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 
 from cluster.core.errors import Conflict, NotFound
 from cluster.core.execution.batching import DUE_NOW, make_batch
-from cluster.core.execution.model import Execution
-from cluster.core.ids import execution_id, trigger_due_ms
+from cluster.core.execution.model import MESSAGE_VERSION, Execution
+from cluster.core.ids import execution_id, is_message, lane_of, trigger_due_ms
+from cluster.core.job.changes import schedule_of
 from cluster.core.lifecycle import REPLAYABLE, JobState, State
-from cluster.core.limits.permits import limit_key_of
+from cluster.core.limits.permits import UNLIMITED, limit_key_of
+from cluster.core.targets import parse_target
 from cluster.store import batches, executions, history, jobs
 from cluster.store.enqueue import insert_owed, repair_batches
-from cluster.store.queries import jobs_and_executions
+from cluster.store.queries import jobs_and_executions, message_states
 from cluster.usecases.jobs import require_job
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
+    from typing import Any
 
+    from cluster.core.execution.view import ExecutionView
     from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database
 
@@ -59,7 +63,10 @@ async def trigger(
     patient = _with_api_deadline(db)
     request = request or TriggerRequest(uuid.uuid4().hex)
     due_ms = trigger_due_ms(now_ms) if request.reserved_due_ms is None else request.reserved_due_ms
+    schedule = schedule_of(job.definition, job.anchor_ms)
     while True:
+        if schedule.is_occurrence(due_ms):  # of an `@at` with milliseconds: its run and this one are two
+            due_ms = trigger_due_ms(due_ms + 1)
         execution = replace(_triggered(job, due_ms), request_id=request.id, waits=request.waits)
         if await _owe_triggered(patient, execution):
             return execution.id
@@ -106,17 +113,15 @@ async def replay(db: Database, execution_id: str, now_ms: int, retention_days: f
     view = await jobs_and_executions.get_execution(db, execution_id, now_ms)
     if view is None:
         raise NotFound(f"there is no execution '{execution_id}', or its retention has ended")
-    job = await jobs.get(db, view.job_id)
-    if job is None or job.state is JobState.DELETED:
-        raise Conflict("its job was deleted: there is nothing left to send")
+    asked, retention = await _asked_again(db, view)
     patient = _with_api_deadline(db)
     if view.state in REPLAYABLE and view.ended_ms is not None:
         version = view.schedule_version if view.state == State.CANCELLED.value else None
         await executions.delete_ended(patient, {execution_id: (view.ended_ms, version)})
-    if not await history.reopen(db, execution_id, now_ms, job.definition.retention_days or retention_days):
+    if not await history.reopen(db, execution_id, now_ms, retention or retention_days):
         raise Conflict(f"the execution is {view.state}: only failed, dead and cancelled executions can be replayed")
     execution = replace(
-        _triggered(job, view.due_ms),
+        asked,
         id=execution_id,
         send_ms=now_ms,
         state=State.RETRYING,
@@ -124,6 +129,39 @@ async def replay(db: Database, execution_id: str, now_ms: int, retention_days: f
         waits=waits,
     )
     await insert_owed(patient, [execution], [make_batch([execution], DUE_NOW)], new_batch_id)
+
+
+async def _asked_again(db: Database, view: ExecutionView) -> tuple[Execution, float | None]:
+    """What a replay sends, by the job as it is now, or by the message as history keeps it; and how long it is kept (days).
+
+    Raises `Conflict` if there is nothing left to send.
+    """
+    if is_message(view.job_id):
+        request = None if view.state == State.SUCCEEDED.value else await message_states.request_of(db, view.id)
+        if request is None and view.state in REPLAYABLE:
+            raise Conflict("what the message said could not be read, so it was not kept: send it once more")
+        return _message(view, request or {}), (request or {}).get("retention_days")
+    job = await jobs.get(db, view.job_id)
+    if job is None or job.state is JobState.DELETED:
+        raise Conflict("its job was deleted: there is nothing left to send")
+    return _triggered(job, view.due_ms), job.definition.retention_days
+
+
+def _message(view: ExecutionView, request: Mapping[str, Any]) -> Execution:
+    host = "" if not request else parse_target(request["url"]).host_port
+    return Execution(
+        id=view.id,
+        job_id=view.job_id,
+        due_ms=view.due_ms,
+        send_ms=view.due_ms,
+        schedule_version=MESSAGE_VERSION,
+        batch=new_batch_id(),
+        lane=lane_of(host),
+        trigger=True,
+        host=host,
+        limit_key=limit_key_of(view.job_id, request.get("queue"), UNLIMITED),
+        message=request,
+    )
 
 
 def _with_api_deadline(db: Database) -> Database:

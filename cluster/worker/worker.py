@@ -131,6 +131,11 @@ class Worker:
 
         return checked
 
+    def wake_claims(self) -> None:
+        """There is something to claim that was not there a moment ago: look at once, and not when the next poll is due."""
+        for loop in self._claimers[: self._settings.claimers]:
+            loop.wake()
+
     def clock_jumped(self) -> None:
         """Cluster time has jumped: executions that wait for an instant look again, and owners renew before others reclaim."""
         self.context.reclaim_pause.begin()

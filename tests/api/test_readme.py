@@ -31,13 +31,13 @@ def test_every_command_has_the_documented_result(fresh: str) -> None:
     """Each curl command gets the status and the text that are written below it."""
     commands = [found for block in BLOCKS for found in CURL.findall(block)]
     assert len(commands) == "\n".join(BLOCKS).count("curl -s")
-    execution = retried = ""
+    execution = retried = message = ""
     for command, status, text in commands:
         # The status is put behind the answer, which is otherwise as a reader sees it.
         script = command.replace("curl -s", "curl -w '\\n%{http_code}' -s", 1)
         done = subprocess.run(
             ["bash", "-c", script],
-            env={"PATH": "/usr/bin:/bin", "HORAE": fresh, "EXECUTION": execution, "RETRY": retried},
+            env={"PATH": "/usr/bin:/bin", "HORAE": fresh, "EXECUTION": execution, "RETRY": retried, "MESSAGE": message},
             capture_output=True,
             text=True,
             check=True,
@@ -50,6 +50,8 @@ def test_every_command_has_the_documented_result(fresh: str) -> None:
         triggered = re.search(r'"executionId":"([^"]+)"', answer)
         again = re.search(r'"retryId":"([^"]+)"', answer)
         retried = again[1] if again else retried
+        accepted = re.search(r'"messageId":"([^"]+)"', answer)
+        message = accepted[1] if accepted else message
         if status == "202" and triggered:
             execution = triggered[1]
     assert httpx.get(f"{fresh}/jobs").json()["nextCursor"] is None
@@ -65,6 +67,7 @@ def test_every_operation_has_a_command() -> None:
         kind = method[1] if method else "POST" if " -d " in command or "--data" in command else "GET"
         path = re.sub(r"/jobs/(?!import)[^/]+", "/jobs/{jobId}", address[1])
         path = re.sub(r"/executions/retry/.+", "/executions/retry/{retryId}", path)
+        path = re.sub(r"/messages/(?!batch).+", "/messages/{messageId}", path)
         path = re.sub(r"/queues/.+", "/queues/{name}", path)
         path = re.sub(r"/channels/[^/]+", "/channels/{name}", path)
         called.add((kind.lower(), re.sub(r"/executions/(?!retry)[^/]+", "/executions/{executionId}", path)))

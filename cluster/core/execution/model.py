@@ -9,7 +9,13 @@ from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import UNLIMITED, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from cluster.core.alerts import ResultWatch
+
+MESSAGE_VERSION = "message"
+"""The schedule version of every message: it has no schedule that could change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,8 @@ class Job:
     """Its earlier periods, the oldest first. A paused job's last one ended with the pause."""
     created_ms: int = 0
     """Periods that ended before belong to a job of the same id that was deleted."""
+    expires_ms: int | None = None
+    """Of a message: no attempt begins later than this (ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +188,10 @@ class Execution:
     """Of a run by hand: the request that asked for it. Another request of the same millisecond has another one."""
     waits: bool = False
     """Of a run by hand under `overlap: skip`: it waits for the end of the run before it instead of being skipped."""
+    message: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """Of a message: its request, as it is stored. None: its job says what is sent."""
+    cancelled: bool = False
+    """A message that a cancellation has taken. Whoever claims it records that, and does not send it."""
 
 
 @dataclass(frozen=True, slots=True)

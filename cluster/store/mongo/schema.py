@@ -9,6 +9,7 @@ never raises the version by itself: nodes of two neighbouring releases run side 
     1  the first one
     2  every job carries `host`
     3  every job carries `words` (a search finds it by them) and `first_at`
+    4  `executions` may hold messages, which nodes of the release before do not know; jobs carry `remove_at`
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from cluster.store.mongo.operation import operation
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SEARCHABLE_VERSION = 3
 """From this version on every job carries its words."""
+MESSAGES_VERSION = 4
+"""From this version on there are messages."""
 OLDEST_SUPPORTED_VERSION = 1
 """The oldest schema version that this release works on."""
 
@@ -49,6 +52,12 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("state", ASCENDING), ("last_run_at", ASCENDING), ("_id", ASCENDING)], name="by_last_run"),
         IndexModel("host", name="by_host"),
         IndexModel("failing", name="failing", partialFilterExpression={"failing": True}),
+        IndexModel("ends_at", name="completed", partialFilterExpression={"state": "completed"}),
+        IndexModel(
+            "remove_at",
+            name="to_remove",
+            partialFilterExpression={"state": "completed", "remove_at": {"$type": "date"}},
+        ),
         IndexModel("end_at", name="with_end", partialFilterExpression={"end_at": {"$type": "date"}}),
         IndexModel(
             [("first_at", ASCENDING), ("schedule_key", ASCENDING), ("_id", ASCENDING)],
@@ -72,6 +81,8 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel("asked_at", name="reopened", partialFilterExpression={"state": "reopened"}),
     ],
     "batches": [IndexModel([("late", ASCENDING), ("claimable_at", ASCENDING)], name="claimable")],
+    "messages": [IndexModel([("due_at", ASCENDING), ("_id", ASCENDING)], name="by_due")],
+    "dedups": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "leases": [],
     "breakers": [],
     "queues": [],
