@@ -31,8 +31,9 @@ check: setup
 
 # Most tests wait for real processes, so several at a time take a fraction of it; PYTEST="-n 0 -k leader" and the like choose.
 PYTEST ?= -n 4 --dist worksteal
+# The tests start some hundred processes of Python: they share compiled files, whatever the environment says of that.
 test: check
-	$(BIN)/pytest $(PYTEST)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(PYTEST)
 
 bench: setup
 	$(BIN)/horae bench $(BENCH)

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from cluster.store.mongo import schema
-from cluster.store.mongo.client import Database
-from cluster.store.mongo.encryption import Keyring
 from tests.support import leftovers, live, mongo, order
-from tests.support.databases import EmptyDatabases
+from tests.support.databases import EmptyDatabases, through_one_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from cluster.store.mongo.client import Database
 
 GUARD = pytest.StashKey[subprocess.Popen[bytes]]()
 
@@ -65,19 +63,15 @@ def empty_databases(mongodb_uri: str) -> Iterator[EmptyDatabases]:
 
 
 @pytest.fixture
-def db_name(request: pytest.FixtureRequest) -> str:
-    """The name of `database`, if the test has one; else a name that no other test uses."""
-    if "database" in request.fixturenames:
-        databases: EmptyDatabases = request.getfixturevalue("empty_databases")
-        return databases.next()
-    return f"test_{uuid.uuid4().hex[:12]}"
+def db_name(empty_databases: EmptyDatabases) -> str:
+    """The name of an empty database with its schema: that of `database`, if the test has one."""
+    return empty_databases.next()
 
 
 @pytest_asyncio.fixture
 async def database(mongodb_uri: str, db_name: str) -> AsyncIterator[Database]:
     """An empty database with its schema."""
-    db = Database.open(mongodb_uri, db_name, "test", Keyring((bytes(32),)))
-    await schema.ensure(db)
+    db = through_one_client(mongodb_uri, db_name)
     yield db
     await db.close()
 

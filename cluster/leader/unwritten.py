@@ -2,7 +2,7 @@
 
 There are some only if no node led for longer than the look-ahead, while a range is caught up, or if a job was changed
 twice before the leader looked at it. An execution that was written is sent or cancelled by a node, which leaves a record
-too.
+too. One of an earlier schedule counts for that schedule alone: it is cancelled if it came due after that schedule's end.
 
 Settling records them as far back as the row, or a range to catch up, has come. The main pass and catch-up leave out jobs
 with an unsettled change, and settling would not look behind the point that they have reached. So before a row or a range
@@ -108,12 +108,15 @@ def _known_since_ms(context: LeaderContext, c: Unwritten, now_ms: int) -> int:
 
 async def _record(context: LeaderContext, dues: Sequence[tuple[Unwritten, list[int]]], now_ms: int) -> int:
     """Record those of these due times of which there is neither an owed execution nor a record."""
-    ids = [execution_id(c.past.id, t) for c, times in dues for t in times]
-    if not ids:
+    versions = {execution_id(c.past.id, t): c.past.schedule_version for c, times in dues for t in times}
+    if not versions:
         return 0
     # A result is in history before it leaves `executions`: so what is in neither was in neither all the time.
-    written = set(await executions.owed(context.db, ids))
-    written |= await history.existing_ids(context.db, ids)
+    # An execution that an earlier schedule owed too, and that was not adopted before this one ended, is no answer: nodes
+    # cancel it, or have done so, because its own schedule ended before it was due.
+    owed = await executions.owed(context.db, versions)
+    written = {i for i, e in owed.items() if e.trigger or e.schedule_version == versions[i]}
+    written |= await history.recorded_ids(context.db, versions)
     ranges = []
     for c, times in dues:
         missed = [t for t in times if execution_id(c.past.id, t) not in written]

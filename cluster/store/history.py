@@ -258,11 +258,22 @@ async def final_ids(db: Database, versions: dict[str, str]) -> set[str]:
     }
 
 
-async def existing_ids(db: Database, ids: Collection[str]) -> set[str]:
-    """Those of these executions that have a record, reopened ones too."""
+async def recorded_ids(db: Database, versions: Mapping[str, str]) -> set[str]:
+    """Those of `{execution id: schedule version}` of which history tells how they ended for that schedule version.
+
+    As `final_ids`, and those that were reopened: their replay leaves a result.
+    """
     with operation():
-        documents = await db.work["history"].find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list()
-    return {d["_id"] for d in documents}
+        documents = (
+            await db.work["history"]
+            .find({"_id": {"$in": list(versions)}}, {"state": 1, "schedule_version": 1})
+            .to_list()
+        )
+    return {
+        d["_id"]
+        for d in documents
+        if d["state"] in SENT_FINAL or d["state"] == REOPENED or d["schedule_version"] == versions[d["_id"]]
+    }
 
 
 @dataclass(frozen=True, slots=True)

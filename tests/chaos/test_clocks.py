@@ -110,7 +110,7 @@ def test_a_clock_of_the_primary_that_is_set_for_a_while_changes_nothing(off: int
         }
         assert len(late) == len(POLICIES) * ((until - first) // 1000 + 1), "each came"
         assert sum(first <= int(a.execution.partition(":")[2]) <= until for a in receiver.arrivals()) == len(late)
-        assert {e: ms for e, ms in late.items() if not -50 <= ms <= 2500} == {}, "none is early or late"
+        assert {e: ms for e, ms in late.items() if not -50 <= ms <= 5000} == {}, "none is early or late"
         assert nodes.db["history"].count_documents({"state": {"$ne": "succeeded"}}) == 0
         assert "clock_in_doubt" in nodes.log()
         report = verify_report(mongo.uri, "clocks", first, 5)

@@ -229,14 +229,6 @@ async def node(mongodb_uri: str, db_name: str) -> AsyncIterator[Node]:
     n = Node(NodeSettings(mongodb_uri, db_name, shutdown_seconds=2), Sender(httpx.MockTransport(answering(200))))
     yield n
     await n.shutdown()
-    await _dropped(mongodb_uri, db_name)
-
-
-async def _dropped(uri: str, name: str) -> None:
-    from pymongo import AsyncMongoClient
-
-    async with AsyncMongoClient[dict[str, Any]](uri) as client:
-        await client.drop_database(name)
 
 
 async def test_a_node_with_a_loop_that_does_not_run_is_not_ready(node: Node) -> None:

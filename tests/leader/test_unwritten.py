@@ -11,8 +11,9 @@ from cluster.core.documents.job_json import read_job
 from cluster.leader import unwritten
 from cluster.usecases import jobs
 from tests.support.cranked_cluster import CONTEXT, EACH
-from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, settle_all
+from tests.support.engine import T0, Crank, job_document, lead, noting, put_jobs, rows, settle_all, worker
 from tests.support.leaders import due_of
+from tests.support.workers import deliver_until
 
 if TYPE_CHECKING:
     from cluster.leader.leader import Leader
@@ -139,3 +140,31 @@ async def test_a_settled_past_is_not_looked_at_again(database: Database) -> None
         await changed(database, "a", n, clock.now)
         await settle_all(leader, clock)
     assert [h for h in await rows(database, "history") if h["state"] == "missed"] == []
+
+
+@pytest.mark.parametrize("ended", ["change", "pause", "delete"])
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_what_a_schedule_owed_is_missed_although_an_earlier_one_had_an_execution_of_it(
+    database: Database, ended: str, cancelled: bool
+) -> None:
+    """Every second, then every other one, which no leader sees before it ends as well. The executions of the first
+    schedule come due after its end: nodes have cancelled them, or will. What the second one owed is told all the same."""
+    clock = Crank()
+    await changed(database, "a", 0, clock.now - 1)
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    clock.now += 3500
+    await changed(database, "a", 1, clock.now)  # owes 4, 6, 8
+    clock.now += 5000
+    if cancelled:
+        await deliver_until(database, worker(database, noting([])), clock.now)
+    if ended == "change":
+        await changed(database, "a", 0, clock.now)
+    elif ended == "pause":
+        await jobs.pause(database, "a", clock.now)
+    else:
+        await jobs.delete(database, "a", clock.now)
+    while (await leader.settler.step(clock.now, 1)).jobs:
+        pass
+    (missed,) = [h for h in await rows(database, "history") if h["state"] == "missed"]
+    assert (int(missed["first_at"]) - T0, int(missed["last_at"]) - T0, missed["count"]) == (4000, 8000, 3)

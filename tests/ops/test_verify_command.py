@@ -14,7 +14,6 @@ from pymongo import MongoClient
 
 from cluster.core.instants import format_instant
 from cluster.core.verify.findings import FINAL_STATES
-from cluster.store.mongo import schema
 from cluster.store.mongo.client import Database
 from cluster.store.queries import verify_records
 from ops.bench import verify
@@ -23,8 +22,6 @@ from tests.support.engine import job_document, put_jobs
 from tests.support.verify_records import final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from click.testing import Result
 
 SECONDS = 30
@@ -41,7 +38,6 @@ class Verifier:
 
     async def _fill(self) -> int:
         db = Database.open(self._uri, self._name, "test")
-        await schema.ensure(db)
         began = await verify_records.now_ms(db) // 1000 * 1000 - 120_000
         end = DatetimeMS(began + SECONDS * 1000 - 1)
         job = job_document("second", active_from=began, end_at=end, ends_at=end, state="completed")
@@ -64,15 +60,8 @@ class Verifier:
 
 
 @pytest.fixture
-def verifier(mongodb_uri: str, db_name: str) -> Iterator[Verifier]:
-    yield Verifier(mongodb_uri, db_name)
-
-    async def drop() -> None:
-        db = Database.open(mongodb_uri, db_name, "test")
-        await db.api.client.drop_database(db_name)
-        await db.close()
-
-    asyncio.run(drop())
+def verifier(mongodb_uri: str, db_name: str) -> Verifier:
+    return Verifier(mongodb_uri, db_name)
 
 
 def test_verify_fails_if_an_execution_is_lost(verifier: Verifier) -> None:

@@ -65,7 +65,7 @@ async def test_names_without_an_answer_delay_no_other_name() -> None:
         listening(saying(OK)) as wire,
         sending(resolver=lambda: asking(server)) as sender,
     ):
-        stuck = [asyncio.create_task(post(sender, f"http://hang{i}.test:{wire.port}/", 1.0)) for i in range(300)]
+        stuck = [asyncio.create_task(post(sender, f"http://hang{i}.test:{wire.port}/", 2.5)) for i in range(300)]
         await asyncio.sleep(0)
         waits = []
         for _ in range(5):
@@ -73,7 +73,7 @@ async def test_names_without_an_answer_delay_no_other_name() -> None:
             assert reply.status == 200
             waits.append(reply.duration_ms)
             sender._transport.names.forget()  # type: ignore[attr-defined]
-        assert sorted(waits)[2] < 400
+        assert sorted(waits)[2] < 1500
         assert {(await each).error for each in stuck} == {"timeout"}
 
 

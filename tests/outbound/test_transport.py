@@ -272,7 +272,7 @@ async def test_the_total_deadline_covers_slow_and_silent_responses(answer: Any) 
         began = time.monotonic()
         reply = await post(sender, wire.url, seconds=0.3)
         assert (reply.status, reply.error) == (None if answer is hanging else 200, "timeout")
-        assert 0.29 < time.monotonic() - began < 1.5
+        assert 0.29 < time.monotonic() - began < 5
         assert reply.duration_ms >= 290
         assert "0.3 s" in (reply.detail or "")
         assert transport_of(sender).in_flight() == 0
@@ -288,7 +288,7 @@ async def test_the_connect_deadline_covers_the_tls_handshake() -> None:
         began = time.monotonic()
         reply = await post(sender, f"https://127.0.0.1:{wire.port}/", seconds=30)
         assert (reply.error, reply.detail) == ("timeout", "no connection in time")
-        assert 0.19 < time.monotonic() - began < 1.5
+        assert 0.19 < time.monotonic() - began < 5
 
 
 async def test_a_full_backlog_is_a_connect_time_out() -> None:

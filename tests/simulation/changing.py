@@ -28,6 +28,7 @@ from cluster.store.enqueue import repair_batches
 from cluster.usecases import jobs
 from cluster.worker.claim import Claimer
 from cluster.worker.dispatch import STALE_SECONDS
+from cluster.worker.prepare import MAX_LEAD_SECONDS
 from cluster.worker.record import MoveOptions, Recorder
 from tests.simulation.model import turn
 from tests.simulation.world import START_MS, Broken, World
@@ -87,7 +88,7 @@ class Changing:
         """When a deletion was answered, by each schedule version that the job had then."""
         self._terms = count(1)
         self._seen = -1
-        self._recorded: set[tuple[str, int]] = set()
+        self._recorded: set[tuple[str, int, str]] = set()
         self._dues: dict[Period, list[int]] = {}
 
     def run(self) -> World:
@@ -194,15 +195,19 @@ class Changing:
                 if claimed is None:
                     await turn(0.7)
                     continue
+                await turn(clock.seconds_until(claimed.batch.send_ms) - w.random.random() * MAX_LEAD_SECONDS)
+                jobs_now, read_at = await self._jobs(claimed)
+                cancelled = self._cancelled(claimed, jobs_now)
                 await turn(clock.seconds_until(claimed.batch.send_ms))
-                jobs_now = await self._jobs(claimed)
+                if w.now - read_at > STALE_SECONDS:
+                    jobs_now, _ = await self._jobs(claimed)
             except StoreUnavailable:
                 await turn(1.0)
                 continue
             endings, moves, paused = [], [], []
             for e in claimed.executions:
                 now, job = clock.now_ms(), jobs_now.get(e.job_id)
-                why = outcome.cancellation_reason(e, job)
+                why = cancelled.get(e.id) or outcome.cancellation_reason(e, job)
                 if why is None and outcome.waits_for_resume(e, job):
                     paused.append(Rescheduled(e, e.attempts, e.send_ms))
                     continue
@@ -220,13 +225,18 @@ class Changing:
             await self._release_paused(recorder, claimed, paused)
             await recorder.delete_finished([claimed.batch])
 
-    async def _jobs(self, claimed: ClaimedBatch) -> Any:
-        """The jobs, read a moment ago."""
+    async def _jobs(self, claimed: ClaimedBatch) -> tuple[Any, float]:
+        """The jobs, read a moment ago, and when their reading began."""
         while True:
             before = self.world.now
             read = await engine_jobs.by_id(_any(self.world.store), {e.job_id for e in claimed.executions})
             if self.world.now - before <= STALE_SECONDS:
-                return read.jobs
+                return read.jobs, before
+
+    def _cancelled(self, claimed: ClaimedBatch, jobs: Any) -> dict[str, str]:
+        """What a node cancels when it prepares the batch, which is a little before its send time."""
+        reasons = {e.id: outcome.cancellation_reason(e, jobs.get(e.job_id)) for e in claimed.executions}
+        return {i: why for i, why in reasons.items() if why is not None}
 
     async def _release_paused(self, recorder: Recorder, claimed: ClaimedBatch, paused: list[Rescheduled]) -> None:
         """As `Releaser` does: when they are released, the jobs are looked at again."""
@@ -253,8 +263,8 @@ class Changing:
         self._seen = store.writes
         for d in store.documents.values():
             if "unsettled" not in d:
-                for p in self._periods(d):
-                    self._all_known(d["_id"], p)
+                for p, version in self._periods(d):
+                    self._all_known(d["_id"], p, version)
         for i, f in store.history.items():
             if f.state is not State.SUCCEEDED and not f.reason:
                 raise Broken(f"{i} is {f.state} without a reason")
@@ -270,17 +280,17 @@ class Changing:
             return True
         return bool(ended) and int(due) > ended[0]
 
-    def _periods(self, d: Document) -> list[Period]:
-        """The periods that a settled job owes, the last one up to the cursor of its row."""
-        found = [_period(p, int(p["from"]), int(p["to"])) for p in d["past"]]
+    def _periods(self, d: Document) -> list[tuple[Period, str]]:
+        """The periods that a settled job owes, with their schedule versions, the last one up to the cursor of its row."""
+        found = [(_period(p, int(p["from"]), int(p["to"])), p["schedule_version"]) for p in d["past"]]
         row = self.world.store.rows.get(d["schedule_key"])
         if d["state"] == JobState.ACTIVE and row is not None:
-            found.append(_period(d, int(d["active_from"]), row.next_ms - 1))
+            found.append((_period(d, int(d["active_from"]), row.next_ms - 1), d["schedule_version"]))
         return found
 
-    def _all_known(self, job: str, p: Period) -> None:
+    def _all_known(self, job: str, p: Period, version: str) -> None:
         for t in self._owed(p):
-            if (job, t) not in self._recorded and not self._known(job, t):
+            if (job, t, version) not in self._recorded and not self._known(job, t, version):
                 raise Broken(f"{job} owed {t}, of which there is no record")
 
     def _owed(self, p: Period) -> list[int]:
@@ -292,13 +302,14 @@ class Changing:
             self._dues[text, zone, anchor, 0, 0] = known
         return [t for t in known if start <= t <= end]
 
-    def _known(self, job: str, t: int) -> bool:
+    def _known(self, job: str, t: int, version: str) -> bool:
+        """A record that it was cancelled for another schedule version says nothing about this one."""
         store = self.world.store
         name = execution_id(job, t)
-        if name in store.history or any(
-            m.job_id == job and m.first_ms <= t <= m.last_ms for m in store.missed.values()
-        ):
-            self._recorded.add((job, t))
+        there = store.history.get(name)
+        told = there is not None and (there.state is State.SUCCEEDED or there.version == version)
+        if told or any(m.job_id == job and m.first_ms <= t <= m.last_ms for m in store.missed.values()):
+            self._recorded.add((job, t, version))
             return True
         ranges = store.backfills.values()
         return name in store.executions or any(b.job_id in (None, job) and b.from_ms <= t < b.to_ms for b in ranges)

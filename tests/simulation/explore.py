@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.world import Broken
@@ -13,9 +14,23 @@ if TYPE_CHECKING:
 
 
 BROKEN_RUNS = 20_000
+FOUND_BY: dict[str, int] = {
+    "lease not checked again before the request": 2629,
+    "unanswered renewal trusted": 1857,
+    "later changes count as settled too": 97,
+    "a deleted job's executions come back with it": 52,
+    "a release forgets the claims": 44,
+}
+"""Rules that are found late if the seeds are tried in order, and a seed that shows each: CI tries it first.
+
+After a change of the engine or of a scenario it may show nothing. Then all are tried in order, as for the other rules, and
+a warning says which seed belongs here.
+"""
 SHIFT = int(os.environ.get("SIMULATION_SEED", "0"))
 FIRST = SHIFT * 1_000_000
 """The first seed of each scenario."""
+TIMES = int(os.environ.get("SIMULATION_TIMES", "1"))
+"""How many times as many runs of whole workers, changing jobs and clocks as in CI."""
 
 
 def explore(scenario: Callable[[int], Any], runs: int) -> set[int]:
@@ -30,14 +45,21 @@ def explore(scenario: Callable[[int], Any], runs: int) -> set[int]:
     return trails
 
 
-def first_to_show(finding: str, scenario: Callable[[int], Any], runs: int = BROKEN_RUNS) -> Broken:
-    """The first seed with this finding; others of the same rule may come before."""
+def first_to_show(
+    finding: str, scenario: Callable[[int], Any], runs: int = BROKEN_RUNS, rule: str | None = None
+) -> Broken:
+    """A seed with this finding: the one that is known for the rule, else the first; others of the rule may come before."""
     others: list[str] = []
-    for seed in range(FIRST, FIRST + runs):
+    known = [FOUND_BY[rule]] if rule in FOUND_BY and SHIFT == 0 else []
+    for seed in (*known, *range(FIRST, FIRST + runs)):
         try:
             scenario(seed).run()
         except Broken as exc:
             if re.search(finding, str(exc)):
+                if known and seed != known[0]:
+                    warnings.warn(
+                        f"{rule}: FOUND_BY has seed {known[0]}, which shows it no more: {seed} does", stacklevel=2
+                    )
                 return Broken(f"seed {seed} (SIMULATION_SEED={SHIFT}): {exc}")
             others.append(f"seed {seed}: {exc}")
     raise AssertionError(f"{finding} is shown by none of {runs} from {FIRST} on, but {others[:5]}")

@@ -261,12 +261,6 @@ async def missed(db: Store, job_ids: Collection[str], start_ms: int, end_ms: int
     return found
 
 
-async def known(db: Store, ids: Collection[str]) -> set[str]:
-    wanted = list(ids)
-    found: set[str] = await db.read(lambda: {i for i in wanted if i in db.history})
-    return found
-
-
 async def rows_create(db: Store, rows: Iterable[ScheduleRow]) -> None:
     some = list(rows)
     if some:
@@ -306,6 +300,11 @@ async def reown(db: Store, stale: Sequence[Execution], wanted: Mapping[str, Exec
 
 async def strays(db: Store, owner: str) -> list[Batch]:
     found: list[Batch] = await db.read(lambda: [b for b in db.batches.values() if b.owner == owner])
+    return found
+
+
+async def any_limited(db: Store, ids: Sequence[str]) -> bool:
+    found: bool = await db.read(lambda: any(e.limit_key for i in ids if (e := db.executions.get(i)) is not None))
     return found
 
 

@@ -87,6 +87,7 @@ class Machines:
         self._current: dict[str, str] = {}
         self._batches = count()
         self._begun = count()
+        self._apart = w.random.random() < 0.5
         self.owing = False
         """Whether executions are being inserted whose batches may not exist yet."""
         self.rules = Rules(self, self.definitions)
@@ -138,7 +139,14 @@ class Machines:
     def _in(self, owner: str | None, work: Any) -> asyncio.Task[Any]:
         context = copy_context()
         context.run(NODE.set, owner or "")
-        return self.loop.create_task(work, context=context)
+        task = self.loop.create_task(work, context=context)
+        task.add_done_callback(self._no_fault)
+        return task
+
+    def _no_fault(self, task: asyncio.Task[Any]) -> None:
+        """Nobody waits for these tasks: what one raises has to end the run, or its part would go untested."""
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self.loop.failure = f"{task.get_coro()}: {exc!r}"
 
     def die(self, owner: str) -> None:
         """kill -9, and a new process some seconds later."""
@@ -207,13 +215,20 @@ class Machines:
     # -- work ----------------------------------------------------------------------------------------------------
 
     async def owe(self, dues: Sequence[int]) -> None:
-        """Insert executions as a leader does; faults of leaders are in another scenario."""
+        """Insert executions as a leader does; faults of leaders are in another scenario.
+
+        In some runs the jobs without a limit have batches of their own: siblings release only those.
+        """
         store: Any = self.world.store
-        owed = [(job_schedule_from_document(store.documents[n]), dues) for n in self.definitions]
-        planned = plan_batches(owed, 2, lambda: f"w{next(self._batches)}")
+        limited = [name for name, d in self.definitions.items() if d.limits.concurrent is not None]
+        others = [name for name in self.definitions if name not in limited]
+        groups = [limited, others] if self._apart else [list(self.definitions)]
         fault, store.fault, self.owing = store.fault, lambda: None, True
         try:
-            await insert_owed(store, planned.executions, planned.batches, lambda: f"w{next(self._batches)}")
+            for names in filter(None, groups):
+                owed = [(job_schedule_from_document(store.documents[n]), dues) for n in names]
+                planned = plan_batches(owed, 2, lambda: f"w{next(self._batches)}")
+                await insert_owed(store, planned.executions, planned.batches, lambda: f"w{next(self._batches)}")
         finally:
             store.fault, self.owing = fault, False
 

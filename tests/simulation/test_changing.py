@@ -17,12 +17,12 @@ from cluster.leader.catch_up import CatchUp
 from cluster.leader.settle import Settler
 from tests.simulation import model_jobs, twins
 from tests.simulation.changing import Changing
-from tests.simulation.explore import explore, first_to_show
+from tests.simulation.explore import TIMES, explore, first_to_show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS, QUIET = 250, 50
+RUNS, QUIET = 150 * TIMES, 50 * TIMES
 BROKEN_RUNS = 10_000
 
 
@@ -89,6 +89,17 @@ def _shorter_range_stays(patch: pytest.MonkeyPatch) -> None:
         await db.write(*(lambda r=r: db.missed.setdefault((r.job_id, r.first_ms), r) for r in some))
 
     patch.setattr("cluster.store.history.record_missed", record)
+
+
+def _any_record_counts(patch: pytest.MonkeyPatch) -> None:
+    """That an execution was cancelled under an earlier schedule counts as a record for each later one that owed it: a bug
+    of the engine that the fault runs found."""
+
+    async def recorded(db: Any, versions: Any) -> set[str]:
+        found: set[str] = await db.read(lambda: {i for i in versions if i in db.history})
+        return found
+
+    patch.setattr("cluster.store.history.recorded_ids", recorded)
 
 
 def _left_out_not_recorded(patch: pytest.MonkeyPatch) -> None:
@@ -177,13 +188,14 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], An
     "rows go on past unsettled changes": (_rows_go_on, Changing, "no record", True),
     "ranges go on past unsettled changes": (_ranges_go_on, Changing, "no record", True),
     "the shorter of two missed ranges stays": (_shorter_range_stays, Changing, "no record", True),
+    "a record of an earlier schedule counts": (_any_record_counts, Changing, "no record", False),
     "left out by a changed policy, and not recorded": (
         _left_out_not_recorded,
         Changing,
         "was not sent|no record",
         True,
     ),
-    "resumed under the same version": (_resumed_under_the_same_version, _quiet, "was not sent", True),
+    "resumed under the same version": (_resumed_under_the_same_version, _quiet, "was not sent", False),
     "a change cancels what was due before": (_changes_cancel, Changing, "came due before", False),
     "a pause cancels what was due before": (_pauses_cancel, Changing, "came due before", False),
     "judged by the start of the present schedule": (_judged_by_the_start, Changing, "came due before", False),
@@ -191,7 +203,7 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], An
     "a deleted job's executions come back with it": (_deleted_comes_back, Changing, "was deleted", False),
     "a resume wakes nothing": (_resume_wakes_nothing, _quiet, "still owed", False),
     "a resume during a release is not seen": (_not_looked_at_again, _quiet, "still owed", True),
-    "never taken over by the new version": (_never_taken_over, _quiet, "was not sent", False),
+    "never taken over by the new version": (_never_taken_over, _quiet, "was not sent|no record", False),
 }
 
 
@@ -203,4 +215,4 @@ def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> N
     """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, scenario, finding, _ = BROKEN[rule]
     broken(monkeypatch)
-    print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS))
+    print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS, rule))

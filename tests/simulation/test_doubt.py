@@ -10,13 +10,13 @@ from cluster import clock_watch
 from cluster.clock_watch import ClockWatch
 from cluster.core.clock_vote import ClockVote, elected
 from tests.simulation.doubt import Asleep, Doubt
-from tests.simulation.explore import explore, first_to_show
+from tests.simulation.explore import TIMES, explore, first_to_show
 from tests.simulation.twins import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-RUNS = 300
+RUNS = 200 * TIMES
 
 
 @pytest.fixture(autouse=True)

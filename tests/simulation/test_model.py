@@ -182,7 +182,7 @@ class Caller:
             [
                 ("record", ([ending], 1e6)),
                 ("final_ids", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),)),
-                ("existing_ids", (IDS,)),
+                ("recorded_ids", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),)),
                 ("missed_ranges", (["m"], r.choice([0, 1500]), r.choice([1500, 9000]))),
                 (
                     "record_missed",

@@ -12,7 +12,7 @@ from cluster.worker.claim import ClaimedBatch
 from cluster.worker.claiming import Claiming, SuspectSlot
 from cluster.worker.record import AS_RETRY, MoveOptions, Recorder
 from tests.simulation import twins
-from tests.simulation.explore import explore, first_to_show
+from tests.simulation.explore import TIMES, explore, first_to_show
 from tests.simulation.node_killers import NodeKillers
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cluster.core.execution.model import Rescheduled
 
-STORMS, QUIET = 100, 40
+STORMS, QUIET = 100 * TIMES, 40 * TIMES
 BROKEN_RUNS = 10_000
 
 
@@ -117,4 +117,4 @@ def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> N
     """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, scenario, finding = BROKEN[rule]
     broken(monkeypatch)
-    print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS))
+    print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS, rule))

@@ -15,7 +15,7 @@ from cluster.worker.pending import Unsent
 from cluster.worker.record import AS_RETRY, MoveOptions, Recorder
 from cluster.worker.release import Releaser
 from tests.simulation import model, model_jobs, twins
-from tests.simulation.explore import explore, first_to_show
+from tests.simulation.explore import TIMES, explore, first_to_show
 from tests.simulation.nodes import Machines
 from tests.simulation.world import Broken
 from tests.support import execution_paths
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Rescheduled, RetryPolicy
     from cluster.worker.held_batch import HeldBatch
 
-STORMS, QUIET = 250, 60
+STORMS, QUIET = 150 * TIMES, 60 * TIMES
 BROKEN_RUNS = 10_000
 STEPS_SEEN = 20
 ONE_IN_TEN = 0.1
@@ -266,4 +266,4 @@ def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> N
     """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, scenario, finding, _ = BROKEN[rule]
     broken(monkeypatch)
-    print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS))
+    print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS, rule))

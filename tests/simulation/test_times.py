@@ -183,7 +183,7 @@ class Across:
             await turn(1.0)
 
 
-RUNS: dict[type[Any], int] = {Succession: 500, Loss: 100, Across: 300}
+RUNS: dict[type[Any], int] = {Succession: 500, Loss: 100, Across: 180}
 DIFFERENT: dict[type[Any], float] = {Succession: 0.5, Loss: 0.95, Across: 0.75}
 """How much of it must be runs of their own. Without trouble many are alike."""
 

@@ -12,14 +12,14 @@ from cluster.worker.release import Releaser
 from cluster.worker.unclaimed import UnclaimedJudge
 from tests.simulation import model, twins
 from tests.simulation.away import Away, HeldBack
-from tests.simulation.explore import explore, first_to_show
+from tests.simulation.explore import TIMES, explore, first_to_show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.store.batches import ClaimFilter
 
-RUNS = 60
+RUNS = 40 * TIMES
 BROKEN_RUNS = 300
 
 
@@ -102,4 +102,4 @@ def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> N
     """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, scenario, finding = BROKEN[rule]
     broken(monkeypatch)
-    print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS))
+    print(rule, "->", first_to_show(finding, scenario, BROKEN_RUNS, rule))

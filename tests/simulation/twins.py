@@ -31,6 +31,7 @@ TWINS: dict[str, dict[str, Any]] = {
         "fence_endings": model.fence_endings,
         "move": model.move,
         "add_attempts": model.add_attempt,
+        "any_limited": model_jobs.any_limited,
         "adopt": model_jobs.reown,
         "take_unsent": model_messages.take_unsent,
         "delete_cancelled": model_messages.delete_cancelled,
@@ -64,7 +65,7 @@ TWINS: dict[str, dict[str, Any]] = {
     "history": {
         "record": model.record,
         "final_ids": model.settled,
-        "existing_ids": model_jobs.known,
+        "recorded_ids": model.settled,
         "record_missed": model_jobs.record_missed,
         "missed_ranges": model_jobs.missed,
     },
@@ -113,7 +114,7 @@ LOGGING = (
     "leader.due_messages leader.elector leader.materialise leader.quarantine leader.settle leader.catch_up leader.leader "
     "worker.claim worker.claiming worker.unclaimed worker.record worker.worker worker.lease_keeper worker.results worker.effects "
     "worker.release worker.dispatch worker.prepare worker.probe_lottery worker.tasks "
-    "worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers loops store.mongo.operation"
+    "worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers siblings loops store.mongo.operation"
 )
 
 

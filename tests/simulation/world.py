@@ -100,9 +100,10 @@ class World:
             self._actors.clear()
 
     def _step(self, random: Callable[[], float], died: Callable[[str], None]) -> None:
-        ready = [i for i, a in enumerate(self._actors) if a[2] <= self.now]
+        actors, now = self._actors, self.now
+        ready = [i for i, a in enumerate(actors) if a[2] <= now]
         if not ready:
-            self.now = min(a[2] for a in self._actors)
+            self.now = min([a[2] for a in actors])
             return
         if self.store.postponed and random() < 0.1:
             self.acting = ""

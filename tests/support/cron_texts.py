@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
-MONTHS = ["", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+MONTHS = ("", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
 
-def spelled(least: int, most: int, names: list[str]) -> st.SearchStrategy[str]:
+def spelled(least: int, most: int, names: tuple[str, ...]) -> st.SearchStrategy[str]:
     """Lists of numbers, names, ranges (wrapped ones too), and steps of all three kinds."""
     number = st.integers(least, most)
     word = number.flatmap(lambda v: st.sampled_from([str(v), names[v]] if v < len(names) and names[v] else [str(v)]))
@@ -29,8 +29,8 @@ MONTH_DAYS = st.one_of(
     st.integers(1, 31).map("{}W".format),
     st.just("LW"),
     st.integers(1, 30).map("L-{}".format),
-    spelled(1, 31, []),
-    spelled(1, 31, []).map("{},L".format),
+    spelled(1, 31, ()),
+    spelled(1, 31, ()).map("{},L".format),
 )
 WEEK_DAYS = st.one_of(
     st.sampled_from(["*", "?"]),

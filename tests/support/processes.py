@@ -192,5 +192,4 @@ class Nodes:
             if self.process.poll() is None:
                 self.stop()
         finally:
-            self.client.drop_database(self.db.name)
             self.client.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -357,8 +358,28 @@ def values(field: str, most: int) -> set[int]:
     return found
 
 
+@cache
+def walked(timezone: str, start: int, end: int) -> list[tuple[int, datetime, bool, list[datetime]]]:
+    """Every second with its local time, whether that was there before, and the local times that it has skipped.
+
+    A margin before the window, so that what was seen before a repeated hour is known.
+    """
+    rules, second = zone(timezone), timedelta(seconds=1)
+    seconds: list[tuple[int, datetime, bool, list[datetime]]] = []
+    seen: set[datetime] = set()
+    previous: datetime | None = None
+    for t in range(start - 4 * 3600, end):
+        local = datetime.fromtimestamp(t, rules).replace(tzinfo=None)
+        skipped = []
+        while previous is not None and (previous := previous + second) < local:
+            skipped.append(previous)
+        seconds.append((t, local, local in seen, skipped))
+        seen.add(local)
+        previous = local
+    return seconds
+
+
 def brute_force(fields: tuple[str, str, str], timezone: str, start: int, end: int) -> list[int]:
-    rules = zone(timezone)
     seconds, minutes, hours = values(fields[0], 59), values(fields[1], 59), values(fields[2], 23)
     fixed = "*" not in fields[1] and "*" not in fields[2]
 
@@ -366,21 +387,10 @@ def brute_force(fields: tuple[str, str, str], timezone: str, start: int, end: in
         return local.second in seconds and local.minute in minutes and local.hour in hours
 
     found: set[int] = set()
-    seen_local: set[datetime] = set()
-    previous: datetime | None = None
-    # A margin before the window, so that what was seen before a repeated hour is known.
-    for t in range(start - 4 * 3600, end):
-        local = datetime.fromtimestamp(t, rules).replace(tzinfo=None)
-        if fixed and previous is not None and local - previous > timedelta(seconds=1):
-            skipped = previous + timedelta(seconds=1)
-            gap = local - skipped
-            while skipped < local:
-                if matches(skipped):
-                    into = 0 if fields[0] == "0" else int((skipped - (local - gap)).total_seconds())
-                    found.add(t + into)
-                skipped += timedelta(seconds=1)
-        if matches(local) and not (fixed and local in seen_local):
+    for t, local, again, skipped in walked(timezone, start, end):
+        if fixed:
+            into = (0 if fields[0] == "0" else n for n in range(len(skipped)))
+            found |= {t + n for n, gone in zip(into, skipped, strict=True) if matches(gone)}
+        if matches(local) and not (fixed and again):
             found.add(t)
-        seen_local.add(local)
-        previous = local
     return sorted(t for t in found if start <= t < end)
