@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 
 from cluster.core.errors import Conflict, NotFound
 from cluster.core.execution.batching import DUE_NOW, make_batch
-from cluster.core.execution.model import MESSAGE_VERSION, Execution
-from cluster.core.ids import execution_id, is_message, lane_of, trigger_due_ms
+from cluster.core.execution.model import Execution
+from cluster.core.ids import execution_id, is_message, trigger_due_ms
 from cluster.core.job.changes import schedule_of
 from cluster.core.lifecycle import REPLAYABLE, JobState, State
-from cluster.core.limits.permits import UNLIMITED, limit_key_of
-from cluster.core.targets import parse_target
+from cluster.core.limits.permits import limit_key_of
 from cluster.store import batches, executions, history, jobs
 from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.queries import jobs_and_executions, message_states
 from cluster.usecases.jobs import require_job
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from typing import Any
+    from collections.abc import Awaitable, Callable
 
     from cluster.core.execution.view import ExecutionView
     from cluster.core.job.definition import StoredJob
@@ -140,28 +138,12 @@ async def _asked_again(db: Database, view: ExecutionView) -> tuple[Execution, fl
         request = None if view.state == State.SUCCEEDED.value else await message_states.request_of(db, view.id)
         if request is None and view.state in REPLAYABLE:
             raise Conflict("what the message said could not be read, so it was not kept: send it once more")
-        return _message(view, request or {}), (request or {}).get("retention_days")
+        asked = message_states.replayed(view.id, view.job_id, view.due_ms, request or {})
+        return replace(asked, batch=new_batch_id()), (request or {}).get("retention_days")
     job = await jobs.get(db, view.job_id)
     if job is None or job.state is JobState.DELETED:
         raise Conflict("its job was deleted: there is nothing left to send")
     return _triggered(job, view.due_ms), job.definition.retention_days
-
-
-def _message(view: ExecutionView, request: Mapping[str, Any]) -> Execution:
-    host = "" if not request else parse_target(request["url"]).host_port
-    return Execution(
-        id=view.id,
-        job_id=view.job_id,
-        due_ms=view.due_ms,
-        send_ms=view.due_ms,
-        schedule_version=MESSAGE_VERSION,
-        batch=new_batch_id(),
-        lane=lane_of(host),
-        trigger=True,
-        host=host,
-        limit_key=limit_key_of(view.job_id, request.get("queue"), UNLIMITED),
-        message=request,
-    )
 
 
 def _with_api_deadline(db: Database) -> Database:

@@ -9,8 +9,9 @@ import orjson
 import pytest
 
 from cluster.core.ids import MESSAGE_ID
+from cluster.store import history
 from tests.support.api_client import TARGET, paths
-from tests.support.engine import check_books, noting, rows, worker
+from tests.support.engine import Crank, check_books, lead, noting, rows, worker
 from tests.support.workers import run_dry
 
 if TYPE_CHECKING:
@@ -295,3 +296,22 @@ async def test_there_are_no_messages_while_nodes_of_the_release_before_may_run(a
     refused = await post(api)
     assert refused.status_code == 409
     assert "db migrate" in refused.json["detail"]
+
+
+async def test_a_replay_of_many_sends_messages_again_by_tag(api: Api) -> None:
+    """Counted first; and one whose request for a replay died half-way is owed by the leader's repair."""
+    came: list[str] = []
+    made = [await accepted(api, tags=[tag]) for tag in ("a", "a", "b")]
+    await deliver(api, came, status=400)
+    wanted = {"filter": {"tag": "a", "state": ["failed"]}}
+    counted = await api.call("POST", "/executions/retry", {**wanted, "dryRun": True})
+    assert counted.json["matched"] == 2
+    assert (await api.call("POST", "/executions/retry", wanted)).status_code == 202
+    clock = Crank(api.clock.now_ms())
+    replayer = (await lead(api.db, clock)).replayer
+    assert (await replayer.step(clock.now_ms())).executions == 2
+    await history.reopen(api.db, made[2]["executionId"], clock.now_ms() - 100_000, 7.0)
+    assert await replayer.repair(clock.now_ms()) == 1
+    came.clear()
+    await run_dry(worker(api.db, noting(came)))
+    assert sorted(came) == sorted(m["executionId"] for m in made)

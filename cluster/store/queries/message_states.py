@@ -8,6 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cluster.core.execution.model import MESSAGE_VERSION, Execution
+from cluster.core.ids import lane_of
+from cluster.core.limits.permits import UNLIMITED, limit_key_of
+from cluster.core.targets import parse_target
 from cluster.store.mongo.codec import LARGE_BODY, execution_from_document
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.operation import operation
@@ -17,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from typing import Any
 
-    from cluster.core.execution.model import Execution
     from cluster.core.execution.view import ExecutionView
     from cluster.store.mongo.client import Database, Document
 
@@ -99,8 +102,46 @@ async def view(db: Database, message_id: str, now_ms: int) -> MessageView | None
 
 async def request_of(db: Database, execution_id: str) -> Mapping[str, Any] | None:
     """The request of a message that is final, with its large body. None: it is not kept."""
+    return (await requests_of(db, [execution_id])).get(execution_id)
+
+
+async def requests_of(db: Database, ids: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """The requests of messages that are final, by execution id, with their large bodies; those that are not kept are absent."""
+    if not ids:
+        return {}
+    query = {"_id": {"$in": list(ids)}, "message": {"$exists": True}}
     with operation():
-        d = await db.work["history"].find_one({"_id": execution_id}, {"message": 1, LARGE_BODY: 1})
-    if d is None or "message" not in d:
-        return None
-    return {**d["message"], LARGE_BODY: d[LARGE_BODY]} if LARGE_BODY in d else d["message"]
+        documents = await db.work["history"].find(query, {"message": 1, LARGE_BODY: 1}).to_list()
+    return {
+        d["_id"]: {**d["message"], LARGE_BODY: d[LARGE_BODY]} if LARGE_BODY in d else d["message"] for d in documents
+    }
+
+
+async def tags_of(db: Database, ids: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The tags of messages that are final and can be sent again, by execution id."""
+    if not ids:
+        return {}
+    query = {"_id": {"$in": list(ids)}, "message": {"$exists": True}}
+    with operation():
+        return {
+            d["_id"]: tuple(d["message"].get("tags", ()))
+            async for d in db.work["history"].find(query, {"message.tags": 1})
+        }
+
+
+def replayed(execution_id: str, job_id: str, due_ms: int, request: Mapping[str, Any]) -> Execution:
+    """The execution that sends a message again, without a batch; its caller says when."""
+    host = parse_target(request["url"]).host_port if request else ""
+    return Execution(
+        id=execution_id,
+        job_id=job_id,
+        due_ms=due_ms,
+        send_ms=due_ms,
+        schedule_version=MESSAGE_VERSION,
+        batch="",
+        lane=lane_of(host),
+        trigger=True,
+        host=host,
+        limit_key=limit_key_of(job_id, request.get("queue"), UNLIMITED),
+        message=request,
+    )
