@@ -29,6 +29,7 @@ from api.resources.herd import Crowd, Herd
 from api.resources.imports import Import
 from api.resources.jobs import Job, Jobs, Pause, Resume, Trigger
 from api.resources.keys import Drain, Key, Keys
+from api.resources.messages import Message, MessageBatch, Messages
 from api.resources.metrics import Metrics
 from api.resources.preview import Preview
 from api.resources.queues import Queue, Queues
@@ -43,6 +44,7 @@ from api.resources.windows import Window, Windows
 from cluster.core.documents.job_json import DocumentLimits
 from cluster.live_events import LiveEvents
 from cluster.store.mongo.deadlines import within
+from cluster.usecases.message_intake import MessageIntake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 
 
 REQUEST_SECONDS = 5.0
-UNTIMED_PATHS = frozenset({"/jobs/import", "/events"})
+UNTIMED_PATHS = frozenset({"/jobs/import", "/messages/batch", "/events"})
 """Their requests last as long as their callers need them."""
 
 
@@ -106,8 +108,8 @@ def create_app(
 
 
 class _TimeLimitedApp(App):  # type: ignore[type-arg] # Falcon's own class for requests and responses
-    """Answers every request within `REQUEST_SECONDS`, even if the database hangs. An import has this time per chunk, and
-    live events have no end.
+    """Answers every request within `REQUEST_SECONDS`, even if the database hangs. Long bodies have this time per chunk,
+    and live events have no end.
     """
 
     def __init__(self, path_prefix: str, middleware: list[Any]) -> None:
@@ -208,6 +210,10 @@ def build_app(services: Services) -> App[Any, Any]:
     app.add_route("/nodes/{node_id}/drain", Drain(services), suffix="drain")
     app.add_route("/nodes/{node_id}/undrain", Drain(services), suffix="undrain")
     app.add_route("/events", Events(services, live_events, auth.process_request))
+    intake = MessageIntake(services.db, services.clock, services.settings.lookahead_seconds)
+    app.add_route("/messages", Messages(services, intake))
+    app.add_route("/messages/batch", MessageBatch(services, intake))
+    app.add_route("/messages/{message_id}", Message(services, intake))
     app.add_route("/healthz", Healthz())
     app.add_route("/openapi.json", OpenApiDocument(prefix))
     app.add_route("/docs", Page("docs.html", DOCS_POLICY))

@@ -68,6 +68,7 @@ class NodeSettings:
     waiting: int = 2048
     retention_days: float = 7.0
     audit_retention_days: float = 365.0
+    completed_retention_days: float = 30.0
     paced_retention: bool = True
     """Whether the leader deletes expired history in portions, or leaves that to MongoDB's TTL index."""
     shutdown_seconds: float = 9.0
@@ -122,6 +123,7 @@ class Node:
             retention_days=settings.retention_days,
             audit_retention_days=settings.audit_retention_days,
             document_limits=settings.document_limits,
+            completed_retention_days=settings.completed_retention_days,
         )
         self.leader = Leader(leader_context, self.elector, self.liveness, prunes=settings.paced_retention)
         worker_settings = WorkerSettings(

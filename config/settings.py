@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(256, validation_alias="HORAE_MAX_IN_FLIGHT", ge=4, le=10_000)
     retention_days: float = Field(7, validation_alias="HORAE_RETENTION_DAYS", gt=0, le=3650)
     audit_retention_days: float = Field(365, validation_alias="HORAE_AUDIT_RETENTION_DAYS", ge=1, le=3650)
+    completed_retention_days: float = Field(30, validation_alias="HORAE_COMPLETED_RETENTION_DAYS", ge=0, le=3650)
     paced_retention: bool = Field(default=True, validation_alias="HORAE_PACED_RETENTION")
     smtp_host: str | None = Field(None, validation_alias="HORAE_SMTP_HOST")
     smtp_port: int = Field(587, validation_alias="HORAE_SMTP_PORT", ge=1, le=65535)

@@ -28,6 +28,7 @@ from ops.commands.jobs_revisions import revert_command, revisions_command
 from ops.commands.operate import drain_command, release_command, resign_command, undrain_command
 from ops.commands.profiles import config_group
 from ops.commands.secrets import secrets_group
+from ops.commands.send import send_command
 from ops.commands.stats import stats_command
 from ops.commands.status import leader_command, leases_command, nodes_command
 from ops.commands.tail import tail_command
@@ -168,6 +169,7 @@ jobs_group.add_command(revisions_command)
 jobs_group.add_command(revert_command)
 cli.add_command(keys_group)
 cli.add_command(secrets_group)
+cli.add_command(send_command)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from cluster.core.errors import (
     OutcomeUnknown,
     PreconditionFailed,
     StoreUnavailable,
+    TooMany,
     UnreadableDocument,
 )
 from cluster.core.schedule.schedule import InvalidSchedule
@@ -38,6 +39,7 @@ PROBLEMS: tuple[tuple[type[Exception], int, str, str], ...] = (
     (InvalidSchedule, 422, "invalid-input", "Invalid request"),
     (NotFound, 404, "not-found", "Not found"),
     (InProgress, 409, "in-progress", "Request in progress"),
+    (TooMany, 429, "too-many-requests", "Too many requests"),
     (Conflict, 409, "conflict", "Conflict"),
     (PreconditionFailed, 412, "precondition-failed", "Precondition failed"),
     (CallerError, 400, "bad-request", "Bad request"),
@@ -91,11 +93,11 @@ async def _expected(req: Request, resp: Response, exc: Exception, _params: dict[
         detail = f"{len(exc.faults)} error(s); nothing was changed"
     progress = getattr(req.context, "progress", None)
     if progress is not None:  # an import that failed midway reports what was stored
-        extra["imported"] = progress.to_json()
+        extra[progress.member] = progress.to_json()
     if status >= 500:
         extra["instance"] = _instance()
         log.warning("request_failed", method=req.method, path=req.path, instance=extra["instance"], error=str(exc))
-    if isinstance(exc, InProgress):
+    if isinstance(exc, InProgress | TooMany):
         resp.set_header("Retry-After", "1")
     write_problem(resp, status, slug, title, detail, **extra)
 

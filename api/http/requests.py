@@ -153,6 +153,27 @@ async def read_chunks(stream: AsyncIterable[bytes], patience: asyncio.Timeout) -
         yield chunk
 
 
+async def split_lines(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes | None]:
+    """The lines of a stream without line ends; None for a line that exceeds the limit."""
+    unfinished = bytearray()
+    skipping = False
+    async for chunk in stream:
+        # Only the chunk is searched: a line may arrive in a million pieces.
+        first, *others = chunk.split(b"\n")
+        if not skipping:
+            unfinished += first
+        if others:
+            yield None if skipping or len(unfinished) > BODY_LIMIT else bytes(unfinished)
+            *lines, last = others
+            for line in lines:
+                yield None if len(line) > BODY_LIMIT else line
+            unfinished, skipping = bytearray(last), False
+        if len(unfinished) > BODY_LIMIT:
+            unfinished, skipping = bytearray(), True
+    if unfinished or skipping:
+        yield None if skipping else bytes(unfinished)
+
+
 def wait_for_chunk(patience: asyncio.Timeout) -> float:
     """Let `patience` end `CHUNK_SECONDS` from now. Returns now, by the loop's clock."""
     now = asyncio.get_running_loop().time()

@@ -16,6 +16,7 @@ from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
 from api.openapi.live_operations import live_operations
 from api.openapi.live_schemas import LIVE_MODELS
+from api.openapi.message_operations import BatchAccepted, MessageAccepted, MessageView, message_operations
 from api.openapi.session_operations import SessionView, session_operations
 from api.openapi.stats_operation import StatsSeries, stats_operation
 from api.resources.actions import ActionSpec
@@ -29,6 +30,7 @@ from api.resources.verifications import VerificationSpec
 from cluster.core.documents.alerts import AlertSpec, ChannelSpec
 from cluster.core.documents.calendar import CalendarSpec
 from cluster.core.documents.job import JobSpec
+from cluster.core.documents.message import MessageSpec
 from cluster.core.documents.pause import PauseSpec
 from cluster.core.documents.window import WindowSpec
 
@@ -40,6 +42,23 @@ wrong with a request. Send an API key as `Authorization: Bearer <key>`; a node w
 needs none. A `503` carries `Retry-After`. The change may or may not have been made: read the resource to find out. It is
 safe to repeat PUT, PATCH with `If-Match`, DELETE, and POST with an `Idempotency-Key`.
 """
+_REQUEST_MODELS = (
+    JobSpec,
+    PauseSpec,
+    MessageSpec,
+    PreviewSpec,
+    QueueSpec,
+    RetrySpecMany,
+    AlertSpec,
+    ChannelSpec,
+    ActionSpec,
+    BackfillSpec,
+    CalendarSpec,
+    WindowSpec,
+    CrowdSpec,
+    KeySpec,
+    VerificationSpec,
+)
 _RESPONSE_MODELS = (
     schemas.Problem,
     schemas.Created,
@@ -54,6 +73,9 @@ _RESPONSE_MODELS = (
     *action_operations.MODELS,
     *backfill_operations.MODELS,
     SessionView,
+    MessageAccepted,
+    MessageView,
+    BatchAccepted,
     schemas.ClusterView,
     schemas.QueueView,
     schemas.Counted,
@@ -92,6 +114,7 @@ def openapi_document() -> Schema:
                 **action_operations.action_operations(),
                 **backfill_operations.backfill_operations(),
                 **execution_operations(),
+                **message_operations(),
                 **cluster_operations(),
                 **stats_operation(),
                 **audit_operations(),
@@ -124,25 +147,7 @@ def _tagged(paths: Schema) -> Schema:
 def _schemas() -> dict[str, Schema]:
     schemas_by_name: dict[str, Schema] = {}
     for models, mode in (
-        (
-            (
-                JobSpec,
-                PauseSpec,
-                PreviewSpec,
-                QueueSpec,
-                RetrySpecMany,
-                AlertSpec,
-                ChannelSpec,
-                ActionSpec,
-                BackfillSpec,
-                CalendarSpec,
-                WindowSpec,
-                CrowdSpec,
-                KeySpec,
-                VerificationSpec,
-            ),
-            "validation",
-        ),
+        (_REQUEST_MODELS, "validation"),
         (_RESPONSE_MODELS, "serialization"),
     ):
         _, generated = models_json_schema(
@@ -155,7 +160,9 @@ def _schemas() -> dict[str, Schema]:
     _remove_response_defaults(schemas_by_name)
     job = schemas_by_name["JobSpec"]
     job_id = {"type": "string", "pattern": ID_PATTERN, "description": "Your id for the job; generated if absent."}
-    job["properties"]["headers"]["propertyNames"] = {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"}
+    for name in ("JobSpec", "MessageSpec"):
+        headers = schemas_by_name[name]["properties"]["headers"]
+        headers["propertyNames"] = {"pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"}
     schemas_by_name["NewJob"] = {**copy.deepcopy(job), "description": "A job to create."}
     schemas_by_name["NewJob"]["properties"] = {"jobId": job_id, **schemas_by_name["NewJob"]["properties"]}
     schemas_by_name["JobPatch"] = _patch_schema(job, schemas_by_name["RetrySpec"])
@@ -207,6 +214,7 @@ def _remove_response_defaults(schemas_by_name: dict[str, Schema]) -> None:
         "ExecutionInFull",
         "ChannelView",
         "StatsPoint",
+        "MessageView",
         "RevisionView",
         "ActionInList",
         "ActionInFull",

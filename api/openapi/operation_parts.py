@@ -72,7 +72,7 @@ def idempotency_header() -> Operation:
 def id_parameter(name: str, example: str) -> Operation:
     """The id of a job or execution in the path."""
     pattern = (
-        "^(alert\\.)?[A-Za-z0-9_-]{1,64}(:[0-9]{13})(:missed|:[0-9a-f]{32})?$"
+        "^((alert\\.)?[A-Za-z0-9_-]{1,64}|msg\\.[0-9A-HJKMNP-TV-Z]{26})(:[0-9]{13})(:missed|:[0-9a-f]{32})?$"
         if name == "executionId"
         else "^(?!(?:actions|import)$)[A-Za-z0-9_-]{1,64}$"
     )

@@ -17,9 +17,10 @@ from api.resources.job_list import CURSOR_LENGTH, DEFAULT_PAGE, MAX_PAGE, VISIBL
 from api.resources.jobs import Resource
 from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.base import Model
-from cluster.core.documents.job import Instant, Tag
+from cluster.core.documents.job import Instant
 from cluster.core.documents.job_json import apply_patch, channels_in_patch, faults_of
 from cluster.core.documents.json_source import keep_body
+from cluster.core.documents.request_fields import Tag
 from cluster.core.errors import Fault, InvalidInput
 from cluster.core.instants import format_instant, format_optional_instant
 from cluster.core.job.search import wanted_words

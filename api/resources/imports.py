@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.http.off_loop import off_loop
 from api.http.problems import faults_json
-from api.http.requests import body_too_slow, check_content_type, read_chunks, wait_for_chunk
+from api.http.requests import body_too_slow, check_content_type, read_chunks, split_lines, wait_for_chunk
 from api.http.responses import send_json
 from api.resources.jobs import Resource, checked_job_id
 from cluster.core.actor import acting, current_actor
@@ -22,8 +22,6 @@ from cluster.store import audit
 from cluster.usecases.imports import ImportLine, import_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
-
     from falcon.asgi import Request, Response
 
     from cluster.core.audit_entry import AuditEntry
@@ -39,29 +37,11 @@ TURN_SECONDS = 0.005
 """After this time the event loop runs other tasks, so that an import does not delay executions."""
 
 
-async def split_lines(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes | None]:
-    """The lines of a stream without line ends; None for a line that exceeds the limit."""
-    unfinished = bytearray()
-    skipping = False
-    async for chunk in stream:
-        # Only the chunk is searched: a line may arrive in a million pieces.
-        first, *others = chunk.split(b"\n")
-        if not skipping:
-            unfinished += first
-        if others:
-            yield None if skipping or len(unfinished) > BODY_LIMIT else bytes(unfinished)
-            *lines, last = others
-            for line in lines:
-                yield None if len(line) > BODY_LIMIT else line
-            unfinished, skipping = bytearray(last), False
-        if len(unfinished) > BODY_LIMIT:
-            unfinished, skipping = bytearray(), True
-    if unfinished or skipping:
-        yield None if skipping else bytes(unfinished)
-
-
 class ImportProgress:
     """The counts and errors of an import so far."""
+
+    member = "imported"
+    """Its name in a problem."""
 
     def __init__(self) -> None:
         self.created = self.updated = self.unchanged = self.failed = 0

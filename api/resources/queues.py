@@ -11,8 +11,8 @@ from api.http.requests import QueryParameters, read_object
 from api.http.responses import send_json
 from api.resources.jobs import Resource
 from cluster.core.documents.base import Model
-from cluster.core.documents.job import check_queue
 from cluster.core.documents.job_json import faults_of
+from cluster.core.documents.request_fields import check_queue
 from cluster.core.errors import Fault, InvalidInput, NotFound
 from cluster.core.instants import format_instant
 from cluster.core.limits.permits import QUEUE_PREFIX, Limits

@@ -11,8 +11,9 @@ from api.http.requests import read_object
 from api.http.responses import send_json
 from api.resources.jobs import Resource
 from cluster.core.documents.base import Model
-from cluster.core.documents.job import Instant, Tag
+from cluster.core.documents.job import Instant
 from cluster.core.documents.job_json import faults_of
+from cluster.core.documents.request_fields import Tag
 from cluster.core.errors import InvalidInput, NotFound
 from cluster.core.instants import format_instant, format_optional_instant
 from cluster.core.lifecycle import REPLAYABLE

@@ -5,6 +5,7 @@ HoraeError
 |  |- InvalidInput          faults, each with a path and a sentence
 |  |- NotFound
 |  |- Conflict              the state of the job or execution forbids the request
+|  |- TooMany               this node accepts no more at this moment
 |  `- PreconditionFailed    another request changed the job first (If-Match)
 |- ConfigurationError       the operator's settings are wrong: every problem in one message
 |- StoreError               MongoDB failed
@@ -58,6 +59,10 @@ class NotFound(CallerError):
 
 class Conflict(CallerError):
     """The state of the job or execution forbids the request."""
+
+
+class TooMany(CallerError):
+    """This node accepts no more messages at this moment; nothing of the request was accepted."""
 
 
 class PreconditionFailed(CallerError):

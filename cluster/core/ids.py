@@ -10,8 +10,12 @@ import zlib
 from typing import NamedTuple
 
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-_ANY_JOB = re.compile(r"(alert\.)?[A-Za-z0-9_-]{1,64}\Z")
-"""Alert jobs have ids that no user can choose."""
+MESSAGE_ID = re.compile(r"msg\.[0-9A-HJKMNP-TV-Z]{26}\Z")
+MESSAGE_PREFIX = "msg."
+_ANY_JOB = re.compile(r"(alert\.)?[A-Za-z0-9_-]{1,64}\Z|msg\.[0-9A-HJKMNP-TV-Z]{26}\Z")
+"""Alert jobs and messages have ids that no user can choose."""
+_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Base 32 after Crockford, in ASCII order: equal lengths sort as the numbers do."""
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}\Z")
 MISSED_SUFFIX = ":missed"
 """Ends the id of a range of missed occurrences; what is before it is the id of its first occurrence."""
@@ -47,6 +51,17 @@ def parse_execution_id(text: str) -> Occurrence | None:
     if len(rest) == 1:
         return Occurrence(job_id, int(due))
     return Occurrence(job_id, int(due), rest[1]) if _REQUEST_ID.match(rest[1]) else None
+
+
+def message_id(now_ms: int, random_bits: int) -> str:
+    """`msg.` and 26 characters: 48 bits of time, which ids sort by, and 80 random bits."""
+    number = now_ms << 80 | random_bits
+    return MESSAGE_PREFIX + "".join([_DIGITS[number >> shift & 31] for shift in range(125, -1, -5)])
+
+
+def is_message(job_id: str) -> bool:
+    """Whether the id before the due time of an execution is that of a message, and not of a job."""
+    return job_id.startswith(MESSAGE_PREFIX)
 
 
 def lane_of(host: str) -> int:

@@ -60,6 +60,8 @@ class LeaderContext:
     """How long entries of the audit log are kept."""
     document_limits: DocumentLimits = field(default_factory=DocumentLimits)
     """What the operator allows in jobs that an action patches."""
+    completed_retention_days: float = 30.0
+    """How long completed jobs are kept, unless a job says otherwise."""
     new_batch_id: Callable[[], str] = new_batch_id
     job_quarantine: Quarantine = field(default_factory=lambda: Quarantine("job"))
     """Jobs that cannot be settled. Settling fills it; the other steps do not wait for these jobs."""

@@ -23,8 +23,10 @@ from cluster.leader.alerting import Alerter
 from cluster.leader.backfill import Backfiller
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.compare_results import ResultComparer
+from cluster.leader.completed import CompletedRemover
 from cluster.leader.copy_audit import STEP_SECONDS as AUDIT_EVERY
 from cluster.leader.copy_audit import AuditCopier
+from cluster.leader.due_messages import MessageMover
 from cluster.leader.end_pauses import PauseEnder
 from cluster.leader.follow_calendars import STEP_SECONDS as FOLLOW_EVERY
 from cluster.leader.follow_calendars import CalendarFollower
@@ -49,6 +51,8 @@ REPLAY_EVERY = 1.0
 ALERT_EVERY = 1.0
 ACT_IDLE, ACT_PAUSE = 1.0, 0.05
 """Pauses (s) between two looks for actions: while there is none, and while one runs."""
+MESSAGES_EVERY = 0.4
+COMPLETED_EVERY = 5.0
 FAILED_STEP_PAUSE = 5.0
 """Before a step that failed unexpectedly is tried again (s)."""
 STEP_ASIDE_LEASES = 3
@@ -69,6 +73,8 @@ class Leader:
         self.pause_ender = PauseEnder(context)
         self.settler = Settler(context)
         self.materialiser = Materialiser(context)
+        self.message_mover = MessageMover(context)
+        self.completed_remover = CompletedRemover(context)
         self.replayer = Replayer(context)
         self.backfiller = Backfiller(context)
         self.catch_up = CatchUp(context)
@@ -82,10 +88,12 @@ class Leader:
             Periodic("end_pauses", self._end_pauses, contained=True),
             Periodic("settle", self._settle),
             Periodic("materialise", self._materialise),
+            Periodic("messages", self._move_messages, every=MESSAGES_EVERY, contained=True),
             Periodic("replay", self._replay, every=REPLAY_EVERY, contained=True),
             Periodic("backfill", self._backfill, every=REPLAY_EVERY, contained=True),
             Periodic("catch_up", self._catch_up, contained=True, yields_to="materialise"),
             Periodic("sweep", self._sweep, every=SWEEP_EVERY, contained=True),
+            Periodic("completed", self._remove_completed, every=COMPLETED_EVERY, contained=True),
         )
         self._next_run: dict[str, float] = {}
         self._settled_term = -1
@@ -260,6 +268,10 @@ class Leader:
         done = await self.materialiser.step(self._clock.now_ms(), nodes)
         return StepResult({"materialised": done.executions}, done.more)
 
+    async def _move_messages(self, nodes: int) -> StepResult:
+        done = await self.message_mover.step(self._clock.now_ms(), nodes)
+        return StepResult({"messages_moved": done.messages}, done.more)
+
     async def _replay(self, _nodes: int) -> StepResult:
         await self.replayer.step(self._clock.now_ms())
         return StepResult()
@@ -275,6 +287,11 @@ class Leader:
             return StepResult()
         done = await self.catch_up.step(self._clock.now_ms())
         return StepResult({"caught_up": done.executions, "missed": done.missed}, done.more)
+
+    async def _remove_completed(self, _nodes: int) -> StepResult:
+        if self._clock.in_doubt:  # by a clock that is ahead too much would be over
+            return StepResult()
+        return StepResult({"completed_removed": await self.completed_remover.step(self._clock.now_ms())})
 
     async def _sweep(self, _nodes: int) -> StepResult:
         done = await self.sweeper.step()

@@ -16,10 +16,12 @@ import structlog
 from cluster.core.execution.batching import BatchOptions, make_batch
 from cluster.core.execution.model import Execution
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
+from cluster.core.ids import is_message
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
 from cluster.store import batches, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
+from cluster.store.queries import message_states
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +103,7 @@ class Replayer:
             log.info("replay_done", replay=replay.id, sent=replay.sent)
             return await replays.save(self._db, replace(replay, done=True))
         jobs_by_id = await jobs.get_many(self._db, {job for _, _, job in candidates}, with_body=False)
+        tags = await message_states.tags_of(self._db, [name for _, name, job in candidates if is_message(job)])
         page_size = max(1, int(replay.per_second))
         page: list[str] = []
         after = replay.after
@@ -108,7 +111,9 @@ class Replayer:
             if len(page) == page_size:
                 break
             after = (ended_ms, execution_id)
-            if _matches(replay, jobs_by_id.get(job_id)):
+            tag = replay.criteria.tag
+            is_wanted_message = execution_id in tags and (tag is None or tag in tags[execution_id])
+            if is_wanted_message or _matches(replay, jobs_by_id.get(job_id)):
                 page.append(execution_id)
         pause_ms = int(len(page) * 1000 / replay.per_second)
         sent = replay.sent + len(page)
@@ -123,9 +128,15 @@ class Replayer:
         whose tombstone is left are cancelled.
         """
         jobs_by_id = await jobs.get_many(self._db, {job for _, job, _, _ in reopened}, with_body=False)
+        requests = await message_states.requests_of(self._db, [name for name, job, *_ in reopened if is_message(job)])
         jobless: list[str] = []
         groups: defaultdict[tuple[int, str | None], list[Execution]] = defaultdict(list)
         for execution_id, job_id, due_ms, asked_ms in reopened:
+            if execution_id in requests:
+                message = message_states.replayed(execution_id, job_id, due_ms, requests[execution_id])
+                message = replace(message, send_ms=now_ms, state=State.RETRYING, replayed_ms=now_ms)
+                groups[message.lane, batch_limit_key(message.limit_key)].append(message)
+                continue
             job = jobs_by_id.get(job_id)
             if job is None or asked_ms < job.created_ms:
                 jobless.append(execution_id)

@@ -53,7 +53,7 @@ def delivery_headers(
     headers = [
         *own(target.headers, target.content_type),
         ("Idempotency-Key", execution.id),
-        ("Horae-Job-Id", execution.job_id),
+        ("Horae-Job-Id" if execution.message is None else "Horae-Message-Id", execution.job_id),
         ("Horae-Execution-Id", execution.id),
         ("Horae-Scheduled-At", _rfc3339(execution.due_ms)),
         ("Horae-Attempt", str(attempt)),

@@ -16,7 +16,8 @@ from pymongo import DeleteOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.errors import InvariantBroken
-from cluster.store.mongo.codec import batch_from_document, batch_to_document, instant
+from cluster.store.mongo.batch_codec import batch_from_document, batch_to_document
+from cluster.store.mongo.codec import instant
 from cluster.store.mongo.decoding import decode_readable
 from cluster.store.mongo.operation import duplicates, operation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
@@ -10,7 +11,12 @@ from pymongo.errors import BulkWriteError
 
 from cluster.core.execution.attempts_kept import MAX_OWED
 from cluster.core.lifecycle import State
-from cluster.store.mongo.codec import attempt_to_document, execution_from_document, execution_to_document
+from cluster.store.mongo.codec import (
+    LARGE_BODY,
+    attempt_to_document,
+    execution_from_document,
+    execution_to_document,
+)
 from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.operation import ONE_REPLY, duplicates, operation
 
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
 
     from cluster.core.execution.model import Execution, Rescheduled
     from cluster.store.mongo.client import Database
+
+WITHOUT_LARGE_BODY = {LARGE_BODY: 0}
 
 
 async def insert(db: Database, executions: Sequence[Execution]) -> list[str]:
@@ -45,7 +53,8 @@ async def owed(db: Database, ids: Iterable[str]) -> dict[str, Execution]:
 async def read_owed(db: Database, ids: Iterable[str]) -> tuple[dict[str, Execution], dict[str, str]]:
     """Those of these executions that are still owed, by id; and by id why other documents cannot be read."""
     with operation():
-        documents = await db.work["executions"].find({"_id": {"$in": list(ids)}}, batch_size=ONE_REPLY).to_list()
+        query = {"_id": {"$in": list(ids)}}
+        documents = await db.work["executions"].find(query, WITHOUT_LARGE_BODY, batch_size=ONE_REPLY).to_list()
     executions, unreadable = decode_each("execution", documents, execution_from_document)
     return {e.id: e for e in executions}, unreadable
 
@@ -90,6 +99,40 @@ async def stamp(db: Database, ids: Sequence[str], batch: str, owner: str, token:
             {"$set": {"state": State.LEASED.value, "owner": owner, "token": token}},
         )
     return result.matched_count
+
+
+async def large_bodies(db: Database, ids: Collection[str]) -> dict[str, bytes]:
+    """The large bodies of messages that are owed, by execution id."""
+    with operation():
+        query = {"_id": {"$in": list(ids)}, LARGE_BODY: {"$exists": True}}
+        return {d["_id"]: d[LARGE_BODY] async for d in db.work["executions"].find(query, {LARGE_BODY: 1})}
+
+
+async def with_large_bodies(db: Database, ended: Sequence[Execution]) -> dict[str, Execution]:
+    """Those of these messages that have a large body, by id, with it: history keeps it while a replay may send it again."""
+    large = [e for e in ended if e.message is not None and "body_size" in e.message and LARGE_BODY not in e.message]
+    if not large:
+        return {}
+    bodies = await large_bodies(db, [e.id for e in large])
+    return {e.id: replace(e, message={**(e.message or {}), LARGE_BODY: bodies[e.id]}) for e in large if e.id in bodies}
+
+
+async def take_unsent(db: Database, unsent: Execution, batch: str) -> bool:
+    """Take a message out of its batch and mark it as cancelled, if it is as it was read. False: it is not.
+
+    `batch` is unique to this call, and no batch has this name. A claim stamps what names its batch: it raised the token
+    first, or finds nothing of this message.
+    """
+    as_read = {"_id": unsent.id, "batch": unsent.batch, "token": unsent.token, "owner": unsent.owner, "attempts": []}
+    with operation():
+        result = await db.work["executions"].update_one(as_read, {"$set": {"batch": batch, "cancelled": True}})
+    return result.matched_count > 0
+
+
+async def delete_cancelled(db: Database, execution_id: str) -> None:
+    """Delete a message that was taken, once history has its record."""
+    with operation():
+        await db.work["executions"].delete_one({"_id": execution_id, "cancelled": True})
 
 
 async def delete_final(db: Database, final: Mapping[tuple[str, int], Sequence[str]]) -> int:
@@ -265,5 +308,6 @@ async def count_by_batch(db: Database) -> dict[str, int]:
 async def of_batches(db: Database, batches: Sequence[str], limit: int) -> tuple[list[Execution], dict[str, str]]:
     """Up to `limit` owed executions that name one of these batches; and by id why other documents cannot be read."""
     with operation():
-        documents = await db.work["executions"].find({"batch": {"$in": list(batches)}}).limit(limit).to_list()
+        named = {"batch": {"$in": list(batches)}}
+        documents = await db.work["executions"].find(named, WITHOUT_LARGE_BODY).limit(limit).to_list()
     return decode_each("execution", documents, execution_from_document)

@@ -8,7 +8,7 @@ attempts of the result that loses are kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
@@ -17,7 +17,7 @@ from pymongo.errors import BulkWriteError
 from cluster.core.execution.attempts_kept import KEEP_FIRST, keep
 from cluster.core.ids import parse_execution_id
 from cluster.core.lifecycle import REPLAYABLE, SENT_FINAL, State, replaces
-from cluster.store.mongo.codec import attempt_to_document
+from cluster.store.mongo.codec import LARGE_BODY, attempt_to_document, message_fields
 from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
@@ -59,7 +59,16 @@ def _document(e: Ending, retention_days: float) -> Document:
         **extra,
         **({} if x.request_id is None else {"request": x.request_id}),
         **({LEFT_OUT: left_out} if left_out else {}),
+        **({} if x.message is None else _message_fields(x.message, e.state)),
     }
+
+
+def _message_fields(message: Mapping[str, Any], state: State) -> Document:
+    """What is kept of a message: all of it while a replay may send it again, then how its answers are judged."""
+    if state is not State.SUCCEEDED:
+        return message_fields(message)
+    codes = message.get("success_codes")
+    return {} if codes is None else {"success_codes": codes}
 
 
 async def _add(db: Database, documents: list[Document]) -> None:
@@ -119,7 +128,7 @@ async def _merge(db: Database, new: Document) -> int:
     """Merge a second final result into the stored one. Returns 1 if it is a second delivery, else 0."""
     history = db.work["history"]
     while True:
-        old = await history.find_one({"_id": new["_id"]})
+        old = await history.find_one({"_id": new["_id"]}, {LARGE_BODY: 0})
         if old is None:  # its retention ended after the insert had met it
             await history.update_one(
                 {"_id": new["_id"]}, {"$setOnInsert": {k: v for k, v in new.items() if k != "_id"}}, upsert=True
@@ -138,9 +147,10 @@ async def _merge(db: Database, new: Document) -> int:
         if better:
             change |= {k: new[k] for k in ("state", "reason", "ended_at", "expire_at", "schedule_version", "send_at")}
             change["drift_ms"] = old["drift_ms"] if old["drift_ms"] is not None else new["drift_ms"]
-            if "mark" in new:
-                change["mark"] = True
+            change |= {k: new[k] for k in ("message", LARGE_BODY, "success_codes", "mark") if k in new}
         update: Document = {"$set": change}
+        if better and state is State.SUCCEEDED and "message" in old:
+            update["$unset"] = {"message": "", LARGE_BODY: ""}
         if new.get("asked_at") is not None:  # the stored request for a replay may be a later one
             update["$max"] = {"asked_at": new["asked_at"]}
         result = await history.update_one(

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cluster.store.mongo.encryption import Keyring
 
 MAX_PERIODS = 100
+DAY_MS = 86_400_000
 MOST_ENTRIES = 20
 """Entries that a job carries for the audit log before they are copied by whoever reads the job."""
 WITHOUT_PERIODS = {"past": 0, "words": 0}
@@ -95,6 +96,9 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "watch": _watch(d.alerts),
         **job_secrets.encrypted_fields(d, job.id, keyring),
         "retention_days": d.retention_days,
+        "completed_retention_days": d.completed_retention_days,
+        "delete_after_run": d.delete_after_run,
+        "remove_at": date(_remove_ms(job)),
         **listing_fields(job),
         "created_at": DatetimeMS(job.created_ms),
         "updated_at": DatetimeMS(job.updated_ms),
@@ -117,6 +121,12 @@ def _pause_terms(d: Document) -> PauseTerms:
     if terms is None or d["state"] != JobState.PAUSED or terms["version"] != d["schedule_version"]:
         return UNTIL_RESUMED
     return PauseTerms(instant(terms["until"]), terms["reason"])
+
+
+def _remove_ms(job: StoredJob) -> int | None:
+    """From when on the job is removed once it is completed. None: as the operator's setting says, or it never ends."""
+    days = 0.0 if job.definition.delete_after_run else job.definition.completed_retention_days
+    return None if days is None or job.ends_ms is None else job.ends_ms + int(days * DAY_MS)
 
 
 def listing_fields(job: StoredJob) -> Document:
@@ -179,6 +189,8 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         alerts=d["alerts"],
         **job_secrets.definition_fields(d, keyring),
         retention_days=d.get("retention_days"),
+        completed_retention_days=d.get("completed_retention_days"),
+        delete_after_run=d.get("delete_after_run", False),
         queue=d.get("queue"),
         limits=limits_from_document(d),
     )

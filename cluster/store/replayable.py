@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.ids import MESSAGE_PREFIX, is_message
 from cluster.core.lifecycle import REPLAYABLE, State
 from cluster.store import executions, jobs
 from cluster.store.history import REOPENED, reopen_update
@@ -47,12 +48,24 @@ async def count(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
     ]
     with operation():
         by_job = {d["_id"]: d["n"] async for d in await db.api["history"].aggregate(pipeline)}
-    names = list(by_job)
-    total = 0
+    names = [name for name in by_job if not is_message(name)]
+    total = 0 if len(names) == len(by_job) else await _count_messages(db, criteria, before_ms)
     for start in range(0, len(names), JOBS):
         counted = await jobs.not_deleted(db, names[start : start + JOBS], criteria.tag)
         total += sum(by_job[job_id] for job_id in counted)
     return total
+
+
+async def _count_messages(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
+    """How many messages these criteria match, of those that can be sent again."""
+    conditions: list[Document] = [
+        _query(criteria, before_ms),
+        {"_id": {"$gte": MESSAGE_PREFIX, "$lt": MESSAGE_PREFIX + "a"}, "message": {"$exists": True}},
+    ]
+    if criteria.tag is not None:
+        conditions.append({"message.tags": criteria.tag})
+    with operation():
+        return await db.api["history"].count_documents({"$and": conditions})
 
 
 async def next_page(db: Database, replay: Replay, limit: int) -> list[tuple[int, str, str]]:

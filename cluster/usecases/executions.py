@@ -11,17 +11,19 @@ from cluster.core.audit_entry import new_entry
 from cluster.core.errors import Conflict, NotFound
 from cluster.core.execution.batching import DUE_NOW, make_batch
 from cluster.core.execution.model import Execution
-from cluster.core.ids import execution_id, trigger_due_ms
+from cluster.core.ids import execution_id, is_message, trigger_due_ms
+from cluster.core.job.changes import schedule_of
 from cluster.core.lifecycle import REPLAYABLE, JobState, State
 from cluster.core.limits.permits import limit_key_of
 from cluster.store import audit, batches, executions, history, jobs
 from cluster.store.enqueue import insert_owed, repair_batches
-from cluster.store.queries import jobs_and_executions
+from cluster.store.queries import jobs_and_executions, message_states
 from cluster.usecases.jobs import require_job
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from cluster.core.execution.view import ExecutionView
     from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database
 
@@ -61,7 +63,10 @@ async def trigger(
     patient = _with_api_deadline(db)
     request = request or TriggerRequest(uuid.uuid4().hex)
     due_ms = trigger_due_ms(now_ms) if request.reserved_due_ms is None else request.reserved_due_ms
+    schedule = schedule_of(job.definition, job.anchor_ms)
     while True:
+        if schedule.is_occurrence(due_ms):  # of an `@at` with milliseconds: its run and this one are two
+            due_ms = trigger_due_ms(due_ms + 1)
         execution = replace(_triggered(job, due_ms), request_id=request.id, waits=request.waits)
         if await _owe_triggered(patient, execution):
             await _note(db, job_id, "trigger", execution.id, due_ms)
@@ -109,17 +114,15 @@ async def replay(db: Database, execution_id: str, now_ms: int, retention_days: f
     view = await jobs_and_executions.get_execution(db, execution_id, now_ms)
     if view is None:
         raise NotFound(f"there is no execution '{execution_id}', or its retention has ended")
-    job = await jobs.get(db, view.job_id)
-    if job is None or job.state is JobState.DELETED:
-        raise Conflict("its job was deleted: there is nothing left to send")
+    asked, retention = await _asked_again(db, view)
     patient = _with_api_deadline(db)
     if view.state in REPLAYABLE and view.ended_ms is not None:
         version = view.schedule_version if view.state == State.CANCELLED.value else None
         await executions.delete_ended(patient, {execution_id: (view.ended_ms, version)})
-    if not await history.reopen(db, execution_id, now_ms, job.definition.retention_days or retention_days):
+    if not await history.reopen(db, execution_id, now_ms, retention or retention_days):
         raise Conflict(f"the execution is {view.state}: only failed, dead and cancelled executions can be replayed")
     execution = replace(
-        _triggered(job, view.due_ms),
+        asked,
         id=execution_id,
         send_ms=now_ms,
         state=State.RETRYING,
@@ -127,14 +130,32 @@ async def replay(db: Database, execution_id: str, now_ms: int, retention_days: f
         waits=waits,
     )
     await insert_owed(patient, [execution], [make_batch([execution], DUE_NOW)], new_batch_id)
-    await _note(db, job.id, "replay", execution_id, now_ms)
+    await _note(db, view.job_id, "replay", execution_id, now_ms)
 
 
 async def _note(db: Database, job_id: str, action: str, execution_id: str, at_ms: int) -> None:
     """The entry of a run by hand. Executions carry no entries, so it is written when the run is owed, before the answer."""
     if current_actor().within is None:
-        entry = new_entry(f"job:{job_id}", action, at_ms, f"{action}:{execution_id}")
+        kind = "message" if is_message(job_id) else "job"
+        entry = new_entry(f"{kind}:{job_id}", action, at_ms, f"{action}:{execution_id}")
         await audit.record(db, replace(entry, detail={"executionId": execution_id}))
+
+
+async def _asked_again(db: Database, view: ExecutionView) -> tuple[Execution, float | None]:
+    """What a replay sends, by the job as it is now, or by the message as history keeps it; and how long it is kept (days).
+
+    Raises `Conflict` if there is nothing left to send.
+    """
+    if is_message(view.job_id):
+        request = None if view.state == State.SUCCEEDED.value else await message_states.request_of(db, view.id)
+        if request is None and view.state in REPLAYABLE:
+            raise Conflict("what the message said could not be read, so it was not kept: send it once more")
+        asked = message_states.replayed(view.id, view.job_id, view.due_ms, request or {})
+        return replace(asked, batch=new_batch_id()), (request or {}).get("retention_days")
+    job = await jobs.get(db, view.job_id)
+    if job is None or job.state is JobState.DELETED:
+        raise Conflict("its job was deleted: there is nothing left to send")
+    return _triggered(job, view.due_ms), job.definition.retention_days
 
 
 def _with_api_deadline(db: Database) -> Database:

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from cluster.core.ids import parse_execution_id
+from cluster.core.ids import is_message, parse_execution_id
 from cluster.core.timings import Timings
 from cluster.core.verify.findings import KINDS, NOTES, Finding, VerifyCounts
 from cluster.core.verify.judge import JobVerifier
@@ -21,6 +21,7 @@ from cluster.core.verify.records import BatchLeaseTimings
 from cluster.core.verify.subjects import Bounds, VerifiedJob
 from cluster.store import meta
 from cluster.store.queries import verify_records
+from cluster.usecases import waiting_messages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -34,8 +35,7 @@ CHUNK = 100
 MAX_FINDINGS = 1000
 """Findings of each kind that are kept for the report by default; all are counted."""
 COMPARED = 5000
-"""Findings of each kind, of one reading of a few jobs, that are kept to be compared with the next reading's; more if more
-are reported."""
+"""Findings of each kind, of one reading, that are kept to be compared with the next one; more if more are reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +97,14 @@ async def verify(
                 if progress is not None:
                     progress(run.counts)
         await run.verify_jobs([*chunk, "~"])  # no job has this id: with it, the gap after the last job is read too
+    waiting = await waiting_messages.overdue(db, bounds, scope.job, scope.recheck_seconds)
+    for finding in waiting:
+        run.counts.note_finding(finding.kind)
     return VerifyReport(
         since_ms=bounds.since_ms,
         until_ms=bounds.until_ms,
         counts=run.counts,
-        findings=sorted(run.findings, key=lambda f: KINDS.index(f.kind)),
+        findings=sorted([*run.findings, *waiting], key=lambda f: KINDS.index(f.kind)),
         seconds=time.perf_counter() - began,
         doubts=bounds.doubts,
     )
@@ -184,10 +187,7 @@ class _Run:
 
 
 class _Reading:
-    """One reading of a few jobs: history in order, merged with the executions that are owed.
-
-    First `add_owed`, then `add_final` in the order of the ids, then `finish`.
-    """
+    """History of a few jobs in order, merged with what is owed. First `add_owed`, then `add_final` in order, then `finish`."""
 
     def __init__(
         self,
@@ -334,7 +334,7 @@ class _Reading:
         self._verified_id = job_id
         if job_id in self._unreadable:
             return
-        job = self._jobs.get(job_id) or VerifiedJob(job_id, (), exists=False)
+        job = self._jobs.get(job_id) or VerifiedJob(job_id, (), exists=False, is_message=is_message(job_id))
         try:
             self._verifier = JobVerifier(job, self._bounds, self._keep)
         except Exception as exc:

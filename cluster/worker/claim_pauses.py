@@ -5,7 +5,8 @@ share of the polls. New work is found in time, by these rules:
 
 - What a schedule owes is written `look-ahead - prefetch` (14 s) before it is claimable: seven times the longest sleep. So
   every node has seen it by then, and wakes for it.
-- What this process writes itself (runs by hand, retries, releases, what its leader settles) it tells its claimers at once.
+- What this process writes itself (runs by hand, messages, retries, releases, what its leader settles) it tells its
+  claimers at once.
 - Retries that another node wrote and leases that end are in the database with their instants, as everything else.
 - What another node makes claimable at once, and does not claim itself, is found by a poll. The polls of all nodes together
   come as often as those of two nodes, four times a second, until there are eight of them; then each polls every two seconds.

@@ -47,6 +47,8 @@ class LastResults:
         """Executions that this node recorded as final."""
         for e in endings:
             x = e.execution
+            if x.message is not None:
+                continue
             self._add(LastResult(x.job_id, x.due_ms, e.state.value, e.attempts[-1].sent_ms if e.attempts else None))
 
     def _add(self, result: LastResult) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
+from cluster.core.alerts import NOT_WATCHED
 from cluster.core.execution.outcome import (
     cancellation_reason,
     exhaustion_reason,
@@ -23,7 +24,8 @@ from cluster.core.execution.trace import traceparent
 from cluster.core.lifecycle import Event
 from cluster.core.windows import SkippingWindow
 from cluster.outbound.headers import delivery_headers
-from cluster.store import engine_jobs
+from cluster.store import engine_jobs, message_jobs
+from cluster.store.engine_jobs import JobsById
 from cluster.worker.model import WATCH_FAILURES, DroppedExecution, ReadyExecution
 from cluster.worker.paused import PausedExecutions
 from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from cluster.core.alerts import ResultWatch
     from cluster.core.execution.model import Execution, Job
     from cluster.core.limits.permits import Permit
-    from cluster.store.engine_jobs import JobsById
     from cluster.worker.context import WorkerContext
     from cluster.worker.held_batch import HeldBatch
     from cluster.worker.run_queue import RunQueue
@@ -129,7 +130,14 @@ class Preparer:
         try:
             await self._windows.refresh()
             read = engine_jobs.by_id_in_full if large_bodies else engine_jobs.by_id
-            return _JobsRead(await read(self._db, {e.job_id for e in executions}), at)
+            messages = [e for e in executions if e.message is not None]
+            if not messages:
+                return _JobsRead(await read(self._db, {e.job_id for e in executions}), at)
+            jobs, unreadable = await message_jobs.as_jobs(self._db, messages, large_bodies=large_bodies)
+            if len(messages) < len(executions):
+                of_jobs = await read(self._db, {e.job_id for e in executions if e.message is None})
+                jobs, unreadable = jobs | of_jobs.jobs, unreadable | of_jobs.unreadable
+            return _JobsRead(JobsById(jobs, unreadable), at)
         except Exception as exc:
             log.warning("jobs_unavailable", batch=held.batch.id, error=str(exc))
             await asyncio.sleep(READ_RETRY_SECONDS)
@@ -151,8 +159,7 @@ class Preparer:
     def _decide(self, held: HeldBatch, execution: Execution, read: _JobsRead, permit: Permit | None) -> None:
         """Whether an execution goes out for its job as it is now, and its request if it does."""
         if execution.job_id in read.jobs.unreadable:
-            reason = f"the job's document could not be read: {read.jobs.unreadable[execution.job_id]}"
-            self._drop(held, execution, reason)
+            self._drop(held, execution, _unreadable(execution, read.jobs.unreadable[execution.job_id]))
             return
         job = read.jobs.jobs.get(execution.job_id)
         cancelled = cancellation_reason(execution, job)
@@ -202,7 +209,7 @@ class Preparer:
             job = read.jobs.jobs.get(execution.job_id)
             unreadable = read.jobs.unreadable.get(execution.job_id)
             if unreadable is not None:
-                return f"the job's document could not be read: {unreadable}", Event.EXHAUST
+                return _unreadable(execution, unreadable), Event.EXHAUST
             cancelled = cancellation_reason(execution, job)
             if cancelled is not None or job is None:
                 return cancelled or "the job was deleted", Event.CANCEL
@@ -245,6 +252,8 @@ class Preparer:
         retention_days: float | None = None,
         watch: ResultWatch | None = WATCH_FAILURES,
     ) -> None:
+        if execution.message is not None:
+            watch, retention_days = NOT_WATCHED, execution.message.get("retention_days")
         dropped = DroppedExecution(
             held=held, execution=execution, reason=reason, event=event, retention_days=retention_days, watch=watch
         )
@@ -253,6 +262,11 @@ class Preparer:
 
 def _stamp(job: Job | None) -> tuple[int, str, str] | None:
     return None if job is None else (job.revision, job.schedule_version, job.state)
+
+
+def _unreadable(execution: Execution, why: str) -> str:
+    what = "the job's document" if execution.message is None else "the message"
+    return f"{what} could not be read: {why}"
 
 
 def _unsendable(exc: Exception) -> str:

@@ -84,7 +84,7 @@ class Recorder:
                 seconds=self._seconds,
                 during="fence_endings",
             )
-        final = succeeded + [e for e in others if e.execution.id in fenced]
+        final = succeeded + await self._with_bodies([e for e in others if e.execution.id in fenced])
         recorded = await retry_while_unavailable(
             lambda: history.record(self._db, final, self.retention_days), seconds=self._seconds, during="record"
         )
@@ -99,6 +99,17 @@ class Recorder:
         lost = [e for e in others if e.execution.id not in fenced]
         await self._keep_attempts([replace(e.execution, attempts=e.attempts[-1:]) for e in lost if e.attempts])
         return FlushResult(recorded.duplicates, len(lost))
+
+    async def _with_bodies(self, unsuccessful: list[Ending]) -> list[Ending]:
+        """Messages that a replay may send again take their large bodies along into history."""
+        if not any(e.execution.message for e in unsuccessful):
+            return unsuccessful
+        full = await retry_while_unavailable(
+            lambda: executions.with_large_bodies(self._db, [e.execution for e in unsuccessful]),
+            seconds=self._seconds,
+            during="read_bodies",
+        )
+        return [replace(e, execution=full.get(e.execution.id, e.execution)) for e in unsuccessful]
 
     async def _end_exclusive(self, ran: Sequence[Execution], *, certain: bool) -> None:
         """Let the next occurrences of these jobs run. `certain`: none of these executions is owed any more.

@@ -189,7 +189,7 @@ class Results:
             if isinstance(result, FinishedRequest):
                 if result.job.overlap_skip and isinstance(becomes, Ending):
                     decided.exclusive.append(becomes.execution)
-                if verdict is Verdict.GONE:
+                if verdict is Verdict.GONE and result.execution.message is None:
                     decided.gone[result.job.id] = result.job
         return decided
 

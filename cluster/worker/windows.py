@@ -45,11 +45,13 @@ class WindowWatch:
         """What the windows do to an execution. None: nothing."""
         if not self._windows or job.channel is not None:
             return None
-        by_hand = execution.due_ms if execution.trigger else None
+        is_message = execution.message is not None
+        by_hand = execution.due_ms if execution.trigger and not is_message else None
         planned = Planned(
             send_ms=execution.send_ms,
             first_ms=planned_ms(execution, job),
-            attempted=bool(execution.attempts),
+            # What was accepted is sent: a window that skips holds messages, as it holds what was under way before.
+            attempted=bool(execution.attempts) or is_message,
             asked_ms=by_hand if execution.replayed_ms is None else execution.replayed_ms,
         )
         return decide(self._windows, _subject(job), planned, self._clock.now_ms())

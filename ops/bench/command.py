@@ -15,7 +15,7 @@ from typing import Any
 import click
 from pymongo import MongoClient
 
-from ops.bench import api, surroundings, verify
+from ops.bench import api, messages, surroundings, verify
 from ops.bench.bodies import large_bodies
 from ops.bench.results import Row, cpu_per_execution, print_results
 from ops.bench.testbed import (
@@ -259,6 +259,8 @@ CASES = (
     "startup",
     "drain",
     "verify",
+    "messages",
+    "messages-due",
 )
 
 
@@ -278,6 +280,7 @@ def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int, mi
         "reads": lambda: reads(testbed),
         "retention": lambda: retention(testbed, rate),
         "verify": lambda: verify.rows(testbed),
+        "messages": lambda: messages.rows(testbed, rate, seconds),
     }
     if case in several:
         return several[case]()
@@ -293,6 +296,7 @@ def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int, mi
         "drain": lambda: drain(testbed, 1000, max(seconds, 20)),
         "kill": lambda: surroundings.kill(testbed, max(seconds, 10)),
         "soak": lambda: surroundings.soak(testbed, SMALL_RATE, minutes),
+        "messages-due": lambda: messages.due_at_once(testbed, 100_000, 100_000),
     }
     return [single[case]()]
 

@@ -78,6 +78,7 @@ class Application:
                 slots=settings.max_in_flight,
                 retention_days=settings.retention_days,
                 audit_retention_days=settings.audit_retention_days,
+                completed_retention_days=settings.completed_retention_days,
                 paced_retention=settings.paced_retention,
                 shutdown_seconds=SHUTDOWN_SECONDS,
                 secret_keys=settings.secret_keys,

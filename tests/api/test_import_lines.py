@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.resources import imports
+from api.http import requests
 from cluster.core.documents.job import BODY_LIMIT
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ async def _stream(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _lines(chunks: Iterable[bytes]) -> list[bytes | None]:
-    return [line async for line in imports.split_lines(_stream(chunks))]
+    return [line async for line in requests.split_lines(_stream(chunks))]
 
 
 @given(st.lists(st.text("ab\n", max_size=6).map(str.encode), max_size=8))
@@ -35,7 +35,7 @@ async def test_chunks_do_not_change_the_lines(chunks: list[bytes]) -> None:
 
 async def test_too_long_lines_are_left_out_at_any_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """None for each of them, and the lines around it as they are."""
-    monkeypatch.setattr(imports, "BODY_LIMIT", 4)
+    monkeypatch.setattr(requests, "BODY_LIMIT", 4)
     whole = b"1234\n12345\n12\n1234567890\n3"
     for size in range(1, len(whole) + 1):
         chunks = [whole[i : i + size] for i in range(0, len(whole), size)]

@@ -31,7 +31,7 @@ def test_every_command_has_the_documented_result(fresh: str) -> None:
     """Each curl command gets the status and the text that are written below it."""
     commands = [found for block in BLOCKS for found in CURL.findall(block)]
     assert len(commands) == "\n".join(BLOCKS).count("curl -s")
-    execution = retried = action = backfill = ""
+    execution = retried = action = backfill = message = ""
     for command, status, text in commands:
         # The status is put behind the answer, which is otherwise as a reader sees it.
         script = command.replace("curl -s", "curl -w '\\n%{http_code}' -s", 1)
@@ -44,6 +44,7 @@ def test_every_command_has_the_documented_result(fresh: str) -> None:
                 "RETRY": retried,
                 "ACTION": action,
                 "BACKFILL": backfill,
+                "MESSAGE": message,
             },
             capture_output=True,
             text=True,
@@ -61,6 +62,8 @@ def test_every_command_has_the_documented_result(fresh: str) -> None:
         action = begun[1] if begun and status == "202" else action
         begun = re.search(r'"backfillId":"([^"]+)"', answer)
         backfill = begun[1] if begun and status == "202" else backfill
+        accepted = re.search(r'"messageId":"([^"]+)"', answer)
+        message = accepted[1] if accepted else message
         if status == "202" and triggered:
             execution = triggered[1]
     assert httpx.get(f"{fresh}/jobs").json()["nextCursor"] is None
@@ -79,6 +82,7 @@ def test_every_operation_has_a_command() -> None:
         path = re.sub(r"/backfill/.+", "/backfill/{backfillId}", path)
         path = re.sub(r"/revisions/\d+", "/revisions/{revision}", path)
         path = re.sub(r"/executions/retry/.+", "/executions/retry/{retryId}", path)
+        path = re.sub(r"/messages/(?!batch).+", "/messages/{messageId}", path)
         path = re.sub(r"/(queues|calendars|windows)/.+", r"/\1/{name}", path)
         path = re.sub(r"/channels/[^/]+", "/channels/{name}", path)
         path = re.sub(r"/keys/.+", "/keys/{name}", path)

@@ -18,7 +18,7 @@ from tests.chaos.evidence import Target
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tests.chaos.evidence import Call, Duty, Recorded, Run, Trigger
+    from tests.chaos.evidence import Call, Duty, Posted, Recorded, Run, Trigger
 
 CLOCKS_MS = 250
 """Between the clocks of the caller and of the node that took the call."""
@@ -70,8 +70,31 @@ def owed(run: Run) -> tuple[Target, ...]:
             for t in range(start, end, 1000)
         ),
         *targets(run.calls, run.recorded + run.earlier, start, end, hurt),
-        *triggered(run.triggers, {s.execution for s in run.seen}, start, end),
+        *triggered(run.triggers, {s.execution for s in run.seen if not _is_message(s.execution)}, start, end),
+        *messages(run.posted, {s.execution for s in run.seen if _is_message(s.execution)}, start, end),
     )
+
+
+def _is_message(execution: str) -> bool:
+    return execution.startswith("msg.")
+
+
+def messages(posted: Iterable[Posted], seen: Iterable[str], start_ms: int, end_ms: int) -> list[Target]:
+    """The messages that are due in a span: those accepted must come, unless their cancellation was answered.
+
+    Of one that was never answered nothing is known: as many of those that came (`seen`) may have been it.
+    """
+    found: dict[str, Target] = {}
+    unanswered = 0
+    for p in posted:
+        if p.execution is None:
+            unanswered += 1
+        elif start_ms <= (due := int(p.execution.split(":")[1])) < end_ms:
+            duty: Duty = "may" if p.cancelled is None else "must-not" if p.cancelled else "must"
+            found[p.execution] = Target(p.execution, due, duty)
+    for execution in sorted(set(seen) - set(found))[:unanswered]:
+        found[execution] = Target(execution, int(execution.split(":")[1]), "may")
+    return list(found.values())
 
 
 def targets(

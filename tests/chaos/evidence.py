@@ -101,6 +101,19 @@ class Trigger:
 
 
 @dataclass(frozen=True)
+class Posted:
+    """One message, posted under one `dedupId` until that was answered. `execution`: None if it never was.
+
+    `cancelled`: whether its cancellation was answered with 204. None: it was asked for, and the answer is unknown.
+    """
+
+    invoked_ms: int
+    answered_ms: int
+    execution: str | None
+    cancelled: bool | None = False
+
+
+@dataclass(frozen=True)
 class Bounds:
     """`late_ms`: lateness without a fault. `recovery_ms`: how long the effect of a fault may last after its end."""
 
@@ -133,5 +146,6 @@ class Run:
     """The number of jobs j0, j1, … that run in every second and are not changed."""
     earlier: tuple[Recorded, ...] = ()
     """Missed ranges that begin before the span."""
+    posted: tuple[Posted, ...] = ()
     excused: tuple[str, ...] = ()
     """Rules that do not hold in this run."""

@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from tests.chaos.calls import owed
-from tests.chaos.evidence import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Trigger, Verb
+from tests.chaos.evidence import Bounds, Call, Fault, Leader, Posted, Recorded, Run, Seen, Trigger, Verb
 from tests.support import plain_http
 from tests.support.cluster_progress import every_second
 
@@ -76,6 +76,10 @@ class Watch:
             self._threads += [threading.Thread(target=self._every, args=(0.7, self._call))]
         if calls and steady:
             self._threads += [threading.Thread(target=self._every, args=(1.1, self._trigger))]
+        if calls:
+            self._threads += [threading.Thread(target=self._every, args=(0.3, self._post))]
+        self.posted: list[Posted] = []
+        self._delays = random.Random(seed + 2)
         self.leaders: list[Leader] = []
         self.calls: list[Call] = []
         self.triggers: list[Trigger] = []
@@ -175,6 +179,37 @@ class Watch:
                 break
         self.triggers.append(Trigger(job, begun, now_ms(), execution))
 
+    def _post(self) -> None:
+        """Post a message until that is answered, with one `dedupId`: it comes once. Some are cancelled, until that is answered."""
+        begun, name = now_ms(), None
+        delay = self._delays.choice((None, "2s", "20s", "45s"))
+        cancel = delay is not None and not self._delays.randrange(5)
+        body = {"api": f"{self._receiver.url}/ok/m", "dedupId": f"m-{begun}-{len(self.posted)}", "retry": PATIENT}
+        if delay is not None:
+            body["delay"] = delay
+        answer = self._until_answered(f"{self._nodes.url}/messages", body)
+        if answer is not None and answer.status_code == 202:
+            name = answer.json()["executionId"]
+        cancelled: bool | None = False
+        if name is not None and cancel:
+            gone = self._until_answered(f"{self._nodes.url}/messages/{name.partition(':')[0]}")
+            cancelled = None if gone is None else gone.status_code == 204
+        self.posted.append(Posted(begun, now_ms(), name, cancelled))
+
+    def _until_answered(self, url: str, body: dict[str, Any] | None = None) -> httpx.Response | None:
+        """The first answer that says what is the case; None if there was none within a minute, or before the end."""
+        begun = now_ms()
+        while now_ms() - begun < 60_000:
+            with suppress(httpx.HTTPError):
+                answer = (
+                    plain_http.delete(url, timeout=10) if body is None else plain_http.post(url, json=body, timeout=10)
+                )
+                if answer.status_code < 500 and answer.status_code != 429:
+                    return answer
+            if self._ended.wait(0.2):
+                return None
+        return None
+
 
 def collect(
     nodes: Nodes,
@@ -209,6 +244,7 @@ def collect(
         policies=tuple(
             (d["_id"], d["catch_up"]) for d in nodes.db["jobs"].find({"catch_up": {"$ne": "all"}}, {"catch_up": 1})
         ),
+        posted=tuple(watch.posted if watch else ()),
         earlier=tuple(_recorded(h) for h in nodes.db["history"].find(before, _OF_HISTORY)),
     )
     return replace(run, targets=owed(run))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.chaos.calls import owed
 from tests.chaos.checker import check, figures
-from tests.chaos.evidence import Bounds, Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger
+from tests.chaos.evidence import Bounds, Call, Fault, Leader, Posted, Recorded, Run, Seen, Target, Trigger
 
 if TYPE_CHECKING:
     from tests.chaos.checker import Violation
@@ -49,6 +49,7 @@ def load(file: Path) -> Run:
         span=(d["span"][0], d["span"][1]) if "span" in d else (0, 0),
         steady=d.get("steady", 0),
         earlier=_records(d.get("earlier", [])),
+        posted=tuple(Posted(**p) for p in d.get("posted", ())),
         excused=tuple(d.get("excused", ())),
         policies=tuple((job, policy) for job, policy in d.get("policies", ())),
     )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cluster.core.limits.permits import Permits
     from cluster.store.backfills import Backfill
     from cluster.store.batches import ClaimFilter
+    from cluster.store.dedups import Chosen
     from cluster.store.history import MissedRange
     from cluster.store.mongo.client import Document
     from cluster.store.schedules import ScheduleRow
@@ -75,6 +76,9 @@ class Store:
     """Jobs as they are kept, replaced whole by each change."""
     backfills: dict[str, Backfill] = field(default_factory=dict)
     missed: dict[str, MissedRange] = field(default_factory=dict)
+    waiting: dict[str, Execution] = field(default_factory=dict)
+    """Messages that are due later than the look-ahead."""
+    dedups: dict[str, Chosen] = field(default_factory=dict)
     permits: dict[str, Permits] = field(default_factory=dict)
     lease: LeaderLease = field(default_factory=lambda: LeaderLease(None, 0, 0))
     lease_at_ms: int = 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.errors import StoreUnavailable
 from cluster.core.limits.circuit_breaker import Admission
-from tests.simulation import model, model_jobs
+from tests.simulation import model, model_jobs, model_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,23 @@ TWINS: dict[str, dict[str, Any]] = {
         "add_attempts": model.add_attempt,
         "any_limited": model_jobs.any_limited,
         "adopt": model_jobs.reown,
+        "take_unsent": model_messages.take_unsent,
+        "delete_cancelled": model_messages.delete_cancelled,
+        "with_large_bodies": model_messages.with_large_bodies,
+    },
+    "messages": {
+        "execution_of": model_messages.execution_of,
+        "insert": model_messages.insert,
+        "due": model_messages.due,
+        "delete": model_messages.delete,
+    },
+    "dedups": {"reserve": model_messages.reserve},
+    "queries.message_states": {
+        "known_ids": model_messages.known_ids,
+        "waiting": model_messages.waiting,
+        "owed": model_messages.owed,
+        "recorded": model_messages.recorded,
+        "final_state": model_messages.final_state,
     },
     "batches": {
         "insert": model.insert_batches,
@@ -96,10 +113,14 @@ TWINS: dict[str, dict[str, Any]] = {
     "job_calendars": {"behind": model_jobs.behind_calendar, "write_timing": model_jobs.write_timing},
     "windows": {"present": model_jobs.no_windows},
     "queues": {"limits_of": model_jobs.queue_limits},
-    "queries.leased_executions": {"leased_ids": model_jobs.permits_live},
+    "queries.leased_executions": {
+        "leased_ids": model_jobs.permits_live,
+        "may_be_sent": model_messages.may_be_sent,
+    },
 }
 LOGGING = (
-    "leader.elector leader.end_pauses leader.follow_calendars leader.materialise leader.quarantine leader.settle leader.catch_up leader.leader "
+    "leader.due_messages leader.elector leader.end_pauses leader.follow_calendars leader.materialise leader.quarantine leader.settle leader.catch_up "
+    "leader.leader "
     "worker.claim worker.claiming worker.unclaimed worker.record worker.worker worker.lease_keeper worker.results worker.effects "
     "worker.release worker.dispatch worker.prepare worker.probe_lottery worker.tasks "
     "worker.in_flight worker.limit_queues worker.pending worker.rate_limiter worker.circuit_breakers siblings loops "

@@ -11,9 +11,11 @@ from cluster.clock import Clock
 from cluster.core.execution.model import Batch
 from cluster.core.timings import PREFETCH_MS, Timings
 from cluster.store import batches
+from cluster.usecases.message_intake import MessageIntake
 from cluster.worker import claim_pauses
 from cluster.worker.claim_pauses import ClaimPauses
 from tests.support.engine import worker
+from tests.support.messages import message
 from tests.support.waiting import eventually
 from tests.support.workers import answering
 
@@ -71,6 +73,16 @@ async def test_a_claimer_wakes_for_what_its_own_process_writes(database: Databas
     await batches.release(database, claimed, None)
     await released
     assert database.upcoming._listeners == []
+
+
+async def test_a_claimer_wakes_for_a_message_that_its_own_process_accepts(database: Database) -> None:
+    """It is due now: it leaves at once, on the node that has answered it."""
+    _, accepted = await sleeping(database)
+    now_ms = Clock().now_ms()
+    await MessageIntake(database, Clock(), 15.0).accept([message(now_ms, now_ms)])
+    async with asyncio.timeout(10):
+        await accepted
+    assert await batches.claim(database, "w", 10.0, batches.ClaimFilter(), 5.0) is not None
 
 
 async def test_what_this_node_may_not_claim_is_asked_for_again_after_the_back_off(database: Database) -> None:

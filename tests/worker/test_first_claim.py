@@ -21,6 +21,7 @@ from cluster.store.queries.jobs_and_executions import owed_view
 from cluster.store.queries.leased_executions import leased_ids
 from cluster.worker.in_flight import InFlightStamps
 from tests.support.engine import T0, Crank, job_document, lead, put_jobs, rows, settle_all, worker
+from tests.support.messages import send
 from tests.support.workers import DUE, answering, record_all, run_dry
 
 if TYPE_CHECKING:
@@ -61,6 +62,18 @@ async def test_a_first_claim_writes_none_of_its_executions(database: Database) -
     assert claimed is not None
     assert {(e.owner, e.token, e.state) for e in claimed.executions} == {("w", claimed.batch.token, State.LEASED)}
     assert await rows(database, "executions") == before
+
+
+async def test_a_first_claim_stamps_messages(database: Database) -> None:
+    """A cancellation that read one before the claim finds another owner, and takes nothing."""
+    now_ms = Clock().now_ms()
+    (name,) = await send(database, now_ms, now_ms)
+    read = (await executions.owed(database, [name]))[name]
+    claimed = await worker(database, answering(200)).claiming.claimer.step(ClaimFilter())
+    assert claimed is not None
+    assert (claimed.batch.token, [e.id for e in claimed.executions]) == (FIRST_TOKEN, [name])
+    assert [e["owner"] for e in await rows(database, "executions")] == ["w"]
+    assert not await executions.take_unsent(database, read, "no batch")
 
 
 async def test_what_a_first_claim_owns_is_sent_and_recorded(database: Database) -> None:

@@ -16,6 +16,7 @@ from cluster.usecases.explain import explain_job
 from cluster.worker.windows import WindowWatch
 from tests.support.cranked_cluster import EACH, Cluster
 from tests.support.engine import T0, Crank, rows
+from tests.support.messages import send
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -120,6 +121,23 @@ async def test_a_run_by_hand_within_a_window_is_sent(database: Database) -> None
     record = await database.api["history"].find_one({"_id": getattr(name, "execution_id", name)})
     assert record is not None
     assert record["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("mode", ["hold", "skip"])
+async def test_messages_wait_for_the_end_of_a_window(database: Database, mode: str) -> None:
+    """No person asked for them in spite of the window, and what was accepted is sent."""
+    cluster = await Cluster.begin(database)
+    await cluster.run(2)
+    await put_window(cluster, mode, 10)
+    ends = cluster.clock.now + 10_000
+    now = cluster.clock.now
+    named = await send(database, now, now, now + 5000, tags=("billing",))
+    await pass_time(cluster, 8)
+    assert await rows(database, "history") == []
+    await pass_time(cluster, 15)
+    found = await rows(database, "history")
+    assert {(d["_id"], d["state"]) for d in found} == {(name, "succeeded") for name in named}
+    assert min(int(d["attempts"][0]["sent_at"]) for d in found) >= ends
 
 
 async def test_a_paused_job_in_a_window_waits_for_its_resume(database: Database) -> None:

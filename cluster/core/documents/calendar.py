@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from cluster.core.documents.base import Model
-from cluster.core.documents.job import QUEUE_NAME, Zone
+from cluster.core.documents.job import Zone
 from cluster.core.documents.job_json import faults_of
+from cluster.core.documents.request_fields import QUEUE_NAME
 from cluster.core.documents.secret_fields import invalid
 from cluster.core.errors import Fault, InvalidInput
 from cluster.core.schedule.calendar_days import ExcludedDays, excluded_days

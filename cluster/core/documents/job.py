@@ -6,29 +6,34 @@ occurrence in the future is not decided here, because that needs the time (`job/
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from cluster.core import instants
 from cluster.core.catch_up_policy import CatchUpPolicy
-from cluster.core.documents import strict_json
 from cluster.core.documents.alerts import AlertSpec
 from cluster.core.documents.base import Model
 from cluster.core.documents.calendar_use import CalendarUse
-from cluster.core.documents.json_source import JsonText
+from cluster.core.documents.request_fields import (
+    NO_CONTEXT,
+    AuthField,
+    BodyField,
+    CodesField,
+    QueueField,
+    TagsField,
+    TargetField,
+    encode_body,
+)
 from cluster.core.documents.retry import RetrySpec
-from cluster.core.documents.secret_fields import MAX_HEADERS, AuthSpec, Headers, SigningSecret, invalid
-from cluster.core.errors import InvalidInput
-from cluster.core.execution import templates
+from cluster.core.documents.secret_fields import MAX_HEADERS, Headers, SigningSecret, invalid
 from cluster.core.ids import JOB_ID, lane_of
 from cluster.core.job.definition import Definition, JobCalendar, WantedPause
 from cluster.core.job.wanted import KEEP_IF_STORED, WantedJob, WantedSecret
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import Limits
 from cluster.core.schedule.schedule import MAX_SCHEDULE_LENGTH, InvalidSchedule, parse_schedule
-from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target, parse_target
+from cluster.core.targets import MAX_URL_LENGTH, parse_target
 
 BODY_LIMIT = 1024 * 1024
 WINDOW_LIMIT = 30 * 86_400
@@ -74,58 +79,6 @@ def check_schedule(text: str, info: ValidationInfo) -> str:
     return text
 
 
-def _target(url: str, info: ValidationInfo) -> str:
-    try:
-        check_target(url, (info.context or NO_CONTEXT).get("networks", ()))
-    except InvalidTarget as exc:
-        raise invalid(str(exc)) from exc
-    return url
-
-
-def _tags(tags: list[str]) -> list[str]:
-    if len(set(tags)) != len(tags):
-        raise invalid("must not contain the same tag twice")
-    return tags
-
-
-def _code(code: Any) -> Any:
-    number = isinstance(code, int) and not isinstance(code, bool) and 200 <= code <= 599
-    if not number and code not in CLASSES:
-        raise invalid("must be a status from 200 to 599, or one of 2xx, 3xx, 4xx, 5xx")
-    return code
-
-
-def _codes(codes: list[int | str]) -> list[int | str]:
-    if len(set(codes)) != len(codes):
-        raise invalid("must not contain the same status twice")
-    return codes
-
-
-def _body(body: Any, info: ValidationInfo) -> Any:
-    if isinstance(body, str) and info.data.get("body_type") == "json":
-        body = _json_in(body)
-    if info.data.get("templates", True) and (name := templates.unknown_name_in_body(*encode_body(body))) is not None:
-        raise invalid(templates.unknown_name_message(name))
-    return body
-
-
-def _json_in(text: str) -> JsonText:
-    raw = text.strip(" \t\r\n").encode()
-    try:
-        strict_json.loads(raw)
-    except strict_json.NotJson as exc:
-        raise invalid("must hold JSON, because bodyType is json") from exc
-    except InvalidInput as exc:
-        raise invalid(exc.faults[0].message) from exc
-    return JsonText(raw)
-
-
-def _one_authorization(auth: AuthSpec | None, info: ValidationInfo) -> AuthSpec | None:
-    if auth is not None and any(name.lower() == "authorization" for name in info.data.get("headers", ())):
-        raise invalid("sets the Authorization header, and headers does too; remove one of them")
-    return auth
-
-
 def _window(seconds: int, info: ValidationInfo) -> int:
     most = (info.context or NO_CONTEXT).get("longest_window", WINDOW_LIMIT)
     if seconds > most:
@@ -140,19 +93,6 @@ def _after_start(end: int, info: ValidationInfo) -> int:
     return end
 
 
-def check_queue(name: str) -> str:
-    """Check the name of a queue. Raises a fault."""
-    if not QUEUE_NAME.match(name):
-        raise invalid("must have 1 to 64 characters out of A-Z a-z 0-9 _ - . and not start with a dot")
-    return name
-
-
-def _queue(name: str, info: ValidationInfo) -> str:
-    if info.data.get("max_per_second") is not None or info.data.get("max_concurrent") is not None:
-        raise invalid("must not be combined with maxPerSecond or maxConcurrent: set the limits of the queue instead")
-    return check_queue(name)
-
-
 def _outlasts_window(days: float | None, info: ValidationInfo) -> float | None:
     least = 2 * info.data.get("catch_up_window_seconds", 0) / 86_400
     if days is not None and days < least:
@@ -160,18 +100,14 @@ def _outlasts_window(days: float | None, info: ValidationInfo) -> float | None:
     return days
 
 
-NO_CONTEXT: dict[str, Any] = {}
-QUEUE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}\Z")
-CLASSES = ("2xx", "3xx", "4xx", "5xx")
-Code = Annotated[
-    Any,
-    BeforeValidator(_code),
-    WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": 200, "maximum": 599}, {"type": "string", "enum": list(CLASSES)}]}
-    ),
-]
+def _of_one_off(delete: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    schedule = info.data.get("schedule")
+    if delete and schedule is not None and not schedule.lstrip().lower().startswith("@at"):
+        raise invalid("is for jobs that run once, with @at; use completedRetentionDays for others")
+    return delete
+
+
 Instant = Annotated[int, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
-Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 _DEFAULT_RETRY = RetrySpec()
@@ -193,7 +129,7 @@ class JobSpec(Model):
         "`@at 2026-12-01T10:00:00Z`, or `@at 2026-12-01T10:00:00` in `timezone`.",
         examples=["31 10-15 1 * * MON-FRI", "0 30 9 * * *", "@every 90s"],
     )
-    api: Annotated[str, AfterValidator(_target)] = Field(
+    api: TargetField = Field(
         max_length=MAX_URL_LENGTH,
         description="The URL that receives the POST.",
         examples=["https://api.example.com/webhook"],
@@ -201,7 +137,7 @@ class JobSpec(Model):
     type: Literal["ATLEAST_ONCE"] = Field(default="ATLEAST_ONCE", description="The delivery guarantee.")
     name: str | None = Field(default=None, max_length=200)
     description: str | None = Field(default=None, max_length=4000)
-    tags: Annotated[list[Tag], AfterValidator(_tags)] = Field(default=[], max_length=32)
+    tags: TagsField = Field(default=[], max_length=32)
     templates: bool = Field(
         default=True,
         description="Whether `{{scheduledAt}}`, `{{executionId}}`, `{{jobId}}` and `{{attempt}}` are filled in, in the "
@@ -213,20 +149,20 @@ class JobSpec(Model):
         description='A value is a string, or `{"secret": "..."}`, which is shown as `{"secret": true}`; send that back '
         "to keep the stored value.",
     )
-    auth: Annotated[AuthSpec | None, AfterValidator(_one_authorization)] = None
+    auth: AuthField = None
     body_type: Literal["json"] | None = Field(
         default=None,
         description="`json`: a `body` that is a string holds JSON, which is sent as JSON, byte for byte. Never shown: such "
         "a body reads as JSON.",
     )
-    body: Annotated[Any, AfterValidator(_body)] = Field(
+    body: BodyField = Field(
         default=None,
         description="Any JSON value, sent as JSON with the bytes that were given, or a string, sent as it is. null: no "
         "body.",
     )
     timeout_seconds: float = Field(default=30.0, ge=0.1, le=900, allow_inf_nan=False)
     retry: RetrySpec = _DEFAULT_RETRY
-    success_codes: Annotated[list[Code], AfterValidator(_codes)] | None = Field(
+    success_codes: CodesField | None = Field(
         default=None,
         min_length=1,
         max_length=64,
@@ -253,6 +189,16 @@ class JobSpec(Model):
         allow_inf_nan=False,
         description="How long its executions are kept after they ended. null: as long as the operator's setting says.",
     )
+    completed_retention_days: float | None = Field(
+        default=None,
+        ge=0,
+        le=3650,
+        allow_inf_nan=False,
+        description="How long the job is kept after it was completed. null: as long as the operator's setting says.",
+    )
+    delete_after_run: Annotated[bool, AfterValidator(_of_one_off)] = Field(
+        default=False, description="Of a job with `@at`: it is deleted once its run has ended, however it did."
+    )
     max_per_second: float | None = Field(
         default=None,
         ge=0.001,
@@ -263,7 +209,7 @@ class JobSpec(Model):
     max_concurrent: int | None = Field(
         default=None, ge=1, le=10_000, description="Requests at once of all nodes together."
     )
-    queue: Annotated[str, AfterValidator(_queue)] | None = Field(
+    queue: QueueField | None = Field(
         default=None,
         max_length=64,
         description="The queue whose limits it shares (`PUT /queues/{name}`), instead of limits of its own.",
@@ -317,6 +263,8 @@ class JobSpec(Model):
             start_ms=self.start_at,
             end_ms=self.end_at,
             retention_days=self.retention_days,
+            completed_retention_days=self.completed_retention_days,
+            delete_after_run=self.delete_after_run,
             alerts=None if self.alerts is None else self.alerts.to_json(),
             queue=self.queue,
             limits=Limits(self.max_per_second, self.max_concurrent),
@@ -337,14 +285,3 @@ class JobSpec(Model):
             return KEEP_IF_STORED
         secret: WantedSecret | None = getattr(self, field)
         return secret
-
-
-def encode_body(body: Any) -> tuple[bytes, str]:
-    """The bytes to send, and their kind."""
-    if body is None:
-        return b"", "none"
-    if isinstance(body, str):
-        return body.encode(), "text"
-    if isinstance(body, JsonText):
-        return body.text, "json"
-    return strict_json.dumps(body), "json"

@@ -283,6 +283,8 @@ def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
         "startAt": instants.format_optional_instant(d.start_ms),
         "endAt": instants.format_optional_instant(d.end_ms),
         "retentionDays": d.retention_days,
+        "completedRetentionDays": d.completed_retention_days,
+        "deleteAfterRun": d.delete_after_run,
         "maxPerSecond": d.limits.per_second,
         "maxConcurrent": d.limits.concurrent,
         "queue": d.queue,

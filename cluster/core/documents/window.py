@@ -8,8 +8,9 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, mod
 
 from cluster.core import instants
 from cluster.core.documents.base import Model
-from cluster.core.documents.job import Instant, Tag, Zone, check_queue
+from cluster.core.documents.job import Instant, Zone
 from cluster.core.documents.job_json import faults_of
+from cluster.core.documents.request_fields import Tag, check_queue
 from cluster.core.documents.secret_fields import invalid
 from cluster.core.errors import Fault, InvalidInput
 from cluster.core.schedule.schedule import MAX_SCHEDULE_LENGTH, InvalidSchedule, parse_schedule

@@ -10,7 +10,13 @@ from cluster.core.limits.permits import UNLIMITED, Limits
 from cluster.core.value import value
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from cluster.core.alerts import ResultWatch
+
+MESSAGE_VERSION = "message"
+"""The schedule version of every message: it has no schedule that could change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ class Job:
     """Its earlier periods, the oldest first. A paused job's last one ended with the pause."""
     created_ms: int = 0
     """Periods that ended before belong to a job of the same id that was deleted."""
+    expires_ms: int | None = None
+    """Of a message: no attempt begins later than this (ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +195,10 @@ class Execution:
     """Of a run by hand: the request that asked for it. Another request of the same millisecond has another one."""
     waits: bool = False
     """Of a run by hand under `overlap: skip`: it waits for the end of the run before it instead of being skipped."""
+    message: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """Of a message: its request, as it is stored. None: its job says what is sent."""
+    cancelled: bool = False
+    """A message that a cancellation has taken. Whoever claims it records that, and does not send it."""
 
     def is_of_first_claim(self, batch: str, token: int) -> bool:
         """Whether a claim of this batch under this token owns it as it was written, so that it need not be stamped."""
@@ -212,6 +224,8 @@ class Execution:
             limit_key=self.limit_key,
             request_id=self.request_id,
             waits=self.waits,
+            message=self.message,
+            cancelled=self.cancelled,
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cluster.core.execution.model import Ending, Rescheduled
 from cluster.core.execution.verdict import Verdict, next_retry, round_up_to_grain, verdict_of
 from cluster.core.ids import spread_ms
+from cluster.core.instants import format_instant
 from cluster.core.lifecycle import Event, JobState, next_state
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ def cancellation_reason(execution: Execution, job: Job | None) -> str | None:
     What came due while its schedule version was in effect stays owed, whatever happened to the job since, unless the
     job was deleted. Also if it has a send time after that (`spreadSeconds`, a retry).
     """
+    if execution.cancelled:
+        return "it was cancelled before it was sent"
     if job is None or job.state is JobState.DELETED or _is_of_deleted_job(execution, job):
-        return "the job was deleted"
+        return "the job was deleted" if execution.message is None else "its request was not there any more"
     if execution.trigger:
         return None
     ended = next((p for p in job.past if p.schedule_version == execution.schedule_version), None)
@@ -84,7 +87,10 @@ def _is_of_deleted_job(execution: Execution, job: Job) -> bool:
 
 
 def max_age_reason(execution: Execution, job: Job, at_ms: int) -> str | None:
-    """The sentence about `maxAgeSeconds` if no attempt may begin at that instant. None if one may."""
+    """The sentence about `maxAgeSeconds` or `expiresAt` if no attempt may begin at that instant. None if one may."""
+    if job.expires_ms is not None and at_ms > job.expires_ms:
+        at = format_instant(job.expires_ms)
+        return f"expiresAt ({at}) passed before it could be {'retried' if execution.attempts else 'sent'}"
     age = job.retry.max_age_seconds
     if age is None or at_ms <= planned_ms(execution, job) + age * 1000:
         return None
@@ -145,7 +151,8 @@ def outcome(execution: Execution, job: Job, result: AttemptResult) -> tuple[Endi
         return ending(Event.SUCCESS, None), verdict
     why = last.error or f"the target answered {last.status}"
     if verdict is Verdict.GONE:
-        return ending(Event.REFUSED, f"{why} (Gone), so the job was paused"), verdict
+        paused = ", so the job was paused" if execution.message is None else ""
+        return ending(Event.REFUSED, f"{why} (Gone){paused}"), verdict
     if verdict is Verdict.REFUSED:
         return ending(Event.REFUSED, why), verdict
     retry = next_retry(job.retry, last.number, jitter=result.jitter, retry_after_seconds=result.retry_after_seconds)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
-from cluster.core.execution.batching import BatchOptions, make_batch
+from cluster.core.execution.batching import DEFAULT, DUE_NOW, BatchOptions, make_batch
 from cluster.core.execution.model import FIRST_CLAIM, FIRST_TOKEN, Execution
 from cluster.core.ids import execution_id, spread_ms
 from cluster.core.limits.permits import batch_limit_key
@@ -78,6 +78,27 @@ def plan_batches(
                 members = _executions(share[start : start + size], new_id())
                 made.executions.extend(members)
                 made.batches.append(make_batch(members, options))
+    return made
+
+
+def plan_messages(messages: Sequence[Execution], nodes: int, new_id: Callable[[], str], now_ms: int) -> Plan:
+    """The batches of messages, by send second, lane and queue; and the messages, each with the batch that it names.
+
+    Those that are due by now share batches, which are claimable at once.
+    """
+    groups: defaultdict[tuple[int, int, str], list[Execution]] = defaultdict(list)
+    for e in messages:
+        second = 0 if e.send_ms <= now_ms else e.send_ms // 1000
+        groups[second, e.lane, batch_limit_key(e.limit_key) or ""].append(e)
+    made = Plan([], [])
+    for (second, *_), group in sorted(groups.items(), key=itemgetter(0)):
+        size = batch_size(len(group), nodes)
+        for _, share in group_by_host(group, lambda e: e.host):
+            for start in range(0, len(share), size):
+                name = new_id()
+                members = [replace(e, batch=name) for e in share[start : start + size]]
+                made.executions.extend(members)
+                made.batches.append(make_batch(members, DEFAULT if second else DUE_NOW))
     return made
 
 

@@ -84,6 +84,10 @@ class Definition:
     """Requests are also signed with this one while receivers switch to the new secret."""
     retention_days: float | None = None
     """How long its executions are kept. None: as long as the operator's setting says."""
+    completed_retention_days: float | None = None
+    """How long the job is kept after it was completed. None: as long as the operator's setting says."""
+    delete_after_run: bool = False
+    """Whether a one-off job is deleted once its run is final."""
     queue: str | None = None
     """The queue whose limits it shares."""
     limits: Limits = UNLIMITED

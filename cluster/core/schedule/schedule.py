@@ -8,7 +8,7 @@ croniter only sees naive local times. This module maps them to instants, as Debi
 * A time in a gap with a second other than 0 is moved by the length of the gap instead: the recorded behaviour excludes
   the end of the gap, and the run must not be lost.
 
-Every instant is a whole second, in ms since 1970. The functions are pure: the occurrence after an instant does not
+Every instant is a whole second, in ms since 1970, but for that of an `@at` with milliseconds. The functions are pure: the occurrence after an instant does not
 depend on earlier calls.
 """
 
@@ -47,6 +47,7 @@ _DAY_SECONDS = 86_400
 _NEAR = 4 * 86_400
 """More than the largest difference of two offsets (26 h) and the longest gap or repeated stretch (24 h) together."""
 _DURATION = re.compile(r"(\d+)([smhd])", re.ASCII)
+_FRACTION = re.compile(r"\.(\d{1,9})\Z", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -206,6 +207,8 @@ class Schedule:
     _engine: Engine = field(repr=False, compare=False)
     exclusion: Exclusion | None = None
     """What its calendar leaves out or moves. None: it has none."""
+    _ms: int = 0
+    """So much later than a whole second its occurrence is: of an `@at` only."""
 
     def means_the_same_as(self, other: Schedule) -> bool:
         """Whether both have the same occurrences, however they are written: `24h` for `1d`, `Etc/UTC` for `UTC`."""
@@ -230,9 +233,9 @@ class Schedule:
 
     def next_after(self, after_ms: int) -> int | None:
         """The first occurrence (ms) after an instant. None if there is none between 1970 and 9998."""
-        after = max(after_ms // 1000, -1)
+        after = max((after_ms - self._ms) // 1000, -1)
         following = self._engine.next_after(after)
-        return following * 1000 if following is not None and after < following < _LATEST else None
+        return following * 1000 + self._ms if following is not None and after < following < _LATEST else None
 
     def between(self, start_ms: int, end_ms: int, limit: int) -> list[int]:
         """The occurrences t with `start_ms <= t < end_ms`, ascending, at most `limit`."""
@@ -251,7 +254,7 @@ class Schedule:
 
     def is_occurrence(self, due_ms: int) -> bool:
         """Whether it is due at exactly this instant."""
-        return due_ms % 1000 == 0 and self.next_after(due_ms - 1) == due_ms
+        return due_ms % 1000 == self._ms and self.next_after(due_ms - 1) == due_ms
 
 
 def parse_schedule(text: str, timezone: str = "UTC", anchor_ms: int = 0) -> Schedule:
@@ -289,7 +292,8 @@ def schedule_from_key(key: str) -> Schedule:
     if kind == "every":
         return _every(f"@every {first}s", "UTC", int(first), int(second))
     if kind == "at":
-        return _at(f"@at {first}", "UTC", int(first))
+        seconds, _, ms = first.partition(".")
+        return _at(f"@at {first}", "UTC", int(seconds) * 1000 + int(ms or 0))
     return _cron(first, second, first)
 
 
@@ -319,8 +323,11 @@ def _every(text: str, timezone: str, interval: int, phase: int) -> Schedule:
     return Schedule(text, timezone, "every", f"every|{interval}|{phase}", _Every(interval, phase))
 
 
-def _at(text: str, timezone: str, instant: int) -> Schedule:
-    return Schedule(text, timezone, "at", f"at|{instant}", _At(instant))
+def _at(text: str, timezone: str, instant_ms: int) -> Schedule:
+    instant, ms = divmod(instant_ms, 1000)
+    # A whole second keeps the key that releases before this one gave it.
+    key = f"at|{instant}.{ms:03d}" if ms else f"at|{instant}"
+    return Schedule(text=text, timezone=timezone, kind="at", key=key, _engine=_At(instant), _ms=ms)
 
 
 def _interval(words: list[str]) -> int:
@@ -335,15 +342,17 @@ def _interval(words: list[str]) -> int:
 
 
 def _instant(words: list[str], timezone: str) -> int:
+    """The instant after `@at`, ms."""
     text = " ".join(words)
     try:
-        local = instants.parse_local(text)
-        at = instants.parse_instant(text) if local is None else instant_of(timezone, local) * 1000
+        fraction = _FRACTION.search(text)
+        local = instants.parse_local(text if fraction is None else text[: fraction.start()])
+        if local is None:
+            return instants.parse_instant(text)
+        ms = 0 if fraction is None else int(fraction[1][:3].ljust(3, "0"))
+        return instant_of(timezone, local) * 1000 + ms
     except ValueError as exc:
         message = f"the time after @at {exc}"
         if message.endswith(instants.EXAMPLES):
             message += ", or without an offset as a local time of timezone, such as 2026-12-01T10:00:00"
         raise InvalidSchedule(message) from exc
-    if at % 1000:
-        raise InvalidSchedule("the time after @at must be a whole second")
-    return at // 1000

@@ -55,12 +55,13 @@ class Expected:
         self._job = job
         self._bounds = bounds
         self.spread_ms = spread_ms(job.id, job.spread_seconds)
-        self.defined_ms = job.defined_ms if job.exists else math.inf
+        known = job.exists or job.is_message
+        self.defined_ms = job.defined_ms if known else math.inf
         """Requests from this instant on were sent by the job's present definition."""
         codes = DEFAULT_SUCCESS_CODES if job.success_codes is None else job.success_codes
         since = job.success_codes_since_ms
         since_ms = self.defined_ms if since is None else min(self.defined_ms, since)
-        self.successes = SuccessRule(codes, since_ms if job.exists else math.inf)
+        self._successes = SuccessRule(codes, since_ms if known else math.inf)
         own = job.retention_days
         self._shortest_days = bounds.shortest_days if own is None else min(own, bounds.shortest_days)
         # A result that no node could read or send is kept for the operator's retention, whatever the job's is.
@@ -73,6 +74,15 @@ class Expected:
         self._held = held_times(job.windows, bounds.since_ms - MAX_SPREAD_MS, bounds.now_ms)
         for p in job.periods:  # a schedule that cannot be parsed fails here and not halfway
             any(p.dues(bounds.since_ms, bounds.since_ms))
+
+    @property
+    def is_message(self) -> bool:
+        """Whether it is a message, and no job."""
+        return self._job.is_message
+
+    def successes(self, r: Record) -> SuccessRule:
+        """What counts as success of an execution. A message says that itself."""
+        return self._successes if r.success_codes is None else SuccessRule(r.success_codes, 0)
 
     def owed(self) -> Iterator[tuple[int, OwedPeriod]]:
         """Every occurrence (ms) that the job owed within the bounds, ascending, each with its period."""
@@ -153,7 +163,7 @@ class Expected:
 
     def why_unexpected(self, r: Record) -> str | None:
         """Why a record has no right to exist, if no schedule owes it. None: one of the job's schedules sent it."""
-        if (r.trigger and r.due_ms % 1000) or r.replayed_ms is not None:
+        if (r.trigger and r.due_ms % 1000) or r.replayed_ms is not None or self._job.is_message:
             return None
         if not self._job.exists:
             return "there is no such job"

@@ -133,12 +133,14 @@ class JobVerifier:
         return late > self._bounds.late_ms
 
     def _check_final(self, r: Record, owed: Record | None, period: OwedPeriod | None) -> None:
-        for text in contradictions(r, self._expected.successes):
+        for text in contradictions(r, self._expected.successes(r)):
             self._find("contradiction", r.due_ms, text)
         if r.attempts:
             self._check_sent(r)
             if period is None:
                 self._check_expected(r)
+        if self._expected.is_message and r.state == "cancelled" and r.attempts:
+            self._find("contradiction", r.due_ms, "its cancellation was recorded, but it was sent")
         if r.state == "skipped":
             self._check_skipped(r)
         if r.state == "missed" and not r.attempts:
@@ -238,7 +240,7 @@ class JobVerifier:
         self._check_paused(r)
         if len(r.attempts) > 1:
             changed = self._expected.changed_at(r.due_ms)
-            for text, explained in redeliveries(r, self._expected.successes, self._bounds.lease, changed=changed):
+            for text, explained in redeliveries(r, self._expected.successes(r), self._bounds.lease, changed=changed):
                 self._find("redelivered" if explained else "duplicate", r.due_ms, text)
 
     def _check_paused(self, r: Record) -> None:
@@ -253,7 +255,7 @@ class JobVerifier:
 
     def _check_owed(self, r: Record, final: Record | None, period: OwedPeriod | None) -> None:
         if final is None:
-            for text in contradictions(r, self._expected.successes):
+            for text in contradictions(r, self._expected.successes(r)):
                 self._find("contradiction", r.due_ms, text)
             if r.attempts:
                 self._check_sent(r)

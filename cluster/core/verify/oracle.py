@@ -49,7 +49,7 @@ def occurrences(text: str, timezone: str, anchor_ms: int, start_ms: int, end_ms:
     words = text.split()
     kind = words[0].lower()
     start, end = -(-start_ms // 1000), -(-end_ms // 1000)
-    if start >= end:
+    if start >= end and kind != "@at":
         return
     if kind == "@every":
         interval = sum(int(n) * _UNIT[u] for n, u in re.findall(r"(\d+)([smhd])", "".join(words[1:]).lower()))
@@ -57,9 +57,10 @@ def occurrences(text: str, timezone: str, anchor_ms: int, start_ms: int, end_ms:
         first = anchor + -(-(start - anchor) // interval) * interval
         yield from range(first * 1000, end * 1000, interval * 1000)
     elif kind == "@at":
-        at = _instant_of(datetime.fromisoformat(" ".join(words[1:]).upper()), timezone)
-        if start <= at < end:
-            yield at * 1000
+        time = datetime.fromisoformat(" ".join(words[1:]).upper())
+        at_ms = _instant_of(time.replace(microsecond=0), timezone) * 1000 + time.microsecond // 1000
+        if start_ms <= at_ms < end_ms:
+            yield at_ms
     else:
         yield from _of_cron(_read(_ALIASES.get(kind, text)), zone_of(timezone), start, end)
 

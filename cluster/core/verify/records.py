@@ -92,6 +92,8 @@ class Record:
     stored_job_id: str = ""
     attempts_left_out: int = 0
     """How many attempts between the first and the last ones are not stored."""
+    success_codes: frozenset[int] | None = None
+    """Of a message: the statuses that it counts as success. None: 2xx. A job has them itself."""
     stored_due_ms: int = 0
     """The job and the due time in the fields of the document. Its id names them too."""
 

@@ -65,6 +65,8 @@ class VerifiedJob:
     catching_up: tuple[tuple[int, int], ...] = ()
     """Ranges `from <= t < to` whose catch-up is in progress."""
     exists: bool = True
+    is_message: bool = False
+    """It is a message: its one execution has no job."""
     success_codes: frozenset[int] | None = None
     """The statuses that it counts as success. None: 2xx."""
     overlap_skip: bool = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cluster.core.errors import UndecryptableSecret
 from cluster.store import channels
 from cluster.store.jobs import stored_job
+from cluster.store.maintenance.rotate_message_secrets import rotate_messages
 from cluster.store.mongo import job_secrets
 from cluster.store.mongo.operation import operation
 
@@ -21,7 +22,7 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class RotationResult:
-    """Numbers of jobs and channels with secrets: encrypted now, or current already; `undecryptable`: `(name, why)`."""
+    """Numbers of jobs, channels and messages with secrets: encrypted now, or current already; `undecryptable`: `(name, why)`."""
 
     reencrypted: int = 0
     current: int = 0
@@ -39,7 +40,7 @@ def _has_secrets() -> Document:
 
 
 async def rotate(db: Database, *, dry_run: bool = False) -> RotationResult:
-    """Encrypt the secrets of every job and channel with the first key. With `dry_run` they are counted only."""
+    """Encrypt the secrets of every job, channel and message with the first key. With `dry_run` they are counted only."""
     reencrypted = current = 0
     undecryptable: list[tuple[str, str]] = []
     after = ""
@@ -62,8 +63,11 @@ async def rotate(db: Database, *, dry_run: bool = False) -> RotationResult:
                 undecryptable.append((d["_id"], str(exc)))
         if len(page) < PAGE:
             of_channels = await channels.reencrypt(db, dry_run=dry_run)
+            of_messages = await rotate_messages(db, dry_run=dry_run)
             return RotationResult(
-                reencrypted + of_channels[0], current + of_channels[1], (*undecryptable, *of_channels[2])
+                reencrypted + of_channels[0] + of_messages[0],
+                current + of_channels[1] + of_messages[1],
+                (*undecryptable, *of_channels[2], *of_messages[2]),
             )
         after = page[-1]["_id"]
 

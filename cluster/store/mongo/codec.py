@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.alerts import NOT_WATCHED, ResultWatch
-from cluster.core.execution.model import Attempt, Batch, EndedPeriod, Execution, Job, JobSchedule, RetryPolicy, Target
+from cluster.core.execution.model import Attempt, EndedPeriod, Execution, Job, JobSchedule, RetryPolicy, Target
 from cluster.core.execution.verdict import expand_codes
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import UNLIMITED, Limits
@@ -17,6 +17,8 @@ from cluster.store.mongo.encryption import NO_KEYS
 from cluster.store.mongo.job_secrets import authorization_value
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cluster.store.mongo.client import Document
     from cluster.store.mongo.encryption import Keyring
 
@@ -65,6 +67,22 @@ def attempt_from_document(d: Document) -> Attempt:
     )
 
 
+LARGE_BODY = "large_body"
+"""The body of a message that is not read along with its execution. It is beside `message`, so that reads can leave it out."""
+
+
+def message_fields(message: Mapping[str, Any] | None) -> Document:
+    """The request of a message as it is stored beside its execution; nothing for an execution of a job."""
+    if message is None:
+        return {}
+    if LARGE_BODY not in message:
+        return {"message": message}
+    return {
+        "message": {name: value for name, value in message.items() if name != LARGE_BODY},
+        LARGE_BODY: message[LARGE_BODY],
+    }
+
+
 def execution_to_document(e: Execution) -> Document:
     """As stored in `executions`."""
     return {
@@ -85,6 +103,8 @@ def execution_to_document(e: Execution) -> Document:
         **({} if e.replayed_ms is None else {"asked_at": DatetimeMS(e.replayed_ms)}),
         **({} if e.request_id is None else {"request": e.request_id}),
         **({"waits": True} if e.waits else {}),
+        **({} if e.message is None else message_fields(e.message)),
+        **({"cancelled": True} if e.cancelled else {}),
     }
 
 
@@ -109,46 +129,8 @@ def execution_from_document(d: Document) -> Execution:
         limit_key=d.get("gate"),
         request_id=d.get("request"),
         waits=d.get("waits", False),
-    )
-
-
-def batch_to_document(b: Batch) -> Document:
-    """As stored in `batches`."""
-    return {
-        "_id": b.id,
-        "ids": list(b.ids),
-        "lane": b.lane,
-        "attempt": b.attempt,
-        "send_at": DatetimeMS(b.send_ms),
-        "claimable_at": DatetimeMS(b.claimable_ms),
-        "late": b.late,
-        "owner": b.owner,
-        "token": b.token,
-        "claims": b.claims,
-        "claimed_at": None,
-        "host": b.host,
-        **({} if b.limit_key is None else {"gate": b.limit_key}),
-        **({"held": True} if b.deferred else {}),
-        **({} if b.unclaimed is None else {"unclaimed": b.unclaimed}),
-    }
-
-
-def batch_from_document(d: Document) -> Batch:
-    """The inverse of `batch_to_document`, but for `deferred`, which is never read."""
-    return Batch(
-        id=d["_id"],
-        ids=tuple(d["ids"]),
-        lane=d["lane"],
-        attempt=d["attempt"],
-        send_ms=int(d["send_at"]),
-        claimable_ms=int(d["claimable_at"]),
-        late=d["late"],
-        owner=d["owner"],
-        token=d["token"],
-        claims=d["claims"],
-        host=d.get("host", ""),
-        limit_key=d.get("gate"),
-        unclaimed=d.get("unclaimed"),
+        message=d.get("message"),
+        cancelled=d.get("cancelled", False),
     )
 
 

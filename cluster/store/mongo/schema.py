@@ -9,7 +9,8 @@ never raises the version by itself: nodes of two neighbouring releases run side 
     1  the first one
     2  every job carries `host`
     3  every job carries `words` (a search finds it by them) and `first_at`
-    4  jobs may name calendars, and windows may hold them back: nodes of the release before know neither
+    4  jobs may name calendars, and windows may hold them back: nodes of the release before know neither; `executions` may
+       hold messages, which those nodes do not know; jobs carry `remove_at`
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SEARCHABLE_VERSION = 3
 """From this version on every job carries its words."""
 CALENDARS_VERSION = 4
 """From this version on there is no node that would send on an excluded day, or in spite of a window."""
+MESSAGES_VERSION = 4
+"""From this version on there are messages."""
 OLDEST_SUPPORTED_VERSION = 1
 """The oldest schema version that this release works on."""
 
@@ -57,6 +60,12 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("state", ASCENDING), ("last_run_at", ASCENDING), ("_id", ASCENDING)], name="by_last_run"),
         IndexModel("host", name="by_host"),
         IndexModel("failing", name="failing", partialFilterExpression={"failing": True}),
+        IndexModel("ends_at", name="completed", partialFilterExpression={"state": "completed"}),
+        IndexModel(
+            "remove_at",
+            name="to_remove",
+            partialFilterExpression={"state": "completed", "remove_at": {"$type": "date"}},
+        ),
         IndexModel("end_at", name="with_end", partialFilterExpression={"end_at": {"$type": "date"}}),
         IndexModel(
             [("first_at", ASCENDING), ("schedule_key", ASCENDING), ("_id", ASCENDING)],
@@ -88,6 +97,8 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel("asked_at", name="reopened", partialFilterExpression={"state": "reopened"}),
     ],
     "batches": [IndexModel([("late", ASCENDING), ("claimable_at", ASCENDING)], name="claimable")],
+    "messages": [IndexModel([("due_at", ASCENDING), ("_id", ASCENDING)], name="by_due")],
+    "dedups": [IndexModel("expire_at", name="expire_at", expireAfterSeconds=0)],
     "leases": [],
     "breakers": [],
     "queues": [],

@@ -13,8 +13,9 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.model import FIRST_CLAIM
 from cluster.core.execution.view import FINAL_STATES, OWED_STATES, ExecutionView
+from cluster.core.ids import is_message
 from cluster.store.history import LEFT_OUT, REOPENED
-from cluster.store.mongo.codec import attempt_from_document, instant
+from cluster.store.mongo.codec import LARGE_BODY, attempt_from_document, instant
 from cluster.store.mongo.decoding import decode_one, decode_readable
 from cluster.store.mongo.operation import operation
 from cluster.store.stats import MINUTE_MS
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Attempt
     from cluster.store.mongo.client import Database, Document
 
-LIST_PROJECTION: Document = {"attempts.excerpt": 0}
-"""Lists leave out the excerpts of answers: an execution may have a hundred attempts."""
+LIST_PROJECTION: Document = {"attempts.excerpt": 0, "message": 0, LARGE_BODY: 0}
+"""Lists leave out the excerpts of answers, because an execution may have a hundred attempts; and what messages say."""
+
+
+WITHOUT_MESSAGE: Document = {"message": 0, LARGE_BODY: 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,10 @@ async def _owed(db: Database, ids: Document, q: JobExecutionQuery) -> list[Docum
 async def get_execution(db: Database, execution_id: str, now_ms: int) -> ExecutionView | None:
     """One execution, owed or final; None if there is neither. Raises `UnreadableDocument`."""
     with operation():
-        owed = await db.api["executions"].find_one({"_id": execution_id})
-        final = await db.api["history"].find_one({"_id": execution_id})
+        owed = await db.api["executions"].find_one({"_id": execution_id}, WITHOUT_MESSAGE)
+        if owed is None and is_message(execution_id):
+            owed = await db.api["messages"].find_one({"_id": execution_id}, WITHOUT_MESSAGE)
+        final = await db.api["history"].find_one({"_id": execution_id}, WITHOUT_MESSAGE)
     view = merge_by_id([owed] if owed else [], [final] if final else [], now_ms).get(execution_id)
     if view is None and final is not None:
         return decode_one("history", final, final_view)

@@ -20,7 +20,7 @@ from cluster.store import batches
 from cluster.store.history import LEFT_OUT
 from cluster.store.jobs import MAX_PERIODS
 from cluster.store.meta import RETENTION_ID
-from cluster.store.mongo.codec import instant
+from cluster.store.mongo.codec import LARGE_BODY, instant
 from cluster.store.mongo.operation import operation
 from cluster.store.queries import verify_windows
 
@@ -61,7 +61,12 @@ _FIELDS = dict.fromkeys(
     ),
     1,
 )
-_PROJECTION: Document = {"attempts.excerpt": 0, "attempts.detail": 0}
+_PROJECTION: Document = {
+    "attempts.excerpt": 0,
+    "attempts.detail": 0,
+    LARGE_BODY: 0,
+    **dict.fromkeys(("message.body", "message.headers"), 0),
+}
 """Excerpts and details are the largest part of a document, and verification does not need them."""
 
 
@@ -308,4 +313,22 @@ def record_from_document(d: Document, due_ms: int) -> Record:
         stored_job_id=d["job_id"],
         stored_due_ms=int(d["due_at"]),
         attempts_left_out=d.get(LEFT_OUT, 0),
+        success_codes=_success_codes(d),
     )
+
+
+def _success_codes(d: Document) -> frozenset[int] | None:
+    codes = d.get("success_codes") or d.get("message", {}).get("success_codes")
+    return None if codes is None else expand_codes(tuple(codes))
+
+
+async def overdue_messages(db: Database, from_ms: int, before_ms: int, message: str | None) -> dict[str, int]:
+    """Messages that still wait although they were due in that time: id and due time (ms). The leader should have moved them
+    long before. At most a page.
+    """
+    query: Document = {"due_at": {"$gte": DatetimeMS(from_ms), "$lt": DatetimeMS(before_ms)}}
+    if message is not None:
+        query["_id"] = {"$gte": f"{message}:", "$lt": f"{message};"}
+    with operation():
+        cursor = db.work["messages"].find(query, {"due_at": 1}).sort([("due_at", 1), ("_id", 1)]).limit(PAGE)
+        return {d["_id"]: int(d["due_at"]) async for d in cursor}

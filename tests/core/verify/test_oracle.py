@@ -134,6 +134,9 @@ def test_the_oracle_agrees_with_another_implementation(minute: int, hour: int, d
 def test_an_instant_is_due_once() -> None:
     """`@at` is one instant, whatever the zone, and nothing else."""
     at = _ms("2030-06-01T10:00:00+00:00")
+    (due,) = parse_schedule("@at 2030-06-01T10:00:00.123Z").between(0, 2 * TO * 1000, 2)
+    assert list(occurrences("@at 2030-06-01T10:00:00.123Z", "UTC", 0, due, due + 1)) == [due]
+    assert list(occurrences("@at 2030-06-01T10:00:00.123Z", "UTC", 0, due - 5, due)) == []
     for text in ("@at 2030-06-01T10:00:00Z", "@at 2030-06-01T12:00:00+02:00"):
         assert list(occurrences(text, "Asia/Tokyo", 0, at - DAY, at + DAY)) == [at]
         assert list(occurrences(text, "UTC", 0, at + 1, at + DAY)) == []

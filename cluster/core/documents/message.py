@@ -1,0 +1,204 @@
+"""The JSON document of a message: what a job's document says of its request, and when it is due."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
+
+from cluster.core.documents.base import Model, to_camel
+from cluster.core.documents.job import Instant
+from cluster.core.documents.job_json import faults_of
+from cluster.core.documents.json_source import fragment
+from cluster.core.documents.request_fields import (
+    AuthField,
+    BodyField,
+    CodesField,
+    QueueField,
+    TagsField,
+    TargetField,
+    encode_body,
+)
+from cluster.core.documents.retry import RetrySpec
+from cluster.core.documents.secret_fields import MAX_HEADERS, Headers, SigningSecret, invalid
+from cluster.core.errors import Fault, InvalidInput
+from cluster.core.ids import lane_of
+from cluster.core.job.definition import Definition
+from cluster.core.job.message import DEDUP_RETENTION_DAYS, MOST_AHEAD_MS, NewMessage
+from cluster.core.job.wanted import WantedJob
+from cluster.core.targets import MAX_URL_LENGTH, parse_target
+
+PAST_GRACE_MS = 1000
+"""An `at` that has passed by less is sent at once: the message was on its way, or the caller's clock is a little behind."""
+_DELAY = re.compile(r"(?:\d{1,9}[smhd])+\Z", re.ASCII)
+_PART = re.compile(r"(\d+)([smhd])")
+_UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+OVERHEAD_BYTES = 1024
+"""About what a message takes in memory beside its body."""
+
+
+def _delay(text: str) -> str:
+    units = [unit for _, unit in _PART.findall(text)]
+    if not _DELAY.match(text) or len(set(units)) < len(units):
+        raise invalid("must be a number of s, m, h or d, or several, such as 30s or 1h30m")
+    return text
+
+
+def delay_ms(text: str) -> int:
+    """The length of a checked delay, ms."""
+    return sum(int(n) * _UNIT_MS[unit] for n, unit in _PART.findall(text))
+
+
+def _only_one(at: int | None, info: ValidationInfo) -> int | None:
+    if at is not None and info.data.get("delay") is not None:
+        raise invalid("must not be combined with delay: use one of them")
+    return at
+
+
+_DEFAULT_RETRY = RetrySpec()
+
+
+class MessageSpec(Model):
+    """A message: one request, sent once, now or later."""
+
+    api: TargetField = Field(
+        max_length=MAX_URL_LENGTH,
+        description="The URL that receives the POST.",
+        examples=["https://api.example.com/webhook"],
+    )
+    delay: Annotated[str, AfterValidator(_delay)] | None = Field(
+        default=None, max_length=40, description="How long from now it is due.", examples=["30s", "1h30m"]
+    )
+    at: Annotated[Instant | None, AfterValidator(_only_one)] = Field(
+        default=None, description="When it is due, at most 365 days ahead. Without `at` and `delay`: at once."
+    )
+    expires_at: Instant | None = Field(default=None, description="It is not sent, and not retried, after this.")
+    dedup_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="For 24 hours, a message with the same one is the same message: it is sent once.",
+    )
+    tags: TagsField = Field(default=[], max_length=32)
+    templates: bool = Field(default=True, description="As of a job. `{{jobId}}` is the id of the message.")
+    headers: Headers = Field(
+        default={},
+        max_length=MAX_HEADERS,
+        description='A value is a string, or `{"secret": "..."}`, which is never shown.',
+    )
+    auth: AuthField = None
+    body: BodyField = Field(
+        default=None,
+        description="Any JSON value, sent as JSON with the bytes that were given, or a string, sent as it is. null: no "
+        "body.",
+    )
+    timeout_seconds: float = Field(default=30.0, ge=0.1, le=900, allow_inf_nan=False)
+    retry: RetrySpec = _DEFAULT_RETRY
+    success_codes: CodesField | None = Field(default=None, min_length=1, max_length=64)
+    queue: QueueField | None = Field(default=None, max_length=64, description="The queue whose limits it shares.")
+    retention_days: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=3650,
+        allow_inf_nan=False,
+        description="How long it is kept after it ended. null: as long as the operator's setting says.",
+    )
+    signing_secret: SigningSecret = Field(default=None, description="Write-only.")
+
+    def definition(self) -> Definition:
+        """What it has in common with a job. Raises `InvalidInput` for a secret that is to be kept: none is stored."""
+        body, kind = encode_body(self.body)
+        host = parse_target(self.api).host_port
+        definition = Definition(
+            schedule="",
+            url=self.api,
+            lane=lane_of(host),
+            host=host,
+            tags=tuple(self.tags),
+            headers=tuple((name, value) for name, value in self.headers.items() if isinstance(value, str)),
+            body=body,
+            body_kind=kind,
+            templates=self.templates,
+            timeout_seconds=self.timeout_seconds,
+            retry=self.retry.to_retry_policy(),
+            success_codes=None if self.success_codes is None else tuple(self.success_codes),
+            retention_days=self.retention_days,
+            queue=self.queue,
+        )
+        secret_headers = tuple((name, value) for name, value in self.headers.items() if not isinstance(value, str))
+        if not secret_headers and self.auth is None and self.signing_secret is None:
+            return definition
+        wanted = WantedJob(
+            definition=definition,
+            secret_headers=secret_headers,
+            auth=None if self.auth is None else self.auth.to_wanted(),
+            signing_secret=self.signing_secret,
+        )
+        return wanted.resolve(None)
+
+
+_FIELDS = frozenset(to_camel(name) for name in MessageSpec.model_fields)
+_OF_JOBS = {
+    "schedule": "is unknown; a message is due once: use delay or at",
+    "messageId": "is set by Horae; remove it",
+    "executionId": "is set by Horae; remove it",
+}
+
+
+def read_message(value: Any, context: dict[str, Any], now_ms: int, retention_days: float) -> NewMessage:
+    """The message in a JSON value. Raises `InvalidInput` with all faults. `retention_days`: the operator's."""
+    if not isinstance(value, dict):
+        raise InvalidInput([Fault("", "must be a JSON object")])
+    try:
+        spec = MessageSpec.model_validate(value, context=context)
+    except ValidationError as exc:
+        raise InvalidInput([_of_message(f) for f in faults_of(exc)]) from exc
+    due_ms = now_ms
+    if spec.at is not None:
+        due_ms = spec.at
+    elif spec.delay is not None:
+        due_ms = now_ms + delay_ms(spec.delay)
+    _check_times(spec, due_ms, now_ms)
+    definition = spec.definition()
+    if spec.dedup_id is not None and (spec.retention_days or retention_days) < DEDUP_RETENTION_DAYS:
+        definition = replace(definition, retention_days=DEDUP_RETENTION_DAYS)
+    return NewMessage(
+        definition=definition,
+        due_ms=due_ms,
+        created_ms=now_ms,
+        expires_ms=spec.expires_at,
+        dedup_id=spec.dedup_id,
+        digest="" if spec.dedup_id is None else _digest(value),
+        size=OVERHEAD_BYTES + len(definition.body),
+    )
+
+
+def _check_times(spec: MessageSpec, due_ms: int, now_ms: int) -> None:
+    faults: list[Fault] = []
+    if due_ms > now_ms + MOST_AHEAD_MS:
+        faults.append(Fault("at" if spec.at is not None else "delay", "must be at most 365 days ahead"))
+    if spec.at is not None and due_ms < now_ms - PAST_GRACE_MS:
+        faults.append(Fault("at", "has passed; leave it out to send the message at once"))
+    if spec.expires_at is not None and spec.expires_at <= max(due_ms, now_ms):
+        faults.append(Fault("expiresAt", "must be later than the message is due"))
+    if faults:
+        raise InvalidInput(faults)
+
+
+def _of_message(fault: Fault) -> Fault:
+    """Hints for unknown fields are those of jobs: they may name fields that a message has not."""
+    if not fault.message.startswith("is unknown") and fault.path not in _OF_JOBS:
+        return fault
+    if fault.path in _OF_JOBS:
+        return Fault(fault.path, _OF_JOBS[fault.path])
+    named = re.search(r"did you mean (\w+)\?|the field(?: of .*?)? is (\w+)", fault.message)
+    known = named is not None and (named[1] or named[2]) in _FIELDS
+    return fault if known else Fault(fault.path, "is unknown; remove it")
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(value, fragment, orjson.OPT_SORT_KEYS)).hexdigest()

@@ -1,0 +1,33 @@
+"""Messages as dispatch needs them: made of their executions, without a read, but for large bodies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.store import executions
+from cluster.store.mongo.message_codec import message_as_job
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cluster.core.execution.model import Execution, Job
+    from cluster.store.mongo.client import Database
+
+
+async def as_jobs(
+    db: Database, sent: Sequence[Execution], *, large_bodies: bool = False
+) -> tuple[dict[str, Job], dict[str, str]]:
+    """These messages by id; and by id why others cannot be sent. `large_bodies`: read those too."""
+    bodies: dict[str, bytes] = {}
+    if large_bodies:
+        bodies = await executions.large_bodies(db, [e.id for e in sent])
+    jobs: dict[str, Job] = {}
+    unreadable: dict[str, str] = {}
+    for e in sent:
+        try:
+            if large_bodies and e.message and "body_size" in e.message and e.id not in bodies:
+                continue  # it is not owed any more: this node has lost it
+            jobs[e.job_id] = message_as_job(e, e.message or {}, db.keyring, bodies.get(e.id))
+        except Exception as exc:  # whatever is wrong with one message, the others are sent
+            unreadable[e.job_id] = f"{type(exc).__name__}: {str(exc)[:200]}"
+    return jobs, unreadable

@@ -1,0 +1,118 @@
+"""Completed jobs are removed when they were kept long enough and nothing of them is owed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cluster.core.instants import format_instant
+from cluster.store.history import DAY_MS
+from tests.support.cranked_cluster import EACH, Cluster
+from tests.support.engine import T0, noting, rows, settle_all
+from tests.support.workers import answering
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+
+
+def once(second: int, **fields: Any) -> dict[str, Any]:
+    return {**EACH, "schedule": f"@at {format_instant(T0 + second * 1000)}", **fields}
+
+
+async def remove(c: Cluster) -> int:
+    await settle_all(c.leader, c.clock)
+    return await c.leader.completed_remover.step(c.clock.now_ms())
+
+
+async def states(db: Database) -> dict[str, str]:
+    return {d["_id"]: d["state"] for d in await rows(db, "jobs")}
+
+
+async def complete(c: Cluster) -> None:
+    await settle_all(c.leader, c.clock)
+    await c.leader.sweeper.step()
+
+
+async def test_a_job_that_runs_once_is_deleted_after_its_run_and_its_history_stays(database: Database) -> None:
+    came: list[str] = []
+    c = await Cluster.begin(database, noting(came))
+    await c.put("a", once(3, deleteAfterRun=True))
+    await c.put("b", once(3))
+    await c.run(2)
+    await complete(c)
+    assert await remove(c) == 0
+    await c.run(4)
+    await complete(c)
+    assert await states(database) == {"a": "completed", "b": "completed"}
+    assert await remove(c) == 1
+    await c.run(2)
+    assert await states(database) == {"a": "deleted", "b": "completed"}
+    assert sorted(came) == [f"a:{T0 + 3000}", f"b:{T0 + 3000}"]
+    assert {h["_id"]: h["state"] for h in await rows(database, "history")} == dict.fromkeys(came, "succeeded")
+
+
+async def test_a_job_whose_run_is_retried_is_not_deleted(database: Database) -> None:
+    """It is over when the last attempt is."""
+    c = await Cluster.begin(database, answering(500, 200))
+    await c.put("a", once(1, deleteAfterRun=True, retry={"initialDelaySeconds": 8, "jitter": 0}))
+    await c.run(4)
+    await complete(c)
+    assert await remove(c) == 0
+    assert len(await rows(database, "executions")) == 1
+    c.leader.completed_remover._left_until.clear()
+    await c.run(8)
+    await complete(c)
+    assert await remove(c) == 1
+
+
+async def test_what_was_not_caught_up_yet_keeps_its_job(database: Database) -> None:
+    """The job ended while there was no leader; its run is still to come."""
+    came: list[str] = []
+    c = await Cluster.begin(database, noting(came))
+    await c.put("a", once(60, deleteAfterRun=True))
+    await settle_all(c.leader, c.clock)
+    c.clock.now += 120_000
+    for _ in range(6):
+        await c.leader.settler.step(c.clock.now_ms(), 1)
+        await c.leader.materialiser.step(c.clock.now_ms(), 1)
+        await complete(c)
+        await remove(c)
+        await c.run(1)
+    assert came == [f"a:{T0 + 60_000}"]
+    c.leader.completed_remover._left_until.clear()
+    await remove(c)
+    assert (await states(database))["a"] == "deleted"
+
+
+@pytest.mark.parametrize(("fields", "days"), [({}, 30.0), ({"completedRetentionDays": 2}, 2.0)])
+async def test_a_completed_job_is_kept_for_its_days_or_the_operators(
+    database: Database, fields: dict[str, Any], days: float
+) -> None:
+    c = await Cluster.begin(database)
+    await c.put("a", {**EACH, "endAt": format_instant(T0 + 3000), **fields})
+    await c.run(6)
+    await complete(c)
+    assert await states(database) == {"a": "completed"}
+    c.clock.now = T0 + 3000 + int(days * DAY_MS) - 1000
+    assert await c.leader.completed_remover.step(c.clock.now_ms()) == 0
+    c.clock.now += 2000
+    assert await c.leader.completed_remover.step(c.clock.now_ms()) == 1
+
+
+async def test_a_job_that_is_changed_meanwhile_stays(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    c = await Cluster.begin(database)
+    await c.put("a", once(1, deleteAfterRun=True))
+    await c.run(4)
+    await complete(c)
+    from cluster.store import completed_jobs
+
+    real = completed_jobs.is_over
+
+    async def late(*args: Any) -> bool:
+        await c.put("a", once(1000))
+        return await real(*args)
+
+    monkeypatch.setattr(completed_jobs, "is_over", late)
+    assert await c.leader.completed_remover.step(c.clock.now_ms()) == 0
+    assert await states(database) == {"a": "active"}
