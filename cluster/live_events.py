@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,8 @@ class LiveEvents:
             joined = asyncio.get_running_loop().create_future()
             self._joining[viewer] = joined
             if self._task is None:
-                self._task = asyncio.get_running_loop().create_task(self._run(), name="events")
+                # Not in the context of the first viewer's request: a deadline of it would end the stream of all.
+                self._task = asyncio.get_running_loop().create_task(self._run(), name="events", context=Context())
             await joined
         except BaseException:
             self._joining.pop(viewer, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -64,7 +65,8 @@ class Verifications:
             late_seconds=late_seconds,
         )
         await verifications.begin(self._db, made)
-        task = asyncio.get_running_loop().create_task(self._to_its_end(made))
+        # Not in the context of the request, whose deadline all its operations on the database would inherit.
+        task = asyncio.get_running_loop().create_task(self._to_its_end(made), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return made

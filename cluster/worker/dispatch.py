@@ -202,7 +202,7 @@ class Dispatcher:
         attempts = (*execution.attempts, attempt)
         drift = drift_ms(execution, job, attempts[0].sent_ms)
         parts = ON_TIME
-        if not execution.attempts and sent_ms - planned > SPLIT_MS:
+        if not execution.attempts and drift > SPLIT_MS:
             batch = ready.held.batch
             parts = lateness_parts(
                 SendTimes(
