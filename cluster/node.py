@@ -114,18 +114,9 @@ class Node:
         timings, collector = settings.timings, make_trace(self.id)
         self.liveness = Liveness()
         self.elector = Elector(self.db, self.clock, timings, self.id, self.id)
-        leader_context = LeaderContext(
-            db=self.db,
-            clock=self.clock,
-            timings=timings,
-            trusted_term=self.elector.trusted_term,
-            tracer=MaterialiseTracer(collector, self.clock),
-            retention_days=settings.retention_days,
-            audit_retention_days=settings.audit_retention_days,
-            document_limits=settings.document_limits,
-            completed_retention_days=settings.completed_retention_days,
+        self.leader = Leader(
+            self._leader_context(collector), self.elector, self.liveness, prunes=settings.paced_retention
         )
-        self.leader = Leader(leader_context, self.elector, self.liveness, prunes=settings.paced_retention)
         worker_settings = WorkerSettings(
             self.id, settings.slots, settings.waiting, retention_days=settings.retention_days
         )
@@ -161,6 +152,20 @@ class Node:
         self._boot_problem = "it is creating its collections and indexes"
         self.booted = False
         self.shutting_down = False
+
+    def _leader_context(self, collector: SpanCollector | None) -> LeaderContext:
+        settings = self.settings
+        return LeaderContext(
+            db=self.db,
+            clock=self.clock,
+            timings=settings.timings,
+            trusted_term=self.elector.trusted_term,
+            tracer=MaterialiseTracer(collector, self.clock),
+            retention_days=settings.retention_days,
+            audit_retention_days=settings.audit_retention_days,
+            document_limits=settings.document_limits,
+            completed_retention_days=settings.completed_retention_days,
+        )
 
     @property
     def ready(self) -> bool:

@@ -104,7 +104,7 @@ class Timeline(Resource):
         async with self._computing:
             try:
                 found = await timeline.read_timeline(self.db, query, rows, await self._retentions())
-            except records.TooMany as exc:
+            except records.TooManyRecords as exc:
                 raise InvalidInput([_too_many(query, exc)]) from exc
         send_json(resp, _json(query, found))
 
@@ -116,7 +116,7 @@ class Timeline(Resource):
         return self._kept_days
 
 
-def _too_many(q: TimelineQuery, exc: records.TooMany) -> Fault:
+def _too_many(q: TimelineQuery, exc: records.TooManyRecords) -> Fault:
     since = "" if exc.since_ms is None else f" (from {format_instant(exc.since_ms)} on, for instance)"
     advice = f"choose a shorter time{since}, or a filter that fewer jobs match"
     if q.step_s < 60 and q.by != "job" and q.filter is None:

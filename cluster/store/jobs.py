@@ -15,7 +15,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from cluster.core.alerts import watch_of
 from cluster.core.documents.alerts import parse_alert_rules
 from cluster.core.job.changes import schedule_of
-from cluster.core.job.definition import UNTIL_RESUMED, Definition, PauseTerms, StoredJob
+from cluster.core.job.definition import Definition, StoredJob
 from cluster.core.job.search import job_words
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import limit_key_of
@@ -27,6 +27,7 @@ from cluster.store.mongo.codec import date, instant, limits_from_document, retry
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.encryption import NO_KEYS
 from cluster.store.mongo.operation import duplicates, operation
+from cluster.store.mongo.pause_fields import pause_fields, pause_terms
 from cluster.store.outbox import OUTBOX
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "ends_at": date(job.ends_ms),
         "state": job.state.value,
         "state_reason": job.state_reason,
-        "pause": _pause_document(job),
+        "pause": pause_fields(job),
         "revision": job.revision,
         "lane": d.lane,
         "host": d.host,
@@ -103,24 +104,6 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "created_at": DatetimeMS(job.created_ms),
         "updated_at": DatetimeMS(job.updated_ms),
     }
-
-
-def _pause_document(job: StoredJob) -> Document | None:
-    """The terms of the pause, and the schedule version of the paused job.
-
-    A node of the release before knows no terms: it resumes the job, and may pause it again, and leaves them as they are.
-    A resume makes a new version, so they count for the version that they name, and for no other pause.
-    """
-    if job.state is not JobState.PAUSED or job.pause == UNTIL_RESUMED:
-        return None
-    return {"until": date(job.pause.until_ms), "reason": job.pause.reason, "version": job.schedule_version}
-
-
-def _pause_terms(d: Document) -> PauseTerms:
-    terms = d.get("pause")
-    if terms is None or d["state"] != JobState.PAUSED or terms["version"] != d["schedule_version"]:
-        return UNTIL_RESUMED
-    return PauseTerms(instant(terms["until"]), terms["reason"])
 
 
 def _remove_ms(job: StoredJob) -> int | None:
@@ -207,7 +190,7 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         created_ms=int(d["created_at"]),
         updated_ms=int(d["updated_at"]),
         state_reason=d["state_reason"],
-        pause=_pause_terms(d),
+        pause=pause_terms(d),
         change_id=d.get("unsettled"),
         success_codes_since_ms=instant(d.get("codes_at")),
     )

@@ -79,7 +79,7 @@ def least_step(q: TimelineQuery) -> int:
 
 
 async def read_timeline(db: Database, q: TimelineQuery, most_rows: int, kept_days: Sequence[float]) -> Timeline:
-    """The timeline. Raises `records.TooMany`."""
+    """The timeline. Raises `records.TooManyRecords`."""
     rows: dict[str | None, Row] = {}
     source = "rollup" if uses_rollups(q) else "history"
     past = _rolled_up(db, q) if source == "rollup" else _recorded(db, q, kept_days)

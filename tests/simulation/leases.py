@@ -101,7 +101,7 @@ class Leases:
     def _claimable(self, e: Execution, now: int) -> None:
         """A dead node's execution is listed by a batch that is held, or claimable in time or when it is retried."""
         died = self.deaths.get(self._holders.get(e.id, ""))
-        if died is None:
+        if died is None or e.cancelled:  # a cancellation took it first: the sweep gives it a batch
             return
         latest = max(died + self.lease_ms, now)
         listing = [b for b in self.store.batches.values() if e.id in b.ids]

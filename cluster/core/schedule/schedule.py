@@ -8,8 +8,8 @@ croniter only sees naive local times. This module maps them to instants, as Debi
 * A time in a gap with a second other than 0 is moved by the length of the gap instead: the recorded behaviour excludes
   the end of the gap, and the run must not be lost.
 
-Every instant is a whole second, in ms since 1970, but for that of an `@at` with milliseconds. The functions are pure: the occurrence after an instant does not
-depend on earlier calls.
+Every instant is a whole second, in ms since 1970, but for that of an `@at` with milliseconds. The functions are pure: the
+occurrence after an instant does not depend on earlier calls.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from cluster.core.errors import CallerError
 from cluster.core.schedule.calendar_days import CALENDAR_PREFIX, exclusion_of, same_exclusion
 from cluster.core.schedule.cron_syntax import ALIASES, HOUR, MINUTE, MONTH, InvalidCron, normalise, values_of
 from cluster.core.schedule.excluding import Excluding
+from cluster.core.schedule.fixed_times import ConstantInterval, OneInstant
 from cluster.core.schedule.month_days import MonthDay
 from cluster.core.schedule.other_dialects import hint, without_command
 from cluster.core.zones import instant_of, last_change, next_change, offset, same_times, zone_names
@@ -58,23 +59,6 @@ class InvalidSchedule(CallerError):
         self.field = field_name
         self.message = message
         super().__init__(f"{field_name}: {message}")
-
-
-@dataclass(frozen=True, slots=True)
-class _At:
-    instant: int
-
-    def next_after(self, after: int) -> int | None:
-        return self.instant if after < self.instant else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Every:
-    interval: int
-    phase: int
-
-    def next_after(self, after: int) -> int | None:
-        return after + 1 + (self.phase - after - 1) % self.interval
 
 
 class _Cron:
@@ -320,14 +304,14 @@ def _engine(normal: str, timezone: str) -> _Cron:
 
 
 def _every(text: str, timezone: str, interval: int, phase: int) -> Schedule:
-    return Schedule(text, timezone, "every", f"every|{interval}|{phase}", _Every(interval, phase))
+    return Schedule(text, timezone, "every", f"every|{interval}|{phase}", ConstantInterval(interval, phase))
 
 
 def _at(text: str, timezone: str, instant_ms: int) -> Schedule:
     instant, ms = divmod(instant_ms, 1000)
     # A whole second keeps the key that releases before this one gave it.
     key = f"at|{instant}.{ms:03d}" if ms else f"at|{instant}"
-    return Schedule(text=text, timezone=timezone, kind="at", key=key, _engine=_At(instant), _ms=ms)
+    return Schedule(text=text, timezone=timezone, kind="at", key=key, _engine=OneInstant(instant), _ms=ms)
 
 
 def _interval(words: list[str]) -> int:

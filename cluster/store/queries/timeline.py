@@ -64,7 +64,7 @@ class Cell:
     late: int = 0
 
 
-class TooMany(Exception):
+class TooManyRecords(Exception):
     """More than `MOST_RECORDS` ended in this time. `since_ms`: from when on there are few enough; None: not known."""
 
     def __init__(self, since_ms: int | None) -> None:
@@ -92,14 +92,14 @@ async def few_jobs(db: Database, wanted: JobFilter | None) -> list[str] | None:
 
 
 async def ended(db: Database, q: TimelineQuery, kept_days: Sequence[float], ids: list[str] | None) -> list[Cell]:
-    """What ended, but for what was missed. `ids`: of few jobs. Raises `TooMany`."""
+    """What ended, but for what was missed. `ids`: of few jobs. Raises `TooManyRecords`."""
     if ids == []:
         return []
     records = _by_id(q, ids) if ids is not None else _by_end(q, kept_days)
     with operation():
         count = await db.api["history"].count_documents({"$or": records}, limit=MOST_RECORDS + 1)
     if count > MOST_RECORDS:
-        raise TooMany(None if ids is not None else await _enough_since(db, records, kept_days))
+        raise TooManyRecords(None if ids is not None else await _enough_since(db, records, kept_days))
     retried = {"$gt": [{"$size": {"$ifNull": ["$attempts", []]}}, 1]}
     bounds = {"$gte": DatetimeMS(q.from_ms), "$lt": DatetimeMS(q.until_ms)}
     pipeline: list[Document] = [

@@ -1,0 +1,28 @@
+"""Times that no calendar decides, in seconds since 1970: one instant, and a constant interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class OneInstant:
+    """Of `@at`: one occurrence."""
+
+    instant: int
+
+    def next_after(self, after: int) -> int | None:
+        """The instant, if it is later."""
+        return self.instant if after < self.instant else None
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantInterval:
+    """Of `@every`: occurrences for ever."""
+
+    interval: int
+    phase: int
+
+    def next_after(self, after: int) -> int | None:
+        """The first occurrence that is later."""
+        return after + 1 + (self.phase - after - 1) % self.interval
