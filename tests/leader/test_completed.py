@@ -85,6 +85,19 @@ async def test_what_was_not_caught_up_yet_keeps_its_job(database: Database) -> N
     assert (await states(database))["a"] == "deleted"
 
 
+async def test_a_backfill_that_was_asked_for_keeps_its_job(database: Database) -> None:
+    """It owes its occurrences page by page: between two pages there is no execution."""
+    c = await Cluster.begin(database)
+    await c.put("a", once(1, deleteAfterRun=True))
+    await c.run(4)
+    await complete(c)
+    await database.api["requested_backfills"].insert_one({"_id": "x", "job_id": "a", "state": "running"})
+    assert await c.leader.completed_remover.step(c.clock.now_ms()) == 0
+    c.leader.completed_remover._left_until.clear()
+    await database.api["requested_backfills"].update_one({"_id": "x"}, {"$set": {"state": "done"}})
+    assert await c.leader.completed_remover.step(c.clock.now_ms()) == 1
+
+
 @pytest.mark.parametrize(("fields", "days"), [({}, 30.0), ({"completedRetentionDays": 2}, 2.0)])
 async def test_a_completed_job_is_kept_for_its_days_or_the_operators(
     database: Database, fields: dict[str, Any], days: float
