@@ -235,7 +235,7 @@ async def test_a_node_with_a_loop_that_does_not_run_is_not_ready(node: Node) -> 
     """Every loop is watched; the node is ready only while all of them run."""
     await node.start()
     await eventually(lambda: _is(node.ready), 10)
-    assert len([*node._loops, *node.worker.loops, *node.leader.loops]) == 19
+    assert len([*node._loops, *node.worker.loops, *node.leader.loops]) == 22
     renew = next(loop for loop in node.worker.loops if loop.name == "renew")
     for loop in (node.leader.loops[0], renew, node._loops[2]):
         assert loop.task is not None
