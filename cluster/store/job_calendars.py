@@ -35,6 +35,7 @@ TIMING_FIELDS = (
     "ends_at",
     "state",
     "state_reason",
+    "pause",
     "revision",
     "first_at",
     "updated_at",

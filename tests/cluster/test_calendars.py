@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cluster.core.documents.calendar import read_calendar
+from cluster.core.job.definition import WantedPause
 from cluster.leader import follow_calendars
 from cluster.leader.follow_calendars import CalendarFollower
 from cluster.store import calendars, job_calendars
@@ -169,3 +170,18 @@ async def test_ended_and_deleted_jobs_follow_no_calendar(database: Database) -> 
     await follow(cluster)
     assert (await rows(database, "jobs"))[0]["revision"] == 2
     assert await job_calendars.using(database, "holidays", 10) == []
+
+
+async def test_a_pause_ends_at_its_time_although_the_calendar_changes_in_it(database: Database) -> None:
+    """The follower gives a paused job the new days; that the pause ends by itself stays true of it."""
+    await put_calendar(database, ["2030-01-01"])
+    cluster = await Cluster.begin(database)
+    await cluster.put("a", NAMED)
+    await cluster.run(5)
+    await jobs.pause(database, "a", cluster.clock.now, wanted=WantedPause(T0 + 12_000, "maintenance"))
+    await put_calendar(database, ["2031-01-01"])
+    await follow(cluster)
+    await cluster.run(14)
+    (job,) = await rows(database, "jobs")
+    assert (job["state"], job["pause"]) == ("active", None)
+    assert {f"a:{T0 + s * 1000}" for s in range(13, 18)} <= {h["_id"] for h in await rows(database, "history")}

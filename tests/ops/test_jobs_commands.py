@@ -44,15 +44,15 @@ def jobs(client: Client) -> Callable[..., Result]:
 
 def test_revisions_are_listed_compared_and_reverted_to(jobs: Callable[..., Result], client: Client) -> None:
     """And the audit log says who it was: a command, by its name."""
-    client.call("PUT", "/jobs/a", {"schedule": "@daily", "api": TARGET, "name": "first"})
-    client.call("PATCH", "/jobs/a", {"name": "second"})
-    listed = orjson.loads(jobs("revisions", "a", "--json").stdout)
+    client.call("PUT", "/jobs/revised", {"schedule": "@daily", "api": TARGET, "name": "first"})
+    client.call("PATCH", "/jobs/revised", {"name": "second"})
+    listed = orjson.loads(jobs("revisions", "revised", "--json").stdout)
     assert [(r["revision"], r["action"]) for r in listed] == [(2, "change"), (1, "create")]
-    assert jobs("revisions", "a", "2", "--against", "1").stdout == '/name: "first" -> "second"\n'
-    assert jobs("revert", "a", "1").stdout == "a: as of revision 1, now revision 3\n"
-    assert client.call("GET", "/jobs/a")["name"] == "first"
-    assert jobs("revert", "a", "9").exit_code == 1
-    said = CliRunner().invoke(cli, ["audit", "--object", "job:a", "--json"], env={"HORAE_URL": client.url})
+    assert jobs("revisions", "revised", "2", "--against", "1").stdout == '/name: "first" -> "second"\n'
+    assert jobs("revert", "revised", "1").stdout == "revised: as of revision 1, now revision 3\n"
+    assert client.call("GET", "/jobs/revised")["name"] == "first"
+    assert jobs("revert", "revised", "9").exit_code == 1
+    said = CliRunner().invoke(cli, ["audit", "--object", "job:revised", "--json"], env={"HORAE_URL": client.url})
     newest = orjson.loads(said.stdout)[0]
     assert (newest["action"], newest["by"]["via"], newest["by"]["command"]) == ("revert", "command", "jobs revert")
     assert "revert" in CliRunner().invoke(cli, ["audit"], env={"HORAE_URL": client.url}).stdout

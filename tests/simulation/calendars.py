@@ -22,6 +22,7 @@ from tests.simulation.world import START_MS, Broken, World
 
 if TYPE_CHECKING:
     from cluster.core.job.definition import Definition
+    from cluster.store.mongo.client import Document
 
 TODAY = START_MS // 86_400_000
 DAYS: tuple[list[tuple[int, int]], ...] = ([], [(TODAY, TODAY)], [(TODAY + 9, TODAY + 9)])
@@ -63,6 +64,11 @@ class FollowingCalendars(Changing):
         elif name == "calendar":
             self.world.spawn(name, self._change_calendar())
         super()._again(name)
+
+    def _resumed_as_promised(self, d: Document, _revision: int, until: int) -> None:
+        """The followers change the job too, in its pause and after it: no pause ends too soon. That each ends is asked last."""
+        if d["state"] != JobState.PAUSED and self.world.clock().now_ms() < until:
+            raise Broken(f"{d['_id']} was resumed before the end of its pause")
 
     async def _change_calendar(self) -> None:
         while self._changes < CHANGES:

@@ -14,6 +14,7 @@ from cluster.core.limits.permits import Limits, Permits
 from cluster.core.timings import PREFETCH_MS
 from cluster.store import jobs, pauses
 from cluster.store.engine_jobs import JobsById, JobSchedulePage
+from cluster.store.job_calendars import TIMING_FIELDS
 from cluster.store.mongo.codec import job_from_document, job_schedule_from_document
 from cluster.store.mongo.encryption import NO_KEYS
 
@@ -50,8 +51,8 @@ async def job_insert(db: Store, change: JobChange) -> bool:
     return bool((await db.write(effect))[0])
 
 
-async def job_update(db: Store, change: JobChange) -> bool:
-    query, operations = jobs.update_of(change, NO_KEYS)
+async def job_update(db: Store, change: JobChange, only: Sequence[str] | None = None) -> bool:
+    query, operations = jobs.update_of(change, NO_KEYS, only)
 
     def effect() -> bool:
         d = db.documents.get(query["_id"])
@@ -113,7 +114,7 @@ async def write_timing(db: Any, written: Sequence[JobChange]) -> int:
     """Each is a write of its own, on the revision that was read."""
     count = 0
     for change in written:
-        count += await job_update(db, change)
+        count += await job_update(db, change, TIMING_FIELDS)
     return count
 
 
