@@ -26,7 +26,7 @@ ARGUMENTS = [
     "--disable-component-update",
 ]
 AXE = Path(built_files.__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
-PATIENCE_MS = 15_000
+PATIENCE_MS = 30_000
 SERIOUS = ("serious", "critical")
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.support.browser import Viewer
     from tests.support.browser_world import World
 
+pytestmark = pytest.mark.timeout(300)
 READER, WRITER = "reader-key-0123456789", "writer-key-0123456789"
 KEYS = f"reader:{READER}:read,writer:{WRITER}:write"
 

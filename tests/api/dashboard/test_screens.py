@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tests.support.browser import Viewer
     from tests.support.browser_world import World
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def addresses(viewer: Viewer, world: World) -> list[str]:
     """Every item of the navigation, and the screens of single things."""
