@@ -295,7 +295,9 @@ class Changing:
         """Nobody else changes the job: at the end of its pause it is resumed, once, and owes what is due from then on."""
         if d["revision"] == revision and d["state"] == JobState.PAUSED:
             return
-        if (d["revision"], d["state"], int(d["active_from"])) != (revision + 1, JobState.ACTIVE, until):
+        # An interval begins on a whole second, which a short pause may end before.
+        end = max(until, int(d["past"][-1]["from"])) if d["past"] else until
+        if (d["revision"], d["state"], int(d["active_from"])) != (revision + 1, JobState.ACTIVE, end):
             raise Broken(f"{d['_id']} was not resumed once, as of the end of its pause")
         if self.world.clock().now_ms() < until:
             raise Broken(f"{d['_id']} was resumed before the end of its pause")

@@ -146,6 +146,9 @@ class Caller:
                 ("read_owed", (IDS,)),
                 ("owed", (IDS[:2],)),
                 ("any_limited", (IDS[:2],)),
+                ("take_unsent", (e, f"taken{r.random()}")),
+                ("delete_cancelled", (e.id,)),
+                ("with_large_bodies", ([e],)),
                 ("stamp", (IDS, r.choice(NAMES), r.choice("ab"), r.randint(1, 3))),
                 ("delete_final", ({(e.batch, e.token): [e.id]},)),
                 ("fence_endings", (few, f"n{r.random()}")),
@@ -315,6 +318,8 @@ class Caller:
         )
 
     def _leased_executions(self) -> tuple[str, tuple[Any, ...]]:
+        if self.random.random() < 0.5:
+            return "may_be_sent", (self._execution(),)
         return "leased_ids", (IDS,)
 
     def learn(self, answer: Any) -> None:
