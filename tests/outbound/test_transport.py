@@ -532,7 +532,7 @@ async def test_200_concurrent_requests_are_answered() -> None:
     """Each uses a connection of its own, or one that became free."""
     async with listening(saying(OK)) as wire, sending(keepalive_seconds=60) as sender:
         for _ in range(3):
-            replies = await asyncio.gather(*(post(sender, wire.url) for _ in range(200)))
+            replies = await asyncio.gather(*(post(sender, wire.url, seconds=30) for _ in range(200)))
             assert {r.status for r in replies} == {200}
         assert wire.connections <= 200
         assert len(wire.requests) == 600

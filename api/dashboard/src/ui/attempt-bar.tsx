@@ -16,7 +16,10 @@ export function AttemptBar({ execution: e }: { execution: ExecutionInFull }) {
         const left = percent(s.from);
         const text = `${s.attempt}: ${[s.status, s.error].filter(Boolean).join(" ")}, ${duration(s.durationMs)}`;
         const title = `Attempt ${s.attempt}: sent ${duration(s.from - due)} after the plan, ended after ${duration(s.durationMs)}`;
-        const edge = left > 60 ? { right: `${100 - left + 0.6}%` } : { left: `calc(${percent(s.until)}% + 8px)` };
+        // Before the bar, behind it, or on it: where there is room for the words.
+        const before = { right: `${100 - left + 0.6}%` };
+        const behind = { left: `calc(${percent(s.until)}% + 8px)` };
+        const edge = left > 60 ? before : percent(s.until) < 60 ? behind : { right: "2px", background: "var(--surface)" };
         return (
           <div key={`${s.attempt}-${s.sentAt}`} class="attempt-lane" title={title}>
             <span class={`attempt-span fill-${good ? "ok" : "bad"}`} style={{ left: `${left}%`, width: `${percent(s.until) - left}%` }} />
