@@ -33,14 +33,13 @@ def test_the_axis_of_time_is_moved_and_leads_to_an_explanation(viewer: Viewer, w
         box = canvas.bounding_box()
         assert box is not None
         now_x, row_y = box["x"] + 150 + (box["width"] - 150) / 2, box["y"] + 30 + 60
-        wait_until(
-            lambda: (
-                (page.mouse.move(now_x - 20, row_y + 1), page.mouse.move(now_x - 24, row_y))
-                and page.locator(".tip", has_text="succeeded").count() > 0
-            ),
-            20,
-            "the tick to be named",
-        )
+
+        def named() -> bool:
+            page.mouse.move(now_x - 20, row_y + 1)
+            page.mouse.move(now_x - 24, row_y)
+            return page.locator(".tip", has_text="succeeded").count() > 0
+
+        wait_until(named, 20, "the tick to be named")
         page.mouse.click(now_x - 24, row_y)
         viewer.wait("location.hash.startsWith('#/jobs/ticking?at=')")
         page.locator(".explanation").first.wait_for()
