@@ -36,5 +36,11 @@ def _as_struct(cls: type) -> type:
     namespace = {n: v for n, v in vars(plain).items() if n not in names and n not in _OF_THE_CLASS}
     defaults = [(f.name, Any) if f.default is dataclasses.MISSING else (f.name, Any, f.default) for f in fields]
     return msgspec.defstruct(
-        cls.__name__, defaults, namespace=namespace, module=cls.__module__, frozen=True, eq=False, repr_omit_defaults=False
+        cls.__name__,
+        defaults,
+        namespace=namespace,
+        module=cls.__module__,
+        frozen=True,
+        eq=False,
+        repr_omit_defaults=False,
     )
