@@ -28,6 +28,10 @@ ON_TIME = LatenessParts()
 SPLIT_MS = 10
 """Lateness up to this is noise of clocks and event loops, and not worth the time to split it."""
 
+KEPT_MS = 100
+"""The parts of a longer lateness are kept with their attempt. A busy cluster sends most of its executions some ms late, and
+each would take 10 % more room."""
+
 
 class SendTimes(NamedTuple):
     """When an attempt was planned, claimed, let go and sent (cluster time, ms), and how long it was held back (ms).

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.alerts import NOT_WATCHED, ResultWatch
+from cluster.core.execution.lateness import KEPT_MS, ON_TIME, LatenessParts
 from cluster.core.execution.model import Attempt, EndedPeriod, Execution, Job, JobSchedule, RetryPolicy, Target
 from cluster.core.execution.verdict import expand_codes
 from cluster.core.lifecycle import JobState, State
@@ -33,8 +34,14 @@ def date(ms: int | None) -> DatetimeMS | None:
     return None if ms is None else DatetimeMS(ms)
 
 
+LATE = "late"
+"""In an attempt: the parts of its lateness that are not 0, by name."""
+
+
 def attempt_to_document(a: Attempt) -> Document:
-    """As stored inside executions and history; `error`, `detail` and `excerpt` are absent where they are None."""
+    """As stored inside executions and history; `error`, `detail` and `excerpt` are absent where they are None, and so
+    are the parts of a lateness where it was not split.
+    """
     document: Document = {
         "n": a.number,
         "sent_at": DatetimeMS(a.sent_ms),
@@ -49,6 +56,8 @@ def attempt_to_document(a: Attempt) -> Document:
         document["detail"] = a.detail
     if a.excerpt is not None:
         document["excerpt"] = a.excerpt
+    if a.late is not ON_TIME and sum(a.late) > KEPT_MS:
+        document[LATE] = {part: ms for part, ms in a.late._asdict().items() if ms}
     return document
 
 
@@ -64,7 +73,12 @@ def attempt_from_document(d: Document) -> Attempt:
         error=d.get("error"),
         detail=d.get("detail"),
         excerpt=d.get("excerpt"),
+        late=_late(d[LATE]) if LATE in d else ON_TIME,
     )
+
+
+def _late(d: Document) -> LatenessParts:
+    return LatenessParts(*(d.get(part, 0) for part in LatenessParts._fields))
 
 
 LARGE_BODY = "large_body"
