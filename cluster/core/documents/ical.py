@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from dateutil.rrule import rrulestr
+from dateutil.rrule import rrule, rrulestr
 from icalendar import Calendar
 
 from cluster.core.documents.calendar import MAX_DATES, WEEKDAYS, CalendarSpec, read_calendar
@@ -23,6 +22,11 @@ if TYPE_CHECKING:
 
 _YEARS = 10
 """A rule that is neither yearly nor weekly is written out for so long."""
+_EFFORT = {"YEARLY": 1, "MONTHLY": 4, "WEEKLY": 8, "DAILY": 40}
+"""What a year of a rule takes, by how often it may repeat, in some 30 us."""
+_MAX_EFFORT = 50_000
+"""What all rules of a file that are written out may take: one and a half seconds, in which a node reads no other large
+document. Some 300 rules that repeat yearly since 1900."""
 _MAX_REMARKS = 50
 _LONGEST = 31
 _WEEKDAY_OF = {"MO": "MON", "TU": "TUE", "WE": "WED", "TH": "THU", "FR": "FRI", "SA": "SAT", "SU": "SUN"}
@@ -37,6 +41,14 @@ class _Reading:
     yearly: set[str] = field(default_factory=set)
     weekdays: set[str] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
+    effort: int = 0
+
+    def spend(self, effort: int) -> None:
+        """A rule is about to be written out. Raises `InvalidInput` if the file has too many of them."""
+        self.effort += effort
+        if self.effort > _MAX_EFFORT:
+            why = "has too many rules that begin long ago or repeat too often: leave some out, or write their days as dates"
+            raise InvalidInput([Fault("", why)])
 
     def add(self, first: date, days: int) -> None:
         if days == 1:
@@ -67,6 +79,8 @@ def read_ical(raw: bytes, today: date) -> tuple[CalendarSpec, list[str]]:
     for event in events:
         try:
             _read_event(event, reading, replaced)
+        except InvalidInput:
+            raise
         except Exception as exc:
             reading.remarks.append(f"{_title(event)} left out: it cannot be read ({str(exc)[:100]})")
     if not (reading.dates or reading.ranges or reading.yearly or reading.weekdays):
@@ -167,20 +181,61 @@ def _is_simple(rule: Any, first: date, days: int, reading: _Reading) -> bool:
 
 def _write_out(event: Any, first: date, days: int, left_out: set[date], reading: _Reading) -> None:
     rule = {name.upper(): value for name, value in event["RRULE"].items()}
-    if str(rule.get("FREQ", [""])[0]).upper() in ("SECONDLY", "MINUTELY", "HOURLY"):
+    often = str(rule.get("FREQ", [""])[0]).upper()
+    if often not in _EFFORT:
         reading.remarks.append(f"{_title(event)} left out: its rule repeats within a day")
         return
     begin = datetime(first.year, first.month, first.day)  # noqa: DTZ001 - days have no zone
     text = event["RRULE"].to_ical().decode()
     parts = [part if not part.upper().startswith("UNTIL=") else part[:14] for part in text.split(";")]
     until = datetime(reading.today.year + _YEARS, reading.today.month, 1)  # noqa: DTZ001
-    old = datetime(reading.today.year - 1, reading.today.month, 1)  # noqa: DTZ001
-    occurrences = rrulestr(";".join(parts), dtstart=begin)
-    found = list(islice(occurrences.xafter(old, inc=True), MAX_DATES + 1))
-    kept = [at.date() for at in found if at <= until][:MAX_DATES]
+    years = max(1, until.year - first.year + 1)
+    reading.spend(years * _EFFORT[often])
+    kept, ended = _occurrences(_BoundedRule.of(rrulestr(";".join(parts), dtstart=begin), years), reading.today, until)
     for day in {*kept, *_days_in(event, "RDATE")} - left_out:
         reading.add(day, days)
-    if len(kept) < len(found):
+    if not ended:
         reading.remarks.append(
             f"{_title(event)}: its rule is written out until {kept[-1] if kept else until.date()} only"
         )
+
+
+def _occurrences(rule: _BoundedRule, today: date, until: datetime) -> tuple[list[date], bool]:
+    """Those of a rule from a year ago until an instant, at most as many as a calendar may have; and whether it has ended."""
+    old = datetime(today.year - 1, today.month, 1)  # noqa: DTZ001 - days have no zone
+    kept: list[date] = []
+    try:
+        for at in rule.xafter(old, inc=True):
+            if at > until or len(kept) == MAX_DATES:
+                return kept, False
+            kept.append(at.date())
+    except _GaveUpError:
+        return kept, False
+    return kept, True
+
+
+class _GaveUpError(Exception):
+    """A rule was followed for as many years as it may be."""
+
+
+class _BoundedRule(rrule):  # type: ignore[misc]  # dateutil has no types
+    """A rule that is followed for so many years and no longer. One that never comes, such as each 30 February, would be
+    followed up to the year 9999, which takes up to ten seconds.
+    """
+
+    @classmethod
+    def of(cls, rule: Any, years: int) -> _BoundedRule:
+        """The same rule, bounded."""
+        bounded = cls.__new__(cls)
+        bounded.__dict__.update(vars(rule), years_left=years)
+        return bounded
+
+    @property
+    def _byweekno(self) -> Any:
+        """Dateutil asks for it whenever a year begins: up to six times, if it is part of the rule."""
+        weeks = vars(self)["_byweekno"]
+        self.years_left: float
+        self.years_left -= 1 / 6 if weeks else 1
+        if self.years_left < -1:
+            raise _GaveUpError
+        return weeks
