@@ -212,6 +212,7 @@ class Dispatcher:
             detail=reply.detail,
             excerpt=reply.excerpt,
             late=parts,
+            claimed_ms=ready.held.claimed_ms or None,
         )
         return FinishedRequest(
             held=ready.held,

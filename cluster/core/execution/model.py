@@ -164,6 +164,8 @@ class Attempt:
     excerpt: str | None = None
     late: LatenessParts = ON_TIME
     """Of a first attempt that left late: where its lateness came from. It is stored if it is more than `KEPT_MS`."""
+    claimed_ms: int | None = None
+    """When its node had claimed its batch. None: a release that did not store it made the attempt."""
 
 
 FIRST_CLAIM = "*"
