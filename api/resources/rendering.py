@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.documents.job_json import job_document
+from cluster.core.execution.lateness import ON_TIME
 from cluster.core.execution.trace import trace_id
 from cluster.core.instants import format_instant, format_optional_instant
 from cluster.core.job.changes import schedule_of
 from cluster.core.lifecycle import JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cluster.core.execution.model import Attempt
     from cluster.core.execution.view import ExecutionView
     from cluster.core.job.definition import StoredJob
@@ -104,7 +107,18 @@ def _error_text(a: Attempt | None) -> str | None:
     return None if a.status is None or 200 <= a.status < 300 else f"the target answered {a.status}"
 
 
+def lateness_json(parts: Mapping[str, float]) -> dict[str, float]:
+    """The parts of a lateness, in ms."""
+    return {f"{_camel(part)}Ms": round(ms, 1) for part, ms in parts.items()}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.title() for word in rest)
+
+
 def _attempt_json(a: Attempt) -> dict[str, Any]:
+    late = {} if a.late is ON_TIME else {"latenessParts": lateness_json(a.late._asdict())}
     return {
         "attempt": a.number,
         "claimedAt": format_optional_instant(a.claimed_ms),
@@ -116,4 +130,5 @@ def _attempt_json(a: Attempt) -> dict[str, Any]:
         "responseExcerpt": a.excerpt,
         "node": a.node,
         "token": a.token,
+        **late,
     }

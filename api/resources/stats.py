@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from api.http.requests import QueryParameters
 from api.http.responses import send_json
-from api.resources.jobs import Resource
+from api.resources.jobs import Resource, job_id_or_not_found
+from api.resources.rendering import lateness_json
+from cluster.core.errors import Fault, InvalidInput
 from cluster.core.instants import format_instant
 from cluster.core.stats_series import KEPT_HOURS_S, KEPT_MINUTES_S, Point, span, whole_steps, with_empty_steps
-from cluster.store import stats
+from cluster.store import jobs, stats
+from cluster.store.queries import job_stats, jobs_and_executions
+from cluster.store.queries.timeline import MOST_RECORDS, TooManyRecords
+from cluster.usecases.jobs import require_job
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
+    from cluster.core.stats_series import StatsSpan
+
 HOUR_MS = 3_600_000
 KINDS = tuple(KEPT_MINUTES_S)
+JOB = "job"
+BY = (*KINDS, JOB)
 MOST_NAMES = 50
 """Of more hosts, queues or tags, those with the most requests in the span are shown."""
 _STEP = re.compile(r"(\d{1,7})([smhd]?)\Z", re.ASCII)
@@ -37,12 +46,18 @@ class _Parameters(QueryParameters):
             return None
         return seconds
 
-    def kind(self) -> str:
-        value = self.text("by", 20)
-        if value is not None and value not in KINDS:
-            self._fault("by", f"must be one of {', '.join(KINDS)}")
-            return KINDS[0]
-        return value or KINDS[0]
+    def kind(self) -> tuple[str, str | None]:
+        """By what, and of which job: `by=job` may be left out where a job is named."""
+        value, job_id = self.text("by", 20), self.text("job", 200)
+        if value is not None and value not in BY:
+            self._fault("by", f"must be one of {', '.join(BY)}")
+        elif value == JOB and job_id is None:
+            self._fault("job", "is required with by=job: numbers of one job are added up from its history")
+        elif job_id is not None and value not in (None, JOB):
+            self._fault("by", "must be job, or left out, beside job")
+        else:
+            return (value or KINDS[0], None) if job_id is None else (JOB, job_id_or_not_found(job_id))
+        return KINDS[0], None
 
     def times(self, now_ms: int) -> tuple[int, int]:
         """From when until when, in ms: the last hour unless asked otherwise."""
@@ -60,14 +75,27 @@ class Stats(Resource):
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Counts and quantiles per step, of the cluster or of each host, queue or tag."""
-        q = _Parameters(req, ("from", "until", "step", "by"))
+        q = _Parameters(req, ("from", "until", "step", "by", "job"))
         now_ms = self.clock.now_ms()
-        by, step_s, (from_ms, until_ms) = q.kind(), q.step(), q.times(now_ms)
+        (by, job_id), step_s, (from_ms, until_ms) = q.kind(), q.step(), q.times(now_ms)
         q.raise_faults()
-        s = span(by, from_ms, until_ms, step_s, now_ms)
-        points = whole_steps(await stats.read(self.db, by, s), s)
-        shown = with_empty_steps(points, s) if by == stats.CLUSTER else _busiest(points)
+        s = span(stats.CLUSTER if by == JOB else by, from_ms, until_ms, step_s, now_ms)
+        if job_id is not None:
+            shown = with_empty_steps(await self._of_job(job_id, s), s, job_id)
+        else:
+            points = whole_steps(await stats.read(self.db, by, s), s)
+            shown = with_empty_steps(points, s) if by == stats.CLUSTER else _busiest(points)
         send_json(resp, {"step": s.step_s, "by": by, "series": [_point_json(p, by) for p in shown]})
+
+    async def _of_job(self, job_id: str, s: StatsSpan) -> list[Point]:
+        try:
+            points = await job_stats.read(self.db, job_id, s)
+        except TooManyRecords as exc:
+            advice = f"more than {MOST_RECORDS} executions of the job ended in this time: choose a shorter one"
+            raise InvalidInput([Fault("from", advice)]) from exc
+        if not points and not await jobs_and_executions.has_executions(self.db, job_id):
+            require_job(await jobs.get(self.db, job_id), job_id)  # a deleted job has a history until its retention ends
+        return points
 
 
 def _busiest(points: list[Point]) -> list[Point]:
@@ -87,22 +115,11 @@ def _point_json(p: Point, by: str) -> dict[str, Any]:
         "succeeded": p.counts["succeeded"],
         "failed": p.counts["failed"] + p.counts["dead"],
         "retried": p.counts["retried"],
-        # What the leader records as missed is counted for the cluster only.
-        "missed": p.counts["missed"] if by == stats.CLUSTER else None,
+        # What the leader records as missed is not counted by host, queue and tag.
+        "missed": p.counts["missed"] if by in (stats.CLUSTER, JOB) else None,
         "latenessP50Ms": p.drift.quantile(0.5),
         "latenessP99Ms": p.drift.quantile(0.99),
         "durationP50Ms": p.duration.quantile(0.5),
         "durationP99Ms": p.duration.quantile(0.99),
-        "latenessParts": _parts_json(p.lateness),
+        "latenessParts": None if p.lateness is None else lateness_json(p.lateness),
     }
-
-
-def _parts_json(parts: dict[str, float] | None) -> dict[str, float] | None:
-    if parts is None:
-        return None
-    return {f"{_camel(part)}Ms": round(ms, 1) for part, ms in parts.items()}
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.title() for word in rest)

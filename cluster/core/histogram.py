@@ -35,6 +35,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value_ms)] += 1
         self.sum += value_ms
 
+    def add_many(self, value_ms: float, n: int) -> None:
+        """Count one value `n` times."""
+        self.counts[bisect_left(self.bounds, value_ms)] += n
+        self.sum += n * value_ms
+
     def merge(self, counts: Sequence[int]) -> None:
         """Add another histogram's counts."""
         for i, n in enumerate(counts[: len(self.counts)]):

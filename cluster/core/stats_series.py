@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cluster.core.execution.lateness import LatenessParts
 from cluster.core.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ MOST_POINTS = 1500
 CHOSEN_POINTS = 120
 
 
-LATENESS_PARTS = ("written", "claimed", "waited", "held_back", "sent")
+LATENESS_PARTS = LatenessParts._fields
 LATENESS_PREFIX = "late_ms_"
 _LATENESS_NAMES = tuple(LATENESS_PREFIX + part for part in LATENESS_PARTS)
 LATENESS_COUNT = "late_counted"
@@ -105,7 +106,7 @@ def whole_steps(points: Iterable[Point], s: StatsSpan) -> list[Point]:
     return sorted(sums, key=lambda p: (p.at_ms, p.name or ""))
 
 
-def with_empty_steps(points: Iterable[Point], s: StatsSpan) -> list[Point]:
+def with_empty_steps(points: Iterable[Point], s: StatsSpan, name: str | None = None) -> list[Point]:
     """The points of one series, and empty ones for steps in which nothing was counted."""
     by_time = {p.at_ms: p for p in points}
-    return [by_time.get(at, Point(at)) for at in range(s.from_ms, s.until_ms, s.step_s * 1000)]
+    return [by_time.get(at, Point(at, name)) for at in range(s.from_ms, s.until_ms, s.step_s * 1000)]

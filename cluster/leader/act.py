@@ -31,8 +31,9 @@ from cluster.core.job import changes
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
 from cluster.store import actions, audit, batches, executions, jobs
-from cluster.store.actions import DONE, MOST_FAILURES
+from cluster.store.actions import MOST_FAILURES
 from cluster.store.enqueue import insert_owed
+from cluster.store.progress import DONE
 from cluster.store.queries import action_targets, jobs_and_executions
 from cluster.usecases.actions import entry_of, object_of
 from cluster.usecases.executions import TriggerRequest, trigger

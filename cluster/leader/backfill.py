@@ -24,7 +24,7 @@ from cluster.core.limits.permits import limit_key_of
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.store import audit, batches, executions, jobs, requested_backfills
 from cluster.store.enqueue import insert_owed
-from cluster.store.requested_backfills import DONE, STOPPED
+from cluster.store.progress import DONE, STOPPED
 from cluster.usecases.backfill import entry_of
 
 if TYPE_CHECKING:

@@ -13,22 +13,21 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
 from cluster.core.actor import HORAE, Actor, actor_from_document
+from cluster.store import progress
 from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.operation import operation
+from cluster.store.progress import RETENTION_MS, RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.store.mongo.client import Database, Document
 
-RETENTION_MS = 7 * DAY_MS
-"""So long an action can be read after its end."""
 PAGES_RETENTION_MS = 30 * DAY_MS
 """Longer than the slowest action takes. The pages of an action are deleted when it ends; this is for what a crash leaves."""
 MOST_FAILURES = 1000
 """Failures that are kept with their reasons."""
-RUNNING, DONE, STOPPED = "running", "done", "stopped"
 PATCH_FIELD = "patch"
 
 
@@ -174,18 +173,9 @@ async def newest(db: Database, limit: int, before: tuple[int, str] | None = None
 
 
 async def next_due(db: Database) -> Action | None:
-    """The request that the leader works on next: one whose page was begun, else the one that is due first, so that a slow
-    request does not delay the others. None: all have ended.
-    """
-    pipeline: list[Document] = [
-        {"$match": {"state": RUNNING}},
-        {"$set": {"begun": {"$gt": ["$page_at", DatetimeMS(0)]}}},
-        {"$sort": {"begun": -1, "next_at": 1, "created_at": 1}},
-        {"$limit": 1},
-    ]
-    with operation():
-        documents = await (await db.work["actions"].aggregate(pipeline)).to_list()
-    return _action(documents[0]) if documents else None
+    """The request that the leader works on next; None: all have ended."""
+    d = await progress.next_due(db, "actions")
+    return None if d is None else _action(d)
 
 
 async def page_of(db: Database, action: Action) -> list[str] | None:
@@ -200,12 +190,9 @@ async def save(db: Database, action: Action) -> Action | None:
     leader was faster.
     """
     saved = replace(action, rev=action.rev + 1)
-    update: Document = {"$set": _progress(saved)}
-    if saved.state != RUNNING:
-        update["$unset"] = {PATCH_FIELD: ""}
-    with operation():
-        result = await db.work["actions"].update_one({"_id": action.id, "rev": action.rev}, update)
-    return saved if result.matched_count else None
+    ended = None if saved.state == RUNNING else {PATCH_FIELD: ""}
+    stored = await progress.save(db, "actions", action.id, action.rev, _progress(saved), ended)
+    return saved if stored else None
 
 
 async def save_page(db: Database, action: Action, done: Action) -> None:
@@ -214,26 +201,14 @@ async def save_page(db: Database, action: Action, done: Action) -> None:
     """
     this_page = {"_id": action.id, "page": action.page, "page_at": DatetimeMS(action.page_ms)}
     fields = ("page", "page_at", "next_at", "done", "left_out", "failed", "failures")
-    progress = _progress(done)
+    stored = _progress(done)
     with operation():
-        await db.work["actions"].update_one(this_page, {"$set": {f: progress[f] for f in fields}, "$inc": {"rev": 1}})
+        await db.work["actions"].update_one(this_page, {"$set": {f: stored[f] for f in fields}, "$inc": {"rev": 1}})
 
 
 async def stop(db: Database, action_id: str, now_ms: int) -> Action | None:
     """Stop a request that is running. Returns it as it is now; None if there is none."""
-    with operation():
-        await db.api["actions"].update_one(
-            {"_id": action_id, "state": RUNNING},
-            {
-                "$set": {
-                    "state": STOPPED,
-                    "ended_at": DatetimeMS(now_ms),
-                    "expire_at": DatetimeMS(now_ms + RETENTION_MS),
-                },
-                "$inc": {"rev": 1},
-                "$unset": {PATCH_FIELD: ""},
-            },
-        )
+    await progress.stop(db, "actions", action_id, now_ms, {PATCH_FIELD: ""})
     return await get(db, action_id)
 
 

@@ -12,7 +12,7 @@ from cluster.core.lifecycle import JobState
 from cluster.store.history import DAY_MS, REOPENED
 from cluster.store.mongo.calendar_fields import regular_key
 from cluster.store.mongo.operation import operation
-from cluster.store.requested_backfills import RUNNING
+from cluster.store.progress import RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

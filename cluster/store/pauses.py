@@ -28,7 +28,8 @@ async def over(db: Database, now_ms: int, limit: int) -> list[StoredJob]:
     """Up to `limit` jobs, without their bodies, whose pause is over; unreadable ones are left out."""
     query: Document = {
         "state": JobState.PAUSED.value,
-        "pause.until": {"$lte": DatetimeMS(now_ms)},
+        # The index has jobs with a date only, and MongoDB takes it only if that is said: else it reads all paused jobs.
+        "pause.until": {"$type": "date", "$lte": DatetimeMS(now_ms)},
         # A job that a node of the release before has resumed and paused again since: see `jobs`.
         "$expr": {"$eq": ["$pause.version", "$schedule_version"]},
     }

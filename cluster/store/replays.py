@@ -14,17 +14,16 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.audit_entry import new_entry
 from cluster.core.instants import format_optional_instant
 from cluster.core.lifecycle import State
-from cluster.store import audited
+from cluster.store import audited, progress
 from cluster.store.audit import to_document
-from cluster.store.history import DAY_MS
 from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.operation import operation
 from cluster.store.outbox import OUTBOX
+from cluster.store.progress import RETENTION_MS
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
-RETENTION_MS = 7 * DAY_MS
 REPLAYED_BY_DEFAULT = (State.FAILED.value, State.DEAD.value)
 
 
@@ -137,26 +136,15 @@ async def get(db: Database, replay_id: str) -> Replay | None:
 
 
 async def next_due(db: Database) -> Replay | None:
-    """The request the leader works on next: one that was left in the middle of a page, else the one that is due first, so
-    that a slow request does not delay the others. None: all are done.
-    """
-    pipeline: list[Document] = [
-        {"$match": {"done": False}},
-        {"$set": {"begun": {"$gt": [{"$size": "$page"}, 0]}}},
-        {"$sort": {"begun": -1, "next_at": 1, "created_at": 1}},
-        {"$limit": 1},
-    ]
-    with operation():
-        documents = await (await db.work["replays"].aggregate(pipeline)).to_list()
-    return _replay(documents[0]) if documents else None
+    """The request that the leader works on next: one that was left in the middle of a page comes first; None: all are done."""
+    d = await progress.next_due(db, "replays", {"done": False}, {"$gt": [{"$size": "$page"}, 0]})
+    return None if d is None else _replay(d)
 
 
 async def save(db: Database, replay: Replay) -> Replay | None:
     """Store the progress by compare-and-set on `rev`. Returns the request as stored, None if another leader was faster."""
     saved = replace(replay, rev=replay.rev + 1)
-    with operation():
-        result = await db.work["replays"].update_one({"_id": replay.id, "rev": replay.rev}, {"$set": _fields(saved)})
-    return saved if result.matched_count else None
+    return saved if await progress.save(db, "replays", replay.id, replay.rev, _fields(saved)) else None
 
 
 async def latest(db: Database, limit: int) -> list[Replay]:

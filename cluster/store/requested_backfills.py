@@ -14,18 +14,16 @@ from pymongo.errors import DuplicateKeyError
 
 from cluster.core.actor import HORAE, Actor, actor_from_document
 from cluster.core.lifecycle import State
+from cluster.store import progress
 from cluster.store.history import DAY_MS, REOPENED
 from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.operation import operation
+from cluster.store.progress import RETENTION_MS, RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.store.mongo.client import Database, Document
-
-RETENTION_MS = 7 * DAY_MS
-"""So long a backfill can be read after its end."""
-RUNNING, DONE, STOPPED = "running", "done", "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +152,9 @@ async def of_job(db: Database, job_id: str, limit: int) -> list[RequestedBackfil
 
 
 async def next_due(db: Database) -> RequestedBackfill | None:
-    """The request that the leader works on next: one whose page was begun, else the one that is due first, so that a slow
-    request does not delay the others. None: all have ended.
-    """
-    pipeline: list[Document] = [
-        {"$match": {"state": RUNNING}},
-        {"$set": {"begun": {"$gt": ["$page_at", DatetimeMS(0)]}}},
-        {"$sort": {"begun": -1, "next_at": 1, "created_at": 1}},
-        {"$limit": 1},
-    ]
-    with operation():
-        documents = await (await db.work["requested_backfills"].aggregate(pipeline)).to_list()
-    return _backfill(documents[0]) if documents else None
+    """The request that the leader works on next; None: all have ended."""
+    d = await progress.next_due(db, "requested_backfills")
+    return None if d is None else _backfill(d)
 
 
 async def save(db: Database, backfill: RequestedBackfill) -> RequestedBackfill | None:
@@ -173,11 +162,8 @@ async def save(db: Database, backfill: RequestedBackfill) -> RequestedBackfill |
     leader was faster.
     """
     saved = replace(backfill, rev=backfill.rev + 1)
-    with operation():
-        result = await db.work["requested_backfills"].update_one(
-            {"_id": backfill.id, "rev": backfill.rev}, {"$set": _progress(saved)}
-        )
-    return saved if result.matched_count else None
+    stored = await progress.save(db, "requested_backfills", backfill.id, backfill.rev, _progress(saved))
+    return saved if stored else None
 
 
 async def save_page(db: Database, backfill: RequestedBackfill) -> None:
@@ -194,18 +180,7 @@ async def save_page(db: Database, backfill: RequestedBackfill) -> None:
 
 async def stop(db: Database, backfill_id: str, now_ms: int) -> RequestedBackfill | None:
     """Stop a request that is running. Returns it as it is now; None if there is none."""
-    with operation():
-        await db.api["requested_backfills"].update_one(
-            {"_id": backfill_id, "state": RUNNING},
-            {
-                "$set": {
-                    "state": STOPPED,
-                    "ended_at": DatetimeMS(now_ms),
-                    "expire_at": DatetimeMS(now_ms + RETENTION_MS),
-                },
-                "$inc": {"rev": 1},
-            },
-        )
+    await progress.stop(db, "requested_backfills", backfill_id, now_ms)
     return await get(db, backfill_id)
 
 

@@ -10,11 +10,12 @@ from cluster.core.actor import current_actor
 from cluster.core.audit_entry import AuditEntry, entry_id, with_counts
 from cluster.core.errors import Conflict, Fault, InvalidInput, NotFound
 from cluster.store import actions, audit
-from cluster.store.actions import DONE, Action
+from cluster.store.progress import DONE
 from cluster.store.queries import action_targets, job_list
 
 if TYPE_CHECKING:
     from cluster.core.job.definition import StoredJob
+    from cluster.store.actions import Action
     from cluster.store.mongo.client import Database
     from cluster.store.queries.job_filter import JobListQuery
 

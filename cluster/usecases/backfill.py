@@ -14,8 +14,9 @@ from cluster.core.explain.backfill_remarks import remarks
 from cluster.core.instants import format_instant
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.store import audit, requested_backfills
+from cluster.store.progress import DONE
 from cluster.store.queries import explain_facts, verify_records
-from cluster.store.requested_backfills import DONE, RequestedBackfill
+from cluster.store.requested_backfills import RequestedBackfill
 from cluster.usecases.jobs import require_job
 
 if TYPE_CHECKING:

@@ -188,6 +188,19 @@ class Dispatcher:
         """`times`: when it was let go and sent, and for how long it was held back before (ms)."""
         execution, job = ready.execution, ready.job
         started_ms, sent_ms, held_back_ms = times
+        drift = drift_ms(execution, job, execution.attempts[0].sent_ms if execution.attempts else sent_ms)
+        parts = ON_TIME
+        if not execution.attempts and drift > SPLIT_MS:
+            parts = lateness_parts(
+                SendTimes(
+                    planned=sent_ms - drift,
+                    claimed=ready.held.claimed_ms,
+                    started=started_ms,
+                    sent=sent_ms,
+                    held_back=held_back_ms,
+                    late_work=ready.held.batch.late,
+                )
+            )
         attempt = Attempt(
             number=next_attempt_number(execution.attempts),
             sent_ms=sent_ms,
@@ -198,32 +211,17 @@ class Dispatcher:
             error=reply.error,
             detail=reply.detail,
             excerpt=reply.excerpt,
+            late=parts,
             claimed_ms=ready.held.claimed_ms or None,
         )
-        attempts = (*execution.attempts, attempt)
-        drift = drift_ms(execution, job, attempts[0].sent_ms)
-        parts = ON_TIME
-        if not execution.attempts and drift > SPLIT_MS:
-            batch = ready.held.batch
-            parts = lateness_parts(
-                SendTimes(
-                    planned=attempts[0].sent_ms - drift,
-                    claimed=ready.held.claimed_ms,
-                    started=started_ms,
-                    sent=sent_ms,
-                    held_back=held_back_ms,
-                    late_work=batch.late,
-                )
-            )
         return FinishedRequest(
             held=ready.held,
             execution=execution,
             job=job,
-            attempts=attempts,
+            attempts=(*execution.attempts, attempt),
             reply=reply,
             drift_ms=drift,
             permit=ready.permit,
-            parts=parts,
         )
 
     def _drop(

@@ -60,4 +60,4 @@ class WorkerStats:
             self.queue_time.add(r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.claimed_ms))
             if len(r.attempts) == 1:
                 self.drift.add(r.drift_ms)
-                add_lateness(self.counters, r.parts)
+                add_lateness(self.counters, r.attempts[0].late)

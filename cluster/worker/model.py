@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.alerts import ResultWatch
-from cluster.core.execution.lateness import ON_TIME, LatenessParts
 from cluster.core.lifecycle import Event
 from cluster.core.value import value
 
@@ -109,8 +108,6 @@ class FinishedRequest:
     reply: Reply
     drift_ms: int
     permit: Permit | None = None
-    parts: LatenessParts = ON_TIME
-    """Where the lateness of a first attempt came from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class NamedCounts:
                     point.duration.add(finished.reply.duration_ms)
                     if len(finished.attempts) == 1:
                         point.drift.add(finished.drift_ms)
-                        add_lateness(point.counts, finished.parts)
+                        add_lateness(point.counts, finished.attempts[0].late)
 
     def _point(self, by: str, name: str) -> Point:
         points = self._points[by]

@@ -225,9 +225,12 @@ class Preparer:
         return None
 
     async def confirm(self, ready: ReadyExecution) -> bool:
-        """Whether the job of an execution is still as it was read: then that reading is as old as this look at it."""
+        """Whether the job of an execution is still as it was read, and no window holds it now: then that reading is as old as
+        this look at it.
+        """
         read = await self._read_jobs(ready.held, [ready.execution])
         same = read is not None and _stamp(read.jobs.jobs.get(ready.job.id)) == _stamp(ready.job)
+        same = same and self._windows.decide(ready.execution, ready.job) is None
         if same and read is not None:
             ready.confirm(read.at)
         return same

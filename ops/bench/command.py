@@ -14,7 +14,7 @@ from typing import Any
 import click
 from pymongo import MongoClient
 
-from ops.bench import api, messages, page, schedules, surroundings, verify
+from ops.bench import actions, api, find, messages, page, schedules, surroundings, verify
 from ops.bench.bodies import large_bodies
 from ops.bench.results import Row, cpu_per_execution, print_results
 from ops.bench.search import highest_rate
@@ -243,6 +243,8 @@ CASES = (
 
 
 MORE_CASES = (
+    "actions",
+    "find",
     "nodes",
     "many-nodes",
     "network",
@@ -291,6 +293,8 @@ def run_case(case: str, testbed: Testbed, options: Options) -> list[Row]:
         "page": lambda: page.rows(testbed),
         "page-open": lambda: page.open_rows(testbed),
         "messages": lambda: messages.rows(testbed, rate, seconds),
+        "find": lambda: find.rows(testbed, 100_000),
+        "actions": lambda: actions.pause_and_resume(testbed, 100_000, 500),
     }
     if case in several:
         return several[case]()

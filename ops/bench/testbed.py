@@ -180,6 +180,11 @@ class Cluster:
         self._log.close()
 
 
+def cpu_of(process: psutil.Process) -> float:
+    """CPU seconds that a process has used so far."""
+    return float(sum(process.cpu_times()[:2]))
+
+
 def wait_for(condition: Any, seconds: float, what: str) -> None:
     """Wait until the condition holds. After `seconds` the benchmark fails with the message `what`."""
     deadline = time.monotonic() + seconds

@@ -6,12 +6,12 @@ import sys
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from ops.support.client import Client
 from ops.support.formats import Listing, listing_options
+from ops.support.named_objects import delete_each, path_of
 
 ICALENDAR = "text/calendar"
 
@@ -24,10 +24,6 @@ ICALENDAR = "text/calendar"
 def calendars_group(context: click.Context, url: str | None) -> None:
     """List, show, import and delete calendars: days on which the jobs that name one do not run."""
     context.obj = lambda: Client(url)
-
-
-def _path(name: str) -> str:
-    return "/calendars/" + quote(name, safe="")
 
 
 def _client(context: click.Context) -> Client:
@@ -68,7 +64,7 @@ def _summary(c: dict[str, Any]) -> str:
 @click.pass_context
 def show_command(context: click.Context, name: str, listing: Listing) -> None:
     """Show one calendar."""
-    found = _client(context).call("GET", _path(name))
+    found = _client(context).call("GET", path_of("calendars", name))
     if listing.show_one(found, name="name"):
         return
     for field, value in found.items():
@@ -90,7 +86,7 @@ def import_command(context: click.Context, name: str, file: Path) -> None:
     """Create or replace the calendar NAME from FILE: iCalendar (.ics), or JSON. Jobs follow in the background."""
     raw = file.read_bytes()
     kind = "application/json" if raw.lstrip().startswith(b"{") else ICALENDAR
-    stored = _client(context).put(_path(name), raw, kind)
+    stored = _client(context).put(path_of("calendars", name), raw, kind)
     for remark in stored["remarks"]:
         click.echo(f"remark: {remark}", err=True)
     click.echo(f"{name}: excludes {_summary(stored)}; {stored['following']} of {stored['jobs']} job(s) still follow")
@@ -101,13 +97,4 @@ def import_command(context: click.Context, name: str, file: Path) -> None:
 @click.pass_context
 def delete_command(context: click.Context, names: tuple[str, ...]) -> None:
     """Delete calendars that no job names."""
-    client = _client(context)
-    failed = False
-    for name in names:
-        try:
-            client.call("DELETE", _path(name))
-            click.echo(f"{name}: deleted")
-        except click.ClickException as exc:
-            click.echo(f"{name}: {exc.message}", err=True)
-            failed = True
-    sys.exit(1 if failed else 0)
+    sys.exit(delete_each(_client(context), "calendars", names))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from operator import itemgetter
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from cluster.core.documents.base import to_camel
 from ops.support.client import Client
 from ops.support.formats import Listing, listing_options
+from ops.support.named_objects import delete_each, path_of
 
 
 @click.group("windows")
@@ -22,10 +22,6 @@ from ops.support.formats import Listing, listing_options
 def windows_group(context: click.Context, url: str | None) -> None:
     """List, show, set and delete maintenance windows."""
     context.obj = lambda: Client(url)
-
-
-def _path(name: str) -> str:
-    return "/windows/" + quote(name, safe="")
 
 
 def _client(context: click.Context) -> Client:
@@ -70,7 +66,7 @@ def list_command(context: click.Context, listing: Listing) -> None:
 @click.pass_context
 def show_command(context: click.Context, name: str, listing: Listing) -> None:
     """Show one window."""
-    found = _client(context).call("GET", _path(name))
+    found = _client(context).call("GET", path_of("windows", name))
     if listing.show_one(found, name="name"):
         return
     for field, value in found.items():
@@ -98,7 +94,7 @@ def set_command(context: click.Context, /, name: str, **options: Any) -> None:
         for field, value in options.items()
         if value not in (None, ())
     }
-    stored = _client(context).call("PUT", _path(name), body)
+    stored = _client(context).call("PUT", path_of("windows", name), body)
     click.echo(f"{name}: {stored['mode']}, {_about(stored)}, {_when(stored)}")
 
 
@@ -107,13 +103,4 @@ def set_command(context: click.Context, /, name: str, **options: Any) -> None:
 @click.pass_context
 def delete_command(context: click.Context, names: tuple[str, ...]) -> None:
     """Delete windows. What they hold goes on."""
-    client = _client(context)
-    failed = False
-    for name in names:
-        try:
-            client.call("DELETE", _path(name))
-            click.echo(f"{name}: deleted")
-        except click.ClickException as exc:
-            click.echo(f"{name}: {exc.message}", err=True)
-            failed = True
-    sys.exit(1 if failed else 0)
+    sys.exit(delete_each(_client(context), "windows", names))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cluster.core.execution.lateness import ON_TIME, LatenessParts
+from cluster.core.execution.model import Ending
 from cluster.core.instants import format_instant
+from cluster.core.lifecycle import State
 from cluster.core.stats_series import Point, add_lateness
-from cluster.store import stats
+from cluster.store import history, stats
+from cluster.store.history import MissedRange
+from cluster.store.queries import job_stats
 from tests.support.api_client import paths
 from tests.support.engine import T0
+from tests.support.execution_values import attempt, execution
 
 if TYPE_CHECKING:
+    from cluster.core.execution.model import Attempt
     from tests.support.api_client import Api
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -137,6 +145,72 @@ async def test_minutes_and_hours_expire_by_themselves(api: Api) -> None:
 async def test_wrong_parameters_of_the_numbers_are_reported_together(api: Api) -> None:
     """Each names its parameter."""
     refused = await api.call("GET", "/stats?step=90s&by=job&from=x&until=y&more=1")
-    assert set(paths(refused)) == {"step", "by", "from", "until", "more"}
+    assert set(paths(refused)) == {"step", "job", "from", "until", "more"}
+    assert paths(await api.call("GET", "/stats?by=host&job=a")) == ["by"]
     refused = await api.call("GET", "/stats?from=2026-11-02T00:00:00Z&until=2026-11-01T00:00:00Z")
     assert paths(refused) == ["until"]
+
+
+async def end(
+    api: Api, due: int, state: State = State.SUCCEEDED, drift: int = 0, *more: Attempt, job: str = "a"
+) -> None:
+    """An execution that ended; `drift`: it was claimed so late."""
+    late = LatenessParts(claimed=drift - 20, waited=20) if drift else ON_TIME
+    attempts = (replace(attempt(1, due + drift), late=late), *more)
+    await history.record(api.db, [Ending(execution(job, due), state, due + 500, attempts, drift_ms=drift)], 7)
+
+
+async def test_the_numbers_of_a_job_come_from_its_history(api: Api) -> None:
+    """Where its executions were due, with the parts of their lateness; other jobs do not count."""
+    begin = T0 - T0 % HOUR
+    stop_clock(api, begin)
+    await api.make(jobId="a")
+    await end(api, begin - 9 * MINUTE)
+    await end(api, begin - 9 * MINUTE + 1000, State.SUCCEEDED, 320, attempt(2, begin))
+    await end(api, begin - 2 * MINUTE, State.DEAD)
+    await end(api, begin - 2 * MINUTE, job="a-2")
+    _, points = await series(api, "job=a")
+    assert len(points) == 60
+    counted = {p["at"]: p for p in points if p["sent"]}
+    first, second = counted.values()
+    assert list(counted) == [format_instant(begin - m * MINUTE) for m in (9, 2)]
+    assert [(p["name"], p["sent"], p["succeeded"], p["failed"], p["retried"]) for p in (first, second)] == [
+        ("a", 3, 2, 0, 1), ("a", 1, 0, 1, 0)
+    ]  # fmt: skip
+    assert first["latenessParts"] == {"writtenMs": 0, "claimedMs": 150, "waitedMs": 10, "heldBackMs": 0, "sentMs": 0}
+    assert (first["latenessP99Ms"], second["latenessP99Ms"], first["durationP50Ms"]) == (400, 1, 150)
+    shown = (await api.call("GET", f"/executions/a:{begin - 9 * MINUTE + 1000:013d}")).json["attempts"]
+    assert shown[0]["latenessParts"]["claimedMs"] == 300
+    assert "latenessParts" not in shown[1]
+
+
+async def test_missed_ranges_of_a_job_are_spread_over_their_time(api: Api) -> None:
+    """Also one that began before the span: no occurrence is counted twice, whatever the span."""
+    begin = T0 - T0 % HOUR
+    stop_clock(api, begin)
+    await api.make(jobId="a")
+    first, last = begin - 70 * MINUTE, begin - 50 * MINUTE - 1000
+    await history.record_missed(api.db, [MissedRange("a", "v", first, last, 1200, "no node")], begin, 7)
+    minutes = (await series(api, f"job=a&step=1m&from={format_instant(begin - 2 * HOUR)}"))[1]
+    assert [p["missed"] for p in minutes[48:72]] == [0, 0, *[60] * 20, 0, 0]
+    assert sum(p["missed"] for p in (await series(api, "job=a"))[1]) == 600
+
+
+async def test_numbers_of_a_job_that_never_was_are_not_found(api: Api) -> None:
+    """One that was deleted has its history; one with more than can be added up is refused."""
+    assert (await api.call("GET", "/stats?job=nobody")).status_code == 404
+    assert (await api.call("GET", "/stats?job=a%20b")).status_code == 404
+    await end(api, T0, job="gone")
+    assert (await api.call("GET", "/stats?job=gone")).status_code == 200
+    await api.make(jobId="new")
+    assert all(p["sent"] == 0 for p in (await series(api, "job=new&step=1h"))[1])
+
+
+async def test_numbers_of_a_job_with_too_many_records_are_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer says what to do."""
+    stop_clock(api, T0)
+    monkeypatch.setattr(job_stats, "MOST_RECORDS", 1)
+    await end(api, T0 - 1000)
+    assert (await api.call("GET", "/stats?job=a")).status_code == 200
+    await end(api, T0 - 2000)
+    assert paths(await api.call("GET", "/stats?job=a")) == ["from"]

@@ -80,3 +80,26 @@ def test_a_window_that_mutes_holds_nothing() -> None:
     assert muted_by([mute, NIGHT], BILLING, T) == mute
     assert muted_by([mute], BILLING, T + 3 * HOUR) is None
     assert muted_by([mute], Subject(), T) is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "zone", "hours", "begins", "ends"),
+    [
+        ("0 30 2 * * *", "Europe/Berlin", 1, "2027-03-28T01:00:00.000Z", "2027-03-28T02:00:00.000Z"),
+        ("0 30 2 * * *", "Europe/Berlin", 1, "2026-10-25T00:30:00.000Z", "2026-10-25T01:30:00.000Z"),
+        ("0 0 22 * * SAT", "Europe/Berlin", 8, "2027-03-27T21:00:00.000Z", "2027-03-28T05:00:00.000Z"),
+        ("0 0 22 * * SAT", "Europe/Berlin", 8, "2026-10-24T20:00:00.000Z", "2026-10-25T04:00:00.000Z"),
+        ("0 0 2 * * *", "Australia/Lord_Howe", 0.5, "2026-10-03T15:30:00.000Z", "2026-10-03T16:00:00.000Z"),
+    ],
+)
+def test_a_window_begins_as_its_schedule_does_and_lasts_its_time(
+    schedule: str, zone: str, hours: float, begins: str, ends: str
+) -> None:
+    """When clocks change too: one that begins in a gap begins at its end, one that comes twice is in force once, and its
+    length is real time.
+    """
+    window = Window("w", "hold", tags=("a",), schedule=schedule, timezone=zone, lasts_ms=int(hours * HOUR))
+    first, last = parse_instant(begins), parse_instant(ends)
+    assert window.span_at(first - 1) is None
+    assert window.span_at(first) == window.span_at(last - 1) == WindowSpan(first, last)
+    assert window.span_at(last) is None

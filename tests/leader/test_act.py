@@ -103,6 +103,7 @@ WRITES = [
     *[("pause", "actions", "save", n) for n in (1, 5)],
     ("pause", "actions", "save_page", 1),
     *[("pause", "jobs", "update_many", n) for n in (1, 3)],
+    ("resume", "jobs", "update_many", 2),
     ("pause", "actions", "delete_pages", 1),
     ("delete", "jobs", "update_many", 2),
     ("patch", "jobs", "update_many", 2),
@@ -118,7 +119,7 @@ async def test_a_leader_that_dies_at_any_write_leaves_nothing_to_do_twice(
     database: Database, monkeypatch: pytest.MonkeyPatch, kind: str, module: str, name: str, nth: int
 ) -> None:
     """Its successor goes on: each job is changed once, each run is sent once, and the counts are those of one pass."""
-    await fill(database)
+    await fill(database, state="paused" if kind == "resume" else "active")
     await begin(database, kind, patch='{"description":"new"}' if kind == "patch" else None)
     clock = Crank(NOW)
     first = await lead(database, clock, document_limits=RULES)
@@ -264,6 +265,34 @@ async def test_a_stale_leader_undoes_nothing(database: Database, monkeypatch: py
         await running
     assert await states(database) == {"active"}
     assert await progress(database) == ("done", len(JOBS), 0, 0)
+
+
+async def test_a_stale_leader_counts_no_page_of_its_successor(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen before it notes its page as done, thawed after its successor has done that page and all others."""
+    await fill(database)
+    await begin(database, "pause")
+    clock = Crank(NOW)
+    frozen, thaw = asyncio.Event(), asyncio.Event()
+    real = actions.save_page
+
+    async def freezing(*args: Any) -> None:
+        if not frozen.is_set():
+            frozen.set()
+            await thaw.wait()
+        await real(*args)
+
+    monkeypatch.setattr(actions, "save_page", freezing)
+    stale = await lead(database, clock)
+    running = asyncio.create_task(stale.job_actions.step())
+    await frozen.wait()
+    await act_until_done(await lead(database, clock, "b"))
+    thaw.set()
+    await running
+    found = await actions.get(database, "x")
+    assert found is not None
+    assert (found.state, found.page, found.done) == ("done", 3, len(JOBS))
 
 
 async def test_a_job_that_is_triggered_in_the_same_ms_runs_twice(database: Database) -> None:

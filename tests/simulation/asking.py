@@ -19,10 +19,11 @@ from cluster.core.job.definition import Definition
 from cluster.core.lifecycle import JobState, State
 from cluster.leader.act import JobActions
 from cluster.leader.backfill import Backfiller
-from cluster.store.actions import DONE, Action
+from cluster.store.actions import Action
 from cluster.store.enqueue import repair_batches
 from cluster.store.history import MissedRange
 from cluster.store.jobs import new_document
+from cluster.store.progress import DONE
 from cluster.store.requested_backfills import RequestedBackfill
 from cluster.usecases import jobs
 from tests.simulation.changing import TIMINGS, Changing, Trusting

@@ -22,7 +22,7 @@ from cluster.store.history import Recorded
 from cluster.store.mongo.upcoming import Upcoming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
 
     from cluster.core.execution.model import Attempt, Batch, Ending, Execution, JobSchedule
     from cluster.core.limits.permits import Permits
@@ -461,3 +461,12 @@ async def advance(db: Store, moves: Sequence[tuple[ScheduleRow, int | None]], te
         return True
 
     return sum(await db.write(*(lambda m=m: effect(*m) for m in moves))) if moves else 0
+
+
+def at_once(call: Coroutine[Any, Any, Any]) -> Any:
+    """The answer of a twin without other actors."""
+    try:
+        while True:
+            call.send(None)
+    except StopIteration as end:
+        return end.value

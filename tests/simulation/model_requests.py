@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.lifecycle import State
-from cluster.store import actions, jobs, requested_backfills
+from cluster.store import jobs
 from cluster.store.mongo.encryption import NO_KEYS
+from cluster.store.progress import RUNNING
 from cluster.store.queries.action_targets import Targets
 from tests.simulation.model import Store
 
@@ -32,7 +33,7 @@ class AskedStore(Store):
 
 async def next_action(db: AskedStore) -> Action | None:
     def effect() -> Action | None:
-        running = [a for a in db.actions.values() if a.state == actions.RUNNING]
+        running = [a for a in db.actions.values() if a.state == RUNNING]
         return min(running, key=lambda a: (not a.page_ms, a.next_ms, a.created_ms), default=None)
 
     found: Action | None = await db.read(effect)
@@ -114,7 +115,7 @@ async def recorded_requests(db: AskedStore, _ids: Sequence[str]) -> dict[str, st
 
 async def next_backfill(db: AskedStore) -> RequestedBackfill | None:
     def effect() -> RequestedBackfill | None:
-        running = [b for b in db.asked.values() if b.state == requested_backfills.RUNNING]
+        running = [b for b in db.asked.values() if b.state == RUNNING]
         return min(running, key=lambda b: (not b.page_ms, b.next_ms, b.created_ms), default=None)
 
     found: RequestedBackfill | None = await db.read(effect)

@@ -19,26 +19,15 @@ from cluster.store.queries.action_targets import filter_document
 from cluster.store.queries.job_filter import JobFilter
 from cluster.store.requested_backfills import RequestedBackfill
 from tests.simulation import model_requests as model
-from tests.simulation.model import Final
+from tests.simulation.model import Final, at_once
 from tests.simulation.model_requests import AskedStore
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from cluster.store.mongo.client import Database
 
 STATES = tuple(s.value for s in JobState if s is not JobState.DELETED)
 FILTER = filter_document(JobFilter(STATES), {"all": True})
 NOW = 1_900_000_000_000
-
-
-def at_once(call: Coroutine[Any, Any, Any]) -> Any:
-    """The answer of a twin without other actors."""
-    try:
-        while True:
-            call.send(None)
-    except StopIteration as end:
-        return end.value
 
 
 async def test_actions_answer_as_mongodb_does(database: Database) -> None:

@@ -51,12 +51,10 @@ from cluster.store.engine_jobs import JobSchedulePage
 from cluster.store.history import MissedRange
 from cluster.store.queries import leased_executions
 from cluster.store.schedules import ScheduleRow
-from tests.simulation.model import Store
+from tests.simulation.model import Store, at_once
 from tests.simulation.twins import TWINS
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from cluster.store.mongo.client import Database
 
 MODULES: dict[str, Any] = {
@@ -334,15 +332,6 @@ class Caller:
             self.permits.append(answer)
         elif isinstance(answer, tuple) and answer and isinstance(answer[0], dict):
             self.seen = [*self.seen[-3:], *answer[0].values()]
-
-
-def at_once(call: Coroutine[Any, Any, Any]) -> Any:
-    """The answer of a twin without other actors."""
-    try:
-        while True:
-            call.send(None)
-    except StopIteration as end:
-        return end.value
 
 
 def comparable(answer: Any) -> Any:

@@ -12,8 +12,9 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
+from cluster.core.windows import Window
 from cluster.outbound.errors import NotSent
-from cluster.store import paused_batches
+from cluster.store import paused_batches, windows
 from cluster.store.enqueue import insert_owed
 from tests.support.engine import job_document, noting, rows, worker
 from tests.support.waiting import eventually
@@ -166,18 +167,20 @@ async def test_what_asked_for_too_long_whether_it_may_overlap_is_not_sent_by_an_
     assert (waiting["batch"], waiting["attempts"], batch["claims"]) == (batch["_id"], [], 0)
 
 
-@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("meanwhile", ["nothing", "pause", "window"])
 async def test_what_waited_for_its_connection_leaves_only_if_its_job_is_as_it_was(
-    database: Database, monkeypatch: pytest.MonkeyPatch, *, paused: bool
+    database: Database, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """A name server, a handshake may take seconds, and a pause may have been answered since the job was read."""
-    await owed(database, "a")
+    """A name server, a handshake may take seconds, and a pause or a window may have been answered since the job was read."""
+    await owed(database, "a", tags=["works"])
     sent: list[str] = []
     past = {"state": "paused", "past": ended(DUE, "pause")}
 
     async def connecting(request: httpx.Request) -> httpx.Response:
-        if paused:
+        if meanwhile == "pause":
             await database.api["jobs"].update_one({"_id": "a"}, {"$set": past, "$inc": {"revision": 1}})
+        elif meanwhile == "window":
+            await windows.put(database, Window("w", "hold", tags=("works",), from_ms=0, until_ms=2**42), DUE)
         await asyncio.sleep(0.15)  # the reading grows old: that is what this is about
         if "confirm" in request.extensions and not await request.extensions["confirm"]():
             raise NotSent
@@ -185,11 +188,12 @@ async def test_what_waited_for_its_connection_leaves_only_if_its_job_is_as_it_wa
         return httpx.Response(200)
 
     monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", 0.1)
+    monkeypatch.setattr("cluster.worker.windows.READ_SECONDS", 0.05)
     w = worker(database, connecting)
     await run_dry(w)
     await run_dry(w)
-    assert bool(sent) is not paused
-    assert len(await rows(database, "executions")) == paused
+    assert bool(sent) is (meanwhile == "nothing")
+    assert bool(await rows(database, "executions")) is (meanwhile != "nothing")
     assert w.context.slots.in_flight == 0
 
 

@@ -42,6 +42,9 @@ async def test_failures_are_retried_until_attempts_are_used_up(database: Databas
     assert found["state"] == "dead"
     assert "3 attempts" in found["reason"]
     assert [a["n"] for a in found["attempts"]] == [1, 2, 3]
+    # It was due long ago and claimed just now. Only a first attempt says where its lateness came from.
+    assert [sorted(a.get("late", {}))[:1] for a in found["attempts"]] == [["claimed"], [], []]
+    assert abs(sum(found["attempts"][0]["late"].values()) - found["drift_ms"]) <= 1
     tokens = [a["token"] for a in found["attempts"]]
     assert tokens == sorted(set(tokens))
     assert await rows(database, "executions") == []

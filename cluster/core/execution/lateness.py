@@ -11,7 +11,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class LatenessParts(NamedTuple):
@@ -27,6 +30,10 @@ class LatenessParts(NamedTuple):
 ON_TIME = LatenessParts()
 SPLIT_MS = 10
 """Lateness up to this is noise of clocks and event loops, and not worth the time to split it."""
+
+KEPT_MS = 100
+"""The parts of a longer lateness are kept with their attempt. A busy cluster sends most of its executions some ms late, and
+each would take 10 % more room."""
 
 
 class SendTimes(NamedTuple):
@@ -59,3 +66,15 @@ def lateness_parts(t: SendTimes) -> LatenessParts:
         held_back=held_back,
         sent=sent,
     )
+
+
+def kept_parts(parts: LatenessParts) -> dict[str, int]:
+    """The parts that are kept with an attempt, by name: those that are not 0; none if all of them is at most `KEPT_MS`."""
+    if parts is ON_TIME or sum(parts) <= KEPT_MS:  # nearly always
+        return {}
+    return {name: ms for name, ms in parts._asdict().items() if ms}
+
+
+def parts_of(kept: Mapping[str, int] | None) -> LatenessParts:
+    """The inverse. Parts that a later release may add are left out."""
+    return ON_TIME if not kept else LatenessParts(*(kept.get(name, 0) for name in LatenessParts._fields))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cluster.core.execution.lateness import ON_TIME, LatenessParts
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import UNLIMITED, Limits
 from cluster.core.value import value
@@ -161,6 +162,8 @@ class Attempt:
     error: str | None = None
     detail: str | None = None
     excerpt: str | None = None
+    late: LatenessParts = ON_TIME
+    """Of a first attempt that left late: where its lateness came from. It is stored if it is more than `KEPT_MS`."""
     claimed_ms: int | None = None
     """When its node had claimed its batch. None: a release that did not store it made the attempt."""
 

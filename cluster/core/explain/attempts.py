@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
 
 LATE_MS = 1000
+PART_MS = 100
+"""Shorter parts of a lateness are not worth a word."""
+_PARTS = {
+    "written": "because it was written or put back late",
+    "claimed": "until a node claimed it",
+    "waited": "for a slot of its node",
+    "held_back": "for its host or its limit",
+    "sent": "until the request left",
+}
 
 
 def attempt_sentences(execution: ExecutionView, nodes: AbstractSet[str], max_attempts: int) -> list[Sentence]:
@@ -42,7 +51,7 @@ def attempt_sentences(execution: ExecutionView, nodes: AbstractSet[str], max_att
 
 
 def _request(a: Attempt, drift_ms: int | None, max_attempts: int) -> Sentence:
-    late = f", {duration_text(drift_ms)} late" if drift_ms is not None and drift_ms >= LATE_MS else ""
+    late = f", {duration_text(drift_ms)} late{_parts(a)}" if drift_ms is not None and drift_ms >= LATE_MS else ""
     request = f"{a.node} sent attempt {a.number} of at most {max(max_attempts, a.number)} (token {a.token}){late}"
     took = duration_text(a.duration_ms)
     if a.error is not None:
@@ -50,6 +59,11 @@ def _request(a: Attempt, drift_ms: int | None, max_attempts: int) -> Sentence:
         answer = "no answer" if a.status is None else f"an answer {a.status} that broke off"
         return Sentence(a.sent_ms, f"{request}; {answer} after {took}: {a.error}{detail}")
     return Sentence(a.sent_ms, f"{request}; the target answered {a.status} after {took}")
+
+
+def _parts(a: Attempt) -> str:
+    parts = [f"{duration_text(ms)} {_PARTS[name]}" for name, ms in a.late._asdict().items() if ms >= PART_MS]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _lost_claims(claims: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.alerts import NOT_WATCHED, ResultWatch
+from cluster.core.execution.lateness import kept_parts, parts_of
 from cluster.core.execution.model import Attempt, EndedPeriod, Execution, Job, JobSchedule, RetryPolicy, Target
 from cluster.core.execution.verdict import expand_codes
 from cluster.core.lifecycle import JobState, State
@@ -33,12 +34,16 @@ def date(ms: int | None) -> DatetimeMS | None:
     return None if ms is None else DatetimeMS(ms)
 
 
+LATE = "late"
+"""In an attempt: the parts of its lateness that are not 0, by name."""
 CLAIMED_BEFORE = "held"
 """How long before an attempt its batch was claimed, in ms: a quarter of the bytes of a second date."""
 
 
 def attempt_to_document(a: Attempt) -> Document:
-    """As stored inside executions and history; `error`, `detail` and `excerpt` are absent where they are None."""
+    """As stored inside executions and history; `error`, `detail` and `excerpt` are absent where they are None, and so
+    are the parts of a lateness where it was not split.
+    """
     document: Document = {
         "n": a.number,
         "sent_at": DatetimeMS(a.sent_ms),
@@ -53,6 +58,8 @@ def attempt_to_document(a: Attempt) -> Document:
         document["detail"] = a.detail
     if a.excerpt is not None:
         document["excerpt"] = a.excerpt
+    if late := kept_parts(a.late):
+        document[LATE] = late
     if a.claimed_ms:
         document[CLAIMED_BEFORE] = a.sent_ms - a.claimed_ms
     return document
@@ -71,6 +78,7 @@ def attempt_from_document(d: Document) -> Attempt:
         error=d.get("error"),
         detail=d.get("detail"),
         excerpt=d.get("excerpt"),
+        late=parts_of(d.get(LATE)),
         claimed_ms=None if held is None else int(d["sent_at"]) - held,
     )
 

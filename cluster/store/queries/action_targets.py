@@ -96,7 +96,7 @@ async def matching_ids(db: Database, q: JobListQuery, most: int) -> AsyncIterato
 def _hint(f: JobFilter) -> dict[str, Any]:
     narrowing = selective(f)
     if len(narrowing) == 1:
-        return {"hint": narrowing[0][0]}
+        return {} if narrowing[0][0] is None else {"hint": narrowing[0][0]}
     return {} if narrowing else {"hint": "by_state"}
 
 

@@ -68,16 +68,19 @@ class JobListQuery:
     before_ms: int | None = None
 
 
-def selective(f: JobFilter) -> list[tuple[str, Document]]:
-    """Conditions that few jobs may meet, each with the index that answers it; those that promise fewer jobs come first."""
-    found: list[tuple[str, Document]] = []
+def selective(f: JobFilter) -> list[tuple[str | None, Document]]:
+    """Conditions that few jobs may meet, each with the index that answers it; those that promise fewer jobs come first.
+
+    None: two indexes answer it, one for each side of its `$or`. To name one of them would make MongoDB read all of it.
+    """
+    found: list[tuple[str | None, Document]] = []
     if f.failing:
         found.append(("failing", {"failing": True}))
     found += [("by_word", {"words": {"$elemMatch": _prefix(word)}}) for word in f.words]
     if f.schedule is not None:
         key = {"$eq": f.schedule} if f.schedule.startswith("at|") else _prefix(f.schedule)
         # The key of a job with a calendar begins with that; the one without it is beside its name.
-        found.append(("by_schedule", {"$or": [{"schedule_key": key}, {"calendar.key": key}]}))
+        found.append((None, {"$or": [{"schedule_key": key}, {"calendar.key": key}]}))
     found += [("by_tag_and_age", {"tags": {"$eq": tag}}) for tag in f.tags]
     if f.any_tags:
         found.append(("by_tag_and_age", {"tags": {"$in": list(f.any_tags)}}))

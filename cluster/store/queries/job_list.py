@@ -1,7 +1,7 @@
 """Pages of jobs for the API: filtered, searched, in one of four orders. Nothing is written here.
 
 A page is found in two steps: first the ids, in order, then the documents. If few jobs (`FEW`) meet the conditions that
-have an index, they are read by it and sorted here. Otherwise the jobs are read in order, and those that do not match are
+have an index, they are found by it and sorted. Otherwise the jobs are read in order, and those that do not match are
 passed over. So no page reads all jobs.
 
 A cursor names the last job's place in the order, not a number of jobs. So a job that is created, deleted or moved between
@@ -77,7 +77,9 @@ async def page(db: Database, q: JobListQuery) -> JobList:
     """A page of jobs. Raises `StoreError`."""
     few = await _few_ids(db, q)
     if few is not None:
-        found = await _sorted_here(db, q, few)
+        # Where the order is derived it is made here, of all of them; else MongoDB sorts, and sends no more than the page.
+        is_derived = q.order == "nextRunAt" or q.before_ms is not None
+        found = await (_sorted_here(db, q, few) if is_derived else _walk(db, q, few))
     elif q.order == "nextRunAt":
         found = await next_run_pages.walk(db, q, q.limit + 1)
     else:
@@ -125,8 +127,7 @@ async def _sorted_here(db: Database, q: JobListQuery, ids: list[str]) -> list[Do
     query: Document = {"$and": [{"_id": {"$in": ids}, "state": {"$in": list(q.filter.states)}}, *conditions(q.filter)]}
     with operation():
         documents = await db.api["jobs"].find(query, PLACE_FIELDS, hint="_id_").to_list()
-    if q.order == "nextRunAt" or q.before_ms is not None:
-        await _learn(db, q, documents)
+    await _learn(db, q, documents)
     placed = [(place_of(d, q), d) for d in documents if _in_time(d, q)]
     rest = [(_rank(place, q), d) for place, d in placed]
     if q.after is not None:
@@ -172,10 +173,11 @@ def _in_time(d: Document, q: JobListQuery) -> bool:
     return due is not None and due < q.before_ms
 
 
-async def _walk(db: Database, q: JobListQuery) -> list[Document]:
-    """The next jobs by the index of the order: first those that have the field, then those without."""
+async def _walk(db: Database, q: JobListQuery, few: list[str] | None = None) -> list[Document]:
+    """The next jobs by the index of the order, or of these few ones: first those that have the field, then those without."""
+    if few == []:
+        return []
     found: list[Document] = []
-    order = ORDERS[q.order]
     sections = (0,) if q.order == "createdAt" else (0, 1)
     for section in sections:
         if q.after is not None and section < q.after.section:
@@ -183,7 +185,7 @@ async def _walk(db: Database, q: JobListQuery) -> list[Document]:
         after = q.after if q.after is not None and q.after.section == section else None
         while len(found) <= q.limit:
             wanted = q.limit + 1 - len(found) if q.before_ms is None else CHUNK
-            rows = await _rows(db, q, order, section, after, wanted)
+            rows = await _rows(db, q, (section, after), wanted, few)
             if q.before_ms is not None:
                 await _learn(db, q, rows)
             found += [d for d in rows if _in_time(d, q)]
@@ -194,8 +196,11 @@ async def _walk(db: Database, q: JobListQuery) -> list[Document]:
 
 
 async def _rows(
-    db: Database, q: JobListQuery, order: _Order, section: int, after: Place | None, limit: int
+    db: Database, q: JobListQuery, begin: tuple[int, Place | None], limit: int, few: list[str] | None
 ) -> list[Document]:
+    """Of one section, those behind a place of it."""
+    order = ORDERS[q.order]
+    section, after = begin
     sign = -1 if q.descending else 1
     id_sign = sign * order.id_sign
     field, beyond, id_beyond = order.field, "$gt" if sign > 0 else "$lt", "$gt" if id_sign > 0 else "$lt"
@@ -214,6 +219,9 @@ async def _rows(
         ]
     # With another condition, its index may be the better one, if those that meet it all come late in the order.
     hint = None if selective(q.filter) else order.index
+    if few is not None:
+        parts.append({"_id": {"$in": few}})
+        hint = "_id_"
     with operation():
         return (
             await db.api["jobs"]

@@ -150,7 +150,8 @@ async def schedule_order(db: Database, since_ms: int, lookahead_ms: int, *, desc
     since = DatetimeMS(since_ms)
     with operation():
         ahead, behind, unsettled = await asyncio.gather(
-            db.api["schedules"].find({"stride_at": {"$gt": recent}}, {"_id": 1}).to_list(),
+            # The index has rows with a date only, and MongoDB takes it only if that is said.
+            db.api["schedules"].find({"stride_at": {"$type": "date", "$gt": recent}}, {"_id": 1}).to_list(),
             db.api["schedules"]
             .find({"next_at": {"$lte": since}}, {"_id": 1})
             .sort("next_at", 1)
