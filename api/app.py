@@ -13,7 +13,7 @@ from api.http.auth import ApiKeyAuth
 from api.http.context import ApiSettings, Services
 from api.http.path_prefix import PrefixedAddresses, redirect_to_page, without_prefix
 from api.http.requests import ContentNegotiation
-from api.http.responses import SafetyHeaders
+from api.http.responses import SAFETY_HEADERS, SafetyHeaders
 from api.openapi.routes import OpenApiDocument
 from api.resources.actions import JobAction, JobActions
 from api.resources.alerts import Alerts, Channel, Channels, ChannelTest, DefaultRules
@@ -121,7 +121,7 @@ class _TimeLimitedApp(App):  # type: ignore[type-arg] # Falcon's own class for r
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # type: ignore[override] # ASGI, not WSGI
         if scope["type"] == "http" and self._path_prefix:
             if scope["path"] == self._path_prefix and scope["method"] in ("GET", "HEAD"):
-                await redirect_to_page(self._path_prefix, send)
+                await redirect_to_page(self._path_prefix, send, SAFETY_HEADERS)
                 return
             scope = without_prefix(scope, self._path_prefix)
         if scope["type"] != "http" or scope["path"].rstrip("/") in UNTIMED_PATHS:

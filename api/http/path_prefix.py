@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from falcon.asgi import Request, Response
 
@@ -30,9 +30,12 @@ def came_with_prefix(req: Request) -> bool:
     return bool(req.scope.get(PREFIXED))
 
 
-async def redirect_to_page(prefix: str, send: Any) -> None:
-    """`/horae` is not `/horae/`: addresses that are relative to the one do not fit the other."""
-    headers = [(b"location", f"{prefix}/".encode()), (b"content-length", b"0"), (b"cache-control", b"no-store")]
+async def redirect_to_page(prefix: str, send: Any, headers_of_all: Iterable[tuple[str, str]]) -> None:
+    """`/horae` is not `/horae/`: addresses that are relative to the one do not fit the other. `headers_of_all`: those that
+    every response has.
+    """
+    headers = [(b"location", f"{prefix}/".encode()), (b"content-length", b"0")]
+    headers += [(name.lower().encode(), value.encode()) for name, value in headers_of_all]
     await send({"type": "http.response.start", "status": 308, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 

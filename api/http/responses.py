@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
+SAFETY_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Content-Security-Policy", API_POLICY),
+    ("Cache-Control", "no-store"),
+)
 
 
 class SafetyHeaders:
@@ -24,12 +30,9 @@ class SafetyHeaders:
 
     async def process_response(self, _req: Request, resp: Response, _resource: object, _ok: bool) -> None:  # noqa: FBT001 - Falcon's signature
         """Add the headers, also to errors."""
-        resp.set_header("X-Content-Type-Options", "nosniff")
-        resp.set_header("Referrer-Policy", "no-referrer")
-        if resp.get_header("Content-Security-Policy") is None:
-            resp.set_header("Content-Security-Policy", API_POLICY)
-        if resp.get_header("Cache-Control") is None:
-            resp.set_header("Cache-Control", "no-store")
+        for name, value in SAFETY_HEADERS:
+            if resp.get_header(name) is None:
+                resp.set_header(name, value)
 
 
 def send_json(resp: Response, value: Any, status: int = 200) -> None:

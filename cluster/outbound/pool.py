@@ -27,6 +27,9 @@ targets close idle connections, because jobs that run every 2 or 5 s would often
 MAX_IDLE_HOSTS = 512
 """While so many hosts have idle connections, no further ones are kept, which bounds the number of file descriptors."""
 MAX_IDLE_PER_HOST = 256
+MAX_ADDRESSES = 16
+"""So many addresses of a name are tried for one connection: a name server may list a thousand that do not answer, each of
+which would take up a file descriptor meanwhile."""
 NEXT_ADDRESS_SECONDS = 0.25
 """So long one address has for its connection before the next one is tried beside it (RFC 8305)."""
 
@@ -141,7 +144,7 @@ class Pool:
         """
         if len(addresses) == 1:
             return await self._connect_to(loop, origin, addresses[0])
-        untried = _interleaved(addresses)
+        untried = _interleaved(addresses)[:MAX_ADDRESSES]
         trying: set[asyncio.Task[Connection]] = set()
         error: OSError = OSError("no address")
         try:

@@ -152,7 +152,7 @@ class Dispatcher:
             except NotSent:
                 self._give_back(ready)
                 return
-            self._breakers.record_attempt(job.host, job.id, reply.status, reply.error)
+            self._breakers.record_attempt(job.host, ready.source_of(reply.error), reply.status, reply.error)
             result = self._result(ready, (started_ms, sent_ms, held_back_ms), reply)
             held.finish(execution.id)
             self._records.add(result)

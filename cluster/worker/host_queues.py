@@ -49,10 +49,10 @@ class HostQueues:
         """
         queue = [r for r in self._queues.pop(host, ()) if r.execution.id in r.held.waiting]
         places = {job_id: place for place, job_id in enumerate(failed_jobs)}
-        first = min((places.get(r.execution.job_id, -1) for r in queue), default=-1)
+        first = min((places.get(r.source, -1) for r in queue), default=-1)
         drawn = None
         if queue and not (others_only and failed_jobs and first == len(failed_jobs) - 1):
-            suited = [i for i, r in enumerate(queue) if places.get(r.execution.job_id, -1) == first]
+            suited = [i for i, r in enumerate(queue) if places.get(r.source, -1) == first]
             drawn = queue.pop(random.choice(suited))  # noqa: S311 - no secret depends on it
         if queue:
             self._queues[host] = deque(queue)

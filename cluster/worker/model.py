@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.alerts import ResultWatch
@@ -17,8 +19,15 @@ if TYPE_CHECKING:
     from cluster.outbound.sender import Reply
     from cluster.worker.held_batch import HeldBatch
 
+NO_CONNECTION = frozenset({"connect", "dns", "tls"})
 WATCH_FAILURES = ResultWatch(failures=True)
 """An execution that failed before its job could be read is marked for alerts; the leader reads the job again then."""
+
+
+@lru_cache(maxsize=4096)
+def endpoint_of(url: str) -> str:
+    """A name for the URL without its query: hashed, because it is stored and logged, and a path may be a secret."""
+    return f"endpoint.{hashlib.sha256(url.partition('?')[0].encode()).hexdigest()[:16]}"
 
 
 @dataclass(slots=True)
@@ -35,6 +44,19 @@ class ReadyExecution:
     waiting_since: float = 0.0
     permit: Permit | None = None
     """None: it was not asked for yet, or not given."""
+
+    @property
+    def source(self) -> str:
+        """Whose attempts on a host count together: those of a job. Messages have none: those to one endpoint count together,
+        or one caller with a short time-out would open the breaker of the host for all others.
+        """
+        return self.execution.job_id if self.execution.message is None else endpoint_of(self.job.target.url)
+
+    def source_of(self, error: str | None) -> str:
+        """The same, of an attempt that ended in this way. That a host takes no connection is no endpoint's own fault, so
+        each message counts by itself then: otherwise a host that only messages go to would never get a breaker.
+        """
+        return self.execution.job_id if error in NO_CONNECTION else self.source
 
     @property
     def unsent(self) -> bool:

@@ -106,7 +106,7 @@ class ProbeLottery:
     async def _probe(self, ready: ReadyExecution) -> None:
         won = None
         try:
-            won = await self._breakers.acquire_probe(ready.job.host, ready.job.id, ready.job.target.timeout_seconds)
+            won = await self._breakers.acquire_probe(ready.job.host, ready.source, ready.job.target.timeout_seconds)
         except StoreError as exc:
             log.warning("probe_unavailable", host=ready.job.host, error=str(exc))
         held = ready.held

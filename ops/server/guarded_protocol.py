@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from api.http.responses import SAFETY_HEADERS
 from cluster.clock import Clock
 from ops.server.header_timeout import HeaderTimeoutProtocol
 
@@ -25,7 +26,8 @@ TURN_SECONDS = 0.005
 """The parser takes some us for each chunk of a body, even of a single byte. After this time other tasks run."""
 REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: text/plain\r\n"
-    b"Content-Length: 21\r\n\r\ntoo many connections\n"
+    + b"".join(f"{name}: {value}\r\n".encode() for name, value in SAFETY_HEADERS)
+    + b"Content-Length: 21\r\n\r\ntoo many connections\n"
 )
 REFUSAL_SECONDS = 1.0
 
@@ -112,6 +114,10 @@ class GuardedProtocol(HeaderTimeoutProtocol):
         seconds = DRAIN_SECONDS + self.transport.get_write_buffer_size() / BYTES_PER_SECOND
         handle: asyncio.TimerHandle = self.worker.loop.call_later(seconds, self.transport.abort)
         return handle
+
+    def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
+        """Refuse what is no request. The text may quote it, and a browser may show that: see `SafetyHeaders`."""
+        super()._send_error_response(status, message, (*extra_headers, *SAFETY_HEADERS))
 
     # Writers that send many small chunks
 

@@ -104,6 +104,7 @@ async def test_every_address_carries_the_path_prefix(database: Database) -> None
         assert (await api.call("GET", "/healthz")).status_code == 200
         bare = await api.call("GET", "/ops/horae")
         assert (bare.status_code, bare.headers["Location"]) == (308, "/ops/horae/")
+        assert (bare.headers["X-Content-Type-Options"], bare.headers["Cache-Control"]) == ("nosniff", "no-store")
         page = await api.call("GET", "/ops/horae/")
         assert page.headers["Content-Type"].startswith("text/html")
         assert not re.search(r'(?:src|href)="/', page.text)

@@ -16,6 +16,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from structlog.testing import capture_logs
 
+from api.http.responses import SAFETY_HEADERS
 from ops.server import guarded_protocol
 from ops.server.connection_limits import ConnectionLimits
 from ops.server.guarded_protocol import GuardedProtocol
@@ -160,6 +161,26 @@ async def test_busy_connections_are_not_closed_for_new_ones() -> None:
         release.set()
         for opened in busy:
             assert b" 200 " in await loop.sock_recv(opened, 1000)
+
+
+async def test_what_is_refused_before_it_is_a_request_is_not_framed_guessed_or_cached() -> None:
+    """Malformed and too large heads, whose errors may quote them, and a connection too many."""
+    async with serving(ConnectionLimits(3, 2)) as worker:
+        said = []
+        for head in (
+            b"GE<T / HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\n<b>: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nX: " + b"a" * 99_000,
+        ):
+            with connect(worker.port) as opened:
+                said.append(await answer_on(opened, head))
+        with connect(worker.port), connect(worker.port), connect(worker.port) as refused:
+            said.append(await answer_on(refused, b""))
+    for answer in said:
+        head = answer.partition(b"\r\n\r\n")[0].lower()
+        assert head.split(b" ")[1][:1] in (b"4", b"5"), answer
+        for name, value in SAFETY_HEADERS:
+            assert f"{name}: {value}".lower().encode() in head, answer
 
 
 async def test_requests_whose_bodies_never_come_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from cluster.outbound import names as rules
 from cluster.outbound.errors import NameNotFound, NameServersFailed
 from cluster.outbound.name_servers import SystemResolver
 from cluster.outbound.names import Names
+from cluster.outbound.pool import MAX_ADDRESSES, Pool
 from tests.support.name_server import name_server
 from tests.support.real_sender import LOOPBACK, post, sending
 from tests.support.real_sender import Names as Stub
@@ -210,3 +211,18 @@ async def test_localhost_needs_no_name_server_and_the_hosts_file_is_read() -> No
                     assert address in await resolver.resolve(name)
         assert server.asked == []
         await resolver.close()
+
+
+async def test_of_a_name_with_very_many_addresses_a_few_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them answers: each would hold a socket until the connection has failed."""
+    tried: list[str] = []
+
+    async def refused(_pool: Pool, _loop: Any, _origin: Any, address: str) -> Any:
+        tried.append(address)
+        raise ConnectionRefusedError(111, "refused")
+
+    monkeypatch.setattr(Pool, "_connect_to", refused)
+    many = Stub(many_test=[f"127.0.{i // 250}.{i % 250 + 1}" for i in range(1000)])
+    async with sending(resolver=lambda: many) as sender:
+        assert (await post(sender, "http://many.test/")).error == "connect"
+    assert len(tried) == len(set(tried)) == MAX_ADDRESSES

@@ -12,12 +12,15 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.clock import Clock
-from cluster.core.execution.model import Batch, Execution
+from cluster.core.execution.model import Batch, Execution, RetryPolicy
 from cluster.core.ids import execution_id
 from cluster.core.limits.circuit_breaker import OTHERS_FIRST_MS
 from cluster.store import breakers
 from cluster.store.enqueue import insert_owed
+from cluster.worker.model import endpoint_of
 from tests.support.engine import job_document, put_jobs, rows, worker
+from tests.support.messages import HOST as MESSAGES_HOST
+from tests.support.messages import send
 from tests.support.targets import BAD, PATIENT
 from tests.support.waiting import eventually
 from tests.support.workers import DUE, owed, record_all, run_dry
@@ -31,11 +34,11 @@ if TYPE_CHECKING:
 HOST = "bad.example:81"
 
 
-async def open_breaker(db: Database, *failed_jobs: str, until_ms: int | None = None) -> None:
+async def open_breaker(db: Database, *failed_jobs: str, until_ms: int | None = None, host: str = HOST) -> None:
     """A breaker that may be probed since a moment."""
     await db.api["breakers"].insert_one(
         {
-            "_id": HOST,
+            "_id": host,
             "half_open": False,
             "until": DatetimeMS(Clock().now_ms() - 1 if until_ms is None else until_ms),
             "opens": 1,
@@ -254,3 +257,53 @@ async def test_one_job_whatever_it_does_opens_no_breaker_for_others(database: Da
     await run_dry(w)
     await record_all(w)
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded"]
+
+
+@pytest.mark.parametrize(("error", "opens"), [(httpx.ReadTimeout, False), (httpx.ConnectError, True)])
+async def test_messages_to_one_endpoint_open_no_breaker_for_others(
+    database: Database, error: type[httpx.TransportError], opens: bool
+) -> None:
+    """Forty of them time out after 0.1 s. Only where the host takes no connection at all does each count by itself."""
+
+    def target(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/x":
+            raise error("no answer within 0.1 s")
+        return httpx.Response(200)
+
+    w = worker(database, target)
+    retry = RetryPolicy(max_attempts=2, initial_delay_seconds=3000, max_delay_seconds=3000)
+    now_ms = Clock().now_ms()
+    await send(database, now_ms, *[now_ms] * 40, retry=retry, timeout_seconds=0.1)
+    if opens:
+        while await w.claiming.claim_once():
+            pass
+        await eventually(lambda: _opened(database, w), 10, "the breaker")
+        return
+    await run_dry(w)
+    await w.share_breakers()
+    assert await rows(database, "breakers") == []
+    await owed(database, "well", batch="w", url=f"http://{MESSAGES_HOST}/well")
+    await run_dry(w)
+    await record_all(w)
+    assert [h["state"] for h in await rows(database, "history")] == ["succeeded"]
+
+
+async def _opened(db: Database, w: Worker) -> bool:
+    await w.share_breakers()
+    return bool(await rows(db, "breakers"))
+
+
+async def test_after_a_message_that_failed_as_a_probe_another_endpoint_is_tried(database: Database) -> None:
+    """Thirty messages to one endpoint wait beside one job: the job is drawn, not by chance."""
+    target = Target()
+    w = worker(database, target)
+    now_ms = Clock().now_ms()
+    await send(database, now_ms, *[now_ms] * 30, retry=RetryPolicy(max_attempts=5))
+    await owed(database, "well", batch="w", url=f"http://{MESSAGES_HOST}/well", retry=PATIENT)
+    await open_breaker(database, endpoint_of(f"http://{MESSAGES_HOST}/x?n=1"), host=MESSAGES_HOST)
+    await w.context.breakers.synchronise()
+    while await w.claiming.claim_once():
+        pass
+    await eventually(lambda: _sent(target.came, 1), 5, "the probe")
+    assert target.came[0] == "/well"
+    await run_dry(w)

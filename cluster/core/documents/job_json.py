@@ -67,7 +67,7 @@ _NAMES_ELSEWHERE = {
         "target",
         "webhook",
         "webhookurl",
-        "callbackurl",
+        *("callbackurl", "callback", "endpointurl", "targeturl", "httptarget"),
     ),
     "the field of the cron expression is schedule": (
         "cron",
@@ -95,7 +95,7 @@ _NAMES_ELSEWHERE = {
         "paused",
         "suspend",
         "suspended",
-        "status",
+        *("status", "isactive", "isenabled", "ispaused", "isdisabled"),
     ),
     "Horae sends requests and runs no commands; the field of the target's URL is api": (
         "command",
@@ -103,7 +103,9 @@ _NAMES_ELSEWHERE = {
         "script",
         "task",
     ),
-    'the field is overlap, such as "skip"': ("concurrencypolicy", "allowconcurrent", "concurrency", "singleton"),
+    'the field is overlap, such as "skip"': (
+        *("concurrencypolicy", "allowconcurrent", "concurrency", "singleton", "maxinstances", "disallowconcurrent"),
+    ),
     "the field is tags": ("labels", "label", "group", "category"),
     'the field is auth, such as {"type": "bearer", "token": "..."}': (
         "token",
@@ -116,8 +118,23 @@ _NAMES_ELSEWHERE = {
     ),
     'the field is headers, such as {"Content-Type": "text/plain"}': ("contenttype", "useragent"),
     "every request is a POST, so remove it": ("method", "httpmethod", "requestmethod", "verb"),
-    "the field of the time zone is timezone": ("tz", "zone", "crontz"),
-    "the field is timeoutSeconds": ("timeout", "timeoutms", "deadline"),
+    "the field of the time zone is timezone": ("tz", "zone", "crontz", "scheduleexpressiontimezone"),
+    "the field is timeoutSeconds": ("timeout", "timeoutms", "deadline", "attemptdeadline", "requesttimeout"),
+    "the fields are catchUp and catchUpWindowSeconds": (
+        *(
+            "startingdeadlineseconds",
+            "misfirepolicy",
+            "misfiregracetime",
+            "misfireinstruction",
+            "coalesce",
+            "catchupwindow",
+        ),
+    ),
+    "the field is spreadSeconds": ("jitter", "jitterseconds", "flexibletimewindow", "splay", "randomizeddelaysec"),
+    "the field is startAt": ("notbefore", "startdate", "starttime", "validfrom"),
+    "the field is endAt": ("notafter", "enddate", "endtime", "expires", "expiresat", "expiry", "validuntil"),
+    "the field is name": ("title", "displayname"),
+    "the field is alerts": ("notify", "notifications", "onfailurenotify"),
     'the field is retry, such as {"maxAttempts": 5}': (
         "retries",
         "retrycount",
@@ -125,7 +142,7 @@ _NAMES_ELSEWHERE = {
         "attempts",
         "maxattempts",
         "backoff",
-        "backofflimit",
+        *("backofflimit", "retrypolicy", "retryconfig", "retrystrategy"),
     ),
     "the field is jobId": ("id", "key", "uuid", "jobname", "jobid"),
 }

@@ -96,6 +96,17 @@ def test_no_value_is_converted_to_another_type() -> None:
         (("concurrencyPolicy",), "overlap"),
         (("labels",), "tags"),
         (("contentType",), "headers"),
+        (("callback", "endpoint_url", "httpTarget"), "api"),
+        (("isActive", "is_enabled", "isPaused"), 'state: "active" or "paused"'),
+        (("startingDeadlineSeconds", "misfirePolicy", "misfire_grace_time", "coalesce"), "catchUp"),
+        (("jitter", "flexibleTimeWindow"), "spreadSeconds"),
+        (("notBefore", "start_time"), "startAt"),
+        (("notAfter", "expires"), "endAt"),
+        (("attemptDeadline", "request_timeout"), "timeoutSeconds"),
+        (("retryPolicy", "retryConfig"), "retry"),
+        (("title",), "name"),
+        (("notifications",), "alerts"),
+        (("maxInstances",), "overlap"),
     ],
 )
 def test_a_name_of_another_scheduler_gets_the_name_of_here(names: tuple[str, ...], words: str) -> None:
