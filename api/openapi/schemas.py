@@ -103,6 +103,16 @@ class Attempt(View):
     token: int = Field(description="The fencing token that was sent with the request.")
 
 
+class FollowUp(View):
+    """What follows an execution: a callback, or the run of a job that is chained to its job."""
+
+    execution_id: ExecutionId
+    kind: Literal["callback", "run"]
+    job_id: str = Field(description="The chained job; of a callback an id of its own, that no job has.")
+    state: ExecutionState
+    attempt: int
+
+
 class ExecutionInFull(Execution):
     """An execution with all its attempts."""
 
@@ -110,7 +120,13 @@ class ExecutionInFull(Execution):
     ended_at: Time | None
     trigger: bool = Field(description="Whether the run was triggered by a request rather than by the schedule.")
     schedule_version: str
+    follows: ExecutionId | None = Field(
+        description="Of a callback, or of a run of a job with `after`: the execution that it follows."
+    )
     attempts: list[Attempt]
+    follow_ups: list[FollowUp] = Field(
+        default=[], description="What follows it, as far as it is owed or kept. Absent in lists and within a job."
+    )
     attempts_left_out: int | None = Field(
         default=None,
         description="How many attempts between the first 20 and the last 180 are not kept, if any are not.",
