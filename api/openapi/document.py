@@ -71,6 +71,7 @@ _RESPONSE_MODELS = (
     schemas.Created,
     schemas.Triggered,
     schemas.Execution,
+    schemas.FollowUp,
     schemas.ExecutionInFull,
     schemas.ExecutionPage,
     schemas.Explanations,

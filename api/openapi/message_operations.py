@@ -25,6 +25,7 @@ LATER = {
     "dedupId": "reminder-4711",
     "tags": ["billing"],
     "retry": {"maxAttempts": 3},
+    "onFailure": {"api": "https://api.example.com/failures"},
 }
 LINES = (
     '{"api":"https://api.example.com/a","body":{"n":1}}\n'
@@ -37,6 +38,13 @@ class MessageAccepted(View):
 
     message_id: str = Field(examples=["msg.01KB0G5T3V8Q2W4E6R8T0Y2V4X"])
     execution_id: str = Field(examples=["msg.01KB0G5T3V8Q2W4E6R8T0Y2V4X:1795651200000"])
+
+
+class CallbackTarget(View):
+    """Who is told of the end of a message."""
+
+    api: str | None = None
+    channel: str | None = None
 
 
 class MessageView(View):
@@ -65,6 +73,8 @@ class MessageView(View):
     queue: str | None = None
     created_at: Time | None = None
     expires_at: Time | None = None
+    on_success: CallbackTarget | None = None
+    on_failure: CallbackTarget | None = None
 
 
 class ListedMessage(View):

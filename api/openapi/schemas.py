@@ -117,6 +117,16 @@ class Attempt(View):
     )
 
 
+class FollowUp(View):
+    """What follows an execution: a callback, or the run of a job that is chained to its job."""
+
+    execution_id: ExecutionId
+    kind: Literal["callback", "run"]
+    job_id: str = Field(description="The chained job; of a callback an id of its own, that no job has.")
+    state: ExecutionState
+    attempt: int
+
+
 class ExecutionInFull(Execution):
     """An execution with all its attempts."""
 
@@ -127,7 +137,13 @@ class ExecutionInFull(Execution):
     trace_id: str = Field(
         description="The trace that targets see in `traceparent`, and that spans are collected under."
     )
+    follows: ExecutionId | None = Field(
+        description="Of a callback, or of a run of a job with `after`: the execution that it follows."
+    )
     attempts: list[Attempt]
+    follow_ups: list[FollowUp] = Field(
+        default=[], description="What follows it, as far as it is owed or kept. Absent in lists and within a job."
+    )
     attempts_left_out: int | None = Field(
         default=None,
         description="How many attempts between the first 20 and the last 180 are not kept, if any are not.",

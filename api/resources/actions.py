@@ -233,6 +233,8 @@ def _spec(body: dict[str, Any]) -> ActionSpec:
         faults.append(Fault("filter.all", "stands for every job: leave it out, or leave out the other conditions"))
     if spec.action == "patch" and not spec.patch:
         faults.append(Fault("patch", "must be an object with the fields to change"))
+    if spec.patch is not None and "after" in spec.patch:
+        faults.append(Fault("patch.after", "is changed job by job, because each change could close a cycle"))
     if spec.action != "patch" and spec.patch is not None:
         faults.append(Fault("patch", f"belongs to the action patch, not to {spec.action}: leave it out"))
     if faults:

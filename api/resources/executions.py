@@ -15,7 +15,7 @@ from cluster.core.errors import NotFound
 from cluster.core.execution.view import STATES
 from cluster.core.ids import MISSED_SUFFIX, parse_execution_id
 from cluster.store import jobs
-from cluster.store.queries import execution_pages, jobs_and_executions
+from cluster.store.queries import execution_pages, follow_up_pages, jobs_and_executions
 from cluster.store.queries.execution_pages import ExecutionQuery, PagePosition
 from cluster.store.queries.jobs_and_executions import JobExecutionQuery
 from cluster.usecases.executions import replay
@@ -121,6 +121,6 @@ class Execution(Resource):
             run = await jobs_and_executions.get_execution(self.db, execution_id, self.clock.now_ms())
         if run is None:
             raise NotFound(f"there is no execution '{execution_id[:128]}', or its retention has ended")
-        send_json(
-            resp, rendering.full_execution_json((await jobs_and_executions.with_breaker_reasons(self.db, [run]))[0])
-        )
+        shown = rendering.full_execution_json((await jobs_and_executions.with_breaker_reasons(self.db, [run]))[0])
+        written = await follow_up_pages.of_execution(self.db, run, self.clock.now_ms())
+        send_json(resp, shown | {"followUps": [rendering.follow_up_json(f) for f in written]})

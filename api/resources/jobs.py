@@ -14,6 +14,7 @@ from api.http.requests import QueryParameters, body_size, read_job_object, read_
 from api.http.responses import etag, send_json
 from api.resources import rendering
 from api.resources.job_list import JobLister
+from cluster.core.documents.follow_ups import callback_channels
 from cluster.core.documents.job import check_job_id
 from cluster.core.documents.job_json import apply_patch, channels_in_patch, read_job
 from cluster.core.documents.pause import read_pause
@@ -145,6 +146,7 @@ class Job(Resource):
                 return patched
             return apply_patch(definition, change, self.validation_context)  # another request changed the job meanwhile
 
+        await jobs.require_callback_channels(self.db, callback_channels(change))
         job = await jobs.patch(self.db, name, revise, channels_in_patch(change), self.clock.now_ms(), expect)
         await self.send_job(resp, job)
 

@@ -24,6 +24,7 @@ from api.http.responses import send_json
 from api.resources import rendering
 from api.resources.jobs import Resource
 from cluster.core.documents import json_source, strict_json
+from cluster.core.documents.follow_ups import CALLBACKS
 from cluster.core.documents.job import BODY_LIMIT
 from cluster.core.documents.message import read_message
 from cluster.core.errors import CallerError, Fault, InvalidInput, NotFound
@@ -36,6 +37,8 @@ from cluster.usecases import messages
 from cluster.usecases.messages import Accepted, new_execution_id
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from falcon.asgi import Request, Response
 
     from api.http.context import Services
@@ -118,7 +121,7 @@ class Message(MessageResource):
 def message_json(message_id: str, view: MessageView) -> dict[str, Any]:
     """A message. Of its request it shows no secret, and no body: that may be large."""
     shown = rendering.full_execution_json(view.execution)
-    for name in ("jobId", "trigger", "scheduleVersion", "scheduledAt"):
+    for name in ("jobId", "trigger", "scheduleVersion", "scheduledAt", "follows"):
         shown.pop(name, None)
     request = view.request
     content: dict[str, Any] = {
@@ -134,8 +137,16 @@ def message_json(message_id: str, view: MessageView) -> dict[str, Any]:
             "queue": request.get("queue"),
             "createdAt": format_optional_instant(instant(request.get("created_at"))),
             "expiresAt": format_optional_instant(instant(request.get("expires_at"))),
+            **{name: _callback_json(request.get(stored)) for name, stored in CALLBACKS.items()},
         }
     return content
+
+
+def _callback_json(stored: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """To whom a result is told; what else a callback says may be secret."""
+    if stored is None:
+        return None
+    return {"channel": stored["channel"]} if "channel" in stored else {"api": stored["url"]}
 
 
 class BatchProgress:

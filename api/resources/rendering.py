@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.documents.job_json import job_document
 from cluster.core.execution.lateness import ON_TIME
 from cluster.core.execution.trace import trace_id
+from cluster.core.ids import is_callback, is_follow_up
 from cluster.core.instants import format_instant, format_optional_instant
 from cluster.core.job.changes import schedule_of
 from cluster.core.lifecycle import JobState
@@ -92,10 +93,17 @@ def full_execution_json(r: ExecutionView) -> dict[str, Any]:
             "trigger": r.trigger,
             "scheduleVersion": r.schedule_version,
             "traceId": trace_id(r.id),
+            "follows": r.request_id if is_follow_up(r.id) else None,
             "attempts": [_attempt_json(a) for a in r.attempts],
         }
         | ({"attemptsLeftOut": r.attempts_left_out} if r.attempts_left_out else {})
     )
+
+
+def follow_up_json(r: ExecutionView) -> dict[str, Any]:
+    """A callback or a chained run beside the execution that it follows."""
+    kind = "callback" if is_callback(r.job_id) else "run"
+    return {"executionId": r.id, "kind": kind, "jobId": r.job_id, "state": r.state, "attempt": len(r.attempts)}
 
 
 def _error_text(a: Attempt | None) -> str | None:

@@ -5,6 +5,7 @@ An execution id is the idempotency key of one occurrence, so it is a pure functi
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from typing import NamedTuple
@@ -12,11 +13,13 @@ from typing import NamedTuple
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 MESSAGE_ID = re.compile(r"msg\.[0-9A-HJKMNP-TV-Z]{26}\Z")
 MESSAGE_PREFIX = "msg."
-_ANY_JOB = re.compile(r"(alert\.)?[A-Za-z0-9_-]{1,64}\Z|msg\.[0-9A-HJKMNP-TV-Z]{26}\Z")
-"""Alert jobs and messages have ids that no user can choose."""
+CALLBACK_PREFIX = "cb."
+_ANY_JOB = re.compile(r"(alert\.)?[A-Za-z0-9_-]{1,64}\Z|(msg|cb)\.[0-9A-HJKMNP-TV-Z]{26}\Z")
+"""Alert jobs, messages and callbacks have ids that no user can choose."""
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Base 32 after Crockford, in ASCII order: equal lengths sort as the numbers do."""
-_REQUEST_ID = re.compile(r"[0-9a-f]{32}\Z")
+_REQUEST_ID = re.compile(r"(after-)?[0-9a-f]{32}\Z")
+CHAINED_MARK = "after-"
 MISSED_SUFFIX = ":missed"
 """Ends the id of a range of missed occurrences; what is before it is the id of its first occurrence."""
 LANES = 64
@@ -29,7 +32,7 @@ class Occurrence(NamedTuple):
     job_id: str
     due_ms: int
     backfill_id: str | None = None
-    """The backfill that sent the occurrence once more, if it did."""
+    """The backfill that sent the occurrence once more, if it did; or what it follows (`after-...`), if its job is chained."""
 
 
 def execution_id(job_id: str, due_ms: int, backfill_id: str | None = None) -> str:
@@ -60,8 +63,37 @@ def message_id(now_ms: int, random_bits: int) -> str:
 
 
 def is_message(job_id: str) -> bool:
-    """Whether the id before the due time of an execution is that of a message, and not of a job."""
-    return job_id.startswith(MESSAGE_PREFIX)
+    """Whether the id before the due time of an execution is that of a message or a callback: it has no job."""
+    return job_id.startswith((MESSAGE_PREFIX, CALLBACK_PREFIX))
+
+
+def is_callback(job_id: str) -> bool:
+    """Whether the id before the due time of an execution is that of a callback."""
+    return job_id.startswith(CALLBACK_PREFIX)
+
+
+def callback_id(followed: str, kind: str, due_ms: int) -> str:
+    """The id of the callback of this kind of an execution: `cb.` and 26 characters that follow from both, and its due time."""
+    digest = hashlib.sha256(f"callback\0{kind}\0{followed}".encode()).digest()
+    number = int.from_bytes(digest[:17]) >> 6
+    name = "".join([_DIGITS[number >> shift & 31] for shift in range(125, -1, -5)])
+    return execution_id(f"{CALLBACK_PREFIX}{name}", due_ms)
+
+
+def chained_id(job_id: str, followed: str, due_ms: int) -> str:
+    """The id of the run of a chained job that follows an execution. No occurrence, run by hand or backfill has it."""
+    digest = hashlib.sha256(f"after\0{followed}".encode()).hexdigest()
+    return execution_id(job_id, due_ms, f"{CHAINED_MARK}{digest[:32]}")
+
+
+def is_chained(execution: str) -> bool:
+    """Whether it is the run of a chained job."""
+    return f":{CHAINED_MARK}" in execution
+
+
+def is_follow_up(execution: str) -> bool:
+    """Whether it follows another execution: a callback, or the run of a chained job."""
+    return is_callback(execution) or is_chained(execution)
 
 
 def lane_of(host: str) -> int:

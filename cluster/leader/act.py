@@ -20,6 +20,7 @@ import structlog
 
 from cluster.core.actor import acting
 from cluster.core.documents import strict_json
+from cluster.core.documents.follow_ups import callback_channels
 from cluster.core.documents.job_json import apply_patch, channels_in_patch
 from cluster.core.documents.json_source import keep_body
 from cluster.core.errors import CallerError, UndecryptableSecret
@@ -37,7 +38,7 @@ from cluster.store.progress import DONE
 from cluster.store.queries import action_targets, jobs_and_executions
 from cluster.usecases.actions import entry_of, object_of
 from cluster.usecases.executions import TriggerRequest, trigger
-from cluster.usecases.jobs import RACES, new_stamp, record_retention, require_alert_channels
+from cluster.usecases.jobs import RACES, new_stamp, record_retention, require_alert_channels, require_callback_channels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -173,6 +174,7 @@ class JobActions:
         patch: dict[str, Any] = keep_body(raw, strict_json.loads(raw))
         context = self._context.document_limits.context
         await require_alert_channels(self._db, channels_in_patch(patch))
+        await require_callback_channels(self._db, callback_channels(patch))
 
         def patched(job: StoredJob, at: ChangeStamp) -> JobChange | None:
             wanted = apply_patch(job.definition, patch, context)

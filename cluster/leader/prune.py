@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.store import history
+from cluster.store import expired
 
 if TYPE_CHECKING:
     from cluster.clock import Clock
@@ -49,7 +49,7 @@ class Pruner:
         if now - self._restarted_at > RESTART_SECONDS:
             self._deleted_to_ms, self._restarted_at = 0, now
         for _ in range(PORTIONS):
-            deleted, self._deleted_to_ms = await history.prune(
+            deleted, self._deleted_to_ms = await expired.prune(
                 self._db, self._deleted_to_ms, self._clock.now_ms(), PORTION
             )
             total += deleted

@@ -19,7 +19,7 @@ from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.ids import is_message
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
-from cluster.store import batches, jobs, replayable, replays
+from cluster.store import batches, executions, follow_ups, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
 from cluster.store.queries import message_states
 
@@ -74,6 +74,8 @@ class Replayer:
                 return Replayed()
             replay = turned
         self._context.trusted_term()
+        # Of those that have just ended, and whose nodes died before they wrote what follows: this deletes them.
+        await follow_ups.owe_after(self._db, (await executions.owed(self._db, replay.page)).values())
         reopened = await replayable.reopen_page(self._db, replay, now_ms, self._context.retention_days)
         await self._owe([(*r, replay.created_ms) for r in reopened], now_ms)
         await replays.save(self._db, replace(replay, page=()))

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.store import batches, breakers, deferred_batches, engine_jobs, executions, history, nodes, schedules
+from cluster.store import (
+    batches,
+    breakers,
+    chain_links,
+    deferred_batches,
+    engine_jobs,
+    executions,
+    follow_ups,
+    history,
+    nodes,
+    schedules,
+)
 from cluster.store.enqueue import repair_batches
 
 if TYPE_CHECKING:
@@ -76,6 +87,7 @@ class Sweeper:
         if now - self._orphans_at > ORPHANS_EVERY:
             self._orphans_at = now
             orphans = await self.repair_orphans()
+            await follow_ups.repair(self._db)
         if now - self._tombstones_at > TOMBSTONES_EVERY:
             await self.remove_tombstones()
         return Swept(released, demoted, orphans, await self._complete_ended_jobs())
@@ -87,6 +99,7 @@ class Sweeper:
         removed = await engine_jobs.delete_tombstones(self._db, before_ms, TOMBSTONES_AT_ONCE, days)
         if removed:
             log.info("tombstones_removed", jobs=removed)
+        await chain_links.trim(self._db, self._clock.now_ms() - history.DAY_MS)
         if removed < TOMBSTONES_AT_ONCE:  # else there are more, for the next sweep
             self._tombstones_at = self._clock.monotonic()
         return removed
@@ -155,6 +168,7 @@ class Sweeper:
         if unreadable:  # no node can hold them, for there is no such batch
             retention_days = self._context.retention_days
             await history.insert_unreadable(self._db, unreadable, self._clock.now_ms(), retention_days)
+            await follow_ups.owe_after_unreadable(self._db, unreadable)
             await executions.delete_unreadable(self._db, unreadable)
         repaired = await repair_batches(self._db, owed)
         if repaired:

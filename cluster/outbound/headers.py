@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from cluster.core.documents.header_rules import is_reserved
+from cluster.core.ids import is_callback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def delivery_headers(
     headers = [
         *own(target.headers, target.content_type),
         ("Idempotency-Key", execution.id),
-        ("Horae-Job-Id" if execution.message is None else "Horae-Message-Id", execution.job_id),
+        _sender_of(execution),
         ("Horae-Execution-Id", execution.id),
         ("Horae-Scheduled-At", _rfc3339(execution.due_ms)),
         ("Horae-Attempt", str(attempt)),
@@ -64,6 +65,15 @@ def delivery_headers(
         secrets = [s for s in (job.signing_secret, job.previous_signing_secret) if s is not None]
         headers += signature_headers(secrets, execution.id, max(now_ms, execution.send_ms) // 1000, target.body)
     return headers
+
+
+def _sender_of(execution: Execution) -> tuple[str, str]:
+    """The header that says for which job or message this is, or for which execution, if it is a callback."""
+    if execution.message is None:
+        return "Horae-Job-Id", execution.job_id
+    if is_callback(execution.job_id):
+        return "Horae-Callback-For", str(execution.message.get("follows"))
+    return "Horae-Message-Id", execution.job_id
 
 
 @lru_cache(maxsize=1024)

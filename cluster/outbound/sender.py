@@ -10,10 +10,11 @@ import re
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from cluster.core.execution.model import Answer
 from cluster.core.value import value
 from cluster.outbound.errors import NotSent, error_kind, error_status, error_text
 from cluster.outbound.mail import alert_message, submit
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 EXCERPT_BYTES = 2048
 """So many bytes of a response are kept."""
+ANSWER_BYTES = 16 * 1024
+"""So many bytes of a response are told by a callback."""
+ANSWER_HEADERS_BYTES = 8 * 1024
 CONNECT_SECONDS = 10.0
 STALL_SECONDS = 1.0
 """A time-out noticed so much too late was caused by this node, which did not run meanwhile."""
@@ -36,6 +40,8 @@ UNSENDABLE = "horae.unsendable"
 """The extension of a request that must not be sent; its value is the reason."""
 SECRETS = "horae.secrets"
 """The extension with the secrets that must be redacted from the response."""
+KEEP_ANSWER = "horae.keep_answer"
+"""The extension of a request whose answer a callback tells."""
 MAIL = "horae.mail"
 """The extension of a request that is a mail; its value is the `MailMessage`."""
 _CHARSETS = frozenset({"iso-8859-1", "latin-1", "iso-8859-15", "windows-1252", "cp1252", "us-ascii"})
@@ -60,6 +66,8 @@ class Reply:
     excerpt: str | None
     retry_after_s: float | None
     duration_ms: float
+    answer: Answer | None = None
+    """What the target said, if its request asks for it to be kept."""
 
 
 class Sender:
@@ -93,7 +101,10 @@ class Sender:
         total = target.timeout_seconds
         timeout = {"connect": min(self._connect_seconds, total), "total": total}
         try:
-            return PreparedRequest(target.url, headers, target.body, {"timeout": timeout, SECRETS: target.secrets})
+            extensions: dict[str, Any] = {"timeout": timeout, SECRETS: target.secrets}
+            if target.keeps_answer:
+                extensions[KEEP_ANSWER] = True
+            return PreparedRequest(target.url, headers, target.body, extensions)
         except httpx.InvalidURL as exc:
             return httpx.Request(
                 "POST", "http://invalid/", extensions={UNSENDABLE: f"this URL cannot be sent to: {exc}"}
@@ -122,15 +133,16 @@ class Sender:
             detail = redact(why.encode(), request.extensions.get(SECRETS, ())).decode("utf-8", "replace")
             return _failed(kind, detail, seconds, error_status(exc))
         duration_ms = (time.monotonic() - started) * 1000
-        status = response.status_code
+        status, secrets = response.status_code, request.extensions.get(SECRETS, ())
         retry_after = _header(response, b"retry-after") if status >= 300 else None
         return Reply(
             status=status,
             error=None,
             detail=None,
-            excerpt=excerpt_of(response, content, request.extensions.get(SECRETS, ())) if content else None,
+            excerpt=excerpt_of(response, content, secrets) if content else None,
             retry_after_s=_seconds(retry_after),
             duration_ms=duration_ms,
+            answer=answer_of(response, content, secrets) if KEEP_ANSWER in request.extensions else None,
         )
 
     async def _send_mail(self, request: httpx.Request) -> Reply:
@@ -206,6 +218,27 @@ def excerpt_of(response: httpx.Response, content: bytes, secrets: Sequence[str] 
         return _printable(content[:EXCERPT_BYTES].decode(charset[1], "replace"))
     # Not final if the content is cut: then a character that the cut splits is left out instead of shown as broken.
     return _printable(codecs.utf_8_decode(content[:EXCERPT_BYTES], "replace", len(content) <= EXCERPT_BYTES)[0])
+
+
+def answer_of(response: httpx.Response, content: bytes, secrets: Sequence[str]) -> Answer:
+    """What a callback tells of a response: headers and the beginning of the body, both without the secrets of the request.
+
+    Of names that come several times the values are joined, as RFC 9110 says. Cookies are the target's own affair.
+    """
+    fields = response.fields if isinstance(response, ReadResponse) else response.headers.raw
+    headers: dict[str, str] = {}
+    size = 0
+    for raw_name, raw in fields:
+        name = raw_name.decode("latin-1").lower()
+        value = redact(raw, secrets).decode("latin-1") if secrets else raw.decode("latin-1")
+        size += len(name) + len(value)
+        if size > ANSWER_HEADERS_BYTES:
+            break
+        if name != "set-cookie":
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    body = redact(content, secrets, ANSWER_BYTES) if secrets else content[:ANSWER_BYTES]
+    body = body[:ANSWER_BYTES]
+    return Answer(tuple(headers.items()), body, len(content) if len(content) > ANSWER_BYTES else len(body))
 
 
 def _header(response: httpx.Response, name: bytes) -> str | None:

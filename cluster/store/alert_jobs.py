@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import orjson
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
@@ -23,6 +24,7 @@ from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
 from cluster.core.job.definition import Definition
 from cluster.core.lifecycle import JobState
+from cluster.core.limits.permits import Limits
 from cluster.core.targets import parse_target
 from cluster.store.jobs import new_document
 from cluster.store.mongo.decoding import decode_readable
@@ -169,6 +171,17 @@ def with_address(job: Job, channel: Channel) -> Job:
     secrets = (channel.address, urlsplit(channel.address).path) if channel.kind == "slack" else ()
     target = replace(job.target, url=channel.address, secrets=secrets)
     return replace(job, target=target, host=channel_host(channel), signing_secret=channel.signing_secret)
+
+
+def to_channel(job: Job, channel: Channel) -> Job:
+    """A callback to a channel, with the address, the form and the limit of that."""
+    body = job.target.body
+    content = orjson.loads(body) if body else None
+    formed = body if content is None else strict_json.dumps(body_of(channel, content))
+    addressed = with_address(replace(job, target=replace(job.target, body=formed)), channel)
+    if channel.kind != "email":
+        return addressed
+    return replace(addressed, limit_key=MAIL_LIMIT_KEY, limits=Limits(MAILS_PER_SECOND, None))
 
 
 async def delete_ended(db: Database, before_ms: int, limit: int) -> int:

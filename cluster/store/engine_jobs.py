@@ -99,10 +99,11 @@ async def _read(
 
 
 def _stamp(d: Document) -> JobStamp:
-    return d.get("revision", 0), d.get("schedule_version", ""), d.get("state", ""), d.get("host")
+    followed = bool(d.get("followed_by"))
+    return d.get("revision", 0), d.get("schedule_version", ""), d.get("state", ""), d.get("host"), followed
 
 
-_STAMP_FIELDS = dict.fromkeys(("revision", "schedule_version", "state", "host"), 1)
+_STAMP_FIELDS = dict.fromkeys(("revision", "schedule_version", "state", "host", "followed_by.job"), 1)
 
 
 async def _addressed(db: Database, alert_jobs: Sequence[Job]) -> tuple[dict[str, Job], dict[str, str]]:

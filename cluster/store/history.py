@@ -1,5 +1,5 @@
 """`history`: executions that are final, and ranges of missed occurrences. Alerts read it in `alert_results`, replays in
-`replayable`.
+`replayable`, what follows in `followed`; `expired` deletes from it.
 
 A record only ever improves: a success replaces a failure, a result that was sent replaces one that was not, and the
 attempts of the result that loses are kept.
@@ -8,7 +8,7 @@ attempts of the result that loses are kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
@@ -17,7 +17,9 @@ from pymongo.errors import BulkWriteError
 from cluster.core.execution.attempts_kept import KEEP_FIRST, keep
 from cluster.core.ids import parse_execution_id
 from cluster.core.lifecycle import REPLAYABLE, SENT_FINAL, State, replaces
-from cluster.store.mongo.codec import LARGE_BODY, attempt_to_document, message_fields
+from cluster.store.mongo.callback_fields import told_fields
+from cluster.store.mongo.codec import LARGE_BODY, attempt_to_document
+from cluster.store.mongo.message_codec import request_in_history
 from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 LEFT_OUT = "attempts_left_out"
 """How many attempts between the first and the last ones are not stored."""
+UNFOLLOWED = "unfollowed"
+"""Marks a record that replaced another one, until what follows it is written."""
 REOPENED = "reopened"
 """State of a history document whose execution is owed again because a replay was asked for."""
 
@@ -59,16 +63,9 @@ def _document(e: Ending, retention_days: float) -> Document:
         **extra,
         **({} if x.request_id is None else {"request": x.request_id}),
         **({LEFT_OUT: left_out} if left_out else {}),
-        **({} if x.message is None else _message_fields(x.message, e.state)),
+        **({} if x.message is None else request_in_history(x.message, e.state)),
+        **told_fields(e),
     }
-
-
-def _message_fields(message: Mapping[str, Any], state: State) -> Document:
-    """What is kept of a message: all of it while a replay may send it again, then how its answers are judged."""
-    if state is not State.SUCCEEDED:
-        return message_fields(message)
-    codes = message.get("success_codes")
-    return {} if codes is None else {"success_codes": codes}
 
 
 async def _add(db: Database, documents: list[Document]) -> None:
@@ -85,9 +82,12 @@ async def _add(db: Database, documents: list[Document]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What `record` met: `duplicates` counts executions that had been delivered and recorded before."""
+    """What `record` met: `duplicates` counts executions that had been delivered and recorded before. `improved`: executions
+    whose record was another one, and that may be followed; they are marked as `UNFOLLOWED`.
+    """
 
     duplicates: int = 0
+    improved: tuple[str, ...] = ()
 
 
 async def record(db: Database, endings: Sequence[Ending], retention_days: float) -> Recorded:
@@ -102,7 +102,9 @@ async def record(db: Database, endings: Sequence[Ending], retention_days: float)
             existed = duplicates(exc)
             if existed is None:
                 raise
-            return Recorded(sum([await _merge(db, documents[i]) for i in existed]))
+            merged = {i: await _merge(db, documents[i], followed=endings[i].followed) for i in existed}
+            improved = tuple(documents[i]["_id"] for i, (_, better) in merged.items() if better and endings[i].followed)
+            return Recorded(sum(again for again, _ in merged.values()), improved)
     return Recorded()
 
 
@@ -124,8 +126,11 @@ def _new_attempts(old: Document, new: Document) -> list[Document]:
     return [a for a in extra if _sent_ms(a) not in gap]
 
 
-async def _merge(db: Database, new: Document) -> int:
-    """Merge a second final result into the stored one. Returns 1 if it is a second delivery, else 0."""
+async def _merge(db: Database, new: Document, *, followed: bool) -> tuple[int, bool]:
+    """Merge a second final result into the stored one. Returns 1 if it is a second delivery, else 0; and whether it counts.
+
+    `followed`: if it counts, it is marked until what follows it is written. The execution may be owed no more.
+    """
     history = db.work["history"]
     while True:
         old = await history.find_one({"_id": new["_id"]}, {LARGE_BODY: 0})
@@ -133,13 +138,13 @@ async def _merge(db: Database, new: Document) -> int:
             await history.update_one(
                 {"_id": new["_id"]}, {"$setOnInsert": {k: v for k, v in new.items() if k != "_id"}}, upsert=True
             )
-            return 0
+            return 0, False
         before = old.get(LEFT_OUT, 0)
         extra = _new_attempts(old, new)
         state = State(new["state"])
         better = old["state"] == REOPENED or replaces(state, State(old["state"]))
         if not extra and not better:
-            return 0
+            return 0, False
         merged, left_out = keep(sorted([*old["attempts"], *extra], key=_sent_ms), before + new.get(LEFT_OUT, 0))
         change: Document = {"attempts": merged}
         if left_out:
@@ -147,10 +152,16 @@ async def _merge(db: Database, new: Document) -> int:
         if better:
             change |= {k: new[k] for k in ("state", "reason", "ended_at", "expire_at", "schedule_version", "send_at")}
             change["drift_ms"] = old["drift_ms"] if old["drift_ms"] is not None else new["drift_ms"]
-            change |= {k: new[k] for k in ("message", LARGE_BODY, "success_codes", "mark") if k in new}
+            of_result = ("message", LARGE_BODY, "success_codes", "mark", "callback", "answer")
+            change |= {k: new[k] for k in of_result if k in new}
         update: Document = {"$set": change}
-        if better and state is State.SUCCEEDED and "message" in old:
-            update["$unset"] = {"message": "", LARGE_BODY: ""}
+        outdated: list[str] = [k for k in ("callback", "answer") if k in old and k not in new] if better else []
+        if better and followed:
+            change[UNFOLLOWED] = True
+        elif better and state is State.SUCCEEDED and "message" in old:
+            outdated += ["message", LARGE_BODY]
+        if outdated:
+            update["$unset"] = dict.fromkeys(outdated, "")
         if new.get("asked_at") is not None:  # the stored request for a replay may be a later one
             update["$max"] = {"asked_at": new["asked_at"]}
         result = await history.update_one(
@@ -164,28 +175,7 @@ async def _merge(db: Database, new: Document) -> int:
         )
         if result.matched_count:
             was_sent = old["state"] in SENT_FINAL
-            return 1 if extra and was_sent else 0
-
-
-async def prune(db: Database, after_ms: int, now_ms: int, limit: int) -> tuple[int, int]:
-    """Delete records that expired between `after_ms` and `now_ms`, the oldest first: `limit`, or more if they expired in
-    the same ms. Returns how many were deleted, and up to which instant none is left.
-
-    `after_ms` is for speed: without it each call would scan the index entries of records deleted before.
-    """
-    since = DatetimeMS(after_ms)
-    with operation():
-        edge = (
-            await db.work["history"]
-            .find({"expire_at": {"$gte": since, "$lte": DatetimeMS(now_ms)}}, {"expire_at": 1, "_id": 0})
-            .sort("expire_at", 1)
-            .skip(limit - 1)
-            .limit(1)
-            .to_list()
-        )
-        until = int(edge[0]["expire_at"]) if edge else now_ms
-        result = await db.work["history"].delete_many({"expire_at": {"$gte": since, "$lte": DatetimeMS(until)}})
-    return result.deleted_count, until
+            return int(bool(extra) and was_sent), better
 
 
 async def insert_unreadable(db: Database, unreadable: dict[str, str], now_ms: int, retention_days: float) -> None:

@@ -23,6 +23,7 @@ from cluster.store import audited, revisions
 from cluster.store.job_notes import origin_and_entry
 from cluster.store.mongo import job_secrets
 from cluster.store.mongo.calendar_fields import calendar_fields, job_calendar, regular_key
+from cluster.store.mongo.callback_fields import after_field, definition_follow_ups, follow_up_fields
 from cluster.store.mongo.codec import date, instant, limits_from_document, retry_from_document
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.encryption import NO_KEYS
@@ -96,6 +97,7 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "alerts": d.alerts,
         "watch": _watch(d.alerts),
         **job_secrets.encrypted_fields(d, job.id, keyring),
+        **follow_up_fields(d, job.id, keyring),
         "retention_days": d.retention_days,
         "completed_retention_days": d.completed_retention_days,
         "delete_after_run": d.delete_after_run,
@@ -171,6 +173,7 @@ def stored_job(d: Document, keyring: Keyring = NO_KEYS) -> StoredJob:
         end_ms=instant(d["end_at"]),
         alerts=d["alerts"],
         **job_secrets.definition_fields(d, keyring),
+        **definition_follow_ups(d, keyring),
         retention_days=d.get("retention_days"),
         completed_retention_days=d.get("completed_retention_days"),
         delete_after_run=d.get("delete_after_run", False),
@@ -210,6 +213,7 @@ def _period(p: PastSchedule) -> Document:
         "key": p.schedule_key,
         "ended_by": p.ended_by,
         "retention_days": p.definition.retention_days,
+        **after_field(p.definition),
         **({} if p.change_id is None else {"unsettled": p.change_id}),
         **({} if p.definition.calendar is None else {"calendar": calendar_fields(p.definition, p.schedule_key)}),
     }
@@ -330,9 +334,10 @@ async def update_many(db: Database, changes: Sequence[JobChange], *, action: str
 
 
 async def naming_channel(db: Database, channel: str) -> str | None:
-    """A job that names this channel in its alert rules; None if there is none."""
+    """A job that names this channel in its alert rules or a callback; None if there is none."""
     with operation():
-        d = await db.api["jobs"].find_one({"watch.channels": channel, "state": {"$ne": "deleted"}}, {"_id": 1})
+        named = [{name: channel} for name in ("watch.channels", "on_success.channel", "on_failure.channel")]
+        d = await db.api["jobs"].find_one({"$or": named, "state": {"$ne": JobState.DELETED.value}}, {"_id": 1})
     return None if d is None else str(d["_id"])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster.store import executions
+from cluster.store import channels, executions
+from cluster.store.alert_jobs import to_channel
 from cluster.store.mongo.message_codec import message_as_job
 
 if TYPE_CHECKING:
@@ -30,4 +31,14 @@ async def as_jobs(
             jobs[e.job_id] = message_as_job(e, e.message or {}, db.keyring, bodies.get(e.id))
         except Exception as exc:  # whatever is wrong with one message, the others are sent
             unreadable[e.job_id] = f"{type(exc).__name__}: {str(exc)[:200]}"
+    to_channels = {str(j.channel) for j in jobs.values() if j.channel is not None}
+    if to_channels:
+        usable, locked = await channels.for_sending(db, to_channels)
+        for name, job in [(i, j) for i, j in jobs.items() if j.channel is not None]:
+            channel = usable.get(str(job.channel))
+            if channel is None:
+                unreadable[name] = locked.get(str(job.channel), f"there is no channel '{job.channel}'")
+                del jobs[name]
+            else:
+                jobs[name] = to_channel(job, channel)
     return jobs, unreadable

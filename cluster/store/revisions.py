@@ -31,6 +31,7 @@ _NOT_DEFINED = (
     "words",
     "unsettled",
     "running",
+    "followed_by",
     OUTBOX,
     "first_at",
     "last_run_at",
@@ -38,6 +39,24 @@ _NOT_DEFINED = (
     "last_due_at",
     "failing",
 )
+
+
+def _of_callback(name: str) -> Document:
+    """A callback without its secrets. What it has not, it has not afterwards."""
+    headers = {
+        "$map": {
+            "input": f"${name}.secret_headers",
+            "as": "header",
+            "in": [{"$arrayElemAt": ["$$header", 0]}, HIDDEN],
+        }
+    }
+    without = [
+        {"$cond": [{"$gt": [f"${name}.secret_headers", None]}, {"secret_headers": headers}, {}]},
+        {"$cond": [{"$gt": [f"${name}.signing_secret", None]}, {"signing_secret": HIDDEN}, {}]},
+    ]
+    return {"$cond": [{"$gt": [f"${name}", None]}, {"$mergeObjects": [f"${name}", *without]}, None]}
+
+
 _SECRETS: Document = {
     **{
         name: {"$cond": [{"$gt": [f"${name}", None]}, HIDDEN, None]}
@@ -51,6 +70,7 @@ _SECRETS: Document = {
         }
     },
     "auth": {"$cond": [{"$gt": ["$auth", None]}, {"$mergeObjects": ["$auth", {"secret": HIDDEN}]}, None]},
+    **{name: _of_callback(name) for name in ("on_success", "on_failure")},
 }
 
 

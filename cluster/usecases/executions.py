@@ -15,7 +15,7 @@ from cluster.core.ids import execution_id, is_message, trigger_due_ms
 from cluster.core.job.changes import schedule_of
 from cluster.core.lifecycle import REPLAYABLE, JobState, State
 from cluster.core.limits.permits import limit_key_of
-from cluster.store import audit, batches, executions, history, jobs
+from cluster.store import audit, batches, executions, follow_ups, history, jobs
 from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.queries import jobs_and_executions, message_states
 from cluster.usecases.jobs import require_job
@@ -118,6 +118,8 @@ async def replay(db: Database, execution_id: str, now_ms: int, retention_days: f
     patient = _with_api_deadline(db)
     if view.state in REPLAYABLE and view.ended_ms is not None:
         version = view.schedule_version if view.state == State.CANCELLED.value else None
+        # A node that died before it wrote what follows the failure has left the execution, and this deletes it.
+        await follow_ups.owe_after(patient, (await executions.owed(patient, [execution_id])).values())
         await executions.delete_ended(patient, {execution_id: (view.ended_ms, version)})
     if not await history.reopen(db, execution_id, now_ms, retention or retention_days):
         raise Conflict(f"the execution is {view.state}: only failed, dead and cancelled executions can be replayed")

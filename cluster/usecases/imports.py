@@ -12,12 +12,14 @@ from cluster.core.job.changes import end_pause
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
 from cluster.store import calendars, jobs, pauses
+from cluster.usecases import chains
 from cluster.usecases.jobs import (
     new_job_id,
     new_stamp,
     put,
     record_retention,
     require_alert_channels,
+    require_callback_channels,
     stored_secrets,
 )
 
@@ -67,6 +69,7 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
     days = await calendars.days_of(db, {n for line in lines if (n := line.wanted.calendar_name) is not None})
     inserts: list[JobChange] = []
     updates: list[JobChange] = []
+    linked: list[tuple[str, ImportLine]] = []
     refused: list[tuple[ImportLine, InvalidInput]] = []
     unchanged = revived = 0
     for number, (job_id, line) in enumerate(named):
@@ -75,13 +78,18 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
         old = stored.get(job_id)
         try:
             await require_alert_channels(db, line.wanted.alert_channels)
+            await require_callback_channels(db, line.wanted.callback_channels)
             definition = line.wanted.with_days(days).resolve(stored_secrets(old))
             change = define_in_state(old, job_id, definition, new_stamp(now_ms), line.wanted.state, line.wanted.pause)
         except InvalidInput as exc:
             refused.append((line, exc))
             continue
+        if change is not None:
+            await chains.require_version(db, change)
         if change is None:
             unchanged += 1
+        elif chains.new_link_needed(old, change):
+            linked.append((job_id, line))
         elif old is None:
             inserts.append(change)
         else:
@@ -96,6 +104,32 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
     for job_id, line in named:
         if job_id in raced:
             await put(db, job_id, line.wanted, now_ms)
-    created = len(inserts) + revived
+    await chains.adopt_chained(db, [c.job.id for c in inserts if c.job.id not in raced], now_ms)
+    chained = await _put_linked(db, linked, refused, now_ms)
+    created = len(inserts) + revived + chained
     updated = len(lines) - created - unchanged - len(refused)
     return ImportResult(created, updated, unchanged, tuple(refused))
+
+
+async def _put_linked(
+    db: Database,
+    linked: Sequence[tuple[str, ImportLine]],
+    refused: list[tuple[ImportLine, InvalidInput]],
+    now_ms: int,
+) -> int:
+    """Put the jobs that run after others, one by one; those last whose other job is among them too. How many are new."""
+    created, left = 0, list(linked)
+    while left:
+        waiting: list[tuple[str, ImportLine]] = []
+        faults: list[tuple[ImportLine, InvalidInput]] = []
+        for job_id, line in left:
+            try:
+                created += (await put(db, job_id, line.wanted, now_ms))[1]
+            except InvalidInput as exc:
+                waiting.append((job_id, line))
+                faults.append((line, exc))
+        if len(waiting) == len(left):
+            refused += faults
+            break
+        left = waiting
+    return created

@@ -20,6 +20,7 @@ from cluster.core.job.wanted import unknown_calendar
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
 from cluster.store import calendars, channels, jobs, meta, pauses
+from cluster.usecases import chains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -92,6 +93,7 @@ async def put(
         return define_in_state(old, job_id, wanted.resolve(stored_secrets(old)), stamp, wanted.state, wanted.pause)
 
     await require_alert_channels(db, wanted.alert_channels)
+    await require_callback_channels(db, wanted.callback_channels)
     before, after = await change_job(db, job_id, decide, now_ms, precondition)
     return after, before is None or before.state is JobState.DELETED
 
@@ -160,7 +162,7 @@ async def require_channels(db: Database, named: Mapping[str, Iterable[str]]) -> 
         return
     existing = await channels.existing_names(db, wanted)
     missing = [
-        Fault(f"{path}.channels.{i}".lstrip("."), f"there is no channel '{name}': make it with PUT /channels/{name}")
+        unknown_channel(f"{path}.channels.{i}".lstrip("."), name)
         for path, names in named.items()
         for i, name in enumerate(names)
         if name not in existing
@@ -172,6 +174,19 @@ async def require_channels(db: Database, named: Mapping[str, Iterable[str]]) -> 
 async def require_alert_channels(db: Database, names: Sequence[str]) -> None:
     """Raises `InvalidInput` for channels of a job's alert rules that do not exist."""
     await require_channels(db, {"alerts": names})
+
+
+async def require_callback_channels(db: Database, named: Mapping[str, str]) -> None:
+    """Raises `InvalidInput` for channels of callbacks that do not exist. `named`: by the field."""
+    existing = await channels.existing_names(db, set(named.values())) if named else set()
+    missing = [unknown_channel(path, name) for path, name in named.items() if name not in existing]
+    if missing:
+        raise InvalidInput(missing)
+
+
+def unknown_channel(path: str, name: str) -> Fault:
+    """The fault of a field that names a channel that does not exist."""
+    return Fault(path, f"there is no channel '{name}': make it with PUT /channels/{name}")
 
 
 async def pause(
@@ -252,11 +267,24 @@ async def change_job(
         if change is None:
             return old, require_job(old, job_id)
         change = replace(change, before=old, is_whole=True)
+        await chains.require_version(db, change)
         await record_retention(db, [change])
-        written = await (jobs.insert(db, change) if old is None else jobs.update(db, change))
-        if written:
+        if await _write(db, old, change, now_ms):
             return old, change.job
     raise Conflict(f"job '{job_id}' was changed by other requests {RACES} times while this change was made")
+
+
+async def _write(db: Database, old: StoredJob | None, change: JobChange, now_ms: int) -> bool:
+    """Write the change. False: another request was faster. Raises `InvalidInput` for a job that it may not run after."""
+    link = await chains.link(db, old, change, now_ms)
+    if link is not None and not link.is_fresh:
+        return False
+    written = await (jobs.insert(db, change) if old is None else jobs.update(db, change))
+    if link is not None:
+        await (chains.confirm(db, link) if written else chains.withdraw(db, link))
+    if written and old is None:
+        await chains.adopt_chained(db, [change.job.id], now_ms)
+    return written
 
 
 async def record_retention(db: Database, job_changes: Sequence[JobChange]) -> None:

@@ -13,10 +13,11 @@ from cluster.core.execution.planning import plan_messages
 from cluster.core.ids import execution_id, is_message, message_id, parse_execution_id
 from cluster.core.job.message import DEDUP_MS
 from cluster.core.lifecycle import State
-from cluster.store import batches, dedups, executions, history, messages
+from cluster.store import batches, channels, dedups, executions, history, messages
 from cluster.store.dedups import Chosen, Dedup
 from cluster.store.enqueue import repair_batches
 from cluster.store.queries import leased_executions, message_states
+from cluster.usecases.jobs import unknown_channel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,11 @@ async def accept(
     """Write these messages, each with the execution id that was chosen for it. Safe to repeat. In the order given: the
     message, or why it is refused.
     """
+    refused = await _without_channels(db, [m for m, _ in accepted])
+    if refused:
+        fine = [pair for n, pair in enumerate(accepted) if n not in refused]
+        others = iter(await accept(db, fine, now_ms, lookahead_ms) if fine else ())
+        return [refused[n] if n in refused else next(others) for n in range(len(accepted))]
     chosen = await _choose(db, accepted, now_ms)
     results: list[Accepted | InvalidInput] = []
     to_write: dict[str, NewMessage] = {}
@@ -77,6 +83,25 @@ async def accept(
         await repair_batches(db, (await executions.owed(db, known)).values())
     await _write(db, [messages.execution_of(db, m, name) for name, m in to_write.items()], now_ms, lookahead_ms)
     return results
+
+
+async def _without_channels(db: Database, accepted: Sequence[NewMessage]) -> dict[int, InvalidInput]:
+    """By their place, the messages with a callback to a channel that does not exist."""
+    callbacks = {n: c for n, m in enumerate(accepted) if (c := m.definition.callbacks)}
+    names = {c.channel for of_one in callbacks.values() for c in of_one.values() if c.channel is not None}
+    if not names:
+        return {}
+    existing = await channels.existing_names(db, names)
+    refused: dict[int, InvalidInput] = {}
+    for n, of_one in callbacks.items():
+        faults = [
+            unknown_channel(f"{name}.channel", c.channel)
+            for name, c in of_one.items()
+            if c.channel is not None and c.channel not in existing
+        ]
+        if faults:
+            refused[n] = InvalidInput(faults)
+    return refused
 
 
 async def _choose(db: Database, accepted: Sequence[tuple[NewMessage, str]], now_ms: int) -> list[Chosen | None]:

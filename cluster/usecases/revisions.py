@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from cluster.core.errors import Fault, InvalidInput
 from cluster.core.job.wanted import NO_STORED_SECRET
 from cluster.core.job.wanted_state import define_in_state
-from cluster.usecases.jobs import NO_PRECONDITION, change_job, require_alert_channels, require_job, stored_secrets
+from cluster.usecases.jobs import (
+    NO_PRECONDITION,
+    change_job,
+    require_alert_channels,
+    require_callback_channels,
+    require_job,
+    stored_secrets,
+)
 
 if TYPE_CHECKING:
     from cluster.core.job.changes import ChangeStamp
@@ -31,6 +38,7 @@ async def revert(
     """
     number, earlier = wanted
     await require_alert_channels(db, earlier.alert_channels)
+    await require_callback_channels(db, earlier.callback_channels)
 
     def decide(old: StoredJob | None, stamp: ChangeStamp) -> JobChange | None:
         job = require_job(old, job_id)

@@ -19,12 +19,12 @@ from cluster.core.verify.findings import KINDS, NOTES, Finding, VerifyCounts
 from cluster.core.verify.judge import JobVerifier
 from cluster.core.verify.records import BatchLeaseTimings
 from cluster.core.verify.subjects import Bounds, VerifiedJob
-from cluster.store import meta
+from cluster.store import followed, meta
 from cluster.store.queries import verify_records
-from cluster.usecases import waiting_messages
+from cluster.usecases import unfollowed, waiting_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from cluster.core.verify.findings import FindingKind
     from cluster.core.verify.records import Record
@@ -111,14 +111,13 @@ async def verify(
 
 
 async def _bounds(db: Database, scope: Scope, now_ms: int) -> Bounds:
-    days = scope.retention_days
     return Bounds(
         since_ms=scope.since_ms,
         until_ms=now_ms if scope.until_ms is None else min(scope.until_ms, now_ms),
         now_ms=now_ms,
         late_ms=int(scope.late_seconds * 1000),
-        configured_days=days,
-        shortest_days=await verify_records.shortest_retention_days(db, days),
+        configured_days=scope.retention_days,
+        shortest_days=await verify_records.shortest_retention_days(db, scope.retention_days),
         lease=BatchLeaseTimings(int(scope.timings.batch_lease * 1000), int(scope.timings.margin * 1000)),
         doubts=tuple(await meta.clock_doubts(db, scope.since_ms)),
     )
@@ -152,8 +151,7 @@ class _Run:
         if reading.findings:
             await asyncio.sleep(self._recheck_seconds)
             bounds = replace(self._bounds, now_ms=await self._clock(self._db))
-            first = reading
-            reading = await self._read(ids, bounds)
+            first, reading = reading, await self._read(ids, bounds)
             reading.keep_findings_of(first)
             others = {f.job_id for f in reading.findings} - set(ids)
             if others:  # a job that was created after its place in the list of ids was read is left to the next run
@@ -170,18 +168,20 @@ class _Run:
     async def _read(self, ids: Sequence[str], bounds: Bounds) -> _Reading:
         jobs, unreadable = await verify_records.jobs_to_verify(self._db, ids)
         reading = _Reading(ids, jobs, bounds, self._missed_before, max(COMPARED, self._max_findings))
+        chained = await followed.chained(self._db, ids)
         for u in unreadable:
             reading.add_unreadable_job(u.id, u.why)
-        ranges = verify_records.ranges(ids, bounds.since_ms, bounds.until_ms, self._previous_id)
         due = (bounds.since_ms, bounds.until_ms)
         owed: list[Record] = []
+        ranges = verify_records.ranges(ids, *due, self._previous_id)
         async for page in verify_records.pages(self._db, "executions", verify_records.spanning_range(ranges), due):
-            records = [r for d in page if (r := reading.record(d)) is not None]
-            owed += await verify_records.with_batch_listing(self._db, records)
+            owed += await verify_records.with_batch_listing(self._db, [r for d in page if (r := reading.record(d))])
         reading.add_owed(owed)
         async for page in verify_records.pages(self._db, "history", ranges, due):
             for document in page:
                 reading.add_final(document)
+            for finding in await unfollowed.missing(self._db, page, jobs, chained, reading.owed_ids, bounds):
+                reading.add(finding)
         reading.finish()
         return reading
 
@@ -213,7 +213,7 @@ class _Reading:
         self._verifier: JobVerifier | None = None
         self._verified_id: str | None = None
 
-    def _add(self, finding: Finding) -> None:
+    def add(self, finding: Finding) -> None:
         """A finding that no verifier counted."""
         self.counts.findings[finding.kind] += 1
         self._keep(finding)
@@ -222,6 +222,11 @@ class _Reading:
         self._kept[finding.kind] += 1
         if self._kept[finding.kind] <= self._compared:
             self.findings.append(finding)
+
+    @property
+    def owed_ids(self) -> Collection[str]:
+        """The executions that are owed."""
+        return self._owed.keys()
 
     @property
     def _full_kinds(self) -> set[FindingKind]:
@@ -247,7 +252,7 @@ class _Reading:
 
     def add_unreadable_job(self, job_id: str, why: str) -> None:
         """A job whose document cannot be read: that is a finding, and its records are not verified."""
-        self._add(Finding("contradiction", job_id, job_id, f"the job's document cannot be read: {why}"))
+        self.add(Finding("contradiction", job_id, job_id, f"the job's document cannot be read: {why}"))
         self._unreadable.add(job_id)
 
     def record(self, document: Document) -> Record | None:
@@ -255,13 +260,13 @@ class _Reading:
         name = str(document.get("_id"))
         parsed = parse_execution_id(name)
         if parsed is None:
-            self._add(Finding("unexpected", name.rpartition(":")[0] or name, name, "no execution has such an id"))
+            self.add(Finding("unexpected", name.rpartition(":")[0] or name, name, "no execution has such an id"))
             return None
         try:
             return verify_records.record_from_document(document, parsed.due_ms)
         except Exception as exc:
             why = f"its document cannot be read: {type(exc).__name__}: {str(exc)[:200]}"
-            self._add(Finding("contradiction", parsed.job_id, name, why))
+            self.add(Finding("contradiction", parsed.job_id, name, why))
             return None
 
     def add_owed(self, records: Sequence[Record]) -> None:
@@ -281,7 +286,7 @@ class _Reading:
             try:
                 verifier.add_missed(verify_records.missed_from_document(document))
             except Exception as exc:
-                self._add(Finding("contradiction", job_id, name, f"its document cannot be read: {type(exc).__name__}"))
+                self.add(Finding("contradiction", job_id, name, f"its document cannot be read: {type(exc).__name__}"))
             return
         owed = None
         if self._next_owed < len(self._owed_in_order) and self._owed_in_order[self._next_owed] == name:
@@ -339,12 +344,7 @@ class _Reading:
             self._verifier = JobVerifier(job, self._bounds, self._keep)
         except Exception as exc:
             why = f"{type(exc).__name__}: {str(exc)[:200]}"
-            self._add(Finding("contradiction", job_id, job_id, f"the job's schedule cannot be read: {why}"))
+            self.add(Finding("contradiction", job_id, job_id, f"the job's schedule cannot be read: {why}"))
             return
         for missed in self._missed_before.get(job_id, ()):
             self._verifier.add_missed(missed)
-
-
-def describe_counts(kinds: Iterable[str], counts: VerifyCounts) -> str:
-    """Counts in words: `2 missing, 1 late`."""
-    return ", ".join(f"{counts.findings[kind]} {kind}" for kind in kinds if counts.findings[kind])

@@ -9,7 +9,7 @@ import structlog
 
 from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import FIRST_TOKEN
-from cluster.store import batches, executions, history
+from cluster.store import batches, executions, follow_ups, history
 from cluster.store.enqueue import repair_batches
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class Claimer:
             await repair_batches(self._db, [e for e in owed.values() if e.batch != batch.id], batch.claims)
         final = await history.final_ids(self._db, {e.id: e.schedule_version for e in stamped})
         if final:
+            # Who ended them may have died before it wrote what follows them.
+            await follow_ups.owe_after(self._db, [e for e in stamped if e.id in final])
             await executions.delete_final(self._db, {(batch.id, batch.token): sorted(final)})
             log.info("executions_already_final", batch=batch.id, executions=len(final))
         return ClaimedBatch(

@@ -287,6 +287,7 @@ class Claiming:
             attempts=execution.attempts,
             reason=reason,
             alert_pending=True,
+            followed=True,
         )
         await self._recorder.record_final([ending])
         self._context.stats.counters["dead"] += 1

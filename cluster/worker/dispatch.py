@@ -236,6 +236,7 @@ class Dispatcher:
             retention_days=ready.job.retention_days,
             watch=watch,
             again_ms=again_ms,
+            job=ready.job,
         )
         ready.held.finish(ready.execution.id)
         self.limit_queues.return_permit(ready)

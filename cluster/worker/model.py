@@ -148,3 +148,5 @@ class DroppedExecution:
     watch: ResultWatch | None = WATCH_FAILURES
     again_ms: int | None = None
     """It has not ended: it is to be sent at this instant (cluster time) instead."""
+    job: Job | None = None
+    """Its job as it was read; None: it could not be read, or there is none."""

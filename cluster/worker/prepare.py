@@ -153,7 +153,7 @@ class Preparer:
                 self._decide(held, execution, read, permits.get(execution.id))
             except Exception as exc:  # one bad execution must not keep its batch waiting for ever
                 log.exception("execution_unsendable", execution=execution.id)
-                self._drop(held, execution, _unsendable(exc))
+                self._drop(held, execution, _unsendable(exc), job=read.jobs.jobs.get(execution.job_id))
         self._run_queue.start_due()
 
     def _decide(self, held: HeldBatch, execution: Execution, read: _JobsRead, permit: Permit | None) -> None:
@@ -164,17 +164,15 @@ class Preparer:
         job = read.jobs.jobs.get(execution.job_id)
         cancelled = cancellation_reason(execution, job)
         if cancelled is not None or job is None:
-            reason, days = cancelled or "the job was deleted", None if job is None else job.retention_days
-            self._drop(held, execution, reason, event=Event.CANCEL, retention_days=days)
+            self._drop(held, execution, cancelled or "the job was deleted", event=Event.CANCEL, job=job)
             return
         over = exhaustion_reason(execution, job) or max_age_reason(execution, job, self._clock.now_ms())
         if over is not None:
-            self._drop(held, execution, over, retention_days=job.retention_days, watch=job.watch)
+            self._drop(held, execution, over, watch=job.watch, job=job)
             return
         by_window = self._windows.decide(execution, job)
         if isinstance(by_window, SkippingWindow):
-            reason, days = by_window.reason, job.retention_days
-            self._drop(held, execution, reason, event=Event.SKIP, retention_days=days, watch=job.watch)
+            self._drop(held, execution, by_window.reason, event=Event.SKIP, watch=job.watch, job=job)
             return
         paused = waits_for_resume(execution, job)
         if paused or by_window is not None:
@@ -252,13 +250,20 @@ class Preparer:
         reason: str,
         *,
         event: Event = Event.EXHAUST,
-        retention_days: float | None = None,
         watch: ResultWatch | None = WATCH_FAILURES,
+        job: Job | None = None,
     ) -> None:
+        retention_days = None if job is None else job.retention_days
         if execution.message is not None:
             watch, retention_days = NOT_WATCHED, execution.message.get("retention_days")
         dropped = DroppedExecution(
-            held=held, execution=execution, reason=reason, event=event, retention_days=retention_days, watch=watch
+            held=held,
+            execution=execution,
+            reason=reason,
+            event=event,
+            retention_days=retention_days,
+            watch=watch,
+            job=job,
         )
         self._unsent.drop(dropped)
 

@@ -1,6 +1,6 @@
 """Recording: final executions go to history, those to be retried move to another batch. One flush at a time.
 
-The order of the writes makes a crash harmless. A success: history, then the execution, then the batch. Anything else that ends
+The order of the writes makes a crash harmless. A success: history, then what follows it, then the execution, then the batch. Anything else that ends
 is fenced first, because a node that lost its lease may still report a success, but must not end an execution that another node owes.
 A retry: the executions name the new batch, then it is inserted, then the old one may go.
 """
@@ -18,7 +18,7 @@ from cluster.core.execution.batching import BatchOptions, make_batch
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import State
 from cluster.core.limits.permits import batch_limit_key
-from cluster.store import batches, engine_jobs, executions, history
+from cluster.store import batches, engine_jobs, executions, follow_ups, followed, history
 from cluster.store.mongo.operation import retry_while_unavailable
 
 if TYPE_CHECKING:
@@ -88,6 +88,17 @@ class Recorder:
         recorded = await retry_while_unavailable(
             lambda: history.record(self._db, final, self.retention_days), seconds=self._seconds, during="record"
         )
+        may_be_followed = [e.execution for e in final if e.followed]
+        if may_be_followed:  # before the executions go: whoever claims one that this node leaves does it again
+            await retry_while_unavailable(
+                lambda: follow_ups.owe_after(self._db, may_be_followed), seconds=self._seconds, during="follow_ups"
+            )
+            if recorded.improved:
+                await retry_while_unavailable(
+                    lambda: followed.mark_followed(self._db, recorded.improved),
+                    seconds=self._seconds,
+                    during="mark_followed",
+                )
         by_batch: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
         for e in final:
             by_batch[e.execution.batch, e.execution.token].append(e.execution.id)
@@ -136,6 +147,7 @@ class Recorder:
         """Executions of a held batch whose documents cannot be read: `dead` with the reason, and owed no more."""
         log.error("executions_unreadable", batch=batch.id, executions=sorted(unreadable))
         await history.insert_unreadable(self._db, unreadable, now_ms, self.retention_days)
+        await follow_ups.owe_after_unreadable(self._db, unreadable)
         await executions.delete_final(self._db, {(batch.id, batch.token): sorted(unreadable)})
 
     async def reschedule(self, moved: Sequence[Rescheduled], options: MoveOptions = AS_RETRY) -> int:

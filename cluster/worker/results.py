@@ -15,6 +15,7 @@ import structlog
 
 from cluster.core.alerts import NOT_WATCHED, is_watched
 from cluster.core.errors import StoreError, StoreUnavailable
+from cluster.core.execution.follow_up import kind_of
 from cluster.core.execution.model import Ending, Rescheduled
 from cluster.core.execution.outcome import AttemptResult, outcome
 from cluster.core.execution.verdict import Verdict, verdict_of
@@ -162,6 +163,7 @@ class Results:
             attempts=attempts,
             reason=reason,
             alert_pending=True,
+            followed=True,
         )
         try:
             await self._recorder.record_final([ending])
@@ -216,9 +218,21 @@ class Results:
         else:
             retention_days, watched = result.retention_days, result.watch
         alert_pending = is_watched(self._default_watch if watched is None else watched, ending.state, ending.drift_ms)
+        if result.job is not None and result.job.followed:
+            ending = _followed(ending, result, result.job)
         if retention_days is None and not alert_pending:
             return ending
         return replace(ending, retention_days=retention_days, alert_pending=alert_pending)
+
+
+def _followed(ending: Ending, result: FinishedRequest | DroppedExecution, job: Job) -> Ending:
+    """The ending of an execution that may be followed, with what its callback is to tell."""
+    kind = kind_of(ending.state)
+    if kind is None:
+        return ending
+    tells = kind in job.tells
+    answer = result.reply.answer if tells and isinstance(result, FinishedRequest) else None
+    return replace(ending, followed=True, tells=tells, answer=answer)
 
 
 def _released(dropped: DroppedExecution, now_ms: int) -> tuple[Rescheduled, MoveOptions]:

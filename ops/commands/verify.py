@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cluster.core.ids import JOB_ID
-from cluster.core.verify.findings import KINDS, NOTES
+from cluster.core.verify.findings import KINDS, NOTES, describe_counts
 from cluster.store.queries import verify_records
-from cluster.usecases.verify import Scope, VerifyReport, describe_counts, verify
+from cluster.usecases.verify import Scope, VerifyReport, verify
 from config.settings import load_settings
 from ops.commands.explain import parse_moment
 from ops.commands.status import read_database

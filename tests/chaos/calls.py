@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.chaos.evidence import Target
+from tests.chaos.follow_ups import follow_ups, is_follow_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,16 +64,18 @@ def owed(run: Run) -> tuple[Target, ...]:
     start, end = run.span
     policies = dict(run.policies)
     hurt = [(f.start_ms, f.end_ms + f.after_ms + run.bounds.recovery_ms) for f in run.faults if "late" in f.explains]
-    return (
+    seen = {s.execution for s in run.seen if not is_follow_up(s.execution)}
+    found = (
         *(
             Target(f"j{i}:{t}", t, catch_up=policies.get(f"j{i}", "all"))
             for i in range(run.steady)
             for t in range(start, end, 1000)
         ),
         *targets(run.calls, run.recorded + run.earlier, start, end, hurt),
-        *triggered(run.triggers, {s.execution for s in run.seen if not _is_message(s.execution)}, start, end),
-        *messages(run.posted, {s.execution for s in run.seen if _is_message(s.execution)}, start, end),
+        *triggered(run.triggers, {e for e in seen if not _is_message(e)}, start, end),
+        *messages(run.posted, {e for e in seen if _is_message(e)}, start, end),
     )
+    return (*found, *follow_ups(run, found))
 
 
 def _is_message(execution: str) -> bool:

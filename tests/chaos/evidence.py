@@ -111,6 +111,8 @@ class Posted:
     answered_ms: int
     execution: str | None
     cancelled: bool | None = False
+    told: bool = False
+    """Whether it has both callbacks."""
 
 
 @dataclass(frozen=True)
@@ -147,5 +149,7 @@ class Run:
     earlier: tuple[Recorded, ...] = ()
     """Missed ranges that begin before the span."""
     posted: tuple[Posted, ...] = ()
+    chained: tuple[tuple[str, str], ...] = ()
+    """Jobs that run after any execution of a steady job, each with that."""
     excused: tuple[str, ...] = ()
     """Rules that do not hold in this run."""

@@ -39,6 +39,8 @@ SEED = int(os.environ.get("SEED") or time.time())
 MINUTES = float(os.environ.get("MINUTES") or 5)
 RATE = int(os.environ.get("RATE") or 100)
 NODES = int(os.environ.get("NODES") or 3)
+MESSAGES = int(os.environ.get("MESSAGES") or 0)
+"""Messages with callbacks a second, beside the few that are posted one by one."""
 CHOSEN = frozenset((os.environ.get("FAULTS") or "").replace(",", " ").split())
 SAVED = Path(".chaos")
 DEFAULT_BOUNDS = Bounds()
@@ -136,7 +138,7 @@ def run_under_faults(
         clocks.mkdir()
         environment = hooked(points) | (clocked(clocks) if full and FAKETIME.exists() else {})
         nodes = Nodes(directory, mongo.uri, "chaos", count, **environment)
-        watch = Watch(nodes, receiver, mongo.uri, seed, rate, calls=calls)
+        watch = Watch(nodes, receiver, mongo.uri, seed, rate, calls=calls, messages=MESSAGES)
         nodes.load(jobs(receiver, rate))
         settle(nodes)
         start = next_second(nodes) + 2000

@@ -17,6 +17,7 @@ from pymongo.read_concern import ReadConcern
 
 from tests.chaos.calls import owed
 from tests.chaos.evidence import Bounds, Call, Fault, Leader, Posted, Recorded, Run, Seen, Trigger, Verb
+from tests.chaos.flood import Flood
 from tests.support import plain_http
 from tests.support.cluster_progress import every_second
 
@@ -35,13 +36,19 @@ PATIENT = {"maxAttempts": 20, "maxDelaySeconds": 4}
 
 
 def steady_jobs(receiver: Receiver, count: int) -> list[dict[str, Any]]:
-    """Jobs j0, j1, … of every second; of the first of every forty some answers fail, break, or are cut short.
+    """Jobs j0, j1, … of every second; of the first of every forty some answers fail, break, or are cut short. Two more, c0 and
+    c6, run after j0 and j6.
 
     Two of every forty do not run late (`catchUp` none and latest): what no node is there for is missed.
     """
     policies = {4: "none", 5: "latest"}
+    chained = [
+        {"jobId": f"c{i}", "after": {"jobId": f"j{i}", "on": "any"}, "api": f"{receiver.url}/ok/c{i}", "retry": PATIENT}
+        for i in (0, 6)
+        if i < count
+    ]
     trouble = {0: "fail/1", 1: "fail/2", 2: "reset/1", 3: "cut/1"}
-    return [
+    steady = [
         {
             **job,
             "api": f"{receiver.url}/{trouble.get(i % 40, 'ok')}/{i}",
@@ -50,6 +57,7 @@ def steady_jobs(receiver: Receiver, count: int) -> list[dict[str, Any]]:
         }
         for i, job in enumerate(every_second(receiver, count))
     ]
+    return steady + chained
 
 
 def now_ms() -> int:
@@ -65,7 +73,15 @@ class Watch:
     """
 
     def __init__(
-        self, nodes: Nodes, receiver: Receiver, uri: str, seed: int, steady: int = 0, *, calls: bool = True
+        self,
+        nodes: Nodes,
+        receiver: Receiver,
+        uri: str,
+        seed: int,
+        steady: int = 0,
+        *,
+        calls: bool = True,
+        messages: int = 0,
     ) -> None:
         self._nodes, self._receiver, self._dice = nodes, receiver, random.Random(seed)
         self._client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True, serverSelectionTimeoutMS=1000)
@@ -78,6 +94,7 @@ class Watch:
             self._threads += [threading.Thread(target=self._every, args=(1.1, self._trigger))]
         if calls:
             self._threads += [threading.Thread(target=self._every, args=(0.3, self._post))]
+        self.flood = Flood(nodes, receiver, messages if calls else 0, PATIENT)
         self.posted: list[Posted] = []
         self._delays = random.Random(seed + 2)
         self.leaders: list[Leader] = []
@@ -93,6 +110,7 @@ class Watch:
     def end(self) -> None:
         """Stop watching and calling. Raises what any of it failed with: nothing must go unwatched."""
         self._ended.set()
+        self.flood.end()
         for t in self._threads:
             t.join(30)
         self._client.close()
@@ -184,7 +202,14 @@ class Watch:
         begun, name = now_ms(), None
         delay = self._delays.choice((None, "2s", "20s", "45s"))
         cancel = delay is not None and not self._delays.randrange(5)
-        body = {"api": f"{self._receiver.url}/ok/m", "dedupId": f"m-{begun}-{len(self.posted)}", "retry": PATIENT}
+        told = {"api": f"{self._receiver.url}/ok/cb"}
+        body = {
+            "api": f"{self._receiver.url}/ok/m",
+            "dedupId": f"m-{begun}-{len(self.posted)}",
+            "retry": PATIENT,
+            "onSuccess": told,
+            "onFailure": told,
+        }
         if delay is not None:
             body["delay"] = delay
         answer = self._until_answered(f"{self._nodes.url}/messages", body)
@@ -194,7 +219,7 @@ class Watch:
         if name is not None and cancel:
             gone = self._until_answered(f"{self._nodes.url}/messages/{name.partition(':')[0]}")
             cancelled = None if gone is None else gone.status_code == 204
-        self.posted.append(Posted(begun, now_ms(), name, cancelled))
+        self.posted.append(Posted(begun, now_ms(), name, cancelled, told=True))
 
     def _until_answered(self, url: str, body: dict[str, Any] | None = None) -> httpx.Response | None:
         """The first answer that says what is the case; None if there was none within a minute, or before the end."""
@@ -244,7 +269,10 @@ def collect(
         policies=tuple(
             (d["_id"], d["catch_up"]) for d in nodes.db["jobs"].find({"catch_up": {"$ne": "all"}}, {"catch_up": 1})
         ),
-        posted=tuple(watch.posted if watch else ()),
+        posted=(*watch.posted, *watch.flood.posted()) if watch else (),
+        chained=tuple(
+            (d["_id"], d["after"]["job"]) for d in nodes.db["jobs"].find({"after.job": {"$exists": True}}, {"after": 1})
+        ),
         earlier=tuple(_recorded(h) for h in nodes.db["history"].find(before, _OF_HISTORY)),
     )
     return replace(run, targets=owed(run))

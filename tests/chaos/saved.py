@@ -50,6 +50,7 @@ def load(file: Path) -> Run:
         steady=d.get("steady", 0),
         earlier=_records(d.get("earlier", [])),
         posted=tuple(Posted(**p) for p in d.get("posted", ())),
+        chained=tuple((job, after) for job, after in d.get("chained", ())),
         excused=tuple(d.get("excused", ())),
         policies=tuple((job, policy) for job, policy in d.get("policies", ())),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cluster.core.ids import callback_id, chained_id
 from tests.chaos.calls import owed
 from tests.chaos.checker import check
 from tests.chaos.evidence import Posted, Recorded, Run, Seen
@@ -39,3 +40,24 @@ def test_what_nobody_posted_is_a_phantom_but_for_as_many_as_had_no_answer() -> N
     unanswered = (Posted(0, 1, None),)
     assert rules(run_of(unanswered, C)) == []
     assert rules(run_of(unanswered, C, D)) == ["phantom"]
+
+
+def test_a_callback_must_follow_what_is_recorded_and_another_must_not() -> None:
+    """By the record of the message: of a success `onSuccess`, once."""
+    posted = (Posted(0, 1, A, told=True),)
+    yes, no = (callback_id(A, kind, 5000) for kind in ("success", "failure"))
+    assert rules(run_of(posted, A, yes)) == []
+    assert rules(run_of(posted, A)) == ["miss"]
+    assert "duplicate" not in rules(run_of(posted, A, yes, no))
+    assert rules(run_of((Posted(0, 1, A),), A, yes)) == ["phantom"]
+
+
+def test_a_run_must_follow_each_execution_of_the_other_job() -> None:
+    run = chained_id("c", "j0:0000000005000", 5000)
+    seen = tuple(Seen(e, 1, 1, 5010) for e in ("j0:5000",))
+    records = (Recorded("j0:5000", "succeeded", ((1, 1, 200),), ended_ms=5020),)
+    base = Run((), seen, records, span=(5000, 6000), steady=1, chained=(("c", "j0"),))
+    assert run.startswith("c:0000000005000:after-")
+    assert [v.what for v in check(Run(owed(base), seen, records, span=(5000, 6000)))] == [
+        f"{chained_id('c', 'j0:5000', 5000)} never came"
+    ]

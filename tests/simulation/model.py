@@ -24,11 +24,13 @@ from cluster.store.mongo.upcoming import Upcoming
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
 
+    from cluster.core.execution.follow_up import ChainedJob
     from cluster.core.execution.model import Attempt, Batch, Ending, Execution, JobSchedule
     from cluster.core.limits.permits import Permits
     from cluster.store.backfills import Backfill
     from cluster.store.batches import ClaimFilter
     from cluster.store.dedups import Chosen
+    from cluster.store.followed import FollowedJob
     from cluster.store.history import MissedRange
     from cluster.store.mongo.client import Document
     from cluster.store.schedules import ScheduleRow
@@ -53,6 +55,7 @@ class Final:
     version: str
     attempts: list[Attempt]
     reason: str | None = None
+    unfollowed: bool = False
 
 
 @dataclass
@@ -79,6 +82,12 @@ class Store:
     waiting: dict[str, Execution] = field(default_factory=dict)
     """Messages that are due later than the look-ahead."""
     dedups: dict[str, Chosen] = field(default_factory=dict)
+    followed_jobs: dict[str, FollowedJob] = field(default_factory=dict)
+    """The jobs that something follows; they do not change."""
+    requests: dict[str, Document] = field(default_factory=dict)
+    """Of messages, what history keeps of them."""
+    chained_jobs: dict[str, list[ChainedJob]] = field(default_factory=dict)
+    """By the job that they run after."""
     permits: dict[str, Permits] = field(default_factory=dict)
     lease: LeaderLease = field(default_factory=lambda: LeaderLease(None, 0, 0))
     lease_at_ms: int = 0
@@ -409,12 +418,17 @@ async def record(db: Store, endings: Sequence[Ending], _retention_days: float) -
         merged = sorted([*old.attempts, *extra], key=lambda a: a.sent_ms)
         better = replaces(e.state, old.state)
         state, version = (e.state, e.execution.schedule_version) if better else (old.state, old.version)
-        db.history[e.execution.id] = Final(state, version, merged, e.reason if better else old.reason)
+        unfollowed = old.unfollowed or (better and e.followed)
+        db.history[e.execution.id] = Final(state, version, merged, e.reason if better else old.reason, unfollowed)
+        if better and e.followed:
+            improved.append(e.execution.id)
         return 1 if extra and old.state in SENT_FINAL else 0
 
+    improved: list[str] = []
     if not endings:
         return Recorded()
-    return Recorded(sum(await db.write(*(lambda e=e: effect(e) for e in endings))))
+    again = sum(await db.write(*(lambda e=e: effect(e) for e in endings)))
+    return Recorded(again, tuple(improved))
 
 
 async def settled(db: Store, versions: dict[str, str]) -> set[str]:

@@ -1,4 +1,6 @@
-"""The store's functions for messages, in memory: the twins that `accept`, `cancel` and the leader's mover call."""
+"""The store's functions for messages and for what follows executions, in memory: the twins that `accept`, `cancel`, the
+leader's mover and `owe_after` call.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,19 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cluster.core.execution.follow_up import EndedExecution, kind_of
 from cluster.core.execution.model import MESSAGE_VERSION, Execution
 from cluster.core.ids import parse_execution_id
 from cluster.store.dedups import Chosen
+from cluster.store.followed import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from cluster.core.execution.follow_up import ChainedJob
     from cluster.core.job.message import NewMessage
     from cluster.store.dedups import Dedup
+    from cluster.store.followed import FollowedJob
     from tests.simulation.model import Store
 
 
@@ -129,4 +135,78 @@ async def delete_cancelled(db: Store, execution_id: str) -> None:
 
 
 async def with_large_bodies(_db: Store, _ended: Sequence[Execution]) -> dict[str, Execution]:
+    return {}
+
+
+# -- what follows executions ---------------------------------------------------------------------------------------
+
+
+async def results(db: Store, ids: Collection[str]) -> dict[str, EndedExecution]:
+    def effect() -> dict[str, EndedExecution]:
+        found = {}
+        for i in sorted(ids):
+            final, parts = db.history.get(i), parse_execution_id(i)
+            if final is not None and parts is not None and kind_of(final.state) is not None:
+                found[i] = EndedExecution(i, parts.job_id, parts.due_ms, final.state.value, db.now_ms())
+        return found
+
+    answer: dict[str, EndedExecution] = await db.read(effect)
+    return answer
+
+
+async def followed_jobs(db: Store, job_ids: Collection[str]) -> dict[str, FollowedJob]:
+    wanted = sorted(job_ids)
+    found: dict[str, FollowedJob] = await db.read(
+        lambda: {i: db.followed_jobs[i] for i in wanted if i in db.followed_jobs}
+    )
+    return found
+
+
+async def chained(db: Store, job_ids: Collection[str]) -> dict[str, list[ChainedJob]]:
+    wanted = sorted(job_ids)
+    if not wanted:
+        return {}
+    found: dict[str, list[ChainedJob]] = await db.read(
+        lambda: {i: db.chained_jobs[i] for i in wanted if i in db.chained_jobs}
+    )
+    return found
+
+
+async def recorded_ids(db: Store, ids: Collection[str]) -> set[str]:
+    wanted = sorted(ids)
+    found: set[str] = await db.read(lambda: {i for i in wanted if i in db.history})
+    return found
+
+
+async def unfollowed(db: Store, limit: int) -> list[Ended]:
+    found: list[Ended] = await db.read(
+        lambda: [
+            Ended(i, i.partition(":")[0], db.requests.get(i)) for i, f in sorted(db.history.items()) if f.unfollowed
+        ][:limit]
+    )
+    return found
+
+
+async def mark_followed(db: Store, ids: Collection[str]) -> None:
+    def effect(i: str) -> None:
+        if i in db.history:
+            db.history[i].unfollowed = False
+
+    if ids:
+        await db.write(*(partial(effect, i) for i in sorted(ids)))
+
+
+async def delete_unclaimed(db: Store, execution: Execution) -> bool:
+    def effect() -> bool:
+        now = db.executions.get(execution.id)
+        if now is None or (now.batch, now.token) != (execution.batch, 0):
+            return False
+        del db.executions[execution.id]
+        return True
+
+    return bool((await db.write(effect))[0])
+
+
+async def no_chained_ids(_db: Store, _job_ids: Collection[str]) -> dict[str, list[str]]:
+    """Of jobs that users change none is chained."""
     return {}

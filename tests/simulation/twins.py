@@ -36,7 +36,17 @@ TWINS: dict[str, dict[str, Any]] = {
         "take_unsent": model_messages.take_unsent,
         "delete_cancelled": model_messages.delete_cancelled,
         "with_large_bodies": model_messages.with_large_bodies,
+        "delete_unclaimed": model_messages.delete_unclaimed,
     },
+    "followed": {
+        "results": model_messages.results,
+        "jobs": model_messages.followed_jobs,
+        "chained": model_messages.chained,
+        "recorded": model_messages.recorded_ids,
+        "unfollowed": model_messages.unfollowed,
+        "mark_followed": model_messages.mark_followed,
+    },
+    "chain_links": {"chained_ids": model_messages.no_chained_ids},
     "messages": {
         "execution_of": model_messages.execution_of,
         "insert": model_messages.insert,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
 
-STAMP = (1, "v", "active", None)
+STAMP = (1, "v", "active", None, False)
 
 
 async def read(db: Database, *ids: str) -> dict[str, Job]:
@@ -92,4 +92,4 @@ async def test_the_least_recently_used_are_forgotten(database: Database) -> None
         kept.keep(replace(job, id=f"j{n}"), STAMP)
         assert kept.get("a", STAMP) is job, "it was used a moment ago"
     assert "j0" not in kept
-    assert kept.get("a", (2, "v", "active", None)) is None
+    assert kept.get("a", (2, "v", "active", None, False)) is None

@@ -15,6 +15,7 @@ from cluster.core.catch_up_policy import CatchUpPolicy
 from cluster.core.documents.alerts import AlertSpec
 from cluster.core.documents.base import Model
 from cluster.core.documents.calendar_use import CalendarUse
+from cluster.core.documents.follow_ups import AfterSpec, CallbackSpec, not_chained, wanted_callback
 from cluster.core.documents.request_fields import (
     NO_CONTEXT,
     AuthField,
@@ -70,8 +71,14 @@ def check_zone(name: str) -> str:
 Zone = Annotated[str, AfterValidator(check_zone)]
 
 
-def check_schedule(text: str, info: ValidationInfo) -> str:
+def check_schedule(text: str | None, info: ValidationInfo) -> str | None:
     """Check a schedule, in the `timezone` that was checked before it. Raises a fault."""
+    if text is None:
+        if "after" in info.data and info.data["after"] is None:
+            raise invalid("is required, unless the job runs after another one (`after`)")
+        return None
+    if info.data.get("after") is not None:
+        raise invalid("must not be combined with after: use one of them (null removes it)")
     try:
         parse_schedule(text, info.data.get("timezone", "UTC"))
     except InvalidSchedule as exc:
@@ -101,6 +108,8 @@ def _outlasts_window(days: float | None, info: ValidationInfo) -> float | None:
 
 
 def _of_one_off(delete: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    if delete and info.data.get("after") is not None:
+        raise invalid("is for jobs that run once, with @at")
     schedule = info.data.get("schedule")
     if delete and schedule is not None and not schedule.lstrip().lower().startswith("@at"):
         raise invalid("is for jobs that run once, with @at; use completedRetentionDays for others")
@@ -123,8 +132,14 @@ class JobSpec(Model):
         description="IANA time zone in which a cron expression, or an `@at` without an offset, is read.",
         examples=["Europe/Berlin"],
     )
-    schedule: Annotated[str, AfterValidator(check_schedule)] = Field(
-        max_length=MAX_SCHEDULE_LENGTH,
+    after: AfterSpec | None = Field(
+        default=None, description="The job whose executions it runs after, instead of a schedule."
+    )
+    schedule: Annotated[
+        Annotated[str, Field(max_length=MAX_SCHEDULE_LENGTH)] | None, AfterValidator(check_schedule)
+    ] = Field(
+        default=None,
+        validate_default=True,
         description="Cron with seconds first (five fields: second 0), an alias such as `@hourly`, `@every 90s`, "
         "`@at 2026-12-01T10:00:00Z`, or `@at 2026-12-01T10:00:00` in `timezone`.",
         examples=["31 10-15 1 * * MON-FRI", "0 30 9 * * *", "@every 90s"],
@@ -176,12 +191,14 @@ class JobSpec(Model):
     overlap: Overlap = Field(
         default="allow", description="`skip`: an occurrence is skipped while the one before it is not finished."
     )
-    spread_seconds: int = Field(
+    spread_seconds: Annotated[int, AfterValidator(not_chained)] = Field(
         default=0, ge=0, le=86_400, description="Requests are sent up to this much later, constant for one job."
     )
-    calendar: CalendarUse | None = Field(default=None, description="null: it runs on every day of its schedule.")
-    start_at: Instant | None = None
-    end_at: Annotated[Instant, AfterValidator(_after_start)] | None = None
+    calendar: Annotated[CalendarUse | None, AfterValidator(not_chained)] = Field(
+        default=None, description="null: it runs on every day of its schedule."
+    )
+    start_at: Annotated[Instant | None, AfterValidator(not_chained)] = None
+    end_at: Annotated[Annotated[Instant, AfterValidator(_after_start)] | None, AfterValidator(not_chained)] = None
     retention_days: Annotated[float | None, AfterValidator(_outlasts_window)] = Field(
         default=None,
         ge=0.1,
@@ -225,6 +242,10 @@ class JobSpec(Model):
     pause_reason: str | None = Field(
         default=None, min_length=1, max_length=MAX_PAUSE_REASON, description="Of a paused job: why, for people to read."
     )
+    on_success: CallbackSpec | None = Field(default=None, description="Told of each execution that succeeded.")
+    on_failure: CallbackSpec | None = Field(
+        default=None, description="Told of each execution that failed, after its last attempt."
+    )
     alerts: AlertSpec | None = Field(
         default=None, description="When which channels are notified. null: the rules of `PUT /alerts/default`."
     )
@@ -240,7 +261,8 @@ class JobSpec(Model):
         body, kind = encode_body(self.body)
         host = parse_target(self.api).host_port
         definition = Definition(
-            schedule=self.schedule,
+            schedule=self.schedule or "",
+            after=None if self.after is None else self.after.to_after(),
             url=self.api,
             lane=lane_of(host),
             host=host,
@@ -278,6 +300,8 @@ class JobSpec(Model):
             alert_channels=() if self.alerts is None else tuple(self.alerts.channels),
             state=None if self.state is None else JobState(self.state),
             pause=WantedPause(self.paused_until, self.pause_reason, of_definition=True),
+            on_success=wanted_callback(self.on_success, complete=complete),
+            on_failure=wanted_callback(self.on_failure, complete=complete),
         )
 
     def _signing_secret(self, field: str, *, complete: bool) -> WantedSecret | None:

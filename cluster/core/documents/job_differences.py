@@ -56,4 +56,8 @@ def _secrets(d: Definition) -> dict[str, str]:
     ):
         if value is not None:
             found[pointer(name)] = value
+    for name, callback in d.callbacks.items():
+        found |= {pointer(name, "headers", header): value for header, value in callback.secret_headers}
+        if callback.signing_secret is not None:
+            found[pointer(name, "signingSecret")] = callback.signing_secret
     return found

@@ -13,6 +13,7 @@ from cluster.core import instants
 from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.alerts import MAX_CHANNELS
 from cluster.core.documents.base import to_camel
+from cluster.core.documents.follow_ups import shown_after, shown_callbacks
 from cluster.core.documents.job import WINDOW_LIMIT, JobSpec
 from cluster.core.documents.json_source import JsonText
 from cluster.core.documents.mail_domains import ANY_DOMAIN
@@ -274,7 +275,8 @@ def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
         "name": d.name,
         "description": d.description,
         "tags": list(d.tags),
-        "schedule": d.schedule,
+        "schedule": d.schedule or None,
+        "after": shown_after(d.after),
         "timezone": d.timezone,
         "api": d.url,
         "type": "ATLEAST_ONCE",
@@ -305,6 +307,7 @@ def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
         "maxPerSecond": d.limits.per_second,
         "maxConcurrent": d.limits.concurrent,
         "queue": d.queue,
+        **shown_callbacks(d, write_only=write_only),
         "alerts": None if d.alerts is None else orjson.loads(d.alerts),
     }
     if write_only:

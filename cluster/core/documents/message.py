@@ -11,6 +11,7 @@ import orjson
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 
 from cluster.core.documents.base import Model, to_camel
+from cluster.core.documents.follow_ups import CallbackSpec, wanted_callback
 from cluster.core.documents.job import Instant
 from cluster.core.documents.job_json import faults_of
 from cluster.core.documents.json_source import fragment
@@ -107,6 +108,8 @@ class MessageSpec(Model):
         allow_inf_nan=False,
         description="How long it is kept after it ended. null: as long as the operator's setting says.",
     )
+    on_success: CallbackSpec | None = Field(default=None, description="Told when it has succeeded.")
+    on_failure: CallbackSpec | None = Field(default=None, description="Told when it has failed for good.")
     signing_secret: SigningSecret = Field(default=None, description="Write-only.")
 
     def definition(self) -> Definition:
@@ -130,13 +133,16 @@ class MessageSpec(Model):
             queue=self.queue,
         )
         secret_headers = tuple((name, value) for name, value in self.headers.items() if not isinstance(value, str))
-        if not secret_headers and self.auth is None and self.signing_secret is None:
+        parts = (self.auth, self.signing_secret, self.on_success, self.on_failure)
+        if not secret_headers and all(part is None for part in parts):
             return definition
         wanted = WantedJob(
             definition=definition,
             secret_headers=secret_headers,
             auth=None if self.auth is None else self.auth.to_wanted(),
             signing_secret=self.signing_secret,
+            on_success=wanted_callback(self.on_success, complete=True),
+            on_failure=wanted_callback(self.on_failure, complete=True),
         )
         return wanted.resolve(None)
 
@@ -144,6 +150,7 @@ class MessageSpec(Model):
 _FIELDS = frozenset(to_camel(name) for name in MessageSpec.model_fields)
 _OF_JOBS = {
     "schedule": "is unknown; a message is due once: use delay or at",
+    "after": "is unknown; only a job may run after another one",
     "messageId": "is set by Horae; remove it",
     "executionId": "is set by Horae; remove it",
 }

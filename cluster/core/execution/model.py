@@ -47,6 +47,8 @@ class Target:
     templated: bool = False
     """Whether the body or a header contains names that are filled in for each attempt."""
     body_is_json: bool = False
+    keeps_answer: bool = False
+    """Whether a callback is to tell what the target answers."""
     unread_bytes: int = 0
     """The size of a large body, if it was not read along. It is read when there is room for it, just before it is sent."""
 
@@ -99,6 +101,10 @@ class Job:
     """Periods that ended before belong to a job of the same id that was deleted."""
     expires_ms: int | None = None
     """Of a message: no attempt begins later than this (ms)."""
+    tells: tuple[str, ...] = ()
+    """The kinds of its callbacks: `success`, `failure`."""
+    followed: bool = False
+    """Whether other jobs may run after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +280,17 @@ class Term:
     trusted_until: float
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a target said, without the secrets of the request: headers, and the beginning of the body. `size` is greater than
+    that if there is more of it.
+    """
+
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    size: int = 0
+
+
 @value(frozen=True, slots=True)
 class Ending:
     """The final result of an execution, as history records it. `drift_ms` is how late its first attempt was sent; None
@@ -290,6 +307,12 @@ class Ending:
     """How long it is kept. None: as long as the operator's setting says."""
     alert_pending: bool = False
     """Whether the alert rules of its job need it."""
+    followed: bool = False
+    """Whether something may be owed after it: a callback, or runs of jobs that are chained to its own."""
+    tells: bool = False
+    """Whether a callback is owed."""
+    answer: Answer | None = field(default=None, repr=False)
+    """What the target said at the end, for a callback to tell."""
 
 
 @value(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cluster.core.explain.attempts import attempt_sentences
 from cluster.core.explain.sentences import Sentence, duration_text, local_time_text
 from cluster.core.explain.timeline import ActivePeriod, IdlePeriod, schedule_changes, schedule_text
+from cluster.core.ids import is_chained
 from cluster.core.instants import format_instant
 from cluster.core.lifecycle import JobState
 from cluster.core.windows import SKIP_REASON
@@ -62,6 +63,8 @@ def explain_not_due(
         why = "the change or the resume after which the job owes it took effect just after"
     elif not period.owes(at_ms):
         why = "that is outside its startAt and endAt"
+    elif job.definition.after is not None:
+        why = f"it runs after job '{job.definition.after.job_id}', and has no schedule"
     elif (day := period.excluded_day(at_ms)) is not None:
         what = "leaves out" if period.exclusion is not None and period.exclusion.mode == "skip" else "moves"
         why = f"its calendar '{period.calendar}' excludes {day}, and the job {what} what is due on excluded days"
@@ -120,9 +123,13 @@ def explain(
     """Why one occurrence that was due, or a run by hand, has its present state."""
     execution = facts.execution
     asked: list[Sentence] = []
+    chained = execution is not None and is_chained(execution.id)
     if execution is not None and execution.trigger and execution.request_id and execution.due_ms % 1000 == 0:
         asked.append(Sentence(None, f"backfill {execution.request_id} asked for it"))
-    if execution is not None and execution.trigger and execution.due_ms % 1000:
+    if execution is not None and chained:
+        asked = []
+        cause = Sentence(execution.due_ms, f"it follows the execution {execution.request_id}, which was due then")
+    elif execution is not None and execution.trigger and execution.due_ms % 1000:
         cause = Sentence(execution.due_ms, "the run was requested by hand, independent of the schedule")
     else:
         verb = "it is due" if execution is None and facts.due_ms > now.now_ms else "it was due"

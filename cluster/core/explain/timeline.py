@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.calendar_days import excluded_day
-from cluster.core.schedule.schedule import parse_schedule
+from cluster.core.schedule.schedule import AFTER_KEY, parse_schedule, schedule_from_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +45,8 @@ class ActivePeriod:
     @property
     def parsed(self) -> Schedule:
         """The parsed schedule."""
+        if not self.schedule:  # it ran after another job
+            return schedule_from_key(AFTER_KEY)
         return parse_schedule(self.schedule, self.timezone, self.anchor_ms or 0).excluding(self.exclusion)
 
     def excluded_day(self, at_ms: int) -> str | None:
@@ -151,4 +153,6 @@ def _change_text(a: ActivePeriod, b: ActivePeriod) -> str:
 
 def schedule_text(period: ActivePeriod) -> str:
     """The schedule as its user wrote it, with its time zone unless that is UTC."""
+    if not period.schedule:
+        return "after another job"
     return period.schedule if period.timezone == "UTC" else f"{period.schedule} {period.timezone}"

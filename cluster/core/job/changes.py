@@ -29,7 +29,7 @@ from cluster.core.job.definition import (
     WantedPause,
 )
 from cluster.core.lifecycle import JobState
-from cluster.core.schedule.schedule import Schedule, parse_schedule, schedule_from_key
+from cluster.core.schedule.schedule import AFTER_KEY, Schedule, parse_schedule, schedule_from_key
 
 if TYPE_CHECKING:
     from cluster.core.schedule.calendar_days import ExcludedDays
@@ -155,7 +155,8 @@ def resume(old: StoredJob, at: ChangeStamp) -> JobChange | None:
         return None
     if old.state is not JobState.PAUSED:
         raise Conflict(f"the job is {old.state}: give it a schedule or an endAt in the future")
-    if first_run(schedule_of(old.definition, old.anchor_ms), old.definition, at.now_ms) is None:
+    chained = old.definition.after is not None
+    if not chained and first_run(schedule_of(old.definition, old.anchor_ms), old.definition, at.now_ms) is None:
         raise Conflict("its schedule has no occurrence left: give it a schedule or an endAt in the future")
     job = replace(
         old,
@@ -202,6 +203,8 @@ def follow_calendar(old: StoredJob, days: ExcludedDays, at: ChangeStamp) -> JobC
 
 def schedule_of(definition: Definition, anchor_ms: int | None) -> Schedule:
     """The schedule of a checked definition."""
+    if definition.after is not None:
+        return schedule_from_key(AFTER_KEY)
     regular = parse_schedule(definition.schedule, definition.timezone, anchor_ms or 0)
     return regular.excluding(definition.exclusion)
 
@@ -217,7 +220,8 @@ def _has_same_timing(old: StoredJob, wanted: Definition) -> bool:
     before = old.definition
     if wanted.timing == before.timing:
         return True
-    return wanted.timing[2:4] == before.timing[2:4] and _has_same_schedule(old, wanted)
+    same_bounds = wanted.timing[2:4] == before.timing[2:4] and wanted.after == before.after
+    return same_bounds and _has_same_schedule(old, wanted)
 
 
 def _has_same_schedule(old: StoredJob, wanted: Definition) -> bool:

@@ -45,6 +45,30 @@ class JobCalendar:
 
 
 @dataclass(frozen=True, slots=True)
+class Callback:
+    """Who is told how an execution ended: a URL, or a channel by its name."""
+
+    url: str = ""
+    channel: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    signing_secret: str | None = field(default=None, repr=False)
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether anything of it is never shown."""
+        return bool(self.secret_headers) or self.signing_secret is not None
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """The job that a chained job runs after, and the results that it runs after: `succeeded`, `failed` or `any`."""
+
+    job_id: str
+    on: str = "succeeded"
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """A checked definition. Instants are ms since 1970. Equal definitions compare equal."""
 
@@ -92,10 +116,28 @@ class Definition:
     """The queue whose limits it shares."""
     limits: Limits = UNLIMITED
     """Its own limits, if it is in no queue."""
+    on_success: Callback | None = None
+    on_failure: Callback | None = None
+    after: After | None = None
+    """What it runs after, instead of a schedule: then `schedule` is empty."""
 
     def without_secrets(self) -> Definition:
-        """The same definition without any secret."""
-        return replace(self, secret_headers=(), auth=None, signing_secret=None, previous_signing_secret=None)
+        """The same definition without any secret. Callbacks go as a whole: nothing is told of a deleted job."""
+        return replace(
+            self,
+            secret_headers=(),
+            auth=None,
+            signing_secret=None,
+            previous_signing_secret=None,
+            on_success=None,
+            on_failure=None,
+        )
+
+    @property
+    def callbacks(self) -> dict[str, Callback]:
+        """Its callbacks by the name of their field."""
+        both = (("onSuccess", self.on_success), ("onFailure", self.on_failure))
+        return {name: callback for name, callback in both if callback is not None}
 
     @property
     def exclusion(self) -> Exclusion | None:
@@ -103,9 +145,9 @@ class Definition:
         return None if self.calendar is None else self.calendar.exclusion(self.timezone)
 
     @property
-    def timing(self) -> tuple[str, str, int | None, int | None, Exclusion | None]:
+    def timing(self) -> tuple[str, str, int | None, int | None, Exclusion | None, After | None]:
         """A change of what one of these fields means makes a new schedule version."""
-        return (self.schedule, self.timezone, self.start_ms, self.end_ms, self.exclusion)
+        return (self.schedule, self.timezone, self.start_ms, self.end_ms, self.exclusion, self.after)
 
 
 @dataclass(frozen=True, slots=True)

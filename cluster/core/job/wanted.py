@@ -9,9 +9,9 @@ from cluster.core.errors import Fault, InvalidInput
 from cluster.core.job.definition import PAUSE_AS_IT_IS, Auth, WantedPause
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from cluster.core.job.definition import Definition
+    from cluster.core.job.definition import Callback, Definition
     from cluster.core.lifecycle import JobState
     from cluster.core.schedule.calendar_days import ExcludedDays
 
@@ -47,6 +47,25 @@ class WantedAuth:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedCallback:
+    """A checked callback. `callback` is without secrets."""
+
+    callback: Callback
+    secret_headers: tuple[tuple[str, WantedSecret], ...] = ()
+    signing_secret: WantedSecret | None = None
+
+    def resolve(self, stored: Callback | None, field_name: str) -> Callback:
+        """The callback with its secrets; the kept ones come from `stored`. Raises `InvalidInput`."""
+        kept = () if stored is None else stored.secret_headers
+        signing = None if stored is None else stored.signing_secret
+        return replace(
+            self.callback,
+            secret_headers=resolve_headers(self.secret_headers, kept, f"{field_name}.headers"),
+            signing_secret=resolve_secret(self.signing_secret, signing, f"{field_name}.signingSecret"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class WantedJob:
     """A checked job. `definition` is without secrets."""
 
@@ -60,6 +79,15 @@ class WantedJob:
     state: JobState | None = None
     """`active` or `paused`. None: as it is; a new job is active."""
     pause: WantedPause = PAUSE_AS_IT_IS
+    on_success: WantedCallback | None = None
+    on_failure: WantedCallback | None = None
+
+    @property
+    def callback_channels(self) -> dict[str, str]:
+        """The channels that its callbacks name, by the field."""
+        both = (("onSuccess", self.on_success), ("onFailure", self.on_failure))
+        named = {f"{name}.channel": c.callback.channel for name, c in both if c is not None}
+        return {name: channel for name, channel in named.items() if channel is not None}
 
     @property
     def calendar_name(self) -> str | None:
@@ -83,8 +111,12 @@ class WantedJob:
         """
         return replace(
             self.definition,
-            secret_headers=self._secret_headers(stored),
+            secret_headers=resolve_headers(
+                self.secret_headers, () if stored is None else stored.secret_headers, "headers"
+            ),
             auth=self._auth(stored),
+            on_success=_resolved(self.on_success, None if stored is None else stored.on_success, "onSuccess"),
+            on_failure=_resolved(self.on_failure, None if stored is None else stored.on_failure, "onFailure"),
             signing_secret=resolve_secret(
                 self.signing_secret, None if stored is None else stored.signing_secret, "signingSecret"
             ),
@@ -94,20 +126,6 @@ class WantedJob:
                 "previousSigningSecret",
             ),
         )
-
-    def _secret_headers(self, stored: Definition | None) -> tuple[tuple[str, str], ...]:
-        kept = {} if stored is None else {name.lower(): value for name, value in stored.secret_headers}
-        resolved: list[tuple[str, str]] = []
-        faults: list[Fault] = []
-        for name, secret in self.secret_headers:
-            value = secret.value if isinstance(secret, SecretValue) else kept.get(name.lower())
-            if value is None:
-                faults.append(Fault(f"headers.{name}", NO_STORED_SECRET))
-            else:
-                resolved.append((name, value))
-        if faults:
-            raise InvalidInput(faults)
-        return tuple(resolved)
 
     def _auth(self, stored: Definition | None) -> Auth | None:
         wanted = self.auth
@@ -119,6 +137,28 @@ class WantedJob:
         if kept is None or kept.kind != wanted.kind:
             raise InvalidInput([Fault(f"auth.{'password' if wanted.kind == 'basic' else 'token'}", NO_STORED_SECRET)])
         return Auth(wanted.kind, wanted.user, kept.secret)
+
+
+def _resolved(wanted: WantedCallback | None, stored: Callback | None, field_name: str) -> Callback | None:
+    return None if wanted is None else wanted.resolve(stored, field_name)
+
+
+def resolve_headers(
+    wanted: Sequence[tuple[str, WantedSecret]], stored: Sequence[tuple[str, str]], path: str
+) -> tuple[tuple[str, str], ...]:
+    """The secret headers with their values; the kept ones come from `stored`. Raises `InvalidInput` for one that is not there."""
+    kept = {name.lower(): value for name, value in stored}
+    resolved: list[tuple[str, str]] = []
+    faults: list[Fault] = []
+    for name, secret in wanted:
+        value = secret.value if isinstance(secret, SecretValue) else kept.get(name.lower())
+        if value is None:
+            faults.append(Fault(f"{path}.{name}", NO_STORED_SECRET))
+        else:
+            resolved.append((name, value))
+    if faults:
+        raise InvalidInput(faults)
+    return tuple(resolved)
 
 
 def unknown_calendar(name: str) -> Fault:

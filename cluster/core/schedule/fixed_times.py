@@ -1,4 +1,4 @@
-"""Times that no calendar decides, in seconds since 1970: one instant, and a constant interval."""
+"""Times that no calendar decides, in seconds since 1970: one instant, a constant interval, and none at all."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ class ConstantInterval:
     def next_after(self, after: int) -> int | None:
         """The first occurrence that is later."""
         return after + 1 + (self.phase - after - 1) % self.interval
+
+
+@dataclass(frozen=True, slots=True)
+class NoInstant:
+    """Of a job that runs after another one."""
+
+    def next_after(self, _after: int) -> None:
+        """There is none."""

@@ -27,7 +27,7 @@ from cluster.core.errors import CallerError
 from cluster.core.schedule.calendar_days import CALENDAR_PREFIX, exclusion_of, same_exclusion
 from cluster.core.schedule.cron_syntax import ALIASES, HOUR, MINUTE, MONTH, InvalidCron, normalise, values_of
 from cluster.core.schedule.excluding import Excluding
-from cluster.core.schedule.fixed_times import ConstantInterval, OneInstant
+from cluster.core.schedule.fixed_times import ConstantInterval, NoInstant, OneInstant
 from cluster.core.schedule.month_days import MonthDay
 from cluster.core.schedule.other_dialects import hint, without_command
 from cluster.core.zones import instant_of, last_change, next_change, offset, same_times, zone_names
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from cluster.core.schedule.excluding import Engine
 
 MAX_SCHEDULE_LENGTH = 256
+AFTER_KEY = "after|"
+"""The key of a job that runs after another one: it has no occurrences."""
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - croniter is fed naive local times, on purpose
 _SECOND = timedelta(seconds=1)
 _LATEST = instants.LATEST_MS // 1000
@@ -186,7 +188,7 @@ class Schedule:
 
     text: str
     timezone: str
-    kind: Literal["cron", "every", "at"]
+    kind: Literal["cron", "every", "at", "after"]
     key: str
     _engine: Engine = field(repr=False, compare=False)
     exclusion: Exclusion | None = None
@@ -272,6 +274,8 @@ def schedule_from_key(key: str) -> Schedule:
     if key.startswith(CALENDAR_PREFIX):
         _, exclusion, regular = key.split("|", 2)
         return schedule_from_key(regular).excluding(exclusion_of(exclusion))
+    if key == AFTER_KEY:
+        return Schedule("", "UTC", "after", AFTER_KEY, NoInstant())
     kind, first, second = (*key.split("|"), "")[:3]
     if kind == "every":
         return _every(f"@every {first}s", "UTC", int(first), int(second))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FindingKind = Literal["missing", "unexpected", "early", "late", "duplicate", "orphan", "contradiction", "redelivered"]
 KINDS: tuple[FindingKind, ...] = (
@@ -86,3 +89,8 @@ class VerifyCounts:
             self.findings[kind] += n
         for state, n in other.ended.items():
             self.ended[state] += n
+
+
+def describe_counts(kinds: Iterable[str], counts: VerifyCounts) -> str:
+    """Counts in words: `2 missing, 1 late`."""
+    return ", ".join(f"{counts.findings[kind]} {kind}" for kind in kinds if counts.findings[kind])

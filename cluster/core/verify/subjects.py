@@ -43,6 +43,8 @@ class OwedPeriod:
         """The occurrences t with `since_ms <= t <= until_ms` between `startAt` and `endAt`, whether or not the schedule
         was in effect then.
         """
+        if not self.schedule:  # it runs after another job
+            return iter(())
         low = max(since_ms, self.start_ms or 0)
         high = until_ms if self.end_ms is None else min(until_ms, self.end_ms)
         return occurrences_with(self.calendar, self.schedule, self.timezone, self.anchor_ms or 0, low, high + 1)

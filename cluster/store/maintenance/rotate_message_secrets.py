@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.core.errors import UndecryptableSecret
-from cluster.store.mongo import job_secrets
+from cluster.store.mongo import callback_fields, job_secrets
+from cluster.store.mongo.callback_fields import CALLBACK_FIELDS
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -23,16 +24,20 @@ async def rotate_messages(db: Database, *, dry_run: bool) -> tuple[int, int, lis
     done = current = 0
     undecryptable: list[tuple[str, str]] = []
     for collection in COLLECTIONS:
-        after = "msg."
+        after = "cb."
         while True:
-            some = [{f"message.{name}": {"$exists": True}} for name in FIELDS]
+            some = [{f"message.{name}": {"$exists": True}} for name in (*FIELDS, *CALLBACK_FIELDS)]
+            # Those of callbacks, and those of messages. Few other ids are between them, and none of these has the fields.
             query: Document = {"_id": {"$gt": after, "$lt": "msg/"}, "$or": some}
-            fields = {"job_id": 1, **{f"message.{name}": 1 for name in FIELDS}}
+            names = (*FIELDS, *CALLBACK_FIELDS, "bound_to")
+            fields = {"job_id": 1, **{f"message.{name}": 1 for name in names}}
             with operation():
                 page = await db.work[collection].find(query, fields).sort("_id", 1).limit(PAGE).to_list()
             for d in page:
-                secrets = {**d["message"], "_id": d["job_id"]}
-                if not job_secrets.needs_rotation(secrets, db.keyring):
+                secrets = {**d["message"], "_id": d["message"].get("bound_to", d["job_id"])}
+                if not job_secrets.needs_rotation(secrets, db.keyring) and not callback_fields.needs_rotation(
+                    secrets, db.keyring
+                ):
                     current += 1
                     continue
                 try:
@@ -50,7 +55,8 @@ def _fresh(d: Document, keyring: Keyring) -> Document:
     """The secrets of a message under the first key. Raises `UndecryptableSecret`."""
     job_secrets.require_decryptable(d, keyring)
     name = d["_id"]
-    fresh: Document = {}
+    callback_fields.require_decryptable(d, name, keyring)
+    fresh: Document = callback_fields.reencrypted(d, name, keyring)
     if d.get("signing_secret") is not None:
         field = job_secrets.SIGNING_FIELDS["signing_secret"]
         fresh["signing_secret"] = keyring.encrypt(keyring.decrypt(d["signing_secret"], name, field), name, field)

@@ -11,7 +11,8 @@ from cluster.core.errors import UndecryptableSecret
 from cluster.store import channels
 from cluster.store.jobs import stored_job
 from cluster.store.maintenance.rotate_message_secrets import rotate_messages
-from cluster.store.mongo import job_secrets
+from cluster.store.mongo import callback_fields, job_secrets
+from cluster.store.mongo.callback_fields import CALLBACK_FIELDS
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def _has_secrets() -> Document:
             *({name: {"$type": "string"}} for name in job_secrets.SIGNING_FIELDS),
             {"secret_headers.0": {"$exists": True}},
             {"auth": {"$type": "object"}},
+            *({f"{name}.signing_secret": {"$exists": True}} for name in CALLBACK_FIELDS),
+            *({f"{name}.secret_headers": {"$exists": True}} for name in CALLBACK_FIELDS),
         ]
     }
 
@@ -54,7 +57,7 @@ async def rotate(db: Database, *, dry_run: bool = False) -> RotationResult:
                 .to_list()
             )
         for d in page:
-            if not job_secrets.needs_rotation(d, db.keyring):
+            if not _needs_rotation(d, db):
                 current += 1
                 continue
             try:
@@ -72,14 +75,21 @@ async def rotate(db: Database, *, dry_run: bool = False) -> RotationResult:
         after = page[-1]["_id"]
 
 
+def _needs_rotation(d: Document, db: Database) -> bool:
+    return job_secrets.needs_rotation(d, db.keyring) or callback_fields.needs_rotation(d, db.keyring)
+
+
 async def _reencrypt(db: Database, d: Document) -> bool:
     """Encrypt the secrets of one job with the first key; False if it has none any more."""
     job_id = d["_id"]
-    while job_secrets.needs_rotation(d, db.keyring):
+    while _needs_rotation(d, db):
         job_secrets.require_decryptable(d, db.keyring)
+        callback_fields.require_decryptable(d, job_id, db.keyring)
         fresh = job_secrets.encrypted_fields(stored_job(d, db.keyring).definition, job_id, db.keyring)
+        fresh |= callback_fields.reencrypted(d, job_id, db.keyring)
         # Only on the secrets that were read: a change made meanwhile wins, and the job is read and checked once more.
-        unchanged: Document = {"_id": job_id, **{name: d.get(name) for name in job_secrets.SECRET_FIELDS}}
+        names = (*job_secrets.SECRET_FIELDS, *CALLBACK_FIELDS)
+        unchanged: Document = {"_id": job_id, **{name: d.get(name) for name in names}}
         with operation():
             result = await db.work["jobs"].update_one(unchanged, {"$set": fresh})
             if result.matched_count:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.alerts import NOT_WATCHED, ResultWatch
+from cluster.core.execution.follow_up import kinds_told
 from cluster.core.execution.lateness import kept_parts, parts_of
 from cluster.core.execution.model import Attempt, EndedPeriod, Execution, Job, JobSchedule, RetryPolicy, Target
 from cluster.core.execution.verdict import expand_codes
@@ -179,6 +181,9 @@ JOB_FIELDS = dict.fromkeys(
         "watch",
         "channel",
         "tags",
+        "on_success",
+        "on_failure",
+        "followed_by.job",
         "created_at",
         "past.schedule_version",
         "past.to",
@@ -248,13 +253,15 @@ def retry_from_document(d: Document) -> RetryPolicy:
 def job_from_document(d: Document, keyring: Keyring = NO_KEYS) -> Job:
     """A job as dispatch needs it, from a document with `JOB_FIELDS`. Raises `UndecryptableSecret`."""
     success_codes = d.get("success_codes")
+    tells = kinds_told(d)
+    target = target_from_document(d, keyring)
     return Job(
         id=d["_id"],
         state=JobState(d["state"]),
         schedule_version=d["schedule_version"],
         active_from_ms=int(d["active_from"]),
         lane=d["lane"],
-        target=target_from_document(d, keyring),
+        target=replace(target, keeps_answer=True) if tells else target,
         retry=retry_from_document(d["retry"]),
         overlap_skip=d["overlap"] == "skip",
         spread_seconds=d["spread_seconds"],
@@ -275,6 +282,8 @@ def job_from_document(d: Document, keyring: Keyring = NO_KEYS) -> Job:
             EndedPeriod(p["schedule_version"], int(p["to"]), p.get("ended_by", "")) for p in d.get("past") or ()
         ),
         created_ms=instant(d.get("created_at")) or 0,
+        tells=tells,
+        followed=bool(tells or d.get("followed_by")),
     )
 
 

@@ -19,9 +19,9 @@ KEPT = 8192
 MAX_BODY_BYTES = 4096
 """Jobs with a longer body are not kept: they would take the node's memory, and copying bytes is cheap."""
 
-JobStamp = tuple[int, str, str, str | None]
-"""Revision, schedule version, state and host of a job's document. The host, because a migration adds it without a
-revision."""
+JobStamp = tuple[int, str, str, str | None, bool]
+"""Revision, schedule version, state and host of a job's document, and whether jobs are chained to it: a migration adds the
+host without a revision, and whoever chains a job changes no revision of the one that it runs after."""
 
 
 class DecodedJobs:

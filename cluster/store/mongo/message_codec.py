@@ -5,21 +5,25 @@ Fields that have their defaults are absent: a message is stored and read once, a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.alerts import NOT_WATCHED
+from cluster.core.execution.follow_up import kinds_told
 from cluster.core.execution.model import MESSAGE_VERSION, Job, RetryPolicy
 from cluster.core.execution.verdict import expand_codes
 from cluster.core.job.definition import Definition
-from cluster.core.lifecycle import JobState
+from cluster.core.lifecycle import JobState, State
 from cluster.store.mongo import job_secrets
+from cluster.store.mongo.callback_fields import callback_fields
 from cluster.store.mongo.codec import (
     INLINE_BODY_BYTES,
     LARGE_BODY,
     instant,
+    message_fields,
     retry_from_document,
     target_from_document,
 )
@@ -55,6 +59,8 @@ def message_to_document(m: NewMessage, message_id: str, keyring: Keyring) -> Doc
     }
     if d.secret_headers or d.auth is not None or d.signing_secret is not None:
         optional |= job_secrets.encrypted_fields(d, message_id, keyring)
+    if d.on_success is not None or d.on_failure is not None:
+        optional |= callback_fields(d, message_id, keyring)
     document |= {name: value for name, value in optional.items() if value not in (None, [])}
     if not d.templates:
         document["templates"] = False
@@ -68,8 +74,9 @@ def message_to_document(m: NewMessage, message_id: str, keyring: Keyring) -> Doc
 def message_as_job(e: Execution, message: Mapping[str, Any], keyring: Keyring, body: bytes | None = None) -> Job:
     """A message as dispatch needs it. `body`: its large body, if it was read. Raises `UndecryptableSecret`."""
     codes, retry = message.get("success_codes"), message.get("retry")
+    bound = message.get("bound_to", e.job_id)
     d: Document = {
-        "_id": e.job_id,
+        "_id": bound,
         "headers": (),
         "timeout_seconds": _DEFAULT_TIMEOUT,
         **message,
@@ -77,20 +84,33 @@ def message_as_job(e: Execution, message: Mapping[str, Any], keyring: Keyring, b
     }
     if body is None and "body_size" in message:
         d["body"] = None
+    tells = kinds_told(message)
+    target = target_from_document(d, keyring)
     return Job(
         id=e.job_id,
         state=JobState.ACTIVE,
         schedule_version=MESSAGE_VERSION,
         active_from_ms=0,
         lane=e.lane,
-        target=target_from_document(d, keyring),
+        target=replace(target, keeps_answer=True) if tells else target,
         retry=_DEFAULT_RETRY if retry is None else retry_from_document(retry),
-        signing_secret=keyring.decrypt_optional(message.get("signing_secret"), e.job_id, "signingSecret"),
+        signing_secret=keyring.decrypt_optional(message.get("signing_secret"), bound, "signingSecret"),
         retention_days=message.get("retention_days"),
         success_codes=None if codes is None else expand_codes(tuple(codes)),
         host=e.host,
         limit_key=e.limit_key,
         watch=NOT_WATCHED,
+        channel=message.get("channel"),
         tags=tuple(message.get("tags", ())),
         expires_ms=instant(message.get("expires_at")),
+        tells=tells,
+        followed=bool(tells),
     )
+
+
+def request_in_history(message: Mapping[str, Any] | None, state: State) -> Document:
+    """What history keeps of a message: all of it while a replay may send it again, then how its answers are judged."""
+    if message is None or state is not State.SUCCEEDED:
+        return message_fields(message)
+    codes = message.get("success_codes")
+    return {} if codes is None else {"success_codes": codes}

@@ -10,7 +10,7 @@ never raises the version by itself: nodes of two neighbouring releases run side 
     2  every job carries `host`
     3  every job carries `words` (a search finds it by them) and `first_at`
     4  jobs may name calendars, and windows may hold them back: nodes of the release before know neither; `executions` may
-       hold messages, which those nodes do not know; jobs carry `remove_at`
+       hold messages, which those nodes do not know; jobs carry `remove_at`; jobs may have callbacks, and run after others
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ CALENDARS_VERSION = 4
 """From this version on there is no node that would send on an excluded day, or in spite of a window."""
 MESSAGES_VERSION = 4
 """From this version on there are messages."""
+FOLLOW_UPS_VERSION = 4
+"""From this version on jobs may have callbacks and run after others: nodes of the release before would forget them."""
 OLDEST_SUPPORTED_VERSION = 1
 """The oldest schema version that this release works on."""
 
@@ -77,6 +79,18 @@ INDEXES: dict[str, list[IndexModel]] = {
             name="by_calendar",
             partialFilterExpression={"calendar.name": {"$exists": True}},
         ),
+        *(
+            IndexModel(
+                f"{name}.channel",
+                name=f"{name}_to_channel",
+                partialFilterExpression={f"{name}.channel": {"$exists": True}},
+            )
+            for name in ("on_success", "on_failure")
+        ),
+        IndexModel("after.job", name="chained", partialFilterExpression={"after.job": {"$exists": True}}),
+        IndexModel(
+            "followed_by.job", name="followed_by", partialFilterExpression={"followed_by.job": {"$exists": True}}
+        ),
         IndexModel(
             "calendar.key", name="by_regular_schedule", partialFilterExpression={"calendar.key": {"$exists": True}}
         ),
@@ -94,6 +108,7 @@ INDEXES: dict[str, list[IndexModel]] = {
             partialFilterExpression={"state": {"$in": ["cancelled", "dead", "failed", "missed", "skipped"]}},
         ),
         IndexModel("ended_at", name="marked", partialFilterExpression={"mark": True}),
+        IndexModel("unfollowed", name="unfollowed", partialFilterExpression={"unfollowed": True}),
         IndexModel("asked_at", name="reopened", partialFilterExpression={"state": "reopened"}),
     ],
     "batches": [IndexModel([("late", ASCENDING), ("claimable_at", ASCENDING)], name="claimable")],

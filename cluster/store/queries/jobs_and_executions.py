@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Attempt
     from cluster.store.mongo.client import Database, Document
 
-LIST_PROJECTION: Document = {"attempts.excerpt": 0, "message": 0, LARGE_BODY: 0}
+LIST_PROJECTION: Document = {"attempts.excerpt": 0, "message": 0, LARGE_BODY: 0, "answer": 0}
 """Lists leave out the excerpts of answers, because an execution may have a hundred attempts; and what messages say."""
 
 
-WITHOUT_MESSAGE: Document = {"message": 0, LARGE_BODY: 0}
+WITHOUT_MESSAGE: Document = {"message": 0, LARGE_BODY: 0, "answer": 0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
     from cluster.store.mongo.client import Database, Document
 
-_WITHOUT_BODY = {LARGE_BODY: 0}
+_WITHOUT_BODY = {LARGE_BODY: 0, "answer": 0}
 
 
 def _of(message_id: str) -> Document:

@@ -65,6 +65,7 @@ _PROJECTION: Document = {
     "attempts.excerpt": 0,
     "attempts.detail": 0,
     LARGE_BODY: 0,
+    "answer": 0,
     **dict.fromkeys(("message.body", "message.headers"), 0),
 }
 """Excerpts and details are the largest part of a document, and verification does not need them."""

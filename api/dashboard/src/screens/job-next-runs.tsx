@@ -7,13 +7,13 @@ import { Time } from "../ui/now";
 import { Card, ProblemNote } from "../ui/parts";
 
 export function NextRuns({ job }: { job: Job }) {
-  const preview = useLive(call("post", "/schedules/preview", { body: { schedule: job.schedule, timezone: job.timezone, count: 10 } }), 30_000);
+  const preview = useLive(job.schedule ? call("post", "/schedules/preview", { body: { schedule: job.schedule, timezone: job.timezone, count: 10 } }) : null, 30_000);
   const runs = preview.data?.next ?? job.nextRuns;
   const own = ownZone();
   const two = own !== job.timezone;
   return (
-    <Card title="Schedule" aside={<code>{job.schedule}</code>}>
-      <p class="words">{preview.data?.description ?? "…"}</p>
+    <Card title="Schedule" aside={<code>{job.schedule ?? "after"}</code>}>
+      <p class="words">{job.after ? `It runs after each execution of ${job.after.jobId} that ended: ${job.after.on}.` : preview.data?.description ?? "…"}</p>
       {preview.data?.warnings.map((text) => <p key={text} class="remark"><span aria-hidden="true">⚠</span> {text}</p>)}
       <ProblemNote problem={preview.problem} />
       {job.state !== "active" && <p class="remark">The job is {job.state}: nothing is sent at these times.</p>}

@@ -57,7 +57,7 @@ const COLUMNS: readonly Column<ListedJob>[] = [
     ),
   },
   { name: "State", cell: (j) => (j.failing && j.state === "active" ? <StateBadge state="failed" text="failing" /> : <StateBadge state={j.state} />) },
-  { name: "Schedule", class: "mid", cell: (j) => <><code>{j.schedule}</code>{j.timezone !== "UTC" && <span class="sub">{j.timezone}</span>}</> },
+  { name: "Schedule", class: "mid", cell: (j) => <><code>{j.schedule ?? `after ${j.after?.jobId ?? ""}`}</code>{j.timezone !== "UTC" && <span class="sub">{j.timezone}</span>}</> },
   { name: "Next", sort: "nextRunAt", class: "num", cell: (j) => <Time at={j.nextRunAt} /> },
   { name: "Last", sort: "lastRunAt", class: "num mid", cell: (j) => <Time at={j.lastRunAt} /> },
   { name: "Last 30", class: "mid", cell: (j) => <LazyStrip jobId={j.jobId} version={j.lastRunAt ?? ""} /> },

@@ -1,0 +1,91 @@
+"""`followed_by` of a job: the jobs that are chained to it, or about to be, each with the time and an id of the link.
+
+The entry is written before the job that it names: it is what nodes see when they end an execution, and the intent by which two
+changes that would close a cycle together see each other. An entry whose job runs after another one by now does no harm.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bson.datetime_ms import DatetimeMS
+
+from cluster.core.lifecycle import JobState
+from cluster.store.mongo.operation import operation
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cluster.store.mongo.client import Database, Document
+
+FOLLOWED_BY = "followed_by"
+TRIMMED_AT_ONCE = 1000
+_NOT_DELETED: Document = {"state": {"$ne": JobState.DELETED.value}}
+
+
+async def intend(db: Database, job_id: str, after: str, at_ms: int, link: str) -> bool:
+    """Note that the job is to run after the other one. False: there is no such other job."""
+    entry = {"job": job_id, "at": DatetimeMS(at_ms), "id": link}
+    with operation():
+        result = await db.api["jobs"].update_one(
+            {"_id": after, **_NOT_DELETED, "channel": None}, {"$push": {FOLLOWED_BY: entry}}
+        )
+    return result.matched_count > 0
+
+
+async def confirm(db: Database, after: str, link: str) -> None:
+    """The change is written: the note is an intent no more, and what the job says counts."""
+    with operation():
+        await db.api["jobs"].update_one(
+            {"_id": after, f"{FOLLOWED_BY}.id": link}, {"$set": {f"{FOLLOWED_BY}.$.made": True}}
+        )
+
+
+async def withdraw(db: Database, after: str, link: str) -> None:
+    """Take the note back."""
+    with operation():
+        await db.api["jobs"].update_one({"_id": after}, {"$pull": {FOLLOWED_BY: {"id": link}}})
+
+
+async def parents(db: Database, job_ids: Collection[str], intents_since_ms: int) -> dict[str, bool]:
+    """The jobs that one of these runs after, or was to run after since an instant; each with whether it does already."""
+    ids = list(job_ids)
+    found: dict[str, bool] = {}
+    with operation():
+        intents = await db.api["jobs"].find({f"{FOLLOWED_BY}.job": {"$in": ids}}, {FOLLOWED_BY: 1}).to_list()
+        # Behind the intents: a change that is written meanwhile is met in one of the two.
+        stored = await db.api["jobs"].find({"_id": {"$in": ids}, **_NOT_DELETED}, {"after.job": 1}).to_list()
+    for d in intents:
+        if any(e["job"] in ids and int(e["at"]) >= intents_since_ms and "made" not in e for e in d[FOLLOWED_BY]):
+            found[d["_id"]] = False
+    return found | {d["after"]["job"]: True for d in stored if d.get("after")}
+
+
+async def chained_ids(db: Database, job_ids: Collection[str]) -> dict[str, list[str]]:
+    """The jobs that name one of these in their `after`, by that."""
+    query: Document = {"after.job": {"$in": list(job_ids)}, **_NOT_DELETED}
+    by_job: dict[str, list[str]] = {}
+    with operation():
+        async for d in db.api["jobs"].find(query, {"after.job": 1}):
+            by_job.setdefault(d["after"]["job"], []).append(d["_id"])
+    return by_job
+
+
+async def trim(db: Database, before_ms: int) -> int:
+    """Remove entries of before an instant whose job runs after another one, or is gone. Returns how many."""
+    old: Document = {f"{FOLLOWED_BY}.job": {"$exists": True}, f"{FOLLOWED_BY}.at": {"$lt": DatetimeMS(before_ms)}}
+    with operation():
+        documents = await db.work["jobs"].find(old, {FOLLOWED_BY: 1}).limit(TRIMMED_AT_ONCE).to_list()
+        children: dict[str, set[str]] = {}
+        query: Document = {"after.job": {"$in": [d["_id"] for d in documents]}, **_NOT_DELETED}
+        async for d in db.work["jobs"].find(query, {"after.job": 1}):
+            children.setdefault(d["after"]["job"], set()).add(d["_id"])
+        removed = 0
+        for d in documents:
+            used = children.get(d["_id"], set())
+            # Only entries that were read: one that is written meanwhile has an id of its own, and stays.
+            outdated = [e["id"] for e in d[FOLLOWED_BY] if int(e["at"]) < before_ms and e["job"] not in used]
+            if outdated:
+                await db.work["jobs"].update_one({"_id": d["_id"]}, {"$pull": {FOLLOWED_BY: {"id": {"$in": outdated}}}})
+                removed += len(outdated)
+    return removed

@@ -1,0 +1,130 @@
+"""Chaining a job to another one: the intent first, then the check that no cycle is closed, then the change of the job.
+
+Of two changes that would close a cycle together each has written its intent before it looks. So one of them at least sees the
+other, and they are never both made. `cluster/README.md` ("What follows an execution") says more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster.core.errors import Conflict, Fault, InvalidInput
+from cluster.store import chain_links
+from cluster.store.mongo import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cluster.core.job.definition import JobChange, StoredJob
+    from cluster.store.mongo.client import Database
+
+LONGEST = 100
+"""Jobs of one chain above a job."""
+INTENT_MS = 60_000
+"""An intent that is older is of a change that was not made."""
+FRESH_SECONDS = 30.0
+"""Within so long the change must be written after its intent: well within `INTENT_MS`."""
+TRIES = 5
+FIELD = "after.jobId"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The note of a change that is about to be written: its id, the job that is run after, and when it was made."""
+
+    id: str
+    after: str
+    at: float
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the change may still be written."""
+        return asyncio.get_running_loop().time() - self.at < FRESH_SECONDS
+
+
+async def require_version(db: Database, change: JobChange) -> None:
+    """Raises `Conflict` for callbacks and chains while nodes may run that would forget what follows an execution."""
+    d = change.job.definition
+    if (d.callbacks or d.after is not None) and (await schema.version_of(db) or 0) < schema.FOLLOW_UPS_VERSION:
+        raise Conflict(
+            f"callbacks and `after` need schema version {schema.FOLLOW_UPS_VERSION}: replace every node, then run "
+            "`horae db migrate`"
+        )
+
+
+def new_link_needed(old: StoredJob | None, change: JobChange) -> bool:
+    """Whether the change gives the job another job to run after."""
+    after = change.job.definition.after
+    before = None if old is None else old.definition.after
+    return after is not None and (before is None or before.job_id != after.job_id)
+
+
+async def link(db: Database, old: StoredJob | None, change: JobChange, now_ms: int) -> Link | None:
+    """Note what the change is about to do, and check it. None: it chains the job to no other one than before.
+
+    Raises `InvalidInput` for a job that does not exist, and for a cycle.
+    """
+    after = change.job.definition.after
+    if after is None or not new_link_needed(old, change):
+        return None
+    child, parent = change.job.id, after.job_id
+    if child == parent:
+        raise InvalidInput([Fault(FIELD, "must name another job: a job cannot run after itself")])
+    for left in range(TRIES, 0, -1):
+        made = Link(uuid.uuid4().hex, parent, asyncio.get_running_loop().time())
+        if not await chain_links.intend(db, child, parent, now_ms, made.id):
+            raise InvalidInput([Fault(FIELD, f"there is no job '{parent}', or it was deleted: create it first")])
+        fault = await _fault(db, child, parent, now_ms)
+        if fault is None:
+            return made
+        await withdraw(db, made)
+        if fault.certain or left == 1:
+            raise InvalidInput([Fault(FIELD, fault.message)])
+        # Another change is about to close the cycle. One of both is made, if they do not look at the same time again.
+        await asyncio.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - spreads requests, guards nothing
+    raise AssertionError  # pragma: no cover - the last try returns or raises
+
+
+async def confirm(db: Database, link: Link) -> None:
+    """The change is made."""
+    await chain_links.confirm(db, link.after, link.id)
+
+
+async def withdraw(db: Database, link: Link) -> None:
+    """The change is not made."""
+    await chain_links.withdraw(db, link.after, link.id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    message: str
+    certain: bool
+    """Whether it is so by what is stored, and not by what another change is about to do."""
+
+
+async def _fault(db: Database, child: str, parent: str, now_ms: int) -> _Found | None:
+    """Why the job may not run after the other one. None: it may."""
+    seen, certain = {parent}, {parent}
+    level: Collection[str] = {parent}
+    for _ in range(LONGEST):
+        above = await chain_links.parents(db, level, now_ms - INTENT_MS)
+        if child in above:
+            why = f"would close a cycle: '{parent}' runs after '{child}', or after a job that does"
+            return _Found(why, certain=above[child] and certain >= set(level))
+        certain |= {job for job, stored in above.items() if stored and certain >= set(level)}
+        level = above.keys() - seen
+        seen |= level
+        if not level:
+            return None
+    return _Found(f"would make a chain of more than {LONGEST} jobs", certain=True)
+
+
+async def adopt_chained(db: Database, created: Collection[str], now_ms: int) -> None:
+    """Jobs that were created are followed by those that named them before: the jobs of these ids had been deleted."""
+    for job, children in (await chain_links.chained_ids(db, created)).items():
+        for child in children:
+            await chain_links.intend(db, child, job, now_ms, uuid.uuid4().hex)
