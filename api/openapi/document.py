@@ -16,9 +16,16 @@ from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
 from api.openapi.live_operations import live_operations
 from api.openapi.live_schemas import LIVE_MODELS
-from api.openapi.message_operations import BatchAccepted, MessageAccepted, MessageView, message_operations
+from api.openapi.message_operations import (
+    BatchAccepted,
+    MessageAccepted,
+    MessagePage,
+    MessageView,
+    message_operations,
+)
 from api.openapi.session_operations import SessionView, session_operations
 from api.openapi.stats_operation import StatsSeries, stats_operation
+from api.openapi.work_operations import WORK_MODELS, work_operations
 from api.resources.actions import ActionSpec
 from api.resources.backfill import BackfillSpec
 from api.resources.herd import CrowdSpec
@@ -75,11 +82,14 @@ _RESPONSE_MODELS = (
     SessionView,
     MessageAccepted,
     MessageView,
+    MessagePage,
     BatchAccepted,
     schemas.ClusterView,
+    *WORK_MODELS,
     schemas.QueueView,
     schemas.Counted,
     schemas.Retried,
+    schemas.RetriedList,
     schemas.QueueList,
     CalendarView,
     CalendarList,
@@ -116,6 +126,7 @@ def openapi_document() -> Schema:
                 **execution_operations(),
                 **message_operations(),
                 **cluster_operations(),
+                **work_operations(),
                 **stats_operation(),
                 **audit_operations(),
                 **calendar_operations(),

@@ -87,6 +87,7 @@ class Attempt(View):
     """One request to the target."""
 
     attempt: int
+    claimed_at: Time | None = Field(description="When the node had claimed it; null: an earlier release sent it.")
     sent_at: Time
     duration_ms: float
     status: int | None = Field(
@@ -110,6 +111,9 @@ class ExecutionInFull(Execution):
     ended_at: Time | None
     trigger: bool = Field(description="Whether the run was triggered by a request rather than by the schedule.")
     schedule_version: str
+    trace_id: str = Field(
+        description="The trace that targets see in `traceparent`, and that spans are collected under."
+    )
     attempts: list[Attempt]
     attempts_left_out: int | None = Field(
         default=None,
@@ -140,12 +144,18 @@ class Retried(View):
     """A replay of many executions, and its progress."""
 
     retry_id: str
-    state: Literal["running", "done"]
+    state: Literal["running", "done", "stopped"]
     matched: int = Field(description="How many executions matched the filter at the start.")
     sent: int = Field(description="How many executions have been scheduled again so far.")
     max_per_second: float
     created_at: Time
     filter: RetriedFilter
+
+
+class RetriedList(View):
+    """Replays of the last seven days, latest first, at most 50."""
+
+    items: list[Retried]
 
 
 class ExecutionPage(View):

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from pymongo import MongoClient
 
-from ops.bench import api, messages, schedules, surroundings, verify
+from ops.bench import api, messages, page, schedules, surroundings, verify
 from ops.bench.bodies import large_bodies
 from ops.bench.results import Row, cpu_per_execution, print_results
 from ops.bench.search import highest_rate
@@ -242,8 +242,20 @@ CASES = (
 )
 
 
-MORE_CASES = ("nodes", "many-nodes", "network", "targets", "kill", "schedules", "one-offs", "stored", "soak")
-"""They take up to three minutes each, the last one `--minutes`, and are run by name."""
+MORE_CASES = (
+    "nodes",
+    "many-nodes",
+    "network",
+    "targets",
+    "kill",
+    "schedules",
+    "one-offs",
+    "stored",
+    "soak",
+    "page",
+    "page-open",
+)
+"""They take minutes each, and are run by name."""
 SHORT_SECONDS = 10
 """At most so long a measurement takes in a case of several."""
 SMALL_RATE = 1000
@@ -276,6 +288,8 @@ def run_case(case: str, testbed: Testbed, options: Options) -> list[Row]:
         "reads": lambda: reads(testbed),
         "retention": lambda: retention(testbed, rate),
         "verify": lambda: verify.rows(testbed),
+        "page": lambda: page.rows(testbed),
+        "page-open": lambda: page.open_rows(testbed),
         "messages": lambda: messages.rows(testbed, rate, seconds),
     }
     if case in several:
