@@ -48,7 +48,7 @@ _DAY_SECONDS = 86_400
 _NEAR = 4 * 86_400
 """More than the largest difference of two offsets (26 h) and the longest gap or repeated stretch (24 h) together."""
 _DURATION = re.compile(r"(\d+)([smhd])", re.ASCII)
-_FRACTION = re.compile(r"\.(\d{1,9})\Z", re.ASCII)
+_PROPOSED = re.compile(r"write '([^']*)'")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -285,7 +285,7 @@ def schedule_from_key(key: str) -> Schedule:
 def _cron(expression: str, timezone: str, text: str) -> Schedule:
     try:
         if (instead := hint(expression)) is not None:
-            raise InvalidSchedule(instead)
+            raise InvalidSchedule(instead + _fault_of_proposal(instead))
         normal = normalise(expression)
     except InvalidCron as exc:
         raise InvalidSchedule(str(exc)) from exc
@@ -296,6 +296,17 @@ def _cron(expression: str, timezone: str, text: str) -> Schedule:
     if engine.never:
         raise InvalidSchedule(f"'{text}' never fires: no date has this day and month")
     return Schedule(text, timezone, "cron", f"cron|{normal}|{timezone}", engine)
+
+
+def _fault_of_proposal(sentence: str) -> str:
+    """What is wrong with the schedule that a sentence says to write; empty if it is accepted."""
+    proposed = _PROPOSED.search(sentence)
+    try:
+        if proposed is not None:
+            parse_schedule(proposed[1])
+    except InvalidSchedule as exc:
+        return f". There: {exc.message}"
+    return ""
 
 
 @lru_cache(maxsize=10_000)
@@ -329,12 +340,8 @@ def _instant(words: list[str], timezone: str) -> int:
     """The instant after `@at`, ms."""
     text = " ".join(words)
     try:
-        fraction = _FRACTION.search(text)
-        local = instants.parse_local(text if fraction is None else text[: fraction.start()])
-        if local is None:
-            return instants.parse_instant(text)
-        ms = 0 if fraction is None else int(fraction[1][:3].ljust(3, "0"))
-        return instant_of(timezone, local) * 1000 + ms
+        local = instants.parse_local(text)
+        return instants.parse_instant(text) if local is None else instant_of(timezone, local[0]) * 1000 + local[1]
     except ValueError as exc:
         message = f"the time after @at {exc}"
         if message.endswith(instants.EXAMPLES):
