@@ -35,6 +35,7 @@ check: setup
 PYTEST ?= -n 4 --dist worksteal
 # The tests start some hundred processes of Python: they share compiled files, whatever the environment says of that.
 test: check
+	@command -v chromium chromium-browser google-chrome >/dev/null || echo "No Chromium is on PATH (Debian: apt-get install chromium): the tests of the page in a browser are skipped."
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(PYTEST)
 
 bench: setup

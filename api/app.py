@@ -21,6 +21,7 @@ from api.resources.audit import Audit
 from api.resources.backfill import Backfill, Backfills
 from api.resources.calendars import Calendar, Calendars
 from api.resources.cluster import Cluster
+from api.resources.cluster_work import ClusterDatabase, ClusterWork
 from api.resources.events import Events
 from api.resources.executions import Execution, Executions, JobExecutions, ReplayExecution
 from api.resources.explain import Explain
@@ -29,7 +30,8 @@ from api.resources.herd import Crowd, Herd
 from api.resources.imports import Import
 from api.resources.jobs import Job, Jobs, Pause, Resume, Trigger
 from api.resources.keys import Drain, Key, Keys
-from api.resources.messages import Message, MessageBatch, Messages
+from api.resources.message_list import ListedMessages
+from api.resources.messages import Message, MessageBatch
 from api.resources.metrics import Metrics
 from api.resources.preview import Preview
 from api.resources.queues import Queue, Queues
@@ -181,6 +183,8 @@ RESOURCES: dict[str, Callable[[Services], object]] = {
     "/verifications": Verifications,
     "/verifications/{verification_id}": VerificationRun,
     "/cluster": Cluster,
+    "/cluster/work": ClusterWork,
+    "/cluster/database": ClusterDatabase,
     "/stats": Stats,
     "/timeline": Timeline,
     "/readyz": Readyz,
@@ -211,7 +215,7 @@ def build_app(services: Services) -> App[Any, Any]:
     app.add_route("/nodes/{node_id}/undrain", Drain(services), suffix="undrain")
     app.add_route("/events", Events(services, live_events, auth.process_request))
     intake = MessageIntake(services.db, services.clock, services.settings.lookahead_seconds)
-    app.add_route("/messages", Messages(services, intake))
+    app.add_route("/messages", ListedMessages(services, intake))
     app.add_route("/messages/batch", MessageBatch(services, intake))
     app.add_route("/messages/{message_id}", Message(services, intake))
     app.add_route("/healthz", Healthz())

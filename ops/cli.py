@@ -11,34 +11,55 @@ import click
 from cluster.core.errors import ConfigurationError, StoreError
 from config import logs
 from config.settings import load_settings
-from ops.bench.command import bench_command
-from ops.commands.alerts import alerts_command
-from ops.commands.api_keys import keys_group
-from ops.commands.audit import audit_command
-from ops.commands.calendars import calendars_group
-from ops.commands.completion import completion_command
-from ops.commands.db import db_group
-from ops.commands.executions import backlog_command, executions_group
-from ops.commands.explain import explain_command
-from ops.commands.herd import herd_command
-from ops.commands.imports import import_group
-from ops.commands.jobs import jobs_group
-from ops.commands.jobs_edit import edit_command
-from ops.commands.jobs_revisions import revert_command, revisions_command
-from ops.commands.operate import drain_command, release_command, resign_command, undrain_command
-from ops.commands.profiles import config_group
-from ops.commands.secrets import secrets_group
-from ops.commands.send import send_command
-from ops.commands.stats import stats_command
-from ops.commands.status import leader_command, leases_command, nodes_command
-from ops.commands.tail import tail_command
-from ops.commands.top import top_command
-from ops.commands.verify import verify_command
-from ops.commands.windows import windows_group
+from ops.support.lazy_group import LazyGroup
 from ops.support.parent_watch import end_with_parent
 
+_PLACES = {
+    "alerts": ("ops.commands.alerts:alerts_command",),
+    "audit": ("ops.commands.audit:audit_command",),
+    "backlog": ("ops.commands.executions:backlog_command",),
+    "bench": ("ops.bench.command:bench_command",),
+    "calendars": ("ops.commands.calendars:calendars_group",),
+    "completion": ("ops.commands.completion:completion_command",),
+    "config": ("ops.commands.profiles:config_group",),
+    "db": ("ops.commands.db:db_group",),
+    "executions": ("ops.commands.executions:executions_group",),
+    "explain": ("ops.commands.explain:explain_command",),
+    "herd": ("ops.commands.herd:herd_command",),
+    "import": ("ops.commands.imports:import_group",),
+    "jobs": (
+        "ops.commands.jobs:jobs_group",
+        "ops.commands.jobs_edit:edit_command",
+        "ops.commands.jobs_revisions:revisions_command",
+        "ops.commands.jobs_revisions:revert_command",
+    ),
+    "keys": ("ops.commands.api_keys:keys_group",),
+    "leader": (
+        "ops.commands.status:leader_command",
+        "ops.commands.operate:resign_command",
+    ),
+    "leases": (
+        "ops.commands.status:leases_command",
+        "ops.commands.operate:release_command",
+    ),
+    "nodes": (
+        "ops.commands.status:nodes_command",
+        "ops.commands.operate:drain_command",
+        "ops.commands.operate:undrain_command",
+    ),
+    "secrets": ("ops.commands.secrets:secrets_group",),
+    "send": ("ops.commands.send:send_command",),
+    "stats": ("ops.commands.stats:stats_command",),
+    "tail": ("ops.commands.tail:tail_command",),
+    "top": ("ops.commands.top:top_command",),
+    "verify": ("ops.commands.verify:verify_command",),
+    "windows": ("ops.commands.windows:windows_group",),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.group(
+    cls=LazyGroup, places=_PLACES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="horae")
 def cli() -> None:
     """Scheduled HTTP POST requests: on time, at least once, thousands per second. All it needs is MongoDB."""
@@ -137,39 +158,6 @@ def bootstrap_replica_set(directory: str, members: str, db_name: str, port: int)
 
     make_replica_set(Path(directory), members.split(","), db_name, port)
     click.echo("the replica set and its users exist")
-
-
-cli.add_command(leases_command)
-cli.add_command(leader_command)
-cli.add_command(nodes_command)
-cli.add_command(alerts_command)
-cli.add_command(explain_command)
-cli.add_command(executions_group)
-cli.add_command(backlog_command)
-cli.add_command(calendars_group)
-cli.add_command(windows_group)
-cli.add_command(completion_command)
-cli.add_command(config_group)
-cli.add_command(db_group)
-cli.add_command(herd_command)
-cli.add_command(import_group)
-cli.add_command(top_command)
-cli.add_command(verify_command)
-leases_command.add_command(release_command)
-leader_command.add_command(resign_command)
-nodes_command.add_command(drain_command)
-nodes_command.add_command(undrain_command)
-cli.add_command(bench_command)
-cli.add_command(jobs_group)
-cli.add_command(stats_command)
-cli.add_command(audit_command)
-cli.add_command(tail_command)
-jobs_group.add_command(edit_command)
-jobs_group.add_command(revisions_command)
-jobs_group.add_command(revert_command)
-cli.add_command(keys_group)
-cli.add_command(secrets_group)
-cli.add_command(send_command)
 
 
 def main() -> None:

@@ -19,9 +19,15 @@ MAX_HOPS = 32
 SUBSCRIBER_BITS = 64
 """One subscriber of IPv6 has at least a /64, so that limits on single addresses would not limit anybody."""
 FORWARDED_FOR, FORWARDED_PROTO = "X-FORWARDED-FOR", "X-FORWARDED-PROTO"
-_NAMED = frozenset({"FORWARDED", "VIA", "CDN-LOOP", "X-REAL-IP", "X-ORIGINAL-HOST"})
-_NAMED_BY_PROVIDERS = frozenset({"CF-CONNECTING-IP", "X-ENVOY-EXTERNAL-ADDRESS"})
-_PREFIXES = ("X-FORWARDED", "X-ORIGINAL-FORWARDED-")
+_NAMED = frozenset(
+    {"FORWARDED", "FORWARDED-FOR", "VIA", "CDN-LOOP", "X-REAL-IP", "X-ORIGINAL-HOST", "X-ORIGINAL-FOR", "X-NGINX-PROXY"}
+    | {"X-PROXYUSER-IP", "X-REMOTE-ADDR", "X-REMOTE-IP", "X-SCHEME", "X-URL-SCHEME", "FRONT-END-HTTPS", "X-VARNISH"}
+)
+_PREFIXES = ("X-FORWARDED", "X-ORIGINAL-FORWARDED-", "X-ORIGINAL-PROTO")
+_PREFIXES_OF_PROVIDERS = (
+    *("CF-", "X-ENVOY-", "X-AZURE-", "X-ARR-", "FASTLY-", "FLY-", "X-VERCEL-", "AKAMAI-", "X-AKAMAI-"),
+    *("X-AMZN-", "X-AMZ-CF-", "X-CLOUD-TRACE-", "X-APPENGINE-", "TAILSCALE-"),
+)
 _SUFFIXES = ("CLIENT-IP", "-CLIENTIP")
 """`Client-IP`, `X-Client-IP`, `True-Client-IP`, `Fastly-Client-IP`, `Fly-Client-IP`, `X-Azure-ClientIP`."""
 
@@ -100,4 +106,4 @@ def came_from_elsewhere(req: Request, trusted: Sequence[IPNetwork]) -> bool:
 
 
 def _is_forwarding(name: str) -> bool:
-    return name in _NAMED or name in _NAMED_BY_PROVIDERS or name.startswith(_PREFIXES) or name.endswith(_SUFFIXES)
+    return name in _NAMED or name.startswith((*_PREFIXES, *_PREFIXES_OF_PROVIDERS)) or name.endswith(_SUFFIXES)

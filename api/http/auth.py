@@ -22,6 +22,7 @@ import structlog
 
 from api.http.addresses import came_from_elsewhere, client_address, limit_name
 from api.http.context import Scope
+from api.http.path_prefix import came_with_prefix
 from api.http.rate_limit import TokenBuckets
 from api.http.sessions import SAFE_METHODS, Sessions, comes_from_this_page, presented_token
 from cluster.core.errors import StoreError
@@ -113,7 +114,9 @@ class ApiKeyAuth:
             if path != METRICS_PATH:
                 raise falcon.HTTPNotFound(description="this port has /metrics and nothing else")
             return
-        if path in self._open_paths or path.startswith(ASSETS) or (path, req.method) == (SESSION_PATH, "POST"):
+        if path in self._open_paths and not (path == METRICS_PATH and came_with_prefix(req)):
+            return
+        if path.startswith(ASSETS) or (path, req.method) == (SESSION_PATH, "POST"):
             return
         if self._page_reads_only:
             _require_reading(req)

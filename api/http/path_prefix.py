@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from falcon.asgi import Request, Response
 
+PREFIXED = "horae.prefixed"
+"""The item of a scope that says that the prefix was cut off."""
+
 
 def without_prefix(scope: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The scope of a request as if it had been sent without the prefix."""
@@ -19,7 +22,12 @@ def without_prefix(scope: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     start = f"{prefix}/"
     if not (prefix and raw.startswith(start.encode()) and scope["path"].startswith(start)):
         return dict(scope)
-    return {**scope, "raw_path": raw[len(prefix) :], "path": scope["path"][len(prefix) :]}
+    return {**scope, "raw_path": raw[len(prefix) :], "path": scope["path"][len(prefix) :], PREFIXED: True}
+
+
+def came_with_prefix(req: Request) -> bool:
+    """Whether the request was sent with the prefix: what asks the node itself needs none."""
+    return bool(req.scope.get(PREFIXED))
 
 
 async def redirect_to_page(prefix: str, send: Any) -> None:

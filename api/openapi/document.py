@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from api.openapi import action_operations, backfill_operations, schemas
+from api.openapi import action_operations, backfill_operations, live_schemas, schemas
 from api.openapi.audit_operations import AUDIT_MODELS, audit_operations
 from api.openapi.calendar_operations import CalendarList, CalendarView, WindowList, WindowView, calendar_operations
 from api.openapi.cluster_operations import cluster_operations
@@ -16,9 +16,16 @@ from api.openapi.execution_operations import execution_operations
 from api.openapi.job_operations import job_operations
 from api.openapi.live_operations import live_operations
 from api.openapi.live_schemas import LIVE_MODELS
-from api.openapi.message_operations import BatchAccepted, MessageAccepted, MessageView, message_operations
+from api.openapi.message_operations import (
+    BatchAccepted,
+    MessageAccepted,
+    MessagePage,
+    MessageView,
+    message_operations,
+)
 from api.openapi.session_operations import SessionView, session_operations
 from api.openapi.stats_operation import StatsSeries, stats_operation
+from api.openapi.work_operations import WORK_MODELS, work_operations
 from api.resources.actions import ActionSpec
 from api.resources.backfill import BackfillSpec
 from api.resources.herd import CrowdSpec
@@ -68,19 +75,22 @@ _RESPONSE_MODELS = (
     schemas.ExecutionInFull,
     schemas.ExecutionPage,
     schemas.Explanations,
-    schemas.Imported,
-    schemas.Previewed,
+    live_schemas.Imported,
+    live_schemas.Previewed,
     StatsSeries,
     *action_operations.MODELS,
     *backfill_operations.MODELS,
     SessionView,
     MessageAccepted,
     MessageView,
+    MessagePage,
     BatchAccepted,
     schemas.ClusterView,
+    *WORK_MODELS,
     schemas.QueueView,
     schemas.Counted,
     schemas.Retried,
+    schemas.RetriedList,
     schemas.QueueList,
     CalendarView,
     CalendarList,
@@ -117,6 +127,7 @@ def openapi_document() -> Schema:
                 **execution_operations(),
                 **message_operations(),
                 **cluster_operations(),
+                **work_operations(),
                 **stats_operation(),
                 **audit_operations(),
                 **calendar_operations(),

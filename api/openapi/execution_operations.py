@@ -71,8 +71,20 @@ def _executions() -> dict[str, Any]:
 
 
 def _replays() -> dict[str, Any]:
+    retry_id = {
+        "name": "retryId",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+        "example": "4f9c3ef0a3e94f2bb0f8d9a8f2a1c7de",
+    }
     return {
         "/executions/retry": {
+            "get": {
+                "operationId": "listRetries",
+                "summary": "List the replays of the last seven days, latest first",
+                "responses": responses({200: ("The replays.", "RetriedList")}),
+            },
             "post": {
                 "operationId": "retryExecutions",
                 "summary": "Replay many failed, dead or cancelled executions, or only count them",
@@ -91,22 +103,20 @@ def _replays() -> dict[str, Any]:
                     },
                     {202: ["Location"]},
                 ),
-            }
+            },
         },
         "/executions/retry/{retryId}": {
             "get": {
                 "operationId": "getRetry",
                 "summary": "Get the progress of a replay of many executions",
-                "parameters": [
-                    {
-                        "name": "retryId",
-                        "in": "path",
-                        "required": True,
-                        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-                        "example": "4f9c3ef0a3e94f2bb0f8d9a8f2a1c7de",
-                    }
-                ],
+                "parameters": [retry_id],
                 "responses": responses({200: ("The progress so far.", "Retried")}),
-            }
+            },
+            "delete": {
+                "operationId": "stopRetry",
+                "summary": "Stop a replay: no further execution is sent again; 409 if it is done",
+                "parameters": [retry_id],
+                "responses": responses({204: ("It was stopped.", None)}),
+            },
         },
     }

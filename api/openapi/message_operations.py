@@ -6,7 +6,15 @@ from typing import Any
 
 from pydantic import Field
 
-from api.openapi.operation_parts import Operation, idempotency_header, request_body, responses, schema_ref
+from api.openapi.operation_parts import (
+    Operation,
+    cursor_parameter,
+    idempotency_header,
+    limit_parameter,
+    request_body,
+    responses,
+    schema_ref,
+)
 from api.openapi.schemas import Attempt, ExecutionState, Fault, Time, View
 
 MESSAGE = {"api": "https://api.example.com/webhook"}
@@ -57,6 +65,7 @@ class MessageView(View):
     reason: str | None
     send_at: Time
     ended_at: Time | None
+    trace_id: str
     attempts: list[Attempt]
     attempts_left_out: int | None = None
     api: str | None = None
@@ -66,6 +75,34 @@ class MessageView(View):
     expires_at: Time | None = None
     on_success: CallbackTarget | None = None
     on_failure: CallbackTarget | None = None
+
+
+class ListedMessage(View):
+    """A message in a list. `api`, `tags`, `queue` and times of its request are null if it cannot be read any more."""
+
+    message_id: str
+    execution_id: str
+    state: ExecutionState
+    waiting: bool = Field(description="It is due later than the look-ahead and is no execution yet.")
+    due_at: Time
+    send_at: Time
+    attempt: int
+    status: int | None
+    error: str | None
+    api: str | None
+    tags: list[str]
+    queue: str | None
+    created_at: Time | None
+    expires_at: Time | None
+
+
+class MessagePage(View):
+    """A page of messages that have not ended."""
+
+    items: list[ListedMessage]
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor` to get the next page; null: this is the last page."
+    )
 
 
 class InvalidMessage(View):
@@ -96,6 +133,12 @@ def message_operations() -> dict[str, Any]:
     }
     return {
         "/messages": {
+            "get": {
+                "operationId": "listMessages",
+                "summary": "List the messages that have not ended: those that are being sent, then those that wait",
+                "parameters": [limit_parameter(50), cursor_parameter()],
+                "responses": responses({200: ("A page of messages.", "MessagePage")}),
+            },
             "post": {
                 "operationId": "postMessage",
                 "summary": "Send one request once, now or later",
@@ -104,7 +147,7 @@ def message_operations() -> dict[str, Any]:
                     ["application/json"], schema_ref("MessageSpec"), {"at once": MESSAGE, "in a while, once": LATER}
                 ),
                 "responses": responses({202: ("The message will be sent.", "MessageAccepted")}, {202: ["Location"]}),
-            }
+            },
         },
         "/messages/batch": {
             "post": {

@@ -87,6 +87,7 @@ class Attempt(View):
     """One request to the target."""
 
     attempt: int
+    claimed_at: Time | None = Field(description="When the node had claimed it; null: an earlier release sent it.")
     sent_at: Time
     duration_ms: float
     status: int | None = Field(
@@ -123,6 +124,9 @@ class ExecutionInFull(Execution):
     follows: ExecutionId | None = Field(
         description="Of a callback, or of a run of a job with `after`: the execution that it follows."
     )
+    trace_id: str = Field(
+        description="The trace that targets see in `traceparent`, and that spans are collected under."
+    )
     attempts: list[Attempt]
     follow_ups: list[FollowUp] = Field(
         default=[], description="What follows it, as far as it is owed or kept. Absent in lists and within a job."
@@ -156,12 +160,18 @@ class Retried(View):
     """A replay of many executions, and its progress."""
 
     retry_id: str
-    state: Literal["running", "done"]
+    state: Literal["running", "done", "stopped"]
     matched: int = Field(description="How many executions matched the filter at the start.")
     sent: int = Field(description="How many executions have been scheduled again so far.")
     max_per_second: float
     created_at: Time
     filter: RetriedFilter
+
+
+class RetriedList(View):
+    """Replays of the last seven days, latest first, at most 50."""
+
+    items: list[Retried]
 
 
 class ExecutionPage(View):
@@ -199,33 +209,6 @@ class Explanations(View):
     job_state: str
     at: Time | None
     explanations: list[Explanation]
-
-
-class BadLine(View):
-    """An invalid line of an import."""
-
-    line: int
-    job_id: str | None
-    errors: list[Fault]
-
-
-class Imported(View):
-    """The result of an import: how many lines had which outcome."""
-
-    created: int
-    updated: int
-    unchanged: int
-    failed: int
-    errors: list[BadLine]
-    errors_not_shown: int
-
-
-class Previewed(View):
-    """The next occurrences of a schedule."""
-
-    next: list[Time] = Field(description="With the offset of the time zone.")
-    description: str
-    warnings: list[str]
 
 
 class QueueView(View):

@@ -125,10 +125,10 @@ class JobActions(Resource):
     async def on_post(self, req: Request, resp: Response) -> None:
         """Count the jobs (`dryRun`: 200), or begin (202)."""
         raw, body = await read_object_with_source(req)
-        spec = _spec(body)
+        spec = await off_loop(len(raw), _spec, body)
         now_ms = self.clock.now_ms()
         query = await self._query(spec.filter, now_ms)
-        patch = b"" if spec.patch is None else json_source.member(raw, "patch")
+        patch = b"" if spec.patch is None else await off_loop(len(raw), json_source.member, raw, "patch")
         if spec.patch is not None and query is not None:
             await self._check_patch(patch, await actions.sample(self.db, query), body_size(req))
         if spec.dry_run:
@@ -199,7 +199,7 @@ class JobActions(Resource):
 
     async def _check_patch(self, raw: bytes, sample: tuple[StoredJob, ...], size: int) -> None:
         """Raises `InvalidInput` for a patch that none of the first jobs takes. The others are told with the progress."""
-        patch = keep_body(raw, strict_json.loads(raw))
+        patch = await off_loop(len(raw), _patch_of, raw)
         await require_alert_channels(self.db, channels_in_patch(patch))
         first: InvalidInput | None = None
         for job in sample:
@@ -214,6 +214,10 @@ class JobActions(Resource):
                 return
         if first is not None:
             raise InvalidInput([Fault(f"patch.{f.path}".rstrip("."), f.message) for f in first.faults])
+
+
+def _patch_of(raw: bytes) -> dict[str, Any]:
+    return keep_body(raw, strict_json.loads(raw))
 
 
 def _spec(body: dict[str, Any]) -> ActionSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cluster.core.documents.job_json import job_document
+from cluster.core.execution.trace import trace_id
 from cluster.core.ids import is_callback, is_follow_up
 from cluster.core.instants import format_instant, format_optional_instant
 from cluster.core.job.changes import schedule_of
@@ -89,6 +90,7 @@ def full_execution_json(r: ExecutionView) -> dict[str, Any]:
             "trigger": r.trigger,
             "scheduleVersion": r.schedule_version,
             "follows": r.request_id if is_follow_up(r.id) else None,
+            "traceId": trace_id(r.id),
             "attempts": [_attempt_json(a) for a in r.attempts],
         }
         | ({"attemptsLeftOut": r.attempts_left_out} if r.attempts_left_out else {})
@@ -113,6 +115,7 @@ def _error_text(a: Attempt | None) -> str | None:
 def _attempt_json(a: Attempt) -> dict[str, Any]:
     return {
         "attempt": a.number,
+        "claimedAt": format_optional_instant(a.claimed_ms),
         "sentAt": format_instant(a.sent_ms),
         "durationMs": a.duration_ms,
         "status": a.status,

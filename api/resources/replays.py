@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from api.http.requests import read_object
+from api.http.requests import QueryParameters, read_object
 from api.http.responses import send_json
 from api.resources.jobs import Resource
 from cluster.core.documents.base import Model
 from cluster.core.documents.job import Instant
 from cluster.core.documents.job_json import faults_of
 from cluster.core.documents.request_fields import Tag
-from cluster.core.errors import InvalidInput, NotFound
+from cluster.core.errors import Conflict, InvalidInput, NotFound
 from cluster.core.instants import format_instant, format_optional_instant
 from cluster.core.lifecycle import REPLAYABLE
 from cluster.store import replayable, replays
@@ -22,6 +22,9 @@ from cluster.store.replays import Replay, ReplayFilter
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
+
+
+LISTED = 50
 
 
 class RetryFilter(Model):
@@ -61,7 +64,7 @@ def _replay_json(r: Replay) -> dict[str, Any]:
     w = r.criteria
     return {
         "retryId": r.id,
-        "state": "done" if r.done else "running",
+        "state": "stopped" if r.stopped else "done" if r.done else "running",
         "matched": r.matched,
         "sent": r.sent,
         "maxPerSecond": r.per_second,
@@ -80,6 +83,11 @@ def _replay_json(r: Replay) -> dict[str, Any]:
 
 class ReplayMany(Resource):
     """`/executions/retry`."""
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """The replays of the last seven days, latest first."""
+        QueryParameters(req, ()).raise_faults()
+        send_json(resp, {"items": [_replay_json(r) for r in await replays.latest(self.db, LISTED)]})
 
     async def on_post(self, req: Request, resp: Response) -> None:
         """Count the matches (`dryRun`: 200), or start the replay (202)."""
@@ -115,7 +123,17 @@ class ReplayStatus(Resource):
 
     async def on_get(self, _req: Request, resp: Response, retry_id: str) -> None:
         """The progress of the replay."""
-        replay = await replays.get(self.db, retry_id)
-        if replay is None:
-            raise NotFound(f"there is no replay '{retry_id[:64]}', or it is older than a week")
-        send_json(resp, _replay_json(replay))
+        send_json(resp, _replay_json(_require(await replays.get(self.db, retry_id), retry_id)))
+
+    async def on_delete(self, _req: Request, resp: Response, retry_id: str) -> None:
+        """Stop the replay: what was sent again stays so. 409 if it is done."""
+        replay = _require(await replays.stop(self.db, retry_id, self.clock.now_ms()), retry_id)
+        if not replay.stopped:
+            raise Conflict("the replay is done: there is nothing left to stop")
+        resp.status = 204
+
+
+def _require(replay: Replay | None, retry_id: str) -> Replay:
+    if replay is None:
+        raise NotFound(f"there is no replay '{retry_id[:64]}', or it is older than a week")
+    return replay

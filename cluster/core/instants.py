@@ -9,7 +9,7 @@ from cluster.core.zones import zone
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
-_LOCAL = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d)?\Z", re.ASCII)
+_LOCAL = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?\Z", re.ASCII)
 EXAMPLES = "such as 2026-12-01T10:00:00Z or 2026-12-01T11:00:00+01:00"
 LATEST_MS = 253_370_764_800_000  # 9999-01-01
 
@@ -27,20 +27,21 @@ def format_optional_instant(ms: int | None) -> str | None:
     return None if ms is None else format_instant(ms)
 
 
-def parse_local(text: str) -> int | None:
-    """A local time without an offset, such as `2026-12-01T10:00:00`, as seconds since 1970-01-01 00:00 local.
+def parse_local(text: str) -> tuple[int, int] | None:
+    """A local time without an offset, such as `2026-12-01T10:00:00`, as seconds since 1970-01-01 00:00 local, and ms.
 
     None if the text has another form. Raises `ValueError` with a sentence for the user.
     """
-    if not _LOCAL.match(text):
+    local = _LOCAL.match(text)
+    if local is None:
         return None
     try:
-        seconds = (datetime.fromisoformat(text.upper()).replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
+        seconds = (datetime.fromisoformat(local[1].upper()).replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
     except ValueError as exc:
         raise ValueError(f"is not a valid time: {exc}") from exc
     if not 86_400 <= seconds < LATEST_MS // 1000 - 86_400:
         raise ValueError("must be between 1970 and 9998")
-    return seconds
+    return seconds, int((local[2] or "0")[:3].ljust(3, "0"))
 
 
 def parse_instant(text: str) -> int:

@@ -3,7 +3,8 @@
 The excerpt is compared with each secret in two forms, and not with a list of encodings, because targets mix and nest
 them. Escapes are undone first (percent, backslashes, HTML), up to three times; then case does not count, and for secrets
 with eight letters and digits or more nothing else counts but these. So backslashes, line breaks and UTF-16 make no
-difference. Base64 and hexadecimal forms of the secret are looked for in the same way.
+difference. Base64, base32 and hexadecimal forms of the secret are looked for in the same way, and so is what stands
+there as numbers of bytes, as octal escapes or as quoted-printable.
 """
 
 from __future__ import annotations
@@ -41,8 +42,17 @@ _FOLD = bytes(b" "[0] if b == b"+"[0] else b for b in range(256))
 _ESCAPE = re.compile(
     rb"%(?:25)*(?:[uU]([0-9A-Fa-f]{4})|([0-9A-Fa-f]{2}))"
     rb"|(?<!\\)\\++(?:[uU](?:([0-9A-Fa-f]{4})|\{([0-9A-Fa-f]{1,6})\})|[xX]([0-9A-Fa-f]{2}))"
-    rb"|&(?:[Aa][Mm][Pp];)*(?:#([0-9]{1,7})|#[xX]([0-9A-Fa-f]{1,6})|([A-Za-z][A-Za-z0-9]{1,30}));"
+    rb"|&(?:[Aa][Mm][Pp];)*(?:(?:#0*+([0-9]{1,7}+)|#[xX]0*+([0-9A-Fa-f]{1,6}+));?"
+    rb"|([A-Za-z][A-Za-z0-9]{1,30});)"
 )
+_OTHER_ESCAPES = (
+    re.compile(rb"=(?:\r?\n|([0-9A-Fa-f]{2}))"),  # quoted-printable, and encoded words of mail
+    re.compile(rb"(?<!\\)\\++([0-7]{3})"),  # octal
+    re.compile(rb"0[xX]([0-9A-Fa-f]{2})(?![0-9A-Za-z])[, ]*+"),
+)
+"""Each by itself: to undo them where they are none would hide a secret that has escapes of other kinds."""
+_NUMBERS = re.compile(rb"(?<![0-9.])(?:[0-9]{1,3}[,\s]\s*+){3,}+(?:[0-9]{1,3}+)?")
+_NUMBER = re.compile(rb"[0-9]+")
 _BASE64_RUN = re.compile(rb"[A-Za-z0-9+/_-]{8,}")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
@@ -69,12 +79,36 @@ class _View:
 
     def decoded(self) -> _View | None:
         """With one layer of escapes less. None if there are none."""
+        return self._replaced((*match.span(), _value(match)) for match in _ESCAPE.finditer(self.content))
+
+    def otherwise_decoded(self) -> Iterator[_View]:
+        """With escapes less that are no escapes elsewhere."""
+        for escape in _OTHER_ESCAPES:
+            view = self._replaced((*match.span(), _byte(match)) for match in escape.finditer(self.content))
+            if view is not None:
+                yield view
+        view = self._numbers()
+        if view is not None:
+            yield view
+
+    def _numbers(self) -> _View | None:
+        """The bytes that are listed by their numbers."""
+        found = [
+            (run.start() + n.start(), run.start() + n.end(), int(n[0]))
+            for run in _NUMBERS.finditer(self.content)
+            for n in _NUMBER.finditer(run[0])
+        ]
+        found = [n for n in found if n[2] < 256]
+        if not found:
+            return None
+        begins, ends, numbers = zip(*found, strict=True)
+        return _View(bytes(numbers), [self.starts[i] for i in begins], [self.ends[i - 1] for i in ends])
+
+    def _replaced(self, found: Iterator[tuple[int, int, bytes | None]]) -> _View | None:
         made, starts, ends, at = bytearray(), list[int](), list[int](), 0
-        for match in _ESCAPE.finditer(self.content):
-            value = _value(match)
+        for begin, end, value in found:
             if value is None:
                 continue
-            begin, end = match.span()
             made += self.content[at:begin] + value
             starts += [*self.starts[at:begin], *[self.starts[begin]] * len(value)]
             ends += [*self.ends[at:begin], *[self.ends[end - 1]] * len(value)]
@@ -110,6 +144,8 @@ def _spans(content: bytes, needles: _Needles) -> Iterator[tuple[int, int]]:
         if view is None:
             return
         yield from _spans_in(view, needles)
+        for other in view.otherwise_decoded() if layer < BASE64_ROUNDS else ():
+            yield from _spans_in(other, needles)
         for skipped in range(4) if layer < BASE64_ROUNDS else ():
             inner: _View | None = _without_base64(view, skipped)
             for _ in range(BASE64_ROUNDS):
@@ -188,6 +224,13 @@ def _value(match: re.Match[bytes]) -> bytes | None:
     return chr(code).encode("utf-8", "surrogatepass") if code <= 0x10FFFF else None
 
 
+def _byte(match: re.Match[bytes]) -> bytes | None:
+    """The byte that one of the other escapes stands for; none for a line break that is no part of the text."""
+    if match.re is _OTHER_ESCAPES[1]:
+        return bytes([int(match[1], 8) & 0xFF])
+    return b"" if match[1] is None else bytes([int(match[1], 16)])
+
+
 @lru_cache(maxsize=1024)
 def _needles(secrets: tuple[str, ...]) -> _Needles:
     plain, compact = set[bytes](), set[bytes]()
@@ -200,7 +243,7 @@ def _needles(secrets: tuple[str, ...]) -> _Needles:
                 compact.add(characters)
             else:
                 plain.add(raw.lower().translate(_FOLD, _IGNORED))
-            compact |= {raw.hex().encode(), *_base64_forms(raw)}
+            compact |= {raw.hex().encode(), *_base64_forms(raw), *_base32_forms(raw)}
     plain.discard(b"")
     chunks = {
         part
@@ -239,3 +282,11 @@ def _base64_forms(raw: bytes) -> Iterator[bytes]:
         characters = encoded.lower().translate(None, _OTHERS)
         if len(characters) >= MIN_BASE64:
             yield characters
+
+
+def _base32_forms(raw: bytes) -> Iterator[bytes]:
+    """The same of base32, behind 0 to 4 other bytes."""
+    for before in range(5):
+        encoded = base64.b32encode(bytes(before) + raw)[-(-before * 8 // 5) : (before + len(raw)) * 8 // 5]
+        if len(encoded) >= MIN_BASE64:
+            yield encoded.lower()

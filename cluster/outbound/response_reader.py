@@ -1,7 +1,7 @@
 """Reading responses, with limits on everything that a target decides: heads, interim responses, pieces, bytes.
 
 The parser is llhttp by `httptools`. What it refuses in a head although every client takes it (lines that end in LF, the
-same length twice) is read once more by `tolerant_head`. The status of a complete head is the verdict; bytes behind the end of
+same length twice) is read once more by `tolerant_head`, and so are chunks by `tolerant_chunks`. The status of a complete head is the verdict; bytes behind the end of
 a response, or beyond what is read of it, only cost the connection.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 import httptools
 
 from cluster.outbound.errors import ConnectionCut, NotHttp, ResponseTimeout, ResponseTooLarge
-from cluster.outbound.tolerant_head import FINAL, SWITCHING, NotAHead, read_heads, status_begun
+from cluster.outbound.tolerant_chunks import NotChunks, TolerantChunks
+from cluster.outbound.tolerant_head import FINAL, SWITCHING, NotAHead, TolerantHeads, status_begun
 
 RESPONSE_LIMIT = 64 * 1024
 """So many bytes of a response body are read; after a longer body the connection is closed."""
@@ -24,6 +25,7 @@ MAX_PIECES = 4096
 """A body in more pieces than this is cut off as one that is too long: each piece costs a turn of the parser."""
 FRAMING_LIMIT = 2 * RESPONSE_LIMIT
 """So many bytes are read after the head, chunk sizes, extensions and trailers included."""
+_CODING = b"transfer-encoding"
 
 
 class _Stop(Exception):
@@ -51,7 +53,11 @@ class ResponseReader:
         self._head_size = 0
         self._framing_size = 0
         self._interim = 0
-        self._tolerant = False
+        self._tolerant: TolerantHeads | None = None
+        self._chunks: TolerantChunks | None = None
+        self._codings: list[bytes] = []
+        self._chunked = False
+        """Chunks are among its codings."""
         self._chunk_begun = False
         """The size of a chunk was read, and nothing of its content."""
         self._tail = b""
@@ -77,16 +83,18 @@ class ResponseReader:
         """Take what was received. True: the response is complete, or enough of it was read. Raises errors of httpx."""
         if self.status is not None:
             self._framing_size += len(data)
-        elif self._tolerant:
-            return self._feed_tolerant(data)
-        else:
+            if self._chunks is not None:
+                return self._feed_chunks(self._chunks, data)
+        elif self._tolerant is not None:
+            return self._feed_tolerant(self._tolerant, data)
+        if self.status is None or self._chunked:  # it may have to be read once more
             self._head.append(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             return self._stopped(exc)
         if self.status is None:
-            self._count_head(data)
+            self._count_head(len(data))
         elif self._framing_size > FRAMING_LIMIT:
             self._complete = True
             self.reusable = False
@@ -105,8 +113,7 @@ class ResponseReader:
         """The target closed the connection. Whether that completes the response; else it broke off."""
         if self.status is None or self._complete:
             return self._complete
-        names = {name.lower(): value.lower() for name, value in self.headers}
-        self._complete = b"content-length" not in names and b"chunked" not in names.get(b"transfer-encoding", b"")
+        self._complete = not self._chunked and all(name.lower() != b"content-length" for name, _ in self.headers)
         return self._complete
 
     def cut_off(self, why: str) -> ConnectionCut:
@@ -126,35 +133,61 @@ class ResponseReader:
         if self._complete:
             self.reusable = False
             return True
-        if self.status is None and not self._tolerant:
-            self._tolerant = True
-            rest = b"".join(self._head)
-            self._head.clear()
-            self._interim = 0
-            return self._feed_tolerant(rest)
+        # Nothing that is read once more can be misread by a later request: the connection is not used again.
+        if self.status is None and self._tolerant is None:
+            return self._feed_tolerant(self._begin_tolerant(), b"".join(self._head))
+        if self.status is not None and self._chunked and self._tolerant is None:
+            return self._feed_chunks(self._begin_chunks(), self._behind_head())
         # Without the parser's message: it quotes bytes, which may contain a secret that the target repeated.
         raise NotHttp(f"the response is not HTTP: {_fault(exc)}", status=self.status)
 
-    def _feed_tolerant(self, data: bytes) -> bool:
-        self._head.append(data)
-        received = b"".join(self._head)
+    def _begin_tolerant(self) -> TolerantHeads:
+        self._tolerant = TolerantHeads(MAX_INTERIM, MAX_FIELDS)
+        self._interim = self._head_size = 0
+        self.headers, self._codings = [], []
+        return self._tolerant
+
+    def _feed_tolerant(self, tolerant: TolerantHeads, data: bytes) -> bool:
         try:
-            heads = read_heads(received, MAX_INTERIM, MAX_FIELDS)
+            heads = tolerant.feed(data)
         except NotAHead as exc:
             raise NotHttp(f"the response is not HTTP: {exc}", status=exc.status) from None
+        normal, rest = heads or (b"", b"")
+        self._count_head(len(data) - len(rest))
         if heads is None:
-            self._head = [received]
-            self._count_head(data)
             return False
-        # The parser gets the head in the form that it knows, and nothing of it can be misread by a later request: the
-        # connection is not used again.
         self._parser = self._new_parser()
-        normal, end = heads
-        if end > HEAD_LIMIT:
-            raise ResponseTooLarge("the response headers are too large", status=self._status_seen())
         self._feed_normal(normal)
         self.reusable = False
-        return self._complete or (end < len(received) and self.feed(received[end:]))
+        if self._chunked and not self._complete:
+            self._begin_chunks()
+        return self._complete or (bool(rest) and self.feed(rest))
+
+    def _behind_head(self) -> bytes:
+        """What was received behind the head that the parser has read."""
+        try:
+            heads = TolerantHeads(MAX_INTERIM, MAX_FIELDS).feed(b"".join(self._head))
+        except NotAHead:
+            heads = None
+        if heads is None:
+            raise NotHttp("the response is not HTTP: invalid bytes", status=self.status)
+        return heads[1]
+
+    def _begin_chunks(self) -> TolerantChunks:
+        self._chunks = TolerantChunks(RESPONSE_LIMIT, MAX_PIECES)
+        self._body = self._chunks.pieces
+        return self._chunks
+
+    def _feed_chunks(self, chunks: TolerantChunks, data: bytes) -> bool:
+        try:
+            complete = chunks.feed(data)
+        except NotChunks as exc:
+            raise NotHttp(f"the response is not HTTP: {exc}", status=self.status) from None
+        if complete or self._framing_size > FRAMING_LIMIT:
+            self._body = [b"".join(chunks.pieces)[:RESPONSE_LIMIT]]
+            self._complete = True
+            self.reusable = False
+        return self._complete
 
     def _feed_normal(self, head: bytes) -> None:
         self.headers = []
@@ -164,14 +197,14 @@ class ResponseReader:
             if not self._complete:
                 raise self._error or NotHttp(f"the response is not HTTP: {_fault(exc)}", status=self.status) from None
 
-    def _count_head(self, data: bytes) -> None:
-        self._head_size += len(data)
+    def _count_head(self, size: int) -> None:
+        self._head_size += size
         if self._head_size > HEAD_LIMIT:
             raise ResponseTooLarge("the response headers are too large", status=self._status_seen())
 
     def _status_seen(self) -> int | None:
         """The status of a head that is not complete; None if its status line is not, or if it is an interim one."""
-        return status_begun(b"".join(self._head))
+        return status_begun(b"".join(self._head)) if self._tolerant is None else self._tolerant.status()
 
     def _stop(self, error: Exception | None = None) -> None:
         self._error = error
@@ -189,12 +222,17 @@ class ResponseReader:
         """One field of the head, or a trailer."""
         headers = self.headers
         headers.append((name, value))
+        if len(name) == len(_CODING) and name.lower() == _CODING:
+            self._codings += [coding.strip() for coding in value.lower().split(b",")]
         if len(headers) > MAX_FIELDS:
             self._stop(ResponseTooLarge("the response has too many headers", status=self.status or self._status_seen()))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
         status = int(self._parser.get_status_code())
+        self._chunked = b"chunked" in self._codings
+        if self._tolerant is None and self._misread(status):
+            self._stop()
         if status >= FINAL:
             if len(self._head) > 1 and sum(len(n) + len(v) for n, v in self.headers) > HEAD_LIMIT:
                 self._stop(ResponseTooLarge("the response headers are too large", status=status))
@@ -205,6 +243,14 @@ class ResponseReader:
         self._interim += 1
         if self._interim > MAX_INTERIM:
             self._stop(NotHttp(f"more than {MAX_INTERIM} interim responses ({status})"))
+
+    def _misread(self, status: int) -> bool:
+        """Whether the parser would miss what is behind the head: it looks at the last coding only, and reads nothing behind
+        an interim response that ends its connection.
+        """
+        if self._chunked:
+            return self._codings[-1] != b"chunked"
+        return status < FINAL and status != SWITCHING and not self._parser.should_keep_alive()
 
     def on_chunk_header(self) -> None:
         """The size of a chunk."""
@@ -228,9 +274,10 @@ class ResponseReader:
         """The end of a response, or of an interim one."""
         if self.status is None:
             self.headers = []
+            self._codings = []
         else:
             self._complete = True
-            self.reusable = self._parser.should_keep_alive() and not self._tolerant
+            self.reusable = self._parser.should_keep_alive() and self._tolerant is None
 
 
 def _fault(exc: Exception) -> str:

@@ -60,6 +60,8 @@ class Replay:
     page: tuple[str, ...] = ()
     done: bool = False
     rev: int = 0
+    stopped: bool = False
+    """It was stopped before its end: then it is done too, as nodes of the release before understand it."""
 
 
 def _replay(d: Document) -> Replay:
@@ -85,6 +87,7 @@ def _replay(d: Document) -> Replay:
         page=tuple(d["page"]),
         done=d["done"],
         rev=d["rev"],
+        stopped=d.get("stopped", False),
     )
 
 
@@ -154,3 +157,25 @@ async def save(db: Database, replay: Replay) -> Replay | None:
     with operation():
         result = await db.work["replays"].update_one({"_id": replay.id, "rev": replay.rev}, {"$set": _fields(saved)})
     return saved if result.matched_count else None
+
+
+async def latest(db: Database, limit: int) -> list[Replay]:
+    """The requests of the last seven days, latest first."""
+    with operation():
+        documents = await db.api["replays"].find({}).sort([("created_at", -1), ("_id", 1)]).limit(limit).to_list()
+    return [_replay(d) for d in documents]
+
+
+async def stop(db: Database, replay_id: str, now_ms: int) -> Replay | None:
+    """Stop a request that is not done: no further page is begun. Returns it as it is now; None if there is none.
+
+    A page that was begun is ended: its leader goes on with it, whose next write here then fails on `rev`. If that leader
+    dies in between, what it had reopened is owed by the next repair, and the rest stays as it was.
+    """
+    entry = new_entry(f"replay:{replay_id}", "stop", now_ms)
+    change = {"$set": {"done": True, "stopped": True}, "$inc": {"rev": 1}, "$push": {OUTBOX: to_document(entry)}}
+    with operation():
+        result = await db.api["replays"].update_one({"_id": replay_id, "done": False}, change)
+    if result.matched_count:
+        await audited.flush(db, "replays", replay_id)
+    return await get(db, replay_id)

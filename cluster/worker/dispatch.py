@@ -198,6 +198,7 @@ class Dispatcher:
             error=reply.error,
             detail=reply.detail,
             excerpt=reply.excerpt,
+            claimed_ms=ready.held.claimed_ms or None,
         )
         attempts = (*execution.attempts, attempt)
         drift = drift_ms(execution, job, attempts[0].sent_ms)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from pymongo import MongoClient
 
-from ops.bench import api, messages, surroundings, verify
+from ops.bench import api, messages, page, surroundings, verify
 from ops.bench.bodies import large_bodies
 from ops.bench.results import Row, cpu_per_execution, print_results
 from ops.bench.testbed import (
@@ -264,7 +264,7 @@ CASES = (
 )
 
 
-MORE_CASES = ("nodes", "network", "targets", "kill", "schedules", "soak")
+MORE_CASES = ("nodes", "network", "targets", "kill", "schedules", "soak", "page", "page-open")
 """They take minutes each, and are run by name."""
 SMALL_RATE = 1000
 """Of the cases about what surrounds a node."""
@@ -280,6 +280,8 @@ def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int, mi
         "reads": lambda: reads(testbed),
         "retention": lambda: retention(testbed, rate),
         "verify": lambda: verify.rows(testbed),
+        "page": lambda: page.rows(testbed),
+        "page-open": lambda: page.open_rows(testbed),
         "messages": lambda: messages.rows(testbed, rate, seconds),
     }
     if case in several:

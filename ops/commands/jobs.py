@@ -167,7 +167,8 @@ def apply_command(context: click.Context, /, files: tuple[Path, ...], tag: str |
     """
     values, objects = split(read_values(files))
     wanted = check_jobs(values)
-    if not wanted and not objects and not flags["allow_empty"]:
+    # Files of other objects alone are no set of jobs: with --prune they would delete every job.
+    if not wanted and (flags["prune"] or not objects) and not flags["allow_empty"]:
         raise click.UsageError("the files contain no job: check them, or add --allow-empty if that is what you want")
     if tag is not None:
         untagged = [j["jobId"] for j in wanted if tag not in (j.get("tags") or [])]

@@ -35,6 +35,14 @@ STOP_SECONDS = 13
 LOOPBACK = "127.0.0.0/8,::1/128"
 """Where sample jobs may go although it is not public: `localhost` may be either."""
 
+TROUBLE = (
+    ("hosts that fail", "#/failed"),
+    ("an open circuit breaker", "#/cluster"),
+    ("a herd at second 0", "#/time?by=tag&span=600&tag=herd"),
+    ("what was missed", "#/executions?state=missed"),
+)
+"""What goes wrong in the samples, and the screen that shows it."""
+
 console = Console(highlight=False)
 
 
@@ -137,9 +145,11 @@ def _print_overview(settings: Settings, receiver_port: int, imported: dict[str, 
     counts = ", ".join(f"{imported[what]} {what}" for what in ("created", "updated", "unchanged") if imported[what])
     console.print(f"\n  Horae is running, its page is [bold]{base}/[/bold]", soft_wrap=True)
     console.print(
-        f"  {settings.nodes} nodes, sample jobs: {counts}. Some are in trouble: look at Now and Failed.\n",
-        soft_wrap=True,
+        f"  {settings.nodes} nodes, sample jobs: {counts}. Some are in trouble, to be looked at:\n", soft_wrap=True
     )
+    for what, where in TROUBLE:
+        console.print(f"  {what:<26}{base}/{where}", soft_wrap=True)
+    console.print("\n  And besides:\n")
     for what, how in (
         ("delivered requests", f"http://127.0.0.1:{receiver_port}/"),
         ("a job and its next runs", f"curl {base}/jobs/invoice-shop-01"),
@@ -149,8 +159,13 @@ def _print_overview(settings: Settings, receiver_port: int, imported: dict[str, 
         ("logs", f"{settings.data_dir}/logs/"),
     ):
         console.print(f"  {what:<26}{how}", soft_wrap=True)
-    ending = "Kill any of the processes to see what happens. Ctrl-C ends all of them; the data is kept,"
-    console.print(f"\n  {ending}\n  and the next start shows what was missed meanwhile.\n", soft_wrap=True)
+    ending = (
+        "Kill any of the processes to see what happens. Ctrl-C ends all of them; the data is kept. Start again after"
+    )
+    console.print(
+        f"\n  {ending}\n  half a minute, and the heartbeats, which are not caught up, have a missed range.\n",
+        soft_wrap=True,
+    )
 
 
 def run(settings: Settings, receiver_port: int) -> int:

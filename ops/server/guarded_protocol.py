@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 30.0
 BYTES_PER_SECOND = 64 * 1024
 """A reader has `DRAIN_SECONDS` for what waits to be sent, and this much longer for each byte of it. Then it is cut off."""
+STALLED_SECONDS = 3.0
+"""A request whose body has not come on for so long may lose its place to another connection."""
 PIECE_BYTES = 4096
 TURN_SECONDS = 0.005
 """The parser takes some us for each chunk of a body, even of a single byte. After this time other tasks run."""
@@ -41,6 +43,8 @@ class GuardedProtocol(HeaderTimeoutProtocol):
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self._refused = False
+        self._came_at = 0.0
+        """When the last bytes came, in monotonic seconds."""
         self._unfed = bytearray()
         self._feeding = False
         self._pieces: list[bytes] = []
@@ -51,8 +55,13 @@ class GuardedProtocol(HeaderTimeoutProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for a request, or for the rest of a header."""
-        return bool(self._awaiting_request) and not self._finishing_calls
+        """Whether it waits for a request, for the rest of a header, or for a body of which nothing comes."""
+        if self._awaiting_request:
+            return not self._finishing_calls
+        receiver = self._body_receiver
+        # Its fields are gunicorn's, as those of this class are: no other says whether the application waits for the body.
+        waits = receiver is not None and receiver._waiter is not None and not receiver._complete  # noqa: SLF001 - see above
+        return waits and Clock.monotonic() - self._came_at > STALLED_SECONDS
 
     def close_idle(self) -> None:
         """Close it: another connection needs its place."""
@@ -108,6 +117,7 @@ class GuardedProtocol(HeaderTimeoutProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, in turns."""
+        self._came_at = Clock.monotonic()
         if self._refused:
             return
         if self._unfed:  # the rest of what came before has to be parsed first

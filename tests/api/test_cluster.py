@@ -36,3 +36,41 @@ async def test_open_breakers_are_shown(api: Api) -> None:
     reasons = {e["jobId"]: e.get("reason") for e in (await api.call("GET", "/executions")).json["items"]}
     assert reasons["b"] is None
     assert "breaker" in str(reasons["a"])
+
+
+async def test_work_in_hand_names_leases_and_who_waits(api: Api) -> None:
+    """A leased batch; a queue with one running and two that wait; a range that is to be caught up."""
+    from dataclasses import replace
+
+    from cluster.core.execution.batching import BatchOptions, make_batch
+    from cluster.core.limits.permits import Permits
+    from cluster.store import backfills, batches, permits
+
+    now = api.clock.now_ms()
+    await api.call("PUT", "/queues/mail", {"maxConcurrent": 1})
+    members = [replace(execution("a", now - 3000 + i), batch="b1", limit_key="q:mail") for i in range(3)]
+    await batches.insert(api.db, [make_batch(members, BatchOptions(prefetch_ms=0))])
+    await permits.write(api.db, "q:mail", Permits(), Permits(0.0, {members[0].id: "p"}, 0))
+    claimed = await batches.claim(api.db, "node-1", 10, batches.ClaimFilter(), 2)
+    assert claimed is not None
+    await backfills.open_ranges(
+        api.db, backfills.Backfill("r", "0 * * * * * UTC", None, now - 9000, now, now, now - 5000)
+    )
+    shown = (await api.call("GET", "/cluster/work")).json
+    (lease,) = shown["leases"]
+    assert (lease["batch"], lease["nodeId"], lease["token"], lease["executions"]) == ("b1", "node-1", claimed.token, 3)
+    (limit,) = shown["limits"]
+    assert (limit["queue"], limit["jobId"], limit["maxConcurrent"]) == ("mail", None, 1)
+    assert (limit["running"], limit["runningExecutions"]) == (1, [members[0].id])
+    assert (limit["waiting"], limit["nextExecutions"]) == (2, [members[1].id, members[2].id])
+    (behind,) = shown["catchUp"]
+    assert (behind["schedule"], behind["jobId"]) == ("0 * * * * * UTC", None)
+    assert [shown[n] for n in ("leasesInAll", "limitsInAll", "catchUpInAll")] == [1, 1, 1]
+
+
+async def test_the_replica_set_is_shown(api: Api) -> None:
+    shown = (await api.call("GET", "/cluster/database")).json
+    (member,) = shown["members"]
+    assert (member["state"], member["healthy"]) == ("PRIMARY", True)
+    assert shown["schemaVersion"] >= 4
+    assert shown["replicaSet"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import orjson
 import pytest
 
 from cluster.core.documents.job import BODY_LIMIT
-from tests.support.api_client import job
+from tests.support.api_client import TARGET, job
 from tests.support.worst_bodies import VALUES, Standstill, names, send_raw
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_MS = 100.0
 TRIES = 3
+PATCH_OF_ALL = b'{"action":"patch","dryRun":true,"filter":{"all":true},"patch":{"body":%b}}'
 NDJSON = "application/x-ndjson"
 
 
@@ -59,6 +61,7 @@ async def test_no_body_stops_the_loop(api: Api, name: str) -> None:
 async def test_no_endpoint_that_takes_a_body_stops_the_loop(api: Api, name: str) -> None:
     """All of the body, or the field that accepts most."""
     value = VALUES[name]
+    await api.make(jobId="a")
     for method, path, raw in (
         ("POST", "/jobs", value),
         ("POST", "/jobs", within("body", value, **job())),
@@ -67,6 +70,20 @@ async def test_no_endpoint_that_takes_a_body_stops_the_loop(api: Api, name: str)
         ("PUT", "/channels/c", within("url", value, type="webhook")),
         ("PUT", "/alerts/default", within("channels", value)),
         ("POST", "/executions/retry", within("filter", value)),
+        ("POST", "/messages", within("body", value, api=TARGET)),
+        ("POST", "/messages", within("headers", value, api=TARGET)),
+        ("POST", "/jobs/actions", within("filter", value, action="pause")),
+        ("POST", "/jobs/actions", within("patch", value, action="patch", filter={"all": True}, dryRun=True)),
+        ("POST", "/jobs/actions", PATCH_OF_ALL % value),
+        ("POST", "/jobs/a/pause", within("reason", value)),
+        ("POST", "/jobs/a/backfill", within("from", value)),
+        ("PUT", "/calendars/c", within("dates", value)),
+        ("PUT", "/calendars/c", within("ranges", value)),
+        ("PUT", "/windows/w", within("hosts", value, mode="hold")),
+        ("POST", "/schedules/crowd", within("schedule", value)),
+        ("POST", "/keys", within("name", value)),
+        ("POST", "/session", within("key", value)),
+        ("POST", "/verifications", within("since", value)),
         ("POST", "/executions/retry", within("state", value).replace(b'{"state"', b'{"filter":{"state"') + b"}"),
     ):
         await answer_in_time(api, method, path, raw)
@@ -123,6 +140,44 @@ async def test_an_import_of_many_costly_lines_is_done_in_turns(api: Api, line: b
     """Rare dates, schedules that never fire, and names that resemble fields."""
     raw = b"\n".join(line % number for number in range(1000))
     assert await answer_in_time(api, "POST", "/jobs/import", raw, NDJSON) == 200
+
+
+async def test_a_batch_of_many_costly_lines_is_done_in_turns(api: Api) -> None:
+    """Names that resemble fields, in each line of a batch of messages."""
+    line = b"{" + b",".join(b'"timeoutSeconds%d":1' % i for i in range(60)) + b',"jobId":"j%d"}'
+    raw = b"\n".join(line % number for number in range(500))
+    assert await answer_in_time(api, "POST", "/messages/batch", raw, NDJSON) == 200
+
+
+def ical(*events: bytes) -> bytes:
+    """An iCalendar file; an event is what follows its start."""
+    head = b"BEGIN:VEVENT\r\nUID:%d\r\nDTSTART;VALUE=DATE:"
+    made = [head % number + event + b"\r\nEND:VEVENT\r\n" for number, event in enumerate(events)]
+    return b"BEGIN:VCALENDAR\r\nVERSION:2.0\r\n" + b"".join(made) + b"END:VCALENDAR\r\n"
+
+
+NEVER = b"20260101\r\nRRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        ical(NEVER, NEVER),
+        ical(*[NEVER] * 3000),
+        ical(b"00010101\r\nRRULE:FREQ=DAILY"),
+        ical(b"20260101\r\nRRULE:FREQ=YEARLY;BYWEEKNO=53;BYDAY=MO;BYMONTH=6"),
+        ical(b"20260101\r\nEXDATE;VALUE=DATE:" + b",".join([b"20260101"] * 50_000)),
+        b"BEGIN:VCALENDAR\r\nX:a" + b"\r\n b" * 100_000 + b"\r\nEND:VCALENDAR\r\n",
+        b"BEGIN:VCALENDAR\r\n" + b"BEGIN:VEVENT\r\n" * 30_000,
+    ],
+    ids=["never", "many that never come", "since the year 1", "weeks", "a long line", "folds", "nested"],
+)
+async def test_no_calendar_keeps_the_processor(api: Api, raw: bytes) -> None:
+    """The time of all threads until the answer: days that never come are not looked for until the year 9999."""
+    began = time.process_time()
+    status, answer = await send_raw(api._conductor.app, "PUT", "/calendars/c", iter([raw]), "text/calendar")
+    assert status in (201, 422), answer
+    assert time.process_time() - began < 5
 
 
 async def test_a_preview_of_rare_dates_is_done_in_turns(api: Api) -> None:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from tests.support.api_client import Api
 
 
-async def post(api: Api, **fields: Any) -> Result:
+async def post(api: Api, /, **fields: Any) -> Result:
     return await api.call("POST", "/messages", {"api": TARGET, **fields})
 
 
-async def accepted(api: Api, **fields: Any) -> dict[str, str]:
+async def accepted(api: Api, /, **fields: Any) -> dict[str, str]:
     made = await post(api, **fields)
     assert made.status_code == 202, made.text
     return dict(made.json)
@@ -174,6 +174,23 @@ async def test_a_dedup_id_makes_one_message_of_many_requests(api: Api) -> None:
     other = await post(api, dedupId="d", body=2)
     assert (other.status_code, paths(other)) == (422, ["dedupId"])
     assert await rows(api.db, "executions") == []
+
+
+@pytest.mark.parametrize("in_a_batch", [False, True])
+async def test_a_dedup_id_completes_what_a_dead_node_began(api: Api, in_a_batch: bool) -> None:
+    """The node inserted the execution and died before it inserted the batch. No sweep is needed: the request is repeated."""
+    came: list[str] = []
+    wanted = {"dedupId": "d", "body": 1}
+    made = await accepted(api, **wanted)
+    await api.db.work["batches"].delete_many({})
+    if in_a_batch:
+        again = await batch(api, {"api": TARGET}, {"api": TARGET, **wanted})
+        assert (again.json["accepted"], again.json["duplicates"]) == (1, 1)
+    else:
+        assert (await accepted(api, **wanted))["messageId"] == made["messageId"]
+    await check_books(api.db)
+    await deliver(api, came)
+    assert came.count(made["executionId"]) == 1
 
 
 async def test_an_idempotency_key_answers_the_same_message(api: Api) -> None:

@@ -61,6 +61,15 @@ async def test_an_open_path_is_open_in_one_spelling(database: Database, path: by
             assert await get(database, settings, other) in (401, 404), other
 
 
+async def test_metrics_need_a_key_behind_the_path_prefix(database: Database) -> None:
+    """A proxy keeps `/metrics` from strangers, and does not know the path with its own prefix; Prometheus asks the node."""
+    settings = ApiSettings(KEYS, RULES, metrics_open=True, path_prefix="/ops/horae")
+    assert await get(database, settings, b"/metrics") == 200
+    assert await get(database, settings, b"/ops/horae/healthz") == 200
+    for path in (b"/ops/horae/metrics", b"/ops/horae/ops/horae/metrics", b"/ops/horae//metrics"):
+        assert await get(database, settings, path) in (401, 404), path
+
+
 async def test_the_port_of_the_metrics_has_metrics_only(database: Database) -> None:
     """Without a key, and in one spelling; on the port of the API they need one."""
     settings = ApiSettings(KEYS, RULES, metrics_port=METRICS_PORT)

@@ -108,6 +108,34 @@ async def test_a_read_key_changes_nothing_by_any_route(guarded: Api, path: str, 
         assert (await guarded.call(method.upper(), target, {}, **headers)).status_code == 403
 
 
+ROUTES = [
+    (path, method)
+    for path, operations in openapi_document()["paths"].items()
+    for method in operations
+    if path not in ("/session", "/events")
+]
+RANKS = {READ: 1, WRITE: 2, ADMIN: 3}
+
+
+def needed(path: str, method: str) -> int:
+    """The rank of the scope that a route needs, as api/README.md says."""
+    if path.split("/")[1] in ("audit", "keys", "nodes", "verifications"):
+        return RANKS[ADMIN]
+    return RANKS[READ] if method == "get" or path in READ_ONLY_POSTS else RANKS[WRITE]
+
+
+async def test_each_route_asks_for_its_scope_whatever_the_cookie(guarded: Api) -> None:
+    """A cookie can do exactly what its key can: no route more, none less."""
+    for key, rank in RANKS.items():
+        cookie = await sign_in(guarded, key)
+        for path, method in ROUTES:
+            target = re.sub(r"\{\w+\}", "some", path)
+            answer = await guarded.call(method.upper(), target, None if method == "get" else {}, Cookie=cookie, **SAME)
+            assert (answer.status_code == 403) is (rank < needed(path, method)), (path, method, answer.text)
+        ended = await guarded.call("DELETE", "/session", Cookie=cookie, **SAME)
+        assert ended.status_code == 204
+
+
 async def test_a_session_ends_on_every_node(database: Database, guarded: Api) -> None:
     cookie = await sign_in(guarded, READ)
     async for other in serve(database, ApiSettings(KEYS, RULES)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ MODULES = {
     for package in ("api", "cluster", "config", "ops")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-TREES = {name: ast.parse(text) for name, text in MODULES.items()}
 FILE_LINES = 350
 FUNCTION_LINES = 60
 PARAMETERS = 6
@@ -39,6 +39,12 @@ ASSIGNED_FROM_OUTSIDE = {
 """Targets of assignments to objects of a library, as patterns, with the reason why there is no other way."""
 
 
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Parsed when they are asked for: each worker of xdist imports this module, and one of them needs them."""
+    return {name: ast.parse(text) for name, text in MODULES.items()}
+
+
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     return (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
 
@@ -48,14 +54,14 @@ def long_files() -> Iterator[str]:
 
 
 def long_functions() -> Iterator[str]:
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for function in functions(tree):
             if (function.end_lineno or 0) - function.lineno + 1 > FUNCTION_LINES:
                 yield f"{name}::{function.name}"
 
 
 def wide_constructors() -> Iterator[str]:
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for class_ in (n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)):
             for function in class_.body:
                 if isinstance(function, ast.FunctionDef) and function.name == "__init__":
@@ -66,7 +72,7 @@ def wide_constructors() -> Iterator[str]:
 
 def positional_values() -> Iterator[str]:
     """Classes called with so many arguments in a row that their order has to be looked up."""
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
             called = ast.unparse(call.func).rpartition(".")[2].lstrip("_")
             if called[:1].isupper() and len(call.args) > POSITIONAL:
@@ -94,7 +100,7 @@ def targets(node: ast.AST) -> Iterator[ast.expr]:
 
 def fields_set_from_outside() -> Iterator[str]:
     """Assignments to `other.field`, and `setattr` on anything."""
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in ast.walk(tree):
             for target in targets(node):
                 if isinstance(target, ast.Attribute) and ast.unparse(target.value) not in ("self", "cls"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent.parent
-TREES = {
-    path.relative_to(ROOT): ast.parse(path.read_text())
-    for package in ("api", "cluster", "config", "ops")
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
 
 CLASSES = """
 Answered Board Breakers Census Desk Doors Dropped Gate Gates HandBack Heard Held Holdings Hooks Judge Lane Lanes Letter
@@ -46,6 +42,16 @@ orphans_found result_given_up set_aside store_away worker_drained \\w+_disturbed
 """
 
 
+@cache
+def trees() -> dict[Path, ast.Module]:
+    """Parsed when they are asked for: each worker of xdist imports this module, and one of them needs them."""
+    return {
+        path.relative_to(ROOT): ast.parse(path.read_text())
+        for package in ("api", "cluster", "config", "ops")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
 def defined(tree: ast.Module, *kinds: type[ast.AST]) -> Iterator[str]:
     """The names that a module defines: classes, functions, or assigned names, fields and parameters."""
     for node in ast.walk(tree):
@@ -63,13 +69,13 @@ def defined(tree: ast.Module, *kinds: type[ast.AST]) -> Iterator[str]:
 
 def found(names: str, *kinds: type[ast.AST]) -> list[str]:
     banned = set(names.split())
-    return [f"{path}: {name}" for path, tree in TREES.items() for name in defined(tree, *kinds) if name in banned]
+    return [f"{path}: {name}" for path, tree in trees().items() for name in defined(tree, *kinds) if name in banned]
 
 
 def test_no_public_class_name_is_used_twice_below_cluster() -> None:
     """A name in a log, a traceback or a sentence means one class."""
     places: defaultdict[str, list[Path]] = defaultdict(list)
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         if path.parts[0] == "cluster":
             for name in defined(tree, ast.ClassDef):
                 places[name].append(path)
@@ -99,7 +105,7 @@ def test_no_variable_field_or_parameter_has_a_banned_name() -> None:
 def test_no_module_has_a_banned_name() -> None:
     """Neither an old one nor one that says nothing."""
     banned = set(MODULES.split())
-    assert [str(path) for path in TREES if path.stem in banned and path not in ALLOWED_MODULES] == []
+    assert [str(path) for path in trees() if path.stem in banned and path not in ALLOWED_MODULES] == []
 
 
 def test_no_event_has_a_banned_name() -> None:

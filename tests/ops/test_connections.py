@@ -162,6 +162,30 @@ async def test_busy_connections_are_not_closed_for_new_ones() -> None:
             assert b" 200 " in await loop.sock_recv(opened, 1000)
 
 
+async def test_requests_whose_bodies_never_come_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take all places from several addresses. One that sends on is busy, however slowly, and keeps its place."""
+    monkeypatch.setattr(guarded_protocol, "STALLED_SECONDS", 0.2)
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+    async with serving(ConnectionLimits(6, 5)) as worker:
+        silent = [connect(worker.port, f"127.0.0.{2 + i % 2}") for i in range(5)]
+        sending = connect(worker.port, "127.0.0.2")
+        for opened in (*silent, sending):
+            opened.setblocking(True)
+            opened.sendall(head)
+            opened.setblocking(False)
+        for _ in range(4):
+            await asyncio.sleep(0.1)
+            sending.send(b"x")
+        for _ in range(3):
+            with connect(worker.port, "127.0.0.9") as innocent:
+                assert b" 200 " in await answer_on(innocent)
+        await asyncio.get_running_loop().sock_sendall(sending, b"x" * 5)
+        async with asyncio.timeout(10):
+            assert b" 200 " in await asyncio.get_running_loop().sock_recv(sending, 1000)
+        for opened in (*silent, sending):
+            opened.close()
+
+
 async def test_a_trusted_proxy_has_no_bound_of_its_own_and_is_not_closed() -> None:
     """It carries many clients; its idle connections are those that it keeps for the next request."""
     trusted = (ipaddress.ip_network("127.0.0.2/32"),)

@@ -188,6 +188,12 @@ def test_nothing_is_deleted_by_an_empty_set_or_unasked(
             refused = jobs("apply", str(file), *flags)
             assert (refused.exit_code, "--allow-empty" in refused.output) == (2, True)
         assert "--yes" in jobs("apply", str(file), "--prune", "--allow-empty").output
+    others = write(tmp_path / "others.ndjson", {"kind": "queue", "name": "q", "maxConcurrent": 3})
+    for flags in (("--prune",), ("--prune", "--yes"), ("--prune", "--dry-run")):
+        refused = jobs("apply", others, *flags)
+        assert (refused.exit_code, "--allow-empty" in refused.output) == (2, True)
+    assert jobs("apply", others).exit_code == 0
+    client.call("DELETE", "/queues/q")
     kept = write(tmp_path / "two.ndjson", *({"jobId": f"p{i}", "schedule": "@daily", "api": TARGET} for i in range(2)))
     refused = jobs("apply", kept, "--prune")
     assert (refused.exit_code, "no terminal" in refused.output) == (2, True)

@@ -55,6 +55,26 @@ TAKEN: dict[str, bytes] = {
     "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
     "a version in small letters": b"http/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "the version of another protocol": b"HTTP/2 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "a reason without a blank": b"HTTP/1.1 200OK\r\nContent-Length: 2\r\n\r\nok",
+    "a status with a fraction": b"HTTP/1.1 200.1 OK\r\nContent-Length: 2\r\n\r\nok",
+    "a length that ends in a comma": b"HTTP/1.1 200 OK\r\nContent-Length: 2,\r\n\r\nok",
+    "two lengths in a list": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok",
+    "the same length with zeros": b"HTTP/1.1 200 OK\r\nContent-Length: 02\r\nContent-Length: 2\r\n\r\nok",
+    "an empty coding behind chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked,\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "another coding behind chunked":
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "a blank before the extension of a chunk":
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1 ; a="b\r\no\r\n1\r\nk\r\n0 ;c\r\n\r\nmore',
+    "any bytes in the extension of a chunk":
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1;\x01\xff\r\nk\r\n0\r\n\r\n",
+    "odd lines in the head and in the chunks":
+        b"HTTP/1.1 200 OK\nX : a\nTransfer-Encoding: chunked\n\n1 ;a\no\n1\nk\n0\n\n",
+    "a length among the trailers":
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nContent-Length: 5\r\n\r\n",
+    "an interim answer of HTTP/1.0":
+        b"HTTP/1.0 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "an interim answer that ends the connection":
+        b"HTTP/1.1 100 Continue\r\nConnection: close\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
 }  # fmt: skip
 
@@ -89,6 +109,9 @@ async def test_the_status_that_came_is_the_verdict(said: bytes) -> None:
         "a folded header",
         "interim answers",
         "all lines end in LF",
+        "odd lines in the head and in the chunks",
+        "a blank before the extension of a chunk",
+        "an empty coding behind chunked",
     ],
 )
 @pytest.mark.parametrize("size", [1, 7])
@@ -121,8 +144,18 @@ async def test_an_answer_in_small_pieces_is_the_same_answer(name: str, size: int
         b"HTTP/1.1 200 OK\r\nno colon\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nX-A: \0\r\n\r\nok",
         b"HTTP/1.1 200 OK\nX-A: \0\n\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2 ;\xff\r\nok0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\nok\r\n0\r\n\r\n",
     ],
-    ids=["two lengths", "a negative length", "no colon", "NUL", "NUL and LF"],
+    ids=[
+        "two lengths",
+        "a negative length",
+        "no colon",
+        "NUL",
+        "NUL and LF",
+        "no end of a chunk",
+        "a size that is no number",
+    ],
 )
 async def test_what_curl_refuses_is_a_protocol_error_that_shows_the_status(said: bytes) -> None:
     """It cannot be told where such an answer ends, or what it says."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import quopri
 import string
 import time
 from typing import TYPE_CHECKING
@@ -59,6 +60,10 @@ def base64_of(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
+def base32_of(text: str) -> str:
+    return base64.b32encode(text.encode()).decode()
+
+
 def url_safe_base64_of(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode()
 
@@ -91,6 +96,18 @@ ENCODERS: dict[str, Callable[[str], str]] = {
     "json in base64": lambda s: base64_of(json.dumps({"key": escaped(s)})),
     "hexadecimal": lambda s: s.encode().hex(),
     "repr": repr,
+    "html without semicolons": lambda s: every_entity(s).replace(";", ""),
+    "html with zeros": lambda s: every_entity(s).replace("&#", "&#00"),
+    "hexadecimal, byte by byte": lambda s: ", ".join(f"0x{b:02x}" for b in s.encode()),
+    "octal": lambda s: "".join(f"\\{b:03o}" for b in s.encode()),
+    "octal in json": lambda s: escaped("".join(f"\\{b:03o}" for b in s.encode())),
+    "list of bytes": lambda s: str(list(s.encode())),
+    "list of bytes without blanks": lambda s: json.dumps(list(s.encode()), separators=(",", ":")),
+    "quoted-printable": lambda s: quopri.encodestring(s.encode(), quotetabs=True).decode(),
+    "all quoted-printable": lambda s: "".join(f"={b:02X}" for b in s.encode()),
+    "base32": base32_of,
+    "base32 behind 3": lambda s: base32_of("xyz" + s + "z").rstrip("="),
+    "base32 in json": lambda s: escaped(base32_of(s)),
 }
 
 

@@ -93,9 +93,19 @@ class Messages(BatchLife):
                 raise Broken(f"message {n} was refused")
             if self.accepted.setdefault(n, result.execution_id) != result.execution_id:
                 raise Broken(f"one dedupId has two messages: {self.accepted[n]} and {result.execution_id}")
+            self._check_claimable(result.execution_id)
             if w.random.random() < 0.7:
                 return
             await turn(w.random.random() * 10)
+
+    def _check_claimable(self, name: str) -> None:
+        """What was answered needs no sweep to be claimed, also where a dead node had begun it. What waits is moved again."""
+        store = self.world.store
+        e = store.executions.get(name)
+        if e is None or e.cancelled or e.token or name in store.waiting:
+            return
+        if e.batch not in store.batches or name not in store.batches[e.batch].ids:
+            raise Broken(f"{name} was accepted and is in no batch")
 
     async def _cancel(self, n: int) -> None:
         w = self.world

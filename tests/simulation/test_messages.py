@@ -78,6 +78,16 @@ def _met_is_written(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     return Messages
 
 
+def _half_is_enough(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
+    """A request that meets an execution does not ask whether a batch lists it."""
+
+    async def nothing(*_: Any) -> int:
+        return 0
+
+    patch.setattr("cluster.usecases.messages.repair_batches", nothing)
+    return Messages
+
+
 def _taken_from_its_owner(patch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     """A cancellation does not look whether the execution was claimed since it was read."""
 
@@ -124,6 +134,7 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], Callable[[int], Any]], st
     "what waits is deleted first": (_deleted_first, "is nowhere"),
     "no dedup document": (_no_dedup, "has two messages"),
     "a dedupId that was met stands for its message": (_met_is_written, "is nowhere"),
+    "an execution that was met stands for its batch": (_half_is_enough, "is in no batch"),
     "taken from its owner": (_taken_from_its_owner, "its cancellation was answered"),
     "lost claims are forgotten": (_lost_claims_forgotten, "its cancellation was answered"),
     "a cancellation is not recorded": (_not_recorded, "is nowhere|neither owed nor final"),

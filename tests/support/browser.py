@@ -68,6 +68,21 @@ class Viewer:
         """Wait until an expression is true. Playwright's own way evaluates texts, which the policy of the page forbids."""
         wait_until(lambda: bool(self.page.evaluate(expression)), PATIENCE_MS / 1000, expression)
 
+    def confirm(self, button: str, label: str | None = None) -> str:
+        """Press a button, read the curl command of its dialog, and confirm. The command."""
+        before = self.page.get_by_role("dialog").count()
+        self.page.get_by_role("button", name=button, exact=True).last.click()
+        dialog = self.page.get_by_role("dialog").nth(before)
+        dialog.wait_for()
+        command = dialog.locator("details.curl pre").first.text_content() or ""
+        dialog.get_by_role("button", name=label or button, exact=True).last.click()
+        dialog.wait_for(state="detached")
+        return command
+
+    def hash(self) -> str:
+        """What the address bar has behind the path: the state of the page."""
+        return str(self.page.evaluate("location.hash"))
+
     def forgive(self, *statuses: int) -> None:
         """Chromium complains of every answer that is no success; these were asked for."""
         self.complaints[:] = [c for c in self.complaints if not any(f"status of {s} " in c for s in statuses)]

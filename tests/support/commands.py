@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from cluster.store.mongo.client import Database
 from ops.cli import cli
+from tests.support import warm
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -50,12 +51,11 @@ class Commands:
 
 def run_horae(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `horae` as a process in `cwd`, so that .env and .horae of this repository are not used."""
-    return subprocess.run(
-        [sys.executable, "-m", "ops", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as directory:
+        out, errors = Path(directory, "out"), Path(directory, "errors")
+        running = warm.start(arguments, out, {**os.environ, **environment}, errors=errors, cwd=cwd)
+        try:
+            status = running.wait(60)
+        finally:
+            running.kill()
+        return subprocess.CompletedProcess(arguments, status, out.read_text(), errors.read_text())

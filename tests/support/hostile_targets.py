@@ -44,6 +44,11 @@ SHAPES: dict[str, tuple[bytes, bytes, float]] = {
     "the size of a chunk": (CHUNKED, b"0" * 30_000, 0),
     "trailers": (CHUNKED + b"0\r\n", b"a:b\r\n" * 10_000, 0),
     "bytes that are no answer": (b"", b"\xff" * 60_000, 0),
+    "odd header fields in pieces": (b"HTTP/1.1 200 OK\nA : b\n", b"X:a\n" * 280, SLOW),
+    "odd folded fields in pieces": (b"HTTP/1.1 200 OK\nA : b\nX: y", b"\r\n " * 380, SLOW),
+    "odd interim answers": (b"", b"HTTP/1.0 103 Early Hints\n" + b"Link : </a>\n" * 2000 + b"\n", 0),
+    "odd chunks of one byte": (CHUNKED, b"1 ;\xff\r\nx\r\n" * 5000, 0),
+    "odd chunks without end": (CHUNKED + b"1 ;\xff\r\nx\r\n", b"0" * 1100, SLOW),
     "a body without length": (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 60_000, 0),
 }
 """What comes first, what comes for ever, and the seconds between two of those."""

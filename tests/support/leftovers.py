@@ -39,10 +39,19 @@ def directory() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"horae-test-{os.environ[RUN]}-", dir=IN_MEMORY if roomy else None))
 
 
+def _ends_with_us(child: psutil.Process) -> bool:
+    try:
+        return "from multiprocessing." in " ".join(child.cmdline())
+    except psutil.Error:  # it has ended
+        return True
+
+
 def processes(run: str) -> list[psutil.Process]:
-    """The processes of a run that live, but for this one and those that it descends from."""
+    """The processes of a run that live, but for this one, those that it descends from, and those that end with it: the
+    fork server of `warm` and what the standard library has beside it.
+    """
     me = psutil.Process()
-    not_ours = {me, *me.parents()}
+    not_ours = {me, *me.parents(), *(child for child in me.children() if _ends_with_us(child))}
     found = []
     for process in psutil.process_iter():
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import urllib.request
 from contextlib import contextmanager
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 from ops.support.embedded_mongodb import free_port
+from tests.support import warm
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
 SECRET_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 
@@ -48,7 +47,7 @@ def process(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[tupl
 
 
 @contextmanager
-def begun(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def begun(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[tuple[str, warm.Warm]]:
     """The same, not waited for: where it will answer, and its master process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -61,9 +60,8 @@ def begun(mongodb_uri: str, db_name: str, **environment: str) -> Iterator[tuple[
         "HORAE_SECRET_KEY": SECRET_KEY,
         **environment,
     }
-    with tempfile.TemporaryFile() as log:
-        command = [sys.executable, "-m", "ops", "serve", "--nodes", "1", "--port", str(port)]
-        started = subprocess.Popen(command, cwd=ROOT, env=known | settings, stdout=log, stderr=log)
+    with tempfile.NamedTemporaryFile() as log:
+        started = warm.start(["serve", "--nodes", "1", "--port", str(port)], Path(log.name), known | settings)
         try:
             yield url, started
         finally:

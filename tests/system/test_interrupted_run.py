@@ -45,7 +45,7 @@ def test_an_interrupted_run_leaves_no_process_and_no_directory(tmp_path: Path, n
         name = begun.read_text()
         assert any("mongod" in p.name() for p in leftovers.processes(name))
         run.send_signal(number)
-        wait_until(lambda: run.poll() is not None, 30, "the end of the run")
+        wait_until(lambda: run.poll() is not None, 60, "the end of the run")
         wait_until(lambda: not leftovers.processes(name), 30, "the end of its processes")
         wait_until(lambda: not leftovers.directories(name), 10, "the end of its directories")
     finally:

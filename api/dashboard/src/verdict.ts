@@ -1,24 +1,48 @@
 // What an answer means, in words, and the request as a target received it.
-import type { ExecutionInFull, Job } from "./api/types";
+import type { Attempt, ExecutionInFull, Job } from "./api/types";
+import { duration, plural } from "./format";
+import type { Retry } from "./retries";
+
+type Codes = readonly (number | string)[] | null;
+const RETRYABLE = [408, 425, 429];
+
+function isSuccess(status: number, codes: Codes): boolean {
+  if (codes === null) return status >= 200 && status < 300;
+  return codes.some((c) => (typeof c === "number" ? c === status : c[0] === String(status)[0]));
+}
+
+/** The rule that applied to one attempt: as `cluster/core/execution/verdict.py` has it. */
+export function verdictOf(a: Pick<Attempt, "status" | "error">, codes: Codes): { good: boolean; words: string } {
+  const success = codes ? `one of ${codes.join(", ")}` : "2xx";
+  if (a.error === "denied") return { good: false, words: "refused, because the address is not allowed: no attempt can change that" };
+  if (a.error !== null) return { good: false, words: "tried again, because there was no whole answer" };
+  if (a.status === null) return { good: false, words: "tried again, because there was no answer" };
+  if (isSuccess(a.status, codes)) return { good: true, words: `success, which is ${success}` };
+  if (a.status >= 500 || RETRYABLE.includes(a.status)) return { good: false, words: `tried again, as 408, 425, 429 and 5xx are` };
+  if (a.status === 410) return { good: false, words: "gone: the execution fails, and the job is paused" };
+  return { good: false, words: `refused: success is ${success}, and ${a.status} is not tried again` };
+}
 
 /** The rule by which an execution ended, or goes on. */
-export function ruleOf(e: Pick<ExecutionInFull, "state" | "status" | "error" | "attempt">, codes: readonly (number | string)[] | null): string {
+export function ruleOf(e: Pick<ExecutionInFull, "state" | "status" | "error" | "attempt">, codes: Codes, retry?: Retry): string {
   const success = codes ? `one of ${codes.join(", ")}` : "2xx";
+  const most = retry?.maxAttempts ? ` of ${retry.maxAttempts}` : "";
   switch (e.state) {
     case "succeeded":
       return `The target answered ${e.status}: success is ${success}.`;
     case "failed":
-      return e.status === null
-        ? "The request could not be made, and a later attempt would not differ."
-        : `The target refused with ${e.status}: 3xx and 4xx other than 408, 425 and 429 end an execution at once.`;
+      if (e.error?.startsWith("denied")) return "The address of the target is not allowed, which no later attempt would change.";
+      if (e.status === null) return "The request could not be made, and a later attempt would not differ.";
+      if (e.status === 410) return "The target answered 410 Gone: that ends the execution and pauses its job.";
+      return `The target refused with ${e.status}: 3xx and 4xx other than 408, 425 and 429 end an execution at once.`;
     case "dead":
-      return `All attempts failed (${e.attempt}), the last with ${e.status ?? e.error ?? "no answer"}, or the execution became too old.`;
+      return `It was given up after ${plural(e.attempt, "attempt")}${most}, the last with ${e.status ?? e.error ?? "no answer"}: its retries were used up, or its time was.`;
     case "retrying":
-      return `Attempt ${e.attempt} ended with ${e.status ?? e.error ?? "no answer"}, which is tried again.`;
+      return e.attempt ? `Attempt ${e.attempt}${most} ended with ${e.status ?? e.error ?? "no answer"}, which is tried again.` : "It is sent again, because somebody asked for it.";
     case "missed":
-      return "Nothing was sent: no node was running, and the catch-up policy did not ask for it later.";
+      return "Nothing was sent: nobody was there to send it in time, and the catch-up policy does not ask for it later.";
     case "skipped":
-      return "Nothing was sent: the run before it had not ended, and the job has overlap: skip.";
+      return "Nothing was sent: the run before it had not ended and the job has overlap: skip, or a window skips it.";
     case "cancelled":
       return "It was cancelled before it could end.";
     case "running":
@@ -26,6 +50,11 @@ export function ruleOf(e: Pick<ExecutionInFull, "state" | "status" | "error" | "
     default:
       return "It waits for its time, or for a free place to be sent from.";
   }
+}
+
+/** How long an attempt waited at its node, in words; nothing if that is not known. */
+export function heldWords(a: Pick<Attempt, "claimedAt" | "sentAt">): string | undefined {
+  return a.claimedAt ? `claimed ${duration(Date.parse(a.sentAt) - Date.parse(a.claimedAt))} before it was sent` : undefined;
 }
 
 function quoted(text: string): string {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { cellsOf, stepWords, type Answer } from "../src/timeline/cells";
 import { draw, heightFor, under, type Frame } from "../src/timeline/draw";
-import { asked, covers, LONGEST_MS, pan, SHORTEST_MS, stepFor, ticks, viewOf, zoomAt } from "../src/timeline/view";
+import { API_LONGEST_MS, asked, covers, LONGEST_MS, pan, SHORTEST_MS, stepFor, ticks, viewOf, zoomAt } from "../src/timeline/view";
+import { bandsOf, inView } from "../src/timeline/windows";
 
 const NOW = Date.parse("2026-11-26T12:00:00Z");
 const HOUR = 3_600_000;
@@ -21,14 +22,27 @@ describe("the view", () => {
   it("asks for whole steps around it, never for more than the API gives", () => {
     for (const span of [SHORTEST_MS, 60_000, HOUR, 86_400_000, 30 * 86_400_000, LONGEST_MS]) {
       const view = { from: NOW - span / 2, until: NOW + span / 2 };
-      const wanted = asked(view);
+      const wanted = asked(view, { nowMs: NOW, by: "all", filtered: true });
       expect(covers(wanted, view)).toBe(true);
       expect(wanted.from % (wanted.step * 1000)).toBe(0);
-      expect((wanted.until - wanted.from) / 1000 / wanted.step).toBeLessThanOrEqual(700);
-      expect(wanted.until - wanted.from).toBeLessThanOrEqual(LONGEST_MS + 2 * wanted.step * 1000);
+      expect((wanted.until - wanted.from) / 1000 / wanted.step).toBeLessThanOrEqual(745);
+      expect(wanted.until - wanted.from).toBeLessThanOrEqual(API_LONGEST_MS);
     }
     expect(stepFor(60_000)).toBe(1);
-    expect(stepFor(LONGEST_MS)).toBe(7 * 86_400);
+    expect(stepFor(LONGEST_MS)).toBe(86_400);
+  });
+
+  it("asks for whole hours where minutes are not kept any more, and for minutes where there are too many executions", () => {
+    const DAY = 86_400_000;
+    const around = (ms: number, at = NOW) => ({ from: at - ms / 2, until: at + ms / 2 });
+    const named = { nowMs: NOW, by: "tag", filtered: false };
+    expect(asked(around(DAY), named)).toEqual({ from: NOW - DAY / 2, until: NOW + DAY / 2, step: 300 });
+    expect(asked(around(DAY, NOW - 2 * DAY), named).step).toBe(3600);
+    expect(asked(around(DAY, NOW - 2 * DAY), { ...named, by: "all" }).step).toBe(300);
+    expect(asked(around(DAY, NOW - 40 * DAY), { ...named, by: "all" }).step).toBe(3600);
+    expect(asked(around(DAY, NOW - 2 * DAY), { ...named, by: "job" }).step).toBe(300);
+    expect(asked(around(60_000, NOW - 2 * DAY), named).step).toBe(1);
+    expect(asked(around(600_000), { ...named, crowded: true }).step).toBe(60);
   });
 
   it("follows now unless the address names times", () => {
@@ -82,5 +96,21 @@ describe("a frame", () => {
     const frame: Frame = { width: 1200, height: heightFor(20), gutter: 150, lane: 40, view: { from: NOW, until: NOW + 600_000 }, cells, now: NOW, hover: undefined };
     draw(context, frame, { color: () => "#000", font: "" });
     expect(fills).toBeLessThan(200);
+  });
+});
+
+describe("maintenance windows", () => {
+  const weekly = { name: "w", mode: "hold" as const, from: null, until: null, durationSeconds: 3600, inForceUntil: null };
+
+  it("are in force once, now, or whenever they begin", () => {
+    const once = { ...weekly, from: "2026-11-26T11:00:00Z", until: "2026-11-26T13:00:00Z" };
+    expect(bandsOf(once, [], NOW)).toEqual([{ name: "w", mode: "hold", from: NOW - HOUR, until: NOW + HOUR }]);
+    expect(bandsOf({ ...weekly, inForceUntil: "2026-11-26T12:30:00Z" }, [NOW + 24 * HOUR], NOW).map((b) => [b.from, b.until])).toEqual([[NOW - HOUR / 2, NOW + HOUR / 2], [NOW + 24 * HOUR, NOW + 25 * HOUR]]);
+  });
+
+  it("are shown where the view meets them", () => {
+    const bands = bandsOf(weekly, [NOW, NOW + 5 * HOUR], NOW);
+    expect(inView(bands, { from: NOW - HOUR, until: NOW + HOUR })).toHaveLength(1);
+    expect(inView(bands, { from: NOW + 2 * HOUR, until: NOW + 3 * HOUR })).toHaveLength(0);
   });
 });

@@ -6,12 +6,12 @@ What is left out, or is right for a limited time only, is named in a remark: not
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from dateutil.rrule import rrulestr
+from dateutil.rrule import rrule, rrulestr
 from icalendar import Calendar
 
 from cluster.core.documents.calendar import MAX_DATES, WEEKDAYS, CalendarSpec, read_calendar
@@ -25,18 +25,54 @@ _YEARS = 10
 """A rule that is neither yearly nor weekly is written out for so long."""
 _MAX_REMARKS = 50
 _LONGEST = 31
+MAX_BYTES = 512 * 1024
+MAX_LINE_BYTES = 16 * 1024
+"""Of a line with its folds: the library takes much longer for one of 500 KiB than for a file of that size."""
+MAX_YEARS = 2000
+"""So many years of rules are written out for one file. Each may take a ms."""
+_OLDEST = 1900
+"""A rule that is written out begins in this year or later."""
+_LOOKS_PER_YEAR = 6
 _WEEKDAY_OF = {"MO": "MON", "TU": "TUE", "WE": "WED", "TH": "THU", "FR": "FRI", "SA": "SAT", "SU": "SUN"}
 _EVENTS_ONLY = {"VEVENT", "VTIMEZONE", "STANDARD", "DAYLIGHT", "VALARM", "VCALENDAR"}
+
+
+class _NoMoreDays(Exception):
+    """The rule has no day in the years that count."""
+
+
+class _BoundedRule(rrule):  # type: ignore[misc] # dateutil is not typed
+    """A rule that ends after some years. dateutil itself looks for a day that never comes until the year 9999, for seconds."""
+
+    def __init__(self, rule: rrule, years: int) -> None:
+        # Not that of dateutil: `rule` is what it would make.
+        self.__dict__.update(rule.__dict__)
+        self._weeks = self.__dict__.pop("_byweekno")
+        self._most = (years + 2) * (_LOOKS_PER_YEAR if self._weeks else 1)
+        self.looks = 0
+
+    @property
+    def _byweekno(self) -> Any:
+        """What dateutil asks for once for every year that it looks at; if the rule has weeks, up to six times."""
+        self.looks += 1
+        if self.looks > self._most:
+            raise _NoMoreDays
+        return self._weeks
 
 
 @dataclass
 class _Reading:
     today: date
+    years_left: int = MAX_YEARS
     dates: set[date] = field(default_factory=set)
     ranges: set[tuple[date, date]] = field(default_factory=set)
     yearly: set[str] = field(default_factory=set)
     weekdays: set[str] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
+
+    def spend(self, years: int) -> None:
+        """So many years of a rule were written out."""
+        self.years_left -= years
 
     def add(self, first: date, days: int) -> None:
         if days == 1:
@@ -47,8 +83,10 @@ class _Reading:
 
 def read_ical(raw: bytes, today: date) -> tuple[CalendarSpec, list[str]]:
     """The calendar in an iCalendar file, and remarks about it. Raises `InvalidInput`."""
+    _check_size(raw)
     try:
         calendars = Calendar.from_ical(raw, multiple=True)
+        components = [component for calendar in calendars for component in calendar.walk()]
     except Exception as exc:  # the library raises errors of many kinds for what it cannot read
         raise InvalidInput([Fault("", f"cannot be read as iCalendar: {str(exc)[:200]}")]) from exc
     reading = _Reading(today)
@@ -57,14 +95,16 @@ def read_ical(raw: bytes, today: date) -> tuple[CalendarSpec, list[str]]:
     others: defaultdict[str, int] = defaultdict(int)
     for calendar in calendars:
         timezone = timezone or _zone(calendar)
-        for component in calendar.walk():
-            if component.name == "VEVENT":
-                events.append(component)
-            elif component.name not in _EVENTS_ONLY:
-                others[str(component.name)] += 1
+    for component in components:
+        if component.name == "VEVENT":
+            events.append(component)
+        elif component.name not in _EVENTS_ONLY:
+            others[str(component.name)] += 1
     reading.remarks.extend(f"{count} {name} left out: only events count" for name, count in sorted(others.items()))
     replaced = _replaced(events)
     for event in events:
+        if len(reading.dates) > MAX_DATES:
+            break  # too many, whatever else there is
         try:
             _read_event(event, reading, replaced)
         except Exception as exc:
@@ -85,6 +125,14 @@ def read_ical(raw: bytes, today: date) -> tuple[CalendarSpec, list[str]]:
     if len(reading.remarks) > len(shown):
         shown.append(f"and {len(reading.remarks) - len(shown)} more remarks")
     return spec, shown
+
+
+def _check_size(raw: bytes) -> None:
+    if len(raw) > MAX_BYTES:
+        raise InvalidInput([Fault("", f"must have at most {MAX_BYTES} bytes of iCalendar; write JSON for more")])
+    unfolded = raw.replace(b"\r\n", b"\n").replace(b"\n ", b"").replace(b"\n\t", b"")
+    if max(map(len, unfolded.splitlines()), default=0) > MAX_LINE_BYTES:
+        raise InvalidInput([Fault("", f"must have lines of at most {MAX_LINE_BYTES} bytes, folds included")])
 
 
 def _zone(calendar: Any) -> str | None:
@@ -175,8 +223,18 @@ def _write_out(event: Any, first: date, days: int, left_out: set[date], reading:
     parts = [part if not part.upper().startswith("UNTIL=") else part[:14] for part in text.split(";")]
     until = datetime(reading.today.year + _YEARS, reading.today.month, 1)  # noqa: DTZ001
     old = datetime(reading.today.year - 1, reading.today.month, 1)  # noqa: DTZ001
-    occurrences = rrulestr(";".join(parts), dtstart=begin)
-    found = list(islice(occurrences.xafter(old, inc=True), MAX_DATES + 1))
+    if first.year < _OLDEST or reading.years_left <= 0:
+        why = f"it begins before {_OLDEST}" if first.year < _OLDEST else "there are too many rules"
+        reading.remarks.append(f"{_title(event)} left out: its rule is not written out, because {why}")
+        return
+    rule_of_days = _BoundedRule(rrulestr(";".join(parts), dtstart=begin), max(0, until.year - first.year))
+    found: list[datetime] = []
+    with suppress(_NoMoreDays):
+        for at in rule_of_days.xafter(old, inc=True):
+            found.append(at)
+            if at > until or len(found) > MAX_DATES:
+                break
+    reading.spend(rule_of_days.looks)
     kept = [at.date() for at in found if at <= until][:MAX_DATES]
     for day in {*kept, *_days_in(event, "RDATE")} - left_out:
         reading.add(day, days)

@@ -167,6 +167,8 @@ class Attempt:
     error: str | None = None
     detail: str | None = None
     excerpt: str | None = None
+    claimed_ms: int | None = None
+    """When its node had claimed its batch. None: a release that did not store it made the attempt."""
 
 
 FIRST_CLAIM = "*"

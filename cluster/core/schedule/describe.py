@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cluster.core.instants import format_instant
+from cluster.core.instants import format_instant, parse_local
 from cluster.core.schedule.cron_syntax import (
     DAY,
     DAYS,
@@ -36,7 +36,7 @@ _NAMES = {
 _UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 _ORDINALS = {"1": "first", "2": "second", "3": "third", "4": "fourth", "5": "fifth"}
 _SHORTEST = {m: 28 if m == 2 else 30 if m in (4, 6, 9, 11) else 31 for m in range(1, 13)}
-_YEAR = 366 * 86_400
+_YEAR, _DAY = 366 * 86_400, 86_400
 _LISTED = 6
 _TIMES = 4
 FREQUENT_SECONDS = 10
@@ -157,7 +157,7 @@ def warnings(schedule: Schedule, occurrences: Sequence[int], after_ms: int) -> l
     """Sentences about what may surprise the user. `occurrences`: the next ones (ms), ascending."""
     kind, first, *_ = schedule.key.split("|")
     if kind == "at":
-        return [] if occurrences else ["is in the past: it would never run"]
+        return _moved_once(schedule) if occurrences else ["is in the past: it would never run"]
     sentences = []
     gaps = [b - a for a, b in pairwise(occurrences)]
     if gaps and min(gaps) < FREQUENT_SECONDS * 1000:
@@ -246,6 +246,21 @@ def _moved(schedule: Schedule, after_ms: int) -> list[str]:
         if local.between(first * 1000, last * 1000, 1):
             sentences.append(_change(name, change, moved_by=0 if second == "0" else change.after - change.before))
     return sentences
+
+
+def _moved_once(schedule: Schedule) -> list[str]:
+    """A sentence about a local time that clock changes skip or repeat."""
+    local = parse_local(" ".join(schedule.text.split()[1:]))
+    if local is None:
+        return []
+    change = next_change(schedule.timezone, local[0] - _DAY, local[0] + _DAY)
+    if change is None:
+        return []
+    first, behind = sorted((change.at + change.before, change.at + change.after))
+    if not first <= local[0] < behind:
+        return []
+    moved_by = 0 if local[0] % 60 == 0 else change.after - change.before
+    return [_change(schedule.timezone, change, moved_by=moved_by)]
 
 
 def _change(name: str, change: OffsetChange, moved_by: int) -> str:

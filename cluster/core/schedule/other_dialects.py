@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from cluster.core.schedule.cron_syntax import ALIASES, DAYS, FIELDS, MONTHS
+from cluster.core.zones import zone_names
 
 _ZONE = re.compile(r"(?:CRON_)?TZ=(\S*)\Z", re.IGNORECASE)
 _WRAPPED = re.compile(r"(cron|rate|at)\((.*)\)\s*\Z", re.IGNORECASE | re.DOTALL)
@@ -16,6 +17,15 @@ _WEEKDAY_NUMBER = re.compile(r"(?<![/#\d])([1-7])(?=L?\Z|[-#/])", re.ASCII)
 _FROM_A_DAY = re.compile(r"([A-Z]{3})/(\d+)\Z", re.ASCII)
 _FIELD = re.compile(r"[0-9A-Z*?~][0-9A-Z*?~/,#()-]*\Z", re.ASCII)
 _LETTERS = re.compile(r"[A-Z]+", re.ASCII)
+_ON_A_WEEKDAY = re.compile(r"[0-7]#\d|[0-7]L\Z", re.ASCII)
+_ON_A_MONTH_DAY = re.compile(r"(?:L|LW|L-\d+|\d+W)\Z", re.ASCII)
+_CLOCK = re.compile(r"(\d{1,2}|\*):(\d{2}|\*|\d+/\d+)(?::\d{2})?\Z", re.ASCII)
+_CALENDAR_DATE = re.compile(r"(?:\*|\d{4})-(?:\*|\d{1,2})-(?:\*|\d{1,2})\Z", re.ASCII)
+_FULL_NAMES = re.compile(
+    r"\b(SUN|MON|TUES|WEDNES|THURS|FRI|SATUR)DAY\b"
+    r"|\b(JANUARY|FEBRUARY|MARCH|APRIL|JUNE|JULY|AUGUST|SEPTEMBER|OCTOBER|NOVEMBER|DECEMBER)\b"
+)
+_OF_SYSTEMD = {"minutely": "* * * * *", "quarterly": "0 0 1 */3 *", "semiannually": "0 0 1 */6 *"}
 _SIGNS = frozenset({"L", "W", "LW", "WL", "H", *DAYS, *MONTHS})
 _ORDER = "second minute hour day-of-month month day-of-week"
 _NAMES_OF_NUMBERS = {str(number + 1): name for name, number in DAYS.items()}
@@ -25,19 +35,68 @@ _NAMES_OF_NUMBERS = {str(number + 1): name for name, number in DAYS.items()}
 def hint(text: str) -> str | None:
     """What to write instead of a text of another scheduler. None if there is nothing to say before it is read."""
     words = text.split()
-    if zone := _ZONE.match(words[0]):
-        name = zone[1].strip("'\"")
-        return f"the time zone goes into the field timezone: remove '{words[0]}' and set timezone to '{name}'"
     upper = [word.upper() for word in words]
     return (
-        _wrapped(text.strip())
+        _with_a_zone(words)
+        or _wrapped(text.strip())
         or _without_at_sign(text.strip())
+        or _of_systemd(words, upper)
+        or _several(words, upper)
+        or _full_names(words, upper)
         or _with_a_command(words, upper)
         or _year_at_the_end(words, upper)
         or _name_in_another_field(upper)
         or _hashed(upper)
         or _last_weekday(upper)
     )
+
+
+def _with_a_zone(words: list[str]) -> str | None:
+    """`CRON_TZ=Europe/Berlin` in front, also with blanks around the sign, or the name of a zone at the end."""
+    name, shown = "", ""
+    if zone := _ZONE.match(words[0]):
+        name, shown = zone[1], words[0]
+    elif words[0].upper() in ("TZ", "CRON_TZ") and len(words) > 2 and words[1] == "=":
+        name, shown = words[2], " ".join(words[:3])
+    elif len(words) in (6, 7) and words[-1] in zone_names():
+        name = shown = words[-1]
+    name = name.strip("'\"").removeprefix(":")
+    if not name:
+        return None
+    return f"the time zone goes into the field timezone: remove '{shown}' and set timezone to '{name}'"
+
+
+def _of_systemd(words: list[str], upper: list[str]) -> str | None:
+    """Calendar expressions of systemd, such as `Mon..Fri *-*-* 09:00`; and a time of day."""
+    if len(words) == 1 and words[0].lower() in _OF_SYSTEMD:
+        return f"'{words[0]}' is not known here: write '{_OF_SYSTEMD[words[0].lower()]}'"
+    clocks = [clock for word in words if (clock := _CLOCK.match(word))]
+    if len(words) > 3 or not (clocks or any(_CALENDAR_DATE.match(word) for word in words)):
+        return None
+    others = [word for word in upper if not _CLOCK.match(word) and word != "*-*-*"]
+    hour, minute = (clocks[0][1], clocks[0][2]) if clocks else ("0", "0")
+    weekday = ",".join(others).replace("..", "-") or "*"
+    if len(clocks) > 1 or len(others) > 1 or not re.fullmatch(r"\*|[A-Z]{3}(?:[-,][A-Z]{3})*", weekday):
+        return "times are not read here as systemd reads them: write a cron expression, such as '0 4 * * MON' for Mon 04:00"
+    minute, hour = (part if "*" in part else re.sub(r"^0(?=\d)", "", part) for part in (minute, hour))
+    return f"times are not read here as systemd reads them: write '{minute} {hour} * * {weekday}'"
+
+
+def _several(words: list[str], upper: list[str]) -> str | None:
+    """Several lines, as Jenkins takes them."""
+    for count in (5, 6):
+        if len(words) > count + 1 and len(words) % count == 0 and all(map(_is_field, upper)):
+            first = " ".join(words[:count])
+            return f"a job has one schedule: define one job for '{first}' and one for each of the others"
+    return None
+
+
+def _full_names(words: list[str], upper: list[str]) -> str | None:
+    """`MONDAY` and `JANUARY`, which some schedulers take."""
+    if len(words) not in (5, 6) or not any(map(_FULL_NAMES.search, upper)):
+        return None
+    named = " ".join(_FULL_NAMES.sub(lambda m: m[0][:3], word) for word in upper)
+    return f"names of days and months have three letters: write '{named}'"
 
 
 def _wrapped(text: str) -> str | None:
@@ -152,9 +211,20 @@ def _name_in_another_field(upper: list[str]) -> str | None:
     for field, word in zip(fields, upper, strict=False):
         for names, kind, place in ((DAYS, "a day of the week", "day of week"), (MONTHS, "a month", "month")):
             if field.name != place and (name := _names_in(word, names)):
-                order = _ORDER if len(upper) == 6 else _ORDER.removeprefix("second ")
-                return f"{field.name}: '{name}' is {kind}; the {len(upper)} fields are {order}"
+                return _elsewhere(field.name, name, kind, len(upper))
+        for sign, kind, place in (
+            (_ON_A_WEEKDAY, "a day of the week", "day of week"),
+            (_ON_A_MONTH_DAY, "a day of the month", "day of month"),
+        ):
+            alone = field.name == "day of week" and word == "L"  # that has a sentence of its own
+            if field.name != place and not alone and any(map(sign.match, word.split(","))):
+                return _elsewhere(field.name, word, kind, len(upper))
     return None
+
+
+def _elsewhere(field: str, word: str, kind: str, count: int) -> str:
+    order = _ORDER if count == 6 else _ORDER.removeprefix("second ")
+    return f"{field}: '{word}' is {kind}; the {count} fields are {order}"
 
 
 def _hashed(upper: list[str]) -> str | None:

@@ -8,8 +8,7 @@ croniter only sees naive local times. This module maps them to instants, as Debi
 * A time in a gap with a second other than 0 is moved by the length of the gap instead: the recorded behaviour excludes
   the end of the gap, and the run must not be lost.
 
-Every instant is a whole second, in ms since 1970, but for that of an `@at` with milliseconds. The functions are pure: the
-occurrence after an instant does not depend on earlier calls.
+Every instant is a whole second, in ms since 1970, but for that of an `@at` with milliseconds. All functions are pure.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from cluster.core.errors import CallerError
 from cluster.core.schedule.calendar_days import CALENDAR_PREFIX, exclusion_of, same_exclusion
 from cluster.core.schedule.cron_syntax import ALIASES, HOUR, MINUTE, MONTH, InvalidCron, normalise, values_of
 from cluster.core.schedule.excluding import Excluding
-from cluster.core.schedule.fixed_times import ConstantInterval, NoInstant, OneInstant
+from cluster.core.schedule.fixed_times import AFTER_KEY, ConstantInterval, NoInstant, OneInstant
 from cluster.core.schedule.month_days import MonthDay
 from cluster.core.schedule.other_dialects import hint, without_command
 from cluster.core.zones import instant_of, last_change, next_change, offset, same_times, zone_names
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from cluster.core.schedule.excluding import Engine
 
 MAX_SCHEDULE_LENGTH = 256
-AFTER_KEY = "after|"
-"""The key of a job that runs after another one: it has no occurrences."""
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - croniter is fed naive local times, on purpose
 _SECOND = timedelta(seconds=1)
 _LATEST = instants.LATEST_MS // 1000
@@ -50,7 +47,7 @@ _DAY_SECONDS = 86_400
 _NEAR = 4 * 86_400
 """More than the largest difference of two offsets (26 h) and the longest gap or repeated stretch (24 h) together."""
 _DURATION = re.compile(r"(\d+)([smhd])", re.ASCII)
-_FRACTION = re.compile(r"\.(\d{1,9})\Z", re.ASCII)
+_PROPOSED = re.compile(r"write '([^']*)'")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -274,9 +271,9 @@ def schedule_from_key(key: str) -> Schedule:
     if key.startswith(CALENDAR_PREFIX):
         _, exclusion, regular = key.split("|", 2)
         return schedule_from_key(regular).excluding(exclusion_of(exclusion))
-    if key == AFTER_KEY:
-        return Schedule("", "UTC", "after", AFTER_KEY, NoInstant())
     kind, first, second = (*key.split("|"), "")[:3]
+    if kind == "after":
+        return Schedule("", "UTC", "after", AFTER_KEY, NoInstant())
     if kind == "every":
         return _every(f"@every {first}s", "UTC", int(first), int(second))
     if kind == "at":
@@ -289,7 +286,7 @@ def schedule_from_key(key: str) -> Schedule:
 def _cron(expression: str, timezone: str, text: str) -> Schedule:
     try:
         if (instead := hint(expression)) is not None:
-            raise InvalidSchedule(instead)
+            raise InvalidSchedule(instead + _fault_of_proposal(instead))
         normal = normalise(expression)
     except InvalidCron as exc:
         raise InvalidSchedule(str(exc)) from exc
@@ -300,6 +297,17 @@ def _cron(expression: str, timezone: str, text: str) -> Schedule:
     if engine.never:
         raise InvalidSchedule(f"'{text}' never fires: no date has this day and month")
     return Schedule(text, timezone, "cron", f"cron|{normal}|{timezone}", engine)
+
+
+def _fault_of_proposal(sentence: str) -> str:
+    """What is wrong with the schedule that a sentence says to write; empty if it is accepted."""
+    proposed = _PROPOSED.search(sentence)
+    try:
+        if proposed is not None:
+            parse_schedule(proposed[1])
+    except InvalidSchedule as exc:
+        return f". There: {exc.message}"
+    return ""
 
 
 @lru_cache(maxsize=10_000)
@@ -333,12 +341,8 @@ def _instant(words: list[str], timezone: str) -> int:
     """The instant after `@at`, ms."""
     text = " ".join(words)
     try:
-        fraction = _FRACTION.search(text)
-        local = instants.parse_local(text if fraction is None else text[: fraction.start()])
-        if local is None:
-            return instants.parse_instant(text)
-        ms = 0 if fraction is None else int(fraction[1][:3].ljust(3, "0"))
-        return instant_of(timezone, local) * 1000 + ms
+        local = instants.parse_local(text)
+        return instants.parse_instant(text) if local is None else instant_of(timezone, local[0]) * 1000 + local[1]
     except ValueError as exc:
         message = f"the time after @at {exc}"
         if message.endswith(instants.EXAMPLES):

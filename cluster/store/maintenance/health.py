@@ -43,13 +43,42 @@ class Health:
     round_trip_ms: float
 
 
-async def read_health(db: Database, monotonic: Any) -> Health:
-    """Read the state of the database. `monotonic` returns seconds."""
+@dataclass(frozen=True, slots=True)
+class ReplicaSet:
+    """The replica set, without a look at collections. Durations in ms."""
+
+    server: str
+    set_name: str | None
+    schema_version: int | None
+    members: list[Member] | None
+    oplog_window_ms: int | None
+    round_trip_ms: float
+
+
+async def read_replica_set(db: Database, monotonic: Any) -> ReplicaSet:
+    """Read the state of the replica set. `monotonic` returns seconds."""
     with operation():
         started = monotonic()
         hello = await db.api.client.admin.command("hello")
         round_trip_ms = (monotonic() - started) * 1000
         server = (await db.api.client.admin.command("buildInfo"))["version"]
+        members = await _members(db)
+        oplog_window_ms = await _oplog_window_ms(db)
+    return ReplicaSet(
+        server=server,
+        set_name=hello.get("setName"),
+        schema_version=await version_of(db),
+        members=members,
+        oplog_window_ms=oplog_window_ms,
+        round_trip_ms=round_trip_ms,
+    )
+
+
+async def read_health(db: Database, monotonic: Any) -> Health:
+    """Read the state of the database. `monotonic` returns seconds."""
+    of_set = await read_replica_set(db, monotonic)
+    with operation():
+        hello = await db.api.client.admin.command("hello")
         collections = set(await db.api.list_collection_names())
         missing_indexes = []
         for name, wanted in INDEXES.items():
@@ -58,18 +87,16 @@ async def read_health(db: Database, monotonic: Any) -> Health:
                 missing_indexes += [
                     f"{name}.{i.document['name']}" for i in wanted if i.document["name"] not in existing
                 ]
-        members = await _members(db)
-        oplog_window_ms = await _oplog_window_ms(db)
     return Health(
-        server=server,
-        set_name=hello.get("setName"),
-        schema_version=await version_of(db),
+        server=of_set.server,
+        set_name=of_set.set_name,
+        schema_version=of_set.schema_version,
         missing_collections=sorted(set(INDEXES) - collections),
         missing_indexes=missing_indexes,
-        members=members,
-        oplog_window_ms=oplog_window_ms,
+        members=of_set.members,
+        oplog_window_ms=of_set.oplog_window_ms,
         now_ms=int(hello["localTime"].timestamp() * 1000),
-        round_trip_ms=round_trip_ms,
+        round_trip_ms=of_set.round_trip_ms,
     )
 
 

@@ -35,6 +35,10 @@ def date(ms: int | None) -> DatetimeMS | None:
     return None if ms is None else DatetimeMS(ms)
 
 
+CLAIMED_BEFORE = "held"
+"""How long before an attempt its batch was claimed, in ms: a quarter of the bytes of a second date."""
+
+
 def attempt_to_document(a: Attempt) -> Document:
     """As stored inside executions and history; `error`, `detail` and `excerpt` are absent where they are None."""
     document: Document = {
@@ -51,11 +55,14 @@ def attempt_to_document(a: Attempt) -> Document:
         document["detail"] = a.detail
     if a.excerpt is not None:
         document["excerpt"] = a.excerpt
+    if a.claimed_ms:
+        document[CLAIMED_BEFORE] = a.sent_ms - a.claimed_ms
     return document
 
 
 def attempt_from_document(d: Document) -> Attempt:
     """The inverse of `attempt_to_document`."""
+    held = d.get(CLAIMED_BEFORE)
     return Attempt(
         number=d["n"],
         sent_ms=int(d["sent_at"]),
@@ -66,6 +73,7 @@ def attempt_from_document(d: Document) -> Attempt:
         error=d.get("error"),
         detail=d.get("detail"),
         excerpt=d.get("excerpt"),
+        claimed_ms=None if held is None else int(d["sent_at"]) - held,
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from tests.support import browser, browser_world
 from tests.support.browser_world import HOSTILE
 from tests.support.waiting import wait_until
 
@@ -20,19 +19,6 @@ if TYPE_CHECKING:
     from tests.support.browser_world import World
 
 pytestmark = pytest.mark.timeout(300)
-READER, WRITER = "reader-key-0123456789", "writer-key-0123456789"
-KEYS = f"reader:{READER}:read,writer:{WRITER}:write"
-
-
-def confirm(viewer: Viewer, button: str, label: str | None = None) -> str:
-    """Press a button, read the curl command of its dialog, and confirm. The command."""
-    viewer.page.get_by_role("button", name=button, exact=True).click()
-    dialog = viewer.page.get_by_role("dialog")
-    dialog.wait_for()
-    command = dialog.locator("details pre").text_content() or ""
-    dialog.get_by_role("button", name=label or button, exact=True).click()
-    dialog.wait_for(state="detached")
-    return command
 
 
 def curl(command: str) -> str:
@@ -47,18 +33,18 @@ def test_a_job_is_run_paused_resumed_and_deleted(viewer: Viewer, world: World) -
     """Each with one button and a dialog; curl does the same."""
     world.put("acted", name="Acted on")
     viewer.open("#/jobs/acted")
-    command = confirm(viewer, "Run now")
+    command = viewer.confirm("Run now")
     viewer.page.get_by_role("link", name="Show").click()
     viewer.wait("location.hash.startsWith('#/executions/acted:')")
     assert "executionId" in curl(command)
     viewer.open("#/jobs/acted")
-    confirm(viewer, "Pause")
+    viewer.confirm("Pause")
     viewer.page.get_by_role("button", name="Resume").wait_for()
     assert world.job("acted")["state"] == "paused"
-    confirm(viewer, "Resume")
+    viewer.confirm("Resume")
     viewer.page.get_by_role("button", name="Pause").wait_for()
     assert world.job("acted")["state"] == "active"
-    confirm(viewer, "Delete")
+    viewer.confirm("Delete")
     viewer.wait("location.hash === '#/jobs'")
     assert httpx.get(f"{world.url}/jobs/acted").status_code == 404
 
@@ -69,7 +55,7 @@ def test_what_failed_is_sent_again_one_by_one_and_by_filter(viewer: Viewer, worl
     execution = world.run("again")
     world.put("again", api=f"{world.target}/ok/again")
     viewer.open(f"#/executions/{execution}")
-    confirm(viewer, "Send again")
+    viewer.confirm("Send again")
     wait_until(lambda: world.state(execution) == "succeeded", 20, "the execution to be sent again")
     world.run("bad")
     viewer.open("#/failed")
@@ -164,7 +150,7 @@ def test_queues_and_channels_are_made_changed_and_deleted(viewer: Viewer, world:
     page.get_by_role("dialog").wait_for(state="detached")
     stored = httpx.get(f"{world.url}/queues/mail").json()
     assert (stored["maxPerSecond"], stored["maxConcurrent"]) == (20, 5)
-    confirm(viewer, "Delete")
+    viewer.confirm("Delete")
     page.get_by_text("There is no queue yet").wait_for()
     viewer.open("#/channels")
     page.get_by_role("button", name="New channel").click()
@@ -172,41 +158,10 @@ def test_queues_and_channels_are_made_changed_and_deleted(viewer: Viewer, world:
     page.get_by_label("URL", exact=True).fill(f"{world.target}/ok/alerts")
     page.get_by_role("dialog").get_by_role("button", name="Create").click()
     page.get_by_role("button", name="Test", exact=True).wait_for()
-    confirm(viewer, "Test")
+    viewer.confirm("Test")
     page.get_by_role("link", name="Show").click()
     viewer.wait("location.hash.startsWith('#/executions/alert.')")
     viewer.open("#/channels")
-    confirm(viewer, "Delete")
+    viewer.confirm("Delete")
     page.get_by_text("There is no channel yet").wait_for()
     viewer.forgive(404)  # of the execution of the test alert, which is written a moment after the answer
-
-
-@pytest.mark.takes(12)
-def test_a_key_signs_in_and_decides_what_can_be_done(mongodb_uri: str, db_name: str, chromium: Any) -> None:
-    """A wrong key is told; with `read` there is no button; signing out ends it."""
-    with browser_world.world(mongodb_uri, db_name, HORAE_API_KEYS=KEYS) as world:
-        job = {"schedule": "@hourly", "api": f"{world.target}/ok/x"}
-        httpx.put(f"{world.url}/jobs/one", json=job, headers={"Authorization": f"Bearer {WRITER}"}).raise_for_status()
-        with browser.viewer(chromium, world.url) as viewer:
-            viewer.page.goto(f"{world.url}/#/jobs/one")
-            sign_in(viewer, "no-such-key-0123456789")
-            viewer.page.get_by_text("This key is not known").wait_for()
-            sign_in(viewer, READER)
-            viewer.page.get_by_text("Read only").wait_for()
-            viewer.page.get_by_role("heading", name="one", exact=True).wait_for()
-            viewer.settled()
-            for name in ("Run now", "Pause", "Delete", "Edit"):
-                assert viewer.page.get_by_role("button", name=name).count() == 0
-            refused = viewer.page.evaluate("fetch('jobs/one/trigger', {method: 'POST'}).then(r => r.status)")
-            assert refused == 403
-            assert READER not in viewer.page.evaluate("document.cookie + JSON.stringify({...localStorage})")
-            viewer.page.get_by_role("button", name="Sign out").click()
-            sign_in(viewer, WRITER)
-            viewer.page.get_by_role("button", name="Run now").wait_for()
-            confirm(viewer, "Run now")
-            viewer.page.get_by_text("It will be sent").wait_for()
-
-
-def sign_in(viewer: Viewer, key: str) -> None:
-    viewer.page.get_by_label("API key").fill(key)
-    viewer.page.get_by_role("button", name="Sign in").click()

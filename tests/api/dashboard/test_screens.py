@@ -90,7 +90,8 @@ def test_it_works_by_keyboard(viewer: Viewer) -> None:
 def test_a_paused_page_asks_nothing_more(viewer: Viewer) -> None:
     """And a live one does not ask more often than once a second per question."""
     asked: list[str] = []
-    viewer.open("#/jobs")
+    viewer.open("#/jobs?q=good")
+    viewer.wait("document.querySelector('.strip') && !document.querySelector('.strip[aria-label=Loading]')")
     viewer.page.get_by_role("button", name="Live").click()
     viewer.page.on("request", lambda r: asked.append(r.url))
     viewer.page.wait_for_timeout(

@@ -83,7 +83,20 @@ def test_equal_expressions_have_one_normal_form(text: str, normal: str) -> None:
         ("0 5 * * 1 tar -zcf /var/backups/home.tgz /home/", ["command", "'0 5 * * 1'"]),
         ("@daily root /bin/x", ["command", "'@daily'"]),
         ("0 9 * * * # nightly", ["command", "'0 9 * * *'"]),
-        ("0 0 9 * * MONDAY", ["day of week: 'MONDAY'", "MON"]),
+        ("0 0 9 * * MONDAY", ["three letters", "write '0 0 9 * * MON'"]),
+        ("0 9 1 January Monday-Friday", ["write '0 9 1 JAN MON-FRI'"]),
+        # Two lines at once, as in Jenkins.
+        ("0 8 * * 1-5\n0 12 * * SAT", ["one schedule", "'0 8 * * 1-5'"]),
+        ("H 8 * * * H 20 * * *", ["define one job for 'H 8 * * *'"]),
+        # Calendar expressions of systemd, and times of day.
+        ("*-*-* 04:00:00", ["systemd", "write '0 4 * * *'"]),
+        ("Mon..Fri 09:30", ["write '30 9 * * MON-FRI'"]),
+        ("Mon,Thu *-*-* 00:15:00", ["write '15 0 * * MON,THU'"]),
+        ("Mon *-05~03", ["has 2 field(s)"]),
+        ("*-12-24 18:00", ["such as '0 4 * * MON'"]),
+        ("*:0/15", ["write '0/15 * * * *'"]),
+        ("9:00", ["write '0 9 * * *'"]),
+        ("quarterly", ["write '0 0 1 */3 *'"]),
         # `?` outside the two day fields, or with something.
         ("? * * * * *", ["second: '?'", "Write *"]),
         ("0 ? * * * MON", ["minute: '?'"]),
@@ -95,6 +108,14 @@ def test_equal_expressions_have_one_normal_form(text: str, normal: str) -> None:
         ("0 12 * MON *", ["month: 'MON' is a day of the week", "the 5 fields are minute hour"]),
         ("0 MON * * * *", ["minute: 'MON' is a day of the week", "the 6 fields are second minute"]),
         ("0 0 1 * JAN", ["day of week: 'JAN' is a month"]),
+        # Signs of days in another field.
+        ("0 12 * * 2#1 *", ["month: '2#1' is a day of the week", "the 6 fields are second minute"]),
+        ("0 12 * * 6L *", ["month: '6L' is a day of the week"]),
+        ("0 12 L * * *", ["hour: 'L' is a day of the month"]),
+        ("0 12 15W * * *", ["hour: '15W' is a day of the month"]),
+        ("0 12 L-3 * * MON", ["hour: 'L-3' is a day of the month"]),
+        ("0 9 * * LW", ["day of week: 'LW' is a day of the month", "the 5 fields are minute hour"]),
+        ("0 9 6L * *", ["day of month: '6L' is a day of the week"]),
         # Steps that never come.
         ("*/90 * * * *", ["minute: the step in '*/90' must be 1 to 60", "@every 90m"]),
         ("0 */25 * * *", ["must be 1 to 24", "@every"]),
@@ -116,6 +137,10 @@ def test_equal_expressions_have_one_normal_form(text: str, normal: str) -> None:
         ("TZ=UTC 0 0 9 * * MON", ["remove 'TZ=UTC'"]),
         ("tz=Asia/Tokyo @daily", ["set timezone to 'Asia/Tokyo'"]),
         ('CRON_TZ="Asia/Tokyo" 0 9 * * *', ["set timezone to 'Asia/Tokyo'"]),
+        ("CRON_TZ = UTC 0 9 * * *", ["remove 'CRON_TZ = UTC'", "set timezone to 'UTC'"]),
+        ("TZ=:Asia/Tokyo 0 9 * * *", ["remove 'TZ=:Asia/Tokyo'", "set timezone to 'Asia/Tokyo'"]),
+        ("0 9 * * * Europe/Berlin", ["remove 'Europe/Berlin'", "set timezone to 'Europe/Berlin'"]),
+        ("0 0 9 * * MON Asia/Tokyo", ["set timezone to 'Asia/Tokyo'"]),
     ],
 )
 def test_a_line_of_another_scheduler_gets_the_sentence_that_helps(text: str, words: list[str]) -> None:
@@ -126,6 +151,23 @@ def test_a_line_of_another_scheduler_gets_the_sentence_that_helps(text: str, wor
         assert part in refused.value.message
     if found := re.search(r"write '([^']*)'", refused.value.message):
         assert parse_schedule(found[1]).key, "what is proposed is accepted"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("H 12 ? * MON-FRI *", ["write 'H 12 ? * MON-FRI'", "There: minute: 'H'", "spreadSeconds"]),
+        ("cron(0 25 * * ? *)", ["'0 25 * * ?'"]),
+        ("0 30 25 * * ? 2027", ["write '0 30 25 * * ?'", "There: hour: 25 must be 0 to 23"]),
+        ("0 9 * */13 Monday", ["write '0 9 * */13 MON'", "There: month: the step"]),
+    ],
+)
+def test_a_proposal_that_would_be_refused_says_what_else_is_wrong(text: str, words: list[str]) -> None:
+    """A line may have two faults."""
+    with pytest.raises(InvalidSchedule) as refused:
+        parse_schedule(text)
+    for part in words:
+        assert part in refused.value.message
 
 
 @pytest.mark.parametrize(

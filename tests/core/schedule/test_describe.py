@@ -93,6 +93,12 @@ def test_every_accepted_schedule_has_a_description(minutes: str, hours: str, mon
         ("* * 9 * * *", "UTC", ["3600 requests a day"]),
         ("@every 2s", "Europe/Berlin", ["43200 requests a day", "ignores the time zone"]),
         ("@at 2020-01-01T00:00:00Z", "UTC", ["is in the past"]),
+        ("@at 2031-03-30T02:30:00", "Europe/Berlin", ["the skipped time runs at that instant instead"]),
+        ("@at 2031-03-30T02:30:15", "Europe/Berlin", ["the skipped time runs 1 hour later instead"]),
+        ("@at 2031-10-26T02:00", "Europe/Berlin", ["comes twice, the job runs once"]),
+        ("@at 2031-10-26T03:00:00", "Europe/Berlin", []),
+        ("@at 2031-03-30T02:30:00+01:00", "Europe/Berlin", []),
+        ("@at 2031-03-30T03:00:00.5", "Europe/Berlin", []),
     ],
 )
 def test_each_surprise_has_one_warning(text: str, timezone: str, words: list[str]) -> None:

@@ -11,12 +11,13 @@ import { Time } from "../ui/now";
 import { Card, Facts, Head, ProblemNote, Skeleton } from "../ui/parts";
 import { StateBadge } from "../ui/state";
 import { Table, type Column } from "../ui/table";
+import { DatabaseCard, WorkInHand } from "./cluster-work";
 
 type Node = Schemas["NodeView"];
 type Breaker = Schemas["BreakerView"];
 
 export function ClusterScreen() {
-  const live = useLive(call("get", "/cluster"), 2000);
+  const live = useLive(call("get", "/cluster"));
   const c = live.data;
   return (
     <>
@@ -44,6 +45,8 @@ export function ClusterScreen() {
           <h2 class="section">Circuit breakers</h2>
           {c.breakers.length > 0 ? <Table label="Circuit breakers" columns={BREAKERS} rows={c.breakers} id={(b) => b.host} /> : <p class="card empty">None is open: every host is called.</p>}
           {c.breakersInAll > c.breakers.length && <p class="faint">The first {c.breakers.length} of {c.breakersInAll}.</p>}
+          <WorkInHand />
+          <DatabaseCard />
         </>
       )}
     </>

@@ -1,6 +1,7 @@
 // One execution: its attempts on a bar of time, what was sent and what came back, and why it ended as it did.
+import type { ComponentChildren } from "preact";
 import { call } from "../api/calls";
-import type { Attempt, ExecutionInFull } from "../api/types";
+import type { Attempt, ExecutionInFull, Job } from "../api/types";
 import { clock, count, duration } from "../format";
 import { useChanges } from "../events";
 import { POLL_MS, useLive } from "../live";
@@ -10,22 +11,31 @@ import { AttemptBar } from "../ui/attempt-bar";
 import { Time } from "../ui/now";
 import { Card, Code, CopyButton, Facts, Head, ProblemNote, Skeleton } from "../ui/parts";
 import { StateBadge } from "../ui/state";
-import { requestAsCurl, ruleOf } from "../verdict";
+import { requestAsCurl, ruleOf, verdictOf } from "../verdict";
 
 const REPLAYABLE = ["failed", "dead", "cancelled"];
 const UNFINISHED = ["pending", "running", "retrying"];
 
+/** The job of an execution, or the message or alert that it belongs to. */
+export function ownerOf(executionId: string): string {
+  return executionId.replace(/:\d{13}(:missed|:[0-9a-f]{32})?$/, "");
+}
+
 export function ExecutionScreen({ route }: { route: Route }) {
   const executionId = route.path[1] ?? "";
-  const jobId = executionId.replace(/:\d{13}(:missed)?$/, "");
+  const jobId = ownerOf(executionId);
+  const isMessage = jobId.startsWith("msg.");
+  const isJob = !isMessage && !jobId.startsWith("alert.");
   const live = useLive(call("get", "/executions/{executionId}", { path: { executionId } }), POLL_MS, useChanges({ job: jobId }));
   // Alerts and messages have executions and no job.
-  const job = useLive(/^(alert|msg)\./.test(jobId) ? null : call("get", "/jobs/{jobId}", { path: { jobId } }), 0);
+  const job = useLive(isJob ? call("get", "/jobs/{jobId}", { path: { jobId } }) : null, 0);
+  const message = useLive(isMessage ? call("get", "/messages/{messageId}", { path: { messageId: jobId } }) : null, 0);
   const e = live.data;
   const curl = job.data && e ? requestAsCurl(job.data, e) : undefined;
+  const above = isJob ? <><a href="#/jobs">Jobs</a> / <a href={href(["jobs", jobId])}>{jobId}</a></> : <><a href={isMessage ? "#/messages" : "#/channels"}>{isMessage ? "Messages" : "Channels"}</a> / {jobId}</>;
   return (
     <>
-      <p class="crumbs"><a href="#/jobs">Jobs</a> / <a href={href(["jobs", jobId])}>{jobId}</a> / <span>{executionId.slice(jobId.length + 1)}</span></p>
+      <p class="crumbs">{above} / <span>{executionId.slice(jobId.length + 1)}</span></p>
       <Head title={job.data?.name || jobId} note={<>Planned for <Time at={e?.scheduledAt} exact ms /></>}>
         {curl && <CopyButton text={curl} label="Copy request as curl" />}
         {e && REPLAYABLE.includes(e.state) && (
@@ -39,53 +49,81 @@ export function ExecutionScreen({ route }: { route: Route }) {
       </Head>
       <ProblemNote problem={live.problem} />
       {!e && !live.problem && <Skeleton />}
-      {e && <Body execution={e} codes={job.data?.successCodes ?? null} />}
+      {e && <Summary execution={e} job={job.data} />}
+      {e && <Attempts execution={e} isJob={isJob} codes={job.data?.successCodes ?? null} />}
+      {e && <Request url={job.data?.api ?? message.data?.api ?? undefined} curl={curl} revised={job.data?.revision} />}
     </>
   );
 }
 
-function Body({ execution: e, codes }: { execution: ExecutionInFull; codes: readonly (number | string)[] | null }) {
+const none = <span class="faint">none</span>;
+
+function Summary({ execution: e, job }: { execution: ExecutionInFull; job: Job | undefined }) {
   const last = e.attempts[e.attempts.length - 1];
+  const planned = Date.parse(e.sendAt) - Date.parse(e.scheduledAt);
   return (
-    <>
-      <Card class="summary">
-        <Facts
-          items={[
-            ["State", <StateBadge state={e.state} />],
-            ["Result", [e.status, e.error].filter(Boolean).join(" ") || <span class="faint">none</span>],
-            ["Late", duration(e.driftMs)],
-            ["Attempts", count(e.attempt)],
-            ["Node", e.node ?? <span class="faint">none</span>],
-            ["Fencing token", last ? String(last.token) : <span class="faint">none</span>],
-            ["Began by", e.trigger ? "a request" : "the schedule"],
-            ["Ended", e.endedAt ? <Time at={e.endedAt} exact ms /> : <span class="faint">not yet</span>],
-          ]}
-        />
-        <p class="words">{ruleOf(e, codes)}</p>
-        {e.reason && <p class="remark">{e.reason}</p>}
-      </Card>
-      <Card title="Attempts" aside={<a href={href(["jobs", e.executionId.replace(/:\d{13}(:missed)?$/, "")], { at: e.scheduledAt })}>Explain in sentences</a>}>
-        {e.attempts.length > 0 ? <AttemptBar execution={e} /> : <p class="empty">{UNFINISHED.includes(e.state) ? "Nothing was sent yet." : "Nothing was sent."}</p>}
-        {e.attemptsLeftOut ? <p class="remark">{e.attemptsLeftOut} attempts between the first 20 and the last 180 are not kept.</p> : null}
-        {[...e.attempts].reverse().map((a) => <OneAttempt key={`${a.attempt}-${a.sentAt}`} attempt={a} />)}
-      </Card>
-    </>
+    <Card class="summary">
+      <Facts
+        items={[
+          ["State", <StateBadge state={e.state} />],
+          ["Result", [e.status, e.error].filter(Boolean).join(" ") || none],
+          ["Due", <Time at={e.scheduledAt} exact ms />],
+          ["To be sent", planned === 0 ? "when due" : <><Time at={e.sendAt} exact ms /></>],
+          ["Claimed", last?.claimedAt ? <Time at={last.claimedAt} exact ms /> : none],
+          ["Late", duration(e.driftMs)],
+          ["Attempts", count(e.attempt)],
+          ["Ended", e.endedAt ? <Time at={e.endedAt} exact ms /> : <span class="faint">not yet</span>],
+          ["Began by", e.trigger ? "a request" : "the schedule"],
+          ["Node", e.node ?? none],
+          ["Fencing token", last ? String(last.token) : none],
+          ["Trace", <code class="trace">{e.traceId}</code>],
+        ]}
+      />
+      <p class="words">{ruleOf(e, job?.successCodes ?? null, job?.retry)}</p>
+      {e.reason && <p class="remark">{e.reason}</p>}
+    </Card>
   );
 }
 
-function OneAttempt({ attempt: a }: { attempt: Attempt }) {
-  const good = a.status !== null && a.error === null && a.status < 300;
+function Attempts({ execution: e, isJob, codes }: { execution: ExecutionInFull; isJob: boolean; codes: readonly (number | string)[] | null }) {
+  const nothing: ComponentChildren = UNFINISHED.includes(e.state) ? "Nothing was sent yet." : "Nothing was sent.";
   return (
-    <details class="attempt-row">
+    <Card title="Attempts" aside={isJob && <a href={href(["jobs", ownerOf(e.executionId)], { at: e.scheduledAt })}>Explain in sentences</a>}>
+      {e.attempts.length > 0 ? <AttemptBar execution={e} /> : <p class="empty">{nothing}</p>}
+      {e.attemptsLeftOut ? <p class="remark">{e.attemptsLeftOut} attempts between the first 20 and the last 180 are not kept.</p> : null}
+      {[...e.attempts].reverse().map((a, i) => <OneAttempt key={`${a.attempt}-${a.sentAt}`} attempt={a} codes={codes} open={i === 0} />)}
+    </Card>
+  );
+}
+
+function OneAttempt({ attempt: a, codes, open }: { attempt: Attempt; codes: readonly (number | string)[] | null; open: boolean }) {
+  const verdict = verdictOf(a, codes);
+  const at = (ms: number) => clock(ms, Date.now(), undefined, true);
+  const sent = Date.parse(a.sentAt);
+  return (
+    <details class="attempt-row" open={open}>
       <summary>
         <span class="num">{a.attempt}</span>
-        <span class={`badge is-${good ? "ok" : "bad"}`}>{[a.status, a.error].filter(Boolean).join(" ")}</span>
-        <span>{clock(Date.parse(a.sentAt), Date.now(), undefined, true)}</span>
+        <span class={`badge is-${verdict.good ? "ok" : "bad"}`}>{[a.status, a.error].filter(Boolean).join(" ")}</span>
+        <span>{at(sent)}</span>
         <span>{duration(a.durationMs)}</span>
         <span class="faint">{a.node}, token {a.token}</span>
       </summary>
+      <p class="steps">
+        {a.claimedAt && <>claimed <b>{at(Date.parse(a.claimedAt))}</b> → </>}sent <b>{at(sent)}</b> → {a.status === null ? "ended" : "answered"} <b>{at(sent + a.durationMs)}</b>: {verdict.words}
+      </p>
       {a.detail && <p class="remark">{a.detail}</p>}
-      {a.responseExcerpt ? <Code text={a.responseExcerpt} label={`The response to attempt ${a.attempt}`} /> : <p class="empty">The response had no content.</p>}
+      {a.responseExcerpt ? <Code text={a.responseExcerpt} label={`The response to attempt ${a.attempt}`} /> : <p class="faint">The response had no content.</p>}
     </details>
+  );
+}
+
+function Request({ url, curl, revised }: { url: string | undefined; curl: string | undefined; revised: number | undefined }) {
+  if (!url) return null;
+  return (
+    <Card title="Request" aside={revised !== undefined && <span class="faint">as of revision {revised} of the job</span>}>
+      <p class="url"><b>POST</b> <code>{url}</code></p>
+      {curl && <details class="curl"><summary>Headers and body, as curl</summary><Code text={curl} label="The request as a curl command" /></details>}
+    </Card>
   );
 }

@@ -12,7 +12,7 @@ import { useMay } from "../session";
 import { Time } from "../ui/now";
 import { Card, Empty, Head, ProblemNote, Skeleton } from "../ui/parts";
 import { StateBadge } from "../ui/state";
-import { ReplayDialog, type ReplayFilter } from "./replay";
+import { ReplayDialog, Replays, type ReplayFilter } from "./replay";
 
 const MOST = 500;
 const SPANS = [["1 hour", 1], ["24 hours", 24], ["7 days", 168]] as const;
@@ -24,6 +24,7 @@ export function FailedScreen({ route }: { route: Route }) {
   const failing = useLive(call("get", "/jobs", { query: { failing: "true", limit: MOST } }), 30_000);
   const hosts = useHosts(list.data?.items, failing.data?.items ?? []);
   const [replay, setReplay] = useState<ReplayFilter>();
+  const [asked, setAsked] = useState(0);
   const may = useMay("write");
   const items = list.data?.items ?? [];
   const groups = groupFailures(items, hosts);
@@ -42,8 +43,9 @@ export function FailedScreen({ route }: { route: Route }) {
       <ProblemNote problem={list.problem} />
       {!list.data && !list.problem && <Skeleton />}
       {list.data && groups.length === 0 && <Empty>Nothing failed in this time.</Empty>}
+      <Replays version={asked} />
       {groups.map((g) => <GroupCard key={`${g.host} ${g.error}`} group={g} onReplay={may ? () => setReplay(filterOf(g, since)) : undefined} />)}
-      {replay && <ReplayDialog filter={replay} onClose={() => setReplay(undefined)} />}
+      {replay && <ReplayDialog filter={replay} onClose={() => (setReplay(undefined), setAsked((n) => n + 1))} />}
     </>
   );
 }

@@ -8,6 +8,7 @@ import { ExecutionsScreen } from "./executions";
 import { FailedScreen } from "./failed";
 import { JobScreen } from "./job";
 import { JobsScreen } from "./jobs";
+import { MessagesScreen } from "./messages";
 import { NowScreen } from "./now";
 import { ProofScreen } from "./proof";
 import { ResourceByAddress, RESOURCES } from "./resources";
@@ -38,7 +39,7 @@ function resources(...names: string[]): Item[] {
 
 export const NAVIGATION: readonly { name: string; items: readonly Item[] }[] = [
   { name: "", items: [item("", "Now"), ...(offers("/timeline") ? [item("time", "Time")] : [])] },
-  { name: "Work", items: [item("jobs", "Jobs"), item("executions", "Executions"), item("failed", "Failed")] },
+  { name: "Work", items: [item("jobs", "Jobs"), item("executions", "Executions"), item("messages", "Messages"), item("failed", "Failed")] },
   { name: "Cluster", items: [item("cluster", "Nodes"), ...(offers("/verifications") ? [item("proof", "Proof", "admin")] : []), ...resources("audit", "keys")] },
   { name: "Set up", items: resources("queues", "calendars", "windows", "channels") },
 ];
@@ -52,6 +53,7 @@ const SCREENS: Record<string, Screen> = {
   cluster: { nav: "cluster", title: () => "Cluster", View: ClusterScreen },
   jobs: { nav: "jobs", title: () => "Jobs", View: JobsScreen },
   executions: { nav: "executions", title: () => "Executions", View: ExecutionsScreen },
+  messages: { nav: "messages", title: () => "Messages", View: MessagesScreen },
   failed: { nav: "failed", title: () => "Failed", View: FailedScreen },
 };
 const JOB: Screen = { nav: "jobs", title: (route) => route.path[1] ?? "Job", View: JobScreen };

@@ -35,7 +35,7 @@ export function JobActions({ job, onChange }: { job: Job; onChange: () => void }
           <p>The job runs by its schedule again. What came due before the pause is sent.</p>
         </Action>
       )}
-      {offers("/jobs/{jobId}/backfill") && <BackfillButton jobId={job.jobId} />}
+      {offers("/jobs/{jobId}/backfill") && <BackfillButton jobId={job.jobId} onDone={onChange} />}
       <a class="button" href={href(["jobs", job.jobId, "edit"])}>Edit</a>
       <a class="button" href={href(["new"], { from: job.jobId })}>Clone</a>
       <Action

@@ -1,4 +1,5 @@
 // One job: its schedule in words, its next and last runs, why it did or did not run, and what can be done with it.
+import { useState } from "preact/hooks";
 import { call } from "../api/calls";
 import type { Execution, Job } from "../api/types";
 import { clock, count, duration, parseDuration, shortDuration } from "../format";
@@ -13,6 +14,7 @@ import { StateBadge, outcomeText } from "../ui/state";
 import { Table } from "../ui/table";
 import { EXECUTION_COLUMNS } from "./executions";
 import { offers } from "../api/offered";
+import { Backfills } from "./job-backfill";
 import { Revisions } from "./job-revisions";
 import { Explain } from "./job-explain";
 import { JobActions } from "./job-actions";
@@ -26,7 +28,8 @@ export function JobScreen({ route }: { route: Route }) {
   const changes = useChanges({ job: jobId });
   const job = useLive(call("get", "/jobs/{jobId}", { path: { jobId } }), POLL_MS, changes);
   const recent = useLive(call("get", "/jobs/{jobId}/executions", { path: { jobId }, query: { limit: RECENT } }), POLL_MS, changes);
-  const reload = () => (job.reload(), recent.reload());
+  const [acted, setActed] = useState(0);
+  const reload = () => (job.reload(), recent.reload(), setActed((n) => n + 1));
   const j = job.data;
   return (
     <>
@@ -42,6 +45,7 @@ export function JobScreen({ route }: { route: Route }) {
         </div>
       )}
       <Recent items={recent.data} />
+      <Backfills jobId={jobId} version={acted} />
       <Explain route={route} jobId={jobId} />
       <History route={route} jobId={jobId} />
       {j && offers("/jobs/{jobId}/revisions") && <Revisions key={j.revision} jobId={jobId} current={j.revision} onChange={reload} />}

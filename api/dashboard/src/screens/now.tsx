@@ -5,6 +5,7 @@ import { count, duration, hostOf, shortDuration } from "../format";
 import { verdictOf } from "../health";
 import { useLive } from "../live";
 import { href } from "../route";
+import { useMay } from "../session";
 import { Chart } from "../ui/chart";
 import { Time, useNowMs } from "../ui/now";
 import { Card, Facts, ProblemNote, Skeleton } from "../ui/parts";
@@ -16,13 +17,16 @@ export function NowScreen() {
   const stats = useLive(call("get", "/stats", { query: { step: "1m" } }), 15_000);
   const incidents = useLive(call("get", "/alerts", { query: { state: "open", limit: MOST } }), 10_000);
   const failing = useLive(call("get", "/jobs", { query: { failing: "true", state: "active", limit: MOST } }), 10_000);
+  const runs = useLive(useMay("admin") ? call("get", "/verifications", { query: { limit: 5 } }) : null, 60_000);
   const points = stats.data?.series ?? [];
+  const ended = runs.data?.items.find((r) => r.state === "done" && r.jobId === null);
+  const verified = ended && { at: ended.endedAt ?? ended.askedAt, clean: Boolean(ended.report?.["clean"]) };
   const problem = cluster.problem ?? stats.problem;
   return (
     <>
       <ProblemNote problem={problem} />
       {cluster.data && stats.data && incidents.data && failing.data ? (
-        <Sentence cluster={cluster.data} points={points} incidents={incidents.data.items} failing={failing.data.items} more={Boolean(incidents.data.nextCursor ?? failing.data.nextCursor)} />
+        <Sentence cluster={cluster.data} points={points} incidents={incidents.data.items} failing={failing.data.items} more={Boolean(incidents.data.nextCursor ?? failing.data.nextCursor)} verified={verified} />
       ) : (
         <h1 tabIndex={-1} class="verdict">{problem ? "Not known" : "…"}</h1>
       )}
@@ -40,10 +44,10 @@ export function NowScreen() {
   );
 }
 
-function Sentence({ cluster, points, incidents, failing, more }: {
-  cluster: Cluster; points: readonly StatsPoint[]; incidents: readonly Incident[]; failing: readonly ListedJob[]; more: boolean;
+function Sentence({ cluster, points, incidents, failing, more, verified }: {
+  cluster: Cluster; points: readonly StatsPoint[]; incidents: readonly Incident[]; failing: readonly ListedJob[]; more: boolean; verified: { at: string; clean: boolean } | undefined;
 }) {
-  const v = verdictOf({ cluster, points, openIncidents: incidents.length, failingJobs: failing.length, more }, useNowMs());
+  const v = verdictOf({ cluster, points, openIncidents: incidents.length, failingJobs: failing.length, more, verified }, useNowMs());
   return (
     <div class={`verdict ${v.well ? "well" : "unwell"}`}>
       <span class="verdict-sign" aria-hidden="true">{v.well ? "✓" : "!"}</span>

@@ -1,37 +1,36 @@
 // Runs of verify: what was owed is computed afresh, by another author's reading of cron, and compared with what was done.
 import { useState } from "preact/hooks";
-import { loose } from "../api/loose";
+import { call } from "../api/calls";
 import { Problem } from "../api/send";
-import { count } from "../format";
+import { count, duration } from "../format";
 import { useLive } from "../live";
 import { changeQuery, go, href, type Route } from "../route";
 import { useMay } from "../session";
 import { CurlNote, SendButton } from "../ui/action";
 import { Dialog } from "../ui/dialog";
 import { Time } from "../ui/now";
-import { Card, Empty, Field, Head, ProblemNote } from "../ui/parts";
+import { Card, Empty, Facts, Field, Head, ProblemNote } from "../ui/parts";
 import { StateBadge } from "../ui/state";
 
-interface Run {
-  verificationId: string;
-  state: string;
-  askedAt: string;
-  endedAt: string | null;
-  since: string;
-  until: string | null;
-  jobId: string | null;
-  error: string | null;
-  report: Record<string, unknown> | null;
-}
-
-interface Finding {
-  [name: string]: unknown;
+/** What `horae verify --json` prints, as far as it is shown here. */
+interface Report {
+  clean: boolean;
+  jobs: number;
+  occurrences: number;
+  executions: number;
+  recordedAsMissed: number;
+  waiting: number;
+  longestLateMs: number;
+  counts: Record<string, number>;
+  findings?: { kind: string; jobId: string; executionId: string; text: string }[];
+  findingsLeftOut?: number;
+  seconds: number;
 }
 
 export function ProofScreen({ route }: { route: Route }) {
   const [asking, setAsking] = useState(false);
   const may = useMay("admin");
-  const list = useLive(loose<{ items: Run[] }>("get", "/verifications"), 5000);
+  const list = useLive(call("get", "/verifications"), 5000);
   const open = route.query["run"];
   return (
     <>
@@ -46,8 +45,8 @@ export function ProofScreen({ route }: { route: Route }) {
           aside={<span class="faint">asked <Time at={r.askedAt} />; occurrences since <Time at={r.since} exact /></span>}
         >
           {r.error && <p class="remark">{r.error}</p>}
-          {r.report && <Report report={r.report} />}
-          <button type="button" class="small" onClick={() => changeQuery(route, { run: open === r.verificationId ? undefined : r.verificationId })}>{open === r.verificationId ? "Hide findings" : "Findings"}</button>
+          {r.report && <Result report={r.report as unknown as Report} />}
+          <button type="button" class="small findings-button" onClick={() => changeQuery(route, { run: open === r.verificationId ? undefined : r.verificationId })}>{open === r.verificationId ? "Hide findings" : "Findings"}</button>
           {open === r.verificationId && <Findings id={r.verificationId} />}
         </Card>
       ))}
@@ -56,30 +55,50 @@ export function ProofScreen({ route }: { route: Route }) {
   );
 }
 
-/** The counts of a report, whatever they are called. */
-function Report({ report }: { report: Record<string, unknown> }) {
-  const counts = Object.entries(report).filter((entry): entry is [string, number] => typeof entry[1] === "number");
-  const words = (name: string) => name.replace(/([A-Z])/g, " $1").toLowerCase();
-  return <dl class="facts">{counts.map(([name, n]) => <div key={name}><dt>{words(name)}</dt><dd>{count(n)}</dd></div>)}</dl>;
+function Result({ report: r }: { report: Report }) {
+  const found = Object.entries(r.counts).filter(([, n]) => n > 0);
+  return (
+    <>
+      <p class="words">
+        {r.clean ? "Clean: all that was owed was done, and nothing else." : `Found: ${found.map(([kind, n]) => `${count(n)} ${kind}`).join(", ")}.`}
+        {r.clean && found.length > 0 && ` (${found.map(([kind, n]) => `${count(n)} ${kind}`).join(", ")}, which at least once allows.)`}
+      </p>
+      <Facts
+        items={[
+          ["Jobs", count(r.jobs)], ["Occurrences", count(r.occurrences)], ["Executions", count(r.executions)],
+          ["Recorded as missed", count(r.recordedAsMissed)], ["Still owed", count(r.waiting)], ["Latest was late by", duration(r.longestLateMs)], ["Took", duration(r.seconds * 1000)],
+        ]}
+      />
+    </>
+  );
 }
 
 function Findings({ id }: { id: string }) {
-  const live = useLive(loose<Run>("get", `/verifications/${encodeURIComponent(id)}`), 5000);
-  const found = (live.data?.report?.["findings"] as Finding[] | undefined) ?? [];
+  const live = useLive(call("get", "/verifications/{verificationId}", { path: { verificationId: id } }), 5000);
+  const report = live.data?.report as Report | null | undefined;
+  const found = report?.findings ?? [];
   return (
-    <>
+    <div class="findings">
       <ProblemNote problem={live.problem} />
-      {live.data?.report && found.length === 0 && <p class="words">Nothing was found: all that was owed was done.</p>}
-      <ul class="plain">
-        {found.map((f, i) => (
-          <li key={i}>
-            {Object.entries(f).map(([name, value]) => (
-              <span key={name} class="finding">{name === "jobId" ? <a href={href(["jobs", String(value)])}>{String(value)}</a> : <><span class="faint">{name}</span> {typeof value === "object" ? JSON.stringify(value) : String(value)}</>} </span>
-            ))}
-          </li>
-        ))}
-      </ul>
-    </>
+      {report && found.length === 0 && <p class="empty">No finding: all that was owed was done.</p>}
+      {found.length > 0 && (
+        <div class="table-wrap dense">
+          <table>
+            <thead><tr><th scope="col">Kind</th><th scope="col">Job</th><th scope="col">What</th></tr></thead>
+            <tbody>
+              {found.map((f, i) => (
+                <tr key={i}>
+                  <td><span class={`badge is-${f.kind === "redelivered" ? "off" : "bad"}`}>{f.kind}</span></td>
+                  <td><a href={href(["jobs", f.jobId])}>{f.jobId}</a></td>
+                  <td>{f.text} {f.executionId && <a href={href(["executions", f.executionId])}>Open</a>}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {report?.findingsLeftOut ? <p class="faint">{count(report.findingsLeftOut)} more are not kept: horae verify prints all.</p> : null}
+    </div>
   );
 }
 
@@ -88,7 +107,7 @@ function AskDialog({ onClose }: { onClose: () => void }) {
   const [job, setJob] = useState("");
   const [problem, setProblem] = useState<Problem>();
   const [base] = useState(Date.now);
-  const ask = loose<{ verificationId: string }>("post", "/verifications", { body: { since: new Date(base - hours * 3_600_000).toISOString(), ...(job ? { jobId: job } : {}) } });
+  const ask = call("post", "/verifications", { body: { since: new Date(base - hours * 3_600_000).toISOString(), ...(job ? { jobId: job } : {}) } as never });
   return (
     <Dialog title="Verify" onClose={onClose}>
       <div class="form">
@@ -99,7 +118,7 @@ function AskDialog({ onClose }: { onClose: () => void }) {
       <CurlNote call={ask} />
       <div class="dialog-foot">
         <button type="button" onClick={onClose}>Cancel</button>
-        <SendButton call={ask} label="Start" onDone={(a) => (onClose(), go(href(["proof"], { run: a.verificationId })))} onProblem={setProblem} />
+        <SendButton call={ask} label="Start" onDone={(a) => (onClose(), a && go(href(["proof"], { run: a.verificationId })))} onProblem={setProblem} />
       </div>
     </Dialog>
   );

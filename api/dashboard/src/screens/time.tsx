@@ -6,7 +6,9 @@ import { POLL_MS, useLive } from "../live";
 import { changeQuery, go, href, type Route } from "../route";
 import { Axis } from "../timeline/axis";
 import { cellsOf, COLOR, KINDS, stepWords, type Answer, type Cells } from "../timeline/cells";
+import { useWindows } from "../timeline/use-windows";
 import { asked, pan, viewOf, zoomAt, type View } from "../timeline/view";
+import { inView } from "../timeline/windows";
 import { useNowMs } from "../ui/now";
 import { Head, ProblemNote } from "../ui/parts";
 import { SearchBox } from "./jobs";
@@ -29,7 +31,9 @@ export function TimeScreen({ route }: { route: Route }) {
     clearTimeout(settle.current);
     settle.current = window.setTimeout(() => changeQuery(route, { from: iso(next.from), until: iso(next.until), span: undefined }), SETTLE_MS);
   };
-  const live = useTimeline(view, by, query);
+  const live = useTimeline(view, by, query, nowMs);
+  const windows = useWindows();
+  const bands = useMemo(() => inView(windows, view), [windows, view.from, view.until]);
   const pick = (name: string, from: number, until: number) => {
     if (by === "job" && !/^\d+ others$/.test(name)) return go(href(["jobs", name], { at: iso(from) }));
     if (until - from > 60_000) return move(zoomAt({ from, until }, (from + until) / 2, 4));
@@ -57,8 +61,8 @@ export function TimeScreen({ route }: { route: Route }) {
         <SearchBox route={route} label="Only these jobs" />
       </div>
       <ProblemNote problem={live.problem} />
-      <div class="card axis-card"><Axis view={view} cells={live.cells} now={nowMs} onView={move} onPick={pick} /></div>
-      <Legend />
+      <div class="card axis-card"><Axis view={view} cells={live.cells} now={nowMs} bands={bands} onView={move} onPick={pick} /></div>
+      <Legend windows={bands.length > 0} />
       {live.cells && live.cells.jobsLeftOut > 0 && <p class="remark">{count(live.cells.jobsLeftOut)} jobs are not counted ahead: choose a shorter time or a filter.</p>}
       {live.cells && <AsTable cells={live.cells} view={view} nowMs={nowMs} />}
     </>
@@ -70,23 +74,32 @@ function iso(ms: number): string {
 }
 
 /** The cells for a view; the last ones stay until newer ones are there. A view that follows now asks for whole steps. */
-function useTimeline(view: View, by: string, query: Route["query"]) {
-  const { from, until, step } = asked(view);
+function useTimeline(view: View, by: string, query: Route["query"], nowMs: number) {
   const { q, tag, host, state, failing } = query;
+  const [crowded, setCrowded] = useState(0);
+  const span = view.until - view.from;
+  const source = { nowMs, by, filtered: Boolean(q || tag || host || state || failing), crowded: crowded > 0 && span <= crowded };
+  const { from, until, step } = asked(view, source);
   const live = useLive(
     loose<Answer>("get", "/timeline", { query: { from: iso(from), until: iso(until), step: `${step}s`, by: by === "all" ? undefined : by, q, tag, host, state, failing, rows: 20 } }),
     POLL_MS,
   );
+  // Too many to be counted one by one: whole minutes are rolled up.
+  const tooMany = live.problem?.status === 422 && step < 60 && !source.filtered && by !== "job";
+  useEffect(() => {
+    if (tooMany) setCrowded(span);
+  }, [tooMany]);
   const cells = useMemo(() => (live.data ? cellsOf(live.data, "All jobs") : undefined), [live.data]);
-  return { cells, problem: live.problem };
+  return { cells, problem: tooMany ? undefined : live.problem };
 }
 
-function Legend() {
+function Legend({ windows }: { windows: boolean }) {
   const shown = KINDS.filter((k) => k !== "dead" && k !== "cancelled");
   const names: Record<string, string> = { failed: "failed, dead", skipped: "skipped, cancelled", due: "due" };
   return (
     <p class="legend">
       {shown.map((kind) => <span key={kind} class="key"><span class={`swatch fill-${COLOR[kind].replace("-fill", "")}`} aria-hidden="true" />{names[kind] ?? kind}</span>)}
+      {windows && <span class="key"><span class="swatch window" aria-hidden="true" />maintenance window</span>}
     </p>
   );
 }

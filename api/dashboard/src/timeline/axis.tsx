@@ -5,11 +5,13 @@ import { themeColor } from "../ui/chart";
 import { stepWords, type Cells } from "./cells";
 import { draw, GUTTER, heightFor, laneFor, under, type Frame, type Theme } from "./draw";
 import { pan, zoomAt, type View } from "./view";
+import type { Band } from "./windows";
 
 interface AxisProps {
   view: View;
   cells: Cells | undefined;
   now: number;
+  bands: readonly Band[];
   onView: (view: View) => void;
   onPick: (row: string, from: number, until: number) => void;
 }
@@ -33,7 +35,7 @@ function themeOf(): Theme {
   return { color, font: "12px system-ui, sans-serif" };
 }
 
-export function Axis({ view, cells, now, onView, onPick }: AxisProps) {
+export function Axis({ view, cells, now, bands, onView, onPick }: AxisProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const [width, setWidth] = useState(0);
   const [tip, setTip] = useState<Tip>();
@@ -42,7 +44,7 @@ export function Axis({ view, cells, now, onView, onPick }: AxisProps) {
   const drag = useRef<{ x: number; view: View; moved: boolean }>();
   const height = heightFor(cells?.rows.length ?? 6);
   const gutter = width < PHONE ? 84 : GUTTER;
-  const frame: Frame = { width, height, view, cells, now, gutter, lane: laneFor(cells?.rows.length ?? 6), hover: hover.current };
+  const frame: Frame = { width, height, view, cells, now, gutter, lane: laneFor(cells?.rows.length ?? 6), hover: hover.current, bands };
   const latest = useRef({ frame, onView, onPick });
   latest.current = { frame, onView, onPick };
 
@@ -84,7 +86,7 @@ export function Axis({ view, cells, now, onView, onPick }: AxisProps) {
       draw(context, frame, themeOf());
     });
     return () => cancelAnimationFrame(request);
-  }, [width, height, view.from, view.until, cells, now, themes, tip]);
+  }, [width, height, view.from, view.until, cells, now, bands, themes, tip]);
 
   const move = (e: PointerEvent) => {
     const f = latest.current.frame;

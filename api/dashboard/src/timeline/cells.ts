@@ -23,7 +23,7 @@ export type Kind = (typeof KINDS)[number];
 export const COLOR: Record<Kind, string> = {
   succeeded: "ok-fill", retried: "warn-fill", failed: "bad-fill", dead: "bad-fill", missed: "miss-fill", skipped: "off-fill", cancelled: "off-fill", running: "run-fill", due: "due-fill",
 };
-const SAME: Record<string, Kind> = { pending: "due", retrying: "retried" };
+const SAME: Record<string, Kind> = { unfinished: "running" };
 
 export interface Row {
   name: string;

@@ -2,6 +2,7 @@
 import { clock, dayOf } from "../format";
 import { COLOR, KINDS, type Cells, type Row } from "./cells";
 import { ticks, type View } from "./view";
+import type { Band } from "./windows";
 
 export const AXIS = 30;
 export const GUTTER = 150;
@@ -22,6 +23,8 @@ export interface Frame {
   /** The height of a row. */
   lane: number;
   hover: { row: number; step: number } | undefined;
+  /** Maintenance windows in view. */
+  bands?: readonly Band[];
 }
 
 /** Few rows are tall, so that there is something to see. */
@@ -41,6 +44,7 @@ export function draw(c: CanvasRenderingContext2D, f: Frame, theme: Theme): void 
   if (nowX < f.width) c.fillRect(Math.max(f.gutter, nowX), AXIS, f.width - Math.max(f.gutter, nowX), f.height - AXIS);
   c.font = theme.font;
   c.textBaseline = "middle";
+  for (const band of f.bands ?? []) drawBand(c, f, band, theme, x);
   drawAxis(c, f, theme, x);
   if (f.cells) {
     c.save();
@@ -57,6 +61,20 @@ export function draw(c: CanvasRenderingContext2D, f: Frame, theme: Theme): void 
     c.textAlign = "center";
     c.fillText("now", Math.min(f.width - 14, Math.max(f.gutter + 14, nowX)), 7);
   }
+}
+
+/** A window: a tint over all rows, with its name where there is room. */
+function drawBand(c: CanvasRenderingContext2D, f: Frame, band: Band, theme: Theme, x: (at: number) => number): void {
+  const left = Math.max(f.gutter, x(band.from));
+  const width = Math.min(f.width, x(band.until)) - left;
+  if (width <= 0) return;
+  c.fillStyle = theme.color("warn-tint");
+  c.fillRect(left, AXIS, Math.max(2, width), f.height - AXIS);
+  const label = `${band.mode}: ${band.name}`;
+  if (c.measureText(label).width > width - 8) return;
+  c.fillStyle = theme.color("warn");
+  c.textAlign = "left";
+  c.fillText(label, left + 4, AXIS + 8);
 }
 
 function drawAxis(c: CanvasRenderingContext2D, f: Frame, theme: Theme, x: (at: number) => number): void {

@@ -6,16 +6,21 @@ export interface View {
   until: number;
 }
 
+const DAY_MS = 86_400_000;
 export const SHORTEST_MS = 10_000;
-export const LONGEST_MS = 366 * 86_400_000;
+export const LONGEST_MS = 365 * DAY_MS;
+/** The API gives no more at once. */
+export const API_LONGEST_MS = 366 * DAY_MS;
 const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 300, 900, 3600, 6 * 3600, 86_400, 7 * 86_400] as const;
-const MOST_VISIBLE_STEPS = 320;
+const MOST_VISIBLE_STEPS = 370;
 /** From this span on whole minutes are asked for: they are rolled up, and need no look at single executions. */
 const ROLLED_UP_FROM_MS = 3_000_000;
+/** So long ago only whole hours are kept of what is rolled up: of all jobs together, and by name. */
+const MINUTES_KEPT_MS = { all: 30 * DAY_MS, named: DAY_MS } as const;
+const HOUR_S = 3600;
 
 /** The step in seconds for a span: fine enough to see, coarse enough to draw. */
-export function stepFor(spanMs: number): number {
-  const least = spanMs >= ROLLED_UP_FROM_MS ? 60 : 1;
+export function stepFor(spanMs: number, least = spanMs >= ROLLED_UP_FROM_MS ? 60 : 1): number {
   return STEPS_S.find((s) => s >= least && spanMs / 1000 / s <= MOST_VISIBLE_STEPS) ?? 7 * 86_400;
 }
 
@@ -31,13 +36,37 @@ export function pan(view: View, byMs: number): View {
   return { from: Math.round(view.from + byMs), until: Math.round(view.until + byMs) };
 }
 
-/** What is asked for: the view and half of it on both sides, in whole steps, so that a small move needs no new answer. */
-export function asked(view: View): { from: number; until: number; step: number } {
+export interface Source {
+  nowMs: number;
+  by: string;
+  /** Only some jobs: then every execution is counted, and nothing is rolled up. */
+  filtered: boolean;
+  /** There are too many executions to count them one by one. */
+  crowded?: boolean;
+}
+
+export interface Asked extends View {
+  step: number;
+}
+
+/** What is asked for: the view and half of it on both sides, in whole steps, so that a small move needs no new answer. Less
+ * on the sides, or coarser, where that is all that is kept of so long ago. */
+export function asked(view: View, source: Source): Asked {
   const span = view.until - view.from;
-  const step = stepFor(span);
+  const kept = source.by === "all" ? MINUTES_KEPT_MS.all : MINUTES_KEPT_MS.named;
+  const rolledUp = !source.filtered && source.by !== "job";
+  const isKept = (a: Asked) => !rolledUp || a.step < 60 || a.step % HOUR_S === 0 || source.nowMs - a.from < kept - 60_000;
+  const step = stepFor(span, source.crowded ? 60 : undefined);
+  const wide = around(view, step, span / 2);
+  if (isKept(wide)) return wide;
+  const narrow = around(view, step, 0);
+  return isKept(narrow) ? narrow : around(view, stepFor(span, HOUR_S), span / 2);
+}
+
+function around(view: View, step: number, besideMs: number): Asked {
   const ms = step * 1000;
-  const wide = Math.min(span / 2, Math.max(0, (LONGEST_MS - span) / 2));
-  return { from: Math.floor((view.from - wide) / ms) * ms, until: Math.ceil((view.until + wide) / ms) * ms, step };
+  const beside = Math.min(besideMs, Math.max(0, (API_LONGEST_MS - 2 * ms - (view.until - view.from)) / 2));
+  return { from: Math.floor((view.from - beside) / ms) * ms, until: Math.ceil((view.until + beside) / ms) * ms, step };
 }
 
 export function covers(data: View, view: View): boolean {

@@ -1,0 +1,13 @@
+"""What the fork server of `warm` imports: a node, a receiver, and every command."""
+
+from __future__ import annotations
+
+import click
+
+import ops.local.receiver
+import ops.server.serve  # noqa: F401 - for its workers
+from ops.cli import cli
+
+with click.Context(cli) as context:
+    for name in cli.list_commands(context):
+        cli.get_command(context, name)
