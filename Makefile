@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup run cluster test check bench bench-peers soak chaos mutations screens lock clean
+.PHONY: setup run cluster test check types contracts style collected bench bench-peers soak chaos mutations screens lock clean
 
 # The page of Horae is built after the environment, only while its sources differ from what was built.
 setup: .venv/.ready
@@ -25,11 +25,19 @@ run: setup
 cluster: setup
 	@exec $(BIN)/horae cluster $(CLUSTER)
 
+# The gates run two at a time: mypy takes as long as the others together.
 check: setup
+	@$(MAKE) --no-print-directory --jobs=2 types contracts style
+types:
+	$(BIN)/mypy
+contracts:
+	$(BIN)/lint-imports --no-cache
+style:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+# The assertions of all tests are compiled once, beside the gates, instead of by each worker.
+collected:
+	@found=$$(PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -q -n 0 -p no:cacheprovider 2>&1) || { echo "$$found"; exit 1; }
 
 # Most tests wait for real processes, so several at a time take a fraction of it; PYTEST="-n 0 -k leader" and the like choose.
 PYTEST ?= -n 4 --dist worksteal

@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 HEARTBEAT_SECONDS = 1.0
 WATCH_EVERY_BEATS = 2
+RULES_EVERY_BEATS = 4
 RECENT_BEATS = 10
 """The drift of so many beats is in the heartbeat document."""
 OFFSET_WARNING_MS = 500
@@ -83,13 +84,15 @@ class Heartbeat:
         """
         held = self._clock.held_ms
         await self._write()
-        await self._read_clock()
+        if self._beats % WATCH_EVERY_BEATS or self._clock.held_ms != held or held:
+            await self._read_clock()
         if abs(self._clock.held_ms - held) > JUMP_MS:  # the others wait for this vote
             await self._write()
         if abs(self._clock.wall_offset_ms) > OFFSET_WARNING_MS and self._beats % OFFSET_WARNING_EVERY_BEATS == 0:
             log.warning("clock_offset", offset_ms=self._clock.wall_offset_ms)
         if self._beats % WATCH_EVERY_BEATS == 0 or self._clock.held_ms:
             await self._watch_nodes()
+        if self._beats % RULES_EVERY_BEATS == 0:
             await self._read_default_alert_rules()
         self._beats += 1
 

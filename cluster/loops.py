@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+Wait = float | asyncio.Event | None
+"""What a turn of a loop returns."""
+
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 5.0
 
@@ -21,12 +24,12 @@ LONGEST_PAUSE = 5.0
 class Loop:
     """One turn after another. An error in a turn is logged, and the next turn follows after a pause.
 
-    `turn` does one bounded step, handles the errors it knows, and returns the seconds to wait before the next turn;
-    None ends the loop. An error that reaches this class is a bug or an unforeseen document. It must never end the loop
+    `turn` does one bounded step, handles the errors it knows, and returns the seconds to wait before the next turn, or the
+    event to wait for; None ends the loop. An error that reaches this class is a bug or an unforeseen document. It must never end the loop
     silently: a node without one of its loops looks alive and does nothing.
     """
 
-    def __init__(self, name: str, turn: Callable[[], Awaitable[float | None]]) -> None:
+    def __init__(self, name: str, turn: Callable[[], Awaitable[Wait]]) -> None:
         self.name = name
         self.task: asyncio.Task[None] | None = None
         self.failing_since: float | None = None
@@ -61,7 +64,10 @@ class Loop:
             if wait is None:
                 self._ended = True
                 return
-            await asyncio.sleep(wait)
+            if isinstance(wait, asyncio.Event):
+                await wait.wait()
+            else:
+                await asyncio.sleep(wait)
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 PREFETCH_MS = 1000
 """How long before its send time a batch may be claimed."""
 
+LONGEST_REST = 1.0
 UNCLAIMED_GRACE = 2.0
 """So much longer than a batch lease (s) an execution waits for its first claim before `catchUp` is applied to it."""
 
@@ -37,6 +38,16 @@ class Timings:
         """A batch that was claimable for longer than this before its first claim stood unclaimed: `catchUp` binds it."""
         return int((self.batch_lease + UNCLAIMED_GRACE) * 1000)
 
+    @property
+    def takeover(self) -> float:
+        """The longest time from the last turn of a leader to the end of the first turn of the next one."""
+        return self.leader_lease + self.renew_retry + self.operation + self.first_turn
+
+    @property
+    def rest_seconds(self) -> float:
+        """So long a leader may rest that has written everything down: what was written last covers a change of leader."""
+        return max(0.0, min(LONGEST_REST, (self.lookahead - self.takeover) / 2))
+
     @classmethod
     def from_settings(cls, *, leader_lease: float, lookahead: float, batch_lease: float) -> Timings:
         """The timings that follow from the three settings that operators may change."""
@@ -59,11 +70,10 @@ def timing_problems(t: Timings) -> list[str]:
             f"at least renew retry + operation time ({t.renew_retry + t.operation:g}), or a term ends before it can be "
             f"renewed; use 2 or more"
         )
-    takeover = t.leader_lease + t.renew_retry + t.operation + t.first_turn
-    if not t.lookahead > takeover:
+    if not t.lookahead > t.takeover:
         problems.append(
             f"HORAE_LOOKAHEAD_SECONDS ({t.lookahead:g}) must be greater than leader lease + renew retry + "
-            f"operation time + first turn ({takeover:g}), or a change of leader makes executions late"
+            f"operation time + first turn ({t.takeover:g}), or a change of leader makes executions late"
         )
     shortest = 3 * (t.margin + PREFETCH_MS / 2000)
     if not t.batch_lease >= shortest:

@@ -75,8 +75,8 @@ class Alerter:
         self._db = db
         self._clock = clock
         self._keep_ms = int(max(1.0, retention_days) * DAY_MS) + GRACE_MS
-        self._default: AlertRules | None = None
-        self._muting: list[Window] = []
+        self._default: tuple[AlertRules | None] | None = None
+        self._muting: list[Window] | None = None
         self._silence_at_ms = 0
         self._silence_after = ""
         self._deleted_at_ms = 0
@@ -84,14 +84,23 @@ class Alerter:
 
     async def step(self) -> Alerted:
         """One bounded piece of each part."""
-        self._default = await meta.default_rules(self._db)
-        self._muting = [w for w in await windows.present(self._db) if w.mode == "mute"]
+        self._default = self._muting = None  # read again once they are needed
         pending, opened = await self._look_at_results()
         closed = await self._check_open_incidents()
         opened += await self._look_for_silence()
         made = await self._make_alert_jobs()
         await self._delete_old_alert_jobs()
         return Alerted(pending, opened, closed, made)
+
+    async def _default_rules(self) -> AlertRules | None:
+        if self._default is None:
+            self._default = (await meta.default_rules(self._db),)
+        return self._default[0]
+
+    async def _muting_windows(self) -> list[Window]:
+        if self._muting is None:
+            self._muting = [w for w in await windows.present(self._db) if w.mode == "mute"]
+        return self._muting
 
     async def _look_at_results(self) -> tuple[int, int]:
         """How many pending results were looked at, and how many incidents were opened."""
@@ -100,7 +109,7 @@ class Alerter:
             return 0, 0
         opened = 0
         by_job = alerts.by_job(results)
-        jobs = await alert_jobs.alert_rules_of(self._db, by_job, self._default)
+        jobs = await alert_jobs.alert_rules_of(self._db, by_job, await self._default_rules())
         for job_id, results_of_job in by_job.items():
             rules = jobs[job_id].rules if job_id in jobs else None
             if rules is not None:
@@ -135,7 +144,7 @@ class Alerter:
         if not due:
             return 0
         closed = 0
-        jobs = await alert_jobs.alert_rules_of(self._db, {i.job_id for i in due}, self._default)
+        jobs = await alert_jobs.alert_rules_of(self._db, {i.job_id for i in due}, await self._default_rules())
         for incident in due:
             job = jobs.get(incident.job_id)
             rules = None if job is None else job.rules
@@ -188,7 +197,7 @@ class Alerter:
 
         A notice stays pending for a channel that none of this node's keys decrypts, and while a window mutes its job.
         """
-        if self._muting and await self._is_muted(incident):
+        if await self._is_muted(incident):
             return 0
         names = {name for notice in incident.pending_notices for name in notice.channels}
         usable, locked = await channels.for_sending(self._db, names)
@@ -210,8 +219,11 @@ class Alerter:
 
     async def _is_muted(self, incident: Incident) -> bool:
         """Whether a window mutes the alerts of its job now. Then what would be no news at its end is dropped."""
+        muting = await self._muting_windows()
+        if not muting:
+            return False
         subject = (await windows.subjects(self._db, [incident.job_id])).get(incident.job_id)
-        if subject is None or muted_by(self._muting, subject, self._clock.now_ms()) is None:
+        if subject is None or muted_by(muting, subject, self._clock.now_ms()) is None:
             return False
         left = without_news(incident)
         if left != incident.pending_notices:

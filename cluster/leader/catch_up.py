@@ -53,6 +53,8 @@ class CaughtUp:
     executions: int = 0
     missed: int = 0
     more: bool = False
+    idle: bool = False
+    """There is no range."""
 
 
 class CatchUp:
@@ -70,7 +72,7 @@ class CatchUp:
         self.quarantine.add(unreadable)
         if backfill is None:
             self._segment = (("", 0), [])
-            return CaughtUp(more=bool(unreadable))
+            return CaughtUp(more=bool(unreadable), idle=not unreadable)
         try:
             return await self._continue(backfill, now_ms)
         except (OwnershipLost, StoreError):  # these do not come of the range

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from cluster.clock import Clock
     from cluster.store.mongo.client import Database
 
-STEP_SECONDS = 1.0
+STEP_SECONDS = 5.0
+"""A change copies its own entry before it is answered: here only those are found whose node died in between."""
 PRUNE_SECONDS = 600.0
 PRUNED_AT_ONCE = 1000
 

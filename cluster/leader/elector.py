@@ -7,6 +7,7 @@ lost its lease: so every write of a leader carries the term.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from dataclasses import replace
@@ -48,12 +49,23 @@ class Elector:
         """Holders whose process has ended."""
         self._eligible = True
         self._aside_until = 0.0
+        self._holds = asyncio.Event()
 
     @property
     def term(self) -> Term | None:
         """The term held and still trusted, else None."""
         term = self._term
         return term if term is not None and self._clock.monotonic() < term.trusted_until else None
+
+    def until_held(self, seconds: float) -> float | asyncio.Event:
+        """For loops that work for the leader and have found no trusted term: what to wait for, the next term.
+
+        A term that is held and not trusted may be trusted again: then it is the seconds after which to look.
+        """
+        if self._term is not None:
+            return seconds
+        self._holds.clear()
+        return self._holds
 
     def trusted_term(self) -> Term:
         """The term held now; raises `TermLost`. Leader steps ask before every write."""
@@ -99,6 +111,7 @@ class Elector:
             won = await leases.read_linearizable(self._db) == wanted
         if won:
             self._term = Term(wanted.term, self._holder, self._trusted_until(started))
+            self._holds.set()
             self._observe_term(wanted.term)
             log.info("leader_elected", term=wanted.term, node=self._node)
 

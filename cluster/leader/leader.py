@@ -39,9 +39,12 @@ from cluster.leader.sweep import Sweeper
 from cluster.loops import Loop, cancel_and_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cluster.leader.context import LeaderContext
     from cluster.leader.elector import Elector
     from cluster.leader.liveness import Liveness
+    from cluster.loops import Wait
 
 log = structlog.get_logger()
 
@@ -83,19 +86,22 @@ class Leader:
         self.alerter = Alerter(context.db, context.clock, context.retention_days)
         self.counters: Counter[str] = Counter()
         """Counts of this node's work while it led."""
+        rest = context.timings.rest_seconds
         # In this order: executions that are due now come first, and must not depend on the steps after them.
         self._steps = (
             Periodic("end_pauses", self._end_pauses, contained=True),
-            Periodic("settle", self._settle),
-            Periodic("materialise", self._materialise),
-            Periodic("messages", self._move_messages, every=MESSAGES_EVERY, contained=True),
+            Periodic("settle", self._settle, wakes=("materialise", "catch_up")),
+            Periodic("materialise", self._materialise, rests=rest, wakes=("catch_up",)),
+            Periodic("messages", self._move_messages, every=MESSAGES_EVERY, rests=rest, contained=True),
             Periodic("replay", self._replay, every=REPLAY_EVERY, contained=True),
             Periodic("backfill", self._backfill, every=REPLAY_EVERY, contained=True),
-            Periodic("catch_up", self._catch_up, contained=True, yields_to="materialise"),
+            Periodic("catch_up", self._catch_up, rests=rest, contained=True, yields_to="materialise"),
             Periodic("sweep", self._sweep, every=SWEEP_EVERY, contained=True),
             Periodic("completed", self._remove_completed, every=COMPLETED_EVERY, contained=True),
         )
         self._next_run: dict[str, float] = {}
+        self._rests_since: dict[str, tuple[float, int]] = {}
+        """Since when (monotonic, s; cluster time, ms) steps rest that have found nothing to do."""
         self._settled_term = -1
         self._failing_since: float | None = None
         # These run beside the sequential loop: an alert must never delay a job, an action makes the changes that any node
@@ -124,9 +130,11 @@ class Leader:
         """Stop the work. The lease may be given up after this, not before."""
         await cancel_and_wait(loop.task for loop in self.loops if loop.task is not None)
 
-    async def _prune_turn(self, pruner: Pruner) -> float:
+    async def _prune_turn(self, pruner: Pruner) -> Wait:
         done = Pruned()
-        if self._elector.term is not None and not self._clock.in_doubt:
+        if self._elector.term is None:
+            return self._elector.until_held(pruner.seconds_until_next(done))
+        if not self._clock.in_doubt:
             try:
                 done = await pruner.step()
                 self.counters["pruned"] += done.documents
@@ -134,25 +142,27 @@ class Leader:
                 log.warning("prune_unavailable", error=str(exc))
         return pruner.seconds_until_next(done)
 
-    async def _compare_turn(self, comparer: ResultComparer) -> float:
-        if self._elector.term is not None:
-            try:
-                await comparer.step()
-            except HoraeError as exc:
-                log.warning("compare_results_unavailable", error=str(exc))
+    async def _compare_turn(self, comparer: ResultComparer) -> Wait:
+        if self._elector.term is None:
+            return self._elector.until_held(comparer.seconds_until_next())
+        try:
+            await comparer.step()
+        except HoraeError as exc:
+            log.warning("compare_results_unavailable", error=str(exc))
         return comparer.seconds_until_next()
 
-    async def _audit_turn(self) -> float:
-        if self._elector.term is not None:
-            try:
-                await self.audit_copier.step()
-            except HoraeError as exc:
-                log.warning("audit_unavailable", error=str(exc))
+    async def _audit_turn(self) -> Wait:
+        if self._elector.term is None:
+            return self._elector.until_held(AUDIT_EVERY)
+        try:
+            await self.audit_copier.step()
+        except HoraeError as exc:
+            log.warning("audit_unavailable", error=str(exc))
         return AUDIT_EVERY
 
-    async def _follow_turn(self) -> float:
+    async def _follow_turn(self) -> Wait:
         if self._elector.term is None:
-            return FOLLOW_EVERY
+            return self._elector.until_held(FOLLOW_EVERY)
         try:
             done = await self.calendar_follower.step()
         except HoraeError as exc:
@@ -160,10 +170,10 @@ class Leader:
             return FOLLOW_EVERY
         return 0.02 if done.more else FOLLOW_EVERY
 
-    async def _alert_turn(self) -> float:
+    async def _alert_turn(self) -> Wait:
         """The writes of alerting need no trust in the term: a stale leader's writes are the same or fail."""
         if self._elector.term is None:
-            return ALERT_EVERY
+            return self._elector.until_held(ALERT_EVERY)
         try:
             done = await self.alerter.step()
         except HoraeError as exc:
@@ -172,9 +182,9 @@ class Leader:
         self.counters.update(incidents_opened=done.opened, incidents_closed=done.closed, alerts=done.alerts)
         return 0.05 if done.more else ALERT_EVERY
 
-    async def _act_turn(self) -> float:
+    async def _act_turn(self) -> Wait:
         if self._elector.term is None:
-            return ACT_IDLE
+            return self._elector.until_held(ACT_IDLE)
         try:
             done = await self.job_actions.step()
         except HoraeError as exc:  # the page is done again
@@ -183,10 +193,10 @@ class Leader:
         self.counters["acted"] += done.jobs
         return ACT_PAUSE if done.more else ACT_IDLE
 
-    async def _turn(self) -> float:
+    async def _turn(self) -> Wait:
         if self._elector.term is None:
             self._failing_since = None
-            return STEP_SECONDS
+            return self._elector.until_held(STEP_SECONDS)
         try:
             more = await self.step()
         except TermLost as exc:
@@ -222,21 +232,36 @@ class Leader:
 
         Raises `TermLost` and `StoreUnavailable`.
         """
-        now = self._clock.monotonic()
+        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
         nodes = self._liveness.live_count(now, self._context.timings.batch_lease)
         self._context.tracer.begin_step()
         unfinished: set[str] = set()
         for periodic in self._steps:
             if periodic.yields_to in unfinished or now < self._next_run.get(periodic.name, 0.0):
                 continue
+            if self._rests(periodic, now, now_ms):
+                continue
             self._next_run[periodic.name] = now + periodic.every
             result = await self._run(periodic, now, nodes)
             self.counters.update(result.counts)
+            if result.idle:
+                self._rests_since[periodic.name] = (now, now_ms)
+            else:
+                self._wake(periodic.wakes)
             if result.more:
                 unfinished.add(periodic.name)
             if result.ends_turn:
                 break
         return bool(unfinished)
+
+    def _rests(self, periodic: Periodic, now: float, now_ms: int) -> bool:
+        """Whether the step found nothing a moment ago, by either clock: what comes due comes due by cluster time."""
+        since, since_ms = self._rests_since.get(periodic.name, (float("-inf"), 0))
+        return now - since < periodic.rests and 0 <= now_ms - since_ms < periodic.rests * 1000
+
+    def _wake(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._rests_since.pop(name, None)
 
     async def _run(self, periodic: Periodic, now: float, nodes: int) -> StepResult:
         try:
@@ -261,16 +286,18 @@ class Leader:
         counts = {"settled": done.jobs, "materialised": done.executions, "missed": done.missed}
         if done.more and self._settled_term != term:  # no row may move before this term has settled every change
             return StepResult(counts, more=True, ends_turn=True)
+        if self._settled_term != term:
+            self._rests_since.clear()
         self._settled_term = term
-        return StepResult(counts, done.more)
+        return StepResult(counts, done.more, idle=not done.jobs)
 
     async def _materialise(self, nodes: int) -> StepResult:
         done = await self.materialiser.step(self._clock.now_ms(), nodes)
-        return StepResult({"materialised": done.executions}, done.more)
+        return StepResult({"materialised": done.executions}, done.more, idle=not done.rows and not done.more)
 
     async def _move_messages(self, nodes: int) -> StepResult:
         done = await self.message_mover.step(self._clock.now_ms(), nodes)
-        return StepResult({"messages_moved": done.messages}, done.more)
+        return StepResult({"messages_moved": done.messages}, done.more, idle=not done.messages and not done.more)
 
     async def _replay(self, _nodes: int) -> StepResult:
         await self.replayer.step(self._clock.now_ms())
@@ -286,7 +313,7 @@ class Leader:
         if self._clock.held_ms:  # what came due in a gap is told from what only seems to by the clock
             return StepResult()
         done = await self.catch_up.step(self._clock.now_ms())
-        return StepResult({"caught_up": done.executions, "missed": done.missed}, done.more)
+        return StepResult({"caught_up": done.executions, "missed": done.missed}, done.more, idle=done.idle)
 
     async def _remove_completed(self, _nodes: int) -> StepResult:
         if self._clock.in_doubt:  # by a clock that is ahead too much would be over

@@ -19,6 +19,8 @@ class StepResult:
     """The step has more to do at once."""
     ends_turn: bool = False
     """The steps after this one must not run in this turn."""
+    idle: bool = False
+    """The step has found nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,10 @@ class Periodic:
     step: Callable[[int], Awaitable[StepResult]]
     every: float = 0.0
     """Seconds between the beginnings of two runs; 0: the step runs in each turn."""
+    rests: float = 0.0
+    """So many seconds it does not run after it has found nothing to do."""
+    wakes: tuple[str, ...] = ()
+    """Steps that rest no longer once this one has found something: it may have made work for them."""
     contained: bool = False
     """An unexpected error of this step is logged, and the steps after it run nevertheless."""
     yields_to: str | None = None

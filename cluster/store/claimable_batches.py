@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.store.mongo.operation import operation
 
@@ -12,15 +12,23 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
 
-async def next_claimable_ms(db: Database) -> int | None:
-    """The earliest instant at which any batch is claimable, leased ones at the end of their lease; None: there is none.
+class NextClaimable(NamedTuple):
+    """The earliest instant at which any batch is claimable, and the primary's clock when it was read (ms)."""
+
+    at_ms: int
+    now_ms: int
+
+
+async def next_claimable(db: Database) -> NextClaimable | None:
+    """When the first batch is claimable, leased ones at the end of their lease; None: there is no batch.
 
     By the index alone: a third of what a claim costs that finds nothing.
     """
     query = {"late": {"$in": [False, True]}, "claimable_at": {"$type": "date"}}
+    wanted = {"_id": 0, "claimable_at": 1, "now": "$$NOW"}
     with operation():
-        d = await db.work["batches"].find_one(query, {"_id": 0, "claimable_at": 1}, sort=[("claimable_at", 1)])
-    return None if d is None else int(d["claimable_at"])
+        d = await db.work["batches"].find_one(query, wanted, sort=[("claimable_at", 1)])
+    return None if d is None else NextClaimable(int(d["claimable_at"]), int(d["now"]))
 
 
 async def never_claimed(db: Database, ids: Iterable[str]) -> set[str]:

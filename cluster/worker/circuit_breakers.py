@@ -51,6 +51,17 @@ class CircuitBreakers:
         """By host, the probes of this node that have not ended."""
         self._unshared: set[str] = set()
         """Hosts whose breakers this node opened and has not written yet."""
+        self._read_at = float("-inf")
+
+    @property
+    def age(self) -> float:
+        """Seconds since the breakers of all nodes were read."""
+        return self._clock.monotonic() - self._read_at
+
+    @property
+    def any_open(self) -> bool:
+        """Whether any breaker is not closed, as far as this node knows."""
+        return bool(self._open)
 
     def admission(self, host: str) -> Admission:
         """Whether one more request may be sent to this host."""
@@ -125,7 +136,7 @@ class CircuitBreakers:
 
     async def synchronise(self) -> set[str]:
         """Share the breakers that were opened here, learn those of other nodes. Returns the hosts that were closed meanwhile."""
-        unshared, before = set(self._unshared), set(self._open)
+        began, unshared, before = self._clock.monotonic(), set(self._unshared), set(self._open)
         for host in unshared:
             if await breakers.trip(self._db, self._open[host]):
                 log.warning("breaker_opened", host=host, why=self._open[host].why)
@@ -136,7 +147,7 @@ class CircuitBreakers:
             newer = stored is not None and stored.opened_ms == breaker.opened_ms and stored.rev < breaker.rev
             if host in self._unshared or newer:
                 now_open[host] = breaker
-        self._open = now_open
+        self._open, self._read_at = now_open, max(began, self._read_at)
         for host in now_open:
             self._windows.pop(host, None)
         return before - now_open.keys()

@@ -1,7 +1,8 @@
 """How long the claimers of one node wait after a claim that found nothing: until the next batch may be claimed.
 
 That is in the database: the earliest `claimable_at` of all batches. So a node sleeps until then, and no longer than its
-share of the polls. New work is found in time, by these rules:
+share of the polls. A poll is a look at that instant, by the primary's clock, and no claim: an idle node claims nothing.
+New work is found in time, by these rules:
 
 - What a schedule owes is written `look-ahead - prefetch` (14 s) before it is claimable: seven times the longest sleep. So
   every node has seen it by then, and wakes for it.
@@ -57,23 +58,22 @@ class ClaimPauses:
         """Seconds until the next poll, whatever there is to claim."""
         return min(LONGEST_SLEEP, SHORTEST_SLEEP * max(1.0, self._nodes / 2))
 
-    async def pause(self, backoff: float) -> None:
+    async def pause(self, backoff: float) -> bool:
         """Wait until a batch may be claimable; `backoff` seconds if there is one that this node could not claim.
 
-        Raises `StoreError`.
+        False: there was none until the next poll was due, which is the next call. Raises `StoreError`.
         """
         self._claimed.clear()
         longest = self.longest() * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
         if self._looking:
-            await _within(longest, self._claimed)
-            return
+            return await _within(longest, self._claimed)
         self._looking = True
         try:
-            await self._sleep(backoff, longest)
+            return await self._look(backoff, longest)
         finally:
             self._looking = False
 
-    async def _sleep(self, backoff: float, longest: float) -> None:
+    async def _look(self, backoff: float, longest: float) -> bool:
         # Noted from before the look: what is written in between is in one of the two.
         noted = asyncio.Event()
         earliest: int | None = None
@@ -85,20 +85,23 @@ class ClaimPauses:
 
         self._db.upcoming.listen(note)
         try:
-            seen_ms = await claimable_batches.next_claimable_ms(self._db)
-            if seen_ms is not None and seen_ms <= self._clock.now_ms():
-                await _within(backoff, noted)
-                return
-            spread = random.uniform(0, SPREAD_SECONDS)  # noqa: S311 - the same
-            ends = self._clock.monotonic() + longest
-            if seen_ms is not None:
-                ends = min(ends, self._clock.monotonic() + self._clock.seconds_until(seen_ms) + spread)
+            found = await claimable_batches.next_claimable(self._db)
+            ends = poll = self._clock.monotonic() + longest
+            if found is not None:
+                # A claim goes by the primary's clock, or by cluster time while that is ahead of it (`Claiming`).
+                wait = (found.at_ms - max(found.now_ms, self._clock.now_ms())) / 1000
+                if wait <= 0:
+                    await _within(backoff, noted)
+                    return True
+                spread = random.uniform(0, SPREAD_SECONDS)  # noqa: S311 - the same
+                ends = min(poll, self._clock.monotonic() + wait + spread)
             while (left := ends - self._clock.monotonic()) > 0:
                 if not await _within(left, noted):
-                    return
+                    break
                 noted.clear()
                 if earliest is not None:  # written by this process, so this node may be the first
                     ends = min(ends, self._clock.monotonic() + self._clock.seconds_until(earliest))
+            return ends < poll
         finally:
             self._db.upcoming.forget(note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from cluster.worker.unclaimed import UnclaimedJudge
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from cluster.loops import Wait
     from cluster.worker.context import WorkerContext
     from cluster.worker.dispatch import Dispatcher
     from cluster.worker.record import Recorder
@@ -87,6 +89,8 @@ class Claiming:
         self._under_way = 0
         self._turn = 0
         self._behind_until = 0.0
+        self._behind = asyncio.Event()
+        """Set by a backlog; the spare claimers wait for it."""
         self._primary: tuple[str, int] | None = None
         self.stopped = False
         """For good: the process ends."""
@@ -97,6 +101,7 @@ class Claiming:
         """Claim nothing more; the claimers end."""
         self.stopped = True
         self.pauses.end()
+        self._behind.set()
 
     def pause(self) -> None:
         """Claim nothing until `resume`."""
@@ -106,30 +111,40 @@ class Claiming:
         """Claim again."""
         self.paused = False
 
-    def turns(self, *, spare: bool = False) -> Callable[[], Awaitable[float | None]]:
+    def turns(
+        self, before: Callable[[], Awaitable[None]] | None = None, *, spare: bool = False
+    ) -> Callable[[], Awaitable[Wait]]:
         """The turns of one claimer, which sleeps while there is nothing to claim (see `claim_pauses`).
 
+        `before` is called before each claim: it learns what may have changed while this node had nothing to do.
         A `spare` one claims only while there is a backlog. A claim waits for the database most of its time, and after an
         outage the backlog is mostly small retry batches, so claim latency, not CPU, limits how fast it drains.
         """
         idle = MIN_IDLE
+        resting = False
 
-        async def turn() -> float | None:
-            nonlocal idle
+        async def turn() -> Wait:
+            nonlocal idle, resting
             if self.stopped:
                 return None
             if spare and self._clock.monotonic() > self._behind_until:
-                return MAX_IDLE
+                self._behind.clear()
+                return self._behind
             try:
-                if await self.claim_once():
-                    idle = MIN_IDLE
-                    self.pauses.claimed()
-                    return 0.0
-                idle = min(MAX_IDLE, idle * 1.5)
+                if resting and not self._strays and self._has_room():
+                    self._look_for_failover()
+                else:
+                    if before is not None:
+                        await before()
+                    if await self.claim_once():
+                        idle = MIN_IDLE
+                        self.pauses.claimed()
+                        return 0.0
+                    idle = min(MAX_IDLE, idle * 1.5)
                 pause = idle * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
                 if spare or self._strays or not self._has_room():
                     return pause
-                await self.pauses.pause(pause)
+                resting = not await self.pauses.pause(pause)
             except StoreUnavailable as exc:
                 log.warning("claim_unavailable", error=str(exc))
                 self._context.reclaim_pause.begin()
@@ -234,6 +249,7 @@ class Claiming:
         claimed_ms = self._clock.now_ms()
         if batch.send_ms < claimed_ms - BEHIND_MS:
             self._behind_until = self._clock.monotonic() + BEHIND_SECONDS
+            self._behind.set()
         if claimed.unreadable:
             await self._recorder.record_unreadable(batch, claimed.unreadable, self._clock.now_ms())
         if claimed.must_split:

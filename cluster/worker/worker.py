@@ -49,6 +49,8 @@ log = structlog.get_logger()
 
 RECORDERS = 2
 LAST_RESULTS_SECONDS = 1.0
+BREAKERS_SECONDS = 1.5
+"""Nothing is claimed by breakers that were read longer ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Worker:
     def start(self) -> None:
         """Begin to work."""
         self._claimers = [
-            *(Loop("claim", self.claiming.turns()) for _ in range(self._settings.claimers)),
+            *(Loop("claim", self.claiming.turns(self._refresh_breakers)) for _ in range(self._settings.claimers)),
             *(Loop("claim", self.claiming.turns(spare=True)) for _ in range(self._settings.spare_claimers)),
         ]
         self.loops = [
@@ -151,10 +153,19 @@ class Worker:
             await deferred_batches.release_host(self.context.db, host)
         self.dispatcher.start_waiting()
 
-    async def _release_turn(self) -> float:
-        """Once a second: share the breakers, and only then defer what they hold back, by what is known now."""
-        try:
+    async def _refresh_breakers(self) -> None:
+        """Before a claim: a node that rested does not know which breakers others opened meanwhile."""
+        if self.context.breakers.age > BREAKERS_SECONDS:
             await self.share_breakers()
+
+    async def _release_turn(self) -> float:
+        """Once a second: share the breakers, and only then defer what they hold back, by what is known now.
+
+        A node at rest, which holds nothing and knows of no breaker, reads them before its next claim instead.
+        """
+        try:
+            if self.held or self.context.breakers.any_open:
+                await self.share_breakers()
         except StoreUnavailable as exc:
             log.warning("breakers_unavailable", error=str(exc))
             return RELEASE_SECONDS

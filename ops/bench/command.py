@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import click
 from pymongo import MongoClient
 
-from ops.bench import api, messages, page, surroundings, verify
+from ops.bench import api, messages, page, schedules, surroundings, verify
 from ops.bench.bodies import large_bodies
 from ops.bench.results import Row, cpu_per_execution, print_results
+from ops.bench.search import highest_rate
 from ops.bench.testbed import (
     Testbed,
     caught_up,
@@ -31,14 +31,18 @@ from ops.bench.testbed import (
 )
 from ops.support.output import print_json
 
+HELD_P99_MS = 1000
+OVERLOADED_SECONDS = 15
+"""Nodes that are behind for so long do not hold the rate."""
 
-def steady(testbed: Testbed, rate: int, seconds: int, name: str = "") -> Row:
-    """`rate` jobs due every second."""
+
+def steady(testbed: Testbed, rate: int, seconds: int, name: str = "", patience: float = 60) -> Row:
+    """`rate` jobs due every second. `patience`: so many seconds until the nodes have to keep up."""
     with running_cluster(testbed) as cluster:
         cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
         wait_for(cluster.settled, 60, "the jobs were not settled")
         # The effects of importing and settling have ended when the look-ahead is full again.
-        wait_for(lambda: caught_up(cluster), 60, "the nodes did not reach the rate")
+        wait_for(lambda: caught_up(cluster), patience, "the nodes did not reach the rate")
         sent = cluster.target.requests()
         recorded = cluster.db["history"].estimated_document_count()
         row = measure(cluster, name or f"{rate}/s, all due on the same instant of each second", rate, seconds)
@@ -107,32 +111,6 @@ def herd(testbed: Testbed, size: int) -> Row:
         return replace(row, rate=size / seconds, note=f"the last one was sent after {seconds:.1f} s")
 
 
-def definitions(testbed: Testbed, size: int, distinct: int) -> Row:
-    """`size` jobs on `distinct` schedules, none due: the cost of idle jobs."""
-    with running_cluster(testbed) as cluster:
-        month = (database_now(cluster).month + 5) % 12 + 1
-        took = cluster.load(
-            cluster.job(n, f"{n % distinct % 60} {n % distinct // 60} 3 1 {month} *") for n in range(size)
-        )
-        started = time.monotonic()
-        wait_for(cluster.settled, 300, "the jobs were not settled")
-        settling = time.monotonic() - started
-        time.sleep(3)
-        cpu, began = cluster.cpu(), time.monotonic()
-        time.sleep(15)
-        per_node = (cluster.cpu()[0] - cpu[0]) / (time.monotonic() - began) / len(cluster.nodes()) * 100
-        return Row(
-            f"{size:,} jobs on {distinct:,} schedules, none due",
-            node_mb=cluster.memory(),
-            note=f"imported in {took:.1f} s; an idle node uses {per_node:.1f} % of a core",
-            extra={
-                "import_seconds": round(took, 1),
-                "settle_seconds": round(settling, 1),
-                "node_cpu_percent": round(per_node, 2),
-            },
-        )
-
-
 def reads(testbed: Testbed) -> list[Row]:
     """Response times of reads with much data: on an idle node, and while it sends 1,000 requests per second."""
     with running_cluster(testbed, nodes=1) as cluster:
@@ -159,18 +137,18 @@ def reads(testbed: Testbed) -> list[Row]:
 
 
 def highest(testbed: Testbed, start: int, seconds: int, step: int) -> Row:
-    """The highest rate with nothing missing and a p99 below one second."""
-    best = Row("highest rate that holds", note=f"not even {start}/s")
-    rate = start
-    while True:
+    """The highest rate with nothing missing and a p99 below one second, to one step."""
+
+    def run(rate: int) -> Row | None:
         try:
-            row = steady(testbed, rate, seconds)
+            row = steady(testbed, rate, seconds, patience=OVERLOADED_SECONDS)
         except click.ClickException:
-            return best
-        if row.missing or row.p99 is None or row.p99 >= 1000:
-            return best
-        best = replace(row, case=f"highest rate that holds (steps of {step}): {rate}/s")
-        rate += step
+            return None
+        if row.missing or row.p99 is None or row.p99 >= HELD_P99_MS:
+            return None
+        return replace(row, case=f"highest rate that holds (steps of {step}): {rate}/s")
+
+    return highest_rate(run, start, step) or Row("highest rate that holds", note=f"not even {step}/s")
 
 
 def retention(testbed: Testbed, rate: int) -> list[Row]:
@@ -264,19 +242,49 @@ CASES = (
 )
 
 
-MORE_CASES = ("nodes", "network", "targets", "kill", "schedules", "soak", "page", "page-open")
-"""They take minutes each, and are run by name."""
+MORE_CASES = (
+    "nodes",
+    "many-nodes",
+    "network",
+    "targets",
+    "kill",
+    "schedules",
+    "one-offs",
+    "stored",
+    "soak",
+    "page",
+    "page-open",
+)
+"""They take up to three minutes each, `soak` takes `--minutes`, and are run by name."""
+SHORT_SECONDS = 10
+"""At most so long a measurement takes in a case of several."""
 SMALL_RATE = 1000
 """Of the cases about what surrounds a node."""
 
 
-def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int, minutes: float = 60) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """As on the command line. `jobs`: None for as many as a case has by itself."""
+
+    rate: int
+    seconds: int
+    step: int
+    minutes: float
+    jobs: int | None
+
+
+def run_case(case: str, testbed: Testbed, options: Options) -> list[Row]:
     """The rows of one case."""
+    rate, seconds, step, jobs = options.rate, options.seconds, options.step, options.jobs
+    short = min(seconds, SHORT_SECONDS)
     several = {
-        "nodes": lambda: surroundings.nodes(testbed, SMALL_RATE, seconds),
-        "network": lambda: surroundings.network(testbed, SMALL_RATE, seconds),
-        "targets": lambda: surroundings.targets(testbed, seconds),
-        "schedules": lambda: surroundings.schedules(testbed, 100_000),
+        "nodes": lambda: surroundings.nodes(testbed, SMALL_RATE, short, surroundings.FEW_NODES),
+        "many-nodes": lambda: surroundings.nodes(testbed, SMALL_RATE, short, surroundings.MANY_NODES),
+        "network": lambda: surroundings.network(testbed, SMALL_RATE, short),
+        "targets": lambda: surroundings.targets(testbed, short),
+        "schedules": lambda: schedules.every_minute(testbed, jobs or 100_000),
+        "one-offs": lambda: schedules.once(testbed, jobs or 100_000),
+        "stored": lambda: schedules.stored(testbed, jobs or 1_000_000),
         "reads": lambda: reads(testbed),
         "retention": lambda: retention(testbed, rate),
         "verify": lambda: verify.rows(testbed),
@@ -293,11 +301,11 @@ def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int, mi
         "highest": lambda: highest(testbed, rate + step, seconds, step),
         "herd": lambda: herd(testbed, 20_000),
         "bodies": lambda: large_bodies(testbed, 400, 1_000_000),
-        "definitions": lambda: definitions(testbed, 100_000, 1000),
+        "definitions": lambda: schedules.definitions(testbed, 100_000, 1000),
         "startup": lambda: startup(testbed),
         "drain": lambda: drain(testbed, 1000, max(seconds, 20)),
         "kill": lambda: surroundings.kill(testbed, max(seconds, 10)),
-        "soak": lambda: surroundings.soak(testbed, SMALL_RATE, minutes),
+        "soak": lambda: surroundings.soak(testbed, SMALL_RATE, options.minutes),
         "messages-due": lambda: messages.due_at_once(testbed, 100_000, 100_000),
     }
     return [single[case]()]
@@ -315,15 +323,9 @@ def run_case(case: str, testbed: Testbed, rate: int, seconds: int, step: int, mi
 @click.option("--seconds", default=20, show_default=True, help="Duration of a measurement in seconds.")
 @click.option("--step", default=500, show_default=True, help="Step of the search for the highest rate.")
 @click.option("--minutes", default=60.0, show_default=True, help="Duration of the soak case in minutes.")
+@click.option("--jobs", type=int, help="Jobs of the cases `schedules`, `one-offs` and `stored`.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def bench_command(
-    cases: tuple[str, ...],
-    rate: int,
-    seconds: int,
-    step: int,
-    minutes: float,
-    as_json: bool,  # noqa: FBT001
-) -> None:
+def bench_command(cases: tuple[str, ...], as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Measure throughput, lateness, CPU and memory on this machine. All cases take about ten minutes."""
     chosen = cases or CASES
     rows: list[Row] = []
@@ -332,7 +334,7 @@ def bench_command(
         for case in chosen:
             if not as_json:
                 print(f"... {case}", file=sys.stderr, flush=True)
-            rows += run_case(case, testbed, rate, seconds, step, minutes)
+            rows += run_case(case, testbed, Options(**options))
     if as_json:
         print_json({"machine": facts, "rows": [asdict(r) for r in rows]})
     else:

@@ -28,17 +28,18 @@ if TYPE_CHECKING:
 
     from ops.bench.testbed import Cluster
 
-NODES = (2, 8, 32)
+FEW_NODES, MANY_NODES = (2, 8), (32,)
 IDLE_SECONDS = 20
 DELAYS_MS = (0, 1, 5)
 TARGET_RATE = 500
 HOSTS = 10_000
 """Each is called once in ten seconds."""
 KILL_RATE = 300
+COMMANDS = ("find", "getMore", "aggregate", "count", "distinct", "insert", "update", "delete", "findAndModify")
 SAMPLE_SECONDS = 30
 
 
-def nodes(testbed: Testbed, rate: int, seconds: int, counts: tuple[int, ...] = NODES) -> list[Row]:
+def nodes(testbed: Testbed, rate: int, seconds: int, counts: tuple[int, ...]) -> list[Row]:
     """The same rate on few and on many nodes, and what each of them costs while nothing is due."""
     rows = []
     for count in counts:
@@ -56,16 +57,27 @@ def _wait_for_nodes(cluster: Cluster, count: int) -> None:
 
 
 def _idle(cluster: Cluster, count: int) -> Row:
-    cpu, began = cluster.cpu(), time.monotonic()
+    cpu, asked, began = cluster.cpu(), commands(cluster), time.monotonic()
     time.sleep(IDLE_SECONDS)
     took = time.monotonic() - began
     node, mongod, _ = ((b - a) / took * 100 for a, b in zip(cpu, cluster.cpu(), strict=True))
+    each = (commands(cluster) - asked) / took / count
     return Row(
         f"{count} idle nodes",
         node_mb=cluster.memory(),
-        note=f"{node / count:.2f} % of a core each; of MongoDB {mongod:.2f} % in all",
-        extra={"node_percent": round(node / count, 3), "mongod_percent": round(mongod, 3)},
+        note=f"{node / count:.2f} % of a core and {each:.1f} commands a second each; of MongoDB {mongod:.2f} % in all",
+        extra={
+            "node_percent": round(node / count, 3),
+            "mongod_percent": round(mongod, 3),
+            "commands_a_second": round(each, 2),
+        },
     )
+
+
+def commands(cluster: Cluster) -> int:
+    """Commands that MongoDB has carried out for nodes. The driver's own questions whether a member is there do not count."""
+    counts = cluster.client.admin.command("serverStatus")["metrics"]["commands"]
+    return sum(counts[name]["total"] for name in COMMANDS)
 
 
 def _load(cluster: Cluster, rate: int, url: Callable[[int], str] | None) -> None:
@@ -197,38 +209,3 @@ def _slope(row: Row, samples: list[tuple[float, float, int]], minutes: float) ->
         f"hour), descriptors {first[2]} to {last[2]}"
     )
     return replace(row, extra=row.extra | extra, note=note)
-
-
-def schedules(testbed: Testbed, size: int) -> list[Row]:
-    """Distinct schedules: jobs of every minute from as many anchors, and one-off jobs within one minute."""
-    rows = []
-    for case in ("every minute from as many anchors", "once, within one minute"):
-        with running_cluster(testbed) as cluster:
-            began = time.time() + 90
-
-            def schedule(n: int, case: str = case, began: float = began) -> dict[str, Any]:
-                at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began + n % 60))
-                if "every" not in case:
-                    return cluster.job(n, f"@at {at}Z")
-                return {**cluster.job(n, "@every 60s"), "startAt": f"{at}.{n // 60 % 1000:03}Z"}
-
-            took = cluster.load(schedule(n) for n in range(size))
-            wait_for(cluster.settled, 300, "the jobs were not settled")
-            cpu = cluster.cpu()
-            wait_for(
-                lambda: cluster.db["history"].estimated_document_count() >= size, 300, "the jobs were not delivered"
-            )
-            spent = [(b - a) / size * 1e6 for a, b in zip(cpu, cluster.cpu(), strict=True)]
-            rows.append(
-                Row(
-                    f"{size:,} jobs {case}",
-                    executions=size,
-                    cpu_node=spent[0],
-                    cpu_mongod=spent[1],
-                    cpu_target=spent[2],
-                    node_mb=cluster.memory(),
-                    note=f"imported at {size / took:,.0f}/s",
-                    extra={"import_per_second": round(size / took)},
-                )
-            )
-    return rows

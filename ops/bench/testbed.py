@@ -162,13 +162,19 @@ class Cluster:
         """Whether the leader has settled all jobs."""
         return self.db["jobs"].count_documents({"unsettled": {"$exists": True}}, limit=1) == 0
 
-    def stop(self) -> None:
-        """Stop the nodes and drop the database."""
+    def stop_nodes(self) -> None:
+        """Stop the nodes, if they run."""
+        if self.process.poll() is not None:
+            return
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop the nodes and drop the database."""
+        self.stop_nodes()
         self.client.drop_database(self.db_name)
         self.client.close()
         self._log.close()

@@ -46,6 +46,26 @@ def failing(real: Any, times: int, error: Exception) -> Any:
     return call
 
 
+async def test_a_loop_that_waits_for_an_event_is_healthy_however_long_it_waits() -> None:
+    """Its turn has ended, and the errors before it count no more."""
+    event, turns = asyncio.Event(), 0
+
+    async def turn() -> asyncio.Event | None:
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            raise KeyError("unforeseen")
+        return event if turns == 2 else None
+
+    loop = Loop("waiting", turn)
+    task = loop.start()
+    await eventually(lambda: _is(turns == 2), 5)
+    assert loop.healthy(0.0)
+    event.set()
+    await task
+    assert turns == 3
+
+
 async def test_an_unexpected_error_does_not_end_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is logged with its traceback, the loop counts as failing, and it recovers by itself."""
     monkeypatch.setattr("cluster.loops.FIRST_PAUSE", 0.001)

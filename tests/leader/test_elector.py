@@ -56,6 +56,25 @@ async def test_a_holder_that_renews_keeps_its_term(database: Database) -> None:
         await asyncio.sleep(0.1)
 
 
+async def test_whoever_works_for_the_leader_waits_for_the_next_term(database: Database) -> None:
+    """Without asking again and again; a term that is held and not trusted is looked at after a while."""
+    clock = Skipping()
+    a = elector(database, "a", clock)
+    event = a.until_held(0.25)
+    assert isinstance(event, asyncio.Event)
+    assert not event.is_set()
+    assert await a.step()
+    assert event.is_set()
+    clock.ahead = 60.0
+    assert a.term is None
+    assert a.until_held(0.25) == 0.25
+    assert await a.step()
+    await a.resign()
+    event = a.until_held(0.25)
+    assert isinstance(event, asyncio.Event)
+    assert not event.is_set()
+
+
 async def test_a_silent_holder_stops_trusting_its_term_before_it_is_replaced(database: Database) -> None:
     """Its own trust ends before another node may take over."""
     a, b = elector(database, "a"), elector(database, "b")

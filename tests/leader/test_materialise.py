@@ -48,6 +48,37 @@ async def test_everything_owed_within_the_look_ahead_is_written_once(database: D
     await check_books(database)
 
 
+async def test_a_leader_that_found_nothing_rests_until_something_is_settled_or_may_be_due(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it settles is written in the same turn; a new term does not rest."""
+    looks, due = list[int](), schedules.due
+
+    async def counted(*args: Any) -> Any:
+        looks.append(1)
+        return await due(*args)
+
+    monkeypatch.setattr(schedules, "due", counted)
+    clock = Crank()
+    leader = await lead(database, clock)
+    for _ in range(3):
+        await leader.step()
+    assert len(looks) == 1
+    await put_jobs(database, job_document("a"))
+    await leader.step()
+    assert len(looks) == 2
+    assert (await due_of(database, "a"))[:10] == list(range(10))
+    while len(looks) < 3:  # until there is nothing more to write
+        await leader.step()
+    await leader.step()
+    assert len(looks) == 3
+    clock.now += 1000
+    await leader.step()
+    assert len(looks) == 4
+    await (await lead(database, clock, "b")).step()
+    assert len(looks) == 5
+
+
 async def test_a_row_without_active_jobs_is_removed_and_made_again(database: Database) -> None:
     """Settling and the main pass hand over in both directions without losing an occurrence."""
     clock = Crank()

@@ -34,6 +34,7 @@ def test_a_peer_whose_program_is_missing_has_a_row_that_says_so(monkeypatch: pyt
     """The others are measured all the same."""
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(peers, "horae", lambda *_: Result("Horae, MongoDB", 4000.0, "measured"))
+    monkeypatch.setattr(peers, "horae_at_once", lambda *_: Result("Horae, MongoDB, at once", 6000.0, "measured"))
     monkeypatch.setattr(rivals, "apscheduler", lambda _: Result("APScheduler, MongoDB", 90.0, "measured"))
     nothing: Any = None
     results = peers.measured(nothing, argparse.Namespace(start=1, seconds=1, step=1))

@@ -13,6 +13,7 @@ from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Limits, Permits
 from cluster.core.timings import PREFETCH_MS
 from cluster.store import jobs, pauses
+from cluster.store.claimable_batches import NextClaimable
 from cluster.store.engine_jobs import JobsById, JobSchedulePage
 from cluster.store.job_calendars import TIMING_FIELDS
 from cluster.store.mongo.codec import job_from_document, job_schedule_from_document
@@ -368,9 +369,13 @@ async def never_claimed(db: Store, ids: Collection[str]) -> set[str]:
     return found
 
 
-async def next_claimable_ms(db: Store) -> int | None:
-    first: int | None = await db.read(lambda: min((b.claimable_ms for b in db.batches.values()), default=None))
-    return first
+async def next_claimable(db: Store) -> NextClaimable | None:
+    def found() -> NextClaimable | None:
+        first = min((b.claimable_ms for b in db.batches.values()), default=None)
+        return None if first is None else NextClaimable(first, db.now_ms())
+
+    seen: NextClaimable | None = await db.read(found)
+    return seen
 
 
 async def any_limited(db: Store, ids: Sequence[str]) -> bool:

@@ -46,6 +46,7 @@ from cluster.store import (
 )
 from cluster.store.backfills import Backfill
 from cluster.store.batches import ClaimFilter
+from cluster.store.claimable_batches import NextClaimable
 from cluster.store.engine_jobs import JobSchedulePage
 from cluster.store.history import MissedRange
 from cluster.store.queries import leased_executions
@@ -186,7 +187,7 @@ class Caller:
         return ClaimFilter(r.random() < 0.3, blocked, (), r.random() < 0.3, most, unclaimed_ms=unclaimed_ms)
 
     def _claimable_batches(self) -> tuple[str, tuple[Any, ...]]:
-        return self.random.choice([("never_claimed", (NAMES,)), ("next_claimable_ms", ())])
+        return self.random.choice([("never_claimed", (NAMES,)), ("next_claimable", ())])
 
     def _deferred_batches(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random
@@ -349,6 +350,8 @@ def comparable(answer: Any) -> Any:
     """Without the instants that the two clocks gave, and in an order of its own where the store promises none."""
     if isinstance(answer, Batch):
         return replace(answer, claimable_ms=0, ids=tuple(sorted(answer.ids)))
+    if isinstance(answer, NextClaimable):
+        return comparable(answer.at_ms)
     if isinstance(answer, JobSchedulePage):
         return sorted(answer.jobs, key=lambda j: j.id), answer.last if len(answer.jobs) == 1 else None
     if isinstance(answer, list) and answer and isinstance(answer[0], Batch):

@@ -73,7 +73,7 @@ TWINS: dict[str, dict[str, Any]] = {
     },
     "claimable_batches": {
         "never_claimed": model_jobs.never_claimed,
-        "next_claimable_ms": model_jobs.next_claimable_ms,
+        "next_claimable": model_jobs.next_claimable,
     },
     "deferred_batches": {"note_held_back": model.note_held_back, "spread_late": model.spread_late},
     "history": {
@@ -159,6 +159,8 @@ class NoBreakers:
 
     def __init__(self, *_: Any) -> None:
         self.hosts_blocked: Callable[[], list[str]] = list
+        self.age = 0.0
+        self.any_open = False
 
     def admission(self, _: str) -> Admission:
         return Admission.ALLOW
@@ -197,7 +199,7 @@ def install(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(f"cluster.{step}.log", Silent())
     for step in ("worker.record", "worker.effects"):
         patch.setattr(f"cluster.{step}.retry_while_unavailable", _retry_while_unavailable)
-    for step in ("worker.claiming", "worker.results", "worker.rate_limiter"):
+    for step in ("worker.claiming", "worker.claim_pauses", "worker.results", "worker.rate_limiter"):
         patch.setattr(f"cluster.{step}.random", LUCK)
     patch.setattr("cluster.worker.worker.CircuitBreakers", NoBreakers)
     patch.setattr("cluster.worker.claiming.MIN_IDLE", 0.4)  # fewer polls make more runs

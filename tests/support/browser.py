@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +36,23 @@ def require() -> None:
     """Skip the test, with a sentence, where there is no browser or no page."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium), so the page cannot be tried in one")
+    if problem := _problem():
+        pytest.skip(f"{CHROMIUM} does not start here, so the page cannot be tried in one: {problem}")
     if not (built_files.DIST / "index.html").exists():
         pytest.skip("the page is not built: `make setup` builds it")
+
+
+@cache
+def _problem() -> str | None:
+    """What a Chromium says that does not show an empty page; None: it does."""
+    command = [str(CHROMIUM), *ARGUMENTS, "--dump-dom", "about:blank"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return "it did not end within 60 s"
+    if "<html" in done.stdout:
+        return None
+    return f"status {done.returncode}, {done.stderr.strip()[-200:]}"
 
 
 class Viewer:

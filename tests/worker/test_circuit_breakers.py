@@ -14,7 +14,7 @@ from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.core.limits.circuit_breaker import MIN_ATTEMPTS
 from cluster.leader.sweep import Sweeper
-from cluster.store import batches, deferred_batches
+from cluster.store import batches, breakers, deferred_batches
 from cluster.store.enqueue import insert_owed
 from cluster.store.mongo import operation
 from cluster.worker.held_batch import HeldBatch
@@ -25,6 +25,9 @@ from tests.support.waiting import eventually
 from tests.support.workers import DUE, answering, owed, record_all, run_dry
 
 if TYPE_CHECKING:
+    import pytest
+
+    from cluster.core.limits.circuit_breaker import Breaker
     from cluster.store.mongo.client import Database
     from cluster.worker.worker import Worker
 
@@ -84,6 +87,31 @@ MIXED = (("mixed-bad", BAD), ("mixed-good", GOOD))
 
 async def _done(w: Worker, results: int) -> bool:
     return len(w.context.records) >= results
+
+
+async def test_a_node_at_rest_reads_the_breakers_before_its_next_claim(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it asks for them while it holds nothing, and it leaves a host alone that failed meanwhile."""
+    calls, list_all = list[int](), breakers.list_all
+
+    async def counted(db: Database) -> list[Breaker]:
+        calls.append(1)
+        return await list_all(db)
+
+    monkeypatch.setattr(breakers, "list_all", counted)
+    rested = worker(database, down([]), "rested")
+    for _ in range(3):
+        await rested._release_turn()
+    assert calls == []
+    await trip(database, worker(database, down([]), "busy"))
+    await owed(database, "held", batch="b1", url=BAD)
+    del calls[:]
+    await rested.claiming.turns(rested._refresh_breakers)()
+    assert calls == [1]
+    assert rested.claiming.blocked_hosts() == ("bad.example:81",)
+    await rested._release_turn()
+    assert calls == [1, 1], "as long as a breaker is open, it is watched"
 
 
 async def test_one_probe_of_one_node_closes_the_breaker_for_all(database: Database) -> None:

@@ -10,7 +10,7 @@ import pytest
 from cluster.clock import Clock
 from cluster.core.execution.model import Batch
 from cluster.core.timings import PREFETCH_MS, Timings
-from cluster.store import batches
+from cluster.store import batches, claimable_batches
 from cluster.usecases.message_intake import MessageIntake
 from cluster.worker import claim_pauses
 from cluster.worker.claim_pauses import ClaimPauses
@@ -45,7 +45,7 @@ async def listening(database: Database) -> None:
     await eventually(one)
 
 
-async def sleeping(database: Database) -> tuple[ClaimPauses, asyncio.Task[None]]:
+async def sleeping(database: Database) -> tuple[ClaimPauses, asyncio.Task[bool]]:
     """The pauses of a node, and a claimer that sleeps."""
     pauses = ClaimPauses(database, Clock())
     task = asyncio.create_task(pauses.pause(FOR_EVER))
@@ -58,7 +58,7 @@ async def test_a_claimer_wakes_for_what_is_in_the_database(database: Database) -
     clock = Clock()
     at_ms = clock.now_ms() + 400
     await batches.insert(database, [batch(at_ms)])
-    await ClaimPauses(database, clock).pause(FOR_EVER)
+    assert await ClaimPauses(database, clock).pause(FOR_EVER)
     assert clock.now_ms() >= at_ms
 
 
@@ -88,7 +88,40 @@ async def test_a_claimer_wakes_for_a_message_that_its_own_process_accepts(databa
 async def test_what_this_node_may_not_claim_is_asked_for_again_after_the_back_off(database: Database) -> None:
     """Its host or its limit admits nothing now."""
     await batches.insert(database, [batch(1000)])
-    await ClaimPauses(database, Clock()).pause(0.01)
+    assert await ClaimPauses(database, Clock()).pause(0.01)
+
+
+async def test_an_idle_node_looks_and_claims_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that finds nothing claimable ends the pause without a reason to claim."""
+    monkeypatch.setattr(claim_pauses, "SHORTEST_SLEEP", 0.01)
+    monkeypatch.setattr(claim_pauses, "LONGEST_SLEEP", 0.01)
+    await batches.insert(database, [batch(Clock().now_ms() + 3_600_000)])
+    assert not await ClaimPauses(database, Clock()).pause(FOR_EVER)
+    asked = 0
+
+    async def claim(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(batches, "claim", claim)
+    looks = 0
+    seen = claimable_batches.next_claimable
+
+    async def look(db: Database) -> claimable_batches.NextClaimable | None:
+        nonlocal looks
+        looks += 1
+        return await seen(db)
+
+    monkeypatch.setattr(claimable_batches, "next_claimable", look)
+    w = worker(database, answering(200))
+    w.start()
+
+    async def has_looked_often() -> bool:
+        return looks > 10
+
+    await eventually(has_looked_often)
+    await w.shutdown(5.0)
+    assert asked <= 2 * 2  # each claimer asked once for current and once for late work, before it rested
 
 
 async def test_only_one_claimer_looks_and_the_others_follow_its_claims(database: Database) -> None:

@@ -9,8 +9,9 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.errors import OutcomeUnknown
-from cluster.store import batches
+from cluster.store import batches, claimable_batches
 from cluster.store.batches import ClaimFilter
+from cluster.store.claimable_batches import NextClaimable
 from tests.support.engine import Crank, noting, rows, worker
 from tests.support.waiting import eventually
 from tests.support.workers import DUE, SHORT, answering, owed, run_dry
@@ -98,7 +99,11 @@ async def test_spare_claimers_claim_only_during_a_backlog(database: Database, mo
         finally:
             now -= 1
 
+    async def always_claimable(_: Database) -> NextClaimable:
+        return NextClaimable(0, 0)
+
     monkeypatch.setattr(batches, "claim", slow)
+    monkeypatch.setattr(claimable_batches, "next_claimable", always_claimable)  # and yet there is nothing for this node
     w = worker(database, answering(200))
     w.start()
     await eventually(lambda: _true(len(counts) > 20), 15, "many polls")

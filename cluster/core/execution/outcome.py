@@ -56,7 +56,9 @@ def cancellation_reason(execution: Execution, job: Job | None) -> str | None:
         return "the job was deleted" if execution.message is None else "its request was not there any more"
     if execution.trigger:
         return None
-    ended = next((p for p in job.past if p.schedule_version == execution.schedule_version), None)
+    ended = None
+    if job.past:
+        ended = next((p for p in job.past if p.schedule_version == execution.schedule_version), None)
     if ended is not None:
         return None if execution.due_ms <= ended.to_ms else _BEFORE_DUE.get(ended.ended_by, _ENDED_BEFORE_DUE)
     if job.schedule_version == execution.schedule_version or execution.attempts:
@@ -83,7 +85,9 @@ def _is_of_deleted_job(execution: Execution, job: Job) -> bool:
         # that was asked for since the creation, by a node whose clock is a little behind, carries a present one.
         present = {p.schedule_version for p in job.past if p.to_ms > job.created_ms} | {job.schedule_version}
         return _asked_ms(execution) <= job.created_ms and execution.schedule_version not in present
-    return any(p.schedule_version == execution.schedule_version and p.to_ms <= job.created_ms for p in job.past)
+    return bool(job.past) and any(
+        p.schedule_version == execution.schedule_version and p.to_ms <= job.created_ms for p in job.past
+    )
 
 
 def max_age_reason(execution: Execution, job: Job, at_ms: int) -> str | None:
@@ -99,7 +103,7 @@ def max_age_reason(execution: Execution, job: Job, at_ms: int) -> str | None:
 
 def next_attempt_number(attempts: Sequence[Attempt]) -> int:
     """The number of the next attempt after these. Two deliveries under one number count once."""
-    return max((a.number for a in attempts), default=0) + 1
+    return max([a.number for a in attempts]) + 1 if attempts else 1
 
 
 def exhaustion_reason(execution: Execution, job: Job) -> str | None:

@@ -15,6 +15,7 @@ import psutil
 from pymongo import MongoClient
 
 from ops.bench.peers import install
+from ops.bench.search import highest_rate
 from ops.bench.testbed import wait_for
 from ops.support.embedded_mongodb import free_port
 from ops.support.parent_watch import terminate_with_parent
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 WORKERS = 2
 """Processes, as many as nodes of Horae are measured."""
 CONCURRENCY = 64
-SMALL = 3000
+SMALL = 2000
 """Jobs for the peers that keep them in MongoDB."""
-BACKLOG = 60_000
+BACKLOG = 40_000
 HELD_P99_MS = 1000
 
 
@@ -166,14 +167,18 @@ def bullmq_delayed(testbed: Testbed, rate: int, seconds: int) -> Result:
 
 def bullmq_delayed_highest(testbed: Testbed, start: int, seconds: int, step: int) -> Result:
     """The highest rate at which nothing is missing and p99 is below a second, as it is measured of Horae."""
-    best, rate = Result("BullMQ with `delay`", None, f"not even {start}/s held"), start
-    while True:
+
+    def run(rate: int) -> Result | None:
         found = bullmq_delayed(testbed, rate, seconds)
         if not found.note.startswith("missing 0 ") or found.p99_ms is None or found.p99_ms >= HELD_P99_MS:
-            return best
-        note = f"jobs due on the same instant of each second, {seconds} s, steps of {step}"
-        best = Result(found.name, found.rate, note, found.p99_ms)
-        rate += step
+            return None
+        return found
+
+    best = highest_rate(run, start, step)
+    if best is None:
+        return Result("BullMQ with `delay`", None, f"not even {step}/s held")
+    note = f"jobs due on the same instant of each second, {seconds} s, steps of {step}"
+    return Result(best.name, best.rate, note, best.p99_ms)
 
 
 def _worked_off(command: list[str], folder: Path) -> float:
