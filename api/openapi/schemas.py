@@ -215,33 +215,6 @@ class Explanations(View):
     explanations: list[Explanation]
 
 
-class BadLine(View):
-    """An invalid line of an import."""
-
-    line: int
-    job_id: str | None
-    errors: list[Fault]
-
-
-class Imported(View):
-    """The result of an import: how many lines had which outcome."""
-
-    created: int
-    updated: int
-    unchanged: int
-    failed: int
-    errors: list[BadLine]
-    errors_not_shown: int
-
-
-class Previewed(View):
-    """The next occurrences of a schedule."""
-
-    next: list[Time] = Field(description="With the offset of the time zone.")
-    description: str
-    warnings: list[str]
-
-
 class QueueView(View):
     """A queue: limits that jobs share."""
 
