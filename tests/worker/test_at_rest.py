@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from cluster.store import breakers
+from cluster.store import batches, breakers
 from cluster.worker import claiming
 from cluster.worker import worker as worker_module
 from tests.support.engine import rows, worker
@@ -74,3 +74,25 @@ async def test_the_breakers_are_read_once_for_all_claimers(database: Database, m
     await asyncio.gather(w._refresh_breakers(), w.share_breakers(), w._refresh_breakers())
     assert most == 1
     assert readings <= 2
+
+
+async def test_a_batch_whose_instant_cannot_be_read_is_found_at_rest(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look sees it too, so that a claim has it rebuilt, although nothing else is claimable."""
+    w = worker(database, answering(200))
+    w.start()
+    try:
+        await asyncio.sleep(1.5)
+        monkeypatch.setattr(database.upcoming, "note", lambda _: None)
+        written = batches.batch_to_document
+        monkeypatch.setattr(batches, "batch_to_document", lambda b: {**written(b), "claimable_at": None})
+        await owed(database, "a", batch="bad")
+
+        async def deleted() -> bool:
+            return "bad" not in [b["_id"] for b in await rows(database, "batches")]
+
+        await eventually(deleted, 6)
+    finally:
+        monkeypatch.undo()
+        await w.shutdown(5.0)
