@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
 STEP_SECONDS = 5.0
-"""A change copies its own entry before it is answered: here only those are found whose node died in between."""
+"""Between two steps while no document carries an entry."""
+BUSY_SECONDS = 1.0
+"""The same while some do: a change of a job leaves its entry to this step, which copies those of `DOCUMENTS` jobs."""
 PRUNE_SECONDS = 600.0
 PRUNED_AT_ONCE = 1000
 

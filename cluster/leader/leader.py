@@ -24,6 +24,7 @@ from cluster.leader.backfill import Backfiller
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.compare_results import ResultComparer
 from cluster.leader.completed import CompletedRemover
+from cluster.leader.copy_audit import BUSY_SECONDS as AUDIT_BUSY
 from cluster.leader.copy_audit import STEP_SECONDS as AUDIT_EVERY
 from cluster.leader.copy_audit import AuditCopier
 from cluster.leader.due_messages import MessageMover
@@ -155,10 +156,11 @@ class Leader:
         if self._elector.term is None:
             return self._elector.until_held(AUDIT_EVERY)
         try:
-            await self.audit_copier.step()
+            copied = await self.audit_copier.step()
         except HoraeError as exc:
             log.warning("audit_unavailable", error=str(exc))
-        return AUDIT_EVERY
+            return AUDIT_EVERY
+        return AUDIT_BUSY if copied else AUDIT_EVERY
 
     async def _follow_turn(self) -> Wait:
         if self._elector.term is None:

@@ -131,7 +131,7 @@ class Claiming:
                 self._behind.clear()
                 return self._behind
             try:
-                if resting and not self._strays and self._has_room():
+                if looked := resting and not self._strays and self._has_room():
                     self._look_for_failover()
                 else:
                     if before is not None:
@@ -144,7 +144,8 @@ class Claiming:
                 pause = idle * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
                 if spare or self._strays or not self._has_room():
                     return pause
-                resting = not await self.pauses.pause(pause)
+                # The back-off is for what a claim did not get. What a poll finds, this node has not tried yet.
+                resting = not await self.pauses.pause(0.0 if looked else pause)
             except StoreUnavailable as exc:
                 log.warning("claim_unavailable", error=str(exc))
                 self._context.reclaim_pause.begin()

@@ -107,6 +107,8 @@ class Worker:
         self.lease_keeper = LeaseKeeper(context)
         self.results = Results(context, recorder, Effects(context, self.dispatcher.limit_queues))
         self.releaser = Releaser(context, recorder, self.dispatcher, settings.waiting // 4)
+        self._sharing = asyncio.Lock()
+        """Of two readings of the breakers at once, the one that began first might end last, and undo the other."""
         self.loops: list[Loop] = []
         self._claimers: list[Loop] = []
 
@@ -149,14 +151,29 @@ class Worker:
         The node that closes a breaker releases the deferred batches of its host once. This node may have deferred more of
         them after that, by a breaker that it still took for open, so it releases them again when it learns the news.
         """
+        async with self._sharing:
+            await self._share_breakers()
+
+    async def _share_breakers(self) -> None:
         for host in await self.context.breakers.synchronise():
             await deferred_batches.release_host(self.context.db, host)
         self.dispatcher.start_waiting()
 
     async def _refresh_breakers(self) -> None:
-        """Before a claim: a node that rested does not know which breakers others opened meanwhile."""
-        if self.context.breakers.age > BREAKERS_SECONDS:
-            await self.share_breakers()
+        """Before a claim: a node that rested does not know which breakers others opened meanwhile.
+
+        If they cannot be read though the database answers, the node claims by what it knows of them.
+        """
+        if self.context.breakers.age <= BREAKERS_SECONDS:
+            return
+        try:
+            async with self._sharing:
+                if self.context.breakers.age > BREAKERS_SECONDS:  # else another loop has read them meanwhile
+                    await self._share_breakers()
+        except StoreUnavailable:
+            raise
+        except Exception as exc:  # a breaker that cannot be read must not keep the node from claiming
+            log.warning("breakers_unavailable", error=repr(exc))
 
     async def _release_turn(self) -> float:
         """Once a second: share the breakers, and only then defer what they hold back, by what is known now.
