@@ -84,7 +84,8 @@ class Heartbeat:
         """
         held = self._clock.held_ms
         await self._write()
-        if self._beats % WATCH_EVERY_BEATS or self._clock.held_ms != held or held:
+        # The first beat reads it too: until then the node knows the clock only as closely as its write took.
+        if self._beats == 0 or self._beats % WATCH_EVERY_BEATS or self._clock.held_ms != held or held:
             await self._read_clock()
         if abs(self._clock.held_ms - held) > JUMP_MS:  # the others wait for this vote
             await self._write()

@@ -80,7 +80,7 @@ async def accept(
         known = await message_states.known_ids(db, met)
         to_write |= {name: m for name, m in met.items() if name not in known}
         # The request that wrote it may have died before it inserted the batch; its caller asks again with the `dedupId`.
-        await repair_batches(db, (await executions.owed(db, known)).values())
+        await repair_batches(db, [e for e in (await executions.owed(db, known)).values() if not e.cancelled])
     await _write(db, [messages.execution_of(db, m, name) for name, m in to_write.items()], now_ms, lookahead_ms)
     return results
 
