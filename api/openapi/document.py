@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from api.openapi import action_operations, backfill_operations, schemas
+from api.openapi import action_operations, backfill_operations, live_schemas, schemas
 from api.openapi.audit_operations import AUDIT_MODELS, audit_operations
 from api.openapi.calendar_operations import CalendarList, CalendarView, WindowList, WindowView, calendar_operations
 from api.openapi.cluster_operations import cluster_operations
@@ -75,8 +75,8 @@ _RESPONSE_MODELS = (
     schemas.ExecutionInFull,
     schemas.ExecutionPage,
     schemas.Explanations,
-    schemas.Imported,
-    schemas.Previewed,
+    live_schemas.Imported,
+    live_schemas.Previewed,
     StatsSeries,
     *action_operations.MODELS,
     *backfill_operations.MODELS,

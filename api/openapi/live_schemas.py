@@ -1,4 +1,4 @@
-"""The schemas of the timeline, the herd, tests of targets, keys, nodes and verifications in `/openapi.json`."""
+"""The schemas of imports, previews, the timeline, the herd, tests of targets, keys, nodes and verifications in `/openapi.json`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from api.openapi.schemas import Time, View
+from api.openapi.schemas import Fault, Time, View
 
 
 class TimelineStep(View):
@@ -183,3 +183,30 @@ LIVE_MODELS = (
     KeyList,
     DrainAsked,
 )
+
+
+class BadLine(View):
+    """An invalid line of an import."""
+
+    line: int
+    job_id: str | None
+    errors: list[Fault]
+
+
+class Imported(View):
+    """The result of an import: how many lines had which outcome."""
+
+    created: int
+    updated: int
+    unchanged: int
+    failed: int
+    errors: list[BadLine]
+    errors_not_shown: int
+
+
+class Previewed(View):
+    """The next occurrences of a schedule."""
+
+    next: list[Time] = Field(description="With the offset of the time zone.")
+    description: str
+    warnings: list[str]

@@ -83,16 +83,6 @@ class Execution(View):
     )
 
 
-class LatenessPartsView(View):
-    """Where lateness came from, in ms."""
-
-    written_ms: float = Field(description="Late work: written, or put back, after its time (catch-up, backlog).")
-    claimed_ms: float = Field(description="Claimed after its time.")
-    waited_ms: float = Field(description="Waited for a slot of its node.")
-    held_back_ms: float = Field(description="Held back by its host's slots or breaker, or by a limit.")
-    sent_ms: float = Field(description="From then until the request left.")
-
-
 class Attempt(View):
     """One request to the target."""
 
@@ -112,8 +102,9 @@ class Attempt(View):
     response_excerpt: str | None
     node: str
     token: int = Field(description="The fencing token that was sent with the request.")
-    lateness_parts: LatenessPartsView | None = Field(
-        default=None, description="Of a first attempt that left more than 100 ms late; they add up to `driftMs`."
+    lateness_parts: dict[str, float] | None = Field(
+        default=None,
+        description="Of a first attempt that left more than 100 ms late; they add up to `driftMs`. As in `/stats`.",
     )
 
 
@@ -222,33 +213,6 @@ class Explanations(View):
     job_state: str
     at: Time | None
     explanations: list[Explanation]
-
-
-class BadLine(View):
-    """An invalid line of an import."""
-
-    line: int
-    job_id: str | None
-    errors: list[Fault]
-
-
-class Imported(View):
-    """The result of an import: how many lines had which outcome."""
-
-    created: int
-    updated: int
-    unchanged: int
-    failed: int
-    errors: list[BadLine]
-    errors_not_shown: int
-
-
-class Previewed(View):
-    """The next occurrences of a schedule."""
-
-    next: list[Time] = Field(description="With the offset of the time zone.")
-    description: str
-    warnings: list[str]
 
 
 class QueueView(View):

@@ -7,7 +7,17 @@ from typing import Literal
 from pydantic import Field
 
 from api.openapi.operation_parts import TIME, Operation, query_parameter, responses
-from api.openapi.schemas import LatenessPartsView, Time, View
+from api.openapi.schemas import Time, View
+
+
+class LatenessPartsView(View):
+    """Where lateness came from, in ms."""
+
+    written_ms: float = Field(description="Late work: written, or put back, after its time (catch-up, backlog).")
+    claimed_ms: float = Field(description="Claimed after its time.")
+    waited_ms: float = Field(description="Waited for a slot of its node.")
+    held_back_ms: float = Field(description="Held back by its host's slots or breaker, or by a limit.")
+    sent_ms: float = Field(description="From then until the request left.")
 
 
 class StatsPoint(View):

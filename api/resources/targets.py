@@ -42,7 +42,8 @@ class TargetTest(Resource):
             raise falcon.HTTPNotImplemented(description="this process sends no requests: ask a node")
         body = await read_job_object(req)
         job_id = checked_job_id(body.pop("jobId")) if "jobId" in body else None
-        body.setdefault("schedule", NEVER_DUE)
+        if body.get("after") is None:
+            body.setdefault("schedule", NEVER_DUE)
         wanted = await off_loop(body_size(req), read_job, body, self.validation_context)
         caller = getattr(req.context, "key_name", None) or limit_name(
             client_address(req, self.services.settings.trusted_proxies)

@@ -52,7 +52,7 @@ class _Parameters(JobListParameters):
         """The step in seconds; chosen for the time if it is absent."""
         value = self.text("step", 20)
         least = -(-span_ms // 1000 // timeline.MOST_STEPS)
-        smallest = next(s for s in STEPS_S if s >= least)
+        smallest = next((s for s in STEPS_S if s >= least), STEPS_S[-1])
         if value is None:
             return next((s for s in STEPS_S if span_ms / 1000 / s <= CHOSEN_STEPS), STEPS_S[-1])
         match = _STEP.match(value)

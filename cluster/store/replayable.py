@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.ids import MESSAGE_PREFIX, is_message
+from cluster.core.ids import CALLBACK_PREFIX, MESSAGE_PREFIX, is_message
 from cluster.core.lifecycle import REPLAYABLE, State
 from cluster.store import executions, jobs
 from cluster.store.history import REOPENED, reopen_update
@@ -57,11 +57,9 @@ async def count(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
 
 
 async def _count_messages(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
-    """How many messages these criteria match, of those that can be sent again."""
-    conditions: list[Document] = [
-        _query(criteria, before_ms),
-        {"_id": {"$gte": MESSAGE_PREFIX, "$lt": MESSAGE_PREFIX + "a"}, "message": {"$exists": True}},
-    ]
+    """How many messages and callbacks these criteria match, of those that can be sent again."""
+    of_both = [{"_id": {"$gte": prefix, "$lt": prefix + "a"}} for prefix in (MESSAGE_PREFIX, CALLBACK_PREFIX)]
+    conditions: list[Document] = [_query(criteria, before_ms), {"$or": of_both, "message": {"$exists": True}}]
     if criteria.tag is not None:
         conditions.append({"message.tags": criteria.tag})
     with operation():

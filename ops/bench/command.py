@@ -257,7 +257,7 @@ MORE_CASES = (
     "page",
     "page-open",
 )
-"""They take up to three minutes each, `soak` takes `--minutes`, and are run by name."""
+"""They take up to four minutes each, `soak` takes `--minutes`, and are run by name."""
 SHORT_SECONDS = 10
 """At most so long a measurement takes in a case of several."""
 SMALL_RATE = 1000

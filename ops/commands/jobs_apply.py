@@ -11,6 +11,7 @@ import orjson
 from cluster.core import instants
 from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.base import to_camel
+from cluster.core.documents.follow_ups import CALLBACKS
 from cluster.core.documents.job import JobSpec
 from cluster.core.documents.json_source import JsonText, fragment
 from cluster.core.documents.retry import RetrySpec
@@ -140,10 +141,17 @@ def make_plan(wanted: Iterable[Job], existing: dict[str, Job], *, prune: bool) -
 
 
 def _complete(job: Job) -> Job:
-    """The job with all fields of `retry`, and with its body as JSON, as the API shows it."""
+    """The job with all fields of `retry`, of its callbacks and of `after`, and with its body as JSON, as the API shows it."""
     retry, body = job.get("retry"), job.get("body")
     if isinstance(retry, dict):
         job = {**job, "retry": {**RETRY, **retry}}
+    for name in CALLBACKS:
+        callback = job.get(name)
+        if isinstance(callback, dict) and "api" in callback:
+            shown = {n: v for n, v in callback.items() if n != "signingSecret"}
+            job = {**job, name: {"headers": {}, **shown}}
+    if isinstance(after := job.get("after"), dict):
+        job = {**job, "after": {"on": "succeeded", **after}}
     if job.get("bodyType") == "json":
         job = {name: value for name, value in job.items() if name != "bodyType"}
         if isinstance(body, str):

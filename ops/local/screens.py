@@ -5,6 +5,7 @@ A demo of its own runs on free ports with data of its own, so that the pictures 
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 FOLDER = Path(api.dashboard.__file__).with_name("screens")
 RUN_SECONDS = 140
 """So long the demo runs before the first picture: the series of a minute need some minutes."""
+VERIFY_SECONDS = 10
 SETTLE_MS = 1500
 LIGHT, DARK = {"color_scheme": "light"}, {"color_scheme": "dark"}
 WIDE = {"viewport": {"width": 1280, "height": 800}}
@@ -47,11 +49,12 @@ def screens(execution: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
         ("failed", "#/failed"),
         ("editor", "#/jobs/invoice-shop-01/edit"),
         ("cluster", "#/cluster"),
+        ("proof", "#/proof"),
     ):
         yield f"{name}-light", address, LIGHT | WIDE
-        if name in ("now", "time", "job"):
+        if name in ("now", "time"):
             yield f"{name}-dark", address, DARK | WIDE
-        if name in ("now", "jobs", "job", "time"):
+        if name in ("now", "job", "time"):
             yield f"{name}-phone", address, LIGHT | PHONE
 
 
@@ -62,6 +65,7 @@ def main() -> int:
         sys.stderr.write("There is no chromium on PATH (Debian: apt-get install chromium).\n")
         return 1
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["HORAE_DATA_DIR"] = folder  # for the nodes, which read their own settings
         settings = load_settings(data_dir=folder, port=free_port(), nodes=2)
         demo = Demo(settings, free_port())
         try:
@@ -71,6 +75,8 @@ def main() -> int:
                 return 1
             load_samples(demo.api, demo.receiver_port)
             time.sleep(RUN_SECONDS)
+            demo.api.call("POST", "/verifications", {})
+            time.sleep(VERIFY_SECONDS)
             found = demo.api.call("GET", "/jobs/flaky-2/executions?limit=20")
             retried = next((e["executionId"] for e in found if e["attempt"] > 1), found[0]["executionId"])
             _take(chromium, f"http://127.0.0.1:{settings.port}", retried)

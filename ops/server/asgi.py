@@ -40,9 +40,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 PARENT_CHECK_SECONDS = 0.5
-GC_THRESHOLDS = (20_000, 20, 20)
-"""A node makes some 50 objects for each execution, which live for a second. With the thresholds of Python, 700 and 10, each
-is looked at several times before it goes. Cycles are rare, and small.
+GC_THRESHOLDS = (5_000, 20, 20)
+"""A node makes some 50 objects for each execution, which live for a second. With the thresholds of Python, 700, 10 and 10,
+those that live are looked at again and again, all of them every few seconds. Cycles are rare, and small. A first look at
+5,000 takes some ms, and at more of them would delay what is due in that moment.
 """
 
 

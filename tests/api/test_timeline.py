@@ -172,6 +172,8 @@ async def test_what_is_too_much_is_refused_with_what_to_choose(api: Api, monkeyp
         assert answer.status_code == 422, answer.text
         return answer.json["errors"][0]["path"], answer.json["errors"][0]["message"]
 
+    for step in ("", "step=1s", "step=1d"):  # a time of 56 years, for which no step is long enough
+        assert (await refused(step, first=0))[0] == "until"
     assert await refused("step=1s") == ("step", "more than 2 executions ended in this time: choose 1m or more")
     path, message = await refused("step=1s&by=job")
     assert path == "from"

@@ -147,6 +147,7 @@ class Caller:
                 ("any_limited", (IDS[:2],)),
                 ("take_unsent", (e, f"taken{r.random()}")),
                 ("delete_cancelled", (e.id,)),
+                ("delete_unclaimed", (e,)),
                 ("with_large_bodies", ([e],)),
                 ("stamp", (IDS, r.choice(NAMES), r.choice("ab"), r.randint(1, 3))),
                 ("delete_final", ({(e.batch, e.token): [e.id]},)),
@@ -197,7 +198,7 @@ class Caller:
 
     def _history(self) -> tuple[str, tuple[Any, ...]]:
         r, e = self.random, self._execution()
-        ending = Ending(e, r.choice(FINAL), 5000, (self._attempt(),), r.choice(["x", "y"]))
+        ending = Ending(e, r.choice(FINAL), 5000, (self._attempt(),), r.choice(["x", "y"]), followed=r.random() < 0.5)
         first = r.choice([1000, 2000])
         return r.choice(
             [

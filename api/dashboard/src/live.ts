@@ -7,7 +7,7 @@ import type { Changes } from "./events";
 import { Problem, send } from "./api/send";
 
 const FASTEST_MS = 1000;
-export const POLL_MS = 5000;
+export const POLL_MS = 10_000;
 const POLL_UNFOCUSED_MS = 15_000;
 /** A request may take this share of the time: a slow answer makes the next one later. */
 const SHARE = 0.05;

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.calendar_days import excluded_day
-from cluster.core.schedule.schedule import AFTER_KEY, parse_schedule, schedule_from_key
+from cluster.core.schedule.fixed_times import AFTER_KEY
+from cluster.core.schedule.schedule import parse_schedule, schedule_from_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

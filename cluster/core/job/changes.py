@@ -29,7 +29,8 @@ from cluster.core.job.definition import (
     WantedPause,
 )
 from cluster.core.lifecycle import JobState
-from cluster.core.schedule.schedule import AFTER_KEY, Schedule, parse_schedule, schedule_from_key
+from cluster.core.schedule.fixed_times import AFTER_KEY
+from cluster.core.schedule.schedule import Schedule, parse_schedule, schedule_from_key
 
 if TYPE_CHECKING:
     from cluster.core.schedule.calendar_days import ExcludedDays

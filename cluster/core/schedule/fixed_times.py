@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+AFTER_KEY = "after|"
+"""The key of the schedule of a job that runs after another one: it has no occurrences."""
+
 
 @dataclass(frozen=True, slots=True)
 class OneInstant:

@@ -8,8 +8,7 @@ croniter only sees naive local times. This module maps them to instants, as Debi
 * A time in a gap with a second other than 0 is moved by the length of the gap instead: the recorded behaviour excludes
   the end of the gap, and the run must not be lost.
 
-Every instant is a whole second, in ms since 1970, but for that of an `@at` with milliseconds. The functions are pure: the
-occurrence after an instant does not depend on earlier calls.
+Every instant is a whole second, in ms since 1970, but for that of an `@at` with milliseconds. All functions are pure.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from cluster.core.errors import CallerError
 from cluster.core.schedule.calendar_days import CALENDAR_PREFIX, exclusion_of, same_exclusion
 from cluster.core.schedule.cron_syntax import ALIASES, HOUR, MINUTE, MONTH, InvalidCron, normalise, values_of
 from cluster.core.schedule.excluding import Excluding
-from cluster.core.schedule.fixed_times import ConstantInterval, NoInstant, OneInstant
+from cluster.core.schedule.fixed_times import AFTER_KEY, ConstantInterval, NoInstant, OneInstant
 from cluster.core.schedule.month_days import MonthDay
 from cluster.core.schedule.other_dialects import hint, without_command
 from cluster.core.zones import instant_of, last_change, next_change, offset, same_times, zone_names
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from cluster.core.schedule.excluding import Engine
 
 MAX_SCHEDULE_LENGTH = 256
-AFTER_KEY = "after|"
-"""The key of a job that runs after another one: it has no occurrences."""
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - croniter is fed naive local times, on purpose
 _SECOND = timedelta(seconds=1)
 _LATEST = instants.LATEST_MS // 1000
@@ -274,9 +271,9 @@ def schedule_from_key(key: str) -> Schedule:
     if key.startswith(CALENDAR_PREFIX):
         _, exclusion, regular = key.split("|", 2)
         return schedule_from_key(regular).excluding(exclusion_of(exclusion))
-    if key == AFTER_KEY:
-        return Schedule("", "UTC", "after", AFTER_KEY, NoInstant())
     kind, first, second = (*key.split("|"), "")[:3]
+    if kind == "after":
+        return Schedule("", "UTC", "after", AFTER_KEY, NoInstant())
     if kind == "every":
         return _every(f"@every {first}s", "UTC", int(first), int(second))
     if kind == "at":

@@ -9,7 +9,7 @@ import { Pool } from "undici";
 const [mode, redisPort, ...rest] = process.argv.slice(2);
 const connection = { host: "127.0.0.1", port: Number(redisPort), maxRetriesPerRequest: null };
 const BULK = 1000;
-const AHEAD_MS = 10_000;
+const AHEAD_MS = 5_000;
 // What is done leaves nothing behind: the fastest that BullMQ offers.
 const ONCE = { removeOnComplete: true, removeOnFail: true };
 

@@ -143,10 +143,10 @@ def bullmq_backlog(testbed: Testbed, *, append_only: bool) -> Result:
 
 
 def bullmq_delayed(testbed: Testbed, rate: int, seconds: int) -> Result:
-    """`rate` jobs due on the same instant of each second, added 10 s ahead with `delay`: what the lateness is."""
+    """`rate` jobs due on the same instant of each second, added 5 s ahead with `delay`: what the lateness is."""
     with redis(append_only=False) as port, _bullmq_workers(testbed, port) as workers:
         posts = _Posts(testbed)
-        start_ms = (int(time.time()) + 12) * 1000
+        start_ms = (int(time.time()) + 7) * 1000
         command = [*install.node(), "bullmq.mjs", "tick", str(port), str(rate), str(seconds), str(start_ms)]
         subprocess.run(command, cwd=install.npm_packages(), check=True)
         expected = rate * seconds

@@ -89,7 +89,10 @@ def test_text_of_users_is_never_markup(viewer: Viewer, world: World) -> None:
         api=f"{world.target}/hostile/%3Cimg%3E",
     )  # fmt: skip
     execution = world.run("hostile")
-    for address in ("#/jobs", "#/jobs/hostile", f"#/executions/{execution}", "#/failed", "#/executions",
+    message = {"api": f"{world.target}/hostile/%3Cimg%3E", "tags": [tag], "delay": "1h", "body": HOSTILE}
+    sent = httpx.post(f"{world.url}/messages", json=message).raise_for_status().json()
+    for address in ("#/jobs", "#/jobs/hostile", f"#/executions/{execution}", "#/failed", "#/executions", "#/messages",
+                    "#/audit", "#/cluster", "#/time?by=tag&span=600", f"#/time?by=job&q={HOSTILE}",
                     f"#/jobs?tag={HOSTILE}&host={HOSTILE}&q=%3Cimg", f"#/jobs/{HOSTILE}"):  # fmt: skip
         viewer.page.goto("about:blank")
         viewer.open(address)
@@ -97,6 +100,7 @@ def test_text_of_users_is_never_markup(viewer: Viewer, world: World) -> None:
             details.evaluate("d => d.open = true")
         assert viewer.page.locator("main img, main script, main i").count() == 0, address
         assert "owned" not in viewer.page.title().split(" · ")[-1], address
+    httpx.delete(f"{world.url}/messages/{sent['messageId']}").raise_for_status()
     viewer.open("#/jobs/hostile")
     viewer.page.get_by_role("heading", name="onerror").first.wait_for()
     viewer.forgive(404, 422)

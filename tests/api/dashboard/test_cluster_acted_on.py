@@ -75,7 +75,6 @@ def test_a_verification_is_begun_and_its_findings_are_read(viewer: Viewer, world
 def test_nodes_are_drained_and_work_in_hand_is_shown(viewer: Viewer, world: World) -> None:
     """Leases, limits with who waits, catch-up, the replica set; a node is drained and put back to work."""
     page = viewer.page
-    httpx.put(f"{world.url}/queues/narrow", json={"maxConcurrent": 1}).raise_for_status()
     viewer.open("#/cluster")
     for heading in ("Nodes", "Circuit breakers", "Limits", "Catch-up", "Leases of batches", "MongoDB"):
         page.get_by_role("heading", name=heading).wait_for()

@@ -27,7 +27,7 @@ export function NextRuns({ job }: { job: Job }) {
               const offset = /([+-]\d\d:\d\d|Z)$/.exec(at)?.[1] ?? "";
               return (
                 <tr key={at}>
-                  <td>{dayOf(ms, job.timezone)} <b>{clock(ms, ms, job.timezone)}</b> <span class="faint">{offset === "Z" ? "" : offset}</span></td>
+                  <td>{dayOf(ms, job.timezone)} <b>{clock(ms, ms, job.timezone)}</b> <span class="faint">{offset === "Z" || job.timezone === "UTC" ? "" : offset}</span></td>
                   {two && <td>{dayOf(ms) === dayOf(ms, job.timezone) ? "" : `${dayOf(ms)} `}{clock(ms, ms)}</td>}
                   <td class="num"><Time at={at} /></td>
                 </tr>

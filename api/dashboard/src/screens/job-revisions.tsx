@@ -39,7 +39,7 @@ export function Revisions({ jobId, current, onChange }: { jobId: string; current
         return (
           <details key={r.revision} class="attempt-row">
             <summary>
-              <b>{r.revision}</b> <Time at={r.at} /> {r.action} {r.by && <span class="faint">by {r.by.key ?? r.by.address ?? r.by.via}</span>}
+              <b>{r.revision}</b> <Time at={r.at} /> {r.action?.split(":")[0]} {r.by && <span class="faint">by {r.by.key ?? r.by.address ?? r.by.via}</span>}
               <span class="faint">{older ? changes.map((c) => c.name).join(", ") || "no field changed" : "the first that is kept"}</span>
             </summary>
             {changes.map((c) => (

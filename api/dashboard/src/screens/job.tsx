@@ -75,7 +75,8 @@ function Summary({ job, recent }: { job: Job; recent: readonly Execution[] }) {
 }
 
 function Recent({ items }: { items: readonly Execution[] | undefined }) {
-  const sent = (items ?? []).filter((e) => e.duration !== null).reverse();
+  const sent = (items ?? []).filter((e) => e.duration !== null).sort((a, b) => a.timestamp.localeCompare(b.timestamp));
+  if (items?.length === 0) return null;
   return (
     <Card title="Recent runs" aside={<span class="faint">{items ? outcomeText(items) : ""}</span>}>
       <OutcomeBars items={items ?? []} size={RECENT} />

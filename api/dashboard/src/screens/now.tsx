@@ -15,8 +15,8 @@ const MOST = 100;
 export function NowScreen() {
   const cluster = useLive(call("get", "/cluster"));
   const stats = useLive(call("get", "/stats", { query: { step: "1m" } }), 15_000);
-  const incidents = useLive(call("get", "/alerts", { query: { state: "open", limit: MOST } }), 10_000);
-  const failing = useLive(call("get", "/jobs", { query: { failing: "true", state: "active", limit: MOST } }), 10_000);
+  const incidents = useLive(call("get", "/alerts", { query: { state: "open", limit: MOST } }), 20_000);
+  const failing = useLive(call("get", "/jobs", { query: { failing: "true", state: "active", limit: MOST } }), 20_000);
   const runs = useLive(useMay("admin") ? call("get", "/verifications", { query: { limit: 5 } }) : null, 60_000);
   const points = stats.data?.series ?? [];
   const ended = runs.data?.items.find((r) => r.state === "done" && r.jobId === null);
@@ -84,9 +84,13 @@ function Figures({ cluster, failing }: { cluster: Cluster; failing: number }) {
   );
 }
 
-/** The step that is still filling would look like a fall. */
+const LEAST_POINTS = 10;
+
+/** The step that is still filling would look like a fall; and before the first request there is nothing to see. */
 function whole(points: readonly StatsPoint[]): readonly StatsPoint[] {
-  return points.slice(0, -1);
+  const ended = points.slice(0, -1);
+  const first = ended.findIndex((p) => p.sent > 0);
+  return ended.slice(Math.max(0, Math.min(first - 1, ended.length - LEAST_POINTS)));
 }
 
 function Sent({ points }: { points: readonly StatsPoint[] }) {

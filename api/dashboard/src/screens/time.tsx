@@ -2,10 +2,10 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { loose } from "../api/loose";
 import { clock, count, duration, fullTime } from "../format";
-import { POLL_MS, useLive } from "../live";
+import { useLive } from "../live";
 import { changeQuery, go, href, type Route } from "../route";
 import { Axis } from "../timeline/axis";
-import { cellsOf, COLOR, KINDS, stepWords, type Answer, type Cells } from "../timeline/cells";
+import { cellsInParts, COLOR, KINDS, stepWords, type Answer, type Cells } from "../timeline/cells";
 import { useWindows } from "../timeline/use-windows";
 import { asked, pan, viewOf, zoomAt, type View } from "../timeline/view";
 import { inView } from "../timeline/windows";
@@ -16,6 +16,8 @@ import { SearchBox } from "./jobs";
 const SPANS = [["1 min", 60], ["10 min", 600], ["1 hour", 3600], ["1 day", 86_400], ["30 days", 2_592_000], ["1 year", 31_536_000]] as const;
 const ROWS = [["all", "All"], ["tag", "Tag"], ["queue", "Queue"], ["host", "Host"], ["job", "Job"]] as const;
 const SETTLE_MS = 150;
+const STILL_MS = 80;
+const TIMELINE_MS = 15_000;
 
 export function TimeScreen({ route }: { route: Route }) {
   const nowMs = useNowMs();
@@ -31,7 +33,7 @@ export function TimeScreen({ route }: { route: Route }) {
     clearTimeout(settle.current);
     settle.current = window.setTimeout(() => changeQuery(route, { from: iso(next.from), until: iso(next.until), span: undefined }), SETTLE_MS);
   };
-  const live = useTimeline(view, by, query, nowMs);
+  const live = useTimeline(useStill(view, moved !== undefined), by, query, nowMs);
   const windows = useWindows();
   const bands = useMemo(() => inView(windows, view), [windows, view.from, view.until]);
   const pick = (name: string, from: number, until: number) => {
@@ -73,6 +75,39 @@ function iso(ms: number): string {
   return new Date(ms).toISOString();
 }
 
+const PART_MS = 3;
+
+/** The answer laid out for drawing, a few milliseconds at a time; the cells before it stay meanwhile. */
+function useCells(answer: Answer | undefined): Cells | undefined {
+  const [cells, setCells] = useState<Cells>();
+  useEffect(() => {
+    if (!answer) return undefined;
+    const parts = cellsInParts(answer, "All jobs");
+    let timer = 0;
+    const go = () => {
+      const began = performance.now();
+      let next = parts.next();
+      while (!next.done && performance.now() - began < PART_MS) next = parts.next();
+      if (next.done) setCells(next.value);
+      else timer = window.setTimeout(go);
+    };
+    go();
+    return () => clearTimeout(timer);
+  }, [answer]);
+  return cells;
+}
+
+/** The view once it has stood still: while it is dragged nothing is asked for. */
+function useStill(view: View, moving: boolean): View {
+  const [still, setStill] = useState(view);
+  useEffect(() => {
+    if (!moving) return undefined;
+    const timer = setTimeout(() => setStill(view), STILL_MS);
+    return () => clearTimeout(timer);
+  }, [moving, view.from, view.until]);
+  return moving ? still : view;
+}
+
 /** The cells for a view; the last ones stay until newer ones are there. A view that follows now asks for whole steps. */
 function useTimeline(view: View, by: string, query: Route["query"], nowMs: number) {
   const { q, tag, host, state, failing } = query;
@@ -82,20 +117,20 @@ function useTimeline(view: View, by: string, query: Route["query"], nowMs: numbe
   const { from, until, step } = asked(view, source);
   const live = useLive(
     loose<Answer>("get", "/timeline", { query: { from: iso(from), until: iso(until), step: `${step}s`, by: by === "all" ? undefined : by, q, tag, host, state, failing, rows: 20 } }),
-    POLL_MS,
+    TIMELINE_MS,
   );
   // Too many to be counted one by one: whole minutes are rolled up.
   const tooMany = live.problem?.status === 422 && step < 60 && !source.filtered && by !== "job";
   useEffect(() => {
     if (tooMany) setCrowded(span);
   }, [tooMany]);
-  const cells = useMemo(() => (live.data ? cellsOf(live.data, "All jobs") : undefined), [live.data]);
+  const cells = useCells(live.data);
   return { cells, problem: tooMany ? undefined : live.problem };
 }
 
 function Legend({ windows }: { windows: boolean }) {
   const shown = KINDS.filter((k) => k !== "dead" && k !== "cancelled");
-  const names: Record<string, string> = { failed: "failed, dead", skipped: "skipped, cancelled", due: "due" };
+  const names: Record<string, string> = { failed: "failed, dead", skipped: "skipped, cancelled", running: "not finished" };
   return (
     <p class="legend">
       {shown.map((kind) => <span key={kind} class="key"><span class={`swatch fill-${COLOR[kind].replace("-fill", "")}`} aria-hidden="true" />{names[kind] ?? kind}</span>)}
@@ -106,12 +141,13 @@ function Legend({ windows }: { windows: boolean }) {
 
 /** The same as text: per row what the view holds, and its busiest step. */
 function AsTable({ cells, view, nowMs }: { cells: Cells; view: View; nowMs: number }) {
+  const [open, setOpen] = useState(false);
   const first = Math.max(0, Math.floor((view.from - cells.from) / cells.stepMs));
   const last = Math.ceil((view.until - cells.from) / cells.stepMs);
   return (
-    <details class="as-table">
+    <details class="as-table" onToggle={(e) => setOpen(e.currentTarget.open)}>
       <summary>The same as a table</summary>
-      <div class="table-wrap dense">
+      {open && <div class="table-wrap dense">
         <table>
           <thead><tr><th scope="col">Row</th><th scope="col" class="num">In view</th><th scope="col">Busiest {duration(cells.stepMs)}</th></tr></thead>
           <tbody>
@@ -128,7 +164,7 @@ function AsTable({ cells, view, nowMs }: { cells: Cells; view: View; nowMs: numb
             })}
           </tbody>
         </table>
-      </div>
+      </div>}
     </details>
   );
 }

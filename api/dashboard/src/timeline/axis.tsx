@@ -4,6 +4,7 @@ import { clock } from "../format";
 import { themeColor } from "../ui/chart";
 import { stepWords, type Cells } from "./cells";
 import { draw, GUTTER, heightFor, laneFor, under, type Frame, type Theme } from "./draw";
+import { Layer } from "./layer";
 import { pan, zoomAt, type View } from "./view";
 import type { Band } from "./windows";
 
@@ -40,6 +41,7 @@ export function Axis({ view, cells, now, bands, onView, onPick }: AxisProps) {
   const [width, setWidth] = useState(0);
   const [tip, setTip] = useState<Tip>();
   const [themes, setThemes] = useState(0);
+  const layer = useRef(new Layer());
   const hover = useRef<{ row: number; step: number }>();
   const drag = useRef<{ x: number; view: View; moved: boolean }>();
   const height = heightFor(cells?.rows.length ?? 6);
@@ -76,15 +78,20 @@ export function Axis({ view, cells, now, bands, onView, onPick }: AxisProps) {
     const element = canvas.current;
     const context = element?.getContext("2d");
     if (!element || !context || width === 0) return undefined;
-    const request = requestAnimationFrame(() => {
+    let request = 0;
+    const frameNow = () => {
       const ratio = devicePixelRatio || 1;
       if (element.width !== Math.round(width * ratio) || element.height !== Math.round(height * ratio)) {
         element.width = Math.round(width * ratio);
         element.height = Math.round(height * ratio);
       }
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
-      draw(context, frame, themeOf());
-    });
+      const theme = themeOf();
+      let more = false;
+      draw(context, frame, theme, () => (more = layer.current.show(context, frame, theme, ratio, theme.color("ok-fill"))));
+      if (more) request = requestAnimationFrame(frameNow);
+    };
+    request = requestAnimationFrame(frameNow);
     return () => cancelAnimationFrame(request);
   }, [width, height, view.from, view.until, cells, now, bands, themes, tip]);
 

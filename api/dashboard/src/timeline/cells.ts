@@ -42,24 +42,47 @@ export interface Cells extends View {
 }
 
 export function cellsOf(answer: Answer, allName: string): Cells {
+  const parts = cellsInParts(answer, allName);
+  for (;;) {
+    const next = parts.next();
+    if (next.done) return next.value;
+  }
+}
+
+/** The same, a row at a time: an answer of very many steps must not hold up a frame. */
+export function* cellsInParts(answer: Answer, allName: string): Generator<undefined, Cells> {
   const from = Date.parse(answer.from);
   const until = Date.parse(answer.until);
   const stepMs = answer.step * 1000;
   const size = Math.max(1, Math.round((until - from) / stepMs));
-  const make = (name: string, steps: readonly AnswerStep[]): Row => rowOf(name, steps, from, stepMs, size);
-  const rows = answer.rows.map((r) => make(r.name ?? allName, r.steps));
-  if (answer.rest.steps.length > 0) rows.push(make(answer.rest.rows ? `${answer.rest.rows} others` : "others", answer.rest.steps));
-  const most = rows.reduce((m, r) => r.total.reduce((a, b) => Math.max(a, b), m), 1);
+  // The same instants come in every row.
+  const known = new Map<string, number>();
+  const indexOf = (at: string) => {
+    let i = known.get(at);
+    if (i === undefined) known.set(at, (i = Math.round((Date.parse(at) - from) / stepMs)));
+    return i;
+  };
+  const wanted = answer.rows.map((r) => [r.name ?? allName, r.steps] as const);
+  if (answer.rest.steps.length > 0) wanted.push([answer.rest.rows ? `${answer.rest.rows} others` : "others", answer.rest.steps]);
+  const rows: Row[] = [];
+  let most = 1;
+  for (const [name, steps] of wanted) {
+    const row = rowOf(name, steps, indexOf, size);
+    rows.push(row);
+    for (const n of row.total) if (n > most) most = n;
+    yield undefined;
+  }
   return { from, until, stepMs, now: Date.parse(answer.now), rows, most, jobsLeftOut: answer.jobsLeftOut };
 }
 
-function rowOf(name: string, steps: readonly AnswerStep[], from: number, stepMs: number, size: number): Row {
+function rowOf(name: string, steps: readonly AnswerStep[], indexOf: (at: string) => number, size: number): Row {
   const row: Row = { name, counts: new Map(), late: new Float64Array(size), total: new Float64Array(size) };
   for (const step of steps) {
-    const i = Math.round((Date.parse(step.at) - from) / stepMs);
+    const i = indexOf(step.at);
     if (i < 0 || i >= size) continue;
-    for (const [what, n] of Object.entries(step)) {
-      if (what === "at" || typeof n !== "number") continue;
+    for (const what in step) {
+      const n = step[what];
+      if (typeof n !== "number") continue;
       if (what === "late") {
         row.late[i] = n;
         continue;

@@ -36,7 +36,8 @@ export function heightFor(rows: number): number {
   return AXIS + Math.max(1, rows) * laneFor(rows) + 6;
 }
 
-export function draw(c: CanvasRenderingContext2D, f: Frame, theme: Theme): void {
+/** `cells` copies the painted cells into the frame; without it they are drawn at once. */
+export function draw(c: CanvasRenderingContext2D, f: Frame, theme: Theme, cells?: () => void): void {
   const x = (at: number) => f.gutter + ((at - f.view.from) / (f.view.until - f.view.from)) * (f.width - f.gutter);
   c.clearRect(0, 0, f.width, f.height);
   c.fillStyle = theme.color("sunken");
@@ -51,7 +52,9 @@ export function draw(c: CanvasRenderingContext2D, f: Frame, theme: Theme): void 
     c.beginPath();
     c.rect(f.gutter, AXIS, f.width - f.gutter, f.height);
     c.clip();
-    f.cells.rows.forEach((row, i) => drawRow(c, f, row, i, theme, x));
+    if (cells) cells();
+    else f.cells.rows.forEach((row, i) => drawRow(c, f, row, i, theme, x));
+    f.cells.rows.forEach((_, i) => drawBase(c, f, i, theme, x));
     c.restore();
     f.cells.rows.forEach((row, i) => drawName(c, f, row.name, i, theme));
   }
@@ -71,10 +74,10 @@ function drawBand(c: CanvasRenderingContext2D, f: Frame, band: Band, theme: Them
   c.fillStyle = theme.color("warn-tint");
   c.fillRect(left, AXIS, Math.max(2, width), f.height - AXIS);
   const label = `${band.mode}: ${band.name}`;
-  if (c.measureText(label).width > width - 8) return;
+  if (c.measureText(label).width > width + 40) return;
   c.fillStyle = theme.color("warn");
   c.textAlign = "left";
-  c.fillText(label, left + 4, AXIS + 8);
+  c.fillText(label, left, 7);
 }
 
 function drawAxis(c: CanvasRenderingContext2D, f: Frame, theme: Theme, x: (at: number) => number): void {
@@ -97,7 +100,7 @@ function tickText(at: number, every: number): string {
   return every >= 60 ? time.slice(0, 5) : time;
 }
 
-function drawRow(c: CanvasRenderingContext2D, f: Frame, row: Row, i: number, theme: Theme, x: (at: number) => number): void {
+export function drawRow(c: CanvasRenderingContext2D, f: Frame, row: Row, i: number, theme: Theme, x: (at: number) => number): void {
   const cells = f.cells as Cells;
   const { from, stepMs, most } = cells;
   const first = Math.max(0, Math.floor((f.view.from - from) / stepMs));
@@ -129,12 +132,19 @@ function drawRow(c: CanvasRenderingContext2D, f: Frame, row: Row, i: number, the
     }
     c.fill();
   }
+}
+
+/** The line below a row, and the step under the pointer. */
+function drawBase(c: CanvasRenderingContext2D, f: Frame, i: number, theme: Theme, x: (at: number) => number): void {
+  const bottom = AXIS + (i + 1) * f.lane - 5;
+  const room = f.lane - 12;
   c.fillStyle = theme.color("line");
   c.fillRect(f.gutter, bottom, f.width - f.gutter, 1);
-  if (f.hover?.row === i) {
-    c.strokeStyle = theme.color("text");
-    c.strokeRect(x(from + f.hover.step * stepMs) - 1, bottom - room - 2, Math.max(3, width) + 1, room + 3);
-  }
+  if (f.hover?.row !== i || !f.cells) return;
+  const { from, stepMs } = f.cells;
+  const width = x(from + stepMs) - x(from);
+  c.strokeStyle = theme.color("text");
+  c.strokeRect(x(from + f.hover.step * stepMs) - 1, bottom - room - 2, Math.max(3, width) + 1, room + 3);
 }
 
 interface Lane {

@@ -63,8 +63,17 @@ export function asked(view: View, source: Source): Asked {
   return isKept(narrow) ? narrow : around(view, stepFor(span, HOUR_S), span / 2);
 }
 
+/** In a grid of so many steps, so that a small move asks for the same. */
+const GRID_STEPS = 60;
+
 function around(view: View, step: number, besideMs: number): Asked {
   const ms = step * 1000;
+  const grid = ms * GRID_STEPS;
+  const span = view.until - view.from;
+  if (besideMs > 0 && span + 2 * grid <= API_LONGEST_MS) {
+    const from = Math.floor((view.from - grid / 2) / grid) * grid;
+    return { from, until: Math.min(Math.ceil((view.until + grid / 2) / grid) * grid, from + Math.floor(API_LONGEST_MS / ms) * ms), step };
+  }
   const beside = Math.min(besideMs, Math.max(0, (API_LONGEST_MS - 2 * ms - (view.until - view.from)) / 2));
   return { from: Math.floor((view.from - beside) / ms) * ms, until: Math.ceil((view.until + beside) / ms) * ms, step };
 }

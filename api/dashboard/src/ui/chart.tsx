@@ -76,7 +76,7 @@ function options(element: HTMLElement, series: readonly Series[], height: number
   return {
     width: element.clientWidth,
     height,
-    padding: [8, 20, 0, 0],
+    padding: [8, 26, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { size: 7 } },
     scales: { y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.12 : 1] } },
