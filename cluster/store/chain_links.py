@@ -6,6 +6,7 @@ changes that would close a cycle together see each other. An entry whose job run
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
@@ -69,6 +70,17 @@ async def chained_ids(db: Database, job_ids: Collection[str]) -> dict[str, list[
         async for d in db.api["jobs"].find(query, {"after.job": 1}):
             by_job.setdefault(d["after"]["job"], []).append(d["_id"])
     return by_job
+
+
+async def links_of_created(db: Database, job_ids: Collection[str], at_ms: int) -> dict[str, list[Document]]:
+    """The entries with which jobs of these ids are created: of those that name one already, because it had been deleted.
+
+    No other job can be chained to one of them until it is there.
+    """
+    return {
+        job: [{"job": child, "at": DatetimeMS(at_ms), "id": uuid.uuid4().hex, "made": True} for child in children]
+        for job, children in (await chained_ids(db, job_ids)).items()
+    }
 
 
 async def trim(db: Database, before_ms: int) -> int:

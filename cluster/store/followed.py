@@ -118,14 +118,13 @@ def followed_message(message: Mapping[str, Any]) -> FollowedJob:
 
 
 async def jobs(db: Database, job_ids: Collection[str]) -> dict[str, FollowedJob]:
-    """What follows these jobs, by id; deleted ones are absent."""
+    """What follows these jobs, by id. Of a deleted one only chained jobs: what ended before it was deleted is followed."""
     if not job_ids:
         return {}
     fields = dict.fromkeys(("on_success", "on_failure", "followed_by.job", "retention_days"), 1)
-    query: Document = {"_id": {"$in": list(job_ids)}, "state": {"$ne": JobState.DELETED.value}}
     with operation():
-        documents = await db.work["jobs"].find(query, fields).to_list()
-    return {
+        documents = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, fields).to_list()
+    return {  # a deletion has taken the callbacks away
         d["_id"]: FollowedJob(
             {kind: d[FIELDS[kind]] for kind in kinds_told(d)}, bool(d.get("followed_by")), d.get("retention_days")
         )
@@ -138,7 +137,7 @@ async def chained(db: Database, job_ids: Collection[str]) -> dict[str, list[Chai
     by_job: dict[str, list[ChainedJob]] = {}
     if not job_ids:
         return by_job
-    names = ("after", "state", "active_from", "schedule_version", "lane", "host", "gate")
+    names = ("after", "state", "active_from", "schedule_version", "lane", "host", "gate", "created_at")
     fields = dict.fromkeys((*names, "past.from", "past.to", "past.ended_by", "past.after"), 1)
     query: Document = {"after.job": {"$in": list(job_ids)}, "state": {"$ne": JobState.DELETED.value}}
     with operation():
@@ -162,6 +161,7 @@ def _chained(d: Document) -> ChainedJob:
             ChainedPeriod(int(p["from"]), int(p["to"]), p.get("ended_by", ""), *_after(p.get("after")))
             for p in d.get("past") or ()
         ),
+        created_ms=int(d.get("created_at") or 0),
     )
 
 

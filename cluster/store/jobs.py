@@ -32,7 +32,7 @@ from cluster.store.mongo.pause_fields import pause_fields, pause_terms
 from cluster.store.outbox import OUTBOX
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from cluster.core.job.definition import JobChange, PastSchedule
     from cluster.store.mongo.client import Database, Document
@@ -283,11 +283,11 @@ async def get_many(db: Database, job_ids: Iterable[str], *, with_body: bool = Tr
     return {d["_id"]: decode_one("job", d, lambda d: stored_job(d, db.keyring)) for d in documents}
 
 
-async def insert(db: Database, change: JobChange) -> bool:
-    """Insert a job. False if it exists."""
+async def insert(db: Database, change: JobChange, followed_by: Sequence[Document] = ()) -> bool:
+    """Insert a job, with its links to jobs that run after it. False if it exists."""
     with operation():
         try:
-            await db.api["jobs"].insert_one(new_document(change, db.keyring))
+            await db.api["jobs"].insert_one(_followed(new_document(change, db.keyring), followed_by))
         except DuplicateKeyError:
             return False
     return True
@@ -303,13 +303,22 @@ async def update(db: Database, change: JobChange) -> bool:
     return result.matched_count > 0
 
 
-async def insert_many(db: Database, changes: Sequence[JobChange]) -> set[str]:
-    """Insert jobs. Returns the ids of those that existed already and were left as they are."""
+def _followed(document: Document, followed_by: Sequence[Document]) -> Document:
+    return {**document, "followed_by": list(followed_by)} if followed_by else document
+
+
+async def insert_many(
+    db: Database, changes: Sequence[JobChange], followed_by: Mapping[str, Sequence[Document]]
+) -> set[str]:
+    """Insert jobs, by id with the links to jobs that run after them. Returns the ids of those that existed already and were
+    left as they are.
+    """
     if not changes:
         return set()
+    documents = [_followed(new_document(c, db.keyring), followed_by.get(c.job.id, ())) for c in changes]
     with operation():
         try:
-            await db.api["jobs"].insert_many([new_document(c, db.keyring) for c in changes], ordered=False)
+            await db.api["jobs"].insert_many(documents, ordered=False)
         except BulkWriteError as exc:
             existed = duplicates(exc)
             if existed is None:

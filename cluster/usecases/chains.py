@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.core.errors import Conflict, Fault, InvalidInput
+from cluster.core.lifecycle import JobState
 from cluster.store import chain_links
 from cluster.store.mongo import schema
 
@@ -57,9 +58,9 @@ async def require_version(db: Database, change: JobChange) -> None:
 
 
 def new_link_needed(old: StoredJob | None, change: JobChange) -> bool:
-    """Whether the change gives the job another job to run after."""
+    """Whether the change gives the job another job to run after. A deleted job runs after none."""
     after = change.job.definition.after
-    before = None if old is None else old.definition.after
+    before = None if old is None or old.state is JobState.DELETED else old.definition.after
     return after is not None and (before is None or before.job_id != after.job_id)
 
 
@@ -121,10 +122,3 @@ async def _fault(db: Database, child: str, parent: str, now_ms: int) -> _Found |
         if not level:
             return None
     return _Found(f"would make a chain of more than {LONGEST} jobs", certain=True)
-
-
-async def adopt_chained(db: Database, created: Collection[str], now_ms: int) -> None:
-    """Jobs that were created are followed by those that named them before: the jobs of these ids had been deleted."""
-    for job, children in (await chain_links.chained_ids(db, created)).items():
-        for child in children:
-            await chain_links.intend(db, child, job, now_ms, uuid.uuid4().hex)

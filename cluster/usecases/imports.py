@@ -11,7 +11,7 @@ from cluster.core.errors import InvalidInput
 from cluster.core.job.changes import end_pause
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
-from cluster.store import calendars, jobs, pauses
+from cluster.store import calendars, chain_links, jobs, pauses
 from cluster.usecases import chains
 from cluster.usecases.jobs import (
     new_job_id,
@@ -96,7 +96,8 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
             updates.append(change)
             revived += old.state is JobState.DELETED
     await record_retention(db, [*inserts, *updates])
-    raced = await jobs.insert_many(db, inserts)
+    links = await chain_links.links_of_created(db, [c.job.id for c in inserts], now_ms) if inserts else {}
+    raced = await jobs.insert_many(db, inserts, links)
     if not await jobs.update_many(db, updates):
         # Another request changed one of these jobs meanwhile. Each is put once more, to find out which were written: a
         # job that is as it should be stays as it is.
@@ -104,11 +105,26 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
     for job_id, line in named:
         if job_id in raced:
             await put(db, job_id, line.wanted, now_ms)
-    await chains.adopt_chained(db, [c.job.id for c in inserts if c.job.id not in raced], now_ms)
     chained = await _put_linked(db, linked, refused, now_ms)
     created = len(inserts) + revived + chained
     updated = len(lines) - created - unchanged - len(refused)
     return ImportResult(created, updated, unchanged, tuple(refused))
+
+
+def _others_first(linked: Sequence[tuple[str, ImportLine]]) -> list[tuple[str, ImportLine]]:
+    """In an order in which a job comes after the one that it runs after, so that one turn is enough. Cycles stay as they are."""
+    by_id = dict(linked)
+    ordered: dict[str, ImportLine] = {}
+    for job_id in by_id:
+        above: dict[str, None] = {}
+        name: str | None = job_id
+        while name in by_id and name not in ordered and name not in above:
+            above[name] = None
+            after = by_id[name].wanted.definition.after
+            name = None if after is None else after.job_id
+        for each in reversed(above):
+            ordered[each] = by_id[each]
+    return list(ordered.items())
 
 
 async def _put_linked(
@@ -118,7 +134,7 @@ async def _put_linked(
     now_ms: int,
 ) -> int:
     """Put the jobs that run after others, one by one; those last whose other job is among them too. How many are new."""
-    created, left = 0, list(linked)
+    created, left = 0, _others_first(linked)
     while left:
         waiting: list[tuple[str, ImportLine]] = []
         faults: list[tuple[ImportLine, InvalidInput]] = []

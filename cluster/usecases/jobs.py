@@ -19,7 +19,7 @@ from cluster.core.job.definition import PAUSE_AS_IT_IS
 from cluster.core.job.wanted import unknown_calendar
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
-from cluster.store import calendars, channels, jobs, meta, pauses
+from cluster.store import calendars, chain_links, channels, jobs, meta, pauses
 from cluster.usecases import chains
 
 if TYPE_CHECKING:
@@ -279,11 +279,13 @@ async def _write(db: Database, old: StoredJob | None, change: JobChange, now_ms:
     link = await chains.link(db, old, change, now_ms)
     if link is not None and not link.is_fresh:
         return False
-    written = await (jobs.insert(db, change) if old is None else jobs.update(db, change))
+    if old is None:
+        links = await chain_links.links_of_created(db, [change.job.id], now_ms)
+        written = await jobs.insert(db, change, links.get(change.job.id, ()))
+    else:
+        written = await jobs.update(db, change)
     if link is not None:
         await (chains.confirm(db, link) if written else chains.withdraw(db, link))
-    if written and old is None:
-        await chains.adopt_chained(db, [change.job.id], now_ms)
     return written
 
 

@@ -268,8 +268,9 @@ class Preparer:
         self._unsent.drop(dropped)
 
 
-def _stamp(job: Job | None) -> tuple[int, str, str] | None:
-    return None if job is None else (job.revision, job.schedule_version, job.state)
+def _stamp(job: Job | None) -> tuple[int, str, str, bool] | None:
+    """What a job is compared by. Who chains a job to it changes no revision."""
+    return None if job is None else (job.revision, job.schedule_version, job.state, job.followed)
 
 
 def _unreadable(execution: Execution, why: str) -> str:

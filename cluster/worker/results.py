@@ -218,19 +218,19 @@ class Results:
         else:
             retention_days, watched = result.retention_days, result.watch
         alert_pending = is_watched(self._default_watch if watched is None else watched, ending.state, ending.drift_ms)
-        if result.job is not None and result.job.followed:
+        if result.job is None or result.job.followed:  # of one that could not be read it is not known
             ending = _followed(ending, result, result.job)
         if retention_days is None and not alert_pending:
             return ending
         return replace(ending, retention_days=retention_days, alert_pending=alert_pending)
 
 
-def _followed(ending: Ending, result: FinishedRequest | DroppedExecution, job: Job) -> Ending:
+def _followed(ending: Ending, result: FinishedRequest | DroppedExecution, job: Job | None) -> Ending:
     """The ending of an execution that may be followed, with what its callback is to tell."""
     kind = kind_of(ending.state)
     if kind is None:
         return ending
-    tells = kind in job.tells
+    tells = job is not None and kind in job.tells
     answer = result.reply.answer if tells and isinstance(result, FinishedRequest) else None
     return replace(ending, followed=True, tells=tells, answer=answer)
 

@@ -124,12 +124,16 @@ class ChainedJob:
     host: str
     limit_key: str | None
     past: tuple[ChainedPeriod, ...] = ()
+    created_ms: int = 0
+    """Periods that ended before belong to a job of the same id that was deleted."""
 
     def owes_run(self, ended: EndedExecution, margin_ms: int = 0) -> bool:
         """Whether it runs after this execution: it ended in such a state, within a period of the job. `margin_ms`: not so near
         to the ends of the period, for who judges what others knew then.
 
-        A period that ended with a pause counts: what it owes waits. After a change, what the job runs after now counts.
+        A period that ended with a pause counts: what it owes waits. One that ended with a change counts too, if the job ran
+        after the same one: then the results that it names now count. Who judges leaves such periods out, because of what was
+        written before the change the earlier ones counted.
         """
         kind, at_ms = kind_of(ended.state), ended.ended_ms
         if kind is None or self.state is JobState.DELETED:
@@ -138,8 +142,12 @@ class ChainedJob:
             return _is_wanted(self.on, kind)
         return any(
             p.from_ms + margin_ms <= at_ms <= p.to_ms - margin_ms
-            and (p.after, p.ended_by) == (ended.job_id, "pause")
-            and _is_wanted(p.on, kind)
+            and p.to_ms > self.created_ms
+            and p.after == ended.job_id
+            and (
+                (p.ended_by == "pause" and _is_wanted(p.on, kind))
+                or (p.ended_by == "change" and not margin_ms and _is_wanted(self.on, kind))
+            )
             for p in self.past
         )
 

@@ -148,7 +148,7 @@ def _pipeline(demand: Demand) -> list[Document]:
                 },
             }
         },
-        {"$project": {"full.attempts.excerpt": 0, "full.attempts.detail": 0}},
+        {"$project": {"full.attempts.excerpt": 0, "full.attempts.detail": 0, "full.answer": 0, "changed.answer": 0}},
     ]
 
 

@@ -1,0 +1,142 @@
+"""Chained jobs after deletions and changes that come between the end of an execution and what follows it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from cluster.core.documents.job_json import apply_patch, read_job
+from cluster.store import chain_links
+from cluster.usecases import executions, imports, jobs
+from cluster.usecases.imports import ImportLine
+from tests.cluster.test_chains import Target, chain, deliver, fault_of, put
+from tests.support.cranked_cluster import CONTEXT
+from tests.support.engine import T0, Crank, rows, worker
+from tests.support.leaders import Crashed, crash_after
+from tests.support.workers import deliver_until
+
+if TYPE_CHECKING:
+    import pytest
+
+    from cluster.store.mongo.client import Database
+
+
+async def test_a_job_that_is_created_again_closes_no_cycle(database: Database) -> None:
+    await put(database, "p")
+    await chain(database, "c", "p")
+    await chain(database, "d", "c")
+    await jobs.delete(database, "c", T0 - 4000)
+    await jobs.patch(
+        database, "p", lambda d: apply_patch(d, {"after": {"jobId": "d"}, "schedule": None}, CONTEXT), (), T0 - 3000
+    )
+    path, message = await fault_of(database, "c", "p")
+    assert (path, "cycle" in message) == ("after.jobId", True)
+
+
+async def test_a_job_that_is_created_again_is_followed_though_its_link_was_trimmed(database: Database) -> None:
+    target = Target()
+    await put(database, "p")
+    await chain(database, "c", "p")
+    await jobs.delete(database, "c", T0 - 4000)
+    await chain_links.trim(database, T0)
+    await chain(database, "c", "p", at_ms=T0 - 3000)
+    await executions.trigger(database, "p", T0)
+    await deliver(database, target)
+    assert target.came == ["p", "c"]
+
+
+async def test_a_job_that_is_created_again_names_a_job_that_exists(database: Database) -> None:
+    await put(database, "p")
+    await chain(database, "c", "p")
+    await jobs.delete(database, "c", T0 - 4000)
+    await jobs.delete(database, "p", T0 - 4000)
+    path, message = await fault_of(database, "c", "p")
+    assert (path, "there is no job" in message) == ("after.jobId", True)
+
+
+async def test_what_ended_before_the_other_job_was_deleted_is_followed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target()
+    await put(database, "p")
+    await chain(database, "c", "p")
+    await executions.trigger(database, "p", T0)
+    with monkeypatch.context() as patched:
+        crash_after(patched, "history", "record", 1)
+        with contextlib.suppress(Crashed):
+            await deliver_until(database, worker(database, target, "dead", clock=Crank(T0 + 1000)), T0 + 5000)
+    await jobs.delete(database, "p", T0 + 2000)
+    await deliver(database, target)
+    assert target.came == ["p", "c"]
+
+
+async def test_what_ended_before_a_change_of_on_is_followed_by_what_it_says_now(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target()
+    await put(database, "p")
+    await chain(database, "c", "p")
+    await executions.trigger(database, "p", T0)
+    with monkeypatch.context() as patched:
+        crash_after(patched, "history", "record", 1)
+        with contextlib.suppress(Crashed):
+            await deliver_until(database, worker(database, target, "dead", clock=Crank(T0 + 1000)), T0 + 5000)
+    await chain(database, "c", "p", "any", at_ms=T0 + 2000)
+    await deliver(database, target)
+    assert target.came == ["p", "c"]
+
+
+async def test_what_ends_because_its_job_cannot_be_read_is_followed(database: Database) -> None:
+    target = Target()
+    await put(database, "p", onFailure={"api": "http://127.0.0.1:1/told"})
+    await chain(database, "c", "p", "failed")
+    await executions.trigger(database, "p", T0)
+    await database.api["jobs"].update_one({"_id": "p"}, {"$set": {"retry": "x"}})
+    await deliver(database, target)
+    written = await rows(database, "history") + await rows(database, "executions")
+    assert {d["job_id"][:3] for d in written} == {"p", "c", "cb."}
+
+
+async def test_a_node_that_dies_behind_the_creation_of_the_other_job_loses_no_link(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target()
+    await put(database, "p")
+    await chain(database, "c", "p")
+    await jobs.delete(database, "p", T0 - 4000)
+    await database.api["jobs"].delete_one({"_id": "p"})
+
+    with monkeypatch.context() as patched:
+        crash_after(patched, "jobs", "insert", 1)
+        with contextlib.suppress(Crashed):
+            await put(database, "p", at_ms=T0 - 3000)
+    await put(database, "p", at_ms=T0 - 2000)
+    await executions.trigger(database, "p", T0)
+    await deliver(database, target)
+    assert target.came == ["p", "c"]
+
+
+async def test_an_import_puts_each_job_of_a_chain_once_in_whatever_order(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred jobs from the last to the first took a minute when each turn put what it could."""
+    puts: list[str] = []
+    real = imports.put
+
+    async def counted(db: Database, job_id: str, *args: Any) -> Any:
+        puts.append(job_id)
+        return await real(db, job_id, *args)
+
+    monkeypatch.setattr(imports, "put", counted)
+    names = [f"j{n}" for n in range(8)]
+    bodies = [{"jobId": a, "after": {"jobId": b}} for a, b in itertools.pairwise(names)]
+    bodies += [{"jobId": names[-1], "schedule": "@yearly"}, {"jobId": "x", "after": {"jobId": "y"}}]
+    bodies += [{"jobId": "y", "after": {"jobId": "x"}}]
+    lines = [
+        ImportLine(n, d.pop("jobId"), read_job({"api": "http://127.0.0.1:1/x", **d}, CONTEXT))
+        for n, d in enumerate(bodies, 1)
+    ]
+    done = await imports.import_chunk(database, lines, T0)
+    assert (done.created, sorted(str(line.job_id) for line, _ in done.refused)) == (8, ["x", "y"])
+    assert [p for p in puts if p.startswith("j")] == names[-2::-1]
