@@ -3,6 +3,7 @@
 HoraeError
 |- CallerError              the request is wrong; the same request fails again
 |  |- InvalidInput          faults, each with a path and a sentence
+|  |  `- ParentMissing      the job that a job is to run after does not exist
 |  |- NotFound
 |  |- Conflict              the state of the job or execution forbids the request
 |  |- TooMany               this node accepts no more at this moment
@@ -51,6 +52,10 @@ class InvalidInput(CallerError):
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("; ".join(f"{f.path}: {f.message}" for f in self.faults))
+
+
+class ParentMissing(InvalidInput):
+    """The job that a job is to run after does not exist. It may later: in an import it may come behind the other one."""
 
 
 class NotFound(CallerError):

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.core.errors import Conflict, Fault, InvalidInput
+from cluster.core.errors import Conflict, Fault, InvalidInput, ParentMissing
 from cluster.core.lifecycle import JobState
 from cluster.store import chain_links
 from cluster.store.mongo import schema
@@ -67,7 +67,7 @@ def new_link_needed(old: StoredJob | None, change: JobChange) -> bool:
 async def link(db: Database, old: StoredJob | None, change: JobChange, now_ms: int) -> Link | None:
     """Note what the change is about to do, and check it. None: it chains the job to no other one than before.
 
-    Raises `InvalidInput` for a job that does not exist, and for a cycle.
+    Raises `ParentMissing` for a job that does not exist, and `InvalidInput` for a cycle.
     """
     after = change.job.definition.after
     if after is None or not new_link_needed(old, change):
@@ -78,7 +78,7 @@ async def link(db: Database, old: StoredJob | None, change: JobChange, now_ms: i
     for left in range(TRIES, 0, -1):
         made = Link(uuid.uuid4().hex, parent, asyncio.get_running_loop().time())
         if not await chain_links.intend(db, child, parent, now_ms, made.id):
-            raise InvalidInput([Fault(FIELD, f"there is no job '{parent}', or it was deleted: create it first")])
+            raise ParentMissing([Fault(FIELD, f"there is no job '{parent}', or it was deleted: create it first")])
         fault = await _fault(db, child, parent, now_ms)
         if fault is None:
             return made

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cluster.core.actor import HORAE, acting
 from cluster.core.errors import InvalidInput
+from cluster.core.job.chain_order import parents_first
 from cluster.core.job.changes import end_pause
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.lifecycle import JobState
@@ -24,7 +25,7 @@ from cluster.usecases.jobs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from cluster.core.job.definition import JobChange
     from cluster.core.job.wanted import WantedJob
@@ -42,6 +43,13 @@ class ImportLine:
     number: int
     job_id: str | None
     wanted: WantedJob
+    size: int = 0
+    """Bytes of the line."""
+
+    @property
+    def name(self) -> str:
+        """The id of its job; of a job whose id will be generated one that no job has."""
+        return self.job_id or f":{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +119,11 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
     return ImportResult(created, updated, unchanged, tuple(refused))
 
 
-def _others_first(linked: Sequence[tuple[str, ImportLine]]) -> list[tuple[str, ImportLine]]:
-    """In an order in which a job comes after the one that it runs after, so that one turn is enough. Cycles stay as they are."""
-    by_id = dict(linked)
-    ordered: dict[str, ImportLine] = {}
-    for job_id in by_id:
-        above: dict[str, None] = {}
-        name: str | None = job_id
-        while name in by_id and name not in ordered and name not in above:
-            above[name] = None
-            after = by_id[name].wanted.definition.after
-            name = None if after is None else after.job_id
-        for each in reversed(above):
-            ordered[each] = by_id[each]
-    return list(ordered.items())
+def others_first(lines: Iterable[tuple[str, ImportLine]]) -> list[tuple[str, ImportLine]]:
+    """These lines by name, in an order in which a job comes after the one that it runs after. Cycles stay as they are."""
+    by_name = dict(lines)
+    after = {name: line.wanted.definition.after for name, line in by_name.items()}
+    return [(name, by_name[name]) for name in parents_first({n: a and a.job_id for n, a in after.items()})]
 
 
 async def _put_linked(
@@ -134,7 +133,7 @@ async def _put_linked(
     now_ms: int,
 ) -> int:
     """Put the jobs that run after others, one by one; those last whose other job is among them too. How many are new."""
-    created, left = 0, _others_first(linked)
+    created, left = 0, others_first(linked)
     while left:
         waiting: list[tuple[str, ImportLine]] = []
         faults: list[tuple[ImportLine, InvalidInput]] = []

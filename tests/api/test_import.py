@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
 
+from api.resources import imports
 from cluster.core.documents.job import BODY_LIMIT
 from cluster.store import jobs
 from tests.support.api_client import job
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.support.api_client import Api
 
 
@@ -99,3 +99,42 @@ async def test_an_import_must_be_ndjson(api: Api) -> None:
     refused = await api.call("POST", "/jobs/import", job())
     assert refused.status_code == 415
     assert "application/x-ndjson" in refused.json["detail"]
+
+
+def chained(job_id: str, after: str, **fields: Any) -> dict[str, Any]:
+    return {"jobId": job_id, "api": "http://127.0.0.1:1/", "after": {"jobId": after}, **fields}
+
+
+async def test_a_job_may_come_chunks_before_the_one_that_it_runs_after(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export is ordered by id. What names a job that never comes is reported with its own line, and so is a cycle."""
+    monkeypatch.setattr(imports, "CHUNK_LINES", 2)
+    others = [job(jobId=f"n{i}") for i in range(4)]
+    lines = [chained("a", "b"), chained("lost", "nobody"), chained("b", "zz"), chained("x", "y"), *others]
+    done = await send(api, *lines, chained("y", "x"), chained("q", "a"), job(jobId="zz"), b"{nope")
+    assert [(e["line"], e["jobId"]) for e in done["errors"]] == [(2, "lost"), (4, "x"), (9, "y"), (12, None)]
+    assert {f["path"] for e in done["errors"][:3] for f in e["errors"]} == {"after.jobId"}
+    assert (done["created"], done["failed"]) == (8, 4)
+    assert (await api.call("GET", "/jobs/b")).json["after"]["jobId"] == "zz"
+
+
+async def test_a_line_that_waits_does_not_undo_a_later_line_of_its_job(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "CHUNK_LINES", 1)
+    done = await send(api, chained("a", "zz", name="1"), job(jobId="b"), job(jobId="a", name="2"), job(jobId="zz"))
+    assert (done["created"], [e["line"] for e in done["errors"]]) == (3, [1])
+    assert (await api.call("GET", "/jobs/a")).json["name"] == "2"
+
+
+@pytest.mark.parametrize(("limit", "value"), [("WAITING_LINES", 1), ("WAITING_BYTES", 100)])
+async def test_only_so_many_lines_wait(api: Api, monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
+    """The others are refused, and accepted when they are sent again."""
+    monkeypatch.setattr(imports, "CHUNK_LINES", 1)
+    monkeypatch.setattr(imports, limit, value)
+    lines = [chained("a", "zz"), chained("b", "zz"), job(jobId="zz")]
+    done = await send(api, *lines)
+    assert (done["created"], [e["line"] for e in done["errors"]]) == (2, [2])
+    again = await send(api, *lines)
+    assert (again["created"], again["unchanged"], again["failed"]) == (1, 2, 0)
