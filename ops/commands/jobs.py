@@ -193,7 +193,7 @@ def apply_command(context: click.Context, /, files: tuple[Path, ...], tag: str |
     if changes.delete and not flags["yes"]:
         _confirm(changes, len(existing))
     apply_objects(client, others)
-    for job in (*changes.create, *(job for job, _ in changes.change)):
+    for job in changes.to_put:
         client.call("PUT", _path(job["jobId"]), job)
     for name in changes.delete:
         client.call("DELETE", _path(name))

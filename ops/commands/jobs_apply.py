@@ -16,6 +16,7 @@ from cluster.core.documents.job import JobSpec
 from cluster.core.documents.json_source import JsonText, fragment
 from cluster.core.documents.retry import RetrySpec
 from cluster.core.errors import InvalidInput
+from cluster.core.job.chain_order import parents_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +43,19 @@ class ApplyPlan:
     def empty(self) -> bool:
         """Whether there are no changes."""
         return not (self.create or self.change or self.delete)
+
+    @property
+    def to_put(self) -> list[Job]:
+        """The jobs to create and to change, each behind the one that it runs after: that must exist."""
+        jobs = {j["jobId"]: j for j in (*self.create, *(job for job, _ in self.change))}
+        return [jobs[name] for name in parents_first({name: _after(j) for name, j in jobs.items()})]
+
+
+def _after(job: Job) -> str | None:
+    """The job that this one runs after. An invalid one is for the API to refuse."""
+    after = job.get("after")
+    name = after.get("jobId") if isinstance(after, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def read_values(files: Iterable[Path]) -> list[tuple[str, Job]]:
