@@ -14,12 +14,14 @@ import binascii
 import re
 import string
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from html.entities import html5
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    _Places = tuple[Sequence[int], Sequence[int]]
 
 MIN_SECRET_CHARS = 4
 """Shorter secrets are not redacted: they would turn up by chance."""
@@ -30,6 +32,8 @@ MIN_COMPACT = 8
 MIN_BASE64 = 4
 CHUNK = 24
 """Of a longer secret every part of so many letters and digits is looked for, so a part of it is found as well."""
+MANY_CHUNKS = 64
+"""To look for a few of them one by one is faster than to look up every place of the content."""
 ROUNDS = 3
 BASE64_ROUNDS = 2
 
@@ -69,13 +73,17 @@ class _Needles:
     """Of compact forms, to be found where the content breaks off."""
 
 
-@dataclass(frozen=True, slots=True)
 class _View:
-    """The content with its escapes undone; each byte came from `starts[i]` to before `ends[i]` of the content."""
+    """The content with its escapes undone. Where its bytes came from is found out only if a secret is in it."""
 
-    content: bytes
-    starts: Sequence[int]
-    ends: Sequence[int]
+    def __init__(self, content: bytes, find_places: Callable[[], _Places]) -> None:
+        self.content = content
+        self._find_places = find_places
+
+    @cached_property
+    def places(self) -> _Places:
+        """Each byte `i` came from `places[0][i]` to before `places[1][i]` of what was received."""
+        return self._find_places()
 
     def decoded(self) -> _View | None:
         """With one layer of escapes less. None if there are none."""
@@ -101,21 +109,32 @@ class _View:
         found = [n for n in found if n[2] < 256]
         if not found:
             return None
-        begins, ends, numbers = zip(*found, strict=True)
-        return _View(bytes(numbers), [self.starts[i] for i in begins], [self.ends[i - 1] for i in ends])
+
+        def places() -> _Places:
+            starts, ends = self.places
+            return [starts[begin] for begin, _, _ in found], [ends[end - 1] for _, end, _ in found]
+
+        return _View(bytes(n for _, _, n in found), places)
 
     def _replaced(self, found: Iterator[tuple[int, int, bytes | None]]) -> _View | None:
-        made, starts, ends, at = bytearray(), list[int](), list[int](), 0
-        for begin, end, value in found:
-            if value is None:
-                continue
-            made += self.content[at:begin] + value
-            starts += [*self.starts[at:begin], *[self.starts[begin]] * len(value)]
-            ends += [*self.ends[at:begin], *[self.ends[end - 1]] * len(value)]
-            at = end
-        if not at:
+        pieces = [(begin, end, value) for begin, end, value in found if value is not None]
+        if not pieces:
             return None
-        return _View(bytes(made) + self.content[at:], [*starts, *self.starts[at:]], [*ends, *self.ends[at:]])
+        made, at = bytearray(), 0
+        for begin, end, value in pieces:
+            made += self.content[at:begin] + value
+            at = end
+        return _View(bytes(made) + self.content[at:], lambda: self._places_with(pieces))
+
+    def _places_with(self, pieces: Sequence[tuple[int, int, bytes]]) -> _Places:
+        """The places of the content with some pieces of it replaced."""
+        old_starts, old_ends = self.places
+        starts, ends, at = list[int](), list[int](), 0
+        for begin, end, value in pieces:
+            starts += [*old_starts[at:begin], *[old_starts[begin]] * len(value)]
+            ends += [*old_ends[at:begin], *[old_ends[end - 1]] * len(value)]
+            at = end
+        return [*starts, *old_starts[at:]], [*ends, *old_ends[at:]]
 
 
 def redact(content: bytes, secrets: Sequence[str], shown: int | None = None) -> bytes:
@@ -138,8 +157,7 @@ def redact(content: bytes, secrets: Sequence[str], shown: int | None = None) -> 
 
 def _spans(content: bytes, needles: _Needles) -> Iterator[tuple[int, int]]:
     """From where to where secrets are in the content; spans may overlap."""
-    places = range(len(content) + 1)
-    view: _View | None = _View(content, places[:-1], places[1:])
+    view: _View | None = _whole(content)
     for layer in range(ROUNDS + 1):
         if view is None:
             return
@@ -155,9 +173,15 @@ def _spans(content: bytes, needles: _Needles) -> Iterator[tuple[int, int]]:
         view = view.decoded()
 
 
+def _whole(content: bytes) -> _View:
+    """The content as it was received."""
+    return _View(content, lambda: (range(len(content)), range(1, len(content) + 1)))
+
+
 def _spans_in(view: _View, needles: _Needles) -> Iterator[tuple[int, int]]:
     for begin, behind in _found(view.content, needles):
-        yield view.starts[begin], view.ends[behind - 1]
+        starts, ends = view.places
+        yield starts[begin], ends[behind - 1]
 
 
 def _without_base64(view: _View, skipped: int) -> _View | None:
@@ -165,14 +189,22 @@ def _without_base64(view: _View, skipped: int) -> _View | None:
 
     `skipped`: a run may begin with so many characters that belong to something else. None: there is no run.
     """
-    made, starts, ends = bytearray(), list[int](), list[int]()
+    made, runs = bytearray(), list[tuple[int, int, int]]()
     for run in _BASE64_RUN.finditer(view.content):
         part = run[0][skipped:].translate(_URL_SAFE)
         decoded = binascii.a2b_base64(part[: len(part) // 4 * 4])
         made += decoded
-        starts += [view.starts[run.start()]] * len(decoded)
-        ends += [view.ends[run.end() - 1]] * len(decoded)
-    return _View(bytes(made), starts, ends) if made else None
+        runs.append((*run.span(), len(decoded)))
+
+    def places() -> _Places:
+        old_starts, old_ends = view.places
+        starts, ends = list[int](), list[int]()
+        for begin, end, size in runs:
+            starts += [old_starts[begin]] * size
+            ends += [old_ends[end - 1]] * size
+        return starts, ends
+
+    return _View(bytes(made), places) if made else None
 
 
 def _found(content: bytes, needles: _Needles) -> Iterator[tuple[int, int]]:
@@ -183,13 +215,18 @@ def _found(content: bytes, needles: _Needles) -> Iterator[tuple[int, int]]:
         yield from ((places[i], places[j - 1] + 1) for i, j in hits)
     text = content.lower().translate(None, _OTHERS)
     hits = [(i, i + len(n)) for n in needles.compact for i in _all(text, n)]
-    if needles.chunks:
-        hits += [(i, i + CHUNK) for i in range(len(text) - CHUNK + 1) if text[i : i + CHUNK] in needles.chunks]
+    hits += _chunks_in(text, needles.chunks)
     longest = min(CHUNK - 1, len(text))
     hits += [(len(text) - n, len(text)) for n in range(MIN_COMPACT, longest + 1) if text[-n:] in needles.beginnings]
     if hits:
         places = [i for i, b in enumerate(content) if b in _LETTERS_AND_DIGITS]
         yield from ((places[i], places[j - 1] + 1) for i, j in _joined(hits))
+
+
+def _chunks_in(text: bytes, chunks: frozenset[bytes]) -> list[tuple[int, int]]:
+    if len(chunks) > MANY_CHUNKS:
+        return [(i, i + CHUNK) for i in range(len(text) - CHUNK + 1) if text[i : i + CHUNK] in chunks]
+    return [(i, i + CHUNK) for chunk in chunks for i in _all(text, chunk, 1)]
 
 
 def _joined(hits: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -204,11 +241,12 @@ def _joined(hits: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     yield begin, behind
 
 
-def _all(text: bytes, needle: bytes) -> Iterator[int]:
+def _all(text: bytes, needle: bytes, step: int = 0) -> Iterator[int]:
+    """Where the needle is in the text; the next one from so many bytes behind the last, or from its end."""
     at = text.find(needle)
     while at >= 0:
         yield at
-        at = text.find(needle, at + len(needle))
+        at = text.find(needle, at + (step or len(needle)))
 
 
 def _value(match: re.Match[bytes]) -> bytes | None:
@@ -267,7 +305,7 @@ def _bytes_of(secret: str) -> set[bytes]:
     found = {secret.encode(), secret.encode("latin-1", "replace")}
     found |= {raw.translate(_LETTERS_OF_ESCAPES) for raw in found}
     for raw in tuple(found):
-        view: _View | None = _View(raw, range(len(raw)), range(1, len(raw) + 1))
+        view: _View | None = _whole(raw)
         for _ in range(ROUNDS):
             view = None if view is None else view.decoded()
             if view is not None and len(view.content) >= MIN_SECRET_CHARS:

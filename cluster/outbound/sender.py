@@ -5,9 +5,11 @@ A request is prepared before its send time and sent at it, so that little is lef
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,12 @@ KEEP_ANSWER = "horae.keep_answer"
 """The extension of a request whose answer a callback tells."""
 MAIL = "horae.mail"
 """The extension of a request that is a mail; its value is the `MailMessage`."""
+ON_LOOP_BYTES = 2048
+"""An answer with so many bytes is redacted on the event loop, within a ms or two; a larger one takes up to some 30 ms."""
+FIELD_BYTES = 64
+"""A header takes as long as so many bytes more."""
+_REDACTING = ThreadPoolExecutor(1, thread_name_prefix="redaction")
+"""One for all answers of this process, so that the event loop always gets half of the time."""
 _CHARSETS = frozenset({"iso-8859-1", "latin-1", "iso-8859-15", "windows-1252", "cp1252", "us-ascii"})
 # Parsed here, because the parser of the standard library, which httpx uses, fails on some parameters
 # (`charset*0=a; charset*=b`).
@@ -133,16 +141,17 @@ class Sender:
             detail = redact(why.encode(), request.extensions.get(SECRETS, ())).decode("utf-8", "replace")
             return _failed(kind, detail, seconds, error_status(exc))
         duration_ms = (time.monotonic() - started) * 1000
-        status, secrets = response.status_code, request.extensions.get(SECRETS, ())
+        status = response.status_code
+        excerpt, answer = await _said(request, response, content)
         retry_after = _header(response, b"retry-after") if status >= 300 else None
         return Reply(
             status=status,
             error=None,
             detail=None,
-            excerpt=excerpt_of(response, content, secrets) if content else None,
+            excerpt=excerpt,
             retry_after_s=_seconds(retry_after),
             duration_ms=duration_ms,
-            answer=answer_of(response, content, secrets) if KEEP_ANSWER in request.extensions else None,
+            answer=answer,
         )
 
     async def _send_mail(self, request: httpx.Request) -> Reply:
@@ -204,6 +213,23 @@ async def _raw(response: httpx.Response) -> bytes:
     return b"".join(pieces)[:RESPONSE_LIMIT]
 
 
+async def _said(request: httpx.Request, response: httpx.Response, content: bytes) -> tuple[str | None, Answer | None]:
+    """The excerpt of the response, and what a callback tells of it."""
+    secrets, keep = request.extensions.get(SECRETS, ()), KEEP_ANSWER in request.extensions
+
+    def both() -> tuple[str | None, Answer | None]:
+        excerpt = excerpt_of(response, content, secrets) if content else None
+        return excerpt, answer_of(response, content, secrets) if keep else None
+
+    if not keep or not secrets or _size(response, content) <= ON_LOOP_BYTES:
+        return both()
+    return await asyncio.get_running_loop().run_in_executor(_REDACTING, both)
+
+
+def _size(response: httpx.Response, content: bytes) -> int:
+    return len(content) + sum(len(name) + len(raw) + FIELD_BYTES for name, raw in _fields(response))
+
+
 def excerpt_of(response: httpx.Response, content: bytes, secrets: Sequence[str] = ()) -> str:
     """The beginning of a response as text that is safe to show: no secrets, broken characters or control characters."""
     encoding = _header(response, b"content-encoding")
@@ -225,10 +251,9 @@ def answer_of(response: httpx.Response, content: bytes, secrets: Sequence[str]) 
 
     Of names that come several times the values are joined, as RFC 9110 says. Cookies are the target's own affair.
     """
-    fields = response.fields if isinstance(response, ReadResponse) else response.headers.raw
     headers: dict[str, str] = {}
     size = 0
-    for raw_name, raw in fields:
+    for raw_name, raw in _fields(response):
         name = raw_name.decode("latin-1").lower()
         value = redact(raw, secrets).decode("latin-1") if secrets else raw.decode("latin-1")
         size += len(name) + len(value)
@@ -241,10 +266,13 @@ def answer_of(response: httpx.Response, content: bytes, secrets: Sequence[str]) 
     return Answer(tuple(headers.items()), body, len(content) if len(content) > ANSWER_BYTES else len(body))
 
 
+def _fields(response: httpx.Response) -> Sequence[tuple[bytes, bytes]]:
+    return response.fields if isinstance(response, ReadResponse) else response.headers.raw
+
+
 def _header(response: httpx.Response, name: bytes) -> str | None:
     """A header of the response, trimmed and in lower case. The look-up of httpx would decode all headers each time."""
-    fields = response.fields if isinstance(response, ReadResponse) else response.headers.raw
-    value = next((raw for key, raw in fields if key.lower() == name), None)
+    value = next((raw for key, raw in _fields(response) if key.lower() == name), None)
     return None if value is None else value.decode("latin-1").strip().lower()
 
 

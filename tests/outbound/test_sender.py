@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 
 from cluster.core.execution.model import Target
 from cluster.outbound import errors
+from cluster.outbound.redaction import REDACTED, redact
 from cluster.outbound.sender import Reply, Sender
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 TARGET = Target("http://target.test/hook", body=b"{}", timeout_seconds=7)
 
@@ -173,6 +175,32 @@ async def test_a_secret_is_redacted_from_the_error_detail() -> None:
     sender = Sender(httpx.MockTransport(broken))
     reply = await sender.send(sender.prepare(Target("http://a.test/", secrets=(SECRET,)), []))
     assert (reply.error, reply.detail) == ("protocol", "the answer is not HTTP: '(secret)'")
+
+
+@pytest.mark.parametrize(("fields", "size"), [(0, 16_000), (180, 0)], ids=["a body", "many headers"])
+async def test_the_event_loop_goes_on_while_a_large_answer_is_redacted(
+    monkeypatch: pytest.MonkeyPatch, fields: int, size: int
+) -> None:
+    """That takes some 30 ms, and other requests are to be sent meanwhile. A small answer is redacted at once."""
+    went_on = threading.Event()
+
+    def slow(content: bytes, secrets: Sequence[str], shown: int | None = None) -> bytes:
+        assert went_on.wait(10), "the loop waits for the redaction"
+        return redact(content, secrets, shown)
+
+    headers = {f"x-{n}": f"{SECRET} {n}".encode() for n in range(fields)}
+    content = b"." * size + SECRET.encode()
+    sender = Sender(httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=content)))
+    target = Target("http://a.test/", secrets=(SECRET,), keeps_answer=True)
+    monkeypatch.setattr("cluster.outbound.sender.redact", slow)
+    sent = asyncio.create_task(sender.send(sender.prepare(target, [("X-Key", SECRET)])))
+    asyncio.get_running_loop().call_later(0.01, went_on.set)
+    answer = (await sent).answer
+    assert answer is not None
+    assert answer.body == b"." * size + REDACTED
+    assert {name: value for name, value in answer.headers if name.startswith("x-")} == {
+        f"x-{n}": f"(secret) {n}" for n in range(fields)
+    }
 
 
 async def test_64_kib_of_an_endless_response_are_read() -> None:
