@@ -56,7 +56,7 @@ async def repair(db: Database) -> int:
     ended = await followed.unfollowed(db, REPAIRED_AT_ONCE)
     if ended:
         await _owe(db, ended)
-        await followed.mark_followed(db, [e.id for e in ended])
+        await followed.mark_followed(db, {e.id: e.state for e in ended})
     return len(ended)
 
 

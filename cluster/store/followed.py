@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -77,29 +78,37 @@ def ended_at(ended: EndedExecution, at_ms: int) -> EndedExecution:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An execution that may have ended: its id, its job, and its request if it is a message."""
+    """An execution that may have ended: its id, its job, its request if it is a message, and its state if that was read."""
 
     id: str
     job_id: str
     message: Mapping[str, Any] | None = None
+    state: str = ""
 
 
 async def unfollowed(db: Database, limit: int) -> list[Ended]:
     """Executions whose record replaced another one, and of which nobody has noted that what follows is written."""
-    fields = {"job_id": 1, "message": 1}
+    fields = {"job_id": 1, "message": 1, "state": 1}
     with operation():
         documents = await db.work["history"].find({UNFOLLOWED: True}, fields).limit(limit).to_list()
-    return [Ended(d["_id"], d["job_id"], d.get("message")) for d in documents]
+    return [Ended(d["_id"], d["job_id"], d.get("message"), d["state"]) for d in documents]
 
 
-async def mark_followed(db: Database, ids: Collection[str]) -> None:
-    """What follows these is written. The request of a message that has succeeded goes with the mark."""
-    marked: Document = {"_id": {"$in": list(ids)}, UNFOLLOWED: True}
+async def mark_followed(db: Database, states: Mapping[str, str]) -> None:
+    """What follows these executions in these states is written. The request of a message that has succeeded goes with the mark.
+
+    `states`: read or written before what follows was written. A success that came since keeps its mark: whoever recorded it
+    may have died before it wrote what follows that.
+    """
+    by_state: defaultdict[str, list[str]] = defaultdict(list)
+    for name, state in states.items():
+        by_state[state].append(name)
     with operation():
-        await db.work["history"].update_many(
-            {**marked, "state": State.SUCCEEDED.value}, {"$unset": {UNFOLLOWED: "", "message": "", LARGE_BODY: ""}}
-        )
-        await db.work["history"].update_many(marked, {"$unset": {UNFOLLOWED: ""}})
+        for state, ids in by_state.items():
+            over = [UNFOLLOWED, *(("message", LARGE_BODY) if state == State.SUCCEEDED.value else ())]
+            await db.work["history"].update_many(
+                {"_id": {"$in": ids}, UNFOLLOWED: True, "state": state}, {"$unset": dict.fromkeys(over, "")}
+            )
 
 
 @dataclass(frozen=True, slots=True)

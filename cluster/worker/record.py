@@ -94,8 +94,9 @@ class Recorder:
                 lambda: follow_ups.owe_after(self._db, may_be_followed), seconds=self._seconds, during="follow_ups"
             )
             if recorded.improved:
+                states = {e.execution.id: e.state.value for e in final if e.execution.id in recorded.improved}
                 await retry_while_unavailable(
-                    lambda: followed.mark_followed(self._db, recorded.improved),
+                    lambda: followed.mark_followed(self._db, states),
                     seconds=self._seconds,
                     during="mark_followed",
                 )

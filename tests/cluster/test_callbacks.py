@@ -12,7 +12,7 @@ import pytest
 
 from cluster.core.documents.job_json import read_job
 from cluster.core.job.definition import Callback
-from cluster.store import channels
+from cluster.store import channels, follow_ups, followed
 from cluster.usecases import executions, jobs
 from cluster.usecases.messages import cancel
 from tests.support.cranked_cluster import CONTEXT
@@ -203,6 +203,35 @@ async def test_a_replay_owes_what_a_dead_node_did_not_and_tells_the_same_only_on
     assert target.said == [("no", wanted)]
     target.statuses = [200]
     await executions.replay(database, wanted, T0 + 120_000, 7.0)
+    await deliver(database, target)
+    assert target.said == [("no", wanted), ("yes", wanted)]
+
+
+async def test_a_success_that_comes_while_a_failure_is_followed_late_is_told_as_well(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node dies when it has recorded it. Who writes what follows the failure must leave the mark of the success."""
+    target = Target(404)
+    await put(database, "j")
+    wanted = await executions.trigger(database, "j", T0)
+    await deliver(database, target)
+    read = followed.results
+
+    async def overtaken(*args: Any) -> Any:
+        found = await read(*args)
+        monkeypatch.setattr(followed, "results", read)
+        await marked("succeeded")
+        return found
+
+    async def marked(state: str) -> None:
+        change = {"$set": {"state": state, "unfollowed": True}}
+        assert (await database.api["history"].update_one({"_id": wanted}, change)).matched_count
+
+    await marked("failed")
+    monkeypatch.setattr(followed, "results", overtaken)
+    assert await follow_ups.repair(database) == 1
+    assert await follow_ups.repair(database) == 1
+    assert await follow_ups.repair(database) == 0
     await deliver(database, target)
     assert target.said == [("no", wanted), ("yes", wanted)]
 

@@ -181,19 +181,21 @@ async def recorded_ids(db: Store, ids: Collection[str]) -> set[str]:
 async def unfollowed(db: Store, limit: int) -> list[Ended]:
     found: list[Ended] = await db.read(
         lambda: [
-            Ended(i, i.partition(":")[0], db.requests.get(i)) for i, f in sorted(db.history.items()) if f.unfollowed
+            Ended(i, i.partition(":")[0], db.requests.get(i), f.state.value)
+            for i, f in sorted(db.history.items())
+            if f.unfollowed
         ][:limit]
     )
     return found
 
 
-async def mark_followed(db: Store, ids: Collection[str]) -> None:
+async def mark_followed(db: Store, states: Mapping[str, str]) -> None:
     def effect(i: str) -> None:
-        if i in db.history:
+        if i in db.history and db.history[i].state.value == states[i]:
             db.history[i].unfollowed = False
 
-    if ids:
-        await db.write(*(partial(effect, i) for i in sorted(ids)))
+    if states:
+        await db.write(*(partial(effect, i) for i in sorted(states)))
 
 
 async def delete_unclaimed(db: Store, execution: Execution) -> bool:
