@@ -44,7 +44,29 @@ class Link:
     @property
     def is_fresh(self) -> bool:
         """Whether the change may still be written."""
-        return asyncio.get_running_loop().time() - self.at < FRESH_SECONDS
+        return monotonic() - self.at < FRESH_SECONDS
+
+
+def monotonic() -> float:
+    """Seconds, of which only differences mean something."""
+    return asyncio.get_running_loop().time()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTime:
+    """When a request began (ms), and how long ago that is: an import may take minutes, and an intent must not be born old."""
+
+    began_ms: int
+    at: float
+
+    @classmethod
+    def begin(cls, now_ms: int) -> RequestTime:
+        """The time of a request that begins now."""
+        return cls(now_ms, monotonic())
+
+    def now_ms(self) -> int:
+        """The present time."""
+        return self.began_ms + int((monotonic() - self.at) * 1000)
 
 
 async def require_version(db: Database, change: JobChange) -> None:
@@ -64,7 +86,7 @@ def new_link_needed(old: StoredJob | None, change: JobChange) -> bool:
     return after is not None and (before is None or before.job_id != after.job_id)
 
 
-async def link(db: Database, old: StoredJob | None, change: JobChange, now_ms: int) -> Link | None:
+async def link(db: Database, old: StoredJob | None, change: JobChange, time: RequestTime) -> Link | None:
     """Note what the change is about to do, and check it. None: it chains the job to no other one than before.
 
     Raises `ParentMissing` for a job that does not exist, and `InvalidInput` for a cycle.
@@ -76,7 +98,7 @@ async def link(db: Database, old: StoredJob | None, change: JobChange, now_ms: i
     if child == parent:
         raise InvalidInput([Fault(FIELD, "must name another job: a job cannot run after itself")])
     for left in range(TRIES, 0, -1):
-        made = Link(uuid.uuid4().hex, parent, asyncio.get_running_loop().time())
+        made, now_ms = Link(uuid.uuid4().hex, parent, monotonic()), time.now_ms()
         if not await chain_links.intend(db, child, parent, now_ms, made.id):
             raise ParentMissing([Fault(FIELD, f"there is no job '{parent}', or it was deleted: create it first")])
         fault = await _fault(db, child, parent, now_ms)

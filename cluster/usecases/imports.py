@@ -67,6 +67,7 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
 
     It is safe to repeat for lines with ids: a job that is as it should be stays as it is.
     """
+    time = chains.RequestTime.begin(now_ms)
     named = [(line.job_id or new_job_id(now_ms), line) for line in lines]
     stored = await jobs.get_many(db, [line.job_id for line in lines if line.job_id is not None])
     over = [c for old in stored.values() if (c := end_pause(old, new_stamp(now_ms))) is not None]
@@ -112,8 +113,8 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
         raced |= {c.job.id for c in updates}
     for job_id, line in named:
         if job_id in raced:
-            await put(db, job_id, line.wanted, now_ms)
-    chained = await _put_linked(db, linked, refused, now_ms)
+            await put(db, job_id, line.wanted, time.now_ms())
+    chained = await _put_linked(db, linked, refused, time)
     created = len(inserts) + revived + chained
     updated = len(lines) - created - unchanged - len(refused)
     return ImportResult(created, updated, unchanged, tuple(refused))
@@ -130,7 +131,7 @@ async def _put_linked(
     db: Database,
     linked: Sequence[tuple[str, ImportLine]],
     refused: list[tuple[ImportLine, InvalidInput]],
-    now_ms: int,
+    time: chains.RequestTime,
 ) -> int:
     """Put the jobs that run after others, one by one; those last whose other job is among them too. How many are new."""
     created, left = 0, others_first(linked)
@@ -139,7 +140,7 @@ async def _put_linked(
         faults: list[tuple[ImportLine, InvalidInput]] = []
         for job_id, line in left:
             try:
-                created += (await put(db, job_id, line.wanted, now_ms))[1]
+                created += (await put(db, job_id, line.wanted, time.now_ms()))[1]
             except InvalidInput as exc:
                 waiting.append((job_id, line))
                 faults.append((line, exc))

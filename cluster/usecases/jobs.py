@@ -255,6 +255,7 @@ async def change_job(
 
     Raises what `decide` raises, `PreconditionFailed`, and `Conflict` if other requests were faster `RACES` times.
     """
+    time = chains.RequestTime.begin(now_ms)
     for _ in range(RACES):
         old = await jobs.get(db, job_id)
         if old is not None and (over := changes.end_pause(old, new_stamp(now_ms))) is not None:
@@ -269,18 +270,18 @@ async def change_job(
         change = replace(change, before=old, is_whole=True)
         await chains.require_version(db, change)
         await record_retention(db, [change])
-        if await _write(db, old, change, now_ms):
+        if await _write(db, old, change, time):
             return old, change.job
     raise Conflict(f"job '{job_id}' was changed by other requests {RACES} times while this change was made")
 
 
-async def _write(db: Database, old: StoredJob | None, change: JobChange, now_ms: int) -> bool:
+async def _write(db: Database, old: StoredJob | None, change: JobChange, time: chains.RequestTime) -> bool:
     """Write the change. False: another request was faster. Raises `InvalidInput` for a job that it may not run after."""
-    link = await chains.link(db, old, change, now_ms)
+    link = await chains.link(db, old, change, time)
     if link is not None and not link.is_fresh:
         return False
     if old is None:
-        links = await chain_links.links_of_created(db, [change.job.id], now_ms)
+        links = await chain_links.links_of_created(db, [change.job.id], time.now_ms())
         written = await jobs.insert(db, change, links.get(change.job.id, ()))
     else:
         written = await jobs.update(db, change)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.documents.job_json import apply_patch, read_job
 from cluster.store import chain_links
-from cluster.usecases import executions, imports, jobs
+from cluster.usecases import chains, executions, imports, jobs
 from cluster.usecases.imports import ImportLine
 from tests.cluster.test_chains import Target, chain, deliver, fault_of, put
 from tests.support.cranked_cluster import CONTEXT
@@ -115,6 +115,26 @@ async def test_a_node_that_dies_behind_the_creation_of_the_other_job_loses_no_li
     await executions.trigger(database, "p", T0)
     await deliver(database, target)
     assert target.came == ["p", "c"]
+
+
+async def test_an_intent_of_a_request_that_takes_long_is_as_old_as_it_is(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import of many jobs may take minutes. Intents that are a minute old are passed over when a cycle is looked for."""
+    await put(database, "p")
+    read, real, passed = imports.jobs.get_many, chains.monotonic, 0.0
+
+    async def slow(*args: Any) -> Any:
+        nonlocal passed
+        passed = 70.0
+        return await read(*args)
+
+    monkeypatch.setattr(chains, "monotonic", lambda: real() + passed)
+    monkeypatch.setattr(imports.jobs, "get_many", slow)
+    body = read_job({"api": "http://127.0.0.1:1/x", "after": {"jobId": "p"}}, CONTEXT)
+    assert (await imports.import_chunk(database, [ImportLine(1, "c", body)], T0)).created == 1
+    (entry,) = next(d["followed_by"] for d in await rows(database, "jobs") if d["_id"] == "p")
+    assert T0 + 70_000 <= int(entry["at"]) < T0 + 130_000
 
 
 async def test_an_import_puts_each_job_of_a_chain_once_in_whatever_order(
