@@ -30,7 +30,7 @@ async def as_jobs(
                 continue  # it is not owed any more: this node has lost it
             jobs[e.job_id] = message_as_job(e, e.message or {}, db.keyring, bodies.get(e.id))
         except Exception as exc:  # whatever is wrong with one message, the others are sent
-            unreadable[e.job_id] = f"{type(exc).__name__}: {str(exc)[:200]}"
+            unreadable[e.job_id] = _why(exc)
     to_channels = {str(j.channel) for j in jobs.values() if j.channel is not None}
     if to_channels:
         usable, locked = await channels.for_sending(db, to_channels)
@@ -39,6 +39,14 @@ async def as_jobs(
             if channel is None:
                 unreadable[name] = locked.get(str(job.channel), f"there is no channel '{job.channel}'")
                 del jobs[name]
-            else:
+                continue
+            try:
                 jobs[name] = to_channel(job, channel)
+            except Exception as exc:  # as above: its body may be none that a channel has a form for
+                unreadable[name] = _why(exc)
+                del jobs[name]
     return jobs, unreadable
+
+
+def _why(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {str(exc)[:200]}"

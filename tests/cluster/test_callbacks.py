@@ -156,6 +156,22 @@ async def test_a_channel_is_told_in_its_own_form(database: Database) -> None:
     assert "failed after 1 attempt" in content["text"]
 
 
+async def test_a_callback_to_a_channel_that_cannot_be_formed_keeps_no_other_from_being_sent(database: Database) -> None:
+    await channels.put(database, channels.Channel("ops", "slack", url=f"{TOLD}/slack"))
+    target = Target(404)
+    await send(database, T0, T0, on_failure=Callback(channel="ops"))
+    await send(database, T0, T0, on_failure=Callback(url=f"{TOLD}/no"))
+    await deliver_until(database, worker(database, target, clock=Crank()), T0 + 5000)
+    of_channel = {"message.channel": "ops"}
+    changed = await database.api["executions"].update_one(of_channel, {"$set": {"message.body": b"{nope"}})
+    assert changed.matched_count == 1
+    await deliver(database, target)
+    assert [path for path, _, _ in target.told] == ["/told/no"]
+    broken = await database.api["history"].find_one({"reason": {"$regex": "JSONDecodeError"}})
+    assert broken is not None
+    assert broken["state"] == "dead"
+
+
 WRITES = [
     ("history", "record", 1),
     ("executions", "insert", 1),
