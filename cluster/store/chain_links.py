@@ -20,26 +20,52 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 FOLLOWED_BY = "followed_by"
+MOST_CHAINED = 1000
+"""Jobs that run after one job: nodes read their names with it, and write a run of each when it has run."""
 TRIMMED_AT_ONCE = 1000
 _NOT_DELETED: Document = {"state": {"$ne": JobState.DELETED.value}}
 
 
 async def intend(db: Database, job_id: str, after: str, at_ms: int, link: str) -> bool:
-    """Note that the job is to run after the other one. False: there is no such other job."""
+    """Note that the job is to run after the other one. False: there is no such other job, or it has no room."""
     entry = {"job": job_id, "at": DatetimeMS(at_ms), "id": link}
+    query: Document = {"_id": after, **_NOT_DELETED, "channel": None, _last_place(): {"$exists": False}}
     with operation():
-        result = await db.api["jobs"].update_one(
-            {"_id": after, **_NOT_DELETED, "channel": None}, {"$push": {FOLLOWED_BY: entry}}
-        )
+        result = await db.api["jobs"].update_one(query, {"$push": {FOLLOWED_BY: entry}})
     return result.matched_count > 0
 
 
-async def confirm(db: Database, after: str, link: str) -> None:
-    """The change is written: the note is an intent no more, and what the job says counts."""
+def _last_place() -> str:
+    return f"{FOLLOWED_BY}.{MOST_CHAINED - 1}"
+
+
+async def make_room(db: Database, job_id: str) -> bool:
+    """Whether the job had no room; then the entries of jobs that run after other ones by now are removed."""
+    query: Document = {"_id": job_id, **_NOT_DELETED, _last_place(): {"$exists": True}}
     with operation():
-        await db.api["jobs"].update_one(
-            {"_id": after, f"{FOLLOWED_BY}.id": link}, {"$set": {f"{FOLLOWED_BY}.$.made": True}}
-        )
+        document = await db.api["jobs"].find_one(query, {FOLLOWED_BY: 1})
+    if document is None:
+        return False
+    used = set((await chained_ids(db, [job_id])).get(job_id, ()))
+    # No change relies on these: what they noted was written before, and whoever chains such a job again makes a new entry.
+    over = [e["id"] for e in document[FOLLOWED_BY] if "made" in e and e["job"] not in used]
+    with operation():
+        await db.api["jobs"].update_one({"_id": job_id}, {"$pull": {FOLLOWED_BY: {"id": {"$in": over}}}})
+    return True
+
+
+async def confirm(db: Database, job_id: str, after: str, link: str) -> None:
+    """The change is written: the note is an intent no more, and what the job says counts.
+
+    It replaces earlier ones that are confirmed, in one write, so that of two that replace each other one stays. Intents stay:
+    each is withdrawn by its own change, which may come to nothing.
+    """
+    this: Document = {"$eq": ["$$this.id", link]}
+    kept = {"$or": [this, {"$ne": ["$$this.job", job_id]}, {"$not": ["$$this.made"]}]}
+    made = {"$cond": [this, {"$mergeObjects": ["$$this", {"made": True}]}, "$$this"]}
+    entries = {"$map": {"input": {"$filter": {"input": f"${FOLLOWED_BY}", "cond": kept}}, "in": made}}
+    with operation():
+        await db.api["jobs"].update_one({"_id": after, f"{FOLLOWED_BY}.id": link}, [{"$set": {FOLLOWED_BY: entries}}])
 
 
 async def withdraw(db: Database, after: str, link: str) -> None:

@@ -35,9 +35,10 @@ FIELD = "after.jobId"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The note of a change that is about to be written: its id, the job that is run after, and when it was made."""
+    """The note of a change that is about to be written: its id, the job, the one that it is to run after, and when it was made."""
 
     id: str
+    job: str
     after: str
     at: float
 
@@ -89,7 +90,7 @@ def new_link_needed(old: StoredJob | None, change: JobChange) -> bool:
 async def link(db: Database, old: StoredJob | None, change: JobChange, time: RequestTime) -> Link | None:
     """Note what the change is about to do, and check it. None: it chains the job to no other one than before.
 
-    Raises `ParentMissing` for a job that does not exist, and `InvalidInput` for a cycle.
+    Raises `ParentMissing` for a job that does not exist, and `InvalidInput` for a cycle, or for one job too many.
     """
     after = change.job.definition.after
     if after is None or not new_link_needed(old, change):
@@ -98,9 +99,8 @@ async def link(db: Database, old: StoredJob | None, change: JobChange, time: Req
     if child == parent:
         raise InvalidInput([Fault(FIELD, "must name another job: a job cannot run after itself")])
     for left in range(TRIES, 0, -1):
-        made, now_ms = Link(uuid.uuid4().hex, parent, monotonic()), time.now_ms()
-        if not await chain_links.intend(db, child, parent, now_ms, made.id):
-            raise ParentMissing([Fault(FIELD, f"there is no job '{parent}', or it was deleted: create it first")])
+        made, now_ms = Link(uuid.uuid4().hex, child, parent, monotonic()), time.now_ms()
+        await _intend(db, made, now_ms)
         fault = await _fault(db, child, parent, now_ms)
         if fault is None:
             return made
@@ -112,9 +112,22 @@ async def link(db: Database, old: StoredJob | None, change: JobChange, time: Req
     raise AssertionError  # pragma: no cover - the last try returns or raises
 
 
+async def _intend(db: Database, made: Link, now_ms: int) -> None:
+    parent = made.after
+    if await chain_links.intend(db, made.job, parent, now_ms, made.id):
+        return
+    had_no_room = await chain_links.make_room(db, parent)
+    if await chain_links.intend(db, made.job, parent, now_ms, made.id):
+        return
+    if had_no_room:
+        most = f"{chain_links.MOST_CHAINED:,} jobs run after '{parent}', and no more can: name one of these, or another job"
+        raise InvalidInput([Fault(FIELD, most)])
+    raise ParentMissing([Fault(FIELD, f"there is no job '{parent}', or it was deleted: create it first")])
+
+
 async def confirm(db: Database, link: Link) -> None:
     """The change is made."""
-    await chain_links.confirm(db, link.after, link.id)
+    await chain_links.confirm(db, link.job, link.after, link.id)
 
 
 async def withdraw(db: Database, link: Link) -> None:

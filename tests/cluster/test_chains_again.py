@@ -6,6 +6,8 @@ import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from cluster.core.documents.job_json import apply_patch, read_job
 from cluster.store import chain_links
 from cluster.usecases import chains, executions, imports, jobs
@@ -17,8 +19,6 @@ from tests.support.leaders import Crashed, crash_after
 from tests.support.workers import deliver_until
 
 if TYPE_CHECKING:
-    import pytest
-
     from cluster.store.mongo.client import Database
 
 
@@ -115,6 +115,52 @@ async def test_a_node_that_dies_behind_the_creation_of_the_other_job_loses_no_li
     await executions.trigger(database, "p", T0)
     await deliver(database, target)
     assert target.came == ["p", "c"]
+
+
+async def test_only_so_many_jobs_run_after_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that runs after another job by now does not count."""
+    monkeypatch.setattr(chain_links, "MOST_CHAINED", 2)
+    for parent in ("p", "q"):
+        await put(database, parent)
+    await chain(database, "a", "p")
+    await chain(database, "b", "p")
+    path, message = await fault_of(database, "c", "p")
+    assert (path, message[:24]) == ("after.jobId", "2 jobs run after 'p', an")
+    await chain(database, "a", "q", at_ms=T0)
+    await chain(database, "c", "p")
+    assert await children(database, "p") == ["b", "c"]
+    assert (await fault_of(database, "d", "p"))[0] == "after.jobId"
+
+
+async def children(db: Database, parent: str) -> list[str]:
+    """The jobs that are noted as chained to this one."""
+    return [e["job"] for d in await rows(db, "jobs") if d["_id"] == parent for e in d["followed_by"]]
+
+
+async def test_a_job_that_comes_and_goes_is_noted_once(database: Database) -> None:
+    target = Target()
+    for parent in ("p", "q"):
+        await put(database, parent)
+    for n in range(4):
+        await chain(database, "c", "p", at_ms=T0 - 4000 + 2 * n)
+        await chain(database, "c", "q", at_ms=T0 - 3999 + 2 * n)
+    await chain(database, "c", "p", at_ms=T0 - 100)
+    assert (await children(database, "p"), await children(database, "q")) == (["c"], ["c"])
+    await executions.trigger(database, "p", T0 + 5000)
+    await deliver(database, target)
+    assert target.came == ["p", "c"]
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+async def test_of_two_notes_that_replace_each_other_one_stays(database: Database, order: str) -> None:
+    """And the note of a change that is still to be written."""
+    await put(database, "p")
+    for link in "abx":
+        assert await chain_links.intend(database, "c", "p", T0, link)
+    for link in order:
+        await chain_links.confirm(database, "c", "p", link)
+    (entries,) = [d["followed_by"] for d in await rows(database, "jobs")]
+    assert [(e["id"], e.get("made")) for e in entries] == [(order[-1], True), ("x", None)]
 
 
 async def test_an_intent_of_a_request_that_takes_long_is_as_old_as_it_is(
