@@ -281,7 +281,7 @@ async def _write(db: Database, old: StoredJob | None, change: JobChange, now_ms:
         return False
     if old is None:
         links = await chain_links.links_of_created(db, [change.job.id], now_ms)
-        written = await jobs.insert(db, change, links.get(change.job.id, ()))
+        written = await jobs.insert(db, change, links.get(change.job.id))
     else:
         written = await jobs.update(db, change)
     if link is not None:
