@@ -225,9 +225,7 @@ def new_document(change: JobChange, keyring: Keyring = NO_KEYS) -> Document:
     document = {"_id": change.job.id, **_fields(change.job, keyring), "past": [], "origin": origin}
     if entry is not None:
         document[OUTBOX] = [entry]
-    if change.change_id is not None:
-        document["unsettled"] = change.change_id
-    return document
+    return document if change.change_id is None else {**document, "unsettled": change.change_id}
 
 
 def update_of(
