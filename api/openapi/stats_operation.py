@@ -69,7 +69,7 @@ def stats_operation() -> Operation:
                         {"type": "string", "enum": ["cluster", "host", "queue", "tag", "job"]},
                         "One series of the cluster (the default), or one for each host, queue or tag (the 50 with most "
                         "requests). `job` needs the parameter `job`, which may stand alone.",
-                        "host",
+                        "job",
                     ),
                     query_parameter(
                         "job",

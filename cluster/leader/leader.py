@@ -101,8 +101,8 @@ class Leader:
             Periodic("completed", self._remove_completed, every=COMPLETED_EVERY, contained=True),
         )
         self._next_run: dict[str, float] = {}
-        self._rests_since: dict[str, tuple[float, int]] = {}
-        """Since when (monotonic, s; cluster time, ms) steps rest that have found nothing to do."""
+        self._rests_since: dict[str, tuple[float, int, int]] = {}
+        """Since when steps rest that have found nothing to do: monotonic (s), cluster time and what it is held by (ms)."""
         self._settled_term = -1
         self._failing_since: float | None = None
         # These run beside the sequential loop: an alert must never delay a job, an action makes the changes that any node
@@ -247,7 +247,7 @@ class Leader:
             result = await self._run(periodic, now, nodes)
             self.counters.update(result.counts)
             if result.idle:
-                self._rests_since[periodic.name] = (now, now_ms)
+                self._rests_since[periodic.name] = (now, now_ms, self._clock.held_ms)
             else:
                 self._wake(periodic.wakes)
             if result.more:
@@ -257,9 +257,13 @@ class Leader:
         return bool(unfinished)
 
     def _rests(self, periodic: Periodic, now: float, now_ms: int) -> bool:
-        """Whether the step found nothing a moment ago, by either clock: what comes due comes due by cluster time."""
-        since, since_ms = self._rests_since.get(periodic.name, (float("-inf"), 0))
-        return now - since < periodic.rests and 0 <= now_ms - since_ms < periodic.rests * 1000
+        """Whether the step found nothing a moment ago, by either clock: what comes due comes due by cluster time.
+
+        What it found while the clock was in doubt says nothing of what it would find now.
+        """
+        since, since_ms, held_ms = self._rests_since.get(periodic.name, (float("-inf"), 0, 0))
+        is_recent = now - since < periodic.rests and 0 <= now_ms - since_ms < periodic.rests * 1000
+        return is_recent and held_ms == self._clock.held_ms
 
     def _wake(self, names: Iterable[str]) -> None:
         for name in names:

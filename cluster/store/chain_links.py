@@ -98,13 +98,17 @@ async def chained_ids(db: Database, job_ids: Collection[str]) -> dict[str, list[
     return by_job
 
 
-async def links_of_created(db: Database, job_ids: Collection[str], at_ms: int) -> dict[str, list[Document]]:
-    """The entries with which jobs of these ids are created: of those that name one already, because it had been deleted.
+async def links_of_created(db: Database, job_ids: Collection[str], at_ms: int) -> dict[str, Document]:
+    """The links with which jobs of these ids are created: of those that name one already, because it had been deleted.
 
     No other job can be chained to one of them until it is there.
     """
     return {
-        job: [{"job": child, "at": DatetimeMS(at_ms), "id": uuid.uuid4().hex, "made": True} for child in children]
+        job: {
+            FOLLOWED_BY: [
+                {"job": child, "at": DatetimeMS(at_ms), "id": uuid.uuid4().hex, "made": True} for child in children
+            ]
+        }
         for job, children in (await chained_ids(db, job_ids)).items()
     }
 

@@ -12,16 +12,10 @@ from cluster.core.lifecycle import JobState
 from cluster.store import channels, jobs, revisions
 from cluster.store.alert_jobs import with_address
 from cluster.store.history import DAY_MS
-from cluster.store.mongo.codec import (
-    JOB_FIELDS,
-    JOB_FIELDS_WITHOUT_LARGE_BODY,
-    JOB_SCHEDULE_FIELDS,
-    UNSETTLED_FIELDS,
-    job_from_document,
-    job_schedule_from_document,
-)
+from cluster.store.mongo.codec import JOB_FIELDS, JOB_FIELDS_WITHOUT_LARGE_BODY, job_from_document
 from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.encryption import NO_KEYS
+from cluster.store.mongo.job_schedule_codec import JOB_SCHEDULE_FIELDS, UNSETTLED_FIELDS, job_schedule_from_document
 from cluster.store.mongo.operation import ONE_REPLY, operation
 from cluster.store.outbox import OUTBOX
 

@@ -225,9 +225,7 @@ def new_document(change: JobChange, keyring: Keyring = NO_KEYS) -> Document:
     document = {"_id": change.job.id, **_fields(change.job, keyring), "past": [], "origin": origin}
     if entry is not None:
         document[OUTBOX] = [entry]
-    if change.change_id is not None:
-        document["unsettled"] = change.change_id
-    return document
+    return document if change.change_id is None else {**document, "unsettled": change.change_id}
 
 
 def update_of(
@@ -283,11 +281,11 @@ async def get_many(db: Database, job_ids: Iterable[str], *, with_body: bool = Tr
     return {d["_id"]: decode_one("job", d, lambda d: stored_job(d, db.keyring)) for d in documents}
 
 
-async def insert(db: Database, change: JobChange, followed_by: Sequence[Document] = ()) -> bool:
+async def insert(db: Database, change: JobChange, links: Document | None = None) -> bool:
     """Insert a job, with its links to jobs that run after it. False if it exists."""
     with operation():
         try:
-            await db.api["jobs"].insert_one(_followed(new_document(change, db.keyring), followed_by))
+            await db.api["jobs"].insert_one(new_document(change, db.keyring) | (links or {}))
         except DuplicateKeyError:
             return False
     return True
@@ -303,19 +301,11 @@ async def update(db: Database, change: JobChange) -> bool:
     return result.matched_count > 0
 
 
-def _followed(document: Document, followed_by: Sequence[Document]) -> Document:
-    return {**document, "followed_by": list(followed_by)} if followed_by else document
-
-
-async def insert_many(
-    db: Database, changes: Sequence[JobChange], followed_by: Mapping[str, Sequence[Document]]
-) -> set[str]:
-    """Insert jobs, by id with the links to jobs that run after them. Returns the ids of those that existed already and were
-    left as they are.
-    """
+async def insert_many(db: Database, changes: Sequence[JobChange], links: Mapping[str, Document]) -> set[str]:
+    """Insert jobs, with `links` by id. Returns the ids of those that existed already and were left as they are."""
     if not changes:
         return set()
-    documents = [_followed(new_document(c, db.keyring), followed_by.get(c.job.id, ())) for c in changes]
+    documents = [new_document(c, db.keyring) | links.get(c.job.id, {}) for c in changes]
     with operation():
         try:
             await db.api["jobs"].insert_many(documents, ordered=False)

@@ -282,7 +282,7 @@ async def _write(db: Database, old: StoredJob | None, change: JobChange, time: c
         return False
     if old is None:
         links = await chain_links.links_of_created(db, [change.job.id], time.now_ms())
-        written = await jobs.insert(db, change, links.get(change.job.id, ()))
+        written = await jobs.insert(db, change, links.get(change.job.id))
     else:
         written = await jobs.update(db, change)
     if link is not None:

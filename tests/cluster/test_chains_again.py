@@ -12,7 +12,7 @@ from cluster.core.documents.job_json import apply_patch, read_job
 from cluster.store import chain_links
 from cluster.usecases import chains, executions, imports, jobs
 from cluster.usecases.imports import ImportLine
-from tests.cluster.test_chains import Target, chain, deliver, fault_of, put
+from tests.support.chains import Target, chain, deliver, fault_of, put
 from tests.support.cranked_cluster import CONTEXT
 from tests.support.engine import T0, Crank, rows, worker
 from tests.support.leaders import Crashed, crash_after
@@ -188,7 +188,7 @@ async def test_an_import_puts_each_job_of_a_chain_once_in_whatever_order(
 ) -> None:
     """A hundred jobs from the last to the first took a minute when each turn put what it could."""
     puts: list[str] = []
-    real = imports.put
+    real = jobs.put
 
     async def counted(db: Database, job_id: str, *args: Any) -> Any:
         puts.append(job_id)
@@ -200,7 +200,7 @@ async def test_an_import_puts_each_job_of_a_chain_once_in_whatever_order(
     bodies += [{"jobId": names[-1], "schedule": "@yearly"}, {"jobId": "x", "after": {"jobId": "y"}}]
     bodies += [{"jobId": "y", "after": {"jobId": "x"}}]
     lines = [
-        ImportLine(n, d.pop("jobId"), read_job({"api": "http://127.0.0.1:1/x", **d}, CONTEXT))
+        ImportLine(n, str(d.pop("jobId")), read_job({"api": "http://127.0.0.1:1/x", **d}, CONTEXT))
         for n, d in enumerate(bodies, 1)
     ]
     done = await imports.import_chunk(database, lines, T0)

@@ -71,7 +71,8 @@ def test_a_pause_with_an_end_is_shown_exported_and_applied(
     assert "moving" in shown
     file = tmp_path / "jobs.ndjson"
     file.write_text(jobs("export").stdout)
-    assert orjson.loads(file.read_bytes())["pausedUntil"] == until
+    exported = {d["jobId"]: d for d in map(orjson.loads, file.read_bytes().splitlines())}
+    assert exported["a"]["pausedUntil"] == until
     assert jobs("apply", str(file), "--dry-run").exit_code == 0
     file.write_text(f'{{"jobId": "a", "schedule": "@daily", "api": "{TARGET}", "state": "paused"}}')
     assert jobs("apply", str(file)).exit_code == 0

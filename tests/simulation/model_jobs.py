@@ -16,8 +16,9 @@ from cluster.store import jobs, pauses
 from cluster.store.claimable_batches import NextClaimable
 from cluster.store.engine_jobs import JobsById, JobSchedulePage
 from cluster.store.job_calendars import TIMING_FIELDS
-from cluster.store.mongo.codec import job_from_document, job_schedule_from_document
+from cluster.store.mongo.codec import job_from_document
 from cluster.store.mongo.encryption import NO_KEYS
+from cluster.store.mongo.job_schedule_codec import job_schedule_from_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -26,7 +26,7 @@ from cluster.outbound.sender import Reply
 from cluster.siblings import LOOK_AGAIN_SECONDS, Siblings
 from cluster.store import jobs
 from cluster.store.enqueue import insert_owed, repair_batches
-from cluster.store.mongo.codec import job_schedule_from_document
+from cluster.store.mongo.job_schedule_codec import job_schedule_from_document
 from cluster.worker.worker import Worker, WorkerSettings
 from tests.simulation.loop import NODE, VirtualLoop
 from tests.simulation.model import turn

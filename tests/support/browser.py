@@ -63,7 +63,10 @@ class Viewer:
         self.url = url
         self.complaints: list[str] = []
         page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda m: self.complaints.append(f"{m.text} {m.location}") if m.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda e: self.complaints.append(str(e)))
         page.on("dialog", self._refuse)
 

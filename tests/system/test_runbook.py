@@ -139,10 +139,11 @@ def path(words: list[str]) -> tuple[str, ...]:
     group: click.Command = cli
     found: list[str] = []
     for word in words:
-        if not isinstance(group, click.Group) or (found and word not in group.commands):
+        below = group.get_command(click.Context(group), word) if isinstance(group, click.Group) else None
+        if below is None and (found or not isinstance(group, click.Group)):
             break
-        assert word in group.commands, f"there is no `horae {word}`"
-        group = group.commands[word]
+        assert below is not None, f"there is no `horae {word}`"
+        group = below
         found.append(word)
     return tuple(found)
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from cluster.store import batches, breakers
+from cluster.store.mongo.batch_codec import batch_to_document
 from cluster.worker import claiming
 from cluster.worker import worker as worker_module
 from tests.support.engine import rows, worker
@@ -85,7 +86,7 @@ async def test_a_batch_whose_instant_cannot_be_read_is_found_at_rest(
     try:
         await asyncio.sleep(1.5)
         monkeypatch.setattr(database.upcoming, "note", lambda _: None)
-        written = batches.batch_to_document
+        written = batch_to_document
         monkeypatch.setattr(batches, "batch_to_document", lambda b: {**written(b), "claimable_at": None})
         await owed(database, "a", batch="bad")
 

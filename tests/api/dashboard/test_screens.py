@@ -72,7 +72,7 @@ def test_the_address_bar_is_the_state(viewer: Viewer) -> None:
 
 def test_it_works_by_keyboard(viewer: Viewer) -> None:
     """From the skip link to a job and into a dialog and out again, with the focus where it was."""
-    viewer.open("#/jobs")
+    viewer.open("#/jobs?q=good")
     viewer.page.get_by_role("link", name="Good job").focus()
     viewer.page.keyboard.press("Enter")
     viewer.wait("document.activeElement.tagName === 'H1'")
