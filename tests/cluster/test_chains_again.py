@@ -10,6 +10,7 @@ import pytest
 
 from cluster.core.documents.job_json import apply_patch, read_job
 from cluster.store import chain_links
+from cluster.store import jobs as stored
 from cluster.usecases import chains, executions, imports, jobs
 from cluster.usecases.imports import ImportLine
 from tests.support.chains import Target, chain, deliver, fault_of, put
@@ -168,7 +169,7 @@ async def test_an_intent_of_a_request_that_takes_long_is_as_old_as_it_is(
 ) -> None:
     """An import of many jobs may take minutes. Intents that are a minute old are passed over when a cycle is looked for."""
     await put(database, "p")
-    read, real, passed = imports.jobs.get_many, chains.monotonic, 0.0
+    read, real, passed = stored.get_many, chains.monotonic, 0.0
 
     async def slow(*args: Any) -> Any:
         nonlocal passed
@@ -176,7 +177,7 @@ async def test_an_intent_of_a_request_that_takes_long_is_as_old_as_it_is(
         return await read(*args)
 
     monkeypatch.setattr(chains, "monotonic", lambda: real() + passed)
-    monkeypatch.setattr(imports.jobs, "get_many", slow)
+    monkeypatch.setattr(stored, "get_many", slow)
     body = read_job({"api": "http://127.0.0.1:1/x", "after": {"jobId": "p"}}, CONTEXT)
     assert (await imports.import_chunk(database, [ImportLine(1, "c", body)], T0)).created == 1
     (entry,) = next(d["followed_by"] for d in await rows(database, "jobs") if d["_id"] == "p")
