@@ -123,9 +123,10 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
 def others_first(lines: Iterable[tuple[str, ImportLine]]) -> list[tuple[str, ImportLine]]:
     """These lines by name, in an order in which a job comes after the one that it runs after. Cycles stay as they are."""
     by_name = dict(lines)
-    wanted = {name: line.wanted.definition.after for name, line in by_name.items()}
-    after = {name: None if a is None else a.job_id for name, a in wanted.items()}
-    return [(name, by_name[name]) for name in parents_first(after)]
+    after = {name: line.wanted.definition.after for name, line in by_name.items()}
+    return [
+        (name, by_name[name]) for name in parents_first({n: None if a is None else a.job_id for n, a in after.items()})
+    ]
 
 
 async def _put_linked(
