@@ -188,7 +188,7 @@ async def test_the_event_loop_goes_on_while_a_large_answer_is_redacted(
         assert went_on.wait(10), "the loop waits for the redaction"
         return redact(content, secrets, shown)
 
-    headers = {f"x-{n}": f"{SECRET} {n}" for n in range(fields)}
+    headers = [(f"x-{n}".encode(), f"{SECRET} {n}".encode()) for n in range(fields)]
     content = b"." * size + SECRET.encode()
     sender = Sender(httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=content)))
     target = Target("http://a.test/", secrets=(SECRET,), keeps_answer=True)
