@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cluster.clock import Clock
 from cluster.core.errors import Conflict, Fault, InvalidInput, ParentMissing
 from cluster.core.lifecycle import JobState
 from cluster.store import chain_links
@@ -50,7 +51,7 @@ class Link:
 
 def monotonic() -> float:
     """Seconds, of which only differences mean something."""
-    return asyncio.get_running_loop().time()
+    return Clock.monotonic()
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,13 @@ class _Effects:
         """Whether a fault can be why this request, or its answer, was lost."""
         return any(self.at(seen.at_ms + lag, "again") for lag in (0, IN_FLIGHT_MS))
 
+    def taken_over(self, first: Seen, second: Seen) -> bool:
+        """Whether the node that sent the first may have been killed in between: its parent says so, and a sibling goes on at
+        once, under a greater token."""
+        killed = [f for f in self._faults if f.group == "nodes" and f.kind.startswith("kill")]
+        ended = any(f.start_ms <= second.at_ms and first.at_ms <= f.end_ms for f in killed)
+        return ended and second.token > first.token
+
     def binds(self, first: Seen, due_ms: int) -> bool:
         """Whether what came so late should have been missed: it was never claimed before (its token says so), and neither
         its target nor the way there can have held it back."""
@@ -242,6 +249,7 @@ def _duplicates(by_id: dict[str, list[Seen]], effects: _Effects) -> Iterator[Vio
                 s.attempt in before
                 and s.at_ms - before[s.attempt].at_ms < OWNERS_MS
                 and not effects.at(s.at_ms, "stale")
+                and not effects.taken_over(before[s.attempt], s)
             ):
                 yield Violation("two owners", f"{execution} attempt {s.attempt} came twice in {OWNERS_MS} ms")
             elif (first := before.get(s.attempt, done)) is not None and not (

@@ -90,6 +90,19 @@ def test_each_rule_finds_its_violation(rule: str) -> None:
     assert rule in rules(BAD[rule])
 
 
+def test_a_sibling_of_a_killed_node_may_go_on_at_once() -> None:
+    """Under a greater token, and only if the node that sent the first request can have been killed in between."""
+    again = more(good(), Seen("a:1", 1, 2, T + 400))
+
+    def found(start: int, end: int, kind: str = "kill_node") -> list[str]:
+        fault = Fault(kind, T + start, T + end, explains=("late", "again"), group="nodes")
+        return [v.rule for v in check(replace(again, faults=(fault,)))]
+
+    assert found(-10, 20) == []
+    assert found(-900, -800) == ["two owners"]
+    assert found(-10, 20, kind="stop_node") == ["two owners"]
+
+
 def test_an_old_token_after_a_newer_one_is_caught() -> None:
     """A retry that was not delivered yet, under a token that a later claim has overtaken."""
     run = replace(

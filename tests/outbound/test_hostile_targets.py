@@ -54,7 +54,8 @@ async def test_ten_endless_answers_take_a_small_share_of_the_loop(
         replies = await asyncio.gather(*suffering)
         used, lasted = time.thread_time() - cpu, time.monotonic() - began
     assert lasted < 3
-    assert used < 0.2, f"{used:.2f} s of CPU in {lasted:.2f} s"
+    # A loop that is held uses all of it, for as long as the requests last: seconds. Beside other tests a CPU second does less.
+    assert used < 0.35, f"{used:.2f} s of CPU in {lasted:.2f} s"
     assert sorted(waits)[len(waits) // 2] < 3000  # of a busy machine; a loop that is held answers nothing at all
     assert {reply.error for reply in replies} <= {None, "timeout", "stalled", "protocol", "too_large"}
 

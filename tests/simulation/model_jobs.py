@@ -44,10 +44,10 @@ async def job_one(db: Store, job_id: str) -> StoredJob | None:
     return None if d is None else jobs.stored_job(d)
 
 
-async def job_insert(db: Store, change: JobChange) -> bool:
+async def job_insert(db: Store, change: JobChange, links: Document | None = None) -> bool:
     def effect() -> bool:
         fresh = change.job.id not in db.documents
-        db.documents.setdefault(change.job.id, jobs.new_document(change))
+        db.documents.setdefault(change.job.id, jobs.new_document(change) | (links or {}))
         return fresh
 
     return bool((await db.write(effect))[0])
