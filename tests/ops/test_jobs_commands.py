@@ -29,9 +29,14 @@ TARGET = "http://127.0.0.1:1/x"
 @pytest.fixture
 def client(node_url: str) -> Iterator[Client]:
     found = Client(node_url)
+    remove_all(found)  # other files have tests with the same node
     yield found
-    for job in list(found.jobs()):
-        found.call("DELETE", f"/jobs/{job['jobId']}")
+    remove_all(found)
+
+
+def remove_all(client: Client) -> None:
+    for job in list(client.jobs()):
+        client.call("DELETE", f"/jobs/{job['jobId']}")
 
 
 @pytest.fixture

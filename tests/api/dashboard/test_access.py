@@ -62,6 +62,7 @@ def test_a_key_signs_in_and_decides_what_can_be_done(guarded: World, chromium: A
         assert READER not in viewer.page.evaluate("document.cookie + JSON.stringify({...localStorage})")
         viewer.page.get_by_role("button", name="Sign out").click()
         sign_in(viewer, WRITER)
+        viewer.page.get_by_role("button", name="Sign out").wait_for()
         viewer.open("#/jobs/one")
         viewer.confirm("Run now")
         viewer.page.get_by_text("It will be sent").wait_for()

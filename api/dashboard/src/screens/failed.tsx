@@ -64,7 +64,8 @@ function useSince(hours: number): string {
 function useHosts(items: readonly Execution[] | undefined, failing: readonly { jobId: string; api: string }[]): Map<string, string> {
   const [more, setMore] = useState<Map<string, string>>(new Map());
   const known = new Map([...hostsOf(failing), ...more]);
-  const missing = [...new Set((items ?? []).map((e) => e.jobId ?? ""))].filter((id) => id && !known.has(id)).slice(0, 30);
+  // An id with a dot is that of an alert, a callback or a message, which have no job.
+  const missing = [...new Set((items ?? []).map((e) => e.jobId ?? ""))].filter((id) => id && !id.includes(".") && !known.has(id)).slice(0, 30);
   useEffect(() => {
     if (missing.length === 0 || failing.length === 0) return undefined;
     let here = true;
