@@ -73,6 +73,7 @@ class Sweeper:
         self._watched: dict[str, _WatchedBatch] = {}
         self._orphans_at = 0.0
         self._tombstones_at = float("-inf")
+        self._links_trimmed_to = ""
 
     async def step(self) -> Swept:
         """One sweep."""
@@ -99,8 +100,9 @@ class Sweeper:
         removed = await engine_jobs.delete_tombstones(self._db, before_ms, TOMBSTONES_AT_ONCE, days)
         if removed:
             log.info("tombstones_removed", jobs=removed)
-        await chain_links.trim(self._db, self._clock.now_ms() - history.DAY_MS)
-        if removed < TOMBSTONES_AT_ONCE:  # else there are more, for the next sweep
+        trimmed = await chain_links.trim(self._db, self._clock.now_ms() - history.DAY_MS, self._links_trimmed_to)
+        self._links_trimmed_to = trimmed.reached
+        if removed < TOMBSTONES_AT_ONCE and not trimmed.reached:  # else there are more, for the next sweep
             self._tombstones_at = self._clock.monotonic()
         return removed
 

@@ -7,6 +7,7 @@ changes that would close a cycle together see each other. An entry whose job run
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
@@ -113,11 +114,28 @@ async def links_of_created(db: Database, job_ids: Collection[str], at_ms: int) -
     }
 
 
-async def trim(db: Database, before_ms: int) -> int:
-    """Remove entries of before an instant whose job runs after another one, or is gone. Returns how many."""
-    old: Document = {f"{FOLLOWED_BY}.job": {"$exists": True}, f"{FOLLOWED_BY}.at": {"$lt": DatetimeMS(before_ms)}}
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """How many entries were removed, and behind which job the next call goes on; empty: from the first one."""
+
+    entries: int
+    reached: str
+
+
+async def trim(db: Database, before_ms: int, behind: str = "") -> Trimmed:
+    """Remove entries of before an instant whose job runs after another one, or is gone: those of the next jobs by id.
+
+    Most entries are in use and stay, so the place is kept: from the first job each time, the later ones would never be met.
+    """
+    old: Document = {
+        "_id": {"$gt": behind},
+        f"{FOLLOWED_BY}.job": {"$exists": True},
+        f"{FOLLOWED_BY}.at": {"$lt": DatetimeMS(before_ms)},
+    }
     with operation():
-        documents = await db.work["jobs"].find(old, {FOLLOWED_BY: 1}).limit(TRIMMED_AT_ONCE).to_list()
+        # By the index of those that have entries, which are few of all jobs.
+        found = db.work["jobs"].find(old, {FOLLOWED_BY: 1}).hint(FOLLOWED_BY).sort("_id", 1).limit(TRIMMED_AT_ONCE)
+        documents = await found.to_list()
         children: dict[str, set[str]] = {}
         query: Document = {"after.job": {"$in": [d["_id"] for d in documents]}, **_NOT_DELETED}
         async for d in db.work["jobs"].find(query, {"after.job": 1}):
@@ -130,4 +148,4 @@ async def trim(db: Database, before_ms: int) -> int:
             if outdated:
                 await db.work["jobs"].update_one({"_id": d["_id"]}, {"$pull": {FOLLOWED_BY: {"id": {"$in": outdated}}}})
                 removed += len(outdated)
-    return removed
+    return Trimmed(removed, documents[-1]["_id"] if len(documents) == TRIMMED_AT_ONCE else "")

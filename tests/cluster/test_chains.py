@@ -15,6 +15,7 @@ from cluster.core.errors import Conflict, InvalidInput
 from cluster.core.ids import is_chained
 from cluster.store import chain_links
 from cluster.store import jobs as stored
+from cluster.store.history import DAY_MS
 from cluster.usecases import executions, explain, jobs
 from cluster.usecases.imports import ImportLine, import_chunk
 from tests.support.chains import FAR, Target, chain, deliver, fault_of, put
@@ -245,10 +246,27 @@ async def test_an_intent_that_came_to_nothing_is_forgotten(database: Database) -
     path, _ = await fault_of_at(database, "b", "a", T0 + 1000)
     assert path == "after.jobId"
     await chain(database, "b", "a", at_ms=T0 + 61_000)
-    assert await chain_links.trim(database, T0 + 10) == 1
+    assert (await chain_links.trim(database, T0 + 10)).entries == 1
     by_job = {d["_id"]: d.get("followed_by") for d in await rows(database, "jobs")}
     assert by_job["b"] == []
     assert [e["job"] for e in by_job["a"] or ()] == ["b"]
+
+
+async def test_entries_in_use_keep_no_others_from_being_removed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One job a time: the first ones stay as they are, and the sweep comes to the last one all the same."""
+    monkeypatch.setattr(chain_links, "TRIMMED_AT_ONCE", 1)
+    clock = Crank(T0 + 2 * DAY_MS)
+    for name in ("a", "b", "z"):
+        await put(database, name)
+        await chain(database, f"c-{name}", name)
+    await chain(database, "c-z", "a", at_ms=T0 - 1000)
+    sweeper = (await lead(database, clock)).sweeper
+    for _ in range(4):
+        await sweeper.step()
+    by_job = {d["_id"]: [e["job"] for e in d.get("followed_by") or ()] for d in await rows(database, "jobs")}
+    assert (by_job["a"], by_job["b"], by_job["z"]) == (["c-a", "c-z"], ["c-b"], [])
 
 
 async def fault_of_at(db: Database, job: str, after: str, at_ms: int) -> tuple[str, str]:

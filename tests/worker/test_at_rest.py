@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cluster.store import batches, breakers
+from cluster.store import batches, breakers, claimable_batches
 from cluster.store.mongo.batch_codec import batch_to_document
 from cluster.worker import claiming
 from cluster.worker import worker as worker_module
@@ -14,6 +14,8 @@ from tests.support.waiting import eventually
 from tests.support.workers import answering, owed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import pytest
 
     from cluster.core.limits.circuit_breaker import Breaker
@@ -22,6 +24,25 @@ if TYPE_CHECKING:
 
 async def _sent(db: Database) -> bool:
     return bool(await rows(db, "history"))
+
+
+def _at_rest(patch: pytest.MonkeyPatch) -> Callable[[], Awaitable[bool]]:
+    """Whether the node has looked twice for what may be claimed: after a claim that found nothing, and once more."""
+    looks = 0
+    look = claimable_batches.next_claimable
+
+    async def counted(db: Database) -> Any:
+        nonlocal looks
+        found = await look(db)
+        looks += 1
+        return found
+
+    patch.setattr(claimable_batches, "next_claimable", counted)
+
+    async def rests() -> bool:
+        return looks >= 2
+
+    return rests
 
 
 async def test_an_unreadable_breaker_blocks_no_claim(database: Database) -> None:
@@ -44,9 +65,10 @@ async def test_what_a_poll_finds_is_claimed_without_a_back_off(
     monkeypatch.setattr(claiming, "MIN_IDLE", 5.0)
     monkeypatch.setattr(claiming, "MAX_IDLE", 5.0)
     w = worker(database, answering(200))
+    rests = _at_rest(monkeypatch)
     w.start()
     try:
-        await asyncio.sleep(1.5)
+        await eventually(rests, 10)
         monkeypatch.setattr(database.upcoming, "note", lambda _: None)
         await owed(database, "a")
         await eventually(lambda: _sent(database), 2.5)
@@ -82,9 +104,10 @@ async def test_a_batch_whose_instant_cannot_be_read_is_found_at_rest(
 ) -> None:
     """A look sees it too, so that a claim has it rebuilt, although nothing else is claimable."""
     w = worker(database, answering(200))
+    rests = _at_rest(monkeypatch)
     w.start()
     try:
-        await asyncio.sleep(1.5)
+        await eventually(rests, 10)
         monkeypatch.setattr(database.upcoming, "note", lambda _: None)
         written = batch_to_document
         monkeypatch.setattr(batches, "batch_to_document", lambda b: {**written(b), "claimable_at": None})

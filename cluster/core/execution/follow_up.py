@@ -24,15 +24,12 @@ if TYPE_CHECKING:
 SUCCESS, FAILURE = "success", "failure"
 FIELDS = {SUCCESS: "on_success", FAILURE: "on_failure"}
 """By kind, under which name a callback is stored."""
-_KINDS = {State.SUCCEEDED: SUCCESS, State.FAILED: FAILURE, State.DEAD: FAILURE}
+_KINDS: dict[str, str] = {State.SUCCEEDED: SUCCESS, State.FAILED: FAILURE, State.DEAD: FAILURE}
 
 
-def kind_of(state: State | str) -> str | None:
-    """`success` or `failure`; None: nothing follows what ends in this state."""
-    return _KINDS.get(State(state)) if state in _STATES else None
-
-
-_STATES = frozenset(s.value for s in State)
+def kind_of(state: str) -> str | None:
+    """`success` or `failure`; None: nothing follows what ends in this state, or it is one of a later release."""
+    return _KINDS.get(state)
 
 
 def kinds_told(stored: Mapping[str, Any]) -> tuple[str, ...]:
