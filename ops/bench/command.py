@@ -294,7 +294,7 @@ def run_case(case: str, testbed: Testbed, options: Options) -> list[Row]:
         "page-open": lambda: page.open_rows(testbed),
         "messages": lambda: messages.rows(testbed, rate, seconds),
         "find": lambda: find.rows(testbed, 100_000),
-        "actions": lambda: actions.pause_and_resume(testbed, 100_000, 500),
+        "actions": lambda: actions.pause_and_resume(testbed, jobs or 100_000, 500),
     }
     if case in several:
         return several[case]()
@@ -327,7 +327,7 @@ def run_case(case: str, testbed: Testbed, options: Options) -> list[Row]:
 @click.option("--seconds", default=20, show_default=True, help="Duration of a measurement in seconds.")
 @click.option("--step", default=500, show_default=True, help="Step of the search for the highest rate.")
 @click.option("--minutes", default=60.0, show_default=True, help="Duration of the soak case in minutes.")
-@click.option("--jobs", type=int, help="Jobs of the cases `schedules`, `one-offs` and `stored`.")
+@click.option("--jobs", type=int, help="Jobs of the cases `actions`, `schedules`, `one-offs` and `stored`.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench_command(cases: tuple[str, ...], as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Measure throughput, lateness, CPU and memory on this machine. All cases take about ten minutes."""

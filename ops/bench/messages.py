@@ -124,14 +124,13 @@ def _by_batch(cluster: Cluster) -> Row:
 def _one_by_one(cluster: Cluster, seconds: float = 8.0) -> Row:
     """As fast as they are answered, over kept connections."""
     body = orjson.dumps(_message(cluster, delay="1h"))
-    head = (
-        f"POST /messages HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    head = f"POST /messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     cpu = cluster.cpu()
     answers, took = asyncio.run(_flood(cluster.port, head.encode() + body, seconds))
     spent = [b - a for a, b in zip(cpu, cluster.cpu(), strict=True)]
-    good = [ms for status, ms in answers if status == 202]
-    good.sort()
+    good = sorted(ms for status, ms in answers if status == 202)
+    if not good:
+        raise click.ClickException(f"messages were refused with status {sorted({status for status, _ in answers})}")
     return Row(
         f"accepted one by one, {CONNECTIONS} kept connections",
         rate=len(good) / took,
