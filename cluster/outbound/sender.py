@@ -142,7 +142,11 @@ class Sender:
             return _failed(kind, detail, seconds, error_status(exc))
         duration_ms = (time.monotonic() - started) * 1000
         status = response.status_code
-        excerpt, answer = await _said(request, response, content)
+        secrets, answer = request.extensions.get(SECRETS, ()), None
+        if KEEP_ANSWER in request.extensions:
+            excerpt, answer = await _said(response, content, secrets)
+        else:
+            excerpt = excerpt_of(response, content, secrets) if content else None
         retry_after = _header(response, b"retry-after") if status >= 300 else None
         return Reply(
             status=status,
@@ -213,15 +217,13 @@ async def _raw(response: httpx.Response) -> bytes:
     return b"".join(pieces)[:RESPONSE_LIMIT]
 
 
-async def _said(request: httpx.Request, response: httpx.Response, content: bytes) -> tuple[str | None, Answer | None]:
+async def _said(response: httpx.Response, content: bytes, secrets: Sequence[str]) -> tuple[str | None, Answer]:
     """The excerpt of the response, and what a callback tells of it."""
-    secrets, keep = request.extensions.get(SECRETS, ()), KEEP_ANSWER in request.extensions
 
-    def both() -> tuple[str | None, Answer | None]:
-        excerpt = excerpt_of(response, content, secrets) if content else None
-        return excerpt, answer_of(response, content, secrets) if keep else None
+    def both() -> tuple[str | None, Answer]:
+        return excerpt_of(response, content, secrets) if content else None, answer_of(response, content, secrets)
 
-    if not keep or not secrets or _size(response, content) <= ON_LOOP_BYTES:
+    if not secrets or _size(response, content) <= ON_LOOP_BYTES:
         return both()
     return await asyncio.get_running_loop().run_in_executor(_REDACTING, both)
 
