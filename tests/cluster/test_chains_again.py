@@ -56,17 +56,23 @@ async def test_a_job_that_is_created_again_names_a_job_that_exists(database: Dat
     assert (path, "there is no job" in message) == ("after.jobId", True)
 
 
+async def _recorded_and_not_followed(db: Database, patch: pytest.MonkeyPatch) -> Target:
+    """`c` runs after `p`, whose execution has succeeded; its node died before it wrote what follows."""
+    target = Target()
+    await put(db, "p")
+    await chain(db, "c", "p")
+    await executions.trigger(db, "p", T0)
+    with patch.context() as patched:
+        crash_after(patched, "history", "record", 1)
+        with contextlib.suppress(Crashed):
+            await deliver_until(db, worker(db, target, "dead", clock=Crank(T0 + 1000)), T0 + 5000)
+    return target
+
+
 async def test_what_ended_before_the_other_job_was_deleted_is_followed(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = Target()
-    await put(database, "p")
-    await chain(database, "c", "p")
-    await executions.trigger(database, "p", T0)
-    with monkeypatch.context() as patched:
-        crash_after(patched, "history", "record", 1)
-        with contextlib.suppress(Crashed):
-            await deliver_until(database, worker(database, target, "dead", clock=Crank(T0 + 1000)), T0 + 5000)
+    target = await _recorded_and_not_followed(database, monkeypatch)
     await jobs.delete(database, "p", T0 + 2000)
     await deliver(database, target)
     assert target.came == ["p", "c"]
@@ -75,14 +81,7 @@ async def test_what_ended_before_the_other_job_was_deleted_is_followed(
 async def test_what_ended_before_a_change_of_on_is_followed_by_what_it_says_now(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = Target()
-    await put(database, "p")
-    await chain(database, "c", "p")
-    await executions.trigger(database, "p", T0)
-    with monkeypatch.context() as patched:
-        crash_after(patched, "history", "record", 1)
-        with contextlib.suppress(Crashed):
-            await deliver_until(database, worker(database, target, "dead", clock=Crank(T0 + 1000)), T0 + 5000)
+    target = await _recorded_and_not_followed(database, monkeypatch)
     await chain(database, "c", "p", "any", at_ms=T0 + 2000)
     await deliver(database, target)
     assert target.came == ["p", "c"]
