@@ -86,12 +86,12 @@ async def _at(case: _Case, at_ms: int) -> list[Explanation]:
     period = period_at(case.periods, second)
     if not isinstance(period, ActivePeriod):
         return [explain_not_due(case.job, case.periods, at_ms, period, now_ms)]
-    is_occurrence = period.parsed.is_occurrence(second)
-    if is_occurrence and period.owes(second) and period.from_ms <= second:
-        return [await _explain_due(case, period, second)]
-    missed = await explain_facts.missed_at(case.db, case.job.id, second) if is_occurrence else None
-    if missed is not None:
-        return [await _explain_execution(case, missed, second)]
+    due = next(iter(period.parsed.between(second, second + 1000, 1)), None)  # of `@at`, within the second
+    if due is not None and period.owes(due) and period.from_ms <= due:
+        return [await _explain_due(case, period, due)]
+    missed = None if due is None else await explain_facts.missed_at(case.db, case.job.id, due)
+    if due is not None and missed is not None:
+        return [await _explain_execution(case, missed, due)]
     explanations = [explain_not_due(case.job, case.periods, at_ms, period, now_ms)]
     before = period.last_before(second, now_ms)
     if before is not None and before >= period.from_ms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import httpx
@@ -149,6 +150,15 @@ async def test_each_version_of_a_schedule_explains_its_own_time(database: Databa
     assert (await told(database, DUE + 4 * DAY))[0] == "deleted"
     with pytest.raises(NotFound):
         await explain_job(database, "never", None, LONG)
+
+
+async def test_an_instant_within_a_second_is_explained_from_all_of_that_second(database: Database) -> None:
+    await jobs.create(database, "a", spec(schedule="@at 2030-01-05T10:00:00.250Z"), DUE)
+    at = int(datetime.fromisoformat("2030-01-05T10:00:00Z").timestamp() * 1000)
+    for asked in (at, at + 250, at + 999):
+        answer = await explain_job(database, "a", asked, LONG)
+        (found,) = answer.occurrences
+        assert (found.state, found.due_ms) == ("ahead", at + 250)
 
 
 async def test_missed_ranges_and_open_ranges_are_explained(database: Database) -> None:
