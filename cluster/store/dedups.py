@@ -80,7 +80,7 @@ async def reserve(db: Database, wanted: Sequence[Dedup], now_ms: int) -> list[Ch
     return chosen
 
 
-async def known(db: Database, dedup_ids: Collection[str], now_ms: int) -> dict[str, Chosen]:
+async def counting(db: Database, dedup_ids: Collection[str], now_ms: int) -> dict[str, Chosen]:
     """What earlier requests have stored for these, by the `dedupId`; nothing for those that do not count any more."""
     keys = {_key(name): name for name in dedup_ids}
     query: Document = {"_id": {"$in": list(keys)}, "expire_at": {"$gt": DatetimeMS(now_ms)}}

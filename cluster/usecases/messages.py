@@ -116,7 +116,7 @@ async def _choose(db: Database, accepted: Sequence[tuple[NewMessage, str]], now_
     stored = dict(zip(wanted, await dedups.reserve(db, list(wanted.values()), now_ms), strict=True))
     late = {m.dedup_id for m, _ in accepted if m.passed and m.dedup_id is not None and m.dedup_id not in stored}
     if late:  # only the repetition of a request that was accepted may come so late: it chooses nothing
-        stored |= await dedups.known(db, late, now_ms)
+        stored |= await dedups.counting(db, late, now_ms)
     return [None if m.dedup_id is None else stored.get(m.dedup_id) for m, _ in accepted]
 
 
