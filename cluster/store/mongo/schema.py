@@ -10,7 +10,8 @@ never raises the version by itself: nodes of two neighbouring releases run side 
     2  every job carries `host`
     3  every job carries `words` (a search finds it by them) and `first_at`
     4  jobs may name calendars, and windows may hold them back: nodes of the release before know neither; `executions` may
-       hold messages, which those nodes do not know; jobs carry `remove_at`; jobs may have callbacks, and run after others
+       hold messages, which those nodes do not know; jobs carry `remove_at`; jobs may have callbacks, and run after others;
+       deleted ones keep their callbacks until `told_until`
 """
 
 from __future__ import annotations
