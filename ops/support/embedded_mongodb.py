@@ -133,8 +133,14 @@ class EmbeddedMongod:
 
     def acquire(self) -> RunningMongod:
         """Start the server, or join the running one. Raises `ConfigurationError` if that fails."""
-        self._dir.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        make_private(self._dir)
+        try:
+            self._dir.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            make_private(self._dir)
+            (self._dir / "start.lock").touch()
+        except OSError as exc:
+            problem = f"the data directory {self._dir.parent} cannot be used ({exc.strerror or exc})"
+            advice = "set HORAE_DATA_DIR to a directory that belongs to this user"
+            raise ConfigurationError([f"{problem}: {advice}"]) from exc
         with self._exclusive():
             state = self.running_server() or self._start()
             self._lock = (self._dir / "users.lock").open("a")

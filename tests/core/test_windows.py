@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from cluster.core.instants import parse_instant
-from cluster.core.windows import HoldingWindow, Planned, SkippingWindow, Subject, Window, WindowSpan, decide, free_from_ms, muted_by
+from cluster.core.windows import (
+    HoldingWindow,
+    Planned,
+    SkippingWindow,
+    Subject,
+    Window,
+    WindowSpan,
+    decide,
+    free_from_ms,
+    muted_by,
+)
 
 T = parse_instant("2030-01-06T02:30:00Z")  # a Sunday
 HOUR = 3_600_000

@@ -103,6 +103,18 @@ def test_a_path_without_a_socket_has_a_server_with_a_password(directory: Path, p
     again.release()
 
 
+@pytest.mark.parametrize("name", ["file", "file/below", "mongo-is-a-file"])
+def test_a_directory_that_cannot_be_used_is_named_with_the_setting(tmp_path: Path, name: str) -> None:
+    """Something else is in its place."""
+    (tmp_path / "file").touch()
+    (tmp_path / "mongo-is-a-file").mkdir()
+    (tmp_path / "mongo-is-a-file" / "mongo").touch()
+    with pytest.raises(ConfigurationError) as raised:
+        EmbeddedMongod(tmp_path / name).acquire()
+    assert str(tmp_path / name) in str(raised.value)
+    assert "HORAE_DATA_DIR" in str(raised.value)
+
+
 def test_the_last_user_stops_the_server(directory: Path) -> None:
     """A second user joins the running server; when the first leaves, it keeps running."""
     first, second = EmbeddedMongod(directory), EmbeddedMongod(directory)

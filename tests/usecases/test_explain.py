@@ -220,7 +220,7 @@ async def test_a_run_by_hand_that_waits_names_the_run_that_it_waits_for(database
     ("fields", "why"),
     [
         ({"queue": "mail"}, "the limits of queue 'mail'"),
-        ({"max_per_second": 1.0}, "the job's own limits"),
+        ({"max_per_second": 1.0, "gate": "j:a"}, "the job's own limits"),
         ({}, "its host could not take it"),
     ],
 )
