@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from cluster.core.documents.job_json import read_job
+from cluster.core.instants import format_instant
 from cluster.core.job.definition import Callback
 from cluster.store import channels, follow_ups, followed
 from cluster.usecases import executions, jobs
@@ -132,16 +133,20 @@ async def test_a_callback_sends_its_own_headers_and_signature(database: Database
     """Its secrets are stored encrypted, and go along with the execution that sends it."""
     target = Target(200)
     secret = "whsec_" + "A" * 32
-    callback = {"api": TOLD, "headers": {"X-A": "b", "X-Key": {"secret": "s3cretvalue"}}, "signingSecret": secret}
+    named = {"X-A": "{{jobId}} {{executionId}}: {{attempt}}, {{scheduledAt}}", "X-B": "{{{{jobId}}}}"}
+    sealed = {"X-Key": {"secret": "s3cretvalue{{jobId}}"}}
+    callback = {"api": TOLD, "headers": {**named, **sealed}, "signingSecret": secret}
     await put(database, "j", onSuccess=callback)
-    await executions.trigger(database, "j", T0)
+    name = await executions.trigger(database, "j", T0)
     await deliver_until(database, worker(database, target, clock=Crank()), T0 + 5000)
     stored = repr(await rows(database, "jobs")) + repr(await rows(database, "executions"))
     assert "s3cretvalue" not in stored
     assert secret not in stored
     await deliver(database, target)
     headers = target.told[0][2]
-    assert (headers["x-a"], headers["x-key"]) == ("b", "s3cretvalue")
+    due = format_instant(int(name.rpartition(":")[2]))
+    assert headers["x-a"] == f"j {name}: 1, {due}", "of the execution that it tells"
+    assert (headers["x-b"], headers["x-key"]) == ("{{jobId}}", "s3cretvalue{{jobId}}")
     assert headers["webhook-signature"].startswith("v1,")
 
 
