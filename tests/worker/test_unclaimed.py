@@ -170,13 +170,13 @@ async def _unclaimed(database: Database) -> Any:
     return d.get("unclaimed")
 
 
-@pytest.mark.parametrize(("age_s", "noted"), [(0, None), (8, False), (20, None)])
+@pytest.mark.parametrize(("age_s", "noted"), [(0, None), (90, False), (300, None)])
 async def test_what_a_full_host_or_a_limit_holds_back_is_noted_in_time(
     database: Database, age_s: float, noted: bool | None
 ) -> None:
     """Not when it has only just become claimable, and not when no node was there for so long that it stood unclaimed."""
     await _owed(database, age_s)
-    await deferred_batches.note_held_back(database, [HOST], [], UNCLAIMED_MS, 2000)
+    await deferred_batches.note_held_back(database, [HOST], [], unclaimed_ms=200_000, since_ms=60_000)
     assert await _unclaimed(database) is noted
 
 
