@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cluster.core.execution.lateness import ON_TIME, LatenessParts
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import UNLIMITED, Limits
-from cluster.core.value import value
+from cluster.core.value import changed, value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -218,27 +218,7 @@ class Execution:
 
     def leased_by(self, owner: str) -> Execution:
         """As it is read once it was stamped."""
-        return Execution(
-            id=self.id,
-            job_id=self.job_id,
-            due_ms=self.due_ms,
-            send_ms=self.send_ms,
-            schedule_version=self.schedule_version,
-            batch=self.batch,
-            lane=self.lane,
-            state=State.LEASED,
-            attempts=self.attempts,
-            trigger=self.trigger,
-            owner=owner,
-            token=self.token,
-            replayed_ms=self.replayed_ms,
-            host=self.host,
-            limit_key=self.limit_key,
-            request_id=self.request_id,
-            waits=self.waits,
-            message=self.message,
-            cancelled=self.cancelled,
-        )
+        return changed(self, state=State.LEASED, owner=owner)
 
 
 @value(frozen=True, slots=True)
