@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 from cluster.core.errors import NotFound
 from cluster.core.explain.explain import explain, explain_not_due
-from cluster.core.explain.facts import ClusterFacts, LeaderFacts, OccurrenceFacts, WindowFacts
+from cluster.core.explain.facts import ClusterFacts, LeaderFacts, OccurrenceFacts, WindowFacts, limit_text
 from cluster.core.explain.timeline import ActivePeriod, active_periods, period_at
 from cluster.core.lifecycle import JobState
 from cluster.core.windows import HoldingWindow, Planned, Subject, decide
 from cluster.store import leases, nodes, windows
-from cluster.store.queries import explain_facts
+from cluster.store.queries import explain_facts, jobs_and_executions
 
 if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
@@ -131,11 +131,15 @@ async def _explain_execution(case: _Case, execution: ExecutionView, due_ms: int)
         d = case.job.definition
         asked_ms = execution.due_ms if execution.trigger else None
         subject = Subject(d.tags, d.host, d.queue)
+        batch = await explain_facts.batch_of(case.db, execution)
+        awaited = await jobs_and_executions.exclusive_run(case.db, case.job.id) if batch and batch.waits else None
         facts = replace(
             facts,
-            batch=await explain_facts.batch_of(case.db, execution),
+            batch=batch,
             window=await holding_window(case.db, subject, execution.send_ms, asked_ms, case.cluster.now_ms),
-            limit=await explain_facts.limit_of(case.db, execution.id, d.queue, d.limits, case.job.id),
+            awaited=None if awaited == execution.id else awaited,
+            limit=limit_text(d.queue, d.limits),
+            used=await explain_facts.limit_of(case.db, execution.id, d.queue, d.limits, case.job.id),
         )
     if execution.state == "skipped":
         overlapping = await explain_facts.running_when_skipped(case.db, execution, case.cluster.now_ms)

@@ -30,6 +30,8 @@ class BatchFacts:
     claims: int
     claimable_ms: int
     late: bool
+    waits: bool = False
+    """Its execution waits for the end of another run of the job instead of being skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,13 @@ class WindowFacts:
     name: str
     from_ms: int
     to_ms: int
+
+
+def limit_text(queue: str | None, own: Limits) -> str | None:
+    """The limits that something is sent under, in words. None: there are none."""
+    if queue is not None:
+        return f"the limits of queue '{queue}'"
+    return "the job's own limits" if own.limited else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +120,14 @@ class OccurrenceFacts:
     batch: BatchFacts | None = None
     window: WindowFacts | None = None
     """The window that holds it now."""
-    limit: LimitFacts | None = None
-    """The limits that it counts against."""
+    used: LimitFacts | None = None
+    """How the limits are used that it is sent under."""
     overlapping: ExecutionView | None = None
     """The execution that was not finished when this one was skipped."""
+    awaited: str | None = None
+    """The execution of its job for whose end this one waits."""
+    limit: str | None = None
+    """The limits that it is sent under, in words."""
     caught_up_to_ms: int | None = None
     """Catch-up of a range with this occurrence is in progress and has reached this instant."""
     written_to_ms: int | None = None

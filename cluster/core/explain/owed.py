@@ -38,13 +38,16 @@ def explain_owed(
         text = "the host is probed then; executions that wait for it are late, not lost"
         sentences.append(Sentence(breaker.until_ms, text))
         return Explanation(state, f"It waits: the circuit breaker of {breaker.host} is open.", tuple(sentences))
-    limit = facts.limit
-    if limit is not None and state != "running" and execution.send_ms <= now.now_ms and limit.is_used_up(now.now_ms):
-        sentences.append(Sentence(None, f"{limit.whose} allows {limit.in_words()}; {limit.in_use(now.now_ms)}"))
-        summary = f"It waits: the limit of {limit.whose} is used up. What waits for it is late, not lost."
+    if facts.awaited is not None:
+        sentences.append(Sentence(None, f"execution {facts.awaited} has not ended, and `overlap` is `skip`"))
+        return Explanation(state, f"It waits for the end of execution {facts.awaited}.", tuple(sentences))
+    used = facts.used
+    if used is not None and state != "running" and execution.send_ms <= now.now_ms and used.is_used_up(now.now_ms):
+        sentences.append(Sentence(None, f"{used.whose} allow {used.in_words()}; {used.in_use(now.now_ms)}"))
+        summary = f"It waits: {used.whose} are used up. What waits for them is late, not lost."
         return Explanation(state, summary, tuple(sentences))
     if batch.owner is None:
-        return _unclaimed(batch, execution, now, sentences)
+        return _unclaimed(facts, batch, execution, now, sentences)
     text = (
         f"the lease of {batch.owner} on its batch {batch.id} (token {batch.token}, claimed {batch.claims} times) expires "
         "unless it is renewed"
@@ -55,11 +58,12 @@ def explain_owed(
         sentences.append(Sentence(None, text))
         return Explanation(state, "Its node seems to be lost. Another node will send it.", tuple(sentences))
     sending = "is sending it or about to" if execution.send_ms <= now.now_ms else "holds it and will send it on time"
-    return Explanation(state, f"{batch.owner} {sending}.", tuple(sentences))
+    under = "" if facts.limit is None else f", as {facts.limit} allow"
+    return Explanation(state, f"{batch.owner} {sending}{under}.", tuple(sentences))
 
 
 def _unclaimed(
-    batch: BatchFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
+    facts: OccurrenceFacts, batch: BatchFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
 ) -> Explanation:
     claimable = batch.claimable_ms <= now.now_ms
     if claimable and now.now_ms - max(batch.claimable_ms, execution.send_ms) < CLAIM_MS and now.nodes:
@@ -74,6 +78,9 @@ def _unclaimed(
         why = "no node is alive" if not now.nodes else "no node has claimed it yet"
         return Explanation(execution.state, f"It waits for a node: {why}.", tuple(sentences))
     summary = f"It is owed and will be sent at {format_instant(execution.send_ms)}."
+    if execution.send_ms < now.now_ms:
+        why = "its host could not take it" if facts.limit is None else f"{facts.limit} did not allow it"
+        summary = f"It waits, because {why} so far. A node takes it up again at {format_instant(batch.claimable_ms)}."
     return Explanation(execution.state, summary, tuple(sentences))
 
 
