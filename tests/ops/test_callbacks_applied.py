@@ -94,7 +94,7 @@ def test_an_export_an_empty_database_and_an_apply_give_the_same_bytes(
 def test_a_secret_of_a_callback_is_never_exported_and_an_empty_database_asks_for_it(
     horae: Callable[..., Result], client: Client, tmp_path: Path
 ) -> None:
-    """Where it is stored, an export that is applied keeps it. Where it is not, each field that lacks it is named."""
+    """Where it is stored, an export that is applied keeps it. Where it is not, the field that lacks it is named."""
     secret = {"api": TARGET, "headers": {"X-Key": {"secret": SECRET}}, "signingSecret": SIGNING}
     client.call("PUT", "/jobs/sealed", {"schedule": "@daily", "api": TARGET, "onSuccess": secret, "onFailure": secret})
     exported = horae("jobs", "export")
@@ -116,6 +116,5 @@ def test_a_secret_of_a_callback_is_never_exported_and_an_empty_database_asks_for
     wipe(client)
     refused = horae("jobs", "apply", str(file))
     assert refused.exit_code == 1
-    for field in ("onSuccess.headers.X-Key", "onFailure.headers.X-Key"):
-        assert field in refused.output
+    assert "onSuccess.headers.X-Key: has no stored secret" in refused.output
     assert list(client.jobs()) == []

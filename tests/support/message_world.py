@@ -81,5 +81,5 @@ async def build(db: Database) -> World:
     (bad,) = await send(db, now, now, headers=(("bad", "1"),), **BOTH)
     for _ in range(2):
         await run_dry(worker(db, answer))
-    owed, far = await send(db, now, now + 10_000, now + 3_600_000, **BOTH)
+    owed, far = await send(db, now, now, now + 3_600_000, **BOTH)
     return World(db, now, fine, bad, owed, far, run)
