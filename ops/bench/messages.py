@@ -77,7 +77,8 @@ def _copy(d: dict[str, Any], number: int) -> dict[str, Any]:
 def _at_rest(cluster: Cluster, waiting: int) -> Row:
     """The CPU of the leader and of mongod while nothing is due."""
     time.sleep(REST_BEGINS)
-    pid = int(cluster.db["leases"].find_one({"_id": "leader"})["node"].split("-")[-2])
+    lease = cluster.db["leases"].find_one({"_id": "leader"}) or {}
+    pid = int(lease["node"].split("-")[-2])
     leader = next(p for p in cluster.nodes() if p.pid == pid)
     started, used, others = time.monotonic(), cpu_of(leader), cluster.cpu()
     time.sleep(REST_SECONDS)
