@@ -128,13 +128,15 @@ def followed_message(message: Mapping[str, Any]) -> FollowedJob:
 
 
 async def jobs(db: Database, job_ids: Collection[str]) -> dict[str, FollowedJob]:
-    """What follows these jobs, by id. Of a deleted one only chained jobs: what ended before it was deleted is followed."""
+    """What follows these jobs, by id. A deleted one keeps its callbacks for a while, and who is chained to it: what was in
+    flight when it was deleted is followed.
+    """
     if not job_ids:
         return {}
     fields = dict.fromkeys(("on_success", "on_failure", "followed_by.job", "retention_days"), 1)
     with operation():
         documents = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, fields).to_list()
-    return {  # a deletion has taken the callbacks away
+    return {
         d["_id"]: FollowedJob(
             {kind: d[FIELDS[kind]] for kind in kinds_told(d)}, bool(d.get("followed_by")), d.get("retention_days")
         )

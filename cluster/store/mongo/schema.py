@@ -87,6 +87,7 @@ INDEXES: dict[str, list[IndexModel]] = {
             )
             for name in ("on_success", "on_failure")
         ),
+        IndexModel("told_until", name="told_until", partialFilterExpression={"told_until": {"$type": "date"}}),
         IndexModel("after.job", name="chained", partialFilterExpression={"after.job": {"$exists": True}}),
         IndexModel(
             "followed_by.job", name="followed_by", partialFilterExpression={"followed_by.job": {"$exists": True}}
