@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,7 @@ from cluster.outbound.response_reader import MAX_INTERIM, MAX_PIECES, RESPONSE_L
 from cluster.outbound.tolerant_head import TolerantHeads
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterator
 
 
