@@ -211,9 +211,10 @@ class Execution:
     cancelled: bool = False
     """A message that a cancellation has taken. Whoever claims it records that, and does not send it."""
 
-    def is_of_first_claim(self, batch: str, token: int) -> bool:
-        """Whether a claim of this batch under this token owns it as it was written, so that it need not be stamped."""
-        return self.owner == FIRST_CLAIM and self.batch == batch and self.token == token
+    @property
+    def is_of_first_claim(self) -> bool:
+        """Whether the first claim of its batch owns it as it was written, under `FIRST_TOKEN`, without a stamp."""
+        return self.owner == FIRST_CLAIM
 
     def leased_by(self, owner: str) -> Execution:
         """As it is read once it was stamped."""
