@@ -34,10 +34,8 @@ class Clock:
         # Until the first reading the wall clock serves; the node is not ready before that reading.
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
 
-    @staticmethod
-    def monotonic() -> float:
-        """Seconds; only differences within this process mean something."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
+    """Seconds; only differences within this process mean something."""
 
     @staticmethod
     def wall_ms() -> int:
@@ -46,15 +44,13 @@ class Clock:
 
     def now_ms(self) -> int:
         """Cluster time in ms since 1970."""
-        return int(self.monotonic() * 1000 + self._cluster_offset_ms)
+        offset_ms = self._carried_ms if self.held_ms else self._offset_ms
+        return int(self.monotonic() * 1000 + offset_ms)
 
     def seconds_until(self, instant_ms: float) -> float:
         """Seconds from now until a cluster instant; negative if it has passed."""
-        return (instant_ms - self._cluster_offset_ms) / 1000 - self.monotonic()
-
-    @property
-    def _cluster_offset_ms(self) -> float:
-        return self._carried_ms if self.held_ms else self._offset_ms
+        offset_ms = self._carried_ms if self.held_ms else self._offset_ms
+        return (instant_ms - offset_ms) / 1000 - self.monotonic()
 
     @property
     def in_doubt(self) -> bool:

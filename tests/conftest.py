@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from tests.support import leftovers, live, mongo, order
 from tests.support.databases import EmptyDatabases, through_one_client
@@ -26,6 +28,8 @@ GUARD = pytest.StashKey[subprocess.Popen[bytes]]()
 def pytest_configure(config: pytest.Config) -> None:
     """In the process that the user started, not in the workers of xdist. No test sees the profiles of its user."""
     os.environ["HORAE_CONFIG"] = str(Path(__file__).parent / "no-profiles.json")
+    settings.register_profile("horae", deadline=None)  # no test depends on the speed of the machine
+    settings.load_profile("horae")
     if not hasattr(config, "workerinput"):
         config.stash[GUARD] = leftovers.begin()
 
@@ -34,6 +38,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """The slow tests first, in the workers of xdist alone: without them the order is that of the files."""
     if hasattr(config, "workerinput"):
         items[:] = order.for_workers(items, config.workerinput["workercount"])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

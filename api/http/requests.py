@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import falcon
+from falcon import mediatypes
 
 from api.http.off_loop import off_loop
 from cluster.core import instants
@@ -47,7 +48,11 @@ def _accepts_json(req: Request) -> bool:
         return True
     if len(accept) > MAX_ACCEPT_LENGTH:  # to weigh each of its types would take longer than the request itself
         return False
-    return req.client_accepts_json or (req.method in ("GET", "HEAD") and req.client_accepts("text/html"))
+    offered = ("application/json", "text/html") if req.method in ("GET", "HEAD") else ("application/json",)
+    try:
+        return any(mediatypes.quality(media_type, accept.lower()) > 0 for media_type in offered)
+    except falcon.InvalidMediaRange:
+        return False
 
 
 async def read_json(req: Request) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from importlib.metadata import version
 from typing import Any
 
@@ -107,8 +108,9 @@ _RESPONSE_MODELS = (
 Schema = dict[str, Any]
 
 
+@functools.cache
 def openapi_document() -> Schema:
-    """The OpenAPI document."""
+    """The OpenAPI document. It is made once in a process, which takes a third of a second: it is not to be changed."""
     return {
         "openapi": "3.1.0",
         "info": {

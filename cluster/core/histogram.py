@@ -35,6 +35,13 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value_ms)] += 1
         self.sum += value_ms
 
+    def add_all(self, values_ms: Sequence[float]) -> None:
+        """Count each of these values."""
+        counts, bounds = self.counts, self.bounds
+        for value_ms in values_ms:
+            counts[bisect_left(bounds, value_ms)] += 1
+        self.sum += sum(values_ms)
+
     def add_many(self, value_ms: float, n: int) -> None:
         """Count one value `n` times."""
         self.counts[bisect_left(self.bounds, value_ms)] += n

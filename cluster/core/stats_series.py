@@ -29,13 +29,12 @@ LATENESS_COUNT = "late_counted"
 """Of how many first attempts the parts were counted: a release before does not count them."""
 
 
-def add_lateness(counts: Counter[str], parts: Sequence[int]) -> None:
-    """Count the parts of the lateness of one first attempt (ms), in the order of `LATENESS_PARTS`."""
-    counts[LATENESS_COUNT] += 1
-    if not any(parts):  # nearly all of them
-        return
-    for name, ms in zip(_LATENESS_NAMES, parts, strict=True):
-        if ms:
+def add_lateness(counts: Counter[str], *first_attempts: Sequence[int]) -> None:
+    """Count the parts of the lateness of first attempts (ms), of each in the order of `LATENESS_PARTS`."""
+    counts[LATENESS_COUNT] += len(first_attempts)
+    late = [parts for parts in first_attempts if any(parts)]  # nearly none of them
+    for name, times in zip(_LATENESS_NAMES, zip(*late, strict=True), strict=False):
+        if ms := sum(times):
             counts[name] += ms
 
 

@@ -3,16 +3,21 @@
 The constructor of a frozen dataclass sets each field through `object.__setattr__`: two to four microseconds for a value.
 `msgspec` makes the same value in a fifth to a half of that. All else that a dataclass is (equality, hash, text, `fields`,
 `replace`) is the dataclass's.
+
+The garbage collector does not look at these values, which spares a good part of its work: a node has thousands of them at a
+time. That is safe: a value refers only to what was made before it, so values make no cycles.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-__all__ = ["value"]
+__all__ = ["changed", "value"]
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as value
@@ -41,6 +46,14 @@ def _as_struct(cls: type) -> type:
         namespace=namespace,
         module=cls.__module__,
         frozen=True,
+        gc=False,
         eq=False,
         repr_omit_defaults=False,
     )
+
+
+def changed(v: T, **fields: Any) -> T:
+    """As `dataclasses.replace`, for a value that is made by `value`, in a tenth of the time."""
+    made: Any = v
+    other: T = msgspec.structs.replace(made, **fields)
+    return other

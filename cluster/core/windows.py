@@ -15,6 +15,8 @@ from cluster.core.schedule.schedule import parse_schedule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+MAX_SPANS = 1000
+"""Windows that follow each other without a gap are followed so far."""
 WindowMode = Literal["hold", "skip", "mute"]
 
 
@@ -138,6 +140,22 @@ def decide(
         if held is None or span.to_ms > held.span.to_ms:
             held = HoldingWindow(window, span)
     return held
+
+
+def free_from_ms(windows: Sequence[Window], subject: Subject, send_ms: int, name: str, now_ms: int) -> int | None:
+    """The first instant from its send time on at which windows let a first attempt be sent; `now_ms` or later, if they
+    have held it all the time. None: a window skips it.
+    """
+    concerning = [w for w in windows if w.mode != "mute" and w.concerns(subject)]
+    if any(w.mode == "skip" and w.span_at(send_ms) is not None for w in concerning):
+        return None
+    at_ms = send_ms
+    for _ in range(MAX_SPANS):
+        ends = [w.leaves_ms(span, name) for w in concerning if (span := w.span_at(at_ms)) is not None]
+        if not ends or at_ms >= now_ms:
+            return at_ms
+        at_ms = max(ends)
+    return now_ms
 
 
 def muted_by(windows: Sequence[Window], subject: Subject, now_ms: int) -> Window | None:

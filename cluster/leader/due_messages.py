@@ -81,9 +81,9 @@ class MessageMover:
         existed = await executions.insert(self._db, plan.executions)
         await batches.insert(self._db, plan.batches)
         if existed:
-            # An earlier try may have died before it inserted the batch. What a cancellation has taken is not sent.
+            # An earlier try may have died before it inserted the batch. Who claims what a cancellation has taken sends nothing.
             owed = (await executions.owed(self._db, existed)).values()
-            await repair_batches(self._db, [e for e in owed if not e.cancelled])
+            await repair_batches(self._db, list(owed))
         await messages.delete(self._db, [e.id for e in waiting])
 
     async def _in_full(self, waiting: Execution, now_ms: int) -> Execution | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.execution.batching import BatchOptions, make_batch
+from cluster.core.execution.batching import MAX_BODY_BYTES, BatchOptions, in_portions, make_batch
 from cluster.core.execution.model import Execution
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.ids import is_message
@@ -124,11 +124,19 @@ class Replayer:
         )
 
     async def _owe(self, reopened: Sequence[tuple[str, str, int, int]], now_ms: int) -> list[str]:
-        """Insert the executions, then their batches. An execution that is owed already stays as it is.
+        """Insert the executions, then their batches. An execution that is owed already stays as it is. In portions, so that
+        only so many large bodies of messages are in memory.
 
         Returns those whose job does not exist, or was deleted and created again since they were asked for. Those of a job
         whose tombstone is left are cancelled.
         """
+        sizes = await message_states.body_sizes(self._db, [name for name, job, *_ in reopened if is_message(job)])
+        jobless: list[str] = []
+        for portion in in_portions(reopened, lambda r: sizes.get(r[0], 0), MAX_BODY_BYTES):
+            jobless += await self._owe_portion(portion, now_ms)
+        return jobless
+
+    async def _owe_portion(self, reopened: Sequence[tuple[str, str, int, int]], now_ms: int) -> list[str]:
         jobs_by_id = await jobs.get_many(self._db, {job for _, job, _, _ in reopened}, with_body=False)
         requests = await message_states.requests_of(self._db, [name for name, job, *_ in reopened if is_message(job)])
         jobless: list[str] = []

@@ -1,6 +1,6 @@
 """One connection to a target: it carries one request at a time and reads its response.
 
-A request is written once and never again: whoever gets an error from `exchange` cannot know whether the target acted on it.
+A request is written once and never again: whoever gets an error of a request cannot know whether the target acted on it.
 
 A target decides how many bytes arrive and in how many pieces. The reader bounds the bytes; here small reads are counted.
 The first ones of a response are free; after them the connection stops reading for a while between two reads, so that what
@@ -52,10 +52,11 @@ class Connection(asyncio.Protocol):
         self.deadline = 0.0
         """When the response must be complete, in monotonic seconds."""
 
-    async def exchange(self, wire: bytes, deadline: float, seconds: float) -> ResponseReader:
-        """Write a request and read its response, until `deadline` (monotonic; `seconds` after the request began).
+    def begin(self, wire: bytes, deadline: float, seconds: float) -> asyncio.Future[ResponseReader]:
+        """Write a request. Its response is read until `deadline` (monotonic; `seconds` after the request began).
 
-        The reader is valid until the next exchange. Raises errors of httpx; then the connection is closed.
+        Whoever begins awaits the future, calls `abort` if that raises, and `end` in any case. The reader is valid until the
+        next request. Raises errors of httpx, as the future does. (It is no coroutine because that would cost a tenth of it.)
         """
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -65,16 +66,12 @@ class Connection(asyncio.Protocol):
         self._reads = 0
         self._reader.begin()
         waiter = self._waiter = self._loop.create_future()
-        try:
-            self._write(transport, wire)
-            reader: ResponseReader = await waiter
-        except BaseException:
-            # Also if this is cancelled: the response must not be read as the next one.
-            self.abort()
-            raise
-        finally:
-            self._waiter = None
-        return reader
+        self._write(transport, wire)
+        return waiter
+
+    def end(self) -> None:
+        """Nothing more is awaited: what comes from now on is no part of a response."""
+        self._waiter = None
 
     def _write(self, transport: asyncio.Transport, wire: bytes) -> None:
         transport.write(wire)
@@ -202,13 +199,15 @@ class TlsConnection(Connection):
             self._ready.cancel()  # nobody waits for it any more
         super().abort()
 
-    async def exchange(self, wire: bytes, deadline: float, seconds: float) -> ResponseReader:
-        """As `Connection.exchange`."""
+    def begin(self, wire: bytes, deadline: float, seconds: float) -> asyncio.Future[ResponseReader]:
+        """As `Connection.begin`."""
         self._raw_bytes = 0
-        try:
-            return await super().exchange(wire, deadline, seconds)
-        finally:
-            self._raw_bytes = 0
+        return super().begin(wire, deadline, seconds)
+
+    def end(self) -> None:
+        """As `Connection.end`."""
+        self._raw_bytes = 0
+        super().end()
 
     def close(self) -> None:
         """As `Connection.close`; tells the target that the session ends, but does not wait for it to read that."""

@@ -6,7 +6,7 @@ written; `ReadResponse` is what was read. Both are messages of httpx for whoever
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -86,14 +86,20 @@ class ReadResponse(httpx.Response):
         """The headers as they were received."""
         self.received = content
         """The body as it was received, encoded or not."""
-        self.stream = httpx.ByteStream(content)
         self.extensions = {}
         self.history = []
-        self.next_request = None
-        self.default_encoding = "utf-8"
-        self.is_closed = self.is_stream_consumed = False
         self._request = request
-        self._num_bytes_downloaded = 0
+
+    # What is the same for all of them is a field of the class.
+    next_request = None
+    default_encoding = "utf-8"
+    is_closed = is_stream_consumed = False
+    _num_bytes_downloaded = 0
+
+    @cached_property
+    def stream(self) -> httpx.ByteStream:  # type: ignore[override]  # a field of httpx, made when it is asked for
+        """The body. A client of httpx replaces it by its own."""
+        return httpx.ByteStream(self.received)
 
     @property
     def headers(self) -> httpx.Headers:  # type: ignore[override]  # a field of httpx, made when it is asked for

@@ -274,8 +274,10 @@ def _fields(response: httpx.Response) -> Sequence[tuple[bytes, bytes]]:
 
 def _header(response: httpx.Response, name: bytes) -> str | None:
     """A header of the response, trimmed and in lower case. The look-up of httpx would decode all headers each time."""
-    value = next((raw for key, raw in _fields(response) if key.lower() == name), None)
-    return None if value is None else value.decode("latin-1").strip().lower()
+    for key, raw in _fields(response):
+        if len(key) == len(name) and key.lower() == name:
+            return raw.decode("latin-1").strip().lower()
+    return None
 
 
 def _printable(text: str) -> str:

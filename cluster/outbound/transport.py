@@ -83,8 +83,13 @@ class HttpTransport(httpx.AsyncBaseTransport):
         if self._checking is None:
             self._checking = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check_deadlines)
         try:
-            read = await connection.exchange(wire, deadline, total)
+            read = await connection.begin(wire, deadline, total)
+        except BaseException:
+            # Also if this is cancelled: the response must not be read as the next one.
+            connection.abort()
+            raise
         finally:
+            connection.end()
             self._active.discard(connection)
         response = ReadResponse(read.status or 0, read.headers, read.content, request)
         self.pool.keep(origin, connection)

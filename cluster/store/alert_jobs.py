@@ -133,6 +133,7 @@ async def insert(db: Database, job_id: str, channel: Channel, content: dict[str,
         name=f"alert: {content['text'][:150]}",
         body=strict_json.dumps(body_of(channel, content)),
         body_kind="json",
+        templates=False,  # names of jobs, and what targets have said, are sent as they are
         retry=ALERT_RETRY,
         catch_up="all",
         catch_up_window_seconds=86_400,

@@ -16,9 +16,9 @@ from pymongo.errors import BulkWriteError
 
 from cluster.core.execution.attempts_kept import KEEP_FIRST, keep
 from cluster.core.ids import parse_execution_id
-from cluster.core.lifecycle import REPLAYABLE, SENT_FINAL, State, replaces
+from cluster.core.lifecycle import REPLAYABLE, SENT_FINAL, STATE_TEXT, State, replaces
 from cluster.store.mongo.callback_fields import told_fields
-from cluster.store.mongo.codec import LARGE_BODY, attempt_to_document
+from cluster.store.mongo.codec import LARGE_BODY, attempt_to_document, shared_date
 from cluster.store.mongo.message_codec import request_in_history
 from cluster.store.mongo.operation import duplicates, operation
 
@@ -39,33 +39,40 @@ REOPENED = "reopened"
 
 def _document(e: Ending, retention_days: float) -> Document:
     x = e.execution
-    extra: Document = {"mark": True} if e.alert_pending else {}
-    if e.state is State.MISSED:  # as a range of one occurrence, which whoever looks for missed ranges finds
-        extra |= {"first_at": DatetimeMS(x.due_ms), "last_at": DatetimeMS(x.due_ms), "count": 1}
-    # A new primary with a slower clock sets cluster time back; an execution still must not end before its requests.
-    ended_ms = max([e.ended_ms, *(a.sent_ms + int(a.duration_ms) for a in e.attempts)])
+    ended_ms = e.ended_ms
+    for a in e.attempts:
+        # A new primary with a slower clock sets cluster time back; an execution still must not end before its requests.
+        ended_ms = max(ended_ms, a.sent_ms + int(a.duration_ms))
     attempts, left_out = keep(e.attempts)
-    return {
+    document: Document = {
         "_id": x.id,
         "job_id": x.job_id,
-        "due_at": DatetimeMS(x.due_ms),
-        "send_at": DatetimeMS(x.send_ms),
+        "due_at": shared_date(x.due_ms),
+        "send_at": shared_date(x.send_ms),
         "schedule_version": x.schedule_version,
-        "state": e.state.value,
+        "state": STATE_TEXT[e.state],
         "reason": e.reason,
         "attempts": [attempt_to_document(a) for a in attempts],
         "drift_ms": e.drift_ms,
-        "ended_at": DatetimeMS(ended_ms),
-        "expire_at": DatetimeMS(ended_ms + int((e.retention_days or retention_days) * DAY_MS)),
+        "ended_at": shared_date(ended_ms),
+        "expire_at": shared_date(ended_ms + int((e.retention_days or retention_days) * DAY_MS)),
         "trigger": x.trigger,
         # Null: never replayed. Absent: written by a release that did not store it.
         "asked_at": None if x.replayed_ms is None else DatetimeMS(x.replayed_ms),
-        **extra,
-        **({} if x.request_id is None else {"request": x.request_id}),
-        **({LEFT_OUT: left_out} if left_out else {}),
-        **({} if x.message is None else request_in_history(x.message, e.state)),
-        **told_fields(e),
     }
+    if e.alert_pending:
+        document["mark"] = True
+    if e.state is State.MISSED:  # as a range of one occurrence, which whoever looks for missed ranges finds
+        document |= {"first_at": DatetimeMS(x.due_ms), "last_at": DatetimeMS(x.due_ms), "count": 1}
+    if x.request_id is not None:
+        document["request"] = x.request_id
+    if left_out:
+        document[LEFT_OUT] = left_out
+    if x.message is not None:
+        document |= request_in_history(x.message, e.state)
+    if e.tells:
+        document |= told_fields(e)
+    return document
 
 
 async def _add(db: Database, documents: list[Document]) -> None:

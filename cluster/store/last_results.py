@@ -8,13 +8,13 @@ each save may be repeated. Neither revision nor schedule version change.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
 
 from cluster.core.lifecycle import JobState, State
+from cluster.core.value import value
 from cluster.store.history import REOPENED
 from cluster.store.mongo.codec import date, instant
 from cluster.store.mongo.decoding import decode_readable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FAILING = (State.FAILED.value, State.DEAD.value)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class LastResult:
     """The final execution of a job that was due last (ms), and when its last request was sent, if one was."""
 

@@ -11,9 +11,10 @@ from cluster.core.explain.explain import Explanation, explain, explain_not_due
 from cluster.core.explain.facts import ClusterFacts, LeaderFacts, OccurrenceFacts, WindowFacts
 from cluster.core.explain.timeline import ActivePeriod, active_periods, period_at
 from cluster.core.lifecycle import JobState
+from cluster.core.limits.permits import UNLIMITED
 from cluster.core.windows import HoldingWindow, Planned, Subject, decide
 from cluster.store import leases, nodes, windows
-from cluster.store.queries import explain_facts
+from cluster.store.queries import explain_facts, jobs_and_executions
 
 if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
@@ -126,11 +127,21 @@ async def _explain_execution(case: _Case, execution: ExecutionView, due_ms: int)
     facts = OccurrenceFacts(due_ms, execution)
     if execution.state in OWED_STATES:
         window = await _holding_window(case, execution)
-        facts = replace(facts, batch=await explain_facts.batch_of(case.db, execution), window=window)
+        batch = await explain_facts.batch_of(case.db, execution)
+        awaited = await jobs_and_executions.exclusive_run(case.db, case.job.id) if batch and batch.waits else None
+        awaited = None if awaited == execution.id else awaited
+        facts = replace(facts, batch=batch, window=window, awaited=awaited, limit=_limit_of(case.job))
     if execution.state == "skipped":
         overlapping = await explain_facts.running_when_skipped(case.db, execution, case.cluster.now_ms)
         facts = replace(facts, overlapping=overlapping)
     return explain(case.job, case.periods, period, facts, case.cluster)
+
+
+def _limit_of(job: StoredJob) -> str | None:
+    d = job.definition
+    if d.queue is not None:
+        return f"the limits of queue '{d.queue}'"
+    return None if d.limits == UNLIMITED else "the job's own limits"
 
 
 async def _holding_window(case: _Case, execution: ExecutionView) -> WindowFacts | None:

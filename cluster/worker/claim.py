@@ -106,7 +106,7 @@ class Claimer:
         if batch.token == FIRST_TOKEN:
             owed, unreadable = await executions.read_owed(self._db, batch.ids)
             listed = [e for e in owed.values() if e.batch == batch.id]
-            if all(e.is_of_first_claim(batch.id, batch.token) for e in listed):
+            if all(e.is_of_first_claim for e in listed):
                 return owed, unreadable, [e.leased_by(self._owner) for e in listed]
         await executions.stamp(self._db, batch.ids, batch.id, self._owner, batch.token)
         owed, unreadable = await executions.read_owed(self._db, batch.ids)

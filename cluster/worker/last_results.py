@@ -11,6 +11,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from cluster.core.lifecycle import STATE_TEXT
 from cluster.store.last_results import LastResult
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class LastResults:
             x = e.execution
             if x.message is not None:
                 continue
-            self._add(LastResult(x.job_id, x.due_ms, e.state.value, e.attempts[-1].sent_ms if e.attempts else None))
+            self._add(LastResult(x.job_id, x.due_ms, STATE_TEXT[e.state], e.attempts[-1].sent_ms if e.attempts else None))
 
     def _add(self, result: LastResult) -> None:
         job_id = result.job_id

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cluster.core.histogram import Histogram
+from cluster.core.lifecycle import STATE_TEXT
 from cluster.core.stats_series import add_lateness
 from cluster.worker.failure_digest import FailureDigest
 from cluster.worker.last_results import LastResults
@@ -43,9 +44,9 @@ class WorkerStats:
         results: Sequence[FinishedRequest | DroppedExecution],
     ) -> None:
         """These results were recorded: these executions are final, those are retried."""
-        self.counters.update(e.state.value for e in final)
+        self.counters.update([STATE_TEXT[e.state] for e in final])
         self.last_results.add(final)
-        states = {e.execution.id: e.state.value for e in final} | {m.execution.id: "retried" for m in retried}
+        states = {e.execution.id: STATE_TEXT[e.state] for e in final} | {m.execution.id: "retried" for m in retried}
         self.named.record(results, states)
         waiting = sum(isinstance(r, DroppedExecution) and r.again_ms is not None for r in results)
         self.counters["retried"] += len(retried) - waiting
@@ -56,8 +57,10 @@ class WorkerStats:
         for r, kind in zip(finished, kinds, strict=True):
             if kind != "http_2xx":
                 self.failures.add(r.job.target.url, kind, r.execution.id)
-            self.duration.add(r.reply.duration_ms)
-            self.queue_time.add(r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.claimed_ms))
-            if len(r.attempts) == 1:
-                self.drift.add(r.drift_ms)
-                add_lateness(self.counters, r.attempts[0].late)
+        self.duration.add_all([r.reply.duration_ms for r in finished])
+        self.queue_time.add_all(
+            [r.attempts[-1].sent_ms - max(r.execution.send_ms, r.held.claimed_ms) for r in finished]
+        )
+        first = [r for r in finished if len(r.attempts) == 1]
+        self.drift.add_all([r.drift_ms for r in first])
+        add_lateness(self.counters, *[r.attempts[0].late for r in first])

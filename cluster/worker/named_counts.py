@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from cluster.core.limits.permits import QUEUE_PREFIX
@@ -26,27 +27,17 @@ class NamedCounts:
 
     def record(self, results: Sequence[FinishedRequest | DroppedExecution], states: Mapping[str, str]) -> None:
         """These results were recorded; `states`: by execution id, the final state, or `retried`."""
-        hosts = self._points["host"]
+        groups: defaultdict[tuple[str, str], list[FinishedRequest | DroppedExecution]] = defaultdict(list)
         for r in results:
             x = r.execution
-            finished = r if isinstance(r, FinishedRequest) else None
-            points = [hosts.get(x.host) or self._point("host", x.host)]
+            groups["host", x.host].append(r)
             if x.limit_key is not None and x.limit_key.startswith(QUEUE_PREFIX):
-                points.append(self._point("queue", x.limit_key.removeprefix(QUEUE_PREFIX)))
-            if finished is not None and finished.job.tags:
-                points += [self._point("tag", tag) for tag in finished.job.tags]
-            state = states.get(x.id)
-            if finished is None and state == "retried":  # it only waits for another execution of its job
-                state = None
-            for point in points:
-                if state is not None:
-                    point.counts[state] += 1
-                if finished is not None:
-                    point.counts["attempts"] += 1
-                    point.duration.add(finished.reply.duration_ms)
-                    if len(finished.attempts) == 1:
-                        point.drift.add(finished.drift_ms)
-                        add_lateness(point.counts, finished.attempts[0].late)
+                groups["queue", x.limit_key.removeprefix(QUEUE_PREFIX)].append(r)
+            if isinstance(r, FinishedRequest):
+                for tag in r.job.tags:
+                    groups["tag", tag].append(r)
+        for (by, name), members in groups.items():
+            _add(self._point(by, name), members, states)
 
     def _point(self, by: str, name: str) -> Point:
         points = self._points[by]
@@ -61,3 +52,20 @@ class NamedCounts:
         taken = [(by, point) for by, points in self._points.items() for point in points.values()]
         self._points = {by: {} for by in self._points}
         return taken
+
+
+def _add(point: Point, results: Sequence[FinishedRequest | DroppedExecution], states: Mapping[str, str]) -> None:
+    finished = [r for r in results if isinstance(r, FinishedRequest)]
+    counted: Sequence[FinishedRequest | DroppedExecution] = finished
+    if len(finished) < len(results):
+        # What was dropped and is "retried" only waits for another execution of its job.
+        counted = [r for r in results if isinstance(r, FinishedRequest) or states.get(r.execution.id) != "retried"]
+    point.counts.update([states[r.execution.id] for r in counted if r.execution.id in states])
+    if not finished:
+        return
+    point.counts["attempts"] += len(finished)
+    point.duration.add_all([r.reply.duration_ms for r in finished])
+    first = [r for r in finished if len(r.attempts) == 1]
+    point.drift.add_all([r.drift_ms for r in first])
+    if first:
+        add_lateness(point.counts, *[r.attempts[0].late for r in first])

@@ -33,20 +33,24 @@ from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
 if TYPE_CHECKING:
     from cluster.core.alerts import ResultWatch
     from cluster.core.execution.model import Execution, Job
-    from cluster.core.limits.permits import Permit
     from cluster.worker.context import WorkerContext
     from cluster.worker.held_batch import HeldBatch
     from cluster.worker.run_queue import RunQueue
 
 log = structlog.get_logger()
 
+MAX_READ = 512
+"""Executions whose jobs are read together: a read costs both sides more than what it reads of a job that is known."""
 MAX_REREAD = 256
 READ_RETRY_SECONDS = 0.25
 SLOW_READ_SECONDS = 0.3
 """If it took longer to read a large body, it is asked afterwards whether the job is still as it was."""
 LEAD_SECONDS = 0.05
-LEAD_PER_EXECUTION = 0.0004
+LEAD_PER_EXECUTION = 0.0002
 MAX_LEAD_SECONDS = 0.85
+"""A lead that is too long costs more than one that is too short: what is not sent within a second of its reading is read again."""
+GATHER_SECONDS = 0.1
+"""How often the lead is computed anew: while more is claimed for the same instant, it grows."""
 
 
 class _JobsRead(NamedTuple):
@@ -69,12 +73,19 @@ class Preparer:
         self._windows = context.windows
         self._run_queue = run_queue
         self.paused = PausedExecutions(context.clock)
+        self._unprepared: dict[int, list[HeldBatch]] = {}
+        """By send time (ms), the batches that are to be prepared together."""
         self._stale: list[ReadyExecution] = []
         self._rereading = False
 
     def prepare_batch(self, held: HeldBatch) -> None:
-        """Prepare all of a batch when its time has come."""
-        self._tasks.spawn(self._prepare(held))
+        """Prepare all of a batch when its time has come, together with the other batches of this time."""
+        together = self._unprepared.get(held.batch.send_ms)
+        if together is not None:
+            together.append(held)
+            return
+        self._unprepared[held.batch.send_ms] = [held]
+        self._tasks.spawn(self._prepare(held.batch.send_ms))
 
     def prepare_again(self, ready: ReadyExecution) -> None:
         """Its job was read too long ago."""
@@ -83,22 +94,39 @@ class Preparer:
             self._rereading = True
             self._tasks.spawn(self._reread())
 
-    async def _prepare(self, held: HeldBatch) -> None:
-        """Shortly before the send time, read the jobs, decide, and make the requests."""
-        lead = min(MAX_LEAD_SECONDS, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)
+    async def _prepare(self, send_ms: int) -> None:
+        """Shortly before the send time, prepare all batches that are held for it by then."""
         # A millisecond is near enough: on a virtual clock the rest that a sum of floats leaves over would never pass.
-        while (delay := self._clock.seconds_until(held.batch.send_ms) - lead) > 0.001:
-            await asyncio.sleep(min(delay, LOOK_AGAIN_SECONDS))
-            if self._run_queue.stopped or not held.waiting:
+        while (delay := self._clock.seconds_until(send_ms) - self._lead_seconds()) > 0.001:
+            await asyncio.sleep(min(delay, GATHER_SECONDS if delay < LOOK_AGAIN_SECONDS else LOOK_AGAIN_SECONDS))
+            if self._run_queue.stopped or not any(held.waiting for held in self._unprepared[send_ms]):
+                del self._unprepared[send_ms]
                 return
+        together: list[HeldBatch] = []
+        for held in self._unprepared.pop(send_ms):
+            if together and sum(len(h.waiting) for h in together) + len(held.waiting) > MAX_READ:
+                self._tasks.spawn(self._prepare_now(together))
+                together = []
+            together.append(held)
+        await self._prepare_now(together)
+
+    def _lead_seconds(self) -> float:
+        return min(MAX_LEAD_SECONDS, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)
+
+    async def _prepare_now(self, together: list[HeldBatch]) -> None:
+        """Read the jobs, decide, and make the requests."""
         while not self._run_queue.stopped:
-            wanted = list(held.waiting.values())
-            if not wanted or self._unsent.drop_if_lapsed(held):
+            wanted = {h: list(h.waiting.values()) for h in together if not self._unsent.drop_if_lapsed(h)}
+            executions = [e for members in wanted.values() for e in members]
+            if not executions:
                 return
-            read = await self._read_jobs(held, wanted)
-            if read is not None:
-                self._sort_out(held, wanted, read, {})
-                return
+            read = await self._read_jobs(together[0], executions)
+            if read is None:
+                continue
+            for held, members in wanted.items():
+                self._sort_out(held, members, read, {})
+                await asyncio.sleep(0)  # what is due by now leaves between two batches
+            return
 
     async def _reread(self) -> None:
         """Read the jobs of stale executions again, many in one read."""
@@ -115,7 +143,7 @@ class Preparer:
                     self._stale = taken + self._stale
                     continue
                 for r in taken:
-                    self._sort_out(r.held, [r.execution], read, {r.execution.id: r.permit})
+                    self._sort_out(r.held, [r.execution], read, {r.execution.id: r})
         finally:
             self._rereading = False
 
@@ -144,19 +172,20 @@ class Preparer:
             return None
 
     def _sort_out(
-        self, held: HeldBatch, wanted: list[Execution], read: _JobsRead, permits: dict[str, Permit | None]
+        self, held: HeldBatch, wanted: list[Execution], read: _JobsRead, before: dict[str, ReadyExecution]
     ) -> None:
+        """`before`: those that were ready once, by execution id."""
         for execution in wanted:
             if execution.id not in held.waiting:
                 continue
             try:
-                self._decide(held, execution, read, permits.get(execution.id))
+                self._decide(held, execution, read, before.get(execution.id))
             except Exception as exc:  # one bad execution must not keep its batch waiting for ever
                 log.exception("execution_unsendable", execution=execution.id)
                 self._drop(held, execution, _unsendable(exc), job=read.jobs.jobs.get(execution.job_id))
         self._run_queue.start_due()
 
-    def _decide(self, held: HeldBatch, execution: Execution, read: _JobsRead, permit: Permit | None) -> None:
+    def _decide(self, held: HeldBatch, execution: Execution, read: _JobsRead, before: ReadyExecution | None) -> None:
         """Whether an execution goes out for its job as it is now, and its request if it does."""
         if execution.job_id in read.jobs.unreadable:
             self._drop(held, execution, _unreadable(execution, read.jobs.unreadable[execution.job_id]))
@@ -174,11 +203,16 @@ class Preparer:
         if isinstance(by_window, SkippingWindow):
             self._drop(held, execution, by_window.reason, event=Event.SKIP, watch=job.watch, job=job)
             return
+        permit = None if before is None else before.permit
         paused = waits_for_resume(execution, job)
         if paused or by_window is not None:
             self.paused.add(held, execution, job, None if paused else by_window)
             if permit is not None:
                 self._tasks.spawn(self._rate_limiter.release([permit]))
+            return
+        if before is not None and before.job is job and before.request is not None and job.signing_secret is None:
+            before.confirm(read.at)  # its request is as it would be made now; a signature names the time
+            self._run_queue.enqueue(before)
             return
         request = None if job.target.unread_bytes else self._request(held, execution, job)
         ready = ReadyExecution(held=held, execution=execution, job=job, request=request, read_at=read.at, permit=permit)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.execution.batching import BatchOptions, make_batch
+from cluster.core.execution.batching import MAX_BODY_BYTES, BatchOptions, in_portions, make_batch
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import State
 from cluster.core.limits.permits import batch_limit_key
 from cluster.store import batches, engine_jobs, executions, follow_ups, followed, history
+from cluster.store.mongo.codec import LARGE_BODY
 from cluster.store.mongo.operation import retry_while_unavailable
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ class MoveOptions:
 AS_RETRY = MoveOptions()
 
 
+def _body_bytes(ending: Ending) -> int:
+    """The large body that has to be read to record an ending."""
+    message = ending.execution.message or {}
+    return 0 if ending.state is State.SUCCEEDED or LARGE_BODY in message else int(message.get("body_size", 0))
+
+
 def _host(rescheduled: Rescheduled) -> str:
     return rescheduled.execution.host
 
@@ -73,7 +80,18 @@ class Recorder:
         self._seconds = seconds
 
     async def record_final(self, ended: Sequence[Ending], exclusive: Sequence[Execution] = ()) -> FlushResult:
-        """Record final executions. `exclusive` are those that ran under `overlap: skip`. Safe to repeat."""
+        """Record final executions. `exclusive` are those that ran under `overlap: skip`. Safe to repeat.
+
+        Messages that did not succeed take their large bodies along into history, so they are recorded in portions.
+        """
+        flushed = FlushResult()
+        for portion in in_portions(ended, _body_bytes, MAX_BODY_BYTES):
+            ids = {e.execution.id for e in portion}
+            one = await self._record_portion(portion, [e for e in exclusive if e.id in ids])
+            flushed = FlushResult(flushed.duplicates + one.duplicates, flushed.lost + one.lost)
+        return flushed
+
+    async def _record_portion(self, ended: Sequence[Ending], exclusive: Sequence[Execution]) -> FlushResult:
         succeeded = [e for e in ended if e.state is State.SUCCEEDED]
         others = [e for e in ended if e.state is not State.SUCCEEDED]
         fenced = set[str]()

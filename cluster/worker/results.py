@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +20,7 @@ from cluster.core.execution.model import Ending, Rescheduled
 from cluster.core.execution.outcome import AttemptResult, outcome
 from cluster.core.execution.verdict import Verdict, verdict_of
 from cluster.core.lifecycle import Event, State, next_state
+from cluster.core.value import changed
 from cluster.worker.model import DroppedExecution, FinishedRequest
 from cluster.worker.record import MoveOptions
 
@@ -152,7 +153,7 @@ class Results:
             return
         attempts, state = execution.attempts, State.DEAD
         if isinstance(result, FinishedRequest):
-            attempts = tuple(replace(a, detail=None, excerpt=None) for a in result.attempts)
+            attempts = tuple(changed(a, detail=None, excerpt=None) for a in result.attempts)
             if verdict_of(result.reply.status, result.reply.error, result.job.success_codes) is Verdict.SUCCESS:
                 state = State.SUCCEEDED
         reason = f"what came of it could not be recorded: {type(failure).__name__}: {str(failure)[:200]}"
@@ -222,7 +223,7 @@ class Results:
             ending = _followed(ending, result, result.job)
         if retention_days is None and not alert_pending:
             return ending
-        return replace(ending, retention_days=retention_days, alert_pending=alert_pending)
+        return changed(ending, retention_days=retention_days, alert_pending=alert_pending)
 
 
 def _followed(ending: Ending, result: FinishedRequest | DroppedExecution, job: Job | None) -> Ending:
@@ -232,7 +233,7 @@ def _followed(ending: Ending, result: FinishedRequest | DroppedExecution, job: J
         return ending
     tells = job is not None and kind in job.tells
     answer = result.reply.answer if tells and isinstance(result, FinishedRequest) else None
-    return replace(ending, followed=True, tells=tells, answer=answer)
+    return changed(ending, followed=True, tells=tells, answer=answer)
 
 
 def _released(dropped: DroppedExecution, now_ms: int) -> tuple[Rescheduled, MoveOptions]:

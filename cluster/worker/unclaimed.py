@@ -2,7 +2,8 @@
 
 A batch is judged once, at its first claim, before anything of it is sent: nothing can have been sent by then. The claim says
 by the primary's clock whether the batch stood unclaimed; cluster time has to agree, so that a primary whose clock was set
-makes nothing missed. Nothing is judged while the clock is in doubt.
+makes nothing missed. Nothing is judged while the clock is in doubt. The time in which a maintenance window held an execution
+does not count: no node could have sent it then. What a window skips is left to it.
 """
 
 from __future__ import annotations
@@ -49,10 +50,13 @@ class UnclaimedJudge:
         batch = replace(claimed.batch, unclaimed=False)
         owed = [e for e in claimed.executions if not e.trigger and e.replayed_ms is None and not e.attempts]
         jobs = await engine_jobs.get_schedules(self._context.db, {e.job_id for e in owed}) if owed else {}
+        free_from = await self._context.windows.free_from_ms(owed) if owed else {}
         now_ms = self._clock.now_ms()
         endings = []
         for execution in owed:
-            job = jobs.get(execution.job_id)
+            job, free_ms = jobs.get(execution.job_id), free_from[execution.id]
+            if free_ms is None or now_ms - free_ms <= self._context.timings.unclaimed_ms - PREFETCH_MS:
+                continue
             reason = None if job is None else self._why_missed(execution, job, now_ms)
             if job is not None and reason is not None:
                 endings.append(_ending(execution, job, reason, now_ms))

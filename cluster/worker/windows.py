@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from cluster.core.execution.outcome import planned_ms
 from cluster.core.limits.permits import QUEUE_PREFIX
-from cluster.core.windows import HoldingWindow, Planned, SkippingWindow, Subject, decide
-from cluster.store import windows
+from cluster.core.windows import HoldingWindow, Planned, SkippingWindow, Subject, decide, free_from_ms
+from cluster.store import engine_jobs, windows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cluster.clock import Clock
     from cluster.core.execution.model import Execution, Job
     from cluster.core.windows import Window
@@ -40,6 +42,23 @@ class WindowWatch:
             # Another read may have begun later and ended earlier.
             if at > self._read_at:
                 self._windows, self._read_at = found, at
+
+    async def free_from_ms(self, executions: Sequence[Execution]) -> dict[str, int | None]:
+        """Since when windows have let each of these be sent, first attempts of jobs; None: a window skips it. By id.
+
+        Raises `StoreError`.
+        """
+        await self.refresh()
+        if not self._windows:
+            return {e.id: e.send_ms for e in executions}
+        jobs = (await engine_jobs.by_id(self._db, {e.job_id for e in executions})).jobs
+        now_ms = self._clock.now_ms()
+        found: dict[str, int | None] = {}
+        for e in executions:
+            job = jobs.get(e.job_id)
+            subject = Subject() if job is None or job.channel is not None else _subject(job)
+            found[e.id] = free_from_ms(self._windows, subject, e.send_ms, e.batch, now_ms)
+        return found
 
     def decide(self, execution: Execution, job: Job) -> HoldingWindow | SkippingWindow | None:
         """What the windows do to an execution. None: nothing."""

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 
 from cluster.store import backfills, batches, nodes
+from ops.commands.jobs_control import OVERLAP, tell_overlap
 from ops.commands.status import read_database
 from ops.support.client import Client, Refused
 from ops.support.formats import Listing, listing_options
@@ -123,15 +124,18 @@ def show_command(context: click.Context, execution_id: str, listing: Listing) ->
 
 @executions_group.command("retry")
 @click.argument("execution_ids", nargs=-1, required=True, metavar="EXECUTION...")
+@OVERLAP
 @click.pass_context
-def retry_command(context: click.Context, execution_ids: tuple[str, ...]) -> None:
+def retry_command(context: click.Context, execution_ids: tuple[str, ...], overlap: str) -> None:
     """Replay failed, dead or cancelled executions: send them again under their ids. Exit status 1 if one was refused."""
     client = _client(context)
     failed = False
     for name in execution_ids:
         try:
-            client.call("POST", f"/executions/{quote(name, safe='')}/retry")
+            waits = "?overlap=wait" if overlap == "wait" else ""
+            result = client.call("POST", f"/executions/{quote(name, safe='')}/retry{waits}")
             click.echo(f"{name}: will be sent again")
+            tell_overlap(name, result or {})
         except Refused as exc:
             click.echo(f"{name}: {exc.message}", err=True)
             failed = True

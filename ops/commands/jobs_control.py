@@ -47,6 +47,12 @@ PAUSE_OPTIONS = (
     click.option("--until", help="When the jobs are resumed by themselves (RFC 3339). [default: not]"),
     click.option("--reason", help="Why, for people to read."),
 )
+OVERLAP = click.option(
+    "--overlap",
+    type=click.Choice(["skip", "wait"]),
+    default="skip",
+    help="Of jobs with `overlap: skip`, while another run has not ended: skip this one, or let it wait for the end.",
+)
 
 
 def add_control_commands(group: click.Group) -> None:
@@ -64,8 +70,9 @@ def _control_command(name: str, text: str) -> click.Command:
         if options.pop("every"):
             where["all"] = True
         terms = {n: v for n in ("until", "reason") if (v := options.pop(n, None)) is not None}
-        if terms and where:
-            raise click.UsageError("--until and --reason go with ids of jobs")
+        overlap = options.pop("overlap", "skip")
+        if (terms or overlap != "skip") and where:
+            raise click.UsageError("--until, --reason and --overlap go with ids of jobs")
         if bool(job_ids) == bool(where):
             raise click.UsageError("name jobs by their ids, or all that match: --tag, --search ..., or --all")
         client: Client = context.obj()
@@ -73,10 +80,11 @@ def _control_command(name: str, text: str) -> click.Command:
             sys.exit(_by_filter(client, name, where, **options))
         if options["dry_run"] or options["no_wait"]:
             raise click.UsageError("--dry-run and --no-wait go with --tag and the other filters")
-        sys.exit(_one_by_one(client, name, job_ids, terms))
+        sys.exit(_one_by_one(client, name + "?overlap=wait" * (overlap == "wait"), job_ids, terms))
 
     decorated: Callable[..., None] = click.pass_context(command)
-    for option in reversed((*PAUSE_OPTIONS, *FILTER_OPTIONS) if name == "pause" else FILTER_OPTIONS):
+    own = {"pause": PAUSE_OPTIONS, "trigger": (OVERLAP,)}.get(name, ())
+    for option in reversed((*own, *FILTER_OPTIONS)):
         decorated = option(decorated)
     decorated = click.argument("job_ids", nargs=-1, metavar="[JOB]...", shell_complete=complete_jobs)(decorated)
     return click.command(name, help=text + BY_FILTER)(decorated)
@@ -93,11 +101,19 @@ def _one_by_one(client: Client, name: str, job_ids: Sequence[str], terms: dict[s
             else:
                 result = client.call("POST", f"{path}/{name}", terms if name == "pause" else None)
                 until = f" until {result['pausedUntil']}" if result.get("pausedUntil") else ""
-                click.echo(result["executionId"] if name == "trigger" else f"{job_id}: {result['state']}{until}")
+                click.echo(result["executionId"] if "executionId" in result else f"{job_id}: {result['state']}{until}")
+                tell_overlap(job_id, result)
         except Refused as exc:
             click.echo(f"{job_id}: {exc.message}", err=True)
             failed = 1
     return failed
+
+
+def tell_overlap(name: str, result: dict[str, Any]) -> None:
+    """Say that a run is skipped, or waits, because another one of its job has not ended."""
+    if "running" in result:
+        ends = "is sent when it has" if "?overlap=wait" not in result["note"] else "is skipped: --overlap wait waits"
+        click.echo(f"{name}: execution {result['running']} has not ended, so that this run {ends}", err=True)
 
 
 def _by_filter(client: Client, name: str, where: dict[str, Any], **options: Any) -> int:

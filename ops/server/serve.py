@@ -20,6 +20,7 @@ from pymongo.errors import ConfigurationError as UriError
 from pymongo.errors import InvalidURI, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from api.openapi.document import openapi_document
 from cluster.core.errors import ConfigurationError
 from cluster.store.mongo.schema import STANDALONE_PROBLEM, version_problem
 from config.gunicorn import gunicorn_options
@@ -243,6 +244,7 @@ def serve(settings: Settings) -> None:
         uri = settings.uri
         unavailable = check_database(uri)
         warn_if_unencrypted(uri)
+    openapi_document()  # as with modules: workers find it made
     master = os.getpid()
     try:
         if unavailable is None:

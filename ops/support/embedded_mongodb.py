@@ -1,7 +1,8 @@
 """The embedded MongoDB: a real mongod, as a replica set of one member, with its data in the data directory.
 
 It listens on a Unix socket alone, in a directory that only its user may enter. Where the directory's path is too long for
-a socket, it listens on loopback and asks for a password, which is in that directory.
+a socket, or has letters that one cannot have (`fits_a_socket`), it listens on loopback and asks for a password, which is in
+that directory.
 
 Each user process holds a shared lock on `users.lock`, and the last one to release it stops the server. If the process that
 started the server is killed, the next `serve` joins the running server and stops it when it exits. The server runs in a
@@ -132,8 +133,14 @@ class EmbeddedMongod:
 
     def acquire(self) -> RunningMongod:
         """Start the server, or join the running one. Raises `ConfigurationError` if that fails."""
-        self._dir.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        make_private(self._dir)
+        try:
+            self._dir.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            make_private(self._dir)
+            (self._dir / "start.lock").touch()
+        except OSError as exc:
+            problem = f"the data directory {self._dir.parent} cannot be used ({exc.strerror or exc})"
+            advice = "set HORAE_DATA_DIR to a directory that belongs to this user"
+            raise ConfigurationError([f"{problem}: {advice}"]) from exc
         with self._exclusive():
             state = self.running_server() or self._start()
             self._lock = (self._dir / "users.lock").open("a")

@@ -43,8 +43,12 @@ class ServerAddress:
 
 
 def fits_a_socket(path: str) -> bool:
-    """Whether a Unix socket may have this path."""
-    return len(os.fsencode(path)) <= SOCKET_PATH_BYTES
+    """Whether server and driver can use a Unix socket with this path.
+
+    A list of addresses is divided at commas, and an address at its colon. The driver finds the members of a replica set by
+    their names in lower case, as if they were names of hosts.
+    """
+    return len(os.fsencode(path)) <= SOCKET_PATH_BYTES and path == path.lower() and not set(path) & set(",:")
 
 
 def make_private(directory: Path) -> None:

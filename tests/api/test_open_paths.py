@@ -82,7 +82,8 @@ async def test_the_port_of_the_metrics_has_metrics_only(database: Database) -> N
 @pytest.mark.parametrize(
     ("accept", "status"),
     [("text/html", 200), (CHROME, 200), ("text/html;q=0.9, text/plain", 200), ("application/json", 200), ("*/*", 200),
-     ("text/*", 200), ("image/png", 406), ("text/html;q=0", 406)],
+     ("text/*", 200), ("image/png", 406), ("text/html;q=0", 406), ("TEXT/HTML", 200),
+     ("Application/JSON", 200), ("TEXT/*;Q=0.5", 200), ("text/html;q=much", 406), ("html", 406)],
 )  # fmt: skip
 async def test_a_browser_gets_json(api: Api, accept: str, status: int) -> None:
     """Who opens an address in a browser sees JSON, errors included; only a caller that wants something else gets 406."""

@@ -126,9 +126,9 @@ class _Effects:
 
     def taken_over(self, first: Seen, second: Seen) -> bool:
         """Whether the node that sent the first may have been killed in between: its parent says so, and a sibling goes on at
-        once, under a greater token."""
+        once, under a greater token. What it had sent by then may arrive after its death."""
         killed = [f for f in self._faults if f.group == "nodes" and f.kind.startswith("kill")]
-        ended = any(f.start_ms <= second.at_ms and first.at_ms <= f.end_ms for f in killed)
+        ended = any(f.start_ms <= second.at_ms and first.at_ms <= f.end_ms + OWNERS_MS for f in killed)
         return ended and second.token > first.token
 
     def binds(self, first: Seen, due_ms: int) -> bool:

@@ -99,6 +99,7 @@ def test_a_sibling_of_a_killed_node_may_go_on_at_once() -> None:
         return [v.rule for v in check(replace(again, faults=(fault,)))]
 
     assert found(-10, 20) == []
+    assert found(-100, -30) == [], "it was on its way when its node was killed"
     assert found(-900, -800) == ["two owners"]
     assert found(-10, 20, kind="stop_node") == ["two owners"]
 

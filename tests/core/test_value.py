@@ -8,7 +8,7 @@ from dataclasses import asdict, field, fields, replace
 
 import pytest
 
-from cluster.core.value import value
+from cluster.core.value import changed, value
 
 
 @value(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def test_a_value_is_a_frozen_dataclass() -> None:
     assert point == Point(x=1)
     assert point != Point(2)
     assert hash(point) == hash(Point(1, ()))
-    assert replace(point, names=("a",)) == Point(1, ("a",))
+    assert replace(point, names=("a",)) == changed(point, names=("a",)) == Point(1, ("a",))
     assert asdict(point) == {"x": 1, "names": ()}
     assert [f.name for f in fields(Point)] == ["x", "names"]
     assert copy.deepcopy(point) == pickle.loads(pickle.dumps(point)) == point

@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from cluster.core.instants import parse_instant
-from cluster.core.windows import HoldingWindow, Planned, SkippingWindow, Subject, Window, WindowSpan, decide, muted_by
+from cluster.core.windows import (
+    HoldingWindow,
+    Planned,
+    SkippingWindow,
+    Subject,
+    Window,
+    WindowSpan,
+    decide,
+    free_from_ms,
+    muted_by,
+)
 
 T = parse_instant("2030-01-06T02:30:00Z")  # a Sunday
 HOUR = 3_600_000
@@ -103,3 +113,32 @@ def test_a_window_begins_as_its_schedule_does_and_lasts_its_time(
     assert window.span_at(first - 1) is None
     assert window.span_at(first) == window.span_at(last - 1) == WindowSpan(first, last)
     assert window.span_at(last) is None
+
+
+@pytest.mark.parametrize(
+    ("windows", "free"),
+    [
+        ([], T),
+        ([replace(NIGHT, spread_ms=0)], T + 3 * HOUR // 2),
+        ([replace(NIGHT, spread_ms=0, tags=("other",))], T),
+        ([replace(NIGHT, spread_ms=0, mode="mute")], T),
+        ([ONCE], None),
+        ([replace(ONCE, mode="hold")], T + HOUR),
+        ([replace(ONCE, mode="hold", until_ms=T + 9 * HOUR)], T + 9 * HOUR),
+        ([replace(ONCE, from_ms=T + 1)], T),
+        # One ends where the next begins: what the first held was not due within the second, so that it waits.
+        ([replace(ONCE, mode="hold"), replace(ONCE, from_ms=T + HOUR, until_ms=T + 2 * HOUR)], T + 2 * HOUR),
+    ],
+)
+def test_a_first_attempt_can_be_sent_from_the_end_of_what_holds_it(windows: list[Window], free: int | None) -> None:
+    """Or never, if a window skips it. What holds it still counts up to now at least."""
+    assert free_from_ms(windows, BILLING, T, "b", T + 5 * HOUR) == free
+
+
+def test_windows_without_end_are_followed_up_to_now() -> None:
+    """Each hour of each day is in one."""
+    always = replace(NIGHT, schedule="0 0 * * * *", lasts_ms=HOUR, spread_ms=0)
+    found = free_from_ms([always], BILLING, T, "b", T + 24 * HOUR)
+    assert found is not None
+    assert T + 24 * HOUR <= found < T + 26 * HOUR
+    assert free_from_ms([replace(always, lasts_ms=HOUR + 1)], BILLING, T, "b", T + 9000 * HOUR) == T + 9000 * HOUR

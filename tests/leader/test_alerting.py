@@ -69,7 +69,8 @@ async def told(db: Database) -> list[str]:
 async def test_a_dead_execution_makes_one_alert_per_channel_and_one_resolved_notice(database: Database) -> None:
     """The alerts are jobs that run once, through the same engine; their bodies have the notices."""
     clock = recently()
-    await prepared(database)
+    name = "Bill {{jobId}} {{{{of}}}} {{it}}"
+    await prepared(database, name=name)
     await run_dry(worker(database, answering(503), clock=clock))
     alerter = Alerter(database, clock, 7)
     for _ in range(3):
@@ -91,6 +92,7 @@ async def test_a_dead_execution_makes_one_alert_per_channel_and_one_resolved_not
     assert sorted(url for url, _ in came) == [CHAT, OPS]
     assert {body["type"] for _, body in came} == {"failing.began"}
     assert came[0][1]["jobId"] == "bad"
+    assert name in came[0][1]["text"], "nothing of it is replaced"
     assert "503" in came[0][1]["detail"]
     await owed_again(database)
     clock.now += 5000

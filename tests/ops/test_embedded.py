@@ -17,7 +17,7 @@ from pymongo.errors import OperationFailure
 from cluster.core.errors import ConfigurationError
 from ops.server.serve import check_database, check_port
 from ops.support.embedded_mongodb import EmbeddedMongod, database_uri, free_port, mongod_binary
-from ops.support.server_address import ServerAddress, answers
+from ops.support.server_address import ServerAddress, answers, fits_a_socket
 from tests.support.mongo import needs_mongod
 from tests.support.waiting import wait_until
 
@@ -73,10 +73,18 @@ def test_only_its_user_can_reach_the_server(directory: Path) -> None:
     server.release()
 
 
+@pytest.mark.parametrize("name", ["Data", "home/Ü", "a,b", "a:1", "a%2F", "a%4Ab", "127.0.0.1,0.0.0.0", "d" * 95])
+def test_a_path_that_no_socket_can_have_means_a_password(name: str) -> None:
+    """Too long; with a comma or a colon, which divide addresses; with capitals, which the driver would write small."""
+    assert not fits_a_socket(f"/srv/{name}/mongodb-20000.sock")
+    assert fits_a_socket("/srv/a b?c=1#é@x&'+;=%41/mongodb-20000.sock")
+
+
 @pytest.mark.takes(8)
-def test_a_long_path_means_a_password(directory: Path) -> None:
+@pytest.mark.parametrize("path", ["d" * 90, "Home of,A:User%2F"])
+def test_a_path_without_a_socket_has_a_server_with_a_password(directory: Path, path: str) -> None:
     """Where no socket fits, loopback alone lets nobody in; a restart keeps the password and the data."""
-    long = directory / ("d" * 90)
+    long = directory / path
     server = EmbeddedMongod(long)
     state = server.acquire()
     with MongoClient[dict[str, Any]](state.uri) as client:
@@ -93,6 +101,18 @@ def test_a_long_path_means_a_password(directory: Path) -> None:
     again = EmbeddedMongod(long)
     assert value(again.acquire().uri) == {"_id": 1}
     again.release()
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "mongo-is-a-file"])
+def test_a_directory_that_cannot_be_used_is_named_with_the_setting(tmp_path: Path, name: str) -> None:
+    """Something else is in its place."""
+    (tmp_path / "file").touch()
+    (tmp_path / "mongo-is-a-file").mkdir()
+    (tmp_path / "mongo-is-a-file" / "mongo").touch()
+    with pytest.raises(ConfigurationError) as raised:
+        EmbeddedMongod(tmp_path / name).acquire()
+    assert str(tmp_path / name) in str(raised.value)
+    assert "HORAE_DATA_DIR" in str(raised.value)
 
 
 def test_the_last_user_stops_the_server(directory: Path) -> None:

@@ -199,7 +199,7 @@ async def test_localhost_needs_no_name_server_and_the_hosts_file_is_read() -> No
     ):
         for host in ("localhost", "LOCALHOST.", "a.localhost"):
             assert (await post(sender, f"http://{host}:{wire.port}/")).status == 200
-        resolver = asking(server)
+        resolver, known_names = asking(server), 0
         for line in Path("/etc/hosts").read_text(encoding="utf-8").splitlines():
             address, *known = line.partition("#")[0].split() or [""]
             for name in known:
@@ -209,8 +209,11 @@ async def test_localhost_needs_no_name_server_and_the_hosts_file_is_read() -> No
                     and ipaddress.ip_address(address).version == 4
                 ):
                     assert address in await resolver.resolve(name)
+                    known_names += 1
         assert server.asked == []
         await resolver.close()
+    if not known_names:
+        pytest.skip("/etc/hosts of this machine has no other name than localhost")
 
 
 async def test_of_a_name_with_very_many_addresses_a_few_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:

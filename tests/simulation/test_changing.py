@@ -23,7 +23,7 @@ from tests.simulation.explore import TIMES, explore, first_to_show
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS, QUIET = 150 * TIMES, 50 * TIMES
+RUNS, QUIET = 100 * TIMES, 40 * TIMES
 BROKEN_RUNS = 10_000
 
 

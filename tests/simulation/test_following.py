@@ -12,13 +12,13 @@ import pytest
 from cluster.store import executions, follow_ups, followed, history
 from cluster.worker.record import Recorder
 from tests.simulation import twins
-from tests.simulation.explore import FIRST, SHIFT, explore, first_to_show
+from tests.simulation.explore import FIRST, SHIFT, TIMES, explore, first_to_show
 from tests.simulation.following import Following
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS = 400
+RUNS = 250 * TIMES
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from cluster.store import dedups, executions, history, messages
 from cluster.store.dedups import Chosen
 from cluster.store.queries import leased_executions
 from tests.simulation import model_messages, twins
-from tests.simulation.explore import FIRST, SHIFT, explore, first_to_show
+from tests.simulation.explore import FIRST, SHIFT, TIMES, explore, first_to_show
 from tests.simulation.messages import Messages
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cluster.core.execution.model import Execution
 
-RUNS = 2000
+RUNS = 1200 * TIMES
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from cluster.leader.elector import Elector
 from cluster.leader.materialise import Materialiser
 from cluster.store.schedules import ScheduleRow
 from tests.simulation import twins
-from tests.simulation.explore import explore
+from tests.simulation.explore import TIMES, explore
 from tests.simulation.model import turn
 from tests.simulation.nodes import DEFINITIONS, DUES, Machines
 from tests.simulation.scenarios import JOBS, KEY
@@ -183,7 +183,7 @@ class Across:
             await turn(1.0)
 
 
-RUNS: dict[type[Any], int] = {Succession: 500, Loss: 100, Across: 180}
+RUNS: dict[type[Any], int] = {Succession: 300 * TIMES, Loss: 70 * TIMES, Across: 110 * TIMES}
 DIFFERENT: dict[type[Any], float] = {Succession: 0.5, Loss: 0.95, Across: 0.75}
 """How much of it must be runs of their own. Without trouble many are alike."""
 

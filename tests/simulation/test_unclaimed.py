@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cluster.store.batches import ClaimFilter
 
-RUNS = 40 * TIMES
+RUNS = 28 * TIMES
 BROKEN_RUNS = 300
 
 

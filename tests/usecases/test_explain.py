@@ -12,11 +12,12 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.documents.job_json import DocumentLimits, read_job
 from cluster.core.errors import NotFound
+from cluster.core.instants import format_instant
 from cluster.store import backfills, batches, history, leases, nodes
 from cluster.store.backfills import Backfill
 from cluster.store.history import MissedRange
 from cluster.usecases import jobs
-from cluster.usecases.executions import replay, trigger
+from cluster.usecases.executions import TriggerRequest, replay, trigger
 from cluster.usecases.explain import explain_job
 from tests.support.engine import Crank, job_document, lead, put_jobs, settle_all, worker
 from tests.support.workers import DUE, SHORT, answering, owed, record_all, retries_now, run_dry
@@ -193,6 +194,58 @@ async def test_a_skipped_run_names_the_run_before(database: Database) -> None:
     state, said = await told(database, DUE)
     assert state == "skipped"
     assert f"execution a:{DUE - 1000} is pending" in said
+    other = await database.api["executions"].find_one({"_id": f"a:{DUE - 1000}"})
+    await database.api["executions"].insert_one({**(other or {}), "_id": f"a:{DUE - 1}", "waits": True})
+    assert f"execution a:{DUE - 1000} is pending" in (await told(database, DUE))[1], "the other one waits itself"
+
+
+async def test_a_run_by_hand_that_waits_names_the_run_that_it_waits_for(database: Database) -> None:
+    """Whether a node holds it or not; it is not about to be sent."""
+    (first,) = await owed(database, "a", overlap="skip")
+    now_ms = int(await nodes.primary_clock_ms(database) or 0)
+    name = await trigger(database, "a", now_ms, request=TriggerRequest("r", waits=True))
+    for owner in (None, "w"):
+        await database.api["batches"].update_many({}, {"$set": {"owner": owner}})
+        await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"running": first.id}})
+        _, said = await told(database, int(name.rpartition(":")[2]))
+        assert f"It waits for the end of execution {first.id}." in said
+        assert "about to" not in said
+        assert "on time" not in said
+        for running in (name, None):  # its own turn, or nobody's
+            await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"running": running}})
+            assert "It waits for the end" not in (await told(database, int(name.rpartition(":")[2])))[1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"queue": "mail"}, "the limits of queue 'mail'"),
+        ({"max_per_second": 1.0, "gate": "j:a"}, "the job's own limits"),
+        ({}, "its host could not take it"),
+    ],
+)
+async def test_what_was_put_off_says_by_what_and_until_when(
+    database: Database, fields: dict[str, Any], why: str
+) -> None:
+    """Its send time has passed: it is not what it will be sent at."""
+    await put_jobs(database, job_document("a", "0 0 3 * * *", active_from=0, **fields))
+    now_ms = int(await nodes.primary_clock_ms(database) or 0)
+    name = await trigger(database, "a", now_ms - 10_000)
+    at_ms = int(name.rpartition(":")[2])
+    await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(now_ms + 30_000)}})
+    _, said = await told(database, at_ms)
+    assert f"It waits, because {why}" in said
+    assert f"again at {format_instant(now_ms + 30_000)}" in said
+    await database.api["batches"].update_many({}, {"$set": {"owner": "w"}})
+    await nodes.write_heartbeat(
+        database,
+        "w",
+        {"host": "h", "pid": 1, "version": "1"}
+        | dict.fromkeys(("clock_offset_ms", "in_flight", "waiting"), 0)
+        | dict.fromkeys(("leading", "draining"), False),
+    )
+    _, said = await told(database, at_ms)
+    assert ("w is sending it or about to, as " in said) is bool(fields)
 
 
 async def test_occurrences_ahead_and_waiting_are_explained(database: Database) -> None:

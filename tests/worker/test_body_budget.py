@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from cluster.clock import Clock
 from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Attempt, Batch, Execution
 from cluster.core.ids import execution_id
-from cluster.store import engine_jobs
+from cluster.leader import replay
+from cluster.store import engine_jobs, executions, replays
 from cluster.store.mongo.codec import INLINE_BODY_BYTES
-from cluster.worker import claiming
+from cluster.store.queries import message_states
+from cluster.store.replays import Replay, ReplayFilter
+from cluster.worker import claiming, record
 from cluster.worker.held_batch import HeldBatch
-from tests.support.engine import check_books, noting, rows, worker
+from tests.support.engine import check_books, lead, noting, rows, worker
+from tests.support.messages import send
 from tests.support.waiting import eventually
 from tests.support.workers import DUE, answering, ended, owed, record_all, run_dry
 
@@ -83,6 +88,55 @@ async def run_all(db: Database, w: Worker) -> None:
         return await db.api["executions"].count_documents({}) == 0
 
     await eventually(none_left, 20, "everything to be sent")
+
+
+@pytest.mark.parametrize("ends", ["refused", "expired"])
+async def test_large_bodies_of_messages_are_kept_for_a_replay_and_owed_again_in_portions(
+    database: Database, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Twenty of 64 KiB end in one flush, and are replayed in one page, with room for four: all are sent again, whole."""
+    monkeypatch.setattr(record, "MAX_BODY_BYTES", 4 * BODY)
+    monkeypatch.setattr(replay, "MAX_BODY_BYTES", 4 * BODY)
+    read: list[int] = []
+
+    def noting_sizes(module: Any, name: str, size: Any) -> None:
+        real = getattr(module, name)
+
+        async def noted(*args: Any) -> Any:
+            found = await real(*args)
+            read.append(sum(size(v) for v in found.values()))
+            return found
+
+        monkeypatch.setattr(module, name, noted)
+
+    noting_sizes(executions, "large_bodies", len)
+    noting_sizes(message_states, "requests_of", lambda r: len(r.get("large_body", b"")))
+    now = Clock().now_ms()
+    fields = {"expires_ms": now + 1} if ends == "expired" else {}
+    ids = await send(database, now, *[now] * 20, body=b"x" * BODY, body_kind="text", **fields)
+    await asyncio.sleep(0.01)  # past `expires_ms`
+    w = worker(database, answering(404))
+    await run_all(database, w)
+    assert {h["state"] for h in await rows(database, "history")} <= {"failed", "dead"}
+    assert len(read) >= 5
+    assert 0 < max(read) <= 4 * BODY
+    read.clear()
+    if ends == "expired":
+        return
+    leader = await lead(database, Clock())
+    await replays.insert(database, Replay("r", ReplayFilter(), 1000.0, Clock().now_ms() + 1000, 20))
+    await leader.replayer.step(Clock().now_ms())
+    assert len(read) >= 5
+    assert 0 < max(read) <= 4 * BODY
+    came: dict[str, bytes] = {}
+
+    def target(request: httpx.Request) -> httpx.Response:
+        came[request.headers["idempotency-key"]] = request.content
+        return httpx.Response(200)
+
+    await run_all(database, worker(database, target))
+    assert came == dict.fromkeys(ids, b"x" * BODY)
+    await check_books(database)
 
 
 async def test_a_body_that_is_larger_than_all_the_room_is_sent_alone(database: Database) -> None:

@@ -14,8 +14,9 @@ from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.core.windows import Window
 from cluster.outbound.errors import NotSent
-from cluster.store import paused_batches, windows
+from cluster.store import engine_jobs, paused_batches, windows
 from cluster.store.enqueue import insert_owed
+from cluster.worker.held_batch import HeldBatch
 from tests.support.engine import job_document, noting, rows, worker
 from tests.support.waiting import eventually
 from tests.support.workers import DUE, answering, ended, owed, retries_now, run_dry
@@ -132,6 +133,75 @@ async def test_a_run_asked_for_before_a_pause_waits_and_one_asked_for_in_it_does
     await run_dry(worker(database, noting(sent, "horae-job-id")))
     assert sent == ["within"]
     assert [e["job_id"] for e in await rows(database, "executions")] == ["before"]
+
+
+def counting_reads(monkeypatch: pytest.MonkeyPatch, at_second: Any = None) -> list[int]:
+    """How many jobs each reading asks for; `at_second` is called before the second one."""
+    sizes: list[int] = []
+    read = engine_jobs.by_id
+
+    async def counted(db: Database, ids: Any) -> Any:
+        sizes.append(len(ids))
+        if len(sizes) == 2 and at_second is not None:
+            await at_second()
+        return await read(db, ids)
+
+    monkeypatch.setattr(engine_jobs, "by_id", counted)
+    return sizes
+
+
+async def test_jobs_of_batches_for_one_instant_are_read_together(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no more of them at a time than are to be read together."""
+    monkeypatch.setattr("cluster.worker.prepare.MAX_READ", 2)
+    sizes = counting_reads(monkeypatch)
+    sent: list[str] = []
+    w = worker(database, noting(sent, "horae-job-id"))
+    for job in "abc":
+        (execution,) = await owed(database, job, batch=job)
+        batch = Batch(job, (execution.id,), execution.lane, 0, DUE, DUE, token=1)
+        w.context.held.add(HeldBatch(batch, w.context.clock.monotonic() + 60, [execution]))
+    for held in w.held.values():
+        w.dispatcher.add(held)
+    await eventually(lambda: _is(len(sent) == 3), 5)
+    assert (sorted(sizes), sorted(sent)) == ([1, 2], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(("meanwhile", "made"), [("nothing", 1), ("a change", 2), ("a signature", 2)])
+async def test_a_request_is_made_again_only_if_it_would_be_another_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch, meanwhile: str, made: int
+) -> None:
+    """What waited for a second has its job read again. A signature names the time at which it was made."""
+    secret = {"signing_secret": "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQ="} if meanwhile == "a signature" else {}
+    await owed(database, "a", **secret)
+
+    async def change() -> None:
+        if meanwhile == "a change":
+            update = {"$set": {"body": b"2"}, "$inc": {"revision": 1}}
+            await database.api["jobs"].update_one({"_id": "a"}, update)
+        monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", 60.0)
+
+    sizes = counting_reads(monkeypatch, change)
+    monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", -1.0)
+    bodies: list[bytes] = []
+
+    def noted(request: httpx.Request) -> httpx.Response:
+        bodies.append(request.content)
+        return httpx.Response(200)
+
+    w = worker(database, noted)
+    requests = []
+    prepare = w.context.sender.prepare
+
+    def prepared(*args: Any) -> httpx.Request:
+        requests.append(prepare(*args))
+        return requests[-1]
+
+    monkeypatch.setattr(w.context.sender, "prepare", prepared)
+    await run_dry(w)
+    assert (sizes, len(requests), len(bodies)) == ([1, 1], made, 1)
+    assert (bodies == [b"2"]) is (meanwhile == "a change")
 
 
 async def test_max_age_goes_on_during_a_pause(database: Database) -> None:

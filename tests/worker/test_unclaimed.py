@@ -12,14 +12,17 @@ from cluster.clock import Clock
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
-from cluster.store import batches, deferred_batches, executions
+from cluster.core.windows import Window
+from cluster.store import batches, deferred_batches, executions, windows
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed, repair_batches
 from tests.support.engine import job_document, noting, put_jobs, worker
+from tests.support.waiting import eventually
 from tests.support.workers import ended, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
+    from cluster.worker.worker import Worker
 
 UNCLAIMED_MS = 12_000
 HOST = "127.0.0.1:1"
@@ -91,6 +94,44 @@ async def test_what_catch_up_does_not_bind_is_sent_however_late(database: Databa
     """Only what a schedule owed, no node held back and no node can have sent is judged."""
     state, _, came = await _end(database, await _owed(database, 20, job={"catch_up": "none"}, **fields))
     assert (state, len(came)) == ("succeeded", 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "from_s", "until_s", "outcome"),
+    [
+        ("hold", -60, -5, "succeeded"),
+        ("hold", -60, -15, "missed"),
+        ("hold", -10, -5, "missed"),
+        ("hold", -60, 600, None),
+        ("skip", -60, -5, "skipped"),
+        ("skip", -10, -5, "missed"),
+        ("mute", -60, 600, "missed"),
+    ],
+)
+@pytest.mark.parametrize("by", ["tags", "hosts"])
+async def test_the_time_in_which_a_window_held_an_execution_does_not_count(
+    database: Database, by: str, mode: Any, from_s: int, until_s: int, outcome: str | None
+) -> None:
+    """No node was there for 20 s. What a window held until 5 s ago, or holds still, could not have been sent; what a window
+    skips is skipped, with its name."""
+    now = Clock().now_ms()
+    window = Window("works", mode, from_ms=now + from_s * 1000, until_ms=now + until_s * 1000)
+    await windows.put(database, replace(window, **{by: ("billing",) if by == "tags" else (HOST,)}), now)
+    execution = await _owed(database, 20, job={"catch_up": "none", "tags": ["billing"], "url": f"http://{HOST}/x"})
+    if outcome is not None:
+        state, why, came = await _end(database, execution)
+        assert (state, len(came)) == (outcome, outcome == "succeeded")
+        assert outcome != "skipped" or why == "the window 'works' was in force when it was due"
+        return
+    w = worker(database, noting(came := []))
+    await w.claiming.claim_once()
+    await eventually(lambda: _waits_for_window(w), 5, "the window")
+    assert came == []
+    assert await database.api["history"].count_documents({}) == 0
+
+
+async def _waits_for_window(w: Worker) -> bool:
+    return [d.by_window for d in w.dispatcher.paused.deferrals()] == [True]
 
 
 async def test_a_cancelled_job_says_that_and_not_that_it_was_missed(database: Database) -> None:
@@ -170,13 +211,13 @@ async def _unclaimed(database: Database) -> Any:
     return d.get("unclaimed")
 
 
-@pytest.mark.parametrize(("age_s", "noted"), [(0, None), (8, False), (20, None)])
+@pytest.mark.parametrize(("age_s", "noted"), [(0, None), (90, False), (300, None)])
 async def test_what_a_full_host_or_a_limit_holds_back_is_noted_in_time(
     database: Database, age_s: float, noted: bool | None
 ) -> None:
     """Not when it has only just become claimable, and not when no node was there for so long that it stood unclaimed."""
     await _owed(database, age_s)
-    await deferred_batches.note_held_back(database, [HOST], [], UNCLAIMED_MS, 2000)
+    await deferred_batches.note_held_back(database, [HOST], [], unclaimed_ms=200_000, since_ms=60_000)
     assert await _unclaimed(database) is noted
 
 

@@ -201,7 +201,8 @@ async def test_an_execution_older_than_its_maximum_age_is_not_sent_again(databas
     """No attempt begins later than `maxAgeSeconds` after it was due, the first one included."""
     now = Clock().now_ms()
     await owed(database, "never", batch="b1", retry={**RETRY, "max_age_seconds": 60.0})
-    await owed(database, "once", batch="b2", retry={**RETRY, "max_age_seconds": (now - DUE) / 1000 + 0.5})
+    once = {"initial_delay_seconds": 60.0, "max_age_seconds": (now - DUE) / 1000 + 50}
+    await owed(database, "once", batch="b2", retry={**RETRY, **once})
     await owed(database, "again", batch="b3", retry={**RETRY, "max_age_seconds": (now - DUE) / 1000 + 600})
     w = worker(database, answering(503))
     await run_dry(w)

@@ -58,7 +58,7 @@ def _header_value(value: Any, info: ValidationInfo) -> str | SecretValue | KeepS
         and info.data.get("templates", True)
         and (name := templates.unknown_name(parsed)) is not None
     ):
-        raise invalid(templates.unknown_name_message(name))
+        raise invalid(templates.unknown_name_message(name, or_none="templates" in info.data))
     if isinstance(parsed, SecretValue) and not parsed.value:
         raise invalid("must not be an empty secret")
     return parsed

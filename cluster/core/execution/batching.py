@@ -6,16 +6,20 @@ A batch is the unit of leasing. Its members share the lane and the number of att
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cluster.core.execution.model import FIRST_CLAIM, Batch
 from cluster.core.limits.permits import batch_limit_key
 from cluster.core.timings import PREFETCH_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cluster.core.execution.model import Execution
+
+T = TypeVar("T")
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""Large bodies that are in memory at once while executions are recorded or replayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,15 @@ def make_batch(members: Sequence[Execution], options: BatchOptions = DEFAULT) ->
         unclaimed=False if options.caught_up or deferred_ms is not None else None,
         deferred=deferred_ms is not None,
     )
+
+
+def in_portions(items: Sequence[T], size_of: Callable[[T], int], most: int) -> Iterator[Sequence[T]]:
+    """Items in their order, in portions of a bounded sum of sizes each; one that is larger than that stands alone."""
+    start = size = 0
+    for i, item in enumerate(items):
+        more = size_of(item)
+        if size + more > most and i > start:
+            yield items[start:i]
+            start, size = i, 0
+        size += more
+    yield items[start:]

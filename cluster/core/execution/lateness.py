@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from cluster.core.value import value
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,7 +38,8 @@ KEPT_MS = 100
 each would take 10 % more room."""
 
 
-class SendTimes(NamedTuple):
+@value(frozen=True, slots=True)
+class SendTimes:
     """When an attempt was planned, claimed, let go and sent (cluster time, ms), and how long it was held back (ms).
 
     `late_work`: its batch is late work.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cluster.core.execution.lateness import ON_TIME, LatenessParts
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import UNLIMITED, Limits
-from cluster.core.value import value
+from cluster.core.value import changed, value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -211,33 +211,14 @@ class Execution:
     cancelled: bool = False
     """A message that a cancellation has taken. Whoever claims it records that, and does not send it."""
 
-    def is_of_first_claim(self, batch: str, token: int) -> bool:
-        """Whether a claim of this batch under this token owns it as it was written, so that it need not be stamped."""
-        return self.owner == FIRST_CLAIM and self.batch == batch and self.token == token
+    @property
+    def is_of_first_claim(self) -> bool:
+        """Whether the first claim of its batch owns it as it was written, under `FIRST_TOKEN`, without a stamp."""
+        return self.owner == FIRST_CLAIM
 
     def leased_by(self, owner: str) -> Execution:
         """As it is read once it was stamped."""
-        return Execution(
-            id=self.id,
-            job_id=self.job_id,
-            due_ms=self.due_ms,
-            send_ms=self.send_ms,
-            schedule_version=self.schedule_version,
-            batch=self.batch,
-            lane=self.lane,
-            state=State.LEASED,
-            attempts=self.attempts,
-            trigger=self.trigger,
-            owner=owner,
-            token=self.token,
-            replayed_ms=self.replayed_ms,
-            host=self.host,
-            limit_key=self.limit_key,
-            request_id=self.request_id,
-            waits=self.waits,
-            message=self.message,
-            cancelled=self.cancelled,
-        )
+        return changed(self, state=State.LEASED, owner=owner)
 
 
 @value(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.core.execution.model import Ending, Rescheduled
@@ -10,11 +9,12 @@ from cluster.core.execution.verdict import Verdict, next_retry, round_up_to_grai
 from cluster.core.ids import spread_ms
 from cluster.core.instants import format_instant
 from cluster.core.lifecycle import Event, JobState, next_state
+from cluster.core.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.core.execution.model import Attempt, Execution, Job
+    from cluster.core.execution.model import Attempt, EndedPeriod, Execution, Job
 
 
 def planned_ms(execution: Execution, job: Job) -> int:
@@ -56,14 +56,17 @@ def cancellation_reason(execution: Execution, job: Job | None) -> str | None:
         return "the job was deleted" if execution.message is None else "its request was not there any more"
     if execution.trigger:
         return None
-    ended = None
-    if job.past:
-        ended = next((p for p in job.past if p.schedule_version == execution.schedule_version), None)
+    ended = _ended_period(execution, job) if job.past else None
     if ended is not None:
         return None if execution.due_ms <= ended.to_ms else _BEFORE_DUE.get(ended.ended_by, _ENDED_BEFORE_DUE)
     if job.schedule_version == execution.schedule_version or execution.attempts:
         return None
     return _NOT_STORED
+
+
+def _ended_period(execution: Execution, job: Job) -> EndedPeriod | None:
+    """The period of the execution's schedule version, if it has ended."""
+    return next((p for p in job.past if p.schedule_version == execution.schedule_version), None)
 
 
 def waits_for_resume(execution: Execution, job: Job) -> bool:
@@ -80,14 +83,18 @@ def _asked_ms(execution: Execution) -> int:
 
 def _is_of_deleted_job(execution: Execution, job: Job) -> bool:
     """Whether the job was deleted since, and created again under the same id."""
+    if not execution.trigger and not job.past:
+        return False  # nearly always
+    return _ended_with_deleted_job(execution, job)
+
+
+def _ended_with_deleted_job(execution: Execution, job: Job) -> bool:
     if execution.trigger:
         # A job that was deleted while it was paused has no period of its own for that, so its versions say it: a run
         # that was asked for since the creation, by a node whose clock is a little behind, carries a present one.
         present = {p.schedule_version for p in job.past if p.to_ms > job.created_ms} | {job.schedule_version}
         return _asked_ms(execution) <= job.created_ms and execution.schedule_version not in present
-    return bool(job.past) and any(
-        p.schedule_version == execution.schedule_version and p.to_ms <= job.created_ms for p in job.past
-    )
+    return any(p.schedule_version == execution.schedule_version and p.to_ms <= job.created_ms for p in job.past)
 
 
 def max_age_reason(execution: Execution, job: Job, at_ms: int) -> str | None:
@@ -103,7 +110,9 @@ def max_age_reason(execution: Execution, job: Job, at_ms: int) -> str | None:
 
 def next_attempt_number(attempts: Sequence[Attempt]) -> int:
     """The number of the next attempt after these. Two deliveries under one number count once."""
-    return max([a.number for a in attempts]) + 1 if attempts else 1
+    if not attempts:
+        return 1
+    return max([a.number for a in attempts]) + 1
 
 
 def exhaustion_reason(execution: Execution, job: Job) -> str | None:
@@ -119,7 +128,7 @@ def _exhausted(made: int, last: Attempt) -> str:
     return f"all {made} attempts failed; the last one: {last.error or f'the target answered {last.status}'}"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class AttemptResult:
     """The result of one attempt. `jitter` in [0, 1) places a retry within the job's jitter."""
 
@@ -139,32 +148,31 @@ def outcome(execution: Execution, job: Job, result: AttemptResult) -> tuple[Endi
     """
     last = result.attempts[-1]
     verdict = verdict_of(last.status, last.error, job.success_codes)
-
-    def ending(event: Event, reason: str | None) -> Ending:
-        state = next_state(execution.state, event)
-        return Ending(
-            execution=execution,
-            state=state,
-            ended_ms=result.now_ms,
-            attempts=result.attempts,
-            reason=reason,
-            drift_ms=result.drift_ms,
-        )
-
     if verdict is Verdict.SUCCESS:
-        return ending(Event.SUCCESS, None), verdict
+        return _ending(execution, result, Event.SUCCESS, None), verdict
     why = last.error or f"the target answered {last.status}"
     if verdict is Verdict.GONE:
         paused = ", so the job was paused" if execution.message is None else ""
-        return ending(Event.REFUSED, f"{why} (Gone){paused}"), verdict
+        return _ending(execution, result, Event.REFUSED, f"{why} (Gone){paused}"), verdict
     if verdict is Verdict.REFUSED:
-        return ending(Event.REFUSED, why), verdict
+        return _ending(execution, result, Event.REFUSED, why), verdict
     retry = next_retry(job.retry, last.number, jitter=result.jitter, retry_after_seconds=result.retry_after_seconds)
     if retry is None:
-        return ending(Event.EXHAUST, _exhausted(last.number, last)), verdict
+        return _ending(execution, result, Event.EXHAUST, _exhausted(last.number, last)), verdict
     send_ms = round_up_to_grain(result.now_ms + retry.delay_ms)
     old = max_age_reason(execution, job, send_ms)
     if old is not None:
         reason = f"{last.number} attempts, then {old}; the last one: {why}"
-        return ending(Event.EXHAUST, reason), verdict
+        return _ending(execution, result, Event.EXHAUST, reason), verdict
     return Rescheduled(execution, result.attempts, send_ms), verdict
+
+
+def _ending(execution: Execution, result: AttemptResult, event: Event, reason: str | None) -> Ending:
+    return Ending(
+        execution=execution,
+        state=next_state(execution.state, event),
+        ended_ms=result.now_ms,
+        attempts=result.attempts,
+        reason=reason,
+        drift_ms=result.drift_ms,
+    )

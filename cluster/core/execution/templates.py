@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 from cluster.core import instants
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cluster.core.execution.follow_up import EndedExecution
     from cluster.core.execution.model import Execution, Target
 
 NAMES = ("scheduledAt", "executionId", "jobId", "attempt")
@@ -47,30 +50,44 @@ def _is_escaped(match: re.Match[str] | re.Match[bytes]) -> bool:
     return len(match[1]) >= 4 and len(match[3]) == 4
 
 
-def unknown_name_message(name: str) -> str:
-    """The fault of an unknown name."""
+def unknown_name_message(name: str, *, or_none: bool = True) -> str:
+    """The fault of an unknown name. `or_none`: the document may say that nothing in it is replaced."""
     allowed = ", ".join(f"{{{{{n}}}}}" for n in NAMES)
     return (
-        f"contains the unknown name {{{{{name}}}}}; use {allowed}, "
-        f"or write {{{{{{{{{name}}}}}}}}} to send it as it is, or set templates to false"
+        f"contains the unknown name {{{{{name}}}}}; use {allowed}, or write {{{{{{{{{name}}}}}}}}} to send it as it is"
+        + (", or set templates to false" if or_none else "")
     )
 
 
-def fill_in(target: Target, execution: Execution, attempt: int) -> Target:
-    """The target with the names filled in for one attempt. Secret headers are left unchanged."""
-    values = {
-        "scheduledAt": instants.format_instant(execution.due_ms),
-        "executionId": execution.id,
-        "jobId": execution.job_id,
+def _values(execution_id: str, job_id: str, due_ms: int, attempt: int) -> dict[str, str]:
+    return {
+        "scheduledAt": instants.format_instant(due_ms),
+        "executionId": execution_id,
+        "jobId": job_id,
         "attempt": str(attempt),
     }
 
-    def text(match: re.Match[str]) -> str:
+
+def _in_text(text: str, values: Mapping[str, str]) -> str:
+    def value_of(match: re.Match[str]) -> str:
         opening, name, closing = match.groups()
         if _is_escaped(match):
             return f"{opening[2:]}{name}{closing[2:]}"
         value = values.get(name.strip())
         return match[0] if value is None else f"{opening[2:]}{value}{closing[2:]}"
+
+    return _TEXT.sub(value_of, text)
+
+
+def fill_in_headers(headers: Iterable[tuple[str, str]], ended: EndedExecution) -> list[list[str]]:
+    """The headers of a callback: its names stand for the execution that it tells."""
+    values = _values(ended.id, ended.job_id, ended.due_ms, ended.attempts)
+    return [[name, _in_text(value, values)] for name, value in headers]
+
+
+def fill_in(target: Target, execution: Execution, attempt: int) -> Target:
+    """The target with the names filled in for one attempt. Secret headers are left unchanged."""
+    values = _values(execution.id, execution.job_id, execution.due_ms, attempt)
 
     def raw(match: re.Match[bytes]) -> bytes:
         opening, name, closing = match.groups()
@@ -80,5 +97,5 @@ def fill_in(target: Target, execution: Execution, attempt: int) -> Target:
         return match[0] if value is None else opening[2:] + value.encode() + closing[2:]
 
     body = _BYTES["json" if target.body_is_json else "text"].sub(raw, target.body)
-    headers = tuple((n, v if v in target.secrets else _TEXT.sub(text, v)) for n, v in target.headers)
+    headers = tuple((n, v if v in target.secrets else _in_text(v, values)) for n, v in target.headers)
     return replace(target, body=body, headers=headers)

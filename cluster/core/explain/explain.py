@@ -265,8 +265,11 @@ def _owed(
         text = "the host is probed then; executions that wait for it are late, not lost"
         sentences.append(Sentence(breaker.until_ms, text))
         return Explanation(state, f"It waits: the circuit breaker of {breaker.host} is open.", tuple(sentences))
+    if facts.awaited is not None:
+        sentences.append(Sentence(None, f"execution {facts.awaited} has not ended, and `overlap` is `skip`"))
+        return Explanation(state, f"It waits for the end of execution {facts.awaited}.", tuple(sentences))
     if batch.owner is None:
-        return _unclaimed(batch, execution, now, sentences)
+        return _unclaimed(facts, batch, execution, now, sentences)
     text = (
         f"the lease of {batch.owner} on its batch {batch.id} (token {batch.token}, claimed {batch.claims} times) expires "
         "unless it is renewed"
@@ -277,11 +280,12 @@ def _owed(
         sentences.append(Sentence(None, text))
         return Explanation(state, "Its node seems to be lost. Another node will send it.", tuple(sentences))
     sending = "is sending it or about to" if execution.send_ms <= now.now_ms else "holds it and will send it on time"
-    return Explanation(state, f"{batch.owner} {sending}.", tuple(sentences))
+    under = "" if facts.limit is None else f", as {facts.limit} allow"
+    return Explanation(state, f"{batch.owner} {sending}{under}.", tuple(sentences))
 
 
 def _unclaimed(
-    batch: BatchFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
+    facts: OccurrenceFacts, batch: BatchFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
 ) -> Explanation:
     claimable = batch.claimable_ms <= now.now_ms
     if claimable and now.now_ms - max(batch.claimable_ms, execution.send_ms) < CLAIM_MS and now.nodes:
@@ -296,6 +300,9 @@ def _unclaimed(
         why = "no node is alive" if not now.nodes else "no node has claimed it yet"
         return Explanation(execution.state, f"It waits for a node: {why}.", tuple(sentences))
     summary = f"It is owed and will be sent at {format_instant(execution.send_ms)}."
+    if execution.send_ms < now.now_ms:
+        why = "its host could not take it" if facts.limit is None else f"{facts.limit} did not allow it"
+        summary = f"It waits, because {why} so far. A node takes it up again at {format_instant(batch.claimable_ms)}."
     return Explanation(execution.state, summary, tuple(sentences))
 
 

@@ -27,6 +27,8 @@ class BatchFacts:
     claims: int
     claimable_ms: int
     late: bool
+    waits: bool = False
+    """Its execution waits for the end of another run of the job instead of being skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,10 @@ class OccurrenceFacts:
     """The window that holds it now."""
     overlapping: ExecutionView | None = None
     """The execution that was not finished when this one was skipped."""
+    awaited: str | None = None
+    """The execution of its job for whose end this one waits."""
+    limit: str | None = None
+    """The limits that it is sent under, in words."""
     caught_up_to_ms: int | None = None
     """Catch-up of a range with this occurrence is in progress and has reached this instant."""
     written_to_ms: int | None = None

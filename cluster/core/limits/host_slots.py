@@ -25,17 +25,21 @@ class HostUsage:
     seconds.
     """
 
-    __slots__ = ("_latest", "_slow", "running", "started")
+    __slots__ = ("_latest", "_oldest", "_slow", "running", "started")
 
     def __init__(self) -> None:
         self.running = 0
         self.started: dict[str, float] = {}
+        self._oldest = 0.0
+        """No request in flight began earlier; maybe the oldest one began later."""
         self._latest: list[bool] = []
         self._slow = 0
 
     def begin(self, execution_id: str, now: float) -> None:
         """Count a request that was sent."""
         self.running += 1
+        if not self.started:
+            self._oldest = now
         self.started[execution_id] = now
 
     def end(self, execution_id: str, now: float) -> None:
@@ -48,8 +52,11 @@ class HostUsage:
             self._slow -= self._latest.pop(0)
 
     def _hangs(self, now: float) -> bool:
+        if now - self._oldest <= SLOW_SECONDS or not self.started:
+            return False
         # Insertion order is start order: the oldest request shows that a host hangs, before any answer comes.
-        return bool(self.started) and now - next(iter(self.started.values())) > SLOW_SECONDS
+        self._oldest = next(iter(self.started.values()))
+        return now - self._oldest > SLOW_SECONDS
 
     def is_trusted(self, now: float) -> bool:
         """Whether its latest answers were quick, and no request hangs."""
@@ -65,6 +72,7 @@ class HostSlots:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
+        self._of_trusted = max(1, slots - slots // 4)
         self._hosts: dict[str, HostUsage] = {}
         self._doubtful = 0
         self._counted_at = float("-inf")
@@ -95,7 +103,7 @@ class HostSlots:
         usage = self._hosts.get(host)
         running = 0 if usage is None else usage.running
         if usage is not None and usage.is_trusted(now):
-            return running < max(1, self._slots - self._slots // 4)
+            return running < self._of_trusted
         doubtful = self._count(now)
         if running == 0 and (usage is None or not usage.is_slow(now)):
             return doubtful < max(1, self._slots - self._slots // 8)

@@ -76,7 +76,9 @@ async def running_when_skipped(db: Database, run: ExecutionView, now_ms: int) ->
     with operation():
         owed = await db.api["executions"].find({"_id": ids}).sort("_id", -1).limit(20).to_list()
         final = await db.api["history"].find({"_id": ids, **sent}).sort("_id", -1).limit(1).to_list()
-    for earlier in sorted(merge_by_id(owed, final, now_ms).values(), key=lambda r: r.id, reverse=True):
+    waiting = {d["_id"] for d in owed if d.get("waits")}  # runs by hand that wait for an end themselves, or have waited
+    found = sorted(merge_by_id(owed, final, now_ms).values(), key=lambda r: (r.id not in waiting, r.id), reverse=True)
+    for earlier in found:
         if earlier.ended_ms is None or earlier.ended_ms >= at_ms:
             return earlier
     return None
@@ -85,9 +87,9 @@ async def running_when_skipped(db: Database, run: ExecutionView, now_ms: int) ->
 async def batch_of(db: Database, run: ExecutionView) -> BatchFacts | None:
     """The batch that an owed execution names; None if it does not exist."""
     with operation():
-        owed = await db.api["executions"].find_one({"_id": run.id}, {"batch": 1})
+        owed = await db.api["executions"].find_one({"_id": run.id}, {"batch": 1, "waits": 1})
         d = None if owed is None else await db.api["batches"].find_one({"_id": owed["batch"]})
-    if d is None:
+    if owed is None or d is None:
         return None
     return BatchFacts(
         id=d["_id"],
@@ -96,6 +98,7 @@ async def batch_of(db: Database, run: ExecutionView) -> BatchFacts | None:
         claims=d["claims"],
         claimable_ms=int(d["claimable_at"]),
         late=d["late"],
+        waits=owed.get("waits", False),
     )
 
 

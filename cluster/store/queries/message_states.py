@@ -117,6 +117,18 @@ async def requests_of(db: Database, ids: Collection[str]) -> dict[str, Mapping[s
     }
 
 
+async def body_sizes(db: Database, ids: Collection[str]) -> dict[str, int]:
+    """How large the large bodies of final messages are (bytes), by execution id."""
+    if not ids:
+        return {}
+    query = {"_id": {"$in": list(ids)}, "message.body_size": {"$exists": True}}
+    with operation():
+        return {
+            d["_id"]: int(d["message"]["body_size"])
+            async for d in db.work["history"].find(query, {"message.body_size": 1})
+        }
+
+
 async def tags_of(db: Database, ids: Collection[str]) -> dict[str, tuple[str, ...]]:
     """The tags of messages that are final and can be sent again, by execution id."""
     if not ids:

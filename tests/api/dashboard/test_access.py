@@ -93,6 +93,9 @@ def test_an_admin_makes_and_revokes_keys_and_reads_who_did_what(guarded: World, 
         viewer.open("#/audit")
         page.get_by_role("link", name="key:ci").first.click()
         viewer.wait("location.hash.includes('object=')")
+        page.get_by_text("job:one").first.wait_for(
+            state="detached"
+        )  # the entries of all objects, until these are there
         viewer.settled()
         assert page.get_by_role("row").filter(has_text="page").count() >= 2
         assert "key:ci" in viewer.text()

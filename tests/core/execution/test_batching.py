@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.execution.batching import DUE_NOW, BatchOptions, make_batch
+from cluster.core.execution.batching import DUE_NOW, BatchOptions, in_portions, make_batch
 from cluster.core.execution.model import Attempt, Execution
 from cluster.core.timings import PREFETCH_MS
 
@@ -93,3 +94,13 @@ def test_a_batch_is_as_early_as_its_first_member_and_above_every_token(members: 
     assert all(batch.token >= m.token for m in members)
     assert {m.host for m in members} == {batch.host} or (batch.host == "" and len({m.host for m in members}) > 1)
     assert replace(make_batch(members[::-1]), ids=batch.ids) == batch
+
+
+@given(st.lists(st.integers(0, 12), max_size=40))
+def test_portions_are_bounded_and_lose_nothing(sizes: list[int]) -> None:
+    """In their order, ten in each; what is larger stands alone. What needs no room shares a portion."""
+    portions = [list(p) for p in in_portions(sizes, lambda s: s, 10)]
+    assert [s for p in portions for s in p] == sizes
+    assert all(sum(p) <= 10 or len([s for s in p if s]) == 1 for p in portions)
+    assert len(portions) == 1 or all(portions)
+    assert all(sum(a) + b[0] > 10 for a, b in itertools.pairwise(portions))

@@ -46,7 +46,7 @@ calendars = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.sampled_from(SCHEDULES),
     st.sampled_from(ZONES),
@@ -66,7 +66,7 @@ def test_the_engine_and_the_oracle_agree(text: str, zone: str, days: ExcludedDay
     assert schedule.between(from_ms, until_ms, 10_000) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(calendars, st.integers(START - 10, START + 400))
 def test_the_next_days_are_those_found_one_by_one(days: ExcludedDays, day: int) -> None:
     """The next included and the next excluded day; and the text of the days keeps them."""

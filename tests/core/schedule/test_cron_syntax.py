@@ -188,7 +188,7 @@ def test_days_by_a_rule_are_those_of_quartz(text: str, days: list[str]) -> None:
     assert [datetime.fromtimestamp(t / 1000, UTC).date().isoformat() for t in found] == days
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.one_of(
         st.text(alphabet="0123456789*/-,#LW? @JANMOEVRYT", max_size=40),

@@ -50,7 +50,7 @@ def test_counts_are_those_of_listing(zone: str, begin: str, length: int, step: i
         assert dict(counter.count(schedule.key)) == listed((line, zone), start, start + length, step), (line, zone)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     second=st.sampled_from(["0", "*/20", "5,50"]),
     minute=st.sampled_from(["*", "0", "*/7", "10-12"]),

@@ -44,7 +44,7 @@ def test_every_form_of_schedule_has_its_words(text: str, words: str) -> None:
     assert describe(parse_schedule(text)) == f"{words} (UTC)"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(spelled(0, 59, ()), spelled(0, 23, ()), MONTH_DAYS, WEEK_DAYS)
 def test_every_accepted_schedule_has_a_description(minutes: str, hours: str, month_days: str, week_days: str) -> None:
     """No accepted schedule lacks a description."""
