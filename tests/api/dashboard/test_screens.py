@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,7 +96,7 @@ def test_an_address_that_no_screen_can_show_leaves_the_others_in_reach(viewer: V
     ):
         viewer.open(address)
         assert viewer.page.locator("main h1").count() == 1, address
-    viewer.page.get_by_role("link", name="Jobs", exact=True).click()
+    viewer.page.get_by_role("link", name="Jobs", exact=True).first.click()
     viewer.wait("location.hash === '#/jobs'")
     viewer.page.get_by_role("heading", name="Jobs").wait_for()
     viewer.forgive(400, 404, 422)
@@ -147,12 +148,12 @@ def test_the_api_page_tries_requests_under_its_policy(viewer: Viewer) -> None:
     assert all(a.startswith((f"{viewer.url}/", "data:")) for a in asked), asked
 
 
-def test_the_page_works_under_a_path_prefix(mongodb_uri: str, db_name: str, chromium: Any) -> None:
+def test_the_page_works_under_a_path_prefix(mongodb_uri: str, chromium: Any) -> None:
     """A proxy keeps the prefix; the page finds its files and the API below it."""
     from tests.support import live
 
     with (
-        live.node(mongodb_uri, db_name, HORAE_PATH_PREFIX="/ops/horae") as url,
+        live.node(mongodb_uri, f"test_{uuid.uuid4().hex[:12]}", HORAE_PATH_PREFIX="/ops/horae") as url,
         browser.viewer(chromium, f"{url}/ops/horae") as viewer,
     ):
         asked: list[str] = []
