@@ -8,6 +8,7 @@ are asked of that: nothing of the code that reads and judges windows is used for
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from cluster.core.errors import StoreUnavailable
@@ -75,7 +76,7 @@ class Windows(Machines):
             last = min(first + 2000 + int(random() * 8000), LAST_END_MS)
             span = (first, last) if first < last and random() < 0.8 else None
             with suppress(StoreUnavailable):
-                await w.store.write(lambda span=span: self._put(name, span))
+                await w.store.write(partial(self._put, name, span))
 
     def _put(self, name: str, span: Span | None) -> None:
         if span is None:

@@ -104,7 +104,8 @@ def _by_next_run(q: JobListQuery, documents: list[Document]) -> list[Document]:
     due.sort(key=itemgetter(0, 1, 2), reverse=q.descending)
     ending.sort(key=itemgetter(0))
     rest.sort(key=itemgetter(0, 1))
-    return [x[-1] for x in (*due, *ending, *rest)][: q.limit + 1]
+    in_order = [*(x[3] for x in due), *(x[1] for x in ending), *(x[2] for x in rest)]
+    return in_order[: q.limit + 1]
 
 
 class _Reversed(str):

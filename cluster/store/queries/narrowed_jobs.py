@@ -80,7 +80,7 @@ async def _count(db: Database, narrowing: Narrowing, most: int) -> int:
 
 async def read(db: Database, narrowing: Narrowing, *stages: Document) -> list[Document]:
     """What these stages of a pipeline make of the jobs that meet the condition."""
-    pipeline = [{"$match": narrowing.condition}, {"$limit": APART}, *stages]
+    pipeline: list[Document] = [{"$match": narrowing.condition}, {"$limit": APART}, *stages]
     with operation():
         found: list[Document] = await (await db.api["jobs"].aggregate(pipeline, **_hint(narrowing.index))).to_list()
     return found
