@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-SLICE = 20
-"""Jobs changed by one write. To decide on them takes some ms, during which this node sends nothing."""
+SLICE = 50
+"""Jobs changed by one write. To make it takes some ms, during which this node sends nothing."""
 LIVE_BATCHES = 32
 """While so many late batches are alive, no page of runs is begun."""
 

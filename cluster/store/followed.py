@@ -21,7 +21,7 @@ from cluster.core.execution.follow_up import (
     sentence_of,
 )
 from cluster.core.execution.model import MESSAGE_VERSION, Execution
-from cluster.core.execution.templates import fill_in_headers
+from cluster.core.execution.templates import fill_in_headers, values_of
 from cluster.core.ids import callback_id, lane_of
 from cluster.core.lifecycle import JobState, State
 from cluster.core.targets import parse_target
@@ -213,10 +213,11 @@ def callback_of(ended: EndedExecution, kind: str, stored: Mapping[str, Any], ret
 def _request(
     ended: EndedExecution, kind: str, stored: Mapping[str, Any], body: bytes, retention_days: float | None
 ) -> Document:
+    values = values_of(ended.id, ended.job_id, ended.due_ms, ended.attempts)
     request: Document = {
         "url": f"channel:{stored['channel']}" if "channel" in stored else stored["url"],
         **{name: stored[name] for name in ("channel", "secret_headers", "signing_secret") if name in stored},
-        **({"headers": fill_in_headers(stored["headers"], ended)} if "headers" in stored else {}),
+        **({"headers": fill_in_headers(stored["headers"], values)} if "headers" in stored else {}),
         "bound_to": bound_to(ended.job_id, FIELDS[kind]),
         "follows": ended.id,
         "body_kind": "json",

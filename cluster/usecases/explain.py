@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from cluster.core.errors import NotFound
 from cluster.core.explain.explain import explain, explain_not_due
-from cluster.core.explain.facts import ClusterFacts, LeaderFacts, OccurrenceFacts, WindowFacts, limit_text
+from cluster.core.explain.facts import ClusterFacts, LeaderFacts, OccurrenceFacts, WindowFacts
 from cluster.core.explain.timeline import ActivePeriod, active_periods, period_at
 from cluster.core.lifecycle import JobState
 from cluster.core.windows import HoldingWindow, Planned, Subject, decide
@@ -136,10 +136,9 @@ async def _explain_execution(case: _Case, execution: ExecutionView, due_ms: int)
         facts = replace(
             facts,
             batch=batch,
-            window=await holding_window(case.db, subject, execution.send_ms, asked_ms, case.cluster.now_ms),
             awaited=None if awaited == execution.id else awaited,
-            limit=limit_text(d.queue, d.limits),
-            used=await explain_facts.limit_of(case.db, execution.id, d.queue, d.limits, case.job.id),
+            window=await holding_window(case.db, subject, execution.send_ms, asked_ms, case.cluster.now_ms),
+            limit=await explain_facts.limit_of(case.db, execution.id, d.queue, d.limits, case.job.id),
         )
     if execution.state == "skipped":
         overlapping = await explain_facts.running_when_skipped(case.db, execution, case.cluster.now_ms)

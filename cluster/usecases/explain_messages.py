@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from cluster.core.errors import NotFound
 from cluster.core.execution.follow_up import FIELDS, kinds_told
-from cluster.core.explain.facts import limit_text
 from cluster.core.explain.messages import MessageFacts, explain_message
 from cluster.core.ids import callback_id
 from cluster.core.limits.permits import UNLIMITED
@@ -74,8 +73,7 @@ async def _owed(db: Database, facts: MessageFacts, request: Mapping[str, Any], c
         cancelled=owed is not None and owed.cancelled,
         batch=await explain_facts.batch_of(db, e),
         window=await holding_window(db, subject, e.send_ms, asked_ms, cluster.now_ms),
-        limit=limit_text(queue, UNLIMITED),
-        used=await explain_facts.limit_of(db, e.id, queue, UNLIMITED, e.job_id),
+        limit=await explain_facts.limit_of(db, e.id, queue, UNLIMITED, e.job_id),
     )
 
 

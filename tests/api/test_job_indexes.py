@@ -8,9 +8,12 @@ from urllib.parse import quote
 
 import orjson
 
+from cluster.store.queries import narrowed_jobs
 from ops.bench import find
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.support.api_client import Api
 
 ROOM = 64 * 1024 * 1024
@@ -60,3 +63,28 @@ async def test_a_schedule_is_found_without_reading_the_others(api: Api) -> None:
     await api.db.api["system.profile"].drop()
     assert seen
     assert max(d.get("docsExamined", 0) for d in seen) <= 4
+
+
+async def test_what_comes_late_in_the_order_is_found_without_reading_what_comes_before(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs with one tag or one word are read in the order of their names and ages, although they are too many to sort."""
+    monkeypatch.setattr(narrowed_jobs, "FEW", 5)
+    lines = [
+        {"jobId": f"{group}-{n}", "name": f"{group} {n:03}", "tags": [tag], "schedule": "@daily", "api": "http://h/"}
+        for group, tag in (("zeta", "late"), ("alpha", "other"))
+        for n in range(80)
+    ]
+    content = b"\n".join(orjson.dumps(line) for line in lines)
+    assert (await api.call("POST", "/jobs/import", content, Content_Type="application/x-ndjson")).json["created"] == 160
+    await api.db.api.create_collection("system.profile", capped=True, size=ROOM)
+    await api.db.api.command("profile", 2)
+    for query in ("tag=late", "q=zet", "q=zeta+http&tag=late"):
+        for sort in ("name", "-createdAt"):
+            page = await api.call("GET", f"/jobs?limit=3&sort={sort}&{query}")
+            assert len(page.json["items"]) == 3
+            assert all(j["tags"] == ["late"] for j in page.json["items"])
+    await api.db.api.command("profile", 0)
+    seen = await api.db.api["system.profile"].find({"ns": f"{api.db.api.name}.jobs"}).to_list()
+    await api.db.api["system.profile"].drop()
+    assert max(d.get("docsExamined", 0) for d in seen) <= 6

@@ -10,7 +10,7 @@ import pytest
 from cluster.core.instants import format_instant
 from cluster.store import last_results
 from cluster.store.last_results import LastResult
-from cluster.store.queries import job_list
+from cluster.store.queries import job_list, job_walks, narrowed_jobs
 from tests.support.api_client import paths, walk
 from tests.support.engine import T0, lead, settle_all
 
@@ -35,6 +35,15 @@ SCHEDULES = (
 
 def stop_clock(api: Api, at_ms: int) -> None:
     api.clock.now_ms = lambda: at_ms  # type: ignore[method-assign]
+
+
+def say_few(patch: pytest.MonkeyPatch, few: int) -> None:
+    """Conditions that more than so many jobs meet do not narrow a list; of a walk no more than so many jobs are read."""
+    patch.setattr(job_list, "FEW", few)
+    patch.setattr(narrowed_jobs, "FEW", few)
+    patch.setattr(narrowed_jobs, "MANY", 2 * few)
+    patch.setattr(job_walks, "PASSED_OVER", few + 5)
+    patch.setattr(job_walks, "FIRST_CHUNK", few + 2)
 
 
 async def many_jobs(api: Api, at_ms: int) -> None:
@@ -78,7 +87,7 @@ async def check_order(api: Api, patch: pytest.MonkeyPatch, *, full: bool = False
     due = await due_by_job(api)
     tagged = {i for i in due if int(i[1:]) % 3 == 1 or int(i[1:]) % 6 == 5}
     for few in (1000, 0):
-        patch.setattr(job_list, "FEW", few)
+        say_few(patch, few)
         for query, wanted in (
             ("limit=9", set(due)),
             ("limit=100&tag=t1", tagged),
@@ -149,7 +158,7 @@ async def test_jobs_due_before_an_instant_are_listed_in_every_order(
     api: Api, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`nextRunBefore` does not include the instant."""
-    monkeypatch.setattr(job_list, "FEW", few)
+    say_few(monkeypatch, few)
     stop_clock(api, T0)
     await many_jobs(api, T0)
     await settle_all(await lead(api.db, api.clock), api.clock)  # type: ignore[arg-type]
@@ -167,7 +176,7 @@ async def test_lists_by_name_age_and_last_run_hold_every_job_once(
     api: Api, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In both directions, whatever the page size; jobs without a name, or that never ran, come last."""
-    monkeypatch.setattr(job_list, "FEW", few)
+    say_few(monkeypatch, few)
     for i in range(40):
         named = {"name": f"n{i % 7}é"} if i % 4 else {}
         await api.make(jobId=f"j{i:02d}", tags=["all", "x"], **named)
@@ -176,7 +185,7 @@ async def test_lists_by_name_age_and_last_run_hold_every_job_once(
     stored = {d["_id"]: d async for d in api.db.api["jobs"].find()}
     for sort, field in (("name", "name"), ("createdAt", "created_at"), ("lastRunAt", "last_run_at")):
         for sign in ("", "-"):
-            for query in ("limit=1", "limit=7", "limit=7&tag=all&tag=x", "limit=100"):
+            for query in ("limit=1", "limit=7", "limit=7&tag=all&tag=x", "limit=7&q=al", "limit=7&q=j", "limit=100"):
                 listed = await walk(api, f"sort={sign}{sort}&{query}")
                 assert sorted(listed) == sorted(stored), (sign, sort, query)
                 values = [stored[i].get(field) for i in listed]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.follow_up import ChainedJob
     from cluster.core.execution.model import Attempt, Batch, Ending, Execution, JobSchedule
     from cluster.core.limits.permits import Permits
+    from cluster.core.windows import Window
     from cluster.store.backfills import Backfill
     from cluster.store.batches import ClaimFilter
     from cluster.store.dedups import Chosen
@@ -89,6 +90,7 @@ class Store:
     chained_jobs: dict[str, list[ChainedJob]] = field(default_factory=dict)
     """By the job that they run after."""
     permits: dict[str, Permits] = field(default_factory=dict)
+    windows: dict[str, Window] = field(default_factory=dict)
     lease: LeaderLease = field(default_factory=lambda: LeaderLease(None, 0, 0))
     lease_at_ms: int = 0
     endings: dict[str, str] = field(default_factory=dict)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Batch, Execution, Job, JobSchedule
     from cluster.core.job.definition import JobChange, StoredJob
     from cluster.core.limits.permits import Permit
+    from cluster.core.windows import Window
     from cluster.store.backfills import Backfill
     from cluster.store.calendars import Calendar
     from cluster.store.history import MissedRange
@@ -120,8 +121,9 @@ async def write_timing(db: Any, written: Sequence[JobChange]) -> int:
     return count
 
 
-async def no_windows(_: Any) -> list[Any]:
-    return []
+async def windows_present(db: Store) -> list[Window]:
+    found: list[Window] = await db.read(lambda: list(db.windows.values()))
+    return found
 
 
 # -- jobs, as the engine reads them --------------------------------------------------------------------------------

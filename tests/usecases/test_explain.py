@@ -14,9 +14,11 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.documents.job_json import DocumentLimits, read_job
 from cluster.core.errors import NotFound
 from cluster.core.instants import format_instant
-from cluster.store import backfills, batches, history, leases, nodes
+from cluster.core.limits.permits import Limits
+from cluster.store import backfills, batches, history, leases, nodes, queues
 from cluster.store.backfills import Backfill
 from cluster.store.history import MissedRange
+from cluster.store.queues import Queue
 from cluster.usecases import jobs
 from cluster.usecases.executions import TriggerRequest, replay, trigger
 from cluster.usecases.explain import explain_job
@@ -229,22 +231,23 @@ async def test_a_run_by_hand_that_waits_names_the_run_that_it_waits_for(database
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"queue": "mail"}, "the limits of queue 'mail'"),
-        ({"max_per_second": 1.0, "gate": "j:a"}, "the job's own limits"),
-        ({}, "its host could not take it"),
+        ({"queue": "mail"}, "the limit of the queue 'mail'"),
+        ({"max_per_second": 1.0, "gate": "j:a"}, "the limit of the job"),
+        ({}, "its host"),
     ],
 )
 async def test_what_was_put_off_says_by_what_and_until_when(
     database: Database, fields: dict[str, Any], why: str
 ) -> None:
     """Its send time has passed: it is not what it will be sent at."""
+    await queues.put(database, Queue("mail", Limits(1.0), 0))
     await put_jobs(database, job_document("a", "0 0 3 * * *", active_from=0, **fields))
     now_ms = int(await nodes.primary_clock_ms(database) or 0)
     name = await trigger(database, "a", now_ms - 10_000)
     at_ms = int(name.rpartition(":")[2])
     await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(now_ms + 30_000)}})
     _, said = await told(database, at_ms)
-    assert f"It waits, because {why}" in said
+    assert f"It was put off by {why}. A node" in said
     assert f"again at {format_instant(now_ms + 30_000)}" in said
     await database.api["batches"].update_many({}, {"$set": {"owner": "w"}})
     await nodes.write_heartbeat(
@@ -255,7 +258,7 @@ async def test_what_was_put_off_says_by_what_and_until_when(
         | dict.fromkeys(("leading", "draining"), False),
     )
     _, said = await told(database, at_ms)
-    assert ("w is sending it or about to, as " in said) is bool(fields)
+    assert ("w is sending it or about to, as the limit of " in said) is bool(fields)
 
 
 async def test_occurrences_ahead_and_waiting_are_explained(database: Database) -> None:

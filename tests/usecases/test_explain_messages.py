@@ -179,13 +179,13 @@ async def test_what_holds_a_message_is_named(database: Database) -> None:
     await permits.write(database, "q:mail", Permits(), Permits(0, {"another:1": "x"}))
     await database.api["executions"].update_many({}, {"$set": {"state": "pending"}})
     _, said = await told(database, name)
-    assert "It waits: the limits of queue 'mail' are used up" in said
-    assert "allow 1 at the same time; 1 run" in said
+    assert "It waits: the limit of the queue 'mail' is used up" in said
+    assert "allows 1 at the same time; 1 run" in said
     await queues.put(database, queues.Queue("mail", Limits(per_second=0.01), now))
     seen = await permits.read(database, "q:mail")
     await permits.write(database, "q:mail", seen, Permits(now + 50_000, {}))
     _, said = await told(database, name)
-    assert "allow 0.01 requests per second; the next one may leave at" in said
+    assert "allows 0.01 requests per second; the next one may leave at" in said
 
 
 async def test_a_message_that_there_is_not_says_for_how_long_there_would_be_a_record(database: Database) -> None:

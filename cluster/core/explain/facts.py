@@ -65,13 +65,6 @@ class WindowFacts:
     to_ms: int
 
 
-def limit_text(queue: str | None, own: Limits) -> str | None:
-    """The limits that something is sent under, in words. None: there are none."""
-    if queue is not None:
-        return f"the limits of queue '{queue}'"
-    return "the job's own limits" if own.limited else None
-
-
 @dataclass(frozen=True, slots=True)
 class LimitFacts:
     """The limits that an execution counts against. `running`: other executions that have a permit, which only counts for
@@ -120,14 +113,12 @@ class OccurrenceFacts:
     batch: BatchFacts | None = None
     window: WindowFacts | None = None
     """The window that holds it now."""
-    used: LimitFacts | None = None
-    """How the limits are used that it is sent under."""
+    limit: LimitFacts | None = None
+    """The limits that it counts against."""
     overlapping: ExecutionView | None = None
     """The execution that was not finished when this one was skipped."""
     awaited: str | None = None
     """The execution of its job for whose end this one waits."""
-    limit: str | None = None
-    """The limits that it is sent under, in words."""
     caught_up_to_ms: int | None = None
     """Catch-up of a range with this occurrence is in progress and has reached this instant."""
     written_to_ms: int | None = None

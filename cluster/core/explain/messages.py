@@ -36,8 +36,7 @@ class MessageFacts:
     max_attempts: int = 5
     batch: BatchFacts | None = None
     window: WindowFacts | None = None
-    limit: str | None = None
-    used: LimitFacts | None = None
+    limit: LimitFacts | None = None
     callbacks: tuple[tuple[str, str, ExecutionView | None], ...] = ()
 
 
@@ -60,9 +59,7 @@ def explain_message(facts: MessageFacts, now: ClusterFacts, lookahead_ms: int) -
             (Sentence(e.ended_ms, f"it was recorded as cancelled: {e.reason}"),),
         )
     else:
-        occurrence = OccurrenceFacts(
-            e.due_ms, e, batch=facts.batch, window=facts.window, limit=facts.limit, used=facts.used
-        )
+        occurrence = OccurrenceFacts(e.due_ms, e, facts.batch, facts.window, facts.limit)
         answer = explain_recorded(facts.max_attempts, [], occurrence, e, now)
     return replace(
         answer,

@@ -41,10 +41,10 @@ def explain_owed(
     if facts.awaited is not None:
         sentences.append(Sentence(None, f"execution {facts.awaited} has not ended, and `overlap` is `skip`"))
         return Explanation(state, f"It waits for the end of execution {facts.awaited}.", tuple(sentences))
-    used = facts.used
-    if used is not None and state != "running" and execution.send_ms <= now.now_ms and used.is_used_up(now.now_ms):
-        sentences.append(Sentence(None, f"{used.whose} allow {used.in_words()}; {used.in_use(now.now_ms)}"))
-        summary = f"It waits: {used.whose} are used up. What waits for them is late, not lost."
+    limit = facts.limit
+    if limit is not None and state != "running" and execution.send_ms <= now.now_ms and limit.is_used_up(now.now_ms):
+        sentences.append(Sentence(None, f"{limit.whose} allows {limit.in_words()}; {limit.in_use(now.now_ms)}"))
+        summary = f"It waits: the limit of {limit.whose} is used up. What waits for it is late, not lost."
         return Explanation(state, summary, tuple(sentences))
     if batch.owner is None:
         return _unclaimed(facts, batch, execution, now, sentences)
@@ -58,7 +58,7 @@ def explain_owed(
         sentences.append(Sentence(None, text))
         return Explanation(state, "Its node seems to be lost. Another node will send it.", tuple(sentences))
     sending = "is sending it or about to" if execution.send_ms <= now.now_ms else "holds it and will send it on time"
-    under = "" if facts.limit is None else f", as {facts.limit} allow"
+    under = "" if limit is None else f", as the limit of {limit.whose} allows"
     return Explanation(state, f"{batch.owner} {sending}{under}.", tuple(sentences))
 
 
@@ -79,8 +79,8 @@ def _unclaimed(
         return Explanation(execution.state, f"It waits for a node: {why}.", tuple(sentences))
     summary = f"It is owed and will be sent at {format_instant(execution.send_ms)}."
     if execution.send_ms < now.now_ms:
-        why = "its host could not take it" if facts.limit is None else f"{facts.limit} did not allow it"
-        summary = f"It waits, because {why} so far. A node takes it up again at {format_instant(batch.claimable_ms)}."
+        by = "its host" if facts.limit is None else f"the limit of {facts.limit.whose}"
+        summary = f"It was put off by {by}. A node takes it up again at {format_instant(batch.claimable_ms)}."
     return Explanation(execution.state, summary, tuple(sentences))
 
 

@@ -22,6 +22,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure
 
 from cluster.core.errors import ConfigurationError
+from cluster.store.mongo.deadlines import within
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ MESSAGES_VERSION = 4
 """From this version on there are messages."""
 FOLLOW_UPS_VERSION = 4
 """From this version on jobs may have callbacks and run after others: nodes of the release before would forget them."""
+INDEX_SECONDS = 1800.0
+"""So long the indexes of one collection may take to be built: of 100,000 jobs they take half a minute on a busy machine."""
 OLDEST_SUPPORTED_VERSION = 1
 """The oldest schema version that this release works on."""
 
@@ -50,6 +53,7 @@ INDEXES: dict[str, list[IndexModel]] = {
             partialFilterExpression={"pause.until": {"$type": "date"}, "state": "paused"},
         ),
         IndexModel([("tags", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_tag_and_age"),
+        IndexModel([("tags", ASCENDING), ("name", ASCENDING), ("_id", ASCENDING)], name="by_tag_and_name"),
         IndexModel([("state", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_state"),
         IndexModel("watch.channels", name="by_channel", partialFilterExpression={"watch.channels": {"$exists": True}}),
         IndexModel(
@@ -58,7 +62,8 @@ INDEXES: dict[str, list[IndexModel]] = {
             partialFilterExpression={"watch.no_run_ms": {"$gt": 0}},
         ),
         IndexModel("updated_at", name="alerts_told", partialFilterExpression={"channel": {"$exists": True}}),
-        IndexModel("words", name="by_word"),
+        IndexModel([("words", ASCENDING), ("created_at", DESCENDING), ("_id", ASCENDING)], name="by_word_and_age"),
+        IndexModel([("words", ASCENDING), ("name", ASCENDING), ("_id", ASCENDING)], name="by_word_and_name"),
         IndexModel([("state", ASCENDING), ("name", ASCENDING), ("_id", ASCENDING)], name="by_name"),
         IndexModel([("state", ASCENDING), ("last_run_at", ASCENDING), ("_id", ASCENDING)], name="by_last_run"),
         IndexModel("host", name="by_host"),
@@ -181,7 +186,9 @@ async def ensure(db: Database) -> None:
                     if isinstance(exc, OperationFailure) and exc.code != 48:  # 48: another node created it just now
                         raise
             if indexes:
-                await db.api[name].create_indexes(indexes)
+                # The deadline of an operation would end the building of an index that takes longer, each time anew.
+                with within(INDEX_SECONDS):
+                    await db.api[name].create_indexes(indexes)
         await _ensure_documents(db)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.explain.facts import BatchFacts, BreakerFacts, LimitFacts, limit_text
+from cluster.core.explain.facts import BatchFacts, BreakerFacts, LimitFacts
 from cluster.core.explain.timeline import ActivePeriod
 from cluster.core.limits.permits import UNLIMITED, limit_key_of
 from cluster.core.schedule.schedule import schedule_from_key
@@ -112,11 +112,11 @@ async def limit_of(db: Database, execution_id: str, queue: str | None, own: Limi
     key = limit_key_of(job_id, queue, own)
     if key is None:
         return None
-    limits, whose = own, limit_text(queue, own)
+    limits, whose = own, "the job"
     if queue is not None:
         found = await queues.get(db, queue)
-        limits = UNLIMITED if found is None else found.limits
-    if whose is None or not limits.limited:
+        limits, whose = UNLIMITED if found is None else found.limits, f"the queue '{queue}'"
+    if not limits.limited:
         return None
     permits = await read_permits(replace(db, work=db.api), key)
     return LimitFacts(whose, limits, len(permits.granted.keys() - {execution_id}), permits.next_ms)

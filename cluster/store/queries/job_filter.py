@@ -11,12 +11,10 @@ from cluster.core.job.search import after_prefix
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Document
 
-PLACE_FIELDS: Document = {
-    **dict.fromkeys(
-        ("state", "schedule_key", "active_from", "start_at", "end_at", "name", "created_at", "last_run_at"), 1
-    ),
-    "size": {"$bsonSize": "$$ROOT"},
-}
+PLACE_FIELDS: Document = dict.fromkeys(
+    ("state", "schedule_key", "active_from", "start_at", "end_at", "name", "created_at", "last_run_at"), 1
+)
+"""What says where a job stands in each order, and when it is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def selective(f: JobFilter) -> list[tuple[str | None, Document]]:
     found: list[tuple[str | None, Document]] = []
     if f.failing:
         found.append(("failing", {"failing": True}))
-    found += [("by_word", {"words": {"$elemMatch": _prefix(word)}}) for word in f.words]
+    found += [("by_word_and_age", {"words": {"$elemMatch": _prefix(word)}}) for word in f.words]
     if f.schedule is not None:
         key = {"$eq": f.schedule} if f.schedule.startswith("at|") else _prefix(f.schedule)
         # The key of a job with a calendar begins with that; the one without it is beside its name.

@@ -7,8 +7,10 @@ section 2  paused and completed jobs: the newest first
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from cluster.store.mongo.client import Database, Document
     from cluster.store.queries.job_filter import JobListQuery
+    from cluster.store.queries.next_runs import ScheduleOrder
 
 FIRST_SCHEDULES = 4
 MOST_SCHEDULES = 256
@@ -64,8 +67,10 @@ def place_of(d: Document, since_ms: int) -> Place:
 
 async def _with_next_run(db: Database, q: JobListQuery, count: int) -> list[Document]:
     """Jobs of section 0: those that their schedule's row has come to, and those that are to begin later."""
-    later, later_than_all = await _to_begin(db, q, count)
-    begun = await _begun(db, q, count, later_than_all)
+    order, (later, later_than_all) = await asyncio.gather(
+        schedule_order(db, q.since_ms, q.lookahead_ms, descending=q.descending), _to_begin(db, q, count)
+    )
+    begun = await _begun(db, q, count, order, later_than_all)
     sign = -1 if q.descending else 1
     placed = [((p.value, p.key, p.id), d) for d in (*later, *begun) if (p := place_of(d, q.since_ms)).section == 0]
     return [d for _, d in sorted(placed, key=lambda x: x[0], reverse=sign < 0)][:count]
@@ -93,7 +98,7 @@ async def _to_begin(db: Database, q: JobListQuery, count: int) -> tuple[list[Doc
     with operation():
         rows = (
             await db.api["jobs"]
-            .find({"$and": parts}, {**PLACE_FIELDS, "first_at": 1}, hint="to_begin")
+            .find({"$and": parts}, {**PLACE_FIELDS, "first_at": 1}, hint="to_begin", batch_size=count + 1)
             .sort([("first_at", sign), ("schedule_key", sign), ("_id", sign)])
             .limit(count)
             .to_list()
@@ -101,9 +106,8 @@ async def _to_begin(db: Database, q: JobListQuery, count: int) -> tuple[list[Doc
     return rows, int(rows[-1]["first_at"]) if len(rows) == count else None
 
 
-async def _begun(db: Database, q: JobListQuery, count: int, bound: int | None) -> list[Document]:
+async def _begun(db: Database, q: JobListQuery, count: int, order: ScheduleOrder, bound: int | None) -> list[Document]:
     """Jobs by the order of their schedules, up to the instant `bound`."""
-    order = await schedule_order(db, q.since_ms, q.lookahead_ms, descending=q.descending)
     start = None if q.after is None else (int(q.after.value), q.after.key)
     if start is None and q.descending and q.before_ms is not None:
         start = (q.before_ms - 1, BEHIND_ALL_KEYS)
@@ -119,14 +123,17 @@ async def _begun(db: Database, q: JobListQuery, count: int, bound: int | None) -
                 break
             resumed = behind_id is not None and waiting[0] == start
             chunk = waiting[: 1 if resumed else take]
-            at_most = count if len(chunk) == 1 else 4 * count
+            at_most = count if len(chunk) == 1 else 2 * count
             rows = await _of_schedules(db, q, chunk, behind_id if resumed else None, at_most)
             if len(rows) < at_most:
                 found += _due_as_scheduled(rows, chunk)
                 del waiting[: len(chunk)]
                 take = min(MOST_SCHEDULES, 2 * take)
             elif len(chunk) > 1:
-                take = len(chunk) // 2
+                chunk = _complete(chunk, rows[-1]["schedule_key"], descending=q.descending)
+                found += _due_as_scheduled(rows, chunk)
+                del waiting[: len(chunk)]
+                take = len(chunk) or 1
             else:  # one schedule with many jobs: go on behind the last of them
                 found += _due_as_scheduled(rows, chunk)
                 start, behind_id = chunk[0], rows[-1]["_id"]
@@ -161,17 +168,23 @@ async def _of_schedules(
     with operation():
         return (
             await db.api["jobs"]
-            .find({"$and": [own, begun, *conditions(q.filter)]}, PLACE_FIELDS, hint="by_schedule")
+            .find({"$and": [own, begun, *conditions(q.filter)]}, PLACE_FIELDS, hint="by_schedule", batch_size=limit + 1)
             .sort([("schedule_key", sign), ("state", sign), ("_id", sign)])
             .limit(limit)
             .to_list()
         )
 
 
+def _complete(chunk: list[tuple[int, str]], last_key: str, *, descending: bool) -> list[tuple[int, str]]:
+    """The first schedules of a chunk of which every job was read, up to a schedule of which more may follow."""
+    return list(takewhile(lambda s: s[1] > last_key if descending else s[1] < last_key, chunk))
+
+
 def _due_as_scheduled(rows: list[Document], chunk: list[tuple[int, str]]) -> list[Document]:
-    """The jobs whose end is not before the next occurrence of their schedule."""
+    """The jobs of these schedules whose end is not before their next occurrence."""
     due = {key: at for at, key in chunk}
-    return [d for d in rows if (end := instant(d.get("end_at"))) is None or due[d["schedule_key"]] <= end]
+    ours = [d for d in rows if d["schedule_key"] in due]
+    return [d for d in ours if (end := instant(d.get("end_at"))) is None or due[d["schedule_key"]] <= end]
 
 
 async def _ending(db: Database, q: JobListQuery) -> list[Document]:
@@ -208,7 +221,7 @@ async def _not_active(db: Database, q: JobListQuery, count: int) -> list[Documen
     with operation():
         return (
             await db.api["jobs"]
-            .find({"$and": parts}, PLACE_FIELDS, hint="by_state")
+            .find({"$and": parts}, PLACE_FIELDS, hint="by_state", batch_size=count + 1)
             .sort([("created_at", -1), ("_id", 1)])
             .limit(count)
             .to_list()

@@ -129,7 +129,7 @@ class ScheduleOrder:
         with operation():
             async with (
                 db.api["schedules"]
-                .find(query, {"next_at": 1}, hint="by_next", batch_size=200)
+                .find(query, {"next_at": 1}, hint="by_next", batch_size=64)
                 .sort([("next_at", sign), ("_id", sign)]) as rows
             ):
                 async for d in rows:

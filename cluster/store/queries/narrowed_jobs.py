@@ -1,0 +1,115 @@
+"""How a list finds the jobs that meet its conditions: those of one condition that few jobs meet, or all in the list's order.
+
+Whether few jobs meet a condition is counted in its index, up to a bound. Among the jobs with a tag or with a word, an index
+has them in the order of their names, and of their creation; the other conditions are then looked at in each job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster.store.mongo.operation import operation
+from cluster.store.queries.job_filter import selective
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database, Document
+    from cluster.store.queries.job_filter import JobFilter
+
+FEW = 1500
+"""So many jobs are read and sorted by MongoDB within some 10 ms."""
+MANY = 10_000
+"""So many are read and sorted within some 40 ms: where a walk in order has found too few jobs that match."""
+MOST_WORDS = 4
+"""A prefix of a search is walked if no more words than this begin with it."""
+APART = 1_000_000
+"""No list has so many jobs. A limit between two conditions makes MongoDB take the index of the first one."""
+BY_TAG, BY_WORD = "by_tag_and_age", "by_word_and_age"
+WALKS = {
+    BY_TAG: {"createdAt": BY_TAG, "name": "by_tag_and_name"},
+    BY_WORD: {"createdAt": BY_WORD, "name": "by_word_and_name"},
+}
+"""The indexes that have an order among the jobs that meet a condition, by the index that the condition is counted in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """A condition and the index that answers it (None: two do). `few`: it is known that no more than `FEW` jobs meet it."""
+
+    index: str | None
+    condition: Document
+    few: bool = False
+
+
+async def narrowest(db: Database, f: JobFilter) -> Narrowing | None:
+    """A condition that few jobs meet, or if there is none one that can be walked in order, a tag rather than a word, or any.
+
+    None: no condition of the filter has an index. Raises `StoreError`.
+    """
+    found: list[Narrowing] = []
+    for index, condition in selective(f):
+        if await meets(db, Narrowing(index, condition), FEW):
+            return Narrowing(index, condition, few=True)
+        found.append(Narrowing(index, condition))
+    ways = [n for index in WALKS for n in found if n.index == index]
+    return ways[0] if ways else found[0] if found else None
+
+
+async def only_way(db: Database, f: JobFilter, order: str) -> Narrowing | None:
+    """The walk among the jobs that meet the only condition of a filter: however many do, no other is read."""
+    found = selective(f)
+    return await walkable(db, Narrowing(*found[0]), order) if len(found) == 1 else None
+
+
+async def meets(db: Database, narrowing: Narrowing, most: int) -> bool:
+    """Whether no more than `most` jobs meet the condition."""
+    if narrowing.index == BY_WORD:
+        # Jobs with a prefix are counted by reading them, those with a word in the index alone: of a whole word they tell.
+        word = {"words": narrowing.condition["words"]["$elemMatch"]["$gte"]}
+        if await _count(db, Narrowing(BY_WORD, word), most + 1) > most:
+            return False
+    return await _count(db, narrowing, most + 1) <= most
+
+
+async def _count(db: Database, narrowing: Narrowing, most: int) -> int:
+    pipeline: list[Document] = [{"$match": narrowing.condition}, {"$limit": most}, {"$count": "jobs"}]
+    with operation():
+        found = await (await db.api["jobs"].aggregate(pipeline, **_hint(narrowing.index))).to_list()
+    return int(found[0]["jobs"]) if found else 0
+
+
+async def read(db: Database, narrowing: Narrowing, *stages: Document) -> list[Document]:
+    """What these stages of a pipeline make of the jobs that meet the condition."""
+    pipeline: list[Document] = [{"$match": narrowing.condition}, {"$limit": APART}, *stages]
+    with operation():
+        found: list[Document] = await (await db.api["jobs"].aggregate(pipeline, **_hint(narrowing.index))).to_list()
+    return found
+
+
+async def walkable(db: Database, narrowing: Narrowing, order: str) -> Narrowing | None:
+    """The condition with the index that has an order among the jobs that meet it. None: no index has."""
+    index = WALKS.get(narrowing.index or "", {}).get(order)
+    if index is None or narrowing.index != BY_WORD:
+        return None if index is None else Narrowing(index, narrowing.condition)
+    words = await _words_that_begin(db, narrowing)
+    return Narrowing(index, {"words": {"$in": words}}) if words else None
+
+
+async def _words_that_begin(db: Database, narrowing: Narrowing) -> list[str]:
+    """The words that begin with the prefix of a condition; none if they are more than `MOST_WORDS`."""
+    bounds = narrowing.condition["words"]["$elemMatch"]
+    first, end = bounds["$gte"], bounds["$lt"]
+    words: list[str] = []
+    while len(words) <= MOST_WORDS:
+        with operation():
+            query = {"words": {"$elemMatch": {"$gte": first, "$lt": end}}}
+            d: Any = await db.api["jobs"].find_one(query, {"words": 1}, hint=narrowing.index)
+        if d is None:
+            return words
+        words.append(min(word for word in d["words"] if first <= word < end))
+        first = words[-1] + "\0"
+    return []
+
+
+def _hint(index: str | None) -> Document:
+    return {} if index is None else {"hint": index}
