@@ -122,3 +122,19 @@ async def test_a_deleted_job_forgets_its_callbacks_when_nothing_can_be_in_flight
     assert stored["gone"]["on_success"] is stored["gone"]["on_failure"] is stored["gone"]["told_until"] is None
     assert stored["again"]["on_success"]["url"] == stored["kept"]["on_success"]["url"] == f"{BASE}/yes"
     assert "s3cretvalue" not in repr(stored)
+
+
+async def test_tombstones_without_callbacks_are_not_read_for_that(database: Database) -> None:
+    """The sweep asks once a minute, and there is a tombstone for each job that was deleted within the retention."""
+    jobs_of = database.api["jobs"]
+    await jobs_of.insert_many([{"_id": f"j{n}", "state": "deleted", "told_until": None} for n in range(50)])
+    await jobs_of.insert_one({"_id": "gone", "state": "deleted", "told_until": DatetimeMS(T0)})
+    await jobs_of.insert_one({"_id": "told", "state": "deleted", "told_until": DatetimeMS(T0 + 2)})
+    await database.api.create_collection("system.profile", capped=True, size=1024 * 1024)
+    await database.api.command("profile", 2)
+    assert await engine_jobs.forget_callbacks(database, T0 + 1) == 1
+    await database.api.command("profile", 0)
+    seen = database.api["system.profile"]
+    (update,) = await seen.find({"op": "update", "ns": f"{database.api.name}.jobs"}).to_list()
+    await seen.drop()
+    assert (update["planSummary"], update["docsExamined"]) == ("IXSCAN { told_until: 1 }", 1)
