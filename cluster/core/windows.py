@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MAX_SPANS = 1000
-"""Windows that follow each other without a gap are followed so far."""
+"""So many times in a row at which a window begins or ends are looked at."""
 WindowMode = Literal["hold", "skip", "mute"]
 
 
@@ -71,6 +71,12 @@ class Window:
             return WindowSpan(first, last) if first <= at_ms < last else None
         begin = parse_schedule(self.schedule, self.timezone).next_after(at_ms - self.lasts_ms)
         return WindowSpan(begin, begin + self.lasts_ms) if begin is not None and begin <= at_ms else None
+
+    def begins_after(self, at_ms: int) -> int | None:
+        """When it is in force next, behind this instant. None: never."""
+        if self.schedule is None:
+            return self.from_ms if (self.from_ms or 0) > at_ms else None
+        return parse_schedule(self.schedule, self.timezone).next_after(at_ms)
 
     def leaves_ms(self, span: WindowSpan, name: str) -> int:
         """When something of this name that was held leaves. Names are spread over the time after the end."""
@@ -142,20 +148,26 @@ def decide(
     return held
 
 
-def free_from_ms(windows: Sequence[Window], subject: Subject, send_ms: int, name: str, now_ms: int) -> int | None:
-    """The first instant from its send time on at which windows let a first attempt be sent; `now_ms` or later, if they
-    have held it all the time. None: a window skips it.
-    """
+def held_ms(windows: Sequence[Window], subject: Subject, send_ms: int, name: str, now_ms: int) -> int | None:
+    """For how much of the time from its send time until now windows have held a first attempt. None: a window skips it."""
     concerning = [w for w in windows if w.mode != "mute" and w.concerns(subject)]
     if any(w.mode == "skip" and w.span_at(send_ms) is not None for w in concerning):
         return None
-    at_ms = send_ms
+    at_ms, held = send_ms, 0
     for _ in range(MAX_SPANS):
+        if at_ms >= now_ms:
+            return held
         ends = [w.leaves_ms(span, name) for w in concerning if (span := w.span_at(at_ms)) is not None]
-        if not ends or at_ms >= now_ms:
-            return at_ms
-        at_ms = max(ends)
-    return now_ms
+        if ends:
+            end_ms = min(max(ends), now_ms)
+            held += end_ms - at_ms
+            at_ms = end_ms
+            continue
+        begins = [begin for w in concerning if (begin := w.begins_after(at_ms)) is not None]
+        if not begins:
+            return held
+        at_ms = min(begins)
+    return now_ms - send_ms if held == at_ms - send_ms else held
 
 
 def muted_by(windows: Sequence[Window], subject: Subject, now_ms: int) -> Window | None:

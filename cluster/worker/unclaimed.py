@@ -50,14 +50,15 @@ class UnclaimedJudge:
         batch = replace(claimed.batch, unclaimed=False)
         owed = [e for e in claimed.executions if not e.trigger and e.replayed_ms is None and not e.attempts]
         jobs = await engine_jobs.get_schedules(self._context.db, {e.job_id for e in owed}) if owed else {}
-        free_from = await self._context.windows.free_from_ms(owed) if owed else {}
+        held = await self._context.windows.held_ms(owed) if owed else {}
         now_ms = self._clock.now_ms()
         endings = []
         for execution in owed:
-            job, free_ms = jobs.get(execution.job_id), free_from[execution.id]
-            if free_ms is None or now_ms - free_ms <= self._context.timings.unclaimed_ms - PREFETCH_MS:
+            job, held_ms = jobs.get(execution.job_id), held[execution.id]
+            unclaimed_ms = self._context.timings.unclaimed_ms - PREFETCH_MS
+            if held_ms is None or now_ms - execution.send_ms - held_ms <= unclaimed_ms:
                 continue
-            reason = None if job is None else self._why_missed(execution, job, now_ms)
+            reason = None if job is None else self._why_missed(execution, job, held_ms, now_ms)
             if job is not None and reason is not None:
                 endings.append(_ending(execution, job, reason, now_ms))
         if endings:
@@ -67,7 +68,7 @@ class UnclaimedJudge:
         missed = {e.execution.id for e in endings}
         return replace(claimed, batch=batch, executions=tuple(e for e in claimed.executions if e.id not in missed))
 
-    def _why_missed(self, execution: Execution, job: JobSchedule, now_ms: int) -> str | None:
+    def _why_missed(self, execution: Execution, job: JobSchedule, held_ms: int, now_ms: int) -> str | None:
         """Why this execution is missed; None: it is sent, or its job as it is now says why it is cancelled."""
         periods = [*job.past_schedules, (job, now_ms)]
         of_version = [(p, to) for p, to in periods if p.schedule_version == execution.schedule_version]
@@ -81,7 +82,7 @@ class UnclaimedJudge:
         return unclaimed_reason(
             job.catch_up,
             job.catch_up_window_seconds,
-            within_window=execution.due_ms >= window_start_ms(now_ms, job.catch_up_window_seconds, days),
+            within_window=execution.due_ms + held_ms >= window_start_ms(now_ms, job.catch_up_window_seconds, days),
             later_due=job.catch_up == "latest"
             and any(_owes_by(p, execution.due_ms, min(to, now_ms - spread)) for p, to in periods),
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cluster.core.execution.outcome import planned_ms
 from cluster.core.limits.permits import QUEUE_PREFIX
-from cluster.core.windows import HoldingWindow, Planned, SkippingWindow, Subject, decide, free_from_ms
+from cluster.core.windows import HoldingWindow, Planned, SkippingWindow, Subject, decide, held_ms
 from cluster.store import engine_jobs, windows
 
 if TYPE_CHECKING:
@@ -43,21 +43,26 @@ class WindowWatch:
             if at > self._read_at:
                 self._windows, self._read_at = found, at
 
-    async def free_from_ms(self, executions: Sequence[Execution]) -> dict[str, int | None]:
-        """Since when windows have let each of these be sent, first attempts of jobs; None: a window skips it. By id.
+    async def held_ms(self, executions: Sequence[Execution]) -> dict[str, int | None]:
+        """For how long windows have held each of these since its send time, first attempts of jobs; None: a window skips it.
+        By id.
 
         Raises `StoreError`.
         """
         await self.refresh()
         if not self._windows:
-            return {e.id: e.send_ms for e in executions}
+            return {e.id: 0 for e in executions}
         jobs = (await engine_jobs.by_id(self._db, {e.job_id for e in executions})).jobs
         now_ms = self._clock.now_ms()
         found: dict[str, int | None] = {}
+        alike: dict[tuple[Subject, int, str], int | None] = {}  # nearly all of a batch are
         for e in executions:
             job = jobs.get(e.job_id)
             subject = Subject() if job is None or job.channel is not None else _subject(job)
-            found[e.id] = free_from_ms(self._windows, subject, e.send_ms, e.batch, now_ms)
+            key = (subject, e.send_ms, e.batch)
+            if key not in alike:
+                alike[key] = held_ms(self._windows, *key, now_ms)
+            found[e.id] = alike[key]
         return found
 
     def decide(self, execution: Execution, job: Job) -> HoldingWindow | SkippingWindow | None:

@@ -15,7 +15,7 @@ from cluster.core.windows import (
     Window,
     WindowSpan,
     decide,
-    free_from_ms,
+    held_ms,
     muted_by,
 )
 
@@ -116,29 +116,36 @@ def test_a_window_begins_as_its_schedule_does_and_lasts_its_time(
 
 
 @pytest.mark.parametrize(
-    ("windows", "free"),
+    ("windows", "held"),
     [
-        ([], T),
-        ([replace(NIGHT, spread_ms=0)], T + 3 * HOUR // 2),
-        ([replace(NIGHT, spread_ms=0, tags=("other",))], T),
-        ([replace(NIGHT, spread_ms=0, mode="mute")], T),
+        ([], 0),
+        ([replace(NIGHT, spread_ms=0)], 3 * HOUR // 2),
+        ([replace(NIGHT, spread_ms=0, tags=("other",))], 0),
+        ([replace(NIGHT, spread_ms=0, mode="mute")], 0),
         ([ONCE], None),
-        ([replace(ONCE, mode="hold")], T + HOUR),
-        ([replace(ONCE, mode="hold", until_ms=T + 9 * HOUR)], T + 9 * HOUR),
-        ([replace(ONCE, from_ms=T + 1)], T),
-        # One ends where the next begins: what the first held was not due within the second, so that it waits.
-        ([replace(ONCE, mode="hold"), replace(ONCE, from_ms=T + HOUR, until_ms=T + 2 * HOUR)], T + 2 * HOUR),
+        ([replace(ONCE, mode="hold")], HOUR),
+        ([replace(ONCE, mode="hold", until_ms=T + 9 * HOUR)], 5 * HOUR),
+        # What was due before one that skips waits for its end.
+        ([replace(ONCE, from_ms=T + 1)], HOUR - 1),
+        ([replace(ONCE, mode="hold", from_ms=T + 4 * HOUR, until_ms=T + 9 * HOUR)], HOUR),
+        ([replace(ONCE, mode="hold", from_ms=T + 6 * HOUR, until_ms=T + 9 * HOUR)], 0),
+        ([replace(ONCE, mode="hold", from_ms=T - HOUR, until_ms=T)], 0),
+        ([replace(ONCE, mode="hold"), replace(ONCE, from_ms=T + HOUR, until_ms=T + 2 * HOUR)], 2 * HOUR),
+        ([replace(ONCE, mode="hold"), replace(ONCE, mode="hold", until_ms=T + 2 * HOUR)], 2 * HOUR),
+        (
+            [replace(ONCE, mode="hold"), replace(ONCE, mode="hold", from_ms=T + 3 * HOUR, until_ms=T + 4 * HOUR)],
+            2 * HOUR,
+        ),
+        ([replace(NIGHT, spread_ms=0, schedule="0 0 * * * *", lasts_ms=HOUR // 4)], 5 * HOUR // 4),
     ],
 )
-def test_a_first_attempt_can_be_sent_from_the_end_of_what_holds_it(windows: list[Window], free: int | None) -> None:
-    """Or never, if a window skips it. What holds it still counts up to now at least."""
-    assert free_from_ms(windows, BILLING, T, "b", T + 5 * HOUR) == free
+def test_the_time_in_which_windows_hold_a_first_attempt_is_counted(windows: list[Window], held: int | None) -> None:
+    """From its send time until now, whenever the windows began."""
+    assert held_ms(windows, BILLING, T, "b", T + 5 * HOUR) == held
 
 
-def test_windows_without_end_are_followed_up_to_now() -> None:
+def test_windows_without_end_hold_up_to_now() -> None:
     """Each hour of each day is in one."""
     always = replace(NIGHT, schedule="0 0 * * * *", lasts_ms=HOUR, spread_ms=0)
-    found = free_from_ms([always], BILLING, T, "b", T + 24 * HOUR)
-    assert found is not None
-    assert T + 24 * HOUR <= found < T + 26 * HOUR
-    assert free_from_ms([replace(always, lasts_ms=HOUR + 1)], BILLING, T, "b", T + 9000 * HOUR) == T + 9000 * HOUR
+    assert held_ms([always], BILLING, T, "b", T + 24 * HOUR) == 24 * HOUR
+    assert held_ms([replace(always, lasts_ms=HOUR + 1)], BILLING, T, "b", T + 9000 * HOUR) == 9000 * HOUR

@@ -102,6 +102,7 @@ async def test_what_catch_up_does_not_bind_is_sent_however_late(database: Databa
         ("hold", -60, -5, "succeeded"),
         ("hold", -60, -15, "missed"),
         ("hold", -10, -5, "missed"),
+        ("hold", -18, -3, "succeeded"),
         ("hold", -60, 600, None),
         ("skip", -60, -5, "skipped"),
         ("skip", -10, -5, "missed"),
@@ -129,6 +130,20 @@ async def test_the_time_in_which_a_window_held_an_execution_does_not_count(
     await eventually(lambda: _waits_for_window(w), 5, "the window")
     assert came == []
     assert await database.api["history"].count_documents({}) == 0
+
+
+@pytest.mark.parametrize(("window_s", "outcome"), [(18, "succeeded"), (12, "missed")])
+async def test_the_age_that_catch_up_bounds_is_without_what_a_window_held(
+    database: Database, window_s: int, outcome: str
+) -> None:
+    """It was due 20 s ago, a window held it for some 5 s, and for 15 s no node was there."""
+    now = Clock().now_ms()
+    await windows.put(
+        database, Window("works", "hold", hosts=(HOST,), from_ms=now - 60_000, until_ms=now - 15_000), now
+    )
+    job = {"catch_up": "all", "catch_up_window_seconds": window_s, "url": f"http://{HOST}/x"}
+    state, _, came = await _end(database, await _owed(database, 20, job=job))
+    assert (state, len(came)) == (outcome, outcome == "succeeded")
 
 
 async def _waits_for_window(w: Worker) -> bool:
