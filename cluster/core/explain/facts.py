@@ -71,7 +71,7 @@ class OccurrenceFacts:
     """Its execution, or a range of missed occurrences that covers it."""
     batch: BatchFacts | None = None
     window: WindowFacts | None = None
-    """The window that holds it now."""
+    """The window that holds it now, or held it before its first request."""
     overlapping: ExecutionView | None = None
     """The execution that was not finished when this one was skipped."""
     awaited: str | None = None
