@@ -24,7 +24,7 @@ from api.resources.cluster import Cluster
 from api.resources.cluster_work import ClusterDatabase, ClusterWork
 from api.resources.events import Events
 from api.resources.executions import Execution, Executions, JobExecutions, ReplayExecution
-from api.resources.explain import Explain
+from api.resources.explain import Explain, ExplainMessage
 from api.resources.health import Healthz, Readyz
 from api.resources.herd import Crowd, Herd
 from api.resources.imports import Import
@@ -154,6 +154,7 @@ RESOURCES: dict[str, Callable[[Services], object]] = {
     "/jobs/{job_id}/backfill/{backfill_id}": Backfill,
     "/jobs/{job_id}/executions": JobExecutions,
     "/jobs/{job_id}/explain": Explain,
+    "/messages/{message_id}/explain": ExplainMessage,
     "/jobs/{job_id}/revisions": Revisions,
     "/jobs/{job_id}/revisions/{revision}": RevisionOfJob,
     "/jobs/{job_id}/revisions/{revision}/revert": Revert,

@@ -34,8 +34,10 @@ class Clock:
         # Until the first reading the wall clock serves; the node is not ready before that reading.
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
 
-    monotonic = staticmethod(time.monotonic)
-    """Seconds; only differences within this process mean something."""
+    @staticmethod
+    def monotonic() -> float:
+        """Seconds; only differences within this process mean something."""
+        return time.monotonic()
 
     @staticmethod
     def wall_ms() -> int:

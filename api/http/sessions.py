@@ -13,14 +13,18 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from api.http.addresses import came_from_elsewhere
 from cluster.core.errors import StoreError
 from cluster.store import sessions
 from config.settings import is_loopback
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from falcon.asgi import Request
 
     from cluster.clock import Clock
+    from cluster.core.targets import IPNetwork
     from cluster.store.mongo.client import Database
 
 SESSION_SECONDS = 12 * 3600
@@ -51,14 +55,16 @@ def comes_from_this_page(req: Request) -> bool:
     return origin is not None and urlsplit(origin).netloc == req.netloc
 
 
-def is_confidential(req: Request) -> bool:
+def is_confidential(req: Request, trusted: Sequence[IPNetwork]) -> bool:
     """Whether nobody between the browser and this node or its proxy can read the cookie.
 
-    The caller may make these headers up: then it is its own cookie that it sends in the clear.
+    The caller may make these headers up: then it is its own cookie that it sends in the clear. A proxy that names itself as
+    the host makes every request look local, so one that was forwarded for another machine needs https too.
     """
     origin = req.get_header("Origin") or ""
     forwarded = (req.get_header("X-Forwarded-Proto") or "").rpartition(",")[2].strip().lower()
-    return is_loopback(req.host.strip("[]")) or origin.startswith("https://") or forwarded == "https"
+    local = is_loopback(req.host.strip("[]")) and not came_from_elsewhere(req, trusted)
+    return local or origin.startswith("https://") or forwarded == "https"
 
 
 def _digest(token: str) -> bytes:

@@ -76,6 +76,7 @@ _RESPONSE_MODELS = (
     schemas.ExecutionInFull,
     schemas.ExecutionPage,
     schemas.Explanations,
+    schemas.MessageExplanations,
     live_schemas.Imported,
     live_schemas.Previewed,
     StatsSeries,

@@ -173,4 +173,12 @@ def message_operations() -> dict[str, Any]:
                 "responses": responses({204: ("It was not sent and will not be.", None)}),
             },
         },
+        "/messages/{messageId}/explain": {
+            "get": {
+                "operationId": "explainMessage",
+                "summary": "Explain why a message has not been sent, where it is, or how it ended",
+                "parameters": [message_id],
+                "responses": responses({200: ("The explanation, as sentences with times.", "MessageExplanations")}),
+            }
+        },
     }

@@ -215,6 +215,13 @@ class Explanations(View):
     explanations: list[Explanation]
 
 
+class MessageExplanations(View):
+    """The explanation of a message: one."""
+
+    message_id: str
+    explanations: list[Explanation]
+
+
 class QueueView(View):
     """A queue: limits that jobs share."""
 

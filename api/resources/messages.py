@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from api.http.idempotency import run_once, send_stored
+from api.http.idempotency import IDEMPOTENCY_HEADER, run_once, send_stored
 from api.http.off_loop import off_loop
 from api.http.problems import faults_json
 from api.http.requests import (
@@ -70,9 +71,10 @@ class MessageResource(Resource):
         super().__init__(services)
         self.intake = intake
 
-    def read(self, value: Any) -> NewMessage:
+    def read(self, value: Any, *, repeatable: bool = False) -> NewMessage:
         """The message in a JSON value, with now as the time of its acceptance. Raises `InvalidInput`."""
-        return read_message(value, self.validation_context, self.clock.now_ms(), self.retention_days)
+        now_ms = self.clock.now_ms()
+        return read_message(value, self.validation_context, now_ms, self.retention_days, repeatable=repeatable)
 
 
 class Messages(MessageResource):
@@ -82,12 +84,17 @@ class Messages(MessageResource):
         """Accept a message: 202 and its ids."""
         self.intake.require_room()  # before the body is read: a refusal must cost less than an acceptance
         body = await read_job_object(req)
-        message = await off_loop(body_size(req), self.read, body)
+        keyed = req.get_header(IDEMPOTENCY_HEADER) is not None
+        message = await off_loop(body_size(req), partial(self.read, repeatable=keyed), body)
         name = new_execution_id(message)
 
         async def work(reservation: Reservation | None) -> StoredResponse:
-            chosen = name if reservation is None else reservation.name
-            return await self._accept(replace(message, execution_id=chosen))
+            chosen = replace(message, execution_id=name if reservation is None else reservation.name)
+            if message.passed and message.dedup_id is None:
+                if reservation is None or not reservation.takeover:
+                    raise InvalidInput(message.passed)
+                chosen = replace(chosen, passed=())  # the request that it repeats was in time
+            return await self._accept(chosen)
 
         response, replayed = await run_once(self.services, req, body, name, work)
         send_stored(resp, response, replayed=replayed)
@@ -187,6 +194,8 @@ class MessageBatch(MessageResource):
     async def on_post(self, req: Request, resp: Response) -> None:
         """Accept one message per line."""
         check_content_type(req, TYPES)
+        if req.get_header(IDEMPOTENCY_HEADER) is not None:
+            raise InvalidInput([Fault(IDEMPOTENCY_HEADER, "is not for batches: give each message a dedupId instead")])
         self.intake.require_room()
         progress = req.context.progress = BatchProgress()
         try:

@@ -80,7 +80,10 @@ class Preview(Resource):
             {
                 "next": [instants.format_instant(t, spec.timezone) for t in occurrences],
                 "description": describe(regular),
-                "warnings": [*_about_calendar(spec, occurrences), *warnings(regular, occurrences, after)],
+                "warnings": [
+                    *_about_calendar(spec, occurrences, once=regular.kind == "at"),
+                    *warnings(regular, occurrences, after),
+                ],
             },
         )
 
@@ -92,8 +95,8 @@ class Preview(Resource):
         return schedule.excluding(replace(wanted, days=days).exclusion(timezone))
 
 
-def _about_calendar(spec: PreviewSpec, occurrences: list[int]) -> list[str]:
-    if spec.calendar is None or len(occurrences) == spec.count:
+def _about_calendar(spec: PreviewSpec, occurrences: list[int], *, once: bool) -> list[str]:
+    if spec.calendar is None or len(occurrences) == spec.count or (once and occurrences):
         return []
     some = "every occurrence that could be found" if not occurrences else "all later occurrences that could be found"
     return [f"the calendar '{spec.calendar.name}' excludes {some}, years ahead"]

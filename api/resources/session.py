@@ -32,6 +32,7 @@ class Session:
         self._clock = services.clock
         self._dashboard = services.settings.dashboard
         self._auth = auth
+        self._trusted = services.settings.trusted_proxies
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """Who the caller is and what it may do: the page shows buttons accordingly."""
@@ -52,7 +53,7 @@ class Session:
         """A session. Raises 401 for an unknown key, 403 where the cookie could be read on its way."""
         if (req.get_header("Sec-Fetch-Site") or req.get_header("Origin")) and not comes_from_this_page(req):
             raise falcon.HTTPForbidden(description="a session can be begun by the page of this node only")
-        if not is_confidential(req):
+        if not is_confidential(req, self._trusted):
             raise falcon.HTTPForbidden(
                 description="a session over plain http beyond loopback could be read on its way: use https, or open the page "
                 "on 127.0.0.1 (for example through `ssh -L`)"

@@ -89,6 +89,7 @@ class Sweeper:
             self._orphans_at = now
             orphans = await self.repair_orphans()
             await follow_ups.repair(self._db)
+            await engine_jobs.forget_callbacks(self._db, self._clock.now_ms())
         if now - self._tombstones_at > TOMBSTONES_EVERY:
             await self.remove_tombstones()
         return Swept(released, demoted, orphans, await self._complete_ended_jobs())

@@ -89,6 +89,21 @@ async def parents(db: Database, job_ids: Collection[str], intents_since_ms: int)
     return found | {d["after"]["job"]: True for d in stored if d.get("after")}
 
 
+async def children(db: Database, job_ids: Collection[str], intents_since_ms: int) -> set[str]:
+    """The jobs that run after one of these, or were to run after one since an instant."""
+    ids = list(job_ids)
+    with operation():
+        intents = await db.api["jobs"].find({"_id": {"$in": ids}}, {FOLLOWED_BY: 1}).to_list()
+    intended = {
+        e["job"]
+        for d in intents
+        for e in d.get(FOLLOWED_BY, ())
+        if int(e["at"]) >= intents_since_ms and "made" not in e
+    }
+    # Behind the intents, as for the parents.
+    return intended.union(*(await chained_ids(db, ids)).values())
+
+
 async def chained_ids(db: Database, job_ids: Collection[str]) -> dict[str, list[str]]:
     """The jobs that name one of these in their `after`, by that."""
     query: Document = {"after.job": {"$in": list(job_ids)}, **_NOT_DELETED}

@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError
 from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from cluster.store.mongo.client import Database, Document
 
@@ -33,7 +33,11 @@ class Dedup:
     @property
     def key(self) -> str:
         """The id of its document: of bounded length, and any characters may be in a `dedupId`."""
-        return hashlib.sha256(self.dedup_id.encode("utf-8", "surrogatepass")).hexdigest()
+        return _key(self.dedup_id)
+
+
+def _key(dedup_id: str) -> str:
+    return hashlib.sha256(dedup_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _document(d: Dedup) -> Document:
@@ -74,6 +78,15 @@ async def reserve(db: Database, wanted: Sequence[Dedup], now_ms: int) -> list[Ch
     for i in existed:
         chosen[i] = await _earlier(db, wanted[i], stored.get(wanted[i].key), now_ms)
     return chosen
+
+
+async def counting(db: Database, dedup_ids: Collection[str], now_ms: int) -> dict[str, Chosen]:
+    """What earlier requests have stored for these, by the `dedupId`; nothing for those that do not count any more."""
+    keys = {_key(name): name for name in dedup_ids}
+    query: Document = {"_id": {"$in": list(keys)}, "expire_at": {"$gt": DatetimeMS(now_ms)}}
+    with operation():
+        stored = await db.work["dedups"].find(query).to_list()
+    return {keys[d["_id"]]: Chosen(d["digest"], d["execution_id"]) for d in stored}
 
 
 async def _earlier(db: Database, mine: Dedup, stored: Document | None, now_ms: int) -> Chosen:

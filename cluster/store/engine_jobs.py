@@ -12,6 +12,7 @@ from cluster.core.lifecycle import JobState
 from cluster.store import channels, jobs, revisions
 from cluster.store.alert_jobs import with_address
 from cluster.store.history import DAY_MS
+from cluster.store.mongo.callback_fields import CALLBACK_FIELDS, TOLD_UNTIL
 from cluster.store.mongo.codec import JOB_FIELDS, JOB_FIELDS_WITHOUT_LARGE_BODY, job_from_document
 from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.encryption import NO_KEYS
@@ -278,6 +279,14 @@ async def delete_tombstones(db: Database, before_ms: int, limit: int, retention_
         # The whole condition again: a job created under the same id meanwhile is not a tombstone any more.
         deletion = {**expired, "_id": {"$in": [d["_id"] for d in documents]}}
         return (await db.work["jobs"].delete_many(deletion)).deleted_count
+
+
+async def forget_callbacks(db: Database, now_ms: int) -> int:
+    """Deleted jobs lose their callbacks when nothing of them can be in flight any more. Returns how many."""
+    over: Document = {"state": JobState.DELETED.value, TOLD_UNTIL: {"$lt": DatetimeMS(now_ms)}}
+    without: Document = {**dict.fromkeys(CALLBACK_FIELDS), TOLD_UNTIL: None}
+    with operation():
+        return (await db.work["jobs"].update_many(over, {"$set": without})).modified_count
 
 
 async def begin_exclusive(db: Database, job_id: str, execution_id: str, instead_of: str | None) -> str | None:

@@ -21,7 +21,7 @@ from cluster.core.execution.follow_up import (
     sentence_of,
 )
 from cluster.core.execution.model import MESSAGE_VERSION, Execution
-from cluster.core.execution.templates import fill_in_headers
+from cluster.core.execution.templates import fill_in_headers, values_of
 from cluster.core.ids import callback_id, lane_of
 from cluster.core.lifecycle import JobState, State
 from cluster.core.targets import parse_target
@@ -128,13 +128,15 @@ def followed_message(message: Mapping[str, Any]) -> FollowedJob:
 
 
 async def jobs(db: Database, job_ids: Collection[str]) -> dict[str, FollowedJob]:
-    """What follows these jobs, by id. Of a deleted one only chained jobs: what ended before it was deleted is followed."""
+    """What follows these jobs, by id. A deleted one keeps its callbacks for a while, and who is chained to it: what was in
+    flight when it was deleted is followed.
+    """
     if not job_ids:
         return {}
     fields = dict.fromkeys(("on_success", "on_failure", "followed_by.job", "retention_days"), 1)
     with operation():
         documents = await db.work["jobs"].find({"_id": {"$in": list(job_ids)}}, fields).to_list()
-    return {  # a deletion has taken the callbacks away
+    return {
         d["_id"]: FollowedJob(
             {kind: d[FIELDS[kind]] for kind in kinds_told(d)}, bool(d.get("followed_by")), d.get("retention_days")
         )
@@ -211,10 +213,11 @@ def callback_of(ended: EndedExecution, kind: str, stored: Mapping[str, Any], ret
 def _request(
     ended: EndedExecution, kind: str, stored: Mapping[str, Any], body: bytes, retention_days: float | None
 ) -> Document:
+    values = values_of(ended.id, ended.job_id, ended.due_ms, ended.attempts)
     request: Document = {
         "url": f"channel:{stored['channel']}" if "channel" in stored else stored["url"],
         **{name: stored[name] for name in ("channel", "secret_headers", "signing_secret") if name in stored},
-        **({"headers": fill_in_headers(stored["headers"], ended)} if "headers" in stored else {}),
+        **({"headers": fill_in_headers(stored["headers"], values)} if "headers" in stored else {}),
         "bound_to": bound_to(ended.job_id, FIELDS[kind]),
         "follows": ended.id,
         "body_kind": "json",

@@ -97,7 +97,7 @@ def _fields(job: StoredJob, keyring: Keyring) -> Document:
         "alerts": d.alerts,
         "watch": _watch(d.alerts),
         **job_secrets.encrypted_fields(d, job.id, keyring),
-        **follow_up_fields(d, job.id, keyring),
+        **follow_up_fields(job, keyring),
         "retention_days": d.retention_days,
         "completed_retention_days": d.completed_retention_days,
         "delete_after_run": d.delete_after_run,

@@ -32,6 +32,7 @@ _NOT_DEFINED = (
     "unsettled",
     "running",
     "followed_by",
+    "told_until",
     OUTBOX,
     "first_at",
     "last_run_at",

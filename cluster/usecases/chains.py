@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
 LONGEST = 100
-"""Jobs of one chain above a job."""
+"""Jobs of one chain above a job, whichever of its links was made last."""
 INTENT_MS = 60_000
 """An intent that is older is of a change that was not made."""
 FRESH_SECONDS = 30.0
@@ -147,7 +147,7 @@ async def _fault(db: Database, child: str, parent: str, now_ms: int) -> _Found |
     """Why the job may not run after the other one. None: it may."""
     seen, certain = {parent}, {parent}
     level: Collection[str] = {parent}
-    for _ in range(LONGEST):
+    for jobs_above in range(1, LONGEST + 1):
         above = await chain_links.parents(db, level, now_ms - INTENT_MS)
         if child in above:
             why = f"would close a cycle: '{parent}' runs after '{child}', or after a job that does"
@@ -156,5 +156,24 @@ async def _fault(db: Database, child: str, parent: str, now_ms: int) -> _Found |
         level = above.keys() - seen
         seen |= level
         if not level:
-            return None
+            return await _fault_below(db, child, LONGEST - jobs_above, now_ms)
+    return _too_long()
+
+
+def _too_long() -> _Found:
     return _Found(f"would make a chain of more than {LONGEST} jobs", certain=True)
+
+
+async def _fault_below(db: Database, child: str, most: int, now_ms: int) -> _Found | None:
+    """Why the jobs that run after the job may not be so far below: there are more than `most` levels of them. None: they may.
+
+    Of two changes that make one chain too long together each has written its intent before it looks up and down.
+    """
+    seen = {child}
+    level: Collection[str] = {child}
+    for _ in range(most + 1):
+        level = await chain_links.children(db, level, now_ms - INTENT_MS) - seen
+        seen |= level
+        if not level:
+            return None
+    return _too_long()

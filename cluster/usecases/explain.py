@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cluster.core.errors import NotFound
-from cluster.core.explain.explain import Explanation, explain, explain_not_due
+from cluster.core.explain.explain import explain, explain_not_due
 from cluster.core.explain.facts import ClusterFacts, LeaderFacts, OccurrenceFacts, WindowFacts
 from cluster.core.explain.timeline import ActivePeriod, active_periods, period_at
 from cluster.core.lifecycle import JobState
-from cluster.core.limits.permits import UNLIMITED
 from cluster.core.windows import HoldingWindow, Planned, Subject, decide
 from cluster.store import leases, nodes, windows
 from cluster.store.queries import explain_facts, jobs_and_executions
 
 if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
+    from cluster.core.explain.sentences import Explanation
     from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database
 
@@ -59,15 +59,17 @@ async def explain_job(db: Database, job_id: str, at_ms: int | None, retention_da
     if stored is None:
         raise NotFound(f"there is no job '{job_id}', or it was deleted long ago")
     job, past, unsettled = stored
-    case = _Case(db, job, active_periods(job, past), unsettled, await _cluster_facts(db, job, retention_days))
+    cluster = await cluster_facts(db, job.definition.url, retention_days)
+    case = _Case(db, job, active_periods(job, past), unsettled, cluster)
     explanations = await _last_and_next(case) if at_ms is None else await _at(case, at_ms)
     return JobExplanation(job.id, job.state.value, at_ms, tuple(explanations))
 
 
-async def _cluster_facts(db: Database, job: StoredJob, retention_days: float) -> ClusterFacts:
+async def cluster_facts(db: Database, target: str, retention_days: float) -> ClusterFacts:
+    """The state of the cluster, and of the breaker of the host of this URL."""
     leader = await leases.leadership(db)
     statuses, now_ms = await nodes.nodes_and_clock(db)
-    url = urlsplit(job.definition.url)
+    url = urlsplit(target)
     host = (url.hostname or "").lower()
     port = url.port or (443 if url.scheme == "https" else 80)
     return ClusterFacts(
@@ -89,12 +91,12 @@ async def _at(case: _Case, at_ms: int) -> list[Explanation]:
     period = period_at(case.periods, second)
     if not isinstance(period, ActivePeriod):
         return [explain_not_due(case.job, case.periods, at_ms, period, now_ms)]
-    is_occurrence = period.parsed.is_occurrence(second)
-    if is_occurrence and period.owes(second) and period.from_ms <= second:
-        return [await _explain_due(case, period, second)]
-    missed = await explain_facts.missed_at(case.db, case.job.id, second) if is_occurrence else None
-    if missed is not None:
-        return [await _explain_execution(case, missed, second)]
+    due = next(iter(period.parsed.between(second, second + 1000, 1)), None)  # of `@at`, within the second
+    if due is not None and period.owes(due) and period.from_ms <= due:
+        return [await _explain_due(case, period, due)]
+    missed = None if due is None else await explain_facts.missed_at(case.db, case.job.id, due)
+    if due is not None and missed is not None:
+        return [await _explain_execution(case, missed, due)]
     explanations = [explain_not_due(case.job, case.periods, at_ms, period, now_ms)]
     before = period.last_before(second, now_ms)
     if before is not None and before >= period.from_ms:
@@ -128,11 +130,18 @@ async def _explain_execution(case: _Case, execution: ExecutionView, due_ms: int)
     period = next((p for p in case.periods if p.version == execution.schedule_version), None)
     facts = OccurrenceFacts(due_ms, execution)
     if execution.state in OWED_STATES:
-        window = await _holding_window(case, execution)
+        d = case.job.definition
+        asked_ms = execution.due_ms if execution.trigger else None
+        subject = Subject(d.tags, d.host, d.queue)
         batch = await explain_facts.batch_of(case.db, execution)
         awaited = await jobs_and_executions.exclusive_run(case.db, case.job.id) if batch and batch.waits else None
-        awaited = None if awaited == execution.id else awaited
-        facts = replace(facts, batch=batch, window=window, awaited=awaited, limit=_limit_of(case.job))
+        facts = replace(
+            facts,
+            batch=batch,
+            awaited=None if awaited == execution.id else awaited,
+            window=await holding_window(case.db, subject, execution.send_ms, asked_ms, case.cluster.now_ms),
+            limit=await explain_facts.limit_of(case.db, execution.id, d.queue, d.limits, case.job.id),
+        )
     elif execution.attempts and not execution.trigger:
         facts = replace(facts, window=await _window_before(case, execution))
     if execution.state == "skipped":
@@ -141,19 +150,13 @@ async def _explain_execution(case: _Case, execution: ExecutionView, due_ms: int)
     return explain(case.job, case.periods, period, facts, case.cluster)
 
 
-def _limit_of(job: StoredJob) -> str | None:
-    d = job.definition
-    if d.queue is not None:
-        return f"the limits of queue '{d.queue}'"
-    return None if d.limits == UNLIMITED else "the job's own limits"
-
-
-async def _holding_window(case: _Case, execution: ExecutionView) -> WindowFacts | None:
-    d = case.job.definition
-    by_hand = execution.due_ms if execution.trigger else None
-    planned = Planned(execution.send_ms, execution.send_ms, attempted=True, asked_ms=by_hand)
-    held = decide(await windows.present(case.db), Subject(d.tags, d.host, d.queue), planned, case.cluster.now_ms)
-    if not isinstance(held, HoldingWindow) or held.span.from_ms > case.cluster.now_ms:
+async def holding_window(
+    db: Database, subject: Subject, send_ms: int, asked_ms: int | None, now_ms: int
+) -> WindowFacts | None:
+    """The window that holds an owed execution now. `asked_ms`: when it was asked for by hand. None: there is none."""
+    planned = Planned(send_ms, send_ms, attempted=True, asked_ms=asked_ms)
+    held = decide(await windows.present(db), subject, planned, now_ms)
+    if not isinstance(held, HoldingWindow) or held.span.from_ms > now_ms:
         return None
     return WindowFacts(held.window.name, held.span.from_ms, held.span.to_ms)
 

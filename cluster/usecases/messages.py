@@ -69,6 +69,9 @@ async def accept(
     met: dict[str, NewMessage] = {}
     taken: set[str] = set()
     for (m, own_id), c in zip(accepted, chosen, strict=True):
+        if c is None and m.passed:
+            results.append(InvalidInput(m.passed))
+            continue
         if c is not None and c.digest != m.digest:
             results.append(InvalidInput([Fault("dedupId", _OTHER_PAYLOAD)]))
             continue
@@ -108,10 +111,13 @@ async def _choose(db: Database, accepted: Sequence[tuple[NewMessage, str]], now_
     """What counts for the `dedupId` of each message; None: it has none."""
     wanted: dict[str, Dedup] = {}
     for m, name in accepted:
-        if m.dedup_id is not None:  # of one `dedupId` twice in one write the first counts, as if it had come before
+        if m.dedup_id is not None and not m.passed:  # twice in one write: the first counts, as if it had come before
             wanted.setdefault(m.dedup_id, Dedup(m.dedup_id, m.digest, name, now_ms + DEDUP_MS))
     stored = dict(zip(wanted, await dedups.reserve(db, list(wanted.values()), now_ms), strict=True))
-    return [None if m.dedup_id is None else stored[m.dedup_id] for m, _ in accepted]
+    late = {m.dedup_id for m, _ in accepted if m.passed and m.dedup_id is not None and m.dedup_id not in stored}
+    if late:  # only the repetition of a request that was accepted may come so late: it chooses nothing
+        stored |= await dedups.counting(db, late, now_ms)
+    return [None if m.dedup_id is None else stored.get(m.dedup_id) for m, _ in accepted]
 
 
 async def _write(db: Database, owed: Sequence[Execution], now_ms: int, lookahead_ms: int) -> None:

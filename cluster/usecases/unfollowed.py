@@ -39,10 +39,11 @@ async def missing(
     for d in page:
         if kind_of(str(d.get("state"))) is None or d["_id"] in owed or d.get("unfollowed"):
             continue
-        job, ended_ms = jobs.get(d["job_id"]), int(d["ended_at"])
-        if ended_ms < kept_ms or not (d.get("callback") or d["job_id"] in chained):
+        try:
+            if int(d["ended_at"]) >= kept_ms and (d.get("callback") or d["job_id"] in chained):
+                expected |= _expected(d, jobs.get(d["job_id"]), chained.get(d["job_id"], ()))
+        except Exception:  # noqa: S112 - a record that cannot be read is a finding of its own
             continue
-        expected |= _expected(d, job, chained.get(d["job_id"], ()))
     if not expected:
         return []
     # Owed first: what ends between the two reads is in history before it leaves `executions`.

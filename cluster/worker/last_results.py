@@ -50,7 +50,9 @@ class LastResults:
             x = e.execution
             if x.message is not None:
                 continue
-            self._add(LastResult(x.job_id, x.due_ms, STATE_TEXT[e.state], e.attempts[-1].sent_ms if e.attempts else None))
+            self._add(
+                LastResult(x.job_id, x.due_ms, STATE_TEXT[e.state], e.attempts[-1].sent_ms if e.attempts else None)
+            )
 
     def _add(self, result: LastResult) -> None:
         job_id = result.job_id

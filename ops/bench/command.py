@@ -256,8 +256,9 @@ MORE_CASES = (
     "soak",
     "page",
     "page-open",
+    "messages-waiting",
 )
-"""They take up to four minutes each, `soak` takes `--minutes`, and are run by name."""
+"""They take up to five minutes each, `soak` takes `--minutes`, and are run by name."""
 SHORT_SECONDS = 10
 """At most so long a measurement takes in a case of several."""
 SMALL_RATE = 1000
@@ -293,6 +294,7 @@ def run_case(case: str, testbed: Testbed, options: Options) -> list[Row]:
         "page": lambda: page.rows(testbed),
         "page-open": lambda: page.open_rows(testbed),
         "messages": lambda: messages.rows(testbed, rate, seconds),
+        "messages-waiting": lambda: messages.waiting_costs(testbed, jobs or 1_000_000, 100_000),
         "find": lambda: find.rows(testbed, 100_000),
         "actions": lambda: actions.pause_and_resume(testbed, jobs or 100_000, 500),
     }
@@ -327,7 +329,9 @@ def run_case(case: str, testbed: Testbed, options: Options) -> list[Row]:
 @click.option("--seconds", default=20, show_default=True, help="Duration of a measurement in seconds.")
 @click.option("--step", default=500, show_default=True, help="Step of the search for the highest rate.")
 @click.option("--minutes", default=60.0, show_default=True, help="Duration of the soak case in minutes.")
-@click.option("--jobs", type=int, help="Jobs of the cases `actions`, `schedules`, `one-offs` and `stored`.")
+@click.option(
+    "--jobs", type=int, help="Jobs of the cases `actions`, `schedules`, `one-offs` and `stored`, or messages."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench_command(cases: tuple[str, ...], as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Measure throughput, lateness, CPU and memory on this machine. All cases take about ten minutes."""

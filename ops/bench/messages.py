@@ -16,7 +16,7 @@ import orjson
 
 from cluster.core.instants import format_instant
 from ops.bench.results import Row, cpu_per_execution
-from ops.bench.testbed import database_now, lateness, running_cluster, wait_for
+from ops.bench.testbed import cpu_of, database_now, lateness, running_cluster, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NDJSON = "application/x-ndjson"
 CONNECTIONS = 64
 IDLE_MESSAGES = 40
+COPIED = 5000
+REST_BEGINS, REST_SECONDS = 5.0, 20.0
 BATCH_LINES = 750
 """Lines of one batch of the steady case: four batches a second are 3,000/s."""
 
@@ -41,24 +43,69 @@ def rows(testbed: Testbed, rate: int, seconds: int) -> list[Row]:
 def due_at_once(testbed: Testbed, waiting: int, size: int) -> Row:
     """`size` messages that come due within one minute, while `waiting` others wait."""
     with running_cluster(testbed) as cluster:
-        _upload(cluster, (_message(cluster, delay="90d") for _ in range(waiting)))
-        first = (database_now(cluster) + timedelta(seconds=20)).replace(microsecond=0)
-        start_ms = int(first.timestamp() * 1000)
-        wanted = (_message(cluster, at=format_instant(start_ms + n * 60_000 // size)) for n in range(size))
-        took = _upload(cluster, wanted)
-        wait_for(lambda: database_now(cluster) >= first, 60, "the clock of the database does not advance")
-        cpu = cluster.cpu()
-        wait_for(lambda: cluster.db["history"].estimated_document_count() >= size, 150, "messages were not delivered")
-        spent = [b - a for a, b in zip(cpu, cluster.cpu(), strict=True)]
-        row = Row(
-            f"{size:,} messages due within a minute, {waiting:,} others wait",
-            rate=size / 60,
-            node_mb=cluster.memory(),
-            **cpu_per_execution(spent, size),
-            **lateness(cluster, {}),
-            note=f"accepted in {took:.1f} s",
-        )
-        return _with_missing(row, size)
+        _let_wait(cluster, waiting)
+        return _due(cluster, waiting, size)
+
+
+def waiting_costs(testbed: Testbed, waiting: int, size: int) -> list[Row]:
+    """What the leader uses while nothing waits, and while `waiting` messages do; and the row of those that come due then."""
+    with running_cluster(testbed) as cluster:
+        before = _at_rest(cluster, 0)
+        _let_wait(cluster, waiting)
+        return [before, _at_rest(cluster, waiting), _due(cluster, waiting, size)]
+
+
+def _let_wait(cluster: Cluster, waiting: int) -> None:
+    """Some are accepted; the others are copies of these in the database, because to accept a million takes minutes."""
+    if not waiting:
+        return
+    _upload(cluster, (_message(cluster, delay="90d") for _ in range(min(waiting, COPIED))))
+    some = list(cluster.db["messages"].find())
+    for first in range(len(some), waiting, len(some)):
+        size = min(len(some), waiting - first)
+        copies = [_copy(d, first + n) for n, d in enumerate(some[:size])]
+        cluster.db["messages"].insert_many(copies, ordered=False)
+
+
+def _copy(d: dict[str, Any], number: int) -> dict[str, Any]:
+    """Another message, due some ms later."""
+    due = d["due_at"] + timedelta(milliseconds=number % 86_400_000)
+    name = f"{d['job_id'][:-8]}{number:08d}"
+    return {**d, "_id": f"{name}:{int(due.timestamp() * 1000)}", "job_id": name, "due_at": due, "send_at": due}
+
+
+def _at_rest(cluster: Cluster, waiting: int) -> Row:
+    """The CPU of the leader and of mongod while nothing is due."""
+    time.sleep(REST_BEGINS)
+    lease = cluster.db["leases"].find_one({"_id": "leader"}) or {}
+    pid = int(lease["node"].split("-")[-2])
+    leader = next(p for p in cluster.nodes() if p.pid == pid)
+    started, used, others = time.monotonic(), cpu_of(leader), cluster.cpu()
+    time.sleep(REST_SECONDS)
+    seconds = time.monotonic() - started
+    share, mongod = cpu_of(leader) - used, cluster.cpu()[1] - others[1]
+    note = f"leader {100 * share / seconds:.1f} % of a core, mongod {100 * mongod / seconds:.1f} %"
+    return Row(f"at rest, {waiting:,} messages wait", node_mb=cluster.memory(), note=note)
+
+
+def _due(cluster: Cluster, waiting: int, size: int) -> Row:
+    first = (database_now(cluster) + timedelta(seconds=20)).replace(microsecond=0)
+    start_ms = int(first.timestamp() * 1000)
+    wanted = (_message(cluster, at=format_instant(start_ms + n * 60_000 // size)) for n in range(size))
+    took = _upload(cluster, wanted)
+    wait_for(lambda: database_now(cluster) >= first, 60, "the clock of the database does not advance")
+    cpu = cluster.cpu()
+    wait_for(lambda: cluster.db["history"].estimated_document_count() >= size, 150, "messages were not delivered")
+    spent = [b - a for a, b in zip(cpu, cluster.cpu(), strict=True)]
+    row = Row(
+        f"{size:,} messages due within a minute, {waiting:,} others wait",
+        rate=size / 60,
+        node_mb=cluster.memory(),
+        **cpu_per_execution(spent, size),
+        **lateness(cluster, {}),
+        note=f"accepted in {took:.1f} s",
+    )
+    return _with_missing(row, size)
 
 
 def _message(cluster: Cluster, **fields: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`horae explain`: why a job did or did not run. It reads the database, so it also works when no node runs."""
+"""`horae explain`: why a job did or did not run, or where a message is. It reads the database, so no node need run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from api.resources.explain import explanation_json
+from api.resources.explain import explanation_json, message_explanation_json
 from cluster.core import instants
 from cluster.core.errors import NotFound
+from cluster.core.ids import MESSAGE_ID
 from cluster.store import nodes
+from cluster.usecases import explain_messages
 from cluster.usecases.explain import explain_job
 from config.settings import load_settings
 from ops.commands.status import read_database
@@ -70,17 +72,26 @@ def parse_moment(text: str, now_ms: int) -> int:
 @click.argument("at", metavar="[TIME]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(job_id: str, at: str | None, as_json: bool) -> None:  # noqa: FBT001 - click passes options by name
-    """Explain why JOB did or did not run at TIME; without TIME, its last run and its next one.
+    """Explain why JOB did or did not run at TIME; without TIME, its last run and its next one. JOB may also be the id of a
+    message, without TIME: then where it is, what it waits for, or how it ended.
 
     TIME is a time such as 2026-12-01T10:00:00Z, 2026-12-01 10:00 or 10:00 (UTC), or 10m (10 minutes ago). Exit status 1
     if the job did not run successfully.
     """
     parse_moment(at or "1s", DAY_MS)  # refuse an invalid time before connecting
-    retention_days = load_settings().retention_days
+    settings = load_settings()
+    retention_days = settings.retention_days
+    message = MESSAGE_ID.match(job_id.partition(":")[0])  # its execution's id is as good
+    if message is not None and at is not None:
+        raise click.UsageError("a message is explained as it is now: leave TIME out")
 
     async def read(db: Database) -> dict[str, Any] | None:
         _, now_ms = await nodes.nodes_and_clock(db)
         try:
+            if message is not None:
+                lookahead_ms = int(settings.lookahead_seconds * 1000)
+                found = await explain_messages.explain(db, message[0], now_ms, retention_days, lookahead_ms)
+                return message_explanation_json(found)
             return explanation_json(
                 await explain_job(db, job_id, None if at is None else parse_moment(at, now_ms), retention_days)
             )
@@ -100,7 +111,10 @@ def explain_command(job_id: str, at: str | None, as_json: bool) -> None:  # noqa
 
 
 def _print(answer: dict[str, Any]) -> None:
-    click.echo(f"{answer['jobId']} is {answer['jobState']}.")
+    first = (
+        f"{answer['jobId']} is {answer['jobState']}." if "jobId" in answer else f"{answer['messageId']} is a message."
+    )
+    click.echo(first)
     for e in answer["explanations"]:
         click.echo("")
         name = f"{e['executionId']}: " if e["executionId"] else ""

@@ -76,5 +76,6 @@ async def test_all_errors_of_a_query_are_reported_together(api: Api) -> None:
     assert set(paths(refused)) == {"limit", "state", "foo", "tag", "q"}
     for cursor in ("x", "bnVsbA", "WyJhIiwxXQ", "WzFd", "%00", "WzEsInhcdTAwMDAiXQ", "Wy0xLCJhIl0"):
         answer = await api.call("GET", f"/jobs?cursor={cursor}")
-        assert answer.status_code in (200, 422), cursor
+        # Only the last but one is a place in this list: an instant, and an id with a character that no id has.
+        assert answer.status_code == (200 if cursor == "WzEsInhcdTAwMDAiXQ" else 422), cursor
     assert paths(await api.call("GET", "/jobs?cursor=abc")) == ["cursor"]

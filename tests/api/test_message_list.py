@@ -48,3 +48,18 @@ async def test_what_was_sent_or_cancelled_is_not_listed(api: Api) -> None:
     assert (await api.call("GET", "/messages")).json == {"items": [], "nextCursor": None}
     assert (await api.call("GET", f"/messages/{sent}")).json["state"] == "succeeded"
     assert (await api.call("GET", "/messages?cursor=x")).status_code == 422
+
+
+async def test_a_message_is_explained_and_one_that_there_is_not_is_404(api: Api) -> None:
+    waits = await send(api, delay="1h")
+    shown = (await api.call("GET", f"/messages/{waits}/explain")).json
+    assert (shown["messageId"], len(shown["explanations"])) == (waits, 1)
+    (answer,) = shown["explanations"]
+    assert answer["state"] == "pending"
+    assert answer["summary"].startswith("It waits: it is due at")
+    assert answer["executionId"].startswith(f"{waits}:")
+    assert {f["at"] is None for f in answer["facts"]} == {False}
+    none = await api.call("GET", "/messages/msg.00000000000000000000000000/explain")
+    assert (none.status_code, "its record has expired" in none.json["detail"]) == (404, True)
+    assert (await api.call("GET", "/messages/x/explain")).status_code == 404
+    assert (await api.call("GET", f"/messages/{waits}/explain?at=2026-01-01T00:00:00Z")).status_code == 422

@@ -75,3 +75,20 @@ async def test_an_invalid_schedule_is_422(api: Api) -> None:
     assert paths(await ask(api, schedule="0 0 0 30 2 *")) == ["schedule"]
     assert paths(await ask(api, schedule="@at 2020-01-01T00:00:00Z")) == ["schedule"]
     assert len((await ask(api, schedule="* * * * * *", count=100)).json["next"]) == 100
+
+
+async def test_one_instant_is_described_to_the_millisecond(api: Api) -> None:
+    answer = await ask(api, schedule="@at 2030-01-05T10:00:00.250Z", count=3)
+    assert answer.json["next"] == ["2030-01-05T10:00:00.250+00:00"]
+    assert answer.json["description"] == "once, at 2030-01-05T10:00:00.250Z"
+    answer = await ask(api, schedule="@at 2030-01-05T10:00:00Z")
+    assert answer.json["description"] == "once, at 2030-01-05T10:00:00.000Z"
+
+
+async def test_an_instant_that_a_calendar_moves_has_no_warning_of_others(api: Api) -> None:
+    """There are no others: one of one was found."""
+    await api.call("PUT", "/calendars/weekends", {"weekdays": ["SAT", "SUN"]})
+    use = {"name": "weekends", "onExcluded": "nextIncluded"}
+    answer = await ask(api, schedule="@at 2030-01-05T10:00:00Z", calendar=use)
+    assert answer.json["next"] == ["2030-01-07T10:00:00.000+00:00"]
+    assert answer.json["warnings"] == []

@@ -82,7 +82,7 @@ def test_every_operation_has_a_command() -> None:
         path = re.sub(r"/backfill/.+", "/backfill/{backfillId}", path)
         path = re.sub(r"/revisions/\d+", "/revisions/{revision}", path)
         path = re.sub(r"/executions/retry/.+", "/executions/retry/{retryId}", path)
-        path = re.sub(r"/messages/(?!batch).+", "/messages/{messageId}", path)
+        path = re.sub(r"/messages/(?!batch)[^/]+", "/messages/{messageId}", path)
         path = re.sub(r"/(queues|calendars|windows)/.+", r"/\1/{name}", path)
         path = re.sub(r"/channels/[^/]+", "/channels/{name}", path)
         path = re.sub(r"/keys/.+", "/keys/{name}", path)

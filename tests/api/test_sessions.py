@@ -194,6 +194,13 @@ async def test_plain_http_beyond_loopback_gets_no_session(guarded: Api) -> None:
         assert await sign_in(guarded, READ, Host="horae.example.org", **headers)
 
 
+async def test_plain_http_at_a_proxy_that_names_itself_gets_no_session(guarded: Api) -> None:
+    """Such a proxy makes every request look local; its own `X-Forwarded-For` tells that it is not."""
+    far = {"Host": "127.0.0.1:5000", "X_Forwarded_For": "198.51.100.7"}
+    assert (await guarded.call("POST", "/session", {"key": READ}, **far)).status_code == 403
+    assert await sign_in(guarded, READ, **far, X_Forwarded_Proto="https")
+
+
 async def test_a_node_without_keys_has_no_sessions_and_needs_none(api: Api) -> None:
     assert (await api.call("POST", "/session", {"key": READ})).status_code == 401
     whoami = (await api.call("GET", "/session")).json

@@ -255,7 +255,7 @@ async def test_a_success_that_comes_while_a_failure_is_followed_late_is_told_as_
     assert target.said == [("no", wanted), ("yes", wanted)]
 
 
-async def test_nothing_is_told_of_what_was_cancelled_and_of_a_deleted_job(database: Database) -> None:
+async def test_nothing_is_told_of_what_was_cancelled_by_hand_or_by_a_deletion(database: Database) -> None:
     target = Target(200)
     both = {"on_success": Callback(url=f"{TOLD}/yes"), "on_failure": Callback(url=f"{TOLD}/no")}
     (name,) = await send(database, T0, T0, **both)

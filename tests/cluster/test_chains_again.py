@@ -132,9 +132,41 @@ async def test_only_so_many_jobs_run_after_one(database: Database, monkeypatch: 
     assert (await fault_of(database, "d", "p"))[0] == "after.jobId"
 
 
+async def test_no_chain_is_longer_than_allowed_whichever_link_comes_last(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two chains that are joined count together. What is as long as allowed can be exported, and applied in any order."""
+    monkeypatch.setattr(chains, "LONGEST", 4)
+    for name in "abcdef":
+        await put(database, name)
+    for child, parent in itertools.pairwise("cba"):
+        await chain(database, child, parent)
+    for child, parent in itertools.pairwise("fed"):
+        await chain(database, child, parent)
+    path, message = await fault_of(database, "d", "c")
+    assert (path, message) == ("after.jobId", "would make a chain of more than 4 jobs")
+    assert await children(database, "c") == []
+    await chain(database, "d", "b", at_ms=T0)
+    assert (await fault_of(database, "g", "f"))[0] == "after.jobId"
+    await chain(database, "g", "e")
+
+
+async def test_two_changes_at_once_make_no_chain_too_long(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would be allowed by itself. One looks while the other one is only an intent."""
+    monkeypatch.setattr(chains, "LONGEST", 2)
+    monkeypatch.setattr(chains, "TRIES", 1)
+    for name in "abcd":
+        await put(database, name)
+    await chain(database, "b", "a")
+    await chain_links.intend(database, "d", "c", T0 - 5000, "other")
+    assert (await fault_of(database, "c", "b"))[0] == "after.jobId"
+    await chain_links.withdraw(database, "c", "other")
+    await chain(database, "c", "b")
+
+
 async def children(db: Database, parent: str) -> list[str]:
     """The jobs that are noted as chained to this one."""
-    return [e["job"] for d in await rows(db, "jobs") if d["_id"] == parent for e in d["followed_by"]]
+    return [e["job"] for d in await rows(db, "jobs") if d["_id"] == parent for e in d.get("followed_by", ())]
 
 
 async def test_a_job_that_comes_and_goes_is_noted_once(database: Database) -> None:

@@ -37,7 +37,7 @@ def test_a_peer_whose_program_is_missing_has_a_row_that_says_so(monkeypatch: pyt
     monkeypatch.setattr(peers, "horae_at_once", lambda *_: Result("Horae, MongoDB, at once", 6000.0, "measured"))
     monkeypatch.setattr(rivals, "apscheduler", lambda _: Result("APScheduler, MongoDB", 90.0, "measured"))
     nothing: Any = None
-    results = peers.measured(nothing, argparse.Namespace(start=1, seconds=1, step=1))
+    results = peers.measured(nothing, argparse.Namespace(start=1, seconds=1, step=1, peers=None))
     said = {r.name: (r.rate, r.note) for r in results}
     assert said["Horae, MongoDB"][0] == 4000.0
     assert said["Agenda"] == (None, "skipped: node and npm are not installed (version 20 or later)")

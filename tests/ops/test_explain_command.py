@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from cluster.core.instants import format_instant
 from tests.support.engine import job_document, put_jobs
+from tests.support.messages import send
 
 if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
     from tests.support.commands import Commands
 
 
@@ -30,3 +32,22 @@ def test_explain_prints_sentences_and_json(horae: Commands) -> None:
     wrong = horae("explain", "a", "yesterday")
     assert wrong.exit_code == 2
     assert "03:00" in wrong.output
+
+
+def test_a_message_is_explained_by_its_id_or_that_of_its_execution(horae: Commands) -> None:
+    now = int(time.time() * 1000)
+    sent: list[str] = []
+
+    async def accept(db: Database) -> None:
+        sent.extend(await send(db, now, now + 3_600_000))
+
+    horae.on(accept)
+    name = sent[0].partition(":")[0]
+    told = horae("explain", name)
+    assert (told.exit_code, told.stdout.splitlines()[0]) == (0, f"{name} is a message.")
+    assert "It waits: it is due at" in told.stdout
+    (answer,) = horae.json("explain", sent[0])["explanations"]
+    assert (answer["state"], answer["executionId"]) == ("pending", sent[0])
+    assert horae("explain", name, "10m").exit_code == 2
+    missing = horae("explain", f"msg.{'0' * 26}")
+    assert (missing.exit_code, "never accepted" in missing.output) == (1, True)

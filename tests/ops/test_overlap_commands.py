@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from api.resources import jobs as job_resources
+from cluster.store.queries import jobs_and_executions
 from ops.commands.executions import retry_command
 from ops.commands.jobs_control import add_control_commands
 
@@ -34,7 +35,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     async def running(*_: Any) -> str:
         return "a:1"
 
-    monkeypatch.setattr(job_resources.jobs_and_executions, "exclusive_run", running)
+    monkeypatch.setattr(jobs_and_executions, "exclusive_run", running)
     return Node()
 
 

@@ -111,13 +111,14 @@ class Viewer:
         """What can be read in the screen."""
         return self.page.inner_text("main")
 
-    def serious_findings(self) -> list[str]:
-        """What axe-core finds that keeps people from using the screen."""
+    def serious_findings(self, *rules: str) -> list[str]:
+        """What axe-core finds that keeps people from using the screen; by some of its rules only, if they are named."""
         if not AXE.exists():
             return []
         if not self.page.evaluate("typeof window.axe === 'object'"):
             self.page.evaluate(AXE.read_text())
-        found: Any = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        only = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
+        found: Any = self.page.evaluate("o => axe.run(document, o)", {"resultTypes": ["violations"], **only})
         return [
             f"{v['id']}: {v['help']} {[n['target'] for n in v['nodes'][:3]]} {v['nodes'][0].get('failureSummary', '')}"
             for v in found["violations"]

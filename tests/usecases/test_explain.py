@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import httpx
@@ -13,9 +14,11 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.documents.job_json import DocumentLimits, read_job
 from cluster.core.errors import NotFound
 from cluster.core.instants import format_instant
-from cluster.store import backfills, batches, history, leases, nodes
+from cluster.core.limits.permits import Limits
+from cluster.store import backfills, batches, history, leases, nodes, queues
 from cluster.store.backfills import Backfill
 from cluster.store.history import MissedRange
+from cluster.store.queues import Queue
 from cluster.usecases import jobs
 from cluster.usecases.executions import TriggerRequest, replay, trigger
 from cluster.usecases.explain import explain_job
@@ -152,6 +155,15 @@ async def test_each_version_of_a_schedule_explains_its_own_time(database: Databa
         await explain_job(database, "never", None, LONG)
 
 
+async def test_an_instant_within_a_second_is_explained_from_all_of_that_second(database: Database) -> None:
+    await jobs.create(database, "a", spec(schedule="@at 2030-01-05T10:00:00.250Z"), DUE)
+    at = int(datetime.fromisoformat("2030-01-05T10:00:00Z").timestamp() * 1000)
+    for asked in (at, at + 250, at + 999):
+        answer = await explain_job(database, "a", asked, LONG)
+        (found,) = answer.occurrences
+        assert (found.state, found.due_ms) == ("ahead", at + 250)
+
+
 async def test_missed_ranges_and_open_ranges_are_explained(database: Database) -> None:
     """A range covers each of its occurrences; an open one says how far the catch-up is; a lost occurrence is called unknown."""
     await put_jobs(database, job_document("a", active_from=0, schedule_version="v"))
@@ -219,22 +231,23 @@ async def test_a_run_by_hand_that_waits_names_the_run_that_it_waits_for(database
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"queue": "mail"}, "the limits of queue 'mail'"),
-        ({"max_per_second": 1.0, "gate": "j:a"}, "the job's own limits"),
-        ({}, "its host could not take it"),
+        ({"queue": "mail"}, "the limit of the queue 'mail'"),
+        ({"max_per_second": 1.0, "gate": "j:a"}, "the limit of the job"),
+        ({}, "its host"),
     ],
 )
 async def test_what_was_put_off_says_by_what_and_until_when(
     database: Database, fields: dict[str, Any], why: str
 ) -> None:
     """Its send time has passed: it is not what it will be sent at."""
+    await queues.put(database, Queue("mail", Limits(1.0), 0))
     await put_jobs(database, job_document("a", "0 0 3 * * *", active_from=0, **fields))
     now_ms = int(await nodes.primary_clock_ms(database) or 0)
     name = await trigger(database, "a", now_ms - 10_000)
     at_ms = int(name.rpartition(":")[2])
     await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(now_ms + 30_000)}})
     _, said = await told(database, at_ms)
-    assert f"It waits, because {why}" in said
+    assert f"It was put off by {why}. A node" in said
     assert f"again at {format_instant(now_ms + 30_000)}" in said
     await database.api["batches"].update_many({}, {"$set": {"owner": "w"}})
     await nodes.write_heartbeat(
@@ -245,7 +258,7 @@ async def test_what_was_put_off_says_by_what_and_until_when(
         | dict.fromkeys(("leading", "draining"), False),
     )
     _, said = await told(database, at_ms)
-    assert ("w is sending it or about to, as " in said) is bool(fields)
+    assert ("w is sending it or about to, as the limit of " in said) is bool(fields)
 
 
 async def test_occurrences_ahead_and_waiting_are_explained(database: Database) -> None:

@@ -115,8 +115,9 @@ async def test_the_time_in_which_a_window_held_an_execution_does_not_count(
     """No node was there for 20 s. What a window held until 5 s ago, or holds still, could not have been sent; what a window
     skips is skipped, with its name."""
     now = Clock().now_ms()
-    window = Window("works", mode, from_ms=now + from_s * 1000, until_ms=now + until_s * 1000)
-    await windows.put(database, replace(window, **{by: ("billing",) if by == "tags" else (HOST,)}), now)
+    tags, hosts = (("billing",), ()) if by == "tags" else ((), (HOST,))
+    window = Window("works", mode, tags, hosts, from_ms=now + from_s * 1000, until_ms=now + until_s * 1000)
+    await windows.put(database, window, now)
     execution = await _owed(database, 20, job={"catch_up": "none", "tags": ["billing"], "url": f"http://{HOST}/x"})
     if outcome is not None:
         state, why, came = await _end(database, execution)

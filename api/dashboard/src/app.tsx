@@ -1,10 +1,10 @@
 // The frame around every screen: who looks, where to go, what is shown.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useErrorBoundary, useState } from "preact/hooks";
 import { call } from "./api/calls";
 import { onSignedOut, Problem, send } from "./api/send";
 import type { Session } from "./api/types";
-import { useRoute } from "./route";
-import { screenOf } from "./screens";
+import { useRoute, type Route } from "./route";
+import { screenOf, type Screen } from "./screens";
 import { SignIn } from "./screens/sign-in";
 import { SessionContext } from "./session";
 import { Sidebar } from "./ui/sidebar";
@@ -60,8 +60,20 @@ function Frame() {
       <a class="skip" href="#main" onClick={(e) => (e.preventDefault(), document.querySelector<HTMLElement>("main h1")?.focus())}>Skip to the content</a>
       <Sidebar current={screen.nav} />
       <main id="main" key={place}>
-        <screen.View route={route} />
+        <Guarded view={screen.View} route={route} />
       </main>
     </div>
+  );
+}
+
+/** A screen that cannot be drawn says so; the others stay in reach. */
+function Guarded({ view: View, route }: { view: Screen["View"]; route: Route }) {
+  const [error] = useErrorBoundary((reason) => console.error(reason));
+  if (!error) return <View route={route} />;
+  return (
+    <>
+      <h1 tabIndex={-1}>This screen cannot be shown</h1>
+      <p class="note">{String(error)}. <a href="#/">Go to the first screen</a></p>
+    </>
   );
 }

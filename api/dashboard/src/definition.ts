@@ -25,8 +25,7 @@ export function mergePatch(before: Definition, after: Definition): Definition {
     if (same(old, fresh)) continue;
     if (fresh === undefined) patch[name] = null;
     // A body is replaced as a whole: a patch inside it would keep what is not named.
-    else if (name === "headers" && isObject(old) && isObject(fresh)) patch[name] = mergePatch(old, fresh);
-    else if (name === "retry" && isObject(old) && isObject(fresh)) patch[name] = mergePatch(old, fresh);
+    else if (name !== "body" && isObject(old) && isObject(fresh)) patch[name] = mergePatch(old, fresh);
     else patch[name] = fresh;
   }
   return patch;

@@ -1,4 +1,9 @@
 import { describe, expect, it } from "vitest";
+import openapi from "../generated/openapi.json?raw";
+import fieldsPart from "../src/screens/editor-fields.tsx?raw";
+import followPart from "../src/screens/editor-follow.tsx?raw";
+import formPart from "../src/screens/editor-form.tsx?raw";
+import whenPart from "../src/screens/editor-when.tsx?raw";
 import type { Cluster, StatsPoint } from "../src/api/types";
 import { definitionOf, headerLines, mergePatch, readBody, readHeaders, SECRET_SIGN, withField } from "../src/definition";
 import { verdictOf } from "../src/health";
@@ -15,6 +20,22 @@ describe("a definition", () => {
     const after = { body: { x: 1 }, headers: { A: "2", B: { secret: true } }, retry: { maxAttempts: 6, jitter: 0.2 }, tags: ["t"] };
     expect(mergePatch(before, after)).toEqual({ name: null, body: { x: 1 }, headers: { A: "2" }, retry: { maxAttempts: 6 }, tags: ["t"] });
     expect(mergePatch(before, before)).toEqual({});
+  });
+
+  it("keeps of a callback, a calendar or rules what is not changed, and removes what left them", () => {
+    const before = { onSuccess: { api: "https://a/x", headers: { A: "1", B: { secret: true } } }, calendar: { name: "c", onExcluded: "skip" }, alerts: { channels: ["a"], onDead: true } };
+    const after = { onSuccess: { channel: "ops" }, calendar: { name: "d", onExcluded: "skip" }, alerts: { channels: ["a", "b"], onDead: true } };
+    expect(mergePatch(before, after)).toEqual({ onSuccess: { api: null, headers: null, channel: "ops" }, calendar: { name: "d" }, alerts: { channels: ["a", "b"] } });
+    expect(mergePatch(before, { ...before, onSuccess: { api: "https://a/x", headers: { B: { secret: true } } } })).toEqual({ onSuccess: { headers: { A: null } } });
+  });
+
+  it("has a field in the form for whatever the API takes, but for what is said elsewhere", () => {
+    const elsewhere = new Set(["type", "bodyType", "pausedUntil", "pauseReason"]);
+    const form = formPart + fieldsPart + whenPart + followPart;
+    const { schemas } = (JSON.parse(openapi) as { components: { schemas: Record<string, { properties: object }> } }).components;
+    const parts = ["RetrySpec", "CallbackSpec", "AfterSpec", "CalendarUse", "AlertSpec", "AuthSpec"];
+    const names = ["JobSpec", ...parts].flatMap((schema) => Object.keys(schemas[schema]!.properties));
+    expect(names.filter((name) => !elsewhere.has(name) && !form.includes(`"${name}"`))).toEqual([]);
   });
 
   it("keeps a secret header as long as its line stays", () => {
@@ -52,17 +73,29 @@ describe("the sentence", () => {
     leader: { nodeId: "n1", term: 3 }, nodes: [{ seenAt: "2026-11-26T11:59:59Z" }], breakers: [], breakersInAll: 0,
     backlog: { ready: 0, leased: 0, late: 0, oldestDueAt: null }, rates: { driftMsP99: 41 },
   } as unknown as Cluster;
+  const NO_MORE = { incidents: false, failing: false };
   const points = [{ sent: 12_000, missed: 0 }, { sent: 480, missed: 0 }] as unknown as StatsPoint[];
 
   it("says that all is well, with figures", () => {
-    const v = verdictOf({ cluster, points, openIncidents: 0, failingJobs: 0, more: false }, now);
+    const v = verdictOf({ cluster, points, openIncidents: 0, failingJobs: 0, more: NO_MORE }, now);
     expect([v.well, v.title]).toEqual([true, "All is well"]);
     expect(v.detail).toBe("12,480 requests in the last hour; p99 41 ms late; nothing missed.");
   });
 
+  it("is true of a cluster without work, and of one that is only late", () => {
+    const idle = { ...cluster, rates: { driftMsP99: null } } as unknown as Cluster;
+    const empty = verdictOf({ cluster: idle, points: [], openIncidents: 0, failingJobs: 0, more: NO_MORE }, now);
+    expect([empty.title, empty.detail]).toEqual(["All is well", "Nothing was sent in the last hour; nothing missed."]);
+    const late = verdictOf({ cluster, points, openIncidents: 0, failingJobs: 0, more: NO_MORE, verified: { at: "2026-11-26T11:00:00Z", clean: false, counts: { late: 125, missing: 0, redelivered: 2 } } }, now);
+    expect(late.troubles).toEqual([{ text: "verify found 125 late", address: "#/proof" }]);
+    expect(late.detail).toContain("nothing missing, verified");
+    const lost = verdictOf({ cluster, points, openIncidents: 0, failingJobs: 0, more: NO_MORE, verified: { at: "2026-11-26T11:00:00Z", clean: false, counts: { missing: 1 } } }, now);
+    expect([lost.troubles[0]?.text, lost.detail.includes("nothing missing")]).toEqual(["verify found 1 missing", false]);
+  });
+
   it("names every trouble and the way to it", () => {
     const bad = { ...cluster, leader: { ...cluster.leader, nodeId: null }, breakersInAll: 1, rates: { driftMsP99: 2500 } } as unknown as Cluster;
-    const v = verdictOf({ cluster: bad, points: [{ sent: 1, missed: 7 }] as unknown as StatsPoint[], openIncidents: 1, failingJobs: 100, more: true }, now + 60_000);
+    const v = verdictOf({ cluster: bad, points: [{ sent: 1, missed: 7 }] as unknown as StatsPoint[], openIncidents: 1, failingJobs: 100, more: { incidents: false, failing: true } }, now + 60_000);
     expect(v.title).toBe("7 things need a look");
     expect(v.troubles.map((t) => t.address)).toEqual(["#/cluster", "#/cluster", "#/cluster", "#/now?incidents=open", "#/jobs?failing=true", "#/executions?state=missed", "#/executions"]);
     expect(v.troubles[4]?.text).toBe("100 failing jobs or more");

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { cellsOf, stepWords, type Answer } from "../src/timeline/cells";
-import { draw, heightFor, under, type Frame } from "../src/timeline/draw";
-import { API_LONGEST_MS, asked, covers, LONGEST_MS, pan, SHORTEST_MS, stepFor, ticks, viewOf, zoomAt } from "../src/timeline/view";
+import { cellsInParts, cellsOf, stepWords, type Answer } from "../src/timeline/cells";
+import { under, type Frame } from "../src/timeline/draw";
+import { inksOf, paintRow } from "../src/timeline/pixels";
+import { API_LONGEST_MS, asked, covers, LAST_MS, LONGEST_MS, pan, SHORTEST_MS, stepFor, ticks, viewOf, zoomAt } from "../src/timeline/view";
 import { bandsOf, inView } from "../src/timeline/windows";
 
 const NOW = Date.parse("2026-11-26T12:00:00Z");
@@ -47,6 +48,16 @@ describe("the view", () => {
     expect(answers.size).toBeLessThanOrEqual(3);
   });
 
+  it("ends where dates have a text", () => {
+    const far = viewOf({ from: "+275760-09-12T00:00:00Z", until: "+275760-09-13T00:00:00Z" }, NOW);
+    const before = viewOf({ from: "-002000-01-01T00:00:00Z", until: "1970-01-02T00:00:00Z" }, NOW);
+    for (const view of [far, before, pan(far, HOUR), pan({ from: LAST_MS - HOUR, until: LAST_MS }, 2 * HOUR)]) {
+      const wanted = asked(view, { nowMs: NOW, by: "all", filtered: false });
+      expect([new Date(wanted.from).toISOString(), new Date(wanted.until).toISOString()]).toHaveLength(2);
+      expect(view.until).toBeLessThanOrEqual(Math.max(LAST_MS, NOW + HOUR));
+    }
+  });
+
   it("follows now unless the address names times", () => {
     expect(viewOf({ span: "600" }, NOW)).toEqual({ from: NOW - 300_000, until: NOW + 300_000 });
     expect(viewOf({ from: "2026-11-26T11:00:00Z", until: "2026-11-26T12:00:00Z" }, NOW + 5)).toEqual({ from: NOW - HOUR, until: NOW });
@@ -68,7 +79,7 @@ const ANSWER: Answer = {
 };
 
 describe("the cells", () => {
-  const cells = cellsOf(ANSWER, "All jobs");
+  const cells = cellsOf(JSON.stringify(ANSWER), "All jobs");
 
   it("hold each step of the answer, and what it is called", () => {
     expect(cells.rows.map((r) => r.name)).toEqual(["mail", "4 others"]);
@@ -85,19 +96,65 @@ describe("the cells", () => {
   });
 });
 
-describe("a frame", () => {
-  it("of 100,000 ticks is drawn by few strokes", () => {
-    const steps = Array.from({ length: 600 }, (_, i) => ({ at: new Date(NOW + i * 1000).toISOString(), succeeded: 9, failed: 1, due: 1 }));
-    const rows = Array.from({ length: 20 }, (_, i) => ({ name: `row ${i}`, steps }));
-    const cells = cellsOf({ ...ANSWER, until: new Date(NOW + 600_000).toISOString(), rows, rest: { rows: 0, steps: [] } }, "All");
-    let fills = 0;
-    const context = new Proxy({} as CanvasRenderingContext2D, {
-      get: (_, name) => (name === "measureText" ? () => ({ width: 10 }) : name === "fill" || name === "fillRect" ? () => fills++ : typeof name === "string" && /^[a-z]+(Rect|Text|Path|)$/.test(name) ? () => undefined : undefined),
-      set: () => true,
-    });
-    const frame: Frame = { width: 1200, height: heightFor(20), gutter: 150, lane: 40, view: { from: NOW, until: NOW + 600_000 }, cells, now: NOW, hover: undefined };
-    draw(context, frame, { color: () => "#000", font: "" });
-    expect(fills).toBeLessThan(200);
+describe("an answer", () => {
+  it("is read a row at a time, whatever its rows are called", () => {
+    const hostile = ['{"name":', '"steps":[]}', "]}", '\\"', "a\nb", "]},{"];
+    const rows = hostile.map((name, i) => ({ name, steps: i % 2 ? [{ at: ANSWER.from, due: i }] : [] }));
+    const parts = cellsInParts(JSON.stringify({ ...ANSWER, rows }), "All jobs");
+    let count = 0;
+    let next = parts.next();
+    for (; !next.done; next = parts.next()) count++;
+    expect(count).toBe(hostile.length);
+    expect(next.value.rows.map((r) => r.name)).toEqual([...hostile, "4 others"]);
+    expect(next.value.rows.map((r) => r.total[0])).toEqual([0, 1, 0, 3, 0, 5, 0]);
+  });
+
+  it("is read as a whole if it is written in another way", () => {
+    const other = { ...ANSWER, rows: ANSWER.rows.map(({ name, steps }) => ({ steps, name })) };
+    for (const text of [JSON.stringify(other), JSON.stringify(ANSWER, null, 1)]) expect(cellsOf(text, "All jobs")).toEqual(cellsOf(JSON.stringify(ANSWER), "All jobs"));
+    expect(cellsOf(JSON.stringify({ ...ANSWER, rows: [], rest: { rows: 0, steps: [] } }), "All").rows).toEqual([]);
+  });
+});
+
+describe("pixels", () => {
+  const cells = cellsOf(JSON.stringify(ANSWER), "All jobs");
+  const inks = inksOf((name) => (name === "ok-fill" ? "#102030" : name === "bad-fill" ? "#f00" : "rgb(1 2 3)"));
+  const band = { from: cells.from, until: cells.until, width: 100, height: 40, ratio: 1 };
+  const paint = (of = cells, into = band) => {
+    const pixels = new Uint32Array(into.width * into.height);
+    paintRow(pixels, into, of.rows[0]!, of, inks);
+    return pixels;
+  };
+  const column = (pixels: Uint32Array, x: number) => Array.from({ length: 40 }, (_, y) => pixels[y * 100 + x]).filter((p) => p);
+
+  it("have the colours of the theme", () => {
+    expect([inks.succeeded, inks.dead, inks.due]).toEqual([0xff302010, 0xff0000ff, 0xff808080]);
+  });
+
+  it("stack what a step holds, and leave the others empty", () => {
+    const pixels = paint();
+    const inStep = column(pixels, 14);
+    expect(new Set(inStep)).toEqual(new Set([0xff302010, 0xff0000ff]));
+    expect(inStep.filter((p) => p === 0xff302010).length).toBeGreaterThan(2 * inStep.filter((p) => p === 0xff0000ff).length);
+    expect([column(pixels, 5), column(pixels, 19), column(pixels, 25)]).toEqual([[], [], []]);
+    expect(column(pixels, 74).every((p) => p === 0xff808080)).toBe(true);
+  });
+
+  it("are a field as strong as its amount from an hour a step on", () => {
+    const hours = { ...cells, stepMs: HOUR, until: cells.from + 10 * HOUR };
+    const strength = column(paint(hours, { ...band, until: hours.until }), 74).map((p) => p! >>> 24);
+    expect(new Set(strength).size).toBe(1);
+    expect(strength[0]).toBeGreaterThan(64);
+    expect(strength[0]).toBeLessThan(255);
+  });
+
+  it("of 100,000 ticks stay within their band", () => {
+    const steps = Array.from({ length: 600 }, (_, i) => ({ at: new Date(NOW + i * 1000).toISOString(), succeeded: 150, failed: 10, due: 7 }));
+    const many = cellsOf(JSON.stringify({ ...ANSWER, until: new Date(NOW + 600_000).toISOString(), rows: [{ name: "m", steps }] }), "All");
+    const pixels = paint(many, { ...band, from: NOW + 60_000, until: NOW + 120_000 });
+    expect(pixels.subarray(0, 6 * 100).every((p) => p === 0)).toBe(true);
+    expect(pixels.subarray(36 * 100).every((p) => p === 0)).toBe(true);
+    expect(column(pixels, 99).length).toBeGreaterThan(20);
   });
 });
 

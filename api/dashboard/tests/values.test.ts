@@ -4,9 +4,18 @@ import { clock, count, duration, fullTime, parseDuration, relative, shortDuratio
 import { errorOf, groupFailures } from "../src/groups";
 import { pollDelay } from "../src/live";
 import { attemptTimes } from "../src/retries";
+import { placeOf } from "../src/ui/attempt-bar";
 import { ruleOf } from "../src/verdict";
 
 const NOON = Date.parse("2026-11-26T12:00:00Z");
+
+describe("the words of an attempt", () => {
+  it("stand where neither its bar nor its waiting is", () => {
+    expect(placeOf(5, 12)).toEqual({ left: "calc(12% + 8px)" });
+    expect(placeOf(90, 100)).toEqual({ right: "calc(10% + 6px)" });
+    expect(placeOf(10, 95)["background"]).toBe("var(--surface)");
+  });
+});
 
 describe("values", () => {
   it("are times relative to now", () => {

@@ -68,7 +68,10 @@ _NAMES_ELSEWHERE = {
         "target",
         "webhook",
         "webhookurl",
-        *("callbackurl", "callback", "endpointurl", "targeturl", "httptarget"),
+        *("endpointurl", "targeturl", "httptarget"),
+    ),
+    "the field of the target's URL is api; onSuccess and onFailure tell another URL how a run ended": (
+        *("callback", "callbackurl", "failurecallback", "successcallback", "oncomplete", "onerror"),
     ),
     "the field of the cron expression is schedule": (
         "cron",

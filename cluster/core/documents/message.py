@@ -35,6 +35,8 @@ from cluster.core.targets import MAX_URL_LENGTH, parse_target
 
 PAST_GRACE_MS = 1000
 """An `at` that has passed by less is sent at once: the message was on its way, or the caller's clock is a little behind."""
+AHEAD_GRACE_MS = 60_000
+"""An `at` may be a year ahead by a clock that is a minute ahead too."""
 _DELAY = re.compile(r"(?:\d{1,9}[smhd])+\Z", re.ASCII)
 _PART = re.compile(r"(\d+)([smhd])")
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -156,8 +158,14 @@ _OF_JOBS = {
 }
 
 
-def read_message(value: Any, context: dict[str, Any], now_ms: int, retention_days: float) -> NewMessage:
-    """The message in a JSON value. Raises `InvalidInput` with all faults. `retention_days`: the operator's."""
+def read_message(
+    value: Any, context: dict[str, Any], now_ms: int, retention_days: float, *, repeatable: bool = False
+) -> NewMessage:
+    """The message in a JSON value. Raises `InvalidInput` with all faults. `retention_days`: the operator's.
+
+    A request that is `repeatable`, or has a `dedupId`, may be the repetition of one that was accepted. So times that have
+    passed are no fault yet, but `passed`: they count only if there was no such request.
+    """
     if not isinstance(value, dict):
         raise InvalidInput([Fault("", "must be a JSON object")])
     try:
@@ -169,7 +177,9 @@ def read_message(value: Any, context: dict[str, Any], now_ms: int, retention_day
         due_ms = spec.at
     elif spec.delay is not None:
         due_ms = now_ms + delay_ms(spec.delay)
-    _check_times(spec, due_ms, now_ms)
+    passed = _check_times(spec, due_ms, now_ms)
+    if passed and spec.dedup_id is None and not repeatable:
+        raise InvalidInput(passed)
     definition = spec.definition()
     if spec.dedup_id is not None and (spec.retention_days or retention_days) < DEDUP_RETENTION_DAYS:
         definition = replace(definition, retention_days=DEDUP_RETENTION_DAYS)
@@ -181,19 +191,25 @@ def read_message(value: Any, context: dict[str, Any], now_ms: int, retention_day
         dedup_id=spec.dedup_id,
         digest="" if spec.dedup_id is None else _digest(value),
         size=OVERHEAD_BYTES + len(definition.body),
+        passed=tuple(passed),
     )
 
 
-def _check_times(spec: MessageSpec, due_ms: int, now_ms: int) -> None:
-    faults: list[Fault] = []
-    if due_ms > now_ms + MOST_AHEAD_MS:
-        faults.append(Fault("at" if spec.at is not None else "delay", "must be at most 365 days ahead"))
+def _check_times(spec: MessageSpec, due_ms: int, now_ms: int) -> list[Fault]:
+    """What has passed. Raises `InvalidInput` for what no passing of time explains."""
+    always: list[Fault] = []
+    passed: list[Fault] = []
+    most_ms = now_ms + MOST_AHEAD_MS
+    if due_ms > most_ms + (0 if spec.at is None else AHEAD_GRACE_MS):
+        always.append(Fault("at" if spec.at is not None else "delay", "must be at most 365 days ahead"))
     if spec.at is not None and due_ms < now_ms - PAST_GRACE_MS:
-        faults.append(Fault("at", "has passed; leave it out to send the message at once"))
+        passed.append(Fault("at", "has passed; leave it out to send the message at once"))
     if spec.expires_at is not None and spec.expires_at <= max(due_ms, now_ms):
-        faults.append(Fault("expiresAt", "must be later than the message is due"))
-    if faults:
-        raise InvalidInput(faults)
+        never = spec.at is not None and spec.expires_at <= spec.at
+        (always if never else passed).append(Fault("expiresAt", "must be later than the message is due"))
+    if always:
+        raise InvalidInput([*passed, *always])
+    return passed
 
 
 def _of_message(fault: Fault) -> Fault:

@@ -16,7 +16,6 @@ from cluster.core import instants
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cluster.core.execution.follow_up import EndedExecution
     from cluster.core.execution.model import Execution, Target
 
 NAMES = ("scheduledAt", "executionId", "jobId", "attempt")
@@ -59,7 +58,8 @@ def unknown_name_message(name: str, *, or_none: bool = True) -> str:
     )
 
 
-def _values(execution_id: str, job_id: str, due_ms: int, attempt: int) -> dict[str, str]:
+def values_of(execution_id: str, job_id: str, due_ms: int, attempt: int) -> dict[str, str]:
+    """What the names stand for."""
     return {
         "scheduledAt": instants.format_instant(due_ms),
         "executionId": execution_id,
@@ -79,15 +79,14 @@ def _in_text(text: str, values: Mapping[str, str]) -> str:
     return _TEXT.sub(value_of, text)
 
 
-def fill_in_headers(headers: Iterable[tuple[str, str]], ended: EndedExecution) -> list[list[str]]:
-    """The headers of a callback: its names stand for the execution that it tells."""
-    values = _values(ended.id, ended.job_id, ended.due_ms, ended.attempts)
+def fill_in_headers(headers: Iterable[tuple[str, str]], values: Mapping[str, str]) -> list[list[str]]:
+    """The headers of a callback, with the values of the execution that it tells."""
     return [[name, _in_text(value, values)] for name, value in headers]
 
 
 def fill_in(target: Target, execution: Execution, attempt: int) -> Target:
     """The target with the names filled in for one attempt. Secret headers are left unchanged."""
-    values = _values(execution.id, execution.job_id, execution.due_ms, attempt)
+    values = values_of(execution.id, execution.job_id, execution.due_ms, attempt)
 
     def raw(match: re.Match[bytes]) -> bytes:
         opening, name, closing = match.groups()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cluster.core.execution.attempts_kept import KEEP_FIRST
 from cluster.core.explain.sentences import Sentence, duration_text
+from cluster.core.ids import is_message
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -36,6 +37,7 @@ def attempt_sentences(execution: ExecutionView, nodes: AbstractSet[str], max_att
         return []
     attempts = sorted(execution.attempts, key=lambda a: a.sent_ms)
     first = attempts[0]
+    whose = "message" if is_message(execution.job_id) else "job"
     sentences = []
     if first.number == 1 and first.token > 1:
         sentences.append(Sentence(first.sent_ms, _lost_claims(first.token - 1)))
@@ -45,7 +47,7 @@ def attempt_sentences(execution: ExecutionView, nodes: AbstractSet[str], max_att
             text = f"{execution.attempts_left_out} requests before this one are not stored any more"
             sentences.append(Sentence(b.sent_ms, text))
         else:
-            sentences.append(Sentence(b.sent_ms, _why_another(a, b, nodes)))
+            sentences.append(Sentence(b.sent_ms, _why_another(a, b, nodes, whose)))
         sentences.append(_request(b, None, max_attempts))
     return sentences
 
@@ -74,11 +76,11 @@ def _lost_claims(claims: int) -> str:
     )
 
 
-def _why_another(a: Attempt, b: Attempt, nodes: AbstractSet[str]) -> str:
+def _why_another(a: Attempt, b: Attempt, nodes: AbstractSet[str], whose: str) -> str:
     if b.number > a.number:
         claims = b.token - a.token - 1
         waited = duration_text(max(0, b.sent_ms - a.sent_ms - a.duration_ms))
-        text = f"retried {waited} after that, by the job's retry policy"
+        text = f"retried {waited} after that, by the {whose}'s retry policy"
         return text if claims <= 0 else f"{text}; {_lost_claims(claims)}"
     if b.token <= a.token:
         return "a replay was requested; its attempts are counted from 1"

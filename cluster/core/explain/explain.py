@@ -5,11 +5,12 @@ A sentence says only what the facts show. If they leave several causes open, the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cluster.core.explain.attempts import attempt_sentences
-from cluster.core.explain.sentences import Sentence, duration_text, local_time_text
+from cluster.core.explain.owed import explain_owed, leader_sentence
+from cluster.core.explain.sentences import Explanation, Sentence, duration_text, local_time_text, ordered
 from cluster.core.explain.timeline import ActivePeriod, IdlePeriod, schedule_changes, schedule_text
 from cluster.core.ids import is_chained
 from cluster.core.instants import format_instant
@@ -18,25 +19,10 @@ from cluster.core.windows import SKIP_REASON
 
 if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
-    from cluster.core.explain.facts import BatchFacts, ClusterFacts, OccurrenceFacts
+    from cluster.core.explain.facts import ClusterFacts, OccurrenceFacts
     from cluster.core.job.definition import StoredJob
 
 DAY_MS = 86_400_000
-CLAIM_MS = 2_000
-"""An execution that could be claimed for less long is not late: nodes claim it in their next turns."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """The answer for one occurrence. `state` is the execution's, or `notDue`, `paused`, `deleted`, `absent`, `ahead`,
-    `expired`, `waiting`, `unknown`.
-    """
-
-    state: str
-    summary: str
-    sentences: tuple[Sentence, ...] = ()
-    due_ms: int | None = None
-    execution: str | None = None
 
 
 def explain_not_due(
@@ -70,7 +56,7 @@ def explain_not_due(
         why = f"its calendar '{period.calendar}' excludes {day}, and the job {what} what is due on excluded days"
     else:
         why = f"its schedule `{schedule_text(period)}` has no occurrence then"
-    return Explanation("notDue", f"It was not due at {format_instant(at_ms)}: {why}.", _ordered(sentences))
+    return Explanation("notDue", f"It was not due at {format_instant(at_ms)}: {why}.", ordered(sentences))
 
 
 def _idle(job: StoredJob, period: IdlePeriod, at_ms: int, now_ms: int) -> Explanation:
@@ -148,10 +134,10 @@ def explain(
         sentences += _pause_sentences(job, now.now_ms)
         answer = Explanation(execution.state, "It waits: the job is paused. It is owed until then.", tuple(sentences))
     else:
-        answer = _recorded(job.definition.retry.max_attempts, periods, facts, execution, now)
+        answer = explain_recorded(job.definition.retry.max_attempts, periods, facts, execution, now)
     return replace(
         answer,
-        sentences=_ordered([cause, *answer.sentences, *asked]),
+        sentences=ordered([cause, *answer.sentences, *asked]),
         due_ms=facts.due_ms,
         execution=None if execution is None else execution.id,
     )
@@ -167,14 +153,10 @@ def _waits_for_resume(job: StoredJob, periods: list[ActivePeriod], execution: Ex
     return ended_ms is None or execution.due_ms <= ended_ms
 
 
-def _ordered(sentences: list[Sentence]) -> tuple[Sentence, ...]:
-    """By time. A sentence without a time keeps its place at the end."""
-    return tuple(sorted(sentences, key=lambda s: (s.at_ms is None, s.at_ms or 0)))
-
-
-def _recorded(
+def explain_recorded(
     max_attempts: int, periods: list[ActivePeriod], facts: OccurrenceFacts, execution: ExecutionView, now: ClusterFacts
 ) -> Explanation:
+    """An execution that is owed or final, in its present state."""
     sentences = _spread(execution)
     sentences += attempt_sentences(execution, now.nodes, max_attempts)
     ended, state, reason = execution.ended_ms, execution.state, execution.reason
@@ -204,7 +186,7 @@ def _recorded(
         return Explanation(state, f"{sent}: {reason}.", tuple(sentences))
     if state == "skipped":
         return _skipped(facts, execution, sentences)
-    return _owed(facts, execution, now, sentences)
+    return explain_owed(facts, execution, now, sentences)
 
 
 def _requests(execution: ExecutionView) -> int:
@@ -246,101 +228,30 @@ def _skipped(facts: OccurrenceFacts, execution: ExecutionView, sentences: list[S
     return Explanation(execution.state, f"It was skipped: {execution.reason}.", tuple(sentences))
 
 
-def _owed(
-    facts: OccurrenceFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
-) -> Explanation:
-    batch, breaker, state = facts.batch, now.breaker, execution.state
-    window = facts.window
-    if window is not None and (batch is None or batch.owner is None):
-        until = format_instant(window.to_ms)
-        sentences.append(Sentence(window.from_ms, f"the window '{window.name}' began"))
-        sentences.append(Sentence(window.to_ms, "it ends, and what it held leaves soon after"))
-        return Explanation(state, f"It waits: the window '{window.name}' holds it until {until}.", tuple(sentences))
-    if batch is None:
-        if now.now_ms - execution.send_ms < CLAIM_MS and not execution.attempts:
-            summary = "It was requested just now and is about to be written for the nodes."
-            return Explanation(state, summary, tuple(sentences))
-        text = "its batch does not exist; the leader's sweep creates it within a minute"
-        sentences += [Sentence(None, text), _leader(now)]
-        return Explanation(state, "It is owed, but no node can claim it at the moment.", tuple(sentences))
-    if breaker is not None and breaker.until_ms > now.now_ms:
-        sentences.append(Sentence(breaker.opened_ms, f"the circuit breaker of {breaker.host} opened: {breaker.why}"))
-        text = "the host is probed then; executions that wait for it are late, not lost"
-        sentences.append(Sentence(breaker.until_ms, text))
-        return Explanation(state, f"It waits: the circuit breaker of {breaker.host} is open.", tuple(sentences))
-    if facts.awaited is not None:
-        sentences.append(Sentence(None, f"execution {facts.awaited} has not ended, and `overlap` is `skip`"))
-        return Explanation(state, f"It waits for the end of execution {facts.awaited}.", tuple(sentences))
-    if batch.owner is None:
-        return _unclaimed(facts, batch, execution, now, sentences)
-    text = (
-        f"the lease of {batch.owner} on its batch {batch.id} (token {batch.token}, claimed {batch.claims} times) expires "
-        "unless it is renewed"
-    )
-    sentences.append(Sentence(batch.claimable_ms, text))
-    if batch.owner not in now.nodes:
-        text = f"{batch.owner} has no recent heartbeat; another node takes over when the lease expires"
-        sentences.append(Sentence(None, text))
-        return Explanation(state, "Its node seems to be lost. Another node will send it.", tuple(sentences))
-    sending = "is sending it or about to" if execution.send_ms <= now.now_ms else "holds it and will send it on time"
-    under = "" if facts.limit is None else f", as {facts.limit} allow"
-    return Explanation(state, f"{batch.owner} {sending}{under}.", tuple(sentences))
-
-
-def _unclaimed(
-    facts: OccurrenceFacts, batch: BatchFacts, execution: ExecutionView, now: ClusterFacts, sentences: list[Sentence]
-) -> Explanation:
-    claimable = batch.claimable_ms <= now.now_ms
-    if claimable and now.now_ms - max(batch.claimable_ms, execution.send_ms) < CLAIM_MS and now.nodes:
-        sentences.append(Sentence(batch.claimable_ms, f"its batch {batch.id} can be claimed since then"))
-        return Explanation(execution.state, "It is due now: a node claims it within a moment.", tuple(sentences))
-    when = "since then" if claimable else "from then on"
-    late = " as late work, after everything that is due now" if batch.late else ""
-    sentences.append(
-        Sentence(batch.claimable_ms, f"its batch {batch.id} can be claimed {when}{late}; no node holds it")
-    )
-    if claimable:
-        why = "no node is alive" if not now.nodes else "no node has claimed it yet"
-        return Explanation(execution.state, f"It waits for a node: {why}.", tuple(sentences))
-    summary = f"It is owed and will be sent at {format_instant(execution.send_ms)}."
-    if execution.send_ms < now.now_ms:
-        why = "its host could not take it" if facts.limit is None else f"{facts.limit} did not allow it"
-        summary = f"It waits, because {why} so far. A node takes it up again at {format_instant(batch.claimable_ms)}."
-    return Explanation(execution.state, summary, tuple(sentences))
-
-
-def _leader(now: ClusterFacts) -> Sentence:
-    leader = now.leader
-    if leader.node is None:
-        return Sentence(leader.renewed_ms, "no node leads" if leader.renewed_ms is None else "no node leads since then")
-    silent = "" if leader.node in now.nodes else ", which has no recent heartbeat"
-    return Sentence(leader.renewed_ms, f"the last renewal by the leader {leader.node}{silent}")
-
-
 def _unrecorded(facts: OccurrenceFacts, now: ClusterFacts) -> Explanation:
     due = facts.due_ms
     if due > now.now_ms:
         summary = f"It is in the future: due at {format_instant(due)}, in {duration_text(due - now.now_ms)}."
         if now.leader.node is None or now.leader.node not in now.nodes:
-            return Explanation("ahead", summary, (_leader(now),))
+            return Explanation("ahead", summary, (leader_sentence(now),))
         return Explanation("ahead", summary)
     if facts.caught_up_to_ms is not None:
         text = "catch-up has reached this instant; it takes the oldest first, after everything that is due now"
         summary = (
             "It was scheduled late because no leader was active or the leader was behind. Catch-up is in progress."
         )
-        return Explanation("waiting", summary, (Sentence(facts.caught_up_to_ms, text), _leader(now)))
+        return Explanation("waiting", summary, (Sentence(facts.caught_up_to_ms, text), leader_sentence(now)))
     if due < now.now_ms - now.retention_days * DAY_MS:
         summary = f"Results are kept for {now.retention_days:g} days: the result of this one has expired."
         return Explanation("expired", summary)
     if facts.unsettled:
         summary = "The leader has not settled the job's last change yet. It schedules the occurrence when it does."
-        return Explanation("waiting", summary, (_leader(now),))
+        return Explanation("waiting", summary, (leader_sentence(now),))
     if facts.written_to_ms is None or facts.written_to_ms <= due:
         reached = []
         if facts.written_to_ms is not None:
             reached.append(Sentence(facts.written_to_ms, "the occurrences of its schedule are materialised up to here"))
-        return Explanation("waiting", "The leader has not scheduled it yet.", (*reached, _leader(now)))
+        return Explanation("waiting", "The leader has not scheduled it yet.", (*reached, leader_sentence(now)))
     return Explanation(
         "unknown",
         "It was owed, but there is no record of it: its retention may have been shorter, or this is a bug in Horae. "

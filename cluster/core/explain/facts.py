@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cluster.core.instants import format_instant
+
 if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
+    from cluster.core.limits.permits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,44 @@ class WindowFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitFacts:
+    """The limits that an execution counts against. `running`: other executions that have a permit, which only counts for
+    `concurrent`. `next_ms`: the next instant that is free under the rate.
+    """
+
+    whose: str
+    limits: Limits
+    running: int
+    next_ms: float
+
+    def is_used_up(self, now_ms: int) -> bool:
+        """Whether one more execution has to wait now."""
+        return self._is_full or self._is_too_fast(now_ms)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.limits.concurrent is not None and self.running >= self.limits.concurrent
+
+    def _is_too_fast(self, now_ms: int) -> bool:
+        return self.limits.per_second is not None and self.next_ms > now_ms
+
+    def in_words(self) -> str:
+        """What it allows."""
+        parts = []
+        if self.limits.per_second is not None:
+            parts.append(f"{self.limits.per_second:g} requests per second")
+        if self.limits.concurrent is not None:
+            parts.append(f"{self.limits.concurrent} at the same time")
+        return ", ".join(parts)
+
+    def in_use(self, now_ms: int) -> str:
+        """Why one more has to wait."""
+        if self._is_full:
+            return f"{self.running} run"
+        return f"the next one may leave at {format_instant(max(now_ms, int(self.next_ms)))}"
+
+
+@dataclass(frozen=True, slots=True)
 class OccurrenceFacts:
     """One occurrence, and what the database holds about it."""
 
@@ -72,12 +113,12 @@ class OccurrenceFacts:
     batch: BatchFacts | None = None
     window: WindowFacts | None = None
     """The window that holds it now, or held it before its first request."""
+    limit: LimitFacts | None = None
+    """The limits that it counts against."""
     overlapping: ExecutionView | None = None
     """The execution that was not finished when this one was skipped."""
     awaited: str | None = None
     """The execution of its job for whose end this one waits."""
-    limit: str | None = None
-    """The limits that it is sent under, in words."""
     caught_up_to_ms: int | None = None
     """Catch-up of a range with this occurrence is in progress and has reached this instant."""
     written_to_ms: int | None = None

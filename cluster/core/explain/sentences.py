@@ -1,4 +1,4 @@
-"""Sentences with times, and durations in words."""
+"""Sentences with times, the answer that they make up, and durations in words."""
 
 from __future__ import annotations
 
@@ -13,6 +13,24 @@ class Sentence:
 
     at_ms: int | None
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer for one occurrence. `state` is the execution's, or `notDue`, `paused`, `deleted`, `absent`, `ahead`,
+    `expired`, `waiting`, `unknown`.
+    """
+
+    state: str
+    summary: str
+    sentences: tuple[Sentence, ...] = ()
+    due_ms: int | None = None
+    execution: str | None = None
+
+
+def ordered(sentences: list[Sentence]) -> tuple[Sentence, ...]:
+    """By time. A sentence without a time keeps its place at the end."""
+    return tuple(sorted(sentences, key=lambda s: (s.at_ms is None, s.at_ms or 0)))
 
 
 def duration_text(ms: float) -> str:

@@ -173,12 +173,13 @@ def resume(old: StoredJob, at: ChangeStamp) -> JobChange | None:
 
 
 def delete(old: StoredJob, at: ChangeStamp) -> JobChange | None:
-    """The job owes nothing, and users do not see it any more."""
+    """The job owes nothing, and users do not see it any more. What is in flight ends, so it keeps its callbacks for a while."""
     if old.state is JobState.DELETED:
         return None
+    d = old.definition
     job = replace(
         old,
-        definition=old.definition.without_secrets(),
+        definition=replace(d.without_secrets(), on_success=d.on_success, on_failure=d.on_failure),
         state=JobState.DELETED,
         pause=UNTIL_RESUMED,
         revision=old.revision + 1,

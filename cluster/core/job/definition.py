@@ -122,7 +122,7 @@ class Definition:
     """What it runs after, instead of a schedule: then `schedule` is empty."""
 
     def without_secrets(self) -> Definition:
-        """The same definition without any secret. Callbacks go as a whole: nothing is told of a deleted job."""
+        """The same definition without any secret. Callbacks go as a whole."""
         return replace(
             self,
             secret_headers=(),

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cluster.core.errors import Fault
     from cluster.core.job.definition import Definition
 
-MOST_AHEAD_MS = 365 * 86_400_000 + 60_000
-"""A message is due at most so far ahead: a year, by a clock that is a minute ahead too."""
+MOST_AHEAD_MS = 365 * 86_400_000
+"""A message is due at most so far ahead."""
 DEDUP_MS = 86_400_000
 """For so long after it was accepted a message with the same `dedupId` is the same message."""
 DEDUP_RETENTION_DAYS = 25 / 24
@@ -31,5 +32,7 @@ class NewMessage:
     digest: str = ""
     """Of the request that it was read from. Only with a `dedup_id`."""
     size: int = 0
+    passed: tuple[Fault, ...] = ()
+    """Why it would be refused now, although it may have been accepted when it was asked for first: its times have passed."""
     execution_id: str | None = None
     """The id that an earlier try of this request chose. None: a new one."""

@@ -46,7 +46,8 @@ def describe(schedule: Schedule) -> str:
     """One sentence that says when the schedule is due."""
     kind, first, second = (*schedule.key.split("|"), "")[:3]
     if kind == "at":
-        return f"once, at {format_instant(int(first) * 1000)}"
+        seconds, _, ms = first.partition(".")
+        return f"once, at {format_instant(int(seconds) * 1000 + int(ms or 0))}"
     if kind == "every":
         return f"every {_duration(int(first))}, on a fixed grid"
     seconds, minutes, hours, month_days, months, week_days = first.split(" ")

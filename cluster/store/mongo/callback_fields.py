@@ -9,21 +9,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bson.binary import Binary
+from bson.datetime_ms import DatetimeMS
 
 from cluster.core.execution.model import Answer
 from cluster.core.job.definition import After, Callback
+from cluster.core.lifecycle import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from cluster.core.execution.model import Ending
-    from cluster.core.job.definition import Definition
+    from cluster.core.job.definition import Definition, StoredJob
     from cluster.store.mongo.client import Document
     from cluster.store.mongo.encryption import Keyring
 
 CALLBACK_FIELDS = {"on_success": "onSuccess", "on_failure": "onFailure"}
 """By the name under which it is stored, the name of the field."""
 SIGNING = "signingSecret"
+TOLD_UNTIL = "told_until"
+"""Of a deleted job with callbacks: when they go. Until then they are told how what was in flight has ended."""
+TOLD_MS = 2 * 3_600_000
+"""Longer than a request and its record may take: 15 minutes, and an hour in which MongoDB is away."""
 
 
 def bound_to(owner: str, name: str) -> str:
@@ -39,9 +45,16 @@ def callback_fields(d: Definition, owner: str, keyring: Keyring) -> Document:
     }
 
 
-def follow_up_fields(d: Definition, owner: str, keyring: Keyring) -> Document:
-    """The same, and what a chained job runs after."""
-    return {**callback_fields(d, owner, keyring), "after": None, **after_field(d)}
+def follow_up_fields(job: StoredJob, keyring: Keyring) -> Document:
+    """The same of a job, and what a chained one runs after; of a deleted one also when its callbacks go."""
+    d = job.definition
+    keeps = job.state is JobState.DELETED and d.callbacks
+    return {
+        **callback_fields(d, job.id, keyring),
+        TOLD_UNTIL: DatetimeMS(job.updated_ms + TOLD_MS) if keeps else None,
+        "after": None,
+        **after_field(d),
+    }
 
 
 def after_field(d: Definition) -> Document:

@@ -10,7 +10,8 @@ never raises the version by itself: nodes of two neighbouring releases run side 
     2  every job carries `host`
     3  every job carries `words` (a search finds it by them) and `first_at`
     4  jobs may name calendars, and windows may hold them back: nodes of the release before know neither; `executions` may
-       hold messages, which those nodes do not know; jobs carry `remove_at`; jobs may have callbacks, and run after others
+       hold messages, which those nodes do not know; jobs carry `remove_at`; jobs may have callbacks, and run after others;
+       deleted ones keep their callbacks until `told_until`
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ INDEXES: dict[str, list[IndexModel]] = {
             )
             for name in ("on_success", "on_failure")
         ),
+        IndexModel("told_until", name="told_until", partialFilterExpression={"told_until": {"$type": "date"}}),
         IndexModel("after.job", name="chained", partialFilterExpression={"after.job": {"$exists": True}}),
         IndexModel(
             "followed_by.job", name="followed_by", partialFilterExpression={"followed_by.job": {"$exists": True}}

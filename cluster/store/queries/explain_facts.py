@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.explain.facts import BatchFacts, BreakerFacts
+from cluster.core.explain.facts import BatchFacts, BreakerFacts, LimitFacts
 from cluster.core.explain.timeline import ActivePeriod
+from cluster.core.limits.permits import UNLIMITED, limit_key_of
 from cluster.core.schedule.schedule import schedule_from_key
+from cluster.store import queues
 from cluster.store.jobs import stored_job
 from cluster.store.mongo.codec import instant
 from cluster.store.mongo.operation import operation
+from cluster.store.permits import read as read_permits
 from cluster.store.queries.jobs_and_executions import final_view, merge_by_id
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
     from cluster.core.execution.view import ExecutionView
     from cluster.core.job.definition import StoredJob
+    from cluster.core.limits.permits import Limits
     from cluster.store.mongo.client import Database, Document
 
 
@@ -100,6 +105,21 @@ async def batch_of(db: Database, run: ExecutionView) -> BatchFacts | None:
         late=d["late"],
         waits=owed.get("waits", False),
     )
+
+
+async def limit_of(db: Database, execution_id: str, queue: str | None, own: Limits, job_id: str) -> LimitFacts | None:
+    """The limits that an execution counts against, and how they are used: those of its queue, or its job's. None: none."""
+    key = limit_key_of(job_id, queue, own)
+    if key is None:
+        return None
+    limits, whose = own, "the job"
+    if queue is not None:
+        found = await queues.get(db, queue)
+        limits, whose = UNLIMITED if found is None else found.limits, f"the queue '{queue}'"
+    if not limits.limited:
+        return None
+    permits = await read_permits(replace(db, work=db.api), key)
+    return LimitFacts(whose, limits, len(permits.granted.keys() - {execution_id}), permits.next_ms)
 
 
 async def catch_up_cursor(db: Database, key: str, job_id: str, due_ms: int) -> int | None:

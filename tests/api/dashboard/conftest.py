@@ -1,4 +1,4 @@
-"""One node for all tests of the page in this process, and a Chromium for each."""
+"""One node and one Chromium for all tests of the page in this process; each test has a context of its own."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from tests.support.browser_world import World
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
-    """A browser for one test: while one runs, Playwright's event loop keeps all others of the process from running."""
+    """A browser for the tests of this folder, none of which is a coroutine: while it runs, Playwright's event loop keeps all
+    others of the process from running. It ends before a test of another folder begins.
+    """
     browser.require()
     with browser.browser() as found:
         yield found

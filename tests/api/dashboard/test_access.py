@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.support.browser import Viewer
     from tests.support.browser_world import World
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.takes(25)]
 READER, WRITER, BOSS = "reader-key-0123456789", "writer-key-0123456789", "admin-key-0123456789"
 KEYS = f"reader:{READER}:read,writer:{WRITER}:write,boss:{BOSS}:admin"
 CHANGING = ".danger-quiet, .danger, [type=file], .row-actions button"
@@ -39,7 +39,6 @@ def sign_in(viewer: Viewer, key: str) -> None:
     viewer.page.get_by_role("button", name="Sign in").click()
 
 
-@pytest.mark.takes(12)
 def test_a_key_signs_in_and_decides_what_can_be_done(guarded: World, chromium: Any) -> None:
     """A wrong key is told; with `read` no screen has a button that changes something; signing out ends it."""
     with browser.viewer(chromium, guarded.url) as viewer:
@@ -68,7 +67,6 @@ def test_a_key_signs_in_and_decides_what_can_be_done(guarded: World, chromium: A
         viewer.page.get_by_text("It will be sent").wait_for()
 
 
-@pytest.mark.takes(8)
 def test_an_admin_makes_and_revokes_keys_and_reads_who_did_what(guarded: World, chromium: Any) -> None:
     """A key is shown once; revoking it is an entry of the audit log, which says that it came from the page."""
     with browser.viewer(chromium, guarded.url) as viewer:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.browser import Viewer
     from tests.support.browser_world import World
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.takes(45)]
 
 
 def curl(command: str) -> str:
@@ -138,6 +138,53 @@ def test_a_job_is_made_changed_and_copied(viewer: Viewer, world: World) -> None:
     page.get_by_role("link", name="Clone").click()
     page.get_by_role("button", name="Create").click()
     page.get_by_role("heading", name="Changed by hand (copy)").wait_for()
+    viewer.forgive(422)
+
+
+def test_the_form_has_what_follows_a_run_and_keeps_what_it_does_not_show(viewer: Viewer, world: World) -> None:
+    """A chain, callbacks, a calendar, rules and bounds are made by the form; faults of nested fields stand beside them."""
+    httpx.put(f"{world.url}/calendars/days", json={"dates": ["2030-12-24"]}).raise_for_status()
+    callback = {
+        "api": f"{world.target}/ok/told",
+        "headers": {"X-Key": {"secret": "s3cret"}},
+        "signingSecret": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz",
+    }
+    world.put("follows", onSuccess=callback, retentionDays=9, startAt="2030-01-01T00:00:00Z")
+    page = viewer.page
+    viewer.open("#/jobs/follows/edit")
+    page.get_by_label("Not after").fill("soon")
+    page.get_by_label("Calendar").fill("days")
+    page.get_by_label("On a day that is left out").select_option("nextIncluded")
+    failed = page.get_by_role("group", name="When it has failed for good")
+    failed.get_by_label("Tell").select_option("api")
+    failed.get_by_label("Callback URL").fill("ftp://x")
+    page.get_by_text("What it sends and what counts").click()
+    page.get_by_label("Statuses that are a success").fill("200, 3xx, 999")
+    page.get_by_role("button", name="Save").click()
+    for label in ("Not after", "Callback URL", "Statuses that are a success"):
+        page.locator(".at-fault", has_text=label).wait_for()
+    page.get_by_label("Not after").fill("2031-01-01T00:00:00Z")
+    failed.get_by_label("Callback URL").fill(f"{world.target}/ok/told")
+    page.get_by_label("Statuses that are a success").fill("200, 3xx")
+    page.get_by_role("button", name="Save").click()
+    viewer.wait("location.hash === '#/jobs/follows'")
+    made = world.job("follows")
+    assert made["calendar"] == {"name": "days", "onExcluded": "nextIncluded"}
+    assert (made["successCodes"], made["endAt"]) == ([200, "3xx"], "2031-01-01T00:00:00.000Z")
+    assert made["onFailure"]["api"] == f"{world.target}/ok/told"
+    assert made["onSuccess"] == {"api": f"{world.target}/ok/told", "headers": {"X-Key": {"secret": True}}}
+    assert (made["retentionDays"], made["startAt"]) == (9, "2030-01-01T00:00:00.000Z")
+    viewer.open("#/jobs/follows/edit")
+    page.get_by_role("button", name="After another job").click()
+    page.get_by_label("Runs after the job").fill("good")
+    page.get_by_label("When that one has").select_option("any")
+    page.get_by_text("Once after each execution of good").wait_for()
+    page.get_by_role("button", name="Save").click()
+    viewer.wait("location.hash === '#/jobs/follows'")
+    assert world.job("follows")["after"] == {"jobId": "good", "on": "any"}
+    assert (world.job("follows")["schedule"], world.job("follows")["retentionDays"]) == (None, 9)
+    httpx.delete(f"{world.url}/jobs/follows").raise_for_status()
+    httpx.delete(f"{world.url}/calendars/days").raise_for_status()
     viewer.forgive(422)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.support.browser import Viewer
     from tests.support.browser_world import World
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.takes(35)]
 
 
 def test_the_axis_of_time_is_moved_and_leads_to_an_explanation(viewer: Viewer, world: World) -> None:

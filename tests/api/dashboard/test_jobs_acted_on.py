@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.support.browser import Viewer
     from tests.support.browser_world import World
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.takes(45)]
 OF_THE_VIEWER = ZoneInfo("Europe/Berlin")
 
 

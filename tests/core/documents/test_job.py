@@ -97,6 +97,7 @@ def test_no_value_is_converted_to_another_type() -> None:
         (("labels",), "tags"),
         (("contentType",), "headers"),
         (("callback", "endpoint_url", "httpTarget"), "api"),
+        (("callback_url", "failureCallback", "onError"), "onFailure"),
         (("isActive", "is_enabled", "isPaused"), 'state: "active" or "paused"'),
         (("startingDeadlineSeconds", "misfirePolicy", "misfire_grace_time", "coalesce"), "catchUp"),
         (("jitter", "flexibleTimeWindow"), "spreadSeconds"),

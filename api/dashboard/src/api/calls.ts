@@ -25,6 +25,8 @@ export interface Call<T = unknown> {
   readonly address: string;
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
+  /** The answer is wanted as it came, as a text. */
+  readonly asText?: boolean;
   /** Never set: it carries the type of the answer. */
   readonly answer?: T;
 }

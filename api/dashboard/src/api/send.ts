@@ -50,7 +50,7 @@ export async function sendInFull<T>(call: Call<T>, signal?: AbortSignal): Promis
     throw new Problem(0, "No answer", "The node does not answer. The page tries again.");
   }
   const text = await response.text();
-  const content: unknown = text ? parsed(text) : undefined;
+  const content: unknown = call.asText && response.ok ? text : text ? parsed(text) : undefined;
   if (!response.ok) {
     if (response.status === 401) signedOut.forEach((tell) => tell());
     throw problemOf(response.status, response.statusText, content);

@@ -17,7 +17,7 @@ type Node = Schemas["NodeView"];
 type Breaker = Schemas["BreakerView"];
 
 export function ClusterScreen() {
-  const live = useLive(call("get", "/cluster"), 5000);
+  const live = useLive(call("get", "/cluster"));
   const c = live.data;
   return (
     <>

@@ -7,6 +7,7 @@ import { Problem } from "../api/send";
 import type { Definition } from "../definition";
 import { clock, count, dayOf, duration } from "../format";
 import { useLive } from "../live";
+import { href } from "../route";
 import type { Retry } from "../retries";
 import { CurlNote, SendButton } from "../ui/action";
 import { Time } from "../ui/now";
@@ -24,14 +25,17 @@ function useSettled<T>(value: T): T {
   return settled;
 }
 
+const AFTER: Record<string, string> = { succeeded: "succeeded", failed: "failed", any: "ended, however it did" };
+
 export function EditorPreview({ value, jobId }: { value: Definition; jobId: string | undefined }) {
   const wanted = useSettled({ schedule: String(value["schedule"] ?? ""), timezone: String(value["timezone"] ?? "UTC") });
   const preview = useLive(wanted.schedule ? call("post", "/schedules/preview", { body: { ...wanted, count: 6 } }) : null, 0);
   const { timezone } = wanted;
+  const after = value["after"] as { jobId?: string; on?: string } | undefined;
   return (
     <div class="aside">
-      <Card title="When it would run" aside={<span class="faint">{timezone}</span>}>
-        {preview.problem ? <ProblemNote problem={preview.problem} /> : (
+      <Card title="When it would run" aside={after ? undefined : <span class="faint">{timezone}</span>}>
+        {after ? <p class="words">{after.jobId ? <>Once after each execution of <a href={href(["jobs", after.jobId])}>{after.jobId}</a> that {AFTER[after.on ?? "succeeded"]}.</> : "…"}</p> : !wanted.schedule ? <p class="words">It needs a schedule, or a job to run after.</p> : preview.problem ? <ProblemNote problem={preview.problem} /> : (
           <div aria-live="polite">
             <p class="words">{preview.data?.description ?? "…"}</p>
             {preview.data?.warnings.map((w) => <p key={w} class="remark"><span aria-hidden="true">⚠</span> {w}</p>)}

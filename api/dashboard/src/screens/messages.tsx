@@ -15,7 +15,7 @@ import { Empty, Field, Head, ProblemNote, Skeleton, Tags } from "../ui/parts";
 import { StateBadge } from "../ui/state";
 import { Pager, Table, type Column } from "../ui/table";
 import { toast } from "../ui/toast";
-import { Words } from "./editor-form";
+import { Words } from "./editor-fields";
 
 type Message = Schemas["ListedMessage"];
 

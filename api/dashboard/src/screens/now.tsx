@@ -1,10 +1,11 @@
 // Whether all is well, in one sentence; then what the sentence stands on.
+import { useEffect, useRef } from "preact/hooks";
 import { call } from "../api/calls";
 import type { Cluster, Incident, ListedJob, StatsPoint } from "../api/types";
 import { count, duration, hostOf, shortDuration } from "../format";
-import { verdictOf } from "../health";
+import { verdictOf, type Observed } from "../health";
 import { useLive } from "../live";
-import { href } from "../route";
+import { href, type Route } from "../route";
 import { useMay } from "../session";
 import { Chart } from "../ui/chart";
 import { Time, useNowMs } from "../ui/now";
@@ -12,7 +13,7 @@ import { Card, Facts, ProblemNote, Skeleton } from "../ui/parts";
 
 const MOST = 100;
 
-export function NowScreen() {
+export function NowScreen({ route }: { route: Route }) {
   const cluster = useLive(call("get", "/cluster"));
   const stats = useLive(call("get", "/stats", { query: { step: "1m" } }), 15_000);
   const incidents = useLive(call("get", "/alerts", { query: { state: "open", limit: MOST } }), 20_000);
@@ -20,24 +21,24 @@ export function NowScreen() {
   const runs = useLive(useMay("admin") ? call("get", "/verifications", { query: { limit: 5 } }) : null, 60_000);
   const points = stats.data?.series ?? [];
   const ended = runs.data?.items.find((r) => r.state === "done" && r.jobId === null);
-  const verified = ended && { at: ended.endedAt ?? ended.askedAt, clean: Boolean(ended.report?.["clean"]) };
+  const verified = ended && { at: ended.endedAt ?? ended.askedAt, clean: Boolean(ended.report?.["clean"]), counts: (ended.report?.["counts"] ?? {}) as Record<string, number> };
   const problem = cluster.problem ?? stats.problem;
   return (
     <>
       <ProblemNote problem={problem} />
       {cluster.data && stats.data && incidents.data && failing.data ? (
-        <Sentence cluster={cluster.data} points={points} incidents={incidents.data.items} failing={failing.data.items} more={Boolean(incidents.data.nextCursor ?? failing.data.nextCursor)} verified={verified} />
+        <Sentence cluster={cluster.data} points={points} incidents={incidents.data.items} failing={failing.data.items} more={{ incidents: Boolean(incidents.data.nextCursor), failing: Boolean(failing.data.nextCursor) }} verified={verified} />
       ) : (
         <h1 tabIndex={-1} class="verdict">{problem ? "Not known" : "…"}</h1>
       )}
-      {cluster.data && <Figures cluster={cluster.data} failing={failing.data?.items.length ?? 0} />}
+      {cluster.data && <Figures cluster={cluster.data} failing={failing.data && count(failing.data.items.length) + (failing.data.nextCursor ? "+" : "")} />}
       <div class="columns">
         <Card title="Sent per second" aside={<span class="faint">last hour</span>}><Sent points={points} /></Card>
         <Card title="Lateness" aside={<span class="faint">of first attempts</span>}><Lateness points={points} /></Card>
       </div>
       {!cluster.data && !problem && <Skeleton />}
       <div class="columns">
-        <Incidents items={incidents.data?.items} />
+        <Incidents items={incidents.data?.items} all={Boolean(route.query["incidents"])} />
         <Failing items={failing.data?.items} cluster={cluster.data} />
       </div>
     </>
@@ -45,7 +46,7 @@ export function NowScreen() {
 }
 
 function Sentence({ cluster, points, incidents, failing, more, verified }: {
-  cluster: Cluster; points: readonly StatsPoint[]; incidents: readonly Incident[]; failing: readonly ListedJob[]; more: boolean; verified: { at: string; clean: boolean } | undefined;
+  cluster: Cluster; points: readonly StatsPoint[]; incidents: readonly Incident[]; failing: readonly ListedJob[]; more: Observed["more"]; verified: Observed["verified"];
 }) {
   const v = verdictOf({ cluster, points, openIncidents: incidents.length, failingJobs: failing.length, more, verified }, useNowMs());
   return (
@@ -63,7 +64,7 @@ function Sentence({ cluster, points, incidents, failing, more, verified }: {
   );
 }
 
-function Figures({ cluster, failing }: { cluster: Cluster; failing: number }) {
+function Figures({ cluster, failing }: { cluster: Cluster; failing: string | undefined }) {
   const { rates, backlog, leader, nodes } = cluster;
   const rate = (name: string) => count(Number(rates[name] ?? 0));
   return (
@@ -75,7 +76,7 @@ function Figures({ cluster, failing }: { cluster: Cluster; failing: number }) {
           ["Retried per second", <a href="#/executions?state=retrying">{rate("retriedPerSecond")}</a>],
           ["Late p50 / p99", `${duration(rates["driftMsP50"] as number | null)} / ${duration(rates["driftMsP99"] as number | null)}`],
           ["Waiting / in flight", <a href="#/executions?state=pending,running,retrying">{count(backlog.ready)} / {count(backlog.leased)}</a>],
-          ["Failing jobs", <a href="#/jobs?failing=true">{count(failing)}</a>],
+          ["Failing jobs", <a href="#/jobs?failing=true">{failing ?? "…"}</a>],
           ["Leader", leader.nodeId ? <a href="#/cluster" class="clip">{leader.nodeId}</a> : "none"],
           ["Nodes", <a href="#/cluster">{count(nodes.length)}</a>],
         ]}
@@ -120,12 +121,21 @@ function Lateness({ points }: { points: readonly StatsPoint[] }) {
   );
 }
 
-function Incidents({ items }: { items: readonly Incident[] | undefined }) {
+const FIRST = 12;
+
+/** `all`: a reader asked for them, so they come into view. */
+function Incidents({ items, all }: { items: readonly Incident[] | undefined; all: boolean }) {
+  const place = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (all && items) place.current?.scrollIntoView({ block: "start" });
+  }, [all, items === undefined]);
+  const more = (items?.length ?? 0) - FIRST;
   return (
-    <Card title="Open incidents">
+    <div ref={place}>
+    <Card title="Open incidents" aside={!all && more > 0 && <a href="#/now?incidents=open">{count(more)} more</a>}>
       {items?.length === 0 && <p class="empty">None is open. Rules are in a job's alerts, or in the default rules.</p>}
       <ul class="plain rows">
-        {items?.slice(0, 12).map((i) => (
+        {(all ? items : items?.slice(0, FIRST))?.map((i) => (
           <li key={`${i.jobId} ${i.kind}`}>
             <span class="badge is-bad">{i.kind}</span>
             <a href={href(["jobs", i.jobId])}>{i.jobId}</a>
@@ -134,6 +144,7 @@ function Incidents({ items }: { items: readonly Incident[] | undefined }) {
         ))}
       </ul>
     </Card>
+    </div>
   );
 }
 

@@ -46,7 +46,7 @@ export function ProofScreen({ route }: { route: Route }) {
         >
           {r.error && <p class="remark">{r.error}</p>}
           {r.report && <Result report={r.report as unknown as Report} />}
-          <button type="button" class="small findings-button" onClick={() => changeQuery(route, { run: open === r.verificationId ? undefined : r.verificationId })}>{open === r.verificationId ? "Hide findings" : "Findings"}</button>
+          {r.report && <button type="button" class="small findings-button" onClick={() => changeQuery(route, { run: open === r.verificationId ? undefined : r.verificationId })}>{open === r.verificationId ? "Hide findings" : "Findings"}</button>}
           {open === r.verificationId && <Findings id={r.verificationId} />}
         </Card>
       ))}

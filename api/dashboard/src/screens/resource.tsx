@@ -11,14 +11,14 @@ import { Dialog } from "../ui/dialog";
 import { Empty, Field, Head, ProblemNote, Skeleton } from "../ui/parts";
 import { Pager, Table, type Column } from "../ui/table";
 import { toast } from "../ui/toast";
-import { Words } from "./editor-form";
+import { Words } from "./editor-fields";
 
 export type Item = Record<string, unknown>;
 
 export interface FieldSpec {
   name: string;
   label: string;
-  kind: "text" | "number" | "choice" | "words" | "json";
+  kind: "text" | "number" | "choice" | "words" | "json" | "secret";
   options?: readonly string[];
   hint?: string;
   /** Only while this holds for what is entered. */
@@ -150,6 +150,8 @@ function OneField({ field: f, value, fault, onChange }: { field: FieldSpec; valu
         <input type="number" step="any" value={text} onInput={(e) => onChange(e.currentTarget.value === "" ? undefined : Number(e.currentTarget.value))} />
       ) : f.kind === "words" ? (
         <Words value={(value as string[] | undefined) ?? []} onChange={(words) => onChange(words.length ? words : undefined)} />
+      ) : f.kind === "secret" ? (
+        <input type="password" autocomplete="new-password" placeholder={typeof value === "object" && value ? "kept as it is stored" : undefined} value={typeof value === "string" ? value : ""} onInput={(e) => onChange(e.currentTarget.value || undefined)} />
       ) : f.kind === "json" ? (
         <textarea rows={4} spellcheck={false} onInput={(e) => onChange(readJson(e.currentTarget.value))}>{text}</textarea>
       ) : (

@@ -19,7 +19,7 @@ const column = (name: string, label: string, extra = ""): Column<Item> => ({ nam
 const QUEUES: ResourceSpec = {
   title: "Queues", note: "Limits that several jobs share, for all nodes together. A change takes effect within two seconds.", one: "queue", path: "/queues", needs: "write",
   columns: [
-    { ...NAME, cell: (i) => <a class="row-link" href={href(["jobs"], { q: nameOf(i) })}>{nameOf(i)}</a> },
+    { ...NAME, cell: (i) => <a class="row-link" href={href(["time"], { by: "queue", span: "3600" })} title="What its jobs sent and will send">{nameOf(i)}</a> },
     column("maxPerSecond", "Per second", "num"), column("maxConcurrent", "At once", "num"), column("running", "In flight", "num"), CHANGED,
   ],
   fields: [{ name: "maxPerSecond", label: "At most per second", kind: "number" }, { name: "maxConcurrent", label: "At most at once", kind: "number" }],
@@ -35,7 +35,7 @@ const CHANNELS: ResourceSpec = {
     { name: "type", label: "Type", kind: "choice", options: ["webhook", "slack", "email"] },
     { name: "url", label: "URL", kind: "text", when: (v) => v["type"] !== "email" },
     { name: "to", label: "Addresses", kind: "words", when: (v) => v["type"] === "email" },
-    { name: "signingSecret", label: "Signing secret", kind: "text", hint: "Write-only: the stored one is kept if this is empty.", when: (v) => v["type"] === "webhook" && typeof v["signingSecret"] !== "object" },
+    { name: "signingSecret", label: "Signing secret", kind: "secret", hint: "Write-only: the stored one is kept if this is empty.", when: (v) => v["type"] === "webhook" },
   ],
   more: (i) => (
     <Action

@@ -5,7 +5,7 @@ import { clock, count, duration, fullTime } from "../format";
 import { useLive } from "../live";
 import { changeQuery, go, href, type Route } from "../route";
 import { Axis } from "../timeline/axis";
-import { cellsInParts, COLOR, KINDS, stepWords, type Answer, type Cells } from "../timeline/cells";
+import { cellsInParts, COLOR, KINDS, stepWords, type Cells } from "../timeline/cells";
 import { useWindows } from "../timeline/use-windows";
 import { asked, pan, viewOf, zoomAt, type View } from "../timeline/view";
 import { inView } from "../timeline/windows";
@@ -75,10 +75,10 @@ function iso(ms: number): string {
   return new Date(ms).toISOString();
 }
 
-const PART_MS = 3;
+const PART_MS = 2;
 
 /** The answer laid out for drawing, a few milliseconds at a time; the cells before it stay meanwhile. */
-function useCells(answer: Answer | undefined): Cells | undefined {
+function useCells(answer: string | undefined): Cells | undefined {
   const [cells, setCells] = useState<Cells>();
   useEffect(() => {
     if (!answer) return undefined;
@@ -115,10 +115,8 @@ function useTimeline(view: View, by: string, query: Route["query"], nowMs: numbe
   const span = view.until - view.from;
   const source = { nowMs, by, filtered: Boolean(q || tag || host || state || failing), crowded: crowded > 0 && span <= crowded };
   const { from, until, step } = asked(view, source);
-  const live = useLive(
-    loose<Answer>("get", "/timeline", { query: { from: iso(from), until: iso(until), step: `${step}s`, by: by === "all" ? undefined : by, q, tag, host, state, failing, rows: 20 } }),
-    TIMELINE_MS,
-  );
+  const asks = loose<string>("get", "/timeline", { query: { from: iso(from), until: iso(until), step: `${step}s`, by: by === "all" ? undefined : by, q, tag, host, state, failing, rows: 20 } });
+  const live = useLive({ ...asks, asText: true }, TIMELINE_MS);
   // Too many to be counted one by one: whole minutes are rolled up.
   const tooMany = live.problem?.status === 422 && step < 60 && !source.filtered && by !== "job";
   useEffect(() => {

@@ -5,6 +5,7 @@ import { themeColor } from "../ui/chart";
 import { stepWords, type Cells } from "./cells";
 import { draw, GUTTER, heightFor, laneFor, under, type Frame, type Theme } from "./draw";
 import { Layer } from "./layer";
+import { inksOf, type Inks } from "./pixels";
 import { pan, zoomAt, type View } from "./view";
 import type { Band } from "./windows";
 
@@ -26,21 +27,21 @@ interface Tip {
 
 const PHONE = 600;
 
-function themeOf(): Theme {
+function themeOf(): Theme & { inks: Inks } {
   const known = new Map<string, string>();
   const color = (name: string) => {
     let value = known.get(name);
     if (!value) known.set(name, (value = themeColor(name)));
     return value;
   };
-  return { color, font: "12px system-ui, sans-serif" };
+  return { color, font: "12px system-ui, sans-serif", inks: inksOf(color) };
 }
 
 export function Axis({ view, cells, now, bands, onView, onPick }: AxisProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const [width, setWidth] = useState(0);
   const [tip, setTip] = useState<Tip>();
-  const [themes, setThemes] = useState(0);
+  const [theme, setTheme] = useState(themeOf);
   const layer = useRef(new Layer());
   const hover = useRef<{ row: number; step: number }>();
   const drag = useRef<{ x: number; view: View; moved: boolean }>();
@@ -55,8 +56,11 @@ export function Axis({ view, cells, now, bands, onView, onPick }: AxisProps) {
     if (!element) return undefined;
     const sizes = new ResizeObserver(() => setWidth(element.clientWidth));
     sizes.observe(element);
-    const watch = new MutationObserver(() => setThemes((n) => n + 1));
+    const dress = () => setTheme(themeOf);
+    const watch = new MutationObserver(dress);
     watch.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    system.addEventListener("change", dress);
     // Not passive: the page must not scroll while the wheel zooms.
     const wheel = (e: WheelEvent) => {
       e.preventDefault();
@@ -70,6 +74,7 @@ export function Axis({ view, cells, now, bands, onView, onPick }: AxisProps) {
     return () => {
       sizes.disconnect();
       watch.disconnect();
+      system.removeEventListener("change", dress);
       element.removeEventListener("wheel", wheel);
     };
   }, []);
@@ -86,14 +91,13 @@ export function Axis({ view, cells, now, bands, onView, onPick }: AxisProps) {
         element.height = Math.round(height * ratio);
       }
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
-      const theme = themeOf();
       let more = false;
-      draw(context, frame, theme, () => (more = layer.current.show(context, frame, theme, ratio, theme.color("ok-fill"))));
+      draw(context, frame, theme, () => (more = layer.current.show(context, frame, theme.inks, ratio)));
       if (more) request = requestAnimationFrame(frameNow);
     };
     request = requestAnimationFrame(frameNow);
     return () => cancelAnimationFrame(request);
-  }, [width, height, view.from, view.until, cells, now, bands, themes, tip]);
+  }, [width, height, view.from, view.until, cells, now, bands, theme, tip]);
 
   const move = (e: PointerEvent) => {
     const f = latest.current.frame;

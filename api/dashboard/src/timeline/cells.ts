@@ -41,16 +41,42 @@ export interface Cells extends View {
   jobsLeftOut: number;
 }
 
-export function cellsOf(answer: Answer, allName: string): Cells {
-  const parts = cellsInParts(answer, allName);
+const ROW = '{"name":';
+const STEPS = '"steps":[';
+
+/** The text of an answer as its head and its rows, which can be parsed one by one: a large one as a whole would hold up a
+ * frame. Neither mark can be within a string, where a quotation mark has a backslash. */
+function parted(text: string): { head: Answer; rows: readonly string[] } | undefined {
+  const rows: string[] = [];
+  let [first, end] = [-1, 0];
+  for (let at = text.indexOf(ROW); at >= 0; at = text.indexOf(ROW, end)) {
+    const steps = text.indexOf(STEPS, at);
+    const last = steps < 0 ? -1 : text.indexOf("]", steps);
+    if (last < 0 || (first >= 0 && at !== end + 1)) return undefined;
+    if (first < 0) first = at;
+    end = last + 2;
+    rows.push(text.slice(at, end));
+  }
+  if (first < 0) return undefined;
+  try {
+    return { head: JSON.parse(text.slice(0, first) + text.slice(end)) as Answer, rows };
+  } catch {
+    return undefined;
+  }
+}
+
+export function cellsOf(text: string, allName: string): Cells {
+  const parts = cellsInParts(text, allName);
   for (;;) {
     const next = parts.next();
     if (next.done) return next.value;
   }
 }
 
-/** The same, a row at a time: an answer of very many steps must not hold up a frame. */
-export function* cellsInParts(answer: Answer, allName: string): Generator<undefined, Cells> {
+/** What an answer says, laid out for drawing, a row at a time: between two of them a frame may be shown. */
+export function* cellsInParts(text: string, allName: string): Generator<undefined, Cells> {
+  const parts = parted(text);
+  const answer = parts?.head ?? (JSON.parse(text) as Answer);
   const from = Date.parse(answer.from);
   const until = Date.parse(answer.until);
   const stepMs = answer.step * 1000;
@@ -62,16 +88,19 @@ export function* cellsInParts(answer: Answer, allName: string): Generator<undefi
     if (i === undefined) known.set(at, (i = Math.round((Date.parse(at) - from) / stepMs)));
     return i;
   };
-  const wanted = answer.rows.map((r) => [r.name ?? allName, r.steps] as const);
-  if (answer.rest.steps.length > 0) wanted.push([answer.rest.rows ? `${answer.rest.rows} others` : "others", answer.rest.steps]);
   const rows: Row[] = [];
   let most = 1;
-  for (const [name, steps] of wanted) {
+  const add = (name: string, steps: readonly AnswerStep[]) => {
     const row = rowOf(name, steps, indexOf, size);
     rows.push(row);
     for (const n of row.total) if (n > most) most = n;
+  };
+  for (const given of parts?.rows ?? answer.rows) {
+    const row = typeof given === "string" ? (JSON.parse(given) as AnswerRow) : given;
+    add(row.name ?? allName, row.steps);
     yield undefined;
   }
+  if (answer.rest.steps.length > 0) add(answer.rest.rows ? `${answer.rest.rows} others` : "others", answer.rest.steps);
   return { from, until, stepMs, now: Date.parse(answer.now), rows, most, jobsLeftOut: answer.jobsLeftOut };
 }
 

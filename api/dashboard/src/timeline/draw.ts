@@ -1,12 +1,12 @@
-// Drawing the axis. One path per colour and row, so that a frame costs little however many ticks it shows.
+// Drawing the axis around its cells, which a layer has as pixels: a frame costs little however many ticks it shows.
 import { clock, dayOf } from "../format";
-import { COLOR, KINDS, type Cells, type Row } from "./cells";
+import type { Cells } from "./cells";
+import { BELOW, BESIDE } from "./pixels";
 import { ticks, type View } from "./view";
 import type { Band } from "./windows";
 
 export const AXIS = 30;
 export const GUTTER = 150;
-const HEAT_FROM_MS = 3_600_000;
 
 export interface Theme {
   color: (name: string) => string;
@@ -36,8 +36,8 @@ export function heightFor(rows: number): number {
   return AXIS + Math.max(1, rows) * laneFor(rows) + 6;
 }
 
-/** `cells` copies the painted cells into the frame; without it they are drawn at once. */
-export function draw(c: CanvasRenderingContext2D, f: Frame, theme: Theme, cells?: () => void): void {
+/** `cells` copies the painted cells into the frame. */
+export function draw(c: CanvasRenderingContext2D, f: Frame, theme: Theme, cells: () => void): void {
   const x = (at: number) => f.gutter + ((at - f.view.from) / (f.view.until - f.view.from)) * (f.width - f.gutter);
   c.clearRect(0, 0, f.width, f.height);
   c.fillStyle = theme.color("sunken");
@@ -52,8 +52,7 @@ export function draw(c: CanvasRenderingContext2D, f: Frame, theme: Theme, cells?
     c.beginPath();
     c.rect(f.gutter, AXIS, f.width - f.gutter, f.height);
     c.clip();
-    if (cells) cells();
-    else f.cells.rows.forEach((row, i) => drawRow(c, f, row, i, theme, x));
+    cells();
     f.cells.rows.forEach((_, i) => drawBase(c, f, i, theme, x));
     c.restore();
     f.cells.rows.forEach((row, i) => drawName(c, f, row.name, i, theme));
@@ -100,44 +99,10 @@ function tickText(at: number, every: number): string {
   return every >= 60 ? time.slice(0, 5) : time;
 }
 
-export function drawRow(c: CanvasRenderingContext2D, f: Frame, row: Row, i: number, theme: Theme, x: (at: number) => number): void {
-  const cells = f.cells as Cells;
-  const { from, stepMs, most } = cells;
-  const first = Math.max(0, Math.floor((f.view.from - from) / stepMs));
-  const last = Math.min(row.total.length - 1, Math.ceil((f.view.until - from) / stepMs));
-  const width = x(from + stepMs) - x(from);
-  const gap = width > 4 ? 1 : 0;
-  const bottom = AXIS + (i + 1) * f.lane - 5;
-  const room = f.lane - 12;
-  const heat = stepMs >= HEAT_FROM_MS;
-  const scale = (n: number) => (n <= 0 ? 0 : room * (0.25 + 0.75 * (Math.log1p(n) / Math.log1p(most))));
-  const base = new Float64Array(Math.max(0, last - first + 1));
-  for (const kind of KINDS) {
-    const counts = row.counts.get(kind);
-    if (!counts) continue;
-    c.fillStyle = theme.color(COLOR[kind]);
-    if (heat) {
-      drawHeat(c, counts, row, { first, last, width, gap, bottom, room, most }, (s) => x(from + s * stepMs));
-      continue;
-    }
-    c.beginPath();
-    for (let s = first; s <= last; s++) {
-      const n = counts[s] ?? 0;
-      if (n === 0) continue;
-      const total = row.total[s] ?? n;
-      const height = Math.max(2, scale(total) * (n / total));
-      const below = base[s - first] ?? 0;
-      c.rect(x(from + s * stepMs), bottom - below - height, Math.max(1.5, width - gap), height);
-      base[s - first] = below + height;
-    }
-    c.fill();
-  }
-}
-
 /** The line below a row, and the step under the pointer. */
 function drawBase(c: CanvasRenderingContext2D, f: Frame, i: number, theme: Theme, x: (at: number) => number): void {
-  const bottom = AXIS + (i + 1) * f.lane - 5;
-  const room = f.lane - 12;
+  const bottom = AXIS + (i + 1) * f.lane - BELOW;
+  const room = f.lane - BESIDE;
   c.fillStyle = theme.color("line");
   c.fillRect(f.gutter, bottom, f.width - f.gutter, 1);
   if (f.hover?.row !== i || !f.cells) return;
@@ -145,42 +110,6 @@ function drawBase(c: CanvasRenderingContext2D, f: Frame, i: number, theme: Theme
   const width = x(from + stepMs) - x(from);
   c.strokeStyle = theme.color("text");
   c.strokeRect(x(from + f.hover.step * stepMs) - 1, bottom - room - 2, Math.max(3, width) + 1, room + 3);
-}
-
-interface Lane {
-  first: number;
-  last: number;
-  width: number;
-  gap: number;
-  bottom: number;
-  room: number;
-  most: number;
-}
-
-/** From an hour a step on, a cell is a field of the heat map: the share of a kind is its height, the amount its strength. */
-function drawHeat(c: CanvasRenderingContext2D, counts: Float64Array, row: Row, lane: Lane, x: (step: number) => number): void {
-  const before = c.globalAlpha;
-  for (let s = lane.first; s <= lane.last; s++) {
-    const n = counts[s] ?? 0;
-    if (n === 0) continue;
-    const total = row.total[s] ?? n;
-    c.globalAlpha = 0.25 + 0.75 * (Math.log1p(total) / Math.log1p(lane.most));
-    const height = Math.max(2, lane.room * (n / total));
-    const below = stackedBelow(row, counts, s, lane.room);
-    c.fillRect(x(s), lane.bottom - below - height, Math.max(1.5, lane.width - lane.gap), height);
-  }
-  c.globalAlpha = before;
-}
-
-function stackedBelow(row: Row, counts: Float64Array, s: number, room: number): number {
-  let below = 0;
-  for (const kind of KINDS) {
-    const other = row.counts.get(kind);
-    if (other === counts) break;
-    const n = other?.[s] ?? 0;
-    if (n > 0) below += Math.max(2, room * (n / (row.total[s] ?? n)));
-  }
-  return below;
 }
 
 function drawName(c: CanvasRenderingContext2D, f: Frame, name: string, i: number, theme: Theme): void {

@@ -7,6 +7,8 @@ export interface View {
 }
 
 const DAY_MS = 86_400_000;
+/** The end of the axis, which begins with 1970: dates far beyond it have no text. */
+export const LAST_MS = Date.UTC(2200, 0, 1);
 export const SHORTEST_MS = 10_000;
 export const LONGEST_MS = 365 * DAY_MS;
 /** The API gives no more at once. */
@@ -33,7 +35,8 @@ export function zoomAt(view: View, at: number, factor: number): View {
 }
 
 export function pan(view: View, byMs: number): View {
-  return { from: Math.round(view.from + byMs), until: Math.round(view.until + byMs) };
+  const by = clamp(byMs, Math.min(0, -view.from), Math.max(0, LAST_MS - view.until));
+  return { from: Math.round(view.from + by), until: Math.round(view.until + by) };
 }
 
 export interface Source {
@@ -100,8 +103,8 @@ function clamp(value: number, least: number, most: number): number {
 
 /** The view in the address; without one, a window around now. */
 export function viewOf(query: Readonly<Record<string, string>>, nowMs: number): View {
-  const from = Date.parse(query["from"] ?? "");
-  const until = Date.parse(query["until"] ?? "");
+  const from = clamp(Date.parse(query["from"] ?? ""), 0, LAST_MS);
+  const until = clamp(Date.parse(query["until"] ?? ""), 0, LAST_MS);
   if (Number.isFinite(from) && Number.isFinite(until) && until > from) return { from, until };
   const span = clamp(Number(query["span"]) * 1000 || 3_600_000, SHORTEST_MS, LONGEST_MS);
   return { from: nowMs - span / 2, until: nowMs + span / 2 };

@@ -8,6 +8,13 @@ interface Mark {
   label: string;
 }
 
+/** Where the words of a bar have room: behind it, before all of it (its waiting too), or at its end with a ground of their own. */
+export function placeOf(begin: number, end: number): Record<string, string> {
+  if (end < 60) return { left: `calc(${end}% + 8px)` };
+  if (begin > 40) return { right: `calc(${100 - begin}% + 6px)` };
+  return { right: "10px", background: "var(--surface)", padding: "0 4px" };
+}
+
 export function AttemptBar({ execution: e }: { execution: ExecutionInFull }) {
   const due = Date.parse(e.scheduledAt);
   const sendAt = Date.parse(e.sendAt);
@@ -26,14 +33,12 @@ export function AttemptBar({ execution: e }: { execution: ExecutionInFull }) {
         const left = percent(s.from);
         const text = `${s.attempt}: ${[s.status, s.error].filter(Boolean).join(" ")}, ${duration(s.durationMs)}`;
         const title = [`Attempt ${s.attempt}`, heldWords(s), `sent ${duration(Math.abs(s.from - due))} ${s.from < due ? "before" : "after"} the due time`, `ended after ${duration(s.durationMs)}`].filter(Boolean).join(", ");
-        // Before the bar, behind it, or on it: where there is room for the words.
-        const before = { right: `${100 - left + 0.6}%` };
-        const behind = { left: `calc(${percent(s.until)}% + 8px)` };
-        const edge = left > 60 ? before : percent(s.until) < 60 ? behind : { right: "2px", background: "var(--surface)" };
+        const begin = s.claimed !== null && s.claimed < s.from ? percent(s.claimed) : left;
+        const edge = placeOf(begin, percent(s.until));
         return (
           <div key={`${s.attempt}-${s.sentAt}`} class="attempt-lane" title={title}>
             {s.claimed !== null && s.claimed < s.from && <span class="attempt-held" style={{ left: `${percent(s.claimed)}%`, width: `${left - percent(s.claimed)}%` }} />}
-            <span class={`attempt-span fill-${good ? "ok" : "bad"}`} style={{ left: `${left}%`, width: `${percent(s.until) - left}%` }} />
+            <span class={`attempt-span fill-${good ? "ok" : "bad"}`} style={{ left: `min(${left}%, 100% - 4px)`, width: `${percent(s.until) - left}%` }} />
             <span class="attempt-text" style={edge}>{text}</span>
           </div>
         );

@@ -6,7 +6,7 @@ import type { Execution } from "../api/types";
 import { Strip } from "./state";
 
 const AT_ONCE = 3;
-const KEPT_MS = 60_000;
+const KEPT_MS = 120_000;
 const MOST_KEPT = 500;
 const kept = new Map<string, { at: number; items: readonly Execution[] }>();
 const waiting: (() => Promise<void>)[] = [];
