@@ -25,6 +25,8 @@ ALIVE_MS = 5000
 """A node whose heartbeat is this young is alive."""
 OWED_STATES = ("pending", "running", "retrying")
 MAX_EXPLANATIONS = 5
+HELD_MS = 1000
+"""What left sooner than this after it was due was held by no window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,8 @@ async def _explain_execution(case: _Case, execution: ExecutionView, due_ms: int)
             window=await holding_window(case.db, subject, execution.send_ms, asked_ms, case.cluster.now_ms),
             limit=await explain_facts.limit_of(case.db, execution.id, d.queue, d.limits, case.job.id),
         )
+    elif execution.attempts and not execution.trigger:
+        facts = replace(facts, window=await _window_before(case, execution))
     if execution.state == "skipped":
         overlapping = await explain_facts.running_when_skipped(case.db, execution, case.cluster.now_ms)
         facts = replace(facts, overlapping=overlapping)
@@ -155,6 +159,27 @@ async def holding_window(
     if not isinstance(held, HoldingWindow) or held.span.from_ms > now_ms:
         return None
     return WindowFacts(held.window.name, held.span.from_ms, held.span.to_ms)
+
+
+async def _window_before(case: _Case, execution: ExecutionView) -> WindowFacts | None:
+    """The window, as it was then, that held an execution until its first request."""
+    due_ms, sent_ms = execution.due_ms, execution.attempts[0].sent_ms
+    if sent_ms - due_ms < HELD_MS or execution.attempts_left_out:
+        return None
+    d = case.job.definition
+    subject = Subject(d.tags, d.host, d.queue)
+    for period in await windows.periods(case.db, due_ms):
+        w = period.window
+        span = w.span_at(due_ms) if w.mode == "hold" and w.concerns(subject) else None
+        until_ms = None if span is None else span.to_ms if period.to_ms is None else min(span.to_ms, period.to_ms)
+        if (
+            span is not None
+            and until_ms is not None
+            and period.from_ms <= due_ms + HELD_MS
+            and due_ms < until_ms <= sent_ms
+        ):
+            return WindowFacts(w.name, span.from_ms, until_ms)
+    return None
 
 
 async def _last_and_next(case: _Case) -> list[Explanation]:

@@ -87,8 +87,8 @@ def test_watch_prints_again_until_it_is_interrupted(monkeypatch: pytest.MonkeyPa
     def sleep(seconds: float) -> None:
         if threading.current_thread() is threading.main_thread():  # others sleep too, at other times
             times.append(seconds)
-        if len(times) >= 3:
-            raise KeyboardInterrupt
+            if len(times) >= 3:
+                raise KeyboardInterrupt
 
     monkeypatch.setattr("time.sleep", sleep)
     done = CliRunner().invoke(cli, ["config", "list", "--watch"])

@@ -83,7 +83,10 @@ async def test_what_is_due_in_a_window_that_holds_leaves_after_its_end(database:
     assert states(final) == {"succeeded"}
     within = [d for d in final if ends - 18_000 <= int(d["attempts"][0]["sent_at"]) < ends]
     assert not within
-    assert [d for d in final if int(d["due_at"]) < ends <= int(d["attempts"][0]["sent_at"])], "held ones left"
+    late = [d for d in final if int(d["due_at"]) < ends <= int(d["attempts"][0]["sent_at"])]
+    assert late, "held ones left"
+    (told,) = (await explain_job(database, "a", int(late[-1]["due_at"]), 7.0)).occurrences
+    assert f"the window 'works' held it until {format_instant(ends)}" in [s.text for s in told.sentences]
     assert await cluster.findings() == {}
 
 

@@ -160,6 +160,9 @@ def explain_recorded(
     sentences = _spread(execution)
     sentences += attempt_sentences(execution, now.nodes, max_attempts)
     ended, state, reason = execution.ended_ms, execution.state, execution.reason
+    if facts.window is not None and state in ("succeeded", "failed", "dead"):
+        held = f"the window '{facts.window.name}' held it until {format_instant(facts.window.to_ms)}"
+        sentences.append(Sentence(execution.due_ms, held))
     if state == "succeeded":
         drift = execution.drift_ms
         late = "" if drift is None or drift < 1000 else f", {duration_text(drift)} late"

@@ -112,7 +112,7 @@ class OccurrenceFacts:
     """Its execution, or a range of missed occurrences that covers it."""
     batch: BatchFacts | None = None
     window: WindowFacts | None = None
-    """The window that holds it now."""
+    """The window that holds it now, or held it before its first request."""
     limit: LimitFacts | None = None
     """The limits that it counts against."""
     overlapping: ExecutionView | None = None

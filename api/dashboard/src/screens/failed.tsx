@@ -14,7 +14,7 @@ import { Card, Empty, Head, ProblemNote, Skeleton } from "../ui/parts";
 import { StateBadge } from "../ui/state";
 import { ReplayDialog, Replays, type ReplayFilter } from "./replay";
 
-const MOST = 500;
+const MOST = 200;
 const SPANS = [["1 hour", 1], ["24 hours", 24], ["7 days", 168]] as const;
 
 export function FailedScreen({ route }: { route: Route }) {
@@ -65,7 +65,7 @@ function useHosts(items: readonly Execution[] | undefined, failing: readonly { j
   const [more, setMore] = useState<Map<string, string>>(new Map());
   const known = new Map([...hostsOf(failing), ...more]);
   // An id with a dot is that of an alert, a callback or a message, which have no job.
-  const missing = [...new Set((items ?? []).map((e) => e.jobId ?? ""))].filter((id) => id && !id.includes(".") && !known.has(id)).slice(0, 30);
+  const missing = [...new Set((items ?? []).map((e) => e.jobId ?? ""))].filter((id) => id && !id.includes(".") && !known.has(id)).slice(0, 12);
   useEffect(() => {
     if (missing.length === 0 || failing.length === 0) return undefined;
     let here = true;
