@@ -3,7 +3,8 @@
 
 A three-member MongoDB, three nodes, a receiver that logs, and jobs that are created, changed, paused, resumed,
 triggered and deleted.
-The faults are in `faults.py`. All traffic between the nodes, the members and the receiver goes through `wire.py`.
+The faults are in `faults.py`. All traffic between the nodes, the members and the receiver goes through `wire.py`,
+unless only deaths are chosen.
 The run is saved in `.chaos/`, drawn, and checked by `checker.py`.
 """
 
