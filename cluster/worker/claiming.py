@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 MIN_IDLE = 0.025
 MAX_IDLE = 0.25
-BEHIND_MS = 1000
+BEHIND_MS = 300
 BEHIND_SECONDS = 1.0
 """There is a backlog while a batch was claimed so recently that should have been sent `BEHIND_MS` before."""
 MAX_ATTEMPT_BYTES = 64 * 1024 * 1024
