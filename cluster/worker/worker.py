@@ -189,8 +189,10 @@ class Worker:
         except StoreUnavailable as exc:
             log.warning("breakers_unavailable", error=str(exc))
             return RELEASE_SECONDS
-        seconds = await self.releaser.turn()
-        return seconds if self.held or self.context.breakers.any_open else self.held.until_held()
+        pause = await self.releaser.turn()
+        await self.claiming.bring_late_work_forward()
+        at_rest = not self.held and not self.context.breakers.any_open and not self.claiming.watches_late_work
+        return self.held.until_held() if at_rest else pause
 
     async def _save_last_results(self, *, last: bool = False) -> Wait:
         """Once a second: save the latest results of some jobs; more of them when the node shuts down."""
