@@ -85,7 +85,7 @@ class Heartbeat:
         held = self._clock.held_ms
         await self._write()
         # The first beat reads it too: until then the node knows the clock only as closely as its write took.
-        if self._beats == 0 or self._beats % WATCH_EVERY_BEATS or self._clock.held_ms != held or held:
+        if self._beats == 0 or self._clock.held_ms != held or held:
             await self._read_clock()
         if abs(self._clock.held_ms - held) > JUMP_MS:  # the others wait for this vote
             await self._write()
@@ -119,7 +119,10 @@ class Heartbeat:
 
     async def _watch_nodes(self) -> None:
         context = self._context
-        heartbeats = await nodes.heartbeats(context.db)
+        started = self._clock.monotonic()
+        heartbeats, now_ms = await nodes.heartbeats_and_clock(context.db)
+        if now_ms is not None:  # it waited for no majority, so it bounds the clock as closely as `_read_clock`
+            self._observe_clock(started, self._clock.monotonic(), now_ms)
         context.liveness.observe(heartbeats, self._clock.monotonic())
         alive = context.liveness.live_count(self._clock.monotonic(), context.timings.batch_lease)
         context.worker.claiming.pauses.share_with(alive)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Readings = dict[str, Any]
 RESULTS = ("http_2xx", "http_3xx", "http_4xx", "http_5xx", *ERROR_KINDS)
-LOOP_LAG_EVERY_SECONDS = 0.25
+LOOP_LAG_EVERY_SECONDS = 0.5
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -34,7 +34,7 @@ class LoopLag:
         self.histogram = Histogram(bounds=COARSE_MS)
 
     async def run(self) -> None:
-        """Measure it four times a second, until cancelled."""
+        """Measure it twice a second, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LOOP_LAG_EVERY_SECONDS

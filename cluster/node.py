@@ -243,7 +243,8 @@ class Node:
 
     async def _elect_turn(self) -> float:
         await self.elector.step()
-        return self.settings.timings.renew_retry
+        await self.elector.until_next_step()
+        return 0.0
 
     async def shutdown(self) -> None:
         """Shut down in order: resign the lease, release unsent batches, wait for requests in flight, close everything.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.4
 """How often the parent's word is looked at: memory, no system call."""
 LOOK_AGAIN_SECONDS = 0.5
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 PREFETCH_MS = 1000
 """How long before its send time a batch may be claimed."""
 
-LONGEST_REST = 1.0
+LONGEST_REST = 2.0
 UNCLAIMED_GRACE = 2.0
 """So much longer than a batch lease (s) an execution waits for its first claim before `catchUp` is applied to it."""
 
@@ -44,8 +44,17 @@ class Timings:
         return self.leader_lease + self.renew_retry + self.operation + self.first_turn
 
     @property
+    def follow_seconds(self) -> float:
+        """Between two looks of a node that does not lead: half as long again as `renew_retry`, if the look-ahead has the time."""
+        return self.renew_retry + max(0.0, min(self.renew_retry / 2, (self.lookahead - self.takeover) / 8))
+
+    @property
     def rest_seconds(self) -> float:
-        """So long a leader may rest that has written everything down: what was written last covers a change of leader."""
+        """So long a leader may rest that has written everything down: what was written last covers a change of leader.
+
+        With the longer looks of those that follow, of which a change of leader may take two, three quarters of the time that
+        is left are used at most.
+        """
         return max(0.0, min(LONGEST_REST, (self.lookahead - self.takeover) / 2))
 
     @classmethod

@@ -45,9 +45,10 @@ PAUSED_MS = 5000
 
 @dataclass(frozen=True, slots=True)
 class Backfilled:
-    """The result of one step."""
+    """The result of one step. `idle`: no backfill was asked for."""
 
     executions: int = 0
+    idle: bool = False
 
 
 class Backfiller:
@@ -61,7 +62,7 @@ class Backfiller:
         """The next page of the backfill whose turn it is, if its time has come and there is room."""
         backfill = await requested_backfills.next_due(self._db)
         if backfill is None:
-            return Backfilled()
+            return Backfilled(idle=True)
         if not backfill.page and (
             now_ms < backfill.next_ms or await batches.count_late(self._db, LIVE_BATCHES) >= LIVE_BATCHES
         ):

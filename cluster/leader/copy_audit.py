@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cluster.clock import Clock
     from cluster.store.mongo.client import Database
 
-STEP_SECONDS = 5.0
+STEP_SECONDS = 10.0
 """Between two steps while no document carries an entry."""
 BUSY_SECONDS = 1.0
 """The same while some do: a change of a job leaves its entry to this step, which copies those of `DOCUMENTS` jobs."""

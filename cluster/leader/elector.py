@@ -8,6 +8,7 @@ lost its lease: so every write of a leader carries the term.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections import deque
 from dataclasses import replace
@@ -31,7 +32,7 @@ ENDED_KEPT = 64
 
 
 class Elector:
-    """One candidate. `step()` is called about once a second and returns the term that this node holds, if any."""
+    """One candidate. `step()` is called every one or two seconds and returns the term that this node holds, if any."""
 
     def __init__(self, db: Database, clock: Clock, timings: Timings, holder: str, node: str) -> None:
         self._db = db
@@ -50,6 +51,8 @@ class Elector:
         self._eligible = True
         self._aside_until = 0.0
         self._holds = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """The next step is to come at once."""
 
     @property
     def term(self) -> Term | None:
@@ -81,6 +84,7 @@ class Elector:
     def holder_ended(self, holder: str) -> None:
         """The process of this holder has ended: if it leads, nobody needs to wait for its lease."""
         self._ended.append(holder)
+        self._hurry.set()
 
     async def step(self) -> Term | None:
         """Renew if this node leads, else observe and take over when it is time. An unavailable database is logged."""
@@ -93,6 +97,14 @@ class Elector:
             self._observed = read_failed(self._observed)
             log.warning("election_unavailable", error=str(exc), leading=self._term is not None)
         return self.term
+
+    async def until_next_step(self) -> None:
+        """Wait for the next step: a leader renews more often than the others look."""
+        seconds = self._timings.follow_seconds if self._term is None else self._timings.renew_retry
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        self._hurry.clear()
 
     async def _follow(self) -> None:
         lease = await leases.read(self._db)

@@ -30,14 +30,17 @@ log = structlog.get_logger()
 JOBS = 200
 """Jobs rewritten in one step."""
 STEP_SECONDS = 0.5
+IDLE_SECONDS = 2.0
+"""While there is no calendar. The first one has no jobs yet that it could change under."""
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The result of one step: how many jobs were rewritten, and whether others may have to be."""
+    """The result of one step: how many jobs were rewritten, and whether others may have to be. `idle`: there is no calendar."""
 
     jobs: int = 0
     more: bool = False
+    idle: bool = False
 
 
 class CalendarFollower:
@@ -50,11 +53,12 @@ class CalendarFollower:
 
     async def step(self) -> Followed:
         """Rewrite the next jobs whose calendar has changed. Raises `StoreError`."""
-        for name, version in (await calendars.versions(self._db)).items():
+        versions = await calendars.versions(self._db)
+        for name, version in versions.items():
             done = await self._follow(name, version)
             if done.more:
                 return done
-        return Followed()
+        return Followed(idle=not versions)
 
     async def _follow(self, name: str, version: str) -> Followed:
         jobs, unreadable = await job_calendars.behind(self._db, name, version, JOBS, self.quarantine.ids())

@@ -29,6 +29,7 @@ from cluster.leader.copy_audit import STEP_SECONDS as AUDIT_EVERY
 from cluster.leader.copy_audit import AuditCopier
 from cluster.leader.due_messages import MessageMover
 from cluster.leader.end_pauses import PauseEnder
+from cluster.leader.follow_calendars import IDLE_SECONDS as FOLLOW_IDLE
 from cluster.leader.follow_calendars import STEP_SECONDS as FOLLOW_EVERY
 from cluster.leader.follow_calendars import CalendarFollower
 from cluster.leader.materialise import Materialiser
@@ -38,6 +39,7 @@ from cluster.leader.replay import Replayer
 from cluster.leader.settle import Settler
 from cluster.leader.sweep import Sweeper
 from cluster.loops import Loop, cancel_and_wait
+from cluster.store import pauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,12 +92,12 @@ class Leader:
         rest = context.timings.rest_seconds
         # In this order: executions that are due now come first, and must not depend on the steps after them.
         self._steps = (
-            Periodic("end_pauses", self._end_pauses, contained=True),
-            Periodic("settle", self._settle, wakes=("materialise", "catch_up")),
+            Periodic("end_pauses", self._end_pauses, of_jobs=True, contained=True),
+            Periodic("settle", self._settle, of_jobs=True, wakes=("materialise", "catch_up")),
             Periodic("materialise", self._materialise, rests=rest, wakes=("catch_up",)),
             Periodic("messages", self._move_messages, every=MESSAGES_EVERY, rests=rest, contained=True),
-            Periodic("replay", self._replay, every=REPLAY_EVERY, contained=True),
-            Periodic("backfill", self._backfill, every=REPLAY_EVERY, contained=True),
+            Periodic("replay", self._replay, every=REPLAY_EVERY, rests=rest, contained=True),
+            Periodic("backfill", self._backfill, every=REPLAY_EVERY, rests=rest, contained=True),
             Periodic("catch_up", self._catch_up, rests=rest, contained=True, yields_to="materialise"),
             Periodic("sweep", self._sweep, every=SWEEP_EVERY, contained=True),
             Periodic("completed", self._remove_completed, every=COMPLETED_EVERY, contained=True),
@@ -170,7 +172,7 @@ class Leader:
         except HoraeError as exc:
             log.warning("follow_calendars_unavailable", error=str(exc))
             return FOLLOW_EVERY
-        return 0.02 if done.more else FOLLOW_EVERY
+        return 0.02 if done.more else FOLLOW_IDLE if done.idle else FOLLOW_EVERY
 
     async def _alert_turn(self) -> Wait:
         """The writes of alerting need no trust in the term: a stale leader's writes are the same or fail."""
@@ -238,7 +240,12 @@ class Leader:
         nodes = self._liveness.live_count(now, self._context.timings.batch_lease)
         self._context.tracer.begin_step()
         unfinished: set[str] = set()
+        any_waiting: bool | None = None
         for periodic in self._steps:
+            if periodic.of_jobs:
+                any_waiting = await self._any_job_waits(now_ms) if any_waiting is None else any_waiting
+                if not any_waiting:
+                    continue
             if periodic.yields_to in unfinished or now < self._next_run.get(periodic.name, 0.0):
                 continue
             if self._rests(periodic, now, now_ms):
@@ -255,6 +262,12 @@ class Leader:
             if result.ends_turn:
                 break
         return bool(unfinished)
+
+    async def _any_job_waits(self, now_ms: int) -> bool:
+        """Each term begins by settling, whatever there is: no row may move before."""
+        return self._settled_term != self._elector.trusted_term().number or await pauses.any_waiting(
+            self._context.db, now_ms
+        )
 
     def _rests(self, periodic: Periodic, now: float, now_ms: int) -> bool:
         """Whether the step found nothing a moment ago, by either clock: what comes due comes due by cluster time.
@@ -306,14 +319,12 @@ class Leader:
         return StepResult({"messages_moved": done.messages}, done.more, idle=not done.messages and not done.more)
 
     async def _replay(self, _nodes: int) -> StepResult:
-        await self.replayer.step(self._clock.now_ms())
-        return StepResult()
+        return StepResult(idle=(await self.replayer.step(self._clock.now_ms())).idle)
 
     async def _backfill(self, _nodes: int) -> StepResult:
         if self._clock.in_doubt:
             return StepResult()
-        await self.backfiller.step(self._clock.now_ms())
-        return StepResult()
+        return StepResult(idle=(await self.backfiller.step(self._clock.now_ms())).idle)
 
     async def _catch_up(self, _nodes: int) -> StepResult:
         if self._clock.held_ms:  # what came due in a gap is told from what only seems to by the clock

@@ -37,5 +37,7 @@ class Periodic:
     """Steps that rest no longer once this one has found something: it may have made work for them."""
     contained: bool = False
     """An unexpected error of this step is logged, and the steps after it run nevertheless."""
+    of_jobs: bool = False
+    """The step does what is due to jobs that are unsettled, or whose pause is over: it runs in turns that find such a job."""
     yields_to: str | None = None
     """The step does not run in a turn in which the step of this name has more to do."""

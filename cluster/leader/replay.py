@@ -45,9 +45,10 @@ LIVE_BATCHES = 32
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The result of one step."""
+    """The result of one step. `idle`: no replay was asked for."""
 
     executions: int = 0
+    idle: bool = False
 
 
 class Replayer:
@@ -66,7 +67,7 @@ class Replayer:
             await self.repair(now_ms)
         replay = await replays.next_due(self._db)
         if replay is None:
-            return Replayed()
+            return Replayed(idle=True)
         if not replay.page:
             if now_ms < replay.next_ms or await batches.count_late(self._db, LIVE_BATCHES) >= LIVE_BATCHES:
                 return Replayed()

@@ -147,7 +147,8 @@ class Sweeper:
         """
         waiting = await deferred_batches.hosts_waiting(self._db, HOSTS_AT_ONCE)
         now = self._clock.now_ms()
-        until = {b.host: b.until_ms for b in await breakers.of_hosts(self._db, waiting) if b.until_ms > now}
+        blocked = await breakers.of_hosts(self._db, waiting) if waiting else []
+        until = {b.host: b.until_ms for b in blocked if b.until_ms > now}
         if until:
             await deferred_batches.defer_hosts(
                 self._db, until, None if self._clock.in_doubt else self._context.timings.unclaimed_ms

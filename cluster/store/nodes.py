@@ -115,9 +115,15 @@ def _beat(d: Document) -> NodeHeartbeat:
 
 async def heartbeats(db: Database) -> list[NodeHeartbeat]:
     """The heartbeat of every node that has a document, by id."""
-    fields = dict.fromkeys(("rev", "clock_offset_ms", "host", "clock_vote", "drain_asked", "resign_term"), 1)
+    return (await heartbeats_and_clock(db))[0]
+
+
+async def heartbeats_and_clock(db: Database) -> tuple[list[NodeHeartbeat], int | None]:
+    """The same, and the primary's clock in ms when it began to read them; None: there is no document."""
+    fields: Document = dict.fromkeys(("rev", "clock_offset_ms", "host", "clock_vote", "drain_asked", "resign_term"), 1)
     with operation():
-        return [_beat(d) for d in await db.control["nodes"].find({}, fields).sort("_id", 1).to_list()]
+        documents = await db.control["nodes"].find({}, {**fields, "now": "$$NOW"}).sort("_id", 1).to_list()
+    return [_beat(d) for d in documents], int(documents[0]["now"]) if documents else None
 
 
 async def nodes_and_clock(db: Database) -> tuple[list[NodeStatus], int]:

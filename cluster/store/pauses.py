@@ -24,15 +24,22 @@ if TYPE_CHECKING:
 _FIELDS = {**WITHOUT_PERIODS, "body": 0}
 
 
+def _over(now_ms: int) -> Document:
+    # The index has jobs with a date only, and MongoDB takes it only if that is said: else it reads all paused jobs.
+    return {"state": JobState.PAUSED.value, "pause.until": {"$type": "date", "$lte": DatetimeMS(now_ms)}}
+
+
+async def any_waiting(db: Database, now_ms: int) -> bool:
+    """Whether a pause is over, or a change of a job is not settled: one look of a leader at rest instead of two."""
+    either: Document = {"$or": [{"unsettled": {"$exists": True}}, _over(now_ms)]}
+    with operation():
+        return await db.work["jobs"].find_one(either, {"_id": 1}) is not None
+
+
 async def over(db: Database, now_ms: int, limit: int) -> list[StoredJob]:
     """Up to `limit` jobs, without their bodies, whose pause is over; unreadable ones are left out."""
-    query: Document = {
-        "state": JobState.PAUSED.value,
-        # The index has jobs with a date only, and MongoDB takes it only if that is said: else it reads all paused jobs.
-        "pause.until": {"$type": "date", "$lte": DatetimeMS(now_ms)},
-        # A job that a node of the release before has resumed and paused again since: see `jobs`.
-        "$expr": {"$eq": ["$pause.version", "$schedule_version"]},
-    }
+    # A job that a node of the release before has resumed and paused again since: see `jobs`.
+    query: Document = {**_over(now_ms), "$expr": {"$eq": ["$pause.version", "$schedule_version"]}}
     with operation():
         documents = await db.work["jobs"].find(query, _FIELDS).sort("pause.until", 1).limit(limit).to_list()
     return decode_readable("job", documents, lambda d: stored_job(d, db.keyring))

@@ -10,7 +10,7 @@ New work is found in time, by these rules:
   claimers at once.
 - Retries that another node wrote and leases that end are in the database with their instants, as everything else.
 - What another node makes claimable at once, and does not claim itself, is found by a poll. The polls of all nodes together
-  come as often as those of two nodes, four times a second, until there are eight of them; then each polls every two seconds.
+  come as often as those of two nodes, twice a second, until there are four of them; then each polls every two seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cluster.clock import Clock
     from cluster.store.mongo.client import Database
 
-SHORTEST_SLEEP = 0.5
+SHORTEST_SLEEP = 1.0
 LONGEST_SLEEP = 2.0
 SPREAD_SECONDS = 0.05
 """The claimers of all nodes wake for one batch. A twentieth of the prefetch lets the first ones claim, and the others see it."""

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 MIN_IDLE = 0.025
 MAX_IDLE = 0.25
-BEHIND_MS = 1000
+BEHIND_MS = 300
 BEHIND_SECONDS = 1.0
 """There is a backlog while a batch was claimed so recently that should have been sent `BEHIND_MS` before."""
 MAX_ATTEMPT_BYTES = 64 * 1024 * 1024
@@ -191,6 +191,11 @@ class Claiming:
     def blocked_hosts(self) -> tuple[str, ...]:
         """Hosts for which this node should claim nothing more now: no slot, an open breaker, or executions that wait."""
         return self._dispatcher.blocked_hosts()
+
+    @property
+    def watches_late_work(self) -> bool:
+        """Whether there may be late work to bring forward."""
+        return self._late_work.watches
 
     async def bring_late_work_forward(self) -> None:
         """Once a second: late work that was spread and that this node has room for."""

@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 OVERLAP_WAIT_MS = 500
 """After so long, an execution that waits for the end of the run before it looks again."""
+CLAIM_AHEAD = 512
+"""With fewer unsent executions a node claims more, also for a host whose slots are all taken."""
 STALE_SECONDS = 0.95
 """A job read longer ago than this is read again before its execution is sent. So nothing of a job leaves later than a
 second after a pause of it was answered: the read began before, or sees the pause.
@@ -62,7 +64,7 @@ class Dispatcher:
         self.host_queues = HostQueues(context, self._dispatch)
         self.limit_queues = LimitQueues(context, self.run_queue)
         self.lottery = ProbeLottery(context, self.host_queues, self.run_queue, self._launch, self._defer)
-        self._preparer = Preparer(context, self.run_queue)
+        self._preparer = Preparer(context, self.run_queue, self.host_queues.count_moving)
         self.paused = self._preparer.paused
 
     def add(self, held: HeldBatch) -> None:
@@ -77,9 +79,17 @@ class Dispatcher:
             self.run_queue.start_due()
 
     def blocked_hosts(self) -> tuple[str, ...]:
-        """Hosts that this node sends nothing more to now: no slot, an open breaker, or executions that wait."""
+        """Hosts that this node claims nothing more for now: no slot, an open breaker, or executions that wait.
+
+        A host that answers quickly is blocked only while this node has enough to send: or each slot that comes free would
+        wait for a claim.
+        """
         waited_for = [h for h in self.host_queues.hosts() if not self.lottery.wants_others(h)]
-        return tuple({*self._slots.full_hosts(), *self._breakers.hosts_blocked(), *waited_for})
+        busy = {*self._slots.full_hosts(), *waited_for}
+        if busy and self._unsent.count < CLAIM_AHEAD:
+            now = self._clock.monotonic()
+            busy = {h for h in busy if not self.host_queues.takes_turns(h, now)}
+        return tuple(busy.union(self._breakers.hosts_blocked()))
 
     async def finish(self, seconds: float) -> None:
         """Start nothing more, and wait until nothing is in flight, at most so long."""
@@ -119,6 +129,8 @@ class Dispatcher:
 
     def _launch(self, ready: ReadyExecution, probe: Breaker | None) -> None:
         self._unsent.start_sending(ready.held, ready.execution.id)
+        if self._unsent.count == CLAIM_AHEAD - 1:
+            self._db.upcoming.note(0)  # a claimer may sleep because this host was blocked
         self._slots.take(ready.job.host, ready.execution.id, ready.job.target.unread_bytes)
         self._tasks.spawn(self._send(ready, probe))
 

@@ -7,6 +7,7 @@ field of it. Check and act on a `HeldBatch` without an `await` in between. Nothi
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -182,9 +183,23 @@ class HeldBatch:
 class HeldBatches(dict[str, HeldBatch]):
     """The batches that one node holds, by id."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._arrived = asyncio.Event()
+
     def add(self, held: HeldBatch) -> None:
         """It is held from now on."""
         self[held.batch.id] = held
+        self.end_rest()
+
+    def until_held(self) -> asyncio.Event:
+        """For loops that have nothing to do while the node holds nothing, as now: what to wait for, the next batch."""
+        self._arrived.clear()
+        return self._arrived
+
+    def end_rest(self) -> None:
+        """Loops that wait for a batch have something to do."""
+        self._arrived.set()
 
     def forget(self, held: HeldBatch) -> None:
         """It is not held any more. A later claim of the same batch stays."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STARTS_PER_LOOK = 4
 """So many may start for one that ended. Their jobs may have to be read again first, so it is not known which one will."""
+BEHIND_SECONDS = 4.0
+"""So much longer than for a slow host an execution waits for one that answers quickly."""
 LOOK_SECONDS = 0.05
 """How often all hosts are looked at; the host of a request that ended is looked at at once."""
 
@@ -60,12 +62,28 @@ class HostQueues:
         return drawn
 
     def deferrals(self, since: float) -> list[Deferral]:
-        """Executions that wait because a breaker is open, or since that instant (monotonic seconds) for their slow host."""
+        """Executions that wait because a breaker is open, or since that instant (monotonic seconds) for their slow host.
+
+        A host that answers quickly is not what they wait for: the node is behind, and they leave in their order. To release
+        them would cost more than to send them, and would make them later by seconds; only after `BEHIND_SECONDS` more may
+        another node be sooner.
+        """
         deferrals: list[Deferral] = []
+        now = self._clock.monotonic()
         for host, queue in self._queues.items():
             until_ms = self._breakers.open_until_ms(host)
-            deferrals += deferrals_by_batch(queue, since if until_ms is None else float("inf"), until_ms, host)
+            waited_since = since - BEHIND_SECONDS if self.takes_turns(host, now) else since
+            deferrals += deferrals_by_batch(queue, waited_since if until_ms is None else float("inf"), until_ms, host)
         return deferrals
+
+    def takes_turns(self, host: str, now: float) -> bool:
+        """Whether what waits for this host leaves one after another: it answers quickly, and no breaker holds it back."""
+        return self._breakers.admission(host) is Admission.ALLOW and self._slots.takes_turns(host, now)
+
+    def count_moving(self) -> int:
+        """How many wait for hosts that answer quickly."""
+        now = self._clock.monotonic()
+        return sum(len(queue) for host, queue in self._queues.items() if self.takes_turns(host, now))
 
     def start_waiting(self, host: str | None) -> None:
         """A slot is free: start the executions that wait longest for this host, and now and then (None: now) for any."""

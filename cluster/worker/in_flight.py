@@ -17,6 +17,7 @@ from cluster.core.execution.model import FIRST_TOKEN
 from cluster.store import executions
 
 if TYPE_CHECKING:
+    from cluster.loops import Wait
     from cluster.worker.context import WorkerContext
 
 log = structlog.get_logger()
@@ -35,13 +36,13 @@ class InFlightStamps:
         """What was in flight at the last look, by batch, and is not stamped."""
         self._stamped: dict[str, set[str]] = {}
 
-    async def turn(self) -> float:
-        """Look twice a second."""
+    async def turn(self) -> Wait:
+        """Look twice a second, while the node holds anything."""
         try:
             await self.stamp_long()
         except StoreError as exc:
             log.warning("in_flight_unstamped", error=str(exc))
-        return LOOK_SECONDS
+        return LOOK_SECONDS if self._held else self._held.until_held()
 
     async def stamp_long(self) -> int:
         """Stamp what was in flight at the last look and still is. Returns how many were stamped."""

@@ -38,6 +38,11 @@ class LateWork:
         self._hosts: dict[str, None] = {}
         self._limits: dict[str, None] = {}
 
+    @property
+    def watches(self) -> bool:
+        """Whether more of any host or limit may have been spread."""
+        return bool(self._hosts or self._limits)
+
     def note(self, batch: Batch) -> None:
         """This batch was claimed as late work."""
         for names, name in ((self._hosts, batch.host), (self._limits, batch.limit_key)):

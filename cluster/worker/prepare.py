@@ -31,6 +31,8 @@ from cluster.worker.paused import PausedExecutions
 from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cluster.core.alerts import ResultWatch
     from cluster.core.execution.model import Execution, Job
     from cluster.worker.context import WorkerContext
@@ -51,6 +53,9 @@ MAX_LEAD_SECONDS = 0.85
 """A lead that is too long costs more than one that is too short: what is not sent within a second of its reading is read again."""
 GATHER_SECONDS = 0.1
 """How often the lead is computed anew: while more is claimed for the same instant, it grows."""
+READY_AHEAD = 512
+"""While so many are due and ready, nothing more that is due is prepared: its jobs would have to be read again before it leaves."""
+AHEAD_LOOK_SECONDS = 0.02
 
 
 class _JobsRead(NamedTuple):
@@ -62,7 +67,8 @@ class _JobsRead(NamedTuple):
 class Preparer:
     """Makes requests for executions that wait, and puts them into the run queue."""
 
-    def __init__(self, context: WorkerContext, run_queue: RunQueue) -> None:
+    def __init__(self, context: WorkerContext, run_queue: RunQueue, count_moving: Callable[[], int]) -> None:
+        """`count_moving`: how many are ready and wait for hosts that answer quickly."""
         self._db = context.db
         self._clock = context.clock
         self._sender = context.sender
@@ -72,6 +78,7 @@ class Preparer:
         self._rate_limiter = context.rate_limiter
         self._windows = context.windows
         self._run_queue = run_queue
+        self._count_moving = count_moving
         self.paused = PausedExecutions(context.clock)
         self._unprepared: dict[int, list[HeldBatch]] = {}
         """By send time (ms), the batches that are to be prepared together."""
@@ -102,13 +109,38 @@ class Preparer:
             if self._run_queue.stopped or not any(held.waiting for held in self._unprepared[send_ms]):
                 del self._unprepared[send_ms]
                 return
-        together: list[HeldBatch] = []
-        for held in self._unprepared.pop(send_ms):
-            if together and sum(len(h.waiting) for h in together) + len(held.waiting) > MAX_READ:
+        while True:
+            await self._wait_for_turn(send_ms)
+            together = self._take_together(self._unprepared[send_ms])
+            if not self._unprepared[send_ms]:
+                break
+            if self._clock.seconds_until(send_ms) > 0:
                 self._tasks.spawn(self._prepare_now(together))
-                together = []
-            together.append(held)
+            else:
+                await self._prepare_now(together)
+        del self._unprepared[send_ms]
         await self._prepare_now(together)
+
+    @staticmethod
+    def _take_together(batches: list[HeldBatch]) -> list[HeldBatch]:
+        """Take out the first batches, as many as are read together."""
+        size = count = 0
+        while count < len(batches) and (not count or size + len(batches[count].waiting) <= MAX_READ):
+            size += len(batches[count].waiting)
+            count += 1
+        taken, batches[:count] = batches[:count], []
+        return taken
+
+    async def _wait_for_turn(self, send_ms: int) -> None:
+        """What was claimed after its send time waits while enough is ready. So a backlog is read once, just before it leaves."""
+        while self._clock.seconds_until(send_ms) <= 0 and not self._run_queue.stopped:
+            if self._ready() < READY_AHEAD:
+                return
+            await asyncio.sleep(AHEAD_LOOK_SECONDS)
+
+    def _ready(self) -> int:
+        """How many are due and ready, and leave one after another: what waits for a slow host or a limit keeps nothing back."""
+        return self._run_queue.count_due() + self._count_moving()
 
     def _lead_seconds(self) -> float:
         return min(MAX_LEAD_SECONDS, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)

@@ -79,6 +79,13 @@ class RunQueue:
         now_ms = self._clock.now_ms()
         return list({r.held: None for at, _, r in self._heap if at <= now_ms and r.execution.id in r.held.waiting})
 
+    def count_due(self) -> int:
+        """How many are due and wait for a slot."""
+        if self._slots.available():
+            return 0  # `start_due` has started them
+        now_ms = self._clock.now_ms()
+        return sum(at <= now_ms and r.execution.id in r.held.waiting for at, _, r in self._heap)
+
     def stop(self) -> None:
         """Start nothing more."""
         self.stopped = True

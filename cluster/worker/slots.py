@@ -81,6 +81,10 @@ class Slots:
         """Hosts that use all the slots they may have now."""
         return self._hosts.full_hosts(self._clock.monotonic())
 
+    def takes_turns(self, host: str, now: float) -> bool:
+        """Whether what waits for this host gets slots one after another: it answers quickly, and no large bodies hang."""
+        return self._hosts.trusts(host, now) and not self.bodies_stuck()
+
     def slow_hosts(self) -> list[str]:
         """Hosts that use all the slots they may have, and are slow."""
         return self._hosts.slow_hosts(self._clock.monotonic())

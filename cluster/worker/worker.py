@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cluster.clock import Clock
     from cluster.core.execution.trace import SpanCollector
     from cluster.core.timings import Timings
+    from cluster.loops import Wait
     from cluster.outbound.sender import Sender
     from cluster.store.mongo.client import Database
 
@@ -134,8 +135,8 @@ class Worker:
         for loop in self.loops:
             loop.start()
 
-    def _until_shutdown(self, turn: Callable[[], Awaitable[float]]) -> Callable[[], Awaitable[float | None]]:
-        async def checked() -> float | None:
+    def _until_shutdown(self, turn: Callable[[], Awaitable[Wait]]) -> Callable[[], Awaitable[Wait]]:
+        async def checked() -> Wait:
             return None if self.claiming.stopped else await turn()
 
         return checked
@@ -157,6 +158,8 @@ class Worker:
     async def _share_breakers(self) -> None:
         for host in await self.context.breakers.synchronise():
             await deferred_batches.release_host(self.context.db, host)
+        if self.context.breakers.any_open:
+            self.held.end_rest()  # it is watched from now on, whether this node holds anything or not
         self.dispatcher.start_waiting()
 
     async def _refresh_breakers(self) -> None:
@@ -175,7 +178,7 @@ class Worker:
         except Exception as exc:  # a breaker that cannot be read must not keep the node from claiming
             log.warning("breakers_unavailable", error=repr(exc))
 
-    async def _release_turn(self) -> float:
+    async def _release_turn(self) -> Wait:
         """Once a second: share the breakers, and only then defer what they hold back, by what is known now.
 
         A node at rest, which holds nothing and knows of no breaker, reads them before its next claim instead.
@@ -188,9 +191,10 @@ class Worker:
             return RELEASE_SECONDS
         pause = await self.releaser.turn()
         await self.claiming.bring_late_work_forward()
-        return pause
+        at_rest = not self.held and not self.context.breakers.any_open and not self.claiming.watches_late_work
+        return self.held.until_held() if at_rest else pause
 
-    async def _save_last_results(self, *, last: bool = False) -> float:
+    async def _save_last_results(self, *, last: bool = False) -> Wait:
         """Once a second: save the latest results of some jobs; more of them when the node shuts down."""
         waiting = self.stats.last_results
         taken = waiting.take(LAST_SAVE, LAST_SAVE) if last else waiting.take()
@@ -199,7 +203,7 @@ class Worker:
         except StoreError as exc:
             waiting.return_unsaved(taken)
             log.warning("last_results_unsaved", jobs=len(taken), error=str(exc))
-        return LAST_RESULTS_SECONDS
+        return LAST_RESULTS_SECONDS if waiting or self.held else self.held.until_held()
 
     # -- stopping ------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 log = structlog.get_logger()
-PARENT_CHECK_SECONDS = 0.5
+PARENT_CHECK_SECONDS = 1.0
 GC_THRESHOLDS = (5_000, 20, 20)
 """A node makes some 50 objects for each execution, which live for a second. With the thresholds of Python, 700, 10 and 10,
 those that live are looked at again and again, all of them every few seconds. Cycles are rare, and small. A first look at

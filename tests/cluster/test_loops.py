@@ -268,7 +268,7 @@ async def test_a_node_with_a_loop_that_does_not_run_is_not_ready(node: Node) -> 
 
 async def test_the_heartbeat_survives_unforeseen_documents(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """The heartbeat document of another release may lack anything; without a heartbeat this node would count as dead."""
-    monkeypatch.setattr(nodes, "heartbeats", failing(nodes.heartbeats, 1, KeyError("load")))
+    monkeypatch.setattr(nodes, "heartbeats_and_clock", failing(nodes.heartbeats_and_clock, 1, KeyError("load")))
     await node.start()
     await node.db.api["nodes"].insert_one({"_id": "of another release", "rev": "seven"})
     await eventually(lambda: _is(node.ready), 10)

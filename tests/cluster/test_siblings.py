@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,6 +151,8 @@ async def test_the_term_of_an_ended_sibling_is_taken_over_at_once(database: Data
     assert await dead.step()
     assert await heir.step() is None
     await siblings(database, ["dead"], elector=heir).turn()
+    async with asyncio.timeout(0.5):
+        await heir.until_next_step()
     term = await heir.step()
     assert term is not None
     assert term.number == 2

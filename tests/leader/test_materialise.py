@@ -6,10 +6,12 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bson.datetime_ms import DatetimeMS
 
 from cluster.core.errors import OutcomeUnknown, TermLost
 from cluster.core.schedule.schedule import parse_schedule
-from cluster.store import batches, executions, schedules
+from cluster.core.timings import Timings
+from cluster.store import batches, engine_jobs, executions, pauses, schedules
 from tests.support.engine import T0, Crank, check_books, job_document, lead, noting, put_jobs, rows, settle_all, worker
 from tests.support.leaders import Crashed, crank, crash_after, due_of
 from tests.support.workers import deliver_until
@@ -72,11 +74,43 @@ async def test_a_leader_that_found_nothing_rests_until_something_is_settled_or_m
         await leader.step()
     await leader.step()
     assert len(looks) == 3
-    clock.now += 1000
+    clock.now += int(Timings().rest_seconds * 1000)
     await leader.step()
     assert len(looks) == 4
     await (await lead(database, clock, "b")).step()
     assert len(looks) == 5
+
+
+async def test_a_leader_at_rest_looks_once_a_turn_for_changes_and_for_pauses_that_are_over(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a turn that finds one reads them; the first turn of a term settles whatever there is. The look is by indexes."""
+    reads, unsettled = list[int](), engine_jobs.unsettled
+
+    async def counted(*args: Any) -> Any:
+        reads.append(1)
+        return await unsettled(*args)
+
+    monkeypatch.setattr(engine_jobs, "unsettled", counted)
+    clock = Crank()
+    await put_jobs(database, *(job_document(f"j{n}", state="paused") for n in range(20)))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    del reads[:]
+    for _ in range(3):
+        await leader.step()
+    assert reads == []
+    query = {"$or": [{"unsettled": {"$exists": True}}, pauses._over(clock.now)]}
+    plan = await database.api["jobs"].find(query, {"_id": 1}).limit(1).explain()
+    assert plan["executionStats"]["totalDocsExamined"] == 0
+    await put_jobs(database, job_document("a"))
+    await leader.step()
+    assert len(reads) == 1
+    version = (await rows(database, "jobs"))[-1]["schedule_version"]
+    over = {"pause": {"until": DatetimeMS(clock.now), "reason": None, "version": version}}
+    await database.api["jobs"].update_one({"_id": "j9"}, {"$set": over})
+    await leader.step()
+    assert len(reads) == 2
 
 
 async def test_a_row_without_active_jobs_is_removed_and_made_again(database: Database) -> None:
@@ -135,7 +169,7 @@ async def test_a_crash_after_any_write_is_repaired_by_running_again(
         calls = crash_after(patch, module, name, nth)
         try:
             await settle_all(leader, clock)
-            await crank(leader, clock, 6)
+            await crank(leader, clock, 8)
         except Crashed:
             pass
     assert calls[0] == nth, "the write this is about was never reached"

@@ -68,12 +68,20 @@ async def job_update(db: Store, change: JobChange, only: Sequence[str] | None = 
     return bool((await db.write(effect))[0])
 
 
+def _pause_is_over(d: Document, now_ms: int) -> bool:
+    until = (d.get("pause") or {}).get("until")
+    return d["state"] == JobState.PAUSED and until is not None and int(until) <= now_ms
+
+
+async def any_waiting(db: Store, now_ms: int) -> bool:
+    return bool(
+        await db.read(lambda: any("unsettled" in d or _pause_is_over(d, now_ms) for d in db.documents.values()))
+    )
+
+
 async def pauses_over(db: Store, now_ms: int, limit: int) -> list[StoredJob]:
     def over(d: Document) -> bool:
-        terms = d.get("pause")
-        if d["state"] != JobState.PAUSED or terms is None or terms["version"] != d["schedule_version"]:
-            return False
-        return terms["until"] is not None and int(terms["until"]) <= now_ms
+        return _pause_is_over(d, now_ms) and d["pause"]["version"] == d["schedule_version"]
 
     found: list[StoredJob] = await db.read(
         lambda: [jobs.stored_job(d) for _, d in sorted(db.documents.items()) if over(d)][:limit]

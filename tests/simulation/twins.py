@@ -116,7 +116,7 @@ TWINS: dict[str, dict[str, Any]] = {
         "close": model_jobs.backfills_close,
         "reached": model_jobs.backfills_reached,
     },
-    "pauses": {"over": model_jobs.pauses_over, "end": model_jobs.pauses_end},
+    "pauses": {"any_waiting": model_jobs.any_waiting, "over": model_jobs.pauses_over, "end": model_jobs.pauses_end},
     "paused_batches": {"wake": model_jobs.wake},
     "permits": {
         "read": model_jobs.permits_read,

@@ -102,15 +102,18 @@ async def test_a_node_at_rest_reads_the_breakers_before_its_next_claim(
     monkeypatch.setattr(breakers, "list_all", counted)
     rested = worker(database, down([]), "rested")
     for _ in range(3):
-        await rested._release_turn()
+        wakes = await rested._release_turn()
     assert calls == []
+    assert isinstance(wakes, asyncio.Event)
+    assert not wakes.is_set(), "no loop runs while there is nothing to release"
     await trip(database, worker(database, down([]), "busy"))
     await owed(database, "held", batch="b1", url=BAD)
     del calls[:]
     await rested.claiming.turns(rested._refresh_breakers)()
     assert calls == [1]
     assert rested.claiming.blocked_hosts() == ("bad.example:81",)
-    await rested._release_turn()
+    assert wakes.is_set()
+    assert isinstance(await rested._release_turn(), float)
     assert calls == [1, 1], "as long as a breaker is open, it is watched"
 
 

@@ -160,6 +160,7 @@ async def test_what_is_in_flight_for_long_is_shown_as_running(database: Database
     while not w.context.slots.in_flight:
         await asyncio.sleep(0.005)
     stamps = InFlightStamps(w.context)
+    assert await InFlightStamps(w.context).turn() == 0.5
     now = Clock().now_ms()
     assert await stamps.stamp_long() == 0, "it has only just begun"
     shown = owed_view((await rows(database, "executions"))[0], now)
@@ -172,6 +173,7 @@ async def test_what_is_in_flight_for_long_is_shown_as_running(database: Database
     while w.held:
         await asyncio.sleep(0.005)
         await record_all(w)
+    assert isinstance(await stamps.turn(), asyncio.Event), "nothing is looked for while the node holds nothing"
     assert [h["_id"] for h in await rows(database, "history")] == [e.id]
     assert await rows(database, "executions") == []
 

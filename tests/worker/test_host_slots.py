@@ -6,19 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 
 from cluster.clock import Clock
+from cluster.core.limits.circuit_breaker import Admission
 from cluster.store import deferred_batches, engine_jobs
 from cluster.store.deferred_batches import Pace
-from cluster.worker import dispatch, host_queues
+from cluster.worker import dispatch, host_queues, prepare
 from tests.support.engine import rows, worker
 from tests.support.targets import BAD, GOOD
 from tests.support.waiting import eventually
-from tests.support.workers import owed
+from tests.support.workers import answering, owed, record_all
 
 if TYPE_CHECKING:
-    import pytest
-
     from cluster.store.mongo.client import Database
     from cluster.worker.worker import Worker
 
@@ -50,6 +50,100 @@ async def test_a_hanging_host_leaves_slots_and_batches_to_the_others(database: D
     await eventually(lambda: _recorded(database, 280), 20, "everything")
     await w.shutdown(5)
     assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("quick", "behind", "released"),
+    [(True, 4.0, 0), (True, 0.0, 3), (False, 4.0, 3)],
+    ids=["quick", "far behind", "slow"],
+)
+async def test_a_node_that_is_behind_releases_nothing_that_waits_for_a_quick_host(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, quick: bool, behind: float, released: int
+) -> None:
+    """What is released comes back seconds later. A node that stalled for a second, or that has a thousand executions for one
+    host at once, sends them sooner itself."""
+    w = worker(database, answering(200), slots=32)
+    slots, host = w.context.slots, "bad.example:81"
+    for n in range(16 if quick else 0):
+        slots.take(host, f"before{n}")
+        slots.free(host, f"before{n}")
+    monkeypatch.setattr("cluster.worker.release.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(host_queues, "BEHIND_SECONDS", behind)
+    await owed(database, "a", "b", "c", url=BAD)
+    assert await w.claiming.claim_once()
+    for n in range(24):
+        slots.take(host, f"now{n}")
+    await eventually(lambda: _true(bool(w.dispatcher.host_queues.hosts())), 5, "executions that wait for their host")
+    await w.releaser.release_deferred()
+    batches = await database.api["batches"].find({"owner": None}).to_list()
+    assert sum(len(b["ids"]) for b in batches) == released
+    await w.dispatcher.close()
+
+
+@pytest.mark.parametrize(
+    ("quick", "ahead", "admission", "claims"),
+    [
+        (True, 512, Admission.ALLOW, True),
+        (True, 0, Admission.ALLOW, False),
+        (False, 512, Admission.ALLOW, False),
+        (True, 512, Admission.PROBE, False),
+    ],
+)
+async def test_a_node_claims_for_a_busy_host_before_it_runs_out_of_work(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, quick: bool, ahead: int, admission: Admission, claims: bool
+) -> None:
+    """A host that takes all the slots that it may have is left to other nodes, unless it answers quickly, not only with
+    failures, and this node has little left to send."""
+    monkeypatch.setattr(dispatch, "CLAIM_AHEAD", ahead)
+    w = worker(database, answering(200), slots=32)
+    monkeypatch.setattr(w.context.breakers, "admission", lambda _: admission)
+    slots, host = w.context.slots, "bad.example:81"
+    for n in range(16 if quick else 0):
+        slots.take(host, f"before{n}")
+        slots.free(host, f"before{n}")
+    for n in range(24):
+        slots.take(host, f"now{n}")
+    await owed(database, "a", url=BAD)
+    assert await w.claiming.claim_once() is claims
+    await w.dispatcher.close()
+
+
+async def test_a_backlog_is_prepared_as_it_leaves(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is due for one host than can be sent at once: the jobs of each execution are read once, shortly before it leaves."""
+    monkeypatch.setattr(prepare, "READY_AHEAD", 4)
+    monkeypatch.setattr(prepare, "MAX_READ", 4)
+    reads, real = list[str](), engine_jobs.by_id
+    looks, ready = list[int](), prepare.Preparer._ready
+
+    async def counted(db: Database, ids: Any) -> Any:
+        reads.extend(ids)
+        return await real(db, ids)
+
+    def looked(preparer: prepare.Preparer) -> int:
+        looks.append(1)
+        return ready(preparer)
+
+    monkeypatch.setattr(engine_jobs, "by_id", counted)
+    monkeypatch.setattr(prepare.Preparer, "_ready", looked)
+    w = worker(database, answering(200), slots=32)
+    slots, host = w.context.slots, "bad.example:81"
+    for n in range(40):
+        slots.take(host, f"before{n}")
+        if n < 16:
+            slots.free(host, f"before{n}")
+    for n in range(4):
+        await owed(database, *(f"a{n}-{i}" for i in range(4)), batch=f"b{n}", url=BAD)
+    for _ in range(4):
+        assert await w.claiming.claim_once()
+    await eventually(lambda: _true(len(looks) > 10), 5, "batches that wait for their turn")
+    assert 4 <= len(reads) <= 8
+    for n in range(16, 40):
+        slots.free(host, f"before{n}")
+    w.dispatcher.start_waiting()
+    await eventually(lambda: _true(len(w.context.records) == 16), 5, "all of them")
+    assert len(reads) == len(set(reads)) == 16
+    await record_all(w)
+    await w.dispatcher.close()
 
 
 async def test_claims_do_not_walk_over_the_backlog_of_a_slow_host(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -111,6 +112,7 @@ async def test_a_slow_host_gets_as_much_as_it_has_slots_for(database: Database) 
     await w.claiming.claim_once()  # b000
     held = next(iter(w.context.held.values())).batch
     work.note(held)
+    assert work.watches
     assert await work.bring_forward([HOST], ()) == 0
     assert await work.bring_forward((), ()) == 8
     await w.dispatcher.close()
@@ -126,4 +128,10 @@ async def test_names_of_late_work_are_bounded_and_forgotten(database: Database) 
     for _ in range(MAX_NAMES // 16):
         await work.bring_forward((), ())
     assert not work._hosts
+    assert not work.watches
+    w.claiming._late_work.note(Batch("b", ("a",), 0, 0, 0, 0, host=HOST))
+    w.claiming.pause()
+    assert isinstance(await w._release_turn(), float), "a node that holds nothing does not rest before it has looked"
+    w.claiming.resume()
+    assert isinstance(await w._release_turn(), asyncio.Event)
     await w.dispatcher.close()
