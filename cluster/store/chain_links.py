@@ -24,6 +24,7 @@ FOLLOWED_BY = "followed_by"
 MOST_CHAINED = 1000
 """Jobs that run after one job: nodes read their names with it, and write a run of each when it has run."""
 TRIMMED_AT_ONCE = 1000
+IDS_AT_ONCE = 1000
 _NOT_DELETED: Document = {"state": {"$ne": JobState.DELETED.value}}
 
 
@@ -90,18 +91,23 @@ async def parents(db: Database, job_ids: Collection[str], intents_since_ms: int)
 
 
 async def children(db: Database, job_ids: Collection[str], intents_since_ms: int) -> set[str]:
-    """The jobs that run after one of these, or were to run after one since an instant."""
+    """The jobs that run after one of these, or were to run after one since an instant. So many ids at a time are asked
+    for that the request stays small, however many jobs run after one.
+    """
+    found: set[str] = set()
     ids = list(job_ids)
-    with operation():
-        intents = await db.api["jobs"].find({"_id": {"$in": ids}}, {FOLLOWED_BY: 1}).to_list()
-    intended = {
-        e["job"]
-        for d in intents
-        for e in d.get(FOLLOWED_BY, ())
-        if int(e["at"]) >= intents_since_ms and "made" not in e
-    }
-    # Behind the intents, as for the parents.
-    return intended.union(*(await chained_ids(db, ids)).values())
+    for portion in (ids[i : i + IDS_AT_ONCE] for i in range(0, len(ids), IDS_AT_ONCE)):
+        with operation():
+            intents = await db.api["jobs"].find({"_id": {"$in": portion}}, {FOLLOWED_BY: 1}).to_list()
+        found |= {
+            e["job"]
+            for d in intents
+            for e in d.get(FOLLOWED_BY, ())
+            if int(e["at"]) >= intents_since_ms and "made" not in e
+        }
+        # Behind the intents, as for the parents.
+        found = found.union(*(await chained_ids(db, portion)).values())
+    return found
 
 
 async def chained_ids(db: Database, job_ids: Collection[str]) -> dict[str, list[str]]:

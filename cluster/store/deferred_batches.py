@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
 MAX_SPREAD_MS = 300_000
 MIN_SPREAD_BATCHES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a backlog may come back: a batch in `interval_ms`, or `per_second` executions, whichever is more."""
+
+    interval_ms: int
+    per_second: int = 0
 
 
 def _unowned(host: str | Document) -> Document:
@@ -95,20 +104,79 @@ async def release_host(db: Database, host: str) -> int:
 
 
 async def spread_late(
-    db: Database, field: str, names: Sequence[str], interval_ms: int, unclaimed_ms: int | None = None
+    db: Database, field: str, names: Sequence[str], pace: Pace, unclaimed_ms: int | None = None
 ) -> int:
-    """Defer claimable late batches at random, about one per `interval_ms`, over at most `MAX_SPREAD_MS`. Returns how many.
+    """Defer claimable late batches, at this pace, over at most `MAX_SPREAD_MS`. Returns how many.
 
     `field` is `host` or `gate` (limits). The long backlog of one slow host or limit is then not scanned by every claim.
-    Fewer than `MIN_SPREAD_BATCHES` stay as they are. `unclaimed_ms`: as in `defer_hosts`.
+    The oldest ones come back first: one that is spread again and again still comes before younger ones. Fewer than
+    `MIN_SPREAD_BATCHES` stay as they are. `unclaimed_ms`: as in `defer_hosts`.
     """
     query = {"late": True, "owner": None, field: {"$in": list(names)}, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
+    most = MAX_SPREAD_MS // pace.interval_ms
+    counted = {
+        "waiting": {"$sum": 1},
+        "listed": {"$sum": {"$size": "$ids"}},
+        "first": {"$min": "$send_at"},
+        "last": {"$max": "$send_at"},
+    }
+    pipeline: list[Document] = [{"$match": query}, {"$limit": most}, {"$group": {"_id": None, **counted}}]
     with operation():
-        waiting = await db.work["batches"].count_documents(query, limit=MAX_SPREAD_MS // interval_ms)
-        if waiting < MIN_SPREAD_BATCHES:
+        found = await (await db.work["batches"].aggregate(pipeline)).to_list()
+        if not found or found[0]["waiting"] < MIN_SPREAD_BATCHES:
             return 0
-        delay = {"$multiply": [{"$rand": {}}, waiting * interval_ms]}
-        at = {"$add": ["$$NOW", {"$toLong": delay}]}
+        total = found[0]["waiting"] * pace.interval_ms
+        if pace.per_second:
+            total = min(total, found[0]["listed"] * 1000 // pace.per_second)
+        first, length = int(found[0]["first"]), int(found[0]["last"]) - int(found[0]["first"])
+        by_chance: Document = {"$rand": {}}
+        by_age = {"$divide": [{"$subtract": ["$send_at", {"$literal": DatetimeMS(first)}]}, max(1, length)]}
+        place: Document = {"$min": [1, {"$max": [0, by_age]}]}
+        share = {"$add": [{"$multiply": [place, 0.9]}, {"$multiply": [by_chance, 0.1]}]} if length else by_chance
+        at = {"$add": ["$$NOW", {"$toLong": {"$multiply": [share, total]}}]}
         change = {"claimable_at": at, "held": True, "unclaimed": unclaimed_for(unclaimed_ms)}
-        result = await db.work["batches"].update_many(query, [{"$set": change}])
+        # Noted beside, so that what another reason defers later is never taken for spread.
+        spread: list[Document] = [{"$set": change}, {"$set": {"spread": "$claimable_at"}}]
+        result = await db.work["batches"].update_many(query, spread)
+    return result.modified_count
+
+
+async def bring_forward(db: Database, field: str, name: str, max_batches: int, max_executions: int) -> int:
+    """Make late batches that were spread claimable now, those that would come next. Returns how many.
+
+    `field`: as in `spread_late`. Only batches without an owner whose instant is still the one that they were spread to:
+    what a breaker, a pause or a window has deferred since then stays. At least one is brought forward if there is one,
+    however many executions it lists.
+    """
+    waiting: list[Document] = [
+        {
+            "$match": {
+                "late": True,
+                "owner": None,
+                field: name,
+                "$expr": {"$and": [{"$gt": ["$claimable_at", "$$NOW"]}, {"$eq": ["$spread", "$claimable_at"]}]},
+            }
+        },
+        {"$sort": {"claimable_at": 1}},
+        {"$limit": max_batches},
+        {"$project": {"size": {"$size": "$ids"}}},
+    ]
+    with operation():
+        found = await (await db.work["batches"].aggregate(waiting)).to_list()
+        chosen: list[str] = []
+        room = max_executions
+        for d in found:
+            if chosen and d["size"] > room:
+                break
+            chosen.append(d["_id"])
+            room -= d["size"]
+        if not chosen:
+            return 0
+        result = await db.work["batches"].update_many(
+            # Nobody claimed it meanwhile, and nobody deferred it anew: its instant would be another one.
+            {"_id": {"$in": chosen}, "owner": None, "$expr": {"$eq": ["$spread", "$claimable_at"]}},
+            [{"$set": {"claimable_at": "$$NOW", "held": "$$REMOVE", "spread": "$$REMOVE"}}],
+        )
+    if result.modified_count:
+        db.upcoming.note(0)
     return result.modified_count

@@ -161,7 +161,7 @@ async def _fault(db: Database, child: str, parent: str, now_ms: int) -> _Found |
 
 
 def _too_long() -> _Found:
-    return _Found(f"would make a chain of more than {LONGEST} jobs", certain=True)
+    return _Found(f"would put more than {LONGEST} jobs above one of the chain", certain=True)
 
 
 async def _fault_below(db: Database, child: str, most: int, now_ms: int) -> _Found | None:

@@ -18,6 +18,7 @@ from cluster.store.batches import ClaimFilter
 from cluster.worker.claim import SUSPECT_AFTER, ClaimedBatch, Claimer
 from cluster.worker.claim_pauses import ClaimPauses
 from cluster.worker.held_batch import HeldBatch
+from cluster.worker.late_work import LateWork
 from cluster.worker.record import MoveOptions
 from cluster.worker.unclaimed import UnclaimedJudge
 
@@ -83,6 +84,7 @@ class Claiming:
         self.pauses = ClaimPauses(context.db, context.clock)
         self._judge = UnclaimedJudge(context, recorder)
         self._suspect = SuspectSlot()
+        self._late_work = LateWork(context, max_waiting // 4)
         self._strays = False
         """Whether a batch may carry this node's name that the node does not know of."""
         self._releasing_strays = False
@@ -190,6 +192,15 @@ class Claiming:
         """Hosts for which this node should claim nothing more now: no slot, an open breaker, or executions that wait."""
         return self._dispatcher.blocked_hosts()
 
+    async def bring_late_work_forward(self) -> None:
+        """Once a second: late work that was spread and that this node has room for."""
+        if self.stopped or self.paused or not self._has_room():
+            return
+        try:
+            await self._late_work.bring_forward(self.blocked_hosts(), self._dispatcher.limit_queues.saturated())
+        except StoreUnavailable as exc:
+            log.warning("claim_unavailable", error=str(exc))
+
     def _has_room(self) -> bool:
         context = self._context
         return (
@@ -248,6 +259,8 @@ class Claiming:
         counters["claimed"] += 1
         counters["reclaimed"] += batch.claims > 1
         claimed_ms = self._clock.now_ms()
+        if batch.late:
+            self._late_work.note(batch)
         if batch.send_ms < claimed_ms - BEHIND_MS:
             self._behind_until = self._clock.monotonic() + BEHIND_SECONDS
             self._behind.set()

@@ -15,6 +15,7 @@ from cluster.core.errors import HoraeError, StoreUnavailable
 from cluster.core.execution.model import Rescheduled
 from cluster.core.execution.verdict import round_up_to_grain
 from cluster.store import batches, deferred_batches, engine_jobs, paused_batches
+from cluster.store.deferred_batches import Pace
 from cluster.worker.record import MoveOptions
 
 if TYPE_CHECKING:
@@ -80,10 +81,11 @@ class Releaser:
             await self.release(held, held.batch.send_ms - EARLIER_MS)
         slow = context.slots.slow_hosts()
         if slow:
-            await deferred_batches.spread_late(db, "host", slow, LATE_SPREAD_MS, self._unclaimed_ms)
+            pace = Pace(LATE_SPREAD_MS, sum(context.slots.per_second(host) for host in slow))
+            await deferred_batches.spread_late(db, "host", slow, pace, self._unclaimed_ms)
         saturated = self._dispatcher.limit_queues.saturated()
         if saturated:
-            await deferred_batches.spread_late(db, "gate", saturated, LATE_SPREAD_MS // 5, self._unclaimed_ms)
+            await deferred_batches.spread_late(db, "gate", saturated, Pace(LATE_SPREAD_MS // 5), self._unclaimed_ms)
 
     @property
     def _unclaimed_ms(self) -> int | None:

@@ -65,6 +65,18 @@ class Slots:
         """Whether every slot hangs, so that it is not known when one comes free."""
         return self.in_flight >= self._count and self._clock.monotonic() - self._freed_at > STUCK_SECONDS
 
+    def trusts(self, host: str) -> bool:
+        """Whether this host answers quickly."""
+        return self._hosts.trusts(host, self._clock.monotonic())
+
+    def free_for(self, host: str) -> int:
+        """How many more requests to this host may begin now, at most."""
+        return self._hosts.free(host, self._clock.monotonic())
+
+    def per_second(self, host: str) -> int:
+        """How many requests to this host ended in a second of late."""
+        return self._hosts.per_second(host, self._clock.monotonic())
+
     def full_hosts(self) -> list[str]:
         """Hosts that use all the slots they may have now."""
         return self._hosts.full_hosts(self._clock.monotonic())

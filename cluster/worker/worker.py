@@ -186,7 +186,9 @@ class Worker:
         except StoreUnavailable as exc:
             log.warning("breakers_unavailable", error=str(exc))
             return RELEASE_SECONDS
-        return await self.releaser.turn()
+        pause = await self.releaser.turn()
+        await self.claiming.bring_late_work_forward()
+        return pause
 
     async def _save_last_results(self, *, last: bool = False) -> float:
         """Once a second: save the latest results of some jobs; more of them when the node shuts down."""

@@ -144,11 +144,29 @@ async def test_no_chain_is_longer_than_allowed_whichever_link_comes_last(
     for child, parent in itertools.pairwise("fed"):
         await chain(database, child, parent)
     path, message = await fault_of(database, "d", "c")
-    assert (path, message) == ("after.jobId", "would make a chain of more than 4 jobs")
+    assert (path, message) == ("after.jobId", "would put more than 4 jobs above one of the chain")
     assert await children(database, "c") == []
     await chain(database, "d", "b", at_ms=T0)
     assert (await fault_of(database, "g", "f"))[0] == "after.jobId"
     await chain(database, "g", "e")
+
+
+async def test_every_branch_below_counts_however_many_jobs_are_asked_for_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three jobs that run after one, only the last leads on: with it the chain is too long, without it it is not."""
+    monkeypatch.setattr(chains, "LONGEST", 4)
+    monkeypatch.setattr(chain_links, "IDS_AT_ONCE", 1)
+    for name in ("p", "q", "r"):
+        await put(database, name)
+    for child in ("x", "y", "z"):
+        await chain(database, child, "r")
+    await chain(database, "z2", "z")
+    await chain(database, "z3", "z2")
+    await chain(database, "q", "p")
+    assert (await fault_of(database, "r", "q"))[1] == "would put more than 4 jobs above one of the chain"
+    await jobs.delete(database, "z3", T0 - 1000)
+    await chain(database, "r", "q")
 
 
 async def test_two_changes_at_once_make_no_chain_too_long(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

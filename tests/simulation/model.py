@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cluster.store.backfills import Backfill
     from cluster.store.batches import ClaimFilter
     from cluster.store.dedups import Chosen
+    from cluster.store.deferred_batches import Pace
     from cluster.store.followed import FollowedJob
     from cluster.store.history import MissedRange
     from cluster.store.mongo.client import Document
@@ -345,10 +346,13 @@ async def note_held_back(
     return sum(await db.write(*(lambda b=b: effect(b) for b in sorted(db.batches.values(), key=lambda b: b.id))))
 
 
-async def spread_late(
-    db: Store, _field: str, _names: Sequence[str], _interval_ms: int, _unclaimed_ms: int | None
-) -> int:
+async def spread_late(db: Store, _field: str, _names: Sequence[str], _pace: Pace, _unclaimed_ms: int | None) -> int:
     """There are never as many batches in a simulation as this takes."""
+    return int(await db.read(lambda: 0))
+
+
+async def bring_forward(db: Store, _field: str, _name: str, _max_batches: int, _max_executions: int) -> int:
+    """Nothing is ever spread."""
     return int(await db.read(lambda: 0))
 
 

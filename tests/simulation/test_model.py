@@ -47,6 +47,7 @@ from cluster.store import (
 from cluster.store.backfills import Backfill
 from cluster.store.batches import ClaimFilter
 from cluster.store.claimable_batches import NextClaimable
+from cluster.store.deferred_batches import Pace
 from cluster.store.engine_jobs import JobSchedulePage
 from cluster.store.history import MissedRange
 from cluster.store.queries import leased_executions
@@ -192,7 +193,8 @@ class Caller:
         return r.choice(
             [
                 ("note_held_back", (r.choice([["h"], ["h", ""], []]), ["g"], r.choice([-1, 10**13]), 0)),
-                ("spread_late", ("host", ["h"], 500, r.choice([None, 12_000]))),
+                ("spread_late", ("host", ["h"], Pace(500), r.choice([None, 12_000]))),
+                ("bring_forward", ("host", "h", 256, 512)),
             ]
         )
 

@@ -75,7 +75,11 @@ TWINS: dict[str, dict[str, Any]] = {
         "never_claimed": model_jobs.never_claimed,
         "next_claimable": model_jobs.next_claimable,
     },
-    "deferred_batches": {"note_held_back": model.note_held_back, "spread_late": model.spread_late},
+    "deferred_batches": {
+        "note_held_back": model.note_held_back,
+        "spread_late": model.spread_late,
+        "bring_forward": model.bring_forward,
+    },
     "history": {
         "record": model.record,
         "final_ids": model.settled,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cluster.clock import Clock
 from cluster.core.execution.model import Batch
 from cluster.store import batches, deferred_batches
+from cluster.store.deferred_batches import Pace
 from tests.support.engine import rows
 
 if TYPE_CHECKING:
@@ -20,9 +21,26 @@ async def test_a_long_late_backlog_of_a_host_is_spread_over_time(database: Datab
         database,
         [Batch(f"b{i}", (f"a{i}:1",), 0, 0, past, past, late=True, host="bad.example:81") for i in range(40)],
     )
-    assert await deferred_batches.spread_late(database, "host", ["other:1"], 500) == 0
-    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], 500) == 40
+    assert await deferred_batches.spread_late(database, "host", ["other:1"], Pace(500)) == 0
+    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], Pace(500)) == 40
     now = Clock().now_ms()
     at = [int(b["claimable_at"]) - now for b in await rows(database, "batches")]
     assert -1000 < min(at) < max(at) <= 20_000
     assert len(set(at)) > 30
+
+
+async def test_a_backlog_is_spread_by_what_its_host_answers_if_that_is_faster(database: Database) -> None:
+    """40 batches of 5 executions, and 100 answers a second: two seconds, and not twenty."""
+    past = Clock().now_ms() - 60_000
+    await batches.insert(
+        database,
+        [
+            Batch(
+                f"b{i}", tuple(f"a{i}-{n}:1" for n in range(5)), 0, 0, past - i, past, late=True, host="bad.example:81"
+            )
+            for i in range(40)
+        ],
+    )
+    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], Pace(500, 100)) == 40
+    now = Clock().now_ms()
+    assert 500 < max(int(b["claimable_at"]) - now for b in await rows(database, "batches")) <= 2000

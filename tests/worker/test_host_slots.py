@@ -9,6 +9,7 @@ import httpx
 
 from cluster.clock import Clock
 from cluster.store import deferred_batches, engine_jobs
+from cluster.store.deferred_batches import Pace
 from cluster.worker import dispatch, host_queues
 from tests.support.engine import rows, worker
 from tests.support.targets import BAD, GOOD
@@ -56,8 +57,8 @@ async def test_claims_do_not_walk_over_the_backlog_of_a_slow_host(database: Data
     for i in range(40):
         await owed(database, f"a{i}", batch=f"b{i}", url=BAD)
     await database.api["batches"].update_many({}, {"$set": {"late": True}})
-    assert await deferred_batches.spread_late(database, "host", ["other:1"], 500) == 0
-    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], 500) == 40
+    assert await deferred_batches.spread_late(database, "host", ["other:1"], Pace(500)) == 0
+    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], Pace(500)) == 40
     now = Clock().now_ms()
     at = [int(b["claimable_at"]) - now for b in await rows(database, "batches")]
     assert -1000 < min(at) < max(at) <= 20_000

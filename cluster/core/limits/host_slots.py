@@ -25,7 +25,7 @@ class HostUsage:
     seconds.
     """
 
-    __slots__ = ("_latest", "_oldest", "_slow", "running", "started")
+    __slots__ = ("_before", "_ended", "_latest", "_oldest", "_since", "_slow", "running", "started")
 
     def __init__(self) -> None:
         self.running = 0
@@ -34,6 +34,9 @@ class HostUsage:
         """No request in flight began earlier; maybe the oldest one began later."""
         self._latest: list[bool] = []
         self._slow = 0
+        self._since = 0.0
+        """Since when `_ended` counts. `_before`: what it was in the second before."""
+        self._ended = self._before = 0
 
     def begin(self, execution_id: str, now: float) -> None:
         """Count a request that was sent."""
@@ -50,6 +53,19 @@ class HostUsage:
         self._slow += slow
         if len(self._latest) > REMEMBERED_ANSWERS:
             self._slow -= self._latest.pop(0)
+        self._turn_second(now)
+        self._ended += 1
+
+    def _turn_second(self, now: float) -> None:
+        age = now - self._since
+        if age >= 1:
+            self._before = self._ended if age < 2 else 0
+            self._since, self._ended = now, 0
+
+    def per_second(self, now: float) -> int:
+        """How many requests ended in a second of late."""
+        self._turn_second(now)
+        return max(self._before, self._ended)
 
     def _hangs(self, now: float) -> bool:
         if now - self._oldest <= SLOW_SECONDS or not self.started:
@@ -108,6 +124,17 @@ class HostSlots:
         if running == 0 and (usage is None or not usage.is_slow(now)):
             return doubtful < max(1, self._slots - self._slots // 8)
         return running < max(1, self._slots // 4) and doubtful < max(1, self._slots // 2)
+
+    def free(self, host: str, now: float) -> int:
+        """How many more requests to this host may be sent now, at most: other hosts may leave less."""
+        usage = self._hosts.get(host)
+        most = self._of_trusted if self.trusts(host, now) else max(1, self._slots // 4)
+        return max(0, most - (0 if usage is None else usage.running))
+
+    def per_second(self, host: str, now: float) -> int:
+        """How many requests to this host ended in a second of late."""
+        usage = self._hosts.get(host)
+        return 0 if usage is None else usage.per_second(now)
 
     def full_hosts(self, now: float) -> list[str]:
         """Hosts with requests in flight that may not get another slot now."""

@@ -84,3 +84,29 @@ def test_few_slots_are_still_used(slots: int) -> None:
     """Even one slot is used, whatever the shares round to."""
     lanes = HostSlots(slots)
     assert begin_all(lanes, "a", 0.0) >= 1
+
+
+def test_a_host_has_a_rate_of_late() -> None:
+    """What ended in this second or the one before, whichever is more; nothing of what is older."""
+    hosts = HostSlots(64)
+    for n in range(30):
+        hosts.begin("h:80", f"e{n}", 10.0)
+        hosts.end("h:80", f"e{n}", 10.0 + n / 100)
+    assert hosts.per_second("h:80", 10.5) == 30
+    hosts.begin("h:80", "later", 11.1)
+    hosts.end("h:80", "later", 11.2)
+    assert hosts.per_second("h:80", 11.9) == 30
+    assert hosts.per_second("h:80", 12.3) == 1
+    assert hosts.per_second("h:80", 14.4) == 0
+    assert hosts.per_second("other:80", 10.5) == 0
+
+
+def test_a_host_has_as_many_slots_free_as_its_trust_allows() -> None:
+    """A quarter of the slots; three quarters once its answers are quick."""
+    hosts = HostSlots(64)
+    assert hosts.free("h:80", 10.0) == 16
+    for n in range(20):
+        hosts.begin("h:80", f"e{n}", 10.0)
+        hosts.end("h:80", f"e{n}", 10.1)
+    hosts.begin("h:80", "x", 10.2)
+    assert hosts.free("h:80", 10.3) == 47
