@@ -153,6 +153,7 @@ class RetriedFilter(View):
 
     job_id: str | None
     tag: str | None
+    host: str | None
     state: list[str]
     since: Time | None
     until: Time | None
