@@ -22,7 +22,7 @@ from ops.commands.jobs_apply import ApplyPlan, check_jobs, export_line, make_pla
 from ops.commands.jobs_backfill import backfill_command
 from ops.commands.jobs_control import add_control_commands
 from ops.commands.objects_apply import apply_objects, existing_objects, objects_lines, plan_objects, split
-from ops.support.client import Client
+from ops.support.client import Client, faults_named
 from ops.support.formats import Listing, listing_options
 from ops.support.output import print_json, print_table
 
@@ -108,7 +108,9 @@ def create_command(context: click.Context, /, as_json: bool, **options: Any) -> 
         job[name] = _body(value) if name == "body" else _value(value)
     # The same command again, after a time-out, must not make a second job.
     headers = {"Idempotency-Key": uuid.uuid4().hex}
-    created = _client(context).call("POST", "/jobs", job, headers=headers)
+    named = {"api": "--to", "schedule": "--schedule", "body": "--body", "jobId": "--id"}
+    with faults_named({} if options["file"] is not None else named):
+        created = _client(context).call("POST", "/jobs", job, headers=headers)
     if as_json:
         print_json(created)
     else:
