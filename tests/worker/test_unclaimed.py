@@ -276,6 +276,21 @@ async def test_a_node_that_leaves_a_host_alone_says_so(database: Database) -> No
     assert await _unclaimed(database) is False
 
 
+@pytest.mark.parametrize("unsent", [0, 600])
+async def test_a_quick_host_that_uses_all_its_slots_holds_its_backlog_back(database: Database, unsent: int) -> None:
+    """The node that sends the backlog in its order is there, whether it would claim more of it just now or not."""
+    await _owed(database, 8, job={"catch_up": "none"})
+    w = worker(database, noting([]), slots=32)
+    slots = w.context.slots
+    for n in range(40):
+        slots.take(HOST, f"r{n}")
+        if n < 16:
+            slots.free(HOST, f"r{n}")
+    w.context.unsent.count = unsent
+    await w.releaser.release_deferred()
+    assert await _unclaimed(database) is False
+
+
 @pytest.mark.parametrize(("age_s", "stood"), [(8, False), (20, True)])
 async def test_a_deferral_tells_what_was_held_back_from_what_stood_unclaimed(
     database: Database, age_s: float, stood: bool
