@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -43,6 +44,18 @@ class Refused(click.ClickException):
         lines = [f"{problem.get('title', 'refused')} ({status}): {problem.get('detail', '')}".rstrip(": ")]
         lines += [f"  {e['path'] or '(whole request)'}: {e['message']}" for e in problem.get("errors", [])]
         super().__init__("\n".join(lines))
+
+
+@contextmanager
+def faults_named(options: Mapping[str, str]) -> Iterator[None]:
+    """Faults of fields are shown with the options of the command that gave them, in front: `{field: option}`."""
+    try:
+        yield
+    except Refused as exc:
+        faults = exc.problem.get("errors", [])
+        named = {name: f"{option}, {name}" for name, option in options.items() if option != f"--{name}"}
+        renamed = [{**f, "path": re.sub(r"^\w+", lambda m: named.get(m[0], m[0]), f["path"])} for f in faults]
+        raise Refused(exc.status, {**exc.problem, "errors": renamed}) from exc
 
 
 class Unreachable(click.ClickException):

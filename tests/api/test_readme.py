@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from api.openapi.document import openapi_document
+from cluster.core.audit_entry import KINDS
 from tests.support import live
 
 if TYPE_CHECKING:
@@ -91,3 +92,9 @@ def test_every_operation_has_a_command() -> None:
         called.add((kind.lower(), re.sub(r"/executions/(?!retry|failures)[^/]+", "/executions/{executionId}", path)))
     described = {(method, path) for path, methods in openapi_document()["paths"].items() for method in methods}
     assert described <= called, described - called
+
+
+def test_every_kind_of_audited_object_is_listed() -> None:
+    """`KIND:NAME`, in the order of the code."""
+    (sentence,) = re.findall(r"^An object is (.*?)\. ", README, re.DOTALL | re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+):\w+`", sentence)) == KINDS
