@@ -146,6 +146,18 @@ async def spread_late(
     return result.modified_count
 
 
+def _spread(field: str, name: str | Document) -> Document:
+    still = {"$and": [{"$gt": ["$claimable_at", "$$NOW"]}, {"$eq": ["$spread", "$claimable_at"]}]}
+    return {"late": True, "owner": None, field: name, **_READABLE, "$expr": still}
+
+
+async def spread_names(db: Database, field: str, names: Sequence[str]) -> set[str]:
+    """Those of these hosts (`gate`: limits) of which late work is spread and not brought forward yet."""
+    pipeline: list[Document] = [{"$match": _spread(field, {"$in": list(names)})}, {"$group": {"_id": f"${field}"}}]
+    with operation():
+        return {d["_id"] for d in await (await db.work["batches"].aggregate(pipeline)).to_list()}
+
+
 async def bring_forward(db: Database, field: str, name: str, max_batches: int, max_executions: int) -> int:
     """Make late batches that were spread claimable now, those that would come next. Returns how many.
 
@@ -154,15 +166,7 @@ async def bring_forward(db: Database, field: str, name: str, max_batches: int, m
     however many executions it lists.
     """
     waiting: list[Document] = [
-        {
-            "$match": {
-                "late": True,
-                "owner": None,
-                field: name,
-                **_READABLE,
-                "$expr": {"$and": [{"$gt": ["$claimable_at", "$$NOW"]}, {"$eq": ["$spread", "$claimable_at"]}]},
-            }
-        },
+        {"$match": _spread(field, name)},
         {"$sort": {"claimable_at": 1}},
         {"$limit": max_batches},
         {"$project": {"size": {"$size": "$ids"}}},

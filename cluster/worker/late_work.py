@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cluster.worker.context import WorkerContext
 
 NAMES_AT_ONCE = 16
-"""So many hosts and as many limits are looked after in one turn: each costs a request to the database."""
+"""So many hosts and as many limits are looked after in one turn: each that has something costs a request to the database."""
 MAX_NAMES = 1024
 BATCHES_OF_HOST = 256
 BATCHES_OF_LIMIT = 32
@@ -56,22 +56,42 @@ class LateWork:
         """
         brought = 0
         slots = self._context.slots
-        for host in [h for h in self._hosts if h not in blocked][:NAMES_AT_ONCE]:
+        for host in await self._spread(self._hosts, "host", blocked):
             room = self._room - self._context.unsent.count
             if room > 0:
                 # What it answers in a second makes room for as much, until the next turn.
                 room = (room if slots.trusts(host) else slots.free_for(host)) + slots.per_second(host)
             brought += await self._of(self._hosts, "host", host, BATCHES_OF_HOST, room)
-        for limit in [name for name in self._limits if name not in saturated][:NAMES_AT_ONCE]:
+        for limit in await self._spread(self._limits, "gate", saturated):
             room = self._room - self._context.unsent.count
             brought += await self._of(self._limits, "gate", limit, BATCHES_OF_LIMIT, room)
         return brought
+
+    async def _spread(self, names: dict[str, None], field: str, but: Collection[str]) -> list[str]:
+        """The next names of which late work may be spread.
+
+        Several are asked for together: each question reads past everything that is spread, of whatever name.
+        """
+        asked = [name for name in names if name not in but][:NAMES_AT_ONCE]
+        if len(asked) <= 1 or self._context.unsent.count >= self._room:
+            return asked
+        for name in asked:
+            del names[name]  # before the question: what is claimed meanwhile is noted again
+        found: Collection[str] = asked  # if it cannot be answered, they are asked for again
+        try:
+            found = await deferred_batches.spread_names(self._context.db, field, asked)
+        finally:
+            names.update((name, None) for name in asked if name in found)
+        return [name for name in asked if name in found]
 
     async def _of(self, names: dict[str, None], field: str, name: str, batches: int, room: int) -> int:
         if room <= 0:
             return 0
         del names[name]
-        brought = await deferred_batches.bring_forward(self._context.db, field, name, batches, room)
-        if brought:
-            names.setdefault(name)
+        brought: int | None = None
+        try:
+            brought = await deferred_batches.bring_forward(self._context.db, field, name, batches, room)
+        finally:
+            if brought != 0:
+                names.setdefault(name)
         return brought

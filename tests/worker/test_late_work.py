@@ -10,6 +10,7 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 
 from cluster.clock import Clock
+from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Batch
 from cluster.store import deferred_batches
 from cluster.store.deferred_batches import Pace
@@ -154,3 +155,48 @@ async def test_a_node_that_is_behind_with_current_work_claims_late_work_now_and_
     assert tried == (claims or 2 * LATE_EVERY)
     assert bool(w.held) is bool(claims)
     await w.dispatcher.close()
+
+
+@pytest.mark.parametrize(("of_others", "looked_for"), [(0, 1), (15, 1), (40, 1)])
+async def test_hosts_of_which_nothing_is_spread_are_asked_for_together(
+    database: Database, monkeypatch: pytest.MonkeyPatch, of_others: int, looked_for: int
+) -> None:
+    """A long backlog of one host is not read once for each other host of which late work was claimed."""
+    await late_batches(database, 20)
+    await spread(database)
+    looked = list[str]()
+    real = deferred_batches.bring_forward
+
+    async def counted(db: Database, field: str, name: str, *most: int) -> int:
+        looked.append(name)
+        return await real(db, field, name, *most)
+
+    monkeypatch.setattr(deferred_batches, "bring_forward", counted)
+    late = LateWork(worker(database, answered).context, 512)
+    for name in (*(f"other{n}.example:80" for n in range(of_others)), HOST):
+        late.note(Batch("b", (), 0, 0, 0, 0, late=True, host=name))
+    for _ in range(3):
+        await late.bring_forward((), ())
+    assert looked[:looked_for] == [HOST]
+    assert set(looked) == {HOST}
+
+
+@pytest.mark.parametrize("query", ["bring_forward", "spread_names"])
+async def test_a_name_that_could_not_be_asked_for_is_asked_for_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    """The database was not available for a moment."""
+    await late_batches(database, 20)
+    await spread(database)
+    late = LateWork(worker(database, answered).context, 512)
+    for name in ("other.example:80", HOST):
+        late.note(Batch("b", (), 0, 0, 0, 0, late=True, host=name))
+
+    async def unavailable(*_: Any) -> Any:
+        raise StoreUnavailable("no primary")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deferred_batches, query, unavailable)
+        with pytest.raises(StoreUnavailable):
+            await late.bring_forward((), ())
+    assert await late.bring_forward((), ()) == 19
