@@ -30,6 +30,8 @@ _PLACES = {
     "jobs": (
         "ops.commands.jobs:jobs_group",
         "ops.commands.jobs_edit:edit_command",
+        "ops.commands.jobs_files:export_command",
+        "ops.commands.jobs_files:apply_command",
         "ops.commands.jobs_revisions:revisions_command",
         "ops.commands.jobs_revisions:revert_command",
     ),

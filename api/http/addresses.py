@@ -20,16 +20,26 @@ SUBSCRIBER_BITS = 64
 """One subscriber of IPv6 has at least a /64, so that limits on single addresses would not limit anybody."""
 FORWARDED_FOR, FORWARDED_PROTO = "X-FORWARDED-FOR", "X-FORWARDED-PROTO"
 _NAMED = frozenset(
-    {"FORWARDED", "FORWARDED-FOR", "VIA", "CDN-LOOP", "X-REAL-IP", "X-ORIGINAL-HOST", "X-ORIGINAL-FOR", "X-NGINX-PROXY"}
-    | {"X-PROXYUSER-IP", "X-REMOTE-ADDR", "X-REMOTE-IP", "X-SCHEME", "X-URL-SCHEME", "FRONT-END-HTTPS", "X-VARNISH"}
+    {"VIA", "CDN-LOOP", "SURROGATE-CAPABILITY", "X-NGINX-PROXY", "X-VARNISH", "X-REQUEST-START"}
+    | {"X-SCHEME", "X-URL-SCHEME", "X-HTTPS", "X-SSL", "FRONT-END-HTTPS"}
 )
-_PREFIXES = ("X-FORWARDED", "X-ORIGINAL-FORWARDED-", "X-ORIGINAL-PROTO")
+_PREFIXES = ("X-ORIGINAL-", "X-PROXY", "PROXY-", "CDN-")
 _PREFIXES_OF_PROVIDERS = (
-    *("CF-", "X-ENVOY-", "X-AZURE-", "X-ARR-", "FASTLY-", "FLY-", "X-VERCEL-", "AKAMAI-", "X-AKAMAI-"),
-    *("X-AMZN-", "X-AMZ-CF-", "X-CLOUD-TRACE-", "X-APPENGINE-", "TAILSCALE-"),
+    *("CF-", "X-ENVOY-", "X-AZURE-", "X-ARR-", "FASTLY-", "FLY-", "X-VERCEL-", "AKAMAI-", "X-AKAMAI-", "CLOUDFRONT-"),
+    *(
+        "X-AMZN-",
+        "X-AMZ-CF-",
+        "X-CLOUD-TRACE-",
+        "X-GOOG-",
+        "X-APPENGINE-",
+        "TAILSCALE-",
+        "X-SUCURI-",
+        "INCAP-",
+        "X-NF-",
+    ),
 )
-_SUFFIXES = ("CLIENT-IP", "-CLIENTIP")
-"""`Client-IP`, `X-Client-IP`, `True-Client-IP`, `Fastly-Client-IP`, `Fly-Client-IP`, `X-Azure-ClientIP`."""
+_PARTS = ("FORWARD", "CLIENT-IP", "CLIENTIP", "REAL-IP", "CONNECTING-IP", "REMOTE-IP", "REMOTE-ADDR")
+"""`X-Forwarded-For`, `Z-Forwarded-For`, `X-Client-IP`, `Ali-CDN-Real-IP`, `DO-Connecting-IP`: they name who was there before."""
 
 
 def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -106,4 +116,6 @@ def came_from_elsewhere(req: Request, trusted: Sequence[IPNetwork]) -> bool:
 
 
 def _is_forwarding(name: str) -> bool:
-    return name in _NAMED or name.startswith((*_PREFIXES, *_PREFIXES_OF_PROVIDERS)) or name.endswith(_SUFFIXES)
+    name = name.replace("_", "-")
+    named = name in _NAMED or name.endswith("-VIA") or name.startswith((*_PREFIXES, *_PREFIXES_OF_PROVIDERS))
+    return named or any(part in name for part in _PARTS)

@@ -54,6 +54,9 @@ KEYS_CACHED_SECONDS = 2.0
 READ_KEYS_SECONDS = 2.0
 RECORD_USE_SECONDS = 60.0
 FAILURE_BURST, FAILURES_PER_SECOND = 10, 0.2
+SMALL_OPEN_PATHS = frozenset({"/healthz", "/readyz", METRICS_PATH})
+OPEN_BURST, OPEN_PER_SECOND = 200, 50
+"""Pages, their files and the API description are large: strangers could keep a node busy with nothing but sending them."""
 _SCOPES = {"read": Scope.READ, "write": Scope.WRITE, "admin": Scope.ADMIN}
 
 
@@ -104,19 +107,26 @@ class ApiKeyAuth:
         self._use_recorded_at: dict[str, float] = {}
         monotonic = services.clock.monotonic
         self._failures = TokenBuckets(FAILURES_PER_SECOND, FAILURE_BURST, monotonic)
+        self._pages = TokenBuckets(OPEN_PER_SECOND, OPEN_BURST, monotonic)
         rate = settings.requests_per_second
         self._requests = TokenBuckets(rate, max(1.0, 2 * rate), monotonic) if rate else None
 
     async def process_request(self, req: Request, _resp: Response) -> None:
-        """Raises 401 without a valid key, 403 beyond its scope, 429 beyond its rate or after too many wrong keys."""
+        """Raises 401 without a valid key, 403 beyond its scope, 429 beyond its rate or after too many wrong keys or pages."""
         path = _path_as_sent(req)
         if self._metrics_port is not None and _port(req) == self._metrics_port:
             if path != METRICS_PATH:
                 raise falcon.HTTPNotFound(description="this port has /metrics and nothing else")
             return
-        if path in self._open_paths and not (path == METRICS_PATH and came_with_prefix(req)):
+        is_open = path in self._open_paths and not (path == METRICS_PATH and came_with_prefix(req))
+        if is_open or path.startswith(ASSETS):
+            if path not in SMALL_OPEN_PATHS:
+                _require_no_wait(
+                    self._pages.take(limit_name(client_address(req, self._trusted))),
+                    "too many requests for pages and files from this address: wait `Retry-After` seconds",
+                )
             return
-        if path.startswith(ASSETS) or (path, req.method) == (SESSION_PATH, "POST"):
+        if (path, req.method) == (SESSION_PATH, "POST"):
             return
         if self._page_reads_only:
             _require_reading(req)

@@ -42,6 +42,8 @@ from cluster.core.documents.message import MessageSpec
 from cluster.core.documents.pause import PauseSpec
 from cluster.core.documents.window import WindowSpec
 
+SIGNING = ("signingSecret", "previousSigningSecret")
+"""Shown of a job only where they are stored."""
 ID_PATTERN = "^(?!(?:actions|import)$)[A-Za-z0-9_-]{1,64}$"
 API_DESCRIPTION = """Scheduled HTTP POST requests: on time, at least once.
 
@@ -265,7 +267,7 @@ def _summary_schema(job: Schema) -> Schema:
         **{
             name: {k: v for k, v in field.items() if k != "default"}
             for name, field in job["properties"].items()
-            if name not in ("signingSecret", "previousSigningSecret", "bodyType")
+            if name != "bodyType"
         },
         "state": {"type": "string", "enum": ["active", "paused", "completed"]},
         "stateReason": {
@@ -278,11 +280,15 @@ def _summary_schema(job: Schema) -> Schema:
     }
     return {
         "type": "object",
-        "description": "A job.",
+        "description": "A job. Signing secrets are members only where one is stored.",
         "additionalProperties": False,
-        "required": list(fields),
+        "required": _shown_always(fields),
         "properties": fields,
     }
+
+
+def _shown_always(fields: Schema) -> list[str]:
+    return [name for name in fields if name not in SIGNING]
 
 
 def _listed_schema(summary: Schema) -> Schema:
@@ -300,7 +306,7 @@ def _listed_schema(summary: Schema) -> Schema:
         },
         "failing": {"type": "boolean", "description": "Whether its last final execution is `failed` or `dead`."},
     }
-    return {**summary, "description": "A job in a list.", "required": list(fields), "properties": fields}
+    return {**summary, "description": "A job in a list.", "required": _shown_always(fields), "properties": fields}
 
 
 def _full_schema(summary: Schema) -> Schema:
@@ -315,6 +321,6 @@ def _full_schema(summary: Schema) -> Schema:
     return {
         **summary,
         "description": "A job with its next and last executions.",
-        "required": list(fields),
+        "required": _shown_always(fields),
         "properties": fields,
     }

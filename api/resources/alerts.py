@@ -18,7 +18,7 @@ from cluster.core.documents.job_json import faults_of
 from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER
 from cluster.core.errors import Conflict, Fault, InvalidInput, NotFound
 from cluster.core.instants import format_instant
-from cluster.core.job.wanted import KEEP_IF_STORED, resolve_secret
+from cluster.core.job.wanted import KEEP_IF_STORED, NO_STORED_SECRET, resolve_secret
 from cluster.store import alert_jobs, channels, incidents, jobs, meta
 from cluster.store.channels import Channel as Stored
 from cluster.usecases.jobs import require_channels
@@ -133,12 +133,9 @@ class Channel(Resource):
         checked_name = checked_channel_name(name)
         body = await read_object(req)
         before = await channels.get(self.db, checked_name)
-        if (
-            before is not None
-            and before.kind == "slack"
-            and body.get("url") == SECRET_PLACEHOLDER
-            and body.get("type") == "slack"
-        ):
+        if body.get("url") == SECRET_PLACEHOLDER and body.get("type") == "slack":
+            if before is None or before.kind != "slack":
+                raise InvalidInput([Fault("url", NO_STORED_SECRET)])
             body = {**body, "url": before.url}
         try:
             spec = ChannelSpec.model_validate(body, context=self.validation_context)
@@ -196,4 +193,8 @@ async def channel_or_not_found(base: Resource, name: str) -> Stored:
 
 def _secret(spec: ChannelSpec, before: Stored | None) -> str | None:
     wanted = spec.signing_secret if "signing_secret" in spec.model_fields_set else KEEP_IF_STORED
-    return resolve_secret(wanted, None if before is None else before.signing_secret, "signingSecret")
+    missing: list[Fault] = []
+    secret = resolve_secret(wanted, None if before is None else before.signing_secret, "signingSecret", missing)
+    if missing:
+        raise InvalidInput(missing)
+    return secret

@@ -4,7 +4,7 @@ The excerpt is compared with each secret in two forms, and not with a list of en
 them. Escapes are undone first (percent, backslashes, HTML), up to three times; then case does not count, and for secrets
 with eight letters and digits or more nothing else counts but these. So backslashes, line breaks and UTF-16 make no
 difference. Base64, base32 and hexadecimal forms of the secret are looked for in the same way, and so is what stands
-there as numbers of bytes, as octal escapes or as quoted-printable.
+there as numbers of bytes, as octal escapes, as quoted-printable or in a dump. The parts of a secret count as it does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ from functools import cached_property, lru_cache
 from html.entities import html5
 from typing import TYPE_CHECKING
 
+from cluster.outbound.dumps import columns, hexadecimal
+from cluster.outbound.secret_parts import parts_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from cluster.outbound.dumps import Listed
 
     _Places = tuple[Sequence[int], Sequence[int]]
 
@@ -52,7 +57,7 @@ _ESCAPE = re.compile(
 _OTHER_ESCAPES = (
     re.compile(rb"=(?:\r?\n|([0-9A-Fa-f]{2}))"),  # quoted-printable, and encoded words of mail
     re.compile(rb"(?<!\\)\\++([0-7]{3})"),  # octal
-    re.compile(rb"0[xX]([0-9A-Fa-f]{2})(?![0-9A-Za-z])[, ]*+"),
+    re.compile(rb"(?:0[xX]|[uU]\+0{2,4})([0-9A-Fa-f]{2})(?![0-9A-Za-z])[, ]*+"),
 )
 """Each by itself: to undo them where they are none would hide a secret that has escapes of other kinds."""
 _NUMBERS = re.compile(rb"(?<![0-9.])(?:[0-9]{1,3}[,\s]\s*+){3,}+(?:[0-9]{1,3}+)?")
@@ -95,26 +100,16 @@ class _View:
             view = self._replaced((*match.span(), _byte(match)) for match in escape.finditer(self.content))
             if view is not None:
                 yield view
-        view = self._numbers()
-        if view is not None:
-            yield view
+        for listed in (_numbers(self.content), hexadecimal(self.content), columns(self.content)):
+            if listed:
+                yield self._of_listed(listed)
 
-    def _numbers(self) -> _View | None:
-        """The bytes that are listed by their numbers."""
-        found = [
-            (run.start() + n.start(), run.start() + n.end(), int(n[0]))
-            for run in _NUMBERS.finditer(self.content)
-            for n in _NUMBER.finditer(run[0])
-        ]
-        found = [n for n in found if n[2] < 256]
-        if not found:
-            return None
-
+    def _of_listed(self, listed: Listed) -> _View:
         def places() -> _Places:
             starts, ends = self.places
-            return [starts[begin] for begin, _, _ in found], [ends[end - 1] for _, end, _ in found]
+            return [starts[begin] for begin, _, _ in listed], [ends[end - 1] for _, end, _ in listed]
 
-        return _View(bytes(n for _, _, n in found), places)
+        return _View(bytes(n for _, _, n in listed), places)
 
     def _replaced(self, found: Iterator[tuple[int, int, bytes | None]]) -> _View | None:
         pieces = [(begin, end, value) for begin, end, value in found if value is not None]
@@ -135,6 +130,16 @@ class _View:
             ends += [*old_ends[at:begin], *[old_ends[end - 1]] * len(value)]
             at = end
         return [*starts, *old_starts[at:]], [*ends, *old_ends[at:]]
+
+
+def _numbers(content: bytes) -> Listed:
+    """The bytes that are listed by their numbers."""
+    found = (
+        (run.start() + n.start(), run.start() + n.end(), int(n[0]))
+        for run in _NUMBERS.finditer(content)
+        for n in _NUMBER.finditer(run[0])
+    )
+    return [n for n in found if n[2] < 256]
 
 
 def redact(content: bytes, secrets: Sequence[str], shown: int | None = None) -> bytes:
@@ -272,7 +277,7 @@ def _byte(match: re.Match[bytes]) -> bytes | None:
 @lru_cache(maxsize=1024)
 def _needles(secrets: tuple[str, ...]) -> _Needles:
     plain, compact = set[bytes](), set[bytes]()
-    for secret in secrets:
+    for secret in dict.fromkeys(part for each in secrets for part in parts_of(each)):
         if len(secret) < MIN_SECRET_CHARS:
             continue
         for raw in _bytes_of(secret):

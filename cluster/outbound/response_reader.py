@@ -56,6 +56,8 @@ class ResponseReader:
         self._tolerant: TolerantHeads | None = None
         self._chunks: TolerantChunks | None = None
         self._codings: list[bytes] = []
+        self._tabs = False
+        """There is a tab among its codings."""
         self._chunked = False
         """Chunks are among its codings."""
         self._chunk_begun = False
@@ -113,7 +115,9 @@ class ResponseReader:
         """The target closed the connection. Whether that completes the response; else it broke off."""
         if self.status is None or self._complete:
             return self._complete
-        self._complete = not self._chunked and all(name.lower() != b"content-length" for name, _ in self.headers)
+        self._complete = not self._chunked and not any(
+            name.lower() == b"content-length" and not _is_beyond(value) for name, value in self.headers
+        )
         return self._complete
 
     def cut_off(self, why: str) -> ConnectionCut:
@@ -144,7 +148,7 @@ class ResponseReader:
     def _begin_tolerant(self) -> TolerantHeads:
         self._tolerant = TolerantHeads(MAX_INTERIM, MAX_FIELDS)
         self._interim = self._head_size = 0
-        self.headers, self._codings = [], []
+        self.headers, self._codings, self._tabs = [], [], False
         return self._tolerant
 
     def _feed_tolerant(self, tolerant: TolerantHeads, data: bytes) -> bool:
@@ -224,6 +228,7 @@ class ResponseReader:
         headers.append((name, value))
         if len(name) == len(_CODING) and name.lower() == _CODING:
             self._codings += [coding.strip() for coding in value.lower().split(b",")]
+            self._tabs = self._tabs or b"\t" in value
         if len(headers) > MAX_FIELDS:
             self._stop(ResponseTooLarge("the response has too many headers", status=self.status or self._status_seen()))
 
@@ -245,11 +250,11 @@ class ResponseReader:
             self._stop(NotHttp(f"more than {MAX_INTERIM} interim responses ({status})"))
 
     def _misread(self, status: int) -> bool:
-        """Whether the parser would miss what is behind the head: it looks at the last coding only, and reads nothing behind
-        an interim response that ends its connection.
+        """Whether the parser would miss what is behind the head: it looks at the last coding only, knows none with a tab
+        behind it, and reads nothing behind an interim response that ends its connection.
         """
         if self._chunked:
-            return self._codings[-1] != b"chunked"
+            return self._codings[-1] != b"chunked" or self._tabs
         return status < FINAL and status != SWITCHING and not self._parser.should_keep_alive()
 
     def on_chunk_header(self) -> None:
@@ -273,11 +278,16 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         """The end of a response, or of an interim one."""
         if self.status is None:
-            self.headers = []
-            self._codings = []
+            self.headers, self._codings, self._tabs = [], [], False
         else:
             self._complete = True
             self.reusable = self._parser.should_keep_alive() and self._tolerant is None
+
+
+def _is_beyond(length: bytes) -> bool:
+    """Whether a `Content-Length` is longer than any file: it says nothing, and the response ends with its connection."""
+    digits = length.strip()[:40]
+    return digits.isdigit() and int(digits) >= 1 << 63
 
 
 def _fault(exc: Exception) -> str:

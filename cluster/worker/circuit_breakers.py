@@ -117,7 +117,7 @@ class CircuitBreakers:
             self._open[host] = Breaker(
                 host=host,
                 half_open=False,
-                until_ms=at + open_duration_ms(1),
+                until_ms=at + open_duration_ms(1, len(failing)),
                 opens=1,
                 rev=1,
                 opened_ms=at,
@@ -192,7 +192,7 @@ class CircuitBreakers:
                 del self._open[host]
             return host not in self._open
         opens = won.opens + 1
-        until = self._clock.now_ms() + open_duration_ms(opens)
+        until = self._clock.now_ms() + open_duration_ms(opens, len(won.failed_jobs))
         changed = await breakers.replace_if_unchanged(
             self._db, won, replace(won, half_open=False, until_ms=until, opens=opens)
         )

@@ -6,7 +6,7 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING
 
-from cluster.core.limits.circuit_breaker import Admission
+from cluster.core.limits.circuit_breaker import FEW_JOBS, Admission
 from cluster.worker.model import deferrals_by_batch
 
 if TYPE_CHECKING:
@@ -44,14 +44,15 @@ class HostQueues:
     def draw(self, host: str, failed_jobs: Sequence[str] = (), *, others_only: bool = False) -> ReadyExecution | None:
         """Take out one of those that wait for this host, by chance; None if there is none any more.
 
-        Jobs in `failed_jobs` stand behind all others, the one that failed last at the very end; with `others_only` that
-        one is not taken.
+        Jobs in `failed_jobs` stand behind all others, the one that failed last at the very end. With `others_only` that one is
+        not taken, and none of them while they are few: then the host may be well, and another job waits for it elsewhere.
         """
         queue = [r for r in self._queues.pop(host, ()) if r.execution.id in r.held.waiting]
         places = {job_id: place for place, job_id in enumerate(failed_jobs)}
         first = min((places.get(r.source, -1) for r in queue), default=-1)
         drawn = None
-        if queue and not (others_only and failed_jobs and first == len(failed_jobs) - 1):
+        untaken = 0 if len(failed_jobs) < FEW_JOBS else len(failed_jobs) - 1
+        if queue and not (others_only and failed_jobs and first >= untaken):
             suited = [i for i, r in enumerate(queue) if places.get(r.source, -1) == first]
             drawn = queue.pop(random.choice(suited))  # noqa: S311 - no secret depends on it
         if queue:

@@ -51,7 +51,7 @@ class ProbeLottery:
         self._drawn: dict[str, str] = {}
         """By host, the execution that is to be its probe."""
         self._unsuited: set[str] = set()
-        """Hosts for which nothing waits here but executions of the job that failed last."""
+        """Hosts for which nothing waits here but executions of jobs that should not be the probe yet."""
 
     def is_drawing(self, host: str) -> bool:
         """Whether a draw for this host is under way: executions that wait for it must stay."""

@@ -6,9 +6,7 @@ import sys
 import uuid
 from itertools import islice
 from operator import itemgetter
-from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
 
 import click
 import orjson
@@ -18,11 +16,9 @@ from cluster.core.documents.base import to_camel
 from cluster.core.documents.json_source import JsonText, keep_body
 from cluster.core.errors import CallerError
 from ops.commands.completion import complete_jobs
-from ops.commands.jobs_apply import ApplyPlan, check_jobs, export_line, make_plan, plan_lines, read_values
 from ops.commands.jobs_backfill import backfill_command
 from ops.commands.jobs_control import add_control_commands
-from ops.commands.objects_apply import apply_objects, existing_objects, objects_lines, plan_objects, split
-from ops.support.client import Client, faults_named
+from ops.support.client import Client, faults_named, job_path
 from ops.support.formats import Listing, listing_options
 from ops.support.output import print_json, print_table
 
@@ -44,10 +40,6 @@ def jobs_group(context: click.Context, url: str | None) -> None:
 def _client(context: click.Context) -> Client:
     client: Client = context.obj()
     return client
-
-
-def _path(job_id: str) -> str:
-    return "/jobs/" + quote(job_id, safe="")
 
 
 @jobs_group.command("import")
@@ -138,84 +130,6 @@ add_control_commands(jobs_group)
 jobs_group.add_command(backfill_command)
 
 
-@jobs_group.command("export")
-@click.option("--tag", help="Only jobs with this tag, and nothing else.")
-@click.option("--jobs-only", is_flag=True, help="Only jobs, for `import`.")
-@click.pass_context
-def export_command(context: click.Context, tag: str | None, jobs_only: bool) -> None:  # noqa: FBT001
-    """Print everything that is defined as NDJSON for `apply`: queues, channels, calendars, windows, alert rules, jobs.
-
-    Only the fields that differ from the defaults, without secrets.
-    """
-    client = _client(context)
-    for value in [] if tag is not None or jobs_only else existing_objects(client):
-        click.echo(orjson.dumps(value))
-    for job in sorted(client.jobs(tag=tag), key=lambda j: str(j["jobId"])):
-        click.echo(export_line(job))
-
-
-@jobs_group.command("apply")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--tag", help="Compare and delete only jobs with this tag.")
-@click.option("--prune", is_flag=True, help="Delete jobs that are not in the files.")
-@click.option("--dry-run", is_flag=True, help="Show the changes and make none. Exit status 1 if there are changes.")
-@click.option("--yes", is_flag=True, help="Delete without asking. Needed without a terminal, or for more than half.")
-@click.option("--allow-empty", is_flag=True, help="Accept files that contain no job.")
-@click.pass_context
-def apply_command(context: click.Context, /, files: tuple[Path, ...], tag: str | None, **flags: bool) -> None:
-    """Create, change and (with --prune) delete jobs so that they match FILES (JSON or NDJSON). Shows the changes first.
-
-    Other objects of an export are created and changed too, never deleted.
-    """
-    values, objects = split(read_values(files))
-    wanted = check_jobs(values)
-    # Files of other objects alone are no set of jobs: with --prune they would delete every job.
-    if not wanted and (flags["prune"] or not objects) and not flags["allow_empty"]:
-        raise click.UsageError("the files contain no job: check them, or add --allow-empty if that is what you want")
-    if tag is not None:
-        untagged = [j["jobId"] for j in wanted if tag not in (j.get("tags") or [])]
-        if untagged:
-            raise click.UsageError(
-                f"--tag {tag}: these jobs of the files do not have the tag: {', '.join(untagged[:10])}"
-            )
-    client = _client(context)
-    existing = {j["jobId"]: j for j in client.jobs(tag=tag)}
-    changes = make_plan(wanted, existing, prune=flags["prune"])
-    others = plan_objects(objects, existing_objects(client) if objects else ())
-    for text in (*objects_lines(others), *plan_lines(changes)):
-        click.echo(text)
-    if objects:
-        click.echo(
-            f"{len(others.create)} other objects to create, {len(others.change)} to change, {others.unchanged} unchanged"
-        )
-    counts = f"{len(changes.create)} to create, {len(changes.change)} to change, {len(changes.delete)} to delete"
-    click.echo(f"{counts}, {len(changes.unchanged)} unchanged")
-    if flags["dry_run"]:
-        sys.exit(0 if changes.empty and others.empty else 1)
-    if changes.delete and not flags["yes"]:
-        _confirm(changes, len(existing))
-    apply_objects(client, others)
-    for job in changes.to_put:
-        client.call("PUT", _path(job["jobId"]), job)
-    for name in changes.delete:
-        client.call("DELETE", _path(name))
-
-
-def is_asked() -> bool:
-    """Whether somebody sits at a terminal and can answer."""
-    return sys.stdin.isatty()
-
-
-def _confirm(changes: ApplyPlan, existing: int) -> None:
-    """Ask before jobs are deleted. Raises `UsageError` where nobody can be asked, and for more than half of the jobs."""
-    count = len(changes.delete)
-    if count * 2 > existing:
-        raise click.UsageError(f"this would delete {count} of {existing} jobs: check the files, then add --yes")
-    if not is_asked():
-        raise click.UsageError(f"this would delete {count} job(s), and there is no terminal to ask: add --yes")
-    click.confirm(f"Delete {count} job(s)?", abort=True)
-
-
 @jobs_group.command("list")
 @click.option("--state", help="Only in these states: active, paused, completed; separate several by commas.")
 @click.option("--tag", multiple=True, help="Only jobs with this tag; several: with all of them.")
@@ -278,8 +192,8 @@ def list_command(context: click.Context, /, listing: Listing, limit: int | None,
 def show_command(context: click.Context, job_id: str, count: int, listing: Listing) -> None:
     """Show one job, its next occurrences and its last executions."""
     client = _client(context)
-    job = client.job(_path(job_id))
-    runs: list[dict[str, Any]] = client.call("GET", _path(job_id) + "/executions", query={"limit": count})
+    job = client.job(job_path(job_id))
+    runs: list[dict[str, Any]] = client.call("GET", job_path(job_id) + "/executions", query={"limit": count})
     if listing.show_one({**job, "executions": runs}, name="jobId"):
         return
     for name in (

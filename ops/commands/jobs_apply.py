@@ -17,6 +17,7 @@ from cluster.core.documents.json_source import JsonText, fragment
 from cluster.core.documents.retry import RetrySpec
 from cluster.core.errors import InvalidInput
 from cluster.core.job.chain_order import parents_first
+from ops.support.secret_places import has_values, masked, with_omitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,12 +33,16 @@ DEFAULTS = {to_camel(n): f.get_default() for n, f in JobSpec.model_fields.items(
 
 @dataclass(frozen=True, slots=True)
 class ApplyPlan:
-    """Jobs to create, to change (with each differing field before and after), to delete, and unchanged ones."""
+    """Jobs to create, to change (with each differing field before and after), to delete, and unchanged ones.
+
+    `compared`: jobs that may differ in values of secrets alone, which only the API can compare. It changes none that is equal.
+    """
 
     create: list[Job] = field(default_factory=list)
     change: list[tuple[Job, dict[str, tuple[Any, Any]]]] = field(default_factory=list)
     delete: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
+    compared: list[Job] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -46,8 +51,8 @@ class ApplyPlan:
 
     @property
     def to_put(self) -> list[Job]:
-        """The jobs to create and to change, each behind the one that it runs after: that must exist."""
-        jobs = {j["jobId"]: j for j in (*self.create, *(job for job, _ in self.change))}
+        """The jobs to create, to change and to compare, each behind the one that it runs after: that must exist."""
+        jobs = {j["jobId"]: j for j in (*self.create, *(job for job, _ in self.change), *self.compared)}
         return [jobs[name] for name in parents_first({name: _after(j) for name, j in jobs.items()})]
 
 
@@ -135,7 +140,7 @@ def export_line(job: Job) -> str:
 
 
 def make_plan(wanted: Iterable[Job], existing: dict[str, Job], *, prune: bool) -> ApplyPlan:
-    """The changes from `existing` to `wanted`. Secrets count as equal: the API does not show them."""
+    """The changes from `existing` to `wanted`. A secret is there or not; its value is never compared here."""
     plan = ApplyPlan()
     names = set()
     for job in wanted:
@@ -144,9 +149,11 @@ def make_plan(wanted: Iterable[Job], existing: dict[str, Job], *, prune: bool) -
         if before is None:
             plan.create.append(job)
             continue
-        differing = _differing(definition(before), definition(_complete(job)))
+        differing = _differing(definition(before), definition(_complete(with_omitted(masked(job), before))))
         if differing:
             plan.change.append((job, differing))
+        elif has_values(job):
+            plan.compared.append(job)
         else:
             plan.unchanged.append(job["jobId"])
     if prune:
@@ -162,7 +169,7 @@ def _complete(job: Job) -> Job:
     for name in CALLBACKS:
         callback = job.get(name)
         if isinstance(callback, dict) and "api" in callback:
-            shown = {n: v for n, v in callback.items() if n != "signingSecret"}
+            shown = {n: v for n, v in callback.items() if n != "signingSecret" or v is not None}
             job = {**job, name: {"headers": {}, **shown}}
     if isinstance(after := job.get("after"), dict):
         job = {**job, "after": {"on": "succeeded", **after}}
@@ -183,7 +190,7 @@ def _instant(value: Any) -> Any:
 
 def _differing(before: Job, new: Job) -> dict[str, tuple[Any, Any]]:
     # A job of the files without a state stays as it is; so does a job that is completed.
-    ignored = {"signingSecret", "previousSigningSecret", "type"} | ({"state"} - (before.keys() & new.keys()))
+    ignored = {"type"} | ({"state"} - (before.keys() & new.keys()))
     names = [n for n in dict.fromkeys([*before, *new]) if n not in ignored]
     return {n: (before.get(n), new.get(n)) for n in names if before.get(n) != new.get(n)}
 
@@ -197,6 +204,7 @@ def plan_lines(plan: ApplyPlan) -> list[str]:
     for job, differing in plan.change:
         lines.append(f"~ {job['jobId']}")
         lines += [f"    {n}: {_short(before)} -> {_short(new)}" for n, (before, new) in differing.items()]
+    lines += [f"? {j['jobId']}  gives secrets, which are compared when they are applied" for j in plan.compared]
     lines += [f"- {name}" for name in plan.delete]
     return lines
 

@@ -16,6 +16,7 @@ from ops.commands.completion import complete_jobs
 from ops.commands.jobs_apply import definition
 from ops.support.client import Client, Refused
 from ops.support.job_editing import InvalidText, read_text, text_of, with_fault_at, with_faults, without_faults
+from ops.support.secret_places import with_removed
 
 
 @click.command("edit")
@@ -50,7 +51,9 @@ def edit_command(context: click.Context, job_id: str) -> None:
             click.echo(f"{job_id}: unchanged")
             return
         try:
-            changed = client.call("PUT", path, _with_body(wanted, before), headers={"If-Match": f'"{job["revision"]}"'})
+            changed = client.call(
+                "PUT", path, _definition(wanted, before), headers={"If-Match": f'"{job["revision"]}"'}
+            )
         except Refused as exc:
             if exc.status == 422:
                 shown = with_faults(text, [(e["path"], e["message"]) for e in exc.problem.get("errors", [])])
@@ -60,9 +63,9 @@ def edit_command(context: click.Context, job_id: str) -> None:
         return
 
 
-def _with_body(wanted: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """A body that was not edited keeps its digits and blanks, which YAML does not know."""
-    body = before.get("body")
+def _definition(wanted: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The whole definition. A body that was not edited keeps its digits and blanks, which YAML does not know."""
+    wanted, body = with_removed(wanted, before), before.get("body")
     if isinstance(body, JsonText) and wanted.get("body") == orjson.loads(body.text):
         return {**wanted, "body": body}
     return wanted

@@ -17,6 +17,7 @@ from cluster.core.documents.alerts import AlertSpec
 from cluster.core.documents.calendar import read_calendar
 from cluster.core.documents.window import read_window, window_json
 from cluster.core.errors import InvalidInput
+from ops.support.secret_places import has_values, masked, with_omitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,11 +38,13 @@ _DEFAULTS: dict[str, Object] = {
 
 @dataclass(frozen=True, slots=True)
 class ObjectsPlan:
-    """Objects to create, and to change, each with what it is now; and how many stay as they are."""
+    """Objects to create, and to change, each with what it is now; how many stay as they are; and those that give secrets."""
 
     create: list[Object] = field(default_factory=list)
     change: list[tuple[Object, Object]] = field(default_factory=list)
     unchanged: int = 0
+    compared: list[Object] = field(default_factory=list)
+    """Objects that may differ in values of secrets alone, which only the API can compare."""
 
     @property
     def empty(self) -> bool:
@@ -99,23 +102,32 @@ def split(values: Iterable[tuple[str, Object]]) -> tuple[list[tuple[str, Object]
 
 
 def plan_objects(wanted: Iterable[Object], existing: Iterable[Object]) -> ObjectsPlan:
-    """The changes from `existing` to `wanted`. Objects that are not among these stay. Secrets count as equal."""
+    """The changes from `existing` to `wanted`. Objects that are not among these stay."""
     plan = ObjectsPlan()
     present = {_id(o): o for o in existing}
     unchanged = 0
     for value in wanted:
-        before, after = present.get(_id(value)), defined(value["kind"], value)
+        before = present.get(_id(value))
         if before is None:
             plan.create.append(value)
-        elif _without_secrets(before) != _without_secrets(after):
+        elif before != _compared(value, before):
             plan.change.append((value, before))
+        elif has_values(value):
+            plan.compared.append(value)
         else:
             unchanged += 1
-    return ObjectsPlan(plan.create, plan.change, unchanged)
+    return ObjectsPlan(plan.create, plan.change, unchanged, plan.compared)
 
 
-def _without_secrets(value: Object) -> Object:
-    return {n: v for n, v in value.items() if n != "signingSecret"}
+def _compared(value: Object, before: Object) -> Object:
+    """What the object will be, as the API will show it."""
+    return defined(value["kind"], with_omitted(masked(value), before))
+
+
+def wanted_and_stored(wanted: Iterable[Object], existing: Iterable[Object]) -> list[tuple[Object, Object | None]]:
+    """Each object of files with what is stored of it."""
+    present = {_id(o): o for o in existing}
+    return [(value, present.get(_id(value))) for value in wanted]
 
 
 def _id(value: Object) -> tuple[str, str]:
@@ -128,7 +140,7 @@ def objects_lines(plan: ObjectsPlan) -> Iterator[str]:
         yield f"+ {' '.join(_id(value))}".rstrip()
     for value, before in plan.change:
         yield f"~ {' '.join(_id(value))}".rstrip()
-        after = defined(value["kind"], value)
+        after = _compared(value, before)
         for name in dict.fromkeys([*before, *after]):
             if before.get(name) != after.get(name):
                 yield f"    {name}: {_short(before.get(name))} -> {_short(after.get(name))}"
@@ -141,7 +153,9 @@ def _short(value: Any) -> str:
 
 def apply_objects(client: Client, plan: ObjectsPlan) -> None:
     """Make the changes."""
-    for value in sorted([*plan.create, *(v for v, _ in plan.change)], key=lambda o: KINDS.index(o["kind"])):
+    for value in sorted(
+        [*plan.create, *(v for v, _ in plan.change), *plan.compared], key=lambda o: KINDS.index(o["kind"])
+    ):
         body = {n: v for n, v in value.items() if n not in ("kind", "name") and n not in _SET_BY_HORAE}
         if value["kind"] == RULES:
             client.call("PUT", "/alerts/default", body)

@@ -7,7 +7,7 @@ import re
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import click
 import orjson
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 30
 IMPORT_SECONDS = 600
 PAGE = 500
+
+
+def job_path(job_id: str) -> str:
+    """Where the API has a job."""
+    return "/jobs/" + quote(job_id, safe="")
 
 
 class Refused(click.ClickException):

@@ -31,6 +31,13 @@ async def test_channels_are_created_changed_and_deleted(api: Api) -> None:
     kept = await api.call("PUT", "/channels/chat", {"type": "slack", "url": {"secret": True}})
     assert kept.json["url"] == {"secret": True}
     assert [c["name"] for c in (await api.call("GET", "/channels")).json["items"]] == ["chat", "ops"]
+    for name, body, at in (
+        ("new", {**HOOK, "signingSecret": {"secret": True}}, "signingSecret"),
+        ("new", {**SLACK, "url": {"secret": True}}, "url"),
+        ("ops", {**SLACK, "url": {"secret": True}}, "url"),
+    ):
+        unknown = await api.call("PUT", f"/channels/{name}", body)
+        assert (unknown.status_code, paths(unknown), "send its value" in unknown.text) == (422, [at], True)
     none = await api.call("PUT", "/channels/ops", {**HOOK, "signingSecret": None})
     assert none.json["signingSecret"] is None
     assert (await api.call("DELETE", "/channels/ops")).status_code == 204

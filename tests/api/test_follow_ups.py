@@ -104,7 +104,8 @@ async def test_secrets_of_callbacks_are_kept_hidden_and_part_of_revisions_withou
     callback = {"api": TARGET, "headers": {"X-Key": {"secret": "s3cretvalue"}}, "signingSecret": secret}
     assert (await api.call("PUT", "/jobs/a", {**JOB, "onFailure": callback})).status_code == 201
     shown = (await api.call("GET", "/jobs/a")).json
-    assert shown["onFailure"] == {"api": TARGET, "headers": {"X-Key": {"secret": True}}}
+    hidden = {"api": TARGET, "headers": {"X-Key": {"secret": True}}, "signingSecret": {"secret": True}}
+    assert shown["onFailure"] == hidden
     kept = await api.call("PUT", "/jobs/a", {**JOB, "onFailure": shown["onFailure"], "name": "n"})
     assert kept.status_code == 200, kept.text
     other = {**callback, "headers": {"X-Key": {"secret": "another1"}}}

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import orjson
+
 from cluster.core.instants import format_instant, parse_instant
+from cluster.core.job.wanted import NO_STORED_SECRET
 from tests.support.api_client import job, paths
 
 if TYPE_CHECKING:
@@ -222,7 +225,7 @@ async def test_patch_is_a_merge_patch(api: Api) -> None:
 
 
 async def test_a_signing_secret_is_write_only(api: Api) -> None:
-    """It is never shown; a PUT without it keeps it, null removes it."""
+    """It is never shown, only that there is one; a PUT without it, or with the placeholder, keeps it; null removes it."""
     secret = "whsec_" + "QUJD" * 10
     await api.make(jobId="a", signingSecret=secret)
 
@@ -231,12 +234,50 @@ async def test_a_signing_secret_is_write_only(api: Api) -> None:
         assert d is not None
         return api.db.keyring.decrypt_optional(d["signing_secret"], "a", "signingSecret")
 
-    assert secret not in (await api.call("GET", "/jobs/a")).text
+    shown = await api.call("GET", "/jobs/a")
+    assert secret not in shown.text
+    assert (shown.json["signingSecret"], "previousSigningSecret" in shown.json) == ({"secret": True}, False)
+    assert (await api.call("GET", "/jobs")).json["items"][0]["signingSecret"] == {"secret": True}
     await api.call("PUT", "/jobs/a", job(name="n"))
+    await api.call("PUT", "/jobs/a", job(name="o", signingSecret={"secret": True}))
     await api.call("PATCH", "/jobs/a", {"name": "m"})
     assert await kept() == secret
     await api.call("PATCH", "/jobs/a", {"signingSecret": None})
     assert await kept() is None
+    assert "signingSecret" not in (await api.call("GET", "/jobs/a")).json
+
+
+async def test_every_secret_that_is_not_stored_is_named_at_once(api: Api) -> None:
+    """A job whose placeholders stand for nothing is refused as a whole: by POST, PUT, PATCH, and as a line of an import."""
+    kept = {"secret": True}
+    callback = {"api": job()["api"], "headers": {"X-K": kept}, "signingSecret": kept}
+    wanted = job(
+        headers={"X-A": kept, "X-B": kept},
+        auth={"type": "basic", "username": "u", "password": kept},
+        signingSecret=kept,
+        previousSigningSecret=kept,
+        onSuccess=callback,
+        onFailure={"api": job()["api"], "signingSecret": kept},
+    )
+    fields = [
+        *("headers.X-A", "headers.X-B", "auth.password", "signingSecret", "previousSigningSecret"),
+        *("onSuccess.headers.X-K", "onSuccess.signingSecret", "onFailure.signingSecret"),
+    ]
+    await api.make(jobId="plain")
+    for refused in (
+        await api.call("POST", "/jobs", wanted),
+        await api.call("PUT", "/jobs/new", wanted),
+        await api.call("PUT", "/jobs/plain", wanted),
+        await api.call("PATCH", "/jobs/plain", {n: v for n, v in wanted.items() if n not in ("schedule", "api")}),
+    ):
+        assert (refused.status_code, paths(refused)) == (422, fields)
+        assert {e["message"] for e in refused.json["errors"]} == {NO_STORED_SECRET}
+    line = orjson.dumps({"jobId": "new", **wanted})
+    imported = await api.call("POST", "/jobs/import", line, Content_Type="application/x-ndjson")
+    assert [e["path"] for e in imported.json["errors"][0]["errors"]] == fields
+    assert (await api.call("GET", "/jobs/new")).status_code == 404
+    shown = (await api.call("GET", "/jobs/plain")).json
+    assert (shown["revision"], shown["onSuccess"], shown["auth"]) == (1, None, None)
 
 
 async def test_a_lost_update_is_refused(api: Api) -> None:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from api.app import build_app
+from api.http import auth
 from api.http.context import ApiSettings, Services
 from config.settings import ApiKey
 from tests.support.api_client import RULES, Shifted, serve
@@ -59,6 +60,26 @@ async def test_an_open_path_is_open_in_one_spelling(database: Database, path: by
     ):
         if other != path:
             assert await get(database, settings, other) in (401, 404), other
+
+
+async def status_of(api: Api, path: str, peer: str = "192.0.2.1") -> int:
+    answer = await api._conductor.simulate_get(path, host="localhost", remote_addr=peer)
+    return int(answer.status_code)
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/", "/assets/none.js"])
+async def test_one_address_gets_large_pages_at_a_bounded_rate(
+    database: Database, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """They are open without a key. Probes and other addresses get their answers all the same."""
+    monkeypatch.setattr(auth, "OPEN_BURST", 5)
+    monkeypatch.setattr(auth, "OPEN_PER_SECOND", 0.001)
+    async for api in serve(database, ApiSettings(KEYS, RULES)):
+        first, *others = [await status_of(api, path) for _ in range(20)]
+        assert others == [first] * 4 + [429] * 15
+        assert await status_of(api, "/openapi.json") == 429
+        assert [await status_of(api, "/healthz") for _ in range(30)] == [200] * 30
+        assert await status_of(api, "/docs", "192.0.2.2") == 200
 
 
 async def test_metrics_need_a_key_behind_the_path_prefix(database: Database) -> None:

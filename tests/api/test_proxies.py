@@ -94,7 +94,9 @@ async def local(api: Api, peer: str = "127.0.0.1", **headers: str) -> int:
     ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "x-forwarded-anything", "X-Real-IP",
      "CF-Connecting-IP", "X-Forwarded", "X-Original-Forwarded-For", "Client-IP", "Fly-Client-IP", "X-Azure-ClientIP", "CDN-Loop",
      "CF-Ray", "CF-IPCountry", "X-Amzn-Trace-Id", "X-Amz-Cf-Id", "X-ARR-SSL", "X-Envoy-Peer-Metadata", "X-NginX-Proxy",
-     "X-Remote-IP", "X-Scheme", "Front-End-Https", "Tailscale-User-Login", "X-Cloud-Trace-Context", "X-Original-For"],
+     "X-Remote-IP", "X-Scheme", "Front-End-Https", "Tailscale-User-Login", "X-Cloud-Trace-Context", "X-Original-For",
+     "DO-Connecting-IP", "Ali-CDN-Real-IP", "Z-Forwarded-For", "X-Forward-For", "X-Via", "X-Original-URL", "Surrogate-Capability",
+     "CloudFront-Viewer-Address", "X-Goog-Iap-Jwt-Assertion", "Proxy-Connection", "X-Proxy-User-Ip", "CDN-Src-Ip", "X-HTTPS"],
 )  # fmt: skip
 async def test_a_node_without_keys_refuses_what_a_proxy_forwards(api: Api, header: str) -> None:
     """A proxy on the same machine makes a request from anywhere look local."""

@@ -110,6 +110,9 @@ async def test_secrets_stay_as_they_are_now(api: Api) -> None:
     answer = await api.call("POST", "/jobs/j/revisions/1/revert")
     assert (answer.status_code, paths(answer)) == (422, ["headers.X-K"])
     assert "old" not in str(await api.db.api["revisions"].find().to_list())
+    await api.call("PATCH", "/jobs/j", {"signingSecret": None})
+    signed = await api.call("POST", "/jobs/j/revisions/4/revert")
+    assert (signed.status_code, paths(signed)) == (422, ["headers.X-K", "signingSecret"])
 
 
 async def test_the_last_fifty_are_kept_and_listed_page_by_page(api: Api) -> None:

@@ -32,6 +32,7 @@ class Flood:
 
     def __init__(self, nodes: Nodes, receiver: Receiver, rate: int, retry: dict[str, Any]) -> None:
         self._nodes, self._receiver, self._retry = nodes, receiver, retry
+        self.rate = rate
         self._size = max(1, int(rate * EVERY))
         self._ended = threading.Event()
         self._batches: list[tuple[int, int, list[str], bool]] = []

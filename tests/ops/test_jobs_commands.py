@@ -214,7 +214,7 @@ def test_more_than_half_needs_yes_at_a_terminal_too(
     jobs: Callable[..., Result], client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Up to half, the question is asked and a no is heeded."""
-    monkeypatch.setattr("ops.commands.jobs.is_asked", lambda: True)
+    monkeypatch.setattr("ops.commands.jobs_files.is_asked", lambda: True)
     wanted = [{"jobId": f"p{i}", "schedule": "@daily", "api": TARGET} for i in range(4)]
     for j in wanted:
         client.call("PUT", f"/jobs/{j['jobId']}", {**j})

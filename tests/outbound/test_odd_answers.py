@@ -76,6 +76,11 @@ TAKEN: dict[str, bytes] = {
     "an interim answer that ends the connection":
         b"HTTP/1.1 100 Continue\r\nConnection: close\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "a tab behind chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\t\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "tabs around chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding:\t chunked \t \r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "a tab behind the last coding":
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity,Chunked\t\r\n\r\n2\r\nok\r\n0\r\n\r\nmore",
+    "tabs around a length": b"HTTP/1.1 200 OK\r\nContent-Length:\t2 \t\r\nConnection: keep-alive\t\r\n\r\nok",
 }  # fmt: skip
 
 
@@ -112,6 +117,7 @@ async def test_the_status_that_came_is_the_verdict(said: bytes) -> None:
         "odd lines in the head and in the chunks",
         "a blank before the extension of a chunk",
         "an empty coding behind chunked",
+        "a tab behind chunked",
     ],
 )
 @pytest.mark.parametrize("size", [1, 7])
@@ -134,6 +140,19 @@ async def test_an_answer_in_small_pieces_is_the_same_answer(name: str, size: int
     async with listening(answer) as wire, sending() as sender:
         reply = await post(sender, wire.url)
         assert (reply.status, reply.excerpt, reply.error) == (200, "ok", None)
+
+
+@pytest.mark.parametrize("length", [1 << 63, (1 << 64) - 1, 1 << 64, 10**30])
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+async def test_a_length_of_more_than_any_file_says_nothing(length: int, line_end: bytes) -> None:
+    """As curl reads it: such an answer ends with its connection. A length that a file may have must be reached."""
+    lines = b"HTTP/1.1 200 OK", b"Content-Length: %d" % length, b"", b"ok"
+    async with listening(then_closing(line_end.join(lines))) as wire, sending() as sender:
+        reply = await post(sender, wire.url)
+        assert (reply.status, reply.excerpt, reply.error) == (200, "ok", None)
+    async with listening(then_closing(OK.replace(b": 2", b": 200"))) as wire, sending() as sender:
+        reply = await post(sender, wire.url)
+        assert (reply.status, reply.error) == (200, "reset")
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,8 @@ ENCODERS: dict[str, Callable[[str], str]] = {
     "base32": base32_of,
     "base32 behind 3": lambda s: base32_of("xyz" + s + "z").rstrip("="),
     "base32 in json": lambda s: escaped(base32_of(s)),
+    "utf-16 in hexadecimal": lambda s: s.encode("utf-16-le").hex(),
+    "code points": lambda s: " ".join(f"U+{ord(c):04X}" for c in s),
 }
 
 
@@ -160,6 +162,64 @@ def test_other_character_sets_hide_no_secret(encoder: str, secret: str) -> None:
     said = redact(f"<{secret}>".encode("utf-8" if encoder == "plain" else encoder), (secret,))
     assert REDACTED in said
     assert len(said) < len(REDACTED) + 8
+
+
+def hexdump(raw: bytes) -> str:
+    """As `hexdump -C`."""
+    rows = [(i, raw[i : i + 16]) for i in range(0, len(raw), 16)]
+    return "\n".join(f"{i:08x}  {r[:8].hex(' '):23}  {r[8:].hex(' '):23}  |{printable(r)}|" for i, r in rows)
+
+
+def xxd(raw: bytes) -> str:
+    """As `xxd`."""
+    rows = [(i, raw[i : i + 16]) for i in range(0, len(raw), 16)]
+    return "\n".join(f"{i:08x}: {r.hex(' ', -2):39}  {printable(r)}" for i, r in rows)
+
+
+def printable(raw: bytes) -> str:
+    return "".join(chr(b) if 0x20 <= b < 0x7F else "." for b in raw)
+
+
+@pytest.mark.parametrize(
+    "dump", [hexdump, xxd, lambda raw: raw.hex(":"), lambda raw: json.dumps({"dump": hexdump(raw)})]
+)
+@pytest.mark.parametrize("secret", ["c4nary-One2two3three4four", "sk_live_51H8xYzAbCdEfGhIjKlMnOpQrStUv"])
+def test_no_dump_shows_a_secret(dump: Callable[[bytes], str], secret: str) -> None:
+    """Neither its columns of digits nor that of text, wherever the lines break."""
+    for before in range(16):
+        said = redact(dump(b"x" * before + b"authorization: " + secret.encode() + b" ok").encode(), (secret,)).decode()
+        assert "(secret)" in said
+        digits = "".join(c for c in said.lower() if c in "0123456789abcdef")
+        assert not [part for part in left(secret) if part in said or part.encode().hex() in digits]
+
+
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [
+        ("Bearer c4nary-One2two", "c4nary-One2two"),
+        ("Token token=c4nary-One2two", "c4nary-One2two"),
+        ("ApiKey c4nary-One2two", quote("c4nary/One2two").replace("/", "-")),
+        ("Basic " + base64.b64encode(b"operator:c4nary-One2").decode(), "operator:c4nary-One2"),
+        ("basic " + base64.b64encode(b"operator:pw%1").decode().rstrip("="), "pw%1"),
+        ("Basic " + base64.b64encode(b"operator:c4nary-One2").decode(), html.escape("c4nary-One2")),
+        ("theme=dark; session=c4nary-One2two; lang=de", "c4nary-One2two"),
+        ("session=c4naryOne2two;theme=dark", base64_of("c4naryOne2two")),
+        ("Digest username=u, response='c4naryOne2two99'", "c4naryOne2two99"),
+        ("operator:c4nary-One2two", "c4nary-One2two"),
+    ],
+)
+def test_a_part_that_is_a_secret_itself_is_cut(secret: str, said: str) -> None:
+    """Targets repeat the token without its scheme, the password that they decoded, one of the values."""
+    kept = redact(f"invalid credential <{said}>, sorry".encode(), (secret,)).decode()
+    assert kept.startswith("invalid credential <(secret)")
+    assert len(kept) <= len("invalid credential <(secret)w==>, sorry")
+
+
+@pytest.mark.parametrize("secret", ["Bearer x", "Basic !!!", "Basic Zg==", "a=b; c=d", "=", ":", " ", "Basic w7=8"])
+def test_short_and_odd_parts_are_no_secrets(secret: str) -> None:
+    """They would turn up by chance."""
+    text = b"Bearer of bad news: a=b, c=d, Basic knowledge"
+    assert redact(text, (secret,)) == text
 
 
 def test_a_part_of_a_secret_is_cut_as_well() -> None:

@@ -143,7 +143,7 @@ async def test_no_secret_is_found_in_database_output_or_log(
     job = await stored.get(database, "j")
     assert job is not None
     printed = capsys.readouterr()
-    shown = str(job_document(job.definition, write_only=True)) + repr(job) + printed.out + printed.err
+    shown = str(job_document(job.definition)) + repr(job) + printed.out + printed.err
     everything = await dump(database) + shown.encode()
     assert [c for c in CANARIES if c.encode() in everything] == []
     await jobs.delete(database, "j", Clock().now_ms())

@@ -98,6 +98,25 @@ async def expire(db: Database, w: Worker) -> None:
     await w.context.breakers.synchronise()
 
 
+@pytest.mark.parametrize(("failing", "most_ms"), [(2, 10_000), (3, 10_000), (4, 60_000)])
+async def test_while_few_jobs_fail_their_host_is_tried_again_every_ten_seconds(
+    database: Database, failing: int, most_ms: int
+) -> None:
+    """Their own endpoints may be at fault: a healthy job that comes now and then waits for no longer than that."""
+    w = worker(database, Target())
+    names = [f"j{n}" for n in range(failing)]
+    await open_breaker(database, *names)
+    held_ms = []
+    for n in range(8):
+        await expire(database, w)
+        won = await w.context.breakers.acquire_probe(HOST, names[n % failing], 1.0)
+        assert won is not None
+        assert not await w.context.breakers.finish_probe(won, None, "timeout")
+        (breaker,) = await rows(database, "breakers")
+        held_ms.append(int(breaker["until"]) - Clock().now_ms())
+    assert most_ms - 3000 < max(held_ms) <= most_ms
+
+
 @pytest.mark.parametrize("timeout_seconds", [30.0, 900.0])
 async def test_a_probe_that_hangs_holds_its_host_for_less_than_ten_seconds(
     database: Database, timeout_seconds: float
@@ -154,7 +173,7 @@ async def test_the_job_that_failed_last_is_not_the_next_probe(database: Database
     target = Target()
     w = worker(database, target)
     await owed(database, "broken", batch="a", url=BAD.replace("/x", "/broken"), retry=PATIENT)
-    await open_breaker(database, "older", "broken")
+    await open_breaker(database, "oldest", "old", "older", "broken")
     await w.context.breakers.synchronise()
     assert await w.claiming.claim_once()
     await eventually(lambda: _refused(w), 5, "the draw")
@@ -165,6 +184,24 @@ async def test_the_job_that_failed_last_is_not_the_next_probe(database: Database
     assert target.came[0] == "/older"
     await run_dry(w)
     assert {h["job_id"] for h in await rows(database, "history")} == {"broken", "older"}
+
+
+async def test_while_few_jobs_failed_none_of_them_is_the_next_probe(database: Database) -> None:
+    """However many executions of theirs wait: the node claims on, until it has another job's."""
+    target = Target()
+    w = worker(database, target)
+    for batch, name in (("a", "one"), ("b", "two")):
+        await owed(database, name, batch=batch, url=BAD.replace("/x", f"/{name}"), retry=PATIENT)
+    await open_breaker(database, "one", "two")
+    await w.context.breakers.synchronise()
+    for _ in range(2):
+        assert await w.claiming.claim_once()
+        await eventually(lambda: _refused(w), 5, "the draw")
+    await owed(database, "well", batch="c", url=BAD.replace("/x", "/well"), retry=PATIENT)
+    assert await w.claiming.claim_once()
+    await eventually(lambda: _closed(database), 5, "the probe")
+    assert target.came[0] == "/well"
+    await run_dry(w)
 
 
 async def _refused(w: Worker) -> bool:

@@ -144,7 +144,9 @@ class ChannelSpec(Model):
         default=None, min_length=1, max_length=20, description="Mail addresses.", examples=[["ops@example.com"]]
     )
     signing_secret: SigningSecret = Field(
-        default=None, description="For a webhook. Write-only. Omit it to keep the stored one; null removes it."
+        default=None,
+        description='For a webhook. Never shown: a stored one reads as `{"secret": true}`; send that back, or omit it, to keep '
+        "it. null removes it.",
     )
 
     @model_validator(mode="after")

@@ -42,7 +42,7 @@ class CallbackSpec(Model):
         max_length=MAX_HEADERS,
         description='As of a job: a value is a string, or `{"secret": "..."}`, which is never shown.',
     )
-    signing_secret: SigningSecret = Field(default=None, description="Write-only, as of a job.")
+    signing_secret: SigningSecret = Field(default=None, description="Never shown, as of a job.")
 
     @model_validator(mode="after")
     def _is_complete(self) -> CallbackSpec:
@@ -100,12 +100,12 @@ def not_chained(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-def shown_callbacks(d: Definition, *, write_only: bool) -> dict[str, Any]:
-    """The callbacks of a definition as JSON. Secrets are shown as placeholders. `write_only`: also those never shown."""
-    return {name: _shown(getattr(d, field), write_only=write_only) for name, field in CALLBACKS.items()}
+def shown_callbacks(d: Definition) -> dict[str, Any]:
+    """The callbacks of a definition as JSON. Secrets are shown as placeholders, a signing secret only where one is stored."""
+    return {name: _shown(getattr(d, field)) for name, field in CALLBACKS.items()}
 
 
-def _shown(c: Callback | None, *, write_only: bool) -> dict[str, Any] | None:
+def _shown(c: Callback | None) -> dict[str, Any] | None:
     if c is None:
         return None
     if c.channel is not None:
@@ -114,8 +114,8 @@ def _shown(c: Callback | None, *, write_only: bool) -> dict[str, Any] | None:
         "api": c.url,
         "headers": {**dict(c.headers), **{name: SECRET_PLACEHOLDER for name, _ in c.secret_headers}},
     }
-    if write_only:
-        shown["signingSecret"] = c.signing_secret and SECRET_PLACEHOLDER
+    if c.signing_secret is not None:
+        shown["signingSecret"] = SECRET_PLACEHOLDER
     return shown
 
 

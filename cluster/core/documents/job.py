@@ -250,10 +250,13 @@ class JobSpec(Model):
         default=None, description="When which channels are notified. null: the rules of `PUT /alerts/default`."
     )
     signing_secret: SigningSecret = Field(
-        default=None, description="Write-only. Omit it to keep the stored one; null removes it."
+        default=None,
+        description='Never shown: a stored one reads as `{"secret": true}`; send that back, or omit it, to keep it. null '
+        "removes it.",
     )
     previous_signing_secret: SigningSecret = Field(
-        default=None, description="Write-only. Requests are signed with both while receivers switch to the new one."
+        default=None,
+        description="As `signingSecret`. Requests are signed with both while receivers switch to the new one.",
     )
 
     def to_wanted(self, *, complete: bool = False) -> WantedJob:

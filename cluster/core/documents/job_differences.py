@@ -28,7 +28,7 @@ def job_differences(before: StoredJob | None, after: StoredJob) -> list[Differen
 
 
 def _shown(job: StoredJob) -> dict[str, Any]:
-    shown = job_document(job.definition, write_only=True)
+    shown = job_document(job.definition)
     if isinstance(shown["body"], JsonText):  # as it is sent: two texts of one value differ
         shown["body"] = shown["body"].text.decode()
     return shown | {

@@ -187,7 +187,7 @@ def read_job(value: Any, context: dict[str, Any]) -> WantedJob:
 
 def apply_patch(definition: Definition, patch: dict[str, Any], context: dict[str, Any]) -> WantedJob:
     """The job after a merge patch of a stored definition. Raises `InvalidInput` with all faults."""
-    document = merge_patch(job_document(definition, write_only=True), {n: v for n, v in patch.items() if n != "body"})
+    document = merge_patch(job_document(definition), {n: v for n, v in patch.items() if n != "body"})
     if "body" in patch:
         document["body"] = _patched_body(document["body"], patch["body"])
     wanted = _spec(document, context).to_wanted(complete=True)
@@ -269,12 +269,12 @@ def _unknown(loc: list[str], *, suggest: bool) -> str:
     return f"is unknown; did you mean {close[0]}?" if close else "is unknown; remove it"
 
 
-def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
+def job_document(d: Definition) -> dict[str, Any]:
     """The JSON document of a definition, with all defaults. Secrets are shown as placeholders.
 
-    `write_only`: also the secrets that are never shown. A patch is applied to this.
+    Signing secrets are in it only where one is stored: so whoever sends the document back asks for what was there.
     """
-    shown: dict[str, Any] = {
+    return {
         "name": d.name,
         "description": d.description,
         "tags": list(d.tags),
@@ -310,13 +310,14 @@ def job_document(d: Definition, *, write_only: bool = False) -> dict[str, Any]:
         "maxPerSecond": d.limits.per_second,
         "maxConcurrent": d.limits.concurrent,
         "queue": d.queue,
-        **shown_callbacks(d, write_only=write_only),
+        **shown_callbacks(d),
         "alerts": None if d.alerts is None else orjson.loads(d.alerts),
+        **_signing(signingSecret=d.signing_secret, previousSigningSecret=d.previous_signing_secret),
     }
-    if write_only:
-        shown["signingSecret"] = d.signing_secret and SECRET_PLACEHOLDER
-        shown["previousSigningSecret"] = d.previous_signing_secret and SECRET_PLACEHOLDER
-    return shown
+
+
+def _signing(**secrets: str | None) -> dict[str, Any]:
+    return {name: SECRET_PLACEHOLDER for name, value in secrets.items() if value is not None}
 
 
 def _auth(auth: Auth | None) -> dict[str, Any] | None:

@@ -158,5 +158,13 @@ def _signing_secret(value: Any, info: ValidationInfo) -> SecretValue | KeepSecre
 SigningSecret = Annotated[
     Any,
     AfterValidator(_signing_secret),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": "^whsec_", "maxLength": 128}, {"type": "null"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^whsec_", "maxLength": 128},
+                secret_marks.SCHEMA["anyOf"][1],
+                {"type": "null"},
+            ]
+        }
+    ),
 ]

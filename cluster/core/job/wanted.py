@@ -54,14 +54,14 @@ class WantedCallback:
     secret_headers: tuple[tuple[str, WantedSecret], ...] = ()
     signing_secret: WantedSecret | None = None
 
-    def resolve(self, stored: Callback | None, field_name: str) -> Callback:
-        """The callback with its secrets; the kept ones come from `stored`. Raises `InvalidInput`."""
+    def resolve(self, stored: Callback | None, field_name: str, missing: list[Fault]) -> Callback:
+        """The callback with its secrets; the kept ones come from `stored`. Those that are not there go to `missing`."""
         kept = () if stored is None else stored.secret_headers
         signing = None if stored is None else stored.signing_secret
         return replace(
             self.callback,
-            secret_headers=resolve_headers(self.secret_headers, kept, f"{field_name}.headers"),
-            signing_secret=resolve_secret(self.signing_secret, signing, f"{field_name}.signingSecret"),
+            secret_headers=_resolve_headers(self.secret_headers, kept, f"{field_name}.headers", missing),
+            signing_secret=resolve_secret(self.signing_secret, signing, f"{field_name}.signingSecret", missing),
         )
 
 
@@ -107,27 +107,28 @@ class WantedJob:
     def resolve(self, stored: Definition | None) -> Definition:
         """The definition with its secrets; the kept ones come from `stored`.
 
-        Raises `InvalidInput` for a secret that must be kept and is not stored.
+        Raises `InvalidInput` with every secret that must be kept and is not stored.
         """
-        return replace(
+        missing: list[Fault] = []
+        signing, previous = (None, None) if stored is None else (stored.signing_secret, stored.previous_signing_secret)
+        on_success, on_failure = (None, None) if stored is None else (stored.on_success, stored.on_failure)
+        headers = () if stored is None else stored.secret_headers
+        resolved = replace(
             self.definition,
-            secret_headers=resolve_headers(
-                self.secret_headers, () if stored is None else stored.secret_headers, "headers"
-            ),
-            auth=self._auth(stored),
-            on_success=_resolved(self.on_success, None if stored is None else stored.on_success, "onSuccess"),
-            on_failure=_resolved(self.on_failure, None if stored is None else stored.on_failure, "onFailure"),
-            signing_secret=resolve_secret(
-                self.signing_secret, None if stored is None else stored.signing_secret, "signingSecret"
-            ),
+            secret_headers=_resolve_headers(self.secret_headers, headers, "headers", missing),
+            auth=self._auth(stored, missing),
+            signing_secret=resolve_secret(self.signing_secret, signing, "signingSecret", missing),
             previous_signing_secret=resolve_secret(
-                self.previous_signing_secret,
-                None if stored is None else stored.previous_signing_secret,
-                "previousSigningSecret",
+                self.previous_signing_secret, previous, "previousSigningSecret", missing
             ),
+            on_success=_resolved(self.on_success, on_success, "onSuccess", missing),
+            on_failure=_resolved(self.on_failure, on_failure, "onFailure", missing),
         )
+        if missing:
+            raise InvalidInput(missing)
+        return resolved
 
-    def _auth(self, stored: Definition | None) -> Auth | None:
+    def _auth(self, stored: Definition | None, missing: list[Fault]) -> Auth | None:
         wanted = self.auth
         if wanted is None:
             return None
@@ -135,29 +136,29 @@ class WantedJob:
             return Auth(wanted.kind, wanted.user, wanted.secret.value)
         kept = None if stored is None else stored.auth
         if kept is None or kept.kind != wanted.kind:
-            raise InvalidInput([Fault(f"auth.{'password' if wanted.kind == 'basic' else 'token'}", NO_STORED_SECRET)])
+            missing.append(Fault(f"auth.{'password' if wanted.kind == 'basic' else 'token'}", NO_STORED_SECRET))
+            return None
         return Auth(wanted.kind, wanted.user, kept.secret)
 
 
-def _resolved(wanted: WantedCallback | None, stored: Callback | None, field_name: str) -> Callback | None:
-    return None if wanted is None else wanted.resolve(stored, field_name)
+def _resolved(
+    wanted: WantedCallback | None, stored: Callback | None, field_name: str, missing: list[Fault]
+) -> Callback | None:
+    return None if wanted is None else wanted.resolve(stored, field_name, missing)
 
 
-def resolve_headers(
-    wanted: Sequence[tuple[str, WantedSecret]], stored: Sequence[tuple[str, str]], path: str
+def _resolve_headers(
+    wanted: Sequence[tuple[str, WantedSecret]], stored: Sequence[tuple[str, str]], path: str, missing: list[Fault]
 ) -> tuple[tuple[str, str], ...]:
-    """The secret headers with their values; the kept ones come from `stored`. Raises `InvalidInput` for one that is not there."""
+    """The secret headers with their values; the kept ones come from `stored`. Those that are not there go to `missing`."""
     kept = {name.lower(): value for name, value in stored}
     resolved: list[tuple[str, str]] = []
-    faults: list[Fault] = []
     for name, secret in wanted:
         value = secret.value if isinstance(secret, SecretValue) else kept.get(name.lower())
         if value is None:
-            faults.append(Fault(f"{path}.{name}", NO_STORED_SECRET))
+            missing.append(Fault(f"{path}.{name}", NO_STORED_SECRET))
         else:
             resolved.append((name, value))
-    if faults:
-        raise InvalidInput(faults)
     return tuple(resolved)
 
 
@@ -166,12 +167,12 @@ def unknown_calendar(name: str) -> Fault:
     return Fault("calendar.name", f"there is no calendar '{name}': make it with PUT /calendars/{name}")
 
 
-def resolve_secret(wanted: WantedSecret | None, stored: str | None, path: str) -> str | None:
-    """The value of a secret. Raises `InvalidInput`, for the field `path`, if it must be kept and is not stored."""
+def resolve_secret(wanted: WantedSecret | None, stored: str | None, path: str, missing: list[Fault]) -> str | None:
+    """The value of a secret. If it must be kept and is not stored, the field `path` goes to `missing`."""
     if wanted is None:
         return None
     if isinstance(wanted, SecretValue):
         return wanted.value
     if stored is None and wanted.required:
-        raise InvalidInput([Fault(path, NO_STORED_SECRET)])
+        missing.append(Fault(path, NO_STORED_SECRET))
     return stored

@@ -3,7 +3,7 @@
     closed --half of 20 or more attempts in 10 s failed, and half of the jobs that made them--> open
     open --its time ends, one node acquires the probe--> half-open
     half-open --the probe succeeds--> closed
-    half-open --the probe fails--> open, for twice as long
+    half-open --the probe fails--> open, for twice as long: up to a minute, or 10 s while few jobs failed
     half-open --the probe has not ended after 6 s, or its node is lost--> half-open, another probe
 
 An attempt is a failure of the host if it got no answer or 5xx. Attempts are weighed by job: one job alone, whatever it
@@ -27,6 +27,9 @@ MAX_JOBS = 64
 """The jobs of a host that are counted at a time: a sample that is large enough."""
 OPEN_MS = 5_000
 MAX_OPEN_MS = 60_000
+FEW_JOBS = 4
+MAX_OPEN_OF_FEW_MS = 10_000
+"""While fewer jobs than `FEW_JOBS` failed, their own endpoints may be at fault: other jobs wait for so long at most."""
 PROBE_HOLD_MS = 6_000
 """A probe holds its host for so long at most, however long it may take: then another job may be tried."""
 OTHERS_FIRST_MS = 2_500
@@ -74,9 +77,10 @@ def with_failed_job(failed_jobs: tuple[str, ...], job_id: str) -> tuple[str, ...
     return (*(j for j in failed_jobs if j != job_id), job_id)[-MAX_FAILED_JOBS:]
 
 
-def open_duration_ms(opens: int) -> int:
-    """How long (ms) a breaker stays open when it opens for the n-th time in a row (1..)."""
-    return min(MAX_OPEN_MS, OPEN_MS << min(opens - 1, 10))
+def open_duration_ms(opens: int, failed_jobs: int) -> int:
+    """How long (ms) a breaker stays open when it opens for the n-th time in a row (1..), after so many jobs failed."""
+    most = MAX_OPEN_OF_FEW_MS if failed_jobs < FEW_JOBS else MAX_OPEN_MS
+    return min(most, OPEN_MS << min(opens - 1, 10))
 
 
 def is_host_failure(status: int | None, error: str | None) -> bool:

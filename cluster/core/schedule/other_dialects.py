@@ -22,8 +22,17 @@ _ON_A_MONTH_DAY = re.compile(r"(?:L|LW|L-\d+|\d+W)\Z", re.ASCII)
 _CLOCK = re.compile(r"(\d{1,2}|\*):(\d{2}|\*|\d+/\d+)(?::\d{2})?\Z", re.ASCII)
 _CALENDAR_DATE = re.compile(r"(?:\*|\d{4})-(?:\*|\d{1,2})-(?:\*|\d{1,2})\Z", re.ASCII)
 _FULL_NAMES = re.compile(
-    r"\b(SUN|MON|TUES|WEDNES|THURS|FRI|SATUR)DAY\b"
+    r"\b(?:(?:SUN|MON|TUES|WEDNES|THURS|FRI|SATUR)DAY|TUES|WEDS|THURS?|SEPT)\b"
     r"|\b(JANUARY|FEBRUARY|MARCH|APRIL|JUNE|JULY|AUGUST|SEPTEMBER|OCTOBER|NOVEMBER|DECEMBER)\b"
+)
+_BLANKS_INSIDE = re.compile(r"\s+([,-])\s*(?=[0-9A-Za-z*])|\s+(/)\s*(?=[0-9])|([,/-])\s+(?=[0-9A-Za-z*])")
+_NO_ZONE_NAME = re.compile(
+    r"(?:(?:UTC|GMT|Z)?[+-]\d{1,2}(?::?\d\d)?|Z|[PMCEA][SD]T|AK[SD]T|(?:C|E|W)EST|AE[SD]T|NZ[SD]T|[BIJK]ST|MSK)\Z",
+    re.ASCII,
+)
+"""What others write for a time zone: an offset or an abbreviation."""
+_ISO_INTERVAL = re.compile(
+    r"(?:R\d*/(?:[^/]*/)?)?P(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,6})S)?)?\Z", re.ASCII
 )
 _OF_SYSTEMD = {"minutely": "* * * * *", "quarterly": "0 0 1 */3 *", "semiannually": "0 0 1 */6 *"}
 _SIGNS = frozenset({"L", "W", "LW", "WL", "H", *DAYS, *MONTHS})
@@ -37,7 +46,8 @@ def hint(text: str) -> str | None:
     words = text.split()
     upper = [word.upper() for word in words]
     return (
-        _with_a_zone(words)
+        _with_blanks_inside(text.strip())
+        or with_a_zone(words)
         or _wrapped(text.strip())
         or _without_at_sign(text.strip())
         or _of_systemd(words, upper)
@@ -51,19 +61,34 @@ def hint(text: str) -> str | None:
     )
 
 
-def _with_a_zone(words: list[str]) -> str | None:
-    """`CRON_TZ=Europe/Berlin` in front, also with blanks around the sign, or the name of a zone at the end."""
+def _with_blanks_inside(text: str) -> str | None:
+    """`MON - FRI`, `1, 15`: a field that has blanks in it."""
+    words = _BLANKS_INSIDE.sub(lambda m: m[1] or m[2] or m[3], text).split()
+    before, upper = text.split(), [word.upper() for word in words]
+    count = len(words) if len(words) in (5, 6) and all(map(_is_field, upper)) else 5
+    if words[:count] == before[:count] or len(words) < count or not all(map(_is_field, upper[:count])):
+        return None
+    return f"a field has no blanks inside: write '{' '.join(words[:count])}'"
+
+
+def with_a_zone(words: list[str]) -> str | None:
+    """`CRON_TZ=Europe/Berlin` in front, also with blanks around the sign, or a zone at the end."""
     name, shown = "", ""
     if zone := _ZONE.match(words[0]):
         name, shown = zone[1], words[0]
     elif words[0].upper() in ("TZ", "CRON_TZ") and len(words) > 2 and words[1] == "=":
         name, shown = words[2], " ".join(words[:3])
-    elif len(words) in (6, 7) and words[-1] in zone_names():
+    elif len(words) in (6, 7) or (len(words) == 2 and words[0].startswith("@")):
         name = shown = words[-1]
+        known = next((zone for zone in zone_names() if zone.lower() == name.lower()), None)
+        if known is None and not _NO_ZONE_NAME.match(name.upper()):
+            return None
+        name = known or name
     name = name.strip("'\"").removeprefix(":")
     if not name:
         return None
-    return f"the time zone goes into the field timezone: remove '{shown}' and set timezone to '{name}'"
+    instead = f"'{name}'" if name in zone_names() else "the IANA name of a place, such as Europe/Berlin"
+    return f"the time zone goes into the field timezone: remove '{shown}' and set timezone to {instead}"
 
 
 def _of_systemd(words: list[str], upper: list[str]) -> str | None:
@@ -123,8 +148,13 @@ def _without_at_sign(text: str) -> str | None:
 
 
 def _write_interval(text: str) -> str | None:
+    """An interval in words, or as ISO 8601 has it (`PT5M`, `R/PT1H`)."""
     interval = _INTERVAL.match(text.strip())
-    return None if interval is None else f"write '@every {int(interval[1])}{interval[2][0].lower()}'"
+    if interval is not None:
+        return f"write '@every {int(interval[1])}{interval[2][0].lower()}'"
+    iso = _ISO_INTERVAL.match(text.strip().upper())
+    parts = "" if iso is None else "".join(f"{int(n)}{unit}" for n, unit in zip(iso.groups(), "dhms", strict=True) if n)
+    return f"write '@every {parts}'" if parts else None
 
 
 def _with_a_command(words: list[str], upper: list[str]) -> str | None:

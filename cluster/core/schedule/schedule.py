@@ -28,7 +28,7 @@ from cluster.core.schedule.cron_syntax import ALIASES, HOUR, MINUTE, MONTH, Inva
 from cluster.core.schedule.excluding import Excluding
 from cluster.core.schedule.fixed_times import AFTER_KEY, ConstantInterval, NoInstant, OneInstant
 from cluster.core.schedule.month_days import MonthDay
-from cluster.core.schedule.other_dialects import hint, without_command
+from cluster.core.schedule.other_dialects import hint, with_a_zone, without_command
 from cluster.core.zones import instant_of, last_change, next_change, offset, same_times, zone_names
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def parse_schedule(text: str, timezone: str = "UTC", anchor_ms: int = 0) -> Sche
         return _at(text, timezone, _instant(words[1:], timezone))
     if kind.startswith("@"):
         if kind in ALIASES and words[1:]:
-            raise InvalidSchedule(without_command(words[0]))
+            raise InvalidSchedule(with_a_zone(words) or without_command(words[0]))
         if kind not in ALIASES:
             raise InvalidSchedule(f"'{text}' is unknown; use {', '.join(ALIASES)}, @every 90s or @at <RFC 3339 time>")
         return _cron(ALIASES[kind], timezone, text)

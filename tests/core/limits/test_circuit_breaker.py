@@ -112,8 +112,20 @@ def test_a_window_holds_the_latest_seconds(steps: list[tuple[float, str, bool]])
 
 
 def test_a_breaker_stays_open_longer_each_time_and_then_admits_a_probe() -> None:
-    """5 s, 10 s, ... up to a minute; until then no request is admitted, then a probe."""
-    assert [open_duration_ms(n) for n in (1, 2, 3, 4, 5, 50)] == [5000, 10_000, 20_000, 40_000, 60_000, 60_000]
+    """5 s, 10 s, ... up to a minute, or no longer than 10 s while few jobs failed; until then no request is admitted, then a
+    probe.
+    """
+    for jobs in (4, 5, 16):
+        assert [open_duration_ms(n, jobs) for n in (1, 2, 3, 4, 5, 50)] == [
+            5000,
+            10_000,
+            20_000,
+            40_000,
+            60_000,
+            60_000,
+        ]
+    for jobs in (1, 2, 3):
+        assert [open_duration_ms(n, jobs) for n in (1, 2, 3, 4, 5, 50)] == [5000] + [10_000] * 5
     breaker = Breaker("a", half_open=False, until_ms=1000, opens=1, rev=1, opened_ms=0, why="", node="n")
     assert breaker.admission(999) is Admission.HOLD
     assert breaker.admission(1000) is Admission.PROBE

@@ -141,6 +141,27 @@ def test_equal_expressions_have_one_normal_form(text: str, normal: str) -> None:
         ("TZ=:Asia/Tokyo 0 9 * * *", ["remove 'TZ=:Asia/Tokyo'", "set timezone to 'Asia/Tokyo'"]),
         ("0 9 * * * Europe/Berlin", ["remove 'Europe/Berlin'", "set timezone to 'Europe/Berlin'"]),
         ("0 0 9 * * MON Asia/Tokyo", ["set timezone to 'Asia/Tokyo'"]),
+        ("0 9 * * * europe/berlin", ["remove 'europe/berlin'", "set timezone to 'Europe/Berlin'"]),
+        ("0 9 * * * UTC+2", ["remove 'UTC+2'", "IANA name of a place"]),
+        ("0 0 9 * * MON +02:00", ["remove '+02:00'"]),
+        ("0 9 * * 1-5 PST", ["remove 'PST'"]),
+        ("@weekly UTC", ["remove 'UTC'", "set timezone to 'UTC'"]),
+        ("@daily America/New_York", ["set timezone to 'America/New_York'"]),
+        ("@hourly root", ["no user", "write '@hourly'"]),
+        # Blanks inside a field: what stands behind them is no command, and no other field.
+        ("0 9 * * MON - FRI", ["no blanks", "write '0 9 * * MON-FRI'"]),
+        ("0, 30 * * * *", ["write '0,30 * * * *'"]),
+        ("0 9 - 17 * * *", ["write '0 9-17 * * *'"]),
+        ("0 0 9 1, 15 * *", ["write '0 0 9 1,15 * *'"]),
+        ("*/ 5 * * * *", ["write '*/5 * * * *'"]),
+        ("30 6 * * 1 - 5 /bin/sync", ["write '30 6 * * 1-5'"]),
+        ("0 9 * * * curl - o /dev/null", ["no command", "write '0 9 * * *'"]),
+        # Short names of more than three letters, and intervals of ISO 8601.
+        ("0 9 * * TUES,THUR", ["write '0 9 * * TUE,THU'"]),
+        ("0 9 1 SEPT *", ["write '0 9 1 SEP *'"]),
+        ("PT5M", ["write '@every 5m'"]),
+        ("R/PT1H30M", ["write '@every 1h30m'"]),
+        ("R5/2026-12-01T00:00:00Z/P1D", ["write '@every 1d'"]),
     ],
 )
 def test_a_line_of_another_scheduler_gets_the_sentence_that_helps(text: str, words: list[str]) -> None:
