@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -104,8 +105,8 @@ async def test_a_node_whose_slots_all_hang_releases_what_is_not_prepared_too(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits for its turn to be prepared goes back with what is ready: another node may send it sooner."""
-    monkeypatch.setattr(slots, "STUCK_SECONDS", 0.05)
     monkeypatch.setattr(due_batches, "READY_AHEAD", 1)
+    monkeypatch.setattr(slots, "STUCK_SECONDS", 1e9)
     release = asyncio.Event()
 
     async def hangs(_: httpx.Request) -> httpx.Response:
@@ -114,15 +115,21 @@ async def test_a_node_whose_slots_all_hang_releases_what_is_not_prepared_too(
 
     full = worker(database, hangs, "full", slots=1)
     for n in range(4):
-        await owed(database, f"a{n}", batch=f"b{n}", url="http://hangs.example/")
-    for _ in range(4):
-        await full.claiming.claim_once()
+        await owed(database, f"a{n}", batch=f"b{n}", url=f"http://hangs{n}.example/")
+        assert await full.claiming.claim_once()
+        await eventually(partial(_held_up, full, min(n, 1)), 5, "one to be sent, and one to wait for a slot")
+    await eventually(lambda: _true(len(full.dispatcher.overdue_batches()) == 3), 5, "two that are not prepared")
+    monkeypatch.setattr(slots, "STUCK_SECONDS", 0.05)
     await eventually(lambda: _stuck(full), 5, "its only slot to hang while something is due")
     await full.releaser.release_deferred()
     assert full.context.unsent.count == 0
     assert sum(b["owner"] is None for b in await rows(database, "batches")) == 3
     release.set()
     await full.dispatcher.close()
+
+
+async def _held_up(w: Worker, due: int) -> bool:
+    return w.context.slots.in_flight == 1 and w.dispatcher.run_queue.count_due() == due
 
 
 async def _stuck(w: Worker) -> bool:
