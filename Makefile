@@ -19,7 +19,7 @@ setup: .venv/.ready
 	@touch $@
 
 run: setup
-	@exec $(BIN)/horae demo
+	@exec $(BIN)/horae demo $(DEMO)
 
 # docker-compose.yml's topology from plain processes: three mongods, three nodes, nginx (Debian: nginx-light).
 cluster: setup

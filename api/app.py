@@ -25,6 +25,7 @@ from api.resources.cluster_work import ClusterDatabase, ClusterWork
 from api.resources.events import Events
 from api.resources.executions import Execution, Executions, JobExecutions, ReplayExecution
 from api.resources.explain import Explain, ExplainMessage
+from api.resources.failures import Failures
 from api.resources.health import Healthz, Readyz
 from api.resources.herd import Crowd, Herd
 from api.resources.imports import Import
@@ -160,6 +161,7 @@ RESOURCES: dict[str, Callable[[Services], object]] = {
     "/jobs/{job_id}/revisions/{revision}/revert": Revert,
     "/audit": Audit,
     "/executions": Executions,
+    "/executions/failures": Failures,
     "/executions/retry": ReplayMany,
     "/executions/retry/{retry_id}": ReplayStatus,
     "/executions/{execution_id}": Execution,

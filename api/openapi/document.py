@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from api.openapi import action_operations, backfill_operations, live_schemas, schemas
+from api.openapi import action_operations, backfill_operations, failure_schemas, live_schemas, schemas
 from api.openapi.audit_operations import AUDIT_MODELS, audit_operations
 from api.openapi.calendar_operations import CalendarList, CalendarView, WindowList, WindowView, calendar_operations
 from api.openapi.cluster_operations import cluster_operations
@@ -95,6 +95,7 @@ _RESPONSE_MODELS = (
     schemas.Counted,
     schemas.Retried,
     schemas.RetriedList,
+    failure_schemas.FailureGroups,
     schemas.QueueList,
     CalendarView,
     CalendarList,
@@ -315,7 +316,11 @@ def _full_schema(summary: Schema) -> Schema:
     fields = {
         **summary["properties"],
         "activeFrom": {**time, "description": "Occurrences before this time are not sent."},
-        "nextRuns": {"type": "array", "items": time, "description": "The next five occurrences."},
+        "nextRuns": {
+            "type": "array",
+            "items": time,
+            "description": "The next occurrences: five, or as many as `nextRuns` asks for.",
+        },
         "lastExecution": last,
     }
     return {

@@ -21,7 +21,7 @@ from cluster.core.execution.view import STATES
 
 def execution_operations() -> dict[str, Any]:
     """All operations under `/executions`, by path and method."""
-    return {**_executions(), **_replays()}
+    return {**_executions(), **_failures(), **_replays()}
 
 
 def _executions() -> dict[str, Any]:
@@ -65,6 +65,31 @@ def _executions() -> dict[str, Any]:
                 "summary": "Replay a failed, dead or cancelled execution",
                 "parameters": [execution_id, overlap_parameter()],
                 "responses": responses({202: ("The execution will be sent again.", "Triggered")}, {202: ["Location"]}),
+            }
+        },
+    }
+
+
+def _failures() -> dict[str, Any]:
+    return {
+        "/executions/failures": {
+            "get": {
+                "operationId": "listFailures",
+                "summary": "Group what failed for good by host and error, the largest groups first",
+                "parameters": [
+                    state_parameter(["dead", "failed"], "failed,dead"),
+                    query_parameter(
+                        "since",
+                        TIME,
+                        "Only executions that ended at or after this time; the last 24 hours by default.",
+                        "2026-11-01T00:00:00Z",
+                    ),
+                    query_parameter(
+                        "until", TIME, "Only executions that ended before this time.", "2036-12-01T00:00:00Z"
+                    ),
+                    limit_parameter(50, 200),
+                ],
+                "responses": responses({200: ("The groups.", "FailureGroups")}),
             }
         },
     }

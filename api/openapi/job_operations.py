@@ -87,9 +87,16 @@ def _job() -> dict[str, Any]:
         {"type": "string", "enum": ["*"]},
         "Only if the job does not exist yet; otherwise the response is 412.",
     )
+    shown = {"type": "integer", "minimum": 1, "maximum": 20, "default": 5}
+    next_runs = query_parameter("nextRuns", shown, "How many of its next occurrences.", 10)
     return {
         "/jobs/{jobId}": {
-            "get": {"operationId": "getJob", "summary": "Get a job", "parameters": [job_id], "responses": full},
+            "get": {
+                "operationId": "getJob",
+                "summary": "Get a job",
+                "parameters": [job_id, next_runs],
+                "responses": full,
+            },
             "put": {
                 "operationId": "putJob",
                 "summary": "Create or replace the job with this id",

@@ -33,10 +33,10 @@ def state_parameter(known: list[str], example: str) -> Operation:
     return {**parameter, "style": "form", "explode": False}
 
 
-def limit_parameter(default: int) -> Operation:
+def limit_parameter(default: int, most: int = 500) -> Operation:
     """The parameter `limit`."""
     return query_parameter(
-        "limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": default}, "The largest number of items."
+        "limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}, "The largest number of items."
     )
 
 

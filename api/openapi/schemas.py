@@ -153,6 +153,7 @@ class RetriedFilter(View):
 
     job_id: str | None
     tag: str | None
+    host: str | None
     state: list[str]
     since: Time | None
     until: Time | None
@@ -311,7 +312,10 @@ class NodeView(View):
 class Backlog(View):
     """Waiting work, in executions."""
 
-    ready: int
+    ready: int = Field(description="Due and not claimed by a node.")
+    held_back: int = Field(
+        description="How many of the ready ones are held back by an open circuit breaker, a slow host, a limit, a pause or a window."
+    )
     leased: int
     late: int
     oldest_due_at: Time | None

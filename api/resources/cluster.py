@@ -45,6 +45,7 @@ class Cluster(Resource):
                     "ready": waiting.ready,
                     "leased": waiting.leased,
                     "late": waiting.late,
+                    "heldBack": waiting.held_back,
                     "oldestDueAt": format_optional_instant(waiting.oldest_ms),
                 },
                 "breakers": [_breaker_json(b, now_ms) for b in not_closed],

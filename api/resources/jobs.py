@@ -63,12 +63,14 @@ class Resource:
         self.validation_context = services.settings.rules.context
         self.retention_days = services.settings.rules.retention_days
 
-    async def send_job(self, resp: Response, job: StoredJob, status: int = 200) -> None:
+    async def send_job(
+        self, resp: Response, job: StoredJob, status: int = 200, runs: int = rendering.NEXT_RUNS_SHOWN
+    ) -> None:
         """Send the job with its next and last executions, and its ETag."""
         now_ms = self.clock.now_ms()
         last = await jobs_and_executions.executions_of(self.db, JobExecutionQuery(job.id, 1, now_ms))
         resp.set_header("ETag", etag(job.revision))
-        send_json(resp, rendering.full_job_json(job, last[0] if last else None, now_ms), status)
+        send_json(resp, rendering.full_job_json(job, last[0] if last else None, now_ms, runs), status)
 
 
 class Jobs(Resource):
@@ -114,9 +116,13 @@ class Jobs(Resource):
 class Job(Resource):
     """`/jobs/{jobId}`."""
 
-    async def on_get(self, _req: Request, resp: Response, job_id: str) -> None:
+    async def on_get(self, req: Request, resp: Response, job_id: str) -> None:
         """The job with its next and last executions."""
-        await self.send_job(resp, jobs.require_job(await stored.get(self.db, job_id_or_not_found(job_id)), job_id))
+        name = job_id_or_not_found(job_id)
+        q = QueryParameters(req, ("nextRuns",))
+        runs = q.number("nextRuns", rendering.NEXT_RUNS_SHOWN, rendering.MOST_NEXT_RUNS)
+        q.raise_faults()
+        await self.send_job(resp, jobs.require_job(await stored.get(self.db, name), job_id), runs=runs)
 
     async def on_put(self, req: Request, resp: Response, job_id: str) -> None:
         """Create or replace the job: 201 or 200."""

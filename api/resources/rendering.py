@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
     from cluster.core.job.definition import StoredJob
 
-NEXT_RUNS_SHOWN = 5
+NEXT_RUNS_SHOWN, MOST_NEXT_RUNS = 5, 20
 
 
 def job_json(j: StoredJob) -> dict[str, Any]:
@@ -37,11 +37,11 @@ def job_json(j: StoredJob) -> dict[str, Any]:
     }
 
 
-def full_job_json(j: StoredJob, last: ExecutionView | None, now_ms: int) -> dict[str, Any]:
+def full_job_json(j: StoredJob, last: ExecutionView | None, now_ms: int, runs: int = NEXT_RUNS_SHOWN) -> dict[str, Any]:
     """A job with its next occurrences and its last execution."""
     return job_json(j) | {
         "activeFrom": format_instant(j.active_from_ms),
-        "nextRuns": [format_instant(t) for t in next_runs(j, now_ms, NEXT_RUNS_SHOWN)],
+        "nextRuns": [format_instant(t) for t in next_runs(j, now_ms, runs)],
         "lastExecution": None if last is None else execution_json(last),
     }
 

@@ -32,6 +32,12 @@ class RetryFilter(Model):
 
     job_id: str | None = Field(default=None, pattern="^[A-Za-z0-9_-]{1,64}$", description="Executions of this job.")
     tag: Tag | None = Field(default=None, description="Executions of jobs with this tag.")
+    host: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=300,
+        description="Executions whose target has this host; a port may follow.",
+    )
     state: Annotated[list[Literal["failed", "dead", "cancelled"]], Field(min_length=1, max_length=3)] = Field(
         default=["failed", "dead"], description="Executions in these states."
     )
@@ -72,6 +78,7 @@ def _replay_json(r: Replay) -> dict[str, Any]:
         "filter": {
             "jobId": w.job_id,
             "tag": w.tag,
+            "host": w.host,
             "state": list(w.states),
             "since": format_optional_instant(w.since_ms),
             "until": format_optional_instant(w.until_ms),
@@ -106,6 +113,7 @@ class ReplayMany(Resource):
             until_ms=f.until,
             error=f.error,
             status=f.status,
+            host=None if f.host is None else f.host.lower(),
         )
         now_ms = self.clock.now_ms()
         matched = await replayable.count(self.db, criteria, now_ms)

@@ -104,6 +104,20 @@ def parse_target(url: str) -> TargetUrl:
     return TargetUrl(url, f"{name}:{port or _PORTS[parts.scheme]}", address)
 
 
+def host_of(url: str | None) -> str:
+    """Host and port of a URL; empty if it is none that can be called."""
+    try:
+        return parse_target(url or "").host_port
+    except InvalidTarget:
+        return ""
+
+
+def is_host(host_port: str, named: str) -> bool:
+    """Whether a host with its port is the one that is named, with or without a port."""
+    has_port = ":" in named.rpartition("]")[2]
+    return host_port == named if has_port else host_port.rpartition(":")[0] == named
+
+
 def _literal(parts: SplitResult, host: str) -> IPAddress | None:
     """The IP address, if the URL holds one instead of a host name. Raises `InvalidTarget` for an unusual spelling."""
     if "[" in parts.netloc or "]" in parts.netloc:

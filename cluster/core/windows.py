@@ -84,6 +84,28 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowPeriod:
+    """What a window was in `from_ms <= t < to_ms`; None: it is so still."""
+
+    window: Window
+    from_ms: int
+    to_ms: int | None
+
+    def held_until_ms(self, at_ms: int, name: str) -> int | None:
+        """Until when something of this name was held that was to be sent at an instant. None: it was not held."""
+        span = self.window.span_at(at_ms)
+        if span is None or (self.to_ms is not None and at_ms >= self.to_ms):
+            return None
+        leaves_ms = self.window.leaves_ms(span, name)
+        return leaves_ms if self.to_ms is None else min(leaves_ms, self.to_ms)
+
+    def holds_after(self, at_ms: int) -> int | None:
+        """When it began to be in force next, behind this instant. None: never."""
+        begin_ms = self.window.begins_after(at_ms)
+        return None if begin_ms is None or (self.to_ms is not None and begin_ms >= self.to_ms) else begin_ms
+
+
+@dataclass(frozen=True, slots=True)
 class HoldingWindow:
     """A window holds an execution, for as long as `span`."""
 
@@ -148,22 +170,26 @@ def decide(
     return held
 
 
-def held_ms(windows: Sequence[Window], subject: Subject, send_ms: int, name: str, now_ms: int) -> int | None:
-    """For how much of the time from its send time until now windows have held a first attempt. None: a window skips it."""
-    concerning = [w for w in windows if w.mode != "mute" and w.concerns(subject)]
-    if any(w.mode == "skip" and w.span_at(send_ms) is not None for w in concerning):
+def held_ms(periods: Sequence[WindowPeriod], subject: Subject, send_ms: int, name: str, now_ms: int) -> int | None:
+    """For how much of the time from its send time until now windows have held a first attempt. None: a window skips it.
+
+    A window that was changed or deleted counts as it was, until then. Only one that is there still skips.
+    """
+    concerning = [p for p in periods if p.window.mode != "mute" and p.window.concerns(subject)]
+    present = (p.window for p in concerning if p.to_ms is None)
+    if any(w.mode == "skip" and w.span_at(send_ms) is not None for w in present):
         return None
     at_ms, held = send_ms, 0
     for _ in range(MAX_SPANS):
         if at_ms >= now_ms:
             return held
-        ends = [w.leaves_ms(span, name) for w in concerning if (span := w.span_at(at_ms)) is not None]
+        ends = [end for p in concerning if (end := p.held_until_ms(at_ms, name)) is not None]
         if ends:
             end_ms = min(max(ends), now_ms)
             held += end_ms - at_ms
             at_ms = end_ms
             continue
-        begins = [begin for w in concerning if (begin := w.begins_after(at_ms)) is not None]
+        begins = [begin for p in concerning if (begin := p.holds_after(at_ms)) is not None]
         if not begins:
             return held
         at_ms = min(begins)

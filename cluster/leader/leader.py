@@ -3,9 +3,9 @@
 Being sequential is part of the protocol: settling and the main pass of one leader never interleave. So the only rival is
 a leader that lost its lease and does not know it; terms and history see to that.
 
-The main pass leaves out jobs with a pending change. Settling writes what such a job owes up to where its row has come
+The main pass leaves out jobs with an unsettled change. Settling writes what such a job owes up to where its row has come
 to, and then marks the change as settled. A stale leader could mark it late, after having read an older position of the
-row. That is harmless: a new leader settles every pending change *before it moves its first row*, so every change that
+row. That is harmless: a new leader settles every unsettled change *before it moves its first row*, so every change that
 the stale leader still has in its hands was settled against rows that did not move in between, or is settled again.
 """
 

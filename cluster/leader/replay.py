@@ -19,6 +19,7 @@ from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.ids import is_message
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
+from cluster.core.targets import is_host
 from cluster.store import batches, executions, follow_ups, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
 from cluster.store.queries import message_states
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Batch
     from cluster.core.job.definition import StoredJob
     from cluster.leader.context import LeaderContext
-    from cluster.store.replays import Replay
+    from cluster.store.replays import Replay, ReplayFilter
 
 log = structlog.get_logger()
 
@@ -106,7 +107,7 @@ class Replayer:
             log.info("replay_done", replay=replay.id, sent=replay.sent)
             return await replays.save(self._db, replace(replay, done=True))
         jobs_by_id = await jobs.get_many(self._db, {job for _, _, job in candidates}, with_body=False)
-        tags = await message_states.tags_of(self._db, [name for _, name, job in candidates if is_message(job)])
+        requests = await message_states.labels_of(self._db, [name for _, name, job in candidates if is_message(job)])
         page_size = max(1, int(replay.per_second))
         page: list[str] = []
         after = replay.after
@@ -114,9 +115,9 @@ class Replayer:
             if len(page) == page_size:
                 break
             after = (ended_ms, execution_id)
-            tag = replay.criteria.tag
-            is_wanted_message = execution_id in tags and (tag is None or tag in tags[execution_id])
-            if is_wanted_message or _matches(replay, jobs_by_id.get(job_id)):
+            request = requests.get(execution_id)
+            wanted = _matches(replay, jobs_by_id.get(job_id)) if request is None else _fits(replay.criteria, *request)
+            if wanted:
                 page.append(execution_id)
         pause_ms = int(len(page) * 1000 / replay.per_second)
         sent = replay.sent + len(page)
@@ -185,9 +186,14 @@ class Replayer:
 
 
 def _matches(replay: Replay, job: StoredJob | None) -> bool:
-    """The part of the filter that history cannot answer: whether the job still exists (not another one of its id), and
-    its tags.
+    """The part of the filter that history cannot answer: whether the job still exists (not another one of its id), its
+    tags and its host.
     """
     if job is None or job.state is JobState.DELETED or replay.created_ms < job.created_ms:
         return False
-    return replay.criteria.tag is None or replay.criteria.tag in job.definition.tags
+    return _fits(replay.criteria, job.definition.tags, job.definition.host)
+
+
+def _fits(criteria: ReplayFilter, tags: Sequence[str], host: str) -> bool:
+    has_tag = criteria.tag is None or criteria.tag in tags
+    return has_tag and (criteria.host is None or is_host(host, criteria.host))

@@ -318,12 +318,13 @@ async def list_leased(db: Database) -> list[LeasedBatch]:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Numbers of executions: ready (due, not leased), leased, late; `oldest_ms`: earliest send time of the ready ones."""
+    """Executions: ready (due, not leased; `held_back`: deferred ones of these), leased, late; `oldest_ms`: earliest ready."""
 
     ready: int
     leased: int
     oldest_ms: int | None
     late: int
+    held_back: int
 
 
 async def backlog(db: Database) -> Backlog:
@@ -335,6 +336,7 @@ async def backlog(db: Database) -> Backlog:
             "$group": {
                 "_id": None,
                 "ready": {"$sum": {"$cond": [ready, size, 0]}},
+                "held_back": {"$sum": {"$cond": [{"$and": [ready, {"$eq": ["$held", True]}]}, size, 0]}},
                 "leased": {"$sum": {"$cond": [{"$ne": ["$owner", None]}, size, 0]}},
                 "late": {"$sum": {"$cond": ["$late", size, 0]}},
                 "oldest": {"$min": {"$cond": [ready, "$send_at", None]}},
@@ -343,7 +345,5 @@ async def backlog(db: Database) -> Backlog:
     ]
     with operation():
         rows = await (await db.api["batches"].aggregate(pipeline)).to_list()
-    if not rows:
-        return Backlog(0, 0, None, 0)
-    row = rows[0]
-    return Backlog(row["ready"], row["leased"], instant(row["oldest"]), row["late"])
+    row: Document = rows[0] if rows else dict.fromkeys(("ready", "leased", "late", "held_back"), 0) | {"oldest": None}
+    return Backlog(row["ready"], row["leased"], instant(row["oldest"]), row["late"], row["held_back"])

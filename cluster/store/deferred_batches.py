@@ -27,6 +27,10 @@ class Pace:
     per_second: int = 0
 
 
+_READABLE: Document = {"ids": {"$type": "array"}, "send_at": {"$type": "date"}}
+"""Of one unreadable batch the whole query would fail; it stays claimable, and whoever claims it rebuilds it."""
+
+
 def _unowned(host: str | Document) -> Document:
     # Both values of `late` are named so that the index on (late, claimable_at) can be used.
     return {"late": {"$in": [False, True]}, "owner": None, "host": host}
@@ -112,7 +116,8 @@ async def spread_late(
     The oldest ones come back first: one that is spread again and again still comes before younger ones. Fewer than
     `MIN_SPREAD_BATCHES` stay as they are. `unclaimed_ms`: as in `defer_hosts`.
     """
-    query = {"late": True, "owner": None, field: {"$in": list(names)}, "$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
+    now: Document = {"$expr": {"$lte": ["$claimable_at", "$$NOW"]}}
+    query: Document = {"late": True, "owner": None, field: {"$in": list(names)}, **_READABLE, **now}
     most = MAX_SPREAD_MS // pace.interval_ms
     counted = {
         "waiting": {"$sum": 1},
@@ -154,6 +159,7 @@ async def bring_forward(db: Database, field: str, name: str, max_batches: int, m
                 "late": True,
                 "owner": None,
                 field: name,
+                **_READABLE,
                 "$expr": {"$and": [{"$gt": ["$claimable_at", "$$NOW"]}, {"$eq": ["$spread", "$claimable_at"]}]},
             }
         },

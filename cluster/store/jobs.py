@@ -338,12 +338,3 @@ async def naming_channel(db: Database, channel: str) -> str | None:
         named = [{name: channel} for name in ("watch.channels", "on_success.channel", "on_failure.channel")]
         d = await db.api["jobs"].find_one({"$or": named, "state": {"$ne": JobState.DELETED.value}}, {"_id": 1})
     return None if d is None else str(d["_id"])
-
-
-async def not_deleted(db: Database, job_ids: Sequence[str], tag: str | None = None) -> set[str]:
-    """Those of these jobs that are not deleted and carry the tag, if one is named."""
-    query: Document = {"_id": {"$in": list(job_ids)}, "state": {"$ne": JobState.DELETED.value}}
-    if tag is not None:
-        query["tags"] = tag
-    with operation():
-        return {d["_id"] async for d in db.api["jobs"].find(query, {"_id": 1})}

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.ids import CALLBACK_PREFIX, MESSAGE_PREFIX, is_message
-from cluster.core.lifecycle import REPLAYABLE, State
-from cluster.store import executions, jobs
+from cluster.core.lifecycle import REPLAYABLE, JobState, State
+from cluster.core.targets import host_of, is_host
+from cluster.store import executions
 from cluster.store.history import REOPENED, reopen_update
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from cluster.store.mongo.client import Database, Document
     from cluster.store.replays import Replay, ReplayFilter
@@ -51,9 +52,19 @@ async def count(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
     names = [name for name in by_job if not is_message(name)]
     total = 0 if len(names) == len(by_job) else await _count_messages(db, criteria, before_ms)
     for start in range(0, len(names), JOBS):
-        counted = await jobs.not_deleted(db, names[start : start + JOBS], criteria.tag)
+        counted = await _not_deleted(db, names[start : start + JOBS], criteria.tag, criteria.host)
         total += sum(by_job[job_id] for job_id in counted)
     return total
+
+
+async def _not_deleted(db: Database, job_ids: Sequence[str], tag: str | None, host: str | None) -> set[str]:
+    """Those of these jobs that are not deleted, and have the tag and the host (with or without a port) if they are named."""
+    query: Document = {"_id": {"$in": list(job_ids)}, "state": {"$ne": JobState.DELETED.value}}
+    if tag is not None:
+        query["tags"] = tag
+    with operation():
+        found = db.api["jobs"].find(query, {"host": 1})
+        return {d["_id"] async for d in found if host is None or is_host(d.get("host") or "", host)}
 
 
 async def _count_messages(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
@@ -62,8 +73,16 @@ async def _count_messages(db: Database, criteria: ReplayFilter, before_ms: int) 
     conditions: list[Document] = [_query(criteria, before_ms), {"$or": of_both, "message": {"$exists": True}}]
     if criteria.tag is not None:
         conditions.append({"message.tags": criteria.tag})
+    if criteria.host is None:
+        with operation():
+            return await db.api["history"].count_documents({"$and": conditions})
+    pipeline: list[Document] = [
+        {"$match": {"$and": conditions}},
+        {"$group": {"_id": "$message.url", "n": {"$sum": 1}}},
+    ]
     with operation():
-        return await db.api["history"].count_documents({"$and": conditions})
+        by_url = await (await db.api["history"].aggregate(pipeline)).to_list()
+    return sum(d["n"] for d in by_url if is_host(host_of(d["_id"]), criteria.host))
 
 
 async def next_page(db: Database, replay: Replay, limit: int) -> list[tuple[int, str, str]]:

@@ -30,7 +30,7 @@ REPLAYED_BY_DEFAULT = (State.FAILED.value, State.DEAD.value)
 @dataclass(frozen=True, slots=True)
 class ReplayFilter:
     """Which executions to replay: those that match all given criteria. They ended in `since_ms <= t < until_ms`; `error`
-    and `status` are those of the last attempt.
+    and `status` are those of the last attempt; `host` is that of the target, with or without a port.
     """
 
     states: tuple[str, ...] = REPLAYED_BY_DEFAULT
@@ -40,6 +40,7 @@ class ReplayFilter:
     until_ms: int | None = None
     error: str | None = None
     status: int | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def _replay(d: Document) -> Replay:
         until_ms=instant(w["until"]),
         error=w["error"],
         status=w["status"],
+        host=w.get("host"),  # absent: written before replays could be narrowed to a host
     )
     return Replay(
         id=d["_id"],
@@ -101,6 +103,7 @@ def _fields(r: Replay) -> Document:
             "until": date(w.until_ms),
             "error": w.error,
             "status": w.status,
+            "host": w.host,
         },
         "per_second": r.per_second,
         "created_at": DatetimeMS(r.created_ms),
@@ -119,7 +122,11 @@ async def insert(db: Database, replay: Replay) -> None:
     """Store a new request, with its entry for the audit log."""
     w = replay.criteria
     detail = {"states": list(w.states), "jobId": w.job_id, "tag": w.tag, "error": w.error, "status": w.status}
-    detail |= {"since": format_optional_instant(w.since_ms), "until": format_optional_instant(w.until_ms)}
+    detail |= {
+        "host": w.host,
+        "since": format_optional_instant(w.since_ms),
+        "until": format_optional_instant(w.until_ms),
+    }
     entry = replace(
         new_entry(f"replay:{replay.id}", "replay", replay.created_ms), counts={"matched": replay.matched}, detail=detail
     )

@@ -12,7 +12,7 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import ReturnDocument
 
 from cluster.core.audit_entry import new_entry
-from cluster.core.windows import Subject, Window
+from cluster.core.windows import Subject, Window, WindowPeriod
 from cluster.store import audited
 from cluster.store.audit import to_document
 from cluster.store.mongo.codec import date, instant
@@ -36,15 +36,6 @@ class StoredWindow:
 
     window: Window
     updated_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class WindowPeriod:
-    """What a window was in `from_ms <= t < to_ms`; None: it is so still."""
-
-    window: Window
-    from_ms: int
-    to_ms: int | None
 
 
 def _fields(w: Window) -> Document:

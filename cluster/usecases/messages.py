@@ -163,7 +163,7 @@ async def cancel(db: Database, name: str, now_ms: int, retention_days: float) ->
                 continue
         await _record(db, owed, now_ms, retention_days)
         return
-    raise Conflict(f"message '{name}' is changing hands: ask again, or read what became of it")
+    raise Conflict(f"message '{name}' is just being moved: try again, or read what became of it")
 
 
 def _no_batch() -> str:

@@ -101,7 +101,7 @@ class Claimer:
         """The owed executions that the batch lists, why others cannot be read, and those that this claim owns.
 
         What is claimed for the first time was written under the token of that claim, and is owned without a stamp: this
-        spares a third of what a claim costs. It is fenced all the same, because no other claim of the batch has this token.
+        spares the dearest part of a claim. It is fenced all the same, because no other claim of the batch has this token.
         """
         if batch.token == FIRST_TOKEN:
             owed, unreadable = await executions.read_owed(self._db, batch.ids)

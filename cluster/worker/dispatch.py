@@ -84,12 +84,23 @@ class Dispatcher:
         A host that answers quickly is blocked only while this node has enough to send: or each slot that comes free would
         wait for a claim.
         """
-        waited_for = [h for h in self.host_queues.hosts() if not self.lottery.wants_others(h)]
-        busy = {*self._slots.full_hosts(), *waited_for}
+        busy = self._busy_hosts()
         if busy and self._unsent.count < CLAIM_AHEAD:
             now = self._clock.monotonic()
             busy = {h for h in busy if not self.host_queues.takes_turns(h, now)}
         return tuple(busy.union(self._breakers.hosts_blocked()))
+
+    def held_back_hosts(self) -> tuple[str, ...]:
+        """Hosts of which batches wait, because this node has no slot for them now, whether it claims ahead or not."""
+        return tuple(self._busy_hosts().union(self._breakers.hosts_blocked()))
+
+    def _busy_hosts(self) -> set[str]:
+        waited_for = [h for h in self.host_queues.hosts() if not self.lottery.wants_others(h)]
+        return {*self._slots.full_hosts(), *waited_for}
+
+    def overdue_batches(self) -> list[HeldBatch]:
+        """Batches of which something is due and waits for a slot of this node, or for its turn to be prepared."""
+        return list(dict.fromkeys([*self.run_queue.overdue_batches(), *self._preparer.unprepared()]))
 
     async def finish(self, seconds: float) -> None:
         """Start nothing more, and wait until nothing is in flight, at most so long."""

@@ -80,10 +80,10 @@ class HostQueues:
         """Whether what waits for this host leaves one after another: it answers quickly, and no breaker holds it back."""
         return self._breakers.admission(host) is Admission.ALLOW and self._slots.takes_turns(host, now)
 
-    def count_moving(self) -> int:
-        """How many wait for hosts that answer quickly."""
-        now = self._clock.monotonic()
-        return sum(len(queue) for host, queue in self._queues.items() if self.takes_turns(host, now))
+    def count_moving(self, host: str) -> int:
+        """How many wait for this host, if it answers quickly."""
+        queue = self._queues.get(host)
+        return len(queue) if queue and self.takes_turns(host, self._clock.monotonic()) else 0
 
     def start_waiting(self, host: str | None) -> None:
         """A slot is free: start the executions that wait longest for this host, and now and then (None: now) for any."""

@@ -26,6 +26,7 @@ from cluster.core.windows import SkippingWindow
 from cluster.outbound.headers import delivery_headers
 from cluster.store import engine_jobs, message_jobs
 from cluster.store.engine_jobs import JobsById
+from cluster.worker.due_batches import MAX_READ, DueBatches
 from cluster.worker.model import WATCH_FAILURES, DroppedExecution, ReadyExecution
 from cluster.worker.paused import PausedExecutions
 from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MAX_READ = 512
-"""Executions whose jobs are read together: a read costs both sides more than what it reads of a job that is known."""
 MAX_REREAD = 256
 READ_RETRY_SECONDS = 0.25
 SLOW_READ_SECONDS = 0.3
@@ -53,9 +52,6 @@ MAX_LEAD_SECONDS = 0.85
 """A lead that is too long costs more than one that is too short: what is not sent within a second of its reading is read again."""
 GATHER_SECONDS = 0.1
 """How often the lead is computed anew: while more is claimed for the same instant, it grows."""
-READY_AHEAD = 512
-"""While so many are due and ready, nothing more that is due is prepared: its jobs would have to be read again before it leaves."""
-AHEAD_LOOK_SECONDS = 0.02
 
 
 class _JobsRead(NamedTuple):
@@ -67,8 +63,8 @@ class _JobsRead(NamedTuple):
 class Preparer:
     """Makes requests for executions that wait, and puts them into the run queue."""
 
-    def __init__(self, context: WorkerContext, run_queue: RunQueue, count_moving: Callable[[], int]) -> None:
-        """`count_moving`: how many are ready and wait for hosts that answer quickly."""
+    def __init__(self, context: WorkerContext, run_queue: RunQueue, count_moving: Callable[[str], int]) -> None:
+        """`count_moving`: how many are ready and wait for this host, if it answers quickly."""
         self._db = context.db
         self._clock = context.clock
         self._sender = context.sender
@@ -78,7 +74,7 @@ class Preparer:
         self._rate_limiter = context.rate_limiter
         self._windows = context.windows
         self._run_queue = run_queue
-        self._count_moving = count_moving
+        self._due = DueBatches(context.tasks, run_queue, count_moving, self._prepare_now)
         self.paused = PausedExecutions(context.clock)
         self._unprepared: dict[int, list[HeldBatch]] = {}
         """By send time (ms), the batches that are to be prepared together."""
@@ -109,38 +105,21 @@ class Preparer:
             if self._run_queue.stopped or not any(held.waiting for held in self._unprepared[send_ms]):
                 del self._unprepared[send_ms]
                 return
-        while True:
-            await self._wait_for_turn(send_ms)
-            together = self._take_together(self._unprepared[send_ms])
-            if not self._unprepared[send_ms]:
-                break
-            if self._clock.seconds_until(send_ms) > 0:
+        batches = self._unprepared.pop(send_ms)
+        if self._clock.seconds_until(send_ms) <= 0:
+            self._due.add(batches)
+            return
+        together: list[HeldBatch] = []
+        for held in batches:
+            if together and sum(len(h.waiting) for h in together) + len(held.waiting) > MAX_READ:
                 self._tasks.spawn(self._prepare_now(together))
-            else:
-                await self._prepare_now(together)
-        del self._unprepared[send_ms]
+                together = []
+            together.append(held)
         await self._prepare_now(together)
 
-    @staticmethod
-    def _take_together(batches: list[HeldBatch]) -> list[HeldBatch]:
-        """Take out the first batches, as many as are read together."""
-        size = count = 0
-        while count < len(batches) and (not count or size + len(batches[count].waiting) <= MAX_READ):
-            size += len(batches[count].waiting)
-            count += 1
-        taken, batches[:count] = batches[:count], []
-        return taken
-
-    async def _wait_for_turn(self, send_ms: int) -> None:
-        """What was claimed after its send time waits while enough is ready. So a backlog is read once, just before it leaves."""
-        while self._clock.seconds_until(send_ms) <= 0 and not self._run_queue.stopped:
-            if self._ready() < READY_AHEAD:
-                return
-            await asyncio.sleep(AHEAD_LOOK_SECONDS)
-
-    def _ready(self) -> int:
-        """How many are due and ready, and leave one after another: what waits for a slow host or a limit keeps nothing back."""
-        return self._run_queue.count_due() + self._count_moving()
+    def unprepared(self) -> list[HeldBatch]:
+        """Batches that are due and wait to be prepared, because enough is ready."""
+        return self._due.unprepared()
 
     def _lead_seconds(self) -> float:
         return min(MAX_LEAD_SECONDS, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)

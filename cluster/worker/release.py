@@ -73,7 +73,7 @@ class Releaser:
         for deferral in self._deferrals():
             await self.release(deferral.held, self._claimable_ms(deferral, now), deferral)
         await self.release_paused()
-        for held in self._dispatcher.run_queue.overdue_batches() if context.slots.stuck() else ():
+        for held in self._dispatcher.overdue_batches() if context.slots.stuck() else ():
             await self.release(held, None)
         # A primary whose clock is ahead, and in doubt, would have them claimed again at once.
         far = [] if self._clock.held_ms > 0 else [h for h in context.held.values() if h.batch.send_ms > now + FAR_MS]
@@ -94,7 +94,7 @@ class Releaser:
 
     async def _note_held_back(self) -> None:
         """Batches that this node leaves alone, because it may not send them now, do not stand unclaimed."""
-        hosts, limits = self._dispatcher.blocked_hosts(), self._dispatcher.limit_queues.saturated()
+        hosts, limits = self._dispatcher.held_back_hosts(), self._dispatcher.limit_queues.saturated()
         unclaimed_ms = self._unclaimed_ms
         if unclaimed_ms is not None and (hosts or limits):
             await deferred_batches.note_held_back(self._context.db, hosts, limits, unclaimed_ms, HELD_BACK_MS)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cluster.clock import Clock
     from cluster.core.execution.model import Execution, Job
-    from cluster.core.windows import Window
+    from cluster.core.windows import Window, WindowPeriod
     from cluster.store.mongo.client import Database
 
 READ_SECONDS = 0.9
@@ -33,6 +33,8 @@ class WindowWatch:
         self._clock = clock
         self._windows: list[Window] = []
         self._read_at = float("-inf")
+        self._periods: list[WindowPeriod] = []
+        self._periods_read_at = float("-inf")
 
     async def refresh(self) -> None:
         """Read the windows if that was too long ago. Raises `StoreError`."""
@@ -47,10 +49,10 @@ class WindowWatch:
         """For how long windows have held each of these since its send time, first attempts of jobs; None: a window skips it.
         By id.
 
-        Raises `StoreError`.
+        Windows that were changed or deleted since are counted as they were. Raises `StoreError`.
         """
-        await self.refresh()
-        if not self._windows:
+        periods = await self._read_periods()
+        if not periods:
             return {e.id: 0 for e in executions}
         jobs = (await engine_jobs.by_id(self._db, {e.job_id for e in executions})).jobs
         now_ms = self._clock.now_ms()
@@ -61,9 +63,16 @@ class WindowWatch:
             subject = Subject() if job is None or job.channel is not None else _subject(job)
             key = (subject, e.send_ms, e.batch)
             if key not in alike:
-                alike[key] = held_ms(self._windows, *key, now_ms)
+                alike[key] = held_ms(periods, *key, now_ms)
             found[e.id] = alike[key]
         return found
+
+    async def _read_periods(self) -> list[WindowPeriod]:
+        """What windows are and were. Asked for only after an outage; of many batches then, not for each."""
+        at = self._clock.monotonic()
+        if at - self._periods_read_at > READ_SECONDS:
+            self._periods, self._periods_read_at = await windows.periods(self._db, 0), at
+        return self._periods
 
     def decide(self, execution: Execution, job: Job) -> HoldingWindow | SkippingWindow | None:
         """What the windows do to an execution. None: nothing."""

@@ -41,18 +41,29 @@ ARGUMENTS = [
 SCREENS = (
     ("Now", "#/"),
     ("Time, an hour by tag", "#/time?by=tag&span=3600"),
+    ("Time, ten minutes by job", "#/time?by=job&span=600&q=bench"),
+    ("Time, an hour by host", "#/time?by=host&span=3600"),
     ("Time, a year", "#/time?by=all&span=31536000"),
     ("Jobs", "#/jobs"),
+    ("Jobs, failing", "#/jobs?failing=true&sort=name"),
     ("Jobs, searched", "#/jobs?q=bench&sort=-lastRunAt"),
     ("Job", "#/jobs/bench-000042"),
     ("Executions", "#/executions"),
     ("Execution", "#/executions/{execution}"),
+    ("Executions, failed", "#/executions?state=failed,dead"),
     ("Failed", "#/failed"),
+    ("Failed, a week", "#/failed?hours=168"),
     ("Messages", "#/messages"),
     ("Cluster", "#/cluster"),
     ("Proof", "#/proof"),
     ("Audit", "#/audit"),
     ("Editor", "#/jobs/bench-000042/edit"),
+    ("New job", "#/new"),
+    ("Queues", "#/queues"),
+    ("Calendars", "#/calendars"),
+    ("Windows", "#/windows"),
+    ("Channels", "#/channels"),
+    ("Keys", "#/keys"),
 )
 REPEATS = 5
 VIEWERS = 20
@@ -64,6 +75,7 @@ ROUND_MS = 1000
 ANSWERS_MS = 10
 TICKS = 100_000
 FRAME_BUDGET_MS = 8
+USABLE_MS = 1000
 
 WATCH = """
 window.shown = null;
@@ -155,9 +167,13 @@ def _screen(browser: Browser, cluster: Cluster, name: str, address: str) -> Row:
         p50=statistics.median(shown),
         longest=shown[-1],
         earliest=shown[0],
-        note=f"ms until it has what it asked for; first paint after {painted:.0f} ms",
-        extra={"first_paint_ms": round(painted)},
+        note=f"ms until it has what it asked for; first paint after {painted:.0f} ms{_slow(shown)}",
+        extra={"first_paint_ms": round(painted), "usable_in_time": statistics.median(shown) <= USABLE_MS},
     )
+
+
+def _slow(shown: list[float]) -> str:
+    return "" if statistics.median(shown) <= USABLE_MS else f"; ABOVE {USABLE_MS} ms"
 
 
 def _answer(rows_: int, steps: int) -> bytes:

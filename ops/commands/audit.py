@@ -17,7 +17,9 @@ from ops.support.formats import Listing, listing_options
 @click.option("--since", help="Only at or after this time (RFC 3339).")
 @click.option("--until", help="Only before this time (RFC 3339).")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
-@click.option("--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, or HOST and PORT]")
+@click.option(
+    "--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, the profile in use, or HOST and PORT]"
+)
 @listing_options
 def audit_command(
     about: str | None, key: str | None, url: str | None, limit: int, listing: Listing, **times: str | None

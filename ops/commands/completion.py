@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from cluster.core.errors import HoraeError
 from ops.support.client import Client
 from ops.support.profiles import load_profiles
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST = 50
+PATIENCE_SECONDS = 2.0
+"""Somebody waits for the completion in the middle of a line."""
 SHELLS = {
     "bash": 'eval "$(horae completion bash)"    in ~/.bashrc',
     "zsh": 'eval "$(horae completion zsh)"    in ~/.zshrc, after compinit',
@@ -40,17 +43,17 @@ def _quietly(names: Callable[[click.Context, str], list[str]]) -> Callable[..., 
     def complete(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
         try:
             return [CompletionItem(name) for name in names(context, begun) if name.startswith(begun)]
-        except (click.ClickException, OSError, KeyError):
+        except (click.ClickException, HoraeError, OSError, LookupError, ValueError):
             return []
 
     return complete
 
 
 def _jobs(context: click.Context, begun: str) -> list[str]:
-    """Ids that begin so, of the jobs that the API finds first."""
+    """Ids that begin so, of the jobs that the API finds first: the words of an id are words of its job."""
     group = context.parent
-    client = Client(group.params.get("url") if group is not None else None)
-    page = client.call("GET", "/jobs", query={"limit": 500})
+    client = Client(group.params.get("url") if group is not None else None, timeout_seconds=PATIENCE_SECONDS)
+    page = client.call("GET", "/jobs", query={"limit": 500, "sort": "name", "q": begun or None})
     return sorted(job["jobId"] for job in page["items"] if job["jobId"].startswith(begun))[:MOST]
 
 

@@ -33,7 +33,7 @@ PAGE = 500
 )
 @click.pass_context
 def executions_group(context: click.Context, url: str | None) -> None:
-    """List, show and replay executions through the REST API. The API key is taken from HORAE_API_KEY."""
+    """List, show and replay executions through the REST API. The API key: HORAE_API_KEY, or `horae config`."""
     context.obj = lambda: Client(url)
 
 
@@ -145,7 +145,7 @@ def retry_command(context: click.Context, execution_ids: tuple[str, ...], overla
 @click.command("backlog")
 @JSON
 def backlog_command(as_json: bool) -> None:  # noqa: FBT001
-    """Show the waiting executions. Exit status 1 if the oldest has waited for more than 15 s."""
+    """Show the executions that are due and not claimed by a node. Exit status 1 if the oldest has waited for over 15 s."""
 
     async def read(db: Database) -> tuple[Backlog, int, int]:
         _, now = await nodes.nodes_and_clock(db)
@@ -159,6 +159,7 @@ def backlog_command(as_json: bool) -> None:  # noqa: FBT001
                 "ready": waiting.ready,
                 "leased": waiting.leased,
                 "late": waiting.late,
+                "heldBack": waiting.held_back,
                 "oldestDueAt": rfc3339(waiting.oldest_ms),
                 "oldestAgeMs": age,
                 "rangesToCatchUp": ranges,
@@ -169,5 +170,8 @@ def backlog_command(as_json: bool) -> None:  # noqa: FBT001
         click.echo(
             f"{waiting.ready} executions are due and not claimed ({oldest}), {waiting.leased} are claimed by nodes."
         )
-        click.echo(f"{waiting.late} of them are late work. {ranges} time range(s) are still to be caught up.")
+        if waiting.held_back:
+            held_back = f"{waiting.held_back} of those that are due are held back"
+            click.echo(f"{held_back}: by an open circuit breaker, a slow host, a limit, a pause or a window.")
+        click.echo(f"{waiting.late} executions are late work. {ranges} time range(s) are still to be caught up.")
     sys.exit(1 if age is not None and age > LATE_MS else 0)

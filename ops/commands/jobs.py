@@ -18,7 +18,7 @@ from cluster.core.errors import CallerError
 from ops.commands.completion import complete_jobs
 from ops.commands.jobs_backfill import backfill_command
 from ops.commands.jobs_control import add_control_commands
-from ops.support.client import Client, job_path
+from ops.support.client import Client, faults_named, job_path
 from ops.support.formats import Listing, listing_options
 from ops.support.output import print_json, print_table
 
@@ -100,7 +100,9 @@ def create_command(context: click.Context, /, as_json: bool, **options: Any) -> 
         job[name] = _body(value) if name == "body" else _value(value)
     # The same command again, after a time-out, must not make a second job.
     headers = {"Idempotency-Key": uuid.uuid4().hex}
-    created = _client(context).call("POST", "/jobs", job, headers=headers)
+    named = {"api": "--to", "schedule": "--schedule", "body": "--body", "jobId": "--id"}
+    with faults_named({} if options["file"] is not None else named):
+        created = _client(context).call("POST", "/jobs", job, headers=headers)
     if as_json:
         print_json(created)
     else:

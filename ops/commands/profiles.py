@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
 from ops.support.formats import Listing, listing_options
-from ops.support.profiles import Profile, Profiles, load_profiles, save_profiles
+from ops.support.profiles import Profile, Profiles, checked_address, load_profiles, save_profiles
 
 
 @click.group("config")
@@ -26,15 +26,16 @@ def config_group() -> None:
 @click.option("--key-file", type=click.Path(dir_okay=False), help="File that holds the API key.")
 def set_command(name: str, url: str, key_file: str | None) -> None:
     """Make or replace the profile NAME."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.BadParameter(f"'{url}' is not the address of an API; write one such as https://horae.example.org")
-    if "@" in parts.netloc:
+    if not name.strip() or not name.isprintable():
+        raise click.BadParameter("the name of a profile must be a word that can be read")
+    if "@" in checked_address(url).netloc:
         raise click.BadParameter("must not contain a user or password; put the API key into a --key-file")
     known = load_profiles()
     path = None if key_file is None else str(Path(key_file).expanduser().absolute())
     save_profiles(Profiles(known.current, {**known.profiles, name: Profile(name, url, path)}))
     click.echo(f"profile {name}: {url}")
+    if path is not None:
+        _warn(load_profiles().named(name))
 
 
 @config_group.command("use")
@@ -48,6 +49,19 @@ def use_command(name: str | None, no_profile: bool) -> None:  # noqa: FBT001
     url = "no profile" if name is None else f"{name}: {known.named(name).url}"
     save_profiles(Profiles(name, known.profiles))
     click.echo(f"in use: {url}")
+    first = [n for n in ("HORAE_URL", "HORAE_PROFILE") if os.environ.get(n)]
+    if first:
+        click.echo(f"{' and '.join(first)} of this shell come first: unset them for this to count", err=True)
+    elif name is not None:
+        _warn(known.named(name))
+
+
+def _warn(profile: Profile) -> None:
+    """Say now what is wrong with the key file; the profile stays as it is wanted."""
+    try:
+        profile.key()
+    except click.UsageError as exc:
+        click.echo(exc.message, err=True)
 
 
 @config_group.command("remove")

@@ -34,8 +34,9 @@ def new_key_command() -> None:
 def rotate_command(*, dry_run: bool, as_json: bool) -> None:
     """Encrypt all secrets with the first key of HORAE_SECRET_KEY.
 
-    First set HORAE_SECRET_KEY to "new,old" on all nodes, then run this command, then remove the old key. You can
-    interrupt the command and run it again. Exit status 1 if there are secrets that no key decrypts.
+    Give every node HORAE_SECRET_KEY=old,new and restart it; then new,old, and restart; then run this command with the
+    same setting; then remove the old key (ops/RUNBOOK.md says why in this order). You can interrupt the command and run
+    it again. Exit status 1 if there are secrets that no key decrypts.
     """
     keys = load_settings().secret_keys
     if not keys:

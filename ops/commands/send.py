@@ -12,7 +12,7 @@ import click
 from cluster.core.documents import strict_json
 from cluster.core.documents.json_source import JsonText
 from cluster.core.errors import CallerError
-from ops.support.client import Client
+from ops.support.client import Client, faults_named
 from ops.support.output import print_json
 
 
@@ -28,11 +28,14 @@ from ops.support.output import print_json
 @click.option("--queue", help="The queue whose limits it shares.")
 @click.option("--tag", "tags", multiple=True, help="A tag; may be repeated.")
 @click.option(
-    "--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, the profile, or HOST and PORT]"
+    "--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, the profile in use, or HOST and PORT]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def send_command(as_json: bool, url: str | None, **options: Any) -> None:  # noqa: FBT001
-    """Send one request to URL, once, now or later, and print the id of its execution."""
+    """Send one request to URL, once, now or later, and print the message's id.
+
+    `horae explain ID` says what has become of it.
+    """
     message: dict[str, Any] = {"api": options["target"]}
     for option, name in (("delay", "delay"), ("at", "at"), ("dedup_id", "dedupId"), ("queue", "queue")):
         if options[option] is not None:
@@ -44,11 +47,13 @@ def send_command(as_json: bool, url: str | None, **options: Any) -> None:  # noq
     if options["data"] is not None:
         message["body"] = _body(_read(options["data"]))
     # The same command again, after a time-out, must not send a second one: the client repeats nothing by itself.
-    accepted = Client(url).call("POST", "/messages", message, headers={"Idempotency-Key": uuid.uuid4().hex})
+    client, headers = Client(url), {"Idempotency-Key": uuid.uuid4().hex}
+    with faults_named({"api": "URL", "delay": "--in", "at": "--at", "headers": "--header", "body": "--data"}):
+        accepted = client.call("POST", "/messages", message, headers=headers)
     if as_json:
         print_json(accepted)
     else:
-        click.echo(accepted["executionId"])
+        click.echo(accepted["messageId"])
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -17,7 +17,9 @@ from ops.support.output import print_json, print_table
 @click.option("--by", type=click.Choice(["cluster", "host", "queue", "tag"]), default="cluster", show_default=True)
 @click.option("--job", help="Show one job, from its history.")
 @click.option("--parts", is_flag=True, help="Show where lateness came from (means of its parts).")
-@click.option("--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, or HOST and PORT]")
+@click.option(
+    "--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, the profile in use, or HOST and PORT]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats_command(url: str | None, as_json: bool, parts: bool, by: str, **options: str | None) -> None:  # noqa: FBT001
     """Show what was sent, how late and with what result, step by step."""

@@ -32,7 +32,9 @@ SEVERAL = "Several: give it several times."
 @click.option("--after", help="Begin behind the event with this id, instead of now.")
 @click.option("--seconds", type=click.FloatRange(0.1), help="End after so many seconds. [default: never]")
 @click.option("-o", "--output", type=click.Choice(["text", "ndjson"]), default="text", show_default=True)
-@click.option("--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, or HOST and PORT]")
+@click.option(
+    "--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, the profile in use, or HOST and PORT]"
+)
 def tail_command(after: str | None, seconds: float | None, output: str, url: str | None, **names: Any) -> None:
     """Show what happens as it happens: executions that end or are retried, changed jobs, leader, breakers, alerts.
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FAILING_MS = 300_000
 HOSTS = 10
+PIPE_COLUMNS = 500
 
 
 @click.command("top")
@@ -53,7 +54,8 @@ def top_command(interval: float, once: bool, as_json: bool) -> None:  # noqa: FB
             if as_json:
                 print_json(snapshot)
             else:
-                Console().print(render(snapshot))
+                # In a pipe or a file, a line may be as wide as it needs to be.
+                (console if (console := Console()).is_terminal else Console(width=PIPE_COLUMNS)).print(render(snapshot))
             return 0 if snapshot["leader"]["sound"] and all(n["silentMs"] < SILENT_MS for n in snapshot["nodes"]) else 1
         finally:
             await db.close()
@@ -97,6 +99,7 @@ async def read_snapshot(db: Database, lease_ms: int) -> dict[str, Any]:
             "ready": waiting.ready,
             "leased": waiting.leased,
             "late": waiting.late,
+            "heldBack": waiting.held_back,
             "oldestAgeMs": None if waiting.oldest_ms is None else max(0, now - waiting.oldest_ms),
         },
         "nodes": [_node(n, now) for n in present],

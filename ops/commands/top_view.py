@@ -25,6 +25,8 @@ Snapshot = dict[str, Any]
 AROUND = 13
 """Lines that are no table rows: the header (4 to 6), an error, two titles, blank lines, the counts of omitted rows."""
 LEAST_ROWS = 2
+MINUTE_MS = 60_000
+"""From here on the buckets of a histogram are minutes wide, and a quantile is the upper bound of its bucket."""
 REDRAW_SECONDS = 1.0
 ORDER = ("silent", "leader", "drained", "")
 
@@ -105,7 +107,9 @@ def render(snapshot: Snapshot, height: int | None = None) -> RenderableType:
         Text("per second: " + ", ".join(f"{n:,} {name}" for name, n in rates.items())),
         Text(f"lateness: p50 {_ms(drift['p50'])}, p99 {_ms(drift['p99'])}"),
         Text(
-            f"backlog: {waiting['ready']:,} due, {waiting['leased']:,} with nodes, {waiting['late']:,} late work"
+            f"backlog: {waiting['ready']:,} due"
+            + (f" ({held:,} held back)" if (held := waiting.get("heldBack")) else "")
+            + f", {waiting['leased']:,} with nodes, {waiting['late']:,} late work"
             + (f", the oldest waits {duration(age / 1000)}" if age is not None else "")
         ),
     ]
@@ -171,4 +175,6 @@ def _hosts(hosts: list[Snapshot], in_all: int) -> list[RenderableType]:
 
 
 def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f} ms"
+    if value is None:
+        return "-"
+    return f"under {value / MINUTE_MS:.0f} min" if value >= MINUTE_MS else f"{value:,.0f} ms"

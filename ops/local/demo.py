@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 SAMPLES = Path(config.__file__).parent / "samples" / "jobs.ndjson"
 READY_SECONDS = 60
+LOG_LINES = 5
+MINUTE_MS = 60_000
+"""From here on the buckets of a histogram are minutes wide, and a quantile is the upper bound of its bucket."""
 STOP_SECONDS = 13
 """More than the shutdown of a node takes; all processes end within 15 s after Ctrl-C."""
 
@@ -38,10 +41,10 @@ LOOPBACK = "127.0.0.0/8,::1/128"
 TROUBLE = (
     ("hosts that fail", "#/failed"),
     ("an open circuit breaker", "#/cluster"),
-    ("a herd at second 0", "#/time?by=tag&span=600&tag=herd"),
+    ("many jobs on one second", "#/time?by=tag&span=600&tag=herd"),
     ("what was missed", "#/executions?state=missed"),
 )
-"""What goes wrong in the samples, and the screen that shows it."""
+"""What goes wrong in the samples on purpose, and the screen that shows it."""
 
 console = Console(highlight=False)
 
@@ -54,6 +57,8 @@ class Demo:
         self.receiver_port = receiver_port
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._logs = Path(settings.data_dir) / "logs"
+        self._log_starts: dict[str, int] = {}
+        """The sizes of the logs before this run: what stands there is of runs before."""
         self.stopping = threading.Event()
         self.api = Client(f"http://127.0.0.1:{settings.port}")
 
@@ -61,12 +66,14 @@ class Demo:
         """Start receiver and nodes."""
         Path(self._settings.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._logs.mkdir(mode=0o700, exist_ok=True)
-        self._run("receiver", "receiver", "--port", str(self.receiver_port))
-        self._run("serve", "serve", "--port", str(self._settings.port), "--nodes", str(self._settings.nodes))
+        self.run("receiver", "receiver", "--port", str(self.receiver_port))
+        self.run("serve", "serve", "--port", str(self._settings.port), "--nodes", str(self._settings.nodes))
 
-    def _run(self, name: str, *arguments: str) -> None:
+    def run(self, name: str, *arguments: str) -> None:
+        """Start a process that runs this command."""
         environment = with_parent({"HORAE_ALLOWED_NETWORKS": LOOPBACK, **os.environ})
         with (self._logs / f"{name}.log").open("ab") as log:
+            self._log_starts[name] = log.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", "ops", *arguments],
                 env=environment,
@@ -82,8 +89,9 @@ class Demo:
         return next((name for name, process in self._processes if process.poll() is not None), None)
 
     def last_log_lines(self, name: str) -> str:
-        """The last lines of the log of a process."""
-        return "\n".join((self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-5:])
+        """The last lines that a process has written to its log in this run."""
+        written = (self._logs / f"{name}.log").read_bytes()[self._log_starts.get(name, 0) :]
+        return "\n".join(written.decode(errors="replace").splitlines()[-LOG_LINES:])
 
     def wait_ready(self) -> bool:
         """Wait until the nodes are ready; False if they ended or took too long."""
@@ -121,16 +129,19 @@ def status_line(cluster: dict[str, Any]) -> str:
     rates, backlog = cluster["rates"], cluster["backlog"]
     leader = cluster["leader"]["nodeId"] or "none"
     failed = rates["failedPerSecond"] + rates["deadPerSecond"]
+    held_back = f" ({backlog['heldBack']} held back by their host or a limit)" if backlog["heldBack"] else ""
     return (
         f"delivered {rates['succeededPerSecond']:7.1f}/s   failed {failed:5.1f}/s   "
         f"retried {rates['retriedPerSecond']:5.1f}/s   lateness p50 {_ms(rates['driftMsP50'])} "
         f"p99 {_ms(rates['driftMsP99'])}   leader {leader} (term {cluster['leader']['term']})   "
-        f"backlog {backlog['ready']} ready, {backlog['leased']} leased"
+        f"backlog {backlog['ready']} due{held_back}, {backlog['leased']} with nodes"
     )
 
 
 def _ms(value: float | None) -> str:
-    return "    -" if value is None else f"{value:3.0f}ms"
+    if value is None:
+        return "    -"
+    return f"<{value / MINUTE_MS:.0f}min" if value >= MINUTE_MS else f"{value:3.0f}ms"
 
 
 def load_samples(api: Client, receiver_port: int) -> dict[str, Any]:
@@ -140,12 +151,14 @@ def load_samples(api: Client, receiver_port: int) -> dict[str, Any]:
     return counts
 
 
-def _print_overview(settings: Settings, receiver_port: int, imported: dict[str, Any]) -> None:
+def print_overview(settings: Settings, receiver_port: int, imported: dict[str, Any]) -> None:
+    """Print where to look, and what goes wrong on purpose."""
     base = f"http://127.0.0.1:{settings.port}"
     counts = ", ".join(f"{imported[what]} {what}" for what in ("created", "updated", "unchanged") if imported[what])
     console.print(f"\n  Horae is running, its page is [bold]{base}/[/bold]", soft_wrap=True)
     console.print(
-        f"  {settings.nodes} nodes, sample jobs: {counts}. Some are in trouble, to be looked at:\n", soft_wrap=True
+        f"  {settings.nodes} nodes, sample jobs: {counts}. Some are in trouble on purpose, to be looked at:\n",
+        soft_wrap=True,
     )
     for what, where in TROUBLE:
         console.print(f"  {what:<26}{base}/{where}", soft_wrap=True)
@@ -155,10 +168,16 @@ def _print_overview(settings: Settings, receiver_port: int, imported: dict[str, 
         ("a job and its next runs", f"curl {base}/jobs/invoice-shop-01"),
         ("its latest executions", f"curl {base}/jobs/heartbeat-01/executions"),
         ("the cluster", f"curl {base}/cluster"),
-        ("leader and leases", f"HORAE_DATA_DIR={settings.data_dir} .venv/bin/horae leases"),
+        ("leader and leases", f"{_data_dir(settings)}.venv/bin/horae leases"),
+        ("was anything lost?", f"{_data_dir(settings)}.venv/bin/horae verify --since 10m"),
+        ("", "(it names the jobs outage-1 to outage-4 as late: their host is down on purpose)"),
         ("logs", f"{settings.data_dir}/logs/"),
     ):
         console.print(f"  {what:<26}{how}", soft_wrap=True)
+    if settings.port != type(settings).model_fields["port"].default:
+        console.print(
+            f"\n  Commands that use the API need its address: [bold]export HORAE_URL={base}[/bold]", soft_wrap=True
+        )
     ending = (
         "Kill any of the processes to see what happens. Ctrl-C ends all of them; the data is kept. Start again after"
     )
@@ -166,6 +185,12 @@ def _print_overview(settings: Settings, receiver_port: int, imported: dict[str, 
         f"\n  {ending}\n  half a minute, and the heartbeats, which are not caught up, have a missed range.\n",
         soft_wrap=True,
     )
+
+
+def _data_dir(settings: Settings) -> str:
+    """What a command needs in front to find the embedded database, if it is not where it is looked for anyway."""
+    default = type(settings).model_fields["data_dir"].default
+    return "" if str(settings.data_dir) == str(default) else f"HORAE_DATA_DIR={settings.data_dir} "
 
 
 def run(settings: Settings, receiver_port: int) -> int:
@@ -181,7 +206,7 @@ def run(settings: Settings, receiver_port: int) -> int:
             name = demo.ended_process() or "serve"
             console.print(f"horae: {name} did not start. Its log ends with:\n{demo.last_log_lines(name)}", style="red")
             return 1
-        _print_overview(settings, receiver_port, load_samples(demo.api, receiver_port))
+        print_overview(settings, receiver_port, load_samples(demo.api, receiver_port))
         _watch(demo)
         return 0
     finally:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+LOG_LINES = 5
 RESTART_SECONDS = 5.0
 """How long a dead process stays dead, so that the effect of its death can be seen."""
 
@@ -72,6 +73,8 @@ class Children:
         self._logs = directory / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)
         self.all: list[Child] = []
+        self._log_starts: dict[str, int] = {}
+        """The sizes of the logs before the latest starts: what stands there is of runs before."""
 
     def start(self, child: Child) -> None:
         """Start a process and remember it."""
@@ -79,7 +82,9 @@ class Children:
         self._spawn(child)
 
     def _spawn(self, child: Child) -> None:
-        child.start(self.log_path(child.name))
+        log = self.log_path(child.name)
+        self._log_starts[child.name] = log.stat().st_size if log.exists() else 0
+        child.start(log)
         listing = {c.name: {"pid": c.process.pid, "port": c.port} for c in self.all if c.process is not None}
         new = self._directory / "processes.new"
         new.write_text(json.dumps(listing, indent=2))
@@ -94,8 +99,9 @@ class Children:
         return next((c for c in self.all if not c.alive), None)
 
     def last_log_lines(self, name: str) -> str:
-        """The last lines of the log of a process."""
-        return "\n".join(self.log_path(name).read_text(errors="replace").splitlines()[-5:])
+        """The last lines that a process has written to its log since its latest start."""
+        written = self.log_path(name).read_bytes()[self._log_starts.get(name, 0) :]
+        return "\n".join(written.decode(errors="replace").splitlines()[-LOG_LINES:])
 
     def restart_dead(self, report: Callable[[str], None]) -> None:
         """Restart processes that have been dead for `RESTART_SECONDS`. `report` gets a sentence on each death and start."""

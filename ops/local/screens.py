@@ -52,9 +52,9 @@ def screens(execution: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
         ("proof", "#/proof"),
     ):
         yield f"{name}-light", address, LIGHT | WIDE
-        if name in ("now", "time"):
+        if name in ("now", "time", "job", "failed"):
             yield f"{name}-dark", address, DARK | WIDE
-        if name in ("now", "job", "time"):
+        if name in ("now", "job", "time", "failed", "cluster"):
             yield f"{name}-phone", address, LIGHT | PHONE
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import click
 import orjson
@@ -15,7 +17,7 @@ from cluster.core.documents import json_source
 from cluster.core.documents.json_source import fragment, keep_bodies
 from config.settings import load_settings
 from ops.support.caller import user_agent
-from ops.support.profiles import load_profiles
+from ops.support.profiles import checked_address, checked_key, load_profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,21 +46,42 @@ class Refused(click.ClickException):
         super().__init__("\n".join(lines))
 
 
+@contextmanager
+def faults_named(options: Mapping[str, str]) -> Iterator[None]:
+    """Faults of fields are shown with the options of the command that gave them, in front: `{field: option}`."""
+    try:
+        yield
+    except Refused as exc:
+        faults = exc.problem.get("errors", [])
+        named = {name: f"{option}, {name}" for name, option in options.items() if option != f"--{name}"}
+        renamed = [{**f, "path": re.sub(r"^\w+", lambda m: named.get(m[0], m[0]), f["path"])} for f in faults]
+        raise Refused(exc.status, {**exc.problem, "errors": renamed}) from exc
+
+
 class Unreachable(click.ClickException):
     """No API answered. Exit status 1."""
 
     exit_code = 1
 
 
+def is_passing(exc: click.ClickException) -> bool:
+    """Whether the same request may succeed a moment later: no API answered, or it is busy or without its database."""
+    passing = (HTTPStatus.TOO_MANY_REQUESTS, *(s for s in HTTPStatus if s >= HTTPStatus.INTERNAL_SERVER_ERROR))
+    return isinstance(exc, Unreachable) or (isinstance(exc, Refused) and exc.status in passing)
+
+
 class Client:
     """A client for one API. `url` is such as http://127.0.0.1:5000; without it, the profile in use says where it is.
 
     The key is taken from HORAE_API_KEY, else from the profile. A profile's key goes to the profile's address alone.
+    `timeout_seconds`: for each request.
     """
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, url: str | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         profile = load_profiles().selected() if url is None else None
-        self._key = os.environ.get("HORAE_API_KEY") or (None if profile is None else profile.key())
+        given = os.environ.get("HORAE_API_KEY", "").strip()
+        self._key = checked_key(given, "HORAE_API_KEY") if given else None if profile is None else profile.key()
+        self._timeout = timeout_seconds
         if profile is not None:
             url = profile.url
         if url is None:
@@ -66,9 +89,7 @@ class Client:
             host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "localhost") else settings.host  # noqa: S104
             url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
         self.url = url.rstrip("/")
-        self._parts = urlsplit(self.url)
-        if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
-            raise click.UsageError(f"'{url}' is not the address of an API; write one such as http://127.0.0.1:5000")
+        self._parts = checked_address(self.url)
 
     def call(
         self,
@@ -84,11 +105,11 @@ class Client:
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         parameters = {k: v for k, v in (query or {}).items() if v is not None}
         target = path + ("?" + urlencode(parameters, doseq=True) if parameters else "")
-        return self._send(method, target, data, {"Content-Type": kind, **(headers or {})}, TIMEOUT_SECONDS)
+        return self._send(method, target, data, {"Content-Type": kind, **(headers or {})}, self._timeout)
 
     def job(self, path: str) -> dict[str, Any]:
         """One job. A `body` of JSON is a `JsonText`, as in `jobs`."""
-        content, job = self._exchange("GET", path, None, {}, TIMEOUT_SECONDS)
+        content, job = self._exchange("GET", path, None, {}, self._timeout)
         return json_source.keep_body(content, job)
 
     def upload(self, path: str, file: IO[bytes], kind: str) -> Any:
@@ -97,7 +118,7 @@ class Client:
 
     def put(self, path: str, content: bytes, kind: str) -> Any:
         """PUT these bytes as they are."""
-        return self._send("PUT", path, content, {"Content-Type": kind}, TIMEOUT_SECONDS)
+        return self._send("PUT", path, content, {"Content-Type": kind}, self._timeout)
 
     def jobs(self, **query: Any) -> Iterator[dict[str, Any]]:
         """All jobs that match, page by page. A `body` of JSON is a `JsonText`: digits and blanks as they are stored."""
@@ -105,9 +126,7 @@ class Client:
         while True:
             parameters = {k: v for k, v in query.items() if v is not None}
             parameters |= {"limit": PAGE} if cursor is None else {"limit": PAGE, "cursor": cursor}
-            content, page = self._exchange(
-                "GET", "/jobs?" + urlencode(parameters, doseq=True), None, {}, TIMEOUT_SECONDS
-            )
+            content, page = self._exchange("GET", "/jobs?" + urlencode(parameters, doseq=True), None, {}, self._timeout)
             yield from keep_bodies(content, page)
             cursor = page["nextCursor"]
             if cursor is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import time
 from dataclasses import dataclass
 from functools import wraps
@@ -12,6 +15,7 @@ import orjson
 import yaml
 
 from cluster.core.documents.json_source import fragment
+from ops.support.client import is_passing
 from ops.support.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -76,11 +80,15 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _text)
+# A text such as 1e5 is a number for those who read YAML 1.2, so it is written in quotes.
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z"), list("-0123456789")
+)
 
 
 def to_yaml(value: Any) -> str:
-    """A JSON value as YAML, its fields in their order."""
-    plain = orjson.loads(orjson.dumps(value, fragment))
+    """A JSON value as YAML, its fields in their order. Whole numbers keep all their digits."""
+    plain = json.loads(orjson.dumps(value, fragment))
     text: str = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text
 
@@ -101,17 +109,34 @@ def listing_options(command: Callable[..., int | None]) -> Callable[..., None]:
     @wraps(command)
     def with_options(*args: Any, output: str, as_json: bool, watch: bool, **options: Any) -> None:
         listing = Listing("json" if as_json else output)
-        while True:
-            if watch and listing.output in ("table", "wide"):
-                click.clear()
-            status = command(*args, listing=listing, **options)
-            if status is not None and not watch:
+
+        def once() -> int | None:
+            return command(*args, listing=listing, **options)
+
+        if not watch or _has_subcommand():
+            status = once()
+            if status is not None:
                 raise SystemExit(status)
-            if not watch or _has_subcommand():
-                return
-            time.sleep(WATCH_SECONDS)
+            return
+        _watch(once, clears=listing.output in ("table", "wide") and os.environ.get("TERM") != "dumb")
 
     return with_options
+
+
+def _watch(once: Callable[[], int | None], *, clears: bool) -> None:
+    """Again and again. Once it has worked, an API that does not answer for a while, as a node that restarts, is waited for."""
+    worked = False
+    while True:
+        if clears:
+            click.clear()
+        try:
+            once()
+        except click.ClickException as exc:
+            if not worked or not is_passing(exc):
+                raise
+            click.echo(f"{exc.format_message()}\ntrying again every {WATCH_SECONDS:.0f} s", err=True)
+        worked = True
+        time.sleep(WATCH_SECONDS)
 
 
 def _has_subcommand() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-MIN_COLUMN = 4
+USEFUL_COLUMN = 8
+"""A column that is cut to less says nothing. Then the last columns are left out."""
+GAP = 3
+"""What a table takes beside a column."""
 COLOURS = dict.fromkeys(("active", "succeeded"), "green")
 COLOURS |= dict.fromkeys(("paused", "retrying", "skipped", "cancelled"), "yellow")
 COLOURS |= dict.fromkeys(("failed", "dead", "missed"), "red")
@@ -38,16 +42,19 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, fit: bool = False) -> None:
-    """Print a table. Columns of numbers are right-aligned. `fit`: at a terminal one line a row, cut to its width.
+    """Print a table. Columns of numbers are right-aligned. `fit`: at a terminal one line a row, cut to its width; columns at
+    the right that have no room are left out, and named.
 
     States have colours at a terminal, unless NO_COLOR is set.
     """
     console = Console()
-    cut = fit and console.is_terminal
+    cut = fit and console.is_terminal and sys.stdout.isatty()  # a pipe may have colours (FORCE_COLOR), but no width
     body = [list(row) for row in rows]
     texts = [["-" if cell is None else printable(cell) for cell in row] for row in body]
     natural = [max([cell_len(name), *(cell_len(row[i]) for row in texts)]) for i, name in enumerate(columns)]
-    widths = fitting(natural, console.width - 3 * len(columns)) if cut else natural
+    shown = shown_columns(natural, console.width) if cut else len(columns)
+    left_out, columns = columns[shown:], columns[:shown]
+    widths = fitting(natural[:shown], console.width - GAP * shown) if cut else natural
     rendered = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for i, name in enumerate(columns):
         numeric = bool(body) and all(isinstance(row[i], int | float) for row in body)
@@ -59,18 +66,32 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
             width=widths[i] if cut else None,
         )
     for row in texts:
-        pairs = zip(columns, row, strict=True)
+        pairs = zip(columns, row[:shown], strict=True)
         rendered.add_row(*(Text(text, COLOURS.get(text, "") if name == "state" else "") for name, text in pairs))
     # In a pipe or file, a table may be as wide as it needs to be.
-    (console if console.is_terminal else Console(width=200)).print(rendered)
+    (console if console.is_terminal and sys.stdout.isatty() else Console(width=200)).print(rendered)
+    if left_out:
+        click.echo(f"left out for want of room: {', '.join(left_out)} (-o wide, or a wider terminal)")
+
+
+def shown_columns(natural: Sequence[int], width: int) -> int:
+    """How many of the columns, from the left, have room to be read; one at least."""
+    shown, taken = 1, min(natural[0], USEFUL_COLUMN) + GAP if natural else 0
+    for size in natural[1:]:
+        taken += min(size, USEFUL_COLUMN) + GAP
+        if taken > width:
+            break
+        shown += 1
+    return shown
 
 
 def fitting(natural: Sequence[int], width: int) -> list[int]:
-    """The widths of columns that fit into `width` together: the widest are cut first, none below 4."""
+    """The widths of columns that fit into `width` together: the widest are cut, the first one last, since it is the name."""
     widths = list(natural)
-    while sum(widths) > width and max(widths, default=0) > MIN_COLUMN:
-        widest = max(range(len(widths)), key=widths.__getitem__)
-        widths[widest] -= 1
+    for first, least in ((1, USEFUL_COLUMN), (0, 1)):
+        while sum(widths) > width and max(widths[first:], default=0) > least:
+            widest = max(range(first, len(widths)), key=widths.__getitem__)
+            widths[widest] -= 1
     return widths
 
 

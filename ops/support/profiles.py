@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import click
 import orjson
@@ -20,13 +22,37 @@ class Profile:
     key_file: str | None = None
 
     def key(self) -> str | None:
-        """The key in the file. Raises `UsageError` if the file cannot be read."""
+        """The key in the file. Raises `UsageError` if there is none: without it, requests would be sent as nobody's."""
         if self.key_file is None:
             return None
         try:
-            return Path(self.key_file).expanduser().read_text().strip() or None
-        except (OSError, UnicodeDecodeError) as exc:
+            text = Path(self.key_file).expanduser().read_text().strip()
+        except (OSError, ValueError, RuntimeError) as exc:
             raise click.UsageError(f"profile '{self.name}': its key file cannot be read: {exc}") from exc
+        if not text:
+            raise click.UsageError(
+                f"profile '{self.name}': its key file {self.key_file} is empty; write the API key into it"
+            )
+        return checked_key(text, f"profile '{self.name}': its key file {self.key_file}")
+
+
+def checked_key(text: str, where: str) -> str:
+    """The API key in a text. Raises `UsageError`, without the text, if it is not one line of printable ASCII."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise click.UsageError(f"{where} must hold one API key and nothing else: printable ASCII without blanks")
+    return text
+
+
+def checked_address(url: str) -> SplitResult:
+    """The parts of the address of an API. Raises `UsageError` if it is none."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or not url.isprintable() or " " in url or parts.query or parts.fragment:
+        raise click.UsageError(f"'{url}' is not the address of an API; write one such as http://127.0.0.1:5000")
+    return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +91,28 @@ def load_profiles() -> Profiles:
     try:
         value = orjson.loads(file.read_bytes())
         profiles = {
-            name: Profile(name, str(fields["url"]), fields.get("keyFile")) for name, fields in value["profiles"].items()
+            name: Profile(name, _text(fields["url"]), _optional_text(fields.get("keyFile")))
+            for name, fields in value["profiles"].items()
         }
-        return Profiles(value.get("current"), profiles)
+        return Profiles(_optional_text(value.get("current")), profiles)
     except FileNotFoundError:
         return Profiles(None, {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise click.UsageError(f"{file} cannot be read as profiles: {exc}; correct or remove it") from exc
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} must be a text")
+    return value
+
+
+def _optional_text(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
 def save_profiles(profiles: Profiles) -> None:
-    """Replace the file at once: a reader sees the old one or the new one."""
+    """Replace the file at once: a reader sees the old one or the new one. Raises `UsageError` if it cannot be written."""
     file = profiles_file()
     value: dict[str, Any] = {
         "current": profiles.current,
@@ -84,7 +121,12 @@ def save_profiles(profiles: Profiles) -> None:
             for p in profiles.profiles.values()
         },
     }
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    fresh.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
-    fresh.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+        fresh.replace(file)
+    except OSError as exc:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise click.UsageError(f"{file} cannot be written: {exc}; HORAE_CONFIG names another file") from exc

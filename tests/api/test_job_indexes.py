@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
@@ -63,6 +63,23 @@ async def test_a_schedule_is_found_without_reading_the_others(api: Api) -> None:
     await api.db.api["system.profile"].drop()
     assert seen
     assert max(d.get("docsExamined", 0) for d in seen) <= 4
+
+
+async def test_jobs_are_not_sorted_with_their_bodies(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred jobs of a megabyte would be more than MongoDB sorts in memory."""
+    stages: list[list[str]] = []
+    real = narrowed_jobs.read
+
+    async def read(db: Any, narrowing: Any, *pipeline: Any) -> Any:
+        stages.append([next(iter(stage)) for stage in pipeline])
+        return await real(db, narrowing, *pipeline)
+
+    monkeypatch.setattr(narrowed_jobs, "read", read)
+    await api.make(jobId="a", tags=["x"], body="b" * 1000)
+    for sort in find.SORTS:
+        assert len((await api.call("GET", f"/jobs?tag=x&sort={sort}")).json["items"]) == 1
+    assert stages
+    assert all(s.index("$project") < s.index("$sort") for s in stages if "$sort" in s)
 
 
 async def test_what_comes_late_in_the_order_is_found_without_reading_what_comes_before(

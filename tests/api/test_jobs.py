@@ -37,6 +37,10 @@ async def test_the_smallest_body_creates_a_job(api: Api) -> None:
     assert (shown["timeoutSeconds"], shown["catchUp"], shown["overlap"]) == (30, "all", "allow")
     assert shown["retry"]["maxAttempts"] == 5
     assert len(shown["nextRuns"]) == 5
+    more = (await api.call("GET", f"/jobs/{shown['jobId']}?nextRuns=10")).json["nextRuns"]
+    assert (len(more), more[:5]) == (10, shown["nextRuns"])
+    refused = await api.call("GET", f"/jobs/{shown['jobId']}?nextRuns=21")
+    assert (refused.status_code, paths(refused)) == (422, ["nextRuns"])
     assert shown["lastExecution"] is None
 
 

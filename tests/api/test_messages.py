@@ -320,9 +320,13 @@ async def test_a_replay_of_many_sends_messages_again_by_tag(api: Api) -> None:
     came: list[str] = []
     made = [await accepted(api, tags=[tag]) for tag in ("a", "a", "b")]
     await deliver(api, came, status=400)
-    wanted = {"filter": {"tag": "a", "state": ["failed"]}}
+    wanted: dict[str, dict[str, Any]] = {"filter": {"tag": "a", "state": ["failed"]}}
     counted = await api.call("POST", "/executions/retry", {**wanted, "dryRun": True})
     assert counted.json["matched"] == 2
+    for host, matched in (("127.0.0.1", 2), ("127.0.0.1:5001", 2), ("elsewhere.example", 0)):
+        narrowed = {"filter": {**wanted["filter"], "host": host}, "dryRun": True}
+        assert (await api.call("POST", "/executions/retry", narrowed)).json["matched"] == matched
+    wanted["filter"]["host"] = "127.0.0.1"
     assert (await api.call("POST", "/executions/retry", wanted)).status_code == 202
     clock = Crank(api.clock.now_ms())
     replayer = (await lead(api.db, clock)).replayer

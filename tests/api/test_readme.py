@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from api.openapi.document import openapi_document
+from cluster.core.audit_entry import KINDS
 from tests.support import live
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ def test_every_operation_has_a_command() -> None:
         path = re.sub(r"/keys/.+", "/keys/{name}", path)
         path = re.sub(r"/verifications/.+", "/verifications/{verificationId}", path)
         path = re.sub(r"/nodes/[^/]+", "/nodes/{nodeId}", path)
-        called.add((kind.lower(), re.sub(r"/executions/(?!retry)[^/]+", "/executions/{executionId}", path)))
+        called.add((kind.lower(), re.sub(r"/executions/(?!retry|failures)[^/]+", "/executions/{executionId}", path)))
     described = {(method, path) for path, methods in openapi_document()["paths"].items() for method in methods}
     assert described <= called, described - called
+
+
+def test_every_kind_of_audited_object_is_listed() -> None:
+    """`KIND:NAME`, in the order of the code."""
+    (sentence,) = re.findall(r"^An object is (.*?)\. ", README, re.DOTALL | re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+):\w+`", sentence)) == KINDS

@@ -13,6 +13,7 @@ from cluster.core.windows import (
     SkippingWindow,
     Subject,
     Window,
+    WindowPeriod,
     WindowSpan,
     decide,
     held_ms,
@@ -141,11 +142,50 @@ def test_a_window_begins_as_its_schedule_does_and_lasts_its_time(
 )
 def test_the_time_in_which_windows_hold_a_first_attempt_is_counted(windows: list[Window], held: int | None) -> None:
     """From its send time until now, whenever the windows began."""
-    assert held_ms(windows, BILLING, T, "b", T + 5 * HOUR) == held
+    assert held_ms([WindowPeriod(w, 0, None) for w in windows], BILLING, T, "b", T + 5 * HOUR) == held
+
+
+@pytest.mark.parametrize(
+    ("periods", "held"),
+    [
+        # As it was until it was deleted, and not at all behind that.
+        ([(replace(ONCE, mode="hold", until_ms=T + 9 * HOUR), T + 2 * HOUR)], 2 * HOUR),
+        ([(replace(ONCE, mode="hold", until_ms=T + 9 * HOUR), T)], 0),
+        ([(replace(ONCE, mode="hold", until_ms=T + 9 * HOUR), T - HOUR)], 0),
+        ([(replace(ONCE, mode="hold", from_ms=T + 3 * HOUR, until_ms=T + 9 * HOUR), T + 2 * HOUR)], 0),
+        # It was moved: as it was until then, and as it is.
+        (
+            [
+                (replace(ONCE, mode="hold"), T + HOUR // 2),
+                (replace(ONCE, mode="hold", from_ms=T + 4 * HOUR, until_ms=T + 9 * HOUR), None),
+            ],
+            3 * HOUR // 2,
+        ),
+        # It was made longer.
+        (
+            [(replace(ONCE, mode="hold"), T + HOUR // 2), (replace(ONCE, mode="hold", until_ms=T + 9 * HOUR), None)],
+            5 * HOUR,
+        ),
+        # One that skipped skips nothing any more; nothing could leave until it was deleted.
+        ([(ONCE, T + HOUR // 2)], HOUR // 2),
+        (
+            [(replace(NIGHT, spread_ms=0, schedule="0 0 * * * *", lasts_ms=HOUR // 4), T + 2 * HOUR + HOUR // 8)],
+            5 * HOUR // 8,
+        ),
+        # It was deleted while what it had held was leaving.
+        ([(replace(ONCE, mode="hold", spread_ms=3 * HOUR), T + HOUR)], HOUR),
+    ],
+)
+def test_a_window_that_has_gone_counts_until_it_went(periods: list[tuple[Window, int | None]], held: int) -> None:
+    """Whether it was changed or deleted, and whatever it was about."""
+    assert held_ms([WindowPeriod(w, 0, to) for w, to in periods], BILLING, T, "b", T + 5 * HOUR) == held
 
 
 def test_windows_without_end_hold_up_to_now() -> None:
     """Each hour of each day is in one."""
     always = replace(NIGHT, schedule="0 0 * * * *", lasts_ms=HOUR, spread_ms=0)
-    assert held_ms([always], BILLING, T, "b", T + 24 * HOUR) == 24 * HOUR
-    assert held_ms([replace(always, lasts_ms=HOUR + 1)], BILLING, T, "b", T + 9000 * HOUR) == 9000 * HOUR
+    assert held_ms([WindowPeriod(always, 0, None)], BILLING, T, "b", T + 24 * HOUR) == 24 * HOUR
+    assert (
+        held_ms([WindowPeriod(replace(always, lasts_ms=HOUR + 1), 0, None)], BILLING, T, "b", T + 9000 * HOUR)
+        == 9000 * HOUR
+    )

@@ -38,7 +38,7 @@ async def fill(db: Database) -> None:
     await put_jobs(
         db,
         job_document("a", active_from=0, schedule_version="v9", tags=["t"]),
-        job_document("b", active_from=0, schedule_version="v9", state="paused"),
+        job_document("b", active_from=0, schedule_version="v9", state="paused", host="other.example:443"),
         job_document("gone", active_from=0, state="deleted", tags=["t"]),
     )
     found: list[Ending] = []
@@ -64,6 +64,10 @@ FILTERS: list[tuple[dict[str, Any], int]] = [
     ({"status": 500}, 0),
     ({"since_ms": BEFORE + 10_000, "until_ms": BEFORE + 15_000}, 10),
     ({"tag": "t", "states": ("dead",), "error": "timeout"}, 5),
+    ({"host": "other.example:443"}, 20),
+    ({"host": "other.example"}, 20),
+    ({"host": "other.example:80"}, 0),
+    ({"host": "other.example", "tag": "t"}, 0),
 ]
 
 

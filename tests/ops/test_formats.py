@@ -15,11 +15,14 @@ import orjson
 import pytest
 import yaml
 from click.testing import CliRunner
+from rich.cells import cell_len
 
 from cluster.core.documents.json_source import JsonText
 from ops.cli import cli
 from ops.support import formats
+from ops.support.client import Refused, Unreachable
 from ops.support.formats import Listing
+from ops.support.output import print_table
 from tests.support.commands import run_horae
 
 if TYPE_CHECKING:
@@ -55,28 +58,73 @@ def test_each_format_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert "x" * 300 in wide
 
 
-@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}])
-def test_a_table_at_a_terminal_fits_it_and_has_colours_unless_they_are_unwanted(environment: dict[str, str]) -> None:
-    """Forty columns: one line a row. With NO_COLOR, no escape sequence."""
-    program = (
-        "from ops.support.output import print_table; "
-        "print_table('t', ['job', 'state', 'url'], [('j', 'dead', 'https://example.org/' + 'x' * 300)], fit=True)"
-    )
+def at_a_terminal(program: str, **environment: str) -> str:
+    """What this program prints at a terminal."""
     known = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
     mine, its = pty.openpty()
-    wanted = {**known, "TERM": "xterm-256color", "COLUMNS": "40", **environment}
+    wanted = {**known, "TERM": "xterm-256color", **environment}
     done = subprocess.run([sys.executable, "-c", program], stdout=its, stderr=its, env=wanted, timeout=30, check=False)
     os.close(its)
     text = ""
     with os.fdopen(mine, "rb", buffering=0) as screen, suppress(OSError):  # Linux ends a terminal with an error
         while piece := screen.read(65_536):
             text += piece.decode()
-    assert done.returncode == 0
+    assert done.returncode == 0, text
+    return text
+
+
+TABLE = (
+    "from ops.support.output import print_table; "
+    "print_table('t', ['job', 'state', 'url'], [('j', 'dead', 'https://example.org/' + 'x' * 300)], fit=True)"
+)
+
+
+@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}])
+def test_a_table_at_a_terminal_fits_it_and_has_colours_unless_they_are_unwanted(environment: dict[str, str]) -> None:
+    """Forty columns: one line a row. With NO_COLOR, no escape sequence."""
+    text = at_a_terminal(TABLE, COLUMNS="40", **environment)
     assert ("\x1b[31m" in text) == (not environment)
     plain = [line for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines() if "dead" in line]
     assert len(plain) == 1
     assert len(plain[0]) <= 40
     assert "…" in plain[0]
+
+
+def test_a_table_in_a_pipe_is_not_cut_although_colours_are_forced() -> None:
+    """FORCE_COLOR is what many systems for builds set."""
+    known = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "40"}
+    done = subprocess.run([sys.executable, "-c", TABLE], capture_output=True, text=True, env=known, check=True)
+    assert "x" * 300 in re.sub(r"\s|\x1b\[[\d;]*m", "", done.stdout)
+
+
+NARROW = {
+    "job": "invoices-of-shop-4711",
+    "name": "漢字 " * 30,
+    "state": "active",
+    "schedule": "0 30 9 * * *",
+    "time zone": "Europe/Berlin",
+    "next run": "2026-11-28T08:30:00.000Z",
+    "api": "https://api.example.com/hooks/4711",
+}
+
+
+@pytest.mark.parametrize(("width", "shown"), [(8, 1), (20, 1), (40, 3), (60, 5), (80, 7), (200, 7)])
+def test_what_has_no_room_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, shown: int
+) -> None:
+    """However narrow the terminal is, each row has its name; no line is wider; what is shown can be read."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_table("1 job(s)", list(NARROW), [tuple(NARROW.values())], fit=True)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    table, _, left_out = plain.partition("left out for want of room: ")
+    assert max(cell_len(line) for line in table.splitlines()) <= width
+    assert left_out.partition(" (")[0] == ", ".join(list(NARROW)[shown:])
+    rows = [line.strip() for line in table.splitlines() if line.strip().startswith("in")]
+    assert len(rows) == 1
+    assert width < 40 or rows[0].startswith("invoices")
 
 
 def test_watch_prints_again_until_it_is_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -94,6 +142,34 @@ def test_watch_prints_again_until_it_is_interrupted(monkeypatch: pytest.MonkeyPa
     done = CliRunner().invoke(cli, ["config", "list", "--watch"])
     assert done.stdout.count("0 profile(s)") == 3
     assert times == [formats.WATCH_SECONDS] * 3
+
+
+def test_a_watch_outlives_a_node_that_restarts(monkeypatch: pytest.MonkeyPatch, node_url: str) -> None:
+    """No answer, or 503, is told and tried again; what no waiting helps against ends it, and so does a wrong beginning."""
+    answers: list[object] = [
+        iter(()),
+        Unreachable("no API answers"),
+        Refused(503, {"title": "Unavailable"}),
+        Refused(429, {"title": "Too many requests"}),
+        iter(()),
+        Refused(401, {"title": "No such key"}),
+    ]
+
+    def jobs(*_: object, **__: object) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("ops.support.client.Client.jobs", jobs)
+    monkeypatch.setattr(formats, "WATCH_SECONDS", 0.0)
+    done = CliRunner().invoke(cli, ["jobs", "list", "--watch"], env={"HORAE_URL": node_url})
+    assert (done.exit_code, answers) == (1, [])
+    assert done.stdout.count("0 job(s)") == 2
+    assert done.stderr.count("trying again") == 3
+    answers[:] = [Unreachable("no API answers"), iter(())]
+    first = CliRunner().invoke(cli, ["jobs", "list", "--watch"], env={"HORAE_URL": node_url})
+    assert (first.exit_code, len(answers), "trying again" in first.stderr) == (1, 1, False)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -128,5 +204,8 @@ def test_commands_options_and_jobs_are_completed(node_url: str, tmp_path: Path) 
     assert "import" in complete("horae im", tmp_path)
     assert complete("horae jobs ed", tmp_path) == ["edit"]
     assert complete("horae jobs pause report", tmp_path, HORAE_URL=node_url) == ["report-a", "report-b"]
-    assert complete("horae jobs pause report", tmp_path, HORAE_URL="http://127.0.0.1:1") == []
+    for wrong in ({"HORAE_URL": "http://127.0.0.1:1"}, {"HORAE_URL": "http://[::1"}, {"HORAE_PROFILE": "nowhere"}):
+        assert complete("horae jobs pause report", tmp_path, **wrong) == []
+    assert complete("horae jobs pause report", tmp_path, HORAE_URL=node_url, HORAE_API_KEY="two words") == []
+    assert complete("horae jobs pause report-b", tmp_path, HORAE_URL=node_url) == ["report-b"]
     assert CliRunner().invoke(cli, ["jobs", "delete", *names], env={"HORAE_URL": node_url}).exit_code == 0

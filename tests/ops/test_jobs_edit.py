@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from cluster.core.documents.json_source import JsonText
 from ops.cli import cli
-from ops.support.client import Client
+from ops.support.client import Client, Unreachable
 from ops.support.job_editing import InvalidText, read_text, text_of, with_fault_at, with_faults, without_faults
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def edit(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     """Runs the command with an editor that does these replacements, one at each opening, and keeps what it was shown."""
     monkeypatch.delenv("VISUAL", raising=False)
 
-    def run(*replacements: tuple[str, str], before_saving: str = "") -> Result:
+    def run(*replacements: tuple[str, str], before_saving: str = "", **environment: str) -> Result:
         editor = tmp_path / "editor"
         editor.write_text(
             "#!/usr/bin/env python3\nimport pathlib, sys\n"
@@ -51,7 +53,9 @@ def edit(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         editor.chmod(editor.stat().st_mode | stat.S_IXUSR)
         for old in tmp_path.glob("shown-*"):
             old.unlink()
-        return CliRunner().invoke(cli, ["jobs", "edit", "edited"], env={"HORAE_URL": client.url, "EDITOR": str(editor)})
+        known = {"HORAE_URL": client.url, "EDITOR": str(editor), "TMPDIR": str(tmp_path)}
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        return CliRunner().invoke(cli, ["jobs", "edit", "edited"], env={**known, **environment})
 
     return run
 
@@ -105,6 +109,114 @@ def test_a_text_that_is_given_up_is_kept(edit: Callable[..., Result], client: Cl
     assert raced.exit_code == 1
     assert "your text is in" in raced.stderr
     assert (job(client)["schedule"], job(client)["name"]) == ("@daily", "other")
+
+
+LONG = '{"n": 12345678901234567890123, "d": 1.10}'
+
+
+@pytest.mark.parametrize(
+    ("ending", "editor", "is_kept"),
+    [
+        ("sys.exit(1)", None, True),
+        ("file.write_bytes(bytes([255]))", None, True),
+        ("file.unlink()", None, True),
+        ("", "/no/such/editor", False),
+        ("", "an 'open quote", False),
+    ],
+)
+def test_an_editor_that_fails_loses_no_text(
+    edit: Callable[..., Result], client: Client, tmp_path: Path, ending: str, editor: str | None, *, is_kept: bool
+) -> None:
+    """It ends with a status, leaves no text, or does not start: nothing is changed, and what was typed is kept."""
+    environment = {} if editor is None else {"EDITOR": editor}
+    done = edit(("'@daily'", "'@hourly'"), before_saving=ending, **environment)
+    assert (done.exit_code, "not changed: " in done.stderr) == (1, True), done.output
+    assert isinstance(done.exception, SystemExit)
+    assert ("your text is in" in done.stderr) is is_kept
+    assert is_kept or "$EDITOR" in done.stderr
+    if ending == "sys.exit(1)":
+        assert "@hourly" in Path(done.stderr.rpartition("your text is in ")[2].strip()).read_text()
+    assert bool(list(tmp_path.glob("horae-job-*"))) is (is_kept and ending != "file.unlink()")
+    assert (job(client)["schedule"], job(client)["revision"]) == (
+        "@daily",
+        client.call("GET", "/jobs/edited")["revision"],
+    )
+
+
+def test_a_node_that_is_away_while_the_text_is_saved_loses_no_text(
+    edit: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer, or one that the database is away: the text is kept, and the file is named."""
+
+    def away(*_: Any, **__: Any) -> None:
+        raise Unreachable("no API answers")
+
+    monkeypatch.setattr("ops.commands.jobs_edit._put", away)
+    done = edit(("'@daily'", "'@hourly'"))
+    assert (done.exit_code, "no API answers" in done.stderr) == (1, True)
+    assert "@hourly" in Path(done.stderr.rpartition("your text is in ")[2].strip()).read_text()
+
+
+def test_an_emptied_text_changes_nothing(edit: Callable[..., Result], client: Client, tmp_path: Path) -> None:
+    before = job(client)["revision"]
+    done = edit(before_saving="file.write_text('# nothing')")
+    assert (done.exit_code, done.stdout) == (0, "edited: unchanged\n")
+    assert job(client)["revision"] == before
+    assert not list(tmp_path.glob("horae-job-*"))
+
+
+def test_another_field_is_edited_and_the_body_keeps_its_bytes(edit: Callable[..., Result], client: Client) -> None:
+    """Digits of any length; and where the body itself is edited, whole numbers keep theirs."""
+    raw = {"schedule": "@daily", "api": TARGET, "bodyType": "json", "body": LONG}
+    client.call("PUT", "/jobs/edited", raw)
+    assert edit(("'@daily'", "'@hourly'")).exit_code == 0
+    assert client.job("/jobs/edited")["body"] == JsonText(LONG.encode())
+    assert edit(("d: 1.1", "d: 2")).exit_code == 0
+    assert client.job("/jobs/edited")["body"] == JsonText(b'{"n": 12345678901234567890123, "d": 2}')
+
+
+def test_a_signing_secret_is_kept_by_its_line_and_removed_with_it(edit: Callable[..., Result], client: Client) -> None:
+    """The text is the whole job."""
+    secret = f"whsec_{'A' * 32}"
+    callback = {"api": TARGET, "signingSecret": secret}
+    client.call(
+        "PUT", "/jobs/edited", {"schedule": "@daily", "api": TARGET, "signingSecret": secret, "onFailure": callback}
+    )
+    assert edit(("'@daily'", "'@hourly'")).exit_code == 0
+    kept = job(client)
+    assert (kept["signingSecret"], kept["onFailure"]["signingSecret"]) == ({"secret": True}, {"secret": True})
+    assert edit(("signingSecret:\n  secret: true\n", "")).exit_code == 0
+    assert ("signingSecret" in job(client), "signingSecret" in job(client)["onFailure"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("schedule: @daily\n", "must stand in quotes"),
+        ("api: x\nschedule: */5 * * * *\n", "must stand in quotes"),
+        ("api: x\napi: y\n", "the field api occurs twice"),
+        ("retry:\n  maxAttempts: 1\n  maxAttempts: 2\n", "maxAttempts occurs twice"),
+        ("body:\n  1: x\n", "body: the name 1 must stand in quotes"),
+        ("body: &a [*a]\n", "contains itself"),
+        ("body: !!binary aGk=\n", "body: must be a value that JSON has"),
+        ("a:\t1\n\tb: 2\n", "cannot start any token"),
+        ("just words\n", "must be one object"),
+    ],
+)
+def test_a_text_that_is_no_job_is_told_in_a_sentence(text: str, words: str) -> None:
+    with pytest.raises(InvalidText, match=re.escape(words)):
+        read_text(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1e5", "12:30", "on", "yes", "0777", "1_000", "2031-01-01", "~x", "null", "true", "-1", "=", "0x1f"]
+)
+def test_a_text_is_read_as_the_text_that_was_shown(text: str) -> None:
+    """Numbers, words and times of YAML 1.1 that JSON has as texts."""
+    assert read_text(text_of("x", {"name": text, "n": [1, -2.5, 1e22, True, None]})) == {
+        "name": text,
+        "n": [1, -2.5, 1e22, True, None],
+    }
 
 
 def test_a_fault_stands_below_its_field() -> None:

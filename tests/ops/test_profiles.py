@@ -97,3 +97,97 @@ def test_wrong_profiles_are_a_sentence_and_status_2(horae: Callable[..., Result]
     assert "cannot be read" in horae("jobs", "list", HORAE_PROFILE="x").stderr
     (tmp_path / "config.json").write_text("{")
     assert horae("jobs", "list").exit_code == 2
+
+
+BROKEN_KEYS: list[tuple[bytes, str]] = [
+    (b"", "is empty"),
+    (b" \n\n", "is empty"),
+    (b"one-key\nanother-key\n", "one API key and nothing else"),
+    (b"name key-with-its-name", "one API key and nothing else"),
+    ("k\u00e9y".encode(), "one API key and nothing else"),
+    (b"\xff\xfe", "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), BROKEN_KEYS)
+def test_a_broken_key_file_is_a_sentence_and_nothing_is_sent(
+    horae: Callable[..., Result], seen: tuple[str, list[str | None]], tmp_path: Path, content: bytes, words: str
+) -> None:
+    """Empty, of several lines, no text: no request goes out as nobody's, the key is not shown, and `use` says so at once."""
+    url, keys = seen
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    made = horae("config", "set", "prod", "--url", url, "--key-file", str(file))
+    used = horae("config", "use", "prod")
+    done = horae("jobs", "list")
+    assert (made.exit_code, used.exit_code, done.exit_code, keys) == (0, 0, 2, [])
+    for result in (made, used, done):
+        assert words in result.stderr
+        assert "another-key" not in result.output
+    file.write_text("good-key\r\n")
+    assert (horae("jobs", "list").exit_code, keys) == (0, ["Bearer good-key"])
+
+
+def test_a_wrong_key_of_the_environment_is_a_sentence(
+    horae: Callable[..., Result], seen: tuple[str, list[str | None]]
+) -> None:
+    url, keys = seen
+    for wrong in ("a\nb", "a b", "ké"):
+        done = horae("jobs", "list", HORAE_URL=url, HORAE_API_KEY=wrong)
+        assert (done.exit_code, "HORAE_API_KEY" in done.stderr, wrong in done.output) == (2, True, False)
+    assert horae("jobs", "list", HORAE_URL=url, HORAE_API_KEY="key\n").exit_code == 0
+    assert keys == ["Bearer key"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1", "http://h:99999", "http://h:x", "http://h:0", "http://h?x=1", "http://a b", "http://", "h:5000"],
+)
+def test_a_wrong_address_is_a_sentence_wherever_it_stands(horae: Callable[..., Result], url: str) -> None:
+    for arguments, environment in (
+        (["config", "set", "x", "--url", url], {}),
+        (["jobs", "--url", url, "list"], {}),
+        (["jobs", "list"], {"HORAE_URL": url}),
+    ):
+        done = horae(*arguments, **environment)
+        assert (done.exit_code, "is not the address of an API" in done.stderr) == (2, True), (arguments, done.output)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"profiles": {"x": {"url": 5}}}',
+        '{"profiles": {"x": {"url": "http://h", "keyFile": 5}}}',
+        '{"current": ["x"], "profiles": {}}',
+        '{"profiles": []}',
+        "[]",
+        '{"profiles": {"x": "http://h"}}',
+    ],
+)
+def test_a_damaged_file_of_profiles_is_a_sentence(horae: Callable[..., Result], tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    for arguments in (["jobs", "list"], ["config", "list"], ["config", "use", "x"]):
+        done = horae(*arguments)
+        assert (done.exit_code, "correct or remove it" in done.stderr) == (2, True), done.output
+
+
+def test_a_file_of_profiles_that_cannot_be_written_is_a_sentence(horae: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "config.json", tmp_path / "folder"):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        done = horae("config", "set", "x", "--url", "http://h", HORAE_CONFIG=str(place))
+        assert done.exit_code == 2, done.output
+        assert "cannot be" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["file", "folder"] or not list((tmp_path / "folder").iterdir())
+
+
+def test_use_says_what_comes_first(horae: Callable[..., Result]) -> None:
+    """A profile that is in use and is not used would be a riddle; one that was removed is named with what to do."""
+    horae("config", "set", "prod", "--url", "http://127.0.0.1:1")
+    done = horae("config", "use", "prod", HORAE_URL="http://127.0.0.1:2")
+    assert (done.exit_code, "HORAE_URL of this shell come" in done.stderr) == (0, True)
+    assert "come first" not in horae("config", "use", "prod").stderr
+    gone = horae("jobs", "list", HORAE_PROFILE="gone")
+    assert (gone.exit_code, "there are: prod" in gone.stderr, "horae config set gone" in gone.stderr) == (2, True, True)
+    for name in ("", " ", "a\nb"):
+        assert horae("config", "set", name, "--url", "http://h").exit_code == 2

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.follow_up import ChainedJob
     from cluster.core.execution.model import Attempt, Batch, Ending, Execution, JobSchedule
     from cluster.core.limits.permits import Permits
-    from cluster.core.windows import Window
+    from cluster.core.windows import Window, WindowPeriod
     from cluster.store.backfills import Backfill
     from cluster.store.batches import ClaimFilter
     from cluster.store.dedups import Chosen
@@ -92,6 +92,8 @@ class Store:
     """By the job that they run after."""
     permits: dict[str, Permits] = field(default_factory=dict)
     windows: dict[str, Window] = field(default_factory=dict)
+    past_windows: list[WindowPeriod] = field(default_factory=list)
+    """What windows were before they were changed or deleted."""
     lease: LeaderLease = field(default_factory=lambda: LeaderLease(None, 0, 0))
     lease_at_ms: int = 0
     endings: dict[str, str] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Limits, Permits
 from cluster.core.timings import PREFETCH_MS
+from cluster.core.windows import WindowPeriod
 from cluster.store import jobs, pauses
 from cluster.store.claimable_batches import NextClaimable
 from cluster.store.engine_jobs import JobsById, JobSchedulePage
@@ -132,6 +133,24 @@ async def write_timing(db: Any, written: Sequence[JobChange]) -> int:
 async def windows_present(db: Store) -> list[Window]:
     found: list[Window] = await db.read(lambda: list(db.windows.values()))
     return found
+
+
+async def windows_periods(db: Store, since_ms: int) -> list[WindowPeriod]:
+    def found() -> list[WindowPeriod]:
+        past = [p for p in db.past_windows if p.to_ms is None or p.to_ms >= since_ms]
+        return [*past, *(WindowPeriod(w, 0, None) for w in db.windows.values())]
+
+    periods: list[WindowPeriod] = await db.read(found)
+    return periods
+
+
+def put_window(db: Store, name: str, window: Window | None) -> None:
+    """Create, replace or (None) delete a window: what it was is kept beside it."""
+    before = db.windows.pop(name, None)
+    if before is not None:
+        db.past_windows.append(WindowPeriod(before, 0, db.now_ms()))
+    if window is not None:
+        db.windows[name] = window
 
 
 # -- jobs, as the engine reads them --------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ TWINS: dict[str, dict[str, Any]] = {
     },
     "calendars": {"versions": model_jobs.calendar_versions, "get": model_jobs.calendar_one},
     "job_calendars": {"behind": model_jobs.behind_calendar, "write_timing": model_jobs.write_timing},
-    "windows": {"present": model_jobs.windows_present},
+    "windows": {"present": model_jobs.windows_present, "periods": model_jobs.windows_periods},
     "queues": {"limits_of": model_jobs.queue_limits},
     "queries.leased_executions": {
         "leased_ids": model_jobs.permits_live,

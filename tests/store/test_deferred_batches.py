@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from cluster.clock import Clock
 from cluster.core.execution.model import Batch
@@ -44,3 +46,19 @@ async def test_a_backlog_is_spread_by_what_its_host_answers_if_that_is_faster(da
     assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], Pace(500, 100)) == 40
     now = Clock().now_ms()
     assert 500 < max(int(b["claimable_at"]) - now for b in await rows(database, "batches")) <= 2000
+
+
+@pytest.mark.parametrize("damage", [{"$unset": {"ids": ""}}, {"$set": {"ids": "x"}}, {"$set": {"send_at": "x"}}])
+async def test_a_batch_that_cannot_be_read_keeps_no_other_from_being_spread_and_brought_forward(
+    database: Database, damage: dict[str, Any]
+) -> None:
+    """It stays claimable: whoever claims it rebuilds it."""
+    past = Clock().now_ms() - 60_000
+    await batches.insert(
+        database,
+        [Batch(f"b{i}", (f"a{i}:1",), 0, 0, past - i, past, late=True, host="bad.example:81") for i in range(40)],
+    )
+    await database.api["batches"].update_one({"_id": "b7"}, damage)
+    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], Pace(5000)) == 39
+    await database.api["batches"].update_one({"_id": "b8"}, damage)
+    assert await deferred_batches.bring_forward(database, "host", "bad.example:81", 100, 100) == 38

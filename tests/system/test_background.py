@@ -10,6 +10,7 @@ import pytest
 from cluster.core.instants import format_instant
 from tests.support import plain_http
 from tests.support.cluster_progress import settle
+from tests.support.half_import import AT_ONCE, HalfImport
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ EACH = 30
 PER_SECOND = 4
 """So the last of them takes some seconds: time to kill the leader, however busy the machine is."""
 FOLLOWING = 1500
+IMPORTS = 3
 ACTIONS = ("pause", "resume", "trigger", "delete", "patch")
 YEARLY = "0 0 3 1 1 *"
 
@@ -118,7 +120,7 @@ def held(nodes: Nodes, until: int) -> int:
 def test_a_leader_that_is_killed_in_the_middle_of_everything_leaves_nothing_half_done(
     cluster: Callable[..., Nodes], receiver: Receiver
 ) -> None:
-    """Pause, resume, trigger, delete and patch by a filter, a backfill, a replay and a change of a calendar.
+    """Pause, resume, trigger, delete and patch by a filter, a backfill, a replay, a change of a calendar, and imports.
 
     Its successor goes on with each: every job is changed once, every run and occurrence is owed once, and the counts are
     those of one pass. Meanwhile a window is in force on all nodes two seconds after its answer.
@@ -130,6 +132,7 @@ def test_a_leader_that_is_killed_in_the_middle_of_everything_leaves_nothing_half
     wait_until(lambda: progress(nodes, f"/jobs/actions/{bad}") == ("done", EACH), 10, "their count")
     senders = {"job_id": {"$regex": "^busy-"}}
     wait_until(lambda: len(nodes.db["history"].distinct("attempts.node", senders)) == 3, 20, "work on every node")
+    imports = [HalfImport(nodes, moving(k)) for k in range(IMPORTS)]
     begun = begin_all(nodes)
     answered, until = hold(nodes)
     wait_until(lambda: all(progress(nodes, path)[1] for path in begun.values()), 20, "the middle of everything")
@@ -138,6 +141,7 @@ def test_a_leader_that_is_killed_in_the_middle_of_everything_leaves_nothing_half
     assert leader is not None
     nodes.kill(leader)
     assert {name: progress(nodes, path)[0] for name, path in begun.items()} == dict.fromkeys(begun, "running")
+    ended = [i.end() for i in imports]
     wait_until(lambda: nodes.leader() not in (None, leader), 30, "another leader")
     check_the_window(nodes, answered, until)
     wait_until(lambda: {progress(nodes, p) for p in begun.values()} == {("done", EACH)}, 40, "the end of all")
@@ -145,6 +149,26 @@ def test_a_leader_that_is_killed_in_the_middle_of_everything_leaves_nothing_half
     settle(nodes)
     check_jobs(nodes)
     check_runs(nodes)
+    check_imports(nodes, ended)
+
+
+def moving(number: int) -> list[dict[str, Any]]:
+    """The jobs of one import, which takes two writes and more. Connections go to any node."""
+    fields = {"schedule": YEARLY, "api": "http://127.0.0.1:1/x"}
+    return [{"jobId": f"moved{number}-{i}", **fields} for i in range(AT_ONCE + 10)]
+
+
+def check_imports(nodes: Nodes, ended: list[bool]) -> None:
+    """Each job was written once and is settled, whether its import went on or was sent again after its node had died.
+
+    Each import has one entry in the audit log; that of one that broke off says so.
+    """
+    for number in range(len(ended)):
+        assert [j["revision"] for j in of_jobs(nodes, f"moved{number}")] == [1] * (AT_ONCE + 10)
+    counts = [d["counts"] for d in nodes.db["audit"].find({"action": "import"})]
+    broken = [c for c in counts if not c["finished"]]
+    assert len(broken) == ended.count(False)
+    assert sum(c["created"] == AT_ONCE + 10 for c in counts if c["finished"]) == ended.count(True)
 
 
 def check_jobs(nodes: Nodes) -> None:

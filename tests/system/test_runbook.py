@@ -171,6 +171,20 @@ def test_each_link_within_the_runbook_has_its_heading() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
 
 
+def test_the_table_at_the_top_lists_every_section() -> None:
+    """Alerts, faults, and planning and upkeep: a column each, in the order of the page."""
+    table = [
+        row.strip("|").split("|") for row in re.findall(r"^\|.*\|$", TEXT[: TEXT.index("\n# First look")], re.MULTILINE)
+    ]
+    columns = [
+        [found for cell in column for found in re.findall(r"\[(.+)\]", cell)] for column in zip(*table, strict=True)
+    ]
+    parts = re.split(r"^# ", TEXT, flags=re.MULTILINE)
+    below = {part.splitlines()[0]: re.findall(r"^##+ (.+)$", part, re.MULTILINE) for part in parts[1:]}
+    upkeep = [h for name, inner in below.items() if name not in ("Runbook", "Alerts", "Faults") for h in (name, *inner)]
+    assert columns == [below["Alerts"], below["Faults"], upkeep]
+
+
 def test_events_and_series_named_in_the_runbook_exist() -> None:
     """Events are in EVENTS.md, series in the rules or the dashboard."""
     events = set(re.findall(r"^\| `(\w+)`", (ROOT / "ops" / "EVENTS.md").read_text(), re.MULTILINE))

@@ -12,7 +12,7 @@ from cluster.clock import Clock
 from cluster.core.limits.circuit_breaker import Admission
 from cluster.store import deferred_batches, engine_jobs
 from cluster.store.deferred_batches import Pace
-from cluster.worker import dispatch, host_queues, prepare
+from cluster.worker import dispatch, due_batches, host_queues
 from tests.support.engine import rows, worker
 from tests.support.targets import BAD, GOOD
 from tests.support.waiting import eventually
@@ -110,21 +110,21 @@ async def test_a_node_claims_for_a_busy_host_before_it_runs_out_of_work(
 
 async def test_a_backlog_is_prepared_as_it_leaves(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """More is due for one host than can be sent at once: the jobs of each execution are read once, shortly before it leaves."""
-    monkeypatch.setattr(prepare, "READY_AHEAD", 4)
-    monkeypatch.setattr(prepare, "MAX_READ", 4)
+    monkeypatch.setattr(due_batches, "READY_AHEAD", 4)
+    monkeypatch.setattr(due_batches, "MAX_READ", 4)
     reads, real = list[str](), engine_jobs.by_id
-    looks, ready = list[int](), prepare.Preparer._ready
+    looks, take = list[int](), due_batches.DueBatches._take
 
     async def counted(db: Database, ids: Any) -> Any:
         reads.extend(ids)
         return await real(db, ids)
 
-    def looked(preparer: prepare.Preparer) -> int:
+    def looked(due: due_batches.DueBatches) -> Any:
         looks.append(1)
-        return ready(preparer)
+        return take(due)
 
     monkeypatch.setattr(engine_jobs, "by_id", counted)
-    monkeypatch.setattr(prepare.Preparer, "_ready", looked)
+    monkeypatch.setattr(due_batches.DueBatches, "_take", looked)
     w = worker(database, answering(200), slots=32)
     slots, host = w.context.slots, "bad.example:81"
     for n in range(40):
@@ -143,6 +143,44 @@ async def test_a_backlog_is_prepared_as_it_leaves(database: Database, monkeypatc
     await eventually(lambda: _true(len(w.context.records) == 16), 5, "all of them")
     assert len(reads) == len(set(reads)) == 16
     await record_all(w)
+    await w.dispatcher.close()
+
+
+@pytest.mark.parametrize(
+    ("of_quick", "first"), [(False, True), (False, False), (True, False)], ids=["before", "behind", "same host"]
+)
+async def test_a_backlog_of_a_quick_host_keeps_back_its_own_only(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, of_quick: bool, first: bool
+) -> None:
+    """As much is ready for a quick host as may be, and more is due. What is due for another host leaves at once, whether it
+    was claimed before the rest of the backlog or behind it."""
+    monkeypatch.setattr(due_batches, "READY_AHEAD", 4)
+    sent = list[str]()
+
+    def target(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers["horae-job-id"])
+        return httpx.Response(200)
+
+    w = worker(database, target, slots=32)
+    slots, host = w.context.slots, "bad.example:81"
+    for n in range(40):
+        slots.take(host, f"before{n}")
+        if n < 16:
+            slots.free(host, f"before{n}")
+    await owed(database, *(f"a-{i}" for i in range(4)), batch="a", url=BAD)
+    assert await w.claiming.claim_once()
+    await eventually(lambda: _true(bool(w.dispatcher.host_queues.hosts())), 5, "as much as may be to be ready")
+    rest = [("b", ["b-0"], BAD), ("c", ["c-0", "c-1"], BAD if of_quick else GOOD)]
+    for batch, jobs, url in reversed(rest) if first else rest:
+        await owed(database, *jobs, batch=batch, url=url)
+        assert await w.claiming.claim_once()
+    if of_quick:
+        await eventually(
+            lambda: _true(len(w.dispatcher.overdue_batches()) == 2), 5, "two batches that wait for their turn"
+        )
+    else:
+        await eventually(lambda: _true(sorted(sent) == ["c-0", "c-1"]), 5, "what is due for the other host")
+        await eventually(lambda: _true(len(w.dispatcher.overdue_batches()) == 1), 5, "the backlog to wait for its turn")
     await w.dispatcher.close()
 
 

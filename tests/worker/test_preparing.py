@@ -154,7 +154,7 @@ async def test_jobs_of_batches_for_one_instant_are_read_together(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And no more of them at a time than are to be read together."""
-    monkeypatch.setattr("cluster.worker.prepare.MAX_READ", 2)
+    monkeypatch.setattr("cluster.worker.due_batches.MAX_READ", 2)
     sizes = counting_reads(monkeypatch)
     sent: list[str] = []
     w = worker(database, noting(sent, "horae-job-id"))

@@ -14,7 +14,7 @@ from cluster.core.ids import execution_id
 from cluster.store import batches, executions
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed
-from cluster.worker import slots
+from cluster.worker import due_batches, slots
 from tests.support.engine import Crank, check_books, job_document, put_jobs, rows, worker
 from tests.support.targets import down
 from tests.support.waiting import eventually
@@ -98,6 +98,31 @@ async def test_a_node_whose_slots_all_hang_releases_its_due_executions(
     assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
     assert len(hung) + len(seen) == 2
     await check_books(database)
+
+
+async def test_a_node_whose_slots_all_hang_releases_what_is_not_prepared_too(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for its turn to be prepared goes back with what is ready: another node may send it sooner."""
+    monkeypatch.setattr(slots, "STUCK_SECONDS", 0.05)
+    monkeypatch.setattr(due_batches, "READY_AHEAD", 1)
+    release = asyncio.Event()
+
+    async def hangs(_: httpx.Request) -> httpx.Response:
+        await release.wait()
+        return httpx.Response(200)
+
+    full = worker(database, hangs, "full", slots=1)
+    for n in range(4):
+        await owed(database, f"a{n}", batch=f"b{n}", url="http://hangs.example/")
+    for _ in range(4):
+        await full.claiming.claim_once()
+    await eventually(lambda: _stuck(full), 5, "its only slot to hang while something is due")
+    await full.releaser.release_deferred()
+    assert full.context.unsent.count == 0
+    assert sum(b["owner"] is None for b in await rows(database, "batches")) == 3
+    release.set()
+    await full.dispatcher.close()
 
 
 async def _stuck(w: Worker) -> bool:

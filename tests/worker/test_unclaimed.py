@@ -146,6 +146,36 @@ async def test_the_age_that_catch_up_bounds_is_without_what_a_window_held(
     assert (state, len(came)) == (outcome, outcome == "succeeded")
 
 
+@pytest.mark.parametrize(
+    ("mode", "change", "gone_s", "outcome"),
+    [
+        ("hold", "delete", 5, "succeeded"),
+        ("hold", "delete", 15, "missed"),
+        ("hold", "move", 5, "succeeded"),
+        ("hold", "move", 15, "missed"),
+        ("skip", "delete", 5, "succeeded"),
+        ("mute", "delete", 5, "missed"),
+    ],
+)
+async def test_a_window_that_went_before_a_node_came_has_held_until_then(
+    database: Database, mode: Any, change: str, gone_s: int, outcome: str
+) -> None:
+    """No node was there for 20 s, and the window was deleted, or moved to tomorrow, some seconds ago."""
+    now = Clock().now_ms()
+    window = Window("works", mode, hosts=(HOST,), from_ms=now - 60_000, until_ms=now + 600_000)
+    await windows.put(database, window, now - 60_000)
+    if change == "delete":
+        await windows.delete(database, "works", now - gone_s * 1000)
+    else:
+        moved = replace(window, from_ms=now + 86_400_000, until_ms=now + 90_000_000)
+        await windows.put(database, moved, now - gone_s * 1000)
+    # The database notes the end of what a window was by its own clock.
+    await database.api["windows"].update_one({"_id": "works"}, {"$set": {"past.0.to": DatetimeMS(now - gone_s * 1000)}})
+    execution = await _owed(database, 20, job={"catch_up": "none", "url": f"http://{HOST}/x"})
+    state, _, came = await _end(database, execution)
+    assert (state, len(came)) == (outcome, outcome == "succeeded")
+
+
 async def _waits_for_window(w: Worker) -> bool:
     return [d.by_window for d in w.dispatcher.paused.deferrals()] == [True]
 
@@ -242,6 +272,21 @@ async def test_a_node_that_leaves_a_host_alone_says_so(database: Database) -> No
     await _owed(database, 8, job={"catch_up": "none"})
     w = worker(database, noting([]))
     w.context.breakers.hosts_blocked = lambda: [HOST]  # type: ignore[method-assign]
+    await w.releaser.release_deferred()
+    assert await _unclaimed(database) is False
+
+
+@pytest.mark.parametrize("unsent", [0, 600])
+async def test_a_quick_host_that_uses_all_its_slots_holds_its_backlog_back(database: Database, unsent: int) -> None:
+    """The node that sends the backlog in its order is there, whether it would claim more of it just now or not."""
+    await _owed(database, 8, job={"catch_up": "none"})
+    w = worker(database, noting([]), slots=32)
+    slots = w.context.slots
+    for n in range(40):
+        slots.take(HOST, f"r{n}")
+        if n < 16:
+            slots.free(HOST, f"r{n}")
+    w.context.unsent.count = unsent
     await w.releaser.release_deferred()
     assert await _unclaimed(database) is False
 

@@ -3,9 +3,10 @@ import { useEffect, useErrorBoundary, useState } from "preact/hooks";
 import { call } from "./api/calls";
 import { onSignedOut, Problem, send } from "./api/send";
 import type { Session } from "./api/types";
+import { backOff } from "./live";
 import { useRoute, type Route } from "./route";
 import { screenOf, type Screen } from "./screens";
-import { SignIn } from "./screens/sign-in";
+import { SignIn, SignInAgain } from "./screens/sign-in";
 import { SessionContext } from "./session";
 import { Sidebar } from "./ui/sidebar";
 import { NowProvider } from "./ui/now";
@@ -17,26 +18,29 @@ const RETRY_MS = 3000;
 
 export function App() {
   const [who, setWho] = useState<Who>({});
-  const ask = async () => {
+  const ask = async (failures = 0) => {
     try {
       setWho({ session: await send(call("get", "/session")) });
     } catch (error) {
       const problem = error instanceof Problem ? error : new Problem(0, "Error", String(error));
-      setWho(problem.status === 401 ? { signedOut: true } : { problem });
-      if (problem.status !== 401) setTimeout(() => void ask(), RETRY_MS);
+      if (problem.status === 401) return;
+      setWho((w) => ({ ...w, problem }));
+      setTimeout(() => void ask(failures + 1), backOff(failures, RETRY_MS));
     }
   };
   useEffect(() => {
     void ask();
-    return onSignedOut(() => setWho({ signedOut: true }));
+    return onSignedOut(() => setWho((w) => ({ ...w, signedOut: true })));
   }, []);
-  if (who.signedOut) return <SignIn onDone={() => void ask()} />;
-  if (who.problem) return <main class="alone"><ProblemNote problem={who.problem} /></main>;
+  if (who.signedOut && !who.session) return <main class="alone"><SignIn onDone={() => void ask()} /></main>;
+  if (!who.session && who.problem) return <main class="alone"><ProblemNote problem={who.problem} /></main>;
   if (!who.session) return <main class="alone" aria-busy="true" />;
   return (
     <SessionContext.Provider value={who.session}>
       <NowProvider>
-        <Frame />
+        {/* What a reader has typed stays while the session has ended, out of sight: it comes back with the next one. */}
+        {who.signedOut && <SignInAgain onDone={() => void ask()} />}
+        <div hidden={who.signedOut ?? false}><Frame /></div>
         <Toasts />
       </NowProvider>
     </SessionContext.Provider>

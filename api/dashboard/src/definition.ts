@@ -77,3 +77,19 @@ export function withField(definition: Definition, name: string, value: unknown):
   else next[name] = value;
   return next;
 }
+
+/** What of a definition bounds its runs, as the preview takes it; texts that are no times yet are left to the server's faults. */
+export function boundsOf(value: Definition, nowMs: number): { asked: object; endMs: number; first: string[] } {
+  const calendar = value["calendar"] as { name?: string } | undefined;
+  const startMs = Date.parse(String(value["startAt"] ?? ""));
+  const endMs = Date.parse(String(value["endAt"] ?? ""));
+  const later = startMs > nowMs;
+  // Intervals begin with the start, which is then the first run; the preview begins behind an instant.
+  const every = later && String(value["schedule"] ?? "").startsWith("@every");
+  const after = later ? { after: new Date(startMs - (every ? 0 : 1)).toISOString() } : {};
+  return {
+    asked: { ...(calendar?.name ? { calendar } : {}), ...after },
+    endMs: Number.isNaN(endMs) ? Infinity : endMs,
+    first: every ? [new Date(startMs).toISOString()] : [],
+  };
+}

@@ -3,10 +3,11 @@
 import { useEffect, useState } from "preact/hooks";
 import { queryText } from "./api/calls";
 import { offers } from "./api/offered";
-import { base } from "./api/send";
-import { usePaused } from "./live";
+import { base, isAway, onBack } from "./api/send";
+import { backOff, usePaused } from "./live";
 
 const AT_MOST_EVERY_MS = 1000;
+const AGAIN_MS = 10_000;
 const KINDS = ["execution", "job", "leader", "breaker", "alert"];
 
 export interface Changes {
@@ -25,8 +26,10 @@ export function useChanges(filter: Readonly<Record<string, string>>): Changes {
   const query = queryText(filter);
   useEffect(() => {
     if (paused || !visible || !offers("/events") || typeof EventSource === "undefined") return undefined;
-    const source = new EventSource(`${base}/events${query}`);
+    let source: EventSource | undefined;
     let timer = 0;
+    let again = 0;
+    let failures = 0;
     const change = () => {
       if (timer) return;
       timer = window.setTimeout(() => {
@@ -34,15 +37,31 @@ export function useChanges(filter: Readonly<Record<string, string>>): Changes {
         setVersion((n) => n + 1);
       }, AT_MOST_EVERY_MS);
     };
-    source.onopen = () => setTold(true);
-    // The browser connects again by itself, unless the answer was an error: then `readyState` is CLOSED for good.
-    source.onerror = () => setTold(false);
-    source.onmessage = change;
-    for (const kind of KINDS) source.addEventListener(kind, change);
-    source.addEventListener("closing", () => setTold(false));
+    const open = () => {
+      clearTimeout(again);
+      const opened = new EventSource(`${base}/events${query}`);
+      source = opened;
+      opened.onopen = () => {
+        failures = 0;
+        setTold(true);
+      };
+      // The browser connects again by itself, unless the answer was an error (of a proxy, or for want of a key): then it
+      // has given up.
+      opened.onerror = () => {
+        setTold(false);
+        if (opened.readyState === EventSource.CLOSED) again = window.setTimeout(() => isAway() || open(), backOff(++failures, AGAIN_MS));
+      };
+      opened.onmessage = change;
+      for (const kind of KINDS) opened.addEventListener(kind, change);
+      opened.addEventListener("closing", () => setTold(false));
+    };
+    const stopHearing = onBack(() => source?.readyState === EventSource.CLOSED && open());
+    open();
     return () => {
       clearTimeout(timer);
-      source.close();
+      clearTimeout(again);
+      stopHearing();
+      source?.close();
       setTold(false);
     };
   }, [query, paused, visible]);

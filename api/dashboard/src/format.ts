@@ -77,6 +77,12 @@ export function dayOf(atMs: number, zone?: string): string {
   return format(atMs, zone, { year: "numeric", month: "2-digit", day: "2-digit" }, "sv-SE");
 }
 
+/** `+02:00`, as a zone has it at an instant. */
+export function offsetOf(atMs: number, zone: string): string {
+  const parts = new Intl.DateTimeFormat("en-GB", { timeZone: zone, timeZoneName: "longOffset" }).formatToParts(atMs);
+  return parts.find((p) => p.type === "timeZoneName")?.value.replace("GMT", "") || "+00:00";
+}
+
 /** `Thu 2026-11-26 14:03:07`. */
 export function fullTime(atMs: number, zone?: string): string {
   return `${format(atMs, zone, { weekday: "short" })} ${dayOf(atMs, zone)} ${clock(atMs, atMs, zone)}`;

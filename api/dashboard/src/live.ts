@@ -4,13 +4,16 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Call } from "./api/calls";
 import type { Changes } from "./events";
-import { Problem, send } from "./api/send";
+import { onBack, Problem, send } from "./api/send";
+import { nowMs } from "./clock";
 
 const FASTEST_MS = 1000;
 export const POLL_MS = 10_000;
 const POLL_UNFOCUSED_MS = 15_000;
 /** A request may take this share of the time: a slow answer makes the next one later. */
 const SHARE = 0.05;
+const LONGEST_MS = 120_000;
+const LONGEST_BACK_OFF_MS = 30_000;
 
 let paused = false;
 const pauseListeners = new Set<() => void>();
@@ -32,7 +35,18 @@ export function usePaused(): boolean {
 
 /** How long to wait after an answer that took `tookMs`. */
 export function pollDelay(tookMs: number, wantedMs: number, focused: boolean): number {
-  return Math.max(FASTEST_MS, focused ? wantedMs : Math.max(wantedMs, POLL_UNFOCUSED_MS), tookMs / SHARE);
+  return Math.max(FASTEST_MS, focused ? wantedMs : Math.max(wantedMs, POLL_UNFOCUSED_MS), Math.min(LONGEST_MS, tookMs / SHARE));
+}
+
+/** How long to wait after so many requests in a row that were not answered: longer each time, and not the same for all. */
+export function backOff(failures: number, wantedMs: number, luck = Math.random()): number {
+  const most = Math.max(wantedMs, LONGEST_BACK_OFF_MS);
+  return Math.max(wantedMs, Math.min(most, FASTEST_MS * 2 ** failures) * (0.75 + luck / 2));
+}
+
+/** Whether a later request may do better: nobody answered, or one who could not. */
+export function mayPass(problem: Problem): boolean {
+  return problem.status === 0 || problem.status === 429 || problem.status >= 500;
 }
 
 export interface Live<T> {
@@ -60,26 +74,38 @@ export function useLive<T>(call: Call<T> | null, everyMs = POLL_MS, changes: Cha
     const abort = new AbortController();
     const pollMs = changes.told ? everyMs * POLL_WHILE_TOLD : everyMs;
     let timer = 0;
+    let busy = false;
+    let failures = 0;
     const ask = async () => {
+      clearTimeout(timer);
+      busy = true;
       const began = performance.now();
       try {
         const data = await send(latest.current as Call<T>, abort.signal);
+        failures = 0;
         if (!abort.signal.aborted) setState({ address, data });
       } catch (error) {
         if (abort.signal.aborted) return;
         const problem = error instanceof Problem ? error : new Problem(0, "Error", String(error));
+        // Without a key it waits until there is one again.
+        failures = mayPass(problem) || problem.status === 401 ? failures + 1 : 0;
         setState((s) => ({ address, problem, ...(s.address === address ? { data: s.data as T } : {}) }));
         if (problem.status === 401) return;
+      } finally {
+        busy = false;
       }
       plan(performance.now() - began);
     };
     const plan = (tookMs: number) => {
-      if (!everyMs || abort.signal.aborted) return;
-      timer = window.setTimeout(() => (paused || document.hidden ? plan(tookMs) : void ask()), pollDelay(tookMs, pollMs, document.hasFocus()));
+      if (abort.signal.aborted || (!everyMs && failures === 0)) return;
+      const wait = failures > 0 ? backOff(failures, pollMs) : pollDelay(tookMs, pollMs, document.hasFocus());
+      timer = window.setTimeout(() => (paused || document.hidden ? plan(tookMs) : void ask()), wait);
     };
+    const stopHearing = onBack(() => failures > 0 && !busy && !abort.signal.aborted && void ask());
     void ask();
     return () => {
       abort.abort();
+      stopHearing();
       clearTimeout(timer);
     };
   }, [address, everyMs, round, changes.version, changes.told]);
@@ -92,12 +118,12 @@ export function useLive<T>(call: Call<T> | null, everyMs = POLL_MS, changes: Cha
   };
 }
 
-/** Now, in ms; the component is drawn again every second while somebody looks. */
+/** Now by the time of the nodes, in ms; the component is drawn again every second while somebody looks. */
 export function useNow(): number {
-  const [now, setNow] = useState(() => Date.now());
+  const [now, setNow] = useState(nowMs);
   useEffect(() => {
     const timer = setInterval(() => {
-      if (!document.hidden && !paused) setNow(Date.now());
+      if (!document.hidden && !paused) setNow(nowMs());
     }, 1000);
     return () => clearInterval(timer);
   }, []);

@@ -5,12 +5,22 @@ import followPart from "../src/screens/editor-follow.tsx?raw";
 import formPart from "../src/screens/editor-form.tsx?raw";
 import whenPart from "../src/screens/editor-when.tsx?raw";
 import type { Cluster, StatsPoint } from "../src/api/types";
-import { definitionOf, headerLines, mergePatch, readBody, readHeaders, SECRET_SIGN, withField } from "../src/definition";
+import { boundsOf, definitionOf, headerLines, mergePatch, readBody, readHeaders, SECRET_SIGN, withField } from "../src/definition";
 import { verdictOf } from "../src/health";
 import { actionFilter } from "../src/screens/bulk";
 import { differences } from "../src/screens/job-revisions";
 
 describe("a definition", () => {
+  it("is previewed within its bounds and without the days of its calendar", () => {
+    const now = Date.parse("2026-12-01T00:00:00Z");
+    const start = "2027-01-01T00:00:00.000Z";
+    expect(boundsOf({ schedule: "@hourly" }, now)).toEqual({ asked: {}, endMs: Infinity, first: [] });
+    expect(boundsOf({ schedule: "@hourly", startAt: "soon", endAt: "2026-12-02T00:00:00Z" }, now)).toEqual({ asked: {}, endMs: Date.parse("2026-12-02T00:00:00Z"), first: [] });
+    expect(boundsOf({ schedule: "0 0 0 * * *", startAt: start, calendar: { name: "days" } }, now)).toMatchObject({ asked: { after: "2026-12-31T23:59:59.999Z", calendar: { name: "days" } }, first: [] });
+    expect(boundsOf({ schedule: "@every 7h", startAt: start }, now)).toMatchObject({ asked: { after: start }, first: [start] });
+    expect(boundsOf({ schedule: "@every 7h", startAt: "2026-01-01T00:00:00Z" }, now).first).toEqual([]);
+  });
+
   it("is what can be written of a job", () => {
     expect(definitionOf({ jobId: "a", schedule: "@hourly", name: null, state: "active", revision: 3, nextRuns: [] })).toEqual({ schedule: "@hourly" });
   });

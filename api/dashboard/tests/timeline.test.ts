@@ -118,7 +118,7 @@ describe("an answer", () => {
 
 describe("pixels", () => {
   const cells = cellsOf(JSON.stringify(ANSWER), "All jobs");
-  const inks = inksOf((name) => (name === "ok-fill" ? "#102030" : name === "bad-fill" ? "#f00" : "rgb(1 2 3)"));
+  const inks = inksOf((name) => (name === "ok-fill" ? "#102030" : name === "bad-fill" ? "#f00" : name === "warn" ? "#00f" : "rgb(1 2 3)"));
   const band = { from: cells.from, until: cells.until, width: 100, height: 40, ratio: 1 };
   const paint = (of = cells, into = band) => {
     const pixels = new Uint32Array(into.width * into.height);
@@ -134,10 +134,16 @@ describe("pixels", () => {
   it("stack what a step holds, and leave the others empty", () => {
     const pixels = paint();
     const inStep = column(pixels, 14);
-    expect(new Set(inStep)).toEqual(new Set([0xff302010, 0xff0000ff]));
+    expect(new Set(inStep)).toEqual(new Set([0xff302010, 0xff0000ff, inks.late]));
     expect(inStep.filter((p) => p === 0xff302010).length).toBeGreaterThan(2 * inStep.filter((p) => p === 0xff0000ff).length);
     expect([column(pixels, 5), column(pixels, 19), column(pixels, 25)]).toEqual([[], [], []]);
     expect(column(pixels, 74).every((p) => p === 0xff808080)).toBe(true);
+  });
+
+  it("have a line below the bars of what was late", () => {
+    const rows = Array.from({ length: 40 }, (_, y) => y).filter((y) => paint()[y * 100 + 14] === inks.late);
+    expect(rows).toEqual([36, 37]);
+    expect(column(paint(), 74)).not.toContain(inks.late);
   });
 
   it("are a field as strong as its amount from an hour a step on", () => {

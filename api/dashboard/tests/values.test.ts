@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
-import type { Execution } from "../src/api/types";
+import { Problem } from "../src/api/send";
 import { clock, count, duration, fullTime, parseDuration, relative, shortDuration, span } from "../src/format";
-import { errorOf, groupFailures } from "../src/groups";
-import { pollDelay } from "../src/live";
+import { offsetAfter } from "../src/clock";
+import { errorOf, filterOf } from "../src/groups";
+import { backOff, mayPass, pollDelay } from "../src/live";
 import { attemptTimes } from "../src/retries";
 import { placeOf } from "../src/ui/attempt-bar";
 import { ruleOf } from "../src/verdict";
@@ -43,19 +44,17 @@ describe("values", () => {
 });
 
 describe("failures", () => {
-  const failure = (jobId: string, error: string | null, status: number | null, timestamp = "2026-11-26T12:00:00.000Z") =>
-    ({ jobId, error, status, timestamp, executionId: `${jobId}:1`, state: "dead", reason: null }) as unknown as Execution;
-
-  it("are grouped by host and error, the largest group first", () => {
-    const hosts = new Map([["a", "x.example"], ["b", "x.example"]]);
-    const groups = groupFailures([failure("a", null, 500), failure("b", "the target answered 500", 500), failure("c", "timeout", null)], hosts);
-    expect(groups.map((g) => [g.host, g.error, g.items.length, g.jobs.length])).toEqual([["x.example", "500", 2, 2], ["unknown host", "timeout", 1, 1]]);
+  it("are named as the replay filter names them", () => {
+    expect(errorOf({ error: "reset", status: null })).toBe("reset");
+    expect(errorOf({ error: null, status: 503 })).toBe("503");
+    expect(errorOf({ error: null, status: null })).toBe("not sent");
   });
 
-  it("are named as the replay filter names them", () => {
-    expect(errorOf({ error: "reset: the connection was closed", status: null })).toBe("reset");
-    expect(errorOf({ error: "the target answered 503", status: 503 })).toBe("503");
-    expect(errorOf({ error: null, status: null })).toBe("not sent");
+  it("are sent again by their host and how they ended, and by nothing that says more than the group", () => {
+    expect(filterOf({ host: "a:80", error: null, status: 503 })).toEqual({ host: "a:80", status: 503 });
+    expect(filterOf({ host: "a:80", error: "too_large", status: 200 })).toEqual({ host: "a:80", error: "too_large", status: 200 });
+    expect(filterOf({ host: null, error: null, status: 503 })).toBeUndefined();
+    expect(filterOf({ host: "a:80", error: null, status: null })).toBeUndefined();
   });
 
   it("come with the rule that applied", () => {
@@ -77,5 +76,37 @@ describe("refresh", () => {
     expect(pollDelay(5, 5000, true)).toBe(5000);
     expect(pollDelay(5, 5000, false)).toBe(15_000);
     expect(pollDelay(2000, 5000, true)).toBe(40_000);
+    expect(pollDelay(60_000, 5000, true)).toBe(120_000);
+  });
+
+  it("waits longer each time that nobody answers, half a minute at most, and not the same for all", () => {
+    expect([1, 2, 3].map((n) => backOff(n, 1000, 0.5))).toEqual([2000, 4000, 8000]);
+    expect(backOff(30, 1000, 0.5)).toBe(30_000);
+    expect(backOff(1, 10_000, 0.5)).toBe(10_000);
+    expect(backOff(3, 1000, 0)).not.toBe(backOff(3, 1000, 0.9));
+  });
+
+  it("asks again where a later answer may be another one", () => {
+    const statuses = [0, 401, 404, 422, 429, 500, 503].filter((s) => mayPass(new Problem(s, "", "")));
+    expect(statuses).toEqual([0, 429, 500, 503]);
+  });
+});
+
+describe("the clock", () => {
+  const at = (ms: number) => new Date(ms).toUTCString();
+
+  it("is the reader's as long as that agrees with the nodes", () => {
+    expect(offsetAfter(0, at(NOON), NOON + 300, NOON + 500)).toBe(0);
+    expect(offsetAfter(0, null, NOON, NOON)).toBe(0);
+    expect(offsetAfter(0, "soon", NOON, NOON)).toBe(0);
+  });
+
+  it("is the nodes' where the reader's is wrong, and does not jump with each answer", () => {
+    const hour = 3_600_000;
+    const behind = offsetAfter(0, at(NOON + hour), NOON, NOON + 100);
+    expect(Math.abs(behind - hour)).toBeLessThan(1000);
+    expect(offsetAfter(behind, at(NOON + hour + 2000), NOON + 2700, NOON + 2800)).toBe(behind);
+    expect(offsetAfter(behind, at(NOON), NOON, NOON + 100)).toBe(0);
+    expect(offsetAfter(0, at(NOON - hour), NOON, NOON + 100)).toBeLessThan(-hour + 2000);
   });
 });

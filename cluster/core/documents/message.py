@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 
 from cluster.core.documents.base import Model, to_camel
 from cluster.core.documents.follow_ups import CallbackSpec, wanted_callback
@@ -44,6 +44,12 @@ OVERHEAD_BYTES = 1024
 """About what a message takes in memory beside its body."""
 
 
+def _text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise invalid('must be a string, such as "30s"')
+    return value
+
+
 def _delay(text: str) -> str:
     units = [unit for _, unit in _PART.findall(text)]
     if not _DELAY.match(text) or len(set(units)) < len(units):
@@ -73,8 +79,8 @@ class MessageSpec(Model):
         description="The URL that receives the POST.",
         examples=["https://api.example.com/webhook"],
     )
-    delay: Annotated[str, AfterValidator(_delay)] | None = Field(
-        default=None, max_length=40, description="How long from now it is due.", examples=["30s", "1h30m"]
+    delay: Annotated[str, Field(max_length=40), BeforeValidator(_text), AfterValidator(_delay)] | None = Field(
+        default=None, description="How long from now it is due.", examples=["30s", "1h30m"]
     )
     at: Annotated[Instant | None, AfterValidator(_only_one)] = Field(
         default=None, description="When it is due, at most 365 days ahead. Without `at` and `delay`: at once."

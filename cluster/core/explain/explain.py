@@ -85,7 +85,8 @@ def _idle(job: StoredJob, period: IdlePeriod, at_ms: int, now_ms: int) -> Explan
     if until_ms is not None and at_ms >= until_ms:
         summary = f"The job is paused until {format_instant(until_ms)}: it owes what its schedule has from then on."
         return Explanation(state, summary, tuple(sentences))
-    summary = f"The job was {state} at {at}: it owed nothing then, and there is no catch-up for that time."
+    was = f"already {state}" if state == "deleted" else state
+    summary = f"At {at} the job was {was}: it owed nothing then, and there is no catch-up for that time."
     return Explanation(state, summary, tuple(sentences))
 
 

@@ -43,7 +43,7 @@ class MessageFacts:
 def explain_message(facts: MessageFacts, now: ClusterFacts, lookahead_ms: int) -> Explanation:
     """Why the message has its present state."""
     e = facts.execution
-    sentences = _accepted(facts)
+    sentences = _accepted(facts, now.now_ms)
     if facts.cancelled:
         answer = Explanation(
             "cancelled",
@@ -69,14 +69,14 @@ def explain_message(facts: MessageFacts, now: ClusterFacts, lookahead_ms: int) -
     )
 
 
-def _accepted(facts: MessageFacts) -> list[Sentence]:
+def _accepted(facts: MessageFacts, now_ms: int) -> list[Sentence]:
     e, created = facts.execution, facts.created_ms
     sentences = []
     if created is not None:
         when = "to be sent at once" if e.due_ms <= created else f"to be sent {duration_text(e.due_ms - created)} later"
         sentences.append(Sentence(created, f"it was accepted, {when}"))
     if created is None or e.due_ms > created:
-        sentences.append(Sentence(e.due_ms, "it is due"))
+        sentences.append(Sentence(e.due_ms, "it is due" if e.due_ms > now_ms else "it was due"))
     if facts.expires_ms is not None:
         sentences.append(Sentence(facts.expires_ms, "expiresAt: it is not sent, and not retried, after this"))
     return sentences

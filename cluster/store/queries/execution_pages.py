@@ -101,7 +101,7 @@ async def _final(db: Database, q: ExecutionQuery, limit: int) -> list[Document]:
     conditions: list[Document] = [
         {"state": {"$in": sorted(states)} if states else {"$ne": REOPENED}},
         *_between("ended_at", q),
-        *await _expiry_bound(db, q),
+        *await expiry_bound(db, q.since_ms),
     ]
     documents: list[Document] = []
     position = None if q.after is None or q.after.owed else q.after
@@ -144,11 +144,11 @@ def _between(field: str, q: ExecutionQuery) -> list[Document]:
     return [{field: bounds}] if bounds else []
 
 
-async def _expiry_bound(db: Database, q: ExecutionQuery) -> list[Document]:
+async def expiry_bound(db: Database, since_ms: int | None) -> list[Document]:
     """What ended after `since_ms` expires at least the shortest retention later: a bound for the index scan."""
-    if q.since_ms is None:
+    if since_ms is None:
         return []
     with operation():
         retention = await db.api["meta"].find_one({"_id": RETENTION_ID})
     shortest = 0.0 if retention is None else float(retention["days"])
-    return [{"expire_at": {"$gte": DatetimeMS(q.since_ms + int(shortest * DAY_MS))}}]
+    return [{"expire_at": {"$gte": DatetimeMS(since_ms + int(shortest * DAY_MS))}}]

@@ -72,7 +72,7 @@ async def _by_index(db: Database, q: JobListQuery) -> list[Document]:
     way = await narrowed_jobs.only_way(db, q.filter, q.order)
     if way is not None:
         return await job_walks.walk(db, q, way)
-    narrowing = await narrowed_jobs.narrowest(db, q.filter)
+    narrowing = await narrowed_jobs.narrowest(db, q.filter, q.since_ms)
     if narrowing is None:
         return await job_walks.walk(db, q)
     if narrowing.few:
@@ -83,14 +83,14 @@ async def _by_index(db: Database, q: JobListQuery) -> list[Document]:
     found = await job_walks.walk(db, q, most=job_walks.PASSED_OVER)
     if len(found) > q.limit:
         return found
-    if await narrowed_jobs.meets(db, narrowing, narrowed_jobs.MANY):
+    if await narrowed_jobs.meets(db, narrowing, narrowed_jobs.MANY, q.since_ms):
         return await job_walks.of_narrowed(db, q, narrowing)
     return await job_walks.walk(db, q)
 
 
 async def _derived(db: Database, q: JobListQuery) -> list[Document]:
     """The next run has a part in it, which no document has: the jobs are sorted or passed over by this process."""
-    narrowing = await narrowed_jobs.narrowest(db, q.filter)
+    narrowing = await narrowed_jobs.narrowest(db, q.filter, q.since_ms)
     if narrowing is not None and narrowing.few:
         return await job_walks.sorted_here(db, q, narrowing)
     if q.order == "nextRunAt":

@@ -7,7 +7,6 @@ find fewer jobs than there are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
@@ -17,7 +16,7 @@ from cluster.store.mongo.codec import instant
 from cluster.store.mongo.operation import operation
 from cluster.store.queries import narrowed_jobs, next_run_pages
 from cluster.store.queries.job_filter import PLACE_FIELDS, Place, conditions, selective
-from cluster.store.queries.next_runs import learn, next_of_job
+from cluster.store.queries.next_runs import learn, next_of_job, next_of_schedule
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
@@ -70,10 +69,12 @@ async def learn_schedules(db: Database, q: JobListQuery, documents: list[Documen
 async def sorted_here(db: Database, q: JobListQuery, narrowing: Narrowing) -> list[Document]:
     """The next jobs of those that meet a condition, in an order of which the next run is a part."""
     wanted: Document = {"$and": _matching(q)}
+    if q.order == "nextRunAt":
+        groups = await narrowed_jobs.read(db, narrowing, {"$match": wanted}, {"$group": _by_schedule(q.since_ms)})
+        await learn(db, [str(g["_id"]) for g in groups], q.since_ms, q.lookahead_ms)
+        return _by_next_run(q, groups)
     documents = await narrowed_jobs.read(db, narrowing, {"$match": wanted}, {"$project": PLACE_FIELDS})
     await learn_schedules(db, q, documents)
-    if q.order == "nextRunAt":
-        return _by_next_run(q, documents)
     ranked = [(_rank(place_of(d, q), q), d) for d in documents if _in_time(d, q)]
     if q.after is not None:
         last = _rank(q.after, q)
@@ -81,31 +82,67 @@ async def sorted_here(db: Database, q: JobListQuery, narrowing: Narrowing) -> li
     return [d for _, d in sorted(ranked, key=lambda r: r[0])[: q.limit + 1]]
 
 
-def _by_next_run(q: JobListQuery, documents: list[Document]) -> list[Document]:
+def _by_schedule(since_ms: int) -> Document:
+    """A group of jobs for each schedule: the ids of those that are due whenever it is, and the others as documents.
+
+    Nearly all jobs are of the first kind, and of these a node has to decode nothing but an id.
+    """
+    since = DatetimeMS(since_ms)
+    is_due_with_it: Document = {
+        "$and": [
+            {"$eq": ["$state", JobState.ACTIVE.value]},
+            # A date that is not there is smaller than every other.
+            {"$lte": ["$active_from", since]},
+            {"$lte": ["$start_at", since]},
+            {"$lte": ["$end_at", None]},
+        ]
+    }
+    others = {"_id": "$_id", **{name: f"${name}" for name in PLACE_FIELDS}}
+    return {
+        "_id": "$schedule_key",
+        "ids": {"$push": {"$cond": [is_due_with_it, "$_id", "$$REMOVE"]}},
+        "others": {"$push": {"$cond": [is_due_with_it, "$$REMOVE", others]}},
+    }
+
+
+def _by_next_run(q: JobListQuery, groups: list[Document]) -> list[Document]:
     """In the order of `next_run_pages`. A thousand jobs are sorted here, so nothing is made for each of them but a tuple."""
-    due: list[tuple[int, str, str, Document]] = []
-    ending: list[tuple[str, Document]] = []
-    rest: list[tuple[int, str, Document]] = []
-    for d in documents:
+    due: list[tuple[int, str, str]] = []
+    documents = {d["_id"]: d for g in groups for d in g["others"]}
+    for g in groups:
+        key, at = str(g["_id"]), next_of_schedule(str(g["_id"]), q.since_ms)
+        if at is not None:
+            due += [(at, key, name) for name in g["ids"]]
+        else:  # it never runs again
+            documents |= {name: _due_with(key, name) for name in g["ids"]}
+    ending: list[str] = []
+    rest: list[tuple[int, str]] = []
+    for d in documents.values():
         at = next_of_job(d, q.since_ms)
         if at is not None:
-            if q.before_ms is None or at < q.before_ms:
-                due.append((at, d["schedule_key"], d["_id"], d))
-        elif q.before_ms is None and d["state"] == JobState.ACTIVE.value:
-            ending.append((d["_id"], d))
-        elif q.before_ms is None:
-            rest.append((-(instant(d["created_at"]) or 0), d["_id"], d))
+            due.append((at, d["schedule_key"], d["_id"]))
+        elif d["state"] == JobState.ACTIVE.value:
+            ending.append(d["_id"])
+        else:
+            rest.append((-(instant(d["created_at"]) or 0), d["_id"]))
+    if q.before_ms is not None:
+        due, ending, rest = [x for x in due if x[0] < q.before_ms], [], []
     if q.after is not None:
         after = q.after
         place = (int(after.value), after.key, after.id)
-        due = [x for x in due if after.section == 0 and (x[:3] < place if q.descending else x[:3] > place)]
-        ending = [x for x in ending if after.section == 0 or (after.section == 1 and x[0] > after.id)]
-        rest = [x for x in rest if after.section < 2 or x[:2] > (-int(after.value), after.id)]
-    due.sort(key=itemgetter(0, 1, 2), reverse=q.descending)
-    ending.sort(key=itemgetter(0))
-    rest.sort(key=itemgetter(0, 1))
-    in_order = [*(x[3] for x in due), *(x[1] for x in ending), *(x[2] for x in rest)]
-    return in_order[: q.limit + 1]
+        due = [x for x in due if after.section == 0 and (x < place if q.descending else x > place)]
+        ending = [x for x in ending if after.section == 0 or (after.section == 1 and x > after.id)]
+        rest = [x for x in rest if after.section < 2 or x > (-int(after.value), after.id)]
+    due.sort(reverse=q.descending)
+    wanted = due[: q.limit + 1]
+    in_order = [documents.get(name) or _due_with(key, name) for _, key, name in wanted]
+    others = [*sorted(ending), *(name for _, name in sorted(rest))]
+    return [*in_order, *(documents[name] for name in others[: q.limit + 1 - len(in_order)])]
+
+
+def _due_with(key: str, name: str) -> Document:
+    """A job that is due whenever its schedule is, as far as its place is concerned."""
+    return {"_id": name, "state": JobState.ACTIVE.value, "schedule_key": key}
 
 
 class _Reversed(str):
@@ -156,9 +193,10 @@ async def of_narrowed(db: Database, q: JobListQuery, narrowing: Narrowing) -> li
                 db,
                 narrowing,
                 {"$match": {"$and": [*_matching(q), *parts]}},
+                # Before they are sorted: a job may have a megabyte, and more than a hundred of those do not fit in memory.
+                {"$project": {ORDERS[q.order].field: 1, "size": SIZE}},
                 {"$sort": sort},
                 {"$limit": wanted},
-                {"$project": {**PLACE_FIELDS, "size": SIZE}},
             )
     return found
 
@@ -231,8 +269,9 @@ async def _last_to_read(db: Database, q: JobListQuery, begin: tuple[int, Place |
     with operation():
         cursor = db.api["jobs"].find(query, {order.field: 1}, hint=order.index)
         found = await cursor.sort(list(sort.items())).skip(most - 1).limit(1).to_list()
-    within = "$gte" if sort[order.field] < 0 else "$lte"
-    return [{order.field: {within: d[order.field]}} for d in found if order.field in d]
+    # Those without a value are bounded by their ids.
+    by = [(order.field if d.get(order.field) is not None else "_id", d) for d in found]
+    return [{name: {"$gte" if sort[name] < 0 else "$lte": d[name]}} for name, d in by]
 
 
 async def _rows(

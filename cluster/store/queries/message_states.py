@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cluster.core.execution.model import MESSAGE_VERSION, Execution
 from cluster.core.ids import lane_of
 from cluster.core.limits.permits import UNLIMITED, limit_key_of
-from cluster.core.targets import parse_target
+from cluster.core.targets import host_of, parse_target
 from cluster.store.mongo.codec import LARGE_BODY, execution_from_document
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.operation import operation
@@ -129,15 +129,15 @@ async def body_sizes(db: Database, ids: Collection[str]) -> dict[str, int]:
         }
 
 
-async def tags_of(db: Database, ids: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """The tags of messages that are final and can be sent again, by execution id."""
+async def labels_of(db: Database, ids: Collection[str]) -> dict[str, tuple[tuple[str, ...], str]]:
+    """The tags and the host of messages that are final and can be sent again, by execution id."""
     if not ids:
         return {}
     query = {"_id": {"$in": list(ids)}, "message": {"$exists": True}}
     with operation():
         return {
-            d["_id"]: tuple(d["message"].get("tags", ()))
-            async for d in db.work["history"].find(query, {"message.tags": 1})
+            d["_id"]: (tuple(d["message"].get("tags", ())), host_of(d["message"].get("url")))
+            async for d in db.work["history"].find(query, {"message.tags": 1, "message.url": 1})
         }
 
 

@@ -1,6 +1,7 @@
 """How a list finds the jobs that meet its conditions: those of one condition that few jobs meet, or all in the list's order.
 
-Whether few jobs meet a condition is counted in its index, up to a bound. Among the jobs with a tag or with a word, an index
+Whether few jobs meet a condition is counted in its index, up to a bound, and taken for true for some seconds: it decides how a
+page is found, and not what is on it. Among the jobs with a tag or with a word, an index
 has them in the order of their names, and of their creation; the other conditions are then looked at in each job.
 """
 
@@ -20,6 +21,9 @@ FEW = 1500
 """So many jobs are read and sorted by MongoDB within some 10 ms."""
 MANY = 10_000
 """So many are read and sorted within some 40 ms: where a walk in order has found too few jobs that match."""
+COUNTED_MS = 10_000
+"""How long a count is taken for true: the pages of one walk, and the lists of several people, do not count again."""
+COUNTS_KEPT = 1000
 MOST_WORDS = 4
 """A prefix of a search is walked if no more words than this begin with it."""
 APART = 1_000_000
@@ -32,6 +36,10 @@ WALKS = {
 """The indexes that have an order among the jobs that meet a condition, by the index that the condition is counted in."""
 
 
+_counts: dict[str, tuple[int, bool]] = {}
+"""When it was counted, and whether no more jobs met the condition, by the database, the condition and the bound."""
+
+
 @dataclass(frozen=True, slots=True)
 class Narrowing:
     """A condition and the index that answers it (None: two do). `few`: it is known that no more than `FEW` jobs meet it."""
@@ -41,14 +49,14 @@ class Narrowing:
     few: bool = False
 
 
-async def narrowest(db: Database, f: JobFilter) -> Narrowing | None:
+async def narrowest(db: Database, f: JobFilter, now_ms: int) -> Narrowing | None:
     """A condition that few jobs meet, or if there is none one that can be walked in order, a tag rather than a word, or any.
 
     None: no condition of the filter has an index. Raises `StoreError`.
     """
     found: list[Narrowing] = []
     for index, condition in selective(f):
-        if await meets(db, Narrowing(index, condition), FEW):
+        if await meets(db, Narrowing(index, condition), FEW, now_ms):
             return Narrowing(index, condition, few=True)
         found.append(Narrowing(index, condition))
     ways = [n for index in WALKS for n in found if n.index == index]
@@ -61,8 +69,20 @@ async def only_way(db: Database, f: JobFilter, order: str) -> Narrowing | None:
     return await walkable(db, Narrowing(*found[0]), order) if len(found) == 1 else None
 
 
-async def meets(db: Database, narrowing: Narrowing, most: int) -> bool:
-    """Whether no more than `most` jobs meet the condition."""
+async def meets(db: Database, narrowing: Narrowing, most: int, now_ms: int) -> bool:
+    """Whether no more than `most` jobs meet the condition, as of some seconds ago at most."""
+    key = f"{db.api.name} {most} {narrowing.condition}"
+    known = _counts.get(key)
+    if known is not None and abs(now_ms - known[0]) <= COUNTED_MS:
+        return known[1]
+    are_few = await _are_at_most(db, narrowing, most)
+    if len(_counts) >= COUNTS_KEPT:
+        _counts.clear()
+    _counts[key] = now_ms, are_few
+    return are_few
+
+
+async def _are_at_most(db: Database, narrowing: Narrowing, most: int) -> bool:
     if narrowing.index == BY_WORD:
         # Jobs with a prefix are counted by reading them, those with a word in the index alone: of a whole word they tell.
         word = {"words": narrowing.condition["words"]["$elemMatch"]["$gte"]}
@@ -79,10 +99,11 @@ async def _count(db: Database, narrowing: Narrowing, most: int) -> int:
 
 
 async def read(db: Database, narrowing: Narrowing, *stages: Document) -> list[Document]:
-    """What these stages of a pipeline make of the jobs that meet the condition."""
+    """What these stages of a pipeline make of the jobs that meet the condition, in one answer of the database."""
     pipeline: list[Document] = [{"$match": narrowing.condition}, {"$limit": APART}, *stages]
     with operation():
-        found: list[Document] = await (await db.api["jobs"].aggregate(pipeline, **_hint(narrowing.index))).to_list()
+        cursor = await db.api["jobs"].aggregate(pipeline, batchSize=APART, **_hint(narrowing.index))
+        found: list[Document] = await cursor.to_list()
     return found
 
 

@@ -50,7 +50,7 @@ def test_a_job_is_run_paused_resumed_and_deleted(viewer: Viewer, world: World) -
 
 
 def test_what_failed_is_sent_again_one_by_one_and_by_filter(viewer: Viewer, world: World) -> None:
-    """The plan comes with its count, the start with its progress."""
+    """The plan comes with its count, the start with its progress; that of a group names its host and how it ended."""
     world.put("again", api=f"{world.target}/bad/again")
     execution = world.run("again")
     world.put("again", api=f"{world.target}/ok/again")
@@ -59,8 +59,14 @@ def test_what_failed_is_sent_again_one_by_one_and_by_filter(viewer: Viewer, worl
     wait_until(lambda: world.state(execution) == "succeeded", 20, "the execution to be sent again")
     world.run("bad")
     viewer.open("#/failed")
-    viewer.page.get_by_role("button", name="Send again…").first.click()
     dialog = viewer.page.get_by_role("dialog")
+    group = viewer.page.locator(".group", has_text="500").first
+    group.get_by_role("button", name="Send again…").click()
+    command = dialog.locator("details.curl pre").text_content() or ""
+    assert '"status":500' in command
+    assert f'"host":"{world.target.removeprefix("http://")}"' in command
+    viewer.page.keyboard.press("Escape")
+    viewer.page.get_by_role("button", name="Send again…").first.click()
     dialog.get_by_text("match").wait_for()
     dialog.get_by_role("button", name="Send").click()
     dialog.get_by_text("sent again: done").wait_for(timeout=20_000)

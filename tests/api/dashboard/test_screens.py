@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -146,20 +145,3 @@ def test_the_api_page_tries_requests_under_its_policy(viewer: Viewer) -> None:
     viewer.page.get_by_role("button", name="Execute").click()
     viewer.page.locator(".live-responses-table .response-col_status", has_text="200").wait_for()
     assert all(a.startswith((f"{viewer.url}/", "data:")) for a in asked), asked
-
-
-def test_the_page_works_under_a_path_prefix(mongodb_uri: str, chromium: Any) -> None:
-    """A proxy keeps the prefix; the page finds its files and the API below it."""
-    from tests.support import live
-
-    with (
-        live.node(mongodb_uri, f"test_{uuid.uuid4().hex[:12]}", HORAE_PATH_PREFIX="/ops/horae") as url,
-        browser.viewer(chromium, f"{url}/ops/horae") as viewer,
-    ):
-        asked: list[str] = []
-        viewer.page.on("request", lambda r: asked.append(r.url))
-        viewer.open("#/jobs")
-        viewer.page.get_by_text("No job matches").wait_for()
-        assert asked
-        assert all(a.startswith(f"{url}/ops/horae/") for a in asked), asked
-        assert viewer.complaints == []

@@ -1,4 +1,5 @@
 // Sending calls: JSON in, JSON out; everything that is not well is a Problem.
+import { hearTime } from "../clock";
 import { apiBase, type Call } from "./calls";
 
 export interface Fault {
@@ -19,11 +20,29 @@ export class Problem extends Error {
 }
 
 const signedOut = new Set<() => void>();
+const back = new Set<() => void>();
+let away = false;
 
 /** Tell a listener whenever a request is refused for want of a key. Returns how to stop that. */
 export function onSignedOut(listener: () => void): () => void {
   signedOut.add(listener);
   return () => signedOut.delete(listener);
+}
+
+/** Tell a listener when requests are answered again, after a time without answers or without a key. Returns how to stop that. */
+export function onBack(listener: () => void): () => void {
+  back.add(listener);
+  return () => back.delete(listener);
+}
+
+export function isAway(): boolean {
+  return away;
+}
+
+function hear(answered: boolean): void {
+  if (away === !answered) return;
+  away = !answered;
+  if (answered) [...back].forEach((tell) => tell());
 }
 
 export const base = typeof location === "undefined" ? "" : apiBase(location);
@@ -36,6 +55,7 @@ export async function send<T>(call: Call<T>, signal?: AbortSignal): Promise<T> {
 export async function sendInFull<T>(call: Call<T>, signal?: AbortSignal): Promise<{ content: T; headers: Headers }> {
   const body = call.body === undefined ? undefined : typeof call.body === "string" ? call.body : JSON.stringify(call.body);
   let response: Response;
+  const began = Date.now();
   try {
     response = await fetch(base + call.address, {
       method: call.method.toUpperCase(),
@@ -47,14 +67,20 @@ export async function sendInFull<T>(call: Call<T>, signal?: AbortSignal): Promis
     });
   } catch (error) {
     if (signal?.aborted) throw error;
+    hear(false);
     throw new Problem(0, "No answer", "The node does not answer. The page tries again.");
   }
+  hearTime(response.headers.get("Date"), began, Date.now());
   const text = await response.text();
   const content: unknown = call.asText && response.ok ? text : text ? parsed(text) : undefined;
   if (!response.ok) {
-    if (response.status === 401) signedOut.forEach((tell) => tell());
+    if (response.status === 401) {
+      signedOut.forEach((tell) => tell());
+      if (call.method !== "post" || call.address !== "/session") hear(false);
+    }
     throw problemOf(response.status, response.statusText, content);
   }
+  hear(true);
   return { content: content as T, headers: response.headers };
 }
 

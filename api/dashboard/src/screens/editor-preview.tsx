@@ -4,7 +4,8 @@ import { call } from "../api/calls";
 import { loose } from "../api/loose";
 import { offers } from "../api/offered";
 import { Problem } from "../api/send";
-import type { Definition } from "../definition";
+import { nowMs } from "../clock";
+import { boundsOf, type Definition } from "../definition";
 import { clock, count, dayOf, duration } from "../format";
 import { useLive } from "../live";
 import { href } from "../route";
@@ -29,8 +30,10 @@ const AFTER: Record<string, string> = { succeeded: "succeeded", failed: "failed"
 
 export function EditorPreview({ value, jobId }: { value: Definition; jobId: string | undefined }) {
   const wanted = useSettled({ schedule: String(value["schedule"] ?? ""), timezone: String(value["timezone"] ?? "UTC") });
-  const preview = useLive(wanted.schedule ? call("post", "/schedules/preview", { body: { ...wanted, count: 6 } }) : null, 0);
+  const bounds = useSettled(boundsOf(value, nowMs()));
+  const preview = useLive(wanted.schedule ? call("post", "/schedules/preview", { body: { ...wanted, ...bounds.asked, count: 6 } as never }) : null, 0);
   const { timezone } = wanted;
+  const next = [...bounds.first, ...(preview.data?.next ?? [])].filter((at) => Date.parse(at) <= bounds.endMs);
   const after = value["after"] as { jobId?: string; on?: string } | undefined;
   return (
     <div class="aside">
@@ -40,10 +43,11 @@ export function EditorPreview({ value, jobId }: { value: Definition; jobId: stri
             <p class="words">{preview.data?.description ?? "…"}</p>
             {preview.data?.warnings.map((w) => <p key={w} class="remark"><span aria-hidden="true">⚠</span> {w}</p>)}
             <ol class="runs-list">
-              {preview.data?.next.map((at) => (
+              {next.map((at) => (
                 <li key={at}><span>{dayOf(Date.parse(at), timezone)} <b>{clock(Date.parse(at), Date.parse(at), timezone)}</b></span><Time at={at} /></li>
               ))}
             </ol>
+            {preview.data && next.length === 0 && <p class="remark">It never runs: {preview.data.next.length > 0 ? "its end is before its first run" : "no time is left"}.</p>}
           </div>
         )}
       </Card>

@@ -2,6 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { call } from "../api/calls";
 import type { Attempt, ExecutionInFull, Job } from "../api/types";
+import { nowMs } from "../clock";
 import { clock, count, duration } from "../format";
 import { useChanges } from "../events";
 import { POLL_MS, useLive } from "../live";
@@ -98,7 +99,7 @@ function Attempts({ execution: e, isJob, codes }: { execution: ExecutionInFull; 
 
 function OneAttempt({ attempt: a, codes, open }: { attempt: Attempt; codes: readonly (number | string)[] | null; open: boolean }) {
   const verdict = verdictOf(a, codes);
-  const at = (ms: number) => clock(ms, Date.now(), undefined, true);
+  const at = (ms: number) => clock(ms, nowMs(), undefined, true);
   const sent = Date.parse(a.sentAt);
   return (
     <details class="attempt-row" open={open}>

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { call } from "../api/calls";
 import { Problem } from "../api/send";
 import type { Schemas } from "../api/types";
+import { nowMs } from "../clock";
 import { count, plural } from "../format";
 import { useLive } from "../live";
 import { useMay } from "../session";
@@ -30,8 +31,8 @@ function local(ms: number): string {
 }
 
 function BackfillDialog({ jobId, onClose }: { jobId: string; onClose: () => void }) {
-  const [from, setFrom] = useState(() => local(Date.now() - 86_400_000));
-  const [until, setUntil] = useState(() => local(Date.now()));
+  const [from, setFrom] = useState(() => local(nowMs() - 86_400_000));
+  const [until, setUntil] = useState(() => local(nowMs()));
   const [again, setAgain] = useState(false);
   const [rate, setRate] = useState(10);
   const [problem, setProblem] = useState<Problem>();

@@ -1,6 +1,7 @@
 // Why a job did or did not run at a given time, in sentences.
 import { useState } from "preact/hooks";
 import { call } from "../api/calls";
+import { nowMs } from "../clock";
 import { clock } from "../format";
 import { useLive } from "../live";
 import { changeQuery, href, type Route } from "../route";
@@ -32,7 +33,7 @@ export function Explain({ route, jobId }: { route: Route; jobId: string }) {
           <p><StateBadge state={e.state} /> <b>{e.summary}</b> {e.executionId && <a href={href(["executions", e.executionId])}>Open</a>}</p>
           <ol>
             {e.facts.map((fact, i) => (
-              <li key={i}><span class="when">{fact.at ? clock(Date.parse(fact.at), Date.now(), undefined, true) : "now"}</span> {fact.text}</li>
+              <li key={i}><span class="when">{fact.at ? clock(Date.parse(fact.at), nowMs(), undefined, true) : "now"}</span> {fact.text}</li>
             ))}
           </ol>
         </article>

@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { call } from "../api/calls";
 import type { Execution, Job } from "../api/types";
+import { nowMs } from "../clock";
 import { clock, count, duration, parseDuration, shortDuration } from "../format";
 import { useChanges } from "../events";
 import { POLL_MS, useLive } from "../live";
@@ -26,7 +27,7 @@ const RECENT = 100;
 export function JobScreen({ route }: { route: Route }) {
   const jobId = route.path[1] ?? "";
   const changes = useChanges({ job: jobId });
-  const job = useLive(call("get", "/jobs/{jobId}", { path: { jobId } }), POLL_MS, changes);
+  const job = useLive(call("get", "/jobs/{jobId}", { path: { jobId }, query: { nextRuns: 10 } }), POLL_MS, changes);
   const recent = useLive(call("get", "/jobs/{jobId}/executions", { path: { jobId }, query: { limit: RECENT } }), POLL_MS, changes);
   const [acted, setActed] = useState(0);
   const reload = () => (job.reload(), recent.reload(), setActed((n) => n + 1));
@@ -119,7 +120,7 @@ function History({ route, jobId }: { route: Route; jobId: string }) {
       {rows.length > 0 ? <Table label="Executions of this job" columns={EXECUTION_COLUMNS} rows={rows} id={(e) => e.executionId} /> : <p class="empty">{list.data ? "None." : "Loading…"}</p>}
       <nav class="pager" aria-label="Pages">
         {before && <button type="button" onClick={() => changeQuery(route, { before: undefined }, false)}>Latest</button>}
-        {rows.length === 25 && last && <button type="button" onClick={() => changeQuery(route, { before: last.executionId }, false)}>Older than {clock(Date.parse(last.scheduledAt), Date.now())}</button>}
+        {rows.length === 25 && last && <button type="button" onClick={() => changeQuery(route, { before: last.executionId }, false)}>Older than {clock(Date.parse(last.scheduledAt), nowMs())}</button>}
       </nav>
     </Card>
   );

@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { call } from "../api/calls";
 import { Problem } from "../api/send";
+import { nowMs } from "../clock";
 import { count, duration } from "../format";
 import { useLive } from "../live";
 import { changeQuery, go, href, type Route } from "../route";
@@ -106,7 +107,7 @@ function AskDialog({ onClose }: { onClose: () => void }) {
   const [hours, setHours] = useState(1);
   const [job, setJob] = useState("");
   const [problem, setProblem] = useState<Problem>();
-  const [base] = useState(Date.now);
+  const [base] = useState(nowMs);
   const ask = call("post", "/verifications", { body: { since: new Date(base - hours * 3_600_000).toISOString(), ...(job ? { jobId: job } : {}) } as never });
   return (
     <Dialog title="Verify" onClose={onClose}>

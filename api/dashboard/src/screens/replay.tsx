@@ -50,10 +50,11 @@ export function ReplayDialog({ filter, onClose }: { filter: ReplayFilter; onClos
   );
 }
 
-function words(filter: { state?: readonly string[]; jobId?: string | null; tag?: string | null; error?: string | null; status?: number | null; since?: string | null }): string {
+function words(filter: { state?: readonly string[]; jobId?: string | null; tag?: string | null; host?: string | null; error?: string | null; status?: number | null; since?: string | null }): string {
   const parts = [(filter.state ?? []).join(" or ")];
   if (filter.jobId) parts.push(`job ${filter.jobId}`);
   if (filter.tag) parts.push(`tag ${filter.tag}`);
+  if (filter.host) parts.push(`host ${filter.host}`);
   if (filter.error) parts.push(`error ${filter.error}`);
   if (filter.status) parts.push(`status ${filter.status}`);
   if (filter.since) parts.push(`since ${new Date(filter.since).toLocaleString()}`);

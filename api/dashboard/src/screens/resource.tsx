@@ -43,6 +43,8 @@ export interface ResourceSpec {
   saves?: "put" | "post";
   cannotDelete?: boolean;
   deleteWord?: string;
+  /** Whether there is still something to delete. */
+  deletable?: (item: Item) => boolean;
   more?: (item: Item) => ComponentChildren;
   made?: (answer: Item) => ComponentChildren;
   start?: Item;
@@ -67,7 +69,7 @@ export function ResourceScreen({ spec, route }: { spec: ResourceSpec; route: Rou
         <>
           {spec.more?.(item)}
           {canEdit && <button type="button" class="small" onClick={() => setEditing(item)}>Change</button>}
-          {!spec.cannotDelete && (
+          {!spec.cannotDelete && (spec.deletable?.(item) ?? true) && (
             <Action
               small danger needs={spec.needs} label={spec.deleteWord ?? "Delete"} title={`${spec.deleteWord ?? "Delete"} ${spec.one} ${nameOf(item)}`}
               call={loose("delete", `${spec.path}/${encodeURIComponent(nameOf(item))}`)} done={() => `${nameOf(item)} is gone.`} onDone={list.reload}

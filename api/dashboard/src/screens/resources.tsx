@@ -81,7 +81,7 @@ const WINDOWS: ResourceSpec = {
 };
 
 const KEYS: ResourceSpec = {
-  title: "Keys", note: "API keys in the database. Keys of HORAE_API_KEYS are not listed.", one: "key", path: "/keys", needs: "admin", reads: "admin", saves: "post", deleteWord: "Revoke", start: { scope: "read" },
+  title: "Keys", note: "API keys in the database. Keys of HORAE_API_KEYS are not listed.", one: "key", path: "/keys", needs: "admin", reads: "admin", saves: "post", deleteWord: "Revoke", deletable: (i) => i["state"] !== "revoked", start: { scope: "read" },
   columns: [
     NAME, column("scope", "Scope"),
     { name: "State", cell: (i) => <StateBadge state={i["state"] === "live" ? "active" : "completed"} text={String(i["state"])} /> },

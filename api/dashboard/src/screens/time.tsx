@@ -66,7 +66,7 @@ export function TimeScreen({ route }: { route: Route }) {
       <div class="card axis-card"><Axis view={view} cells={live.cells} now={nowMs} bands={bands} onView={move} onPick={pick} /></div>
       <Legend windows={bands.length > 0} />
       {live.cells && live.cells.jobsLeftOut > 0 && <p class="remark">{count(live.cells.jobsLeftOut)} jobs are not counted ahead: choose a shorter time or a filter.</p>}
-      {live.cells && <AsTable cells={live.cells} view={view} nowMs={nowMs} />}
+      {live.cells && <AsTable cells={live.cells} view={view} nowMs={nowMs} onPick={pick} />}
     </>
   );
 }
@@ -132,13 +132,14 @@ function Legend({ windows }: { windows: boolean }) {
   return (
     <p class="legend">
       {shown.map((kind) => <span key={kind} class="key"><span class={`swatch fill-${COLOR[kind].replace("-fill", "")}`} aria-hidden="true" />{names[kind] ?? kind}</span>)}
+      <span class="key"><span class="swatch late" aria-hidden="true" />some of them late</span>
       {windows && <span class="key"><span class="swatch window" aria-hidden="true" />maintenance window</span>}
     </p>
   );
 }
 
-/** The same as text: per row what the view holds, and its busiest step. */
-function AsTable({ cells, view, nowMs }: { cells: Cells; view: View; nowMs: number }) {
+/** The same as text: per row what the view holds, and its busiest step, which a press explains as a click on the axis does. */
+function AsTable({ cells, view, nowMs, onPick }: { cells: Cells; view: View; nowMs: number; onPick: (row: string, from: number, until: number) => void }) {
   const [open, setOpen] = useState(false);
   const first = Math.max(0, Math.floor((view.from - cells.from) / cells.stepMs));
   const last = Math.ceil((view.until - cells.from) / cells.stepMs);
@@ -156,7 +157,11 @@ function AsTable({ cells, view, nowMs }: { cells: Cells; view: View; nowMs: numb
               return (
                 <tr key={row.name}>
                   <td>{row.name}</td><td class="num">{count(Math.round(total))}</td>
-                  <td>{clock(cells.from + busiest * cells.stepMs, nowMs)}: {stepWords(row, busiest).join(", ") || "nothing"}</td>
+                  <td>
+                    {(row.total[busiest] ?? 0) > 0
+                      ? <button type="button" class="link" onClick={() => onPick(row.name, cells.from + busiest * cells.stepMs, cells.from + (busiest + 1) * cells.stepMs)}>{clock(cells.from + busiest * cells.stepMs, nowMs)}: {stepWords(row, busiest).join(", ")}</button>
+                      : "nothing"}
+                  </td>
                 </tr>
               );
             })}

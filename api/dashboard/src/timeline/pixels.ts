@@ -10,7 +10,7 @@ export const BESIDE = 12;
 
 /** A pixel as canvases store it: red is the lowest byte. */
 export type Ink = number;
-export type Inks = Readonly<Record<Kind, Ink>>;
+export type Inks = Readonly<Record<Kind | "late", Ink>>;
 
 export interface Band extends View {
   /** Device pixels. */
@@ -28,7 +28,7 @@ export function inkOf(color: string): Ink {
 }
 
 export function inksOf(color: (name: string) => string): Inks {
-  return Object.fromEntries(KINDS.map((kind) => [kind, inkOf(color(COLOR[kind]))])) as unknown as Inks;
+  return Object.fromEntries([["late", inkOf(color("warn"))], ...KINDS.map((kind) => [kind, inkOf(color(COLOR[kind]))])]) as unknown as Inks;
 }
 
 /** The same at a share of its strength. */
@@ -50,6 +50,11 @@ export function paintRow(pixels: Uint32Array, band: Band, row: Row, cells: Cells
   const least = 2 * band.ratio;
   const heat = stepMs >= HEAT_FROM_MS;
   const logMost = Math.log1p(most);
+  const leftOf = (s: number) => Math.round((from + s * stepMs - band.from) * perMs);
+  // What was late is a part of all kinds: a line below the bars.
+  for (let s = first; s <= last; s++) {
+    if (row.late[s]) fillRect(pixels, band, leftOf(s), Math.max(leftOf(s) + least, leftOf(s + 1) - gap), bottom + band.ratio, bottom + 3 * band.ratio, inks.late);
+  }
   const base = new Float64Array(Math.max(0, last - first + 1));
   for (const kind of KINDS) {
     const counts = row.counts.get(kind);
@@ -63,8 +68,8 @@ export function paintRow(pixels: Uint32Array, band: Band, row: Row, cells: Cells
       const height = Math.max(least, room * (heat ? 1 : strength) * (n / total));
       const below = base[s - first] ?? 0;
       base[s - first] = below + height;
-      const left = Math.round((from + s * stepMs - band.from) * perMs);
-      const right = Math.max(left + 1, Math.round((from + (s + 1) * stepMs - band.from) * perMs) - gap);
+      const left = leftOf(s);
+      const right = Math.max(left + 1, leftOf(s + 1) - gap);
       fillRect(pixels, band, left, right, bottom - Math.round(below + height), bottom - Math.round(below), heat ? faded(ink, strength) : ink);
     }
   }
@@ -72,7 +77,7 @@ export function paintRow(pixels: Uint32Array, band: Band, row: Row, cells: Cells
 
 function fillRect(pixels: Uint32Array, band: Band, left: number, right: number, top: number, bottom: number, ink: Ink): void {
   const [x0, x1] = [Math.max(0, left), Math.min(band.width, right)];
-  for (let y = Math.max(0, top); y < Math.min(band.height, bottom); y++) {
+  for (let y = Math.max(0, Math.round(top)); y < Math.min(band.height, Math.round(bottom)); y++) {
     const line = y * band.width;
     for (let x = line + x0; x < line + x1; x++) pixels[x] = ink;
   }

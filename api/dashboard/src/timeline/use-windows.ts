@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { call } from "../api/calls";
 import { send } from "../api/send";
+import { nowMs } from "../clock";
 import { useLive } from "../live";
 import { bandsOf, type Band } from "./windows";
 
@@ -21,7 +22,7 @@ export function useWindows(): readonly Band[] {
     );
     void Promise.all(begins).then((pairs) => {
       const byName = new Map<string, readonly number[]>(pairs);
-      if (here) setBands(items.flatMap((w) => bandsOf(w, byName.get(w.name) ?? [], Date.now())));
+      if (here) setBands(items.flatMap((w) => bandsOf(w, byName.get(w.name) ?? [], nowMs())));
     });
     return () => {
       here = false;

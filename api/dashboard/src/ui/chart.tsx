@@ -41,7 +41,10 @@ export function Chart({ label, at, series, height = 150, unit, axisUnit }: Chart
     sizes.observe(element);
     const themes = new MutationObserver(make);
     themes.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    system.addEventListener("change", make);
     return () => {
+      system.removeEventListener("change", make);
       sizes.disconnect();
       themes.disconnect();
       plot.current?.destroy();
@@ -64,6 +67,11 @@ export function Chart({ label, at, series, height = 150, unit, axisUnit }: Chart
 
 function text(value: number | null | undefined, format: (value: number) => string): string {
   return value === null || value === undefined ? "–" : format(value);
+}
+
+function lonely(values: ArrayLike<number | null | undefined>): boolean {
+  for (let i = 1; i < values.length; i++) if (values[i] != null && values[i - 1] != null) return false;
+  return true;
 }
 
 /** A colour of the theme as it is now. */
@@ -93,7 +101,8 @@ function options(element: HTMLElement, series: readonly Series[], height: number
           stroke,
           width: 1.5,
           ...(s.fill ? { fill: `${stroke}22` } : {}),
-          points: { show: s.dots ?? false, size: 4, fill: stroke },
+          // A line needs two values: where there are fewer, one is a dot.
+          points: { show: (u: uPlot, i: number) => s.dots ?? lonely(u.data[i] ?? []), size: 5, fill: stroke },
           ...(s.dots ? { paths: () => null } : {}),
           spanGaps: false,
         };

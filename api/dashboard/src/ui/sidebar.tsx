@@ -2,9 +2,12 @@
 import { useContext, useEffect, useState } from "preact/hooks";
 import { call } from "../api/calls";
 import { send } from "../api/send";
+import { clockOffset, TOLD_MS } from "../clock";
+import { duration } from "../format";
 import { setPaused, usePaused } from "../live";
 import { NAVIGATION } from "../screens";
 import { SessionContext } from "../session";
+import { useNowMs } from "./now";
 import { applyTheme, storedTheme, type Theme } from "../theme";
 
 const THEMES: readonly Theme[] = ["system", "light", "dark"];
@@ -55,6 +58,15 @@ export function Sidebar({ current }: { current: string }) {
   );
 }
 
+/** Nothing, unless the reader's clock is wrong. */
+function ClockNote() {
+  useNowMs();
+  const offset = clockOffset();
+  if (Math.abs(offset) < TOLD_MS) return null;
+  const [size, unit] = [Math.abs(offset), Math.abs(offset) < 120_000 ? 1000 : 60_000];
+  return <span class="faint small" role="note">Your clock is {duration(Math.round(size / unit) * unit)} {offset > 0 ? "behind" : "ahead"}: times here are those of the nodes.</span>;
+}
+
 function Switches() {
   const session = useContext(SessionContext);
   const paused = usePaused();
@@ -74,6 +86,7 @@ function Switches() {
       </button>
       <a class="quiet small" href="docs">API reference</a>
       {session.byCookie && <button type="button" class="quiet small" onClick={() => void signOut()}>Sign out {session.keyName}</button>}
+      <ClockNote />
       {session.scope === "read" || session.dashboard === "read" ? <span class="faint small">Read only</span> : null}
       <span class="faint small">Horae {session.version}</span>
     </div>

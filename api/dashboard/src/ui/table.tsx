@@ -1,4 +1,5 @@
-// Tables: a heading per column, sorting by buttons in the headings, rows that keep their height.
+// Tables: a heading per column, sorting by buttons in the headings, rows that keep their height. On a phone a row of a table
+// that has no sorting becomes a block whose cells carry their headings; the roles keep it a table for screen readers.
 import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { changeQuery, type Route } from "../route";
@@ -23,14 +24,14 @@ export function Table<T>({ label, columns, rows, id, route }: TableProps<T>) {
   const keys = useMemo(() => rows.map(id), [rows]);
   return (
     <div class="table-wrap">
-      <table aria-label={label}>
-        <thead>
-          <tr>{columns.map((c) => <Heading key={c.name} column={c} route={route} />)}</tr>
+      <table role="table" aria-label={label} class={route ? undefined : "stack"}>
+        <thead role="rowgroup">
+          <tr role="row">{columns.map((c) => <Heading key={c.name} column={c} route={route} />)}</tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           {rows.map((row, i) => (
-            <tr key={keys[i]}>
-              {columns.map((c) => <td key={c.name} class={c.class} data-name={c.name}>{c.cell(row)}</td>)}
+            <tr role="row" key={keys[i]}>
+              {columns.map((c) => <td role="cell" key={c.name} class={c.class} data-name={c.name}>{c.cell(row)}</td>)}
             </tr>
           ))}
         </tbody>
@@ -40,13 +41,13 @@ export function Table<T>({ label, columns, rows, id, route }: TableProps<T>) {
 }
 
 function Heading<T>({ column, route }: { column: Column<T>; route: Route | undefined }) {
-  if (!column.sort || !route) return <th scope="col" class={column.class}>{column.name}</th>;
+  if (!column.sort || !route) return <th role="columnheader" scope="col" class={column.class}>{column.name}</th>;
   const sort = route.query["sort"];
   const up = sort === column.sort;
   const down = sort === `-${column.sort}`;
   const next = up ? `-${column.sort}` : down ? undefined : column.sort;
   return (
-    <th scope="col" class={column.class} aria-sort={up ? "ascending" : down ? "descending" : "none"}>
+    <th role="columnheader" scope="col" class={column.class} aria-sort={up ? "ascending" : down ? "descending" : "none"}>
       <button type="button" class="sort" onClick={() => changeQuery(route, { sort: next })}>
         {column.name} <span aria-hidden="true">{up ? "↑" : down ? "↓" : "↕"}</span>
       </button>

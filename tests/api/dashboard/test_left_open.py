@@ -1,0 +1,190 @@
+"""A page that stays open: when its node does not answer, when a clock is wrong, by keyboard alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.support import browser
+from tests.support.browser_world import HOSTILE
+
+if TYPE_CHECKING:
+    from tests.support.browser import Viewer
+    from tests.support.browser_world import World
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.takes(30)]
+PHONE: Any = {"width": 390, "height": 844}
+
+
+def test_a_page_whose_node_is_away_asks_seldom_and_comes_back(viewer: Viewer) -> None:
+    """It says so and keeps what it showed; it asks more and more seldom; with the first answer all of it is fresh."""
+    page = viewer.page
+    page.clock.install()
+    viewer.open("#/jobs?q=good")
+    page.get_by_role("link", name="Good job").wait_for()
+    page.context.set_offline(True)
+    asked: list[str] = []
+    page.on("request", lambda r: asked.append(r.url))
+    for _ in range(30):
+        page.clock.run_for(1000)
+    page.get_by_text("The node does not answer").wait_for()
+    assert page.get_by_role("link", name="Good job").is_visible()
+    for _ in range(270):
+        page.clock.run_for(1000)
+    assert 5 <= len(asked) <= 40, asked
+    page.context.set_offline(False)
+    for _ in range(45):
+        page.clock.run_for(1000)
+    page.get_by_text("The node does not answer").wait_for(state="detached")
+    viewer.complaints[:] = [c for c in viewer.complaints if "ERR_INTERNET_DISCONNECTED" not in c]
+
+
+@pytest.mark.parametrize("wrong", [-1, 1])
+def test_a_clock_that_is_an_hour_wrong_changes_nothing_but_a_note(world: World, chromium: Any, wrong: int) -> None:
+    """Ages, what is silent and what is asked for go by the time of the nodes."""
+    world.run("bad")
+    with browser.viewer(chromium, world.url) as viewer:
+        page = viewer.page
+        page.clock.install(time=datetime.now(UTC) + timedelta(hours=wrong))
+        page.clock.resume()
+        viewer.open("#/")
+        page.get_by_text(f"Your clock is 1 h {'ahead' if wrong > 0 else 'behind'}").wait_for()
+        page.locator(".verdict h1").wait_for()
+        viewer.wait("!document.querySelector('.verdict h1').textContent.includes('…')")
+        assert "silent" not in viewer.text()
+        viewer.open("#/failed?hours=1")
+        page.locator(".group").first.wait_for()
+        age = page.locator(".group .group-aside time").first.inner_text()
+        assert not any(far in age for far in ("h ago", "59 min", "in ")), age
+
+
+def test_what_is_shown_on_a_phone_fits_and_can_be_hit(world: World, chromium: Any) -> None:
+    """At 390 and 320 px nothing sticks out, rows of tables show all their cells, and buttons are large enough."""
+    httpx.put(f"{world.url}/queues/a-queue-with-a-long-name", json={"maxPerSecond": 5}).raise_for_status()
+    with browser.viewer(chromium, world.url, viewport=PHONE, has_touch=True) as viewer:
+        for address in ("#/", "#/time", "#/jobs/good", "#/executions", "#/cluster", "#/queues", "#/failed"):
+            viewer.open(address)
+            for width in (390, 320):
+                viewer.page.set_viewport_size({"width": width, "height": 844})
+                viewer.wait(f"document.documentElement.scrollWidth <= {width}")
+                scrolling = viewer.page.evaluate(
+                    "[...document.querySelectorAll('.segments, .stack')].map(e => e.closest('.table-wrap') ?? e)"
+                    ".filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)"
+                )
+                assert scrolling == [], (address, width)
+                low = viewer.page.evaluate(
+                    "[...document.querySelectorAll('main button:not(.link):not(.sort), main .button')]"
+                    ".filter(b => b.checkVisibility() && b.getBoundingClientRect().height < 36).map(b => b.innerText)"
+                )
+                assert low == [], (address, width)
+        assert viewer.complaints == []
+    httpx.delete(f"{world.url}/queues/a-queue-with-a-long-name").raise_for_status()
+
+
+DIALOGS = (
+    ("#/jobs", "Act on all of these…"), ("#/jobs/good", "Run now"), ("#/jobs/good", "Backfill"), ("#/failed", "Send again…"),
+    ("#/proof", "Verify…"), ("#/cluster", "Drain"), ("#/windows", "New window"), ("#/keys", "New key"),
+    ("#/messages", "New message"), ("#/jobs/good", "Pause"), ("#/calendars", "New calendar"), ("#/channels", "New channel"),
+)  # fmt: skip
+
+
+def test_dialogs_open_and_close_by_keyboard_and_have_no_serious_finding(viewer: Viewer, world: World) -> None:
+    """Enter opens, Tab stays within, Escape closes and gives the focus back; in the light and (contrast) in the dark."""
+    world.run("bad")
+    page = viewer.page
+    for address, name in DIALOGS:
+        viewer.open(address)
+        button = page.get_by_role("button", name=name, exact=True).first
+        button.wait_for()
+        viewer.wait(f"[...document.querySelectorAll('button')].some(b => b.textContent === '{name}' && !b.disabled)")
+        button.focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("dialog").wait_for()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        assert page.evaluate(
+            "document.activeElement.closest('dialog') !== null || document.activeElement === document.body"
+        )
+        assert viewer.serious_findings() == [], (address, name)
+        page.emulate_media(color_scheme="dark")
+        assert viewer.serious_findings("color-contrast") == [], (address, name)
+        page.emulate_media(color_scheme="light")
+        page.keyboard.press("Escape")
+        page.get_by_role("dialog").wait_for(state="detached")
+        viewer.wait(f"document.activeElement.textContent === '{name}'")
+
+
+def test_a_job_is_made_and_the_axis_is_read_by_keyboard_alone(viewer: Viewer, world: World) -> None:
+    """From the heading, where the focus begins, through the form to the saved job; from the table of the axis to what explains it."""
+    page = viewer.page
+    keys = page.keyboard
+
+    def tab_to(expression: str) -> None:
+        for _ in range(120):
+            if page.evaluate(f"(e => Boolean({expression}))(document.activeElement)"):
+                return
+            keys.press("Tab")
+        raise AssertionError(expression)
+
+    viewer.open("#/jobs")
+    viewer.wait("document.activeElement.tagName === 'H1'")
+    tab_to("e.textContent === 'New job'")
+    keys.press("Enter")
+    viewer.wait("location.hash === '#/new'")
+    for label, text in (
+        ("Name", "By keyboard"),
+        ("Id", "by-keyboard"),
+        ("Schedule", "0 0 3 * * *"),
+        ("Target URL", f"{world.target}/ok/x"),
+    ):
+        tab_to(f"e.closest('label')?.querySelector('.field-label')?.textContent === '{label}'")
+        keys.press("Control+A")
+        keys.type(text)
+    page.get_by_role("button", name="Create").focus()
+    keys.press("Enter")
+    viewer.wait("location.hash === '#/jobs/by-keyboard'")
+    world.run("by-keyboard")
+    viewer.open("#/time?by=job&span=600&q=keyboard")
+    page.locator(".as-table").wait_for()
+    tab_to("e.tagName === 'SUMMARY'")
+    keys.press("Enter")
+    page.locator(".as-table td", has_text="succeeded").wait_for(timeout=25_000)
+    tab_to("e.closest('.as-table td') !== null")
+    keys.press("Enter")
+    viewer.wait("location.hash.startsWith('#/jobs/by-keyboard?at=')")
+    page.locator(".explanation").first.wait_for()
+    httpx.delete(f"{world.url}/jobs/by-keyboard").raise_for_status()
+
+
+def test_names_of_queues_windows_and_calendars_are_never_markup(viewer: Viewer, world: World) -> None:
+    """Free texts of every set-up screen, of a pause, of an audit entry, and of an answer that the editor's test got."""
+    markup = "<b>x</b>"
+    httpx.put(
+        f"{world.url}/windows/w",
+        json={"mode": "mute", "tags": [markup], "from": "2030-01-01T00:00:00Z", "until": "2030-01-02T00:00:00Z"},
+    ).raise_for_status()
+    world.put("hostile-too", name=HOSTILE, description=HOSTILE, tags=[markup], api=f"{world.target}/hostile/x")
+    httpx.post(f"{world.url}/jobs/hostile-too/pause", json={"reason": HOSTILE}).raise_for_status()
+    for address in (
+        "#/windows",
+        "#/audit",
+        "#/jobs/hostile-too",
+        "#/jobs?q=onerror",
+        "#/proof",
+        "#/time?by=tag&q=onerror",
+    ):
+        viewer.open(address)
+        assert viewer.page.locator("main img, main script, main i, main td b b").count() == 0, address
+    viewer.open("#/jobs/hostile-too/edit")
+    viewer.page.get_by_role("button", name="Send a test").click()
+    viewer.page.get_by_text("400 after").wait_for()
+    viewer.open("#/jobs?q=onerror")
+    viewer.page.get_by_role("button", name="Act on all of these…").click()
+    viewer.page.get_by_role("dialog").get_by_text("1 job matches").wait_for()
+    assert viewer.page.locator("img").count() == 0
+    assert "owned" not in viewer.page.title().split(" · ")[-1]
+    httpx.delete(f"{world.url}/jobs/hostile-too").raise_for_status()
+    httpx.delete(f"{world.url}/windows/w").raise_for_status()
