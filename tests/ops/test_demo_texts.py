@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from config.settings import load_settings
 from ops.local.demo import Demo, print_overview, status_line
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ def test_the_end_of_a_log_is_of_this_run(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("sys.executable", "/bin/echo")
     started = Demo(load_settings(data_dir=str(tmp_path)), 5001)
     started.run("receiver", "receiver")
-    started.stop()
+    wait_until(started.ended_process, 20, "the end of the process")
     assert started.last_log_lines("receiver") == "-m ops receiver"
 
 
