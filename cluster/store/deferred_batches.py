@@ -125,12 +125,12 @@ async def spread_late(
         "first": {"$min": "$send_at"},
         "last": {"$max": "$send_at"},
     }
-    pipeline: list[Document] = [{"$match": query}, {"$limit": most}, {"$group": {"_id": None, **counted}}]
+    pipeline: list[Document] = [{"$match": query}, {"$group": {"_id": None, **counted}}]
     with operation():
         found = await (await db.work["batches"].aggregate(pipeline)).to_list()
         if not found or found[0]["waiting"] < MIN_SPREAD_BATCHES:
             return 0
-        total = found[0]["waiting"] * pace.interval_ms
+        total = min(most, found[0]["waiting"]) * pace.interval_ms
         if pace.per_second:
             total = min(total, found[0]["listed"] * 1000 // pace.per_second)
         first, length = int(found[0]["first"]), int(found[0]["last"]) - int(found[0]["first"])

@@ -62,3 +62,20 @@ async def test_a_batch_that_cannot_be_read_keeps_no_other_from_being_spread_and_
     assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], Pace(5000)) == 39
     await database.api["batches"].update_one({"_id": "b8"}, damage)
     assert await deferred_batches.bring_forward(database, "host", "bad.example:81", 100, 100) == 38
+
+
+@pytest.mark.parametrize("count", [60, 61, 240])
+async def test_the_oldest_come_back_first_however_many_there_are(database: Database, count: int) -> None:
+    """More than fit into five minutes at this pace are spread over five minutes, all of them by their age."""
+    past = Clock().now_ms() - 10_000_000
+    await batches.insert(
+        database,
+        [
+            Batch(f"b{i:03}", (f"a{i}:1",), 0, 0, past + i * 1000, past + i, late=True, host="bad.example:81")
+            for i in range(count)
+        ],
+    )
+    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], Pace(5000)) == count
+    back = sorted(await rows(database, "batches"), key=lambda b: int(b["claimable_at"]))
+    assert int(back[-1]["claimable_at"]) <= Clock().now_ms() + 300_000
+    assert max(abs(place - int(b["_id"][1:])) for place, b in enumerate(back)) <= count // 8 + 1
