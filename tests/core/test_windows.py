@@ -169,8 +169,8 @@ def test_the_time_in_which_windows_hold_a_first_attempt_is_counted(windows: list
         # One that skipped skips nothing any more; nothing could leave until it was deleted.
         ([(ONCE, T + HOUR // 2)], HOUR // 2),
         (
-            [(replace(NIGHT, spread_ms=0, schedule="0 0 * * * *", lasts_ms=HOUR // 4), T + 2 * HOUR + HOUR // 8)],
-            5 * HOUR // 8,
+            [(replace(NIGHT, spread_ms=0, schedule="0 0 * * * *", lasts_ms=HOUR // 4), T + 3 * HOUR // 2 + HOUR // 8)],
+            3 * HOUR // 8,
         ),
         # It was deleted while what it had held was leaving.
         ([(replace(ONCE, mode="hold", spread_ms=3 * HOUR), T + HOUR)], HOUR),
