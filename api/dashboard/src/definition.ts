@@ -13,6 +13,23 @@ export function definitionOf(job: Readonly<Record<string, unknown>>): Definition
   return Object.fromEntries(Object.entries(job).filter(([name, value]) => !READ_ONLY.has(name) && value !== null && value !== undefined));
 }
 
+const SIGNING = ["signingSecret", "previousSigningSecret"];
+
+/** A copy of a definition without its signing secrets, which only the original has stored; and whether it had any. */
+export function withoutSigning(definition: Definition): { copy: Definition; signed: boolean } {
+  let signed = false;
+  const copy: Definition = {};
+  for (const [name, value] of Object.entries(definition)) {
+    if (SIGNING.includes(name)) signed = true;
+    else if ((name === "onSuccess" || name === "onFailure") && isObject(value)) {
+      const callback = withoutSigning(value);
+      copy[name] = callback.copy;
+      signed ||= callback.signed;
+    } else copy[name] = value;
+  }
+  return { copy, signed };
+}
+
 function same(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }

@@ -157,7 +157,7 @@ def test_an_admin_makes_and_revokes_keys_and_reads_who_did_what(guarded: World, 
         page.get_by_role("row", name="ci").wait_for()
         assert key not in page.inner_text("main")
         viewer.confirm("Revoke")
-        page.get_by_text("revoked").wait_for()
+        page.get_by_role("row", name="ci").get_by_text("revoked").wait_for()
         viewer.open("#/audit")
         page.get_by_role("link", name="key:ci").first.click()
         viewer.wait("location.hash.includes('object=')")

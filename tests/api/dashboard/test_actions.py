@@ -142,6 +142,7 @@ def test_a_job_is_made_changed_and_copied(viewer: Viewer, world: World) -> None:
     assert (made["name"], made["tags"], made["timezone"]) == ("Changed by hand", ["one", "two"], "Europe/Berlin")
     viewer.settled()
     page.get_by_role("link", name="Clone").click()
+    page.get_by_text("A copy does not get its secrets").wait_for()
     page.get_by_role("button", name="Create").click()
     page.get_by_role("heading", name="Changed by hand (copy)").wait_for()
     viewer.forgive(422)
@@ -178,7 +179,8 @@ def test_the_form_has_what_follows_a_run_and_keeps_what_it_does_not_show(viewer:
     assert made["calendar"] == {"name": "days", "onExcluded": "nextIncluded"}
     assert (made["successCodes"], made["endAt"]) == ([200, "3xx"], "2031-01-01T00:00:00.000Z")
     assert made["onFailure"]["api"] == f"{world.target}/ok/told"
-    assert made["onSuccess"] == {"api": f"{world.target}/ok/told", "headers": {"X-Key": {"secret": True}}}
+    kept = {"headers": {"X-Key": {"secret": True}}, "signingSecret": {"secret": True}}
+    assert made["onSuccess"] == {"api": f"{world.target}/ok/told", **kept}
     assert (made["retentionDays"], made["startAt"]) == (9, "2030-01-01T00:00:00.000Z")
     viewer.open("#/jobs/follows/edit")
     page.get_by_role("button", name="After another job").click()

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { call, type Call } from "../api/calls";
 import { Problem } from "../api/send";
-import { definitionOf, mergePatch, type Definition } from "../definition";
+import { definitionOf, mergePatch, withoutSigning, type Definition } from "../definition";
 import { useLive } from "../live";
 import { go, href, type Route } from "../route";
 import { useMay } from "../session";
@@ -22,8 +22,10 @@ export function EditorScreen({ route }: { route: Route }) {
   const may = useMay("write");
   if (!may) return <Head title="Edit a job" note="Your key may only read." />;
   if (source && !job.data) return <><Head title="Edit a job" /><ProblemNote problem={job.problem} />{!job.problem && <Skeleton />}</>;
-  const before = job.data ? definitionOf(job.data as unknown as Record<string, unknown>) : EXAMPLE;
-  return <Editor key={source ?? ""} before={before} jobId={editing} revision={job.data?.revision} copyOf={editing ? undefined : source} />;
+  const stored = job.data ? definitionOf(job.data as unknown as Record<string, unknown>) : EXAMPLE;
+  if (editing || !source) return <Editor key={source ?? ""} before={stored} jobId={editing} revision={job.data?.revision} copyOf={undefined} signed={false} />;
+  const { copy, signed } = withoutSigning(stored);
+  return <Editor key={source} before={copy} jobId={undefined} revision={undefined} copyOf={source} signed={signed} />;
 }
 
 interface EditorProps {
@@ -31,6 +33,8 @@ interface EditorProps {
   jobId: string | undefined;
   revision: number | undefined;
   copyOf: string | undefined;
+  /** Whether what it is a copy of has signing secrets, which a copy does not get. */
+  signed: boolean;
 }
 
 /** The request that saves: a patch of what differs, or a new job. */
@@ -42,7 +46,7 @@ export function saveCall(before: Definition, after: Definition, jobId: string | 
   return call("post", "/jobs", { body: after as never }) as never;
 }
 
-function Editor({ before, jobId, revision, copyOf }: EditorProps) {
+function Editor({ before, jobId, revision, copyOf, signed }: EditorProps) {
   const [after, setAfter] = useState<Definition>(copyOf ? { ...before, name: `${String(before["name"] ?? copyOf)} (copy)` } : before);
   const [newId, setNewId] = useState("");
   const [json, setJson] = useState<string>();
@@ -70,6 +74,7 @@ function Editor({ before, jobId, revision, copyOf }: EditorProps) {
         <a class="button" href={jobId ? href(["jobs", jobId]) : "#/jobs"}>Cancel</a>
         <SendButton call={save} label={jobId ? "Save" : "Create"} disabled={unread} onDone={done} onProblem={setProblem} />
       </Head>
+      {signed && <p class="note">Requests of {copyOf} are signed. A copy does not get its secrets: give a signing secret, or what it sends is not signed.</p>}
       <ProblemNote problem={problem} />
       <div class="editor">
         <div class="card">
