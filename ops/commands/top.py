@@ -54,8 +54,10 @@ def top_command(interval: float, once: bool, as_json: bool) -> None:  # noqa: FB
             if as_json:
                 print_json(snapshot)
             else:
-                # In a pipe or a file, a line may be as wide as it needs to be.
-                (console if (console := Console()).is_terminal else Console(width=PIPE_COLUMNS)).print(render(snapshot))
+                console = Console()
+                if not console.is_terminal:  # in a pipe or a file, a line may be as wide as it needs to be
+                    console = Console(width=PIPE_COLUMNS)
+                console.print(render(snapshot))
             return 0 if snapshot["leader"]["sound"] and all(n["silentMs"] < SILENT_MS for n in snapshot["nodes"]) else 1
         finally:
             await db.close()
