@@ -25,6 +25,7 @@ class Completer:
 
     async def step(self, now_ms: int) -> int:
         """Complete some jobs. Returns how many."""
+        self._context.trusted_term()
         earliest = await schedules.earliest_next_ms(self._context.db)
         if earliest is not None and earliest < now_ms:
             return 0
