@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cluster.core.instants import format_instant
 from cluster.store import engine_jobs
+from cluster.store.history import DAY_MS
 from cluster.store.queries import job_walks, narrowed_jobs
 from tests.support.api_client import walk
 from tests.support.engine import T0, lead, settle_all
@@ -137,3 +138,33 @@ async def test_jobs_with_an_end_to_come_are_not_read_for_those_that_have_ended(
             if set(ids) <= set(ended):
                 assert examined <= 14 + 2 * MOST, query
         assert found == ended, query
+
+
+@pytest.mark.parametrize("few", [1000, 0])
+@pytest.mark.parametrize("query", ["limit=1", "limit=1&tag=x"])
+async def test_jobs_that_a_calendar_leaves_no_run_hide_no_other_one(
+    api: Api, monkeypatch: pytest.MonkeyPatch, few: int, query: str
+) -> None:
+    """Their first occurrence is behind their end now. They stand with the active jobs without a next run, then with the
+    completed ones.
+    """
+    say_few(monkeypatch, few)
+    stop_clock(api, T0)
+    bounds = {"startAt": format_instant(T0 + 2 * DAY_MS), "endAt": format_instant(T0 + 9 * DAY_MS)}
+    await api.call("PUT", "/calendars/days", {"weekdays": ["SUN"]})
+    for name in ("none-a", "none-b", "none-c"):
+        await api.make(jobId=name, schedule="@daily", calendar={"name": "days"}, tags=["x"], **bounds)
+    await api.make(jobId="near", schedule="0 0 * * * *", tags=["x"])
+    await api.make(jobId="far", schedule=f"@at {format_instant(T0 + 300 * DAY_MS)}", tags=["x"])
+    dates = [datetime.fromtimestamp(T0 / 1000 + n * 86_400, UTC).date().isoformat() for n in range(20)]
+    await api.call("PUT", "/calendars/days", {"dates": dates})
+    leader = await lead(api.db, api.clock)
+    for _ in range(3):
+        await leader.calendar_follower.step()
+        await settle_all(leader, api.clock)  # type: ignore[arg-type]
+    without = ["none-a", "none-b", "none-c"]
+    for at_ms in (T0, T0 + 10 * DAY_MS):
+        stop_clock(api, at_ms)
+        await engine_jobs.complete_ended(api.db, at_ms, 500)
+        assert await walk(api, f"sort=nextRunAt&{query}") == ["near", "far", *without]
+        assert await walk(api, f"sort=-nextRunAt&{query}") == ["far", "near", *without]

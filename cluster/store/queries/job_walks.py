@@ -153,7 +153,8 @@ def _in_order(q: JobListQuery) -> list[Document]:
 
 def _elsewhere(q: JobListQuery) -> list[Document]:
     """The condition that leaves out jobs whose place `next_run_pages.place_of` has left where they were."""
-    ran_since = {"state": JobState.COMPLETED.value, "first_at": {"$gt": DatetimeMS(q.since_ms)}}
+    since = DatetimeMS(q.since_ms)
+    ran_since = {"state": JobState.COMPLETED.value, "first_at": {"$gt": since}, **next_run_pages.to_run(q.since_ms)}
     return [{"$nor": [ran_since]}] if q.order == "notActive" else []
 
 

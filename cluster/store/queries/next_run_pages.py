@@ -85,8 +85,17 @@ def due_of(d: Document, q: JobListQuery) -> int | None:
     """
     if d["state"] != COMPLETED or not _keeps_places(q):
         return next_of_job(d, q.since_ms)
-    first = instant(d.get("first_at"))
-    return first if first is not None and first > q.since_ms else None
+    first, last = instant(d.get("first_at")), instant(d.get("last_at"))
+    is_over = last is not None and last <= q.since_ms
+    return first if first is not None and first > q.since_ms and not is_over else None
+
+
+def to_run(since_ms: int) -> Document:
+    """The condition that leaves out jobs whose last run is over, or that never run.
+
+    A calendar may have moved the first occurrence of a job behind its end: such a job has no place by it.
+    """
+    return {"last_at": {"$not": {"$lte": DatetimeMS(since_ms)}}}
 
 
 def _keeps_places(q: JobListQuery) -> bool:
@@ -146,7 +155,7 @@ async def _to_begin(
             last = await keys.skip(most).limit(1).to_list()
             parts += [{"first_at": {"$gte" if sign < 0 else "$lte": d["first_at"]}} for d in last]
         states = [ACTIVE, COMPLETED] if _keeps_places(q) else [ACTIVE]
-        wanted: Document = {"$and": [{"state": {"$in": states}}, *parts, *conditions(q.filter)]}
+        wanted: Document = {"$and": [{"state": {"$in": states}}, to_run(q.since_ms), *parts, *conditions(q.filter)]}
         cursor = jobs.find(wanted, PLACE_FIELDS, hint="to_begin", batch_size=count + 1)
         rows = await cursor.sort(sort).limit(count).to_list()
     if len(rows) < count:
