@@ -41,8 +41,12 @@ export function mergePatch(before: Definition, after: Definition): Definition {
     const [old, fresh] = [before[name], after[name]];
     if (same(old, fresh)) continue;
     if (fresh === undefined) patch[name] = null;
-    // A body is replaced as a whole: a patch inside it would keep what is not named.
-    else if (name !== "body" && isObject(old) && isObject(fresh)) patch[name] = mergePatch(old, fresh);
+    else if (name === "body" && typeof fresh !== "string") {
+      // A patch of a body keeps the members that it does not name, and removes those that it sets to null. As a text that
+      // holds JSON the body is replaced as a whole.
+      patch[name] = JSON.stringify(fresh);
+      patch["bodyType"] = "json";
+    } else if (isObject(old) && isObject(fresh)) patch[name] = mergePatch(old, fresh);
     else patch[name] = fresh;
   }
   return patch;
