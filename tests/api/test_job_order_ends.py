@@ -97,11 +97,11 @@ async def test_one_off_jobs_that_run_between_two_pages_are_listed_once(
         await api.make(jobId=name, tags=["x"])
     await settle_all(await lead(api.db, api.clock), api.clock)  # type: ignore[arg-type]
     stop_clock(api, T0 + 5000)
-    assert await engine_jobs.complete_ended(api.db, T0 + 5000) == 1
+    assert await engine_jobs.complete_ended(api.db, T0 + 5000, 500) == 1
     for query in ("", "&tag=x"):
         first = (await api.call("GET", f"/jobs?sort={sort}&limit=4{query}")).json
         stop_clock(api, T0 + 60_000)
-        await engine_jobs.complete_ended(api.db, T0 + 60_000)
+        await engine_jobs.complete_ended(api.db, T0 + 60_000, 500)
         listed, page = [j["jobId"] for j in first["items"]], first
         while page["nextCursor"] is not None:
             page = (await api.call("GET", f"/jobs?sort={sort}&limit=2{query}&cursor={page['nextCursor']}")).json
