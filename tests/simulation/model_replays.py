@@ -175,10 +175,11 @@ COMPARED: dict[str, Any] = {
     "replayable.reopen_records": reopen_records,
     "replayable.reopened_in_page": reopened_in_page,
     "replayable.unfinished": unfinished,
+}
+"""Those that `test_replaying_model.py` calls beside the real ones."""
+TWINS: dict[str, Any] = COMPARED | {
     "queries.message_states.requests_of": requests_of,
     "queries.message_states.request_of": request_of,
-}
-TWINS: dict[str, Any] = COMPARED | {
     "queries.message_states.body_sizes": no_sizes,
     "replays.next_due": next_due,
     "replays.save": save,
