@@ -125,7 +125,7 @@ class Heartbeat:
             self._observe_clock(started, self._clock.monotonic(), now_ms)
         context.liveness.observe(heartbeats, self._clock.monotonic())
         alive = context.liveness.live_count(self._clock.monotonic(), context.timings.batch_lease)
-        context.worker.claiming.pauses.share_with(alive)
+        context.worker.share_with(alive)
         await self._count_clock_votes(heartbeats)
         await self._apply_operator_requests(next((h for h in heartbeats if h.id == context.node_id), None))
         lease = context.timings.batch_lease

@@ -15,7 +15,6 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import falcon
 import structlog
@@ -24,7 +23,7 @@ from api.http.addresses import came_from_elsewhere, client_address, limit_name
 from api.http.context import Scope
 from api.http.path_prefix import came_with_prefix
 from api.http.rate_limit import TokenBuckets
-from api.http.sessions import SAFE_METHODS, Sessions, comes_from_this_page, presented_token
+from api.http.sessions import SAFE_METHODS, Sessions, comes_from_this_page, is_own_origin, presented_token
 from cluster.core.errors import StoreError
 from cluster.store import api_keys
 from cluster.store.mongo.deadlines import within
@@ -112,7 +111,10 @@ class ApiKeyAuth:
         self._requests = TokenBuckets(rate, max(1.0, 2 * rate), monotonic) if rate else None
 
     async def process_request(self, req: Request, _resp: Response) -> None:
-        """Raises 401 without a valid key, 403 beyond its scope, 429 beyond its rate or after too many wrong keys or pages."""
+        """Raises 400 for a `Host` that is none, 401 without a valid key, 403 beyond its scope, 429 beyond its rate, or after
+        too many wrong keys or pages.
+        """
+        _require_host(req)
         path = _path_as_sent(req)
         if self._metrics_port is not None and _port(req) == self._metrics_port:
             if path != METRICS_PATH:
@@ -246,6 +248,14 @@ def _require_no_wait(seconds: float, reason: str) -> None:
         raise falcon.HTTPTooManyRequests(description=reason, retry_after=max(1, -(-int(seconds * 1000) // 1000)))
 
 
+def _require_host(req: Request) -> None:
+    """Raises 400 for a `Host` that is no host with a port: what is asked of it later would fail."""
+    try:
+        _ = req.host, req.port
+    except ValueError:
+        raise falcon.HTTPBadRequest(description="the header Host must be a host, or a host and a port") from None
+
+
 def _path_as_sent(req: Request) -> str:
     """The path before anything is decoded or cut off: a proxy compares this one when it keeps a path from strangers."""
     return bytes(req.scope.get("raw_path") or req.scope["path"].encode()).decode("latin-1")
@@ -264,7 +274,7 @@ def _require_local(req: Request, trusted: Sequence[IPNetwork]) -> None:
     if (
         not is_loopback(req.remote_addr)
         or not is_loopback(host.strip("[]"))
-        or (origin is not None and urlsplit(origin).netloc != req.netloc)
+        or (origin is not None and not is_own_origin(req, origin))
     ):
         raise falcon.HTTPForbidden(
             description="this node has no API keys and accepts only direct requests to a loopback address: "

@@ -52,7 +52,15 @@ def comes_from_this_page(req: Request) -> bool:
     if site is not None:
         return site == "same-origin"
     origin = req.get_header("Origin")
-    return origin is not None and urlsplit(origin).netloc == req.netloc
+    return origin is not None and is_own_origin(req, origin)
+
+
+def is_own_origin(req: Request, origin: str) -> bool:
+    """Whether an `Origin` names the host and port that the request was sent to."""
+    try:
+        return urlsplit(origin).netloc == req.netloc
+    except ValueError:  # it is none
+        return False
 
 
 def is_confidential(req: Request, trusted: Sequence[IPNetwork]) -> bool:

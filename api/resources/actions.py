@@ -19,7 +19,7 @@ from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.base import Model
 from cluster.core.documents.job import Instant
 from cluster.core.documents.job_json import apply_patch, channels_in_patch, faults_of
-from cluster.core.documents.json_source import keep_body
+from cluster.core.documents.json_source import JsonText, keep_body
 from cluster.core.documents.request_fields import Tag
 from cluster.core.errors import Fault, InvalidInput
 from cluster.core.instants import format_instant, format_optional_instant
@@ -154,7 +154,9 @@ class JobActions(Resource):
             answer = {"actionId": begun.id, "matched": begun.matched}
             return StoredResponse(202, orjson.dumps(answer), (("Location", f"/jobs/actions/{begun.id}"),))
 
-        response, replayed = await run_once(self.services, req, body, fresh_id, work)
+        # The text of the patch, because its numbers may have more digits than a number of the parsed one.
+        asked = body if spec.patch is None else body | {"patch": JsonText(patch)}
+        response, replayed = await run_once(self.services, req, asked, fresh_id, work)
         send_stored(resp, response, replayed=replayed)
 
     async def on_get(self, req: Request, resp: Response) -> None:

@@ -23,6 +23,7 @@ from cluster.leader.alerting import Alerter
 from cluster.leader.backfill import Backfiller
 from cluster.leader.catch_up import CatchUp
 from cluster.leader.compare_results import ResultComparer
+from cluster.leader.complete import Completer
 from cluster.leader.completed import CompletedRemover
 from cluster.leader.copy_audit import BUSY_SECONDS as AUDIT_BUSY
 from cluster.leader.copy_audit import STEP_SECONDS as AUDIT_EVERY
@@ -58,6 +59,7 @@ ALERT_EVERY = 1.0
 ACT_IDLE, ACT_PAUSE = 1.0, 0.05
 """Pauses (s) between two looks for actions: while there is none, and while one runs."""
 MESSAGES_EVERY = 0.4
+COMPLETE_EVERY = 0.5
 COMPLETED_EVERY = 5.0
 FAILED_STEP_PAUSE = 5.0
 """Before a step that failed unexpectedly is tried again (s)."""
@@ -80,6 +82,7 @@ class Leader:
         self.settler = Settler(context)
         self.materialiser = Materialiser(context)
         self.message_mover = MessageMover(context)
+        self.completer = Completer(context)
         self.completed_remover = CompletedRemover(context)
         self.replayer = Replayer(context)
         self.backfiller = Backfiller(context)
@@ -100,6 +103,7 @@ class Leader:
             Periodic("backfill", self._backfill, every=REPLAY_EVERY, rests=rest, contained=True),
             Periodic("catch_up", self._catch_up, rests=rest, contained=True, yields_to="materialise"),
             Periodic("sweep", self._sweep, every=SWEEP_EVERY, contained=True),
+            Periodic("complete", self._complete, every=COMPLETE_EVERY, rests=SWEEP_EVERY, contained=True),
             Periodic("completed", self._remove_completed, every=COMPLETED_EVERY, contained=True),
         )
         self._next_run: dict[str, float] = {}
@@ -331,6 +335,9 @@ class Leader:
             return StepResult()
         done = await self.catch_up.step(self._clock.now_ms())
         return StepResult({"caught_up": done.executions, "missed": done.missed}, done.more, idle=done.idle)
+
+    async def _complete(self, _nodes: int) -> StepResult:
+        return StepResult(idle=not await self.completer.step(self._clock.now_ms()))
 
     async def _remove_completed(self, _nodes: int) -> StepResult:
         if self._clock.in_doubt:  # by a clock that is ahead too much would be over

@@ -18,7 +18,6 @@ from cluster.store import (
     follow_ups,
     history,
     nodes,
-    schedules,
 )
 from cluster.store.enqueue import repair_batches
 
@@ -46,12 +45,11 @@ HOSTS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """The result of one step: batches released, batches made late work, batches that were missing, jobs completed."""
+    """The result of one step: batches released, batches made late work, batches that were missing."""
 
     released: int = 0
     demoted: int = 0
     orphans: int = 0
-    completed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ class Sweeper:
             await engine_jobs.forget_callbacks(self._db, self._clock.now_ms())
         if now - self._tombstones_at > TOMBSTONES_EVERY:
             await self.remove_tombstones()
-        return Swept(released, demoted, orphans, await self._complete_ended_jobs())
+        return Swept(released, demoted, orphans)
 
     async def remove_tombstones(self) -> int:
         """Delete the tombstones of jobs that were deleted before anything that is still within the retention."""
@@ -178,11 +176,3 @@ class Sweeper:
         if repaired:
             log.error("orphans_repaired", batches=repaired)
         return repaired
-
-    async def _complete_ended_jobs(self) -> int:
-        """Complete jobs whose end has passed, once everything up to now has been materialised."""
-        now = self._clock.now_ms()
-        earliest = await schedules.earliest_next_ms(self._db)
-        if earliest is not None and earliest < now:
-            return 0
-        return await engine_jobs.complete_ended(self._db, now - 1000)

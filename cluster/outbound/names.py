@@ -33,6 +33,8 @@ PATIENCE_SECONDS = 0.5
 NEGATIVE_SECONDS = 2.0
 """So long it is remembered that a name has no address, or that its servers failed."""
 MAX_NAMES = 16_384
+MOST_ADDRESSES = 64
+"""So many addresses of a name are kept: each is judged before every new connection, and an answer may have thousands."""
 
 
 @dataclass(slots=True)
@@ -120,7 +122,7 @@ class Names:
     async def _ask(self, host: str, name: _Name) -> None:
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
-                addresses = await self._resolver.resolve(host)
+                addresses = (await self._resolver.resolve(host))[:MOST_ADDRESSES]
         except TimeoutError:
             name.failed(
                 NameServersFailed(f"no answer of the name servers within {LOOKUP_SECONDS:g} s"), time.monotonic()

@@ -56,6 +56,7 @@ _CHARSETS = frozenset({"iso-8859-1", "latin-1", "iso-8859-15", "windows-1252", "
 # Parsed here, because the parser of the standard library, which httpx uses, fails on some parameters
 # (`charset*0=a; charset*=b`).
 _CHARSET = re.compile(r"""[^;"]*;\s*charset="?([a-z0-9_-]{1,40})"?\s*(?:;|\Z)""", re.ASCII)
+_CODINGS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "aws-chunked"})
 _REPLACEMENTS = {n: 0xFFFD for n in (*range(0x20), *range(0x7F, 0xA0)) if n not in (0x09, 0x0A, 0x0D)}
 
 
@@ -236,7 +237,9 @@ def excerpt_of(response: httpx.Response, content: bytes, secrets: Sequence[str] 
     """The beginning of a response as text that is safe to show: no secrets, broken characters or control characters."""
     encoding = _header(response, b"content-encoding")
     if encoding not in (None, "", "identity"):
-        return f"({len(content)} bytes, {_printable(str(encoding)[:40])})"
+        # Of what else stands there nothing is shown: it may be a secret that the target repeats.
+        named = ", ".join(word for word in map(str.strip, str(encoding).split(",")[:4]) if word in _CODINGS)
+        return f"({len(content)} bytes, {named or 'another encoding'})"
     if secrets:
         content = redact(content, secrets, EXCERPT_BYTES)
     if content.isascii():
@@ -256,7 +259,7 @@ def answer_of(response: httpx.Response, content: bytes, secrets: Sequence[str]) 
     headers: dict[str, str] = {}
     size = 0
     for raw_name, raw in _fields(response):
-        name = raw_name.decode("latin-1").lower()
+        name = (redact(raw_name, secrets) if secrets else raw_name).decode("latin-1").lower()
         value = redact(raw, secrets).decode("latin-1") if secrets else raw.decode("latin-1")
         size += len(name) + len(value)
         if size > ANSWER_HEADERS_BYTES:

@@ -144,7 +144,13 @@ async def insert(db: Database, job_id: str, channel: Channel, content: dict[str,
         return False
     # Lists of jobs leave alert jobs out. With the earliest creation date of all, pages of the newest jobs never scan them.
     earliest = DatetimeMS(0)
-    unlisted: Document = {"channel": channel.name, "created_at": earliest, "words": [], "first_at": None}
+    unlisted: Document = {
+        "channel": channel.name,
+        "created_at": earliest,
+        "words": [],
+        "first_at": None,
+        "last_at": None,
+    }
     document = {**new_document(change, db.keyring), **unlisted}
     if channel.kind == "email":
         # All mails share one limit, so that neither a flood of alerts nor a caller floods the operator's mail server.

@@ -241,17 +241,22 @@ async def mark_settled(db: Database, change_ids: Sequence[str]) -> None:
         await db.work["jobs"].update_many({"unsettled": {"$in": list(change_ids)}}, {"$unset": {"unsettled": ""}})
 
 
-async def complete_ended(db: Database, before_ms: int) -> int:
-    """Turn active, settled jobs whose last occurrence was before an instant into `completed` ones. Returns how many."""
+async def complete_ended(db: Database, before_ms: int, limit: int) -> int:
+    """Turn up to `limit` active, settled jobs whose last occurrence was before an instant into `completed` ones. Returns how
+    many.
+    """
+    ended: Document = {
+        "state": JobState.ACTIVE.value,
+        "ends_at": {"$type": "date", "$lt": DatetimeMS(before_ms)},
+        "unsettled": {"$exists": False},
+    }
+    change = {"$set": {"state": JobState.COMPLETED.value}, "$inc": {"revision": 1}}
     with operation():
-        result = await db.work["jobs"].update_many(
-            {
-                "state": JobState.ACTIVE.value,
-                "ends_at": {"$type": "date", "$lt": DatetimeMS(before_ms)},
-                "unsettled": {"$exists": False},
-            },
-            {"$set": {"state": JobState.COMPLETED.value}, "$inc": {"revision": 1}},
-        )
+        some = await db.work["jobs"].find(ended, {"_id": 1}).limit(limit).to_list()
+        if not some:
+            return 0
+        # The whole condition again: a job that was changed meanwhile may not have ended.
+        result = await db.work["jobs"].update_many({**ended, "_id": {"$in": [d["_id"] for d in some]}}, change)
     return result.modified_count
 
 

@@ -38,6 +38,7 @@ TIMING_FIELDS = (
     "pause",
     "revision",
     "first_at",
+    "last_at",
     "updated_at",
 )
 

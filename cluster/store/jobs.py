@@ -14,19 +14,18 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from cluster.core.alerts import watch_of
 from cluster.core.documents.alerts import parse_alert_rules
-from cluster.core.job.changes import schedule_of
 from cluster.core.job.definition import Definition, StoredJob
-from cluster.core.job.search import job_words
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import limit_key_of
 from cluster.store import audited, revisions
 from cluster.store.job_notes import origin_and_entry
 from cluster.store.mongo import job_secrets
-from cluster.store.mongo.calendar_fields import calendar_fields, job_calendar, regular_key
+from cluster.store.mongo.calendar_fields import calendar_fields, job_calendar
 from cluster.store.mongo.callback_fields import after_field, definition_follow_ups, follow_up_fields
 from cluster.store.mongo.codec import date, instant, limits_from_document, retry_from_document
 from cluster.store.mongo.decoding import decode_one
 from cluster.store.mongo.encryption import NO_KEYS
+from cluster.store.mongo.listing_fields import listing_fields
 from cluster.store.mongo.operation import duplicates, operation
 from cluster.store.mongo.pause_fields import pause_fields, pause_terms
 from cluster.store.outbox import OUTBOX
@@ -112,24 +111,6 @@ def _remove_ms(job: StoredJob) -> int | None:
     """From when on the job is removed once it is completed. None: as the operator's setting says, or it never ends."""
     days = 0.0 if job.definition.delete_after_run else job.definition.completed_retention_days
     return None if days is None or job.ends_ms is None else job.ends_ms + int(days * DAY_MS)
-
-
-def listing_fields(job: StoredJob) -> Document:
-    """The fields that only lists of jobs need; they follow from the others."""
-    return {
-        "words": [] if job.state is JobState.DELETED else job_words(job.id, job.definition),
-        "first_at": date(_first_occurrence_ms(job)),
-    }
-
-
-def _first_occurrence_ms(job: StoredJob) -> int | None:
-    """When the job is due first, if that differs from when its schedule is due next: a one-off job, a startAt to come, an
-    interval that counts from its creation. None for all others, and if there is no occurrence.
-    """
-    starts_ms = max(job.active_from_ms, job.definition.start_ms or 0)
-    if not regular_key(job.schedule_key).startswith("at|") and starts_ms <= job.updated_ms + 1:
-        return None
-    return schedule_of(job.definition, job.anchor_ms).next_after(starts_ms - 1)
 
 
 def _watch(alerts: str | None) -> Document | None:

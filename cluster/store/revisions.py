@@ -35,6 +35,7 @@ _NOT_DEFINED = (
     "told_until",
     OUTBOX,
     "first_at",
+    "last_at",
     "last_run_at",
     "last_state",
     "last_due_at",

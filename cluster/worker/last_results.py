@@ -1,9 +1,10 @@
 """The latest results of jobs that this node recorded, on their way to the jobs.
 
 Not each result is written: of a job only the latest counts, so the database sees at most `SAVED_PER_TURN` small writes a
-second of one node, however much it sends. Of jobs that run again and again far fewer are written: a save costs MongoDB
-more than a whole execution, because `jobs` has many indexes, and that of such a job is outdated a moment later. What a
-dying node had not saved yet is found by the leader, in `cluster.leader.compare_results`.
+second of one node, and of all nodes together no more than of two such, however much they send. Of jobs that run again and
+again far fewer are written: a save costs MongoDB more than a whole execution, because `jobs` has many indexes, and that of
+such a job is outdated a moment later. What a dying node had not saved yet is found by the leader, in
+`cluster.leader.compare_results`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ BUSY_SAVED_PER_TURN = 20
 """Of busy jobs: those whose result before was due less than `BUSY_MS` earlier."""
 BUSY_MS = 30_000
 JOBS_REMEMBERED = 20_000
+SHARING_NODES = 2
+"""These figures are for so many nodes. More of them share what two may save, and each of them sees a job less often."""
 LAST_SAVE = 1000
 """So many a node saves when it shuts down."""
 
@@ -40,6 +43,11 @@ class LastResults:
         self._changed: dict[str, None] = {}
         """Jobs among them that fail now and did not by the last result of this node, or the other way round."""
         self._failing: set[str] = set()
+        self._sharing = 1.0
+
+    def share_with(self, nodes: int) -> None:
+        """So many nodes save the results of these jobs: `jobs` sees no more writes for that."""
+        self._sharing = max(1.0, nodes / SHARING_NODES)
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._busy)
@@ -57,7 +65,8 @@ class LastResults:
     def _add(self, result: LastResult) -> None:
         job_id = result.job_id
         last = self._last_due_ms
-        busy = result.due_ms - last.get(job_id, result.due_ms - BUSY_MS) < BUSY_MS
+        before = last.get(job_id)
+        busy = before is not None and result.due_ms - before < BUSY_MS * self._sharing
         last[job_id] = result.due_ms
         if len(last) > JOBS_REMEMBERED:
             del last[next(iter(last))]
@@ -72,8 +81,14 @@ class LastResults:
         else:
             self._changed.pop(job_id, None)
 
-    def take(self, limit: int = SAVED_PER_TURN, busy_limit: int = BUSY_SAVED_PER_TURN) -> list[LastResult]:
-        """Take up to `limit` results to be saved, of busy jobs up to `busy_limit` that are not changes of `failing`."""
+    def take(self, most: int | None = None) -> list[LastResult]:
+        """Take the results to be saved in one turn, or up to `most` of them before the node ends.
+
+        Of busy jobs they are few, but for changes of `failing`.
+        """
+        limit, busy_limit = (
+            (max(1, int(n / self._sharing)) if most is None else most) for n in (SAVED_PER_TURN, BUSY_SAVED_PER_TURN)
+        )
         ids = list(self._changed)[:limit]
         ids += self._unchanged(self._waiting, limit - len(ids))
         ids += self._unchanged(self._busy, min(busy_limit, limit - len(ids)))

@@ -18,6 +18,8 @@ class RecordQueue:
         self._results: list[FinishedRequest | DroppedExecution] = []
         self._finished: list[HeldBatch] = []
         self._wake = asyncio.Event()
+        self.awaited = False
+        """Whether something waits for one of the results to be written: a permit, or the next run of a job."""
 
     def __len__(self) -> int:
         return len(self._results)
@@ -30,6 +32,7 @@ class RecordQueue:
     def add(self, result: FinishedRequest | DroppedExecution) -> None:
         """An execution has a result."""
         self._results.append(result)
+        self.awaited |= result.job is not None and (result.job.limit_key is not None or result.job.overlap_skip)
         self._wake.set()
 
     def close_if_done(self, held: HeldBatch) -> None:
@@ -49,6 +52,7 @@ class RecordQueue:
         taken, self._results = (self._results, []) if most is None else (self._results[:most], self._results[most:])
         if not self._results:
             self._wake.clear()
+            self.awaited = False
         return taken
 
     def take_finished(self) -> list[HeldBatch]:

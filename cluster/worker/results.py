@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LINGER = 0.004
+"""What finishes within so many seconds is written together."""
+WORTH_WAITING = 4
+"""With so many more results in `LINGER`, a flush waits for further ones: its requests cost the same however many it writes."""
+FULL_FLUSH = 256
+MAX_GATHER_SECONDS = 0.04
+"""A flush waits for no more than `FULL_FLUSH` results, and no longer than this: what is not written yet is sent again if the
+node dies.
+"""
 MAX_FLUSH = 512
 RECORD_RETRY_SECONDS = 1.0
 RECORD_TRIES = 10
@@ -68,6 +76,8 @@ class Results:
         self._recorder = recorder
         self._effects = effects
         self._default_watch = NOT_WATCHED
+        self._gathering = asyncio.Lock()
+        """One flush is gathered at a time: two would share the results that come meanwhile."""
 
     def watch_by_default(self, watch: ResultWatch) -> None:
         """From now on mark these results for alerts, of jobs without alert rules of their own."""
@@ -75,13 +85,23 @@ class Results:
 
     async def turn(self) -> float:
         """Wait for results and record what there is, a flush at most."""
-        await self._records.wait()
-        if len(self._records) < MAX_FLUSH:
-            await asyncio.sleep(LINGER)  # what finishes within a few ms is written together
-        taken = self._records.take(MAX_FLUSH)
+        async with self._gathering:
+            await self._records.wait()
+            await self._gather()
+            taken = self._records.take(MAX_FLUSH)
         if taken or not self._records.empty:
             await self._record_surely(taken)
         return 0.0
+
+    async def _gather(self) -> None:
+        """Wait a moment for more results, and for longer while many come, unless somebody waits for one of them."""
+        began = self._clock.monotonic()
+        while len(self._records) < FULL_FLUSH:
+            before = len(self._records)
+            await asyncio.sleep(LINGER)
+            few = len(self._records) - before < WORTH_WAITING
+            if few or self._records.awaited or self._clock.monotonic() - began >= MAX_GATHER_SECONDS:
+                return
 
     async def record_remaining(self) -> None:
         """Record all that is left, in one go. For when no turn is under way any more."""

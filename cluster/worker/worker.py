@@ -194,10 +194,15 @@ class Worker:
         at_rest = not self.held and not self.context.breakers.any_open and not self.claiming.watches_late_work
         return self.held.until_held() if at_rest else pause
 
+    def share_with(self, nodes: int) -> None:
+        """So many nodes are alive: they share the polls, and the writes that none of them has to make alone."""
+        self.claiming.pauses.share_with(nodes)
+        self.stats.last_results.share_with(nodes)
+
     async def _save_last_results(self, *, last: bool = False) -> Wait:
         """Once a second: save the latest results of some jobs; more of them when the node shuts down."""
         waiting = self.stats.last_results
-        taken = waiting.take(LAST_SAVE, LAST_SAVE) if last else waiting.take()
+        taken = waiting.take(LAST_SAVE if last else None)
         try:
             await last_results.save(self.context.db, taken)
         except StoreError as exc:

@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from ops.bench import actions, api, find, messages, page, schedules, surroundings, verify
 from ops.bench.bodies import large_bodies
 from ops.bench.results import Row, cpu_per_execution, print_results
-from ops.bench.search import highest_rate
+from ops.bench.search import MOST_RUNS, highest_rate
 from ops.bench.testbed import (
     Testbed,
     caught_up,
@@ -37,7 +37,7 @@ OVERLOADED_SECONDS = 15
 
 
 def steady(testbed: Testbed, rate: int, seconds: int, name: str = "", patience: float = 60) -> Row:
-    """`rate` jobs due every second. `patience`: so many seconds until the nodes have to keep up."""
+    """`rate` jobs due every second. `patience`: so many seconds until the nodes have to keep up, and to be done at the end."""
     with running_cluster(testbed) as cluster:
         cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
         wait_for(cluster.settled, 60, "the jobs were not settled")
@@ -45,7 +45,7 @@ def steady(testbed: Testbed, rate: int, seconds: int, name: str = "", patience: 
         wait_for(lambda: caught_up(cluster), patience, "the nodes did not reach the rate")
         sent = cluster.target.requests()
         recorded = cluster.db["history"].estimated_document_count()
-        row = measure(cluster, name or f"{rate}/s, all due on the same instant of each second", rate, seconds)
+        row = measure(cluster, name or f"{rate}/s, due on one instant of each second", rate, seconds, patience=patience)
         if sent is None:
             return row
         extra = {
@@ -137,18 +137,18 @@ def reads(testbed: Testbed) -> list[Row]:
 
 
 def highest(testbed: Testbed, start: int, seconds: int, step: int) -> Row:
-    """The highest rate with nothing missing and a p99 below one second, to one step."""
+    """The highest rate with nothing missing and a p99 below one second, to one step. Each rate is told as it is tried."""
 
     def run(rate: int) -> Row | None:
         try:
             row = steady(testbed, rate, seconds, patience=OVERLOADED_SECONDS)
-        except click.ClickException:
-            return None
-        if row.missing or row.p99 is None or row.p99 >= HELD_P99_MS:
-            return None
-        return replace(row, case=f"highest rate that holds (steps of {step}): {rate}/s")
+            held, why = not row.missing and (row.p99 or HELD_P99_MS) < HELD_P99_MS, f"p99 {row.p99} ms"
+        except click.ClickException as exc:
+            row, held, why = Row(""), False, exc.message
+        print(f"    {rate}/s {'holds' if held else 'does not hold'}: {why}", file=sys.stderr, flush=True)
+        return replace(row, case=f"highest rate that holds (steps of {step}): {rate}/s") if held else None
 
-    return highest_rate(run, start, step) or Row("highest rate that holds", note=f"not even {step}/s")
+    return highest_rate(run, start, step) or Row("highest rate that holds", note=f"none of {MOST_RUNS} rates held")
 
 
 def retention(testbed: Testbed, rate: int) -> list[Row]:

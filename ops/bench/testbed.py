@@ -201,9 +201,18 @@ def database_now(cluster: Cluster) -> datetime:
 
 
 def measure(
-    cluster: Cluster, name: str, expected_per_second: int, seconds: int, which: dict[str, Any] | None = None
+    cluster: Cluster,
+    name: str,
+    expected_per_second: int,
+    seconds: int,
+    which: dict[str, Any] | None = None,
+    *,
+    patience: float = 60,
 ) -> Row:
-    """Measure jobs that are due every second, for `seconds` whole seconds (`which`: only these executions)."""
+    """Measure jobs that are due every second, for `seconds` whole seconds (`which`: only these executions).
+
+    `patience`: so many seconds later all of them have to be recorded.
+    """
     start = database_now(cluster).replace(microsecond=0) + timedelta(seconds=1)
     end = start + timedelta(seconds=seconds)
     wait_for(lambda: database_now(cluster) >= start, 5, "the clock of the database does not advance")
@@ -217,8 +226,8 @@ def measure(
     window = {"due_at": {"$gte": start, "$lt": end}, **(which or {})}
     wait_for(
         lambda: cluster.db["executions"].count_documents(window, limit=1) == 0,
-        60,
-        "executions are not finished a minute after they were due",
+        patience,
+        f"executions are not finished {patience:.0f} s after they were due",
     )
     done = max(1, after - before)
     row = Row(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import orjson
 
-from cluster.core.documents.json_source import JsonText, fragment
+from cluster.core.documents.json_source import JsonText
 from ops.commands.completion import complete_jobs
 from ops.commands.jobs_apply import definition
 from ops.support.client import Client, Refused, job_path
+from ops.support.digits import with_digits
 from ops.support.job_editing import (
     InvalidText,
     as_request,
@@ -97,7 +96,7 @@ def edit_command(context: click.Context, job_id: str) -> None:
         except InvalidText as exc:
             shown = with_fault_at(text, exc)
             continue
-        if wanted == json.loads(orjson.dumps(before, fragment)):
+        if wanted == with_digits(before):
             return _unchanged(file, job_id)
         try:
             changed = _put(client, job, _definition(wanted, before))
@@ -142,6 +141,6 @@ def _put(client: Client, job: dict[str, Any], wanted: dict[str, Any]) -> dict[st
 def _definition(wanted: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     """The whole definition. A body that was not edited keeps its digits and blanks, which YAML does not know."""
     wanted, body = with_removed(wanted, before), before.get("body")
-    if isinstance(body, JsonText) and wanted.get("body") == json.loads(body.text):
+    if isinstance(body, JsonText) and wanted.get("body") == with_digits(body):
         return {**wanted, "body": body}
     return wanted

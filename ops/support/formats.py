@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -16,6 +15,7 @@ import yaml
 
 from cluster.core.documents.json_source import fragment
 from ops.support.client import is_passing
+from ops.support.digits import Digits, with_digits
 from ops.support.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -79,7 +79,13 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
+def _digits(dumper: yaml.SafeDumper, number: Digits) -> yaml.ScalarNode:
+    kind = "int" if number.text.lstrip("-").isdigit() else "float"
+    return dumper.represent_scalar(f"tag:yaml.org,2002:{kind}", number.text)
+
+
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(Digits, _digits)
 # A text such as 1e5 is a number for those who read YAML 1.2, so it is written in quotes.
 _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z"), list("-0123456789")
@@ -87,9 +93,8 @@ _Dumper.add_implicit_resolver(
 
 
 def to_yaml(value: Any) -> str:
-    """A JSON value as YAML, its fields in their order. Whole numbers keep all their digits."""
-    plain = json.loads(orjson.dumps(value, fragment))
-    text: str = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    """A JSON value as YAML, its fields in their order. Numbers keep all their digits."""
+    text: str = yaml.dump(with_digits(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text
 
 

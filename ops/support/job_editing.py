@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from cluster.core.documents.json_source import JsonText
+from ops.support.digits import Digits, json_of, whole
 from ops.support.formats import to_yaml
 
 if TYPE_CHECKING:
@@ -55,11 +54,13 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
 
 
-def _as_float(_: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    return float(node.value)  # YAML 1.1 wants a point before an exponent
+def _as_number(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int | Digits:
+    text = str(node.value)
+    return whole(text) if set(text) <= set("-0123456789") else Digits(text)  # YAML 1.1 wants a point before an exponent
 
 
-_Loader.add_constructor("tag:yaml.org,2002:float", _as_float)
+_Loader.add_constructor("tag:yaml.org,2002:int", _as_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _as_number)
 
 
 def text_of(job_id: str, definition: dict[str, Any]) -> str:
@@ -108,7 +109,7 @@ def _require_json(value: Any, path: str = "", depth: int = 0) -> None:
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             _require_json(inner, f"{path}.{number}", depth + 1)
-    elif not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+    elif not isinstance(value, str | int | Digits | None):
         raise InvalidText(f"{path}: must be a value that JSON has")
 
 
@@ -118,10 +119,9 @@ def is_empty(text: str) -> bool:
 
 
 def as_request(definition: dict[str, Any]) -> dict[str, Any]:
-    """The fields as JSON texts: whole numbers of any length are sent as they were written."""
+    """The fields as JSON texts: numbers are sent as they were written."""
     return {
-        name: value if isinstance(value, JsonText) else JsonText(json.dumps(value, ensure_ascii=False).encode())
-        for name, value in definition.items()
+        name: value if isinstance(value, JsonText) else JsonText(json_of(value)) for name, value in definition.items()
     }
 
 

@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
+import pytest
+from bson.datetime_ms import DatetimeMS
 
-from cluster.store.queries import narrowed_jobs
+from cluster.store.queries import job_walks, narrowed_jobs
 from ops.bench import find
+from tests.support.job_pages import ROOM, imported, pages
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.support.api_client import Api
 
-ROOM = 64 * 1024 * 1024
+MOST = 20
+"""So many jobs a bounded walk reads in these tests."""
+WORDS = 4
+"""So many more are read at most to count the jobs with a prefix up to `FEW`, and to learn which word begins with it."""
+
+
+def say_few(patch: pytest.MonkeyPatch) -> None:
+    """Hardly any jobs are few."""
+    patch.setattr(narrowed_jobs, "FEW", 2)
+    patch.setattr(narrowed_jobs, "MANY", 2)
+    patch.setattr(job_walks, "PASSED_OVER", MOST)
 
 
 async def test_no_page_scans_a_collection(api: Api) -> None:
@@ -105,3 +116,85 @@ async def test_what_comes_late_in_the_order_is_found_without_reading_what_comes_
     seen = await api.db.api["system.profile"].find({"ns": f"{api.db.api.name}.jobs"}).to_list()
     await api.db.api["system.profile"].drop()
     assert max(d.get("docsExamined", 0) for d in seen) <= 6
+
+
+@pytest.mark.parametrize("sort", ["name", "-name", "lastRunAt", "-lastRunAt"])
+async def test_pages_of_jobs_without_a_value_are_bounded_as_the_others(
+    api: Api, monkeypatch: pytest.MonkeyPatch, sort: str
+) -> None:
+    """Jobs without a name, or that never ran, are walked by their ids, not sorted; alone and with other conditions."""
+    say_few(monkeypatch)
+    await imported(api, [{"jobId": f"j{n:03}", "tags": ["all", f"half-{n % 2}"]} for n in range(90)])
+    step = -1 if sort[0] == "-" else 1
+    for query, wanted, bound in (
+        ("", range(90), 4),
+        ("tag=all", range(90), 4 + MOST),
+        ("q=all&tag=all", range(90), 4 + MOST + WORDS),
+        ("tag=all&tag=half-1", range(1, 90, 2), 8 + MOST),
+        ("host=h", range(90), 4 + MOST),
+    ):
+        read = await pages(api, f"sort={sort}&limit=3&{query}", 3)
+        assert [i for ids, _ in read for i in ids] == [f"j{n:03}" for n in wanted[::step]][:9], query
+        assert max(examined for _, examined in read) <= bound, query
+
+
+async def test_jobs_in_one_place_of_an_order_are_not_read_again_for_each_page(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs of one name, or of one import: what is before a page's place is not read."""
+    say_few(monkeypatch)
+    await imported(api, [{"jobId": f"j{n:03}", "name": "same", "tags": ["all"]} for n in range(60)])
+    await api.db.api["jobs"].update_many({}, {"$set": {"created_at": DatetimeMS(1_700_000_000_000)}})
+    for sort in ("name", "-name", "createdAt", "-createdAt"):
+        for query in ("", "&tag=all", "&q=sam", "&host=h", "&q=same&tag=all"):
+            read = await pages(api, f"sort={sort}&limit=10{query}", 7)
+            assert sorted(i for ids, _ in read for i in ids) == [f"j{n:03}" for n in range(60)]
+            assert max(examined for _, examined in read) <= 12 + WORDS, (sort, query)
+
+
+async def test_jobs_that_a_tag_has_late_are_found_by_their_word(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the other way round. Each way is tried for some jobs only."""
+    say_few(monkeypatch)
+    lines = [
+        {"jobId": f"{name}-{tag}-{n:03}", "name": f"{name} {n:03}", "tags": [tag]}
+        for name, tag in (("alpha", "x"), ("zeta", "x"), ("zeta", "y"), ("beta", "z"), ("alpha", "w"))
+        for n in range(80)
+    ]
+    await imported(api, lines)
+    for query, prefix in (("q=zeta&tag=x", "zeta-x"), ("q=beta&tag=z&host=h", "beta-z")):
+        for sort in ("name", "-name"):
+            read = await pages(api, f"sort={sort}&limit=3&{query}", 3)
+            ids = [f"{prefix}-{n:03}" for n in range(80)]
+            assert [i for found, _ in read for i in found] == (ids if sort == "name" else ids[::-1])[:9]
+            assert max(examined for _, examined in read) <= 3 * MOST, (query, sort)
+
+
+async def test_the_end_of_a_bounded_walk_is_found_by_the_keys_of_its_index(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the first page and behind a cursor, no job is read for it."""
+    say_few(monkeypatch)
+    await imported(api, [{"jobId": f"j{n:03}", "name": f"n{n:03}", "tags": ["all"]} for n in range(90)])
+    await api.db.api["jobs"].update_many({}, {"$set": {"last_run_at": DatetimeMS(1_700_000_000_000)}})
+    for sort in find.SORTS[:6]:
+        read = await pages(api, f"sort={sort}&limit=3&host=h", 3)
+        assert max(examined for _, examined in read) <= 5, sort
+
+
+async def test_paused_jobs_behind_those_with_a_next_run_are_read_page_by_page(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest first, however many were created at one instant."""
+    say_few(monkeypatch)
+    await imported(api, [{"jobId": f"j{n:03}", "state": "paused", "tags": [f"t{n // 45}"]} for n in range(90)])
+    at = DatetimeMS(1_700_000_000_000)
+    # The schedules of unsettled jobs are computed for the order: no leader settles them here.
+    await api.db.api["jobs"].update_many({}, {"$set": {"created_at": at}, "$unset": {"unsettled": ""}})
+    await api.make(jobId="soon")
+    for query, wanted in (
+        ("", ["soon", *(f"j{n:03}" for n in range(90))]),
+        ("&tag=t1", [f"j{n:03}" for n in range(45, 90)]),
+    ):
+        read = await pages(api, f"sort=nextRunAt&limit=10{query}", 10)
+        assert [i for ids, _ in read for i in ids] == wanted
+        assert max(examined for _, examined in read) <= 14 + MOST, (query, read)

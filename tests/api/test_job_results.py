@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 
 from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.lifecycle import State
@@ -19,8 +20,6 @@ from tests.support.engine import T0, worker
 from tests.support.workers import DUE, owed, run_dry
 
 if TYPE_CHECKING:
-    import pytest
-
     from cluster.worker.worker import Worker
     from tests.support.api_client import Api
 
@@ -168,5 +167,24 @@ def test_of_jobs_that_run_again_and_again_few_are_saved() -> None:
     assert [r.job_id for r in first[:2]] == ["j7", "rare"]
     waiting.add([ending("rare", at + BUSY_MS, State.SUCCEEDED)])
     assert waiting.take()[0].job_id == "rare", "it runs every half minute"
-    waiting.take(len(jobs), len(jobs))
+    waiting.take(len(jobs))
     assert len(waiting) == 0, "at a shutdown"
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 8, 32])
+def test_nodes_save_no_more_results_however_many_they_are(nodes: int) -> None:
+    """Each of many sees a job of every second rarely, and knows all the same that its result is outdated soon."""
+    waiting = [LastResults() for _ in range(nodes)]
+    for one in waiting:
+        one.share_with(nodes)
+    jobs = [f"j{i}" for i in range(SAVED_PER_TURN)]
+    saved = []
+    for second in range(4 * nodes):
+        for i, job in enumerate(jobs):
+            waiting[(i + second) % nodes].add([ending(job, T0 + 1000 * second, State.SUCCEEDED)])
+        saved.append(sum(len(one.take()) for one in waiting))
+    busy = saved[2 * nodes :]
+    assert max(busy) <= max(2 * BUSY_SAVED_PER_TURN, nodes)
+    assert max(saved) <= 2 * SAVED_PER_TURN
+    waiting[0].add([ending("once", T0, State.SUCCEEDED)])
+    assert "once" in [r.job_id for r in waiting[0].take()]

@@ -7,21 +7,24 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from api.app import build_app
 from api.http import requests
 from api.http.context import ApiSettings, Services
 from api.openapi.job_operations import FULL_JOB
+from cluster.clock import Clock
 from cluster.core.errors import StoreError
 from cluster.store import jobs
+from config.settings import ApiKey
 from tests.support.api_client import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
-
+    from cluster.store.mongo.client import Database
     from tests.support.api_client import Api
 
 ODD: list[Any] = [
@@ -123,6 +126,40 @@ async def test_unusual_paths_and_headers_get_problems(api: Api) -> None:
         for value in ("", "*", "\xff", "x" * 4000, '"99999999999999999"', "text/plain", ";", "a/b;q=9"):
             answer = await api.call("PATCH", "/jobs/a", {"name": "x"}, **{name: value})
             assert answer.status_code < 500, (name, value, answer.text)
+
+
+@pytest.mark.parametrize("with_keys", [False, True])
+@pytest.mark.parametrize(
+    ("name", "said", "status"),
+    [
+        *(("host", said, 400) for said in ("[::1]:x", "http://[", "localhost:", "a:b", "a: b", "[a]:")),
+        *(("origin", said, 403) for said in ("http://[", "http://[::1", "://", "null", "", "x" * 5000)),
+    ],
+)
+async def test_a_host_or_origin_that_is_none_is_refused(
+    database: Database, name: str, said: str, status: int, *, with_keys: bool
+) -> None:
+    """A browser sends neither; each is a decision all the same, with keys and without."""
+    keys = (ApiKey("k", SecretStr("k" * 40), "admin"),) if with_keys else ()
+    app = build_app(Services(database, Clock(), ApiSettings(rules=RULES, keys=keys), lambda: True))
+    headers = {"host": "localhost", name: said, "content-type": "application/json", "content-length": "2"}
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "query_string": b"",
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+        "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
+    }  # fmt: skip
+    for method, path in (("GET", "/jobs"), ("POST", "/session")):
+        sent: list[Any] = []
+
+        async def send(message: Any, sent: list[Any] = sent) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        await app({**scope, "method": method, "path": path, "raw_path": path.encode()}, receive, send)
+        wanted = {status} if name == "host" or (not with_keys and path == "/jobs") else {401, 403, 422}
+        assert sent[0]["status"] in wanted, sent
 
 
 async def test_every_status_has_the_same_form(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ async def test_the_completion_by_the_leader_is_a_revision(api: Api) -> None:
     """It has the definition of the one before it, which keeps who made it."""
     await api.make(jobId="j", schedule="@at 2090-01-01T00:00:00Z", name="n")
     await api.db.api["jobs"].update_one({"_id": "j"}, {"$unset": {"unsettled": ""}})
-    assert await engine_jobs.complete_ended(api.db, 4_000_000_000_000) == 1
+    assert await engine_jobs.complete_ended(api.db, 4_000_000_000_000, 10) == 1
     assert [(r["revision"], r["action"], r["by"]["via"]) for r in await listed(api)] == [
         (2, "complete", "horae"),
         (1, "create", "api"),

@@ -152,8 +152,11 @@ class _Connection:
             pass  # the member is down
         finally:
             for w in self._writers:
-                if self._any("reset", "both"):  # a lingering of no seconds is what sends a RST
-                    w.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+                connected = w.get_extra_info("socket")  # None: the transport has ended by itself
+                if connected is not None and self._any(
+                    "reset", "both"
+                ):  # a lingering of no seconds is what sends a RST
+                    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
                 w.transport.abort()
 
     def _any(self, what: str, way: str) -> Rule | None:

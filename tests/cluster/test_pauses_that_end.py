@@ -147,7 +147,7 @@ async def test_a_one_off_job_whose_time_passed_in_the_pause_is_completed(databas
     cluster.clock.now = T0 + 31_000
     await settle_all(cluster.leader, cluster.clock)
     cluster.clock.now = T0 + 33_000
-    await cluster.leader.sweeper.step()
+    await cluster.leader.completer.step(cluster.clock.now_ms())
     assert ((await stored(database))["state"], await sent(database)) == ("completed", [])
 
 

@@ -45,8 +45,10 @@ def trees() -> dict[str, ast.Module]:
     return {name: ast.parse(text) for name, text in MODULES.items()}
 
 
-def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+@cache
+def nodes() -> list[tuple[str, ast.AST]]:
+    """Each file is walked once for all limits."""
+    return [(name, node) for name, tree in trees().items() for node in ast.walk(tree)]
 
 
 def long_files() -> Iterator[str]:
@@ -54,28 +56,30 @@ def long_files() -> Iterator[str]:
 
 
 def long_functions() -> Iterator[str]:
-    for name, tree in trees().items():
-        for function in functions(tree):
-            if (function.end_lineno or 0) - function.lineno + 1 > FUNCTION_LINES:
-                yield f"{name}::{function.name}"
+    for name, node in nodes():
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if (node.end_lineno or 0) - node.lineno + 1 > FUNCTION_LINES:
+            yield f"{name}::{node.name}"
 
 
 def wide_constructors() -> Iterator[str]:
-    for name, tree in trees().items():
-        for class_ in (n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)):
-            for function in class_.body:
-                if isinstance(function, ast.FunctionDef) and function.name == "__init__":
-                    given = function.args
-                    if len(given.posonlyargs + given.args + given.kwonlyargs) - 1 > PARAMETERS:
-                        yield f"{name}::{class_.name}"
+    for name, class_ in nodes():
+        if not isinstance(class_, ast.ClassDef):
+            continue
+        for function in class_.body:
+            if isinstance(function, ast.FunctionDef) and function.name == "__init__":
+                given = function.args
+                if len(given.posonlyargs + given.args + given.kwonlyargs) - 1 > PARAMETERS:
+                    yield f"{name}::{class_.name}"
 
 
 def positional_values() -> Iterator[str]:
     """Classes called with so many arguments in a row that their order has to be looked up."""
-    for name, tree in trees().items():
-        for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+    for name, call in nodes():
+        if isinstance(call, ast.Call) and len(call.args) > POSITIONAL:
             called = ast.unparse(call.func).rpartition(".")[2].lstrip("_")
-            if called[:1].isupper() and len(call.args) > POSITIONAL:
+            if called[:1].isupper():
                 yield f"{name}:{call.lineno}::{called}"
 
 
@@ -100,15 +104,19 @@ def targets(node: ast.AST) -> Iterator[ast.expr]:
 
 def fields_set_from_outside() -> Iterator[str]:
     """Assignments to `other.field`, and `setattr` on anything."""
-    for name, tree in trees().items():
-        for node in ast.walk(tree):
-            for target in targets(node):
-                if isinstance(target, ast.Attribute) and ast.unparse(target.value) not in ("self", "cls"):
-                    yield f"{name}::{ast.unparse(target)}"
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "object.__setattr__"):
-                owner = ast.unparse(node.args[0])
-                if owner not in ("self", "cls"):
-                    yield f"{name}::setattr({owner})"
+    for name, node in nodes():
+        for target in targets(node):
+            if isinstance(target, ast.Attribute) and ast.unparse(target.value) not in ("self", "cls"):
+                yield f"{name}::{ast.unparse(target)}"
+        if isinstance(node, ast.Call) and _last_name(node.func) in ("setattr", "__setattr__"):
+            owner = ast.unparse(node.args[0])
+            if owner not in ("self", "cls"):
+                yield f"{name}::setattr({owner})"
+
+
+def _last_name(called: ast.expr) -> str:
+    """`c` of `a.b.c`."""
+    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
 
 
 def over(limit: Callable[[], Iterator[str]], allowed: dict[str, str]) -> list[str]:

@@ -52,33 +52,36 @@ def trees() -> dict[Path, ast.Module]:
     }
 
 
-def defined(tree: ast.Module, *kinds: type[ast.AST]) -> Iterator[str]:
-    """The names that a module defines: classes, functions, or assigned names, fields and parameters."""
+def defined(tree: ast.Module) -> Iterator[tuple[type[ast.AST], str]]:
+    """The names that a module defines: classes, functions, and assigned names, fields and parameters."""
     for node in ast.walk(tree):
-        if not isinstance(node, kinds):
-            continue
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node.name
+            yield type(node), node.name
         elif isinstance(node, ast.arg):
-            yield node.arg
+            yield ast.arg, node.arg
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
+            yield ast.Name, node.id
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            yield node.attr
+            yield ast.Attribute, node.attr
 
 
-def found(names: str, *kinds: type[ast.AST]) -> list[str]:
-    banned = set(names.split())
-    return [f"{path}: {name}" for path, tree in trees().items() for name in defined(tree, *kinds) if name in banned]
+@cache
+def names() -> list[tuple[Path, type[ast.AST], str]]:
+    """Every name that is defined, with what it is. Each file is walked once for all tests."""
+    return [(path, kind, name) for path, tree in trees().items() for kind, name in defined(tree)]
+
+
+def found(listed: str, *kinds: type[ast.AST]) -> list[str]:
+    banned = set(listed.split())
+    return [f"{path}: {name}" for path, kind, name in names() if kind in kinds and name in banned]
 
 
 def test_no_public_class_name_is_used_twice_below_cluster() -> None:
     """A name in a log, a traceback or a sentence means one class."""
     places: defaultdict[str, list[Path]] = defaultdict(list)
-    for path, tree in trees().items():
-        if path.parts[0] == "cluster":
-            for name in defined(tree, ast.ClassDef):
-                places[name].append(path)
+    for path, kind, name in names():
+        if path.parts[0] == "cluster" and kind is ast.ClassDef:
+            places[name].append(path)
     assert {name: paths for name, paths in places.items() if len(paths) > 1 and not name.startswith("_")} == {}
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cluster.core.instants import format_instant
+from cluster.leader.leader import SWEEP_EVERY
 from cluster.store.history import DAY_MS
 from tests.support.cranked_cluster import EACH, Cluster
-from tests.support.engine import T0, noting, rows, settle_all
+from tests.support.engine import T0, Crank, lead, noting, rows, settle_all
 from tests.support.workers import answering
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ async def states(db: Database) -> dict[str, str]:
 
 async def complete(c: Cluster) -> None:
     await settle_all(c.leader, c.clock)
-    await c.leader.sweeper.step()
+    await c.leader.completer.step(c.clock.now_ms())
 
 
 async def test_a_job_that_runs_once_is_deleted_after_its_run_and_its_history_stays(database: Database) -> None:
@@ -129,3 +131,46 @@ async def test_a_job_that_is_changed_meanwhile_stays(database: Database, monkeyp
     monkeypatch.setattr(completed_jobs, "is_over", late)
     assert await c.leader.completed_remover.step(c.clock.now_ms()) == 0
     assert await states(database) == {"a": "active"}
+
+
+async def test_jobs_that_end_at_one_instant_are_completed_a_portion_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their executions are being sent just then, and the leader's loop waits for the write. All of them are in the end."""
+    monkeypatch.setattr("cluster.leader.complete.AT_ONCE", 2)
+    c = await Cluster.begin(database, noting([]))
+    for name in "abcde":
+        await c.put(name, once(3))
+    await c.put("later", once(3600))
+    await settle_all(c.leader, c.clock)
+    complete_some = c.leader.completer.step
+
+    async def nothing(_: int) -> int:
+        return 0
+
+    monkeypatch.setattr(c.leader.completer, "step", nothing)
+    await c.run(6)
+    counts = [await complete_some(c.clock.now_ms()) for _ in range(4)]
+    assert counts == [2, 2, 1, 0]
+    assert await states(database) == {**dict.fromkeys("abcde", "completed"), "later": "active"}
+
+
+async def test_a_leader_completes_the_next_portion_soon_and_rests_when_there_is_none(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its other steps have their turns in between."""
+    clock = Crank()
+    monkeypatch.setattr(clock, "monotonic", lambda: clock.now / 1000)
+    leader = await lead(database, clock)
+    left = [500, 500, 0]
+    asked: list[float] = []
+
+    async def step(_: int) -> int:
+        asked.append(clock.monotonic())
+        return left.pop(0) if left else 0
+
+    monkeypatch.setattr(leader.completer, "step", step)
+    while len(asked) < 4:
+        await leader.step()
+        clock.now += 250
+    assert [b - a for a, b in pairwise(asked)] == [0.5, 0.5, SWEEP_EVERY]

@@ -169,7 +169,7 @@ async def test_an_end_completes_the_job_after_its_last_occurrence(database: Data
     leader = await lead(database, clock)
     await settle_all(leader, clock)
     await play(leader, clock, 10)
-    await leader.sweeper.step()
+    await leader.completer.step(clock.now_ms())
     dues = [(int(e["due_at"]) - T0) // 1000 for e in await rows(database, "executions")]
     assert dues == list(range(8))
     (job,) = await rows(database, "jobs")

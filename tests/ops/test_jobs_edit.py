@@ -166,13 +166,32 @@ def test_an_emptied_text_changes_nothing(edit: Callable[..., Result], client: Cl
 
 
 def test_another_field_is_edited_and_the_body_keeps_its_bytes(edit: Callable[..., Result], client: Client) -> None:
-    """Digits of any length; and where the body itself is edited, whole numbers keep theirs."""
+    """Digits of any length; and where the body itself is edited, the other numbers keep theirs."""
     raw = {"schedule": "@daily", "api": TARGET, "bodyType": "json", "body": LONG}
     client.call("PUT", "/jobs/edited", raw)
     assert edit(("'@daily'", "'@hourly'")).exit_code == 0
     assert client.job("/jobs/edited")["body"] == JsonText(LONG.encode())
-    assert edit(("d: 1.1", "d: 2")).exit_code == 0
-    assert client.job("/jobs/edited")["body"] == JsonText(b'{"n": 12345678901234567890123, "d": 2}')
+    assert edit(("d: 1.10", "d: 2")).exit_code == 0
+    assert client.job("/jobs/edited")["body"] == JsonText(b'{"n":12345678901234567890123,"d":2}')
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["12345678901234567.89", "1.50", "1E5", "-0", "-0.0", "1e-400", "1e999", "0.1000000000000000055511151231257827"],
+)
+def test_where_a_body_is_edited_its_other_numbers_keep_their_digits(
+    edit: Callable[..., Result], client: Client, number: str
+) -> None:
+    """As a double they would be others, and the target would get what nobody wrote."""
+    client.call(
+        "PUT",
+        "/jobs/edited",
+        {"schedule": "@daily", "api": TARGET, "body": JsonText(b'{"a":[%b],"b":1}' % number.encode())},
+    )
+    assert edit(("b: 1", "b: 2")).exit_code == 0
+    assert client.job("/jobs/edited")["body"] == JsonText(b'{"a":[%b],"b":2}' % number.encode())
+    assert edit((number, "12345678901234567.88")).exit_code == 0
+    assert client.job("/jobs/edited")["body"] == JsonText(b'{"a":[12345678901234567.88],"b":2}')
 
 
 def test_a_signing_secret_is_kept_by_its_line_and_removed_with_it(edit: Callable[..., Result], client: Client) -> None:
@@ -199,6 +218,9 @@ def test_a_signing_secret_is_kept_by_its_line_and_removed_with_it(edit: Callable
         ("body:\n  1: x\n", "body: the name 1 must stand in quotes"),
         ("body: &a [*a]\n", "contains itself"),
         ("body: !!binary aGk=\n", "body: must be a value that JSON has"),
+        ("body: !!float nan\n", "is no number that JSON has"),
+        ("body: !!float 1_000\n", "is no number that JSON has"),
+        ("body: !!int 0x1f\n", "is no number that JSON has"),
         ("a:\t1\n\tb: 2\n", "cannot start any token"),
         ("just words\n", "must be one object"),
     ],

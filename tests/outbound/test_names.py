@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import struct
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,11 +23,44 @@ from tests.support.real_sender import Names as Stub
 from tests.support.wire import OK, listening, saying
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.name_server import NameServer
 
 
 def asking(server: NameServer) -> SystemResolver:
     return SystemResolver([f"127.0.0.1:{server.port}"])
+
+
+def answer(number: bytes, flags: int, question: bytes, *records: bytes) -> list[bytes]:
+    """One packet of a name server."""
+    return [number + struct.pack(">HHHHH", flags, 1, len(records), 0, 0) + question + b"".join(records)]
+
+
+A_RECORD = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 60, 4) + b"\x7f\0\0\1"
+LOOP = b"\xc0\x0c" + struct.pack(">HHIH", 5, 1, 60, 2) + b"\xc0\x0c"
+"""A name that is another name for itself."""
+LONG_CHAIN = [
+    (b"\xc0\x0c" if n == 0 else b"\x03%03d\0" % n) + struct.pack(">HHIH", 5, 1, 60, 5) + b"\x03%03d\0" % (n + 1)
+    for n in range(30)
+]
+ODD: dict[str, Callable[[bytes, bytes], list[bytes]]] = {
+    "servfail": lambda n, q: answer(n, 0x8182, q),
+    "refused": lambda n, q: answer(n, 0x8185, q),
+    "not implemented": lambda n, q: answer(n, 0x8184, q),
+    "cut short, and no TCP": lambda n, q: answer(n, 0x8380, q),
+    "a loop": lambda n, q: answer(n, 0x8180, q, LOOP),
+    "a chain without an end": lambda n, q: answer(n, 0x8180, q, *LONG_CHAIN),
+    "no answer in it": lambda n, q: answer(n, 0x8180, q),
+    "of another request": lambda n, q: answer(bytes([n[0] ^ 1, n[1]]), 0x8180, q, A_RECORD),
+    "of another name": lambda n, _: answer(n, 0x8180, b"\x05other\x04test\0\0\1\0\1", A_RECORD),
+    "garbage": lambda n, _: [n + b"\xff" * 500],
+    "half a packet": lambda n, q: [answer(n, 0x8180, q, A_RECORD)[0][:-3]],
+    "a pointer to itself": lambda n, _: [n + b"\x81\x80\0\1\0\1\0\0\0\0\xc0\x0c\0\1\0\1"],
+    "a record of no length": lambda n, q: answer(n, 0x8180, q, b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 60, 0)),
+    "a question": lambda n, q: answer(n, 0x0100, q),
+}
+"""What name servers answer that have no address for anybody."""
 
 
 class Clock:
@@ -87,6 +121,22 @@ async def test_a_look_up_has_a_deadline_and_is_a_dns_error(monkeypatch: pytest.M
         assert (reply.status, reply.error) == (None, "dns")
         assert "no answer of the name servers within 0.2 s" in (reply.detail or "")
         assert time.monotonic() - began < 2
+
+
+@pytest.mark.takes(6)
+async def test_no_answer_of_a_name_server_harms_anybody_else() -> None:
+    """All at once: each is an error of its own name, and another name is found meanwhile."""
+    async with name_server(good_test=["127.0.0.1"]) as server:
+        names = Names(asking(server))
+        hosts = {f"odd{number}.test": kind for number, kind in enumerate(ODD)}
+        server.odd = {host: ODD[kind] for host, kind in hosts.items()}
+        asked = {host: asyncio.create_task(names.addresses(host)) for host in hosts}
+        async with asyncio.timeout(rules.LOOKUP_SECONDS):
+            assert await names.addresses("good.test") == ["127.0.0.1"]
+        await asyncio.wait(asked.values(), timeout=30)
+        for host, kind in hosts.items():
+            assert isinstance(asked[host].exception(), NameNotFound | NameServersFailed), kind
+        await names.close()
 
 
 async def test_requests_to_one_name_share_its_look_up() -> None:
@@ -229,3 +279,11 @@ async def test_of_a_name_with_very_many_addresses_a_few_are_tried(monkeypatch: p
     async with sending(resolver=lambda: many) as sender:
         assert (await post(sender, "http://many.test/")).error == "connect"
     assert len(tried) == len(set(tried)) == MAX_ADDRESSES
+
+
+async def test_of_a_name_with_thousands_of_addresses_some_are_kept() -> None:
+    """The guard judges each of them before every new connection: thousands would keep the event loop for a while each time."""
+    names = Names(Stub(many_test=[f"127.{i // 65_536}.{i // 256 % 256}.{i % 256}" for i in range(1, 6001)]))
+    assert len(await names.addresses("many.test")) == rules.MOST_ADDRESSES
+    assert len(await names.addresses("many.test")) == rules.MOST_ADDRESSES
+    await names.close()

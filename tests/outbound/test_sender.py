@@ -119,6 +119,9 @@ async def test_only_a_cancellation_is_raised() -> None:
         ({"content-type": "text/plain; charset=zip"}, b"odd", "odd"),
         ({"content-type": "text/plain; charset=utf-16"}, b"\x00a", "\ufffda"),
         ({"content-encoding": "identity"}, b"plain", "plain"),
+        ({"content-encoding": "gzip"}, b"\x1f\x8b\x08", "(3 bytes, gzip)"),
+        ({"content-encoding": "BR, x-gzip"}, b"abc", "(3 bytes, br, x-gzip)"),
+        ({"content-encoding": "said by a stranger"}, b"abc", "(3 bytes, another encoding)"),
         ({"content-type": 'text/plain; CHARSET="Windows-1252"; x=y'}, b"gr\xfcn", "grün"),
         ({"content-type": "text/plain; charset*0=a; charset*=b"}, b"gr\xc3\xbcn", "grün"),
         ({"content-type": "text/plain; x=charset=latin-1"}, b"gr\xfcn", "gr\ufffdn"),
@@ -128,7 +131,7 @@ async def test_an_excerpt_is_cut_decoded_and_printable(
     headers: dict[str, str], content: bytes, excerpt: str | None
 ) -> None:
     """It is at most 2 KiB, splits no character, and contains nothing that controls a terminal."""
-    reply = await reply_to(lambda _: httpx.Response(200, headers=headers, content=content))
+    reply = await reply_to(lambda _: httpx.Response(200, headers=headers, stream=httpx.ByteStream(content)))
     assert reply.excerpt == excerpt
 
 
@@ -164,6 +167,24 @@ async def test_a_secret_is_redacted_from_the_excerpt(headers: dict[str, str], co
     sender = Sender(httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=b"you said " + content)))
     reply = await sender.send(sender.prepare(Target("http://a.test/", secrets=(SECRET,)), [("X-Key", SECRET)]))
     assert (reply.excerpt or "").strip('"').replace('"', "") == "you said (secret)"
+
+
+@pytest.mark.parametrize(
+    "said", [{"Content-Encoding": "x-{}"}, {"Content-Encoding": "gzip, {}"}, {"{}": "1"}, {"X-{}-y": "2"}, {"X": "{}"}]
+)
+async def test_a_secret_is_cut_out_of_names_and_values_of_headers(said: dict[str, str]) -> None:
+    """Of the encoding the excerpt tells the name, and a callback tells all headers."""
+    secret = "canary-0123456789"
+    headers = {name.format(secret): value.format(secret) for name, value in said.items()}
+    transport = httpx.MockTransport(
+        lambda _: httpx.Response(500, headers=headers, stream=httpx.ByteStream(b"no gzip, but it says so"))
+    )
+    sender = Sender(transport)
+    reply = await sender.send(
+        sender.prepare(Target("http://a.test/", secrets=(secret,), keeps_answer=True), [("X-Key", secret)])
+    )
+    assert secret not in str(reply).lower()
+    assert "0123456789" not in str(reply)
 
 
 async def test_a_secret_is_redacted_from_the_error_detail() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -21,6 +24,8 @@ from tests.support.waiting import eventually
 from tests.support.workers import owed, recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from cluster.store.mongo.client import Database
 
 HOST = "bad.example:81"
@@ -79,6 +84,44 @@ async def test_what_waits_for_another_reason_is_left_alone(database: Database) -
         "b003",
         "b004",
     }
+
+
+class _Between:
+    """A database in which something happens behind each query of `batches`, before the write that follows it."""
+
+    def __init__(self, work: Any, happens: Callable[[], Awaitable[Any]]) -> None:
+        self._batches, self._happens = work["batches"], happens
+        self.update_many = self._batches.update_many
+
+    def __getitem__(self, _: str) -> _Between:
+        return self
+
+    async def aggregate(self, pipeline: Any) -> Any:
+        found = await (await self._batches.aggregate(pipeline)).to_list()
+        await self._happens()
+        return SimpleNamespace(to_list=AsyncMock(return_value=found))
+
+
+@pytest.mark.parametrize("change", [{"owner": "another"}, {"claimable_at": "later"}, {"spread": None}])
+async def test_what_changes_while_late_work_is_brought_forward_is_left_alone(
+    database: Database, change: dict[str, Any]
+) -> None:
+    """A batch was chosen; before it is written, a node claims it, or another reason defers it."""
+    await late_batches(database, 20)
+    await spread(database)
+    later = DatetimeMS(Clock().now_ms() + 600_000)
+    changed = {name: later if value == "later" else value for name, value in change.items()}
+
+    async def meanwhile() -> None:
+        await database.api["batches"].update_many({"_id": {"$in": ["b001", "b002"]}}, {"$set": changed})
+
+    before = {b["_id"]: b["claimable_at"] for b in await rows(database, "batches")} | (
+        dict.fromkeys(("b001", "b002"), later) if "claimable_at" in change else {}
+    )
+    db = replace(database, work=cast("Any", _Between(database.work, meanwhile)))
+    assert await deferred_batches.bring_forward(db, "host", HOST, 100, 100) == 17
+    after = {b["_id"]: b["claimable_at"] for b in await rows(database, "batches")}
+    assert {name: after[name] for name in ("b001", "b002")} == {name: before[name] for name in ("b001", "b002")}
 
 
 async def test_no_more_is_brought_forward_than_there_is_room_for(database: Database) -> None:

@@ -41,8 +41,12 @@ export function mergePatch(before: Definition, after: Definition): Definition {
     const [old, fresh] = [before[name], after[name]];
     if (same(old, fresh)) continue;
     if (fresh === undefined) patch[name] = null;
-    // A body is replaced as a whole: a patch inside it would keep what is not named.
-    else if (name !== "body" && isObject(old) && isObject(fresh)) patch[name] = mergePatch(old, fresh);
+    else if (name === "body" && typeof fresh !== "string") {
+      // A patch of a body keeps the members that it does not name, and removes those that it sets to null. As a text that
+      // holds JSON the body is replaced as a whole.
+      patch[name] = JSON.stringify(fresh);
+      patch["bodyType"] = "json";
+    } else if (isObject(old) && isObject(fresh)) patch[name] = mergePatch(old, fresh);
     else patch[name] = fresh;
   }
   return patch;
@@ -70,6 +74,13 @@ export function readHeaders(text: string, before: unknown): Definition | undefin
     headers[name.trim()] = value === SECRET_SIGN && old[name.trim()] !== undefined ? old[name.trim()] : value;
   }
   return Object.keys(headers).length > 0 ? headers : undefined;
+}
+
+/** Header lines with one more whose value is a secret, in place of one of that name; and what its sign stands for. */
+export function withSecret(text: string, before: unknown, name: string, value: string): { text: string; known: Definition } {
+  const other = (line: string) => line.trim() && line.split(":")[0]?.trim().toLowerCase() !== name.trim().toLowerCase();
+  const lines = [...text.split("\n").filter(other), `${name.trim()}: ${SECRET_SIGN}`];
+  return { text: lines.join("\n"), known: { ...(isObject(before) ? before : {}), [name.trim()]: { secret: value } } };
 }
 
 /** A body as text; and back: JSON where it is JSON, else the text itself. */

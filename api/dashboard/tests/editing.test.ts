@@ -28,8 +28,13 @@ describe("a definition", () => {
   it("differs by a merge patch: null removes, headers are patched, a body is replaced", () => {
     const before = { name: "a", body: { x: 1, y: 2 }, headers: { A: "1", B: { secret: true } }, retry: { maxAttempts: 5, jitter: 0.2 } };
     const after = { body: { x: 1 }, headers: { A: "2", B: { secret: true } }, retry: { maxAttempts: 6, jitter: 0.2 }, tags: ["t"] };
-    expect(mergePatch(before, after)).toEqual({ name: null, body: { x: 1 }, headers: { A: "2" }, retry: { maxAttempts: 6 }, tags: ["t"] });
+    expect(mergePatch(before, after)).toEqual({ name: null, body: '{"x":1}', bodyType: "json", headers: { A: "2" }, retry: { maxAttempts: 6 }, tags: ["t"] });
     expect(mergePatch(before, before)).toEqual({});
+    // In a merge patch null would remove the member, and a member that is not named would stay.
+    expect(mergePatch(before, { ...before, body: { x: null } })).toEqual({ body: '{"x":null}', bodyType: "json" });
+    expect(mergePatch(before, { ...before, body: "a=1" })).toEqual({ body: "a=1" });
+    expect(mergePatch(before, { ...before, body: undefined })).toEqual({ body: null });
+    expect(mergePatch({}, { body: [1] })).toEqual({ body: "[1]", bodyType: "json" });
   });
 
   it("keeps of a callback, a calendar or rules what is not changed, and removes what left them", () => {
@@ -107,7 +112,7 @@ describe("the sentence", () => {
     const bad = { ...cluster, leader: { ...cluster.leader, nodeId: null }, breakersInAll: 1, rates: { driftMsP99: 2500 } } as unknown as Cluster;
     const v = verdictOf({ cluster: bad, points: [{ sent: 1, missed: 7 }] as unknown as StatsPoint[], openIncidents: 1, failingJobs: 100, more: { incidents: false, failing: true } }, now + 60_000);
     expect(v.title).toBe("7 things need a look");
-    expect(v.troubles.map((t) => t.address)).toEqual(["#/cluster", "#/cluster", "#/cluster", "#/now?incidents=open", "#/jobs?failing=true", "#/executions?state=missed", "#/executions"]);
+    expect(v.troubles.map((t) => t.address)).toEqual(["#/cluster", "#/cluster", "#/cluster", "#/now?incidents=open", "#/jobs?failing=true", "#/executions?state=missed&since=2026-11-26T11:01:00.000Z", "#/time?by=job&span=3600"]);
     expect(v.troubles[4]?.text).toBe("100 failing jobs or more");
   });
 });

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MAX_BATCH = 128
 MIN_BATCH = 16
+SHARING_NODES = 2
+"""For so many nodes the executions of one second are divided. More nodes take turns: a batch costs what it costs, however few
+it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,9 @@ class Plan:
 
 
 def batch_size(executions_per_group: int, nodes: int) -> int:
-    """The most executions of a batch: small enough that every node gets a share of one second, large enough to be
-    cheap.
-    """
-    return max(MIN_BATCH, min(MAX_BATCH, -(-executions_per_group // max(1, 2 * nodes))))
+    """The most executions of a batch: small enough that several nodes share one second, large enough to be cheap."""
+    shares = 2 * max(1, min(nodes, SHARING_NODES))
+    return max(MIN_BATCH, min(MAX_BATCH, -(-executions_per_group // shares)))
 
 
 def group_by_host(items: Sequence[T], host: Callable[[T], str]) -> list[tuple[str, list[T]]]:

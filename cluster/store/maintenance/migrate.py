@@ -14,9 +14,10 @@ from pymongo import UpdateOne
 
 from cluster.core.errors import Conflict
 from cluster.core.targets import parse_target
-from cluster.store.jobs import listing_fields, stored_job
+from cluster.store.jobs import stored_job
 from cluster.store.mongo import schema
 from cluster.store.mongo.decoding import decode_readable
+from cluster.store.mongo.listing_fields import listing_fields
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ async def migrate(
 
 
 async def _jobs_page(db: Database) -> tuple[bool, int]:
-    """Complete jobs in order of id: `host` (1 -> 2), `words` and `first_at` (2 -> 3).
+    """Complete jobs in order of id: `host` (1 -> 2), `words` and `first_at` (2 -> 3),
+    `last_at` (3 -> 4).
 
     Returns whether there may be more, and how many were changed.
     """

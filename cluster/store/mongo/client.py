@@ -30,10 +30,12 @@ CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(tz_aware=True, datetime_con
 """Dates are decoded as `DatetimeMS`, whose `int()` is an instant in ms: no datetime objects on the hot path."""
 
 
-HEARTBEAT_MS = 2000
+HEARTBEAT_MS = 5000
 API_HEARTBEAT_MS = 10_000
-"""The heartbeats of a client cost an idle node a tenth of a percent of a core, and MongoDB a third of that. A member that
-was stopped or stepped down is noticed at once all the same; one that is frozen, within these ms and two seconds.
+"""The questions of a client whether its members are there are a third of what an idle node asks of MongoDB. They are asked
+in streaming mode: a member answers at once when it was elected or stepped down, and one that was killed closes its
+connections. So only a member that is frozen or cut off is noticed by them, within these ms and two seconds. MongoDB itself
+takes ten seconds to elect another one in its place, and the new one tells at once that it was elected.
 """
 
 

@@ -10,8 +10,8 @@ never raises the version by itself: nodes of two neighbouring releases run side 
     2  every job carries `host`
     3  every job carries `words` (a search finds it by them) and `first_at`
     4  jobs may name calendars, and windows may hold them back: nodes of the release before know neither; `executions` may
-       hold messages, which those nodes do not know; jobs carry `remove_at`; jobs may have callbacks, and run after others;
-       deleted ones keep their callbacks until `told_until`
+       hold messages, which those nodes do not know; jobs carry `remove_at` and `last_at`; jobs may have callbacks, and
+       run after others; deleted ones keep their callbacks until `told_until`
 """
 
 from __future__ import annotations
@@ -74,7 +74,11 @@ INDEXES: dict[str, list[IndexModel]] = {
             name="to_remove",
             partialFilterExpression={"state": "completed", "remove_at": {"$type": "date"}},
         ),
-        IndexModel("end_at", name="with_end", partialFilterExpression={"end_at": {"$type": "date"}}),
+        IndexModel(
+            [("last_at", ASCENDING), ("_id", ASCENDING)],
+            name="ended",
+            partialFilterExpression={"last_at": {"$type": "date"}, "state": "active"},
+        ),
         IndexModel(
             [("first_at", ASCENDING), ("schedule_key", ASCENDING), ("_id", ASCENDING)],
             name="to_begin",

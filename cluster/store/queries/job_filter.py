@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Document
 
 PLACE_FIELDS: Document = dict.fromkeys(
-    ("state", "schedule_key", "active_from", "start_at", "end_at", "name", "created_at", "last_run_at"), 1
+    (
+        *("state", "schedule_key", "active_from", "start_at", "end_at", "name", "created_at"),
+        *("last_run_at", "first_at", "last_at"),
+    ),
+    1,
 )
 """What says where a job stands in each order, and when it is due."""
 
@@ -52,6 +56,8 @@ class Place:
 class JobListQuery:
     """Which jobs, in which order (`createdAt`, `name`, `lastRunAt`, `nextRunAt`), behind which place.
 
+    The orders `ended` and `notActive` are parts of `nextRunAt`: active jobs that have no next run, by their last one; and
+    the others, by their age.
     `since_ms`: the instant after which the next run is looked for. `before_ms`: only jobs whose next run is before it.
     `lookahead_ms`: how far the engine writes ahead at most.
     """

@@ -1,8 +1,8 @@
 """Pages of jobs for the API: filtered, searched, in one of four orders. Nothing is written here.
 
 A page is found in two steps: first the ids, in order, then the documents. If few jobs meet a condition that has an index,
-they are found by it and sorted. Otherwise the jobs are read in order, and those that do not match are passed over; if too
-many are, the jobs that meet the condition are sorted after all, unless they are very many.
+they are found by it and sorted. Otherwise the jobs are walked in order, and those that do not match are passed over; of the
+walks that there are, the one that fills the page first is taken (`job_ways`).
 
 A cursor names the last job's place in the order, not a number of jobs. So a job that is created, deleted or moved between
 two pages neither repeats nor hides another one.
@@ -17,7 +17,8 @@ from cluster.store.jobs import WITHOUT_PERIODS, stored_job
 from cluster.store.mongo.codec import instant
 from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.operation import operation
-from cluster.store.queries import job_walks, narrowed_jobs, next_run_pages
+from cluster.store.queries import job_walks, job_ways, narrowed_jobs, next_run_pages, sorted_jobs
+from cluster.store.queries.job_filter import selective
 from cluster.store.queries.narrowed_jobs import Narrowing
 from cluster.store.queries.next_runs import next_of_job
 
@@ -69,40 +70,44 @@ async def page(db: Database, q: JobListQuery) -> JobList:
 
 async def _by_index(db: Database, q: JobListQuery) -> list[Document]:
     """In an order that an index has."""
-    way = await narrowed_jobs.only_way(db, q.filter, q.order)
-    if way is not None:
-        return await job_walks.walk(db, q, way)
-    narrowing = await narrowed_jobs.narrowest(db, q.filter, q.since_ms)
-    if narrowing is None:
+    if not selective(q.filter):
         return await job_walks.walk(db, q)
-    if narrowing.few:
+    narrowing = await narrowed_jobs.narrowest(db, q.filter, q.since_ms)
+    if narrowing is not None:
         return await job_walks.of_narrowed(db, q, narrowing)
-    way = await narrowed_jobs.walkable(db, narrowing, q.order)
-    if way is not None:
-        return await job_walks.walk(db, q, way)
-    found = await job_walks.walk(db, q, most=job_walks.PASSED_OVER)
-    if len(found) > q.limit:
-        return found
-    if await narrowed_jobs.meets(db, narrowing, narrowed_jobs.MANY, q.since_ms):
-        return await job_walks.of_narrowed(db, q, narrowing)
-    return await job_walks.walk(db, q)
+    return await job_ways.first_to_fill(db, q)
 
 
 async def _derived(db: Database, q: JobListQuery) -> list[Document]:
     """The next run has a part in it, which no document has: the jobs are sorted or passed over by this process."""
     narrowing = await narrowed_jobs.narrowest(db, q.filter, q.since_ms)
-    if narrowing is not None and narrowing.few:
-        return await job_walks.sorted_here(db, q, narrowing)
+    if narrowing is not None:
+        return await sorted_jobs.sorted_here(db, q, narrowing)
     if q.order == "nextRunAt":
-        return await next_run_pages.walk(db, q, q.limit + 1)
+        due = await next_run_pages.walk_some(db, q, q.limit + 1, job_walks.PASSED_OVER) if selective(q.filter) else None
+        if due is None:
+            narrowing = await narrowed_jobs.sortable(db, q.filter, q.since_ms)
+            if narrowing is not None:
+                return await sorted_jobs.sorted_here(db, q, narrowing)
+            due = await next_run_pages.walk(db, q, q.limit + 1)
+        found = due
+        for section in (1, 2):
+            rest = next_run_pages.behind(q, section, len(found))
+            if rest is not None:
+                # Their place is by their section, also if a node of the release before has changed when they run.
+                found += [{**d, "schedule_key": None} for d in await _by_index(db, rest)]
+        return found
     found = await job_walks.walk(db, q, most=job_walks.PASSED_OVER)
     if len(found) > q.limit:
         return found
+    narrowing = await narrowed_jobs.sortable(db, q.filter, q.since_ms)
+    if narrowing is not None:
+        return await sorted_jobs.sorted_here(db, q, narrowing)
     soonest = await next_run_pages.walk(db, next_run_pages.soonest(q), FEW + 1)
     if len(soonest) > FEW:
         return await job_walks.walk(db, q)
     ids = [d["_id"] for d in soonest]
-    return await job_walks.sorted_here(db, q, Narrowing("_id_", {"_id": {"$in": ids}}))
+    return await sorted_jobs.sorted_here(db, q, Narrowing("_id_", {"_id": {"$in": ids}}))
 
 
 async def _sizes(db: Database, found: list[Document]) -> dict[str, int]:

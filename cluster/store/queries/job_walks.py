@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from bson.datetime_ms import DatetimeMS
 
 from cluster.core.lifecycle import JobState
-from cluster.store.mongo.codec import instant
 from cluster.store.mongo.operation import operation
 from cluster.store.queries import narrowed_jobs, next_run_pages
 from cluster.store.queries.job_filter import PLACE_FIELDS, Place, conditions, selective
-from cluster.store.queries.next_runs import learn, next_of_job, next_of_schedule
+from cluster.store.queries.next_runs import learn, next_of_job
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
@@ -28,6 +27,7 @@ PASSED_OVER = 800
 FIRST_CHUNK, CHUNK = 300, 500
 """Jobs whose next run this process looks at, at once."""
 SIZE: Document = {"$bsonSize": "$$ROOT"}
+_BEFORE_ALL = DatetimeMS(-(2**62))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +36,27 @@ class _Order:
 
     field: str
     index: str
-    kind: str
+    least: Any
+    """It bounds the values from below: unlike the question for their type, the keys of any index answer it."""
     id_sign: int = 1
     """In which direction the id runs in the index, relative to the field."""
 
 
 ORDERS = {
-    "createdAt": _Order("created_at", "by_state", "date", id_sign=-1),
-    "name": _Order("name", "by_name", "string"),
-    "lastRunAt": _Order("last_run_at", "by_last_run", "date"),
+    "createdAt": _Order("created_at", "by_state", _BEFORE_ALL, id_sign=-1),
+    "name": _Order("name", "by_name", ""),
+    "lastRunAt": _Order("last_run_at", "by_last_run", _BEFORE_ALL),
+    "ended": _Order("last_at", "ended", _BEFORE_ALL),
+    "notActive": _Order("created_at", "by_state", _BEFORE_ALL, id_sign=-1),
 }
+_WITHOUT_OTHERS = ("createdAt", "ended", "notActive")
+"""In these orders every job of the list has a value."""
 
 
 def place_of(d: Document, q: JobListQuery) -> Place:
     """The place of a job in the order of a query, from a document with `PLACE_FIELDS`."""
     if q.order == "nextRunAt":
-        return next_run_pages.place_of(d, q.since_ms)
+        return next_run_pages.place_of(d, q)
     value = d.get(ORDERS[q.order].field)
     if value is None:
         return Place(1, 0, d["_id"])
@@ -63,123 +68,12 @@ async def learn_schedules(db: Database, q: JobListQuery, documents: list[Documen
     await learn(db, [str(d.get("schedule_key")) for d in documents], q.since_ms, q.lookahead_ms)
 
 
-# -- sorted by this process ----------------------------------------------------------------------------------------
-
-
-async def sorted_here(db: Database, q: JobListQuery, narrowing: Narrowing) -> list[Document]:
-    """The next jobs of those that meet a condition, in an order of which the next run is a part."""
-    wanted: Document = {"$and": _matching(q)}
-    if q.order == "nextRunAt":
-        groups = await narrowed_jobs.read(db, narrowing, {"$match": wanted}, {"$group": _by_schedule(q.since_ms)})
-        await learn(db, [str(g["_id"]) for g in groups], q.since_ms, q.lookahead_ms)
-        return _by_next_run(q, groups)
-    documents = await narrowed_jobs.read(db, narrowing, {"$match": wanted}, {"$project": PLACE_FIELDS})
-    await learn_schedules(db, q, documents)
-    ranked = [(_rank(place_of(d, q), q), d) for d in documents if _in_time(d, q)]
-    if q.after is not None:
-        last = _rank(q.after, q)
-        ranked = [(rank, d) for rank, d in ranked if rank > last]
-    return [d for _, d in sorted(ranked, key=lambda r: r[0])[: q.limit + 1]]
-
-
-def _by_schedule(since_ms: int) -> Document:
-    """A group of jobs for each schedule: the ids of those that are due whenever it is, and the others as documents.
-
-    Nearly all jobs are of the first kind, and of these a node has to decode nothing but an id.
-    """
-    since = DatetimeMS(since_ms)
-    is_due_with_it: Document = {
-        "$and": [
-            {"$eq": ["$state", JobState.ACTIVE.value]},
-            # A date that is not there is smaller than every other.
-            {"$lte": ["$active_from", since]},
-            {"$lte": ["$start_at", since]},
-            {"$lte": ["$end_at", None]},
-        ]
-    }
-    others = {"_id": "$_id", **{name: f"${name}" for name in PLACE_FIELDS}}
-    return {
-        "_id": "$schedule_key",
-        "ids": {"$push": {"$cond": [is_due_with_it, "$_id", "$$REMOVE"]}},
-        "others": {"$push": {"$cond": [is_due_with_it, "$$REMOVE", others]}},
-    }
-
-
-def _by_next_run(q: JobListQuery, groups: list[Document]) -> list[Document]:
-    """In the order of `next_run_pages`. A thousand jobs are sorted here, so nothing is made for each of them but a tuple."""
-    due: list[tuple[int, str, str]] = []
-    documents = {d["_id"]: d for g in groups for d in g["others"]}
-    for g in groups:
-        key, at = str(g["_id"]), next_of_schedule(str(g["_id"]), q.since_ms)
-        if at is not None:
-            due += [(at, key, name) for name in g["ids"]]
-        else:  # it never runs again
-            documents |= {name: _due_with(key, name) for name in g["ids"]}
-    ending: list[str] = []
-    rest: list[tuple[int, str]] = []
-    for d in documents.values():
-        at = next_of_job(d, q.since_ms)
-        if at is not None:
-            due.append((at, d["schedule_key"], d["_id"]))
-        elif d["state"] == JobState.ACTIVE.value:
-            ending.append(d["_id"])
-        else:
-            rest.append((-(instant(d["created_at"]) or 0), d["_id"]))
-    if q.before_ms is not None:
-        due, ending, rest = [x for x in due if x[0] < q.before_ms], [], []
-    if q.after is not None:
-        after = q.after
-        place = (int(after.value), after.key, after.id)
-        due = [x for x in due if after.section == 0 and (x < place if q.descending else x > place)]
-        ending = [x for x in ending if after.section == 0 or (after.section == 1 and x > after.id)]
-        rest = [x for x in rest if after.section < 2 or x > (-int(after.value), after.id)]
-    due.sort(reverse=q.descending)
-    wanted = due[: q.limit + 1]
-    in_order = [documents.get(name) or _due_with(key, name) for _, key, name in wanted]
-    others = [*sorted(ending), *(name for _, name in sorted(rest))]
-    return [*in_order, *(documents[name] for name in others[: q.limit + 1 - len(in_order)])]
-
-
-def _due_with(key: str, name: str) -> Document:
-    """A job that is due whenever its schedule is, as far as its place is concerned."""
-    return {"_id": name, "state": JobState.ACTIVE.value, "schedule_key": key}
-
-
-class _Reversed(str):
-    """A text that sorts in the reverse order."""
-
-    __slots__ = ()
-
-    def __lt__(self, other: str) -> bool:
-        return str.__gt__(self, other)
-
-    def __gt__(self, other: str) -> bool:
-        return str.__lt__(self, other)
-
-
-def _rank(place: Place, q: JobListQuery) -> tuple[Any, ...]:
-    """What sorts as the order does. Sections ascend whichever the direction."""
-    sign = -1 if q.descending else 1
-    id_sign = sign * ORDERS[q.order].id_sign
-
-    def directed(value: str | int, direction: int) -> str | int:
-        return (direction * value) if isinstance(value, int) else value if direction > 0 else _Reversed(value)
-
-    return (
-        place.section,
-        directed(place.value, sign),
-        directed(place.id, id_sign),
-    )
-
-
-def _in_time(d: Document, q: JobListQuery) -> bool:
+def in_time(d: Document, q: JobListQuery) -> bool:
+    """Whether the next run is before the instant that the query names, if it names one."""
     if q.before_ms is None:
         return True
     due = next_of_job(d, q.since_ms)
     return due is not None and due < q.before_ms
-
-
-# -- sorted by MongoDB ---------------------------------------------------------------------------------------------
 
 
 async def of_narrowed(db: Database, q: JobListQuery, narrowing: Narrowing) -> list[Document]:
@@ -187,14 +81,14 @@ async def of_narrowed(db: Database, q: JobListQuery, narrowing: Narrowing) -> li
     found: list[Document] = []
     for section, after in _sections(q):
         if len(found) <= q.limit:
-            parts, sort = _behind(q, section, after)
+            ranges, sort = _between(q, section, after)
             wanted = q.limit + 1 - len(found)
             found += await narrowed_jobs.read(
                 db,
                 narrowing,
-                {"$match": {"$and": [*_matching(q), *parts]}},
+                {"$match": {"$and": [*matching(q), {"$or": ranges}]}},
                 # Before they are sorted: a job may have a megabyte, and more than a hundred of those do not fit in memory.
-                {"$project": {ORDERS[q.order].field: 1, "size": SIZE}},
+                {"$project": {ORDERS[q.order].field: 1, "state": 1, "size": SIZE}},
                 {"$sort": sort},
                 {"$limit": wanted},
             )
@@ -204,15 +98,13 @@ async def of_narrowed(db: Database, q: JobListQuery, narrowing: Narrowing) -> li
 async def walk(db: Database, q: JobListQuery, way: Narrowing | None = None, most: int | None = None) -> list[Document]:
     """The next jobs by an index that has the order: that of all jobs, or of those that meet a condition (`way`).
 
-    First those that have a value to sort by, then those without. With `most` no more than so many jobs behind the place are
-    read, so there may be others.
+    First those that have a value to sort by, then those without. With `most` it ends when so many were read whose next run
+    this process had to look at, so there may be others.
     """
     found: list[Document] = []
     size, read = FIRST_CHUNK, 0
-    sections = _sections(q)
-    for section, start in sections if most is None else sections[:1]:  # a bounded one may not reach its end
-        is_bounded = most is not None and bool(selective(q.filter))  # else as many are read as are found
-        last = await _last_to_read(db, q, (section, start), most) if is_bounded and most is not None else None
+    for section, start in _sections(q):
+        last = None if most is None else await _last_to_read(db, q, way, (section, start), most)
         after = start
         while len(found) <= q.limit and (most is None or read < most):
             wanted = q.limit + 1 - len(found) if q.before_ms is None else size
@@ -220,58 +112,119 @@ async def walk(db: Database, q: JobListQuery, way: Narrowing | None = None, most
             if q.before_ms is not None:
                 await learn_schedules(db, q, rows)
                 size, read = CHUNK, read + len(rows)
-            found += [d for d in rows if _in_time(d, q)]
+            found += [d for d in rows if in_time(d, q)]
             if len(rows) < wanted:
                 break
             after = place_of(rows[-1], q)
+        if last:
+            break
     return found[: q.limit + 1]
+
+
+async def walk_some(db: Database, q: JobListQuery, way: Narrowing | None, most: int) -> tuple[list[Document], bool]:
+    """As `walk`, but of each section no more than the first `most` jobs of the way are read; and whether these are all."""
+    found: list[Document] = []
+    for section, start in _sections(q):
+        last = await _last_to_read(db, q, way, (section, start), most)
+        found += await _rows(db, q, way, (section, start), q.limit + 1 - len(found), last)
+        if last or len(found) > q.limit:
+            return found, False
+    return found, True
 
 
 def _sections(q: JobListQuery) -> list[tuple[int, Place | None]]:
     """The sections that are still to be read, and the place of each behind which that begins."""
-    sections = (0,) if q.order == "createdAt" else (0, 1)
+    sections = (0,) if q.order in _WITHOUT_OTHERS else (0, 1)
     if q.after is None:
         return [(section, None) for section in sections]
     first = q.after.section
     return [(section, q.after if section == first else None) for section in sections if section >= first]
 
 
-def _matching(q: JobListQuery) -> list[Document]:
-    return [{"state": {"$in": list(q.filter.states)}}, *conditions(q.filter)]
+def matching(q: JobListQuery) -> list[Document]:
+    """Every condition on the jobs of a list."""
+    return [{"state": {"$in": list(q.filter.states)}}, *conditions(q.filter), *_in_order(q), *_elsewhere(q)]
 
 
-def _behind(q: JobListQuery, section: int, after: Place | None) -> tuple[list[Document], dict[str, int]]:
-    """The conditions for the jobs of a section behind a place of it, and how they are sorted."""
+def _in_order(q: JobListQuery) -> list[Document]:
+    """Which jobs have a place in the order. (MongoDB takes an index that has some jobs only if their type is named.)"""
+    return [{"last_at": {"$type": "date", "$lte": DatetimeMS(q.since_ms)}}] if q.order == "ended" else []
+
+
+def _elsewhere(q: JobListQuery) -> list[Document]:
+    """The condition that leaves out jobs whose place `next_run_pages.place_of` has left where they were."""
+    ran_since = {"state": JobState.COMPLETED.value, "first_at": {"$gt": DatetimeMS(q.since_ms)}}
+    return [{"$nor": [ran_since]}] if q.order == "notActive" else []
+
+
+def _between(
+    q: JobListQuery, section: int, after: Place | None, last: Place | None = None
+) -> tuple[list[Document], dict[str, int]]:
+    """The ranges of a section behind a place of it, up to `last`, in order, and how they are sorted.
+
+    Each is one range of the keys of an index. So no job outside of them is read, however many are in one place.
+    """
     order = ORDERS[q.order]
     sign = -1 if q.descending else 1
     id_sign = sign * order.id_sign
-    field, beyond, id_beyond = order.field, "$gt" if sign > 0 else "$lt", "$gt" if id_sign > 0 else "$lt"
-    parts: list[Document]
+    field, beyond, until = order.field, *_directed(sign)
+    id_beyond, id_until = _directed(id_sign)
+    after_id: Document = {} if after is None else {id_beyond: after.id}
+    last_id: Document = {} if last is None else {f"{id_until}e": last.id}
     if section:
-        parts = [{field: None}] if after is None else [{field: None}, {"_id": {id_beyond: after.id}}]
-    elif after is None:
-        parts = [{field: {"$type": order.kind}}]
-    else:
-        # The first condition bounds the index; the second leaves out what is in the same place before the last job.
-        value: Any = after.value if isinstance(after.value, str) else DatetimeMS(after.value)
-        parts = [
-            {field: {f"{beyond}e": value}},
-            {"$or": [{field: {beyond: value}}, {field: value, "_id": {id_beyond: after.id}}]},
-        ]
-    return parts, {field: sign, "_id": id_sign}
+        # All are in the same place: sorted by the field too, MongoDB would read and sort all of them.
+        ids: Document = {**after_id, **last_id}
+        return [{field: None, "_id": ids} if ids else {field: None}], {"_id": id_sign}
+    sort = {field: sign, "_id": id_sign}
+    start, end = (None if p is None else _stored(p.value) for p in (after, last))
+    if after is not None and last is not None and after.value == last.value:
+        return [{field: start, "_id": {**after_id, **last_id}}], sort
+    ranges: list[Document] = [] if start is None else [{field: start, "_id": after_id}]
+    between: Document = {"$gte": order.least} if start is None else {beyond: start}
+    ranges.append({field: between if end is None else {**between, until: end}})
+    if end is not None:
+        ranges.append({field: end, "_id": last_id})
+    return ranges, sort
 
 
-async def _last_to_read(db: Database, q: JobListQuery, begin: tuple[int, Place | None], most: int) -> list[Document]:
-    """The condition that bounds a walk of all jobs in order to the first `most`: by the index alone, without the jobs."""
-    parts, sort = _behind(q, *begin)
+def _directed(sign: int) -> tuple[str, str]:
+    """Behind a value, and before it."""
+    return ("$gt", "$lt") if sign > 0 else ("$lt", "$gt")
+
+
+def _stored(value: str | int) -> Any:
+    return value if isinstance(value, str) else DatetimeMS(value)
+
+
+def _along(q: JobListQuery, way: Narrowing | None, ranges: list[Document], rest: list[Document]) -> Document:
+    """The jobs of these ranges along a way: those with each state, or each of the tags or words, apart.
+
+    Then each part is in order in the index, and MongoDB merges them. Otherwise it reads and sorts all of them.
+    """
+    field, condition = ("state", {"$in": list(q.filter.states)}) if way is None else next(iter(way.condition.items()))
+    points = [{field: value} for value in condition["$in"]] if "$in" in condition else [{field: condition}]
+    rest = [*_in_order(q), *rest]
+    parts: list[Document] = [{"$and": [point, within, *rest]} for point in points for within in ranges]
+    return parts[0] if len(parts) == 1 else {"$or": parts}
+
+
+async def _last_to_read(
+    db: Database, q: JobListQuery, way: Narrowing | None, begin: tuple[int, Place | None], most: int
+) -> Place | None:
+    """The place of the last one of the first `most` jobs of a way, whatever else the filter says; None if there are fewer.
+
+    The keys of the index tell it: only jobs without a value are read, and those of the order `ended`, whose index is one of
+    active jobs.
+    """
+    if not selective(q.filter):
+        return None  # as many are read as are found
+    ranges, sort = _between(q, *begin)
     order = ORDERS[q.order]
-    query: Document = {"$and": [{"state": {"$in": list(q.filter.states)}}, *parts]}
+    index = order.index if way is None else way.index
     with operation():
-        cursor = db.api["jobs"].find(query, {order.field: 1}, hint=order.index)
+        cursor = db.api["jobs"].find(_along(q, way, ranges, []), {order.field: 1}, hint=index)
         found = await cursor.sort(list(sort.items())).skip(most - 1).limit(1).to_list()
-    # Those without a value are bounded by their ids.
-    by = [(order.field if d.get(order.field) is not None else "_id", d) for d in found]
-    return [{name: {"$gte" if sort[name] < 0 else "$lte": d[name]}} for name, d in by]
+    return place_of(found[0], q) if found else None
 
 
 async def _rows(
@@ -280,15 +233,15 @@ async def _rows(
     way: Narrowing | None,
     begin: tuple[int, Place | None],
     limit: int,
-    last: list[Document] | None,
+    last: Place | None,
 ) -> list[Document]:
     """Of one section, those behind a place of it."""
-    parts, sort = _behind(q, *begin)
+    ranges, sort = _between(q, *begin, last)
     fields = PLACE_FIELDS if q.before_ms is not None else {**PLACE_FIELDS, "size": SIZE}
-    by = [] if way is None else [way.condition]
-    query: Document = {"$and": [*by, *_matching(q), *parts, *(last or ())]}
+    rest = [] if way is None else [{"state": {"$in": list(q.filter.states)}}]
+    rest += [*(c for c in conditions(q.filter) if way is None or c != way.condition), *_elsewhere(q)]
     index = ORDERS[q.order].index if way is None else way.index
     with operation():
-        cursor = db.api["jobs"].find(query, fields, hint=index, batch_size=limit + 1)
+        cursor = db.api["jobs"].find(_along(q, way, ranges, rest), fields, hint=index, batch_size=limit + 1)
         found: list[Document] = await cursor.sort(list(sort.items())).limit(limit).to_list()
     return found

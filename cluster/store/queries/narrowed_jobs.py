@@ -24,14 +24,18 @@ MANY = 10_000
 COUNTED_MS = 10_000
 """How long a count is taken for true: the pages of one walk, and the lists of several people, do not count again."""
 COUNTS_KEPT = 1000
+WORDS_COUNTED = 4
+"""Of so many words of a search it is counted how many jobs have them."""
 MOST_WORDS = 4
 """A prefix of a search is walked if no more words than this begin with it."""
 APART = 1_000_000
 """No list has so many jobs. A limit between two conditions makes MongoDB take the index of the first one."""
+ALONE = ("failing", "by_host")
+"""Only one condition can be answered by these indexes. So no limit is needed, and MongoDB matches jobs as they are stored."""
 BY_TAG, BY_WORD = "by_tag_and_age", "by_word_and_age"
 WALKS = {
-    BY_TAG: {"createdAt": BY_TAG, "name": "by_tag_and_name"},
-    BY_WORD: {"createdAt": BY_WORD, "name": "by_word_and_name"},
+    BY_TAG: {"createdAt": BY_TAG, "notActive": BY_TAG, "name": "by_tag_and_name"},
+    BY_WORD: {"createdAt": BY_WORD, "notActive": BY_WORD, "name": "by_word_and_name"},
 }
 """The indexes that have an order among the jobs that meet a condition, by the index that the condition is counted in."""
 
@@ -42,31 +46,42 @@ _counts: dict[str, tuple[int, bool]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """A condition and the index that answers it (None: two do). `few`: it is known that no more than `FEW` jobs meet it."""
+    """A condition and the index that answers it (None: two do)."""
 
     index: str | None
     condition: Document
-    few: bool = False
 
 
 async def narrowest(db: Database, f: JobFilter, now_ms: int) -> Narrowing | None:
-    """A condition that few jobs meet, or if there is none one that can be walked in order, a tag rather than a word, or any.
+    """A condition that is known to be met by few jobs. None: there is none. Raises `StoreError`."""
+    for narrowing in _promising(f):
+        if await meets(db, narrowing, FEW, now_ms):
+            return narrowing
+    return None
 
-    None: no condition of the filter has an index. Raises `StoreError`.
+
+async def sortable(db: Database, f: JobFilter, now_ms: int) -> Narrowing | None:
+    """A condition that is met by no more jobs than may be sorted, if walks have found too few. None: there is none."""
+    for narrowing in _promising(f):
+        if await meets(db, narrowing, MANY, now_ms):
+            return narrowing
+    return None
+
+
+async def ways(db: Database, f: JobFilter, order: str) -> list[Narrowing]:
+    """The conditions of a filter whose jobs an index has in an order: those on tags, then those on words."""
+    found = _promising(f)
+    walks = [await walkable(db, n, order) for index in WALKS for n in found if n.index == index]
+    return [way for way in walks if way is not None]
+
+
+def _promising(f: JobFilter) -> list[Narrowing]:
+    """Those of its conditions that are counted: of a search with many words the longest ones only, else it costs more than
+    it saves.
     """
-    found: list[Narrowing] = []
-    for index, condition in selective(f):
-        if await meets(db, Narrowing(index, condition), FEW, now_ms):
-            return Narrowing(index, condition, few=True)
-        found.append(Narrowing(index, condition))
-    ways = [n for index in WALKS for n in found if n.index == index]
-    return ways[0] if ways else found[0] if found else None
-
-
-async def only_way(db: Database, f: JobFilter, order: str) -> Narrowing | None:
-    """The walk among the jobs that meet the only condition of a filter: however many do, no other is read."""
     found = selective(f)
-    return await walkable(db, Narrowing(*found[0]), order) if len(found) == 1 else None
+    words = [n for n in found if n[0] == BY_WORD]
+    return [Narrowing(*n) for n in found if n not in words[WORDS_COUNTED:]]
 
 
 async def meets(db: Database, narrowing: Narrowing, most: int, now_ms: int) -> bool:
@@ -99,8 +114,15 @@ async def _count(db: Database, narrowing: Narrowing, most: int) -> int:
 
 
 async def read(db: Database, narrowing: Narrowing, *stages: Document) -> list[Document]:
-    """What these stages of a pipeline make of the jobs that meet the condition, in one answer of the database."""
-    pipeline: list[Document] = [{"$match": narrowing.condition}, {"$limit": APART}, *stages]
+    """What these stages of a pipeline make of the jobs that meet the condition, in one answer of the database.
+
+    The first stage says what else they must meet.
+    """
+    if narrowing.index in ALONE:
+        both: Document = {"$and": [narrowing.condition, stages[0]["$match"]]}
+        pipeline: list[Document] = [{"$match": both}, *stages[1:]]
+    else:
+        pipeline = [{"$match": narrowing.condition}, {"$limit": APART}, *stages]
     with operation():
         cursor = await db.api["jobs"].aggregate(pipeline, batchSize=APART, **_hint(narrowing.index))
         found: list[Document] = await cursor.to_list()

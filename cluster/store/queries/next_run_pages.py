@@ -1,7 +1,7 @@
 """Jobs in the order of their next run, by walking the schedules in the order of theirs (`next_runs`).
 
 section 0  jobs that have a next run, by (next run, schedule, id)
-section 1  active jobs that have none, because their end comes before it: by id
+section 1  active jobs that have none: by (last run, id)
 section 2  paused and completed jobs: the newest first
 """
 
@@ -32,22 +32,35 @@ FIRST_SCHEDULES = 4
 MOST_SCHEDULES = 256
 """Schedules whose jobs are read at once."""
 BEHIND_ALL_KEYS = "\U0010ffff"
-ACTIVE = JobState.ACTIVE.value
+ACTIVE, COMPLETED = JobState.ACTIVE.value, JobState.COMPLETED.value
 
 
 async def walk(db: Database, q: JobListQuery, count: int) -> list[Document]:
-    """The next `count` jobs behind `q.after`. Raises `StoreError`."""
-    section = 0 if q.after is None else q.after.section
-    found: list[Document] = []
-    if ACTIVE in q.filter.states and section == 0:
-        found = await _with_next_run(db, q, count)
-    if q.before_ms is not None:
-        return found
-    if ACTIVE in q.filter.states and section <= 1 and len(found) < count:
-        found += await _ending(db, q)
-    if len(found) < count:
-        found += await _not_active(db, q, count - len(found))
-    return found[:count]
+    """The next `count` jobs behind `q.after` of section 0. Raises `StoreError`."""
+    return await _with_next_run(db, q, count, None) or []
+
+
+async def walk_some(db: Database, q: JobListQuery, count: int, most: int) -> list[Document] | None:
+    """As `walk`; None if more than `most` jobs would be read, whatever else the filter says. Raises `StoreError`."""
+    return await _with_next_run(db, q, count, most)
+
+
+def behind(q: JobListQuery, section: int, found: int) -> JobListQuery | None:
+    """The list of those of section 1 or 2 that are to follow `found` jobs, in an order that an index has; None if there is
+    none.
+    """
+    states = tuple(s for s in q.filter.states if (s == ACTIVE) == (section == 1))
+    after = None if q.after is None or q.after.section < section else Place(0, q.after.value, q.after.id)
+    if not states or q.before_ms is not None or found > q.limit or (q.after is not None and q.after.section > section):
+        return None
+    return replace(
+        q,
+        filter=replace(q.filter, states=states),
+        order="ended" if section == 1 else "notActive" if _keeps_places(q) else "createdAt",
+        descending=section == 2,
+        after=after,
+        limit=q.limit - found,
+    )
 
 
 def soonest(q: JobListQuery) -> JobListQuery:
@@ -55,34 +68,63 @@ def soonest(q: JobListQuery) -> JobListQuery:
     return replace(q, order="nextRunAt", descending=False, after=None)
 
 
-def place_of(d: Document, since_ms: int) -> Place:
+def place_of(d: Document, q: JobListQuery) -> Place:
     """The place of a job in the order of the next run."""
-    due = next_of_job(d, since_ms)
+    due = due_of(d, q)
     if due is not None:
         return Place(0, due, d["_id"], str(d["schedule_key"]))
     if d["state"] == ACTIVE:
-        return Place(1, 0, d["_id"])
+        return Place(1, instant(d.get("last_at")) or 0, d["_id"])
     return Place(2, instant(d["created_at"]) or 0, d["_id"])
 
 
-async def _with_next_run(db: Database, q: JobListQuery, count: int) -> list[Document]:
+def due_of(d: Document, q: JobListQuery) -> int | None:
+    """When a job was due next at the instant that the order is as of.
+
+    A one-off job that ran since is completed by now, and keeps its place: behind the active ones it would be listed twice.
+    """
+    if d["state"] != COMPLETED or not _keeps_places(q):
+        return next_of_job(d, q.since_ms)
+    first = instant(d.get("first_at"))
+    return first if first is not None and first > q.since_ms else None
+
+
+def _keeps_places(q: JobListQuery) -> bool:
+    """Whether a list has both active and completed jobs."""
+    return ACTIVE in q.filter.states and COMPLETED in q.filter.states and q.before_ms is None
+
+
+async def _with_next_run(db: Database, q: JobListQuery, count: int, most: int | None) -> list[Document] | None:
     """Jobs of section 0: those that their schedule's row has come to, and those that are to begin later."""
-    order, (later, later_than_all) = await asyncio.gather(
-        schedule_order(db, q.since_ms, q.lookahead_ms, descending=q.descending), _to_begin(db, q, count)
+    if ACTIVE not in q.filter.states or (q.after is not None and q.after.section > 0):
+        return []
+    order, begin = await asyncio.gather(
+        schedule_order(db, q.since_ms, q.lookahead_ms, descending=q.descending), _to_begin(db, q, count, most)
     )
-    begun = await _begun(db, q, count, order, later_than_all)
+    if begin is None:
+        return None
+    later, later_than_all = begin
+    begun = await _begun(db, q, count, order, (later_than_all, most))
+    if begun is None:
+        return None
     sign = -1 if q.descending else 1
-    placed = [((p.value, p.key, p.id), d) for d in (*later, *begun) if (p := place_of(d, q.since_ms)).section == 0]
+    placed = [((p.value, p.key, p.id), d) for d in (*later, *begun) if (p := place_of(d, q)).section == 0]
     return [d for _, d in sorted(placed, key=lambda x: x[0], reverse=sign < 0)][:count]
 
 
-async def _to_begin(db: Database, q: JobListQuery, count: int) -> tuple[list[Document], int | None]:
-    """Jobs whose first occurrence is still to come; and, if there may be more, the instant of the last of them."""
+async def _to_begin(
+    db: Database, q: JobListQuery, count: int, most: int | None
+) -> tuple[list[Document], int | None] | None:
+    """Jobs whose first occurrence is still to come; and, if there may be more, the instant of the last of them.
+
+    None if there may be more because only the first `most` were looked at.
+    """
     sign = -1 if q.descending else 1
-    first: Document = {"$gt": DatetimeMS(q.since_ms)}
+    # MongoDB takes bounds of an index that has some jobs only, if the type is named.
+    first: Document = {"$type": "date", "$gt": DatetimeMS(q.since_ms)}
     if q.before_ms is not None:
         first["$lt"] = DatetimeMS(q.before_ms)
-    parts: list[Document] = [{"state": ACTIVE, "first_at": first}, *conditions(q.filter)]
+    parts: list[Document] = [{"first_at": first}]
     if q.after is not None:
         beyond, at = "$gt" if sign > 0 else "$lt", DatetimeMS(int(q.after.value))
         parts += [
@@ -95,19 +137,28 @@ async def _to_begin(db: Database, q: JobListQuery, count: int) -> tuple[list[Doc
                 ]
             },
         ]
+    sort = [("first_at", sign), ("schedule_key", sign), ("_id", sign)]
+    jobs = db.api["jobs"]
+    last: list[Document] = []
     with operation():
-        rows = (
-            await db.api["jobs"]
-            .find({"$and": parts}, {**PLACE_FIELDS, "first_at": 1}, hint="to_begin", batch_size=count + 1)
-            .sort([("first_at", sign), ("schedule_key", sign), ("_id", sign)])
-            .limit(count)
-            .to_list()
-        )
-    return rows, int(rows[-1]["first_at"]) if len(rows) == count else None
+        if most is not None:
+            keys = jobs.find({"$and": parts}, {"_id": 0, "first_at": 1}, hint="to_begin").sort(sort)
+            last = await keys.skip(most).limit(1).to_list()
+            parts += [{"first_at": {"$gte" if sign < 0 else "$lte": d["first_at"]}} for d in last]
+        states = [ACTIVE, COMPLETED] if _keeps_places(q) else [ACTIVE]
+        wanted: Document = {"$and": [{"state": {"$in": states}}, *parts, *conditions(q.filter)]}
+        cursor = jobs.find(wanted, PLACE_FIELDS, hint="to_begin", batch_size=count + 1)
+        rows = await cursor.sort(sort).limit(count).to_list()
+    if len(rows) < count:
+        return None if last else (rows, None)
+    return rows, int(rows[-1]["first_at"])
 
 
-async def _begun(db: Database, q: JobListQuery, count: int, order: ScheduleOrder, bound: int | None) -> list[Document]:
-    """Jobs by the order of their schedules, up to the instant `bound`."""
+async def _begun(
+    db: Database, q: JobListQuery, count: int, order: ScheduleOrder, bounds: tuple[int | None, int | None]
+) -> list[Document] | None:
+    """Jobs by the order of their schedules, up to an instant. None if that are more than so many jobs to read."""
+    bound, most = bounds
     start = None if q.after is None else (int(q.after.value), q.after.key)
     if start is None and q.descending and q.before_ms is not None:
         start = (q.before_ms - 1, BEHIND_ALL_KEYS)
@@ -123,8 +174,11 @@ async def _begun(db: Database, q: JobListQuery, count: int, order: ScheduleOrder
                 break
             resumed = behind_id is not None and waiting[0] == start
             chunk = waiting[: 1 if resumed else take]
+            own = _of_schedules(q, chunk, behind_id if resumed else None)
+            if most is not None and (most := most - await _count(db, own, most + 1)) < 0:
+                return None
             at_most = count if len(chunk) == 1 else 2 * count
-            rows = await _of_schedules(db, q, chunk, behind_id if resumed else None, at_most)
+            rows = await _rows(db, q, own, at_most)
             if len(rows) < at_most:
                 found += _due_as_scheduled(rows, chunk)
                 del waiting[: len(chunk)]
@@ -157,13 +211,21 @@ async def _bounded(
             yield due, key
 
 
-async def _of_schedules(
-    db: Database, q: JobListQuery, chunk: list[tuple[int, str]], behind_id: str | None, limit: int
-) -> list[Document]:
-    sign = -1 if q.descending else 1
+def _of_schedules(q: JobListQuery, chunk: list[tuple[int, str]], behind_id: str | None) -> Document:
     own: Document = {"schedule_key": {"$in": [key for _, key in chunk]}, "state": ACTIVE}
     if behind_id is not None:
-        own["_id"] = {"$gt" if sign > 0 else "$lt": behind_id}
+        own["_id"] = {"$lt" if q.descending else "$gt": behind_id}
+    return own
+
+
+async def _count(db: Database, own: Document, most: int) -> int:
+    """How many jobs these schedules have, up to `most`: by the keys of the index."""
+    with operation():
+        return int(await db.api["jobs"].count_documents(own, limit=most, hint="by_schedule"))
+
+
+async def _rows(db: Database, q: JobListQuery, own: Document, limit: int) -> list[Document]:
+    sign = -1 if q.descending else 1
     begun = {"first_at": {"$not": {"$gt": DatetimeMS(q.since_ms)}}}
     with operation():
         return (
@@ -185,44 +247,3 @@ def _due_as_scheduled(rows: list[Document], chunk: list[tuple[int, str]]) -> lis
     due = {key: at for at, key in chunk}
     ours = [d for d in rows if d["schedule_key"] in due]
     return [d for d in ours if (end := instant(d.get("end_at"))) is None or due[d["schedule_key"]] <= end]
-
-
-async def _ending(db: Database, q: JobListQuery) -> list[Document]:
-    """Section 1, the rest of it: there are few, because such a job is completed soon, or ends before its next run."""
-    past = DatetimeMS(q.since_ms)
-    parts: list[Document] = [{"state": ACTIVE}, *conditions(q.filter)]
-    if q.after is not None and q.after.section == 1:
-        parts.append({"_id": {"$gt": q.after.id}})
-    with operation():
-        rows = [
-            *await db.api["jobs"]
-            .find({"$and": [*parts, {"ends_at": {"$type": "date", "$lte": past}}]}, PLACE_FIELDS, hint="ending")
-            .to_list(),
-            *await db.api["jobs"]
-            .find({"$and": [*parts, {"end_at": {"$type": "date"}}]}, PLACE_FIELDS, hint="with_end")
-            .to_list(),
-        ]
-    by_id = {d["_id"]: d for d in rows if next_of_job(d, q.since_ms) is None}
-    return [by_id[i] for i in sorted(by_id)]
-
-
-async def _not_active(db: Database, q: JobListQuery, count: int) -> list[Document]:
-    """Section 2: the newest first."""
-    states = [s for s in q.filter.states if s != ACTIVE]
-    if not states:
-        return []
-    parts: list[Document] = [{"state": {"$in": states}}, *conditions(q.filter)]
-    if q.after is not None and q.after.section == 2:
-        at = DatetimeMS(int(q.after.value))
-        parts += [
-            {"created_at": {"$lte": at}},
-            {"$or": [{"created_at": {"$lt": at}}, {"_id": {"$gt": q.after.id}}]},
-        ]
-    with operation():
-        return (
-            await db.api["jobs"]
-            .find({"$and": parts}, PLACE_FIELDS, hint="by_state", batch_size=count + 1)
-            .sort([("created_at", -1), ("_id", 1)])
-            .limit(count)
-            .to_list()
-        )

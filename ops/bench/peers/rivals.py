@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import tempfile
 import time
@@ -15,7 +16,7 @@ import psutil
 from pymongo import MongoClient
 
 from ops.bench.peers import install
-from ops.bench.search import highest_rate
+from ops.bench.search import MOST_RUNS, highest_rate
 from ops.bench.testbed import wait_for
 from ops.support.embedded_mongodb import free_port
 from ops.support.parent_watch import terminate_with_parent
@@ -29,7 +30,10 @@ WORKERS = 2
 """Processes, as many as nodes of Horae are measured."""
 CONCURRENCY = 64
 SMALL = 2000
-"""Jobs for the peers that keep them in MongoDB."""
+SMALLEST = 500
+"""Jobs for the peers that keep them in MongoDB: Agenda and APScheduler."""
+FINISH_SECONDS = 60
+"""A peer that has not made its requests by then has a row that says so."""
 BACKLOG = 40_000
 HELD_P99_MS = 1000
 
@@ -69,9 +73,11 @@ def _popen(command: list[str], folder: Path, errors: Any) -> subprocess.Popen[st
     )
 
 
-def _line(process: subprocess.Popen[str], errors: Any) -> str:
-    """The next line of its output. Raises `PeerMissing` when it has ended instead."""
+def _line(process: subprocess.Popen[str], errors: Any, seconds: float | None = None) -> str:
+    """The next line of its output. Raises `PeerMissing` when it has ended instead, or says nothing for so long."""
     assert process.stdout is not None
+    if not select.select([process.stdout], [], [], seconds)[0]:
+        raise install.PeerMissing(f"it did not finish within {seconds:g} s")
     line = process.stdout.readline()
     if not line:
         errors.seek(0)
@@ -176,7 +182,7 @@ def bullmq_delayed_highest(testbed: Testbed, start: int, seconds: int, step: int
 
     best = highest_rate(run, start, step)
     if best is None:
-        return Result("BullMQ with `delay`", None, f"not even {step}/s held")
+        return Result("BullMQ with `delay`", None, f"none of {MOST_RUNS} rates held")
     note = f"jobs due on the same instant of each second, {seconds} s, steps of {step}"
     return Result(best.name, best.rate, note, best.p99_ms)
 
@@ -184,11 +190,11 @@ def bullmq_delayed_highest(testbed: Testbed, start: int, seconds: int, step: int
 def _worked_off(command: list[str], folder: Path) -> float:
     """Seconds from the word to begin until the peer has made its last request."""
     with tempfile.TemporaryFile("w+") as errors, _ending(_popen(command, folder, errors)) as process:
-        assert _line(process, errors) == "ready"
+        assert _line(process, errors, FINISH_SECONDS) == "ready"
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-        return float(json.loads(_line(process, errors))["seconds"])
+        return float(json.loads(_line(process, errors, FINISH_SECONDS))["seconds"])
 
 
 def _dropped(testbed: Testbed, database: str) -> None:
@@ -214,9 +220,9 @@ def apscheduler(testbed: Testbed) -> Result:
     url = f"http://127.0.0.1:{testbed.target.port}/apscheduler"
     script = str(Path(__file__).with_name("apscheduler_peer.py"))
     try:
-        seconds = _worked_off([str(program), script, testbed.uri, database, url, str(SMALL)], Path.cwd())
+        seconds = _worked_off([str(program), script, testbed.uri, database, url, str(SMALLEST)], Path.cwd())
     finally:
         _dropped(testbed, database)
     return Result(
-        "APScheduler, MongoDB", SMALL / seconds, f"{SMALL:,} jobs stored before; the time to add them is left out"
+        "APScheduler, MongoDB", SMALLEST / seconds, f"{SMALLEST:,} jobs stored before; the time to add them is left out"
     )

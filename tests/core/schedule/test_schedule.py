@@ -333,7 +333,7 @@ TRANSITIONS = [
 ]
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(
     st.tuples(st.sampled_from(["0", "30", "*/20", "7,9"]), numbers(0, 59), numbers(0, 23)),
     st.sampled_from(TRANSITIONS),

@@ -74,7 +74,7 @@ def fits(month_days: str, months: str, week_days: str, day: date) -> bool:
     return any(answers) if answers else True
 
 
-@settings(max_examples=150)
+@settings(max_examples=90)
 @given(
     MONTH_DAYS, st.one_of(st.just("*"), spelled(1, 12, MONTHS)), WEEK_DAYS, st.dates(date(1990, 1, 1), date(2060, 1, 1))
 )

@@ -1,0 +1,41 @@
+"""Pages of jobs, and what was read for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import orjson
+
+if TYPE_CHECKING:
+    from tests.support.api_client import Api
+
+ROOM = 64 * 1024 * 1024
+"""For what MongoDB's profiler writes."""
+
+
+async def imported(api: Api, lines: list[dict[str, Any]]) -> None:
+    content = b"\n".join(orjson.dumps({"schedule": "@daily", "api": "http://h/", **line}) for line in lines)
+    answer = await api.call("POST", "/jobs/import", content, Content_Type="application/x-ndjson")
+    assert answer.json["created"] == len(lines)
+
+
+async def pages(api: Api, query: str, most: int) -> list[tuple[list[str], int]]:
+    """The ids on each of the first pages, and how many jobs were read for its place in the order."""
+    found: list[tuple[list[str], int]] = []
+    cursor = ""
+    seen = api.db.api["system.profile"]
+    while len(found) < most:
+        await seen.drop()
+        await api.db.api.create_collection("system.profile", capped=True, size=ROOM)
+        await api.db.api.command("profile", 2)
+        page = (await api.call("GET", f"/jobs?{query}{cursor}")).json
+        await api.db.api.command("profile", 0)
+        ids = [j["jobId"] for j in page["items"]]
+        read = [d.get("docsExamined", 0) async for d in seen.find({"ns": f"{api.db.api.name}.jobs"})]
+        found.append((ids, sum(read) - len(ids)))  # the jobs of the page are read once more, whole
+        if page["nextCursor"] is None:
+            break
+        cursor = f"&cursor={quote(page['nextCursor'])}"
+    await seen.drop()
+    return found

@@ -1,0 +1,108 @@
+"""The order in which batches that are due already are prepared, and how much of them at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from cluster.core.execution.model import Batch, Execution
+from cluster.worker import due_batches
+from cluster.worker.due_batches import DueBatches
+from cluster.worker.held_batch import HeldBatch
+from cluster.worker.tasks import Tasks
+
+if TYPE_CHECKING:
+    from cluster.worker.run_queue import RunQueue
+
+
+class _Queue:
+    """A run queue in which nothing waits for a slot."""
+
+    stopped = False
+
+    @staticmethod
+    def count_due() -> int:
+        return 0
+
+
+def _held(name: str, send_ms: int, host: str = "a.example:80", size: int = 1) -> HeldBatch:
+    listed = [
+        Execution(f"{name}-{i}:{send_ms:013d}", f"{name}-{i}", send_ms, send_ms, "v", name, 0) for i in range(size)
+    ]
+    return HeldBatch(Batch(name, tuple(e.id for e in listed), 0, 0, send_ms, send_ms, host=host), 1e9, listed)
+
+
+class _Node:
+    """The due batches of a node that notes what it is to prepare. What is prepared leaves at once, or counts as ready."""
+
+    def __init__(self, ready: dict[str, int] | None = None, *, failing: bool = False) -> None:
+        self.prepared: list[list[str]] = []
+        self.ready = ready or {}
+        self.tasks = Tasks()
+        self._failing = failing
+        self.due = DueBatches(self.tasks, cast("RunQueue", _Queue()), lambda h: self.ready.get(h, 0), self._prepare)
+
+    async def _prepare(self, together: list[HeldBatch]) -> None:
+        self.prepared.append([held.batch.id for held in together])
+        await asyncio.sleep(0)
+        if self._failing:
+            raise RuntimeError("the database answers something else")
+
+
+async def test_batches_are_prepared_in_the_order_of_their_send_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the order in which they were claimed: the one that is latest leaves first."""
+    monkeypatch.setattr(due_batches, "LOOK_SECONDS", 0.001)
+    node = _Node({"a.example:80": due_batches.READY_AHEAD})
+    for name, send_ms in (("c", 3000), ("a", 1000), ("d", 4000), ("b", 2000)):
+        node.due.add([_held(name, send_ms)])
+    assert not node.prepared
+    node.ready.clear()
+    await node.tasks.wait(5)
+    assert node.prepared == [["a", "b", "c", "d"]]
+
+
+async def test_no_more_is_read_together_than_may_be_however_many_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch in any case, whatever its size."""
+    monkeypatch.setattr(due_batches, "MAX_READ", 4)
+    node = _Node()
+    node.due.add(
+        [_held("big", 1000, "big.example:80", 9), *(_held(f"b{n}", 2000 + n, f"h{n}:80", 2) for n in range(5))]
+    )
+    await node.tasks.wait(5)
+    assert node.prepared == [["big"], ["b0", "b1"], ["b2", "b3"], ["b4"]]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_what_is_being_prepared_counts_until_it_is_prepared(
+    monkeypatch: pytest.MonkeyPatch, *, failing: bool
+) -> None:
+    """It is not ready yet, and no more of its host is begun meanwhile. If its reading fails, the rest goes on."""
+    monkeypatch.setattr(due_batches, "READY_AHEAD", 4)
+    monkeypatch.setattr(due_batches, "LOOK_SECONDS", 0.001)
+    node = _Node(failing=failing)
+    node.due.add(_held(f"b{n}", 1000 + n, size=2) for n in range(4))
+    assert node.due.unprepared()
+    await asyncio.sleep(0)
+    assert node.prepared == [["b0", "b1"]]
+    with capture_logs() as logs:  # to write an exception takes a while
+        await node.tasks.wait(5)
+        await node.tasks.wait(5)
+    assert [line["event"] for line in logs] == ["dispatch_failed"] * (2 * failing)
+    assert node.prepared == [["b0", "b1"], ["b2", "b3"]]
+    assert not node.due.unprepared()
+
+
+async def test_a_batch_that_was_released_meanwhile_is_not_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it stand in the way of the others."""
+    monkeypatch.setattr(due_batches, "LOOK_SECONDS", 0.001)
+    node = _Node({"a.example:80": due_batches.READY_AHEAD})
+    released, kept = _held("a", 1000), _held("b", 2000)
+    node.due.add([released, kept])
+    released.lose()
+    assert node.due.unprepared() == [kept]
+    node.ready.clear()
+    await node.tasks.wait(5)
+    assert node.prepared == [["b"]]
