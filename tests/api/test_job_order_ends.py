@@ -152,7 +152,7 @@ async def test_paused_and_completed_jobs_have_no_next_run(api: Api, monkeypatch:
     paused = await api.call("POST", "/jobs/until/pause", {"until": format_instant(T0 + 30_000)})
     assert paused.status_code == 200, paused.text
     stop_clock(api, T0 + 3000)
-    await engine_jobs.complete_ended(api.db, T0 + 3000)
+    await engine_jobs.complete_ended(api.db, T0 + 3000, 500)
     before = format_instant(T0 + 60_000)
     for sort in ("nextRunAt", "-nextRunAt", "name", "-createdAt", "-lastRunAt"):
         for query in ("", "&tag=x", "&state=active,paused", "&q=x"):
