@@ -19,7 +19,9 @@ class TimelineStep(View):
     cancelled: int = 0
     skipped: int = 0
     missed: float = Field(default=0, description="A range of missed occurrences is shared out evenly over its time.")
-    retried: int = Field(default=0, description="Attempts that are tried again; from roll-ups only.")
+    retried: int = Field(
+        default=0, description="Attempts that were tried again; counted besides. Of history: those of what has ended."
+    )
     late: int = Field(default=0, description="First attempts that were sent more than a second late; counted besides.")
     unfinished: int = Field(default=0, description="Due already, and not final; from history only.")
     due: float = Field(default=0, description="What will be due. A spread occurrence is shared out over the steps.")

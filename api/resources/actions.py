@@ -31,7 +31,7 @@ from cluster.store.idempotency import Reservation, StoredResponse
 from cluster.store.queries.action_targets import filter_document
 from cluster.store.queries.job_filter import JobFilter, JobListQuery
 from cluster.usecases import actions
-from cluster.usecases.jobs import require_alert_channels
+from cluster.usecases.jobs import require_alert_channels, with_calendar
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -209,6 +209,8 @@ class JobActions(Resource):
                 wanted = await off_loop(
                     size + len(job.definition.body), apply_patch, job.definition, patch, self.validation_context
                 )
+                if "calendar" in patch:
+                    wanted = await with_calendar(self.db, wanted)
                 wanted.resolve(job.definition)
             except InvalidInput as exc:
                 first = first or exc

@@ -13,7 +13,8 @@ The incident of a job that has ended is over, without a notice, once history hol
 execution may be replayed. Incidents of jobs that are not active are checked less and less often.
 
 Each incident has one notice when it begins, one when it is over (`onRecovery`), and one every `remindAfterSeconds` in
-between. The text and the id of a notice follow from the incident, so that making a notice twice makes one alert.
+between. The text and the id of a notice follow from the incident, so that making a notice twice makes one alert. Which
+of them are sent, and to which channels: `incident_notices.py`.
 """
 
 from __future__ import annotations
@@ -186,7 +187,10 @@ def _failures_in_a_row(latest: Sequence[RecordedResult]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A message to these channels about the incident that began at `since_ms`."""
+    """A message to these channels about the incident that began at `since_ms`.
+
+    `committed`: it is to be sent, whatever happens from now on. Its alert jobs may exist already.
+    """
 
     kind: NoticeKind
     number: int
@@ -195,6 +199,7 @@ class Notice:
     since_ms: int
     detail: str
     execution: str | None = None
+    committed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +208,8 @@ class Incident:
 
     `last_symptom_ms`: the time of its latest symptom. `notified_ms`: the time of its latest notice, and `number` the
     number of that notice. `checked_ms`: when it was last checked, or a later instant if the next check may wait.
+    `notified`: the channels that a notice of its beginning, or a reminder, is committed to. None: not known, because a
+    node of an earlier release wrote it.
     """
 
     job_id: str
@@ -217,6 +224,7 @@ class Incident:
     closed_ms: int | None = None
     number: int = 0
     pending_notices: tuple[Notice, ...] = ()
+    notified: tuple[str, ...] | None = ()
     rev: int = 0
 
     @property
@@ -295,8 +303,11 @@ def after_check(
     if job.ended and job.forgotten:
         return replace(incident, open=False, closed_ms=now_ms, checked_ms=now_ms)
     if is_over(incident, rules, latest, now_ms):
+        # A reminder that nobody has received is no news any more.
+        news = (n for n in incident.pending_notices if n.committed or n.kind is not NoticeKind.REMINDER)
+        incident = replace(incident, pending_notices=tuple(news))
         if rules is not None and rules.covers(incident.kind) and rules.on_recovery:
-            incident = _with_notice(incident, NoticeKind.RESOLVED, rules.channels, now_ms)
+            incident = _with_notice(incident, NoticeKind.RESOLVED, _channels_of_end(incident, rules), now_ms)
         return replace(incident, open=False, closed_ms=now_ms, checked_ms=now_ms)
     remind_ms = None if rules is None else rules.remind_ms
     if rules is not None and remind_ms is not None and job.active and now_ms - incident.notified_ms >= remind_ms:
@@ -306,17 +317,17 @@ def after_check(
     return replace(incident, checked_ms=now_ms + min(longest_ms, (now_ms - incident.opened_ms) // 10))
 
 
-def without_news(incident: Incident) -> tuple[Notice, ...]:
-    """The pending notices that are still worth sending when a window that mutes them has ended.
-
-    Reminders are not. Nor is anything about an incident that began and ended while it was muted.
-    """
-    kept = tuple(n for n in incident.pending_notices if n.kind is not NoticeKind.REMINDER)
-    began = any(n.kind is NoticeKind.BEGAN and n.since_ms == incident.opened_ms for n in kept)
-    return tuple(n for n in kept if n.since_ms != incident.opened_ms) if began and not incident.open else kept
+def _channels_of_end(incident: Incident, rules: AlertRules) -> tuple[str, ...]:
+    """Those that know of the incident, or have a notice of its beginning to come. Their rules may have changed since."""
+    if incident.notified is None:
+        return rules.channels
+    waiting = (n for n in incident.pending_notices if n.since_ms == incident.opened_ms and not n.committed)
+    return tuple(dict.fromkeys((*incident.notified, *(c for n in waiting for c in n.channels))))
 
 
 def _with_notice(incident: Incident, kind: NoticeKind, channels: tuple[str, ...], now_ms: int) -> Incident:
+    if not channels:
+        return incident
     notice = Notice(
         kind=kind,
         number=incident.number + 1,

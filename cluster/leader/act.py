@@ -31,14 +31,21 @@ from cluster.core.ids import execution_id, trigger_due_ms
 from cluster.core.job import changes
 from cluster.core.job.wanted_state import define_in_state
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
-from cluster.store import actions, audit, batches, executions, jobs
+from cluster.store import actions, audit, batches, calendars, executions, jobs
 from cluster.store.actions import MOST_FAILURES
 from cluster.store.enqueue import insert_owed
 from cluster.store.progress import DONE
 from cluster.store.queries import action_targets, jobs_and_executions
 from cluster.usecases.actions import entry_of, object_of
 from cluster.usecases.executions import TriggerRequest, trigger
-from cluster.usecases.jobs import RACES, new_stamp, record_retention, require_alert_channels, require_callback_channels
+from cluster.usecases.jobs import (
+    RACES,
+    new_stamp,
+    record_retention,
+    require_alert_channels,
+    require_callback_channels,
+    with_days_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -46,6 +53,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Batch
     from cluster.core.job.changes import ChangeStamp
     from cluster.core.job.definition import JobChange, StoredJob
+    from cluster.core.schedule.calendar_days import ExcludedDays
     from cluster.leader.context import LeaderContext
     from cluster.store.actions import Action
     from cluster.store.queries.action_targets import Targets
@@ -84,6 +92,17 @@ class _Tally:
 
     def fail(self, job_ids: Iterable[str], reason: str) -> None:
         self.failures += [(i, reason) for i in job_ids]
+
+
+def _calendars_in(patch: dict[str, Any]) -> set[str]:
+    """The calendar that a patch names."""
+    calendar = patch.get("calendar")
+    name = calendar.get("name") if isinstance(calendar, dict) else None
+    return {name} if isinstance(name, str) else set()
+
+
+def _calendars_of(found: Sequence[StoredJob]) -> set[str]:
+    return {job.definition.calendar.name for job in found if job.definition.calendar is not None}
 
 
 class JobActions:
@@ -156,14 +175,16 @@ class JobActions:
 
     async def _change(self, action: Action, page: Sequence[str], tally: _Tally) -> None:
         try:
-            decide = await self._decision(action)
+            days: dict[str, ExcludedDays] = {}
+            decide = await self._decision(action, days)
         except (CallerError, UndecryptableSecret) as exc:
             tally.fail(page, str(exc))
             return
         for start in range(0, len(page), SLICE):
-            await self._change_slice(action, page[start : start + SLICE], decide, tally)
+            await self._change_slice(action, page[start : start + SLICE], decide, days, tally)
 
-    async def _decision(self, action: Action) -> Decide:
+    async def _decision(self, action: Action, days: dict[str, ExcludedDays]) -> Decide:
+        """`days`: of the calendars that the jobs name which are decided on."""
         if action.kind == "pause":
             return changes.pause
         if action.kind == "resume":
@@ -172,21 +193,33 @@ class JobActions:
             return changes.delete
         raw = (actions.patch_text(self._db, action) or "{}").encode()
         patch: dict[str, Any] = keep_body(raw, strict_json.loads(raw))
+        if named := _calendars_in(patch):
+            days |= await calendars.days_of(self._db, named)
         context = self._context.document_limits.context
         await require_alert_channels(self._db, channels_in_patch(patch))
         await require_callback_channels(self._db, callback_channels(patch))
 
         def patched(job: StoredJob, at: ChangeStamp) -> JobChange | None:
-            wanted = apply_patch(job.definition, patch, context)
+            wanted = with_days_of(apply_patch(job.definition, patch, context), job.definition, days)
             return define_in_state(job, job.id, wanted.resolve(job.definition), at, wanted.state)
 
         return patched
 
-    async def _change_slice(self, action: Action, job_ids: Sequence[str], decide: Decide, tally: _Tally) -> None:
+    async def _change_slice(
+        self,
+        action: Action,
+        job_ids: Sequence[str],
+        decide: Decide,
+        days: dict[str, ExcludedDays],
+        tally: _Tally,
+    ) -> None:
         """Decide on the jobs as they are, and write; those that another request changed meanwhile are decided on again."""
         pending, rounds = list(job_ids), RACES
         while pending and rounds:
             targets = await action_targets.read(self._db, action, pending)
+            if action.kind == "patch" and (named := {*days, *_calendars_of(targets.jobs)}):
+                # Read after the jobs, so that none goes back to days that its calendar had before.
+                days |= await calendars.days_of(self._db, named)
             decided, unchanged = await self._decide(targets.jobs, decide, tally)
             await record_retention(self._db, decided)
             self._context.trusted_term()

@@ -6,11 +6,13 @@ of the writes:
 
 1. the incident, with its pending notices (one compare-and-set);
 2. the results that were looked at are no longer `alert_pending`;
-3. the alert jobs, one per channel (insert: a job that exists stays);
-4. the incident again, without the notices that have a job.
+3. the incident: its notices are committed, or dropped because a window mutes them (compare-and-set);
+4. the alert jobs of committed notices, one per channel (insert: a job that exists stays);
+5. the incident again, without the notices that have a job.
 
 A crash after any of them is repaired by the next leader. A stale leader's writes are the same or fail: a result that is
-looked at twice changes nothing, and an alert job that is made twice is one job.
+looked at twice changes nothing, and an alert job that is made twice is one job. Without step 3 nobody could know whether a
+leader that died had made the alert job of a notice that a window mutes by now (`core/incident_notices.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core import alerts
-from cluster.core.alerts import ACTIVE, IncidentKind, JobStanding, Symptom, without_news
+from cluster.core.alerts import ACTIVE, IncidentKind, JobStanding, Symptom
+from cluster.core.incident_notices import with_commitments, without_made, without_news
 from cluster.core.notice_texts import webhook_payload
 from cluster.core.windows import muted_by
 from cluster.store import alert_jobs, alert_results, channels, incidents, meta, windows
@@ -193,42 +196,43 @@ class Alerter:
         return made
 
     async def _notify(self, incident: Incident) -> int:
-        """Make the alert jobs of the pending notices, then take these notices off the incident.
+        """Commit or drop the pending notices, make the alert jobs of those that are committed, then take these off.
 
         A notice stays pending for a channel that none of this node's keys decrypts, and while a window mutes its job.
         """
-        if await self._is_muted(incident):
-            return 0
-        names = {name for notice in incident.pending_notices for name in notice.channels}
+        muted = await self._is_muted(incident)
+        names = {name for n in incident.pending_notices if n.committed or not muted for name in n.channels}
         usable, locked = await channels.for_sending(self._db, names)
         for name in names - usable.keys():
             why = locked.get(name, "there is no such channel")
             log.error("alert_undeliverable", channel=name, job=incident.job_id, why=why)
+        decided = without_news(incident) if muted else with_commitments(incident, usable, locked)
+        if decided != incident:
+            if not await incidents.write(self._db, decided):
+                return 0  # another leader decides
+            decided = replace(decided, rev=decided.rev + 1)
+        committed = [n for n in decided.pending_notices if n.committed]
+        if not committed:
+            return 0
         job = (await alert_jobs.alert_rules_of(self._db, [incident.job_id], None)).get(incident.job_id)
         job_name = None if job is None else job.name
         made = 0
-        for notice in incident.pending_notices:
+        for notice in committed:
             for name in notice.channels:
                 if name in usable:
                     made += await self._make_alert_job(incident, notice, usable[name], job_name)
-        waiting = (replace(n, channels=tuple(c for c in n.channels if c in locked)) for n in incident.pending_notices)
-        left = tuple(n for n in waiting if n.channels)
-        if left != incident.pending_notices:
-            await incidents.write(self._db, replace(incident, pending_notices=left))
+        left = without_made(decided, usable, locked)
+        if left != decided:
+            await incidents.write(self._db, left)
         return made
 
     async def _is_muted(self, incident: Incident) -> bool:
-        """Whether a window mutes the alerts of its job now. Then what would be no news at its end is dropped."""
+        """Whether a window mutes the alerts of its job now."""
         muting = await self._muting_windows()
         if not muting:
             return False
         subject = (await windows.subjects(self._db, [incident.job_id])).get(incident.job_id)
-        if subject is None or muted_by(muting, subject, self._clock.now_ms()) is None:
-            return False
-        left = without_news(incident)
-        if left != incident.pending_notices:
-            await incidents.write(self._db, replace(incident, pending_notices=left))
-        return True
+        return subject is not None and muted_by(muting, subject, self._clock.now_ms()) is not None
 
     async def _make_alert_job(
         self, incident: Incident, notice: Notice, channel: channels.Channel, job_name: str | None

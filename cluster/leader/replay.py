@@ -20,7 +20,7 @@ from cluster.core.ids import is_message
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import batch_limit_key, limit_key_of
 from cluster.core.targets import is_host
-from cluster.store import batches, executions, follow_ups, jobs, replayable, replays
+from cluster.store import batches, follow_ups, followed, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
 from cluster.store.queries import message_states
 
@@ -76,12 +76,25 @@ class Replayer:
                 return Replayed()
             replay = turned
         self._context.trusted_term()
-        # Of those that have just ended, and whose nodes died before they wrote what follows: this deletes them.
-        await follow_ups.owe_after(self._db, (await executions.owed(self._db, replay.page)).values())
-        reopened = await replayable.reopen_page(self._db, replay, now_ms, self._context.retention_days)
+        reopened = await self._reopened(replay, now_ms)
         await self._owe([(*r, replay.created_ms) for r in reopened], now_ms)
         await replays.save(self._db, replace(replay, page=()))
         return Replayed(len(reopened))
+
+    async def _reopened(self, replay: Replay, now_ms: int) -> list[tuple[str, str, int]]:
+        """Reopen the page. Returns `(id, job id, due in ms)` of what is open now.
+
+        What follows the results is owed before: this deletes executions whose nodes died before they wrote it. A result that
+        comes meanwhile, for an execution that has gone, marks its record, and the record is reopened in the next round.
+        """
+        reopened: list[tuple[str, str, int]] = []
+        marked = 1
+        while marked:
+            await follow_ups.owe_before_replay(self._db, replay.page)
+            self._context.trusted_term()
+            reopened = await replayable.reopen_page(self._db, replay, now_ms, self._context.retention_days)
+            marked = len(await followed.left_to_follow(self._db, replay.page, ()))
+        return reopened
 
     async def repair(self, now_ms: int) -> int:
         """Owe executions that were reopened a while ago and are owed by nobody. Returns how many there were.

@@ -2,8 +2,8 @@
 
 It checks twice:
 
-1. When a name is resolved: the name is denied if one of its addresses is. The connection goes to the checked addresses; the
-   name is still used for Host, SNI and the certificate.
+1. When a name is resolved: the name is denied if one of its addresses (of the first 64) is. The connection goes to the
+   checked addresses; the name is still used for Host, SNI and the certificate.
 2. When a socket is created, for the one address that it will be connected to. This is the check that counts: it covers
    literal addresses, unexpected spellings, and every answer of a name server however old.
 """

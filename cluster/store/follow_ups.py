@@ -48,6 +48,24 @@ async def owe_after_unreadable(db: Database, ids: Iterable[str]) -> int:
     return await _owe(db, [Ended(i, p.job_id) for i, p in parsed if p is not None and not is_message(p.job_id)])
 
 
+async def owe_before_replay(db: Database, ids: Sequence[str]) -> int:
+    """Owe what follows the results of these executions that a replay is about to take back, if nobody has made sure of it.
+
+    Of those that are still owed: whoever ended them may have died before it wrote what follows, and a replay deletes them.
+    Of those whose record is marked: no execution is left, and the mark says nothing once the record is reopened. Safe to
+    repeat. Returns how many marks it met; one that is set later keeps its record from being reopened.
+    """
+    owed, unreadable = await executions.read_owed(db, ids)
+    await owe_after(db, owed.values())
+    ended = await followed.left_to_follow(db, ids, unreadable)
+    if not ended:
+        return 0
+    await _owe(db, ended)
+    marked = {e.id: e.state for e in ended if e.unfollowed}
+    await followed.mark_followed(db, marked)
+    return len(marked)
+
+
 async def repair(db: Database) -> int:
     """Owe what follows results that came late, after another result had been recorded and the execution had gone.
 

@@ -85,14 +85,32 @@ class Ended:
     job_id: str
     message: Mapping[str, Any] | None = None
     state: str = ""
+    unfollowed: bool = False
+    """Whether its record is marked."""
 
 
 async def unfollowed(db: Database, limit: int) -> list[Ended]:
     """Executions whose record replaced another one, and of which nobody has noted that what follows is written."""
-    fields = {"job_id": 1, "message": 1, "state": 1}
     with operation():
-        documents = await db.work["history"].find({UNFOLLOWED: True}, fields).limit(limit).to_list()
-    return [Ended(d["_id"], d["job_id"], d.get("message"), d["state"]) for d in documents]
+        documents = await db.work["history"].find({UNFOLLOWED: True}, _OF_ENDED).limit(limit).to_list()
+    return [_ended(d) for d in documents]
+
+
+async def left_to_follow(db: Database, ids: Collection[str], also: Collection[str]) -> list[Ended]:
+    """Those of these executions whose record is marked, and those of `also` that have a record."""
+    query: Document = {"_id": {"$in": list(ids)}, UNFOLLOWED: True}
+    if also:
+        query = {"$or": [query, {"_id": {"$in": list(also)}}]}
+    with operation():
+        documents = await db.work["history"].find(query, _OF_ENDED).to_list()
+    return [_ended(d) for d in documents]
+
+
+_OF_ENDED = {"job_id": 1, "message": 1, "state": 1, UNFOLLOWED: 1}
+
+
+def _ended(d: Document) -> Ended:
+    return Ended(d["_id"], d["job_id"], d.get("message"), d["state"], bool(d.get(UNFOLLOWED)))
 
 
 async def mark_followed(db: Database, states: Mapping[str, str]) -> None:

@@ -35,6 +35,8 @@ UNFOLLOWED = "unfollowed"
 """Marks a record that replaced another one, until what follows it is written."""
 REOPENED = "reopened"
 """State of a history document whose execution is owed again because a replay was asked for."""
+REPLAYABLE_NOW: Document = {"state": {"$in": [s.value for s in REPLAYABLE]}, UNFOLLOWED: {"$ne": True}}
+"""The condition on a record that a replay may reopen: what follows its result is written."""
 
 
 def _document(e: Ending, retention_days: float) -> Document:
@@ -225,15 +227,14 @@ def reopen_update(now_ms: int, retention_days: float) -> Document:
 
 async def reopen(db: Database, execution: str, now_ms: int, retention_days: float) -> bool:
     """Reopen an execution for a replay, in a state that a replay leaves. True if it is open now, by this call or an
-    earlier one.
+    earlier one. False too while its record is marked: what follows that result comes first.
 
     Its attempts stay, and `record` merges the new ones with them. The time of the request is stored here and with the owed
     execution, because a late success may end the execution before it is sent again.
     """
     with operation():
         result = await db.api["history"].update_one(
-            {"_id": execution, "state": {"$in": [*(s.value for s in REPLAYABLE), REOPENED]}},
-            reopen_update(now_ms, retention_days),
+            {"_id": execution, "$or": [REPLAYABLE_NOW, {"state": REOPENED}]}, reopen_update(now_ms, retention_days)
         )
     return result.matched_count > 0
 

@@ -39,8 +39,15 @@ def _incident(d: Document) -> Incident:
         closed_ms=instant(d["closed_at"]),
         number=d["number"],
         pending_notices=tuple(_notice(n) for n in d.get("unsent", ())),
+        notified=_notified(d),
         rev=d["rev"],
     )
+
+
+def _notified(d: Document) -> tuple[str, ...] | None:
+    """A node of an earlier release leaves the field as it is, whatever it notifies of: then the `rev` is another one."""
+    noted = d.get("notified") or {}
+    return tuple(noted["channels"]) if noted.get("rev") == d["rev"] else None
 
 
 def _notice(d: Document) -> Notice:
@@ -52,6 +59,7 @@ def _notice(d: Document) -> Notice:
         since_ms=int(d["since"]),
         detail=d["detail"],
         execution=d["execution"],
+        committed=d.get("committed", False),
     )
 
 
@@ -81,11 +89,16 @@ def _update(i: Incident) -> Document:
                 "since": DatetimeMS(n.since_ms),
                 "detail": n.detail,
                 "execution": n.execution,
+                "committed": n.committed,
             }
             for n in i.pending_notices
         ]
     else:
         removed["unsent"] = ""
+    if i.notified is None:
+        removed["notified"] = ""
+    else:
+        fields["notified"] = {"rev": i.rev + 1, "channels": list(i.notified)}
     if i.closed_ms is not None and not i.pending_notices:
         fields["expire_at"] = DatetimeMS(i.closed_ms + RETENTION_MS)
     else:

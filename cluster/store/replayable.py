@@ -10,7 +10,7 @@ from cluster.core.ids import CALLBACK_PREFIX, MESSAGE_PREFIX, is_message
 from cluster.core.lifecycle import REPLAYABLE, JobState, State
 from cluster.core.targets import host_of, is_host
 from cluster.store import executions
-from cluster.store.history import REOPENED, reopen_update
+from cluster.store.history import REOPENED, REPLAYABLE_NOW, reopen_update
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -102,21 +102,44 @@ async def next_page(db: Database, replay: Replay, limit: int) -> list[tuple[int,
     return [(int(d["expire_at"]), d["_id"], d["job_id"]) for d in documents]
 
 
-async def reopen_page(db: Database, replay: Replay, now_ms: int, retention_days: float) -> list[tuple[str, str, int]]:
-    """Reopen the executions of this page. Returns `(id, job id, due in ms)` of those that are open now; safe to repeat.
+def _of_page(replay: Replay) -> Document:
+    """An execution that was replayed since and has failed again ended after the request, so it does not match and stays."""
+    return {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
 
-    An execution that was replayed since and has failed again ended after the request, so it does not match and stays.
-    """
-    page = {"_id": {"$in": list(replay.page)}, "ended_at": {"$lt": DatetimeMS(replay.created_ms)}}
+
+async def ended_in_page(db: Database, replay: Replay) -> dict[str, tuple[int, str | None]]:
+    """Those of this page that a replay leaves: when each ended (ms) and, of a cancelled one, its schedule version."""
     with operation():
-        final = {**page, "state": {"$in": [s.value for s in REPLAYABLE]}}
+        final = {**_of_page(replay), "state": {"$in": [s.value for s in REPLAYABLE]}}
         fields = {"ended_at": 1, "state": 1, "schedule_version": 1}
         ended = await db.work["history"].find(final, fields).to_list()
     versions = {d["_id"]: d["schedule_version"] for d in ended if d["state"] == State.CANCELLED.value}
-    await executions.delete_ended(db, {d["_id"]: (int(d["ended_at"]), versions.get(d["_id"])) for d in ended})
+    return {d["_id"]: (int(d["ended_at"]), versions.get(d["_id"])) for d in ended}
+
+
+async def reopen_page(db: Database, replay: Replay, now_ms: int, retention_days: float) -> list[tuple[str, str, int]]:
+    """Reopen the executions of this page, but for those whose record is marked: what follows that result comes first.
+
+    Returns `(id, job id, due in ms)` of those that are open now; safe to repeat.
+    """
+    await executions.delete_ended(db, await ended_in_page(db, replay))
+    await reopen_records(db, replay, now_ms, retention_days)
+    return await reopened_in_page(db, replay)
+
+
+async def reopen_records(db: Database, replay: Replay, now_ms: int, retention_days: float) -> None:
+    """The write of `reopen_page`."""
     with operation():
-        await db.work["history"].update_many(final, reopen_update(now_ms, retention_days))
-        reopened = await db.work["history"].find({**page, "state": REOPENED}, {"job_id": 1, "due_at": 1}).to_list()
+        await db.work["history"].update_many(
+            {**_of_page(replay), **REPLAYABLE_NOW}, reopen_update(now_ms, retention_days)
+        )
+
+
+async def reopened_in_page(db: Database, replay: Replay) -> list[tuple[str, str, int]]:
+    """`(id, job id, due in ms)` of those of this page that are open now."""
+    with operation():
+        query = {**_of_page(replay), "state": REOPENED}
+        reopened = await db.work["history"].find(query, {"job_id": 1, "due_at": 1}).to_list()
     return [(d["_id"], d["job_id"], int(d["due_at"])) for d in reopened]
 
 

@@ -107,8 +107,8 @@ async def _owe_triggered(db: Database, execution: Execution) -> bool:
 async def replay(db: Database, execution_id: str, now_ms: int, retention_days: float, *, waits: bool = False) -> None:
     """Send a failed, dead or cancelled execution again, under its id, with new attempts. Safe to repeat. `waits`: as of a trigger.
 
-    First its leftovers in `executions` are deleted. Then history says that it is reopened, so that the workers let it
-    through; then it is owed; then its batch exists. After a crash in between, the same request completes the rest.
+    First what follows the result that it takes back is owed, and its leftovers in `executions` are deleted. Then history
+    says that it is reopened, so that the workers let it through; then it is owed; then its batch exists. After a crash in between, the same request completes the rest.
     Raises `NotFound` or `Conflict`.
     """
     view = await jobs_and_executions.get_execution(db, execution_id, now_ms)
@@ -119,10 +119,11 @@ async def replay(db: Database, execution_id: str, now_ms: int, retention_days: f
     if view.state in REPLAYABLE and view.ended_ms is not None:
         version = view.schedule_version if view.state == State.CANCELLED.value else None
         # A node that died before it wrote what follows the failure has left the execution, and this deletes it.
-        await follow_ups.owe_after(patient, (await executions.owed(patient, [execution_id])).values())
+        await follow_ups.owe_before_replay(patient, [execution_id])
         await executions.delete_ended(patient, {execution_id: (view.ended_ms, version)})
-    if not await history.reopen(db, execution_id, now_ms, retention or retention_days):
-        raise Conflict(f"the execution is {view.state}: only failed, dead and cancelled executions can be replayed")
+    while not await history.reopen(db, execution_id, now_ms, retention or retention_days):
+        if not await follow_ups.owe_before_replay(patient, [execution_id]):  # of a result that came since
+            raise Conflict(f"the execution is {view.state}: only failed, dead and cancelled executions can be replayed")
     execution = replace(
         asked,
         id=execution_id,

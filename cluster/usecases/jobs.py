@@ -128,10 +128,8 @@ async def patch(
             return (await change_job(db, job_id, decide, now_ms, precondition))[1]
         except _DaysNeeded as needed:  # which calendar it is, is known only of the job as it is now
             days |= await calendars.days_of(db, [needed.name])
-            kept = needed.kept
-            # A job that was written while its calendar was deleted keeps the days of that.
-            if needed.name not in days and kept is not None and kept.name == needed.name and kept.days is not None:
-                days[needed.name] = kept.days
+            if needed.name not in days and (kept := _days_kept(needed.name, needed.kept)) is not None:
+                days[needed.name] = kept
             if needed.name not in days:
                 raise InvalidInput([unknown_calendar(needed.name)]) from None
     raise Conflict(f"job '{job_id}' was changed by other requests {RACES} times while this change was made")
@@ -143,6 +141,18 @@ class _DaysNeeded(Exception):
     def __init__(self, name: str, kept: JobCalendar | None) -> None:
         super().__init__()
         self.name, self.kept = name, kept
+
+
+def with_days_of(wanted: WantedJob, old: Definition, days: Mapping[str, ExcludedDays]) -> WantedJob:
+    """The job as a patch makes it of `old`, with the days of its calendar. Raises `InvalidInput` if that does not exist."""
+    name = wanted.calendar_name
+    kept = None if name is None or name in days else _days_kept(name, old.calendar)
+    return wanted.with_days(days if name is None or kept is None else {name: kept})
+
+
+def _days_kept(name: str, calendar: JobCalendar | None) -> ExcludedDays | None:
+    """A job that was written while its calendar was deleted keeps the days of that."""
+    return None if calendar is None or calendar.name != name else calendar.days
 
 
 async def with_calendar(db: Database, wanted: WantedJob) -> WantedJob:

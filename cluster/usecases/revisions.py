@@ -15,6 +15,7 @@ from cluster.usecases.jobs import (
     require_callback_channels,
     require_job,
     stored_secrets,
+    with_calendar,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ async def revert(
     State and pause stay as they are. A change as any other: it is refused if the definition is not valid any more.
     """
     number, earlier = wanted
+    earlier = await with_calendar(db, earlier)
     await require_alert_channels(db, earlier.alert_channels)
     await require_callback_channels(db, earlier.callback_channels)
 

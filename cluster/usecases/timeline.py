@@ -87,8 +87,9 @@ async def read_timeline(db: Database, q: TimelineQuery, most_rows: int, kept_day
         row = rows.setdefault(cell.name, Row(cell.name))
         if 0 <= cell.step * q.step_s * 1000 < q.until_ms - q.from_ms:
             row.add(cell.step, cell.state, cell.n)
-            if cell.late:
-                row.add(cell.step, "late", cell.late)
+            for what, n in (("late", cell.late), ("retried", cell.retried)):
+                if n:
+                    row.add(cell.step, what, n)
     left_out = 0
     if q.until_ms > q.now_ms:
         left_out = await _Ahead(q, rows).count(await load_groups(db, q.filter, q.by))

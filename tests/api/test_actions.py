@@ -224,3 +224,31 @@ async def test_one_audit_entry_stands_for_the_action(api: Api) -> None:
     ]
     everything = (await api.call("GET", "/audit")).json["items"]
     assert [e["action"] for e in everything if e["object"].startswith("job:")] == ["create"] * 3
+
+
+async def test_a_patch_of_many_jobs_keeps_and_takes_the_days_of_calendars(api: Api) -> None:
+    """A patch of something else changes no schedule; one of the calendar counts with its days from the same write on."""
+    assert (await api.call("PUT", "/calendars/c", {"weekdays": ["SUN"]})).status_code == 201
+    calendar = {"name": "c", "onExcluded": "skip"}
+    await api.make(jobId="a", tags=["t"], calendar=calendar, schedule="0 0 9 * * *")
+    await api.make(jobId="b", tags=["t"], schedule="0 0 9 * * *")
+    fields = {"schedule_version": 1, "schedule_key": 1, "calendar": 1}
+
+    async def stored(job_id: str) -> Any:
+        return await api.db.api["jobs"].find_one({"_id": job_id}, fields)
+
+    before = await stored("a")
+    asked = {"action": "patch", "filter": {"tag": "t"}}
+    refused = await api.call("POST", "/jobs/actions", {**asked, "patch": {"calendar": {"name": "none"}}})
+    assert refused.status_code == 422
+    assert [e["path"] for e in refused.json["errors"]] == ["patch.calendar.name"]
+    done = await ended(api, await begin(api, "patch", {"tag": "t"}, patch={"description": "new"}))
+    assert (done["done"], done["failed"]) == (2, 0)
+    assert await stored("a") == before
+    done = await ended(api, await begin(api, "patch", {"tag": "t"}, patch={"calendar": calendar}))
+    assert (done["done"], done["failed"]) == (2, 0)
+    assert (await stored("b"))["calendar"] == before["calendar"]
+    assert (await stored("b"))["schedule_key"] == before["schedule_key"]
+    done = await ended(api, await begin(api, "patch", {"tag": "t"}, patch={"calendar": None}))
+    assert (done["done"], done["failed"]) == (2, 0)
+    assert (await stored("a"))["calendar"] is None

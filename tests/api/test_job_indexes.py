@@ -198,3 +198,51 @@ async def test_paused_jobs_behind_those_with_a_next_run_are_read_page_by_page(
         read = await pages(api, f"sort=nextRunAt&limit=10{query}", 10)
         assert [i for ids, _ in read for i in ids] == wanted
         assert max(examined for _, examined in read) <= 14 + MOST, (query, read)
+
+
+async def test_a_search_with_many_words_counts_few_of_them(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each count may read more than a thousand jobs: a letter in each place of a search would be a hundred of them."""
+    say_few(monkeypatch)
+    letters = " ".join("abcdefghijklmnopqrstuvwxyz0123456789")
+    await imported(api, [{"jobId": f"j{n:03}", "name": letters, "tags": ["all"]} for n in range(30)])
+    for sort in find.SORTS:
+        (ids, examined), *_ = await pages(api, f"sort={sort}&limit=5&q={quote(letters)}", 1)
+        assert len(ids) == 5
+        assert examined <= 5 * narrowed_jobs.WORDS_COUNTED * (narrowed_jobs.FEW + 1) + 3 * MOST, sort
+
+
+async def test_mongodb_has_one_plan_for_each_walk(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several words, or several tags, are conditions on one field: with several plans it reads jobs to try each of them."""
+    say_few(monkeypatch)
+    await imported(api, [{"jobId": f"j{n:03}", "name": f"same {n % 4}", "tags": ["all", "some"]} for n in range(60)])
+    walked: list[dict[str, Any]] = []
+    for sort in ("name", "-name", "createdAt", "-createdAt"):
+        for query in (
+            "q=same+all",
+            "q=all",
+            "tag=all&tag=some",
+            "q=same&tag=all&tag=some",
+            "anyTag=all&anyTag=some&tag=all",
+        ):
+            commands: list[dict[str, Any]] = []
+            read = await pages(api, f"sort={sort}&limit=7&{query}", 2, commands)
+            assert [len(ids) for ids, _ in read] == [7, 7]
+            walked += [c for c in commands if "find" in c and "sort" in c]
+    assert len(walked) > 40
+    for c in walked:
+        kept = {k: c[k] for k in ("find", "filter", "sort", "limit", "skip", "hint", "projection") if k in c}
+        explain = {"explain": kept, "verbosity": "queryPlanner"}
+        plan = await api.db.api.command(explain, codec_options=api.db.api.codec_options)
+        assert plan["queryPlanner"]["rejectedPlans"] == [], kept
+
+
+@pytest.mark.takes(8)
+async def test_one_of_very_many_tags_is_found_by_its_index(api: Api) -> None:
+    """With as many tags as jobs, in every order, without reading any other job."""
+    await imported(api, [{"jobId": f"j{n:05}", "name": f"n{n % 7}", "tags": [f"tag-{n}"]} for n in range(3000)])
+    await api.db.api["jobs"].update_many({}, {"$unset": {"unsettled": ""}})
+    for sort in find.SORTS:
+        for query, count in (("tag=tag-2999", 1), ("anyTag=tag-7&anyTag=tag-8&anyTag=none", 2)):
+            (ids, examined), *_ = await pages(api, f"sort={sort}&limit=5&{query}", 1)
+            assert len(ids) == count
+            assert examined <= 3 * count + 2, (sort, query)

@@ -168,3 +168,48 @@ async def test_jobs_that_a_calendar_leaves_no_run_hide_no_other_one(
         await engine_jobs.complete_ended(api.db, at_ms, 500)
         assert await walk(api, f"sort=nextRunAt&{query}") == ["near", "far", *without]
         assert await walk(api, f"sort=-nextRunAt&{query}") == ["far", "near", *without]
+
+
+@pytest.mark.parametrize("few", [1000, 0])
+async def test_paused_and_completed_jobs_have_no_next_run(api: Api, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """`nextRunBefore` leaves them out, also those whose pause ends before it; what is imminent is in it."""
+    say_few(monkeypatch, few)
+    stop_clock(api, T0)
+    for name in ("soon", "paused", "until", "late"):
+        await api.make(jobId=name, schedule="@daily" if name == "late" else "*/5 * * * * *", tags=["x"])
+    await api.make(jobId="once", schedule=f"@at {format_instant(T0 + 1000)}", tags=["x"])
+    await settle_all(await lead(api.db, api.clock), api.clock)  # type: ignore[arg-type]
+    await api.call("POST", "/jobs/paused/pause")
+    paused = await api.call("POST", "/jobs/until/pause", {"until": format_instant(T0 + 30_000)})
+    assert paused.status_code == 200, paused.text
+    stop_clock(api, T0 + 3000)
+    await engine_jobs.complete_ended(api.db, T0 + 3000, 500)
+    before = format_instant(T0 + 60_000)
+    for sort in ("nextRunAt", "-nextRunAt", "name", "-createdAt", "-lastRunAt"):
+        for query in ("", "&tag=x", "&state=active,paused", "&q=x"):
+            assert await walk(api, f"sort={sort}&nextRunBefore={before}{query}") == ["soon"], (sort, query)
+        assert await walk(api, f"sort={sort}&nextRunBefore={before}&state=paused") == []
+    assert (await walk(api, "sort=nextRunAt"))[:2] == ["soon", "late"]
+
+
+@pytest.mark.parametrize(("schedule", "more"), [("0 0 0 1 1 *", {}), ("@daily", {"startAt": "2098-01-01T00:00:00Z"})])
+async def test_jobs_that_are_due_late_are_found_without_reading_all_before_them(
+    api: Api, monkeypatch: pytest.MonkeyPatch, schedule: str, more: dict[str, Any]
+) -> None:
+    """Jobs with a tag that run last of all, or begin later than all, while more of them have it than are sorted at once."""
+    say_few(monkeypatch, 2)
+    monkeypatch.setattr(narrowed_jobs, "MANY", 30)
+    others = [{"jobId": f"soon-{n:03}", "schedule": f"{n % 60} {n // 60} * * * *", "tags": ["y"]} for n in range(200)]
+    begin = [
+        {"jobId": f"to-{n:03}", "startAt": f"20{n // 50 + 90}-01-01T00:00:{n % 50:02}Z", "tags": ["y"]}
+        for n in range(200)
+    ]
+    late = [{"jobId": f"late-{n:03}", "schedule": schedule, "tags": ["x"], **more} for n in range(30)]
+    stop_clock(api, T0)
+    await imported(api, [*others, *begin, *late])
+    await settle_all(await lead(api.db, api.clock), api.clock)  # type: ignore[arg-type]
+    for sort, wanted in (("nextRunAt", range(30)), ("-nextRunAt", range(29, -1, -1))):
+        read = await pages(api, f"sort={sort}&limit=10&tag=x", 4)
+        assert [i for ids, _ in read for i in ids] == [f"late-{n:03}" for n in wanted]
+        assert max(examined for _, examined in read) < 430 / 2, read
+        assert len(await walk(api, f"sort={sort}&limit=200&tag=y")) == 400

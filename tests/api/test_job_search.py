@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -85,6 +86,37 @@ async def test_filters_narrow_the_list_together(api: Api, query: str, found: lis
     await some_jobs(api)
     await api.call("POST", "/jobs/b/pause")
     assert await walk(api, query) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "found_by", "not_by"),
+    [
+        (
+            "\u0939\u093f\u0928\u094d\u0926\u0940 \u0930\u093f\u092a\u094b\u0930\u094d\u091f",
+            "\u0939\u093f\u0928",
+            "\u0939\u0940",
+        ),
+        ("\u0e17\u0e35\u0e48\u0e2d\u0e22\u0e39\u0e48", "\u0e17\u0e35\u0e48", "\u0e2d\u0e22\u0e39\u0e48"),
+        ("\u0130stanbul", "\u0130STAN", "stanbul"),
+        ("x\u0302y", "X\u0302Y", "y"),
+        (
+            "\u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2",
+            "\u03c3\u038a\u03a3\u03a5\u03a6\u039f\u03a3",
+            "\u03c5\u03c6\u03bf",
+        ),
+        ("\uff21\uff22\uff23 \ufb01le", "abc fi", "bc"),
+        ("stra\u00dfe \U0001f600 \u2167", "STRASSE viii", "asse"),
+    ],
+    ids=["hindi", "thai", "dotted i", "mark", "greek", "wide", "sharp s"],
+)
+async def test_words_of_every_script_are_found_as_they_are_written(
+    api: Api, name: str, found_by: str, not_by: str
+) -> None:
+    """A vowel sign or an accent is a part of its word, and separates nothing."""
+    await api.make(jobId="q1", name=name)
+    assert await walk(api, f"q={quote(name)}") == ["q1"]
+    assert await walk(api, f"q={quote(found_by)}") == ["q1"]
+    assert await walk(api, f"q={quote(not_by)}") == []
 
 
 async def test_a_changed_or_deleted_job_is_found_by_what_it_is_now(api: Api) -> None:

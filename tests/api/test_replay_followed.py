@@ -62,9 +62,9 @@ async def ended_and_not_followed(api: Api, receiver: Receiver, patch: pytest.Mon
     return made
 
 
-async def replay_many(api: Api) -> int:
+async def replay_many(api: Api, state: str = "failed") -> int:
     """By the API; and the leader's steps, until there is nothing left of it."""
-    wanted = {"filter": {"state": ["failed"]}, "maxPerSecond": 1000}
+    wanted = {"filter": {"state": [state]}, "maxPerSecond": 1000}
     assert (await api.call("POST", "/executions/retry", wanted)).status_code == 202
     clock = Crank(api.clock.now_ms())
     replayer = (await lead(api.db, clock)).replayer
@@ -132,6 +132,82 @@ async def test_the_sweep_owes_what_follows_a_late_success(api: Api, monkeypatch:
         await deliver(api, receiver)
         assert sorted(receiver.heard) == [("/yes", name) for name in sorted(made)]
         assert receiver.ran == ["c"]
+
+
+async def marked_and_gone(api: Api, receiver: Receiver, patch: pytest.MonkeyPatch) -> list[str]:
+    """Both were cancelled, and have gone; then a node that had sent them came with its failures, and died behind its record."""
+    made = await ended_and_not_followed(api, receiver, patch)
+    for name in ("executions", "batches"):
+        await api.db.api[name].delete_many({})
+    await api.db.api["history"].update_many({"_id": {"$in": made}}, {"$set": {"unfollowed": True}})
+    return made
+
+
+async def replay_each(api: Api, made: list[str]) -> None:
+    for name in made:
+        assert (await api.call("POST", f"/executions/{name}/retry")).status_code == 202
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["each", "many"])
+@pytest.mark.parametrize("status", [404, 200])
+async def test_a_replay_owes_what_follows_a_result_that_came_late(
+    api: Api, monkeypatch: pytest.MonkeyPatch, status: int, *, many: bool
+) -> None:
+    """The replay takes that result back, so that the mark of its record would say nothing any more."""
+    receiver = Receiver()
+    made = await marked_and_gone(api, receiver, monkeypatch)
+    receiver.status = status
+    if many:
+        assert await replay_many(api) == 2
+    else:
+        await replay_each(api, made)
+    assert await api.db.api["history"].count_documents({"unfollowed": True}) == 0
+    await deliver(api, receiver)
+    told = ["/no"] if status == 404 else ["/no", "/yes"]
+    assert sorted(receiver.heard) == sorted((path, name) for path in told for name in made)
+    assert receiver.ran == ["c"]
+    await check_books(api.db)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["each", "many"])
+async def test_a_late_result_that_comes_in_the_middle_of_a_replay_is_followed_first(
+    api: Api, monkeypatch: pytest.MonkeyPatch, *, many: bool
+) -> None:
+    """It comes between what the replay writes for the result that it met, and the write that reopens the record."""
+    receiver = Receiver()
+    made = await marked_and_gone(api, receiver, monkeypatch)
+    as_before = {"$set": {"state": "cancelled"}, "$unset": {"unfollowed": ""}}
+    await api.db.api["history"].update_many({}, as_before)
+    real = executions.delete_ended
+
+    async def overtaken(*args: Any) -> int:
+        late = {"$set": {"state": "failed", "unfollowed": True}}
+        await api.db.api["history"].update_many({"state": "cancelled"}, late)
+        return await real(*args)
+
+    monkeypatch.setattr(executions, "delete_ended", overtaken)
+    if many:
+        assert await replay_many(api, "cancelled") == 2
+    else:
+        await replay_each(api, made)
+    receiver.status = 200
+    await deliver(api, receiver)
+    assert sorted(receiver.heard) == sorted((path, name) for path in ("/no", "/yes") for name in made)
+    assert await rows(api.db, "executions") == []
+
+
+async def test_what_an_unreadable_execution_left_is_followed_before_a_replay_deletes_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a failed message wanted told is in its record too."""
+    receiver = Receiver()
+    made = await ended_and_not_followed(api, receiver, monkeypatch)
+    await api.db.api["executions"].update_many({}, {"$unset": {"lane": ""}})
+    await replay_each(api, made)
+    receiver.status = 200
+    await deliver(api, receiver)
+    assert sorted(receiver.heard) == sorted((path, name) for path in ("/no", "/yes") for name in made)
+    assert receiver.ran == ["c"]
 
 
 @pytest.mark.parametrize("spoiled", [{"$unset": {"lane": ""}}, {"$set": {"attempts": [1]}}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -171,3 +172,21 @@ async def test_what_is_not_there_is_not_found(api: Api) -> None:
         assert (await api.call("POST", f"/jobs/j/revisions/{number}/revert")).status_code == 404, number
     assert (await api.call("GET", "/jobs/j/revisions/1?against=2")).status_code == 404
     assert paths(await api.call("GET", "/jobs/j/revisions/1?against=x")) == ["against"]
+
+
+async def test_a_revert_takes_the_calendar_as_it_is_now(api: Api) -> None:
+    """Its days count at once; and a revision whose calendar was deleted since is refused, and names it."""
+    assert (await api.call("PUT", "/calendars/c", {"weekdays": ["SUN"]})).status_code == 201
+    await api.make(jobId="j", schedule="0 0 9 * * *", calendar={"name": "c", "onExcluded": "skip"})
+    await api.call("PATCH", "/jobs/j", {"calendar": None, "name": "without"})
+    weekdays = ["MON", "TUE", "WED", "THU", "FRI", "SAT"]
+    assert (await api.call("PUT", "/calendars/c", {"weekdays": weekdays})).status_code == 200
+    reverted = await api.call("POST", "/jobs/j/revisions/1/revert")
+    assert reverted.status_code == 200, reverted.text
+    assert {datetime.fromisoformat(at).isoweekday() for at in reverted.json["nextRuns"]} == {7}
+    await api.call("PATCH", "/jobs/j", {"calendar": None})
+    assert (await api.call("DELETE", "/calendars/c")).status_code == 204
+    refused = await api.call("POST", "/jobs/j/revisions/1/revert")
+    assert refused.status_code == 422
+    assert [e["path"] for e in refused.json["errors"]] == ["calendar.name"]
+    assert (await api.call("GET", "/jobs/j")).json["calendar"] is None

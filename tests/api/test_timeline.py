@@ -80,6 +80,18 @@ async def test_each_second_of_the_past_is_counted_from_history(api: Api) -> None
     }
 
 
+@pytest.mark.parametrize("query", ["", "&by=tag", "&by=job&q=a"])
+async def test_attempts_that_were_tried_again_are_counted_besides(api: Api, query: str) -> None:
+    """An execution that succeeded with its third attempt counts where it was due, once, with two attempts beside it."""
+    await some_jobs(api)
+    due = NOW - 10_000
+    tries = tuple(attempt(n, due + n * 1000) for n in (1, 2, 3))
+    await history.record(api.db, [Ending(execution("a", due), State.SUCCEEDED, NOW, tries, drift_ms=5)], 7)
+    found = rows(await ask(api, NOW - MINUTE, NOW, f"step=1s{query}"))
+    assert all(list(row.values()) == [{"succeeded": 1, "retried": 2}] for row in found.values()), found
+    assert found
+
+
 @pytest.mark.parametrize(
     ("by", "expected"),
     [

@@ -307,7 +307,7 @@ async def ended_for_good(db: Database, clock: Crank, count: int) -> None:
         trouble = Symptom(IncidentKind.FAILING, clock.now, "503", f"once{i}:{DUE}")
         found = with_symptom(None, f"once{i}", trouble, spec.to_rules(), clock.now)
         assert found is not None
-        assert await incidents.write(db, replace(found, pending_notices=()))
+        assert await incidents.write(db, replace(found, pending_notices=(), notified=tuple(spec.to_rules().channels)))
         await final(db, f"once{i}", "dead", DUE, clock.now)
 
 

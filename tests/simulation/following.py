@@ -74,13 +74,13 @@ class Following(BatchLife):
         store = self.world.store
         for parent in PARENTS:
             final = store.history.get(parent)
-            kind = None if final is None else kind_of(final.state)
+            kind = None if final is None or final.reopened else kind_of(final.state)
             if kind is None:
                 continue
             self._was.add((parent, kind))
             if parent in store.executions or (final is not None and final.unfollowed):
                 continue
-            for name in _expected(parent, kind):
+            for name in expected(parent, kind):
                 if name not in store.executions and name not in store.history:
                     raise Broken(f"{parent} has gone, and {name}, which follows it, is nowhere")
         # One that was written again, and that history knew, is taken back by whoever wrote it: no node has held it.
@@ -95,7 +95,7 @@ class Following(BatchLife):
         store = self.world.store
         if any(f.unfollowed for f in store.history.values()):
             raise Broken("nothing says any more what follows a late result")
-        allowed = {name for parent, kind in self._was for name in _expected(parent, kind)}
+        allowed = {name for parent, kind in self._was for name in expected(parent, kind)}
         for name in store.history:
             if is_follow_up(name) and name not in allowed:
                 raise Broken(f"{name} follows nothing that history has had")
@@ -110,7 +110,8 @@ class Following(BatchLife):
             await turn(12.0)
 
 
-def _expected(parent: str, kind: str) -> list[str]:
+def expected(parent: str, kind: str) -> list[str]:
+    """The ids of what follows a parent that ended so."""
     names = [callback_id(parent, kind, _due(parent))]
     if parent.startswith("p:"):
         names += [chained_id(job, parent, _due(parent)) for job, on in CHAINED if on == "any" or kind == SUCCESS]

@@ -58,6 +58,16 @@ class Final:
     attempts: list[Attempt]
     reason: str | None = None
     unfollowed: bool = False
+    ended_ms: int = 0
+    reopened: bool = False
+    """A replay was asked for; `state` is that of the result that it took back."""
+    asked_ms: int = 0
+    """When the last replay was asked for; 0: never."""
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether it is final after at least one attempt."""
+        return self.state in SENT_FINAL and not self.reopened
 
 
 @dataclass
@@ -419,18 +429,26 @@ def _same(a: Attempt, b: Attempt) -> bool:
 async def record(db: Store, endings: Sequence[Ending], _retention_days: float) -> Recorded:
     def effect(e: Ending) -> int:
         old = db.history.get(e.execution.id)
+        x = e.execution
+        ended_ms = max([e.ended_ms, *(a.sent_ms + int(a.duration_ms) for a in e.attempts)])
         if old is None:
-            db.history[e.execution.id] = Final(e.state, e.execution.schedule_version, list(e.attempts), e.reason)
+            asked_ms = x.replayed_ms or 0
+            db.history[x.id] = Final(
+                e.state, x.schedule_version, list(e.attempts), e.reason, ended_ms=ended_ms, asked_ms=asked_ms
+            )
             return 0
         extra = [a for a in e.attempts if not any(_same(a, b) for b in old.attempts)]
         merged = sorted([*old.attempts, *extra], key=lambda a: a.sent_ms)
-        better = replaces(e.state, old.state)
-        state, version = (e.state, e.execution.schedule_version) if better else (old.state, old.version)
+        better = old.reopened or replaces(e.state, old.state)
+        state, version, reason = e.state, x.schedule_version, e.reason
+        if not better:
+            state, version, reason, ended_ms = old.state, old.version, old.reason, old.ended_ms
         unfollowed = old.unfollowed or (better and e.followed)
-        db.history[e.execution.id] = Final(state, version, merged, e.reason if better else old.reason, unfollowed)
+        asked_ms = max(old.asked_ms, x.replayed_ms or 0) if extra or better else old.asked_ms
+        db.history[x.id] = Final(state, version, merged, reason, unfollowed, ended_ms, asked_ms=asked_ms)
         if better and e.followed:
-            improved.append(e.execution.id)
-        return 1 if extra and old.state in SENT_FINAL else 0
+            improved.append(x.id)
+        return 1 if extra and old.is_sent else 0
 
     improved: list[str] = []
     if not endings:
@@ -442,9 +460,18 @@ async def record(db: Store, endings: Sequence[Ending], _retention_days: float) -
 async def settled(db: Store, versions: dict[str, str]) -> set[str]:
     def final(i: str) -> bool:
         there = db.history.get(i)
-        return there is not None and (there.state in SENT_FINAL or there.version == versions[i])
+        return there is not None and (there.is_sent or (not there.reopened and there.version == versions[i]))
 
     found: set[str] = await db.read(lambda: set(filter(final, versions)))
+    return found
+
+
+async def recorded_ids(db: Store, versions: dict[str, str]) -> set[str]:
+    def told(i: str) -> bool:
+        there = db.history.get(i)
+        return there is not None and (there.state in SENT_FINAL or there.reopened or there.version == versions[i])
+
+    found: set[str] = await db.read(lambda: set(filter(told, versions)))
     return found
 
 

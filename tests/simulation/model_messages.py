@@ -13,6 +13,7 @@ from cluster.core.execution.model import MESSAGE_VERSION, Execution
 from cluster.core.ids import parse_execution_id
 from cluster.store.dedups import Chosen
 from cluster.store.followed import Ended
+from cluster.store.history import REOPENED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cluster.core.job.message import NewMessage
     from cluster.store.dedups import Dedup
     from cluster.store.followed import FollowedJob
-    from tests.simulation.model import Store
+    from tests.simulation.model import Final, Store
 
 
 def execution_of(_db: Store, m: NewMessage, execution_id: str) -> Execution:
@@ -146,8 +147,9 @@ async def results(db: Store, ids: Collection[str]) -> dict[str, EndedExecution]:
         found = {}
         for i in sorted(ids):
             final, parts = db.history.get(i), parse_execution_id(i)
-            if final is not None and parts is not None and kind_of(final.state) is not None:
-                found[i] = EndedExecution(i, parts.job_id, parts.due_ms, final.state.value, db.now_ms())
+            if final is None or parts is None or final.reopened or kind_of(final.state) is None:
+                continue
+            found[i] = EndedExecution(i, parts.job_id, parts.due_ms, final.state.value, final.ended_ms)
         return found
 
     answer: dict[str, EndedExecution] = await db.read(effect)
@@ -180,19 +182,33 @@ async def recorded_ids(db: Store, ids: Collection[str]) -> set[str]:
 
 async def unfollowed(db: Store, limit: int) -> list[Ended]:
     found: list[Ended] = await db.read(
-        lambda: [
-            Ended(i, i.partition(":")[0], db.requests.get(i), f.state.value)
-            for i, f in sorted(db.history.items())
-            if f.unfollowed
-        ][:limit]
+        lambda: [_ended(db, i, f) for i, f in sorted(db.history.items()) if f.unfollowed][:limit]
     )
     return found
 
 
+async def left_to_follow(db: Store, ids: Collection[str], also: Collection[str]) -> list[Ended]:
+    wanted = sorted({*ids, *also})
+    found: list[Ended] = await db.read(
+        lambda: [
+            _ended(db, i, db.history[i]) for i in wanted if i in db.history and (i in also or db.history[i].unfollowed)
+        ]
+    )
+    return found
+
+
+def _ended(db: Store, i: str, f: Final) -> Ended:
+    return Ended(i, i.partition(":")[0], db.requests.get(i), _state(f), f.unfollowed)
+
+
+def _state(f: Final) -> str:
+    return REOPENED if f.reopened else f.state.value
+
+
 async def mark_followed(db: Store, states: Mapping[str, str]) -> None:
     def effect(i: str) -> None:
-        if i in db.history and db.history[i].state.value == states[i]:
-            db.history[i].unfollowed = False
+        if i in db.history and _state(db.history[i]) == states[i]:
+            db.history[i] = replace(db.history[i], unfollowed=False)
 
     if states:
         await db.write(*(partial(effect, i) for i in sorted(states)))

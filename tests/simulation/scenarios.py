@@ -25,7 +25,7 @@ from cluster.core.execution.model import (
 )
 from cluster.core.execution.outcome import AttemptResult, outcome
 from cluster.core.ids import execution_id
-from cluster.core.lifecycle import SENT_FINAL, JobState, State
+from cluster.core.lifecycle import JobState, State
 from cluster.core.schedule.schedule import parse_schedule
 from cluster.core.timings import Timings
 from cluster.leader.elector import Elector
@@ -235,9 +235,9 @@ class BatchLife:
         claimer = self._claimer(_any(w.store), clock, TIMINGS, owner)
         recorder = Recorder(_any(w.store), 1.0)
         while True:
-            final = {i for i, f in w.store.history.items() if f.state in SENT_FINAL}
+            final = self._final_before(name)
             try:
-                claimed = await claimer.step(ClaimFilter())
+                claimed = await claimer.step(self._claims())
             except StoreUnavailable:
                 claimed = None
             if claimed is None:
@@ -248,6 +248,18 @@ class BatchLife:
             await self._record(recorder, claimed, results)
             self._holds.pop(name, None)
 
+    def _counted_as(self, e: Execution) -> str:
+        """Whose attempts are counted together."""
+        return e.id
+
+    def _claims(self) -> ClaimFilter:
+        """What a node looks for."""
+        return ClaimFilter()
+
+    def _final_before(self, _node: str) -> set[str]:
+        """What this node must not send: it is final before the claim."""
+        return {i for i, f in self.world.store.history.items() if f.is_sent}
+
     async def _send(self, name: str, owner: str, claimed: ClaimedBatch, final: set[str]) -> list[Ending | Rescheduled]:
         """The requests that left before the lease ended, and what came of each."""
         w, clock = self.world, self._holds[name][0]
@@ -257,7 +269,7 @@ class BatchLife:
                 break
             self._may_send(name, e, final)
             number, at = len(e.attempts) + 1, clock.now_ms()
-            self._leases.sent(owner, e.batch, (e.id, number, e.token))
+            self._leases.sent(owner, e.batch, (self._counted_as(e), number, e.token))
             self.sent.append((e.id, number))
             await turn(w.random.random() * 3)
             status = w.random.choice((200, 200, 500, 404))
@@ -333,6 +345,9 @@ class BatchLife:
         w.spawn("sweep", repair_batches(_any(w.store), list(w.store.executions.values())))
         for n in range(2):
             self._begin(f"n{n}")
-        w.run(w.now + 60, self._check, self._begin, lambda: not (w.store.executions or w.store.batches))
-        if w.store.executions or w.store.batches:
-            raise Broken(f"left behind: {[*w.store.executions, *w.store.batches]}")
+        w.run(w.now + 60, self._check, self._begin, lambda: not self._left_behind())
+        if left := self._left_behind():
+            raise Broken(f"left behind: {left}")
+
+    def _left_behind(self) -> list[str]:
+        return [*self.world.store.executions, *self.world.store.batches]

@@ -45,6 +45,7 @@ TWINS: dict[str, dict[str, Any]] = {
         "recorded": model_messages.recorded_ids,
         "unfollowed": model_messages.unfollowed,
         "mark_followed": model_messages.mark_followed,
+        "left_to_follow": model_messages.left_to_follow,
     },
     "chain_links": {"chained_ids": model_messages.no_chained_ids},
     "messages": {
@@ -83,7 +84,7 @@ TWINS: dict[str, dict[str, Any]] = {
     "history": {
         "record": model.record,
         "final_ids": model.settled,
-        "recorded_ids": model.settled,
+        "recorded_ids": model.recorded_ids,
         "record_missed": model_jobs.record_missed,
         "missed_ranges": model_jobs.missed,
     },

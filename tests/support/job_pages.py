@@ -20,8 +20,12 @@ async def imported(api: Api, lines: list[dict[str, Any]]) -> None:
     assert answer.json["created"] == len(lines)
 
 
-async def pages(api: Api, query: str, most: int) -> list[tuple[list[str], int]]:
-    """The ids on each of the first pages, and how many jobs were read for its place in the order."""
+async def pages(
+    api: Api, query: str, most: int, commands: list[dict[str, Any]] | None = None
+) -> list[tuple[list[str], int]]:
+    """The ids on each of the first pages, and how many jobs were read for its place in the order; `commands` gets what
+    MongoDB was asked.
+    """
     found: list[tuple[list[str], int]] = []
     cursor = ""
     seen = api.db.api["system.profile"]
@@ -32,7 +36,10 @@ async def pages(api: Api, query: str, most: int) -> list[tuple[list[str], int]]:
         page = (await api.call("GET", f"/jobs?{query}{cursor}")).json
         await api.db.api.command("profile", 0)
         ids = [j["jobId"] for j in page["items"]]
-        read = [d.get("docsExamined", 0) async for d in seen.find({"ns": f"{api.db.api.name}.jobs"})]
+        asked = await seen.find({"ns": f"{api.db.api.name}.jobs"}).to_list()
+        if commands is not None:
+            commands += [d["command"] for d in asked]
+        read = [d.get("docsExamined", 0) for d in asked]
         found.append((ids, sum(read) - len(ids)))  # the jobs of the page are read once more, whole
         if page["nextCursor"] is None:
             break

@@ -8,6 +8,8 @@ import { useRoute, type Route } from "./route";
 import { screenOf, type Screen } from "./screens";
 import { SignIn, SignInAgain } from "./screens/sign-in";
 import { SessionContext } from "./session";
+import { Away } from "./ui/away";
+import { useKeptFocus } from "./ui/kept-focus";
 import { Sidebar } from "./ui/sidebar";
 import { NowProvider } from "./ui/now";
 import { ProblemNote } from "./ui/parts";
@@ -32,6 +34,17 @@ export function App() {
     void ask();
     return onSignedOut(() => setWho((w) => ({ ...w, signedOut: true })));
   }, []);
+  useEffect(() => {
+    if (!who.signedOut) return undefined;
+    // Somebody may have signed in in another tab meanwhile.
+    const look = () => document.hidden || void ask();
+    addEventListener("focus", look);
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      removeEventListener("focus", look);
+      document.removeEventListener("visibilitychange", look);
+    };
+  }, [who.signedOut]);
   if (who.signedOut && !who.session) return <main class="alone"><SignIn onDone={() => void ask()} /></main>;
   if (!who.session && who.problem) return <main class="alone"><ProblemNote problem={who.problem} /></main>;
   if (!who.session) return <main class="alone" aria-busy="true" />;
@@ -51,6 +64,7 @@ function Frame() {
   const route = useRoute();
   const screen = screenOf(route);
   const place = route.path.join("/");
+  useKeptFocus();
   useEffect(() => {
     document.title = `${screen.title(route)} · Horae`;
   }, [screen, place]);
@@ -63,8 +77,9 @@ function Frame() {
     <div class="frame">
       <a class="skip" href="#main" onClick={(e) => (e.preventDefault(), document.querySelector<HTMLElement>("main h1")?.focus())}>Skip to the content</a>
       <Sidebar current={screen.nav} />
-      <main id="main" key={place}>
-        <Guarded view={screen.View} route={route} />
+      <main id="main">
+        <Away />
+        <Guarded key={place} view={screen.View} route={route} />
       </main>
     </div>
   );

@@ -76,6 +76,13 @@ export function readHeaders(text: string, before: unknown): Definition | undefin
   return Object.keys(headers).length > 0 ? headers : undefined;
 }
 
+/** Header lines with one more whose value is a secret, in place of one of that name; and what its sign stands for. */
+export function withSecret(text: string, before: unknown, name: string, value: string): { text: string; known: Definition } {
+  const other = (line: string) => line.trim() && line.split(":")[0]?.trim().toLowerCase() !== name.trim().toLowerCase();
+  const lines = [...text.split("\n").filter(other), `${name.trim()}: ${SECRET_SIGN}`];
+  return { text: lines.join("\n"), known: { ...(isObject(before) ? before : {}), [name.trim()]: { secret: value } } };
+}
+
 /** A body as text; and back: JSON where it is JSON, else the text itself. */
 export function bodyText(body: unknown): string {
   if (body === undefined || body === null) return "";

@@ -1,9 +1,9 @@
 // Server-sent events of what a screen shows. They say that something changed; the screen then asks the API as it always does.
 // Where there are none (an older node, a database without change streams, too many viewers) polling goes on alone.
 import { useEffect, useState } from "preact/hooks";
-import { queryText } from "./api/calls";
+import { call, queryText } from "./api/calls";
 import { offers } from "./api/offered";
-import { base, isAway, onBack } from "./api/send";
+import { base, isAway, onBack, send } from "./api/send";
 import { backOff, usePaused } from "./live";
 
 const AT_MOST_EVERY_MS = 1000;
@@ -49,6 +49,8 @@ export function useChanges(filter: Readonly<Record<string, string>>): Changes {
       // has given up.
       opened.onerror = () => {
         setTold(false);
+        // Whether it was the stream that ended or the node: the page says so at once.
+        if (!isAway()) void send(call("get", "/session")).catch(() => undefined);
         if (opened.readyState === EventSource.CLOSED) again = window.setTimeout(() => isAway() || open(), backOff(++failures, AGAIN_MS));
       };
       opened.onmessage = change;
@@ -66,6 +68,11 @@ export function useChanges(filter: Readonly<Record<string, string>>): Changes {
     };
   }, [query, paused, visible]);
   return { version, told };
+}
+
+/** Changes of the cluster itself: who leads, breakers, incidents. Figures are asked for as often as without them. */
+export function useClusterChanges(): Changes {
+  return { version: useChanges({ kind: "leader,breaker,alert" }).version, told: false };
 }
 
 function useVisible(): boolean {

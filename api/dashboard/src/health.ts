@@ -25,6 +25,7 @@ const LATE_MS = 1000;
 const SILENT_MS = 10_000;
 
 export function verdictOf({ cluster, points, openIncidents, failingJobs, more, verified }: Observed, nowMs: number): Verdict {
+  const hourAgo = new Date(Math.floor(nowMs / 60_000) * 60_000 - 3_600_000).toISOString();
   const troubles: Verdict["troubles"] = [];
   const add = (n: number, one: string, andMore: boolean, address: string) => {
     if (n > 0) troubles.push({ text: plural(n, one) + (andMore ? " or more" : ""), address });
@@ -36,9 +37,9 @@ export function verdictOf({ cluster, points, openIncidents, failingJobs, more, v
   add(openIncidents, "open incident", more.incidents, "#/now?incidents=open");
   add(failingJobs, "failing job", more.failing, "#/jobs?failing=true");
   const missed = points.reduce((sum, p) => sum + (p.missed ?? 0), 0);
-  if (missed > 0) troubles.push({ text: `${plural(missed, "occurrence")} missed in the last hour`, address: "#/executions?state=missed" });
+  if (missed > 0) troubles.push({ text: `${plural(missed, "occurrence")} missed in the last hour`, address: `#/executions?state=missed&since=${hourAgo}` });
   const late = cluster.rates["driftMsP99"] as number | null;
-  if (late !== null && late > LATE_MS) troubles.push({ text: `the latest 1 % are ${duration(late)} late or more`, address: "#/executions" });
+  if (late !== null && late > LATE_MS) troubles.push({ text: `the latest 1 % are ${duration(late)} late or more`, address: "#/time?by=job&span=3600" });
   const found = Object.entries(verified?.counts ?? {}).filter(([kind, n]) => n > 0 && kind !== "redelivered");
   if (verified && !verified.clean) troubles.push({ text: `verify found ${found.map(([kind, n]) => `${count(n)} ${kind}`).join(", ") || "something"}`, address: "#/proof" });
   const sent = points.reduce((sum, p) => sum + p.sent, 0);

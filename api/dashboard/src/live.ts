@@ -112,7 +112,8 @@ export function useLive<T>(call: Call<T> | null, everyMs = POLL_MS, changes: Cha
   const current = state.address === address;
   return {
     data: state.data,
-    problem: current ? state.problem : undefined,
+    // Silence is told once for the whole page.
+    problem: current && !state.problem?.silent ? state.problem : undefined,
     loading: address !== "" && !current,
     reload: () => setRound((n) => n + 1),
   };

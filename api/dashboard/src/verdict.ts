@@ -62,7 +62,7 @@ function quoted(text: string): string {
 }
 
 /** The request to the target as curl. Secrets are not known here: `$SECRET` stands for each. */
-export function requestAsCurl(job: Pick<Job, "api" | "headers" | "body">, e: Pick<ExecutionInFull, "executionId" | "scheduledAt" | "attempt">): string {
+export function requestAsCurl(job: Pick<Job, "api"> & Partial<Pick<Job, "headers" | "body">>, e: Pick<ExecutionInFull, "executionId" | "scheduledAt" | "attempt">): string {
   const lines = [`curl -X POST ${quoted(job.api)}`];
   const text = typeof job.body === "string";
   if (job.body !== null && job.body !== undefined && !text) lines.push(`-H 'Content-Type: application/json'`);

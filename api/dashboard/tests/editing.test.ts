@@ -112,7 +112,7 @@ describe("the sentence", () => {
     const bad = { ...cluster, leader: { ...cluster.leader, nodeId: null }, breakersInAll: 1, rates: { driftMsP99: 2500 } } as unknown as Cluster;
     const v = verdictOf({ cluster: bad, points: [{ sent: 1, missed: 7 }] as unknown as StatsPoint[], openIncidents: 1, failingJobs: 100, more: { incidents: false, failing: true } }, now + 60_000);
     expect(v.title).toBe("7 things need a look");
-    expect(v.troubles.map((t) => t.address)).toEqual(["#/cluster", "#/cluster", "#/cluster", "#/now?incidents=open", "#/jobs?failing=true", "#/executions?state=missed", "#/executions"]);
+    expect(v.troubles.map((t) => t.address)).toEqual(["#/cluster", "#/cluster", "#/cluster", "#/now?incidents=open", "#/jobs?failing=true", "#/executions?state=missed&since=2026-11-26T11:01:00.000Z", "#/time?by=job&span=3600"]);
     expect(v.troubles[4]?.text).toBe("100 failing jobs or more");
   });
 });

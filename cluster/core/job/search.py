@@ -1,6 +1,7 @@
 """The words of a job that a search finds it by, and the words of a search. Both are cut from text in the same way.
 
-A word is a run of letters and digits, without regard to case. A word of a search matches the words that begin with it.
+A word is a run of letters, digits and the marks on them, without regard to case. A word of a search matches the words that
+begin with it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ def words_of(text: str) -> set[str]:
     """The words of a text in the form that is compared."""
     # Compatibility forms first (a wide A is an A), and once more because lower case may compose differently.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return {word[:LONGEST_WORD] for word in _WORD.findall(folded)}
+    words = _WORD.findall(folded) if folded.isascii() else _with_marks(folded)
+    return {word[:LONGEST_WORD] for word in words}
+
+
+def _with_marks(text: str) -> list[str]:
+    """The words of a text that may have marks: vowel signs of Hindi or Thai, an accent that no single letter has."""
+    spaced = "".join(c if c.isalnum() or unicodedata.category(c).startswith("M") else " " for c in text)
+    return [word for word in spaced.split() if any(c.isalnum() for c in word)]
 
 
 def job_words(job_id: str, definition: Definition) -> list[str]:

@@ -73,9 +73,13 @@ async def _by_index(db: Database, q: JobListQuery) -> list[Document]:
     if not selective(q.filter):
         return await job_walks.walk(db, q)
     narrowing = await narrowed_jobs.narrowest(db, q.filter, q.since_ms)
-    if narrowing is not None:
-        return await job_walks.of_narrowed(db, q, narrowing)
-    return await job_ways.first_to_fill(db, q)
+    if narrowing is None:
+        return await job_ways.first_to_fill(db, q)
+    if len(selective(q.filter)) == 1:  # nearly every job of the walk is one of the page
+        way = await narrowed_jobs.walkable(db, narrowing, q.order)
+        if way is not None:
+            return await job_walks.walk(db, q, way)
+    return await job_walks.of_narrowed(db, q, narrowing)
 
 
 async def _derived(db: Database, q: JobListQuery) -> list[Document]:
@@ -84,13 +88,15 @@ async def _derived(db: Database, q: JobListQuery) -> list[Document]:
     if narrowing is not None:
         return await sorted_jobs.sorted_here(db, q, narrowing)
     if q.order == "nextRunAt":
-        due = await next_run_pages.walk_some(db, q, q.limit + 1, job_walks.PASSED_OVER) if selective(q.filter) else None
-        if due is None:
-            narrowing = await narrowed_jobs.sortable(db, q.filter, q.since_ms)
-            if narrowing is not None:
+        # Where nothing can be sorted instead, a walk that may give up only costs more.
+        narrowing = await narrowed_jobs.sortable(db, q.filter, q.since_ms)
+        if narrowing is None:
+            found = await next_run_pages.walk(db, q, q.limit + 1)
+        else:
+            due = await next_run_pages.walk_some(db, q, q.limit + 1, job_walks.PASSED_OVER)
+            if due is None:
                 return await sorted_jobs.sorted_here(db, q, narrowing)
-            due = await next_run_pages.walk(db, q, q.limit + 1)
-        found = due
+            found = due
         for section in (1, 2):
             rest = next_run_pages.behind(q, section, len(found))
             if rest is not None:

@@ -240,9 +240,25 @@ async def _rows(
     ranges, sort = _between(q, *begin, last)
     fields = PLACE_FIELDS if q.before_ms is not None else {**PLACE_FIELDS, "size": SIZE}
     rest = [] if way is None else [{"state": {"$in": list(q.filter.states)}}]
-    rest += [*(c for c in conditions(q.filter) if way is None or c != way.condition), *_elsewhere(q)]
+    rest += [*_other_conditions(q, way), *_elsewhere(q)]
     index = ORDERS[q.order].index if way is None else way.index
     with operation():
         cursor = db.api["jobs"].find(_along(q, way, ranges, rest), fields, hint=index, batch_size=limit + 1)
         found: list[Document] = await cursor.sort(list(sort.items())).limit(limit).to_list()
     return found
+
+
+def _other_conditions(q: JobListQuery, way: Narrowing | None) -> list[Document]:
+    """What the filter says besides the condition of the way.
+
+    What it says about the same field, other tags or words, is turned round twice. Else MongoDB would think of these as
+    bounds of the index too, and read jobs by each of them to see which is best, in each range of the walk.
+    """
+    if way is None:
+        return conditions(q.filter)
+    field = next(iter(way.condition))
+    others = [c for c in conditions(q.filter) if c != (way.of or way.condition)]
+    of_field: list[Document] = [{field: {"$not": c[field]}} for c in others if field in c]
+    # One condition alone would be turned back; no job is without an id.
+    rest = [{"$nor": [*of_field, {"_id": None}]}] if of_field else []
+    return [*(c for c in others if field not in c), *rest]

@@ -46,10 +46,13 @@ _counts: dict[str, tuple[int, bool]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """A condition and the index that answers it (None: two do)."""
+    """A condition and the index that answers it (None: two do). `of`: the condition of the filter that it stands for, if it
+    is another one.
+    """
 
     index: str | None
     condition: Document
+    of: Document | None = None
 
 
 async def narrowest(db: Database, f: JobFilter, now_ms: int) -> Narrowing | None:
@@ -135,7 +138,7 @@ async def walkable(db: Database, narrowing: Narrowing, order: str) -> Narrowing 
     if index is None or narrowing.index != BY_WORD:
         return None if index is None else Narrowing(index, narrowing.condition)
     words = await _words_that_begin(db, narrowing)
-    return Narrowing(index, {"words": {"$in": words}}) if words else None
+    return Narrowing(index, {"words": {"$in": words}}, narrowing.condition) if words else None
 
 
 async def _words_that_begin(db: Database, narrowing: Narrowing) -> list[str]:

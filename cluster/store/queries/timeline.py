@@ -55,13 +55,16 @@ class TimelineQuery:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`n` executions of one state in one step of a row; `late` of them were late."""
+    """`n` executions of one state in one step of a row; `late` of them were late, and `retried` of their attempts were tried
+    again.
+    """
 
     name: str | None
     step: int
     state: str
     n: float
     late: int = 0
+    retried: int = 0
 
 
 class TooManyRecords(Exception):
@@ -100,7 +103,8 @@ async def ended(db: Database, q: TimelineQuery, kept_days: Sequence[float], ids:
         count = await db.api["history"].count_documents({"$or": records}, limit=MOST_RECORDS + 1)
     if count > MOST_RECORDS:
         raise TooManyRecords(None if ids is not None else await _enough_since(db, records, kept_days))
-    retried = {"$gt": [{"$size": {"$ifNull": ["$attempts", []]}}, 1]}
+    attempts = {"$size": {"$ifNull": ["$attempts", []]}}
+    retried = {"$gt": [attempts, 1]}
     bounds = {"$gte": DatetimeMS(q.from_ms), "$lt": DatetimeMS(q.until_ms)}
     pipeline: list[Document] = [
         {"$match": {"$or": records, "state": {"$nin": ["missed", REOPENED]}}},
@@ -110,6 +114,7 @@ async def ended(db: Database, q: TimelineQuery, kept_days: Sequence[float], ids:
                 "state": 1,
                 "at": {"$cond": [retried, "$due_at", "$send_at"]},
                 "late": {"$cond": [{"$gt": ["$drift_ms", LATE_MS]}, 1, 0]},
+                "retried": {"$max": [0, {"$subtract": [attempts, 1]}]},
             }
         },
         {"$match": {"at": bounds}},
@@ -118,6 +123,7 @@ async def ended(db: Database, q: TimelineQuery, kept_days: Sequence[float], ids:
                 "_id": {**({} if _needs_no_job(q) else {"job": "$job"}), "step": _step(q), "state": "$state"},
                 "n": {"$sum": 1},
                 "late": {"$sum": "$late"},
+                "retried": {"$sum": "$retried"},
             }
         },
         *_by_name(q, filtered=ids is None),
@@ -145,6 +151,7 @@ async def unfinished(db: Database, q: TimelineQuery, ids: list[str] | None) -> l
                 },
                 "n": {"$sum": 1},
                 "late": {"$sum": 0},
+                "retried": {"$sum": 0},
             }
         },
         *_by_name(q, filtered=ids is None),
@@ -243,7 +250,7 @@ def _by_name(q: TimelineQuery, *, filtered: bool) -> list[Document]:
     stages: list[Document] = []
     name: object = NAMES.get(q.by or "")
     if not _needs_no_job(q) and (q.by not in (None, "job") or (filtered and q.filter is not None)):
-        cell = {"step": "$_id.step", "state": "$_id.state", "n": "$n", "late": "$late"}
+        cell = {"step": "$_id.step", "state": "$_id.state", "n": "$n", "late": "$late", "retried": "$retried"}
         stages = [  # so that each job is read once
             {"$group": {"_id": {"job": "$_id.job"}, "cells": {"$push": cell}}},
             *_lookup(q, filtered=filtered),
@@ -254,11 +261,14 @@ def _by_name(q: TimelineQuery, *, filtered: bool) -> list[Document]:
                     "job": 1,
                     "n": "$cells.n",
                     "late": "$cells.late",
+                    "retried": "$cells.retried",
                 }
             },
         ]
-    sums = {"n": {"$sum": "$n"}, "late": {"$sum": "$late"}}
+    counts = ("n", "late", "retried")
+    sums = {what: {"$sum": f"${what}"} for what in counts}
     of_rest = {"step": "$cells.step", "state": "$cells.state"}
+    sums_of_rest = {what: {"$sum": f"$cells.{what}"} for what in counts}
     return [
         *stages,
         {"$group": {"_id": {"name": name, "step": "$_id.step", "state": "$_id.state"}, **sums}},
@@ -266,7 +276,9 @@ def _by_name(q: TimelineQuery, *, filtered: bool) -> list[Document]:
             "$group": {
                 "_id": "$_id.name",
                 "total": {"$sum": "$n"},
-                "cells": {"$push": {"step": "$_id.step", "state": "$_id.state", "n": "$n", "late": "$late"}},
+                "cells": {
+                    "$push": {"step": "$_id.step", "state": "$_id.state", **{what: f"${what}" for what in counts}}
+                },
             }
         },
         {"$sort": {"total": -1, "_id": 1}},
@@ -276,7 +288,7 @@ def _by_name(q: TimelineQuery, *, filtered: bool) -> list[Document]:
                 "rest": [
                     {"$skip": NAMED_ROWS},
                     {"$unwind": "$cells"},
-                    {"$group": {"_id": of_rest, "n": {"$sum": "$cells.n"}, "late": {"$sum": "$cells.late"}}},
+                    {"$group": {"_id": of_rest, **sums_of_rest}},
                 ],
             }
         },
@@ -303,5 +315,16 @@ def _lookup(q: TimelineQuery, *, filtered: bool) -> list[Document]:
 async def _cells(db: Database, collection: str, pipeline: list[Document]) -> list[Cell]:
     with operation():
         found = (await (await db.api[collection].aggregate(pipeline)).to_list())[0]
-    cells = [Cell(d["_id"], c["step"], c["state"], c["n"], c["late"]) for d in found["named"] for c in d["cells"]]
-    return cells + [Cell(REST, d["_id"]["step"], d["_id"]["state"], d["n"], d["late"]) for d in found["rest"]]
+    cells = [_cell(d["_id"], c, c) for d in found["named"] for c in d["cells"]]
+    return cells + [_cell(REST, d["_id"], d) for d in found["rest"]]
+
+
+def _cell(name: str | None, place: Document, counts: Document) -> Cell:
+    return Cell(
+        name=name,
+        step=place["step"],
+        state=place["state"],
+        n=counts["n"],
+        late=counts["late"],
+        retried=counts["retried"],
+    )

@@ -1,4 +1,4 @@
-"""A page that stays open: when its node does not answer, when a clock is wrong, by keyboard alone."""
+"""A page that stays open when no node answers, when a clock is wrong; and on a phone."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.takes(30)]
 PHONE: Any = {"width": 390, "height": 844}
+SILENT = "The page asks again until a node answers"
 
 
 def test_a_page_whose_node_is_away_asks_seldom_and_comes_back(viewer: Viewer) -> None:
@@ -31,7 +32,7 @@ def test_a_page_whose_node_is_away_asks_seldom_and_comes_back(viewer: Viewer) ->
     page.on("request", lambda r: asked.append(r.url))
     for _ in range(30):
         page.clock.run_for(1000)
-    page.get_by_text("The node does not answer").wait_for()
+    page.get_by_text(SILENT).wait_for()
     assert page.get_by_role("link", name="Good job").is_visible()
     for _ in range(270):
         page.clock.run_for(1000)
@@ -39,8 +40,29 @@ def test_a_page_whose_node_is_away_asks_seldom_and_comes_back(viewer: Viewer) ->
     page.context.set_offline(False)
     for _ in range(45):
         page.clock.run_for(1000)
-    page.get_by_text("The node does not answer").wait_for(state="detached")
+    page.get_by_text(SILENT).wait_for(state="detached")
     viewer.complaints[:] = [c for c in viewer.complaints if "ERR_INTERNET_DISCONNECTED" not in c]
+
+
+def test_a_change_whose_answer_is_lost_is_not_made_twice(viewer: Viewer, world: World) -> None:
+    """The node has done it, and the page does not know: pressed again, the request has the same name."""
+    world.put("once-only")
+    page = viewer.page
+    viewer.open("#/jobs/once-only")
+
+    def lose(route: Any) -> None:
+        route.fetch()
+        route.abort("connectionreset")
+
+    page.route("**/jobs/once-only/trigger", lose, times=1)
+    page.get_by_role("button", name="Run now").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Run now").click()
+    dialog.get_by_text("may have been done, or not").wait_for()
+    dialog.get_by_role("button", name="Run now").click()
+    dialog.wait_for(state="detached")
+    assert len(httpx.get(f"{world.url}/jobs/once-only/executions").json()) == 1
+    viewer.complaints[:] = [c for c in viewer.complaints if "ERR_CONNECTION_RESET" not in c]
 
 
 @pytest.mark.parametrize("wrong", [-1, 1])
@@ -83,81 +105,6 @@ def test_what_is_shown_on_a_phone_fits_and_can_be_hit(world: World, chromium: An
                 assert low == [], (address, width)
         assert viewer.complaints == []
     httpx.delete(f"{world.url}/queues/a-queue-with-a-long-name").raise_for_status()
-
-
-DIALOGS = (
-    ("#/jobs", "Act on all of these…"), ("#/jobs/good", "Run now"), ("#/jobs/good", "Backfill"), ("#/failed", "Send again…"),
-    ("#/proof", "Verify…"), ("#/cluster", "Drain"), ("#/windows", "New window"), ("#/keys", "New key"),
-    ("#/messages", "New message"), ("#/jobs/good", "Pause"), ("#/calendars", "New calendar"), ("#/channels", "New channel"),
-)  # fmt: skip
-
-
-def test_dialogs_open_and_close_by_keyboard_and_have_no_serious_finding(viewer: Viewer, world: World) -> None:
-    """Enter opens, Tab stays within, Escape closes and gives the focus back; in the light and (contrast) in the dark."""
-    world.run("bad")
-    page = viewer.page
-    for address, name in DIALOGS:
-        viewer.open(address)
-        button = page.get_by_role("button", name=name, exact=True).first
-        button.wait_for()
-        viewer.wait(f"[...document.querySelectorAll('button')].some(b => b.textContent === '{name}' && !b.disabled)")
-        button.focus()
-        page.keyboard.press("Enter")
-        page.get_by_role("dialog").wait_for()
-        page.keyboard.press("Tab")
-        page.keyboard.press("Tab")
-        assert page.evaluate(
-            "document.activeElement.closest('dialog') !== null || document.activeElement === document.body"
-        )
-        assert viewer.serious_findings() == [], (address, name)
-        page.emulate_media(color_scheme="dark")
-        assert viewer.serious_findings("color-contrast") == [], (address, name)
-        page.emulate_media(color_scheme="light")
-        page.keyboard.press("Escape")
-        page.get_by_role("dialog").wait_for(state="detached")
-        viewer.wait(f"document.activeElement.textContent === '{name}'")
-
-
-def test_a_job_is_made_and_the_axis_is_read_by_keyboard_alone(viewer: Viewer, world: World) -> None:
-    """From the heading, where the focus begins, through the form to the saved job; from the table of the axis to what explains it."""
-    page = viewer.page
-    keys = page.keyboard
-
-    def tab_to(expression: str) -> None:
-        for _ in range(120):
-            if page.evaluate(f"(e => Boolean({expression}))(document.activeElement)"):
-                return
-            keys.press("Tab")
-        raise AssertionError(expression)
-
-    viewer.open("#/jobs")
-    viewer.wait("document.activeElement.tagName === 'H1'")
-    tab_to("e.textContent === 'New job'")
-    keys.press("Enter")
-    viewer.wait("location.hash === '#/new'")
-    for label, text in (
-        ("Name", "By keyboard"),
-        ("Id", "by-keyboard"),
-        ("Schedule", "0 0 3 * * *"),
-        ("Target URL", f"{world.target}/ok/x"),
-    ):
-        tab_to(f"e.closest('label')?.querySelector('.field-label')?.textContent === '{label}'")
-        keys.press("Control+A")
-        keys.type(text)
-    page.get_by_role("button", name="Create").focus()
-    keys.press("Enter")
-    viewer.wait("location.hash === '#/jobs/by-keyboard'")
-    world.run("by-keyboard")
-    viewer.open("#/time?by=job&span=600&q=keyboard")
-    page.locator(".as-table").wait_for()
-    tab_to("e.tagName === 'SUMMARY'")
-    keys.press("Enter")
-    page.locator(".as-table td", has_text="succeeded").wait_for(timeout=25_000)
-    tab_to("e.closest('.as-table td') !== null")
-    keys.press("Enter")
-    viewer.wait("location.hash.startsWith('#/jobs/by-keyboard?at=')")
-    page.locator(".explanation").first.wait_for()
-    httpx.delete(f"{world.url}/jobs/by-keyboard").raise_for_status()
 
 
 def test_names_of_queues_windows_and_calendars_are_never_markup(viewer: Viewer, world: World) -> None:

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.timeout(300), pytest.mark.takes(60)]
 WIDE: Any = {"width": 1280, "height": 900}
 PHONE: Any = {"width": 390, "height": 844}
+CUT_OFF = """
+[...document.querySelectorAll("main *")]
+  .filter((e) => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1)
+  .filter((e) => ["hidden", "clip"].includes(getComputedStyle(e).overflowX))
+  .filter((e) => getComputedStyle(e).textOverflow !== "ellipsis" && !e.title && !e.closest(".hidden, .axis, input, textarea, select"))
+  .map((e) => e.outerHTML.slice(0, 200))
+"""
+"""What hides a part of itself without an ellipsis."""
 
 
 def addresses(viewer: Viewer, world: World) -> list[str]:
@@ -37,7 +45,7 @@ def addresses(viewer: Viewer, world: World) -> list[str]:
 
 def test_every_screen_opens_for_everybody(world: World, chromium: Any) -> None:
     """No error in the console, a heading and a title each; no serious finding of axe-core (contrast, labels, roles) in light,
-    and of contrast in dark; and at 390 px nothing sticks out.
+    and of contrast in dark; and at 390 and 320 px nothing sticks out or is cut off.
     """
     with browser.viewer(chromium, world.url, color_scheme="light", viewport=WIDE) as viewer:
         for address in addresses(viewer, world):
@@ -48,8 +56,10 @@ def test_every_screen_opens_for_everybody(world: World, chromium: Any) -> None:
             viewer.page.emulate_media(color_scheme="dark")
             assert viewer.serious_findings("color-contrast") == [], f"{address} in the dark"
             viewer.page.emulate_media(color_scheme="light")
-            viewer.page.set_viewport_size(PHONE)
-            viewer.wait("document.documentElement.scrollWidth <= 390")
+            for width in (390, 320):
+                viewer.page.set_viewport_size({"width": width, "height": 844})
+                viewer.wait(f"document.documentElement.scrollWidth <= {width}")
+                assert viewer.page.evaluate(CUT_OFF) == [], (address, width)
             viewer.page.set_viewport_size(WIDE)
         assert viewer.complaints == []
 

@@ -7,13 +7,14 @@ export interface Fault {
   message: string;
 }
 
-/** An error of the API (RFC 9457), or of the way to it (status 0). */
+/** An error of the API (RFC 9457), or of the way to it: then it is `silent`, and nobody knows whether the request was done. */
 export class Problem extends Error {
   constructor(
     readonly status: number,
     readonly title: string,
     readonly detail: string,
     readonly faults: readonly Fault[] = [],
+    readonly silent = false,
   ) {
     super(detail || title);
   }
@@ -21,6 +22,9 @@ export class Problem extends Error {
 
 const signedOut = new Set<() => void>();
 const back = new Set<() => void>();
+const moved = new Set<() => void>();
+/** Since when no request was answered, by the reader's clock; 0: requests are answered, or there is no key. */
+let silentSince = 0;
 let away = false;
 
 /** Tell a listener whenever a request is refused for want of a key. Returns how to stop that. */
@@ -39,10 +43,32 @@ export function isAway(): boolean {
   return away;
 }
 
-function hear(answered: boolean): void {
-  if (away === !answered) return;
-  away = !answered;
-  if (answered) [...back].forEach((tell) => tell());
+export function silence(): number {
+  return silentSince;
+}
+
+/** Tell a listener whenever `silence` begins or ends. Returns how to stop that. */
+export function onSilence(listener: () => void): () => void {
+  moved.add(listener);
+  return () => moved.delete(listener);
+}
+
+function hear(what: "answer" | "silence" | "no key"): void {
+  const was = { away, silentSince };
+  away = what !== "answer";
+  silentSince = what === "silence" ? silentSince || Date.now() : 0;
+  if (silentSince !== was.silentSince) [...moved].forEach((tell) => tell());
+  if (was.away && !away) [...back].forEach((tell) => tell());
+}
+
+const ASKS_AGAIN = "No node answers. The page asks again.";
+const UNKNOWN = "No node answered: this may have been done, or not. Press again once a node answers; it is not done twice.";
+/** What a proxy says that has no node behind it. */
+const GATEWAY = [502, 503, 504];
+
+function unanswered(call: Call, status: number): Problem {
+  hear("silence");
+  return new Problem(status, "No answer", call.method === "get" ? ASKS_AGAIN : UNKNOWN, [], true);
 }
 
 export const base = typeof location === "undefined" ? "" : apiBase(location);
@@ -67,20 +93,21 @@ export async function sendInFull<T>(call: Call<T>, signal?: AbortSignal): Promis
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    hear(false);
-    throw new Problem(0, "No answer", "The node does not answer. The page tries again.");
+    throw unanswered(call, 0);
   }
   hearTime(response.headers.get("Date"), began, Date.now());
   const text = await response.text();
   const content: unknown = call.asText && response.ok ? text : text ? parsed(text) : undefined;
   if (!response.ok) {
+    // An error of a node itself has a title; without one it is of a proxy that has no node.
+    if (GATEWAY.includes(response.status) && !isProblem(content)) throw unanswered(call, response.status);
     if (response.status === 401) {
       signedOut.forEach((tell) => tell());
-      if (call.method !== "post" || call.address !== "/session") hear(false);
-    }
+      if (call.method !== "post" || call.address !== "/session") hear("no key");
+    } else hear("answer");
     throw problemOf(response.status, response.statusText, content);
   }
-  hear(true);
+  hear("answer");
   return { content: content as T, headers: response.headers };
 }
 
@@ -90,6 +117,10 @@ function parsed(text: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+function isProblem(content: unknown): boolean {
+  return typeof content === "object" && content !== null && "title" in content;
 }
 
 export function problemOf(status: number, statusText: string, content: unknown): Problem {

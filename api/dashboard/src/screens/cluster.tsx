@@ -4,7 +4,8 @@ import { loose } from "../api/loose";
 import { offers } from "../api/offered";
 import type { Schemas } from "../api/types";
 import { count, duration, plural } from "../format";
-import { useLive } from "../live";
+import { useClusterChanges } from "../events";
+import { POLL_MS, useLive } from "../live";
 import { href } from "../route";
 import { Action } from "../ui/action";
 import { Time } from "../ui/now";
@@ -17,7 +18,7 @@ type Node = Schemas["NodeView"];
 type Breaker = Schemas["BreakerView"];
 
 export function ClusterScreen() {
-  const live = useLive(call("get", "/cluster"));
+  const live = useLive(call("get", "/cluster"), POLL_MS, useClusterChanges());
   const c = live.data;
   return (
     <>
@@ -33,9 +34,9 @@ export function ClusterScreen() {
                 ["Term", count(c.leader.term)],
                 ["Leads since", <Time at={c.leader.since} />],
                 ["Lease renewed", <Time at={c.leader.renewedAt} />],
-                ["Ready to send", count(c.backlog.ready)],
-                ["Leased", count(c.backlog.leased)],
-                ["Late work", count(c.backlog.late)],
+                ["Ready to send", <a href="#/executions?state=pending,retrying">{count(c.backlog.ready)}</a>],
+                ["Leased", <a href="#/executions?state=pending,running,retrying">{count(c.backlog.leased)}</a>],
+                ["Late work", <a href="#/executions?state=pending,retrying">{count(c.backlog.late)}</a>],
                 ["Oldest due", c.backlog.oldestDueAt ? <Time at={c.backlog.oldestDueAt} /> : <span class="faint">nothing waits</span>],
               ]}
             />

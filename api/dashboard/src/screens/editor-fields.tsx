@@ -1,7 +1,7 @@
 // Inputs of the editor, each bound to one field of a definition (or of an object within it) and to the server's fault of it.
 import { useState } from "preact/hooks";
 import type { Fault } from "../api/send";
-import { headerLines, readHeaders, withField, type Definition } from "../definition";
+import { headerLines, readHeaders, withField, withSecret, type Definition } from "../definition";
 import { Field } from "../ui/parts";
 
 /** A definition, or an object within one, that inputs read and change. */
@@ -99,11 +99,26 @@ export function WordsLine({ of, name, label, hint, wide, read }: Of & { read?: (
 
 export function HeaderLines({ of, label }: { of: Scope; label: string }) {
   const [text, setText] = useState(() => headerLines(of.value["headers"]));
-  const [before] = useState(of.value["headers"]);
+  const [before, setBefore] = useState(of.value["headers"]);
+  const [secret, setSecret] = useState({ name: "", value: "" });
+  const write = (lines: string, known: unknown) => (setText(lines), of.set("headers", readHeaders(lines, known)));
+  const add = () => {
+    const next = withSecret(text, before, secret.name, secret.value);
+    setBefore(next.known);
+    setSecret({ name: "", value: "" });
+    write(next.text, next.known);
+  };
   return (
-    <Field label={label} hint="One a line, as Name: value. A secret keeps its value as long as its line stays." fault={of.fault("headers")} wide>
-      <textarea rows={3} spellcheck={false} value={text} onInput={(e) => (setText(e.currentTarget.value), of.set("headers", readHeaders(e.currentTarget.value, before)))} />
-    </Field>
+    <>
+      <Field label={label} hint="One a line, as Name: value. A secret keeps its value as long as its line stays." fault={of.fault("headers")} wide>
+        <textarea rows={3} spellcheck={false} value={text} onInput={(e) => write(e.currentTarget.value, before)} />
+      </Field>
+      <div class="wide inline" role="group" aria-label={`${label}: a secret one`}>
+        <input aria-label="Name of a secret header" placeholder="Secret header, such as Authorization" spellcheck={false} value={secret.name} onInput={(e) => setSecret({ ...secret, name: e.currentTarget.value })} />
+        <input aria-label="Its value, which is never shown" placeholder="Its value, never shown" type="password" autocomplete="new-password" value={secret.value} onInput={(e) => setSecret({ ...secret, value: e.currentTarget.value })} />
+        <button type="button" disabled={!secret.name.trim() || !secret.value} onClick={add}>Add secret header</button>
+      </div>
+    </>
   );
 }
 

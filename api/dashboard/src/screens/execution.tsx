@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { call } from "../api/calls";
 import type { Attempt, ExecutionInFull, Job } from "../api/types";
 import { nowMs } from "../clock";
-import { clock, count, duration } from "../format";
+import { clock, count, duration, plural } from "../format";
 import { useChanges } from "../events";
 import { POLL_MS, useLive } from "../live";
 import { href, type Route } from "../route";
@@ -17,23 +17,32 @@ import { requestAsCurl, ruleOf, verdictOf } from "../verdict";
 const REPLAYABLE = ["failed", "dead", "cancelled"];
 const UNFINISHED = ["pending", "running", "retrying"];
 
-/** The job of an execution, or the message or alert that it belongs to. */
+/** The job of an execution, or the message, callback or alert that it belongs to. */
 export function ownerOf(executionId: string): string {
-  return executionId.replace(/:\d{13}(:missed|:[0-9a-f]{32})?$/, "");
+  return executionId.replace(/:\d{13}(:missed|:(after-)?[0-9a-f]{32})?$/, "");
 }
+
+/** Whether executions of this owner are of a job that people made. */
+export function isJobId(owner: string): boolean {
+  return !/^(msg|cb|alert)\./.test(owner);
+}
+
+const LISTS = [["msg.", "Messages", "#/messages"], ["cb.", "Callbacks", "#/executions"], ["alert.", "Channels", "#/channels"]] as const;
 
 export function ExecutionScreen({ route }: { route: Route }) {
   const executionId = route.path[1] ?? "";
   const jobId = ownerOf(executionId);
   const isMessage = jobId.startsWith("msg.");
-  const isJob = !isMessage && !jobId.startsWith("alert.");
+  const isJob = isJobId(jobId);
   const live = useLive(call("get", "/executions/{executionId}", { path: { executionId } }), POLL_MS, useChanges({ job: jobId }));
   // Alerts and messages have executions and no job.
   const job = useLive(isJob ? call("get", "/jobs/{jobId}", { path: { jobId } }) : null, 0);
   const message = useLive(isMessage ? call("get", "/messages/{messageId}", { path: { messageId: jobId } }) : null, 0);
   const e = live.data;
-  const curl = job.data && e ? requestAsCurl(job.data, e) : undefined;
-  const above = isJob ? <><a href="#/jobs">Jobs</a> / <a href={href(["jobs", jobId])}>{jobId}</a></> : <><a href={isMessage ? "#/messages" : "#/channels"}>{isMessage ? "Messages" : "Channels"}</a> / {jobId}</>;
+  const request = job.data ?? (message.data?.api ? { api: message.data.api } : undefined);
+  const curl = request && e ? requestAsCurl(request, e) : undefined;
+  const list = LISTS.find(([prefix]) => jobId.startsWith(prefix));
+  const above = list ? <><a href={list[2]}>{list[1]}</a> / {jobId}</> : <><a href="#/jobs">Jobs</a> / <a href={href(["jobs", jobId])}>{jobId}</a></>;
   return (
     <>
       <p class="crumbs">{above} / <span>{executionId.slice(jobId.length + 1)}</span></p>
@@ -52,7 +61,8 @@ export function ExecutionScreen({ route }: { route: Route }) {
       {!e && !live.problem && <Skeleton />}
       {e && <Summary execution={e} job={job.data} />}
       {e && <Attempts execution={e} isJob={isJob} codes={job.data?.successCodes ?? null} />}
-      {e && <Request url={job.data?.api ?? message.data?.api ?? undefined} curl={curl} revised={job.data?.revision} />}
+      {e && <FollowUps execution={e} />}
+      {request && <Request url={request.api} curl={curl} revised={job.data?.revision} />}
     </>
   );
 }
@@ -74,7 +84,7 @@ function Summary({ execution: e, job }: { execution: ExecutionInFull; job: Job |
           ["Late", duration(e.driftMs)],
           ["Attempts", count(e.attempt)],
           ["Ended", e.endedAt ? <Time at={e.endedAt} exact ms /> : <span class="faint">not yet</span>],
-          ["Began by", e.trigger ? "a request" : "the schedule"],
+          ["Began by", e.follows ? <a href={href(["executions", e.follows])}>{ownerOf(e.follows)}</a> : e.trigger || !isJobId(ownerOf(e.executionId)) ? "a request" : "the schedule"],
           ["Node", e.node ?? none],
           ["Fencing token", last ? String(last.token) : none],
           ["Trace", <code class="trace">{e.traceId}</code>],
@@ -119,10 +129,27 @@ function OneAttempt({ attempt: a, codes, open }: { attempt: Attempt; codes: read
   );
 }
 
-function Request({ url, curl, revised }: { url: string | undefined; curl: string | undefined; revised: number | undefined }) {
-  if (!url) return null;
+/** The callbacks and chained runs that follow it. Nothing if there is none. */
+function FollowUps({ execution: e }: { execution: ExecutionInFull }) {
+  if (!e.followUps?.length) return null;
   return (
-    <Card title="Request" aside={revised !== undefined && <span class="faint">as of revision {revised} of the job</span>}>
+    <Card title="What follows it">
+      <ul class="plain rows">
+        {e.followUps.map((f) => (
+          <li key={f.executionId}>
+            <StateBadge state={f.state} />
+            <a href={href(["executions", f.executionId])}>{f.kind === "callback" ? "a callback" : f.jobId}</a>
+            <span class="faint">{plural(f.attempt, "attempt")}</span>
+          </li>
+        ))}
+      </ul>
+    </Card>
+  );
+}
+
+function Request({ url, curl, revised }: { url: string; curl: string | undefined; revised: number | undefined }) {
+  return (
+    <Card title="Request" aside={<span class="faint">{revised === undefined ? "headers and body of messages are not shown" : `as of revision ${revised} of the job`}</span>}>
       <p class="url"><b>POST</b> <code>{url}</code></p>
       {curl && <details class="curl"><summary>Headers and body, as curl</summary><Code text={curl} label="The request as a curl command" /></details>}
     </Card>

@@ -7,7 +7,8 @@ import { changeQuery, href, type Route } from "../route";
 import { Time } from "../ui/now";
 import { Empty, Head, ProblemNote, Skeleton } from "../ui/parts";
 import { StateBadge } from "../ui/state";
-import { Pager, Table, type Column } from "../ui/table";
+import { Chips, Pager, Table, type Column } from "../ui/table";
+import { isJobId } from "./execution";
 
 const STATES = ["pending", "running", "retrying", "succeeded", "failed", "dead", "cancelled", "skipped", "missed"] as const;
 
@@ -30,11 +31,7 @@ export function ExecutionsScreen({ route }: { route: Route }) {
             <button key={name} type="button" aria-pressed={chosen.has(name)} onClick={() => toggle(name)}>{name}</button>
           ))}
         </div>
-        {(["since", "until"] as const).map((name) => route.query[name] && (
-          <button key={name} type="button" class="chip" aria-label={`Remove the filter ${name}`} onClick={() => changeQuery(route, { [name]: undefined })}>
-            {name}: <b>{route.query[name]}</b> <span aria-hidden="true">✕</span>
-          </button>
-        ))}
+        <Chips route={route} names={["since", "until"]} />
       </div>
       <ProblemNote problem={list.problem} />
       {!list.data && !list.problem ? <Skeleton rows={12} /> : null}
@@ -45,7 +42,7 @@ export function ExecutionsScreen({ route }: { route: Route }) {
   );
 }
 
-const JOB: Column<Execution> = { name: "Job", class: "main-cell", cell: (e) => <a href={/^(alert|msg)\./.test(e.jobId ?? "") ? href(["executions", e.executionId]) : href(["jobs", e.jobId ?? ""])}>{e.jobId}</a> };
+const JOB: Column<Execution> = { name: "Job", class: "main-cell", cell: (e) => <a href={isJobId(e.jobId ?? "") ? href(["jobs", e.jobId ?? ""]) : href(["executions", e.executionId])}>{e.jobId}</a> };
 
 /** The columns of an execution, here and on its job's screen. */
 export const EXECUTION_COLUMNS: readonly Column<Execution>[] = [

@@ -11,6 +11,7 @@ import { useMay } from "../session";
 import { Time } from "../ui/now";
 import { Card, Empty, Head, ProblemNote, Skeleton } from "../ui/parts";
 import { StateBadge } from "../ui/state";
+import { isJobId } from "./execution";
 import { ReplayDialog, Replays, type ReplayFilter } from "./replay";
 
 const MOST = 50;
@@ -63,7 +64,7 @@ function useSince(hours: number): string {
 }
 
 function GroupCard({ group: g, onReplay }: { group: Group; onReplay: (() => void) | undefined }) {
-  const jobs = g.jobs ? `in ${plural(g.jobs, "job")}` : "of messages";
+  const jobs = g.jobs ? <>in <a href={href(["jobs"], { host: g.host ?? undefined })}>{plural(g.jobs, "job")}</a></> : "of messages";
   return (
     <Card
       class="group"
@@ -80,7 +81,7 @@ function GroupCard({ group: g, onReplay }: { group: Group; onReplay: (() => void
           <li key={e.executionId}>
             <StateBadge state={e.state} />
             <a href={href(["executions", e.executionId])}><Time at={e.timestamp} exact /></a>
-            {/^(msg|cb|alert)\./.test(e.jobId ?? "") ? <span class="faint clip">{e.jobId}</span> : <a href={href(["jobs", e.jobId ?? ""])}>{e.jobId}</a>}
+            {isJobId(e.jobId ?? "") ? <a href={href(["jobs", e.jobId ?? ""])}>{e.jobId}</a> : <span class="faint clip">{e.jobId}</span>}
             <span class="faint clip" title={e.reason ?? ""}>{e.reason ?? `${plural(e.attempt, "attempt")}`}</span>
           </li>
         ))}

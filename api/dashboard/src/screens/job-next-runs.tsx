@@ -35,7 +35,7 @@ export function NextRuns({ job }: { job: Job }) {
                 <tr key={at}>
                   <td>{dayOf(ms, job.timezone)} <b>{clock(ms, ms, job.timezone)}</b> <span class="faint">{job.timezone === "UTC" ? "" : offsetOf(ms, job.timezone)}</span></td>
                   {two && <td>{dayOf(ms) === dayOf(ms, job.timezone) ? "" : `${dayOf(ms)} `}{clock(ms, ms)}</td>}
-                  <td class="num narrow-out"><Time at={at} /></td>
+                  <td class="num narrow-out"><a href={href(["jobs", job.jobId], { at })} title="Explain"><Time at={at} /></a></td>
                 </tr>
               );
             })}

@@ -1,6 +1,9 @@
 // Earlier definitions of a job, what each changed, and the way back.
 import { loose } from "../api/loose";
+import { useContext } from "preact/hooks";
 import { useLive } from "../live";
+import { href } from "../route";
+import { SessionContext } from "../session";
 import { Action } from "../ui/action";
 import { Time } from "../ui/now";
 import { Card, ProblemNote } from "../ui/parts";
@@ -28,10 +31,11 @@ export function differences(before: Record<string, unknown>, after: Record<strin
 export function Revisions({ jobId, current, onChange }: { jobId: string; current: number; onChange: () => void }) {
   const path = `/jobs/${encodeURIComponent(jobId)}/revisions`;
   const list = useLive(loose<{ items: Revision[] }>("get", path), 0);
+  const audit = useContext(SessionContext).scope === "admin";
   const items = list.data?.items ?? [];
   if (list.data && items.length === 0) return null;
   return (
-    <Card title="Revisions">
+    <Card title="Revisions" aside={audit && <a href={href(["audit"], { object: `job:${jobId}` })}>Who did what with it</a>}>
       <ProblemNote problem={list.problem} />
       {items.map((r, i) => {
         const older = items[i + 1];

@@ -24,7 +24,7 @@ export function Target({ job }: { job: Job }) {
           ["Catch-up", `${job.catchUp}, ${duration(job.catchUpWindowSeconds * 1000)}`],
           ["Overlap", job.overlap],
           ["Spread", job.spreadSeconds ? `${job.spreadSeconds} s` : "none"],
-          ["Queue", job.queue ? <a href={href(["queues"], { q: job.queue })}>{job.queue}</a> : "none"],
+          ["Queue", job.queue ? <a href={href(["queues"])}>{job.queue}</a> : "none"],
         ]}
       />
       <h3>Retries</h3>

@@ -11,7 +11,7 @@ import { Chart } from "../ui/chart";
 import { Time } from "../ui/now";
 import { Card, Facts, Head, ProblemNote, Skeleton, Tags } from "../ui/parts";
 import { OutcomeBars } from "../ui/outcome-bars";
-import { StateBadge, outcomeText } from "../ui/state";
+import { StateBadge, outcomeCounts } from "../ui/state";
 import { Table } from "../ui/table";
 import { EXECUTION_COLUMNS } from "./executions";
 import { offers } from "../api/offered";
@@ -45,7 +45,7 @@ export function JobScreen({ route }: { route: Route }) {
           <Target job={j} />
         </div>
       )}
-      <Recent items={recent.data} />
+      <Recent items={recent.data} jobId={jobId} />
       <Backfills jobId={jobId} version={acted} />
       <Explain route={route} jobId={jobId} />
       <History route={route} jobId={jobId} />
@@ -75,11 +75,11 @@ function Summary({ job, recent }: { job: Job; recent: readonly Execution[] }) {
   );
 }
 
-function Recent({ items }: { items: readonly Execution[] | undefined }) {
+function Recent({ items, jobId }: { items: readonly Execution[] | undefined; jobId: string }) {
   const sent = (items ?? []).filter((e) => e.duration !== null).sort((a, b) => a.timestamp.localeCompare(b.timestamp));
   if (items?.length === 0) return null;
   return (
-    <Card title="Recent runs" aside={<span class="faint">{items ? outcomeText(items) : ""}</span>}>
+    <Card title="Recent runs" aside={<span class="faint">{outcomeCounts(items ?? []).map(([state, n], i) => <span key={state}>{i > 0 && ", "}<a href={href(["jobs", jobId], { state })}>{n} {state}</a></span>)}</span>}>
       <OutcomeBars items={items ?? []} size={RECENT} />
       {sent.length > 1 && (
         <Chart

@@ -11,7 +11,7 @@ import { LazyStrip } from "../ui/lazy-strip";
 import { Time } from "../ui/now";
 import { Empty, Head, ProblemNote, Skeleton, Tags } from "../ui/parts";
 import { StateBadge } from "../ui/state";
-import { Pager, Table, type Column } from "../ui/table";
+import { Chips, Pager, Table, type Column } from "../ui/table";
 import { BulkButton } from "./bulk";
 import { ImportDrop } from "./import-drop";
 
@@ -74,7 +74,6 @@ const CHOICES = [
 
 function Filters({ route }: { route: Route }) {
   const { query } = route;
-  const named = (["tag", "host", "schedule", "nextRunBefore"] as const).filter((name) => query[name]);
   return (
     <div class="filters">
       <SearchBox route={route} label="Search jobs" />
@@ -88,11 +87,7 @@ function Filters({ route }: { route: Route }) {
           );
         })}
       </div>
-      {named.map((name) => (
-        <button key={name} type="button" class="chip" aria-label={`Remove the filter ${name}`} onClick={() => changeQuery(route, { [name]: undefined })}>
-          {name}: <b>{query[name]}</b> <span aria-hidden="true">✕</span>
-        </button>
-      ))}
+      <Chips route={route} names={["tag", "host", "schedule", "nextRunBefore"]} />
     </div>
   );
 }

@@ -4,7 +4,8 @@ import { call } from "../api/calls";
 import type { Cluster, Incident, ListedJob, StatsPoint } from "../api/types";
 import { count, duration, hostOf, shortDuration } from "../format";
 import { verdictOf, type Observed } from "../health";
-import { useLive } from "../live";
+import { useClusterChanges } from "../events";
+import { POLL_MS, useLive } from "../live";
 import { href, type Route } from "../route";
 import { useMay } from "../session";
 import { Chart } from "../ui/chart";
@@ -14,9 +15,10 @@ import { Card, Facts, ProblemNote, Skeleton } from "../ui/parts";
 const MOST = 100;
 
 export function NowScreen({ route }: { route: Route }) {
-  const cluster = useLive(call("get", "/cluster"));
+  const changes = useClusterChanges();
+  const cluster = useLive(call("get", "/cluster"), POLL_MS, changes);
   const stats = useLive(call("get", "/stats", { query: { step: "1m" } }), 15_000);
-  const incidents = useLive(call("get", "/alerts", { query: { state: "open", limit: MOST } }), 20_000);
+  const incidents = useLive(call("get", "/alerts", { query: { state: "open", limit: MOST } }), 20_000, changes);
   const failing = useLive(call("get", "/jobs", { query: { failing: "true", state: "active", limit: MOST } }), 20_000);
   const runs = useLive(useMay("admin") ? call("get", "/verifications", { query: { limit: 5 } }) : null, 60_000);
   const points = stats.data?.series ?? [];
@@ -74,7 +76,7 @@ function Figures({ cluster, failing }: { cluster: Cluster; failing: string | und
           ["Succeeded per second", <a href="#/executions?state=succeeded">{rate("succeededPerSecond")}</a>],
           ["Failed per second", <a href="#/failed">{count(Number(rates["failedPerSecond"] ?? 0) + Number(rates["deadPerSecond"] ?? 0))}</a>],
           ["Retried per second", <a href="#/executions?state=retrying">{rate("retriedPerSecond")}</a>],
-          ["Late p50 / p99", `${duration(rates["driftMsP50"] as number | null)} / ${duration(rates["driftMsP99"] as number | null)}`],
+          ["Late p50 / p99", <a href="#/time?by=all&span=3600">{duration(rates["driftMsP50"] as number | null)} / {duration(rates["driftMsP99"] as number | null)}</a>],
           ["Waiting / in flight", <a href="#/executions?state=pending,running,retrying">{count(backlog.ready)} / {count(backlog.leased)}</a>],
           ["Failing jobs", <a href="#/jobs?failing=true">{failing ?? "…"}</a>],
           ["Leader", leader.nodeId ? <a href="#/cluster" class="clip">{leader.nodeId}</a> : "none"],

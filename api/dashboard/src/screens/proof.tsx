@@ -46,7 +46,7 @@ export function ProofScreen({ route }: { route: Route }) {
           aside={<span class="faint">asked <Time at={r.askedAt} />; occurrences since <Time at={r.since} exact /></span>}
         >
           {r.error && <p class="remark">{r.error}</p>}
-          {r.report && <Result report={r.report as unknown as Report} />}
+          {r.report && <Result report={r.report as unknown as Report} since={r.since} />}
           {r.report && <button type="button" class="small findings-button" onClick={() => changeQuery(route, { run: open === r.verificationId ? undefined : r.verificationId })}>{open === r.verificationId ? "Hide findings" : "Findings"}</button>}
           {open === r.verificationId && <Findings id={r.verificationId} />}
         </Card>
@@ -56,7 +56,7 @@ export function ProofScreen({ route }: { route: Route }) {
   );
 }
 
-function Result({ report: r }: { report: Report }) {
+function Result({ report: r, since }: { report: Report; since: string }) {
   const found = Object.entries(r.counts).filter(([, n]) => n > 0);
   return (
     <>
@@ -66,8 +66,8 @@ function Result({ report: r }: { report: Report }) {
       </p>
       <Facts
         items={[
-          ["Jobs", count(r.jobs)], ["Occurrences", count(r.occurrences)], ["Executions", count(r.executions)],
-          ["Recorded as missed", count(r.recordedAsMissed)], ["Still owed", count(r.waiting)], ["Latest was late by", duration(r.longestLateMs)], ["Took", duration(r.seconds * 1000)],
+          ["Jobs", <a href={href(["jobs"])}>{count(r.jobs)}</a>], ["Occurrences", count(r.occurrences)], ["Executions", <a href={href(["executions"], { since })}>{count(r.executions)}</a>],
+          ["Recorded as missed", <a href={href(["executions"], { state: "missed", since })}>{count(r.recordedAsMissed)}</a>], ["Still owed", <a href={href(["executions"], { state: "pending,running,retrying" })}>{count(r.waiting)}</a>], ["Latest was late by", duration(r.longestLateMs)], ["Took", duration(r.seconds * 1000)],
         ]}
       />
     </>

@@ -9,7 +9,7 @@ import { useMay } from "../session";
 import { Action, CurlNote, SendButton } from "../ui/action";
 import { Dialog } from "../ui/dialog";
 import { Empty, Field, Head, ProblemNote, Skeleton } from "../ui/parts";
-import { Pager, Table, type Column } from "../ui/table";
+import { Chips, Pager, Table, type Column } from "../ui/table";
 import { toast } from "../ui/toast";
 import { Words } from "./editor-fields";
 
@@ -86,9 +86,10 @@ export function ResourceScreen({ spec, route }: { spec: ResourceSpec; route: Rou
       <Head title={spec.title} note={spec.note}>
         {may && spec.fields && <button type="button" class="primary" onClick={() => setEditing(null)}>New {spec.one}</button>}
       </Head>
+      {spec.filters?.some((f) => route.query[f]) && <div class="filters"><Chips route={route} names={spec.filters} /></div>}
       <ProblemNote problem={list.problem} />
       {!list.data && !list.problem && <Skeleton rows={4} />}
-      {list.data && items.length === 0 && <Empty>There is no {spec.one} yet.</Empty>}
+      {list.data && items.length === 0 && <Empty>{Object.keys(route.query).length > 0 ? `No ${spec.one} matches.` : `There is no ${spec.one} yet.`}</Empty>}
       {items.length > 0 && <Table label={spec.title} columns={columns} rows={items} id={spec.idOf ?? nameOf} />}
       <Pager route={route} nextCursor={list.data?.nextCursor} shown={items.length} />
       {editing !== undefined && spec.fields && <ItemDialog spec={spec} fields={spec.fields} item={editing} onClose={() => setEditing(undefined)} onDone={list.reload} />}

@@ -11,7 +11,9 @@ import { asked, pan, viewOf, zoomAt, type View } from "../timeline/view";
 import { inView } from "../timeline/windows";
 import { useNowMs } from "../ui/now";
 import { Head, ProblemNote } from "../ui/parts";
+import { Chips } from "../ui/table";
 import { SearchBox } from "./jobs";
+import { Tick } from "./time-tick";
 
 const SPANS = [["1 min", 60], ["10 min", 600], ["1 hour", 3600], ["1 day", 86_400], ["30 days", 2_592_000], ["1 year", 31_536_000]] as const;
 const ROWS = [["all", "All"], ["tag", "Tag"], ["queue", "Queue"], ["host", "Host"], ["job", "Job"]] as const;
@@ -37,9 +39,8 @@ export function TimeScreen({ route }: { route: Route }) {
   const windows = useWindows();
   const bands = useMemo(() => inView(windows, view), [windows, view.from, view.until]);
   const pick = (name: string, from: number, until: number) => {
-    if (by === "job" && !/^\d+ others$/.test(name)) return go(href(["jobs", name], { at: iso(from) }));
-    if (until - from > 60_000) return move(zoomAt({ from, until }, (from + until) / 2, 4));
-    return go(href(["executions"], { since: iso(from), until: iso(until) }));
+    if (by === "job" && until - from === 1000 && !/^\d+ others$/.test(name)) return go(href(["jobs", name], { at: iso(from) }));
+    return changeQuery(route, { row: name, at: iso(from), step: String((until - from) / 1000) }, false);
   };
   const middle = (view.from + view.until) / 2;
   return (
@@ -52,7 +53,7 @@ export function TimeScreen({ route }: { route: Route }) {
           ))}
         </div>
         <div class="segments" role="group" aria-label="Rows by">
-          {ROWS.map(([value, label]) => <button key={value} type="button" aria-pressed={by === value} onClick={() => changeQuery(route, { by: value })}>{label}</button>)}
+          {ROWS.map(([value, label]) => <button key={value} type="button" aria-pressed={by === value} onClick={() => changeQuery(route, { by: value, row: undefined, at: undefined, step: undefined })}>{label}</button>)}
         </div>
         <div class="segments" role="group" aria-label="Move">
           <button type="button" aria-label="Earlier" onClick={() => move(pan(view, -(view.until - view.from) / 2))}>←</button>
@@ -61,10 +62,12 @@ export function TimeScreen({ route }: { route: Route }) {
           <button type="button" aria-label="Later" onClick={() => move(pan(view, (view.until - view.from) / 2))}>→</button>
         </div>
         <SearchBox route={route} label="Only these jobs" />
+        <Chips route={route} names={["tag", "host", "state", "failing"]} />
       </div>
       <ProblemNote problem={live.problem} />
       <div class="card axis-card"><Axis view={view} cells={live.cells} now={nowMs} bands={bands} onView={move} onPick={pick} /></div>
       <Legend windows={bands.length > 0} />
+      <Tick route={route} nowMs={nowMs} onZoom={(to) => changeQuery(route, { from: iso(to.from), until: iso(to.until), span: undefined, row: undefined, at: undefined, step: undefined }, false)} />
       {live.cells && live.cells.jobsLeftOut > 0 && <p class="remark">{count(live.cells.jobsLeftOut)} jobs are not counted ahead: choose a shorter time or a filter.</p>}
       {live.cells && <AsTable cells={live.cells} view={view} nowMs={nowMs} onPick={pick} />}
     </>

@@ -3,9 +3,10 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { clock } from "../format";
 import { themeColor } from "../ui/chart";
 import { stepWords, type Cells } from "./cells";
-import { draw, GUTTER, heightFor, laneFor, under, type Frame, type Theme } from "./draw";
+import { AXIS, draw, GUTTER, heightFor, laneFor, under, type Frame, type Theme } from "./draw";
 import { Layer } from "./layer";
 import { inksOf, type Inks } from "./pixels";
+import { neighbourOf } from "./neighbour";
 import { pan, zoomAt, type View } from "./view";
 import type { Band } from "./windows";
 
@@ -23,6 +24,8 @@ interface Tip {
   y: number;
   title: string;
   words: string[];
+  /** Chosen by keys: then it is read aloud. */
+  byKeys?: boolean;
 }
 
 const PHONE = 600;
@@ -99,6 +102,23 @@ export function Axis({ view, cells, now, bands, onView, onPick }: AxisProps) {
     return () => cancelAnimationFrame(request);
   }, [width, height, view.from, view.until, cells, now, bands, theme, tip]);
 
+  const name = (at: { row: number; step: number }, x: number, y: number, byKeys = false) => {
+    const f = latest.current.frame;
+    hover.current = at;
+    const row = f.cells?.rows[at.row];
+    if (!row || !f.cells) return setTip(undefined);
+    const words = stepWords(row, at.step);
+    return setTip({ x: Math.min(x + 14, Math.max(0, width - 190)), y: y + 14, title: `${row.name}, ${clock(f.cells.from + at.step * f.cells.stepMs, now)}`, words: words.length ? words : ["nothing"], byKeys });
+  };
+  const unname = () => {
+    hover.current = undefined;
+    setTip(undefined);
+  };
+  const pick = (at: { row: number; step: number }) => {
+    const { cells: c } = latest.current.frame;
+    const row = c?.rows[at.row];
+    if (c && row) onPick(row.name, c.from + at.step * c.stepMs, c.from + (at.step + 1) * c.stepMs);
+  };
   const move = (e: PointerEvent) => {
     const f = latest.current.frame;
     if (drag.current) {
@@ -107,24 +127,17 @@ export function Axis({ view, cells, now, bands, onView, onPick }: AxisProps) {
       if (drag.current.moved) return onView(pan(drag.current.view, by));
     }
     const found = under(f, e.offsetX, e.offsetY);
-    hover.current = found;
-    const row = found && f.cells?.rows[found.row];
-    if (!found || !row || !f.cells) return setTip(undefined);
-    const from = f.cells.from + found.step * f.cells.stepMs;
-    const words = stepWords(row, found.step);
-    return setTip({ x: Math.min(e.offsetX + 14, Math.max(0, width - 190)), y: e.offsetY + 14, title: `${row.name}, ${clock(from, now)}`, words: words.length ? words : ["nothing"] });
+    return found ? name(found, e.offsetX, e.offsetY) : unname();
   };
   const up = (e: PointerEvent) => {
     const f = latest.current.frame;
     const moved = drag.current?.moved;
     drag.current = undefined;
     const found = under(f, e.offsetX, e.offsetY);
-    const row = found && f.cells?.rows[found.row];
-    if (moved || !found || !row || !f.cells) return;
-    const from = f.cells.from + found.step * f.cells.stepMs;
-    onPick(row.name, from, from + f.cells.stepMs);
+    if (!moved && found) pick(found);
   };
   const keys = (e: KeyboardEvent) => {
+    if (keyOfTick(e)) return e.preventDefault();
     const span = view.until - view.from;
     const moves: Record<string, View> = {
       ArrowLeft: pan(view, -span / 8), ArrowRight: pan(view, span / 8),
@@ -135,14 +148,31 @@ export function Axis({ view, cells, now, bands, onView, onPick }: AxisProps) {
     e.preventDefault();
     onView(next);
   };
+  const keyOfTick = (e: KeyboardEvent): boolean => {
+    const f = latest.current.frame;
+    if (e.key === "Enter" && hover.current) {
+      pick(hover.current);
+      return true;
+    }
+    if (e.key === "Escape" && hover.current) {
+      unname();
+      return true;
+    }
+    const next = f.cells && neighbourOf(f.cells, view, now, hover.current, e.key, e.shiftKey);
+    if (!f.cells || !next) return false;
+    const x = f.gutter + ((f.cells.from + next.step * f.cells.stepMs - view.from) / (view.until - view.from)) * (width - f.gutter);
+    name(next, x, AXIS + next.row * f.lane, true);
+    return true;
+  };
   return (
     <div class="axis" style={{ height: `${height}px` }}>
       <canvas
-        ref={canvas} tabIndex={0} role="img" onKeyDown={keys}
-        aria-label="Executions on an axis of time: arrows move it, plus and minus zoom. The table below has the same as text."
+        ref={canvas} tabIndex={0} role="application" onKeyDown={keys} onBlur={unname}
+        aria-label="Executions on an axis of time. Left and right move it, plus and minus zoom. Up and down choose a row, with Shift left and right go from tick to tick, Enter explains. The table below has the same as text."
         onPointerDown={(e) => (drag.current = { x: e.offsetX, view, moved: false })} onPointerMove={move} onPointerUp={up}
-        onPointerLeave={() => ((drag.current = undefined), (hover.current = undefined), setTip(undefined))}
+        onPointerLeave={() => ((drag.current = undefined), unname())}
       />
+      <p class="hidden" role="status">{tip?.byKeys && `${tip.title}: ${tip.words.join(", ")}`}</p>
       {tip && (
         <div class="tip" style={{ left: `${tip.x}px`, top: `${tip.y}px` }} aria-hidden="true">
           <b>{tip.title}</b>

@@ -139,6 +139,13 @@ export function stepWords(row: Row, i: number): string[] {
   return words;
 }
 
+/** What a whole row holds, in words. */
+export function rowWords(row: Row): string[] {
+  const sum = (values: Float64Array | undefined) => values?.reduce((a, b) => a + b, 0) ?? 0;
+  const words = KINDS.filter((kind) => sum(row.counts.get(kind)) > 0).map((kind) => `${rounded(sum(row.counts.get(kind)))} ${kind}`);
+  return sum(row.late) > 0 ? [...words, `${rounded(sum(row.late))} of them late`] : words;
+}
+
 function rounded(n: number): string {
   return n >= 10 || Number.isInteger(n) ? String(Math.round(n)) : n.toFixed(1);
 }

@@ -26,6 +26,13 @@ export function stepFor(spanMs: number, least = spanMs >= ROLLED_UP_FROM_MS ? 60
   return STEPS_S.find((s) => s >= least && spanMs / 1000 / s <= MOST_VISIBLE_STEPS) ?? 7 * 86_400;
 }
 
+const MOST_STEPS_WITHIN = 1000;
+
+/** The finest step in seconds in which a step is looked into. */
+export function stepWithin(spanMs: number): number {
+  return STEPS_S.find((s) => spanMs / 1000 / s <= MOST_STEPS_WITHIN) ?? 7 * 86_400;
+}
+
 /** Zoom by a factor; the instant under the pointer stays where it is. */
 export function zoomAt(view: View, at: number, factor: number): View {
   const span = clamp((view.until - view.from) * factor, SHORTEST_MS, LONGEST_MS);

@@ -1,6 +1,6 @@
 // A button that changes something. It says what will happen, shows the same as curl, and reports how it went.
 import type { ComponentChildren } from "preact";
-import { useContext, useState } from "preact/hooks";
+import { useContext, useRef, useState } from "preact/hooks";
 import type { Call } from "../api/calls";
 import { curl } from "../api/curl";
 import { base, Problem, send } from "../api/send";
@@ -28,21 +28,34 @@ interface SendButtonProps<T> {
   onProblem: (problem: Problem) => void;
 }
 
+/** A name for a request, so that the one which is repeated after silence is not done twice. */
+function requestName(): string {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** The button that sends, once at a time. */
 export function SendButton<T>({ call, label, danger = false, disabled = false, onDone, onProblem }: SendButtonProps<T>) {
   const [busy, setBusy] = useState(false);
+  const unanswered = useRef({ content: "", name: "" });
   const start = async () => {
+    if (busy) return;
     setBusy(true);
+    const content = JSON.stringify(call);
+    const name = unanswered.current.content === content ? unanswered.current.name : requestName();
+    unanswered.current = { content: "", name: "" };
     try {
-      onDone(await send(call));
+      onDone(await send(call.method === "post" ? { ...call, headers: { ...call.headers, "Idempotency-Key": name } } : call));
     } catch (error) {
-      onProblem(error instanceof Problem ? error : new Problem(0, "Error", String(error)));
+      const problem = error instanceof Problem ? error : new Problem(0, "Error", String(error));
+      if (problem.silent) unanswered.current = { content, name };
+      onProblem(problem);
     } finally {
       setBusy(false);
     }
   };
+  // Not disabled while it sends: that would take the focus away.
   return (
-    <button type="button" class={danger ? "danger" : "primary"} disabled={busy || disabled} onClick={() => void start()}>
+    <button type="button" class={danger ? "danger" : "primary"} disabled={disabled} aria-disabled={busy} onClick={() => void start()}>
       {busy ? "Sending…" : label}
     </button>
   );

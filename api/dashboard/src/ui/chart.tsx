@@ -1,4 +1,4 @@
-// Series over time, drawn by uPlot in the colours of the theme; a table of the same values is there for screen readers.
+// Series over time, drawn by uPlot in the colours of the theme; screen readers hear the latest and the highest values.
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
@@ -52,7 +52,7 @@ export function Chart({ label, at, series, height = 150, unit, axisUnit }: Chart
     };
   }, [shape, height]);
   useEffect(() => plot.current?.setData(data), [at, series]);
-  const latest = series.map((s) => `${s.label} ${text(s.values.findLast((v) => v !== null), s.format ?? unit)}`).join(", ");
+  const latest = series.map((s) => `${s.label} ${text(s.values.findLast((v) => v !== null), s.format ?? unit)}, highest ${text(highest(s.values), s.format ?? unit)}`).join("; ");
   return (
     <figure class="chart">
       <figcaption>
@@ -67,6 +67,12 @@ export function Chart({ label, at, series, height = 150, unit, axisUnit }: Chart
 
 function text(value: number | null | undefined, format: (value: number) => string): string {
   return value === null || value === undefined ? "–" : format(value);
+}
+
+function highest(values: readonly (number | null)[]): number | undefined {
+  let most: number | undefined;
+  for (const v of values) if (v !== null && (most === undefined || v > most)) most = v;
+  return most;
 }
 
 function lonely(values: ArrayLike<number | null | undefined>): boolean {

@@ -1,6 +1,10 @@
-// A dialog of the browser itself: it keeps the focus, closes with Escape, and gives the focus back.
+// A dialog of the browser itself: it keeps the focus, closes with Escape, and gives the focus back. It begins at its first
+// field; without one, and where a field would bring up a keyboard of the screen, at its title.
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
+import { AwayNote } from "./away";
+
+const FIELDS = "input:not([type=checkbox]):not(:disabled), select, textarea";
 
 interface DialogProps {
   title: string;
@@ -13,16 +17,21 @@ export function Dialog({ title, onClose, children }: DialogProps) {
   const heading = useId();
   useEffect(() => {
     const dialog = element.current;
-    if (dialog && !dialog.open) dialog.showModal();
+    if (dialog && !dialog.open) {
+      dialog.showModal();
+      const field = matchMedia("(pointer: coarse)").matches ? null : dialog.querySelector<HTMLElement>(FIELDS);
+      (field ?? dialog.querySelector<HTMLElement>("h2"))?.focus();
+    }
     return () => dialog?.close();
   }, []);
   return (
     <dialog ref={element} aria-labelledby={heading} onClose={onClose} onClick={(e) => e.target === element.current && onClose()}>
       <div class="dialog">
         <div class="dialog-head">
-          <h2 id={heading}>{title}</h2>
+          <h2 id={heading} tabIndex={-1}>{title}</h2>
           <button type="button" class="quiet icon" aria-label="Close" onClick={onClose}>✕</button>
         </div>
+        <AwayNote />
         {children}
       </div>
     </dialog>

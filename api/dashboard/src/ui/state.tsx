@@ -32,10 +32,14 @@ export function outcomeKind(e: Pick<Outcome, "state" | "attempt">): string {
   return STATE_KIND[e.state] ?? "off";
 }
 
-export function outcomeText(items: readonly Pick<Outcome, "state">[]): string {
+export function outcomeCounts(items: readonly Pick<Outcome, "state">[]): (readonly [string, number])[] {
   const counts = new Map<string, number>();
   for (const e of items) counts.set(e.state, (counts.get(e.state) ?? 0) + 1);
-  return [...counts].map(([state, n]) => `${n} ${state}`).join(", ") || "none yet";
+  return [...counts];
+}
+
+export function outcomeText(items: readonly Pick<Outcome, "state">[]): string {
+  return outcomeCounts(items).map(([state, n]) => `${n} ${state}`).join(", ") || "none yet";
 }
 
 /** The last outcomes, oldest first, as a row of bars; the space for `size` of them is always taken. */

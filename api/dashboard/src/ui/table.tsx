@@ -55,6 +55,19 @@ function Heading<T>({ column, route }: { column: Column<T>; route: Route | undef
   );
 }
 
+/** The filters of the address that have no control of their own: a press takes one off. */
+export function Chips({ route, names }: { route: Route; names: readonly string[] }) {
+  return (
+    <>
+      {names.filter((name) => route.query[name]).map((name) => (
+        <button key={name} type="button" class="chip" onClick={() => changeQuery(route, { [name]: undefined })}>
+          <span class="hidden">Remove the filter</span> {name}: <b>{route.query[name]}</b> <span aria-hidden="true">✕</span>
+        </button>
+      ))}
+    </>
+  );
+}
+
 /** The way to the next page; the browser's own way leads back. */
 export function Pager({ route, nextCursor, shown }: { route: Route; nextCursor: string | null | undefined; shown: number }) {
   const onLaterPage = Boolean(route.query["cursor"]);

@@ -11,14 +11,20 @@ let shown: Toast[] = [];
 let next = 1;
 const listeners = new Set<() => void>();
 
+const SHOWN_MS = 8000;
+/** While somebody points at the news, or is in it by keyboard, it stays. */
+const IN_USE = ".toasts:hover, .toasts:focus-within";
+
 export function toast(text: string, link?: string): void {
   const id = next++;
   shown = [...shown.slice(-2), { id, text, link }];
   listeners.forEach((tell) => tell());
-  setTimeout(() => {
+  const end = () => {
+    if (document.querySelector(IN_USE)) return void setTimeout(end, SHOWN_MS);
     shown = shown.filter((t) => t.id !== id);
-    listeners.forEach((tell) => tell());
-  }, 6000);
+    return listeners.forEach((tell) => tell());
+  };
+  setTimeout(end, SHOWN_MS);
 }
 
 export function Toasts() {
