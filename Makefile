@@ -42,7 +42,8 @@ collected:
 # Most tests wait for real processes, so several at a time take a fraction of it; PYTEST="-n 0 -k leader" and the like choose.
 PYTEST ?= -n 4 --dist worksteal
 # The tests start some hundred processes of Python: they share compiled files, whatever the environment says of that.
-test: check
+test: setup
+	@$(MAKE) --no-print-directory --jobs=2 types contracts style collected
 	@command -v chromium chromium-browser google-chrome >/dev/null || echo "No Chromium is on PATH (Debian: apt-get install chromium): the tests of the page in a browser are skipped."
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(PYTEST)
 

@@ -91,7 +91,7 @@ async def check_order(api: Api, patch: pytest.MonkeyPatch, *, full: bool = False
         for query, wanted in (
             ("limit=9", set(due)),
             ("limit=100&tag=t1", tagged),
-            *((("limit=1", set(due)), ("limit=10&tag=t1", tagged)) if full else ()),
+            *((("limit=10&tag=t1", tagged), *((("limit=1", set(due)),) if few == 0 else ())) if full else ()),
         ):
             await check_pages(api, query, {i: due[i] for i in wanted})
 
@@ -119,7 +119,7 @@ async def test_jobs_are_listed_by_their_next_run_with_and_without_a_leader(
     await many_jobs(api, T0)
     await check_order(api, monkeypatch, full=True)
     leader = await lead(api.db, api.clock)
-    for seconds in (0, 4, 12, 31):
+    for seconds in (0, 12, 31):
         stop_clock(api, T0 + seconds * 1000 + 137)
         await settle_all(leader, api.clock)  # type: ignore[arg-type]
         await check_order(api, monkeypatch)

@@ -97,7 +97,7 @@ def test_a_clock_of_the_primary_that_is_set_for_a_while_changes_nothing(off: int
             assert receiver is not None
             return all(f"{p}:{due}" in receiver.by_execution() for p in POLICIES)
 
-        set_at, back_at, until = first + 4000, first + 4000 + SET_FOR * 1000, first + 16_000 + SET_FOR * 1000
+        set_at, back_at, until = first + 4000, first + 4000 + SET_FOR * 1000, first + 11_000 + SET_FOR * 1000
         wait_until(lambda: came(set_at), 30, "executions before the clock is set")
         _set(clock, off)
         wait_until(lambda: came(back_at), SET_FOR + 30, "executions while the clock is wrong")

@@ -18,7 +18,7 @@ from tests.simulation.twins import Silent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS = 250 * TIMES
+RUNS = 100 * TIMES
 
 
 @pytest.fixture(autouse=True)
