@@ -82,7 +82,8 @@ def figures(run: Run) -> dict[str, int]:
         first.setdefault(s.execution, s.at_ms)
         if s.answer.startswith("2"):
             accepted.add(s.execution)
-    must = [t for t in run.targets if t.duty == "must"]
+    waiting = _waiting(run) & set(run.owed)  # for the end of a pause
+    must = [t for t in run.targets if t.duty == "must" and t.execution not in waiting]
     far = _Effects(run).far({t.due_ms for t in must})
     calm = sorted(first[t.execution] - t.due_ms for t in must if t.due_ms in far and t.execution in first) or [0]
     return {

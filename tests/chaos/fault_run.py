@@ -30,7 +30,7 @@ from tests.support.processes import Nodes, Receiver, end
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from tests.chaos.evidence import Fault, Run
 
@@ -108,6 +108,15 @@ def done_by(nodes: Nodes, receiver: Receiver, finish: int, last: str) -> None:
     print("owed:", owed, "in:", batches, "breakers:", list(nodes.db["breakers"].find()), sep="\n", flush=True)
 
 
+def between_faults(faults: Iterable[Fault]) -> int:
+    """How long (ms) no fault was going on between the first and the last one."""
+    pauses, until = 0, None
+    for f in sorted(faults, key=lambda f: f.start_ms):
+        pauses += 0 if until is None else max(0, f.start_ms - until)
+        until = f.end_ms if until is None else max(until, f.end_ms)
+    return pauses
+
+
 def run_under_faults(
     directory: Path,
     rate: int,
@@ -165,10 +174,12 @@ def run_under_faults(
         watch.end()
         done_by(nodes, receiver, finish, f"j{rate - 1}:{finish - 1000}")
         if MESSAGES:
-            # The flood is more than two cores carry between deaths: what these left behind is felt until it was worked off.
+            # The flood is more than two cores carry between deaths: what these left behind grows from one to the next, and
+            # is felt until it was worked off. So what waited may have waited in each pause between two faults too.
             worked_off = next_second(nodes) - over
             print(f"worked off {worked_off / 1000} s after the last fault")
-            bounds = replace(bounds, late_ms=5000, recovery_ms=max(bounds.recovery_ms, worked_off))
+            felt_ms = worked_off + between_faults(faults_so_far)
+            bounds = replace(bounds, late_ms=5000, recovery_ms=max(bounds.recovery_ms, felt_ms))
         run = collect(nodes, receiver, watch, rate, (start, finish), faults_so_far, bounds=bounds)
         report = verify_report(mongo.uri, "chaos", start - 60_000, 60)
         print(json.dumps({"verify": report.counts.findings, "occurrences": report.counts.occurrences}))

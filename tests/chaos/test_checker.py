@@ -10,6 +10,7 @@ import pytest
 from tests.chaos.calls import owed, targets
 from tests.chaos.checker import check, figures
 from tests.chaos.evidence import Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger
+from tests.chaos.fault_run import between_faults
 from tests.chaos.saved import load, main, save, timeline
 
 if TYPE_CHECKING:
@@ -492,3 +493,11 @@ def test_what_was_owed_is_worked_out_again_from_a_saved_run(tmp_path: Path) -> N
     }
     save(run, tmp_path / "run.json")
     assert owed(load(tmp_path / "run.json")) == owed(run)
+
+
+def test_the_time_between_faults_counts_no_fault_twice() -> None:
+    """What a flood left behind may wait through it: faults that overlap, or one within another, leave no pause."""
+    spans = ((0, 1000), (500, 3000), (800, 900), (7000, 8000), (8000, 8500))
+    faults = [Fault("kill", T + start, T + end) for start, end in spans]
+    assert between_faults(reversed(faults)) == 4000
+    assert between_faults(faults[:1]) == between_faults([]) == 0

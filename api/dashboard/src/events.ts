@@ -70,11 +70,6 @@ export function useChanges(filter: Readonly<Record<string, string>>): Changes {
   return { version, told };
 }
 
-/** Changes of the cluster itself: who leads, breakers, incidents. Figures are asked for as often as without them. */
-export function useClusterChanges(): Changes {
-  return { version: useChanges({ kind: "leader,breaker,alert" }).version, told: false };
-}
-
 function useVisible(): boolean {
   const [visible, setVisible] = useState(!document.hidden);
   useEffect(() => {

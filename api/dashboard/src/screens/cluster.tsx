@@ -4,8 +4,7 @@ import { loose } from "../api/loose";
 import { offers } from "../api/offered";
 import type { Schemas } from "../api/types";
 import { count, duration, plural } from "../format";
-import { useClusterChanges } from "../events";
-import { POLL_MS, useLive } from "../live";
+import { useLive } from "../live";
 import { href } from "../route";
 import { Action } from "../ui/action";
 import { Time } from "../ui/now";
@@ -18,7 +17,7 @@ type Node = Schemas["NodeView"];
 type Breaker = Schemas["BreakerView"];
 
 export function ClusterScreen() {
-  const live = useLive(call("get", "/cluster"), POLL_MS, useClusterChanges());
+  const live = useLive(call("get", "/cluster"));
   const c = live.data;
   return (
     <>

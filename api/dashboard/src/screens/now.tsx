@@ -4,8 +4,7 @@ import { call } from "../api/calls";
 import type { Cluster, Incident, ListedJob, StatsPoint } from "../api/types";
 import { count, duration, hostOf, shortDuration } from "../format";
 import { verdictOf, type Observed } from "../health";
-import { useClusterChanges } from "../events";
-import { POLL_MS, useLive } from "../live";
+import { useLive } from "../live";
 import { href, type Route } from "../route";
 import { useMay } from "../session";
 import { Chart } from "../ui/chart";
@@ -15,10 +14,9 @@ import { Card, Facts, ProblemNote, Skeleton } from "../ui/parts";
 const MOST = 100;
 
 export function NowScreen({ route }: { route: Route }) {
-  const changes = useClusterChanges();
-  const cluster = useLive(call("get", "/cluster"), POLL_MS, changes);
+  const cluster = useLive(call("get", "/cluster"));
   const stats = useLive(call("get", "/stats", { query: { step: "1m" } }), 15_000);
-  const incidents = useLive(call("get", "/alerts", { query: { state: "open", limit: MOST } }), 20_000, changes);
+  const incidents = useLive(call("get", "/alerts", { query: { state: "open", limit: MOST } }), 20_000);
   const failing = useLive(call("get", "/jobs", { query: { failing: "true", state: "active", limit: MOST } }), 20_000);
   const runs = useLive(useMay("admin") ? call("get", "/verifications", { query: { limit: 5 } }) : null, 60_000);
   const points = stats.data?.series ?? [];
