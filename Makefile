@@ -26,8 +26,9 @@ cluster: setup
 	@exec $(BIN)/horae cluster $(CLUSTER)
 
 # The gates run two at a time: mypy takes as long as the others together.
+GATES := types contracts style
 check: setup
-	@$(MAKE) --no-print-directory --jobs=2 types contracts style
+	@$(MAKE) --no-print-directory --jobs=2 $(GATES)
 types:
 	$(BIN)/mypy
 contracts:
@@ -43,7 +44,7 @@ collected:
 PYTEST ?= -n 4 --dist worksteal
 # The tests start some hundred processes of Python: they share compiled files, whatever the environment says of that.
 test: setup
-	@$(MAKE) --no-print-directory --jobs=2 types contracts style collected
+	@$(MAKE) --no-print-directory --jobs=2 $(GATES) collected
 	@command -v chromium chromium-browser google-chrome >/dev/null || echo "No Chromium is on PATH (Debian: apt-get install chromium): the tests of the page in a browser are skipped."
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(PYTEST)
 
