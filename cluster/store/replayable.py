@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
     from cluster.store.replays import Replay, ReplayFilter
 
+NOT_SENT = "not_sent"
+"""In place of an error: no request was ever sent. A node of the release before finds no attempt with this error, and so
+replays nothing instead of too much.
+"""
 JOBS = 10_000
 """Ids of jobs in one query."""
 
@@ -31,7 +35,9 @@ def _query(criteria: ReplayFilter, before_ms: int) -> Document:
     query: Document = {"state": {"$in": list(criteria.states)}, "ended_at": ended}
     if criteria.job_id is not None:
         query["_id"] = {"$gte": f"{criteria.job_id}:", "$lt": f"{criteria.job_id};"}
-    last = [(n, v) for n, v in (("error", criteria.error), ("status", criteria.status)) if v is not None]
+    if criteria.error == NOT_SENT:
+        query["attempts"] = {"$size": 0}
+    last = [(n, v) for n, v in (("error", criteria.error), ("status", criteria.status)) if v not in (None, NOT_SENT)]
     if last:
         of_last = [
             {"$eq": [{"$let": {"vars": {"last": {"$last": "$attempts"}}, "in": f"$$last.{name}"}}, value]}

@@ -54,7 +54,7 @@ describe("failures", () => {
     expect(filterOf({ host: "a:80", error: null, status: 503 })).toEqual({ host: "a:80", status: 503 });
     expect(filterOf({ host: "a:80", error: "too_large", status: 200 })).toEqual({ host: "a:80", error: "too_large", status: 200 });
     expect(filterOf({ host: null, error: null, status: 503 })).toBeUndefined();
-    expect(filterOf({ host: "a:80", error: null, status: null })).toBeUndefined();
+    expect(filterOf({ host: "a:80", error: null, status: null })).toEqual({ host: "a:80", error: "not_sent" });
   });
 
   it("come with the rule that applied", () => {

@@ -19,8 +19,8 @@ const PAGE = 50;
 const TYPING_MS = 250;
 
 export function listCall(query: Route["query"]) {
-  const { state, tag, q, host, failing, sort, cursor, nextRunBefore, schedule } = query;
-  return call("get", "/jobs", { query: { state, tag, q, host, failing, sort, cursor, nextRunBefore, schedule, limit: PAGE } });
+  const { state, tag, q, host, failing, sort, cursor, nextRunBefore, schedule, calendar } = query;
+  return call("get", "/jobs", { query: { state, tag, q, host, failing, sort, cursor, nextRunBefore, schedule, calendar, limit: PAGE } });
 }
 
 export function JobsScreen({ route }: { route: Route }) {
@@ -87,7 +87,7 @@ function Filters({ route }: { route: Route }) {
           );
         })}
       </div>
-      <Chips route={route} names={["tag", "host", "schedule", "nextRunBefore"]} />
+      <Chips route={route} names={["tag", "host", "schedule", "calendar", "nextRunBefore"]} />
     </div>
   );
 }
