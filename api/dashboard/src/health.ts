@@ -62,7 +62,7 @@ export function verdictOf({ cluster, points, openIncidents, failingJobs, more, v
   const waits = oldest > WAITS_MS;
   const onTime = missed === 0 && (late === null || late <= LATE_MS) && !waits && cluster.leader.nodeId !== null;
   const detail: Part[] = [
-    { text: `${plural(cluster.activeJobs, onTime ? "job" : "active job")}${onTime ? " on time" : ""}`, address: "#/jobs?state=active" },
+    cluster.activeJobs === 0 ? { text: "No job is active", address: "#/jobs" } : { text: `${plural(cluster.activeJobs, onTime ? "job" : "active job")}${onTime ? " on time" : ""}`, address: "#/jobs?state=active" },
     sent === 0 ? { text: "nothing was sent in the last hour" } : { text: `${plural(sent, "request")} in the last hour`, address: `#/executions?since=${hourAgo}` },
   ];
   if (waits) detail.push({ text: `${plural(cluster.backlog.ready, "execution")} due and not sent, the oldest for ${span(oldest)}`, address: "#/cluster" });

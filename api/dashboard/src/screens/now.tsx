@@ -24,7 +24,7 @@ export function NowScreen({ route }: { route: Route }) {
   const points = stats.data?.series ?? [];
   const ended = runs.data?.items.find((r) => r.state === "done" && r.jobId === null);
   const verified = ended && { at: ended.endedAt ?? ended.askedAt, clean: Boolean(ended.report?.["clean"]), counts: (ended.report?.["counts"] ?? {}) as Record<string, number> };
-  const problem = cluster.problem ?? stats.problem;
+  const problem = cluster.problem ?? stats.problem ?? incidents.problem ?? failing.problem;
   return (
     <>
       <ProblemNote problem={problem} />
