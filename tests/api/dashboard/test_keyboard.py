@@ -177,7 +177,7 @@ def test_a_job_is_made_and_the_axis_is_read_by_keyboard_alone(viewer: Viewer, wo
     viewer.tab_to("e.tagName === 'SUMMARY'")
     keys.press("Enter")
     page.locator(".as-table td", has_text="succeeded").wait_for(timeout=25_000)
-    viewer.tab_to("e.closest('.as-table td') !== null")
+    viewer.tab_to("e.closest('.as-table td') && e.tagName === 'BUTTON'")
     keys.press("Enter")
     viewer.wait("location.hash.includes('row=by-keyboard')")
     page.get_by_role("link", name="Explain by-keyboard at").wait_for()
