@@ -307,6 +307,7 @@ class NodeView(View):
     waiting: int
     leading: bool
     draining: bool
+    silent: bool = Field(description="Without a heartbeat for 5 s: it has ended, or cannot reach the database.")
 
 
 class Backlog(View):

@@ -18,7 +18,7 @@ from api.resources.jobs import Resource
 from cluster.core.documents import json_source, strict_json
 from cluster.core.documents.base import Model
 from cluster.core.documents.job import Instant
-from cluster.core.documents.job_json import apply_patch, channels_in_patch, faults_of
+from cluster.core.documents.job_json import apply_patch, callback_channels_in_patch, channels_in_patch, faults_of
 from cluster.core.documents.json_source import JsonText, keep_body
 from cluster.core.documents.request_fields import Tag
 from cluster.core.errors import Fault, InvalidInput
@@ -31,7 +31,7 @@ from cluster.store.idempotency import Reservation, StoredResponse
 from cluster.store.queries.action_targets import filter_document
 from cluster.store.queries.job_filter import JobFilter, JobListQuery
 from cluster.usecases import actions
-from cluster.usecases.jobs import require_alert_channels, with_calendar
+from cluster.usecases.jobs import require_callback_channels, require_channels, with_calendar
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
@@ -204,7 +204,8 @@ class JobActions(Resource):
     async def _check_patch(self, raw: bytes, sample: tuple[StoredJob, ...], size: int) -> None:
         """Raises `InvalidInput` for a patch that none of the first jobs takes. The others are told with the progress."""
         patch = await off_loop(len(raw), _patch_of, raw)
-        await require_alert_channels(self.db, channels_in_patch(patch))
+        await require_channels(self.db, {"patch.alerts": channels_in_patch(patch)})
+        await require_callback_channels(self.db, callback_channels_in_patch(patch))
         first: InvalidInput | None = None
         for job in sample:
             try:

@@ -163,7 +163,9 @@ class Channel(Resource):
         if default is not None and channel.name in default.channels:
             raise Conflict("the default alert rules use this channel: change them first (PUT /alerts/default)")
         if user is not None:
-            raise Conflict(f"the alerts of job '{user}', and maybe of other jobs, use this channel: change them first")
+            raise Conflict(
+                f"the alerts or callbacks of job '{user}', and maybe of other jobs, use this channel: change them first"
+            )
         await channels.delete(self.db, channel.name, self.clock.now_ms())
         resp.status = 204
 

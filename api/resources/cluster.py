@@ -46,7 +46,7 @@ class Cluster(Resource):
                     "since": format_optional_instant(leader.since_ms),
                     "renewedAt": format_optional_instant(leader.renewed_ms),
                 },
-                "nodes": [_node_json(n) for n in present],
+                "nodes": [_node_json(n, leader.node, now_ms) for n in present],
                 "backlog": {
                     "ready": waiting.ready,
                     "leased": waiting.leased,
@@ -86,7 +86,7 @@ def _breaker_json(b: Breaker, now_ms: int) -> dict[str, Any]:
     }
 
 
-def _node_json(n: NodeStatus) -> dict[str, Any]:
+def _node_json(n: NodeStatus, leader: str | None, now_ms: int) -> dict[str, Any]:
     return {
         "nodeId": n.id,
         "host": n.host,
@@ -97,6 +97,7 @@ def _node_json(n: NodeStatus) -> dict[str, Any]:
         "clockOffsetMs": n.clock_offset_ms,
         "inFlight": n.in_flight,
         "waiting": n.waiting,
-        "leading": n.leading,
+        "leading": n.leads(leader),
         "draining": n.draining,
+        "silent": n.is_silent(now_ms),
     }

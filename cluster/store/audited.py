@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from cluster.core.audit_entry import new_entry
-from cluster.core.documents.base import to_camel
 from cluster.core.documents.differences import differences
 from cluster.core.documents.json_source import fragment
-from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER
 from cluster.store import audit, outbox
 from cluster.store.mongo.schema import WITH_OUTBOX
-from cluster.store.outbox import FINAL, HIDDEN
+from cluster.store.outbox import FINAL
+from cluster.store.shown_fields import shown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,23 +80,7 @@ def _finished(entry: Document) -> Document:
         return entry
     was, now = entry["was"], entry["now"]
     action = "delete" if now is None else "create" if was is None else "change"
-    changes = differences(_shown(was), _shown(now))
+    kind = entry["object"].partition(":")[0]
+    changes = differences(shown_fields(kind, was), shown_fields(kind, now))
     kept = {name: value for name, value in entry.items() if name not in ("was", "now")}
     return {**kept, "action": action, "changes": orjson.dumps(changes, fragment).decode()}
-
-
-def _shown(fields: Document | None) -> dict[str, Any]:
-    return {to_camel(name): _value(value) for name, value in (fields or {}).items()}
-
-
-def _value(value: Any) -> Any:
-    """As JSON. Dates of the driver are numbers of ms, bytes have no place in a log."""
-    if value == HIDDEN:
-        return SECRET_PLACEHOLDER
-    if isinstance(value, bytes):
-        return {"bytes": len(value)}
-    if isinstance(value, dict):
-        return {str(name): _value(v) for name, v in value.items()}
-    if isinstance(value, list):
-        return [_value(v) for v in value]
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

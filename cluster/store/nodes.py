@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 
+SILENT_MS = 5000
+"""A node without a heartbeat for so long has ended, or cannot reach the database."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A node as operators see it."""
@@ -35,6 +39,14 @@ class NodeStatus:
     leading: bool
     draining: bool
     counters: dict[str, Any]
+
+    def is_silent(self, now_ms: int) -> bool:
+        """Whether there was no heartbeat for long. `now_ms`: the database's clock."""
+        return now_ms - self.seen_ms >= SILENT_MS
+
+    def leads(self, leader: str | None) -> bool:
+        """Whether it leads. `leader`: the node of the lease. The last heartbeat of a dead leader says for ever that it leads."""
+        return self.leading and self.id == leader
 
 
 def _node(d: Document) -> NodeStatus:

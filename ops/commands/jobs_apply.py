@@ -195,10 +195,16 @@ def _differing(before: Job, new: Job) -> dict[str, tuple[Any, Any]]:
     return {n: (before.get(n), new.get(n)) for n in names if before.get(n) != new.get(n)}
 
 
+def _runs(job: dict[str, Any]) -> str:
+    """When a job of a file runs: by its schedule, or after another job."""
+    after = job.get("after")
+    return f"after {after.get('jobId')}" if isinstance(after, dict) else str(job.get("schedule"))
+
+
 def plan_lines(plan: ApplyPlan) -> list[str]:
     """The changes as lines of text."""
     lines = [
-        f"+ {j['jobId']}  {j.get('schedule')}  {j.get('api')}" + ("  (paused)" if j.get("state") == "paused" else "")
+        f"+ {j['jobId']}  {_runs(j)}  {j.get('api')}" + ("  (paused)" if j.get("state") == "paused" else "")
         for j in plan.create
     ]
     for job, differing in plan.change:

@@ -16,7 +16,7 @@ import click
 from cluster.core.audit_entry import new_entry
 from cluster.core.execution.model import Batch
 from cluster.store import audit, batches, leases, nodes
-from ops.commands.status import SILENT_MS, read_database
+from ops.commands.status import read_database
 from ops.support.output import duration, print_json
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def resign_command(yes: bool, seconds: float, as_json: bool) -> None:  # noqa: F
     leader, present, now = read_database(look)
     if leader.node is None:
         raise NoMatch("there is no leader now")
-    others = [n for n in present if n.id != leader.node and now - n.seen_ms < SILENT_MS and not n.draining]
+    others = [n for n in present if n.id != leader.node and not n.is_silent(now) and not n.draining]
     successor = (
         f"one of {len(others)} other node(s) leads within seconds"
         if others
@@ -205,7 +205,7 @@ def drain_command(node: str, yes: bool, seconds: float, as_json: bool) -> None: 
     """
     present, now = read_database(nodes.nodes_and_clock)
     chosen = select_one("node", present, node, lambda n: n.id)
-    others = [n for n in present if n.id != chosen.id and now - n.seen_ms < SILENT_MS and not n.draining]
+    others = [n for n in present if n.id != chosen.id and not n.is_silent(now) and not n.draining]
     if not others:
         confirm(f"{chosen.id} is the only working node: nothing is sent until it is undrained.", yes=yes)
     _request_drain(chosen.id, now, seconds, as_json=as_json, drain=True)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from cluster.store.leases import Leadership
     from cluster.store.nodes import NodeStatus
 
-SILENT_MS = 5000
 T = TypeVar("T")
 
 
@@ -72,7 +71,7 @@ def _batch(b: LeasedBatch, now: int) -> dict[str, Any]:
     }
 
 
-def _node(n: NodeStatus, now: int) -> dict[str, Any]:
+def _node(n: NodeStatus, leader: str | None, now: int) -> dict[str, Any]:
     return {
         "nodeId": n.id,
         "host": n.host,
@@ -84,7 +83,7 @@ def _node(n: NodeStatus, now: int) -> dict[str, Any]:
         "clockOffsetMs": n.clock_offset_ms,
         "inFlight": n.in_flight,
         "waiting": n.waiting,
-        "leading": n.leading,
+        "leading": n.leads(leader),
         "draining": n.draining,
     }
 
@@ -166,9 +165,14 @@ def nodes_command(context: click.Context, listing: Listing) -> int | None:
     """List the nodes with their last heartbeats. Exit status 1 if a node is silent or there is none."""
     if context.invoked_subcommand is not None:
         return None
-    listed, now = read_database(nodes.nodes_and_clock)
+
+    async def read(db: Database) -> tuple[list[NodeStatus], Leadership, int]:
+        listed, now = await nodes.nodes_and_clock(db)
+        return listed, await leases.leadership(db), now
+
+    listed, leader, now = read_database(read)
     listing.show(
-        [_node(n, now) for n in listed],
+        [_node(n, leader.node, now) for n in listed],
         title=f"{len(listed)} node(s)",
         name="nodeId",
         columns={
@@ -181,11 +185,18 @@ def nodes_command(context: click.Context, listing: Listing) -> int | None:
             "offset ms": itemgetter("clockOffsetMs"),
             "in flight": itemgetter("inFlight"),
             "waiting": itemgetter("waiting"),
-            "role": lambda n: "draining" if n["draining"] else "leader" if n["leading"] else "",
+            "role": _role,
         },
         wide={"started": itemgetter("startedAt")},
     )
-    return 0 if listed and all(now - n.seen_ms < SILENT_MS for n in listed) else 1
+    return 1 if not listed or any(n.is_silent(now) for n in listed) else 0
+
+
+def _role(n: dict[str, Any]) -> str:
+    # What a silent node said last is out of date.
+    if n["silentMs"] >= nodes.SILENT_MS:
+        return "silent"
+    return "draining" if n["draining"] else "leader" if n["leading"] else ""
 
 
 def _ms(time: str) -> int:

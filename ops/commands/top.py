@@ -15,7 +15,6 @@ from cluster.store import batches, breakers, leases, nodes
 from cluster.store.mongo.client import Database
 from cluster.store.queries import failing_hosts, jobs_and_executions
 from config.settings import load_settings
-from ops.commands.status import SILENT_MS
 from ops.commands.top_view import render, watch
 from ops.support.embedded_mongodb import database_uri
 from ops.support.output import print_json, rfc3339
@@ -58,7 +57,11 @@ def top_command(interval: float, once: bool, as_json: bool) -> None:  # noqa: FB
                 if not console.is_terminal:  # in a pipe or a file, a line may be as wide as it needs to be
                     console = Console(width=PIPE_COLUMNS)
                 console.print(render(snapshot))
-            return 0 if snapshot["leader"]["sound"] and all(n["silentMs"] < SILENT_MS for n in snapshot["nodes"]) else 1
+            return (
+                0
+                if snapshot["leader"]["sound"] and all(n["silentMs"] < nodes.SILENT_MS for n in snapshot["nodes"])
+                else 1
+            )
         finally:
             await db.close()
 
@@ -123,7 +126,7 @@ def _hosts(failing: list[tuple[str, int, int]], not_closed: list[Breaker]) -> li
 def _node(n: NodeStatus, now: int) -> dict[str, Any]:
     silent = now - n.seen_ms
     # The last heartbeat of a silent node is out of date: after a leader is killed, two leaders would be shown.
-    role = "silent" if silent >= SILENT_MS else "drained" if n.draining else "leader" if n.leading else ""
+    role = "silent" if n.is_silent(now) else "drained" if n.draining else "leader" if n.leading else ""
     return {
         "nodeId": n.id,
         "silentMs": silent,

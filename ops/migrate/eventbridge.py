@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FILE = ""
 """The place of a remark about the whole file."""
+GOES_ON = object()
+"""Stands behind the definitions of a list that goes on elsewhere."""
 MAX_ATTEMPTS = 100
 ENABLED = ("ENABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")
 RESOURCES = ("AWS::Scheduler::Schedule", "AWS::Events::Rule")
@@ -67,6 +69,9 @@ def translate_eventbridge(text: str, translation: Translation) -> None:
     """Add the jobs of the schedules and rules in a file: one JSON value, or several one after another. Raises `NotJson`."""
     for number, value in enumerate(_values(text), 1):
         for name, item in _items(value):
+            if item is GOES_ON:
+                translation.remark(FILE, "has a NextToken: it is a page of a longer list; print the others too")
+                continue
             _translate(item, name or f"value {number}", translation)
     if translation.jobs:
         for difference in STANDING:
@@ -98,6 +103,8 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
     ):
         for items in lists:
             yield from _items(items)
+        if value.get("NextToken"):
+            yield FILE, GOES_ON
     else:
         yield "", value
 
@@ -127,11 +134,13 @@ def _translate(item: Any, place: str, translation: Translation) -> None:
         remarks.append(f"its years are not one run: it becomes {len(periods)} jobs")
     for period in periods:
         job: Job = {"schedule": period.schedule, "timezone": timezone, **bounded(period, *dates), **fields}
+        kept = _after_completion(item, job)
         called = f"{name}-{period.label}" if period.label else name
         if not translation.add(place, Draft(called, command, _description(item), job)):
             continue
         if (job_id := translation.jobs[-1]["jobId"]) != called:
             remarks.append(f"its id is '{job_id}': '{called}' is taken, or has characters that an id cannot have")
+        remarks += kept
         remarks += clock_remarks(period.schedule, timezone, translation.now_ms, starred_once=True)
         for remark in remarks:
             translation.remark(place, remark)
@@ -167,6 +176,17 @@ def _description(item: dict[str, Any]) -> str:
     return f"{own} ({place})"[:4000] if own else place
 
 
+def _after_completion(item: dict[str, Any], job: Job) -> list[str]:
+    """What becomes of the job when it is over, added to the job; and what is different here."""
+    runs_once = str(job["schedule"]).startswith("@at")
+    if not runs_once and "endAt" not in job:
+        return []
+    if item.get("ActionAfterCompletion") == "DELETE":
+        job |= {"deleteAfterRun": True} if runs_once else {"completedRetentionDays": 0}
+        return []
+    return ["EventBridge keeps it when it is over; Horae deletes the job after completedRetentionDays (30)"]
+
+
 def _fields(item: dict[str, Any], remarks: list[str]) -> tuple[Job, str]:
     """The fields beside the times, and what stands for the command: the target's ARN. Raises `Untranslatable`."""
     fields: Job = {}
@@ -181,8 +201,6 @@ def _fields(item: dict[str, Any], remarks: list[str]) -> tuple[Job, str]:
         if not isinstance(minutes, int) or not 1 <= minutes <= 1440:
             raise Untranslatable("FlexibleTimeWindow: MaximumWindowInMinutes must be 1 to 1440")
         fields["spreadSeconds"] = minutes * 60
-    if item.get("ActionAfterCompletion") == "DELETE":
-        remarks.append("ActionAfterCompletion DELETE: Horae keeps a completed job until somebody deletes it")
     if item.get("EventPattern"):
         remarks.append("EventPattern: Horae does not react to events; only the schedule was moved")
     remarks += [f"{key} has no equal" for key in item if key not in _READ | {"EventPattern"} and item[key] is not None]

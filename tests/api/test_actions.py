@@ -252,3 +252,25 @@ async def test_a_patch_of_many_jobs_keeps_and_takes_the_days_of_calendars(api: A
     done = await ended(api, await begin(api, "patch", {"tag": "t"}, patch={"calendar": None}))
     assert (done["done"], done["failed"]) == (2, 0)
     assert (await stored("a"))["calendar"] is None
+
+
+@pytest.mark.parametrize(
+    ("patch", "path"),
+    [
+        ({"alerts": {"channels": ["nope"], "onDead": True}}, "patch.alerts.channels.0"),
+        ({"onSuccess": {"channel": "nope"}}, "patch.onSuccess.channel"),
+        ({"onFailure": {"channel": "nope"}}, "patch.onFailure.channel"),
+    ],
+)
+async def test_a_channel_that_does_not_exist_is_refused_before_any_job_is_tried(
+    api: Api, patch: dict[str, Any], path: str
+) -> None:
+    """By the path in the request, also in a dry run."""
+    await api.make(jobId="a", tags=["t"])
+    for more in ({}, {"dryRun": True}):
+        body = {"action": "patch", "filter": {"tag": "t"}, "patch": patch, **more}
+        answer = await api.call("POST", "/jobs/actions", body)
+        assert answer.status_code == 422
+        assert [(e["path"], "there is no channel 'nope'" in e["message"]) for e in answer.json["errors"]] == [
+            (path, True)
+        ]

@@ -121,7 +121,6 @@ def test_a_file_of_schedules_and_rules_is_moved() -> None:
     assert next_runs(jobs["some-years-2031"]) == ["2031-01-01T00:00:00Z"]
     found = "\n".join(remarks(translation))
     for words in (
-        "once: ActionAfterCompletion DELETE",
         "in-the-gap: 2027-03-28 02:30 does not exist in Europe/Berlin",
         "sunday.is.1: its id is 'sunday-is-1'",
         "some-years: its years are not one run: it becomes 2 jobs",
@@ -132,6 +131,39 @@ def test_a_file_of_schedules_and_rules_is_moved() -> None:
     ):
         assert words in found
     assert "every-five: its interval" not in found
+
+
+def test_what_is_deleted_when_it_is_over_is_deleted_here_too() -> None:
+    """One that runs once as soon as it has run, one with an end after that; without the action the job is kept for a while."""
+    over = {"ActionAfterCompletion": "DELETE"}
+    end = {"EndDate": "2031-01-01T00:12:00Z"}
+    translation = eventbridge(
+        {**schedule("at(2031-11-20T13:00:00)", **over), "Name": "once"},
+        {**schedule("rate(5 minutes)", **over, **end), "Name": "ends"},
+        {**schedule("rate(5 minutes)", **over), "Name": "no-end"},
+        {**schedule("at(2031-11-20T13:00:00)", ActionAfterCompletion="NONE"), "Name": "kept"},
+        {**schedule("cron(5 * * * ? 2031)"), "Name": "years"},
+    )
+    shown = {j["jobId"]: (j.get("deleteAfterRun"), j.get("completedRetentionDays")) for j in translation.jobs}
+    assert shown == {
+        "once": (True, None),
+        "ends": (None, 0),
+        "no-end": (None, None),
+        "kept": (None, None),
+        "years": (None, None),
+    }
+    (remark,) = remarks(translation, "completedRetentionDays")
+    assert remark.startswith(("kept, years:", "kept: "))
+    assert "once" not in remark
+
+
+@pytest.mark.parametrize("listed", ["Schedules", "Rules"])
+def test_a_page_of_a_longer_list_is_named(listed: str) -> None:
+    """`--max-items` cuts a list, and says so by a token alone."""
+    translation = eventbridge({listed: [schedule("rate(1 day)")], "NextToken": "eyJ"})
+    assert [job["jobId"] for job in translation.jobs] == ["x"]
+    assert [r for r in remarks(translation) if "NextToken" in r]
+    assert not [r for r in remarks(eventbridge({listed: [schedule("rate(1 day)")]})) if "NextToken" in r]
 
 
 def test_the_fields_of_a_schedule_and_its_target_become_those_of_a_job() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -38,3 +39,16 @@ class Model(BaseModel):
                 is_long = isinstance(field, list) and len(field) > MAX_READ and info.annotation is not Any
                 known[name] = field[: MAX_READ + 1] if is_long else field
         return known | dict(islice(((n, v) for n, v in value.items() if n not in known), MAX_READ))
+
+
+@cache
+def fields_of(model: str) -> tuple[str, ...]:
+    """The fields, in JSON, of the models of this name (the title of a `ValidationError`); none if there is no such model."""
+    found: list[str] = []
+    waiting: list[type[BaseModel]] = [Model]
+    while waiting:
+        cls = waiting.pop()
+        waiting += cls.__subclasses__()
+        if cls.__name__ == model:
+            found += [str(info.alias or to_camel(name)) for name, info in cls.model_fields.items()]
+    return tuple(dict.fromkeys(found))

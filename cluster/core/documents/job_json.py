@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from cluster.core.documents.job import WINDOW_LIMIT, JobSpec
 from cluster.core.documents.json_source import JsonText
 from cluster.core.documents.mail_domains import ANY_DOMAIN
 from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER
+from cluster.core.documents.unknown_fields import unknown_field
 from cluster.core.errors import Fault, InvalidInput
 
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ MAX_FAULTS = 100
 MAX_SUGGESTIONS = 10
 """The faults that may name a similar field. To look for one costs more than all the rest of a fault."""
 DAY_SECONDS = 86_400
-_FIELDS = [to_camel(name) for name in JobSpec.model_fields]
-READ_ONLY = frozenset(
-    {"jobId", "stateReason", "revision", "createdAt", "updatedAt", "activeFrom", "nextRuns", "lastExecution"}
-)
 _TYPES = {
     "string_type": "must be a string",
     "int_type": "must be a whole number",
@@ -49,6 +45,7 @@ _TYPES = {
     "string_pattern_mismatch": "contains characters that are not allowed here",
     "finite_number": "must be a finite number",
 }
+_LITERALS = {"True": "true", "False": "false"}
 _LIMITS = {
     "string_too_long": ("max_length", "must have at most {} characters"),
     "string_too_short": ("min_length", "must have at least {} character(s)"),
@@ -58,101 +55,6 @@ _LIMITS = {
     "greater_than": ("gt", "must be more than {}"),
     "less_than_equal": ("le", "must be at most {}"),
 }
-
-
-_NAMES_ELSEWHERE = {
-    "the field of the target's URL is api": (
-        "url",
-        "uri",
-        "endpoint",
-        "target",
-        "webhook",
-        "webhookurl",
-        *("endpointurl", "targeturl", "httptarget", "link", "address", "hook"),
-    ),
-    "the field of the target's URL is api; onSuccess and onFailure tell another URL how a run ended": (
-        *("callback", "callbackurl", "failurecallback", "successcallback", "oncomplete", "onerror"),
-    ),
-    "the field of the cron expression is schedule": (
-        "cron",
-        "crontab",
-        "cronexpression",
-        "expression",
-        "rrule",
-        "when",
-        "scheduleexpression",
-    ),
-    'the field is schedule, such as "@every 90s"': (
-        "every",
-        "interval",
-        "intervalseconds",
-        "rate",
-        "frequency",
-        "period",
-    ),
-    'the field is schedule, such as "@at 2031-01-01T00:00:00Z"': ("at", "runat", "once", "date", "time", "delay"),
-    "the field of the request's body is body": ("payload", "data", "json", "content", "message", "requestbody"),
-    'the field is state: "active" or "paused"': (
-        "enabled",
-        "disabled",
-        "active",
-        "paused",
-        "suspend",
-        "suspended",
-        *("status", "isactive", "isenabled", "ispaused", "isdisabled"),
-    ),
-    "Horae sends requests and runs no commands; the field of the target's URL is api": (
-        "command",
-        "cmd",
-        "script",
-        "task",
-    ),
-    'the field is overlap, such as "skip"': (
-        *("concurrencypolicy", "allowconcurrent", "concurrency", "singleton", "maxinstances", "disallowconcurrent"),
-    ),
-    "the field is tags": ("labels", "label", "group", "category"),
-    'the field is auth, such as {"type": "bearer", "token": "..."}': (
-        "token",
-        "bearer",
-        "username",
-        "user",
-        "password",
-        *("apikey", "authorization", "authtoken", "bearertoken", "accesstoken", "credentials"),
-    ),
-    'the field is headers, such as {"Content-Type": "text/plain"}': ("contenttype", "header", "httpheaders"),
-    'the field is headers, such as {"User-Agent": "me/1"}': ("useragent",),
-    "the query is a part of the URL in api": ("query", "querystring", "queryparams", "queryparameters", "params"),
-    "every request is a POST, so remove it": ("method", "httpmethod", "requestmethod", "verb"),
-    "the field of the time zone is timezone": ("tz", "zone", "crontz", "scheduleexpressiontimezone"),
-    "the field is timeoutSeconds": ("timeout", "timeoutms", "deadline", "attemptdeadline", "requesttimeout"),
-    "the fields are catchUp and catchUpWindowSeconds": (
-        *(
-            "startingdeadlineseconds",
-            "misfirepolicy",
-            "misfiregracetime",
-            "misfireinstruction",
-            "coalesce",
-            "catchupwindow",
-        ),
-    ),
-    "the field is spreadSeconds": ("jitter", "jitterseconds", "flexibletimewindow", "splay", "randomizeddelaysec"),
-    "the field is startAt": ("notbefore", "startdate", "starttime", "validfrom"),
-    "the field is endAt": ("notafter", "enddate", "endtime", "expires", "expiresat", "expiry", "validuntil"),
-    "the field is name": ("title", "displayname"),
-    "the field is alerts": ("notify", "notifications", "onfailurenotify"),
-    'the field is retry, such as {"maxAttempts": 5}': (
-        "retries",
-        "retrycount",
-        "maxretries",
-        "attempts",
-        "maxattempts",
-        "backoff",
-        *("backofflimit", "retrypolicy", "retryconfig", "retrystrategy"),
-    ),
-    "the field is jobId": ("id", "key", "uuid", "jobname", "jobid"),
-}
-_HINTS = {name: hint for hint, names in _NAMES_ELSEWHERE.items() for name in names}
-"""What fields of other schedulers are called here, by their name in lower case."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +116,17 @@ def channels_in_patch(patch: dict[str, Any]) -> list[str]:
     return named
 
 
+def callback_channels_in_patch(patch: dict[str, Any]) -> dict[str, str]:
+    """The channels that the callbacks of a merge patch name, by the path of their fields in a request with `patch`."""
+    named: dict[str, str] = {}
+    for field in ("onSuccess", "onFailure"):
+        callback = patch.get(field)
+        channel = callback.get("channel") if isinstance(callback, dict) else None
+        if isinstance(channel, str):
+            named[f"patch.{field}.channel"] = channel
+    return named
+
+
 def _spec(value: Any, context: dict[str, Any]) -> JobSpec:
     try:
         return JobSpec.model_validate(value, context=context)
@@ -226,21 +139,21 @@ def faults_of(exc: ValidationError) -> list[Fault]:
     found = exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]
     faults, unknown = [], 0
     for e in found:
-        faults.append(_fault(e, suggest=unknown < MAX_SUGGESTIONS))
+        faults.append(_fault(e, exc.title, suggest=unknown < MAX_SUGGESTIONS))
         unknown += e["type"] == "extra_forbidden"
     return faults
 
 
-def _fault(e: ErrorDetails, *, suggest: bool) -> Fault:
+def _fault(e: ErrorDetails, model: str, *, suggest: bool) -> Fault:
     loc = [str(part)[:128] for part in e["loc"] if part != "[key]"]
     if (
         e["type"] == "horae" and loc and loc[-1] == "max_delay_seconds"
     ):  # a default that does not fit is named from inside
         loc[-1] = to_camel(loc[-1])
-    return Fault(".".join(loc), _message(e, loc, suggest=suggest))
+    return Fault(".".join(loc), _message(e, loc, model, suggest=suggest))
 
 
-def _message(e: ErrorDetails, loc: list[str], *, suggest: bool) -> str:
+def _message(e: ErrorDetails, loc: list[str], model: str, *, suggest: bool) -> str:
     kind, context = e["type"], e.get("ctx", {})
     if kind in _TYPES:
         return _TYPES[kind]
@@ -248,26 +161,10 @@ def _message(e: ErrorDetails, loc: list[str], *, suggest: bool) -> str:
         name, sentence = _LIMITS[kind]
         return sentence.format(context[name])
     if kind == "literal_error":
-        return f"must be {context['expected'].replace(chr(39), chr(34))}"
+        return f"must be {_LITERALS.get(context['expected'], context['expected'].replace(chr(39), chr(34)))}"
     if kind == "extra_forbidden":
-        return _unknown(loc, suggest=suggest)
+        return unknown_field(loc, model, suggest=suggest)
     return e["msg"]
-
-
-def _close_names(name: str) -> list[str]:
-    """The field that the name is like: the same one in another spelling, or else a misspelled one."""
-    plain = name.lower().replace("_", "").replace("-", "")
-    return [f for f in _FIELDS if f.lower() == plain] or difflib.get_close_matches(name, _FIELDS, 1)
-
-
-def _unknown(loc: list[str], *, suggest: bool) -> str:
-    name = loc[-1]
-    if len(loc) == 1 and name in READ_ONLY:
-        return "is set by Horae; remove it"
-    if len(loc) == 1 and (hint := _HINTS.get(name.lower().replace("_", "").replace("-", ""))) is not None:
-        return f"is unknown; {hint}"
-    close = _close_names(name) if suggest and len(loc) == 1 else []
-    return f"is unknown; did you mean {close[0]}?" if close else "is unknown; remove it"
 
 
 def job_document(d: Definition) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 
-from cluster.core.documents.base import Model, to_camel
+from cluster.core.documents.base import Model
 from cluster.core.documents.follow_ups import CallbackSpec, wanted_callback
 from cluster.core.documents.job import Instant
 from cluster.core.documents.job_json import faults_of
@@ -155,7 +155,6 @@ class MessageSpec(Model):
         return wanted.resolve(None)
 
 
-_FIELDS = frozenset(to_camel(name) for name in MessageSpec.model_fields)
 _OF_JOBS = {
     "schedule": "is unknown; a message is due once: use delay or at",
     "after": "is unknown; only a job may run after another one",
@@ -219,14 +218,8 @@ def _check_times(spec: MessageSpec, due_ms: int, now_ms: int) -> list[Fault]:
 
 
 def _of_message(fault: Fault) -> Fault:
-    """Hints for unknown fields are those of jobs: they may name fields that a message has not."""
-    if not fault.message.startswith("is unknown") and fault.path not in _OF_JOBS:
-        return fault
-    if fault.path in _OF_JOBS:
-        return Fault(fault.path, _OF_JOBS[fault.path])
-    named = re.search(r"did you mean (\w+)\?|the field(?: of .*?)? is (\w+)", fault.message)
-    known = named is not None and (named[1] or named[2]) in _FIELDS
-    return fault if known else Fault(fault.path, "is unknown; remove it")
+    """Some fields of jobs have another word here."""
+    return Fault(fault.path, _OF_JOBS[fault.path]) if fault.path in _OF_JOBS else fault
 
 
 def _digest(value: dict[str, Any]) -> str:

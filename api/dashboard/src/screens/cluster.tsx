@@ -58,7 +58,7 @@ export function ClusterScreen({ route }: { route: Route }) {
 function nodeColumns(reload: () => void): Column<Node>[] {
   const columns: Column<Node>[] = [
     { name: "Node", class: "main-cell", cell: (n) => <><b>{n.nodeId}</b><span class="sub">{n.host}, pid {n.pid}, {n.version}</span></> },
-    { name: "Role", cell: (n) => (n.draining ? <StateBadge state="paused" text="draining" /> : n.leading ? <StateBadge state="running" text="leader" /> : <StateBadge state="active" text="works" />) },
+    { name: "Role", cell: (n) => (n.silent ? <StateBadge state="dead" text="silent" /> : n.draining ? <StateBadge state="paused" text="draining" /> : n.leading ? <StateBadge state="running" text="leader" /> : <StateBadge state="active" text="works" />) },
     { name: "In flight", class: "num", cell: (n) => <a href={unfinished({ node: n.nodeId })}>{count(n.inFlight)}</a> },
     { name: "Waiting", class: "num mid", cell: (n) => <a href={unfinished({ node: n.nodeId })}>{count(n.waiting)}</a> },
     { name: "Clock", class: "num mid", cell: (n) => <span title="How far the node's clock is from the database's">{n.clockOffsetMs < 0 ? "-" : "+"}{duration(Math.abs(n.clockOffsetMs))}</span> },
