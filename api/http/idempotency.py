@@ -10,11 +10,9 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from api.http.off_loop import off_loop
 from api.http.requests import body_size
-from cluster.core.documents.json_source import fragment
+from cluster.core.documents.json_source import canonical
 from cluster.core.errors import CallerError, Fault, InvalidInput, StoreError
 from cluster.store import idempotency
 from cluster.store.idempotency import Reservation, StoredResponse
@@ -50,8 +48,8 @@ async def run_once(
         )
     api_key = getattr(req.context, "key_name", "")
     key = _digest(api_key, req.method, req.path, client_key)
-    content = await off_loop(body_size(req), _canonical, payload)
-    reservation = await idempotency.reserve(services.db, key, _digest(content), name, services.clock.now_ms())
+    content = await off_loop(body_size(req), canonical, payload)
+    reservation = await idempotency.reserve(services.db, key, _digest(content.decode()), name, services.clock.now_ms())
     if isinstance(reservation, StoredResponse):
         return reservation, True
     try:
@@ -75,10 +73,6 @@ def send_stored(resp: Response, stored: StoredResponse, *, replayed: bool) -> No
         resp.set_header(header, value)
     if replayed:
         resp.set_header("Idempotent-Replayed", "true")
-
-
-def _canonical(payload: Any) -> str:
-    return orjson.dumps(payload, fragment, orjson.OPT_SORT_KEYS).decode()
 
 
 def _digest(*parts: str) -> str:

@@ -195,7 +195,8 @@ def _schemas() -> dict[str, Schema]:
             "items": {"type": "array", "items": {"$ref": "#/components/schemas/ListedJob"}},
             "nextCursor": {
                 "type": ["string", "null"],
-                "description": "Pass it as `cursor` to get the next page; null: this is the last page.",
+                "description": "Pass it as `cursor` to get the next page; null: this is the last page. A page that "
+                "has passed over very many jobs ends early, perhaps without any item.",
             },
             "unreadable": {
                 "type": "array",

@@ -157,13 +157,16 @@ async def test_a_repeated_request_makes_one_action(api: Api) -> None:
 
 @pytest.mark.parametrize("number", ["123456789012345678901234567890", "12345678901234567.89", "1e999"])
 async def test_a_repeated_patch_is_compared_by_its_digits(api: Api, number: str) -> None:
-    """A number of any size in a body, also with an `Idempotency-Key`; one digit more is another request."""
+    """A number of any size in a body, also with an `Idempotency-Key`; one digit more is another request, blanks are not."""
     await api.make(jobId="a", tags=["t"], body={"n": 1})
     asked = '{"action":"patch","filter":{"tag":"t"},"patch":{"body":{"n":%s}}}'
     first, second = [
         await api.call("POST", "/jobs/actions", (asked % number).encode(), Idempotency_Key="k") for _ in range(2)
     ]
     assert (first.status_code, second.json) == (202, first.json), first.text
+    spaced = asked.replace(":", " : ").replace("{", "{\n ") % number
+    third = await api.call("POST", "/jobs/actions", spaced.encode(), Idempotency_Key="k")
+    assert (third.status_code, third.json) == (202, first.json), third.text
     other = await api.call("POST", "/jobs/actions", (asked % f"{number}1").encode(), Idempotency_Key="k")
     assert other.status_code == 422
     assert (await ended(api, first.json["actionId"]))["done"] == 1

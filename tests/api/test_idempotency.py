@@ -39,6 +39,24 @@ async def test_the_same_request_gets_the_same_response(api: Api) -> None:
     assert paths(await api.call("POST", "/jobs", job(), Idempotency_Key="x" * 256)) == ["Idempotency-Key"]
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ('{ "b": [1.50, "\\u00e9"],\n "a": null }', 201),
+        ('{"a":null,"b":[1.50,"é"]}', 201),
+        ('{"a":null,"b":[1.5000000000000000001,"é"]}', 422),
+        ('{"a":null,"b":["1.50","é"]}', 422),
+        ('{"a":"null","b":[1.50,"é"]}', 422),
+    ],
+)
+async def test_bodies_that_mean_the_same_are_the_same_request(api: Api, body: str, status: int) -> None:
+    """Blanks, escapes and the order of names do not count; each digit does."""
+    asked = '{"jobId": "a", "schedule": "@daily", "api": "http://h/", "body": %s}'
+    first = await api.call("POST", "/jobs", (asked % '{"a": null, "b": [1.50, "é"]}').encode(), **KEY)
+    again = await api.call("POST", "/jobs", (asked % body).encode(), **KEY)
+    assert (first.status_code, again.status_code) == (201, status), again.text
+
+
 async def test_a_key_triggers_once(api: Api) -> None:
     """Per job; after a day the request counts as new."""
     await api.make(jobId="a")

@@ -58,6 +58,31 @@ def fragment(value: Any) -> orjson.Fragment:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
+class _Number:
+    """A number as it is written."""
+
+    __slots__ = ("digits",)
+
+    def __init__(self, digits: str) -> None:
+        self.digits = digits
+
+
+def canonical(value: Any) -> bytes:
+    """JSON that is the same for values that mean the same: without blanks, names in order, each character in one form.
+
+    The numbers of a `JsonText` keep their digits: two that differ only behind the digits of a double mean two things.
+    """
+    return orjson.dumps(value, _canonical_part, orjson.OPT_SORT_KEYS)
+
+
+def _canonical_part(value: Any) -> Any:
+    if isinstance(value, _Number):
+        return orjson.Fragment(value.digits)
+    if isinstance(value, JsonText):
+        return json.loads(value.text, parse_int=_Number, parse_float=_Number)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
 def keep_body(raw: bytes, value: dict[str, Any]) -> dict[str, Any]:
     """The object that was read from `raw`, with its `body` as `JsonText` unless that is a string or null."""
     body = value.get("body")

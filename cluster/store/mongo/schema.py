@@ -68,6 +68,8 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("state", ASCENDING), ("last_run_at", ASCENDING), ("_id", ASCENDING)], name="by_last_run"),
         IndexModel("host", name="by_host"),
         IndexModel("failing", name="failing", partialFilterExpression={"failing": True}),
+        # Of nearly all jobs: where hardly any job succeeds, those that do are found by it.
+        IndexModel([("failing", ASCENDING), ("_id", ASCENDING)], name="by_failing"),
         IndexModel("ends_at", name="completed", partialFilterExpression={"state": "completed"}),
         IndexModel(
             "remove_at",

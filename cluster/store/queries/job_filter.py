@@ -19,6 +19,8 @@ PLACE_FIELDS: Document = dict.fromkeys(
     1,
 )
 """What says where a job stands in each order, and when it is due."""
+SIZE: Document = {"$bsonSize": "$$ROOT"}
+SIZED_PLACE_FIELDS: Document = {**PLACE_FIELDS, "size": SIZE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,16 @@ class Place:
     value: str | int
     id: str
     key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The next jobs in an order. `until`: the place up to which jobs were looked at, if there may be more behind it that are
+    not among them; None if these are all, or as many as were asked for.
+    """
+
+    jobs: list[Document]
+    until: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,8 @@ def selective(f: JobFilter) -> list[tuple[str | None, Document]]:
         found.append(("by_tag_and_age", {"tags": {"$in": list(f.any_tags)}}))
     if f.host is not None:
         found.append(("by_host", {"host": _host(f.host)}))
+    if f.failing is False:
+        found.append(("by_failing", {"failing": {"$in": [None, False]}}))
     return found
 
 
@@ -101,8 +115,6 @@ def conditions(f: JobFilter) -> list[Document]:
     """Every condition but the one on the state."""
     # Alert jobs are left out: they belong to the engine, and show as executions.
     found: list[Document] = [{"channel": None}, *(condition for _, condition in selective(f))]
-    if f.failing is False:
-        found.append({"failing": {"$ne": True}})
     if f.name_part is not None:
         found.append(f.name_part)
     return found

@@ -6,7 +6,7 @@ find fewer jobs than there are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
@@ -14,7 +14,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.lifecycle import JobState
 from cluster.store.mongo.operation import operation
 from cluster.store.queries import narrowed_jobs, next_run_pages
-from cluster.store.queries.job_filter import PLACE_FIELDS, Place, conditions, selective
+from cluster.store.queries.job_filter import PLACE_FIELDS, SIZE, SIZED_PLACE_FIELDS, Found, Place, conditions
 from cluster.store.queries.next_runs import learn, next_of_job
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ PASSED_OVER = 800
 """A bounded walk reads so many jobs: MongoDB finds its end, and reads them, within some 12 ms."""
 FIRST_CHUNK, CHUNK = 300, 500
 """Jobs whose next run this process looks at, at once."""
-SIZE: Document = {"$bsonSize": "$$ROOT"}
+MOST_READ = 3000
+"""A page ends when about so many jobs were read for it, and says where the next one begins."""
+VISIBLE = {s.value for s in JobState if s is not JobState.DELETED}
 _BEFORE_ALL = DatetimeMS(-(2**62))
 
 
@@ -53,6 +55,18 @@ _WITHOUT_OTHERS = ("createdAt", "ended", "notActive")
 """In these orders every job of the list has a value."""
 
 
+class _Reversed(str):
+    """A text that sorts in the reverse order."""
+
+    __slots__ = ()
+
+    def __lt__(self, other: str) -> bool:
+        return str.__gt__(self, other)
+
+    def __gt__(self, other: str) -> bool:
+        return str.__lt__(self, other)
+
+
 def place_of(d: Document, q: JobListQuery) -> Place:
     """The place of a job in the order of a query, from a document with `PLACE_FIELDS`."""
     if q.order == "nextRunAt":
@@ -61,6 +75,21 @@ def place_of(d: Document, q: JobListQuery) -> Place:
     if value is None:
         return Place(1, 0, d["_id"])
     return Place(0, value if isinstance(value, str) else int(value), d["_id"])
+
+
+def rank(place: Place, q: JobListQuery) -> tuple[Any, ...]:
+    """What sorts as the order does. Sections ascend whichever the direction."""
+    sign = -1 if q.descending else 1
+    id_sign = sign * ORDERS[q.order].id_sign
+
+    def directed(value: str | int, direction: int) -> str | int:
+        return (direction * value) if isinstance(value, int) else value if direction > 0 else _Reversed(value)
+
+    return (
+        place.section,
+        directed(place.value, sign),
+        directed(place.id, id_sign),
+    )
 
 
 async def learn_schedules(db: Database, q: JobListQuery, documents: list[Document]) -> None:
@@ -95,18 +124,19 @@ async def of_narrowed(db: Database, q: JobListQuery, narrowing: Narrowing) -> li
     return found
 
 
-async def walk(db: Database, q: JobListQuery, way: Narrowing | None = None, most: int | None = None) -> list[Document]:
+async def walk(db: Database, q: JobListQuery, way: Narrowing | None = None, most: int | None = None) -> Found:
     """The next jobs by an index that has the order: that of all jobs, or of those that meet a condition (`way`).
 
-    First those that have a value to sort by, then those without. With `most` it ends when so many were read whose next run
-    this process had to look at, so there may be others.
+    First those that have a value to sort by, then those without. With `most` about so many jobs of the way are read, and
+    perhaps none of them matches.
     """
     found: list[Document] = []
     size, read = FIRST_CHUNK, 0
     for section, start in _sections(q):
-        last = None if most is None else await _last_to_read(db, q, way, (section, start), most)
+        # Those without a value are read to find the last one of them, so that they count twice.
+        last = None if most is None else await _last_to_read(db, q, way, (section, start), most // (section + 1))
         after = start
-        while len(found) <= q.limit and (most is None or read < most):
+        while len(found) <= q.limit:
             wanted = q.limit + 1 - len(found) if q.before_ms is None else size
             rows = await _rows(db, q, way, (section, after), wanted, last)
             if q.before_ms is not None:
@@ -116,20 +146,23 @@ async def walk(db: Database, q: JobListQuery, way: Narrowing | None = None, most
             if len(rows) < wanted:
                 break
             after = place_of(rows[-1], q)
-        if last:
-            break
-    return found[: q.limit + 1]
+            if most is not None and read >= most and len(found) <= q.limit:
+                return Found(found, after)
+        if last and len(found) <= q.limit:
+            return Found(found, last)
+    return Found(found[: q.limit + 1])
 
 
-async def walk_some(db: Database, q: JobListQuery, way: Narrowing | None, most: int) -> tuple[list[Document], bool]:
-    """As `walk`, but of each section no more than the first `most` jobs of the way are read; and whether these are all."""
-    found: list[Document] = []
-    for section, start in _sections(q):
-        last = await _last_to_read(db, q, way, (section, start), most)
-        found += await _rows(db, q, way, (section, start), q.limit + 1 - len(found), last)
-        if last or len(found) > q.limit:
-            return found, False
-    return found, True
+def passes_over(q: JobListQuery, way: Narrowing | None = None) -> bool:
+    """Whether some jobs of a way do not match, because of what the filter says besides."""
+    own = [{"channel": None}] if way is None else [{"channel": None}, way.of or way.condition]
+    all_states = way is None or set(q.filter.states) >= VISIBLE
+    return not all_states or any(c not in own for c in conditions(q.filter))
+
+
+def behind(q: JobListQuery, part: Found) -> JobListQuery:
+    """The list of those that follow what was found."""
+    return replace(q, after=part.until, limit=q.limit - len(part.jobs))
 
 
 def _sections(q: JobListQuery) -> list[tuple[int, Place | None]]:
@@ -217,7 +250,7 @@ async def _last_to_read(
     The keys of the index tell it: only jobs without a value are read, and those of the order `ended`, whose index is one of
     active jobs.
     """
-    if not selective(q.filter):
+    if not passes_over(q, way):
         return None  # as many are read as are found
     ranges, sort = _between(q, *begin)
     order = ORDERS[q.order]
@@ -238,7 +271,7 @@ async def _rows(
 ) -> list[Document]:
     """Of one section, those behind a place of it."""
     ranges, sort = _between(q, *begin, last)
-    fields = PLACE_FIELDS if q.before_ms is not None else {**PLACE_FIELDS, "size": SIZE}
+    fields = PLACE_FIELDS if q.before_ms is not None else SIZED_PLACE_FIELDS
     rest = [] if way is None else [{"state": {"$in": list(q.filter.states)}}]
     rest += [*_other_conditions(q, way), *_elsewhere(q)]
     index = ORDERS[q.order].index if way is None else way.index

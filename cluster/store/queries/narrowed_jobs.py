@@ -30,7 +30,7 @@ MOST_WORDS = 4
 """A prefix of a search is walked if no more words than this begin with it."""
 APART = 1_000_000
 """No list has so many jobs. A limit between two conditions makes MongoDB take the index of the first one."""
-ALONE = ("failing", "by_host")
+ALONE = ("failing", "by_failing", "by_host")
 """Only one condition can be answered by these indexes. So no limit is needed, and MongoDB matches jobs as they are stored."""
 BY_TAG, BY_WORD = "by_tag_and_age", "by_word_and_age"
 WALKS = {

@@ -18,7 +18,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.lifecycle import JobState
 from cluster.store.mongo.codec import instant
 from cluster.store.mongo.operation import operation
-from cluster.store.queries.job_filter import PLACE_FIELDS, Place, conditions
+from cluster.store.queries.job_filter import SIZED_PLACE_FIELDS, Found, Place, conditions
 from cluster.store.queries.next_runs import next_of_job, schedule_order
 
 if TYPE_CHECKING:
@@ -28,20 +28,28 @@ if TYPE_CHECKING:
     from cluster.store.queries.job_filter import JobListQuery
     from cluster.store.queries.next_runs import ScheduleOrder
 
-FIRST_SCHEDULES = 4
-MOST_SCHEDULES = 256
+FIRST_SCHEDULES, FEW_SCHEDULES, MOST_SCHEDULES = 4, 2, 256
 """Schedules whose jobs are read at once."""
 BEHIND_ALL_KEYS = "\U0010ffff"
 ACTIVE, COMPLETED = JobState.ACTIVE.value, JobState.COMPLETED.value
+COUNTED_MS = 10_000
+"""How long a count is taken for true: it decides how a page is found, and not what is on it."""
+KEPT = 1000
+_few_to_begin: dict[str, tuple[int, bool]] = {}
+"""When it was counted, and whether no more jobs are to begin, by the database and the bound."""
+_needed: dict[str, int] = {}
+"""The jobs of how many schedules have filled the last page, by the database, the filter and the direction: so many are read
+at once for the next one.
+"""
 
 
 async def walk(db: Database, q: JobListQuery, count: int) -> list[Document]:
     """The next `count` jobs behind `q.after` of section 0. Raises `StoreError`."""
-    return await _with_next_run(db, q, count, None) or []
+    return (await _with_next_run(db, q, count, None)).jobs
 
 
-async def walk_some(db: Database, q: JobListQuery, count: int, most: int) -> list[Document] | None:
-    """As `walk`; None if more than `most` jobs would be read, whatever else the filter says. Raises `StoreError`."""
+async def walk_some(db: Database, q: JobListQuery, count: int, most: int) -> Found:
+    """As `walk`, but about `most` jobs are read, whatever else the filter says. Raises `StoreError`."""
     return await _with_next_run(db, q, count, most)
 
 
@@ -103,30 +111,38 @@ def _keeps_places(q: JobListQuery) -> bool:
     return ACTIVE in q.filter.states and COMPLETED in q.filter.states and q.before_ms is None
 
 
-async def _with_next_run(db: Database, q: JobListQuery, count: int, most: int | None) -> list[Document] | None:
+async def _with_next_run(db: Database, q: JobListQuery, count: int, most: int | None) -> Found:
     """Jobs of section 0: those that their schedule's row has come to, and those that are to begin later."""
     if ACTIVE not in q.filter.states or (q.after is not None and q.after.section > 0):
-        return []
-    order, begin = await asyncio.gather(
-        schedule_order(db, q.since_ms, q.lookahead_ms, descending=q.descending), _to_begin(db, q, count, most)
+        return Found([])
+    start = None if q.after is None else (int(q.after.value), q.after.key)
+    if start is None and q.descending and q.before_ms is not None:
+        start = (q.before_ms - 1, BEHIND_ALL_KEYS)
+    order, (later, last) = await asyncio.gather(
+        schedule_order(db, q.since_ms, q.lookahead_ms, start, descending=q.descending), _to_begin(db, q, count, most)
     )
-    if begin is None:
-        return None
-    later, later_than_all = begin
-    begun = await _begun(db, q, count, order, (later_than_all, most))
-    if begun is None:
-        return None
+    bound = int(later[-1]["first_at"]) if len(later) >= count else last
+    begun = await _Begun(db, q, count, most, start).read(order, bound)
     sign = -1 if q.descending else 1
-    placed = [((p.value, p.key, p.id), d) for d in (*later, *begun) if (p := place_of(d, q)).section == 0]
-    return [d for _, d in sorted(placed, key=lambda x: x[0], reverse=sign < 0)][:count]
+    placed = [(_rank(p), d) for d in (*later, *begun.jobs) if (p := place_of(d, q)).section == 0]
+    until = begun.until
+    if last is not None and (until is None or sign * last < sign * int(until.value)):
+        # All that are due at this instant were looked at, whatever their schedule.
+        until = Place(0, last, "", "") if q.descending else Place(0, last, BEHIND_ALL_KEYS, BEHIND_ALL_KEYS)
+    if until is not None:
+        end = _rank(until)
+        placed = [x for x in placed if (x[0] >= end if q.descending else x[0] <= end)]
+    placed.sort(key=lambda x: x[0], reverse=q.descending)
+    return Found([d for _, d in placed][:count], until if len(placed) < count else None)
 
 
-async def _to_begin(
-    db: Database, q: JobListQuery, count: int, most: int | None
-) -> tuple[list[Document], int | None] | None:
-    """Jobs whose first occurrence is still to come; and, if there may be more, the instant of the last of them.
+def _rank(p: Place) -> tuple[int, str, str]:
+    return int(p.value), p.key, p.id
 
-    None if there may be more because only the first `most` were looked at.
+
+async def _to_begin(db: Database, q: JobListQuery, count: int, most: int | None) -> tuple[list[Document], int | None]:
+    """Jobs whose first occurrence is still to come; and up to which of their instants they were looked at, if not to the end
+    because they are more than `most`.
     """
     sign = -1 if q.descending else 1
     # MongoDB takes bounds of an index that has some jobs only, if the type is named.
@@ -150,58 +166,112 @@ async def _to_begin(
     jobs = db.api["jobs"]
     last: list[Document] = []
     with operation():
-        if most is not None:
+        if most is not None and not await _are_few_to_begin(db, q.since_ms, most):
             keys = jobs.find({"$and": parts}, {"_id": 0, "first_at": 1}, hint="to_begin").sort(sort)
             last = await keys.skip(most).limit(1).to_list()
             parts += [{"first_at": {"$gte" if sign < 0 else "$lte": d["first_at"]}} for d in last]
         states = [ACTIVE, COMPLETED] if _keeps_places(q) else [ACTIVE]
         wanted: Document = {"$and": [{"state": {"$in": states}}, to_run(q.since_ms), *parts, *conditions(q.filter)]}
-        cursor = jobs.find(wanted, PLACE_FIELDS, hint="to_begin", batch_size=count + 1)
+        cursor = jobs.find(wanted, SIZED_PLACE_FIELDS, hint="to_begin", batch_size=count + 1)
         rows = await cursor.sort(sort).limit(count).to_list()
-    if len(rows) < count:
-        return None if last else (rows, None)
-    return rows, int(rows[-1]["first_at"])
+    return rows, int(last[0]["first_at"]) if last and len(rows) < count else None
 
 
-async def _begun(
-    db: Database, q: JobListQuery, count: int, order: ScheduleOrder, bounds: tuple[int | None, int | None]
-) -> list[Document] | None:
-    """Jobs by the order of their schedules, up to an instant. None if that are more than so many jobs to read."""
-    bound, most = bounds
-    start = None if q.after is None else (int(q.after.value), q.after.key)
-    if start is None and q.descending and q.before_ms is not None:
-        start = (q.before_ms - 1, BEHIND_ALL_KEYS)
-    behind_id = None if q.after is None else q.after.id
-    found: list[Document] = []
-    async with aclosing(_bounded(order.from_(db, start), q, bound)) as schedules:
-        waiting: list[tuple[int, str]] = []
-        take = FIRST_SCHEDULES
-        while len(found) < count:
-            while len(waiting) < take and (following := await anext(schedules, None)) is not None:
-                waiting.append(following)
-            if not waiting:
-                break
-            resumed = behind_id is not None and waiting[0] == start
-            chunk = waiting[: 1 if resumed else take]
-            own = _of_schedules(q, chunk, behind_id if resumed else None)
-            if most is not None and (most := most - await _count(db, own, most + 1)) < 0:
-                return None
-            at_most = count if len(chunk) == 1 else 2 * count
-            rows = await _rows(db, q, own, at_most)
-            if len(rows) < at_most:
-                found += _due_as_scheduled(rows, chunk)
-                del waiting[: len(chunk)]
-                take = min(MOST_SCHEDULES, 2 * take)
-            elif len(chunk) > 1:
-                chunk = _complete(chunk, rows[-1]["schedule_key"], descending=q.descending)
-                found += _due_as_scheduled(rows, chunk)
-                del waiting[: len(chunk)]
-                take = len(chunk) or 1
-            else:  # one schedule with many jobs: go on behind the last of them
-                found += _due_as_scheduled(rows, chunk)
-                start, behind_id = chunk[0], rows[-1]["_id"]
-                take = 1
-    return found
+async def _are_few_to_begin(db: Database, since_ms: int, most: int) -> bool:
+    """Whether no more than so many jobs are to begin later, as of some seconds ago: then all of them may be read."""
+    name = f"{db.api.name} {most}"
+    known_at, are_few = _few_to_begin.get(name, (0, False))
+    if abs(since_ms - known_at) > COUNTED_MS:
+        later = {"first_at": {"$type": "date", "$gt": DatetimeMS(since_ms)}}
+        are_few = await db.api["jobs"].count_documents(later, limit=most + 1, hint="to_begin") <= most
+        if len(_few_to_begin) >= KEPT:
+            _few_to_begin.clear()
+        _few_to_begin[name] = since_ms, are_few
+    return are_few
+
+
+class _Begun:
+    """Jobs by the order of their schedules, up to an instant. About `most` of them are read; None: as many as it takes."""
+
+    def __init__(
+        self, db: Database, q: JobListQuery, count: int, most: int | None, start: tuple[int, str] | None
+    ) -> None:
+        self._db = db
+        self._q = q
+        self._count = count
+        self._most = self._left = most
+        self._resumed = start
+        self._behind_id = None if q.after is None else q.after.id
+        self._take = FIRST_SCHEDULES
+        self._last: tuple[int, str] | None = None
+        self._found: list[Document] = []
+        self._until: Place | None = None
+
+    async def read(self, order: ScheduleOrder, bound: int | None) -> Found:
+        """The next jobs, and up to where they were looked at."""
+        key = f"{self._db.api.name} {self._q.filter} {self._q.descending}"
+        self._take, needed = _needed.get(key, FIRST_SCHEDULES), 0
+        async with aclosing(_bounded(order.each(self._db), self._q, bound)) as schedules:
+            waiting: list[tuple[int, str]] = []
+            while len(self._found) < self._count and self._until is None:
+                while len(waiting) < self._take and (following := await anext(schedules, None)) is not None:
+                    waiting.append(following)
+                if not waiting:
+                    break
+                if waiting[0] != self._resumed:
+                    self._behind_id = None
+                # Many jobs of one schedule are read by their ids; of few, the keys before a place are passed over.
+                chunk = waiting[: 1 if self._behind_id is not None and self._take <= FEW_SCHEDULES else self._take]
+                read = await self._read(chunk)
+                needed += len(read)
+                del waiting[: len(read)]
+                if read:
+                    self._last = read[-1]
+        if len(_needed) >= KEPT:
+            _needed.clear()
+        _needed[key] = max(1, min(MOST_SCHEDULES, needed))
+        return Found(self._found, self._until)
+
+    async def _read(self, chunk: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Read the jobs of the first schedules of a chunk. Returns those of which all are read."""
+        own = _of_schedules(self._q, chunk, self._behind_id)
+        at_most = self._count if len(chunk) == 1 else 2 * self._count
+        if self._left is not None:
+            # By the keys of the index, and first: what need not be read costs more than the question.
+            read = await _count(self._db, own, self._left + 1)
+            if read > self._left:
+                await self._end_within(chunk, own)
+                return []
+            self._left -= read
+        rows = await _rows(self._db, self._q, own, at_most)
+        if len(rows) < at_most:
+            self._take = min(MOST_SCHEDULES, 2 * self._take)
+            self._found += _due_as_scheduled(rows, chunk)
+            return chunk
+        if len(chunk) > 1:
+            chunk = _complete(chunk, rows[-1]["schedule_key"], descending=self._q.descending)
+            self._take = len(chunk) or 1
+            self._found += _due_as_scheduled(rows, chunk)
+            return chunk
+        self._found += _due_as_scheduled(rows, chunk)
+        self._resumed, self._behind_id = chunk[0], rows[-1]["_id"]
+        return []
+
+    async def _end_within(self, chunk: list[tuple[int, str]], own: Document) -> None:
+        """More jobs of a chunk would have to be read than are left to read: end behind what is read, if there is anything.
+
+        Otherwise take fewer schedules, and of one the first jobs.
+        """
+        if self._last is not None and self._left != self._most:
+            self._until = Place(0, self._last[0], "" if self._q.descending else BEHIND_ALL_KEYS, self._last[1])
+        elif len(chunk) > 1:
+            self._take = len(chunk) // 2
+        else:
+            due, key = chunk[0]
+            last_id = await _id_at(self._db, self._q, own, max(self._left or 0, self._count))
+            self._until = Place(0, due, last_id, key)
+            ids = {**own.get("_id", {}), "$gte" if self._q.descending else "$lte": last_id}
+            self._found += _due_as_scheduled(await _rows(self._db, self._q, {**own, "_id": ids}, self._count), chunk)
 
 
 async def _bounded(
@@ -221,10 +291,14 @@ async def _bounded(
 
 
 def _of_schedules(q: JobListQuery, chunk: list[tuple[int, str]], behind_id: str | None) -> Document:
+    """The active jobs of these schedules; of the first one those behind an id, if there is one."""
     own: Document = {"schedule_key": {"$in": [key for _, key in chunk]}, "state": ACTIVE}
-    if behind_id is not None:
-        own["_id"] = {"$lt" if q.descending else "$gt": behind_id}
-    return own
+    if behind_id is None:
+        return own
+    if len(chunk) == 1:
+        return {**own, "_id": {"$lt" if q.descending else "$gt": behind_id}}
+    before = {"schedule_key": chunk[0][1], "_id": {"$gte" if q.descending else "$lte": behind_id}}
+    return {**own, "$nor": [before]}
 
 
 async def _count(db: Database, own: Document, most: int) -> int:
@@ -233,17 +307,23 @@ async def _count(db: Database, own: Document, most: int) -> int:
         return int(await db.api["jobs"].count_documents(own, limit=most, hint="by_schedule"))
 
 
+async def _id_at(db: Database, q: JobListQuery, own: Document, number: int) -> str:
+    """The id of one of the jobs of a schedule that has more of them: by the keys of the index."""
+    with operation():
+        cursor = db.api["jobs"].find(own, {"_id": 1}, hint="by_schedule").sort("_id", -1 if q.descending else 1)
+        found = await cursor.skip(number - 1).limit(1).to_list()
+    # Fewer than a moment ago: then all of them are read.
+    return str(found[0]["_id"]) if found else "" if q.descending else BEHIND_ALL_KEYS
+
+
 async def _rows(db: Database, q: JobListQuery, own: Document, limit: int) -> list[Document]:
+    """Jobs of these schedules by their keys, up to `limit` that match."""
     sign = -1 if q.descending else 1
     begun = {"first_at": {"$not": {"$gt": DatetimeMS(q.since_ms)}}}
+    wanted = {"$and": [own, begun, *conditions(q.filter)]}
     with operation():
-        return (
-            await db.api["jobs"]
-            .find({"$and": [own, begun, *conditions(q.filter)]}, PLACE_FIELDS, hint="by_schedule", batch_size=limit + 1)
-            .sort([("schedule_key", sign), ("state", sign), ("_id", sign)])
-            .limit(limit)
-            .to_list()
-        )
+        cursor = db.api["jobs"].find(wanted, SIZED_PLACE_FIELDS, hint="by_schedule", batch_size=limit + 1)
+        return await cursor.sort([("schedule_key", sign), ("state", sign), ("_id", sign)]).limit(limit).to_list()
 
 
 def _complete(chunk: list[tuple[int, str]], last_key: str, *, descending: bool) -> list[tuple[int, str]]:

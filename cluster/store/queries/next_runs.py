@@ -15,7 +15,7 @@ pages keeps its place, and is neither shown twice nor left out.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
@@ -24,7 +24,7 @@ from cluster.core.errors import CallerError
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.store.mongo.codec import instant
-from cluster.store.mongo.operation import operation
+from cluster.store.mongo.operation import ONE_REPLY, operation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
@@ -39,6 +39,8 @@ was 10 s behind, and a margin.
 """
 COMPUTED_AT_ONCE = 50
 """Schedules computed before other tasks of the node get their turn."""
+FIRST_ROWS, ROWS = 64, 512
+"""Rows of schedules that are read at once: the first ones along with what is computed, then more."""
 CACHED = 50_000
 _cache: dict[str, tuple[int, int | None]] = {}
 
@@ -96,78 +98,116 @@ def next_of_job(d: Document, since_ms: int) -> int | None:
     return None if found is None or (end is not None and found > end) else found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ScheduleOrder:
-    """The schedules by their next occurrence after `since_ms`; `derived` are those that were computed."""
+    """The schedules by their next occurrence after `since_ms`, from `start` on, which is included.
+
+    What changes between two reads must be seen by one of them. A job that is settled gets its row, so unsettled ones are
+    read before the rows. A row is moved on when its occurrence is near, and its schedule is taken where the row was: so which
+    rows were moved is read behind them.
+    """
 
     since_ms: int
-    derived: dict[str, int]
+    recent_ms: int
+    start: tuple[int, str] | None = None
     descending: bool = False
+    rows: list[Document] = field(default_factory=list)
+    derived: dict[str, int] = field(default_factory=dict)
+    """Schedules whose next occurrence is computed, because their row may be ahead of it or behind it."""
 
-    async def from_(self, db: Database, start: tuple[int, str] | None) -> AsyncGenerator[tuple[int, str]]:
-        """`(next occurrence, key)` in order, from `start` on; it is included."""
-        sign = -1 if self.descending else 1
-        near = sorted(
-            ((t, key) for key, t in self.derived.items() if start is None or sign * _compare((t, key), start) >= 0),
-            reverse=self.descending,
+    async def begin(self, db: Database) -> None:
+        """Read the first rows, and what has to be computed. The order of these reads matters: see above."""
+        behind, unsettled = await asyncio.gather(_behind(db, self.since_ms), _unsettled_keys(db))
+        self.rows = await _rows(db, self.start, FIRST_ROWS, descending=self.descending)
+        ahead = await _moved_since(db, self.recent_ms)
+        await self._derive([*ahead, *behind, *unsettled])
+
+    async def each(self, db: Database) -> AsyncGenerator[tuple[int, str]]:
+        """`(next occurrence, key)` in order."""
+        near = self._sorted(self.derived, self.start)
+        rows, size = self.rows, FIRST_ROWS
+        while rows:
+            for d in rows:
+                row = int(d["next_at"]), str(d["_id"])
+                if row[1] in self.derived:
+                    continue
+                while near and self._is_before(near[-1], row):
+                    yield near.pop()
+                if row[0] > self.since_ms and not _is_cached(row[1], self.since_ms):
+                    _keep(row[1], self.since_ms, row[0])
+                yield row
+            if len(rows) < size:
+                break
+            last, size = (int(rows[-1]["next_at"]), str(rows[-1]["_id"])), ROWS
+            rows = await _rows(db, last, size, descending=self.descending, beyond=True)
+            moved = await self._derive(await _moved_since(db, self.recent_ms))
+            # Those that have been before the last row were among the rows that were read.
+            near = self._sorted({key for _, key in near} | {k for k in moved if self._is_before(last, (moved[k], k))})
+        while near:
+            yield near.pop()
+
+    def _is_before(self, a: tuple[int, str], b: tuple[int, str]) -> bool:
+        return a > b if self.descending else a < b
+
+    def _sorted(self, keys: Iterable[str], start: tuple[int, str] | None = None) -> list[tuple[int, str]]:
+        """Those that were computed, from `start` on; the first one last."""
+        places = [(self.derived[key], key) for key in keys]
+        return sorted(
+            (p for p in places if start is None or not self._is_before(p, start)), reverse=not self.descending
         )
-        heap = list(reversed(near))
-        async for row in self._far(db, start):
-            while heap and sign * _compare(heap[-1], row) < 0:
-                yield heap.pop()
-            yield row
-        while heap:
-            yield heap.pop()
 
-    async def _far(self, db: Database, start: tuple[int, str] | None) -> AsyncGenerator[tuple[int, str]]:
-        sign = -1 if self.descending else 1
-        query: Document = {}
-        if start is not None:
-            at, key = DatetimeMS(start[0]), start[1]
-            beyond, here = ("$lt", "$lte") if self.descending else ("$gt", "$gte")
-            query = {"next_at": {here: at}, "$or": [{"next_at": {beyond: at}}, {"_id": {here: key}}]}
-        with operation():
-            async with (
-                db.api["schedules"]
-                .find(query, {"next_at": 1}, hint="by_next", batch_size=64)
-                .sort([("next_at", sign), ("_id", sign)]) as rows
-            ):
-                async for d in rows:
-                    due, key = int(d["next_at"]), d["_id"]
-                    if key not in self.derived:
-                        if due > self.since_ms and not _is_cached(key, self.since_ms):
-                            _keep(key, self.since_ms, due)
-                        yield due, key
+    async def _derive(self, rows: list[Document]) -> dict[str, int]:
+        """Compute the next occurrences of these schedules. Returns those that were not computed before."""
+        fresh: dict[str, int] = {}
+        for number, key in enumerate({d["_id"] for d in rows} - self.derived.keys(), start=1):
+            found = next_of_schedule(key, self.since_ms)
+            if found is not None:
+                fresh[key] = found
+            if number % COMPUTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self.derived |= fresh
+        return fresh
 
 
-def _compare(a: tuple[int, str], b: tuple[int, str]) -> int:
-    return (a > b) - (a < b)
-
-
-async def schedule_order(db: Database, since_ms: int, lookahead_ms: int, *, descending: bool = False) -> ScheduleOrder:
-    """The order of the schedules as of an instant, for an engine that writes `lookahead_ms` ahead."""
-    recent = DatetimeMS(since_ms - lookahead_ms - BEYOND_LOOKAHEAD_MS)
-    since = DatetimeMS(since_ms)
+async def _behind(db: Database, since_ms: int) -> list[Document]:
+    """The schedules whose rows no leader has moved on."""
+    behind = {"next_at": {"$lte": DatetimeMS(since_ms)}}
     with operation():
-        ahead, behind, unsettled = await asyncio.gather(
-            # The index has rows with a date only, and MongoDB takes it only if that is said.
-            db.api["schedules"].find({"stride_at": {"$type": "date", "$gt": recent}}, {"_id": 1}).to_list(),
-            db.api["schedules"]
-            .find({"next_at": {"$lte": since}}, {"_id": 1})
-            .sort("next_at", 1)
-            .limit(MOST_DERIVED)
-            .to_list(),
-            _unsettled_keys(db),
-        )
-    derived: dict[str, int] = {}
-    keys = {d["_id"] for d in [*ahead, *behind, *unsettled]}
-    for number, key in enumerate(keys, start=1):
-        found = next_of_schedule(key, since_ms)
-        if found is not None:
-            derived[key] = found
-        if number % COMPUTED_AT_ONCE == 0:
-            await asyncio.sleep(0)
-    return ScheduleOrder(since_ms, derived, descending)
+        cursor = db.api["schedules"].find(behind, {"_id": 1}, hint="by_next", batch_size=ONE_REPLY)
+        return await cursor.sort("next_at", 1).limit(MOST_DERIVED).to_list()
+
+
+async def _moved_since(db: Database, recent_ms: int) -> list[Document]:
+    """The schedules whose rows were moved on since then."""
+    # The index has rows with a date only, and MongoDB takes it only if that is said.
+    moved = {"stride_at": {"$type": "date", "$gt": DatetimeMS(recent_ms)}}
+    with operation():
+        return await db.api["schedules"].find(moved, {"_id": 1}, batch_size=ONE_REPLY).to_list()
+
+
+async def _rows(
+    db: Database, start: tuple[int, str] | None, size: int, *, descending: bool, beyond: bool = False
+) -> list[Document]:
+    """Rows of schedules in the order of their time, from one of them on, or `beyond` it: by the keys of an index alone."""
+    sign = -1 if descending else 1
+    query: Document = {}
+    if start is not None:
+        at, key = DatetimeMS(start[0]), start[1]
+        after = "$lt" if descending else "$gt"
+        here = after if beyond else f"{after}e"
+        query = {"$or": [{"next_at": at, "_id": {here: key}}, {"next_at": {after: at}}]}
+    with operation():
+        cursor = db.api["schedules"].find(query, {"next_at": 1}, hint="by_next", batch_size=size + 1)
+        return await cursor.sort([("next_at", sign), ("_id", sign)]).limit(size).to_list()
+
+
+async def schedule_order(
+    db: Database, since_ms: int, lookahead_ms: int, start: tuple[int, str] | None = None, *, descending: bool = False
+) -> ScheduleOrder:
+    """The order of the schedules as of an instant, for an engine that writes `lookahead_ms` ahead."""
+    order = ScheduleOrder(since_ms, since_ms - lookahead_ms - BEYOND_LOOKAHEAD_MS, start, descending)
+    await order.begin(db)
+    return order
 
 
 async def _unsettled_keys(db: Database) -> list[Document]:
@@ -175,4 +215,5 @@ async def _unsettled_keys(db: Database) -> list[Document]:
         {"$match": {"unsettled": {"$exists": True}, "state": "active", "channel": None}},
         {"$group": {"_id": "$schedule_key"}},
     ]
-    return await (await db.api["jobs"].aggregate(pipeline, hint="unsettled")).to_list()
+    with operation():
+        return await (await db.api["jobs"].aggregate(pipeline, hint="unsettled", batchSize=ONE_REPLY)).to_list()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
@@ -10,12 +10,12 @@ from cluster.core.lifecycle import JobState
 from cluster.store.mongo.codec import instant
 from cluster.store.queries import narrowed_jobs, next_run_pages
 from cluster.store.queries.job_filter import PLACE_FIELDS
-from cluster.store.queries.job_walks import ORDERS, in_time, learn_schedules, matching, place_of
+from cluster.store.queries.job_walks import in_time, learn_schedules, matching, place_of, rank
 from cluster.store.queries.next_runs import learn, next_of_schedule
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
-    from cluster.store.queries.job_filter import JobListQuery, Place
+    from cluster.store.queries.job_filter import JobListQuery
     from cluster.store.queries.narrowed_jobs import Narrowing
 
 
@@ -28,10 +28,10 @@ async def sorted_here(db: Database, q: JobListQuery, narrowing: Narrowing) -> li
         return _by_next_run(q, groups)
     documents = await narrowed_jobs.read(db, narrowing, {"$match": wanted}, {"$project": PLACE_FIELDS})
     await learn_schedules(db, q, documents)
-    ranked = [(_rank(place_of(d, q), q), d) for d in documents if in_time(d, q)]
+    ranked = [(rank(place_of(d, q), q), d) for d in documents if in_time(d, q)]
     if q.after is not None:
-        last = _rank(q.after, q)
-        ranked = [(rank, d) for rank, d in ranked if rank > last]
+        last = rank(q.after, q)
+        ranked = [(own, d) for own, d in ranked if own > last]
     return [d for _, d in sorted(ranked, key=lambda r: r[0])[: q.limit + 1]]
 
 
@@ -97,30 +97,3 @@ def _by_next_run(q: JobListQuery, groups: list[Document]) -> list[Document]:
 def _due_with(key: str, name: str) -> Document:
     """A job that is due whenever its schedule is, as far as its place is concerned."""
     return {"_id": name, "state": JobState.ACTIVE.value, "schedule_key": key}
-
-
-class _Reversed(str):
-    """A text that sorts in the reverse order."""
-
-    __slots__ = ()
-
-    def __lt__(self, other: str) -> bool:
-        return str.__gt__(self, other)
-
-    def __gt__(self, other: str) -> bool:
-        return str.__lt__(self, other)
-
-
-def _rank(place: Place, q: JobListQuery) -> tuple[Any, ...]:
-    """What sorts as the order does. Sections ascend whichever the direction."""
-    sign = -1 if q.descending else 1
-    id_sign = sign * ORDERS[q.order].id_sign
-
-    def directed(value: str | int, direction: int) -> str | int:
-        return (direction * value) if isinstance(value, int) else value if direction > 0 else _Reversed(value)
-
-    return (
-        place.section,
-        directed(place.value, sign),
-        directed(place.id, id_sign),
-    )

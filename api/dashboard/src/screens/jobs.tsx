@@ -35,7 +35,7 @@ export function JobsScreen({ route }: { route: Route }) {
       <Filters route={route} />
       <ProblemNote problem={list.problem} />
       {!list.data && !list.problem ? <Skeleton rows={12} /> : null}
-      {list.data && rows.length === 0 ? <Empty>{Object.keys(route.query).length > 0 ? <>No job matches. <a href="#/jobs">Show all</a></> : "There is no job yet."}</Empty> : null}
+      {list.data && rows.length === 0 ? <Empty>{list.data.nextCursor ? "Very many jobs were looked at, and none of them matches: the next page goes on." : Object.keys(route.query).length > 0 ? <>No job matches. <a href="#/jobs">Show all</a></> : "There is no job yet."}</Empty> : null}
       {rows.length > 0 && <Table label="Jobs" columns={COLUMNS} rows={rows} id={(j) => j.jobId} route={route} />}
       <Pager route={route} nextCursor={list.data?.nextCursor} shown={rows.length} />
     </ImportDrop>
