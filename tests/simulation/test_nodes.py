@@ -252,8 +252,18 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], An
     "age forgotten": (_age_forgotten, Machines, "older than maxAgeSeconds", False),
     "a retry forgets its attempt": (_retry_forgets, Machines, "is sent again by .*held its lease", False),
     "renewed for two leases": (_renewed_for_two_leases, Machines, "is not claimable within a lease", False),
-    "siblings release by the batch alone": (_inherits_by_batch_alone, Machines, "trusts? (its|their) lease|lives, held", True),
-    "the parent's word about a living node": (lambda _: None, _SaidOfTheFrozen, "trusts? (its|their) lease|lives, held", False),
+    "siblings release by the batch alone": (
+        _inherits_by_batch_alone,
+        Machines,
+        "trusts? (its|their) lease|lives, held",
+        True,
+    ),
+    "the parent's word about a living node": (
+        lambda _: None,
+        _SaidOfTheFrozen,
+        "trusts? (its|their) lease|lives, held",
+        False,
+    ),
     "a stopping node releases nothing": (_shutdown_forgets, _quiet, "owed by no batch", False),
 }
 
