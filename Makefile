@@ -41,7 +41,7 @@ collected:
 	@found=$$(PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -q -n 0 -p no:cacheprovider 2>&1) || { echo "$$found"; exit 1; }
 
 # Most tests wait for real processes, so several at a time take a fraction of it; PYTEST="-n 0 -k leader" and the like choose.
-PYTEST ?= -n 4 --dist worksteal
+PYTEST ?= -n 5 --dist worksteal
 # The tests start some hundred processes of Python: they share compiled files, whatever the environment says of that.
 test: setup
 	@$(MAKE) --no-print-directory --jobs=2 $(GATES) collected

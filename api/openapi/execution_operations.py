@@ -6,6 +6,7 @@ from typing import Any
 
 from api.openapi.operation_parts import (
     TIME,
+    Operation,
     cursor_parameter,
     id_parameter,
     limit_parameter,
@@ -17,6 +18,7 @@ from api.openapi.operation_parts import (
     state_parameter,
 )
 from cluster.core.execution.view import STATES
+from cluster.store.queries.narrowed_executions import ENDED_WITH
 
 
 def execution_operations() -> dict[str, Any]:
@@ -45,6 +47,7 @@ def _executions() -> dict[str, Any]:
                         "Only executions that ended before this time; unfinished ones: that are due before it.",
                         "2036-12-01T00:00:00Z",
                     ),
+                    *_narrowed(),
                     limit_parameter(50),
                     cursor_parameter(),
                 ],
@@ -68,6 +71,35 @@ def _executions() -> dict[str, Any]:
             }
         },
     }
+
+
+def _narrowed() -> list[Operation]:
+    """What narrows the list to a host, to how the last attempt ended, or to who holds the unfinished ones."""
+    unsuccessful = "Of finished ones only those that did not succeed are looked at; a page may then be short."
+    short: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 64}
+    long: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 300}
+    status: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 599}
+    return [
+        query_parameter(
+            "host",
+            long,
+            f"Only executions whose target has this host; a port may follow. {unsuccessful}",
+            "api.example.com",
+        ),
+        query_parameter(
+            "error",
+            {"type": "string", "enum": list(ENDED_WITH)},
+            "Only executions whose last attempt ended with this kind of error; `not_sent`: that have no attempt. "
+            f"{unsuccessful}",
+            "timeout",
+        ),
+        query_parameter(
+            "status", status, f"Only executions whose last attempt got this HTTP status. {unsuccessful}", 503
+        ),
+        query_parameter("node", long, "Only unfinished executions that this node holds.", "host-1-4711-a1b2c3"),
+        query_parameter("batch", short, "Only unfinished executions of this batch.", "0192f0c1a2b3"),
+        query_parameter("queue", short, "Only unfinished executions under the limits of this queue.", "mail"),
+    ]
 
 
 def _failures() -> dict[str, Any]:

@@ -25,6 +25,6 @@ class FailureGroups(View):
 
     since: Time
     executions: int = Field(description="How many failed in all.")
-    complete: bool = Field(description="Whether all were counted: it stops at the latest 50,000.")
+    complete: bool = Field(description="Whether all were counted: it stops at the latest 10,000.")
     groups_in_all: int
     groups: list[FailureGroup] = Field(description="The largest first.")

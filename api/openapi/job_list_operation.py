@@ -48,6 +48,12 @@ def list_jobs() -> Operation:
                 "0 30 2 * * *",
             ),
             query_parameter(
+                "calendar",
+                {"type": "string", "minLength": 1, "maxLength": 64},
+                "Only jobs that name this calendar.",
+                "holidays",
+            ),
+            query_parameter(
                 "failing",
                 {"type": "boolean"},
                 "true: only jobs whose last final execution is `failed` or `dead`; false: only the others.",

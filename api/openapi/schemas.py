@@ -340,6 +340,7 @@ class ClusterView(View):
     backlog: Backlog
     breakers: list[BreakerView]
     breakers_in_all: int = Field(description="The number of open breakers; `breakers` lists the 100 that opened first.")
+    active_jobs: int = Field(description="As of some seconds ago; with 100,000 jobs half a minute at most.")
     rates: dict[str, Any]
 
 

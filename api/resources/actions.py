@@ -77,6 +77,7 @@ class ActionFilter(Model):
     q: str | None = Field(default=None, min_length=1, max_length=200, description="Jobs with all of these words.")
     host: str | None = Field(default=None, min_length=1, max_length=300, description="Jobs whose target has this host.")
     schedule: str | None = Field(default=None, min_length=1, max_length=256, description="Jobs with this schedule.")
+    calendar: str | None = Field(default=None, min_length=1, max_length=64, description="Jobs that name this calendar.")
     failing: bool | None = Field(default=None, description="Jobs whose last execution failed, or all others.")
     next_run_before: Instant | None = Field(default=None, description="Jobs that are due next before this time.")
 
@@ -188,6 +189,7 @@ class JobActions(Resource):
             any_tags=tuple(dict.fromkeys(f.any_tag or ())),
             host=None if f.host is None else f.host.lower(),
             schedule=schedule,
+            calendar=f.calendar,
             failing=f.failing,
             **(await self._lister.search(f.q or "", words or ())),
         )

@@ -10,10 +10,12 @@ from cluster.core.histogram import Histogram
 from cluster.core.instants import format_instant, format_optional_instant
 from cluster.store import batches, breakers, leases, nodes
 from cluster.store.queries import jobs_and_executions
+from cluster.store.queries.active_jobs import ActiveJobs
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
+    from api.http.context import Services
     from cluster.core.limits.circuit_breaker import Breaker
     from cluster.store.nodes import NodeStatus
 
@@ -24,6 +26,10 @@ RATE_NAMES = ("succeeded", "failed", "dead", "retried", "attempts")
 
 class Cluster(Resource):
     """`/cluster`."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self._jobs = ActiveJobs(self.db, self.clock.monotonic)
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """The state of the cluster in the database; every node responds with the same."""
@@ -50,6 +56,7 @@ class Cluster(Resource):
                 },
                 "breakers": [_breaker_json(b, now_ms) for b in not_closed],
                 "breakersInAll": in_all,
+                "activeJobs": await self._jobs.number(),
                 "rates": await self._rates(present, now_ms),
             },
         )

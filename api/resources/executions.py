@@ -18,12 +18,14 @@ from cluster.store import jobs
 from cluster.store.queries import execution_pages, follow_up_pages, jobs_and_executions
 from cluster.store.queries.execution_pages import ExecutionQuery, PagePosition
 from cluster.store.queries.jobs_and_executions import JobExecutionQuery
+from cluster.store.queries.narrowed_executions import ENDED_WITH, Narrowed
 from cluster.usecases.executions import replay
 from cluster.usecases.jobs import require_job
 
 if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
+NARROWED_BY = ("host", "error", "status", "node", "batch", "queue")
 DEFAULT_OF_JOB, DEFAULT_PAGE, MAX_PAGE = 5, 50, 500
 
 
@@ -72,13 +74,14 @@ class Executions(Resource):
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """The executions of all jobs: owed ones first, then final ones, latest first."""
-        q = QueryParameters(req, ("state", "since", "until", "limit", "cursor"))
+        q = QueryParameters(req, ("state", "since", "until", "limit", "cursor", *NARROWED_BY))
         states, limit, cursor = (
             q.choices("state", STATES),
             q.number("limit", DEFAULT_PAGE, MAX_PAGE),
             q.text("cursor", 400),
         )
         since, until = q.instant("since"), q.instant("until")
+        narrowed = _narrowed(q)
         q.raise_faults()
         after = None
         if cursor is not None:
@@ -87,7 +90,13 @@ class Executions(Resource):
         page, place = await execution_pages.page(
             self.db,
             ExecutionQuery(
-                limit=limit, now_ms=self.clock.now_ms(), states=states, since_ms=since, until_ms=until, after=after
+                limit=limit,
+                now_ms=self.clock.now_ms(),
+                states=states,
+                since_ms=since,
+                until_ms=until,
+                after=after,
+                narrowed=narrowed,
             ),
         )
         next_page = None if place is None else cursors.encode(int(place.owed), place.at_ms, place.id)
@@ -96,6 +105,19 @@ class Executions(Resource):
             resp,
             {"items": [rendering.execution_json(r) | {"jobId": r.job_id} for r in explained], "nextCursor": next_page},
         )
+
+
+def _narrowed(q: QueryParameters) -> Narrowed:
+    """What narrows the list further. The caller raises the faults."""
+    host = q.text("host", 300)
+    return Narrowed(
+        host=None if host is None else host.lower(),
+        error=q.choice("error", ENDED_WITH),
+        status=q.number("status", 0, 599) or None,
+        node=q.text("node", 300),
+        batch=q.text("batch", 64),
+        queue=q.text("queue", 64),
+    )
 
 
 class ReplayExecution(Resource):

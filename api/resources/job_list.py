@@ -32,7 +32,20 @@ CURSOR_LENGTH = 2400
 PINNED_MS = 600_000
 """The order of the next run is as of the first page. Older cursors are refused: ever more schedules would be computed."""
 _INTEGER = re.compile(r"\d{1,15}\Z", re.ASCII)
-NAMES = ("state", "tag", "anyTag", "q", "host", "schedule", "failing", "nextRunBefore", "sort", "limit", "cursor")
+NAMES = (
+    "state",
+    "tag",
+    "anyTag",
+    "q",
+    "host",
+    "schedule",
+    "calendar",
+    "failing",
+    "nextRunBefore",
+    "sort",
+    "limit",
+    "cursor",
+)
 
 
 class JobListParameters(QueryParameters):
@@ -139,6 +152,7 @@ class JobLister:
             any_tags=q.texts("anyTag", 64, 32),
             host=None if host is None else host.lower(),
             schedule=q.schedule(),
+            calendar=q.text("calendar", 64),
             failing=q.flag("failing"),
             **(await self.search(text or "", words or ())),
         )

@@ -44,9 +44,24 @@ class RetryFilter(Model):
     since: Instant | None = Field(default=None, description="Executions that ended at or after this time.")
     until: Instant | None = Field(default=None, description="Executions that ended before this time.")
     error: (
-        Literal["dns", "connect", "tls", "timeout", "stalled", "reset", "denied", "too_large", "protocol", "other"]
+        Literal[
+            "dns",
+            "connect",
+            "tls",
+            "timeout",
+            "stalled",
+            "reset",
+            "denied",
+            "too_large",
+            "protocol",
+            "other",
+            "not_sent",
+        ]
         | None
-    ) = Field(default=None, description="Executions whose last attempt ended with this kind of error.")
+    ) = Field(
+        default=None,
+        description="Executions whose last attempt ended with this kind of error; `not_sent`: that have no attempt.",
+    )
     status: int | None = Field(
         default=None, ge=100, le=599, description="Executions whose last attempt got this HTTP status."
     )

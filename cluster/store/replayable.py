@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
     from cluster.store.replays import Replay, ReplayFilter
 
+NOT_SENT = "not_sent"
+"""In place of an error: no request was ever sent. A node of the release before finds no attempt with this error, and so
+replays nothing instead of too much.
+"""
+INDEX = "unhappy_by_end"
+"""Of the results that a replay may name."""
 JOBS = 10_000
 """Ids of jobs in one query."""
 
@@ -31,7 +37,9 @@ def _query(criteria: ReplayFilter, before_ms: int) -> Document:
     query: Document = {"state": {"$in": list(criteria.states)}, "ended_at": ended}
     if criteria.job_id is not None:
         query["_id"] = {"$gte": f"{criteria.job_id}:", "$lt": f"{criteria.job_id};"}
-    last = [(n, v) for n, v in (("error", criteria.error), ("status", criteria.status)) if v is not None]
+    if criteria.error == NOT_SENT:
+        query["attempts"] = {"$size": 0}
+    last = [(n, v) for n, v in (("error", criteria.error), ("status", criteria.status)) if v not in (None, NOT_SENT)]
     if last:
         of_last = [
             {"$eq": [{"$let": {"vars": {"last": {"$last": "$attempts"}}, "in": f"$$last.{name}"}}, value]}
@@ -47,13 +55,16 @@ async def count(db: Database, criteria: ReplayFilter, before_ms: int) -> int:
         {"$match": _query(criteria, before_ms)},
         {"$group": {"_id": "$job_id", "n": {"$sum": 1}}},
     ]
+    # Of one job its own executions are read.
+    index: dict[str, Any] = {} if criteria.job_id is not None else {"hint": INDEX}
     with operation():
-        by_job = {d["_id"]: d["n"] async for d in await db.api["history"].aggregate(pipeline)}
+        counted = await (await db.api["history"].aggregate(pipeline, batchSize=JOBS, **index)).to_list()
+    by_job = {d["_id"]: d["n"] for d in counted}
     names = [name for name in by_job if not is_message(name)]
     total = 0 if len(names) == len(by_job) else await _count_messages(db, criteria, before_ms)
     for start in range(0, len(names), JOBS):
-        counted = await _not_deleted(db, names[start : start + JOBS], criteria.tag, criteria.host)
-        total += sum(by_job[job_id] for job_id in counted)
+        matching = await _not_deleted(db, names[start : start + JOBS], criteria.tag, criteria.host)
+        total += sum(by_job[job_id] for job_id in matching)
     return total
 
 
@@ -62,9 +73,10 @@ async def _not_deleted(db: Database, job_ids: Sequence[str], tag: str | None, ho
     query: Document = {"_id": {"$in": list(job_ids)}, "state": {"$ne": JobState.DELETED.value}}
     if tag is not None:
         query["tags"] = tag
+    by_host: list[Document] = [{"$match": query}, {"$group": {"_id": "$host", "jobs": {"$push": "$_id"}}}]
     with operation():
-        found = db.api["jobs"].find(query, {"host": 1})
-        return {d["_id"] async for d in found if host is None or is_host(d.get("host") or "", host)}
+        found = await (await db.api["jobs"].aggregate(by_host)).to_list()
+    return {job for d in found if host is None or is_host(d["_id"] or "", host) for job in d["jobs"]}
 
 
 async def _count_messages(db: Database, criteria: ReplayFilter, before_ms: int) -> int:

@@ -208,6 +208,20 @@ async def test_jobs_with_a_calendar_are_found_by_their_schedule(api: Api) -> Non
     assert sorted(j["jobId"] for j in found.json["items"]) == ["a", "b"]
 
 
+@pytest.mark.parametrize("more", ["", "&sort=nextRunAt", "&q=a&sort=name", "&nextRunBefore=2040-01-01T00:00:00Z"])
+async def test_jobs_are_found_and_acted_on_by_their_calendar(api: Api, more: str) -> None:
+    """In every order; an action narrowed to a calendar leaves other jobs alone."""
+    await api.call("PUT", "/calendars/holidays", HOLIDAYS)
+    await api.call("PUT", "/jobs/a", {**JOB, "calendar": {"name": "holidays"}})
+    await api.call("PUT", "/jobs/b", JOB)
+    found = await api.call("GET", f"/jobs?calendar=holidays{more}")
+    assert [j["jobId"] for j in found.json["items"]] == ["a"]
+    assert (await api.call("GET", f"/jobs?calendar=others{more}")).json["items"] == []
+    asked = {"action": "pause", "filter": {"calendar": "holidays"}, "dryRun": True}
+    counted = (await api.call("POST", "/jobs/actions", asked)).json
+    assert (counted["matched"], [j["jobId"] for j in counted["sample"]]) == (1, ["a"])
+
+
 ICAL = b"""BEGIN:VCALENDAR
 VERSION:2.0
 PRODID:-//test//EN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from tests.support.execution_values import execution
@@ -44,7 +45,7 @@ async def test_work_in_hand_names_leases_and_who_waits(api: Api) -> None:
 
     from cluster.core.execution.batching import BatchOptions, make_batch
     from cluster.core.limits.permits import Permits
-    from cluster.store import backfills, batches, permits
+    from cluster.store import backfills, batches, executions, permits
 
     now = api.clock.now_ms()
     await api.call("PUT", "/queues/mail", {"maxConcurrent": 1})
@@ -66,6 +67,12 @@ async def test_work_in_hand_names_leases_and_who_waits(api: Api) -> None:
     (behind,) = shown["catchUp"]
     assert (behind["schedule"], behind["jobId"]) == ("0 * * * * * UTC", None)
     assert [shown[n] for n in ("leasesInAll", "limitsInAll", "catchUpInAll")] == [1, 1, 1]
+    other = replace(execution("b", now - 2000), batch="b2")
+    await executions.insert(api.db, [*members, other])
+    for query in ("batch=b1", "node=node-1", "queue=mail"):
+        listed = (await api.call("GET", f"/executions?{query}")).json["items"]
+        assert {e["executionId"] for e in listed} == {m.id for m in members}, query
+    assert (await api.call("GET", "/executions?node=node-2")).json["items"] == []
 
 
 async def test_the_replica_set_is_shown(api: Api) -> None:
@@ -74,3 +81,22 @@ async def test_the_replica_set_is_shown(api: Api) -> None:
     assert (member["state"], member["healthy"]) == ("PRIMARY", True)
     assert shown["schemaVersion"] >= 4
     assert shown["replicaSet"]
+
+
+async def test_active_jobs_are_counted_once_for_all_who_ask(api: Api) -> None:
+    """Without those of the engine; a count is kept for some seconds, however many ask."""
+    from cluster.store.queries.active_jobs import ActiveJobs
+
+    for name in ("a", "b", "c"):
+        await api.make(jobId=name)
+    await api.call("POST", "/jobs/c/pause", None)
+    await api.call("PUT", "/channels/ops", {"type": "webhook", "url": "http://127.0.0.1:5999/x"})
+    await api.call("POST", "/channels/ops/test", None)
+    assert (await api.call("GET", "/cluster")).json["activeJobs"] == 2
+    seconds = 0.0
+    jobs = ActiveJobs(api.db, lambda: seconds)
+    assert await asyncio.gather(*(jobs.number() for _ in range(20))) == [2] * 20
+    await api.make(jobId="d")
+    assert await jobs.number() == 2
+    seconds = 6.0
+    assert await jobs.number() == 3

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cluster.core.execution.model import Ending
+from cluster.core.execution.model import Ending, Term
 from cluster.core.instants import format_instant
 from cluster.core.lifecycle import State
+from cluster.leader.replay import Replayer
+from cluster.outbound.errors import ERROR_KINDS
 from cluster.store import history
+from cluster.store.queries.narrowed_executions import ENDED_WITH
 from tests.support.api_client import paths
+from tests.support.engine import leader_context
 from tests.support.execution_values import attempt, execution
 
 if TYPE_CHECKING:
@@ -92,3 +96,69 @@ async def test_a_replay_is_narrowed_to_a_host(api: Api, host: str, matched: int)
     assert counted.json["matched"] == matched
     made = await api.call("POST", "/executions/retry", asked)
     assert (made.json["matched"], made.json["filter"]["host"]) == (matched, host)
+
+
+async def all_of(api: Api, query: str) -> list[str]:
+    """The ids of a list, a page of two after the other."""
+    found: list[str] = []
+    cursor = ""
+    while True:
+        answer = await api.call("GET", f"/executions?{query}&limit=2{cursor}")
+        assert answer.status_code == 200, answer.text
+        found += [e["executionId"] for e in answer.json["items"]]
+        if answer.json["nextCursor"] is None:
+            return found
+        cursor = f"&cursor={answer.json['nextCursor']}"
+
+
+async def test_a_group_is_listed_and_sent_again_by_one_filter(api: Api) -> None:
+    """What a group counts is what its filter lists and what a replay by it matches, also where nothing was sent."""
+    now = api.clock.now_ms()
+    await fill(api, now)
+    never = [
+        Ending(execution("b", now - 5000 + i), State.DEAD, now - 100 + i, (), "no time was left") for i in range(3)
+    ]
+    sent = now - 4000
+    message = execution("msg.01", sent, message={"url": f"{SECOND}/x", "body_kind": "none"})
+    refused = Ending(message, State.FAILED, now - 1, (attempt(1, sent, 400),))
+    await history.record(api.db, [*never, refused], 7)
+    groups = (await api.call("GET", "/executions/failures")).json["groups"]
+    assert sorted(g["executions"] for g in groups) == [1, 1, 2, 3, 8]
+    for group in groups:
+        how = {"error": group["error"] or (None if group["status"] else "not_sent"), "status": group["status"]}
+        narrowed = {"host": group["host"], **{name: value for name, value in how.items() if value}}
+        counted = await api.call("POST", "/executions/retry", {"filter": narrowed, "dryRun": True})
+        assert counted.json["matched"] == group["executions"], narrowed
+        query = "&".join(f"{name}={value}" for name, value in narrowed.items())
+        listed = await all_of(api, f"state=failed,dead&{query}")
+        assert (len(listed), len(set(listed))) == (group["executions"], group["executions"]), narrowed
+    assert len(await all_of(api, "state=failed,dead&host=127.0.0.1")) == 15
+    assert await all_of(api, "state=succeeded&host=127.0.0.1") == []
+    assert len(await all_of(api, "status=503")) == 10
+
+
+async def test_what_was_never_sent_is_sent_again_as_a_group(api: Api) -> None:
+    """And nothing else is: what has an attempt stays as it is."""
+    now = api.clock.now_ms()
+    await fill(api, now)
+    never = Ending(execution("b", now - 5000), State.DEAD, now - 100, (), "no time was left")
+    await history.record(api.db, [never], 7)
+    made = await api.call("POST", "/executions/retry", {"filter": {"error": "not_sent"}})
+    assert (made.json["matched"], made.json["filter"]["error"]) == (1, "not_sent")
+    replayer = Replayer(leader_context(api.db, api.clock, lambda: Term(1, "a", float("inf"))))
+    assert (await replayer.step(now)).executions == 1
+    assert (await api.call("GET", f"/executions/{never.execution.id}")).json["state"] == "retrying"
+    assert (await api.call("GET", "/executions/failures")).json["executions"] == 11
+
+
+@pytest.mark.parametrize(
+    ("query", "where"), [("error=bad&status=600", ["error", "status"]), ("host=&node=", ["host", "node"])]
+)
+async def test_wrong_words_of_a_narrowed_list_are_named(api: Api, query: str, where: list[str]) -> None:
+    answer = await api.call("GET", f"/executions?{query}")
+    assert answer.status_code == 422
+    assert sorted(paths(answer)) == where
+
+
+def test_every_error_of_an_attempt_can_be_asked_for() -> None:
+    assert {*ERROR_KINDS, "not_sent"} == set(ENDED_WITH)

@@ -89,15 +89,27 @@ class Viewer:
         wait_until(lambda: bool(self.page.evaluate(expression)), PATIENCE_MS / 1000, expression)
 
     def confirm(self, button: str, label: str | None = None) -> str:
-        """Press a button, read the curl command of its dialog, and confirm. The command."""
+        """Open the dialog of a button, read its curl command, and confirm, all by keys. The command."""
         before = self.page.get_by_role("dialog").count()
-        self.page.get_by_role("button", name=button, exact=True).last.click()
+        self.page.get_by_role("button", name=button, exact=True).last.press("Enter")
         dialog = self.page.get_by_role("dialog").nth(before)
         dialog.wait_for()
         command = dialog.locator("details.curl pre").first.text_content() or ""
-        dialog.get_by_role("button", name=label or button, exact=True).last.click()
+        self.tab_to(f"e.closest('.dialog-foot') && e.textContent === '{label or button}'")
+        self.page.keyboard.press("Enter")
         dialog.wait_for(state="detached")
+        self.wait(
+            "document.activeElement !== document.body"
+        )  # whoever works by keys is not sent to the top of the page
         return command
+
+    def tab_to(self, expression: str) -> None:
+        """Press Tab until the focus is on what the expression says of it (`e`)."""
+        for _ in range(120):
+            if self.page.evaluate(f"(e => Boolean({expression}))(document.activeElement)"):
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(expression)
 
     def hash(self) -> str:
         """What the address bar has behind the path: the state of the page."""

@@ -39,6 +39,14 @@ def directory() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"horae-test-{os.environ[RUN]}-", dir=IN_MEMORY if roomy else None))
 
 
+def shared_directory() -> Path:
+    """The one directory that all workers of this run share; whoever comes first makes it."""
+    usable = IN_MEMORY.is_dir() and os.access(IN_MEMORY, os.W_OK)
+    shared = (IN_MEMORY if usable else Path(tempfile.gettempdir())) / f"horae-test-{os.environ[RUN]}-shared"
+    shared.mkdir(mode=0o700, exist_ok=True)
+    return shared
+
+
 def _ends_with_us(child: psutil.Process) -> bool:
     try:
         return "from multiprocessing." in " ".join(child.cmdline())

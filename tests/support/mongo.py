@@ -32,7 +32,7 @@ needs_mongod = pytest.mark.skipif(
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URI of a replica set for one test session."""
+    """The URI of the replica set of a run. All workers of xdist share one server: the last one to leave stops it."""
     given = os.environ.get("TEST_MONGODB_URI")
     if given:
         yield given
@@ -42,13 +42,14 @@ def server() -> Iterator[str]:
     except ConfigurationError:
         yield from container()
         return
-    directory = leftovers.directory()
+    directory = leftovers.shared_directory()
     embedded = EmbeddedMongod(directory)
     try:
         yield embedded.acquire().uri
     finally:
         embedded.release()
-        shutil.rmtree(directory, ignore_errors=True)
+        if embedded.running_server() is None:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def container() -> Iterator[str]:

@@ -77,6 +77,12 @@ export function dayOf(atMs: number, zone?: string): string {
   return format(atMs, zone, { year: "numeric", month: "2-digit", day: "2-digit" }, "sv-SE");
 }
 
+/** `Nov`; of a January the year. */
+export function monthOf(atMs: number): string {
+  const month = format(atMs, undefined, { month: "short" });
+  return month === "Jan" ? format(atMs, undefined, { year: "numeric" }) : month;
+}
+
 /** `+02:00`, as a zone has it at an instant. */
 export function offsetOf(atMs: number, zone: string): string {
   const parts = new Intl.DateTimeFormat("en-GB", { timeZone: zone, timeZoneName: "longOffset" }).formatToParts(atMs);

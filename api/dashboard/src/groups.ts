@@ -9,10 +9,11 @@ export function errorOf(g: Pick<Group, "error" | "status">): string {
   return g.error ?? (g.status === null ? "not sent" : String(g.status));
 }
 
-/** What a replay of exactly this group is narrowed to; nothing if no filter says it: what was never sent, or is of jobs that
- * were deleted. */
+/** What lists exactly this group and what a replay of it is narrowed to; nothing if it is of jobs that were deleted: nothing
+ * says any more where it would go. */
 export function filterOf(g: Pick<Group, "host" | "error" | "status">): GroupFilter | undefined {
-  if (g.host === null || (g.error === null && g.status === null)) return undefined;
-  const { host, error, status } = g;
+  if (g.host === null) return undefined;
+  const { host, status } = g;
+  const error = g.error ?? (status === null ? "not_sent" : null);
   return { host, ...(error === null ? {} : { error: error as NonNullable<GroupFilter["error"]> }), ...(status === null ? {} : { status }) };
 }

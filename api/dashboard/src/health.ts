@@ -1,13 +1,19 @@
 // One sentence that says whether all is well. Pure: it is given what the API answered.
 import type { Cluster, StatsPoint } from "./api/types";
-import { clock, count, duration, plural } from "./format";
+import { clock, count, duration, plural, span } from "./format";
 
 export interface Verdict {
   well: boolean;
   title: string;
   /** What needs a look, each with the way to it. */
   troubles: { text: string; address: string }[];
-  detail: string;
+  /** The figures of the sentence, each with the way to what it counts. */
+  detail: Part[];
+}
+
+interface Part {
+  text: string;
+  address?: string;
 }
 
 export interface Observed {
@@ -22,6 +28,13 @@ export interface Observed {
 }
 
 const LATE_MS = 1000;
+/** What has been due for so long is not about to be sent: a host, a limit or a pause holds it back, or there is too much. */
+const WAITS_MS = 10_000;
+
+/** `02:10`, with the day in front unless that is today. */
+function minuteOf(atMs: number, nowMs: number): string {
+  return clock(atMs, nowMs).replace(/:\d\d$/, "");
+}
 const SILENT_MS = 10_000;
 
 export function verdictOf({ cluster, points, openIncidents, failingJobs, more, verified }: Observed, nowMs: number): Verdict {
@@ -45,9 +58,17 @@ export function verdictOf({ cluster, points, openIncidents, failingJobs, more, v
   const sent = points.reduce((sum, p) => sum + p.sent, 0);
   // What verify found may be late or delivered twice: then nothing is missing all the same.
   const complete = verified && (verified.clean || (found.length > 0 && !found.some(([kind]) => kind === "missing")));
-  const proof = complete ? `; nothing missing, verified ${clock(Date.parse(verified.at), nowMs)}` : missed ? "" : "; nothing missed";
-  const lateness = late === null ? "" : `; p99 ${duration(late)} late`;
-  const detail = `${sent === 0 ? "Nothing was sent" : plural(sent, "request")} in the last hour${lateness}${proof}.`;
+  const oldest = cluster.backlog.oldestDueAt ? nowMs - Date.parse(cluster.backlog.oldestDueAt) : 0;
+  const waits = oldest > WAITS_MS;
+  const onTime = missed === 0 && (late === null || late <= LATE_MS) && !waits && cluster.leader.nodeId !== null;
+  const detail: Part[] = [
+    cluster.activeJobs === 0 ? { text: "No job is active", address: "#/jobs" } : { text: `${plural(cluster.activeJobs, onTime ? "job" : "active job")}${onTime ? " on time" : ""}`, address: "#/jobs?state=active" },
+    sent === 0 ? { text: "nothing was sent in the last hour" } : { text: `${plural(sent, "request")} in the last hour`, address: `#/executions?since=${hourAgo}` },
+  ];
+  if (waits) detail.push({ text: `${plural(cluster.backlog.ready, "execution")} due and not sent, the oldest for ${span(oldest)}`, address: "#/cluster" });
+  if (late !== null) detail.push({ text: `p99 ${duration(late)} late`, address: "#/time?by=all&span=3600" });
+  if (complete) detail.push({ text: `nothing missing, verified ${minuteOf(Date.parse(verified.at), nowMs)}`, address: "#/proof" });
+  else if (!missed) detail.push({ text: "nothing missed in the last hour" });
   const title = troubles.length === 0 ? "All is well" : troubles.length === 1 ? "One thing needs a look" : `${troubles.length} things need a look`;
   return { well: troubles.length === 0, title, troubles, detail };
 }

@@ -49,6 +49,12 @@ export function mayPass(problem: Problem): boolean {
   return problem.status === 0 || problem.status === 429 || problem.status >= 500;
 }
 
+/** How long to wait with an answer to a change, after one that took `tookMs` and came `sinceMs` ago: what is slow to answer is
+ * not asked for each second only because something changes each second. */
+export function changeDelay(tookMs: number, sinceMs: number): number {
+  return Math.max(0, Math.min(LONGEST_MS, tookMs / SHARE) - sinceMs);
+}
+
 export interface Live<T> {
   /** The latest answer; it stays while a newer one is on its way, so that nothing jumps. */
   data: T | undefined;
@@ -69,20 +75,27 @@ export function useLive<T>(call: Call<T> | null, everyMs = POLL_MS, changes: Cha
   const address = call ? `${call.method} ${call.address} ${JSON.stringify(call.body ?? null)}` : "";
   const latest = useRef(call);
   latest.current = call;
+  const hurry = useRef<() => void>();
+  // Known a moment after the first request: that one goes on.
+  const told = useRef(false);
+  told.current = changes.told;
   useEffect(() => {
     if (!address) return undefined;
     const abort = new AbortController();
-    const pollMs = changes.told ? everyMs * POLL_WHILE_TOLD : everyMs;
     let timer = 0;
     let busy = false;
     let failures = 0;
+    let changed = false;
+    let last = { tookMs: 0, at: 0 };
     const ask = async () => {
       clearTimeout(timer);
       busy = true;
+      changed = false;
       const began = performance.now();
       try {
         const data = await send(latest.current as Call<T>, abort.signal);
         failures = 0;
+        last = { tookMs: performance.now() - began, at: performance.now() };
         if (!abort.signal.aborted) setState({ address, data });
       } catch (error) {
         if (abort.signal.aborted) return;
@@ -97,18 +110,30 @@ export function useLive<T>(call: Call<T> | null, everyMs = POLL_MS, changes: Cha
       plan(performance.now() - began);
     };
     const plan = (tookMs: number) => {
-      if (abort.signal.aborted || (!everyMs && failures === 0)) return;
-      const wait = failures > 0 ? backOff(failures, pollMs) : pollDelay(tookMs, pollMs, document.hasFocus());
+      if (abort.signal.aborted || (!everyMs && failures === 0 && !changed)) return;
+      const pollMs = told.current ? everyMs * POLL_WHILE_TOLD : everyMs;
+      const wait = failures > 0 ? backOff(failures, pollMs) : changed ? Math.max(FASTEST_MS, changeDelay(tookMs, 0)) : pollDelay(tookMs, pollMs, document.hasFocus());
       timer = window.setTimeout(() => (paused || document.hidden ? plan(tookMs) : void ask()), wait);
     };
     const stopHearing = onBack(() => failures > 0 && !busy && !abort.signal.aborted && void ask());
+    // A request that is under way is not given up for a change: the next one hears of it.
+    hurry.current = () => {
+      changed = true;
+      if (busy || failures > 0) return;
+      clearTimeout(timer);
+      timer = window.setTimeout(() => void ask(), changeDelay(last.tookMs, performance.now() - last.at));
+    };
     void ask();
     return () => {
+      hurry.current = undefined;
       abort.abort();
       stopHearing();
       clearTimeout(timer);
     };
-  }, [address, everyMs, round, changes.version, changes.told]);
+  }, [address, everyMs, round]);
+  useEffect(() => {
+    if (changes.version > 0) hurry.current?.();
+  }, [changes.version]);
   const current = state.address === address;
   return {
     data: state.data,

@@ -85,27 +85,36 @@ describe("a filter for many jobs", () => {
 describe("the sentence", () => {
   const now = Date.parse("2026-11-26T12:00:00Z");
   const cluster = {
-    leader: { nodeId: "n1", term: 3 }, nodes: [{ seenAt: "2026-11-26T11:59:59Z" }], breakers: [], breakersInAll: 0,
+    leader: { nodeId: "n1", term: 3 }, nodes: [{ seenAt: "2026-11-26T11:59:59Z" }], breakers: [], breakersInAll: 0, activeJobs: 12_480,
     backlog: { ready: 0, leased: 0, late: 0, oldestDueAt: null }, rates: { driftMsP99: 41 },
   } as unknown as Cluster;
   const NO_MORE = { incidents: false, failing: false };
   const points = [{ sent: 12_000, missed: 0 }, { sent: 480, missed: 0 }] as unknown as StatsPoint[];
 
-  it("says that all is well, with figures", () => {
+  const said = (v: ReturnType<typeof verdictOf>) => v.detail.map((part) => part.text).join("; ");
+
+  it("says that all is well, with figures that lead to what they count", () => {
     const v = verdictOf({ cluster, points, openIncidents: 0, failingJobs: 0, more: NO_MORE }, now);
     expect([v.well, v.title]).toEqual([true, "All is well"]);
-    expect(v.detail).toBe("12,480 requests in the last hour; p99 41 ms late; nothing missed.");
+    expect(said(v)).toBe("12,480 jobs on time; 12,480 requests in the last hour; p99 41 ms late; nothing missed in the last hour");
+    expect(v.detail.map((part) => part.address)).toEqual(["#/jobs?state=active", "#/executions?since=2026-11-26T11:00:00.000Z", "#/time?by=all&span=3600", undefined]);
   });
 
   it("is true of a cluster without work, and of one that is only late", () => {
     const idle = { ...cluster, rates: { driftMsP99: null } } as unknown as Cluster;
     const empty = verdictOf({ cluster: idle, points: [], openIncidents: 0, failingJobs: 0, more: NO_MORE }, now);
-    expect([empty.title, empty.detail]).toEqual(["All is well", "Nothing was sent in the last hour; nothing missed."]);
+    expect([empty.title, said(empty)]).toEqual(["All is well", "12,480 jobs on time; nothing was sent in the last hour; nothing missed in the last hour"]);
     const late = verdictOf({ cluster, points, openIncidents: 0, failingJobs: 0, more: NO_MORE, verified: { at: "2026-11-26T11:00:00Z", clean: false, counts: { late: 125, missing: 0, redelivered: 2 } } }, now);
     expect(late.troubles).toEqual([{ text: "verify found 125 late", address: "#/proof" }]);
-    expect(late.detail).toContain("nothing missing, verified");
+    expect(said(late)).toMatch(/nothing missing, verified \S*\s?\d\d:\d\d$/);
     const lost = verdictOf({ cluster, points, openIncidents: 0, failingJobs: 0, more: NO_MORE, verified: { at: "2026-11-26T11:00:00Z", clean: false, counts: { missing: 1 } } }, now);
-    expect([lost.troubles[0]?.text, lost.detail.includes("nothing missing")]).toEqual(["verify found 1 missing", false]);
+    expect([lost.troubles[0]?.text, said(lost).includes("nothing missing")]).toEqual(["verify found 1 missing", false]);
+  });
+
+  it("does not call on time what has been due for a while", () => {
+    const held = { ...cluster, backlog: { ready: 352, leased: 1, late: 0, oldestDueAt: "2026-11-26T11:57:30Z" } } as unknown as Cluster;
+    const v = verdictOf({ cluster: held, points, openIncidents: 0, failingJobs: 0, more: NO_MORE }, now);
+    expect(said(v)).toMatch(/^12,480 active jobs; .*; 352 executions due and not sent, the oldest for 2 min; p99 41 ms late/);
   });
 
   it("names every trouble and the way to it", () => {
@@ -114,5 +123,6 @@ describe("the sentence", () => {
     expect(v.title).toBe("7 things need a look");
     expect(v.troubles.map((t) => t.address)).toEqual(["#/cluster", "#/cluster", "#/cluster", "#/now?incidents=open", "#/jobs?failing=true", "#/executions?state=missed&since=2026-11-26T11:01:00.000Z", "#/time?by=job&span=3600"]);
     expect(v.troubles[4]?.text).toBe("100 failing jobs or more");
+    expect(said(v)).toMatch(/^12,480 active jobs; 1 request in/);
   });
 });

@@ -33,7 +33,8 @@ describe("the ticks of the axis", () => {
   it("are looked into by second where that is not too much, and by their row as a filter", () => {
     expect([1000, 60_000, 900_000, 3_600_000, 86_400_000].map(stepWithin)).toEqual([1, 1, 1, 5, 300]);
     expect(rowWords(CELLS.rows[0]!)).toEqual(["2 succeeded", "1 due", "1 of them late"]);
-    expect(filterOfRow({ by: "tag", tag: "x", q: "mail" }, "billing")).toMatchObject({ tag: "x,billing", q: "mail" });
+    expect(filterOfRow({ by: "tag", tag: "x", q: "mail" }, "billing")).toMatchObject({ tag: ["x", "billing"], q: "mail" });
+    expect(call("get", "/jobs", { query: { tag: ["x", "a,b"], state: "active" } }).address).toBe("/jobs?tag=x&tag=a,b&state=active");
     expect(filterOfRow({}, "billing")).toMatchObject({ tag: "billing" });
     expect(filterOfRow({ by: "host" }, "a:80")).toMatchObject({ host: "a:80" });
     expect([filterOfRow({ by: "queue" }, "mail"), filterOfRow({ by: "tag" }, "12 others")]).toEqual([undefined, undefined]);

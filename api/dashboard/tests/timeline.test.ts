@@ -1,7 +1,8 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { cellsInParts, cellsOf, stepWords, type Answer } from "../src/timeline/cells";
 import { under, type Frame } from "../src/timeline/draw";
 import { inksOf, paintRow } from "../src/timeline/pixels";
+import { monthOf } from "../src/format";
 import { API_LONGEST_MS, asked, covers, LAST_MS, LONGEST_MS, pan, SHORTEST_MS, stepFor, ticks, viewOf, zoomAt } from "../src/timeline/view";
 import { bandsOf, inView } from "../src/timeline/windows";
 
@@ -64,11 +65,18 @@ describe("the view", () => {
     expect(viewOf({ from: "nonsense", until: "x" }, NOW).until).toBe(NOW + HOUR / 2);
   });
 
-  it("has ticks at full hours and days of the reader", () => {
+  it("has ticks at full hours, days and months of the reader, also where the clocks change", () => {
+    vi.stubEnv("TZ", "Europe/Berlin");
     expect(ticks({ from: NOW, until: NOW + HOUR }, 6)).toEqual({ at: [0, 600, 1200, 1800, 2400, 3000, 3600].map((s) => NOW + s * 1000), every: 600 });
-    const days = ticks({ from: NOW, until: NOW + 3 * 86_400_000 }, 4, HOUR);
+    const days = ticks({ from: NOW, until: NOW + 3 * 86_400_000 }, 4);
     expect(days.every).toBe(86_400);
     expect(days.at[0]).toBe(Date.parse("2026-11-26T23:00:00Z"));
+    const of = (from: string, until: string, most: number) => ticks({ from: Date.parse(from), until: Date.parse(until) }, most).at.map((t) => new Date(t).toISOString().slice(5, 16));
+    expect(of("2026-10-24T10:00:00Z", "2026-10-26T10:00:00Z", 2)).toEqual(["10-24T22:00", "10-25T23:00"]);
+    expect(of("2027-03-27T20:00:00Z", "2027-03-28T08:00:00Z", 4)).toEqual(["03-27T20:00", "03-27T23:00", "03-28T01:00", "03-28T04:00", "03-28T07:00"]);
+    expect(of("2026-10-15T00:00:00Z", "2027-02-15T00:00:00Z", 5)).toEqual(["10-31T23:00", "11-30T23:00", "12-31T23:00", "01-31T23:00"]);
+    expect([monthOf(Date.parse("2026-10-31T23:00:00Z")), monthOf(Date.parse("2026-12-31T23:00:00Z"))]).toEqual(["Nov", "2027"]);
+    vi.unstubAllEnvs();
   });
 });
 

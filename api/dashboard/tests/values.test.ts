@@ -3,7 +3,7 @@ import { Problem } from "../src/api/send";
 import { clock, count, duration, fullTime, parseDuration, relative, shortDuration, span } from "../src/format";
 import { offsetAfter } from "../src/clock";
 import { errorOf, filterOf } from "../src/groups";
-import { backOff, mayPass, pollDelay } from "../src/live";
+import { backOff, changeDelay, mayPass, pollDelay } from "../src/live";
 import { attemptTimes } from "../src/retries";
 import { placeOf } from "../src/ui/attempt-bar";
 import { ruleOf } from "../src/verdict";
@@ -54,7 +54,7 @@ describe("failures", () => {
     expect(filterOf({ host: "a:80", error: null, status: 503 })).toEqual({ host: "a:80", status: 503 });
     expect(filterOf({ host: "a:80", error: "too_large", status: 200 })).toEqual({ host: "a:80", error: "too_large", status: 200 });
     expect(filterOf({ host: null, error: null, status: 503 })).toBeUndefined();
-    expect(filterOf({ host: "a:80", error: null, status: null })).toBeUndefined();
+    expect(filterOf({ host: "a:80", error: null, status: null })).toEqual({ host: "a:80", error: "not_sent" });
   });
 
   it("come with the rule that applied", () => {
@@ -76,6 +76,7 @@ describe("refresh", () => {
     expect(pollDelay(5, 5000, true)).toBe(5000);
     expect(pollDelay(5, 5000, false)).toBe(15_000);
     expect(pollDelay(2000, 5000, true)).toBe(40_000);
+    expect([changeDelay(20, 1000), changeDelay(20, 100), changeDelay(600, 2000)]).toEqual([0, 300, 10_000]);
     expect(pollDelay(60_000, 5000, true)).toBe(120_000);
   });
 

@@ -162,7 +162,7 @@ def outcome(execution: Execution, job: Job, result: AttemptResult) -> tuple[Endi
     send_ms = round_up_to_grain(result.now_ms + retry.delay_ms)
     old = max_age_reason(execution, job, send_ms)
     if old is not None:
-        reason = f"{last.number} attempts, then {old}; the last one: {why}"
+        reason = f"{last.number} attempt{'' if last.number == 1 else 's'}, then {old}; the last one: {why}"
         return _ending(execution, result, Event.EXHAUST, reason), verdict
     return Rescheduled(execution, result.attempts, send_ms), verdict
 

@@ -50,6 +50,7 @@ def filter_document(f: JobFilter, asked: Document) -> Document:
         "any_tags": list(f.any_tags),
         "host": f.host,
         "schedule": f.schedule,
+        "calendar": f.calendar,
         "words": list(f.words),
     }
 
@@ -64,6 +65,7 @@ def _standing_filter(d: Document) -> JobFilter:
         any_tags=tuple(d["any_tags"]),
         host=d["host"],
         schedule=d["schedule"],
+        calendar=d.get("calendar"),  # absent: written before actions could be narrowed to a calendar
         words=tuple(d["words"]),
         name_part=name_contains(d["asked"]["q"]) if d["asked"].get("q") and not d["words"] else None,
     )

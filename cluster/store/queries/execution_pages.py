@@ -8,7 +8,7 @@ both, and is never left out. The second part is in the order of `expire_at`, whi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bson.datetime_ms import DatetimeMS
 
@@ -17,7 +17,9 @@ from cluster.store.history import DAY_MS, REOPENED
 from cluster.store.meta import RETENTION_ID
 from cluster.store.mongo.decoding import decode_readable
 from cluster.store.mongo.operation import operation
+from cluster.store.queries import narrowed_executions
 from cluster.store.queries.jobs_and_executions import LIST_PROJECTION, final_view, merge_by_id, owed_condition
+from cluster.store.queries.narrowed_executions import EVERY, INDEX, MOST, PORTION, UNHAPPY, Narrowed
 
 if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
@@ -45,6 +47,7 @@ class ExecutionQuery:
     since_ms: int | None = None
     until_ms: int | None = None
     after: PagePosition | None = None
+    narrowed: Narrowed = EVERY
 
 
 async def page(db: Database, q: ExecutionQuery) -> tuple[list[ExecutionView], PagePosition | None]:
@@ -66,6 +69,9 @@ async def page(db: Database, q: ExecutionQuery) -> tuple[list[ExecutionView], Pa
         if owed:
             position = PagePosition(True, int(owed[-1]["due_at"]), ids[-1])  # noqa: FBT003
     left = q.limit - len(owed)
+    if left > 0 and q.narrowed != EVERY:
+        final, further = await _narrowed(db, q, left)
+        return [*views, *decode_readable("history", final, final_view)], further
     if left > 0:
         final = await _final(db, q, left)
         left -= len(final)
@@ -79,7 +85,7 @@ async def _owed(db: Database, q: ExecutionQuery) -> list[Document]:
     condition = owed_condition(q.states, q.now_ms)
     if condition is None:
         return []
-    conditions = [condition, *_between("due_at", q)]
+    conditions = [condition, *_between("due_at", q), *await narrowed_executions.owed_conditions(db, q.narrowed)]
     if q.after is not None:
         at = DatetimeMS(q.after.at_ms)
         conditions.append({"$or": [{"due_at": {"$lt": at}}, {"due_at": at, "_id": {"$lt": q.after.id}}]})
@@ -125,6 +131,52 @@ async def _final(db: Database, q: ExecutionQuery, limit: int) -> list[Document]:
             rows += await _expiring_at(db, conditions, last, {}, left - len(rows))
         documents += sorted(rows, key=lambda d: (int(d["expire_at"]), d["_id"]), reverse=True)
     return documents
+
+
+async def _narrowed(db: Database, q: ExecutionQuery, limit: int) -> tuple[list[Document], PagePosition | None]:
+    """Results of one host or that ended in one way, and the position behind those that were looked at if there may be more."""
+    states = sorted(q.states & set(UNHAPPY) if q.states else UNHAPPY)
+    f = q.narrowed
+    if not states or f.is_of_unfinished:
+        return [], None
+    conditions: list[Document] = [{"state": {"$in": states}}, *_between("ended_at", q)]
+    conditions += [*await expiry_bound(db, q.since_ms), *narrowed_executions.last_attempt(f.error, f.status)]
+    position = None if q.after is None or q.after.owed else q.after
+    chosen: list[str] = []
+    for _ in range(MOST // PORTION):
+        candidates = await _behind(db, conditions, position)
+        matching = candidates if f.host is None else await narrowed_executions.of_host(db, candidates, f.host)
+        left = limit - len(chosen)
+        chosen += [d["_id"] for d in matching[:left]]
+        if len(matching) >= left:
+            position = _position(matching[left - 1])
+            return await _records(db, chosen), position
+        if len(candidates) < PORTION:
+            return await _records(db, chosen), None
+        position = _position(candidates[-1])
+    return await _records(db, chosen), position
+
+
+async def _behind(db: Database, conditions: list[Document], position: PagePosition | None) -> list[Document]:
+    """The next results behind a position, as far as is needed to choose among them."""
+    found = list(conditions)
+    if position is not None:
+        at = DatetimeMS(position.at_ms)
+        found.append({"$or": [{"expire_at": {"$lt": at}}, {"expire_at": at, "_id": {"$lt": position.id}}]})
+    with operation():
+        cursor = db.api["history"].find({"$and": found}, {"job_id": 1, "expire_at": 1}, hint=INDEX)
+        return await cursor.sort([("expire_at", -1), ("_id", -1)]).limit(PORTION).to_list()
+
+
+def _position(d: Any) -> PagePosition:
+    return PagePosition(False, int(d["expire_at"]), d["_id"])  # noqa: FBT003
+
+
+async def _records(db: Database, ids: list[str]) -> list[Document]:
+    with operation():
+        documents = await db.api["history"].find({"_id": {"$in": ids}}, LIST_PROJECTION).to_list() if ids else []
+    by_id = {d["_id"]: d for d in documents}
+    return [by_id[i] for i in ids if i in by_id]
 
 
 async def _expiring_at(

@@ -1,13 +1,16 @@
 """What failed for good, by the host that was called and by how the last attempt ended: for the screen of failures.
 
-MongoDB counts, so that a million executions cost no more than the failures among them, which have an index of their own.
+MongoDB counts, so that a million executions cost no more than the failures among them, which have an index of their own. What
+it counted comes as few documents with long lists: to decode one document for each job would take this process longer than
+MongoDB has counted, and its requests would wait. Only of the groups that are shown it is read which executions were the latest.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bson.datetime_ms import DatetimeMS
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
     from cluster.store.mongo.client import Database, Document
 
-COUNTED = 50_000
+COUNTED = 10_000
 """So many failures are counted at most, the latest ones: more of them say nothing new, and take longer than a reader waits."""
 INDEX = "unhappy_by_end"
 
@@ -65,84 +68,132 @@ class Failures:
     groups: tuple[FailureGroup, ...]
 
 
+class _Part(NamedTuple):
+    """The failures of one job, or of messages to one host, that ended in one way."""
+
+    job: str | None
+    error: str | None
+    status: int | None
+    executions: int
+    ended_ms: int
+
+
+_Key = tuple[str | None, str | None, int | None]
+"""Host, error, status."""
+
+
 async def failures(db: Database, q: FailureQuery) -> Failures:
     """The groups of what failed, the largest first."""
-    parts = await _counted(db, q)
-    hosts = await _hosts(db, [p["_id"]["job"] for p in parts if p["_id"]["job"] is not None])
-    by_group: dict[tuple[str | None, str | None, int | None], list[Document]] = defaultdict(list)
+    conditions = await _conditions(db, q)
+    parts, of_messages = await _counted(db, conditions)
+    hosts = await _hosts(db, {p.job for p in parts if p.job is not None})
+    by_group: defaultdict[_Key, list[_Part]] = defaultdict(list)
     for part in parts:
-        key = part["_id"]
-        host = hosts.get(key["job"]) if key["job"] is not None else host_of(key.get("url")) or None
-        by_group[host, key.get("error"), key.get("status")].append(part)
-    total = sum(p["n"] for p in parts)
-    largest = sorted(by_group.items(), key=lambda g: (-sum(p["n"] for p in g[1]), -max(_ended(p) for p in g[1])))
-    chosen = [(key, members, _latest_ids(members, q.shown)) for key, members in largest[: q.groups]]
-    views = await _views(db, [i for *_, ids in chosen for i in ids])
+        by_group[hosts.get(part.job or ""), part.error, part.status].append(part)
+    for host, part in of_messages:
+        by_group[host, part.error, part.status].append(part)
+    largest = sorted(by_group.items(), key=lambda g: (-sum(p.executions for p in g[1]), -max(p.ended_ms for p in g[1])))
+    chosen = dict(largest[: q.groups])
+    latest = await _latest(db, conditions, chosen, hosts, q.shown)
+    views = await _views(db, [i for ids in latest.values() for i in ids])
     groups = tuple(
         FailureGroup(
-            host=host,
-            error=error,
-            status=status,
-            executions=sum(p["n"] for p in members),
-            job_ids=tuple(sorted({p["_id"]["job"] for p in members if p["_id"]["job"] is not None})),
-            latest_ms=max(_ended(p) for p in members),
-            latest=tuple(views[i] for i in ids if i in views),
+            host=key[0],
+            error=key[1],
+            status=key[2],
+            executions=sum(p.executions for p in members),
+            job_ids=tuple(sorted({p.job for p in members if p.job is not None})),
+            latest_ms=max(p.ended_ms for p in members),
+            latest=tuple(views[i] for i in latest[key] if i in views),
         )
-        for (host, error, status), members, ids in chosen
+        for key, members in chosen.items()
     )
+    total = sum(p.executions for members in by_group.values() for p in members)
     return Failures(total, total < COUNTED, len(by_group), groups)
 
 
-async def _counted(db: Database, q: FailureQuery) -> list[Document]:
-    """The number and the latest of the failures, by job (messages: by URL) and by how the last attempt ended."""
+async def _conditions(db: Database, q: FailureQuery) -> list[Document]:
+    """The first stages: the failures that are counted, the latest ones."""
     ended: Document = {"$gte": DatetimeMS(q.since_ms)}
     if q.until_ms is not None:
         ended["$lt"] = DatetimeMS(q.until_ms)
     conditions = [{"state": {"$in": sorted(q.states)}, "ended_at": ended}, *await expiry_bound(db, q.since_ms)]
-    is_of_job = {"$eq": [{"$type": "$message.url"}, "missing"]}
-    last = {"$last": "$attempts"}
+    return [{"$match": {"$and": conditions}}, {"$sort": {"expire_at": -1, "_id": -1}}, {"$limit": COUNTED}]
+
+
+_LAST = {"$last": "$attempts"}
+_IS_OF_JOB = {"$eq": [{"$type": "$message.url"}, "missing"]}
+_KEY: Document = {
+    "job": {"$cond": [_IS_OF_JOB, "$job_id", None]},
+    # Of a URL that is different each time only what names the host: `http://host:port`.
+    "to": {"$cond": [_IS_OF_JOB, None, {"$slice": [{"$split": ["$message.url", "/"]}, 3]}]},
+    "error": {"$let": {"vars": {"last": _LAST}, "in": "$$last.error"}},
+    "status": {"$let": {"vars": {"last": _LAST}, "in": "$$last.status"}},
+}
+
+
+async def _counted(db: Database, conditions: list[Document]) -> tuple[list[_Part], list[tuple[str | None, _Part]]]:
+    """The failures by job and by how the last attempt ended; those of messages by their host."""
     pipeline: list[Document] = [
-        {"$match": {"$and": conditions}},
-        {"$sort": {"expire_at": -1, "_id": -1}},
-        {"$limit": COUNTED},
-        {
-            "$project": {
-                "ended_at": 1,
-                "key": {
-                    "job": {"$cond": [is_of_job, "$job_id", None]},
-                    "url": "$message.url",
-                    "error": {"$let": {"vars": {"last": last}, "in": "$$last.error"}},
-                    "status": {"$let": {"vars": {"last": last}, "in": "$$last.status"}},
-                },
-            }
-        },
-        {
-            "$group": {
-                "_id": "$key",
-                "n": {"$sum": 1},
-                "ended_at": {"$max": "$ended_at"},
-                "latest": {"$firstN": {"input": {"id": "$_id", "at": "$ended_at"}, "n": q.shown}},
-            }
-        },
+        *conditions,
+        {"$project": {"ended_at": 1, "key": _KEY}},
+        {"$group": {"_id": "$key", "n": {"$sum": 1}, "at": {"$max": "$ended_at"}}},
+        {"$project": {"part": ["$_id.job", "$_id.to", "$n", "$at"]}},
+        # `COUNTED` parts with ids of 64 characters come to 1.4 MB, and a document may have 16.
+        {"$group": {"_id": {"error": "$_id.error", "status": "$_id.status"}, "parts": {"$push": "$part"}}},
+    ]
+    parts: list[_Part] = []
+    of_messages: list[tuple[str | None, _Part]] = []
+    with operation():
+        async for d in await db.api["history"].aggregate(pipeline, hint=INDEX):
+            error, status = d["_id"].get("error"), d["_id"].get("status")
+            for job, to, n, at in d["parts"]:
+                part = _Part(job, error, status, n, int(at))
+                if to is None:
+                    parts.append(part)
+                else:
+                    of_messages.append((host_of("/".join(to)) or None, part))
+    return parts, of_messages
+
+
+async def _hosts(db: Database, job_ids: set[str]) -> dict[str, str]:
+    """The hosts of jobs that exist, or whose tombstone does."""
+    named: list[Document] = [
+        {"$match": {"_id": {"$in": sorted(job_ids)}}},
+        {"$group": {"_id": "$host", "jobs": {"$push": "$_id"}}},
     ]
     with operation():
-        return await (await db.api["history"].aggregate(pipeline, hint=INDEX)).to_list()
+        found = await (await db.api["jobs"].aggregate(named)).to_list()
+    return {job: d["_id"] for d in found if d["_id"] for job in d["jobs"]}
 
 
-async def _hosts(db: Database, job_ids: list[str]) -> dict[str, str]:
-    """The hosts of jobs that exist, or whose tombstone does."""
-    query = {"_id": {"$in": sorted(set(job_ids))}}
+async def _latest(
+    db: Database, conditions: list[Document], chosen: dict[_Key, list[_Part]], hosts: dict[str, str], shown: int
+) -> dict[_Key, list[str]]:
+    """The ids of the latest executions of each group. They are of those of its jobs that failed last, as many as are shown."""
+    jobs: set[str] = set()
+    messages = False
+    for members in chosen.values():
+        last = heapq.nlargest(shown, (p for p in members if p.job is not None), key=lambda p: p.ended_ms)
+        jobs.update(p.job for p in last if p.job is not None)
+        messages = messages or any(p.job is None for p in members)
+    wanted: list[Document] = [{"job_id": {"$in": sorted(jobs)}}]
+    if messages:
+        wanted.append({"message.url": {"$exists": True}})
+    first = {"$firstN": {"input": {"id": "$_id", "at": "$ended_at"}, "n": shown}}
+    pipeline: list[Document] = [
+        *conditions,
+        {"$match": {"$or": wanted}},
+        {"$project": {"ended_at": 1, "key": _KEY}},
+        {"$group": {"_id": "$key", "latest": first}},
+    ]
+    found: defaultdict[_Key, list[tuple[int, str]]] = defaultdict(list)
     with operation():
-        return {d["_id"]: d["host"] async for d in db.api["jobs"].find(query, {"host": 1}) if d.get("host")}
-
-
-def _ended(part: Document) -> int:
-    return int(part["ended_at"])
-
-
-def _latest_ids(members: list[Document], shown: int) -> list[str]:
-    latest = sorted(((int(e["at"]), e["id"]) for p in members for e in p["latest"]), reverse=True)
-    return [execution_id for _, execution_id in latest[:shown]]
+        async for d in await db.api["history"].aggregate(pipeline, hint=INDEX):
+            k = d["_id"]
+            host = hosts.get(k["job"]) if k.get("job") is not None else host_of("/".join(k["to"])) or None
+            found[host, k.get("error"), k.get("status")] += [(int(e["at"]), e["id"]) for e in d["latest"]]
+    return {key: [name for _, name in heapq.nlargest(shown, found[key])] for key in chosen}
 
 
 async def _views(db: Database, ids: list[str]) -> dict[str, ExecutionView]:

@@ -26,7 +26,8 @@ class JobFilter:
     """Jobs in one of `states` that carry all of `tags` and one of `any_tags`, if there are any.
 
     `host`: with a port, or without for every port. `schedule`: the beginning of their schedule keys. `words`: each begins
-    a word of the job. `name_part`: a part of the name in any case, for databases whose jobs have no words yet.
+    a word of the job. `name_part`: a part of the name in any case, for databases whose jobs have no words yet. `calendar`:
+    its name.
     """
 
     states: tuple[str, ...]
@@ -37,6 +38,7 @@ class JobFilter:
     failing: bool | None = None
     words: tuple[str, ...] = ()
     name_part: Document | None = None
+    calendar: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ def selective(f: JobFilter) -> list[tuple[str | None, Document]]:
     found: list[tuple[str | None, Document]] = []
     if f.failing:
         found.append(("failing", {"failing": True}))
+    if f.calendar is not None:
+        found.append(("by_calendar", {"calendar.name": {"$eq": f.calendar}}))
     found += [("by_word_and_age", {"words": {"$elemMatch": _prefix(word)}}) for word in f.words]
     if f.schedule is not None:
         key = {"$eq": f.schedule} if f.schedule.startswith("at|") else _prefix(f.schedule)

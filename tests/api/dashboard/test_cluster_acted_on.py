@@ -23,12 +23,12 @@ def test_the_axis_of_time_is_moved_and_leads_to_an_explanation(viewer: Viewer, w
     wait_until(lambda: len(httpx.get(f"{world.url}/jobs/ticking/executions").json()) >= 3, 20, "three runs")
     try:
         viewer.open("#/time")
-        page.get_by_role("button", name="1 min", exact=True).click()
-        page.get_by_role("button", name="Job", exact=True).click()
+        page.get_by_role("button", name="1 min", exact=True).press("Enter")
+        page.get_by_role("button", name="Job", exact=True).press("Enter")
         page.get_by_role("searchbox").fill("ticking")
         viewer.wait("location.hash.includes('q=ticking')")
         canvas = page.locator(".axis canvas")
-        page.get_by_text("The same as a table").click()
+        page.get_by_text("The same as a table").press("Enter")
         page.locator(".as-table td", has_text="ticking").wait_for()
         box = canvas.bounding_box()
         assert box is not None
@@ -46,10 +46,10 @@ def test_the_axis_of_time_is_moved_and_leads_to_an_explanation(viewer: Viewer, w
         viewer.open("#/time?by=job&span=600&q=ticking")
         before = viewer.hash()
         for name in ("Zoom in", "Earlier", "Later", "Zoom out"):
-            page.get_by_role("button", name=name, exact=True).click()
+            page.get_by_role("button", name=name, exact=True).press("Enter")
         viewer.wait("location.hash.includes('from=')")
         assert viewer.hash() != before
-        page.get_by_role("button", name="1 year", exact=True).click()
+        page.get_by_role("button", name="1 year", exact=True).press("Enter")
         viewer.settled()
         canvas.focus()
         page.keyboard.press("+")
@@ -62,13 +62,13 @@ def test_a_verification_is_begun_and_its_findings_are_read(viewer: Viewer, world
     page = viewer.page
     world.run("good")
     viewer.open("#/proof")
-    page.get_by_role("button", name="Verify…").click()
+    page.get_by_role("button", name="Verify…").press("Enter")
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Only this job").fill("good")
-    dialog.get_by_role("button", name="Start").click()
+    dialog.get_by_role("button", name="Start").press("Enter")
     viewer.wait("location.hash.startsWith('#/proof?run=')")
     page.get_by_text("No finding: all that was owed was done").wait_for()
-    page.get_by_role("button", name="Hide findings").click()
+    page.get_by_role("button", name="Hide findings").press("Enter")
     page.get_by_text("No finding: all that was owed was done").wait_for(state="detached")
 
 
@@ -90,19 +90,19 @@ def test_nodes_are_drained_and_work_in_hand_is_shown(viewer: Viewer, world: Worl
 def test_calendars_and_windows_are_made_changed_and_deleted(viewer: Viewer, world: World) -> None:
     page = viewer.page
     viewer.open("#/calendars")
-    page.get_by_role("button", name="New calendar").click()
+    page.get_by_role("button", name="New calendar").press("Enter")
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Name", exact=True).fill("holidays")
     dialog.get_by_label("Dates").fill("2026-12-24, 24.12.2026")
-    dialog.get_by_role("button", name="Create").click()
+    dialog.get_by_role("button", name="Create").press("Enter")
     dialog.locator(".fault").first.wait_for()
     dialog.get_by_label("Dates").fill("2026-12-24, 2026-12-31")
     dialog.get_by_label("Ranges").fill('[{"from": "2027-08-02", "until": "2027-08-13"}]')
-    dialog.get_by_role("button", name="Create").click()
+    dialog.get_by_role("button", name="Create").press("Enter")
     dialog.wait_for(state="detached")
-    page.get_by_role("button", name="Change").click()
+    page.get_by_role("button", name="Change").press("Enter")
     dialog.get_by_label("Weekdays").fill("SAT, SUN")
-    dialog.get_by_role("button", name="Save").click()
+    dialog.get_by_role("button", name="Save").press("Enter")
     dialog.wait_for(state="detached")
     stored = httpx.get(f"{world.url}/calendars/holidays").json()
     assert (stored["dates"], stored["weekdays"]) == (["2026-12-24", "2026-12-31"], ["SAT", "SUN"])
@@ -114,16 +114,16 @@ def test_calendars_and_windows_are_made_changed_and_deleted(viewer: Viewer, worl
         ("weekly", {"Begins by": "0 0 2 * * SUN", "Lasts (s)": "7200"}),
         ("once", {"From (once)": "2030-01-01T00:00:00Z", "Until (once)": "2030-01-01T06:00:00Z"}),
     ):
-        page.get_by_role("button", name="New window").click()
+        page.get_by_role("button", name="New window").press("Enter")
         dialog.get_by_label("Name", exact=True).fill(name)
         dialog.get_by_label("Jobs with a tag of").fill("billing")
         for label, text in fill.items():
             dialog.get_by_label(label, exact=True).fill(text)
-        dialog.get_by_role("button", name="Create").click()
+        dialog.get_by_role("button", name="Create").press("Enter")
         dialog.wait_for(state="detached")
-    page.get_by_role("row", name="once").get_by_role("button", name="Change").click()
+    page.get_by_role("row", name="once").get_by_role("button", name="Change").press("Enter")
     dialog.get_by_label("Mode").select_option("mute")
-    dialog.get_by_role("button", name="Save").click()
+    dialog.get_by_role("button", name="Save").press("Enter")
     dialog.wait_for(state="detached")
     assert httpx.get(f"{world.url}/windows/once").json()["mode"] == "mute"
     for _ in range(2):
@@ -137,20 +137,20 @@ def test_calendars_and_windows_are_made_changed_and_deleted(viewer: Viewer, worl
 def test_a_message_is_sent_listed_and_cancelled(viewer: Viewer, world: World) -> None:
     page = viewer.page
     viewer.open("#/messages")
-    page.get_by_role("button", name="New message").click()
+    page.get_by_role("button", name="New message").press("Enter")
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Target URL").fill(f"{world.target}/ok/message")
     dialog.get_by_label("In", exact=True).fill("soon")
-    dialog.get_by_role("button", name="Send").click()
+    dialog.get_by_role("button", name="Send").press("Enter")
     dialog.locator(".at-fault", has_text="In").wait_for()
     dialog.get_by_label("In", exact=True).fill("1h")
     dialog.get_by_label("Body").fill('{"order": 1}')
     dialog.get_by_label("Other fields, as JSON").fill('{"timeoutSeconds": 5}')
-    dialog.get_by_role("button", name="Send").click()
+    dialog.get_by_role("button", name="Send").press("Enter")
     dialog.wait_for(state="detached")
-    page.get_by_role("link", name="Show").click()
+    page.get_by_role("link", name="Show").press("Enter")
     page.get_by_role("heading", name="msg.").wait_for()
-    page.get_by_role("link", name="Messages").first.click()
+    page.get_by_role("link", name="Messages").first.press("Enter")
     page.get_by_text("waiting").wait_for()
     viewer.confirm("Cancel", "Cancel the message")
     page.get_by_text("No message waits").wait_for()

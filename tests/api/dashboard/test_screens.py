@@ -111,6 +111,29 @@ def test_an_address_that_no_screen_can_show_leaves_the_others_in_reach(viewer: V
     viewer.forgive(400, 404, 422)
 
 
+def test_a_screen_that_gets_no_answer_says_why(viewer: Viewer) -> None:
+    """Too many requests, or a database that is away: the words of the server, and nothing that seems to load for ever."""
+    page = viewer.page
+    viewer.open("#/")
+    listed = page.eval_on_selector_all("#navigation a", "links => links.map(a => a.getAttribute('href'))")
+    status = 503
+
+    def refuse(route: Any) -> None:
+        asked = route.request.resource_type == "fetch" and not route.request.url.endswith("/session")
+        why = {"title": "Not now", "status": status, "detail": f"wait, it is {status}"}
+        route.fulfill(status=status, json=why) if asked else route.continue_()
+
+    page.route("**/*", refuse)
+    for address in [*listed, "#/jobs/good", "#/jobs/good/edit", "#/executions/good:1795651200000"]:
+        status = 429 if status == 503 else 503
+        page.evaluate("a => { location.hash = a }", f"{address}?{status}" if address == "#/" else address)
+        page.locator("main [role=alert]", has_text=f"wait, it is {status}").first.wait_for()
+        viewer.settled()
+        assert "Loading…" not in viewer.text(), address
+        assert page.locator("main h1").inner_text() != "…", address
+    viewer.forgive(429, 503)
+
+
 def test_it_works_by_keyboard(viewer: Viewer) -> None:
     """From the skip link to a job and into a dialog and out again, with the focus where it was."""
     viewer.open("#/jobs?q=good")

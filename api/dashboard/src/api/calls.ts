@@ -58,8 +58,9 @@ export function queryText(values: object): string {
   const parts: string[] = [];
   for (const [name, value] of Object.entries(values) as [string, unknown][]) {
     if (value === undefined || value === null || value === "" || value === false) continue;
-    const text = Array.isArray(value) ? value.join(",") : String(value);
-    if (text) parts.push(`${encodeURIComponent(name)}=${encodeURIComponent(text).replaceAll("%2C", ",").replaceAll("%3A", ":")}`);
+    for (const text of (Array.isArray(value) ? value : [value]).map(String).filter(Boolean)) {
+      parts.push(`${encodeURIComponent(name)}=${encodeURIComponent(text).replaceAll("%2C", ",").replaceAll("%3A", ":")}`);
+    }
   }
   return parts.length ? `?${parts.join("&")}` : "";
 }

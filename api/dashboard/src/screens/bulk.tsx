@@ -14,7 +14,7 @@ import { StateBadge } from "../ui/state";
 
 const ACTIONS = ["pause", "resume", "trigger", "delete", "patch"] as const;
 type Kind = (typeof ACTIONS)[number];
-const FILTERS = ["state", "tag", "q", "host", "schedule", "failing", "nextRunBefore"] as const;
+const FILTERS = ["state", "tag", "q", "host", "schedule", "calendar", "failing", "nextRunBefore"] as const;
 const EARLIER = 5;
 
 /** The filter of a list as the actions take it; an empty one is said aloud. */

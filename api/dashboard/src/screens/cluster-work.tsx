@@ -1,4 +1,5 @@
 // What the cluster has in hand: leases of batches, limits with who waits for them, ranges to catch up; and its replica set.
+import { useEffect, useRef } from "preact/hooks";
 import { call } from "../api/calls";
 import type { Schemas } from "../api/types";
 import { count, duration, plural } from "../format";
@@ -9,15 +10,21 @@ import { Card, Facts, ProblemNote } from "../ui/parts";
 import { StateBadge } from "../ui/state";
 import { Table, type Column } from "../ui/table";
 import { ownerOf } from "./execution";
+import { unfinished } from "./executions";
 
 type Lease = Schemas["LeaseView"];
 type Limit = Schemas["LimitView"];
 type Range = Schemas["CatchUpView"];
 type Member = Schemas["MemberView"];
 
-export function WorkInHand() {
+export function WorkInHand({ part }: { part: string | undefined }) {
   const live = useLive(call("get", "/cluster/work"));
   const w = live.data;
+  const leases = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    // A figure above led here.
+    if (part === "leases" && w) (leases.current?.scrollIntoView({ block: "start" }), leases.current?.focus({ preventScroll: true }));
+  }, [part, w === undefined]);
   return (
     <>
       <ProblemNote problem={live.problem} />
@@ -25,7 +32,7 @@ export function WorkInHand() {
       {w && (w.limits.length ? <Table label="Limits" columns={LIMITS} rows={w.limits} id={(l) => l.queue ?? l.jobId ?? ""} /> : <p class="card empty">Nothing runs or waits under a limit.</p>)}
       <h2 class="section">Catch-up {w && <Shown n={w.catchUp.length} of={w.catchUpInAll} />}</h2>
       {w && (w.catchUp.length ? <Table label="Catch-up" columns={RANGES} rows={w.catchUp} id={(r) => `${r.schedule} ${r.jobId} ${r.from}`} /> : <p class="card empty">Nothing is behind: all that came due was written down.</p>)}
-      <h2 class="section">Leases of batches {w && <Shown n={w.leases.length} of={w.leasesInAll} />}</h2>
+      <h2 class="section" ref={leases} tabIndex={-1}>Leases of batches {w && <Shown n={w.leases.length} of={w.leasesInAll} />}</h2>
       {w && (w.leases.length ? <Table label="Leases" columns={LEASES} rows={w.leases} id={(l) => l.batch} /> : <p class="card empty">No node holds a batch now.</p>)}
     </>
   );
@@ -39,12 +46,16 @@ function Executions({ ids }: { ids: readonly string[] }) {
   return <span class="clip">{ids.map((id, i) => <span key={id}>{i > 0 && ", "}<a href={href(["executions", id])}>{ownerOf(id)}</a></span>)}</span>;
 }
 
+function underLimit(l: Limit): string {
+  return l.queue !== null ? unfinished({ queue: l.queue }) : href(["jobs", l.jobId ?? ""], { state: "pending,running,retrying" });
+}
+
 const LIMITS: readonly Column<Limit>[] = [
   { name: "Of", class: "main-cell", cell: (l) => (l.queue !== null ? <a href={href(["queues"])}>queue {l.queue}</a> : <a href={href(["jobs", l.jobId ?? ""])}>{l.jobId}</a>) },
   { name: "Limit", cell: (l) => [l.maxPerSecond !== null && `${count(l.maxPerSecond)}/s`, l.maxConcurrent !== null && `${count(l.maxConcurrent)} at once`].filter(Boolean).join(", ") || <span class="faint">none any more</span> },
-  { name: "In flight", class: "num", cell: (l) => count(l.running) },
+  { name: "In flight", class: "num", cell: (l) => <a href={underLimit(l)}>{count(l.running)}</a> },
   { name: "Runs", class: "result mid", cell: (l) => <Executions ids={l.runningExecutions} /> },
-  { name: "Wait", class: "num", cell: (l) => count(l.waiting) },
+  { name: "Wait", class: "num", cell: (l) => <a href={underLimit(l)}>{count(l.waiting)}</a> },
   { name: "Next", class: "result mid", cell: (l) => <Executions ids={l.nextExecutions} /> },
 ];
 
@@ -59,7 +70,7 @@ const RANGES: readonly Column<Range>[] = [
 const LEASES: readonly Column<Lease>[] = [
   { name: "Batch", class: "main-cell", cell: (l) => <><code title={l.batch}>{l.batch.slice(0, 12)}</code>{l.host && <span class="sub">{l.host}</span>}</> },
   { name: "Node", class: "mid", cell: (l) => <span class="clip">{l.nodeId}</span> },
-  { name: "Executions", class: "num", cell: (l) => count(l.executions) },
+  { name: "Executions", class: "num", cell: (l) => <a href={unfinished({ batch: l.batch })}>{count(l.executions)}</a> },
   { name: "Token", class: "num", cell: (l) => count(l.token) },
   { name: "Claims", class: "num mid", cell: (l) => count(l.claims) },
   { name: "Attempt", class: "num mid", cell: (l) => count(l.attempt) },

@@ -3,20 +3,22 @@ import { call } from "../api/calls";
 import { loose } from "../api/loose";
 import { offers } from "../api/offered";
 import type { Schemas } from "../api/types";
+import { nowMs } from "../clock";
 import { count, duration, plural } from "../format";
 import { useLive } from "../live";
-import { href } from "../route";
+import { href, type Route } from "../route";
 import { Action } from "../ui/action";
 import { Time } from "../ui/now";
 import { Card, Facts, Head, ProblemNote, Skeleton } from "../ui/parts";
 import { StateBadge } from "../ui/state";
 import { Table, type Column } from "../ui/table";
 import { DatabaseCard, WorkInHand } from "./cluster-work";
+import { dueAddress, unfinished } from "./executions";
 
 type Node = Schemas["NodeView"];
 type Breaker = Schemas["BreakerView"];
 
-export function ClusterScreen() {
+export function ClusterScreen({ route }: { route: Route }) {
   const live = useLive(call("get", "/cluster"));
   const c = live.data;
   return (
@@ -33,9 +35,9 @@ export function ClusterScreen() {
                 ["Term", count(c.leader.term)],
                 ["Leads since", <Time at={c.leader.since} />],
                 ["Lease renewed", <Time at={c.leader.renewedAt} />],
-                ["Ready to send", <a href="#/executions?state=pending,retrying">{count(c.backlog.ready)}</a>],
-                ["Leased", <a href="#/executions?state=pending,running,retrying">{count(c.backlog.leased)}</a>],
-                ["Late work", <a href="#/executions?state=pending,retrying">{count(c.backlog.late)}</a>],
+                ["Ready to send", <a href={dueAddress(nowMs())}>{count(c.backlog.ready)}</a>],
+                ["Leased", <a href="#/cluster?part=leases">{count(c.backlog.leased)}</a>],
+                ["Late work", <span title="Executions that are sent behind what is due: overdue ones, catch-up and replays">{count(c.backlog.late)}</span>],
                 ["Oldest due", c.backlog.oldestDueAt ? <Time at={c.backlog.oldestDueAt} /> : <span class="faint">nothing waits</span>],
               ]}
             />
@@ -45,7 +47,7 @@ export function ClusterScreen() {
           <h2 class="section">Circuit breakers</h2>
           {c.breakers.length > 0 ? <Table label="Circuit breakers" columns={BREAKERS} rows={c.breakers} id={(b) => b.host} /> : <p class="card empty">None is open: every host is called.</p>}
           {c.breakersInAll > c.breakers.length && <p class="faint">The first {c.breakers.length} of {c.breakersInAll}.</p>}
-          <WorkInHand />
+          <WorkInHand part={route.query["part"]} />
           <DatabaseCard />
         </>
       )}
@@ -57,8 +59,8 @@ function nodeColumns(reload: () => void): Column<Node>[] {
   const columns: Column<Node>[] = [
     { name: "Node", class: "main-cell", cell: (n) => <><b>{n.nodeId}</b><span class="sub">{n.host}, pid {n.pid}, {n.version}</span></> },
     { name: "Role", cell: (n) => (n.draining ? <StateBadge state="paused" text="draining" /> : n.leading ? <StateBadge state="running" text="leader" /> : <StateBadge state="active" text="works" />) },
-    { name: "In flight", class: "num", cell: (n) => count(n.inFlight) },
-    { name: "Waiting", class: "num mid", cell: (n) => count(n.waiting) },
+    { name: "In flight", class: "num", cell: (n) => <a href={unfinished({ node: n.nodeId })}>{count(n.inFlight)}</a> },
+    { name: "Waiting", class: "num mid", cell: (n) => <a href={unfinished({ node: n.nodeId })}>{count(n.waiting)}</a> },
     { name: "Clock", class: "num mid", cell: (n) => <span title="How far the node's clock is from the database's">{n.clockOffsetMs < 0 ? "-" : "+"}{duration(Math.abs(n.clockOffsetMs))}</span> },
     { name: "Seen", class: "num mid", cell: (n) => <Time at={n.seenAt} /> },
     { name: "Started", class: "num wide-only", cell: (n) => <Time at={n.startedAt} /> },

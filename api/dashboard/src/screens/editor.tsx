@@ -46,6 +46,13 @@ export function saveCall(before: Definition, after: Definition, jobId: string | 
   return call("post", "/jobs", { body: after as never }) as never;
 }
 
+/** Control (or Command) and Enter, from any field: the button that saves is before all of them. */
+function saveByKeys(e: KeyboardEvent): void {
+  if (e.key !== "Enter" || !(e.ctrlKey || e.metaKey) || e.isComposing) return;
+  e.preventDefault();
+  document.querySelector<HTMLButtonElement>("main .head .primary:not(:disabled)")?.click();
+}
+
 function Editor({ before, jobId, revision, copyOf, signed }: EditorProps) {
   const [after, setAfter] = useState<Definition>(copyOf ? { ...before, name: `${String(before["name"] ?? copyOf)} (copy)` } : before);
   const [newId, setNewId] = useState("");
@@ -64,9 +71,9 @@ function Editor({ before, jobId, revision, copyOf, signed }: EditorProps) {
     if (value) setAfter(value);
   };
   return (
-    <>
+    <div onKeyDown={saveByKeys}>
       <p class="crumbs"><a href="#/jobs">Jobs</a> / {jobId ? <a href={href(["jobs", jobId])}>{jobId}</a> : "new"}</p>
-      <Head title={title}>
+      <Head title={title} note="Control and Enter, or Command and Enter, save from any field.">
         <div class="segments" role="group" aria-label="Edit as">
           <button type="button" aria-pressed={json === undefined} onClick={() => setJson(undefined)}>Form</button>
           <button type="button" aria-pressed={json !== undefined} onClick={() => setJson(JSON.stringify(after, null, 2))}>JSON</button>
@@ -89,7 +96,7 @@ function Editor({ before, jobId, revision, copyOf, signed }: EditorProps) {
         </div>
         <EditorPreview value={after} jobId={jobId} />
       </div>
-    </>
+    </div>
   );
 }
 

@@ -13,8 +13,8 @@ import { isJobId } from "./execution";
 const STATES = ["pending", "running", "retrying", "succeeded", "failed", "dead", "cancelled", "skipped", "missed"] as const;
 
 export function ExecutionsScreen({ route }: { route: Route }) {
-  const { state, since, until, cursor } = route.query;
-  const list = useLive(call("get", "/executions", { query: { state, since, until, cursor, limit: 50 } }));
+  const { state, since, until, cursor, host, error, status, node, batch, queue } = route.query;
+  const list = useLive(call("get", "/executions", { query: { state, since, until, host, error, status, node, batch, queue, cursor, limit: 50 } }));
   const rows = list.data?.items ?? [];
   const chosen = new Set((state ?? "").split(",").filter(Boolean));
   const toggle = (name: string) => {
@@ -31,15 +31,25 @@ export function ExecutionsScreen({ route }: { route: Route }) {
             <button key={name} type="button" aria-pressed={chosen.has(name)} onClick={() => toggle(name)}>{name}</button>
           ))}
         </div>
-        <Chips route={route} names={["since", "until"]} />
+        <Chips route={route} names={["since", "until", "host", "error", "status", "node", "batch", "queue"]} />
       </div>
       <ProblemNote problem={list.problem} />
       {!list.data && !list.problem ? <Skeleton rows={12} /> : null}
-      {list.data && rows.length === 0 ? <Empty>No execution matches.</Empty> : null}
+      {list.data && rows.length === 0 ? <Empty>{list.data.nextCursor ? "None of the latest 20,000 matches; the next page looks further." : "No execution matches."}</Empty> : null}
       {rows.length > 0 && <Table label="Executions" columns={[JOB, ...EXECUTION_COLUMNS]} rows={rows} id={(e) => e.executionId} />}
       <Pager route={route} nextCursor={list.data?.nextCursor} shown={rows.length} />
     </>
   );
+}
+
+/** The list of unfinished executions that a node, a batch or a queue has. */
+export function unfinished(of: Readonly<Record<string, string>>): string {
+  return href(["executions"], { state: "pending,running,retrying", ...of });
+}
+
+/** The list of what is due and waits for a node, by the minute, so that the address stays for a while. */
+export function dueAddress(nowMs: number): string {
+  return href(["executions"], { state: "pending,retrying", until: new Date(Math.ceil(nowMs / 60_000) * 60_000).toISOString() });
 }
 
 const JOB: Column<Execution> = { name: "Job", class: "main-cell", cell: (e) => <a href={isJobId(e.jobId ?? "") ? href(["jobs", e.jobId ?? ""]) : href(["executions", e.executionId])}>{e.jobId}</a> };

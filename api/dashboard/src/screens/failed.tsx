@@ -45,7 +45,8 @@ export function FailedScreen({ route }: { route: Route }) {
       <Replays version={asked} />
       {f?.groups.map((g) => {
         const narrowed = filterOf(g);
-        return <GroupCard key={`${g.host} ${errorOf(g)}`} group={g} onReplay={may && narrowed ? () => setReplay({ ...all, ...narrowed }) : undefined} />;
+        const listed = narrowed && href(["executions"], { state: FAILED, since, ...texts(narrowed) });
+        return <GroupCard key={`${g.host} ${errorOf(g)}`} group={g} listed={listed} onReplay={may && narrowed ? () => setReplay({ ...all, ...narrowed }) : undefined} />;
       })}
       {replay && <ReplayDialog filter={replay} onClose={() => (setReplay(undefined), setAsked((n) => n + 1))} />}
     </>
@@ -63,19 +64,24 @@ function useSince(hours: number): string {
   return new Date(minute * 60_000 - hours * 3_600_000).toISOString();
 }
 
-function GroupCard({ group: g, onReplay }: { group: Group; onReplay: (() => void) | undefined }) {
-  const jobs = g.jobs ? <>in <a href={href(["jobs"], { host: g.host ?? undefined })}>{plural(g.jobs, "job")}</a></> : "of messages";
+function texts(filter: object): Record<string, string> {
+  return Object.fromEntries(Object.entries(filter).map(([name, value]) => [name, String(value)]));
+}
+
+function GroupCard({ group: g, listed, onReplay }: { group: Group; listed: string | undefined; onReplay: (() => void) | undefined }) {
+  const jobs = g.jobs ? `in ${plural(g.jobs, "job")}` : "of messages";
   return (
     <Card
       class="group"
       title={<><span class="badge is-bad">{errorOf(g)}</span> {g.host ? <a href={href(["jobs"], { host: g.host })}>{g.host}</a> : "a job that is deleted"}</>}
       aside={
         <span class="group-aside">
-          <b>{count(g.executions)}</b> <span class="faint">{jobs}, last <Time at={g.latestAt} /></span>
+          <b>{listed ? <a href={listed} title="List these executions">{count(g.executions)}</a> : count(g.executions)}</b> <span class="faint">{jobs}, last <Time at={g.latestAt} /></span>
           {onReplay && <button type="button" class="small" onClick={onReplay}>Send again…</button>}
         </span>
       }
     >
+      {g.host === null && <p class="remark">Its jobs are deleted: nothing says any more where these would go, so they cannot be sent again.</p>}
       <ul class="plain failures">
         {g.latest.map((e) => (
           <li key={e.executionId}>

@@ -25,6 +25,8 @@ export function ImportDrop({ children, onDone }: { children: ComponentChildren; 
     if (!chosen) return;
     if (chosen.size > LARGEST) toast(`${chosen.name} is larger than 20 MB: use horae jobs import`);
     else setFile({ name: chosen.name, text: await chosen.text() });
+    // The same file can be chosen again, once it was put right.
+    if (chooser.current) chooser.current.value = "";
   };
   return (
     <div

@@ -117,7 +117,7 @@ function History({ route, jobId }: { route: Route; jobId: string }) {
       }
     >
       <ProblemNote problem={list.problem} />
-      {rows.length > 0 ? <Table label="Executions of this job" columns={EXECUTION_COLUMNS} rows={rows} id={(e) => e.executionId} /> : <p class="empty">{list.data ? "None." : "Loading…"}</p>}
+      {rows.length > 0 ? <Table label="Executions of this job" columns={EXECUTION_COLUMNS} rows={rows} id={(e) => e.executionId} /> : <p class="empty">{list.data ? "None." : list.problem ? "Not known." : "Loading…"}</p>}
       <nav class="pager" aria-label="Pages">
         {before && <button type="button" onClick={() => changeQuery(route, { before: undefined }, false)}>Latest</button>}
         {rows.length === 25 && last && <button type="button" onClick={() => changeQuery(route, { before: last.executionId }, false)}>Older than {clock(Date.parse(last.scheduledAt), nowMs())}</button>}

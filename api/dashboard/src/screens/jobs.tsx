@@ -19,8 +19,8 @@ const PAGE = 50;
 const TYPING_MS = 250;
 
 export function listCall(query: Route["query"]) {
-  const { state, tag, q, host, failing, sort, cursor, nextRunBefore, schedule } = query;
-  return call("get", "/jobs", { query: { state, tag, q, host, failing, sort, cursor, nextRunBefore, schedule, limit: PAGE } });
+  const { state, tag, q, host, failing, sort, cursor, nextRunBefore, schedule, calendar } = query;
+  return call("get", "/jobs", { query: { state, tag, q, host, failing, sort, cursor, nextRunBefore, schedule, calendar, limit: PAGE } });
 }
 
 export function JobsScreen({ route }: { route: Route }) {
@@ -35,7 +35,7 @@ export function JobsScreen({ route }: { route: Route }) {
       <Filters route={route} />
       <ProblemNote problem={list.problem} />
       {!list.data && !list.problem ? <Skeleton rows={12} /> : null}
-      {list.data && rows.length === 0 ? <Empty>No job matches. {Object.keys(route.query).length > 0 && <a href="#/jobs">Show all</a>}</Empty> : null}
+      {list.data && rows.length === 0 ? <Empty>{Object.keys(route.query).length > 0 ? <>No job matches. <a href="#/jobs">Show all</a></> : "There is no job yet."}</Empty> : null}
       {rows.length > 0 && <Table label="Jobs" columns={COLUMNS} rows={rows} id={(j) => j.jobId} route={route} />}
       <Pager route={route} nextCursor={list.data?.nextCursor} shown={rows.length} />
     </ImportDrop>
@@ -87,7 +87,7 @@ function Filters({ route }: { route: Route }) {
           );
         })}
       </div>
-      <Chips route={route} names={["tag", "host", "schedule", "nextRunBefore"]} />
+      <Chips route={route} names={["tag", "host", "schedule", "calendar", "nextRunBefore"]} />
     </div>
   );
 }

@@ -2,6 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { call } from "../api/calls";
 import type { Cluster, Incident, ListedJob, StatsPoint } from "../api/types";
+import { nowMs } from "../clock";
 import { count, duration, hostOf, shortDuration } from "../format";
 import { verdictOf, type Observed } from "../health";
 import { useLive } from "../live";
@@ -10,6 +11,7 @@ import { useMay } from "../session";
 import { Chart } from "../ui/chart";
 import { Time, useNowMs } from "../ui/now";
 import { Card, Facts, ProblemNote, Skeleton } from "../ui/parts";
+import { dueAddress } from "./executions";
 
 const MOST = 100;
 
@@ -22,7 +24,7 @@ export function NowScreen({ route }: { route: Route }) {
   const points = stats.data?.series ?? [];
   const ended = runs.data?.items.find((r) => r.state === "done" && r.jobId === null);
   const verified = ended && { at: ended.endedAt ?? ended.askedAt, clean: Boolean(ended.report?.["clean"]), counts: (ended.report?.["counts"] ?? {}) as Record<string, number> };
-  const problem = cluster.problem ?? stats.problem;
+  const problem = cluster.problem ?? stats.problem ?? incidents.problem ?? failing.problem;
   return (
     <>
       <ProblemNote problem={problem} />
@@ -33,8 +35,8 @@ export function NowScreen({ route }: { route: Route }) {
       )}
       {cluster.data && <Figures cluster={cluster.data} failing={failing.data && count(failing.data.items.length) + (failing.data.nextCursor ? "+" : "")} />}
       <div class="columns">
-        <Card title="Sent per second" aside={<span class="faint">last hour</span>}><Sent points={points} /></Card>
-        <Card title="Lateness" aside={<span class="faint">of first attempts</span>}><Lateness points={points} /></Card>
+        <Card title="Sent per second" aside={<a href={lastHour("all")}>last hour</a>}><Sent points={points} /></Card>
+        <Card title="Lateness" aside={<a href={lastHour("job")}>of first attempts</a>}><Lateness points={points} /></Card>
       </div>
       {!cluster.data && !problem && <Skeleton />}
       <div class="columns">
@@ -57,7 +59,7 @@ function Sentence({ cluster, points, incidents, failing, more, verified }: {
         <p>
           {v.troubles.map((t, i) => <span key={t.text}>{i > 0 && " · "}<a href={t.address}>{t.text}</a></span>)}
           {v.troubles.length > 0 && ". "}
-          {v.detail}
+          {v.detail.map((part, i) => <span key={part.text}>{i > 0 && "; "}{part.address ? <a class="plain-link" href={part.address}>{part.text}</a> : part.text}</span>)}.
         </p>
       </div>
     </div>
@@ -67,15 +69,17 @@ function Sentence({ cluster, points, incidents, failing, more, verified }: {
 function Figures({ cluster, failing }: { cluster: Cluster; failing: string | undefined }) {
   const { rates, backlog, leader, nodes } = cluster;
   const rate = (name: string) => count(Number(rates[name] ?? 0));
+  // The rates are of whole minutes, the last one and the one that began before it.
+  const since = new Date(Math.floor(nowMs() / 60_000) * 60_000 - 60_000).toISOString();
   return (
     <Card class="summary">
       <Facts
         items={[
-          ["Succeeded per second", <a href="#/executions?state=succeeded">{rate("succeededPerSecond")}</a>],
-          ["Failed per second", <a href="#/failed">{count(Number(rates["failedPerSecond"] ?? 0) + Number(rates["deadPerSecond"] ?? 0))}</a>],
+          ["Succeeded per second", <a href={href(["executions"], { state: "succeeded", since })}>{rate("succeededPerSecond")}</a>],
+          ["Failed per second", <a href={href(["executions"], { state: "failed,dead", since })}>{count(Number(rates["failedPerSecond"] ?? 0) + Number(rates["deadPerSecond"] ?? 0))}</a>],
           ["Retried per second", <a href="#/executions?state=retrying">{rate("retriedPerSecond")}</a>],
           ["Late p50 / p99", <a href="#/time?by=all&span=3600">{duration(rates["driftMsP50"] as number | null)} / {duration(rates["driftMsP99"] as number | null)}</a>],
-          ["Waiting / in flight", <a href="#/executions?state=pending,running,retrying">{count(backlog.ready)} / {count(backlog.leased)}</a>],
+          ["Waiting / in flight", <><a href={dueAddress(nowMs())}>{count(backlog.ready)}</a> / <a href="#/cluster?part=leases">{count(backlog.leased)}</a></>],
           ["Failing jobs", <a href="#/jobs?failing=true">{failing ?? "…"}</a>],
           ["Leader", leader.nodeId ? <a href="#/cluster" class="clip">{leader.nodeId}</a> : "none"],
           ["Nodes", <a href="#/cluster">{count(nodes.length)}</a>],
@@ -83,6 +87,12 @@ function Figures({ cluster, failing }: { cluster: Cluster; failing: string | und
       />
     </Card>
   );
+}
+
+/** The axis of time over the last hour; by the minute, so that the address stays for a while. */
+function lastHour(by: string): string {
+  const until = Math.ceil(nowMs() / 60_000) * 60_000;
+  return href(["time"], { by, from: new Date(until - 3_600_000).toISOString(), until: new Date(until).toISOString() });
 }
 
 const LEAST_POINTS = 10;
@@ -122,6 +132,7 @@ function Lateness({ points }: { points: readonly StatsPoint[] }) {
 }
 
 const FIRST = 12;
+const BREAKERS = 6;
 
 /** `all`: a reader asked for them, so they come into view. */
 function Incidents({ items, all }: { items: readonly Incident[] | undefined; all: boolean }) {
@@ -155,13 +166,14 @@ function Failing({ items, cluster }: { items: readonly ListedJob[] | undefined; 
     <Card title="Failing hosts and breakers">
       {items?.length === 0 && cluster?.breakers.length === 0 && <p class="empty">No host fails.</p>}
       <ul class="plain rows">
-        {cluster?.breakers.slice(0, 6).map((b) => (
+        {cluster?.breakers.slice(0, BREAKERS).map((b) => (
           <li key={b.host}>
             <span class="badge is-warn">breaker {b.state}</span>
             <a href={href(["jobs"], { host: b.host })}>{b.host}</a>
             <span class="faint clip" title={b.reason}>tried again <Time at={b.triedAgainAt} /></span>
           </li>
         ))}
+        {(cluster?.breakersInAll ?? 0) > BREAKERS && <li><a href="#/cluster">{count((cluster?.breakersInAll ?? 0) - BREAKERS)} more breakers</a></li>}
         {[...hosts].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([host, n]) => (
           <li key={`failing ${host}`}>
             <span class="badge is-bad">{n} failing</span>

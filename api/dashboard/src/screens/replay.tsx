@@ -55,7 +55,7 @@ function words(filter: { state?: readonly string[]; jobId?: string | null; tag?:
   if (filter.jobId) parts.push(`job ${filter.jobId}`);
   if (filter.tag) parts.push(`tag ${filter.tag}`);
   if (filter.host) parts.push(`host ${filter.host}`);
-  if (filter.error) parts.push(`error ${filter.error}`);
+  if (filter.error) parts.push(filter.error === "not_sent" ? "never sent" : `error ${filter.error}`);
   if (filter.status) parts.push(`status ${filter.status}`);
   if (filter.since) parts.push(`since ${new Date(filter.since).toLocaleString()}`);
   return parts.join(", ");

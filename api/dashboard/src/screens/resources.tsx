@@ -1,12 +1,13 @@
 // The kinds of named things: queues, channels, calendars, windows, keys, the audit log.
 import { loose } from "../api/loose";
-import { duration } from "../format";
+import { count, duration } from "../format";
 import { href, type Route } from "../route";
 import { Action } from "../ui/action";
 import { Time } from "../ui/now";
 import { Code } from "../ui/parts";
 import { StateBadge } from "../ui/state";
 import type { Column } from "../ui/table";
+import { unfinished } from "./executions";
 import { shown } from "./job-target";
 import { nameOf, ResourceScreen, type Item, type ResourceSpec } from "./resource";
 
@@ -16,11 +17,16 @@ const NAME: Column<Item> = { name: "Name", class: "main-cell", cell: (i) => <b>{
 const CHANGED: Column<Item> = { name: "Changed", class: "num mid", cell: (i) => time(i, "updatedAt") };
 const column = (name: string, label: string, extra = ""): Column<Item> => ({ name: label, class: extra, cell: (i) => <span class="clip">{text(i, name)}</span> });
 
+/** A number that leads to what it counts. */
+const counted = (name: string, label: string, address: (item: Item) => string): Column<Item> => ({
+  name: label, class: "num", cell: (i) => (typeof i[name] === "number" ? <a href={address(i)}>{count(i[name])}</a> : text(i, name)),
+});
+
 const QUEUES: ResourceSpec = {
   title: "Queues", note: "Limits that several jobs share, for all nodes together. A change takes effect within two seconds.", one: "queue", path: "/queues", needs: "write",
   columns: [
     { ...NAME, cell: (i) => <a class="row-link" href={href(["time"], { by: "queue", span: "3600" })} title="What its jobs sent and will send">{nameOf(i)}</a> },
-    column("maxPerSecond", "Per second", "num"), column("maxConcurrent", "At once", "num"), column("running", "In flight", "num"), CHANGED,
+    column("maxPerSecond", "Per second", "num"), column("maxConcurrent", "At once", "num"), counted("running", "In flight", (i) => unfinished({ queue: nameOf(i) })), CHANGED,
   ],
   fields: [{ name: "maxPerSecond", label: "At most per second", kind: "number" }, { name: "maxConcurrent", label: "At most at once", kind: "number" }],
 };
@@ -49,7 +55,7 @@ const CHANNELS: ResourceSpec = {
 
 const CALENDARS: ResourceSpec = {
   title: "Calendars", note: "Days on which jobs that name the calendar do not run.", one: "calendar", path: "/calendars", needs: "write", start: { timezone: "UTC" },
-  columns: [NAME, column("timezone", "Time zone"), column("dates", "Dates", "result mid"), column("yearly", "Every year", "result mid"), column("weekdays", "Weekdays", "mid"), column("jobs", "Jobs", "num"), CHANGED],
+  columns: [NAME, column("timezone", "Time zone"), column("dates", "Dates", "result mid"), column("yearly", "Every year", "result mid"), column("weekdays", "Weekdays", "mid"), counted("jobs", "Jobs", (i) => href(["jobs"], { calendar: nameOf(i) })), CHANGED],
   fields: [
     { name: "timezone", label: "Time zone", kind: "text" },
     { name: "dates", label: "Dates", kind: "words", hint: "2026-12-24, 2026-12-31" },

@@ -27,6 +27,7 @@ export function SignIn({ onDone, note = ASKS }: { onDone: () => void; note?: str
   const [busy, setBusy] = useState(false);
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
+    if (busy) return;
     const key = String(new FormData(event.target as HTMLFormElement).get("key") ?? "").trim();
     setBusy(true);
     try {
@@ -46,7 +47,7 @@ export function SignIn({ onDone, note = ASKS }: { onDone: () => void; note?: str
         <input name="key" type="password" autocomplete="current-password" required autofocus spellcheck={false} />
       </Field>
       <ProblemNote problem={problem?.status === 401 ? new Problem(401, "This key is not known.", "It may have been revoked or have expired.") : problem} />
-      <button type="submit" class="primary" disabled={busy}>Sign in</button>
+      <button type="submit" class="primary" aria-disabled={busy}>Sign in</button>
     </form>
   );
 }

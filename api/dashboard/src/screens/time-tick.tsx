@@ -20,14 +20,14 @@ export function tickOf(query: Route["query"]): (View & { row: string }) | undefi
 }
 
 /** The filter of a row beside that of the screen; nothing if no filter of jobs says it. */
-export function filterOfRow(query: Route["query"], row: string): Record<string, string | undefined> | undefined {
+export function filterOfRow(query: Route["query"], row: string): Record<string, string | string[] | undefined> | undefined {
   const { q, tag, host, state, failing } = query;
   const shared = { q, tag, host, state, failing };
   switch (query["by"] ?? "tag") {
     case "all":
       return shared;
     case "tag":
-      return OTHERS.test(row) ? undefined : { ...shared, tag: [tag, row].filter(Boolean).join(",") };
+      return OTHERS.test(row) ? undefined : { ...shared, tag: tag && tag !== row ? [tag, row] : row };
     case "host":
       return OTHERS.test(row) ? undefined : { ...shared, host: row };
     case "job":
@@ -35,6 +35,14 @@ export function filterOfRow(query: Route["query"], row: string): Record<string, 
     default:
       return undefined;
   }
+}
+
+/** The screen that holds what a row counts: that of its job, or the axis with the row as its filter. */
+export function rowAddress(query: Route["query"], row: string): string | undefined {
+  const filter = filterOfRow(query, row);
+  if (!filter || query["by"] === "all" || Array.isArray(filter["tag"])) return undefined;
+  if (query["by"] === "job") return href(["jobs", row]);
+  return href(["time"], { ...query, ...(filter as Record<string, string | undefined>), by: "job", row: undefined, at: undefined, step: undefined });
 }
 
 export function Tick({ route, nowMs, onZoom }: { route: Route; nowMs: number; onZoom: (view: View) => void }) {
@@ -53,7 +61,10 @@ function Explained({ tick, route, nowMs, onZoom }: { tick: View & { row: string 
   const live = useLive(filter ? { ...asks, asText: true } : null, until < nowMs ? 0 : 15_000);
   const cells = useMemo(() => (live.data ? cellsOf(live.data, "All jobs") : undefined), [live.data]);
   const rows = cells?.rows.filter((r) => r.total.some((n) => n > 0) && (route.query["by"] !== "job" || r.name === row)) ?? [];
-  const close = () => changeQuery(route, { row: undefined, at: undefined, step: undefined });
+  const close = () => {
+    changeQuery(route, { row: undefined, at: undefined, step: undefined });
+    document.querySelector<HTMLElement>(".axis canvas")?.focus({ preventScroll: true });
+  };
   const onlyPast = until <= nowMs;
   return (
     <Card

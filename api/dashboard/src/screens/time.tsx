@@ -7,13 +7,13 @@ import { changeQuery, go, href, type Route } from "../route";
 import { Axis } from "../timeline/axis";
 import { cellsInParts, COLOR, KINDS, stepWords, type Cells } from "../timeline/cells";
 import { useWindows } from "../timeline/use-windows";
-import { asked, pan, viewOf, zoomAt, type View } from "../timeline/view";
+import { asked, covers, pan, viewOf, zoomAt, type View } from "../timeline/view";
 import { inView } from "../timeline/windows";
 import { useNowMs } from "../ui/now";
 import { Head, ProblemNote } from "../ui/parts";
 import { Chips } from "../ui/table";
 import { SearchBox } from "./jobs";
-import { Tick } from "./time-tick";
+import { rowAddress, Tick } from "./time-tick";
 
 const SPANS = [["1 min", 60], ["10 min", 600], ["1 hour", 3600], ["1 day", 86_400], ["30 days", 2_592_000], ["1 year", 31_536_000]] as const;
 const ROWS = [["all", "All"], ["tag", "Tag"], ["queue", "Queue"], ["host", "Host"], ["job", "Job"]] as const;
@@ -42,6 +42,7 @@ export function TimeScreen({ route }: { route: Route }) {
     if (by === "job" && until - from === 1000 && !/^\d+ others$/.test(name)) return go(href(["jobs", name], { at: iso(from) }));
     return changeQuery(route, { row: name, at: iso(from), step: String((until - from) / 1000) }, false);
   };
+  const note = live.cells ? (isEmpty(live.cells, view) ? "Nothing was sent then, and nothing is due." : "") : live.problem ? "" : "Counting…";
   const middle = (view.from + view.until) / 2;
   return (
     <>
@@ -65,13 +66,19 @@ export function TimeScreen({ route }: { route: Route }) {
         <Chips route={route} names={["tag", "host", "state", "failing"]} />
       </div>
       <ProblemNote problem={live.problem} />
-      <div class="card axis-card"><Axis view={view} cells={live.cells} now={nowMs} bands={bands} onView={move} onPick={pick} /></div>
+      <div class="card axis-card"><Axis view={view} cells={live.cells} now={nowMs} bands={bands} onView={move} onPick={pick} />{note && <p class="axis-note">{note}</p>}</div>
       <Legend windows={bands.length > 0} />
       <Tick route={route} nowMs={nowMs} onZoom={(to) => changeQuery(route, { from: iso(to.from), until: iso(to.until), span: undefined, row: undefined, at: undefined, step: undefined }, false)} />
       {live.cells && live.cells.jobsLeftOut > 0 && <p class="remark">{count(live.cells.jobsLeftOut)} jobs are not counted ahead: choose a shorter time or a filter.</p>}
-      {live.cells && <AsTable cells={live.cells} view={view} nowMs={nowMs} onPick={pick} />}
+      {live.cells && <AsTable cells={live.cells} view={view} nowMs={nowMs} query={query} onPick={pick} />}
     </>
   );
+}
+
+function isEmpty(cells: Cells, view: View): boolean {
+  const first = Math.max(0, Math.floor((view.from - cells.from) / cells.stepMs));
+  const last = Math.max(first, Math.ceil((view.until - cells.from) / cells.stepMs));
+  return covers(cells, view) && !cells.rows.some((row) => row.total.subarray(first, last).some((n) => n > 0));
 }
 
 function iso(ms: number): string {
@@ -142,7 +149,7 @@ function Legend({ windows }: { windows: boolean }) {
 }
 
 /** The same as text: per row what the view holds, and its busiest step, which a press explains as a click on the axis does. */
-function AsTable({ cells, view, nowMs, onPick }: { cells: Cells; view: View; nowMs: number; onPick: (row: string, from: number, until: number) => void }) {
+function AsTable({ cells, view, nowMs, query, onPick }: { cells: Cells; view: View; nowMs: number; query: Route["query"]; onPick: (row: string, from: number, until: number) => void }) {
   const [open, setOpen] = useState(false);
   const first = Math.max(0, Math.floor((view.from - cells.from) / cells.stepMs));
   const last = Math.ceil((view.until - cells.from) / cells.stepMs);
@@ -157,9 +164,11 @@ function AsTable({ cells, view, nowMs, onPick }: { cells: Cells; view: View; now
               const total = row.total.subarray(first, last).reduce((a, b) => a + b, 0);
               let busiest = first;
               for (let i = first; i < Math.min(last, row.total.length); i++) if ((row.total[i] ?? 0) > (row.total[busiest] ?? 0)) busiest = i;
+              const address = rowAddress(query, row.name);
+              const inView = count(Math.round(total));
               return (
                 <tr key={row.name}>
-                  <td>{row.name}</td><td class="num">{count(Math.round(total))}</td>
+                  <td>{row.name}</td><td class="num">{address ? <a href={address}>{inView}</a> : inView}</td>
                   <td>
                     {(row.total[busiest] ?? 0) > 0
                       ? <button type="button" class="link" onClick={() => onPick(row.name, cells.from + busiest * cells.stepMs, cells.from + (busiest + 1) * cells.stepMs)}>{clock(cells.from + busiest * cells.stepMs, nowMs)}: {stepWords(row, busiest).join(", ")}</button>

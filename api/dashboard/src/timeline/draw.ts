@@ -1,5 +1,5 @@
 // Drawing the axis around its cells, which a layer has as pixels: a frame costs little however many ticks it shows.
-import { clock, dayOf } from "../format";
+import { clock, dayOf, monthOf } from "../format";
 import type { Cells } from "./cells";
 import { BELOW, BESIDE } from "./pixels";
 import { ticks, type View } from "./view";
@@ -80,8 +80,7 @@ function drawBand(c: CanvasRenderingContext2D, f: Frame, band: Band, theme: Them
 }
 
 function drawAxis(c: CanvasRenderingContext2D, f: Frame, theme: Theme, x: (at: number) => number): void {
-  const offset = -new Date(f.view.from).getTimezoneOffset() * 60_000;
-  const { at, every } = ticks(f.view, Math.max(2, Math.floor((f.width - f.gutter) / 90)), offset);
+  const { at, every } = ticks(f.view, Math.max(2, Math.floor((f.width - f.gutter) / 90)));
   c.textAlign = "center";
   for (const t of at) {
     const place = Math.round(x(t));
@@ -93,6 +92,7 @@ function drawAxis(c: CanvasRenderingContext2D, f: Frame, theme: Theme, x: (at: n
 }
 
 function tickText(at: number, every: number): string {
+  if (every > 7 * 86_400) return monthOf(at);
   if (every >= 86_400) return dayOf(at).slice(5);
   const time = clock(at, at);
   if (every >= 60 && time === "00:00:00") return dayOf(at).slice(5);

@@ -92,16 +92,41 @@ export function covers(data: View, view: View): boolean {
   return data.from <= view.from && data.until >= view.until;
 }
 
-const TICKS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000];
+const DAY_S = 86_400;
+const MONTH_S = 30 * DAY_S;
+const TICKS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, DAY_S, 2 * DAY_S, 7 * DAY_S, MONTH_S, 3 * MONTH_S];
 
-/** The instants of the axis that get a label, and the distance between them in seconds. `zoneOffsetMs` aligns days. */
-export function ticks(view: View, most: number, zoneOffsetMs = 0): { at: number[]; every: number } {
+/** The instants of the axis that get a label, and the distance between them in seconds (of months: about). They are those of
+ * the reader's clock, so that a day is where it begins there also beyond a daylight-saving change. */
+export function ticks(view: View, most: number): { at: number[]; every: number } {
   const span = (view.until - view.from) / 1000;
-  const every = TICKS_S.find((s) => span / s <= most) ?? 2_592_000;
-  const ms = every * 1000;
+  const every = TICKS_S.find((s) => span / s <= most) ?? 3 * MONTH_S;
   const at: number[] = [];
-  for (let t = Math.ceil((view.from + zoneOffsetMs) / ms) * ms - zoneOffsetMs; t <= view.until; t += ms) at.push(t);
+  for (let t = firstTick(view.from, every); t <= view.until; t = nextTick(t, every)) if (t >= view.from) at.push(t);
   return { at, every };
+}
+
+/** Not behind an instant, by at most one distance. */
+function firstTick(from: number, every: number): number {
+  const d = new Date(from);
+  if (every <= 3600) {
+    const zoneMs = -d.getTimezoneOffset() * 60_000;
+    return Math.floor((from + zoneMs) / (every * 1000)) * every * 1000 - zoneMs;
+  }
+  d.setHours(every < DAY_S ? d.getHours() - (d.getHours() % (every / 3600)) : 0, 0, 0, 0);
+  if (every >= MONTH_S) d.setMonth(d.getMonth() - (d.getMonth() % (every / MONTH_S)), 1);
+  else if (every === 7 * DAY_S) d.setDate(d.getDate() - ((d.getDay() + 6) % 7));
+  else if (every === 2 * DAY_S) d.setDate(d.getDate() - ((d.getDate() + 1) % 2));
+  return d.getTime();
+}
+
+function nextTick(at: number, every: number): number {
+  if (every <= 3600) return at + every * 1000;
+  const d = new Date(at);
+  if (every >= MONTH_S) d.setMonth(d.getMonth() + every / MONTH_S);
+  else if (every >= DAY_S) d.setDate(d.getDate() + every / DAY_S);
+  else d.setHours(d.getHours() + every / 3600);
+  return Math.max(d.getTime(), at + 1000);
 }
 
 function clamp(value: number, least: number, most: number): number {

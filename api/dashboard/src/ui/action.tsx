@@ -33,12 +33,18 @@ function requestName(): string {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** To the first field that the server does not take, if there is one. */
+function toFault(place: Element | null): void {
+  place?.querySelector<HTMLElement>("[aria-invalid=true]")?.focus();
+}
+
 /** The button that sends, once at a time. */
 export function SendButton<T>({ call, label, danger = false, disabled = false, onDone, onProblem }: SendButtonProps<T>) {
   const [busy, setBusy] = useState(false);
   const unanswered = useRef({ content: "", name: "" });
-  const start = async () => {
+  const start = async (button: HTMLElement) => {
     if (busy) return;
+    const place = button.closest("dialog, main");
     setBusy(true);
     const content = JSON.stringify(call);
     const name = unanswered.current.content === content ? unanswered.current.name : requestName();
@@ -49,13 +55,14 @@ export function SendButton<T>({ call, label, danger = false, disabled = false, o
       const problem = error instanceof Problem ? error : new Problem(0, "Error", String(error));
       if (problem.silent) unanswered.current = { content, name };
       onProblem(problem);
+      if (problem.faults.length > 0) requestAnimationFrame(() => toFault(place));
     } finally {
       setBusy(false);
     }
   };
   // Not disabled while it sends: that would take the focus away.
   return (
-    <button type="button" class={danger ? "danger" : "primary"} disabled={disabled} aria-disabled={busy} onClick={() => void start()}>
+    <button type="button" class={danger ? "danger" : "primary"} disabled={disabled} aria-disabled={busy} onClick={(e) => void start(e.currentTarget)}>
       {busy ? "Sending…" : label}
     </button>
   );

@@ -1,9 +1,11 @@
 // A dialog of the browser itself: it keeps the focus, closes with Escape, and gives the focus back. It begins at its first
-// field; without one, and where a field would bring up a keyboard of the screen, at its title.
+// field; without one, and where a field would bring up a keyboard of the screen, at its title. Enter in a line of text does
+// what its main button does, as in a form.
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
 import { AwayNote } from "./away";
 
+const LINES = "input:not([type=checkbox]):not([type=file])";
 const FIELDS = "input:not([type=checkbox]):not(:disabled), select, textarea";
 
 interface DialogProps {
@@ -24,8 +26,15 @@ export function Dialog({ title, onClose, children }: DialogProps) {
     }
     return () => dialog?.close();
   }, []);
+  const enter = (e: KeyboardEvent) => {
+    const field = e.target as HTMLElement;
+    // A dialog may be within another one, which hears the same key.
+    if (e.key !== "Enter" || e.isComposing || !field.matches(LINES) || field.closest("dialog") !== element.current) return;
+    e.preventDefault();
+    element.current?.querySelector<HTMLButtonElement>(":scope > .dialog > .dialog-foot > .primary:not(:disabled)")?.click();
+  };
   return (
-    <dialog ref={element} aria-labelledby={heading} onClose={onClose} onClick={(e) => e.target === element.current && onClose()}>
+    <dialog ref={element} aria-labelledby={heading} onKeyDown={enter} onClose={onClose} onClick={(e) => e.target === element.current && onClose()}>
       <div class="dialog">
         <div class="dialog-head">
           <h2 id={heading} tabIndex={-1}>{title}</h2>
