@@ -124,8 +124,9 @@ class Heartbeat:
         if now_ms is not None:  # it waited for no majority, so it bounds the clock as closely as `_read_clock`
             self._observe_clock(started, self._clock.monotonic(), now_ms)
         context.liveness.observe(heartbeats, self._clock.monotonic())
-        alive = context.liveness.live_count(self._clock.monotonic(), context.timings.batch_lease)
-        context.worker.share_with(alive)
+        alive = context.liveness.live_nodes(self._clock.monotonic(), context.timings.batch_lease)
+        claiming = {h.id for h in heartbeats if h.id in alive and not h.drain_requested}
+        context.worker.share_with(claiming | {context.node_id})
         await self._count_clock_votes(heartbeats)
         await self._apply_operator_requests(next((h for h in heartbeats if h.id == context.node_id), None))
         lease = context.timings.batch_lease

@@ -87,6 +87,8 @@ class ClaimFilter:
     """How far the primary's clock is behind cluster time; only with `unowned_only`, because leases end by that clock."""
     unclaimed_ms: int | None = None
     """A batch that was claimable for longer than this before its first claim stood unclaimed. None: none did."""
+    patience_ms: int = 0
+    """Batches that are not due yet are left to other nodes until they have been claimable for so long."""
 
 
 async def claim(
@@ -98,6 +100,9 @@ async def claim(
     """
     now: Any = {"$add": ["$$NOW", which.behind_ms]} if which.behind_ms else "$$NOW"
     query: Document = {"late": which.late, "$expr": {"$lte": ["$claimable_at", now]}}
+    if which.patience_ms:
+        since = {"$lte": ["$claimable_at", {"$subtract": [now, which.patience_ms]}]}
+        query["$expr"] = {"$and": [query["$expr"], {"$or": [since, {"$lte": ["$send_at", now]}]}]}
     if which.hosts_blocked:
         query["host"] = {"$nin": list(which.hosts_blocked)}
     if which.limits_saturated:

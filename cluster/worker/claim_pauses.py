@@ -58,10 +58,11 @@ class ClaimPauses:
         """Seconds until the next poll, whatever there is to claim."""
         return min(LONGEST_SLEEP, SHORTEST_SLEEP * max(1.0, self._nodes / 2))
 
-    async def pause(self, backoff: float) -> bool:
+    async def pause(self, backoff: float, patience_ms: int = 0) -> bool:
         """Wait until a batch may be claimable; `backoff` seconds if there is one that this node could not claim.
 
-        False: there was none until the next poll was due, which is the next call. Raises `StoreError`.
+        `patience_ms`: so much longer for one that is not due yet; then it looks again, because others may have claimed it.
+        False: there was none until the next look was due, which is the next call. Raises `StoreError`.
         """
         self._claimed.clear()
         longest = self.longest() * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
@@ -69,11 +70,11 @@ class ClaimPauses:
             return await _within(longest, self._claimed)
         self._looking = True
         try:
-            return await self._look(backoff, longest)
+            return await self._look(backoff, longest, patience_ms)
         finally:
             self._looking = False
 
-    async def _look(self, backoff: float, longest: float) -> bool:
+    async def _look(self, backoff: float, longest: float, patience_ms: int) -> bool:
         # Noted from before the look: what is written in between is in one of the two.
         noted = asyncio.Event()
         earliest: int | None = None
@@ -85,11 +86,17 @@ class ClaimPauses:
 
         self._db.upcoming.listen(note)
         try:
-            found = await claimable_batches.next_claimable(self._db)
+            found = await claimable_batches.next_claimable(self._db, with_due=patience_ms > 0)
             ends = poll = self._clock.monotonic() + longest
             if found is not None:
                 # A claim goes by the primary's clock, or by cluster time while that is ahead of it (`Claiming`).
-                wait = (found.at_ms - max(found.now_ms, self._clock.now_ms())) / 1000
+                now_ms = max(found.now_ms, self._clock.now_ms())
+                wait = (found.at_ms - now_ms) / 1000
+                if patience_ms and found.due_ms > max(now_ms, found.at_ms):  # and no lease that ends after that
+                    wait += patience_ms / 1000
+                    poll = min(
+                        poll, self._clock.monotonic() + wait
+                    )  # others may have claimed it by then: a look costs less
                 if wait <= 0:
                     await _within(backoff, noted)
                     return True

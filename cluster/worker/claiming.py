@@ -16,6 +16,7 @@ from cluster.core.lifecycle import State
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
 from cluster.worker.claim import SUSPECT_AFTER, ClaimedBatch, Claimer
+from cluster.worker.claim_order import ClaimOrder
 from cluster.worker.claim_pauses import ClaimPauses
 from cluster.worker.held_batch import HeldBatch
 from cluster.worker.late_work import LateWork
@@ -39,6 +40,12 @@ BEHIND_SECONDS = 1.0
 """There is a backlog while a batch was claimed so recently that should have been sent `BEHIND_MS` before."""
 MAX_ATTEMPT_BYTES = 64 * 1024 * 1024
 """With so much in memory of answers to earlier attempts, nothing more is claimed."""
+AHEAD_TIMES = 4
+"""While nothing is due, a node holds so many times as many executions: what is claimed before a large instant need not be
+claimed while it is being sent.
+"""
+MAX_AHEAD_BYTES = 16 * 1024 * 1024
+"""But no more of them with so much in memory of bodies and of answers to earlier attempts."""
 LATE_EVERY = 10
 """One claim in so many asks for late work first, so that current work never keeps it out for ever."""
 
@@ -82,6 +89,7 @@ class Claiming:
         self._max_unrecorded = max_unrecorded
         self.claimer = Claimer(context.db, context.clock, context.timings, context.node)
         self.pauses = ClaimPauses(context.db, context.clock)
+        self.order = ClaimOrder(context.node)
         self._judge = UnclaimedJudge(context, recorder)
         self._suspect = SuspectSlot()
         self._late_work = LateWork(context, max_waiting // 4)
@@ -147,7 +155,7 @@ class Claiming:
                 if spare or self._strays or not self._has_room():
                     return pause
                 # The back-off is for what a claim did not get. What a poll finds, this node has not tried yet.
-                resting = not await self.pauses.pause(0.0 if looked else pause)
+                resting = not await self.pauses.pause(0.0 if looked else pause, self._patience_ms())
             except StoreUnavailable as exc:
                 log.warning("claim_unavailable", error=str(exc))
                 self._context.reclaim_pause.begin()
@@ -209,13 +217,20 @@ class Claiming:
     def _has_room(self) -> bool:
         context = self._context
         return (
-            context.unsent.count < self._max_waiting
+            self._may_hold_more()
             and sum(h.attempt_bytes for h in context.held.values()) < MAX_ATTEMPT_BYTES
             and len(context.records) < self._max_unrecorded
             and not self.stopped
             and not self.paused
             and not context.slots.stuck()
         )
+
+    def _may_hold_more(self) -> bool:
+        count, held = self._context.unsent.count, self._context.held
+        if count < self._max_waiting or count >= AHEAD_TIMES * self._max_waiting:
+            return count < self._max_waiting
+        in_memory = sum(h.attempt_bytes + h.body_bytes for h in held.values())
+        return not held.count_due(self._clock.now_ms()) and in_memory < MAX_AHEAD_BYTES
 
     async def _claim(self) -> bool:
         self._look_for_failover()
@@ -246,7 +261,11 @@ class Claiming:
             max_claims=max_claims,
             behind_ms=behind_ms,
             unclaimed_ms=None if self._clock.in_doubt else self._context.timings.unclaimed_ms,
+            patience_ms=0 if late else self._patience_ms(),
         )
+
+    def _patience_ms(self) -> int:
+        return self.order.patience_ms(self._clock.now_ms(), self._context.unsent.count, self._context.held)
 
     def _look_for_failover(self) -> None:
         """Another primary, maybe with another clock: leases that look ended to it may be alive."""

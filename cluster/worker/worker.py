@@ -37,7 +37,7 @@ from cluster.worker.tasks import Tasks
 from cluster.worker.windows import WindowWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from cluster.clock import Clock
     from cluster.core.execution.trace import SpanCollector
@@ -50,6 +50,10 @@ log = structlog.get_logger()
 
 RECORDERS = 2
 LAST_RESULTS_SECONDS = 1.0
+BUSY_LOOK_SECONDS = 0.1
+MAX_BUSY_LOOKS = 50
+MANY_DUE = 512
+"""While so many executions that are due wait, last results are not saved, for five seconds at most: a save costs as much as a request."""
 BREAKERS_SECONDS = 1.5
 """Nothing is claimed by breakers that were read longer ago."""
 
@@ -112,6 +116,7 @@ class Worker:
         """Of two readings of the breakers at once, the one that began first might end last, and undo the other."""
         self.loops: list[Loop] = []
         self._claimers: list[Loop] = []
+        self._busy_looks = 0
 
     @property
     def draining(self) -> bool:
@@ -194,14 +199,23 @@ class Worker:
         at_rest = not self.held and not self.context.breakers.any_open and not self.claiming.watches_late_work
         return self.held.until_held() if at_rest else pause
 
-    def share_with(self, nodes: int) -> None:
-        """So many nodes are alive: they share the polls, and the writes that none of them has to make alone."""
-        self.claiming.pauses.share_with(nodes)
-        self.stats.last_results.share_with(nodes)
+    def share_with(self, nodes: Collection[str]) -> None:
+        """These nodes claim, this one among them: they share the polls, the work, and the writes that none has to make alone."""
+        self.claiming.pauses.share_with(len(nodes))
+        self.claiming.order.share_with(nodes)
+
+    def _is_behind(self) -> bool:
+        unsent = self.context.unsent.count
+        return unsent >= MANY_DUE and self.held.count_due(self.context.clock.now_ms()) >= MANY_DUE
 
     async def _save_last_results(self, *, last: bool = False) -> Wait:
         """Once a second: save the latest results of some jobs; more of them when the node shuts down."""
         waiting = self.stats.last_results
+        if not last and self._busy_looks < MAX_BUSY_LOOKS and self._is_behind():
+            self._busy_looks += 1
+            return BUSY_LOOK_SECONDS
+        self._busy_looks = 0
+        waiting.share_with(self.claiming.order.sharing(self.context.clock.now_ms()))
         taken = waiting.take(LAST_SAVE if last else None)
         try:
             await last_results.save(self.context.db, taken)

@@ -311,6 +311,7 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             for b in db.batches.values()
             if b.late == which.late
             and b.claimable_ms <= now + which.behind_ms
+            and (b.claimable_ms <= now + which.behind_ms - which.patience_ms or b.send_ms <= now + which.behind_ms)
             and not (which.unowned_only and b.owner is not None)
             and b.host not in which.hosts_blocked
             and b.limit_key not in which.limits_saturated

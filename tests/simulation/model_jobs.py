@@ -399,10 +399,10 @@ async def never_claimed(db: Store, ids: Collection[str]) -> set[str]:
     return found
 
 
-async def next_claimable(db: Store) -> NextClaimable | None:
+async def next_claimable(db: Store, *, with_due: bool = False) -> NextClaimable | None:
     def found() -> NextClaimable | None:
-        first = min((b.claimable_ms for b in db.batches.values()), default=None)
-        return None if first is None else NextClaimable(first, db.now_ms())
+        first = min(db.batches.values(), key=lambda b: b.claimable_ms, default=None)
+        return None if first is None else NextClaimable(first.claimable_ms, db.now_ms(), first.send_ms * with_due)
 
     seen: NextClaimable | None = await db.read(found)
     return seen

@@ -88,6 +88,8 @@ class Machines:
         self._batches = count()
         self._begun = count()
         self._apart = w.random.random() < 0.5
+        self._away = [f"away{n}" for n in range(6 * (seed % 2))]
+        """Nodes that the others take for alive: they have their places in the order of asking, and never ask."""
         self.owing = False
         """Whether executions are being inserted whose batches may not exist yet."""
         self.rules = Rules(self, self.definitions)
@@ -129,6 +131,7 @@ class Machines:
         wire: Any = Wire(self, owner)
         settings = WorkerSettings(owner, slots=8, waiting=64, claimers=self.claimers, spare_claimers=0)
         worker = Worker(store, clock, self.timings, wire, settings)
+        worker.share_with([owner, *self._away])
         self.workers[owner] = worker
         self._current[name] = owner
         context = copy_context()

@@ -113,7 +113,8 @@ class Caller:
         host, late = self.random.choice(["", "h"]), self.random.random() < 0.3
         deferred = self.random.random() < 0.1
         at = FAR_OFF if deferred else self.at
-        return Batch(self.random.choice(NAMES), some, 0, 0, 1000, at, late=late, host=host, deferred=deferred)
+        due = FAR_OFF if self.at % 4 == 0 else 1000
+        return Batch(self.random.choice(NAMES), some, 0, 0, due, at, late=late, host=host, deferred=deferred)
 
     def _held(self) -> Batch:
         return self.random.choice(self.claimed) if self.claimed else replace(self._batch(), owner="a", token=1)
@@ -183,7 +184,10 @@ class Caller:
         most = 1 if r.random() < 0.2 else None
         unclaimed_ms = r.choice([None, 12_000, 10**13])
         blocked = ("h",) if r.random() < 0.2 else ()
-        return ClaimFilter(r.random() < 0.3, blocked, (), r.random() < 0.3, most, unclaimed_ms=unclaimed_ms)
+        patience_ms = 10**13 if self.at % 5 == 0 else 0  # no further draw: the seeds are known to make calls without ties
+        return ClaimFilter(
+            r.random() < 0.3, blocked, (), r.random() < 0.3, most, unclaimed_ms=unclaimed_ms, patience_ms=patience_ms
+        )
 
     def _claimable_batches(self) -> tuple[str, tuple[Any, ...]]:
         return self.random.choice([("never_claimed", (NAMES,)), ("next_claimable", ())])

@@ -31,9 +31,9 @@ def _at_rest(patch: pytest.MonkeyPatch) -> Callable[[], Awaitable[bool]]:
     looks = 0
     look = claimable_batches.next_claimable
 
-    async def counted(db: Database) -> Any:
+    async def counted(db: Database, **how: bool) -> Any:
         nonlocal looks
-        found = await look(db)
+        found = await look(db, **how)
         looks += 1
         return found
 

@@ -107,10 +107,10 @@ async def test_an_idle_node_looks_and_claims_nothing(database: Database, monkeyp
     looks = 0
     seen = claimable_batches.next_claimable
 
-    async def look(db: Database) -> claimable_batches.NextClaimable | None:
+    async def look(db: Database, **how: bool) -> claimable_batches.NextClaimable | None:
         nonlocal looks
         looks += 1
-        return await seen(db)
+        return await seen(db, **how)
 
     monkeypatch.setattr(claimable_batches, "next_claimable", look)
     w = worker(database, answering(200))

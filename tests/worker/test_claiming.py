@@ -99,7 +99,7 @@ async def test_spare_claimers_claim_only_during_a_backlog(database: Database, mo
         finally:
             now -= 1
 
-    async def always_claimable(_: Database) -> NextClaimable:
+    async def always_claimable(_: Database, **__: bool) -> NextClaimable:
         return NextClaimable(0, 0)
 
     monkeypatch.setattr(batches, "claim", slow)

@@ -1,0 +1,189 @@
+"""The order in which nodes ask for what comes due: few of them first, nobody for what is due, and nobody waits for anybody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cluster.clock import Clock
+from cluster.core.execution.model import Batch, Execution
+from cluster.core.timings import PREFETCH_MS, Timings
+from cluster.store import batches
+from cluster.store.batches import ClaimFilter
+from cluster.worker import claim_order, claim_pauses
+from cluster.worker.claim_order import ENOUGH, LAST_MS, SHARED_MS, STEP_MS, TURN_MS, ClaimOrder
+from cluster.worker.claim_pauses import ClaimPauses
+from cluster.worker.held_batch import HeldBatch, HeldBatches
+from tests.support.engine import Crank, worker
+from tests.support.waiting import eventually
+from tests.support.workers import answering
+
+if TYPE_CHECKING:
+    from cluster.store.mongo.client import Database
+
+NOW = 1_800_000_000_000
+NODES = [f"n{i}" for i in range(8)]
+
+
+def orders(names: list[str], among: list[str] | None = None) -> list[ClaimOrder]:
+    made = [ClaimOrder(name) for name in names]
+    for order in made:
+        order.share_with(among or names)
+    return made
+
+
+def holding(size: int, send_ms: int) -> HeldBatches:
+    held = HeldBatches()
+    listed = [Execution(f"e{i}:{send_ms}", f"e{i}", send_ms, send_ms, "v", "b", 0) for i in range(size)]
+    held.add(HeldBatch(Batch("b", tuple(e.id for e in listed), 0, 0, send_ms, send_ms), 1e9, listed))
+    return held
+
+
+def patience(order: ClaimOrder, now_ms: int = NOW) -> int:
+    return order.patience_ms(now_ms, 0, HeldBatches())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_nodes_ask_at_once_whatever_they_hold(count: int) -> None:
+    """There is nobody who would cost less."""
+    for order in orders(NODES[:count]):
+        assert order.patience_ms(NOW, 9999, holding(9999, NOW + 1000)) == 0
+        assert order.sharing(NOW) == count
+
+
+def test_of_many_nodes_two_ask_at_once_and_the_others_in_their_order() -> None:
+    """The last ones half a second before the send time, however many there are."""
+    assert sorted(patience(o) for o in orders(NODES)) == [0, 0, STEP_MS, STEP_MS, 400, 400, LAST_MS, LAST_MS]
+    many = [patience(o) for o in orders([f"n{i}" for i in range(100)])]
+    assert many.count(0) == 2
+    assert max(many) == LAST_MS <= PREFETCH_MS / 2
+
+
+def test_each_node_comes_first_in_some_turn_and_turns_are_long() -> None:
+    """Who comes first reads jobs that it has not decoded yet."""
+    first = set[str]()
+    made = dict(zip(NODES, orders(NODES), strict=True))
+    for turn in range(60):
+        now = NOW + turn * TURN_MS
+        turns = {name for name, order in made.items() if patience(order, now) == 0}
+        assert turns == {
+            name for name, order in made.items() if patience(order, now + TURN_MS - 1 - now % TURN_MS) == 0
+        }
+        first |= turns
+    assert first == set(NODES)
+
+
+def test_a_node_that_holds_enough_asks_last_and_what_is_due_does_not_count() -> None:
+    """What is due leaves in a moment, and is no reason to leave the next instant to others."""
+    one = next(o for o in orders(NODES) if patience(o) == 0)
+    assert one.patience_ms(NOW, ENOUGH - 1, holding(ENOUGH - 1, NOW + 1000)) == 0
+    assert one.sharing(NOW) == 2
+    assert one.patience_ms(NOW, ENOUGH, holding(ENOUGH, NOW + 1000)) == LAST_MS
+    assert one.patience_ms(NOW, ENOUGH, holding(ENOUGH, NOW)) == 0
+    assert one.sharing(NOW + SHARED_MS) == len(NODES), "the others had to help lately"
+    assert one.sharing(NOW + SHARED_MS + 1) == 2
+
+
+def test_a_node_alone_among_the_dead_asks_in_time() -> None:
+    """Its heartbeats say so only later."""
+    for name in NODES:
+        (alone,) = orders([name], NODES)
+        assert patience(alone) <= PREFETCH_MS / 2
+
+
+async def test_what_is_not_due_is_left_to_others_and_what_is_due_is_not(database: Database) -> None:
+    """By the primary's clock, within the claim."""
+    clock = Clock()
+    now = clock.now_ms()
+    await batches.insert(database, [Batch("soon", ("e",), 0, 0, now + 60_000, now)])
+    patient = ClaimFilter(patience_ms=3_600_000)
+    assert await batches.claim(database, "w", 10.0, patient, 5.0) is None
+    await batches.insert(database, [Batch("due", ("f",), 0, 0, now, now)])
+    claimed = await batches.claim(database, "w", 10.0, patient, 5.0)
+    assert claimed is not None
+    assert claimed.id == "due"
+    await batches.insert(database, [Batch("old", ("g",), 0, 0, now + 60_000, now - 3_600_001)])
+    claimed = await batches.claim(database, "w", 10.0, patient, 5.0)
+    assert claimed is not None
+    assert claimed.id == "old", "nobody else has asked for it"
+    claimed = await batches.claim(database, "w", 10.0, ClaimFilter(), 5.0)
+    assert claimed is not None
+    assert claimed.id == "soon"
+
+
+async def test_a_claim_with_patience_reads_only_what_is_claimable(database: Database) -> None:
+    """By the index, as every claim: what is claimable later is not looked at."""
+    now = Clock().now_ms()
+    await batches.insert(database, [Batch(f"b{i}", ("e",), 0, 0, now + 99_000, now + 60_000 + i) for i in range(50)])
+    await batches.insert(database, [Batch("soon", ("e",), 0, 0, now + 60_000, now - 1000)])
+    await database.api.command("profile", 2)
+    try:
+        assert await batches.claim(database, "w", 10.0, ClaimFilter(patience_ms=3_600_000), 5.0) is None
+        asked = {"command.findAndModify": "batches"}
+        (seen,) = await database.api["system.profile"].find(asked).sort("ts", -1).limit(1).to_list()
+    finally:
+        await database.api.command("profile", 0)
+    assert seen["docsExamined"] == 1
+
+
+async def test_a_patient_node_looks_again_and_asks_only_for_what_is_left(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look costs less than a claim that finds nothing."""
+    monkeypatch.setattr(claim_pauses, "LONGEST_SLEEP", 3600.0)
+    monkeypatch.setattr(claim_pauses, "SHORTEST_SLEEP", 3600.0)
+    clock = Clock()
+    now = clock.now_ms()
+    await batches.insert(database, [Batch("soon", ("e",), 0, 0, now + 60_000, now)])
+    pauses = ClaimPauses(database, clock)
+    assert not await pauses.pause(0.0, 300), "it looks again"
+    assert clock.now_ms() >= now + 300
+    assert await pauses.pause(0.0, 300), "nobody has claimed it"
+    await batches.insert(database, [Batch("due", ("f",), 0, 0, now, now - 10_000)])
+    assert await pauses.pause(0.0, 3_600_000), "it is due"
+    await database.work["batches"].delete_many({})
+    await batches.insert(database, [Batch("leased", ("e",), 0, 0, now + 100, clock.now_ms() + 200)])
+    assert await pauses.pause(0.0, 3_600_000), "a lease that ends when its executions are due"
+
+
+async def test_a_node_that_is_last_among_the_dead_claims_what_they_leave(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real claimers of one node, among others that never ask: no sooner than in its turn, and without being told."""
+    monkeypatch.setattr(claim_order, "STEP_MS", LAST_MS)
+    w = worker(database, answering(200), "last")
+    names = ["last"]
+    while patience(w.claiming.order, w.context.clock.now_ms()) != LAST_MS:
+        names.append(f"dead{len(names)}")
+        w.share_with(names)
+    claim, claimed = batches.claim, list[Batch]()
+
+    async def noted(*args: Any) -> Batch | None:
+        batch = await claim(*args)
+        if batch is not None:
+            claimed.append(batch)
+        return batch
+
+    monkeypatch.setattr(batches, "claim", noted)
+    due = w.context.clock.now_ms() + 1500
+    await batches.insert(database, [Batch("b", ("e",), 0, 0, due, due - PREFETCH_MS)])
+    monkeypatch.setattr(database.upcoming, "note", lambda _: None)
+    w.start()
+
+    async def has_claimed() -> bool:
+        return bool(claimed)
+
+    try:
+        await eventually(has_claimed, 10)
+    finally:
+        await w.shutdown(5.0)
+    at = claimed[0].claimable_ms - int(Timings().batch_lease * 1000)
+    assert at >= due - PREFETCH_MS + LAST_MS
+
+
+def test_the_clock_of_an_order_is_cluster_time() -> None:
+    """Nodes whose clocks differ by moments differ about the order for as long, which does no harm."""
+    clock = Crank(NOW)
+    one, other = orders(NODES[:1], NODES) + orders(NODES[:1], NODES)
+    assert patience(one, clock.now_ms()) == patience(other, clock.now_ms() + 1)
