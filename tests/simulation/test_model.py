@@ -184,7 +184,9 @@ class Caller:
         most = 1 if r.random() < 0.2 else None
         unclaimed_ms = r.choice([None, 12_000, 10**13])
         blocked = ("h",) if r.random() < 0.2 else ()
-        patience_ms = 10**13 if self.at % 5 == 0 else 0  # no further draw: the seeds are known to make calls without ties
+        patience_ms = (
+            10**13 if self.at % 5 == 0 else 0
+        )  # no further draw: the seeds are known to make calls without ties
         return ClaimFilter(
             r.random() < 0.3, blocked, (), r.random() < 0.3, most, unclaimed_ms=unclaimed_ms, patience_ms=patience_ms
         )
