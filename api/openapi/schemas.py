@@ -314,9 +314,7 @@ class Backlog(View):
     """Waiting work, in executions."""
 
     ready: int = Field(description="Due and not claimed by a node.")
-    held_back: int = Field(
-        description="How many of the ready ones are held back by an open circuit breaker, a slow host, a limit, a pause or a window."
-    )
+    held_back: int = Field(description="Of these, held back by a breaker, a slow host, a limit, a pause or a window.")
     leased: int
     late: int
     oldest_due_at: Time | None

@@ -16,6 +16,7 @@ from pymongo import DeleteOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.errors import InvariantBroken
+from cluster.store.claimable_batches import unclaimed_for
 from cluster.store.mongo.batch_codec import batch_from_document, batch_to_document
 from cluster.store.mongo.codec import instant
 from cluster.store.mongo.decoding import decode_readable
@@ -135,12 +136,6 @@ async def claim(
     if d["claims"] is None or d["token"] is None:  # null + 1 is null: two claims would carry the same token
         raise InvariantBroken(f"batch {batch.id} cannot count its claims")
     return batch
-
-
-def unclaimed_for(unclaimed_ms: int | None, *, first: Any = None) -> Any:
-    """An expression: whether a batch stood unclaimed, if that is not known yet; only if `first` holds of it."""
-    stood = {"$lt": ["$claimable_at", {"$subtract": ["$$NOW", unclaimed_ms or 0]}]}
-    return False if unclaimed_ms is None else {"$and": [first or True, {"$ifNull": ["$unclaimed", stood]}]}
 
 
 async def delete_corrupt(db: Database) -> list[str]:

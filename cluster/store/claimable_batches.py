@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson.datetime_ms import DatetimeMS
 
@@ -45,3 +45,9 @@ async def never_claimed(db: Database, ids: Iterable[str]) -> set[str]:
     with operation():
         documents = await db.work["batches"].find({"_id": {"$in": list(ids)}, "claims": 0}, {"_id": 1}).to_list()
     return {d["_id"] for d in documents}
+
+
+def unclaimed_for(unclaimed_ms: int | None, *, first: Any = None) -> Any:
+    """An expression: whether a batch stood unclaimed, if that is not known yet; only if `first` holds of it."""
+    stood = {"$lt": ["$claimable_at", {"$subtract": ["$$NOW", unclaimed_ms or 0]}]}
+    return False if unclaimed_ms is None else {"$and": [first or True, {"$ifNull": ["$unclaimed", stood]}]}

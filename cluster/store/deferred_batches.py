@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.store.batches import OVERDUE_MS, unclaimed_for
+from cluster.store.batches import OVERDUE_MS
+from cluster.store.claimable_batches import unclaimed_for
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:

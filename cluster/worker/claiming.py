@@ -40,12 +40,6 @@ BEHIND_SECONDS = 1.0
 """There is a backlog while a batch was claimed so recently that should have been sent `BEHIND_MS` before."""
 MAX_ATTEMPT_BYTES = 64 * 1024 * 1024
 """With so much in memory of answers to earlier attempts, nothing more is claimed."""
-AHEAD_TIMES = 4
-"""While nothing is due, a node holds so many times as many executions: what is claimed before a large instant need not be
-claimed while it is being sent.
-"""
-MAX_AHEAD_BYTES = 16 * 1024 * 1024
-"""But no more of them with so much in memory of bodies and of answers to earlier attempts."""
 LATE_EVERY = 10
 """One claim in so many asks for late work first, so that current work never keeps it out for ever."""
 
@@ -217,20 +211,13 @@ class Claiming:
     def _has_room(self) -> bool:
         context = self._context
         return (
-            self._may_hold_more()
+            context.unsent.count < self._max_waiting
             and sum(h.attempt_bytes for h in context.held.values()) < MAX_ATTEMPT_BYTES
             and len(context.records) < self._max_unrecorded
             and not self.stopped
             and not self.paused
             and not context.slots.stuck()
         )
-
-    def _may_hold_more(self) -> bool:
-        count, held = self._context.unsent.count, self._context.held
-        if count < self._max_waiting or count >= AHEAD_TIMES * self._max_waiting:
-            return count < self._max_waiting
-        in_memory = sum(h.attempt_bytes + h.body_bytes for h in held.values())
-        return not held.count_due(self._clock.now_ms()) and in_memory < MAX_AHEAD_BYTES
 
     async def _claim(self) -> bool:
         self._look_for_failover()

@@ -26,10 +26,10 @@ from cluster.core.windows import SkippingWindow
 from cluster.outbound.headers import delivery_headers
 from cluster.store import engine_jobs, message_jobs
 from cluster.store.engine_jobs import JobsById
-from cluster.worker.ahead import PreparedAhead
-from cluster.worker.due_batches import DueBatches
+from cluster.worker.due_batches import MAX_READ, DueBatches
 from cluster.worker.model import WATCH_FAILURES, DroppedExecution, ReadyExecution
 from cluster.worker.paused import PausedExecutions
+from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +46,12 @@ MAX_REREAD = 256
 READ_RETRY_SECONDS = 0.25
 SLOW_READ_SECONDS = 0.3
 """If it took longer to read a large body, it is asked afterwards whether the job is still as it was."""
+LEAD_SECONDS = 0.05
+LEAD_PER_EXECUTION = 0.0002
+MAX_LEAD_SECONDS = 0.85
+"""A lead that is too long costs more than one that is too short: what is not sent within a second of its reading is read again."""
+GATHER_SECONDS = 0.1
+"""How often the lead is computed anew: while more is claimed for the same instant, it grows."""
 
 
 class _JobsRead(NamedTuple):
@@ -70,15 +76,19 @@ class Preparer:
         self._run_queue = run_queue
         self._due = DueBatches(context.tasks, run_queue, count_moving, self._prepare_now)
         self.paused = PausedExecutions(context.clock)
-        self._ahead = PreparedAhead(
-            context.clock, context.tasks, run_queue, context.unsent, self._due, self._prepare_now
-        )
+        self._unprepared: dict[int, list[HeldBatch]] = {}
+        """By send time (ms), the batches that are to be prepared together."""
         self._stale: list[ReadyExecution] = []
         self._rereading = False
 
     def prepare_batch(self, held: HeldBatch) -> None:
-        """Prepare all of a batch when its time has come."""
-        self._ahead.add(held)
+        """Prepare all of a batch when its time has come, together with the other batches of this time."""
+        together = self._unprepared.get(held.batch.send_ms)
+        if together is not None:
+            together.append(held)
+            return
+        self._unprepared[held.batch.send_ms] = [held]
+        self._tasks.spawn(self._prepare(held.batch.send_ms))
 
     def prepare_again(self, ready: ReadyExecution) -> None:
         """Its job was read too long ago."""
@@ -87,9 +97,32 @@ class Preparer:
             self._rereading = True
             self._tasks.spawn(self._reread())
 
+    async def _prepare(self, send_ms: int) -> None:
+        """Shortly before the send time, prepare all batches that are held for it by then."""
+        # A millisecond is near enough: on a virtual clock the rest that a sum of floats leaves over would never pass.
+        while (delay := self._clock.seconds_until(send_ms) - self._lead_seconds()) > 0.001:
+            await asyncio.sleep(min(delay, GATHER_SECONDS if delay < LOOK_AGAIN_SECONDS else LOOK_AGAIN_SECONDS))
+            if self._run_queue.stopped or not any(held.waiting for held in self._unprepared[send_ms]):
+                del self._unprepared[send_ms]
+                return
+        batches = self._unprepared.pop(send_ms)
+        if self._clock.seconds_until(send_ms) <= 0:
+            self._due.add(batches)
+            return
+        together: list[HeldBatch] = []
+        for held in batches:
+            if together and sum(len(h.waiting) for h in together) + len(held.waiting) > MAX_READ:
+                self._tasks.spawn(self._prepare_now(together))
+                together = []
+            together.append(held)
+        await self._prepare_now(together)
+
     def unprepared(self) -> list[HeldBatch]:
         """Batches that are due and wait to be prepared, because enough is ready."""
         return self._due.unprepared()
+
+    def _lead_seconds(self) -> float:
+        return min(MAX_LEAD_SECONDS, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)
 
     async def _prepare_now(self, together: list[HeldBatch]) -> None:
         """Read the jobs, decide, and make the requests."""

@@ -34,10 +34,6 @@ class RunQueue:
         self.stopped = False
         """Nothing more is started."""
 
-    def __len__(self) -> int:
-        """How many are ready and were not started, those among them that were released since."""
-        return len(self._heap)
-
     def enqueue(self, ready: ReadyExecution) -> None:
         """It may go at its send time."""
         # A late execution stands behind those that became due before it got here, not in front of everything.

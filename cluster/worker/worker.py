@@ -50,10 +50,6 @@ log = structlog.get_logger()
 
 RECORDERS = 2
 LAST_RESULTS_SECONDS = 1.0
-BUSY_LOOK_SECONDS = 0.1
-MAX_BUSY_LOOKS = 50
-MANY_DUE = 512
-"""While so many executions that are due wait, last results are not saved, for five seconds at most: a save costs as much as a request."""
 BREAKERS_SECONDS = 1.5
 """Nothing is claimed by breakers that were read longer ago."""
 
@@ -116,7 +112,6 @@ class Worker:
         """Of two readings of the breakers at once, the one that began first might end last, and undo the other."""
         self.loops: list[Loop] = []
         self._claimers: list[Loop] = []
-        self._busy_looks = 0
 
     @property
     def draining(self) -> bool:
@@ -204,17 +199,9 @@ class Worker:
         self.claiming.pauses.share_with(len(nodes))
         self.claiming.order.share_with(nodes)
 
-    def _is_behind(self) -> bool:
-        unsent = self.context.unsent.count
-        return unsent >= MANY_DUE and self.held.count_due(self.context.clock.now_ms()) >= MANY_DUE
-
     async def _save_last_results(self, *, last: bool = False) -> Wait:
         """Once a second: save the latest results of some jobs; more of them when the node shuts down."""
         waiting = self.stats.last_results
-        if not last and self._busy_looks < MAX_BUSY_LOOKS and self._is_behind():
-            self._busy_looks += 1
-            return BUSY_LOOK_SECONDS
-        self._busy_looks = 0
         waiting.share_with(self.claiming.order.sharing(self.context.clock.now_ms()))
         taken = waiting.take(LAST_SAVE if last else None)
         try:

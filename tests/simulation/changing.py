@@ -26,9 +26,9 @@ from cluster.store import engine_jobs, paused_batches
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import repair_batches
 from cluster.usecases import jobs
-from cluster.worker.ahead import MAX_LEAD_SECONDS
 from cluster.worker.claim import Claimer
 from cluster.worker.dispatch import STALE_SECONDS
+from cluster.worker.prepare import MAX_LEAD_SECONDS
 from cluster.worker.record import MoveOptions, Recorder
 from tests.simulation.model import turn
 from tests.simulation.world import START_MS, Broken, World

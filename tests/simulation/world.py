@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 START_MS = 1_800_000_000_000
 FAULTS = ("lost", "applied", "later", "half")
+TICK = 1e-6
+"""Seconds. A sum of floats may end so little before a millisecond that adding the rest to it changes nothing."""
 
 
 class Broken(AssertionError):
@@ -40,8 +42,9 @@ class NodeClock:
         return START_MS + int(self._world.now * 1000)
 
     def seconds_until(self, instant_ms: float) -> float:
-        """Seconds until a cluster instant."""
-        return (instant_ms - START_MS) / 1000 - self._world.now
+        """Seconds until a cluster instant: never so few that no time would pass, while it is not reached."""
+        rest = (instant_ms - START_MS) / 1000 - self._world.now
+        return rest if rest >= TICK or self.now_ms() >= instant_ms else TICK
 
 
 class World:
