@@ -11,33 +11,44 @@ from cluster.store.mongo.operation import operation
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cluster.store.mongo.client import Database
+    from cluster.store.mongo.client import Database, Document
 
 
 class NextClaimable(NamedTuple):
-    """The earliest instant at which any batch is claimable, and the primary's clock when it was read (ms)."""
+    """The earliest instant at which a node may claim any batch, and the primary's clock when it was read (ms)."""
 
     at_ms: int
     now_ms: int
-    due_ms: int = 0
-    """When that batch is due; 0 if this was not asked."""
+    left_to_others: bool = False
+    """Until then it is left to other nodes, which may have claimed it by then."""
 
 
-async def next_claimable(db: Database, *, with_due: bool = False) -> NextClaimable | None:
-    """When the first batch is claimable, leased ones at the end of their lease; None: there is no batch.
+async def next_claimable(db: Database, patience_ms: int = 0) -> NextClaimable | None:
+    """When a node of this patience may claim the first batch, leased ones at the end of their lease; None: there is no batch.
 
-    By the index alone, if it is not asked when that batch is due: a third of what a claim costs that finds nothing. An instant
-    that cannot be read is now: a claim finds out, and has the batch rebuilt.
+    By the index alone without patience: a third of what a claim costs that finds nothing. An instant that cannot be read is
+    now: a claim finds out, and has the batch rebuilt.
     """
     query = {"late": {"$in": [False, True]}}
-    wanted = {"_id": 0, "claimable_at": 1, "now": "$$NOW", **({"send_at": 1} if with_due else {})}
+    wanted = {"_id": 0, "claimable_at": 1, "now": "$$NOW", **({"send_at": 1} if patience_ms else {})}
     with operation():
         d = await db.work["batches"].find_one(query, wanted, sort=[("claimable_at", 1)])
-    if d is None:
-        return None
-    at, due, now_ms = d.get("claimable_at"), d.get("send_at"), int(d["now"])
-    due_ms = int(due) if isinstance(due, DatetimeMS) else 0
-    return NextClaimable(int(at) if isinstance(at, DatetimeMS) else now_ms, now_ms, due_ms)
+        if d is None:
+            return None
+        at, due, now_ms = d.get("claimable_at"), d.get("send_at"), int(d["now"])
+        if not isinstance(at, DatetimeMS) or not isinstance(due, DatetimeMS) or int(due) <= int(at):
+            return NextClaimable(int(at) if isinstance(at, DatetimeMS) else now_ms, now_ms)
+        until_ms = min(int(at) + patience_ms, int(due))
+        before = {"$lt": DatetimeMS(until_ms)}
+        sooner: list[Document] = []
+        if until_ms > now_ms:  # what is due before that is left to nobody
+            at_once = {"$min": {"$max": ["$claimable_at", "$send_at"]}}
+            match = {**query, "claimable_at": before, "send_at": before}
+            cursor = await db.work["batches"].aggregate([{"$match": match}, {"$group": {"_id": None, "at": at_once}}])
+            sooner = await cursor.to_list()
+    if sooner:
+        return NextClaimable(int(sooner[0]["at"]), now_ms)
+    return NextClaimable(until_ms, now_ms, left_to_others=until_ms < int(due))
 
 
 async def never_claimed(db: Database, ids: Iterable[str]) -> set[str]:

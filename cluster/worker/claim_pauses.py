@@ -61,7 +61,8 @@ class ClaimPauses:
     async def pause(self, backoff: float, patience_ms: int = 0) -> bool:
         """Wait until a batch may be claimable; `backoff` seconds if there is one that this node could not claim.
 
-        `patience_ms`: so much longer for one that is not due yet; then it looks again, because others may have claimed it.
+        `patience_ms`: so much longer for one that is not due yet, and until it is due at most; then it looks again, because others
+        may have claimed it. What is due before that ends the pause.
         False: there was none until the next look was due, which is the next call. Raises `StoreError`.
         """
         self._claimed.clear()
@@ -86,17 +87,14 @@ class ClaimPauses:
 
         self._db.upcoming.listen(note)
         try:
-            found = await claimable_batches.next_claimable(self._db, with_due=patience_ms > 0)
+            found = await claimable_batches.next_claimable(self._db, patience_ms=patience_ms)
             ends = poll = self._clock.monotonic() + longest
             if found is not None:
                 # A claim goes by the primary's clock, or by cluster time while that is ahead of it (`Claiming`).
                 now_ms = max(found.now_ms, self._clock.now_ms())
                 wait = (found.at_ms - now_ms) / 1000
-                if patience_ms and found.due_ms > max(now_ms, found.at_ms):  # and no lease that ends after that
-                    wait += patience_ms / 1000
-                    poll = min(
-                        poll, self._clock.monotonic() + wait
-                    )  # others may have claimed it by then: a look costs less
+                if found.left_to_others:  # they may have claimed it by then: a look costs less
+                    poll = min(poll, self._clock.monotonic() + wait)
                 if wait <= 0:
                     await _within(backoff, noted)
                     return True

@@ -399,10 +399,19 @@ async def never_claimed(db: Store, ids: Collection[str]) -> set[str]:
     return found
 
 
-async def next_claimable(db: Store, *, with_due: bool = False) -> NextClaimable | None:
+async def next_claimable(db: Store, patience_ms: int = 0) -> NextClaimable | None:
     def found() -> NextClaimable | None:
-        first = min(db.batches.values(), key=lambda b: b.claimable_ms, default=None)
-        return None if first is None else NextClaimable(first.claimable_ms, db.now_ms(), first.send_ms * with_due)
+        held = db.batches.values()
+        first = min(held, key=lambda b: b.claimable_ms, default=None)
+        if first is None:
+            return None
+        if not patience_ms or first.send_ms <= first.claimable_ms:
+            return NextClaimable(first.claimable_ms, db.now_ms())
+        until = min(first.claimable_ms + patience_ms, first.send_ms)
+        due = min((max(b.claimable_ms, b.send_ms) for b in held), default=until)
+        if until > db.now_ms() and due < until:
+            return NextClaimable(due, db.now_ms())
+        return NextClaimable(until, db.now_ms(), until < first.send_ms)
 
     seen: NextClaimable | None = await db.read(found)
     return seen

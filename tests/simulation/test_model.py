@@ -192,7 +192,8 @@ class Caller:
         )
 
     def _claimable_batches(self) -> tuple[str, tuple[Any, ...]]:
-        return self.random.choice([("never_claimed", (NAMES,)), ("next_claimable", ())])
+        patience_ms = self.at % 3 * 10**13  # no further draw, as in `_filter`
+        return self.random.choice([("never_claimed", (NAMES,)), ("next_claimable", (patience_ms,))])
 
     def _deferred_batches(self) -> tuple[str, tuple[Any, ...]]:
         r = self.random
@@ -348,7 +349,7 @@ def comparable(answer: Any) -> Any:
     if isinstance(answer, Batch):
         return replace(answer, claimable_ms=0, ids=tuple(sorted(answer.ids)))
     if isinstance(answer, NextClaimable):
-        return comparable(answer.at_ms)
+        return comparable(answer.at_ms), answer.left_to_others
     if isinstance(answer, JobSchedulePage):
         return sorted(answer.jobs, key=lambda j: j.id), answer.last if len(answer.jobs) == 1 else None
     if isinstance(answer, list) and answer and isinstance(answer[0], Batch):

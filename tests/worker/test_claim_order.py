@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -145,6 +146,25 @@ async def test_a_patient_node_looks_again_and_asks_only_for_what_is_left(
     await database.work["batches"].delete_many({})
     await batches.insert(database, [Batch("leased", ("e",), 0, 0, now + 100, clock.now_ms() + 200)])
     assert await pauses.pause(0.0, 3_600_000), "a lease that ends when its executions are due"
+
+
+@pytest.mark.parametrize("already", [False, True])
+async def test_a_patient_node_sleeps_past_nothing_that_is_due(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, already: bool
+) -> None:
+    """What was released shortly before its send time, and what is due while something else is left to others."""
+    monkeypatch.setattr(claim_pauses, "LONGEST_SLEEP", 3600.0)
+    monkeypatch.setattr(claim_pauses, "SHORTEST_SLEEP", 3600.0)
+    clock = Clock()
+    now = clock.now_ms()
+    await batches.insert(database, [Batch("released", ("e",), 0, 0, now + (60_000 if already else 300), now)])
+    if already:
+        await batches.insert(database, [Batch("retry", ("f",), 0, 0, now + 300, now + 200)])
+        await batches.insert(database, [Batch("later", ("g",), 0, 0, now + 400, now + 300)])
+    async with asyncio.timeout(5):
+        assert await ClaimPauses(database, clock).pause(0.0, 3_600_000)
+    assert now + 300 <= clock.now_ms()
+    assert await batches.claim(database, "w", 10.0, ClaimFilter(patience_ms=3_600_000), 5.0) is not None
 
 
 async def test_a_node_that_is_last_among_the_dead_claims_what_they_leave(
