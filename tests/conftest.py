@@ -87,8 +87,8 @@ async def database(mongodb_uri: str, db_name: str) -> AsyncIterator[Database]:
     await db.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def node_url(mongodb_uri: str) -> Iterator[str]:
-    """A live node without keys, over a socket."""
+    """A live node without keys, over a socket. It ends with the module: an idle node takes more over a run than a start."""
     with live.node(mongodb_uri, f"test_{uuid.uuid4().hex[:12]}") as url:
         yield url
