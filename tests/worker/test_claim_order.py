@@ -16,7 +16,7 @@ from cluster.worker import claim_order, claim_pauses
 from cluster.worker.claim_order import ENOUGH, LAST_MS, SHARED_MS, STEP_MS, TURN_MS, ClaimOrder
 from cluster.worker.claim_pauses import ClaimPauses
 from cluster.worker.held_batch import HeldBatch, HeldBatches
-from tests.support.engine import Crank, worker
+from tests.support.engine import worker
 from tests.support.waiting import eventually
 from tests.support.workers import answering
 
@@ -200,10 +200,3 @@ async def test_a_node_that_is_last_among_the_dead_claims_what_they_leave(
         await w.shutdown(5.0)
     at = claimed[0].claimable_ms - int(Timings().batch_lease * 1000)
     assert at >= due - PREFETCH_MS + LAST_MS
-
-
-def test_the_clock_of_an_order_is_cluster_time() -> None:
-    """Nodes whose clocks differ by moments differ about the order for as long, which does no harm."""
-    clock = Crank(NOW)
-    one, other = orders(NODES[:1], NODES) + orders(NODES[:1], NODES)
-    assert patience(one, clock.now_ms()) == patience(other, clock.now_ms() + 1)

@@ -67,7 +67,7 @@ async def page(db: Database, q: ExecutionQuery) -> tuple[list[ExecutionView], Pa
         by_id = merge_by_id(owed, reopened, q.now_ms)
         views = [by_id[i] for i in ids if i in by_id]
         if owed:
-            position = PagePosition(True, int(owed[-1]["due_at"]), ids[-1])  # noqa: FBT003
+            position = PagePosition(owed=True, at_ms=int(owed[-1]["due_at"]), id=ids[-1])
     left = q.limit - len(owed)
     if left > 0 and q.narrowed != EVERY:
         final, further = await _narrowed(db, q, left)
@@ -77,7 +77,7 @@ async def page(db: Database, q: ExecutionQuery) -> tuple[list[ExecutionView], Pa
         left -= len(final)
         views += decode_readable("history", final, final_view)
         if final:
-            position = PagePosition(False, int(final[-1]["expire_at"]), final[-1]["_id"])  # noqa: FBT003
+            position = PagePosition(owed=False, at_ms=int(final[-1]["expire_at"]), id=final[-1]["_id"])
     return views, position if left <= 0 else None
 
 
@@ -169,7 +169,7 @@ async def _behind(db: Database, conditions: list[Document], position: PagePositi
 
 
 def _position(d: Any) -> PagePosition:
-    return PagePosition(False, int(d["expire_at"]), d["_id"])  # noqa: FBT003
+    return PagePosition(owed=False, at_ms=int(d["expire_at"]), id=d["_id"])
 
 
 async def _records(db: Database, ids: list[str]) -> list[Document]:
