@@ -138,12 +138,18 @@ async def get(db: Database, backfill_id: str) -> RequestedBackfill | None:
     return None if d is None else _backfill(d)
 
 
-async def of_job(db: Database, job_id: str, limit: int) -> list[RequestedBackfill]:
-    """The latest requests for a job, the latest first."""
+async def of_job(
+    db: Database, job_id: str, limit: int, before: tuple[int, str] | None = None
+) -> list[RequestedBackfill]:
+    """The latest requests for a job, the latest first; those before `(created in ms, id)` if given."""
+    query: Document = {"job_id": job_id}
+    if before is not None:
+        at = DatetimeMS(before[0])
+        query["$or"] = [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": before[1]}}]
     with operation():
         documents = (
             await db.api["requested_backfills"]
-            .find({"job_id": job_id})
+            .find(query)
             .sort([("created_at", -1), ("_id", -1)])
             .limit(limit)
             .to_list()

@@ -163,7 +163,27 @@ async def test_a_backfill_can_be_followed_listed_and_stopped(api: Api) -> None:
         assert (await api.call("DELETE", f"/jobs/j/backfill/{name}")).status_code == 204
     listed = (await api.call("GET", "/jobs/j/backfill")).json["items"]
     assert [(b["backfillId"], b["state"]) for b in listed] == [(name, "stopped")]
-    assert (await api.call("GET", "/jobs/other/backfill")).json == {"items": []}
+    assert (await api.call("GET", "/jobs/other/backfill")).json == {"items": [], "nextCursor": None}
     for path in ("/jobs/none/backfill", "/jobs/other/backfill/" + name, "/jobs/j/backfill/nope"):
         assert (await api.call("GET", path)).status_code == 404
     assert (await api.call("POST", "/jobs/none/backfill", asked)).status_code == 404
+
+
+async def test_the_backfills_of_a_job_are_listed_in_pages(api: Api) -> None:
+    """The latest first, those of one millisecond too: no page repeats or leaves out one, and a false cursor is a fault."""
+    await api.make(jobId="j")
+    await api.make(jobId="other")
+    asked = {**LONG_AGO, "again": True, "maxPerSecond": 1}
+    made = [(await api.call("POST", f"/jobs/{j}/backfill", asked)).json["backfillId"] for j in ("j",) * 5 + ("other",)]
+    listed: list[str] = []
+    cursor = ""
+    for size in (2, 2, 1):
+        page = (await api.call("GET", f"/jobs/j/backfill?limit=2{cursor}")).json
+        listed += [b["backfillId"] for b in page["items"]]
+        assert len(page["items"]) == size
+        cursor = f"&cursor={page['nextCursor']}"
+    assert page["nextCursor"] is None
+    assert sorted(listed) == sorted(made[:5])
+    assert (await api.call("GET", "/jobs/j/backfill?limit=5")).json["nextCursor"] is None
+    refused = await api.call("GET", "/jobs/j/backfill?cursor=none")
+    assert (refused.status_code, paths(refused)) == (422, ["cursor"])

@@ -36,7 +36,8 @@ def _before_creation(job: StoredJob, dues: Sequence[int]) -> list[str]:
     early = sum(t < job.created_ms for t in dues)
     if not early:
         return []
-    return [f"{early} of them are before the job was created, at {format_instant(job.created_ms)}"]
+    are = "is" if early == 1 else "are"
+    return [f"{early} of them {are} before the job was created, at {format_instant(job.created_ms)}"]
 
 
 def _other_schedules(job: StoredJob, past: Sequence[ActivePeriod], first: int, last: int) -> list[str]:
