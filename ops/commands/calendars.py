@@ -54,8 +54,15 @@ def list_command(context: click.Context, listing: Listing) -> None:
 
 
 def _summary(c: dict[str, Any]) -> str:
-    counts = [f"{len(c[name])} {name}" for name in ("dates", "ranges", "yearly") if c[name]]
+    words = {"dates": "date(s)", "ranges": "range(s)", "yearly": "day(s) of every year"}
+    counts = [f"{len(c[name])} {what}" for name, what in words.items() if c[name]]
     return ", ".join([*counts, *c["weekdays"]]) or "nothing"
+
+
+def _following(c: dict[str, Any]) -> str:
+    if not c["jobs"]:
+        return "no job names it"
+    return f"{c['following']} of {c['jobs']} job(s) have yet to follow"
 
 
 @calendars_group.command("show")
@@ -89,7 +96,7 @@ def import_command(context: click.Context, name: str, file: Path) -> None:
     stored = _client(context).put(path_of("calendars", name), raw, kind)
     for remark in stored["remarks"]:
         click.echo(f"remark: {remark}", err=True)
-    click.echo(f"{name}: excludes {_summary(stored)}; {stored['following']} of {stored['jobs']} job(s) still follow")
+    click.echo(f"{name}: excludes {_summary(stored)}; {_following(stored)}")
 
 
 @calendars_group.command("delete")
