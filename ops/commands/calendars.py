@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ops.commands.completion import complete_calendars
 from ops.support.client import Client
 from ops.support.formats import Listing, listing_options
 from ops.support.named_objects import delete_each, path_of
@@ -66,7 +67,7 @@ def _following(c: dict[str, Any]) -> str:
 
 
 @calendars_group.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_calendars)
 @listing_options
 @click.pass_context
 def show_command(context: click.Context, name: str, listing: Listing) -> None:
@@ -86,7 +87,7 @@ def _text(value: Any) -> str:
 
 
 @calendars_group.command("import")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_calendars)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.pass_context
 def import_command(context: click.Context, name: str, file: Path) -> None:
@@ -100,7 +101,7 @@ def import_command(context: click.Context, name: str, file: Path) -> None:
 
 
 @calendars_group.command("delete")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_calendars)
 @click.pass_context
 def delete_command(context: click.Context, names: tuple[str, ...]) -> None:
     """Delete calendars that no job names."""
