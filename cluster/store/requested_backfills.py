@@ -210,6 +210,26 @@ async def final_dues(db: Database, job_id: str, from_ms: int, until_ms: int) -> 
     return [int(due) for due in ids if len(due) == 13]
 
 
+async def missed_ranges_across(db: Database, job_id: str, from_ms: int, until_ms: int) -> list[tuple[int, int, int]]:
+    """The missed ranges that are partly within a time: the first and the last occurrence, and how many there are."""
+    fields = {"state": 1, "first_at": 1, "last_at": 1, "count": 1}
+    place = f"{job_id}:{from_ms:013d}"
+    before: Document = {"_id": {"$gte": f"{job_id}:", "$lt": place}}
+    within: Document = {
+        "_id": {"$gte": place, "$lt": f"{job_id}:{until_ms:013d}"},
+        "state": State.MISSED.value,
+        "last_at": {"$gte": DatetimeMS(until_ms)},
+    }
+    with operation():
+        found = await db.api["history"].find(before, fields).sort("_id", -1).limit(1).to_list()
+        found += await db.api["history"].find(within, fields).sort("_id", 1).to_list()
+    return [
+        (int(d["first_at"]), int(d["last_at"]), d["count"])
+        for d in found
+        if d["state"] == State.MISSED.value and "count" in d and int(d["last_at"]) >= from_ms
+    ]
+
+
 async def reopen_missed(db: Database, ids: Sequence[str], asked_ms: int, now_ms: int, days: float) -> None:
     """Reopen the `missed` records of these executions, so that they may be sent. Safe to repeat: what has ended since is
     not `missed` any more.
