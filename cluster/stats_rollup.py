@@ -55,7 +55,7 @@ class StatsRollup:
 
     async def _add(self) -> None:
         """Add what was counted since the last call."""
-        now = {**self._stats.counters, "missed": self._missed()}
+        now = {**self._stats.counters, "missed": self._stats.counters["missed"] + self._missed()}
         counts = {name: n - self._added.get(name, 0) for name, n in now.items()}
         self._added = now
         histograms = {"drift": self._drift.take(), "duration": self._duration.take()}

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from api.openapi.operation_parts import (
+    cursor_parameter,
     id_parameter,
     idempotency_header,
     limit_parameter,
@@ -57,9 +58,10 @@ class BackfillView(View):
 
 
 class BackfillList(View):
-    """The backfills of a job, the latest first."""
+    """A page of the backfills of a job, the latest first."""
 
     items: list[BackfillView]
+    next_cursor: str | None
 
 
 MODELS = (BackfillPreview, BackfillStarted, BackfillView, BackfillList)
@@ -98,7 +100,7 @@ def backfill_operations() -> dict[str, Any]:
             "get": {
                 "operationId": "listBackfills",
                 "summary": "List the backfills of a job, the latest first",
-                "parameters": [job_id, limit_parameter(50)],
+                "parameters": [job_id, limit_parameter(50), cursor_parameter()],
                 "responses": responses({200: ("The backfills.", "BackfillList")}),
             },
         },

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import Field, ValidationError
 
+from api.http import cursors
 from api.http.idempotency import run_once, send_stored
 from api.http.requests import QueryParameters, read_object
 from api.http.responses import send_json
-from api.resources.job_list import DEFAULT_PAGE, MAX_PAGE
+from api.resources.job_list import CURSOR_LENGTH, DEFAULT_PAGE, MAX_PAGE
 from api.resources.jobs import Resource, job_id_or_not_found
 from cluster.core.documents.base import Model
 from cluster.core.documents.job import Instant
@@ -118,13 +119,19 @@ class Backfills(Resource):
     async def on_get(self, req: Request, resp: Response, job_id: str) -> None:
         """The backfills of a job, the latest first."""
         name = job_id_or_not_found(job_id)
-        q = QueryParameters(req, ("limit",))
-        limit = q.number("limit", DEFAULT_PAGE, MAX_PAGE)
+        q = QueryParameters(req, ("limit", "cursor"))
+        limit, cursor = q.number("limit", DEFAULT_PAGE, MAX_PAGE), q.text("cursor", CURSOR_LENGTH)
         q.raise_faults()
-        found = await requested_backfills.of_job(self.db, name, limit)
+        before = None
+        if cursor is not None:
+            created_ms, backfill_id = cursors.decode(cursor, (int, str))
+            before = (created_ms, backfill_id)
+        found = await requested_backfills.of_job(self.db, name, limit + 1, before)
         if not found:
             require_job(await jobs.get(self.db, name), name)
-        send_json(resp, {"items": [backfill_json(b) for b in found]})
+        page = found[:limit]
+        more = cursors.encode(page[-1].created_ms, page[-1].id) if len(found) > limit else None
+        send_json(resp, {"items": [backfill_json(b) for b in page], "nextCursor": more})
 
 
 class Backfill(Resource):

@@ -76,18 +76,22 @@ async def withdraw(db: Database, after: str, link: str) -> None:
         await db.api["jobs"].update_one({"_id": after}, {"$pull": {FOLLOWED_BY: {"id": link}}})
 
 
-async def parents(db: Database, job_ids: Collection[str], intents_since_ms: int) -> dict[str, bool]:
-    """The jobs that one of these runs after, or was to run after since an instant; each with whether it does already."""
+async def parents(db: Database, job_ids: Collection[str], intents_since_ms: int) -> dict[str, dict[str, bool]]:
+    """The jobs that each of these runs after, or was to run after since an instant; each with whether it does already."""
     ids = list(job_ids)
-    found: dict[str, bool] = {}
+    found: dict[str, dict[str, bool]] = {job: {} for job in ids}
     with operation():
         intents = await db.api["jobs"].find({f"{FOLLOWED_BY}.job": {"$in": ids}}, {FOLLOWED_BY: 1}).to_list()
         # Behind the intents: a change that is written meanwhile is met in one of the two.
         stored = await db.api["jobs"].find({"_id": {"$in": ids}, **_NOT_DELETED}, {"after.job": 1}).to_list()
     for d in intents:
-        if any(e["job"] in ids and int(e["at"]) >= intents_since_ms and "made" not in e for e in d[FOLLOWED_BY]):
-            found[d["_id"]] = False
-    return found | {d["after"]["job"]: True for d in stored if d.get("after")}
+        for e in d[FOLLOWED_BY]:
+            if e["job"] in found and int(e["at"]) >= intents_since_ms and "made" not in e:
+                found[e["job"]][d["_id"]] = False
+    for d in stored:
+        if d.get("after"):
+            found[d["_id"]][d["after"]["job"]] = True
+    return found
 
 
 async def children(db: Database, job_ids: Collection[str], intents_since_ms: int) -> set[str]:

@@ -138,12 +138,18 @@ async def get(db: Database, backfill_id: str) -> RequestedBackfill | None:
     return None if d is None else _backfill(d)
 
 
-async def of_job(db: Database, job_id: str, limit: int) -> list[RequestedBackfill]:
-    """The latest requests for a job, the latest first."""
+async def of_job(
+    db: Database, job_id: str, limit: int, before: tuple[int, str] | None = None
+) -> list[RequestedBackfill]:
+    """The latest requests for a job, the latest first; those before `(created in ms, id)` if given."""
+    query: Document = {"job_id": job_id}
+    if before is not None:
+        at = DatetimeMS(before[0])
+        query["$or"] = [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": before[1]}}]
     with operation():
         documents = (
             await db.api["requested_backfills"]
-            .find({"job_id": job_id})
+            .find(query)
             .sort([("created_at", -1), ("_id", -1)])
             .limit(limit)
             .to_list()
@@ -202,6 +208,26 @@ async def final_dues(db: Database, job_id: str, from_ms: int, until_ms: int) -> 
         cursor = db.api["history"].find(query, {"_id": 1}).sort("_id", 1)
         ids = [str(d["_id"])[prefix:] async for d in cursor]
     return [int(due) for due in ids if len(due) == 13]
+
+
+async def missed_ranges_across(db: Database, job_id: str, from_ms: int, until_ms: int) -> list[tuple[int, int, int]]:
+    """The missed ranges that are partly within a time: the first and the last occurrence, and how many there are."""
+    fields = {"state": 1, "first_at": 1, "last_at": 1, "count": 1}
+    place = f"{job_id}:{from_ms:013d}"
+    before: Document = {"_id": {"$gte": f"{job_id}:", "$lt": place}}
+    within: Document = {
+        "_id": {"$gte": place, "$lt": f"{job_id}:{until_ms:013d}"},
+        "state": State.MISSED.value,
+        "last_at": {"$gte": DatetimeMS(until_ms)},
+    }
+    with operation():
+        found = await db.api["history"].find(before, fields).sort("_id", -1).limit(1).to_list()
+        found += await db.api["history"].find(within, fields).sort("_id", 1).to_list()
+    return [
+        (int(d["first_at"]), int(d["last_at"]), d["count"])
+        for d in found
+        if d["state"] == State.MISSED.value and "count" in d and int(d["last_at"]) >= from_ms
+    ]
 
 
 async def reopen_missed(db: Database, ids: Sequence[str], asked_ms: int, now_ms: int, days: float) -> None:

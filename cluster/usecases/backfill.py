@@ -70,7 +70,10 @@ async def plan(db: Database, request: BackfillRequest, retention_days: float) ->
         raise InvalidInput([Fault("from", _unknown_text(known_ms))])
     dues = await _occurrences(job, request)
     already = 0
+    across: list[tuple[int, int, int]] = []
     if dues:
+        if not request.again:
+            across = await requested_backfills.missed_ranges_across(db, job.id, *_bounds(job, request))
         final = await requested_backfills.final_dues(db, job.id, dues[0], dues[-1] + 1)
         already = sum(_holds(dues, t) for t in final)
     to_send = len(dues) - (0 if request.again else already)
@@ -81,7 +84,7 @@ async def plan(db: Database, request: BackfillRequest, retention_days: float) ->
         last_ms=dues[-1] if dues else None,
         already=already,
         known_ms=known_ms,
-        remarks=tuple(remarks(job, past, dues, to_send, request.per_second)),
+        remarks=tuple(remarks(job, past, dues, to_send, request.per_second, across)),
     )
 
 

@@ -19,7 +19,8 @@ from cluster.store import chain_links
 from cluster.store.mongo import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from cluster.core.job.definition import JobChange, StoredJob
     from cluster.store.mongo.client import Database
@@ -32,6 +33,8 @@ FRESH_SECONDS = 30.0
 """Within so long the change must be written after its intent: well within `INTENT_MS`."""
 TRIES = 5
 FIELD = "after.jobId"
+NO_LINKS: Mapping[str, str | None] = {}
+"""Nothing is known of which job runs after which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,16 @@ def new_link_needed(old: StoredJob | None, change: JobChange) -> bool:
     return after is not None and (before is None or before.job_id != after.job_id)
 
 
-async def link(db: Database, old: StoredJob | None, change: JobChange, time: RequestTime) -> Link | None:
+async def link(
+    db: Database,
+    old: StoredJob | None,
+    change: JobChange,
+    time: RequestTime,
+    likely: Mapping[str, str | None] = NO_LINKS,
+) -> Link | None:
     """Note what the change is about to do, and check it. None: it chains the job to no other one than before.
 
+    `likely`: which job jobs probably run after, such as those of one import. Their links are read at once.
     Raises `ParentMissing` for a job that does not exist, and `InvalidInput` for a cycle, or for one job too many.
     """
     after = change.job.definition.after
@@ -102,7 +112,7 @@ async def link(db: Database, old: StoredJob | None, change: JobChange, time: Req
     for left in range(TRIES, 0, -1):
         made, now_ms = Link(uuid.uuid4().hex, child, parent, monotonic()), time.now_ms()
         await _intend(db, made, now_ms)
-        fault = await _fault(db, child, parent, now_ms)
+        fault = await _fault(db, child, parent, now_ms, likely)
         if fault is None:
             return made
         await withdraw(db, made)
@@ -143,12 +153,17 @@ class _Found:
     """Whether it is so by what is stored, and not by what another change is about to do."""
 
 
-async def _fault(db: Database, child: str, parent: str, now_ms: int) -> _Found | None:
+async def _fault(db: Database, child: str, parent: str, now_ms: int, likely: Mapping[str, str | None]) -> _Found | None:
     """Why the job may not run after the other one. None: it may."""
     seen, certain = {parent}, {parent}
-    level: Collection[str] = {parent}
+    level: AbstractSet[str] = {parent}
+    links: dict[str, dict[str, bool]] = {}
     for jobs_above in range(1, LONGEST + 1):
-        above = await chain_links.parents(db, level, now_ms - INTENT_MS)
+        if unread := level - links.keys():
+            # Also read early, a link is read behind the own intent, and its intents before what is stored.
+            likely_above = _chain_above(unread, likely) - links.keys()
+            links |= await chain_links.parents(db, unread | likely_above, now_ms - INTENT_MS)
+        above = _merged(links[job] for job in level)
         if child in above:
             why = f"would close a cycle: '{parent}' runs after '{child}', or after a job that does"
             return _Found(why, certain=above[child] and certain >= set(level))
@@ -158,6 +173,26 @@ async def _fault(db: Database, child: str, parent: str, now_ms: int) -> _Found |
         if not level:
             return await _fault_below(db, child, LONGEST - jobs_above, now_ms)
     return _too_long()
+
+
+def _chain_above(jobs: Iterable[str], links: Mapping[str, str | None]) -> set[str]:
+    """The jobs above these by `links`, as far as a chain may be long."""
+    found: set[str] = set()
+    for job in jobs:
+        name = links.get(job)
+        while name is not None and name not in found and len(found) < LONGEST:
+            found.add(name)
+            name = links.get(name)
+    return found
+
+
+def _merged(links: Iterable[Mapping[str, bool]]) -> dict[str, bool]:
+    """The jobs of all these, each with whether one of these says that it is stored."""
+    merged: dict[str, bool] = {}
+    for found in links:
+        for job, stored in found.items():
+            merged[job] = merged.get(job, False) or stored
+    return merged
 
 
 def _too_long() -> _Found:
@@ -170,7 +205,7 @@ async def _fault_below(db: Database, child: str, most: int, now_ms: int) -> _Fou
     Of two changes that make one chain too long together each has written its intent before it looks up and down.
     """
     seen = {child}
-    level: Collection[str] = {child}
+    level: AbstractSet[str] = {child}
     for _ in range(most + 1):
         level = await chain_links.children(db, level, now_ms - INTENT_MS) - seen
         seen |= level

@@ -123,10 +123,13 @@ async def import_chunk(db: Database, lines: Sequence[ImportLine], now_ms: int) -
 def others_first(lines: Iterable[tuple[str, ImportLine]]) -> list[tuple[str, ImportLine]]:
     """These lines by name, in an order in which a job comes after the one that it runs after. Cycles stay as they are."""
     by_name = dict(lines)
-    after = {name: line.wanted.definition.after for name, line in by_name.items()}
-    return [
-        (name, by_name[name]) for name in parents_first({n: None if a is None else a.job_id for n, a in after.items()})
-    ]
+    return [(name, by_name[name]) for name in parents_first(_links_of(by_name.items()))]
+
+
+def _links_of(lines: Iterable[tuple[str, ImportLine]]) -> dict[str, str | None]:
+    """Which job these lines' jobs are to run after, by name."""
+    after = {name: line.wanted.definition.after for name, line in lines}
+    return {name: None if a is None else a.job_id for name, a in after.items()}
 
 
 async def _put_linked(
@@ -137,12 +140,13 @@ async def _put_linked(
 ) -> int:
     """Put the jobs that run after others, one by one; those last whose other job is among them too. How many are new."""
     created, left = 0, others_first(linked)
+    links = _links_of(linked)  # those of a chain are read at once, and not job by job for each of its jobs
     while left:
         waiting: list[tuple[str, ImportLine]] = []
         faults: list[tuple[ImportLine, InvalidInput]] = []
         for job_id, line in left:
             try:
-                created += (await put(db, job_id, line.wanted, time.now_ms()))[1]
+                created += (await put(db, job_id, line.wanted, time.now_ms(), likely_links=links))[1]
             except InvalidInput as exc:
                 waiting.append((job_id, line))
                 faults.append((line, exc))

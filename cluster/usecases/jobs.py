@@ -84,9 +84,14 @@ async def create(db: Database, job_id: str, wanted: WantedJob, now_ms: int, *, r
 
 
 async def put(
-    db: Database, job_id: str, wanted: WantedJob, now_ms: int, precondition: Precondition = NO_PRECONDITION
+    db: Database,
+    job_id: str,
+    wanted: WantedJob,
+    now_ms: int,
+    precondition: Precondition = NO_PRECONDITION,
+    likely_links: Mapping[str, str | None] = chains.NO_LINKS,
 ) -> tuple[StoredJob, bool]:
-    """Create or replace the job. Returns it, and whether it was created."""
+    """Create or replace the job. Returns it, and whether it was created. `likely_links`: as of `chains.link`."""
     wanted = await with_calendar(db, wanted)
 
     def decide(old: StoredJob | None, stamp: ChangeStamp) -> JobChange | None:
@@ -94,7 +99,7 @@ async def put(
 
     await require_alert_channels(db, wanted.alert_channels)
     await require_callback_channels(db, wanted.callback_channels)
-    before, after = await change_job(db, job_id, decide, now_ms, precondition)
+    before, after = await change_job(db, job_id, decide, now_ms, precondition, likely_links)
     return after, before is None or before.state is JobState.DELETED
 
 
@@ -259,7 +264,12 @@ def require_job(job: StoredJob | None, job_id: str) -> StoredJob:
 
 
 async def change_job(
-    db: Database, job_id: str, decide: Decision, now_ms: int, precondition: Precondition
+    db: Database,
+    job_id: str,
+    decide: Decision,
+    now_ms: int,
+    precondition: Precondition,
+    likely_links: Mapping[str, str | None] = chains.NO_LINKS,
 ) -> tuple[StoredJob | None, StoredJob]:
     """Read the job, decide, write on the revision that was read. Returns the job before and after.
 
@@ -280,14 +290,20 @@ async def change_job(
         change = replace(change, before=old, is_whole=True)
         await chains.require_version(db, change)
         await record_retention(db, [change])
-        if await _write(db, old, change, time):
+        if await _write(db, old, change, time, likely_links):
             return old, change.job
     raise Conflict(f"job '{job_id}' was changed by other requests {RACES} times while this change was made")
 
 
-async def _write(db: Database, old: StoredJob | None, change: JobChange, time: chains.RequestTime) -> bool:
+async def _write(
+    db: Database,
+    old: StoredJob | None,
+    change: JobChange,
+    time: chains.RequestTime,
+    likely_links: Mapping[str, str | None],
+) -> bool:
     """Write the change. False: another request was faster. Raises `InvalidInput` for a job that it may not run after."""
-    link = await chains.link(db, old, change, time)
+    link = await chains.link(db, old, change, time, likely_links)
     if link is not None and not link.is_fresh:
         return False
     if old is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ops.commands.completion import complete_calendars
 from ops.support.client import Client
 from ops.support.formats import Listing, listing_options
 from ops.support.named_objects import delete_each, path_of
@@ -54,12 +55,19 @@ def list_command(context: click.Context, listing: Listing) -> None:
 
 
 def _summary(c: dict[str, Any]) -> str:
-    counts = [f"{len(c[name])} {name}" for name in ("dates", "ranges", "yearly") if c[name]]
+    words = {"dates": "date(s)", "ranges": "range(s)", "yearly": "day(s) of every year"}
+    counts = [f"{len(c[name])} {what}" for name, what in words.items() if c[name]]
     return ", ".join([*counts, *c["weekdays"]]) or "nothing"
 
 
+def _following(c: dict[str, Any]) -> str:
+    if not c["jobs"]:
+        return "no job names it"
+    return f"{c['following']} of {c['jobs']} job(s) have yet to follow"
+
+
 @calendars_group.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_calendars)
 @listing_options
 @click.pass_context
 def show_command(context: click.Context, name: str, listing: Listing) -> None:
@@ -79,7 +87,7 @@ def _text(value: Any) -> str:
 
 
 @calendars_group.command("import")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_calendars)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.pass_context
 def import_command(context: click.Context, name: str, file: Path) -> None:
@@ -89,11 +97,11 @@ def import_command(context: click.Context, name: str, file: Path) -> None:
     stored = _client(context).put(path_of("calendars", name), raw, kind)
     for remark in stored["remarks"]:
         click.echo(f"remark: {remark}", err=True)
-    click.echo(f"{name}: excludes {_summary(stored)}; {stored['following']} of {stored['jobs']} job(s) still follow")
+    click.echo(f"{name}: excludes {_summary(stored)}; {_following(stored)}")
 
 
 @calendars_group.command("delete")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_calendars)
 @click.pass_context
 def delete_command(context: click.Context, names: tuple[str, ...]) -> None:
     """Delete calendars that no job names."""

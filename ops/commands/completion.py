@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -28,7 +29,7 @@ SHELLS = {
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 @click.pass_context
 def completion_command(context: click.Context, shell: str) -> None:
-    """Print the completion of SHELL. It knows commands, options, and the ids of jobs."""
+    """Print the completion of SHELL. It knows commands, options, profiles, and the names of jobs, calendars and windows."""
     made = get_completion_class(shell)
     if made is None:
         raise click.UsageError(f"'{shell}' is unknown")
@@ -49,13 +50,27 @@ def _quietly(names: Callable[[click.Context, str], list[str]]) -> Callable[..., 
     return complete
 
 
+def _client(context: click.Context) -> Client:
+    """A client of the address in the line: `--url` is an option of the command or of its group. `explain` and `verify`
+    read the database, and have none.
+    """
+    contexts = (context, *([context.parent] if context.parent is not None else []))
+    url = next((c.params["url"] for c in contexts if c.params.get("url")), os.environ.get("HORAE_URL"))
+    return Client(url, timeout_seconds=PATIENCE_SECONDS)
+
+
 def _jobs(context: click.Context, begun: str) -> list[str]:
     """Ids that begin so, of the jobs that the API finds first: the words of an id are words of its job."""
-    group = context.parent
-    client = Client(group.params.get("url") if group is not None else None, timeout_seconds=PATIENCE_SECONDS)
-    page = client.call("GET", "/jobs", query={"limit": 500, "sort": "name", "q": begun or None})
+    page = _client(context).call("GET", "/jobs", query={"limit": 500, "sort": "name", "q": begun or None})
     return sorted(job["jobId"] for job in page["items"] if job["jobId"].startswith(begun))[:MOST]
 
 
+def _names_of(kind: str) -> Callable[[click.Context, str], list[str]]:
+    """The names of all objects of a kind, such as `calendars`."""
+    return lambda context, _: [item["name"] for item in _client(context).call("GET", f"/{kind}")["items"]]
+
+
 complete_jobs = _quietly(_jobs)
+complete_calendars = _quietly(_names_of("calendars"))
+complete_windows = _quietly(_names_of("windows"))
 complete_profiles = _quietly(lambda _, __: sorted(load_profiles().profiles))

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 
 from cluster.store import backfills, batches, nodes
+from ops.commands.completion import complete_jobs
 from ops.commands.jobs_control import OVERLAP, tell_overlap
 from ops.commands.status import read_database
 from ops.support.client import Client, Refused
@@ -43,7 +44,7 @@ def _client(context: click.Context) -> Client:
 
 
 @executions_group.command("list")
-@click.option("--job", help="Only executions of this job, latest due first.")
+@click.option("--job", shell_complete=complete_jobs, help="Only executions of this job, latest due first.")
 @click.option("--state", help="Only in these states, such as failed,dead.")
 @click.option(
     "--since",

@@ -15,6 +15,7 @@ from cluster.store import nodes
 from cluster.usecases import explain_messages
 from cluster.usecases.explain import explain_job
 from config.settings import load_settings
+from ops.commands.completion import complete_jobs
 from ops.commands.status import read_database
 from ops.support.output import print_json
 
@@ -68,7 +69,7 @@ def parse_moment(text: str, now_ms: int) -> int:
 
 
 @click.command("explain")
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_id", metavar="JOB", shell_complete=complete_jobs)
 @click.argument("at", metavar="[TIME]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(job_id: str, at: str | None, as_json: bool) -> None:  # noqa: FBT001 - click passes options by name

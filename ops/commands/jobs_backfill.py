@@ -96,4 +96,10 @@ def _print_list(items: list[dict[str, Any]], *, as_json: bool) -> None:
         print_json(items)
         return
     for b in items:
-        click.echo(f"{b['backfillId']}  {b['from']} to {b['until']}  {b['state']}  {b['sent']}/{b['count']} sent")
+        click.echo(f"{b['backfillId']}  {b['from']} to {b['until']}  {b['state']}  {_progress(b)}")
+
+
+def _progress(b: dict[str, Any]) -> str:
+    """How far it is: what has run before is not sent, and counts too."""
+    not_known = f", {b['unknown']} not known" if b["unknown"] else ""
+    return f"{b['sent']} sent, {b['alreadyRun']} had run{not_known}, of {b['count']}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ops.commands.completion import complete_profiles
 from ops.support.formats import Listing, listing_options
 from ops.support.profiles import Profile, Profiles, checked_address, load_profiles, save_profiles
 
@@ -21,7 +22,7 @@ def config_group() -> None:
 
 
 @config_group.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_profiles)
 @click.option("--url", required=True, help="Address of the API, such as https://horae.example.org.")
 @click.option("--key-file", type=click.Path(dir_okay=False), help="File that holds the API key.")
 def set_command(name: str, url: str, key_file: str | None) -> None:
@@ -39,7 +40,7 @@ def set_command(name: str, url: str, key_file: str | None) -> None:
 
 
 @config_group.command("use")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_profiles)
 @click.option("--none", "no_profile", is_flag=True, help="Use no profile: HOST and PORT count again.")
 def use_command(name: str | None, no_profile: bool) -> None:  # noqa: FBT001
     """Let commands use the profile NAME."""
@@ -65,7 +66,7 @@ def _warn(profile: Profile) -> None:
 
 
 @config_group.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_profiles)
 def remove_command(name: str) -> None:
     """Remove the profile NAME. Its key file stays."""
     known = load_profiles()

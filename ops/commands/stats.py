@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ops.commands.completion import complete_jobs
 from ops.support.client import Client
 from ops.support.output import print_json, print_table
 
@@ -15,7 +16,7 @@ from ops.support.output import print_json, print_table
 @click.option("--until", help="The end (RFC 3339). [default: now]")
 @click.option("--step", help="Whole minutes, such as 5m, 1h or 1d. [default: chosen]")
 @click.option("--by", type=click.Choice(["cluster", "host", "queue", "tag"]), default="cluster", show_default=True)
-@click.option("--job", help="Show one job, from its history.")
+@click.option("--job", shell_complete=complete_jobs, help="Show one job, from its history.")
 @click.option("--parts", is_flag=True, help="Show where lateness came from (means of its parts).")
 @click.option(
     "--url", envvar="HORAE_URL", help="Address of the API. [default: HORAE_URL, the profile in use, or HOST and PORT]"
@@ -51,6 +52,8 @@ def stats_command(url: str | None, as_json: bool, parts: bool, by: str, **option
         f"{len(rows)} step(s) of {result['step']} s with requests; times in ms",
         [*columns[:1], *named, *columns[1:]],
         rows,
+        fit=True,
+        whole="--json",
     )
 
 
@@ -74,5 +77,9 @@ def _print_parts(result: dict[str, Any]) -> None:
         if p["latenessParts"]
     ]
     print_table(
-        f"{len(rows)} step(s) of {result['step']} s with requests; means in ms, quantiles beside", columns, rows
+        f"{len(rows)} step(s) of {result['step']} s with requests; means in ms, quantiles beside",
+        columns,
+        rows,
+        fit=True,
+        whole="--json",
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from ops.commands.completion import complete_jobs
 from ops.support.client import Refused, Unreachable
 from ops.support.event_stream import EventStream
 from ops.support.output import COLOURS, printable
@@ -25,7 +26,7 @@ SEVERAL = "Several: give it several times."
 
 
 @click.command("tail")
-@click.option("--job", "jobs", multiple=True, help=f"Only events of this job. {SEVERAL}")
+@click.option("--job", "jobs", multiple=True, shell_complete=complete_jobs, help=f"Only events of this job. {SEVERAL}")
 @click.option("--tag", "tags", multiple=True, help=f"Only events of jobs with this tag. {SEVERAL}")
 @click.option("--state", "states", multiple=True, help=f"Only executions in this state, such as failed. {SEVERAL}")
 @click.option("--kind", "kinds", multiple=True, help=f"execution, job, leader, breaker or alert. {SEVERAL}")

@@ -12,6 +12,7 @@ from cluster.core.verify.findings import KINDS, NOTES, describe_counts
 from cluster.store.queries import verify_records
 from cluster.usecases.verify import Scope, VerifyReport, verify
 from config.settings import load_settings
+from ops.commands.completion import complete_jobs
 from ops.commands.explain import parse_moment
 from ops.commands.status import read_database
 from ops.support.output import print_json, print_table, rfc3339
@@ -29,7 +30,7 @@ SHOWN = 20
     "--since", default="1h", show_default=True, metavar="TIME", help="Check occurrences due at or after this time."
 )
 @click.option("--until", metavar="TIME", help="Check occurrences due up to this time. [default: now]")
-@click.option("--job", "job_id", metavar="ID", help="Check only this job.")
+@click.option("--job", "job_id", metavar="ID", shell_complete=complete_jobs, help="Check only this job.")
 @click.option(
     "--late",
     default=60.0,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cluster.core.documents.base import to_camel
+from ops.commands.completion import complete_windows
 from ops.support.client import Client
 from ops.support.formats import Listing, listing_options
 from ops.support.named_objects import delete_each, path_of
@@ -61,7 +62,7 @@ def list_command(context: click.Context, listing: Listing) -> None:
 
 
 @windows_group.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_windows)
 @listing_options
 @click.pass_context
 def show_command(context: click.Context, name: str, listing: Listing) -> None:
@@ -75,7 +76,7 @@ def show_command(context: click.Context, name: str, listing: Listing) -> None:
 
 
 @windows_group.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_windows)
 @click.option("--mode", type=click.Choice(["hold", "skip", "mute"]), required=True, help="What it does.")
 @click.option("--tag", "tags", multiple=True, help="Jobs with this tag; several options: one of them.")
 @click.option("--host", "hosts", multiple=True, help="Jobs whose target has this host.")
@@ -99,7 +100,7 @@ def set_command(context: click.Context, /, name: str, **options: Any) -> None:
 
 
 @windows_group.command("delete")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_windows)
 @click.pass_context
 def delete_command(context: click.Context, names: tuple[str, ...]) -> None:
     """Delete windows. What they hold goes on."""

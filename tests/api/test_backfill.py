@@ -10,7 +10,8 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.execution.model import Ending
 from cluster.core.instants import format_instant
 from cluster.core.lifecycle import State
-from cluster.store import history
+from cluster.store import history, jobs
+from cluster.store.history import MissedRange
 from cluster.usecases import backfill
 from tests.support.api_client import paths
 from tests.support.engine import Crank, lead
@@ -163,7 +164,49 @@ async def test_a_backfill_can_be_followed_listed_and_stopped(api: Api) -> None:
         assert (await api.call("DELETE", f"/jobs/j/backfill/{name}")).status_code == 204
     listed = (await api.call("GET", "/jobs/j/backfill")).json["items"]
     assert [(b["backfillId"], b["state"]) for b in listed] == [(name, "stopped")]
-    assert (await api.call("GET", "/jobs/other/backfill")).json == {"items": []}
+    assert (await api.call("GET", "/jobs/other/backfill")).json == {"items": [], "nextCursor": None}
     for path in ("/jobs/none/backfill", "/jobs/other/backfill/" + name, "/jobs/j/backfill/nope"):
         assert (await api.call("GET", path)).status_code == 404
     assert (await api.call("POST", "/jobs/none/backfill", asked)).status_code == 404
+
+
+async def test_the_backfills_of_a_job_are_listed_in_pages(api: Api) -> None:
+    """The latest first, those of one millisecond too: no page repeats or leaves out one, and a false cursor is a fault."""
+    await api.make(jobId="j")
+    await api.make(jobId="other")
+    asked = {**LONG_AGO, "again": True, "maxPerSecond": 1}
+    made = [(await api.call("POST", f"/jobs/{j}/backfill", asked)).json["backfillId"] for j in ("j",) * 5 + ("other",)]
+    listed: list[str] = []
+    cursor = ""
+    for size in (2, 2, 1):
+        page = (await api.call("GET", f"/jobs/j/backfill?limit=2{cursor}")).json
+        listed += [b["backfillId"] for b in page["items"]]
+        assert len(page["items"]) == size
+        cursor = f"&cursor={page['nextCursor']}"
+    assert page["nextCursor"] is None
+    assert sorted(listed) == sorted(made[:5])
+    assert (await api.call("GET", "/jobs/j/backfill?limit=5")).json["nextCursor"] is None
+    refused = await api.call("GET", "/jobs/j/backfill?cursor=none")
+    assert (refused.status_code, paths(refused)) == (422, ["cursor"])
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "remark"),
+    [(0, 9, False), (1, 4, False), (0, 3, True), (2, 9, True), (2, 3, True), (4, 9, False), (0, 1, False)],
+)
+async def test_a_dry_run_names_a_missed_range_of_which_it_has_a_part(
+    api: Api, first: int, last: int, remark: bool
+) -> None:
+    """Its record stays, so whoever names its last occurrence as `until` should know that this one is not in it."""
+    await api.make(jobId="j", schedule="@hourly")
+    start = api.clock.now_ms() // 3_600_000 * 3_600_000 - 12 * 3_600_000
+    at = [start + n * 3_600_000 for n in range(10)]
+    job = await jobs.get(api.db, "j")
+    assert job is not None
+    missed = MissedRange("j", job.schedule_version, at[1], at[3], 3, "no leader")
+    await history.record_missed(api.db, [missed], api.clock.now_ms(), 7)
+    asked = {"from": format_instant(at[first]), "until": format_instant(at[last]), "dryRun": True}
+    for again in (False, True):
+        answer = await api.call("POST", "/jobs/j/backfill", {**asked, "again": again})
+        told = [r for r in answer.json.get("remarks", []) if "recorded as missed together" in r]
+        assert bool(told) == (remark and not again), answer.text

@@ -13,9 +13,11 @@ from cluster.core.execution.model import Ending
 from cluster.core.instants import format_instant
 from cluster.core.lifecycle import State
 from cluster.core.stats_series import Point, add_lateness
+from cluster.stats_rollup import ADD_EVERY_TURNS, StatsRollup
 from cluster.store import history, stats
 from cluster.store.history import MissedRange
 from cluster.store.queries import job_stats
+from cluster.worker.metrics import WorkerStats
 from tests.support.api_client import paths
 from tests.support.engine import T0
 from tests.support.execution_values import attempt, execution
@@ -70,6 +72,22 @@ async def test_the_last_hour_is_counted_by_the_minute(api: Api) -> None:
         }
     ]
     assert points[0]["latenessP50Ms"] is None
+
+
+async def test_what_leaders_and_what_workers_recorded_as_missed_is_added_up(api: Api) -> None:
+    """A leader records what was not written ahead, a worker what was claimed too late; each is added once."""
+    worker, recorded = WorkerStats(), 5
+    rollup = StatsRollup(api.db, api.clock, worker, 1.0, lambda: recorded)
+    worker.counters["missed"] += 4
+    for _ in range(ADD_EVERY_TURNS + 1):
+        await rollup.turn()
+    recorded += 1
+    worker.counters["missed"] += 2
+    for _ in range(ADD_EVERY_TURNS):
+        await rollup.turn()
+    until = format_instant(api.clock.now_ms() + 2 * MINUTE)
+    _, points = await series(api, f"until={until}")
+    assert sum(p["missed"] for p in points) == 12
 
 
 @pytest.mark.parametrize(

@@ -240,9 +240,9 @@ async def test_an_import_puts_each_job_of_a_chain_once_in_whatever_order(
     puts: list[str] = []
     real = jobs.put
 
-    async def counted(db: Database, job_id: str, *args: Any) -> Any:
+    async def counted(db: Database, job_id: str, *args: Any, **links: Any) -> Any:
         puts.append(job_id)
-        return await real(db, job_id, *args)
+        return await real(db, job_id, *args, **links)
 
     monkeypatch.setattr(imports, "put", counted)
     names = [f"j{n}" for n in range(8)]
@@ -256,3 +256,35 @@ async def test_an_import_puts_each_job_of_a_chain_once_in_whatever_order(
     done = await imports.import_chunk(database, lines, T0)
     assert (done.created, sorted(str(line.job_id) for line, _ in done.refused)) == (8, ["x", "y"])
     assert [p for p in puts if p.startswith("j")] == names[-2::-1]
+
+
+async def test_the_links_of_a_chain_that_is_imported_are_read_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one after the other for each of its jobs. What the lines say is not believed: a cycle with stored links is found."""
+    real, reads = chain_links.parents, 0
+
+    async def counted(*args: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await real(*args)
+
+    monkeypatch.setattr(chain_links, "parents", counted)
+    body = {"api": "https://h.example/"}
+    await put(database, "s0")
+    for n in range(1, 6):
+        await chain(database, f"s{n}", f"s{n - 1}")
+    lines = [
+        ImportLine(n, f"i{n}", read_job({**body, "after": {"jobId": "s5" if n == 0 else f"i{n - 1}"}}, CONTEXT))
+        for n in range(30)
+    ]
+    reads = 0
+    assert (await imports.import_chunk(database, lines, T0)).created == 30
+    assert reads == 30 * 6  # each reads those of the import and of s5 at once, and then those of s4 to s0
+    cycle = [ImportLine(1, "s0", read_job({**body, "after": {"jobId": "i9"}}, CONTEXT))]
+    cycle.append(ImportLine(2, "i9", read_job({**body, "schedule": "@hourly"}, CONTEXT)))
+    done = await imports.import_chunk(database, cycle, T0)
+    assert (done.updated, done.refused) == (2, ())
+    closing = [ImportLine(1, "i9", read_job({**body, "after": {"jobId": "i29"}}, CONTEXT))]
+    ((_, fault),) = (await imports.import_chunk(database, closing, T0)).refused
+    assert "cycle" in fault.faults[0].message

@@ -9,16 +9,19 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 import yaml
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from rich.cells import cell_len
 
 from cluster.core.documents.json_source import JsonText
 from ops.cli import cli
+from ops.commands import completion
 from ops.support import formats
 from ops.support.client import Refused, Unreachable
 from ops.support.formats import Listing
@@ -108,7 +111,7 @@ NARROW = {
 }
 
 
-@pytest.mark.parametrize(("width", "shown"), [(8, 1), (20, 1), (40, 3), (60, 5), (80, 7), (200, 7)])
+@pytest.mark.parametrize(("width", "shown"), [(8, 1), (20, 1), (40, 3), (60, 5), (80, 6), (100, 7), (200, 7)])
 def test_what_has_no_room_is_left_out_and_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, shown: int
 ) -> None:
@@ -125,6 +128,33 @@ def test_what_has_no_room_is_left_out_and_named(
     rows = [line.strip() for line in table.splitlines() if line.strip().startswith("in")]
     assert len(rows) == 1
     assert width < 40 or rows[0].startswith("invoices")
+    assert shown < 6 or "2026-11-28T08:30:00.000Z" in table or "11-28 08:30:00Z" in table
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "first"),
+    [(120, 4, "2020-01-28T08:30:00.000Z"), (80, 4, "2020-01-28 08:30:00Z"), (60, 3, "2020-01-28 08:30:00Z")],
+)
+def test_a_time_is_shortened_and_never_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, shown: int, first: str
+) -> None:
+    """Its end says more than its beginning. The year is left out of times of this year only."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    this_year = f"{datetime.now(UTC):%Y}-02-03T04:05:06.789Z"
+    row = ("execution-of-a-job:1234567890123", "2020-01-28T08:30:00.000Z", this_year, "failed")
+    print_table(
+        "t", ["execution", "scheduled", "sent", "state"], [row, ("e", None, None, "dead")], fit=True, whole="--json"
+    )
+    plain = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    table, _, left_out = plain.partition("left out for want of room: ")
+    assert max(cell_len(line) for line in table.splitlines()) <= width
+    assert first in table
+    assert shown < 4 or this_year in table or "02-03 04:05:06Z" in table
+    assert (left_out != "") == (shown < 4)
+    assert shown == 4 or "(--json, or a wider terminal)" in left_out
 
 
 def test_watch_prints_again_until_it_is_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -192,6 +222,44 @@ def complete(words: str, cwd: Path, **environment: str) -> list[str]:
     )
     assert done.stderr == ""
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_names_are_completed_wherever_a_command_takes_one(
+    node_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of jobs, calendars, windows and profiles. `--url` may be an option of the command or of its group."""
+    monkeypatch.setattr(completion, "PATIENCE_SECONDS", 30.0)
+    monkeypatch.setenv("HORAE_CONFIG", str(tmp_path / "profiles.json"))
+    monkeypatch.setenv("HORAE_URL", "http://127.0.0.1:1")
+    (tmp_path / "days.json").write_text('{"weekdays": ["SAT"]}')
+    for line in (
+        f"jobs --url {node_url} create --id n-job --schedule @daily --to http://127.0.0.1:1/x",
+        f"calendars --url {node_url} import n-weekends {tmp_path / 'days.json'}",
+        f"windows --url {node_url} set n-night --mode hold --tag x --duration 60 --schedule @daily",
+        f"config set n-prod --url {node_url}",
+    ):
+        done = CliRunner().invoke(cli, line.split(" "))
+        assert done.exit_code == 0, done.output
+
+    def completed(line: str) -> list[str]:
+        shell = ShellComplete(cli, {}, "horae", "_HORAE_COMPLETE")
+        return [item.value for item in shell.get_completions(line.split(" "), "n-")]
+
+    assert completed("jobs show") == []  # HORAE_URL is of no node
+    assert completed(f"stats --url {node_url} --job") == ["n-job"]
+    assert completed(f"jobs --url {node_url} show") == ["n-job"]
+    assert completed(f"calendars --url {node_url} show") == ["n-weekends"]
+    monkeypatch.setenv("HORAE_URL", node_url)
+    for command in ("explain", "verify --job", "tail --job", "executions list --job", "jobs backfill", "jobs revert"):
+        assert completed(command) == ["n-job"], command
+    for command in ("show", "import", "delete"):
+        assert completed(f"calendars {command}") == ["n-weekends"]
+    for command in ("show", "set", "delete"):
+        assert completed(f"windows {command}") == ["n-night"]
+    for command in ("use", "remove", "set"):
+        assert completed(f"config {command}") == ["n-prod"]
+    for kind, name in (("jobs", "n-job"), ("calendars", "n-weekends"), ("windows", "n-night")):
+        assert CliRunner().invoke(cli, [kind, "delete", name]).exit_code == 0
 
 
 def test_commands_options_and_jobs_are_completed(node_url: str, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.explain.sentences import Sentence
 from cluster.usecases.explain import explain_job
 from tests.support.verify_records import AT, MINUTE, NOW, Books, attempt, final, kinds, missed
 
@@ -59,7 +61,7 @@ async def test_a_run_once_more_does_not_stand_for_the_occurrence(database: Datab
 
 
 async def test_an_explanation_names_the_backfill(database: Database) -> None:
-    """Of the occurrence that it sent, and of the run that it sent once more."""
+    """Of the occurrence that it sent, and of the run that it sent once more: at the time of the request."""
     b = Books(database)
     job = b.job("j")
     b.change(job, AT, **backfilled(ASKED + 5000, ASKED + 5020))
@@ -68,4 +70,19 @@ async def test_an_explanation_names_the_backfill(database: Database) -> None:
     told = await explain_job(database, "j", AT, 7)
     assert [e.state for e in told.occurrences] == ["succeeded", "succeeded"]
     for e in told.occurrences:
-        assert any(s.text == f"backfill {BACKFILL} asked for it" for s in e.sentences)
+        assert Sentence(ASKED, f"backfill {BACKFILL} asked for it") in e.sentences
+
+
+@pytest.mark.parametrize("before", [(), (AT + 20,)], ids=["it was missed, or cancelled", "it had failed"])
+async def test_a_late_send_time_of_what_was_asked_for_is_not_the_spread_of_its_job(
+    database: Database, before: tuple[int, ...]
+) -> None:
+    """The record of a missed or a cancelled execution stays its own when it is sent after all, and names no request."""
+    b = Books(database)
+    fields = backfilled(ASKED + 5000, *before, ASKED + 5020) | {"trigger": False, "request": None}
+    b.change(b.job("j"), AT, **fields)
+    await b.verified()
+    (told,) = (await explain_job(database, "j", AT, 7)).occurrences
+    texts = [s.text for s in told.sentences]
+    assert not any("spreadSeconds" in text for text in texts)
+    assert (Sentence(ASKED, "a backfill or a replay asked for it") in told.sentences) is (not before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -42,13 +42,23 @@ class Model(BaseModel):
 
 
 @cache
-def fields_of(model: str) -> tuple[str, ...]:
-    """The fields, in JSON, of the models of this name (the title of a `ValidationError`); none if there is no such model."""
-    found: list[str] = []
-    waiting: list[type[BaseModel]] = [Model]
-    while waiting:
-        cls = waiting.pop()
-        waiting += cls.__subclasses__()
-        if cls.__name__ == model:
-            found += [str(info.alias or to_camel(name)) for name, info in cls.model_fields.items()]
-    return tuple(dict.fromkeys(found))
+def fields_of(model: str, *path: str) -> tuple[str, ...]:
+    """The fields, in JSON, of the models of this name (the title of a `ValidationError`), or of the objects that they have
+    at `path`, a list of fields. None if there is no such model or object.
+    """
+    models = [cls for cls in _subclasses(Model) if cls.__name__ == model]
+    for name in path:
+        fields = [info for cls in models for info in cls.model_fields.values() if info.alias == name]
+        models = [cls for info in fields for cls in _models_in(info.annotation)]
+    return tuple(dict.fromkeys(str(info.alias) for cls in models for info in cls.model_fields.values()))
+
+
+def _subclasses(cls: type[Model]) -> list[type[Model]]:
+    return [found for direct in cls.__subclasses__() for found in (direct, *_subclasses(direct))]
+
+
+def _models_in(annotation: Any) -> list[type[Model]]:
+    """The models that a value of this annotation, or an entry of it, may be."""
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return [annotation]
+    return [cls for part in get_args(annotation) for cls in _models_in(part)]

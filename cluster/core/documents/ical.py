@@ -83,7 +83,7 @@ class _Reading:
 
 def read_ical(raw: bytes, today: date) -> tuple[CalendarSpec, list[str]]:
     """The calendar in an iCalendar file, and remarks about it. Raises `InvalidInput`."""
-    _check_size(raw)
+    _check_file(raw)
     try:
         calendars = Calendar.from_ical(raw, multiple=True)
         components = [component for calendar in calendars for component in calendar.walk()]
@@ -102,13 +102,17 @@ def read_ical(raw: bytes, today: date) -> tuple[CalendarSpec, list[str]]:
             others[str(component.name)] += 1
     reading.remarks.extend(f"{count} {name} left out: only events count" for name, count in sorted(others.items()))
     replaced = _replaced(events)
+    largest = (0, "")
     for event in events:
-        if len(reading.dates) > MAX_DATES:
-            break  # too many, whatever else there is
+        before = len(reading.dates)
         try:
             _read_event(event, reading, replaced)
         except Exception as exc:
             reading.remarks.append(f"{_title(event)} left out: it cannot be read ({str(exc)[:100]})")
+        largest = max(largest, (len(reading.dates) - before, _title(event)))
+        if len(reading.dates) > MAX_DATES:  # whatever else there is
+            text = f"has more than {MAX_DATES} single days, {largest[0]} of them of {largest[1]}: leave events out"
+            raise InvalidInput([Fault("", text)])
     if not (reading.dates or reading.ranges or reading.yearly or reading.weekdays):
         why = f"; {reading.remarks[0]}" if reading.remarks else ""
         raise InvalidInput([Fault("", f"has no event of whole days (DTSTART;VALUE=DATE){why}")])
@@ -127,12 +131,18 @@ def read_ical(raw: bytes, today: date) -> tuple[CalendarSpec, list[str]]:
     return spec, shown
 
 
-def _check_size(raw: bytes) -> None:
+def _check_file(raw: bytes) -> None:
     if len(raw) > MAX_BYTES:
         raise InvalidInput([Fault("", f"must have at most {MAX_BYTES} bytes of iCalendar; write JSON for more")])
     unfolded = raw.replace(b"\r\n", b"\n").replace(b"\n ", b"").replace(b"\n\t", b"")
-    if max(map(len, unfolded.splitlines()), default=0) > MAX_LINE_BYTES:
+    lines = unfolded.splitlines()
+    if max(map(len, lines), default=0) > MAX_LINE_BYTES:
         raise InvalidInput([Fault("", f"must have lines of at most {MAX_LINE_BYTES} bytes, folds included")])
+    # The library leaves out what has no end. Of a file that was cut off these are its last events.
+    begun, ended = (sum(line.upper().startswith(word) for line in lines) for word in (b"BEGIN:", b"END:"))
+    if ended < begun:
+        text = f"is not complete: it has {begun} lines BEGIN: and {ended} lines END:; was it cut off?"
+        raise InvalidInput([Fault("", text)])
 
 
 def _zone(calendar: Any) -> str | None:
@@ -204,8 +214,8 @@ def _is_simple(rule: Any, first: date, days: int, reading: _Reading) -> bool:
             if not spans_february:
                 reading.yearly.update(f"{first + timedelta(days=n):%m-%d}" for n in range(days))
                 return True
-    if kind == "WEEKLY" and days == 1 and set(parts) <= {"BYDAY"}:
-        names = [str(d).upper() for d in parts.get("BYDAY", [])] or [""]
+    if kind in ("WEEKLY", "DAILY") and days == 1 and set(parts) <= {"BYDAY"}:
+        names = [str(d).upper() for d in parts.get("BYDAY", _WEEKDAY_OF if kind == "DAILY" else [])] or [""]
         found = {WEEKDAYS[first.weekday()] if not n else _WEEKDAY_OF.get(n, "") for n in names}
         if "" not in found:
             reading.weekdays.update(found)

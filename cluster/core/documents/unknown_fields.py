@@ -112,12 +112,11 @@ def unknown_field(loc: list[str], model: str, *, suggest: bool) -> str:
 
     `suggest`: whether to look for a similar name, which costs more than all the rest of a fault.
     """
-    name, known = loc[-1], fields_of(model)
-    if len(loc) > 1:
-        return "is unknown; remove it"
-    if name in READ_ONLY:
+    *path, name = loc
+    known = fields_of(model, *(part for part in path if not part.isdecimal()))
+    if not path and name in READ_ONLY:
         return "is set by Horae; remove it"
-    if name == "name" and "api" not in known:
+    if not path and name == "name" and "api" not in known:
         return "is unknown; remove it (the name of an object is in its path)"
     hint = _HINTS.get(_plain(name))
     if hint is not None and _applies(hint, known):

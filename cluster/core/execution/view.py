@@ -36,3 +36,5 @@ class ExecutionView:
     """The node that holds it now, if it is owed."""
     request_id: str | None = None
     """The request, action or backfill that asked for it."""
+    asked_ms: int | None = None
+    """When it was last asked for by a replay or a backfill."""

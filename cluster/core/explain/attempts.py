@@ -71,8 +71,9 @@ def _parts(a: Attempt) -> str:
 def _lost_claims(claims: int) -> str:
     times = "once" if claims == 1 else f"{claims} times"
     return (
-        f"before this it was claimed {times} without a result: a node died or was frozen until its lease expired, or it "
-        "released the batch; if it had sent a request, the target received the request twice"
+        f"before this it was claimed {times} without a result: the node released the batch, as it does for a window, a "
+        "pause or a limit, or it died or was frozen until its lease expired; if it had sent a request, the target received "
+        "the request twice"
     )
 
 

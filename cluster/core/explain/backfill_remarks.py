@@ -18,9 +18,16 @@ MOST = 20
 
 
 def remarks(
-    job: StoredJob, past: Sequence[ActivePeriod], dues: Sequence[int], to_send: int, per_second: float
+    job: StoredJob,
+    past: Sequence[ActivePeriod],
+    dues: Sequence[int],
+    to_send: int,
+    per_second: float,
+    missed_across: Sequence[tuple[int, int, int]] = (),
 ) -> list[str]:
-    """Sentences about a backfill of these due times (ms, ascending), of which `to_send` would be sent."""
+    """Sentences about a backfill of these due times (ms, ascending), of which `to_send` would be sent. `missed_across`: the
+    missed ranges that are partly within its time, as the first and the last occurrence and their number.
+    """
     if not dues:
         return []
     first, last = dues[0], dues[-1]
@@ -29,6 +36,15 @@ def remarks(
         *_other_schedules(job, past, first, last),
         *_clock_changes(job, first, last),
         *_policies(job, to_send, per_second),
+        *_missed(missed_across),
+    ]
+
+
+def _missed(across: Sequence[tuple[int, int, int]]) -> list[str]:
+    return [
+        f"{count} occurrences from {format_instant(first)} to {format_instant(last)} are recorded as missed together, and not "
+        "all of them are in this time: the others stay missed, and the record of them all stays too"
+        for first, last, count in across[:MOST]
     ]
 
 
@@ -36,7 +52,8 @@ def _before_creation(job: StoredJob, dues: Sequence[int]) -> list[str]:
     early = sum(t < job.created_ms for t in dues)
     if not early:
         return []
-    return [f"{early} of them are before the job was created, at {format_instant(job.created_ms)}"]
+    are = "is" if early == 1 else "are"
+    return [f"{early} of them {are} before the job was created, at {format_instant(job.created_ms)}"]
 
 
 def _other_schedules(job: StoredJob, past: Sequence[ActivePeriod], first: int, last: int) -> list[str]:

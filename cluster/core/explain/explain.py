@@ -112,7 +112,7 @@ def explain(
     asked: list[Sentence] = []
     chained = execution is not None and is_chained(execution.id)
     if execution is not None and execution.trigger and execution.request_id and execution.due_ms % 1000 == 0:
-        asked.append(Sentence(None, f"backfill {execution.request_id} asked for it"))
+        asked.append(Sentence(execution.asked_ms, f"backfill {execution.request_id} asked for it"))
     if execution is not None and chained:
         asked = []
         cause = Sentence(execution.due_ms, f"it follows the execution {execution.request_id}, which was due then")
@@ -130,7 +130,7 @@ def explain(
     if execution is None:
         answer = _unrecorded(facts, now)
     elif _waits_for_resume(job, periods, execution):
-        sentences = _spread(execution) + attempt_sentences(execution, now.nodes, job.definition.retry.max_attempts)
+        sentences = _send_time(execution) + attempt_sentences(execution, now.nodes, job.definition.retry.max_attempts)
         sentences.append(Sentence(periods[-1].to_ms if periods else None, "the job was paused"))
         sentences += _pause_sentences(job, now.now_ms)
         answer = Explanation(execution.state, "It waits: the job is paused. It is owed until then.", tuple(sentences))
@@ -158,7 +158,7 @@ def explain_recorded(
     max_attempts: int, periods: list[ActivePeriod], facts: OccurrenceFacts, execution: ExecutionView, now: ClusterFacts
 ) -> Explanation:
     """An execution that is owed or final, in its present state."""
-    sentences = _spread(execution)
+    sentences = _send_time(execution)
     sentences += attempt_sentences(execution, now.nodes, max_attempts)
     ended, state, reason = execution.ended_ms, execution.state, execution.reason
     if facts.window is not None and state in ("succeeded", "failed", "dead"):
@@ -194,14 +194,21 @@ def _requests(execution: ExecutionView) -> int:
     return len(execution.attempts) + execution.attempts_left_out
 
 
-def _spread(execution: ExecutionView) -> list[Sentence]:
+def _send_time(execution: ExecutionView) -> list[Sentence]:
+    """Why it was, or will be, sent later than it was due."""
     if execution.trigger or execution.send_ms <= execution.due_ms or execution.attempts[1:]:
         return []
+    asked_ms = execution.asked_ms
+    sentences = []
+    if asked_ms is not None and all(a.sent_ms >= asked_ms for a in execution.attempts):
+        sentences.append(Sentence(asked_ms, "a backfill or a replay asked for it"))
     if execution.state == "retrying":
-        return [Sentence(execution.send_ms, "the send time of its retry")]
-    by = duration_text(execution.send_ms - execution.due_ms)
-    text = f"its send time: spreadSeconds delays the requests of this job by {by}"
-    return [Sentence(execution.send_ms, text)]
+        sentences.append(Sentence(execution.send_ms, "the send time of its retry"))
+    elif asked_ms is None:
+        by = duration_text(execution.send_ms - execution.due_ms)
+        text = f"its send time: spreadSeconds delays the requests of this job by {by}"
+        sentences.append(Sentence(execution.send_ms, text))
+    return sentences
 
 
 def _missed(execution: ExecutionView, sentences: list[Sentence]) -> Explanation:

@@ -211,6 +211,7 @@ def owed_view(d: Document, now_ms: int) -> ExecutionView:
         schedule_version=d["schedule_version"],
         node=None if d["owner"] == FIRST_CLAIM else d["owner"],
         request_id=d.get("request"),
+        asked_ms=instant(d.get("asked_at")),
     )
 
 
@@ -232,6 +233,7 @@ def final_view(d: Document) -> ExecutionView:
         count=d.get("count", 1),
         attempts_left_out=d.get(LEFT_OUT, 0),
         request_id=d.get("request"),
+        asked_ms=instant(d.get("asked_at")),
     )
 
 
