@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import orjson
@@ -12,11 +13,16 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
 
+@cache
+def _encoded(server: str) -> bytes:
+    return orjson.dumps({**openapi_document(), "servers": [{"url": server}]})
+
+
 class OpenApiDocument:
     """`/openapi.json`."""
 
     def __init__(self, path_prefix: str = "") -> None:
-        self._document = orjson.dumps({**openapi_document(), "servers": [{"url": path_prefix or "/"}]})
+        self._document = _encoded(path_prefix or "/")
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """The OpenAPI document."""

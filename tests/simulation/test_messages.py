@@ -146,4 +146,4 @@ BROKEN: dict[str, tuple[Callable[[pytest.MonkeyPatch], Callable[[int], Any]], st
 def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, finding = BROKEN[rule]
-    print(rule, "->", first_to_show(finding, broken(monkeypatch)))
+    print(rule, "->", first_to_show(finding, broken(monkeypatch), rule=rule))

@@ -70,4 +70,4 @@ def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> N
     """The table of README.md: with the rule broken, some seed has the finding that the rule prevents."""
     broken, finding = BROKEN[rule]
     broken(monkeypatch)
-    print(rule, "->", first_to_show(finding, Replaying))
+    print(rule, "->", first_to_show(finding, Replaying, rule=rule))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import orjson
 from falcon.testing import ASGIConductor
@@ -12,6 +13,7 @@ from api.app import build_app
 from api.http.context import ApiSettings, Services
 from cluster.clock import Clock
 from cluster.core.documents.job_json import DocumentLimits
+from tests.support.shared_paths import SharedPaths
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,6 +86,7 @@ async def walk(api: Api, query: str) -> list[str]:
 
 async def serve(db: Database, settings: ApiSettings | None = None, *, ready: bool = True) -> AsyncIterator[Api]:
     clock = Shifted()
-    app = build_app(Services(db, clock, settings or ApiSettings(rules=RULES), lambda: ready))
+    with patch("falcon.routing.DefaultRouter", SharedPaths):
+        app = build_app(Services(db, clock, settings or ApiSettings(rules=RULES), lambda: ready))
     async with ASGIConductor(app) as conductor:
         yield Api(conductor, db, clock)

@@ -99,25 +99,21 @@ def test_four_thousand_executions_arrive_once_through_three_nodes(
     assert "error" not in nodes.log().lower()
 
 
-@pytest.mark.takes(35)
-def test_killed_nodes_and_a_frozen_leader_lose_nothing(cluster: Callable[..., Nodes], receiver: Receiver) -> None:
-    """Under load the leader is killed, another node is killed, and the next leader is frozen for longer than its lease.
+@pytest.mark.takes(22)
+def test_a_frozen_leader_loses_nothing_and_sends_nothing_again(
+    cluster: Callable[..., Nodes], receiver: Receiver
+) -> None:
+    """Under load the leader is frozen for longer than its lease. Every occurrence arrives within a lease and a second.
 
-    Every occurrence arrives within a lease and a second. The frozen leader wakes up as a stale leader and a stale owner,
-    and sends nothing that it held again.
+    It wakes up as a stale leader and a stale owner, and sends nothing that it held again. (Nodes that are killed:
+    `test_siblings.py`, `test_limits.py`, and `tests/chaos/test_faults.py`.)
     """
-    nodes = cluster(3, **SHORT_LEASES)
-    jobs = 100
+    nodes = cluster(2, **SHORT_LEASES)
+    jobs = 60
     nodes.load(every_second(receiver, jobs))
     settle(nodes)
     start = next_second(nodes) + 2000
     wait_past(nodes, start + 2000)
-    for victim in ("leader", "other"):
-        leader = living_leader(nodes)
-        name = leader if victim == "leader" else next(n for n in nodes.alive() if n != leader)
-        nodes.kill(name)
-        wait_for_successor(nodes, name, 3)
-        wait_past(nodes, nodes.now_ms() + 2000)
     leader = living_leader(nodes)
     pid = nodes.alive()[leader]
     os.kill(pid, signal.SIGSTOP)
@@ -131,12 +127,12 @@ def test_killed_nodes_and_a_frozen_leader_lose_nothing(cluster: Callable[..., No
     wait_past(nodes, finish)
     late, twice = check_arrivals(nodes, receiver, jobs, start, finish)
     assert late <= 8000
-    # A second arrival of an attempt is a reclaim: another token, and the first one was a dead or frozen node's.
+    # A second arrival of an attempt is a reclaim: another token, and the first one was the frozen node's.
     for arrivals in receiver.by_execution().values():
         seen = [(a.attempt, a.token) for a in arrivals]
         assert len(seen) == len(set(seen)), f"sent twice under one token: {arrivals}"
-    assert twice <= 3 * jobs
-    assert nodes.db["leases"].find_one({"_id": "leader"})["term"] >= 3  # type: ignore[index]
+    assert twice <= jobs
+    assert nodes.db["leases"].find_one({"_id": "leader"})["term"] >= 2  # type: ignore[index]
 
 
 @pytest.mark.takes(15)
