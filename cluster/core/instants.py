@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from cluster.core.zones import zone
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:[0-5]\d)\Z", re.ASCII)
 _LOCAL = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?\Z", re.ASCII)
 EXAMPLES = "such as 2026-12-01T10:00:00Z or 2026-12-01T11:00:00+01:00"
 LATEST_MS = 253_370_764_800_000  # 9999-01-01

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import uuid
+from codecs import BOM_UTF8
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,9 @@ from cluster.core.documents.json_source import JsonText
 from cluster.core.errors import CallerError
 from ops.support.client import Client, faults_named
 from ops.support.output import print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @click.command("send")
@@ -24,6 +28,7 @@ from ops.support.output import print_json
     "--data", help="The body: JSON, or any other text, which is sent as it is. @FILE reads it, @- from stdin."
 )
 @click.option("--header", "headers", multiple=True, metavar="K:V", help="A header; may be repeated.")
+@click.option("--no-templates", is_flag=True, help="Replace nothing between double braces, and send them as they are.")
 @click.option("--dedup-id", help="The same one within 24 hours is the same message: it is sent once.")
 @click.option("--queue", help="The queue whose limits it shares.")
 @click.option("--tag", "tags", multiple=True, help="A tag; may be repeated.")
@@ -43,7 +48,9 @@ def send_command(as_json: bool, url: str | None, **options: Any) -> None:  # noq
     if options["tags"]:
         message["tags"] = list(options["tags"])
     if options["headers"]:
-        message["headers"] = dict(_header(text) for text in options["headers"])
+        message["headers"] = _headers(options["headers"])
+    if options["no_templates"]:
+        message["templates"] = False
     if options["data"] is not None:
         message["body"] = _body(_read(options["data"]))
     # The same command again, after a time-out, must not send a second one: the client repeats nothing by itself.
@@ -54,6 +61,16 @@ def send_command(as_json: bool, url: str | None, **options: Any) -> None:  # noq
         print_json(accepted)
     else:
         click.echo(accepted["messageId"])
+
+
+def _headers(texts: Sequence[str]) -> dict[str, str]:
+    """The API finds names that differ in case only; of equal ones an object would keep the last."""
+    headers: dict[str, str] = {}
+    for name, value in map(_header, texts):
+        if name in headers:
+            raise click.BadParameter(f"{name} is given twice", param_hint="--header")
+        headers[name] = value
+    return headers
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -73,13 +90,13 @@ def _read(data: str) -> bytes:
 
 
 def _body(raw: bytes) -> Any:
-    """JSON with the bytes that were given; a string, if it is none."""
+    """JSON with the bytes that were given, without a byte order mark before it; a string, if it is none."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as exc:
         raise click.BadParameter("must be text in UTF-8", param_hint="--data") from exc
     try:
-        value = strict_json.loads(raw)
+        value = strict_json.loads(raw.removeprefix(BOM_UTF8))
     except CallerError:
         return text
-    return value if isinstance(value, str) else JsonText(text.strip(" \t\r\n").encode())
+    return value if isinstance(value, str) else JsonText(text.strip("\ufeff \t\r\n").encode())

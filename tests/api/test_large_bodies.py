@@ -70,7 +70,7 @@ async def test_no_endpoint_that_takes_a_body_stops_the_loop(api: Api, name: str)
         ("PUT", "/channels/c", within("url", value, type="webhook")),
         ("PUT", "/alerts/default", within("channels", value)),
         ("POST", "/executions/retry", within("filter", value)),
-        ("POST", "/messages", within("body", value, api=TARGET)),
+        ("POST", "/messages", within("body", value, api=TARGET, dedupId="d")),
         ("POST", "/messages", within("headers", value, api=TARGET)),
         ("POST", "/jobs/actions", within("filter", value, action="pause")),
         ("POST", "/jobs/actions", within("patch", value, action="patch", filter={"all": True}, dryRun=True)),

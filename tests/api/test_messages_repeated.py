@@ -104,3 +104,20 @@ async def test_a_batch_with_an_idempotency_key_says_what_to_use_instead(api: Api
     assert (refused.status_code, paths(refused)) == (422, ["Idempotency-Key"])
     assert "dedupId" in refused.text
     assert await rows(api.db, "executions") == []
+
+
+async def test_a_dedup_id_compares_what_is_meant(api: Api) -> None:
+    """As an Idempotency-Key does: two clients that write one request in two ways have sent one message."""
+    texts = (
+        b'{"api": "%b", "dedupId": "d", "body": {"a": "\xc3\xa9/", "b": [1.10]}, "headers": {"X-A": "1", "X-B": "2"}}',
+        b'{"dedupId":"d","api":"%b","headers":{"X-B":"2","X-A":"1"},"body":{"b":[ 1.10 ],"a":"\\u00e9\\/"}}',
+    )
+    first, second = [await api.call("POST", "/messages", text % TARGET.encode()) for text in texts]
+    assert (first.status_code, second.status_code) == (202, 202), second.text
+    assert first.json == second.json
+    batch = await api.call("POST", "/messages/batch", texts[1] % TARGET.encode(), Content_Type="application/x-ndjson")
+    assert (batch.json["accepted"], batch.json["duplicates"]) == (0, 1)
+    for other in (b"[1.1]", b"[1.10, null]", b"1.10"):
+        meant_otherwise = texts[0].replace(b"[1.10]", other) % TARGET.encode()
+        refused = await api.call("POST", "/messages", meant_otherwise)
+        assert (refused.status_code, paths(refused)) == (422, ["dedupId"])

@@ -267,6 +267,22 @@ async def test_early_is_before_the_planned_send_time(database: Database) -> None
     }
 
 
+async def test_the_drift_of_a_run_that_waited_counts_from_its_request(database: Database) -> None:
+    """With `overlap=wait` the send time moves until the run before it has ended. Of other runs it does not."""
+    b = Books(database)
+    moved = {"attempts": [attempt(AT + 3217)], "send_at": DatetimeMS(AT + 3000), "ended_at": DatetimeMS(AT + 3300)}
+    b.change(b.job("scheduled"), AT, **moved, drift_ms=2817)
+    of_none = {"schedule_version": ""}
+    for name, drift_ms in (("waited", 2817), ("punctual", 217), ("wrong", 1517)):
+        b.add(final({"_id": name, **of_none}, AT + 400, trigger=True, **moved, drift_ms=drift_ms))
+    replayed = {**moved, "asked_at": DatetimeMS(AT + 1400)}
+    for name, drift_ms in (("replayed", 1817), ("replayed-wrong", 4717)):
+        b.add(final({"_id": name, **of_none}, AT - MINUTE, trigger=True, **replayed, drift_ms=drift_ms))
+
+    found = kinds(await b.verified(late_seconds=400.0))
+    assert {name for name, kind in found.items() if "contradiction" in kind} == {"scheduled", "wrong", "replayed-wrong"}
+
+
 async def test_records_that_expired_under_a_shorter_retention_are_not_missing(database: Database) -> None:
     """Records that expired under the shorter retention are not missing; a job with its own retention is verified in full."""
     b = Books(database)

@@ -7,14 +7,13 @@ import re
 from dataclasses import replace
 from typing import Annotated, Any
 
-import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 
 from cluster.core.documents.base import Model
 from cluster.core.documents.follow_ups import CallbackSpec, wanted_callback
 from cluster.core.documents.job import Instant
 from cluster.core.documents.job_json import faults_of
-from cluster.core.documents.json_source import fragment
+from cluster.core.documents.json_source import canonical
 from cluster.core.documents.request_fields import (
     AuthField,
     BodyField,
@@ -223,4 +222,4 @@ def _of_message(fault: Fault) -> Fault:
 
 
 def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(value, fragment, orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(canonical(value)).hexdigest()

@@ -20,7 +20,7 @@ from cluster.core.schedule.cron_syntax import (
     values_of,
     wide_steps,
 )
-from cluster.core.schedule.other_dialects import has_numbered_weekdays
+from cluster.core.schedule.other_dialects import has_numbered_weekdays, other_reading
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.core.zones import OffsetChange, next_change
 
@@ -177,6 +177,8 @@ def warnings(schedule: Schedule, occurrences: Sequence[int], after_ms: int) -> l
         sentences.append(
             "day of week: Sunday is 0 here, and 1 in Quartz and AWS, where ? comes from; names are the same"
         )
+    if other := other_reading(schedule.text):
+        sentences.append(other)
     sentences += _wide(schedule.text)
     sentences += _rare(month_days, months, week_days)
     if occurrences and occurrences[0] - after_ms > _YEAR * 1000:

@@ -12,6 +12,10 @@ _WRAPPED = re.compile(r"(cron|rate|at)\((.*)\)\s*\Z", re.IGNORECASE | re.DOTALL)
 _INTERVAL = re.compile(r"(?:every\s+)?(\d{1,6})\s*(s|m|h|d|(?:sec|min|second|minute|hour|day)s?)\Z", re.IGNORECASE)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d\S*\Z", re.ASCII | re.IGNORECASE)
 _YEAR = re.compile(r"(?:19|20|21)\d\d(?:[-/,]\d+)*\Z", re.ASCII)
+_SECOND = re.compile(r"(?:\d{1,2}|\*/\d{1,2})(?:[-,/]\d{1,2})*\Z", re.ASCII)
+_TEN = re.compile(r"[1-9]\d", re.ASCII)
+_FIXED = re.compile(r"[\d,-]+\Z", re.ASCII)
+_NUMBERS_OF_WEEKDAYS = re.compile(r"[0-7](?:[-,][0-7])*\Z", re.ASCII)
 _NAME = re.compile(r"(?<![A-Z])([A-Z]{3})(?![A-Z])", re.ASCII)
 _WEEKDAY_NUMBER = re.compile(r"(?<![/#\d])([1-7])(?=L?\Z|[-#/])", re.ASCII)
 _FROM_A_DAY = re.compile(r"([A-Z]{3})/(\d+)\Z", re.ASCII)
@@ -55,6 +59,7 @@ def hint(text: str) -> str | None:
         or _full_names(words, upper)
         or _with_a_command(words, upper)
         or _year_at_the_end(words, upper)
+        or _second_at_the_end(words, upper)
         or _name_in_another_field(upper)
         or _hashed(upper)
         or _last_weekday(upper)
@@ -193,6 +198,34 @@ def _year_at_the_end(words: list[str], upper: list[str]) -> str | None:
         f"six fields are {_ORDER}, and in '{' '.join(words)}' the last one stands where others write a year: "
         f"write {_five_fields(words)}"
     )
+
+
+def _second_at_the_end(words: list[str], upper: list[str]) -> str | None:
+    """Six fields that are minute to second, as croniter takes them: nobody takes the last number for a weekday."""
+    if len(upper) != 6 or not _SECOND.match(upper[5]) or not _TEN.search(upper[5]) or _TEN.search(upper[4]):
+        return None
+    return (
+        f"six fields are {_ORDER}, and in '{' '.join(words)}' the last one stands where others write the second: "
+        f"write '{words[5]} {' '.join(words[:5])}'"
+    )
+
+
+def other_reading(text: str) -> str | None:
+    """What six fields that are read from second to weekday would be elsewhere, if that is the likelier meaning: nobody
+    wants certain hours' minutes of the first months alone, and few want all seconds or hours of Sundays.
+    """
+    words = text.split()
+    if len(words) != 6 or words[2] != "*":
+        return None
+    second, minute, _, *days, weekday = words
+    numbered = _NUMBERS_OF_WEEKDAYS.match(days[1]) and _FIXED.match(second) and _FIXED.match(minute)
+    if weekday == "*" and numbered:
+        return f"six fields begin with the second; if the last one is meant as a year, write '{' '.join(words[:5])}'"
+    if weekday == "0" and days == ["*", "*"]:
+        return (
+            f"six fields begin with the second; if the last one is meant as the second, write '0 {' '.join(words[:5])}'"
+        )
+    return None
 
 
 def _five_fields(words: list[str]) -> str:

@@ -77,6 +77,11 @@ def test_equal_expressions_have_one_normal_form(text: str, normal: str) -> None:
         ("daily", ["write '@daily'"]),
         ("every 5 minutes", ["write '@every 5m'"]),
         ("5m", ["write '@every 5m'"]),
+        # croniter: minute to second.
+        ("0 12 * * * 30", ["where others write the second", "write '30 0 12 * * *'"]),
+        ("* * * * * */15", ["write '*/15 * * * * *'"]),
+        ("0 9 * * 1-5 0,30", ["write '0,30 0 9 * * 1-5'"]),
+        ("*/5 * * * * 10-50/20", ["write '10-50/20 */5 * * * *'"]),
         # Lines of crontabs.
         ("0 9 * * * root /bin/x", ["command", "horae import crontab", "'0 9 * * *'"]),
         ("*/10 * * * * /usr/bin/foo", ["command", "'*/10 * * * *'"]),
