@@ -29,7 +29,7 @@ export function FailedScreen({ route }: { route: Route }) {
   const all: ReplayFilter = { state: ["failed", "dead"], since };
   return (
     <>
-      <Head title="Failed" note={f && <><a href={href(["executions"], { state: FAILED, since })}>{plural(f.executions, "execution")}{f.complete ? "" : " or more"}</a> failed for good{f.groupsInAll > f.groups.length ? `; the largest ${f.groups.length} of ${count(f.groupsInAll)} groups` : ""}.</>}>
+      <Head title="Failed" note={f && <><a href={href(["executions"], { state: FAILED, since })}>{plural(f.executions, "execution")}{f.complete ? "" : " or more"}</a> failed for good{f.countedSince && <>; the latest {count(f.executions)} are counted here, back to <Time at={f.countedSince} exact /></>}{f.groupsInAll > f.groups.length ? `; the largest ${f.groups.length} of ${count(f.groupsInAll)} groups` : ""}.</>}>
         {may && <button type="button" class="primary" disabled={!f?.executions} onClick={() => setReplay(all)}>Send again…</button>}
       </Head>
       <div class="filters">
