@@ -134,7 +134,15 @@ def test_a_screen_that_gets_no_answer_says_why(viewer: Viewer) -> None:
 def test_a_count_of_failures_that_is_a_bound_says_so(viewer: Viewer) -> None:
     """How many are counted, how far back they go, and the way to further groups."""
     asked: list[str] = []
-    group = {"host": "a:80", "error": None, "status": 503, "executions": 3000, "jobs": 0, "jobIds": [], "latest": []}
+    group: dict[str, Any] = {
+        "host": "a:80",
+        "error": None,
+        "status": 503,
+        "executions": 3000,
+        "jobs": 0,
+        "jobIds": [],
+        "latest": [],
+    }
     at = "2026-11-27T10:00:00.000Z"
     found = {"since": at, "executions": 3000, "complete": False, "countedSince": at, "groupsInAll": 90}
 
