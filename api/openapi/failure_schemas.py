@@ -24,7 +24,8 @@ class FailureGroups(View):
     """What failed for good since a time, by host and error."""
 
     since: Time
-    executions: int = Field(description="How many failed in all.")
-    complete: bool = Field(description="Whether all were counted: it stops at the latest 10,000.")
+    executions: int = Field(description="How many failed in all, or as many as were counted.")
+    complete: bool = Field(description="Whether all were counted: it stops at the latest 3,000.")
+    counted_since: Time | None = Field(description="The earliest end among those that were counted; null: all were.")
     groups_in_all: int
     groups: list[FailureGroup] = Field(description="The largest first.")

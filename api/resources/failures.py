@@ -39,7 +39,8 @@ class Failures(Resource):
             {
                 "since": format_instant(since_ms),
                 "executions": found.executions,
-                "complete": found.complete,
+                "complete": found.counted_since_ms is None,
+                "countedSince": None if found.counted_since_ms is None else format_instant(found.counted_since_ms),
                 "groupsInAll": found.groups_in_all,
                 "groups": [_group_json(g) for g in found.groups],
             },

@@ -21,11 +21,20 @@ from ops.support.embedded_mongodb import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Page
+
 FOLDER = Path(api.dashboard.__file__).with_name("screens")
 RUN_SECONDS = 140
 """So long the demo runs before the first picture: the series of a minute need some minutes."""
 VERIFY_SECONDS = 10
 SETTLE_MS = 1500
+COMPLETE = """
+() => document.querySelector("main h1").textContent !== "…" && !document.body.innerText.includes("Counting…")
+  && !document.querySelector("main [aria-busy=true]")
+  && ![...document.querySelectorAll(".strip[aria-label=Loading]")].some((e) => e.getBoundingClientRect().top < innerHeight)
+"""
+"""Whether what is in view has come; it settles afterwards."""
+PATIENCE_SECONDS = 30
 LIGHT, DARK = {"color_scheme": "light"}, {"color_scheme": "dark"}
 WIDE = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 780}}
@@ -96,10 +105,20 @@ def _take(chromium: str, base: str, execution: str) -> None:
             page = context.new_page()
             page.goto(f"{base}/{address}")
             page.wait_for_selector("main h1")
+            _wait_complete(page)
             page.wait_for_timeout(SETTLE_MS)
             page.screenshot(path=FOLDER / f"{name}.png")
             context.close()
         browser.close()
+
+
+def _wait_complete(page: Page) -> None:
+    """Playwright's own way to wait evaluates a text, which the policy of the page forbids."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not page.evaluate(COMPLETE):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{page.url} is not complete after {PATIENCE_SECONDS} s")
+        page.wait_for_timeout(100)
 
 
 if __name__ == "__main__":

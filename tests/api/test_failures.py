@@ -12,6 +12,7 @@ from cluster.core.lifecycle import State
 from cluster.leader.replay import Replayer
 from cluster.outbound.errors import ERROR_KINDS
 from cluster.store import history
+from cluster.store.queries import failure_groups
 from cluster.store.queries.narrowed_executions import ENDED_WITH
 from tests.support.api_client import paths
 from tests.support.engine import leader_context
@@ -44,6 +45,9 @@ async def test_failures_are_grouped_by_host_and_error(api: Api) -> None:
     """The largest group first, each with its jobs and its latest executions; what succeeded is none of them."""
     now = api.clock.now_ms()
     await fill(api, now)
+    await api.db.api["history"].update_one(
+        {"job_id": "a", "attempts.status": 503}, {"$set": {"attempts.0.error": None}}
+    )
     answer = (await api.call("GET", "/executions/failures")).json
     assert (answer["executions"], answer["groupsInAll"], answer["complete"]) == (11, 3, True)
     seen = [(g["host"], g["status"], g["error"], g["executions"], g["jobIds"]) for g in answer["groups"]]
@@ -76,6 +80,24 @@ async def test_failures_of_a_deleted_job_and_of_messages_have_a_group(api: Api) 
     answer = (await api.call("GET", "/executions/failures")).json
     seen = {(g["host"], g["status"], g["error"], g["jobs"]) for g in answer["groups"]}
     assert seen == {(None, 500, None, 1), ("127.0.0.1:5002", 400, None, 0), (None, None, None, 1)}
+
+
+async def test_counts_that_are_bounds_say_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many are counted at most, the latest ones, and the answer says how far back they go."""
+    now = api.clock.now_ms()
+    await fill(api, now)
+    monkeypatch.setattr(failure_groups, "COUNTED", 5)
+    answer = (await api.call("GET", "/executions/failures")).json
+    assert (answer["executions"], answer["complete"]) == (5, False)
+    assert [(g["status"], g["error"], g["executions"]) for g in answer["groups"]] == [
+        (503, None, 2),
+        (503, None, 2),
+        (None, "timeout", 1),
+    ]
+    assert answer["countedSince"] == format_instant(now - 60_000 + 10 + 1000)
+    monkeypatch.setattr(failure_groups, "COUNTED", 12)
+    answer = (await api.call("GET", "/executions/failures")).json
+    assert (answer["executions"], answer["complete"], answer["countedSince"]) == (11, True, None)
 
 
 @pytest.mark.parametrize(

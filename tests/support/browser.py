@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import BrowserContext, Dialog, Page
+    from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Error, Page, ViewportSize
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
@@ -29,6 +27,7 @@ ARGUMENTS = [
 ]
 AXE = Path(built_files.__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 PATIENCE_MS = 30_000
+WIDE: ViewportSize = {"width": 1280, "height": 900}
 SERIOUS = ("serious", "critical")
 
 
@@ -36,23 +35,8 @@ def require() -> None:
     """Skip the test, with a sentence, where there is no browser or no page."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium), so the page cannot be tried in one")
-    if problem := _problem():
-        pytest.skip(f"{CHROMIUM} does not start here, so the page cannot be tried in one: {problem}")
     if not (built_files.DIST / "index.html").exists():
         pytest.skip("the page is not built: `make setup` builds it")
-
-
-@cache
-def _problem() -> str | None:
-    """What a Chromium says that does not show an empty page; None: it does."""
-    command = [str(CHROMIUM), *ARGUMENTS, "--dump-dom", "about:blank"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except subprocess.TimeoutExpired:
-        return "it did not end within 60 s"
-    if "<html" in done.stdout:
-        return None
-    return f"status {done.returncode}, {done.stderr.strip()[-200:]}"
 
 
 class Viewer:
@@ -63,12 +47,27 @@ class Viewer:
         self.url = url
         self.complaints: list[str] = []
         page.set_default_timeout(PATIENCE_MS)
-        page.on(
-            "console",
-            lambda m: self.complaints.append(f"{m.text} {m.location}") if m.type in ("error", "warning") else None,
-        )
-        page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        page.on("console", self._hear)
+        page.on("pageerror", self._hear_error)
         page.on("dialog", self._refuse)
+
+    def leave(self) -> None:
+        """Give the window back as it was: the next viewer finds nothing of this one in it."""
+        self.page.unroute_all(behavior="ignoreErrors")
+        self.page.evaluate("localStorage.clear()")
+        self.page.goto("about:blank")
+        self.page.emulate_media(color_scheme="light")
+        self.page.set_viewport_size(WIDE)
+        self.page.remove_listener("console", self._hear)
+        self.page.remove_listener("pageerror", self._hear_error)
+        self.page.remove_listener("dialog", self._refuse)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.text} {message.location}")
+
+    def _hear_error(self, error: Error) -> None:
+        self.complaints.append(str(error))
 
     def _refuse(self, dialog: Dialog) -> None:
         self.complaints.append(f"dialog: {dialog.message}")
@@ -123,14 +122,15 @@ class Viewer:
         """What can be read in the screen."""
         return self.page.inner_text("main")
 
-    def serious_findings(self, *rules: str) -> list[str]:
-        """What axe-core finds that keeps people from using the screen; by some of its rules only, if they are named."""
+    def serious_findings(self, *rules: str, within: str = "html") -> list[str]:
+        """What axe-core finds that keeps people from using the screen, or a place in it; by some of its rules, if named."""
         if not AXE.exists():
             return []
         if not self.page.evaluate("typeof window.axe === 'object'"):
             self.page.evaluate(AXE.read_text())
         only = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
-        found: Any = self.page.evaluate("o => axe.run(document, o)", {"resultTypes": ["violations"], **only})
+        options = {"resultTypes": ["violations"], "preload": False, **only}
+        found: Any = self.page.evaluate("([w, o]) => axe.run(w, o)", [within, options])
         return [
             f"{v['id']}: {v['help']} {[n['target'] for n in v['nodes'][:3]]} {v['nodes'][0].get('failureSummary', '')}"
             for v in found["violations"]
@@ -141,10 +141,14 @@ class Viewer:
 @contextmanager
 def browser() -> Iterator[Any]:
     """A Chromium that fetches nothing by itself."""
+    from playwright.sync_api import Error as PlaywrightError
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        try:
+            started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        except PlaywrightError as exc:
+            pytest.skip(f"{CHROMIUM} does not start here, so the page cannot be tried in one: {str(exc)[:500]}")
         try:
             yield started
         finally:
@@ -153,7 +157,7 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def viewer(chromium: Any, url: str, **context: Any) -> Iterator[Viewer]:
-    """A page in a context of its own: no cookies of others."""
+    """A window of its own, without cookies of others. It costs a second of a core: most tests share one (`leave`)."""
     made: BrowserContext = chromium.new_context(timezone_id="Europe/Berlin", **context)
     try:
         yield Viewer(made.new_page(), url)

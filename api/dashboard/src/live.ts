@@ -65,7 +65,8 @@ export interface Live<T> {
 }
 
 const NO_CHANGES: Changes = { version: 0, told: false };
-const POLL_WHILE_TOLD = 6;
+/** A stream of changes goes on while the database is away, so it says nothing of that. */
+const POLL_WHILE_TOLD = 3;
 
 /** The answer to a call, asked for again and again; at once after a change, if changes are given, and then more seldom
  * without one. `everyMs` 0: once. A call of null asks nothing. */
@@ -112,7 +113,7 @@ export function useLive<T>(call: Call<T> | null, everyMs = POLL_MS, changes: Cha
     const plan = (tookMs: number) => {
       if (abort.signal.aborted || (!everyMs && failures === 0 && !changed)) return;
       const pollMs = told.current ? everyMs * POLL_WHILE_TOLD : everyMs;
-      const wait = failures > 0 ? backOff(failures, pollMs) : changed ? Math.max(FASTEST_MS, changeDelay(tookMs, 0)) : pollDelay(tookMs, pollMs, document.hasFocus());
+      const wait = failures > 0 ? backOff(failures, everyMs) : changed ? Math.max(FASTEST_MS, changeDelay(tookMs, 0)) : pollDelay(tookMs, pollMs, document.hasFocus());
       timer = window.setTimeout(() => (paused || document.hidden ? plan(tookMs) : void ask()), wait);
     };
     const stopHearing = onBack(() => failures > 0 && !busy && !abort.signal.aborted && void ask());
@@ -137,8 +138,8 @@ export function useLive<T>(call: Call<T> | null, everyMs = POLL_MS, changes: Cha
   const current = state.address === address;
   return {
     data: state.data,
-    // Silence is told once for the whole page.
-    problem: current && !state.problem?.silent ? state.problem : undefined,
+    // Silence is told once for the whole page; that of the database also where there is nothing to show.
+    problem: current && (!state.problem?.silent || (state.problem.silent === "database" && state.data === undefined)) ? state.problem : undefined,
     loading: address !== "" && !current,
     reload: () => setRound((n) => n + 1),
   };

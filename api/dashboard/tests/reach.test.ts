@@ -74,13 +74,35 @@ describe("silence", () => {
     let returned = 0;
     const stop = onBack(() => returned++);
     answers(new TypeError("refused"), gateway(), json({ title: "Unavailable", status: 503 }, 503), json({}));
-    expect((await problem("get"))?.silent).toBe(true);
-    expect(silence()).toBeGreaterThan(0);
-    expect(await problem("post")).toMatchObject({ silent: true, status: 502 });
-    expect((await problem("get"))?.silent).toBe(false);
-    expect([silence(), returned]).toEqual([0, 1]);
+    expect((await problem("get"))?.silent).toBe("node");
+    expect(silence()?.of).toBe("node");
+    expect(await problem("post")).toMatchObject({ silent: "node", status: 502 });
+    expect((await problem("get"))?.silent).toBeUndefined();
+    expect([silence(), returned]).toEqual([undefined, 1]);
     expect(await problem("get")).toBeUndefined();
     expect(returned).toBe(1);
+    stop();
+  });
+
+  it("is also that of the database, which only an answer that was read there ends", async () => {
+    let returned = 0;
+    const stop = onBack(() => returned++);
+    const of = (slug: string) => json({ type: `urn:horae:problem:${slug}`, title: "Unavailable", status: 503 }, 503);
+    const asks = (address: "/session" | "/queues") => send<unknown>(call("get", address)).then(() => undefined, (e: unknown) => (e as Problem).silent);
+    answers(of("database-away"), json({}), of("outcome-unknown"), json({ title: "Not found" }, 404), gateway(), json({}), of("database-away"), json({}));
+    expect(await asks("/queues")).toBe("database");
+    const since = silence()?.since;
+    expect(await asks("/session")).toBeUndefined();
+    expect((await problem("post"))?.silent).toBe("database");
+    expect(await asks("/queues")).toBeUndefined();
+    expect([silence()?.of, silence()?.since, returned]).toEqual(["database", since, 0]);
+    await asks("/queues");
+    expect(silence()?.of).toBe("node");
+    await asks("/session");
+    expect([silence(), returned]).toEqual([undefined, 1]);
+    await asks("/queues");
+    await asks("/queues");
+    expect([silence(), returned]).toEqual([undefined, 2]);
     stop();
   });
 

@@ -1,8 +1,9 @@
 """What failed for good, by the host that was called and by how the last attempt ended: for the screen of failures.
 
-MongoDB counts, so that a million executions cost no more than the failures among them, which have an index of their own. What
-it counted comes as few documents with long lists: to decode one document for each job would take this process longer than
-MongoDB has counted, and its requests would wait. Only of the groups that are shown it is read which executions were the latest.
+MongoDB reads the latest failures once, by an index of their own: a million executions cost no more than these. What they have
+in common is named once for all of them, and one document has many: to decode a document for each would take this process
+longer than MongoDB has read, and its requests would wait. Hosts are those of the jobs, which are read once each. Only of the
+groups that are shown the latest executions are read in full.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson.datetime_ms import DatetimeMS
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.view import ExecutionView
     from cluster.store.mongo.client import Database, Document
 
-COUNTED = 10_000
+COUNTED = 3000
 """So many failures are counted at most, the latest ones: more of them say nothing new, and take longer than a reader waits."""
 INDEX = "unhappy_by_end"
 
@@ -60,100 +61,98 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """`executions` counts all that failed, `groups_in_all` their groups. `complete`: no failure was left uncounted."""
+    """`executions` counts all that failed, `groups_in_all` their groups. `counted_since_ms`: more failed than were counted, and
+    this is the earliest end among those; None: no failure was left uncounted.
+    """
 
     executions: int
-    complete: bool
+    counted_since_ms: int | None
     groups_in_all: int
     groups: tuple[FailureGroup, ...]
 
 
-class _Part(NamedTuple):
-    """The failures of one job, or of messages to one host, that ended in one way."""
+class _Failure(NamedTuple):
+    """`job`: None for a message."""
 
-    job: str | None
-    error: str | None
-    status: int | None
-    executions: int
     ended_ms: int
+    id: str
+    job: str | None
 
 
+_Way = tuple[str | None, int | None]
+"""How the last attempt ended: error and status."""
 _Key = tuple[str | None, str | None, int | None]
 """Host, error, status."""
 
 
 async def failures(db: Database, q: FailureQuery) -> Failures:
     """The groups of what failed, the largest first."""
-    conditions = await _conditions(db, q)
-    parts, of_messages = await _counted(db, conditions)
-    hosts = await _hosts(db, {p.job for p in parts if p.job is not None})
-    by_group: defaultdict[_Key, list[_Part]] = defaultdict(list)
-    for part in parts:
-        by_group[hosts.get(part.job or ""), part.error, part.status].append(part)
-    for host, part in of_messages:
-        by_group[host, part.error, part.status].append(part)
-    largest = sorted(by_group.items(), key=lambda g: (-sum(p.executions for p in g[1]), -max(p.ended_ms for p in g[1])))
-    chosen = dict(largest[: q.groups])
-    latest = await _latest(db, conditions, chosen, hosts, q.shown)
-    views = await _views(db, [i for ids in latest.values() for i in ids])
+    by_group = await _grouped(db, q)
+    largest = sorted(by_group.items(), key=lambda g: (-len(g[1]), -max(f.ended_ms for f in g[1])))
+    latest = {key: heapq.nlargest(q.shown, members) for key, members in largest[: q.groups]}
+    views = await _views(db, [f.id for found in latest.values() for f in found])
     groups = tuple(
         FailureGroup(
             host=key[0],
             error=key[1],
             status=key[2],
-            executions=sum(p.executions for p in members),
-            job_ids=tuple(sorted({p.job for p in members if p.job is not None})),
-            latest_ms=max(p.ended_ms for p in members),
-            latest=tuple(views[i] for i in latest[key] if i in views),
+            executions=len(members),
+            job_ids=tuple(sorted({f.job for f in members if f.job is not None})),
+            latest_ms=latest[key][0].ended_ms,
+            latest=tuple(views[f.id] for f in latest[key] if f.id in views),
         )
-        for key, members in chosen.items()
+        for key, members in largest[: q.groups]
     )
-    total = sum(p.executions for members in by_group.values() for p in members)
-    return Failures(total, total < COUNTED, len(by_group), groups)
+    total = sum(len(members) for members in by_group.values())
+    earliest = min(f.ended_ms for members in by_group.values() for f in members) if total >= COUNTED else None
+    return Failures(total, earliest, len(by_group), groups)
 
 
-async def _conditions(db: Database, q: FailureQuery) -> list[Document]:
-    """The first stages: the failures that are counted, the latest ones."""
+_IS_OF_JOB = {"$eq": [{"$type": "$message.url"}, "missing"]}
+_LAST = {"$last": "$attempts"}
+_WAY: Document = {
+    "error": {"$let": {"vars": {"last": _LAST}, "in": "$$last.error"}},
+    "status": {"$let": {"vars": {"last": _LAST}, "in": "$$last.status"}},
+}
+# Of a URL that is different each time only what names the host: `http://host:port`.
+_TO: Document = {"$cond": [_IS_OF_JOB, None, {"$slice": [{"$split": ["$message.url", "/"]}, 3]}]}
+
+
+async def _grouped(db: Database, q: FailureQuery) -> dict[_Key, list[_Failure]]:
+    """The failures that are counted, the latest ones."""
+    read = await _read(db, q)
+    jobs = {job for rows in read.values() for job, to, _, _ in rows if to is None}
+    hosts = await _hosts(db, jobs)
+    by_group: defaultdict[_Key, list[_Failure]] = defaultdict(list)
+    for (error, status), rows in read.items():
+        for job, to, name, ended in rows:
+            if to is None:
+                by_group[hosts.get(job), error, status].append(_Failure(int(ended), name, job))
+            else:
+                by_group[host_of("/".join(to)) or None, error, status].append(_Failure(int(ended), name, None))
+    return by_group
+
+
+async def _read(db: Database, q: FailureQuery) -> dict[_Way, list[Any]]:
+    """Job, beginning of the URL of a message, id and end of each failure, by how its last attempt ended."""
     ended: Document = {"$gte": DatetimeMS(q.since_ms)}
     if q.until_ms is not None:
         ended["$lt"] = DatetimeMS(q.until_ms)
     conditions = [{"state": {"$in": sorted(q.states)}, "ended_at": ended}, *await expiry_bound(db, q.since_ms)]
-    return [{"$match": {"$and": conditions}}, {"$sort": {"expire_at": -1, "_id": -1}}, {"$limit": COUNTED}]
-
-
-_LAST = {"$last": "$attempts"}
-_IS_OF_JOB = {"$eq": [{"$type": "$message.url"}, "missing"]}
-_KEY: Document = {
-    "job": {"$cond": [_IS_OF_JOB, "$job_id", None]},
-    # Of a URL that is different each time only what names the host: `http://host:port`.
-    "to": {"$cond": [_IS_OF_JOB, None, {"$slice": [{"$split": ["$message.url", "/"]}, 3]}]},
-    "error": {"$let": {"vars": {"last": _LAST}, "in": "$$last.error"}},
-    "status": {"$let": {"vars": {"last": _LAST}, "in": "$$last.status"}},
-}
-
-
-async def _counted(db: Database, conditions: list[Document]) -> tuple[list[_Part], list[tuple[str | None, _Part]]]:
-    """The failures by job and by how the last attempt ended; those of messages by their host."""
     pipeline: list[Document] = [
-        *conditions,
-        {"$project": {"ended_at": 1, "key": _KEY}},
-        {"$group": {"_id": "$key", "n": {"$sum": 1}, "at": {"$max": "$ended_at"}}},
-        {"$project": {"part": ["$_id.job", "$_id.to", "$n", "$at"]}},
-        # `COUNTED` parts with ids of 64 characters come to 1.4 MB, and a document may have 16.
-        {"$group": {"_id": {"error": "$_id.error", "status": "$_id.status"}, "parts": {"$push": "$part"}}},
+        {"$match": {"$and": conditions}},
+        {"$sort": {"expire_at": -1, "_id": -1}},
+        {"$limit": COUNTED},
+        {"$project": {"way": _WAY, "failure": ["$job_id", _TO, "$_id", "$ended_at"]}},
+        # `COUNTED` failures with ids of 64 characters and hosts of 255 come to 5 MB, and a document may have 16.
+        {"$group": {"_id": "$way", "failures": {"$push": "$failure"}}},
     ]
-    parts: list[_Part] = []
-    of_messages: list[tuple[str | None, _Part]] = []
     with operation():
-        async for d in await db.api["history"].aggregate(pipeline, hint=INDEX):
-            error, status = d["_id"].get("error"), d["_id"].get("status")
-            for job, to, n, at in d["parts"]:
-                part = _Part(job, error, status, n, int(at))
-                if to is None:
-                    parts.append(part)
-                else:
-                    of_messages.append((host_of("/".join(to)) or None, part))
-    return parts, of_messages
+        found = await (await db.api["history"].aggregate(pipeline, hint=INDEX)).to_list()
+    by_way: defaultdict[_Way, list[Any]] = defaultdict(list)
+    for d in found:  # a member that is null and one that is missing are two groups for MongoDB
+        by_way[d["_id"].get("error"), d["_id"].get("status")] += d["failures"]
+    return by_way
 
 
 async def _hosts(db: Database, job_ids: set[str]) -> dict[str, str]:
@@ -165,35 +164,6 @@ async def _hosts(db: Database, job_ids: set[str]) -> dict[str, str]:
     with operation():
         found = await (await db.api["jobs"].aggregate(named)).to_list()
     return {job: d["_id"] for d in found if d["_id"] for job in d["jobs"]}
-
-
-async def _latest(
-    db: Database, conditions: list[Document], chosen: dict[_Key, list[_Part]], hosts: dict[str, str], shown: int
-) -> dict[_Key, list[str]]:
-    """The ids of the latest executions of each group. They are of those of its jobs that failed last, as many as are shown."""
-    jobs: set[str] = set()
-    messages = False
-    for members in chosen.values():
-        last = heapq.nlargest(shown, (p for p in members if p.job is not None), key=lambda p: p.ended_ms)
-        jobs.update(p.job for p in last if p.job is not None)
-        messages = messages or any(p.job is None for p in members)
-    wanted: list[Document] = [{"job_id": {"$in": sorted(jobs)}}]
-    if messages:
-        wanted.append({"message.url": {"$exists": True}})
-    first = {"$firstN": {"input": {"id": "$_id", "at": "$ended_at"}, "n": shown}}
-    pipeline: list[Document] = [
-        *conditions,
-        {"$match": {"$or": wanted}},
-        {"$project": {"ended_at": 1, "key": _KEY}},
-        {"$group": {"_id": "$key", "latest": first}},
-    ]
-    found: defaultdict[_Key, list[tuple[int, str]]] = defaultdict(list)
-    with operation():
-        async for d in await db.api["history"].aggregate(pipeline, hint=INDEX):
-            k = d["_id"]
-            host = hosts.get(k["job"]) if k.get("job") is not None else host_of("/".join(k["to"])) or None
-            found[host, k.get("error"), k.get("status")] += [(int(e["at"]), e["id"]) for e in d["latest"]]
-    return {key: [name for _, name in heapq.nlargest(shown, found[key])] for key in chosen}
 
 
 async def _views(db: Database, ids: list[str]) -> dict[str, ExecutionView]:

@@ -12,6 +12,8 @@ from tests.support import browser, browser_world
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Page
+
     from tests.support.browser import Viewer
     from tests.support.browser_world import World
 
@@ -36,9 +38,25 @@ def world(mongodb_uri: str) -> Iterator[World]:
         yield found
 
 
+@pytest.fixture(scope="package")
+def window(chromium: Any) -> Iterator[Page]:
+    """A window in the light for one test after the other."""
+    with browser.viewer(chromium, "", viewport=browser.WIDE, color_scheme="light") as found:
+        yield found.page
+
+
 @pytest.fixture
-def viewer(world: World, chromium: Any) -> Iterator[Viewer]:
+def viewer(world: World, window: Page) -> Iterator[Viewer]:
     """A wide window on the node; the test fails if the console complained."""
-    with browser.viewer(chromium, world.url, viewport={"width": 1280, "height": 900}) as found:
+    found = browser.Viewer(window, world.url)
+    yield found
+    found.leave()
+    assert found.complaints == []
+
+
+@pytest.fixture
+def own_viewer(world: World, chromium: Any) -> Iterator[Viewer]:
+    """The same for a test that stops the clock of its window or cuts its network."""
+    with browser.viewer(chromium, world.url, viewport=browser.WIDE) as found:
         yield found
         assert found.complaints == []

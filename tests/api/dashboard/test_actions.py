@@ -100,7 +100,6 @@ def test_text_of_users_is_never_markup(viewer: Viewer, world: World) -> None:
     for address in ("#/jobs", "#/jobs/hostile", f"#/executions/{execution}", "#/failed", "#/executions", "#/messages",
                     "#/audit", "#/cluster", "#/time?by=tag&span=600", f"#/time?by=job&q={HOSTILE}",
                     f"#/jobs?tag={HOSTILE}&host={HOSTILE}&q=%3Cimg", f"#/jobs/{HOSTILE}"):  # fmt: skip
-        viewer.page.goto("about:blank")
         viewer.open(address)
         for details in viewer.page.locator("main details").all():
             details.evaluate("d => d.open = true")

@@ -109,10 +109,10 @@ def test_dialogs_open_and_close_by_keyboard_and_have_no_serious_finding(viewer: 
         assert page.evaluate("document.activeElement.closest('dialog') !== null"), (address, name)
         assert unreached(page, "dialog") == [], (address, name)
         assert page.locator("dialog details.curl pre").first.text_content(), (address, name)
-        assert viewer.serious_findings() == [], (address, name)
+        assert viewer.serious_findings(within="dialog") == [], (address, name)
         if is_new:
             page.emulate_media(color_scheme="dark")
-            assert viewer.serious_findings("color-contrast") == [], (address, name)
+            assert viewer.serious_findings("color-contrast", within="dialog") == [], (address, name)
             page.emulate_media(color_scheme="light")
         page.set_viewport_size({"width": 320, "height": 844})
         viewer.wait("(d => d.scrollWidth <= d.clientWidth)(document.querySelector('dialog'))")

@@ -21,9 +21,9 @@ PHONE: Any = {"width": 390, "height": 844}
 SILENT = "The page asks again until a node answers"
 
 
-def test_a_page_whose_node_is_away_asks_seldom_and_comes_back(viewer: Viewer) -> None:
+def test_a_page_whose_node_is_away_asks_seldom_and_comes_back(own_viewer: Viewer) -> None:
     """It says so and keeps what it showed; it asks more and more seldom; with the first answer all of it is fresh."""
-    page = viewer.page
+    viewer, page = own_viewer, own_viewer.page
     page.clock.install()
     viewer.open("#/jobs?q=good")
     page.get_by_role("link", name="Good job").wait_for()

@@ -1,20 +1,27 @@
-"""Nodes that are killed and drained under an open page, behind a proxy that asks them whether they are ready."""
+"""Under an open page: nodes that are killed and drained, behind a proxy that asks them whether they are ready; and a database
+that stands still.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import uuid
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from ops.support.embedded_mongodb import EmbeddedMongod
 from tests.support import browser, live, ready_proxy
+from tests.support.mongo import needs_mongod
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.takes(15)]
 SILENT = "The page asks again until a node answers"
+STANDS_STILL = "The database does not answer"
 JOB = {"schedule": "@yearly", "api": "http://127.0.0.1:9/x", "name": "Kept", "retry": {"maxAttempts": 1}}
 
 
@@ -63,3 +70,41 @@ def test_a_node_that_is_killed_or_drained_takes_nothing_from_an_open_page(mongod
             page.get_by_text("It will be sent").wait_for()
             viewer.forgive(502)
             assert [c for c in viewer.complaints if "Failed to load resource" not in c] == []
+
+
+@needs_mongod
+def test_a_database_that_stands_still_takes_nothing_from_an_open_page(chromium: Any) -> None:
+    """Each screen says so, once, and keeps what it showed; one that has nothing yet says why; the page asks seldom, and with
+    the first answer of the database all of it is fresh.
+    """
+    with tempfile.TemporaryDirectory(prefix="horae-test-") as directory:
+        embedded = EmbeddedMongod(Path(directory))
+        state = embedded.acquire()
+        try:
+            with live.node(state.uri, "still") as node, browser.viewer(chromium, node) as viewer:
+                page = viewer.page
+                httpx.put(f"{node}/jobs/kept", json=JOB).raise_for_status()
+                note = page.locator("[role=alert]", has_text=STANDS_STILL)
+                viewer.open("#/jobs")
+                page.get_by_role("link", name="Kept").wait_for()
+                asked: list[str] = []
+                os.kill(state.pid, signal.SIGSTOP)
+                try:
+                    note.wait_for()
+                    assert page.get_by_role("link", name="Kept").is_visible()
+                    page.on("request", lambda r: asked.append(r.url))
+                    for address in ("#/", "#/failed", "#/jobs/kept", "#/cluster", "#/queues"):
+                        page.evaluate("a => { location.hash = a }", address)
+                        page.locator("main [role=alert]", has_text="did not").first.wait_for()
+                        assert note.count() == 1, address
+                        assert page.locator("main h1").inner_text() != "…", address
+                    assert len(asked) <= 60, asked
+                finally:
+                    os.kill(state.pid, signal.SIGCONT)
+                note.wait_for(state="detached", timeout=60_000)
+                page.evaluate("location.hash = '#/jobs'")
+                page.get_by_role("link", name="Kept").wait_for()
+                assert page.locator("main [role=alert]").count() == 0
+                assert [c for c in viewer.complaints if "Failed to load resource" not in c] == []
+        finally:
+            embedded.release()

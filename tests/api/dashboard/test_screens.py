@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import browser
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.support.browser import Viewer
     from tests.support.browser_world import World
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.takes(60)]
-WIDE: Any = {"width": 1280, "height": 900}
 PHONE: Any = {"width": 390, "height": 844}
 CUT_OFF = """
 [...document.querySelectorAll("main *")]
@@ -43,35 +43,32 @@ def addresses(viewer: Viewer, world: World) -> list[str]:
     ]
 
 
-def test_every_screen_opens_for_everybody(world: World, chromium: Any) -> None:
+def test_every_screen_opens_for_everybody(viewer: Viewer, world: World) -> None:
     """No error in the console, a heading and a title each; no serious finding of axe-core (contrast, labels, roles) in light,
     and of contrast in dark; and at 390 and 320 px nothing sticks out or is cut off.
     """
-    with browser.viewer(chromium, world.url, color_scheme="light", viewport=WIDE) as viewer:
-        for address in addresses(viewer, world):
-            viewer.open(address)
-            assert viewer.page.locator("main h1").count() == 1, address
-            assert viewer.page.title().endswith("· Horae"), address
-            assert viewer.serious_findings() == [], address
-            viewer.page.emulate_media(color_scheme="dark")
-            assert viewer.serious_findings("color-contrast") == [], f"{address} in the dark"
-            viewer.page.emulate_media(color_scheme="light")
-            for width in (390, 320):
-                viewer.page.set_viewport_size({"width": width, "height": 844})
-                viewer.wait(f"document.documentElement.scrollWidth <= {width}")
-                assert viewer.page.evaluate(CUT_OFF) == [], (address, width)
-            viewer.page.set_viewport_size(WIDE)
-        assert viewer.complaints == []
+    for address in addresses(viewer, world):
+        viewer.open(address)
+        assert viewer.page.locator("main h1").count() == 1, address
+        assert viewer.page.title().endswith("· Horae"), address
+        assert viewer.serious_findings() == [], address
+        viewer.page.emulate_media(color_scheme="dark")
+        assert viewer.serious_findings("color-contrast") == [], f"{address} in the dark"
+        viewer.page.emulate_media(color_scheme="light")
+        for width in (390, 320):
+            viewer.page.set_viewport_size({"width": width, "height": 844})
+            viewer.wait(f"document.documentElement.scrollWidth <= {width}")
+            assert viewer.page.evaluate(CUT_OFF) == [], (address, width)
+        viewer.page.set_viewport_size(browser.WIDE)
 
 
-def test_the_menu_of_a_phone_leads_on(world: World, chromium: Any) -> None:
-    with browser.viewer(chromium, world.url, viewport=PHONE) as viewer:
-        viewer.open()
-        viewer.page.get_by_role("button", name="Menu").click()
-        viewer.page.get_by_role("link", name="Failed", exact=True).click()
-        viewer.wait("location.hash === '#/failed'")
-        assert not viewer.page.get_by_role("link", name="Failed", exact=True).is_visible()
-        assert viewer.complaints == []
+def test_the_menu_of_a_phone_leads_on(viewer: Viewer) -> None:
+    viewer.page.set_viewport_size(PHONE)
+    viewer.open()
+    viewer.page.get_by_role("button", name="Menu").click()
+    viewer.page.get_by_role("link", name="Failed", exact=True).click()
+    viewer.wait("location.hash === '#/failed'")
+    assert not viewer.page.get_by_role("link", name="Failed", exact=True).is_visible()
 
 
 def test_the_address_bar_is_the_state(viewer: Viewer) -> None:
@@ -134,6 +131,34 @@ def test_a_screen_that_gets_no_answer_says_why(viewer: Viewer) -> None:
     viewer.forgive(429, 503)
 
 
+def test_a_count_of_failures_that_is_a_bound_says_so(viewer: Viewer) -> None:
+    """How many are counted, how far back they go, and the way to further groups."""
+    asked: list[str] = []
+    group: dict[str, Any] = {
+        "host": "a:80",
+        "error": None,
+        "status": 503,
+        "executions": 3000,
+        "jobs": 0,
+        "jobIds": [],
+        "latest": [],
+    }
+    at = "2026-11-27T10:00:00.000Z"
+    found = {"since": at, "executions": 3000, "complete": False, "countedSince": at, "groupsInAll": 90}
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(json={**found, "groups": [{**group, "latestAt": at}]})
+
+    viewer.page.route("**/executions/failures?*", answer)
+    viewer.open("#/failed")
+    viewer.page.get_by_text("the latest 3,000 are counted here, back to").wait_for()
+    assert "3,000 executions or more" in viewer.text()
+    viewer.page.get_by_role("button", name="Show more groups").press("Enter")
+    viewer.wait("location.hash.includes('groups=60')")
+    wait_until(lambda: any("limit=60" in a for a in asked), 10, "more groups to be asked for")
+
+
 def test_it_works_by_keyboard(viewer: Viewer) -> None:
     """From the skip link to a job and into a dialog and out again, with the focus where it was."""
     viewer.open("#/jobs?q=good")
@@ -151,9 +176,9 @@ def test_it_works_by_keyboard(viewer: Viewer) -> None:
     viewer.wait("document.activeElement.textContent === 'Run now'")
 
 
-def test_a_paused_page_asks_nothing_more_and_a_live_one_seldom(viewer: Viewer) -> None:
+def test_a_paused_page_asks_nothing_more_and_a_live_one_seldom(own_viewer: Viewer) -> None:
     """Some minutes of its clock: a live page asks a few times a minute, a paused one never."""
-    asked: list[str] = []
+    viewer, asked = own_viewer, list[str]()
     viewer.page.clock.install()
     viewer.open("#/jobs?q=good")
     viewer.wait("document.querySelector('.strip') && !document.querySelector('.strip[aria-label=Loading]')")

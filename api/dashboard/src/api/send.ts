@@ -7,14 +7,15 @@ export interface Fault {
   message: string;
 }
 
-/** An error of the API (RFC 9457), or of the way to it: then it is `silent`, and nobody knows whether the request was done. */
+/** An error of the API (RFC 9457), or of the way to it: then it is `silent`, and nobody knows whether the request was done. So
+ * it is when a node has no answer of its database. The page says both once, above what it shows. */
 export class Problem extends Error {
   constructor(
     readonly status: number,
     readonly title: string,
     readonly detail: string,
     readonly faults: readonly Fault[] = [],
-    readonly silent = false,
+    readonly silent?: Silence["of"],
   ) {
     super(detail || title);
   }
@@ -23,8 +24,14 @@ export class Problem extends Error {
 const signedOut = new Set<() => void>();
 const back = new Set<() => void>();
 const moved = new Set<() => void>();
-/** Since when no request was answered, by the reader's clock; 0: requests are answered, or there is no key. */
-let silentSince = 0;
+/** Who does not answer, and since when by the reader's clock. */
+export interface Silence {
+  of: "node" | "database";
+  since: number;
+}
+
+/** Undefined: requests are answered, or there is no key. */
+let silent: Silence | undefined;
 let away = false;
 
 /** Tell a listener whenever a request is refused for want of a key. Returns how to stop that. */
@@ -43,8 +50,8 @@ export function isAway(): boolean {
   return away;
 }
 
-export function silence(): number {
-  return silentSince;
+export function silence(): Silence | undefined {
+  return silent;
 }
 
 /** Tell a listener whenever `silence` begins or ends. Returns how to stop that. */
@@ -53,12 +60,19 @@ export function onSilence(listener: () => void): () => void {
   return () => moved.delete(listener);
 }
 
-function hear(what: "answer" | "silence" | "no key"): void {
-  const was = { away, silentSince };
+function hear(what: "answer" | "no key" | Silence["of"]): void {
+  const was = { away, silent };
   away = what !== "answer";
-  silentSince = what === "silence" ? silentSince || Date.now() : 0;
-  if (silentSince !== was.silentSince) [...moved].forEach((tell) => tell());
+  if (what === "answer" || what === "no key") silent = undefined;
+  else if (silent?.of !== what) silent = { of: what, since: Date.now() };
+  if (silent !== was.silent) [...moved].forEach((tell) => tell());
   if (was.away && !away) [...back].forEach((tell) => tell());
+}
+
+/** An answer ends the silence of nodes; that of the database is ended by one that was read there. */
+function hearAnswer(call: Call, ok: boolean): void {
+  if (silent?.of === "database" && !(ok && call.method === "get" && call.address !== "/session")) return;
+  hear("answer");
 }
 
 const ASKS_AGAIN = "No node answers. The page asks again.";
@@ -67,8 +81,8 @@ const UNKNOWN = "No node answered: this may have been done, or not. Press again 
 const GATEWAY = [502, 503, 504];
 
 function unanswered(call: Call, status: number): Problem {
-  hear("silence");
-  return new Problem(status, "No answer", call.method === "get" ? ASKS_AGAIN : UNKNOWN, [], true);
+  hear("node");
+  return new Problem(status, "No answer", call.method === "get" ? ASKS_AGAIN : UNKNOWN, [], "node");
 }
 
 export const base = typeof location === "undefined" ? "" : apiBase(location);
@@ -104,10 +118,14 @@ export async function sendInFull<T>(call: Call<T>, signal?: AbortSignal): Promis
     if (response.status === 401) {
       signedOut.forEach((tell) => tell());
       if (call.method !== "post" || call.address !== "/session") hear("no key");
-    } else hear("answer");
+    } else if (isOfDatabase(response.status, content)) {
+      hear("database");
+      const told = problemOf(response.status, response.statusText, content);
+      throw new Problem(told.status, told.title, told.detail, [], "database");
+    } else hearAnswer(call, false);
     throw problemOf(response.status, response.statusText, content);
   }
-  hear("answer");
+  hearAnswer(call, true);
   return { content: content as T, headers: response.headers };
 }
 
@@ -121,6 +139,11 @@ function parsed(text: string): unknown {
 
 function isProblem(content: unknown): boolean {
   return typeof content === "object" && content !== null && "title" in content;
+}
+
+function isOfDatabase(status: number, content: unknown): boolean {
+  const type = isProblem(content) ? (content as Record<string, unknown>)["type"] : undefined;
+  return status === 503 && (type === "urn:horae:problem:database-away" || type === "urn:horae:problem:outcome-unknown");
 }
 
 export function problemOf(status: number, statusText: string, content: unknown): Problem {

@@ -70,7 +70,7 @@ function BulkDialog({ filter, onClose }: { filter: Record<string, unknown>; onCl
                 <textarea rows={3} spellcheck={false} value={text} onInput={(e) => setText(e.currentTarget.value)} />
               </Field>
             )}
-            <p>{p === undefined ? (ready && !plan.problem ? "Counting…" : "") : <><b>{plural(p.matched, "job")}</b> {p.matched === 1 ? "matches" : "match"}{"all" in filter ? ": all that there are" : ""}.</>}</p>
+            <p role="status">{p === undefined ? (ready && !plan.problem ? "Counting…" : "") : <><b>{plural(p.matched, "job")}</b> {p.matched === 1 ? "matches" : "match"}{"all" in filter ? ": all that there are" : ""}.</>}</p>
             <ul class="plain">{p?.sample.map((j) => <li key={j.jobId}>{j.name || j.jobId} <span class="faint">{j.state}</span></li>)}</ul>
             {p && p.matched > p.sample.length && <p class="faint">and {count(p.matched - p.sample.length)} more</p>}
           </>

@@ -14,14 +14,18 @@ import { StateBadge } from "../ui/state";
 import { isJobId } from "./execution";
 import { ReplayDialog, Replays, type ReplayFilter } from "./replay";
 
-const MOST = 50;
+/** Each group brings its latest executions, so that fifty of them take most of a second. */
+const FIRST = 20;
+const MORE = 40;
+const MOST = 200;
 const SPANS = [["1 hour", 1], ["24 hours", 24], ["7 days", 168]] as const;
 const FAILED = "failed,dead";
 
 export function FailedScreen({ route }: { route: Route }) {
   const hours = Number(route.query["hours"]) || 24;
   const since = useSince(hours);
-  const found = useLive(call("get", "/executions/failures", { query: { since, limit: MOST } }), 10_000, useChanges({ state: FAILED }));
+  const limit = Math.min(MOST, Math.max(FIRST, Math.floor(Number(route.query["groups"])) || FIRST));
+  const found = useLive(call("get", "/executions/failures", { query: { since, limit } }), 10_000, useChanges({ state: FAILED }));
   const [replay, setReplay] = useState<ReplayFilter>();
   const [asked, setAsked] = useState(0);
   const may = useMay("write");
@@ -29,7 +33,7 @@ export function FailedScreen({ route }: { route: Route }) {
   const all: ReplayFilter = { state: ["failed", "dead"], since };
   return (
     <>
-      <Head title="Failed" note={f && <><a href={href(["executions"], { state: FAILED, since })}>{plural(f.executions, "execution")}{f.complete ? "" : " or more"}</a> failed for good{f.groupsInAll > f.groups.length ? `; the largest ${f.groups.length} of ${count(f.groupsInAll)} groups` : ""}.</>}>
+      <Head title="Failed" note={f && <><a href={href(["executions"], { state: FAILED, since })}>{plural(f.executions, "execution")}{f.complete ? "" : " or more"}</a> failed for good{f.countedSince && <>; the latest {count(f.executions)} are counted here, back to <Time at={f.countedSince} exact /></>}{f.groupsInAll > f.groups.length ? `; the largest ${f.groups.length} of ${count(f.groupsInAll)} groups` : ""}.</>}>
         {may && <button type="button" class="primary" disabled={!f?.executions} onClick={() => setReplay(all)}>Send again…</button>}
       </Head>
       <div class="filters">
@@ -48,6 +52,9 @@ export function FailedScreen({ route }: { route: Route }) {
         const listed = narrowed && href(["executions"], { state: FAILED, since, ...texts(narrowed) });
         return <GroupCard key={`${g.host} ${errorOf(g)}`} group={g} listed={listed} onReplay={may && narrowed ? () => setReplay({ ...all, ...narrowed }) : undefined} />;
       })}
+      {f && f.groupsInAll > f.groups.length && limit < MOST && (
+        <p><button type="button" onClick={() => changeQuery(route, { groups: String(Math.min(MOST, limit + MORE)) })}>Show more groups</button></p>
+      )}
       {replay && <ReplayDialog filter={replay} onClose={() => (setReplay(undefined), setAsked((n) => n + 1))} />}
     </>
   );

@@ -145,15 +145,15 @@ function Incidents({ items, all }: { items: readonly Incident[] | undefined; all
     <div ref={place}>
     <Card title="Open incidents" aside={!all && more > 0 && <a href="#/now?incidents=open">{count(more)} more</a>}>
       {items?.length === 0 && <p class="empty">None is open. Rules are in a job's alerts, or in the default rules.</p>}
-      <ul class="plain rows">
-        {(all ? items : items?.slice(0, FIRST))?.map((i) => (
+      {items && items.length > 0 && <ul class="plain rows">
+        {(all ? items : items.slice(0, FIRST)).map((i) => (
           <li key={`${i.jobId} ${i.kind}`}>
             <span class="badge is-bad">{i.kind}</span>
             <a href={href(["jobs", i.jobId])}>{i.jobId}</a>
             <span class="faint clip" title={i.detail}><Time at={i.openedAt} />: {i.detail}</span>
           </li>
         ))}
-      </ul>
+      </ul>}
     </Card>
     </div>
   );
@@ -165,7 +165,7 @@ function Failing({ items, cluster }: { items: readonly ListedJob[] | undefined; 
   return (
     <Card title="Failing hosts and breakers">
       {items?.length === 0 && cluster?.breakers.length === 0 && <p class="empty">No host fails.</p>}
-      <ul class="plain rows">
+      {(hosts.size > 0 || (cluster?.breakers.length ?? 0) > 0) && <ul class="plain rows">
         {cluster?.breakers.slice(0, BREAKERS).map((b) => (
           <li key={b.host}>
             <span class="badge is-warn">breaker {b.state}</span>
@@ -180,7 +180,7 @@ function Failing({ items, cluster }: { items: readonly ListedJob[] | undefined; 
             <a href={href(["jobs"], { host, failing: "true" })}>{host}</a>
           </li>
         ))}
-      </ul>
+      </ul>}
     </Card>
   );
 }

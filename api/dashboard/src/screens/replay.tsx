@@ -26,7 +26,7 @@ export function ReplayDialog({ filter, onClose }: { filter: ReplayFilter; onClos
       <div class="dialog-body">
         {retryId ? <Progress retryId={retryId} /> : (
           <>
-            <p>
+            <p role="status">
               {matched === undefined ? "Counting…" : <><b>{plural(matched, "execution")}</b> {matched === 1 ? "matches" : "match"}: {words(filter)}.</>}
             </p>
             <Field label="At most per second" hint={matched ? `About ${duration((matched / Math.max(0.1, rate)) * 1000)}; what is due now goes first.` : "What is due now goes first."}>

@@ -1,46 +1,53 @@
-// What the page says while no node answers: once, whatever is on the screen. It asks until one does; what was typed stays.
+// What the page says while no node answers, or nodes have no answer of the database: once, whatever is on the screen. It asks
+// until there is one; what was shown and what was typed stays.
 import { useEffect, useState } from "preact/hooks";
 import { call } from "../api/calls";
-import { onSilence, send, silence } from "../api/send";
+import { onSilence, send, silence, type Silence } from "../api/send";
 import { clock } from "../format";
 import { backOff } from "../live";
 
 const FIRST_MS = 1000;
 
-function useSilence(): number {
-  const [since, setSince] = useState(silence);
-  useEffect(() => onSilence(() => setSince(silence())), []);
-  return since;
+function useSilence(): Silence | undefined {
+  const [found, setFound] = useState(silence);
+  useEffect(() => onSilence(() => setFound(silence())), []);
+  return found;
 }
 
 /** Said in dialogs too, which cover the rest of the page. */
 export function AwayNote() {
-  const since = useSilence();
-  if (!since) return null;
+  const found = useSilence();
+  if (!found) return null;
+  const at = clock(found.since, Date.now());
   return (
     <div class="problem away" role="alert">
-      <strong>No answer</strong> <span>since {clock(since, Date.now())}. The page asks again until a node answers; what you typed stays.</span>
+      {found.of === "node" ? (
+        <><strong>No answer</strong> <span>since {at}. The page asks again until a node answers; what you typed stays.</span></>
+      ) : (
+        <><strong>The database does not answer</strong> <span>since {at}. What is shown is of before; the page asks again until there is an answer.</span></>
+      )}
     </div>
   );
 }
 
 /** Asks for little, more and more seldom, until there is an answer: then every part of the page asks for its own again. */
-function useProbe(since: number): void {
+function useProbe(found: Silence | undefined): void {
   useEffect(() => {
-    if (!since) return undefined;
+    if (!found) return undefined;
+    const question = found.of === "node" ? call("get", "/session") : call("get", "/queues");
     let timer = 0;
     let failures = 0;
     let over = false;
     const plan = () => {
       if (over) return;
-      timer = window.setTimeout(() => (document.hidden ? plan() : void send(call("get", "/session")).catch(plan)), backOff(failures++, FIRST_MS));
+      timer = window.setTimeout(() => (document.hidden ? plan() : void send<unknown>(question).catch(plan)), backOff(failures++, FIRST_MS));
     };
     plan();
     return () => {
       over = true;
       clearTimeout(timer);
     };
-  }, [since]);
+  }, [found]);
 }
 
 export function Away() {

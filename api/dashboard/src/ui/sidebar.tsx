@@ -22,7 +22,7 @@ export function Sidebar({ current }: { current: string }) {
     return () => removeEventListener("hashchange", close);
   }, []);
   return (
-    <div class={`sidebar${open ? " open" : ""}`}>
+    <header class={`sidebar${open ? " open" : ""}`}>
       <div class="brand">
         <a href="#/" class="logo">
           <svg viewBox="0 0 32 32" width="24" height="24" aria-hidden="true">
@@ -54,7 +54,7 @@ export function Sidebar({ current }: { current: string }) {
         ))}
       </nav>
       <Switches />
-    </div>
+    </header>
   );
 }
 

@@ -42,11 +42,16 @@ export function outcomeText(items: readonly Pick<Outcome, "state">[]): string {
   return outcomeCounts(items).map(([state, n]) => `${n} ${state}`).join(", ") || "none yet";
 }
 
+function stripText(shown: readonly Outcome[]): string {
+  if (shown.length === 0) return "No run yet";
+  return `${shown.length === 1 ? "Last run" : `Last ${shown.length} runs`}: ${outcomeText(shown)}`;
+}
+
 /** The last outcomes, oldest first, as a row of bars; the space for `size` of them is always taken. */
 export function Strip({ items, size = 30 }: { items: readonly Outcome[] | undefined; size?: number }) {
   const shown = (items ?? []).slice(0, size).reverse();
   return (
-    <svg class="strip" viewBox={`0 0 ${size * 4} 16`} role="img" aria-label={items ? `Last ${shown.length} runs: ${outcomeText(shown)}` : "Loading"}>
+    <svg class="strip" viewBox={`0 0 ${size * 4} 16`} role="img" aria-label={items ? stripText(shown) : "Loading"}>
       {Array.from({ length: size }, (_, i) => {
         const e = shown[i - (size - shown.length)];
         const kind = e ? outcomeKind(e) : "none";
