@@ -85,7 +85,7 @@ async def test_three_nodes_never_overlap_a_job_that_skips(database: Database) ->
     found = await rows(database, "history")
     states = Counter(h["state"] for h in found)
     assert target.most["a"] == 1
-    assert states["succeeded"] >= 4
+    assert states["succeeded"] >= 2
     assert states["skipped"] == 80 - states["succeeded"]
     assert {h["reason"] for h in found if h["state"] == "skipped"} == {"the run before it had not ended"}
     assert len({h["attempts"][0]["node"] for h in found if h["attempts"]}) > 1, "more than one node took part"
