@@ -125,16 +125,16 @@ def targets(
         end = end_ms if over is None else min(end_ms, over + OVER_MS)
         for t in range(begin, end, 1000):
             duty: Duty = "may"
-            waits: tuple[tuple[int, float], ...] = ()
             if surely.owing(t) == {True} and not (
                 _excused(made, t, forgone.missed(job, t), CHANGES)
                 or _excused(made, t, forgone.cancelled(job, t), ("delete",))
                 or _not_come_to(made, forgone.cancelled(job, t), hurt)
             ):
-                waits = tuple(_pauses(made, t))
                 duty = "must"
             elif hardly.owing(t) == {False}:
                 duty = "must-not"
+            # Also what was due while a pause was asked for may have been due before it, and then waits for the resume.
+            waits = () if duty == "must-not" else tuple(_pauses(made, t))
             found.append(Target(f"{job}:{t}", t, duty, waits=waits))
     return found
 

@@ -350,6 +350,23 @@ def test_what_came_due_before_a_pause_waits_for_the_resume() -> None:
     assert rules(replace(run, targets=(replace(target, due_ms=T + 19_000),))) == set()
 
 
+def test_what_is_due_while_a_pause_is_asked_for_may_wait_for_the_resume() -> None:
+    """Nobody knows whether it came due before the pause: it may come at once, after the resume, or not at all."""
+    calls = (
+        CREATED,
+        Call("pause", "j", T + 20_050, T + 20_500, "ok"),
+        Call("resume", "j", T + 90_000, T + 90_100, "ok"),
+    )
+    (target,) = [t for t in targets(calls, (), T, T + 60_000) if t.due_ms == T + 20_000]
+    assert target.duty == "may"
+    recorded = Recorded(target.execution, "succeeded", ((1, 1, 200),))
+    for at, found in ((20_100, set()), (91_000, set()), (130_000, {"late"})):
+        came = Seen(target.execution, 1, 1, T + at)
+        assert rules(Run((target,), (came,), (recorded,), calls=calls)) == found
+    (after,) = [t for t in targets(calls, (), T, T + 60_000) if t.due_ms == T + 24_000]
+    assert (after.duty, after.waits) == ("must-not", ())
+
+
 def test_nothing_comes_while_its_job_is_paused_or_deleted() -> None:
     """From some seconds after the answer to the next call; not if an earlier call may have been done since."""
     recorded = Recorded(f"j:{T + 9000}", "succeeded", ((1, 1, 200),))
