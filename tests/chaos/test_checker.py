@@ -12,7 +12,6 @@ from tests.chaos.checker import check, figures
 from tests.chaos.evidence import Call, Fault, Leader, Recorded, Run, Seen, Target, Trigger
 from tests.chaos.fault_run import between_faults
 from tests.chaos.saved import load, main, save, timeline
-from tests.support.waiting import wait_while_it_shrinks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -511,14 +510,6 @@ def test_what_was_owed_is_worked_out_again_from_a_saved_run(tmp_path: Path) -> N
     }
     save(run, tmp_path / "run.json")
     assert owed(load(tmp_path / "run.json")) == owed(run)
-
-
-def test_a_wait_lasts_while_something_shrinks_and_no_longer() -> None:
-    """However long it takes; what does not shrink is stuck, also if it was less before."""
-    left = iter([9, 8, 7, 6, 5])
-    wait_while_it_shrinks(lambda: next(left, None) is None, lambda: next(left, 0), patience=60, every=0)
-    with pytest.raises(AssertionError, match=r"stuck for 0.0 s: all \(5 left\)"):
-        wait_while_it_shrinks(lambda: False, iter([4, *[5] * 1000]).__next__, patience=0.0, what="all", every=0)
 
 
 def test_the_time_between_faults_counts_no_fault_twice() -> None:

@@ -97,7 +97,9 @@ def test_the_demo_ends_all_processes_when_its_terminal_is_closed(tmp_path: Path)
         os.kill(demo.pid, signal.SIGSTOP)  # so that the terminal is gone before the demo handles SIGHUP
         os.close(controller)
         os.kill(demo.pid, signal.SIGCONT)
-        assert demo.wait(timeout=60) == 0  # on a busy machine the samples may still be imported, and 13 s are for the nodes
+        assert (
+            demo.wait(timeout=60) == 0
+        )  # on a busy machine the samples may still be imported, and 13 s are for the nodes
     finally:
         if demo.poll() is None:
             os.killpg(demo.pid, signal.SIGKILL)

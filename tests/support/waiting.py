@@ -34,16 +34,3 @@ def wait_until(condition: Callable[[], T | None], seconds: float = 15.0, what: s
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what or condition} (last: {result!r})")
         time.sleep(0.05)
-
-
-def wait_while_it_shrinks(
-    done: Callable[[], bool], left: Callable[[], int], patience: float = 60.0, what: str = "", every: float = 1.0
-) -> None:
-    """Wait until it is done, however slow the machine is; fails when what is `left` has not shrunk for `patience` seconds."""
-    least, since = left(), time.monotonic()
-    while not done():
-        if (now_left := left()) < least:
-            least, since = now_left, time.monotonic()
-        if time.monotonic() - since > patience:
-            raise AssertionError(f"stuck for {patience} s: {what or done} ({now_left} left)")
-        time.sleep(every)
