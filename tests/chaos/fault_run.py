@@ -94,22 +94,19 @@ def done_by(nodes: Nodes, receiver: Receiver, finish: int, last: str) -> None:
 
     What is still owed is printed with its owner; the checker will find it.
     """
-    owed = nodes.db["executions"]
-
-    def recorded() -> bool:
-        return bool(recorded_until(nodes, finish))
-
     with suppress(AssertionError):
         # Two cores do not send a flood as fast as it came while nodes were dead; callbacks come due when it is sent. A slow
         # machine needs ten minutes for what another one sends in four, so the bound is for a cluster that is stuck.
-        wait_until(recorded, 60 + 3 * MESSAGES, "everything due is recorded")
-        wait_until(lambda: not owed.find_one(OF_MESSAGES, {}), 10 + 3 * MESSAGES, "what follows messages")
+        wait_until(lambda: recorded_until(nodes, finish), 60 + 3 * MESSAGES, "everything due is recorded")
+        wait_until(
+            lambda: not nodes.db["executions"].find_one(OF_MESSAGES, {}), 10 + 3 * MESSAGES, "what follows messages"
+        )
         wait_until(lambda: last in receiver.by_execution() or None, 10, "the receiver's log")
         time.sleep(1)  # the log is written a few times a second, and the last arrival need not be the last one due
         return
-    left = list(owed.find().sort("due_at", 1).limit(5))
-    batches = list(nodes.db["batches"].find({"_id": {"$in": [e["batch"] for e in left]}}))
-    print("owed:", left, "in:", batches, "breakers:", list(nodes.db["breakers"].find()), sep="\n", flush=True)
+    owed = list(nodes.db["executions"].find().sort("due_at", 1).limit(5))
+    batches = list(nodes.db["batches"].find({"_id": {"$in": [e["batch"] for e in owed]}}))
+    print("owed:", owed, "in:", batches, "breakers:", list(nodes.db["breakers"].find()), sep="\n", flush=True)
 
 
 def between_faults(faults: Iterable[Fault]) -> int:

@@ -142,11 +142,14 @@ class Viewer:
 def browser() -> Iterator[Any]:
     """A Chromium that fetches nothing by itself."""
     from playwright.sync_api import Error as PlaywrightError
+    from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         try:
-            started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=90_000)
+        except PlaywrightTimeoutError:
+            raise  # a busy machine: that is no reason to leave the page untested
         except PlaywrightError as exc:
             pytest.skip(f"{CHROMIUM} does not start here, so the page cannot be tried in one: {str(exc)[:500]}")
         try:

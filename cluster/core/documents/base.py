@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from itertools import islice
 from typing import Any, get_args
 
@@ -41,7 +41,7 @@ class Model(BaseModel):
         return known | dict(islice(((n, v) for n, v in value.items() if n not in known), MAX_READ))
 
 
-@cache
+@lru_cache(maxsize=256)  # bounded: names in a path may be those of a caller
 def fields_of(model: str, *path: str) -> tuple[str, ...]:
     """The fields, in JSON, of the models of this name (the title of a `ValidationError`), or of the objects that they have
     at `path`, a list of fields. None if there is no such model or object.
