@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.outbound.address_guard import GuardedSockets, allowed_addresses, literal_address
-from cluster.outbound.connection import TlsConnection, connection_maker
 from cluster.outbound.errors import connect_error
+from cluster.outbound.tls_connection import TlsConnection, connection_maker
 
 if TYPE_CHECKING:
     import ssl

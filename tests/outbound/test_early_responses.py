@@ -1,0 +1,123 @@
+"""Targets that respond on a new connection without waiting for the request: every client that writes first takes that."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import uvloop
+
+from cluster.core.execution.model import Target
+from tests.support.real_sender import Names, sending
+from tests.support.wire import OK, Wire, listening
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cluster.outbound.sender import Reply, Sender
+
+TLS = Path(__file__).parents[1] / "data" / "tls"
+TARGET = "target.test"
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
+
+
+class Early:
+    """A target that says `first` as soon as it has a connection, ends its side there or not, and says `rest` when the
+    request was read.
+    """
+
+    def __init__(self, first: bytes, rest: bytes = b"", *, ends: bool = False) -> None:
+        self.first, self.rest, self.ends = first, rest, ends
+        self.said = asyncio.Event()
+
+    async def __call__(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(self.first)
+        await writer.drain()
+        if self.ends and writer.can_write_eof():
+            writer.write_eof()
+        self.said.set()
+        if self.ends and not writer.can_write_eof():
+            return  # closes the TLS session, and the connection with it
+        await wire.request(reader)
+        if self.rest:
+            writer.write(self.rest)
+        await reader.read()
+
+    async def confirm(self) -> bool:
+        """Called when the connection exists: wait until the node's side of it has been told."""
+        await self.said.wait()
+        self.said.clear()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return True
+
+
+async def post(sender: Sender, url: str, confirm: Callable[[], Awaitable[bool]]) -> Reply:
+    return await sender.send(sender.prepare(Target(url, timeout_seconds=5, body=b"b" * 1000), []), confirm)
+
+
+TAKEN = {
+    "all of it": (OK, b"", False),
+    "all of it, and its side is ended": (OK, b"", True),
+    "its beginning": (OK[:20], OK[20:], False),
+    "its head": (OK[:-2], OK[-2:], False),
+    "an interim response": (b"HTTP/1.1 100 Continue\r\n\r\n", OK, False),
+    "one that ends with its connection": (b"HTTP/1.1 200 OK\r\n\r\nok", b"", True),
+    "lines that end in LF": (OK.replace(b"\r\n", b"\n"), b"", False),
+}
+
+
+@pytest.mark.parametrize(("first", "rest", "ends"), TAKEN.values(), ids=TAKEN)
+async def test_a_response_before_the_request_is_its_response(first: bytes, rest: bytes, ends: bool) -> None:
+    """Each request is written, and no connection is used again: whose response came next there could not be told."""
+    target = Early(first, rest, ends=ends)
+    async with listening(target) as wire, sending() as sender:
+        for _ in range(2):
+            reply = await post(sender, wire.url, target.confirm)
+            assert (reply.status, reply.excerpt, reply.error) == (200, "ok", None), reply
+        assert wire.connections == 2
+
+
+@pytest.mark.parametrize(("first", "rest"), [(OK, b""), (OK[:20], OK[20:])], ids=["all of it", "its beginning"])
+async def test_a_response_before_the_request_over_tls(first: bytes, rest: bytes) -> None:
+    """It may come in one piece with the end of the handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem")
+    trusting = ssl.create_default_context(cafile=TLS / "ca.pem")
+    target = Early(first, rest)
+    async with (
+        listening(target, context) as wire,
+        sending(resolver=lambda: Names(target_test=["127.0.0.1"]), ssl_context=trusting) as sender,
+    ):
+        for _ in range(2):
+            reply = await post(sender, f"https://{TARGET}:{wire.port}/", target.confirm)
+            assert (reply.status, reply.excerpt, reply.error) == (200, "ok", None), reply
+        assert wire.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "error", "status"),
+    [
+        (b"", "reset", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab", "reset", 200),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "protocol", None),
+        (b"x" * 1_000_000, "too_large", None),
+    ],
+    ids=["its side is ended", "a response that breaks off", "another protocol", "a megabyte of something else"],
+)
+async def test_other_bytes_before_the_request_are_what_it_fails_with(
+    first: bytes, error: str, status: int | None
+) -> None:
+    """As if they had come after it."""
+    target = Early(first, ends=True)
+    target.said.set()
+    async with listening(target) as wire, sending() as sender:
+        reply = await post(sender, wire.url, target.confirm)
+        assert (reply.error, reply.status) == (error, status), reply
