@@ -20,10 +20,17 @@ def every_second(receiver: Receiver, count: int) -> list[dict[str, Any]]:
 
 
 def recorded_until(nodes: Nodes, until_ms: int) -> bool:
-    """Whether nothing due before an instant is owed any more, but what waits for its job to be resumed."""
+    """Whether nothing due before an instant is owed any more, but what waits for its job to be resumed.
+
+    What has no execution yet is owed too: it becomes one before the schedule, the range or the message that stands for it
+    is gone. So those are looked at first, or one that becomes an execution meanwhile would be overlooked.
+    """
+    before = {"$lt": datetime.fromtimestamp(until_ms / 1000, UTC)}
+    for collection, due in (("schedules", "next_at"), ("backfills", "from"), ("messages", "due_at")):
+        if nodes.db[collection].find_one({due: before}, {}):
+            return False
     paused = [d["_id"] for d in nodes.db["jobs"].find({"state": "paused"}, {"_id": 1})]
-    due = {"due_at": {"$lt": datetime.fromtimestamp(until_ms / 1000, UTC)}, "job_id": {"$nin": paused}}
-    return nodes.db["executions"].count_documents(due, limit=1) == 0
+    return nodes.db["executions"].count_documents({"due_at": before, "job_id": {"$nin": paused}}, limit=1) == 0
 
 
 def next_second(nodes: Nodes) -> int:
