@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 END = datetime(2030, 1, 1, tzinfo=UTC)
 EARLIER = END - timedelta(seconds=5)
-OWED = {
+OWED: dict[str, tuple[str, dict[str, Any]]] = {
     "an execution": ("executions", {"due_at": EARLIER, "job_id": "j"}),
     "a range to catch up": ("backfills", {"from": EARLIER, "to": END}),
     "a schedule behind": ("schedules", {"next_at": EARLIER}),
