@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from functools import lru_cache
 from typing import NamedTuple
 
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -18,6 +19,7 @@ _ANY_JOB = re.compile(r"(alert\.)?[A-Za-z0-9_-]{1,64}\Z|(msg|cb)\.[0-9A-HJKMNP-T
 """Alert jobs, messages and callbacks have ids that no user can choose."""
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Base 32 after Crockford, in ASCII order: equal lengths sort as the numbers do."""
+_PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
 _REQUEST_ID = re.compile(r"(after-)?[0-9a-f]{32}\Z")
 CHAINED_MARK = "after-"
 MISSED_SUFFIX = ":missed"
@@ -59,7 +61,7 @@ def parse_execution_id(text: str) -> Occurrence | None:
 def message_id(now_ms: int, random_bits: int) -> str:
     """`msg.` and 26 characters: 48 bits of time, which ids sort by, and 80 random bits."""
     number = now_ms << 80 | random_bits
-    return MESSAGE_PREFIX + "".join([_DIGITS[number >> shift & 31] for shift in range(125, -1, -5)])
+    return MESSAGE_PREFIX + _26_digits(number)
 
 
 def is_message(job_id: str) -> bool:
@@ -76,8 +78,11 @@ def callback_id(followed: str, kind: str, due_ms: int) -> str:
     """The id of the callback of this kind of an execution: `cb.` and 26 characters that follow from both, and its due time."""
     digest = hashlib.sha256(f"callback\0{kind}\0{followed}".encode()).digest()
     number = int.from_bytes(digest[:17]) >> 6
-    name = "".join([_DIGITS[number >> shift & 31] for shift in range(125, -1, -5)])
-    return execution_id(f"{CALLBACK_PREFIX}{name}", due_ms)
+    return execution_id(CALLBACK_PREFIX + _26_digits(number), due_ms)
+
+
+def _26_digits(number: int) -> str:
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def chained_id(job_id: str, followed: str, due_ms: int) -> str:
@@ -96,6 +101,7 @@ def is_follow_up(execution: str) -> bool:
     return is_callback(execution) or is_chained(execution)
 
 
+@lru_cache(maxsize=4096)
 def lane_of(host: str) -> int:
     """The lane of a target host (lower case, with its port), 0..63; the same on every node and release."""
     return zlib.crc32(host.lower().encode()) % LANES

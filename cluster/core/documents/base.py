@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_READ = 100
 """More unknown fields of one object, and more entries of one array, are left out unread: each may be a fault, and faults
@@ -27,9 +27,7 @@ class Model(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _shorten(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or not (
-            len(value) > MAX_READ or any(isinstance(v, list) and len(v) > MAX_READ for v in value.values())
-        ):
+        if not isinstance(value, dict) or not _is_long(value):
             return value
         known: dict[str, Any] = {}
         for info in cls.model_fields.values():
@@ -39,6 +37,21 @@ class Model(BaseModel):
                 is_long = isinstance(field, list) and len(field) > MAX_READ and info.annotation is not Any
                 known[name] = field[: MAX_READ + 1] if is_long else field
         return known | dict(islice(((n, v) for n, v in value.items() if n not in known), MAX_READ))
+
+
+def _is_long(value: dict[str, Any]) -> bool:
+    """A loop, because each document of each line of a batch is asked."""
+    if len(value) > MAX_READ:
+        return True
+    for field in value.values():  # noqa: SIM110 - `any` of a generator takes twice as long
+        if isinstance(field, list) and len(field) > MAX_READ:
+            return True
+    return False
+
+
+def empty(of: type[list[Any] | dict[str, Any]], /, **options: Any) -> Any:
+    """A field that is empty unless it is given. As a plain default it would be copied by Python code for each document."""
+    return Field(default_factory=of, json_schema_extra={"default": of()}, **options)
 
 
 @lru_cache(maxsize=256)  # bounded: names in a path may be those of a caller

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from cluster.core.documents.alerts import check_channel
-from cluster.core.documents.base import Model
+from cluster.core.documents.base import Model, empty
 from cluster.core.documents.request_fields import TargetField
 from cluster.core.documents.secret_fields import MAX_HEADERS, Headers, SigningSecret, invalid
 from cluster.core.documents.secret_marks import SECRET_PLACEHOLDER
@@ -37,8 +37,8 @@ class CallbackSpec(Model):
     channel: Annotated[str, AfterValidator(check_channel)] | None = Field(
         default=None, description="Instead of a URL: a channel (`PUT /channels/{name}`)."
     )
-    headers: Headers = Field(
-        default={},
+    headers: Headers = empty(
+        dict,
         max_length=MAX_HEADERS,
         description='As of a job: a value is a string, or `{"secret": "..."}`, which is never shown.',
     )

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, Wit
 from cluster.core import instants
 from cluster.core.catch_up_policy import CatchUpPolicy
 from cluster.core.documents.alerts import AlertSpec
-from cluster.core.documents.base import Model
+from cluster.core.documents.base import Model, empty
 from cluster.core.documents.calendar_use import CalendarUse
 from cluster.core.documents.follow_ups import AfterSpec, CallbackSpec, not_chained, wanted_callback
 from cluster.core.documents.request_fields import (
@@ -152,14 +152,14 @@ class JobSpec(Model):
     type: Literal["ATLEAST_ONCE"] = Field(default="ATLEAST_ONCE", description="The delivery guarantee.")
     name: str | None = Field(default=None, max_length=200)
     description: str | None = Field(default=None, max_length=4000)
-    tags: TagsField = Field(default=[], max_length=32)
+    tags: TagsField = empty(list, max_length=32)
     templates: bool = Field(
         default=True,
         description="Whether `{{scheduledAt}}`, `{{executionId}}`, `{{jobId}}` and `{{attempt}}` are filled in, in the "
         "headers and in the body. `{{{{name}}}}` is sent as `{{name}}`. false: everything is sent as it is.",
     )
-    headers: Headers = Field(
-        default={},
+    headers: Headers = empty(
+        dict,
         max_length=MAX_HEADERS,
         description='A value is a string, or `{"secret": "..."}`, which is shown as `{"secret": true}`; send that back '
         "to keep the stored value.",

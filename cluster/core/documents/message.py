@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 
-from cluster.core.documents.base import Model
+from cluster.core.documents.base import Model, empty
 from cluster.core.documents.follow_ups import CallbackSpec, wanted_callback
 from cluster.core.documents.job import Instant
 from cluster.core.documents.job_json import faults_of
@@ -68,6 +68,7 @@ def _only_one(at: int | None, info: ValidationInfo) -> int | None:
 
 
 _DEFAULT_RETRY = RetrySpec()
+_DEFAULT_POLICY = _DEFAULT_RETRY.to_retry_policy()
 
 
 class MessageSpec(Model):
@@ -91,10 +92,10 @@ class MessageSpec(Model):
         max_length=256,
         description="For 24 hours, a message with the same one is the same message: it is sent once.",
     )
-    tags: TagsField = Field(default=[], max_length=32)
+    tags: TagsField = empty(list, max_length=32)
     templates: bool = Field(default=True, description="As of a job. `{{jobId}}` is the id of the message.")
-    headers: Headers = Field(
-        default={},
+    headers: Headers = empty(
+        dict,
         max_length=MAX_HEADERS,
         description='A value is a string, or `{"secret": "..."}`, which is never shown.',
     )
@@ -134,7 +135,7 @@ class MessageSpec(Model):
             body_kind=kind,
             templates=self.templates,
             timeout_seconds=self.timeout_seconds,
-            retry=self.retry.to_retry_policy(),
+            retry=_DEFAULT_POLICY if self.retry is _DEFAULT_RETRY else self.retry.to_retry_policy(),
             success_codes=None if self.success_codes is None else tuple(self.success_codes),
             retention_days=self.retention_days,
             queue=self.queue,
