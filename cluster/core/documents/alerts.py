@@ -17,8 +17,12 @@ from cluster.core.targets import MAX_URL_LENGTH, InvalidTarget, check_target
 
 MAX_CHANNELS = 8
 CHANNEL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-# Without % and !: mail servers read `a%b@c` and `b!a@c` as `a@b`, and so mail would leave the allowed domains.
-_ADDRESS = re.compile(r"[A-Za-z0-9.#$&'*+/=^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\Z")
+# Without % and !: mail servers read `a%b@c` and `b!a@c` as `a@b`, and so mail would leave the allowed domains. Without |, and
+# with / and - only behind another character: some hand `|a@c` to a command, `/a@c` to a file, and `-a@c` as an option.
+_ADDRESS = re.compile(
+    r"(?=[^@]{1,64}@)[A-Za-z0-9#$&'*+=^_`{}~][A-Za-z0-9#$&'*+/=^_`{}~-]*(\.[A-Za-z0-9#$&'*+/=^_`{}~-]+)*"
+    r"@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\Z"
+)
 
 
 def check_channel(name: str) -> str:

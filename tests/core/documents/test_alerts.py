@@ -34,7 +34,9 @@ def test_each_fault_of_alert_rules_has_its_path_and_a_sentence(wrong: dict[str, 
 def test_mail_goes_to_allowed_domains_alone() -> None:
     """Exactly these domains, in any case; each other address is named by its place."""
     context = {"can_mail": True, "mail_domains": ("example.com", "example.org")}
-    ChannelSpec.model_validate({"type": "email", "to": ["a@example.com", "b@EXAMPLE.org"]}, context=context)
+    ChannelSpec.model_validate(
+        {"type": "email", "to": ["a@example.com", "o'neil+ops/x.y@EXAMPLE.org"]}, context=context
+    )
     wrong = ["a@example.com", "a@evil.example", "a@sub.example.com", "a@example.com.evil.example", "a@xexample.com"]
     with pytest.raises(ValidationError) as caught:
         ChannelSpec.model_validate({"type": "email", "to": wrong}, context=context)
@@ -55,6 +57,14 @@ def test_mail_goes_to_allowed_domains_alone() -> None:
         # Mail servers read these as an address of another domain, and relay for the operator's machines.
         ({"type": "email", "to": ["stranger%evil.example@example.com"]}, "mail address"),
         ({"type": "email", "to": ["evil.example!stranger@example.com"]}, "mail address"),
+        # And these as a command, a file, an option, and as no address at all.
+        ({"type": "email", "to": ["|cmd@example.com"]}, "mail address"),
+        ({"type": "email", "to": ["/var/mail/x@example.com"]}, "mail address"),
+        ({"type": "email", "to": ["-f@example.com"]}, "mail address"),
+        ({"type": "email", "to": ["a..b@example.com"]}, "mail address"),
+        ({"type": "email", "to": [".a@example.com"]}, "mail address"),
+        ({"type": "email", "to": ["a.@example.com"]}, "mail address"),
+        ({"type": "email", "to": [f"{'a' * 65}@example.com"]}, "mail address"),
         ({"type": "slack", "url": "http://127.0.0.1/x"}, "127.0.0.1"),
         (
             {"type": "slack", "url": "https://api.example.com/", "signingSecret": "whsec_" + "QUJD" * 8},
