@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FIELDS = frozenset(to_camel(name) for name in JobSpec.model_fields)
 Job = dict[str, Any]
 RETRY: Job = RetrySpec().model_dump(by_alias=True)
-DEFAULTS = {to_camel(n): f.get_default() for n, f in JobSpec.model_fields.items() if not f.is_required()} | {
+DEFAULTS = {to_camel(n): f.get_default(call_default_factory=True) for n, f in JobSpec.model_fields.items() if not f.is_required()} | {
     "retry": RETRY
 }
 
