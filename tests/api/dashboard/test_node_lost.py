@@ -1,5 +1,5 @@
 """Under an open page: nodes that are killed and drained, behind a proxy that asks them whether they are ready; and a database
-that stands still.
+that stands still and is killed.
 """
 
 from __future__ import annotations
@@ -73,13 +73,14 @@ def test_a_node_that_is_killed_or_drained_takes_nothing_from_an_open_page(mongod
 
 
 @needs_mongod
-def test_a_database_that_stands_still_takes_nothing_from_an_open_page(chromium: Any) -> None:
+def test_a_database_that_stands_still_and_is_killed_takes_nothing_from_an_open_page(chromium: Any) -> None:
     """Each screen says so, once, and keeps what it showed; one that has nothing yet says why; the page asks seldom, and with
-    the first answer of the database all of it is fresh.
+    the first answer of the database, which was killed and started again meanwhile, all of it is fresh.
     """
     with tempfile.TemporaryDirectory(prefix="horae-test-") as directory:
         embedded = EmbeddedMongod(Path(directory))
         state = embedded.acquire()
+        again = EmbeddedMongod(Path(directory))
         try:
             with live.node(state.uri, "still") as node, browser.viewer(chromium, node) as viewer:
                 page = viewer.page
@@ -100,7 +101,8 @@ def test_a_database_that_stands_still_takes_nothing_from_an_open_page(chromium: 
                         assert page.locator("main h1").inner_text() != "…", address
                     assert len(asked) <= 60, asked
                 finally:
-                    os.kill(state.pid, signal.SIGCONT)
+                    os.kill(state.pid, signal.SIGKILL)
+                again.acquire()
                 note.wait_for(state="detached", timeout=60_000)
                 page.evaluate("location.hash = '#/jobs'")
                 page.get_by_role("link", name="Kept").wait_for()
@@ -108,3 +110,4 @@ def test_a_database_that_stands_still_takes_nothing_from_an_open_page(chromium: 
                 assert [c for c in viewer.complaints if "Failed to load resource" not in c] == []
         finally:
             embedded.release()
+            again.release()
