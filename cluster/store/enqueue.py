@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.core.errors import StoreUnavailable
-from cluster.core.execution.batching import BatchOptions, make_batch
+from cluster.core.execution.batching import BatchOptions, in_portions, make_batch
 from cluster.core.execution.model import FIRST_CLAIM
 from cluster.core.execution.planning import MAX_BATCH
 from cluster.core.limits.permits import batch_limit_key
@@ -151,7 +151,8 @@ async def _adopt(
 ) -> set[str]:
     """Move executions of an older schedule to the present one, grouped as batches must be. `late`: ids of late batches.
 
-    An execution that failed under the older schedule, just when the job was changed, keeps the time of its retry.
+    An execution that failed under the older schedule, just when the job was changed, keeps the time of its retry. Those to
+    be sent first are moved first, many batches in each write: a job that runs every second has a batch for each.
     """
     adopted: set[str] = set()
     groups: defaultdict[tuple[int, bool, int, int, str, str | None], list[Execution]] = defaultdict(list)
@@ -159,21 +160,34 @@ async def _adopt(
         plan, attempts = wanted[e.id], len(e.attempts)
         send_ms = e.send_ms if attempts else plan.send_ms
         limit_key = batch_limit_key(plan.limit_key)
-        groups[plan.lane, plan.batch in late, attempts, send_ms, plan.host, limit_key].append(e)
-    for (_, is_late, _, send_ms, *_), group in _small(groups):
-        name = new_id()
-        moved = await executions.adopt(db, group, {e.id: wanted[e.id] for e in group}, name)
-        if moved:
+        groups[send_ms, plan.batch in late, attempts, plan.lane, plan.host, limit_key].append(e)
+    for portion in in_portions(sorted(_small(groups), key=lambda g: g[0][0]), _size, CHUNK):
+        named = [(key, new_id(), group) for key, group in portion]
+        moving = [e for _, _, group in named for e in group]
+        moved = await executions.adopt(db, moving, wanted, {e.id: name for _, name, group in named for e in group})
+        if not moved:
+            continue
+        unclaimed = await _never_claimed(db, moving)
+        made: list[Batch] = []
+        for (send_ms, is_late, *_), name, group in named:
             members = [
                 replace(wanted[e.id], batch=name, send_ms=send_ms, attempts=e.attempts)
                 for e in sorted(group, key=lambda e: e.id)
                 if e.id in moved
             ]
-            claims = _claimed_before(group) or int(await _claimed_first(db, group))
-            options = BatchOptions(late=is_late, caught_up=is_late, token=max(e.token for e in group), claims=claims)
-            await batches.insert(db, [make_batch(members, options)])
-            adopted |= moved
+            if members:
+                claims = _claimed_before(group) or int(_claimed_first(group, unclaimed))
+                options = BatchOptions(
+                    late=is_late, caught_up=is_late, token=max(e.token for e in group), claims=claims
+                )
+                made.append(make_batch(members, options))
+        await batches.insert(db, made)
+        adopted |= moved
     return adopted
+
+
+def _size(group: tuple[K, Sequence[Execution]]) -> int:
+    return len(group[1])
 
 
 def _small(groups: Mapping[K, Sequence[Execution]]) -> Iterator[tuple[K, Sequence[Execution]]]:
@@ -231,10 +245,15 @@ def _claimed_before(group: Sequence[Execution]) -> int:
     return int(any(e.token and e.owner != FIRST_CLAIM for e in group))
 
 
-async def _claimed_first(db: Database, adopted: Sequence[Execution]) -> bool:
-    """Whether a first claim may own any of these executions, whose batches were as they were read before the adoption.
+async def _never_claimed(db: Database, adopted: Iterable[Execution]) -> set[str]:
+    """Of the batches under whose first claim these executions were, before they were adopted, those without a claim.
 
     The batches are asked after the adoption: a claim that read an execution before it was adopted had counted by then.
     """
     names = {e.batch for e in adopted if e.owner == FIRST_CLAIM}
-    return bool(names) and names != await claimable_batches.never_claimed(db, names)
+    return await claimable_batches.never_claimed(db, names) if names else set()
+
+
+def _claimed_first(group: Sequence[Execution], never_claimed: Collection[str]) -> bool:
+    """Whether a first claim may own any of these executions, whose batches were as they were read before the adoption."""
+    return any(e.owner == FIRST_CLAIM and e.batch not in never_claimed for e in group)

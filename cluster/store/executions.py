@@ -232,11 +232,14 @@ async def move(db: Database, moves: Sequence[Rescheduled], batch: str) -> set[st
     return {d["_id"] for d in moved}
 
 
-async def adopt(db: Database, older: Sequence[Execution], wanted: Mapping[str, Execution], batch: str) -> set[str]:
+async def adopt(
+    db: Database, older: Sequence[Execution], wanted: Mapping[str, Execution], to: Mapping[str, str]
+) -> set[str]:
     """Move executions of an older schedule to the present one: new schedule version, new batch; attempts stay.
 
-    `wanted` maps execution id to what the present schedule owes. An execution without attempts gets the send time of that;
-    one with attempts keeps the time of its retry. Returns the ids that were adopted; the caller inserts the batch next.
+    `wanted` maps execution id to what the present schedule owes, `to` to the name of the new batch. An execution without
+    attempts gets the send time of what is owed; one with attempts keeps the time of its retry. Returns the ids that were
+    adopted; the caller inserts the batches next.
 
     The filter makes this safe: a node that holds the earlier batch can no longer end these executions, because it names
     that batch. An execution that was claimed since it was read has another token and is not adopted. So its token cannot
@@ -258,7 +261,7 @@ async def adopt(db: Database, older: Sequence[Execution], wanted: Mapping[str, E
                     {
                         "$set": {
                             "schedule_version": wanted[e.id].schedule_version,
-                            "batch": batch,
+                            "batch": to[e.id],
                             "owner": None,
                             **(
                                 {"state": State.RETRYING.value}
@@ -276,8 +279,8 @@ async def adopt(db: Database, older: Sequence[Execution], wanted: Mapping[str, E
         ids = [e.id for e in older]
         if result.matched_count == len(ids):
             return set(ids)
-        adopted = await db.work["executions"].find({"_id": {"$in": ids}, "batch": batch}, {"_id": 1}).to_list()
-    return {d["_id"] for d in adopted}
+        found = await db.work["executions"].find({"_id": {"$in": ids}}, {"batch": 1}).to_list()
+    return {d["_id"] for d in found if d["batch"] == to[d["_id"]]}
 
 
 async def add_attempts(db: Database, execution: Execution) -> bool:

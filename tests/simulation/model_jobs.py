@@ -362,7 +362,9 @@ async def rows_known(db: Store, keys: Collection[str]) -> dict[str, ScheduleRow]
     return found
 
 
-async def reown(db: Store, stale: Sequence[Execution], wanted: Mapping[str, Execution], batch: str) -> set[str]:
+async def reown(
+    db: Store, stale: Sequence[Execution], wanted: Mapping[str, Execution], to: Mapping[str, str]
+) -> set[str]:
     def effect(e: Execution) -> bool:
         now = db.executions.get(e.id)
         seen = (e.batch, e.token, e.schedule_version, len(e.attempts))
@@ -370,7 +372,7 @@ async def reown(db: Store, stale: Sequence[Execution], wanted: Mapping[str, Exec
             return False
         version, state = wanted[e.id].schedule_version, State.RETRYING if e.attempts else State.PENDING
         send_ms = now.send_ms if e.attempts else wanted[e.id].send_ms
-        changed = replace(now, schedule_version=version, batch=batch, owner=None, state=state, send_ms=send_ms)
+        changed = replace(now, schedule_version=version, batch=to[e.id], owner=None, state=state, send_ms=send_ms)
         db.executions[e.id] = changed
         db.endings.pop(e.id, None)
         return True
@@ -381,7 +383,7 @@ async def reown(db: Store, stale: Sequence[Execution], wanted: Mapping[str, Exec
     ids = [e.id for e in stale]
     if all(matched):
         return set(ids)
-    found: set[str] = await db.read(lambda: {i for i in ids if i in db.executions and db.executions[i].batch == batch})
+    found: set[str] = await db.read(lambda: {i for i in ids if i in db.executions and db.executions[i].batch == to[i]})
     return found
 
 

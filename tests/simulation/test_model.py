@@ -158,7 +158,11 @@ class Caller:
                 ("add_attempts", (replace(e, attempts=(self._attempt(),)),)),
                 (
                     "adopt",
-                    ([e], {e.id: replace(e, schedule_version=r.choice(["v1", "v2"]), send_ms=3000)}, r.choice(NAMES)),
+                    (
+                        [e],
+                        {e.id: replace(e, schedule_version=r.choice(["v1", "v2"]), send_ms=3000)},
+                        {e.id: r.choice(NAMES)},
+                    ),
                 ),
             ]
         )

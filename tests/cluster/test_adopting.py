@@ -1,0 +1,110 @@
+"""Adopting: what a changed job owed already moves to its present schedule, however many batches that takes."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cluster.core.execution.planning import plan_batches
+from cluster.core.ids import execution_id
+from cluster.store import batches, engine_jobs, executions
+from cluster.store.batches import ClaimFilter
+from cluster.store.enqueue import insert_owed
+from tests.support.engine import rows, worker
+from tests.support.workers import DUE, answering, owed, run_dry
+
+if TYPE_CHECKING:
+    from cluster.core.execution.model import Batch
+    from cluster.core.execution.planning import Plan
+    from cluster.store.mongo.client import Database
+
+SECONDS = 20
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+async def planned(db: Database) -> Plan:
+    """What the present schedule of job `a` owes: a run each second, so a batch each second."""
+    job = await engine_jobs.get_schedule(db, "a")
+    assert job is not None
+    return plan_batches([(job, [DUE + n * 1000 for n in range(SECONDS)])], 2, new_id)
+
+
+async def test_executions_of_many_batches_are_adopted_by_few_writes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write for each batch would take seconds where a majority is far: so long a change would hold up others. One that
+    was claimed since it was read is not adopted with the others, but after them; each is sent once.
+    """
+    await owed(database, "a")
+    first = await planned(database)
+    await insert_owed(database, first.executions, first.batches, new_id)
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    adopt, insert, calls = executions.adopt, batches.insert, {"adopt": 0, "insert": 0}
+
+    async def adopting(*arguments: Any) -> set[str]:
+        calls["adopt"] += 1
+        if calls["adopt"] == 1:
+            claimed = await worker(database, answering(200), "other").claiming.claimer.step(ClaimFilter())
+            assert claimed is not None
+        return await adopt(*arguments)
+
+    async def inserting(*arguments: Any) -> None:
+        calls["insert"] += 1
+        await insert(*arguments)
+
+    monkeypatch.setattr(executions, "adopt", adopting)
+    monkeypatch.setattr(batches, "insert", inserting)
+    second = await planned(database)
+    done = await insert_owed(database, second.executions, second.batches, new_id)
+    assert done.adopted == SECONDS
+    assert calls["adopt"] <= 2
+    assert calls["insert"] <= 4
+    found = await rows(database, "executions")
+    assert {e["_id"] for e in found} == {execution_id("a", DUE + n * 1000) for n in range(SECONDS)}
+    assert {e["schedule_version"] for e in found} == {"v2"}
+    listed = {b["_id"]: b["ids"] for b in await rows(database, "batches")}
+    assert all(e["_id"] in listed[e["batch"]] for e in found)
+    w = worker(database, answering(200))
+    await run_dry(w)
+    history = await rows(database, "history")
+    assert [(h["state"], h["schedule_version"], len(h["attempts"])) for h in history] == [
+        ("succeeded", "v2", 1)
+    ] * SECONDS
+
+
+async def test_a_leader_that_dies_between_the_two_writes_of_an_adoption_leaves_nothing_unsent(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The executions name batches that do not exist. The next pass over the job makes them, under those names."""
+    await owed(database, "a")
+    first = await planned(database)
+    await insert_owed(database, first.executions, first.batches, new_id)
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+
+    insert = batches.insert
+
+    async def dying(db: Database, made: list[Batch]) -> None:
+        if made:
+            raise ConnectionAbortedError
+        await insert(db, made)
+
+    second = await planned(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "insert", dying)
+        with pytest.raises(ConnectionAbortedError):
+            await insert_owed(database, second.executions, second.batches, new_id)
+    names = {e["batch"] for e in await rows(database, "executions")}
+    assert not names & {b["_id"] for b in await rows(database, "batches")}
+    again = [replace(e, batch=f"{e.batch}-again") for e in second.executions]
+    its_batches = [replace(b, id=f"{b.id}-again") for b in second.batches]
+    await insert_owed(database, again, its_batches, new_id)
+    assert names <= {b["_id"] for b in await rows(database, "batches")}
+    await run_dry(worker(database, answering(200)))
+    history = await rows(database, "history")
+    assert [(h["state"], h["schedule_version"]) for h in history] == [("succeeded", "v2")] * SECONDS
