@@ -7,8 +7,9 @@ The first ones of a response are free; after them the connection stops reading f
 was sent in many small pieces is read in few large ones. So a target costs a bounded number of turns of the event loop each
 second, whatever it sends.
 
-A target may respond on a new connection without waiting for the request. What it sends is kept until the request is written,
-and is then the response, as for every client that writes first and reads afterwards; the connection is not used again.
+A target may respond on a new connection without waiting for the request. What it sends is kept until the request is written
+(or the target has not taken all of it for a while), and is then the response, as for every client that writes first and reads
+afterwards. The connection is not used again. If it fails before the request is written, so does the request.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ FREE_READS = 64
 PAUSE_STEP_SECONDS = 0.002
 MAX_PAUSE_SECONDS = 0.1
 """Each further small read is followed by a pause, which grows by the step up to this."""
+UNSENT_SECONDS = 1.0
+"""So long a target that responded before the request has for taking it. Then its response counts, as one does that comes
+while a request is being sent."""
+UNSENT_STEP_SECONDS = 0.005
 
 
 class Connection(asyncio.Protocol):
@@ -39,12 +44,12 @@ class Connection(asyncio.Protocol):
         self._reads = 0
         self._resuming: asyncio.TimerHandle | asyncio.Handle | None = None
         self._seconds = 0.0
-        self._used = False
-        """A request was written."""
+        self._holding = True
+        """No request was written yet: what is received is kept."""
         self._early: list[bytes] = []
-        """What was received before that."""
+        """What was received until then."""
         self._early_end = False
-        """The target had ended its side before that."""
+        """The target had ended its side by then."""
         self.deadline = 0.0
         """When the response must be complete, in monotonic seconds."""
 
@@ -63,10 +68,11 @@ class Connection(asyncio.Protocol):
         self._reader.begin()
         waiter = self._waiter = self._loop.create_future()
         self._write(transport, wire)
-        if not self._used:
-            self._used = True
+        if self._holding:
             if self._early or self._early_end:
-                self._take_early()
+                self._take_early(self._loop.time() + UNSENT_SECONDS)
+            else:
+                self._holding = False
         return waiter
 
     def end(self) -> None:
@@ -124,7 +130,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The target ends its side. True: the connection stays open for the first request, whose response may be here."""
-        self._early_end = not self._used
+        self._early_end = self._holding
         return self._early_end
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -143,14 +149,21 @@ class Connection(asyncio.Protocol):
 
     # Reading
 
-    def _take_early(self) -> None:
-        """The first request is written: what was received before it is the beginning of its response, or all of it."""
-        for data in self._early:
-            Connection._take(self, data)
+    def _take_early(self, until: float) -> None:
+        """Once the first request is written: what was received before that is the beginning of its response, or all of it."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return  # it failed, which `connection_lost` tells
+        unsent, undecrypted = transport.get_write_buffer_size() > 0, self._resuming is not None
+        if (unsent or undecrypted) and self._loop.time() < until:
+            self._loop.call_later(UNSENT_STEP_SECONDS, self._take_early, until)
+            return
+        self._holding = False
+        Connection._take(self, b"".join(self._early))
         if self._early_end:
             self._end_of_response()
-        elif self.is_open():
-            cast("asyncio.Transport", self._transport).resume_reading()
+        elif self._resuming is None and self.is_open():
+            transport.resume_reading()
 
     def _end_of_response(self) -> None:
         """The target sends nothing more: the response is complete, or it broke off."""
@@ -161,11 +174,11 @@ class Connection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         """Bytes of a response, decrypted. None may come between two requests: they would be read as the next response."""
-        waiter = self._waiter
-        if not self._used:
+        if self._holding:
             self._early.append(data)
             cast("asyncio.Transport", self._transport).pause_reading()  # one read is enough, and bounds what is kept
             return
+        waiter = self._waiter
         if waiter is None or waiter.done():
             self.abort()
             return
@@ -189,5 +202,5 @@ class Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         self._resuming = None
-        if self.is_open():
+        if self.is_open() and not (self._holding and self._early):
             cast("asyncio.Transport", self._transport).resume_reading()

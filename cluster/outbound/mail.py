@@ -10,7 +10,7 @@ from email.utils import format_datetime, localtime
 import aiosmtplib
 import orjson
 
-from cluster.core.documents.mail_domains import ANY_DOMAIN, is_allowed_address
+from cluster.core.documents.mail_domains import ANY_DOMAIN, is_allowed_address, is_mail_address
 from cluster.outbound.errors import error_text
 
 ACCEPTED = 250
@@ -64,6 +64,9 @@ def _message(mail: MailMessage, sender: str) -> EmailMessage:
 async def submit(server: MailServer, mail: MailMessage, seconds: float) -> tuple[int | None, str | None, str | None]:
     """`(status, error kind, sentence)`: 250, a success, or an error; a permanent refusal by the server is `denied`."""
     strangers = [address for address in mail.to if not is_allowed_address(address, server.domains)]
+    odd = [address for address in mail.to if not is_mail_address(address)]
+    if odd:
+        return None, "denied", f"{', '.join(odd)} is no mail address that may be used: change the channel"
     if strangers:  # a channel of another node's settings, or of a time before these
         return None, "denied", f"{', '.join(strangers)} is in none of the domains that HORAE_MAIL_DOMAINS allows"
     try:

@@ -95,7 +95,7 @@ class TlsConnection(Connection):
     def _take(self, data: bytes) -> None:
         """Encrypted bytes, as many as one turn may decrypt; the rest of them in the next turns."""
         self._raw_bytes += len(data)
-        if self._raw_bytes > (IDLE_LIMIT if self._waiter is None and self._ready is None else RAW_LIMIT):
+        if self._raw_bytes > (IDLE_LIMIT if self._waiter is None and not self._holding else RAW_LIMIT):
             self._fail(NotHttp("the response is not HTTP: endless encrypted bytes", status=self._reader.status))
         elif self._unread or len(data) > TLS_SLICE:
             view = memoryview(data)
@@ -139,10 +139,10 @@ class TlsConnection(Connection):
 
     def _ended(self) -> None:
         """The target closed the session. It may leave the connection open, so this is the end of both."""
-        if self._used:
-            self._end_of_response()
-        else:
+        if self._holding:
             self._early_end = True
+        else:
+            self._end_of_response()
 
     def eof_received(self) -> bool:
         """As `Connection.eof_received`; within the handshake it is an error of TLS."""

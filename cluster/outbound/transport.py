@@ -76,7 +76,12 @@ class HttpTransport(httpx.AsyncBaseTransport):
             except TimeoutError as exc:
                 raise httpx.ConnectTimeout("no connection in time", request=request) from exc
             confirm = request.extensions.get(CONFIRM)
-            if confirm is not None and not await confirm():
+            try:
+                confirmed = confirm is None or await confirm()
+            except BaseException:
+                connection.abort()
+                raise
+            if not confirmed:
                 connection.close()
                 raise NotSent
         self._active.add(connection)

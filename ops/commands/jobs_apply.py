@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 FIELDS = frozenset(to_camel(name) for name in JobSpec.model_fields)
 Job = dict[str, Any]
 RETRY: Job = RetrySpec().model_dump(by_alias=True)
-DEFAULTS = {to_camel(n): f.get_default(call_default_factory=True) for n, f in JobSpec.model_fields.items() if not f.is_required()} | {
-    "retry": RETRY
-}
+DEFAULTS = {
+    to_camel(n): f.get_default(call_default_factory=True)
+    for n, f in JobSpec.model_fields.items()
+    if not f.is_required()
+} | {"retry": RETRY}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import uvloop
 
 from cluster.core.execution.model import Target
 from tests.support.real_sender import Names, sending
-from tests.support.wire import OK, Wire, listening
+from tests.support.waiting import eventually
+from tests.support.wire import OK, Wire, cut, listening
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,13 +29,16 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
     return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
+BODY = b"b" * 1000
+
+
 class Early:
-    """A target that says `first` as soon as it has a connection, ends its side there or not, and says `rest` when the
-    request was read.
+    """A target that says `first` as soon as it has a connection, ends its side there or not, or resets the connection, and
+    says `rest` when the request was read.
     """
 
-    def __init__(self, first: bytes, rest: bytes = b"", *, ends: bool = False) -> None:
-        self.first, self.rest, self.ends = first, rest, ends
+    def __init__(self, first: bytes, rest: bytes = b"", *, ends: bool = False, resets: bool = False) -> None:
+        self.first, self.rest, self.ends, self.resets = first, rest, ends, resets
         self.said = asyncio.Event()
 
     async def __call__(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,9 +46,11 @@ class Early:
         await writer.drain()
         if self.ends and writer.can_write_eof():
             writer.write_eof()
+        if self.resets:
+            cut(writer)
         self.said.set()
-        if self.ends and not writer.can_write_eof():
-            return  # closes the TLS session, and the connection with it
+        if self.resets or (self.ends and not writer.can_write_eof()):
+            return  # the end of a TLS session is that of its connection
         await wire.request(reader)
         if self.rest:
             writer.write(self.rest)
@@ -59,8 +65,17 @@ class Early:
         return True
 
 
-async def post(sender: Sender, url: str, confirm: Callable[[], Awaitable[bool]]) -> Reply:
-    return await sender.send(sender.prepare(Target(url, timeout_seconds=5, body=b"b" * 1000), []), confirm)
+async def post(sender: Sender, url: str, confirm: Callable[[], Awaitable[bool]], body: bytes = BODY) -> Reply:
+    return await sender.send(sender.prepare(Target(url, timeout_seconds=5, body=body), []), confirm)
+
+
+async def has_read(wire: Wire, *bodies: bytes) -> None:
+    """Wait until the target has read requests with these bodies, whole."""
+
+    async def read() -> bool:
+        return [len(r.partition(b"\r\n\r\n")[2]) for r in wire.requests] == [len(b) for b in bodies]
+
+    await eventually(read, what="the target has read the requests")
 
 
 TAKEN = {
@@ -82,23 +97,60 @@ async def test_a_response_before_the_request_is_its_response(first: bytes, rest:
         for _ in range(2):
             reply = await post(sender, wire.url, target.confirm)
             assert (reply.status, reply.excerpt, reply.error) == (200, "ok", None), reply
+        await has_read(wire, BODY, BODY)
         assert wire.connections == 2
 
 
-@pytest.mark.parametrize(("first", "rest"), [(OK, b""), (OK[:20], OK[20:])], ids=["all of it", "its beginning"])
-async def test_a_response_before_the_request_over_tls(first: bytes, rest: bytes) -> None:
-    """It may come in one piece with the end of the handshake."""
+async def test_a_large_request_is_written_although_its_response_is_there() -> None:
+    """The connection is not closed under it."""
+    target, body = Early(OK), b"b" * 8_000_000
+    async with listening(target) as wire, sending() as sender:
+        assert (await post(sender, wire.url, target.confirm, body)).status == 200
+        await has_read(wire, body)
+
+
+async def test_a_request_that_could_not_be_written_has_no_response() -> None:
+    """A target that responds and resets the connection has acted on nothing."""
+    target = Early(OK, resets=True)
+    async with listening(target) as wire, sending() as sender:
+        reply = await post(sender, wire.url, target.confirm)
+        assert (reply.status, reply.error) == (None, "reset"), reply
+
+
+def _long(size: int) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "ends"),
+    [
+        (OK, b"", False),
+        (OK[:20], OK[20:], False),
+        (_long(60_000), b"", False),
+        (_long(60_000), b"", True),
+        (_long(300_000), b"", False),
+    ],
+    ids=[
+        "all of it",
+        "its beginning",
+        "a long one",
+        "a long one, and the session is ended",
+        "one that is not read whole",
+    ],
+)
+async def test_a_response_before_the_request_over_tls(first: bytes, rest: bytes, ends: bool) -> None:
+    """It may come in one piece with the end of the handshake, and in more than is decrypted at once."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "server.pem")
     trusting = ssl.create_default_context(cafile=TLS / "ca.pem")
-    target = Early(first, rest)
+    target = Early(first, rest, ends=ends)
     async with (
         listening(target, context) as wire,
         sending(resolver=lambda: Names(target_test=["127.0.0.1"]), ssl_context=trusting) as sender,
     ):
         for _ in range(2):
             reply = await post(sender, f"https://{TARGET}:{wire.port}/", target.confirm)
-            assert (reply.status, reply.excerpt, reply.error) == (200, "ok", None), reply
+            assert (reply.status, reply.error) == (200, None), reply
         assert wire.connections == 2
 
 

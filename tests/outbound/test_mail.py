@@ -61,6 +61,9 @@ async def test_no_mail_leaves_for_another_domain(mail_server: SmtpServer) -> Non
         reply = await send(mail_server.port, to)
         assert (reply.status, reply.error) == (None, "denied")
         assert "HORAE_MAIL_DOMAINS" in str(reply.detail)
+    for to in ("mailto:|cmd@example.com", "mailto:a@example.com,-f@example.com"):
+        reply = await send(mail_server.port, to)
+        assert (reply.status, reply.error) == (None, "denied")
     assert mail_server.messages == []
     assert (await send(mail_server.port, "mailto:A@EXAMPLE.COM")).status == 250
     assert (await send(mail_server.port, "mailto:a@evil.example", domains=("*",))).status == 250

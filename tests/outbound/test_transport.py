@@ -555,3 +555,24 @@ async def test_a_new_connection_is_used_only_if_that_is_confirmed() -> None:
             assert (await sender.send(sender.prepare(target, []), confirm)).status == 200
     assert asked == [False, True]
     assert len(wire.requests) == 2
+
+
+async def test_a_new_connection_that_is_never_confirmed_is_closed() -> None:
+    """Asking may be cancelled, when the node stops."""
+
+    async def confirm() -> bool:
+        raise asyncio.CancelledError
+
+    async def saying_first(_: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        await reader.read()
+
+    async with listening(saying_first) as wire, sending() as sender:
+        with pytest.raises(asyncio.CancelledError):
+            await sender.send(sender.prepare(Target(wire.url, timeout_seconds=5), []), confirm)
+
+        async def gone() -> bool:
+            return (wire.connections, wire.open) == (1, 0)
+
+        await eventually(gone, what="the target sees the connection closed")
+        assert wire.requests == []

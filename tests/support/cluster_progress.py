@@ -22,10 +22,12 @@ def every_second(receiver: Receiver, count: int) -> list[dict[str, Any]]:
 def recorded_until(nodes: Nodes, until_ms: int) -> bool:
     """Whether nothing due before an instant is owed any more, but what waits for its job to be resumed.
 
-    What has no execution yet is owed too: it becomes one before the schedule, the range or the message that stands for it
-    is gone. So those are looked at first, or one that becomes an execution meanwhile would be overlooked.
+    What has no execution yet is owed too: it becomes one before the change of a job, the schedule, the range or the message
+    that stands for it is gone. So those are looked at first, or one that becomes an execution meanwhile would be overlooked.
     """
     before = {"$lt": datetime.fromtimestamp(until_ms / 1000, UTC)}
+    if nodes.db["jobs"].find_one({"unsettled": {"$exists": True}}, {}):
+        return False
     for collection, due in (("schedules", "next_at"), ("backfills", "from"), ("messages", "due_at")):
         if nodes.db[collection].find_one({due: before}, {}):
             return False
