@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         waiter = self._waiter = self._loop.create_future()
         self._write(transport, wire)
         if self._holding:
-            if self._early or self._early_end:
+            if self._early or self._early_end or self._resuming is not None:
                 self._take_early(self._loop.time() + UNSENT_SECONDS)
             else:
                 self._holding = False

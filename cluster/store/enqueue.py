@@ -81,13 +81,16 @@ async def _insert_once(
     wanted = {e.id: e for e in planned if e.id in existed}
     owed, unreadable = await executions.read_owed(db, existed)
     stale = [e for e in owed.values() if not wanted[e.id].trigger and _is_stale(e, wanted[e.id].schedule_version)]
-    older = await _older(db, stale, wanted)
+    older = {e.id: e for e in await _older(db, stale, wanted)}
     late = {b.id for b in planned_batches if b.late}
-    adopted = await _adopt(db, older, wanted, late, new_id)
     caught_up = {i for b in planned_batches if b.unclaimed is False for i in b.ids}
-    repaired = await repair_batches(db, [e for e in owed.values() if e.id not in adopted], caught_up=caught_up)
-    unsure = (existed - owed.keys() - unreadable.keys()) | ({e.id for e in older} - adopted)
-    lost = await _lost(db, {i: wanted[i].schedule_version for i in unsure})
+    # Before anything is adopted: what an interrupted adoption has left without its batches is what is to be sent first.
+    repaired = await repair_batches(db, [e for e in owed.values() if e.id not in older], caught_up=caught_up)
+    adopted = await _adopt(db, list(older.values()), wanted, late, new_id)
+    unsure = (existed - owed.keys() - unreadable.keys()) | (older.keys() - adopted)
+    lost, present = await _lost(db, {i: wanted[i].schedule_version for i in unsure})
+    # Another leader adopted these since they were read. It may have died before their batches existed.
+    repaired += await repair_batches(db, present, caught_up=caught_up)
     return Enqueued(len(planned) - len(existed), repaired, len(adopted)), lost
 
 
@@ -96,19 +99,21 @@ def _is_stale(e: Execution, version: str) -> bool:
     return e.schedule_version != version and not e.trigger
 
 
-async def _lost(db: Database, versions: dict[str, str]) -> set[str]:
-    """Of executions that existed and could not be adopted, those that no node will send for the wanted version.
+async def _lost(db: Database, versions: dict[str, str]) -> tuple[set[str], list[Execution]]:
+    """Of executions that existed and could not be adopted, those that no node will send for the wanted version; and those
+    that are owed under it now.
 
     An execution that is no longer owed is final. Usually it was sent. But a node may have cancelled it just then, because
     it met it under the older schedule, although the present schedule owes it. An execution that is still owed was moved
     to another batch just then, still under the older version.
     """
     if not versions:
-        return set()
+        return set(), []
     owed = await executions.owed(db, versions)
     stale = {e.id for e in owed.values() if _is_stale(e, versions[e.id])}
     ended = {i: version for i, version in versions.items() if i not in owed}
-    return stale | (ended.keys() - await history.final_ids(db, ended) if ended else set())
+    lost = stale | (ended.keys() - await history.final_ids(db, ended) if ended else set())
+    return lost, [e for i, e in owed.items() if i not in stale]
 
 
 def _chunks(planned_batches: Sequence[Batch]) -> Iterator[list[Batch]]:

@@ -280,7 +280,7 @@ async def adopt(
         if result.matched_count == len(ids):
             return set(ids)
         found = await db.work["executions"].find({"_id": {"$in": ids}}, {"batch": 1}).to_list()
-    return {d["_id"] for d in found if d["batch"] == to[d["_id"]]}
+    return {d["_id"] for d in found if d.get("batch") == to[d["_id"]]}
 
 
 async def add_attempts(db: Database, execution: Execution) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(120)
+CALLBACKS = {"_id": {"$regex": r"^cb\."}}
 
 
 @pytest.mark.takes(17)
@@ -37,6 +38,9 @@ def test_a_quiet_run_is_clean(tmp_path: Path, mongodb_uri: str, db_name: str) ->
         wait_until(lambda: f"j9:{finish - 1000}" in receiver.by_execution() or None, 5, "the last arrivals")
         asked = {t.execution for t in watch.triggers if t.execution}
         asked |= {i for p in watch.posted if (i := p.execution) and not p.cancelled and int(i.split(":")[1]) < finish}
+        wait_until(lambda: not nodes.db["executions"].find_one(CALLBACKS, {}), 10, "what follows messages")
+        # The receiver's log is written a few times a second, and what is recorded must be in it.
+        asked |= {d["_id"] for d in nodes.db["history"].find({"attempts.0": {"$exists": True}}, {})}
         wait_until(lambda: asked <= receiver.by_execution().keys() or None, 10, "the last runs by hand, and messages")
         run = collect(nodes, receiver, watch, 10, (start, finish), [])
         # Beside other tests on two cores a second is nothing.

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.core.execution.planning import plan_batches
 from cluster.core.ids import execution_id
-from cluster.store import batches, engine_jobs, executions
+from cluster.store import batches, engine_jobs, enqueue, executions
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed
 from tests.support.engine import rows, worker
@@ -108,3 +108,62 @@ async def test_a_leader_that_dies_between_the_two_writes_of_an_adoption_leaves_n
     await run_dry(worker(database, answering(200)))
     history = await rows(database, "history")
     assert [(h["state"], h["schedule_version"]) for h in history] == [("succeeded", "v2")] * SECONDS
+
+
+async def test_what_an_interrupted_adoption_left_has_its_batches_before_others_are_adopted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what is to be sent first."""
+    await owed(database, "a")
+    first = await planned(database)
+    await insert_owed(database, first.executions, first.batches, new_id)
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    adopt, adopted = executions.adopt, 0
+
+    async def failing(*arguments: Any) -> set[str]:
+        await adopt(*arguments)
+        raise ConnectionAbortedError
+
+    async def looking(*arguments: Any) -> set[str]:
+        nonlocal adopted
+        adopted += 1
+        there = {b["_id"] for b in await rows(database, "batches")}
+        moved = [e for e in await rows(database, "executions") if e["schedule_version"] == "v2"]
+        assert len(moved) >= 5 * adopted
+        assert {e["batch"] for e in moved} <= there
+        return await adopt(*arguments)
+
+    monkeypatch.setattr(enqueue, "CHUNK", 5)
+    second = await planned(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(executions, "adopt", failing)
+        with pytest.raises(ConnectionAbortedError):
+            await insert_owed(database, second.executions, second.batches, new_id)
+    monkeypatch.setattr(executions, "adopt", looking)
+    third = await planned(database)
+    done = await insert_owed(database, third.executions, third.batches, new_id)
+    assert (done.adopted, adopted) == (SECONDS - 5, 3)
+
+
+async def test_what_another_leader_adopts_meanwhile_has_its_batches(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed, and the server goes on with its write when its successor has read the executions."""
+    await owed(database, "a")
+    first = await planned(database)
+    await insert_owed(database, first.executions, first.batches, new_id)
+    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    adopt = executions.adopt
+
+    async def after_another(db: Database, older: Any, wanted: Any, to: dict[str, str]) -> set[str]:
+        await adopt(db, older, wanted, {i: f"dead-{name}" for i, name in to.items()})
+        return await adopt(db, older, wanted, to)
+
+    monkeypatch.setattr(executions, "adopt", after_another)
+    second = await planned(database)
+    await insert_owed(database, second.executions, second.batches, new_id)
+    listed = {b["_id"]: b["ids"] for b in await rows(database, "batches")}
+    found = await rows(database, "executions")
+    assert all(e["batch"].startswith("dead-") and e["_id"] in listed[e["batch"]] for e in found)
+    await run_dry(worker(database, answering(200)))
+    assert [h["state"] for h in await rows(database, "history")] == ["succeeded"] * SECONDS
