@@ -35,16 +35,21 @@ async def planned(db: Database) -> Plan:
     return plan_batches([(job, [DUE + n * 1000 for n in range(SECONDS)])], 2, new_id)
 
 
+async def written_and_changed(db: Database) -> None:
+    """All of it is written for the first schedule of the job, which has another one now."""
+    await owed(db, "a")
+    first = await planned(db)
+    await insert_owed(db, first.executions, first.batches, new_id)
+    await db.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+
+
 async def test_executions_of_many_batches_are_adopted_by_few_writes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write for each batch would take seconds where a majority is far: so long a change would hold up others. One that
     was claimed since it was read is not adopted with the others, but after them; each is sent once.
     """
-    await owed(database, "a")
-    first = await planned(database)
-    await insert_owed(database, first.executions, first.batches, new_id)
-    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    await written_and_changed(database)
     adopt, insert, calls = executions.adopt, batches.insert, {"adopt": 0, "insert": 0}
 
     async def adopting(*arguments: Any) -> set[str]:
@@ -82,10 +87,7 @@ async def test_a_leader_that_dies_between_the_two_writes_of_an_adoption_leaves_n
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The executions name batches that do not exist. The next pass over the job makes them, under those names."""
-    await owed(database, "a")
-    first = await planned(database)
-    await insert_owed(database, first.executions, first.batches, new_id)
-    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    await written_and_changed(database)
 
     insert = batches.insert
 
@@ -114,10 +116,7 @@ async def test_what_an_interrupted_adoption_left_has_its_batches_before_others_a
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is what is to be sent first."""
-    await owed(database, "a")
-    first = await planned(database)
-    await insert_owed(database, first.executions, first.batches, new_id)
-    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    await written_and_changed(database)
     adopt, adopted = executions.adopt, 0
 
     async def failing(*arguments: Any) -> set[str]:
@@ -149,10 +148,7 @@ async def test_what_another_leader_adopts_meanwhile_has_its_batches(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was killed, and the server goes on with its write when its successor has read the executions."""
-    await owed(database, "a")
-    first = await planned(database)
-    await insert_owed(database, first.executions, first.batches, new_id)
-    await database.api["jobs"].update_one({"_id": "a"}, {"$set": {"schedule_version": "v2"}})
+    await written_and_changed(database)
     adopt = executions.adopt
 
     async def after_another(db: Database, older: Any, wanted: Any, to: dict[str, str]) -> set[str]:

@@ -27,7 +27,9 @@ class Model(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _shorten(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or not _is_long(value):
+        if not isinstance(value, dict) or not (
+            len(value) > MAX_READ or any(isinstance(v, list) and len(v) > MAX_READ for v in value.values())
+        ):
             return value
         known: dict[str, Any] = {}
         for info in cls.model_fields.values():
@@ -37,16 +39,6 @@ class Model(BaseModel):
                 is_long = isinstance(field, list) and len(field) > MAX_READ and info.annotation is not Any
                 known[name] = field[: MAX_READ + 1] if is_long else field
         return known | dict(islice(((n, v) for n, v in value.items() if n not in known), MAX_READ))
-
-
-def _is_long(value: dict[str, Any]) -> bool:
-    """A loop, because each document of each line of a batch is asked."""
-    if len(value) > MAX_READ:
-        return True
-    for field in value.values():  # noqa: SIM110 - `any` of a generator takes twice as long
-        if isinstance(field, list) and len(field) > MAX_READ:
-            return True
-    return False
 
 
 def empty(of: type[list[Any] | dict[str, Any]], /, **options: Any) -> Any:
