@@ -10,6 +10,9 @@ second, whatever it sends.
 A target may respond on a new connection without waiting for the request. What it sends is kept until the request is written
 (or the target has not taken all of it for a while), and is then the response, as for every client that writes first and reads
 afterwards. The connection is not used again. If it fails before the request is written, so does the request.
+
+A response may also be complete while the target still reads the request. Its status is the verdict, and the target has a
+while to read the rest: a connection that is closed with unread bytes takes back what the other side has not read.
 """
 
 from __future__ import annotations
@@ -31,6 +34,10 @@ UNSENT_SECONDS = 1.0
 """So long a target that responded before the request has for taking it. Then its response counts, as one does that comes
 while a request is being sent."""
 UNSENT_STEP_SECONDS = 0.005
+DISCARD_SECONDS = 1.0
+"""So long a target that has responded may neither read of its request nor send, until the deadline of the response."""
+DISCARD_LIMIT = 4 * 1024 * 1024
+"""So many bytes of what it sends meanwhile are read, and dropped."""
 
 
 class Connection(asyncio.Protocol):
@@ -50,6 +57,8 @@ class Connection(asyncio.Protocol):
         """What was received until then."""
         self._early_end = False
         """The target had ended its side by then."""
+        self._to_discard: int | None = None
+        """How many more bytes are read and dropped; None before `discard`."""
         self.deadline = 0.0
         """When the response must be complete, in monotonic seconds."""
 
@@ -114,6 +123,36 @@ class Connection(asyncio.Protocol):
         """Close a connection that carries no request."""
         self.abort()
 
+    def discard(self) -> None:
+        """Close a connection whose response is complete, and which carries no other request.
+
+        At once, unless the target may still be reading the request: then when it has ended its side, or makes no progress.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._to_discard is not None:
+            return
+        if not self._early and not transport.get_write_buffer_size():
+            self.abort()
+            return
+        self._to_discard = DISCARD_LIMIT
+        self._loop.call_later(DISCARD_SECONDS, self._abort_without_progress, self._progress(transport))
+        if self._resuming is None:
+            transport.resume_reading()
+
+    def _abort_without_progress(self, before: tuple[int, int]) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        now = self._progress(transport)
+        if now == before or self._loop.time() > self.deadline:
+            self.abort()
+        else:
+            self._loop.call_later(DISCARD_SECONDS, self._abort_without_progress, now)
+
+    def _progress(self, transport: asyncio.Transport) -> tuple[int, int]:
+        """How much is left to send and to discard. Neither grows, so that this ends also without the deadline."""
+        return transport.get_write_buffer_size(), self._to_discard or 0
+
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -126,7 +165,12 @@ class Connection(asyncio.Protocol):
             self._reads += 1
             if self._reads > FREE_READS:
                 self._pause()
-        self._take(data)
+        if self._to_discard is None:
+            self._take(data)
+            return
+        self._to_discard -= len(data)
+        if self._to_discard < 0:
+            cast("asyncio.Transport", self._transport).pause_reading()
 
     def eof_received(self) -> bool:
         """The target ends its side. True: the connection stays open for the first request, whose response may be here."""
@@ -168,9 +212,12 @@ class Connection(asyncio.Protocol):
     def _end_of_response(self) -> None:
         """The target sends nothing more: the response is complete, or it broke off."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done() and self._reader.at_end():
+        if waiter is not None and not waiter.done():
+            if not self._reader.at_end():
+                self._fail(self._reader.cut_off("was closed"))
+                return
             waiter.set_result(self._reader)
-        self._fail(self._reader.cut_off("was closed"))
+        self.discard()
 
     def _take(self, data: bytes) -> None:
         """Bytes of a response, decrypted. None may come between two requests: they would be read as the next response."""
@@ -179,8 +226,11 @@ class Connection(asyncio.Protocol):
             cast("asyncio.Transport", self._transport).pause_reading()  # one read is enough, and bounds what is kept
             return
         waiter = self._waiter
-        if waiter is None or waiter.done():
+        if waiter is None:
             self.abort()
+            return
+        if waiter.done():
+            self.discard()
             return
         try:
             if self._reader.feed(data):
@@ -202,5 +252,5 @@ class Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         self._resuming = None
-        if self.is_open() and not (self._holding and self._early):
+        if self.is_open() and not (self._holding and self._early) and (self._to_discard or 0) >= 0:
             cast("asyncio.Transport", self._transport).resume_reading()

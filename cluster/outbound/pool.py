@@ -74,7 +74,7 @@ class Pool:
     def keep(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection whose response was read to its end; close any other."""
         if not connection.reusable():
-            connection.abort()
+            connection.discard()
             return
         kept = self._idle.get(origin)
         if kept is None:

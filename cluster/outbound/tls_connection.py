@@ -83,6 +83,11 @@ class TlsConnection(Connection):
         transport.close()
         self._loop.call_later(CLOSE_SECONDS, transport.abort)
 
+    def discard(self) -> None:
+        """As `Connection.discard`. What was not decrypted never is."""
+        self._unread.clear()
+        super().discard()
+
     def _write(self, transport: asyncio.Transport, wire: bytes) -> None:
         self._tls.write(wire)
         transport.write(self._outgoing.read())

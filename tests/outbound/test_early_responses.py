@@ -30,6 +30,7 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
 
 
 BODY = b"b" * 1000
+LARGE = b"b" * 8_000_000
 
 
 class Early:
@@ -107,6 +108,77 @@ async def test_a_large_request_is_written_although_its_response_is_there() -> No
     async with listening(target) as wire, sending() as sender:
         assert (await post(sender, wire.url, target.confirm, body)).status == 200
         await has_read(wire, body)
+
+
+class Impatient:
+    """A target that responds when it has read the head of a request, or before, and then reads up to `wants` bytes of it.
+
+    `took` bytes of the request, its head included, had come when the connection ended.
+    """
+
+    def __init__(self, response: bytes, *, early: bool, ends: bool = False, wants: int = len(LARGE)) -> None:
+        self.response, self.early, self.ends, self.wants = response, early, ends, wants
+        self.took = 0
+        self.ended = asyncio.Event()
+
+    async def __call__(self, _: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if not self.early:
+                self.took += len(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(self.response)
+            await writer.drain()
+            if self.ends:
+                writer.write_eof()
+            while self.took <= self.wants and (data := await reader.read(1 << 16)):
+                self.took += len(data)
+        finally:
+            self.ended.set()
+
+
+async def confirmed() -> bool:
+    return True
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("early", [False, True], ids=["after the head", "before the request"])
+@pytest.mark.parametrize("size", [2, 3_000_000])
+async def test_a_request_is_written_to_its_end_although_its_response_is_complete(
+    tls: bool, early: bool, size: int
+) -> None:
+    """Also behind a response that is longer than what is read of it: closing would take back what was not read yet."""
+    target = Impatient(_long(size), early=early)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem")
+    trusting = ssl.create_default_context(cafile=TLS / "ca.pem")
+    async with (
+        listening(target, context if tls else None) as wire,
+        sending(resolver=lambda: Names(target_test=["127.0.0.1"]), ssl_context=trusting) as sender,
+    ):
+        url = f"https://{TARGET}:{wire.port}/" if tls else wire.url
+        reply = await post(sender, url, confirmed, LARGE)
+        assert (reply.status, reply.error) == (200, None), reply
+        await asyncio.wait_for(target.ended.wait(), 20)
+        assert target.took > len(LARGE)
+
+
+async def test_a_request_is_written_to_its_end_although_the_target_has_ended_its_side() -> None:
+    """Half a connection is enough for what is left of a request."""
+    target = Impatient(_long(3_000_000), early=True, ends=True)
+    async with listening(target) as wire, sending() as sender:
+        reply = await post(sender, wire.url, confirmed, LARGE)
+        assert (reply.status, reply.error) == (200, None), reply
+        await asyncio.wait_for(target.ended.wait(), 20)
+        assert target.took > len(LARGE)
+
+
+@pytest.mark.parametrize("size", [2, 30_000_000], ids=["silent", "that says more than is dropped"])
+async def test_a_connection_ends_soon_although_its_target_keeps_it_open(size: int) -> None:
+    """One that has responded early and reads for ever holds no descriptor of the node for longer than a moment."""
+    target = Impatient(_long(size), early=True, wants=1 << 60)
+    async with listening(target) as wire, sending() as sender:
+        reply = await post(sender, wire.url, confirmed)
+        assert (reply.status, reply.error) == (200, None), reply
+        await asyncio.wait_for(target.ended.wait(), 20)
 
 
 async def test_a_request_that_could_not_be_written_has_no_response() -> None:
