@@ -123,21 +123,25 @@ class Connection(asyncio.Protocol):
         """Close a connection that carries no request."""
         self.abort()
 
-    def discard(self) -> None:
+    def discard(self) -> bool:
         """Close a connection whose response is complete, and which carries no other request.
 
         At once, unless the target may still be reading the request: then when it has ended its side, or makes no progress.
+        Returns whether it is still open.
         """
         transport = self._transport
-        if transport is None or transport.is_closing() or self._to_discard is not None:
-            return
+        if transport is None or transport.is_closing():
+            return False
+        if self._to_discard is not None:
+            return True
         if not self._early and not transport.get_write_buffer_size():
             self.abort()
-            return
+            return False
         self._to_discard = DISCARD_LIMIT
         self._loop.call_later(DISCARD_SECONDS, self._abort_without_progress, self._progress(transport))
         if self._resuming is None:
             transport.resume_reading()
+        return True
 
     def _abort_without_progress(self, before: tuple[int, int]) -> None:
         transport = self._transport

@@ -27,6 +27,8 @@ targets close idle connections, because jobs that run every 2 or 5 s would often
 MAX_IDLE_HOSTS = 512
 """While so many hosts have idle connections, no further ones are kept, which bounds the number of file descriptors."""
 MAX_IDLE_PER_HOST = 256
+MAX_DISCARDED = 32
+"""So many connections of complete responses may stay open while their targets read on, each with the rest of a request."""
 MAX_ADDRESSES = 16
 """So many addresses of a name are tried for one connection: a name server may list a thousand that do not answer, each of
 which would take up a file descriptor meanwhile."""
@@ -54,6 +56,8 @@ class Pool:
         self._tls = tls
         self._keepalive = keepalive_seconds
         self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
+        self._discarded: list[Connection] = []
+        """Complete responses whose targets may still be reading the request, the oldest first."""
         self._cleaning: asyncio.TimerHandle | None = None
 
     def take(self, origin: Origin) -> Connection | None:
@@ -74,7 +78,8 @@ class Pool:
     def keep(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection whose response was read to its end; close any other."""
         if not connection.reusable():
-            connection.discard()
+            if connection.discard():
+                self._remember_discarded(connection)
             return
         kept = self._idle.get(origin)
         if kept is None:
@@ -89,6 +94,13 @@ class Pool:
         if self._cleaning is None:
             self._cleaning = asyncio.get_running_loop().call_later(self._keepalive, self._clean)
 
+    def _remember_discarded(self, connection: Connection) -> None:
+        """Bound what targets hold that respond early and read slowly: the oldest one is closed."""
+        self._discarded = [c for c in self._discarded if c.is_open()]
+        if len(self._discarded) >= MAX_DISCARDED:
+            self._discarded.pop(0).abort()
+        self._discarded.append(connection)
+
     def idle(self) -> int:
         """How many connections are kept that neither side has closed."""
         return sum(connection.is_open() for kept in self._idle.values() for _, connection in kept)
@@ -102,6 +114,9 @@ class Pool:
         for kept in idle.values():
             for _, connection in kept:
                 connection.close()
+        for connection in self._discarded:
+            connection.abort()
+        self._discarded.clear()
 
     def _clean(self) -> None:
         """Close what was kept for too long."""

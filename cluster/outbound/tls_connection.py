@@ -83,10 +83,10 @@ class TlsConnection(Connection):
         transport.close()
         self._loop.call_later(CLOSE_SECONDS, transport.abort)
 
-    def discard(self) -> None:
+    def discard(self) -> bool:
         """As `Connection.discard`. What was not decrypted never is."""
         self._unread.clear()
-        super().discard()
+        return super().discard()
 
     def _write(self, transport: asyncio.Transport, wire: bytes) -> None:
         self._tls.write(wire)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import psutil
 import pytest
 import uvloop
 
 from cluster.core.execution.model import Target
+from cluster.outbound import pool
 from tests.support.real_sender import Names, sending
 from tests.support.waiting import eventually
 from tests.support.wire import OK, Wire, cut, listening
@@ -169,6 +171,36 @@ async def test_a_request_is_written_to_its_end_although_the_target_has_ended_its
         assert (reply.status, reply.error) == (200, None), reply
         await asyncio.wait_for(target.ended.wait(), 20)
         assert target.took > len(LARGE)
+
+
+def open_to(port: int) -> int:
+    """How many connections of this process to a port are open."""
+    found = [c for c in psutil.Process().net_connections() if c.status == psutil.CONN_ESTABLISHED]
+    return sum(bool(c.raddr) and c.raddr[1] == port for c in found)
+
+
+async def test_targets_that_read_slowly_hold_a_bounded_number_of_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are closed; otherwise each would hold a descriptor and the rest of its request until the deadline."""
+    monkeypatch.setattr(pool, "MAX_DISCARDED", 3)
+    read_on = asyncio.Event()
+
+    async def slow(_: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        cast("asyncio.ReadTransport", writer.transport).pause_reading()
+        writer.write(OK)
+        await writer.drain()
+        await read_on.wait()
+
+    async with listening(slow) as wire, sending() as sender:
+        for _ in range(5):
+            reply = await post(sender, wire.url, confirmed, LARGE)
+            assert (reply.status, reply.error) == (200, None), reply
+
+        async def three_are_open() -> bool:
+            return open_to(wire.port) == 3
+
+        await eventually(three_are_open, what="two connections of five are closed")
+        read_on.set()
 
 
 @pytest.mark.parametrize("size", [2, 30_000_000], ids=["silent", "that says more than is dropped"])
