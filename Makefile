@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup run cluster test check types contracts style collected bench bench-peers soak chaos mutations screens lock clean
+.PHONY: setup run cluster test test-long check types contracts style collected bench bench-peers soak chaos mutations screens lock clean
 
 # The page of Horae is built after the environment, only while its sources differ from what was built.
 setup: .venv/.ready
@@ -47,6 +47,12 @@ test: setup
 	@$(MAKE) --no-print-directory --jobs=2 $(GATES) collected
 	@command -v chromium chromium-browser google-chrome >/dev/null || echo "No Chromium is on PATH (Debian: apt-get install chromium): the tests of the page in a browser are skipped."
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(PYTEST)
+
+# What takes long, and twice as many interleavings of whole workers, changing jobs and clocks. CI runs both.
+test-long: setup
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist worksteal -m long
+	SIMULATION_TIMES=2 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal tests/simulation \
+	  -k "not broken_rule and not breaks_an_invariant"
 
 bench: setup
 	$(BIN)/horae bench $(BENCH)

@@ -76,7 +76,9 @@ def _set(clock: Path, seconds: int) -> None:
 @pytest.mark.timeout(150)
 @needs_mongod
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed (Debian: apt-get install faketime)")
-@pytest.mark.parametrize("off", [120, pytest.param(-120, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize(
+    "off", [pytest.param(120, marks=pytest.mark.long), pytest.param(-120, marks=pytest.mark.chaos)]
+)
 def test_a_clock_of_the_primary_that_is_set_for_a_while_changes_nothing(off: int, tmp_path: Path) -> None:
     """Two minutes off for 15 s: each occurrence of each policy comes once and on time, and `horae verify` knows of it."""
     clock, port = tmp_path / "clock", free_port()

@@ -72,6 +72,7 @@ def test_under_mixed_faults_no_rule_is_violated(tmp_path: Path) -> None:
     judge(run_under_faults(tmp_path, RATE, NODES, SEED, inject_mixed_faults, full=FULL))
 
 
+@pytest.mark.long
 @pytest.mark.takes(95)
 @pytest.mark.timeout(420)
 def test_under_a_short_mix_of_faults_no_rule_is_violated(tmp_path: Path) -> None:

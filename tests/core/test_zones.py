@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from importlib.resources import files
 
+import pytest
+
 from cluster.core import zones
 from cluster.core.zones import OffsetChange
 
@@ -34,6 +36,7 @@ def recorded(name: str) -> list[OffsetChange]:
     return found
 
 
+@pytest.mark.long
 def test_every_change_is_found() -> None:
     """The search misses none of the changes in the data of all zones, and none is closer to the next than six days."""
     count = 0

@@ -23,7 +23,7 @@ from tests.simulation.explore import TIMES, explore, first_to_show
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS, QUIET = 100 * TIMES, 40 * TIMES
+RUNS, QUIET = 60 * TIMES, 25 * TIMES
 BROKEN_RUNS = 10_000
 
 

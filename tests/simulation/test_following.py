@@ -18,7 +18,7 @@ from tests.simulation.following import Following
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS = 250 * TIMES
+RUNS = 150 * TIMES
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cluster.core.execution.model import Rescheduled
 
-STORMS, QUIET = 70 * TIMES, 30 * TIMES
+STORMS, QUIET = 40 * TIMES, 20 * TIMES
 BROKEN_RUNS = 10_000
 
 

@@ -18,7 +18,7 @@ from tests.simulation.twins import Silent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS = 100 * TIMES
+RUNS = 60 * TIMES
 
 
 @pytest.fixture(autouse=True)

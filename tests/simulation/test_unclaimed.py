@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cluster.store.batches import ClaimFilter
 
-RUNS = 28 * TIMES
+RUNS = 17 * TIMES
 BROKEN_RUNS = 300
 
 

@@ -74,6 +74,7 @@ def wait_for_successor(nodes: Nodes, name: str, count: int) -> None:
     wait_until(lambda: name not in nodes.alive() and len(nodes.alive()) == count, 30, "the node's successor")
 
 
+@pytest.mark.long
 @pytest.mark.takes(20)
 def test_four_thousand_executions_arrive_once_through_three_nodes(
     cluster: Callable[..., Nodes], receiver: Receiver
@@ -159,7 +160,9 @@ def test_a_rolling_stop_loses_and_doubles_nothing(cluster: Callable[..., Nodes],
 
 
 @pytest.mark.takes(35)
-@pytest.mark.parametrize("away_s", [10, pytest.param(90, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize(
+    "away_s", [pytest.param(10, marks=pytest.mark.long), pytest.param(90, marks=pytest.mark.chaos)]
+)
 def test_what_was_missed_while_all_nodes_were_dead_is_sent_once_behind_what_is_due_now(
     cluster: Callable[..., Nodes], receiver: Receiver, away_s: int
 ) -> None:

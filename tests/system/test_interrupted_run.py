@@ -27,6 +27,7 @@ def test_waits(mongodb_uri):
 """
 
 
+@pytest.mark.long
 @pytest.mark.takes(8)
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGKILL]

@@ -84,6 +84,7 @@ def most_within_a_second(instants: list[float]) -> int:
     return max(bisect_left(ordered, first + 1.0) - i for i, first in enumerate(ordered))
 
 
+@pytest.mark.long
 @pytest.mark.takes(50)
 def test_overlap_concurrency_and_rate_hold_over_three_nodes_that_are_killed(
     cluster: Callable[..., Nodes], slow: Callable[[float], Slow]

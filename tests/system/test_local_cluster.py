@@ -95,6 +95,7 @@ class Topology:
         return output
 
 
+@pytest.mark.long
 @pytest.mark.takes(27)
 @pytest.mark.skipif(bool(missing()), reason=missing())
 def test_make_cluster_delivers_through_the_death_of_a_primary_and_a_node(tmp_path: Path) -> None:

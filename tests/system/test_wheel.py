@@ -44,6 +44,7 @@ def test_the_wheel_carries_all_of_the_program_and_nothing_else(wheel: Path) -> N
     assert names == (expected - sources) | built
 
 
+@pytest.mark.long
 @pytest.mark.takes(8)
 def test_the_wheel_installs_into_an_empty_environment_and_runs(wheel: Path, tmp_path: Path) -> None:
     """`pip install` of the wheel alone; the commands answer from there, with dependencies lent by this environment."""

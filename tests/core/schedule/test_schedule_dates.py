@@ -74,7 +74,7 @@ def fits(month_days: str, months: str, week_days: str, day: date) -> bool:
     return any(answers) if answers else True
 
 
-@settings(max_examples=90)
+@settings(max_examples=55)
 @given(
     MONTH_DAYS, st.one_of(st.just("*"), spelled(1, 12, MONTHS)), WEEK_DAYS, st.dates(date(1990, 1, 1), date(2060, 1, 1))
 )
@@ -96,7 +96,7 @@ def test_days_agree_with_asking_each_day(month_days: str, months: str, week_days
     assert parse_schedule(schedule.text).key == schedule.key, "the normal form is its own normal form"
 
 
-@settings(max_examples=150)
+@settings(max_examples=90)
 @given(spelled(0, 59, ()), spelled(0, 59, ()), spelled(0, 23, ()))
 def test_times_agree_with_asking_each_second(seconds: str, minutes: str, hours: str) -> None:
     """Seconds, minutes and hours, however they are spelled."""
