@@ -18,6 +18,10 @@ while to read the rest: a connection that is closed with unread bytes takes back
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import struct
+import termios
 from typing import cast
 
 from cluster.outbound.errors import ConnectionCut, system_text
@@ -34,8 +38,11 @@ UNSENT_SECONDS = 1.0
 """So long a target that responded before the request has for taking it. Then its response counts, as one does that comes
 while a request is being sent."""
 UNSENT_STEP_SECONDS = 0.005
-DISCARD_SECONDS = 1.0
-"""So long a target that has responded may neither read of its request nor send, until the deadline of the response."""
+DISCARD_SECONDS = 3.0
+"""So long a target that has responded may neither read of its request nor send, until the deadline of the response. Longer
+than the first retransmission takes (RFC 6298: 1 s)."""
+SMALL_DISCARDED_READ = 32 * 1024
+"""Meanwhile a read of fewer bytes counts as small."""
 DISCARD_LIMIT = 4 * 1024 * 1024
 """So many bytes of what it sends meanwhile are read, and dropped."""
 
@@ -57,8 +64,12 @@ class Connection(asyncio.Protocol):
         """What was received until then."""
         self._early_end = False
         """The target had ended its side by then."""
-        self._to_discard: int | None = None
-        """How many more bytes are read and dropped; None before `discard`."""
+        self._responded_early = False
+        """The response began before the request was written."""
+        self._discarding: asyncio.TimerHandle | None = None
+        """Looks for progress after `discard`; None before."""
+        self._to_discard = DISCARD_LIMIT
+        """How many more bytes are read and dropped then."""
         self.deadline = 0.0
         """When the response must be complete, in monotonic seconds."""
 
@@ -100,7 +111,8 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         return (
             self._reader.reusable
-            and not self._early
+            and not self._responded_early
+            and self._discarding is None
             and transport is not None
             and not transport.is_closing()
             and self._resuming is None
@@ -123,39 +135,44 @@ class Connection(asyncio.Protocol):
         """Close a connection that carries no request."""
         self.abort()
 
+    def lost(self) -> bool:
+        """Whether nothing is left of the connection: neither a descriptor nor bytes to send."""
+        return self._transport is None
+
     def discard(self) -> bool:
         """Close a connection whose response is complete, and which carries no other request.
 
         At once, unless the target may still be reading the request: then when it has ended its side, or makes no progress.
-        Returns whether it is still open.
+        Returns whether it is still there.
         """
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None:
             return False
-        if self._to_discard is not None:
+        if self._discarding is not None:
             return True
-        if not self._early and not transport.get_write_buffer_size():
+        if transport.is_closing() or not (self._responded_early or _unsent(transport)):
             self.abort()
             return False
-        self._to_discard = DISCARD_LIMIT
-        self._loop.call_later(DISCARD_SECONDS, self._abort_without_progress, self._progress(transport))
+        self._discarding = self._loop.call_later(
+            DISCARD_SECONDS, self._abort_without_progress, self._progress(transport)
+        )
         if self._resuming is None:
             transport.resume_reading()
         return True
 
     def _abort_without_progress(self, before: tuple[int, int]) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        """Also where the transport is closing: it waits for a target to take what is left, however long that takes."""
+        if self._transport is None:
             return
-        now = self._progress(transport)
+        now = self._progress(self._transport)
         if now == before or self._loop.time() > self.deadline:
             self.abort()
         else:
-            self._loop.call_later(DISCARD_SECONDS, self._abort_without_progress, now)
+            self._discarding = self._loop.call_later(DISCARD_SECONDS, self._abort_without_progress, now)
 
     def _progress(self, transport: asyncio.Transport) -> tuple[int, int]:
         """How much is left to send and to discard. Neither grows, so that this ends also without the deadline."""
-        return transport.get_write_buffer_size(), self._to_discard or 0
+        return _unsent(transport), self._to_discard
 
     # What the event loop calls
 
@@ -165,11 +182,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the target."""
-        if len(data) < SMALL_READ:
+        if len(data) < (SMALL_READ if self._discarding is None else SMALL_DISCARDED_READ):
             self._reads += 1
             if self._reads > FREE_READS:
                 self._pause()
-        if self._to_discard is None:
+        if self._discarding is None:
             self._take(data)
             return
         self._to_discard -= len(data)
@@ -177,15 +194,20 @@ class Connection(asyncio.Protocol):
             cast("asyncio.Transport", self._transport).pause_reading()
 
     def eof_received(self) -> bool:
-        """The target ends its side. True: the connection stays open for the first request, whose response may be here."""
+        """The target ends its side. True: the connection stays open for the first request, whose response may be here, or for
+        what is left of one: a transport that closes waits for that without a bound.
+        """
+        if self._discarding is not None:
+            return self._transport is not None and self._transport.get_write_buffer_size() > 0
         self._early_end = self._holding
         return self._early_end
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Neither side can send any more."""
         self._transport = None
-        if self._resuming is not None:
-            self._resuming.cancel()
+        for timer in (self._resuming, self._discarding):
+            if timer is not None:
+                timer.cancel()
         if self._waiter is None or self._waiter.done():
             return
         if exc is None and self._reader.at_end():
@@ -207,7 +229,10 @@ class Connection(asyncio.Protocol):
             self._loop.call_later(UNSENT_STEP_SECONDS, self._take_early, until)
             return
         self._holding = False
-        Connection._take(self, b"".join(self._early))
+        self._responded_early = bool(self._early)
+        early = b"".join(self._early)
+        self._early.clear()
+        Connection._take(self, early)
         if self._early_end:
             self._end_of_response()
         elif self._resuming is None and self.is_open():
@@ -216,7 +241,10 @@ class Connection(asyncio.Protocol):
     def _end_of_response(self) -> None:
         """The target sends nothing more: the response is complete, or it broke off."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
+        if waiter is None:
+            self.abort()
+            return
+        if not waiter.done():
             if not self._reader.at_end():
                 self._fail(self._reader.cut_off("was closed"))
                 return
@@ -256,5 +284,14 @@ class Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         self._resuming = None
-        if self.is_open() and not (self._holding and self._early) and (self._to_discard or 0) >= 0:
+        if self.is_open() and not (self._holding and self._early) and self._to_discard >= 0:
             cast("asyncio.Transport", self._transport).resume_reading()
+
+
+def _unsent(transport: asyncio.Transport) -> int:
+    """How many bytes the target's system has not acknowledged: those in this process, and those in this system's queue."""
+    queued = 0
+    with contextlib.suppress(OSError, ValueError):  # not every system can say it
+        descriptor = transport.get_extra_info("socket").fileno()
+        (queued,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))
+    return int(queued) + transport.get_write_buffer_size()

@@ -96,7 +96,7 @@ class Pool:
 
     def _remember_discarded(self, connection: Connection) -> None:
         """Bound what targets hold that respond early and read slowly: the oldest one is closed."""
-        self._discarded = [c for c in self._discarded if c.is_open()]
+        self._discarded = [c for c in self._discarded if not c.lost()]
         if len(self._discarded) >= MAX_DISCARDED:
             self._discarded.pop(0).abort()
         self._discarded.append(connection)

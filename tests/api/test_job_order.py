@@ -108,6 +108,7 @@ async def check_pages(api: Api, query: str, due: dict[str, str | None]) -> None:
     assert {j["jobId"] for j in reverse} == due.keys()
 
 
+@pytest.mark.long
 @pytest.mark.takes(12)
 async def test_jobs_are_listed_by_their_next_run_with_and_without_a_leader(
     api: Api, monkeypatch: pytest.MonkeyPatch

@@ -98,7 +98,7 @@ def owed_until(document: dict[str, Any], until_ms: int) -> set[int]:
 
 
 @pytest.mark.takes(5)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 4))])
 async def test_whatever_happens_to_a_job_every_occurrence_is_accounted_for(
     database: Database, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.long
 @pytest.mark.takes(22)
 def test_the_demo_delivers_and_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
     """Within 15 s after Ctrl-C no process is left; a second start continues."""

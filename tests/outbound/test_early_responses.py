@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
+import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import pytest
 import uvloop
 
 from cluster.core.execution.model import Target
-from cluster.outbound import pool
+from cluster.outbound import connection, pool
 from tests.support.real_sender import Names, sending
+from tests.support.slow_targets import read_head, slow_target
 from tests.support.waiting import eventually
 from tests.support.wire import OK, Wire, cut, listening
 
@@ -33,6 +38,18 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
 
 BODY = b"b" * 1000
 LARGE = b"b" * 8_000_000
+
+
+def server_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem")
+    return context
+
+
+def trusting() -> dict[str, Any]:
+    """What a sender needs to reach `TARGET` over TLS."""
+    context = ssl.create_default_context(cafile=TLS / "ca.pem")
+    return {"resolver": lambda: Names(target_test=["127.0.0.1"]), "ssl_context": context}
 
 
 class Early:
@@ -149,13 +166,7 @@ async def test_a_request_is_written_to_its_end_although_its_response_is_complete
 ) -> None:
     """Also behind a response that is longer than what is read of it: closing would take back what was not read yet."""
     target = Impatient(_long(size), early=early)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem")
-    trusting = ssl.create_default_context(cafile=TLS / "ca.pem")
-    async with (
-        listening(target, context if tls else None) as wire,
-        sending(resolver=lambda: Names(target_test=["127.0.0.1"]), ssl_context=trusting) as sender,
-    ):
+    async with listening(target, server_tls() if tls else None) as wire, sending(**trusting()) as sender:
         url = f"https://{TARGET}:{wire.port}/" if tls else wire.url
         reply = await post(sender, url, confirmed, LARGE)
         assert (reply.status, reply.error) == (200, None), reply
@@ -173,10 +184,14 @@ async def test_a_request_is_written_to_its_end_although_the_target_has_ended_its
         assert target.took > len(LARGE)
 
 
-def open_to(port: int) -> int:
-    """How many connections of this process to a port are open."""
-    found = [c for c in psutil.Process().net_connections() if c.status == psutil.CONN_ESTABLISHED]
-    return sum(bool(c.raddr) and c.raddr[1] == port for c in found)
+def are_open_to(port: int, count: int) -> Callable[[], Awaitable[bool]]:
+    """Whether so many connections of this process to a port are there."""
+
+    async def counted() -> bool:
+        found = [c for c in psutil.Process().net_connections() if c.status != psutil.CONN_LISTEN]
+        return sum(bool(c.raddr) and c.raddr[1] == port for c in found) == count
+
+    return counted
 
 
 async def test_targets_that_read_slowly_hold_a_bounded_number_of_connections(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,17 +210,102 @@ async def test_targets_that_read_slowly_hold_a_bounded_number_of_connections(mon
         for _ in range(5):
             reply = await post(sender, wire.url, confirmed, LARGE)
             assert (reply.status, reply.error) == (200, None), reply
-
-        async def three_are_open() -> bool:
-            return open_to(wire.port) == 3
-
-        await eventually(three_are_open, what="two connections of five are closed")
+        await eventually(are_open_to(wire.port, 3), what="two connections of five are closed")
         read_on.set()
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_target_that_ends_its_side_and_reads_no_more_holds_nothing(
+    tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transport that closes waits for what is left to be taken, for as long as that takes; the connection does not."""
+    monkeypatch.setattr(connection, "DISCARD_SECONDS", 0.3)
+    stay = threading.Event()
+
+    def ends(peer: socket.socket) -> None:
+        read_head(peer)
+        peer.sendall(OK)
+        time.sleep(0.05)  # what is looked for needs a response first, and the end of it in another turn of the loop
+        peer.shutdown(socket.SHUT_WR)
+        stay.wait(30)
+
+    with slow_target(ends, server_tls() if tls else None) as port:
+        async with sending(**trusting()) as sender:
+            url = f"https://{TARGET}:{port}/" if tls else f"http://127.0.0.1:{port}/"
+            reply = await post(sender, url, confirmed, LARGE)
+            assert (reply.status, reply.error) == (200, None), reply
+            await eventually(are_open_to(port, 0), what="the connection has ended")
+        stay.set()
+
+
+async def test_a_connection_that_was_discarded_is_not_used_again() -> None:
+    """What was left of its request is written meanwhile, and then nothing else tells it from one that may be kept."""
+    loop = asyncio.get_running_loop()
+    heads: list[int] = []
+    lefts: list[int] = []
+
+    def answers(peer: socket.socket) -> None:
+        mine = 0
+        with contextlib.suppress(ConnectionResetError):
+            while True:
+                left = 150_000 - read_head(peer)
+                mine += 1
+                loop.call_soon_threadsafe(time.sleep, 0.3)  # a node that is busy: all of this comes to it in one read
+                time.sleep(0.05)
+                peer.sendall(OK)
+                peer.sendall(b"x")
+                while left > 0 and (data := peer.recv(1 << 16)):
+                    left -= len(data)
+                lefts.append(left)
+        heads.append(mine)
+
+    with slow_target(answers, server_tls()) as port:
+        async with sending(**trusting()) as sender:
+            for _ in range(3):
+                reply = await post(sender, f"https://{TARGET}:{port}/", confirmed, b"b" * 150_000)
+                assert (reply.status, reply.error) == (200, None), reply
+
+            async def all_ended() -> bool:
+                return len(heads) == 3
+
+            await eventually(all_ended, what="the target has seen the end of each connection")
+        assert heads == [1, 1, 1]
+        assert max(lefts) <= 0, "a request was not written to its end"
+
+
+async def test_a_request_in_the_queue_of_the_system_is_not_taken_back() -> None:
+    """All of it has left the process, the target has read its head, and the response is longer than what is read of it."""
+    took: list[int] = []
+
+    def answers(peer: socket.socket) -> None:
+        got = read_head(peer)
+        speaking = threading.Thread(target=peer.sendall, args=(_long(3_000_000),), daemon=True)
+        speaking.start()
+        time.sleep(0.2)  # the node has read what it reads of a response
+        with contextlib.suppress(OSError):
+            while got < 1_000_000 and (data := peer.recv(1 << 12)):
+                got += len(data)
+        took.append(got)
+        speaking.join()
+
+    with slow_target(answers, segment=None) as port:
+        async with sending() as sender:
+            reply = await post(sender, f"http://127.0.0.1:{port}/", confirmed, b"b" * 1_000_000)
+            assert (reply.status, reply.error) == (200, None), reply
+
+            async def taken() -> bool:
+                return bool(took)
+
+            await eventually(taken, what="the target has read the request, or its connection has ended")
+        assert took[0] >= 1_000_000
+
+
 @pytest.mark.parametrize("size", [2, 30_000_000], ids=["silent", "that says more than is dropped"])
-async def test_a_connection_ends_soon_although_its_target_keeps_it_open(size: int) -> None:
+async def test_a_connection_ends_soon_although_its_target_keeps_it_open(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that has responded early and reads for ever holds no descriptor of the node for longer than a moment."""
+    monkeypatch.setattr(connection, "DISCARD_SECONDS", 0.3)
     target = Impatient(_long(size), early=True, wants=1 << 60)
     async with listening(target) as wire, sending() as sender:
         reply = await post(sender, wire.url, confirmed)
@@ -244,14 +344,8 @@ def _long(size: int) -> bytes:
 )
 async def test_a_response_before_the_request_over_tls(first: bytes, rest: bytes, ends: bool) -> None:
     """It may come in one piece with the end of the handshake, and in more than is decrypted at once."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem")
-    trusting = ssl.create_default_context(cafile=TLS / "ca.pem")
     target = Early(first, rest, ends=ends)
-    async with (
-        listening(target, context) as wire,
-        sending(resolver=lambda: Names(target_test=["127.0.0.1"]), ssl_context=trusting) as sender,
-    ):
+    async with listening(target, server_tls()) as wire, sending(**trusting()) as sender:
         for _ in range(2):
             reply = await post(sender, f"https://{TARGET}:{wire.port}/", target.confirm)
             assert (reply.status, reply.error) == (200, None), reply

@@ -1,4 +1,4 @@
-"""At least 100,000 different interleavings of the real steps; after each step the invariants of its scenario are checked.
+"""More than 100,000 different interleavings of the real steps in CI; after each step the invariants of its scenario are checked.
 
 README.md has the table of which invariant is checked where and when. A failure names its seed: `Election(816).run()`
 with `twins.install` is that run again, step by step. `SIMULATION_SEED=3` runs other seeds, from 3,000,000 on.
@@ -19,7 +19,7 @@ from cluster.store import batches, executions, history
 from cluster.worker.claim import ClaimedBatch, Claimer
 from cluster.worker.record import Recorder
 from tests.simulation import model, twins
-from tests.simulation.explore import FIRST, SHIFT, explore, first_to_show
+from tests.simulation.explore import FIRST, SHIFT, TIMES, explore, first_to_show
 from tests.simulation.scenarios import TIMINGS, BatchLife, Election, WritingDown
 from tests.simulation.world import START_MS, Broken
 
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from cluster.core.election import LeaseObservation
     from cluster.core.execution.model import Execution, Rescheduled
 
-RUNS: dict[type[Any], int] = {Election: 62_200, WritingDown: 16_000, BatchLife: 23_000}
+RUNS: dict[type[Any], int] = {Election: 31_100 * TIMES, WritingDown: 8_000 * TIMES, BatchLife: 11_500 * TIMES}
 DIFFERENT: dict[type[Any], float] = {Election: 0.995, WritingDown: 0.96, BatchLife: 0.995}
 """How much of it must be interleavings of their own: other actors in other order, or other answers of the store."""
 LEAST = 100_000
+"""With `SIMULATION_TIMES=2`, as `make test-long` and CI run it; `make test` has half of them."""
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +63,8 @@ def test_a_stamp_that_comes_late_is_found_if_it_takes_back_what_the_next_one_hol
 def test_a_hundred_thousand_interleavings_are_explored() -> None:
     """The floors of the scenarios add up to it, and none is more than two thirds."""
     floors = {scenario: int(n * DIFFERENT[scenario]) for scenario, n in RUNS.items()}
-    assert sum(floors.values()) >= LEAST
-    assert max(floors.values()) < LEAST * 2 / 3
+    assert 2 * sum(floors.values()) >= LEAST * TIMES
+    assert max(floors.values()) < sum(floors.values()) * 2 / 3
 
 
 def test_in_a_quiet_cluster_each_attempt_is_delivered_once() -> None:

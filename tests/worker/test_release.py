@@ -35,18 +35,21 @@ async def test_shutdown_releases_unsent_executions_and_records_those_in_flight(d
     await put_jobs(database, job_document("later", active_from=0, schedule_version="v1"))
     later = Execution(execution_id("later", future), "later", future, future, "v1", "b9", 0)
     await insert_owed(database, [later], [Batch("b9", (later.id,), 0, 0, future, DUE)], lambda: "new")
-    started = asyncio.Event()
+    started, answered = asyncio.Event(), asyncio.Event()
 
     async def slow(_: httpx.Request) -> httpx.Response:
         started.set()
-        await asyncio.sleep(0.3)
+        await answered.wait()
         return httpx.Response(200)
 
     w = worker(database, slow)
     w.start()
-    await asyncio.wait_for(started.wait(), 5)
-    await eventually(lambda: _true(len(w.held) == 2), 5)
-    await w.shutdown(5)
+    await asyncio.wait_for(started.wait(), 15)
+    await eventually(lambda: _true(len(w.held) == 2))
+    shutdown = asyncio.create_task(w.shutdown(5))
+    await eventually(lambda: _true(w.claiming.stopped))
+    answered.set()
+    await shutdown
     assert [h["job_id"] for h in await rows(database, "history")] == ["now"]
     (batch,) = await rows(database, "batches")
     assert (batch["owner"], batch["ids"]) == (None, [later.id])
