@@ -62,8 +62,8 @@ class Connection(asyncio.Protocol):
         """No request was written yet: what is received is kept."""
         self._early: list[bytes] = []
         """What was received until then."""
-        self._early_end = False
-        """The target had ended its side by then."""
+        self._target_ended = False
+        """The target has ended its side."""
         self._responded_early = False
         """The response began before the request was written."""
         self._discarding: asyncio.TimerHandle | None = None
@@ -89,7 +89,7 @@ class Connection(asyncio.Protocol):
         waiter = self._waiter = self._loop.create_future()
         self._write(transport, wire)
         if self._holding:
-            if self._early or self._early_end or self._resuming is not None:
+            if self._early or self._target_ended or self._resuming is not None:
                 self._take_early(self._loop.time() + UNSENT_SECONDS)
             else:
                 self._holding = False
@@ -153,22 +153,25 @@ class Connection(asyncio.Protocol):
         if transport.is_closing() or not (self._responded_early or _unsent(transport)):
             self.abort()
             return False
-        self._discarding = self._loop.call_later(
-            DISCARD_SECONDS, self._abort_without_progress, self._progress(transport)
-        )
-        if self._resuming is None:
+        self._look_for_progress(transport)
+        if self._target_ended:
+            transport.close()  # when what is left is written; nothing more comes that would tell
+        elif self._resuming is None:
             transport.resume_reading()
         return True
+
+    def _look_for_progress(self, transport: asyncio.Transport) -> None:
+        seconds = min(DISCARD_SECONDS, max(0.0, self.deadline - self._loop.time()))
+        self._discarding = self._loop.call_later(seconds, self._abort_without_progress, self._progress(transport))
 
     def _abort_without_progress(self, before: tuple[int, int]) -> None:
         """Also where the transport is closing: it waits for a target to take what is left, however long that takes."""
         if self._transport is None:
             return
-        now = self._progress(self._transport)
-        if now == before or self._loop.time() > self.deadline:
+        if self._progress(self._transport) == before or self._loop.time() >= self.deadline:
             self.abort()
         else:
-            self._discarding = self._loop.call_later(DISCARD_SECONDS, self._abort_without_progress, now)
+            self._look_for_progress(self._transport)
 
     def _progress(self, transport: asyncio.Transport) -> tuple[int, int]:
         """How much is left to send and to discard. Neither grows, so that this ends also without the deadline."""
@@ -194,13 +197,16 @@ class Connection(asyncio.Protocol):
             cast("asyncio.Transport", self._transport).pause_reading()
 
     def eof_received(self) -> bool:
-        """The target ends its side. True: the connection stays open for the first request, whose response may be here, or for
-        what is left of one: a transport that closes waits for that without a bound.
+        """The target ends its side. True: the connection stays open for the first request, whose response may be here.
+
+        Otherwise the transport closes when what is left of a request is written. `discard` bounds how long that takes.
         """
-        if self._discarding is not None:
-            return self._transport is not None and self._transport.get_write_buffer_size() > 0
-        self._early_end = self._holding
-        return self._early_end
+        self._target_ended = True
+        waiter, transport = self._waiter, self._transport
+        waits = not self._holding and waiter is not None and not waiter.done()
+        if waits and transport is not None and transport.get_write_buffer_size() and self._reader.at_end():
+            self._end_of_response()
+        return self._holding
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Neither side can send any more."""
@@ -233,7 +239,7 @@ class Connection(asyncio.Protocol):
         early = b"".join(self._early)
         self._early.clear()
         Connection._take(self, early)
-        if self._early_end:
+        if self._target_ended:
             self._end_of_response()
         elif self._resuming is None and self.is_open():
             transport.resume_reading()

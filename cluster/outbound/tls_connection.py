@@ -145,7 +145,7 @@ class TlsConnection(Connection):
     def _ended(self) -> None:
         """The target closed the session. It may leave the connection open, so this is the end of both."""
         if self._holding:
-            self._early_end = True
+            self._target_ended = True
         else:
             self._end_of_response()
 

@@ -215,8 +215,9 @@ async def test_targets_that_read_slowly_hold_a_bounded_number_of_connections(mon
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("response", [OK, b"HTTP/1.1 200 OK\r\n\r\nok"], ids=["of a length", "until the end"])
 async def test_a_target_that_ends_its_side_and_reads_no_more_holds_nothing(
-    tls: bool, monkeypatch: pytest.MonkeyPatch
+    response: bytes, tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A transport that closes waits for what is left to be taken, for as long as that takes; the connection does not."""
     monkeypatch.setattr(connection, "DISCARD_SECONDS", 0.3)
@@ -224,7 +225,7 @@ async def test_a_target_that_ends_its_side_and_reads_no_more_holds_nothing(
 
     def ends(peer: socket.socket) -> None:
         read_head(peer)
-        peer.sendall(OK)
+        peer.sendall(response)
         time.sleep(0.05)  # what is looked for needs a response first, and the end of it in another turn of the loop
         peer.shutdown(socket.SHUT_WR)
         stay.wait(30)
@@ -270,6 +271,7 @@ async def test_a_connection_that_was_discarded_is_not_used_again() -> None:
 
             await eventually(all_ended, what="the target has seen the end of each connection")
         assert heads == [1, 1, 1]
+        assert len(lefts) == 3, "a connection was reset"
         assert max(lefts) <= 0, "a request was not written to its end"
 
 
@@ -298,6 +300,57 @@ async def test_a_request_in_the_queue_of_the_system_is_not_taken_back() -> None:
 
             await eventually(taken, what="the target has read the request, or its connection has ended")
         assert took[0] >= 1_000_000
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["stays", "ends its side"])
+async def test_a_slow_target_has_its_request_as_long_as_it_goes_on_reading(
+    ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many looks for progress find some. The connection ends when the request has been taken, not at the look after that."""
+    monkeypatch.setattr(connection, "DISCARD_SECONDS", 0.2)
+    body = LARGE[:2_000_000]
+    took: list[int] = []
+
+    def answers(peer: socket.socket) -> None:
+        got = read_head(peer)
+        peer.sendall(b"HTTP/1.1 200 OK\r\n\r\nok" if ends else OK)
+        if ends:
+            peer.shutdown(socket.SHUT_WR)
+        while got < len(body) and (data := peer.recv(1 << 17)):
+            got += len(data)
+            time.sleep(0.01)
+        took.append(got)
+
+    with slow_target(answers, segment=None) as port:
+        async with sending() as sender:
+            reply = await post(sender, f"http://127.0.0.1:{port}/", confirmed, body)
+            assert (reply.status, reply.error) == (200, None), reply
+            assert not took, "the target had all of it before the response was there"
+
+            async def taken() -> bool:
+                return bool(took)
+
+            await eventually(taken, 30, "the target has read the request, or its connection has ended")
+        assert took[0] >= len(body)
+
+
+async def test_a_target_that_reads_for_ever_has_the_time_of_its_job() -> None:
+    """It makes progress all the time, and has taken little of its request at the deadline."""
+
+    def answers(peer: socket.socket) -> None:
+        read_head(peer)
+        peer.sendall(OK)
+        with contextlib.suppress(OSError):
+            while peer.recv(100):
+                time.sleep(0.02)
+
+    with slow_target(answers) as port:
+        async with sending() as sender:
+            began = time.monotonic()
+            prepared = sender.prepare(Target(f"http://127.0.0.1:{port}/", timeout_seconds=1, body=LARGE), [])
+            assert (await sender.send(prepared, confirmed)).status == 200
+            await eventually(are_open_to(port, 0), what="the connection has ended")
+            assert time.monotonic() - began < 3, "no look after the deadline"
 
 
 @pytest.mark.parametrize("size", [2, 30_000_000], ids=["silent", "that says more than is dropped"])
