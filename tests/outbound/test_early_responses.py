@@ -306,7 +306,7 @@ async def test_a_request_in_the_queue_of_the_system_is_not_taken_back() -> None:
 async def test_a_slow_target_has_its_request_as_long_as_it_goes_on_reading(
     ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many looks for progress find some. The connection ends when the request has been taken, not at the look after that."""
+    """Many looks for progress find some, and none of them ends the connection."""
     monkeypatch.setattr(connection, "DISCARD_SECONDS", 0.2)
     body = LARGE[:2_000_000]
     took: list[int] = []
