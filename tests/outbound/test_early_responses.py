@@ -278,12 +278,13 @@ async def test_a_connection_that_was_discarded_is_not_used_again() -> None:
 async def test_a_request_in_the_queue_of_the_system_is_not_taken_back() -> None:
     """All of it has left the process, the target has read its head, and the response is longer than what is read of it."""
     took: list[int] = []
+    replied = threading.Event()
 
     def answers(peer: socket.socket) -> None:
         got = read_head(peer)
         speaking = threading.Thread(target=peer.sendall, args=(_long(3_000_000),), daemon=True)
         speaking.start()
-        time.sleep(0.2)  # the node has read what it reads of a response
+        replied.wait(20)  # the node has read what it reads of a response
         with contextlib.suppress(OSError):
             while got < 1_000_000 and (data := peer.recv(1 << 12)):
                 got += len(data)
@@ -294,6 +295,7 @@ async def test_a_request_in_the_queue_of_the_system_is_not_taken_back() -> None:
         async with sending() as sender:
             reply = await post(sender, f"http://127.0.0.1:{port}/", confirmed, b"b" * 1_000_000)
             assert (reply.status, reply.error) == (200, None), reply
+            replied.set()
 
             async def taken() -> bool:
                 return bool(took)
