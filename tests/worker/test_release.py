@@ -15,7 +15,7 @@ from cluster.core.ids import execution_id
 from cluster.store import batches, executions
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed
-from cluster.worker import due_batches, slots
+from cluster.worker import due_batches, release, slots
 from tests.support.engine import Crank, check_books, job_document, put_jobs, rows, worker
 from tests.support.targets import down
 from tests.support.waiting import eventually
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from cluster.worker.worker import Worker
 
 
-async def test_shutdown_releases_unsent_executions_and_records_those_in_flight(database: Database) -> None:
+async def test_shutdown_releases_unsent_executions_and_records_those_in_flight(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a drain nothing carries the node's name, and what was in flight is recorded."""
+    monkeypatch.setattr(release, "FAR_MS", 120_000)  # it is held until the shutdown, and not released as claimed too early
     await owed(database, "now")
     future = int((await database.api.client.admin.command("hello"))["localTime"].timestamp() * 1000) + 60_000
     await put_jobs(database, job_document("later", active_from=0, schedule_version="v1"))
@@ -78,12 +81,12 @@ async def test_a_node_whose_slots_all_hang_releases_its_due_executions(
 ) -> None:
     """What is due and waits for a slot there goes back, unsent and at once claimable; it claims nothing more."""
     monkeypatch.setattr(slots, "STUCK_SECONDS", 0.05)
-    release = asyncio.Event()
+    let_go = asyncio.Event()
     hung: list[str] = []
 
     async def hangs(request: httpx.Request) -> httpx.Response:
         hung.append(str(request.url))
-        await release.wait()
+        await let_go.wait()
         return httpx.Response(200)
 
     full = worker(database, hangs, "full", slots=1)
@@ -97,7 +100,7 @@ async def test_a_node_whose_slots_all_hang_releases_its_due_executions(
     seen: list[str] = []
     await run_dry(worker(database, down(seen), "free"))
     assert (len(left["ids"]), len(seen)) == (1, 1)
-    release.set()
+    let_go.set()
     await run_dry(full)
     assert {h["state"] for h in await rows(database, "history")} == {"succeeded"}
     assert len(hung) + len(seen) == 2
@@ -110,10 +113,10 @@ async def test_a_node_whose_slots_all_hang_releases_what_is_not_prepared_too(
     """What waits for its turn to be prepared goes back with what is ready: another node may send it sooner."""
     monkeypatch.setattr(due_batches, "READY_AHEAD", 1)
     monkeypatch.setattr(slots, "STUCK_SECONDS", 1e9)
-    release = asyncio.Event()
+    let_go = asyncio.Event()
 
     async def hangs(_: httpx.Request) -> httpx.Response:
-        await release.wait()
+        await let_go.wait()
         return httpx.Response(200)
 
     full = worker(database, hangs, "full", slots=1)
@@ -127,7 +130,7 @@ async def test_a_node_whose_slots_all_hang_releases_what_is_not_prepared_too(
     await full.releaser.release_deferred()
     assert full.context.unsent.count == 0
     assert sum(b["owner"] is None for b in await rows(database, "batches")) == 3
-    release.set()
+    let_go.set()
     await full.dispatcher.close()
 
 
